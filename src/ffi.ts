@@ -1,0 +1,50 @@
+import { dlopen, ptr } from "bun:ffi";
+import { AegisError } from "./errors.ts";
+
+/*
+ * The system calls that Bun has no API for. Needs a JIT: not usable under MemoryDenyWriteExecute.
+ */
+
+const libc = dlopen("libc.so.6", {
+  flock: { args: ["i32", "i32"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+}).symbols;
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SO_PEERGROUPS = 59;
+
+/** flock(2), exclusive, without waiting. Returns whether the lock was taken. It ends with the last close of the fd. */
+export function tryFlock(fd: number): boolean {
+  return libc.flock(fd, LOCK_EX | LOCK_NB) === 0;
+}
+
+/** flock(2), exclusive, waiting. Blocks the whole process: only for locks that are held for milliseconds. */
+export function flock(fd: number): void {
+  while (libc.flock(fd, LOCK_EX) !== 0) {
+    // EINTR: a signal came; the lock is still wanted.
+  }
+}
+
+export interface Peer {
+  pid: number;
+  uid: number;
+  gid: number;
+  groups: number[];
+}
+
+/** Who is at the other end of a unix socket: SO_PEERCRED and SO_PEERGROUPS of unix(7). */
+export function peerOf(fd: number): Peer {
+  const credentials = new Int32Array(3);
+  const length = new Uint32Array([12]);
+  if (libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ptr(credentials), ptr(length)) !== 0) {
+    throw new AegisError("internal", "SO_PEERCRED failed on a client's socket");
+  }
+  const groups = new Uint32Array(65_536);
+  const groupsLength = new Uint32Array([groups.byteLength]);
+  const ok = libc.getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, ptr(groups), ptr(groupsLength)) === 0;
+  const [pid = 0, uid = -1, gid = -1] = credentials;
+  return { pid, uid, gid, groups: ok ? [...groups.subarray(0, (groupsLength[0] ?? 0) / 4)] : [] };
+}

@@ -1,0 +1,110 @@
+/** How a stream wants its text. */
+export interface Terminal {
+  /** Attached to a terminal. */
+  interactive: boolean;
+  colour: boolean;
+  /** Columns; 80 where unknown. */
+  width: number;
+}
+
+type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
+const SGR: Record<Style, string> = { bold: "1", dim: "2", red: "31", green: "32", yellow: "33", cyan: "36" };
+
+/**
+ * The terminal behind a stream. No colour with NO_COLOR (https://no-color.org), TERM=dumb, or a pipe.
+ */
+export function terminalOf(
+  stream: { isTTY?: boolean; columns?: number },
+  env: Readonly<Record<string, string | undefined>>,
+): Terminal {
+  const interactive = stream.isTTY === true;
+  const plain = (env.NO_COLOR ?? "") !== "" || env.TERM === "dumb" || env.TERM === "";
+  return { interactive, colour: interactive && !plain, width: Math.max(40, stream.columns ?? 80) };
+}
+
+/** `text` in a style, or as it is where there is no colour. `text` must have been through {@link safe}. */
+export function paint(terminal: Terminal, style: Style, text: string): string {
+  return terminal.colour ? `\u001b[${SGR[style]}m${text}\u001b[0m` : text;
+}
+
+/**
+ * Outside text made safe to show: every character of Unicode's C (control, format, surrogate, private, unassigned), Zl
+ * and Zp classes is written as an escape. That covers terminal sequences, newlines, bidirectional overrides and
+ * zero-width characters.
+ */
+export function safe(text: string): string {
+  return text.toWellFormed().replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => {
+    const code = c.codePointAt(0) ?? 0;
+    if (c === "\n") return "\\n";
+    if (c === "\t") return "\\t";
+    if (c === "\r") return "\\r";
+    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
+  });
+}
+
+/** Safe text over several lines: line feeds and tabs stay, the rest is escaped. */
+export function safeLines(text: string): string {
+  return text
+    .split("\n")
+    .map((line) => line.split("\t").map(safe).join("\t"))
+    .join("\n");
+}
+
+/** An argv shown so that a shell would read it back as the same words. Unsafe characters are escaped. */
+export function showArgv(argv: readonly string[]): string {
+  return argv
+    .map((word) =>
+      /^[A-Za-z0-9_@%+=:,./~-]+$/.test(word) ? word : `'${safe(word).replaceAll("'", "'\\''")}'`,
+    )
+    .join(" ");
+}
+
+/** `text` cut to `width` columns with an ellipsis. */
+export function clip(text: string, width: number): string {
+  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
+}
+
+/**
+ * Columns aligned with two spaces between; the widest column shrinks until the table fits the terminal. Cells are made
+ * safe here.
+ */
+export function table(
+  terminal: Terminal,
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+): string {
+  const cells = [header, ...rows].map((row) => row.map(safe));
+  const widths = header.map((_, i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)));
+  const room = terminal.width - 2 * (widths.length - 1);
+  while (widths.reduce((a, b) => a + b, 0) > room) {
+    const widest = widths.indexOf(Math.max(...widths));
+    if ((widths[widest] ?? 0) <= 8) break;
+    widths[widest] = (widths[widest] ?? 0) - 1;
+  }
+  return cells
+    .map((row, n) => {
+      const line = row
+        .map((cell, i) => clip(cell, widths[i] ?? 0).padEnd(widths[i] ?? 0))
+        .join("  ")
+        .trimEnd();
+      return n === 0 ? paint(terminal, "dim", line) : line;
+    })
+    .join("\n");
+}
+
+/** `1 package`, `2 packages`. */
+export function plural(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`;
+}
+
+/** Bytes for people, in powers of 1000 as apt prints them: `1.2 MB`. */
+export function bytes(n: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = n;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
