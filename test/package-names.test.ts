@@ -1,0 +1,85 @@
+import { describe, expect, test } from "bun:test";
+import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "../src/package-names.ts";
+
+const TABLE: readonly [name: string, kind: "kernel" | "boot" | "sensitive" | "none"][] = [
+  ["linux-image-6.1.0-18-amd64", "kernel"],
+  ["linux-image-9.9.9-aegis", "kernel"],
+  ["linux-modules-extra-5.15.0-100-generic", "kernel"],
+  ["linux-headers-generic", "kernel"],
+  ["linux-generic-hwe-24.04", "kernel"],
+  ["linux-aws", "kernel"],
+  ["linux-flavour-of-next-year", "kernel"],
+  ["pve-kernel-6.2", "kernel"],
+  ["zfs-dkms", "kernel"],
+  ["xen-hypervisor-4.17-amd64", "kernel"],
+  ["grub-pc", "boot"],
+  ["grub-efi-amd64-signed", "boot"],
+  ["shim-signed", "boot"],
+  ["systemd-boot", "boot"],
+  ["u-boot-rpi", "boot"],
+  ["initramfs-tools-core", "boot"],
+  ["intel-microcode", "boot"],
+  ["linux-firmware", "boot"],
+  ["sudo", "sensitive"],
+  ["openssl", "sensitive"],
+  ["libssl3t64", "sensitive"],
+  ["openssh-server", "sensitive"],
+  ["libpam-modules", "sensitive"],
+  ["systemd", "sensitive"],
+  ["libsystemd0", "sensitive"],
+  ["policykit-1", "sensitive"],
+  ["polkitd", "sensitive"],
+  ["ca-certificates", "sensitive"],
+  ["ca-certificates-java", "sensitive"],
+  ["apt", "sensitive"],
+  ["dpkg", "sensitive"],
+  ["libc6", "sensitive"],
+  ["passwd", "sensitive"],
+  ["dbus", "sensitive"],
+  ["apparmor", "sensitive"],
+  ["debian-archive-keyring", "sensitive"],
+  ["nftables", "sensitive"],
+  ["ufw", "sensitive"],
+  ["libgcrypt20", "sensitive"],
+  ["linux-libc-dev", "none"],
+  ["linux-libc-dev-amd64-cross", "none"],
+  ["linux-perf", "none"],
+  ["linux-doc-6.1", "none"],
+  ["linux-tools-generic", "none"],
+  ["linuxlogo", "none"],
+  ["my-linux-image-viewer", "none"],
+  ["grubby", "none"],
+  ["shimmer", "none"],
+  ["hello", "none"],
+  ["sudoku", "none"],
+  ["sshguard", "none"],
+  ["bash-completion", "none"],
+  ["aptitude", "none"],
+  ["shadowsocks-libev", "none"],
+  ["libsass1", "none"],
+];
+
+for (const [name, kind] of TABLE) {
+  test(`${name}: ${kind}`, () => {
+    expect(isKernelPackage(name)).toBe(kind === "kernel");
+    expect(isBootloaderPackage(name)).toBe(kind === "boot");
+    if (kind === "sensitive" || kind === "none") {
+      expect(isSensitivePackage(name, [])).toBe(kind === "sensitive");
+    }
+  });
+}
+
+describe("sensitive_packages of the policy", () => {
+  test("a name matches itself only", () => {
+    expect(isSensitivePackage("postgresql", ["postgresql"])).toBe(true);
+    expect(isSensitivePackage("postgresql-15", ["postgresql"])).toBe(false);
+  });
+  test("a trailing * matches what begins with it", () => {
+    expect(isSensitivePackage("postgresql-15", ["postgresql*"])).toBe(true);
+    expect(isSensitivePackage("xpostgresql", ["postgresql*"])).toBe(false);
+  });
+  test("a dot is a dot", () => {
+    expect(isSensitivePackage("loginxdefs", [])).toBe(false);
+    expect(isSensitivePackage("login.defs", [])).toBe(true);
+  });
+});
