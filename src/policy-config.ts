@@ -1,0 +1,155 @@
+import { join } from "node:path";
+import * as v from "valibot";
+import { canonicalHash } from "./canonical.ts";
+import { DECISIONS } from "./documents.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { readFileLimited, rootOnlyProblem } from "./files.ts";
+import { type Env, SYSTEM, userPaths } from "./paths.ts";
+
+const MAX_CONFIG_BYTES = 256 * 1024;
+const MAX_MINUTES = 24 * 60;
+
+const decision = v.picklist(DECISIONS);
+const minutes = (fallback: number) =>
+  v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_MINUTES)), fallback);
+const flag = (fallback: boolean) => v.optional(v.boolean(), fallback);
+const list = <S extends v.GenericSchema>(item: S) => v.optional(v.pipe(v.array(item), v.maxLength(1000)), []);
+
+/** An OpenPGP v4 or v5 fingerprint, spaces allowed as gpg prints them; kept as upper-case hex. */
+const fingerprint = v.pipe(
+  v.string(),
+  v.transform((s) => s.replaceAll(" ", "").toUpperCase()),
+  v.regex(/^(?:[0-9A-F]{40}|[0-9A-F]{64})$/, "not a full OpenPGP key fingerprint"),
+);
+const uri = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9+.-]*:[\x21-\x7e]+$/, "not a repository URI"));
+const packagePattern = v.pipe(
+  v.string(),
+  v.regex(/^[a-z0-9][a-z0-9+.-]*\*?$/, "not a package name, or one that ends in *"),
+);
+const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"));
+
+/** Settings of one ecosystem other than apt. `apply` decides about artifacts that are pinned and verified. */
+const artifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) =>
+  v.optional(
+    v.strictObject({
+      apply: v.optional(decision, apply),
+      minimum_age_days: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3650)), 0),
+      allowed_registries: v.optional(v.pipe(v.array(registry), v.maxLength(1000)), registries),
+      require_provenance: flag(false),
+    }),
+    {},
+  );
+
+/** The policy file, in the order of SPEC §6. What is left out has the default written here. */
+const PolicyConfig = v.strictObject({
+  apt: v.optional(
+    v.strictObject({
+      allow_removals: flag(false),
+      allow_downgrades: flag(false),
+      install: v.optional(decision, "require_human"),
+      upgrade: v.optional(decision, "allow_with_snapshot"),
+      update: v.optional(decision, "allow"),
+      /** Sources trusted beside the distribution's own: by URI and signing key, never by what they call themselves. */
+      trusted_origins: list(v.strictObject({ uri, fingerprint })),
+      sensitive_packages: list(packagePattern),
+    }),
+    {},
+  ),
+  npm: artifacts("deny", ["registry.npmjs.org"]),
+  pip: artifacts("deny", ["pypi.org"]),
+  container: artifacts("allow", ["docker.io"]),
+  nuget: artifacts("deny", ["api.nuget.org"]),
+  vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
+  go: artifacts("allow", ["proxy.golang.org"]),
+  cargo: artifacts("deny", ["crates.io"]),
+  freshness: v.optional(v.strictObject({ plan_minutes: minutes(60), execution_minutes: minutes(30) }), {}),
+  approvals: v.optional(
+    v.strictObject({
+      required: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(16)), 1),
+    }),
+    {},
+  ),
+  vulnerability: v.optional(
+    v.strictObject({ deny: v.optional(v.picklist(["low", "medium", "high", "critical"]), "critical") }),
+    {},
+  ),
+  review: v.optional(v.strictObject({ required: flag(false) }), {}),
+  snapshot: v.optional(v.strictObject({ accept_declared: flag(false) }), {}),
+});
+export type PolicyConfig = v.InferOutput<typeof PolicyConfig>;
+
+export interface LoadedPolicyConfig {
+  config: PolicyConfig;
+  /** The file's path, or `built-in`. */
+  source: string;
+  /** Over the settings in force, defaults included: equal settings have equal hashes wherever they were written. */
+  hash: string;
+}
+
+export interface PolicyConfigOptions {
+  /** For the executor: only the system's file counts, and only root may be able to write it. */
+  system?: boolean;
+  /** Where the system's file is. */
+  systemPath?: string;
+}
+
+/**
+ * The policy in force: the first of `AEGIS_POLICY_CONFIG`, `$XDG_CONFIG_HOME/aegis/policy.toml`,
+ * `/etc/aegis/policy.toml`, and the built-in one. A file named by the variable must exist.
+ * @throws AegisError `invalid_config` naming the file and key, `not_found`, `io`
+ */
+export function loadPolicyConfig(env: Env, options: PolicyConfigOptions = {}): LoadedPolicyConfig {
+  const { system = false, systemPath = SYSTEM.policy } = options;
+  const named = env.AEGIS_POLICY_CONFIG ?? "";
+  if (!system && named !== "") return load(named, readFileLimited(named, MAX_CONFIG_BYTES));
+  const places = system ? [systemPath] : [join(userPaths(env).config, "policy.toml"), systemPath];
+  for (const path of places) {
+    const data = readIfThere(path);
+    if (data === null) continue;
+    const problem = system ? rootOnlyProblem(path) : null;
+    if (problem !== null) throw invalid(path, problem, `Make it root's alone: chown root:root, chmod go-w.`);
+    return load(path, data);
+  }
+  return load("built-in", new Uint8Array());
+}
+
+function readIfThere(path: string): Uint8Array | null {
+  try {
+    return readFileLimited(path, MAX_CONFIG_BYTES);
+  } catch (error) {
+    if (error instanceof AegisError && error.code === "not_found") return null;
+    throw error;
+  }
+}
+
+function load(source: string, data: Uint8Array): LoadedPolicyConfig {
+  const config = parsePolicyConfig(data, source);
+  return { config, source, hash: canonicalHash(config) };
+}
+
+/**
+ * Parses the bytes of a policy file (TOML 1.0, UTF-8), defaults filled in. `source` names it in messages.
+ * @throws AegisError `invalid_config` naming the key
+ */
+export function parsePolicyConfig(data: Uint8Array | string, source: string): PolicyConfig {
+  let tree: unknown;
+  try {
+    const text = typeof data === "string" ? data : new TextDecoder("utf-8", { fatal: true }).decode(data);
+    tree = Bun.TOML.parse(text);
+  } catch (error) {
+    throw invalid(source, messageOf(error));
+  }
+  const result = v.safeParse(PolicyConfig, tree, { abortEarly: true });
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  const key = v.getDotPath(issue) ?? "(file)";
+  throw invalid(source, `${key}: ${issue.expected === "never" ? "unknown key" : issue.message}`);
+}
+
+function invalid(
+  source: string,
+  problem: string,
+  hint = "Correct the file; `aegis policy rules` shows what is in force.",
+) {
+  return new AegisError("invalid_config", `the policy file ${source} can't be used: ${problem}`, hint);
+}

@@ -1,0 +1,176 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { AegisError } from "../src/errors.ts";
+import { loadPolicyConfig, parsePolicyConfig } from "../src/policy-config.ts";
+
+function refusal(run: () => unknown): AegisError {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof AegisError) return error;
+    throw error;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("a policy file is refused, naming the key", () => {
+  const cases: readonly [toml: string, named: string][] = [
+    ["[apt]\nallow_removal = true", "apt.allow_removal: unknown key"],
+    ["[atp]\nallow_removals = true", "atp: unknown key"],
+    ["allow_removals = true", "allow_removals: unknown key"],
+    ["[constructor]", "constructor: unknown key"],
+    ["[__proto__]\nallow = true", "__proto__: unknown key"],
+    ["[apt.__proto__]\nallow_removals = true", "apt.__proto__: unknown key"],
+    ["apt = true", "apt: "],
+    ['[apt]\nallow_removals = "true"', "apt.allow_removals: "],
+    ["[apt]\nallow_removals = 1", "apt.allow_removals: "],
+    ['[apt]\ninstall = "yes"', "apt.install: "],
+    ['[apt]\nsensitive_packages = "sudo"', "apt.sensitive_packages: "],
+    ['[apt]\nsensitive_packages = ["a", "B c"]', "apt.sensitive_packages.1: "],
+    ['[apt]\nsensitive_packages = ["a*b"]', "apt.sensitive_packages.0: "],
+    ['[apt]\ntrusted_origins = ["Debian"]', "apt.trusted_origins.0: "],
+    ['[[apt.trusted_origins]]\nuri = "https://x.example/"', "apt.trusted_origins.0.fingerprint: "],
+    [
+      '[[apt.trusted_origins]]\nuri = "https://x/"\nfingerprint = "DEADBEEF"',
+      "apt.trusted_origins.0.fingerprint: ",
+    ],
+    [`[[apt.trusted_origins]]\nuri = "x"\nfingerprint = "${"A".repeat(40)}"`, "apt.trusted_origins.0.uri: "],
+    ["[freshness]\nplan_minutes = 1441", "freshness.plan_minutes: "],
+    ["[freshness]\nexecution_minutes = 1441", "freshness.execution_minutes: "],
+    ["[freshness]\nplan_minutes = 0", "freshness.plan_minutes: "],
+    ["[freshness]\nplan_minutes = 1.5", "freshness.plan_minutes: "],
+    ["[approvals]\nrequired = 0", "approvals.required: "],
+    ['[vulnerability]\ndeny = "never"', "vulnerability.deny: "],
+    ['[review]\nrequired = "yes"', "review.required: "],
+    ["[npm]\nminimum_age_days = -1", "npm.minimum_age_days: "],
+    ['[npm]\nallowed_registries = ["https://registry.npmjs.org/"]', "npm.allowed_registries.0: "],
+    ["[apt]\n[apt]", "TOML"],
+    ["[apt]\nallow_removals = false\nallow_removals = true", "TOML"],
+    ["[apt", "TOML"],
+  ];
+  for (const [toml, named] of cases) {
+    test(toml.replaceAll("\n", " ⏎ "), () => {
+      const error = refusal(() => parsePolicyConfig(toml, "policy.toml"));
+      expect(error.code).toBe("invalid_config");
+      expect(error.message).toContain(`policy.toml can't be used: ${named}`);
+    });
+  }
+  test("bytes that are not UTF-8", () => {
+    expect(refusal(() => parsePolicyConfig(new Uint8Array([0xff, 0xfe]), "f")).code).toBe("invalid_config");
+  });
+  test("any text either parses or is invalid_config", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (text) => {
+        try {
+          parsePolicyConfig(text, "f");
+        } catch (error) {
+          if (!(error instanceof AegisError) || error.code !== "invalid_config") throw error;
+        }
+      }),
+    );
+  });
+});
+
+test("what is left out has its default", () => {
+  const config = parsePolicyConfig("[apt]\nallow_removals = true", "f");
+  expect(config.apt).toMatchObject({
+    allow_removals: true,
+    allow_downgrades: false,
+    install: "require_human",
+    upgrade: "allow_with_snapshot",
+    update: "allow",
+    trusted_origins: [],
+    sensitive_packages: [],
+  });
+  expect(config.npm.apply).toBe("deny");
+  expect(config.freshness).toEqual({ plan_minutes: 60, execution_minutes: 30 });
+  expect(config.approvals.required).toBe(1);
+  expect(config.vulnerability.deny).toBe("critical");
+  expect(config.review.required).toBe(false);
+  expect(config.snapshot.accept_declared).toBe(false);
+});
+
+test("a fingerprint is taken as gpg prints it", () => {
+  const spaced = "4CB5 0190 207B 4758 A3F7  3A79 6ED0 E7B8 2643 E131".toLowerCase();
+  const toml = `[[apt.trusted_origins]]\nuri = "https://x.example/debian"\nfingerprint = "${spaced}"`;
+  expect(parsePolicyConfig(toml, "f").apt.trusted_origins[0]?.fingerprint).toBe(
+    "4CB50190207B4758A3F73A796ED0E7B82643E131",
+  );
+});
+
+describe("where the policy comes from", () => {
+  // Root's own directory: the executor's check looks at every directory above the file, and /tmp is everybody's.
+  let dir = "";
+  let etc = "";
+  let env: Record<string, string> = {};
+  const write = (path: string, minutes: number) => {
+    mkdirSync(join(path, ".."), { recursive: true });
+    writeFileSync(path, `[freshness]\nplan_minutes = ${minutes}\n`, { mode: 0o644 });
+    return path;
+  };
+  beforeAll(() => {
+    dir = mkdtempSync(join(process.getuid?.() === 0 ? "/root" : "/tmp", "aegis-policy-config-"));
+    etc = join(dir, "etc/policy.toml");
+    env = { HOME: dir, XDG_CONFIG_HOME: join(dir, "config") };
+  });
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  test("in order: built-in, system, user, variable", () => {
+    const options = { systemPath: etc };
+    expect(loadPolicyConfig(env, options).source).toBe("built-in");
+    write(etc, 11);
+    expect(loadPolicyConfig(env, options)).toMatchObject({
+      source: etc,
+      config: { freshness: { plan_minutes: 11 } },
+    });
+    const user = write(join(dir, "config/aegis/policy.toml"), 12);
+    expect(loadPolicyConfig(env, options)).toMatchObject({
+      source: user,
+      config: { freshness: { plan_minutes: 12 } },
+    });
+    const named = write(join(dir, "named.toml"), 13);
+    const loaded = loadPolicyConfig({ ...env, AEGIS_POLICY_CONFIG: named }, options);
+    expect(loaded).toMatchObject({ source: named, config: { freshness: { plan_minutes: 13 } } });
+  });
+
+  test("a named file that is not there is an error, not the next one", () => {
+    const error = refusal(() => loadPolicyConfig({ ...env, AEGIS_POLICY_CONFIG: join(dir, "none.toml") }));
+    expect(error.code).toBe("not_found");
+  });
+
+  test("the hash is over the settings in force, not their spelling", () => {
+    const hash = (text: string) => {
+      const path = join(dir, "hash.toml");
+      writeFileSync(path, text);
+      return loadPolicyConfig({ AEGIS_POLICY_CONFIG: path }).hash;
+    };
+    const builtIn = loadPolicyConfig({ HOME: dir }, { systemPath: join(dir, "none") }).hash;
+    expect(hash("# nothing\n")).toBe(builtIn);
+    expect(hash('[npm]\napply = "deny"\n[apt]\nallow_removals = false')).toBe(builtIn);
+    expect(hash("[apt]\nallow_removals = true")).not.toBe(builtIn);
+  });
+
+  test.if(process.getuid?.() === 0)("the executor obeys only a system file that is root's alone", () => {
+    const options = { system: true, systemPath: etc };
+    const hostile = { ...env, AEGIS_POLICY_CONFIG: join(dir, "named.toml") };
+    write(etc, 21);
+    expect(loadPolicyConfig(hostile, options)).toMatchObject({ config: { freshness: { plan_minutes: 21 } } });
+    for (const mode of [0o666, 0o664]) {
+      chmodSync(etc, mode);
+      expect(refusal(() => loadPolicyConfig(hostile, options)).code).toBe("invalid_config");
+    }
+    chmodSync(etc, 0o644);
+    chmodSync(join(dir, "etc"), 0o777);
+    expect(refusal(() => loadPolicyConfig(hostile, options)).code).toBe("invalid_config");
+    chmodSync(join(dir, "etc"), 0o755);
+    const link = join(dir, "link.toml");
+    symlinkSync(etc, link);
+    expect(refusal(() => loadPolicyConfig(hostile, { system: true, systemPath: link })).code).toBe(
+      "invalid_config",
+    );
+    rmSync(etc);
+    expect(loadPolicyConfig(hostile, options).source).toBe("built-in");
+  });
+});
