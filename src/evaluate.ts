@@ -1,0 +1,131 @@
+import {
+  type AiReview,
+  CONTROLS,
+  type Control,
+  DECISIONS,
+  type Decision,
+  type Hashed,
+  type OperationPlan,
+  type PolicyResult,
+  SCHEMA_VERSION,
+} from "./documents.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
+import { evaluatorHash } from "./evaluator-hash.ts" with { type: "macro" };
+import type { PolicyConfig } from "./policy-config.ts";
+import type { Facts } from "./policy-facts.ts";
+import { RULES, type Rule } from "./rules.ts";
+import { judgeTargets } from "./target-check.ts";
+
+/** Raised when a plan and configuration that were decided one way before may be decided another way. */
+const POLICY_VERSION = "1";
+const EVALUATOR_HASH = evaluatorHash();
+/** Names that a reason lists before it only counts. */
+const LISTED = 8;
+
+export interface EvaluateInput {
+  plan: OperationPlan;
+  /** Hash of the plan as it was read. */
+  planHash: string;
+  config: PolicyConfig;
+  configHash: string;
+  review?: Hashed<AiReview> | undefined;
+  /** The review is signed by the reviewer daemon's key. */
+  reviewTrusted?: boolean;
+}
+
+/**
+ * The decision about a plan (SPEC §6). Pure: no clock, no files, the same input gives the same bytes. The strictest rule
+ * wins; every rule that fired gives its reason and its controls.
+ * @throws AegisError `hash_mismatch` for a review of another plan
+ */
+export function evaluate(input: EvaluateInput): PolicyResult {
+  const { plan, planHash, config, review } = input;
+  if (
+    review !== undefined &&
+    (review.document.plan_hash !== planHash || review.document.plan_id !== plan.plan_id)
+  ) {
+    throw new AegisError(
+      "hash_mismatch",
+      "the review is of another plan, or of this plan before it was changed",
+      `Type: aegis review ${plan.plan_id}`,
+    );
+  }
+  const facts: Facts = {
+    plan,
+    config,
+    targets: judgeTargets(plan),
+    review: review?.document ?? null,
+    reviewTrusted: review !== undefined && input.reviewTrusted === true,
+  };
+
+  let decision: Decision = "allow";
+  const reasons: string[] = [];
+  const fired: string[] = [];
+  const controls = new Set<Control>();
+  for (const rule of RULES) {
+    const fires = rule.fires(facts);
+    const subjects = Array.isArray(fires) ? fires : [];
+    if (fires === false || (Array.isArray(fires) && fires.length === 0)) continue;
+    const says = decisionOf(rule, config);
+    if (strictness(says) > strictness(decision)) decision = says;
+    if (says === "require_human") controls.add("human approval");
+    if (says === "allow_with_snapshot") controls.add("system snapshot");
+    if (rule.control !== undefined) controls.add(rule.control);
+    fired.push(rule.id);
+    reasons.push(withSubjects(rule.reason, subjects));
+  }
+
+  return {
+    schema_version: SCHEMA_VERSION,
+    plan_id: plan.plan_id,
+    plan_hash: planHash,
+    decision,
+    reasons,
+    required_controls: CONTROLS.filter((control) => controls.has(control)),
+    approvals_required: controls.has("human approval") ? config.approvals.required : 0,
+    rules: fired.sort(),
+    policy_version: POLICY_VERSION,
+    evaluator_hash: EVALUATOR_HASH,
+    policy_config_hash: input.configHash,
+    ai_review_hash: review?.hash ?? null,
+    evidence_fresh_until: minutesAfter(plan.created_at, config.freshness.plan_minutes),
+  };
+}
+
+/** What a rule decides under a configuration. */
+export function decisionOf(rule: Rule, config: PolicyConfig): Decision {
+  return typeof rule.decision === "function" ? rule.decision(config) : rule.decision;
+}
+
+/** How strict a decision is, from 0 (allow) to 3 (deny). */
+export function strictness(decision: Decision): number {
+  return DECISIONS.indexOf(decision);
+}
+
+/** The exit status of `aegis policy` for a decision: 0, 5, 4 or 3. */
+export function policyExit(decision: Decision): ExitStatus {
+  return {
+    allow: EXIT.ok,
+    allow_with_snapshot: EXIT.snapshot,
+    require_human: EXIT.approval,
+    deny: EXIT.denied,
+  }[decision];
+}
+
+function withSubjects(reason: string, subjects: readonly string[]): string {
+  if (subjects.length === 0) return reason;
+  const distinct = [...new Set(subjects)];
+  const listed = distinct.slice(0, LISTED).map(bounded).join(", ");
+  const more = distinct.length - LISTED;
+  return `${reason}: ${listed}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+/** Text of a plan made fit for a signed document and a terminal: printable ASCII, at most 160 characters. */
+function bounded(text: string): string {
+  const printable = text.replace(/[^\x20-\x7e]/gu, "?");
+  return printable.length <= 160 ? printable : `${printable.slice(0, 157)}...`;
+}
+
+function minutesAfter(timestamp: string, minutes: number): string {
+  return new Date(Date.parse(timestamp) + minutes * 60_000).toISOString();
+}

@@ -1,0 +1,159 @@
+import {
+  type AiReview,
+  type OperationPlan,
+  type RepositoryEvidence,
+  SEVERITIES,
+  type Tool,
+  type TransactionEntry,
+} from "./documents.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import type { JudgedTargets } from "./target-check.ts";
+import { plural } from "./terminal.ts";
+
+/*
+ * What the rules look at, and the questions they ask. Answers come from the transaction, the evidence and the targets,
+ * never from `risk_signals`, `risk_score` or `warnings`, which a plan's writer derives from them and could leave out.
+ */
+
+/** Everything a decision depends on. */
+export interface Facts {
+  plan: OperationPlan;
+  config: PolicyConfig;
+  targets: JudgedTargets;
+  review: AiReview | null;
+  /** The review is signed by the reviewer daemon's key. */
+  reviewTrusted: boolean;
+}
+
+export type ArtifactTool = Exclude<Tool, "apt">;
+export type Severity = (typeof SEVERITIES)[number];
+
+const MS_PER_DAY = 86_400_000;
+
+/** The package's name without the `:arch` that a name may carry. */
+export function nameOf(entry: TransactionEntry): string {
+  return entry.name.replace(/:.*$/, "");
+}
+
+export function isOperation(f: Facts, operation: "update" | "upgrade" | "install"): boolean {
+  return f.plan.tool === "apt" && f.plan.operation === operation;
+}
+
+/** The host is already as asked for. The plan's word alone is not enough. */
+export function isIdle(f: Facts): boolean {
+  return f.plan.nothing_to_do && f.plan.transaction.length === 0;
+}
+
+/** The settings of the plan's ecosystem; null for apt, and where there is no artifact to judge. */
+export function artifactSettings(f: Facts): PolicyConfig[ArtifactTool] | null {
+  const { tool } = f.plan;
+  return tool === "apt" || isIdle(f) || f.targets.denied.length > 0 ? null : f.config[tool];
+}
+
+/** Names of the apt packages of the transaction that `test` picks. */
+export function packages(f: Facts, test: (entry: TransactionEntry) => boolean): string[] {
+  return f.plan.tool === "apt" ? f.plan.transaction.filter(test).map((e) => e.name) : [];
+}
+
+/**
+ * Names of the packages that no trusted source vouches for (SPEC §5). One trusted source among several is enough where
+ * the package file's hash is known: other bytes under the same version are a conflict, which has its own rule.
+ */
+export function untrustedPackages(f: Facts): string[] {
+  const trusted = new Map<string, boolean>();
+  for (const source of f.plan.repository_evidence) {
+    trusted.set(source.id, (trusted.get(source.id) ?? true) && isTrusted(source, f.config));
+  }
+  const ok = (id: string) => trusted.get(id) === true;
+  return packages(f, (e) => {
+    if (e.action === "remove") return false;
+    return !(e.sources.some(ok) && (e.sha256 !== null || e.sources.every(ok)));
+  });
+}
+
+/** The policy can vouch for a source, by URI and key, but only for one whose signature is good. */
+function isTrusted(source: RepositoryEvidence, config: PolicyConfig): boolean {
+  if (!source.signature_verified) return false;
+  const keys = source.key_fingerprints.map((key) => key.toUpperCase());
+  const uri = withoutSlash(source.uri);
+  const named = config.apt.trusted_origins.some(
+    (origin) => withoutSlash(origin.uri) === uri && keys.includes(origin.fingerprint),
+  );
+  const pinned = source.trust === "distribution" || source.trust === "pinned";
+  return named || (pinned && !source.trusted_option && !source.allow_insecure);
+}
+
+function withoutSlash(uri: string): string {
+  return uri.replace(/\/+$/, "");
+}
+
+/** Vulnerabilities of the versions to be installed that `test` picks by severity; what a version fixes is left out. */
+export function newVulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
+  const arriving = new Set(f.plan.transaction.map((e) => `${nameOf(e)} ${e.to_version}`));
+  return f.plan.vulnerability_evidence
+    .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
+    .filter((x) => x.fixed_version !== x.version && test(x.severity))
+    .map((x) => `${x.package} ${x.id} (${x.severity})`);
+}
+
+export function atLeast(severity: Severity, limit: Severity): boolean {
+  return SEVERITIES.indexOf(severity) >= SEVERITIES.indexOf(limit);
+}
+
+/**
+ * Commands of planning that ended in one of `outcomes`. gpgv is left out: a signature that doesn't verify, or can't be
+ * verified, makes its source untrusted, which matters only to packages that come from there.
+ */
+export function commandsThat(f: Facts, ...outcomes: string[]): string[] {
+  return f.plan.raw_evidence.commands
+    .filter((c) => c.argv[0] !== "gpgv" && outcomes.includes(c.outcome))
+    .map((c) => `${c.argv.join(" ")} (${c.outcome})`);
+}
+
+/** Whether the plan should hold the evidence of a command: `apt update` spawns none, nor does a denied target. */
+export function needsCommands(f: Facts): boolean {
+  return !isOperation(f, "update") && f.targets.denied.length === 0;
+}
+
+/** Scripts whose text `test` picks. */
+export function scriptsThat(f: Facts, test: (body: string) => boolean): string[] {
+  return f.plan.scripts.filter((s) => test(s.body)).map((s) => `${s.package} ${s.name}`);
+}
+
+/** Targets that no verified evidence of a kind vouches for: its `subject` is the exact target. */
+export function unverifiedTargets(f: Facts, kind: (kind: string) => boolean): string[] {
+  const good = new Set(
+    f.plan.provenance_evidence.filter((p) => p.verified && kind(p.kind)).map((p) => p.subject),
+  );
+  const targets = f.plan.exact_targets.length > 0 ? f.plan.exact_targets : f.plan.targets;
+  return targets.filter((target) => !good.has(target));
+}
+
+/** Hosts that metadata and artifacts come from; `unknown` where the plan names no registry. */
+export function registries(f: Facts): string[] {
+  const origins = f.plan.transaction.flatMap((e) => (e.origin === null ? [] : [e.origin]));
+  const named = [...(f.plan.source_registry ?? "unknown").split(" "), ...origins];
+  return named.map((text) =>
+    text
+      .toLowerCase()
+      .replace(/^[a-z+]+:\/\//, "")
+      .replace(/\/.*$/, ""),
+  );
+}
+
+/** Whether the version had been published for at least so many days when the plan was made. */
+export function isPublishedFor(f: Facts, days: number): boolean {
+  const { published_at, created_at } = f.plan;
+  return published_at !== null && Date.parse(created_at) - Date.parse(published_at) >= days * MS_PER_DAY;
+}
+
+/** What in a review calls for a person. In our words: a model's text has no place in a signed decision. */
+export function concerns(review: AiReview): string[] {
+  const levels = ["supply_chain_risk", "privilege_risk", "persistence_risk", "availability_risk"] as const;
+  const found = levels.filter((level) => review[level] === "high").map((level) => `${level} is high`);
+  if (review.risk === "high") found.unshift("risk is high");
+  if (review.red_flags.length > 0) found.push(plural(review.red_flags.length, "red flag"));
+  if (review.recommendation === "require_human") found.push("it recommends one");
+  if (review.required_controls.includes("human approval")) found.push("it lists human approval as a control");
+  return found;
+}
