@@ -1,0 +1,20 @@
+/** What one front puts up with. Times in milliseconds. */
+export const FRONT_LIMITS = {
+  /** Connections at a time, from everybody and from one uid (root is no exception). */
+  clients: 64,
+  clientsPerUid: 8,
+  /** Apply calls that the runner has not answered to the end. */
+  applies: 32,
+  /** A complete request must be there after this time, counted from the connection or the last answer. */
+  requestMs: 10_000,
+  /** A silent runner is covered with `alive` events this often. */
+  aliveMs: 15_000,
+  /** Answers a client has not read, in bytes; beyond that it is dropped. */
+  unreadBytes: 1024 * 1024,
+  /** Connections, and time, spent on letting refused clients read why. */
+  lingering: 16,
+  lingerMs: 1000,
+  /** Refusals are reported to the runner no more often than this. */
+  reportMs: 1000,
+};
+export type FrontLimits = typeof FRONT_LIMITS;

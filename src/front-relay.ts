@@ -1,0 +1,90 @@
+import { parseJson } from "./canonical.ts";
+import { AegisError } from "./errors.ts";
+import type { Log } from "./log.ts";
+import type { Reply } from "./varlink.ts";
+import { type CallFailure, openCall } from "./varlink-client.ts";
+import {
+  type Caller,
+  type EventInput,
+  EXECUTOR,
+  type ExecutorCall,
+  errorReply,
+  readEvent,
+  readStatus,
+  replyError,
+} from "./varlink-interface.ts";
+
+interface Relay {
+  runnerPath: string;
+  aliveMs: number;
+  log: Log;
+  /** The client wants every event; without, only the last one. */
+  more: boolean;
+  send(reply: object): void;
+  /** Called once, after the last reply was sent; not after `stop`. */
+  done(): void;
+}
+
+/**
+ * Passes one call on to the runner over a connection of its own, with `caller` in place of what the client said of
+ * itself, and the checked answers back. `stop` leaves the runner alone: what it has begun goes on.
+ */
+export function relay(
+  request: Exclude<ExecutorCall, { method: "Report" }>,
+  caller: Caller,
+  { runnerPath, aliveMs, log, more, send, done }: Relay,
+): { stop(): void } {
+  const executionId = executionOf(request);
+  const alive = () => {
+    const event: EventInput = { execution_id: executionId, kind: "alive" };
+    send({ parameters: { event }, continues: true });
+  };
+  const timer = more && executionId !== "" ? setInterval(alive, aliveMs) : undefined;
+  const finish = (reply: object) => {
+    clearInterval(timer);
+    send(reply);
+    done();
+  };
+  const onReply = (reply: Reply) => {
+    timer?.refresh();
+    const error = replyError(reply);
+    if (error !== null) return finish(errorReply(error));
+    const parameters = request.method === "Status" ? readStatus(reply) : { event: readEvent(reply) };
+    if (!reply.continues) finish({ parameters });
+    else if (more) send({ parameters, continues: true });
+  };
+  const onFailure = (failure: CallFailure) => {
+    log.error("the runner could not be asked", { stage: failure.stage, problem: failure.error.message });
+    finish(errorReply(explain(failure)));
+  };
+  const parameters = { ...request.parameters, caller };
+  const call = openCall(
+    runnerPath,
+    { method: `${EXECUTOR}.${request.method}`, parameters, more: request.method !== "Status" },
+    { onReply, onFailure },
+  );
+  return {
+    stop() {
+      clearInterval(timer);
+      call.close();
+    },
+  };
+}
+
+/** The execution that a call is about; "" for Status. */
+function executionOf(request: Exclude<ExecutorCall, { method: "Report" }>): string {
+  if (request.method === "Status") return "";
+  if (request.method === "Watch") return request.parameters.execution_id;
+  const plan = parseJson(request.parameters.plan);
+  if (typeof plan !== "object" || plan === null || !("execution_plan_id" in plan)) return "";
+  return typeof plan.execution_plan_id === "string" ? plan.execution_plan_id : "";
+}
+
+function explain({ stage, error }: CallFailure): AegisError {
+  if (stage === "connect") {
+    const hint = "See aegis daemon status; the runner's own log has more: journalctl -u 'aegis-runner*'";
+    return new AegisError("unavailable", "the executor's runner can't be reached", hint);
+  }
+  const hint = "What was started goes on: aegis apply --watch <execution id> tells how it ends.";
+  return new AegisError("protocol", `the runner's answer broke off: ${error.message}`, hint);
+}

@@ -1,0 +1,94 @@
+import type { AegisError } from "./errors.ts";
+import type { Log } from "./log.ts";
+import { openCall } from "./varlink-client.ts";
+import { EXECUTOR, MAX_REFUSALS, type Refusal, replyError } from "./varlink-interface.ts";
+
+/** Stands for everybody once too many different ones are counted. */
+const ANYBODY = -1;
+const REPORT_TIMEOUT_MS = 10_000;
+
+export interface Refusals {
+  /** Counts one refusal. Costs no I/O now; what is unknown is null. */
+  add(refusal: Omit<Refusal, "count">): void;
+  /** Sends what is left, once, and counts no more. */
+  close(): Promise<void>;
+}
+
+/**
+ * Tells the runner what the front refused: one message in `intervalMs` at most, equal codes of one uid added up. Nobody
+ * waits for it. While the runner can't be reached the counts are kept, in bounded memory.
+ */
+export function reportRefusals(runnerPath: string, intervalMs: number, log: Log): Refusals {
+  let counts = new Map<string, Refusal>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let sending: Promise<void> | null = null;
+  let closed = false;
+
+  const add = (refusal: Refusal) => {
+    const key = `${refusal.code} ${refusal.uid}`;
+    const before = counts.get(key);
+    if (before !== undefined) {
+      before.count += refusal.count;
+      if (before.request_sha256 !== refusal.request_sha256) before.request_sha256 = null;
+      if (before.execution_id !== refusal.execution_id) before.execution_id = null;
+    } else if (counts.size < MAX_REFUSALS - 1 || refusal.uid === ANYBODY) {
+      counts.set(key, refusal);
+    } else {
+      add({ code: "refused", count: refusal.count, uid: ANYBODY, request_sha256: null, execution_id: null });
+    }
+  };
+
+  /** Sends now and arms the timer, so that the next message is at least the interval away. */
+  const send = () => {
+    timer = undefined;
+    if (counts.size === 0) return;
+    const sent = [...counts.values()];
+    counts = new Map();
+    if (!closed) timer = setTimeout(tick, intervalMs);
+    sending = report(runnerPath, sent).then((problem) => {
+      sending = null;
+      const total = sent.reduce((sum, refusal) => sum + refusal.count, 0);
+      if (problem === null) return log.warn("refused requests", { count: total, report: "delivered" });
+      log.error("the runner can't be told of refused requests", { count: total, problem: problem.message });
+      for (const refusal of sent) add(refusal);
+      if (timer === undefined && !closed) timer = setTimeout(tick, intervalMs);
+    });
+  };
+  const tick = () => {
+    timer = undefined;
+    if (sending === null) send();
+    else timer = setTimeout(tick, intervalMs);
+  };
+
+  return {
+    add(refusal) {
+      if (closed) return;
+      add({ ...refusal, count: 1 });
+      if (timer === undefined && sending === null) send();
+    },
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      await sending;
+      send();
+      await sending;
+    },
+  };
+}
+
+/** One Report; resolves with what went wrong, or null. */
+function report(path: string, refusals: Refusal[]): Promise<AegisError | Error | null> {
+  return new Promise((resolve) => {
+    const call = openCall(
+      path,
+      { method: `${EXECUTOR}.Report`, parameters: { refusals } },
+      { onReply: (reply) => finish(replyError(reply)), onFailure: (failure) => finish(failure.error) },
+    );
+    const timer = setTimeout(() => finish(new Error("no answer")), REPORT_TIMEOUT_MS);
+    const finish = (problem: AegisError | Error | null) => {
+      clearTimeout(timer);
+      call.close();
+      resolve(problem);
+    };
+  });
+}

@@ -1,0 +1,490 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { sha256Hex } from "../src/canonical.ts";
+import { AegisError } from "../src/errors.ts";
+import { listenUnix } from "../src/ffi.ts";
+import { type FrontOptions, startFront } from "../src/front.ts";
+import {
+  call,
+  event,
+  ID,
+  memoryLog,
+  PLAN,
+  RawClient,
+  REFUSED,
+  startRunner,
+  temporaryDirectory,
+  until,
+} from "./varlink-kit.ts";
+
+const GET_INFO = { method: "org.varlink.service.GetInfo" };
+const UID = process.getuid?.() ?? 0;
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+type Answer = Parameters<typeof startRunner>[1];
+const finished: Answer = (_, reply) => reply(event("finished"));
+
+interface Given {
+  limits?: FrontOptions["limits"];
+  answer?: Answer | null;
+  verify?: FrontOptions["verify"];
+}
+
+/** A front with a stand-in for the runner (none with `answer: null`). */
+async function setUp({ limits = {}, answer = finished, verify = () => {} }: Given = {}) {
+  const directory = temporaryDirectory();
+  cleanups.push(directory.remove);
+  const path = join(directory.path, "front.sock");
+  const runnerPath = join(directory.path, "runner.sock");
+  const runner = await startRunner(
+    answer === null ? join(directory.path, "unused.sock") : runnerPath,
+    answer ?? finished,
+  );
+  cleanups.push(runner.close);
+  const log = memoryLog();
+  const front = await startFront({
+    listen: { path },
+    runner: { path: runnerPath },
+    limits: { reportMs: 20, lingerMs: 200, ...limits },
+    verify,
+    log,
+  });
+  cleanups.push(front.close);
+  const client = () => {
+    const it = new RawClient(path);
+    cleanups.push(() => it.socket.destroy());
+    return it;
+  };
+  const counted = (code: string) =>
+    runner.reports.flat().reduce((n, refusal) => n + (refusal.code === code ? refusal.count : 0), 0);
+  return { path, runnerPath, runner, front, log, client, counted };
+}
+
+describe("bad input", () => {
+  const BAD: [string, string | Uint8Array][] = [
+    ["not JSON", "not json\0"],
+    ["nothing before the NUL", "\0"],
+    ["not UTF-8", new Uint8Array([0xff, 0xfe, 0])],
+    ["a list", "[]\0"],
+    ["an unknown member", '{"method":"org.varlink.service.GetInfo","root":true}\0'],
+    ["an upgrade", '{"method":"org.varlink.service.GetInfo","upgrade":true}\0'],
+    ["a message that is too long", "x".repeat(4 * 1024 * 1024 + 5000)],
+  ];
+  test.each(BAD)("PEER 14: %s gets a reply, is counted, and the connection is closed", async (_, bytes) => {
+    const { client, counted } = await setUp();
+    const it = client().send(bytes);
+    expect(await it.refusal()).toBe("protocol");
+    await it.closed;
+    await until(() => counted("protocol") === 1);
+  });
+
+  test("PEER 14: a request without its end gets a reply when the client stops sending", async () => {
+    const { client, counted } = await setUp();
+    const it = client().send('{"method":');
+    it.socket.end();
+    expect(await it.refusal()).toBe("protocol");
+    await until(() => counted("protocol") === 1);
+  });
+
+  const WRONG: [string, object, string][] = [
+    ["an unknown interface", { method: "org.example.A" }, "org.varlink.service.InterfaceNotFound"],
+    ["an unknown method", call("Run", {}), "org.varlink.service.MethodNotFound"],
+    [
+      "Report by a client",
+      call("Report", { refusals: [{ code: "x", count: 1, uid: 0 }] }),
+      "org.varlink.service.MethodNotImplemented",
+    ],
+    ["a plan that is no string", call("Apply", { plan: {} }), "org.varlink.service.InvalidParameter"],
+    [
+      "an unknown parameter",
+      call("Apply", { plan: PLAN, force: true }),
+      "org.varlink.service.InvalidParameter",
+    ],
+    ["a short id", call("Watch", { execution_id: "0b7b4a3e" }), "org.varlink.service.InvalidParameter"],
+  ];
+  test.each(WRONG)("%s is refused and counted, and the connection lives on", async (_, message, expected) => {
+    const { client, counted, runner } = await setUp();
+    const it = client().send(message).send(GET_INFO);
+    expect(await it.refusal()).toBe(expected);
+    expect((await it.reply(2)).parameters).toMatchObject({ product: "aegis" });
+    await until(() => counted("protocol") === 1);
+    expect(runner.calls).toEqual([]);
+  });
+
+  test("what the checks refuse is answered, reported with its digest, and never reaches the runner", async () => {
+    const verify = () => {
+      throw new AegisError("signature_invalid", "bad signature", "Sign it again.", { key_id: "k" });
+    };
+    const { client, runner } = await setUp({ verify });
+    const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    expect(await it.reply()).toEqual({
+      error: REFUSED,
+      parameters: {
+        code: "signature_invalid",
+        message: "bad signature",
+        hint: "Sign it again.",
+        details: { key_id: "k" },
+      },
+    });
+    await until(() => runner.reports.length === 1);
+    expect<unknown>(runner.reports[0]).toEqual([
+      { code: "signature_invalid", count: 1, uid: UID, request_sha256: sha256Hex(PLAN), execution_id: null },
+    ]);
+    expect(runner.calls).toEqual([]);
+  });
+
+  test("a fault inside the checks is answered without the inside", async () => {
+    const verify = () => {
+      throw new TypeError("undefined is not a secret");
+    };
+    const { client } = await setUp({ verify });
+    const it = client().send(call("Apply", { plan: PLAN }));
+    expect(await it.refusal()).toBe("internal");
+    expect(JSON.stringify(it.messages)).not.toContain("secret");
+  });
+
+  test("oneway is obeyed: no reply, not even a refusal", async () => {
+    const { client, counted } = await setUp();
+    const it = client()
+      .send({ method: "a.B", oneway: true })
+      .send({ ...GET_INFO, oneway: true })
+      .send(GET_INFO);
+    expect((await it.reply()).error).toBeUndefined();
+    await until(() => counted("protocol") === 1);
+    expect(it.messages.length).toBe(1);
+  });
+
+  test("too many calls sent ahead: those before are answered, then refused and closed", async () => {
+    const answer: Answer = (_, reply) => {
+      setTimeout(() => reply({ parameters: { queued: [], recent: [] } }), 30);
+    };
+    const { client } = await setUp({ answer });
+    const it = client().send(call("Status", {}));
+    for (let i = 0; i < 100; i++) it.send(GET_INFO);
+    await it.closed;
+    expect(it.messages.length).toBeLessThan(100);
+    expect(await it.refusal(it.messages.length)).toBe("busy");
+  });
+});
+
+describe("limits", () => {
+  test("of one uid, root too: the next connection is refused as busy and closed", async () => {
+    const { client, counted } = await setUp({ limits: { clientsPerUid: 2 } });
+    for (const it of [client(), client()]) await it.send(GET_INFO).reply();
+    const third = client();
+    expect(await third.refusal()).toBe("busy");
+    await third.closed;
+    await until(() => counted("busy") === 1);
+  });
+
+  test("of everybody", async () => {
+    const { client } = await setUp({ limits: { clients: 2, clientsPerUid: 9 } });
+    for (const it of [client(), client()]) await it.send(GET_INFO).reply();
+    expect(await client().refusal()).toBe("busy");
+  });
+
+  test("a refused client that is still sending a big request can read why", async () => {
+    const { client } = await setUp({ limits: { clientsPerUid: 1 } });
+    await client().send(GET_INFO).reply();
+    expect(
+      await client()
+        .send(call("Apply", { plan: "x".repeat(3_000_000) }))
+        .refusal(),
+    ).toBe("busy");
+  });
+
+  test("a place is free again when its client goes", async () => {
+    const { client } = await setUp({ limits: { clientsPerUid: 1 } });
+    const first = client();
+    await first.send(GET_INFO).reply();
+    first.socket.destroy();
+    for (let served = false; !served; ) {
+      const next = client().send(GET_INFO);
+      served = (await next.reply()).error === undefined;
+    }
+  });
+
+  test("Apply calls at the runner", async () => {
+    const { client, counted, runner } = await setUp({ limits: { applies: 1 }, answer: () => {} });
+    const first = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    await until(() => runner.calls.length === 1);
+    expect(
+      await client()
+        .send(call("Apply", { plan: PLAN }))
+        .refusal(),
+    ).toBe("busy");
+    await until(() => counted("busy") === 1);
+    const status = client().send(call("Status", {}));
+    await until(() => runner.calls.length === 2);
+    expect(status.messages).toEqual([]);
+    first.socket.destroy();
+  });
+
+  test("Apply calls that are over don't count", async () => {
+    const { client, runner } = await setUp({ limits: { applies: 1 } });
+    const it = client();
+    for (let i = 1; i <= 3; i++)
+      expect((await it.send(call("Apply", { plan: PLAN })).reply(i)).error).toBeUndefined();
+    expect(runner.calls.length).toBe(3);
+  });
+
+  test("a silent client is told and closed, and counted", async () => {
+    const { client, counted } = await setUp({ limits: { requestMs: 30 } });
+    const it = client();
+    expect(await it.refusal()).toBe("timeout");
+    await it.closed;
+    await until(() => counted("timeout") === 1);
+  });
+
+  test("a client that drips bytes gains no time", async () => {
+    const { client } = await setUp({ limits: { requestMs: 100 } });
+    const it = client();
+    const drip = setInterval(() => it.send(" "), 10);
+    expect(await it.refusal()).toBe("timeout");
+    clearInterval(drip);
+  });
+
+  test("an idle client that was served is closed without a word", async () => {
+    const { client, counted } = await setUp({ limits: { requestMs: 30 } });
+    const it = client().send(GET_INFO);
+    await it.closed;
+    expect(it.messages.length).toBe(1);
+    expect(counted("timeout")).toBe(0);
+  });
+
+  test("a client that waits for its execution is not cut off", async () => {
+    let finish = () => {};
+    const answer: Answer = (_, reply) => {
+      reply(event("started"));
+      finish = () => reply(event("finished"));
+    };
+    const { client } = await setUp({ limits: { requestMs: 20 }, answer });
+    const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    await it.reply();
+    await Bun.sleep(100);
+    finish();
+    expect((await it.reply(2)).parameters).toMatchObject({ event: { kind: "finished" } });
+  });
+
+  test("a client that does not read is dropped, and memory does not grow with what it is owed", async () => {
+    const line = event("output", { data: "x".repeat(64 * 1024) });
+    let sent = 0;
+    const answer: Answer = (_, reply, socket) => {
+      const pump = () => {
+        if (socket.destroyed) return;
+        for (let i = 0; i < 16; i++, sent++) reply(line);
+        setTimeout(pump, 1);
+      };
+      pump();
+    };
+    const { client, log, runner } = await setUp({ answer });
+    const it = client();
+    it.socket.pause();
+    it.send(call("Apply", { plan: PLAN }, { more: true }));
+    await until(() => log.lines.some((entry) => entry.includes("does not read its answers")));
+    await until(() => runner.calls.length === 1 && [...runner.sockets].every((socket) => socket.destroyed));
+    expect(sent).toBeLessThan(400);
+  });
+});
+
+describe("relaying", () => {
+  test("the caller is who the kernel says, whatever the client says", async () => {
+    const { client, runner } = await setUp();
+    const lie = { uid: 4711, gid: 4711, pid: 1 };
+    for (const [method, parameters] of [
+      ["Apply", { plan: PLAN, caller: lie }],
+      ["Watch", { execution_id: ID, caller: lie }],
+    ] as const) {
+      await client().send(call(method, parameters)).reply();
+    }
+    const callers = runner.calls.map((entry) => entry.parameters.caller);
+    expect(callers).toEqual(Array(2).fill({ uid: UID, gid: process.getgid?.() ?? 0, pid: process.pid }));
+  });
+
+  test("with more every event is passed on, without it only the last", async () => {
+    const answer: Answer = (_, reply) => {
+      for (const kind of ["queued", "checking", "started", "finished"]) reply(event(kind));
+    };
+    const { client } = await setUp({ answer });
+    const all = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    await all.reply(4);
+    expect(all.messages.map((message) => message.continues === true)).toEqual([true, true, true, false]);
+    const last = client()
+      .send(call("Apply", { plan: PLAN }))
+      .send(GET_INFO);
+    await last.reply(2);
+    expect(last.messages[0]).toMatchObject({ parameters: { event: { kind: "finished" } } });
+  });
+
+  test("the runner's refusal keeps its code", async () => {
+    const parameters = { code: "replay", message: "used", hint: "plan again", details: { a: 1 } };
+    const { client, runner } = await setUp({ answer: (_, reply) => reply({ error: REFUSED, parameters }) });
+    expect(
+      await client()
+        .send(call("Apply", { plan: PLAN }))
+        .reply(),
+    ).toEqual({ error: REFUSED, parameters });
+    expect(runner.reports).toEqual([]);
+  });
+
+  const BROKEN: [string, Answer][] = [
+    ["hangs up", (_, __, socket) => socket.end()],
+    ["speaks no JSON", (_, __, socket) => socket.end("?\0")],
+    ["sends an event that is none", (_, reply) => reply({ parameters: { event: { kind: "started" } } })],
+    ["sends an unknown field", (_, reply) => reply(event("finished", { root: true }))],
+    ["sends an unknown error", (_, reply) => reply({ error: "a.B", parameters: {} })],
+    ["floods", (_, __, socket) => socket.write("x".repeat(5_000_000))],
+  ];
+  test.each(BROKEN)("a runner that %s: the client is told, and may go on", async (_, answer) => {
+    const { client } = await setUp({ answer });
+    const it = client()
+      .send(call("Apply", { plan: PLAN }, { more: true }))
+      .send(GET_INFO);
+    expect(await it.refusal()).toBe("protocol");
+    expect((await it.reply(2)).parameters).toMatchObject({ product: "aegis" });
+  });
+
+  test("no runner: unavailable, with a hint", async () => {
+    const { client } = await setUp({ answer: null });
+    const it = client().send(call("Status", {}));
+    expect(await it.refusal()).toBe("unavailable");
+    expect((await it.reply()).parameters.hint).toContain("aegis daemon status");
+  });
+
+  test("a silent runner is covered by alive events, for more only", async () => {
+    const { client, runner } = await setUp({ limits: { aliveMs: 20 }, answer: () => {} });
+    const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    const quiet = client().send(call("Apply", { plan: PLAN }));
+    expect((await it.reply(3)).parameters).toEqual({ event: { execution_id: ID, kind: "alive" } });
+    expect(runner.calls.length).toBe(2);
+    expect(quiet.messages).toEqual([]);
+  });
+
+  test("a client that is gone frees its place at the next event; the runner only loses a listener", async () => {
+    const { client, runner } = await setUp({ limits: { aliveMs: 10, clientsPerUid: 1 }, answer: () => {} });
+    const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    await until(() => runner.calls.length === 1);
+    it.socket.destroy();
+    await until(() => runner.sockets.size === 0);
+    for (let served = false; !served; ) served = (await client().send(GET_INFO).reply()).error === undefined;
+  });
+
+  test("a client that shuts down its sending side still gets everything", async () => {
+    const { client } = await setUp({
+      answer: (_, reply) => void setTimeout(() => reply(event("finished")), 30),
+    });
+    const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
+    it.socket.end();
+    expect((await it.reply()).parameters).toMatchObject({ event: { kind: "finished" } });
+    await it.closed;
+  });
+});
+
+describe("reports of refusals", () => {
+  test("a flood is added up: a few messages, every refusal counted, the client not kept waiting", async () => {
+    const { client, runner, counted } = await setUp({ limits: { reportMs: 300 } });
+    const it = client();
+    for (let i = 1; i <= 200; i++) await it.send({ method: `a.B${i}` }).reply(i);
+    await until(() => counted("protocol") === 200);
+    expect(runner.reports.length).toBeLessThan(20);
+    const last = runner.reports.at(-1)?.[0];
+    expect(last).toMatchObject({ code: "protocol", uid: UID, request_sha256: null });
+  });
+
+  test("while the runner can't be reached, counts are kept and delivered later", async () => {
+    const { client, runnerPath, log } = await setUp({ answer: null });
+    const it = client();
+    for (let i = 1; i <= 5; i++) await it.send({ method: "a.B" }).reply(i);
+    await until(() => log.lines.some((line) => line.includes("can't be told")));
+    const runner = await startRunner(runnerPath, finished);
+    cleanups.push(runner.close);
+    await until(() => runner.reports.flat().reduce((n, refusal) => n + refusal.count, 0) === 5);
+  });
+
+  test("what is left at the end is sent at close", async () => {
+    const { client, front, runner } = await setUp({ limits: { reportMs: 3_600_000 } });
+    const it = client();
+    for (let i = 1; i <= 3; i++) await it.send({ method: "a.B" }).reply(i);
+    await front.close();
+    expect(runner.reports.flat().map((refusal) => refusal.count)).toEqual([1, 2]);
+  });
+});
+
+describe("the socket", () => {
+  const start = (path: string, mode?: number) =>
+    startFront({
+      listen: { path, ...(mode === undefined ? {} : { mode }) },
+      runner: { path: "/nonexistent" },
+      verify: () => {},
+      log: memoryLog(),
+    });
+
+  test("PEER 24: a second daemon does not take over a live socket, not even one without a lock", async () => {
+    const { path, client } = await setUp();
+    const inode = statSync(path).ino;
+    await expect(start(path)).rejects.toMatchObject({ code: "exists" });
+    const other = `${path}.other`;
+    const foreign = await startRunner(other, finished);
+    cleanups.push(foreign.close);
+    await expect(start(other)).rejects.toMatchObject({ code: "exists" });
+    expect(existsSync(other)).toBe(true);
+    expect(statSync(path).ino).toBe(inode);
+    expect((await client().send(GET_INFO).reply()).parameters).toMatchObject({ product: "aegis" });
+  });
+
+  test("PEER 24: of two that start at once over a dead socket, one gets it", async () => {
+    const { path } = await setUp();
+    const dead = `${path}.dead`;
+    await leaveDeadSocket(dead);
+    const results = await Promise.allSettled([start(dead), start(dead)]);
+    for (const result of results) if (result.status === "fulfilled") cleanups.push(result.value.close);
+    expect(results.map((result) => result.status).sort()).toEqual(["fulfilled", "rejected"]);
+    const it = new RawClient(dead).send(GET_INFO);
+    cleanups.push(() => it.socket.destroy());
+    expect((await it.reply()).error).toBeUndefined();
+  });
+
+  test("a dead socket is replaced, with the mode asked for", async () => {
+    const { path } = await setUp();
+    const dead = `${path}.dead`;
+    await leaveDeadSocket(dead);
+    const front = await start(dead, 0o660);
+    cleanups.push(front.close);
+    expect(statSync(dead).mode & 0o777).toBe(0o660);
+    expect(process.umask()).not.toBe(0o177);
+  });
+
+  test("a file that is no socket is left alone", async () => {
+    const { path } = await setUp();
+    writeFileSync(`${path}.txt`, "mine");
+    await expect(start(`${path}.txt`)).rejects.toMatchObject({ code: "exists" });
+    expect(readFileSync(`${path}.txt`, "utf8")).toBe("mine");
+  });
+
+  test("a socket handed over as a descriptor is served", async () => {
+    const { path } = await setUp();
+    const handed = `${path}.handed`;
+    const front = await startFront({
+      listen: { fd: listenUnix(handed) },
+      runner: { path: "/nonexistent" },
+      verify: () => {},
+      log: memoryLog(),
+    });
+    cleanups.push(front.close);
+    const it = new RawClient(handed).send(GET_INFO);
+    cleanups.push(() => it.socket.destroy());
+    expect((await it.reply()).parameters).toMatchObject({ product: "aegis" });
+  });
+});
+
+/** A socket file that nobody listens on, as a killed daemon leaves it. */
+async function leaveDeadSocket(path: string): Promise<void> {
+  const script = `require("net").createServer().listen({path:${JSON.stringify(path)}},()=>process.kill(process.pid,"SIGKILL"))`;
+  await Bun.spawn([process.execPath, "-e", script]).exited;
+  expect(existsSync(path)).toBe(true);
+}
