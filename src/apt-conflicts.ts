@@ -1,0 +1,94 @@
+import { aptName } from "./apt-argv.ts";
+import { parseShow } from "./apt-show.ts";
+import type { AptSource } from "./apt-sources.ts";
+import type {
+  CommandEvidence,
+  ProvenanceEvidence,
+  RepositoryEvidence,
+  TransactionEntry,
+} from "./documents.ts";
+import type { Planning } from "./ecosystem.ts";
+
+/** Kind of the provenance entry that policy denies on. */
+const KIND = "apt-source-conflict";
+
+/**
+ * Finds versions that several sources offer with different bytes. apt takes the first source's without a word (some
+ * versions warn), so each source is asked alone: apt-cache with a source list that holds nothing else. Sources that the
+ * distribution signed itself can't differ and are not asked.
+ */
+export async function findSourceConflicts(
+  entries: readonly TransactionEntry[],
+  sources: readonly AptSource[],
+  repositories: readonly RepositoryEvidence[],
+  planning: Planning,
+  config: string,
+): Promise<{ conflicts: ProvenanceEvidence[]; commands: CommandEvidence[] }> {
+  const own = new Set(repositories.filter((r) => r.trust === "distribution").map((r) => r.id));
+  const suspects = entries.filter((e) => e.sources.length > 1 && !e.sources.every((id) => own.has(id)));
+  const asked = sources.filter((source) => suspects.some((e) => e.sources.includes(source.id)));
+  const answers = await Promise.all(
+    asked.map(async (source) => {
+      const list = planning.temporary("one-source.list", `${sourceLine(source)}\n`);
+      const names = suspects
+        .filter((e) => e.sources.includes(source.id))
+        .map((e) => `${aptName(e.name, e.architecture, planning.host.architecture)}=${e.to_version}`);
+      const output = await planning.run(["apt-cache", "show", ...names], { config: config + only(list) });
+      return { id: source.id, shown: parseShow(output.stdout), command: output.evidence };
+    }),
+  );
+  const conflicts = suspects.flatMap((entry) => {
+    const hashes = entry.sources.map((id) => {
+      const shown = answers.find((answer) => answer.id === id)?.shown ?? [];
+      const hash = shown.find((s) => s.sha256 !== null && sameVersion(s, entry))?.sha256 ?? null;
+      return { id, hash };
+    });
+    const first = hashes[0]?.hash ?? null;
+    if (first !== null && hashes.every(({ hash }) => hash === first)) return [];
+    return conflictOf(entry, hashes.map(({ id, hash }) => `${id}: ${hash ?? "unknown"}`).join("; "));
+  });
+  return { conflicts, commands: answers.map((answer) => answer.command) };
+}
+
+/** Conflicts that apt itself warns of while it builds its cache. */
+export function warnedConflicts(stderr: string, entries: readonly TransactionEntry[]): ProvenanceEvidence[] {
+  const pattern = /Sources disagree on hashes for supposedly identical version '([^'\n]+)' of '([^'\n]+)'/g;
+  const warned = [...stderr.matchAll(pattern)].map(
+    ([, version, name]) => `${name?.split(":")[0]}=${version}`,
+  );
+  return entries
+    .filter((entry) => warned.includes(`${entry.name}=${entry.to_version}`))
+    .map((entry) => conflictOf(entry, "apt: sources disagree on the hashes of this version"));
+}
+
+function conflictOf(entry: TransactionEntry, detail: string): ProvenanceEvidence {
+  const subject = `${entry.name}:${entry.architecture}=${entry.to_version}`;
+  return { kind: KIND, subject, verified: false, key: null, detail };
+}
+
+function sameVersion(
+  shown: { name: string; architecture: string; version: string },
+  entry: TransactionEntry,
+) {
+  return (
+    shown.name === entry.name &&
+    shown.architecture === entry.architecture &&
+    shown.version === entry.to_version
+  );
+}
+
+function sourceLine({ uri, suite, components, architectures }: AptSource): string {
+  const options = architectures.length === 0 ? "" : `[arch=${architectures.join(",")}] `;
+  return ["deb", `${options}${uri}${suite === "/" ? "" : "/"}`, suite, ...components].join(" ");
+}
+
+/** Configuration for one call that sees `list` alone. The binary caches belong to the full list, so they are off. */
+function only(list: string): string {
+  return [
+    `Dir::Etc::sourcelist "${list}";`,
+    'Dir::Etc::sourceparts "-";',
+    'Dir::Cache::pkgcache "";',
+    'Dir::Cache::srcpkgcache "";',
+    "",
+  ].join("\n");
+}

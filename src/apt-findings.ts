@@ -1,0 +1,78 @@
+import { aptArgv } from "./apt-argv.ts";
+import type { Requested } from "./apt-requested.ts";
+import type { Simulation } from "./apt-simulation.ts";
+import type { CommandEvidence, TransactionEntry } from "./documents.ts";
+import type { Findings, PlanningOutput } from "./ecosystem.ts";
+
+const MAX_WARNINGS = 200;
+
+/** A plan's findings before anything is known: complete, and relied on by nobody. */
+export function aptFindings(
+  operation: string,
+  targets: readonly string[],
+  commands: CommandEvidence[],
+  warnings: readonly string[],
+): Findings {
+  return {
+    exact_targets: [],
+    target_version: null,
+    source_registry: null,
+    metadata_available: false,
+    command_preview: aptArgv(operation, targets),
+    mutates_system: true,
+    requires_root: true,
+    nothing_to_do: false,
+    transaction: [],
+    packages_held_back: [],
+    scripts: [],
+    build_hooks_detected: false,
+    native_code_risk: false,
+    binary_artifact_risk: false,
+    signature_or_checksum_status: "unknown",
+    mutable_reference: false,
+    publisher_or_maintainer: null,
+    published_at: null,
+    deprecated: null,
+    transitive_dependency_count: null,
+    warnings: [...new Set(warnings)].slice(0, MAX_WARNINGS).map((line) => line.slice(0, 8192).toWellFormed()),
+    repository_evidence: [],
+    vulnerability_evidence: [],
+    provenance_evidence: [],
+    sbom_evidence: [],
+    rollback_plan: { inverse: [], unobtainable: [], notes: [] },
+    raw_evidence: { commands },
+  };
+}
+
+/** Why the simulation can't be relied on; empty where it can. */
+export function failuresOf(output: PlanningOutput, simulation: Simulation): string[] {
+  const failed = commandFailure(output);
+  if (failed.length > 0) return failed;
+  return simulation.unreadable.map((line) => `apt-get printed an action that can't be read: ${line}`);
+}
+
+export function commandFailure({ evidence }: PlanningOutput): string[] {
+  if (evidence.outcome === "ok") return [];
+  const command = evidence.argv.slice(0, 2).join(" ");
+  const why = {
+    missing: "is not installed",
+    failed: "failed",
+    timeout: "took too long",
+    truncated: "said too much",
+  };
+  return [`${command} ${why[evidence.outcome]}`];
+}
+
+/** Packages that no hash binds, and a transaction that nobody asked for by name. */
+export function unpinnable(
+  transaction: readonly TransactionEntry[],
+  operation: string,
+  requested: Requested,
+): string[] {
+  const bare = transaction.filter((entry) => entry.action !== "remove" && entry.sha256 === null);
+  const failures = bare.map((e) => `no SHA-256 is known for ${e.name}:${e.architecture}=${e.to_version}`);
+  if (operation === "install" && requested.exact.length === 0 && transaction.length > 0) {
+    failures.push("every target is installed already, but apt would change other packages");
+  }
+  return failures;
+}

@@ -1,0 +1,102 @@
+import { exactTarget } from "./apt-argv.ts";
+import type { ShownPackage } from "./apt-show.ts";
+import type { Simulation } from "./apt-simulation.ts";
+import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
+import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
+import type { TransactionEntry } from "./documents.ts";
+
+/** What became of the requested targets. */
+export interface Requested {
+  /** `name[:arch]=version` of each target that the transaction installs. */
+  exact: string[];
+  /** Why a target can't be pinned, one sentence each. With one, there is no plan. */
+  problems: string[];
+  warnings: string[];
+}
+
+/**
+ * Ties each target to the package that apt chose. apt takes a name it doesn't know as a pattern (`libc.` matches
+ * thousands of packages), so a target counts only where the very name is installed by the transaction or already there.
+ */
+export function resolveRequested(
+  targets: readonly string[],
+  transaction: readonly TransactionEntry[],
+  simulation: Simulation,
+  facts: PackageFacts,
+): Requested {
+  const result: Requested = { exact: [], problems: [], warnings: [] };
+  const wanted = targets.map(parseAptTarget);
+  for (const target of wanted) {
+    const entry = chosenFor(target, transaction, facts.native);
+    if (entry !== undefined) {
+      if (target.version !== null && target.version !== entry.to_version) {
+        result.problems.push(`${formatAptTarget(target)}: apt would install version ${entry.to_version}`);
+      } else result.exact.push(exactTarget(entry, target.architecture, facts.native));
+      continue;
+    }
+    const present = findInstalled(facts.installed, target.name, target.architecture, facts.native);
+    if (present?.state === "installed") {
+      const leaves = transaction.some(
+        (e) => e.name === target.name && e.architecture === present.architecture,
+      );
+      if (leaves) result.problems.push(`${formatAptTarget(target)}: apt would remove it`);
+      else if (target.version !== null && target.version !== present.version) {
+        result.problems.push(`${formatAptTarget(target)}: apt would leave version ${present.version}`);
+      }
+      continue;
+    }
+    resolveVirtual(target, wanted, transaction, simulation, facts, result);
+  }
+  result.exact = [...new Set(result.exact)];
+  return result;
+}
+
+/** The entry that installs a target: its architecture where one was named, else the host's own, else the only one. */
+function chosenFor(target: AptTarget, transaction: readonly TransactionEntry[], native: string) {
+  const named = transaction.filter((e) => e.name === target.name && e.action !== "remove");
+  const own = (e: TransactionEntry) => e.architecture === native || e.architecture === "all";
+  if (target.architecture === null || target.architecture === native) {
+    const entry = named.find(own);
+    if (entry !== undefined || target.architecture !== null) return entry;
+    return named.length === 1 ? named[0] : undefined;
+  }
+  return named.find((e) => e.architecture === target.architecture);
+}
+
+/** A virtual package: the one package of the transaction that provides it, or the one that apt says is there already. */
+function resolveVirtual(
+  target: AptTarget,
+  wanted: readonly AptTarget[],
+  transaction: readonly TransactionEntry[],
+  simulation: Simulation,
+  facts: PackageFacts,
+  result: Requested,
+): void {
+  const text = formatAptTarget(target);
+  const providers =
+    target.version === null
+      ? transaction.filter((entry) => entry.action !== "remove" && provides(facts.shown, entry, target.name))
+      : [];
+  const [provider] = providers;
+  if (provider !== undefined && providers.length === 1) {
+    result.exact.push(exactTarget(provider, null, facts.native));
+    result.warnings.push(`${text} is a virtual package; apt chose ${provider.name} for it`);
+    return;
+  }
+  const newest = [...simulation.alreadyNewest.keys()].filter((name) => !wanted.some((w) => name === w.name));
+  if (target.version === null && transaction.length === 0 && newest.length === 1) {
+    result.warnings.push(`${text} is a virtual package that ${newest[0]} provides already`);
+    return;
+  }
+  result.problems.push(`${text}: no package of exactly this name is known to apt; name a real package`);
+}
+
+function provides(shown: readonly ShownPackage[], entry: TransactionEntry, name: string): boolean {
+  return shown.some(
+    (s) =>
+      s.name === entry.name &&
+      s.architecture === entry.architecture &&
+      s.version === entry.to_version &&
+      s.provides.includes(name),
+  );
+}

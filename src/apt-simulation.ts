@@ -1,0 +1,148 @@
+import { isPackageName } from "./apt-target.ts";
+import { compareDebVersions, isDebVersion } from "./deb-version.ts";
+import type { TransactionEntry } from "./documents.ts";
+
+/** One package of an `Inst` line. */
+export interface Installation {
+  name: string;
+  architecture: string;
+  from: string | null;
+  to: string;
+  /** `Label:version/archive` of each source, as apt prints them; the label is what a Release file calls itself. */
+  releases: string[];
+}
+
+/** One package of a `Remv` or `Purg` line. */
+export interface Removal {
+  name: string;
+  /** Null where apt prints none: the host's own architecture, or `all`. */
+  architecture: string | null;
+  from: string;
+}
+
+/** What `apt-get -s` said. */
+export interface Simulation {
+  installations: Installation[];
+  removals: Removal[];
+  /** `Conf` lines of packages that are not installed here: leftovers of an interrupted dpkg. */
+  foreignConfigurations: string[];
+  keptBack: string[];
+  phased: string[];
+  /** Packages on hold that the operation would change all the same. */
+  heldChanged: string[];
+  /** `name` → version, from `… is already the newest version (…)`. */
+  alreadyNewest: Map<string, string>;
+  /** Packages that dpkg has not fully installed or removed. */
+  unfinished: number;
+  /** Action lines that could not be read. With one, nothing here may be relied on. */
+  unreadable: string[];
+}
+
+const WORD = "([^\\s:\\[\\]()]+)(?::([a-z0-9-]+))?";
+/**
+ * `Inst name[:arch] [from] (to Label:ver/suite, … [arch]) [problem]…`. The label is a stranger's text and may hold
+ * brackets; the architecture is the last bracket before the last parenthesis, which nothing in a label can reach.
+ */
+const INST = new RegExp(
+  `^Inst ${WORD}(?: \\[([^\\]\\s]+)\\])? \\((\\S+) (?:(.*) )?\\[([a-z0-9-]+)\\]\\)(?: \\[[^\\])]*\\])*$`,
+);
+const CONF = new RegExp(`^Conf ${WORD} \\((\\S+) (?:.* )?\\[([a-z0-9-]+)\\]\\)`);
+const REMV = new RegExp(`^(?:Remv|Purg) ${WORD} \\[([^\\]\\s]+)\\](?: \\[[^\\]]*\\])*$`);
+const NEWEST = /^(\S+) is already the newest version \(([^)\s]+)\)\.$/;
+const UNFINISHED = /^(\d+) not fully installed or removed\.$/;
+
+/** Headings of package lists, of apt 2 and of apt 3. */
+const HEADINGS: Readonly<Record<string, "keptBack" | "phased" | "heldChanged">> = {
+  "The following packages have been kept back:": "keptBack",
+  "Not upgrading:": "keptBack",
+  "The following upgrades have been deferred due to phasing:": "phased",
+  "Not upgrading yet due to phasing:": "phased",
+  "The following held packages will be changed:": "heldChanged",
+  "Changing held packages:": "heldChanged",
+};
+
+/** Parses the standard output of `apt-get -s upgrade` and `apt-get -s install`, of apt 2 and 3 (C locale). Never throws. */
+export function parseSimulation(text: string): Simulation {
+  const result: Simulation = {
+    installations: [],
+    removals: [],
+    foreignConfigurations: [],
+    keptBack: [],
+    phased: [],
+    heldChanged: [],
+    alreadyNewest: new Map(),
+    unfinished: 0,
+    unreadable: [],
+  };
+  const configured: string[] = [];
+  let list: string[] | null = null;
+  for (const line of text.split("\n")) {
+    if (/^\s/.test(line)) {
+      list?.push(...packageNames(line));
+      continue;
+    }
+    const heading = Object.hasOwn(HEADINGS, line) ? HEADINGS[line] : undefined;
+    list = heading === undefined ? null : result[heading];
+    readLine(line, result, configured);
+  }
+  const installed = new Set(result.installations.map((i) => `${i.name}:${i.architecture}`));
+  result.foreignConfigurations = configured.filter((name) => !installed.has(name));
+  return result;
+}
+
+function readLine(line: string, result: Simulation, configured: string[]): void {
+  if (/^(?:Inst|Remv|Purg) /.test(line)) {
+    const action = line.startsWith("Inst ") ? readInst(line) : readRemv(line);
+    if (action === null) result.unreadable.push(line);
+    else if ("to" in action) result.installations.push(action);
+    else result.removals.push(action);
+    return;
+  }
+  const conf = CONF.exec(line);
+  if (conf !== null) configured.push(`${conf[1]}:${conf[4]}`);
+  const newest = NEWEST.exec(line);
+  if (newest?.[1] !== undefined && newest[2] !== undefined) result.alreadyNewest.set(newest[1], newest[2]);
+  result.unfinished += Number(UNFINISHED.exec(line)?.[1] ?? 0);
+}
+
+function readInst(line: string): Installation | null {
+  const [, name = "", qualifier, from, to = "", releases = "", architecture = ""] = INST.exec(line) ?? [];
+  if (!isPackageName(name) || !isDebVersion(to) || (from !== undefined && !isDebVersion(from))) return null;
+  if (qualifier !== undefined && qualifier !== architecture) return null;
+  return {
+    name,
+    architecture,
+    from: from ?? null,
+    to,
+    releases: releases === "" ? [] : releases.split(", "),
+  };
+}
+
+function readRemv(line: string): Removal | null {
+  const [, name = "", architecture, from = ""] = REMV.exec(line) ?? [];
+  if (!isPackageName(name) || !isDebVersion(from)) return null;
+  return { name, architecture: architecture ?? null, from };
+}
+
+/** The packages of one line of a list; `Show-Versions` adds `(old => new)` to each. */
+function packageNames(line: string): string[] {
+  return line
+    .replace(/\([^)]*\)/g, " ")
+    .split(/\s+/)
+    .filter((word) => isPackageName(word.replace(/:[a-z0-9-]+$/, "")));
+}
+
+/** What an installation is, by Debian's order of versions. */
+export function actionOf({ from, to }: Installation): TransactionEntry["action"] {
+  if (from === null) return "install";
+  const order = compareDebVersions(to, from);
+  return order > 0 ? "upgrade" : order < 0 ? "downgrade" : "reinstall";
+}
+
+/** Label and archive of a release as apt prints it: `Debian-Security:12/oldstable-security`, `RepoA:st`, `localhost`. */
+export function splitRelease(release: string): { origin: string; archive: string | null } {
+  const colon = release.lastIndexOf(":");
+  if (colon < 0) return { origin: release, archive: null };
+  const version = release.slice(colon + 1);
+  return { origin: release.slice(0, colon), archive: version.slice(version.indexOf("/") + 1) || null };
+}

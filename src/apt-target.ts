@@ -1,0 +1,86 @@
+import { isDebVersion } from "./deb-version.ts";
+import type { DeniedTarget } from "./documents.ts";
+import type { Targets } from "./ecosystem.ts";
+import { AegisError } from "./errors.ts";
+
+/** A package as apt names it on its command line. */
+export interface AptTarget {
+  name: string;
+  /** Null where none was given: apt then takes the host's own architecture first. */
+  architecture: string | null;
+  version: string | null;
+}
+
+/** Debian Policy 5.6.1. A last `-` is left out: apt reads it as "remove". */
+const NAME = /^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.]$/;
+const ARCHITECTURE = /^[a-z0-9][a-z0-9-]{0,30}$/;
+/** Words that stand in an architecture's place but name none: a pinned target must say exactly one. */
+const WILDCARD_ARCHITECTURES: readonly string[] = ["any", "native"];
+
+/** True for the name of one Debian package. */
+export function isPackageName(text: string): boolean {
+  return NAME.test(text);
+}
+
+/**
+ * Parses `name`, `name:arch`, `name=version` or `name:arch=version`.
+ * @throws AegisError `invalid_target`
+ */
+export function parseAptTarget(text: string): AptTarget {
+  const equals = text.indexOf("=");
+  const version = equals < 0 ? null : text.slice(equals + 1);
+  const left = equals < 0 ? text : text.slice(0, equals);
+  const colon = left.indexOf(":");
+  const architecture = colon < 0 ? null : left.slice(colon + 1);
+  const name = colon < 0 ? left : left.slice(0, colon);
+  if (name.endsWith("-")) throw invalid(text, "a `-` at the end asks apt to remove the package");
+  if (!NAME.test(name)) throw invalid(text, "it is not the name of one Debian package");
+  if (
+    architecture !== null &&
+    (!ARCHITECTURE.test(architecture) || WILDCARD_ARCHITECTURES.includes(architecture))
+  ) {
+    throw invalid(text, "what follows the `:` is not one architecture");
+  }
+  if (version !== null && !isDebVersion(version))
+    throw invalid(text, "what follows the `=` is not a version");
+  return { name, architecture, version };
+}
+
+/** The target in apt's spelling. */
+export function formatAptTarget({ name, architecture, version }: AptTarget): string {
+  return `${name}${architecture === null ? "" : `:${architecture}`}${version === null ? "" : `=${version}`}`;
+}
+
+/**
+ * Checks the targets of an apt operation: one exact package each. URLs and package files come back as denied.
+ * @throws AegisError `invalid_target` for operators (`pkg-`), patterns, `name/suite`, options, white space
+ */
+export function parseAptTargets(targets: readonly string[]): Targets {
+  const unique = [...new Set(targets)];
+  const denied: DeniedTarget[] = [];
+  for (const target of unique) {
+    const signal = deniedBy(target);
+    if (signal === null) parseAptTarget(target);
+    else denied.push({ target, signal });
+  }
+  return { targets: unique, denied, targetType: "package" };
+}
+
+/** What apt would fetch or read itself, going around its repositories. */
+function deniedBy(target: string): DeniedTarget["signal"] | null {
+  if (target.length > 1024 || !/^[\x21-\x7e]+$/.test(target) || target.startsWith("-")) return null;
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(target)) return "url-denied";
+  if (/^(?:file|copy|cdrom):/.test(target)) return "local-path-denied";
+  if (/^(?:\.{0,2}|~[^/]*)\//.test(target) || /\.d?deb$/.test(target)) return "local-path-denied";
+  return null;
+}
+
+function invalid(target: string, why: string): AegisError {
+  const shown = target.length > 80 ? `${target.slice(0, 80)}…` : target;
+  return new AegisError(
+    "invalid_target",
+    `${JSON.stringify(shown)} can't be an apt target: ${why}`,
+    "Name packages as name, name=version, name:architecture or name:architecture=version.",
+    { target: shown },
+  );
+}

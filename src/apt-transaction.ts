@@ -1,0 +1,101 @@
+import { aptName } from "./apt-argv.ts";
+import type { PolicyOrigin, PolicyPackage } from "./apt-policy.ts";
+import type { ShownPackage } from "./apt-show.ts";
+import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
+import type { RepositoryEvidence, TransactionEntry } from "./documents.ts";
+import type { DpkgPackage } from "./dpkg-status.ts";
+
+/** Everything that was read about the packages of a simulation. */
+export interface PackageFacts {
+  shown: readonly ShownPackage[];
+  policy: ReadonlyMap<string, PolicyPackage>;
+  installed: ReadonlyMap<string, DpkgPackage>;
+  repositories: readonly RepositoryEvidence[];
+  /** The host's own dpkg architecture. */
+  native: string;
+}
+
+/** The transaction of a simulation, one entry per package, sorted by name and architecture. */
+export function buildTransaction(simulation: Simulation, facts: PackageFacts): TransactionEntry[] {
+  const { native, installed } = facts;
+  const shown = new Map<string, ShownPackage>();
+  for (const item of facts.shown) {
+    const key = `${item.name}:${item.architecture}=${item.version}`;
+    // The installed state has a stanza of its own, without hash and size.
+    if (item.sha256 !== null || !shown.has(key)) shown.set(key, item);
+  }
+  const entries = new Map<string, TransactionEntry>();
+  for (const { name, architecture, from } of simulation.removals) {
+    const before = findInstalled(installed, name, architecture, native);
+    const real = architecture ?? before?.architecture ?? native;
+    entries.set(`${name}:${real}`, {
+      name,
+      architecture: real,
+      action: "remove",
+      from_version: from,
+      to_version: null,
+      origin: null,
+      archive: null,
+      sha256: null,
+      size: null,
+      essential: before?.essential ?? false,
+      source: shown.get(`${name}:${real}=${from}`)?.source ?? null,
+      sources: [],
+    });
+  }
+  for (const item of simulation.installations) {
+    const { name, architecture, to } = item;
+    const key = `${name}:${architecture}`;
+    const details = shown.get(`${key}=${to}`);
+    // apt may take a package away for a moment to put another version of it in.
+    const from = item.from ?? entries.get(key)?.from_version ?? null;
+    const release = item.releases[0] === undefined ? null : splitRelease(item.releases[0]);
+    entries.set(key, {
+      name,
+      architecture,
+      action: actionOf({ ...item, from }),
+      from_version: from,
+      to_version: to,
+      origin: release?.origin ?? null,
+      archive: release?.archive ?? null,
+      sha256: details?.sha256 ?? null,
+      size: details?.size ?? null,
+      essential:
+        details?.essential === true ||
+        findInstalled(installed, name, architecture, native)?.essential === true,
+      source: details?.source ?? null,
+      sources: offeredBy(facts, aptName(name, architecture, native), to),
+    });
+  }
+  return [...entries.values()].sort((a, b) => order(a.name, b.name) || order(a.architecture, b.architecture));
+}
+
+/** An installed package; one of architecture `all` answers to the host's own, and the other way round. */
+export function findInstalled(
+  installed: ReadonlyMap<string, DpkgPackage>,
+  name: string,
+  architecture: string | null,
+  native: string,
+): DpkgPackage | undefined {
+  const wanted = architecture === null || architecture === "all" ? native : architecture;
+  const found = installed.get(`${name}:${wanted}`);
+  return found ?? (wanted === native ? installed.get(`${name}:all`) : undefined);
+}
+
+/** Ids of the repositories that offer a version, in apt's order of preference. */
+function offeredBy({ policy, repositories }: PackageFacts, name: string, version: string): string[] {
+  const origins = policy.get(name)?.versions.get(version) ?? [];
+  const ids = origins.flatMap((origin) => repositories.find((r) => serves(r, origin))?.id ?? []);
+  return [...new Set(ids)];
+}
+
+function serves({ uri, suite, components }: RepositoryEvidence, origin: PolicyOrigin): boolean {
+  if (uri !== origin.uri) return false;
+  if (suite.endsWith("/")) return origin.place === suite;
+  return components.some((component) => origin.place === `${suite}/${component}`);
+}
+
+/** Code unit order: the same on every host and in every locale. */
+function order(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

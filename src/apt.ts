@@ -1,0 +1,224 @@
+import { aptArgv, aptName, signedAptArgv } from "./apt-argv.ts";
+import { findSourceConflicts, warnedConflicts } from "./apt-conflicts.ts";
+import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
+import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
+import { aptFindings, commandFailure, failuresOf, unpinnable } from "./apt-findings.ts";
+import { parsePolicy } from "./apt-policy.ts";
+import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
+import { type Requested, resolveRequested } from "./apt-requested.ts";
+import { parseShow } from "./apt-show.ts";
+import { parseSimulation, type Simulation } from "./apt-simulation.ts";
+import { type AptSource, readSources } from "./apt-sources.ts";
+import { heldBack, interruptions } from "./apt-state.ts";
+import { parseAptTargets } from "./apt-target.ts";
+import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
+import type { TransactionEntry } from "./documents.ts";
+import { type DpkgPackage, parseDpkgStatus } from "./dpkg-status.ts";
+import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
+import { AegisError } from "./errors.ts";
+
+/** Without it apt, in a unit with PrivateTmp, takes itself for chrooted and installs phased updates. */
+const CONFIG = 'Dir::Bin::ischroot "/bin/false";\n';
+/** Packages asked for in one call; a kernel limits an argv. */
+const BATCH = 2000;
+
+/** Debian packages through apt-get(8). */
+export const apt: Ecosystem = {
+  tool: "apt",
+  operations: { update: "none", upgrade: "none", install: "some" },
+  parseTargets(operation, targets) {
+    if (operation !== "install" && targets.length > 0) {
+      throw new AegisError(
+        "invalid_target",
+        `apt ${operation} takes no target`,
+        `Try: aegis plan apt ${operation}`,
+      );
+    }
+    return parseAptTargets(targets);
+  },
+  gather(operation, targets, planning) {
+    return operation === "update" ? gatherSources(planning) : gatherPackages(operation, targets, planning);
+  },
+  signedArgv: signedAptArgv,
+};
+
+/** `update`: the sources that it would refresh, read from files below apt's default directories. apt itself is not run. */
+async function gatherSources(planning: Planning): Promise<Findings> {
+  const { repositories } = await gatherRepositories(DEFAULT_APT_DIRS, planning);
+  const { evidence } = repositories;
+  return {
+    ...aptFindings("update", [], repositories.commands, repositories.warnings),
+    metadata_available: true,
+    signature_or_checksum_status:
+      evidence.length > 0 && evidence.every((r) => r.signature_verified) ? "verified" : "unverified",
+    repository_evidence: evidence,
+  };
+}
+
+/**
+ * `upgrade` and `install`. What doesn't depend on another runs side by side: first the simulation and the sources, then,
+ * for all packages together, their stanzas and version tables.
+ */
+async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
+  const native = planning.host.architecture;
+  const argv = operation === "upgrade" ? ["upgrade"] : ["install", ...targets.targets];
+  const simulating = planning.run(["apt-get", "-s", ...argv], { config: CONFIG, keep: true });
+  const [simulated, details, site] = await Promise.all([
+    simulating,
+    simulating.then((output) => gatherDetails(parseSimulation(output.stdout), native, planning)),
+    gatherSite(planning),
+  ]);
+  const simulation = parseSimulation(simulated.stdout);
+  const facts: PackageFacts = {
+    shown: parseShow(stdoutOf(details.show)),
+    policy: parsePolicy(stdoutOf(details.policy)),
+    installed: site.installed,
+    repositories: site.repositories.evidence,
+    native,
+  };
+  const transaction = buildTransaction(simulation, facts);
+  const requested: Requested =
+    operation === "install"
+      ? resolveRequested(targets.targets, transaction, simulation, facts)
+      : { exact: [], problems: [], warnings: [] };
+  const failures = [
+    ...failuresOf(simulated, simulation),
+    ...[...details.show, ...details.policy].flatMap(commandFailure),
+  ];
+  if (failures.length === 0)
+    failures.push(...requested.problems, ...unpinnable(transaction, operation, requested));
+  const compared = await findSourceConflicts(
+    failures.length === 0 ? transaction : [],
+    site.sources,
+    site.repositories.evidence,
+    planning,
+    CONFIG,
+  );
+  const commands = [
+    simulated.evidence,
+    ...site.commands,
+    ...[...details.show, ...details.policy].map((output) => output.evidence),
+    ...compared.commands,
+  ];
+  const warnings = [
+    ...failures,
+    ...interruptions(simulation, site.installed, site.pendingUpdates),
+    ...requested.warnings,
+    ...held(simulation),
+    ...site.repositories.warnings,
+    ...aptMessages(simulated.stderr),
+  ];
+  const base: Findings = {
+    ...aptFindings(operation, targets.targets, commands, warnings),
+    repository_evidence: site.repositories.evidence,
+    packages_held_back: heldBack(operation, simulation, site.installed, transaction, native),
+  };
+  if (failures.length > 0) return base;
+
+  const conflicts = distinct([...warnedConflicts(simulated.stderr, transaction), ...compared.conflicts]);
+  const chain = chainEvidence(transaction, site.repositories.evidence, conflicts);
+  const [only] =
+    requested.exact.length === 1 ? transaction.filter((e) => isExact(e, requested.exact[0])) : [];
+  const origins = new Set(transaction.flatMap((entry) => entry.sources[0] ?? []));
+  return {
+    ...base,
+    metadata_available: true,
+    exact_targets: requested.exact,
+    target_version: only?.to_version ?? null,
+    source_registry: origins.size === 1 ? ([...origins][0] ?? null) : null,
+    command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : targets.targets),
+    nothing_to_do: transaction.length === 0,
+    transaction,
+    signature_or_checksum_status:
+      chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
+    publisher_or_maintainer:
+      only === undefined ? null : (facts.shown.find((s) => s.name === only.name)?.maintainer ?? null),
+    transitive_dependency_count:
+      operation === "install"
+        ? transaction.filter((entry) => entry.action !== "remove").length - requested.exact.length
+        : null,
+    provenance_evidence: [...conflicts, ...chain],
+    sbom_evidence: sbomEvidence(transaction, planning.host.os_id),
+    rollback_plan: rollbackPlan(transaction, facts.policy, native),
+  };
+}
+
+/** Stanzas and version tables of every package of the simulation. */
+async function gatherDetails(simulation: Simulation, native: string, planning: Planning) {
+  const packages = [
+    ...simulation.installations.map((i) => ({
+      name: aptName(i.name, i.architecture, native),
+      version: i.to,
+    })),
+    ...simulation.removals.map((r) => ({
+      name: aptName(r.name, r.architecture ?? native, native),
+      version: r.from,
+    })),
+  ];
+  const exact = packages.map(({ name, version }) => `${name}=${version}`);
+  const names = [...new Set(packages.map(({ name }) => name))];
+  const ask = (command: string, words: string[]) =>
+    Promise.all(
+      batches(words).map((some) => planning.run(["apt-cache", command, ...some], { config: CONFIG })),
+    );
+  const [show, policy] = await Promise.all([ask("show", exact), ask("policy", names)]);
+  return { show, policy };
+}
+
+/** The sources as this host's configuration names them, and what dpkg says is installed. */
+async function gatherSite(planning: Planning) {
+  const dump = await planning.run(["apt-config", "dump"], { config: CONFIG });
+  const dirs = aptDirs(dump.stdout);
+  const { sources, repositories } = await gatherRepositories(dirs, planning);
+  const installed: ReadonlyMap<string, DpkgPackage> = parseDpkgStatus(planning.readText(dirs.status) ?? "");
+  const pendingUpdates = planning.list(`${dirs.status.slice(0, dirs.status.lastIndexOf("/"))}/updates`);
+  return {
+    sources,
+    repositories,
+    installed,
+    pendingUpdates,
+    commands: [dump.evidence, ...repositories.commands],
+  };
+}
+
+async function gatherRepositories(
+  dirs: AptDirs,
+  planning: Planning,
+): Promise<{ sources: AptSource[]; repositories: Repositories }> {
+  const { sources, problems } = readSources(dirs, planning.host.architecture, planning);
+  const repositories = await inspectRepositories(sources, dirs, planning);
+  return { sources, repositories: { ...repositories, warnings: [...problems, ...repositories.warnings] } };
+}
+
+function held(simulation: Simulation): string[] {
+  const phrase = (names: readonly string[], text: string) =>
+    names.length === 0 ? [] : [`${text}: ${names.join(" ")}`];
+  return [
+    ...phrase(simulation.heldChanged, "on hold, and would be changed all the same"),
+    ...phrase(simulation.keptBack, "kept back"),
+    ...phrase(simulation.phased, "deferred, since the update reaches hosts in phases"),
+  ];
+}
+
+/** apt's own errors and warnings. Its notes differ between root and others, so they stay out. */
+function aptMessages(stderr: string): string[] {
+  return stderr.split("\n").filter((line) => /^[EW]: /.test(line));
+}
+
+function batches(words: readonly string[]): string[][] {
+  const result: string[][] = [];
+  for (let at = 0; at < words.length; at += BATCH) result.push(words.slice(at, at + BATCH));
+  return result;
+}
+
+function stdoutOf(outputs: readonly PlanningOutput[]): string {
+  return outputs.map((output) => output.stdout).join("\n");
+}
+
+function isExact(entry: TransactionEntry, target: string | undefined): boolean {
+  return target?.split("=")[0]?.split(":")[0] === entry.name && target.endsWith(`=${entry.to_version}`);
+}
+
+function distinct<T extends { subject: string }>(items: readonly T[]): T[] {
+  return [...new Map(items.map((item) => [item.subject, item])).values()];
+}
