@@ -55,6 +55,7 @@ const EXIT_OF = {
   timeout: EXIT.unavailable,
   protocol: EXIT.unavailable,
   drift: EXIT.drift,
+  evidence_mismatch: EXIT.drift,
 } as const satisfies Record<string, ExitStatus>;
 
 export type ErrorCode = keyof typeof EXIT_OF;

@@ -8,6 +8,9 @@ import { AegisError } from "./errors.ts";
 const libc = dlopen("libc.so.6", {
   flock: { args: ["i32", "i32"], returns: "i32" },
   getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  listen: { args: ["i32", "i32"], returns: "i32" },
 }).symbols;
 
 const LOCK_EX = 2;
@@ -47,4 +50,24 @@ export function peerOf(fd: number): Peer {
   const ok = libc.getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, ptr(groups), ptr(groupsLength)) === 0;
   const [pid = 0, uid = -1, gid = -1] = credentials;
   return { pid, uid, gid, groups: ok ? [...groups.subarray(0, (groupsLength[0] ?? 0) / 4)] : [] };
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
+
+/**
+ * A listening unix stream socket that this process does not accept on: it is made to be handed to a child. unix(7).
+ * @throws AegisError `io`
+ */
+export function listenUnix(path: string, backlog = 128): number {
+  const name = Buffer.from(path);
+  if (name.length > 107) throw new AegisError("usage", `${path} is too long for a socket`);
+  const address = Buffer.alloc(110);
+  address.writeUInt16LE(AF_UNIX, 0);
+  name.copy(address, 2);
+  const fd = libc.socket(AF_UNIX, SOCK_STREAM_CLOEXEC, 0);
+  if (fd < 0 || libc.bind(fd, ptr(address), address.length) !== 0 || libc.listen(fd, backlog) !== 0) {
+    throw new AegisError("io", `can't listen on ${path}`);
+  }
+  return fd;
 }

@@ -1,0 +1,111 @@
+import type { Io } from "./command.ts";
+import { describeDifference } from "./post-check.ts";
+import type { Result } from "./results.ts";
+import { clip, paint, safe, safeLines, terminalOf } from "./terminal.ts";
+import type { Event } from "./varlink-interface.ts";
+
+export interface ApplyView {
+  show(event: Event): void;
+  note(line: string): void;
+  /** Ends the progress line. */
+  end(): void;
+  outcome(result: Result): string;
+}
+
+/**
+ * Progress on standard error: one line that is drawn again on a terminal, plain lines elsewhere. The package manager's own
+ * output is passed on escaped; with --json nothing of it is shown.
+ */
+export function applyView(io: Io): ApplyView {
+  const terminal = terminalOf(process.stderr, io.env);
+  let drawn = false;
+  let rest = "";
+  let lastPercent = -1;
+
+  const wipe = () => {
+    if (drawn) process.stderr.write("\r\u001b[K");
+    drawn = false;
+  };
+  const line = (text: string) => {
+    wipe();
+    io.note(text);
+  };
+  const bar = (percent: number, message: string) => {
+    const width = 24;
+    const done = Math.round((percent / 100) * width);
+    const blocks = `${"#".repeat(done)}${".".repeat(width - done)}`;
+    process.stderr.write(
+      `\r\u001b[K${clip(`[${blocks}] ${String(percent).padStart(3)}% ${safe(message)}`, terminal.width - 1)}`,
+    );
+    drawn = true;
+  };
+  const progress = (percent: number, message: string) => {
+    if (terminal.interactive && !io.json) return bar(percent, message);
+    if (percent >= lastPercent + 10 || percent === 100) {
+      lastPercent = percent;
+      line(`${String(percent).padStart(3)}% ${safe(message)}`);
+    }
+  };
+  const output = (data: string) => {
+    if (io.json) return;
+    const lines = (rest + data).split("\n");
+    rest = lines.pop() ?? "";
+    for (const text of lines) line(paint(terminal, "dim", `  ${safeLines(text.trimEnd())}`));
+  };
+
+  return {
+    show(event) {
+      switch (event.kind) {
+        case "queued":
+          return line(
+            event.place === 0 ? "waiting for the executor" : `waiting: ${event.place} before this one`,
+          );
+        case "checking":
+          return line(safe(event.message ?? "checking"));
+        case "started":
+          return line(`started as execution ${event.execution_id}`);
+        case "progress":
+          return progress(event.percent ?? 0, event.message ?? "");
+        case "output":
+          return output(event.data ?? "");
+        case "alive":
+        case "finished":
+          return;
+      }
+    },
+    note: line,
+    end() {
+      if (rest !== "") output("\n");
+      wipe();
+    },
+    outcome: (result) => outcomeText(result, io),
+  };
+}
+
+function outcomeText(result: Result, io: Io): string {
+  const good = result.state === "completed" && result.code === null;
+  const mark = good
+    ? paint(io.terminal, "green", "✓ done")
+    : paint(
+        io.terminal,
+        result.state === "completed" ? "yellow" : "red",
+        result.state === "completed" ? "! done, but" : `✗ ${result.state}`,
+      );
+  const seconds =
+    result.ended_at === null ? null : (Date.parse(result.ended_at) - Date.parse(result.started_at)) / 1000;
+  const lines = [
+    `${mark}  execution ${result.execution_plan_id}${seconds === null ? "" : ` in ${seconds.toFixed(1)} s`}`,
+  ];
+  if (result.message !== null) lines.push(`  ${safe(result.message)}`);
+  for (const difference of result.not_as_planned)
+    lines.push(`  not as planned: ${safe(describeDifference(difference))}`);
+  for (const difference of result.changed_besides)
+    lines.push(`  changed besides: ${safe(describeDifference(difference))}`);
+  lines.push(
+    "",
+    good
+      ? "The log of it: aegis audit show --system"
+      : `Its output: /var/lib/aegis/runs/${result.execution_plan_id}/ (root); dpkg's state: dpkg --audit`,
+  );
+  return lines.join("\n");
+}

@@ -1,0 +1,188 @@
+import { applyView } from "./apply-view.ts";
+import { defineSubcommand, type Io } from "./command.ts";
+import { AegisError, EXIT, type ExitStatus, isErrorCode } from "./errors.ts";
+import { callExecutor } from "./executor-client.ts";
+import { SYSTEM } from "./paths.ts";
+import { type Result, readResult } from "./results.ts";
+import { resolveDocument } from "./store.ts";
+import { safe } from "./terminal.ts";
+import type { Event } from "./varlink-interface.ts";
+
+const REATTACH_TRIES = 20;
+const REATTACH_PAUSE_MS = 500;
+
+/** `aegis apply`: submits an execution plan, or reattaches to one, and reports how it ended. */
+export const apply = defineSubcommand({
+  name: "apply",
+  description:
+    "Submits a signed execution plan to the executor and shows its progress. The outcome is read from the executor's own result file.",
+  args: {
+    plan: {
+      type: "positional",
+      description: "the execution plan: a path, a full id, or - for standard input",
+    },
+    "execution-plan": { type: "string", valueHint: "file", description: "the same, as a flag" },
+    watch: {
+      type: "string",
+      valueHint: "id",
+      description: "reattach to an execution instead of submitting one",
+    },
+    socket: {
+      type: "string",
+      default: SYSTEM.socket,
+      valueHint: "path",
+      description: "the executor's socket",
+    },
+    "public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "check the signature with this key before submitting",
+    },
+    "approval-public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "check approvals with this key before submitting",
+    },
+  },
+  async run(values, io) {
+    const given = [values.plan, values["execution-plan"], values.watch].filter(
+      (value) => value !== undefined,
+    );
+    const [only] = given;
+    if (only === undefined || given.length > 1) {
+      throw new AegisError(
+        "usage",
+        "name one execution plan, or --watch one execution",
+        "Type: aegis apply <execution-plan>",
+      );
+    }
+    if (values.watch !== undefined) return follow(values.watch, values.socket, io);
+    const { text, document } = await resolveDocument("execution", only, io, { exact: true });
+    await checkHere(
+      document,
+      { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] },
+      io,
+    );
+    const view = applyView(io);
+    const id = document.execution_plan_id;
+    let begun = false;
+    try {
+      await interruptible(id, (signal) =>
+        callExecutor(
+          values.socket,
+          "Apply",
+          { plan: text },
+          {
+            signal,
+            onEvent: (event) => {
+              begun ||= event.kind !== "queued" && event.kind !== "checking";
+              view.show(event);
+            },
+          },
+        ),
+      );
+    } catch (error) {
+      if (!begun || !isConnectionLoss(error)) throw error;
+      view.note("the connection was lost; the run goes on, reattaching");
+      await reattach(id, values.socket, view.show);
+    } finally {
+      view.end();
+    }
+    return report(id, io);
+  },
+});
+
+async function follow(id: string, socket: string, io: Io): Promise<ExitStatus> {
+  const view = applyView(io);
+  try {
+    await interruptible(id, (signal) =>
+      callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent: view.show }),
+    );
+  } finally {
+    view.end();
+  }
+  return report(id, io);
+}
+
+/** Ctrl-C stops the watching, never the run. */
+async function interruptible<T>(id: string, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const stop = () =>
+    controller.abort(
+      new AegisError(
+        "interrupted",
+        "you stopped watching; what was submitted goes on",
+        `Reattach: aegis apply --watch ${id}`,
+      ),
+    );
+  process.once("SIGINT", stop);
+  try {
+    return await call(controller.signal);
+  } finally {
+    process.removeListener("SIGINT", stop);
+  }
+}
+
+/** The front may be restarting: the run does not depend on it. */
+async function reattach(id: string, socket: string, onEvent: (event: Event) => void): Promise<void> {
+  for (let n = 1; ; n++) {
+    await Bun.sleep(REATTACH_PAUSE_MS);
+    try {
+      await interruptible(id, (signal) =>
+        callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent }),
+      );
+      return;
+    } catch (error) {
+      if (n >= REATTACH_TRIES || !isConnectionLoss(error)) throw error;
+    }
+  }
+}
+
+function isConnectionLoss(error: unknown): boolean {
+  return (
+    error instanceof AegisError &&
+    (error.code === "unavailable" || error.code === "protocol" || error.code === "timeout")
+  );
+}
+
+/** The client's own look at the signature, where it knows any key; the executor does not rely on it. */
+async function checkHere(
+  document: Parameters<typeof import("./preflight.ts").checkSignature>[0],
+  flags: { execution: readonly string[]; approval: readonly string[] },
+  io: Io,
+): Promise<void> {
+  const [{ checkSignature }, { userTrust }] = await Promise.all([
+    import("./preflight.ts"),
+    import("./trust.ts"),
+  ]);
+  const trust = userTrust(flags, io.env);
+  if (trust.length === 0) {
+    io.note("note: no trusted key is known here; only the executor checks the signature");
+    return;
+  }
+  checkSignature(document, trust, new Date());
+}
+
+/** Prints how it ended, from the file that root wrote. */
+function report(id: string, io: Io): ExitStatus {
+  const result = readResult(id);
+  if (result === null || result.state === "running") {
+    throw new AegisError(
+      "unavailable",
+      `the executor left no outcome for ${id}`,
+      `Ask again: aegis apply --watch ${id}`,
+    );
+  }
+  const status = exitOf(result);
+  io.result({ ...result, ok: status === EXIT.ok }, applyView(io).outcome(result));
+  return status;
+}
+
+function exitOf(result: Result): ExitStatus {
+  if (result.code === null) return result.state === "completed" ? EXIT.ok : EXIT.packageManager;
+  return isErrorCode(result.code)
+    ? new AegisError(result.code, safe(result.message ?? "")).exit
+    : EXIT.packageManager;
+}

@@ -1,0 +1,181 @@
+import type { OperationPlan } from "./documents.ts";
+import { AegisError } from "./errors.ts";
+
+/*
+ * The configuration that apt runs with. Files in apt.conf.d are read after APT_CONFIG and win over it, and a `#clear`
+ * there empties what we set (both measured). So the host's own settings are frozen from `apt-config dump`, ours are
+ * written behind them, the host's files are switched off, and the result is dumped and compared before apt starts.
+ * See apt.conf(5).
+ */
+
+/** Settings as apt has them: a scalar has one value, a list (its key ends in `::`) any number. */
+type Settings = Map<string, string[]>;
+
+/** Where one run keeps what it gives to apt. */
+export interface AptRunPlaces {
+  /** Root-only directory of the run. */
+  directory: string;
+  /** Private .deb directory. */
+  archives: string;
+  /** The aegis executable that apt calls back. */
+  aegis: string;
+}
+
+/** A path that needs no quoting anywhere: apt hands the hook's command line to a shell. */
+const PLAIN_PATH = /^(?:\/[A-Za-z0-9._-]+)+$/;
+const LINE = /^([^\s"]+) "([^"\n]*)";$/;
+
+/**
+ * Reads `apt-config dump`.
+ * @throws AegisError `refused` for a line that could not be written back exactly
+ */
+export function parseAptDump(text: string): Settings {
+  const settings: Settings = new Map();
+  for (const line of text.split("\n")) {
+    if (line === "") continue;
+    const [, key, value] = LINE.exec(line) ?? [];
+    if (key === undefined || value === undefined) {
+      throw new AegisError(
+        "refused",
+        `an apt setting can't be carried over exactly: ${line.slice(0, 200)}`,
+        "Look for quotation marks or line breaks in it: apt-config dump",
+      );
+    }
+    const values = key.endsWith("::") ? [...(settings.get(key) ?? []), value] : [value];
+    settings.set(key, values);
+  }
+  return settings;
+}
+
+/** Keys that name the program which dumped, or where files were read from: never carried over. */
+const DROPPED = /^(?:Binary(?:$|::)|Dir::Etc::(?:main|parts)$|CommandLine(?:$|::))/i;
+
+/**
+ * The settings for one run: the host's, then ours.
+ * @throws AegisError `refused` where the host overrides settings for apt-get alone, since apt applies those after
+ * every file and they could not be held
+ */
+export function runSettings(host: Settings, plan: OperationPlan, places: AptRunPlaces): Settings {
+  for (const key of host.keys()) {
+    if (/^Binary::apt-get(?:$|::)/i.test(key)) {
+      throw new AegisError(
+        "refused",
+        `apt is configured with ${key}, which wins over everything Aegis sets`,
+        "Remove the Binary::apt-get settings from /etc/apt/apt.conf.d.",
+      );
+    }
+  }
+  for (const path of [places.directory, places.archives, places.aegis]) {
+    if (!PLAIN_PATH.test(path))
+      throw new AegisError(
+        "refused",
+        `${path} can't be named in apt's configuration`,
+        "Install aegis in /usr/local/bin.",
+      );
+  }
+  const settings: Settings = new Map([...host].filter(([key]) => !DROPPED.test(key)));
+  const removals = plan.packages_removed.length > 0;
+  const ours: Record<string, string> = {
+    "Dir::Etc::main": "/dev/null",
+    "Dir::Etc::parts": "/dev/null",
+    "Dir::Bin::dpkg": "/usr/bin/dpkg",
+    // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
+    "Dir::Bin::ischroot": "/bin/false",
+    "Dir::Cache::archives": `${places.archives}/`,
+    "APT::Get::Simulate": "false",
+    "APT::Get::Download-Only": "false",
+    "APT::Get::Print-URIs": "false",
+    "APT::Get::Download": "true",
+    "APT::Get::Assume-No": "false",
+    "APT::Get::Fix-Missing": "false",
+    "APT::Get::Force-Yes": "false",
+    "APT::Get::ReInstall": "false",
+    "APT::Get::AllowUnauthenticated": "false",
+    "APT::Get::allow-remove-essential": "false",
+    "APT::Get::allow-downgrades": String(plan.packages_downgraded.length > 0),
+    "APT::Get::allow-change-held-packages": String(changesHeld(plan)),
+    "APT::Get::Remove": String(removals),
+    "APT::Get::AutomaticRemove": "false",
+    "APT::Keep-Downloaded-Packages": "false",
+    "APT::Color": "false",
+    "APT::Status-Fd": "3",
+    "Acquire::AllowInsecureRepositories": "false",
+    "Acquire::AllowWeakRepositories": "false",
+    "Acquire::AllowDowngradeToInsecureRepositories": "false",
+    "DPkg::Lock::Timeout": "120",
+    "DPkg::Use-Pty": "false",
+    "DPkg::Progress-Fancy": "false",
+    quiet: "1",
+    [`DPkg::Tools::Options::${places.aegis}`]: "",
+    [`DPkg::Tools::Options::${places.aegis}::Version`]: "3",
+  };
+  for (const [key, value] of Object.entries(ours)) setScalar(settings, key, value);
+  setList(settings, "DPkg::Pre-Install-Pkgs::", (old) => [hookCommand(places), ...old]);
+  setList(settings, "DPkg::Options::", (old) => [...old, "--force-confold"]);
+  return settings;
+}
+
+/** The command line of our hook, as apt will run it. */
+export function hookCommand(places: AptRunPlaces): string {
+  return `${places.aegis} daemon --apt-hook ${places.directory}`;
+}
+
+function changesHeld(plan: OperationPlan): boolean {
+  const held = new Set(plan.packages_held_back);
+  return plan.transaction.some(
+    (entry) => held.has(entry.name) || held.has(`${entry.name}:${entry.architecture}`),
+  );
+}
+
+/** Keys are case-insensitive in apt: the host's spelling goes when ours comes. */
+function setScalar(settings: Settings, key: string, value: string): void {
+  for (const existing of settings.keys()) {
+    if (existing.toLowerCase() === key.toLowerCase()) settings.delete(existing);
+  }
+  settings.set(key, [value]);
+}
+
+function setList(settings: Settings, key: string, change: (old: string[]) => string[]): void {
+  const existing = [...settings.keys()].find((k) => k.toLowerCase() === key.toLowerCase()) ?? key;
+  settings.set(existing, change(settings.get(existing) ?? []));
+}
+
+/** The file for APT_CONFIG. Every list is emptied first, since apt's built-in lists are there before the file is read. */
+export function renderAptConfig(settings: Settings): string {
+  const lists = [...settings.keys()].filter((key) => key.endsWith("::"));
+  const clears = lists.map((key) => `#clear ${key.slice(0, -2)};`);
+  const lines = [...settings].flatMap(([key, values]) => values.map((value) => `${key} "${value}";`));
+  return `${[...clears, ...lines].join("\n")}\n`;
+}
+
+/**
+ * Compares what apt really sees (a dump taken with our file) with what was meant.
+ * @throws AegisError `refused` naming the first setting that differs
+ */
+export function checkAptConfig(dump: string, meant: Settings): void {
+  const seen = significant(parseAptDump(dump));
+  const wanted = significant(meant);
+  for (const key of new Set([...wanted.keys(), ...seen.keys()])) {
+    const [a, b] = [wanted.get(key), seen.get(key)];
+    if (JSON.stringify(a) !== JSON.stringify(b)) {
+      throw new AegisError(
+        "refused",
+        `apt would not run with the settings that were meant: ${key} is ${JSON.stringify(b ?? null)}, not ${JSON.stringify(a ?? null)}`,
+        "Compare with: apt-config dump",
+      );
+    }
+  }
+}
+
+/** Without empty scalars (apt invents one for each parent) and the dumping program's own name; keys in lower case. */
+function significant(settings: Settings): Map<string, string[]> {
+  return new Map(
+    [...settings]
+      .filter(
+        ([key, values]) =>
+          !/^(?:Binary|CommandLine)(?:$|::)/i.test(key) &&
+          (key.endsWith("::") ? values.length > 0 : values[0] !== ""),
+      )
+      .map(([key, values]) => [key.toLowerCase(), values]),
+  );
+}

@@ -1,0 +1,223 @@
+import { spawn } from "node:child_process";
+import { chmodSync, closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { checkAptConfig, parseAptDump, renderAptConfig, runSettings } from "./apt-config.ts";
+import { hashFile, RUN_FILES } from "./apt-hook.ts";
+import { canonicalJson, sha256Hex } from "./canonical.ts";
+import type { ExecutionPlan } from "./documents.ts";
+import { AegisError } from "./errors.ts";
+import { createFileExclusive, writeFileAtomic } from "./files.ts";
+import { startTimeOf } from "./processes.ts";
+import { STATE } from "./state.ts";
+import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
+import { Lines, Tail } from "./tail.ts";
+
+const DOWNLOAD_LIMIT_MS = 30 * 60_000;
+const OVERDUE_MS = 60 * 60_000;
+const POLL_MS = 200;
+/** How much of each output file is kept after the run; its hash covers all of it. */
+const KEEP_OUTPUT = 16 * 1024 * 1024;
+
+/** What the watcher of a run hears. */
+export interface RunListener {
+  progress(percent: number, message: string): void;
+  output(stream: "stdout" | "stderr", data: string): void;
+  /** dpkg has been at it for longer than an hour; told once. */
+  overdue(): void;
+  /** Called at each look, every fifth of a second. */
+  tick(): void;
+}
+
+/** A run that is ready to start. */
+export interface PreparedRun {
+  directory: string;
+  archives: string;
+  /** SHA-256 of the configuration apt is given. */
+  configSha256: string;
+  program: string;
+  environment: Record<string, string>;
+}
+
+/** Names inside a run directory, besides {@link RUN_FILES}. */
+export const OUTPUT_FILES = {
+  stdout: "stdout",
+  stderr: "stderr",
+  status: "status",
+  process: "process.json",
+} as const;
+
+/** The directory of one execution. */
+export function runDirectory(id: string): string {
+  return join(STATE.runs, id);
+}
+
+/**
+ * Lays out everything one apt run needs: private directories, the frozen configuration (dumped again and compared), the
+ * transaction for the hook.
+ * @throws AegisError `refused`, `unavailable`
+ */
+export async function prepareAptRun(execution: ExecutionPlan, aegis: string): Promise<PreparedRun> {
+  const directory = runDirectory(execution.execution_plan_id);
+  const archives = join(STATE.archives, execution.execution_plan_id);
+  mkdirSync(directory, { mode: 0o700 });
+  mkdirSync(archives, { mode: 0o755 });
+  chmodSync(archives, 0o755);
+  const program = resolveProgram(execution.argv[0] ?? "");
+  if (program === null) throw new AegisError("unavailable", `${execution.argv[0]} is not installed`);
+  const settings = runSettings(parseAptDump(await aptDump(directory, null)), execution.operation_plan, {
+    directory,
+    archives,
+    aegis,
+  });
+  const text = renderAptConfig(settings);
+  const file = join(directory, "apt.conf");
+  writeFileSync(file, text, { mode: 0o644 });
+  checkAptConfig(await aptDump(directory, file), settings);
+  writeFileSync(join(directory, RUN_FILES.expected), canonicalJson(execution.operation_plan.transaction), {
+    mode: 0o600,
+  });
+  const environment = { ...aptEnvironment(), APT_CONFIG: file };
+  return { directory, archives, configSha256: sha256Hex(text), program, environment };
+}
+
+function aptEnvironment(): Record<string, string> {
+  return {
+    PATH: SYSTEM_PATH.join(":"),
+    LC_ALL: "C.UTF-8",
+    HOME: "/root",
+    TERM: "dumb",
+    DEBIAN_FRONTEND: "noninteractive",
+    // ucf(1) keeps changed files in its own way; dpkg is told by --force-confold.
+    UCF_FORCE_CONFFOLD: "1",
+  };
+}
+
+async function aptDump(cwd: string, config: string | null): Promise<string> {
+  const program = resolveProgram("apt-config");
+  if (program === null) throw new AegisError("unavailable", "apt-config is not installed");
+  const env = config === null ? aptEnvironment() : { ...aptEnvironment(), APT_CONFIG: config };
+  const result = await run(program, ["dump"], { env, cwd, timeoutMs: 30_000, maxBytes: 8 << 20 });
+  if (result.outcome !== "exited" || result.status !== 0)
+    throw new AegisError("unavailable", "apt-config dump failed");
+  return result.stdout.toString("utf8");
+}
+
+/**
+ * Runs the signed argv and waits for its end, however long that takes once dpkg has started. Output goes to files, since
+ * apt fails when the reader of a pipe dies; nothing of it depends on this process staying alive.
+ * Returns the exit status; null when a signal ended it.
+ */
+export function runApt(
+  prepared: PreparedRun,
+  argv: readonly string[],
+  listener: RunListener,
+): Promise<number | null> {
+  const { directory } = prepared;
+  const files = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr, OUTPUT_FILES.status].map((name) =>
+    openSync(join(directory, name), "wx", 0o600),
+  );
+  const child = spawn(prepared.program, argv.slice(1), {
+    env: prepared.environment,
+    cwd: "/",
+    stdio: ["ignore", ...files],
+    detached: true,
+  });
+  for (const fd of files) closeSync(fd);
+  if (child.pid !== undefined) recordProcess(directory, child.pid);
+  const watch = new RunWatch(directory, listener);
+  const started = Date.now();
+  let overdue = false;
+
+  return new Promise((resolve, reject) => {
+    const timer = setInterval(() => {
+      watch.look();
+      listener.tick();
+      const age = Date.now() - started;
+      if (age > DOWNLOAD_LIMIT_MS && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
+      if (age > OVERDUE_MS && !overdue) {
+        overdue = true;
+        listener.overdue();
+      }
+    }, POLL_MS);
+    child.on("error", (error) => {
+      clearInterval(timer);
+      reject(new AegisError("unavailable", `can't start ${prepared.program}: ${error.message}`));
+    });
+    child.on("exit", (status) => {
+      clearInterval(timer);
+      watch.look();
+      resolve(status);
+    });
+  });
+}
+
+/** Which process apt is, for a runner that comes after this one was killed. */
+function recordProcess(directory: string, pid: number): void {
+  writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify({ pid, start: startTimeOf(pid) }));
+}
+
+/** Ends a download that takes too long, unless the hook was there first: then dpkg may have started. */
+function stopBeforeDpkg(directory: string, pid: number): void {
+  if (!createFileExclusive(join(directory, RUN_FILES.decision), "stopped")) return;
+  try {
+    process.kill(-pid, "SIGTERM");
+  } catch {
+    // It ended in the same moment.
+  }
+}
+
+/** Reads what a run writes, from the start; works as well for a run that another process began. */
+export class RunWatch {
+  readonly #tails: { stdout: Tail; stderr: Tail; status: Tail };
+  readonly #lines = new Lines();
+  readonly #listener: Pick<RunListener, "progress" | "output">;
+  readonly #decode = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+
+  constructor(directory: string, listener: Pick<RunListener, "progress" | "output">) {
+    const tail = (name: string) => new Tail(join(directory, name));
+    this.#tails = {
+      stdout: tail(OUTPUT_FILES.stdout),
+      stderr: tail(OUTPUT_FILES.stderr),
+      status: tail(OUTPUT_FILES.status),
+    };
+    this.#listener = listener;
+  }
+
+  /** Passes on everything that has come since the last look. */
+  look(): void {
+    for (const stream of ["stdout", "stderr"] as const) {
+      for (let piece = this.#tails[stream].read(); piece.length > 0; piece = this.#tails[stream].read()) {
+        this.#listener.output(stream, this.#decode[stream].decode(piece, { stream: true }));
+      }
+    }
+    for (let piece = this.#tails.status.read(); piece.length > 0; piece = this.#tails.status.read()) {
+      for (const line of this.#lines.push(piece.toString("utf8"))) {
+        const progress = parseStatusLine(line);
+        if (progress !== null) this.#listener.progress(progress.percent, progress.message);
+      }
+    }
+  }
+}
+
+/**
+ * One line of APT::Status-Fd (apt's README.progress-reporting): `pmstatus:<package>:<percent>:<text>` and its like.
+ * The package may hold a colon of its own (`libc6:i386`). Null for lines without a percentage.
+ */
+export function parseStatusLine(line: string): { percent: number; message: string } | null {
+  const [, kind, percent, message] =
+    /^(pmstatus|dlstatus|pmerror):.+?:(\d+(?:\.\d+)?):(.*)$/.exec(line) ?? [];
+  if (kind === undefined || percent === undefined || message === undefined) return null;
+  return { percent: Math.min(100, Math.max(0, Number(percent))), message };
+}
+
+/** Hashes the output files, then cuts them to what is kept, and removes the private .deb directory. */
+export function closeRun(id: string): { stdoutSha256: string; stderrSha256: string } {
+  rmSync(join(STATE.archives, id), { recursive: true, force: true });
+  const [stdoutSha256 = "", stderrSha256 = ""] = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr].map((name) => {
+    const path = join(runDirectory(id), name);
+    const { sha256, size } = hashFile(path);
+    if (size > KEEP_OUTPUT) truncateSync(path, KEEP_OUTPUT);
+    return sha256;
+  });
+  return { stdoutSha256, stderrSha256 };
+}

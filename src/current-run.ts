@@ -1,0 +1,171 @@
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { readReceipt } from "./apt-hook.ts";
+import { closeRun, OUTPUT_FILES, runDirectory } from "./apt-run.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { readEvents } from "./audit-read.ts";
+import { type Json, parseJson } from "./canonical.ts";
+import { TransactionEntry } from "./documents.ts";
+import { parseDpkgStatus } from "./dpkg-status.ts";
+import { errnoOf } from "./errors.ts";
+import { syncDirectory, writeFileAtomic } from "./files.ts";
+import { SYSTEM } from "./paths.ts";
+import { type DpkgSnapshot, postCheck, snapshotOf } from "./post-check.ts";
+import { isSameProcess, packageManagersWith } from "./processes.ts";
+import { type Result, ResultSchema, writeResult } from "./results.ts";
+import { STATE } from "./state.ts";
+import { resolveProgram, run } from "./subprocess.ts";
+
+/*
+ * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
+ * disk, both under the run lock: a marker that is found by whoever takes the lock next belongs to a run whose runner died.
+ */
+
+const MARKER = join(STATE.lock, "current.json");
+
+const CurrentRunSchema = v.strictObject({
+  result: ResultSchema,
+  transaction: v.array(TransactionEntry),
+  before: v.record(v.string(), v.string()),
+  actor: v.string(),
+});
+/** What has to be known of a run to close it, whoever closes it. */
+export type CurrentRun = v.InferOutput<typeof CurrentRunSchema>;
+
+/** Marks a run as under way, durably. */
+export function markCurrent(current: CurrentRun): void {
+  writeFileAtomic(MARKER, JSON.stringify(current));
+}
+
+/** Takes the mark away, durably. */
+export function clearCurrent(): void {
+  rmSync(MARKER, { force: true });
+  syncDirectory(STATE.lock);
+}
+
+function readCurrent(): CurrentRun | null {
+  try {
+    return v.parse(CurrentRunSchema, parseJson(readFileSync(MARKER, "utf8")));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return null;
+    throw error;
+  }
+}
+
+/** dpkg's packages at this moment. */
+export function dpkgNow(): DpkgSnapshot {
+  return snapshotOf(parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8")));
+}
+
+/** `dpkg --audit`: what dpkg itself finds half-done, bounded; empty when all is well. */
+export async function dpkgAudit(): Promise<string> {
+  const dpkg = resolveProgram("dpkg");
+  if (dpkg === null) return "dpkg is not installed";
+  const result = await run(dpkg, ["--audit"], {
+    env: { LC_ALL: "C.UTF-8", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+    cwd: "/",
+    timeoutMs: 60_000,
+    maxBytes: 64 * 1024,
+  });
+  return result.stdout.toString("utf8").slice(0, 4000);
+}
+
+/**
+ * Closes a run whose runner died. Waits for its apt and dpkg as long as they live, compares dpkg's state with the plan,
+ * audits `execution_interrupted` and writes the outcome. The plan stays used: it is never run again. Call it under the
+ * run lock. `onWait` is called once a second while waiting.
+ */
+export async function recoverInterrupted(audit: AuditLog, onWait: () => void): Promise<void> {
+  const current = readCurrent();
+  if (current === null) return;
+  const { result } = current;
+  const id = result.execution_plan_id;
+  while (isAlive(id)) {
+    onWait();
+    await Bun.sleep(1000);
+  }
+  const [ended] = readEvents(SYSTEM.auditDir, { kind: "execution_completed", execution: id, last: 1 });
+  if (ended === undefined) {
+    const found = postCheck(current.transaction, current.before, dpkgNow());
+    const audited = await dpkgAudit();
+    const hook = readReceipt(runDirectory(id));
+    const planned =
+      found.not_as_planned.length === 0 && (hook?.ok === true || current.transaction.length === 0);
+    const message = planned
+      ? "the runner was interrupted; apt went on, and every package is as planned"
+      : `the runner was interrupted; ${found.not_as_planned.length} of ${current.transaction.length} packages are not as planned`;
+    const closed: Result = {
+      ...result,
+      ...found,
+      state: "interrupted",
+      code: "interrupted",
+      message,
+      ended_at: new Date().toISOString(),
+    };
+    audit.releaseReserve();
+    audit.append({
+      kind: "execution_interrupted",
+      actor: current.actor,
+      plan_id: result.plan_id,
+      execution_id: id,
+      argv: result.argv,
+      ...digests(id),
+      details: { message, hook_ok: hook?.ok ?? null, dpkg_audit: audited, ...found },
+    });
+    writeResult(closed);
+  } else {
+    writeResult({
+      ...result,
+      ...outcomeOf(ended.details),
+      ended_at: ended.timestamp,
+      exit_status: ended.exit_status,
+    });
+  }
+  clearCurrent();
+}
+
+/** The end was audited, but the outcome had not been written yet. */
+function outcomeOf(details: Record<string, unknown> | null): Pick<Result, "state" | "code" | "message"> {
+  const text = (value: unknown) => (typeof value === "string" ? value : null);
+  return {
+    state: details?.state === "completed" ? "completed" : "failed",
+    code: text(details?.code),
+    message: text(details?.message),
+  };
+}
+
+function digests(id: string): { stdout_sha256: string; stderr_sha256: string } | Record<string, never> {
+  try {
+    const { stdoutSha256, stderrSha256 } = closeRun(id);
+    return { stdout_sha256: stdoutSha256, stderr_sha256: stderrSha256 };
+  } catch (error) {
+    // Interrupted before apt had any output file.
+    if (errnoOf(error) === "ENOENT") return {};
+    throw error;
+  }
+}
+
+/** Whether apt or dpkg of this run still live, by the process on record and by the configuration they were given. */
+function isAlive(id: string): boolean {
+  const directory = runDirectory(id);
+  return (
+    recordedProcessLives(directory) ||
+    packageManagersWith("APT_CONFIG", join(directory, "apt.conf")).length > 0
+  );
+}
+
+function recordedProcessLives(directory: string): boolean {
+  let record: Json;
+  try {
+    record = parseJson(readFileSync(join(directory, OUTPUT_FILES.process), "utf8"));
+  } catch {
+    return false;
+  }
+  if (record === null || typeof record !== "object" || Array.isArray(record)) return false;
+  return (
+    typeof record.pid === "number" &&
+    typeof record.start === "number" &&
+    isSameProcess(record.pid, record.start)
+  );
+}

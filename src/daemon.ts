@@ -1,0 +1,148 @@
+import { defineSubcommand } from "./command.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+
+const MODES = ["executor", "reviewer", "runner", "recover", "apt-hook"] as const;
+
+/** `aegis daemon --executor` and the programs it is made of. */
+export const daemon = defineSubcommand({
+  name: "daemon",
+  description: "Runs a service. --runner, --recover and --apt-hook are started by the executor itself.",
+  args: {
+    executor: {
+      type: "boolean",
+      description: "the executor: as root with its front as a child, else the front alone",
+    },
+    reviewer: { type: "boolean", description: "the reviewer (not built yet)" },
+    runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
+    recover: { type: "boolean", description: "close a run that was interrupted, as root" },
+    "apt-hook": {
+      type: "string",
+      valueHint: "directory",
+      description: "apt's hook for the run in this directory",
+    },
+    socket: {
+      type: "string",
+      default: SYSTEM.socket,
+      valueHint: "path",
+      description: "where clients connect",
+    },
+    "public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "also trust this execution key",
+    },
+    "approval-public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "also trust this approval key",
+    },
+  },
+  async run(values, io) {
+    const chosen = MODES.filter((mode) => values[mode] !== false && values[mode] !== undefined);
+    const [mode] = chosen;
+    if (mode === undefined || chosen.length > 1) {
+      throw new AegisError(
+        "usage",
+        "name one service",
+        "Type: aegis daemon --executor, or: aegis daemon status",
+      );
+    }
+    const bare = { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] };
+    switch (mode) {
+      case "apt-hook": {
+        const { runAptHook } = await import("./apt-hook.ts");
+        return runAptHook(values["apt-hook"] ?? "", await io.readStdin(), io.note) === 0
+          ? EXIT.ok
+          : EXIT.internal;
+      }
+      case "executor": {
+        const { openLog } = await import("./log.ts");
+        const log = openLog(io.env);
+        if (process.getuid?.() !== 0 && io.env.LISTEN_FDS === "1") {
+          const { runFront } = await import("./front-service.ts");
+          await runFront({ fd: 3 }, bare, log);
+        } else {
+          const { supervise } = await import("./supervisor.ts");
+          await supervise({ socket: values.socket, bare, log });
+        }
+        return EXIT.ok;
+      }
+      case "runner": {
+        const [{ serveRunner }, { openLog }] = await Promise.all([import("./runner.ts"), import("./log.ts")]);
+        await serveRunner({ bare, log: openLog(io.env) });
+        return EXIT.ok;
+      }
+      case "recover": {
+        const { recoverRuns } = await import("./runner.ts");
+        await recoverRuns();
+        return EXIT.ok;
+      }
+      case "reviewer":
+        throw notBuilt("the reviewer service");
+    }
+  },
+});
+
+function notBuilt(what: string): AegisError {
+  return new AegisError(
+    "not_built",
+    `${what} is not built yet in this version`,
+    "See the README's list of limits.",
+  );
+}
+
+function later(name: string, what: string, description: string) {
+  return defineSubcommand({
+    name,
+    description,
+    args: {},
+    async run() {
+      throw notBuilt(what);
+    },
+  });
+}
+
+/** Not built yet. */
+export const daemonInstall = later("install", "host set-up", "Sets this host up from the binary itself.");
+/** Not built yet. */
+export const daemonUninstall = later("uninstall", "host set-up", "Takes the services off this host.");
+
+/** `aegis daemon status`: what the executor is doing. */
+export const daemonStatus = defineSubcommand({
+  name: "status",
+  description: "Shows what the executor is running, what waits, and how the latest executions ended.",
+  args: {
+    socket: {
+      type: "string",
+      default: SYSTEM.socket,
+      valueHint: "path",
+      description: "the executor's socket",
+    },
+  },
+  async run({ socket }, io) {
+    const [{ callExecutor }, { table, safe }] = await Promise.all([
+      import("./executor-client.ts"),
+      import("./terminal.ts"),
+    ]);
+    const status = await callExecutor(socket, "Status", {});
+    const lines = [
+      `running  ${status.running === null ? "nothing" : safe(status.running)}`,
+      `waiting  ${status.queued.length === 0 ? "nothing" : status.queued.map(safe).join(", ")}`,
+    ];
+    if (status.recent.length > 0) {
+      const rows = status.recent.map((o) => [
+        o.execution_id,
+        o.state,
+        String(o.exit_status ?? "-"),
+        o.started_at,
+        o.message ?? "",
+      ]);
+      lines.push("", table(io.terminal, ["execution", "state", "exit", "started", "message"], rows));
+    }
+    io.result(status, lines.join("\n"));
+    return EXIT.ok;
+  },
+});

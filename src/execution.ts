@@ -1,0 +1,349 @@
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Approver } from "./approval.ts";
+import { readReceipt } from "./apt-hook.ts";
+import { closeRun, type PreparedRun, prepareAptRun, runApt, runDirectory } from "./apt-run.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { canonicalHash, sha256Hex } from "./canonical.ts";
+import { checkControls } from "./controls.ts";
+import { clearCurrent, dpkgAudit, dpkgNow, markCurrent, recoverInterrupted } from "./current-run.ts";
+import { type ExecutionPlan, unsigned } from "./documents.ts";
+import { loadEcosystem } from "./ecosystems.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { evaluate, strictness } from "./evaluate.ts";
+import { hostIdentity } from "./host.ts";
+import { SYSTEM } from "./paths.ts";
+import { makePlan } from "./planner.ts";
+import { openPlanning, readText } from "./planning.ts";
+import type { LoadedPolicyConfig } from "./policy-config.ts";
+import { describeDifference, postCheck } from "./post-check.ts";
+import { checkArgv, type Submission, verifySubmission } from "./preflight.ts";
+import { bootTime } from "./processes.ts";
+import { compareDecisions, compareWithOwn } from "./replan.ts";
+import { type Result, writeResult } from "./results.ts";
+import { waitForRunLock } from "./run-lock.ts";
+import { alreadyUsed, SpentRecord, type Use, usesInLog } from "./spent.ts";
+import { STATE } from "./state.ts";
+import type { Trust } from "./trust.ts";
+import type { Caller, EventInput } from "./varlink-interface.ts";
+
+/** Most executions that may wait. */
+const QUEUE_LIMIT = 32;
+/** Kept free while a run is under way, so that its end can always be written down. */
+const RESERVE_BYTES = 8 * 1024 * 1024;
+const ALIVE_MS = 10_000;
+
+export interface ExecutionContext {
+  trust: Trust;
+  policy: LoadedPolicyConfig;
+  audit: AuditLog;
+  /** Who submitted it, as the front reports; null for a caller that the front did not name. */
+  caller: Caller | null;
+  /** The aegis executable for apt's hook, absolute. */
+  aegis: string;
+  /** Tells whoever watches. Never throws, never waits. */
+  emit(event: EventInput): void;
+}
+
+/**
+ * Takes a submitted plan through every check, in the order of the trust model, and runs it. Each refusal is audited
+ * before it is thrown. Returns the outcome, which is on disk by then.
+ * @throws AegisError with the code of the check that refused
+ */
+export async function execute(planText: string, context: ExecutionContext): Promise<Result> {
+  const attempt = new Attempt(planText, context);
+  try {
+    return await attempt.run();
+  } catch (error) {
+    attempt.auditRefusal(error);
+    throw error;
+  }
+}
+
+class Attempt {
+  readonly #text: string;
+  readonly #context: ExecutionContext;
+  readonly #spent = new SpentRecord(STATE.spent);
+  #submission: Submission | null = null;
+  #approvers: Approver[] = [];
+  /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
+  #started = false;
+  #lastEvent = Date.now();
+
+  constructor(text: string, context: ExecutionContext) {
+    this.#text = text;
+    this.#context = context;
+  }
+
+  async run(): Promise<Result> {
+    const submission = this.#verify();
+    const { execution } = submission;
+    this.#refuseUsed(submission);
+    const lock = await waitForRunLock(execution.execution_plan_id, QUEUE_LIMIT, (place) =>
+      this.#emit({ kind: "queued", place }),
+    );
+    try {
+      await recoverInterrupted(this.#context.audit, () => this.#alive());
+      // Waiting takes time: the plan may have expired, and whoever was before us may have used it.
+      this.#verify();
+      this.#refuseUsed(submission);
+      this.#emit({ kind: "checking", message: "planning again" });
+      await this.#planAgain(execution);
+      checkArgv(execution, await loadEcosystem(execution.operation_plan.tool));
+      this.#approvers = checkControls(submission, {
+        trust: this.#context.trust,
+        now: new Date(),
+        config: this.#context.policy.config,
+      });
+      const prepared = await this.#prepare(execution);
+      return await this.#start(submission, prepared);
+    } finally {
+      lock.release();
+    }
+  }
+
+  /** Everything that the bytes alone, this host and the clock decide. */
+  #verify(): Submission {
+    const newest = this.#context.audit.head();
+    this.#submission = verifySubmission(this.#text, {
+      trust: this.#context.trust,
+      now: new Date(),
+      host: hostIdentity(readText),
+      policy: this.#context.policy,
+      bootTime: bootTime(),
+      installedAt: null,
+      newestAudited: newest === null ? null : new Date(newest.timestamp),
+    });
+    return this.#submission;
+  }
+
+  /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
+  #refuseUsed({ execution }: Submission): void {
+    const record = this.#spent.read();
+    const logged = usesInLog(SYSTEM.auditDir, record.at(-1)?.audit_sequence ?? 0);
+    const used = alreadyUsed([...record, ...logged], this.#use(execution));
+    if (used !== null)
+      throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.");
+  }
+
+  /** The planner's own code, as root, for the same wish; then this host's own policy over it. */
+  async #planAgain(execution: ExecutionPlan): Promise<void> {
+    const signed = execution.operation_plan;
+    if (signed.tool !== "apt") {
+      throw new AegisError(
+        "not_built",
+        `this version runs apt plans only, not ${signed.tool}`,
+        "Wait for a version whose release notes name it.",
+      );
+    }
+    const planning = openPlanning({ env: { HOME: "/root", XDG_CACHE_HOME: "/var/cache" } });
+    const alive = setInterval(() => this.#alive(), ALIVE_MS);
+    try {
+      const own = await makePlan(signed.tool, signed.operation, signed.targets, planning);
+      compareWithOwn(signed, own);
+      const { config, hash } = this.#context.policy;
+      const result = evaluate({ plan: own, planHash: canonicalHash(own), config, configHash: hash });
+      compareDecisions(execution.policy_result, result, strictness);
+    } finally {
+      clearInterval(alive);
+      planning.close();
+    }
+  }
+
+  async #prepare(execution: ExecutionPlan): Promise<PreparedRun> {
+    // Left by an earlier attempt that was refused before it used anything up.
+    rmSync(runDirectory(execution.execution_plan_id), { recursive: true, force: true });
+    rmSync(join(STATE.archives, execution.execution_plan_id), { recursive: true, force: true });
+    return prepareAptRun(execution, this.#context.aegis);
+  }
+
+  /** Marks, uses up, audits the start, runs, compares, audits the end. The order is the guarantee. */
+  async #start(submission: Submission, prepared: PreparedRun): Promise<Result> {
+    const { audit, caller } = this.#context;
+    const { execution } = submission;
+    const result: Result = {
+      schema_version: "1.0",
+      execution_plan_id: execution.execution_plan_id,
+      plan_id: execution.operation_plan_id,
+      argv: execution.argv,
+      state: "running",
+      exit_status: null,
+      code: null,
+      message: null,
+      started_at: new Date().toISOString(),
+      ended_at: null,
+      submitted_by_uid: caller?.uid ?? -1,
+      not_as_planned: [],
+      changed_besides: [],
+    };
+    const before = dpkgNow();
+    const { transaction } = execution.operation_plan;
+    const actor = this.#actor(execution);
+    audit.reserve(RESERVE_BYTES);
+    markCurrent({ result, transaction, before, actor });
+    this.#spent.append([
+      { ...this.#use(execution), at: result.started_at, audit_sequence: audit.head()?.sequence ?? 0 },
+    ]);
+    audit.append({
+      kind: "execution_started",
+      ...this.#subject(),
+      decision: execution.policy_decision,
+      details: {
+        ...this.#use(execution),
+        apt_config_sha256: prepared.configSha256,
+        signed_by: execution.signature.key_id,
+        caller_reported_by_front: caller,
+      },
+    });
+    this.#started = true;
+    writeResult(result);
+    this.#emit({ kind: "started" });
+    const status = await this.#runApt(prepared, execution);
+    const ended = {
+      ...result,
+      ...(await this.#judge(execution, status, before)),
+      ended_at: new Date().toISOString(),
+    };
+    const { stdoutSha256, stderrSha256 } = closeRun(execution.execution_plan_id);
+    audit.releaseReserve();
+    audit.append({
+      kind: "execution_completed",
+      ...this.#subject(),
+      exit_status: status,
+      stdout_sha256: stdoutSha256,
+      stderr_sha256: stderrSha256,
+      details: {
+        state: ended.state,
+        code: ended.code,
+        message: ended.message,
+        not_as_planned: ended.not_as_planned,
+        changed_besides: ended.changed_besides,
+      },
+    });
+    writeResult(ended);
+    clearCurrent();
+    return ended;
+  }
+
+  async #runApt(prepared: PreparedRun, execution: ExecutionPlan): Promise<number | null> {
+    return runApt(prepared, execution.argv, {
+      progress: (percent, message) => this.#emit({ kind: "progress", percent: Math.floor(percent), message }),
+      output: (stream, data) => this.#emit({ kind: "output", stream, data }),
+      overdue: () => {
+        this.#context.audit.append({
+          kind: "execution_overdue",
+          ...this.#subject(),
+          details: { minutes: 60 },
+        });
+      },
+      tick: () => this.#alive(),
+    });
+  }
+
+  /** What the exit status, the hook's receipt and dpkg's own state say together. */
+  async #judge(
+    execution: ExecutionPlan,
+    status: number | null,
+    before: Readonly<Record<string, string>>,
+  ): Promise<
+    Pick<Result, "state" | "exit_status" | "code" | "message" | "not_as_planned" | "changed_besides">
+  > {
+    const { transaction } = execution.operation_plan;
+    const found = postCheck(transaction, before, dpkgNow());
+    const hook = readReceipt(runDirectory(execution.execution_plan_id));
+    const failed = (code: string, message: string) => ({
+      state: "failed" as const,
+      exit_status: status,
+      code,
+      message,
+      ...found,
+    });
+    if (hook?.ok === false) return failed("hook_refused", `refused before unpacking: ${hook.reason}`);
+    if (status !== 0) {
+      const audited = await dpkgAudit();
+      const half =
+        audited === ""
+          ? ""
+          : `; dpkg has unfinished packages: ${audited
+              .split("\n")
+              .filter((l) => l.startsWith(" "))
+              .map((l) => l.trim().split(/\s/)[0])
+              .join(", ")}`;
+      return failed(
+        "execution_failed",
+        `${execution.argv[0]} ended with ${status === null ? "a signal" : `status ${status}`}${half}`,
+      );
+    }
+    if (transaction.length > 0 && hook === null) {
+      return failed(
+        "execution_failed",
+        "apt ended well but never called the hook that compares the packages",
+      );
+    }
+    const [first] = found.not_as_planned;
+    if (first !== undefined)
+      return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
+    const [besides] = found.changed_besides;
+    if (besides !== undefined) {
+      const message = `done as planned, but something else changed meanwhile: ${found.changed_besides.map(describeDifference).slice(0, 5).join("; ")}`;
+      return { state: "completed", exit_status: status, code: "drift", message, ...found };
+    }
+    return { state: "completed", exit_status: status, code: null, message: null, ...found };
+  }
+
+  /** Writes a refusal down. What an unverified client sent stands there as a digest only. */
+  auditRefusal(error: unknown): void {
+    const known = error instanceof AegisError ? error : new AegisError("internal", messageOf(error));
+    const details = {
+      code: known.code,
+      message: known.message,
+      request_sha256: sha256Hex(this.#text),
+      caller_reported_by_front: this.#context.caller,
+    };
+    this.#context.audit.append({
+      kind: this.#started ? "execution_interrupted" : "execution_denied",
+      ...(this.#submission === null ? {} : this.#subject()),
+      decision: "deny",
+      details: this.#submission === null ? details : { ...details, ...known.details },
+    });
+  }
+
+  #subject() {
+    const submission = this.#submission;
+    if (submission === null) return {};
+    const { execution } = submission;
+    return {
+      actor: this.#actor(execution),
+      plan_id: execution.operation_plan_id,
+      execution_id: execution.execution_plan_id,
+      argv: execution.argv,
+    };
+  }
+
+  #emit(event: Omit<EventInput, "execution_id">): void {
+    this.#lastEvent = Date.now();
+    const id = this.#submission?.execution.execution_plan_id;
+    if (id !== undefined) this.#context.emit({ execution_id: id, ...event });
+  }
+
+  /** A sign of life, when nothing else has been said for a while. */
+  #alive(): void {
+    if (Date.now() - this.#lastEvent >= ALIVE_MS) this.#emit({ kind: "alive" });
+  }
+
+  /** What a run of this plan uses up. An approval counts by what was signed, whatever its signature is spelled like. */
+  #use(execution: ExecutionPlan): Pick<Use, "execution_plan_id" | "operation_plan_hash" | "approvals"> {
+    return {
+      execution_plan_id: execution.execution_plan_id,
+      operation_plan_hash: execution.operation_plan_hash,
+      approvals: execution.approvals.map((approval) => canonicalHash(unsigned(approval))),
+    };
+  }
+
+  /** The verified signer, and who approved. */
+  #actor(execution: ExecutionPlan): string {
+    return [execution.signer_identity, ...this.#approvers.map(({ signer }) => `approved by ${signer}`)].join(
+      ", ",
+    );
+  }
+}

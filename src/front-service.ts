@@ -1,0 +1,38 @@
+import { parseCanonical } from "./canonical.ts";
+import { messageOf } from "./errors.ts";
+import { type FrontOptions, startFront } from "./front.ts";
+import type { Log } from "./log.ts";
+import { SYSTEM } from "./paths.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { checkLifetime, checkSignature, readExecution } from "./preflight.ts";
+import { type BareKeys, loadTrust } from "./trust.ts";
+
+/**
+ * The front as a process: serves until a signal asks it to stop. What it checks of a plan is what costs little and needs
+ * no privilege; the runner checks everything again.
+ */
+export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, log: Log): Promise<void> {
+  const front = await startFront({
+    listen,
+    runner: { path: SYSTEM.runnerSocket },
+    verify: (plan) => checkCheaply(plan, bare),
+    log,
+  });
+  await new Promise<void>((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
+  });
+  await front.close().catch((error: unknown) => log.warn("closing", { problem: messageOf(error) }));
+}
+
+function checkCheaply(text: string, bare: BareKeys): void {
+  const execution = readExecution(parseCanonical(text));
+  const now = new Date();
+  checkSignature(execution, loadTrust({ rootOnly: true, bare }), now);
+  checkLifetime(execution, {
+    now,
+    policy: loadPolicyConfig({}, { system: true }),
+    bootTime: null,
+    installedAt: null,
+    newestAudited: null,
+  });
+}

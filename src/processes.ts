@@ -1,0 +1,49 @@
+import { readdirSync, readFileSync } from "node:fs";
+
+/*
+ * Who is alive, by proc(5). A pid alone proves nothing, since pids are used again; pid and start time together do.
+ */
+
+/** Start time of a process in clock ticks since boot (field 22 of /proc/<pid>/stat), or null when there is none. */
+export function startTimeOf(pid: number): number | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The second field is the name in parentheses, which may hold anything.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    if (fields[0] === "Z" || fields[0] === "X") return null;
+    const start = Number(fields[19]);
+    return Number.isSafeInteger(start) ? start : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Whether the process that had this pid and start time still lives. */
+export function isSameProcess(pid: number, start: number): boolean {
+  return startTimeOf(pid) === start;
+}
+
+/** When this boot began (`btime` of /proc/stat), to the second. */
+export function bootTime(): Date {
+  const line = readFileSync("/proc/stat", "utf8").match(/^btime (\d+)$/m);
+  return new Date(Number(line?.[1] ?? 0) * 1000);
+}
+
+/**
+ * Living apt-get and dpkg processes whose environment holds `variable=value`. The names matter: a service that a
+ * maintainer script started inherits the environment too, and may live for ever.
+ */
+export function packageManagersWith(variable: string, value: string): number[] {
+  const wanted = `${variable}=${value}`;
+  return readdirSync("/proc").flatMap((entry) => {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || startTimeOf(pid) === null) return [];
+    try {
+      const name = readFileSync(`/proc/${pid}/comm`, "utf8").trim();
+      if (name !== "apt-get" && name !== "dpkg") return [];
+      return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(wanted) ? [pid] : [];
+    } catch {
+      return [];
+    }
+  });
+}

@@ -1,0 +1,245 @@
+import { Socket } from "node:net";
+import { RunWatch, runDirectory } from "./apt-run.ts";
+import { type AuditLog, openAuditLog } from "./audit-log.ts";
+import { recoverInterrupted } from "./current-run.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { execute } from "./execution.ts";
+import type { Log } from "./log.ts";
+import { SYSTEM } from "./paths.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { type Result, readResult, recentResults } from "./results.ts";
+import { queued, tryRunLock } from "./run-lock.ts";
+import { prepareState } from "./state.ts";
+import { type BareKeys, loadTrust } from "./trust.ts";
+import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "./varlink.ts";
+import {
+  type Caller,
+  type EventInput,
+  type ExecutorCall,
+  errorReply,
+  type Outcome,
+  readCall,
+} from "./varlink-interface.ts";
+
+const REQUEST_MS = 15_000;
+const POLL_MS = 300;
+const ALIVE_MS = 10_000;
+/** Output waiting for a reader that is slower than apt; beyond it pieces are left out of the stream, not of the file. */
+const MAX_BACKLOG = 1024 * 1024;
+
+export interface RunnerOptions {
+  /** Keys given to a daemon that was started by hand, beside those of /etc/aegis. */
+  bare: BareKeys;
+  log: Log;
+}
+
+/**
+ * The root half of the executor: serves one call on the connection that is its standard input, then ends. It believes
+ * nothing the front says about the plan; what the front says about the caller is recorded as the front's word.
+ */
+export async function serveRunner(options: RunnerOptions): Promise<void> {
+  const connection = new Connection();
+  try {
+    prepareState();
+    const audit = openRunnerAudit();
+    const text = await connection.request();
+    const call = readCall(parseCall(text));
+    if ("answer" in call) connection.reply(call.answer);
+    else await answer(call, { ...options, audit, connection });
+  } catch (error) {
+    options.log.warn("refused", {
+      code: error instanceof AegisError ? error.code : "internal",
+      problem: messageOf(error),
+    });
+    connection.send(errorReply(error));
+  }
+  await connection.end();
+}
+
+/** Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. */
+export async function recoverRuns(): Promise<void> {
+  prepareState();
+  await tryRecover(openRunnerAudit(), () => {});
+}
+
+function openRunnerAudit(): AuditLog {
+  return openAuditLog(SYSTEM.auditDir, { mode: 0o640 });
+}
+
+async function tryRecover(audit: AuditLog, onWait: () => void): Promise<void> {
+  const lock = tryRunLock();
+  if (lock === null) return;
+  try {
+    await recoverInterrupted(audit, onWait);
+  } finally {
+    lock.release();
+  }
+}
+
+interface Desk extends RunnerOptions {
+  audit: AuditLog;
+  connection: Connection;
+}
+
+async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
+  const { connection, audit } = desk;
+  switch (call.method) {
+    case "Apply": {
+      const result = await execute(call.parameters.plan, {
+        trust: loadTrust({ rootOnly: true, bare: desk.bare }),
+        policy: loadPolicyConfig({}, { system: true }),
+        audit,
+        caller: call.parameters.caller,
+        aegis: process.execPath,
+        emit: (event) => connection.event(event),
+      });
+      connection.finished(result);
+      return;
+    }
+    case "Watch":
+      connection.finished(await watch(call.parameters.execution_id, call.parameters.caller, desk));
+      return;
+    case "Status": {
+      await tryRecover(audit, () => {});
+      const recent = recentResults(20);
+      const running = recent.find((result) => result.state === "running")?.execution_plan_id ?? null;
+      connection.reply({ running, queued: queued(), recent: recent.map(outcomeOf) });
+      return;
+    }
+    case "Report":
+      audit.append({
+        kind: "requests_refused",
+        details: {
+          count: call.parameters.refusals.reduce((sum, refusal) => sum + refusal.count, 0),
+          reported_by: "front",
+          refusals: call.parameters.refusals,
+        },
+      });
+      connection.reply({});
+      return;
+  }
+}
+
+/**
+ * Follows an execution to its end. Its output is for root and for whoever submitted it; others hear its progress.
+ * @throws AegisError `not_found`
+ */
+async function watch(id: string, caller: Caller | null, { audit, connection }: Desk): Promise<Result> {
+  let quiet = Date.now();
+  const emit = (event: Omit<EventInput, "execution_id">) => {
+    quiet = Date.now();
+    connection.event({ execution_id: id, ...event });
+  };
+  let follow: RunWatch | null = null;
+  for (;;) {
+    const waiting = queued().indexOf(id);
+    const result = readResult(id);
+    if (result !== null && result.state !== "running") {
+      follow?.look();
+      return result;
+    }
+    if (result === null && waiting < 0) {
+      throw new AegisError(
+        "not_found",
+        `there is no execution ${id} here`,
+        "Its id is in the execution plan and in: aegis audit show --system",
+      );
+    }
+    if (result !== null && follow === null) {
+      const mayRead = caller !== null && (caller.uid === 0 || caller.uid === result.submitted_by_uid);
+      emit({ kind: "started" });
+      follow = new RunWatch(runDirectory(id), {
+        progress: (percent, message) => emit({ kind: "progress", percent: Math.floor(percent), message }),
+        output: (stream, data) => mayRead && emit({ kind: "output", stream, data }),
+      });
+    }
+    follow?.look();
+    if (result !== null) await tryRecover(audit, () => emit({ kind: "alive" }));
+    if (Date.now() - quiet > ALIVE_MS)
+      emit(waiting >= 0 ? { kind: "queued", place: waiting } : { kind: "alive" });
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+function outcomeOf(result: Result): Outcome {
+  const { execution_plan_id: execution_id, state, exit_status, code, message, started_at, ended_at } = result;
+  return { execution_id, state, exit_status, code, message, started_at, ended_at };
+}
+
+/** The one connection, as file descriptor 0. A reader that has gone away changes nothing for the run. */
+class Connection {
+  readonly #socket = new Socket();
+  #open = true;
+
+  constructor() {
+    this.#socket.on("error", () => {
+      this.#open = false;
+    });
+    this.#socket.on("close", () => {
+      this.#open = false;
+    });
+  }
+
+  /**
+   * The text of the one request.
+   * @throws AegisError `timeout`, `protocol`
+   */
+  request(): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const decoder = new MessageDecoder(MAX_MESSAGE);
+      const timer = setTimeout(
+        () => reject(new AegisError("timeout", "no complete request came")),
+        REQUEST_MS,
+      );
+      this.#socket.on("data", (chunk: Buffer) => {
+        try {
+          for (const text of decoder.push(chunk)) {
+            clearTimeout(timer);
+            resolve(text);
+            return;
+          }
+        } catch (error) {
+          clearTimeout(timer);
+          reject(error);
+        }
+      });
+      this.#socket.on("end", () =>
+        reject(new AegisError("protocol", "the connection ended before the request did")),
+      );
+      connectDescriptor(this.#socket, 0);
+    });
+  }
+
+  event(event: EventInput): void {
+    if (event.kind === "output" && this.#socket.writableLength > MAX_BACKLOG) return;
+    this.send({ parameters: { event }, continues: true });
+  }
+
+  finished(result: Result): void {
+    const outcome = outcomeOf(result);
+    this.reply({ event: { execution_id: outcome.execution_id, kind: "finished", outcome } });
+  }
+
+  reply(parameters: object): void {
+    this.send({ parameters });
+  }
+
+  send(message: object): void {
+    if (this.#open) this.#socket.write(encodeMessage(message));
+  }
+
+  /** Waits until everything is written, a few seconds at most. */
+  end(): Promise<void> {
+    return new Promise((resolve) => {
+      setTimeout(resolve, 5000);
+      if (this.#open) this.#socket.end(resolve);
+      else resolve();
+    });
+  }
+}
+
+/** Bun opens an inherited descriptor by `connect`; the types of node know only `path` and `port` there. */
+function connectDescriptor(socket: Socket, fd: number): void {
+  const options: { path: string; fd?: number } = { path: "", fd };
+  socket.connect(options);
+}

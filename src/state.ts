@@ -1,0 +1,79 @@
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError, messageOf } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+
+/** The group whose members may submit plans and read outcomes. */
+export const ADMIN_GROUP = "aegis-admin";
+
+/** The runner's places. All belong to root; only `results` can be read by the admin group. */
+export const STATE = {
+  /** One directory per execution: configuration, receipt, output. 0700. */
+  runs: join(SYSTEM.state, "runs"),
+  /** One root-owned outcome per execution. 0750, group aegis-admin where it exists. */
+  results: join(SYSTEM.state, "results"),
+  /** The record of used plans and approvals. 0700. */
+  spent: join(SYSTEM.state, "spent"),
+  /** The run lock and the queue. 0700: whoever can open a lock file can hold it. */
+  lock: join(SYSTEM.state, "lock"),
+  /** Private .deb directories, one per run; apt's own user must be able to reach them. 0755. */
+  archives: "/var/cache/aegis/archives",
+} as const;
+
+/** The numeric id of a group in /etc/group, or null. */
+export function groupId(name: string): number | null {
+  const line = readFileSync("/etc/group", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`));
+  const gid = Number(line?.split(":")[2]);
+  return line !== undefined && Number.isInteger(gid) ? gid : null;
+}
+
+/** The numeric ids of a user in /etc/passwd, or null. */
+export function userIds(name: string): { uid: number; gid: number } | null {
+  const fields = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`))
+    ?.split(":");
+  const uid = Number(fields?.[2]);
+  const gid = Number(fields?.[3]);
+  return fields !== undefined && Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : null;
+}
+
+/**
+ * Makes the runner's directories where they are missing, and refuses ones that don't belong to root or that others
+ * can write to.
+ * @throws AegisError `io`
+ */
+export function prepareState(): void {
+  const admin = groupId(ADMIN_GROUP) ?? 0;
+  rootDirectory(SYSTEM.state, 0o755, 0);
+  rootDirectory(STATE.runs, 0o700, 0);
+  rootDirectory(STATE.spent, 0o700, 0);
+  rootDirectory(STATE.lock, 0o700, 0);
+  rootDirectory(STATE.results, 0o750, admin);
+  rootDirectory("/var/cache/aegis", 0o755, 0);
+  rootDirectory(STATE.archives, 0o755, 0);
+  // Set-group-id: every file of the log gets the admin group.
+  rootDirectory(SYSTEM.auditDir, 0o2750, admin);
+}
+
+function rootDirectory(path: string, mode: number, gid: number): void {
+  try {
+    mkdirSync(path, { mode });
+    chownSync(path, 0, gid);
+    chmodSync(path, mode);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) {
+      throw new AegisError("io", `can't make ${path}: ${messageOf(error)}`);
+    }
+  }
+  const stat = lstatSync(path);
+  if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
+    throw new AegisError(
+      "io",
+      `${path} must be a directory that belongs to root and that only root writes to`,
+      `Look at it: ls -ld ${path}`,
+    );
+  }
+}

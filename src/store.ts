@@ -1,0 +1,150 @@
+import { readdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { canonicalJson } from "./canonical.ts";
+import type { Io } from "./command.ts";
+import {
+  type AiReview,
+  type Approval,
+  DOCUMENT_NAMES,
+  type DocumentKind,
+  type ExecutionPlan,
+  type Hashed,
+  type OperationPlan,
+  type PolicyResult,
+  readDocument,
+} from "./documents.ts";
+import { AegisError } from "./errors.ts";
+import { ensureDir, readFileLimited, writeFileAtomic } from "./files.ts";
+import { type Env, userPaths } from "./paths.ts";
+
+/** Largest document that is read; the executor's request limit of 4 MiB holds for every document. */
+export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
+
+interface Documents {
+  plan: OperationPlan;
+  review: AiReview;
+  policy: PolicyResult;
+  approval: Approval;
+  execution: ExecutionPlan;
+}
+
+const PLACES = {
+  plan: { directory: "plans", suffix: ".json" },
+  review: { directory: "reviews", suffix: ".review.json" },
+  policy: { directory: "policy", suffix: ".policy.json" },
+  approval: { directory: "approvals", suffix: ".json" },
+  execution: { directory: "executions", suffix: ".json" },
+} as const satisfies Record<DocumentKind, { directory: keyof ReturnType<typeof userPaths>; suffix: string }>;
+
+const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const PREFIX = /^[0-9a-f][0-9a-f-]{7,35}$/;
+
+/** Where the document of `kind` with this id is kept. */
+export function documentPath(kind: DocumentKind, id: string, env: Env): string {
+  const { directory, suffix } = PLACES[kind];
+  return join(userPaths(env)[directory], `${id}${suffix}`);
+}
+
+/** The id that a document is filed under; reviews and policy results go under their plan's. */
+function idOf<K extends DocumentKind>(kind: K, document: Documents[K]): string {
+  if (kind === "approval" && "approval_id" in document) return document.approval_id;
+  if (kind === "execution" && "execution_plan_id" in document) return document.execution_plan_id;
+  if ("plan_id" in document) return document.plan_id;
+  throw new AegisError("internal", `a ${DOCUMENT_NAMES[kind]} without an id`);
+}
+
+/** Writes a document as canonical JSON, 0600, atomically; to `out` when given. Returns its path. */
+export function saveDocument<K extends DocumentKind>(
+  kind: K,
+  document: Documents[K],
+  env: Env,
+  out?: string,
+): string {
+  const path = out === undefined ? documentPath(kind, idOf(kind, document), env) : resolve(out);
+  if (out === undefined) ensureDir(userPaths(env)[PLACES[kind].directory]);
+  writeFileAtomic(path, canonicalJson(document));
+  return path;
+}
+
+export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
+  /** The exact text that was read. */
+  text: string;
+  /** Null for standard input. */
+  path: string | null;
+}
+
+/**
+ * Finds and reads a document by path, id, unique id prefix (≥ 8), `latest`, or `-` for standard input. With `exact`,
+ * prefixes and `latest` are refused: the file behind them could change between reading and deciding.
+ * @throws AegisError `usage`, `not_found`, `invalid_document`
+ */
+export async function resolveDocument<K extends DocumentKind>(
+  kind: K,
+  reference: string,
+  io: Pick<Io, "env" | "readStdin">,
+  options: { exact?: boolean } = {},
+): Promise<Found<K>> {
+  if (reference === "-") {
+    const text = await io.readStdin();
+    return { ...parse(kind, text), text, path: null };
+  }
+  const path = locate(kind, reference, io.env, options.exact === true);
+  const text = readFileLimited(path, MAX_DOCUMENT_BYTES).toString("utf8");
+  return { ...parse(kind, text), text, path };
+}
+
+function parse<K extends DocumentKind>(kind: K, text: string): Hashed<Documents[K]> {
+  return readDocument(kind, text) as Hashed<Documents[K]>;
+}
+
+function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean): string {
+  if (ID.test(reference)) return documentPath(kind, reference, env);
+  if (reference !== "latest" && !PREFIX.test(reference)) return resolve(reference);
+  const what = DOCUMENT_NAMES[kind];
+  if (exact) {
+    throw new AegisError(
+      "usage",
+      `name the ${what} by its path or full id: what ${reference} stands for could change meanwhile`,
+      `Full ids: ls ${userPaths(env)[PLACES[kind].directory]}`,
+    );
+  }
+  const ids = storedIds(kind, env);
+  if (reference === "latest") {
+    const newest = ids
+      .map((id) => ({ id, mtime: statSync(documentPath(kind, id, env)).mtimeMs }))
+      .sort((a, b) => b.mtime - a.mtime)[0];
+    if (newest === undefined)
+      throw new AegisError("not_found", `there is no ${what} yet`, "Start with: aegis plan --help");
+    return documentPath(kind, newest.id, env);
+  }
+  const matches = ids.filter((id) => id.startsWith(reference));
+  const [only] = matches;
+  if (only === undefined) {
+    throw new AegisError(
+      "not_found",
+      `no ${what} has an id beginning with ${reference}`,
+      `See: ls ${userPaths(env)[PLACES[kind].directory]}`,
+    );
+  }
+  if (matches.length > 1) {
+    throw new AegisError(
+      "usage",
+      `${reference} is the beginning of ${matches.length} ids: ${matches.slice(0, 5).join(", ")}`,
+      "Type more of the id.",
+    );
+  }
+  return documentPath(kind, only, env);
+}
+
+function storedIds(kind: DocumentKind, env: Env): string[] {
+  const { directory, suffix } = PLACES[kind];
+  let names: string[];
+  try {
+    names = readdirSync(userPaths(env)[directory]);
+  } catch {
+    return [];
+  }
+  return names.flatMap((name) =>
+    name.endsWith(suffix) && ID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
+  );
+}
