@@ -1,0 +1,179 @@
+import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./approval.ts";
+import { recordUserEvent } from "./audit-log.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import type { OperationPlan, PolicyResult } from "./documents.ts";
+import { loadEcosystem } from "./ecosystems.ts";
+import { assertPermitted } from "./embedded.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
+import { evaluate } from "./evaluate.ts";
+import { assertFresh } from "./execution-plan.ts";
+import { loadSecret } from "./keys.ts";
+import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
+import { renderPlan } from "./plan-view.ts";
+import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
+import { minutesOf, requireKey, signerName } from "./sign-args.ts";
+import { resolveDocument, saveDocument } from "./store.ts";
+import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
+import { userTrust, withOwnKey } from "./trust.ts";
+import { askTerminal } from "./tty.ts";
+
+/** How much of the plan's hash a person types. */
+const CONFIRM_LENGTH = 8;
+
+const APPROVE_ARGS = {
+  plan: { type: "string", required: true, valueHint: "plan", description: "path, full id, or -" },
+  review: { type: "string", valueHint: "review", description: "a review of this plan" },
+  reason: { type: "string", required: true, valueHint: "why", description: "why this change is right" },
+  key: { type: "string", valueHint: "file", description: "secret key file that approves" },
+  "approval-secret-key-hex": {
+    type: "string",
+    valueHint: "hex",
+    description: "the secret itself: others can see it",
+  },
+  "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
+  signer: {
+    type: "string",
+    valueHint: "name",
+    description: "who approves; else the name of the trusted key",
+  },
+  "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime; 60, at most 1440" },
+  confirm: {
+    type: "string",
+    valueHint: "8 digits",
+    description: "beginning of the plan's hash, where a human who has read the plan has no terminal here",
+  },
+  out: { type: "string", valueHint: "file", description: "write the approval here instead" },
+} as const satisfies ArgsSpec;
+
+/** `aegis sign approve`: a second person reads a plan and signs for it, alone, on any machine. */
+export const signApprove = defineSubcommand({
+  name: "sign approve",
+  description: "Approve a plan as a second person: shows what it does, asks, and writes a detached approval.",
+  args: APPROVE_ARGS,
+  run: (values, io) => approve(values, io, askTerminal),
+});
+
+/**
+ * Reads the plan once, decides about it again, shows it on standard error, asks, signs. `ask` puts a question to a person
+ * and returns the answer, or null where nobody is there.
+ * @throws AegisError `policy_denied`, `nothing_to_do`, `expired`, `refused`, and as loading documents and keys
+ */
+export async function approve(
+  values: Values<typeof APPROVE_ARGS>,
+  io: Io,
+  ask: (question: string) => string | null,
+): Promise<ExitStatus> {
+  const now = new Date();
+  const minutes = Math.min(minutesOf(values["expires-in-minutes"]) ?? APPROVAL_MINUTES, MAX_LIFETIME_MINUTES);
+  const plan = await resolveDocument("plan", values.plan, io, { exact: true });
+  const review =
+    values.review === undefined
+      ? undefined
+      : await resolveDocument("review", values.review, io, { exact: true });
+  const { config, hash: configHash } = loadPolicyConfig(io.env);
+  const policy = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
+  assertPermitted(policy);
+  assertFresh(plan.document, policy, now);
+  const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
+  const secret = loadSecret(
+    "approval",
+    { file: values.key, hex: values["approval-secret-key-hex"] },
+    io.env,
+    io.note,
+  );
+  const key = requireKey(secret, values["key-id"], "--key <file>");
+  const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
+  const signer = signerName(values.signer, trust, key, "--signer");
+
+  io.note(renderQuestion(plan.document, policy, argv, config, io.terminal));
+  confirm(plan.hash, values.confirm, ask);
+
+  const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
+  const path = saveDocument("approval", approval, io.env, values.out);
+  recordUserEvent(io.env, {
+    kind: "approval_signed",
+    actor: signer,
+    plan_id: plan.document.plan_id,
+    argv,
+    decision: policy.decision,
+    details: {
+      approval_id: approval.approval_id,
+      plan_hash: plan.hash,
+      key_id: key.keyId,
+      reason: approval.reason,
+      expires_at: approval.expires_at,
+    },
+  });
+  io.result(
+    { approval, path, public_key_hex: key.publicKeyHex },
+    [
+      `Approved by ${safe(signer)} (key ${safe(key.keyId)}) until ${approval.expires_at}`,
+      `\nWritten: ${safe(path)}`,
+      paint(io.terminal, "bold", `Next: aegis sign ${plan.document.plan_id} --approval ${safe(path)}`),
+    ].join("\n"),
+  );
+  return EXIT.ok;
+}
+
+/** @throws AegisError `refused` unless the answer is the beginning of the plan's hash */
+function confirm(
+  planHash: string,
+  given: string | undefined,
+  ask: (question: string) => string | null,
+): void {
+  const wanted = planHash.slice(0, CONFIRM_LENGTH);
+  const answer =
+    given ?? ask(`Type the first ${CONFIRM_LENGTH} characters of the plan's hash to approve it: `);
+  if (answer === null) {
+    throw new AegisError(
+      "refused",
+      "there is no terminal to ask on, so nothing was approved",
+      `A human who has read the plan may add: --confirm ${wanted}`,
+    );
+  }
+  if (answer !== wanted) {
+    throw new AegisError("refused", "that is not the beginning of this plan's hash; nothing was approved");
+  }
+}
+
+/** What an approver must see: the packages that deserve a second look, the plan, the command, the decision. */
+function renderQuestion(
+  plan: OperationPlan,
+  policy: PolicyResult,
+  argv: readonly string[],
+  config: PolicyConfig,
+  terminal: Terminal,
+): string {
+  const risky = riskyPackages(plan, config);
+  return [
+    ...(risky.length === 0
+      ? []
+      : [paint(terminal, "yellow", "Look at these first:"), ...risky.map((line) => `  ${safe(line)}`), ""]),
+    renderPlan(plan, terminal),
+    "",
+    paint(terminal, "bold", `Policy: ${policy.decision}`),
+    ...policy.rules.map((rule) => `  ${safe(rule)}`),
+    ...policy.reasons.map((reason) => `  ${safe(reason)}`),
+    "",
+    `Will run on ${safe(plan.host.hostname)}: ${showArgv(argv)}`,
+    `Plan ${plan.plan_id}, made ${plan.created_at}`,
+    `Hash ${policy.plan_hash}`,
+  ].join("\n");
+}
+
+/** Packages whose change can take a host down or open it, each with why. */
+function riskyPackages(plan: OperationPlan, config: PolicyConfig): string[] {
+  return plan.transaction.flatMap((entry) => {
+    const why = [
+      ...(entry.action === "remove" || entry.action === "downgrade" ? [entry.action] : []),
+      ...(entry.essential ? ["essential"] : []),
+      ...(isKernelPackage(entry.name) ? ["kernel"] : []),
+      ...(isBootloaderPackage(entry.name) ? ["boot loader"] : []),
+      ...(isSensitivePackage(entry.name, config.apt.sensitive_packages) ? ["security-sensitive"] : []),
+    ];
+    const to = entry.to_version ?? "removed";
+    return why.length === 0
+      ? []
+      : [`${entry.name} ${entry.from_version ?? "–"} → ${to}  (${why.join(", ")})`];
+  });
+}

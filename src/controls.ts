@@ -1,0 +1,92 @@
+import { type Approver, verifyApprovals } from "./approval.ts";
+import type { Control, ControlProof, ExecutionPlan } from "./documents.ts";
+import { AegisError } from "./errors.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import { plural } from "./terminal.ts";
+import type { Trust } from "./trust.ts";
+import type { TrustedKey } from "./trusted-keys.ts";
+
+/** How long a snapshot counts as a way back for the change that follows it. */
+const PROOF_MINUTES = 24 * 60;
+
+/**
+ * The proof that `--snapshot-id [provider:]<id>` stands for. It is only declared: nothing has looked for the snapshot.
+ * @throws AegisError `control_invalid` for an empty, over-long or unprintable id
+ */
+export function snapshotProof(given: string, now: Date): ControlProof {
+  const [, provider, id = given] = /^(btrfs|zfs|lvm|snapper):(.*)$/s.exec(given) ?? [];
+  if (!/^[\x21-\x7e]{1,256}$/.test(id)) {
+    throw new AegisError("control_invalid", "a snapshot id is 1 to 256 printable characters without spaces");
+  }
+  return {
+    control: "system snapshot",
+    proof_type: isProvider(provider) ? `${provider}-snapshot` : "snapshot-id",
+    value: id,
+    created_at: now.toISOString(),
+    expires_at: new Date(now.getTime() + PROOF_MINUTES * 60_000).toISOString(),
+  };
+}
+
+function isProvider(word: string | undefined): word is "btrfs" | "zfs" | "lvm" | "snapper" {
+  return word !== undefined;
+}
+
+/**
+ * Proves that every control which policy requires is there. `executionKey` is the public key, in hex, of the verified
+ * signer. Returns the verified approvers.
+ * @throws AegisError `approval_invalid`, `approval_required`, `control_invalid`, `snapshot_required`
+ */
+export function checkControls(
+  { execution, executionKey }: { execution: ExecutionPlan; executionKey: TrustedKey },
+  { trust, now, config }: { trust: Trust; now: Date; config: PolicyConfig },
+): Approver[] {
+  const { policy_result: policy, operation_plan_hash: planHash } = execution;
+  const required = (control: Control) => policy.required_controls.includes(control);
+  const approvers = verifyApprovals(execution.approvals, planHash, trust, executionKey.publicKeyHex, now);
+  const people = required("human approval")
+    ? Math.max(1, policy.approvals_required, config.approvals.required)
+    : 0;
+  if (approvers.length < people) {
+    throw new AegisError(
+      "approval_required",
+      `policy requires ${plural(people, "human approval")}, and ${approvers.length} of them ${approvers.length === 1 ? "is" : "are"} here`,
+      `A second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>; then sign with --approval <file>.`,
+    );
+  }
+  for (const proof of execution.control_proofs) checkProof(proof, now);
+  if (!required("system snapshot")) return approvers;
+  if (execution.control_proofs.length === 0) {
+    throw new AegisError(
+      "snapshot_required",
+      "policy requires a system snapshot",
+      "Make one, then sign with --snapshot-id [btrfs|zfs|lvm|snapper:]<id>.",
+    );
+  }
+  // Nothing looks a snapshot up yet, so its id is only a claim: a human must stand behind it, or policy must accept it.
+  if (!config.snapshot.accept_declared && approvers.length === 0) {
+    throw new AegisError(
+      "snapshot_required",
+      "the snapshot is only declared, which counts with a human approval or with [snapshot] accept_declared=true",
+      `A second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>`,
+    );
+  }
+  return approvers;
+}
+
+/** A proof must be of its control, and in force now. @throws AegisError `control_invalid` */
+function checkProof(proof: ControlProof, now: Date): void {
+  const problem =
+    proof.control !== "system snapshot"
+      ? `${proof.proof_type} is no proof of ${proof.control}`
+      : Date.parse(proof.created_at) > now.getTime()
+        ? `it is of the future (${proof.created_at})`
+        : Date.parse(proof.expires_at) <= now.getTime()
+          ? `it expired at ${proof.expires_at}`
+          : null;
+  if (problem === null) return;
+  throw new AegisError(
+    "control_invalid",
+    `the snapshot ${proof.value} is refused: ${problem}`,
+    "Sign again with --snapshot-id.",
+  );
+}

@@ -1,0 +1,196 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { parseJson } from "./canonical.ts";
+import { keyId, publicKeyOf } from "./ed25519.ts";
+import { AegisError } from "./errors.ts";
+import { createFileExclusive, readFileLimited } from "./files.ts";
+import type { Env } from "./paths.ts";
+
+const MAX_KEY_BYTES = 16 * 1024;
+const hex32 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not 64 lower-case hex digits"));
+
+/** A secret key file, and what `aegis sign keygen` prints. `secret_key_hex` is the 32-byte seed of RFC 8032. */
+const KeyFile = v.strictObject({
+  algorithm: v.literal("ed25519"),
+  key_id: v.pipe(v.string(), v.minLength(1), v.maxLength(512)),
+  secret_key_hex: hex32,
+  public_key_hex: hex32,
+});
+export type KeyFile = v.InferOutput<typeof KeyFile>;
+
+/** What a secret is for, and where it is looked for when no flag names it. */
+const PURPOSES = {
+  signing: {
+    variable: "AEGIS_SIGNING_SECRET_KEY_HEX",
+    credential: "aegis-signing-key",
+    hexFlag: "--secret-key-hex",
+  },
+  approval: {
+    variable: "AEGIS_APPROVAL_SECRET_KEY_HEX",
+    credential: "aegis-approval-key",
+    hexFlag: "--approval-secret-key-hex",
+  },
+} as const;
+export type Purpose = keyof typeof PURPOSES;
+
+export interface SecretKey {
+  seed: Uint8Array;
+  publicKeyHex: string;
+  /** What signatures name the key by: the key file's `key_id`, else the fingerprint. */
+  keyId: string;
+}
+
+/** A new key from the kernel's random numbers. */
+export function generateKey(): KeyFile {
+  const seed = randomBytes(32);
+  const publicKeyHex = publicKeyOf(seed);
+  return {
+    algorithm: "ed25519",
+    key_id: keyId(publicKeyHex),
+    secret_key_hex: seed.toString("hex"),
+    public_key_hex: publicKeyHex,
+  };
+}
+
+/**
+ * Writes the secret to `path` (0600) and the public part to `path`.pub (0644).
+ * @throws AegisError `exists` rather than overwrite either, `io`
+ */
+export function writeKeyFiles(path: string, key: KeyFile): void {
+  const { secret_key_hex: _, ...publicPart } = key;
+  const taken = (file: string) =>
+    new AegisError("exists", `${file} exists already; a key is never overwritten`, "Give another --out.");
+  if (existsSync(`${path}.pub`)) throw taken(`${path}.pub`);
+  if (!createFileExclusive(path, `${JSON.stringify(key)}\n`, 0o600)) throw taken(path);
+  if (!createFileExclusive(`${path}.pub`, `${JSON.stringify(publicPart)}\n`, 0o644))
+    throw taken(`${path}.pub`);
+}
+
+/**
+ * The secret key for a purpose: from the key file named, the hex flag (with a warning through `note`), the environment
+ * variable, or the systemd credential (systemd.exec(5), LoadCredential=), in this order. Null where there is none.
+ * @throws AegisError `invalid_key`, `refused` (dangerous environment), `usage`, `not_found`, `not_built`, `io`
+ */
+export function loadSecret(
+  purpose: Purpose,
+  given: { file?: string | undefined; hex?: string | undefined },
+  env: Env,
+  note: (line: string) => void,
+): SecretKey | null {
+  const { variable, credential, hexFlag } = PURPOSES[purpose];
+  const source = sourceOf(purpose, given, env);
+  if (source === null) return null;
+  const dangerous = dangerousEnvironment(env);
+  if (dangerous.length > 0) {
+    throw new AegisError(
+      "refused",
+      `no secret key is loaded while ${dangerous.join(", ")} is set: it can run foreign code in this process`,
+      `Type: unset ${dangerous.join(" ")}`,
+    );
+  }
+  switch (source.from) {
+    case "file":
+      checkPrivate(source.value);
+      return fromText(readFileLimited(source.value, MAX_KEY_BYTES).toString("utf8"), source.value);
+    case "flag":
+      note(`warning: ${hexFlag} puts the secret where every user of this host can read it; use a key file`);
+      return fromSeedHex(source.value, hexFlag);
+    case "variable":
+      return fromSeedHex(source.value, variable);
+    case "credential":
+      // systemd guards the directory and gives it to the unit's user by ACL, so the mode says nothing here.
+      return fromText(
+        readFileLimited(source.value, MAX_KEY_BYTES).toString("utf8"),
+        `credential ${credential}`,
+      );
+  }
+}
+
+function sourceOf(
+  purpose: Purpose,
+  given: { file?: string | undefined; hex?: string | undefined },
+  env: Env,
+): { from: "file" | "flag" | "variable" | "credential"; value: string } | null {
+  const { variable, credential, hexFlag } = PURPOSES[purpose];
+  if (given.file !== undefined && given.hex !== undefined) {
+    throw new AegisError("usage", `a key file and ${hexFlag} are both given; which one signs?`);
+  }
+  if (given.file !== undefined) return { from: "file", value: given.file };
+  if (given.hex !== undefined) return { from: "flag", value: given.hex };
+  const value = env[variable] ?? "";
+  if (value !== "") return { from: "variable", value };
+  const directory = env.CREDENTIALS_DIRECTORY ?? "";
+  const path = join(directory, credential);
+  return directory !== "" && existsSync(path) ? { from: "credential", value: path } : null;
+}
+
+/** A key file must be a regular file of the caller or root that nobody else can read. */
+function checkPrivate(path: string): void {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) throw new AegisError("not_found", `there is no key file ${path}`);
+  const problem = !stat.isFile()
+    ? "it is not a regular file"
+    : stat.uid !== process.geteuid?.() && stat.uid !== 0
+      ? `it belongs to another user (uid ${stat.uid})`
+      : (stat.mode & 0o077) !== 0
+        ? "others than its owner can read or write it"
+        : null;
+  if (problem !== null) {
+    throw new AegisError(
+      "invalid_key",
+      `key file ${path}: ${problem}`,
+      `Type: chmod 600 ${path}; if others could read it, make a new key instead.`,
+    );
+  }
+}
+
+/** A key file's JSON, or a bare hex seed. */
+function fromText(text: string, source: string): SecretKey {
+  if (!text.trimStart().startsWith("{")) return fromSeedHex(text.trim(), source);
+  // Messages never quote the file: it holds a secret.
+  let tree: unknown;
+  try {
+    tree = parseJson(text);
+  } catch {
+    throw new AegisError("invalid_key", `${source} is not a key file`);
+  }
+  if (v.is(v.looseObject({ encryption: v.unknown() }), tree)) {
+    throw new AegisError("not_built", `${source} is encrypted; encrypted key files are not built yet`);
+  }
+  const parsed = v.safeParse(KeyFile, tree, { abortEarly: true });
+  if (!parsed.success) {
+    const path = v.getDotPath(parsed.issues[0]) ?? "(file)";
+    throw new AegisError("invalid_key", `${source} is not a key file: ${path} is missing, wrong or unknown`);
+  }
+  const key = fromSeedHex(parsed.output.secret_key_hex, source);
+  if (key.publicKeyHex !== parsed.output.public_key_hex) {
+    throw new AegisError("invalid_key", `${source}: public_key_hex does not belong to secret_key_hex`);
+  }
+  return { ...key, keyId: parsed.output.key_id };
+}
+
+function fromSeedHex(hex: string, source: string): SecretKey {
+  if (!/^[0-9a-fA-F]{64}$/.test(hex)) {
+    throw new AegisError("invalid_key", `${source} does not hold a 32-byte seed in hex`);
+  }
+  const seed = Buffer.from(hex, "hex");
+  const publicKeyHex = publicKeyOf(seed);
+  return { seed, publicKeyHex, keyId: keyId(publicKeyHex) };
+}
+
+/** Variables that run foreign code in a Bun process, open a debugger, or switch TLS checks off; each name that is set. */
+export function dangerousEnvironment(env: Env): string[] {
+  return Object.keys(env)
+    .filter((name) => (env[name] ?? "") !== "")
+    .filter((name) => {
+      if (name === "NODE_TLS_REJECT_UNAUTHORIZED") return env[name] === "0";
+      return (
+        ["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS", "LD_PRELOAD", "LD_AUDIT"].includes(name) ||
+        name.startsWith("BUN_INSPECT") ||
+        name.startsWith("BUN_JSC_")
+      );
+    })
+    .sort();
+}

@@ -1,0 +1,36 @@
+import { AegisError } from "./errors.ts";
+import type { SecretKey } from "./keys.ts";
+import type { Trust } from "./trust.ts";
+
+/** What `sign` and `sign approve` make of the flags they share. */
+
+/** Whole minutes from `--expires-in-minutes`, or undefined. @throws AegisError `usage` */
+export function minutesOf(given: string | undefined): number | undefined {
+  if (given === undefined) return undefined;
+  if (!/^[1-9]\d{0,6}$/.test(given)) {
+    throw new AegisError("usage", "--expires-in-minutes takes a whole number of minutes, at least 1");
+  }
+  return Number(given);
+}
+
+/** The loaded key under the id it signs with. @throws AegisError `invalid_key` where none was found */
+export function requireKey(key: SecretKey | null, keyId: string | undefined, flag: string): SecretKey {
+  if (key === null) {
+    throw new AegisError(
+      "invalid_key",
+      "no secret key is given",
+      `Give ${flag}; make one: aegis sign keygen --out <file>`,
+    );
+  }
+  return keyId === undefined ? key : { ...key, keyId };
+}
+
+/**
+ * Who signs: as given, else the name of the trusted key. A key that has a name signs under no other.
+ * @throws AegisError `usage`
+ */
+export function signerName(given: string | undefined, trust: Trust, key: SecretKey, flag: string): string {
+  const name = given ?? trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
+  if (name === undefined || name === null) throw new AegisError("usage", `who signs? Give ${flag} <name>`);
+  return name;
+}

@@ -1,0 +1,230 @@
+import { APPROVAL_MINUTES, makeApproval } from "./approval.ts";
+import { recordUserEvent } from "./audit-log.ts";
+import { canonicalHash } from "./canonical.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import { snapshotProof } from "./controls.ts";
+import type { Approval, OperationPlan } from "./documents.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { buildExecutionPlan } from "./execution-plan.ts";
+import { generateKey, loadSecret, type SecretKey, writeKeyFiles } from "./keys.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { minutesOf, requireKey, signerName } from "./sign-args.ts";
+import { documentPath, resolveDocument, saveDocument } from "./store.ts";
+import { paint, safe, showArgv } from "./terminal.ts";
+import { type Trust, userTrust, withOwnKey } from "./trust.ts";
+
+export { signApprove } from "./approve.ts";
+export { signVerify } from "./verify.ts";
+
+const SIGN_ARGS = {
+  document: { type: "positional", required: false, description: "the plan: its path, its full id, or -" },
+  plan: { type: "string", valueHint: "plan", description: "the plan, as a flag" },
+  policy: { type: "string", valueHint: "result", description: "policy result; else the plan's own, by id" },
+  review: {
+    type: "string",
+    valueHint: "review",
+    description: "the review the policy result took into account; else the plan's own, by id",
+  },
+  key: { type: "string", valueHint: "file", description: "secret key file that signs" },
+  "secret-key-hex": { type: "string", valueHint: "hex", description: "the secret itself: others can see it" },
+  "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
+  signer: { type: "string", valueHint: "name", description: "who signs; else the name of the trusted key" },
+  approval: { type: "string", multiple: true, valueHint: "file", description: "a detached approval" },
+  "approval-public-key-hex": {
+    type: "string",
+    multiple: true,
+    valueHint: "hex",
+    description: "public key of an approver that this machine does not trust yet",
+  },
+  "approval-reason": { type: "string", valueHint: "why", description: "approve in the same command" },
+  "approval-key": { type: "string", valueHint: "file", description: "secret key file that approves" },
+  "approval-secret-key-hex": {
+    type: "string",
+    valueHint: "hex",
+    description: "the approver's secret itself: others can see it",
+  },
+  "approval-key-id": { type: "string", valueHint: "id", description: "the approval key's id" },
+  approver: { type: "string", valueHint: "name", description: "who approves in the same command" },
+  "snapshot-id": {
+    type: "string",
+    multiple: true,
+    valueHint: "[provider:]id",
+    description: "a snapshot made for this change; provider btrfs, zfs, lvm or snapper",
+  },
+  "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime, as far as policy allows" },
+  out: { type: "string", valueHint: "file", description: "write the execution plan here instead" },
+} as const satisfies ArgsSpec;
+type SignValues = Values<typeof SIGN_ARGS>;
+
+/** `aegis sign <plan>`: builds, checks and signs an execution plan. */
+export const sign = defineSubcommand({
+  name: "sign",
+  description: "Build an execution plan from a plan and its policy result, and sign it.",
+  args: SIGN_ARGS,
+  async run(values, io) {
+    const now = new Date();
+    const minutes = minutesOf(values["expires-in-minutes"]);
+    const documents = await readDocuments(values, io);
+    const key = requireKey(
+      loadSecret("signing", { file: values.key, hex: values["secret-key-hex"] }, io.env, io.note),
+      values["key-id"],
+      "--key <file>",
+    );
+    let trust = withOwnKey(
+      userTrust({ execution: [], approval: values["approval-public-key-hex"] }, io.env),
+      "execution",
+      key,
+    );
+    const signer = signerName(values.signer, trust, key, "--signer");
+    const approvals = await readApprovals(values.approval, io);
+    const approver = approverOf(values, io);
+    if (approver !== null) {
+      trust = withOwnKey(trust, "approval", approver.key);
+      approvals.push(approveNow(values, approver, trust, signer, documents.plan.hash, now));
+    }
+    const execution = await buildExecutionPlan({
+      ...documents,
+      approvals,
+      proofs: values["snapshot-id"].map((id) => snapshotProof(id, now)),
+      signer,
+      key,
+      minutes,
+      config: loadPolicyConfig(io.env),
+      trust,
+      now,
+    });
+    const path = saveDocument("execution", execution, io.env, values.out);
+    recordUserEvent(io.env, {
+      kind: "plan_signed",
+      actor: signer,
+      plan_id: execution.operation_plan_id,
+      execution_id: execution.execution_plan_id,
+      argv: execution.argv,
+      decision: execution.policy_decision,
+      details: {
+        execution_plan_hash: canonicalHash(execution),
+        operation_plan_hash: execution.operation_plan_hash,
+        key_id: key.keyId,
+        approvers: approvals.map((approval) => approval.signer),
+        snapshots: execution.control_proofs.map(({ proof_type, value }) => `${proof_type} ${value}`),
+        expires_at: execution.expires_at,
+      },
+    });
+    const reference = values.out === undefined ? execution.execution_plan_id : safe(path);
+    io.result(
+      { execution_plan: execution, execution_plan_hash: canonicalHash(execution), path },
+      [
+        `Signed by ${safe(signer)} (key ${safe(key.keyId)}) for ${safe(execution.operation_plan.host.hostname)}`,
+        `Command     ${showArgv(execution.argv)}`,
+        `Decision    ${execution.policy_decision}`,
+        ...approvals.map((one) => `Approved by ${safe(one.signer)}: ${safe(one.reason)}`),
+        ...execution.control_proofs.map((proof) => `Snapshot    ${safe(proof.value)} (declared)`),
+        `Good until  ${execution.expires_at}`,
+        `\nWritten: ${safe(path)}`,
+        paint(io.terminal, "bold", `Next: aegis apply ${reference}`),
+      ].join("\n"),
+    );
+    return EXIT.ok;
+  },
+});
+
+/** The plan, its policy result and the review it took into account: as named, else by the plan's id. */
+async function readDocuments(values: SignValues, io: Io) {
+  if ((values.plan === undefined) === (values.document === undefined)) {
+    throw new AegisError("usage", "name one plan", "Type: aegis sign <plan> --key <file> --signer <name>");
+  }
+  const references = [values.document, values.plan, values.policy, values.review, ...values.approval];
+  if (references.filter((reference) => reference === "-").length > 1) {
+    throw new AegisError("usage", "only one document can come from standard input");
+  }
+  const exact = { exact: true };
+  const plan = await resolveDocument("plan", values.plan ?? values.document ?? "", io, exact);
+  const own = (kind: "policy" | "review") => documentPath(kind, plan.document.plan_id, io.env);
+  const policy = await resolveDocument("policy", values.policy ?? own("policy"), io, exact).catch((error) => {
+    throw values.policy === undefined ? undecided(error, plan.document) : error;
+  });
+  const wantsReview = values.review !== undefined || policy.document.ai_review_hash !== null;
+  const review = wantsReview
+    ? await resolveDocument("review", values.review ?? own("review"), io, exact)
+    : null;
+  return { plan, policy, review };
+}
+
+function undecided(error: unknown, plan: OperationPlan): unknown {
+  if (!(error instanceof AegisError) || error.code !== "not_found") return error;
+  return new AegisError(
+    "not_found",
+    "there is no policy result for this plan yet",
+    `Type: aegis policy ${plan.plan_id}`,
+  );
+}
+
+async function readApprovals(references: readonly string[], io: Io): Promise<Approval[]> {
+  const approvals: Approval[] = [];
+  for (const reference of references) {
+    approvals.push((await resolveDocument("approval", reference, io, { exact: true })).document);
+  }
+  return approvals;
+}
+
+/** The approver of the one-command form, asked for by its reason; null where nothing asks for it. */
+function approverOf(values: SignValues, io: Io): { key: SecretKey; reason: string } | null {
+  const file = values["approval-key"];
+  const hex = values["approval-secret-key-hex"];
+  const reason = values["approval-reason"];
+  if (reason === undefined) {
+    if (file ?? hex ?? values.approver ?? values["approval-key-id"]) {
+      throw new AegisError("usage", "an approval needs a reason", "Add: --approval-reason <why>");
+    }
+    return null;
+  }
+  const secret = loadSecret("approval", { file, hex }, io.env, io.note);
+  return { key: requireKey(secret, values["approval-key-id"], "--approval-key <file>"), reason };
+}
+
+function approveNow(
+  values: SignValues,
+  { key, reason }: { key: SecretKey; reason: string },
+  trust: Trust,
+  fallback: string,
+  planHash: string,
+  now: Date,
+): Approval {
+  const signer = signerName(values.approver ?? fallback, trust, key, "--approver");
+  return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });
+}
+
+/** `aegis sign keygen`: a new Ed25519 key, into files or onto standard output. */
+export const signKeygen = defineSubcommand({
+  name: "sign keygen",
+  description:
+    "Make an Ed25519 key: the secret into a 0600 file and the public part beside it, or both as JSON.",
+  args: { out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" } },
+  async run(values, io) {
+    const key = generateKey();
+    const { secret_key_hex: _, ...publicPart } = key;
+    if (values.out === undefined) {
+      io.result(key, JSON.stringify(key, null, 2));
+      return EXIT.ok;
+    }
+    writeKeyFiles(values.out, key);
+    const toml = [
+      "[[key]]",
+      `id = "${key.key_id}"`,
+      'name = "<whose it is>"',
+      `public_key_hex = "${key.public_key_hex}"`,
+      'role = "execution"   # or "approval"; never both',
+    ];
+    io.result(
+      { ...publicPart, path: values.out, public_path: `${values.out}.pub` },
+      [
+        `Key ${key.key_id}`,
+        `Secret    ${safe(values.out)} (readable by you alone; keep it so)`,
+        `Public    ${safe(values.out)}.pub`,
+        "\nTo trust it, root adds to /etc/aegis/trusted-keys.toml:\n",
+        ...toml.map((line) => `  ${line}`),
+      ].join("\n"),
+    );
+    return EXIT.ok;
+  },
+});
