@@ -95,9 +95,13 @@ export function callExecutor(
 const WATCH_HINT = "What was started goes on: aegis apply --watch <execution id> tells how it ends.";
 
 function explain({ stage, errno, error }: CallFailure, path: string): AegisError {
-  if (stage === "stream") {
-    if (errno === "") return new AegisError(error.code, error.message, WATCH_HINT, error.details);
-    return new AegisError("unavailable", `the executor at ${path} hung up (${errno})`, WATCH_HINT, { errno });
+  if (stage === "stream" && errno === "") {
+    return new AegisError(error.code, error.message, error.hint || WATCH_HINT, error.details);
+  }
+  // An overloaded front closes at once, which may come before the connection is known to be made.
+  if (stage === "stream" || errno === "ECONNRESET" || errno === "EPIPE") {
+    const hint = `It may be busy: try again. ${WATCH_HINT}`;
+    return new AegisError("unavailable", `the executor at ${path} hung up (${errno})`, hint, { errno });
   }
   if (errno === "EACCES" || errno === "EPERM") {
     const hint = "Join the group aegis-admin (sudo adduser <you> aegis-admin), then log in again.";

@@ -110,8 +110,11 @@ function turnAway(socket: Socket, why: AegisError, lingering: Set<Socket>, limit
   socket.end();
 }
 
-/** The descriptor of an accepted socket; Bun keeps it on the handle. */
-function descriptorOf(socket: Socket): number {
+/**
+ * The descriptor of an accepted socket; Bun keeps it on the handle.
+ * @throws AegisError `internal` where there is none (any more)
+ */
+export function descriptorOf(socket: Socket): number {
   const handle: unknown = "_handle" in socket ? socket._handle : null;
   if (typeof handle === "object" && handle !== null && "fd" in handle && typeof handle.fd === "number") {
     if (handle.fd >= 0) return handle.fd;

@@ -37,8 +37,13 @@ export function openCall(
   const fail = (error: unknown) => {
     if (over) return;
     close();
-    const known = error instanceof AegisError ? error : new AegisError("unavailable", messageOf(error));
-    handlers.onFailure({ stage, errno: errnoOf(error), error: known });
+    if (error instanceof AegisError) handlers.onFailure({ stage, errno: "", error });
+    else
+      handlers.onFailure({
+        stage,
+        errno: errnoOf(error),
+        error: new AegisError("unavailable", messageOf(error)),
+      });
   };
   socket.on("connect", () => {
     stage = "stream";
