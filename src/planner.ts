@@ -1,0 +1,107 @@
+import { randomUUID } from "node:crypto";
+import { canonicalJson, parseJson } from "./canonical.ts";
+import { type OperationPlan, parseDocument, SCHEMA_VERSION, type TransactionEntry } from "./documents.ts";
+import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
+import { assertOperation, loadEcosystem } from "./ecosystems.ts";
+import { riskScore } from "./risk-score.ts";
+import { riskSignals } from "./signals.ts";
+
+/**
+ * Makes a plan: what the operation would do to this host, without doing any of it. Everything but `plan_id` follows from
+ * the arguments and what `planning` returns. With a target that is always denied no command runs at all.
+ * @throws AegisError `usage` (ecosystem, operation, number of targets), `not_built`, `invalid_target`
+ */
+export async function makePlan(
+  tool: string,
+  operation: string,
+  args: readonly string[],
+  planning: Planning,
+): Promise<OperationPlan> {
+  const ecosystem = await loadEcosystem(tool);
+  assertOperation(ecosystem, operation, args.length);
+  const targets = ecosystem.parseTargets(operation, args);
+  const denied = targets.denied.length > 0;
+  const findings = denied
+    ? deniedFindings(ecosystem, operation)
+    : await ecosystem.gather(operation, targets, planning);
+  return assemble(ecosystem, operation, targets, findings, planning);
+}
+
+function assemble(
+  ecosystem: Ecosystem,
+  operation: string,
+  { targets, denied, targetType }: Targets,
+  findings: Findings,
+  planning: Planning,
+): OperationPlan {
+  const { tool } = ecosystem;
+  const facts = {
+    ...findings,
+    tool,
+    denied_targets: denied,
+    network_access: denied.length === 0 && !findings.nothing_to_do,
+  };
+  const risk_signals = riskSignals(facts);
+  const plan: OperationPlan = {
+    ...facts,
+    schema_version: SCHEMA_VERSION,
+    plan_id: randomUUID(),
+    created_at: planning.now.toISOString(),
+    operation,
+    ecosystem: tool,
+    target_type: targetType,
+    target: targets.join(" "),
+    targets,
+    host: planning.host,
+    packages_installed: namesOf(findings.transaction, "install"),
+    packages_upgraded: namesOf(findings.transaction, "upgrade"),
+    packages_removed: namesOf(findings.transaction, "remove"),
+    packages_downgraded: namesOf(findings.transaction, "downgrade"),
+    scripts_detected: findings.scripts.length > 0,
+    risk_signals,
+    ...riskScore({ ...findings, risk_signals }),
+  };
+  // Through its own text, so that what is returned is what will be written, read and hashed.
+  return parseDocument("plan", parseJson(canonicalJson(plan)));
+}
+
+/** Names of the packages with this action, `name:arch` where one name stands for several architectures. */
+function namesOf(transaction: readonly TransactionEntry[], action: TransactionEntry["action"]): string[] {
+  const entries = transaction.filter((entry) => entry.action === action);
+  const counts = new Map<string, number>();
+  for (const { name } of entries) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return entries.map(({ name, architecture }) => (counts.get(name) === 1 ? name : `${name}:${architecture}`));
+}
+
+/** The findings of a plan that nobody gathered: a record of what was asked for, for policy to deny. */
+function deniedFindings(ecosystem: Ecosystem, operation: string): Findings {
+  return {
+    exact_targets: [],
+    target_version: null,
+    source_registry: null,
+    metadata_available: false,
+    command_preview: [ecosystem.tool, operation],
+    mutates_system: true,
+    requires_root: true,
+    nothing_to_do: false,
+    transaction: [],
+    packages_held_back: [],
+    scripts: [],
+    build_hooks_detected: false,
+    native_code_risk: false,
+    binary_artifact_risk: false,
+    signature_or_checksum_status: "unknown",
+    mutable_reference: true,
+    publisher_or_maintainer: null,
+    published_at: null,
+    deprecated: null,
+    transitive_dependency_count: null,
+    warnings: ["This kind of target is always denied; no command was run to look at it."],
+    repository_evidence: [],
+    vulnerability_evidence: [],
+    provenance_evidence: [],
+    sbom_evidence: [],
+    rollback_plan: { inverse: [], unobtainable: [], notes: [] },
+    raw_evidence: { commands: [] },
+  };
+}

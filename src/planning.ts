@@ -1,0 +1,175 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { canonicalJson, sha256Hex } from "./canonical.ts";
+import type { CommandEvidence, Host } from "./documents.ts";
+import type { Planning, PlanningOutput } from "./ecosystem.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { ensureDir, readFileLimited } from "./files.ts";
+import { hostIdentity } from "./host.ts";
+import { npmConfig, npmrc } from "./npm-config.ts";
+import { type Env, userPaths } from "./paths.ts";
+import { assertPlanningArgv } from "./planning-argv.ts";
+import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
+
+const TIMEOUT_MS = 120_000;
+const MAX_OUTPUT = 32 * 1024 * 1024;
+const MAX_FILE = 64 * 1024 * 1024;
+/** Cap on all evidence of a plan, in bytes of canonical JSON; output that doesn't fit stands only as its digest. */
+const MAX_EVIDENCE = 256 * 1024;
+/** Output up to this size is kept although nobody asked for it. */
+const SMALL_OUTPUT = 4 * 1024;
+
+type Settings = (env: Env, readText: (path: string) => string | null) => Record<string, string>;
+
+/** Per program: the files that its fresh HOME holds, made from the registry settings of whoever plans. */
+const HOME_FILES: Readonly<Record<string, Settings>> = {
+  npm: (env, readText) => ({ ".npmrc": npmrc(npmConfig(env, readText)), ".npmrc-global": "" }),
+};
+
+export interface PlanningOptions {
+  /** Whose registry settings and cache directory count. */
+  env: Env;
+  now?: Date;
+  /** Another host's identity, for tests. */
+  host?: Host;
+  /** What starts programs, for tests. */
+  spawn?: typeof run;
+}
+
+/**
+ * The real effects of planning. Commands run directly, with an environment of their own and an empty working directory
+ * and HOME, because pip, cargo and npm otherwise obey files they find there. Everything temporary is in one private
+ * directory under the cache's `tmp/`, which `close` removes.
+ * @throws AegisError `unavailable` (host without a machine id), `io`
+ */
+export function openPlanning(options: PlanningOptions): Planning & { close(): void } {
+  const { env } = options;
+  const host = options.host ?? hostIdentity(readText);
+  const spawn = options.spawn ?? run;
+  const directory = privateDirectory(env);
+  let serial = 0;
+  let room = MAX_EVIDENCE;
+
+  /** The evidence of one command, with the output text that still fits. */
+  function record(argv: readonly string[], result: RunResult | null, keep: boolean): CommandEvidence {
+    const evidence: CommandEvidence = {
+      argv: [...argv],
+      status: result?.status ?? null,
+      outcome: outcomeOf(result),
+      stdout_sha256: result === null ? null : sha256Hex(result.stdout),
+      stderr_sha256: result === null ? null : sha256Hex(result.stderr),
+      stdout: null,
+      stderr: null,
+    };
+    room -= byteLength(evidence);
+    for (const stream of ["stdout", "stderr"] as const) {
+      if (result === null || (!keep && result[stream].length > SMALL_OUTPUT)) continue;
+      const text = result[stream].toString();
+      const cost = byteLength(text);
+      if (cost > room) continue;
+      room -= cost;
+      evidence[stream] = text;
+    }
+    return evidence;
+  }
+
+  async function spawnOne(argv: readonly string[], config: string | undefined): Promise<RunResult | null> {
+    const [name = "", ...args] = argv;
+    const program = resolveProgram(name);
+    if (program === null) return null;
+    const own = join(directory, `run-${++serial}`);
+    const [home, cwd] = [join(own, "home"), join(own, "work")];
+    for (const path of [own, home, cwd]) mkdirSync(path, { mode: 0o700 });
+    const childEnv: Record<string, string> = {
+      LANG: "C.UTF-8",
+      LC_ALL: "C.UTF-8",
+      PATH: SYSTEM_PATH.join(":"),
+      HOME: home,
+      PYTHONSAFEPATH: "1",
+    };
+    for (const [file, text] of Object.entries(HOME_FILES[name]?.(env, readText) ?? {})) {
+      writeFileSync(join(home, file), text, { mode: 0o600 });
+    }
+    if (name === "npm") childEnv.NPM_CONFIG_GLOBALCONFIG = join(home, ".npmrc-global");
+    if (config !== undefined) {
+      childEnv.APT_CONFIG = join(own, "apt.conf");
+      writeFileSync(childEnv.APT_CONFIG, config, { mode: 0o600 });
+    }
+    try {
+      return await spawn(program, args, { env: childEnv, cwd, timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT });
+    } catch (error) {
+      if (error instanceof AegisError && error.code === "unavailable") return null;
+      throw error;
+    }
+  }
+
+  return {
+    now: options.now ?? new Date(),
+    env,
+    host,
+    readText,
+    list,
+    async run(argv, { config, keep = false } = {}): Promise<PlanningOutput> {
+      assertPlanningArgv(argv);
+      const result = await spawnOne(argv, config);
+      return {
+        stdout: result?.stdout.toString() ?? "",
+        stderr: result?.stderr.toString() ?? "",
+        evidence: record(argv, result, keep),
+      };
+    },
+    temporary(name, data) {
+      if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) {
+        throw new AegisError("internal", `not a name for a temporary file: ${name}`);
+      }
+      const path = join(directory, `${++serial}-${name}`);
+      writeFileSync(path, data, { mode: 0o600, flag: "wx" });
+      return path;
+    },
+    close() {
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A fresh directory that only this user can enter. */
+function privateDirectory(env: Env): string {
+  const parent = join(userPaths(env).cache, "tmp");
+  try {
+    ensureDir(parent);
+    return mkdtempSync(join(parent, "plan-"));
+  } catch (error) {
+    throw new AegisError(
+      "io",
+      `can't make a working directory under ${parent}: ${messageOf(error)}`,
+      "Check the directory's permissions and free space, or set XDG_CACHE_HOME.",
+    );
+  }
+}
+
+/** The text of a regular file of the host, or null where it is not there, can't be read, or is larger than 64 MiB. */
+export function readText(path: string): string | null {
+  try {
+    return readFileLimited(path, MAX_FILE).toString();
+  } catch {
+    return null;
+  }
+}
+
+function list(path: string): string[] {
+  try {
+    return readdirSync(path).sort();
+  } catch {
+    return [];
+  }
+}
+
+function outcomeOf(result: RunResult | null): CommandEvidence["outcome"] {
+  if (result === null) return "missing";
+  if (result.outcome !== "exited") return result.outcome;
+  return result.status === 0 ? "ok" : "failed";
+}
+
+function byteLength(value: unknown): number {
+  return Buffer.byteLength(canonicalJson(value));
+}

@@ -1,0 +1,72 @@
+import { type OperationPlan, RISK_SIGNALS, type RiskSignal } from "./documents.ts";
+import { isKernelPackage, isSensitivePackage } from "./package-names.ts";
+
+/** The facts of a plan that signals are derived from. */
+export type SignalFacts = Pick<
+  OperationPlan,
+  | "tool"
+  | "requires_root"
+  | "network_access"
+  | "metadata_available"
+  | "transaction"
+  | "packages_held_back"
+  | "denied_targets"
+  | "scripts"
+  | "native_code_risk"
+  | "binary_artifact_risk"
+  | "mutable_reference"
+  | "repository_evidence"
+  | "vulnerability_evidence"
+  | "raw_evidence"
+>;
+
+/** Each signal that is derived from facts, and when it holds. The others come from denied targets. */
+const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean>>> = {
+  "requires-root": (f) => f.requires_root,
+  "no-root-required": (f) => !f.requires_root,
+  "network-operation": (f) => f.network_access,
+  "package-install": (f) =>
+    f.transaction.some(({ action }) => action === "install" || action === "reinstall"),
+  "package-upgrade": (f) => f.transaction.some(({ action }) => action === "upgrade"),
+  "package-removal": (f) => f.transaction.some(({ action }) => action === "remove"),
+  "package-downgrade": (f) => f.transaction.some(({ action }) => action === "downgrade"),
+  "package-held-back": (f) => f.packages_held_back.length > 0,
+  "kernel-change": (f) => f.tool === "apt" && f.transaction.some(({ name }) => isKernelPackage(name)),
+  "security-sensitive": (f) =>
+    f.tool === "apt" && f.transaction.some(({ name }) => isSensitivePackage(name, [])),
+  "metadata-unavailable": (f) => !f.metadata_available && toolMissing(f),
+  "metadata-command-failed": (f) => !f.metadata_available && f.denied_targets.length === 0 && !toolMissing(f),
+  "lifecycle-scripts": (f) => f.scripts.length > 0,
+  "native-build-risk": (f) => f.native_code_risk,
+  "binary-download-risk": (f) => f.binary_artifact_risk,
+  "mutable-tag": (f) => f.mutable_reference && f.tool === "container",
+  "mutable-version": (f) => f.mutable_reference && f.tool !== "container",
+  "untrusted-repository": (f) => usedSources(f).some(({ trust }) => trust === "untrusted"),
+  "weakly-pinned-repository": (f) => usedSources(f).some(({ trust }) => trust === "weak"),
+  "vulnerability-critical": (f) =>
+    f.vulnerability_evidence.some((v) => v.applies_to === "new" && v.severity === "critical"),
+  "vulnerability-known": (f) =>
+    f.vulnerability_evidence.some((v) => v.applies_to === "new" && v.severity !== "none"),
+};
+
+/** The risk signals of a plan, in the order of {@link RISK_SIGNALS}. For people and the reviewer; policy reads the facts. */
+export function riskSignals(facts: SignalFacts): RiskSignal[] {
+  const denied = new Set(facts.denied_targets.map(({ signal }) => signal));
+  return RISK_SIGNALS.filter((signal) => denied.has(signal) || HOLDS[signal]?.(facts) === true);
+}
+
+/**
+ * The sources that the plan takes something from: those that offer a package of the transaction, and all of them where
+ * there is none, because then the plan is about the sources themselves (`apt update`).
+ */
+export function usedSources(
+  facts: Pick<OperationPlan, "transaction" | "repository_evidence">,
+): OperationPlan["repository_evidence"] {
+  if (facts.transaction.length === 0) return facts.repository_evidence;
+  const used = new Set(facts.transaction.flatMap(({ sources }) => sources));
+  return facts.repository_evidence.filter(({ id }) => used.has(id));
+}
+
+function toolMissing(facts: SignalFacts): boolean {
+  return facts.raw_evidence.commands.some(({ outcome }) => outcome === "missing");
+}

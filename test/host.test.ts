@@ -1,0 +1,53 @@
+import { describe, expect, test } from "bun:test";
+import { createHmac } from "node:crypto";
+import { hostIdentity } from "../src/host.ts";
+
+const ID = "3d1219c7c4c5404aaa1f6d2a48adfda4";
+const files = (given: Record<string, string>) => (path: string) => given[path] ?? null;
+
+describe("a host without a machine id", () => {
+  const CASES: [string, string | null][] = [
+    ["missing", null],
+    ["empty", ""],
+    ["uninitialized", "uninitialized\n"],
+    ["all zeros", `${"0".repeat(32)}\n`],
+    ["too short", "3d1219c7\n"],
+    ["not hexadecimal", `${"g".repeat(32)}\n`],
+  ];
+  for (const [name, text] of CASES) {
+    test(`${name}: unavailable, with what to do`, () => {
+      let thrown: unknown;
+      try {
+        hostIdentity(files(text === null ? {} : { "/etc/machine-id": text }));
+      } catch (error) {
+        thrown = error;
+      }
+      expect(thrown).toMatchObject({
+        code: "unavailable",
+        hint: expect.stringContaining("systemd-machine-id-setup"),
+      });
+    });
+  }
+});
+
+test("identity is a keyed hash, the release, and dpkg's native architecture", () => {
+  const host = hostIdentity(
+    files({
+      "/etc/machine-id": `${ID}\n`,
+      "/etc/os-release": 'PRETTY_NAME="Ubuntu 24.04 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n',
+      "/var/lib/dpkg/arch": "arm64\narmhf\n",
+    }),
+  );
+  expect(host).toMatchObject({ os_id: "ubuntu", os_version: "24.04", architecture: "arm64" });
+  expect(host.machine_id_hash).toBe(createHmac("sha256", ID).update("aegis").digest("hex"));
+  expect(JSON.stringify(host)).not.toContain(ID);
+});
+
+test("the vendor's os-release stands in, and a host of one architecture has no list of them", () => {
+  const host = hostIdentity(
+    files({ "/etc/machine-id": ID, "/usr/lib/os-release": "ID='debian'\nVERSION_ID=12\n" }),
+  );
+  expect(host).toMatchObject({ os_id: "debian", os_version: "12" });
+  expect(host.architecture).toMatch(/^[a-z0-9]+$/);
+  expect(host.architecture).not.toBe("x64");
+});

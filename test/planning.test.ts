@@ -1,0 +1,326 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { canonicalJson } from "../src/canonical.ts";
+import { openPlanning } from "../src/planning.ts";
+import { assertPlanningArgv } from "../src/planning-argv.ts";
+import type { RunOptions, RunResult, run } from "../src/subprocess.ts";
+
+const HOST = {
+  hostname: "test",
+  machine_id_hash: "0".repeat(64),
+  os_id: "debian",
+  os_version: "12",
+  architecture: "amd64",
+};
+
+const ALLOWED: string[][] = [
+  ["apt-get", "-s", "upgrade"],
+  ["apt-get", "-s", "install", "nginx"],
+  ["apt-get", "-s", "install", "g++", "libc6:i386", "nginx=1.22.1-9+deb12u2", "a2:amd64=1:2.0~rc1-1"],
+  ["apt-cache", "policy", "nginx", "hello"],
+  ["apt-cache", "show", "nginx=1.22.1-9"],
+  ["apt-config", "dump"],
+  ["dpkg", "--audit"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/usr/share/keyrings/a.gpg", "/var/lib/apt/lists/x_InRelease"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/a.gpg", "--keyring", "/b.gpg", "/x_Release.gpg", "/x_Release"],
+  ["npm", "view", "lodash", "--json"],
+  ["npm", "view", "@types/node@^22.1.0-rc.1", "--json"],
+  ["python3", "-m", "pip", "index", "versions", "requests"],
+  ["python3", "-m", "pip", "inspect"],
+  ["docker", "manifest", "inspect", "ubuntu:latest"],
+  ["podman", "manifest", "inspect", `ghcr.io/org/image@sha256:${"a".repeat(64)}`],
+  ["dotnet", "nuget", "search", "Newtonsoft.Json"],
+  ["code", "--list-extensions", "--show-versions"],
+  ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB"],
+  ["go", "list", "-m", "-json", "github.com/gin-gonic/gin@v1.10.0"],
+  ["cargo", "search", "ripgrep", "--limit", "5"],
+  ["npm", "--version"],
+];
+
+const FORBIDDEN: string[][] = [
+  [],
+  [""],
+  ["sudo", "apt-get", "-s", "upgrade"],
+  ["sh", "-c", "apt-get -s upgrade"],
+  ["bash", "-c", "true"],
+  ["/usr/bin/apt-get", "-s", "upgrade"],
+  ["apt-get", "upgrade"],
+  ["apt-get", "upgrade", "-s"],
+  ["apt-get", "install", "nginx"],
+  ["apt-get", "install", "-s", "nginx"],
+  ["apt-get", "-s", "install"],
+  ["apt-get", "-s", "dist-upgrade"],
+  ["apt-get", "-s", "full-upgrade"],
+  ["apt-get", "-s", "remove", "nginx"],
+  ["apt-get", "-s", "upgrade", "nginx"],
+  ["apt-get", "-s", "upgrade", "-o", "APT::Get::Simulate=false"],
+  ["apt-get", "-s", "install", "-o", "Dir::Etc=/tmp"],
+  ["apt-get", "-s", "install", "nginx", "-o", "Dir::Bin::dpkg=/tmp/x"],
+  ["apt-get", "-s", "install", "nginx", "--no-simulate"],
+  ["apt-get", "-s", "install", "./evil.deb"],
+  ["apt-get", "-s", "install", "/tmp/evil.deb"],
+  ["apt-get", "-s", "install", "nginx-"],
+  ["apt-get", "-s", "install", "nginx-.*"],
+  ["apt-get", "-s", "install", "nginx/stable"],
+  ["apt-get", "-s", "install", "nginx;id"],
+  ["apt-get", "-s", "install", "nginx\n"],
+  ["apt-get", "-s", "install", ""],
+  ["apt-get", "update"],
+  ["apt-get", "source", "nginx"],
+  ["apt-cache", "policy"],
+  ["apt-cache", "gencaches"],
+  ["apt-cache", "show", "-o", "x=y"],
+  ["apt-config", "dump", "--format"],
+  ["apt-config", "shell", "A", "B"],
+  ["dpkg", "--audit", "--force-all"],
+  ["dpkg", "-i", "x"],
+  ["dpkg", "--configure", "-a"],
+  ["gpgv", "--status-fd", "1", "/x_InRelease"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/a.gpg"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/a.gpg", "--output", "/etc/passwd", "/x"],
+  ["gpgv", "--status-fd", "1", "--output", "/x", "--keyring", "/a.gpg", "/x"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/a.gpg", "/x", "/y", "/z"],
+  ["gpgv", "--status-fd", "1", "--keyring", "a.gpg", "/x"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/a/../b.gpg", "/x"],
+  ["gpgv", "--status-fd", "1", "--keyring", "/a.gpg", "-"],
+  ["gpgv", "--status-fd", "2", "--keyring", "/a.gpg", "/x"],
+  ["npm", "install", "lodash"],
+  ["npm", "view", "lodash"],
+  ["npm", "view", "--json", "lodash"],
+  ["npm", "view", "--registry=http://evil", "--json"],
+  ["npm", "view", "-g", "--json"],
+  ["npm", "view", "https://example.com/x.tgz", "--json"],
+  ["npm", "view", "./x", "--json"],
+  ["npm", "view", "user/repository", "--json"],
+  ["npm", "view", "lodash", "--json", "--registry=http://evil"],
+  ["npm", "exec", "lodash"],
+  ["npm", "run", "build"],
+  ["npx", "lodash"],
+  ["python3", "-m", "pip", "install", "requests"],
+  ["python3", "-m", "pip", "index", "versions", "--index-url=http://evil"],
+  ["python3", "-c", "print(1)"],
+  ["pip", "install", "requests"],
+  ["docker", "pull", "ubuntu"],
+  ["docker", "run", "ubuntu"],
+  ["docker", "manifest", "inspect", "--insecure"],
+  ["podman", "pull", "ubuntu"],
+  ["dotnet", "add", "package", "x"],
+  ["nuget", "install", "x"],
+  ["code", "--install-extension", "a.b"],
+  ["go", "get", "example.com/x"],
+  ["go", "install", "example.com/x@v1.0.0"],
+  ["go", "env", "-w", "GOFLAGS=-x"],
+  ["go", "list", "-m", "-json", "-modfile=/tmp/x"],
+  ["cargo", "install", "ripgrep"],
+  ["cargo", "search", "ripgrep", "--limit", "5", "--config", "x"],
+  ["curl", "--version"],
+  ["aegis", "--version"],
+];
+
+describe("argv", () => {
+  for (const argv of FORBIDDEN) {
+    test(`refused: ${JSON.stringify(argv)}`, () => {
+      expect(() => assertPlanningArgv(argv)).toThrow("planning may not run");
+    });
+  }
+  for (const argv of ALLOWED) {
+    test(`allowed: ${argv.join(" ")}`, () => expect(() => assertPlanningArgv(argv)).not.toThrow());
+  }
+  test("one more word, or an option anywhere, is refused", () => {
+    const option = fc.string({ minLength: 1, maxLength: 12 }).map((s) => `-${s}`);
+    fc.assert(
+      fc.property(fc.constantFrom(...ALLOWED), option, fc.nat(), (argv, word, at) => {
+        expect(() => assertPlanningArgv(argv.toSpliced(at % (argv.length + 1), 0, word))).toThrow();
+      }),
+    );
+  });
+});
+
+const roots: string[] = [];
+afterEach(() => {
+  for (const root of roots.splice(0)) rmSync(root, { recursive: true, force: true });
+});
+
+function freshEnv(): Record<string, string> {
+  const root = mkdtempSync(join(tmpdir(), "aegis-planning-"));
+  roots.push(root);
+  return { HOME: root, XDG_CACHE_HOME: join(root, "cache"), SECRET_TOKEN: "hidden", BASH_ENV: "/evil" };
+}
+
+interface Seen extends RunOptions {
+  program: string;
+  args: readonly string[];
+}
+
+/** Planning whose programs are replaced by a function of what would have been started. */
+function fakePlanning(answer: (seen: Seen) => Partial<RunResult>) {
+  const spawn: typeof run = async (program, args, options) => ({
+    status: 0,
+    outcome: "exited",
+    stdout: Buffer.from(""),
+    stderr: Buffer.from(""),
+    ...answer({ program, args, ...options }),
+  });
+  return openPlanning({ env: freshEnv(), host: HOST, spawn });
+}
+
+describe("planning", () => {
+  test("refuses foreign argv before anything is started", async () => {
+    let started = 0;
+    const planning = fakePlanning(() => ({ status: started++ }));
+    for (const argv of FORBIDDEN.slice(2)) {
+      await expect(planning.run(argv)).rejects.toMatchObject({ code: "internal" });
+    }
+    planning.close();
+    expect(started).toBe(0);
+  });
+
+  test("starts programs from system directories, in an empty private directory, with an environment of its own", async () => {
+    const seen: Seen[] = [];
+    const planning = fakePlanning((one) => {
+      seen.push(one);
+      expect(readdirSync(one.cwd)).toEqual([]);
+      expect(readdirSync(one.env.HOME ?? "")).toEqual([]);
+      expect(statSync(one.cwd).mode & 0o777).toBe(0o700);
+      return {};
+    });
+    await Promise.all([planning.run(["apt-get", "-s", "upgrade"]), planning.run(["apt-config", "dump"])]);
+    planning.close();
+    expect(seen.length).toBe(2);
+    for (const { program, env, cwd } of seen) {
+      expect(program).toMatch(/^\/usr\/(local\/)?s?bin\/apt-/);
+      expect(env).toEqual({
+        LANG: "C.UTF-8",
+        LC_ALL: "C.UTF-8",
+        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        HOME: env.HOME ?? "",
+        PYTHONSAFEPATH: "1",
+      });
+      expect(existsSync(cwd)).toBe(false);
+    }
+    expect(seen[0]?.cwd).not.toBe(seen[1]?.cwd ?? "");
+  });
+
+  test("gives apt its configuration by APT_CONFIG, for that call only", async () => {
+    const planning = openPlanning({ env: freshEnv(), host: HOST });
+    const { stdout } = await planning.run(["apt-config", "dump"], { config: 'Aegis::Probe "yes";\n' });
+    const without = await planning.run(["apt-config", "dump"]);
+    planning.close();
+    expect(stdout).toContain('Aegis::Probe "yes";');
+    expect(without.stdout).toContain("APT::Architecture");
+    expect(without.stdout).not.toContain("Aegis::Probe");
+  });
+
+  const OUTCOMES: [string, Partial<RunResult>, string][] = [
+    ["exit 0", { status: 0 }, "ok"],
+    ["exit 100", { status: 100 }, "failed"],
+    ["killed", { status: null }, "failed"],
+    ["time limit", { status: null, outcome: "timeout" }, "timeout"],
+    ["output cap", { status: null, outcome: "truncated" }, "truncated"],
+  ];
+  for (const [name, result, outcome] of OUTCOMES) {
+    test(`${name} is recorded as ${outcome}`, async () => {
+      const planning = fakePlanning(() => result);
+      const { evidence } = await planning.run(["apt-get", "-s", "upgrade"]);
+      planning.close();
+      expect(evidence).toMatchObject({ outcome, status: result.status ?? null });
+    });
+  }
+
+  test("a program that is not there is an outcome, not an exception", async () => {
+    const planning = openPlanning({
+      env: freshEnv(),
+      host: HOST,
+      spawn: () => Promise.reject(new Error("never")),
+    });
+    // `nuget` is on no test machine.
+    const { evidence, stdout } = await planning.run(["nuget", "--version"]);
+    planning.close();
+    expect(evidence).toEqual({
+      argv: ["nuget", "--version"],
+      status: null,
+      outcome: "missing",
+      stdout_sha256: null,
+      stderr_sha256: null,
+      stdout: null,
+      stderr: null,
+    });
+    expect(stdout).toBe("");
+  });
+
+  test("keeps standard output and standard error apart", async () => {
+    const planning = fakePlanning(() => ({
+      stdout: Buffer.from("{}"),
+      stderr: Buffer.from("npm notice new version"),
+    }));
+    const { stdout, stderr } = await planning.run(["apt-config", "dump"]);
+    planning.close();
+    expect([stdout, stderr]).toEqual(["{}", "npm notice new version"]);
+  });
+
+  test("large output stands as its digest, kept output until 256 KiB are full", async () => {
+    const planning = fakePlanning(() => ({ stdout: Buffer.from("\u0001".repeat(5000)) }));
+    const first = await planning.run(["apt-config", "dump"]);
+    expect(first.evidence.stdout).toBeNull();
+    expect(first.evidence.stdout_sha256).toMatch(/^[0-9a-f]{64}$/);
+    const commands = [first.evidence];
+    for (let i = 0; i < 40; i++)
+      commands.push((await planning.run(["apt-config", "dump"], { keep: true })).evidence);
+    planning.close();
+    expect(commands.filter((c) => c.stdout !== null).length).toBeGreaterThan(3);
+    expect(Buffer.byteLength(canonicalJson({ commands }))).toBeLessThan(256 * 1024);
+  });
+
+  test("npm gets only the user's registry settings", async () => {
+    const env: Record<string, string> = {
+      ...freshEnv(),
+      npm_config_registry: "https://user:secret@npm.example.com/",
+    };
+    await Bun.write(
+      join(env.HOME ?? "", ".npmrc"),
+      "@acme:registry=https://acme.example.com\n//npm.example.com/:_authToken=secret\nscript-shell=/tmp/evil\nnode-options=--require /tmp/evil.js\n",
+    );
+    let npmrc = "";
+    const spawn: typeof run = async (_program, _args, { env: childEnv }) => {
+      npmrc = readFileSync(join(childEnv.HOME ?? "", ".npmrc"), "utf8");
+      expect(readFileSync(childEnv.NPM_CONFIG_GLOBALCONFIG ?? "", "utf8")).toBe("");
+      expect(Object.keys(childEnv)).not.toContain("npm_config_registry");
+      return { status: 0, outcome: "exited", stdout: Buffer.from(""), stderr: Buffer.from("") };
+    };
+    const planning = openPlanning({ env, host: HOST, spawn });
+    const { evidence } = await planning.run(["npm", "view", "lodash", "--json"]);
+    planning.close();
+    if (evidence.outcome === "missing") return; // a machine without npm
+    expect(npmrc).toContain("registry=https://npm.example.com/\n");
+    expect(npmrc).toContain("@acme:registry=https://acme.example.com/\n");
+    expect(npmrc).not.toContain("secret");
+    expect(npmrc).not.toContain("evil");
+  });
+
+  test("temporary files are private and gone after close, also when a command throws", async () => {
+    const planning = openPlanning({
+      env: freshEnv(),
+      host: HOST,
+      spawn: () => Promise.reject(new Error("broken")),
+    });
+    const path = planning.temporary("key.gpg", "data");
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(planning.readText(path)).toBe("data");
+    expect(() => planning.temporary("../x", "")).toThrow("not a name");
+    await expect(planning.run(["apt-config", "dump"])).rejects.toThrow("broken");
+    planning.close();
+    expect(existsSync(path)).toBe(false);
+    expect(readdirSync(join(planning.env.XDG_CACHE_HOME ?? "", "aegis/tmp"))).toEqual([]);
+  });
+
+  test("what can't be read is null or empty", () => {
+    const planning = fakePlanning(() => ({}));
+    expect(planning.readText("/nonexistent")).toBeNull();
+    expect(planning.readText("/dev/zero")).toBeNull();
+    expect(planning.list("/nonexistent")).toEqual([]);
+    planning.close();
+  });
+});
