@@ -1,0 +1,119 @@
+import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseDocument } from "../src/documents.ts";
+import type { Planning } from "../src/ecosystem.ts";
+import { loadEcosystem } from "../src/ecosystems.ts";
+import { makePlan } from "../src/planner.ts";
+
+const fixture = (name: string) => readFileSync(join(import.meta.dir, "fixtures/npm", name), "utf8");
+
+function planning(stdout = ""): Planning & { asked: string[][] } {
+  const asked: string[][] = [];
+  return {
+    asked,
+    now: new Date("2026-11-22T01:02:03.004Z"),
+    env: {},
+    host: {
+      hostname: "h",
+      machine_id_hash: "0".repeat(64),
+      os_id: "debian",
+      os_version: "12",
+      architecture: "amd64",
+    },
+    async run(argv) {
+      asked.push([...argv]);
+      const nothing = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
+      return { stdout, stderr: "", evidence: { argv: [...argv], status: 0, outcome: "ok", ...nothing } };
+    },
+    readText: () => null,
+    list: () => [],
+    temporary: () => "/nonexistent",
+  };
+}
+
+const FAULTS: [string, string, string[], string][] = [
+  ["constructor", "install", ["x"], "usage"],
+  ["__proto__", "install", ["x"], "usage"],
+  ["toString", "install", ["x"], "usage"],
+  ["brew", "install", ["x"], "usage"],
+  ["", "install", ["x"], "usage"],
+  ["pip", "install", ["requests"], "not_built"],
+  ["docker", "pull", ["ubuntu"], "not_built"],
+  ["podman", "pull", ["ubuntu"], "not_built"],
+  ["container", "pull", ["ubuntu"], "not_built"],
+  ["nuget", "install", ["x"], "not_built"],
+  ["vscode", "install", ["a.b"], "not_built"],
+  ["go", "get", ["example.com/x"], "not_built"],
+  ["cargo", "install", ["ripgrep"], "not_built"],
+  ["npm", "uninstall", ["x"], "usage"],
+  ["npm", "constructor", ["x"], "usage"],
+  ["npm", "install", [], "usage"],
+  ["apt", "update", ["x"], "usage"],
+  ["apt", "upgrade", ["x"], "usage"],
+  ["apt", "install", [], "usage"],
+  ["apt", "remove", ["x"], "usage"],
+  ["npm", "install", ["-g"], "invalid_target"],
+];
+
+describe("refused before anything is run", () => {
+  for (const [tool, operation, targets, code] of FAULTS) {
+    test(`${tool} ${operation} ${targets.join(" ")}: ${code}`, async () => {
+      const world = planning();
+      await expect(makePlan(tool, operation, targets, world)).rejects.toMatchObject({ code });
+      expect(world.asked).toEqual([]);
+    });
+  }
+});
+
+test("every built ecosystem is loaded under its own name", async () => {
+  for (const name of ["apt", "npm"]) expect((await loadEcosystem(name)).tool).toBe(name as "apt" | "npm");
+});
+
+test("a denied target: a plan is written, nothing was run, not even for the others", async () => {
+  const world = planning(fixture("lodash.json"));
+  const plan = await makePlan("npm", "install", ["lodash", "https://example.com/x.tgz"], world);
+  expect(world.asked).toEqual([]);
+  expect(plan).toMatchObject({
+    target: "lodash https://example.com/x.tgz",
+    denied_targets: [{ target: "https://example.com/x.tgz", signal: "url-denied" }],
+    exact_targets: [],
+    transaction: [],
+    metadata_available: false,
+    network_access: false,
+    risk_score: 100,
+    raw_evidence: { commands: [] },
+  });
+  expect(plan.risk_signals).toContain("url-denied");
+  expect(plan.command_preview).toEqual(["npm", "install"]);
+});
+
+test("the plan is a valid document with identity, lists and score", async () => {
+  const plan = await makePlan("npm", "install", ["lodash@4.17.20"], planning(fixture("lodash@4.17.20.json")));
+  expect(parseDocument("plan", plan)).toEqual(plan);
+  expect(plan).toMatchObject({
+    schema_version: "1.0",
+    created_at: "2026-11-22T01:02:03.004Z",
+    tool: "npm",
+    ecosystem: "npm",
+    operation: "install",
+    target_type: "package",
+    target: "lodash@4.17.20",
+    targets: ["lodash@4.17.20"],
+    exact_targets: ["lodash@4.17.20"],
+    packages_installed: ["lodash"],
+    packages_upgraded: [],
+    scripts_detected: false,
+    risk_signals: ["requires-root", "network-operation", "package-install"],
+    risk_score: 10,
+    host: { hostname: "h" },
+  });
+});
+
+test("the same answers give the same plan, but for its id", async () => {
+  const [a, b] = await Promise.all(
+    [0, 1].map(() => makePlan("npm", "install", ["esbuild"], planning(fixture("esbuild.json")))),
+  );
+  expect(a?.plan_id).not.toBe(b?.plan_id ?? "");
+  expect({ ...a, plan_id: "" }).toEqual({ ...b, plan_id: "" } as typeof a & { plan_id: string });
+});
