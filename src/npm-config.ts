@@ -6,7 +6,7 @@ import type { Env } from "./paths.ts";
  * also name programs to run. Credentials are left out, so packages that need a login are "not found" to a plan.
  */
 
-export const PUBLIC_REGISTRY = "https://registry.npmjs.org/";
+const PUBLIC_REGISTRY = "https://registry.npmjs.org/";
 
 /** Where npm's global configuration is, depending on the prefix that npm was installed with. */
 const GLOBAL_FILES = ["/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc"];

@@ -84,7 +84,7 @@ export function isExactVersion(spec: string): boolean {
  * Why a name is no name for a new npm package, or null when it is one.
  * @see https://github.com/npm/validate-npm-package-name
  */
-export function npmNameProblem(name: string): string | null {
+function npmNameProblem(name: string): string | null {
   if (name.length === 0) return "the name is empty";
   if (name.length > 214) return "a name has at most 214 characters";
   if (name !== name.toLowerCase()) return "a name has no capital letters";

@@ -1,6 +1,6 @@
 import type { OperationPlan, TransactionEntry } from "./documents.ts";
-import { usedSources } from "./signals.ts";
-import { bytes, paint, plural, safe, showArgv, type Terminal, table } from "./terminal.ts";
+import { newVulnerabilities, usedSources } from "./signals.ts";
+import { bytes, clip, paint, plural, safe, showArgv, type Terminal, table } from "./terminal.ts";
 
 type Action = TransactionEntry["action"];
 
@@ -38,16 +38,6 @@ function changes(plan: OperationPlan, terminal: Terminal): string {
   if (plan.nothing_to_do) return paint(terminal, "green", "Nothing to do: the host is as you want it.");
   if (plan.transaction.length === 0) return "";
   const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
-  const rows = entries.map((entry) => [
-    ACTIONS[entry.action].symbol,
-    [plan.host.architecture, "all"].includes(entry.architecture)
-      ? entry.name
-      : `${entry.name}:${entry.architecture}`,
-    entry.from_version ?? "–",
-    entry.to_version ?? "–",
-    [entry.origin, entry.archive].filter((part) => part !== null).join(" "),
-    entry.size === null ? "" : bytes(entry.size),
-  ]);
   const counts = (["remove", "downgrade", "install", "reinstall", "upgrade"] as const).flatMap((action) => {
     const n = entries.filter((entry) => entry.action === action).length;
     return n === 0 ? [] : [`${n} ${ACTIONS[action].done}`];
@@ -55,10 +45,45 @@ function changes(plan: OperationPlan, terminal: Terminal): string {
   const size = entries.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
   const total = `${plural(entries.length, "package")}: ${counts.join(", ")}`;
   return [
-    table(terminal, ["", "package", "from", "to", "origin", "size"], rows),
+    changeTable(entries, plan.host.architecture, terminal),
     "",
     size > 0 ? `${total}; ${bytes(size)} to download` : total,
   ].join("\n");
+}
+
+/**
+ * One row a package, under a heading for each origin: as a column it would leave too little room for versions, which must
+ * be readable whole. Sizes give way before versions are cut.
+ */
+function changeTable(entries: readonly TransactionEntry[], native: string, terminal: Terminal): string {
+  const groups = Map.groupBy(entries, (entry) =>
+    entry.action === "remove"
+      ? "removed from this host"
+      : `from ${[entry.origin, entry.archive].filter((part) => part !== null).join(" ") || "an unknown origin"}`,
+  );
+  const rows = [...groups.values()]
+    .flat()
+    .map((entry) => [
+      ACTIONS[entry.action].symbol,
+      [native, "all"].includes(entry.architecture) ? entry.name : `${entry.name}:${entry.architecture}`,
+      entry.from_version ?? "–",
+      entry.to_version ?? "–",
+      entry.size === null ? "" : bytes(entry.size),
+    ]);
+  const header = ["", "package", "from", "to", "size"];
+  const widest = header.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  const fits = widest.reduce((sum, n) => sum + n + 2, -2) <= terminal.width;
+  const columns = fits ? header.length : header.length - 1;
+  const [head = "", ...shown] = table(
+    terminal,
+    header.slice(0, columns),
+    rows.map((row) => row.slice(0, columns)),
+  ).split("\n");
+  const out = [head];
+  for (const [heading, { length }] of groups) {
+    out.push(paint(terminal, "dim", clip(safe(heading), terminal.width)), ...shown.splice(0, length));
+  }
+  return out.join("\n");
 }
 
 function facts(plan: OperationPlan): [string, string][] {
@@ -87,8 +112,8 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
   const repositories = usedSources(plan)
     .filter(({ trust }) => trust === "weak" || trust === "untrusted")
     .map(({ id, trust, problems }) => `Source ${id} is ${trust}: ${problems.join(", ")}`);
-  const vulnerabilities = plan.vulnerability_evidence
-    .filter(({ applies_to, severity }) => applies_to === "new" && severity !== "none")
+  const vulnerabilities = newVulnerabilities(plan)
+    .filter(({ severity }) => severity !== "none")
     .map((v) => `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`);
   const items = [...denied, ...repositories, ...vulnerabilities, ...plan.warnings];
   const shown = items.map((item) => {

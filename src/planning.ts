@@ -19,11 +19,20 @@ const MAX_EVIDENCE = 256 * 1024;
 /** Output up to this size is kept although nobody asked for it. */
 const SMALL_OUTPUT = 4 * 1024;
 
-type Settings = (env: Env, readText: (path: string) => string | null) => Record<string, string>;
+interface ToolSettings {
+  /** Files of the fresh HOME, by name. */
+  files: Record<string, string>;
+  /** Variables of the child's environment. */
+  variables: Record<string, string>;
+}
 
-/** Per program: the files that its fresh HOME holds, made from the registry settings of whoever plans. */
-const HOME_FILES: Readonly<Record<string, Settings>> = {
-  npm: (env, readText) => ({ ".npmrc": npmrc(npmConfig(env, readText)), ".npmrc-global": "" }),
+/** Per program: the registry settings of whoever plans, in the form that the program takes them. */
+const TOOL_SETTINGS: Readonly<Record<string, (env: Env, home: string) => ToolSettings>> = {
+  npm: (env, home) => ({
+    files: { ".npmrc": npmrc(npmConfig(env, readText)), ".npmrc-global": "" },
+    // npm would read the host's global file in any HOME, with whatever else it sets.
+    variables: { NPM_CONFIG_GLOBALCONFIG: join(home, ".npmrc-global") },
+  }),
 };
 
 export interface PlanningOptions {
@@ -48,7 +57,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
   const spawn = options.spawn ?? run;
   const directory = privateDirectory(env);
   let serial = 0;
-  let room = MAX_EVIDENCE;
+  let room = MAX_EVIDENCE - byteLength({ commands: [] });
 
   /** The evidence of one command, with the output text that still fits. */
   function record(argv: readonly string[], result: RunResult | null, keep: boolean): CommandEvidence {
@@ -61,7 +70,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
       stdout: null,
       stderr: null,
     };
-    room -= byteLength(evidence);
+    room -= byteLength(evidence) + 1;
     for (const stream of ["stdout", "stderr"] as const) {
       if (result === null || (!keep && result[stream].length > SMALL_OUTPUT)) continue;
       const text = result[stream].toString();
@@ -87,10 +96,11 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
       HOME: home,
       PYTHONSAFEPATH: "1",
     };
-    for (const [file, text] of Object.entries(HOME_FILES[name]?.(env, readText) ?? {})) {
+    const settings = TOOL_SETTINGS[name]?.(env, home);
+    Object.assign(childEnv, settings?.variables);
+    for (const [file, text] of Object.entries(settings?.files ?? {})) {
       writeFileSync(join(home, file), text, { mode: 0o600 });
     }
-    if (name === "npm") childEnv.NPM_CONFIG_GLOBALCONFIG = join(home, ".npmrc-global");
     if (config !== undefined) {
       childEnv.APT_CONFIG = join(own, "apt.conf");
       writeFileSync(childEnv.APT_CONFIG, config, { mode: 0o600 });

@@ -43,10 +43,8 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "mutable-version": (f) => f.mutable_reference && f.tool !== "container",
   "untrusted-repository": (f) => usedSources(f).some(({ trust }) => trust === "untrusted"),
   "weakly-pinned-repository": (f) => usedSources(f).some(({ trust }) => trust === "weak"),
-  "vulnerability-critical": (f) =>
-    f.vulnerability_evidence.some((v) => v.applies_to === "new" && v.severity === "critical"),
-  "vulnerability-known": (f) =>
-    f.vulnerability_evidence.some((v) => v.applies_to === "new" && v.severity !== "none"),
+  "vulnerability-critical": (f) => newVulnerabilities(f).some(({ severity }) => severity === "critical"),
+  "vulnerability-known": (f) => newVulnerabilities(f).some(({ severity }) => severity !== "none"),
 };
 
 /** The risk signals of a plan, in the order of {@link RISK_SIGNALS}. For people and the reviewer; policy reads the facts. */
@@ -65,6 +63,15 @@ export function usedSources(
   if (facts.transaction.length === 0) return facts.repository_evidence;
   const used = new Set(facts.transaction.flatMap(({ sources }) => sources));
   return facts.repository_evidence.filter(({ id }) => used.has(id));
+}
+
+/** Vulnerabilities of the versions to be installed; a record that names such a version as the fix is none of them. */
+export function newVulnerabilities(
+  facts: Pick<OperationPlan, "vulnerability_evidence">,
+): OperationPlan["vulnerability_evidence"] {
+  return facts.vulnerability_evidence.filter(
+    ({ applies_to, version, fixed_version }) => applies_to === "new" && version !== fixed_version,
+  );
 }
 
 function toolMissing(facts: SignalFacts): boolean {

@@ -10,7 +10,7 @@ const entry = (name: string, change: Partial<TransactionEntry> = {}): Transactio
   from_version: "1.0-1",
   to_version: "1.0-2",
   origin: "Debian",
-  archive: "bookworm-security",
+  archive: "bookworm-security-with-a-suite-name-that-nobody-would-choose-for-an-archive-of-packages",
   sha256: null,
   size: 1_000,
   essential: false,

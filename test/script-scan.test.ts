@@ -124,6 +124,8 @@ test("the longest script a plan holds is scanned without a blow-up", () => {
     "sudo -x ",
     "Buffer.from(",
     "https:// eval( ",
+    "curl -o x y;",
+    "node x\n",
   ]) {
     scanScript(unit.repeat(Math.floor(65_536 / unit.length)));
   }

@@ -155,6 +155,16 @@ const CASES: [string, Partial<SignalFacts>, RiskSignal[]][] = [
     { vulnerability_evidence: vulnerability("unknown", "new") },
     ["vulnerability-known"],
   ],
+  [
+    "the new version is the fix",
+    {
+      vulnerability_evidence: vulnerability("critical", "new").map((v) => ({
+        ...v,
+        fixed_version: v.version,
+      })),
+    },
+    [],
+  ],
   ["fixed by the change", { vulnerability_evidence: vulnerability("critical", "old") }, []],
   [
     "denied",
