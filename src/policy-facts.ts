@@ -39,9 +39,9 @@ export function isOperation(f: Facts, operation: "update" | "upgrade" | "install
   return f.plan.tool === "apt" && f.plan.operation === operation;
 }
 
-/** The host is already as asked for. The plan's word alone is not enough. */
+/** The host is already as asked for. The plan's word alone is not enough, and an update always has something to do. */
 export function isIdle(f: Facts): boolean {
-  return f.plan.nothing_to_do && f.plan.transaction.length === 0;
+  return f.plan.nothing_to_do && f.plan.transaction.length === 0 && !isOperation(f, "update");
 }
 
 /** The settings of the plan's ecosystem; null for apt, and where there is no artifact to judge. */
@@ -118,6 +118,12 @@ export function needsCommands(f: Facts): boolean {
 /** Scripts whose text `test` picks. */
 export function scriptsThat(f: Facts, test: (body: string) => boolean): string[] {
   return f.plan.scripts.filter((s) => test(s.body)).map((s) => `${s.package} ${s.name}`);
+}
+
+/** Every target stands for exactly one version: as it was asked for, and as planning found it. */
+export function isPinned(f: Facts): boolean {
+  const { mutable_reference, exact_targets, targets } = f.plan;
+  return !mutable_reference && !f.targets.mutable && exact_targets.length === targets.length;
 }
 
 /** Targets that no verified evidence of a kind vouches for: its `subject` is the exact target. */

@@ -10,6 +10,7 @@ import {
   type Facts,
   isIdle,
   isOperation,
+  isPinned,
   isPublishedFor,
   nameOf,
   needsCommands,
@@ -158,11 +159,7 @@ const RESTRICTIONS: readonly Rule[] = [
     looks_at: "artifact",
     decision: "deny",
     reason: "a target is not pinned to one exact version",
-    fires: (f) => {
-      const { mutable_reference, exact_targets, targets } = f.plan;
-      const pinned = !mutable_reference && !f.targets.mutable && exact_targets.length === targets.length;
-      return artifactSettings(f) !== null && !pinned;
-    },
+    fires: (f) => artifactSettings(f) !== null && !isPinned(f),
   },
   {
     id: "artifact-unverified",
@@ -239,6 +236,13 @@ const RESTRICTIONS: readonly Rule[] = [
       const held = new Set(f.plan.packages_held_back);
       return packages(f, (e) => held.has(e.name) || held.has(`${nameOf(e)}:${e.architecture}`));
     },
+  },
+  {
+    id: "apt-update-changes",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "an update changes no package, but the plan says that it would change",
+    fires: (f) => isOperation(f, "update") && packages(f, () => true),
   },
   {
     // Not a denial by the sources' trust: on a fresh host nothing is verified before the first update.
@@ -323,8 +327,8 @@ const OPERATIONS: readonly Rule[] = [
     id: "apt-update",
     looks_at: "operation",
     decision: (config) => config.apt.update,
-    reason: "apt update changes no package",
-    fires: (f) => isOperation(f, "update") && f.plan.transaction.length === 0 && !isIdle(f),
+    reason: "apt update reads the package lists again",
+    fires: (f) => isOperation(f, "update"),
   },
   artifactRule("npm"),
   artifactRule("pip"),

@@ -1,0 +1,89 @@
+import { recordUserEvent } from "./audit-log.ts";
+import { canonicalHash } from "./canonical.ts";
+import { defineSubcommand } from "./command.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { decisionOf, evaluate, policyExit } from "./evaluate.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { renderPolicyResult, renderRules } from "./policy-view.ts";
+import { RULES } from "./rules.ts";
+import { resolveDocument, saveDocument } from "./store.ts";
+
+/** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny. */
+export const policy = defineSubcommand({
+  name: "policy",
+  description: "Decide about a plan by the policy's rules, and write the result.",
+  args: {
+    plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+    review: {
+      type: "string",
+      valueHint: "review",
+      description: "a review of this plan; it can only add to the result",
+    },
+    out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
+  },
+  async run(values, io) {
+    const { config, source, hash: configHash } = loadPolicyConfig(io.env);
+    const plan = await resolveDocument("plan", values.plan, io);
+    const review =
+      values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
+    const result = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
+    const path = saveDocument("policy", result, io.env, values.out);
+    recordUserEvent(io.env, {
+      kind: "policy_evaluated",
+      plan_id: result.plan_id,
+      decision: result.decision,
+      details: {
+        plan_hash: result.plan_hash,
+        policy_result_hash: canonicalHash(result),
+        policy_config_hash: result.policy_config_hash,
+        ai_review_hash: result.ai_review_hash,
+        rules: result.rules,
+      },
+    });
+    const files = {
+      plan: plan.path,
+      review: review === undefined ? undefined : values.review,
+      result: path,
+      config: source,
+      isOut: values.out !== undefined,
+    };
+    io.result({ policy_result: result, path }, renderPolicyResult(plan.document, result, files, io.terminal));
+    return policyExit(result.decision);
+  },
+});
+
+/** `aegis policy rules`: every rule, with what it decides under the configuration in force. */
+export const policyRules = defineSubcommand({
+  name: "policy rules",
+  description: "List the policy's rules and what each decides under the configuration in force.",
+  args: {},
+  async run(_values, io) {
+    const { config, source, hash } = loadPolicyConfig(io.env);
+    const rules = RULES.map((rule) => ({
+      id: rule.id,
+      decision: decisionOf(rule, config),
+      looks_at: rule.looks_at,
+      reason: rule.reason,
+      control: rule.control ?? null,
+    }));
+    io.result(
+      { rules, policy_config: config, policy_config_hash: hash, source },
+      renderRules(rules, source, io.terminal),
+    );
+    return EXIT.ok;
+  },
+});
+
+/** `aegis policy report`: not part of this version. */
+export const policyReport = defineSubcommand({
+  name: "policy report",
+  description: "Advisory report over signed execution plans (not built yet).",
+  args: {},
+  async run() {
+    throw new AegisError(
+      "not_built",
+      "aegis policy report is not built yet in this version",
+      "For now: aegis audit show",
+    );
+  },
+});

@@ -1,0 +1,250 @@
+import type { AiReview, OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/documents.ts";
+
+/*
+ * Plans as the planner writes them, for the policy's tests. Each satisfies its schema.
+ */
+
+export const DEBIAN: RepositoryEvidence = {
+  id: "http://deb.debian.org/debian bookworm",
+  uri: "http://deb.debian.org/debian",
+  suite: "bookworm",
+  components: ["main"],
+  configured_in: "/etc/apt/sources.list:1",
+  signed_by: "/usr/share/keyrings/debian-archive-keyring.gpg",
+  trusted_option: false,
+  allow_insecure: false,
+  transport: "http",
+  release_origin: "Debian",
+  release_label: "Debian",
+  release_suite: "stable",
+  release_codename: "bookworm",
+  release_date: "2026-01-01T00:00:00Z",
+  release_valid_until: null,
+  release_sha256: "d".repeat(64),
+  signature_verified: true,
+  key_fingerprints: ["B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8"],
+  trust: "distribution",
+  problems: [],
+};
+
+/** A third party whose signature is good but whose key is not pinned to it. */
+export const WEAK: RepositoryEvidence = {
+  ...DEBIAN,
+  id: "https://ppa.example/debian stable",
+  uri: "https://ppa.example/debian",
+  suite: "stable",
+  signed_by: null,
+  release_origin: "Debian",
+  release_label: "Debian",
+  key_fingerprints: ["A".repeat(40)],
+  trust: "weak",
+  problems: ["no Signed-By"],
+};
+
+export function entry(name: string, change: Partial<TransactionEntry> = {}): TransactionEntry {
+  return {
+    name,
+    architecture: "amd64",
+    action: "upgrade",
+    from_version: "1.0-1",
+    to_version: "1.0-2",
+    origin: "Debian",
+    archive: "bookworm",
+    sha256: "e".repeat(64),
+    size: 1000,
+    essential: false,
+    source: null,
+    sources: [DEBIAN.id],
+    ...change,
+  };
+}
+
+export const removal = (name: string, change: Partial<TransactionEntry> = {}): TransactionEntry =>
+  entry(name, {
+    action: "remove",
+    to_version: null,
+    origin: null,
+    archive: null,
+    sha256: null,
+    size: null,
+    sources: [],
+    ...change,
+  });
+
+export const command = (...argv: string[]): OperationPlan["raw_evidence"]["commands"][number] => ({
+  argv,
+  status: 0,
+  outcome: "ok",
+  stdout_sha256: "a".repeat(64),
+  stderr_sha256: "b".repeat(64),
+  stdout: null,
+  stderr: null,
+});
+
+const BASE: OperationPlan = {
+  schema_version: "1.0",
+  plan_id: "11111111-2222-4333-8444-555555555555",
+  created_at: "2026-01-02T03:04:05.000Z",
+  tool: "apt",
+  operation: "upgrade",
+  ecosystem: "apt",
+  target_type: "package",
+  target: "",
+  targets: [],
+  exact_targets: [],
+  target_version: null,
+  source_registry: null,
+  host: {
+    hostname: "host",
+    machine_id_hash: "c".repeat(64),
+    os_id: "debian",
+    os_version: "12",
+    architecture: "amd64",
+  },
+  metadata_available: true,
+  command_preview: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  mutates_system: true,
+  requires_root: true,
+  network_access: true,
+  nothing_to_do: false,
+  transaction: [entry("hello")],
+  packages_installed: [],
+  packages_upgraded: ["hello"],
+  packages_removed: [],
+  packages_downgraded: [],
+  packages_held_back: [],
+  denied_targets: [],
+  scripts_detected: false,
+  scripts: [],
+  build_hooks_detected: false,
+  native_code_risk: false,
+  binary_artifact_risk: false,
+  signature_or_checksum_status: "verified",
+  mutable_reference: false,
+  publisher_or_maintainer: null,
+  published_at: null,
+  deprecated: null,
+  transitive_dependency_count: null,
+  risk_signals: ["requires-root", "network-operation", "package-upgrade"],
+  warnings: [],
+  repository_evidence: [DEBIAN],
+  vulnerability_evidence: [],
+  provenance_evidence: [],
+  sbom_evidence: [],
+  rollback_plan: { inverse: [], unobtainable: [], notes: [] },
+  risk_score: 10,
+  risk_contributions: [],
+  raw_evidence: { commands: [command("apt-get", "-s", "upgrade")] },
+};
+
+export function upgrade(change: Partial<OperationPlan> = {}): OperationPlan {
+  return { ...BASE, ...change };
+}
+
+export function install(change: Partial<OperationPlan> = {}): OperationPlan {
+  return {
+    ...BASE,
+    operation: "install",
+    target: "hello",
+    targets: ["hello"],
+    exact_targets: ["hello=1.0-2"],
+    command_preview: ["apt-get", "install", "-y", "hello=1.0-2"],
+    transaction: [entry("hello", { action: "install", from_version: null })],
+    raw_evidence: { commands: [command("apt-get", "-s", "install", "hello")] },
+    ...change,
+  };
+}
+
+export function update(change: Partial<OperationPlan> = {}): OperationPlan {
+  return {
+    ...BASE,
+    operation: "update",
+    command_preview: ["apt-get", "update"],
+    transaction: [],
+    packages_upgraded: [],
+    raw_evidence: { commands: [] },
+    ...change,
+  };
+}
+
+export function npm(change: Partial<OperationPlan> = {}): OperationPlan {
+  return {
+    ...BASE,
+    tool: "npm",
+    ecosystem: "npm",
+    operation: "install",
+    target: "left-pad@1.3.0",
+    targets: ["left-pad@1.3.0"],
+    exact_targets: ["left-pad@1.3.0"],
+    target_version: "1.3.0",
+    source_registry: "https://registry.npmjs.org/",
+    command_preview: [
+      "npm",
+      "install",
+      "--global",
+      "--prefix",
+      "/var/lib/aegis/npm-global",
+      "left-pad@1.3.0",
+    ],
+    transaction: [
+      entry("left-pad", {
+        architecture: "all",
+        action: "install",
+        from_version: null,
+        to_version: "1.3.0",
+        origin: "registry.npmjs.org",
+        archive: null,
+        sha256: null,
+        sources: [],
+      }),
+    ],
+    published_at: "2018-04-09T01:10:45.000Z",
+    repository_evidence: [],
+    provenance_evidence: [
+      { kind: "npm-integrity", subject: "left-pad@1.3.0", verified: true, key: "k", detail: "sha512-…" },
+      { kind: "npm-registry-signature", subject: "left-pad@1.3.0", verified: true, key: "k", detail: "" },
+    ],
+    raw_evidence: { commands: [command("npm", "view", "left-pad@1.3.0", "--json")] },
+    ...change,
+  };
+}
+
+export function vulnerability(
+  change: Partial<OperationPlan["vulnerability_evidence"][number]> = {},
+): OperationPlan["vulnerability_evidence"][number] {
+  return {
+    package: "hello",
+    version: "1.0-2",
+    applies_to: "new",
+    id: "CVE-2026-0001",
+    aliases: [],
+    severity: "critical",
+    fixed_version: null,
+    data_source: "osv",
+    data_age_days: 1,
+    ...change,
+  };
+}
+
+/** A review that has nothing against the plan whose hash is all zeros. */
+export function review(change: Partial<AiReview> = {}): AiReview {
+  return {
+    schema_version: "1.0",
+    plan_id: BASE.plan_id,
+    plan_hash: "0".repeat(64),
+    model: "m",
+    prompt_hash: "f".repeat(64),
+    created_at: "2026-01-02T03:05:00Z",
+    risk: "low",
+    summary: "fine",
+    supply_chain_risk: "low",
+    privilege_risk: "low",
+    persistence_risk: "low",
+    availability_risk: "low",
+    rollback_difficulty: "easy",
+    red_flags: [],
+    required_controls: [],
+    recommendation: "auto_approve",
+    ...change,
+  };
+}
