@@ -1,0 +1,246 @@
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
+import { type AuditEvent, type AuditKind, decodeLine, MAX_LINE } from "./audit-event.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { AUDIT_FILE } from "./paths.ts";
+
+/*
+ * Reading the log. Readers take no lock: a line that is being written while they read looks like a torn one, and only
+ * what ends in a newline is an event.
+ */
+
+const NEWLINE = 10;
+const CHUNK = 64 * 1024;
+const ROTATED = /^audit-\d{16}\.ndjson$/;
+
+/** Name of a full file that begins with event `sequence`. Padded, so that the order of names is the order of events. */
+export function rotatedName(sequence: number): string {
+  return `audit-${String(sequence).padStart(16, "0")}.ndjson`;
+}
+
+export interface LogFile {
+  path: string;
+  fd: number;
+}
+
+/**
+ * Opens the files of a log, oldest first: all of a directory's (none where nothing was recorded yet), or the one that
+ * `path` names. Close them with {@link closeLog}.
+ * @throws AegisError `not_found` where there is no such file or directory, `io`
+ */
+export function openLog(path: string): LogFile[] {
+  try {
+    if (!statSync(path).isDirectory()) return openAll([path]) ?? [];
+    const current = join(path, AUDIT_FILE);
+    for (;;) {
+      const full = rotatedNames(path).map((name) => join(path, name));
+      const files = openAll(existsSync(current) ? [...full, current] : full);
+      // A rotation between the listing and the opening would leave a gap before the current file: look again.
+      const settled = rotatedNames(path).length === full.length;
+      if (files !== null && settled) return files;
+      closeLog(files ?? []);
+    }
+  } catch (error) {
+    if (error instanceof AegisError) throw error;
+    throw errnoOf(error) === "ENOENT" ? noLog(path) : unreadable(path, error);
+  }
+}
+
+/** Opens all of the files, or none and returns null where one of them is not there. */
+function openAll(paths: readonly string[]): LogFile[] | null {
+  const opened: LogFile[] = [];
+  try {
+    for (const path of paths) {
+      const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      opened.push({ path, fd });
+      if (!fstatSync(fd).isFile()) throw new AegisError("io", `${path} is not a regular file`);
+    }
+    return opened;
+  } catch (error) {
+    closeLog(opened);
+    if (errnoOf(error) === "ENOENT") return null;
+    throw error;
+  }
+}
+
+export function closeLog(files: readonly LogFile[]): void {
+  for (const { fd } of files) closeSync(fd);
+}
+
+/** Uses one file of the log and closes it; null where there is no such file. */
+export function withLogFile<T>(path: string, use: (file: LogFile) => T): T | null {
+  let files: LogFile[] | null;
+  try {
+    files = openAll([path]);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  const [file] = files ?? [];
+  if (file === undefined) return null;
+  try {
+    return use(file);
+  } finally {
+    closeSync(file.fd);
+  }
+}
+
+/** Names of the full files in a log's directory, oldest first. */
+export function rotatedNames(dir: string): string[] {
+  return readdirSync(dir, { withFileTypes: true })
+    .filter((entry) => entry.isFile() && ROTATED.test(entry.name))
+    .map((entry) => entry.name)
+    .sort();
+}
+
+export interface Tail {
+  /** The last line that ends in a newline, without it; null where there is none. */
+  line: Buffer | null;
+  /** Where the last complete line ends, in bytes from the start of the file. */
+  end: number;
+  /** What follows it: a line whose writing was interrupted, or is going on. Empty in a file at rest. */
+  torn: Buffer;
+}
+
+/**
+ * The end of a file, in one read of at most two lines' length whatever the file's size.
+ * @throws AegisError `log_tampered` for a line longer than any that is ever written
+ */
+export function readTail({ path, fd }: LogFile): Tail {
+  const { size } = fstatSync(fd);
+  const window = readAt(fd, Math.max(0, size - 2 * (MAX_LINE + 1)), size);
+  const start = size - window.length;
+  const last = window.lastIndexOf(NEWLINE);
+  const torn = window.subarray(last + 1);
+  const before = last > 0 ? window.lastIndexOf(NEWLINE, last - 1) : -1;
+  const line = last < 0 ? null : window.subarray(before + 1, last);
+  if (torn.length > MAX_LINE || (line !== null && line.length > MAX_LINE)) {
+    throw tampered(path, `its last line is longer than ${MAX_LINE} bytes`);
+  }
+  return { line, end: start + last + 1, torn };
+}
+
+/** The number of a file's first event. @throws AegisError `log_tampered` */
+export function firstSequence({ path, fd }: LogFile): number {
+  const start = /^\{"schema_version":"1\.\d{1,4}","sequence":(\d{1,15}),/.exec(
+    readAt(fd, 0, 64).toString("latin1"),
+  );
+  if (start === null) throw tampered(path, "its first line is not an event");
+  return Number(start[1]);
+}
+
+export interface EventFilter {
+  /** At most so many of the newest events; all where it is left out. */
+  last?: number | undefined;
+  kind?: AuditKind | undefined;
+  /** Execution id, or how it begins. */
+  execution?: string | undefined;
+  /** Only events behind this sequence; reading stops there. */
+  after?: number | undefined;
+}
+
+/**
+ * The newest events that pass the filter, oldest first, from a log's directory or from one file of it. Reads backwards
+ * and no further than needed. Each event is checked against its own hash; the chain is `audit verify`'s business.
+ * @throws AegisError `not_found`, `io`, `log_tampered`
+ */
+export function readEvents(path: string, { last, kind, execution, after }: EventFilter = {}): AuditEvent[] {
+  // Lines are printable ASCII with a fixed spelling, so most that don't match are passed over without parsing.
+  const marks = [
+    ...(kind === undefined ? [] : [`"kind":"${kind}"`]),
+    ...(execution === undefined ? [] : [`"execution_id":"${execution}`]),
+  ];
+  const files = openLog(path);
+  const events: AuditEvent[] = [];
+  try {
+    for (const file of files.toReversed()) {
+      for (const line of linesBackwards(file)) {
+        if (events.length === last || (after !== undefined && sequenceOf(line) <= after))
+          return events.reverse();
+        if (!marks.every((mark) => line.includes(mark))) continue;
+        const { event, fault } = decodeLine(line);
+        if (fault !== null) throw tampered(file.path, fault);
+        if (kind !== undefined && event.kind !== kind) continue;
+        if (execution !== undefined && !event.execution_id?.startsWith(execution)) continue;
+        events.push(event);
+      }
+    }
+    return events.reverse();
+  } finally {
+    closeLog(files);
+  }
+}
+
+/** The complete lines of a file, last one first. */
+function* linesBackwards({ path, fd }: LogFile): Generator<Buffer> {
+  let position = fstatSync(fd).size;
+  let rest: Buffer = Buffer.alloc(0);
+  let complete = false;
+  while (position > 0) {
+    const from = Math.max(0, position - CHUNK);
+    const data = Buffer.concat([readAt(fd, from, position), rest]);
+    position = from;
+    let end = data.length;
+    while (end > 0) {
+      const newline = data.lastIndexOf(NEWLINE, end - 1);
+      if (newline < 0) break;
+      if (complete) yield data.subarray(newline + 1, end);
+      complete = true;
+      end = newline;
+    }
+    rest = data.subarray(0, end);
+    if (rest.length > MAX_LINE) throw tampered(path, `a line is longer than ${MAX_LINE} bytes`);
+  }
+  if (complete) yield rest;
+}
+
+/** The error for a log that was changed after it was written. */
+export function tampered(file: string, reason: string, details: Record<string, unknown> = {}): AegisError {
+  return new AegisError(
+    "log_tampered",
+    `the audit log ${file} was changed: ${reason}`,
+    "Keep the file as it is for inspection, compare it with your copies, and type: aegis audit verify. Moving it away starts a new log.",
+    { file, ...details },
+  );
+}
+
+/** The error for a log that is not there. */
+export function noLog(path: string): AegisError {
+  return new AegisError(
+    "not_found",
+    `there is no audit log at ${path}`,
+    "Nothing has been recorded there yet; aegis audit path tells where the log is.",
+  );
+}
+
+function unreadable(path: string, error: unknown): AegisError {
+  return new AegisError(
+    "io",
+    `can't read the audit log ${path}: ${messageOf(error)}`,
+    "The production log is readable by root and the group aegis-admin.",
+  );
+}
+
+function readAt(fd: number, from: number, to: number): Buffer {
+  const buffer = Buffer.allocUnsafe(to - from);
+  let done = 0;
+  while (done < buffer.length) {
+    const n = readSync(fd, buffer, done, buffer.length - done, from + done);
+    if (n === 0) break;
+    done += n;
+  }
+  return buffer.subarray(0, done);
+}
+
+/** The sequence a line claims, from its fixed place; enough to know when to stop reading. */
+function sequenceOf(line: Buffer): number {
+  return Number(/"sequence":(\d+),/.exec(line.toString("latin1", 0, 80))?.[1] ?? Number.POSITIVE_INFINITY);
+}

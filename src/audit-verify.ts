@@ -1,0 +1,150 @@
+import { hash } from "node:crypto";
+import { readSync } from "node:fs";
+import { GENESIS_HASH, HASH_TAIL, LINE_TAIL, type LogHead, MAX_LINE, splitLine } from "./audit-event.ts";
+import { closeLog, noLog, openLog } from "./audit-read.ts";
+
+/*
+ * Checking a whole log, in constant memory and on bytes: the fixed layout of a line lets everything be compared without
+ * parsing JSON.
+ *
+ * A chain of hashes shows that a line was changed, removed from the middle, put in or moved. It can't show that lines were
+ * cut off the end, or that whoever can write the file made a new chain from some line on: both leave a perfectly good
+ * chain. Only a head kept elsewhere shows those.
+ */
+
+export type Verification =
+  | {
+      ok: true;
+      files: number;
+      events: number;
+      /** Number of the first event: 1, or more where one later file was looked at alone. */
+      first: number | null;
+      head: LogHead | null;
+      /** Length of an unfinished line at the end: an interrupted write, never acknowledged, repaired by the next append. */
+      torn_bytes: number;
+    }
+  | { ok: false; file: string; line: number; sequence: number | null; reason: string };
+
+const START =
+  /^\{"schema_version":"1\.\d{1,4}","sequence":([1-9]\d{0,14}),"event_id":"[0-9a-f-]{36}","timestamp":"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z)","host":"/;
+const LONGEST_START = 160;
+const NEWLINE = 10;
+
+/**
+ * Verifies a log's directory with all its files, or one file by itself: every event's hash, the chain, the numbering, the
+ * layout, the timestamps' form. `line` counts from 1 in `file`; `sequence` is the number that belongs there.
+ * @throws AegisError `not_found` where there is no log, `io`
+ */
+export function verifyAuditLog(path: string): Verification {
+  const files = openLog(path);
+  if (files.length === 0) throw noLog(path);
+  const whole = files[0]?.path !== path;
+  let head: LogHead | null = whole ? { sequence: 0, hash: GENESIS_HASH, timestamp: "" } : null;
+  let first: number | null = null;
+  let events = 0;
+  let torn = 0;
+  try {
+    for (const { path: file, fd } of files) {
+      const reader = new LineReader(fd);
+      let line = 1;
+      const problem = (reason: string) => {
+        return { ok: false, file, line, sequence: head === null ? null : head.sequence + 1, reason } as const;
+      };
+      if (torn > 0) return problem("the file before this one is cut off in the middle of a line");
+      for (let bytes = nextLine(reader); bytes !== null; bytes = nextLine(reader)) {
+        const next = link(bytes, head);
+        if (typeof next === "string") return problem(next);
+        head = next;
+        first ??= next.sequence;
+        events++;
+        line++;
+      }
+      torn = reader.pending;
+    }
+  } finally {
+    closeLog(files);
+  }
+  return { ok: true, files: files.length, events, first, head: events === 0 ? null : head, torn_bytes: torn };
+}
+
+/** The next line. At an unfinished one it waits once: perhaps that is just being written, which takes far less. */
+function nextLine(reader: LineReader): Buffer | null {
+  const line = reader.next();
+  if (line !== null || reader.pending === 0) return line;
+  Bun.sleepSync(50);
+  return reader.next();
+}
+
+/** The head after `line`, which follows `head` (null: whatever it says it follows), or what is wrong with it. */
+function link(line: Buffer, head: LogHead | null): LogHead | string {
+  const start = START.exec(line.toString("latin1", 0, LONGEST_START));
+  if (start === null || line.length > MAX_LINE) return misfit(line, head, null);
+  const sequence = Number(start[1]);
+  const timestamp = start[2] ?? "";
+  const body = line.subarray(0, line.length - HASH_TAIL);
+  const event_hash = hash("sha256", body, "hex");
+  const previous = head?.hash ?? (sequence === 1 ? GENESIS_HASH : splitLine(line).previous_hash);
+  const tail = `,"previous_hash":"${previous}","event_hash":"${event_hash}"}`;
+  const fits =
+    line.toString("latin1", line.length - LINE_TAIL) === tail &&
+    (head === null || sequence === head.sequence + 1) &&
+    !Number.isNaN(Date.parse(timestamp));
+  return fits ? { sequence, hash: event_hash, timestamp } : misfit(line, head, sequence);
+}
+
+/** Why a line was refused, in the words of a report. Only ever called for one line of a log. */
+function misfit(line: Buffer, head: LogHead | null, sequence: number | null): string {
+  if (line.length > MAX_LINE) return `the line is longer than ${MAX_LINE} bytes`;
+  const { body, previous_hash, event_hash } = splitLine(line);
+  if (sequence === null || event_hash === null) return "the line is not laid out as an event of this log";
+  if (event_hash !== hash("sha256", body, "hex"))
+    return "the line was changed: event_hash does not fit its bytes";
+  if (head?.sequence === 0 && sequence !== 1)
+    return `the log begins with event ${sequence}: earlier files are missing`;
+  if (head !== null && sequence !== head.sequence + 1) {
+    return `event ${sequence} stands where ${head.sequence + 1} belongs: lines were removed, moved or put in`;
+  }
+  if (previous_hash !== (head?.hash ?? GENESIS_HASH)) {
+    return "previous_hash is not the hash of the line before: that line was replaced";
+  }
+  return "the timestamp is no date";
+}
+
+/** The lines of a file, one after another, through one buffer of 1 MiB. */
+class LineReader {
+  readonly #fd: number;
+  readonly #buffer = Buffer.allocUnsafe(1 << 20);
+  #start = 0;
+  #filled = this.#buffer.subarray(0, 0);
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Bytes that were read after the last newline. */
+  get pending(): number {
+    return this.#filled.length - this.#start;
+  }
+
+  /**
+   * The next complete line without its newline, or null at the end of the file; asked again, it sees what was written
+   * since. Good until the next call. A line that is too long comes cut, and is still too long.
+   */
+  next(): Buffer | null {
+    for (;;) {
+      const end = this.#filled.indexOf(NEWLINE, this.#start);
+      if (end >= 0) {
+        const line = this.#filled.subarray(this.#start, end);
+        this.#start = end + 1;
+        return line;
+      }
+      const rest = this.pending;
+      if (rest > MAX_LINE) return this.#filled.subarray(this.#start);
+      this.#buffer.copyWithin(0, this.#start, this.#filled.length);
+      const n = readSync(this.#fd, this.#buffer, rest, this.#buffer.length - rest, null);
+      this.#start = 0;
+      this.#filled = this.#buffer.subarray(0, rest + n);
+      if (n === 0) return null;
+    }
+  }
+}

@@ -1,0 +1,48 @@
+import { closeSync, constants, openSync } from "node:fs";
+import { AegisError, messageOf } from "./errors.ts";
+import { flock, tryFlock } from "./ffi.ts";
+
+/*
+ * Locks between processes, by flock(2) on a file of their own. The kernel drops such a lock when its holder ends, however
+ * it ends, so there is nothing stale to clean up and the file is never deleted. Whoever can open the file can hold the
+ * lock: put it in a directory that only its owner can enter.
+ */
+
+/**
+ * Runs `action` while holding the lock at `path`, waiting for it first. Blocks the whole process: only for locks that
+ * are held for milliseconds.
+ * @throws AegisError `io` when the lock file can't be opened, and whatever `action` throws
+ */
+export function withFileLock<T>(path: string, action: () => T): T {
+  const fd = openLock(path);
+  try {
+    flock(fd);
+    return action();
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Takes the lock at `path` without waiting. Returns the function that gives it back, or null while another holds it.
+ * Programs started meanwhile don't inherit it (the descriptor is close-on-exec).
+ * @throws AegisError `io`
+ */
+export function tryFileLock(path: string): (() => void) | null {
+  const fd = openLock(path);
+  if (tryFlock(fd)) return () => closeSync(fd);
+  closeSync(fd);
+  return null;
+}
+
+function openLock(path: string): number {
+  try {
+    return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    throw new AegisError(
+      "io",
+      `can't open the lock file ${path}: ${messageOf(error)}`,
+      "Check who owns the directory; only its owner may write here.",
+    );
+  }
+}

@@ -1,0 +1,174 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "../src/args.ts";
+import { auditCheckpoint, auditPath, auditProve, auditShow, auditVerify } from "../src/audit.ts";
+import { openAuditLog } from "../src/audit-log.ts";
+import type { ArgsSpec, Io, Subcommand } from "../src/command.ts";
+import { AegisError, EXIT } from "../src/errors.ts";
+
+let dir: string;
+let file: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "aegis-audit-"));
+  file = join(dir, "audit.ndjson");
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+/** Runs a subcommand as the command line would, with the log of this test as the user's own. */
+async function run<A extends ArgsSpec>(command: Subcommand<A>, ...words: string[]) {
+  const out = { json: {} as Record<string, unknown>, text: "" };
+  const io: Io = {
+    env: { AEGIS_AUDIT_LOG_DIR: dir },
+    json: false,
+    terminal: { interactive: false, colour: false, width: 200 },
+    readStdin: async () => "",
+    result: (json, text) => Object.assign(out, { json, text }),
+    note: () => {},
+  };
+  try {
+    const status = await command.run(parseArgs("audit", command.args, words).values, io);
+    return { status, code: "", message: "", details: {}, ...out };
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    return { status: error.exit, code: error.code, message: error.message, details: error.details, ...out };
+  }
+}
+
+function record(n: number): void {
+  const log = openAuditLog(dir);
+  for (let i = 1; i <= n; i++)
+    log.append({ kind: "plan_created", actor: "anna", plan_id: `plan-${i}`, details: { i } });
+}
+
+describe("audit verify", () => {
+  test("a changed log: exit 6 with file and line", async () => {
+    record(4);
+    writeFileSync(file, readFileSync(file, "utf8").replace('"i":3', '"i":8'));
+    const result = await run(auditVerify);
+    expect(result).toMatchObject({ status: EXIT.verification, code: "log_tampered" });
+    expect(result.details).toEqual({ file, line: 3, sequence: 3 });
+    expect(result.message).toContain(`${file} was changed: line 3: `);
+  });
+
+  test("no log: not found", async () => expect(await run(auditVerify)).toMatchObject({ code: "not_found" }));
+  test("no such path", async () =>
+    expect(await run(auditVerify, "--path", join(dir, "none"))).toMatchObject({ code: "not_found" }));
+  test("a device is no log", async () =>
+    expect(await run(auditVerify, "--path", "/dev/zero")).toMatchObject({ code: "io" }));
+  test("--system with --path", async () =>
+    expect(await run(auditVerify, "--system", "--path", dir)).toMatchObject({ code: "usage" }));
+
+  test("an honest log, by default, by directory, by file", async () => {
+    record(4);
+    for (const words of [[], ["--path", dir], ["--path", file]]) {
+      const result = await run(auditVerify, ...words);
+      expect(result).toMatchObject({ status: 0, json: { ok: true, events: 4, head: { sequence: 4 } } });
+      expect(result.text).toContain("intact  4 events in 1 file");
+    }
+  });
+
+  test("a torn end is told, and is no tampering", async () => {
+    record(2);
+    appendFileSync(file, '{"schema_ver');
+    const result = await run(auditVerify);
+    expect(result).toMatchObject({ status: 0, json: { ok: true, events: 2, torn_bytes: 12 } });
+    expect(result.text).toContain("The last line is torn (12 B)");
+  });
+
+  test("a later file alone says what was not looked at", async () => {
+    const log = openAuditLog(dir, { rotateAt: 2000 });
+    for (let i = 0; i < 6; i++) log.append({ kind: "plan_created" });
+    expect((await run(auditVerify, "--path", file)).text).toMatch(/This file begins with event \d+/);
+    expect((await run(auditVerify)).text).not.toContain("This file begins");
+  });
+});
+
+describe("audit show", () => {
+  test.each([["0"], ["-1"], ["x"], ["1e3"], ["99999999"]])("--last %s is refused", async (last) => {
+    expect(await run(auditShow, `--last=${last}`)).toMatchObject({ code: "usage" });
+  });
+
+  test("an unknown kind is refused", () =>
+    expect(() => parseArgs("audit show", auditShow.args, ["--kind", "constructor"])).toThrow(
+      "must be one of",
+    ));
+
+  test("the newest, newest last", async () => {
+    record(30);
+    const result = await run(auditShow);
+    expect(result.json.events).toHaveLength(20);
+    expect(result.text.split("\n").at(-1)).toMatch(/^30 .*plan_created +anna +plan plan-30$/);
+    expect((await run(auditShow, "--last", "1")).json.events).toMatchObject([{ sequence: 30 }]);
+    expect((await run(auditShow, "--path", file, "--last", "1")).json.events).toHaveLength(1);
+  });
+
+  test("filters, and what a row tells", async () => {
+    record(2);
+    const log = openAuditLog(dir);
+    const execution_id = "0f0e0d0c-0000-4000-8000-000000000000";
+    log.append({
+      kind: "execution_denied",
+      decision: "deny",
+      details: { code: "expired", message: "too old" },
+    });
+    log.append({
+      kind: "execution_completed",
+      execution_id,
+      exit_status: 100,
+      argv: ["apt-get", "install", "a b"],
+    });
+    expect((await run(auditShow, "--kind", "execution_denied")).text).toEndWith("deny  expired  too old");
+    expect((await run(auditShow, "--execution", "0f0e0d0c")).text).toEndWith(
+      `exit 100  apt-get install 'a b'  execution ${execution_id}`,
+    );
+    expect((await run(auditShow, "--execution", "ffffffff")).text).toBe("no such events");
+  });
+
+  test("what came from outside can't drive the terminal", async () => {
+    const evil = "\u001b]0;pwned\u0007\u202e\u200b\n";
+    openAuditLog(dir).append({
+      kind: "execution_denied",
+      actor: evil,
+      argv: [evil],
+      decision: evil,
+      details: { code: evil },
+    });
+    expect((await run(auditShow)).text.replaceAll("\n", "")).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+  });
+
+  test("a changed event is not shown", async () => {
+    record(2);
+    writeFileSync(file, readFileSync(file, "utf8").replace("plan-2", "plan-9"));
+    expect(await run(auditShow)).toMatchObject({ status: EXIT.verification, code: "log_tampered" });
+  });
+
+  test("a pipe that is closed early ends quietly", async () => {
+    record(300);
+    const cli = join(import.meta.dir, "../src/cli.ts");
+    const child = Bun.spawn(
+      [
+        "bash",
+        "-c",
+        '"$0" "$1" audit show --last 300 | head -n 1; echo "$PIPESTATUS" >&2',
+        process.execPath,
+        cli,
+      ],
+      { env: { ...process.env, AEGIS_AUDIT_LOG_DIR: dir }, stdout: "pipe", stderr: "pipe" },
+    );
+    expect((await new Response(child.stderr).text()).trim()).toBe("0");
+  });
+});
+
+test("audit path: the user's own log, the production log", async () => {
+  expect(await run(auditPath)).toMatchObject({ status: 0, text: file, json: { path: file, exists: false } });
+  record(1);
+  expect((await run(auditPath)).json).toEqual({ path: file, exists: true });
+  expect((await run(auditPath, "--system")).text).toBe("/var/log/aegis/audit.ndjson");
+});
+
+test("checkpoint and prove say that they are not built", async () => {
+  expect(await run(auditCheckpoint)).toMatchObject({ status: 1, code: "not_built" });
+  expect(await run(auditProve)).toMatchObject({ status: 1, code: "not_built" });
+});
