@@ -5,12 +5,12 @@ import { bytes, clip, paint, plural, safe, showArgv, type Terminal, table } from
 type Action = TransactionEntry["action"];
 
 /** Removals and downgrades first: they are what people must not miss. */
-const ACTIONS: Readonly<Record<Action, { symbol: string; done: string; order: number }>> = {
-  remove: { symbol: "−", done: "removed", order: 0 },
-  downgrade: { symbol: "↓", done: "downgraded", order: 1 },
-  install: { symbol: "+", done: "installed", order: 2 },
-  reinstall: { symbol: "↻", done: "reinstalled", order: 3 },
-  upgrade: { symbol: "↑", done: "upgraded", order: 4 },
+const ACTIONS: Readonly<Record<Action, { symbol: string; todo: string; order: number }>> = {
+  remove: { symbol: "−", todo: "to remove", order: 0 },
+  downgrade: { symbol: "↓", todo: "to downgrade", order: 1 },
+  install: { symbol: "+", todo: "to install", order: 2 },
+  reinstall: { symbol: "↻", todo: "to reinstall", order: 3 },
+  upgrade: { symbol: "↑", todo: "to upgrade", order: 4 },
 };
 
 /** What a plan would do, for people: every package that changes, then what to think about. No trailing newline. */
@@ -40,7 +40,7 @@ function changes(plan: OperationPlan, terminal: Terminal): string {
   const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
   const counts = (["remove", "downgrade", "install", "reinstall", "upgrade"] as const).flatMap((action) => {
     const n = entries.filter((entry) => entry.action === action).length;
-    return n === 0 ? [] : [`${n} ${ACTIONS[action].done}`];
+    return n === 0 ? [] : [`${n} ${ACTIONS[action].todo}`];
   });
   const size = entries.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
   const total = `${plural(entries.length, "package")}: ${counts.join(", ")}`;

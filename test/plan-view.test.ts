@@ -105,7 +105,7 @@ describe("a plan for people", () => {
     const rows = lines(text).filter((line) => /^[↑−]/.test(line));
     expect(rows.length).toBe(130);
     expect(rows[0]).toStartWith("−  gone");
-    expect(text).toContain("130 packages: 1 removed, 129 upgraded; 130.0 kB to download");
+    expect(text).toContain("130 packages: 1 to remove, 129 to upgrade; 130.0 kB to download");
   });
 
   test("each action has its own symbol and count", () => {
@@ -117,7 +117,9 @@ describe("a plan for people", () => {
     for (const [symbol, action] of ["+", "↑", "↓", "↻", "−"].map((s, i) => [s, actions[i]])) {
       expect(text).toContain(`\n${symbol}  ${action}`);
     }
-    expect(text).toContain("5 packages: 1 removed, 1 downgraded, 1 installed, 1 reinstalled, 1 upgraded");
+    expect(text).toContain(
+      "5 packages: 1 to remove, 1 to downgrade, 1 to install, 1 to reinstall, 1 to upgrade",
+    );
   });
 
   test("a foreign architecture is shown, the host's own and `all` are not", () => {
