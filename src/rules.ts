@@ -1,3 +1,4 @@
+import { aptName } from "./apt-argv.ts";
 import type { Control, Decision } from "./documents.ts";
 import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
 import type { PolicyConfig } from "./policy-config.ts";
@@ -234,7 +235,7 @@ const RESTRICTIONS: readonly Rule[] = [
     reason: "packages on hold would change",
     fires: (f) => {
       const held = new Set(f.plan.packages_held_back);
-      return packages(f, (e) => held.has(e.name) || held.has(`${nameOf(e)}:${e.architecture}`));
+      return packages(f, (e) => held.has(aptName(nameOf(e), e.architecture, f.plan.host.architecture)));
     },
   },
   {

@@ -482,10 +482,23 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     decision: "require_human",
     fires: [
       { what: "a held package", plan: install({ packages_held_back: ["hello"] }) },
-      { what: "with its architecture", plan: install({ packages_held_back: ["hello:amd64"] }) },
+      {
+        what: "a foreign one",
+        plan: install({
+          transaction: [entry("hello", { architecture: "i386" })],
+          packages_held_back: ["hello:i386"],
+        }),
+      },
     ],
     not: [
       { what: "one kept back and left alone", plan: upgrade({ packages_held_back: ["other"] }) },
+      {
+        what: "the host's own kept back, a foreign one changed",
+        plan: install({
+          transaction: [entry("hello", { architecture: "i386" })],
+          packages_held_back: ["hello"],
+        }),
+      },
       { what: "kept back in another architecture", plan: upgrade({ packages_held_back: ["hello:i386"] }) },
     ],
   },
