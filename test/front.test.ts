@@ -5,6 +5,7 @@ import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
 import { listenUnix } from "../src/ffi.ts";
 import { type FrontOptions, startFront } from "../src/front.ts";
+import { claimSocketPath } from "../src/socket-path.ts";
 import {
   call,
   event,
@@ -447,6 +448,14 @@ describe("the socket", () => {
     const it = new RawClient(dead).send(GET_INFO);
     cleanups.push(() => it.socket.destroy());
     expect((await it.reply()).error).toBeUndefined();
+  });
+
+  test("PEER 24: while one has a path and does not listen yet, another can't have it", async () => {
+    const { path } = await setUp();
+    const claim = await claimSocketPath(`${path}.new`);
+    await expect(claimSocketPath(`${path}.new`)).rejects.toMatchObject({ code: "exists" });
+    claim.release();
+    (await claimSocketPath(`${path}.new`)).release();
   });
 
   test("a dead socket is replaced, with the mode asked for", async () => {
