@@ -1,0 +1,27 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { startHost, throwawayUnavailable } from "./throwaway.ts";
+import { everyPackage } from "./throwaway-packages.ts";
+
+/*
+ * What scripts/throwaway runs: a command, or a shell, on a throw-away host with the built binary and every package of
+ * the table on offer.
+ */
+const reason = throwawayUnavailable();
+if (reason !== null) {
+  process.stderr.write(`There can be no throw-away host here: ${reason}.\n`);
+  process.exit(8);
+}
+const [first, ...rest] = process.argv.slice(2);
+const command = first === undefined ? ["bash"] : first === "--" ? rest : [first, ...rest];
+const binary = join(import.meta.dir, "../dist/aegis");
+const host = await startHost({ ...(existsSync(binary) ? { binary } : {}), foreignArchitecture: true });
+// Control-C is meant for the command inside.
+process.on("SIGINT", () => {});
+try {
+  await host.repo.publish(everyPackage());
+  await host.aptUpdate();
+  process.exitCode = await host.interact(command);
+} finally {
+  await host.stop();
+}
