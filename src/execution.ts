@@ -109,7 +109,7 @@ class Attempt {
       trust: this.#context.trust,
       now: new Date(),
       host: hostIdentity(readText),
-      policy: this.#context.policy,
+      config: this.#context.policy,
       bootTime: bootTime(),
       installedAt: null,
       newestAudited: newest === null ? null : new Date(newest.timestamp),

@@ -5,7 +5,8 @@ import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { checkLifetime, checkSignature, readExecution } from "./preflight.ts";
-import { type BareKeys, loadTrust } from "./trust.ts";
+import { loadTrust } from "./trust.ts";
+import type { BareKeys } from "./trusted-keys.ts";
 
 /**
  * The front as a process: serves until a signal asks it to stop. What it checks of a plan is what costs little and needs
@@ -30,7 +31,7 @@ function checkCheaply(text: string, bare: BareKeys): void {
   checkSignature(execution, loadTrust({ rootOnly: true, bare }), now);
   checkLifetime(execution, {
     now,
-    policy: loadPolicyConfig({}, { system: true }),
+    config: loadPolicyConfig({}, { system: true }),
     bootTime: null,
     installedAt: null,
     newestAudited: null,

@@ -10,7 +10,8 @@ import { loadPolicyConfig } from "./policy-config.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
 import { queued, tryRunLock } from "./run-lock.ts";
 import { prepareState } from "./state.ts";
-import { type BareKeys, loadTrust } from "./trust.ts";
+import { loadTrust } from "./trust.ts";
+import type { BareKeys } from "./trusted-keys.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "./varlink.ts";
 import {
   type Caller,

@@ -11,7 +11,7 @@ import { selfCommand } from "./self.ts";
 import { claimSocketPath } from "./socket-path.ts";
 import { ADMIN_GROUP, groupId, prepareState, userIds } from "./state.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
-import type { BareKeys } from "./trust.ts";
+import type { BareKeys } from "./trusted-keys.ts";
 
 /** Runners at once; more than the front ever asks for. */
 const MAX_RUNNERS = 80;

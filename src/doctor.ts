@@ -1,0 +1,43 @@
+import { defineSubcommand } from "./command.ts";
+import { type Finding, type Level, runChecks } from "./doctor-checks.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { paint, plural, safe, type Terminal } from "./terminal.ts";
+
+/** `aegis doctor`: is this host, and this user's part of it, fit for Aegis. */
+export const doctor = defineSubcommand({
+  name: "doctor",
+  description:
+    "Checks tools, directories, keys, policy, executor, audit logs and environment, read-only. Exits 8 when a check failed.",
+  args: { skill: { type: "boolean", description: "print the agents' rules (not built yet)" } },
+  async run({ skill }, io) {
+    if (skill)
+      throw new AegisError(
+        "not_built",
+        "the agents' rules are not built yet in this version",
+        "See the README's list of limits.",
+      );
+    const findings = await runChecks(io.env);
+    const failed = findings.filter(({ level }) => level === "fail").length;
+    io.result({ healthy: failed === 0, findings }, render(findings, io.terminal));
+    return failed === 0 ? EXIT.ok : EXIT.unavailable;
+  },
+});
+
+const MARKS: Record<Level, { symbol: string; style: "green" | "yellow" | "red" }> = {
+  ok: { symbol: "✓", style: "green" },
+  warn: { symbol: "!", style: "yellow" },
+  fail: { symbol: "✗", style: "red" },
+};
+
+function render(findings: readonly Finding[], terminal: Terminal): string {
+  const width = Math.max(...findings.map(({ check }) => check.length));
+  const lines = findings.flatMap(({ check, level, message, fix }) => {
+    const { symbol, style } = MARKS[level];
+    const line = `${paint(terminal, style, symbol)} ${check.padEnd(width)}  ${safe(message)}`;
+    return fix === "" ? [line] : [line, `  ${" ".repeat(width)}  ${paint(terminal, "dim", safe(fix))}`];
+  });
+  const count = (level: Level) => findings.filter((finding) => finding.level === level).length;
+  return [...lines, "", `${plural(count("fail"), "failure")}, ${plural(count("warn"), "warning")}`].join(
+    "\n",
+  );
+}

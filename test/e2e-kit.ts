@@ -1,0 +1,199 @@
+import { join } from "node:path";
+import { canonicalJson } from "../src/canonical.ts";
+import type { ExecutionPlan, OperationPlan, PolicyResult } from "../src/documents.ts";
+import {
+  type ExecResult,
+  type HostOptions,
+  type Running,
+  startHost,
+  type ThrowawayHost,
+} from "./throwaway.ts";
+
+/*
+ * The whole chain on a throw-away host, with the compiled binary, as its users go through it: root plans and signs, alice
+ * approves with a key of her own, and alice or root submits.
+ */
+
+const AEGIS = "/usr/local/bin/aegis";
+const BINARY = join(import.meta.dir, "../dist/aegis");
+const SIGN_KEY = "/root/keys/sign";
+const APPROVE_KEY = "/home/alice/keys/approve";
+
+export interface Planned {
+  plan: OperationPlan;
+  plan_hash: string;
+}
+
+export interface Chain {
+  readonly host: ThrowawayHost;
+  /** Public keys that the host trusts, in hex. */
+  readonly keys: { execution: string; approval: string };
+  /** `aegis …` with its exit status and output; never throws for a status. */
+  aegis(
+    args: readonly string[],
+    options?: {
+      user?: "root" | "alice" | "bob";
+      stdin?: string;
+      timeoutMs?: number;
+      env?: Record<string, string>;
+    },
+  ): Promise<ExecResult>;
+  /** `aegis … --json`, its one document parsed. */
+  json(
+    args: readonly string[],
+    user?: "root" | "alice" | "bob",
+  ): Promise<{ status: number | null; document: unknown }>;
+  plan(...args: readonly string[]): Promise<Planned>;
+  /** Policy over a stored plan; approval where it is required; signature. Returns the execution plan and where it is. */
+  sign(planned: Planned, extra?: readonly string[]): Promise<{ execution: ExecutionPlan; path: string }>;
+  policy(planId: string): Promise<{ status: number | null; result: PolicyResult }>;
+  /** Alice's approval of a plan; returns the file. */
+  approve(planned: Planned): Promise<string>;
+  startDaemon(env?: Record<string, string>): Promise<Running>;
+  /** Submits an execution plan. */
+  apply(path: string, user?: "root" | "alice" | "bob"): Promise<ExecResult>;
+  /** plan, policy, approve, sign in one; the daemon is not involved. */
+  signed(...args: readonly string[]): Promise<{ execution: ExecutionPlan; path: string; planned: Planned }>;
+  /** Events of the production log, oldest first. */
+  audit(): Record<string, unknown>[];
+  /** dpkg's `Status` of a package, `""` where dpkg does not know it. */
+  dpkgStatus(name: string): Promise<string>;
+  dpkgVersion(name: string): Promise<string>;
+  /** Signs an arbitrary tree with the trusted execution key, as a liar with a real key would; returns the file. */
+  forge(execution: object, name?: string): Promise<string>;
+  stop(): Promise<void>;
+}
+
+/** Starts a host with keys trusted in /etc/aegis/trusted-keys.toml. */
+export async function startChain(options: HostOptions = {}): Promise<Chain> {
+  const host = await startHost({ binary: BINARY, ...options });
+  const aegis: Chain["aegis"] = (args, how = {}) =>
+    host.exec([AEGIS, ...args], { timeoutMs: 120_000, ...how });
+  const must = async (
+    args: readonly string[],
+    user: "root" | "alice" = "root",
+    statuses: readonly number[] = [0],
+  ) => {
+    const result = await aegis([...args, "--json"], { user });
+    if (!statuses.includes(result.status ?? -1)) {
+      throw new Error(`aegis ${args.join(" ")}: exit ${result.status}\n${result.stdout}${result.stderr}`);
+    }
+    return JSON.parse(result.stdout);
+  };
+
+  await host.exec(["mkdir", "-p", "/root/keys"]);
+  await host.exec(["mkdir", "-p", "/home/alice/keys"], { user: "alice" });
+  await must(["sign", "keygen", "--out", SIGN_KEY]);
+  await must(["sign", "keygen", "--out", APPROVE_KEY], "alice");
+  const publicKey = (path: string): string => JSON.parse(host.read(`${path}.pub`)).public_key_hex;
+  const keys = { execution: publicKey(SIGN_KEY), approval: publicKey(APPROVE_KEY) };
+  host.write("/etc/aegis/trusted-keys.toml", trustedKeys(keys));
+
+  const chain: Chain = {
+    host,
+    keys,
+    aegis,
+    async json(args, user = "root") {
+      const { status, stdout } = await aegis([...args, "--json"], { user });
+      return { status, document: JSON.parse(stdout) };
+    },
+    plan: (...args) => must(["plan", ...args]),
+    async policy(planId) {
+      const { status, stdout } = await aegis(["policy", planId, "--json"]);
+      return { status, result: JSON.parse(stdout).policy_result };
+    },
+    async approve({ plan, plan_hash }) {
+      const file = `/tmp/plan-${plan.plan_id}.json`;
+      host.write(file, canonicalJson(plan));
+      const out = `/tmp/approval-${crypto.randomUUID()}.json`;
+      await must(
+        [
+          "sign",
+          "approve",
+          "--plan",
+          file,
+          "--reason",
+          "needed",
+          "--key",
+          APPROVE_KEY,
+          "--signer",
+          "alice@example",
+          "--confirm",
+          plan_hash.slice(0, 8),
+          "--out",
+          out,
+        ],
+        "alice",
+      );
+      return out;
+    },
+    async sign(planned, extra = []) {
+      const { result } = await chain.policy(planned.plan.plan_id);
+      const approvals = result.required_controls.includes("human approval")
+        ? ["--approval", await chain.approve(planned)]
+        : [];
+      const snapshot = result.required_controls.includes("system snapshot")
+        ? ["--snapshot-id", "snap-1"]
+        : [];
+      const path = `/tmp/execution-${crypto.randomUUID()}.json`;
+      await must([
+        "sign",
+        planned.plan.plan_id,
+        "--key",
+        SIGN_KEY,
+        "--signer",
+        "ops@example",
+        ...approvals,
+        ...snapshot,
+        "--out",
+        path,
+        ...extra,
+      ]);
+      // For alice to submit.
+      await host.exec(["chmod", "644", path]);
+      return { execution: JSON.parse(host.read(path)), path };
+    },
+    async signed(...args) {
+      const planned = await chain.plan(...args);
+      return { ...(await chain.sign(planned)), planned };
+    },
+    async startDaemon(env = {}) {
+      const daemon = await host.spawn([AEGIS, "daemon", "--executor"], { env });
+      for (let n = 0; ; n++) {
+        const { status } = await aegis(["daemon", "status", "--json"]);
+        if (status === 0) return daemon;
+        if (n > 100) throw new Error("the executor did not come up");
+        await Bun.sleep(50);
+      }
+    },
+    apply: (path, user = "root") => aegis(["apply", path], { user, timeoutMs: 180_000 }),
+    audit() {
+      const lines = host.read("/var/log/aegis/audit.ndjson").trimEnd().split("\n");
+      return lines.map((line) => JSON.parse(line));
+    },
+    async dpkgStatus(name) {
+      const { stdout } = await host.exec(["dpkg-query", "-W", "-f", "${Status}", name]);
+      return stdout;
+    },
+    async dpkgVersion(name) {
+      const { stdout } = await host.exec(["dpkg-query", "-W", "-f", "${Version}", name]);
+      return stdout;
+    },
+    async forge(execution, name = crypto.randomUUID()) {
+      const { signDocument } = await import("../src/ed25519.ts");
+      const seed = Buffer.from(JSON.parse(host.read(SIGN_KEY)).secret_key_hex, "hex");
+      const { signature: _, ...body } = { signature: null, ...execution };
+      const path = `/tmp/forged-${name}.json`;
+      host.write(path, canonicalJson(signDocument(body, seed, "ops")));
+      return path;
+    },
+    stop: () => host.stop(),
+  };
+  return chain;
+}
+
+function trustedKeys(keys: { execution: string; approval: string }): string {
+  const entry = (id: string, role: string, hex: string, name: string) =>
+    `[[key]]\nid = "${id}"\nname = "${name}"\npublic_key_hex = "${hex}"\nrole = "${role}"\n`;
+  return `${entry("ops", "execution", keys.execution, "ops@example")}\n${entry("alice", "approval", keys.approval, "alice@example")}`;
+}
