@@ -16,7 +16,7 @@ function gpg(script: string, env: Record<string, string>, input = ""): string {
   const prelude =
     'set -e; mount -t tmpfs -o mode=0700 tmpfs /run; export GNUPGHOME=/run; g() { gpg --batch --quiet "$@"; };';
   const result = spawnSync(
-    "unshare",
+    "/usr/bin/unshare",
     ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", `${prelude} ${script}`],
     { env: { PATH: "/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL: "C.UTF-8", ...env }, input, encoding: "utf8" },
   );

@@ -1,5 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import {
+  chmodSync,
   closeSync,
   lstatSync,
   mkdirSync,
@@ -88,7 +89,8 @@ export class Inside {
   write(path: string, data: string | Uint8Array, mode = 0o644): void {
     const outside = this.path(path);
     mkdirSync(dirname(outside), { recursive: true });
-    writeFileSync(outside, data, { mode });
+    writeFileSync(outside, data);
+    chmodSync(outside, mode); // Whatever the umask, and for a file that was there.
   }
 
   exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
@@ -129,7 +131,7 @@ export class Inside {
     const child = this.#enter(argv, options, { stdio: ["ignore", ...fds], detached: true });
     for (const fd of fds) closeSync(fd);
     const exited = exitOf(child);
-    const pid = await Promise.race([untilChild(child), exited.then(() => null)]);
+    const pid = await untilChild(child);
     const [out = "", err = ""] = files;
     if (pid === null) throw new Error(`${argv.join(" ")} ended at once: ${readFileSync(err, "utf8")}`);
     return {
@@ -153,7 +155,7 @@ export class Inside {
     const enter = ["--target", `${this.#pid}`, ...NAMESPACES, "--no-fork", "sh", "-c", FORK, "sh"];
     const args = [...enter, ...become, "env", `--chdir=${cwd ?? home}`, ...argv];
     const login = { ...ROOT_ENV, HOME: home, USER: user, LOGNAME: user, SHELL: "/bin/bash" };
-    return spawn("nsenter", args, { ...how, env: { ...login, ...env } });
+    return spawn("/usr/bin/nsenter", args, { ...how, env: { ...login, ...env } });
   }
 }
 
@@ -183,10 +185,11 @@ export function childOf(parent: number | undefined): number | null {
   return children[0] === undefined ? null : Number(children[0]);
 }
 
-async function untilChild(child: ChildProcess): Promise<number> {
-  for (;;) {
+async function untilChild(child: ChildProcess): Promise<number | null> {
+  while (child.exitCode === null && child.signalCode === null) {
     const pid = childOf(child.pid);
     if (pid !== null) return pid;
     await Bun.sleep(2);
   }
+  return null;
 }

@@ -15,6 +15,8 @@ import {
 import { FOREIGN } from "./throwaway-packages.ts";
 import { type Repository, startRepository } from "./throwaway-repo.ts";
 
+export type { CommandOptions, ExecOptions, ExecResult, Running };
+
 /*
  * A throw-away host: a copy of this whole machine in namespaces of its own, where the real apt-get and dpkg work at the
  * real paths. The machine itself is not changed, and nothing of the host outlives the process that started it. The
@@ -84,7 +86,7 @@ function findObstacle(): string | null {
   if (elsewhere.length > 0) return `${elsewhere.join(", ")} not on the file system of /`;
   const script =
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/r && mount -t overlay -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w overlay /mnt/r";
-  const trial = spawnSync("unshare", [...NAMESPACES, "--fork", "sh", "-c", script], {
+  const trial = spawnSync("/usr/bin/unshare", [...NAMESPACES, "--fork", "sh", "-c", script], {
     env: ROOT_ENV,
     encoding: "utf8",
   });
@@ -160,7 +162,7 @@ async function startInit(
   const script = join(import.meta.dir, "throwaway-init");
   const args = [...NAMESPACES, "--fork", "--kill-child", "--propagation", "private", "bash", script];
   if (binary !== undefined) args.push(binary);
-  const init = spawn("unshare", args, {
+  const init = spawn("/usr/bin/unshare", args, {
     env: ROOT_ENV,
     cwd: "/",
     detached: true,
