@@ -18,7 +18,7 @@ const KeyFile = v.strictObject({
   secret_key_hex: hex32,
   public_key_hex: hex32,
 });
-export type KeyFile = v.InferOutput<typeof KeyFile>;
+type KeyFile = v.InferOutput<typeof KeyFile>;
 
 /** What a secret is for, and where it is looked for when no flag names it. */
 const PURPOSES = {
@@ -33,7 +33,7 @@ const PURPOSES = {
     hexFlag: "--approval-secret-key-hex",
   },
 } as const;
-export type Purpose = keyof typeof PURPOSES;
+type Purpose = keyof typeof PURPOSES;
 
 export interface SecretKey {
   seed: Uint8Array;
@@ -82,14 +82,7 @@ export function loadSecret(
   const { variable, credential, hexFlag } = PURPOSES[purpose];
   const source = sourceOf(purpose, given, env);
   if (source === null) return null;
-  const dangerous = dangerousEnvironment(env);
-  if (dangerous.length > 0) {
-    throw new AegisError(
-      "refused",
-      `no secret key is loaded while ${dangerous.join(", ")} is set: it can run foreign code in this process`,
-      `Type: unset ${dangerous.join(" ")}`,
-    );
-  }
+  assertSafeEnvironment(env);
   switch (source.from) {
     case "file":
       checkPrivate(source.value);
@@ -178,6 +171,20 @@ function fromSeedHex(hex: string, source: string): SecretKey {
   const seed = Buffer.from(hex, "hex");
   const publicKeyHex = publicKeyOf(seed);
   return { seed, publicKeyHex, keyId: keyId(publicKeyHex) };
+}
+
+/**
+ * Demanded before a secret key is loaded or made.
+ * @throws AegisError `refused` naming what is set
+ */
+export function assertSafeEnvironment(env: Env): void {
+  const dangerous = dangerousEnvironment(env);
+  if (dangerous.length === 0) return;
+  throw new AegisError(
+    "refused",
+    `secret keys are not touched while ${dangerous.join(", ")} is set: it can run foreign code in this process`,
+    `Type: unset ${dangerous.join(" ")}`,
+  );
 }
 
 /** Variables that run foreign code in a Bun process, open a debugger, or switch TLS checks off; each name that is set. */

@@ -148,7 +148,7 @@ export function checkLifetime(
  * Proves that the plan was made on this very host.
  * @throws AegisError `wrong_host`
  */
-export function checkHost(execution: ExecutionPlan, host: Host): void {
+function checkHost(execution: ExecutionPlan, host: Host): void {
   const planned = execution.operation_plan.host;
   const fields = ["machine_id_hash", "hostname", "os_id", "os_version", "architecture"] as const;
   const other = fields.find((field) => planned[field] !== host[field]);

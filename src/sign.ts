@@ -6,7 +6,7 @@ import { snapshotProof } from "./controls.ts";
 import type { Approval, OperationPlan } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { buildExecutionPlan } from "./execution-plan.ts";
-import { generateKey, loadSecret, type SecretKey, writeKeyFiles } from "./keys.ts";
+import { assertSafeEnvironment, generateKey, loadSecret, type SecretKey, writeKeyFiles } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { minutesOf, requireKey, signerName } from "./sign-args.ts";
 import { documentPath, resolveDocument, saveDocument } from "./store.ts";
@@ -201,6 +201,7 @@ export const signKeygen = defineSubcommand({
     "Make an Ed25519 key: the secret into a 0600 file and the public part beside it, or both as JSON.",
   args: { out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" } },
   async run(values, io) {
+    assertSafeEnvironment(io.env);
     const key = generateKey();
     const { secret_key_hex: _, ...publicPart } = key;
     if (values.out === undefined) {
