@@ -9,31 +9,30 @@ import type { TrustedKey } from "./trusted-keys.ts";
 /** How long a snapshot counts as a way back for the change that follows it. */
 const PROOF_MINUTES = 24 * 60;
 
+const PROVIDERS = ["btrfs", "zfs", "lvm", "snapper"] as const;
+
 /**
  * The proof that `--snapshot-id [provider:]<id>` stands for. It is only declared: nothing has looked for the snapshot.
  * @throws AegisError `control_invalid` for an empty, over-long or unprintable id
  */
 export function snapshotProof(given: string, now: Date): ControlProof {
-  const [, provider, id = given] = /^(btrfs|zfs|lvm|snapper):(.*)$/s.exec(given) ?? [];
+  const provider = PROVIDERS.find((name) => given.startsWith(`${name}:`));
+  const id = provider === undefined ? given : given.slice(provider.length + 1);
   if (!/^[\x21-\x7e]{1,256}$/.test(id)) {
     throw new AegisError("control_invalid", "a snapshot id is 1 to 256 printable characters without spaces");
   }
   return {
     control: "system snapshot",
-    proof_type: isProvider(provider) ? `${provider}-snapshot` : "snapshot-id",
+    proof_type: provider === undefined ? "snapshot-id" : `${provider}-snapshot`,
     value: id,
     created_at: now.toISOString(),
     expires_at: new Date(now.getTime() + PROOF_MINUTES * 60_000).toISOString(),
   };
 }
 
-function isProvider(word: string | undefined): word is "btrfs" | "zfs" | "lvm" | "snapper" {
-  return word !== undefined;
-}
-
 /**
- * Proves that every control which policy requires is there. `executionKey` is the public key, in hex, of the verified
- * signer. Returns the verified approvers.
+ * Proves that every control which policy requires is there. `executionKey` is the signer's, as
+ * verified: it may not approve. Returns the verified approvers.
  * @throws AegisError `approval_invalid`, `approval_required`, `control_invalid`, `snapshot_required`
  */
 export function checkControls(

@@ -88,6 +88,12 @@ const REFUSED: [what: string, given: () => Ingredients, code: ErrorCode, says: s
     "policy_denied",
     "packages would be removed",
   ],
+  [
+    "a denied plan that has no command either",
+    () => ingredients(install({ exact_targets: [], transaction: [removal("hello")] })),
+    "policy_denied",
+    "packages would be removed",
+  ],
   ["nothing to do", () => ingredients(idle), "nothing_to_do", "nothing to sign"],
   [
     "evidence that is out of date",
