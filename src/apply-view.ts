@@ -41,7 +41,9 @@ export function applyView(io: Io): ApplyView {
   };
   const progress = (percent: number, message: string) => {
     if (terminal.interactive && !io.json) return bar(percent, message);
-    if (percent >= lastPercent + 10 || percent === 100) {
+    // A new phase (downloading, then installing) starts from the beginning.
+    if (percent < lastPercent) lastPercent = -10;
+    if (percent >= lastPercent + 10 || (percent === 100 && lastPercent !== 100)) {
       lastPercent = percent;
       line(`${String(percent).padStart(3)}% ${safe(message)}`);
     }
