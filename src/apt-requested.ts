@@ -9,6 +9,8 @@ import type { TransactionEntry } from "./documents.ts";
 export interface Requested {
   /** `name[:arch]=version` of each target that the transaction installs. */
   exact: string[];
+  /** The entries behind `exact`. */
+  chosen: TransactionEntry[];
   /** Why a target can't be pinned, one sentence each. With one, there is no plan. */
   problems: string[];
   warnings: string[];
@@ -24,14 +26,14 @@ export function resolveRequested(
   simulation: Simulation,
   facts: PackageFacts,
 ): Requested {
-  const result: Requested = { exact: [], problems: [], warnings: [] };
+  const result: Requested = { exact: [], chosen: [], problems: [], warnings: [] };
   const wanted = targets.map(parseAptTarget);
   for (const target of wanted) {
     const entry = chosenFor(target, transaction, facts.native);
     if (entry !== undefined) {
       if (target.version !== null && target.version !== entry.to_version) {
         result.problems.push(`${formatAptTarget(target)}: apt would install version ${entry.to_version}`);
-      } else result.exact.push(exactTarget(entry, target.architecture, facts.native));
+      } else choose(result, entry, target.architecture, facts.native);
       continue;
     }
     const present = findInstalled(facts.installed, target.name, target.architecture, facts.native);
@@ -47,8 +49,13 @@ export function resolveRequested(
     }
     resolveVirtual(target, wanted, transaction, simulation, facts, result);
   }
-  result.exact = [...new Set(result.exact)];
   return result;
+}
+
+function choose(result: Requested, entry: TransactionEntry, asked: string | null, native: string): void {
+  if (result.chosen.includes(entry)) return;
+  result.chosen.push(entry);
+  result.exact.push(exactTarget(entry, asked, native));
 }
 
 /** The entry that installs a target: its architecture where one was named, else the host's own, else the only one. */
@@ -79,7 +86,7 @@ function resolveVirtual(
       : [];
   const [provider] = providers;
   if (provider !== undefined && providers.length === 1) {
-    result.exact.push(exactTarget(provider, null, facts.native));
+    choose(result, provider, null, facts.native);
     result.warnings.push(`${text} is a virtual package; apt chose ${provider.name} for it`);
     return;
   }

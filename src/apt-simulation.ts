@@ -32,6 +32,8 @@ export interface Simulation {
   heldChanged: string[];
   /** `name` → version, from `… is already the newest version (…)`. */
   alreadyNewest: Map<string, string>;
+  /** Why apt could not do it: unmet dependencies, and which packages provide a virtual one. */
+  explanations: string[];
   /** Packages that dpkg has not fully installed or removed. */
   unfinished: number;
   /** Action lines that could not be read. With one, nothing here may be relied on. */
@@ -48,6 +50,9 @@ const INST = new RegExp(
 );
 const CONF = new RegExp(`^Conf ${WORD} \\((\\S+) (?:.* )?\\[([a-z0-9-]+)\\]\\)`);
 const REMV = new RegExp(`^(?:Remv|Purg) ${WORD} \\[([^\\]\\s]+)\\](?: \\[[^\\]]*\\])*$`);
+/** Headings of explanations: the indented lines below them belong to them. */
+const EXPLANATION =
+  /^(?:The following packages have unmet dependencies:|Unsatisfied dependencies:|Package \S+ is a virtual package provided by:)$/;
 const NEWEST = /^(\S+) is already the newest version \(([^)\s]+)\)\.$/;
 const UNFINISHED = /^(\d+) not fully installed or removed\.$/;
 
@@ -71,16 +76,21 @@ export function parseSimulation(text: string): Simulation {
     phased: [],
     heldChanged: [],
     alreadyNewest: new Map(),
+    explanations: [],
     unfinished: 0,
     unreadable: [],
   };
   const configured: string[] = [];
   let list: string[] | null = null;
+  let explaining = false;
   for (const line of text.split("\n")) {
     if (/^\s/.test(line)) {
       list?.push(...packageNames(line));
+      if (explaining) result.explanations.push(line.trim());
       continue;
     }
+    explaining = EXPLANATION.test(line);
+    if (explaining) result.explanations.push(line);
     const heading = Object.hasOwn(HEADINGS, line) ? HEADINGS[line] : undefined;
     list = heading === undefined ? null : result[heading];
     readLine(line, result, configured);

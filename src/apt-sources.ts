@@ -67,7 +67,8 @@ export function parseOneLineSources(text: string, file: string, architecture: st
     const line = /^(?:[^#[]|\[[^\]]*\]|\[)*/.exec(raw)?.[0].trim() ?? "";
     if (line === "") continue;
     const where = `${file}:${index + 1}`;
-    const match = /^(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)$/.exec(line);
+    const match =
+      /^(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?([A-Za-z][A-Za-z0-9+.-]*:\S+)\s+(\S+)((?:\s+\S+)*)$/.exec(line);
     const [, type, options = "", uri = "", suite = "", components = ""] = match ?? [];
     if (type === "deb-src") continue;
     if (match === null || (!suite.endsWith("/") && components.trim() === "")) {
@@ -146,7 +147,7 @@ function sourceOf(
 
 /** The URI as evidence may show it: credentials removed, as apt does in its own output. */
 function publicUri(uri: string): string {
-  const open = uri.replace(/^([A-Za-z0-9+.-]+:\/\/)[^/@]*@/, "$1");
+  const open = uri.replace(/^([A-Za-z0-9+.-]+:\/\/)[^/]*@/, "$1");
   return open.endsWith("/") ? open.slice(0, -1) : open;
 }
 

@@ -13,7 +13,7 @@ export interface AptTarget {
 
 /** Debian Policy 5.6.1. A last `-` is left out: apt reads it as "remove". */
 const NAME = /^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.]$/;
-const ARCHITECTURE = /^[a-z0-9][a-z0-9-]{0,30}$/;
+const ARCHITECTURE = /^[a-z0-9](?:[a-z0-9-]{0,29}[a-z0-9])?$/;
 /** Words that stand in an architecture's place but name none: a pinned target must say exactly one. */
 const WILDCARD_ARCHITECTURES: readonly string[] = ["any", "native"];
 

@@ -12,7 +12,6 @@ import { type AptSource, readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
 import { parseAptTargets } from "./apt-target.ts";
 import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
-import type { TransactionEntry } from "./documents.ts";
 import { type DpkgPackage, parseDpkgStatus } from "./dpkg-status.ts";
 import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
@@ -62,16 +61,13 @@ async function gatherSources(planning: Planning): Promise<Findings> {
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
   const argv = operation === "upgrade" ? ["upgrade"] : ["install", ...targets.targets];
-  const simulating = planning.run(["apt-get", "-s", ...argv], { config: CONFIG, keep: true });
-  const [simulated, details, site] = await Promise.all([
-    simulating,
-    simulating.then((output) => gatherDetails(parseSimulation(output.stdout), native, planning)),
+  const [{ simulated, simulation, show, policy }, site] = await Promise.all([
+    simulate(argv, planning),
     gatherSite(planning),
   ]);
-  const simulation = parseSimulation(simulated.stdout);
   const facts: PackageFacts = {
-    shown: parseShow(stdoutOf(details.show)),
-    policy: parsePolicy(stdoutOf(details.policy)),
+    shown: parseShow(stdoutOf(show)),
+    policy: parsePolicy(stdoutOf(policy)),
     installed: site.installed,
     repositories: site.repositories.evidence,
     native,
@@ -80,11 +76,8 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const requested: Requested =
     operation === "install"
       ? resolveRequested(targets.targets, transaction, simulation, facts)
-      : { exact: [], problems: [], warnings: [] };
-  const failures = [
-    ...failuresOf(simulated, simulation),
-    ...[...details.show, ...details.policy].flatMap(commandFailure),
-  ];
+      : { exact: [], chosen: [], problems: [], warnings: [] };
+  const failures = [...failuresOf(simulated, simulation), ...[...show, ...policy].flatMap(commandFailure)];
   if (failures.length === 0)
     failures.push(...requested.problems, ...unpinnable(transaction, operation, requested));
   const compared = await findSourceConflicts(
@@ -97,7 +90,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const commands = [
     simulated.evidence,
     ...site.commands,
-    ...[...details.show, ...details.policy].map((output) => output.evidence),
+    ...[...show, ...policy].map((output) => output.evidence),
     ...compared.commands,
   ];
   const warnings = [
@@ -106,6 +99,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...requested.warnings,
     ...held(simulation),
     ...site.repositories.warnings,
+    ...simulation.explanations,
     ...aptMessages(simulated.stderr),
   ];
   const base: Findings = {
@@ -117,8 +111,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
 
   const conflicts = distinct([...warnedConflicts(simulated.stderr, transaction), ...compared.conflicts]);
   const chain = chainEvidence(transaction, site.repositories.evidence, conflicts);
-  const [only] =
-    requested.exact.length === 1 ? transaction.filter((e) => isExact(e, requested.exact[0])) : [];
+  const only = requested.chosen.length === 1 ? requested.chosen[0] : undefined;
   const origins = new Set(transaction.flatMap((entry) => entry.sources[0] ?? []));
   return {
     ...base,
@@ -143,8 +136,11 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   };
 }
 
-/** Stanzas and version tables of every package of the simulation. */
-async function gatherDetails(simulation: Simulation, native: string, planning: Planning) {
+/** The simulation, then the stanzas and version tables of every package in it. */
+async function simulate(argv: readonly string[], planning: Planning) {
+  const native = planning.host.architecture;
+  const simulated = await planning.run(["apt-get", "-s", ...argv], { config: CONFIG, keep: true });
+  const simulation = parseSimulation(simulated.stdout);
   const packages = [
     ...simulation.installations.map((i) => ({
       name: aptName(i.name, i.architecture, native),
@@ -162,7 +158,7 @@ async function gatherDetails(simulation: Simulation, native: string, planning: P
       batches(words).map((some) => planning.run(["apt-cache", command, ...some], { config: CONFIG })),
     );
   const [show, policy] = await Promise.all([ask("show", exact), ask("policy", names)]);
-  return { show, policy };
+  return { simulated, simulation, show, policy };
 }
 
 /** The sources as this host's configuration names them, and what dpkg says is installed. */
@@ -213,10 +209,6 @@ function batches(words: readonly string[]): string[][] {
 
 function stdoutOf(outputs: readonly PlanningOutput[]): string {
   return outputs.map((output) => output.stdout).join("\n");
-}
-
-function isExact(entry: TransactionEntry, target: string | undefined): boolean {
-  return target?.split("=")[0]?.split(":")[0] === entry.name && target.endsWith(`=${entry.to_version}`);
 }
 
 function distinct<T extends { subject: string }>(items: readonly T[]): T[] {

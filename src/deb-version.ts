@@ -1,5 +1,8 @@
-/** The alphabet of Debian versions as apt takes them in `name=version` (Debian Policy 5.6.12, deb-version(7)). */
-const VERSION = /^(?:\d{1,9}:)?[0-9A-Za-z][0-9A-Za-z.+~-]*$/;
+/**
+ * Debian versions as apt takes them in `name=version` (Debian Policy 5.6.12, deb-version(7)). A last `-` is left out: no
+ * revision is empty, and apt would read it as "remove".
+ */
+const VERSION = /^(?:\d{1,9}:)?[0-9A-Za-z](?:[0-9A-Za-z.+~-]*[0-9A-Za-z.+~])?$/;
 
 /** True for text that can be a Debian version: no wildcard, no regular expression, no white space. */
 export function isDebVersion(text: string): boolean {

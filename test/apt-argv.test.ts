@@ -1,0 +1,40 @@
+import { describe, expect, test } from "bun:test";
+import { signedAptArgv } from "../src/apt-argv.ts";
+
+const plan = (operation: string, ...exact_targets: string[]) => ({ operation, exact_targets });
+
+describe("no signature covers", () => {
+  for (const [what, p] of [
+    ["an install of nothing", plan("install")],
+    ["a package without version", plan("install", "nginx")],
+    ["an option", plan("install", "-o=1")],
+    ["a removal", plan("install", "nginx=1.0", "jq-")],
+    ["a pattern", plan("install", "nginx.*=1")],
+    ["a version glob", plan("install", "nginx=1*")],
+    ["a file", plan("install", "./x.deb")],
+    ["an unknown operation", plan("dist-upgrade")],
+    ["a name from Object's prototype", plan("constructor", "nginx=1")],
+  ] as const) {
+    test(what, () =>
+      expect(() => signedAptArgv(p)).toThrow(expect.objectContaining({ code: "invalid_document" })),
+    );
+  }
+});
+
+describe("signed argv", () => {
+  test("update", () => expect(signedAptArgv(plan("update"))).toEqual(["apt-get", "update"]));
+  test("upgrade", () => {
+    expect(signedAptArgv(plan("upgrade"))).toEqual([
+      "apt-get",
+      "upgrade",
+      "-y",
+      "-o",
+      "Dpkg::Options::=--force-confold",
+    ]);
+  });
+  test("install names every version", () => {
+    expect(
+      signedAptArgv(plan("install", "nginx=1.22.1-9+deb12u11", "libc6:i386=2.36-9", "g++=4:12.2.0-3")),
+    ).toEqual(["apt-get", "install", "-y", "nginx=1.22.1-9+deb12u11", "libc6:i386=2.36-9", "g++=4:12.2.0-3"]);
+  });
+});

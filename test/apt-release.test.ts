@@ -1,0 +1,61 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { clearSignedText, parseRelease, releaseTime } from "../src/apt-release.ts";
+import { fixture } from "./apt-kit.ts";
+
+const IN_RELEASE = fixture("keys/InRelease");
+
+describe("what is not inside the signature is not the index", () => {
+  for (const [what, text] of [
+    ["text before", `Origin: Evil\n${IN_RELEASE}`],
+    ["an empty line before", `\n${IN_RELEASE}`],
+    ["text behind", `${IN_RELEASE}Origin: Evil\n`],
+    ["a second message behind", IN_RELEASE + IN_RELEASE],
+    ["no signature", IN_RELEASE.slice(0, IN_RELEASE.indexOf("-----BEGIN PGP SIGNATURE"))],
+    ["half a signature", IN_RELEASE.slice(0, -40)],
+    ["a plain Release file", "Origin: Evil\n"],
+    ["nothing", ""],
+  ] as const) {
+    test(what, () => expect(clearSignedText(text)).toBeNull());
+  }
+  test("arbitrary text never throws", () => {
+    fc.assert(fc.property(fc.string(), (text) => void clearSignedText(text)));
+  });
+});
+
+test("the signed text of a real InRelease", () => {
+  expect(parseRelease(clearSignedText(IN_RELEASE) ?? "")).toEqual({
+    origin: "RepoA",
+    label: "RepoA",
+    suite: "st",
+    codename: "st",
+    date: "Sat, 21 Nov 2026 12:00:00 +0000",
+    validUntil: "Mon, 21 Dec 2026 12:00:00 +0000",
+  });
+});
+
+test("dash-escaping is undone", () => {
+  const text =
+    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n- -x\ny\n-----BEGIN PGP SIGNATURE-----\n\nz\n-----END PGP SIGNATURE-----\n";
+  expect(clearSignedText(text)).toBe("-x\ny");
+});
+
+describe("dates", () => {
+  for (const [text, iso] of [
+    ["Fri, 20 Nov 2026 00:12:41 UTC", "2026-11-20T00:12:41.000Z"],
+    ["Mon, 21 Dec 2026 12:00:00 +0000", "2026-12-21T12:00:00.000Z"],
+    ["Sat,  5 Dec 2026 1:02:03 GMT", "2026-12-05T01:02:03.000Z"],
+  ] as const) {
+    test(text, () => expect(new Date(releaseTime(text) ?? 0).toISOString()).toBe(iso));
+  }
+  for (const text of [
+    "Fri, 20 Nov 2026 00:12:41",
+    "Fri, 20 Nov 2026 00:12:41 +0200",
+    "Fri, 20 Nov 2026 00:12:41 CET",
+    "2027-01-01",
+    "never",
+    "",
+  ]) {
+    test(`not a date that says the same everywhere: ${text}`, () => expect(releaseTime(text)).toBeNull());
+  }
+});

@@ -1,0 +1,444 @@
+import { describe, expect, test } from "bun:test";
+import { parse } from "valibot";
+import { apt } from "../src/apt.ts";
+import { parseSimulation } from "../src/apt-simulation.ts";
+import { OperationPlan } from "../src/documents.ts";
+import { assertPlanningArgv } from "../src/planning-argv.ts";
+import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
+
+const CONFIG = [
+  'Dir::Etc::sourcelist "/tmp/apt-lab/env/sources.list";',
+  'Dir::Etc::sourceparts "/tmp/apt-lab/env/parts";',
+  'Dir::State::lists "/tmp/apt-lab/env/lists/";',
+  'Dir::State::status "/tmp/apt-lab/env/status";',
+].join("\n");
+const [A, B] = ["file:/tmp/apt-lab/repoA st", "file:/tmp/apt-lab/repoB st"];
+const SOURCES =
+  "deb [signed-by=/tmp/apt-lab/a.gpg] file:/tmp/apt-lab/repoA st main\ndeb [trusted=yes] file:/tmp/apt-lab/repoB st main\n";
+
+interface Case {
+  /** Recording of the simulation, below the suite. */
+  run: string;
+  suite?: string;
+  show?: string;
+  policy?: string;
+  status?: string;
+  simulation?: Answer;
+  /** Answer of apt-cache where only one source is visible: by the source's line. */
+  alone?: (line: string) => Answer | undefined;
+  files?: Record<string, string>;
+  sources?: string;
+}
+
+/** A lab host where the simulation is a recording and apt-cache answers from recordings. */
+function lab({ run, suite = "bookworm", ...more }: Case) {
+  const read = (name: string) => fixture(`${suite}/${name}.txt`);
+  const planning = fakePlanning({
+    files: {
+      "/tmp/apt-lab/env/sources.list": more.sources ?? SOURCES,
+      "/tmp/apt-lab/env/status": more.status ?? read("lab-status"),
+      "/tmp/apt-lab/env/lists/_tmp_apt-lab_repoA_dists_st_InRelease": fixture("keys/InRelease"),
+      "/tmp/apt-lab/env/lists/_tmp_apt-lab_repoB_dists_st_Release": "Origin: RepoB\n",
+      "/tmp/apt-lab/a.gpg": "binary",
+      ...more.files,
+    },
+    answers: (command, config) => {
+      if (command === "apt-config dump") return { stdout: CONFIG };
+      if (command.startsWith("gpgv ")) return { stdout: fixture("keys/gpgv-good.txt") };
+      if (command.startsWith("apt-get -s ")) return more.simulation ?? { stdout: read(run) };
+      const alone = /sourcelist "(.*)"/.exec(config)?.[1];
+      if (alone !== undefined) return more.alone?.(String(planning.temporaries.get(alone)));
+      if (command.startsWith("apt-cache show ")) return { stdout: read(more.show ?? `${run}.show`) };
+      return { stdout: read(more.policy ?? `${run}.policy`) };
+    },
+  });
+  return planning;
+}
+
+async function gather(operation: string, targets: string[], setup: Case) {
+  const planning = lab(setup);
+  const findings = await apt.gather(operation, apt.parseTargets(operation, targets), planning);
+  for (const { command } of planning.calls) assertPlanningArgv(command.split(" "));
+  // The findings are most of a plan: what its schema refuses could never be written.
+  for (const [key, schema] of Object.entries(OperationPlan.entries)) {
+    if (key in findings) parse(schema, findings[key as keyof typeof findings]);
+  }
+  return { findings, planning, commands: planning.calls.map(({ command }) => command) };
+}
+
+const row = (e: {
+  name: string;
+  architecture: string;
+  action: string;
+  from_version: string | null;
+  to_version: string | null;
+}) => `${e.name}:${e.architecture} ${e.action} ${e.from_version ?? "-"} ${e.to_version ?? "-"}`;
+const sha = (text: string, name: string) =>
+  new RegExp(`Package: ${name.replace("+", "\\+")}\\n[^]*?SHA256: ([0-9a-f]{64})`).exec(text)?.[1];
+
+const INSTALL = ["twin", "conf-x", "downer=1:1.0", "lib.dot+"];
+/** B's twin, with a hash of its own. */
+const OTHER: Answer = {
+  stdout: `Package: twin\nVersion: 1.0\nArchitecture: amd64\nSHA256: ${"b".repeat(64)}\n`,
+};
+
+describe("nothing is planned", () => {
+  const cases: [string, string[], Case, string][] = [
+    [
+      "a name that apt took as a pattern",
+      ["lib.do"],
+      { run: "lab-pattern", show: "lab-install.show", policy: "lab-install.policy" },
+      "lib.do: no package of exactly this name",
+    ],
+    [
+      "an ambiguous virtual package",
+      ["virtm"],
+      {
+        run: "lab-ambiguous",
+        simulation: {
+          stdout: fixture("bookworm/lab-ambiguous.txt"),
+          stderr: fixture("bookworm/lab-ambiguous.stderr.txt"),
+          status: 100,
+        },
+      },
+      "virt-b 1.0 (= 4)",
+    ],
+    [
+      "unmet dependencies",
+      ["nginx"],
+      { run: "unmet", simulation: { stdout: fixture("bookworm/unmet.txt"), status: 100 } },
+      "nginx : Depends: nginx-common",
+    ],
+    [
+      "an action that can't be read",
+      ["nginx"],
+      {
+        run: "x",
+        simulation: { stdout: "Inst nginx (1.0 x:y amd64)\n" },
+        show: "install-nginx.show",
+        policy: "install-nginx.policy",
+      },
+      "can't be read",
+    ],
+    [
+      "no apt-get",
+      ["nginx"],
+      { run: "x", simulation: { outcome: "missing" } },
+      "apt-get -s is not installed",
+    ],
+    [
+      "a simulation that took too long",
+      ["nginx"],
+      {
+        run: "x",
+        simulation: { outcome: "timeout", stdout: fixture("bookworm/install-nginx.txt") },
+        show: "install-nginx.show",
+        policy: "install-nginx.policy",
+      },
+      "took too long",
+    ],
+    [
+      "another version than asked for",
+      ["nginx=1.0"],
+      { run: "install-nginx" },
+      "apt would install version 1.22.1-9+deb12u11",
+    ],
+    [
+      "another architecture than asked for",
+      ["nginx:i386"],
+      { run: "install-nginx" },
+      "nginx:i386: no package of exactly this name",
+    ],
+    [
+      "a target that another target removes",
+      ["conf-x", "old-y"],
+      { run: "lab-install" },
+      "old-y: apt would remove it",
+    ],
+    [
+      "an installed package at another version",
+      ["essen=9"],
+      { run: "lab-present" },
+      "apt would leave version 1.0",
+    ],
+    [
+      "a package without a hash",
+      ["nginx"],
+      { run: "install-nginx", show: "show-bash" },
+      "no SHA-256 is known for nginx:amd64=1.22.1-9+deb12u11",
+    ],
+    ["only other packages", ["old-y"], { run: "lab-virtual" }, "would change other packages"],
+  ];
+  for (const [what, targets, setup, message] of cases) {
+    test(what, async () => {
+      const { findings } = await gather("install", targets, setup);
+      expect(findings).toMatchObject({
+        metadata_available: false,
+        nothing_to_do: false,
+        transaction: [],
+        exact_targets: [],
+        sbom_evidence: [],
+      });
+      expect(findings.warnings.join("\n")).toContain(message);
+    });
+  }
+});
+
+describe("install", () => {
+  test("nginx, from two fresh packages", async () => {
+    const { findings, commands } = await gather("install", ["nginx"], {
+      run: "install-nginx",
+      sources: "deb http://deb.debian.org/debian-security bookworm-security main\n",
+    });
+    expect(findings.transaction).toMatchObject([
+      {
+        name: "nginx",
+        action: "install",
+        origin: "Debian-Security",
+        archive: "oldstable-security",
+        size: 532468,
+        source: "nginx",
+        sources: ["http://deb.debian.org/debian-security bookworm-security"],
+      },
+      { name: "nginx-common", architecture: "all", action: "install", size: 115544 },
+    ]);
+    expect(findings).toMatchObject({
+      exact_targets: ["nginx=1.22.1-9+deb12u11"],
+      target_version: "1.22.1-9+deb12u11",
+      command_preview: ["apt-get", "install", "-y", "nginx=1.22.1-9+deb12u11"],
+      transitive_dependency_count: 1,
+      sbom_evidence: [
+        { purl: "pkg:deb/debian/nginx@1.22.1-9%2Bdeb12u11?arch=amd64" },
+        { purl: "pkg:deb/debian/nginx-common@1.22.1-9%2Bdeb12u11?arch=all" },
+      ],
+      rollback_plan: { inverse: ["nginx:amd64-", "nginx-common:amd64-"], unobtainable: [] },
+    });
+    expect(commands.filter((c) => !c.startsWith("gpgv"))).toEqual([
+      "apt-get -s install nginx",
+      "apt-config dump",
+      "apt-cache show nginx-common=1.22.1-9+deb12u11 nginx=1.22.1-9+deb12u11",
+      "apt-cache policy nginx-common nginx",
+    ]);
+  });
+
+  test("downgrade, removals by conflict, exact targets in the order asked for", async () => {
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER });
+    expect(findings.transaction.map(row)).toEqual([
+      "conf-x:amd64 install - 1.0",
+      "downer:amd64 downgrade 1:2.0 1:1.0",
+      "lib.dot+:amd64 install - 1.0",
+      "needs-old:all remove 1 -",
+      "old-y:amd64 remove 1.0 -",
+      "twin:amd64 install - 1.0",
+    ]);
+    expect(findings.exact_targets).toEqual(["twin=1.0", "conf-x=1.0", "downer=1:1.0", "lib.dot+=1.0"]);
+    expect(findings.rollback_plan.inverse).toContain("needs-old:amd64=1");
+    expect(findings.rollback_plan.unobtainable).toEqual([]);
+  });
+
+  test("foreign architectures, held packages, the hash of the right architecture", async () => {
+    const { findings } = await gather("install", ["heldp", "forp:i386=2.0", "only32"], {
+      run: "lab-multiarch",
+    });
+    expect(findings.transaction.map(row)).toEqual([
+      "forp:amd64 upgrade 1.0 2.0",
+      "forp:i386 upgrade 1.0 2.0",
+      "heldp:amd64 upgrade 1.0 2.0",
+      "only32:i386 install - 1.0",
+    ]);
+    expect(findings.exact_targets).toEqual(["heldp=2.0", "forp:i386=2.0", "only32:i386=1.0"]);
+    expect(findings.packages_held_back).toEqual(["heldp"]);
+    const hashes = findings.transaction.map((e) => e.sha256);
+    expect(new Set(hashes).size).toBe(4);
+    expect(findings.rollback_plan.unobtainable).toEqual([
+      "forp:amd64=1.0",
+      "forp:i386=1.0",
+      "heldp:amd64=1.0",
+    ]);
+  });
+
+  test("a virtual package stands for the one provider that apt chose", async () => {
+    const { findings } = await gather("install", ["virtx"], {
+      run: "lab-virtual",
+      policy: "lab-install.policy",
+    });
+    expect(findings.exact_targets).toEqual(["virt-a=1.0"]);
+    expect(findings.warnings.join()).toContain("virtx is a virtual package; apt chose virt-a");
+  });
+
+  test("what is installed at its version is nothing to do", async () => {
+    const { findings } = await gather("install", ["old-y", "essen=1.0"], {
+      run: "lab-present",
+      show: "lab-install.show",
+      policy: "lab-install.policy",
+    });
+    expect(findings).toMatchObject({
+      metadata_available: true,
+      nothing_to_do: true,
+      transaction: [],
+      exact_targets: [],
+    });
+  });
+
+  test("essential packages, from the installed state and from the new version", async () => {
+    const status = fixture("bookworm/lab-status.txt").replace(
+      "Package: old-y\n",
+      "Package: old-y\nEssential: yes\n",
+    );
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", status, alone: () => OTHER });
+    expect(findings.transaction.filter((e) => e.essential).map((e) => e.name)).toEqual(["old-y"]);
+    const none = fixture("bookworm/lab-status.txt").replaceAll("Essential: yes\n", "");
+    const upgrade = await gather("upgrade", [], { run: "lab-upgrade", status: none });
+    expect(upgrade.findings.transaction.filter((e) => e.essential).map((e) => e.name)).toEqual(["essen"]);
+  });
+});
+
+describe("two sources, one version", () => {
+  for (const suite of ["bookworm", "trixie"]) {
+    test(`${suite}: other bytes are found by asking each source alone`, async () => {
+      const asked: string[] = [];
+      const { findings, planning } = await gather("install", INSTALL, {
+        run: "lab-install",
+        suite,
+        alone: (line) => {
+          asked.push(line.trim());
+          return line.includes("repoB") ? OTHER : { stdout: fixture(`${suite}/lab-install.show.txt`) };
+        },
+      });
+      expect(asked.sort()).toEqual([
+        "deb file:/tmp/apt-lab/repoA/ st main",
+        "deb file:/tmp/apt-lab/repoB/ st main",
+      ]);
+      const own = sha(fixture(`${suite}/lab-install.show.txt`), "twin");
+      expect(findings.provenance_evidence[0]).toEqual({
+        kind: "apt-source-conflict",
+        subject: "twin:amd64=1.0",
+        verified: false,
+        key: null,
+        detail: `${A}: ${own}; ${B}: ${"b".repeat(64)}`,
+      });
+      expect(
+        findings.provenance_evidence.find((p) => p.kind === "apt-chain" && p.subject === "twin:amd64=1.0")
+          ?.verified,
+      ).toBe(false);
+      const configs = planning.calls.filter((c) => c.config?.includes("sourceparts")).map((c) => c.config);
+      expect(configs).toHaveLength(2);
+      for (const config of configs) {
+        expect(config).toContain('Dir::Etc::sourceparts "-";');
+        expect(config).toContain('Dir::Cache::pkgcache "";');
+      }
+    });
+  }
+  test("the same bytes are no conflict", async () => {
+    const alone = () => ({ stdout: fixture("trixie/lab-install.show.txt") });
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
+    expect(findings.provenance_evidence.filter((p) => p.kind === "apt-source-conflict")).toEqual([]);
+  });
+  test("a source that doesn't answer is a conflict", async () => {
+    const alone = (line: string) =>
+      line.includes("repoB") ? undefined : { stdout: fixture("trixie/lab-install.show.txt") };
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
+    expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
+  });
+  test("apt's own warning is enough", async () => {
+    const simulation = {
+      stdout: fixture("bookworm/lab-install.txt"),
+      stderr: fixture("bookworm/lab-install.stderr.txt"),
+    };
+    const alone = () => ({ stdout: fixture("bookworm/lab-install.show.txt") });
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", simulation, alone });
+    expect(findings.provenance_evidence[0]).toMatchObject({
+      kind: "apt-source-conflict",
+      subject: "twin:amd64=1.0",
+    });
+  });
+});
+
+describe("upgrade", () => {
+  const setup: Case = { run: "lab-upgrade", suite: "trixie" };
+  test("what is held, kept back and phased", async () => {
+    const { findings } = await gather("upgrade", [], setup);
+    expect(findings.packages_held_back).toEqual(["forheld:i386", "heldp", "keptp", "phasep"]);
+    expect(findings.warnings.join("\n")).toContain("phases: phasep");
+  });
+  test("a hold that apt doesn't mention is known from dpkg", async () => {
+    const { findings } = await gather("upgrade", [], {
+      ...setup,
+      simulation: { stdout: "Calculating upgrade...\n" },
+    });
+    expect(findings.packages_held_back).toEqual(["forheld:i386", "heldp"]);
+    expect(findings).toMatchObject({ nothing_to_do: true, exact_targets: [] });
+  });
+  test("an interrupted dpkg is a warning, not a failure", async () => {
+    const status = `${fixture("bookworm/lab-status.txt")}\nPackage: halfway\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 1.0\n`;
+    const { findings } = await gather("install", ["solo"], {
+      run: "lab-broken",
+      show: "lab-broken",
+      policy: "lab-broken",
+      status,
+      files: { "/tmp/apt-lab/env/updates/0001": "" },
+      simulation: { stdout: fixture("bookworm/lab-broken.txt").replace(/^Inst.*\n/m, "") },
+    });
+    expect(findings.warnings.join("\n")).toContain(
+      "dpkg was interrupted earlier (halfway:amd64 is half-configured; solo:all would be configured as well; halfway:amd64 would be configured as well; 1 not fully installed or removed; dpkg has unmerged updates)",
+    );
+  });
+  test("136 packages of a real host: every one an upgrade, none lost", async () => {
+    const text = fixture("bookworm/upgrade.txt");
+    const show = parseSimulation(text)
+      .installations.map(
+        (i) =>
+          `Package: ${i.name}\nVersion: ${i.to}\nArchitecture: ${i.architecture}\nSHA256: ${"a".repeat(64)}\nSize: 1\n`,
+      )
+      .join("\n");
+    const planning = fakePlanning({
+      answers: (command) =>
+        command.startsWith("apt-get")
+          ? { stdout: text }
+          : command.startsWith("apt-cache show")
+            ? { stdout: show }
+            : { stdout: "" },
+    });
+    const findings = await apt.gather("upgrade", apt.parseTargets("upgrade", []), planning);
+    expect(findings.transaction).toHaveLength(136);
+    expect(findings.transaction.filter((e) => e.action !== "upgrade")).toEqual([]);
+    expect(findings.transaction.map((e) => e.name)).toEqual(findings.transaction.map((e) => e.name).sort());
+  });
+});
+
+describe("update", () => {
+  test("runs gpgv at most, and lists the sources", async () => {
+    const planning = fakePlanning({
+      files: { "/etc/apt/sources.list": "deb [trusted=yes] http://x.example s main\n" },
+    });
+    const findings = await apt.gather("update", apt.parseTargets("update", []), planning);
+    expect(planning.calls).toEqual([]);
+    expect(findings).toMatchObject({
+      metadata_available: true,
+      nothing_to_do: false,
+      mutates_system: true,
+      requires_root: true,
+      transaction: [],
+      command_preview: ["apt-get", "update"],
+      repository_evidence: [{ id: "http://x.example s", trust: "untrusted" }],
+    });
+  });
+  test("takes no target", () => {
+    expect(() => apt.parseTargets("update", ["nginx"])).toThrow(
+      expect.objectContaining({ code: "invalid_target" }),
+    );
+  });
+});
+
+test("every apt call switches ischroot off", async () => {
+  const { planning } = await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER });
+  for (const { command, config } of planning.calls) {
+    if (!command.startsWith("gpgv ")) expect(config).toStartWith('Dir::Bin::ischroot "/bin/false";\n');
+  }
+});
+
+test("the same answers give the same findings", async () => {
+  const once = async () =>
+    (await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER })).findings;
+  expect(await once()).toEqual(await once());
+});
