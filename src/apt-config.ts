@@ -90,6 +90,8 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
     "APT::Get::Fix-Missing": "false",
     "APT::Get::Force-Yes": "false",
     "APT::Get::ReInstall": "false",
+    // The hook can't tell a purge from a removal.
+    "APT::Get::Purge": "false",
     "APT::Get::AllowUnauthenticated": "false",
     "APT::Get::allow-remove-essential": "false",
     "APT::Get::allow-downgrades": String(plan.packages_downgraded.length > 0),
@@ -97,6 +99,8 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
     "APT::Get::Remove": String(removals),
     "APT::Get::AutomaticRemove": "false",
     "APT::Keep-Downloaded-Packages": "false",
+    // Without it apt-get update ends well when a source can't be reached.
+    "APT::Update::Error-Mode": "any",
     "APT::Color": "false",
     "APT::Status-Fd": "3",
     "Acquire::AllowInsecureRepositories": "false",
@@ -111,7 +115,8 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
   };
   for (const [key, value] of Object.entries(ours)) setScalar(settings, key, value);
   setList(settings, "DPkg::Pre-Install-Pkgs::", (old) => [hookCommand(places), ...old]);
-  setList(settings, "DPkg::Options::", (old) => [...old, "--force-confold"]);
+  // dpkg looks at confnew and confask before confold, whatever their order.
+  setList(settings, "DPkg::Options::", (old) => [...old, "--no-force-confnew,confask", "--force-confold"]);
   return settings;
 }
 
@@ -140,10 +145,13 @@ function setList(settings: Settings, key: string, change: (old: string[]) => str
   settings.set(existing, change(settings.get(existing) ?? []));
 }
 
-/** The file for APT_CONFIG. Every list is emptied first, since apt's built-in lists are there before the file is read. */
+/**
+ * The file for APT_CONFIG. Everything is emptied first, since apt's built-in settings are there before the file is read,
+ * even those that the host has cleared.
+ */
 export function renderAptConfig(settings: Settings): string {
-  const lists = [...settings.keys()].filter((key) => key.endsWith("::"));
-  const clears = lists.map((key) => `#clear ${key.slice(0, -2)};`);
+  const roots = new Set([...settings.keys()].map((key) => key.split("::")[0] ?? key));
+  const clears = [...roots].map((root) => `#clear ${root};`);
   const lines = [...settings].flatMap(([key, values]) => values.map((value) => `${key} "${value}";`));
   return `${[...clears, ...lines].join("\n")}\n`;
 }

@@ -33,7 +33,11 @@ export function sha256Hex(data: string | Uint8Array): string {
 export function parseCanonical(text: string): Json {
   const value = parseJson(text, "not_canonical");
   if (canonicalJson(value) !== text) {
-    throw new AegisError("not_canonical", "the document is not byte-for-byte RFC 8785 canonical JSON");
+    throw new AegisError(
+      "not_canonical",
+      "the document is not byte-for-byte RFC 8785 canonical JSON",
+      "Use the file as aegis wrote it: not reformatted, with nothing added at its end.",
+    );
   }
   return value;
 }

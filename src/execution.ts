@@ -97,6 +97,9 @@ class Attempt {
       });
       const prepared = await this.#prepare(execution);
       return await this.#start(submission, prepared);
+    } catch (error) {
+      if (this.#started) await recoverInterrupted(this.#context.audit, () => this.#alive());
+      throw error;
     } finally {
       lock.release();
     }
@@ -181,20 +184,27 @@ class Attempt {
     const actor = this.#actor(execution);
     audit.reserve(RESERVE_BYTES);
     markCurrent({ result, transaction, before, actor });
-    this.#spent.append([
-      { ...this.#use(execution), at: result.started_at, audit_sequence: audit.head()?.sequence ?? 0 },
-    ]);
-    audit.append({
-      kind: "execution_started",
-      ...this.#subject(),
-      decision: execution.policy_decision,
-      details: {
-        ...this.#use(execution),
-        apt_config_sha256: prepared.configSha256,
-        signed_by: execution.signature.key_id,
-        caller_reported_by_front: caller,
-      },
-    });
+    try {
+      this.#spent.append([
+        { ...this.#use(execution), at: result.started_at, audit_sequence: audit.head()?.sequence ?? 0 },
+      ]);
+      audit.append({
+        kind: "execution_started",
+        ...this.#subject(),
+        decision: execution.policy_decision,
+        details: {
+          ...this.#use(execution),
+          apt_config_sha256: prepared.configSha256,
+          signed_by: execution.signature.key_id,
+          caller_reported_by_front: caller,
+        },
+      });
+    } catch (error) {
+      // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
+      clearCurrent();
+      audit.releaseReserve();
+      throw error;
+    }
     this.#started = true;
     writeResult(result);
     this.#emit({ kind: "started" });
@@ -291,8 +301,12 @@ class Attempt {
     return { state: "completed", exit_status: status, code: null, message: null, ...found };
   }
 
-  /** Writes a refusal down. What an unverified client sent stands there as a digest only. */
+  /**
+   * Writes a refusal down. What an unverified client sent stands there as a digest only. Once a run has begun there is no
+   * refusal any more: its marker is still there, and whoever recovers it writes down how it ended.
+   */
   auditRefusal(error: unknown): void {
+    if (this.#started) return;
     const known = error instanceof AegisError ? error : new AegisError("internal", messageOf(error));
     const details = {
       code: known.code,
@@ -301,7 +315,7 @@ class Attempt {
       caller_reported_by_front: this.#context.caller,
     };
     this.#context.audit.append({
-      kind: this.#started ? "execution_interrupted" : "execution_denied",
+      kind: "execution_denied",
       ...(this.#submission === null ? {} : this.#subject()),
       decision: "deny",
       details: this.#submission === null ? details : { ...details, ...known.details },

@@ -1,13 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, chownSync, closeSync, lstatSync, mkdirSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { AegisError, messageOf } from "./errors.ts";
 import { listenUnix } from "./ffi.ts";
+import { rootOnlyProblem } from "./files.ts";
 import { descriptorOf } from "./front.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
-import { selfCommand } from "./self.ts";
+import { isCompiled, selfCommand } from "./self.ts";
 import { claimSocketPath } from "./socket-path.ts";
 import { ADMIN_GROUP, groupId, prepareState, userIds } from "./state.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
@@ -35,6 +36,14 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
       "usage",
       "the executor starts as root: it runs the package manager",
       "Type: sudo aegis daemon --executor",
+    );
+  }
+  const problem = isCompiled() ? rootOnlyProblem(process.execPath) : null;
+  if (problem !== null) {
+    throw new AegisError(
+      "refused",
+      `root must not run this file: ${problem}`,
+      "Copy aegis to /usr/local/bin as root, and start that.",
     );
   }
   prepareState();
@@ -74,6 +83,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
   front.kill("SIGTERM");
   runners.close();
   closeSync(clients);
+  rmSync(socket, { force: true });
   for (const claim of claims) claim.release();
 }
 
