@@ -55,3 +55,13 @@ export function exactTarget(entry: TransactionEntry, asked: string | null, nativ
     version: entry.to_version,
   });
 }
+
+/** Packages asked for in one call: far below what a kernel allows an argv. */
+const BATCH = 2000;
+
+/** Words in groups that each fit one command line. */
+export function batches(words: readonly string[]): string[][] {
+  const result: string[][] = [];
+  for (let at = 0; at < words.length; at += BATCH) result.push(words.slice(at, at + BATCH));
+  return result;
+}

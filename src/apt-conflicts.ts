@@ -1,4 +1,4 @@
-import { aptName } from "./apt-argv.ts";
+import { aptName, batches } from "./apt-argv.ts";
 import { parseShow } from "./apt-show.ts";
 import type { AptSource } from "./apt-sources.ts";
 import type {
@@ -33,8 +33,12 @@ export async function findSourceConflicts(
       const names = suspects
         .filter((e) => e.sources.includes(source.id))
         .map((e) => `${aptName(e.name, e.architecture, planning.host.architecture)}=${e.to_version}`);
-      const output = await planning.run(["apt-cache", "show", ...names], { config: config + only(list) });
-      return { id: source.id, shown: parseShow(output.stdout), command: output.evidence };
+      const outputs = await Promise.all(
+        batches(names).map((some) =>
+          planning.run(["apt-cache", "show", ...some], { config: config + only(list) }),
+        ),
+      );
+      return { id: source.id, shown: outputs.flatMap(({ stdout }) => parseShow(stdout)), outputs };
     }),
   );
   const conflicts = suspects.flatMap((entry) => {
@@ -47,7 +51,7 @@ export async function findSourceConflicts(
     if (first !== null && hashes.every(({ hash }) => hash === first)) return [];
     return conflictOf(entry, hashes.map(({ id, hash }) => `${id}: ${hash ?? "unknown"}`).join("; "));
   });
-  return { conflicts, commands: answers.map((answer) => answer.command) };
+  return { conflicts, commands: answers.flatMap(({ outputs }) => outputs.map(({ evidence }) => evidence)) };
 }
 
 /** Conflicts that apt itself warns of while it builds its cache. */

@@ -1,3 +1,5 @@
+import { normalize } from "node:path";
+
 /** Where apt keeps what planning reads. Absolute paths. */
 export interface AptDirs {
   sourceList: string;
@@ -53,6 +55,6 @@ function directory(values: ReadonlyMap<string, string>, key: string): string | n
     path = `${values.get(parent) ?? ""}/${path}`;
     if (parent === "Dir") path = `/${path}`;
   }
-  const normal = path.replace(/\/+/g, "/");
+  const normal = normalize(path);
   return normal.length > 1 ? normal.replace(/\/$/, "") : normal;
 }

@@ -1,6 +1,7 @@
 import type { AptDirs } from "./apt-dirs.ts";
-import { dearmor, type GoodSignature, isArmored, parseGpgStatus } from "./apt-gpgv.ts";
+import { type GoodSignature, isArmored, parseGpgStatus } from "./apt-gpgv.ts";
 import { clearSignedText, parseRelease, type ReleaseFile, releaseTime } from "./apt-release.ts";
+import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
 import { type AptSource, listFileName } from "./apt-sources.ts";
 import { sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, RepositoryEvidence } from "./documents.ts";
@@ -36,14 +37,6 @@ interface Index {
   signed: boolean;
 }
 
-/** The keys that a source is bound to. */
-interface Binding {
-  keyrings: string[];
-  /** Upper case, a last `!` for "this subkey only"; empty for any key of the keyrings. */
-  fingerprints: string[];
-  problems: string[];
-}
-
 /**
  * Evidence on every source: what its index says of itself, whether its signature fits the keys it is bound to, and the
  * trust that follows. All gpgv calls run side by side, one for each pair of index and keys.
@@ -54,7 +47,7 @@ export async function inspectRepositories(
   planning: Planning,
 ): Promise<Repositories> {
   const verifier = new Verifier(planning);
-  const archiveKeyring = ARCHIVE_KEYRINGS[planning.host.os_id]?.find(
+  const archiveKeyrings = (ARCHIVE_KEYRINGS[planning.host.os_id] ?? []).filter(
     (path) => planning.readText(path) !== null,
   );
   const bindings = new Map<string, Binding>();
@@ -63,13 +56,18 @@ export async function inspectRepositories(
       const index = readIndex(source, dirs, planning);
       const binding = bindings.get(source.signedBy ?? "") ?? bindingOf(source, dirs, planning);
       bindings.set(source.signedBy ?? "", binding);
+      // The two names are one file: under the name that the source uses, one run answers both questions.
+      const archiveKeyring =
+        archiveKeyrings.find((path) => binding.keyrings.includes(path)) ?? archiveKeyrings[0];
       const [own, archive] = await Promise.all([
         verifier.verify(index, binding.keyrings),
         verifier.verify(index, archiveKeyring === undefined ? [] : [archiveKeyring]),
       ]);
-      const good = own.filter((signature) => allowed(signature, binding.fingerprints));
+      const good = own.filter((signature) => isAllowed(signature, binding.fingerprints));
       const byArchive = good.some((a) => archive.some((b) => a.primary === b.primary));
-      return evidenceOf(source, index, binding, good, byArchive, planning.now);
+      const missing = verifier.missing ? ["its signature can't be verified without gpgv"] : [];
+      const problems = [...binding.problems, ...missing];
+      return evidenceOf(source, index, problems, good, byArchive, planning.now);
     }),
   );
   const warnings = verifier.missing
@@ -136,62 +134,17 @@ function readIndex(source: AptSource, dirs: AptDirs, planning: Planning): Index 
   };
 }
 
-/** Keyrings and fingerprints of Signed-By (sources.list(5)); without any path, all that apt trusts by default. */
-function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning): Binding {
-  const binding: Binding = { keyrings: [], fingerprints: [], problems: [] };
-  const addKeyring = (path: string, text: string) => {
-    const keys = isArmored(text) ? dearmor(text) : null;
-    if (keys !== null) binding.keyrings.push(planning.temporary("keyring.gpg", keys));
-    else if (isArmored(text)) binding.problems.push(`the key in ${path} is malformed`);
-    else binding.keyrings.push(path);
-  };
-  const signedBy = source.signedBy ?? "";
-  if (isArmored(signedBy)) {
-    addKeyring(source.configuredIn, signedBy);
-    return binding;
-  }
-  const words = signedBy.split(/[\s,]+/).filter((word) => word !== "");
-  for (const word of words) {
-    if (word.startsWith("/")) {
-      const text = planning.readText(word);
-      if (text === null) binding.problems.push(`the keyring ${word} can't be read`);
-      else addKeyring(word, text);
-    } else if (/^(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})!?$/.test(word)) {
-      binding.fingerprints.push(word.toUpperCase());
-    } else {
-      binding.problems.push("Signed-By names something that is neither a keyring nor a fingerprint");
-    }
-  }
-  if (!words.some((word) => word.startsWith("/"))) {
-    const parts = planning.list(dirs.trustedParts).filter((name) => /\.(?:gpg|asc)$/.test(name));
-    for (const path of [dirs.trusted, ...parts.map((name) => `${dirs.trustedParts}/${name}`)]) {
-      const text = planning.readText(path);
-      if (text !== null) addKeyring(path, text);
-    }
-  }
-  return binding;
-}
-
-function allowed({ fingerprint, primary }: GoodSignature, fingerprints: readonly string[]): boolean {
-  return (
-    fingerprints.length === 0 ||
-    fingerprints.some((f) =>
-      f.endsWith("!") ? f.slice(0, -1) === fingerprint : f === fingerprint || f === primary,
-    )
-  );
-}
-
 function evidenceOf(
   source: AptSource,
   index: Index | null,
-  binding: Binding,
+  before: readonly string[],
   good: readonly GoodSignature[],
   byArchive: boolean,
   now: Date,
 ): RepositoryEvidence {
   const transport = /^([A-Za-z0-9+.-]+):/.exec(source.uri)?.[1]?.toLowerCase() ?? "";
   const release = index?.release ?? null;
-  const problems = [...binding.problems];
+  const problems = [...before];
   if (source.trusted) problems.push("trusted=yes switches verification off");
   if (source.allowInsecure) problems.push("an allow-insecure option weakens verification");
   if (LOCAL_TRANSPORTS.includes(transport)) problems.push(`${transport}: is a place on this host`);

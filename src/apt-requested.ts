@@ -36,8 +36,8 @@ export function resolveRequested(
       } else choose(result, entry, target.architecture, facts.native);
       continue;
     }
-    const present = findInstalled(facts.installed, target.name, target.architecture, facts.native);
-    if (present?.state === "installed") {
+    const present = presentFor(target, facts);
+    if (present !== undefined) {
       const leaves = transaction.some(
         (e) => e.name === target.name && e.architecture === present.architecture,
       );
@@ -68,6 +68,13 @@ function chosenFor(target: AptTarget, transaction: readonly TransactionEntry[], 
     return named.length === 1 ? named[0] : undefined;
   }
   return named.find((e) => e.architecture === target.architecture);
+}
+
+/** What is installed under a target's name; without an architecture a foreign one will do, where there is no other. */
+function presentFor({ name, architecture }: AptTarget, { installed, native }: PackageFacts) {
+  const own = findInstalled(installed, name, architecture, native);
+  const any = architecture === null ? [...installed.values()].filter((p) => p.name === name) : [];
+  return [own, ...any].find((found) => found?.state === "installed");
 }
 
 /** A virtual package: the one package of the transaction that provides it, or the one that apt says is there already. */

@@ -13,7 +13,7 @@ export interface Installation {
 }
 
 /** One package of a `Remv` or `Purg` line. */
-export interface Removal {
+interface Removal {
   name: string;
   /** Null where apt prints none: the host's own architecture, or `all`. */
   architecture: string | null;

@@ -1,4 +1,5 @@
-import { aptArgv, aptName, signedAptArgv } from "./apt-argv.ts";
+import { dirname, join } from "node:path";
+import { aptArgv, aptName, batches, signedAptArgv } from "./apt-argv.ts";
 import { findSourceConflicts, warnedConflicts } from "./apt-conflicts.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
 import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
@@ -12,14 +13,13 @@ import { type AptSource, readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
 import { parseAptTargets } from "./apt-target.ts";
 import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
-import { type DpkgPackage, parseDpkgStatus } from "./dpkg-status.ts";
+import type { TransactionEntry } from "./documents.ts";
+import { parseDpkgStatus } from "./dpkg-status.ts";
 import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 
 /** Without it apt, in a unit with PrivateTmp, takes itself for chrooted and installs phased updates. */
 const CONFIG = 'Dir::Bin::ischroot "/bin/false";\n';
-/** Packages asked for in one call; a kernel limits an argv. */
-const BATCH = 2000;
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {
@@ -97,8 +97,8 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...failures,
     ...interruptions(simulation, site.installed, site.pendingUpdates),
     ...requested.warnings,
-    ...held(simulation),
-    ...site.repositories.warnings,
+    ...holdNotes(simulation),
+    ...site.warnings,
     ...simulation.explanations,
     ...aptMessages(simulated.stderr),
   ];
@@ -110,29 +110,38 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   if (failures.length > 0) return base;
 
   const conflicts = distinct([...warnedConflicts(simulated.stderr, transaction), ...compared.conflicts]);
-  const chain = chainEvidence(transaction, site.repositories.evidence, conflicts);
-  const only = requested.chosen.length === 1 ? requested.chosen[0] : undefined;
-  const origins = new Set(transaction.flatMap((entry) => entry.sources[0] ?? []));
+  const chain = chainEvidence(transaction, facts.repositories, conflicts);
   return {
     ...base,
+    ...conclusions(operation, transaction, requested, facts),
     metadata_available: true,
-    exact_targets: requested.exact,
-    target_version: only?.to_version ?? null,
-    source_registry: origins.size === 1 ? ([...origins][0] ?? null) : null,
     command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : targets.targets),
-    nothing_to_do: transaction.length === 0,
-    transaction,
     signature_or_checksum_status:
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
-    publisher_or_maintainer:
-      only === undefined ? null : (facts.shown.find((s) => s.name === only.name)?.maintainer ?? null),
-    transitive_dependency_count:
-      operation === "install"
-        ? transaction.filter((entry) => entry.action !== "remove").length - requested.exact.length
-        : null,
     provenance_evidence: [...conflicts, ...chain],
     sbom_evidence: sbomEvidence(transaction, planning.host.os_id),
-    rollback_plan: rollbackPlan(transaction, facts.policy, native),
+  };
+}
+
+/** What follows from the transaction alone. */
+function conclusions(
+  operation: string,
+  transaction: TransactionEntry[],
+  { exact, chosen }: Requested,
+  { shown, policy, native }: PackageFacts,
+) {
+  const only = chosen.length === 1 ? chosen[0] : undefined;
+  const origins = [...new Set(transaction.flatMap((entry) => entry.sources[0] ?? []))];
+  const incoming = transaction.filter((entry) => entry.action !== "remove");
+  return {
+    transaction,
+    exact_targets: exact,
+    nothing_to_do: transaction.length === 0,
+    target_version: only?.to_version ?? null,
+    publisher_or_maintainer: shown.find((s) => s.name === only?.name)?.maintainer ?? null,
+    source_registry: origins.length === 1 ? (origins[0] ?? null) : null,
+    transitive_dependency_count: operation === "install" ? incoming.length - exact.length : null,
+    rollback_plan: rollbackPlan(transaction, policy, native),
   };
 }
 
@@ -166,13 +175,13 @@ async function gatherSite(planning: Planning) {
   const dump = await planning.run(["apt-config", "dump"], { config: CONFIG });
   const dirs = aptDirs(dump.stdout);
   const { sources, repositories } = await gatherRepositories(dirs, planning);
-  const installed: ReadonlyMap<string, DpkgPackage> = parseDpkgStatus(planning.readText(dirs.status) ?? "");
-  const pendingUpdates = planning.list(`${dirs.status.slice(0, dirs.status.lastIndexOf("/"))}/updates`);
+  const status = planning.readText(dirs.status);
   return {
     sources,
     repositories,
-    installed,
-    pendingUpdates,
+    installed: parseDpkgStatus(status ?? ""),
+    pendingUpdates: planning.list(join(dirname(dirs.status), "updates")),
+    warnings: [...repositories.warnings, ...(status === null ? [`${dirs.status} can't be read`] : [])],
     commands: [dump.evidence, ...repositories.commands],
   };
 }
@@ -186,7 +195,8 @@ async function gatherRepositories(
   return { sources, repositories: { ...repositories, warnings: [...problems, ...repositories.warnings] } };
 }
 
-function held(simulation: Simulation): string[] {
+/** What apt holds back, for people. */
+function holdNotes(simulation: Simulation): string[] {
   const phrase = (names: readonly string[], text: string) =>
     names.length === 0 ? [] : [`${text}: ${names.join(" ")}`];
   return [
@@ -199,12 +209,6 @@ function held(simulation: Simulation): string[] {
 /** apt's own errors and warnings. Its notes differ between root and others, so they stay out. */
 function aptMessages(stderr: string): string[] {
   return stderr.split("\n").filter((line) => /^[EW]: /.test(line));
-}
-
-function batches(words: readonly string[]): string[][] {
-  const result: string[][] = [];
-  for (let at = 0; at < words.length; at += BATCH) result.push(words.slice(at, at + BATCH));
-  return result;
 }
 
 function stdoutOf(outputs: readonly PlanningOutput[]): string {

@@ -4,6 +4,7 @@ import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
 import { inspectRepositories } from "../src/apt-repositories.ts";
 import { readSources } from "../src/apt-sources.ts";
 import { RepositoryEvidence } from "../src/documents.ts";
+import { assertPlanningArgv } from "../src/planning-argv.ts";
 import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
 
 const LISTS = "/var/lib/apt/lists";
@@ -44,6 +45,7 @@ async function inspect(
   });
   const { sources } = readSources(DEFAULT_APT_DIRS, "amd64", planning);
   const result = await inspectRepositories(sources, DEFAULT_APT_DIRS, planning);
+  for (const { command } of planning.calls) assertPlanningArgv(command.split(" "));
   for (const entry of result.evidence) parse(RepositoryEvidence, entry);
   return { ...result, planning, entry: result.evidence[0] };
 }
@@ -116,6 +118,12 @@ describe("not to be trusted", () => {
     ],
     ["a missing keyring", "deb [signed-by=/none.gpg] https://x.example st main", {}, "can't be read"],
     [
+      "a keyring path that gpgv can't be given",
+      "deb [signed-by=/k\u0001.gpg] https://x.example st main",
+      { files: { "/k\u0001.gpg": "binary" }, good: ["/k\u0001.gpg"] },
+      "can't be read",
+    ],
+    [
       "a malformed armored keyring",
       "deb [signed-by=/k.asc] https://x.example st main",
       { files: { "/k.asc": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n" } },
@@ -133,7 +141,7 @@ describe("not to be trusted", () => {
       { good: ["/etc/apt/trusted.gpg.d/a.gpg"], files: { "/etc/apt/trusted.gpg.d/a.gpg": "binary" } },
       "no good signature",
     ],
-    ["no gpgv", PINNED, { good: ["/k.gpg"], gpgv: false }, "no good signature"],
+    ["no gpgv", PINNED, { good: ["/k.gpg"], gpgv: false }, "without gpgv"],
     ["a strange transport", "deb [signed-by=/k.gpg] ftp://x.example st main", { good: ["/k.gpg"] }, ""],
   ];
   for (const [what, line, setup, problem] of cases) {
@@ -169,6 +177,13 @@ describe("trusted, more or less", () => {
       `gpgv --status-fd 1 --keyring ${DISTRO} ${LISTS}/x.example_dists_st_InRelease`,
     ]);
   });
+  test("the distribution's own under its second name: one gpgv run", async () => {
+    const pgp = DISTRO.replace(".gpg", ".pgp");
+    const setup = { good: [DISTRO, pgp], files: { [pgp]: "binary" } };
+    const { entry, planning } = await inspect(`deb [signed-by=${DISTRO}] http://x.example st main`, setup);
+    expect(entry?.trust).toBe("distribution");
+    expect(planning.calls).toHaveLength(1);
+  });
   test("the distribution's own without Signed-By, as on older hosts", async () => {
     const trusted = "/etc/apt/trusted.gpg.d/debian.gpg";
     const { entry } = await inspect("deb http://x.example st main", {
@@ -197,6 +212,12 @@ describe("trusted, more or less", () => {
     expect(entry?.trust).toBe("weak");
     const binary = Buffer.from(fixture("keys/a.gpg.base64"), "base64");
     expect(Buffer.from(planning.temporaries.get("/private/1-keyring.gpg") ?? "").equals(binary)).toBe(true);
+  });
+  test("a keyring path with `..` in it", async () => {
+    const { entry } = await inspect("deb [signed-by=/usr/../k.gpg] https://x.example st main", {
+      good: ["/k.gpg"],
+    });
+    expect(entry?.trust).toBe("pinned");
   });
   test("a fingerprint among the trusted keys", async () => {
     const { entry } = await inspect(`deb [signed-by=${KEY.toLowerCase()}] https://x.example st main`, {

@@ -21,6 +21,8 @@ interface Case {
   run: string;
   suite?: string;
   show?: string;
+  /** Answer of `apt-cache show`, in place of a recording. */
+  shown?: string;
   policy?: string;
   status?: string;
   simulation?: Answer;
@@ -48,7 +50,8 @@ function lab({ run, suite = "bookworm", ...more }: Case) {
       if (command.startsWith("apt-get -s ")) return more.simulation ?? { stdout: read(run) };
       const alone = /sourcelist "(.*)"/.exec(config)?.[1];
       if (alone !== undefined) return more.alone?.(String(planning.temporaries.get(alone)));
-      if (command.startsWith("apt-cache show ")) return { stdout: read(more.show ?? `${run}.show`) };
+      if (command.startsWith("apt-cache show "))
+        return { stdout: more.shown ?? read(more.show ?? `${run}.show`) };
       return { stdout: read(more.policy ?? `${run}.policy`) };
     },
   });
@@ -102,6 +105,32 @@ describe("nothing is planned", () => {
         },
       },
       "virt-b 1.0 (= 4)",
+    ],
+    [
+      "a virtual package with two providers in the transaction",
+      ["virtm"],
+      {
+        run: "lab-virtual",
+        simulation: { stdout: "Inst virt-a (1.0 RepoA:st [amd64])\nInst virt-b (1.0 RepoA:st [amd64])\n" },
+        shown: ["virt-a", "virt-b"]
+          .map(
+            (n) =>
+              `Package: ${n}\nVersion: 1.0\nArchitecture: amd64\nProvides: virtm\nSHA256: ${"a".repeat(64)}\n`,
+          )
+          .join("\n"),
+      },
+      "virtm: no package of exactly this name",
+    ],
+    [
+      "a pattern that fits an installed package and a new one",
+      ["o.d"],
+      {
+        run: "lab-virtual",
+        simulation: {
+          stdout: "old-y is already the newest version (1.0).\nInst virt-a (1.0 RepoA:st [amd64])\n",
+        },
+      },
+      "o.d: no package of exactly this name",
     ],
     [
       "unmet dependencies",
@@ -280,6 +309,12 @@ describe("install", () => {
     });
   });
 
+  test("a foreign package that is installed is nothing to do either", async () => {
+    const simulation = { stdout: "forheld:i386 is already the newest version (1.0).\n" };
+    const { findings } = await gather("install", ["forheld"], { run: "lab-present", simulation });
+    expect(findings).toMatchObject({ nothing_to_do: true, warnings: [] });
+  });
+
   test("essential packages, from the installed state and from the new version", async () => {
     const status = fixture("bookworm/lab-status.txt").replace(
       "Package: old-y\n",
@@ -338,6 +373,10 @@ describe("two sources, one version", () => {
     const alone = (line: string) =>
       line.includes("repoB") ? undefined : { stdout: fixture("trixie/lab-install.show.txt") };
     const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
+    expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
+  });
+  test("no source answers: a conflict too", async () => {
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", alone: () => undefined });
     expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
   });
   test("apt's own warning is enough", async () => {

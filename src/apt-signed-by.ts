@@ -1,0 +1,65 @@
+import { normalize } from "node:path";
+import type { AptDirs } from "./apt-dirs.ts";
+import { dearmor, type GoodSignature, isArmored } from "./apt-gpgv.ts";
+import type { AptSource } from "./apt-sources.ts";
+import type { Planning } from "./ecosystem.ts";
+
+/** The keys that a source is bound to. */
+export interface Binding {
+  keyrings: string[];
+  /** Upper case, a last `!` for "this subkey only"; empty for any key of the keyrings. */
+  fingerprints: string[];
+  problems: string[];
+}
+
+/** A path as long and as plain as an argument of gpgv may be. */
+const PLAIN = /^\P{C}{1,1000}$/u;
+
+/** Keyrings and fingerprints of Signed-By (sources.list(5)); without any path, all that apt trusts by default. */
+export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning): Binding {
+  const binding: Binding = { keyrings: [], fingerprints: [], problems: [] };
+  const addKeyring = (path: string, text: string) => {
+    const keys = isArmored(text) ? dearmor(text) : null;
+    if (keys !== null) binding.keyrings.push(planning.temporary("keyring.gpg", keys));
+    else if (isArmored(text)) binding.problems.push(`the key in ${path} is malformed`);
+    else binding.keyrings.push(path);
+  };
+  const signedBy = source.signedBy ?? "";
+  if (isArmored(signedBy)) {
+    addKeyring(source.configuredIn, signedBy);
+    return binding;
+  }
+  const words = signedBy.split(/[\s,]+/).filter((word) => word !== "");
+  for (const word of words) {
+    if (word.startsWith("/")) {
+      const path = normalize(word);
+      const text = PLAIN.test(path) ? planning.readText(path) : null;
+      if (text === null) binding.problems.push(`the keyring ${word} can't be read`);
+      else addKeyring(path, text);
+    } else if (/^(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})!?$/.test(word)) {
+      binding.fingerprints.push(word.toUpperCase());
+    } else {
+      binding.problems.push("Signed-By names something that is neither a keyring nor a fingerprint");
+    }
+  }
+  if (!words.some((word) => word.startsWith("/"))) {
+    const parts = planning
+      .list(dirs.trustedParts)
+      .filter((name) => /^[A-Za-z0-9._-]+\.(?:gpg|asc)$/.test(name));
+    for (const path of [dirs.trusted, ...parts.map((name) => `${dirs.trustedParts}/${name}`)]) {
+      const text = planning.readText(path);
+      if (text !== null) addKeyring(path, text);
+    }
+  }
+  return binding;
+}
+
+/** True for a signature by a key that the fingerprints allow; a last `!` allows that very subkey only. */
+export function isAllowed({ fingerprint, primary }: GoodSignature, fingerprints: readonly string[]): boolean {
+  return (
+    fingerprints.length === 0 ||
+    fingerprints.some((f) =>
+      f.endsWith("!") ? f.slice(0, -1) === fingerprint : f === fingerprint || f === primary,
+    )
+  );
+}
