@@ -64,7 +64,8 @@ class Attempt {
   readonly #text: string;
   readonly #context: ExecutionContext;
   readonly #spent = new SpentRecord(STATE.spent);
-  #submission: Submission | null = null;
+  /** The plan, once its signature has been verified. */
+  #signed: ExecutionPlan | null = null;
   #approvers: Approver[] = [];
   /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
   #started = false;
@@ -108,7 +109,7 @@ class Attempt {
   /** Everything that the bytes alone, this host and the clock decide. */
   #verify(): Submission {
     const newest = this.#context.audit.head();
-    this.#submission = verifySubmission(this.#text, {
+    const context = {
       trust: this.#context.trust,
       now: new Date(),
       host: hostIdentity(readText),
@@ -116,8 +117,10 @@ class Attempt {
       bootTime: bootTime(),
       installedAt: null,
       newestAudited: newest === null ? null : new Date(newest.timestamp),
+    };
+    return verifySubmission(this.#text, context, (execution) => {
+      this.#signed = execution;
     });
-    return this.#submission;
   }
 
   /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
@@ -316,16 +319,15 @@ class Attempt {
     };
     this.#context.audit.append({
       kind: "execution_denied",
-      ...(this.#submission === null ? {} : this.#subject()),
+      ...this.#subject(),
       decision: "deny",
-      details: this.#submission === null ? details : { ...details, ...known.details },
+      details: this.#signed === null ? details : { ...details, ...known.details },
     });
   }
 
   #subject() {
-    const submission = this.#submission;
-    if (submission === null) return {};
-    const { execution } = submission;
+    const execution = this.#signed;
+    if (execution === null) return {};
     return {
       actor: this.#actor(execution),
       plan_id: execution.operation_plan_id,
@@ -336,7 +338,7 @@ class Attempt {
 
   #emit(event: Omit<EventInput, "execution_id">): void {
     this.#lastEvent = Date.now();
-    const id = this.#submission?.execution.execution_plan_id;
+    const id = this.#signed?.execution_plan_id;
     if (id !== undefined) this.#context.emit({ execution_id: id, ...event });
   }
 

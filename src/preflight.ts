@@ -38,13 +38,19 @@ export interface Submission {
 }
 
 /**
- * The checks that need neither planning nor the record of used plans, in order; the first that fails is thrown.
+ * The checks that need neither planning nor the record of used plans, in order; the first that fails is thrown. `signed`
+ * hears of the plan as soon as its signature is verified: what is refused afterwards may be named by its signer and ids.
  * @throws AegisError `not_canonical`, `legacy_plan`, `invalid_document`, and as the single checks below
  */
-export function verifySubmission(text: string, context: PreflightContext): Submission {
+export function verifySubmission(
+  text: string,
+  context: PreflightContext,
+  signed: (execution: ExecutionPlan) => void = () => {},
+): Submission {
   const tree = parseCanonical(text);
   const execution = readExecution(tree);
   const executionKey = checkSignature(execution, context.trust, context.now);
+  signed(execution);
   checkLifetime(execution, context);
   checkHost(execution, context.host);
   checkHashes(execution);

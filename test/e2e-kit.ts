@@ -1,6 +1,8 @@
 import { join } from "node:path";
-import { canonicalJson } from "../src/canonical.ts";
+import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { ExecutionPlan, OperationPlan, PolicyResult } from "../src/documents.ts";
+import { AegisError } from "../src/errors.ts";
+import { callExecutor } from "../src/executor-client.ts";
 import {
   type ExecResult,
   type HostOptions,
@@ -8,6 +10,7 @@ import {
   startHost,
   type ThrowawayHost,
 } from "./throwaway.ts";
+import { type PackageKey, pick } from "./throwaway-packages.ts";
 
 /*
  * The whole chain on a throw-away host, with the compiled binary, as its users go through it: root plans and signs, alice
@@ -61,6 +64,15 @@ export interface Chain {
   dpkgVersion(name: string): Promise<string>;
   /** Signs an arbitrary tree with the trusted execution key, as a liar with a real key would; returns the file. */
   forge(execution: object, name?: string): Promise<string>;
+  /** The repository offers exactly these packages, and the host knows. */
+  offer(...keys: readonly PackageKey[]): Promise<void>;
+  /** Changes a stored plan's file, as whoever can write it could; policy and sign read the changed one. */
+  edit(planned: Planned, change: Partial<OperationPlan>): Planned;
+  /**
+   * What the executor answers to a plan's bytes, without the client's own checks before: the code of the refusal, or of
+   * the outcome, null when all went well. `runner` goes round the front, whose word the runner does not take.
+   */
+  submit(text: string, to?: "front" | "runner"): Promise<string | null>;
   stop(): Promise<void>;
 }
 
@@ -186,6 +198,25 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
       const path = `/tmp/forged-${name}.json`;
       host.write(path, canonicalJson(signDocument(body, seed, "ops")));
       return path;
+    },
+    async offer(...keys) {
+      await host.repo.publish(pick(...keys));
+      await host.aptUpdate();
+    },
+    edit({ plan }, change) {
+      const edited = { ...plan, ...change };
+      host.write(`/root/.local/share/aegis/plans/${plan.plan_id}.json`, canonicalJson(edited), 0o600);
+      return { plan: edited, plan_hash: canonicalHash(edited) };
+    },
+    async submit(text, to = "front") {
+      const socket = host.path(`/run/aegis/${to === "front" ? "aegisd" : "runner"}.sock`);
+      try {
+        const { outcome } = await callExecutor(socket, "Apply", { plan: text });
+        return outcome?.code ?? null;
+      } catch (error) {
+        if (error instanceof AegisError) return error.code;
+        throw error;
+      }
     },
     stop: () => host.stop(),
   };
