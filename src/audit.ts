@@ -61,7 +61,8 @@ export const auditShow = defineSubcommand({
     const events = readEvents(path, { last: Number(values.last), kind, execution: values.execution });
     const rows = events.map((event) => [
       String(event.sequence),
-      event.timestamp,
+      // Month to second, UTC: the year and the rest are in --json.
+      event.timestamp.slice(5, 19).replace("T", " "),
       event.kind,
       event.actor ?? "-",
       summaryOf(event),

@@ -123,7 +123,7 @@ export const daemonStatus = defineSubcommand({
     },
   },
   async run({ socket }, io) {
-    const [{ callExecutor }, { table, safe }] = await Promise.all([
+    const [{ callExecutor }, { safe }] = await Promise.all([
       import("./executor-client.ts"),
       import("./terminal.ts"),
     ]);
@@ -131,17 +131,13 @@ export const daemonStatus = defineSubcommand({
     const lines = [
       `running  ${status.running === null ? "nothing" : safe(status.running)}`,
       `waiting  ${status.queued.length === 0 ? "nothing" : status.queued.map(safe).join(", ")}`,
+      "",
+      // One line each that fits 80 columns with the whole id: it is what `apply --watch` takes.
+      ...status.recent.flatMap(({ started_at, execution_id, state, exit_status, message }) => [
+        `${safe(started_at.slice(0, 19))}  ${safe(execution_id)}  ${state} ${exit_status ?? ""}`.trimEnd(),
+        ...(message === null ? [] : [`  ${safe(message)}`]),
+      ]),
     ];
-    if (status.recent.length > 0) {
-      const rows = status.recent.map((o) => [
-        o.execution_id,
-        o.state,
-        String(o.exit_status ?? "-"),
-        o.started_at,
-        o.message ?? "",
-      ]);
-      lines.push("", table(io.terminal, ["execution", "state", "exit", "started", "message"], rows));
-    }
     io.result(status, lines.join("\n"));
     return EXIT.ok;
   },
