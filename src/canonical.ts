@@ -7,13 +7,16 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 
 const MAX_DEPTH = 64;
 
+/** What a tree that JSON can't hold exactly is called: by how it came. */
+type Code = "invalid_document" | "not_canonical";
+
 /**
  * RFC 8785 canonical JSON of a plain tree.
  * @throws AegisError `invalid_document` for anything a JSON text could not have held exactly: undefined, functions,
  * class instances, unsafe integers, non-finite numbers, lone surrogates, or more than 64 levels.
  */
 export function canonicalJson(value: unknown): string {
-  return canonicalize(plain(value, "$", 0));
+  return canonicalize(plain(value, "invalid_document", "$", 0));
 }
 
 /** SHA-256, as 64 lower-case hex digits, of the canonical JSON of `value`. */
@@ -46,53 +49,47 @@ export function parseCanonical(text: string): Json {
  * Parses JSON text into a plain tree.
  * @throws AegisError with `code` when it is not JSON, or not representable exactly.
  */
-export function parseJson(
-  text: string,
-  code: "invalid_document" | "not_canonical" = "invalid_document",
-): Json {
+export function parseJson(text: string, code: Code = "invalid_document"): Json {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
     throw new AegisError(code, "not valid JSON");
   }
-  return plain(value, "$", 0);
+  return plain(value, code, "$", 0);
 }
 
 /**
  * A fresh plain copy of the tree, every node checked. The copy also keeps a shared object from being mistaken for a
  * cycle by the canonicaliser, and has no prototype surprises.
  */
-function plain(value: unknown, path: string, depth: number): Json {
-  if (depth > MAX_DEPTH) throw notPlain(path, `nested deeper than ${MAX_DEPTH} levels`);
+function plain(value: unknown, code: Code, path: string, depth: number): Json {
+  const notPlain = (why: string) => new AegisError(code, `${path}: ${why} can't be hashed`);
+  if (depth > MAX_DEPTH) throw notPlain(`nested deeper than ${MAX_DEPTH} levels`);
   switch (typeof value) {
     case "boolean":
       return value;
     case "string":
-      if (!value.isWellFormed()) throw notPlain(path, "a string with a lone surrogate");
+      if (!value.isWellFormed()) throw notPlain("a string with a lone surrogate");
       return value;
     case "number":
-      if (!Number.isFinite(value)) throw notPlain(path, "a number that is not finite");
-      if (Number.isInteger(value) && !Number.isSafeInteger(value))
-        throw notPlain(path, "an integer beyond 2^53");
+      if (!Number.isFinite(value)) throw notPlain("a number that is not finite");
+      if (Number.isInteger(value) && !Number.isSafeInteger(value)) throw notPlain("an integer beyond 2^53");
       return value;
     case "object":
       break;
     default:
-      throw notPlain(path, `a value of type ${typeof value}`);
+      throw notPlain(`a value of type ${typeof value}`);
   }
   if (value === null) return null;
-  if (Array.isArray(value)) return Array.from(value, (item, i) => plain(item, `${path}[${i}]`, depth + 1));
+  if (Array.isArray(value))
+    return Array.from(value, (item, i) => plain(item, code, `${path}[${i}]`, depth + 1));
   const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null) throw notPlain(path, "not a plain object");
+  if (prototype !== Object.prototype && prototype !== null) throw notPlain("not a plain object");
   const copy: { [key: string]: Json } = Object.create(null);
   for (const [key, item] of Object.entries(value)) {
-    if (!key.isWellFormed()) throw notPlain(path, "a key with a lone surrogate");
-    copy[key] = plain(item, `${path}.${key}`, depth + 1);
+    if (!key.isWellFormed()) throw notPlain("a key with a lone surrogate");
+    copy[key] = plain(item, code, `${path}.${key}`, depth + 1);
   }
   return copy;
-}
-
-function notPlain(path: string, why: string): AegisError {
-  return new AegisError("invalid_document", `${path}: ${why} can't be hashed`);
 }

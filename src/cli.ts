@@ -3,8 +3,8 @@ import { basename } from "node:path";
 import { nearest, parseArgs } from "./args.ts";
 import type { ArgsSpec, Subcommand } from "./command.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
-import { processIo, writeOut } from "./process-io.ts";
-import { paint, safe, terminalOf } from "./terminal.ts";
+import { printNote, printResult, processIo } from "./process-io.ts";
+import { paint, safe, showArgv, terminalOf } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 interface Entry {
@@ -173,14 +173,11 @@ function today(program: string, words: readonly string[]): string[] {
   const flags = end < 0 ? rest : rest.slice(0, end);
   const at = flags.indexOf("--plan");
   if (at < 0) {
-    const typed = words
-      .filter((word) => !word.startsWith("-"))
-      .map(safe)
-      .join(" ");
+    const typed = words.filter((word) => !word.startsWith("-"));
     throw new AegisError(
       "usage",
       `aegis never runs ${first} directly; it plans, and a signed plan is applied`,
-      `Type: aegis plan ${typed}`,
+      `Type: ${showArgv(["aegis", "plan", ...typed])}`,
     );
   }
   return ["plan", first, ...rest.toSpliced(at, 1)];
@@ -194,7 +191,7 @@ function lookUp(words: readonly string[]): { name: string; entry: Entry; rest: s
     [first, 1],
   ] as const) {
     const entry = COMMANDS.get(name);
-    if (entry !== undefined) return { name, entry, rest: words.slice(n) };
+    if (entry !== undefined && name.split(" ").length === n) return { name, entry, rest: words.slice(n) };
   }
   const group = [...COMMANDS.keys()].filter((name) => name.startsWith(`${first} `));
   if (group.length > 0) {
@@ -238,6 +235,12 @@ async function main(words: readonly string[], json: boolean): Promise<ExitStatus
   if (first === undefined || first === "--json") {
     throw new AegisError("usage", "no command given", "Type: aegis --help");
   }
+  if (first === "--help" || first === "-h" || first === "help" || first === "--version") {
+    const extra = typed.slice(1).find((word) => word !== "--json");
+    if (extra !== undefined) {
+      throw new AegisError("usage", `unexpected word ${safe(extra)}`, "Type: aegis <command> --help");
+    }
+  }
   if (first === "--help" || first === "-h" || first === "help") {
     io.result(
       { commands: Object.fromEntries([...COMMANDS].map(([name, e]) => [name, e.summary])) },
@@ -274,16 +277,19 @@ function fail(error: unknown, json: boolean): ExitStatus {
         );
   if (json) {
     const { code, message, hint, details } = known;
-    writeOut(
-      1,
-      `${JSON.stringify({ error: { code, message, hint, ...(Object.keys(details).length > 0 ? { details } : {}) } })}\n`,
-    );
+    const document = {
+      error: { code, message, hint, ...(Object.keys(details).length > 0 ? { details } : {}) },
+    };
+    try {
+      printResult(`${JSON.stringify(document)}\n`);
+    } catch {
+      // Standard output is what failed. The exit status still tells.
+    }
     return known.exit;
   }
   const terminal = terminalOf(process.stderr, process.env);
   const hint = known.hint === "" ? "" : `  ${safe(known.hint)}\n`;
-  writeOut(
-    2,
+  printNote(
     `${paint(terminal, "red", "error")} ${paint(terminal, "dim", `[${known.code}]`)} ${safe(known.message)}\n${hint}`,
   );
   return known.exit;

@@ -40,29 +40,29 @@ const fail = (check: string, message: string, fix: string): Finding => ({
 });
 
 /** Every check, in the order in which they are shown. All are read-only. */
-const CHECKS: readonly Check[] = [
-  host,
-  tools,
-  packageState,
-  directories,
-  trustedKeys,
-  secrets,
-  policyFile,
-  executor,
-  auditLogs,
-  environment,
-  sudoers,
+const CHECKS: readonly { name: string; check: Check }[] = [
+  { name: "host", check: host },
+  { name: "tools", check: tools },
+  { name: "packages", check: packageState },
+  { name: "directories", check: directories },
+  { name: "keys", check: trustedKeys },
+  { name: "secrets", check: secrets },
+  { name: "policy", check: policyFile },
+  { name: "executor", check: executor },
+  { name: "audit", check: auditLogs },
+  { name: "environment", check: environment },
+  { name: "sudoers", check: sudoers },
 ];
 
 /** Runs all checks. A check that breaks is itself a finding. */
 export async function runChecks(env: Env): Promise<Finding[]> {
   const findings = await Promise.all(
-    CHECKS.map(async (check) => {
+    CHECKS.map(async ({ name, check }) => {
       try {
         return await check(env);
       } catch (error) {
         const hint = error instanceof AegisError ? error.hint : "";
-        return [fail(check.name, messageOf(error), hint)];
+        return [fail(name, messageOf(error), hint)];
       }
     }),
   );
@@ -341,7 +341,9 @@ function environment(env: Env): Finding[] {
 
 /** sudo must not carry the caller's BUN_* and NODE_* variables into a root aegis (sudoers(5)). */
 function sudoers(): Finding[] {
-  const files = ["/etc/sudoers", ...namesIn("/etc/sudoers.d").map((name) => join("/etc/sudoers.d", name))];
+  // sudo passes over names with a dot or a tilde at the end.
+  const parts = namesIn("/etc/sudoers.d").filter((name) => !/\.|~$/.test(name));
+  const files = ["/etc/sudoers", ...parts.map((name) => join("/etc/sudoers.d", name))];
   const findings = files.flatMap((file) => {
     let text: string;
     try {
@@ -362,7 +364,7 @@ function sudoers(): Finding[] {
   }
 }
 
-/** Lines of a sudoers file that keep BUN_*, NODE_* or the whole environment. */
+/** Lines of a sudoers file that keep BUN_*, NODE_* or LD_*, by name or pattern, or the whole environment. */
 export function sudoersProblems(text: string): string[] {
   return text
     .replaceAll("\\\n", " ")
@@ -371,10 +373,22 @@ export function sudoersProblems(text: string): string[] {
     .flatMap((line) => {
       if (/!\s*env_reset\b/.test(line)) return ["!env_reset keeps every variable"];
       if (/\bSETENV\s*:/.test(line)) return ["SETENV lets the caller set any variable"];
-      const kept = /\benv_keep\s*\+?=\s*"?([^"]*)"?/.exec(line)?.[1] ?? "";
-      return kept
-        .split(/\s+/)
-        .filter((name) => /^(?:BUN_|NODE_|LD_|\*)/.test(name))
-        .map((name) => `env_keep keeps ${name}`);
+      if (/^Defaults\S*\s(?:.*[\s,])?setenv\b/.test(line))
+        return ["setenv lets the caller keep every variable"];
+      return [...line.matchAll(/\b(env_keep|env_check)\s*\+?=\s*(?:"([^"]*)"|([^\s,"]+))/g)].flatMap(
+        ([, list, quoted, bare]) =>
+          (quoted ?? bare ?? "")
+            .split(/\s+/)
+            .filter(isDangerousPattern)
+            .map((name) => `${list} keeps ${name}`),
+      );
     });
+}
+
+/** Whether a name of env_keep, with `*` for anything, stands for a variable that runs foreign code. */
+function isDangerousPattern(name: string): boolean {
+  const fixed = name.split("*")[0] ?? "";
+  return ["BUN_", "NODE_", "LD_"].some(
+    (prefix) => name.startsWith(prefix) || (name.includes("*") && prefix.startsWith(fixed)),
+  );
 }

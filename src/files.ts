@@ -13,7 +13,7 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
 /** Makes `path` a directory with `mode` (default 0700); an existing one is left as it is. */
@@ -126,9 +126,10 @@ export function readFileLimited(path: string, limit: number): Buffer {
 /**
  * Refuses a path that anyone but root could replace: the file and every directory above it must belong to root and
  * not be writable by group or others (a sticky directory is not enough, since it still lets others create names).
- * Symbolic links are refused. Returns a reason, or null when the path is safe.
+ * Symbolic links and relative paths are refused. Returns a reason, or null when the path is safe.
  */
 export function rootOnlyProblem(path: string): string | null {
+  if (!isAbsolute(path)) return `${path} is not an absolute path`;
   for (let current = path; ; current = dirname(current)) {
     let stat: ReturnType<typeof lstatSync>;
     try {

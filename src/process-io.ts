@@ -1,7 +1,7 @@
 import { writeSync } from "node:fs";
 import type { Json } from "./canonical.ts";
 import type { Io } from "./command.ts";
-import { AegisError, errnoOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { terminalOf } from "./terminal.ts";
 
 const MAX_STDIN = 4 * 1024 * 1024;
@@ -14,29 +14,47 @@ export function processIo(json: boolean): Io {
     terminal: terminalOf(process.stdout, process.env),
     readStdin,
     result(document: Json | object, text: string) {
-      writeOut(
-        1,
+      printResult(
         json ? `${JSON.stringify(document)}\n` : text.endsWith("\n") || text === "" ? text : `${text}\n`,
       );
     },
     note(line: string) {
-      writeOut(2, `${line}\n`);
+      printNote(`${line}\n`);
     },
   };
 }
 
 /**
- * Writes everything before it returns, so that exiting loses nothing. A reader that went away is no error: whoever
- * typed `| head` has what they wanted, and the exit status still tells how the command ended.
+ * Writes a result to standard output, all of it before it returns, so that exiting loses nothing. A reader that went
+ * away is no error: whoever typed `| head` has what they wanted, and the exit status still tells how the command ended.
+ * @throws AegisError `io` when it can't be written for another reason, e.g. a full disk
  */
-export function writeOut(fd: 1 | 2, text: string): void {
+export function printResult(text: string): void {
+  try {
+    writeAll(1, text);
+  } catch (error) {
+    if (errnoOf(error) === "EPIPE") return;
+    throw new AegisError("io", `can't write the result: ${messageOf(error)}`, "Check where the output goes.");
+  }
+}
+
+/** Writes to standard error what may be lost: nobody can be told when that fails. */
+export function printNote(text: string): void {
+  try {
+    writeAll(2, text);
+  } catch {
+    // There is nowhere left to say so.
+  }
+}
+
+function writeAll(fd: 1 | 2, text: string): void {
   const data = Buffer.from(text);
   let done = 0;
   while (done < data.length) {
     try {
       done += writeSync(fd, data, done);
     } catch (error) {
-      if (errnoOf(error) !== "EAGAIN") return;
+      if (errnoOf(error) !== "EAGAIN") throw error;
       Bun.sleepSync(2);
     }
   }

@@ -83,6 +83,9 @@ export function run(program: string, args: readonly string[], options: RunOption
     const stop = (why: "timeout" | "truncated") => {
       if (outcome === "exited") outcome = why;
       killGroup(child.pid);
+      // A descendant that left the group may hold the pipes open; without us at the other end it can't keep us waiting.
+      child.stdout.destroy();
+      child.stderr.destroy();
     };
     const timer = setTimeout(() => stop("timeout"), options.timeoutMs);
     const collect = (stream: NodeJS.ReadableStream) => {

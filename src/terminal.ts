@@ -50,11 +50,16 @@ export function safeLines(text: string): string {
     .join("\n");
 }
 
-/** An argv shown so that a shell would read it back as the same words. Unsafe characters are escaped. */
+/**
+ * An argv shown so that a shell would read it back as the same words. Unsafe characters are escaped. A tilde stands bare
+ * only where a shell doesn't expand it.
+ */
 export function showArgv(argv: readonly string[]): string {
   return argv
     .map((word) =>
-      /^[A-Za-z0-9_@%+=:,./~-]+$/.test(word) ? word : `'${safe(word).replaceAll("'", "'\\''")}'`,
+      /^(?:[A-Za-z0-9_@%+=:,./-]|(?<=[^=:])~)+$/.test(word)
+        ? word
+        : `'${safe(word).replaceAll("'", "'\\''")}'`,
     )
     .join(" ");
 }

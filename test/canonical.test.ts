@@ -1,0 +1,207 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { canonicalHash, canonicalJson, parseCanonical, parseJson, sha256Hex } from "../src/canonical.ts";
+import { AegisError } from "../src/errors.ts";
+import { refuses } from "./signing-kit.ts";
+
+const VECTORS = join(import.meta.dir, "fixtures/rfc8785");
+const vector = (side: "input" | "output", name: string) => readFileSync(join(VECTORS, side, name), "utf8");
+
+describe("what JSON can't hold exactly is refused", () => {
+  const shared = { a: 1 };
+  const cycle: Record<string, unknown> = {};
+  cycle.self = cycle;
+  const CASES: [name: string, value: unknown, says: string][] = [
+    ["undefined", undefined, "$: a value of type undefined"],
+    ["undefined in an object", { a: undefined }, "$.a: a value of type undefined"],
+    ["a hole in an array", Object.assign([1], { length: 2 }), "$[1]: a value of type undefined"],
+    ["a function", { f: () => 1 }, "$.f: a value of type function"],
+    ["toJSON, which JSON.stringify would call", { toJSON: () => 1 }, "$.toJSON: a value of type function"],
+    ["a symbol", [Symbol("s")], "$[0]: a value of type symbol"],
+    ["a bigint", { n: 1n }, "$.n: a value of type bigint"],
+    ["NaN", Number.NaN, "not finite"],
+    ["Infinity", -Infinity, "not finite"],
+    ["2^53", 2 ** 53, "an integer beyond 2^53"],
+    ["-2^53", [-(2 ** 53)], "$[0]: an integer beyond 2^53"],
+    ["1e30", 1e30, "an integer beyond 2^53"],
+    ["a lone high surrogate", "a\ud83d", "a lone surrogate"],
+    ["a lone low surrogate", ["\ude02"], "$[0]: a string with a lone surrogate"],
+    ["a lone surrogate in a key", { "\ud800": 1 }, "a key with a lone surrogate"],
+    ["a Date", new Date(0), "not a plain object"],
+    ["a Map", new Map(), "not a plain object"],
+    ["a class instance", new (class Thing {})(), "not a plain object"],
+    ["a boxed string", Object("s"), "not a plain object"],
+    ["a cycle", cycle, "deeper than 64"],
+  ];
+  for (const [name, value, says] of CASES)
+    test(name, () => refuses(() => canonicalJson(value), "invalid_document", says));
+
+  test("65 levels, and 20,000, without a stack overflow; 64 pass", async () => {
+    const nested = (levels: number) => "[".repeat(levels) + "]".repeat(levels);
+    expect(parseCanonical(nested(65))).toBeArray();
+    for (const levels of [66, 20_000, 1_000_000]) {
+      await refuses(() => parseJson(nested(levels)), "invalid_document");
+      await refuses(() => parseCanonical(nested(levels)), "not_canonical");
+    }
+    let deep: unknown = 0;
+    for (let i = 0; i < 20_000; i++) deep = { deep };
+    await refuses(() => canonicalJson(deep), "invalid_document", "deeper than 64");
+  });
+
+  test("an object used twice is no cycle", () => {
+    expect(canonicalJson({ x: shared, y: [shared, shared] })).toBe('{"x":{"a":1},"y":[{"a":1},{"a":1}]}');
+  });
+});
+
+describe("the published vectors", () => {
+  // 1E30 in values.json is an integer that a double holds only by chance; documents here never carry one.
+  const REFUSED = { "values.json": "$.numbers[0]: an integer beyond 2^53" } as Record<string, string>;
+  const names = readdirSync(join(VECTORS, "input"));
+  test("are all there", () => expect(names).toHaveLength(6));
+  for (const name of names) {
+    const says = REFUSED[name];
+    test(name, async () => {
+      const [input, output] = [vector("input", name), vector("output", name)];
+      if (says !== undefined) {
+        await refuses(() => parseJson(input), "invalid_document", says);
+        const smaller = (text: string, number: string) => text.replace(number, "1");
+        expect(canonicalJson(parseJson(smaller(input, "1E30")))).toBe(smaller(output, "1e+30"));
+        return;
+      }
+      expect(canonicalJson(parseJson(input))).toBe(output);
+      expect(parseCanonical(output)).toEqual(parseJson(input));
+      expect(canonicalHash(parseJson(input))).toBe(sha256Hex(output));
+      await refuses(() => parseCanonical(input), "not_canonical", "byte-for-byte");
+    });
+  }
+
+  // RFC 8785, appendix B. "refused": not finite, or an integer beyond 2^53.
+  const NUMBERS: [bits: string, expected: string][] = [
+    ["7fffffffffffffff", "refused"],
+    ["7ff0000000000000", "refused"],
+    ["4340000000000000", "refused"],
+    ["c340000000000000", "refused"],
+    ["4430000000000000", "refused"],
+    ["44b52d02c7e14af5", "refused"],
+    ["44b52d02c7e14af6", "refused"],
+    ["44b52d02c7e14af7", "refused"],
+    ["444b1ae4d6e2ef4e", "refused"],
+    ["444b1ae4d6e2ef4f", "refused"],
+    ["444b1ae4d6e2ef50", "refused"],
+    ["7fefffffffffffff", "refused"],
+    ["ffefffffffffffff", "refused"],
+    ["0000000000000000", "0"],
+    ["8000000000000000", "0"],
+    ["0000000000000001", "5e-324"],
+    ["8000000000000001", "-5e-324"],
+    ["3eb0c6f7a0b5ed8c", "9.999999999999997e-7"],
+    ["3eb0c6f7a0b5ed8d", "0.000001"],
+    ["41b3de4355555553", "333333333.3333332"],
+    ["41b3de4355555554", "333333333.33333325"],
+    ["41b3de4355555555", "333333333.3333333"],
+    ["41b3de4355555556", "333333333.3333334"],
+    ["41b3de4355555557", "333333333.33333343"],
+    ["becbf647612f3696", "-0.0000033333333333333333"],
+    ["43143ff3c1cb0959", "1424953923781206.2"],
+  ];
+  for (const [bits, expected] of NUMBERS) {
+    test(`number ${bits}`, async () => {
+      const number = Buffer.from(bits, "hex").readDoubleBE();
+      if (expected === "refused") await refuses(() => canonicalJson(number), "invalid_document");
+      else expect(canonicalJson(number)).toBe(expected);
+    });
+  }
+});
+
+describe("parseCanonical refuses", () => {
+  const CASES: [name: string, text: string][] = [
+    ["nothing", ""],
+    ["no JSON", "hello"],
+    ["a duplicate key", '{"a":1,"a":1}'],
+    ["a duplicate key with another value first", '{"a":2,"a":1}'],
+    ["keys out of order", '{"b":1,"a":1}'],
+    ["keys in code point order, where UTF-16 order differs", '{"\ufb33":1,"\u{1f602}":1}'],
+    ["an escape that need not be", '"\\u0061"'],
+    ["an escaped slash", '"\\/"'],
+    ["an upper-case escape", '"\\u001F"'],
+    ["a number spelled 1.0", "1.0"],
+    ["a number spelled 1e0", "1e0"],
+    ["-0", "-0"],
+    ["a number that rounds", "0.10000000000000001"],
+    ["an integer that rounds", "9007199254740993"],
+    ["a lone surrogate", '"\\ud800"'],
+    ["a space", '{"a": 1}'],
+    ["a leading space", " 1"],
+    ["a trailing newline", "1\n"],
+    ["trailing bytes", "{}{}"],
+    ["a trailing NUL", "{}\0"],
+    ["a byte order mark", "\ufeff{}"],
+    ["nesting of 70", `${"[".repeat(70)}${"]".repeat(70)}`],
+  ];
+  for (const [name, text] of CASES) test(name, () => refuses(() => parseCanonical(text), "not_canonical"));
+});
+
+test("names of Object.prototype are keys like any other", () => {
+  const text = '{"__proto__":{"constructor":1},"constructor":2,"hasOwnProperty":3,"toString":4}';
+  const tree = parseCanonical(text);
+  expect(canonicalJson(tree)).toBe(text);
+  expect(Object.keys(tree ?? {})).toEqual(["__proto__", "constructor", "hasOwnProperty", "toString"]);
+});
+
+test("property: a JSON tree comes back the same, whatever its spelling", () => {
+  fc.assert(
+    fc.property(fc.jsonValue({ maxDepth: 6 }), fc.integer({ min: 0, max: 4 }), (value, spaces) => {
+      const spelled = JSON.stringify(value, null, spaces);
+      let text: string;
+      try {
+        text = canonicalJson(parseJson(spelled));
+      } catch (error) {
+        // The only values of JSON that are refused: numbers and strings that don't survive a round trip.
+        if (!(error instanceof AegisError) || error.code !== "invalid_document") throw error;
+        expect(spelled).toMatch(/\d{16}|e\+|[\ud800-\udfff]|\\ud[89a-f]/);
+        return;
+      }
+      expect(JSON.parse(text)).toEqual(JSON.parse(spelled));
+      expect(canonicalJson(parseCanonical(text))).toBe(text);
+    }),
+  );
+});
+
+test("property: any text is a tree or an AegisError", () => {
+  const pieces = fc.constantFrom(
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    ":",
+    ",",
+    "1",
+    "-",
+    "e",
+    "\\u",
+    "d800",
+    "null",
+    " ",
+    "\0",
+  );
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.array(pieces).map((words) => words.join("")),
+      ),
+      (text) => {
+        for (const parse of [() => parseJson(text), () => parseCanonical(text)]) {
+          try {
+            parse();
+          } catch (error) {
+            if (!(error instanceof AegisError)) throw error;
+          }
+        }
+      },
+    ),
+  );
+});

@@ -1,0 +1,69 @@
+import { spawn } from "node:child_process";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+
+/*
+ * Aegis as people start it, for tests of whole commands.
+ */
+
+export const ROOT = join(import.meta.dir, "..");
+const BINARY = join(ROOT, "dist/aegis");
+
+/** The two ways to start it: what every command's behaviour must be the same for. */
+export const PROGRAMS = {
+  sources: [process.execPath, join(ROOT, "src/cli.ts")],
+  binary: [BINARY],
+} as const;
+
+/** Builds the executable when there is none, or the sources have changed since. */
+export function buildWhereNeeded(): void {
+  const built = statSync(BINARY, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const newest = Math.max(
+    ...readdirSync(join(ROOT, "src")).map((name) => statSync(join(ROOT, "src", name)).mtimeMs),
+  );
+  if (built > newest) return;
+  const { exitCode, stderr } = Bun.spawnSync([join(ROOT, "scripts/build")], { stdout: "ignore" });
+  if (exitCode !== 0) throw new Error(`scripts/build failed:\n${stderr}`);
+}
+
+export interface Ended {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface StartOptions {
+  /** The whole environment. */
+  env: Readonly<Record<string, string>>;
+  cwd: string;
+  stdin?: string;
+  /** Closes our end of standard output before anything can have been written there. */
+  closeStdout?: boolean;
+  /** argv[0], where it isn't the program's own name. */
+  argv0?: string;
+}
+
+/** Runs a command to its end. It has no terminal: it leads a session of its own. */
+export function start(argv: readonly string[], options: StartOptions): Promise<Ended> {
+  const [program = "", ...args] = argv;
+  const { env, cwd, stdin = "", closeStdout, argv0 } = options;
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      env,
+      cwd,
+      detached: true,
+      ...(argv0 === undefined ? {} : { argv0 }),
+    });
+    const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
+    if (closeStdout) child.stdout.destroy();
+    else child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
+    child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+    // A command that reads nothing may be gone before its input is written.
+    child.stdin.on("error", () => {});
+    child.stdin.end(stdin);
+    child.once("error", reject);
+    child.once("close", (status) =>
+      resolve({ status, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
+    );
+  });
+}
