@@ -64,9 +64,11 @@ export function showArgv(argv: readonly string[]): string {
     .join(" ");
 }
 
-/** `text` cut to `width` columns with an ellipsis. */
+/** `text` cut to `width` columns with an ellipsis, never inside a character. */
 export function clip(text: string, width: number): string {
-  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
+  if (text.length <= width) return text;
+  const start = text.slice(0, Math.max(0, width - 1));
+  return `${start.isWellFormed() ? start : start.slice(0, -1)}…`;
 }
 
 /**

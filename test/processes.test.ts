@@ -1,0 +1,87 @@
+import { describe, expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import { copyFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { bootTime, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
+
+test("a pid counts only together with its start time", () => {
+  const own = startTimeOf(process.pid) ?? 0;
+  expect(own).toBeGreaterThan(0);
+  const CASES: [pid: number, start: number, same: boolean][] = [
+    [process.pid, own + 1, false],
+    [process.pid, 0, false],
+    [2 ** 30, 0, false],
+    [Number.NaN, 0, false],
+    [0, 0, false],
+    [-1, own, false],
+    [process.pid, own, true],
+  ];
+  for (const [pid, start, same] of CASES)
+    expect([pid, start, isSameProcess(pid, start)]).toEqual([pid, start, same]);
+});
+
+test("a zombie is dead, a name with parentheses and spaces changes nothing", async () => {
+  const { path, remove } = temporaryDirectory();
+  const program = join(path, "a) R 1 (b c");
+  copyFileSync("/bin/sleep", program);
+  const child = spawn(program, ["1000"], { stdio: "ignore" });
+  const parent = spawn("/bin/sh", ["-c", "sleep 0 & echo $!; exec sleep 1000"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  try {
+    await new Promise((resolve) => child.once("spawn", resolve));
+    const start = startTimeOf(child.pid ?? 0);
+    expect(start).toBeGreaterThanOrEqual(startTimeOf(process.pid) ?? Number.POSITIVE_INFINITY);
+    const zombie = Number(await new Promise((resolve) => parent.stdout.once("data", resolve)));
+    const stateOf = () => readFileSync(`/proc/${zombie}/stat`, "utf8").split(") ")[1]?.[0];
+    while (stateOf() !== "Z") await Bun.sleep(5);
+    expect(startTimeOf(zombie)).toBeNull();
+  } finally {
+    child.kill("SIGKILL");
+    parent.kill("SIGKILL");
+    remove();
+  }
+});
+
+test("the boot began before this process did, and not before the clock", () => {
+  expect(bootTime().getTime()).toBeGreaterThan(0);
+  expect(bootTime().getTime()).toBeLessThan(Date.now());
+});
+
+describe("packageManagersWith", () => {
+  /** A sleep that calls itself by another name. */
+  async function disguised<T>(
+    name: string,
+    env: Record<string, string>,
+    look: (pid: number) => T,
+  ): Promise<T> {
+    const { path, remove } = temporaryDirectory();
+    const program = join(path, name);
+    copyFileSync("/bin/sleep", program);
+    const child = spawn(program, ["1000"], { env, stdio: "ignore" });
+    try {
+      await new Promise((resolve) => child.once("spawn", resolve));
+      while (readFileSync(`/proc/${child.pid}/comm`, "utf8").trim() !== name) await Bun.sleep(5);
+      return look(child.pid ?? 0);
+    } finally {
+      child.kill("SIGKILL");
+      remove();
+    }
+  }
+  const CASES: [name: string, env: Record<string, string>, found: boolean][] = [
+    ["sleep", { APT_CONFIG: "/run/x" }, false],
+    ["apt-get", {}, false],
+    ["apt-get", { APT_CONFIG: "/run/xy" }, false],
+    ["apt-get", { OTHER: "APT_CONFIG=/run/x" }, false],
+    ["dpkg-deb", { APT_CONFIG: "/run/x" }, false],
+    ["apt-get", { APT_CONFIG: "/run/x" }, true],
+    ["dpkg", { A: "1", APT_CONFIG: "/run/x" }, true],
+  ];
+  for (const [name, env, found] of CASES) {
+    test(`${name} with ${JSON.stringify(env)}`, async () => {
+      const pids = (pid: number) => packageManagersWith("APT_CONFIG", "/run/x").includes(pid);
+      expect(await disguised(name, env, pids)).toBe(found);
+    });
+  }
+});

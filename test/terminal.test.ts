@@ -1,0 +1,136 @@
+import { describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import fc from "fast-check";
+import { bytes, clip, paint, plural, safe, safeLines, showArgv, table, terminalOf } from "../src/terminal.ts";
+
+const PLAIN = { interactive: false, colour: false, width: 80 };
+
+describe("safe", () => {
+  const CASES: [name: string, text: string, shown: string][] = [
+    ["a terminal sequence", "\u001b[31mred", "\\x1b[31mred"],
+    ["a window title", "\u001b]0;x\u0007", "\\x1b]0;x\\x07"],
+    ["the one-byte CSI", "\u009b31m", "\\x9b31m"],
+    ["line feed, return, tab", "a\nb\rc\td", "a\\nb\\rc\\td"],
+    ["NUL and DEL", "\0\u007f", "\\x00\\x7f"],
+    ["bidirectional overrides", "\u202eabc\u202c", "\\u{202e}abc\\u{202c}"],
+    ["bidirectional isolates", "\u2066a\u2069", "\\u{2066}a\\u{2069}"],
+    ["zero width", "a\u200bb\u200dc\ufeffd\u2060e", "a\\u{200b}b\\u{200d}c\\u{feff}d\\u{2060}e"],
+    ["soft hyphen", "a\u00adb", "a\\xadb"],
+    ["line and paragraph separators", "a\u2028b\u2029c", "a\\u{2028}b\\u{2029}c"],
+    ["private use, beyond the basic plane", "\ue000\u{f0000}", "\\u{e000}\\u{f0000}"],
+    ["tag characters", "\u{e0041}", "\\u{e0041}"],
+    ["unassigned", "\u0378", "\\u{378}"],
+    ["a lone surrogate", "a\ud83d", "a\ufffd"],
+    ["ordinary text", "Grüße, 世界 😂 nginx=1.22~rc1+deb12", "Grüße, 世界 😂 nginx=1.22~rc1+deb12"],
+  ];
+  for (const [name, text, shown] of CASES) test(name, () => expect(safe(text)).toBe(shown));
+
+  test("property: nothing of C, Zl, Zp is left, and what was safe stays as it is", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (text) => {
+        expect(safe(text)).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+        expect(safe(safe(text))).toBe(safe(text));
+        expect(safeLines(text).replaceAll(/[\n\t]/g, "")).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+      }),
+    );
+  });
+  test("over several lines only line feeds and tabs stay", () =>
+    expect(safeLines("a\tb\r\n\u001b[2J\n")).toBe("a\tb\\r\n\\x1b[2J\n"));
+});
+
+describe("showArgv", () => {
+  const CASES: [argv: string[], shown: string][] = [
+    [
+      ["apt-get", "install", "-y", "nginx=1.22~rc1", "a:amd64=1+b2"],
+      "apt-get install -y nginx=1.22~rc1 a:amd64=1+b2",
+    ],
+    [[""], "''"],
+    [["a b", "$(id)", "`id`", "*", "a;b"], "'a b' '$(id)' '`id`' '*' 'a;b'"],
+    [["it's"], "'it'\\''s'"],
+    [["~root", "a=~root", "a:~root", "a~b"], "'~root' 'a=~root' 'a:~root' a~b"],
+    [["{a,b}", "a,b", "#x", "!!"], "'{a,b}' a,b '#x' '!!'"],
+    [["\u001b[31m", "\u202e"], "'\\x1b[31m' '\\u{202e}'"],
+  ];
+  for (const [argv, shown] of CASES) test(shown, () => expect(showArgv(argv)).toBe(shown));
+
+  test("property: a shell reads printable words back as they were", () => {
+    const word = fc.string({ unit: fc.constantFrom(..."ab ~$'\"\\*?[]{}();&|<>!#=:,%-.`/") });
+    fc.assert(
+      fc.property(fc.array(word, { minLength: 1, maxLength: 20 }), (argv) => {
+        const { stdout } = spawnSync("bash", ["-c", `printf '%s\\n' ${showArgv(argv)}`], {
+          encoding: "utf8",
+        });
+        expect(stdout).toBe(argv.map((one) => `${one}\n`).join(""));
+      }),
+    );
+  });
+});
+
+describe("terminalOf", () => {
+  const CASES: [
+    stream: { isTTY?: boolean; columns?: number },
+    env: Record<string, string>,
+    expected: object,
+  ][] = [
+    [{}, { TERM: "xterm" }, { interactive: false, colour: false, width: 80 }],
+    [{ isTTY: false, columns: 200 }, { TERM: "xterm" }, { interactive: false, colour: false, width: 200 }],
+    [{ isTTY: true }, { TERM: "xterm", NO_COLOR: "1" }, { interactive: true, colour: false }],
+    [{ isTTY: true }, { TERM: "xterm", NO_COLOR: "0" }, { colour: false }],
+    [{ isTTY: true }, { TERM: "dumb" }, { colour: false }],
+    [{ isTTY: true }, { TERM: "" }, { colour: false }],
+    [{ isTTY: true }, { TERM: "xterm", NO_COLOR: "" }, { colour: true }],
+    [{ isTTY: true, columns: 100 }, { TERM: "xterm" }, { interactive: true, colour: true, width: 100 }],
+    [{ isTTY: true, columns: 10 }, {}, { width: 40 }],
+  ];
+  for (const [stream, env, expected] of CASES)
+    test(JSON.stringify([stream, env]), () => expect(terminalOf(stream, env)).toMatchObject(expected));
+  test("paint", () => {
+    expect(paint(PLAIN, "red", "x")).toBe("x");
+    expect(paint({ ...PLAIN, colour: true }, "red", "x")).toBe("\u001b[31mx\u001b[0m");
+  });
+});
+
+describe("table", () => {
+  test("columns aligned, cells made safe, no trailing spaces", () => {
+    const rows = [
+      ["a", "\u001b[31m"],
+      ["longer", ""],
+    ];
+    expect(table(PLAIN, ["name", "x"], rows)).toBe("name    x\na       \\x1b[31m\nlonger");
+  });
+  test("no wider than the terminal: the widest column gives way", () => {
+    const text = table({ ...PLAIN, width: 40 }, ["name", "origin"], [["nginx", "o".repeat(100)]]);
+    expect(text.split("\n")[1]).toBe(`nginx  ${"o".repeat(32)}…`);
+    for (const line of text.split("\n")) expect(line.length).toBeLessThanOrEqual(40);
+  });
+  test("no rows", () => expect(table(PLAIN, ["a", "b"], [])).toBe("a  b"));
+});
+
+test("clip keeps characters whole", () => {
+  const CASES: [text: string, width: number, shown: string][] = [
+    ["abc", 3, "abc"],
+    ["abcd", 3, "ab…"],
+    ["abc", 0, "…"],
+    ["a😂b😂c", 3, "a…"],
+  ];
+  for (const [text, width, shown] of CASES) {
+    expect(clip(text, width)).toBe(shown);
+    expect(clip(text, width).isWellFormed()).toBe(true);
+  }
+});
+
+test("numbers for people", () => {
+  expect([plural(0, "package"), plural(1, "package"), plural(2, "entry", "entries")]).toEqual([
+    "0 packages",
+    "1 package",
+    "2 entries",
+  ]);
+  expect([0, 999, 1000, 1_234_567, 5e12, 7e15].map(bytes)).toEqual([
+    "0 B",
+    "999 B",
+    "1.0 kB",
+    "1.2 MB",
+    "5.0 TB",
+    "7000.0 TB",
+  ]);
+});
