@@ -1,36 +1,41 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { canonicalHash, canonicalJson, parseCanonical } from "../src/canonical.ts";
 import { type ExecutionPlan, SCHEMA_VERSION } from "../src/documents.ts";
 import { keyId, publicKeyOf, signDocument } from "../src/ed25519.ts";
 import { evaluate } from "../src/evaluate.ts";
 import { startFront } from "../src/front.ts";
 import { openLog } from "../src/log.ts";
+import { SYSTEM } from "../src/paths.ts";
 import { loadPolicyConfig } from "../src/policy-config.ts";
 import { checkSignature, readExecution } from "../src/preflight.ts";
 import { loadTrust } from "../src/trust.ts";
 import { install } from "../test/policy-plans.ts";
-import { call, RawClient, startRunner } from "../test/varlink-kit.ts";
+import { startHost, throwawayUnavailable } from "../test/throwaway.ts";
+import { call, RawClient, REFUSED, startRunner } from "../test/varlink-kit.ts";
+import { BINARY, build, type Line, line, median } from "./bench-measure.ts";
 
 /*
- * How many requests with an invalid signature the front denies in a second, and what memory it takes. Every request is a
- * complete execution plan that passes all checks up to the signature.
- *
- *   bun scripts/bench-front.ts [--json] [--seconds 3] [--clients 8]
+ * How many requests with an invalid signature the daemon denies in a second, and what memory it takes. Every request is a
+ * complete execution plan that passes all checks up to the signature. Where a throw-away host is possible it is the built
+ * `aegis daemon --executor`, its runners and audit log included; elsewhere a front from the sources. The reference is a
+ * server that answers the same requests without looking at them.
  */
 
-const { values } = parseArgs({
-  options: {
-    json: { type: "boolean", default: false },
-    seconds: { type: "string", default: "3" },
-    clients: { type: "string", default: "8" },
-    /** The front's process: socket and trusted key. For the benchmark itself only. */
-    serve: { type: "string", multiple: true },
-  },
-});
+/** As many as one uid may have open. */
+const CLIENTS = 8;
+/** Fewer than allowed: a place is free again only when the front has seen its client go. */
+const NEW_CLIENTS = 4;
+
+/** Something that listens, and the processes it is made of. */
+interface Server {
+  what: string;
+  path: string;
+  processes: { name: string; pid: number }[];
+  stop(): Promise<unknown>;
+}
 
 /** An execution plan signed by a key that is not the one it names. */
 function forgedPlan(trustedKey: string): string {
@@ -67,6 +72,95 @@ function forgedPlan(trustedKey: string): string {
   return canonicalJson(signDocument(execution, randomBytes(32), keyId(trustedKey)));
 }
 
+/** The built daemon on a throw-away host. */
+async function startDaemon(trustedKey: string): Promise<Server> {
+  const host = await startHost({ binary: BINARY });
+  try {
+    host.write(
+      "/etc/aegis/trusted-keys.toml",
+      `[[key]]\nid = "${keyId(trustedKey)}"\nname = "bench"\npublic_key_hex = "${trustedKey}"\nrole = "execution"\n`,
+    );
+    const daemon = await host.spawn(["/usr/local/bin/aegis", "daemon", "--executor"]);
+    const ended = daemon.exited.then(() => {
+      throw new Error(`the daemon ended: ${daemon.stderr()}`);
+    });
+    const front = await Promise.race([ended, frontOf(daemon.pid)]);
+    const path = host.path(SYSTEM.socket);
+    if (!existsSync(path)) throw new Error("the daemon has no socket");
+    ended.catch(() => {}); // From here on the clients would notice.
+    return {
+      what: "built aegis daemon --executor on a throw-away host",
+      path,
+      processes: [
+        { name: "front", pid: front },
+        { name: "supervisor", pid: daemon.pid },
+      ],
+      stop: () => host.stop(),
+    };
+  } catch (error) {
+    await host.stop();
+    throw error;
+  }
+}
+
+/** Waits for the daemon's child that is not root. */
+async function frontOf(daemon: number): Promise<number> {
+  for (;;) {
+    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+      const [parent, uid] = [status(pid, "PPid"), status(pid, "Uid")];
+      if (parent === daemon && uid !== 0) return Number(pid);
+    }
+    await Bun.sleep(50);
+  }
+}
+
+/** The first number of a field in /proc/<pid>/status (proc_pid_status(5)); NaN where the process has ended. */
+function status(pid: number | string, field: string): number {
+  try {
+    const text = readFileSync(`/proc/${pid}/status`, "utf8");
+    return Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1]);
+  } catch {
+    return Number.NaN;
+  }
+}
+
+/** A front from the sources, with a stand-in for the runner. */
+async function startSources(dir: string, trustedKey: string): Promise<Server> {
+  const path = join(dir, "front.sock");
+  const runner = await startRunner(`${path}.runner`, () => {});
+  const server = await startProgram("front", path, [process.execPath, import.meta.path, path, trustedKey]);
+  return {
+    ...server,
+    what: `front from the sources (${throwawayUnavailable()})`,
+    stop: async () => {
+      await server.stop();
+      runner.close();
+    },
+  };
+}
+
+async function startBare(dir: string, answer: object): Promise<Server> {
+  const program = join(dir, "bare");
+  build(join(import.meta.dir, "bench-bare-server.ts"), program);
+  const path = join(dir, "bare.sock");
+  return startProgram("bare socket server", path, [program, path, JSON.stringify(answer)]);
+}
+
+async function startProgram(what: string, path: string, argv: string[]): Promise<Server> {
+  const child = Bun.spawn(argv, { stdout: "pipe", stderr: "inherit" });
+  await child.stdout.getReader().read();
+  return {
+    what,
+    path,
+    processes: [{ name: what, pid: child.pid }],
+    stop: () => {
+      child.kill();
+      return child.exited;
+    },
+  };
+}
+
+/** The front's process, for {@link startSources}. */
 async function serve(path: string, trustedKey: string): Promise<void> {
   await startFront({
     listen: { path },
@@ -81,36 +175,24 @@ async function serve(path: string, trustedKey: string): Promise<void> {
   process.stdout.write("ready\n");
 }
 
-interface Load {
-  per_second: number;
-  median_ms: number;
-}
-
-/** Keeps `clients` busy for `seconds`, each with one request after the other. */
+/** Keeps `clients` busy for `seconds`, each with one request after the other; returns requests per second. */
 async function load(
   seconds: number,
   clients: number,
   request: (client: number) => Promise<void>,
-): Promise<Load> {
-  const times: number[] = [];
+): Promise<number> {
+  let done = 0;
   const start = performance.now();
   const end = start + seconds * 1000;
   await Promise.all(
     Array.from({ length: clients }, async (_, client) => {
-      for (let now = performance.now(); now < end; ) {
+      while (performance.now() < end) {
         await request(client);
-        const after = performance.now();
-        times.push(after - now);
-        now = after;
+        done++;
       }
     }),
   );
-  times.sort((a, b) => a - b);
-  const elapsed = (performance.now() - start) / 1000;
-  return {
-    per_second: Math.round(times.length / elapsed),
-    median_ms: Number((times[times.length >> 1] ?? 0).toFixed(3)),
-  };
+  return done / ((performance.now() - start) / 1000);
 }
 
 async function expectDenial(client: RawClient, plan: string, count: number): Promise<void> {
@@ -118,71 +200,103 @@ async function expectDenial(client: RawClient, plan: string, count: number): Pro
   if (code !== "signature_invalid") throw new Error(`expected signature_invalid, got ${code}`);
 }
 
-async function measure() {
-  const directory = mkdtempSync(join(tmpdir(), "aegis-bench-"));
-  const path = join(directory, "front.sock");
-  const trustedKey = publicKeyOf(randomBytes(32));
-  const plan = forgedPlan(trustedKey);
-  const runner = await startRunner(`${path}.runner`, () => {});
-  const child = Bun.spawn([process.execPath, import.meta.path, "--serve", path, "--serve", trustedKey], {
-    stdout: "pipe",
-    stderr: "inherit",
+async function onKeptConnections(path: string, plan: string, seconds: number): Promise<number> {
+  const kept = Array.from({ length: CLIENTS }, () => ({ client: new RawClient(path), count: 0 }));
+  const rate = await load(seconds, CLIENTS, async (i) => {
+    const it = kept[i];
+    if (it !== undefined) await expectDenial(it.client, plan, ++it.count);
   });
-  const residentKb = (field: "VmRSS" | "VmHWM") =>
-    Number(new RegExp(`${field}:\\s+(\\d+)`).exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1]);
+  for (const { client } of kept) client.socket.destroy();
+  await Promise.all(kept.map(({ client }) => client.closed));
+  await Bun.sleep(200);
+  return rate;
+}
+
+function onNewConnections(path: string, plan: string, seconds: number): Promise<number> {
+  return load(seconds, NEW_CLIENTS, async () => {
+    const client = new RawClient(path);
+    await expectDenial(client, plan, 1);
+    client.socket.end();
+    await client.closed;
+  });
+}
+
+export async function front(quick: boolean): Promise<Line[]> {
+  const dir = mkdtempSync(join(tmpdir(), "aegis-bench-"));
+  const servers: Server[] = [];
   try {
-    await child.stdout.getReader().read();
-    await Bun.sleep(500);
-    const idle_kb = residentKb("VmRSS");
-    const seconds = Number(values.seconds);
-    const clients = Number(values.clients);
-    const kept = Array.from({ length: clients }, () => ({ client: new RawClient(path), count: 0 }));
-    const on_kept_connections = await load(seconds, clients, async (i) => {
-      const it = kept[i];
-      if (it !== undefined) await expectDenial(it.client, plan, ++it.count);
-    });
-    for (const { client } of kept) client.socket.destroy();
-    await Promise.all(kept.map(({ client }) => client.closed));
-    await Bun.sleep(200);
-    // One less at a time than allowed: a place is free again only when the front has seen its client go.
-    const on_new_connections = await load(seconds, Math.max(1, clients - 4), async () => {
-      const client = new RawClient(path);
-      await expectDenial(client, plan, 1);
-      client.socket.end();
-      await client.closed;
-    });
-    await Bun.sleep(1500);
-    const reported = runner.reports.flat().reduce((n, refusal) => n + refusal.count, 0);
-    return {
-      request_bytes: plan.length,
-      seconds,
-      clients,
-      denied: { on_kept_connections, on_new_connections },
-      reports: { messages: runner.reports.length, refusals: reported },
-      resident: { idle_kb, peak_kb: residentKb("VmHWM"), after_kb: residentKb("VmRSS") },
+    const trustedKey = publicKeyOf(randomBytes(32));
+    const plan = forgedPlan(trustedKey);
+    const ours =
+      throwawayUnavailable() === null ? await startDaemon(trustedKey) : await startSources(dir, trustedKey);
+    servers.push(ours);
+    const answer = {
+      error: REFUSED,
+      parameters: { code: "signature_invalid", message: "refused", hint: "", details: {} },
     };
+    const bare = await startBare(dir, answer);
+    servers.push(bare);
+    await Bun.sleep(1000);
+
+    const [rounds, seconds] = quick ? [1, 1] : [5, 2];
+    const started = (server: Server) => {
+      const rates: { kept: number[]; fresh: number[] } = { kept: [], fresh: [] };
+      return { server, idle: resident(server, "VmRSS"), ...rates };
+    };
+    const [a, b] = [started(ours), started(bare)];
+    for (let round = 0; round < rounds; round++) {
+      for (const { server, kept, fresh } of [a, b]) {
+        kept.push(await onKeptConnections(server.path, plan, seconds));
+        fresh.push(await onNewConnections(server.path, plan, seconds));
+      }
+    }
+    const rate = (name: string, of: "kept" | "fresh", note: string) =>
+      line({
+        name: `denied requests: ${name}`,
+        unit: "requests/s",
+        ours: median(a[of]),
+        reference: median(b[of]),
+        against: bare.what,
+        goal: null,
+        samples: rounds,
+        note,
+      });
+    const memory = (name: string, own: Resident, reference: Resident) =>
+      line({
+        name: `daemon's resident memory: ${name}`,
+        unit: "MB",
+        ours: own.mb,
+        reference: reference.mb,
+        against: bare.what,
+        goal: null,
+        samples: 1,
+        note: own.parts,
+      });
+    return [
+      rate("kept connections", "kept", `${ours.what}; ${plan.length} bytes each`),
+      rate("a connection each", "fresh", ours.what),
+      memory("idle", a.idle, b.idle),
+      memory("most under that load", resident(ours, "VmHWM"), resident(bare, "VmHWM")),
+    ];
   } finally {
-    child.kill();
-    await child.exited;
-    runner.close();
-    rmSync(directory, { recursive: true, force: true });
+    for (const server of servers) await server.stop();
+    rmSync(dir, { recursive: true, force: true });
   }
 }
 
-const [path, trustedKey] = values.serve ?? [];
-if (path !== undefined && trustedKey !== undefined) await serve(path, trustedKey);
-else {
-  const result = await measure();
-  const { denied, resident, reports } = result;
-  const line = (name: string, it: Load) =>
-    `${name}: ${it.per_second} denied requests/s, median ${it.median_ms} ms\n`;
-  process.stdout.write(
-    values.json
-      ? `${JSON.stringify(result)}\n`
-      : line("kept connections", denied.on_kept_connections) +
-          line("new connections", denied.on_new_connections) +
-          `reports to the runner: ${reports.messages} for ${reports.refusals} refusals\n` +
-          `resident: ${resident.idle_kb} kB idle, ${resident.peak_kb} kB at most, ${resident.after_kb} kB after\n`,
-  );
-  process.exit(0);
+interface Resident {
+  mb: number;
+  parts: string;
 }
+
+/** Of all the server's processes together; pages of the executable that they share count for each. */
+function resident({ processes }: Server, field: "VmRSS" | "VmHWM"): Resident {
+  const each = processes.map(({ name, pid }) => ({ name, mb: (status(pid, field) * 1024) / 1e6 }));
+  return {
+    mb: each.reduce((sum, { mb }) => sum + mb, 0),
+    parts: each.map(({ name, mb }) => `${name} ${mb.toFixed(0)}`).join(" + "),
+  };
+}
+
+const [path, trustedKey] = process.argv.slice(2);
+if (import.meta.main && path !== undefined && trustedKey !== undefined) await serve(path, trustedKey);

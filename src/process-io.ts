@@ -11,7 +11,10 @@ export function processIo(json: boolean): Io {
   return {
     env: process.env,
     json,
-    terminal: terminalOf(process.stdout, process.env),
+    // Looked at only by what renders: opening `process.stdout` takes Bun as long as the rest of a short command.
+    get terminal() {
+      return terminalOf(process.stdout, process.env);
+    },
     readStdin,
     result(document: Json | object, text: string) {
       printResult(
@@ -48,7 +51,7 @@ export function printNote(text: string): void {
 }
 
 function writeAll(fd: 1 | 2, text: string): void {
-  const data = Buffer.from(text);
+  const data = new TextEncoder().encode(text);
   let done = 0;
   while (done < data.length) {
     try {
