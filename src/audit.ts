@@ -126,16 +126,20 @@ export const auditVerify = defineSubcommand({
   },
 });
 
-function notBuilt(name: string) {
-  return defineSubcommand({
+function notBuilt<const A extends ArgsSpec>(name: string, args: A) {
+  return defineSubcommand<A>({
     name,
     description: "Not built yet",
-    args: {},
+    args,
     async run() {
       throw new AegisError("not_built", `aegis audit ${name} is not built yet`, "Type: aegis audit verify");
     },
   });
 }
 
-export const auditCheckpoint = notBuilt("checkpoint");
-export const auditProve = notBuilt("prove");
+export const auditCheckpoint = notBuilt("checkpoint", WHICH);
+export const auditProve = notBuilt("prove", {
+  ...WHICH,
+  sequence: { type: "string", valueHint: "n", description: "prove that this event is in the log" },
+  since: { type: "string", valueHint: "file", description: "prove that the log extends this checkpoint" },
+});

@@ -98,7 +98,7 @@ function later(name: string, what: string, description: string) {
   return defineSubcommand({
     name,
     description,
-    args: {},
+    args: { "dry-run": { type: "boolean", description: "print every step, do nothing" } },
     async run() {
       throw notBuilt(what);
     },

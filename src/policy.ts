@@ -78,7 +78,33 @@ export const policyRules = defineSubcommand({
 export const policyReport = defineSubcommand({
   name: "policy report",
   description: "Advisory report over signed execution plans (not built yet).",
-  args: {},
+  args: {
+    "execution-plan": {
+      type: "string",
+      multiple: true,
+      valueHint: "file",
+      description: "a signed plan to read",
+    },
+    "execution-public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "a signer's key",
+    },
+    "approval-public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "an approver's key",
+    },
+    out: { type: "string", valueHint: "file", description: "write the report here" },
+    lm: { type: "string", valueHint: "model", description: "the model that words the advice" },
+    "api-base": { type: "string", valueHint: "url", description: "its endpoint" },
+    "api-key": { type: "string", valueHint: "key", description: "its key" },
+    "skip-model": { type: "boolean", description: "leave the model's wording out" },
+    "skip-dspy": { type: "boolean", description: "the older name of --skip-model" },
+    "allow-unverified-execution-signature": { type: "boolean", description: "for fixtures only" },
+  },
   async run() {
     throw new AegisError(
       "not_built",
