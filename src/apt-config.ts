@@ -47,16 +47,34 @@ export function parseAptDump(text: string): Settings {
   return settings;
 }
 
+/**
+ * What the host may have dpkg(1) do on every run: treat changed configuration files in its own way, not sync, leave files
+ * out, keep a log. Forcing anything else would do what no plan says, and another root is another host.
+ */
+const DPKG_OPTION =
+  /^--(?:(?:no-|refuse-)?force-(?:conf(?:def|old|new|miss|ask)|unsafe-io)(?:,(?:conf(?:def|old|new|miss|ask)|unsafe-io))*|path-(?:ex|in)clude=.+|log=.+|no-debsig)$/;
+
 /** Keys that name the program which dumped, or where files were read from: never carried over. */
 const DROPPED = /^(?:Binary(?:$|::)|Dir::Etc::(?:main|parts)$|CommandLine(?:$|::))/i;
 
 /**
  * The settings for one run: the host's, then ours.
  * @throws AegisError `refused` where the host overrides settings for apt-get alone, since apt applies those after
- * every file and they could not be held
+ * every file and they could not be held, and where it gives dpkg options that change what is done
  */
 export function runSettings(host: Settings, plan: OperationPlan, places: AptRunPlaces): Settings {
-  for (const key of host.keys()) {
+  for (const [key, values] of host) {
+    // apt takes the options from every child of the list, whatever it is called.
+    const option = /^DPkg::Options::/i.test(key)
+      ? values.find((value) => !DPKG_OPTION.test(value))
+      : undefined;
+    if (option !== undefined) {
+      throw new AegisError(
+        "refused",
+        `apt is configured to run dpkg with ${option}, which no plan would show`,
+        `Remove it from ${key} in /etc/apt; see apt-config dump.`,
+      );
+    }
     if (/^Binary::apt-get(?:$|::)/i.test(key)) {
       throw new AegisError(
         "refused",
@@ -79,6 +97,7 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
     "Dir::Etc::main": "/dev/null",
     "Dir::Etc::parts": "/dev/null",
     "Dir::Bin::dpkg": "/usr/bin/dpkg",
+    "DPkg::Chroot-Directory": "/",
     // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
     "Dir::Bin::ischroot": "/bin/false",
     "Dir::Cache::archives": `${places.archives}/`,

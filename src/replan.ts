@@ -7,33 +7,26 @@ import { AegisError } from "./errors.ts";
  * is that the executor's own plan for the same wish is the same change, for the same reasons.
  */
 
-/** The parts of a plan that say what would be done and on what evidence, without times, ids and raw output. */
-function evidenceOf(plan: OperationPlan): Record<string, unknown> {
+/**
+ * Everything a plan claims besides the change itself, so that a field which is added to plans is compared without a word
+ * here. Left out: what differs between two honest plans (id, time, raw output, apt's remarks, the dates of an index that
+ * was fetched again), and the host, which has been checked.
+ */
+function claimsOf(plan: OperationPlan): Record<string, unknown> {
+  const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
+  const { raw_evidence: _raw, warnings: _warnings, ...claims } = rest;
   return {
-    operation: plan.operation,
-    exact_targets: plan.exact_targets,
-    command_preview: plan.command_preview,
-    nothing_to_do: plan.nothing_to_do,
-    mutates_system: plan.mutates_system,
-    requires_root: plan.requires_root,
-    packages_installed: plan.packages_installed,
-    packages_upgraded: plan.packages_upgraded,
-    packages_removed: plan.packages_removed,
-    packages_downgraded: plan.packages_downgraded,
-    packages_held_back: plan.packages_held_back,
-    denied_targets: plan.denied_targets,
-    risk_signals: [...plan.risk_signals].sort(),
-    scripts: plan.scripts,
-    sources: plan.repository_evidence.map((r) => [
+    ...claims,
+    repository_evidence: plan.repository_evidence.map((r) => [
       r.id,
       r.trust,
       r.signed_by,
+      r.signature_verified,
       r.key_fingerprints,
       r.problems,
     ]),
-    provenance: plan.provenance_evidence.map((p) => [p.kind, p.subject, p.verified]),
-    vulnerabilities: plan.vulnerability_evidence.map((e) => [e.package, e.version, e.id, e.severity]),
-    sbom: plan.sbom_evidence,
+    provenance_evidence: plan.provenance_evidence.map((p) => [p.kind, p.subject, p.verified]),
+    vulnerability_evidence: plan.vulnerability_evidence.map((e) => [e.package, e.version, e.id, e.severity]),
   };
 }
 
@@ -52,12 +45,12 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void 
       { only_signed, only_now, signed: signed.transaction.map(describe), now: own.transaction.map(describe) },
     );
   }
-  const [claimed, found] = [evidenceOf(signed), evidenceOf(own)];
+  const [claimed, found] = [claimsOf(signed), claimsOf(own)];
   for (const field of Object.keys(found)) {
     if (canonicalJson(claimed[field]) !== canonicalJson(found[field])) {
       throw new AegisError(
         "evidence_mismatch",
-        `the plan's ${field.replaceAll("_", " ")} are not what the executor finds on this host`,
+        `the plan's ${field} is not what the executor finds on this host`,
         "Plan again; a plan must not be edited.",
         { field },
       );

@@ -1,0 +1,424 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { ExecutionPlan, OperationPlan, TransactionEntry } from "../src/documents.ts";
+import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
+import { evilTwin, type PackageDefinition, pick } from "./throwaway-packages.ts";
+import { type Repository, startRepository } from "./throwaway-repo.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+/*
+ * What was approved is what runs: a host or repository that changed after signing, plans that lie, package files that are
+ * not what the index said, and site configuration that would switch checks off.
+ */
+
+const CONF = "/etc/apt/apt.conf.d/99site";
+const POLICY = "/etc/aegis/policy.toml";
+const CACHE = "/var/cache/apt/archives/hello-aegis_1.0_all.deb";
+/** Only in the evil twin. */
+const EVIL = "/usr/share/doc/hello-aegis/evil";
+
+describeOnThrowaway("what runs is what was approved", () => {
+  let chain: Chain;
+
+  const remove = (...paths: string[]) => chain.host.exec(["rm", "-rf", ...paths]);
+  const purge = () => chain.host.exec(["dpkg", "--purge", "hello-aegis"]);
+  const exists = async (path: string) => (await chain.host.exec(["test", "-e", path])).status === 0;
+  const last = () => chain.audit().at(-1) ?? {};
+  const receipt = ({ execution_plan_id }: ExecutionPlan): unknown =>
+    JSON.parse(chain.host.read(`/var/lib/aegis/runs/${execution_plan_id}/receipt.json`));
+  /** Fails where anything of hello-aegis was unpacked. */
+  const untouched = async () => {
+    expect(await chain.dpkgStatus("hello-aegis")).toBe("");
+    expect(await exists("/usr/bin/hello-aegis")).toBe(false);
+    expect(await exists(EVIL)).toBe(false);
+    expect((await chain.host.exec(["dpkg", "--audit"])).stdout).toBe("");
+  };
+  const refused = async (path: string, status: number, code: string) => {
+    const result = await chain.apply(path);
+    expect([result.status, /\[([a-z_]+)\]/.exec(result.stderr)?.[1]]).toEqual([status, code]);
+    expect(last()).toMatchObject({
+      kind: "execution_denied",
+      actor: expect.stringMatching(/^ops@example/),
+      details: { code },
+    });
+    return result.stderr;
+  };
+
+  beforeAll(async () => {
+    chain = await startChain();
+    await chain.startDaemon();
+  });
+  afterAll(() => chain.stop());
+
+  describe("drift after signing", () => {
+    beforeEach(() => chain.offer("hello-aegis=1.0"));
+
+    test.each([
+      ["a newer version", pick("hello-aegis=1.1"), "install hello-aegis:all 1.1"],
+      [
+        "the same version with other bytes",
+        [evilTwin("hello-aegis=1.0")],
+        "install hello-aegis:all 1.0 sha256:",
+      ],
+      ["the package no longer", [], "nothing"],
+      ["a version with one more dependency", [dependent()], "install bystander:all 1.0"],
+    ])(
+      "the repository offers %s: both transactions are shown, nothing is installed",
+      async (_, offer, now) => {
+        const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
+        await chain.host.repo.publish([...offer, ...pick("bystander=1.0")]);
+        await chain.host.aptUpdate();
+        const said = await refused(path, 9, "drift");
+        const digest = execution.operation_plan.transaction[0]?.sha256?.slice(0, 12) ?? "";
+        expect(said).toContain(`signed install hello-aegis:all 1.0 sha256:${digest}`);
+        expect(said.slice(said.indexOf("now it would be"))).toContain(now);
+        expect(Object(last()["details"]).signed).toEqual([`install hello-aegis:all 1.0 sha256:${digest}`]);
+        await untouched();
+      },
+    );
+
+    test("the package was installed meanwhile", async () => {
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      await chain.host.aptInstall("hello-aegis");
+      await refused(path, 9, "drift");
+      await purge();
+    });
+
+    test("other bytes under the signed name, and no update: apt's own check of the index holds", async () => {
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      await chain.host.repo.publish([evilTwin("hello-aegis=1.0")]);
+      expect((await chain.apply(path)).status).toBe(7);
+      expect(last()).toMatchObject({
+        kind: "execution_completed",
+        details: { state: "failed", code: "execution_failed" },
+      });
+      await untouched();
+    });
+  });
+
+  describe("a plan that lies, decided and signed in good faith", () => {
+    beforeAll(() => chain.offer("hello-aegis=1.0"));
+
+    /** Plans, edits the plan's file, decides, approves and signs. */
+    const lie = async (wish: readonly string[], change: (plan: OperationPlan) => Partial<OperationPlan>) => {
+      const planned = await chain.plan(...wish);
+      const edited: Planned = chain.edit(planned, change(planned.plan));
+      return (await chain.sign(edited)).path;
+    };
+    const hello = ["apt", "install", "hello-aegis"];
+    const entries = (plan: OperationPlan, change: Partial<TransactionEntry>) => ({
+      transaction: plan.transaction.map((entry) => ({ ...entry, ...change })),
+    });
+
+    test.each<[what: string, change: (plan: OperationPlan) => Partial<OperationPlan>, field: string]>([
+      ["has no risk signals", () => ({ risk_signals: [] }), "risk_signals"],
+      ["calls itself harmless", () => ({ risk_score: 0, risk_contributions: [] }), "risk_score"],
+      [
+        "promises a way back",
+        () => ({ rollback_plan: { inverse: [], unobtainable: [], notes: ["all is undone"] } }),
+        "rollback_plan",
+      ],
+      ["hides its new packages", () => ({ packages_installed: [] }), "packages_installed"],
+      [
+        "says that the signature of the index was verified by another key",
+        (p) => ({
+          repository_evidence: p.repository_evidence.map((r) => ({
+            ...r,
+            key_fingerprints: ["A".repeat(40)],
+          })),
+        }),
+        "repository_evidence",
+      ],
+      [
+        "has another maintainer",
+        () => ({ publisher_or_maintainer: "Debian <debian@example.invalid>" }),
+        "publisher_or_maintainer",
+      ],
+      ["names another version", () => ({ target_version: "1.1" }), "target_version"],
+    ])("it %s", async (_, change, field) => {
+      expect(await refused(await lie(hello, change), 9, "evidence_mismatch")).toContain(
+        `the plan's ${field} `,
+      );
+      await untouched();
+    });
+
+    test.each<[what: string, change: (plan: OperationPlan) => Partial<OperationPlan>]>([
+      ["has another .deb hash", (p) => entries(p, { sha256: "0".repeat(64) })],
+      ["has another size", (p) => entries(p, { size: 1 })],
+      ["has another version", (p) => entries(p, { to_version: "0.9" })],
+      ["has another origin", (p) => entries(p, { origin: "Debian" })],
+    ])("it %s", async (_, change) => {
+      await refused(await lie(hello, change), 9, "drift");
+      await untouched();
+    });
+
+    test("it leaves out a package that comes along", async () => {
+      await chain.offer("app=1.0", "libapp=1.0");
+      const said = await refused(
+        await lie(["apt", "install", "app"], (p) => ({
+          transaction: p.transaction.filter(({ name }) => name !== "libapp"),
+          packages_installed: ["app"],
+        })),
+        9,
+        "drift",
+      );
+      expect(said).toContain("signed nothing; now it would be install libapp:all 1.0");
+      expect(await chain.dpkgStatus("app")).toBe("");
+    });
+
+    test("it hides a removal: from policy, or only from people", async () => {
+      await chain.offer("hello-aegis=1.0", "conflictor=1.0");
+      await chain.host.aptInstall("hello-aegis");
+      const wish = ["apt", "install", "conflictor"];
+      const hidden = await lie(wish, (p) => ({
+        transaction: p.transaction.filter(({ action }) => action !== "remove"),
+        packages_removed: [],
+      }));
+      expect(await refused(hidden, 9, "drift")).toContain("remove hello-aegis:all 1.0");
+      chain.host.write(POLICY, "[apt]\nallow_removals = true\n");
+      const said = await refused(await lie(wish, () => ({ packages_removed: [] })), 9, "evidence_mismatch");
+      expect(said).toContain("packages_removed");
+      await remove(POLICY);
+      expect(await chain.dpkgStatus("hello-aegis")).toBe("install ok installed");
+      expect(await chain.dpkgStatus("conflictor")).toBe("");
+      await purge();
+    });
+
+    test("it vouches for an untrusted repository", async () => {
+      const local = await startRepository({ origin: "Local" });
+      await local.publish(pick("bystander=1.0"));
+      chain.host.addSource("local", local, { transport: "file" });
+      await chain.host.aptUpdate();
+      const wish = ["apt", "install", "bystander"];
+      const honest = await chain.plan(...wish);
+      expect((await chain.policy(honest.plan.plan_id)).result).toMatchObject({
+        decision: "deny",
+        rules: ["apt-install", "apt-repository-untrusted"],
+      });
+      const path = await lie(wish, (p) => ({
+        repository_evidence: p.repository_evidence.map((r) => ({
+          ...r,
+          trust: "distribution",
+          problems: [],
+        })),
+        risk_signals: p.risk_signals.filter((signal) => signal !== "untrusted-repository"),
+      }));
+      await refused(path, 9, "evidence_mismatch");
+      expect(await chain.dpkgStatus("bystander")).toBe("");
+      await remove("/etc/apt/sources.list.d/local.sources");
+      await local.stop();
+    });
+  });
+
+  describe("other bytes than the index says", () => {
+    let evil: Repository;
+    beforeAll(async () => {
+      await chain.offer("hello-aegis=1.0");
+      evil = await startRepository({ origin: "Evil" });
+    });
+    afterAll(() => evil.stop());
+
+    test("an archive of the right size, planted in apt's cache, is not used", async () => {
+      const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
+      const [entry] = execution.operation_plan.transaction;
+      const planted = await twinOfSize(evil, entry?.size ?? 0);
+      chain.host.write(CACHE, planted);
+      // apt alone would take it: what makes this test one.
+      await chain.host.aptInstall("hello-aegis");
+      expect((await chain.host.exec(["hello-aegis"])).stdout).toContain("evil");
+      await purge();
+      chain.host.write(CACHE, planted);
+      expect((await chain.apply(path)).status).toBe(0);
+      expect((await chain.host.exec(["hello-aegis"])).stdout).toBe("hello-aegis 1.0\n");
+      await purge();
+      await remove(CACHE);
+    });
+
+    test.each(["http", "file"] as const)(
+      "a second source over %s with the same version: denied",
+      async (transport) => {
+        await evil.publish([evilTwin("hello-aegis=1.0")]);
+        chain.host.addSource("evil", evil, { transport });
+        await chain.host.aptUpdate();
+        const planned = await chain.plan("apt", "install", "hello-aegis");
+        const { status, result } = await chain.policy(planned.plan.plan_id);
+        expect(status).toBe(3);
+        expect(result.rules).toContain("apt-source-conflict");
+        await expect(chain.sign(planned)).rejects.toThrow("policy_denied");
+        // A liar leaves the conflict out; the runner finds it again.
+        const edited = chain.edit(planned, {
+          provenance_evidence: planned.plan.provenance_evidence.filter(
+            ({ kind }) => kind !== "apt-source-conflict",
+          ),
+        });
+        await refused((await chain.sign(edited)).path, 9, "evidence_mismatch");
+        await untouched();
+        await remove("/etc/apt/sources.list.d/evil.sources");
+      },
+    );
+
+    test.each([
+      ["before", "000-evil"],
+      ["after", "zzz-evil"],
+    ])("a second source, added after signing, that apt reads %s ours: refused", async (_, name) => {
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      await evil.publish([evilTwin("hello-aegis=1.0")]);
+      chain.host.addSource(name, evil);
+      await chain.host.aptUpdate();
+      await refused(path, 9, "drift");
+      await untouched();
+      await remove(`/etc/apt/sources.list.d/${name}.sources`);
+    });
+
+    describe("on a file: source that policy trusts", () => {
+      const DEB = "/srv/local/pool/hello-aegis_1.1_all.deb";
+      const PRE_INVOKE = "/etc/apt/apt.conf.d/50swap";
+      let local: Repository;
+      let genuine: Uint8Array;
+      beforeAll(async () => {
+        local = await startRepository({ origin: "Local" });
+        await local.publish(pick("hello-aegis=1.1"));
+        genuine = local.files().get("pool/hello-aegis_1.1_all.deb") ?? new Uint8Array();
+        const uri = chain.host.addSource("local", local, { transport: "file" });
+        await chain.host.aptUpdate();
+        const { plan } = await chain.plan("apt", "install", "hello-aegis");
+        const [key] = plan.repository_evidence.find((r) => r.uri === uri)?.key_fingerprints ?? [];
+        chain.host.write(POLICY, `[[apt.trusted_origins]]\nuri = "${uri}"\nfingerprint = "${key}"\n`);
+        await local.publish([evilTwin("hello-aegis=1.1")]);
+        chain.host.write("/srv/evil.deb", local.files().get("pool/hello-aegis_1.1_all.deb") ?? "");
+      });
+      afterEach(async () => {
+        await purge();
+        await remove(PRE_INVOKE, DEB);
+        chain.host.write(DEB, genuine);
+        await chain.host.exec(["chown", "-R", "root:root", "/srv/local"]);
+      });
+      afterAll(async () => {
+        await remove(POLICY, "/etc/apt/sources.list.d/local.sources");
+        await local.stop();
+      });
+
+      test("the genuine .deb is installed", async () => {
+        const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
+        expect(execution.operation_plan.exact_targets).toEqual(["hello-aegis=1.1"]);
+        expect((await chain.apply(path)).status).toBe(0);
+        expect(await chain.dpkgVersion("hello-aegis")).toBe("1.1");
+      });
+
+      test("a .deb that was swapped after the index was made: dpkg is not started", async () => {
+        const { path } = await chain.signed("apt", "install", "hello-aegis");
+        await chain.host.exec(["cp", "/srv/evil.deb", DEB]);
+        const { status, stderr } = await chain.apply(path);
+        expect([status, stderr.includes("Hash Sum mismatch")]).toEqual([7, true]);
+        expect(last()).toMatchObject({ kind: "execution_completed", details: { state: "failed" } });
+        await untouched();
+      });
+
+      test.each<[when: string, script: string, reason: string]>([
+        ["swapped after apt looked at it", `cp /srv/evil.deb ${DEB}`, "the plan says"],
+        ["that others than root can write to", "chown alice /srv/local/pool", "does not belong to root"],
+        ["that is a symbolic link now", `ln -sf /srv/evil.deb ${DEB}`, "is a symbolic link"],
+      ])("a .deb %s is refused by the hook", async (_, script, reason) => {
+        // Stands for whoever is quick enough: apt runs it between its own check and the hook.
+        chain.host.write(PRE_INVOKE, `DPkg::Pre-Invoke { "${script}"; };\n`);
+        const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
+        const { status, stdout } = await chain.apply(path);
+        expect([status, stdout.includes("refused before unpacking")]).toEqual([7, true]);
+        expect(last()).toMatchObject({
+          kind: "execution_completed",
+          details: { state: "failed", code: "hook_refused", message: expect.stringContaining(reason) },
+        });
+        expect(receipt(execution)).toMatchObject({ ok: false });
+        await untouched();
+      });
+    });
+
+    test("a .deb that is swapped in the run's own directory is refused by the hook", async () => {
+      await evil.publish([evilTwin("hello-aegis=1.0")]);
+      chain.host.write("/srv/evil.deb", evil.files().get("pool/hello-aegis_1.0_all.deb") ?? "");
+      const swap = "for f in /var/cache/aegis/archives/*/*.deb; do cp /srv/evil.deb $f; done";
+      chain.host.write(CONF, `DPkg::Pre-Invoke { "${swap}"; };\n`);
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      expect((await chain.apply(path)).status).toBe(7);
+      expect(last()).toMatchObject({ details: { code: "hook_refused" } });
+      await untouched();
+      await remove(CONF);
+    });
+  });
+
+  describe("site configuration", () => {
+    afterEach(async () => {
+      await remove(CONF);
+      await purge();
+    });
+
+    /** Each line alone would keep a run from happening, or from being what was approved. */
+    const WEAK = [
+      'APT::Get::AllowUnauthenticated "true";',
+      'Acquire::AllowInsecureRepositories "true";',
+      'APT::GET::SIMULATE "true";',
+      'APT::Get::Download-Only "true";',
+      'APT::Get::Print-URIs "true";',
+      'APT::Get::Assume-No "true";',
+      'Dir::Cache::archives "/var/tmp/theirs/";',
+      'Dir::Bin::dpkg "/bin/false";',
+      'DPkg::Chroot-Directory "/srv";',
+      'DPkg::Tools::Options::/usr/local/bin/aegis::Version "1";',
+      'DPkg::Options { "--force-confnew,confmiss"; "--force-unsafe-io"; };',
+      'Binary::apt::APT::Get::Simulate "true";',
+    ];
+    test.each([
+      ["allows, simulates and redirects whatever it can", WEAK.join("\n")],
+      ["only simulates", 'APT::Get::Simulate "true";'],
+      ["clears the hooks", "#clear DPkg::Pre-Install-Pkgs;"],
+      ["clears all of dpkg's settings", "#clear DPkg;"],
+      ["has another cache", 'Dir::Cache "/var/tmp/theirs/";'],
+      ["has a hook of its own", 'DPkg::Pre-Install-Pkgs { "cat >/dev/null"; };'],
+    ])("that %s: no effect, the hook has run", async (_, conf) => {
+      chain.host.write(CONF, `${conf}\n`);
+      const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
+      expect((await chain.apply(path)).status).toBe(0);
+      expect(await chain.dpkgStatus("hello-aegis")).toBe("install ok installed");
+      expect(receipt(execution)).toMatchObject({ ok: true, reason: null, files_checked: 1 });
+      expect(await exists("/var/tmp/theirs/hello-aegis_1.0_all.deb")).toBe(false);
+      const given = chain.host.read(`/var/lib/aegis/runs/${execution.execution_plan_id}/apt.conf`);
+      expect(given.match(/^APT::Get::AllowUnauthenticated .*$/gim)).toEqual([
+        'APT::Get::AllowUnauthenticated "false";',
+      ]);
+    });
+
+    test.each([
+      ["sets something for apt-get alone", 'Binary::apt-get::APT::Get::Simulate "true";'],
+      ["sets something for apt-get alone, in capitals", 'BINARY::APT-GET::APT::Get::Simulate "true";'],
+      ["makes dpkg force everything", 'DPkg::Options { "--force-all"; };'],
+      ["makes dpkg overwrite other packages' files", 'DPkg::Options { "--force-confdef,overwrite"; };'],
+      ["makes dpkg force everything, by another key", 'DPkg::Options::Site "--force-all";'],
+      ["makes dpkg work elsewhere", 'DPkg::Options { "--root=/srv"; };'],
+      ["makes dpkg simulate", 'DPkg::Options { "--no-act"; };'],
+    ])("that %s: refused", async (_, conf) => {
+      chain.host.write(CONF, `${conf}\n`);
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      await refused(path, 6, "refused");
+      await untouched();
+    });
+  });
+});
+
+function dependent(): PackageDefinition {
+  const [hello] = pick("hello-aegis=1.0");
+  if (hello === undefined) throw new Error("no such package");
+  return { ...hello, fields: { Depends: "bystander" } };
+}
+
+/** Another hello-aegis, installable and exactly `size` bytes long. */
+async function twinOfSize(repo: Repository, size: number): Promise<Uint8Array> {
+  const [hello] = pick("hello-aegis=1.0");
+  for (let n = 0; n < 64; n++) {
+    const text = `#!/bin/sh\necho "evil ${"#".repeat(n % 16)} ${n * 7919}"\n`;
+    await repo.publish([
+      { ...hello, name: "hello-aegis", version: "1.0", files: { "/usr/bin/hello-aegis": text } },
+    ]);
+    const bytes = repo.files().get("pool/hello-aegis_1.0_all.deb");
+    if (bytes?.length === size) return bytes;
+  }
+  throw new Error("no twin of that size was found");
+}
