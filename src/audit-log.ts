@@ -14,7 +14,7 @@ import {
   rmSync,
   statSync,
 } from "node:fs";
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import {
   type AuditEvent,
@@ -39,8 +39,6 @@ import { AegisError, messageOf } from "./errors.ts";
 import { withFileLock } from "./file-lock.ts";
 import { ensureDir, syncDirectory, writeFileAtomic, writeFully } from "./files.ts";
 import { AUDIT_FILE, auditDir, type Env } from "./paths.ts";
-
-export { readEvents } from "./audit-read.ts";
 
 /*
  * Writing the log: one event a line, each holding the hash of the one before. Every append looks at the file itself, at
@@ -150,12 +148,12 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
 }
 
 /**
- * Appends to the user's own log what planning, policy, review and signing did. The actor is the user where `event` names
- * no other.
+ * Appends to the user's own log what planning, policy, review and signing did. The actor is the user's number where `event`
+ * names no other (a name would come from $USER).
  * @throws AegisError `io`, `log_tampered`
  */
 export function recordUserEvent(env: Env, event: NewAuditEvent): AuditEvent {
-  return openAuditLog(auditDir(env)).append({ ...event, actor: event.actor ?? userInfo().username });
+  return openAuditLog(auditDir(env)).append({ ...event, actor: event.actor ?? `uid ${process.getuid?.()}` });
 }
 
 /** Makes the directories and returns the path of the lock file. */

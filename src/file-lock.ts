@@ -1,11 +1,11 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { AegisError, messageOf } from "./errors.ts";
-import { flock, tryFlock } from "./ffi.ts";
+import { flock } from "./ffi.ts";
 
 /*
- * Locks between processes, by flock(2) on a file of their own. The kernel drops such a lock when its holder ends, however
- * it ends, so there is nothing stale to clean up and the file is never deleted. Whoever can open the file can hold the
- * lock: put it in a directory that only its owner can enter.
+ * A lock between processes, by flock(2) on a file of its own. The kernel drops it when its holder ends, however it ends, so
+ * there is nothing stale to clean up and the file is never deleted. Whoever can open the file can hold the lock: put it in
+ * a directory that only its owner can enter.
  */
 
 /**
@@ -21,18 +21,6 @@ export function withFileLock<T>(path: string, action: () => T): T {
   } finally {
     closeSync(fd);
   }
-}
-
-/**
- * Takes the lock at `path` without waiting. Returns the function that gives it back, or null while another holds it.
- * Programs started meanwhile don't inherit it (the descriptor is close-on-exec).
- * @throws AegisError `io`
- */
-export function tryFileLock(path: string): (() => void) | null {
-  const fd = openLock(path);
-  if (tryFlock(fd)) return () => closeSync(fd);
-  closeSync(fd);
-  return null;
 }
 
 function openLock(path: string): number {
