@@ -182,7 +182,9 @@ describe("run", () => {
   for (const [script, maxBytes, outcome, out, err] of CAPS) {
     test(`at most ${maxBytes} of: ${script}`, async () => {
       const result = await shell(script, { maxBytes });
-      expect([result.outcome, result.stdout.length, result.stderr.length]).toEqual([outcome, out, err]);
+      expect(`${result.outcome} ${result.stdout.length} ${result.stderr.length}`).toBe(
+        `${outcome} ${out} ${err}`,
+      );
     });
   }
 });

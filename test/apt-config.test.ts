@@ -1,0 +1,295 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import {
+  type AptRunPlaces,
+  checkAptConfig,
+  hookCommand,
+  parseAptDump,
+  renderAptConfig,
+  runSettings,
+} from "../src/apt-config.ts";
+import type { OperationPlan } from "../src/documents.ts";
+import { entry, upgrade } from "./policy-plans.ts";
+import { refuses } from "./signing-kit.ts";
+import { startHost, type ThrowawayHost } from "./throwaway.ts";
+import { pick } from "./throwaway-packages.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
+
+const PLACES: AptRunPlaces = {
+  directory: "/var/lib/aegis/runs/id",
+  archives: "/var/cache/aegis/archives/id",
+  aegis: "/usr/local/bin/aegis",
+};
+const HOOK = "/usr/local/bin/aegis daemon --apt-hook /var/lib/aegis/runs/id";
+const RECORDED = readFileSync(join(import.meta.dir, "fixtures/apt/bookworm/config-dump.txt"), "utf8");
+
+const settingsFor = (dump: string, plan: OperationPlan = upgrade(), places = PLACES) =>
+  runSettings(parseAptDump(dump), plan, places);
+/** A setting by its exact name; what apt calls by another spelling is not there. */
+const get = (settings: ReadonlyMap<string, string[]>, key: string) => settings.get(key);
+
+describe("a dump that can't be carried over exactly is refused", () => {
+  const CASES: [name: string, dump: string][] = [
+    ["a quotation mark in a value", 'A::B "x"y";'],
+    ["a value over two lines", 'A::B "x\ny";'],
+    ["no quotation marks", "A::B x;"],
+    ["no semicolon", 'A::B "x"'],
+    ["a space in the name", 'A B "x";'],
+    ["no name", ' "x";'],
+    ["a comment", "# A::B"],
+    ["#clear", "#clear A::B;"],
+    ["two settings on a line", 'A "1"; B "2";'],
+    ["an error message for a dump", "E: Syntax error /etc/apt/apt.conf:1"],
+  ];
+  for (const [name, dump] of CASES)
+    test(name, () => refuses(() => parseAptDump(dump), "refused", "can't be carried over exactly"));
+});
+
+describe("what can't be held is refused", () => {
+  for (const key of ["Binary::apt-get", "Binary::apt-get::APT::Get::Simulate", "BINARY::APT-GET::x"])
+    test(key, () => refuses(() => settingsFor(`${key} "1";`), "refused", key));
+  const PATHS: Partial<AptRunPlaces>[] = [
+    { directory: "/run/a b" },
+    { archives: "/x;rm" },
+    { aegis: "aegis" },
+    { aegis: "/a/$(id)" },
+    { aegis: '/a"b' },
+    { directory: "/x\n" },
+    { directory: "/" },
+  ];
+  for (const change of PATHS)
+    test(JSON.stringify(change), () =>
+      refuses(() => settingsFor("", upgrade(), { ...PLACES, ...change }), "refused", "can't be named"),
+    );
+});
+
+describe("ours win over the host's", () => {
+  const HOST = `APT "";
+APT::Get "";
+APT::Get::Simulate "true";
+apt::get::allowunauthenticated "true";
+APT::Get::Download-Only "1";
+APT::Get::Purge "true";
+Dir::Bin::dpkg "/tmp/dpkg";
+Dir::Etc::parts "apt.conf.d";
+Dir::Etc::main "apt.conf";
+Acquire::AllowInsecureRepositories "1";
+DPkg "";
+DPkg::Options "";
+dpkg::options:: "--force-confnew";
+DPkg::Pre-Install-Pkgs "";
+DPkg::Pre-Install-Pkgs:: "/usr/sbin/dpkg-preconfigure --apt || true";
+DPkg::Pre-Install-Pkgs:: "/usr/bin/host-hook";
+DPkg::Post-Invoke:: "/usr/bin/after";
+APT::Install-Recommends "0";
+Binary "apt-config";
+Binary::apt::APT::Color "1";
+CommandLine::AsString "apt-config dump";
+`;
+  const settings = settingsFor(HOST);
+  const CASES: [key: string, expected: string[] | undefined][] = [
+    ["APT::Get::Simulate", ["false"]],
+    ["APT::Get::AllowUnauthenticated", ["false"]],
+    ["apt::get::allowunauthenticated", undefined],
+    ["APT::Get::Download-Only", ["false"]],
+    ["APT::Get::Purge", ["false"]],
+    ["Dir::Bin::dpkg", ["/usr/bin/dpkg"]],
+    ["Dir::Bin::ischroot", ["/bin/false"]],
+    ["Dir::Etc::parts", ["/dev/null"]],
+    ["Dir::Etc::main", ["/dev/null"]],
+    ["Dir::Cache::archives", ["/var/cache/aegis/archives/id/"]],
+    ["Acquire::AllowInsecureRepositories", ["false"]],
+    ["dpkg::options::", ["--force-confnew", "--no-force-confnew,confask", "--force-confold"]],
+    ["DPkg::Options::", undefined],
+    ["DPkg::Pre-Install-Pkgs::", [HOOK, "/usr/sbin/dpkg-preconfigure --apt || true", "/usr/bin/host-hook"]],
+    ["DPkg::Tools::Options::/usr/local/bin/aegis::Version", ["3"]],
+    ["DPkg::Post-Invoke::", ["/usr/bin/after"]],
+    ["APT::Install-Recommends", ["0"]],
+    ["APT::Status-Fd", ["3"]],
+    ["DPkg::Lock::Timeout", ["120"]],
+    ["Binary", undefined],
+    ["Binary::apt::APT::Color", undefined],
+    ["CommandLine::AsString", undefined],
+  ];
+  for (const [key, expected] of CASES) test(key, () => expect(get(settings, key)).toEqual(expected));
+  test("our hook is there on a host that has none, and first", () => {
+    expect(hookCommand(PLACES)).toBe(HOOK);
+    expect(get(settingsFor(""), "DPkg::Pre-Install-Pkgs::")).toEqual([HOOK]);
+  });
+});
+
+describe("permissions are given only as signed", () => {
+  const NAMES = { downgrades: "allow-downgrades", held: "allow-change-held-packages", removal: "Remove" };
+  const held = (name: string) => ({ packages_held_back: [name], transaction: [entry("nginx")] });
+  const CASES: [name: string, change: Partial<OperationPlan>, given: (keyof typeof NAMES)[]][] = [
+    ["an upgrade", {}, []],
+    ["something else is held back", held("hello"), []],
+    ["another architecture is held back", held("nginx:i386"), []],
+    ["a removal", { packages_removed: ["x"] }, ["removal"]],
+    ["a downgrade", { packages_downgraded: ["x"] }, ["downgrades"]],
+    ["a held package that is changed", held("nginx"), ["held"]],
+    ["a held package that is changed, with its architecture", held("nginx:amd64"), ["held"]],
+  ];
+  for (const [name, change, given] of CASES) {
+    test(name, () => {
+      const settings = settingsFor("", upgrade(change));
+      const allowed = Object.entries(NAMES).filter(
+        ([, key]) => get(settings, `APT::Get::${key}`)?.[0] === "true",
+      );
+      expect(allowed.map(([one]) => one)).toEqual(given);
+      expect(get(settings, "APT::Get::allow-remove-essential")).toEqual(["false"]);
+      expect(get(settings, "APT::Get::AutomaticRemove")).toEqual(["false"]);
+    });
+  }
+});
+
+describe("checkAptConfig", () => {
+  const meant = settingsFor(RECORDED);
+  const dump = [...meant].flatMap(([key, values]) => values.map((value) => `${key} "${value}";`)).join("\n");
+  const CASES: [name: string, seen: string, says: string][] = [
+    [
+      "a setting has another value",
+      dump.replace('APT::Get::Simulate "false"', 'APT::Get::Simulate "true"'),
+      'apt::get::simulate is ["true"], not ["false"]',
+    ],
+    ["a setting is missing", dump.replace('APT::Status-Fd "3";', ""), "apt::status-fd is null"],
+    ["a setting too many", `${dump}\nAPT::Extra "1";`, 'apt::extra is ["1"], not null'],
+    ["another hook too many", `${dump}\nDPkg::Pre-Install-Pkgs:: "/bin/evil";`, "dpkg::pre-install-pkgs::"],
+    ["another hook is first", `DPkg::Pre-Install-Pkgs:: "/bin/evil";\n${dump}`, "dpkg::pre-install-pkgs::"],
+    [
+      "our hook is gone",
+      dump.replace(`DPkg::Pre-Install-Pkgs:: "${HOOK}";`, ""),
+      "dpkg::pre-install-pkgs:: is null",
+    ],
+    ["apt said nothing", "", "is null"],
+    ["apt said something else", "E: broken", "can't be carried over"],
+  ];
+  for (const [name, seen, says] of CASES)
+    test(name, () => refuses(() => checkAptConfig(seen, meant), "refused", says));
+  test("passes: other spelling, empty parents, the dumping program's own name", () => {
+    checkAptConfig(dump, meant);
+    checkAptConfig(`${dump}\nX "";\nBinary "apt-config";\nBinary::apt::APT::Color "1";`, meant);
+    checkAptConfig(dump.replace("APT::Status-Fd", "apt::STATUS-fd"), meant);
+  });
+});
+
+test("property: what a dump can hold comes back as it was", () => {
+  const key = fc.stringMatching(/^[A-Za-z][A-Za-z0-9/._-]{0,8}(::[A-Za-z0-9/._-]{1,8}){0,3}$/);
+  const value = fc.string({ unit: fc.constantFrom(..."ab \\#/;{}%'$`ü") });
+  fc.assert(
+    fc.property(fc.dictionary(key, fc.array(value, { minLength: 1, maxLength: 3 })), (lists) => {
+      const settings = new Map(Object.entries(lists).map(([name, values]) => [`${name}::`, values]));
+      const lines = renderAptConfig(settings)
+        .split("\n")
+        .filter((line) => !line.startsWith("#clear "));
+      expect(parseAptDump(lines.join("\n"))).toEqual(settings);
+    }),
+  );
+});
+
+describe.skipIf(Bun.which("apt-config") === null)(
+  "this machine's apt-config sees exactly what was meant",
+  () => {
+    const { path: directory, remove } = temporaryDirectory();
+    afterAll(remove);
+    /** `apt-config dump` with `text` as the file that APT_CONFIG names. */
+    const dump = (text: string) => {
+      const file = join(directory, "apt.conf");
+      writeFileSync(file, text);
+      const env = { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8", APT_CONFIG: file };
+      const { exitCode, stdout, stderr } = Bun.spawnSync(["apt-config", "dump"], { env });
+      if (exitCode !== 0) throw new Error(`apt-config failed: ${stderr}`);
+      return stdout.toString();
+    };
+    const HOSTS: [name: string, host: string][] = [
+      ["as it is", ""],
+      [
+        "everything refused to us is switched on",
+        'APT::Get::Simulate "true"; APT::Get::AllowUnauthenticated "true"; apt::get::download-only "1";',
+      ],
+      [
+        "own hooks and options",
+        'DPkg::Pre-Install-Pkgs { "/bin/one || exit 1"; "/bin/two"; }; dpkg::options { "--force-confnew"; };',
+      ],
+      ["lists of its own emptied", "#clear APT::NeverAutoRemove; #clear DPkg::Pre-Install-Pkgs;"],
+      [
+        "lists that apt brings along emptied",
+        "#clear Dir::Ignore-Files-Silently; #clear APT::Compressor; #clear Acquire::CompressionTypes;",
+      ],
+      ["values that look like syntax", 'A::B "back\\slash"; A::C "# // ; { } %22 \'"; A::D "ü  x"; A::E "";'],
+      ["names that need escapes", 'A::"sp ace" "x"; A::"e=q" "1";'],
+      [
+        "lists in lists",
+        'X { "a" { "b"; "c"; }; }; Acquire::Languages { "de"; "en"; }; APT::Architectures { "amd64"; "i386"; };',
+      ],
+      ["settings for another program", 'Binary::apt::APT::Color "1"; Binary::apt-cache { Quiet "2"; };'],
+    ];
+    for (const [name, host] of HOSTS) {
+      test(name, () => {
+        const settings = settingsFor(dump(host));
+        checkAptConfig(dump(renderAptConfig(settings)), settings);
+      });
+    }
+    test("settings for apt-get alone are refused", () =>
+      refuses(
+        () => settingsFor(dump('Binary::apt-get::APT::Get::Simulate "true";')),
+        "refused",
+        "Binary::apt-get",
+      ));
+  },
+);
+
+describeOnThrowaway("a real apt-get run with the frozen settings", () => {
+  let host: ThrowawayHost;
+  beforeAll(async () => {
+    host = await startHost();
+    await host.repo.publish(pick("conffile-owner=1.0", "conffile-owner=1.1"));
+    await host.aptUpdate();
+    await host.aptInstall("conffile-owner=1.0");
+  });
+  afterAll(() => host.stop());
+
+  test("against a host that contradicts", async () => {
+    const run = "/var/lib/aegis/runs/id";
+    host.write("/etc/conffile-owner.conf", "the administrator's\n");
+    host.write(
+      "/etc/apt/apt.conf.d/zz-host",
+      `APT::Get::Simulate "true"; APT::Get::Download-Only "true"; APT::Get::Assume-No "true";
+       DPkg::Options { "--force-confnew"; "--force-confask"; };
+       DPkg::Pre-Install-Pkgs { "echo host >> /root/order"; };
+       #clear DPkg::Tools; #clear Dir::Ignore-Files-Silently;\n`,
+    );
+    // Stands in for Aegis: keeps what apt tells it.
+    host.write(
+      "/usr/local/bin/aegis",
+      `#!/bin/sh\ncat > /root/input\necho "aegis $*" >> /root/order\n`,
+      0o755,
+    );
+    host.write(`${run}/here`, "");
+    host.write("/var/cache/aegis/archives/id/partial/here", "");
+    const dump = async (env: Record<string, string>) =>
+      (await host.exec(["apt-config", "dump"], { env })).stdout;
+    const settings = runSettings(parseAptDump(await dump({})), upgrade(), PLACES);
+    host.write(`${run}/apt.conf`, renderAptConfig(settings));
+    checkAptConfig(await dump({ APT_CONFIG: `${run}/apt.conf` }), settings);
+
+    const command = "exec apt-get install -y conffile-owner=1.1 3>/root/status";
+    const env = { APT_CONFIG: `${run}/apt.conf`, DEBIAN_FRONTEND: "noninteractive" };
+    const { status, stdout, stderr } = await host.exec(["sh", "-c", command], { env });
+    expect({ status, stderr, stdout }).toMatchObject({ status: 0 });
+    expect(host.read("/root/order")).toBe(`aegis daemon --apt-hook ${run}\nhost\n`);
+    const input = host.read("/root/input");
+    expect(input).toStartWith("VERSION 3\n");
+    expect(input).toContain(
+      "\nconffile-owner 1.0 all none < 1.1 all none /var/cache/aegis/archives/id/conffile-owner_1.1_all.deb\n",
+    );
+    expect(host.read("/etc/conffile-owner.conf")).toBe("the administrator's\n");
+    expect(host.read("/root/status")).toContain("pmstatus:conffile-owner:");
+    expect((await host.exec(["dpkg-query", "-W", "-f", "$" + "{Version}", "conffile-owner"])).stdout).toBe(
+      "1.1",
+    );
+  });
+});

@@ -1,0 +1,367 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import {
+  checkFiles,
+  compareTransaction,
+  hashFile,
+  parseHookInput,
+  RUN_FILES,
+  readReceipt,
+  runAptHook,
+} from "../src/apt-hook.ts";
+import { canonicalJson, sha256Hex } from "../src/canonical.ts";
+import type { TransactionEntry } from "../src/documents.ts";
+import { AegisError } from "../src/errors.ts";
+import { entry, removal } from "./policy-plans.ts";
+import { refuses } from "./signing-kit.ts";
+
+const recorded = (name: string) =>
+  readFileSync(join(import.meta.dir, `fixtures/apt-hook/${name}.txt`), "utf8");
+const MIXED = recorded("mixed");
+
+const all = (
+  name: string,
+  action: TransactionEntry["action"],
+  from: string | null,
+  to: string,
+): TransactionEntry => entry(name, { architecture: "all", action, from_version: from, to_version: to });
+const libmulti = (architecture: string) => ({ ...all("libmulti", "upgrade", "1.0", "1.1"), architecture });
+/** What `mixed.txt` was the run of. */
+const PLANNED: readonly TransactionEntry[] = [
+  all("app", "upgrade", "1.0", "2.0"),
+  removal("bystander", { architecture: "all", from_version: "1.0" }),
+  all("hello-aegis", "upgrade", "1.0", "1.1"),
+  all("libapp-extra", "install", null, "1.0"),
+  libmulti("amd64"),
+  libmulti("i386"),
+  all("openssh-aegis", "downgrade", "1.1", "1.0"),
+  all("phased", "reinstall", "1.0", "1.0"),
+];
+const without = (name: string) => PLANNED.filter((e) => e.name !== name);
+const changed = (name: string, change: Partial<TransactionEntry>) =>
+  PLANNED.map((e) => (e.name === name ? { ...e, ...change } : e));
+
+/** One message of apt's with these lines as its steps. */
+const message = (...lines: string[]) =>
+  `VERSION 3\nAPT::Architecture=amd64\n\n${lines.map((line) => `${line}\n`).join("")}`;
+const HELLO = "hello 1.0 all none < 1.1 all none /a/hello_1.1_all.deb";
+
+describe("apt's message is refused", () => {
+  const CASES: [name: string, text: string, says: string][] = [
+    ["nothing at all", "", "another version"],
+    ["version 2 of the interface, recorded", recorded("version-2"), "another version"],
+    ["version 1: file names alone", "/var/cache/apt/archives/hello.deb\n", "another version"],
+    ["version 30", MIXED.replace("VERSION 3\n", "VERSION 30\n"), "another version"],
+    ["the settings never end", "VERSION 3\nA=b\n", "another version"],
+    [
+      "a package without a file",
+      message("hello 1.0 all none < 1.1 all none hello.deb"),
+      "hello has no package file",
+    ],
+    ["a file with a relative path", message(HELLO.replace("/a/", "../a/")), "no package file"],
+    ["an unknown word for what is done", message(HELLO.replace(/\/a.*/, "**PURGE**")), "no package file"],
+    ["a line that breaks off", message("hello 1.0 all none < 1.1 all none"), "can't be read: hello 1.0"],
+    ["a line that breaks off behind a space", message("hello 1.0 all none < 1.1 all none "), "can't be read"],
+    ["a line of one word", message("hello"), "can't be read"],
+    ["an unknown comparison", message(HELLO.replace(" < ", " ? ")), "unknown operator ?"],
+    ["the same package twice", message(HELLO, HELLO), "hello:all stands twice"],
+    [
+      "removed and installed",
+      message("hello 1.0 all none > - - none **REMOVE**", HELLO),
+      "hello:all stands twice",
+    ],
+    [
+      "two other packages that are only configured, recorded",
+      recorded("configure-foreign"),
+      "hello-aegis:all would be configured",
+    ],
+    [
+      "another architecture is configured",
+      message(HELLO, "hello 1.0 i386 none < 1.1 i386 none **CONFIGURE**"),
+      "hello:i386 would be configured",
+    ],
+  ];
+  for (const [name, text, says] of CASES)
+    test(name, () => refuses(() => parseHookInput(text), "hook_refused", says));
+});
+
+describe("apt's message is read", () => {
+  const names = (text: string) =>
+    parseHookInput(text).map(
+      (p) => `${p.action} ${p.name}:${p.architecture} ${p.from_version} ${p.to_version} ${p.file}`,
+    );
+  const CACHE = "/var/cache/apt/archives";
+  const CASES: [name: string, text: string, expected: string[]][] = [
+    [
+      "recorded: everything at once",
+      MIXED,
+      [
+        "remove bystander:all 1.0 null null",
+        `install libapp-extra:all null 1.0 ${CACHE}/libapp-extra_1.0_all.deb`,
+        `upgrade app:all 1.0 2.0 ${CACHE}/app_2.0_all.deb`,
+        `upgrade hello-aegis:all 1.0 1.1 ${CACHE}/hello-aegis_1.1_all.deb`,
+        `upgrade libmulti:i386 1.0 1.1 ${CACHE}/libmulti_1.1_i386.deb`,
+        `upgrade libmulti:amd64 1.0 1.1 ${CACHE}/libmulti_1.1_amd64.deb`,
+        `downgrade openssh-aegis:all 1.1 1.0 ${CACHE}/openssh-aegis_1.0_all.deb`,
+        `reinstall phased:all 1.0 1.0 ${CACHE}/phased_1.0_all.deb`,
+      ],
+    ],
+    [
+      "recorded: removals",
+      recorded("remove"),
+      ["remove conffile-owner:all 1.0 null null", "remove hello-aegis:all 1.1 null null"],
+    ],
+    [
+      "recorded: an install over old configuration files",
+      recorded("over-config-files"),
+      [`install conffile-owner:all null 1.1 ${CACHE}/conffile-owner_1.1_all.deb`],
+    ],
+    [
+      "a path with spaces",
+      message(HELLO.replace("/a/", "/a  b/")),
+      ["upgrade hello:all 1.0 1.1 /a  b/hello_1.1_all.deb"],
+    ],
+    ["nothing to do", message(), []],
+  ];
+  for (const [name, text, expected] of CASES) test(name, () => expect(names(text)).toEqual(expected));
+
+  test("property: any damage is refused or read, never another error", () => {
+    fc.assert(
+      fc.property(fc.nat(MIXED.length), fc.nat(40), fc.string(), (at, length, instead) => {
+        try {
+          parseHookInput(MIXED.slice(0, at) + instead + MIXED.slice(at + length));
+        } catch (error) {
+          if (!(error instanceof AegisError) || error.code !== "hook_refused") throw error;
+        }
+      }),
+    );
+  });
+});
+
+describe("a transaction that is not the plan's is refused", () => {
+  const CASES: [name: string, planned: readonly TransactionEntry[], says: string][] = [
+    ["a package more than planned", without("phased"), "phased:all (reinstall 1.0) is not in the plan"],
+    ["a removal more than planned", without("bystander"), "bystander:all (remove ) is not in the plan"],
+    [
+      "a dependency more than planned",
+      without("libapp-extra"),
+      "libapp-extra:all (install 1.0) is not in the plan",
+    ],
+    ["one architecture more than planned", PLANNED.filter((e) => e.architecture !== "i386"), "libmulti:i386"],
+    [
+      "another architecture",
+      changed("hello-aegis", { architecture: "amd64" }),
+      "hello-aegis:all (upgrade 1.1) is not in the plan",
+    ],
+    [
+      "a package less",
+      [...PLANNED, entry("more")],
+      "more:amd64 is in the plan but not in what apt is about to do",
+    ],
+    ["a removal less", [...PLANNED, removal("more")], "more:amd64 is in the plan but not"],
+    ["nothing planned at all", [], "is not in the plan"],
+    [
+      "another new version",
+      changed("app", { to_version: "2.1" }),
+      "app:all: to_version is 2.0, the plan says 2.1",
+    ],
+    [
+      "another old version",
+      changed("app", { from_version: "0.9" }),
+      "app:all: from_version is 1.0, the plan says 0.9",
+    ],
+    [
+      "a downgrade for an upgrade",
+      changed("openssh-aegis", { action: "upgrade" }),
+      "action is downgrade, the plan says upgrade",
+    ],
+    [
+      "an upgrade for an install",
+      changed("app", { action: "install", from_version: null }),
+      "action is upgrade, the plan says install",
+    ],
+    [
+      "a reinstallation for an upgrade",
+      changed("phased", { action: "upgrade", from_version: "0.9" }),
+      "action is reinstall",
+    ],
+    [
+      "a removal for an upgrade",
+      changed("bystander", { action: "upgrade", to_version: "1.1" }),
+      "action is remove",
+    ],
+    [
+      "a version where none was planned",
+      changed("libapp-extra", { from_version: "0.1" }),
+      "from_version is none, the plan says 0.1",
+    ],
+  ];
+  for (const [name, planned, says] of CASES)
+    test(name, () => refuses(() => compareTransaction(parseHookInput(MIXED), planned), "hook_refused", says));
+
+  test("the planned one passes, in whatever order", () => {
+    compareTransaction(parseHookInput(MIXED), PLANNED);
+    compareTransaction(parseHookInput(MIXED), PLANNED.toReversed());
+    compareTransaction([], []);
+  });
+});
+
+describe.skipIf(process.getuid?.() !== 0)("package files", () => {
+  let root: string;
+  beforeAll(() => {
+    // Not in /tmp: nobody but root may write anywhere above.
+    root = mkdtempSync("/root/aegis-apt-hook-");
+    for (const directory of ["good", "open", "foreign"]) {
+      mkdirSync(join(root, directory));
+      writeFileSync(join(root, directory, "x.deb"), "package");
+    }
+    writeFileSync(join(root, "good/other.deb"), "paccage");
+    writeFileSync(join(root, "good/longer.deb"), "package!");
+    writeFileSync(join(root, "good/foreign.deb"), "package");
+    chownSync(join(root, "good/foreign.deb"), 65534, 0);
+    writeFileSync(join(root, "good/writable.deb"), "package");
+    chmodSync(join(root, "good/writable.deb"), 0o666);
+    symlinkSync("x.deb", join(root, "good/link.deb"));
+    symlinkSync("good", join(root, "linkdir"));
+    chmodSync(join(root, "open"), 0o777);
+    chownSync(join(root, "foreign"), 65534, 0);
+    chmodSync(join(root, "good"), 0o755);
+  });
+  afterAll(() => rmSync(root, { recursive: true }));
+
+  const DEB = { sha256: sha256Hex("package"), size: 7 };
+  const planned = (change: Partial<TransactionEntry> = {}) => [
+    { ...all("hello", "upgrade", "1.0", "1.1"), ...DEB, ...change },
+  ];
+  const steps = (file: string) => parseHookInput(message(HELLO.replace(/\/a.*/, join(root, file))));
+
+  const CASES: [name: string, file: string, planned: TransactionEntry[], says: string][] = [
+    [
+      "other bytes of the same size",
+      "good/other.deb",
+      planned(),
+      `has SHA-256 ${sha256Hex("paccage")}, the plan says ${DEB.sha256}`,
+    ],
+    ["more bytes", "good/longer.deb", planned(), "has SHA-256"],
+    ["the size alone", "good/x.deb", planned({ size: 8 }), "has 7 bytes, the plan says 8"],
+    ["no hash in the plan", "good/x.deb", planned({ sha256: null }), "the plan says nothing"],
+    ["no size in the plan", "good/x.deb", planned({ size: null }), "has 7 bytes, the plan says null"],
+    [
+      "the plan's hash of another architecture",
+      "good/x.deb",
+      planned({ architecture: "amd64" }),
+      "the plan says nothing",
+    ],
+    ["a link", "good/link.deb", planned(), "is a symbolic link"],
+    ["a directory that is a link", "linkdir/x.deb", planned(), "is a symbolic link"],
+    ["a file that isn't root's", "good/foreign.deb", planned(), "does not belong to root"],
+    ["a file that all may write", "good/writable.deb", planned(), "can be written by others"],
+    ["a directory that all may write", "open/x.deb", planned(), "can be written by others"],
+    ["a directory that isn't root's", "foreign/x.deb", planned(), "does not belong to root"],
+    ["no file", "good/none.deb", planned(), "ENOENT"],
+    ["a directory for a file", "good", planned(), ""],
+  ];
+  for (const [name, file, plan, says] of CASES) {
+    test(name, () => {
+      const thrown = (() => {
+        try {
+          return checkFiles(steps(file), plan);
+        } catch (error) {
+          return error;
+        }
+      })();
+      expect(thrown).toBeInstanceOf(Error);
+      expect(String(thrown)).toContain(says);
+    });
+  }
+  test("the planned bytes pass; removals have none", () => {
+    expect(checkFiles(steps("good/x.deb"), planned())).toBe(1);
+    expect(checkFiles(parseHookInput(recorded("remove")), [])).toBe(0);
+  });
+  test("hashFile reads in pieces", () => {
+    const big = Buffer.alloc(5_000_001, "x");
+    writeFileSync(join(root, "big"), big);
+    expect(hashFile(join(root, "big"))).toEqual({ sha256: sha256Hex(big), size: big.length });
+  });
+
+  describe("the hook", () => {
+    let run: string;
+    let input: string;
+    const said: string[] = [];
+    const hook = (text = input) => runAptHook(run, text, (line) => void said.push(line));
+    beforeEach(() => {
+      run = mkdtempSync(join(root, "run-"));
+      input = message(HELLO.replace(/\/a.*/, join(root, "good/x.deb")));
+      writeFileSync(join(run, RUN_FILES.expected), canonicalJson(planned()));
+      said.length = 0;
+    });
+
+    test("lets the planned change through, and says so in its receipt", () => {
+      expect([hook(), said]).toEqual([0, []]);
+      expect(readReceipt(run)).toEqual({
+        ok: true,
+        reason: null,
+        input_sha256: sha256Hex(input),
+        files_checked: 1,
+      });
+      expect(readFileSync(join(run, RUN_FILES.decision), "utf8")).toBe("hook");
+    });
+
+    const REFUSED: [name: string, prepare: () => unknown, says: string][] = [
+      ["another transaction", () => writeFileSync(join(run, RUN_FILES.expected), "[]"), "is not in the plan"],
+      ["no transaction to compare with", () => rmSync(join(run, RUN_FILES.expected)), "ENOENT"],
+      [
+        "a transaction that isn't one",
+        () => writeFileSync(join(run, RUN_FILES.expected), '[{"name":"hello"}]'),
+        "",
+      ],
+      [
+        "a run that was stopped",
+        () => writeFileSync(join(run, RUN_FILES.decision), "stopped"),
+        "the run was stopped",
+      ],
+      ["a second call", () => hook(), "the run was stopped"],
+      ["version 2", () => (input = recorded("version-2")), "another version"],
+      ["nothing on its input", () => (input = ""), "another version"],
+    ];
+    for (const [name, prepare, says] of REFUSED) {
+      test(`refuses, with a receipt: ${name}`, () => {
+        prepare();
+        expect(hook()).toBe(1);
+        expect(readReceipt(run)).toEqual({
+          ok: false,
+          reason: expect.stringContaining(says),
+          input_sha256: sha256Hex(input),
+          files_checked: 0,
+        });
+        expect(said).toEqual([expect.stringContaining("aegis: refused before unpacking: ")]);
+      });
+    }
+
+    test("fails where it can leave no receipt", () => {
+      rmSync(run, { recursive: true });
+      expect(() => hook()).toThrow();
+    });
+
+    test("no receipt, and one that is damaged, are none", () => {
+      expect(readReceipt(run)).toBeNull();
+      for (const text of ["", "{}", '{"ok":true}', "null"]) {
+        writeFileSync(join(run, RUN_FILES.receipt), text);
+        expect(readReceipt(run)).toBeNull();
+      }
+      expect(existsSync(join(run, RUN_FILES.decision))).toBe(false);
+    });
+  });
+});
