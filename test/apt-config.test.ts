@@ -51,6 +51,35 @@ describe("a dump that can't be carried over exactly is refused", () => {
 describe("what can't be held is refused", () => {
   for (const key of ["Binary::apt-get", "Binary::apt-get::APT::Get::Simulate", "BINARY::APT-GET::x"])
     test(key, () => refuses(() => settingsFor(`${key} "1";`), "refused", key));
+  const DPKG: [option: string, refused: boolean][] = [
+    ["--force-overwrite", true],
+    ["--force-all", true],
+    ["--force-depends", true],
+    ["--force-confnew,overwrite", true],
+    ["--force-confnew,", true],
+    ["--force-not-root", true],
+    ["--root=/mnt", true],
+    ["--admindir=/tmp", true],
+    ["--instdir=/tmp", true],
+    ["--status-fd=9", true],
+    ["--pre-invoke=/bin/sh", true],
+    ["", true],
+    ["--force-confnew", false],
+    ["--force-confdef,confold", false],
+    ["--no-force-confask", false],
+    ["--force-unsafe-io", false],
+    ["--path-exclude=/usr/share/doc/*", false],
+    ["--log=/var/log/dpkg.log", false],
+  ];
+  for (const [option, refused] of DPKG) {
+    for (const key of ["DPkg::Options::", "dpkg::options::named"]) {
+      const dump = `${key} "${option}";`;
+      test(`${dump}${refused ? "" : " is not"}`, () =>
+        refused
+          ? refuses(() => settingsFor(dump), "refused", "which no plan would show")
+          : void settingsFor(dump));
+    }
+  }
   const PATHS: Partial<AptRunPlaces>[] = [
     { directory: "/run/a b" },
     { archives: "/x;rm" },

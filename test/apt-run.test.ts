@@ -1,0 +1,106 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { OUTPUT_FILES, parseStatusLine, RunWatch } from "../src/apt-run.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
+
+const recorded = (name: string) =>
+  readFileSync(join(import.meta.dir, `fixtures/apt-hook/${name}.txt`), "utf8");
+
+describe("parseStatusLine", () => {
+  const CASES: [line: string, expected: ReturnType<typeof parseStatusLine>][] = [
+    ["", null],
+    ["pmstatus", null],
+    ["pmstatus:hello", null],
+    ["pmstatus:hello:ten:Installing", null],
+    ["pmstatus:hello:10.0", null],
+    ["pmstatus::10:x", null],
+    ["other:hello:10.0:x", null],
+    ["pmconffile:/etc/x:10.0:'/etc/x' '/etc/x.dpkg-new' 1 1", null],
+    ["media-change:disc:/media/cdrom:10:Insert", null],
+    [" pmstatus:hello:10:x", null],
+    ["pmstatus:hello:10.0:Installing", { percent: 10, message: "Installing" }],
+    ["pmstatus:hello:0:", { percent: 0, message: "" }],
+    [
+      "pmstatus:libc6:i386:64.5161:Installed libc6 (i386)",
+      { percent: 64.5161, message: "Installed libc6 (i386)" },
+    ],
+    ["pmstatus:dpkg-exec:3.2258:Running: dpkg: 5:6", { percent: 3.2258, message: "Running: dpkg: 5:6" }],
+    ["dlstatus:1:80.0000:Retrieving file 1 of 1", { percent: 80, message: "Retrieving file 1 of 1" }],
+    ["pmstatus:x:250:x", { percent: 100, message: "x" }],
+  ];
+  for (const [line, expected] of CASES) test(line, () => expect(parseStatusLine(line)).toEqual(expected));
+
+  test("every recorded line is progress, and it never goes back within a phase", () => {
+    const lines = recorded("status-mixed").trimEnd().split("\n");
+    expect(lines.length).toBeGreaterThan(40);
+    const percents = lines.map((line) => parseStatusLine(line)?.percent ?? Number.NaN);
+    expect(percents).toEqual(percents.toSorted((a, b) => a - b));
+  });
+  test("a recorded failure", () => {
+    const last = recorded("status-failing").trimEnd().split("\n").at(-1) ?? "";
+    expect(last).toStartWith("pmerror:postinst-fails:");
+    expect(parseStatusLine(last)?.message).toBe(
+      "installed postinst-fails package post-installation script subprocess returned error exit status 1",
+    );
+  });
+  test("property: null, or a percentage from 0 to 100", () => {
+    const part = fc.oneof(fc.string(), fc.constantFrom("pmstatus", "dlstatus", ":", "99.9", "1e9", "-1"));
+    fc.assert(
+      fc.property(fc.array(part), (parts) => {
+        const progress = parseStatusLine(parts.join(":"));
+        if (progress !== null) expect(progress.percent >= 0 && progress.percent <= 100).toBe(true);
+      }),
+    );
+  });
+});
+
+describe("RunWatch", () => {
+  const { path, remove } = temporaryDirectory();
+  afterAll(remove);
+  const heard: string[] = [];
+  const watch = new RunWatch(path, {
+    progress: (percent, message) => heard.push(`${percent} ${message}`),
+    output: (stream, data) => heard.push(`${stream}: ${data}`),
+  });
+  const look = () => {
+    watch.look();
+    return heard.splice(0);
+  };
+  const add = (name: keyof typeof OUTPUT_FILES, data: string | Uint8Array) =>
+    appendFileSync(join(path, OUTPUT_FILES[name]), data);
+
+  test("before there is anything", () => expect(look()).toEqual([]));
+  test("what has come since the last look, each thing once", () => {
+    add("stdout", "one\ntw");
+    add("stderr", "W: careful\n");
+    expect(look()).toEqual(["stdout: one\ntw", "stderr: W: careful\n"]);
+    add("stdout", "o\n");
+    expect(look()).toEqual(["stdout: o\n"]);
+    expect(look()).toEqual([]);
+  });
+  test("a status line only when it is whole", () => {
+    add("status", "pmstatus:a:10:fir");
+    expect(look()).toEqual([]);
+    add("status", "st\npmstatus:b:20:second\nnonsense\npmsta");
+    expect(look()).toEqual(["10 first", "20 second"]);
+  });
+  test("a character that comes in two pieces", () => {
+    const bytes = Buffer.from("ü");
+    add("stdout", bytes.subarray(0, 1));
+    expect(look().join("")).not.toContain("\ufffd");
+    add("stdout", bytes.subarray(1));
+    expect(look().join("")).toContain("ü");
+  });
+  test("more than one piece at a time", () => {
+    add("stdout", "x".repeat(200_000));
+    expect(look().join("").replaceAll("stdout: ", "")).toBe("x".repeat(200_000));
+  });
+  test("a watcher that comes later hears everything from the start", () => {
+    writeFileSync(join(path, OUTPUT_FILES.stdout), "all of it");
+    const late: string[] = [];
+    new RunWatch(path, { progress: () => {}, output: (_, data) => late.push(data) }).look();
+    expect(late[0]).toBe("all of it");
+  });
+});

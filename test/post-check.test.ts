@@ -1,0 +1,154 @@
+import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { TransactionEntry } from "../src/documents.ts";
+import { parseDpkgStatus } from "../src/dpkg-status.ts";
+import { type DpkgSnapshot, describeDifference, postCheck, snapshotOf } from "../src/post-check.ts";
+import { entry, removal } from "./policy-plans.ts";
+
+const OLD = "1.0-1 installed";
+const NEW = "1.0-2 installed";
+const HELLO = [entry("hello")];
+const GONE = [removal("hello")];
+
+/** What differs, in words: `planned` for the plan's own packages, `besides` for others. */
+function differences(plan: readonly TransactionEntry[], before: DpkgSnapshot, after: DpkgSnapshot): string[] {
+  const { not_as_planned, changed_besides } = postCheck(plan, before, after);
+  return [
+    ...not_as_planned.map((d) => `planned: ${describeDifference(d)}`),
+    ...changed_besides.map((d) => `besides: ${describeDifference(d)}`),
+  ];
+}
+
+describe("postCheck", () => {
+  const CASES: [
+    name: string,
+    plan: TransactionEntry[],
+    before: DpkgSnapshot,
+    after: DpkgSnapshot,
+    expected: string[],
+  ][] = [
+    [
+      "nothing was done",
+      HELLO,
+      { "hello:amd64": OLD },
+      { "hello:amd64": OLD },
+      ["planned: hello:amd64 is 1.0-1 installed, expected 1.0-2 installed"],
+    ],
+    [
+      "another version",
+      HELLO,
+      {},
+      { "hello:amd64": "1.0-3 installed" },
+      ["planned: hello:amd64 is 1.0-3 installed, expected 1.0-2 installed"],
+    ],
+    [
+      "half done",
+      HELLO,
+      {},
+      { "hello:amd64": "1.0-2 half-configured" },
+      ["planned: hello:amd64 is 1.0-2 half-configured, expected 1.0-2 installed"],
+    ],
+    [
+      "triggers are pending",
+      HELLO,
+      {},
+      { "hello:amd64": "1.0-2 triggers-pending" },
+      ["planned: hello:amd64 is 1.0-2 triggers-pending, expected 1.0-2 installed"],
+    ],
+    [
+      "gone instead of new",
+      HELLO,
+      { "hello:amd64": OLD },
+      {},
+      ["planned: hello:amd64 is not installed, expected 1.0-2 installed"],
+    ],
+    [
+      "another architecture instead",
+      HELLO,
+      {},
+      { "hello:i386": NEW },
+      [
+        "planned: hello:amd64 is not installed, expected 1.0-2 installed",
+        "besides: hello:i386 is 1.0-2 installed, expected not installed",
+      ],
+    ],
+    [
+      "not removed",
+      GONE,
+      { "hello:amd64": OLD },
+      { "hello:amd64": OLD },
+      ["planned: hello:amd64 is 1.0-1 installed, expected not installed"],
+    ],
+    [
+      "removed by halves",
+      GONE,
+      { "hello:amd64": OLD },
+      { "hello:amd64": "1.0-1 half-installed" },
+      ["planned: hello:amd64 is 1.0-1 half-installed, expected not installed"],
+    ],
+    [
+      "another package came",
+      HELLO,
+      {},
+      { "hello:amd64": NEW, "x:all": "1 installed" },
+      ["besides: x:all is 1 installed, expected not installed"],
+    ],
+    [
+      "another package went",
+      HELLO,
+      { "x:all": "1 installed" },
+      { "hello:amd64": NEW },
+      ["besides: x:all is not installed, expected 1 installed"],
+    ],
+    [
+      "another package changed",
+      HELLO,
+      { "x:all": "1 installed" },
+      { "hello:amd64": NEW, "x:all": "2 installed" },
+      ["besides: x:all is 2 installed, expected 1 installed"],
+    ],
+    [
+      "another package broke",
+      HELLO,
+      { "x:all": "1 installed" },
+      { "hello:amd64": NEW, "x:all": "1 unpacked" },
+      ["besides: x:all is 1 unpacked, expected 1 installed"],
+    ],
+    [
+      "as planned",
+      HELLO,
+      { "hello:amd64": OLD, "x:all": "1 installed" },
+      { "hello:amd64": NEW, "x:all": "1 installed" },
+      [],
+    ],
+    ["removed as planned", GONE, { "hello:amd64": OLD }, {}, []],
+    [
+      "something broken before is not our doing",
+      HELLO,
+      { "x:all": "1 unpacked" },
+      { "hello:amd64": NEW, "x:all": "1 unpacked" },
+      [],
+    ],
+    ["nothing planned, nothing done", [], { "x:all": "1 installed" }, { "x:all": "1 installed" }, []],
+  ];
+  for (const [name, plan, before, after, expected] of CASES)
+    test(name, () => expect(differences(plan, before, after)).toEqual(expected));
+
+  test("a package called like a method of objects", () => {
+    expect(differences([entry("constructor", { architecture: "" })], {}, {})).toHaveLength(1);
+    expect(differences([], {}, JSON.parse('{"__proto__:all":"1 installed"}'))).toHaveLength(1);
+  });
+});
+
+test("a snapshot leaves out what only configuration files are left of", () => {
+  const recorded = readFileSync(join(import.meta.dir, "fixtures/apt-hook/dpkg-status.txt"), "utf8");
+  const snapshot = snapshotOf(parseDpkgStatus(recorded));
+  expect(snapshot["conffile-owner:all"]).toBeUndefined();
+  expect(snapshot).toMatchObject({
+    "dpkg:amd64": "1.21.22 installed",
+    "libmulti:i386": "1.0 installed",
+    "openssh-aegis:all": "1.0 installed",
+    "postinst-fails:all": "1.0 half-configured",
+  });
+});
