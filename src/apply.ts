@@ -10,6 +10,8 @@ import type { Event } from "./varlink-interface.ts";
 
 const REATTACH_TRIES = 20;
 const REATTACH_PAUSE_MS = 500;
+const BUSY_TRIES = 20;
+const BUSY_PAUSE_MS = 500;
 
 /** `aegis apply`: submits an execution plan, or reattaches to one, and reports how it ended. */
 export const apply = defineSubcommand({
@@ -67,25 +69,15 @@ export const apply = defineSubcommand({
     );
     const view = applyView(io);
     const id = document.execution_plan_id;
-    let begun = false;
+    let accepted = false;
     try {
-      await interruptible(id, (signal) =>
-        callExecutor(
-          values.socket,
-          "Apply",
-          { plan: text },
-          {
-            signal,
-            onEvent: (event) => {
-              begun ||= event.kind !== "queued" && event.kind !== "checking";
-              view.show(event);
-            },
-          },
-        ),
-      );
+      await submit(text, id, values.socket, (event) => {
+        accepted = true;
+        view.show(event);
+      });
     } catch (error) {
-      if (!begun || !isConnectionLoss(error)) throw error;
-      view.note("the connection was lost; the run goes on, reattaching");
+      if (!accepted || !isConnectionLoss(error)) throw error;
+      view.note("the connection was lost; the execution goes on, reattaching");
       await reattach(id, values.socket, view.show);
     } finally {
       view.end();
@@ -104,6 +96,24 @@ async function follow(id: string, socket: string, io: Io): Promise<ExitStatus> {
     view.end();
   }
   return report(id, io);
+}
+
+/** Hands the plan over. Of a crowd that comes at once some meet the limit of connections, but only for a moment. */
+async function submit(
+  plan: string,
+  id: string,
+  socket: string,
+  onEvent: (event: Event) => void,
+): Promise<void> {
+  for (let n = 1; ; n++) {
+    try {
+      await interruptible(id, (signal) => callExecutor(socket, "Apply", { plan }, { signal, onEvent }));
+      return;
+    } catch (error) {
+      if (n >= BUSY_TRIES || !(error instanceof AegisError && error.code === "busy")) throw error;
+      await Bun.sleep(BUSY_PAUSE_MS);
+    }
+  }
 }
 
 /** Ctrl-C stops the watching, never the run. */
@@ -135,6 +145,10 @@ async function reattach(id: string, socket: string, onEvent: (event: Event) => v
       );
       return;
     } catch (error) {
+      if (error instanceof AegisError && error.code === "not_found") {
+        const why = "the executor was interrupted before it started anything";
+        throw new AegisError("unavailable", why, "Apply the same plan again.");
+      }
       if (n >= REATTACH_TRIES || !isConnectionLoss(error)) throw error;
     }
   }

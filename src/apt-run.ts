@@ -210,6 +210,12 @@ export function parseStatusLine(line: string): { percent: number; message: strin
   return { percent: Math.min(100, Math.max(0, Number(percent))), message };
 }
 
+/** Removes what {@link prepareAptRun} laid out for a run that was refused before it used anything up. */
+export function discardRun(id: string): void {
+  rmSync(runDirectory(id), { recursive: true, force: true });
+  rmSync(join(STATE.archives, id), { recursive: true, force: true });
+}
+
 /** Hashes the output files, then cuts them to what is kept, and removes the private .deb directory. */
 export function closeRun(id: string): { stdoutSha256: string; stderrSha256: string } {
   rmSync(join(STATE.archives, id), { recursive: true, force: true });

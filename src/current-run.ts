@@ -1,8 +1,9 @@
-import { readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { readReceipt } from "./apt-hook.ts";
-import { closeRun, OUTPUT_FILES, runDirectory } from "./apt-run.ts";
+import { closeRun, discardRun, OUTPUT_FILES, runDirectory } from "./apt-run.ts";
+import type { AuditKind } from "./audit-event.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { type Json, parseJson } from "./canonical.ts";
@@ -73,22 +74,38 @@ export async function dpkgAudit(): Promise<string> {
 
 /**
  * Closes a run whose runner died. Waits for its apt and dpkg as long as they live, compares dpkg's state with the plan,
- * audits `execution_interrupted` and writes the outcome. The plan stays used: it is never run again. Call it under the
- * run lock. `onWait` is called once a second while waiting.
+ * audits `execution_interrupted` and writes the outcome. What was started stays used: it is never run again. Where
+ * the runner died before the start was audited nothing has run: that is a refusal, without an outcome. Call it under the
+ * run lock. `onWait` is called once a second while waiting; without it nothing is done as long as they live.
  */
-export async function recoverInterrupted(audit: AuditLog, onWait: () => void): Promise<void> {
+export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) | null): Promise<void> {
   const current = readCurrent();
   if (current === null) return;
   const { result } = current;
   const id = result.execution_plan_id;
   while (isAlive(id)) {
+    if (onWait === null) return;
     onWait();
     await Bun.sleep(1000);
   }
-  const [ended] = readEvents(SYSTEM.auditDir, { kind: "execution_completed", execution: id, last: 1 });
-  if (ended === undefined) {
+  const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];
+  const ended = audited("execution_completed");
+  const began = audited("execution_started") ?? existsSync(join(runDirectory(id), OUTPUT_FILES.stdout));
+  if (began === false) {
+    audit.releaseReserve();
+    audit.append({
+      kind: "execution_denied",
+      actor: current.actor,
+      plan_id: result.plan_id,
+      execution_id: id,
+      argv: result.argv,
+      decision: "deny",
+      details: { code: "interrupted", message: "the runner was interrupted before it started anything" },
+    });
+    discardRun(id);
+  } else if (ended === undefined) {
     const found = postCheck(current.transaction, current.before, dpkgNow());
-    const audited = await dpkgAudit();
+    const unfinished = await dpkgAudit();
     const hook = readReceipt(runDirectory(id));
     const planned =
       found.not_as_planned.length === 0 && (hook?.ok === true || current.transaction.length === 0);
@@ -111,7 +128,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: () => void): P
       execution_id: id,
       argv: result.argv,
       ...digests(id),
-      details: { message, hook_ok: hook?.ok ?? null, dpkg_audit: audited, ...found },
+      details: { message, hook_ok: hook?.ok ?? null, dpkg_audit: unfinished, ...found },
     });
     writeResult(closed);
   } else {

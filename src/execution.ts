@@ -1,8 +1,6 @@
-import { rmSync } from "node:fs";
-import { join } from "node:path";
 import type { Approver } from "./approval.ts";
 import { readReceipt } from "./apt-hook.ts";
-import { closeRun, type PreparedRun, prepareAptRun, runApt, runDirectory } from "./apt-run.ts";
+import { closeRun, discardRun, type PreparedRun, prepareAptRun, runApt, runDirectory } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { canonicalHash, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
@@ -22,7 +20,7 @@ import { bootTime } from "./processes.ts";
 import { compareDecisions, compareWithOwn } from "./replan.ts";
 import { type Result, writeResult } from "./results.ts";
 import { waitForRunLock } from "./run-lock.ts";
-import { alreadyUsed, SpentRecord, type Use, usesInLog } from "./spent.ts";
+import { alreadyUsed, SpentRecord, type Use, usesLost } from "./spent.ts";
 import { STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
 import type { Caller, EventInput } from "./varlink-interface.ts";
@@ -69,6 +67,8 @@ class Attempt {
   #approvers: Approver[] = [];
   /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
   #started = false;
+  /** True once there are files for the run. */
+  #laidOut = false;
   #lastEvent = Date.now();
 
   constructor(text: string, context: ExecutionContext) {
@@ -100,6 +100,7 @@ class Attempt {
       return await this.#start(submission, prepared);
     } catch (error) {
       if (this.#started) await recoverInterrupted(this.#context.audit, () => this.#alive());
+      else if (this.#laidOut) discardRun(execution.execution_plan_id);
       throw error;
     } finally {
       lock.release();
@@ -126,8 +127,7 @@ class Attempt {
   /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
   #refuseUsed({ execution }: Submission): void {
     const record = this.#spent.read();
-    const logged = usesInLog(SYSTEM.auditDir, record.at(-1)?.audit_sequence ?? 0);
-    const used = alreadyUsed([...record, ...logged], this.#use(execution));
+    const used = alreadyUsed([...record, ...usesLost(record, SYSTEM.auditDir)], this.#use(execution));
     if (used !== null)
       throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.");
   }
@@ -157,9 +157,9 @@ class Attempt {
   }
 
   async #prepare(execution: ExecutionPlan): Promise<PreparedRun> {
-    // Left by an earlier attempt that was refused before it used anything up.
-    rmSync(runDirectory(execution.execution_plan_id), { recursive: true, force: true });
-    rmSync(join(STATE.archives, execution.execution_plan_id), { recursive: true, force: true });
+    // Left by an earlier attempt that was killed before it used anything up.
+    discardRun(execution.execution_plan_id);
+    this.#laidOut = true;
     return prepareAptRun(execution, this.#context.aegis);
   }
 
@@ -189,6 +189,7 @@ class Attempt {
     markCurrent({ result, transaction, before, actor });
     try {
       this.#spent.append([
+        ...usesLost(this.#spent.read(), SYSTEM.auditDir),
         { ...this.#use(execution), at: result.started_at, audit_sequence: audit.head()?.sequence ?? 0 },
       ]);
       audit.append({

@@ -19,8 +19,8 @@ export interface Desk {
   verify(plan: string): void;
   log: Log;
   refusals: Refusals;
-  /** Apply calls at the runner now. */
-  applies: Set<Call>;
+  /** Connections whose Apply is at the runner now. */
+  applies: Set<Socket>;
 }
 
 /**
@@ -101,15 +101,15 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
       more: call.more,
       send: call.oneway ? () => {} : send,
       done: () => {
-        desk.applies.delete(call);
+        desk.applies.delete(socket);
         active = null;
         next();
       },
     });
-    if (request.method === "Apply") desk.applies.add(call);
+    if (request.method === "Apply") desk.applies.add(socket);
     return {
       stop: () => {
-        desk.applies.delete(call);
+        desk.applies.delete(socket);
         work.stop();
       },
     };

@@ -1,6 +1,6 @@
 /** What one front puts up with. Times in milliseconds. */
 export const FRONT_LIMITS = {
-  /** Connections at a time, from everybody and from one uid (root is no exception). */
+  /** Connections at a time, from everybody, and from one uid beside its verified submissions (root is no exception). */
   clients: 64,
   clientsPerUid: 8,
   /** Apply calls that the runner has not answered to the end. */

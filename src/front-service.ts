@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { parseCanonical } from "./canonical.ts";
 import { messageOf } from "./errors.ts";
 import { type FrontOptions, startFront } from "./front.ts";
@@ -21,8 +22,16 @@ export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, l
   });
   await new Promise<void>((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
+    whenParentEnds(resolve);
   });
   await front.close().catch((error: unknown) => log.warn("closing", { problem: messageOf(error) }));
+}
+
+/** A supervisor holds the other end of our standard input. Started by systemd we have none (StandardInput=null). */
+function whenParentEnds(stop: () => void): void {
+  const stat = fstatSync(0);
+  if (!stat.isFIFO() && !stat.isSocket()) return;
+  process.stdin.on("end", stop).on("error", stop).resume();
 }
 
 function checkCheaply(text: string, bare: BareKeys): void {

@@ -47,7 +47,8 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
     // and its accept loop never meets EMFILE, on which it would spin.
     socket.on("error", (error) => log.debug("client connection failed", { problem: error.message }));
     const peer = peerOf(descriptorOf(socket));
-    const ofUid = [...clients.values()].filter((uid) => uid === peer.uid).length;
+    // A verified submission counts for the queue instead: its owner may have more of them waiting than connections.
+    const ofUid = [...clients].filter(([it, uid]) => uid === peer.uid && !desk.applies.has(it)).length;
     if (clients.size >= limits.clients || ofUid >= limits.clientsPerUid) {
       const whose = ofUid >= limits.clientsPerUid ? "you have" : "the executor has";
       const hint = "Wait until one of them ends, then try again.";

@@ -21,8 +21,8 @@ export function tryRunLock(): RunLock | null {
 
 /**
  * Waits for the run lock, first come first served: each waiter leaves a ticket (arrival time, pid, its start time) and
- * takes the lock only when no older ticket of a living process is left. A dead waiter's ticket is swept away.
- * `onPlace` hears how many are before us, at each change.
+ * takes the lock only when no older ticket of a living process is left. The ticket stays until the lock is released, so
+ * that whoever holds it can be seen; a dead one's is swept away. `onPlace` hears how many are before us, at each change.
  * @throws AegisError `busy` when more than `limit` wait already
  */
 export async function waitForRunLock(
@@ -40,24 +40,34 @@ export async function waitForRunLock(
   }
   const path = join(STATE.lock, `q.${ticket}`);
   writeFileSync(path, "", { mode: 0o600, flag: "wx" });
+  const leave = () => rmSync(path, { force: true });
   try {
     let last = -1;
     for (;;) {
       const place = tickets().filter((other) => other.key < ticket).length;
       if (place === 0) {
         const lock = tryRunLock();
-        if (lock !== null) return lock;
+        if (lock !== null) {
+          return {
+            release() {
+              leave();
+              lock.release();
+            },
+          };
+        }
       }
       if (place !== last) onPlace(place);
       last = place;
-      await Bun.sleep(POLL_MS);
+      // The further behind, the less there is to miss.
+      await Bun.sleep(POLL_MS * Math.min(place + 1, 10));
     }
-  } finally {
-    rmSync(path, { force: true });
+  } catch (error) {
+    leave();
+    throw error;
   }
 }
 
-/** Living waiters, oldest first. */
+/** Tickets of the living, oldest first. */
 function tickets(): { key: string; execution: string }[] {
   return readdirSync(STATE.lock)
     .filter((name) => name.startsWith("q."))
@@ -71,7 +81,7 @@ function tickets(): { key: string; execution: string }[] {
     .sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
-/** Executions that wait for the lock, in their order. */
+/** Executions that have the lock or wait for it, in their order. */
 export function queued(): string[] {
   return tickets().map((ticket) => ticket.execution);
 }

@@ -1,8 +1,9 @@
 import { Socket } from "node:net";
 import { RunWatch, runDirectory } from "./apt-run.ts";
 import { type AuditLog, openAuditLog } from "./audit-log.ts";
+import { readEvents } from "./audit-read.ts";
 import { recoverInterrupted } from "./current-run.ts";
-import { AegisError, messageOf } from "./errors.ts";
+import { AegisError, isErrorCode, messageOf } from "./errors.ts";
 import { execute } from "./execution.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
@@ -67,7 +68,8 @@ function openRunnerAudit(): AuditLog {
   return openAuditLog(SYSTEM.auditDir, { mode: 0o640 });
 }
 
-async function tryRecover(audit: AuditLog, onWait: () => void): Promise<void> {
+/** The same without waiting for its apt, while a client waits for the answer. */
+async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): Promise<void> {
   const lock = tryRunLock();
   if (lock === null) return;
   try {
@@ -101,10 +103,11 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
       connection.finished(await watch(call.parameters.execution_id, call.parameters.caller, desk));
       return;
     case "Status": {
-      await tryRecover(audit, () => {});
+      await tryRecover(audit);
       const recent = recentResults(20);
       const running = recent.find((result) => result.state === "running")?.execution_plan_id ?? null;
-      connection.reply({ running, queued: queued(), recent: recent.map(outcomeOf) });
+      const waiting = queued().filter((id) => id !== running);
+      connection.reply({ running, queued: waiting, recent: recent.map(outcomeOf) });
       return;
     }
     case "Report":
@@ -132,6 +135,7 @@ async function watch(id: string, caller: Caller | null, { audit, connection }: D
     connection.event({ execution_id: id, ...event });
   };
   let follow: RunWatch | null = null;
+  let place: number | null = null;
   for (;;) {
     const waiting = queued().indexOf(id);
     const result = readResult(id);
@@ -140,6 +144,7 @@ async function watch(id: string, caller: Caller | null, { audit, connection }: D
       return result;
     }
     if (result === null && waiting < 0) {
+      if (place !== null) throw refusalOf(id);
       throw new AegisError(
         "not_found",
         `there is no execution ${id} here`,
@@ -155,11 +160,21 @@ async function watch(id: string, caller: Caller | null, { audit, connection }: D
       });
     }
     follow?.look();
-    if (result !== null) await tryRecover(audit, () => emit({ kind: "alive" }));
-    if (Date.now() - quiet > ALIVE_MS)
-      emit(waiting >= 0 ? { kind: "queued", place: waiting } : { kind: "alive" });
+    if (result !== null) await tryRecover(audit);
+    else if (waiting !== place) emit({ kind: "queued", place: waiting });
+    place = waiting;
+    if (Date.now() - quiet > ALIVE_MS) emit({ kind: "alive" });
     await Bun.sleep(POLL_MS);
   }
+}
+
+/** Why an execution that was waiting is gone without an outcome. */
+function refusalOf(id: string): AegisError {
+  const [denied] = readEvents(SYSTEM.auditDir, { kind: "execution_denied", execution: id, last: 1 });
+  const { code, message } = denied?.details ?? {};
+  if (typeof code === "string" && isErrorCode(code) && typeof message === "string")
+    return new AegisError(code, message, "Nothing was run.");
+  return new AegisError("not_found", `execution ${id} ended before it started anything`, "Apply it again.");
 }
 
 function outcomeOf(result: Result): Outcome {

@@ -122,15 +122,19 @@ export function alreadyUsed(
 }
 
 /**
- * Uses that the audit log tells of behind event `after`: what the record lost, if somebody put an older copy of it back.
+ * Uses that the audit log tells of and `record` does not: what it lost, if somebody put an older copy of it back. Append
+ * them with the next use, since the log is read only from where the record's last line says.
  * @throws AegisError `log_tampered`
  */
-export function usesInLog(auditDir: string, after: number): Use[] {
+export function usesLost(record: readonly Use[], auditDir: string): Use[] {
   if (!existsSync(join(auditDir, AUDIT_FILE))) return [];
+  const known = new Set(record.map((use) => use.execution_plan_id));
+  const after = record.at(-1)?.audit_sequence ?? 0;
   return readEvents(auditDir, { kind: "execution_started", after }).flatMap(
     ({ details, timestamp, sequence }) => {
       const use = v.safeParse(LoggedUse, details);
-      return use.success ? [{ ...use.output, at: timestamp, audit_sequence: sequence }] : [];
+      if (!use.success || known.has(use.output.execution_plan_id)) return [];
+      return [{ ...use.output, at: timestamp, audit_sequence: sequence }];
     },
   );
 }

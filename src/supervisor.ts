@@ -177,7 +177,8 @@ function startFrontProcess(
 ): ChildProcess {
   const { program, words } = selfCommand();
   return spawn(program, [...words, "daemon", "--executor", ...keyFlags(bare)], {
-    stdio: ["ignore", "ignore", "inherit", listening],
+    // The first is a pipe that ends when we do, however that happens: the front must not outlive us with the socket.
+    stdio: ["pipe", "ignore", "inherit", listening],
     // As under systemd (sd_listen_fds(3)): descriptor 3 is the listening socket.
     env: { ...childEnvironment(), LISTEN_FDS: "1" },
     cwd: "/",

@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { ExecutionPlan, OperationPlan, PolicyResult } from "../src/documents.ts";
@@ -180,8 +181,10 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
     },
     apply: (path, user = "root") => aegis(["apply", path], { user, timeoutMs: 180_000 }),
     audit() {
-      const lines = host.read("/var/log/aegis/audit.ndjson").trimEnd().split("\n");
-      return lines.map((line) => JSON.parse(line));
+      const path = host.path("/var/log/aegis/audit.ndjson");
+      const lines = existsSync(path) ? readFileSync(path, "utf8").split("\n") : [];
+      // What stands behind the last newline is being written, or torn.
+      return lines.slice(0, -1).map((line) => JSON.parse(line));
     },
     async dpkgStatus(name) {
       const { stdout } = await host.exec(["dpkg-query", "-W", "-f", "${Status}", name]);

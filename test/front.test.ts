@@ -226,6 +226,23 @@ describe("limits", () => {
     first.socket.destroy();
   });
 
+  test("PEER 13: a verified submission that waits is no connection too many of its uid; one that is refused is", async () => {
+    const verify = (plan: string) => {
+      if (plan !== PLAN) throw new AegisError("signature_invalid", "refused by the test");
+    };
+    const { client, runner } = await setUp({ limits: { clientsPerUid: 1 }, answer: () => {}, verify });
+    for (const n of [1, 2, 3]) {
+      client().send(call("Apply", { plan: PLAN }));
+      await until(() => runner.calls.length === n);
+    }
+    expect(
+      await client()
+        .send(call("Apply", { plan: "{}" }))
+        .refusal(),
+    ).toBe("signature_invalid");
+    expect(await client().send(GET_INFO).refusal()).toBe("busy");
+  });
+
   test("Apply calls that are over don't count", async () => {
     const { client, runner } = await setUp({ limits: { applies: 1 } });
     const it = client();

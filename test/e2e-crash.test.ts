@@ -1,0 +1,207 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { type Chain, startChain } from "./e2e-kit.ts";
+import {
+  AEGIS,
+  atGate,
+  brokenInvariants,
+  eventually,
+  executorProcesses,
+  gated,
+  kill,
+  kindsOf,
+  lastEvent,
+  openGate,
+  plain,
+  processes,
+  resultOf,
+  submit,
+} from "./e2e-running.ts";
+import type { Running } from "./throwaway.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+const GATED = ["front-dies", "runner-dies", "both-die", "all-die", "daemon-stops"].map(gated);
+
+describeOnThrowaway("SIGKILL", () => {
+  let chain: Chain;
+  let daemon: Running;
+  beforeAll(async () => {
+    chain = await startChain();
+    // Approvals have their own tests.
+    chain.host.write("/etc/aegis/policy.toml", '[apt]\ninstall = "allow"\n');
+    await chain.host.repo.publish([...GATED, ...plain("quick", 24)]);
+    await chain.host.aptUpdate();
+    daemon = await chain.startDaemon();
+  });
+  afterAll(() => chain.stop());
+
+  /** Everything is at rest again and nothing is broken. */
+  const sound = async () => {
+    await eventually(
+      () =>
+        executorProcesses(chain, "runner").length === 0 &&
+        !processes(chain).some(({ argv }) => argv.includes("--recover")),
+    );
+    expect(await brokenInvariants(chain)).toEqual([]);
+  };
+  /** Submits the installation of a gated package and waits until it is in its postinst. */
+  const untilGate = async (name: string) => {
+    const { execution, path } = await chain.signed("apt", "install", name);
+    const client = await submit(chain, path);
+    await atGate(chain, name);
+    return { id: execution.execution_plan_id, path, client };
+  };
+  const apt = () => processes(chain).filter(({ name }) => name === "apt-get" || name === "dpkg");
+
+  test("to the front: the run ends well, its client finds back by itself, a new front is started", async () => {
+    const { id, client } = await untilGate("front-dies");
+    const before = executorProcesses(chain, "front");
+    expect(before.length).toBe(1);
+    kill(before);
+    const [after] = await eventually(() => {
+      const now = executorProcesses(chain, "front");
+      return now.length === 1 && now;
+    });
+    expect(after?.pid).not.toBe(before[0]?.pid);
+    const watcher = await chain.host.spawn([AEGIS, "apply", "--watch", id]);
+    await eventually(() => watcher.stderr().includes("said by front-dies"));
+    openGate(chain, "front-dies");
+    expect(await client.exited).toBe(0);
+    expect(client.stderr()).toContain("reattaching");
+    expect(client.stdout()).toContain("done");
+    expect(await watcher.exited).toBe(0);
+    expect((await chain.aegis(["apply", "--watch", id])).status).toBe(0);
+    expect(await chain.dpkgStatus("front-dies")).toBe("install ok installed");
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
+    await sound();
+  });
+
+  test("to the runner: apt goes on, the outcome is interrupted, the plan is not run again", async () => {
+    const { id, path, client } = await untilGate("runner-dies");
+    kill(executorProcesses(chain, "runner").filter(({ argv }) => argv.includes("--runner")));
+    const watcher = await chain.host.spawn([AEGIS, "apply", "--watch", id]);
+    // Status and a watcher are answered while apt still runs, and nobody closes the run before its time.
+    await eventually(() => watcher.stderr().includes("said by runner-dies"));
+    expect((await chain.json(["daemon", "status"])).document).toMatchObject({ running: id });
+    expect(apt().length).toBeGreaterThan(1);
+    expect(resultOf(chain, id)?.state).toBe("running");
+    openGate(chain, "runner-dies");
+    for (const it of [client, watcher]) {
+      expect(await it.exited).toBe(7);
+      expect(it.stdout()).toContain("interrupted; apt went on, and every package is as planned");
+    }
+    expect(await chain.dpkgStatus("runner-dies")).toBe("install ok installed");
+    expect(resultOf(chain, id)).toMatchObject({ state: "interrupted", code: "interrupted" });
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_interrupted"]);
+    const again = await chain.apply(path, "alice");
+    expect([again.status, again.stderr]).toEqual([6, expect.stringContaining("[replay]")]);
+    await sound();
+  });
+
+  test("to the runner and the supervisor: the next daemon compares and says interrupted", async () => {
+    const { id, path, client } = await untilGate("both-die");
+    kill([...executorProcesses(chain, "supervisor"), ...executorProcesses(chain, "runner")]);
+    await eventually(() => executorProcesses(chain, "front").length === 0);
+    expect(await daemon.exited).toBe(137);
+    daemon = await chain.startDaemon();
+    expect(resultOf(chain, id)?.state).toBe("running");
+    openGate(chain, "both-die");
+    expect(await client.exited).toBe(7);
+    expect(await chain.dpkgStatus("both-die")).toBe("install ok installed");
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_interrupted"]);
+    expect((await chain.apply(path)).status).toBe(6);
+    await sound();
+  });
+
+  test("to runner, apt and dpkg: interrupted, dpkg's state told; the next plan and doctor say what to do", async () => {
+    const { id, path, client } = await untilGate("all-die");
+    kill([...executorProcesses(chain, "runner"), ...apt()]);
+    expect(await client.exited).toBe(7);
+    expect(client.stdout()).toContain("1 of 1 packages are not as planned");
+    expect(await chain.dpkgStatus("all-die")).toBe("install ok half-configured");
+    expect(resultOf(chain, id)).toMatchObject({
+      state: "interrupted",
+      not_as_planned: [{ package: "all-die" }],
+    });
+    const event = lastEvent(chain, "execution_interrupted");
+    expect(event).toMatchObject({
+      execution_id: id,
+      details: { dpkg_audit: expect.stringContaining("all-die") },
+    });
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_interrupted"]);
+    expect((await chain.apply(path)).status).toBe(6);
+
+    const doctor = await chain.aegis(["doctor"]);
+    expect(doctor.status).toBe(8);
+    expect(doctor.stdout).toContain("dpkg --audit");
+    const next = await chain.signed("apt", "install", "quick0");
+    expect(next.planned.plan.warnings.join("\n")).toContain("dpkg --configure -a");
+    const refused = await chain.apply(next.path);
+    expect([refused.status, refused.stdout + refused.stderr]).toEqual([7, expect.stringMatching(/dpkg/)]);
+    expect(await chain.dpkgStatus("quick0")).not.toBe("install ok installed");
+
+    openGate(chain, "all-die");
+    expect((await chain.host.exec(["dpkg", "--configure", "-a"])).status).toBe(0);
+    const after = await chain.signed("apt", "install", "quick0");
+    expect((await chain.apply(after.path)).status).toBe(0);
+    await sound();
+  });
+
+  test("SIGTERM to the daemon: the run goes on, its outcome is there for the next one", async () => {
+    const { id, client } = await untilGate("daemon-stops");
+    const runner = executorProcesses(chain, "runner").map(({ pid }) => pid);
+    daemon.kill("SIGTERM");
+    expect(await daemon.exited).toBe(0);
+    await eventually(() => executorProcesses(chain, "front").length === 0);
+    expect(executorProcesses(chain, "runner").map(({ pid }) => pid)).toEqual(expect.arrayContaining(runner));
+    daemon = await chain.startDaemon();
+    openGate(chain, "daemon-stops");
+    expect(await client.exited).toBe(0);
+    expect((await chain.aegis(["apply", "--watch", id])).status).toBe(0);
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
+    await sound();
+  });
+
+  test("PEER 24: a second daemon does not take over", async () => {
+    const second = await chain.aegis(["daemon", "--executor"]);
+    expect([second.status, second.stderr]).toEqual([2, expect.stringContaining("[exists]")]);
+    expect((await chain.aegis(["daemon", "status"])).status).toBe(0);
+  });
+
+  // Rounds up to 10 are spread over the life of a run; in the others the runner dies while it marks, uses up and audits.
+  test.each(Array.from({ length: 16 }, (_, n) => n + 1))(
+    "to the runner at any moment: round %d",
+    async (round) => {
+      const name = `quick${round}`;
+      const { execution, path } = await chain.signed("apt", "install", name);
+      const id = execution.execution_plan_id;
+      const client = await submit(chain, path, "root");
+      const runners = await eventually(() => {
+        const found = executorProcesses(chain, "runner");
+        return found.length > 0 && found;
+      }, 1);
+      if (round <= 10) await Bun.sleep(round * 110);
+      else {
+        const marker = chain.host.path("/var/lib/aegis/lock/current.json");
+        while (!existsSync(marker));
+        Bun.sleepSync((round - 11) * 3);
+      }
+      kill(runners);
+      const status = await client.exited;
+      await sound();
+      const installed = (await chain.dpkgStatus(name)) === "install ok installed";
+      const started = kindsOf(chain, id).includes("execution_started");
+      // It has ended well, was interrupted, or never began; and then nothing was done.
+      expect([0, 7, 8]).toContain(status);
+      if (status === 0) expect(installed).toBe(true);
+      if (!started) expect([status, installed]).toEqual([8, false]);
+      // Used up before it was started: it does not run then.
+      const used = chain.host.read("/var/lib/aegis/spent/spent.ndjson").includes(id);
+      if (started) expect(used).toBe(true);
+      // Nothing that was left behind stands in the way of the next one.
+      expect((await chain.apply(path)).status).toBe(used ? 6 : 0);
+    },
+  );
+
+  test("leaves nothing behind", sound);
+});

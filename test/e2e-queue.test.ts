@@ -1,0 +1,181 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { type Chain, startChain } from "./e2e-kit.ts";
+import {
+  AEGIS,
+  atGate,
+  brokenInvariants,
+  eventually,
+  gated,
+  kindsOf,
+  openGate,
+  plain,
+  resultOf,
+  submit,
+} from "./e2e-running.ts";
+import { pick } from "./throwaway-packages.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+const COUNT = 20;
+const NO_APPROVAL = '[apt]\ninstall = "allow"\n';
+
+describeOnThrowaway("the queue", () => {
+  let chain: Chain;
+  beforeAll(async () => {
+    chain = await startChain();
+    const gates = ["first-in-queue", "secretive"].map(gated);
+    const others = pick("hello-aegis=1.0", "postinst-fails=1.0", "libapp=1.0", "bystander=1.0");
+    await chain.host.repo.publish([...gates, ...plain("queued", COUNT + 1), ...others]);
+    await chain.host.aptUpdate();
+    await chain.startDaemon();
+    await chain.host.exec(["useradd", "--create-home", "--groups", "aegis-admin", "carol"]);
+  });
+  afterAll(() => chain.stop());
+
+  const without = (approvals: boolean) =>
+    chain.host.write("/etc/aegis/policy.toml", approvals ? "" : NO_APPROVAL);
+  const startedIds = () =>
+    chain
+      .audit()
+      .filter(({ kind }) => kind === "execution_started")
+      .map((event) => event["execution_id"]);
+
+  test("bob, who is no administrator, is told so", async () => {
+    without(false);
+    const { path } = await chain.signed("apt", "install", "hello-aegis");
+    const refused = await chain.apply(path, "bob");
+    expect(refused.status).toBe(8);
+    expect(refused.stderr).toContain("you may not talk to the executor");
+    expect(refused.stderr).toContain("aegis-admin");
+    expect(await chain.dpkgStatus("hello-aegis")).toBe("");
+  });
+
+  test(`PEER 13: ${COUNT} plans at once by one user all run, one after the other, in order of arrival`, async () => {
+    const first = await chain.signed("apt", "install", "first-in-queue");
+    const paths: string[] = [];
+    for (let n = 0; n < COUNT; n++) paths.push((await chain.signed("apt", "install", `queued${n}`)).path);
+    const clients = [await submit(chain, first.path)];
+    await atGate(chain, "first-in-queue");
+    clients.push(...(await Promise.all(paths.map((path) => submit(chain, path)))));
+    let waiting: string[] = [];
+    while (waiting.length < COUNT) {
+      const { document } = await chain.json(["daemon", "status"], "root");
+      waiting = (document as { queued: string[] }).queued;
+      await Bun.sleep(100);
+    }
+    openGate(chain, "first-in-queue");
+    expect(await Promise.all(clients.map((client) => client.exited))).toEqual(Array(COUNT + 1).fill(0));
+    expect(startedIds().slice(-COUNT)).toEqual(waiting);
+    // One after the other: each end comes before the next start.
+    const kinds = chain
+      .audit()
+      .filter(({ kind }) => String(kind).startsWith("execution_"))
+      .map(({ kind }) => kind);
+    expect(kinds).toEqual(
+      Array(COUNT + 1)
+        .fill(["execution_started", "execution_completed"])
+        .flat(),
+    );
+    // Everybody was told a place. Two that come in the same moment may hear the same.
+    const places = clients.slice(1).map((client) => /waiting: (\d+) before/.exec(client.stderr())?.[1]);
+    expect(places.map(Number).every((place) => place >= 1)).toBe(true);
+    expect(new Set(places).size).toBeGreaterThan(COUNT / 2);
+    expect(await chain.dpkgStatus(`queued${COUNT - 1}`)).toBe("install ok installed");
+    expect(await brokenInvariants(chain)).toEqual([]);
+  }, 120_000);
+
+  test(`PEER 10: one plan ${COUNT} times at once runs once`, async () => {
+    const { execution, path } = await chain.signed("apt", "install", `queued${COUNT}`);
+    const clients = await Promise.all(Array.from({ length: COUNT }, () => submit(chain, path)));
+    const statuses = await Promise.all(clients.map((client) => client.exited));
+    expect(statuses.sort()).toEqual([0, ...Array(COUNT - 1).fill(6)]);
+    const kinds = kindsOf(chain, execution.execution_plan_id);
+    expect(kinds.filter((kind) => kind !== "execution_denied")).toEqual([
+      "execution_started",
+      "execution_completed",
+    ]);
+    expect(kinds.length).toBe(COUNT + 1);
+    expect(await brokenInvariants(chain)).toEqual([]);
+  });
+
+  test("one approval in several execution plans at once allows one run", async () => {
+    without(true);
+    const planned = await chain.plan("apt", "install", "hello-aegis");
+    const { result } = await chain.policy(planned.plan.plan_id);
+    expect(result.decision).toBe("require_human");
+    const { execution, path } = await chain.sign(planned);
+    const others = await Promise.all(
+      Array.from({ length: 5 }, async () => {
+        const id = crypto.randomUUID();
+        return chain.forge({ ...execution, execution_plan_id: id }, id);
+      }),
+    );
+    const clients = await Promise.all([path, ...others].map((file) => submit(chain, file, "root")));
+    const statuses = await Promise.all(clients.map((client) => client.exited));
+    expect(statuses.sort()).toEqual([0, 6, 6, 6, 6, 6]);
+    expect(await chain.dpkgStatus("hello-aegis")).toBe("install ok installed");
+    expect(await brokenInvariants(chain)).toEqual([]);
+    without(false);
+  });
+
+  test("what is said during a run is for its owner and root; how it goes is for every administrator", async () => {
+    const { execution, path } = await chain.signed("apt", "install", "secretive");
+    const id = execution.execution_plan_id;
+    const alice = await submit(chain, path, "alice");
+    await atGate(chain, "secretive");
+    const carol = ["setpriv", "--reuid=carol", "--regid=carol", "--init-groups", "env", "HOME=/home/carol"];
+    const watch = [AEGIS, "apply", "--watch", id];
+    const watchers = {
+      root: await chain.host.spawn(watch),
+      carol: await chain.host.spawn([...carol, ...watch]),
+    };
+    const said = "said by secretive";
+    await eventually(() => watchers.root.stderr().includes(said) && alice.stderr().includes(said));
+    await eventually(() => /\d+% /.test(watchers.carol.stderr()));
+    openGate(chain, "secretive");
+    for (const it of [alice, watchers.root, watchers.carol]) expect(await it.exited).toBe(0);
+    expect(watchers.carol.stderr()).not.toContain(said);
+    expect(watchers.carol.stdout()).toContain("done");
+    const mode = (await chain.host.exec(["stat", "-c", "%U:%G %a", `/var/lib/aegis/results/${id}.json`]))
+      .stdout;
+    expect(mode.trim()).toBe("root:aegis-admin 640");
+    const output = await chain.host.exec(["cat", `/var/lib/aegis/runs/${id}/stdout`], { user: "alice" });
+    expect(output.status).not.toBe(0);
+  });
+
+  test("an outcome that is not root's own is not believed", async () => {
+    const { execution, path } = await chain.signed("apt", "install", "libapp");
+    expect((await chain.apply(path, "alice")).status).toBe(0);
+    const id = execution.execution_plan_id;
+    const file = `/var/lib/aegis/results/${id}.json`;
+    await chain.host.exec(["chown", "bob", file]);
+    const watched = await chain.aegis(["apply", "--watch", id], { user: "alice" });
+    expect([watched.status, watched.stderr]).toEqual([6, expect.stringContaining("only root can write")]);
+    await chain.host.exec(["chown", "root", file]);
+    expect((await chain.aegis(["apply", "--watch", id], { user: "alice" })).status).toBe(0);
+  });
+
+  test("PEER 12: a package manager that fails is a failure for the caller", async () => {
+    const { execution, path } = await chain.signed("apt", "install", "postinst-fails");
+    const { status, document } = await chain.json(["apply", path]);
+    expect([status, document]).toMatchObject([7, { ok: false, state: "failed", exit_status: 100 }]);
+    expect(resultOf(chain, execution.execution_plan_id)?.message).toContain("postinst-fails");
+    await chain.host.exec(["dpkg", "--purge", "postinst-fails"]);
+    expect(await brokenInvariants(chain)).toEqual([]);
+  });
+
+  test("an older copy of the record of used plans does not bring a used one back", async () => {
+    const spent = chain.host.path("/var/lib/aegis/spent/spent.ndjson");
+    const older = readFileSync(spent);
+    const used = await chain.signed("apt", "install", "bystander");
+    expect((await chain.apply(used.path)).status).toBe(0);
+    chain.host.write("/var/lib/aegis/spent/spent.ndjson", older, 0o600);
+    expect((await chain.apply(used.path)).status).toBe(6);
+    // Nor once another run has been written into that copy.
+    await chain.host.exec(["dpkg", "--purge", "bystander", "hello-aegis"]);
+    const next = await chain.signed("apt", "install", "hello-aegis");
+    expect((await chain.apply(next.path)).status).toBe(0);
+    expect((await chain.apply(used.path)).status).toBe(6);
+    expect(await chain.dpkgStatus("bystander")).toBe("");
+  });
+});
