@@ -24,11 +24,13 @@ const ALLOWED: readonly Shape[] = [
     head: ["apt-get", "install", "-y"],
     more: new RegExp(`^[a-z0-9][a-z0-9.+-]+(?::[a-z0-9-]+)?=${VERSION}$`),
   },
-  exactly(
-    ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
-    ...["--ignore-scripts", "--no-audit", "--no-fund"],
-    new RegExp(`^(?:@${NAME}/)?${NAME}@${VERSION}$`),
-  ),
+  {
+    head: [
+      ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
+      ...["--ignore-scripts", "--no-audit", "--no-fund"],
+    ],
+    more: new RegExp(`^(?:@${NAME}/)?${NAME}@${VERSION}$`),
+  },
   exactly(
     ...["python3", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"],
     ...["--target", "/var/lib/aegis/pip-packages"],

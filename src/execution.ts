@@ -7,10 +7,11 @@ import { checkControls } from "./controls.ts";
 import { clearCurrent, dpkgAudit, dpkgNow, markCurrent, recoverInterrupted } from "./current-run.ts";
 import { type ExecutionPlan, unsigned } from "./documents.ts";
 import { loadEcosystem } from "./ecosystems.ts";
+import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { evaluate, strictness } from "./evaluate.ts";
 import { hostIdentity } from "./host.ts";
-import { SYSTEM } from "./paths.ts";
+import { type Env, SYSTEM } from "./paths.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
@@ -56,6 +57,17 @@ export async function execute(planText: string, context: ExecutionContext): Prom
     attempt.auditRefusal(error);
     throw error;
   }
+}
+
+/** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
+function planningEnv(): Env {
+  const settings = parseEnvironmentFile(readText(SYSTEM.daemonEnv) ?? "", SYSTEM.daemonEnv);
+  return {
+    HOME: "/root",
+    XDG_CACHE_HOME: "/var/cache",
+    AEGIS_OSV_DIR: settings.get("AEGIS_OSV_DIR"),
+    AEGIS_OSV_URL: settings.get("AEGIS_OSV_URL"),
+  };
 }
 
 class Attempt {
@@ -142,7 +154,7 @@ class Attempt {
         "Wait for a version whose release notes name it.",
       );
     }
-    const planning = openPlanning({ env: { HOME: "/root", XDG_CACHE_HOME: "/var/cache" } });
+    const planning = openPlanning({ env: planningEnv() });
     const alive = setInterval(() => this.#alive(), ALIVE_MS);
     try {
       const own = await makePlan(signed.tool, signed.operation, signed.targets, planning);

@@ -3,6 +3,7 @@ import { canonicalJson, parseJson } from "./canonical.ts";
 import { type OperationPlan, parseDocument, SCHEMA_VERSION, type TransactionEntry } from "./documents.ts";
 import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
 import { assertOperation, loadEcosystem } from "./ecosystems.ts";
+import { withVulnerabilities } from "./osv.ts";
 import { riskScore } from "./risk-score.ts";
 import { riskSignals } from "./signals.ts";
 
@@ -23,7 +24,11 @@ export async function makePlan(
   const denied = targets.denied.length > 0;
   const findings = denied
     ? deniedFindings(ecosystem, operation)
-    : await ecosystem.gather(operation, targets, planning);
+    : await withVulnerabilities(
+        ecosystem.tool,
+        await ecosystem.gather(operation, targets, planning),
+        planning,
+      );
   return assemble(ecosystem, operation, targets, findings, planning);
 }
 

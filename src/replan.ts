@@ -10,13 +10,19 @@ import { AegisError } from "./errors.ts";
 /**
  * Everything a plan claims besides the change itself, so that a field which is added to plans is compared without a word
  * here. Left out: what differs between two honest plans (id, time, raw output, apt's remarks, the dates of an index that
- * was fetched again), and the host, which has been checked.
+ * was fetched again), vulnerabilities, and the host, which has been checked.
  */
 function claimsOf(plan: OperationPlan): Record<string, unknown> {
   const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
-  const { raw_evidence: _raw, warnings: _warnings, ...claims } = rest;
+  const {
+    raw_evidence: _raw,
+    warnings: _warnings,
+    vulnerability_evidence: _vulnerabilities,
+    ...claims
+  } = rest;
   return {
     ...claims,
+    ...withoutVulnerabilities(plan),
     repository_evidence: plan.repository_evidence.map((r) => [
       r.id,
       r.trust,
@@ -26,7 +32,19 @@ function claimsOf(plan: OperationPlan): Record<string, unknown> {
       r.problems,
     ]),
     provenance_evidence: plan.provenance_evidence.map((p) => [p.kind, p.subject, p.verified]),
-    vulnerability_evidence: plan.vulnerability_evidence.map((e) => [e.package, e.version, e.id, e.severity]),
+  };
+}
+
+/** Each side has vulnerability data of its own, and this host's policy judges what it knows itself. */
+function withoutVulnerabilities({ risk_signals, risk_contributions, risk_score }: OperationPlan) {
+  const isOther = (name: string) => !name.startsWith("vulnerability-");
+  const others = risk_contributions.filter(({ name }) => isOther(name));
+  const sum = (parts: typeof others) => parts.reduce((total, { points }) => total + points, 0);
+  return {
+    risk_signals: risk_signals.filter(isOther),
+    risk_contributions: others,
+    // A score that is not the sum of its parts is no score.
+    risk_score: risk_score === Math.min(100, sum(risk_contributions)) ? sum(others) : null,
   };
 }
 

@@ -1,6 +1,9 @@
 import { type OperationPlan, RISK_SIGNALS, type RiskSignal } from "./documents.ts";
 import { isKernelPackage, isSensitivePackage } from "./package-names.ts";
 
+/** Stands for the id in vulnerability evidence where a configured source could not answer. */
+export const NO_DATA = "no-data";
+
 /** The facts of a plan that signals are derived from. */
 export type SignalFacts = Pick<
   OperationPlan,
@@ -44,7 +47,8 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "untrusted-repository": (f) => usedSources(f).some(({ trust }) => trust === "untrusted"),
   "weakly-pinned-repository": (f) => usedSources(f).some(({ trust }) => trust === "weak"),
   "vulnerability-critical": (f) => newVulnerabilities(f).some(({ severity }) => severity === "critical"),
-  "vulnerability-known": (f) => newVulnerabilities(f).some(({ severity }) => severity !== "none"),
+  "vulnerability-known": (f) =>
+    newVulnerabilities(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
 };
 
 /** The risk signals of a plan, in the order of {@link RISK_SIGNALS}. For people and the reviewer; policy reads the facts. */

@@ -1,11 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseDocument } from "../src/documents.ts";
 import type { Planning } from "../src/ecosystem.ts";
 import { loadEcosystem } from "../src/ecosystems.ts";
 import { makePlan } from "../src/planner.ts";
 
+const readText = (path: string) => readFileSync(path, "utf8");
+const list = (path: string) => readdirSync(path).sort();
 const fixture = (name: string) => readFileSync(join(import.meta.dir, "fixtures/npm", name), "utf8");
 
 function planning(stdout = ""): Planning & { asked: string[][] } {
@@ -108,6 +110,23 @@ test("the plan is a valid document with identity, lists and score", async () => 
     risk_score: 10,
     host: { hostname: "h" },
   });
+});
+
+test("known vulnerabilities of what would be installed are in the plan, its signals and its score", async () => {
+  const env = { AEGIS_OSV_DIR: join(import.meta.dir, "fixtures/osv") };
+  const world = { ...planning(fixture("lodash@4.17.20.json")), env, readText, list };
+  const plan = await makePlan("npm", "install", ["lodash@4.17.20"], world);
+  expect(plan.vulnerability_evidence).toMatchObject([
+    {
+      package: "lodash",
+      applies_to: "new",
+      id: "GHSA-35jh-r3h4-6jhm",
+      severity: "high",
+      fixed_version: "4.17.21",
+    },
+  ]);
+  expect(plan.risk_signals).toContain("vulnerability-known");
+  expect(plan.risk_contributions).toContainEqual({ name: "vulnerability-known", points: 15 });
 });
 
 test("the same answers give the same plan, but for its id", async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { RISK_SIGNALS, type RiskSignal } from "../src/documents.ts";
 import { riskScore } from "../src/risk-score.ts";
-import { riskSignals, type SignalFacts } from "../src/signals.ts";
+import { NO_DATA, riskSignals, type SignalFacts } from "../src/signals.ts";
 
 const CALM: SignalFacts = {
   tool: "apt",
@@ -154,6 +154,11 @@ const CASES: [string, Partial<SignalFacts>, RiskSignal[]][] = [
     "unknown severity is not none",
     { vulnerability_evidence: vulnerability("unknown", "new") },
     ["vulnerability-known"],
+  ],
+  [
+    "a source that could not answer knows of none",
+    { vulnerability_evidence: vulnerability("unknown", "new").map((v) => ({ ...v, id: NO_DATA })) },
+    [],
   ],
   [
     "the new version is the fix",

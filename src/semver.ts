@@ -1,0 +1,51 @@
+/** A semantic version; a missing minor or patch number counts as 0, as advisories write `2.0`. */
+const SEMVER =
+  /^v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]*)?$/;
+
+/** True for text that {@link compareSemver} can order. */
+export function isSemver(text: string): boolean {
+  return text.length <= 256 && SEMVER.test(text);
+}
+
+/**
+ * Orders two versions for which {@link isSemver} holds: negative where `a` comes first. Build metadata doesn't count.
+ * @see https://semver.org/#spec-item-11
+ */
+export function compareSemver(a: string, b: string): number {
+  const [x, y] = [split(a), split(b)];
+  for (let i = 0; i < 3; i++) {
+    const difference = compareNumbers(x.numbers[i], y.numbers[i]);
+    if (difference !== 0) return difference;
+  }
+  return comparePrerelease(x.prerelease, y.prerelease);
+}
+
+function split(version: string): { numbers: (string | undefined)[]; prerelease: string[] } {
+  const [, major, minor, patch, prerelease] = SEMVER.exec(version) ?? [];
+  return { numbers: [major, minor, patch], prerelease: prerelease?.split(".") ?? [] };
+}
+
+function comparePrerelease(a: readonly string[], b: readonly string[]): number {
+  // A version without a pre-release is the newer one.
+  if (a.length === 0 || b.length === 0) return b.length - a.length;
+  for (const [i, x] of a.entries()) {
+    const y = b[i];
+    if (y === undefined) return 1;
+    const difference = compareIdentifiers(x, y);
+    if (difference !== 0) return difference;
+  }
+  return a.length - b.length;
+}
+
+/** Numbers by value and before words, words by their characters. */
+function compareIdentifiers(a: string, b: string): number {
+  const [x, y] = [/^\d+$/.test(a), /^\d+$/.test(b)];
+  if (x && y) return compareNumbers(a, b);
+  if (x !== y) return x ? -1 : 1;
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function compareNumbers(a = "0", b = "0"): number {
+  const [x, y] = [BigInt(a), BigInt(b)];
+  return x < y ? -1 : x > y ? 1 : 0;
+}

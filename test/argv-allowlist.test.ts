@@ -1,0 +1,42 @@
+import { describe, expect, test } from "bun:test";
+import { isAllowedArgv } from "../src/argv-allowlist.ts";
+
+const NPM = ["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"];
+const QUIET = ["--ignore-scripts", "--no-audit", "--no-fund"];
+const npm = (...targets: string[]) => [...NPM, ...QUIET, ...targets];
+const apt = (...targets: string[]) => ["apt-get", "install", "-y", ...targets];
+
+const REFUSED: string[][] = [
+  [],
+  ["sh", "-c", "true"],
+  ["apt-get"],
+  ["apt-get", "remove", "hello"],
+  ["apt-get", "update", "-o", "x=y"],
+  apt(),
+  apt("hello"),
+  apt("hello=1.0", "-o", "x=y"),
+  apt("hello=1.0", "--allow-downgrades"),
+  npm(),
+  npm("lodash"),
+  npm("lodash@latest@1.0.0"),
+  npm("lodash@4.17.21", "lodash"),
+  npm("lodash@4.17.21", "--ignore-scripts=false"),
+  npm("lodash@4.17.21", "https://example.com/x.tgz"),
+  npm("lodash@4.17.21", "../x@1.0.0"),
+  npm("lodash@4.17.21", ""),
+  [...NPM, "--no-audit", "--no-fund", "lodash@4.17.21"],
+  ["npm", "install", "--global", "--prefix", "/usr", ...QUIET, "lodash@4.17.21"],
+];
+const ALLOWED: string[][] = [
+  ["apt-get", "update"],
+  ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  apt("hello=2.10-3"),
+  apt("hello=2.10-3", "libc6:i386=2.36-9+deb12u10"),
+  npm("lodash@4.17.21"),
+  npm("lodash@4.17.21", "@babel/core@7.0.0-beta.1"),
+];
+
+describe("what the executor may run", () => {
+  for (const argv of REFUSED) test(`not: ${argv.join(" ")}`, () => expect(isAllowedArgv(argv)).toBe(false));
+  for (const argv of ALLOWED) test(argv.join(" "), () => expect(isAllowedArgv(argv)).toBe(true));
+});

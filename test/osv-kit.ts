@@ -1,0 +1,58 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { OperationPlan } from "../src/documents.ts";
+import type { Planning } from "../src/ecosystem.ts";
+import { withVulnerabilities } from "../src/osv.ts";
+import { readText } from "../src/planning.ts";
+import { entry, upgrade } from "./policy-plans.ts";
+
+/*
+ * Looking vulnerabilities up for a transaction, as the planner does it, against real directories and servers.
+ */
+
+export const FIXTURES = join(import.meta.dir, "fixtures/osv");
+export const NOW = new Date("2026-11-22T01:02:03.004Z");
+
+/** `debian 12`, or another host. */
+export function planning(env: Planning["env"], os = "debian 12"): Planning {
+  const [os_id = "", os_version = ""] = os.split(" ");
+  return {
+    now: NOW,
+    env,
+    host: { hostname: "h", machine_id_hash: "0".repeat(64), os_id, os_version, architecture: "amd64" },
+    run: () => Promise.reject(new Error("no command is run for this")),
+    readText,
+    list(path) {
+      try {
+        return readdirSync(path).sort();
+      } catch {
+        return [];
+      }
+    },
+    temporary: () => "/nonexistent",
+  };
+}
+
+/** One upgraded source package with a binary package of another name. */
+export function change(source: string, from: string | null, to: string | null) {
+  const action = from === null ? "install" : to === null ? "remove" : "upgrade";
+  return entry(`${source}-bin`, { source, action, from_version: from, to_version: to });
+}
+
+/** The plan with what is found for its transaction. */
+export async function look(
+  world: Planning,
+  transaction: OperationPlan["transaction"],
+  tool: OperationPlan["tool"] = "apt",
+): Promise<OperationPlan> {
+  const plan = upgrade({ tool, transaction });
+  return { ...plan, ...(await withVulnerabilities(tool, plan, world)) };
+}
+
+/** Evidence in one line each: `new 1.0-2 CVE-1 high fixed 1.0-3`. */
+export function lines(plan: OperationPlan): string[] {
+  return plan.vulnerability_evidence.map(
+    (e) =>
+      `${e.applies_to} ${e.package} ${e.version} ${e.id} ${e.severity}${e.fixed_version === null ? "" : ` fixed ${e.fixed_version}`}`,
+  );
+}

@@ -1,0 +1,51 @@
+import { expect, test } from "bun:test";
+import type { OperationPlan } from "../src/documents.ts";
+import { compareWithOwn } from "../src/replan.ts";
+import { riskScore } from "../src/risk-score.ts";
+import { riskSignals } from "../src/signals.ts";
+import { upgrade, vulnerability } from "./policy-plans.ts";
+
+/** A plan as the planner scores it. */
+function scored(change: Partial<OperationPlan> = {}): OperationPlan {
+  const plan = upgrade(change);
+  const signals = riskSignals(plan);
+  return { ...plan, risk_signals: signals, ...riskScore({ ...plan, risk_signals: signals }) };
+}
+const VULNERABLE = scored({ vulnerability_evidence: [vulnerability()] });
+
+test("both sides may know of different vulnerabilities", () => {
+  expect(VULNERABLE.risk_score).toBeGreaterThan(scored().risk_score);
+  compareWithOwn(scored(), VULNERABLE);
+  compareWithOwn(VULNERABLE, scored());
+});
+
+test("also where one score has reached its upper end", () => {
+  const withScore = (...risk_signals: OperationPlan["risk_signals"]) => ({
+    ...upgrade(),
+    risk_signals,
+    ...riskScore({ ...upgrade(), risk_signals }),
+  });
+  const own = withScore("untrusted-repository", "weakly-pinned-repository");
+  const signed = withScore("untrusted-repository", "weakly-pinned-repository", "vulnerability-critical");
+  expect([own.risk_score, signed.risk_score]).toEqual([80, 100]);
+  compareWithOwn(signed, own);
+  compareWithOwn(own, signed);
+});
+
+const LIES: [string, Partial<OperationPlan>, string][] = [
+  ["a score of nothing", { risk_score: 0, risk_contributions: [] }, "risk_score"],
+  ["a score that is not the sum", { risk_score: 1 }, "risk_score"],
+  ["a signal left out", { risk_signals: [] }, "risk_signals"],
+  [
+    "points moved to a vulnerability",
+    { risk_contributions: [{ name: "vulnerability-known", points: VULNERABLE.risk_score }] },
+    "risk_score",
+  ],
+];
+for (const [what, lie, field] of LIES) {
+  test(`still found: ${what}`, () => {
+    expect(() => compareWithOwn({ ...VULNERABLE, ...lie }, scored())).toThrow(
+      expect.objectContaining({ code: "evidence_mismatch", details: { field } }),
+    );
+  });
+}
