@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "../src/args.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { Io } from "../src/command.ts";
 import { type OperationPlan, readDocument } from "../src/documents.ts";
@@ -177,5 +178,6 @@ test("aegis policy rules shows what the configuration in force makes of them", a
 });
 
 test("aegis policy report says that it is not there", async () => {
-  expect((await refusal(policyReport.run({}, io()))).code).toBe("not_built");
+  const { values } = parseArgs("policy report", policyReport.args, []);
+  expect((await refusal(policyReport.run(values, io()))).code).toBe("not_built");
 });
