@@ -1,21 +1,24 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { canonicalHash, canonicalJson, parseCanonical } from "../src/canonical.ts";
+import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import { type ExecutionPlan, SCHEMA_VERSION } from "../src/documents.ts";
 import { keyId, publicKeyOf, signDocument } from "../src/ed25519.ts";
 import { evaluate } from "../src/evaluate.ts";
-import { startFront } from "../src/front.ts";
-import { openLog } from "../src/log.ts";
-import { SYSTEM } from "../src/paths.ts";
 import { loadPolicyConfig } from "../src/policy-config.ts";
-import { checkSignature, readExecution } from "../src/preflight.ts";
-import { loadTrust } from "../src/trust.ts";
 import { install } from "../test/policy-plans.ts";
-import { startHost, throwawayUnavailable } from "../test/throwaway.ts";
-import { call, RawClient, REFUSED, startRunner } from "../test/varlink-kit.ts";
-import { BINARY, build, type Line, line, median } from "./bench-measure.ts";
+import { throwawayUnavailable } from "../test/throwaway.ts";
+import { call, RawClient, REFUSED } from "../test/varlink-kit.ts";
+import {
+  type Resident,
+  resident,
+  type Server,
+  startBare,
+  startDaemon,
+  startSources,
+} from "./bench-front-servers.ts";
+import { type Line, line, median } from "./bench-measure.ts";
 
 /*
  * How many requests with an invalid signature the daemon denies in a second, and what memory it takes. Every request is a
@@ -28,14 +31,6 @@ import { BINARY, build, type Line, line, median } from "./bench-measure.ts";
 const CLIENTS = 8;
 /** Fewer than allowed: a place is free again only when the front has seen its client go. */
 const NEW_CLIENTS = 4;
-
-/** Something that listens, and the processes it is made of. */
-interface Server {
-  what: string;
-  path: string;
-  processes: { name: string; pid: number }[];
-  stop(): Promise<unknown>;
-}
 
 /** An execution plan signed by a key that is not the one it names. */
 function forgedPlan(trustedKey: string): string {
@@ -70,109 +65,6 @@ function forgedPlan(trustedKey: string): string {
     ai_review: null,
   };
   return canonicalJson(signDocument(execution, randomBytes(32), keyId(trustedKey)));
-}
-
-/** The built daemon on a throw-away host. */
-async function startDaemon(trustedKey: string): Promise<Server> {
-  const host = await startHost({ binary: BINARY });
-  try {
-    host.write(
-      "/etc/aegis/trusted-keys.toml",
-      `[[key]]\nid = "${keyId(trustedKey)}"\nname = "bench"\npublic_key_hex = "${trustedKey}"\nrole = "execution"\n`,
-    );
-    const daemon = await host.spawn(["/usr/local/bin/aegis", "daemon", "--executor"]);
-    const ended = daemon.exited.then(() => {
-      throw new Error(`the daemon ended: ${daemon.stderr()}`);
-    });
-    const front = await Promise.race([ended, frontOf(daemon.pid)]);
-    const path = host.path(SYSTEM.socket);
-    if (!existsSync(path)) throw new Error("the daemon has no socket");
-    ended.catch(() => {}); // From here on the clients would notice.
-    return {
-      what: "built aegis daemon --executor on a throw-away host",
-      path,
-      processes: [
-        { name: "front", pid: front },
-        { name: "supervisor", pid: daemon.pid },
-      ],
-      stop: () => host.stop(),
-    };
-  } catch (error) {
-    await host.stop();
-    throw error;
-  }
-}
-
-/** Waits for the daemon's child that is not root. */
-async function frontOf(daemon: number): Promise<number> {
-  for (;;) {
-    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-      const [parent, uid] = [status(pid, "PPid"), status(pid, "Uid")];
-      if (parent === daemon && uid !== 0) return Number(pid);
-    }
-    await Bun.sleep(50);
-  }
-}
-
-/** The first number of a field in /proc/<pid>/status (proc_pid_status(5)); NaN where the process has ended. */
-function status(pid: number | string, field: string): number {
-  try {
-    const text = readFileSync(`/proc/${pid}/status`, "utf8");
-    return Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1]);
-  } catch {
-    return Number.NaN;
-  }
-}
-
-/** A front from the sources, with a stand-in for the runner. */
-async function startSources(dir: string, trustedKey: string): Promise<Server> {
-  const path = join(dir, "front.sock");
-  const runner = await startRunner(`${path}.runner`, () => {});
-  const server = await startProgram("front", path, [process.execPath, import.meta.path, path, trustedKey]);
-  return {
-    ...server,
-    what: `front from the sources (${throwawayUnavailable()})`,
-    stop: async () => {
-      await server.stop();
-      runner.close();
-    },
-  };
-}
-
-async function startBare(dir: string, answer: object): Promise<Server> {
-  const program = join(dir, "bare");
-  build(join(import.meta.dir, "bench-bare-server.ts"), program);
-  const path = join(dir, "bare.sock");
-  return startProgram("bare socket server", path, [program, path, JSON.stringify(answer)]);
-}
-
-async function startProgram(what: string, path: string, argv: string[]): Promise<Server> {
-  const child = Bun.spawn(argv, { stdout: "pipe", stderr: "inherit" });
-  await child.stdout.getReader().read();
-  return {
-    what,
-    path,
-    processes: [{ name: what, pid: child.pid }],
-    stop: () => {
-      child.kill();
-      return child.exited;
-    },
-  };
-}
-
-/** The front's process, for {@link startSources}. */
-async function serve(path: string, trustedKey: string): Promise<void> {
-  await startFront({
-    listen: { path },
-    runner: { path: `${path}.runner` },
-    verify(text) {
-      const execution = readExecution(parseCanonical(text));
-      const trust = loadTrust({ rootOnly: true, bare: { execution: [trustedKey], approval: [] } });
-      checkSignature(execution, trust, new Date());
-    },
-    log: openLog({ AEGIS_LOG: "error" }),
-  });
-  process.stdout.write("ready\n");
 }
 
 /** Keeps `clients` busy for `seconds`, each with one request after the other; returns requests per second. */
@@ -283,20 +175,3 @@ export async function front(quick: boolean): Promise<Line[]> {
     rmSync(dir, { recursive: true, force: true });
   }
 }
-
-interface Resident {
-  mb: number;
-  parts: string;
-}
-
-/** Of all the server's processes together; pages of the executable that they share count for each. */
-function resident({ processes }: Server, field: "VmRSS" | "VmHWM"): Resident {
-  const each = processes.map(({ name, pid }) => ({ name, mb: (status(pid, field) * 1024) / 1e6 }));
-  return {
-    mb: each.reduce((sum, { mb }) => sum + mb, 0),
-    parts: each.map(({ name, mb }) => `${name} ${mb.toFixed(0)}`).join(" + "),
-  };
-}
-
-const [path, trustedKey] = process.argv.slice(2);
-if (import.meta.main && path !== undefined && trustedKey !== undefined) await serve(path, trustedKey);

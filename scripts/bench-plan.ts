@@ -15,15 +15,12 @@ const PATH = SYSTEM_PATH.join(":");
 
 /** On the host as it is and, where its apt keeps no binary cache (container images), also with one as hosts have it. */
 export function plan(quick: boolean): Line[] {
-  const own = measure(quick);
   const cached = /^Dir::Cache::pkgcache "..*";$/m.test(output(["apt-config", "dump"]));
-  if (cached) return [own];
+  if (cached) return [measure(quick)];
+  const own = { ...measure(quick), name: `${NAME}, no binary cache` };
   const name = `${NAME}, with apt's binary cache`;
   if (process.getuid?.() !== 0) return [own, { name, not_measured: "only root can give apt one here" }];
-  return [
-    { ...own, name: `${NAME}, no binary cache` },
-    { ...withCache(quick), name },
-  ];
+  return [own, { ...withCache(quick), name }];
 }
 
 function measure(quick: boolean): Line {

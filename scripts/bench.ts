@@ -69,7 +69,7 @@ function show(lines: readonly Line[]): string {
     "",
     ...notes,
     "",
-    missed === 0 ? "every goal met" : `goals missed: ${missed}`,
+    missed === 0 ? "no goal missed" : `goals missed: ${missed}`,
   ].join("\n");
 }
 
