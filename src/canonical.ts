@@ -16,7 +16,7 @@ type Code = "invalid_document" | "not_canonical";
  * class instances, unsafe integers, non-finite numbers, lone surrogates, or more than 64 levels.
  */
 export function canonicalJson(value: unknown): string {
-  return canonicalize(plain(value, "invalid_document", "$", 0));
+  return canonicalize(plain(value, "invalid_document", []));
 }
 
 /** SHA-256, as 64 lower-case hex digits, of the canonical JSON of `value`. */
@@ -56,16 +56,16 @@ export function parseJson(text: string, code: Code = "invalid_document"): Json {
   } catch {
     throw new AegisError(code, "not valid JSON");
   }
-  return plain(value, code, "$", 0);
+  return plain(value, code, []);
 }
 
 /**
  * A fresh plain copy of the tree, every node checked. The copy also keeps a shared object from being mistaken for a
- * cycle by the canonicaliser, and has no prototype surprises.
+ * cycle by the canonicaliser. `trail` is the way to the node, for the message.
  */
-function plain(value: unknown, code: Code, path: string, depth: number): Json {
-  const notPlain = (why: string) => new AegisError(code, `${path}: ${why} can't be hashed`);
-  if (depth > MAX_DEPTH) throw notPlain(`nested deeper than ${MAX_DEPTH} levels`);
+function plain(value: unknown, code: Code, trail: (string | number)[]): Json {
+  const notPlain = (why: string) => new AegisError(code, `${pathOf(trail)}: ${why} can't be hashed`);
+  if (trail.length > MAX_DEPTH) throw notPlain(`nested deeper than ${MAX_DEPTH} levels`);
   switch (typeof value) {
     case "boolean":
       return value;
@@ -82,14 +82,28 @@ function plain(value: unknown, code: Code, path: string, depth: number): Json {
       throw notPlain(`a value of type ${typeof value}`);
   }
   if (value === null) return null;
-  if (Array.isArray(value))
-    return Array.from(value, (item, i) => plain(item, code, `${path}[${i}]`, depth + 1));
+  if (Array.isArray(value)) return Array.from(value, (item, i) => below(item, code, trail, i));
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) throw notPlain("not a plain object");
-  const copy: { [key: string]: Json } = Object.create(null);
+  const copy: { [key: string]: Json } = {};
   for (const [key, item] of Object.entries(value)) {
     if (!key.isWellFormed()) throw notPlain("a key with a lone surrogate");
-    copy[key] = plain(item, code, `${path}.${key}`, depth + 1);
+    const checked = below(item, code, trail, key);
+    // Assigned, this one name would set the prototype instead of a member.
+    if (key === "__proto__") Object.defineProperty(copy, key, { value: checked, enumerable: true });
+    else copy[key] = checked;
   }
   return copy;
+}
+
+function below(value: unknown, code: Code, trail: (string | number)[], step: string | number): Json {
+  trail.push(step);
+  const checked = plain(value, code, trail);
+  trail.pop();
+  return checked;
+}
+
+/** `$.a.b[3]` */
+function pathOf(trail: readonly (string | number)[]): string {
+  return `$${trail.map((step) => (typeof step === "number" ? `[${step}]` : `.${step}`)).join("")}`;
 }

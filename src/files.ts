@@ -110,7 +110,9 @@ export function readFileLimited(path: string, limit: number): Buffer {
     const chunks: Buffer[] = [];
     let total = 0;
     for (;;) {
-      const chunk = Buffer.allocUnsafe(Math.min(limit + 1 - total, 1 << 20));
+      const chunk = Buffer.allocUnsafe(
+        Math.min(limit + 1 - total, Math.max(stat.size + 1 - total, 4096), 1 << 20),
+      );
       const n = readSync(fd, chunk, 0, chunk.length, null);
       if (n === 0) break;
       total += n;
