@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { ThrowawayHost } from "./throwaway.ts";
 
 /*
  * Aegis as people start it, for tests of whole commands.
@@ -66,4 +67,13 @@ export function start(argv: readonly string[], options: StartOptions): Promise<E
       resolve({ status, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
     );
   });
+}
+
+/** Puts test/state-worker.ts, in one file, on a throw-away host. Returns the words that start it there. */
+export async function installStateWorker(host: Pick<ThrowawayHost, "write">): Promise<string[]> {
+  const built = await Bun.build({ entrypoints: [join(ROOT, "test/state-worker.ts")], target: "bun" });
+  const [output] = built.outputs;
+  if (output === undefined) throw new Error(built.logs.join("\n"));
+  host.write("/root/state-worker.js", await output.text());
+  return [process.execPath, "/root/state-worker.js"];
 }

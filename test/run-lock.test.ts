@@ -1,0 +1,111 @@
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { readdirSync, rmSync } from "node:fs";
+import { installStateWorker } from "./kit.ts";
+import { startHost, type ThrowawayHost } from "./throwaway.ts";
+import type { Running } from "./throwaway-inside.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+const LOCK = "/var/lib/aegis/lock";
+const A = "aaaaaaaa-0000-4000-8000-000000000000";
+const B = "bbbbbbbb-0000-4000-8000-000000000000";
+const C = "cccccccc-0000-4000-8000-000000000000";
+const D = "dddddddd-0000-4000-8000-000000000000";
+
+describeOnThrowaway("the run lock, between processes", () => {
+  let host: ThrowawayHost;
+  let worker: string[];
+  const running: Running[] = [];
+
+  beforeAll(async () => {
+    host = await startHost();
+    worker = await installStateWorker(host);
+    await host.exec([...worker, "prepare"]);
+  });
+  afterEach(async () => {
+    for (const process of running.splice(0)) {
+      try {
+        process.kill("SIGKILL");
+      } catch {
+        // It has ended already.
+      }
+      await process.exited;
+    }
+    for (const name of readdirSync(host.path("/run")).filter((n) => n.startsWith("go-")))
+      rmSync(host.path(`/run/${name}`));
+  });
+  afterAll(() => host.stop());
+
+  const until = async (holds: () => boolean) => {
+    while (!holds()) await Bun.sleep(10);
+  };
+  const says = (one: Running, text: string) => until(() => one.stdout().split("\n").includes(text));
+  /** Starts one that wants the lock, and waits until it stands in the queue or has it. */
+  const hold = async (execution: string, limit = 32) => {
+    const process = await host.spawn([...worker, "hold", execution, String(limit)]);
+    running.push(process);
+    await until(() => process.stdout() !== "");
+    return process;
+  };
+  const go = (execution: string) => host.write(`/run/go-${execution}`, "");
+  const call = async (step: string) => JSON.parse((await host.exec([...worker, step])).stdout);
+  const tickets = () => readdirSync(host.path(LOCK)).filter((name) => name.startsWith("q."));
+
+  test("first come, first served; each hears its place; the lock is free afterwards", async () => {
+    const a = await hold(A);
+    await says(a, "locked");
+    const b = await hold(B);
+    const c = await hold(C);
+    const d = await hold(D);
+    await says(d, "place 3");
+    expect([b.stdout(), c.stdout(), d.stdout()]).toEqual(["place 1\n", "place 2\n", "place 3\n"]);
+    expect(await call("queued")).toEqual([A, B, C, D]);
+    expect(await call("free")).toBe(false);
+    go(A);
+    await says(b, "locked");
+    await says(d, "place 2");
+    expect(c.stdout()).toBe("place 2\nplace 1\n");
+    go(B);
+    await says(c, "locked");
+    await says(d, "place 1");
+    go(C);
+    await says(d, "locked");
+    go(D);
+    for (const process of [a, b, c, d]) expect(await process.exited).toBe(0);
+    expect(d.stdout()).toBe('place 3\nplace 2\nplace 1\nlocked\n"released"\n');
+    expect([await call("free"), await call("queued"), tickets()]).toEqual([true, [], []]);
+  });
+
+  test("who dies, waiting or holding, holds nobody up, and leaves no ticket", async () => {
+    const a = await hold(A);
+    await says(a, "locked");
+    const b = await hold(B);
+    const c = await hold(C);
+    await says(c, "place 2");
+    b.kill("SIGKILL");
+    await says(c, "place 1");
+    a.kill("SIGKILL");
+    await says(c, "locked");
+    expect(await call("queued")).toEqual([C]);
+    expect(tickets()).toHaveLength(1);
+  });
+
+  test("a ticket whose pid belongs to another process now is swept away", async () => {
+    const a = await hold(A);
+    await says(a, "locked");
+    host.write(`${LOCK}/q.0000000000000001-00000000000000000001.${a.insidePid}.1.${B}`, "");
+    host.write(`${LOCK}/q.0000000000000002-00000000000000000001.nonsense`, "");
+    expect(await call("queued")).toEqual([A]);
+    expect(tickets()).toHaveLength(1);
+  });
+
+  test("only so many wait", async () => {
+    const a = await hold(A, 2);
+    await says(a, "locked");
+    const b = await hold(B, 2);
+    await says(b, "place 1");
+    const c = await hold(C, 2);
+    expect(await c.exited).toBe(0);
+    expect(c.stdout()).toStartWith("busy: 2 executions");
+    expect(await call("queued")).toEqual([A, B]);
+  });
+});

@@ -1,0 +1,36 @@
+import { existsSync } from "node:fs";
+import * as v from "valibot";
+import { AegisError } from "../src/errors.ts";
+import { ResultSchema, readResult, recentResults, writeResult } from "../src/results.ts";
+import { queued, tryRunLock, waitForRunLock } from "../src/run-lock.ts";
+import { prepareState } from "../src/state.ts";
+
+/*
+ * One step of the tests of the runner's state. It runs on a throw-away host, where /var/lib/aegis may be made and filled.
+ * Prints what the step returns as JSON, or the code and message of what it throws.
+ */
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const STEPS: Record<string, (first: string, second: string) => unknown> = {
+  prepare: () => null,
+  read: (id) => readResult(id),
+  recent: (limit) => recentResults(Number(limit)),
+  write: (json) => writeResult(v.parse(ResultSchema, JSON.parse(json))),
+  queued: () => queued(),
+  free: () => tryRunLock() !== null,
+  /** Waits for the run lock and keeps it until /run/go-<execution> is there. */
+  async hold(execution, limit) {
+    const lock = await waitForRunLock(execution, Number(limit), (place) => say(`place ${place}`));
+    say("locked");
+    while (!existsSync(`/run/go-${execution}`)) await Bun.sleep(10);
+    lock.release();
+    return "released";
+  },
+};
+
+const [step = "", first = "", second = ""] = process.argv.slice(2);
+try {
+  prepareState();
+  say(JSON.stringify((await STEPS[step]?.(first, second)) ?? null));
+} catch (error) {
+  say(error instanceof AegisError ? `${error.code}: ${error.message}` : `fault: ${String(error)}`);
+}
