@@ -54,6 +54,15 @@ export function parseAptDump(text: string): Settings {
 const DPKG_OPTION =
   /^--(?:(?:no-|refuse-)?force-(?:conf(?:def|old|new|miss|ask)|unsafe-io)(?:,(?:conf(?:def|old|new|miss|ask)|unsafe-io))*|path-(?:ex|in)clude=.+|log=.+|no-debsig)$/;
 
+/** dpkg looks at confnew and confask before confold, whatever their order. */
+const CONFFILES_KEPT = ["--no-force-confnew,confask", "--force-confold"];
+
+/** What dpkg forces by default, downgrades only as planned, and nothing that /etc/dpkg/dpkg.cfg(.d) adds: that is read first. */
+function dpkgDefaults(plan: OperationPlan): string[] {
+  const forced = plan.packages_downgraded.length > 0 ? "security-mac,downgrade" : "security-mac";
+  return ["--no-force-all", `--force-${forced}`];
+}
+
 /** Keys that name the program which dumped, or where files were read from: never carried over. */
 const DROPPED = /^(?:Binary(?:$|::)|Dir::Etc::(?:main|parts)$|CommandLine(?:$|::))/i;
 
@@ -134,8 +143,7 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
   };
   for (const [key, value] of Object.entries(ours)) setScalar(settings, key, value);
   setList(settings, "DPkg::Pre-Install-Pkgs::", (old) => [hookCommand(places), ...old]);
-  // dpkg looks at confnew and confask before confold, whatever their order.
-  setList(settings, "DPkg::Options::", (old) => [...old, "--no-force-confnew,confask", "--force-confold"]);
+  setList(settings, "DPkg::Options::", (old) => [...dpkgDefaults(plan), ...old, ...CONFFILES_KEPT]);
   return settings;
 }
 
