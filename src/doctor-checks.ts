@@ -62,7 +62,7 @@ export async function runChecks(env: Env): Promise<Finding[]> {
         return await check(env);
       } catch (error) {
         const hint = error instanceof AegisError ? error.hint : "";
-        return [fail(name, messageOf(error), hint)];
+        return [fail(name, messageOf(error), hint || "Correct what the message names.")];
       }
     }),
   );
