@@ -3,7 +3,7 @@ import { AegisError } from "./errors.ts";
 import { safe } from "./terminal.ts";
 
 /** Flags that every command takes. */
-export const GLOBAL_FLAGS = ["json", "help"] as const;
+const GLOBAL_FLAGS = ["json", "help"] as const;
 
 export interface Parsed<A extends ArgsSpec> {
   values: Values<A>;

@@ -12,7 +12,7 @@ import { loadPolicyConfig } from "./policy-config.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { loadTrust, type Trust } from "./trust.ts";
 
-export const LEVELS = ["ok", "warn", "fail"] as const;
+const LEVELS = ["ok", "warn", "fail"] as const;
 export type Level = (typeof LEVELS)[number];
 
 /** One finding. `fix` is what to type or do; empty when all is well. */

@@ -25,7 +25,7 @@ const timestamp = v.pipe(
 const argv = v.pipe(v.array(v.pipe(v.string(), v.maxLength(4096))), v.minLength(1), v.maxLength(4096));
 const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]+={0,2}$/, "not base64"), v.maxLength(256));
 
-export const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
+const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
 export type Tool = (typeof TOOLS)[number];
 
 /** Every risk signal there is. Adding one is one word here. */
@@ -122,7 +122,7 @@ export const TransactionEntry = v.strictObject({
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 
-export const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
+const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
 export const RepositoryEvidence = v.strictObject({
   /** Stable id inside the plan: `<uri> <suite>`. */
   id: short,
@@ -178,10 +178,10 @@ export const ProvenanceEvidence = v.strictObject({
 });
 export type ProvenanceEvidence = v.InferOutput<typeof ProvenanceEvidence>;
 
-export const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) });
+const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) });
 
 /** A script that the package manager would run, or that the package carries for it. */
-export const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
+const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
 
 /** One command that planning ran. Output beyond the cap stands only as its digest. */
 export const CommandEvidence = v.strictObject({
@@ -326,7 +326,7 @@ export const Approval = v.strictObject({
 });
 export type Approval = v.InferOutput<typeof Approval>;
 
-export const PROOF_TYPES = [
+const PROOF_TYPES = [
   "snapshot-id",
   "btrfs-snapshot",
   "zfs-snapshot",
