@@ -47,6 +47,7 @@ describeOnThrowaway("what runs is what was approved", () => {
     chain = await startChain();
     await chain.startDaemon();
   });
+  afterEach(purge);
   afterAll(() => chain.stop());
 
   describe("drift after signing", () => {
@@ -80,7 +81,6 @@ describeOnThrowaway("what runs is what was approved", () => {
       const { path } = await chain.signed("apt", "install", "hello-aegis");
       await chain.host.aptInstall("hello-aegis");
       await refused(path, 9, "drift");
-      await purge();
     });
 
     test("other bytes under the signed name, and no update: apt's own check of the index holds", async () => {
@@ -180,7 +180,6 @@ describeOnThrowaway("what runs is what was approved", () => {
       await remove(POLICY);
       expect(await chain.dpkgStatus("hello-aegis")).toBe("install ok installed");
       expect(await chain.dpkgStatus("conflictor")).toBe("");
-      await purge();
     });
 
     test("it vouches for an untrusted repository", async () => {
@@ -229,7 +228,6 @@ describeOnThrowaway("what runs is what was approved", () => {
       chain.host.write(CACHE, planted);
       expect((await chain.apply(path)).status).toBe(0);
       expect((await chain.host.exec(["hello-aegis"])).stdout).toBe("hello-aegis 1.0\n");
-      await purge();
       await remove(CACHE);
     });
 
@@ -287,7 +285,6 @@ describeOnThrowaway("what runs is what was approved", () => {
         chain.host.write("/srv/evil.deb", local.files().get("pool/hello-aegis_1.1_all.deb") ?? "");
       });
       afterEach(async () => {
-        await purge();
         await remove(PRE_INVOKE, DEB);
         chain.host.write(DEB, genuine);
         await chain.host.exec(["chown", "-R", "root:root", "/srv/local"]);
@@ -348,7 +345,6 @@ describeOnThrowaway("what runs is what was approved", () => {
   describe("site configuration", () => {
     afterEach(async () => {
       await remove(CONF);
-      await purge();
     });
 
     /** Each line alone would keep a run from happening, or from being what was approved. */
