@@ -131,7 +131,17 @@ CommandLine::AsString "apt-config dump";
     ["Dir::Etc::main", ["/dev/null"]],
     ["Dir::Cache::archives", ["/var/cache/aegis/archives/id/"]],
     ["Acquire::AllowInsecureRepositories", ["false"]],
-    ["dpkg::options::", ["--force-confnew", "--no-force-confnew,confask", "--force-confold"]],
+    // dpkg's own defaults before the host's options, ours last.
+    [
+      "dpkg::options::",
+      [
+        "--no-force-all",
+        "--force-security-mac",
+        "--force-confnew",
+        "--no-force-confnew,confask",
+        "--force-confold",
+      ],
+    ],
     ["DPkg::Options::", undefined],
     ["DPkg::Pre-Install-Pkgs::", [HOOK, "/usr/sbin/dpkg-preconfigure --apt || true", "/usr/bin/host-hook"]],
     ["DPkg::Tools::Options::/usr/local/bin/aegis::Version", ["3"]],
@@ -169,6 +179,8 @@ describe("permissions are given only as signed", () => {
         ([, key]) => get(settings, `APT::Get::${key}`)?.[0] === "true",
       );
       expect(allowed.map(([one]) => one)).toEqual(given);
+      const dpkgDowngrades = get(settings, "DPkg::Options::")?.includes("--force-security-mac,downgrade");
+      expect(dpkgDowngrades).toBe(given.includes("downgrades"));
       expect(get(settings, "APT::Get::allow-remove-essential")).toEqual(["false"]);
       expect(get(settings, "APT::Get::AutomaticRemove")).toEqual(["false"]);
     });

@@ -116,6 +116,16 @@ describeOnThrowaway("apt through policy and executor", () => {
       });
     });
 
+    test("of a package on hold, asked for by name: a human decides", async () => {
+      await given(["hello-aegis=1.0"], ["hello-aegis"], ["hello-aegis=1.1"]);
+      await chain.host.exec(["apt-mark", "hold", "hello-aegis"]);
+      const planned = await decided("install", "hello-aegis");
+      expect(planned.status).toBe(4);
+      expect(planned.result.rules).toEqual(["apt-held-change", "apt-install"]);
+      expect((await applied(planned)).status).toBe(0);
+      expect(await chain.dpkgVersion("hello-aegis")).toBe("1.1");
+    });
+
     test("that would install a new package, on a site that allows it: a human decides", async () => {
       chain.host.write(CONF, 'APT::Get::Upgrade-Allow-New "true";\n');
       await given(["app=1.0", "libapp=1.0"], ["app"], ["app=2.0", "libapp=1.0", "libapp-extra=1.0"]);
