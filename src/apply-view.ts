@@ -4,6 +4,9 @@ import type { Result } from "./results.ts";
 import { clip, paint, safe, safeLines, terminalOf } from "./terminal.ts";
 import type { Event } from "./varlink-interface.ts";
 
+/** Percentage points between two lines of progress where there is no terminal. */
+const STEP = 10;
+
 export interface ApplyView {
   show(event: Event): void;
   note(line: string): void;
@@ -20,7 +23,7 @@ export function applyView(io: Io): ApplyView {
   const terminal = terminalOf(process.stderr, io.env);
   let drawn = false;
   let rest = "";
-  let lastPercent = -1;
+  let lastPercent = -STEP;
 
   const wipe = () => {
     if (drawn) process.stderr.write("\r\u001b[K");
@@ -41,9 +44,9 @@ export function applyView(io: Io): ApplyView {
   };
   const progress = (percent: number, message: string) => {
     if (terminal.interactive && !io.json) return bar(percent, message);
-    // A new phase (downloading, then installing) starts from the beginning.
-    if (percent < lastPercent) lastPercent = -10;
-    if (percent >= lastPercent + 10 || (percent === 100 && lastPercent !== 100)) {
+    // A new phase (downloading, then installing) starts from the beginning; a little less is only apt's guess getting better.
+    if (percent <= lastPercent - STEP) lastPercent = -STEP;
+    if (percent >= lastPercent + STEP || (percent === 100 && lastPercent !== 100)) {
       lastPercent = percent;
       line(`${String(percent).padStart(3)}% ${safe(message)}`);
     }

@@ -50,9 +50,15 @@ describe("events, without a terminal", () => {
     ["alive and finished say nothing", [event({ kind: "alive" }), event({ kind: "finished" })], []],
     [
       "progress in steps of ten, and the end",
-      [0, 3, 9, 10, 15, 99, 100].map((n) => progress(n)),
-      ["  0% m", " 10% m", " 99% m", "100% m"],
+      [0, 3, 9, 10, 15, 95, 100, 100].map((n) => progress(n)),
+      ["  0% m", " 10% m", " 95% m", "100% m"],
     ],
+    [
+      "progress of a second phase",
+      [0, 60, 100, 0, 5, 40, 100].map((n) => progress(n)),
+      ["  0% m", " 60% m", "100% m", "  0% m", " 40% m", "100% m"],
+    ],
+    ["progress that trembles", [50, 49, 51, 45, 59].map((n) => progress(n)), [" 50% m"]],
     ["progress, hostile", [progress(50, "a\u001b[31m\nb")], [" 50% a\\x1b[31m\\nb"]],
     ["lines of output", [output("one\ntwo\n")], ["  one", "  two"]],
     ["a line in pieces", [output("on"), output("e\ntw"), output("o")], ["  one", "  two"]],
