@@ -299,12 +299,28 @@ describe.skipIf(process.getuid?.() !== 0)("package files", () => {
   describe("the hook", () => {
     let run: string;
     let input: string;
+    let real: TransactionEntry[];
     const said: string[] = [];
     const hook = (text = input) => runAptHook(run, text, (line) => void said.push(line));
+    beforeAll(() => {
+      const control = [
+        "Package: hello",
+        "Version: 1.1",
+        "Architecture: all",
+        "Maintainer: x",
+        "Description: x",
+        "",
+      ];
+      mkdirSync(join(root, "tree/DEBIAN"), { recursive: true });
+      writeFileSync(join(root, "tree/DEBIAN/control"), control.join("\n"));
+      const deb = join(root, "good/hello.deb");
+      expect(Bun.spawnSync(["dpkg-deb", "--build", join(root, "tree"), deb]).exitCode).toBe(0);
+      real = planned(hashFile(deb));
+    });
     beforeEach(() => {
       run = mkdtempSync(join(root, "run-"));
-      input = message(HELLO.replace(/\/a.*/, join(root, "good/x.deb")));
-      writeFileSync(join(run, RUN_FILES.expected), canonicalJson(planned()));
+      input = message(HELLO.replace(/\/a.*/, join(root, "good/hello.deb")));
+      writeFileSync(join(run, RUN_FILES.expected), canonicalJson(real));
       said.length = 0;
     });
 
