@@ -1,5 +1,6 @@
 import type { OperationPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import { SYSTEM_PATH } from "./subprocess.ts";
 
 /*
  * The configuration that apt runs with. Files in apt.conf.d are read after APT_CONFIG and win over it, and a `#clear`
@@ -63,6 +64,14 @@ function dpkgDefaults(plan: OperationPlan): string[] {
   return ["--no-force-all", `--force-${forced}`];
 }
 
+/** An update is planned without asking apt where its sources are, so it reads them where planning did. */
+const PLANNED_SOURCES = {
+  Dir: "/",
+  "Dir::Etc": "etc/apt",
+  "Dir::Etc::sourcelist": "sources.list",
+  "Dir::Etc::sourceparts": "sources.list.d",
+};
+
 /** Keys that name the program which dumped, or where files were read from: never carried over. */
 const DROPPED = /^(?:Binary(?:$|::)|Dir::Etc::(?:main|parts)$|CommandLine(?:$|::))/i;
 
@@ -107,6 +116,9 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
     "Dir::Etc::parts": "/dev/null",
     "Dir::Bin::dpkg": "/usr/bin/dpkg",
     "DPkg::Chroot-Directory": "/",
+    // dpkg and the hooks look for their programs here, dpkg-deb among them.
+    "DPkg::Path": SYSTEM_PATH.join(":"),
+    ...(plan.operation === "update" ? PLANNED_SOURCES : {}),
     // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
     "Dir::Bin::ischroot": "/bin/false",
     "Dir::Cache::archives": `${places.archives}/`,

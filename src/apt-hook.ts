@@ -3,6 +3,7 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson, sha256Hex } from "./canonical.ts";
+import { type Control, readControl } from "./deb-control.ts";
 import { type TransactionEntry, TransactionEntry as TransactionEntrySchema } from "./documents.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { createFileExclusive, rootOnlyProblem, writeFileAtomic } from "./files.ts";
@@ -174,6 +175,35 @@ export function checkFiles(steps: readonly HookPackage[], expected: readonly Tra
   return checked;
 }
 
+/**
+ * Compares what each .deb says of itself with the plan. The plan's words come from the repository's index, and an index
+ * can lie: a file listed as one package may be another, which dpkg would install under its own name.
+ * @throws AegisError `hook_refused`
+ */
+export function checkControl(
+  steps: readonly HookPackage[],
+  expected: readonly TransactionEntry[],
+  read: (file: string) => Control,
+): void {
+  const essential = new Set(expected.filter((e) => e.essential).map((e) => `${e.name}:${e.architecture}`));
+  for (const { name, architecture, to_version, file } of steps) {
+    if (file === null) continue;
+    const control = read(file);
+    const pairs = [
+      ["Package", control.name, name],
+      ["Version", control.version, to_version],
+      ["Architecture", control.architecture, architecture],
+    ] as const;
+    for (const [field, said, planned] of pairs) {
+      if (said !== planned)
+        throw refuse(`${file} calls its ${field} ${said}, the plan says ${planned ?? "none"}`);
+    }
+    if (control.essential && !essential.has(`${name}:${architecture}`)) {
+      throw refuse(`${file} is an essential package, which the plan does not say`);
+    }
+  }
+}
+
 /** SHA-256 and length of a file, read in pieces. */
 export function hashFile(path: string): { sha256: string; size: number } {
   const hash = createHash("sha256");
@@ -196,7 +226,12 @@ export function hashFile(path: string): { sha256: string; size: number } {
  * The hook itself: reads apt's message, compares, leaves a receipt. Returns the exit status for apt.
  * The decision file is made before anything is compared: from then on the runner no longer stops the run.
  */
-export function runAptHook(directory: string, input: string, note: (line: string) => void): 0 | 1 {
+export function runAptHook(
+  directory: string,
+  input: string,
+  note: (line: string) => void,
+  read: (file: string) => Control = readControl,
+): 0 | 1 {
   let checked = 0;
   let reason: string | null = null;
   try {
@@ -209,6 +244,7 @@ export function runAptHook(directory: string, input: string, note: (line: string
     const steps = parseHookInput(input);
     compareTransaction(steps, expected);
     checked = checkFiles(steps, expected);
+    checkControl(steps, expected, read);
   } catch (error) {
     reason = messageOf(error);
     note(`aegis: refused before unpacking: ${reason}`);

@@ -12,9 +12,12 @@ import { STATE } from "./state.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { Lines, Tail } from "./tail.ts";
 
-const DOWNLOAD_LIMIT_MS = 30 * 60_000;
+/** How long a download may take before dpkg has started. */
+export const DOWNLOAD_LIMIT_MS = 30 * 60_000;
 const OVERDUE_MS = 60 * 60_000;
 const POLL_MS = 200;
+/** Pieces of 64 KiB that one look at a file passes on. */
+const MAX_PIECES = 64;
 /** How much of each output file is kept after the run; its hash covers all of it. */
 const KEEP_OUTPUT = 16 * 1024 * 1024;
 
@@ -157,7 +160,7 @@ function recordProcess(directory: string, pid: number): void {
 }
 
 /** Ends a download that takes too long, unless the hook was there first: then dpkg may have started. */
-function stopBeforeDpkg(directory: string, pid: number): void {
+export function stopBeforeDpkg(directory: string, pid: number): void {
   if (!createFileExclusive(join(directory, RUN_FILES.decision), "stopped")) return;
   try {
     process.kill(-pid, "SIGTERM");
@@ -186,16 +189,25 @@ export class RunWatch {
   /** Passes on everything that has come since the last look. */
   look(): void {
     for (const stream of ["stdout", "stderr"] as const) {
-      for (let piece = this.#tails[stream].read(); piece.length > 0; piece = this.#tails[stream].read()) {
+      for (const piece of pieces(this.#tails[stream])) {
         this.#listener.output(stream, this.#decode[stream].decode(piece, { stream: true }));
       }
     }
-    for (let piece = this.#tails.status.read(); piece.length > 0; piece = this.#tails.status.read()) {
+    for (const piece of pieces(this.#tails.status)) {
       for (const line of this.#lines.push(piece.toString("utf8"))) {
         const progress = parseStatusLine(line);
         if (progress !== null) this.#listener.progress(progress.percent, progress.message);
       }
     }
+  }
+}
+
+/** What has come since, a few megabytes at the most: a program that writes without end must not stop the watching. */
+function* pieces(tail: Tail): Generator<Buffer> {
+  for (let n = 0; n < MAX_PIECES; n++) {
+    const piece = tail.read();
+    if (piece.length === 0) return;
+    yield piece;
   }
 }
 

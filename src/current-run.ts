@@ -1,15 +1,22 @@
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { readReceipt } from "./apt-hook.ts";
-import { closeRun, discardRun, OUTPUT_FILES, runDirectory } from "./apt-run.ts";
+import {
+  closeRun,
+  DOWNLOAD_LIMIT_MS,
+  discardRun,
+  OUTPUT_FILES,
+  runDirectory,
+  stopBeforeDpkg,
+} from "./apt-run.ts";
 import type { AuditKind } from "./audit-event.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
-import { type Json, parseJson } from "./canonical.ts";
+import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./documents.ts";
 import { parseDpkgStatus } from "./dpkg-status.ts";
-import { errnoOf } from "./errors.ts";
+import { AegisError, errnoOf } from "./errors.ts";
 import { syncDirectory, writeFileAtomic } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
 import { type DpkgSnapshot, postCheck, snapshotOf } from "./post-check.ts";
@@ -59,6 +66,19 @@ export function dpkgNow(): DpkgSnapshot {
   return snapshotOf(parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8")));
 }
 
+/**
+ * apt runs nothing after an interrupted dpkg (its own test: debSystem::CheckUpdates), though a simulation passes over it.
+ * @throws AegisError `unavailable`
+ */
+export function refuseInterruptedDpkg(): void {
+  if (!readdirSync("/var/lib/dpkg/updates").some((name) => /^\d+$/.test(name))) return;
+  throw new AegisError(
+    "unavailable",
+    "dpkg was interrupted earlier, and apt would refuse to run",
+    "Repair it as root: dpkg --configure -a; then apply again, nothing has been used up.",
+  );
+}
+
 /** `dpkg --audit`: what dpkg itself finds half-done, bounded; empty when all is well. */
 export async function dpkgAudit(): Promise<string> {
   const dpkg = resolveProgram("dpkg");
@@ -86,6 +106,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
   while (isAlive(id)) {
     if (onWait === null) return;
     onWait();
+    if (Date.now() - Date.parse(result.started_at) > DOWNLOAD_LIMIT_MS) stopRecorded(runDirectory(id));
     await Bun.sleep(1000);
   }
   const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];
@@ -163,26 +184,28 @@ function digests(id: string): { stdout_sha256: string; stderr_sha256: string } |
   }
 }
 
+/** A download that its runner can't stop any more. Where dpkg may have started, this does nothing. */
+function stopRecorded(directory: string): void {
+  const recorded = recordedProcess(directory);
+  if (recorded !== null && isSameProcess(recorded.pid, recorded.start))
+    stopBeforeDpkg(directory, recorded.pid);
+}
+
 /** Whether apt or dpkg of this run still live, by the process on record and by the configuration they were given. */
 function isAlive(id: string): boolean {
   const directory = runDirectory(id);
-  return (
-    recordedProcessLives(directory) ||
-    packageManagersWith("APT_CONFIG", join(directory, "apt.conf")).length > 0
-  );
+  const recorded = recordedProcess(directory);
+  if (recorded !== null && isSameProcess(recorded.pid, recorded.start)) return true;
+  return packageManagersWith("APT_CONFIG", join(directory, "apt.conf")).length > 0;
 }
 
-function recordedProcessLives(directory: string): boolean {
-  let record: Json;
+const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number() });
+
+function recordedProcess(directory: string): v.InferOutput<typeof ProcessRecord> | null {
   try {
-    record = parseJson(readFileSync(join(directory, OUTPUT_FILES.process), "utf8"));
+    return v.parse(ProcessRecord, parseJson(readFileSync(join(directory, OUTPUT_FILES.process), "utf8")));
   } catch {
-    return false;
+    // Interrupted before apt was started, or in the moment of it: then only the configuration tells.
+    return null;
   }
-  if (record === null || typeof record !== "object" || Array.isArray(record)) return false;
-  return (
-    typeof record.pid === "number" &&
-    typeof record.start === "number" &&
-    isSameProcess(record.pid, record.start)
-  );
 }

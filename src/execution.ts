@@ -4,7 +4,14 @@ import { closeRun, discardRun, type PreparedRun, prepareAptRun, runApt, runDirec
 import type { AuditLog } from "./audit-log.ts";
 import { canonicalHash, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
-import { clearCurrent, dpkgAudit, dpkgNow, markCurrent, recoverInterrupted } from "./current-run.ts";
+import {
+  clearCurrent,
+  dpkgAudit,
+  dpkgNow,
+  markCurrent,
+  recoverInterrupted,
+  refuseInterruptedDpkg,
+} from "./current-run.ts";
 import { type ExecutionPlan, unsigned } from "./documents.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { parseEnvironmentFile } from "./environment-file.ts";
@@ -26,15 +33,15 @@ import { STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
 import type { Caller, EventInput } from "./varlink-interface.ts";
 
-/** Most executions that may wait. */
-const QUEUE_LIMIT = 32;
+/** Most executions that may wait, and most of one user's. */
+const QUEUE_LIMITS = { all: 32, perUid: 24 };
 /** Kept free while a run is under way, so that its end can always be written down. */
 const RESERVE_BYTES = 8 * 1024 * 1024;
 const ALIVE_MS = 10_000;
 
 export interface ExecutionContext {
-  trust: Trust;
-  policy: LoadedPolicyConfig;
+  /** What this host trusts and decides now. Asked again after waiting: a key may have been revoked meanwhile. */
+  rules(): { trust: Trust; policy: LoadedPolicyConfig };
   audit: AuditLog;
   /** Who submitted it, as the front reports; null for a caller that the front did not name. */
   caller: Caller | null;
@@ -74,6 +81,7 @@ class Attempt {
   readonly #text: string;
   readonly #context: ExecutionContext;
   readonly #spent = new SpentRecord(STATE.spent);
+  #rules: ReturnType<ExecutionContext["rules"]>;
   /** The plan, once its signature has been verified. */
   #signed: ExecutionPlan | null = null;
   #approvers: Approver[] = [];
@@ -86,28 +94,30 @@ class Attempt {
   constructor(text: string, context: ExecutionContext) {
     this.#text = text;
     this.#context = context;
+    this.#rules = context.rules();
   }
 
   async run(): Promise<Result> {
     const submission = this.#verify();
     const { execution } = submission;
     this.#refuseUsed(submission);
-    const lock = await waitForRunLock(execution.execution_plan_id, QUEUE_LIMIT, (place) =>
-      this.#emit({ kind: "queued", place }),
-    );
+    const waiter = { execution: execution.execution_plan_id, uid: this.#context.caller?.uid ?? -1 };
+    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, (place) => this.#emit({ kind: "queued", place }));
     try {
       await recoverInterrupted(this.#context.audit, () => this.#alive());
-      // Waiting takes time: the plan may have expired, and whoever was before us may have used it.
+      // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
+      this.#rules = this.#context.rules();
       this.#verify();
       this.#refuseUsed(submission);
       this.#emit({ kind: "checking", message: "planning again" });
       await this.#planAgain(execution);
       checkArgv(execution, await loadEcosystem(execution.operation_plan.tool));
       this.#approvers = checkControls(submission, {
-        trust: this.#context.trust,
+        trust: this.#rules.trust,
         now: new Date(),
-        config: this.#context.policy.config,
+        config: this.#rules.policy.config,
       });
+      refuseInterruptedDpkg();
       const prepared = await this.#prepare(execution);
       return await this.#start(submission, prepared);
     } catch (error) {
@@ -123,10 +133,10 @@ class Attempt {
   #verify(): Submission {
     const newest = this.#context.audit.head();
     const context = {
-      trust: this.#context.trust,
+      trust: this.#rules.trust,
       now: new Date(),
       host: hostIdentity(readText),
-      config: this.#context.policy,
+      config: this.#rules.policy,
       bootTime: bootTime(),
       installedAt: null,
       newestAudited: newest === null ? null : new Date(newest.timestamp),
@@ -159,7 +169,7 @@ class Attempt {
     try {
       const own = await makePlan(signed.tool, signed.operation, signed.targets, planning);
       compareWithOwn(signed, own);
-      const { config, hash } = this.#context.policy;
+      const { config, hash } = this.#rules.policy;
       const result = evaluate({ plan: own, planHash: canonicalHash(own), config, configHash: hash });
       compareDecisions(execution.policy_result, result, strictness);
     } finally {
@@ -211,7 +221,8 @@ class Attempt {
         details: {
           ...this.#use(execution),
           apt_config_sha256: prepared.configSha256,
-          signed_by: execution.signature.key_id,
+          signed_by: { name: execution.signer_identity, key_id: execution.signature.key_id },
+          approved_by: this.#approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
           caller_reported_by_front: caller,
         },
       });
@@ -326,7 +337,6 @@ class Attempt {
     const known = error instanceof AegisError ? error : new AegisError("internal", messageOf(error));
     const details = {
       code: known.code,
-      message: known.message,
       request_sha256: sha256Hex(this.#text),
       caller_reported_by_front: this.#context.caller,
     };
@@ -334,7 +344,8 @@ class Attempt {
       kind: "execution_denied",
       ...this.#subject(),
       decision: "deny",
-      details: this.#signed === null ? details : { ...details, ...known.details },
+      // A message may quote the plan: without a verified signature that would be anybody's words.
+      details: this.#signed === null ? details : { ...details, message: known.message, ...known.details },
     });
   }
 
@@ -369,10 +380,8 @@ class Attempt {
     };
   }
 
-  /** The verified signer, and who approved. */
+  /** The verified signer. The key stands beside the name, since a key that is trusted without a name signs any. */
   #actor(execution: ExecutionPlan): string {
-    return [execution.signer_identity, ...this.#approvers.map(({ signer }) => `approved by ${signer}`)].join(
-      ", ",
-    );
+    return `${execution.signer_identity} (key ${execution.signature.key_id})`;
   }
 }

@@ -33,10 +33,16 @@ export function postCheck(
     const found = after[key] ?? null;
     if (found !== expected) not_as_planned.push(difference(key, expected, found));
   }
+  // A package may change its architecture in an upgrade, from `all` say: then the old key is gone as planned.
+  const replaced = new Set(
+    transaction.filter((e) => e.from_version !== null).map((e) => `${e.name} ${e.from_version} installed`),
+  );
   const changed_besides: Difference[] = [];
   for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
     const [old = null, now = null] = [before[key], after[key]];
-    if (!planned.has(key) && old !== now) changed_besides.push(difference(key, old, now));
+    const name = key.slice(0, key.lastIndexOf(":"));
+    if (planned.has(key) || old === now || (now === null && replaced.has(`${name} ${old}`))) continue;
+    changed_besides.push(difference(key, old, now));
   }
   return { not_as_planned, changed_besides };
 }

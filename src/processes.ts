@@ -47,3 +47,20 @@ export function packageManagersWith(variable: string, value: string): number[] {
     }
   });
 }
+
+/** Every user and group id that a living process has, of whatever kind (proc_pid_status(5): real, effective, saved, fs). */
+export function idsInUse(): Set<number> {
+  const ids = new Set<number>();
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const status = readFileSync(`/proc/${entry}/status`, "utf8");
+      for (const [line] of status.matchAll(/^(?:Uid|Gid|Groups):.*$/gm)) {
+        for (const id of line.split(/\s+/).slice(1)) ids.add(Number(id));
+      }
+    } catch {
+      // It has ended.
+    }
+  }
+  return ids;
+}

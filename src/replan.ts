@@ -30,6 +30,10 @@ function claimsOf(plan: OperationPlan): Record<string, unknown> {
       r.signature_verified,
       r.key_fingerprints,
       r.problems,
+      r.release_origin,
+      r.release_label,
+      r.release_suite,
+      r.release_codename,
     ]),
     provenance_evidence: plan.provenance_evidence.map((p) => [p.kind, p.subject, p.verified]),
   };

@@ -19,25 +19,31 @@ export function tryRunLock(): RunLock | null {
   return null;
 }
 
+/** Who waits: an execution, and the user who submitted it as the front reports. */
+export interface Waiter {
+  execution: string;
+  uid: number;
+}
+
+/** Most executions that may wait, of everybody and of one user. */
+export interface QueueLimits {
+  all: number;
+  perUid: number;
+}
+
 /**
  * Waits for the run lock, first come first served: each waiter leaves a ticket (arrival time, pid, its start time) and
  * takes the lock only when no older ticket of a living process is left. The ticket stays until the lock is released, so
  * that whoever holds it can be seen; a dead one's is swept away. `onPlace` hears how many are before us, at each change.
- * @throws AegisError `busy` when more than `limit` wait already
+ * @throws AegisError `replay` when this execution waits already, `busy` when too many do
  */
 export async function waitForRunLock(
-  execution: string,
-  limit: number,
+  { execution, uid }: Waiter,
+  limits: QueueLimits,
   onPlace: (place: number) => void,
 ): Promise<RunLock> {
-  const ticket = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${process.pid}.${startTimeOf(process.pid) ?? 0}.${execution}`;
-  if (tickets().length >= limit) {
-    throw new AegisError(
-      "busy",
-      `${limit} executions are waiting already`,
-      "Try again when some have ended: aegis daemon status",
-    );
-  }
+  const ticket = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${process.pid}.${startTimeOf(process.pid) ?? 0}.${execution}.${uid}`;
+  admit({ execution, uid }, limits);
   const path = join(STATE.lock, `q.${ticket}`);
   writeFileSync(path, "", { mode: 0o600, flag: "wx" });
   const leave = () => rmSync(path, { force: true });
@@ -67,14 +73,33 @@ export async function waitForRunLock(
   }
 }
 
+/** One place a plan, so that one plan can't fill the queue, and not all of them to one user. */
+function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits): void {
+  const waiting = tickets();
+  if (waiting.some((ticket) => ticket.execution === execution)) {
+    throw new AegisError(
+      "replay",
+      "this execution plan has been submitted already: it runs, or waits",
+      `Watch it: aegis apply --watch ${execution}`,
+    );
+  }
+  const own = waiting.filter((ticket) => ticket.uid === uid).length;
+  if (waiting.length < all && (own < perUid || uid === 0)) return;
+  throw new AegisError(
+    "busy",
+    `${waiting.length} executions are waiting already, ${own} of them yours`,
+    "Try again when some have ended: aegis daemon status",
+  );
+}
+
 /** Tickets of the living, oldest first. */
-function tickets(): { key: string; execution: string }[] {
+function tickets(): ({ key: string } & Waiter)[] {
   return readdirSync(STATE.lock)
     .filter((name) => name.startsWith("q."))
     .flatMap((name) => {
       const key = name.slice(2);
-      const [, pid = "", start = "", execution = ""] = key.split(".");
-      if (isSameProcess(Number(pid), Number(start))) return [{ key, execution }];
+      const [, pid = "", start = "", execution = "", uid = ""] = key.split(".");
+      if (isSameProcess(Number(pid), Number(start))) return [{ key, execution, uid: Number(uid) }];
       rmSync(join(STATE.lock, name), { force: true });
       return [];
     })

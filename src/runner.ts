@@ -1,16 +1,18 @@
 import { Socket } from "node:net";
+import { join } from "node:path";
 import { RunWatch, runDirectory } from "./apt-run.ts";
 import { type AuditLog, openAuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { recoverInterrupted } from "./current-run.ts";
 import { AegisError, isErrorCode, messageOf } from "./errors.ts";
 import { execute } from "./execution.ts";
+import { withFileLock } from "./file-lock.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
 import { queued, tryRunLock } from "./run-lock.ts";
-import { prepareState } from "./state.ts";
+import { prepareState, STATE } from "./state.ts";
 import { loadTrust } from "./trust.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "./varlink.ts";
@@ -20,12 +22,15 @@ import {
   type ExecutorCall,
   errorReply,
   type Outcome,
+  type Refusal,
   readCall,
 } from "./varlink-interface.ts";
 
 const REQUEST_MS = 15_000;
 const POLL_MS = 300;
 const ALIVE_MS = 10_000;
+/** Least time between two reports of refusals; the front leaves a second between its own. */
+const REPORT_MS = 800;
 /** Output waiting for a reader that is slower than apt; beyond it pieces are left out of the stream, not of the file. */
 const MAX_BACKLOG = 1024 * 1024;
 
@@ -89,8 +94,10 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
   switch (call.method) {
     case "Apply": {
       const result = await execute(call.parameters.plan, {
-        trust: loadTrust({ rootOnly: true, bare: desk.bare }),
-        policy: loadPolicyConfig({}, { system: true }),
+        rules: () => ({
+          trust: loadTrust({ rootOnly: true, bare: desk.bare }),
+          policy: loadPolicyConfig({}, { system: true }),
+        }),
         audit,
         caller: call.parameters.caller,
         aegis: process.execPath,
@@ -111,17 +118,31 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
       return;
     }
     case "Report":
-      audit.append({
-        kind: "requests_refused",
-        details: {
-          count: call.parameters.refusals.reduce((sum, refusal) => sum + refusal.count, 0),
-          reported_by: "front",
-          refusals: call.parameters.refusals,
-        },
-      });
+      recordRefusals(call.parameters.refusals, audit);
       connection.reply({});
       return;
   }
+}
+
+/**
+ * Writes down what the front says it refused. Holding the lock for a while afterwards leaves one event a second at the
+ * most, so that not even a front in foreign hands can fill the disk. Codes are ours; anything else stands as `refused`.
+ */
+function recordRefusals(refusals: readonly Refusal[], audit: AuditLog): void {
+  withFileLock(join(STATE.lock, "report"), () => {
+    audit.append({
+      kind: "requests_refused",
+      details: {
+        count: refusals.reduce((sum, refusal) => sum + refusal.count, 0),
+        reported_by: "front",
+        refusals: refusals.map((refusal) => ({
+          ...refusal,
+          code: isErrorCode(refusal.code) ? refusal.code : "refused",
+        })),
+      },
+    });
+    Bun.sleepSync(REPORT_MS);
+  });
 }
 
 /**

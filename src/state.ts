@@ -2,6 +2,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync } from "node:f
 import { join } from "node:path";
 import { AegisError, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
+import { idsInUse } from "./processes.ts";
 
 /** The group whose members may submit plans and read outcomes. */
 export const ADMIN_GROUP = "aegis-admin";
@@ -38,6 +39,32 @@ export function userIds(name: string): { uid: number; gid: number } | null {
   const uid = Number(fields?.[2]);
   const gid = Number(fields?.[3]);
   return fields !== undefined && Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : null;
+}
+
+/** The ids that systemd gives out for a while (DynamicUser= of systemd.exec(5)): never a person's, never a package's. */
+const DYNAMIC_IDS = { first: 61184, last: 65519 };
+
+/**
+ * A number that is no user, no group, and that no process runs as.
+ * @throws AegisError `unavailable` when all are taken
+ */
+export function unusedId(): number {
+  const named = new Set(
+    ["/etc/passwd", "/etc/group"].flatMap((file) =>
+      readFileSync(file, "utf8")
+        .split("\n")
+        .map((line) => Number(line.split(":")[2])),
+    ),
+  );
+  const running = idsInUse();
+  for (let id = DYNAMIC_IDS.first; id <= DYNAMIC_IDS.last; id++) {
+    if (!named.has(id) && !running.has(id)) return id;
+  }
+  throw new AegisError(
+    "unavailable",
+    "there is no user id left for the front",
+    "Make a system user aegis-front.",
+  );
 }
 
 /**

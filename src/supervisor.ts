@@ -10,12 +10,12 @@ import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { isCompiled, selfCommand } from "./self.ts";
 import { claimSocketPath } from "./socket-path.ts";
-import { ADMIN_GROUP, groupId, prepareState, userIds } from "./state.ts";
+import { ADMIN_GROUP, groupId, prepareState, unusedId, userIds } from "./state.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 
-/** Runners at once; more than the front ever asks for. */
-const MAX_RUNNERS = 80;
+/** Runners at once: the queue of 32, and a few that watch or are told of refusals. */
+const MAX_RUNNERS = 48;
 const FRONT_PAUSE_MS = 500;
 
 export interface SupervisorOptions {
@@ -53,7 +53,9 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
   const admin = groupId(ADMIN_GROUP);
   if (admin === null) log.warn(`there is no group ${ADMIN_GROUP}: only root can submit plans`);
 
+  const mask = process.umask(0o177);
   const clients = listenUnix(socket);
+  process.umask(mask);
   chownSync(socket, 0, admin ?? 0);
   chmodSync(socket, 0o660);
   const runners = await listenForRunners(user.gid, (connection) => startRunner(connection, bare, log));
@@ -100,14 +102,16 @@ function rootDirectory(path: string): void {
   }
 }
 
-/** Who the front runs as: its own user where the host has been set up, else nobody. */
+/**
+ * Who the front runs as: its own user where the host has been set up, else a number that nobody else has. Not `nobody`:
+ * whatever else runs as that could then talk to the runner as if it were the front.
+ */
 function frontUser(log: Log): { uid: number; gid: number } {
   const own = userIds("aegis-front");
   if (own !== null) return own;
-  const nobody = userIds("nobody");
-  if (nobody === null) throw new AegisError("unavailable", "there is neither a user aegis-front nor nobody");
-  log.warn("there is no user aegis-front: the front runs as nobody");
-  return nobody;
+  const uid = unusedId();
+  log.info("there is no user aegis-front: the front runs as a number that is not in use", { uid });
+  return { uid, gid: uid };
 }
 
 function listenForRunners(gid: number, serve: (connection: Socket) => void): Promise<{ close(): void }> {

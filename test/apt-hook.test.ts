@@ -13,6 +13,7 @@ import {
 import { join } from "node:path";
 import fc from "fast-check";
 import {
+  checkControl,
   checkFiles,
   compareTransaction,
   hashFile,
@@ -57,6 +58,30 @@ const changed = (name: string, change: Partial<TransactionEntry>) =>
 const message = (...lines: string[]) =>
   `VERSION 3\nAPT::Architecture=amd64\n\n${lines.map((line) => `${line}\n`).join("")}`;
 const HELLO = "hello 1.0 all none < 1.1 all none /a/hello_1.1_all.deb";
+
+/** What the file of HELLO says of itself. */
+const CONTROL = { name: "hello", version: "1.1", architecture: "all", essential: false };
+
+describe("a .deb that calls itself something else", () => {
+  const steps = parseHookInput(message(HELLO));
+  const plan = [all("hello", "upgrade", "1.0", "1.1")];
+  const CASES: [name: string, control: Partial<typeof CONTROL>, says: string][] = [
+    ["another package", { name: "openssh-server" }, "calls its Package openssh-server, the plan says hello"],
+    ["another version", { version: "66.6" }, "calls its Version 66.6"],
+    ["another architecture", { architecture: "amd64" }, "calls its Architecture amd64"],
+    ["essential, unsaid", { essential: true }, "is an essential package"],
+  ];
+  for (const [name, control, says] of CASES) {
+    test(name, () => {
+      expect(() => checkControl(steps, plan, () => ({ ...CONTROL, ...control }))).toThrow(says);
+    });
+  }
+  test("what the plan says passes", () => {
+    expect(checkControl(steps, plan, () => CONTROL)).toBeUndefined();
+    const said = [{ ...all("hello", "upgrade", "1.0", "1.1"), essential: true }];
+    expect(checkControl(steps, said, () => ({ ...CONTROL, essential: true }))).toBeUndefined();
+  });
+});
 
 describe("apt's message is refused", () => {
   const CASES: [name: string, text: string, says: string][] = [
@@ -301,7 +326,13 @@ describe.skipIf(process.getuid?.() !== 0)("package files", () => {
     let input: string;
     let real: TransactionEntry[];
     const said: string[] = [];
-    const hook = (text = input) => runAptHook(run, text, (line) => void said.push(line));
+    const hook = (text = input) =>
+      runAptHook(
+        run,
+        text,
+        (line) => void said.push(line),
+        () => CONTROL,
+      );
     beforeAll(() => {
       const control = [
         "Package: hello",

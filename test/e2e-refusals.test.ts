@@ -192,7 +192,7 @@ describeOnThrowaway("what the executor refuses", () => {
       });
       // What an unverified document says is not written down, no name above all (PEER 20).
       const named = ["expired", "not_yet_valid"].includes(code);
-      expect(event["actor"]).toBe(named ? "ops@example" : null);
+      expect(event["actor"]).toBe(named ? "ops@example (key ops)" : null);
       expect(event["execution_id"]).toBe(named ? good.execution_plan_id : null);
       expect(event["argv"]).toEqual(named ? good.argv : null);
     });
@@ -374,7 +374,7 @@ describeOnThrowaway("what the executor refuses", () => {
       // The signature is good, so the log says whose it is; of approvers it says nothing before they are verified.
       expect(last()).toMatchObject({
         kind: "execution_denied",
-        actor: "ops@example",
+        actor: "ops@example (key ops)",
         execution_id: good.execution_plan_id,
         decision: "deny",
         details: { code, request_sha256: sha256Hex(body) },

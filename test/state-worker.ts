@@ -19,7 +19,11 @@ const STEPS: Record<string, (first: string, second: string) => unknown> = {
   free: () => tryRunLock() !== null,
   /** Waits for the run lock and keeps it until /run/go-<execution> is there. */
   async hold(execution, limit) {
-    const lock = await waitForRunLock(execution, Number(limit), (place) => say(`place ${place}`));
+    const lock = await waitForRunLock(
+      { execution, uid: 0 },
+      { all: Number(limit), perUid: Number(limit) },
+      (place) => say(`place ${place}`),
+    );
     say("locked");
     while (!existsSync(`/run/go-${execution}`)) await Bun.sleep(10);
     lock.release();
