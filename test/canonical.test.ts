@@ -45,6 +45,9 @@ describe("what JSON can't hold exactly is refused", () => {
       await refuses(() => parseJson(nested(levels)), "invalid_document");
       await refuses(() => parseCanonical(nested(levels)), "not_canonical");
     }
+    const many = `[${"{},".repeat(450_000)}{}]`;
+    await refuses(() => parseJson(many), "invalid_document", "more than 400000 values");
+    await refuses(() => parseCanonical(many), "not_canonical", "more than 400000 values");
     let deep: unknown = 0;
     for (let i = 0; i < 20_000; i++) deep = { deep };
     await refuses(() => canonicalJson(deep), "invalid_document", "deeper than 64");

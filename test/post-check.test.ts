@@ -36,6 +36,20 @@ describe("postCheck", () => {
       ["planned: hello:amd64 is 1.0-1 installed, expected 1.0-2 installed"],
     ],
     [
+      "an upgrade that changes the architecture leaves nothing behind",
+      [entry("hello", { architecture: "amd64", from_version: "1.0-1" })],
+      { "hello:all": OLD },
+      { "hello:amd64": NEW },
+      [],
+    ],
+    [
+      "another architecture of it that goes too, at another version",
+      [entry("hello", { architecture: "amd64", from_version: "1.0-1" })],
+      { "hello:amd64": OLD, "hello:i386": "0.9-1 installed" },
+      { "hello:amd64": NEW },
+      ["besides: hello:i386 is not installed, expected 0.9-1 installed"],
+    ],
+    [
       "another version",
       HELLO,
       {},
