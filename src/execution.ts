@@ -1,12 +1,10 @@
 import type { Approver } from "./approval.ts";
-import { readReceipt } from "./apt-hook.ts";
-import { closeRun, discardRun, type PreparedRun, prepareAptRun, runApt, runDirectory } from "./apt-run.ts";
+import { closeRun, discardRun, type PreparedRun, prepareAptRun, runApt } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { canonicalHash, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
 import {
   clearCurrent,
-  dpkgAudit,
   dpkgNow,
   markCurrent,
   recoverInterrupted,
@@ -14,20 +12,17 @@ import {
 } from "./current-run.ts";
 import { type ExecutionPlan, unsigned } from "./documents.ts";
 import { loadEcosystem } from "./ecosystems.ts";
-import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { evaluate, strictness } from "./evaluate.ts";
 import { hostIdentity } from "./host.ts";
-import { type Env, SYSTEM } from "./paths.ts";
-import { makePlan } from "./planner.ts";
-import { openPlanning, readText } from "./planning.ts";
+import { SYSTEM } from "./paths.ts";
+import { planAgain } from "./plan-again.ts";
+import { readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
-import { describeDifference, postCheck } from "./post-check.ts";
 import { checkArgv, type Submission, verifySubmission } from "./preflight.ts";
 import { bootTime } from "./processes.ts";
-import { compareDecisions, compareWithOwn } from "./replan.ts";
 import { type Result, writeResult } from "./results.ts";
 import { waitForRunLock } from "./run-lock.ts";
+import { outcomeOf } from "./run-outcome.ts";
 import { alreadyUsed, SpentRecord, type Use, usesLost } from "./spent.ts";
 import { STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
@@ -64,17 +59,6 @@ export async function execute(planText: string, context: ExecutionContext): Prom
     attempt.auditRefusal(error);
     throw error;
   }
-}
-
-/** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
-function planningEnv(): Env {
-  const settings = parseEnvironmentFile(readText(SYSTEM.daemonEnv) ?? "", SYSTEM.daemonEnv);
-  return {
-    HOME: "/root",
-    XDG_CACHE_HOME: "/var/cache",
-    AEGIS_OSV_DIR: settings.get("AEGIS_OSV_DIR"),
-    AEGIS_OSV_URL: settings.get("AEGIS_OSV_URL"),
-  };
 }
 
 class Attempt {
@@ -154,27 +138,12 @@ class Attempt {
       throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.");
   }
 
-  /** The planner's own code, as root, for the same wish; then this host's own policy over it. */
   async #planAgain(execution: ExecutionPlan): Promise<void> {
-    const signed = execution.operation_plan;
-    if (signed.tool !== "apt") {
-      throw new AegisError(
-        "not_built",
-        `this version runs apt plans only, not ${signed.tool}`,
-        "Wait for a version whose release notes name it.",
-      );
-    }
-    const planning = openPlanning({ env: planningEnv() });
     const alive = setInterval(() => this.#alive(), ALIVE_MS);
     try {
-      const own = await makePlan(signed.tool, signed.operation, signed.targets, planning);
-      compareWithOwn(signed, own);
-      const { config, hash } = this.#rules.policy;
-      const result = evaluate({ plan: own, planHash: canonicalHash(own), config, configHash: hash });
-      compareDecisions(execution.policy_result, result, strictness);
+      await planAgain(execution, this.#rules.policy);
     } finally {
       clearInterval(alive);
-      planning.close();
     }
   }
 
@@ -238,7 +207,7 @@ class Attempt {
     const status = await this.#runApt(prepared, execution);
     const ended = {
       ...result,
-      ...(await this.#judge(execution, status, before)),
+      ...(await outcomeOf(execution, status, before)),
       ended_at: new Date().toISOString(),
     };
     const { stdoutSha256, stderrSha256 } = closeRun(execution.execution_plan_id);
@@ -275,57 +244,6 @@ class Attempt {
       },
       tick: () => this.#alive(),
     });
-  }
-
-  /** What the exit status, the hook's receipt and dpkg's own state say together. */
-  async #judge(
-    execution: ExecutionPlan,
-    status: number | null,
-    before: Readonly<Record<string, string>>,
-  ): Promise<
-    Pick<Result, "state" | "exit_status" | "code" | "message" | "not_as_planned" | "changed_besides">
-  > {
-    const { transaction } = execution.operation_plan;
-    const found = postCheck(transaction, before, dpkgNow());
-    const hook = readReceipt(runDirectory(execution.execution_plan_id));
-    const failed = (code: string, message: string) => ({
-      state: "failed" as const,
-      exit_status: status,
-      code,
-      message,
-      ...found,
-    });
-    if (hook?.ok === false) return failed("hook_refused", `refused before unpacking: ${hook.reason}`);
-    if (status !== 0) {
-      const audited = await dpkgAudit();
-      const half =
-        audited === ""
-          ? ""
-          : `; dpkg has unfinished packages: ${audited
-              .split("\n")
-              .filter((l) => l.startsWith(" "))
-              .map((l) => l.trim().split(/\s/)[0])
-              .join(", ")}`;
-      return failed(
-        "execution_failed",
-        `${execution.argv[0]} ended with ${status === null ? "a signal" : `status ${status}`}${half}`,
-      );
-    }
-    if (transaction.length > 0 && hook === null) {
-      return failed(
-        "execution_failed",
-        "apt ended well but never called the hook that compares the packages",
-      );
-    }
-    const [first] = found.not_as_planned;
-    if (first !== undefined)
-      return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
-    const [besides] = found.changed_besides;
-    if (besides !== undefined) {
-      const message = `done as planned, but something else changed meanwhile: ${found.changed_besides.map(describeDifference).slice(0, 5).join("; ")}`;
-      return { state: "completed", exit_status: status, code: "drift", message, ...found };
-    }
-    return { state: "completed", exit_status: status, code: null, message: null, ...found };
   }
 
   /**

@@ -1,0 +1,58 @@
+import { readReceipt } from "./apt-hook.ts";
+import { runDirectory } from "./apt-run.ts";
+import { dpkgAudit, dpkgNow } from "./current-run.ts";
+import type { ExecutionPlan } from "./documents.ts";
+import type { ErrorCode } from "./errors.ts";
+import { type DpkgSnapshot, describeDifference, postCheck } from "./post-check.ts";
+import type { Result } from "./results.ts";
+
+type Outcome = Pick<
+  Result,
+  "state" | "exit_status" | "code" | "message" | "not_as_planned" | "changed_besides"
+>;
+
+/**
+ * How a run ended: what the exit status, the hook's receipt and dpkg's own state say together. Only when all three agree
+ * with the plan it is done. `before` is dpkg's state before the run.
+ */
+export async function outcomeOf(
+  execution: ExecutionPlan,
+  status: number | null,
+  before: DpkgSnapshot,
+): Promise<Outcome> {
+  const { transaction } = execution.operation_plan;
+  const found = postCheck(transaction, before, dpkgNow());
+  const hook = readReceipt(runDirectory(execution.execution_plan_id));
+  const failed = (code: ErrorCode, message: string): Outcome => ({
+    state: "failed",
+    exit_status: status,
+    code,
+    message,
+    ...found,
+  });
+  if (hook?.ok === false) return failed("hook_refused", `refused before unpacking: ${hook.reason}`);
+  if (status !== 0) {
+    const how = status === null ? "a signal" : `status ${status}`;
+    return failed("execution_failed", `${execution.argv[0]} ended with ${how}${await unfinished()}`);
+  }
+  if (transaction.length > 0 && hook === null) {
+    const message = "apt ended well but never called the hook that compares the packages";
+    return failed("execution_failed", message);
+  }
+  const [first] = found.not_as_planned;
+  if (first !== undefined) return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
+  const done = { state: "completed", exit_status: status, ...found } as const;
+  if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
+  const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");
+  const message = `done as planned, but something else changed meanwhile: ${besides}`;
+  return { ...done, code: "drift", message };
+}
+
+/** The packages that dpkg finds half-done, in words, or nothing. */
+async function unfinished(): Promise<string> {
+  const names = (await dpkgAudit())
+    .split("\n")
+    .filter((line) => line.startsWith(" "))
+    .map((line) => line.trim().split(/\s/)[0]);
+  return names.length === 0 ? "" : `; dpkg has unfinished packages: ${names.join(", ")}`;
+}
