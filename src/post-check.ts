@@ -33,9 +33,12 @@ export function postCheck(
     const found = after[key] ?? null;
     if (found !== expected) not_as_planned.push(difference(key, expected, found));
   }
-  // A package may change its architecture in an upgrade, from `all` say: then the old key is gone as planned.
+  // A package may change its architecture in an upgrade, from `all` say: then the old key is gone as planned. One that
+  // was there in the new architecture before has no other to give up.
   const replaced = new Set(
-    transaction.filter((e) => e.from_version !== null).map((e) => `${e.name} ${e.from_version} installed`),
+    transaction
+      .filter((e) => e.from_version !== null && before[`${e.name}:${e.architecture}`] === undefined)
+      .map((e) => `${e.name} ${e.from_version} installed`),
   );
   const changed_besides: Difference[] = [];
   for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {

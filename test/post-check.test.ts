@@ -130,6 +130,21 @@ describe("postCheck", () => {
       ["besides: x:all is 1 unpacked, expected 1 installed"],
     ],
     [
+      "another architecture of the same version went",
+      HELLO,
+      { "hello:amd64": OLD, "hello:i386": OLD },
+      { "hello:amd64": NEW },
+      ["besides: hello:i386 is not installed, expected 1.0-1 installed"],
+    ],
+    [
+      "the old architecture stayed",
+      HELLO,
+      { "hello:all": "1.0-1 installed" },
+      { "hello:all": "1.0-1 config-broken", "hello:amd64": NEW },
+      ["besides: hello:all is 1.0-1 config-broken, expected 1.0-1 installed"],
+    ],
+    ["an upgrade from all to amd64", HELLO, { "hello:all": OLD }, { "hello:amd64": NEW }, []],
+    [
       "as planned",
       HELLO,
       { "hello:amd64": OLD, "x:all": "1 installed" },

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootTime, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
+import { bootTime, idsInUse, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 test("a pid counts only together with its start time", () => {
@@ -41,6 +41,20 @@ test("a zombie is dead, a name with parentheses and spaces changes nothing", asy
     child.kill("SIGKILL");
     parent.kill("SIGKILL");
     remove();
+  }
+});
+
+test.skipIf(process.getuid?.() !== 0)("the ids of every living process: user and groups", async () => {
+  const [uid, gid, group] = [64001, 64002, 64003];
+  const ids = () => [uid, gid, group].map((id) => idsInUse().has(id));
+  expect([idsInUse().has(process.getuid?.() ?? -1), ...ids()]).toEqual([true, false, false, false]);
+  const argv = [`--reuid=${uid}`, `--regid=${gid}`, `--groups=${group}`, "/bin/sleep", "1000"];
+  const child = spawn("setpriv", argv, { stdio: "ignore" });
+  try {
+    while (readFileSync(`/proc/${child.pid}/comm`, "utf8") !== "sleep\n") await Bun.sleep(5);
+    expect(ids()).toEqual([true, true, true]);
+  } finally {
+    child.kill("SIGKILL");
   }
 });
 

@@ -40,8 +40,9 @@ describeOnThrowaway("the run lock, between processes", () => {
   };
   const says = (one: Running, text: string) => until(() => one.stdout().split("\n").includes(text));
   /** Starts one that wants the lock, and waits until it stands in the queue or has it. */
-  const hold = async (execution: string, limit = 32) => {
-    const process = await host.spawn([...worker, "hold", execution, String(limit)]);
+  const hold = async (execution: string, limits: { uid?: number; all?: number; perUid?: number } = {}) => {
+    const words = JSON.stringify({ uid: 0, all: 32, perUid: 32, ...limits });
+    const process = await host.spawn([...worker, "hold", execution, words]);
     running.push(process);
     await until(() => process.stdout() !== "");
     return process;
@@ -75,6 +76,23 @@ describeOnThrowaway("the run lock, between processes", () => {
     expect([await call("free"), await call("queued"), tickets()]).toEqual([true, [], []]);
   });
 
+  test("a slow older waiter is not overtaken", async () => {
+    const a = await hold(A);
+    await says(a, "locked");
+    const b = await hold(B);
+    const c = await hold(C);
+    await says(c, "place 2");
+    b.kill("SIGSTOP");
+    go(A);
+    await says(c, "place 1");
+    // Several looks of the younger one at a lock that is free.
+    for (let i = 0; i < 5; i++) await host.exec([...worker, "queued"]);
+    await Bun.sleep(500);
+    expect(c.stdout()).toBe("place 2\nplace 1\n");
+    b.kill("SIGCONT");
+    await says(b, "locked");
+  });
+
   test("who dies, waiting or holding, holds nobody up, and leaves no ticket", async () => {
     const a = await hold(A);
     await says(a, "locked");
@@ -98,14 +116,53 @@ describeOnThrowaway("the run lock, between processes", () => {
     expect(tickets()).toHaveLength(1);
   });
 
-  test("only so many wait", async () => {
-    const a = await hold(A, 2);
+  const REFUSED: [
+    name: string,
+    first: [string, object],
+    second: [string, object],
+    third: [string, object],
+    says: string,
+  ][] = [
+    [
+      "too many",
+      [A, { all: 2 }],
+      [B, { all: 2 }],
+      [C, { all: 2 }],
+      "busy: 2 executions are waiting already, 2 of them yours",
+    ],
+    [
+      "too many of one user's",
+      [A, { uid: 1 }],
+      [B, { uid: 2 }],
+      [C, { uid: 1, perUid: 1 }],
+      "busy: 2 executions are waiting already, 1 of them yours",
+    ],
+    [
+      "an execution that waits already",
+      [A, {}],
+      [B, {}],
+      [B, { uid: 1 }],
+      "replay: this execution plan has been submitted already",
+    ],
+    ["an execution that runs already", [A, {}], [B, {}], [A, {}], "replay: "],
+  ];
+  for (const [name, first, second, third, expected] of REFUSED) {
+    test(`refused: ${name}`, async () => {
+      const a = await hold(...first);
+      await says(a, "locked");
+      await says(await hold(...second), "place 1");
+      const refused = await hold(...third);
+      expect(await refused.exited).toBe(0);
+      expect(refused.stdout()).toStartWith(expected);
+      expect(await call("queued")).toEqual([A, B]);
+    });
+  }
+
+  test("another user still has a place, and root beyond its own", async () => {
+    const a = await hold(A, { uid: 1, perUid: 1 });
     await says(a, "locked");
-    const b = await hold(B, 2);
-    await says(b, "place 1");
-    const c = await hold(C, 2);
-    expect(await c.exited).toBe(0);
-    expect(c.stdout()).toStartWith("busy: 2 executions");
-    expect(await call("queued")).toEqual([A, B]);
+    await says(await hold(B, { uid: 2, perUid: 1 }), "place 1");
+    await says(await hold(C, { uid: 0, perUid: 1 }), "place 2");
+    await says(await hold(D, { uid: 0, perUid: 1 }), "place 3");
   });
 });

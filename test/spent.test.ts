@@ -117,8 +117,11 @@ describe("append", () => {
     expect(record().read()).toEqual([use(1)]);
     record().append([use(3)]);
     expect(record().read()).toEqual([use(1), use(3)]);
-    appendFileSync(file(), "\0\0\0\0");
+    const whole = readFileSync(file(), "utf8");
+    appendFileSync(file(), "\0".repeat(10_000));
     expect(record().read()).toEqual([use(1), use(3)]);
+    record().append([use(4)]);
+    expect(readFileSync(file(), "utf8")).toBe(`${whole}${JSON.stringify(use(4))}\n`);
   });
   test.skipIf(process.getuid?.() !== 0)(
     "a full disk: the record stays as it was, and the use isn't there",
@@ -128,7 +131,7 @@ describe("append", () => {
       const record = new SpentRecord("${dir}");
       const use = (id, approvals) => ({ at: "t", execution_plan_id: id, operation_plan_hash: "h", approvals, audit_sequence: 1 });
       record.append([use("first", [])]);
-      try { record.append([use("second", ["x".repeat(20000)])]); console.log("written"); } catch (e) { console.log(e.code, e.message); }
+      try { record.append([use("with-it", []), use("second", ["x".repeat(20000)])]); console.log("written"); } catch (e) { console.log(e.code, e.message); }
       console.log(record.read().map((u) => u.execution_plan_id).join());
       record.append([use("third", [])]);
       console.log(record.read().map((u) => u.execution_plan_id).join());`;

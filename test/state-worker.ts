@@ -10,6 +10,7 @@ import { prepareState } from "../src/state.ts";
  * Prints what the step returns as JSON, or the code and message of what it throws.
  */
 const say = (line: string) => process.stdout.write(`${line}\n`);
+const LIMITS = v.object({ uid: v.number(), all: v.number(), perUid: v.number() });
 const STEPS: Record<string, (first: string, second: string) => unknown> = {
   prepare: () => null,
   read: (id) => readResult(id),
@@ -18,12 +19,9 @@ const STEPS: Record<string, (first: string, second: string) => unknown> = {
   queued: () => queued(),
   free: () => tryRunLock() !== null,
   /** Waits for the run lock and keeps it until /run/go-<execution> is there. */
-  async hold(execution, limit) {
-    const lock = await waitForRunLock(
-      { execution, uid: 0 },
-      { all: Number(limit), perUid: Number(limit) },
-      (place) => say(`place ${place}`),
-    );
+  async hold(execution, limits) {
+    const { uid, ...most } = v.parse(LIMITS, JSON.parse(limits));
+    const lock = await waitForRunLock({ execution, uid }, most, (place) => say(`place ${place}`));
     say("locked");
     while (!existsSync(`/run/go-${execution}`)) await Bun.sleep(10);
     lock.release();
