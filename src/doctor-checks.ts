@@ -1,43 +1,16 @@
-import { accessSync, constants, lstatSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { lstatSync } from "node:fs";
 import { verifyAuditLog } from "./audit-verify.ts";
+import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { rootOnlyProblem } from "./files.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
 import { hostIdentity } from "./host.ts";
-import { dangerousEnvironment, loadSecret } from "./keys.ts";
 import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
 import { readText } from "./planning.ts";
-import { loadPolicyConfig } from "./policy-config.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
-import { loadTrust, type Trust } from "./trust.ts";
-
-const LEVELS = ["ok", "warn", "fail"] as const;
-export type Level = (typeof LEVELS)[number];
-
-/** One finding. `fix` is what to type or do; empty when all is well. */
-export interface Finding {
-  check: string;
-  level: Level;
-  message: string;
-  fix: string;
-}
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
-
-const ok = (check: string, message: string): Finding => ({ check, level: "ok", message, fix: "" });
-const warn = (check: string, message: string, fix: string): Finding => ({
-  check,
-  level: "warn",
-  message,
-  fix,
-});
-const fail = (check: string, message: string, fix: string): Finding => ({
-  check,
-  level: "fail",
-  message,
-  fix,
-});
 
 /** Every check, in the order in which they are shown. All are read-only. */
 const CHECKS: readonly { name: string; check: Check }[] = [
@@ -181,112 +154,6 @@ function directories(env: Env): Finding[] {
     ? findings
     : [ok("directories", `${paths.data}, ${SYSTEM.state}, ${SYSTEM.auditDir}`)];
 }
-
-function trustedKeys(): Finding[] {
-  const trust = loadTrust({ rootOnly: true });
-  const of = (role: "execution" | "approval") =>
-    trust.filter((key) => key.role === role && !key.revoked).length;
-  if (of("execution") === 0) {
-    return [
-      warn(
-        "keys",
-        "this host trusts no execution key: only a daemon started with --public-key-hex runs anything",
-        `Enrol one in ${SYSTEM.trustedKeys}`,
-      ),
-    ];
-  }
-  const text = `${of("execution")} execution and ${of("approval")} approval keys are trusted`;
-  return [
-    of("approval") > 0
-      ? ok("keys", text)
-      : warn("keys", text, "Without an approval key nothing that needs a human can run."),
-  ];
-}
-
-/** Whoever can read both secrets can sign and approve alone: then approval proves nothing. */
-function secrets(env: Env): Finding[] {
-  const readable = readableSecrets(env);
-  const trust = safeTrust();
-  const roleOf = (publicKey: string) => trust.find((key) => key.publicKeyHex === publicKey)?.role;
-  const roles = new Set(readable.map(({ publicKeyHex, role }) => role ?? roleOf(publicKeyHex)));
-  if (roles.has("execution") && roles.has("approval")) {
-    return [
-      fail(
-        "secrets",
-        `one user can read an execution and an approval secret: ${readable.map((s) => s.where).join(", ")}`,
-        "Keep the approval secret under another account, best on another machine.",
-      ),
-    ];
-  }
-  return [
-    ok("secrets", "no user here holds both an execution and an approval secret, as far as this user can see"),
-  ];
-}
-
-function readableSecrets(
-  env: Env,
-): { where: string; publicKeyHex: string; role?: "execution" | "approval" }[] {
-  const fromVariables = (["signing", "approval"] as const).flatMap((purpose) => {
-    const key = loadSecret(purpose, {}, withoutDanger(env), () => {});
-    const role = purpose === "signing" ? ("execution" as const) : ("approval" as const);
-    return key === null
-      ? []
-      : [{ where: `the environment (${purpose})`, publicKeyHex: key.publicKeyHex, role }];
-  });
-  const directories = [userPaths(env).keys, SYSTEM.config];
-  const fromFiles = directories.flatMap((directory) =>
-    namesIn(directory).flatMap((name) => {
-      const file = join(directory, name);
-      try {
-        accessSync(file, constants.R_OK);
-        const key = loadSecret("signing", { file }, {}, () => {});
-        return key === null ? [] : [{ where: file, publicKeyHex: key.publicKeyHex }];
-      } catch {
-        // Not a key file, or not readable: then it is no secret that this user holds.
-        return [];
-      }
-    }),
-  );
-  return [...fromVariables, ...fromFiles];
-}
-
-/** The variables without the ones that make loading a secret refuse: here it is only looked at whether one is there. */
-function withoutDanger(env: Env): Env {
-  const bad = new Set(dangerousEnvironment(env));
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !bad.has(name)));
-}
-
-function safeTrust(): Trust {
-  try {
-    return loadTrust({ rootOnly: false });
-  } catch {
-    // The check of the keys says so.
-    return [];
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function policyFile(env: Env): Finding[] {
-  const mine = loadPolicyConfig(env);
-  const system = loadPolicyConfig({}, { system: true });
-  const text = `${mine.source} here, ${system.source} in the executor`;
-  if (mine.hash === system.hash) return [ok("policy", text)];
-  return [
-    warn(
-      "policy",
-      `${text}: the two differ`,
-      "The executor decides by its own; plans may be refused as stricter there.",
-    ),
-  ];
-}
-
 async function executor(): Promise<Finding[]> {
   const stat = lstatSync(SYSTEM.socket, { throwIfNoEntry: false });
   if (stat === undefined)
@@ -330,65 +197,4 @@ function auditLogs(env: Env): Finding[] {
       );
     }
   });
-}
-
-function environment(env: Env): Finding[] {
-  const dangerous = dangerousEnvironment(env);
-  if (dangerous.length === 0)
-    return [ok("environment", "no variable that runs foreign code in aegis is set")];
-  return [fail("environment", `set: ${dangerous.join(", ")}`, `Type: unset ${dangerous.join(" ")}`)];
-}
-
-/** sudo must not carry the caller's BUN_* and NODE_* variables into a root aegis (sudoers(5)). */
-function sudoers(): Finding[] {
-  // sudo passes over names with a dot or a tilde at the end.
-  const parts = namesIn("/etc/sudoers.d").filter((name) => !/\.|~$/.test(name));
-  const files = ["/etc/sudoers", ...parts.map((name) => join("/etc/sudoers.d", name))];
-  const findings = files.flatMap((file) => {
-    let text: string;
-    try {
-      text = readFileSync(file, "utf8");
-    } catch {
-      return [];
-    }
-    return sudoersProblems(text).map((problem) =>
-      fail("sudoers", `${file}: ${problem}`, `Edit it with: visudo -f ${file}`),
-    );
-  });
-  if (findings.length > 0) return findings;
-  try {
-    accessSync("/etc/sudoers", constants.R_OK);
-    return [ok("sudoers", "sudo does not keep dangerous variables")];
-  } catch {
-    return [ok("sudoers", "not readable or not there: run doctor as root to have it checked")];
-  }
-}
-
-/** Lines of a sudoers file that keep BUN_*, NODE_* or LD_*, by name or pattern, or the whole environment. */
-export function sudoersProblems(text: string): string[] {
-  return text
-    .replaceAll("\\\n", " ")
-    .split("\n")
-    .map((line) => line.replace(/(^|\s)#.*$/, "").trim())
-    .flatMap((line) => {
-      if (/!\s*env_reset\b/.test(line)) return ["!env_reset keeps every variable"];
-      if (/\bSETENV\s*:/.test(line)) return ["SETENV lets the caller set any variable"];
-      if (/^Defaults\S*\s(?:.*[\s,])?setenv\b/.test(line))
-        return ["setenv lets the caller keep every variable"];
-      return [...line.matchAll(/\b(env_keep|env_check)\s*\+?=\s*(?:"([^"]*)"|([^\s,"]+))/g)].flatMap(
-        ([, list, quoted, bare]) =>
-          (quoted ?? bare ?? "")
-            .split(/\s+/)
-            .filter(isDangerousPattern)
-            .map((name) => `${list} keeps ${name}`),
-      );
-    });
-}
-
-/** Whether a name of env_keep, with `*` for anything, stands for a variable that runs foreign code. */
-function isDangerousPattern(name: string): boolean {
-  const fixed = name.split("*")[0] ?? "";
-  return ["BUN_", "NODE_", "LD_"].some(
-    (prefix) => name.startsWith(prefix) || (name.includes("*") && prefix.startsWith(fixed)),
-  );
 }

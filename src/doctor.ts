@@ -1,6 +1,7 @@
 import { defineSubcommand } from "./command.ts";
-import { type Finding, type Level, runChecks } from "./doctor-checks.ts";
+import { runChecks } from "./doctor-checks.ts";
 import { AegisError, EXIT } from "./errors.ts";
+import type { Finding, Level } from "./finding.ts";
 import { paint, plural, safe, type Terminal } from "./terminal.ts";
 
 /** `aegis doctor`: is this host, and this user's part of it, fit for Aegis. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, rmSync } from "node:fs";
-import { type Finding, sudoersProblems } from "../src/doctor-checks.ts";
+import { sudoersProblems } from "../src/doctor-trust.ts";
+import type { Finding } from "../src/finding.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
