@@ -60,38 +60,41 @@ export const apply = defineSubcommand({
         "Type: aegis apply <execution-plan>",
       );
     }
-    if (values.watch !== undefined) return follow(values.watch, values.socket, io);
+    const { watch, socket } = values;
+    if (watch !== undefined) {
+      return attached(watch, socket, io, (onEvent) => callWatch(watch, socket, onEvent));
+    }
     const { text, document } = await resolveDocument("execution", only, io, { exact: true });
     await checkHere(
       document,
       { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] },
       io,
     );
-    const view = applyView(io);
     const id = document.execution_plan_id;
-    let accepted = false;
-    try {
-      await submit(text, id, values.socket, (event) => {
-        accepted = true;
-        view.show(event);
-      });
-    } catch (error) {
-      if (!accepted || !isConnectionLoss(error)) throw error;
-      view.note("the connection was lost; the execution goes on, reattaching");
-      await reattach(id, values.socket, view.show);
-    } finally {
-      view.end();
-    }
-    return report(id, io);
+    return attached(id, socket, io, (onEvent) => submit(text, id, socket, onEvent));
   },
 });
 
-async function follow(id: string, socket: string, io: Io): Promise<ExitStatus> {
+type OnEvent = (event: Event) => void;
+
+/** Shows an execution that `call` hears of until it ends, and reports how. */
+async function attached(
+  id: string,
+  socket: string,
+  io: Io,
+  call: (onEvent: OnEvent) => Promise<void>,
+): Promise<ExitStatus> {
   const view = applyView(io);
+  let accepted = false;
   try {
-    await interruptible(id, (signal) =>
-      callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent: view.show }),
-    );
+    await call((event) => {
+      accepted = true;
+      view.show(event);
+    });
+  } catch (error) {
+    if (!accepted || !isConnectionLoss(error)) throw error;
+    view.note("the connection was lost; the execution goes on, reattaching");
+    await reattach(id, socket, view.show, error);
   } finally {
     view.end();
   }
@@ -99,12 +102,7 @@ async function follow(id: string, socket: string, io: Io): Promise<ExitStatus> {
 }
 
 /** Hands the plan over. Of a crowd that comes at once some meet the limit of connections, but only for a moment. */
-async function submit(
-  plan: string,
-  id: string,
-  socket: string,
-  onEvent: (event: Event) => void,
-): Promise<void> {
+async function submit(plan: string, id: string, socket: string, onEvent: OnEvent): Promise<void> {
   for (let n = 1; ; n++) {
     try {
       await interruptible(id, (signal) => callExecutor(socket, "Apply", { plan }, { signal, onEvent }));
@@ -114,6 +112,12 @@ async function submit(
       await Bun.sleep(BUSY_PAUSE_MS);
     }
   }
+}
+
+async function callWatch(id: string, socket: string, onEvent: OnEvent): Promise<void> {
+  await interruptible(id, (signal) =>
+    callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent }),
+  );
 }
 
 /** Ctrl-C stops the watching, never the run. */
@@ -135,30 +139,25 @@ async function interruptible<T>(id: string, call: (signal: AbortSignal) => Promi
   }
 }
 
-/** The front may be restarting: the run does not depend on it. */
-async function reattach(id: string, socket: string, onEvent: (event: Event) => void): Promise<void> {
+/** The front may be restarting: the run does not depend on it. `lost` is what is thrown when nothing was begun. */
+async function reattach(id: string, socket: string, onEvent: OnEvent, lost: AegisError): Promise<void> {
   for (let n = 1; ; n++) {
     await Bun.sleep(REATTACH_PAUSE_MS);
     try {
-      await interruptible(id, (signal) =>
-        callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent }),
-      );
-      return;
+      return await callWatch(id, socket, onEvent);
     } catch (error) {
-      if (error instanceof AegisError && error.code === "not_found") {
-        const why = "the executor was interrupted before it started anything";
-        throw new AegisError("unavailable", why, "Apply the same plan again.");
-      }
-      if (n >= REATTACH_TRIES || !isConnectionLoss(error)) throw error;
+      if (error instanceof AegisError && error.code === "not_found")
+        throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
+      const starting = error instanceof AegisError && error.code === "unavailable";
+      if (n >= REATTACH_TRIES || !(starting || isConnectionLoss(error))) throw error;
     }
   }
 }
 
-function isConnectionLoss(error: unknown): boolean {
-  return (
-    error instanceof AegisError &&
-    (error.code === "unavailable" || error.code === "protocol" || error.code === "timeout")
-  );
+/** A failure of the way to the runner. What the runner itself finds unavailable comes without an errno. */
+function isConnectionLoss(error: unknown): error is AegisError {
+  if (!(error instanceof AegisError)) return false;
+  return error.code === "protocol" || error.code === "timeout" || "errno" in error.details;
 }
 
 /** The client's own look at the signature, where it knows any key; the executor does not rely on it. */

@@ -100,6 +100,7 @@ export async function dpkgAudit(): Promise<string> {
  */
 export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) | null): Promise<void> {
   const current = readCurrent();
+  if (onWait !== null) sweep(current?.result.execution_plan_id ?? null);
   if (current === null) return;
   const { result } = current;
   const id = result.execution_plan_id;
@@ -161,6 +162,19 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
     });
   }
   clearCurrent();
+}
+
+/**
+ * Removes what runners left that died in the middle of something: files laid out for a run that was never marked, and
+ * halves of files (writeFileAtomic) that are written under the run lock only.
+ */
+function sweep(marked: string | null): void {
+  for (const id of readdirSync(STATE.archives)) if (id !== marked) discardRun(id);
+  for (const directory of [STATE.lock, STATE.results, SYSTEM.auditDir]) {
+    for (const name of readdirSync(directory)) {
+      if (/^\..*\.[0-9a-f-]{36}\.tmp$/.test(name)) rmSync(join(directory, name), { force: true });
+    }
+  }
 }
 
 /** The end was audited, but the outcome had not been written yet. */

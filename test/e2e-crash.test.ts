@@ -15,12 +15,25 @@ import {
   plain,
   processes,
   resultOf,
+  spinUntil,
   submit,
 } from "./e2e-running.ts";
 import type { Running } from "./throwaway.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
-const GATED = ["front-dies", "runner-dies", "both-die", "all-die", "daemon-stops"].map(gated);
+const GATED = [
+  "front-dies",
+  "runner-dies",
+  "both-die",
+  "all-die",
+  "apt-dies",
+  "daemon-dies",
+  "daemon-stops",
+  "somebody-waits",
+  "nobody-watches",
+  "at-the-end",
+  "at-the-very-end",
+].map(gated);
 
 describeOnThrowaway("SIGKILL", () => {
   let chain: Chain;
@@ -137,13 +150,64 @@ describeOnThrowaway("SIGKILL", () => {
     const next = await chain.signed("apt", "install", "quick0");
     expect(next.planned.plan.warnings.join("\n")).toContain("dpkg --configure -a");
     const refused = await chain.apply(next.path);
-    expect([refused.status, refused.stdout + refused.stderr]).toEqual([7, expect.stringMatching(/dpkg/)]);
+    expect([refused.status, refused.stderr]).toEqual([8, expect.stringContaining("dpkg --configure -a")]);
     expect(await chain.dpkgStatus("quick0")).not.toBe("install ok installed");
 
     openGate(chain, "all-die");
     expect((await chain.host.exec(["dpkg", "--configure", "-a"])).status).toBe(0);
-    const after = await chain.signed("apt", "install", "quick0");
-    expect((await chain.apply(after.path)).status).toBe(0);
+    expect((await chain.apply(next.path)).status).toBe(0);
+    await sound();
+  });
+
+  test("to apt and dpkg alone: failed, with what dpkg has unfinished", async () => {
+    const { id, client } = await untilGate("apt-dies");
+    kill(apt());
+    expect(await client.exited).toBe(7);
+    expect(client.stdout()).toMatch(/ended with a signal; dpkg has unfinished packages: apt-dies/);
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
+    openGate(chain, "apt-dies");
+    expect((await chain.host.exec(["dpkg", "--configure", "-a"])).status).toBe(0);
+    await sound();
+  });
+
+  test("to the supervisor alone: the run goes on, its client finds the next daemon", async () => {
+    const { id, client } = await untilGate("daemon-dies");
+    kill(executorProcesses(chain, "supervisor"));
+    await eventually(() => executorProcesses(chain, "front").length === 0);
+    daemon = await chain.startDaemon();
+    openGate(chain, "daemon-dies");
+    expect(await client.exited).toBe(0);
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
+    await sound();
+  });
+
+  test("to the front while others wait: they keep their place, whatever becomes of them", async () => {
+    const { client } = await untilGate("somebody-waits");
+    const { execution, path } = await chain.signed("apt", "install", "quick17");
+    const other = crypto.randomUUID();
+    const twin = await chain.forge({ ...execution, execution_plan_id: other }, other);
+    const waiting = [await submit(chain, path, "root")];
+    await eventually(() => waiting[0]?.stderr().includes("waiting: 1 before"));
+    // The same wish, signed once more: it will be refused when its turn comes.
+    waiting.push(await submit(chain, twin, "root"));
+    await eventually(() => waiting[1]?.stderr().includes("waiting: 2 before"));
+    kill(executorProcesses(chain, "front"));
+    await eventually(() => waiting.every((it) => it.stderr().includes("reattaching")));
+    openGate(chain, "somebody-waits");
+    expect(await client.exited).toBe(0);
+    expect(await Promise.all(waiting.map((it) => it.exited))).toEqual([0, 6]);
+    expect(waiting[1]?.stderr()).toContain("[replay]");
+    expect(kindsOf(chain, other)).toEqual(["execution_denied"]);
+    await sound();
+  });
+
+  test("SIGINT to the client ends the watching, not the run", async () => {
+    const { id, client } = await untilGate("nobody-watches");
+    client.kill("SIGINT");
+    expect(await client.exited).toBe(7);
+    expect(client.stderr()).toContain(`aegis apply --watch ${id}`);
+    openGate(chain, "nobody-watches");
+    expect((await chain.aegis(["apply", "--watch", id])).status).toBe(0);
     await sound();
   });
 
@@ -183,7 +247,7 @@ describeOnThrowaway("SIGKILL", () => {
       if (round <= 10) await Bun.sleep(round * 110);
       else {
         const marker = chain.host.path("/var/lib/aegis/lock/current.json");
-        while (!existsSync(marker));
+        spinUntil(() => existsSync(marker));
         Bun.sleepSync((round - 11) * 3);
       }
       kill(runners);
@@ -200,6 +264,21 @@ describeOnThrowaway("SIGKILL", () => {
       if (started) expect(used).toBe(true);
       // Nothing that was left behind stands in the way of the next one.
       expect((await chain.apply(path)).status).toBe(used ? 6 : 0);
+    },
+  );
+
+  test.each(["at-the-end", "at-the-very-end"])(
+    "to the runner when it has just audited the end: %s",
+    async (name) => {
+      const { id, client } = await untilGate(name);
+      const runners = executorProcesses(chain, "runner");
+      openGate(chain, name);
+      spinUntil(() => kindsOf(chain, id).includes("execution_completed"));
+      if (name === "at-the-very-end") Bun.sleepSync(3);
+      kill(runners);
+      expect(await client.exited).toBe(0);
+      expect(resultOf(chain, id)).toMatchObject({ state: "completed", exit_status: 0, code: null });
+      await sound();
     },
   );
 

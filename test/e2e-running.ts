@@ -71,6 +71,15 @@ export async function eventually<T>(look: () => T | false | null | undefined, pa
   }
 }
 
+/**
+ * The same without giving way to anything else, to be there at once; for ten seconds at most. Nothing may be downloaded
+ * meanwhile, since it is this process that serves the repository.
+ */
+export function spinUntil(look: () => boolean): void {
+  const end = Date.now() + 10_000;
+  while (!look()) if (Date.now() > end) throw new Error("it did not come");
+}
+
 /** A package whose installation says so, then waits for `openGate`; for a minute at most. */
 export function gated(name: string): PackageDefinition {
   const wait = `for n in $(seq 600); do [ -e /run/${name}.go ] && break; sleep 0.1; done`;
