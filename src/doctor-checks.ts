@@ -4,7 +4,7 @@ import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor
 import { AegisError, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { rootOnlyProblem } from "./files.ts";
-import { type Finding, fail, ok, warn } from "./finding.ts";
+import { type Finding, fail, type Level, ok, warn } from "./finding.ts";
 import { hostIdentity } from "./host.ts";
 import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
 import { readText } from "./planning.ts";
