@@ -9,6 +9,7 @@ import { hostIdentity } from "./host.ts";
 import { npmConfig, npmrc } from "./npm-config.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { assertPlanningArgv } from "./planning-argv.ts";
+import { isSameProcess, startTimeOf } from "./processes.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 
 const TIMEOUT_MS = 120_000;
@@ -147,13 +148,23 @@ function privateDirectory(env: Env): string {
   const parent = join(userPaths(env).cache, "tmp");
   try {
     ensureDir(parent);
-    return mkdtempSync(join(parent, "plan-"));
+    sweep(parent);
+    return mkdtempSync(join(parent, `plan-${process.pid}-${startTimeOf(process.pid) ?? 0}-`));
   } catch (error) {
     throw new AegisError(
       "io",
       `can't make a working directory under ${parent}: ${messageOf(error)}`,
       "Check the directory's permissions and free space, or set XDG_CACHE_HOME.",
     );
+  }
+}
+
+/** Removes what a planning left that was killed: its directory names its process. */
+function sweep(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const [, pid, start] = /^plan-(\d+)-(\d+)-/.exec(name) ?? [];
+    if (pid === undefined || isSameProcess(Number(pid), Number(start))) continue;
+    rmSync(join(parent, name), { recursive: true, force: true });
   }
 }
 

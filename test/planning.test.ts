@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -323,4 +323,18 @@ describe("planning", () => {
     expect(planning.list("/nonexistent")).toEqual([]);
     planning.close();
   });
+});
+
+test("what a killed planning left is swept away, a living one's is not", () => {
+  const cache = mkdtempSync(join(tmpdir(), "aegis-sweep-"));
+  const parent = join(cache, "aegis/tmp");
+  const alive = openPlanning({ env: { XDG_CACHE_HOME: cache }, host: HOST });
+  mkdirSync(join(parent, "plan-1-1-dead/run-1"), { recursive: true });
+  mkdirSync(join(parent, "not-ours"));
+  const [living = ""] = readdirSync(parent).filter((name) => name.startsWith(`plan-${process.pid}-`));
+  openPlanning({ env: { XDG_CACHE_HOME: cache }, host: HOST }).close();
+  expect(readdirSync(parent).sort()).toEqual(["not-ours", living].sort());
+  alive.close();
+  expect(readdirSync(parent)).toEqual(["not-ours"]);
+  rmSync(cache, { recursive: true });
 });
