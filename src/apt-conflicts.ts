@@ -1,5 +1,5 @@
 import { aptName, batches } from "./apt-argv.ts";
-import { parseShow } from "./apt-show.ts";
+import { ShownPackages } from "./apt-show.ts";
 import type { AptSource } from "./apt-sources.ts";
 import type {
   CommandEvidence,
@@ -38,17 +38,16 @@ export async function findSourceConflicts(
           planning.run(["apt-cache", "show", ...some], { config: config + only(list) }),
         ),
       );
-      return { id: source.id, shown: outputs.flatMap(({ stdout }) => parseShow(stdout)), outputs };
+      return { id: source.id, shown: new ShownPackages(outputs.map((o) => o.stdout).join("\n")), outputs };
     }),
   );
   const conflicts = suspects.flatMap((entry) => {
     const hashes = entry.sources.map((id) => {
-      const shown = answers.find((answer) => answer.id === id)?.shown ?? [];
-      const hash = shown.find((s) => s.sha256 !== null && sameVersion(s, entry))?.sha256 ?? null;
-      return { id, hash };
+      const shown = answers.find((answer) => answer.id === id)?.shown;
+      return { id, hash: shown?.find(entry.name, entry.architecture, entry.to_version)?.sha256 ?? null };
     });
-    const first = hashes[0]?.hash ?? null;
-    if (first !== null && hashes.every(({ hash }) => hash === first)) return [];
+    // The plan's own hash is what would be signed.
+    if (entry.sha256 !== null && hashes.every(({ hash }) => hash === entry.sha256)) return [];
     return conflictOf(entry, hashes.map(({ id, hash }) => `${id}: ${hash ?? "unknown"}`).join("; "));
   });
   return { conflicts, commands: answers.flatMap(({ outputs }) => outputs.map(({ evidence }) => evidence)) };
@@ -68,17 +67,6 @@ export function warnedConflicts(stderr: string, entries: readonly TransactionEnt
 function conflictOf(entry: TransactionEntry, detail: string): ProvenanceEvidence {
   const subject = `${entry.name}:${entry.architecture}=${entry.to_version}`;
   return { kind: KIND, subject, verified: false, key: null, detail };
-}
-
-function sameVersion(
-  shown: { name: string; architecture: string; version: string },
-  entry: TransactionEntry,
-) {
-  return (
-    shown.name === entry.name &&
-    shown.architecture === entry.architecture &&
-    shown.version === entry.to_version
-  );
 }
 
 function sourceLine({ uri, suite, components, architectures }: AptSource): string {

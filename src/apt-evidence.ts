@@ -10,21 +10,20 @@ export function chainEvidence(
 ): ProvenanceEvidence[] {
   return transaction.filter(isFetched).map((entry) => {
     const subject = subjectOf(entry);
-    const offers = entry.sources.flatMap((id) => repositories.find((r) => r.id === id) ?? []);
-    const signed = offers.find((r) => r.signature_verified);
-    const verified =
-      signed !== undefined &&
-      entry.sha256 !== null &&
-      !conflicts.some((conflict) => conflict.subject === subject);
+    const offers = entry.sources.map((id) => ({ id, evidence: repositories.find((r) => r.id === id) }));
+    // apt may take the file from any of them, so the chain is as good as the worst.
+    const unsigned = offers.filter(({ evidence }) => evidence?.signature_verified !== true);
+    const [first] = offers;
+    const isSigned = first !== undefined && unsigned.length === 0;
     return {
       kind: "apt-chain",
       subject,
-      verified,
-      key: signed?.key_fingerprints[0] ?? null,
-      detail:
-        signed === undefined
-          ? `no source with a verified signature offers it (${entry.sources.join(", ") || "source unknown"})`
-          : `InRelease of ${signed.id}, its Packages index as apt checked it on download, .deb SHA-256 ${entry.sha256 ?? "unknown"}`,
+      verified:
+        isSigned && entry.sha256 !== null && !conflicts.some((conflict) => conflict.subject === subject),
+      key: isSigned ? (first.evidence?.key_fingerprints[0] ?? null) : null,
+      detail: isSigned
+        ? `InRelease of ${first.id}, its Packages index as apt checked it on download, .deb SHA-256 ${entry.sha256 ?? "unknown"}`
+        : `no verified signature of a source that offers it (${unsigned.map(({ id }) => id).join(", ") || "source unknown"})`,
     };
   });
 }

@@ -19,6 +19,8 @@ const FACT = /^ {2}(Installed|Candidate): (\S+)$/;
 /** ` *** 1.0 500`, `     1.0 500 (phased 20%)`. */
 const VERSION = /^ (?:\*\*\*| {3}) (\S+) -?\d+(?: \(.*\))?$/;
 const ORIGIN = /^ {6,}-?\d+ (\S+:\S*) (\S+) (?:.* )?Packages$/;
+/** Any place at all, but for a file: that is dpkg's own record of what is installed. */
+const PLACE = /^ {6,}-?\d+ ([^/\s].*)$/;
 
 /** Parses `apt-cache policy <name>…`: `name`, or `name:arch` for a foreign one → its version table. Never throws. */
 export function parsePolicy(text: string): Map<string, PolicyPackage> {
@@ -49,6 +51,10 @@ export function parsePolicy(text: string): Map<string, PolicyPackage> {
     }
     const [, uri, place] = ORIGIN.exec(line) ?? [];
     if (uri !== undefined && place !== undefined) origins?.push({ uri, place });
+    else {
+      const unknown = PLACE.exec(line)?.[1];
+      if (unknown !== undefined) origins?.push({ uri: unknown.slice(0, 500).toWellFormed(), place: "?" });
+    }
   }
   return packages;
 }

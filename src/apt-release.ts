@@ -1,4 +1,4 @@
-import { parseStanzas } from "./deb822.ts";
+import { readStanzas } from "./deb822.ts";
 
 /** What a repository says of itself (https://wiki.debian.org/DebianRepository/Format). Informational: anyone can say it. */
 export interface ReleaseFile {
@@ -27,9 +27,11 @@ export function clearSignedText(text: string): string | null {
     .join("\n");
 }
 
-/** Parses a Release file, or the signed text of an InRelease. */
-export function parseRelease(text: string): ReleaseFile {
-  const stanza = parseStanzas(text)[0];
+/** Reads a Release file, or the signed text of an InRelease; null where it can't be read as apt reads it. */
+export function parseRelease(text: string): ReleaseFile | null {
+  const { stanzas, problem } = readStanzas(text);
+  const [stanza] = stanzas;
+  if (problem !== null) return null;
   const value = (name: string) => stanza?.get(name) ?? null;
   return {
     origin: value("origin"),

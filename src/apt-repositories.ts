@@ -150,6 +150,7 @@ function evidenceOf(
   if (LOCAL_TRANSPORTS.includes(transport)) problems.push(`${transport}: is a place on this host`);
   if (index === null) problems.push("no index on disk: run `apt-get update`");
   else if (!index.signed) problems.push("its index is not signed");
+  else if (index.release === null) problems.push("its index can't be read as apt reads it");
   else if (good.length === 0) problems.push("no good signature by a key it is bound to");
   if (release?.validUntil) {
     const until = releaseTime(release.validUntil);

@@ -1,5 +1,5 @@
 import { exactTarget } from "./apt-argv.ts";
-import type { ShownPackage } from "./apt-show.ts";
+import type { ShownPackages } from "./apt-show.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
@@ -105,12 +105,6 @@ function resolveVirtual(
   result.problems.push(`${text}: no package of exactly this name is known to apt; name a real package`);
 }
 
-function provides(shown: readonly ShownPackage[], entry: TransactionEntry, name: string): boolean {
-  return shown.some(
-    (s) =>
-      s.name === entry.name &&
-      s.architecture === entry.architecture &&
-      s.version === entry.to_version &&
-      s.provides.includes(name),
-  );
+function provides(shown: ShownPackages, entry: TransactionEntry, name: string): boolean {
+  return shown.find(entry.name, entry.architecture, entry.to_version)?.provides.includes(name) === true;
 }

@@ -1,4 +1,4 @@
-import { parseStanzas, type Stanza } from "./deb822.ts";
+import { readStanzas, type Stanza } from "./deb822.ts";
 
 /** What a Packages index says of one version of one package (deb-control(5)). */
 export interface ShownPackage {
@@ -7,6 +7,8 @@ export interface ShownPackage {
   version: string;
   /** Source package; the binary's own name where the field is left out. */
   source: string;
+  /** It names a package file, so a repository says it and not dpkg. */
+  offered: boolean;
   essential: boolean;
   sha256: string | null;
   /** Bytes of the .deb. */
@@ -16,14 +18,45 @@ export interface ShownPackage {
   provides: string[];
 }
 
-/** Parses `apt-cache show`. Stanzas without a name, version or architecture are passed over. Never throws. */
-export function parseShow(text: string): ShownPackage[] {
-  return parseStanzas(text).flatMap((stanza) => {
-    const [name, version] = [stanza.get("package"), stanza.get("version")];
-    const architecture = stanza.get("architecture");
-    if (name === undefined || version === undefined || architecture === undefined) return [];
-    return [{ name, architecture, version, ...details(name, stanza) }];
-  });
+/** What apt-cache said of some packages: one entry for each version of a name and architecture. */
+export class ShownPackages {
+  /** Why the answer can't be relied on, one sentence each. */
+  readonly problems: string[] = [];
+  readonly #packages = new Map<string, ShownPackage>();
+
+  /** Reads `apt-cache show`. Stanzas without a name, version or architecture are passed over. Never throws. */
+  constructor(text: string) {
+    const { stanzas, problem } = readStanzas(text);
+    if (problem !== null) this.problems.push(`apt-cache show can't be read as apt reads it: ${problem}`);
+    for (const stanza of stanzas) {
+      const [name, version] = [stanza.get("package"), stanza.get("version")];
+      const architecture = stanza.get("architecture");
+      if (name === undefined || version === undefined || architecture === undefined) continue;
+      this.#add({ name, architecture, version, ...details(name, stanza) });
+    }
+  }
+
+  /** Two stanzas of one version must name one file. The installed state has a stanza of its own, which names none. */
+  #add(item: ShownPackage): void {
+    const key = keyOf(item);
+    const before = this.#packages.get(key);
+    if (before === undefined || !before.offered) this.#packages.set(key, item);
+    else if (item.offered && (item.sha256 !== before.sha256 || item.size !== before.size)) {
+      this.problems.push(`apt-cache show says two different things about ${key}`);
+    }
+  }
+
+  /**
+   * What is known of one version; the only way to a package file's hash. Nothing, where the answer can't be relied on.
+   */
+  find(name: string, architecture: string, version: string | null): ShownPackage | undefined {
+    if (version === null || this.problems.length > 0) return undefined;
+    return this.#packages.get(keyOf({ name, architecture, version }));
+  }
+}
+
+function keyOf({ name, architecture, version }: Pick<ShownPackage, "name" | "architecture" | "version">) {
+  return `${name}:${architecture}=${version}`;
 }
 
 function details(name: string, stanza: Stanza) {
@@ -32,6 +65,7 @@ function details(name: string, stanza: Stanza) {
   return {
     // `Source: bash (5.2.15-2)`: the version stands there only where it differs.
     source: stanza.get("source")?.split(/[\s(]/)[0] || name,
+    offered: stanza.has("filename") || stanza.has("sha256"),
     essential: stanza.get("essential") === "yes",
     sha256: /^[0-9a-f]{64}$/.test(sha256) ? sha256 : null,
     size: /^\d{1,15}$/.test(size) ? Number(size) : null,

@@ -1,5 +1,5 @@
 import type { AptDirs } from "./apt-dirs.ts";
-import { parseStanzas } from "./deb822.ts";
+import { readStanzas } from "./deb822.ts";
 import type { Planning } from "./ecosystem.ts";
 
 /** One repository that apt is configured to use: one URI and one suite. */
@@ -93,7 +93,9 @@ function lineOptions(text: string): Options {
 /** Stanzas with `Types`, `URIs`, `Suites`, `Components`; each combination is a source. */
 export function parseDeb822Sources(text: string, file: string, architecture: string): Parsed {
   const result: Parsed = { sources: [], problems: [] };
-  for (const [index, stanza] of parseStanzas(text).entries()) {
+  const { stanzas, problem } = readStanzas(text, { comments: true });
+  if (problem !== null) result.problems.push(`${file} can't be read as apt reads it: ${problem}`);
+  for (const [index, stanza] of stanzas.entries()) {
     const where = `${file} stanza ${index + 1}`;
     if (isNo(stanza.get("enabled"))) continue;
     const types = words(stanza.get("types"));

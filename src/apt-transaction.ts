@@ -1,13 +1,13 @@
 import { aptName } from "./apt-argv.ts";
 import type { PolicyOrigin, PolicyPackage } from "./apt-policy.ts";
-import type { ShownPackage } from "./apt-show.ts";
+import type { ShownPackages } from "./apt-show.ts";
 import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
 import type { RepositoryEvidence, TransactionEntry } from "./documents.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
 
 /** Everything that was read about the packages of a simulation. */
 export interface PackageFacts {
-  shown: readonly ShownPackage[];
+  shown: ShownPackages;
   policy: ReadonlyMap<string, PolicyPackage>;
   installed: ReadonlyMap<string, DpkgPackage>;
   repositories: readonly RepositoryEvidence[];
@@ -17,13 +17,7 @@ export interface PackageFacts {
 
 /** The transaction of a simulation, one entry per package, sorted by name and architecture. */
 export function buildTransaction(simulation: Simulation, facts: PackageFacts): TransactionEntry[] {
-  const { native, installed } = facts;
-  const shown = new Map<string, ShownPackage>();
-  for (const item of facts.shown) {
-    const key = `${item.name}:${item.architecture}=${item.version}`;
-    // The installed state has a stanza of its own, without hash and size.
-    if (item.sha256 !== null || !shown.has(key)) shown.set(key, item);
-  }
+  const { native, installed, shown } = facts;
   const entries = new Map<string, TransactionEntry>();
   for (const { name, architecture, from } of simulation.removals) {
     const before = findInstalled(installed, name, architecture, native);
@@ -39,14 +33,14 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
       sha256: null,
       size: null,
       essential: before?.essential ?? false,
-      source: shown.get(`${name}:${real}=${from}`)?.source ?? null,
+      source: shown.find(name, real, from)?.source ?? null,
       sources: [],
     });
   }
   for (const item of simulation.installations) {
     const { name, architecture, to } = item;
     const key = `${name}:${architecture}`;
-    const details = shown.get(`${key}=${to}`);
+    const details = shown.find(name, architecture, to);
     // apt may take a package away for a moment to put another version of it in.
     const from = item.from ?? entries.get(key)?.from_version ?? null;
     const release = item.releases[0] === undefined ? null : splitRelease(item.releases[0]);
@@ -82,10 +76,16 @@ export function findInstalled(
   return found ?? (wanted === native ? installed.get(`${name}:all`) : undefined);
 }
 
-/** Ids of the repositories that offer a version, in apt's order of preference. */
+/**
+ * Ids of the repositories that offer a version, in apt's order of preference. One that no configured source explains
+ * stands there too, by what apt calls it, so that nobody takes the others for all there are.
+ */
 function offeredBy({ policy, repositories }: PackageFacts, name: string, version: string): string[] {
   const origins = policy.get(name)?.versions.get(version) ?? [];
-  const ids = origins.flatMap((origin) => repositories.find((r) => serves(r, origin))?.id ?? []);
+  const ids = origins.map(
+    (origin) =>
+      repositories.find((r) => serves(r, origin))?.id ?? `${origin.uri} ${origin.place}`.slice(0, 1024),
+  );
   return [...new Set(ids)];
 }
 

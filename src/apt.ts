@@ -4,10 +4,11 @@ import { findSourceConflicts, warnedConflicts } from "./apt-conflicts.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
 import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
 import { aptFindings, commandFailure, failuresOf, unpinnable } from "./apt-findings.ts";
+import { planningConfig } from "./apt-planning.ts";
 import { parsePolicy } from "./apt-policy.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
 import { type Requested, resolveRequested } from "./apt-requested.ts";
-import { parseShow } from "./apt-show.ts";
+import { ShownPackages } from "./apt-show.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import { type AptSource, readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
@@ -17,9 +18,6 @@ import type { TransactionEntry } from "./documents.ts";
 import { parseDpkgStatus } from "./dpkg-status.ts";
 import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
-
-/** Without it apt, in a unit with PrivateTmp, takes itself for chrooted and installs phased updates. */
-const CONFIG = 'Dir::Bin::ischroot "/bin/false";\n';
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {
@@ -55,18 +53,22 @@ async function gatherSources(planning: Planning): Promise<Findings> {
 }
 
 /**
- * `upgrade` and `install`. What doesn't depend on another runs side by side: first the simulation and the sources, then,
- * for all packages together, their stanzas and version tables.
+ * `upgrade` and `install`. The host's settings come first, since every other command runs with them. What doesn't depend on
+ * another runs side by side: the simulation and the sources, then, for all packages together, their stanzas and version
+ * tables.
  */
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
   const argv = operation === "upgrade" ? ["upgrade"] : ["install", ...targets.targets];
+  const dump = await planning.run(["apt-config", "dump"]);
+  const { config, problems } = freeze(dump);
+  if (problems.length > 0) return aptFindings(operation, targets.targets, [dump.evidence], problems);
   const [{ simulated, simulation, show, policy }, site] = await Promise.all([
-    simulate(argv, planning),
-    gatherSite(planning),
+    simulate(argv, planning, config),
+    gatherSite(dump, planning),
   ]);
   const facts: PackageFacts = {
-    shown: parseShow(stdoutOf(show)),
+    shown: new ShownPackages(stdoutOf(show)),
     policy: parsePolicy(stdoutOf(policy)),
     installed: site.installed,
     repositories: site.repositories.evidence,
@@ -77,7 +79,11 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     operation === "install"
       ? resolveRequested(targets.targets, transaction, simulation, facts)
       : { exact: [], chosen: [], problems: [], warnings: [] };
-  const failures = [...failuresOf(simulated, simulation), ...[...show, ...policy].flatMap(commandFailure)];
+  const failures = [
+    ...failuresOf(simulated, simulation),
+    ...[...show, ...policy].flatMap(commandFailure),
+    ...facts.shown.problems,
+  ];
   if (failures.length === 0)
     failures.push(...requested.problems, ...unpinnable(transaction, operation, requested));
   const compared = await findSourceConflicts(
@@ -85,7 +91,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     site.sources,
     site.repositories.evidence,
     planning,
-    CONFIG,
+    config,
   );
   const commands = [
     simulated.evidence,
@@ -138,7 +144,8 @@ function conclusions(
     exact_targets: exact,
     nothing_to_do: transaction.length === 0,
     target_version: only?.to_version ?? null,
-    publisher_or_maintainer: shown.find((s) => s.name === only?.name)?.maintainer ?? null,
+    publisher_or_maintainer:
+      (only && shown.find(only.name, only.architecture, only.to_version)?.maintainer) ?? null,
     source_registry: origins.length === 1 ? (origins[0] ?? null) : null,
     transitive_dependency_count: operation === "install" ? incoming.length - exact.length : null,
     rollback_plan: rollbackPlan(transaction, policy, native),
@@ -146,9 +153,9 @@ function conclusions(
 }
 
 /** The simulation, then the stanzas and version tables of every package in it. */
-async function simulate(argv: readonly string[], planning: Planning) {
+async function simulate(argv: readonly string[], planning: Planning, config: string) {
   const native = planning.host.architecture;
-  const simulated = await planning.run(["apt-get", "-s", ...argv], { config: CONFIG, keep: true });
+  const simulated = await planning.run(["apt-get", "-s", ...argv], { config, keep: true });
   const simulation = parseSimulation(simulated.stdout);
   const packages = [
     ...simulation.installations.map((i) => ({
@@ -163,16 +170,25 @@ async function simulate(argv: readonly string[], planning: Planning) {
   const exact = packages.map(({ name, version }) => `${name}=${version}`);
   const names = [...new Set(packages.map(({ name }) => name))];
   const ask = (command: string, words: string[]) =>
-    Promise.all(
-      batches(words).map((some) => planning.run(["apt-cache", command, ...some], { config: CONFIG })),
-    );
+    Promise.all(batches(words).map((some) => planning.run(["apt-cache", command, ...some], { config })));
   const [show, policy] = await Promise.all([ask("show", exact), ask("policy", names)]);
   return { simulated, simulation, show, policy };
 }
 
+/** The host's settings as planning gives them to apt, or why it can't plan with them. */
+function freeze(dump: PlanningOutput): { config: string; problems: string[] } {
+  const problems = commandFailure(dump);
+  if (problems.length > 0) return { config: "", problems };
+  try {
+    return { config: planningConfig(dump.stdout), problems };
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    return { config: "", problems: [`${error.message}. ${error.hint}`] };
+  }
+}
+
 /** The sources as this host's configuration names them, and what dpkg says is installed. */
-async function gatherSite(planning: Planning) {
-  const dump = await planning.run(["apt-config", "dump"], { config: CONFIG });
+async function gatherSite(dump: PlanningOutput, planning: Planning) {
   const dirs = aptDirs(dump.stdout);
   const { sources, repositories } = await gatherRepositories(dirs, planning);
   const status = planning.readText(dirs.status);

@@ -1,36 +1,67 @@
 /** One stanza: field names in lower case; the lines of a folded value are joined with `\n`, ` .` stands for an empty one. */
 export type Stanza = ReadonlyMap<string, string>;
 
+/** The stanzas of a text, or none and why it can't be read. */
+export interface Stanzas {
+  stanzas: Stanza[];
+  /** `line 3 is …`; null where the text was read whole. */
+  problem: string | null;
+}
+
+const FIELD = /^([A-Za-z0-9][A-Za-z0-9_.-]*):(.*)$/;
+/** What apt takes for white space or a line's end although no archive writes it. */
+const ODD = /[\0\v\f\r]/;
+
 /**
- * Parses the paragraphs of a Debian control file (deb822(5)): output of `apt-cache show`, Release files, `.sources`.
- * Lines that start with `#` are comments. Never throws; lines that fit nothing are passed over.
+ * Reads the stanzas of a Debian control file (deb822(5)): output of `apt-cache show`, Release files, and with `comments`
+ * (lines that start with `#`) `.sources`. Never throws.
+ *
+ * Whoever wrote the text may want us to see another stanza than apt does, so what pkgTagSection::Scan
+ * (apt-pkg/tagfile.cc) could read in another way is refused, and the rest of the text with it: only an empty line ends a
+ * stanza, one of blanks continues a field; a line without a colon would be joined with the next one; a name may not
+ * have blanks before its colon; of two fields of one name apt takes the last.
  */
-export function parseStanzas(text: string): Stanza[] {
+export function readStanzas(text: string, { comments = false } = {}): Stanzas {
   const stanzas: Map<string, string>[] = [];
   let fields = new Map<string, string>();
-  let last = "";
+  let last: string | null = null;
   const finish = () => {
     if (fields.size > 0) stanzas.push(fields);
     fields = new Map();
-    last = "";
+    last = null;
   };
-  for (const line of text.split("\n")) {
-    if (line.startsWith("#")) continue;
-    if (line.trim() === "") {
+  for (const [index, line] of text.split("\n").entries()) {
+    const refused = (what: string): Stanzas => ({ stanzas: [], problem: `line ${index + 1} ${what}` });
+    if (ODD.test(line)) return refused("holds a control character");
+    if (comments && line.startsWith("#")) continue;
+    if (line === "") {
       finish();
       continue;
     }
     if (line.startsWith(" ") || line.startsWith("\t")) {
-      const value = fields.get(last);
-      const more = line.trim();
-      if (value !== undefined) fields.set(last, `${value}\n${more === "." ? "" : more}`);
+      if (last === null) return refused("continues no field");
+      const more = trimBlanks(line);
+      fields.set(last, `${fields.get(last)}\n${more === "." ? "" : more}`);
       continue;
     }
-    const colon = line.indexOf(":");
-    if (colon <= 0) continue;
-    last = line.slice(0, colon).toLowerCase();
-    fields.set(last, line.slice(colon + 1).trim());
+    const [, name = "", value = ""] = FIELD.exec(line) ?? [];
+    if (name === "") return refused("is not a field");
+    last = name.toLowerCase();
+    if (fields.has(last)) return refused(`is a second field ${name}`);
+    fields.set(last, trimBlanks(value));
   }
   finish();
-  return stanzas;
+  return { stanzas, problem: null };
+}
+
+/** Spaces and tabs only: to apt, what else Unicode takes for white space belongs to the value. */
+function trimBlanks(text: string): string {
+  let [start, end] = [0, text.length];
+  while (isBlank(text[start])) start++;
+  while (end > start && isBlank(text[end - 1])) end--;
+  return text.slice(start, end);
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character === " " || character === "\t";
 }

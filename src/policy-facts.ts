@@ -56,18 +56,18 @@ export function packages(f: Facts, test: (entry: TransactionEntry) => boolean): 
 }
 
 /**
- * Names of the packages that no trusted source vouches for (SPEC §5). One trusted source among several is enough where
- * the package file's hash is known: other bytes under the same version are a conflict, which has its own rule.
+ * Names of the packages that a source offers which nothing vouches for (SPEC §5), in the version to be installed. One
+ * trusted source among several is not enough: apt may fetch from any of them, and what each says of the package is
+ * only as good as the source.
  */
 export function untrustedPackages(f: Facts): string[] {
   const trusted = new Map<string, boolean>();
   for (const source of f.plan.repository_evidence) {
     trusted.set(source.id, (trusted.get(source.id) ?? true) && isTrusted(source, f.config));
   }
-  const ok = (id: string) => trusted.get(id) === true;
   return packages(f, (e) => {
-    if (e.action === "remove") return false;
-    return !(e.sources.some(ok) && (e.sha256 !== null || e.sources.every(ok)));
+    const isVouchedFor = e.sources.length > 0 && e.sources.every((id) => trusted.get(id) === true);
+    return e.action !== "remove" && !isVouchedFor;
   });
 }
 

@@ -45,6 +45,11 @@ describe("apt-cache policy", () => {
       { uri: "file:/srv/repo", place: "./" },
     ]);
   });
+  test("a place that can't be read is still a place; what is installed is none", () => {
+    const table =
+      "twin:\n  Version table:\n *** 1.0 500\n        500 strange\n        100 /var/lib/dpkg/status\n";
+    expect(parsePolicy(table).get("twin")?.versions.get("1.0")).toEqual([{ uri: "strange", place: "?" }]);
+  });
   test("never throws", () => {
     fc.assert(
       fc.property(

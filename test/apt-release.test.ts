@@ -34,6 +34,10 @@ test("the signed text of a real InRelease", () => {
   });
 });
 
+test("a Release file that apt would read in another way is not read", () => {
+  expect(parseRelease("Origin: a\n \nOrigin: b\n")).toBeNull();
+});
+
 test("dash-escaping is undone", () => {
   const text =
     "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n- -x\ny\n-----BEGIN PGP SIGNATURE-----\n\nz\n-----END PGP SIGNATURE-----\n";

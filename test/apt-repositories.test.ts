@@ -116,6 +116,17 @@ describe("not to be trusted", () => {
       { good: ["/k.gpg"], files: { [`${LISTS}/y.example_dists_st_Release`]: "Origin: y\n" } },
       "not signed",
     ],
+    [
+      "an index whose fields can be read in two ways",
+      PINNED,
+      {
+        good: ["/k.gpg"],
+        files: {
+          [`${LISTS}/x.example_dists_st_InRelease`]: IN_RELEASE.replace(/^Origin: .*$/m, "$&\n \n$&"),
+        },
+      },
+      "can't be read as apt reads it",
+    ],
     ["a missing keyring", "deb [signed-by=/none.gpg] https://x.example st main", {}, "can't be read"],
     [
       "a keyring path that gpgv can't be given",

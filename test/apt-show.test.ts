@@ -1,43 +1,91 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { parseShow } from "../src/apt-show.ts";
+import { ShownPackages } from "../src/apt-show.ts";
 import { fixture } from "./apt-kit.ts";
+
+const [GOOD, EVIL] = ["a".repeat(64), "e".repeat(64)];
+const head = "Package: x1\nVersion: 1\nArchitecture: all\n";
+const offer = (sha256: string, size = 1) =>
+  `${head}Filename: pool/x1.deb\nSize: ${size}\nSHA256: ${sha256}\n`;
+
+describe("one version has one hash, or nothing is known of it", () => {
+  const cases: [what: string, text: string][] = [
+    ["two stanzas with different hashes", `${offer(GOOD)}\n${offer(EVIL)}`],
+    ["two stanzas with different sizes", `${offer(GOOD)}\n${offer(GOOD, 2)}`],
+    ["two stanzas, the second without a hash", `${offer(GOOD)}\n${head}Filename: pool/x1.deb\nSize: 1\n`],
+    ["a hash in a second stanza that names no file", `${offer(GOOD)}\n${head}SHA256: ${EVIL}\n`],
+    ["two hashes around a line of one space", `${offer(GOOD)} \n${offer(EVIL)}`],
+    ["two hashes in one stanza", `${offer(GOOD)}SHA256: ${EVIL}\n`],
+    ["another package's stanza can't be read", `${offer(GOOD)}\nPackage: y1\nnonsense\n`],
+  ];
+  for (const [what, text] of cases) {
+    test(what, () => {
+      const shown = new ShownPackages(text);
+      expect(shown.problems).toHaveLength(1);
+      expect(shown.find("x1", "all", "1")).toBeUndefined();
+    });
+  }
+  test("the same file listed twice is no problem, nor is the installed state beside it", () => {
+    const installed = `${head}Status: install ok installed\n`;
+    for (const text of [
+      `${offer(GOOD)}\n${offer(GOOD)}`,
+      `${offer(GOOD)}\n${installed}`,
+      `${installed}\n${offer(GOOD)}`,
+    ]) {
+      const shown = new ShownPackages(text);
+      expect(shown.problems).toEqual([]);
+      expect(shown.find("x1", "all", "1")?.sha256).toBe(GOOD);
+    }
+  });
+});
 
 describe("apt-cache show", () => {
   test("hash, size, source of each package", () => {
-    const shown = parseShow(fixture("bookworm/install-nginx.show.txt"));
-    expect(shown.map(({ name, architecture, source, size }) => [name, architecture, source, size])).toEqual([
-      ["nginx-common", "all", "nginx", 115544],
-      ["nginx", "amd64", "nginx", 532468],
-    ]);
-    expect(shown[1]).toMatchObject({
+    const shown = new ShownPackages(fixture("bookworm/install-nginx.show.txt"));
+    expect(shown.find("nginx-common", "all", "1.22.1-9+deb12u11")).toMatchObject({
+      source: "nginx",
+      size: 115544,
+    });
+    expect(shown.find("nginx", "amd64", "1.22.1-9+deb12u11")).toMatchObject({
       version: "1.22.1-9+deb12u11",
       sha256: "4e2778e675c07d0f2d8d3b6f5ff84f6483ade1d82c21c910eb9a2787e1cf1b1a",
+      size: 532468,
       essential: false,
       maintainer: "Debian Nginx Maintainers <pkg-nginx-maintainers@alioth-lists.debian.net>",
       provides: ["httpd", "httpd-cgi", "nginx-abi-1.22.1-7"],
     });
+    for (const [name, architecture, version] of [
+      ["nginx", "i386", "1.22.1-9+deb12u11"],
+      ["nginx", "amd64", "1"],
+      ["bash", "amd64", "1"],
+      ["nginx", "amd64", null],
+    ] as const) {
+      expect(shown.find(name, architecture, version)).toBeUndefined();
+    }
   });
   test("the installed version has no hash; essential, and a source with a version of its own", () => {
-    expect(parseShow(fixture("bookworm/show-bash.txt"))).toMatchObject([
-      { version: "5.2.15-2+b8", sha256: null, size: null, essential: true, source: "bash" },
-      { version: "5.2.15-2+b13", essential: true, source: "bash", size: 1490652 },
-    ]);
+    const shown = new ShownPackages(fixture("bookworm/show-bash.txt"));
+    expect(shown.find("bash", "amd64", "5.2.15-2+b8")).toMatchObject({
+      ...{ sha256: null, size: null, essential: true, source: "bash" },
+    });
+    expect(shown.find("bash", "amd64", "5.2.15-2+b13")).toMatchObject({
+      ...{ essential: true, source: "bash", size: 1490652 },
+    });
   });
   test("one version of two architectures", () => {
-    const shown = parseShow(fixture("trixie/lab-multiarch.show.txt"));
-    const [amd64, i386] = ["amd64", "i386"].map((a) =>
-      shown.find((s) => s.name === "forp" && s.architecture === a),
-    );
+    const shown = new ShownPackages(fixture("trixie/lab-multiarch.show.txt"));
+    const [amd64, i386] = ["amd64", "i386"].map((a) => shown.find("forp", a, "2.0"));
     expect(amd64?.sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(i386?.sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(amd64?.sha256).not.toBe(i386?.sha256);
   });
   test("nonsense where a hash or a size should be is no hash and no size", () => {
-    const text = "Package: x1\nVersion: 1\nArchitecture: all\nSHA256: ABC\nSize: 1e9\n\nPackage: half\n";
-    expect(parseShow(text)).toMatchObject([{ name: "x1", sha256: null, size: null, source: "x1" }]);
+    const text = `${head}SHA256: ABC\nSize: 1e9\n\nPackage: half\n`;
+    expect(new ShownPackages(text).find("x1", "all", "1")).toMatchObject({
+      ...{ sha256: null, size: null, source: "x1" },
+    });
   });
   test("never throws", () => {
-    fc.assert(fc.property(fc.string(), (text) => void parseShow(text)));
+    fc.assert(fc.property(fc.string(), (text) => void new ShownPackages(text)));
   });
 });

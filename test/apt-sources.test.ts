@@ -121,6 +121,18 @@ describe("deb822 sources", () => {
     );
     expect(sources[4]).toMatchObject({ trusted: true, allowInsecure: true, components: [] });
   });
+  test("a line of blanks ends no stanza: what stands behind it counts", () => {
+    const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n \nTrusted: yes\n";
+    expect(stanza(text).sources).toMatchObject([{ id: "http://x.example s", trusted: true }]);
+  });
+  test("a file that apt would read in another way gives no source, and says so", () => {
+    const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n";
+    for (const more of ["Trusted : yes\n", "\rTrusted: yes\n", "Suites: t\n"]) {
+      const { sources, problems } = stanza(text + more);
+      expect(sources).toEqual([]);
+      expect(problems.join()).toContain("can't be read as apt reads it");
+    }
+  });
   test("a stanza without suites is a problem, not nothing", () => {
     expect(stanza("Types: deb\nURIs: http://x.example\n").problems).toHaveLength(1);
   });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { parse } from "valibot";
 import { apt } from "../src/apt.ts";
+import { planningConfig } from "../src/apt-planning.ts";
 import { parseSimulation } from "../src/apt-simulation.ts";
 import { OperationPlan } from "../src/documents.ts";
 import { assertPlanningArgv } from "../src/planning-argv.ts";
@@ -48,7 +49,7 @@ function lab({ run, suite = "bookworm", ...more }: Case) {
       if (command === "apt-config dump") return { stdout: CONFIG };
       if (command.startsWith("gpgv ")) return { stdout: fixture("keys/gpgv-good.txt") };
       if (command.startsWith("apt-get -s ")) return more.simulation ?? { stdout: read(run) };
-      const alone = /sourcelist "(.*)"/.exec(config)?.[1];
+      const alone = /sourcelist "(\/private\/.*)"/.exec(config)?.[1];
       if (alone !== undefined) return more.alone?.(String(planning.temporaries.get(alone)));
       if (command.startsWith("apt-cache show "))
         return { stdout: more.shown ?? read(more.show ?? `${run}.show`) };
@@ -196,6 +197,19 @@ describe("nothing is planned", () => {
       { run: "install-nginx", show: "show-bash" },
       "no SHA-256 is known for nginx:amd64=1.22.1-9+deb12u11",
     ],
+    [
+      "two records of one version in apt's answer",
+      ["nginx"],
+      {
+        run: "install-nginx",
+        shown: fixture("bookworm/install-nginx.show.txt").replace(
+          /^SHA256: .*$/m,
+          `$&\n \nSHA256: ${"e".repeat(64)}`,
+        ),
+        policy: "install-nginx.policy",
+      },
+      "apt-cache show can't be read as apt reads it",
+    ],
     ["only other packages", ["old-y"], { run: "lab-virtual" }, "would change other packages"],
   ];
   for (const [what, targets, setup, message] of cases) {
@@ -243,8 +257,8 @@ describe("install", () => {
       rollback_plan: { inverse: ["nginx:amd64-", "nginx-common:amd64-"], unobtainable: [] },
     });
     expect(commands.filter((c) => !c.startsWith("gpgv"))).toEqual([
-      "apt-get -s install nginx",
       "apt-config dump",
+      "apt-get -s install nginx",
       "apt-cache show nginx-common=1.22.1-9+deb12u11 nginx=1.22.1-9+deb12u11",
       "apt-cache policy nginx-common nginx",
     ]);
@@ -356,7 +370,7 @@ describe("two sources, one version", () => {
         findings.provenance_evidence.find((p) => p.kind === "apt-chain" && p.subject === "twin:amd64=1.0")
           ?.verified,
       ).toBe(false);
-      const configs = planning.calls.filter((c) => c.config?.includes("sourceparts")).map((c) => c.config);
+      const configs = planning.calls.filter((c) => c.config?.includes("one-source")).map((c) => c.config);
       expect(configs).toHaveLength(2);
       for (const config of configs) {
         expect(config).toContain('Dir::Etc::sourceparts "-";');
@@ -374,6 +388,28 @@ describe("two sources, one version", () => {
       line.includes("repoB") ? undefined : { stdout: fixture("trixie/lab-install.show.txt") };
     const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
     expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
+  });
+  test("a source whose record can be read in two ways is a conflict", async () => {
+    const text = fixture("trixie/lab-install.show.txt");
+    const alone = (line: string) => ({
+      stdout: line.includes("repoB") ? text.replaceAll(/^SHA256: .*$/gm, "$&\n \nSHA256: evil") : text,
+    });
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
+    expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
+  });
+  test("every source agrees with the others but not with what the plan holds: a conflict", async () => {
+    const { findings } = await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER });
+    expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
+  });
+  test("a source that no file explains is named, and nothing is verified with it", async () => {
+    const { findings } = await gather("install", ["nginx"], {
+      run: "install-nginx",
+      sources: "deb http://deb.debian.org/debian bookworm main\n",
+    });
+    expect(findings.transaction[0]?.sources).toEqual([
+      "http://deb.debian.org/debian-security bookworm-security/main",
+    ]);
+    expect(findings.provenance_evidence.every((p) => !p.verified)).toBe(true);
   });
   test("no source answers: a conflict too", async () => {
     const { findings } = await gather("install", INSTALL, { run: "lab-install", alone: () => undefined });
@@ -469,10 +505,28 @@ describe("update", () => {
   });
 });
 
-test("every apt call switches ischroot off", async () => {
+test("every apt call but the one that reads the host's settings runs with them, frozen", async () => {
   const { planning } = await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER });
-  for (const { command, config } of planning.calls) {
-    if (!command.startsWith("gpgv ")) expect(config).toStartWith('Dir::Bin::ischroot "/bin/false";\n');
+  const [first, ...rest] = planning.calls.filter(({ command }) => !command.startsWith("gpgv "));
+  expect(first).toEqual({ command: "apt-config dump", config: undefined });
+  for (const { config } of rest) expect(config).toStartWith(planningConfig(CONFIG));
+});
+
+describe("a host that can't be asked", () => {
+  const cases: [what: string, dump: Answer | undefined, warning: string][] = [
+    ["no apt-config", undefined, "apt-config dump is not installed"],
+    ["apt-config fails", { status: 100 }, "apt-config dump failed"],
+    ["settings for apt-get alone", { stdout: 'Binary::apt-get::APT::Get::Purge "1";\n' }, "Binary::apt-get"],
+    ["a setting with a quotation mark", { stdout: 'APT::Foo "a"b";\n' }, "can't be carried over exactly"],
+  ];
+  for (const [what, dump, warning] of cases) {
+    test(what, async () => {
+      const planning = fakePlanning({ answers: (command) => (command === "apt-config dump" ? dump : {}) });
+      const findings = await apt.gather("install", apt.parseTargets("install", ["nginx"]), planning);
+      expect(findings).toMatchObject({ metadata_available: false, transaction: [] });
+      expect(findings.warnings.join("\n")).toContain(warning);
+      expect(planning.calls).toHaveLength(1);
+    });
   }
 });
 

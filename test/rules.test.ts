@@ -55,6 +55,7 @@ const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv
   raw_evidence: { commands: [{ ...command(...argv), status: null, outcome }] },
 });
 const from = (...sources: string[]) => ({ transaction: [entry("hello", { sources })] });
+const SECURITY = { ...DEBIAN, id: "http://deb.debian.org/debian-security bookworm-security" };
 const changing = (name: string) => upgrade({ transaction: [entry(name)] });
 
 /** For each rule: what fires it, and the nearest thing that does not. */
@@ -220,6 +221,15 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         plan: upgrade({ repository_evidence: [DEBIAN, { ...DEBIAN, trust: "weak" }] }),
       },
       {
+        what: "also from a weak source, whatever bytes it says to have",
+        plan: upgrade({ ...from(WEAK.id, DEBIAN.id), repository_evidence: [DEBIAN, WEAK] }),
+      },
+      {
+        what: "also from a source of which there is no evidence",
+        plan: upgrade(from(DEBIAN.id, "http://x y")),
+      },
+      { what: "from no source at all", plan: upgrade(from()) },
+      {
         what: "a second source and no hash to tell them apart",
         plan: upgrade({
           transaction: [entry("hello", { sha256: null, sources: [DEBIAN.id, WEAK.id] })],
@@ -264,8 +274,16 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         plan: upgrade({ repository_evidence: [DEBIAN, WEAK] }),
       },
       {
-        what: "the same bytes also from a weak source",
+        what: "main and security, both the distribution's",
+        plan: upgrade({
+          ...from(DEBIAN.id, SECURITY.id),
+          repository_evidence: [DEBIAN, SECURITY],
+        }),
+      },
+      {
+        what: "the distribution and a mirror of it that the policy names",
         plan: upgrade({ ...from(WEAK.id, DEBIAN.id), repository_evidence: [DEBIAN, WEAK] }),
+        toml: NAMED,
       },
       { what: "a removal", plan: install({ transaction: [removal("hello")] }) },
       { what: "npm", plan: npm() },

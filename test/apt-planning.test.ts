@@ -1,0 +1,59 @@
+import { describe, expect, test } from "bun:test";
+import { planningConfig } from "../src/apt-planning.ts";
+import { fixture } from "./apt-kit.ts";
+
+const HOST = fixture("bookworm/config-dump.txt");
+const lines = (dump: string) => planningConfig(dump).split("\n");
+
+describe("a host that planning can't ask in the same way", () => {
+  const cases: [what: string, line: string, message: string][] = [
+    [
+      "settings for apt-get alone",
+      'Binary::apt-get::APT::Get::Purge "true";',
+      "Binary::apt-get::APT::Get::Purge",
+    ],
+    ["the same, in another case", 'binary::Apt-Get::quiet "1";', "binary::Apt-Get::quiet"],
+    ["a solver that is a program", 'APT::Solver "aspcud";', "the solver aspcud"],
+    ["a value that can't be written back", 'APT::Foo "a"b";', "can't be carried over exactly"],
+  ];
+  for (const [what, line, message] of cases) {
+    test(what, () => expect(() => planningConfig(`${HOST}${line}\n`)).toThrow(message));
+  }
+  test("apt's own settings for apt, and its own solvers, are fine", () => {
+    for (const line of ['Binary::apt::APT::Color "1";', 'APT::Solver "3.0";', 'APT::Solver "internal";']) {
+      expect(() => planningConfig(`${HOST}${line}\n`)).not.toThrow();
+    }
+  });
+});
+
+describe("nothing that runs a program is left", () => {
+  const HOOKS = [
+    'AptCli::Hooks::Install:: "touch /x";',
+    'aptcli::hooks::Upgrade:: "touch /x";',
+    'APT::Update::Pre-Invoke:: "touch /x";',
+    'APT::Update::Post-Invoke-Success:: "touch /x";',
+    'APT::Install::Pre-Invoke:: "touch /x";',
+    'DPkg::Pre-Install-Pkgs:: "touch /x";',
+    'DPkg::Post-Invoke:: "touch /x";',
+    'DPKG::Tools::Options::/x::Version "3";',
+    'Binary::apt-cache::AptCli::Hooks::Search:: "touch /x";',
+  ];
+  for (const hook of HOOKS) {
+    test(hook, () => expect(planningConfig(`${HOST}${hook}\n`)).toBe(planningConfig(HOST)));
+  }
+});
+
+test("what decides a simulation is kept, the host's files are off, and our settings come last", () => {
+  const all = lines(
+    `${HOST}APT::Default-Release "stable";\nDir::Etc::preferences "pins";\nDir::Etc::parts "apt.conf.d";\ndir::bin::ischroot "/x";\n`,
+  );
+  expect(all).toContain('APT::Default-Release "stable";');
+  expect(all).toContain('Dir::Etc::preferences "pins";');
+  expect(all.slice(-5)).toEqual([
+    'Dir::Etc::main "/dev/null";',
+    'Dir::Etc::parts "/dev/null";',
+    'Dir::Bin::dpkg "/usr/bin/dpkg";',
+    'Dir::Bin::ischroot "/bin/false";',
+    "",
+  ]);
+});
