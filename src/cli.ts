@@ -1,20 +1,16 @@
 #!/usr/bin/env bun
 import { basename } from "node:path";
+import { rewriteOldSpelling } from "./aliases.ts";
 import { nearest, parseArgs } from "./args.ts";
-import type { ArgsSpec, Subcommand } from "./command.ts";
+import type { Subcommand } from "./command.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
 import { printNote, printResult, processIo } from "./process-io.ts";
-import { paint, safe, showArgv, terminalOf } from "./terminal.ts";
+import { paint, safe, terminalOf } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 interface Entry {
   summary: string;
   load: () => Promise<Subcommand>;
-}
-
-/** A subcommand whose argument types are its own business from here on. */
-async function erase<A extends ArgsSpec>(command: Promise<Subcommand<A>>): Promise<Subcommand> {
-  return (await command) as unknown as Subcommand;
 }
 
 /** Every command there is. Two-word names win over one-word names. */
@@ -23,165 +19,116 @@ const COMMANDS = new Map<string, Entry>([
     "plan",
     {
       summary: "find out, read-only, what a change would do",
-      load: () => erase(import("./plan.ts").then((m) => m.plan)),
+      load: () => import("./plan.ts").then((m) => m.plan),
     },
   ],
   [
     "review",
     {
       summary: "ask the local model for a review",
-      load: () => erase(import("./review.ts").then((m) => m.review)),
+      load: () => import("./review.ts").then((m) => m.review),
     },
   ],
-  [
-    "policy",
-    { summary: "decide about a plan", load: () => erase(import("./policy.ts").then((m) => m.policy)) },
-  ],
+  ["policy", { summary: "decide about a plan", load: () => import("./policy.ts").then((m) => m.policy) }],
   [
     "policy rules",
     {
       summary: "list the policy's rules",
-      load: () => erase(import("./policy.ts").then((m) => m.policyRules)),
+      load: () => import("./policy.ts").then((m) => m.policyRules),
     },
   ],
   [
     "policy report",
     {
       summary: "advisory report over signed plans",
-      load: () => erase(import("./policy.ts").then((m) => m.policyReport)),
+      load: () => import("./policy.ts").then((m) => m.policyReport),
     },
   ],
   [
     "sign",
     {
       summary: "build and sign an execution plan",
-      load: () => erase(import("./sign.ts").then((m) => m.sign)),
+      load: () => import("./sign.ts").then((m) => m.sign),
     },
   ],
   [
     "sign keygen",
-    { summary: "make an Ed25519 key", load: () => erase(import("./sign.ts").then((m) => m.signKeygen)) },
+    { summary: "make an Ed25519 key", load: () => import("./sign.ts").then((m) => m.signKeygen) },
   ],
   [
     "sign approve",
     {
       summary: "approve a plan as a second person",
-      load: () => erase(import("./sign.ts").then((m) => m.signApprove)),
+      load: () => import("./sign.ts").then((m) => m.signApprove),
     },
   ],
   [
     "sign verify",
     {
       summary: "verify an execution plan offline",
-      load: () => erase(import("./sign.ts").then((m) => m.signVerify)),
+      load: () => import("./sign.ts").then((m) => m.signVerify),
     },
   ],
   [
     "apply",
     {
       summary: "submit an execution plan, show its progress",
-      load: () => erase(import("./apply.ts").then((m) => m.apply)),
+      load: () => import("./apply.ts").then((m) => m.apply),
     },
   ],
-  [
-    "daemon",
-    { summary: "run one of the services", load: () => erase(import("./daemon.ts").then((m) => m.daemon)) },
-  ],
+  ["daemon", { summary: "run one of the services", load: () => import("./daemon.ts").then((m) => m.daemon) }],
   [
     "daemon install",
-    { summary: "set this host up", load: () => erase(import("./daemon.ts").then((m) => m.daemonInstall)) },
+    { summary: "set this host up", load: () => import("./daemon.ts").then((m) => m.daemonInstall) },
   ],
   [
     "daemon uninstall",
     {
       summary: "take the services off this host",
-      load: () => erase(import("./daemon.ts").then((m) => m.daemonUninstall)),
+      load: () => import("./daemon.ts").then((m) => m.daemonUninstall),
     },
   ],
   [
     "daemon status",
     {
       summary: "are the services well",
-      load: () => erase(import("./daemon.ts").then((m) => m.daemonStatus)),
+      load: () => import("./daemon.ts").then((m) => m.daemonStatus),
     },
   ],
   [
     "audit path",
-    { summary: "where the audit log is", load: () => erase(import("./audit.ts").then((m) => m.auditPath)) },
+    { summary: "where the audit log is", load: () => import("./audit.ts").then((m) => m.auditPath) },
   ],
   [
     "audit show",
-    { summary: "show the newest events", load: () => erase(import("./audit.ts").then((m) => m.auditShow)) },
+    { summary: "show the newest events", load: () => import("./audit.ts").then((m) => m.auditShow) },
   ],
   [
     "audit verify",
     {
       summary: "check the log's hash chain",
-      load: () => erase(import("./audit.ts").then((m) => m.auditVerify)),
+      load: () => import("./audit.ts").then((m) => m.auditVerify),
     },
   ],
   [
     "audit checkpoint",
     {
       summary: "print a signed checkpoint",
-      load: () => erase(import("./audit.ts").then((m) => m.auditCheckpoint)),
+      load: () => import("./audit.ts").then((m) => m.auditCheckpoint),
     },
   ],
   [
     "audit prove",
     {
       summary: "print an inclusion or consistency proof",
-      load: () => erase(import("./audit.ts").then((m) => m.auditProve)),
+      load: () => import("./audit.ts").then((m) => m.auditProve),
     },
   ],
   [
     "doctor",
-    { summary: "check this host, read-only", load: () => erase(import("./doctor.ts").then((m) => m.doctor)) },
+    { summary: "check this host, read-only", load: () => import("./doctor.ts").then((m) => m.doctor) },
   ],
 ]);
-
-/** Ecosystem names that the seeds' spelling `aegis apt install nginx --plan` may begin with. */
-const ECOSYSTEM_NAMES = new Set([
-  "apt",
-  "npm",
-  "pip",
-  "docker",
-  "podman",
-  "container",
-  "nuget",
-  "vscode",
-  "go",
-  "cargo",
-]);
-
-const ALIASES = new Map<string, string[]>([
-  ["keygen", ["sign", "keygen"]],
-  ["verify", ["sign", "verify"]],
-  ["audit-path", ["audit", "path"]],
-  ["audit-verify", ["audit", "verify"]],
-]);
-
-/** Old spellings rewritten to today's commands, by program name and first word. */
-function today(program: string, words: readonly string[]): string[] {
-  if (program === "aegisd") return ["daemon", "--executor", ...words];
-  if (program === "aegis-reviewd") return ["daemon", "--reviewer", ...words];
-  const [first = "", ...rest] = words;
-  const alias = ALIASES.get(first);
-  if (alias !== undefined) return [...alias, ...rest];
-  if (!ECOSYSTEM_NAMES.has(first)) return [...words];
-  const end = rest.indexOf("--");
-  const flags = end < 0 ? rest : rest.slice(0, end);
-  const at = flags.indexOf("--plan");
-  if (at < 0) {
-    const typed = words.filter((word) => !word.startsWith("-"));
-    throw new AegisError(
-      "usage",
-      `aegis never runs ${first} directly; it plans, and a signed plan is applied`,
-      `Type: ${showArgv(["aegis", "plan", ...typed])}`,
-    );
-  }
-  return ["plan", first, ...rest.toSpliced(at, 1)];
-}
 
 /** The command that the words begin with, and the words that are left. */
 function lookUp(words: readonly string[]): { name: string; entry: Entry; rest: string[] } {
@@ -230,7 +177,7 @@ function overview(): string {
 
 async function main(words: readonly string[], json: boolean): Promise<ExitStatus> {
   const io = processIo(json);
-  const typed = today(basename(process.argv0), words);
+  const typed = rewriteOldSpelling(basename(process.argv0), words);
   const [first] = typed;
   if (first === undefined || first === "--json") {
     throw new AegisError("usage", "no command given", "Type: aegis --help");
