@@ -128,8 +128,10 @@ export function lastEvent(chain: Chain, kind: AuditEvent["kind"]): Record<string
     .at(-1);
 }
 
-/** What must hold on a host where nothing runs, whatever was killed before; returns what does not. */
+/** What must hold once nothing runs any more, whatever was killed before; waits for that, and returns what does not. */
 export async function brokenInvariants(chain: Chain): Promise<string[]> {
+  const busy = ({ argv }: Process) => argv.includes("--runner") || argv.includes("--recover");
+  await eventually(() => !processes(chain).some(busy));
   const { host } = chain;
   const problems: string[] = [];
   const verified = await chain.aegis(["audit", "verify", "--path", "/var/log/aegis"]);
@@ -157,13 +159,14 @@ export async function brokenInvariants(chain: Chain): Promise<string[]> {
     readdirSync(host.path(directory))
       .filter((name) => !allowed.test(name))
       .map((name) => `${directory}/${name} is left over`);
-  problems.push(...left("/var/cache/aegis/archives", /^$/), ...left("/var/lib/aegis/lock", /^run$/));
+  problems.push(
+    ...left("/var/cache/aegis/archives", /^$/),
+    ...left("/var/lib/aegis/lock", /^(?:run|report)$/),
+  );
   problems.push(...left("/var/lib/aegis/results", /^[0-9a-f-]{36}\.json$/));
   problems.push(...left("/var/log/aegis", /^(?:audit\.ndjson|lock|audit\.reserve)$/));
-  for (const { state, argv, name, pid } of processes(chain)) {
+  for (const { state, name, pid } of processes(chain)) {
     if (state === "Z") problems.push(`zombie ${name} ${pid}`);
-    if (argv.includes("--runner") || argv.includes("--recover"))
-      problems.push(`still there: ${argv.join(" ")}`);
   }
   return problems;
 }
