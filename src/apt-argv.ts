@@ -2,7 +2,7 @@ import { formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import type { OperationPlan, TransactionEntry } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 
-/** What may be added to an apt command line without changing what apt does, by operation; SPEC "signed argv". */
+/** What may be added to an apt command line without changing what apt does, by operation. */
 const FIXED: Readonly<Record<string, readonly string[]>> = {
   update: ["apt-get", "update"],
   upgrade: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],

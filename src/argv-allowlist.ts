@@ -14,7 +14,7 @@ const IMAGE = /^[a-z0-9][A-Za-z0-9._:/@-]*$/;
 const exactly = (...head: Word[]): Shape => ({ head, more: null });
 
 /**
- * Every command the executor may ever run (SPEC §4, last column). It repeats what the ecosystems build, on purpose: a
+ * Every command the executor may ever run. It repeats what the ecosystems build, on purpose: a
  * fault in one of them can't widen what root runs.
  */
 const ALLOWED: readonly Shape[] = [

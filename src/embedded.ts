@@ -4,7 +4,7 @@ import { AegisError } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 
-/** What the executor checks before it runs anything, in this order (SPEC §9). Signed into every execution plan. */
+/** What the executor checks before it runs anything, in this order. Signed into every execution plan. */
 export const PREFLIGHT_CHECKS = [
   "canonical",
   "schema",

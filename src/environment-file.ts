@@ -1,6 +1,6 @@
 import { AegisError } from "./errors.ts";
 
-/** What aegisd.env may set (SPEC §11); any other name is an error. */
+/** What aegisd.env may set; any other name is an error. */
 const DAEMON_VARIABLES = new Set([
   "AEGIS_SIGNING_PUBLIC_KEY_HEX",
   "AEGIS_APPROVAL_PUBLIC_KEY_HEX",

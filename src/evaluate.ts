@@ -34,7 +34,7 @@ export interface EvaluateInput {
 }
 
 /**
- * The decision about a plan (SPEC §6). Pure: no clock, no files, the same input gives the same bytes. The strictest rule
+ * The decision about a plan. Pure: no clock, no files, the same input gives the same bytes. The strictest rule
  * wins; every rule that fired gives its reason and its controls.
  * @throws AegisError `hash_mismatch` for a review of another plan
  */

@@ -11,7 +11,7 @@ import { NO_DATA } from "./signals.ts";
 import { plural } from "./terminal.ts";
 
 /*
- * Vulnerability evidence (SPEC §5): OSV records for the exact versions that a plan installs and takes away.
+ * Vulnerability evidence: OSV records for the exact versions that a plan installs and takes away.
  *
  * Without a source nothing is known, and the plan says so in a warning. A source that is configured but can't be used leaves
  * evidence of unknown severity for every version to be installed: policy then asks for a person, because silence would

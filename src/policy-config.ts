@@ -40,7 +40,7 @@ const artifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) 
     {},
   );
 
-/** The policy file, in the order of SPEC §6. What is left out has the default written here. */
+/** The policy file. What is left out has the default written here. */
 const PolicyConfig = v.strictObject({
   apt: v.optional(
     v.strictObject({

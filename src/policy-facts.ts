@@ -56,7 +56,7 @@ export function packages(f: Facts, test: (entry: TransactionEntry) => boolean): 
 }
 
 /**
- * Names of the packages that a source offers which nothing vouches for (SPEC §5), in the version to be installed. One
+ * Names of the packages that a source offers which nothing vouches for, in the version to be installed. One
  * trusted source among several is not enough: apt may fetch from any of them, and what each says of the package is
  * only as good as the source.
  */

@@ -25,7 +25,7 @@ import {
 import { scanScript } from "./script-scan.ts";
 
 /*
- * The policy as data (SPEC §6). Adding a rule is one row. Every row is judged; the strictest decision wins, and reasons
+ * The policy as data. Adding a rule is one row. Every row is judged; the strictest decision wins, and reasons
  * are reported in the order of the table.
  */
 

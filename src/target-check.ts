@@ -29,7 +29,7 @@ const GRAMMARS: Readonly<Partial<Record<Tool, Grammar>>> = {
 };
 
 /**
- * Judges a plan's targets again. A plan is a claim by whoever wrote it (SPEC §1.5): its own `denied_targets` may have
+ * Judges a plan's targets again. A plan is a claim by whoever wrote it: its own `denied_targets` may have
  * been taken out, or its targets put in without ever having been parsed.
  */
 export function judgeTargets(plan: OperationPlan): JudgedTargets {
