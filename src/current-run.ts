@@ -15,6 +15,7 @@ import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./documents.ts";
+import { dpkgAudit } from "./dpkg-audit.ts";
 import { parseDpkgStatus } from "./dpkg-status.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { syncDirectory, writeFileAtomic } from "./files.ts";
@@ -23,7 +24,6 @@ import { type DpkgSnapshot, postCheck, snapshotOf } from "./post-check.ts";
 import { isSameProcess, packageManagersWith } from "./processes.ts";
 import { type Result, ResultSchema, writeResult } from "./results.ts";
 import { STATE } from "./state.ts";
-import { resolveProgram, run } from "./subprocess.ts";
 
 /*
  * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
@@ -79,19 +79,6 @@ export function refuseInterruptedDpkg(): void {
   );
 }
 
-/** `dpkg --audit`: what dpkg itself finds half-done, bounded; empty when all is well. */
-export async function dpkgAudit(): Promise<string> {
-  const dpkg = resolveProgram("dpkg");
-  if (dpkg === null) return "dpkg is not installed";
-  const result = await run(dpkg, ["--audit"], {
-    env: { LC_ALL: "C.UTF-8", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
-    cwd: "/",
-    timeoutMs: 60_000,
-    maxBytes: 64 * 1024,
-  });
-  return result.stdout.toString("utf8").slice(0, 4000);
-}
-
 /**
  * Closes a run whose runner died. Waits for its apt and dpkg as long as they live, compares dpkg's state with the plan,
  * audits `execution_interrupted` and writes the outcome. What was started stays used: it is never run again. Where
@@ -127,7 +114,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
     discardRun(id);
   } else if (ended === undefined) {
     const found = postCheck(current.transaction, current.before, dpkgNow());
-    const unfinished = await dpkgAudit();
+    const { text: unfinished } = await dpkgAudit();
     const hook = readReceipt(runDirectory(id));
     const planned =
       found.not_as_planned.length === 0 && (hook?.ok === true || current.transaction.length === 0);

@@ -1,6 +1,7 @@
 import { lstatSync } from "node:fs";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
+import { dpkgAudit } from "./dpkg-audit.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { rootOnlyProblem } from "./files.ts";
@@ -112,21 +113,14 @@ async function tools(): Promise<Finding[]> {
 }
 
 async function packageState(): Promise<Finding[]> {
-  const dpkg = resolveProgram("dpkg");
-  if (dpkg === null) return [];
-  const result = await run(dpkg, ["--audit"], {
-    env: { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8" },
-    cwd: "/",
-    timeoutMs: 60_000,
-    maxBytes: 256 * 1024,
-  });
-  const text = result.stdout.toString("utf8").trim();
-  if (text === "" && result.status === 0) return [ok("packages", "dpkg has nothing half-done")];
+  const { text, packages } = await dpkgAudit();
+  if (text === "") return [ok("packages", "dpkg has nothing half-done")];
+  const what = packages.length === 0 ? text.split("\n")[0] : packages.join(", ");
   return [
     fail(
       "packages",
-      `dpkg has unfinished packages: ${text.split("\n")[0] ?? ""}`,
-      "See: dpkg --audit. apt refuses to run until an administrator has repaired them.",
+      `dpkg has unfinished packages: ${what}`,
+      "apt refuses to run until an administrator has typed: sudo dpkg --configure -a (see dpkg --audit)",
     ),
   ];
 }

@@ -1,4 +1,13 @@
-import { chownSync, closeSync, constants, fstatSync, openSync, readdirSync, readFileSync } from "node:fs";
+import {
+  chownSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, parseJson } from "./canonical.ts";
@@ -81,14 +90,25 @@ export function readResult(id: string): Result | null {
   }
 }
 
-/** Every outcome there is, newest start first, at most `limit`. */
+/**
+ * The newest outcomes by the time they were written, at most `limit`, read from no more files than that. One that can't be
+ * read is left out: it must not hide the others.
+ */
 export function recentResults(limit: number): Result[] {
-  return readdirSync(STATE.results)
-    .flatMap((name) => {
-      const result =
-        name.endsWith(".json") && ID.test(name.slice(0, -5)) ? readResult(name.slice(0, -5)) : null;
-      return result === null ? [] : [result];
+  const ids = readdirSync(STATE.results).flatMap((name) =>
+    name.endsWith(".json") && ID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
+  );
+  return ids
+    .map((id) => ({ id, written: statSync(resultPath(id), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
+    .sort((a, b) => b.written - a.written)
+    .slice(0, limit)
+    .flatMap(({ id }) => {
+      try {
+        const result = readResult(id);
+        return result === null ? [] : [result];
+      } catch {
+        return [];
+      }
     })
-    .sort((a, b) => (a.started_at < b.started_at ? 1 : -1))
-    .slice(0, limit);
+    .sort((a, b) => (a.started_at < b.started_at ? 1 : -1));
 }

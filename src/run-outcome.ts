@@ -1,7 +1,8 @@
 import { readReceipt } from "./apt-hook.ts";
 import { runDirectory } from "./apt-run.ts";
-import { dpkgAudit, dpkgNow } from "./current-run.ts";
+import { dpkgNow } from "./current-run.ts";
 import type { ExecutionPlan } from "./documents.ts";
+import { dpkgAudit } from "./dpkg-audit.ts";
 import type { ErrorCode } from "./errors.ts";
 import { type DpkgSnapshot, describeDifference, postCheck } from "./post-check.ts";
 import type { Result } from "./results.ts";
@@ -50,9 +51,6 @@ export async function outcomeOf(
 
 /** The packages that dpkg finds half-done, in words, or nothing. */
 async function unfinished(): Promise<string> {
-  const names = (await dpkgAudit())
-    .split("\n")
-    .filter((line) => line.startsWith(" "))
-    .map((line) => line.trim().split(/\s/)[0]);
-  return names.length === 0 ? "" : `; dpkg has unfinished packages: ${names.join(", ")}`;
+  const { packages } = await dpkgAudit();
+  return packages.length === 0 ? "" : `; dpkg has unfinished packages: ${packages.join(", ")}`;
 }
