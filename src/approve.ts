@@ -1,19 +1,17 @@
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./approval.ts";
+import { renderQuestion } from "./approve-view.ts";
 import { recordUserEvent } from "./audit-log.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import type { OperationPlan, PolicyResult } from "./documents.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { assertPermitted } from "./embedded.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import { assertFresh } from "./execution-plan.ts";
 import { loadSecret } from "./keys.ts";
-import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
-import { renderPlan } from "./plan-view.ts";
-import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
 import { minutesOf, requireKey, signerName } from "./sign-args.ts";
 import { resolveDocument, saveDocument } from "./store.ts";
-import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
+import { paint, safe } from "./terminal.ts";
 import { userTrust, withOwnKey } from "./trust.ts";
 import { askTerminal } from "./tty.ts";
 
@@ -134,46 +132,4 @@ function confirm(
   if (answer !== wanted) {
     throw new AegisError("refused", "that is not the beginning of this plan's hash; nothing was approved");
   }
-}
-
-/** What an approver must see: the packages that deserve a second look, the plan, the command, the decision. */
-function renderQuestion(
-  plan: OperationPlan,
-  policy: PolicyResult,
-  argv: readonly string[],
-  config: PolicyConfig,
-  terminal: Terminal,
-): string {
-  const risky = riskyPackages(plan, config);
-  return [
-    ...(risky.length === 0
-      ? []
-      : [paint(terminal, "yellow", "Look at these first:"), ...risky.map((line) => `  ${safe(line)}`), ""]),
-    renderPlan(plan, terminal),
-    "",
-    paint(terminal, "bold", `Policy: ${policy.decision}`),
-    ...policy.rules.map((rule) => `  ${safe(rule)}`),
-    ...policy.reasons.map((reason) => `  ${safe(reason)}`),
-    "",
-    `Will run on ${safe(plan.host.hostname)}: ${showArgv(argv)}`,
-    `Plan ${plan.plan_id}, made ${plan.created_at}`,
-    `Hash ${policy.plan_hash}`,
-  ].join("\n");
-}
-
-/** Packages whose change can take a host down or open it, each with why. */
-function riskyPackages(plan: OperationPlan, config: PolicyConfig): string[] {
-  return plan.transaction.flatMap((entry) => {
-    const why = [
-      ...(entry.action === "remove" || entry.action === "downgrade" ? [entry.action] : []),
-      ...(entry.essential ? ["essential"] : []),
-      ...(isKernelPackage(entry.name) ? ["kernel"] : []),
-      ...(isBootloaderPackage(entry.name) ? ["boot loader"] : []),
-      ...(isSensitivePackage(entry.name, config.apt.sensitive_packages) ? ["security-sensitive"] : []),
-    ];
-    const to = entry.to_version ?? "removed";
-    return why.length === 0
-      ? []
-      : [`${entry.name} ${entry.from_version ?? "–"} → ${to}  (${why.join(", ")})`];
-  });
 }

@@ -86,6 +86,9 @@ export const RISK_SIGNALS = [
 ] as const;
 export type RiskSignal = (typeof RISK_SIGNALS)[number];
 
+/** What adds to the risk score: a signal, or one of three facts that have none. */
+const RISK_CONTRIBUTIONS = [...RISK_SIGNALS, "deprecated", "essential-removal", "large-transaction"] as const;
+
 export const Host = v.strictObject({
   hostname: short,
   /** HMAC-SHA256 of "aegis" under the machine id (machine-id(5)): identifies the host without revealing the id. */
@@ -117,7 +120,7 @@ export const TransactionEntry = v.strictObject({
   essential: v.boolean(),
   /** Source package, where it is known. */
   source: v.nullable(short),
-  /** `id`s of the repository_evidence entries that offer this version. */
+  /** Where this version is offered: `id`s of repository_evidence; anything else is a source nothing is known of. */
   sources: v.pipe(v.array(short), v.maxLength(256)),
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
@@ -255,7 +258,12 @@ export const OperationPlan = v.strictObject({
   }),
   risk_score: v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(100)),
   risk_contributions: v.pipe(
-    v.array(v.strictObject({ name: short, points: v.pipe(v.number(), v.safeInteger()) })),
+    v.array(
+      v.strictObject({
+        name: v.picklist(RISK_CONTRIBUTIONS, "unknown name"),
+        points: v.pipe(v.number(), v.safeInteger()),
+      }),
+    ),
     v.maxLength(64),
   ),
   raw_evidence: v.strictObject({ commands: v.pipe(v.array(CommandEvidence), v.maxLength(1000)) }),

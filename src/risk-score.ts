@@ -31,7 +31,7 @@ type Facts = Pick<OperationPlan, "risk_signals" | "transaction" | "deprecated">;
 
 /** The risk score, 0–100, and what it is made of, largest first. */
 export function riskScore(facts: Facts): Pick<OperationPlan, "risk_score" | "risk_contributions"> {
-  const parts: { name: string; points: number }[] = facts.risk_signals.map((name) => ({
+  const parts: OperationPlan["risk_contributions"] = facts.risk_signals.map((name) => ({
     name,
     points: name.endsWith("-denied") ? DENIED_POINTS : (SIGNAL_POINTS[name] ?? 0),
   }));

@@ -99,6 +99,23 @@ export function table(
     .join("\n");
 }
 
+/**
+ * `text` broken at spaces into lines of at most `width` columns; a longer word stays whole, so it can be copied. Every line
+ * but the first begins with `indent`, for which the first leaves room: no text can put something of its own where a line
+ * of ours begins.
+ */
+export function wrap(text: string, width: number, indent: string): string[] {
+  const out: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent.length + line.length + 1 + word.length > width) {
+      out.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...out, line].map((one, i) => (i === 0 ? one : indent + one));
+}
+
 /** `1 package`, `2 packages`. */
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`;

@@ -60,7 +60,7 @@ export const signVerify = defineSubcommand({
           paint(
             io.terminal,
             "yellow",
-            `The signature fits, by key ${key}, but this is a legacy plan (0.2.x format).`,
+            `The signature fits, by key ${safe(key)}, but this is a legacy plan (0.2.x format).`,
           ),
           `Execution plan ${safe(id)}, valid until ${safe(found.legacy.expires_at)}. It is never executed.`,
         ].join("\n"),
@@ -154,7 +154,7 @@ function render(
   );
   return [
     paint(terminal, "green", `Verified: execution plan ${report.execution_plan_id}`),
-    `Signed by   ${safe(report.signer)} (key ${report.key}) at ${execution.created_at}`,
+    `Signed by   ${safe(report.signer)} (key ${safe(report.key)}) at ${execution.created_at}`,
     ...reasons,
     ...execution.control_proofs.map((proof) => `Snapshot    ${safe(proof.value)} (declared, not looked up)`),
     `Command     ${showArgv(report.argv)}`,

@@ -11,7 +11,7 @@ const PLAN = upgrade({
   vulnerability_evidence: [vulnerability()],
   provenance_evidence: npm().provenance_evidence,
   sbom_evidence: [{ purl: "pkg:deb/hello", sha256: null }],
-  risk_contributions: [{ name: "x", points: -1 }],
+  risk_contributions: [{ name: "deprecated", points: -1 }],
   repository_evidence: [DEBIAN],
 });
 const tree = (value: unknown): Json => parseJson(canonicalJson(value));

@@ -1,7 +1,18 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import fc from "fast-check";
-import { bytes, clip, paint, plural, safe, safeLines, showArgv, table, terminalOf } from "../src/terminal.ts";
+import {
+  bytes,
+  clip,
+  paint,
+  plural,
+  safe,
+  safeLines,
+  showArgv,
+  table,
+  terminalOf,
+  wrap,
+} from "../src/terminal.ts";
 
 const PLAIN = { interactive: false, colour: false, width: 80 };
 
@@ -104,6 +115,12 @@ describe("table", () => {
     for (const line of text.split("\n")) expect(line.length).toBeLessThanOrEqual(40);
   });
   test("no rows", () => expect(table(PLAIN, ["a", "b"], [])).toBe("a  b"));
+});
+
+test("wrap breaks at spaces, keeps long words whole, and indents every line but the first", () => {
+  expect(wrap("one two three", 9, "  ")).toEqual(["one two", "  three"]);
+  expect(wrap(`a ${"b".repeat(20)} c`, 9, "  ")).toEqual(["a", `  ${"b".repeat(20)}`, "  c"]);
+  expect(wrap("", 9, "  ")).toEqual([""]);
 });
 
 test("clip keeps characters whole", () => {

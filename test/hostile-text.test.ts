@@ -1,0 +1,162 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { renderQuestion } from "../src/approve-view.ts";
+import { canonicalJson, parseJson } from "../src/canonical.ts";
+import { type OperationPlan, parseDocument } from "../src/documents.ts";
+import { evaluate } from "../src/evaluate.ts";
+import { renderPlan } from "../src/plan-view.ts";
+import { parsePolicyConfig } from "../src/policy-config.ts";
+import { renderPolicyResult } from "../src/policy-view.ts";
+import { command, DEBIAN, entry, npm, removal, upgrade, vulnerability, WEAK } from "./policy-plans.ts";
+
+/*
+ * A plan file is whatever its writer put there. With every string of it hostile, no view may let a character through that
+ * moves the cursor, talks to the terminal, hides text or turns its direction.
+ */
+
+/** A plan in which every list has something, so that every field is there to be replaced. */
+const FULL: OperationPlan = {
+  ...upgrade(),
+  transaction: [
+    entry("hello", { sources: [DEBIAN.id, WEAK.id], source: "hello" }),
+    removal("old"),
+    entry("x"),
+  ],
+  target_version: "1",
+  source_registry: "x",
+  publisher_or_maintainer: "x",
+  deprecated: "x",
+  published_at: "2026-01-01T00:00:00Z",
+  targets: ["x"],
+  exact_targets: ["x"],
+  packages_held_back: ["x"],
+  denied_targets: [{ target: "x", signal: "url-denied" }],
+  scripts: [{ package: "x", name: "x", body: "x" }],
+  warnings: ["x"],
+  repository_evidence: [DEBIAN, WEAK],
+  vulnerability_evidence: [vulnerability(), { ...vulnerability(), id: "no-data", aliases: ["x"] }],
+  provenance_evidence: npm().provenance_evidence,
+  sbom_evidence: [{ purl: "x", sha256: null }],
+  rollback_plan: { inverse: ["x"], unobtainable: ["x"], notes: ["x"] },
+  risk_contributions: [{ name: "package-upgrade", points: 3 }],
+  raw_evidence: { commands: [{ ...command("apt-get", "-s", "upgrade"), stdout: "x", stderr: "x" }] },
+};
+
+type Path = readonly (string | number)[];
+
+function stringsOf(value: unknown, path: Path = []): Path[] {
+  if (typeof value === "string") return [path];
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, item]) =>
+    stringsOf(item, [...path, Array.isArray(value) ? Number(key) : key]),
+  );
+}
+
+function replaced(value: unknown, [step, ...rest]: Path, text: string): unknown {
+  if (step === undefined) return text;
+  if (Array.isArray(value)) return value.map((item, i) => (i === step ? replaced(item, rest, text) : item));
+  const entries = Object.entries(value as object);
+  return Object.fromEntries(
+    entries.map(([key, item]) => [key, key === step ? replaced(item, rest, text) : item]),
+  );
+}
+
+function accepts(plan: unknown): boolean {
+  try {
+    parseDocument("plan", plan);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Strings that the schema leaves free; the others can only hold what is harmless. */
+const FREE = stringsOf(FULL).filter((path) => accepts(replaced(FULL, path, "\u001b]52;c;eA==\u0007\u202e")));
+
+function hostile(text: string): OperationPlan {
+  const tree = FREE.reduce<unknown>((plan, path) => replaced(plan, path, text), FULL);
+  return parseDocument("plan", parseJson(canonicalJson(tree)));
+}
+
+const CONFIG = parsePolicyConfig("", "test");
+const decide = (plan: OperationPlan) =>
+  evaluate({ plan, planHash: "0".repeat(64), config: CONFIG, configHash: "1".repeat(64) });
+const TERMINAL = { interactive: true, colour: false };
+
+const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: string) => string>> = {
+  plan: (plan, width) => renderPlan(plan, { ...TERMINAL, width }),
+  policy: (plan, width, text) =>
+    renderPolicyResult(
+      plan,
+      { ...decide(plan), reasons: [text], rules: [text] },
+      { plan: text, review: text, result: text, config: text, isOut: true },
+      { ...TERMINAL, width },
+    ),
+  "policy, allowed": (plan, width, text) =>
+    renderPolicyResult(
+      plan,
+      {
+        ...decide(plan),
+        decision: "require_human",
+        required_controls: ["human approval", "system snapshot"],
+      },
+      { plan: text, review: text, result: text, config: text, isOut: true },
+      { ...TERMINAL, width },
+    ),
+  approve: (plan, width, text) =>
+    renderQuestion(plan, { ...decide(plan), reasons: [text], rules: [text] }, [text], CONFIG, {
+      ...TERMINAL,
+      width,
+    }),
+};
+
+const DANGER = [
+  ...["\u001b]52;c;eA==\u0007", "\u001b[2J", "\u009b31m", "\u202e", "\u2066", "\u200b", "\u2028", "\u2029"],
+  ...[
+    "\n",
+    "\r",
+    "\t",
+    "\0",
+    "\u007f",
+    "\u00ad",
+    "\ue000",
+    "\u{e0041}",
+    " ",
+    "x",
+    "\n! FORGED",
+    " ! FORGED",
+    " +  FORGED",
+    "long ".repeat(30),
+  ],
+];
+
+describe("no hostile text reaches the terminal", () => {
+  test("the free fields are what is shown: names, versions, labels, scripts, warnings", () => {
+    const names = new Set(FREE.map((path) => path.filter((step) => typeof step === "string").join(".")));
+    for (const name of [
+      "targets",
+      "host.hostname",
+      "transaction.to_version",
+      "transaction.origin",
+      "scripts.body",
+    ]) {
+      expect(names).toContain(name);
+    }
+    expect(names).not.toContain("risk_contributions.name");
+  });
+  for (const [name, view] of Object.entries(VIEWS)) {
+    test(name, () => {
+      const text = fc
+        .array(fc.constantFrom(...DANGER), { minLength: 1, maxLength: 8 })
+        .map((a) => a.join(""));
+      fc.assert(
+        fc.property(text, fc.constantFrom(40, 80, 200), (one, width) => {
+          const shown = view(hostile(one), width, one);
+          expect(shown.replaceAll("\n", "")).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+          expect(shown).not.toMatch(/^[!+] +FORGED/m);
+        }),
+        { numRuns: 50 },
+      );
+    });
+  }
+});
