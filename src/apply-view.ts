@@ -68,7 +68,7 @@ export function applyView(io: Io): ApplyView {
         case "checking":
           return line(safe(event.message ?? "checking"));
         case "started":
-          return line(`started as execution ${event.execution_id}`);
+          return line(`started as execution ${safe(event.execution_id)}`);
         case "progress":
           return progress(event.percent ?? 0, event.message ?? "");
         case "output":
@@ -99,7 +99,7 @@ function outcomeText(result: Result, io: Io): string {
   const seconds =
     result.ended_at === null ? null : (Date.parse(result.ended_at) - Date.parse(result.started_at)) / 1000;
   const lines = [
-    `${mark}  execution ${result.execution_plan_id}${seconds === null ? "" : ` in ${seconds.toFixed(1)} s`}`,
+    `${mark}  execution ${safe(result.execution_plan_id)}${seconds === null ? "" : ` in ${seconds.toFixed(1)} s`}`,
   ];
   if (result.message !== null) lines.push(`  ${safe(result.message)}`);
   for (const difference of result.not_as_planned)
@@ -110,7 +110,7 @@ function outcomeText(result: Result, io: Io): string {
     "",
     good
       ? "The log of it: aegis audit show --system"
-      : `Its output: /var/lib/aegis/runs/${result.execution_plan_id}/ (root); dpkg's state: dpkg --audit`,
+      : `Its output: /var/lib/aegis/runs/${safe(result.execution_plan_id)}/ (root); dpkg's state: dpkg --audit`,
   );
   return lines.join("\n");
 }

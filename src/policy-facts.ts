@@ -7,6 +7,7 @@ import {
   type TransactionEntry,
 } from "./documents.ts";
 import type { PolicyConfig } from "./policy-config.ts";
+import { NO_DATA } from "./signals.ts";
 import type { JudgedTargets } from "./target-check.ts";
 import { plural } from "./terminal.ts";
 
@@ -93,7 +94,7 @@ export function newVulnerabilities(f: Facts, test: (severity: Severity) => boole
   return f.plan.vulnerability_evidence
     .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
     .filter((x) => x.fixed_version !== x.version && test(x.severity))
-    .map((x) => `${x.package} ${x.id} (${x.severity})`);
+    .map((x) => (x.id === NO_DATA ? `${x.package} (no data)` : `${x.package} ${x.id} (${x.severity})`));
 }
 
 export function atLeast(severity: Severity, limit: Severity): boolean {

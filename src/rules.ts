@@ -296,7 +296,7 @@ const RESTRICTIONS: readonly Rule[] = [
     id: "vulnerability-grave",
     looks_at: "vulnerabilities",
     decision: "require_human",
-    reason: "a version to be installed has a vulnerability of high or unknown severity",
+    reason: "a version to be installed has a vulnerability of high or unknown severity, or nobody could say",
     fires: (f) => newVulnerabilities(f, (severity) => severity === "unknown" || atLeast(severity, "high")),
   },
 ];

@@ -12,6 +12,8 @@ export interface PackageDefinition {
   fields?: Readonly<Record<string, string>>;
   /** Fields that stand only in the repository's index, as an archive adds them. */
   indexFields?: Readonly<Record<string, string>>;
+  /** The whole record of the index in place of the usual one; `@FILENAME@`, `@SIZE@` and `@SHA256@` stand for the real ones. */
+  record?: string;
   /** Absolute path → text. Files below /usr/bin and /usr/sbin are executable. */
   files?: Readonly<Record<string, string>>;
   /** preinst, postinst, config, templates, conffiles, … */

@@ -155,6 +155,12 @@ function index(
           Size: `${bytes.length}`,
           SHA256: sha256Hex(bytes),
         };
+        if (definition.record !== undefined) {
+          return definition.record
+            .replaceAll("@FILENAME@", more.Filename)
+            .replaceAll("@SIZE@", more.Size)
+            .replaceAll("@SHA256@", more.SHA256);
+        }
         return `${control(definition)}\n${lines(more)}\n`;
       })
       .join("\n"),
