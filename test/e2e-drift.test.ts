@@ -242,10 +242,13 @@ describeOnThrowaway("what runs is what was approved", () => {
         expect(status).toBe(3);
         expect(result.rules).toContain("apt-source-conflict");
         await expect(chain.sign(planned)).rejects.toThrow("policy_denied");
-        // A liar leaves the conflict out; the runner finds it again.
+        // A liar leaves the conflict out, and trusts a place on this host; the runner finds both again.
         const edited = chain.edit(planned, {
           provenance_evidence: planned.plan.provenance_evidence.filter(
             ({ kind }) => kind !== "apt-source-conflict",
+          ),
+          repository_evidence: planned.plan.repository_evidence.map((r) =>
+            r.transport === "file" ? { ...r, trust: "pinned" as const, problems: [] } : r,
           ),
         });
         await refused((await chain.sign(edited)).path, 9, "evidence_mismatch");
@@ -383,8 +386,16 @@ describeOnThrowaway("what runs is what was approved", () => {
     });
 
     test.each([
-      ["sets something for apt-get alone", 'Binary::apt-get::APT::Get::Simulate "true";'],
-      ["sets something for apt-get alone, in capitals", 'BINARY::APT-GET::APT::Get::Simulate "true";'],
+      ["for apt-get alone", 'Binary::apt-get::APT::Get::Simulate "true";'],
+      ["for apt-get alone, in capitals", 'BINARY::APT-GET::APT::Get::Simulate "true";'],
+    ])("that sets something %s, after signing: nothing can be planned again", async (_, conf) => {
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      chain.host.write(CONF, `${conf}\n`);
+      await refused(path, 9, "drift");
+      await untouched();
+    });
+
+    test.each([
       ["makes dpkg force everything", 'DPkg::Options { "--force-all"; };'],
       ["makes dpkg overwrite other packages' files", 'DPkg::Options { "--force-confdef,overwrite"; };'],
       ["makes dpkg force everything, by another key", 'DPkg::Options::Site "--force-all";'],
