@@ -75,7 +75,7 @@ public_key_hex = "${key("/home/alice/keys/approve")}"
   await type("alice", [
     ...["aegis", "sign", "approve", "--plan", "/tmp/plan.json", "--reason", "wanted on this host"],
     ...["--key", "/home/alice/keys/approve", "--signer", "alice@example"],
-    ...["--confirm", String(hash).slice(0, 8), "--out", "/tmp/approval.json"],
+    ...["--confirm", String(hash), "--out", "/tmp/approval.json"],
   ]);
   await on.exec(["chmod", "644", "/tmp/approval.json"]);
 

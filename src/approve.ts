@@ -37,8 +37,8 @@ const APPROVE_ARGS = {
   "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime; 60, at most 1440" },
   confirm: {
     type: "string",
-    valueHint: "8 digits",
-    description: "beginning of the plan's hash, where a human who has read the plan has no terminal here",
+    valueHint: "hash",
+    description: "the plan's whole hash, where a human who has read the plan elsewhere has no terminal here",
   },
   out: { type: "string", valueHint: "file", description: "write the approval here instead" },
 } as const satisfies ArgsSpec;
@@ -113,23 +113,32 @@ export async function approve(
   return EXIT.ok;
 }
 
-/** @throws AegisError `refused` unless the answer is the beginning of the plan's hash */
+/**
+ * The beginning is enough from who has just read the plan on this screen: it shows that they looked. Who read it elsewhere
+ * gives all of it, since two plans whose hashes begin alike are quickly made.
+ * @throws AegisError `refused` unless the answer is the beginning of the plan's hash, or `given` all of it
+ */
 function confirm(
   planHash: string,
   given: string | undefined,
   ask: (question: string) => string | null,
 ): void {
-  const wanted = planHash.slice(0, CONFIRM_LENGTH);
+  const wanted = given === undefined ? planHash.slice(0, CONFIRM_LENGTH) : planHash;
   const answer =
     given ?? ask(`Type the first ${CONFIRM_LENGTH} characters of the plan's hash to approve it: `);
   if (answer === null) {
     throw new AegisError(
       "refused",
       "there is no terminal to ask on, so nothing was approved",
-      `A human who has read the plan may add: --confirm ${wanted}`,
+      "Approve on a terminal. A human who has read the plan elsewhere may add --confirm with its whole hash.",
     );
   }
   if (answer !== wanted) {
-    throw new AegisError("refused", "that is not the beginning of this plan's hash; nothing was approved");
+    throw new AegisError(
+      "refused",
+      given === undefined
+        ? "that is not the beginning of this plan's hash; nothing was approved"
+        : "--confirm is not this plan's whole hash; nothing was approved",
+    );
   }
 }

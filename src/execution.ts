@@ -235,15 +235,18 @@ class Attempt {
     return runApt(prepared, execution.argv, {
       progress: (percent, message) => this.#emit({ kind: "progress", percent: Math.floor(percent), message }),
       output: (stream, data) => this.#emit({ kind: "output", stream, data }),
-      overdue: () => {
-        this.#context.audit.append({
-          kind: "execution_overdue",
-          ...this.#subject(),
-          details: { minutes: 60 },
-        });
-      },
+      overdue: () => this.#auditOverdue(),
       tick: () => this.#alive(),
     });
+  }
+
+  /** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */
+  #auditOverdue(): void {
+    try {
+      this.#context.audit.append({ kind: "execution_overdue", ...this.#subject(), details: { minutes: 60 } });
+    } catch {
+      // The end event, for which space is reserved, tells how long it took.
+    }
   }
 
   /**

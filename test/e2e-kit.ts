@@ -132,7 +132,7 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
           "--signer",
           "alice@example",
           "--confirm",
-          plan_hash.slice(0, 8),
+          plan_hash,
           "--out",
           out,
         ],

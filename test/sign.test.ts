@@ -265,7 +265,13 @@ describe("sign approve", () => {
       "not the beginning",
     );
     await refuses(() => approveWith(plan, null).done, "refused", "no terminal");
-    await refuses(() => approveWith(plan, null, [...APPROVE, "--confirm", "00000000"]).done, "refused");
+    for (const given of ["00000000", beginning(plan), `${canonicalHash(plan)}0`]) {
+      await refuses(
+        () => approveWith(plan, null, [...APPROVE, "--confirm", given]).done,
+        "refused",
+        "whole hash",
+      );
+    }
     expect(readdirSync(join(home, "data/aegis"))).not.toContain("approvals");
   });
   test("refused before anyone is asked: denied, stale, nothing to do, latest", async () => {
@@ -315,7 +321,7 @@ describe("sign approve", () => {
   });
   test("alone, then attached by the signer; audited; verified", async () => {
     const plan = planned();
-    const { done, ran } = approveWith(plan, null, [...APPROVE, "--confirm", beginning(plan)]);
+    const { done, ran } = approveWith(plan, null, [...APPROVE, "--confirm", canonicalHash(plan)]);
     expect(await done).toBe(0);
     expect(audit().at(-1)).toMatchObject({ kind: "approval_signed", actor: "alice", plan_id: plan.plan_id });
     delete env.AEGIS_APPROVAL_SECRET_KEY_HEX;
