@@ -11,6 +11,7 @@ import {
   runSettings,
 } from "../src/apt-config.ts";
 import type { OperationPlan } from "../src/documents.ts";
+import { needs } from "./needs.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
@@ -231,7 +232,7 @@ test("property: what a dump can hold comes back as it was", () => {
   );
 });
 
-describe.skipIf(Bun.which("apt-config") === null)(
+needs(Bun.which("apt-config") !== null, "apt-config").describe(
   "this machine's apt-config sees exactly what was meant",
   () => {
     const { path: directory, remove } = temporaryDirectory();

@@ -25,6 +25,7 @@ import {
 import { canonicalJson, sha256Hex } from "../src/canonical.ts";
 import type { TransactionEntry } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
+import { needs } from "./needs.ts";
 import { entry, removal } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";
 
@@ -243,7 +244,7 @@ describe("a transaction that is not the plan's is refused", () => {
   });
 });
 
-describe.skipIf(process.getuid?.() !== 0)("package files", () => {
+needs(process.getuid?.() === 0, "root").describe("package files", () => {
   let root: string;
   beforeAll(() => {
     // Not in /tmp: nobody but root may write anywhere above.

@@ -19,6 +19,7 @@ import { readEvents, rotatedNames } from "../src/audit-read.ts";
 import { verifyAuditLog } from "../src/audit-verify.ts";
 import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
+import { needs } from "./needs.ts";
 
 // Several tests start processes of their own.
 setDefaultTimeout(60_000);
@@ -391,9 +392,11 @@ describe("a failed append", () => {
   });
 
   const mounts = Bun.spawnSync(["unshare", "-m", "true"], { stderr: "ignore" }).exitCode === 0;
-  test.skipIf(!mounts)("full disk: refused; the reserve makes room for the end event", async () => {
-    const child = program(
-      `import { writeFileSync } from "node:fs"; import { join } from "node:path";
+  needs(mounts, "mounts of our own (unshare -m)").test(
+    "full disk: refused; the reserve makes room for the end event",
+    async () => {
+      const child = program(
+        `import { writeFileSync } from "node:fs"; import { join } from "node:path";
        const log = openAuditLog(dir); log.append({ kind: "execution_started" });
        log.reserve(1 << 20);
        let after = "reserved"; try { openAuditLog(dir + "/other").reserve(8 << 20); } catch (e) { after = e.code; }
@@ -404,15 +407,23 @@ describe("a failed append", () => {
        const end = log.append({ kind: "execution_completed", exit_status: 0 });
        const { verifyAuditLog } = await import(${JSON.stringify(join(import.meta.dir, "../src/audit-verify.ts"))});
        console.log(JSON.stringify({ after, denied, next: end.sequence - n, ok: verifyAuditLog(dir).ok }));`,
-      ...["unshare", "-m", "sh", "-c", 'mkdir "$0" && mount -t tmpfs -o size=4m none "$0" && exec "$@"', dir],
-    );
-    const [out, err] = await Promise.all([
-      new Response(child.stdout).text(),
-      new Response(child.stderr).text(),
-    ]);
-    expect(err).toBe("");
-    expect(JSON.parse(out)).toEqual({ after: "io", denied: "io", next: 1, ok: true });
-  });
+        ...[
+          "unshare",
+          "-m",
+          "sh",
+          "-c",
+          'mkdir "$0" && mount -t tmpfs -o size=4m none "$0" && exec "$@"',
+          dir,
+        ],
+      );
+      const [out, err] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
+      expect(err).toBe("");
+      expect(JSON.parse(out)).toEqual({ after: "io", denied: "io", next: 1, ok: true });
+    },
+  );
 
   test("the reserve is really allocated, kept once, and given back", () => {
     const log = openAuditLog(dir);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { AegisError } from "../src/errors.ts";
 import { callExecutor } from "../src/executor-client.ts";
 import type { Event } from "../src/varlink-interface.ts";
+import { needs } from "./needs.ts";
 import { event, ID, PLAN, REFUSED, startRunner, temporaryDirectory } from "./varlink-kit.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -106,7 +107,7 @@ describe("no executor", () => {
     });
   });
 
-  test.skipIf(process.getuid?.() !== 0)("one we may not talk to: which group to join", async () => {
+  needs(process.getuid?.() === 0, "root").test("one we may not talk to: which group to join", async () => {
     const { path, server } = await executor(() => {});
     chmodSync(path, 0o600);
     chmodSync(join(path, ".."), 0o755);

@@ -22,6 +22,7 @@ import {
   rootOnlyProblem,
   writeFileAtomic,
 } from "../src/files.ts";
+import { needs } from "./needs.ts";
 import { refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -43,7 +44,7 @@ describe("writeFileAtomic that can't", () => {
   test("a name that is too long", () =>
     refuses(() => writeFileAtomic(join(dir, "x".repeat(300)), "new"), "io"));
 
-  test.skipIf(!IS_ROOT)("a full disk: the old content stays, whole", () => {
+  needs(IS_ROOT, "root").test("a full disk: the old content stays, whole", () => {
     // A tmpfs of one page, in a mount namespace of its own.
     const script = `mount -t tmpfs -o size=8k tmpfs ${dir} && cd ${dir} && printf old > file && head -c 4096 /dev/zero > filler
       "$0" -e 'const { writeFileAtomic } = await import("${join(import.meta.dir, "../src/files.ts")}");
@@ -124,7 +125,7 @@ describe("readFileLimited", () => {
   });
 });
 
-describe.skipIf(!IS_ROOT)("rootOnlyProblem", () => {
+needs(IS_ROOT, "root").describe("rootOnlyProblem", () => {
   let root: string;
   beforeAll(() => {
     // /tmp is writable by everybody, so it lies elsewhere.

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { bootTime, idsInUse, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
+import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 test("a pid counts only together with its start time", () => {
@@ -44,7 +45,7 @@ test("a zombie is dead, a name with parentheses and spaces changes nothing", asy
   }
 });
 
-test.skipIf(process.getuid?.() !== 0)("the ids of every living process: user and groups", async () => {
+needs(process.getuid?.() === 0, "root").test("the ids of every living process: user and groups", async () => {
   const [uid, gid, group] = [64001, 64002, 64003];
   const ids = () => [uid, gid, group].map((id) => idsInUse().has(id));
   expect([idsInUse().has(process.getuid?.() ?? -1), ...ids()]).toEqual([true, false, false, false]);

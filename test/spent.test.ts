@@ -12,6 +12,7 @@ import {
 import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
 import { alreadyUsed, SpentRecord, type Use, usesLost } from "../src/spent.ts";
+import { needs } from "./needs.ts";
 import { refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -123,7 +124,7 @@ describe("append", () => {
     record().append([use(4)]);
     expect(readFileSync(file(), "utf8")).toBe(`${whole}${JSON.stringify(use(4))}\n`);
   });
-  test.skipIf(process.getuid?.() !== 0)(
+  needs(process.getuid?.() === 0, "root").test(
     "a full disk: the record stays as it was, and the use isn't there",
     () => {
       // A tmpfs of three pages, in a mount namespace of its own.

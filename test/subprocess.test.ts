@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { startTimeOf } from "../src/processes.ts";
 import { resolveProgram, run } from "../src/subprocess.ts";
 import { buildWhereNeeded, PROGRAMS, start } from "./kit.ts";
+import { needs } from "./needs.ts";
 import { refuses } from "./signing-kit.ts";
 
 const IS_ROOT = process.getuid?.() === 0;
@@ -11,7 +12,7 @@ const OPTIONS = { env: { PATH: "/usr/bin:/bin" }, cwd: "/", timeoutMs: 30_000, m
 const shell = (script: string, change: Partial<typeof OPTIONS> = {}) =>
   run("/bin/sh", ["-c", script], { ...OPTIONS, ...change });
 
-describe.skipIf(!IS_ROOT)("resolveProgram, in directories made for it", () => {
+needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", () => {
   let root: string;
   const tool = (directory: string, name: string, mode = 0o755) => {
     mkdirSync(join(root, directory), { recursive: true });
