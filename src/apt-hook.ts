@@ -4,7 +4,9 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson, sha256Hex } from "./canonical.ts";
 import { type Control, readControl } from "./deb-control.ts";
+import { includesVersion, parseRelations, type Relation } from "./deb-relation.ts";
 import { type TransactionEntry, TransactionEntry as TransactionEntrySchema } from "./documents.ts";
+import { type DpkgPackage, parseDpkgStatus } from "./dpkg-status.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { createFileExclusive, rootOnlyProblem, writeFileAtomic } from "./files.ts";
 
@@ -184,7 +186,8 @@ export function checkControl(
   steps: readonly HookPackage[],
   expected: readonly TransactionEntry[],
   read: (file: string) => Control,
-): void {
+): Control[] {
+  const controls: Control[] = [];
   const essential = new Set(expected.filter((e) => e.essential).map((e) => `${e.name}:${e.architecture}`));
   for (const { name, architecture, to_version, file } of steps) {
     if (file === null) continue;
@@ -201,7 +204,54 @@ export function checkControl(
     if (control.essential && !essential.has(`${name}:${architecture}`)) {
       throw refuse(`${file} is an essential package, which the plan does not say`);
     }
+    controls.push(control);
   }
+  return controls;
+}
+
+/**
+ * No .deb may exclude (Conflicts, Breaks) a package that is there when the plan is done: dpkg would remove or break it,
+ * whatever the repository's index said. apt's own solution never has such a pair where the index tells the truth.
+ * @throws AegisError `hook_refused`
+ */
+export function checkExclusions(
+  controls: readonly Control[],
+  expected: readonly TransactionEntry[],
+  installed: ReadonlyMap<string, DpkgPackage>,
+): void {
+  const changed = new Set(expected.map((e) => `${e.name}:${e.architecture}`));
+  const replaced = new Set(
+    expected.filter((e) => e.from_version !== null).map((e) => `${e.name} ${e.from_version}`),
+  );
+  const staying = [...installed]
+    .filter(
+      ([key, p]) =>
+        p.state !== "config-files" && !changed.has(key) && !replaced.has(`${p.name} ${p.version}`),
+    )
+    .map(([, p]) => ({ ...p, provides: parseRelations(p.provides) ?? [] }));
+  const there = [...staying, ...controls];
+  for (const control of controls) {
+    for (const relation of control.excludes) {
+      const hit = there.find((p) => p.name !== control.name && isMeant(relation, p));
+      if (hit === undefined) continue;
+      throw refuse(
+        `${control.name} excludes ${relation.name}, and ${hit.name} ${hit.version} would be there: no plan says so`,
+      );
+    }
+  }
+}
+
+/** Whether a relation speaks of this package, by its own name or by one that it provides. */
+function isMeant(
+  relation: Relation,
+  p: { name: string; version: string; architecture: string; provides: readonly Relation[] },
+): boolean {
+  const ofArchitecture =
+    relation.architecture === null ||
+    relation.architecture === "any" ||
+    relation.architecture === p.architecture;
+  if (relation.name === p.name) return ofArchitecture && includesVersion(relation, p.version);
+  return p.provides.some((q) => q.name === relation.name && includesVersion(relation, q.version));
 }
 
 /** SHA-256 and length of a file, read in pieces. */
@@ -244,7 +294,8 @@ export function runAptHook(
     const steps = parseHookInput(input);
     compareTransaction(steps, expected);
     checked = checkFiles(steps, expected);
-    checkControl(steps, expected, read);
+    const controls = checkControl(steps, expected, read);
+    checkExclusions(controls, expected, parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8")));
   } catch (error) {
     reason = messageOf(error);
     note(`aegis: refused before unpacking: ${reason}`);

@@ -1,5 +1,14 @@
 import { spawn } from "node:child_process";
-import { chmodSync, closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { checkAptConfig, parseAptDump, renderAptConfig, runSettings } from "./apt-config.ts";
 import { hashFile, RUN_FILES } from "./apt-hook.ts";
@@ -228,14 +237,20 @@ export function discardRun(id: string): void {
   rmSync(join(STATE.archives, id), { recursive: true, force: true });
 }
 
-/** Hashes the output files, then cuts them to what is kept, and removes the private .deb directory. */
-export function closeRun(id: string): { stdoutSha256: string; stderrSha256: string } {
+/** SHA-256 of what a run wrote to its standard output and standard error. */
+export function digestRun(id: string): { stdoutSha256: string; stderrSha256: string } {
+  const digest = (name: string) => hashFile(join(runDirectory(id), name)).sha256;
+  return { stdoutSha256: digest(OUTPUT_FILES.stdout), stderrSha256: digest(OUTPUT_FILES.stderr) };
+}
+
+/**
+ * Cuts the output files to what is kept, and removes the private .deb directory. Only after the digests are in the log:
+ * a digest of a cut file would be no digest of the output.
+ */
+export function closeRun(id: string): void {
   rmSync(join(STATE.archives, id), { recursive: true, force: true });
-  const [stdoutSha256 = "", stderrSha256 = ""] = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr].map((name) => {
+  for (const name of [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr]) {
     const path = join(runDirectory(id), name);
-    const { sha256, size } = hashFile(path);
-    if (size > KEEP_OUTPUT) truncateSync(path, KEEP_OUTPUT);
-    return sha256;
-  });
-  return { stdoutSha256, stderrSha256 };
+    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > KEEP_OUTPUT) truncateSync(path, KEEP_OUTPUT);
+  }
 }

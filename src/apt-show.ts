@@ -66,7 +66,7 @@ function details(name: string, stanza: Stanza) {
     // `Source: bash (5.2.15-2)`: the version stands there only where it differs.
     source: stanza.get("source")?.split(/[\s(]/)[0] || name,
     offered: stanza.has("filename") || stanza.has("sha256"),
-    essential: stanza.get("essential") === "yes",
+    essential: stanza.get("essential")?.toLowerCase() === "yes",
     sha256: /^[0-9a-f]{64}$/.test(sha256) ? sha256 : null,
     size: /^\d{1,15}$/.test(size) ? Number(size) : null,
     maintainer: stanza.get("maintainer") ?? null,

@@ -100,13 +100,19 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
       let head = headOf(tail, current) ?? headOfRotated(dir);
       let lines = "";
       for (const event of [...repair, ...events]) {
-        const { event: next, line } = encodeLine(event, {
-          sequence: (head?.sequence ?? 0) + 1,
-          event_id: randomUUID(),
-          timestamp: now().toISOString(),
-          host,
-          previous_hash: head?.hash ?? GENESIS_HASH,
-        });
+        const clock = now().toISOString();
+        // Times never go back: else one event under a clock that was set back would hide that it was.
+        const behind = head !== null && clock < head.timestamp;
+        const { event: next, line } = encodeLine(
+          behind ? { ...event, details: { ...event.details, clock } } : event,
+          {
+            sequence: (head?.sequence ?? 0) + 1,
+            event_id: randomUUID(),
+            timestamp: behind && head !== null ? head.timestamp : clock,
+            host,
+            previous_hash: head?.hash ?? GENESIS_HASH,
+          },
+        );
         recorded.push(next);
         lines += line;
         head = { sequence: next.sequence, hash: next.event_hash, timestamp: next.timestamp };

@@ -42,6 +42,14 @@ export function checkControls(
   const { policy_result: policy, operation_plan_hash: planHash } = execution;
   const required = (control: Control) => policy.required_controls.includes(control);
   const approvers = verifyApprovals(execution.approvals, planHash, trust, executionKey.publicKeyHex, now);
+  const own = approvers.find(({ signer }) => signer === execution.signer_identity);
+  if (own !== undefined) {
+    throw new AegisError(
+      "approval_invalid",
+      `${own.signer} signed this execution plan and can't approve it as well`,
+      "Another person types: aegis sign approve --help",
+    );
+  }
   const people = required("human approval")
     ? Math.max(1, policy.approvals_required, config.approvals.required)
     : 0;
@@ -52,7 +60,7 @@ export function checkControls(
       `A second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>; then sign with --approval <file>.`,
     );
   }
-  for (const proof of execution.control_proofs) checkProof(proof, now);
+  for (const proof of execution.control_proofs) checkProof(proof, execution.operation_plan.created_at, now);
   if (!required("system snapshot")) return approvers;
   if (execution.control_proofs.length === 0) {
     throw new AegisError(
@@ -72,8 +80,12 @@ export function checkControls(
   return approvers;
 }
 
-/** A proof must be of its control, and in force now. @throws AegisError `control_invalid` */
-function checkProof(proof: ControlProof, now: Date): void {
+/**
+ * A proof must be of its control, younger than the plan, in force now, and not for longer than a day.
+ * @throws AegisError `control_invalid`
+ */
+function checkProof(proof: ControlProof, planned: string, now: Date): void {
+  const lifetime = Date.parse(proof.expires_at) - Date.parse(proof.created_at);
   const problem =
     proof.control !== "system snapshot"
       ? `${proof.proof_type} is no proof of ${proof.control}`
@@ -81,7 +93,11 @@ function checkProof(proof: ControlProof, now: Date): void {
         ? `it is of the future (${proof.created_at})`
         : Date.parse(proof.expires_at) <= now.getTime()
           ? `it expired at ${proof.expires_at}`
-          : null;
+          : Date.parse(proof.created_at) < Date.parse(planned)
+            ? "it is older than the plan"
+            : lifetime > PROOF_MINUTES * 60_000
+              ? "it says that it lasts for more than a day"
+              : null;
   if (problem === null) return;
   throw new AegisError(
     "control_invalid",

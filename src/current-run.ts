@@ -5,6 +5,7 @@ import { readReceipt } from "./apt-hook.ts";
 import {
   closeRun,
   DOWNLOAD_LIMIT_MS,
+  digestRun,
   discardRun,
   OUTPUT_FILES,
   runDirectory,
@@ -22,7 +23,7 @@ import { syncDirectory, writeFileAtomic } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
 import { type DpkgSnapshot, postCheck, snapshotOf } from "./post-check.ts";
 import { isSameProcess, packageManagersWith } from "./processes.ts";
-import { type Result, ResultSchema, writeResult } from "./results.ts";
+import { type Result, ResultSchema, readResult, writeResult } from "./results.ts";
 import { STATE } from "./state.ts";
 
 /*
@@ -98,7 +99,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
     await Bun.sleep(1000);
   }
   const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];
-  const ended = audited("execution_completed");
+  const ended = audited("execution_completed") ?? audited("execution_interrupted");
   const began = audited("execution_started") ?? existsSync(join(runDirectory(id), OUTPUT_FILES.stdout));
   if (began === false) {
     audit.releaseReserve();
@@ -137,10 +138,18 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
       execution_id: id,
       argv: result.argv,
       ...digests(id),
-      details: { message, hook_ok: hook?.ok ?? null, dpkg_audit: unfinished, ...found },
+      details: {
+        state: closed.state,
+        code: closed.code,
+        message,
+        hook_ok: hook?.ok ?? null,
+        dpkg_audit: unfinished,
+        ...found,
+      },
     });
     writeResult(closed);
-  } else {
+  } else if (readResult(id)?.state === "running") {
+    // A final result stays as it is: it knows more than the event does.
     writeResult({
       ...result,
       ...outcomeOf(ended.details),
@@ -148,6 +157,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
       exit_status: ended.exit_status,
     });
   }
+  if (began !== false) closeRun(id);
   clearCurrent();
 }
 
@@ -168,7 +178,7 @@ function sweep(marked: string | null): void {
 function outcomeOf(details: Record<string, unknown> | null): Pick<Result, "state" | "code" | "message"> {
   const text = (value: unknown) => (typeof value === "string" ? value : null);
   return {
-    state: details?.state === "completed" ? "completed" : "failed",
+    state: details?.state === "completed" || details?.state === "interrupted" ? details.state : "failed",
     code: text(details?.code),
     message: text(details?.message),
   };
@@ -176,7 +186,7 @@ function outcomeOf(details: Record<string, unknown> | null): Pick<Result, "state
 
 function digests(id: string): { stdout_sha256: string; stderr_sha256: string } | Record<string, never> {
   try {
-    const { stdoutSha256, stderrSha256 } = closeRun(id);
+    const { stdoutSha256, stderrSha256 } = digestRun(id);
     return { stdout_sha256: stdoutSha256, stderr_sha256: stderrSha256 };
   } catch (error) {
     // Interrupted before apt had any output file.

@@ -1,4 +1,6 @@
 import { spawnSync } from "node:child_process";
+import { parseRelations, type Relation } from "./deb-relation.ts";
+import { readStanzas } from "./deb822.ts";
 import { AegisError } from "./errors.ts";
 import { resolveProgram, SYSTEM_PATH } from "./subprocess.ts";
 
@@ -7,12 +9,16 @@ export interface Control {
   name: string;
   version: string;
   architecture: string;
+  /** `Essential: yes`, or `Protected: yes`, which dpkg guards in the same way. */
   essential: boolean;
+  /** What can't be on the system beside it: Conflicts and Breaks. */
+  excludes: Relation[];
+  provides: Relation[];
 }
 
 /**
  * Reads a .deb's own control file with `dpkg-deb --field`.
- * @throws AegisError `hook_refused` when dpkg-deb can't read it, `unavailable` where there is no dpkg-deb
+ * @throws AegisError `hook_refused` when it can't be read exactly, `unavailable` where there is no dpkg-deb
  */
 export function readControl(file: string): Control {
   const program = resolveProgram("dpkg-deb");
@@ -24,11 +30,34 @@ export function readControl(file: string): Control {
     encoding: "utf8",
   });
   if (status !== 0) throw new AegisError("hook_refused", `dpkg-deb can't read ${file}`);
-  const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*$`, "mi").exec(stdout)?.[1] ?? "";
+  return parseControl(stdout, file);
+}
+
+/**
+ * Reads the text of a control file: one stanza, in which nothing could be read in two ways.
+ * @throws AegisError `hook_refused`
+ */
+export function parseControl(text: string, file: string): Control {
+  const { stanzas, problem } = readStanzas(text);
+  const [fields] = stanzas;
+  if (problem !== null || fields === undefined || stanzas.length > 1) {
+    throw new AegisError(
+      "hook_refused",
+      `${file}: its control file can't be read: ${problem ?? "not one stanza"}`,
+    );
+  }
+  const relations = (name: string) => {
+    const parsed = parseRelations(fields.get(name) ?? "");
+    if (parsed === null) throw new AegisError("hook_refused", `${file}: its ${name} can't be read`);
+    return parsed;
+  };
+  const isYes = (name: string) => fields.get(name)?.toLowerCase() === "yes";
   return {
-    name: field("Package"),
-    version: field("Version"),
-    architecture: field("Architecture"),
-    essential: field("Essential") === "yes",
+    name: fields.get("package") ?? "",
+    version: fields.get("version") ?? "",
+    architecture: fields.get("architecture") ?? "",
+    essential: isYes("essential") || isYes("protected"),
+    excludes: [...relations("conflicts"), ...relations("breaks")],
+    provides: relations("provides"),
   };
 }

@@ -8,6 +8,8 @@ export interface DpkgPackage {
   /** First word of `Status`: `install`, `hold`, `deinstall`, … */
   selection: string;
   essential: boolean;
+  /** The `Provides` field as it stands there, empty where there is none. */
+  provides: string;
 }
 
 /**
@@ -34,7 +36,8 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
       version: fields.get("version") ?? "",
       state,
       selection,
-      essential: fields.get("essential") === "yes",
+      essential: fields.get("essential")?.toLowerCase() === "yes",
+      provides: fields.get("provides") ?? "",
     });
   }
   return packages;

@@ -1,5 +1,5 @@
 import type { Approver } from "./approval.ts";
-import { closeRun, discardRun, type PreparedRun, prepareAptRun, runApt } from "./apt-run.ts";
+import { closeRun, digestRun, discardRun, type PreparedRun, prepareAptRun, runApt } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { canonicalHash, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
@@ -65,7 +65,7 @@ class Attempt {
   readonly #text: string;
   readonly #context: ExecutionContext;
   readonly #spent = new SpentRecord(STATE.spent);
-  #rules: ReturnType<ExecutionContext["rules"]>;
+  #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
   /** The plan, once its signature has been verified. */
   #signed: ExecutionPlan | null = null;
   #approvers: Approver[] = [];
@@ -78,7 +78,12 @@ class Attempt {
   constructor(text: string, context: ExecutionContext) {
     this.#text = text;
     this.#context = context;
-    this.#rules = context.rules();
+  }
+
+  /** Read when first asked for, so that a file that can't be read is a refusal like any other. */
+  get #rules() {
+    this.#loaded ??= this.#context.rules();
+    return this.#loaded;
   }
 
   async run(): Promise<Result> {
@@ -90,7 +95,7 @@ class Attempt {
     try {
       await recoverInterrupted(this.#context.audit, () => this.#alive());
       // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
-      this.#rules = this.#context.rules();
+      this.#loaded = null;
       this.#verify();
       this.#refuseUsed(submission);
       this.#emit({ kind: "checking", message: "planning again" });
@@ -210,7 +215,7 @@ class Attempt {
       ...(await outcomeOf(execution, status, before)),
       ended_at: new Date().toISOString(),
     };
-    const { stdoutSha256, stderrSha256 } = closeRun(execution.execution_plan_id);
+    const { stdoutSha256, stderrSha256 } = digestRun(execution.execution_plan_id);
     audit.releaseReserve();
     audit.append({
       kind: "execution_completed",
@@ -226,6 +231,7 @@ class Attempt {
         changed_besides: ended.changed_besides,
       },
     });
+    closeRun(execution.execution_plan_id);
     writeResult(ended);
     clearCurrent();
     return ended;

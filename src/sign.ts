@@ -80,7 +80,7 @@ export const sign = defineSubcommand({
     const approver = approverOf(values, io);
     if (approver !== null) {
       trust = withOwnKey(trust, "approval", approver.key);
-      approvals.push(approveNow(values, approver, trust, signer, documents.plan.hash, now));
+      approvals.push(approveNow(values, approver, trust, documents.plan.hash, now));
     }
     const execution = await buildExecutionPlan({
       ...documents,
@@ -186,11 +186,12 @@ function approveNow(
   values: SignValues,
   { key, reason }: { key: SecretKey; reason: string },
   trust: Trust,
-  fallback: string,
   planHash: string,
   now: Date,
 ): Approval {
-  const signer = signerName(values.approver ?? fallback, trust, key, "--approver");
+  // Without a name the key speaks for itself: never under the signer's name, since nobody approves what they sign.
+  const known = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
+  const signer = values.approver ?? known ?? `key ${key.keyId}`;
   return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });
 }
 

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import {
   checkControl,
+  checkExclusions,
   checkFiles,
   compareTransaction,
   hashFile,
@@ -23,7 +24,9 @@ import {
   runAptHook,
 } from "../src/apt-hook.ts";
 import { canonicalJson, sha256Hex } from "../src/canonical.ts";
+import { parseControl } from "../src/deb-control.ts";
 import type { TransactionEntry } from "../src/documents.ts";
+import { parseDpkgStatus } from "../src/dpkg-status.ts";
 import { AegisError } from "../src/errors.ts";
 import { needs } from "./needs.ts";
 import { entry, removal } from "./policy-plans.ts";
@@ -60,8 +63,16 @@ const message = (...lines: string[]) =>
   `VERSION 3\nAPT::Architecture=amd64\n\n${lines.map((line) => `${line}\n`).join("")}`;
 const HELLO = "hello 1.0 all none < 1.1 all none /a/hello_1.1_all.deb";
 
+const HELLO_CONTROL = "Package: hello\nVersion: 1.1\nArchitecture: all\n";
 /** What the file of HELLO says of itself. */
-const CONTROL = { name: "hello", version: "1.1", architecture: "all", essential: false };
+const CONTROL = {
+  name: "hello",
+  version: "1.1",
+  architecture: "all",
+  essential: false,
+  excludes: [],
+  provides: [],
+};
 
 describe("a .deb that calls itself something else", () => {
   const steps = parseHookInput(message(HELLO));
@@ -78,9 +89,84 @@ describe("a .deb that calls itself something else", () => {
     });
   }
   test("what the plan says passes", () => {
-    expect(checkControl(steps, plan, () => CONTROL)).toBeUndefined();
+    expect(checkControl(steps, plan, () => CONTROL)).toEqual([CONTROL]);
     const said = [{ ...all("hello", "upgrade", "1.0", "1.1"), essential: true }];
-    expect(checkControl(steps, said, () => ({ ...CONTROL, essential: true }))).toBeUndefined();
+    expect(checkControl(steps, said, () => ({ ...CONTROL, essential: true }))).toHaveLength(1);
+  });
+});
+
+describe("a .deb that excludes what would be there", () => {
+  const installed = parseDpkgStatus(
+    ["openssh-server 1:9.2", "auditd 3.0", "gone 1.0"]
+      .map((p) => p.split(" "))
+      .map(([name, version]) => {
+        const state = name === "gone" ? "deinstall ok config-files" : "install ok installed";
+        const provides = name === "auditd" ? "Provides: auditing, audit-api (= 3)\n" : "";
+        return `Package: ${name}\nStatus: ${state}\nArchitecture: amd64\nVersion: ${version}\n${provides}`;
+      })
+      .join("\n"),
+  );
+  const excluding = (conflicts: string) => [
+    parseControl(`${HELLO_CONTROL}Conflicts: ${conflicts}\n`, "x.deb"),
+  ];
+  const plan = [all("hello", "upgrade", "1.0", "1.1")];
+  for (const conflicts of [
+    "openssh-server",
+    "openssh-server (<< 2:1)",
+    "a, openssh-server:amd64 (= 1:9.2)",
+    "auditing",
+    "audit-api (>= 2)",
+  ]) {
+    test(conflicts, () => {
+      expect(() => checkExclusions(excluding(conflicts), plan, installed)).toThrow("would be there");
+    });
+  }
+  for (const conflicts of [
+    "",
+    "openssh-server (<< 1:9)",
+    "openssh-server:i386",
+    "auditing (>= 1)",
+    "audit-api (>= 4)",
+    "gone",
+    "hello",
+    "nothing-there",
+  ]) {
+    test(`passes: ${conflicts}`, () => {
+      expect(checkExclusions(excluding(conflicts), plan, installed)).toBeUndefined();
+    });
+  }
+  test("passes: what the plan removes, or lifts out of the range", () => {
+    const removes = [...plan, { ...removal("openssh-server"), from_version: "1:9.2" }];
+    expect(checkExclusions(excluding("openssh-server"), removes, installed)).toBeUndefined();
+    const newer = parseControl("Package: openssh-server\nVersion: 3:1\nArchitecture: amd64\n", "y.deb");
+    const lifts = [...plan, entry("openssh-server", { from_version: "1:9.2", to_version: "3:1" })];
+    const both = [...excluding("openssh-server (<< 2:1)"), newer];
+    expect(checkExclusions(both, lifts, installed)).toBeUndefined();
+    const older = parseControl("Package: openssh-server\nVersion: 1:9.3\nArchitecture: amd64\n", "y.deb");
+    expect(() => checkExclusions([...excluding("openssh-server (<< 2:1)"), older], lifts, installed)).toThrow(
+      "would be there",
+    );
+  });
+});
+
+describe("a control file that could be read in two ways is refused", () => {
+  const CASES: [name: string, text: string][] = [
+    ["a carriage return hides fields", `X: a\rPackage: hello\rVersion: 1.1\n${HELLO_CONTROL}`],
+    ["a field twice", `${HELLO_CONTROL}Package: other\n`],
+    ["two stanzas", `${HELLO_CONTROL}\nPackage: other\n`],
+    ["a line separator of Unicode hides fields", `X: a\u2028Package: hello\n${HELLO_CONTROL}`],
+    ["nothing", ""],
+    ["relations that can't be read", `${HELLO_CONTROL}Conflicts: a | b\n`],
+  ];
+  for (const [name, text] of CASES) {
+    test(name, () => {
+      expect(() => parseControl(text, "x.deb")).toThrow("can't be read");
+    });
+  }
+  test("Essential is read as dpkg does, whatever its case; Protected counts", () => {
+    for (const field of ["Essential: Yes", "Essential: YES", "Protected: yes"]) {
+      expect(parseControl(`${HELLO_CONTROL}${field}\n`, "x.deb").essential).toBe(true);
+    }
   });
 });
 

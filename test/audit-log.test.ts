@@ -168,6 +168,21 @@ describe("append", () => {
     expect(readFileSync(file, "utf8")).toBe(bad);
   });
 
+  test("times never go back: under a clock that was set back the last time stands, and the clock beside it", () => {
+    let now = new Date("2026-02-01T00:00:00.000Z");
+    const log = openAuditLog(dir, { now: () => now });
+    log.append({ kind: "plan_created" });
+    now = new Date("2026-01-01T00:00:00.000Z");
+    const behind = log.append({ kind: "execution_denied", details: { code: "clock_behind" } });
+    expect(behind.timestamp).toBe("2026-02-01T00:00:00.000Z");
+    expect(behind.details).toEqual({ code: "clock_behind", clock: "2026-01-01T00:00:00.000Z" });
+    expect(log.head()?.timestamp).toBe("2026-02-01T00:00:00.000Z");
+    now = new Date("2026-02-02T00:00:00.000Z");
+    expect(log.append({ kind: "plan_created" })).toMatchObject({
+      timestamp: now.toISOString(),
+      details: null,
+    });
+  });
   test("refuses after close", () => {
     const log = openAuditLog(dir);
     log.close();

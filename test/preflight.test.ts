@@ -442,6 +442,24 @@ describe("controls at the executor", () => {
       "expired",
     ],
     [
+      "a snapshot that is older than the plan",
+      () => controls({ control_proofs: [snapshot({ created_at: "2020-01-01T00:00:00Z" })] }),
+      "control_invalid",
+      "older than the plan",
+    ],
+    [
+      "a snapshot that lasts for years",
+      () => controls({ control_proofs: [snapshot({ expires_at: "2036-01-01T00:00:00Z" })] }),
+      "control_invalid",
+      "more than a day",
+    ],
+    [
+      "an approval under the signer's own name, by another key of theirs",
+      () => controls({ signer_identity: "alice" }),
+      "approval_invalid",
+      "can't approve it as well",
+    ],
+    [
       "a proof that a human approved",
       () => controls({ control_proofs: [snapshot({ control: "human approval" })] }),
       "control_invalid",
