@@ -140,7 +140,9 @@ class Attempt {
     const record = this.#spent.read();
     const used = alreadyUsed([...record, ...usesLost(record, SYSTEM.auditDir)], this.#use(execution));
     if (used !== null)
-      throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.");
+      throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.", {
+        used: true,
+      });
   }
 
   async #planAgain(execution: ExecutionPlan): Promise<void> {

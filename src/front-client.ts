@@ -5,6 +5,7 @@ import type { FrontLimits } from "./front-limits.ts";
 import { relay } from "./front-relay.ts";
 import type { Log } from "./log.ts";
 import type { Refusals } from "./refusals.ts";
+import type { UsedPlans } from "./used-plans.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall, VarlinkError } from "./varlink.ts";
 import { type Caller, type ExecutorCall, errorReply, readCall, serviceError } from "./varlink-interface.ts";
 
@@ -19,6 +20,7 @@ export interface Desk {
   verify(plan: string): void;
   log: Log;
   refusals: Refusals;
+  usedPlans: UsedPlans;
   /** Connections whose Apply is at the runner now. */
   applies: Set<Socket>;
 }
@@ -89,6 +91,7 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
     if (request.method === "Report") throw serviceError("MethodNotImplemented", { method: "Report" });
     if (request.method === "Apply") {
       desk.verify(request.parameters.plan);
+      desk.usedPlans.check(request.parameters.plan);
       if (desk.applies.size >= limits.applies) {
         const why = `${limits.applies} executions are waiting already`;
         throw new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
@@ -100,6 +103,9 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
       log,
       more: call.more,
       send: call.oneway ? () => {} : send,
+      refused: (error) => {
+        if (request.method === "Apply") desk.usedPlans.learn(request.parameters.plan, error);
+      },
       done: () => {
         desk.applies.delete(socket);
         active = null;

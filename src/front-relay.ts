@@ -21,6 +21,8 @@ interface Relay {
   /** The client wants every event; without, only the last one. */
   more: boolean;
   send(reply: object): void;
+  /** Hears how the runner refused the call. */
+  refused(error: AegisError): void;
   /** Called once, after the last reply was sent; not after `stop`. */
   done(): void;
 }
@@ -32,7 +34,7 @@ interface Relay {
 export function relay(
   request: Exclude<ExecutorCall, { method: "Report" }>,
   caller: Caller,
-  { runnerPath, aliveMs, log, more, send, done }: Relay,
+  { runnerPath, aliveMs, log, more, send, refused, done }: Relay,
 ): { stop(): void } {
   const executionId = executionOf(request);
   const alive = () => {
@@ -48,7 +50,10 @@ export function relay(
   const onReply = (reply: Reply) => {
     timer?.refresh();
     const error = replyError(reply);
-    if (error !== null) return finish(errorReply(error));
+    if (error !== null) {
+      refused(error);
+      return finish(errorReply(error));
+    }
     const parameters = request.method === "Status" ? readStatus(reply) : { event: readEvent(reply) };
     if (!reply.continues) finish({ parameters });
     else if (more) send({ parameters, continues: true });

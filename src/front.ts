@@ -7,6 +7,7 @@ import { FRONT_LIMITS, type FrontLimits } from "./front-limits.ts";
 import type { Log } from "./log.ts";
 import { reportRefusals } from "./refusals.ts";
 import { claimSocketPath } from "./socket-path.ts";
+import { rememberUsedPlans } from "./used-plans.ts";
 import { encodeMessage } from "./varlink.ts";
 import { errorReply } from "./varlink-interface.ts";
 
@@ -39,6 +40,7 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
     verify: options.verify,
     log,
     refusals,
+    usedPlans: rememberUsedPlans(),
     applies: new Set(),
   };
 

@@ -59,6 +59,18 @@ describeOnThrowaway("attacks that once worked", () => {
     expect((await occupied.done).status).toBe(0);
   });
 
+  test("a used plan that is submitted again and again fills no log", async () => {
+    const { path, execution } = await chain.signed("apt", "update");
+    expect((await chain.apply(path)).status).toBe(0);
+    for (let n = 0; n < 6; n++) expect((await chain.apply(path)).status).toBe(6);
+    const denied = chain
+      .audit()
+      .filter((e) => e["kind"] === "execution_denied" && e["execution_id"] === execution.execution_plan_id);
+    expect(denied).toHaveLength(1);
+    const counted = () => JSON.stringify(chain.audit().filter((e) => e["kind"] === "requests_refused"));
+    while (!counted().includes('"code":"replay"')) await Bun.sleep(100);
+  });
+
   test("an update that apt's configuration sends to other sources than were planned", async () => {
     chain.host.write("/opt/evil.d/evil.list", "deb [trusted=yes] http://127.0.0.1:9 stable main\n");
     chain.host.write("/etc/apt/apt.conf.d/99evil", 'Dir::Etc::sourceparts "/opt/evil.d";\n');
