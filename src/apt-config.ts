@@ -172,7 +172,7 @@ function changesHeld(plan: OperationPlan): boolean {
 }
 
 /** Keys are case-insensitive in apt: the host's spelling goes when ours comes. */
-function setScalar(settings: Settings, key: string, value: string): void {
+export function setScalar(settings: Settings, key: string, value: string): void {
   for (const existing of settings.keys()) {
     if (existing.toLowerCase() === key.toLowerCase()) settings.delete(existing);
   }

@@ -1,4 +1,4 @@
-import { parseAptDump, renderAptConfig } from "./apt-config.ts";
+import { parseAptDump, renderAptConfig, setScalar } from "./apt-config.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -14,6 +14,9 @@ const DROPPED = /^(?:AptCli|DPkg|Binary|CommandLine)(?:$|::)|(?:Pre|Post)-Invoke
 /** Solvers inside apt itself; any other name is a program that apt would run (EDSP). */
 const SOLVERS: readonly string[] = ["", "internal", "3.0"];
 
+/** Planners inside apt itself; any other name is a program, as with solvers (EIPP). */
+const PLANNERS: readonly string[] = ["", "internal"];
+
 /** What planning sets, whatever the host does. */
 const OURS: Readonly<Record<string, string>> = {
   "Dir::Etc::main": "/dev/null",
@@ -21,22 +24,21 @@ const OURS: Readonly<Record<string, string>> = {
   "Dir::Bin::dpkg": "/usr/bin/dpkg",
   // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
   "Dir::Bin::ischroot": "/bin/false",
+  // apt writes what it asked its planner and solver into files of the host, in a simulation too.
+  "Dir::Log::Planner": "/dev/null",
+  "Dir::Log::Solver": "/dev/null",
 };
 
 /**
  * The file for APT_CONFIG of every apt command of one planning, from `apt-config dump`.
  * @throws AegisError `refused` for a dump that can't be carried over exactly, settings for apt-get alone, since apt applies
- * those after every file, and a solver that is a program of its own
+ * those after every file, and a solver or planner that is a program of its own
  */
 export function planningConfig(dump: string): string {
   const host = parseAptDump(dump);
   refuse(host);
-  // A key written twice is one setting to apt, whatever its case: the last one counts.
   const settings: Settings = new Map([...host].filter(([key]) => !DROPPED.test(key)));
-  for (const [key, value] of Object.entries(OURS)) {
-    settings.delete(key);
-    settings.set(key, [value]);
-  }
+  for (const [key, value] of Object.entries(OURS)) setScalar(settings, key, value);
   return renderAptConfig(settings);
 }
 
@@ -49,12 +51,13 @@ function refuse(host: Settings): void {
         "Remove the Binary::apt-get settings from /etc/apt/apt.conf.d.",
       );
     }
-    const solver = /^APT::Solver$/i.test(key) ? values[0] : undefined;
-    if (solver !== undefined && !SOLVERS.includes(solver)) {
+    const inside = /^APT::Solver$/i.test(key) ? SOLVERS : /^APT::Planner$/i.test(key) ? PLANNERS : null;
+    const program = values.find((value) => inside !== null && !inside.includes(value));
+    if (program !== undefined) {
       throw new AegisError(
         "refused",
-        `apt is configured with the solver ${solver}, a program that planning may not run`,
-        "Remove APT::Solver from /etc/apt/apt.conf.d.",
+        `apt is configured with the ${key.slice(5).toLowerCase()} ${program}, a program that planning may not run`,
+        `Remove ${key} from /etc/apt/apt.conf.d.`,
       );
     }
   }

@@ -1,3 +1,4 @@
+import { basename, dirname } from "node:path";
 import type { AptDirs } from "./apt-dirs.ts";
 import { readStanzas } from "./deb822.ts";
 import type { Planning } from "./ecosystem.ts";
@@ -35,7 +36,8 @@ export function readSources(
     dirs.sourceList,
     ...planning
       .list(dirs.sourceParts)
-      .filter((name) => /^[A-Za-z0-9._-]+\.(?:list|sources)$/.test(name))
+      // The names that apt reads (GetListOfFilesInDir, apt-pkg/contrib/fileutl.cc).
+      .filter((name) => /^[A-Za-z0-9._:-]+\.(?:list|sources)$/.test(name))
       .map((name) => `${dirs.sourceParts}/${name}`),
   ];
   const problems: string[] = [];
@@ -43,7 +45,8 @@ export function readSources(
   for (const file of files) {
     const text = planning.readText(file);
     if (text === null) {
-      if (file !== dirs.sourceList) problems.push(`${file} can't be read`);
+      const isThere = file !== dirs.sourceList || planning.list(dirname(file)).includes(basename(file));
+      if (isThere) problems.push(`${file} can't be read`);
       continue;
     }
     const parse = file.endsWith(".sources") ? parseDeb822Sources : parseOneLineSources;
@@ -59,33 +62,46 @@ interface Parsed {
   problems: string[];
 }
 
-/** `deb [option=value …] uri suite [component …]`, one a line. */
+/** What apt dequotes and decodes (ParseQuoteWord, apt-pkg/contrib/strutl.cc), and control characters and blanks beyond ASCII. */
+const ODD = /[%"\\]|[^\P{C}\t]|[^\S \t]/u;
+
+/**
+ * `deb [option=value …] uri suite [component …]`, one a line. Whoever wrote it may want us to see another source than apt
+ * does, so what apt would take for something else than what is written is a problem.
+ */
 export function parseOneLineSources(text: string, file: string, architecture: string): Parsed {
   const result: Parsed = { sources: [], problems: [] };
   for (const [index, raw] of text.split("\n").entries()) {
     // A `#` inside the brackets belongs to the option.
-    const line = /^(?:[^#[]|\[[^\]]*\]|\[)*/.exec(raw)?.[0].trim() ?? "";
+    const line = /^(?:[^#[]|\[[^\]]*\]|\[)*/.exec(raw.replace(/\r$/, ""))?.[0].trim() ?? "";
     if (line === "") continue;
     const where = `${file}:${index + 1}`;
     const match =
       /^(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?([A-Za-z][A-Za-z0-9+.-]*:\S+)\s+(\S+)((?:\s+\S+)*)$/.exec(line);
     const [, type, options = "", uri = "", suite = "", components = ""] = match ?? [];
     if (type === "deb-src") continue;
-    if (match === null || (!suite.endsWith("/") && components.trim() === "")) {
+    // apt takes quotes off these words, and decodes % in them: what it reads is then not what stands here.
+    if (match === null || /["%\\]/.test(line) || (!suite.endsWith("/") && components.trim() === "")) {
       result.problems.push(`${where} is not a source line that apt could read`);
       continue;
     }
-    result.sources.push(sourceOf(uri, suite, words(components), where, lineOptions(options), architecture));
+    const read = ODD.test(line) || /\[[^\]]*$/.test(uri) ? null : lineOptions(options);
+    if (read === null) {
+      result.problems.push(`${where} can be read in two ways`);
+      continue;
+    }
+    result.sources.push(sourceOf(uri, suite, words(components), where, read, architecture));
   }
   return result;
 }
 
-/** `name=value`, also `name+=value`; names in lower case. */
-function lineOptions(text: string): Options {
+/** `name=value`, also `name+=value`; names in lower case. Null for another form, and for a name that comes twice. */
+function lineOptions(text: string): Options | null {
   const options = new Map<string, string>();
   for (const word of words(text)) {
-    const [, name = "", value = ""] = /^([A-Za-z-]+?)[+-]?=(.*)$/.exec(word) ?? [];
-    if (name !== "") options.set(name.toLowerCase(), value.replaceAll(",", " "));
+    const [, name = "", value = ""] = /^([A-Za-z-]+?)[+-]?=([^[]+)$/.exec(word) ?? [];
+    if (name === "" || options.has(name.toLowerCase())) return null;
+    options.set(name.toLowerCase(), value.replaceAll(",", " "));
   }
   return options;
 }
@@ -139,9 +155,9 @@ function sourceOf(
     components: cleanSuite.endsWith("/") ? [] : components,
     configuredIn,
     signedBy: options.get("signed-by")?.trim() || null,
-    trusted: isYes(options.get("trusted")),
+    trusted: isSet(options.get("trusted")),
     allowInsecure: ["allow-insecure", "allow-weak", "allow-downgrade-to-insecure"].some((name) =>
-      isYes(options.get(name)),
+      isSet(options.get(name)),
     ),
     architectures: words(options.get("architectures") ?? options.get("arch")),
   };
@@ -179,9 +195,9 @@ function words(text: string | undefined): string[] {
   return (text ?? "").split(/\s+/).filter((word) => word !== "");
 }
 
-/** apt's StringToBool. */
-function isYes(text: string | undefined): boolean {
-  return /^(?:yes|true|with|on|enable|[1-9]\d*)$/i.test(text ?? "");
+/** Whether an option may switch something off: anything that apt's StringToBool does not plainly read as no. */
+function isSet(text: string | undefined): boolean {
+  return text !== undefined && !isNo(text);
 }
 
 function isNo(text: string | undefined): boolean {

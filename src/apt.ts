@@ -41,11 +41,12 @@ export const apt: Ecosystem = {
 
 /** `update`: the sources that it would refresh, read from files below apt's default directories. apt itself is not run. */
 async function gatherSources(planning: Planning): Promise<Findings> {
-  const { repositories } = await gatherRepositories(DEFAULT_APT_DIRS, planning);
+  const { repositories, problems } = await gatherRepositories(DEFAULT_APT_DIRS, planning);
   const { evidence } = repositories;
   return {
     ...aptFindings("update", [], repositories.commands, repositories.warnings),
-    metadata_available: true,
+    // What can't be read may be a source that apt reads, and asks no signature of.
+    metadata_available: problems.length === 0,
     signature_or_checksum_status:
       evidence.length > 0 && evidence.every((r) => r.signature_verified) ? "verified" : "unverified",
     repository_evidence: evidence,
@@ -205,10 +206,14 @@ async function gatherSite(dump: PlanningOutput, planning: Planning) {
 async function gatherRepositories(
   dirs: AptDirs,
   planning: Planning,
-): Promise<{ sources: AptSource[]; repositories: Repositories }> {
+): Promise<{ sources: AptSource[]; repositories: Repositories; problems: string[] }> {
   const { sources, problems } = readSources(dirs, planning.host.architecture, planning);
   const repositories = await inspectRepositories(sources, dirs, planning);
-  return { sources, repositories: { ...repositories, warnings: [...problems, ...repositories.warnings] } };
+  return {
+    sources,
+    problems,
+    repositories: { ...repositories, warnings: [...problems, ...repositories.warnings] },
+  };
 }
 
 /** What apt holds back, for people. */

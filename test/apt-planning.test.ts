@@ -49,11 +49,21 @@ test("what decides a simulation is kept, the host's files are off, and our setti
   );
   expect(all).toContain('APT::Default-Release "stable";');
   expect(all).toContain('Dir::Etc::preferences "pins";');
-  expect(all.slice(-5)).toEqual([
+  expect(all.filter((line) => line.toLowerCase().includes("ischroot"))).toHaveLength(1);
+  expect(all.slice(-7)).toEqual([
     'Dir::Etc::main "/dev/null";',
     'Dir::Etc::parts "/dev/null";',
     'Dir::Bin::dpkg "/usr/bin/dpkg";',
     'Dir::Bin::ischroot "/bin/false";',
+    'Dir::Log::Planner "/dev/null";',
+    'Dir::Log::Solver "/dev/null";',
     "",
   ]);
+});
+
+test("a planner that is a program is refused, whatever the case of its key; apt's own is not", () => {
+  for (const line of ['APT::Planner "mine";', 'apt::planner "mine";']) {
+    expect(() => planningConfig(`${HOST}${line}\n`)).toThrow("planner mine, a program");
+  }
+  expect(() => planningConfig(`${HOST}APT::Planner "internal";\n`)).not.toThrow();
 });

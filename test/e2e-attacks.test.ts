@@ -82,6 +82,32 @@ describeOnThrowaway("attacks that once worked", () => {
     expect(status).toBe(0);
   });
 
+  const UNCLEAR: [name: string, file: string, text: string][] = [
+    ["an encoded yes", "x.list", "deb [trusted=%79es] http://127.0.0.1:9 stable main\n"],
+    ["a quoted yes", "x.list", 'deb [trusted="yes"] http://127.0.0.1:9 stable main\n'],
+    ["a yes in hexadecimal", "x.list", "deb [trusted=0x1] http://127.0.0.1:9 stable main\n"],
+    ["a quoted URI", "x.list", 'deb [trusted=yes] "http://127.0.0.1:9" stable main\n'],
+    [
+      "a carriage return",
+      "x.sources",
+      "Types: deb\rTrusted: yes\nURIs: http://127.0.0.1:9\nSuites: s\nComponents: m\n",
+    ],
+    [
+      "no, then yes",
+      "x.sources",
+      "Types: deb\nTrusted: no\nTrusted: yes\nURIs: http://127.0.0.1:9\nSuites: s\nComponents: m\n",
+    ],
+  ];
+  for (const [name, file, text] of UNCLEAR) {
+    test(`an update of a source that apt need not verify, hidden behind ${name}`, async () => {
+      chain.host.write(`/etc/apt/sources.list.d/${file}`, text);
+      const { plan } = await chain.plan("apt", "update");
+      const { result } = await chain.policy(plan.plan_id);
+      await chain.host.exec(["rm", `/etc/apt/sources.list.d/${file}`]);
+      expect(["require_human", "deny"]).toContain(result.decision);
+    });
+  }
+
   test("a search path for dpkg's programs in apt's configuration", async () => {
     chain.host.write(
       "/opt/evil/dpkg-deb",
