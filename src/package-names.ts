@@ -16,6 +16,7 @@ const KERNEL = [
   "xen-hypervisor-*",
   "kernel-image-*",
   "canonical-livepatch*",
+  "nvidia-kernel-*",
   "dkms",
   "*-dkms",
 ];
@@ -46,9 +47,11 @@ const NOT_KERNEL = [
   "linux-wlan-ng*",
 ];
 
-/** The rest of what a machine needs to start: boot loader, signed shims, initramfs generator, firmware. */
+/** The rest of what a machine needs to start: boot loader, signed shims, initramfs and what goes into it, firmware. */
 const BOOTLOADER = [
   "amd64-microcode",
+  "busybox-initramfs",
+  "dmsetup",
   "dracut*",
   "efibootmgr",
   "elilo",
@@ -61,8 +64,13 @@ const BOOTLOADER = [
   "grub2*",
   "initramfs-tools*",
   "intel-microcode",
+  "klibc-utils",
+  "kmod",
+  "libkmod2",
   "lilo",
   "linux-firmware*",
+  "lvm2",
+  "mdadm",
   "mokutil",
   "os-prober",
   "proxmox-boot*",
@@ -79,6 +87,7 @@ const BOOTLOADER = [
   "systemd-ukify",
   "u-boot*",
   "yaboot",
+  "zfs-initramfs",
   "zipl*",
 ];
 
@@ -109,6 +118,17 @@ const SENSITIVE = [
   "cryptsetup*",
   "libcryptsetup*",
   "tpm2-*",
+  "p11-kit",
+  "libp11-kit0",
+  "libk5crypto3",
+  "libgpg-error0",
+  // What sshd is linked with besides, directly or through its libraries.
+  "zlib1g",
+  "libzstd1",
+  "liblz4-1",
+  "libwrap0",
+  "libcom-err2",
+  "libkeyutils1",
   // Becoming another user.
   "sudo",
   "sudo-*",
@@ -126,6 +146,13 @@ const SENSITIVE = [
   "libsubid*",
   "uidmap",
   "util-linux",
+  "util-linux-extra",
+  "mount",
+  "bsdutils",
+  // What pam_unix is linked with.
+  "libtirpc3*",
+  "libnsl2",
+  "libdb5.3*",
   "libcrypt1",
   "base-passwd",
   // Logging in, from here and elsewhere.
@@ -146,11 +173,17 @@ const SENSITIVE = [
   "winbind",
   "realmd",
   "cloud-init",
+  "cockpit*",
+  "tailscale",
+  "openvpn",
+  "wireguard*",
   // The service manager and the message bus.
   "systemd*",
   "libsystemd*",
   "udev",
   "libudev1",
+  "libmount1",
+  "libblkid1",
   "init",
   "init-*",
   "sysvinit*",
@@ -179,6 +212,23 @@ const SENSITIVE = [
   "base-files",
   "bash",
   "dash",
+  "coreutils",
+  "perl-base",
+  "python3*-minimal",
+  // What runs programs as root by itself, or gives a way to root.
+  "cron",
+  "cron-daemon-common",
+  "anacron",
+  "at",
+  "logrotate",
+  "needrestart",
+  "packagekit",
+  "docker*",
+  "containerd*",
+  "runc",
+  "podman",
+  "lxd",
+  "libvirt-daemon*",
   // Confinement, filtering, watching.
   "apparmor*",
   "libapparmor*",
