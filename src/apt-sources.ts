@@ -80,8 +80,7 @@ export function parseOneLineSources(text: string, file: string, architecture: st
       /^(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?([A-Za-z][A-Za-z0-9+.-]*:\S+)\s+(\S+)((?:\s+\S+)*)$/.exec(line);
     const [, type, options = "", uri = "", suite = "", components = ""] = match ?? [];
     if (type === "deb-src") continue;
-    // apt takes quotes off these words, and decodes % in them: what it reads is then not what stands here.
-    if (match === null || /["%\\]/.test(line) || (!suite.endsWith("/") && components.trim() === "")) {
+    if (match === null || (!suite.endsWith("/") && components.trim() === "")) {
       result.problems.push(`${where} is not a source line that apt could read`);
       continue;
     }

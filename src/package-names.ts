@@ -193,6 +193,7 @@ const SENSITIVE = [
   // Package management and the keys it trusts.
   "apt",
   "apt-*",
+  "aptitude",
   "libapt-*",
   "dpkg",
   "debconf",
@@ -218,6 +219,7 @@ const SENSITIVE = [
   // What runs programs as root by itself, or gives a way to root.
   "cron",
   "cron-daemon-common",
+  "cronie",
   "anacron",
   "at",
   "logrotate",

@@ -22,6 +22,32 @@ describe("one-line sources", () => {
     });
   }
   for (const text of [
+    "deb [trusted=%79es] http://x.example s main",
+    'deb [trusted="yes"] http://x.example s main',
+    "deb [trus\\ted=yes] http://x.example s main",
+    "deb [trusted=yes] http://x.example/%41 s main",
+    "deb http://x.example s ma%69n",
+    "deb [trusted=yes Trusted=no] http://x.example s main",
+    "deb [arch=a[b trusted=no] http://x.example s main",
+    "deb [trusted] http://x.example s main",
+    "deb [trusted=] http://x.example s main",
+    "deb [arch=a\u00a0trusted=no] http://x.example s main",
+    "deb http://x.example s main\0",
+    "deb http://[x s]/ main",
+  ]) {
+    test(`a problem, since apt may read it in another way: ${JSON.stringify(text)}`, () => {
+      expect(line(text)).toEqual({ sources: [], problems: ["/f.list:1 can be read in two ways"] });
+    });
+  }
+  test("a quoted URI is a problem, not nothing", () => {
+    expect(line('deb [trusted=yes] "http://x.example" s main').problems).toHaveLength(1);
+  });
+  test("a line that ends as on Windows, an IPv6 address and a quote in a comment are none", () => {
+    for (const text of ["deb http://x s main\r", "deb http://[::1]/ s main", 'deb http://x s main # "%41"']) {
+      expect(line(text)).toMatchObject({ sources: [{ trusted: false }], problems: [] });
+    }
+  });
+  for (const text of [
     "",
     "# deb http://x.example stable main",
     "deb-src http://x.example stable main",
@@ -51,6 +77,10 @@ describe("one-line sources", () => {
   for (const [option, field] of [
     ["trusted=yes", "trusted"],
     ["TRUSTED=1", "trusted"],
+    ["trusted=0x1", "trusted"],
+    ["trusted=01", "trusted"],
+    ["trusted=maybe", "trusted"],
+    ["allow-weak=0x1", "allowInsecure"],
     ["allow-insecure=yes", "allowInsecure"],
     ["allow-weak=true", "allowInsecure"],
     ["allow-downgrade-to-insecure=on", "allowInsecure"],
@@ -59,9 +89,13 @@ describe("one-line sources", () => {
       expect(line(`deb [${option}] http://x.example s main`).sources[0]?.[field]).toBe(true),
     );
   }
-  test("trusted=no is not trusted", () => {
-    expect(line("deb [ trusted=no ] http://x.example s main").sources[0]).toMatchObject({ trusted: false });
-  });
+  for (const no of ["no", "false", "0", "off", "without", "disable", "No"]) {
+    test(`trusted=${no} is not trusted`, () => {
+      expect(line(`deb [ trusted=${no} ] http://x.example s main`).sources[0]).toMatchObject({
+        trusted: false,
+      });
+    });
+  }
   test("a flat repository has no components", () => {
     expect(line("deb file:/srv/repo ./").sources[0]).toMatchObject({
       id: "file:/srv/repo ./",
@@ -127,7 +161,12 @@ describe("deb822 sources", () => {
   });
   test("a file that apt would read in another way gives no source, and says so", () => {
     const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n";
-    for (const more of ["Trusted : yes\n", "\rTrusted: yes\n", "Suites: t\n"]) {
+    for (const more of [
+      "Trusted : yes\n",
+      "\rTrusted: yes\n",
+      "Suites: t\n",
+      "Trusted: no\nTrusted: yes\n",
+    ]) {
       const { sources, problems } = stanza(text + more);
       expect(sources).toEqual([]);
       expect(problems.join()).toContain("can't be read as apt reads it");
@@ -146,14 +185,28 @@ describe("files", () => {
         "/etc/apt/sources.list.d/b.sources":
           "Types: deb\nURIs: http://x.example/debian/\nSuites: s\nComponents: contrib\nTrusted: yes\n",
         "/etc/apt/sources.list.d/a.list": "deb http://a.example s main\n",
+        "/etc/apt/sources.list.d/c:d.list": "deb http://c.example s main\n",
         "/etc/apt/sources.list.d/old.list.save": "deb http://no.example s main\n",
         "/etc/apt/sources.list.d/old.list.disabled": "deb http://no.example s main\n",
       },
     });
     const { sources, problems } = readSources(DEFAULT_APT_DIRS, "amd64", planning);
     expect(problems).toEqual([]);
-    expect(sources.map((s) => s.id)).toEqual(["http://x.example/debian s", "http://a.example s"]);
+    expect(sources.map((s) => s.id)).toEqual([
+      "http://x.example/debian s",
+      "http://a.example s",
+      "http://c.example s",
+    ]);
     expect(sources[0]).toMatchObject({ components: ["main", "contrib"], trusted: true });
+  });
+  test("a sources.list that is there but can't be read is a problem, one that is missing is none", () => {
+    const names: string[] = [];
+    const planning = { readText: () => null, list: (path: string) => (path === "/etc/apt" ? names : []) };
+    expect(readSources(DEFAULT_APT_DIRS, "amd64", planning).problems).toEqual([]);
+    names.push("sources.list");
+    expect(readSources(DEFAULT_APT_DIRS, "amd64", planning).problems).toEqual([
+      "/etc/apt/sources.list can't be read",
+    ]);
   });
 });
 

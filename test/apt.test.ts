@@ -482,6 +482,23 @@ describe("upgrade", () => {
 });
 
 describe("update", () => {
+  const MAIN = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n";
+  const unreadable: [file: string, text: string][] = [
+    ["x.list", "deb [trusted=%79es] http://x.example s main\n"],
+    ["x.list", 'deb [trusted="yes"] http://x.example s main\n'],
+    ["x.list", 'deb [trusted=yes] "http://x.example" s main\n'],
+    ["x.sources", `${MAIN}\rTrusted: yes\n`],
+    ["x.sources", `${MAIN}Trusted: no\nTrusted: yes\n`],
+  ];
+  test.each(unreadable)(
+    "a source that apt may read in another way: no metadata; %s %j",
+    async (file, text) => {
+      const planning = fakePlanning({ files: { [`/etc/apt/sources.list.d/${file}`]: text } });
+      const findings = await apt.gather("update", apt.parseTargets("update", []), planning);
+      expect(findings).toMatchObject({ metadata_available: false, repository_evidence: [] });
+      expect(findings.warnings.join()).toContain(`/etc/apt/sources.list.d/${file}`);
+    },
+  );
   test("runs gpgv at most, and lists the sources", async () => {
     const planning = fakePlanning({
       files: { "/etc/apt/sources.list": "deb [trusted=yes] http://x.example s main\n" },

@@ -46,6 +46,7 @@ const TABLE: readonly [name: string, kind: "kernel" | "boot" | "sensitive" | "no
   ["mount", "sensitive"],
   ["python3.11-minimal", "sensitive"],
   ["cron", "sensitive"],
+  ["cronie", "sensitive"],
   ["docker.io", "sensitive"],
   ["wireguard-tools", "sensitive"],
   ["kmod", "boot"],
@@ -68,7 +69,8 @@ const TABLE: readonly [name: string, kind: "kernel" | "boot" | "sensitive" | "no
   ["sudoku", "none"],
   ["sshguard", "none"],
   ["bash-completion", "none"],
-  ["aptitude", "none"],
+  ["aptitude", "sensitive"],
+  ["aptitude-doc-en", "none"],
   ["shadowsocks-libev", "none"],
   ["libsass1", "none"],
 ];
