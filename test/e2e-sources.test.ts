@@ -132,6 +132,16 @@ describeOnThrowaway("sources", () => {
     });
   });
 
+  test("an update of a source in a file that has a colon in its name, which apt reads: a person decides", async () => {
+    const file = "/etc/apt/sources.list.d/a:a.list";
+    chain.host.write(file, `deb [trusted=yes] ${shady.url} stable main\n`);
+    const { plan } = await chain.plan("apt", "update");
+    const { result } = await chain.policy(plan.plan_id);
+    await chain.host.exec(["rm", file]);
+    expect(plan.repository_evidence.map(({ id }) => id)).toContain(`${shady.url} stable`);
+    expect(result).toMatchObject({ decision: "require_human" });
+  });
+
   describe("the host's apt configuration", () => {
     const MARK = "/root/hook-ran";
     const marked = () => existsSync(chain.host.path(MARK));
@@ -165,6 +175,39 @@ describeOnThrowaway("sources", () => {
       expect(plan).toMatchObject({ metadata_available: false, transaction: [] });
       expect(plan.warnings.join("\n")).toContain("Binary::apt-get");
       expect((await chain.policy(plan.plan_id)).result.decision).toBe("deny");
+    });
+
+    test("a planner of its own: it isn't run, and the plan says why there is none", async () => {
+      const planner = "/root/planners/mine";
+      chain.host.write(
+        CONF,
+        'apt::planner "mine";\nDir::Bin::Planners:: "/root/planners";\nAPT::Sandbox::User "root";\nAPT::Planner::RunAsUser "root";\n',
+      );
+      chain.host.write(planner, `#!/bin/sh\ntouch ${MARK}\n`);
+      await chain.host.exec(["chmod", "-R", "755", "/root/planners"]);
+      await chain.host.exec(["apt-get", "-s", "install", "conffile-owner"]);
+      expect(marked()).toBe(true);
+      await chain.host.exec(["rm", "-f", MARK]);
+      const { plan } = await chain.plan("apt", "install", "conffile-owner");
+      expect(plan).toMatchObject({ metadata_available: false, transaction: [] });
+      expect(plan.warnings.join("\n")).toContain("the planner mine");
+      expect(marked()).toBe(false);
+    });
+
+    test("a simulation leaves a record of itself; a plan does not, wherever the host wants it", async () => {
+      const records = ["/var/log/apt/eipp.log.xz", "/root/eipp.log", "/root/edsp.log"];
+      const remains = () => records.filter((path) => existsSync(chain.host.path(path)));
+      await chain.host.exec(["rm", "-f", ...records]);
+      await chain.host.exec(["apt-get", "-s", "install", "conffile-owner"]);
+      expect(remains()).toEqual(["/var/log/apt/eipp.log.xz"]);
+      for (const conf of ["", 'dir::log::planner "/root/eipp.log";\nDIR::LOG::SOLVER "/root/edsp.log";\n']) {
+        chain.host.write(CONF, conf);
+        await chain.host.exec(["rm", "-f", ...records]);
+        const { plan } = await chain.plan("apt", "install", "conffile-owner");
+        expect(plan.metadata_available).toBe(true);
+        expect(remains()).toEqual([]);
+      }
+      expect((await chain.host.exec(["test", "-c", "/dev/null"])).status).toBe(0);
     });
 
     test("root and an ordinary user plan the same, with the host's own pins and settings", async () => {
