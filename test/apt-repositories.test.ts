@@ -130,8 +130,16 @@ describe("not to be trusted", () => {
     ["a missing keyring", "deb [signed-by=/none.gpg] https://x.example st main", {}, "can't be read"],
     [
       "a keyring path that gpgv can't be given",
-      "deb [signed-by=/k\u0001.gpg] https://x.example st main",
-      { files: { "/k\u0001.gpg": "binary" }, good: ["/k\u0001.gpg"] },
+      "",
+      {
+        files: {
+          "/k\u0001.gpg": "binary",
+          // A line of sources.list may not hold the character at all.
+          "/etc/apt/sources.list.d/x.sources":
+            "Types: deb\nURIs: https://x.example\nSuites: st\nComponents: main\nSigned-By: /k\u0001.gpg\n",
+        },
+        good: ["/k\u0001.gpg"],
+      },
       "can't be read",
     ],
     [
