@@ -78,7 +78,8 @@ export function prepareState(): void {
   rootDirectory(STATE.runs, 0o700, 0);
   rootDirectory(STATE.spent, 0o700, 0);
   rootDirectory(STATE.lock, 0o700, 0);
-  rootDirectory(STATE.results, 0o750, admin);
+  // Set-group-id here too: an outcome is never there without its group, not even between its rename and a chown.
+  rootDirectory(STATE.results, 0o2750, admin);
   rootDirectory("/var/cache/aegis", 0o755, 0);
   rootDirectory(STATE.archives, 0o755, 0);
   // Set-group-id: every file of the log gets the admin group.
