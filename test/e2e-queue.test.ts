@@ -40,6 +40,14 @@ describeOnThrowaway("the queue", () => {
       .filter(({ kind }) => kind === "execution_started")
       .map((event) => event["execution_id"]);
 
+  /** Replays that the front turned away by itself, as it reported them. */
+  const refusedByFront = () =>
+    chain
+      .audit()
+      .filter(({ kind }) => kind === "requests_refused")
+      .flatMap(({ details }) => (details as { refusals: { code: string; count: number }[] }).refusals)
+      .reduce((sum, { code, count }) => sum + (code === "replay" ? count : 0), 0);
+
   test("bob, who is no administrator, is told so", async () => {
     without(false);
     const { path } = await chain.signed("apt", "install", "hello-aegis");
@@ -86,6 +94,7 @@ describeOnThrowaway("the queue", () => {
 
   test(`PEER 10: one plan ${COUNT} times at once runs once`, async () => {
     const { execution, path } = await chain.signed("apt", "install", `queued${COUNT}`);
+    const refusedBefore = refusedByFront();
     const clients = await Promise.all(Array.from({ length: COUNT }, () => submit(chain, path)));
     const statuses = await Promise.all(clients.map((client) => client.exited));
     expect(statuses.sort()).toEqual([0, ...Array(COUNT - 1).fill(6)]);
@@ -94,7 +103,14 @@ describeOnThrowaway("the queue", () => {
       "execution_started",
       "execution_completed",
     ]);
-    expect(kinds.length).toBe(COUNT + 1);
+    // Who comes when the plan has been used already may meet the front, which counts and reports a little later.
+    await eventually(
+      () =>
+        kindsOf(chain, execution.execution_plan_id).length - 2 + refusedByFront() - refusedBefore >=
+        COUNT - 1,
+    );
+    const denied = kindsOf(chain, execution.execution_plan_id).length - 2;
+    expect(denied + refusedByFront() - refusedBefore).toBe(COUNT - 1);
     expect(await brokenInvariants(chain)).toEqual([]);
   });
 
