@@ -17,6 +17,7 @@ import { AegisError } from "./errors.ts";
 export const AUDIT_KINDS = [
   "plan_created",
   "review_completed",
+  "review_failed",
   "policy_evaluated",
   "plan_signed",
   "approval_signed",
