@@ -54,6 +54,7 @@ const EXIT_OF = {
   busy: EXIT.unavailable,
   timeout: EXIT.unavailable,
   protocol: EXIT.unavailable,
+  model_reply: EXIT.unavailable,
   drift: EXIT.drift,
   evidence_mismatch: EXIT.drift,
 } as const satisfies Record<string, ExitStatus>;

@@ -1,0 +1,58 @@
+import { type AiReview, type Hashed, type OperationPlan, SCHEMA_VERSION } from "./documents.ts";
+import { AegisError } from "./errors.ts";
+import { askModel } from "./model-client.ts";
+import { buildPrompt } from "./review-prompt.ts";
+import { readReply, type Verdict } from "./review-reply.ts";
+import type { ModelSettings } from "./review-settings.ts";
+
+/** A reply that holds no verdict to go by. `reply` is for a file, not for a screen or a log. */
+export class UnusableReply extends AegisError {
+  readonly reply: string;
+
+  constructor(cause: AegisError, reply: string) {
+    super("model_reply", cause.message, cause.hint, cause.details);
+    this.reply = reply;
+  }
+}
+
+export interface MadeReview {
+  /** Unsigned. */
+  review: AiReview;
+  /** The whole body that the model's server answered with, JSON text. */
+  reply: string;
+}
+
+/**
+ * Asks the model about the plan, once, and binds its verdict to the plan, the prompt and the model.
+ * @throws UnusableReply; AegisError `unavailable`, `timeout`; what `signal` is aborted with, where that is an AegisError
+ */
+export async function makeReview(
+  plan: Hashed<OperationPlan>,
+  settings: ModelSettings,
+  { signal, now = () => new Date() }: { signal: AbortSignal; now?: () => Date },
+): Promise<MadeReview> {
+  const prompt = buildPrompt(plan.document);
+  const reply = await askModel(prompt.messages, settings, signal);
+  return {
+    reply,
+    review: {
+      schema_version: SCHEMA_VERSION,
+      plan_id: plan.document.plan_id,
+      plan_hash: plan.hash,
+      model: settings.model,
+      prompt_hash: prompt.hash,
+      created_at: now().toISOString(),
+      ...verdictIn(reply),
+    },
+  };
+}
+
+function verdictIn(reply: string): Verdict {
+  try {
+    return readReply(reply);
+  } catch (error) {
+    throw error instanceof AegisError && error.code === "model_reply"
+      ? new UnusableReply(error, reply)
+      : error;
+  }
+}
