@@ -1,5 +1,6 @@
 import { type Approver, verifyApprovals } from "./approval.ts";
 import type { Control, ControlProof, ExecutionPlan } from "./documents.ts";
+import { keyId } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { plural } from "./terminal.ts";
@@ -33,7 +34,7 @@ export function snapshotProof(given: string, now: Date): ControlProof {
 /**
  * Proves that every control which policy requires is there. `executionKey` is the signer's, as
  * verified: it may not approve. Returns the verified approvers.
- * @throws AegisError `approval_invalid`, `approval_required`, `control_invalid`, `snapshot_required`
+ * @throws AegisError `approval_invalid`, `key_untrusted`, `approval_required`, `control_invalid`, `snapshot_required`
  */
 export function checkControls(
   { execution, executionKey }: { execution: ExecutionPlan; executionKey: TrustedKey },
@@ -42,6 +43,7 @@ export function checkControls(
   const { policy_result: policy, operation_plan_hash: planHash } = execution;
   const required = (control: Control) => policy.required_controls.includes(control);
   const approvers = verifyApprovals(execution.approvals, planHash, trust, executionKey.publicKeyHex, now);
+  assertNoReviewer([keyId(executionKey.publicKeyHex), ...approvers.map(({ key }) => key)], config);
   const own = approvers.find(({ signer }) => signer === execution.signer_identity);
   if (own !== undefined) {
     throw new AegisError(
@@ -78,6 +80,23 @@ export function checkControls(
     );
   }
   return approvers;
+}
+
+/**
+ * One key, one role: a reviewer's key that also signs or approves would be the model's side of the chain agreeing with
+ * itself. `keys` are fingerprints.
+ * @throws AegisError `key_untrusted`
+ */
+function assertNoReviewer(keys: readonly string[], config: PolicyConfig): void {
+  const reviewers = config.review.public_keys.map(keyId);
+  const both = keys.find((key) => reviewers.includes(key));
+  if (both === undefined) return;
+  throw new AegisError(
+    "key_untrusted",
+    `key ${both} signs reviews, by [review] public_keys, and so it can neither sign an execution plan nor approve it`,
+    "Give the reviewer a key of its own.",
+    { key_id: both },
+  );
 }
 
 /**

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { dangerousEnvironment, loadSecret } from "./keys.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
-import { loadPolicyConfig } from "./policy-config.ts";
+import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { loadTrust, type Trust } from "./trust.ts";
 
 /** Whom the executor of this host trusts. */
@@ -25,6 +25,27 @@ export function trustedKeys(): Finding[] {
     of("approval") > 0
       ? ok("keys", text)
       : warn("keys", text, "Without an approval key nothing that needs a human can run."),
+    ...reviewKeys(trust, loadPolicyConfig({}, { system: true }).config),
+  ];
+}
+
+/** What is wrong with the keys that reviews may be signed by. The executor refuses a plan with a key in two roles. */
+export function reviewKeys(trust: Trust, { review }: Pick<PolicyConfig, "review">): Finding[] {
+  const both = trust.filter((key) => review.public_keys.includes(key.publicKeyHex));
+  const findings = both.map((key) =>
+    fail(
+      "keys",
+      `key ${key.ids[0]} is trusted as an ${key.role} key, and signs reviews by [review] public_keys`,
+      "Give the reviewer a key of its own.",
+    ),
+  );
+  if (!review.required || review.public_keys.length > 0) return findings;
+  return [
+    warn(
+      "keys",
+      "the policy requires a review, but names nobody in [review] public_keys: every plan needs a human",
+      `Name the reviewer's public key in ${SYSTEM.policy}.`,
+    ),
   ];
 }
 

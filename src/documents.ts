@@ -275,6 +275,13 @@ export type Decision = (typeof DECISIONS)[number];
 export const CONTROLS = ["human approval", "system snapshot"] as const;
 export type Control = (typeof CONTROLS)[number];
 
+export const Signature = v.strictObject({
+  algorithm: v.literal("ed25519"),
+  key_id: name,
+  signature: base64,
+});
+export type Signature = v.InferOutput<typeof Signature>;
+
 const level = v.picklist(["low", "medium", "high"]);
 export const AiReview = v.strictObject({
   schema_version: schemaVersion,
@@ -293,6 +300,8 @@ export const AiReview = v.strictObject({
   red_flags: v.pipe(v.array(text), v.maxLength(256)),
   required_controls: v.pipe(v.array(text), v.maxLength(64)),
   recommendation: v.picklist(["auto_approve", "approve_with_snapshot", "require_human", "deny"]),
+  /** The reviewer daemon's. Left out of a review that nobody signed. */
+  signature: v.exactOptional(Signature),
 });
 export type AiReview = v.InferOutput<typeof AiReview>;
 
@@ -313,13 +322,6 @@ export const PolicyResult = v.strictObject({
   evidence_fresh_until: timestamp,
 });
 export type PolicyResult = v.InferOutput<typeof PolicyResult>;
-
-export const Signature = v.strictObject({
-  algorithm: v.literal("ed25519"),
-  key_id: name,
-  signature: base64,
-});
-export type Signature = v.InferOutput<typeof Signature>;
 
 export const Approval = v.strictObject({
   schema_version: schemaVersion,

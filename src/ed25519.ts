@@ -27,7 +27,7 @@ function littleEndian(hex: string): bigint {
  * Why a public key must not be trusted, or null. Refused: anything but 64 lower-case hex digits, a y not below p
  * (RFC 8032 §5.1.3), a point of small order (it verifies signatures nobody made), bytes that are no point at all.
  */
-function publicKeyProblem(hex: string): string | null {
+export function publicKeyProblem(hex: string): string | null {
   if (!/^[0-9a-f]{64}$/.test(hex)) return "it is not 64 lower-case hex digits";
   const y = BigInt.asUintN(255, littleEndian(hex));
   if (y >= P) return "it is not a canonical encoding";

@@ -29,8 +29,6 @@ export interface EvaluateInput {
   config: PolicyConfig;
   configHash: string;
   review?: Hashed<AiReview> | undefined;
-  /** The review is signed by the reviewer daemon's key. */
-  reviewTrusted?: boolean;
 }
 
 /**
@@ -55,7 +53,6 @@ export function evaluate(input: EvaluateInput): PolicyResult {
     config,
     targets: judgeTargets(plan),
     review: review?.document ?? null,
-    reviewTrusted: review !== undefined && input.reviewTrusted === true,
   };
 
   let decision: Decision = "allow";

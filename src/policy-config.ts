@@ -2,6 +2,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalHash } from "./canonical.ts";
 import { DECISIONS } from "./documents.ts";
+import { publicKeyProblem } from "./ed25519.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { readFileLimited, rootOnlyProblem } from "./files.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
@@ -27,6 +28,21 @@ const packagePattern = v.pipe(
   v.regex(/^[a-z0-9][a-z0-9+.-]*\*?$/, "not a package name, or one that ends in *"),
 );
 const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"));
+
+/** Ed25519 public keys, as strict as where a signer's key is enrolled: a key in two spellings would be two keys. */
+const publicKeys = v.pipe(
+  v.array(
+    v.pipe(
+      v.string(),
+      v.check(
+        (hex) => publicKeyProblem(hex) === null,
+        ({ input }) => `not a public key: ${publicKeyProblem(input)}`,
+      ),
+    ),
+  ),
+  v.maxLength(16),
+  v.check((keys) => new Set(keys).size === keys.length, "one key is named twice"),
+);
 
 /** Settings of one ecosystem other than apt. `apply` decides about artifacts that are pinned and verified. */
 const artifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) =>
@@ -73,7 +89,8 @@ const PolicyConfig = v.strictObject({
     v.strictObject({ deny: v.optional(v.picklist(["low", "medium", "high", "critical"]), "critical") }),
     {},
   ),
-  review: v.optional(v.strictObject({ required: flag(false) }), {}),
+  /** `public_keys` are the reviewers'. With `required`, only a review signed by one of them counts as there. */
+  review: v.optional(v.strictObject({ required: flag(false), public_keys: v.optional(publicKeys, []) }), {}),
   snapshot: v.optional(v.strictObject({ accept_declared: flag(false) }), {}),
 });
 export type PolicyConfig = v.InferOutput<typeof PolicyConfig>;

@@ -7,6 +7,7 @@ import {
   type TransactionEntry,
 } from "./documents.ts";
 import type { PolicyConfig } from "./policy-config.ts";
+import { reviewIsSignedBy } from "./review-signature.ts";
 import { NO_DATA } from "./signals.ts";
 import type { JudgedTargets } from "./target-check.ts";
 import { plural } from "./terminal.ts";
@@ -21,9 +22,8 @@ export interface Facts {
   plan: OperationPlan;
   config: PolicyConfig;
   targets: JudgedTargets;
+  /** Of this very plan. */
   review: AiReview | null;
-  /** The review is signed by the reviewer daemon's key. */
-  reviewTrusted: boolean;
 }
 
 export type ArtifactTool = Exclude<Tool, "apt">;
@@ -152,6 +152,11 @@ export function registries(f: Facts): string[] {
 export function isPublishedFor(f: Facts, days: number): boolean {
   const { published_at, created_at } = f.plan;
   return published_at !== null && Date.parse(created_at) - Date.parse(published_at) >= days * MS_PER_DAY;
+}
+
+/** Whether a reviewer that the policy names has signed the review. */
+export function isTrustedReview(f: Facts): boolean {
+  return f.review !== null && reviewIsSignedBy(f.review, f.config.review.public_keys);
 }
 
 /** What in a review calls for a person. In our words: a model's text has no place in a signed decision. */

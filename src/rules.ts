@@ -13,6 +13,7 @@ import {
   isOperation,
   isPinned,
   isPublishedFor,
+  isTrustedReview,
   nameOf,
   needsCommands,
   newVulnerabilities,
@@ -356,8 +357,8 @@ const REVIEW: readonly Rule[] = [
     id: "review-missing",
     looks_at: "review",
     decision: "require_human",
-    reason: "the policy requires a review signed by this host's reviewer",
-    fires: (f) => f.config.review.required && !(f.review !== null && f.reviewTrusted),
+    reason: "the policy requires a review signed by one of its [review] public_keys",
+    fires: (f) => f.config.review.required && !isTrustedReview(f),
   },
   {
     id: "review-denies",

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, rmSync } from "node:fs";
-import { sudoersProblems } from "../src/doctor-trust.ts";
+import { reviewKeys, sudoersProblems } from "../src/doctor-trust.ts";
 import type { Finding } from "../src/finding.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
+import { ALICE, configOf, REVIEWER, SIGNER, TRUST } from "./signing-kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
@@ -44,6 +45,26 @@ describe("sudoersProblems", () => {
   ];
   for (const [text, problems] of CASES)
     test(JSON.stringify(text), () => expect(sudoersProblems(text)).toEqual(problems));
+});
+
+describe("the reviewer's keys", () => {
+  const CASES: [what: string, toml: string, found: object[]][] = [
+    [
+      "one that also signs",
+      `public_keys = ["${SIGNER.publicKeyHex}"]`,
+      [{ level: "fail", message: expect.stringContaining(`${SIGNER.keyId} is trusted as an execution key`) }],
+    ],
+    [
+      "one that also approves, beside a good one",
+      `public_keys = ["${REVIEWER.publicKeyHex}", "${ALICE.publicKeyHex}"]`,
+      [{ level: "fail", message: expect.stringContaining(`${ALICE.keyId} is trusted as an approval key`) }],
+    ],
+    ["none, where a review is required", "required = true", [{ level: "warn" }]],
+    ["none", "", []],
+    ["one of its own", `required = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`, []],
+  ];
+  for (const [what, toml, found] of CASES)
+    test(what, () => expect(reviewKeys(TRUST, configOf(`[review]\n${toml}`).config)).toMatchObject(found));
 });
 
 describeOnThrowaway("doctor, on a host of its own", () => {

@@ -5,6 +5,9 @@ import fc from "fast-check";
 import { AegisError } from "../src/errors.ts";
 import { loadPolicyConfig, parsePolicyConfig } from "../src/policy-config.ts";
 
+/** RFC 8032 §7.1, test 1. */
+const KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
 function refusal(run: () => unknown): AegisError {
   try {
     run();
@@ -44,6 +47,23 @@ describe("a policy file is refused, naming the key", () => {
     ["[approvals]\nrequired = 0", "approvals.required: "],
     ['[vulnerability]\ndeny = "never"', "vulnerability.deny: "],
     ['[review]\nrequired = "yes"', "review.required: "],
+    ["[review]\npublic_key = []", "review.public_key: unknown key"],
+    ['[review]\npublic_keys = "x"', "review.public_keys: "],
+    ["[review]\npublic_keys = [1]", "review.public_keys.0: "],
+    [
+      `[review]\npublic_keys = ["${KEY.toUpperCase()}"]`,
+      "review.public_keys.0: not a public key: it is not 64 lower",
+    ],
+    [`[review]\npublic_keys = ["${KEY}00"]`, "review.public_keys.0: not a public key: it is not 64 lower"],
+    [
+      `[review]\npublic_keys = ["${"00".repeat(32)}"]`,
+      "review.public_keys.0: not a public key: it is a point of small",
+    ],
+    [
+      `[review]\npublic_keys = ["${KEY}", "${"ff".repeat(32)}"]`,
+      "review.public_keys.1: not a public key: it is not a",
+    ],
+    [`[review]\npublic_keys = ["${KEY}", "${KEY}"]`, "review.public_keys: one key is named twice"],
     ["[npm]\nminimum_age_days = -1", "npm.minimum_age_days: "],
     ['[npm]\nallowed_registries = ["https://registry.npmjs.org/"]', "npm.allowed_registries.0: "],
     ["[apt]\n[apt]", "TOML"],
@@ -88,7 +108,7 @@ test("what is left out has its default", () => {
   expect(config.freshness).toEqual({ plan_minutes: 60, execution_minutes: 30 });
   expect(config.approvals.required).toBe(1);
   expect(config.vulnerability.deny).toBe("critical");
-  expect(config.review.required).toBe(false);
+  expect(config.review).toEqual({ required: false, public_keys: [] });
   expect(config.snapshot.accept_declared).toBe(false);
 });
 

@@ -12,6 +12,7 @@ import { install, npm, removal, review, upgrade } from "./policy-plans.ts";
 import {
   ALICE,
   approvalOf,
+  BOB,
   configOf,
   context,
   execution,
@@ -458,6 +459,18 @@ describe("controls at the executor", () => {
       () => controls({ signer_identity: "alice" }),
       "approval_invalid",
       "can't approve it as well",
+    ],
+    [
+      "an approver who signs reviews",
+      () => controls({}, `[review]\npublic_keys = ["${ALICE.publicKeyHex}"]`),
+      "key_untrusted",
+      `key ${ALICE.keyId} signs reviews`,
+    ],
+    [
+      "a signer who signs reviews",
+      () => controls({}, `[review]\npublic_keys = ["${BOB.publicKeyHex}", "${SIGNER.publicKeyHex}"]`),
+      "key_untrusted",
+      `key ${SIGNER.keyId} signs reviews`,
     ],
     [
       "a proof that a human approved",

@@ -1,10 +1,23 @@
 import { describe, expect, test } from "bun:test";
+import { canonicalHash } from "../src/canonical.ts";
 import type { OperationPlan, PolicyResult } from "../src/documents.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { strictness } from "../src/evaluate.ts";
+import { decideOwn } from "../src/plan-again.ts";
 import { compareDecisions, compareWithOwn } from "../src/replan.ts";
-import { DEBIAN, entry, install, npm, removal, upgrade, vulnerability } from "./policy-plans.ts";
-import { refuses } from "./signing-kit.ts";
+import { signReview } from "../src/review-signature.ts";
+import {
+  DEBIAN,
+  entry,
+  install,
+  npm,
+  removal,
+  review,
+  update,
+  upgrade,
+  vulnerability,
+} from "./policy-plans.ts";
+import { configOf, execution, REVIEWER, refuses } from "./signing-kit.ts";
 
 const OWN = upgrade({
   transaction: [entry("hello"), entry("nginx", { sources: [DEBIAN.id] })],
@@ -216,4 +229,14 @@ describe("this host's decision against the signed one", () => {
       return code === null ? compare() : refuses(compare, code, says);
     });
   }
+});
+
+test("where a review is required, the signed plan's own review is enough: the new plan can have none", async () => {
+  const toml = `[review]\nrequired = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`;
+  const policy = { ...configOf(toml), source: "" };
+  const aiReview = signReview(review({ plan_hash: canonicalHash(update()) }), REVIEWER);
+  const signed = await execution(update(), { toml, aiReview, approvals: [] });
+  expect(signed.policy_decision).toBe("allow");
+  compareDecisions(signed.policy_result, decideOwn(update(), policy), strictness);
+  expect(decideOwn(upgrade(), policy).decision).toBe("allow_with_snapshot");
 });

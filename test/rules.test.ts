@@ -3,6 +3,7 @@ import type { AiReview, Decision, OperationPlan } from "../src/documents.ts";
 import { parseDocument } from "../src/documents.ts";
 import { decisionOf, evaluate } from "../src/evaluate.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
+import { signReview } from "../src/review-signature.ts";
 import { RULES } from "../src/rules.ts";
 import {
   command,
@@ -17,12 +18,14 @@ import {
   vulnerability,
   WEAK,
 } from "./policy-plans.ts";
+import { REVIEWER, STRANGER } from "./signing-kit.ts";
 
 const BUILT_IN = "";
+const REVIEWED = `[review]\nrequired = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`;
 const NPM_ALLOWED = '[npm]\napply = "allow"';
 const NAMED = `[[apt.trusted_origins]]\nuri = "${WEAK.uri}/"\nfingerprint = "${"a".repeat(40)}"`;
 
-function decide(plan: OperationPlan, toml = BUILT_IN, document?: AiReview, reviewTrusted = false) {
+function decide(plan: OperationPlan, toml = BUILT_IN, document?: AiReview) {
   const config = parsePolicyConfig(toml, "test");
   return evaluate({
     // A plan that no reader would accept proves nothing about policy.
@@ -31,7 +34,6 @@ function decide(plan: OperationPlan, toml = BUILT_IN, document?: AiReview, revie
     config,
     configHash: "1".repeat(64),
     review: document === undefined ? undefined : { document, hash: "2".repeat(64) },
-    reviewTrusted,
   });
 }
 
@@ -660,14 +662,36 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     decision: "require_human",
     fires: [
       { what: "none", plan: update(), toml: "[review]\nrequired = true" },
+      { what: "none, and a reviewer is named", plan: update(), toml: REVIEWED },
+      { what: "one that nobody signed", plan: update(), toml: REVIEWED, review: review() },
       {
-        what: "one that nobody vouches for",
+        what: "one by a stranger",
+        plan: update(),
+        toml: REVIEWED,
+        review: signReview(review(), STRANGER),
+      },
+      {
+        what: "one that was changed after it was signed",
+        plan: update(),
+        toml: REVIEWED,
+        review: { ...signReview(review(), REVIEWER), summary: "better" },
+      },
+      {
+        what: "one by a reviewer, where no reviewer is named",
         plan: update(),
         toml: "[review]\nrequired = true",
-        review: review(),
+        review: signReview(review(), REVIEWER),
       },
     ],
-    not: [{ what: "not required", plan: update() }],
+    not: [
+      { what: "not required", plan: update() },
+      {
+        what: "signed by the reviewer",
+        plan: update(),
+        toml: REVIEWED,
+        review: signReview(review(), REVIEWER),
+      },
+    ],
   },
   "review-denies": {
     decision: "deny",
@@ -732,10 +756,6 @@ for (const [id, { decision, fires, not }] of Object.entries(CASES)) {
     }
   });
 }
-
-test("a review counts as signed only when the caller says so", () => {
-  expect(decide(update(), "[review]\nrequired = true", review(), true).decision).toBe("allow");
-});
 
 describe("what the configuration turns", () => {
   const cases: readonly [toml: string, plan: OperationPlan, decision: Decision][] = [

@@ -34,6 +34,8 @@ export const SIGNER = secret(1);
 export const ALICE = secret(2);
 export const BOB = secret(3);
 export const STRANGER = secret(4);
+/** Signs reviews. */
+export const REVIEWER = secret(5);
 
 export const TRUST: Trust = loadTrust({
   rootOnly: false,
