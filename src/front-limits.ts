@@ -1,3 +1,5 @@
+import type { ServerLimits } from "./varlink-session.ts";
+
 /** What one front puts up with. Times in milliseconds. */
 export const FRONT_LIMITS = {
   /** Connections at a time, from everybody, and from one uid beside its verified submissions (root is no exception). */
@@ -11,10 +13,13 @@ export const FRONT_LIMITS = {
   aliveMs: 15_000,
   /** Answers a client has not read, in bytes; beyond that it is dropped. */
   unreadBytes: 1024 * 1024,
+  /** Requests that nobody has begun to answer, kept in memory: of everybody together, and of one uid. */
+  bytes: 32 * 1024 * 1024,
+  bytesPerUid: 16 * 1024 * 1024,
   /** Connections, and time, spent on letting refused clients read why. */
   lingering: 16,
   lingerMs: 1000,
   /** Refusals are reported to the runner no more often than this. */
   reportMs: 1000,
-};
+} satisfies ServerLimits & Record<string, number>;
 export type FrontLimits = typeof FRONT_LIMITS;

@@ -5,7 +5,6 @@ import { dirname } from "node:path";
 import { AegisError, messageOf } from "./errors.ts";
 import { listenUnix } from "./ffi.ts";
 import { rootOnlyProblem } from "./files.ts";
-import { descriptorOf } from "./front.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { isCompiled, selfCommand } from "./self.ts";
@@ -13,6 +12,7 @@ import { claimSocketPath } from "./socket-path.ts";
 import { ADMIN_GROUP, groupId, prepareState, unusedId, userIds } from "./state.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 import type { BareKeys } from "./trusted-keys.ts";
+import { descriptorOf } from "./varlink-server.ts";
 
 /** Runners at once: the queue of 32, and a few that watch or are told of refusals. */
 const MAX_RUNNERS = 48;

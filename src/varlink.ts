@@ -71,6 +71,11 @@ export class MessageDecoder {
     return this.#length;
   }
 
+  /** Bytes of memory that it takes up. */
+  get held(): number {
+    return this.#buffer.length;
+  }
+
   /**
    * The texts of the messages that `chunk` completes. Read it to its end: what stands before a fault is yielded first,
    * so the result does not depend on how the stream was cut.

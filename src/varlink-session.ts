@@ -1,28 +1,78 @@
 import type { Socket } from "node:net";
+import type { ByteBudget } from "./byte-budget.ts";
 import { sha256Hex } from "./canonical.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import type { FrontLimits } from "./front-limits.ts";
-import { relay } from "./front-relay.ts";
 import type { Log } from "./log.ts";
-import type { Refusals } from "./refusals.ts";
-import type { UsedPlans } from "./used-plans.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall, VarlinkError } from "./varlink.ts";
-import { type Caller, type ExecutorCall, errorReply, readCall, serviceError } from "./varlink-interface.ts";
+import { type Interface, refusalReply } from "./varlink-service.ts";
 
 /** What a client may send ahead of its answers: whole calls, and bytes while a call is being answered. */
 const AHEAD_CALLS = 64;
 const AHEAD_BYTES = 64 * 1024;
 
-/** What all connections of a front share. */
+/** Who a client is, as the kernel says. */
+export interface Caller {
+  uid: number;
+  gid: number;
+  pid: number;
+}
+
+/** What a service puts up with. Times in milliseconds. */
+export interface ServerLimits {
+  /** Connections at a time, from everybody, and from one uid (root is no exception). */
+  clients: number;
+  clientsPerUid: number;
+  /** A complete request must be there after this time, counted from the connection or the last answer. */
+  requestMs: number;
+  /** Answers a client has not read, in bytes; beyond that it is dropped. */
+  unreadBytes: number;
+  /** Connections, and time, spent on letting refused clients read why. */
+  lingering: number;
+  lingerMs: number;
+}
+
+/** A call that is being answered. */
+export interface Work {
+  /** The client is gone: nothing more is sent. */
+  stop(): void;
+  /** Its connection does not count towards those of its uid: something else bounds this work. */
+  apart: boolean;
+}
+
+/** Where a call's answers go. */
+export interface Answer {
+  send(reply: object): void;
+  /** Called once, after the last reply, if `stop` was not called before; never before `start` has returned. */
+  done(): void;
+}
+
+/** What is served, behind the same listening, limits and framing. */
+export interface Service {
+  /** What it is called in messages: `the executor`. */
+  title: string;
+  interface: Interface;
+  /**
+   * Begins to answer a call; null where the answer has been sent already. What it throws is the answer, and a refusal.
+   */
+  start(call: Call, caller: Caller, answer: Answer): Work | null;
+  /** Hears of each refusal. `request_sha256` is of the plan where there is one, else of the request; null if unknown. */
+  refused(refusal: { code: string; uid: number; request_sha256: string | null }): void;
+}
+
+/** What all connections of a service share. */
 export interface Desk {
-  limits: FrontLimits;
-  runnerPath: string;
-  verify(plan: string): void;
+  service: Service;
+  limits: ServerLimits;
+  /** Room for requests that nobody has begun to answer. */
+  budget: ByteBudget;
   log: Log;
-  refusals: Refusals;
-  usedPlans: UsedPlans;
-  /** Connections whose Apply is at the runner now. */
-  applies: Set<Socket>;
+}
+
+/** A connection that is being served. */
+export interface Session {
+  uid: number;
+  /** It counts towards the connections of its uid. */
+  counts(): boolean;
 }
 
 /**
@@ -30,17 +80,20 @@ export interface Desk {
  * time limit ends it after the answer; a refused call does not. A client that shuts down its sending side still gets
  * its answers. `caller` is who the kernel says it is.
  */
-export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
-  const { limits, log } = desk;
-  const decoder = new MessageDecoder(MAX_MESSAGE);
+export function serveClient(socket: Socket, caller: Caller, { service, limits, budget, log }: Desk): Session {
+  let decoder = new MessageDecoder(MAX_MESSAGE);
+  const hold = budget.hold(caller.uid);
   const waiting: string[] = [];
   /** A fault in the stream, answered after the calls before it. */
   let fault: unknown = null;
   let inputEnded = false;
   let calls = 0;
-  let active: { stop(): void } | null = null;
+  let active: Work | null = null;
   let over = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
+
+  const textAhead = () => waiting.reduce((sum, text) => sum + text.length, 0);
+  const countBytes = () => hold.set(decoder.held + textAhead());
 
   const send = (reply: object) => {
     if (over) return;
@@ -57,8 +110,8 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
     if (code === "internal") log.error("a request failed", { problem: messageOf(error) });
     log.debug("request refused", { code, uid: caller.uid, pid: caller.pid, problem: messageOf(error) });
     const request_sha256 = subject === null ? null : sha256Hex(subject);
-    desk.refusals.add({ code, uid: caller.uid, request_sha256, execution_id: null });
-    if (answer) send(errorReply(error));
+    service.refused({ code, uid: caller.uid, request_sha256 });
+    if (answer) send(refusalReply(error, service.interface));
   };
 
   /** Stops all work for this connection. */
@@ -66,6 +119,8 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
     over = true;
     clearTimeout(timer);
     waiting.length = 0;
+    decoder = new MessageDecoder(MAX_MESSAGE);
+    hold.set(0);
     active?.stop();
     active = null;
   };
@@ -86,41 +141,6 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
     hangUp();
   };
 
-  /** Hands a call to the runner, if it is fit for that. */
-  const start = (request: ExecutorCall, call: Call): { stop(): void } => {
-    if (request.method === "Report") throw serviceError("MethodNotImplemented", { method: "Report" });
-    if (request.method === "Apply") {
-      desk.verify(request.parameters.plan);
-      desk.usedPlans.check(request.parameters.plan);
-      if (desk.applies.size >= limits.applies) {
-        const why = `${limits.applies} executions are waiting already`;
-        throw new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
-      }
-    }
-    const work = relay(request, caller, {
-      runnerPath: desk.runnerPath,
-      aliveMs: limits.aliveMs,
-      log,
-      more: call.more,
-      send: call.oneway ? () => {} : send,
-      refused: (error) => {
-        if (request.method === "Apply") desk.usedPlans.learn(request.parameters.plan, error);
-      },
-      done: () => {
-        desk.applies.delete(socket);
-        active = null;
-        next();
-      },
-    });
-    if (request.method === "Apply") desk.applies.add(socket);
-    return {
-      stop: () => {
-        desk.applies.delete(socket);
-        work.stop();
-      },
-    };
-  };
-
   const answer = (text: string) => {
     let call: Call;
     try {
@@ -130,11 +150,13 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
       hangUp();
       return;
     }
+    const done = () => {
+      active = null;
+      next();
+    };
     try {
       calls++;
-      const request = readCall(call);
-      if (!("answer" in request)) active = start(request, call);
-      else if (!call.oneway) send({ parameters: request.answer });
+      active = service.start(call, caller, { send: call.oneway ? () => {} : send, done });
     } catch (error) {
       const plan = call.parameters.plan;
       refuse(error, typeof plan === "string" ? plan : text, !call.oneway);
@@ -147,6 +169,7 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
     while (!over && active === null) {
       const text = waiting.shift();
       if (text === undefined) break;
+      countBytes();
       answer(text);
     }
     if (over || active !== null) return;
@@ -167,11 +190,12 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
           throw new AegisError("busy", "too many calls sent ahead", "Read the answers.");
         waiting.push(text);
       }
+      countBytes();
     } catch (error) {
       fault = error;
+      decoder = new MessageDecoder(MAX_MESSAGE);
     }
-    if (active !== null && decoder.pending + waiting.reduce((n, text) => n + text.length, 0) > AHEAD_BYTES)
-      socket.pause();
+    if (active !== null && decoder.pending + textAhead() > AHEAD_BYTES) socket.pause();
     // A mere piece of a message does not prolong the time for the whole of it.
     if (waiting.length > 0 || fault !== null) next();
   });
@@ -182,4 +206,5 @@ export function serveClient(socket: Socket, caller: Caller, desk: Desk): void {
   });
   socket.on("close", end);
   timer = setTimeout(late, limits.requestMs);
+  return { uid: caller.uid, counts: () => active?.apart !== true };
 }
