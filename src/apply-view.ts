@@ -1,7 +1,8 @@
 import type { Io } from "./command.ts";
 import { describeDifference } from "./post-check.ts";
+import { progressLine } from "./progress-line.ts";
 import type { Result } from "./results.ts";
-import { clip, paint, safe, safeLines, terminalOf } from "./terminal.ts";
+import { paint, safe, safeLines } from "./terminal.ts";
 import type { Event } from "./varlink-interface.ts";
 
 /** Percentage points between two lines of progress where there is no terminal. */
@@ -20,15 +21,10 @@ export interface ApplyView {
  * output is passed on escaped; with --json nothing of it is shown.
  */
 export function applyView(io: Io): ApplyView {
-  const terminal = terminalOf(process.stderr, io.env);
-  let drawn = false;
+  const { terminal, draw, wipe } = progressLine(io.env);
   let rest = "";
   let lastPercent = -STEP;
 
-  const wipe = () => {
-    if (drawn) process.stderr.write("\r\u001b[K");
-    drawn = false;
-  };
   const line = (text: string) => {
     wipe();
     io.note(text);
@@ -37,10 +33,7 @@ export function applyView(io: Io): ApplyView {
     const width = 24;
     const done = Math.round((percent / 100) * width);
     const blocks = `${"#".repeat(done)}${".".repeat(width - done)}`;
-    process.stderr.write(
-      `\r\u001b[K${clip(`[${blocks}] ${String(percent).padStart(3)}% ${safe(message)}`, terminal.width - 1)}`,
-    );
-    drawn = true;
+    draw(`[${blocks}] ${String(percent).padStart(3)}% ${safe(message)}`);
   };
   const progress = (percent: number, message: string) => {
     if (terminal.interactive && !io.json) return bar(percent, message);
