@@ -1,0 +1,7 @@
+import { canonicalJson } from "../src/canonical.ts";
+import { type EvaluateInput, evaluate } from "../src/evaluate.ts";
+
+/* Policy in a process of its own: inputs as a JSON array on standard input, canonical results as one on standard output. */
+
+const inputs: EvaluateInput[] = JSON.parse(await Bun.stdin.text());
+process.stdout.write(JSON.stringify(inputs.map((input) => canonicalJson(evaluate(input)))));
