@@ -57,6 +57,11 @@ const ALLOWED: readonly Shape[] = [
   ),
 ];
 
+/** The fixed words that each of those commands begins with. */
+export const ALLOWED_HEADS: readonly string[][] = ALLOWED.map(({ head }) =>
+  head.filter((word) => typeof word === "string"),
+);
+
 /** Whether an argv has the shape of a command that may be run as signed. Nothing about it is interpreted by a shell. */
 export function isAllowedArgv(argv: readonly string[]): boolean {
   return ALLOWED.some(({ head, more }) => {

@@ -1,6 +1,6 @@
 import { defineSubcommand } from "./command.ts";
 import { runChecks } from "./doctor-checks.ts";
-import { AegisError, EXIT } from "./errors.ts";
+import { EXIT } from "./errors.ts";
 import type { Finding, Level } from "./finding.ts";
 import { paint, plural, safe, type Terminal } from "./terminal.ts";
 
@@ -9,14 +9,17 @@ export const doctor = defineSubcommand({
   name: "doctor",
   description:
     "Checks tools, directories, keys, policy, executor, audit logs and environment, read-only. Exits 8 when a check failed.",
-  args: { skill: { type: "boolean", description: "print the agents' rules (not built yet)" } },
+  args: { skill: { type: "boolean", description: "print the rules for AI agents instead, as a skill" } },
   async run({ skill }, io) {
-    if (skill)
-      throw new AegisError(
-        "not_built",
-        "the agents' rules are not built yet in this version",
-        "See the README's list of limits.",
-      );
+    if (skill) {
+      const [{ skillText }, { loadPolicyConfig }] = await Promise.all([
+        import("./skill.ts"),
+        import("./policy-config.ts"),
+      ]);
+      const text = await skillText(loadPolicyConfig(io.env));
+      io.result({ skill: text }, text);
+      return EXIT.ok;
+    }
     const findings = await runChecks(io.env);
     const failed = findings.filter(({ level }) => level === "fail").length;
     io.result({ healthy: failed === 0, findings }, render(findings, io.terminal));

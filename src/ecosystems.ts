@@ -7,8 +7,20 @@ const ECOSYSTEMS: Readonly<Record<string, () => Promise<Ecosystem>>> = {
   npm: async () => (await import("./npm.ts")).npm,
 };
 
+/** The names of those that can be planned. */
+export const BUILT: readonly string[] = Object.keys(ECOSYSTEMS);
+
 /** Names that belong to the command line already, but to later versions. */
-const NOT_BUILT = ["pip", "docker", "podman", "container", "nuget", "vscode", "go", "cargo"];
+export const NOT_BUILT: readonly string[] = [
+  "pip",
+  "docker",
+  "podman",
+  "container",
+  "nuget",
+  "vscode",
+  "go",
+  "cargo",
+];
 
 /**
  * The ecosystem of this name, or of a plan's `tool`.
@@ -17,7 +29,7 @@ const NOT_BUILT = ["pip", "docker", "podman", "container", "nuget", "vscode", "g
 export async function loadEcosystem(name: string): Promise<Ecosystem> {
   const load = Object.hasOwn(ECOSYSTEMS, name) ? ECOSYSTEMS[name] : undefined;
   if (load !== undefined) return load();
-  const known = Object.keys(ECOSYSTEMS).join(", ");
+  const known = BUILT.join(", ");
   if (NOT_BUILT.includes(name)) {
     throw new AegisError("not_built", `${name} is not built yet in this version`, `Built so far: ${known}.`);
   }

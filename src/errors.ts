@@ -15,7 +15,7 @@ export const EXIT = {
 export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
 
 /** Every error code and the exit status it maps to. A new failure is one line here. */
-const EXIT_OF = {
+export const EXIT_OF = {
   internal: EXIT.internal,
   io: EXIT.internal,
   not_built: EXIT.internal,

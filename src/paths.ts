@@ -14,6 +14,7 @@ export const SYSTEM = {
   run: "/run/aegis",
   socket: "/run/aegis/aegisd.sock",
   runnerSocket: "/run/aegis/runner.sock",
+  reviewerSocket: "/run/aegis/aegis-reviewd.sock",
   auditDir: "/var/log/aegis",
 } as const;
 

@@ -74,6 +74,8 @@ const USAGE: Row[] = [
   [["apply", "--execution-plan", "/nonexistent"], 2, null, "/nonexistent"],
   [["apply", "a", "--execution-plan", "b"], 2, null, "name one execution plan"],
   [["daemon"], 2, null, "name one service"],
+  [["doctor", "--skill=1"], 2, null, "--skill takes no value"],
+  [["doctor", "--skil"], 2, null, "did you mean --skill?"],
   [["daemon", "--executor", "--reviewer"], 2, null, "name one service"],
   [["audit-path", "extra"], 2, null, "unexpected word extra"],
   [["audit-verify", "--path", "/nonexistent/log"], 2, null, "/nonexistent/log"],
@@ -93,7 +95,6 @@ const NOT_BUILT: Row[] = [
   [["daemon", "--reviewer"], 1, null, "not built yet"],
   [["audit", "checkpoint"], 1, null, "not built yet"],
   [["audit", "prove"], 1, null, "not built yet"],
-  [["doctor", "--skill"], 1, null, "not built yet"],
   [["pip", "install", "x", "--plan"], 1, null, "pip is not built yet"],
   [["plan", "docker", "pull", "x"], 1, null, "docker is not built yet"],
   [["plan", "podman", "pull", "x"], 1, null, "podman is not built yet"],
@@ -117,6 +118,7 @@ const GOOD: Row[] = [
   [["keygen"], 0, "secret_key_hex", null],
   [["sign", "keygen"], 0, "public_key_hex", null],
   [["policy", "rules"], 0, "apt", null],
+  [["doctor", "--skill"], 0, "name: aegis-production-ops", null],
 ];
 
 const CONTROL = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/;

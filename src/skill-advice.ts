@@ -1,0 +1,171 @@
+/*
+ * What an agent may do about each rule that fired, and what it must not do. A test holds the ids against rules.ts.
+ */
+
+export interface Advice {
+  may: string;
+  never: string;
+}
+
+const PINNED: Advice = {
+  may: "plan again with an exact version or digest whose publisher signs it",
+  never: "fetch or install the artifact by other means, or from another registry",
+};
+const HUMAN: Advice = {
+  may: "name the packages and what depends on them, and hand the plan over for approval",
+  never: "split the request up so that the rule does not see it",
+};
+const CODE: Advice = {
+  may: "show the person which code would run, from the plan's evidence, and hand the plan over",
+  never: "run, download or unpack that code yourself to try it out",
+};
+const OPERATION: Advice = {
+  may: "meet what the policy asks for this operation, and hand the plan over",
+  never: "run the package manager yourself because the change looks small",
+};
+const ARTIFACT: Advice = {
+  may: "report it where the policy lets no such artifact be applied, else meet the controls and hand the plan over",
+  never: "install it for yourself alone, into a project or a virtual environment of this host, instead",
+};
+
+/** By rule id. */
+export const RULE_ADVICE: Readonly<Record<string, Advice>> = {
+  "target-invalid": {
+    may: "correct the name and plan again",
+    never: "add quotes, flags or wildcards until something passes",
+  },
+  "target-denied": {
+    may: "ask for the same software by its plain name from a configured source",
+    never:
+      "work around it: no download, no local copy, no replacement, no other package manager for a URL, path, git source or downgrade that was refused",
+  },
+  "command-metacharacters": {
+    may: "reject the request and show the person the words it came from",
+    never: "escape or rewrite them: a command preview is an argv array, and no shell is ever asked",
+  },
+  "metadata-command-failed": {
+    may: "look at raw_evidence in the plan, have the cause repaired, plan again",
+    never: "go on with what was known before",
+  },
+  "metadata-not-understood": {
+    may: "check the name with the person and plan again; report what the tool said",
+    never: "guess the version or the contents",
+  },
+  "apt-essential-removal": {
+    may: "ask for something that keeps the package",
+    never: "ask for the policy to be changed: no setting allows this",
+  },
+  "apt-removal": {
+    may: "name what would go, and ask the person whether the wish can be met without",
+    never: "remove, hold or mark packages beforehand so that the plan comes out differently",
+  },
+  "apt-downgrade": {
+    may: "ask for the installed version or a newer one",
+    never: "remove the package first, or pin an older version in apt's preferences",
+  },
+  "apt-source-conflict": {
+    may: "report both sources and the version; an administrator has to drop one",
+    never: "pick the one that looks better",
+  },
+  "apt-repository-untrusted": {
+    may: "report the source: an administrator has to give it an explicit Signed-By keyring, or name it by URI and key fingerprint in trusted_origins",
+    never: "add keys, sources, trusted=yes or a keyring yourself",
+  },
+  "apt-hash-unknown": {
+    may: "plan apt update, have it applied, then plan again",
+    never: "download the package to work out a hash",
+  },
+  "vulnerability-denied": {
+    may: "plan the fixed version named in vulnerability_evidence; where there is none, the answer is no",
+    never: "argue that the hole does not matter here, or ask for a laxer threshold",
+  },
+  "script-downloads-and-runs": {
+    may: "report the script as suspicious, with package and version",
+    never: "run the script, or fetch what it would fetch",
+  },
+  "script-obfuscated": {
+    may: "report the script as suspicious, with package and version",
+    never: "decode and run it",
+  },
+  "artifact-mutable": PINNED,
+  "artifact-unverified": PINNED,
+  "artifact-registry": {
+    may: "report the registry; whoever owns the policy may add it to allowed_registries",
+    never: "mirror, rename or proxy it",
+  },
+  "artifact-too-new": {
+    may: "plan an older version, or wait until this one is old enough",
+    never: "ask for an exception because it is urgent",
+  },
+  "artifact-provenance": {
+    may: "plan a version whose publisher attests how it was built",
+    never: "take a checksum for an attestation",
+  },
+  "kernel-change": HUMAN,
+  "bootloader-change": HUMAN,
+  "security-sensitive": HUMAN,
+  "apt-upgrade-installs": HUMAN,
+  "apt-held-change": {
+    may: "report which hold is concerned, and hand the plan over",
+    never: "take the hold off",
+  },
+  "apt-update-changes": {
+    may: "throw the plan away and plan again; report it if it comes back",
+    never: "edit the plan",
+  },
+  "apt-update-unauthenticated": {
+    may: "report the sources whose signature apt is told not to check",
+    never: "change /etc/apt yourself",
+  },
+  "lifecycle-scripts": CODE,
+  "build-hooks": CODE,
+  "native-code": CODE,
+  "bundled-binaries": CODE,
+  "metadata-missing": {
+    may: "report the tool that is missing; an administrator may install it, then plan again",
+    never: "install the tool yourself",
+  },
+  "vulnerability-grave": {
+    may: "name the vulnerability and the fixed version, if there is one, and hand the plan over",
+    never: "leave it out of your summary because its severity is unknown",
+  },
+  "nothing-to-do": {
+    may: "report that the host is already as asked for, and stop",
+    never: "sign or apply anything",
+  },
+  "apt-install": OPERATION,
+  "apt-upgrade": OPERATION,
+  "apt-update": OPERATION,
+  "npm-apply": ARTIFACT,
+  "pip-apply": ARTIFACT,
+  "container-apply": ARTIFACT,
+  "nuget-apply": ARTIFACT,
+  "vscode-apply": ARTIFACT,
+  "go-apply": ARTIFACT,
+  "cargo-apply": ARTIFACT,
+  undecided: {
+    may: "hand the plan over: nobody has decided about this operation yet",
+    never: "take silence for consent",
+  },
+  "review-missing": {
+    may: "ask the reviewer service for a review and decide again with it; if it is down, say so and hand the plan over",
+    never: "write a review, or have another model write one",
+  },
+  "review-denies": {
+    may: "report the review's red flags; ask for something else",
+    never: "leave the review out, or ask again until a milder one comes",
+  },
+  "review-wants-human": {
+    may: "report the review's red flags, and hand the plan over together with the review",
+    never: "leave the review out, or ask again until a milder one comes",
+  },
+  "review-wants-snapshot": {
+    may: "ask the person for a snapshot, and hand the plan over together with the review",
+    never: "leave the review out, or invent a snapshot's name",
+  },
+};
+
+/** What a rule's finding is called in older texts about Aegis. */
+export const OLDER_NAMES: Readonly<Record<string, string>> = {
+  "vulnerability-denied": "critical vulnerability evidence",
+};

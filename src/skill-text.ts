@@ -1,0 +1,137 @@
+import type { CommandName, Effect } from "./commands.ts";
+import type { Control, Decision, OperationPlan } from "./documents.ts";
+import type { EXIT } from "./errors.ts";
+
+/*
+ * The words of the agents' rules, each under the name that it belongs to in the code: what is added there and not here
+ * does not compile, or fails a test.
+ */
+
+/** One line to type for each command. A test parses them with the real parser. */
+export const TYPED: Readonly<Record<CommandName, string>> = {
+  plan: "aegis plan apt install nginx --json",
+  review: "aegis review <plan_id> --json",
+  policy: "aegis policy <plan_id> --review <plan_id> --json",
+  "policy rules": "aegis policy rules --json",
+  "policy report":
+    "aegis policy report --execution-plan <file> --execution-public-key-hex <hex> --approval-public-key-hex <hex> --skip-model --out <report_file>",
+  sign: "aegis sign <plan_id> --key <key_file> --signer <name> --approval <approval_file>",
+  "sign keygen": "aegis sign keygen --out <key_file>",
+  "sign approve": "aegis sign approve --plan <plan_file> --reason <why> --key <key_file> --signer <name>",
+  "sign verify": "aegis sign verify <execution_plan_id> --json",
+  apply: "aegis apply <execution_plan_id> --json",
+  daemon: "aegis daemon --executor",
+  "daemon install": "aegis daemon install",
+  "daemon uninstall": "aegis daemon uninstall",
+  "daemon status": "aegis daemon status --json",
+  "audit path": "aegis audit path --system",
+  "audit show": "aegis audit show --system --json",
+  "audit verify": "aegis audit verify --system --json",
+  "audit checkpoint": "aegis audit checkpoint --system",
+  "audit prove": "aegis audit prove --system --sequence <n>",
+  doctor: "aegis doctor --json",
+};
+
+export const EFFECTS: Readonly<Record<Effect, { title: string; rule: string }>> = {
+  "read-only": { title: "Read-only", rule: "They change nothing. Run them whenever you need to." },
+  "writes-document": {
+    title: "Write a document",
+    rule: "They write into your own data directory (or where `--out` says) and into your own audit log, nothing else. Run them for the task that you were given.",
+  },
+  secret: {
+    title: "Need a secret key: a human's",
+    rule: "Leave them to people. An approval key is never yours to hold, read or use, and nobody approves what they sign. Sign only if this account was given an execution key on purpose, the person told you to sign this plan, the decision is not deny, and every required control is there. A secret never goes onto a command line.",
+  },
+  "changes-host": {
+    title: "Change the host: a human decides",
+    rule: "Submit only the one signed plan that a person named to you, by its id, and told you to submit. It needs membership of the group aegis-admin, not root.",
+  },
+  service: {
+    title: "Run or set up services: root",
+    rule: "For the administrator in a root shell, one where `id -u` prints 0. You never type them, with or without sudo.",
+  },
+};
+
+/** What to look at in a plan before anything else is done with it. */
+export const INSPECT = {
+  nothing_to_do: "true: the host is already as asked for; report it and stop",
+  transaction: "every package that would change, with versions, source and hash",
+  packages_removed: "a blocker unless the policy allows it",
+  packages_downgraded: "a blocker unless the policy allows it",
+  repository_evidence: "trust and problems of each source",
+  provenance_evidence: "`verified: false` is a gap",
+  vulnerability_evidence: "`applies_to: new` is what would come in; no data means unknown, not none",
+  scripts: "code that the package manager would run",
+  rollback_plan: "the inverse, and what could not be had again",
+  risk_signals: "a summary in words; the decision does not rest on them",
+  warnings: "read each one",
+} as const satisfies Partial<Record<keyof OperationPlan, string>>;
+
+export const CONTROL_ADVICE: Readonly<Record<Control, string>> = {
+  "human approval":
+    "hand over the plan file, `plan_id`, `plan_hash` (the approver types its first characters), the reasons and the review if there is one; wait for the approval document",
+  "system snapshot":
+    "ask the person to make one and to tell you its name for `--snapshot-id`; never invent or reuse one",
+};
+
+export const DECISION_ADVICE: Readonly<Record<Decision, string>> = {
+  deny: "Nothing can be signed. Report the rules and reasons, and stop. Never look for another way to the same change.",
+  require_human: "A second person must approve this very plan. Prepare it, hand it over, wait.",
+  allow_with_snapshot:
+    "A snapshot must be named when the plan is signed. One that is only declared counts together with a human approval, unless the policy sets `[snapshot] accept_declared`.",
+  allow: "No control is needed, but the plan must still be signed and submitted.",
+};
+
+export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; next: string }>> = {
+  ok: { means: "done, or allowed", next: "Go on with the next step of the workflow." },
+  internal: {
+    means: "a fault of Aegis, or a part that is not built yet",
+    next: "Stop. Tell the person the command and the message; don't reach the same end by another way.",
+  },
+  usage: {
+    means: "the command line, a name, a document or the configuration is wrong, or there is nothing to do",
+    next: "Nothing has run. Do what the hint says, once; then ask.",
+  },
+  denied: {
+    means: "denied by policy",
+    next: "Stop. Report the rules and their reasons; a person may ask for something else.",
+  },
+  approval: {
+    means: "a human approval is needed",
+    next: "Hand the plan over with its id, hash, reasons and file, and wait.",
+  },
+  snapshot: {
+    means: "a snapshot is needed",
+    next: "Ask the person to make one and name it.",
+  },
+  verification: {
+    means: "a check of signature, hash, lifetime, host or log failed",
+    next: "Stop, and never submit that document again. After `expired` or `replay` offer to plan anew. Report everything else at once, with its message: it may be a setting, and it may be tampering.",
+  },
+  packageManager: {
+    means: "the package manager failed, or the run was interrupted",
+    next: "The host may be changed halfway. Don't retry and don't repair; read the audit log and report.",
+  },
+  unavailable: {
+    means: "a tool, service, model or network is not there, or busy",
+    next: "Run doctor, report what it names. `busy` may be tried again later; an `apply` that was cut off goes on, so watch it instead. Without a usable review go on without one, unless the policy requires it.",
+  },
+  drift: {
+    means: "the host is not as the plan says, before or after the run",
+    next: "Before the run nothing has changed: start again with a new plan. After it something has: tell the person at once.",
+  },
+};
+
+/** What else changes packages behind the back of the chain, by ecosystem, beside what Aegis itself has run. */
+export const ALSO_FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
+  apt: ["apt install", "apt-get remove", "apt-get purge", "apt-get dist-upgrade", "apt-mark", "dpkg -i"],
+  npm: ["npm ci", "npm update", "npx", "npm run"],
+  pip: ["pip install", "pip3 install", "pipx install"],
+  docker: ["docker run", "docker load"],
+  podman: ["podman run", "podman load"],
+  container: ["nerdctl pull"],
+  nuget: ["dotnet add package", "dotnet tool install"],
+  vscode: ["codium --install-extension"],
+  go: ["go get", "go run"],
+  cargo: ["cargo binstall"],
+};

@@ -1,0 +1,77 @@
+import { nearest } from "./args.ts";
+import type { Subcommand } from "./command.ts";
+import { COMMANDS, type CommandName } from "./commands.ts";
+import { AegisError } from "./errors.ts";
+import { safe } from "./terminal.ts";
+
+/** The code of each command, loaded when it is typed. */
+const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
+  plan: () => import("./plan.ts").then((m) => m.plan),
+  review: () => import("./review.ts").then((m) => m.review),
+  policy: () => import("./policy.ts").then((m) => m.policy),
+  "policy rules": () => import("./policy.ts").then((m) => m.policyRules),
+  "policy report": () => import("./policy.ts").then((m) => m.policyReport),
+  sign: () => import("./sign.ts").then((m) => m.sign),
+  "sign keygen": () => import("./sign.ts").then((m) => m.signKeygen),
+  "sign approve": () => import("./sign.ts").then((m) => m.signApprove),
+  "sign verify": () => import("./sign.ts").then((m) => m.signVerify),
+  apply: () => import("./apply.ts").then((m) => m.apply),
+  daemon: () => import("./daemon.ts").then((m) => m.daemon),
+  "daemon install": () => import("./daemon.ts").then((m) => m.daemonInstall),
+  "daemon uninstall": () => import("./daemon.ts").then((m) => m.daemonUninstall),
+  "daemon status": () => import("./daemon.ts").then((m) => m.daemonStatus),
+  "audit path": () => import("./audit.ts").then((m) => m.auditPath),
+  "audit show": () => import("./audit.ts").then((m) => m.auditShow),
+  "audit verify": () => import("./audit.ts").then((m) => m.auditVerify),
+  "audit checkpoint": () => import("./audit.ts").then((m) => m.auditCheckpoint),
+  "audit prove": () => import("./audit.ts").then((m) => m.auditProve),
+  doctor: () => import("./doctor.ts").then((m) => m.doctor),
+};
+
+const NAMES = Object.keys(COMMANDS);
+
+function isCommand(name: string): name is CommandName {
+  return Object.hasOwn(COMMANDS, name);
+}
+
+interface Found {
+  name: CommandName;
+  load: () => Promise<Subcommand>;
+  /** The words behind the name. */
+  rest: string[];
+}
+
+/**
+ * The command that the words begin with. Two-word names win over one-word names.
+ * @throws AegisError `usage`
+ */
+export function findCommand(words: readonly string[]): Found {
+  const [first = "", second = ""] = words;
+  for (const [name, n] of [
+    [`${first} ${second}`, 2],
+    [first, 1],
+  ] as const) {
+    if (isCommand(name) && name.split(" ").length === n)
+      return { name, load: LOAD[name], rest: words.slice(n) };
+  }
+  const group = NAMES.filter((name) => name.startsWith(`${first} `));
+  if (group.length > 0) {
+    const choices = group.map((name) => name.slice(first.length + 1)).join(" | ");
+    throw new AegisError(
+      "usage",
+      second === "" || second.startsWith("-")
+        ? `aegis ${first} needs one of ${choices}`
+        : `unknown command: aegis ${first} ${safe(second)}`,
+      `Type: aegis ${first} ${choices}`,
+    );
+  }
+  const near = nearest(
+    first,
+    NAMES.map((name) => name.split(" ")[0] ?? ""),
+  );
+  throw new AegisError(
+    "usage",
+    `unknown command: ${safe(first)}`,
+    near === null ? "Type: aegis --help" : `Did you mean: aegis ${near}?`,
+  );
+}
