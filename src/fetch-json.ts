@@ -1,41 +1,72 @@
 import { ofetch } from "ofetch";
-import { AegisError, messageOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
+
+/** What is read of an answer that is an error: enough for the sentence in it. */
+const MAX_ERROR_BYTES = 64 * 1024;
+/** How long an error may take to say what it is. */
+const ERROR_PATIENCE_MS = 2000;
 
 export interface JsonRequest {
   /** Sent as JSON with POST; without it the request is a GET. */
   body?: object;
+  headers?: Readonly<Record<string, string>>;
   /** Ends the request, also while the answer is being read. */
   signal: AbortSignal;
   /** Cap on the answer, unpacked, in bytes. */
   maxBytes: number;
 }
 
+export interface TextAnswer {
+  status: number;
+  /** As the server wrote it, or "". */
+  contentType: string;
+  /** The whole body where the status is 200; what could be had of it otherwise. */
+  text: string;
+}
+
 /**
- * The JSON that a URL answers with, unparsed by any schema. Redirects are not followed, nothing is tried twice, and a
- * loopback address is never asked through a proxy of the environment.
+ * The JSON that a URL answers with, unparsed by any schema.
  * @throws AegisError `unavailable` for no answer, another status than 200, an answer that is too large or not JSON
  */
-export async function fetchJson(url: URL, { body, signal, maxBytes }: JsonRequest): Promise<unknown> {
+export async function fetchJson(url: URL, request: JsonRequest): Promise<unknown> {
+  const { status, text } = await fetchText(url, request);
+  if (status !== 200) throw noUsableAnswer(url, `status ${status}`);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw noUsableAnswer(url, messageOf(error));
+  }
+}
+
+/**
+ * What a URL answers, whatever the status. Redirects are not followed, nothing is tried twice, and a loopback address is
+ * never asked through a proxy of the environment. The time is limited by `signal` alone.
+ * @throws AegisError `unavailable` for no answer, and for one that is too large or not UTF-8
+ */
+export async function fetchText(
+  url: URL,
+  { body, headers, signal, maxBytes }: JsonRequest,
+): Promise<TextAnswer> {
   const options = {
     responseType: "stream" as const,
     redirect: "manual" as const,
     retry: 0 as const,
     ignoreResponseError: true,
     signal,
-    headers: { accept: "application/json" },
+    headers: { accept: "application/json", ...headers },
     ...(body === undefined ? {} : { method: "POST", body }),
     ...(isLoopback(url) ? { proxy: false as const } : {}),
   };
   try {
     const response = await ofetch.raw(url.href, options);
-    if (response.status !== 200) throw new Error(`status ${response.status}`);
-    return JSON.parse(await readCapped(response.body, maxBytes));
+    const { status } = response;
+    const contentType = response.headers.get("content-type") ?? "";
+    const text =
+      status === 200 ? await readCapped(response.body, maxBytes) : await readOfError(response.body);
+    return { status, contentType, text };
   } catch (error) {
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
-    throw new AegisError(
-      "unavailable",
-      `${url.host} gave no usable answer: ${timedOut ? messageOf(signal.reason) : reasonOf(error)}`,
-    );
+    throw noUsableAnswer(url, timedOut ? messageOf(signal.reason) : reasonOf(error));
   }
 }
 
@@ -44,9 +75,17 @@ export function isLoopback({ hostname }: URL): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127(?:\.\d+){3}$/.test(hostname);
 }
 
-async function readCapped(body: ReadableStream<Uint8Array> | null, maxBytes: number): Promise<string> {
+/** `unavailable`, in the words of every request. */
+export function noUsableAnswer(url: URL, why: string, hint = ""): AegisError {
+  return new AegisError("unavailable", `${url.host} gave no usable answer: ${why}`, hint);
+}
+
+type Body = ReadableStream<Uint8Array> | null;
+
+async function readCapped(body: Body, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let total = 0;
+  // Leaving the loop early cancels the stream.
   for await (const chunk of body ?? []) {
     total += chunk.length;
     if (total > maxBytes) throw new Error(`the answer is larger than ${maxBytes} bytes`);
@@ -55,7 +94,29 @@ async function readCapped(body: ReadableStream<Uint8Array> | null, maxBytes: num
   return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
 }
 
+/** The beginning of a body that may be anything, and may never end. */
+async function readOfError(body: Body): Promise<string> {
+  const reader = body?.getReader();
+  const timer = setTimeout(() => void reader?.cancel(), ERROR_PATIENCE_MS);
+  const decoder = new TextDecoder();
+  let text = "";
+  try {
+    while (text.length < MAX_ERROR_BYTES) {
+      const next = await reader?.read();
+      if (next?.value === undefined) break;
+      text += decoder.decode(next.value, { stream: true });
+    }
+  } catch {
+    // The status is known, and says enough.
+  } finally {
+    clearTimeout(timer);
+    await reader?.cancel().catch(() => {});
+  }
+  return text;
+}
+
 /** ofetch wraps what went wrong, and its own message repeats the URL with whatever is in it. */
 function reasonOf(error: unknown): string {
-  return messageOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  return errnoOf(cause) === "ConnectionRefused" ? "connection refused" : messageOf(cause);
 }

@@ -1,28 +1,214 @@
-import type { AiReview } from "./documents.ts";
+import * as v from "valibot";
+import { canonicalJson } from "./canonical.ts";
+import { AiReview } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import { type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
+import { splitReply } from "./reply-text.ts";
 
-/** The part of a review that the model writes. */
-export type Verdict = Pick<
-  AiReview,
-  | "risk"
-  | "summary"
-  | "supply_chain_risk"
-  | "privilege_risk"
-  | "persistence_risk"
-  | "availability_risk"
-  | "rollback_difficulty"
-  | "red_flags"
-  | "required_controls"
-  | "recommendation"
->;
+/** The part of a review that the model writes, in the order it is asked for: findings first, the verdict last. */
+const Verdict = v.pick(AiReview, [
+  "summary",
+  "red_flags",
+  "supply_chain_risk",
+  "privilege_risk",
+  "persistence_risk",
+  "availability_risk",
+  "rollback_difficulty",
+  "risk",
+  "required_controls",
+  "recommendation",
+]);
+export type Verdict = v.InferOutput<typeof Verdict>;
 
-/** The verdict as a JSON schema. */
-export const VERDICT_JSON_SCHEMA = {};
+/** Characters of a whole verdict. A model is asked for a page; this is thirty. */
+const MAX_VERDICT = 64 * 1024;
 
 /**
- * The one verdict in the body of a chat completion.
+ * The verdict as a JSON schema, to be sent with the request. No lengths: llama.cpp makes a grammar of the schema, in which
+ * a length is that many repetitions, and refuses it ("number of repetitions exceeds sane defaults").
+ */
+export const VERDICT_JSON_SCHEMA = {
+  type: "object",
+  properties: Object.fromEntries(
+    Object.entries(Verdict.entries).map(([name, field]) => [name, jsonSchemaOf(field)]),
+  ),
+  required: Object.keys(Verdict.entries),
+  additionalProperties: false,
+} as const;
+
+type Field = (typeof Verdict.entries)[keyof typeof Verdict.entries];
+
+function jsonSchemaOf(field: Field): object {
+  switch (field.type) {
+    case "picklist":
+      return { type: "string", enum: field.options };
+    case "array":
+      return { type: "array", items: { type: field.item.type } };
+    case "string":
+      return { type: "string" };
+  }
+}
+
+const Completion = v.object({
+  choices: v.pipe(
+    v.array(
+      v.object({
+        message: v.object({
+          content: v.optional(v.unknown()),
+          refusal: v.optional(v.unknown()),
+          reasoning: v.optional(v.unknown()),
+          reasoning_content: v.optional(v.unknown()),
+          tool_calls: v.nullish(v.array(v.object({ function: v.optional(v.unknown()) }))),
+          function_call: v.optional(v.unknown()),
+        }),
+        finish_reason: v.nullish(v.string()),
+      }),
+    ),
+    v.minLength(1),
+    v.maxLength(16),
+  ),
+});
+type Choice = v.InferOutput<typeof Completion>["choices"][number];
+
+/**
+ * The one verdict in the body of a chat completion. What counts is the answer: the message's content without its
+ * thinking, and the arguments of tool calls. Where the answer is empty, as with servers that take the whole reply for
+ * thinking, the thinking counts instead, if the reply wasn't cut in the middle of it. Exactly one verdict may be there,
+ * however often; anything else that claims to be one spoils it.
  * @throws AegisError `model_reply`
  */
-export function readReply(_body: string): Verdict {
-  throw new AegisError("model_reply", "not built yet");
+export function readReply(body: string): Verdict {
+  const verdicts = choicesOf(body).map(verdictOf);
+  const [first, ...others] = verdicts;
+  if (first === undefined || others.some((other) => canonicalJson(other) !== canonicalJson(first))) {
+    throw unusable("its choices differ");
+  }
+  return first;
+}
+
+function choicesOf(body: string): Choice[] {
+  const start = /^[\uFEFF \t\r\n]*/.exec(body)?.[0].length ?? 0;
+  const { source, value, problem } = objectAt(body, start);
+  if (problem !== "" || /[^ \t\r\n]/.test(body.slice(start + source.length))) {
+    throw unusable(`the server's answer is ${problem === "syntax" ? "not a JSON object" : WHY[problem]}`);
+  }
+  const completion = v.safeParse(Completion, value);
+  if (completion.success) return completion.output.choices;
+  throw unusable("the server's answer is not a chat completion", HINT_URL);
+}
+
+function verdictOf({ message, finish_reason }: Choice): Verdict {
+  const { answer, thinking } = textsOf(message.content);
+  const split = splitReply(answer);
+  const calls = [message.function_call, ...(message.tool_calls ?? []).map((call) => call.function)];
+  const inAnswer = [...split.answer, ...calls.flatMap(objectsInCall)];
+  const cut = finish_reason === "length";
+  const drafts = () => [
+    ...split.thinking,
+    ...[thinking, message.reasoning, message.reasoning_content].flatMap((text) =>
+      typeof text === "string" ? [...objectsIn(text)] : [],
+    ),
+  ];
+  const empty = inAnswer.length === 0 && !split.answered;
+  const found = judge(empty && !cut ? drafts() : inAnswer);
+  if (found !== null) return found;
+  if (cut) {
+    throw unusable(
+      "it was cut at the most tokens it may have, before there was a verdict",
+      "Allow more with AEGIS_AI_MAX_OUTPUT_TOKENS, or switch the model's thinking off.",
+    );
+  }
+  if (typeof message.refusal === "string" && message.refusal !== "") throw unusable("the model refused");
+  throw unusable(empty ? "it is empty" : "there is no verdict in it");
+}
+
+/** The text of a message's content: a string, or parts (Mistral), of which some are thinking. */
+function textsOf(content: unknown): { answer: string; thinking: string } {
+  if (typeof content === "string") return { answer: content, thinking: "" };
+  const texts = { answer: "", thinking: "" };
+  for (const part of Array.isArray(content) ? content : []) {
+    if (typeof part === "string") texts.answer += part;
+    else if (isRecord(part) && "thinking" in part) texts.thinking += textsOf(part["thinking"]).answer;
+    else if (isRecord(part) && typeof part["text"] === "string") texts.answer += part["text"];
+  }
+  return texts;
+}
+
+/** Arguments of a call are JSON in a string; some servers send the object itself. */
+function objectsInCall(call: unknown): ObjectInText[] {
+  const given = isRecord(call) ? call["arguments"] : undefined;
+  if (typeof given === "string") return [...objectsIn(given)];
+  return isRecord(given) ? [{ source: "", value: given, problem: "" }] : [];
+}
+
+const LEGAL = [...Verdict.entries.risk.options, ...Verdict.entries.recommendation.options];
+/** How a verdict looks that can't be parsed. */
+const BROKEN_CLAIM = new RegExp(`"(?:risk|recommendation)"\\s*:\\s*"(?:${LEGAL.join("|")})"`);
+
+/** The one verdict among the objects, null where none claims to be one. Wrappers (`{"arguments": {…}}`) are opened. */
+function judge(objects: readonly ObjectInText[]): Verdict | null {
+  const verdicts = new Map<string, Verdict>();
+  for (const { source, value, problem } of objects) {
+    if (problem === "depth" || (problem !== "" && BROKEN_CLAIM.test(source))) {
+      throw unusable(`an object in it is ${WHY[problem]}`);
+    }
+    for (const claim of claimsIn(value)) {
+      const verdict = parseVerdict(claim);
+      verdicts.set(canonicalJson(verdict), verdict);
+    }
+  }
+  if (verdicts.size > 1) throw unusable("there are two verdicts in it that differ");
+  return verdicts.values().next().value ?? null;
+}
+
+/** Whatever says `risk` or `recommendation` in one of their own words; what is only the pattern of a verdict doesn't. */
+function* claimsIn(value: unknown): Generator<object> {
+  if (typeof value !== "object" || value === null) return;
+  const { risk, recommendation }: Record<string, unknown> = isRecord(value) ? value : {};
+  if (LEGAL.some((word) => word === risk || word === recommendation)) yield value;
+  else for (const member of Object.values(value)) yield* claimsIn(member);
+}
+
+function parseVerdict(claim: object): Verdict {
+  const result = v.safeParse(Verdict, claim, { abortEarly: true });
+  if (!result.success) throw unusable(`the verdict in it is not as asked for: ${wrong(result.issues[0])}`);
+  const { output } = result;
+  // A lone surrogate has no canonical form: such text can't be signed.
+  if (
+    !Object.values(output)
+      .flat()
+      .every((text) => text.isWellFormed())
+  ) {
+    throw unusable("the verdict in it is not well-formed Unicode");
+  }
+  if (canonicalJson(output).length > MAX_VERDICT) {
+    throw unusable(`the verdict in it is longer than ${MAX_VERDICT} characters`);
+  }
+  return output;
+}
+
+/** What is wrong, in our words only: the message of valibot repeats what the model wrote. */
+function wrong(issue: v.BaseIssue<unknown>): string {
+  const name = String(issue.path?.[0]?.key);
+  if (!Object.hasOwn(Verdict.entries, name)) return "it has a field that is not one of a verdict's";
+  return issue.received === "undefined" ? `${name} is missing` : `${name} is not ${issue.expected}`;
+}
+
+const WHY = {
+  "": "followed by something else",
+  syntax: "not JSON",
+  "duplicate-key": "JSON with the same name twice in one object",
+  depth: "nested too deeply",
+} as const;
+const HINT_URL = "See that AEGIS_AI_BASE_URL is an OpenAI-compatible API, such as http://localhost:8000/v1";
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function unusable(
+  why: string,
+  hint = "Another model may do better (AEGIS_AI_MODEL). A review can be left out, unless policy requires one.",
+): AegisError {
+  return new AegisError("model_reply", `the model's reply can't be used: ${why}`, hint);
 }

@@ -1,0 +1,77 @@
+import { type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
+
+/*
+ * What of a model's text is its answer, and what it only thought. Servers that know the model's format send the two
+ * apart; others leave the model's own marks in the text, with the opening one missing where the prompt ended with it
+ * (DeepSeek-R1, Qwen3), or the closing one where the reply was cut.
+ */
+
+/** Marks around thinking, as pairs. Matched without regard to case. */
+const MARKS: readonly (readonly [open: string, close: string])[] = [
+  // DeepSeek-R1, Qwen3, GLM, MiniMax and many others; the other words by models that were only told to.
+  ["<think>", "</think>"],
+  ["<thinking>", "</thinking>"],
+  ["<thought>", "</thought>"],
+  ["<reasoning>", "</reasoning>"],
+  ["<seed:think>", "</seed:think>"],
+  // Magistral, Kimi, Cohere.
+  ["[THINK]", "[/THINK]"],
+  ["◁think▷", "◁/think▷"],
+  ["<|START_THINKING|>", "<|END_THINKING|>"],
+  // Gemma 4.
+  ["<|channel>thought", "<channel|>"],
+  // gpt-oss (OpenAI harmony), and the same when a server has dropped the special tokens.
+  ["<|channel|>analysis", "<|channel|>final"],
+  ["<|channel|>commentary", "assistantfinal"],
+];
+
+const escaped = (texts: readonly string[]) => texts.map((t) => t.replace(/[|[\]]/g, "\\$&")).join("|");
+const OPEN = `${escaped(MARKS.map(([open]) => open))}|^\\s*analysis(?=[A-Z])`;
+const CLOSE = escaped(MARKS.map(([, close]) => close));
+
+export interface SplitReply {
+  /** Objects of the answer, in their order. */
+  answer: ObjectInText[];
+  /** Objects that stand in thinking: drafts. */
+  thinking: ObjectInText[];
+  /** The answer has text of its own, whether or not an object is in it. */
+  answered: boolean;
+}
+
+/**
+ * The objects of a reply's text by whether they are its answer. An object of the answer is read whole before any mark in
+ * it could count, so that a mark inside a string of it is part of that string.
+ */
+export function splitReply(text: string): SplitReply {
+  const split: SplitReply = { answer: [], thinking: [], answered: false };
+  const next = new RegExp(`(?<open>${OPEN})|(?<close>${CLOSE})|\\{`, "gi");
+  const close = new RegExp(CLOSE, "gi");
+  // A closing mark alone ends thinking that the prompt began. Nobody begins to think with JSON.
+  let mayHaveBegunThinking = !/^\s*(?:\{|```)/.test(text);
+  let at = 0;
+  for (;;) {
+    next.lastIndex = at;
+    const match = next.exec(text);
+    const from = match?.index ?? text.length;
+    split.answered ||= /\S/.test(text.slice(at, from));
+    if (match === null) return split;
+    at = next.lastIndex;
+    if (match[0] === "{") {
+      const found = objectAt(text, from);
+      split.answer.push(found);
+      split.answered = true;
+      at = from + found.source.length;
+    } else if (match.groups?.["close"] !== undefined) {
+      if (mayHaveBegunThinking) {
+        split.thinking.push(...split.answer);
+        Object.assign(split, { answer: [], answered: false });
+      }
+    } else {
+      close.lastIndex = at;
+      const end = close.exec(text);
+      split.thinking.push(...objectsIn(text.slice(at, end?.index)));
+      at = end === null ? text.length : close.lastIndex;
+    }
+    if (match[0] !== "{") mayHaveBegunThinking = false;
+  }
+}
