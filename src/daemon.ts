@@ -13,7 +13,7 @@ export const daemon = defineSubcommand({
       type: "boolean",
       description: "the executor: as root with its front as a child, else the front alone",
     },
-    reviewer: { type: "boolean", description: "the reviewer (not built yet)" },
+    reviewer: { type: "boolean", description: "the reviewer: as any user but root" },
     runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     "apt-hook": {
@@ -23,9 +23,13 @@ export const daemon = defineSubcommand({
     },
     socket: {
       type: "string",
-      default: SYSTEM.socket,
       valueHint: "path",
-      description: "where clients connect",
+      description: `where clients connect (${SYSTEM.socket}; of the reviewer ${SYSTEM.reviewerSocket})`,
+    },
+    key: {
+      type: "string",
+      valueHint: "file",
+      description: "the key that signs reviews; without it, one is made on first use",
     },
     "public-key-hex": {
       type: "string",
@@ -47,10 +51,15 @@ export const daemon = defineSubcommand({
       throw new AegisError(
         "usage",
         "name one service",
-        "Type: aegis daemon --executor, or: aegis daemon status",
+        "Type: aegis daemon --executor, aegis daemon --reviewer, or: aegis daemon status",
       );
     }
     const bare = { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] };
+    if (mode === "reviewer" ? bare.execution.length + bare.approval.length > 0 : values.key !== undefined) {
+      const why =
+        "--key is of --reviewer alone, --public-key-hex and --approval-public-key-hex are of the executor";
+      throw new AegisError("usage", why, "Type: aegis daemon --help");
+    }
     switch (mode) {
       case "apt-hook": {
         const { runAptHook } = await import("./apt-hook.ts");
@@ -66,7 +75,7 @@ export const daemon = defineSubcommand({
           await runFront({ fd: 3 }, bare, log);
         } else {
           const { supervise } = await import("./supervisor.ts");
-          await supervise({ socket: values.socket, bare, log });
+          await supervise({ socket: values.socket ?? SYSTEM.socket, bare, log });
         }
         return EXIT.ok;
       }
@@ -80,8 +89,16 @@ export const daemon = defineSubcommand({
         await recoverRuns();
         return EXIT.ok;
       }
-      case "reviewer":
-        throw notBuilt("the reviewer service");
+      case "reviewer": {
+        const [{ runReviewer }, { openLog }] = await Promise.all([
+          import("./reviewer-process.ts"),
+          import("./log.ts"),
+        ]);
+        const path = values.socket ?? SYSTEM.reviewerSocket;
+        const listen = io.env.LISTEN_FDS === "1" ? { fd: 3 } : { path };
+        await runReviewer(listen, values.key, io.env, openLog(io.env));
+        return EXIT.ok;
+      }
     }
   },
 });

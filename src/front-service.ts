@@ -6,6 +6,7 @@ import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { checkLifetime, checkSignature, readExecution } from "./preflight.ts";
+import { stopSignal } from "./stop-signal.ts";
 import { loadTrust } from "./trust.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 
@@ -20,18 +21,18 @@ export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, l
     verify: (plan) => checkCheaply(plan, bare),
     log,
   });
-  await new Promise<void>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
-    whenParentEnds(resolve);
-  });
+  await Promise.race([stopSignal(), parentEnd()]);
   await front.close().catch((error: unknown) => log.warn("closing", { problem: messageOf(error) }));
 }
 
 /** A supervisor holds the other end of our standard input. Started by systemd we have none (StandardInput=null). */
-function whenParentEnds(stop: () => void): void {
+function parentEnd(): Promise<void> {
   const stat = fstatSync(0);
-  if (!stat.isFIFO() && !stat.isSocket()) return;
-  process.stdin.on("end", stop).on("error", stop).resume();
+  return new Promise((resolve) => {
+    if (!stat.isFIFO() && !stat.isSocket()) return;
+    const stop = () => resolve();
+    process.stdin.on("end", stop).on("error", stop).resume();
+  });
 }
 
 function checkCheaply(text: string, bare: BareKeys): void {

@@ -32,6 +32,8 @@ const PURPOSES = {
     credential: "aegis-approval-key",
     hexFlag: "--approval-secret-key-hex",
   },
+  /** A service's own key: people never type it. */
+  review: { variable: null, credential: "aegis-review-key", hexFlag: null },
 } as const;
 type Purpose = keyof typeof PURPOSES;
 
@@ -79,7 +81,7 @@ export function loadSecret(
   env: Env,
   note: (line: string) => void,
 ): SecretKey | null {
-  const { variable, credential, hexFlag } = PURPOSES[purpose];
+  const { credential } = PURPOSES[purpose];
   const source = sourceOf(purpose, given, env);
   if (source === null) return null;
   assertSafeEnvironment(env);
@@ -88,10 +90,12 @@ export function loadSecret(
       checkPrivate(source.value);
       return fromText(readFileLimited(source.value, MAX_KEY_BYTES).toString("utf8"), source.value);
     case "flag":
-      note(`warning: ${hexFlag} puts the secret where every user of this host can read it; use a key file`);
-      return fromSeedHex(source.value, hexFlag);
+      note(
+        `warning: ${source.name} puts the secret where every user of this host can read it; use a key file`,
+      );
+      return fromSeedHex(source.value, source.name);
     case "variable":
-      return fromSeedHex(source.value, variable);
+      return fromSeedHex(source.value, source.name);
     case "credential":
       // systemd guards the directory and gives it to the unit's user by ACL, so the mode says nothing here.
       return fromText(
@@ -105,15 +109,18 @@ function sourceOf(
   purpose: Purpose,
   given: { file?: string | undefined; hex?: string | undefined },
   env: Env,
-): { from: "file" | "flag" | "variable" | "credential"; value: string } | null {
+):
+  | { from: "file" | "credential"; value: string }
+  | { from: "flag" | "variable"; name: string; value: string }
+  | null {
   const { variable, credential, hexFlag } = PURPOSES[purpose];
   if (given.file !== undefined && given.hex !== undefined) {
     throw new AegisError("usage", `a key file and ${hexFlag} are both given; which one signs?`);
   }
   if (given.file !== undefined) return { from: "file", value: given.file };
-  if (given.hex !== undefined) return { from: "flag", value: given.hex };
-  const value = env[variable] ?? "";
-  if (value !== "") return { from: "variable", value };
+  if (given.hex !== undefined && hexFlag !== null) return { from: "flag", name: hexFlag, value: given.hex };
+  const value = variable === null ? "" : (env[variable] ?? "");
+  if (variable !== null && value !== "") return { from: "variable", name: variable, value };
   const directory = env.CREDENTIALS_DIRECTORY ?? "";
   const path = join(directory, credential);
   return directory !== "" && existsSync(path) ? { from: "credential", value: path } : null;

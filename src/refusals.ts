@@ -1,4 +1,3 @@
-import type { AegisError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { openCall } from "./varlink-client.ts";
 import { EXECUTOR, MAX_REFUSALS, type Refusal, replyError } from "./varlink-interface.ts";
@@ -10,8 +9,19 @@ const REPORT_TIMEOUT_MS = 10_000;
 export interface Refusals {
   /** Counts one refusal. Costs no I/O now; what is unknown is null. */
   add(refusal: Omit<Refusal, "count">): void;
-  /** Sends what is left, once, and counts no more. */
+  /** Delivers what is left, once, and counts no more. */
   close(): Promise<void>;
+}
+
+interface Delivery {
+  /** Takes what was counted; resolves with what went wrong, or null. */
+  deliver(refusals: Refusal[]): Promise<Error | null>;
+  /** Least time between two deliveries. */
+  intervalMs: number;
+  log: Log;
+  /** For the log: `refused requests`, and `the runner can't be told of`. */
+  what: string;
+  undelivered: string;
 }
 
 /**
@@ -19,6 +29,20 @@ export interface Refusals {
  * waits for it. While the runner can't be reached the counts are kept, in bounded memory.
  */
 export function reportRefusals(runnerPath: string, intervalMs: number, log: Log): Refusals {
+  return countRefusals({
+    deliver: (refusals) => report(runnerPath, refusals),
+    intervalMs,
+    log,
+    what: "refused requests",
+    undelivered: "the runner can't be told of",
+  });
+}
+
+/**
+ * Adds up what is refused, equal codes of one uid together, and hands it on: the first at once, the rest in batches. What
+ * can't be delivered is kept, in bounded memory.
+ */
+export function countRefusals({ deliver, intervalMs, log, what, undelivered }: Delivery): Refusals {
   let counts = new Map<string, Refusal>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let sending: Promise<void> | null = null;
@@ -45,11 +69,11 @@ export function reportRefusals(runnerPath: string, intervalMs: number, log: Log)
     const sent = [...counts.values()];
     counts = new Map();
     if (!closed) timer = setTimeout(tick, intervalMs);
-    sending = report(runnerPath, sent).then((problem) => {
+    sending = deliver(sent).then((problem) => {
       sending = null;
       const total = sent.reduce((sum, refusal) => sum + refusal.count, 0);
-      if (problem === null) return log.warn("refused requests", { count: total, report: "delivered" });
-      log.error("the runner can't be told of refused requests", { count: total, problem: problem.message });
+      if (problem === null) return log.warn(what, { count: total, report: "delivered" });
+      log.error(`${undelivered} ${what}`, { count: total, problem: problem.message });
       for (const refusal of sent) add(refusal);
       if (timer === undefined && !closed) timer = setTimeout(tick, intervalMs);
     });
@@ -77,7 +101,7 @@ export function reportRefusals(runnerPath: string, intervalMs: number, log: Log)
 }
 
 /** One Report; resolves with what went wrong, or null. */
-function report(path: string, refusals: Refusal[]): Promise<AegisError | Error | null> {
+function report(path: string, refusals: Refusal[]): Promise<Error | null> {
   return new Promise((resolve) => {
     const call = openCall(
       path,
@@ -85,7 +109,7 @@ function report(path: string, refusals: Refusal[]): Promise<AegisError | Error |
       { onReply: (reply) => finish(replyError(reply)), onFailure: (failure) => finish(failure.error) },
     );
     const timer = setTimeout(() => finish(new Error("no answer")), REPORT_TIMEOUT_MS);
-    const finish = (problem: AegisError | Error | null) => {
+    const finish = (problem: Error | null) => {
       clearTimeout(timer);
       call.close();
       resolve(problem);

@@ -10,6 +10,7 @@ import { SYSTEM } from "./paths.ts";
 import { isCompiled, selfCommand } from "./self.ts";
 import { claimSocketPath } from "./socket-path.ts";
 import { ADMIN_GROUP, groupId, prepareState, unusedId, userIds } from "./state.ts";
+import { stopSignal } from "./stop-signal.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 import { descriptorOf } from "./varlink-server.ts";
@@ -77,9 +78,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
   guard(front);
   log.info("executor ready", { socket, front_uid: user.uid });
 
-  await new Promise<void>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
-  });
+  await stopSignal();
   stopping = true;
   log.info("stopping; a run that is under way goes on");
   front.kill("SIGTERM");

@@ -55,6 +55,33 @@ method Report(refusals: []Refusal) -> ()
 error Refused (code: string, message: string, hint: string, details: object)
 `;
 
+/** What the reviewer's socket speaks; reviewer-interface.ts checks it. */
+export const REVIEWER_IDL = `# Asks the local model about plans. What it says can only make the decision about a plan stricter.
+interface io.aegis.Reviewer
+
+# One step of a review. The last one is "finished" and has the review; "alive" only says that the rest will follow.
+# "place" counts from 1; "estimate_s" is how many seconds the model is given. The reply is the raw answer of the model's
+# server.
+type Event (
+  kind: (waiting, asking, alive, finished),
+  place: ?int,
+  elapsed_s: ?int,
+  estimate_s: ?int,
+  review: ?string,
+  reply: ?string
+)
+
+# Reviews a plan: its canonical JSON as one string, as is the signed review. With "more" every event is sent, without it
+# the last one. Who asks about a plan that is being reviewed already gets the same review.
+method Review(plan: string) -> (event: Event)
+
+# Which model is asked, what signs the reviews, and how many plans are at the model or wait for it.
+method Status() -> (model: string, public_key_hex: string, asking: int, waiting: int)
+
+# The call was refused, or the model gave no review. The codes and what to do about them stand in the README.
+error Refused (code: string, message: string, hint: string, details: object)
+`;
+
 /** The definition of org.varlink.service, as the specification gives it. */
 export const SERVICE_IDL = `# Every varlink service describes itself with this interface.
 interface org.varlink.service

@@ -1,0 +1,60 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { recordUserEvent } from "./audit-log.ts";
+import { AegisError } from "./errors.ts";
+import { ensureDir } from "./files.ts";
+import { assertSafeEnvironment, generateKey, loadSecret, type SecretKey, writeKeyFiles } from "./keys.ts";
+import type { Log } from "./log.ts";
+import { type Env, userPaths } from "./paths.ts";
+import { readModelSettings } from "./review-settings.ts";
+import { makeReview } from "./reviewer.ts";
+import { serveReviewer } from "./reviewer-service.ts";
+import { stopSignal } from "./stop-signal.ts";
+import type { Listen } from "./varlink-server.ts";
+
+/**
+ * The reviewer as a process: serves until a signal asks it to stop.
+ * @throws AegisError `refused` as root; what reading the settings and the key throws; as {@link serveReviewer}
+ */
+export async function runReviewer(
+  listen: Listen,
+  keyFile: string | undefined,
+  env: Env,
+  log: Log,
+): Promise<void> {
+  if (process.geteuid?.() === 0) {
+    throw new AegisError(
+      "refused",
+      "the reviewer does not run as root: it talks to a model, and needs no privilege",
+      "Start it as another user: sudo -u <user> aegis daemon --reviewer --socket <path>",
+    );
+  }
+  const settings = readModelSettings(env);
+  const secret = reviewerKey(keyFile, env, log);
+  const record = (event: Parameters<typeof recordUserEvent>[1]) => void recordUserEvent(env, event);
+  const reviewer = await serveReviewer({ listen, settings, secret, makeReview, record, log });
+  log.info("asking", {
+    model: settings.model,
+    at: settings.baseUrl.host,
+    public_key_hex: secret.publicKeyHex,
+  });
+  await stopSignal();
+  await reviewer.close();
+}
+
+/** The key that signs reviews: the file named, the systemd credential, or one of this user's own, made on first use. */
+function reviewerKey(file: string | undefined, env: Env, log: Log): SecretKey {
+  const given = loadSecret("review", { file }, env, log.warn);
+  if (given !== null) return given;
+  const { keys } = userPaths(env);
+  const own = join(keys, "reviewer-key");
+  if (!existsSync(own)) {
+    assertSafeEnvironment(env);
+    ensureDir(keys);
+    writeKeyFiles(own, generateKey());
+    log.info("made a key to sign reviews with", { file: own });
+  }
+  const secret = loadSecret("review", { file: own }, env, log.warn);
+  if (secret === null) throw new AegisError("internal", `the key file ${own} was not read`);
+  return secret;
+}

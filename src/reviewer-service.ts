@@ -1,0 +1,137 @@
+import type { NewAuditEvent } from "./audit-event.ts";
+import { byteBudget } from "./byte-budget.ts";
+import { canonicalJson } from "./canonical.ts";
+import type { Hashed, OperationPlan } from "./documents.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import type { SecretKey } from "./keys.ts";
+import type { Log } from "./log.ts";
+import { buildPrompt } from "./review-prompt.ts";
+import { type Ended, type ReviewQueue, reviewQueue } from "./review-queue.ts";
+import type { ModelSettings } from "./review-settings.ts";
+import { signReview } from "./review-signature.ts";
+import { type makeReview, UnusableReply } from "./reviewer.ts";
+import { auditReviewer, reviewCompleted } from "./reviewer-audit.ts";
+import { REVIEWER_INTERFACE, readReviewerCall } from "./reviewer-interface.ts";
+import { REPLY_BYTES, REVIEWER_LIMITS, type ReviewerLimits } from "./reviewer-limits.ts";
+import { type Listen, startServer } from "./varlink-server.ts";
+import { refusalReply } from "./varlink-service.ts";
+import type { Service } from "./varlink-session.ts";
+
+export interface ReviewerOptions {
+  listen: Listen;
+  settings: ModelSettings;
+  /** Signs every review. */
+  secret: SecretKey;
+  makeReview: typeof makeReview;
+  /** Writes an event to the audit log. */
+  record(event: NewAuditEvent): void;
+  limits?: Partial<ReviewerLimits>;
+  log: Log;
+}
+
+/**
+ * Starts the reviewer: asks the model about plans on behalf of local clients, and signs what it says. It needs no
+ * privilege. `close` aborts what is under way, tells who waits, and ends.
+ * @throws AegisError `exists` when another daemon has the path, `unavailable` with too few file descriptors, `io`
+ */
+export async function serveReviewer(options: ReviewerOptions): Promise<{ close(): Promise<void> }> {
+  const { listen, settings, log } = options;
+  const limits = { ...REVIEWER_LIMITS, ...options.limits };
+  const budget = byteBudget(limits);
+  const audit = auditReviewer(options.record, limits.reportMs, log);
+  const failed = (plan_hash: string, uid: number, error: unknown) => {
+    const code = error instanceof AegisError ? error.code : "internal";
+    log[code === "internal" ? "error" : "debug"]("a review failed", { code, problem: messageOf(error) });
+    audit.failed.add({ code, uid, request_sha256: plan_hash, execution_id: null });
+  };
+  const queue = reviewQueue({
+    limits,
+    budget,
+    estimate: (plan) => Math.ceil(settings.timeoutMs(buildPrompt(plan).chars) / 1000),
+    async ask(plan, uid, signal) {
+      try {
+        return await review(plan, uid, signal, options);
+      } catch (error) {
+        failed(plan.hash, uid, error);
+        return { error };
+      }
+    },
+  });
+  const service: Service = {
+    title: "the reviewer",
+    interface: REVIEWER_INTERFACE,
+    start: reviewerCalls(queue, options),
+    refused: (refusal) => audit.refused.add({ ...refusal, execution_id: null }),
+  };
+  const server = await startServer({ listen, service, limits, budget, descriptorsPerClient: 1, log });
+  return {
+    async close() {
+      await queue.close();
+      await server.close();
+      await Promise.all([audit.refused.close(), audit.failed.close()]);
+    },
+  };
+}
+
+/** One review, signed and in the audit log before anybody hears of it. */
+async function review(
+  plan: Hashed<OperationPlan>,
+  uid: number,
+  signal: AbortSignal,
+  { makeReview, settings, secret, record, log }: ReviewerOptions,
+): Promise<Ended> {
+  const since = performance.now();
+  const made = await makeReview(plan, settings, { signal });
+  if (!fits(made.reply)) {
+    throw new AegisError("model_reply", `the model's reply is longer than ${REPLY_BYTES} bytes`);
+  }
+  const signed = signReview(made.review, secret);
+  const seconds = Math.round((performance.now() - since) / 1000);
+  record(reviewCompleted(signed, { requested_by: `uid ${uid}`, seconds }));
+  log.info("reviewed", { plan: signed.plan_id, risk: signed.risk, seconds });
+  return { review: canonicalJson(signed), reply: made.reply };
+}
+
+/** Whether a reply is short enough to be passed on. */
+function fits(reply: string): boolean {
+  return Buffer.byteLength(JSON.stringify(reply)) <= REPLY_BYTES;
+}
+
+function reviewerCalls(queue: ReviewQueue, { settings, secret }: ReviewerOptions): Service["start"] {
+  return (call, caller, { send, done }) => {
+    const request = readReviewerCall(call);
+    if ("answer" in request) {
+      send({ parameters: request.answer });
+      return null;
+    }
+    if (request.method === "Status") {
+      const { model } = settings;
+      send({ parameters: { model, public_key_hex: secret.publicKeyHex, ...queue.count() } });
+      return null;
+    }
+    const place = queue.join(request.plan, caller.uid, {
+      event: (event) => {
+        if (call.more) send({ parameters: { event }, continues: true });
+      },
+      end: (result) => {
+        send(
+          "error" in result
+            ? refusal(result.error)
+            : { parameters: { event: { kind: "finished", ...result } } },
+        );
+        done();
+      },
+    });
+    return { stop: place.leave, apart: false };
+  };
+}
+
+/** What the model said is passed on even where it was no review, so that whoever asked can look at it. */
+function refusal(error: unknown): object {
+  const answer = refusalReply(error, REVIEWER_INTERFACE);
+  if (!(error instanceof UnusableReply) || !fits(error.reply)) return answer;
+  return {
+    ...answer,
+    parameters: { ...answer.parameters, details: { ...error.details, reply: error.reply } },
+  };
+}
