@@ -1,5 +1,6 @@
 import { lstatSync } from "node:fs";
 import { verifyAuditLog } from "./audit-verify.ts";
+import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -23,6 +24,9 @@ const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "secrets", check: secrets },
   { name: "policy", check: policyFile },
   { name: "executor", check: executor },
+  { name: "reviewer", check: (env) => reviewerService(env) },
+  { name: "model", check: reviewModel },
+  { name: "review", check: reviewKeys },
   { name: "audit", check: auditLogs },
   { name: "environment", check: environment },
   { name: "sudoers", check: sudoers },

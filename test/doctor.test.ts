@@ -192,6 +192,13 @@ describeOnThrowaway("doctor, on a host of its own", () => {
     });
   }
 
+  test("exit 8: reviews are required, and nothing here can make one", async () => {
+    host.write("/etc/aegis/policy.toml", "[review]\nrequired = true\n");
+    const { status, failed, findings } = await doctor();
+    expect([status, ...failed.map(({ check }) => check)]).toEqual([8, "reviewer", "model"]);
+    expect(findings).toContainEqual(expect.objectContaining({ check: "review", level: "warn" }));
+  });
+
   const HEALTHY: [
     name: string,
     prepare: () => unknown,
@@ -230,6 +237,8 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       "keys",
       "secrets",
       "executor",
+      "reviewer",
+      "model",
       "audit",
       "environment",
       "sudoers",
@@ -237,6 +246,13 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       expect(stdout).toMatch(new RegExp(`^[✓!] ${check} `, "m"));
     expect(stdout).toMatch(/^✗ policy +.*nonsense.*\n +\S.*$/m);
     expect(stdout).toMatch(/\n\n1 failure, \d warnings?\n$/);
+  });
+
+  test("the agents' rules are printed whatever state the host is in", async () => {
+    host.write("/etc/sudoers.d/aegis", "Defaults !env_reset\n", 0o440);
+    const { status, stdout, stderr } = await host.exec(["aegis", "doctor", "--skill"], { user: "alice" });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toStartWith("---\nname: aegis-production-ops\n");
   });
 
   test("it changes nothing", async () => {
