@@ -15,11 +15,11 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "policy rules": "aegis policy rules --json",
   "policy report":
     "aegis policy report --execution-plan <file> --execution-public-key-hex <hex> --approval-public-key-hex <hex> --skip-model --out <report_file>",
-  sign: "aegis sign <plan_id> --key <key_file> --signer <name> --approval <approval_file>",
+  sign: "aegis sign --plan <plan_file> --policy <policy_file> --key <key_file> --signer <name> --approval <approval_file>",
   "sign keygen": "aegis sign keygen --out <key_file>",
   "sign approve": "aegis sign approve --plan <plan_file> --reason <why> --key <key_file> --signer <name>",
-  "sign verify": "aegis sign verify <execution_plan_id> --json",
-  apply: "aegis apply <execution_plan_id> --json",
+  "sign verify": "aegis sign verify <execution_plan_file> --json",
+  apply: "aegis apply <execution_plan_file> --json",
   daemon: "aegis daemon --executor",
   "daemon install": "aegis daemon install",
   "daemon uninstall": "aegis daemon uninstall",
@@ -44,7 +44,7 @@ export const EFFECTS: Readonly<Record<Effect, { title: string; rule: string }>> 
   },
   "changes-host": {
     title: "Change the host: a human decides",
-    rule: "Submit only the one signed plan that a person named to you, by its id, and told you to submit. It needs membership of the group aegis-admin, not root.",
+    rule: "Submit only the one signed plan that a person handed to you and told you to submit. It needs membership of the group aegis-admin, not root.",
   },
   service: {
     title: "Run or set up services: root",
@@ -69,7 +69,7 @@ export const INSPECT = {
 
 export const CONTROL_ADVICE: Readonly<Record<Control, string>> = {
   "human approval":
-    "hand over the plan file, `plan_id`, `plan_hash` (the approver types its first characters), the reasons and the review if there is one; wait for the approval document",
+    "hand over `plan_id`, `plan_hash` (the approver types its first characters), the reasons, and the files of plan, policy result and review; wait",
   "system snapshot":
     "ask the person to make one and to tell you its name for `--snapshot-id`; never invent or reuse one",
 };

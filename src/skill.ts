@@ -133,7 +133,7 @@ function workflow({ config }: LoadedPolicyConfig): string {
 
 ${sh([TYPED.doctor, TYPED["daemon status"]], 3)}
 
-2. Make a plan. Keep \`plan.plan_id\`, \`plan_hash\` and \`path\` from the answer.
+2. Make a plan. Keep \`plan.plan_id\`, \`plan_hash\` and \`path\` from the answer; the later answers tell their files in \`path\` too.
 
 ${sh([TYPED.plan], 3)}
 
@@ -151,15 +151,15 @@ ${sh([TYPED.policy, "aegis policy <plan_id> --json"], 3)}
 6. Provide what \`required_controls\` names, through people. A plan is good for ${plan_minutes} minutes:
 ${controls.join("\n")}
 
-7. People type these, under their own accounts: first the approver, then the signer (add \`--snapshot-id\` for a snapshot, \`--review\` for a review). A signed plan is good for ${execution_minutes} minutes and runs once.
+7. People type these, under their own accounts: first the approver, then the signer (both add \`--review <review_file>\` if there is a review, the signer \`--snapshot-id <id>\` for a snapshot). A signed plan is good for ${execution_minutes} minutes and runs once.
 
 ${sh([TYPED["sign approve"], TYPED.sign], 3)}
 
-8. Check the signed plan. Compare its argv with what was wished for.
+8. Check the signed plan that you are handed. Compare its argv with what was wished for.
 
 ${sh([TYPED["sign verify"]], 3)}
 
-9. Submit it only when the person told you to, naming this plan. If the connection breaks, the run goes on: reattach, do not submit again.
+9. Submit it only when the person told you to submit this plan. If the connection breaks, the run goes on: reattach, do not submit again.
 
 ${sh([TYPED.apply, "aegis apply --watch <execution_plan_id>"], 3)}
 

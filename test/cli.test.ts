@@ -61,10 +61,13 @@ const USAGE: Row[] = [
   [["apt", "install", "--plan", "--plan"], 2, null, "unknown flag --plan"],
   [["apt", "install", "--plan"], 2, null, "at least one target"],
   [["policy", "latest"], 2, null, "there is no operation plan yet"],
+  [["review", "latest"], 2, null, "there is no operation plan yet"],
   [["policy", "0123456789"], 2, null, "beginning with 0123456789"],
   [["policy", "/nonexistent/plan.json"], 2, null, "/nonexistent/plan.json"],
   [["policy", "x", "y"], 2, null, "unexpected word y"],
   [["policy", "-"], 2, null, "not valid JSON"],
+  [["policy", "report"], 2, null, "--execution-public-key-hex"],
+  [["policy", "report", "--allow-unverified-execution-signature"], 2, null, "at least one signed plan"],
   [["sign"], 2, null, "name one plan"],
   [["sign", "latest"], 2, null, "path or full id"],
   [["verify"], 2, null, "name one execution plan"],
@@ -88,11 +91,8 @@ const USAGE: Row[] = [
 ];
 
 const NOT_BUILT: Row[] = [
-  [["review", "latest"], 1, null, "not built yet"],
-  [["policy", "report"], 1, null, "not built yet"],
   [["daemon", "install"], 1, null, "not built yet"],
   [["daemon", "uninstall"], 1, null, "not built yet"],
-  [["daemon", "--reviewer"], 1, null, "not built yet"],
   [["audit", "checkpoint"], 1, null, "not built yet"],
   [["audit", "prove"], 1, null, "not built yet"],
   [["pip", "install", "x", "--plan"], 1, null, "pip is not built yet"],
@@ -294,7 +294,7 @@ describe("binary", () => {
 
   const NAMES: [argv0: string, words: string[], says: string][] = [
     ["aegisd", ["--reviewer"], "name one service"],
-    ["aegis-reviewd", [], "the reviewer service is not built yet"],
+    ["aegis-reviewd", ["--executor"], "name one service"],
     ["/usr/bin/aegis-reviewd", ["--reviewer"], "--reviewer is given twice"],
     ["aegisctl", ["bogus"], "unknown command: bogus"],
   ];
