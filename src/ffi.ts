@@ -1,4 +1,5 @@
 import { dlopen, ptr } from "bun:ffi";
+import type { Socket } from "node:net";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -11,6 +12,7 @@ const libc = dlopen("libc.so.6", {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
+  poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
 }).symbols;
 
 const LOCK_EX = 2;
@@ -50,6 +52,40 @@ export function peerOf(fd: number): Peer {
   const ok = libc.getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, ptr(groups), ptr(groupsLength)) === 0;
   const [pid = 0, uid = -1, gid = -1] = credentials;
   return { pid, uid, gid, groups: ok ? [...groups.subarray(0, (groupsLength[0] ?? 0) / 4)] : [] };
+}
+
+/** Of poll(2); these are reported without being asked for. */
+const POLLERR_OR_HUP = 0x08 | 0x10;
+
+/** The descriptor of an accepted socket, which Bun keeps on the handle; null where there is none any more. */
+function openDescriptorOf(socket: Socket): number | null {
+  const handle: unknown = "_handle" in socket ? socket._handle : null;
+  if (typeof handle !== "object" || handle === null || !("fd" in handle)) return null;
+  return typeof handle.fd === "number" && handle.fd >= 0 ? handle.fd : null;
+}
+
+/**
+ * The descriptor of an accepted socket.
+ * @throws AegisError `internal` where there is none (any more)
+ */
+export function descriptorOf(socket: Socket): number {
+  const fd = openDescriptorOf(socket);
+  if (fd === null) throw new AegisError("internal", "a client's socket has no descriptor");
+  return fd;
+}
+
+/**
+ * Whether the other end of an accepted socket is closed altogether. One that has only shut down its sending side
+ * (shutdown(2)) still reads, and is not gone. Bun tells the two apart too, but says nothing of it: on a half-open socket it
+ * closes the descriptor without an event.
+ */
+export function peerIsGone(socket: Socket): boolean {
+  const fd = openDescriptorOf(socket);
+  if (fd === null) return true;
+  const request = new Int16Array(4);
+  new Int32Array(request.buffer)[0] = fd;
+  libc.poll(ptr(request), 1, 0);
+  return ((request[3] ?? 0) & POLLERR_OR_HUP) !== 0;
 }
 
 const AF_UNIX = 1;

@@ -1,4 +1,5 @@
 import type { NewAuditEvent } from "./audit-event.ts";
+import { canonicalHash } from "./canonical.ts";
 import type { AiReview } from "./documents.ts";
 import { messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
@@ -12,7 +13,15 @@ export function reviewCompleted(review: AiReview, details: Record<string, unknow
     kind: "review_completed",
     plan_id,
     decision: recommendation,
-    details: { plan_hash, model, prompt_hash, risk, key_id, ...details },
+    details: {
+      plan_hash,
+      ai_review_hash: canonicalHash(review),
+      model,
+      prompt_hash,
+      risk,
+      key_id,
+      ...details,
+    },
   };
 }
 

@@ -3,7 +3,7 @@ import { chmodSync, chownSync, closeSync, lstatSync, mkdirSync, rmSync } from "n
 import { createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { AegisError, messageOf } from "./errors.ts";
-import { listenUnix } from "./ffi.ts";
+import { descriptorOf, listenUnix } from "./ffi.ts";
 import { rootOnlyProblem } from "./files.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
@@ -13,7 +13,6 @@ import { ADMIN_GROUP, groupId, prepareState, unusedId, userIds } from "./state.t
 import { stopSignal } from "./stop-signal.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 import type { BareKeys } from "./trusted-keys.ts";
-import { descriptorOf } from "./varlink-server.ts";
 
 /** Runners at once: the queue of 32, and a few that watch or are told of refusals. */
 const MAX_RUNNERS = 48;

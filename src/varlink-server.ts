@@ -2,7 +2,7 @@ import { chmodSync, chownSync, readFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import type { ByteBudget } from "./byte-budget.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { peerOf } from "./ffi.ts";
+import { descriptorOf, peerOf } from "./ffi.ts";
 import type { Log } from "./log.ts";
 import { claimSocketPath } from "./socket-path.ts";
 import { encodeMessage } from "./varlink.ts";
@@ -100,18 +100,6 @@ function turnAway(socket: Socket, why: object, lingering: Set<Socket>, limits: S
   socket.on("data", () => {});
   socket.on("end", () => socket.destroy());
   socket.end();
-}
-
-/**
- * The descriptor of an accepted socket; Bun keeps it on the handle.
- * @throws AegisError `internal` where there is none (any more)
- */
-export function descriptorOf(socket: Socket): number {
-  const handle: unknown = "_handle" in socket ? socket._handle : null;
-  if (typeof handle === "object" && handle !== null && "fd" in handle && typeof handle.fd === "number") {
-    if (handle.fd >= 0) return handle.fd;
-  }
-  throw new AegisError("internal", "a client's socket has no descriptor");
 }
 
 function listenOn(server: Server, where: Listen): Promise<void> {

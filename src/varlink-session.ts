@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { ByteBudget } from "./byte-budget.ts";
 import { sha256Hex } from "./canonical.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { peerIsGone } from "./ffi.ts";
 import type { Log } from "./log.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall, VarlinkError } from "./varlink.ts";
 import { type Interface, refusalReply } from "./varlink-service.ts";
@@ -9,6 +10,9 @@ import { type Interface, refusalReply } from "./varlink-service.ts";
 /** What a client may send ahead of its answers: whole calls, and bytes while a call is being answered. */
 const AHEAD_CALLS = 64;
 const AHEAD_BYTES = 64 * 1024;
+
+/** How often a client that sends no more is looked at: whether it still reads. */
+const GONE_MS = 1000;
 
 /** Who a client is, as the kernel says. */
 export interface Caller {
@@ -91,6 +95,7 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
   let active: Work | null = null;
   let over = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let goneTimer: ReturnType<typeof setTimeout> | undefined;
 
   const textAhead = () => waiting.reduce((sum, text) => sum + text.length, 0);
   const countBytes = () => hold.set(decoder.held + textAhead());
@@ -118,6 +123,7 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
   const end = () => {
     over = true;
     clearTimeout(timer);
+    clearTimeout(goneTimer);
     waiting.length = 0;
     decoder = new MessageDecoder(MAX_MESSAGE);
     hold.set(0);
@@ -182,6 +188,17 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
     socket.resume();
   };
 
+  /** The end of what a client sends looks the same whether it still reads or has hung up: the kernel knows. */
+  const lookIfGone = () => {
+    if (over) return;
+    if (!peerIsGone(socket)) {
+      goneTimer = setTimeout(lookIfGone, GONE_MS);
+      return;
+    }
+    socket.destroy();
+    end();
+  };
+
   socket.on("data", (chunk: Buffer) => {
     if (over || fault !== null) return;
     try {
@@ -203,6 +220,7 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
     inputEnded = true;
     if (decoder.pending > 0) fault ??= new AegisError("protocol", "the request ends before its NUL byte");
     if (!over && active === null) next();
+    lookIfGone();
   });
   socket.on("close", end);
   timer = setTimeout(late, limits.requestMs);

@@ -70,7 +70,7 @@ export class RawClient {
   /** Code of the refusal that the `count`th message is; its varlink error where it is no refusal. */
   async refusal(count = 1): Promise<unknown> {
     const { error, parameters } = await this.reply(count);
-    return error === REFUSED ? parameters.code : error;
+    return error?.endsWith(".Refused") ? parameters.code : error;
   }
 }
 
