@@ -1,10 +1,23 @@
-import { ofetch } from "ofetch";
+import { createFetch } from "ofetch";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
 /** What is read of an answer that is an error: enough for the sentence in it. */
 const MAX_ERROR_BYTES = 64 * 1024;
 /** How long an error may take to say what it is. */
 const ERROR_PATIENCE_MS = 2000;
+
+/**
+ * Bun ends a request by itself when the server has been silent for long: 360 s, measured with 1.4.5 before the headers as
+ * within the body, and with ofetch too. A model that reads a long prompt is silent for longer. `timeout: false` switches
+ * that off (measured: 660 s of silence, then the answer); it has to reach Bun's own fetch, since ofetch's option of that
+ * name is a number.
+ */
+const { raw: patientFetch } = createFetch({
+  fetch: Object.assign(
+    (input: Parameters<typeof fetch>[0], init?: RequestInit) => fetch(input, { ...init, timeout: false }),
+    { preconnect: fetch.preconnect },
+  ),
+});
 
 export interface JsonRequest {
   /** Sent as JSON with POST; without it the request is a GET. */
@@ -58,7 +71,7 @@ export async function fetchText(
     ...(isLoopback(url) ? { proxy: false as const } : {}),
   };
   try {
-    const response = await ofetch.raw(url.href, options);
+    const response = await patientFetch(url.href, options);
     const { status } = response;
     const contentType = response.headers.get("content-type") ?? "";
     const text =
@@ -118,5 +131,12 @@ async function readOfError(body: Body): Promise<string> {
 /** ofetch wraps what went wrong, and its own message repeats the URL with whatever is in it. */
 function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  return errnoOf(cause) === "ConnectionRefused" ? "connection refused" : messageOf(cause);
+  switch (errnoOf(cause)) {
+    case "ECONNREFUSED":
+      return "connection refused";
+    case "ECONNRESET":
+      return "the connection was cut";
+    default:
+      return messageOf(cause);
+  }
 }
