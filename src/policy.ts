@@ -1,12 +1,12 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { canonicalHash } from "./canonical.ts";
 import { defineSubcommand } from "./command.ts";
-import { AegisError, EXIT } from "./errors.ts";
+import { EXIT } from "./errors.ts";
 import { decisionOf, evaluate, policyExit } from "./evaluate.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { renderPolicyResult, renderRules } from "./policy-view.ts";
 import { RULES } from "./rules.ts";
-import { resolveDocument, saveDocument } from "./store.ts";
+import { documentPath, resolveDocument, saveDocument } from "./store.ts";
 
 /** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny. */
 export const policy = defineSubcommand({
@@ -42,7 +42,11 @@ export const policy = defineSubcommand({
     });
     const files = {
       plan: plan.path,
-      review: review === undefined ? undefined : values.review,
+      // sign finds the plan's own review by itself.
+      review:
+        review === undefined || review.path === documentPath("review", plan.document.plan_id, io.env)
+          ? undefined
+          : (review.path ?? "<review file>"),
       result: path,
       config: source,
       isOut: values.out !== undefined,
@@ -71,45 +75,5 @@ export const policyRules = defineSubcommand({
       renderRules(rules, source, io.terminal),
     );
     return EXIT.ok;
-  },
-});
-
-/** `aegis policy report`: not part of this version. */
-export const policyReport = defineSubcommand({
-  name: "policy report",
-  description: "Advisory report over signed execution plans (not built yet).",
-  args: {
-    "execution-plan": {
-      type: "string",
-      multiple: true,
-      valueHint: "file",
-      description: "a signed plan to read",
-    },
-    "execution-public-key-hex": {
-      type: "string",
-      multiple: true,
-      valueHint: "hex",
-      description: "a signer's key",
-    },
-    "approval-public-key-hex": {
-      type: "string",
-      multiple: true,
-      valueHint: "hex",
-      description: "an approver's key",
-    },
-    out: { type: "string", valueHint: "file", description: "write the report here" },
-    lm: { type: "string", valueHint: "model", description: "the model that words the advice" },
-    "api-base": { type: "string", valueHint: "url", description: "its endpoint" },
-    "api-key": { type: "string", valueHint: "key", description: "its key" },
-    "skip-model": { type: "boolean", description: "leave the model's wording out" },
-    "skip-dspy": { type: "boolean", description: "the older name of --skip-model" },
-    "allow-unverified-execution-signature": { type: "boolean", description: "for fixtures only" },
-  },
-  async run() {
-    throw new AegisError(
-      "not_built",
-      "aegis policy report is not built yet in this version",
-      "For now: aegis audit show",
-    );
   },
 });

@@ -10,7 +10,7 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   review: () => import("./review.ts").then((m) => m.review),
   policy: () => import("./policy.ts").then((m) => m.policy),
   "policy rules": () => import("./policy.ts").then((m) => m.policyRules),
-  "policy report": () => import("./policy.ts").then((m) => m.policyReport),
+  "policy report": () => import("./report.ts").then((m) => m.policyReport),
   sign: () => import("./sign.ts").then((m) => m.sign),
   "sign keygen": () => import("./sign.ts").then((m) => m.signKeygen),
   "sign approve": () => import("./sign.ts").then((m) => m.signApprove),

@@ -2,12 +2,11 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "../src/args.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { Io } from "../src/command.ts";
 import { type OperationPlan, readDocument } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
-import { policy, policyReport, policyRules } from "../src/policy.ts";
+import { policy, policyRules } from "../src/policy.ts";
 import { saveDocument } from "../src/store.ts";
 import { entry, install, npm, review, update, upgrade } from "./policy-plans.ts";
 
@@ -175,9 +174,4 @@ test("aegis policy rules shows what the configuration in force makes of them", a
   expect(text()).toContain("✘ apt-install: deny (operation)\n    apt install changes the system");
   expect(text()).toContain("● kernel-change: require_human + system snapshot (transaction)");
   expect(printed[0]?.json).toMatchObject({ source: env.AEGIS_POLICY_CONFIG, rules: expect.any(Array) });
-});
-
-test("aegis policy report says that it is not there", async () => {
-  const { values } = parseArgs("policy report", policyReport.args, []);
-  expect((await refusal(policyReport.run(values, io()))).code).toBe("not_built");
 });
