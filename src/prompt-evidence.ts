@@ -1,8 +1,9 @@
 import { type OperationPlan, SEVERITIES } from "./documents.ts";
 import { changesSection, type NumberedSource, numberSources } from "./prompt-changes.ts";
-import { listed, quote, quoteEnds, type Section, word, words } from "./prompt-text.ts";
+import { listed, quote, quoteEnds, type Section, word, wordList, words } from "./prompt-text.ts";
 import { scanScript } from "./script-scan.ts";
 import { NO_DATA, newVulnerabilities } from "./signals.ts";
+import { plural } from "./terminal.ts";
 
 /*
  * The plan's structured fields as evidence for the model. What planning's commands printed (`raw_evidence`) is left out,
@@ -58,9 +59,11 @@ function titled(title: string, { lines, omitted }: Section): { text: string; omi
 
 function requestSection(plan: OperationPlan): Section {
   const { host } = plan;
+  const targets = wordList(plan.targets, 300, ", ");
+  const command = wordList(plan.command_preview, 500, " ");
   const lines = [
-    `Asked for: ${plan.tool} ${word(plan.operation, 40)}; targets: ${words(plan.targets, 300)}`,
-    `Command that would run: ${words(plan.command_preview, 500, " ")}`,
+    `Asked for: ${plan.tool} ${word(plan.operation, 40)}; targets: ${targets.text}`,
+    `Command that would run: ${command.text}`,
     `Host: ${word(host.os_id, 40)} ${word(host.os_version, 40)}, ${word(host.architecture, 20)}`,
     `Runs as root: ${yes(plan.requires_root)}. Uses the network: ${yes(plan.network_access)}.`,
     ...(plan.nothing_to_do ? ["Planning says that there is nothing to do."] : []),
@@ -69,7 +72,13 @@ function requestSection(plan: OperationPlan): Section {
   const toLine = (d: OperationPlan["denied_targets"][number]) =>
     `- Forbidden target: ${quote(d.target, 150)} (${d.signal})`;
   const denied = listed(plan.denied_targets, toLine, 600, "forbidden target");
-  return { lines: [...lines, ...denied.lines], omitted: denied.omitted };
+  const omitted = [
+    ...(targets.left > 0 ? [plural(targets.left, "more target")] : []),
+    ...(command.left > 0
+      ? [plural(command.left, "more word of the command", "more words of the command")]
+      : []),
+  ];
+  return { lines: [...lines, ...denied.lines], omitted: [...omitted, ...denied.omitted] };
 }
 
 function sourcesSection(sources: readonly NumberedSource[]): Section {
@@ -82,7 +91,7 @@ function sourcesSection(sources: readonly NumberedSource[]): Section {
       ...(source.allow_insecure ? ["may be unsigned (allow-insecure)"] : []),
       ...source.problems.slice(0, 3).map((problem) => `problem: ${quote(problem, 80)}`),
     ];
-    const itself = named.length === 0 ? [] : [`calls itself ${words(named, 80, " ")}`];
+    const itself = named.length === 0 ? [] : [`calls itself ${named.map((n) => word(n, 40)).join(" ")}`];
     return [`- ${label}: ${word(source.id, 120)}`, trust, ...itself, ...options].join("; ");
   };
   if (sources.length === 0) return { lines: ["None is listed."], omitted: [] };
@@ -185,7 +194,13 @@ function factsSection(plan: OperationPlan): Section {
     ...(plan.publisher_or_maintainer === null
       ? []
       : [`Publisher, as the package says: ${quote(plan.publisher_or_maintainer, 160)}`]),
-    ...(published_at === null ? [] : [`Published ${Math.floor(days)} days before this plan`]),
+    ...(published_at === null
+      ? []
+      : [
+          days < 0
+            ? "Published in the future, it says"
+            : `Published ${plural(Math.floor(days), "day")} before this plan`,
+        ]),
     ...(plan.deprecated === null
       ? []
       : [`DEPRECATED, as its publisher says: ${quote(plan.deprecated, 240)}`]),
@@ -200,7 +215,9 @@ function factsSection(plan: OperationPlan): Section {
 function warningsSection(plan: OperationPlan): Section {
   const failed = plan.raw_evidence.commands.filter(({ outcome }) => outcome !== "ok");
   const items = [
-    ...failed.map(({ argv, outcome }) => `- A command of planning: ${words(argv, 120, " ")}: ${outcome}`),
+    ...failed.map(
+      ({ argv, outcome }) => `- A command of planning: ${wordList(argv, 120, " ").text}: ${outcome}`,
+    ),
     ...plan.warnings.map((warning) => `- ${quote(warning, 260)}`),
   ];
   if (items.length === 0) return { lines: ["None."], omitted: [] };

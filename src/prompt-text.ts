@@ -35,8 +35,8 @@ export function word(text: string, max = 120): string {
 
 /**
  * Text in quotation marks on one line of printable ASCII: at most `max` characters of it, and `\cut{n}` where n are
- * missing. What nobody sees becomes `\hidden{n}`, any other character outside ASCII its number, as in `\u{430}`. Takes time
- * by `max`, not by the text's length.
+ * missing. What nobody sees becomes `\hidden{n}`, a letter from elsewhere its number, as in `\u{430}`, and what could begin a
+ * control token or an escape `\x3c` and the like. Takes time by `max`, not by the text's length.
  */
 export function quote(text: string, max: number): string {
   return framed(text, fitting(pieces(beginning(text, max)), max), []);
@@ -52,28 +52,39 @@ export function quoteEnds(text: string, max: number): string {
 }
 
 /**
- * Words with `between` between them, as far as they fit into about `max` characters, and how many are missing. At least the
- * first is shown, or its beginning.
+ * Words with commas between them, as far as they fit into about `max` characters, and how many are missing. Of a long word
+ * its beginning is shown.
  */
-export function words(texts: readonly string[], max: number, between = ", "): string {
-  const { lines, left } = fitLines(texts, (text) => word(text, Math.floor(max / 2)), max);
-  const shown = lines.join(between) || "none";
-  return left === 0 ? shown : `${shown} and ${left} more`;
+export function words(texts: readonly string[], max: number): string {
+  return wordList(texts, max, ", ").text;
 }
 
-/** The lines that fit into `max` characters with one character between them, and how many items are left over. */
+/** Like {@link words}, with `between` between them, and with how many are missing as a number. */
+export function wordList(
+  texts: readonly string[],
+  max: number,
+  between: string,
+): { text: string; left: number } {
+  const { lines, left } = fitLines(texts, (text) => word(text, Math.floor(max / 2)), max, between.length);
+  const shown = lines.length === 0 ? "" : lines.join(between);
+  if (left === 0) return { text: shown || "none", left };
+  return { text: shown === "" ? `${left} not shown` : `${shown} and ${left} more`, left };
+}
+
+/** The lines that fit into `max` characters with `gap` between them, and how many items are left over. */
 export function fitLines<T>(
   items: readonly T[],
   toLine: (item: T) => string,
   max: number,
+  gap = 1,
 ): { lines: string[]; left: number; chars: number } {
   const lines: string[] = [];
   let chars = 0;
   for (const item of items) {
     const line = toLine(item);
-    if (chars + line.length + 1 > max) break;
+    if (chars + line.length + gap > max) break;
     lines.push(line);
-    chars += line.length + 1;
+    chars += line.length + gap;
   }
   return { lines, left: items.length - lines.length, chars };
 }
@@ -137,6 +148,6 @@ function escaped(piece: string): string {
   if (known !== undefined) return known;
   if (IS_HIDDEN.test(piece)) return `\\hidden{${[...piece].length}}`;
   if (BARE.test(piece)) return piece;
-  const [first = "", ...rest] = piece;
-  return `\\u{${first.codePointAt(0)?.toString(16)}}${rest.join("")}`;
+  const code = piece.codePointAt(0) ?? 0;
+  return code < 0x80 ? `\\x${code.toString(16)}${piece.slice(1)}` : `\\u{${code.toString(16)}}`;
 }
