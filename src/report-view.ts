@@ -8,6 +8,8 @@ const SHOWN = 10;
 /** A report for people: what was read, what recurs, the candidate tests in one line. No trailing newline. */
 export function renderReport(report: PolicyReport, advice: Advice | null, terminal: Terminal): string {
   const unverified = report.plans_read - report.plans_verified;
+  const candidates = report.candidate_policy_tests;
+  const kept = candidates.filter(({ kind }) => kind === "keeps");
   const lines = [
     `${plural(report.plans_read, "signed plan")} read, ${report.plans_verified} verified`,
     ...(unverified === 0
@@ -35,7 +37,7 @@ export function renderReport(report: PolicyReport, advice: Advice | null, termin
         row.key ?? "-",
         String(row.distinct_reasons),
         duration(row.seconds_after_plan.least),
-        row.approves_alone ? "every approval is theirs" : "",
+        row.approves_alone ? "alone" : "",
       ]),
     ),
     ...section(
@@ -61,13 +63,9 @@ export function renderReport(report: PolicyReport, advice: Advice | null, termin
     ),
     ...section(
       terminal,
-      "Candidate policy tests",
-      ["expect", "operation", "case"],
-      report.candidate_policy_tests.map((one) => [
-        one.expect.decision,
-        one.case.operation,
-        one.case.with ?? one.case.rules.join(" "),
-      ]),
+      `Candidate policy tests: ${kept.length} of what was decided, ${candidates.length - kept.length} of what must be denied`,
+      ["keep", "operation", "rules"],
+      kept.map((one) => [one.expect.decision, one.case.operation, one.case.rules.join(" ")]),
     ),
   ];
   if (advice !== null) {
