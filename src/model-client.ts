@@ -97,10 +97,17 @@ async function limited<T>(
       if (signal.reason instanceof AegisError) throw signal.reason;
       throw noUsableAnswer(settings.baseUrl, "the request was given up");
     }
-    if (!timer.aborted) throw error;
+    if (!timer.aborted) throw withHint(error);
     const what = `the model at ${settings.baseUrl.host} did not answer within ${limitMs / 1000} s`;
     throw new AegisError("timeout", what, `Give it more time: ${variable}=<seconds>`);
   }
+}
+
+/** What to look at where nothing better is known. */
+function withHint(error: unknown): unknown {
+  if (!(error instanceof AegisError) || error.hint !== "") return error;
+  const hint = "Look at the model's server; AEGIS_AI_BASE_URL says where it is. A review is optional.";
+  return new AegisError(error.code, error.message, hint, error.details);
 }
 
 /** The JSON text that the server answers with, or how it refused. */

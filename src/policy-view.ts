@@ -12,7 +12,7 @@ const LOOK = {
 interface PolicyFiles {
   /** Null for standard input. */
   plan: string | null;
-  /** As given on the command line. */
+  /** The review that was taken into account, where sign has to be told of it. */
   review: string | undefined;
   result: string;
   /** Where the configuration came from. */
