@@ -1,0 +1,23 @@
+import { generateKey } from "../src/keys.ts";
+import { openLog } from "../src/log.ts";
+import { readModelSettings } from "../src/review-settings.ts";
+import { makeReview } from "../src/reviewer.ts";
+import { serveReviewer } from "../src/reviewer-service.ts";
+
+/** A reviewer in a process of its own, for tests that measure the process. argv: socket, limits as JSON. */
+const [path = "", limits = "{}"] = process.argv.slice(2);
+const key = generateKey();
+await serveReviewer({
+  listen: { path },
+  settings: readModelSettings(process.env),
+  secret: {
+    seed: Buffer.from(key.secret_key_hex, "hex"),
+    publicKeyHex: key.public_key_hex,
+    keyId: key.key_id,
+  },
+  makeReview,
+  record: () => {},
+  limits: JSON.parse(limits),
+  log: openLog({ AEGIS_LOG: "error" }, () => {}),
+});
+process.stdout.write("ready\n");
