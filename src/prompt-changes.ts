@@ -23,7 +23,7 @@ const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   weak: "third party, key NOT pinned to it",
   untrusted: "NOT trusted",
 };
-const BY_TRUST = Object.keys(TRUST);
+const BY_TRUST: readonly RepositoryEvidence["trust"][] = ["distribution", "pinned", "weak", "untrusted"];
 const PINNED = BY_TRUST.indexOf("pinned");
 const WEAK = BY_TRUST.indexOf("weak");
 const UNTRUSTED = BY_TRUST.indexOf("untrusted");
@@ -40,14 +40,18 @@ export function numberSources(plan: OperationPlan): Map<string, NumberedSource> 
   for (const source of sorted) {
     if (numbered.has(source.id)) continue;
     const doubt = doubtOf(source);
-    const trust = source.signature_verified ? TRUST[source.trust] : "NOT trusted: no verified signature";
+    const trust = source.signature_verified
+      ? TRUST[BY_TRUST[doubt] ?? "untrusted"]
+      : "NOT trusted: no verified signature";
     numbered.set(source.id, { label: `S${numbered.size + 1}`, source, trust, doubt });
   }
   return numbered;
 }
 
+/** What a source is worth where apt checks its signature, and nothing where it does not. */
 function doubtOf(source: RepositoryEvidence): number {
-  return source.signature_verified ? BY_TRUST.indexOf(source.trust) : UNTRUSTED;
+  const isChecked = source.signature_verified && !source.trusted_option && !source.allow_insecure;
+  return isChecked ? BY_TRUST.indexOf(source.trust) : UNTRUSTED;
 }
 
 interface Context {

@@ -47,8 +47,9 @@ export function quoteEnds(text: string, max: number): string {
   const whole = fitting(pieces(beginning(text, max)), max);
   if (lengthOf(whole) === text.length) return framed(text, whole, []);
   const room = Math.floor(max / 3);
-  const last = fitting(pieces(text.slice(-room)).reverse(), room).reverse();
-  return framed(text, fitting(whole, max - room), last);
+  const first = fitting(whole, max - room);
+  const end = text.slice(Math.max(lengthOf(first), text.length - room));
+  return framed(text, first, fitting(pieces(end).reverse(), room).reverse());
 }
 
 /**

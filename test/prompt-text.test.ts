@@ -54,6 +54,8 @@ describe("what is cut says how much", () => {
   test("never inside a character", () =>
     expect(quote(`${"a".repeat(9)}\u{1f600}`, 10)).toBe(`"${"a".repeat(9)}\\cut{2}"`));
   test("the middle", () => expect(quoteEnds("abcdefghijkl", 9)).toBe('"abcdef\\cut{3}jkl"'));
+  test("the two ends don't overlap", () =>
+    expect(quoteEnds(`${"\u200b".repeat(25)}abcdef`, 30)).toBe('"\\hidden{25}abcdef"'));
   test("nothing that fits", () => expect(quoteEnds("abc", 3)).toBe('"abc"'));
   test("a list", () => {
     expect(words(["alpha", "beta", "gamma"], 18)).toBe("alpha, beta and 1 more");
@@ -114,6 +116,24 @@ describe("properties", () => {
           expect(shown).not.toMatch(/\/(?:no_?)?think/i);
           expect(shown.length).toBeLessThanOrEqual(max + 2 + "\\cut{}".length + String(one.length).length);
         }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+  test("both ends are of the text, do not overlap, and what is between them is counted", () => {
+    fc.assert(
+      fc.property(text, fc.integer({ min: 1, max: 60 }), (one, max) => {
+        const [first = "", missing = "", last = ""] = quoteEnds(one, max)
+          .slice(1, -1)
+          .split(/\\cut\{(\d+)\}/);
+        if (missing === "") return;
+        const lengths = [first, last].map((part) =>
+          unquoted(`"${part.replace(/\\hidden\{(\d+)\}/g, (_, n) => "-".repeat(Number(n)))}"`),
+        );
+        const sum = lengths.reduce((n, part) => n + [...part].length, 0);
+        // A hidden character may be two code units, of which the mark counts one.
+        expect(sum + Number(missing)).toBeLessThanOrEqual(one.length);
+        if (!/\p{Cs}|[^\0-\uffff]/u.test(one)) expect(sum + Number(missing)).toBe(one.length);
       }),
       { numRuns: 1000 },
     );

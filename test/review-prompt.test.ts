@@ -142,7 +142,7 @@ describe("the evidence", () => {
     [
       "options that switch checks off",
       install({ repository_evidence: [{ ...DEBIAN, trusted_option: true, allow_insecure: true }] }),
-      '- S1: "http://deb.debian.org/debian bookworm"; trusted: the distribution\'s own; calls itself Debian Debian stable; its signature is NOT checked (trusted=yes); may be unsigned (allow-insecure)',
+      '- S1: "http://deb.debian.org/debian bookworm"; NOT trusted; calls itself Debian Debian stable; its signature is NOT checked (trusted=yes); may be unsigned (allow-insecure)',
     ],
     [
       "a vulnerability",
