@@ -8,7 +8,7 @@ import type { ReviewerLimits } from "./reviewer-limits.ts";
 export type Ended = { review: string; reply: string } | { error: unknown };
 
 /** Who waits for a review. */
-export interface Asker {
+interface Asker {
   event(event: ReviewEventInput): void;
   /** Called once, with the review or with what went wrong; not after `leave`. */
   end(result: Ended): void;

@@ -36,7 +36,7 @@ export interface ServerLimits {
 }
 
 /** A call that is being answered. */
-export interface Work {
+interface Work {
   /** The client is gone: nothing more is sent. */
   stop(): void;
   /** Its connection does not count towards those of its uid: something else bounds this work. */
@@ -44,7 +44,7 @@ export interface Work {
 }
 
 /** Where a call's answers go. */
-export interface Answer {
+interface Answer {
   send(reply: object): void;
   /** Called once, after the last reply, if `stop` was not called before; never before `start` has returned. */
   done(): void;

@@ -80,6 +80,8 @@ const USAGE: Row[] = [
   [["doctor", "--skill=1"], 2, null, "--skill takes no value"],
   [["doctor", "--skil"], 2, null, "did you mean --skill?"],
   [["daemon", "--executor", "--reviewer"], 2, null, "name one service"],
+  [["daemon", "--executor", "--key", "k"], 2, null, "--key is of --reviewer alone"],
+  [["daemon", "--reviewer", "--public-key-hex", "ab"], 2, null, "are of the executor"],
   [["audit-path", "extra"], 2, null, "unexpected word extra"],
   [["audit-verify", "--path", "/nonexistent/log"], 2, null, "/nonexistent/log"],
   [["policy", "\u202egnp.json"], 2, null, "\\u{202e}gnp.json"],

@@ -91,6 +91,19 @@ describe("loading a secret", () => {
     expect(load({}, both)?.keyId).toBe(other.key_id);
     expect(load({ file }, both)?.keyId).toBe(key.key_id);
   });
+  test("the reviewer's key: from a file or a credential, never from a variable of another purpose", () => {
+    const credential = generateKey();
+    writeFileSync(join(directory, "aegis-review-key"), JSON.stringify(credential), { mode: 0o440 });
+    const env = { CREDENTIALS_DIRECTORY: directory };
+    const variables = {
+      AEGIS_SIGNING_SECRET_KEY_HEX: key.secret_key_hex,
+      AEGIS_APPROVAL_SECRET_KEY_HEX: key.secret_key_hex,
+    };
+    const review = (given: { file?: string }, of: Env) => loadSecret("review", given, of, () => {});
+    expect(review({}, { ...env, ...variables })?.keyId).toBe(credential.key_id);
+    expect(review({ file }, env)?.keyId).toBe(key.key_id);
+    expect(review({}, variables)).toBeNull();
+  });
   test("null where there is none, and an approval's variable does not sign", () => {
     expect(load({}, { AEGIS_APPROVAL_SECRET_KEY_HEX: key.secret_key_hex })).toBeNull();
   });

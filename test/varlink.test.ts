@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { AegisError } from "../src/errors.ts";
 import { encodeMessage, MessageDecoder, parseCall, parseReply, VarlinkError } from "../src/varlink.ts";
-import { EXECUTOR_IDL, SERVICE_IDL } from "../src/varlink-idl.ts";
+import { EXECUTOR_IDL, REVIEWER_IDL, SERVICE_IDL } from "../src/varlink-idl.ts";
 import { errorReply, readCall, replyError } from "../src/varlink-interface.ts";
 
 /** Everything that comes out of a stream given in pieces, a fault last. */
@@ -210,6 +210,7 @@ describe("calls of the interfaces", () => {
 describe("interface definitions", () => {
   test.each([
     ["io.aegis.Executor", EXECUTOR_IDL],
+    ["io.aegis.Reviewer", REVIEWER_IDL],
     ["org.varlink.service", SERVICE_IDL],
   ])("%s fits the grammar of varlink.org/Interface-Definition", (name, text) => {
     expect(parseIdl(text)).toMatchObject({ name });
@@ -228,6 +229,11 @@ describe("interface definitions", () => {
       "method Report",
       "error Refused",
     ]);
+  });
+
+  test("the reviewer has what its clients name", () => {
+    const { members } = parseIdl(REVIEWER_IDL);
+    expect(members).toEqual(["type Event", "method Review", "method Status", "error Refused"]);
   });
 
   test.each([
