@@ -1,16 +1,24 @@
 import { join } from "node:path";
 import { showArgv } from "../src/terminal.ts";
+import { says, startModelServer, VERDICT } from "../test/model-server.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "../test/throwaway.ts";
 import { pick } from "../test/throwaway-packages.ts";
 
 /*
  * The demonstration: what an administrator (root), a second person (alice) and the executor each do, with the screens
- * they see. Every command is the compiled binary or a tool of the system; nothing is acted.
+ * they see. Every command is the compiled binary or a tool of the system; only the model's server is a stand-in, unless
+ * AEGIS_AI_BASE_URL names one.
  */
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
 const colour = process.stdout.isTTY === true;
 const heading = (text: string) => say(colour ? `\n\u001b[1m── ${text}\u001b[0m` : `\n── ${text}`);
+
+/** What the stand-in says. */
+const SAID = {
+  ...VERDICT,
+  summary: "One small package from the distribution's own archive, without scripts.",
+};
 
 const reason = throwawayUnavailable();
 if (reason !== null) {
@@ -63,10 +71,24 @@ public_key_hex = "${key("/home/alice/keys/approve")}"
   );
   await type("root", ["cat", "/etc/aegis/trusted-keys.toml"]);
 
-  heading("intent: a read-only plan, and the deterministic policy's decision");
+  heading("intent: a read-only plan");
   await type("root", ["aegis", "plan", "apt", "install", "hello-aegis", "--out", "/tmp/plan.json"]);
   await on.exec(["chmod", "644", "/tmp/plan.json"]);
-  await type("root", ["aegis", "policy", "/tmp/plan.json"], 4);
+  const { plan_id: id = "" } = JSON.parse(on.read("/tmp/plan.json"));
+
+  const model = process.env["AEGIS_AI_BASE_URL"];
+  using standIn = model === undefined ? startModelServer([says(JSON.stringify(SAID))]) : null;
+  heading(
+    model === undefined
+      ? "a model's review; a stand-in answers here, AEGIS_AI_BASE_URL names a real one"
+      : "a model's review",
+  );
+  await type("root", [
+    ...["env", `AEGIS_AI_BASE_URL=${model ?? standIn?.url}`, "aegis", "review", "/tmp/plan.json"],
+  ]);
+
+  heading("the deterministic policy's decision: a review can only make it stricter");
+  await type("root", ["aegis", "policy", "/tmp/plan.json", "--review", id], 4);
 
   heading("a second person looks at the same plan and approves it");
   const { plan_hash: hash = "" } = (await read(["aegis", "policy", "/tmp/plan.json", "--json"]))[
@@ -80,7 +102,6 @@ public_key_hex = "${key("/home/alice/keys/approve")}"
   await on.exec(["chmod", "644", "/tmp/approval.json"]);
 
   heading("the signed execution plan");
-  const { plan_id: id = "" } = JSON.parse(on.read("/tmp/plan.json"));
   await type("root", [
     ...[
       "aegis",

@@ -10,6 +10,8 @@ const SHOWN = 1200;
 const LISTED = 12;
 
 interface ReviewFiles {
+  /** What names the plan on a command line. */
+  plan: string;
   review: string;
   reply: string;
   /** The review was written where the user said, so policy has to be told. */
@@ -48,7 +50,7 @@ export function renderReview(
     paint(
       terminal,
       "bold",
-      `Next: aegis policy ${plan.plan_id} --review ${files.isOut ? safe(files.review) : review.plan_id}`,
+      `Next: aegis policy ${safe(files.plan)} --review ${files.isOut ? safe(files.review) : review.plan_id}`,
     ),
   ];
   return lines.join("\n");

@@ -51,7 +51,14 @@ export const review = defineSubcommand({
         recommendation: made.recommendation,
       },
     });
-    const files = { review: path, reply: replyPath, isOut: values.out !== undefined, by: answer.by };
+    const inStore = plan.path === documentPath("plan", made.plan_id, io.env);
+    const files = {
+      plan: inStore ? made.plan_id : (plan.path ?? "<plan file>"),
+      review: path,
+      reply: replyPath,
+      isOut: values.out !== undefined,
+      by: answer.by,
+    };
     io.result(
       { review: made, path, reply_path: replyPath },
       renderReview(plan.document, made, files, io.terminal),

@@ -155,7 +155,9 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     writeFileSync(join(home, "plan.json"), canonicalJson(install()));
     const { status, stdout } = await run(["review", "plan.json", "--direct", "--out", "r.json"]);
     expect(status).toBe(0);
-    expect(stdout).toContain(`--review ${join(home, "r.json")}`);
+    expect(stdout).toContain(
+      `Next: aegis policy ${join(home, "plan.json")} --review ${join(home, "r.json")}`,
+    );
     expect(files().filter((path) => !path.startsWith(".local"))).toEqual(
       [".local", "plan.json", "r.json", "r.json.reply.json"].slice(1),
     );
