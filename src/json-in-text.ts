@@ -5,6 +5,8 @@
  */
 
 const MAX_DEPTH = 64;
+/** Objects kept of one text: four million can begin in 4 MiB, and a reply has a handful. */
+const MAX_OBJECTS = 1000;
 
 /** One object, or something that began like one. */
 export interface ObjectInText {
@@ -12,16 +14,30 @@ export interface ObjectInText {
   source: string;
   /** Null where `problem` says why it can't be used. */
   value: object | null;
-  problem: "" | "syntax" | "duplicate-key" | "depth";
+  problem: "" | "syntax" | "duplicate-key" | "depth" | "too-many";
 }
 
+/** How an object begins, for a regular expression. A brace before anything else is no JSON. */
+export const OBJECT_BEGIN = String.raw`\{(?=[ \t\n\r]*["}])`;
+
 /** The outermost objects of the text, in their order; those inside them are part of their value. */
-export function* objectsIn(text: string): Generator<ObjectInText> {
-  for (let from = text.indexOf("{"); from !== -1; ) {
-    const found = objectAt(text, from);
-    yield found;
-    from = text.indexOf("{", from + found.source.length);
+export function objectsIn(text: string): ObjectInText[] {
+  const begin = new RegExp(OBJECT_BEGIN, "g");
+  const objects: ObjectInText[] = [];
+  for (let match = begin.exec(text); match !== null; match = begin.exec(text)) {
+    const found = objectAt(text, match.index);
+    if (!keep(objects, found)) break;
+    begin.lastIndex = match.index + found.source.length;
   }
+  return objects;
+}
+
+/** Adds to the list. Where it is full, its last becomes one with the problem `too-many`, and the answer is false. */
+export function keep(objects: ObjectInText[], found: ObjectInText): boolean {
+  const room = objects.length < MAX_OBJECTS;
+  if (room) objects.push(found);
+  else objects[MAX_OBJECTS - 1] = { source: "", value: null, problem: "too-many" };
+  return room;
 }
 
 /**

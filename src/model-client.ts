@@ -3,7 +3,7 @@ import { AegisError } from "./errors.ts";
 import { fetchText, type JsonRequest, noUsableAnswer } from "./fetch-json.ts";
 import type { ChatMessage } from "./review-prompt.ts";
 import { VERDICT_JSON_SCHEMA } from "./review-reply.ts";
-import type { ModelSettings } from "./review-settings.ts";
+import { HINT_BASE_URL, type ModelSettings } from "./review-settings.ts";
 
 /*
  * The OpenAI-compatible API of a model's server: https://platform.openai.com/docs/api-reference/chat as vLLM, llama.cpp,
@@ -72,7 +72,7 @@ export async function listModels(settings: ModelSettings, signal: AbortSignal): 
   );
   if (typeof answer !== "string") throw answer.error;
   const models = v.safeParse(Models, JSON.parse(answer));
-  if (!models.success) throw noUsableAnswer(settings.baseUrl, "it is not a list of models", HINT_API);
+  if (!models.success) throw noUsableAnswer(settings.baseUrl, "it is not a list of models", HINT_BASE_URL);
   return models.output.data.map(({ id }) => id);
 }
 
@@ -137,17 +137,16 @@ async function exchange(
   if (!/^(?:application|text)\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
     const type = contentType === "" ? "no content type" : `content type ${contentType.slice(0, 100)}`;
     const stream = /^text\/event-stream\b/i.test(contentType) ? ", a stream that was not asked for" : "";
-    throw unusable(`${type}${stream}, where JSON belongs`, HINT_API);
+    throw unusable(`${type}${stream}, where JSON belongs`, HINT_BASE_URL);
   }
   try {
     JSON.parse(text);
   } catch {
-    throw unusable("it is not JSON", HINT_API);
+    throw unusable("it is not JSON", HINT_BASE_URL);
   }
   return text;
 }
 
-const HINT_API = "See that AEGIS_AI_BASE_URL is an OpenAI-compatible API, such as http://localhost:8000/v1";
 const HINTS = new Map([
   [401, "The server wants a key: AEGIS_AI_API_KEY."],
   [403, "The server wants another key: AEGIS_AI_API_KEY."],

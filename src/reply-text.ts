@@ -1,4 +1,4 @@
-import { type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
+import { keep, OBJECT_BEGIN, type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
 
 /*
  * What of a model's text is its answer, and what it only thought. Servers that know the model's format send the two
@@ -44,7 +44,7 @@ export interface SplitReply {
  */
 export function splitReply(text: string): SplitReply {
   const split: SplitReply = { answer: [], thinking: [], answered: false };
-  const next = new RegExp(`(?<open>${OPEN})|(?<close>${CLOSE})|\\{`, "gi");
+  const next = new RegExp(`(?<open>${OPEN})|(?<close>${CLOSE})|${OBJECT_BEGIN}`, "gi");
   const close = new RegExp(CLOSE, "gi");
   // A closing mark alone ends thinking that the prompt began. Nobody begins to think with JSON.
   let mayHaveBegunThinking = !/^\s*(?:\{|```)/.test(text);
@@ -58,18 +58,18 @@ export function splitReply(text: string): SplitReply {
     at = next.lastIndex;
     if (match[0] === "{") {
       const found = objectAt(text, from);
-      split.answer.push(found);
       split.answered = true;
+      if (!keep(split.answer, found)) return split;
       at = from + found.source.length;
     } else if (match.groups?.["close"] !== undefined) {
       if (mayHaveBegunThinking) {
-        split.thinking.push(...split.answer);
+        for (const draft of split.answer) keep(split.thinking, draft);
         Object.assign(split, { answer: [], answered: false });
       }
     } else {
       close.lastIndex = at;
       const end = close.exec(text);
-      split.thinking.push(...objectsIn(text.slice(at, end?.index)));
+      for (const draft of objectsIn(text.slice(at, end?.index))) keep(split.thinking, draft);
       at = end === null ? text.length : close.lastIndex;
     }
     if (match[0] !== "{") mayHaveBegunThinking = false;

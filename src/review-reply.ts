@@ -4,6 +4,7 @@ import { AiReview } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
 import { splitReply } from "./reply-text.ts";
+import { HINT_BASE_URL } from "./review-settings.ts";
 
 /** The part of a review that the model writes, in the order it is asked for: findings first, the verdict last. */
 const Verdict = v.pick(AiReview, [
@@ -73,7 +74,7 @@ type Choice = v.InferOutput<typeof Completion>["choices"][number];
 /**
  * The one verdict in the body of a chat completion. What counts is the answer: the message's content without its
  * thinking, and the arguments of tool calls. Where the answer is empty, as with servers that take the whole reply for
- * thinking, the thinking counts instead, if the reply wasn't cut in the middle of it. Exactly one verdict may be there,
+ * thinking, the thinking counts instead, unless the reply was cut. Exactly one verdict may be there,
  * however often; anything else that claims to be one spoils it.
  * @throws AegisError `model_reply`
  */
@@ -94,7 +95,7 @@ function choicesOf(body: string): Choice[] {
   }
   const completion = v.safeParse(Completion, value);
   if (completion.success) return completion.output.choices;
-  throw unusable("the server's answer is not a chat completion", HINT_URL);
+  throw unusable("the server's answer is not a chat completion", HINT_BASE_URL);
 }
 
 function verdictOf({ message, finish_reason }: Choice): Verdict {
@@ -102,24 +103,23 @@ function verdictOf({ message, finish_reason }: Choice): Verdict {
   const split = splitReply(answer);
   const calls = [message.function_call, ...(message.tool_calls ?? []).map((call) => call.function)];
   const inAnswer = [...split.answer, ...calls.flatMap(objectsInCall)];
-  const cut = finish_reason === "length";
+  const empty = inAnswer.length === 0 && !split.answered;
+  const cut = finish_reason === "length" && (empty || inAnswer.at(-1)?.problem === "syntax");
+  const refused = finish_reason === "content_filter" || (message.refusal ?? "") !== "";
+  if (refused) throw unusable("the model refused");
   const drafts = () => [
     ...split.thinking,
     ...[thinking, message.reasoning, message.reasoning_content].flatMap((text) =>
-      typeof text === "string" ? [...objectsIn(text)] : [],
+      typeof text === "string" ? objectsIn(text) : [],
     ),
   ];
-  const empty = inAnswer.length === 0 && !split.answered;
-  const found = judge(empty && !cut ? drafts() : inAnswer);
+  const found = cut ? null : judge(empty ? drafts() : inAnswer);
   if (found !== null) return found;
-  if (cut) {
-    throw unusable(
-      "it was cut at the most tokens it may have, before there was a verdict",
-      "Allow more with AEGIS_AI_MAX_OUTPUT_TOKENS, or switch the model's thinking off.",
-    );
-  }
-  if (typeof message.refusal === "string" && message.refusal !== "") throw unusable("the model refused");
-  throw unusable(empty ? "it is empty" : "there is no verdict in it");
+  if (finish_reason !== "length") throw unusable(empty ? "it is empty" : "there is no verdict in it");
+  throw unusable(
+    "it was cut at the most tokens it may have, before there was a whole verdict",
+    "Allow more with AEGIS_AI_MAX_OUTPUT_TOKENS, or switch the model's thinking off.",
+  );
 }
 
 /** The text of a message's content: a string, or parts (Mistral), of which some are thinking. */
@@ -137,7 +137,7 @@ function textsOf(content: unknown): { answer: string; thinking: string } {
 /** Arguments of a call are JSON in a string; some servers send the object itself. */
 function objectsInCall(call: unknown): ObjectInText[] {
   const given = isRecord(call) ? call["arguments"] : undefined;
-  if (typeof given === "string") return [...objectsIn(given)];
+  if (typeof given === "string") return objectsIn(given);
   return isRecord(given) ? [{ source: "", value: given, problem: "" }] : [];
 }
 
@@ -149,7 +149,8 @@ const BROKEN_CLAIM = new RegExp(`"(?:risk|recommendation)"\\s*:\\s*"(?:${LEGAL.j
 function judge(objects: readonly ObjectInText[]): Verdict | null {
   const verdicts = new Map<string, Verdict>();
   for (const { source, value, problem } of objects) {
-    if (problem === "depth" || (problem !== "" && BROKEN_CLAIM.test(source))) {
+    const fatal = problem === "depth" || problem === "too-many";
+    if (fatal || (problem !== "" && BROKEN_CLAIM.test(source))) {
       throw unusable(`an object in it is ${WHY[problem]}`);
     }
     for (const claim of claimsIn(value)) {
@@ -174,11 +175,8 @@ function parseVerdict(claim: object): Verdict {
   if (!result.success) throw unusable(`the verdict in it is not as asked for: ${wrong(result.issues[0])}`);
   const { output } = result;
   // A lone surrogate has no canonical form: such text can't be signed.
-  if (
-    !Object.values(output)
-      .flat()
-      .every((text) => text.isWellFormed())
-  ) {
+  const texts = Object.values(output).flat();
+  if (!texts.every((text) => text.isWellFormed())) {
     throw unusable("the verdict in it is not well-formed Unicode");
   }
   if (canonicalJson(output).length > MAX_VERDICT) {
@@ -199,8 +197,8 @@ const WHY = {
   syntax: "not JSON",
   "duplicate-key": "JSON with the same name twice in one object",
   depth: "nested too deeply",
+  "too-many": "one of too many",
 } as const;
-const HINT_URL = "See that AEGIS_AI_BASE_URL is an OpenAI-compatible API, such as http://localhost:8000/v1";
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);

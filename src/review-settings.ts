@@ -8,6 +8,10 @@ const FLOOR_SECONDS = 300;
 /** Characters of JSON and English to a token, on the low side: a limit that is too long costs less than one too short. */
 const CHARS_PER_TOKEN = 3;
 
+/** For answers that no model's server gives. */
+export const HINT_BASE_URL =
+  "See that AEGIS_AI_BASE_URL is an OpenAI-compatible API, such as http://localhost:8000/v1";
+
 /** How to reach the model, and how long to wait for it. */
 export interface ModelSettings {
   /** Ends in `/`, has no user information, query or fragment. */
