@@ -86,6 +86,8 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
   };
 
   const start = (job: Job) => {
+    // Telling somebody may have found that they are gone, and so have started it or taken it off already.
+    if (job.asked !== null || jobs.get(job.hash) !== job) return;
     const controller = new AbortController();
     job.asked = { since: performance.now(), controller };
     tell(job, standing(job));
@@ -115,17 +117,18 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
 
   /** A job for a plan that is not in hand yet. */
   const open = (text: string, hash: string, uid: number): Job => {
-    const document = parseDocument("plan", parseCanonical(text));
+    // The schema first: it gives up at the first fault, where the canonical form is made of the whole text.
+    const document = parseDocument("plan", parseJson(text, "not_canonical"));
+    parseCanonical(text);
     const theirs = all().filter((job) => job.uid === uid).length;
     if (waiting().length >= limits.waiting || theirs >= limits.plansPerUid) {
       const whose = theirs >= limits.plansPerUid ? "you have" : "there are";
       throw new AegisError("busy", `${whose} too many plans waiting for a review`, "Try again later.");
     }
+    const estimateS = estimate(document);
     const hold = budget.hold(uid);
     hold.set(Buffer.byteLength(text));
-    const job: Job = { text, hash, uid, hold, askers: new Set(), estimateS: 0, place: 0, asked: null };
-    job.estimateS = estimate(document);
-    return job;
+    return { text, hash, uid, hold, askers: new Set(), estimateS, place: 0, asked: null };
   };
 
   return {

@@ -199,6 +199,18 @@ test("memory stays bounded while 100 clients ask about plans that are no plans, 
   expect(model.asked.length).toBe(1);
 }, 60_000);
 
+test("what large requests leave behind does not pile up", async () => {
+  using model = startModelServer();
+  const { client, residentKb } = await fromSources(model.url, {});
+  await lastEvent(client().send(review(planText())));
+  const before = residentKb();
+  const tree = { a: Array.from({ length: 130_000 }, (_, i) => [i + 10 ** 14]) };
+  const message = `${JSON.stringify(review(canonicalJson(tree)))}\0`;
+  const it = client();
+  for (let i = 1; i <= 40; i++) expect(await it.send(message).refusal(i)).toBe("invalid_document");
+  expect(residentKb("VmHWM") - before).toBeLessThan(100_000);
+}, 60_000);
+
 test("PEER 23, with the limits it is shipped with: the same 50 clients", async () => {
   using model = startModelServer([thinks(300)]);
   const { client, stderr } = await built(model.url);
