@@ -107,7 +107,7 @@ async function askService(
   const answer = await callReviewer(socket, canonicalJson(plan.document), {
     signal,
     onEvent({ kind, place, estimate_s }) {
-      if (kind === "waiting") progress.show(`waiting: ${place ?? 0} before this one`, null);
+      if (kind === "waiting") progress.show(`waiting: place ${place ?? 1} in the queue`, null);
       if (kind === "asking")
         progress.show("the model is thinking", estimate_s === null ? null : estimate_s * 1000);
     },
