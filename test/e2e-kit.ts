@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { ExecutionPlan, OperationPlan, PolicyResult } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
@@ -20,8 +20,12 @@ import { type PackageKey, pick } from "./throwaway-packages.ts";
 
 const AEGIS = "/usr/local/bin/aegis";
 const BINARY = join(import.meta.dir, "../dist/aegis");
-const SIGN_KEY = "/root/keys/sign";
-const APPROVE_KEY = "/home/alice/keys/approve";
+
+/** Who plans and signs, and who approves. */
+export interface Roles {
+  signer: "root" | "alice";
+  approver: "alice" | "bob";
+}
 
 export interface Planned {
   plan: OperationPlan;
@@ -51,7 +55,7 @@ export interface Chain {
   /** Policy over a stored plan; approval where it is required; signature. Returns the execution plan and where it is. */
   sign(planned: Planned, extra?: readonly string[]): Promise<{ execution: ExecutionPlan; path: string }>;
   policy(planId: string): Promise<{ status: number | null; result: PolicyResult }>;
-  /** Alice's approval of a plan; returns the file. */
+  /** The approver's approval of a plan; returns the file. */
   approve(planned: Planned): Promise<string>;
   startDaemon(env?: Record<string, string>): Promise<Running>;
   /** Submits an execution plan. */
@@ -79,28 +83,30 @@ export interface Chain {
 
 /** Starts a host with keys trusted in /etc/aegis/trusted-keys.toml. */
 export async function startChain(options: HostOptions = {}): Promise<Chain> {
-  const host = await startHost({ binary: BINARY, ...options });
+  return chainOn(await startHost({ binary: BINARY, ...options }), { signer: "root", approver: "alice" });
+}
+
+/** The chain on a host that has aegis; makes the keys and trusts them. */
+export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles): Promise<Chain> {
+  const home = (user: string) => (user === "root" ? "/root" : `/home/${user}`);
+  const [signKey, approveKey] = [`${home(signer)}/keys/sign`, `${home(approver)}/keys/approve`];
   const aegis: Chain["aegis"] = (args, how = {}) =>
     host.exec([AEGIS, ...args], { timeoutMs: 120_000, ...how });
-  const must = async (
-    args: readonly string[],
-    user: "root" | "alice" = "root",
-    statuses: readonly number[] = [0],
-  ) => {
+  const must = async (args: readonly string[], user: "root" | "alice" | "bob" = signer) => {
     const result = await aegis([...args, "--json"], { user });
-    if (!statuses.includes(result.status ?? -1)) {
+    if (result.status !== 0) {
       throw new Error(`aegis ${args.join(" ")}: exit ${result.status}\n${result.stdout}${result.stderr}`);
     }
     return JSON.parse(result.stdout);
   };
 
-  await host.exec(["mkdir", "-p", "/root/keys"]);
-  await host.exec(["mkdir", "-p", "/home/alice/keys"], { user: "alice" });
-  await must(["sign", "keygen", "--out", SIGN_KEY]);
-  await must(["sign", "keygen", "--out", APPROVE_KEY], "alice");
+  await host.exec(["mkdir", "-p", dirname(signKey)], { user: signer });
+  await host.exec(["mkdir", "-p", dirname(approveKey)], { user: approver });
+  await must(["sign", "keygen", "--out", signKey]);
+  await must(["sign", "keygen", "--out", approveKey], approver);
   const publicKey = (path: string): string => JSON.parse(host.read(`${path}.pub`)).public_key_hex;
-  const keys = { execution: publicKey(SIGN_KEY), approval: publicKey(APPROVE_KEY) };
-  host.write("/etc/aegis/trusted-keys.toml", trustedKeys(keys));
+  const keys = { execution: publicKey(signKey), approval: publicKey(approveKey) };
+  host.write("/etc/aegis/trusted-keys.toml", trustedKeys(keys, approver));
 
   const chain: Chain = {
     host,
@@ -112,7 +118,7 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
     },
     plan: (...args) => must(["plan", ...args]),
     async policy(planId) {
-      const { status, stdout } = await aegis(["policy", planId, "--json"]);
+      const { status, stdout } = await aegis(["policy", planId, "--json"], { user: signer });
       return { status, result: JSON.parse(stdout).policy_result };
     },
     async approve({ plan, plan_hash }) {
@@ -128,15 +134,15 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
           "--reason",
           "needed",
           "--key",
-          APPROVE_KEY,
+          approveKey,
           "--signer",
-          "alice@example",
+          `${approver}@example`,
           "--confirm",
           plan_hash,
           "--out",
           out,
         ],
-        "alice",
+        approver,
       );
       return out;
     },
@@ -153,7 +159,7 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
         "sign",
         planned.plan.plan_id,
         "--key",
-        SIGN_KEY,
+        signKey,
         "--signer",
         "ops@example",
         ...approvals,
@@ -163,7 +169,7 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
         ...extra,
       ]);
       // For alice to submit.
-      await host.exec(["chmod", "644", path]);
+      await host.exec(["chmod", "644", path], { user: signer });
       return { execution: JSON.parse(host.read(path)), path };
     },
     async signed(...args) {
@@ -196,7 +202,7 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
     },
     async forge(execution, name = crypto.randomUUID()) {
       const { signDocument } = await import("../src/ed25519.ts");
-      const seed = Buffer.from(JSON.parse(host.read(SIGN_KEY)).secret_key_hex, "hex");
+      const seed = Buffer.from(JSON.parse(host.read(signKey)).secret_key_hex, "hex");
       const { signature: _, ...body } = { signature: null, ...execution };
       const path = `/tmp/forged-${name}.json`;
       host.write(path, canonicalJson(signDocument(body, seed, "ops")));
@@ -208,7 +214,11 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
     },
     edit({ plan }, change) {
       const edited = { ...plan, ...change };
-      host.write(`/root/.local/share/aegis/plans/${plan.plan_id}.json`, canonicalJson(edited), 0o600);
+      host.write(
+        `${home(signer)}/.local/share/aegis/plans/${plan.plan_id}.json`,
+        canonicalJson(edited),
+        0o600,
+      );
       return { plan: edited, plan_hash: canonicalHash(edited) };
     },
     async submit(text, to = "front") {
@@ -226,8 +236,8 @@ export async function startChain(options: HostOptions = {}): Promise<Chain> {
   return chain;
 }
 
-function trustedKeys(keys: { execution: string; approval: string }): string {
+function trustedKeys(keys: { execution: string; approval: string }, approver: string): string {
   const entry = (id: string, role: string, hex: string, name: string) =>
     `[[key]]\nid = "${id}"\nname = "${name}"\npublic_key_hex = "${hex}"\nrole = "${role}"\n`;
-  return `${entry("ops", "execution", keys.execution, "ops@example")}\n${entry("alice", "approval", keys.approval, "alice@example")}`;
+  return `${entry("ops", "execution", keys.execution, "ops@example")}\n${entry(approver, "approval", keys.approval, `${approver}@example`)}`;
 }

@@ -1,0 +1,144 @@
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { ROOT } from "./kit.ts";
+
+/*
+ * A minimal Debian with systemd, made once by debootstrap and kept in the checkout, and the two programs that make and boot
+ * it. They are not on every machine, and nothing is installed there: their packages are unpacked beside.
+ */
+
+export type Suite = "bookworm" | "trixie";
+export const SUITES: readonly Suite[] = ["bookworm", "trixie"];
+
+const CACHE = join(ROOT, "node_modules/.cache/systemd");
+const TOOLS = join(CACHE, "tools");
+const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
+/** No D-Bus and no polkit: Aegis has to do without. Debian 13's apt comes with sqv; Aegis needs gpgv, as its README says. */
+const PACKAGES = ["systemd", "systemd-sysv", "gpgv", "ca-certificates"];
+const ARCHIVE_KEY = "usr/share/keyrings/debian-archive-keyring.gpg";
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/** Enough to fetch 100 MB slowly. */
+const LIMIT_MS = 900_000;
+
+/** The environment in which the programs are found and run. */
+export function toolEnvironment(): Record<string, string> {
+  const libraries = existsSync(TOOLS)
+    ? readdirSync(join(TOOLS, "usr/lib")).filter((name) => name.endsWith("-linux-gnu"))
+    : [];
+  const at = (path: string) => join(TOOLS, path);
+  const own = {
+    DEBOOTSTRAP_DIR: at("usr/share/debootstrap"),
+    LD_LIBRARY_PATH: libraries
+      .flatMap((name) => [`usr/lib/${name}/systemd`, `usr/lib/${name}`, `lib/${name}`])
+      .map(at)
+      .join(":"),
+  };
+  return {
+    LC_ALL: "C.UTF-8",
+    DEBIAN_FRONTEND: "noninteractive",
+    ...(libraries.length > 0 ? { ...own, PATH: `${at("usr/sbin")}:${at("usr/bin")}:${PATH}` } : { PATH }),
+  };
+}
+
+/** Where a program is, or null. */
+export function tool(name: (typeof PROGRAMS)[number]): string | null {
+  return Bun.which(name, { PATH: toolEnvironment()["PATH"] ?? PATH });
+}
+
+/**
+ * The directory of a suite's root, read-only by agreement. Made on first use, which needs the network and takes a minute.
+ * @throws Error with the words of what failed
+ */
+export function suiteRoot(suite: Suite): string {
+  const directory = join(CACHE, suite);
+  if (existsSync(directory)) return directory;
+  mkdirSync(CACHE, { recursive: true });
+  const lists = join(CACHE, "lists");
+  try {
+    const apt = machineApt(lists);
+    if (PROGRAMS.some((name) => tool(name) === null)) unpackTools(apt);
+    bootstrap(suite, directory, apt);
+  } finally {
+    rmSync(lists, { recursive: true, force: true });
+  }
+  return directory;
+}
+
+type Apt = (program: string, ...args: string[]) => SpawnSyncReturns<string>;
+
+/** The machine's own apt with lists and archives apart, so that nothing of the machine changes. */
+function machineApt(lists: string): Apt {
+  mkdirSync(join(lists, "partial"), { recursive: true });
+  mkdirSync(join(lists, "archives/partial"), { recursive: true });
+  const apart = [
+    `Dir::State::lists=${lists}`,
+    `Dir::Cache::archives=${lists}/archives`,
+    "Dir::Cache::pkgcache=",
+    "Dir::Cache::srcpkgcache=",
+    "Debug::NoLocking=true",
+    "APT::Sandbox::User=root",
+    // Nothing is done after an update, or after a download.
+    "APT::Update::Post-Invoke::=",
+  ].flatMap((option) => ["-o", option]);
+  return (program, ...args) => run(program, [...apart, ...args]);
+}
+
+function unpackTools(apt: Apt): void {
+  apt("apt-get", "update", "--error-on=any");
+  const wanted = ["debootstrap", "systemd-container", "debian-archive-keyring"];
+  apt("apt-get", "install", "-y", "--no-install-recommends", "--reinstall", "--download-only", ...wanted);
+  const archives = join(CACHE, "lists/archives");
+  mkdirSync(TOOLS, { recursive: true });
+  for (const name of readdirSync(archives).filter((file) => file.endsWith(".deb"))) {
+    run("dpkg-deb", ["-x", join(archives, name), TOOLS]);
+  }
+  for (const name of PROGRAMS) if (tool(name) === null) throw new Error(`${name} can't be had here`);
+}
+
+/** Debian's mirror that this machine uses, where it is a Debian; else the one for everybody. */
+function mirror(): string {
+  const { stdout } = run("apt-get", ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+  const known = stdout.split("\n").find((uri) => /\/debian\/?$/.test(uri));
+  return (known ?? "http://deb.debian.org/debian").replace(/\/$/, "");
+}
+
+function bootstrap(suite: Suite, directory: string, apt: Apt): void {
+  const work = `${directory}.new`;
+  rmSync(work, { recursive: true, force: true });
+  const keyring = [`/${ARCHIVE_KEY}`, join(TOOLS, ARCHIVE_KEY)].find(existsSync);
+  const proxy = /^p='(.*)'$/m.exec(apt("apt-config", "shell", "p", "Acquire::http::Proxy").stdout)?.[1];
+  const archive = mirror();
+  const words = [
+    ...["--variant=minbase", `--include=${PACKAGES.join(",")}`],
+    ...(keyring === undefined ? [] : [`--keyring=${keyring}`]),
+    ...[suite, work, archive],
+  ];
+  // What debootstrap mounts goes with its mount namespace.
+  run("unshare", ["--mount", "--propagation", "private", tool("debootstrap") ?? "debootstrap", ...words], {
+    ...(proxy === undefined ? {} : { http_proxy: proxy }),
+  });
+  for (const name of readdirSync(join(work, "var/cache/apt/archives"))) {
+    if (name.endsWith(".deb")) rmSync(join(work, "var/cache/apt/archives", name));
+  }
+  rmSync(join(work, "etc/apt/sources.list"), { force: true });
+  // How this machine reaches the mirror, and whether its dates can be taken at their word.
+  const dump = apt("apt-config", "dump").stdout.split("\n");
+  const settings = dump.filter((line) => /^Acquire::(?:https?::|Check-|Retries)/i.test(line));
+  writeFileSync(join(work, "etc/apt/apt.conf.d/99machine"), `${settings.join("\n")}\n`);
+  writeFileSync(join(work, "etc/aegis-mirror"), archive);
+  mkdirSync(dirname(directory), { recursive: true });
+  renameSync(work, directory);
+}
+
+function run(program: string, args: readonly string[], env: Record<string, string> = {}) {
+  const result = spawnSync(program, args, {
+    env: { ...toolEnvironment(), ...env },
+    encoding: "utf8",
+    timeout: LIMIT_MS,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  if (result.status === 0) return result;
+  const said = `${result.stdout ?? ""}${result.stderr ?? ""}`.trim().split("\n").slice(-5).join("\n");
+  throw new Error(`${program} ${args.slice(-3).join(" ")}: ${result.error?.message ?? said}`);
+}
