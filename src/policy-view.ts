@@ -1,5 +1,5 @@
 import type { Decision, OperationPlan, PolicyResult } from "./documents.ts";
-import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
+import { paint, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
 const LOOK = {
   allow: { symbol: "✔", style: "green", words: "allowed" },
@@ -33,7 +33,9 @@ export function renderPolicyResult(
   const lines = [
     `${paint(terminal, style, `${symbol} ${result.decision}`)}  ${words}: ${wish}`,
     "",
-    ...result.reasons.map((reason) => `  · ${safe(reason)}`),
+    ...result.reasons.flatMap((reason) =>
+      wrap(safe(reason), terminal.width - 4, "").map((line, i) => `${i === 0 ? "  · " : "    "}${line}`),
+    ),
     "",
   ];
   if (result.decision !== "deny" && result.required_controls.length > 0) {
