@@ -36,6 +36,8 @@ export interface SplitReply {
   thinking: ObjectInText[];
   /** The answer has text of its own, whether or not an object is in it. */
   answered: boolean;
+  /** The answer's text without its whole objects. */
+  prose: string;
 }
 
 /**
@@ -43,7 +45,7 @@ export interface SplitReply {
  * it could count, so that a mark inside a string of it is part of that string.
  */
 export function splitReply(text: string): SplitReply {
-  const split: SplitReply = { answer: [], thinking: [], answered: false };
+  const split: SplitReply = { answer: [], thinking: [], answered: false, prose: "" };
   const next = new RegExp(`(?<open>${OPEN})|(?<close>${CLOSE})|${OBJECT_BEGIN}`, "gi");
   const close = new RegExp(CLOSE, "gi");
   // A closing mark alone ends thinking that the prompt began. Nobody begins to think with JSON.
@@ -53,18 +55,21 @@ export function splitReply(text: string): SplitReply {
     next.lastIndex = at;
     const match = next.exec(text);
     const from = match?.index ?? text.length;
-    split.answered ||= /\S/.test(text.slice(at, from));
+    const before = text.slice(at, from);
+    split.answered ||= /\S/.test(before);
+    split.prose += before;
     if (match === null) return split;
     at = next.lastIndex;
     if (match[0] === "{") {
       const found = objectAt(text, from);
       split.answered = true;
+      split.prose += found.problem === "" ? "\n" : found.source;
       if (!keep(split.answer, found)) return split;
       at = from + found.source.length;
     } else if (match.groups?.["close"] !== undefined) {
       if (mayHaveBegunThinking) {
         for (const draft of split.answer) keep(split.thinking, draft);
-        Object.assign(split, { answer: [], answered: false });
+        Object.assign(split, { answer: [], answered: false, prose: "" });
       }
     } else {
       close.lastIndex = at;

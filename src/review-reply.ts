@@ -3,6 +3,7 @@ import { canonicalJson } from "./canonical.ts";
 import { AiReview } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
+import { statesGraver } from "./reply-claims.ts";
 import { splitReply } from "./reply-text.ts";
 import { HINT_BASE_URL } from "./review-settings.ts";
 
@@ -74,8 +75,8 @@ type Choice = v.InferOutput<typeof Completion>["choices"][number];
 /**
  * The one verdict in the body of a chat completion. What counts is the answer: the message's content without its
  * thinking, and the arguments of tool calls. Where the answer is empty, as with servers that take the whole reply for
- * thinking, the thinking counts instead, unless the reply was cut. Exactly one verdict may be there,
- * however often; anything else that claims to be one spoils it.
+ * thinking, the thinking counts instead, if it ends with the verdict and was not cut. Exactly one verdict may be there,
+ * however often; anything else that claims to be one spoils it, and so does an answer that says something graver beside it.
  * @throws AegisError `model_reply`
  */
 export function readReply(body: string): Verdict {
@@ -99,22 +100,30 @@ function choicesOf(body: string): Choice[] {
 }
 
 function verdictOf({ message, finish_reason }: Choice): Verdict {
-  const { answer, thinking } = textsOf(message.content);
+  const { answer, thinking, refusal } = textsOf(message.content);
   const split = splitReply(answer);
-  const calls = [message.function_call, ...(message.tool_calls ?? []).map((call) => call.function)];
+  const calls = [message.function_call, ...(message.tool_calls ?? []).map((call) => call.function ?? call)];
   const inAnswer = [...split.answer, ...calls.flatMap(objectsInCall)];
-  const empty = inAnswer.length === 0 && !split.answered;
+  const empty = inAnswer.length === 0 && !split.answered && calls.every((call) => !isRecord(call));
   const cut = finish_reason === "length" && (empty || inAnswer.at(-1)?.problem === "syntax");
-  const refused = finish_reason === "content_filter" || (message.refusal ?? "") !== "";
-  if (refused) throw unusable("the model refused");
-  const drafts = () => [
-    ...split.thinking,
-    ...[thinking, message.reasoning, message.reasoning_content].flatMap((text) =>
-      typeof text === "string" ? objectsIn(text) : [],
-    ),
-  ];
+  if (finish_reason === "content_filter" || refusal || (message.refusal || "") !== "") {
+    throw unusable("the model refused");
+  }
+  const thoughts = [thinking, message.reasoning, message.reasoning_content].filter(
+    (text) => typeof text === "string",
+  );
+  const drafts = () => [...split.thinking, ...thoughts.flatMap(objectsIn)];
   const found = cut ? null : judge(empty ? drafts() : inAnswer);
-  if (found !== null) return found;
+  if (found !== null) {
+    if (empty && ![answer, ...thoughts].every(endsAsAnswer)) {
+      throw unusable("it is empty, and its thinking goes on after the verdict in it");
+    }
+    const beside = inAnswer.map(({ source, value }) => (isClaim(value) ? "" : source)).join("\n");
+    if (!empty && statesGraver(`${split.prose}\n${beside}`, found)) {
+      throw unusable("it says something graver than the verdict in it");
+    }
+    return found;
+  }
   if (finish_reason !== "length") throw unusable(empty ? "it is empty" : "there is no verdict in it");
   throw unusable(
     "it was cut at the most tokens it may have, before there was a whole verdict",
@@ -122,12 +131,19 @@ function verdictOf({ message, finish_reason }: Choice): Verdict {
   );
 }
 
+/** Thinking that is the answer ends as one: with its object. What is only quoted in thinking is followed by more of it. */
+function endsAsAnswer(text: string): boolean {
+  const end = text.lastIndexOf("}");
+  return end === -1 || /^[\s`]*(?:<[^<>]{1,40}>[\s`]*)*$/.test(text.slice(end + 1));
+}
+
 /** The text of a message's content: a string, or parts (Mistral), of which some are thinking. */
-function textsOf(content: unknown): { answer: string; thinking: string } {
-  if (typeof content === "string") return { answer: content, thinking: "" };
-  const texts = { answer: "", thinking: "" };
+function textsOf(content: unknown): { answer: string; thinking: string; refusal: boolean } {
+  const texts = { answer: "", thinking: "", refusal: false };
+  if (typeof content === "string") return { ...texts, answer: content };
   for (const part of Array.isArray(content) ? content : []) {
     if (typeof part === "string") texts.answer += part;
+    else if (isRecord(part) && part["type"] === "refusal") texts.refusal = true;
     else if (isRecord(part) && "thinking" in part) texts.thinking += textsOf(part["thinking"]).answer;
     else if (isRecord(part) && typeof part["text"] === "string") texts.answer += part["text"];
   }
@@ -165,9 +181,13 @@ function judge(objects: readonly ObjectInText[]): Verdict | null {
 /** Whatever says `risk` or `recommendation` in one of their own words; what is only the pattern of a verdict doesn't. */
 function* claimsIn(value: unknown): Generator<object> {
   if (typeof value !== "object" || value === null) return;
-  const { risk, recommendation }: Record<string, unknown> = isRecord(value) ? value : {};
-  if (LEGAL.some((word) => word === risk || word === recommendation)) yield value;
+  if (isClaim(value)) yield value;
   else for (const member of Object.values(value)) yield* claimsIn(member);
+}
+
+function isClaim(value: unknown): boolean {
+  const { risk, recommendation }: Record<string, unknown> = isRecord(value) ? value : {};
+  return LEGAL.some((word) => word === risk || word === recommendation);
 }
 
 function parseVerdict(claim: object): Verdict {
