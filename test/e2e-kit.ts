@@ -144,6 +144,8 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
         ],
         approver,
       );
+      // For the signer to attach.
+      await host.exec(["chmod", "644", out], { user: approver });
       return out;
     },
     async sign(planned, extra = []) {

@@ -164,7 +164,7 @@ export async function brokenInvariants(chain: Chain): Promise<string[]> {
     ...left("/var/lib/aegis/lock", /^(?:run|report)$/),
   );
   problems.push(...left("/var/lib/aegis/results", /^[0-9a-f-]{36}\.json$/));
-  problems.push(...left("/var/log/aegis", /^(?:audit\.ndjson|lock|audit\.reserve)$/));
+  problems.push(...left("/var/log/aegis", /^(?:audit\.ndjson|lock|audit\.reserve|reviewd)$/));
   for (const { state, name, pid } of processes(chain)) {
     if (state === "Z") problems.push(`zombie ${name} ${pid}`);
   }

@@ -16,6 +16,8 @@ export interface PackageDefinition {
   record?: string;
   /** Absolute path → text. Files below /usr/bin and /usr/sbin are executable. */
   files?: Readonly<Record<string, string>>;
+  /** Modes of files that want another than the usual one. */
+  modes?: Readonly<Record<string, number>>;
   /** preinst, postinst, config, templates, conffiles, … */
   control?: Readonly<Record<string, string>>;
 }

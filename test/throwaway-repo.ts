@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { sha256Hex } from "../src/canonical.ts";
@@ -81,14 +81,15 @@ async function buildDeb(definition: PackageDefinition): Promise<Built> {
     const put = (path: string, text: string, mode: number) => {
       const file = join(directory, "root", path);
       mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
-      writeFileSync(file, text, { mode });
+      writeFileSync(file, text);
+      chmodSync(file, mode); // Whatever the umask, and set-user-id too.
     };
     put("DEBIAN/control", `${control(definition)}\n`, 0o644);
     for (const [name, text] of Object.entries(definition.control ?? {})) {
       put(`DEBIAN/${name}`, text, text.startsWith("#!") ? 0o755 : 0o644);
     }
     for (const [path, text] of Object.entries(definition.files ?? {})) {
-      put(path, text, /^\/usr\/s?bin\//.test(path) ? 0o755 : 0o644);
+      put(path, text, definition.modes?.[path] ?? (/^\/usr\/s?bin\//.test(path) ? 0o755 : 0o644));
     }
     const deb = join(directory, "out.deb");
     const child = Bun.spawn(
