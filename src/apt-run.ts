@@ -116,12 +116,13 @@ async function aptDump(cwd: string, config: string | null): Promise<string> {
 
 /**
  * Runs the signed argv and waits for its end, however long that takes once dpkg has started. Output goes to files, since
- * apt fails when the reader of a pipe dies; nothing of it depends on this process staying alive.
+ * apt fails when the reader of a pipe dies; nothing of it depends on this process staying alive. `stop` ends a download.
  * Returns the exit status; null when a signal ended it.
  */
 export function runApt(
   prepared: PreparedRun,
   argv: readonly string[],
+  stop: AbortSignal,
   listener: RunListener,
 ): Promise<number | null> {
   const { directory } = prepared;
@@ -145,7 +146,8 @@ export function runApt(
       watch.look();
       listener.tick();
       const age = Date.now() - started;
-      if (age > DOWNLOAD_LIMIT_MS && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
+      const ended = stop.aborted || age > DOWNLOAD_LIMIT_MS;
+      if (ended && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
       if (age > OVERDUE_MS && !overdue) {
         overdue = true;
         listener.overdue();
@@ -168,7 +170,7 @@ function recordProcess(directory: string, pid: number): void {
   writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify({ pid, start: startTimeOf(pid) }));
 }
 
-/** Ends a download that takes too long, unless the hook was there first: then dpkg may have started. */
+/** Ends a download, unless the hook was there first: then dpkg may have started. */
 export function stopBeforeDpkg(directory: string, pid: number): void {
   if (!createFileExclusive(join(directory, RUN_FILES.decision), "stopped")) return;
   try {

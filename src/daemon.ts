@@ -1,6 +1,7 @@
 import { defineSubcommand } from "./command.ts";
+import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./environment-file.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { SYSTEM } from "./paths.ts";
+import { type Env, SYSTEM } from "./paths.ts";
 
 const MODES = ["executor", "reviewer", "runner", "recover", "apt-hook"] as const;
 
@@ -69,7 +70,7 @@ export const daemon = defineSubcommand({
       }
       case "executor": {
         const { openLog } = await import("./log.ts");
-        const log = openLog(io.env);
+        const log = openLog(executorEnv(io.env));
         if (process.getuid?.() !== 0 && io.env.LISTEN_FDS === "1") {
           const { runFront } = await import("./front-service.ts");
           await runFront({ fd: 3 }, bare, log);
@@ -81,7 +82,7 @@ export const daemon = defineSubcommand({
       }
       case "runner": {
         const [{ serveRunner }, { openLog }] = await Promise.all([import("./runner.ts"), import("./log.ts")]);
-        await serveRunner({ bare, log: openLog(io.env) });
+        await serveRunner({ bare, log: openLog(executorEnv(io.env)) });
         return EXIT.ok;
       }
       case "recover": {
@@ -95,67 +96,20 @@ export const daemon = defineSubcommand({
           import("./log.ts"),
         ]);
         const path = values.socket ?? SYSTEM.reviewerSocket;
-        const listen = io.env.LISTEN_FDS === "1" ? { fd: 3 } : { path };
-        await runReviewer(listen, values.key, io.env, openLog(io.env));
+        const service = io.env.LISTEN_FDS === "1";
+        const env = service ? withEnvironmentFile(io.env, SYSTEM.reviewerEnv, REVIEWER_VARIABLES) : io.env;
+        await runReviewer(service ? { fd: 3 } : { path }, values.key, env, openLog(env));
         return EXIT.ok;
       }
     }
   },
 });
 
-function notBuilt(what: string): AegisError {
-  return new AegisError(
-    "not_built",
-    `${what} is not built yet in this version`,
-    "See the README's list of limits.",
-  );
+/** How the executor logs stands in its file too. What is wrong with the file is told to whoever submits a plan. */
+function executorEnv(env: Env): Env {
+  try {
+    return withEnvironmentFile(env, SYSTEM.daemonEnv, DAEMON_VARIABLES);
+  } catch {
+    return env;
+  }
 }
-
-function later(name: string, what: string, description: string) {
-  return defineSubcommand({
-    name,
-    description,
-    args: { "dry-run": { type: "boolean", description: "print every step, do nothing" } },
-    async run() {
-      throw notBuilt(what);
-    },
-  });
-}
-
-/** Not built yet. */
-export const daemonInstall = later("install", "host set-up", "Sets this host up from the binary itself.");
-/** Not built yet. */
-export const daemonUninstall = later("uninstall", "host set-up", "Takes the services off this host.");
-
-/** `aegis daemon status`: what the executor is doing. */
-export const daemonStatus = defineSubcommand({
-  name: "status",
-  description: "Shows what the executor is running, what waits, and how the latest executions ended.",
-  args: {
-    socket: {
-      type: "string",
-      default: SYSTEM.socket,
-      valueHint: "path",
-      description: "the executor's socket",
-    },
-  },
-  async run({ socket }, io) {
-    const [{ callExecutor }, { safe }] = await Promise.all([
-      import("./executor-client.ts"),
-      import("./terminal.ts"),
-    ]);
-    const status = await callExecutor(socket, "Status", {});
-    const lines = [
-      `running  ${status.running === null ? "nothing" : safe(status.running)}`,
-      `waiting  ${status.queued.length === 0 ? "nothing" : status.queued.map(safe).join(", ")}`,
-      "",
-      // One line each that fits 80 columns with the whole id: it is what `apply --watch` takes.
-      ...status.recent.flatMap(({ started_at, execution_id, state, exit_status, message }) => [
-        `${safe(started_at.slice(0, 19))}  ${safe(execution_id)}  ${state} ${exit_status ?? ""}`.trimEnd(),
-        ...(message === null ? [] : [`  ${safe(message)}`]),
-      ]),
-    ];
-    io.result(status, lines.join("\n"));
-    return EXIT.ok;
-  },
-});

@@ -14,6 +14,7 @@ import { type ExecutionPlan, unsigned } from "./documents.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { hostIdentity } from "./host.ts";
+import { installedAt } from "./installed.ts";
 import { SYSTEM } from "./paths.ts";
 import { planAgain } from "./plan-again.ts";
 import { readText } from "./planning.ts";
@@ -23,6 +24,7 @@ import { bootTime } from "./processes.ts";
 import { type Result, writeResult } from "./results.ts";
 import { waitForRunLock } from "./run-lock.ts";
 import { outcomeOf } from "./run-outcome.ts";
+import { selfReplaced } from "./self.ts";
 import { alreadyUsed, SpentRecord, type Use, usesLost } from "./spent.ts";
 import { STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
@@ -44,6 +46,8 @@ export interface ExecutionContext {
   aegis: string;
   /** Tells whoever watches. Never throws, never waits. */
   emit(event: EventInput): void;
+  /** Aborted, with the reason, when this process is asked to end: nothing begins then, but what dpkg has begun goes on. */
+  stop: AbortSignal;
 }
 
 /**
@@ -91,9 +95,14 @@ class Attempt {
     const { execution } = submission;
     this.#refuseUsed(submission);
     const waiter = { execution: execution.execution_plan_id, uid: this.#context.caller?.uid ?? -1 };
-    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, (place) => this.#emit({ kind: "queued", place }));
+    const { stop } = this.#context;
+    const onPlace = (place: number) => this.#emit({ kind: "queued", place });
+    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, onPlace, stop);
     try {
+      refuseReplaced();
+      // Not ended by `stop`: an apt that lost its runner is guarded by whoever waits for it.
       await recoverInterrupted(this.#context.audit, () => this.#alive());
+      stop.throwIfAborted();
       // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
       this.#loaded = null;
       this.#verify();
@@ -127,7 +136,7 @@ class Attempt {
       host: hostIdentity(readText),
       config: this.#rules.policy,
       bootTime: bootTime(),
-      installedAt: null,
+      installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),
     };
     return verifySubmission(this.#text, context, (execution) => {
@@ -163,7 +172,8 @@ class Attempt {
 
   /** Marks, uses up, audits the start, runs, compares, audits the end. The order is the guarantee. */
   async #start(submission: Submission, prepared: PreparedRun): Promise<Result> {
-    const { audit, caller } = this.#context;
+    const { audit, caller, stop } = this.#context;
+    stop.throwIfAborted();
     const { execution } = submission;
     const result: Result = {
       schema_version: "1.0",
@@ -240,7 +250,7 @@ class Attempt {
   }
 
   async #runApt(prepared: PreparedRun, execution: ExecutionPlan): Promise<number | null> {
-    return runApt(prepared, execution.argv, {
+    return runApt(prepared, execution.argv, this.#context.stop, {
       progress: (percent, message) => this.#emit({ kind: "progress", percent: Math.floor(percent), message }),
       output: (stream, data) => this.#emit({ kind: "output", stream, data }),
       overdue: () => this.#auditOverdue(),
@@ -313,4 +323,17 @@ class Attempt {
   #actor(execution: ExecutionPlan): string {
     return `${execution.signer_identity} (key ${execution.signature.key_id})`;
   }
+}
+
+/**
+ * apt calls the file that is installed now as its hook, and that must be of the version that wrote what the hook reads.
+ * @throws AegisError `unavailable`
+ */
+function refuseReplaced(): void {
+  if (!selfReplaced()) return;
+  throw new AegisError(
+    "unavailable",
+    "aegis was installed anew while this request waited",
+    "Apply it again: nothing has been run, and nothing used up.",
+  );
 }

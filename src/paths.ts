@@ -6,16 +6,24 @@ export type Env = Readonly<Record<string, string | undefined>>;
 
 /** Fixed places of a production host. */
 export const SYSTEM = {
+  binary: "/usr/local/bin/aegis",
   config: "/etc/aegis",
   policy: "/etc/aegis/policy.toml",
   trustedKeys: "/etc/aegis/trusted-keys.toml",
   daemonEnv: "/etc/aegis/aegisd.env",
+  reviewerEnv: "/etc/aegis/aegis-reviewd.env",
+  /** What the reviewer signs with; systemd hands it over, so that the reviewer can read it and not write it. */
+  reviewKey: "/etc/aegis/review-key",
   state: "/var/lib/aegis",
   run: "/run/aegis",
   socket: "/run/aegis/aegisd.sock",
   runnerSocket: "/run/aegis/runner.sock",
   reviewerSocket: "/run/aegis/aegis-reviewd.sock",
   auditDir: "/var/log/aegis",
+  reviewerState: "/var/lib/aegis/reviewd",
+  reviewerAudit: "/var/log/aegis/reviewd",
+  /** When Aegis was first installed here (RFC 3339). */
+  installed: "/var/lib/aegis/installed",
 } as const;
 
 /** File name of the audit log inside its directory. */

@@ -35,12 +35,13 @@ export interface QueueLimits {
  * Waits for the run lock, first come first served: each waiter leaves a ticket (arrival time, pid, its start time) and
  * takes the lock only when no older ticket of a living process is left. The ticket stays until the lock is released, so
  * that whoever holds it can be seen; a dead one's is swept away. `onPlace` hears how many are before us, at each change.
- * @throws AegisError `replay` when this execution waits already, `busy` when too many do
+ * @throws AegisError `replay` when this execution waits already, `busy` when too many do; the reason of `stop`
  */
 export async function waitForRunLock(
   { execution, uid }: Waiter,
   limits: QueueLimits,
   onPlace: (place: number) => void,
+  stop?: AbortSignal,
 ): Promise<RunLock> {
   const ticket = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${process.pid}.${startTimeOf(process.pid) ?? 0}.${execution}.${uid}`;
   admit({ execution, uid }, limits);
@@ -50,6 +51,7 @@ export async function waitForRunLock(
   try {
     let last = -1;
     for (;;) {
+      stop?.throwIfAborted();
       const place = tickets().filter((other) => other.key < ticket).length;
       if (place === 0) {
         const lock = tryRunLock();

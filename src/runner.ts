@@ -46,13 +46,14 @@ export interface RunnerOptions {
  */
 export async function serveRunner(options: RunnerOptions): Promise<void> {
   const connection = new Connection();
+  const stop = stopReason();
   try {
     prepareState();
     const audit = openRunnerAudit();
     const text = await connection.request();
     const call = readCall(parseCall(text));
     if ("answer" in call) connection.reply(call.answer);
-    else await answer(call, { ...options, audit, connection });
+    else await answer(call, { ...options, audit, connection, stop });
   } catch (error) {
     options.log.warn("refused", {
       code: error instanceof AegisError ? error.code : "internal",
@@ -63,8 +64,12 @@ export async function serveRunner(options: RunnerOptions): Promise<void> {
   await connection.end();
 }
 
-/** Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. */
+/**
+ * Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. No signal ends it: at shutdown, an apt
+ * that is still at work is guarded by this process alone.
+ */
 export async function recoverRuns(): Promise<void> {
+  stopReason();
   prepareState();
   await tryRecover(openRunnerAudit(), () => {});
 }
@@ -87,6 +92,23 @@ async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): 
 interface Desk extends RunnerOptions {
   audit: AuditLog;
   connection: Connection;
+  stop: AbortSignal;
+}
+
+/**
+ * Aborted when a signal asks this process to end, as systemd does when the host goes down. It waits then until dpkg is done,
+ * before it takes the file systems away; so a signal must not end this process, or dpkg would be killed with the rest.
+ */
+function stopReason(): AbortSignal {
+  const controller = new AbortController();
+  const reason = new AegisError(
+    "unavailable",
+    "the executor is being stopped; nothing was started",
+    "Apply it again when the host is up.",
+  );
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
+    process.on(signal, () => controller.abort(reason));
+  return controller.signal;
 }
 
 async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
@@ -102,6 +124,7 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
         caller: call.parameters.caller,
         aegis: process.execPath,
         emit: (event) => connection.event(event),
+        stop: desk.stop,
       });
       connection.finished(result);
       return;
@@ -149,7 +172,7 @@ function recordRefusals(refusals: readonly Refusal[], audit: AuditLog): void {
  * Follows an execution to its end. Its output is for root and for whoever submitted it; others hear its progress.
  * @throws AegisError `not_found`
  */
-async function watch(id: string, caller: Caller | null, { audit, connection }: Desk): Promise<Result> {
+async function watch(id: string, caller: Caller | null, { audit, connection, stop }: Desk): Promise<Result> {
   let quiet = Date.now();
   const emit = (event: Omit<EventInput, "execution_id">) => {
     quiet = Date.now();
@@ -158,6 +181,10 @@ async function watch(id: string, caller: Caller | null, { audit, connection }: D
   let follow: RunWatch | null = null;
   let place: number | null = null;
   for (;;) {
+    if (stop.aborted) {
+      const hint = "What runs goes on. Look again when the host is up: aegis daemon status";
+      throw new AegisError("unavailable", "the executor is being stopped", hint);
+    }
     const waiting = queued().indexOf(id);
     const result = readResult(id);
     if (result !== null && result.state !== "running") {

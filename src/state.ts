@@ -6,6 +6,10 @@ import { idsInUse } from "./processes.ts";
 
 /** The group whose members may submit plans and read outcomes. */
 export const ADMIN_GROUP = "aegis-admin";
+/** The group whose members may ask the reviewer. */
+export const REVIEW_GROUP = "aegis-review";
+/** Whom the front, the reviewer, and the tools of source builds run as. Each has a group of its own. */
+export const USERS = { front: "aegis-front", reviewer: "aegis-reviewd", build: "aegis-build" } as const;
 
 /** The runner's places. All belong to root; only `results` can be read by the admin group. */
 export const STATE = {
@@ -20,6 +24,28 @@ export const STATE = {
   /** Private .deb directories, one per run; apt's own user must be able to reach them. 0755. */
   archives: "/var/cache/aegis/archives",
 } as const;
+
+/** One directory of a production host, and whose it is. */
+export interface Directory {
+  path: string;
+  mode: number;
+  user: "root" | typeof USERS.reviewer;
+  group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer;
+}
+
+/** The runner's directories, in the order in which they are made. */
+export const STATE_DIRECTORIES: readonly Directory[] = [
+  { path: SYSTEM.state, mode: 0o755, user: "root", group: "root" },
+  { path: STATE.runs, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.spent, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.lock, mode: 0o700, user: "root", group: "root" },
+  // Set-group-id here too: an outcome is never there without its group, not even between its rename and a chown.
+  { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },
+  { path: "/var/cache/aegis", mode: 0o755, user: "root", group: "root" },
+  { path: STATE.archives, mode: 0o755, user: "root", group: "root" },
+  // Set-group-id: every file of the log gets the admin group. Others may pass through, to the reviewer's own log below.
+  { path: SYSTEM.auditDir, mode: 0o2751, user: "root", group: ADMIN_GROUP },
+];
 
 /** The numeric id of a group in /etc/group, or null. */
 export function groupId(name: string): number | null {
@@ -73,17 +99,7 @@ export function unusedId(): number {
  * @throws AegisError `io`
  */
 export function prepareState(): void {
-  const admin = groupId(ADMIN_GROUP) ?? 0;
-  rootDirectory(SYSTEM.state, 0o755, 0);
-  rootDirectory(STATE.runs, 0o700, 0);
-  rootDirectory(STATE.spent, 0o700, 0);
-  rootDirectory(STATE.lock, 0o700, 0);
-  // Set-group-id here too: an outcome is never there without its group, not even between its rename and a chown.
-  rootDirectory(STATE.results, 0o2750, admin);
-  rootDirectory("/var/cache/aegis", 0o755, 0);
-  rootDirectory(STATE.archives, 0o755, 0);
-  // Set-group-id: every file of the log gets the admin group.
-  rootDirectory(SYSTEM.auditDir, 0o2750, admin);
+  for (const { path, mode, group } of STATE_DIRECTORIES) rootDirectory(path, mode, groupId(group) ?? 0);
 }
 
 function rootDirectory(path: string, mode: number, gid: number): void {

@@ -9,7 +9,7 @@ import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { isCompiled, selfCommand } from "./self.ts";
 import { claimSocketPath } from "./socket-path.ts";
-import { ADMIN_GROUP, groupId, prepareState, unusedId, userIds } from "./state.ts";
+import { ADMIN_GROUP, groupId, prepareState, USERS, unusedId, userIds } from "./state.ts";
 import { stopSignal } from "./stop-signal.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 import type { BareKeys } from "./trusted-keys.ts";
@@ -105,7 +105,7 @@ function rootDirectory(path: string): void {
  * whatever else runs as that could then talk to the runner as if it were the front.
  */
 function frontUser(log: Log): { uid: number; gid: number } {
-  const own = userIds("aegis-front");
+  const own = userIds(USERS.front);
   if (own !== null) return own;
   const uid = unusedId();
   log.info("there is no user aegis-front: the front runs as a number that is not in use", { uid });

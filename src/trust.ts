@@ -1,10 +1,8 @@
+import { readConfig } from "./config-file.ts";
 import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError } from "./errors.ts";
-import { readFileLimited, rootOnlyProblem } from "./files.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { type BareKeys, bareKeys, parseTrustedKeys, type Role, type TrustedKey } from "./trusted-keys.ts";
-
-const MAX_CONFIG_BYTES = 256 * 1024;
 
 export type Trust = readonly TrustedKey[];
 
@@ -64,22 +62,6 @@ export function withOwnKey(trust: Trust, role: Role, own: { publicKeyHex: string
 
 function keysOf(role: Role, publicKeyHex: string): BareKeys {
   return { execution: [], approval: [], [role]: [publicKeyHex] };
-}
-
-function readConfig(path: string, rootOnly: boolean): string | null {
-  let text: string;
-  try {
-    text = readFileLimited(path, MAX_CONFIG_BYTES).toString("utf8");
-  } catch (error) {
-    if (error instanceof AegisError && error.code === "not_found") return null;
-    throw error;
-  }
-  // Safe after reading: a path that only root can change has not been changed by anyone else in between.
-  const problem = rootOnly ? rootOnlyProblem(path) : null;
-  if (problem !== null) {
-    throw new AegisError("invalid_config", problem, `Type: chown root:root ${path} && chmod 644 ${path}`);
-  }
-  return text;
 }
 
 function keysOfEnvironment(values: ReadonlyMap<string, string | undefined>): BareKeys {

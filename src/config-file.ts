@@ -1,0 +1,25 @@
+import { AegisError } from "./errors.ts";
+import { readFileLimited, rootOnlyProblem } from "./files.ts";
+
+const MAX_CONFIG_BYTES = 256 * 1024;
+
+/**
+ * The text of a configuration file, or null where there is none. With `rootOnly` a file that others than root can write is
+ * an error.
+ * @throws AegisError `invalid_config`, `invalid_document`, `io`
+ */
+export function readConfig(path: string, rootOnly: boolean): string | null {
+  let text: string;
+  try {
+    text = readFileLimited(path, MAX_CONFIG_BYTES).toString("utf8");
+  } catch (error) {
+    if (error instanceof AegisError && error.code === "not_found") return null;
+    throw error;
+  }
+  // Safe after reading: a path that only root can change has not been changed by anyone else in between.
+  const problem = rootOnly ? rootOnlyProblem(path) : null;
+  if (problem !== null) {
+    throw new AegisError("invalid_config", problem, `Type: chown root:root ${path} && chmod 644 ${path}`);
+  }
+  return text;
+}

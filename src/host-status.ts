@@ -1,0 +1,212 @@
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
+import { isOutdated, trustsExecutionKey } from "./install-services.ts";
+import { isOdd } from "./install-steps.ts";
+import { SYSTEM } from "./paths.ts";
+import { hasSystemd, showUnits, type UnitState } from "./service-manager.ts";
+import { ADMIN_GROUP, groupId, REVIEW_GROUP, USERS } from "./state.ts";
+import { HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, type UnitName, unitText } from "./units.ts";
+
+/** One unit as systemd sees it. */
+export interface ServiceState {
+  unit: string;
+  active: string;
+  enabled: string;
+}
+
+export interface HostStatus {
+  services: ServiceState[];
+  findings: Finding[];
+}
+
+/** Units that are to be active all the time once a key is trusted. */
+const ALWAYS: readonly UnitName[] = [
+  "aegis-runner.socket",
+  "aegis-reviewd.socket",
+  "aegis-reviewd.service",
+  "aegis-monitor.timer",
+];
+const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];
+const INSTALL = "Type as root: aegis daemon install";
+
+/** How the services of this host are, as far as this user can see. Read-only, and never throws. */
+export async function hostStatus(): Promise<HostStatus> {
+  const services: ServiceState[] = [];
+  const findings: Finding[] = [];
+  const look = async (check: string, action: () => Promise<Finding[]> | Finding[]) => {
+    try {
+      findings.push(...(await action()));
+    } catch (error) {
+      const hint = error instanceof AegisError ? error.hint : "";
+      findings.push(warn(check, messageOf(error), hint || "Look again as root."));
+    }
+  };
+  const installed = isFile(join(UNIT_DIRECTORY, "aegisd.service"));
+  if (!hasSystemd()) {
+    findings.push(
+      warn("services", "systemd does not run this machine", "Services are started by hand here."),
+    );
+  } else if (!installed) {
+    findings.push(warn("services", "Aegis is not installed as services on this host", INSTALL));
+  } else {
+    await look("services", async () => {
+      const states = await showUnits(UNIT_NAMES);
+      services.push(
+        ...UNIT_NAMES.filter((name) => !name.includes("@")).map((name) => ({
+          unit: name,
+          active: states[name].ActiveState,
+          enabled: states[name].UnitFileState,
+        })),
+      );
+      return unitFindings(states);
+    });
+    await look("units", unitFiles);
+    await look("directories", directories);
+    await look("sockets", sockets);
+  }
+  await look("stale", staleUnits);
+  await look("keys", keys);
+  return { services, findings };
+}
+
+function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Finding[] {
+  const expected = [...ALWAYS, ...(safely(trustsExecutionKey) === true ? EXECUTOR : [])];
+  const down = expected.filter((name) => states[name].ActiveState !== "active");
+  const failed = UNIT_NAMES.filter((name) => states[name].ActiveState === "failed");
+  const outdated = expected.filter((name) => !down.includes(name) && isOutdated(name, states[name]));
+  const reload = UNIT_NAMES.filter((name) => states[name].NeedDaemonReload === "yes");
+  const dropIns = UNIT_NAMES.filter((name) => states[name].DropInPaths !== "");
+  const findings = [
+    ...[...new Set([...down, ...failed])].map((name) =>
+      fail(
+        "services",
+        `${name} is ${states[name].ActiveState} (${states[name].Result})`,
+        `Look: journalctl -b -u ${name}; then, as root: aegis daemon install`,
+      ),
+    ),
+    ...(outdated.length + reload.length === 0
+      ? []
+      : [
+          warn(
+            "services",
+            `still run as before a change: ${[...new Set([...outdated, ...reload])].join(", ")}`,
+            INSTALL,
+          ),
+        ]),
+    ...dropIns.map((name) => ok("services", `${name} is changed by ${states[name].DropInPaths}`)),
+  ];
+  return findings.some(({ level }) => level !== "ok")
+    ? findings
+    : [ok("services", "all are as installed"), ...findings];
+}
+
+/** Whether the unit files are those of this version. */
+function unitFiles(): Finding[] {
+  const changed = UNIT_NAMES.filter(
+    (name) => safely(() => readFileSync(join(UNIT_DIRECTORY, name), "utf8")) !== unitText(name),
+  );
+  if (changed.length === 0) return [ok("units", `${UNIT_DIRECTORY}: of this version`)];
+  return [
+    warn(
+      "units",
+      `missing, of another version, or edited: ${changed.join(", ")}`,
+      `${INSTALL}; own changes go into drop-ins`,
+    ),
+  ];
+}
+
+function directories(): Finding[] {
+  // Who may not look into a parent can't tell.
+  const visible = HOST_DIRECTORIES.filter(({ path }) => safely(() => lstatSync(path)) !== null);
+  const odd = visible.filter(isOdd).map(({ path }) => path);
+  if (odd.length === 0) return [ok("directories", `${visible.length} with the right owners and modes`)];
+  return [fail("directories", `not whose or how they should be: ${odd.join(", ")}`, INSTALL)];
+}
+
+/** Sockets are root's; the group decides who may connect. */
+function sockets(): Finding[] {
+  const table = [
+    { path: SYSTEM.socket, group: ADMIN_GROUP },
+    { path: SYSTEM.runnerSocket, group: USERS.front },
+    { path: SYSTEM.reviewerSocket, group: REVIEW_GROUP },
+  ];
+  const findings = table.flatMap(({ path, group }) => {
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) return [];
+    const right =
+      stat.isSocket() && stat.uid === 0 && stat.gid === groupId(group) && (stat.mode & 0o777) === 0o660;
+    return right ? [] : [fail("sockets", `${path} is not root:${group} 0660`, INSTALL)];
+  });
+  return findings.length > 0 ? findings : [ok("sockets", "guarded by their groups")];
+}
+
+const UNIT_PLACES = [
+  UNIT_DIRECTORY,
+  "/usr/local/lib/systemd/system",
+  "/usr/lib/systemd/system",
+  "/lib/systemd/system",
+];
+/** Where earlier versions and packages of the family put the program. */
+const STALE = /(?:\/usr\/bin|\/usr\/libexec|\/usr\/local\/libexec|\/opt)\/aegis/;
+
+/** Units and drop-ins of an older installation: they start a program that is not this one. */
+function staleUnits(): Finding[] {
+  const files = UNIT_PLACES.flatMap((place) =>
+    namesIn(place)
+      .filter((name) => name.startsWith("aegis"))
+      .flatMap((name) => {
+        const path = join(place, name);
+        return name.endsWith(".d") ? namesIn(path).map((part) => join(path, part)) : [path];
+      }),
+  );
+  return files
+    .filter((path) => STALE.test(safely(() => readFileSync(path, "utf8")) ?? ""))
+    .map((path) =>
+      warn(
+        "stale",
+        `${path} names a program of an older installation`,
+        `Compare it with ${SYSTEM.binary}, then remove it: rm ${path} && systemctl daemon-reload; ${INSTALL}`,
+      ),
+    );
+}
+
+function keys(): Finding[] {
+  const { mode } = lstatSync(SYSTEM.trustedKeys, { throwIfNoEntry: false }) ?? {};
+  if (mode !== undefined && (mode & 0o004) === 0) {
+    return [
+      fail(
+        "keys",
+        `${SYSTEM.trustedKeys} can't be read by the front, which runs as ${USERS.front}`,
+        `Type: chmod 644 ${SYSTEM.trustedKeys}; it holds no secret`,
+      ),
+    ];
+  }
+  if (trustsExecutionKey()) return [ok("keys", "an execution key is trusted")];
+  return [
+    warn(
+      "keys",
+      "no execution key is trusted, so nothing runs",
+      `Write it into ${SYSTEM.trustedKeys}, then: aegis daemon install`,
+    ),
+  ];
+}
+
+function namesIn(directory: string): string[] {
+  return safely(() => readdirSync(directory)) ?? [];
+}
+
+function isFile(path: string): boolean {
+  return safely(() => lstatSync(path).isFile()) === true;
+}
+
+/** The value, or null where this user may not look. */
+function safely<T>(look: () => T): T | null {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof AegisError || errnoOf(error) !== "") return null;
+    throw error;
+  }
+}

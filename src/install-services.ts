@@ -1,0 +1,117 @@
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError, messageOf } from "./errors.ts";
+import { callExecutor } from "./executor-client.ts";
+import { makeDirectories, type Step } from "./install-steps.ts";
+import { SYSTEM } from "./paths.ts";
+import { showUnits, systemd, type UnitState } from "./service-manager.ts";
+import { loadTrust } from "./trust.ts";
+import { UNIT_DIRECTORY, UNIT_NAMES, type UnitName } from "./units.ts";
+
+/*
+ * The steps that have systemd run what is installed.
+ */
+
+/** One part of Aegis, as it is switched on: a unit that listens or waits, and the service behind it. */
+interface Part {
+  what: string;
+  listener: UnitName | null;
+  service: UnitName | null;
+  /** Enabled, and not started here. */
+  later?: true;
+}
+
+const RUNNER: Part = { what: "the runner's socket", listener: "aegis-runner.socket", service: null };
+const RECOVERY: Part = { what: "recovery", listener: null, service: "aegis-recover.service", later: true };
+const EXECUTOR: Part = { what: "the executor", listener: "aegisd.socket", service: "aegisd.service" };
+const REVIEW: Part = {
+  what: "the reviewer",
+  listener: "aegis-reviewd.socket",
+  service: "aegis-reviewd.service",
+};
+const MONITOR: Part = { what: "the monitor", listener: "aegis-monitor.timer", service: null };
+
+/** Makes systemd read the units, and has each part running as they and the program are now. */
+export function serviceSteps(): Step[] {
+  return [
+    {
+      what: "systemd's view of the units",
+      async needed() {
+        const states = Object.values(await showUnits(UNIT_NAMES));
+        const stale = states.some(
+          ({ LoadState, NeedDaemonReload }) => LoadState === "not-found" || NeedDaemonReload === "yes",
+        );
+        return stale ? "systemctl daemon-reload" : null;
+      },
+      apply: () => systemd("systemctl", ["daemon-reload"]),
+    },
+    ...[RUNNER, RECOVERY, EXECUTOR, REVIEW, MONITOR].map(partStep),
+  ];
+}
+
+/** Whether anybody's signature is believed here. @throws AegisError as loadTrust does */
+export function trustsExecutionKey(): boolean {
+  return loadTrust({ rootOnly: true }).some((key) => key.role === "execution" && !key.revoked);
+}
+
+function partStep(part: Part): Step {
+  const units = [part.listener, part.service].filter((name) => name !== null);
+  return {
+    what: part.what,
+    async needed() {
+      if (part === EXECUTOR && !trustsExecutionKey()) return null;
+      const states = await showUnits(units);
+      const todo = units.flatMap((name) => {
+        const problem = problemOf(name, states[name], part.later === true);
+        return problem === null ? [] : [`${problem} ${name}`];
+      });
+      return todo.length === 0 ? null : todo.join(", ");
+    },
+    async apply() {
+      await systemd("systemctl", ["enable", ...units]);
+      if (part.later === true) return;
+      // The service first: a socket is not made anew under one that has it.
+      if (part.listener !== null && part.service !== null) await systemd("systemctl", ["stop", part.service]);
+      // A unit of an older installation takes ${SYSTEM.run} with it when it stops.
+      await makeDirectories();
+      for (const unit of units) await systemd("systemctl", ["restart", unit]);
+      if (part === EXECUTOR) await answers();
+    },
+  };
+}
+
+/** What a unit still needs, as a verb; null for nothing. */
+function problemOf(name: UnitName, state: UnitState, later: boolean): string | null {
+  if (state.UnitFileState !== "enabled") return "enable";
+  if (later) return null;
+  if (state.ActiveState !== "active") return "start";
+  return isOutdated(name, state) ? "restart" : null;
+}
+
+/** Whether a unit runs as it was before its file or the program was replaced. */
+export function isOutdated(name: UnitName, { ActiveEnterTimestamp, MainPID }: UnitState): boolean {
+  const written = statSync(join(UNIT_DIRECTORY, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const since = Number(ActiveEnterTimestamp.replace(/^@/, ""));
+  if (Number.isFinite(since) && Math.floor(written / 1000) > since) return true;
+  if (MainPID === "" || MainPID === "0") return false;
+  const running = statSync(`/proc/${MainPID}/exe`, { throwIfNoEntry: false });
+  const installed = statSync(SYSTEM.binary, { throwIfNoEntry: false });
+  return (
+    running !== undefined &&
+    installed !== undefined &&
+    (running.ino !== installed.ino || running.dev !== installed.dev)
+  );
+}
+
+/** Front and runner, one through the other. */
+async function answers(): Promise<void> {
+  try {
+    await callExecutor(SYSTEM.socket, "Status", {}, { silenceMs: 20_000 });
+  } catch (error) {
+    throw new AegisError(
+      "unavailable",
+      `the executor was started but does not answer: ${messageOf(error)}`,
+      "Look: journalctl -b -u aegisd -u 'aegis-runner@*'",
+    );
+  }
+}

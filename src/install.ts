@@ -1,0 +1,161 @@
+import { closeSync, constants, openSync, readFileSync } from "node:fs";
+import * as v from "valibot";
+import { parseJson } from "./canonical.ts";
+import type { Io } from "./command.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { tryFlock } from "./ffi.ts";
+import { serviceSteps, trustsExecutionKey } from "./install-services.ts";
+import { groundSteps, programSteps, type Step, unsafeProgram } from "./install-steps.ts";
+import { assertSafeEnvironment } from "./keys.ts";
+import { SYSTEM } from "./paths.ts";
+import { waitForRunLock } from "./run-lock.ts";
+import { isCompiled } from "./self.ts";
+import { hasSystemd } from "./service-manager.ts";
+
+export interface StepReport {
+  what: string;
+  /** What was, or with `--dry-run` would be, done; null where nothing was to be done. */
+  done: string | null;
+}
+
+export interface InstallReport {
+  dry_run: boolean;
+  steps: StepReport[];
+  /** Of the key that signs this host's reviews; null where there is none yet. */
+  review_public_key_hex: string | null;
+  /** What a person has to do now. */
+  next: string[];
+}
+
+/**
+ * Makes a production host of this machine, from the executable that is running. Repeatable; an older installation is
+ * upgraded in place. What replaces program and units waits in the queue of runs until its turn: a run that began with one
+ * version ends with it, since apt calls the installed file as its hook.
+ * @throws AegisError `refused` when not root, from sources or from a file of others; `unavailable` without systemd;
+ * `exists` while an executor that was started by hand runs; what the steps throw
+ */
+export async function install(dryRun: boolean, io: Pick<Io, "env" | "note">): Promise<InstallReport> {
+  refuseUnfit(io.env);
+  process.umask(0o022);
+  const steps = await apply(groundSteps(), dryRun);
+  const program = programSteps();
+  if (dryRun || !(await anyNeeded(program))) steps.push(...(await apply(program, dryRun)));
+  else {
+    const lock = await quiet(io);
+    try {
+      steps.push(...(await apply(program, false)));
+    } finally {
+      lock.release();
+    }
+  }
+  steps.push(...(await apply(serviceSteps(), dryRun)));
+  return { dry_run: dryRun, steps, review_public_key_hex: reviewKey(), next: dryRun ? [] : next() };
+}
+
+/** Who may change the host's set-up, and where. */
+export function refuseUnfit(env: Io["env"]): void {
+  if (process.getuid?.() !== 0) {
+    throw new AegisError(
+      "refused",
+      "only root can set a host up: it makes accounts and services",
+      "Type: sudo aegis daemon install (--dry-run only shows the steps)",
+    );
+  }
+  if (!isCompiled()) {
+    throw new AegisError(
+      "refused",
+      "this is aegis run from its sources; a host gets the one executable",
+      "Type: ./scripts/build && sudo dist/aegis daemon install",
+    );
+  }
+  if (!hasSystemd()) {
+    throw new AegisError(
+      "unavailable",
+      "systemd does not run this machine, so there is nothing to install services into",
+      "Start them by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
+    );
+  }
+  assertSafeEnvironment(env);
+  const problem = unsafeProgram(env.SUDO_UID);
+  if (problem !== null) {
+    throw new AegisError(
+      "refused",
+      `root's programs must be root's alone: ${problem}`,
+      "Give it to root first: chown root:root <path> && chmod go-w <path>",
+    );
+  }
+  for (const socket of [SYSTEM.socket, SYSTEM.runnerSocket]) refuseByHand(socket);
+}
+
+/** An executor started by hand holds a lock beside its socket. */
+function refuseByHand(socket: string): void {
+  let fd: number;
+  try {
+    fd = openSync(`${socket}.lock`, constants.O_RDWR | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return;
+    throw error;
+  }
+  const free = tryFlock(fd);
+  closeSync(fd);
+  if (free) return;
+  throw new AegisError(
+    "exists",
+    `an executor that was started by hand has ${socket}`,
+    "Stop it (Ctrl-C where it was started; a run goes on), then try again.",
+  );
+}
+
+/** Waits in the queue of runs. Interrupting the wait loses nothing. */
+function quiet(io: Pick<Io, "note">): ReturnType<typeof waitForRunLock> {
+  const everybody = { all: Number.POSITIVE_INFINITY, perUid: Number.POSITIVE_INFINITY };
+  return waitForRunLock({ execution: `set-up-${process.pid}`, uid: 0 }, everybody, (place) => {
+    io.note(
+      `waiting until no run is under way (${place === 0 ? "one is" : `${place} before this`}); Ctrl-C stops here, and another install goes on from here`,
+    );
+  });
+}
+
+async function anyNeeded(steps: readonly Step[]): Promise<boolean> {
+  for (const step of steps) if ((await step.needed()) !== null) return true;
+  return false;
+}
+
+/** Does what is needed, in order. A failure names the step, and what was done before stays. */
+async function apply(steps: readonly Step[], dryRun: boolean): Promise<StepReport[]> {
+  const reports: StepReport[] = [];
+  for (const step of steps) {
+    const done = await step.needed();
+    if (done !== null && !dryRun) {
+      try {
+        await step.apply();
+      } catch (error) {
+        const { code, hint } = error instanceof AegisError ? error : { code: "io" as const, hint: "" };
+        throw new AegisError(code, `${step.what}: ${messageOf(error)}`, `${hint} Then install again.`.trim());
+      }
+    }
+    reports.push({ what: step.what, done });
+  }
+  return reports;
+}
+
+const PublicPart = v.looseObject({ public_key_hex: v.string() });
+
+function reviewKey(): string | null {
+  try {
+    return v.parse(PublicPart, parseJson(readFileSync(`${SYSTEM.reviewKey}.pub`, "utf8"))).public_key_hex;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return null;
+    throw error;
+  }
+}
+
+function next(): string[] {
+  if (!trustsExecutionKey()) {
+    return [
+      `No key is trusted yet, so the executor is not started. Write the public parts of an execution key and of somebody else's approval key into ${SYSTEM.trustedKeys} (aegis sign keygen --out <file> prints what to write), then type again: aegis daemon install`,
+      "Let a user submit signed plans: adduser <user> aegis-admin",
+    ];
+  }
+  return ["See how it is: aegis daemon status; let a user submit signed plans: adduser <user> aegis-admin"];
+}

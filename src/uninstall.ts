@@ -1,0 +1,69 @@
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError } from "./errors.ts";
+import { refuseUnfit, type StepReport } from "./install.ts";
+import type { Env } from "./paths.ts";
+import { SYSTEM } from "./paths.ts";
+import { queued, type RunLock, tryRunLock } from "./run-lock.ts";
+import { showUnits, systemd } from "./service-manager.ts";
+import { STATE, USERS } from "./state.ts";
+import { SYSUSERS_FILE, TMPFILES_FILE, UNIT_DIRECTORY, UNIT_NAMES } from "./units.ts";
+
+/** What stays, since it is evidence, configuration, or what keeps a used plan from running once more. */
+const KEPT = [
+  `${SYSTEM.auditDir} (the log)`,
+  `${SYSTEM.state} (outcomes, the record of used plans)`,
+  `${SYSTEM.config} (configuration, whom this host trusts, the reviewer's key)`,
+  `the users ${Object.values(USERS).join(", ")} and their groups: files that stay belong to them`,
+] as const;
+
+export interface UninstallReport {
+  dry_run: boolean;
+  steps: StepReport[];
+  kept: readonly string[];
+}
+
+/**
+ * Takes the services and the program off this host. Logs, configuration and the record of used plans stay.
+ * @throws AegisError `busy` while a run is under way or waits; else as install does
+ */
+export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallReport> {
+  refuseUnfit(env);
+  const lock = existsSync(STATE.lock) ? whenQuiet() : null;
+  try {
+    const steps: StepReport[] = [];
+    const states = await showUnits(UNIT_NAMES);
+    const running = UNIT_NAMES.filter(
+      (name) => states[name].ActiveState === "active" || states[name].UnitFileState === "enabled",
+    );
+    if (running.length > 0) {
+      steps.push({ what: "services", done: `stop and disable ${running.join(", ")}` });
+      if (!dryRun) await systemd("systemctl", ["disable", "--now", ...running]);
+    }
+    const files = [
+      ...UNIT_NAMES.map((name) => join(UNIT_DIRECTORY, name)),
+      TMPFILES_FILE,
+      SYSUSERS_FILE,
+      SYSTEM.binary,
+    ];
+    for (const path of files.filter((file) => existsSync(file))) {
+      steps.push({ what: path, done: "remove" });
+      if (!dryRun) rmSync(path);
+    }
+    if (!dryRun && steps.length > 0) await systemd("systemctl", ["daemon-reload"]);
+    return { dry_run: dryRun, steps, kept: KEPT };
+  } finally {
+    lock?.release();
+  }
+}
+
+/** Holds the run lock, so that nothing begins meanwhile; whoever waits for it then finds the program gone. */
+function whenQuiet(): RunLock {
+  const lock = queued().length === 0 ? tryRunLock() : null;
+  if (lock !== null) return lock;
+  throw new AegisError(
+    "busy",
+    "a run is under way or waits for its turn",
+    "Wait for its end: aegis daemon status",
+  );
+}

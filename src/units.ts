@@ -1,0 +1,222 @@
+import { SYSTEM } from "./paths.ts";
+import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./state.ts";
+import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_APT } from "./units-hardening.ts";
+
+/*
+ * Everything that systemd is told, as data. systemd.unit(5), systemd.socket(5), systemd.service(5), systemd.kill(5),
+ * systemd.timer(5), tmpfiles.d(5), sysusers.d(5).
+ */
+
+/** Where an administrator's own units belong; they win over those of packages in /usr/lib. */
+export const UNIT_DIRECTORY = "/etc/systemd/system";
+export const SYSUSERS_FILE = "/etc/sysusers.d/aegis.conf";
+export const TMPFILES_FILE = "/etc/tmpfiles.d/aegis.conf";
+
+type Section = "Unit" | "Socket" | "Service" | "Timer" | "Install";
+type Unit = Readonly<Partial<Record<Section, Directives>>>;
+
+const HEADER =
+  "# Written by `aegis daemon install`, which writes it anew each time. Changes belong into a drop-in:";
+
+/** Tried again every second and never given up, so that no number of failures needs a hand on the machine. */
+const RESTARTED: Directives = { Restart: "on-failure", RestartSec: "1s" };
+const NO_START_LIMIT: Directives = { StartLimitIntervalSec: "0" };
+
+/** Of what runs apt. Once dpkg is at work, nothing ends it: it stops when it is done, however long that takes. */
+const NEVER_CUT: Directives = {
+  KillMode: "process",
+  SendSIGKILL: "no",
+  TimeoutStopSec: "infinity",
+  OOMPolicy: "continue",
+  TasksMax: "infinity",
+  LimitNOFILE: "1024:524288",
+};
+
+/** A socket whose path systemd would take over from an executor that was started by hand, if that didn't hold this lock. */
+function unlessByHand(socket: string): string {
+  return `/usr/bin/flock --nonblock ${socket}.lock /usr/bin/true`;
+}
+
+export const UNITS = {
+  "aegisd.socket": {
+    Unit: { Description: "Aegis executor, where clients connect" },
+    Socket: {
+      ExecStartPre: unlessByHand(SYSTEM.socket),
+      ListenStream: SYSTEM.socket,
+      SocketMode: "0660",
+      SocketUser: "root",
+      SocketGroup: ADMIN_GROUP,
+      TriggerLimitIntervalSec: "0",
+    },
+    Install: { WantedBy: "sockets.target" },
+  },
+  "aegisd.service": {
+    Unit: {
+      Description: "Aegis executor, the front",
+      Requires: "aegisd.socket",
+      Wants: "aegis-runner.socket",
+      After: "aegisd.socket aegis-runner.socket",
+      ...NO_START_LIMIT,
+    },
+    Service: {
+      Type: "exec",
+      User: USERS.front,
+      Group: USERS.front,
+      ExecStart: `${SYSTEM.binary} daemon --executor`,
+      ...RESTARTED,
+      TimeoutStopSec: "10s",
+      LimitNOFILE: "1024",
+      LimitCORE: "0",
+      TasksMax: "256",
+      MemoryMax: "512M",
+      MemorySwapMax: "0",
+      ...FRONT,
+      // Of root's places the front needs the socket of the runner and what is trusted, nothing of the state and the log.
+      InaccessiblePaths: `-${SYSTEM.state} -${SYSTEM.auditDir} -/var/cache/aegis -${SYSTEM.reviewKey}`,
+    },
+    Install: { WantedBy: "multi-user.target", Also: "aegisd.socket" },
+  },
+  "aegis-runner.socket": {
+    Unit: { Description: "Aegis executor, where the front hands over requests" },
+    Socket: {
+      ExecStartPre: unlessByHand(SYSTEM.runnerSocket),
+      ListenStream: SYSTEM.runnerSocket,
+      SocketMode: "0660",
+      SocketUser: "root",
+      SocketGroup: USERS.front,
+      Accept: "yes",
+      MaxConnections: "48",
+      TriggerLimitIntervalSec: "0",
+    },
+    Install: { WantedBy: "sockets.target" },
+  },
+  "aegis-runner@.service": {
+    Unit: {
+      Description: "Aegis executor, one request",
+      // What stands here is stopped later than a run at shutdown: a download and a maintainer script need it.
+      After:
+        "network.target nss-lookup.target dbus.socket systemd-journald.socket local-fs.target remote-fs.target",
+      OnFailure: "aegis-recover.service",
+      CollectMode: "inactive-or-failed",
+      ...NO_START_LIMIT,
+    },
+    Service: {
+      ExecStart: `${SYSTEM.binary} daemon --runner`,
+      StandardInput: "socket",
+      StandardOutput: "journal",
+      StandardError: "journal",
+      ...NEVER_CUT,
+      ...RUNS_APT,
+    },
+  },
+  "aegis-recover.service": {
+    Unit: {
+      Description: "Aegis executor, the end of an interrupted run",
+      After: "local-fs.target remote-fs.target",
+      ...NO_START_LIMIT,
+    },
+    Service: {
+      Type: "oneshot",
+      ExecStart: `${SYSTEM.binary} daemon --recover`,
+      TimeoutStartSec: "infinity",
+      ...NEVER_CUT,
+      ...RUNS_APT,
+    },
+    Install: { WantedBy: "multi-user.target" },
+  },
+  "aegis-reviewd.socket": {
+    Unit: { Description: "Aegis reviewer, where clients connect" },
+    Socket: {
+      ListenStream: SYSTEM.reviewerSocket,
+      SocketMode: "0660",
+      SocketUser: "root",
+      SocketGroup: REVIEW_GROUP,
+      TriggerLimitIntervalSec: "0",
+    },
+    Install: { WantedBy: "sockets.target" },
+  },
+  "aegis-reviewd.service": {
+    Unit: {
+      Description: "Aegis reviewer",
+      Requires: "aegis-reviewd.socket",
+      After: "aegis-reviewd.socket network.target nss-lookup.target",
+      ...NO_START_LIMIT,
+    },
+    Service: {
+      Type: "exec",
+      User: USERS.reviewer,
+      Group: USERS.reviewer,
+      ExecStart: `${SYSTEM.binary} daemon --reviewer`,
+      LoadCredential: `aegis-review-key:${SYSTEM.reviewKey}`,
+      Environment: `HOME=${SYSTEM.reviewerState} AEGIS_AUDIT_LOG_DIR=${SYSTEM.reviewerAudit}`,
+      ...RESTARTED,
+      TimeoutStopSec: "20s",
+      LimitNOFILE: "1024",
+      LimitCORE: "0",
+      TasksMax: "256",
+      MemoryMax: "1G",
+      MemorySwapMax: "0",
+      ...REVIEWER,
+      ReadWritePaths: `${SYSTEM.reviewerState} ${SYSTEM.reviewerAudit}`,
+    },
+    Install: { WantedBy: "multi-user.target", Also: "aegis-reviewd.socket" },
+  },
+  "aegis-monitor.service": {
+    Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target" },
+    Service: {
+      Type: "oneshot",
+      ExecStart: `${SYSTEM.binary} daemon --monitor`,
+      TimeoutStartSec: "15min",
+      ...MONITOR,
+      ReadWritePaths: `${SYSTEM.state} ${SYSTEM.auditDir}`,
+    },
+  },
+  "aegis-monitor.timer": {
+    Unit: { Description: "Aegis monitor, hourly" },
+    Timer: { OnActiveSec: "10min", OnUnitInactiveSec: "1h", RandomizedDelaySec: "5min" },
+    Install: { WantedBy: "timers.target" },
+  },
+} as const satisfies Record<string, Unit>;
+
+export type UnitName = keyof typeof UNITS;
+export const UNIT_NAMES = Object.keys(UNITS) as readonly UnitName[];
+
+/** The text of a unit file. */
+export function unitText(name: UnitName): string {
+  const sections = Object.entries(UNITS[name] satisfies Unit).map(([section, directives]) => {
+    const lines = Object.entries(directives as Directives).flatMap(([key, value]) =>
+      typeof value === "string" ? [`${key}=${value}`] : value.map((one) => `${key}=${one}`),
+    );
+    return `[${section}]\n${lines.join("\n")}\n`;
+  });
+  return `${HEADER}\n# systemctl edit ${name}\n\n${sections.join("\n")}`;
+}
+
+/** Every directory of a production host, parents first. */
+export const HOST_DIRECTORIES: readonly Directory[] = [
+  { path: SYSTEM.config, mode: 0o755, user: "root", group: "root" },
+  { path: SYSTEM.run, mode: 0o755, user: "root", group: "root" },
+  ...STATE_DIRECTORIES,
+  // An unprivileged service owns directories of its own only, and systemd makes none: it would hand over the parents too.
+  { path: SYSTEM.reviewerState, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
+  { path: SYSTEM.reviewerAudit, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
+];
+
+/** What systemd-tmpfiles makes at each boot, and puts right where it was changed. */
+export function tmpfilesText(): string {
+  const lines = HOST_DIRECTORIES.map(
+    ({ path, mode, user, group }) => `d ${path} ${mode.toString(8).padStart(4, "0")} ${user} ${group} -`,
+  );
+  return `# Written by \`aegis daemon install\`.\n${lines.join("\n")}\n`;
+}
+
+/** The accounts, for systemd-sysusers: locked, without a shell and a home. */
+export function sysusersText(): string {
+  const users = [
+    `u ${USERS.front} - "Aegis executor, the front"`,
+    `u ${USERS.reviewer} - "Aegis reviewer"`,
+    `u ${USERS.build} - "Aegis, builds from source"`,
+  ];
+  const groups = [ADMIN_GROUP, REVIEW_GROUP].map((group) => `g ${group} -`);
+  return `# Written by \`aegis daemon install\`.\n${[...groups, ...users].join("\n")}\n`;
+}
