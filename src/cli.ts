@@ -6,7 +6,7 @@ import { COMMANDS } from "./commands.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
 import { printNote, printResult, processIo } from "./process-io.ts";
 import { findCommand } from "./subcommands.ts";
-import { paint, safe, terminalOf } from "./terminal.ts";
+import { jsonLine, paint, safe, terminalOf } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 function overview(): string {
@@ -77,7 +77,7 @@ function fail(error: unknown, json: boolean): ExitStatus {
       error: { code, message, hint, ...(Object.keys(details).length > 0 ? { details } : {}) },
     };
     try {
-      printResult(`${JSON.stringify(document)}\n`);
+      printResult(`${jsonLine(document)}\n`);
     } catch {
       // Standard output is what failed. The exit status still tells.
     }

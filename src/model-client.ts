@@ -135,7 +135,10 @@ async function exchange(
     };
   }
   if (!/^(?:application|text)\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
-    const type = contentType === "" ? "no content type" : `content type ${contentType.slice(0, 100)}`;
+    const type =
+      contentType === ""
+        ? "no content type"
+        : `content type ${withoutKey(contentType, apiKey).slice(0, 100)}`;
     const stream = /^text\/event-stream\b/i.test(contentType) ? ", a stream that was not asked for" : "";
     throw unusable(`${type}${stream}, where JSON belongs`, HINT_BASE_URL);
   }
@@ -184,6 +187,10 @@ function excerptOf(text: string, apiKey: string | null): string {
   const said = v.safeParse(ErrorAnswer, tree);
   if (!said.success) return "";
   const words = said.output.replace(/\s+/g, " ").trim();
-  const excerpt = apiKey === null ? words : words.replaceAll(apiKey, "(key)");
+  const excerpt = withoutKey(words, apiKey);
   return excerpt.length > MAX_EXCERPT ? `${excerpt.slice(0, MAX_EXCERPT)}…` : excerpt;
+}
+
+function withoutKey(text: string, apiKey: string | null): string {
+  return apiKey === null ? text : text.replaceAll(apiKey, "(key)");
 }

@@ -2,7 +2,7 @@ import { writeSync } from "node:fs";
 import type { Json } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { terminalOf } from "./terminal.ts";
+import { jsonLine, terminalOf } from "./terminal.ts";
 
 const MAX_STDIN = 4 * 1024 * 1024;
 
@@ -17,9 +17,7 @@ export function processIo(json: boolean): Io {
     },
     readStdin,
     result(document: Json | object, text: string) {
-      printResult(
-        json ? `${JSON.stringify(document)}\n` : text.endsWith("\n") || text === "" ? text : `${text}\n`,
-      );
+      printResult(json ? `${jsonLine(document)}\n` : text.endsWith("\n") || text === "" ? text : `${text}\n`);
     },
     note(line: string) {
       printNote(`${line}\n`);

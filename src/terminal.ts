@@ -51,6 +51,18 @@ export function safeLines(text: string): string {
 }
 
 /**
+ * JSON on one line that is also safe to show: what {@link safe} escapes stands in JSON's own escapes, so that a program
+ * reads the same. Documents hold outside text, and a terminal may be all that reads them.
+ */
+export function jsonLine(value: unknown): string {
+  return JSON.stringify(value).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) =>
+    Array.from({ length: c.length }, (_, i) => `\\u${c.charCodeAt(i).toString(16).padStart(4, "0")}`).join(
+      "",
+    ),
+  );
+}
+
+/**
  * An argv shown so that a shell would read it back as the same words. Unsafe characters are escaped. A tilde stands bare
  * only where a shell doesn't expand it.
  */

@@ -66,6 +66,7 @@ const UNUSABLE: [string, Behaviour, string, number][] = [
   ["a redirect", redirects("/v1/elsewhere"), "status 307, a redirect, which is not followed", 1],
   ["a redirect after a POST", redirects("/v1/elsewhere", 303), "a redirect", 1],
   ["a page", html, "content type text/html, where JSON belongs", 1],
+  ["a type that repeats the key", () => headers(`text/html; key=${KEY}`), "text/html; key=(key)", 1],
   ["text", () => headers("text/plain"), "content type text/plain", 1],
   ["bytes", () => new Response(new Uint8Array([123, 125])), "content type application/octet-stream", 1],
   ["a stream of events", eventStream, "content type text/event-stream, a stream that was not asked for", 1],

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import {
   bytes,
   clip,
+  jsonLine,
   paint,
   plural,
   safe,
@@ -15,6 +16,25 @@ import {
 } from "../src/terminal.ts";
 
 const PLAIN = { interactive: false, colour: false, width: 80 };
+
+describe("jsonLine", () => {
+  test("what a terminal would obey is escaped, and reads the same", () => {
+    const text = "a\u009b31m\u202e\u2028\u{e0041}\u0007\n\u007f Grüße 😂";
+    const line = jsonLine({ text });
+    expect(line).toBe('{"text":"a\\u009b31m\\u202e\\u2028\\udb40\\udc41\\u0007\\n\\u007f Grüße 😂"}');
+    expect(JSON.parse(line)).toEqual({ text });
+  });
+
+  test("property: only escaped, never changed", () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ stringUnit: "binary" }), (value) => {
+        const line = jsonLine(value);
+        expect(line).toBe(safe(line));
+        expect(JSON.parse(line)).toEqual(JSON.parse(JSON.stringify(value)));
+      }),
+    );
+  });
+});
 
 describe("safe", () => {
   const CASES: [name: string, text: string, shown: string][] = [
