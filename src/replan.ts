@@ -23,18 +23,9 @@ function claimsOf(plan: OperationPlan): Record<string, unknown> {
   return {
     ...claims,
     ...withoutVulnerabilities(plan),
-    repository_evidence: plan.repository_evidence.map((r) => [
-      r.id,
-      r.trust,
-      r.signed_by,
-      r.signature_verified,
-      r.key_fingerprints,
-      r.problems,
-      r.release_origin,
-      r.release_label,
-      r.release_suite,
-      r.release_codename,
-    ]),
+    repository_evidence: plan.repository_evidence.map(
+      ({ release_date: _date, release_valid_until: _until, release_sha256: _digest, ...lasting }) => lasting,
+    ),
     provenance_evidence: plan.provenance_evidence.map((p) => [p.kind, p.subject, p.verified]),
   };
 }

@@ -106,6 +106,9 @@ describe("another story about the same change is no plan of this host's", () => 
     ["repository_evidence", { repository_evidence: [{ ...DEBIAN, signed_by: null }] }],
     ["repository_evidence", { repository_evidence: [{ ...DEBIAN, key_fingerprints: [] }] }],
     ["repository_evidence", { repository_evidence: [{ ...DEBIAN, problems: ["expired"] }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, trusted_option: true }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, allow_insecure: true }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, uri: "http://other.example/debian" }] }],
     ["provenance_evidence", { provenance_evidence: [] }],
     [
       "provenance_evidence",
