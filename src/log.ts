@@ -1,7 +1,7 @@
 import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import type { Env } from "./paths.ts";
-import { clip, safe } from "./terminal.ts";
+import { clip, jsonLine, safe } from "./terminal.ts";
 
 /* The log of the services, on standard error. Only daemon code imports this: a command prints through Io. */
 
@@ -22,7 +22,7 @@ export type Log = Record<Level, (message: string, fields?: Fields) => void>;
  * out. A log that can't be written to does not stop a service.
  */
 export function openLog(env: Env, write: (line: string) => void = writeStderr): Log {
-  const format = env.AEGIS_LOG_FORMAT === "json" ? jsonLine : plainLine;
+  const format = env.AEGIS_LOG_FORMAT === "json" ? objectLine : plainLine;
   const consola = createConsola({
     level: LEVELS[levelOf(env)],
     // By itself consola leaves out lines that repeat within a second.
@@ -58,18 +58,13 @@ function plainLine(level: string, date: Date, message: string, fields: Fields): 
 }
 
 /** One object; the same text as given, with JSON's own escapes for what a terminal must not see. */
-function jsonLine(level: string, timestamp: Date, message: string, fields: Fields): string {
+function objectLine(level: string, timestamp: Date, message: string, fields: Fields): string {
   const clipped = Object.entries(fields).map(([key, value]) => [
     key,
     typeof value === "string" ? clip(value, MAX_FIELD) : value,
   ]);
   const line = { ...Object.fromEntries(clipped), timestamp, level, message: clip(message, MAX_MESSAGE) };
-  return JSON.stringify(line).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) =>
-    Array.from(
-      { length: character.length },
-      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
-    ).join(""),
-  );
+  return jsonLine(line);
 }
 
 function writeStderr(line: string): void {
