@@ -6,7 +6,7 @@ import { decisionOf, evaluate, policyExit } from "./evaluate.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { renderPolicyResult, renderRules } from "./policy-view.ts";
 import { RULES } from "./rules.ts";
-import { documentPath, resolveDocument, saveDocument } from "./store.ts";
+import { assertNoInput, documentPath, resolveDocument, saveDocument } from "./store.ts";
 
 /** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny. */
 export const policy = defineSubcommand({
@@ -26,6 +26,7 @@ export const policy = defineSubcommand({
     const plan = await resolveDocument("plan", values.plan, io);
     const review =
       values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
+    if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
     const result = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
     const path = saveDocument("policy", result, io.env, values.out);
     recordUserEvent(io.env, {

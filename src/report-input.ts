@@ -1,4 +1,3 @@
-import { statSync } from "node:fs";
 import { type Approver, verifyApprovals } from "./approval.ts";
 import type { Io } from "./command.ts";
 import type { ExecutionPlan } from "./documents.ts";
@@ -6,7 +5,7 @@ import { keyId, verifyDocument } from "./ed25519.ts";
 import { checkHashes } from "./embedded.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { checkSignature } from "./preflight.ts";
-import { type Found, resolveDocument } from "./store.ts";
+import { resolveDocument } from "./store.ts";
 import type { Trust } from "./trust.ts";
 import { type BareKeys, bareKeys } from "./trusted-keys.ts";
 
@@ -81,20 +80,4 @@ function trustIn(execution: ExecutionPlan, keys: BareKeys): Trust {
     const own = documents.filter((document) => verifyDocument(document, key.publicKeyHex));
     return { ...key, ids: [...key.ids, ...own.map(({ signature }) => signature.key_id)] };
   });
-}
-
-/**
- * Refuses to write where one of the plans was read from, under whatever name.
- * @throws AegisError `usage`
- */
-export function assertNoInput(out: string, plans: readonly Pick<Found<"execution">, "path">[]): void {
-  const target = statSync(out, { throwIfNoEntry: false });
-  if (target === undefined) return;
-  for (const { path } of plans) {
-    if (path === null) continue;
-    const input = statSync(path, { throwIfNoEntry: false });
-    if (input?.ino === target.ino && input.dev === target.dev) {
-      throw new AegisError("usage", `--out ${out} is one of the plans to report on`, "Give another --out.");
-    }
-  }
 }

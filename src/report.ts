@@ -4,8 +4,9 @@ import { AegisError, EXIT } from "./errors.ts";
 import { writeFileAtomic } from "./files.ts";
 import { type PolicyReport, policyReport as reportOn } from "./policy-report.ts";
 import type { Advice } from "./report-advice.ts";
-import { assertNoInput, type ReadPlan, readPlan } from "./report-input.ts";
+import { type ReadPlan, readPlan } from "./report-input.ts";
 import { renderReport } from "./report-view.ts";
+import { assertNoInput } from "./store.ts";
 import { safe } from "./terminal.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 

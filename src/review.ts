@@ -8,7 +8,7 @@ import { AegisError, EXIT } from "./errors.ts";
 import { ensureDir, writeFileAtomic } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
 import { type ReviewProgress, renderReview, reviewProgress } from "./review-view.ts";
-import { documentPath, type Found, resolveDocument, saveDocument } from "./store.ts";
+import { assertNoInput, documentPath, type Found, resolveDocument, saveDocument } from "./store.ts";
 
 /** `aegis review <plan>`: a model's opinion, which can only make the decision stricter. */
 export const review = defineSubcommand({
@@ -31,6 +31,7 @@ export const review = defineSubcommand({
     const service = !values.direct && lstatSync(values.socket, { throwIfNoEntry: false }) !== undefined;
     const ask: Ask = service ? (...given) => askService(values.socket, ...given) : askHere;
     const replyPath = placeOfReply(plan.document, values.out, io);
+    for (const out of values.out === undefined ? [] : [values.out, replyPath]) assertNoInput(out, [plan]);
     const answer = await whileWaiting(io, (signal, progress) => ask(plan, io, signal, progress)).catch(
       (error: unknown) => {
         throw keepReply(error, replyPath, plan, io);

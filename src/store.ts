@@ -74,6 +74,21 @@ export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
 }
 
 /**
+ * Refuses to write where one of the documents was read from, under whatever name.
+ * @throws AegisError `usage`
+ */
+export function assertNoInput(out: string, inputs: readonly { path: string | null }[]): void {
+  const target = statSync(out, { throwIfNoEntry: false });
+  if (target === undefined) return;
+  for (const { path } of inputs) {
+    const input = path === null ? undefined : statSync(path, { throwIfNoEntry: false });
+    if (input?.ino === target.ino && input.dev === target.dev) {
+      throw new AegisError("usage", `--out ${out} is what this command reads`, "Give another --out.");
+    }
+  }
+}
+
+/**
  * Finds and reads a document by path, id, unique id prefix (≥ 8), `latest`, or `-` for standard input. With `exact`,
  * prefixes and `latest` are refused: the file behind them could change between reading and deciding.
  * @throws AegisError `usage`, `not_found`, `invalid_document`

@@ -163,6 +163,24 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     );
   });
 
+  test("--out never takes the place of what is read", async () => {
+    server.behave(says(JSON.stringify(VERDICT)));
+    const plan = canonicalJson(install());
+    const before = server.asked.length;
+    for (const name of ["plan.json", "r.json.reply.json"]) {
+      writeFileSync(join(home, name), plan);
+      const out = name.replace(/^r\.json.*/, "r.json");
+      const { status, stderr } = await run(["review", name, "--direct", "--out", out]);
+      expect(status).toBe(2);
+      expect(stderr).toContain("is what this command reads");
+      expect(readFileSync(join(home, name), "utf8")).toBe(plan);
+      const decided = await run(["policy", name, "--out", name]);
+      expect(decided.status).toBe(2);
+      expect(readFileSync(join(home, name), "utf8")).toBe(plan);
+    }
+    expect(server.asked).toHaveLength(before);
+  });
+
   test("a socket that nobody serves is an error, not a way around the service", async () => {
     writeFileSync(join(home, "plan.json"), canonicalJson(install()));
     writeFileSync(join(home, "sock"), "");
