@@ -58,7 +58,7 @@ export const review = defineSubcommand({
       review: path,
       reply: replyPath,
       isOut: values.out !== undefined,
-      by: answer.by,
+      by: `${answer.by}, ${made.signature === undefined ? "unsigned" : `signed with key ${made.signature.key_id}`}`,
     };
     io.result(
       { review: made, path, reply_path: replyPath },
@@ -93,7 +93,7 @@ async function askHere(
   const where = settings.baseUrl.host;
   progress.show(`asking ${settings.model} at ${where}`, settings.timeoutMs(buildPrompt(plan.document).chars));
   const made = await makeReview(plan, settings, { signal });
-  return { review: canonicalJson(made.review), reply: made.reply, by: `asked at ${where}, unsigned` };
+  return { review: canonicalJson(made.review), reply: made.reply, by: `asked at ${where}` };
 }
 
 async function askService(
@@ -113,7 +113,7 @@ async function askService(
         progress.show("the model is thinking", estimate_s === null ? null : estimate_s * 1000);
     },
   });
-  return { ...answer, by: `asked and signed by the service at ${socket}` };
+  return { ...answer, by: `asked by the service at ${socket}` };
 }
 
 /** Waits with progress on the screen. Ctrl-C ends the request and then this process, as it would have without us. */

@@ -1,8 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { canonicalJson } from "../src/canonical.ts";
+import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import { readDocument } from "../src/documents.ts";
 import { buildWhereNeeded, PROGRAMS, start } from "./kit.ts";
 import {
@@ -24,7 +25,7 @@ import {
   startModelServer,
   VERDICT,
 } from "./model-server.ts";
-import { install, upgrade } from "./policy-plans.ts";
+import { review as aReview, install, upgrade } from "./policy-plans.ts";
 
 /*
  * `aegis review` and `aegis policy --review` as whole commands. The model's server is ours; see model-server.ts.
@@ -179,6 +180,21 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
       expect(readFileSync(join(home, name), "utf8")).toBe(plan);
     }
     expect(server.asked).toHaveLength(before);
+  });
+
+  test("a service that hands out an unsigned review is not said to have signed it", async () => {
+    const plan = install();
+    writeFileSync(join(home, "plan.json"), canonicalJson(plan));
+    const made = canonicalJson(aReview({ plan_id: plan.plan_id, plan_hash: canonicalHash(plan) }));
+    const event = { kind: "finished", review: made, reply: "{}" };
+    const socket = join(home, "sock");
+    const service = createServer((client) =>
+      client.once("data", () => client.end(`${JSON.stringify({ parameters: { event } })}\0`)),
+    ).listen(socket);
+    const { status, stdout } = await run(["review", "plan.json", "--socket", socket]);
+    service.close();
+    expect(status).toBe(0);
+    expect(stdout).toContain(`asked by the service at ${socket}, unsigned`);
   });
 
   test("a socket that nobody serves is an error, not a way around the service", async () => {
