@@ -7,13 +7,13 @@ import { assertPermitted } from "./embedded.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import { assertFresh } from "./execution-plan.ts";
-import { loadSecret } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { minutesOf, requireKey, signerName } from "./sign-args.ts";
 import { resolveDocument, saveDocument } from "./store.ts";
 import { paint, safe } from "./terminal.ts";
 import { userTrust, withOwnKey } from "./trust.ts";
 import { askTerminal } from "./tty.ts";
+import { unlockSecret } from "./unlock.ts";
 
 /** How much of the plan's hash a person types. */
 const CONFIRM_LENGTH = 8;
@@ -73,7 +73,7 @@ export async function approve(
   assertPermitted(policy);
   assertFresh(plan.document, policy, now);
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
-  const secret = loadSecret(
+  const secret = await unlockSecret(
     "approval",
     { file: values.key, hex: values["approval-secret-key-hex"] },
     io.env,

@@ -6,19 +6,22 @@ import { parseJson } from "./canonical.ts";
 import { keyId, publicKeyOf } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
 import { createFileExclusive, readFileLimited } from "./files.ts";
+import { decryptSeed, Encryption, encryptSeed } from "./key-encryption.ts";
 import type { Env } from "./paths.ts";
 
 const MAX_KEY_BYTES = 16 * 1024;
 const hex32 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not 64 lower-case hex digits"));
 
-/** A secret key file, and what `aegis sign keygen` prints. `secret_key_hex` is the 32-byte seed of RFC 8032. */
-const KeyFile = v.strictObject({
+const publicPart = {
   algorithm: v.literal("ed25519"),
   key_id: v.pipe(v.string(), v.minLength(1), v.maxLength(512)),
-  secret_key_hex: hex32,
   public_key_hex: hex32,
-});
+};
+/** A secret key file, and what `aegis sign keygen` prints. `secret_key_hex` is the 32-byte seed of RFC 8032. */
+const KeyFile = v.strictObject({ ...publicPart, secret_key_hex: hex32 });
 type KeyFile = v.InferOutput<typeof KeyFile>;
+/** The same under a passphrase. What stands in clear is believed only after the secret has been decrypted. */
+const EncryptedKeyFile = v.strictObject({ ...publicPart, encryption: Encryption });
 
 /** What a secret is for, and where it is looked for when no flag names it. */
 const PURPOSES = {
@@ -44,6 +47,17 @@ export interface SecretKey {
   keyId: string;
 }
 
+/** A key whose file is encrypted. */
+interface LockedKey {
+  /** Where it was found, for messages. */
+  source: string;
+  /**
+   * The key, or null for a wrong passphrase and for a changed file. Takes some tenths of a second and 128 MiB or more.
+   * @throws AegisError `invalid_key` where the file's public key is another's
+   */
+  unlock(passphrase: string): SecretKey | null;
+}
+
 /** A new key from the kernel's random numbers. */
 export function generateKey(): KeyFile {
   const seed = randomBytes(32);
@@ -57,30 +71,48 @@ export function generateKey(): KeyFile {
 }
 
 /**
- * Writes the secret to `path` (0600) and the public part to `path`.pub (0644).
+ * Writes the secret to `path` (0600), encrypted where a passphrase is given, and the public part to `path`.pub (0644).
  * @throws AegisError `exists` rather than overwrite either, `io`
  */
-export function writeKeyFiles(path: string, key: KeyFile): void {
-  const { secret_key_hex: _, ...publicPart } = key;
+export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): void {
+  const { secret_key_hex: secret, ...publicPart } = key;
+  const file =
+    passphrase === undefined
+      ? key
+      : { ...publicPart, encryption: encryptSeed(Buffer.from(secret, "hex"), passphrase) };
   const taken = (file: string) =>
     new AegisError("exists", `${file} exists already; a key is never overwritten`, "Give another --out.");
   if (existsSync(`${path}.pub`)) throw taken(`${path}.pub`);
-  if (!createFileExclusive(path, `${JSON.stringify(key)}\n`, 0o600)) throw taken(path);
+  if (!createFileExclusive(path, `${JSON.stringify(file)}\n`, 0o600)) throw taken(path);
   if (!createFileExclusive(`${path}.pub`, `${JSON.stringify(publicPart)}\n`, 0o644))
     throw taken(`${path}.pub`);
 }
 
 /**
+ * {@link readSecret} for a service, which has nobody to ask for a passphrase.
+ * @throws AegisError `invalid_key` for an encrypted key file, and as readSecret
+ */
+export function loadSecret(...given: Parameters<typeof readSecret>): SecretKey | null {
+  const found = readSecret(...given);
+  if (found === null || !("unlock" in found)) return found;
+  throw new AegisError(
+    "invalid_key",
+    `${found.source} is encrypted, and there is nobody here to ask for its passphrase`,
+    "Give the service an unencrypted key as a systemd credential; LoadCredentialEncrypted= protects it on disk.",
+  );
+}
+
+/**
  * The secret key for a purpose: from the key file named, the hex flag (with a warning through `note`), the environment
  * variable, or the systemd credential (systemd.exec(5), LoadCredential=), in this order. Null where there is none.
- * @throws AegisError `invalid_key`, `refused` (dangerous environment), `usage`, `not_found`, `not_built`, `io`
+ * @throws AegisError `invalid_key`, `refused` (dangerous environment), `usage`, `not_found`, `io`
  */
-export function loadSecret(
+export function readSecret(
   purpose: Purpose,
   given: { file?: string | undefined; hex?: string | undefined },
   env: Env,
   note: (line: string) => void,
-): SecretKey | null {
+): SecretKey | LockedKey | null {
   const { credential } = PURPOSES[purpose];
   const source = sourceOf(purpose, given, env);
   if (source === null) return null;
@@ -147,7 +179,7 @@ function checkPrivate(path: string): void {
 }
 
 /** A key file's JSON, or a bare hex seed. */
-function fromText(text: string, source: string): SecretKey {
+function fromText(text: string, source: string): SecretKey | LockedKey {
   if (!text.trimStart().startsWith("{")) return fromSeedHex(text.trim(), source);
   // Messages never quote the file: it holds a secret.
   let tree: unknown;
@@ -156,26 +188,43 @@ function fromText(text: string, source: string): SecretKey {
   } catch {
     throw new AegisError("invalid_key", `${source} is not a key file`);
   }
-  if (v.is(v.looseObject({ encryption: v.unknown() }), tree)) {
-    throw new AegisError("not_built", `${source} is encrypted; encrypted key files are not built yet`);
+  if (!v.is(v.looseObject({ encryption: v.unknown() }), tree)) {
+    const file = parseKeyFile(KeyFile, tree, source);
+    return bound(fromSeedHex(file.secret_key_hex, source), file, source);
   }
-  const parsed = v.safeParse(KeyFile, tree, { abortEarly: true });
-  if (!parsed.success) {
-    const path = v.getDotPath(parsed.issues[0]) ?? "(file)";
-    throw new AegisError("invalid_key", `${source} is not a key file: ${path} is missing, wrong or unknown`);
+  const file = parseKeyFile(EncryptedKeyFile, tree, source);
+  return {
+    source,
+    unlock(passphrase) {
+      const seed = decryptSeed(file.encryption, passphrase);
+      return seed === null ? null : bound(fromSeed(seed), file, source);
+    },
+  };
+}
+
+function parseKeyFile<S extends v.GenericSchema>(schema: S, tree: unknown, source: string): v.InferOutput<S> {
+  const parsed = v.safeParse(schema, tree, { abortEarly: true });
+  if (parsed.success) return parsed.output;
+  const path = v.getDotPath(parsed.issues[0]) ?? "(file)";
+  throw new AegisError("invalid_key", `${source} is not a key file: ${path} is missing, wrong or unknown`);
+}
+
+/** The key under the id that its file gives it, once the file's public key has turned out to be this secret's. */
+function bound(key: SecretKey, file: { key_id: string; public_key_hex: string }, source: string): SecretKey {
+  if (key.publicKeyHex !== file.public_key_hex) {
+    throw new AegisError("invalid_key", `${source}: public_key_hex does not belong to the secret key`);
   }
-  const key = fromSeedHex(parsed.output.secret_key_hex, source);
-  if (key.publicKeyHex !== parsed.output.public_key_hex) {
-    throw new AegisError("invalid_key", `${source}: public_key_hex does not belong to secret_key_hex`);
-  }
-  return { ...key, keyId: parsed.output.key_id };
+  return { ...key, keyId: file.key_id };
 }
 
 function fromSeedHex(hex: string, source: string): SecretKey {
   if (!/^[0-9a-fA-F]{64}$/.test(hex)) {
     throw new AegisError("invalid_key", `${source} does not hold a 32-byte seed in hex`);
   }
-  const seed = Buffer.from(hex, "hex");
+  return fromSeed(Buffer.from(hex, "hex"));
+}
+
+function fromSeed(seed: Uint8Array): SecretKey {
   const publicKeyHex = publicKeyOf(seed);
   return { seed, publicKeyHex, keyId: keyId(publicKeyHex) };
 }

@@ -6,12 +6,13 @@ import { snapshotProof } from "./controls.ts";
 import type { Approval, OperationPlan } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { buildExecutionPlan } from "./execution-plan.ts";
-import { assertSafeEnvironment, generateKey, loadSecret, type SecretKey, writeKeyFiles } from "./keys.ts";
+import { assertSafeEnvironment, generateKey, type SecretKey, writeKeyFiles } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { minutesOf, requireKey, signerName } from "./sign-args.ts";
 import { documentPath, resolveDocument, saveDocument } from "./store.ts";
 import { paint, safe, showArgv } from "./terminal.ts";
 import { type Trust, userTrust, withOwnKey } from "./trust.ts";
+import { newPassphrase, unlockSecret } from "./unlock.ts";
 
 export { signApprove } from "./approve.ts";
 export { signVerify } from "./verify.ts";
@@ -66,7 +67,7 @@ export const sign = defineSubcommand({
     const minutes = minutesOf(values["expires-in-minutes"]);
     const documents = await readDocuments(values, io);
     const key = requireKey(
-      loadSecret("signing", { file: values.key, hex: values["secret-key-hex"] }, io.env, io.note),
+      await unlockSecret("signing", { file: values.key, hex: values["secret-key-hex"] }, io.env, io.note),
       values["key-id"],
       "--key <file>",
     );
@@ -77,7 +78,7 @@ export const sign = defineSubcommand({
     );
     const signer = signerName(values.signer, trust, key, "--signer");
     const approvals = await readApprovals(values.approval, io);
-    const approver = approverOf(values, io);
+    const approver = await approverOf(values, io);
     if (approver !== null) {
       trust = withOwnKey(trust, "approval", approver.key);
       approvals.push(approveNow(values, approver, trust, documents.plan.hash, now));
@@ -168,7 +169,7 @@ async function readApprovals(references: readonly string[], io: Io): Promise<App
 }
 
 /** The approver of the one-command form, asked for by its reason; null where nothing asks for it. */
-function approverOf(values: SignValues, io: Io): { key: SecretKey; reason: string } | null {
+async function approverOf(values: SignValues, io: Io): Promise<{ key: SecretKey; reason: string } | null> {
   const file = values["approval-key"];
   const hex = values["approval-secret-key-hex"];
   const reason = values["approval-reason"];
@@ -178,7 +179,7 @@ function approverOf(values: SignValues, io: Io): { key: SecretKey; reason: strin
     }
     return null;
   }
-  const secret = loadSecret("approval", { file, hex }, io.env, io.note);
+  const secret = await unlockSecret("approval", { file, hex }, io.env, io.note);
   return { key: requireKey(secret, values["approval-key-id"], "--approval-key <file>"), reason };
 }
 
@@ -200,16 +201,26 @@ export const signKeygen = defineSubcommand({
   name: "sign keygen",
   description:
     "Make an Ed25519 key: the secret into a 0600 file and the public part beside it, or both as JSON.",
-  args: { out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" } },
+  args: {
+    out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" },
+    encrypt: { type: "boolean", description: "encrypt <file> with a passphrase, asked for on the terminal" },
+  },
   async run(values, io) {
     assertSafeEnvironment(io.env);
+    if (values.encrypt && values.out === undefined) {
+      throw new AegisError("usage", "--encrypt needs a file to encrypt", "Add: --out <file>");
+    }
+    const passphrase = values.encrypt ? await newPassphrase() : undefined;
     const key = generateKey();
     const { secret_key_hex: _, ...publicPart } = key;
     if (values.out === undefined) {
       io.result(key, JSON.stringify(key, null, 2));
       return EXIT.ok;
     }
-    writeKeyFiles(values.out, key);
+    writeKeyFiles(values.out, key, passphrase);
+    if (passphrase === undefined) {
+      io.note(`note: ${safe(values.out)} is not encrypted: whoever can read it can sign. See --encrypt.`);
+    }
     const toml = [
       "[[key]]",
       `id = "${key.key_id}"`,
@@ -218,10 +229,10 @@ export const signKeygen = defineSubcommand({
       'role = "execution"   # or "approval"; never both',
     ];
     io.result(
-      { ...publicPart, path: values.out, public_path: `${values.out}.pub` },
+      { ...publicPart, path: values.out, public_path: `${values.out}.pub`, encrypted: values.encrypt },
       [
         `Key ${key.key_id}`,
-        `Secret    ${safe(values.out)} (readable by you alone; keep it so)`,
+        `Secret    ${safe(values.out)} (${values.encrypt ? "encrypted; " : ""}readable by you alone; keep it so)`,
         `Public    ${safe(values.out)}.pub`,
         "\nTo trust it, root adds to /etc/aegis/trusted-keys.toml:\n",
         ...toml.map((line) => `  ${line}`),

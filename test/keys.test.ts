@@ -14,6 +14,9 @@ const key = generateKey();
 const file = join(directory, "key");
 writeKeyFiles(file, key);
 
+/** Made by another implementation; see fixtures/keys/README.md. */
+const encrypted = JSON.parse(readFileSync(join(import.meta.dir, "fixtures/keys/pynacl.json"), "utf8"));
+
 let made = 0;
 /** A file with this content and mode. */
 function fileOf(content: object | string, mode = 0o600): string {
@@ -46,7 +49,24 @@ const REFUSED: [what: string, given: () => { file?: string; hex?: string }, code
       "invalid_key",
       "does not belong",
     ],
-    ["an encrypted file", () => ({ file: fileOf({ encryption: "scrypt" }) }), "not_built", "encrypted"],
+    [
+      "an encrypted file, where nobody can be asked",
+      () => ({ file: fileOf(encrypted) }),
+      "invalid_key",
+      "is encrypted, and there is nobody here",
+    ],
+    [
+      "an encrypted file that asks for 1 TiB of memory",
+      () => ({ file: fileOf({ ...encrypted, encryption: { ...encrypted.encryption, n: 2 ** 30 } }) }),
+      "invalid_key",
+      "encryption.n",
+    ],
+    [
+      "an encrypted file that holds the secret as well",
+      () => ({ file: fileOf({ ...encrypted, secret_key_hex: key.secret_key_hex }) }),
+      "invalid_key",
+      "secret_key_hex",
+    ],
     ["a seed that is no hex", () => ({ hex: "z".repeat(64) }), "invalid_key", "32-byte seed"],
     ["file and flag", () => ({ file, hex: key.secret_key_hex }), "usage", "both"],
   ];

@@ -1,16 +1,23 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { onTerminal } from "./pty.ts";
 
-const source = join(import.meta.dir, "../src/tty.ts");
-const code = `const { askTerminal } = await import(${JSON.stringify(source)}); console.log("answer:" + askTerminal("well? "));`;
+const source = JSON.stringify(join(import.meta.dir, "../src/tty.ts"));
+const code = `const { askTerminal } = await import(${source}); console.log("answer:" + askTerminal("well? "));`;
+const hidden = `const { askHidden } = await import(${source}); console.log("answer:" + JSON.stringify(await askHidden("well? ")));`;
 
 test("without a terminal there is no answer, whatever stands on standard input", () => {
-  const { stdout } = spawnSync("setsid", ["-w", process.execPath, "-e", code], {
-    input: "yes\n",
-    encoding: "utf8",
-  });
-  expect(stdout).toBe("answer:null\n");
+  for (const [asks, answer] of [
+    [code, "answer:null\n"],
+    [hidden, "answer:null\n"],
+  ] as const) {
+    const { stdout } = spawnSync("setsid", ["-w", process.execPath, "-e", asks], {
+      input: "yes\n",
+      encoding: "utf8",
+    });
+    expect(stdout).toBe(answer);
+  }
 });
 
 test("asks on the terminal even when standard input and output lead elsewhere", () => {
@@ -21,4 +28,50 @@ test("asks on the terminal even when standard input and output lead elsewhere", 
   });
   expect(stdout).toContain("well? ");
   expect(stdout).toContain("answer:a1b2c3d4");
+});
+
+/** Keys as pressed, and what is made of them. */
+const TYPED: [what: string, keys: string, answer: string | null][] = [
+  ["spaces count", " two  words \r", " two  words "],
+  ["backspace takes a character back, not a byte", "caf\u00e9\u20ac\x7f\x7fe\r", "cafe"],
+  ["backspace at the beginning does nothing", "\x7fab\r", "ab"],
+  ["control-U begins again", "wrong\x15right\r", "right"],
+  ["control-D is no answer", "abc\x04", null],
+  ["what is not UTF-8 is no answer", "\xff", null],
+  ["a line without end is no answer", "x".repeat(1024), null],
+];
+
+describe("a hidden answer", () => {
+  const ask = `'${process.execPath}' -e '${hidden}'`;
+  for (const [what, keys, answer] of TYPED) {
+    test(what, async () => {
+      const bytes = what.includes("UTF-8") ? Buffer.from([0xff, 13]) : keys;
+      const { output } = await onTerminal(ask, [["well? ", bytes]]);
+      expect(output).toContain(`answer:${JSON.stringify(answer)}`);
+    });
+  }
+
+  test("is not shown, and the terminal is as before", async () => {
+    const { output, before, after } = await onTerminal(`${ask} >/dev/null`, [["well? ", "hunter2\r"]]);
+    expect(output).not.toContain("hunter2");
+    expect(before).toContain(" echo ");
+    expect(after).toBe(before);
+  });
+  test("control-C ends the process as SIGINT does, and the terminal is as before", async () => {
+    const { output, status, before, after } = await onTerminal(ask, [["well? ", "hunt\x03"]]);
+    expect(status).toBe(130);
+    expect(output).not.toContain("answer");
+    expect(after).toBe(before);
+  });
+  test("so does a signal from elsewhere", async () => {
+    // `sh` has the id of the process that asks, since it becomes it.
+    const killed = `(sleep 1; kill -TERM "$$") & exec ${ask}`;
+    const { output, status, before, after } = await onTerminal(
+      `sh -c '${killed.replaceAll("'", "'\\''")}'`,
+      [],
+    );
+    expect(status).toBe(143);
+    expect(output).not.toContain("answer");
+    expect(after).toBe(before);
+  });
 });
