@@ -64,14 +64,22 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
   let stopping = false;
   let front = startFrontProcess(clients, user, bare);
   const guard = (child: ChildProcess) => {
-    child.on("exit", (status, signal) => {
-      if (stopping) return;
-      log.warn("the front ended; starting it again", { status: status ?? -1, signal: signal ?? "" });
+    const again = () => {
       setTimeout(() => {
         if (stopping) return;
         front = startFrontProcess(clients, user, bare);
         guard(front);
       }, FRONT_PAUSE_MS);
+    };
+    child.on("error", (error) => {
+      // A program below /root, for instance, is none to another user.
+      log.error("the front can't be started", { problem: error.message, program: process.execPath });
+      again();
+    });
+    child.on("exit", (status, signal) => {
+      if (stopping) return;
+      log.warn("the front ended; starting it again", { status: status ?? -1, signal: signal ?? "" });
+      again();
     });
   };
   guard(front);

@@ -32,21 +32,32 @@ const NEVER_CUT: Directives = {
   LimitNOFILE: "1024:524288",
 };
 
-/** A socket whose path systemd would take over from an executor that was started by hand, if that didn't hold this lock. */
-function unlessByHand(socket: string): string {
-  return `/usr/bin/flock --nonblock ${socket}.lock /usr/bin/true`;
+/** Of every socket. Only root makes them; a group decides who may connect. */
+const GUARDED: Directives = {
+  SocketMode: "0660",
+  SocketUser: "root",
+  RemoveOnStop: "yes",
+  // However many come: a limit that is hit stops the socket until somebody starts it again.
+  TriggerLimitIntervalSec: "0",
+};
+
+/** systemd would take the path over from an executor that was started by hand, if that didn't hold this lock. */
+function unlessByHand(socket: string): Directives {
+  return {
+    ExecStartPre: `/usr/bin/flock --nonblock ${socket}.lock /usr/bin/true`,
+    // Whoever could open the lock could hold it.
+    UMask: "0077",
+  };
 }
 
 export const UNITS = {
   "aegisd.socket": {
     Unit: { Description: "Aegis executor, where clients connect" },
     Socket: {
-      ExecStartPre: unlessByHand(SYSTEM.socket),
       ListenStream: SYSTEM.socket,
-      SocketMode: "0660",
-      SocketUser: "root",
       SocketGroup: ADMIN_GROUP,
-      TriggerLimitIntervalSec: "0",
+      ...GUARDED,
+      ...unlessByHand(SYSTEM.socket),
     },
     Install: { WantedBy: "sockets.target" },
   },
@@ -79,14 +90,12 @@ export const UNITS = {
   "aegis-runner.socket": {
     Unit: { Description: "Aegis executor, where the front hands over requests" },
     Socket: {
-      ExecStartPre: unlessByHand(SYSTEM.runnerSocket),
       ListenStream: SYSTEM.runnerSocket,
-      SocketMode: "0660",
-      SocketUser: "root",
       SocketGroup: USERS.front,
+      ...GUARDED,
+      ...unlessByHand(SYSTEM.runnerSocket),
       Accept: "yes",
       MaxConnections: "48",
-      TriggerLimitIntervalSec: "0",
     },
     Install: { WantedBy: "sockets.target" },
   },
@@ -128,10 +137,8 @@ export const UNITS = {
     Unit: { Description: "Aegis reviewer, where clients connect" },
     Socket: {
       ListenStream: SYSTEM.reviewerSocket,
-      SocketMode: "0660",
-      SocketUser: "root",
       SocketGroup: REVIEW_GROUP,
-      TriggerLimitIntervalSec: "0",
+      ...GUARDED,
     },
     Install: { WantedBy: "sockets.target" },
   },
