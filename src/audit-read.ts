@@ -140,11 +140,14 @@ export function firstSequence({ path, fd }: LogFile): number {
 export interface EventFilter {
   /** At most so many of the newest events; all where it is left out. */
   last?: number | undefined;
-  kind?: AuditKind | undefined;
+  /** Only of this kind, or of one of these. */
+  kind?: AuditKind | readonly AuditKind[] | undefined;
   /** Execution id, or how it begins. */
   execution?: string | undefined;
   /** Only events behind this sequence; reading stops there. */
   after?: number | undefined;
+  /** Only events of this time (RFC 3339 UTC) and later; reading stops there, since times never go back. */
+  since?: string | undefined;
 }
 
 /**
@@ -152,12 +155,12 @@ export interface EventFilter {
  * and no further than needed. Each event is checked against its own hash; the chain is `audit verify`'s business.
  * @throws AegisError `not_found`, `io`, `log_tampered`
  */
-export function readEvents(path: string, { last, kind, execution, after }: EventFilter = {}): AuditEvent[] {
+export function readEvents(path: string, filter: EventFilter = {}): AuditEvent[] {
+  const { last, kind, execution, after, since } = filter;
+  const kinds = kind === undefined ? null : [kind].flat();
   // Lines are printable ASCII with a fixed spelling, so most that don't match are passed over without parsing.
-  const marks = [
-    ...(kind === undefined ? [] : [`"kind":"${kind}"`]),
-    ...(execution === undefined ? [] : [`"execution_id":"${execution}`]),
-  ];
+  const kindMarks = kinds?.map((one) => `"kind":"${one}"`) ?? [""];
+  const executionMark = execution === undefined ? "" : `"execution_id":"${execution}`;
   const files = openLog(path);
   const events: AuditEvent[] = [];
   try {
@@ -165,10 +168,11 @@ export function readEvents(path: string, { last, kind, execution, after }: Event
       for (const line of linesBackwards(file)) {
         if (events.length === last || (after !== undefined && sequenceOf(line) <= after))
           return events.reverse();
-        if (!marks.every((mark) => line.includes(mark))) continue;
+        if (since !== undefined && timeOf(line) < since) return events.reverse();
+        if (!line.includes(executionMark) || !kindMarks.some((mark) => line.includes(mark))) continue;
         const { event, fault } = decodeLine(line);
         if (fault !== null) throw tampered(file.path, fault);
-        if (kind !== undefined && event.kind !== kind) continue;
+        if (kinds !== null && !kinds.includes(event.kind)) continue;
         if (execution !== undefined && !event.execution_id?.startsWith(execution)) continue;
         events.push(event);
       }
@@ -243,4 +247,9 @@ function readAt(fd: number, from: number, to: number): Buffer {
 /** The sequence a line claims, from its fixed place; enough to know when to stop reading. */
 function sequenceOf(line: Buffer): number {
   return Number(/"sequence":(\d+),/.exec(line.toString("latin1", 0, 80))?.[1] ?? Number.POSITIVE_INFINITY);
+}
+
+/** The time a line claims, from its fixed place; one that can't be seen there does not end the reading. */
+function timeOf(line: Buffer): string {
+  return /"timestamp":"([^"]{1,40})"/.exec(line.toString("latin1", 0, 200))?.[1] ?? "~";
 }

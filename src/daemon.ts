@@ -3,7 +3,7 @@ import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./env
 import { AegisError, EXIT } from "./errors.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 
-const MODES = ["executor", "reviewer", "runner", "recover", "apt-hook"] as const;
+const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "apt-hook"] as const;
 
 /** `aegis daemon --executor` and the programs it is made of. */
 export const daemon = defineSubcommand({
@@ -17,6 +17,7 @@ export const daemon = defineSubcommand({
     reviewer: { type: "boolean", description: "the reviewer: as any user but root" },
     runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
+    monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
     "apt-hook": {
       type: "string",
       valueHint: "directory",
@@ -88,6 +89,11 @@ export const daemon = defineSubcommand({
       case "recover": {
         const { recoverRuns } = await import("./runner.ts");
         await recoverRuns();
+        return EXIT.ok;
+      }
+      case "monitor": {
+        const [{ runMonitor }, { openLog }] = await Promise.all([import("./monitor.ts"), import("./log.ts")]);
+        await runMonitor(io.env, openLog(executorEnv(io.env)));
         return EXIT.ok;
       }
       case "reviewer": {

@@ -11,6 +11,7 @@ import { hostIdentity } from "./host.ts";
 import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
 import { readText } from "./planning.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
+import { UNMANAGED_CHECK, unmanagedFindings } from "./unmanaged-events.ts";
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
 
@@ -28,14 +29,16 @@ const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "model", check: reviewModel },
   { name: "review", check: reviewKeys },
   { name: "audit", check: auditLogs },
+  { name: UNMANAGED_CHECK, check: unmanagedFindings },
   { name: "environment", check: environment },
   { name: "sudoers", check: sudoers },
 ];
 
-/** Runs all checks. A check that breaks is itself a finding. */
-export async function runChecks(env: Env): Promise<Finding[]> {
+/** Runs all checks but those named in `without`. A check that breaks is itself a finding. */
+export async function runChecks(env: Env, without: readonly string[] = []): Promise<Finding[]> {
+  const checks = CHECKS.filter(({ name }) => !without.includes(name));
   const findings = await Promise.all(
-    CHECKS.map(async ({ name, check }) => {
+    checks.map(async ({ name, check }) => {
       try {
         return await check(env);
       } catch (error) {

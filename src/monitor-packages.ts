@@ -1,0 +1,162 @@
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { parseAptHistory } from "./apt-history.ts";
+import { RUN_FILES } from "./apt-hook.ts";
+import { runDirectory } from "./apt-run.ts";
+import { readEvents } from "./audit-read.ts";
+import { parseJson } from "./canonical.ts";
+import { TransactionEntry } from "./documents.ts";
+import { type PackageChange, parseDpkgLine } from "./dpkg-log.ts";
+import { parseDpkgStatus } from "./dpkg-status.ts";
+import { AegisError, errnoOf } from "./errors.ts";
+import { isFileLocked } from "./ffi.ts";
+import { entriesSince, newestText, type Position } from "./log-files.ts";
+import { SYSTEM } from "./paths.ts";
+import { batches, type Clock, type ManagedRun, type UnmanagedBatch, unexplained } from "./unmanaged.ts";
+
+export const DPKG_LOG = "/var/log/dpkg.log";
+const APT_HISTORY = "/var/log/apt/history.log";
+/** Changes that one run looks at: some dozens of whole distribution upgrades. */
+const MOST_CHANGES = 100_000;
+const HISTORY_BYTES = 32 * 1024 * 1024;
+/** Longest time that an execution is under way before changes of it are looked at. */
+const LONGEST_RUN_MS = 7 * 24 * 60 * 60_000;
+const LOCKS = ["/var/lib/dpkg/lock", "/var/lib/dpkg/lock-frontend"];
+
+/** dpkg's packages as `name:architecture` → version. */
+type Versions = Record<string, string>;
+
+/** What dpkg has on this system now. @throws AegisError `io` */
+export function versionsNow(): Versions {
+  const packages = parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8"));
+  return Object.fromEntries(
+    [...packages].filter(([, p]) => p.state !== "config-files").map(([key, { version }]) => [key, version]),
+  );
+}
+
+/** Whether apt or dpkg is at work; asked of the kernel, without taking a lock that would hold anybody up. */
+export function dpkgIsBusy(): boolean {
+  return LOCKS.some((path) => {
+    let fd: number;
+    try {
+      fd = openSync(path, "r");
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return false;
+      throw error;
+    }
+    try {
+      return isFileLocked(fd);
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+export interface PackageLook {
+  batches: UnmanagedBatch[];
+  /** Where reading dpkg's log has come to. */
+  end: Position;
+  /** What could not be looked at, in words. */
+  problems: string[];
+}
+
+/**
+ * The changes since `from` in dpkg's log that no execution explains, and what differs between `before` and `now` although
+ * no log says so. `before` is null where it is not known.
+ */
+export async function lookAtPackages(
+  from: Position,
+  before: Versions | null,
+  now: Versions,
+  clock: Clock,
+): Promise<PackageLook> {
+  const { entries, end, problems } = await entriesSince(DPKG_LOG, from, parseDpkgLine, MOST_CHANGES);
+  if (entries.length === 0 && (before === null || unlogged(before, now, [], []).length === 0)) {
+    return { batches: [], end, problems };
+  }
+  const runs = managedRuns(earliestOf(entries, clock));
+  const history = parseAptHistory(await newestText(APT_HISTORY, HISTORY_BYTES));
+  const left = [
+    ...unexplained(entries, runs, history, clock),
+    ...(before === null ? [] : unlogged(before, now, entries, runs)),
+  ];
+  return { batches: batches(left, history, runs, clock), end, problems };
+}
+
+function earliestOf(changes: readonly PackageChange[], clock: Clock): number {
+  const [first] = changes.flatMap(({ at }) => (at === null ? [] : clock(at))).sort((a, b) => a - b);
+  return Math.min(first ?? Date.now(), Date.now());
+}
+
+/** What is different although neither dpkg's log nor an execution says so, e.g. after `dpkg --log=/dev/null -i`. */
+export function unlogged(
+  before: Versions,
+  now: Versions,
+  logged: readonly PackageChange[],
+  runs: readonly ManagedRun[],
+): PackageChange[] {
+  const told = new Set<string>();
+  // A package that changes its architecture is logged under the new one only.
+  for (const { name, architecture, from, to } of logged) {
+    told.add(`${name}:${architecture} ${to}`).add(`${name} ${from} gone`);
+  }
+  for (const { name, architecture, from_version, to_version } of runs.flatMap(
+    (run) => run.transaction ?? [],
+  )) {
+    told.add(`${name}:${architecture} ${to_version}`).add(`${name} ${from_version} gone`);
+  }
+  return [...new Set([...Object.keys(before), ...Object.keys(now)])].sort().flatMap((key) => {
+    const [from, to] = [before[key] ?? null, now[key] ?? null];
+    const colon = key.lastIndexOf(":");
+    const name = key.slice(0, colon);
+    const isTold = told.has(`${key} ${to}`) || (to === null && told.has(`${name} ${from} gone`));
+    if (from === to || isTold) return [];
+    return [{ at: null, action: "changed" as const, name, architecture: key.slice(colon + 1), from, to }];
+  });
+}
+
+const KINDS = ["execution_started", "execution_completed", "execution_interrupted"] as const;
+
+/** The executions that were under way at `instant` or later, by the production log; one without an end goes on. */
+function managedRuns(instant: number): ManagedRun[] {
+  const since = new Date(instant - LONGEST_RUN_MS).toISOString();
+  const runs = new Map<string, ManagedRun>();
+  for (const { kind, execution_id: id, argv, timestamp, details } of eventsSince(since)) {
+    if (id === null) continue;
+    // The log's times never go back; `clock` is what the clock said where it did.
+    const at = Date.parse(typeof details?.clock === "string" ? details.clock : timestamp);
+    if (kind === "execution_started") {
+      runs.set(id, {
+        id,
+        from: at,
+        to: Number.POSITIVE_INFINITY,
+        argv: argv ?? [],
+        transaction: transactionOf(id),
+      });
+    } else {
+      const run = runs.get(id);
+      if (run !== undefined) run.to = at;
+    }
+  }
+  return [...runs.values()].filter(({ to }) => to >= instant - 1000);
+}
+
+function eventsSince(since: string) {
+  try {
+    return readEvents(SYSTEM.auditDir, { kind: KINDS, since });
+  } catch (error) {
+    if (error instanceof AegisError && error.code === "not_found") return [];
+    throw error;
+  }
+}
+
+/** The transaction that apt's hook compared with; null where the runner's files are gone. */
+function transactionOf(id: string): TransactionEntry[] | null {
+  try {
+    const text = readFileSync(join(runDirectory(id), RUN_FILES.expected), "utf8");
+    return v.parse(v.array(TransactionEntry), parseJson(text));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,59 @@
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { canonicalJson, parseJson } from "./canonical.ts";
+import { AegisError } from "./errors.ts";
+import { ensureDir, readFileLimited, writeFileAtomic } from "./files.ts";
+import { PositionSchema } from "./log-files.ts";
+import { SYSTEM } from "./paths.ts";
+import { RepositoriesSchema } from "./repository-drift.ts";
+
+/** The monitor's own place: 0700, root. */
+export const MONITOR_DIRECTORY = join(SYSTEM.state, "monitor");
+const FILE = join(MONITOR_DIRECTORY, "state.json");
+const MAX_BYTES = 32 * 1024 * 1024;
+
+const StateSchema = v.strictObject({
+  schema_version: v.literal("1.0"),
+  /** When the run was, RFC 3339. */
+  at: v.string(),
+  /** The newest event that the monitor had written then; the log has newer ones where this file is an older copy. */
+  audit_sequence: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  dpkg_log: v.nullable(PositionSchema),
+  /** Minutes east of UTC: what the log's local times stood for. */
+  utc_offset: v.number(),
+  /** `name:architecture` → version, as dpkg had it. */
+  packages: v.record(v.string(), v.string()),
+  repositories: RepositoriesSchema,
+  /** What doctor found besides what is well, one text each. */
+  findings: v.array(v.string()),
+});
+/** What one run of the monitor leaves for the next. */
+export type MonitorState = v.InferOutput<typeof StateSchema>;
+
+/** Makes the directory and sees to it that only root gets in. @throws AegisError `io` */
+export function prepareMonitorState(): void {
+  ensureDir(MONITOR_DIRECTORY);
+  const { mode, uid } = lstatSync(MONITOR_DIRECTORY);
+  if (uid !== 0 || (mode & 0o077) !== 0) {
+    throw new AegisError(
+      "io",
+      `${MONITOR_DIRECTORY} must belong to root, and nobody else may enter it`,
+      `Type: chown root:root ${MONITOR_DIRECTORY} && chmod 700 ${MONITOR_DIRECTORY}`,
+    );
+  }
+}
+
+/** What the last run left; null where there was none, and where its file can't be read. */
+export function readMonitorState(): MonitorState | null {
+  try {
+    return v.parse(StateSchema, parseJson(readFileLimited(FILE, MAX_BYTES).toString("utf8")));
+  } catch {
+    return null;
+  }
+}
+
+/** @throws AegisError `io` */
+export function writeMonitorState(state: MonitorState): void {
+  writeFileAtomic(FILE, canonicalJson(state));
+}

@@ -1,0 +1,215 @@
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import type { AuditEvent, NewAuditEvent } from "./audit-event.ts";
+import { type AuditLog, openAuditLog } from "./audit-log.ts";
+import { readEvents } from "./audit-read.ts";
+import { canonicalHash } from "./canonical.ts";
+import { runChecks } from "./doctor-checks.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { tryFlock } from "./ffi.ts";
+import { type Finding, fail } from "./finding.ts";
+import type { Log } from "./log.ts";
+import { endOf, PositionSchema } from "./log-files.ts";
+import { baselineEvent, driftEvents, findingsEvents, MONITOR_KINDS, type Present } from "./monitor-events.ts";
+import { DPKG_LOG, dpkgIsBusy, lookAtPackages, versionsNow } from "./monitor-packages.ts";
+import {
+  MONITOR_DIRECTORY,
+  type MonitorState,
+  prepareMonitorState,
+  readMonitorState,
+  writeMonitorState,
+} from "./monitor-state.ts";
+import { type Env, SYSTEM } from "./paths.ts";
+import { openPlanning } from "./planning.ts";
+import { type RepositoryState, repositoryState } from "./repository-drift.ts";
+import { prepareState } from "./state.ts";
+import { clip } from "./terminal.ts";
+import { localClock, type UnmanagedBatch } from "./unmanaged.ts";
+import { moreUnmanaged, UNMANAGED_CHECK, unmanagedEvent } from "./unmanaged-events.ts";
+
+/*
+ * What goes on beside Aegis: one look at the host, compared with the last one. The audit log is the memory of what has been
+ * told already; the state file only makes the comparison possible, and is not believed where the log knows better.
+ */
+
+/** How long a run waits for apt and dpkg to end. */
+const WAIT_MS = 60_000;
+const POLL_MS = 500;
+/** Events of package changes that one run writes; the rest is one more. */
+const MOST_EVENTS = 50;
+/** Earlier events that are compared with where the state was lost. */
+const REMEMBERED = 1000;
+
+/** What each event says of how far the monitor has come, for a run that finds its state lost. */
+const SeenSchema = v.object({
+  dpkg_log: v.nullable(PositionSchema),
+  repositories_sha256: v.string(),
+});
+type Seen = v.InferOutput<typeof SeenSchema>;
+
+/**
+ * One run: looks, compares with the last run, and audits what is new. Where apt or dpkg is at work, the packages wait for
+ * the next run. It takes no lock but its own.
+ * @throws AegisError `usage` when not root, `busy` while another monitor runs, `io`, `log_tampered`
+ */
+export async function runMonitor(env: Env, log: Log): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    throw new AegisError(
+      "usage",
+      "the monitor runs as root: it looks at everything",
+      "Type: sudo aegis daemon --monitor",
+    );
+  }
+  prepareState();
+  prepareMonitorState();
+  const lock = openSync(join(MONITOR_DIRECTORY, "lock"), "a", 0o600);
+  try {
+    if (!tryFlock(lock))
+      throw new AegisError("busy", "another monitor is at work", "Wait until it has ended.");
+    await look(openAuditLog(SYSTEM.auditDir, { mode: 0o640 }), env, log);
+  } finally {
+    closeSync(lock);
+  }
+}
+
+async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
+  const saved = readMonitorState();
+  const recorded = recordedSince(saved);
+  const state = recorded.length === 0 ? saved : null;
+  const seen = state === null ? seenIn(recorded) : seenOf(state);
+  const repositories = await repositoriesNow();
+  const findings = [...(await findingsNow(env)), ...repositories.findings].sort();
+  const busy = await isBusyForLong();
+  if (busy) log.info("apt or dpkg is at work: package changes are looked at the next time");
+  if (busy && state === null) return;
+
+  const offset = (instant: number) => -new Date(instant).getTimezoneOffset();
+  const present: Present = {
+    packages: state !== null && busy ? state.packages : versionsNow(),
+    repositories: repositories.state ?? state?.repositories ?? {},
+    findings,
+  };
+  const packages =
+    seen === null || busy
+      ? { batches: [], end: seen === null ? endOf(DPKG_LOG) : seen.dpkg_log, problems: [] }
+      : await lookAtPackages(
+          seen.dpkg_log,
+          state?.packages ?? null,
+          present.packages,
+          localClock(offset, state?.utc_offset ?? null),
+        );
+  const after = seenOf({ dpkg_log: packages.end, repositories: present.repositories });
+  const events = [
+    ...unmanagedEvents(packages.batches, recorded),
+    ...(state === null
+      ? [baseline(saved, seen, after, present, packages.problems)]
+      : [
+          ...driftEvents(state.repositories, present.repositories),
+          ...findingsEvents(state.findings, findings, packages.problems),
+        ]),
+  ];
+  let audit_sequence = state?.audit_sequence ?? 0;
+  for (const [n, event] of events.entries()) {
+    // Only the last one says that all has been told: a run that dies in between is done again.
+    const told = n === events.length - 1 ? after : seen;
+    audit_sequence = audit.append({ ...event, details: { ...event.details, seen: told } }).sequence;
+    const level = event.kind === "monitor_baseline" ? "info" : "warn";
+    log[level](String(event.details?.message), { kind: event.kind, audit_sequence });
+  }
+  writeMonitorState({
+    schema_version: "1.0",
+    at: new Date().toISOString(),
+    audit_sequence,
+    dpkg_log: packages.end,
+    utc_offset: offset(Date.now()),
+    ...present,
+  });
+  log.info("looked at this host", { events: events.length, findings: findings.length });
+}
+
+/** The events of the batches, but for those that were recorded already. */
+function unmanagedEvents(
+  batches: readonly UnmanagedBatch[],
+  recorded: readonly AuditEvent[],
+): NewAuditEvent[] {
+  const known = new Set(recorded.map(({ details }) => details?.changes_sha256));
+  const rest = batches.slice(MOST_EVENTS);
+  return [
+    ...batches.slice(0, MOST_EVENTS).map(unmanagedEvent),
+    ...(rest.length > 0 ? [moreUnmanaged(rest)] : []),
+  ].filter(({ details }) => !known.has(details?.changes_sha256));
+}
+
+function baseline(
+  saved: MonitorState | null,
+  seen: Seen | null,
+  after: Seen,
+  present: Present,
+  problems: readonly string[],
+): NewAuditEvent {
+  const known = "what this host has now counts as known";
+  if (seen === null) return baselineEvent(`the monitor begins: ${known}`, present, null, problems);
+  const what = saved === null ? "was lost" : "is older than this log";
+  const same = seen.repositories_sha256 === after.repositories_sha256;
+  return baselineEvent(`the monitor's state ${what}: ${known}`, present, same, problems);
+}
+
+/** The monitor's own events that the state does not know of: none, unless the state was lost or is an older copy. */
+function recordedSince(saved: MonitorState | null): AuditEvent[] {
+  try {
+    return readEvents(SYSTEM.auditDir, {
+      kind: MONITOR_KINDS,
+      after: saved?.audit_sequence,
+      last: REMEMBERED,
+    });
+  } catch (error) {
+    if (error instanceof AegisError && error.code === "not_found") return [];
+    throw error;
+  }
+}
+
+/** How far the newest event says that the monitor has come; null where there is none. */
+function seenIn(events: readonly AuditEvent[]): Seen | null {
+  const found = v.safeParse(SeenSchema, events.at(-1)?.details?.seen);
+  return found.success ? found.output : null;
+}
+
+function seenOf({ dpkg_log, repositories }: Pick<MonitorState, "dpkg_log" | "repositories">): Seen {
+  return { dpkg_log, repositories_sha256: canonicalHash(repositories) };
+}
+
+async function findingsNow(env: Env): Promise<string[]> {
+  // What the monitor itself has told is no news.
+  const findings = await runChecks(env, [UNMANAGED_CHECK]);
+  return [...new Set(findings.filter(({ level }) => level !== "ok").map(textOf))];
+}
+
+function textOf({ level, check, message }: Finding): string {
+  return clip(`${level} ${check}: ${message}`, 400);
+}
+
+/** The repositories, or a finding of why they can't be told. */
+async function repositoriesNow(): Promise<{ state: RepositoryState | null; findings: string[] }> {
+  try {
+    // The unit's home is not writable.
+    const planning = openPlanning({ env: { XDG_CACHE_HOME: MONITOR_DIRECTORY } });
+    try {
+      return { state: await repositoryState(planning), findings: [] };
+    } finally {
+      planning.close();
+    }
+  } catch (error) {
+    return { state: null, findings: [textOf(fail("repositories", messageOf(error), ""))] };
+  }
+}
+
+/** Waits for apt and dpkg; whether they are still at it after that. */
+async function isBusyForLong(): Promise<boolean> {
+  const end = Date.now() + WAIT_MS;
+  while (dpkgIsBusy()) {
+    if (Date.now() >= end) return true;
+    await Bun.sleep(POLL_MS);
+  }
+  return false;
+}

@@ -1,0 +1,172 @@
+import type { AptRun } from "./apt-history.ts";
+import type { TransactionEntry } from "./documents.ts";
+import { describeChange, type PackageChange } from "./dpkg-log.ts";
+
+/*
+ * Which package changes no execution explains, and which of them belong together. Logs tell local time to the second, so
+ * time alone proves nothing: an execution explains exactly the changes of its transaction, each once, within its time.
+ */
+
+/** One execution, as far as the audit log and the runner's files tell. Times in milliseconds since the epoch. */
+export interface ManagedRun {
+  id: string;
+  from: number;
+  to: number;
+  argv: readonly string[];
+  /** What it was to change; null where that is not on record any more. */
+  transaction: readonly TransactionEntry[] | null;
+}
+
+/** Changes that came about together besides Aegis. `run` is what apt says of it, null where dpkg was used without apt. */
+export interface UnmanagedBatch {
+  run: AptRun | null;
+  changes: PackageChange[];
+  /** Executions that were under way meanwhile. */
+  during: string[];
+}
+
+/** The instants that a log's local time may stand for, in milliseconds since the epoch; none for a time that is none. */
+export type Clock = (at: string) => number[];
+
+/**
+ * A clock for local times. `offsetAt` is the host's zone: minutes east of UTC at an instant. A time that a clock change
+ * makes ambiguous stands for two instants; `earlier` is an offset that the host had before its zone was changed.
+ */
+export function localClock(offsetAt: (instant: number) => number, earlier: number | null): Clock {
+  const day = 24 * 60 * 60_000;
+  return (at) => {
+    const guess = Date.parse(`${at.replace(" ", "T")}Z`);
+    if (Number.isNaN(guess)) return [];
+    const offsets = new Set([offsetAt(guess - day), offsetAt(guess + day)]);
+    if (earlier !== null) offsets.add(earlier);
+    return [...offsets].map((minutes) => guess - minutes * 60_000);
+  };
+}
+
+/** The changes that no run explains, in their order. `history` helps where a run's transaction is not known any more. */
+export function unexplained(
+  changes: readonly PackageChange[],
+  runs: readonly ManagedRun[],
+  history: readonly AptRun[],
+  clock: Clock,
+): PackageChange[] {
+  const open = runs.map((run) => ({ run, expected: expectedOf(run, history, clock) }));
+  return changes.filter((change) => {
+    const keys = keysOf(change);
+    for (const { run, expected } of open) {
+      const key = keys.find((one) => expected.has(one));
+      if (key === undefined || !within(change.at, run, clock)) continue;
+      expected.delete(key);
+      return false;
+    }
+    return true;
+  });
+}
+
+/** To the second: a line may be written in the second in which the run began. */
+function within(at: string | null, { from, to }: ManagedRun, clock: Clock): boolean {
+  return at === null || clock(at).some((instant) => instant >= from - 1000 && instant <= to);
+}
+
+/** What a run's changes look like in dpkg's log. */
+function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): Set<string> {
+  if (run.transaction !== null) {
+    return new Set(
+      run.transaction.flatMap(({ name, architecture, action, from_version, to_version }) => {
+        const gone = `${name}:${architecture} gone ${from_version}`;
+        const there = `${name}:${architecture} there ${to_version}`;
+        if (action === "remove") return [gone];
+        // apt may take a package away for a moment that it is about to replace.
+        return from_version === null || action === "reinstall" ? [there] : [there, gone];
+      }),
+    );
+  }
+  const own = history.filter(
+    ({ started, command }) => command === run.argv.join(" ") && within(started, run, clock),
+  );
+  return new Set(
+    own.flatMap(({ packages }) =>
+      packages.flatMap(({ name, architecture, versions }) =>
+        [architecture, "all"].flatMap((arch) =>
+          versions.flatMap((version) => [
+            `${name}:${arch} there ${version}`,
+            `${name}:${arch} gone ${version}`,
+          ]),
+        ),
+      ),
+    ),
+  );
+}
+
+function keysOf({ name, architecture, action, from, to }: PackageChange): string[] {
+  // Configuration files are never purged by an execution, and no plan makes a package disappear.
+  if (action === "purge" || action === "disappear") return [];
+  return [to === null ? `${name}:${architecture} gone ${from}` : `${name}:${architecture} there ${to}`];
+}
+
+/** Seconds without a change after which dpkg's next one is another matter. */
+const PAUSE_SECONDS = 60;
+
+/** Puts together what one run of apt did; the rest by the time at which dpkg did it. */
+export function batches(
+  changes: readonly PackageChange[],
+  history: readonly AptRun[],
+  runs: readonly ManagedRun[],
+  clock: Clock,
+): UnmanagedBatch[] {
+  const byPackage = new Map<string, AptRun[]>();
+  for (const run of history) {
+    for (const { name, versions } of run.packages) {
+      for (const version of versions) {
+        const key = `${name} ${version}`;
+        const runsOfKey = byPackage.get(key);
+        if (runsOfKey === undefined) byPackage.set(key, [run]);
+        else runsOfKey.push(run);
+      }
+    }
+  }
+  const ofApt = new Map<AptRun, UnmanagedBatch>();
+  const found: UnmanagedBatch[] = [];
+  let last: UnmanagedBatch | null = null;
+  for (const change of changes) {
+    const listed = (byPackage.get(`${change.name} ${change.to ?? change.from}`) ?? []).filter((run) =>
+      tells(run, change),
+    );
+    // Two runs of apt may share a second; one of them does the same thing only once.
+    const run = listed.find((one) => !ofApt.get(one)?.changes.some((it) => isSame(it, change))) ?? listed[0];
+    if (run !== undefined) {
+      const batch = ofApt.get(run) ?? { run, changes: [], during: [] };
+      if (batch.changes.length === 0) found.push(batch);
+      ofApt.set(run, batch);
+      batch.changes.push(change);
+      continue;
+    }
+    if (last === null || !follows(change, last.changes.at(-1))) {
+      last = { run: null, changes: [], during: [] };
+      found.push(last);
+    }
+    last.changes.push(change);
+  }
+  for (const batch of found) {
+    batch.during = runs
+      .filter((run) => batch.changes.some(({ at }) => at !== null && within(at, run, clock)))
+      .map(({ id }) => id);
+  }
+  return found;
+}
+
+/** Whether apt says that this run of it made the change. Without a time from dpkg, the package and version decide. */
+function tells({ started, ended, packages }: AptRun, { at, name, architecture }: PackageChange): boolean {
+  if (at !== null && (at < started || (ended !== null && at > ended))) return false;
+  return packages.some((p) => p.name === name && (p.architecture === architecture || architecture === "all"));
+}
+
+function isSame(a: PackageChange, b: PackageChange): boolean {
+  return describeChange(a) === describeChange(b);
+}
+
+function follows(change: PackageChange, before: PackageChange | undefined): boolean {
+  if (before === undefined || before.at === null || change.at === null) return before?.at === change.at;
+  const seconds = (text: string) => Date.parse(`${text.replace(" ", "T")}Z`) / 1000;
+  return Math.abs(seconds(change.at) - seconds(before.at)) <= PAUSE_SECONDS;
+}
