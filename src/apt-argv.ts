@@ -6,11 +6,24 @@ import { AegisError } from "./errors.ts";
 const FIXED: Readonly<Record<string, readonly string[]>> = {
   update: ["apt-get", "update"],
   upgrade: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  repair: ["dpkg", "--configure", "-a"],
 };
 
-/** The argv of an apt operation; `packages` only for `install`. */
+/** The operations that name packages on the command line. */
+const NAMING: readonly string[] = ["install", "remove", "rollback"];
+
+/**
+ * The argv of an apt operation. `packages` are those it names: with their versions for what is installed, without for what
+ * is removed. A rollback is one or the other.
+ */
 export function aptArgv(operation: string, packages: readonly string[]): string[] {
-  return [...(FIXED[operation] ?? ["apt-get", "install", "-y", ...packages])];
+  const fixed = Object.hasOwn(FIXED, operation) ? FIXED[operation] : undefined;
+  if (fixed !== undefined) return [...fixed];
+  if (operation === "remove") return ["apt-get", "remove", "-y", ...packages];
+  if (operation !== "rollback") return ["apt-get", "install", "-y", ...packages];
+  return packages.some((name) => name.includes("="))
+    ? ["apt-get", "install", "-y", "--allow-downgrades", ...packages]
+    : ["apt-get", "remove", "-y", ...packages];
 }
 
 /**
@@ -18,23 +31,27 @@ export function aptArgv(operation: string, packages: readonly string[]): string[
  * @throws AegisError `invalid_document`
  */
 export function signedAptArgv(plan: Pick<OperationPlan, "operation" | "exact_targets">): string[] {
-  if (plan.operation === "install") {
-    if (plan.exact_targets.length === 0) throw notSignable("it names no exact package");
-    for (const target of plan.exact_targets) assertExact(target);
+  if (NAMING.includes(plan.operation)) {
+    const [first] = plan.exact_targets;
+    if (first === undefined) throw notSignable("it names no exact package");
+    const versions = plan.operation === "install" || (plan.operation === "rollback" && first.includes("="));
+    for (const target of plan.exact_targets) assertExact(target, versions);
   } else if (!Object.hasOwn(FIXED, plan.operation)) {
     throw notSignable(`apt has no operation ${plan.operation}`);
   }
   return aptArgv(plan.operation, plan.exact_targets);
 }
 
-function assertExact(target: string): void {
+function assertExact(target: string, versioned: boolean): void {
   let version: string | null;
   try {
     version = parseAptTarget(target).version;
   } catch {
-    throw notSignable(`${JSON.stringify(target)} is not a package with an exact version`);
+    throw notSignable(`${JSON.stringify(target)} is not one exact package`);
   }
-  if (version === null) throw notSignable(`${JSON.stringify(target)} has no exact version`);
+  if (versioned && version === null) throw notSignable(`${JSON.stringify(target)} has no exact version`);
+  if (!versioned && version !== null)
+    throw notSignable(`${JSON.stringify(target)} would be removed, and names a version`);
 }
 
 function notSignable(why: string): AegisError {

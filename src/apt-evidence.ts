@@ -1,6 +1,12 @@
 import { aptName } from "./apt-argv.ts";
 import type { PolicyPackage } from "./apt-policy.ts";
-import type { OperationPlan, ProvenanceEvidence, RepositoryEvidence, TransactionEntry } from "./documents.ts";
+import {
+  isFetched,
+  type OperationPlan,
+  type ProvenanceEvidence,
+  type RepositoryEvidence,
+  type TransactionEntry,
+} from "./documents.ts";
 
 /** Per package, the chain from a signed InRelease over its Packages index to the .deb. */
 export function chainEvidence(
@@ -71,10 +77,6 @@ export function rollbackPlan(
       ? []
       : ["What maintainer scripts and services changed in data and configuration is not undone by it."];
   return { inverse, unobtainable, notes };
-}
-
-function isFetched(entry: TransactionEntry): boolean {
-  return entry.to_version !== null;
 }
 
 function subjectOf(entry: TransactionEntry): string {

@@ -72,8 +72,8 @@ export function unpinnable(
   const bare = transaction.filter((entry) => entry.action !== "remove" && entry.sha256 === null);
   const failures = bare.map((e) => `no SHA-256 is known for ${e.name}:${e.architecture}=${e.to_version}`);
   const { exact, problems } = requested;
-  if (operation === "install" && exact.length === 0 && problems.length === 0 && transaction.length > 0) {
-    failures.push("every target is installed already, but apt would change other packages");
+  if (operation !== "upgrade" && exact.length === 0 && problems.length === 0 && transaction.length > 0) {
+    failures.push("every target is as asked for already, but apt would change other packages");
   }
   return failures;
 }

@@ -1,4 +1,4 @@
-import { exactTarget } from "./apt-argv.ts";
+import { aptName, exactTarget } from "./apt-argv.ts";
 import type { ShownPackages } from "./apt-show.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
@@ -48,6 +48,38 @@ export function resolveRequested(
       continue;
     }
     resolveVirtual(target, wanted, transaction, simulation, facts, result);
+  }
+  return result;
+}
+
+/**
+ * Ties each target of a removal to the package that apt would remove. Here too apt takes an unknown name as a pattern, so
+ * only the very name counts.
+ */
+export function resolveRemovals(
+  targets: readonly string[],
+  transaction: readonly TransactionEntry[],
+  { installed, native }: PackageFacts,
+): Requested {
+  const result: Requested = { exact: [], chosen: [], problems: [], warnings: [] };
+  for (const target of targets.map(parseAptTarget)) {
+    const { name, architecture } = target;
+    const text = formatAptTarget(target);
+    const isMeant = (found: { name: string; architecture: string }) =>
+      found.name === name &&
+      (architecture === null || architecture === native
+        ? [native, "all"].includes(found.architecture)
+        : found.architecture === architecture);
+    const entry = transaction.find((e) => e.action === "remove" && isMeant(e));
+    if (entry !== undefined) {
+      if (result.chosen.includes(entry)) continue;
+      result.chosen.push(entry);
+      result.exact.push(architecture === null ? aptName(name, entry.architecture, native) : text);
+    } else if ([...installed.values()].some((p) => isMeant(p) && p.state !== "config-files")) {
+      result.problems.push(`${text}: apt would leave it installed`);
+    } else if (transaction.length > 0) {
+      result.problems.push(`${text}: no package of exactly this name is installed; leave it out`);
+    } else result.warnings.push(`${text} is not installed`);
   }
   return result;
 }

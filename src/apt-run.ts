@@ -88,8 +88,29 @@ export async function prepareAptRun(execution: ExecutionPlan, aegis: string): Pr
   writeFileSync(join(directory, RUN_FILES.expected), canonicalJson(execution.operation_plan.transaction), {
     mode: 0o600,
   });
-  const environment = { ...aptEnvironment(), APT_CONFIG: file };
+  const home = isRepair(execution) ? prepareRepair(directory) : {};
+  const environment = { ...aptEnvironment(), ...home, APT_CONFIG: file };
   return { directory, archives, configSha256: sha256Hex(text), program, environment };
+}
+
+/** Whether dpkg runs by itself, to finish what it was at earlier. */
+export function isRepair({ operation_plan: { tool, operation } }: ExecutionPlan): boolean {
+  return tool === "apt" && operation === "repair";
+}
+
+/**
+ * What a repair needs besides: its command line has no place for options, so dpkg gets them from the configuration file of
+ * its home directory, which it reads after the host's (dpkg(1), "FILES"). Old configuration files are kept, since a question
+ * would end the run (its standard input is closed), and nothing else is forced. The decision is made before it starts:
+ * nothing may stop it on the way.
+ */
+function prepareRepair(directory: string): { HOME: string } {
+  const home = join(directory, "home");
+  mkdirSync(home, { mode: 0o700 });
+  const options = ["no-force-all", "force-security-mac", "force-confold"];
+  writeFileSync(join(home, ".dpkg.cfg"), `${options.join("\n")}\n`, { mode: 0o600 });
+  createFileExclusive(join(directory, RUN_FILES.decision), "repair");
+  return { HOME: home };
 }
 
 function aptEnvironment(): Record<string, string> {

@@ -3,6 +3,9 @@ import type { Simulation } from "./apt-simulation.ts";
 import type { TransactionEntry } from "./documents.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
 
+/** What plans the repair of an interrupted dpkg. */
+export const REPAIR = "aegis plan apt repair";
+
 /** States of a package that dpkg has nothing left to do for. */
 const SETTLED: readonly string[] = ["installed", "config-files"];
 
@@ -13,7 +16,7 @@ const SETTLED: readonly string[] = ["installed", "config-files"];
 export function interruptions(
   simulation: Simulation,
   installed: ReadonlyMap<string, DpkgPackage>,
-  pendingUpdates: readonly string[],
+  journal: readonly string[],
 ): string[] {
   const between = [...installed]
     .filter(([, { state }]) => !SETTLED.includes(state))
@@ -21,11 +24,11 @@ export function interruptions(
   const foreign = simulation.foreignConfigurations.map((name) => `${name} would be configured as well`);
   const count =
     simulation.unfinished === 0 ? [] : [`${simulation.unfinished} not fully installed or removed`];
-  const updates = pendingUpdates.some((name) => /^\d+$/.test(name)) ? ["dpkg has unmerged updates"] : [];
+  const updates = journal.length > 0 ? ["dpkg has unmerged updates"] : [];
   const signs = [...between, ...foreign, ...count, ...updates];
   if (signs.length === 0) return [];
   return [
-    `dpkg was interrupted earlier (${signs.join("; ")}): run \`dpkg --configure -a\` before anything else`,
+    `dpkg was interrupted earlier (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a`,
   ];
 }
 

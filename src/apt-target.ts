@@ -75,6 +75,50 @@ function deniedBy(target: string): DeniedTarget["signal"] | null {
   return null;
 }
 
+const EXECUTION_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/**
+ * Checks the targets of any apt operation, by what the operation takes: packages, packages without a version to remove, one
+ * execution to roll back, or nothing.
+ * @throws AegisError `invalid_target`
+ */
+export function parseAptOperation(operation: string, targets: readonly string[]): Targets {
+  switch (operation) {
+    case "update":
+    case "upgrade":
+    case "repair":
+      if (targets.length === 0) return { targets: [], denied: [], targetType: "package" };
+      throw new AegisError(
+        "invalid_target",
+        `apt ${operation} takes no target`,
+        `Try: aegis plan apt ${operation}`,
+      );
+    case "remove": {
+      const parsed = parseAptTargets(targets);
+      const versioned = parsed.targets.find((target) => target.includes("=") && !isDenied(parsed, target));
+      if (versioned !== undefined) throw invalid(versioned, "a removal takes whatever version is there");
+      return parsed;
+    }
+    case "rollback": {
+      const [id = ""] = targets;
+      if (targets.length === 1 && EXECUTION_ID.test(id)) {
+        return { targets: [id], denied: [], targetType: "execution" };
+      }
+      throw new AegisError(
+        "invalid_target",
+        "a rollback is of one execution, named by its full id",
+        "Ids: aegis daemon status. Type: aegis plan rollback <execution>",
+      );
+    }
+    default:
+      return parseAptTargets(targets);
+  }
+}
+
+function isDenied({ denied }: Targets, target: string): boolean {
+  return denied.some((one) => one.target === target);
+}
+
 function invalid(target: string, why: string): AegisError {
   const shown = target.length > 80 ? `${target.slice(0, 80)}…` : target;
   return new AegisError(

@@ -1,4 +1,3 @@
-import { dirname, join } from "node:path";
 import { aptArgv, aptName, batches, signedAptArgv } from "./apt-argv.ts";
 import { findSourceConflicts, warnedConflicts } from "./apt-conflicts.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
@@ -6,35 +5,37 @@ import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
 import { aptFindings, commandFailure, failuresOf, unpinnable } from "./apt-findings.ts";
 import { planningConfig } from "./apt-planning.ts";
 import { parsePolicy } from "./apt-policy.ts";
+import { gatherRepair } from "./apt-repair.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
-import { type Requested, resolveRequested } from "./apt-requested.ts";
+import type { Requested } from "./apt-requested.ts";
+import { rollbackWish } from "./apt-rollback.ts";
 import { ShownPackages } from "./apt-show.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import { type AptSource, readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
-import { parseAptTargets } from "./apt-target.ts";
+import { parseAptOperation } from "./apt-target.ts";
 import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
+import { resolveWish, type Wish, wishFor } from "./apt-wish.ts";
 import type { TransactionEntry } from "./documents.ts";
-import { parseDpkgStatus } from "./dpkg-status.ts";
+import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
 import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {
   tool: "apt",
-  operations: { update: "none", upgrade: "none", install: "some" },
-  parseTargets(operation, targets) {
-    if (operation !== "install" && targets.length > 0) {
-      throw new AegisError(
-        "invalid_target",
-        `apt ${operation} takes no target`,
-        `Try: aegis plan apt ${operation}`,
-      );
-    }
-    return parseAptTargets(targets);
+  operations: {
+    update: "none",
+    upgrade: "none",
+    install: "some",
+    remove: "some",
+    rollback: "some",
+    repair: "none",
   },
+  parseTargets: parseAptOperation,
   gather(operation, targets, planning) {
-    return operation === "update" ? gatherSources(planning) : gatherPackages(operation, targets, planning);
+    if (operation === "update") return gatherSources(planning);
+    return operation === "repair" ? gatherRepair(planning) : gatherPackages(operation, targets, planning);
   },
   signedArgv: signedAptArgv,
 };
@@ -54,32 +55,33 @@ async function gatherSources(planning: Planning): Promise<Findings> {
 }
 
 /**
- * `upgrade` and `install`. The host's settings come first, since every other command runs with them. What doesn't depend on
- * another runs side by side: the simulation and the sources, then, for all packages together, their stanzas and version
- * tables.
+ * `upgrade`, `install`, `remove` and `rollback`. The host's settings come first, since every other command runs with them.
+ * What doesn't depend on another runs side by side: the simulation and the sources, then, for all packages together, their
+ * stanzas and version tables.
  */
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
-  const argv = operation === "upgrade" ? ["upgrade"] : ["install", ...targets.targets];
   const dump = await planning.run(["apt-config", "dump"]);
   const { config, problems } = freeze(dump);
-  if (problems.length > 0) return aptFindings(operation, targets.targets, [dump.evidence], problems);
+  if (problems.length > 0) return aptFindings(operation, [], [dump.evidence], problems);
+  const dirs = aptDirs(dump.stdout);
+  const status = readDpkgStatus(dirs.status, planning);
+  const installed = status?.packages ?? new Map<string, DpkgPackage>();
+  const wish = await wishOf(operation, targets.targets, installed, planning, config);
+  if (wish.verb === null || wish.problems.length > 0) return unasked(operation, wish, dump);
   const [{ simulated, simulation, show, policy }, site] = await Promise.all([
-    simulate(argv, planning, config),
-    gatherSite(dump, planning),
+    simulate([...wish.verb, ...wish.packages], planning, config),
+    gatherRepositories(dirs, planning),
   ]);
   const facts: PackageFacts = {
     shown: new ShownPackages(stdoutOf(show)),
     policy: parsePolicy(stdoutOf(policy)),
-    installed: site.installed,
+    installed,
     repositories: site.repositories.evidence,
     native,
   };
   const transaction = buildTransaction(simulation, facts);
-  const requested: Requested =
-    operation === "install"
-      ? resolveRequested(targets.targets, transaction, simulation, facts)
-      : { exact: [], chosen: [], problems: [], warnings: [] };
+  const requested = resolveWish(wish, transaction, simulation, facts);
   const failures = [
     ...failuresOf(simulated, simulation),
     ...[...show, ...policy].flatMap(commandFailure),
@@ -95,24 +97,28 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     config,
   );
   const commands = [
+    dump.evidence,
+    ...wish.commands,
     simulated.evidence,
-    ...site.commands,
+    ...site.repositories.commands,
     ...[...show, ...policy].map((output) => output.evidence),
     ...compared.commands,
   ];
   const warnings = [
     ...failures,
-    ...interruptions(simulation, site.installed, site.pendingUpdates),
+    ...interruptions(simulation, installed, status?.journal ?? []),
+    ...wish.warnings,
     ...requested.warnings,
     ...holdNotes(simulation),
-    ...site.warnings,
+    ...(status === null ? [`${dirs.status} can't be read`] : []),
+    ...site.repositories.warnings,
     ...simulation.explanations,
     ...aptMessages(simulated.stderr),
   ];
   const base: Findings = {
-    ...aptFindings(operation, targets.targets, commands, warnings),
+    ...aptFindings(operation, wish.packages, commands, warnings),
     repository_evidence: site.repositories.evidence,
-    packages_held_back: heldBack(operation, simulation, site.installed, transaction, native),
+    packages_held_back: heldBack(operation, simulation, installed, transaction, native),
   };
   if (failures.length > 0) return base;
 
@@ -122,11 +128,35 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...base,
     ...conclusions(operation, transaction, requested, facts),
     metadata_available: true,
-    command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : targets.targets),
+    command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : wish.packages),
     signature_or_checksum_status:
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
-    provenance_evidence: [...conflicts, ...chain],
+    provenance_evidence: [...wish.evidence, ...conflicts, ...chain],
     sbom_evidence: sbomEvidence(transaction, planning.host.os_id),
+  };
+}
+
+/** What is asked of apt: the targets as they are, or for a rollback what the record of the execution says. */
+async function wishOf(
+  operation: string,
+  targets: readonly string[],
+  installed: ReadonlyMap<string, DpkgPackage>,
+  planning: Planning,
+  config: string,
+): Promise<Wish> {
+  if (operation !== "rollback") return wishFor([operation], targets);
+  return rollbackWish(targets[0] ?? "", installed, planning, config);
+}
+
+/** The findings where apt was never asked: nothing is left to undo, or something stands in the way. */
+function unasked(operation: string, wish: Wish, dump: PlanningOutput): Findings {
+  const commands = [dump.evidence, ...wish.commands];
+  const isDone = wish.problems.length === 0;
+  return {
+    ...aptFindings(operation, wish.packages, commands, [...wish.problems, ...wish.warnings]),
+    metadata_available: isDone,
+    nothing_to_do: isDone,
+    provenance_evidence: wish.evidence,
   };
 }
 
@@ -188,21 +218,7 @@ function freeze(dump: PlanningOutput): { config: string; problems: string[] } {
   }
 }
 
-/** The sources as this host's configuration names them, and what dpkg says is installed. */
-async function gatherSite(dump: PlanningOutput, planning: Planning) {
-  const dirs = aptDirs(dump.stdout);
-  const { sources, repositories } = await gatherRepositories(dirs, planning);
-  const status = planning.readText(dirs.status);
-  return {
-    sources,
-    repositories,
-    installed: parseDpkgStatus(status ?? ""),
-    pendingUpdates: planning.list(join(dirname(dirs.status), "updates")),
-    warnings: [...repositories.warnings, ...(status === null ? [`${dirs.status} can't be read`] : [])],
-    commands: [dump.evidence, ...repositories.commands],
-  };
-}
-
+/** The sources as this host's configuration names them. */
 async function gatherRepositories(
   dirs: AptDirs,
   planning: Planning,

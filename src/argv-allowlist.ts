@@ -25,6 +25,16 @@ const ALLOWED: readonly Shape[] = [
     more: new RegExp(`^[a-z0-9][a-z0-9.+-]+(?::[a-z0-9-]+)?=${VERSION}$`),
   },
   {
+    head: ["apt-get", "install", "-y", "--allow-downgrades"],
+    more: new RegExp(`^[a-z0-9][a-z0-9.+-]+(?::[a-z0-9-]+)?=${VERSION}$`),
+  },
+  // A name that ends in `-` would be an operator. One that ends in `+` may be a package (g++).
+  {
+    head: ["apt-get", "remove", "-y"],
+    more: /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/,
+  },
+  exactly("dpkg", "--configure", "-a"),
+  {
     head: [
       ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
       ...["--ignore-scripts", "--no-audit", "--no-fund"],

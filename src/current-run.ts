@@ -11,17 +11,19 @@ import {
   runDirectory,
   stopBeforeDpkg,
 } from "./apt-run.ts";
+import { REPAIR } from "./apt-state.ts";
 import type { AuditKind } from "./audit-event.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./documents.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
-import { parseDpkgStatus } from "./dpkg-status.ts";
+import { readDpkgStatus } from "./dpkg-status.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { syncDirectory, writeFileAtomic } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
-import { type DpkgSnapshot, postCheck, snapshotOf } from "./post-check.ts";
+import { readText } from "./planning.ts";
+import { type DpkgSnapshot, inverseOf, isChecked, postCheck, snapshotOf } from "./post-check.ts";
 import { isSameProcess, packageManagersWith } from "./processes.ts";
 import { type Result, ResultSchema, readResult, writeResult } from "./results.ts";
 import { STATE } from "./state.ts";
@@ -62,22 +64,14 @@ function readCurrent(): CurrentRun | null {
   }
 }
 
-/** dpkg's packages at this moment. */
-export function dpkgNow(): DpkgSnapshot {
-  return snapshotOf(parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8")));
-}
-
 /**
- * apt runs nothing after an interrupted dpkg (its own test: debSystem::CheckUpdates), though a simulation passes over it.
- * @throws AegisError `unavailable`
+ * dpkg's packages at this moment.
+ * @throws AegisError `io`
  */
-export function refuseInterruptedDpkg(): void {
-  if (!readdirSync("/var/lib/dpkg/updates").some((name) => /^\d+$/.test(name))) return;
-  throw new AegisError(
-    "unavailable",
-    "dpkg was interrupted earlier, and apt would refuse to run",
-    "Repair it as root: dpkg --configure -a; then apply again, nothing has been used up.",
-  );
+export function dpkgNow(): DpkgSnapshot {
+  const status = readDpkgStatus("/var/lib/dpkg/status", { readText, list: (path) => readdirSync(path) });
+  if (status === null) throw new AegisError("io", "can't read /var/lib/dpkg/status");
+  return snapshotOf(status.packages);
 }
 
 /**
@@ -100,6 +94,8 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
   }
   const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];
   const ended = audited("execution_completed") ?? audited("execution_interrupted");
+  const after = dpkgNow();
+  const inverse = inverseOf(current.transaction, current.before, after);
   const began = audited("execution_started") ?? existsSync(join(runDirectory(id), OUTPUT_FILES.stdout));
   if (began === false) {
     audit.releaseReserve();
@@ -114,17 +110,19 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
     });
     discardRun(id);
   } else if (ended === undefined) {
-    const found = postCheck(current.transaction, current.before, dpkgNow());
+    const found = postCheck(current.transaction, current.before, after);
     const { text: unfinished } = await dpkgAudit();
     const hook = readReceipt(runDirectory(id));
     const planned =
-      found.not_as_planned.length === 0 && (hook?.ok === true || current.transaction.length === 0);
+      found.not_as_planned.length === 0 &&
+      (hook?.ok === true || !isChecked(result.argv, current.transaction));
     const message = planned
       ? "the runner was interrupted; apt went on, and every package is as planned"
-      : `the runner was interrupted; ${found.not_as_planned.length} of ${current.transaction.length} packages are not as planned`;
+      : `the runner was interrupted; ${found.not_as_planned.length} of ${current.transaction.length} packages are not as planned${unfinished === "" ? "" : `; to finish what dpkg has half-done: ${REPAIR}`}`;
     const closed: Result = {
       ...result,
       ...found,
+      inverse,
       state: "interrupted",
       code: "interrupted",
       message,
@@ -153,6 +151,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
     writeResult({
       ...result,
       ...outcomeOf(ended.details),
+      inverse,
       ended_at: ended.timestamp,
       exit_status: ended.exit_status,
     });

@@ -1,4 +1,5 @@
 import { lstatSync } from "node:fs";
+import { REPAIR } from "./apt-state.ts";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
@@ -127,7 +128,7 @@ async function packageState(): Promise<Finding[]> {
     fail(
       "packages",
       `dpkg has unfinished packages: ${what}`,
-      "apt refuses to run until an administrator has typed: sudo dpkg --configure -a (see dpkg --audit)",
+      `apt refuses to run until they are finished. Plan that: ${REPAIR} (it runs dpkg --configure -a; see dpkg --audit)`,
     ),
   ];
 }

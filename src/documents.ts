@@ -100,7 +100,8 @@ export const Host = v.strictObject({
 });
 export type Host = v.InferOutput<typeof Host>;
 
-export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove"] as const;
+/** `configure` is of a repair alone: the package is unpacked already, and dpkg finishes it. */
+export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const;
 
 /** One package that the operation changes. Absent facts are null, never left out. */
 export const TransactionEntry = v.strictObject({
@@ -116,7 +117,7 @@ export const TransactionEntry = v.strictObject({
   sha256: v.nullable(sha256),
   /** Bytes to download. */
   size: v.nullable(count),
-  /** apt `Essential: yes` of the installed or the new version. */
+  /** apt `Essential: yes` of the installed or the new version, or `Protected: yes` of the installed one. */
   essential: v.boolean(),
   /** Source package, where it is known. */
   source: v.nullable(short),
@@ -124,6 +125,11 @@ export const TransactionEntry = v.strictObject({
   sources: v.pipe(v.array(short), v.maxLength(256)),
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
+
+/** Whether a package file is fetched and unpacked for an entry. */
+export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean {
+  return action !== "remove" && action !== "configure";
+}
 
 const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
 export const RepositoryEvidence = v.strictObject({

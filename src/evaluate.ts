@@ -17,7 +17,7 @@ import { RULES, type Rule } from "./rules.ts";
 import { judgeTargets } from "./target-check.ts";
 
 /** Raised when a plan and configuration that were decided one way before may be decided another way. */
-const POLICY_VERSION = "1";
+const POLICY_VERSION = "2";
 const EVALUATOR_HASH = evaluatorHash();
 /** Names that a reason lists before it only counts. */
 const LISTED = 8;

@@ -1,16 +1,19 @@
 import type { Approver } from "./approval.ts";
-import { closeRun, digestRun, discardRun, type PreparedRun, prepareAptRun, runApt } from "./apt-run.ts";
+import {
+  closeRun,
+  digestRun,
+  discardRun,
+  isRepair,
+  type PreparedRun,
+  prepareAptRun,
+  runApt,
+} from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { canonicalHash, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
-import {
-  clearCurrent,
-  dpkgNow,
-  markCurrent,
-  recoverInterrupted,
-  refuseInterruptedDpkg,
-} from "./current-run.ts";
+import { clearCurrent, dpkgNow, markCurrent, recoverInterrupted } from "./current-run.ts";
 import { type ExecutionPlan, unsigned } from "./documents.ts";
+import { refuseInterruptedDpkg, waitForDpkg } from "./dpkg-ready.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { hostIdentity } from "./host.ts";
@@ -115,7 +118,8 @@ class Attempt {
         now: new Date(),
         config: this.#rules.policy.config,
       });
-      refuseInterruptedDpkg();
+      if (isRepair(execution)) await waitForDpkg(() => this.#alive());
+      else refuseInterruptedDpkg();
       const prepared = await this.#prepare(execution);
       return await this.#start(submission, prepared);
     } catch (error) {
@@ -189,6 +193,7 @@ class Attempt {
       submitted_by_uid: caller?.uid ?? -1,
       not_as_planned: [],
       changed_besides: [],
+      inverse: null,
     };
     const before = dpkgNow();
     const { transaction } = execution.operation_plan;

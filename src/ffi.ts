@@ -12,6 +12,7 @@ const libc = dlopen("libc.so.6", {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
+  fcntl: { args: ["i32", "i32", "ptr"], returns: "i32" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
 }).symbols;
 
@@ -31,6 +32,18 @@ export function flock(fd: number): void {
   while (libc.flock(fd, LOCK_EX) !== 0) {
     // EINTR: a signal came; the lock is still wanted.
   }
+}
+
+const F_GETLK = 5;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/** Whether another process has a record lock of fcntl(2) on the file, as dpkg and apt take them. */
+export function isFileLocked(fd: number): boolean {
+  // struct flock: type and whence, 16 bits each; start and length, 64 bits each (0 and 0: all of it); then the pid.
+  const lock = new Int16Array(16);
+  lock[0] = F_WRLCK;
+  return libc.fcntl(fd, F_GETLK, ptr(lock)) === 0 && lock[0] !== F_UNLCK;
 }
 
 export interface Peer {

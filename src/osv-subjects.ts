@@ -41,6 +41,8 @@ export function osvEcosystem(tool: Tool, host: Host): OsvEcosystem | null {
 export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: OsvEcosystem): Subject[] {
   const subjects = new Map<string, Subject>();
   for (const entry of transaction) {
+    // It is there already, and finishing it is not what brings it in.
+    if (entry.action === "configure") continue;
     const versions = { new: entry.to_version, old: entry.from_version };
     for (const appliesTo of ["new", "old"] as const) {
       const version = versions[appliesTo];

@@ -10,6 +10,7 @@ const ACTIONS: Readonly<Record<Action, { symbol: string; todo: string; order: nu
   install: { symbol: "+", todo: "to install", order: 2 },
   reinstall: { symbol: "↻", todo: "to reinstall", order: 3 },
   upgrade: { symbol: "↑", todo: "to upgrade", order: 4 },
+  configure: { symbol: "…", todo: "to configure", order: 5 },
 };
 
 /** What a source's trust means, the best first. */
@@ -26,10 +27,12 @@ export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
   if (plan.nothing_to_do) return paint(terminal, "green", "Nothing to do: the host is as you want it.");
   if (plan.transaction.length === 0) return "";
   const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
-  const counts = (["remove", "downgrade", "install", "reinstall", "upgrade"] as const).flatMap((action) => {
-    const n = entries.filter((entry) => entry.action === action).length;
-    return n === 0 ? [] : [`${n} ${ACTIONS[action].todo}`];
-  });
+  const counts = (["remove", "downgrade", "install", "reinstall", "upgrade", "configure"] as const).flatMap(
+    (action) => {
+      const n = entries.filter((entry) => entry.action === action).length;
+      return n === 0 ? [] : [`${n} ${ACTIONS[action].todo}`];
+    },
+  );
   const size = entries.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
   const total = `${plural(entries.length, "package")}: ${counts.join(", ")}`;
   return [
@@ -95,6 +98,7 @@ function rowOf(cells: readonly string[], pads: readonly number[], width: number)
  */
 function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
   if (entry.action === "remove") return "removed from this host";
+  if (entry.action === "configure") return "unpacked on this host already";
   const label = [entry.origin, entry.archive].filter((part) => part !== null).join(" ");
   if (plan.tool !== "apt") return `from ${safe(label) || "an unknown origin"}`;
   const sources = entry.sources.map((id) => `${safe(id)} (${trustOf(id, plan.repository_evidence)})`);

@@ -1,6 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { canonicalJson, parseJson } from "./canonical.ts";
-import { type OperationPlan, parseDocument, SCHEMA_VERSION, type TransactionEntry } from "./documents.ts";
+import {
+  isFetched,
+  type OperationPlan,
+  parseDocument,
+  SCHEMA_VERSION,
+  type TransactionEntry,
+} from "./documents.ts";
 import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
 import { assertOperation, loadEcosystem } from "./ecosystems.ts";
 import { withVulnerabilities } from "./osv.ts";
@@ -44,7 +50,11 @@ function assemble(
     ...findings,
     tool,
     denied_targets: denied,
-    network_access: denied.length === 0 && !findings.nothing_to_do,
+    // With no package at all it may be an update, or nobody knows: then it counts as one that does.
+    network_access:
+      denied.length === 0 &&
+      !findings.nothing_to_do &&
+      (findings.transaction.length === 0 || findings.transaction.some(isFetched)),
   };
   const risk_signals = riskSignals(facts);
   const plan: OperationPlan = {

@@ -10,6 +10,8 @@ type Part = string | RegExp | { pairs: readonly [string, RegExp] } | { many: Reg
 
 /** `name`, `name:arch`, `name=version`, `name:arch=version`; deb-control(5), deb-version(7). A last `-` would mean removal. */
 const DEB = /^[a-z0-9][a-z0-9+.-]*[a-z0-9+.](?::[a-z0-9][a-z0-9-]*)?(?:=[0-9A-Za-z][0-9A-Za-z.+~:-]*)?$/;
+/** The same without a version: what is removed has whatever version is there. */
+const DEB_NAME = /^[a-z0-9][a-z0-9+.-]*[a-z0-9+.](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 const NPM = /^(?:@[a-z0-9][a-z0-9._-]*\/)?[a-z0-9][a-z0-9._-]*(?:@[\^~]?[0-9A-Za-z][0-9A-Za-z.+-]*)?$/;
 const PYPI = /^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/;
 const IMAGE =
@@ -26,6 +28,8 @@ const some = (many: RegExp): Part => ({ many, max: 4000 });
 const FORMS: readonly (readonly Part[])[] = [
   ["apt-get", "-s", "upgrade"],
   ["apt-get", "-s", "install", some(DEB)],
+  ["apt-get", "-s", "install", "--allow-downgrades", some(DEB)],
+  ["apt-get", "-s", "remove", some(DEB_NAME)],
   ["apt-cache", /^(?:policy|show)$/, some(DEB)],
   ["apt-config", "dump"],
   ["dpkg", "--audit"],

@@ -1,5 +1,6 @@
 import {
   type AiReview,
+  isFetched,
   type OperationPlan,
   type RepositoryEvidence,
   SEVERITIES,
@@ -7,6 +8,7 @@ import {
   type TransactionEntry,
 } from "./documents.ts";
 import type { PolicyConfig } from "./policy-config.ts";
+import { madeSubject, RECORDED_INVERSE } from "./recorded-inverse.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";
 import { NO_DATA } from "./signals.ts";
 import type { JudgedTargets } from "./target-check.ts";
@@ -36,8 +38,30 @@ export function nameOf(entry: TransactionEntry): string {
   return entry.name.replace(/:.*$/, "");
 }
 
-export function isOperation(f: Facts, operation: "update" | "upgrade" | "install"): boolean {
+type AptOperation = "update" | "upgrade" | "install" | "remove" | "rollback" | "repair";
+
+export function isOperation(f: Facts, operation: AptOperation): boolean {
   return f.plan.tool === "apt" && f.plan.operation === operation;
+}
+
+/**
+ * Whether this very change was asked for: a removal by a target of `apt remove`, or what the record of an execution of this
+ * host says has to be undone. Both are held against the executor's own plan, which reads its own record; everything else
+ * that apt would remove or downgrade only goes along.
+ */
+export function isRequested(f: Facts, entry: TransactionEntry): boolean {
+  const { architecture: native } = f.plan.host;
+  if (isOperation(f, "remove") && f.targets.invalid.length === 0) {
+    const spellings = [`${nameOf(entry)}:${entry.architecture}`];
+    if ([native, "all"].includes(entry.architecture))
+      spellings.push(nameOf(entry), `${nameOf(entry)}:${native}`);
+    return entry.action === "remove" && f.plan.targets.some((target) => spellings.includes(target));
+  }
+  if (!isOperation(f, "rollback") || f.targets.invalid.length > 0) return false;
+  const subject = madeSubject(entry);
+  return f.plan.provenance_evidence.some(
+    (p) => p.kind === RECORDED_INVERSE && p.verified && p.subject === subject,
+  );
 }
 
 /** The host is already as asked for. The plan's word alone is not enough, and an update always has something to do. */
@@ -68,7 +92,7 @@ export function untrustedPackages(f: Facts): string[] {
   }
   return packages(f, (e) => {
     const isVouchedFor = e.sources.length > 0 && e.sources.every((id) => trusted.get(id) === true);
-    return e.action !== "remove" && !isVouchedFor;
+    return isFetched(e) && !isVouchedFor;
   });
 }
 
@@ -90,7 +114,8 @@ function withoutSlash(uri: string): string {
 
 /** Vulnerabilities of the versions to be installed that `test` picks by severity; what a version fixes is left out. */
 export function newVulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
-  const arriving = new Set(f.plan.transaction.map((e) => `${nameOf(e)} ${e.to_version}`));
+  const fetched = f.plan.transaction.filter(isFetched);
+  const arriving = new Set(fetched.map((e) => `${nameOf(e)} ${e.to_version}`));
   return f.plan.vulnerability_evidence
     .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
     .filter((x) => x.fixed_version !== x.version && test(x.severity))

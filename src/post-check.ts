@@ -1,9 +1,14 @@
 import type { TransactionEntry } from "./documents.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
-import type { Difference } from "./results.ts";
+import type { Difference, Undo } from "./results.ts";
 
 /** dpkg's packages as `name:architecture` → version and state in one text, for comparing two moments. */
 export type DpkgSnapshot = Readonly<Record<string, string>>;
+
+/** Whether our hook has to have seen a run: apt calls it for every transaction, and a repair is dpkg alone. */
+export function isChecked(argv: readonly string[], transaction: readonly TransactionEntry[]): boolean {
+  return argv[0] === "apt-get" && transaction.length > 0;
+}
 
 /** `1.0-1 installed`, or nothing for a package of which at most configuration files are left. */
 export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): DpkgSnapshot {
@@ -33,13 +38,7 @@ export function postCheck(
     const found = after[key] ?? null;
     if (found !== expected) not_as_planned.push(difference(key, expected, found));
   }
-  // A package may change its architecture in an upgrade, from `all` say: then the old key is gone as planned. One that
-  // was there in the new architecture before has no other to give up.
-  const replaced = new Set(
-    transaction
-      .filter((e) => e.from_version !== null && before[`${e.name}:${e.architecture}`] === undefined)
-      .map((e) => `${e.name} ${e.from_version} installed`),
-  );
+  const replaced = replacedBy(transaction, before);
   const changed_besides: Difference[] = [];
   for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
     const [old = null, now = null] = [before[key], after[key]];
@@ -48,6 +47,45 @@ export function postCheck(
     changed_besides.push(difference(key, old, now));
   }
   return { not_as_planned, changed_besides };
+}
+
+/**
+ * What undoes what became of a transaction's packages, sorted. From dpkg's own state and never from the plan: a run that
+ * failed halfway has only half to be undone. What changed besides was not this execution.
+ */
+export function inverseOf(
+  transaction: readonly TransactionEntry[],
+  before: DpkgSnapshot,
+  after: DpkgSnapshot,
+): Undo[] {
+  const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
+  const replaced = replacedBy(transaction, before);
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
+  return keys.flatMap((key) => {
+    const [old, left] = [versionIn(before, key), versionIn(after, key)];
+    const colon = key.lastIndexOf(":");
+    const name = key.slice(0, colon);
+    const isOwn = planned.has(key) || (left === null && replaced.has(`${name} ${before[key]}`));
+    if (!isOwn || old === left) return [];
+    return [{ package: name, architecture: key.slice(colon + 1), before: old, left }];
+  });
+}
+
+/**
+ * Packages that go under their old key because they change their architecture in an upgrade, from `all` say. One that was
+ * there in the new architecture before has no other to give up.
+ */
+function replacedBy(transaction: readonly TransactionEntry[], before: DpkgSnapshot): Set<string> {
+  return new Set(
+    transaction
+      .filter((e) => e.from_version !== null && before[`${e.name}:${e.architecture}`] === undefined)
+      .map((e) => `${e.name} ${e.from_version} installed`),
+  );
+}
+
+/** The version in a snapshot's `1.0 installed`; null where the package is not there. */
+function versionIn(snapshot: DpkgSnapshot, key: string): string | null {
+  return snapshot[key]?.split(" ")[0] || null;
 }
 
 function difference(key: string, expected: string | null, found: string | null): Difference {

@@ -1,4 +1,9 @@
-import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./documents.ts";
+import {
+  isFetched as hasFile,
+  type OperationPlan,
+  type RepositoryEvidence,
+  type TransactionEntry,
+} from "./documents.ts";
 import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
 import { nameOf } from "./policy-facts.ts";
 import { fitLines, type Section, word, words } from "./prompt-text.ts";
@@ -164,7 +169,7 @@ function detail(entry: TransactionEntry, marks: readonly string[], context: Cont
   ];
   const what = `- ${action} ${word(name, 100)} (${word(architecture, 20)}) ${versions.join(" ")}`;
   const where = context.isApt ? offeredBy(entry, context) : `from ${word(origin ?? "unknown", 80)}`;
-  return [what, ...(action === "remove" ? [] : [where]), ...marks].join("; ");
+  return [what, ...(hasFile(entry) ? [where] : []), ...marks].join("; ");
 }
 
 function offeredBy(entry: TransactionEntry, { sources }: Context): string {
@@ -174,7 +179,7 @@ function offeredBy(entry: TransactionEntry, { sources }: Context): string {
 }
 
 function isFetched(entry: TransactionEntry, { isApt }: Context): boolean {
-  return isApt && entry.action !== "remove";
+  return isApt && hasFile(entry);
 }
 
 /** A package is as good as the worst of the sources that offer it: apt may take it from any. */

@@ -26,6 +26,17 @@ const Difference = v.strictObject({
 });
 export type Difference = v.InferOutput<typeof Difference>;
 
+/** One package that an execution changed: what undoes it. */
+const Undo = v.strictObject({
+  package: v.string(),
+  architecture: v.string(),
+  /** The version that was there before; null where there was none. */
+  before: nullableText,
+  /** The version that the execution left; null where it left none. */
+  left: nullableText,
+});
+export type Undo = v.InferOutput<typeof Undo>;
+
 /** What became of an execution: written by the runner, read by `apply`. */
 export const ResultSchema = v.strictObject({
   schema_version: v.literal("1.0"),
@@ -45,12 +56,18 @@ export const ResultSchema = v.strictObject({
   not_as_planned: v.array(Difference),
   /** Packages outside the plan that changed during the run. */
   changed_besides: v.array(Difference),
+  /** What undoes it, by dpkg's own state before and after. Null until the end, and in files of older versions. */
+  inverse: v.optional(v.nullable(v.array(Undo)), null),
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
 
 const ID = /^[0-9a-f-]{36}$/;
 
-function resultPath(id: string): string {
+/**
+ * Where an execution's outcome is.
+ * @throws AegisError `usage` for what is no full id
+ */
+export function resultPath(id: string): string {
   if (!ID.test(id)) throw new AegisError("usage", "an execution is named by its full id");
   return join(STATE.results, `${id}.json`);
 }
@@ -84,10 +101,51 @@ export function readResult(id: string): Result | null {
     if (!stat.isFile() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
       throw new AegisError("refused", `${path} is not a file that only root can write`);
     }
-    return v.parse(ResultSchema, parseJson(readFileSync(fd, "utf8")));
+    return parseResult(readFileSync(fd, "utf8"));
   } finally {
     closeSync(fd);
   }
+}
+
+/** Parses the text of a result file. Throws what valibot or the JSON parser throws. */
+export function parseResult(text: string): Result {
+  return v.parse(ResultSchema, parseJson(text));
+}
+
+/**
+ * The full id of the execution that is meant: `latest`, a full id, or a unique prefix of at least 8 characters.
+ * @throws AegisError `not_found`, `usage`, `io` where the outcomes can't be listed
+ */
+export function findExecution(reference: string): string {
+  if (ID.test(reference)) return reference;
+  let ids: string[];
+  try {
+    ids = resultIds();
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") {
+      throw new AegisError(
+        "io",
+        `can't look for executions in ${STATE.results}: ${messageOf(error)}`,
+        `Only root and the group ${ADMIN_GROUP} may.`,
+      );
+    }
+    ids = [];
+  }
+  const isPrefix = /^[0-9a-f][0-9a-f-]{7,35}$/.test(reference);
+  const matches = isPrefix ? ids.filter((id) => id.startsWith(reference)) : [];
+  if (reference === "latest" && ids.length > 0)
+    matches.push(...recentResults(1).map((result) => result.execution_plan_id));
+  const [only] = matches;
+  const see = "See: aegis daemon status";
+  if (only === undefined) throw new AegisError("not_found", `there is no execution ${reference} here`, see);
+  if (matches.length === 1) return only;
+  throw new AegisError("usage", `${reference} is the beginning of ${matches.length} executions' ids`, see);
+}
+
+function resultIds(): string[] {
+  return readdirSync(STATE.results).flatMap((name) =>
+    name.endsWith(".json") && ID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
+  );
 }
 
 /**
@@ -95,10 +153,7 @@ export function readResult(id: string): Result | null {
  * read is left out: it must not hide the others.
  */
 export function recentResults(limit: number): Result[] {
-  const ids = readdirSync(STATE.results).flatMap((name) =>
-    name.endsWith(".json") && ID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
-  );
-  return ids
+  return resultIds()
     .map((id) => ({ id, written: statSync(resultPath(id), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.written - a.written)
     .slice(0, limit)

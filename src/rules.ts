@@ -1,5 +1,5 @@
 import { aptName } from "./apt-argv.ts";
-import type { Control, Decision } from "./documents.ts";
+import { type Control, type Decision, isFetched } from "./documents.ts";
 import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import {
@@ -13,6 +13,7 @@ import {
   isOperation,
   isPinned,
   isPublishedFor,
+  isRequested,
   isTrustedReview,
   nameOf,
   needsCommands,
@@ -96,22 +97,29 @@ const RESTRICTIONS: readonly Rule[] = [
     id: "apt-essential-removal",
     looks_at: "transaction",
     decision: "deny",
-    reason: "an essential package would be removed",
+    reason: "an essential or protected package would be removed",
     fires: (f) => packages(f, (e) => e.action === "remove" && e.essential),
   },
   {
     id: "apt-removal",
     looks_at: "transaction",
     decision: (config) => (config.apt.allow_removals ? "require_human" : "deny"),
-    reason: "packages would be removed",
-    fires: (f) => packages(f, (e) => e.action === "remove"),
+    reason: "packages would be removed that nobody asked to remove",
+    fires: (f) => packages(f, (e) => e.action === "remove" && !isRequested(f, e)),
   },
   {
     id: "apt-downgrade",
     looks_at: "transaction",
     decision: (config) => (config.apt.allow_downgrades ? "require_human" : "deny"),
-    reason: "packages would be downgraded",
-    fires: (f) => packages(f, (e) => e.action === "downgrade"),
+    reason: "packages would be downgraded, and not to undo an execution",
+    fires: (f) => packages(f, (e) => e.action === "downgrade" && !isRequested(f, e)),
+  },
+  {
+    id: "apt-configure-elsewhere",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "a repair only configures what is unpacked, and nothing else does; the plan says otherwise",
+    fires: (f) => packages(f, (e) => (e.action === "configure") !== isOperation(f, "repair")),
   },
   {
     id: "apt-source-conflict",
@@ -133,7 +141,7 @@ const RESTRICTIONS: readonly Rule[] = [
     looks_at: "transaction",
     decision: "deny",
     reason: "a package file's SHA-256 is not known, so it could not be checked before unpacking",
-    fires: (f) => packages(f, (e) => e.action !== "remove" && e.sha256 === null),
+    fires: (f) => packages(f, (e) => isFetched(e) && e.sha256 === null),
   },
   {
     id: "vulnerability-denied",
@@ -331,6 +339,27 @@ const OPERATIONS: readonly Rule[] = [
     decision: (config) => config.apt.update,
     reason: "apt update reads the package lists again",
     fires: (f) => isOperation(f, "update"),
+  },
+  {
+    id: "apt-remove",
+    looks_at: "operation",
+    decision: "require_human",
+    reason: "apt remove takes packages off the system",
+    fires: (f) => isOperation(f, "remove") && !isIdle(f),
+  },
+  {
+    id: "apt-rollback",
+    looks_at: "operation",
+    decision: "require_human",
+    reason: "a rollback undoes an execution",
+    fires: (f) => isOperation(f, "rollback") && !isIdle(f),
+  },
+  {
+    id: "apt-repair",
+    looks_at: "operation",
+    decision: "require_human",
+    reason: "a repair runs the maintainer scripts that were left over",
+    fires: (f) => isOperation(f, "repair") && !isIdle(f),
   },
   artifactRule("npm"),
   artifactRule("pip"),

@@ -1,15 +1,16 @@
 import { readReceipt } from "./apt-hook.ts";
 import { runDirectory } from "./apt-run.ts";
+import { REPAIR } from "./apt-state.ts";
 import { dpkgNow } from "./current-run.ts";
 import type { ExecutionPlan } from "./documents.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
 import type { ErrorCode } from "./errors.ts";
-import { type DpkgSnapshot, describeDifference, postCheck } from "./post-check.ts";
+import { type DpkgSnapshot, describeDifference, inverseOf, isChecked, postCheck } from "./post-check.ts";
 import type { Result } from "./results.ts";
 
 type Outcome = Pick<
   Result,
-  "state" | "exit_status" | "code" | "message" | "not_as_planned" | "changed_besides"
+  "state" | "exit_status" | "code" | "message" | "not_as_planned" | "changed_besides" | "inverse"
 >;
 
 /**
@@ -22,7 +23,8 @@ export async function outcomeOf(
   before: DpkgSnapshot,
 ): Promise<Outcome> {
   const { transaction } = execution.operation_plan;
-  const found = postCheck(transaction, before, dpkgNow());
+  const after = dpkgNow();
+  const found = { ...postCheck(transaction, before, after), inverse: inverseOf(transaction, before, after) };
   const hook = readReceipt(runDirectory(execution.execution_plan_id));
   const failed = (code: ErrorCode, message: string): Outcome => ({
     state: "failed",
@@ -36,7 +38,7 @@ export async function outcomeOf(
     const how = status === null ? "a signal" : `status ${status}`;
     return failed("execution_failed", `${execution.argv[0]} ended with ${how}${await unfinished()}`);
   }
-  if (transaction.length > 0 && hook === null) {
+  if (isChecked(execution.argv, transaction) && hook === null) {
     const message = "apt ended well but never called the hook that compares the packages";
     return failed("execution_failed", message);
   }
@@ -52,5 +54,6 @@ export async function outcomeOf(
 /** The packages that dpkg finds half-done, in words, or nothing. */
 async function unfinished(): Promise<string> {
   const { packages } = await dpkgAudit();
-  return packages.length === 0 ? "" : `; dpkg has unfinished packages: ${packages.join(", ")}`;
+  if (packages.length === 0) return "";
+  return `; dpkg has unfinished packages: ${packages.join(", ")}; to finish them: ${REPAIR}`;
 }

@@ -23,6 +23,10 @@ const OPERATION: Advice = {
   may: "meet what the policy asks for this operation, and hand the plan over",
   never: "run the package manager yourself because the change looks small",
 };
+const FORGED: Advice = {
+  may: "throw the plan away and plan again; report it if it comes back",
+  never: "edit the plan",
+};
 const ARTIFACT: Advice = {
   may: "report it where the policy lets no such artifact be applied, else meet the controls and hand the plan over",
   never: "install it for yourself alone, into a project or a virtual environment of this host, instead",
@@ -57,12 +61,14 @@ export const RULE_ADVICE: Readonly<Record<string, Advice>> = {
   },
   "apt-removal": {
     may: "name what would go, and ask the person whether the wish can be met without",
-    never: "remove, hold or mark packages beforehand so that the plan comes out differently",
+    never:
+      "name it as a target yourself to get past this, or remove, hold or mark packages beforehand so that the plan comes out differently",
   },
   "apt-downgrade": {
     may: "ask for the installed version or a newer one",
     never: "remove the package first, or pin an older version in apt's preferences",
   },
+  "apt-configure-elsewhere": FORGED,
   "apt-source-conflict": {
     may: "report both sources and the version; an administrator has to drop one",
     never: "pick the one that looks better",
@@ -109,10 +115,7 @@ export const RULE_ADVICE: Readonly<Record<string, Advice>> = {
     may: "report which hold is concerned, and hand the plan over",
     never: "take the hold off",
   },
-  "apt-update-changes": {
-    may: "throw the plan away and plan again; report it if it comes back",
-    never: "edit the plan",
-  },
+  "apt-update-changes": FORGED,
   "apt-update-unauthenticated": {
     may: "report the sources whose signature apt is told not to check",
     never: "change /etc/apt yourself",
@@ -136,6 +139,18 @@ export const RULE_ADVICE: Readonly<Record<string, Advice>> = {
   "apt-install": OPERATION,
   "apt-upgrade": OPERATION,
   "apt-update": OPERATION,
+  "apt-remove": {
+    may: "name what goes and what it did on this host, and hand the plan over",
+    never: "remove it by hand because the plan takes long",
+  },
+  "apt-rollback": {
+    may: "name what it restores and removes and what its warnings say, and hand the plan over",
+    never: "roll back on your own because a run failed",
+  },
+  "apt-repair": {
+    may: "report what dpkg left half-done, and hand the plan over",
+    never: "type `dpkg --configure -a`, with or without sudo",
+  },
   "npm-apply": ARTIFACT,
   "pip-apply": ARTIFACT,
   "container-apply": ARTIFACT,

@@ -56,8 +56,9 @@ export const EFFECTS: Readonly<Record<Effect, { title: string; rule: string }>> 
 export const INSPECT = {
   nothing_to_do: "true: the host is already as asked for; report it and stop",
   transaction: "every package that would change, with versions, source and hash",
-  packages_removed: "a blocker unless the policy allows it",
-  packages_downgraded: "a blocker unless the policy allows it",
+  packages_removed:
+    "a blocker, unless each was asked for by name, is what a rollback undoes, or the policy allows it",
+  packages_downgraded: "a blocker, unless a rollback restores them or the policy allows it",
   repository_evidence: "trust and problems of each source",
   provenance_evidence: "`verified: false` is a gap",
   vulnerability_evidence: "`applies_to: new` is what would come in; no data means unknown, not none",
@@ -110,7 +111,7 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
   },
   packageManager: {
     means: "the package manager failed, or the run was interrupted",
-    next: "The host may be changed halfway. Don't retry and don't repair; read the audit log and report.",
+    next: "The host may be changed halfway. Don't retry, and repair nothing by hand; read the audit log and report. `aegis plan apt repair` and `aegis plan rollback <execution>` show what could be done about it; a person decides.",
   },
   unavailable: {
     means: "a tool, service, model or network is not there, or busy",
@@ -120,11 +121,24 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
     means: "the host is not as the plan says, before or after the run",
     next: "Before the run nothing has changed: start again with a new plan. After it something has: tell the person at once.",
   },
+  notRun: {
+    means:
+      "a wrapper of Aegis stands in for this package manager on this host, and did not let the call through",
+    next: "Nothing has run. Plan the change instead; don't look for the program behind the wrapper.",
+  },
 };
 
 /** What else changes packages behind the back of the chain, by ecosystem, beside what Aegis itself has run. */
 export const ALSO_FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
-  apt: ["apt install", "apt-get remove", "apt-get purge", "apt-get dist-upgrade", "apt-mark", "dpkg -i"],
+  apt: [
+    "apt install",
+    "apt remove",
+    "apt-get purge",
+    "apt-get autoremove",
+    "apt-get dist-upgrade",
+    "apt-mark",
+    "dpkg -i",
+  ],
   npm: ["npm ci", "npm update", "npx", "npm run"],
   pip: ["pip install", "pip3 install", "pipx install"],
   docker: ["docker run", "docker load"],

@@ -70,12 +70,14 @@ Nothing reaches a package manager except along this chain:
 /** `podman --root /x pull` → `podman pull`: the words a person would recognise, without options that name a path. */
 function spoken(head: readonly string[]): string {
   const words = head.filter((word, i) => !word.startsWith("/") && head[i + 1]?.startsWith("/") !== true);
-  const verb = words.findIndex((word) => /^(?:--)?(?:install|update|upgrade|pull)\b/.test(word));
+  const verb = words.findIndex((word) =>
+    /^(?:--)?(?:install|update|upgrade|pull|remove|configure)\b/.test(word),
+  );
   return words.slice(0, verb < 0 ? undefined : verb + 1).join(" ");
 }
 
 function neverRun(): string {
-  const managers = [...ALLOWED_HEADS.map(spoken), ...Object.values(ALSO_FORBIDDEN).flat()];
+  const managers = [...new Set([...ALLOWED_HEADS.map(spoken), ...Object.values(ALSO_FORBIDDEN).flat()])];
   const places = [SYSTEM.config, SYSTEM.state, SYSTEM.auditDir, SYSTEM.run];
   return `## Never run
 
@@ -93,7 +95,10 @@ async function ecosystems(): Promise<string> {
   const built = await Promise.all(BUILT.map(loadEcosystem));
   const lines = built.flatMap(({ tool, operations }) =>
     Object.entries(operations).map(([operation, takes]) =>
-      ["aegis plan", tool, operation, ...(takes === "some" ? ["<name>"] : [])].join(" "),
+      [
+        ...["aegis plan", tool, operation],
+        ...(takes === "none" ? [] : [operation === "rollback" ? "<execution>" : "<name>"]),
+      ].join(" "),
     ),
   );
   const later =
@@ -104,7 +109,7 @@ async function ecosystems(): Promise<string> {
 
 ${sh(lines)}
 
-Name exact versions where you can (apt: \`name=version\`, npm: \`name@version\`). URLs, paths and git sources get a plan too, but it is always denied.${later}`;
+Name exact versions where you can (apt: \`name=version\`, npm: \`name@version\`). URLs, paths and git sources get a plan too, but it is always denied. A rollback (\`aegis plan rollback <execution>\` for short) undoes what an execution changed, as the executor's own record has it; where it says that it must be planned twice, plan it again when the first part has been applied. A repair finishes what an interrupted dpkg left.${later}`;
 }
 
 function commands(): string {

@@ -1,4 +1,4 @@
-import { parseAptTargets } from "./apt-target.ts";
+import { parseAptOperation } from "./apt-target.ts";
 import type { DeniedTarget, OperationPlan, Tool } from "./documents.ts";
 import type { Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
@@ -14,16 +14,16 @@ export interface JudgedTargets {
 }
 
 interface Grammar {
-  parse(targets: readonly string[]): Targets;
+  parse(operation: string, targets: readonly string[]): Targets;
   isExact(target: string): boolean;
 }
 
 /** The grammars, which are pure and small; an ecosystem without one here is not allowed anything. */
 const GRAMMARS: Readonly<Partial<Record<Tool, Grammar>>> = {
   // What apt would install is in the transaction, version by version; its targets need none.
-  apt: { parse: parseAptTargets, isExact: () => true },
+  apt: { parse: parseAptOperation, isExact: () => true },
   npm: {
-    parse: (targets) => parseNpmTargets("install", targets),
+    parse: (_operation, targets) => parseNpmTargets("install", targets),
     isExact: (target) => splitNpmTarget(target).exact,
   },
 };
@@ -40,7 +40,7 @@ export function judgeTargets(plan: OperationPlan): JudgedTargets {
     return judged;
   }
   try {
-    const { targets, denied } = grammar.parse(plan.targets);
+    const { targets, denied } = grammar.parse(plan.operation, plan.targets);
     judged.denied = denied;
     if (targets.join("\n") !== plan.targets.join("\n"))
       judged.invalid.push("targets are not as a plan writes them");

@@ -78,6 +78,7 @@ describe("the outcome", () => {
     execution_plan_id: ID,
     plan_id: "11111111-2222-4333-8444-555555555555",
     argv: ["apt-get", "update"],
+    inverse: [],
     state: "completed",
     exit_status: 0,
     code: null,

@@ -12,6 +12,12 @@ describe("no signature covers", () => {
     ["a pattern", plan("install", "nginx.*=1")],
     ["a version glob", plan("install", "nginx=1*")],
     ["a file", plan("install", "./x.deb")],
+    ["a removal of nothing", plan("remove")],
+    ["a removal with a version", plan("remove", "nginx=1.0")],
+    ["a removal's operator", plan("remove", "nginx-")],
+    ["a rollback of nothing", plan("rollback")],
+    ["a rollback that would install and remove in one", plan("rollback", "nginx=1.0", "jq")],
+    ["a rollback that would remove and install in one", plan("rollback", "jq", "nginx=1.0")],
     ["an unknown operation", plan("dist-upgrade")],
     ["a name from Object's prototype", plan("constructor", "nginx=1")],
   ] as const) {
@@ -32,6 +38,18 @@ describe("signed argv", () => {
       "Dpkg::Options::=--force-confold",
     ]);
   });
+  test("remove", () => {
+    expect(signedAptArgv(plan("remove", "nginx", "libc6:i386"))).toEqual([
+      ...["apt-get", "remove", "-y", "nginx", "libc6:i386"],
+    ]);
+  });
+  test("rollback restores versions, or removes", () => {
+    expect(signedAptArgv(plan("rollback", "nginx=1.22.1-9"))).toEqual([
+      ...["apt-get", "install", "-y", "--allow-downgrades", "nginx=1.22.1-9"],
+    ]);
+    expect(signedAptArgv(plan("rollback", "jq"))).toEqual(["apt-get", "remove", "-y", "jq"]);
+  });
+  test("repair", () => expect(signedAptArgv(plan("repair"))).toEqual(["dpkg", "--configure", "-a"]));
   test("install names every version", () => {
     expect(
       signedAptArgv(plan("install", "nginx=1.22.1-9+deb12u11", "libc6:i386=2.36-9", "g++=4:12.2.0-3")),

@@ -48,7 +48,15 @@ const USAGE: Row[] = [
   [["plan", "bogus", "install", "x"], 2, null, 'no ecosystem "bogus"'],
   [["plan", "constructor", "install", "x"], 2, null, 'no ecosystem "constructor"'],
   [["plan", "__proto__", "install", "x"], 2, null, 'no ecosystem "__proto__"'],
-  [["plan", "apt", "remove", "x"], 2, null, 'apt has no operation "remove"'],
+  [["plan", "apt", "purge", "x"], 2, null, 'apt has no operation "purge"'],
+  [["plan", "rollback"], 2, null, "<operation>"],
+  [["plan", "rollback", "hello"], 2, null, "there is no execution hello here"],
+  [
+    ["plan", "rollback", "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50", "x"],
+    2,
+    null,
+    "a rollback is of one execution",
+  ],
   [["plan", "apt", "toString", "x"], 2, null, 'apt has no operation "toString"'],
   [["plan", "apt", "install"], 2, null, "at least one target"],
   [["plan", "apt", "install", "nginx", "--yes"], 2, null, "unknown flag --yes"],
@@ -257,7 +265,7 @@ describe("binary", () => {
     const env = { HOME: own, PATH: "/usr/bin:/bin" };
     for (const words of [
       ["plan", "apt", "install"],
-      ["plan", "apt", "remove", "x"],
+      ["plan", "apt", "purge", "x"],
       ["policy", "latest"],
       ["bogus"],
     ])

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { parseDpkgStatus } from "../src/dpkg-status.ts";
+import { parseDpkgStatus, readDpkgStatus } from "../src/dpkg-status.ts";
 
 const RECORDED = readFileSync(join(import.meta.dir, "fixtures/apt-hook/dpkg-status.txt"), "utf8");
 const stanza = (...lines: string[]) => `${lines.join("\n")}\n\n`;
@@ -25,6 +25,43 @@ test("a recorded status: multi-arch, held, half-configured, configuration files 
     "postinst-fails:all 1.0 install half-configured",
     "tzdata:all 2025b-0+deb12u2 install installed",
   ]);
+});
+
+describe("what may not be removed", () => {
+  for (const [field, expected] of [
+    ["Essential: yes", true],
+    ["Protected: yes", true],
+    ["Important: yes", true],
+    ["Essential: no", false],
+    ["Priority: important", false],
+  ] as const) {
+    test(field, () =>
+      expect(parseDpkgStatus(stanza(...HELLO, field)).get("hello:amd64")?.essential).toBe(expected),
+    );
+  }
+});
+
+describe("dpkg's journal", () => {
+  const files: Record<string, string> = { "/d/status": stanza(...HELLO) };
+  const read = (journal: Record<string, string>) => {
+    for (const [name, text] of Object.entries(journal)) files[`/d/updates/${name}`] = text;
+    return readDpkgStatus("/d/status", {
+      readText: (path) => files[path] ?? null,
+      list: () => Object.keys(journal),
+    });
+  };
+  test("later entries win; one may say that a package is gone", () => {
+    const unpacked = stanza(...HELLO.with(1, "Status: install ok unpacked"));
+    const gone = stanza(...HELLO.with(1, "Status: deinstall ok not-installed"));
+    expect(read({ "0001": gone, "0000": unpacked, "tmp.i": unpacked })).toEqual({
+      packages: new Map(),
+      journal: ["0000", "0001"],
+    });
+    expect(read({ "0000": unpacked })?.packages.get("hello:amd64")?.state).toBe("unpacked");
+  });
+  test("without a status file nothing is known", () => {
+    expect(readDpkgStatus("/e/status", { readText: () => null, list: () => ["0000"] })).toBeNull();
+  });
 });
 
 describe("stanzas", () => {

@@ -116,7 +116,7 @@ describe("the result", () => {
       required_controls: ["human approval"],
       approvals_required: 1,
       rules: ["apt-install"],
-      policy_version: "1",
+      policy_version: "2",
       evaluator_hash: expect.stringMatching(/^[0-9a-f]{64}$/),
       policy_config_hash: "1".repeat(64),
       ai_review_hash: "2".repeat(64),
@@ -131,7 +131,7 @@ describe("the result", () => {
   test("reports every reason in the table's order, and rules sorted", () => {
     const result = decide(upgrade({ transaction: [entry("sudo"), removal("x"), entry("grub-pc")] }));
     expect(result.reasons).toEqual([
-      "packages would be removed: x",
+      "packages would be removed that nobody asked to remove: x",
       "what the machine starts with would change: grub-pc",
       "security-sensitive packages would change: sudo",
       "apt upgrade changes the system",

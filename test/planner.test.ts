@@ -34,6 +34,7 @@ function planning(stdout = ""): Planning & { asked: string[][] } {
   };
 }
 
+const ID = "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50";
 const FAULTS: [string, string, string[], string][] = [
   ["constructor", "install", ["x"], "usage"],
   ["__proto__", "install", ["x"], "usage"],
@@ -54,7 +55,15 @@ const FAULTS: [string, string, string[], string][] = [
   ["apt", "update", ["x"], "usage"],
   ["apt", "upgrade", ["x"], "usage"],
   ["apt", "install", [], "usage"],
-  ["apt", "remove", ["x"], "usage"],
+  ["apt", "purge", ["x"], "usage"],
+  ["apt", "remove", [], "usage"],
+  ["apt", "remove", ["hello=1.0"], "invalid_target"],
+  ["apt", "remove", ["hello-"], "invalid_target"],
+  ["apt", "rollback", [], "usage"],
+  ["apt", "rollback", ["hello"], "invalid_target"],
+  ["apt", "rollback", [ID, ID.replace("1", "2")], "invalid_target"],
+  ["apt", "rollback", [ID.toUpperCase()], "invalid_target"],
+  ["apt", "repair", ["x"], "usage"],
   ["npm", "install", ["-g"], "invalid_target"],
 ];
 

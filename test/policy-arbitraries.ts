@@ -13,11 +13,16 @@ import type { SecretKey } from "../src/keys.ts";
 import { NO_DATA } from "../src/signals.ts";
 import {
   command,
+  configured,
   DEBIAN,
   entry,
   install,
   npm,
+  removal,
+  remove,
+  repair,
   review,
+  rollback,
   update,
   upgrade,
   vulnerability,
@@ -42,6 +47,9 @@ const BASES: readonly OperationPlan[] = [
   install(),
   update(),
   npm(),
+  remove(["hello"], [removal("hello")]),
+  rollback([removal("hello")], "hello:amd64-"),
+  repair([configured]),
   upgrade({ operation: "dist-upgrade" }),
   ...(["pip", "container", "nuget", "vscode", "go", "cargo"] as const).map((tool) =>
     npm({ tool, ecosystem: tool }),

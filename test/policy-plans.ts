@@ -167,6 +167,52 @@ export function update(change: Partial<OperationPlan> = {}): OperationPlan {
   };
 }
 
+/** An execution. */
+const RUN = "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50";
+const asked = (targets: string[]) => ({ target: targets.join(" "), targets });
+
+/** `apt remove` of these targets. */
+export const remove = (targets: string[], transaction: TransactionEntry[]): OperationPlan => ({
+  ...install({ transaction, command_preview: ["apt-get", "remove", "-y", ...targets] }),
+  ...asked(targets),
+  operation: "remove",
+  exact_targets: targets,
+});
+
+/** Evidence that the record of an execution asks for these changes. */
+export const undoing = (...subjects: string[]) => ({
+  provenance_evidence: subjects.map((subject) => ({
+    kind: "apt-recorded-inverse",
+    subject,
+    verified: true,
+    key: null,
+    detail: "",
+  })),
+});
+
+/** A rollback with evidence of what the record asks for. */
+export const rollback = (transaction: TransactionEntry[], ...subjects: string[]): OperationPlan => ({
+  ...install({ transaction, ...undoing(...subjects) }),
+  ...asked([RUN]),
+  operation: "rollback",
+});
+
+/** A package that dpkg left unpacked. */
+export const configured = entry("hello", {
+  action: "configure",
+  from_version: "1.0-2",
+  sha256: null,
+  size: null,
+  sources: [],
+});
+export const repair = (transaction: TransactionEntry[]): OperationPlan => ({
+  ...install({ transaction, command_preview: ["dpkg", "--configure", "-a"] }),
+  ...asked([]),
+  operation: "repair",
+  exact_targets: [],
+  raw_evidence: { commands: [command("dpkg", "--audit")] },
+});
+
 export function npm(change: Partial<OperationPlan> = {}): OperationPlan {
   return {
     ...BASE,

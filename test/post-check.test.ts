@@ -3,7 +3,14 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TransactionEntry } from "../src/documents.ts";
 import { parseDpkgStatus } from "../src/dpkg-status.ts";
-import { type DpkgSnapshot, describeDifference, postCheck, snapshotOf } from "../src/post-check.ts";
+import {
+  type DpkgSnapshot,
+  describeDifference,
+  inverseOf,
+  isChecked,
+  postCheck,
+  snapshotOf,
+} from "../src/post-check.ts";
 import { entry, removal } from "./policy-plans.ts";
 
 const OLD = "1.0-1 installed";
@@ -180,4 +187,86 @@ test("a snapshot leaves out what only configuration files are left of", () => {
     "openssh-aegis:all": "1.0 installed",
     "postinst-fails:all": "1.0 half-configured",
   });
+});
+
+describe("what undoes a run", () => {
+  const HALF = "1.0-2 half-configured";
+  const added = entry("hello", { action: "install", from_version: null });
+  const CASES: [
+    name: string,
+    plan: TransactionEntry[],
+    before: DpkgSnapshot,
+    after: DpkgSnapshot,
+    expected: string[],
+  ][] = [
+    ["nothing was done", HELLO, { "hello:amd64": OLD }, { "hello:amd64": OLD }, []],
+    ["an upgrade", HELLO, { "hello:amd64": OLD }, { "hello:amd64": NEW }, ["hello:amd64 1.0-1 <- 1.0-2"]],
+    [
+      "one that stopped halfway",
+      HELLO,
+      { "hello:amd64": OLD },
+      { "hello:amd64": HALF },
+      ["hello:amd64 1.0-1 <- 1.0-2"],
+    ],
+    ["an install", [added], {}, { "hello:amd64": NEW }, ["hello:amd64 - <- 1.0-2"]],
+    ["an install that failed", [added], {}, { "hello:amd64": HALF }, ["hello:amd64 - <- 1.0-2"]],
+    ["a removal", GONE, { "hello:amd64": OLD }, {}, ["hello:amd64 1.0-1 <- -"]],
+    [
+      "a version that nobody planned",
+      HELLO,
+      { "hello:amd64": OLD },
+      { "hello:amd64": "3 installed" },
+      ["hello:amd64 1.0-1 <- 3"],
+    ],
+    [
+      "a package is configured",
+      [entry("hello", { action: "configure" })],
+      { "hello:amd64": HALF },
+      { "hello:amd64": NEW },
+      [],
+    ],
+    [
+      "what changed besides is not its own",
+      HELLO,
+      { "hello:amd64": OLD, "x:all": OLD },
+      { "hello:amd64": NEW },
+      ["hello:amd64 1.0-1 <- 1.0-2"],
+    ],
+    [
+      "nor is another architecture of it",
+      HELLO,
+      { "hello:amd64": OLD, "hello:i386": OLD },
+      { "hello:amd64": NEW },
+      ["hello:amd64 1.0-1 <- 1.0-2"],
+    ],
+    [
+      "the old architecture of a package is",
+      [entry("hello")],
+      { "hello:all": OLD },
+      { "hello:amd64": NEW },
+      ["hello:all 1.0-1 <- -", "hello:amd64 - <- 1.0-2"],
+    ],
+    [
+      "of several, those that were reached, sorted",
+      [entry("b"), entry("a"), entry("c")],
+      { "a:amd64": OLD, "b:amd64": OLD, "c:amd64": OLD },
+      { "a:amd64": NEW, "b:amd64": NEW, "c:amd64": OLD },
+      ["a:amd64 1.0-1 <- 1.0-2", "b:amd64 1.0-1 <- 1.0-2"],
+    ],
+  ];
+  for (const [name, plan, before, after, expected] of CASES) {
+    test(name, () => {
+      const undo = inverseOf(plan, before, after);
+      expect(
+        undo.map((u) => `${u.package}:${u.architecture} ${u.before ?? "-"} <- ${u.left ?? "-"}`),
+      ).toEqual(expected);
+    });
+  }
+});
+
+test("every run of apt that changes something has to have been seen by the hook; a repair can't be", () => {
+  expect(isChecked(["apt-get", "upgrade"], HELLO)).toBe(true);
+  expect(isChecked(["apt-get", "remove", "-y", "hello"], GONE)).toBe(true);
+  expect(isChecked(["apt-get", "update"], [])).toBe(false);
+  expect(isChecked(["dpkg", "--configure", "-a"], HELLO)).toBe(false);
 });

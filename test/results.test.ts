@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { type Result, readResult } from "../src/results.ts";
+import { findExecution, parseResult, type Result, readResult } from "../src/results.ts";
 import { installStateWorker } from "./kit.ts";
 import { refuses } from "./signing-kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
@@ -23,11 +23,25 @@ const RESULT: Result = {
   submitted_by_uid: 61001,
   not_as_planned: [],
   changed_besides: [{ package: "x", architecture: "all", expected: null, found: "1 installed" }],
+  inverse: [{ package: "hello", architecture: "amd64", before: "1.0-1", left: "1.0-2" }],
 };
 
 describe("an id that isn't one", () => {
   for (const id of ["", "latest", "../../../etc/passwd", ID.slice(1), `${ID}/`, `${ID}\n`, ID.toUpperCase()])
     test(JSON.stringify(id), () => refuses(() => readResult(id), "usage", "full id"));
+});
+
+test("an outcome that an older version wrote has no record of its inverse", () => {
+  const { inverse: _, ...older } = RESULT;
+  expect(parseResult(JSON.stringify(older))).toEqual({ ...RESULT, inverse: null });
+  for (const bad of [{ ...RESULT, inverse: [{ package: "x" }] }, { ...RESULT, inverse: "none" }, {}])
+    expect(() => parseResult(JSON.stringify(bad))).toThrow();
+});
+
+describe("an execution that is meant by", () => {
+  for (const reference of ["1b7b4a3", "../1b7b4a3e", "1b7b4a3e*", "hello"])
+    test(`${reference}: none`, () => expect(() => findExecution(reference)).toThrow());
+  test("its full id", () => expect(findExecution(ID)).toBe(ID));
 });
 
 describeOnThrowaway("results, as root writes and people read them", () => {

@@ -7,12 +7,17 @@ import { signReview } from "../src/review-signature.ts";
 import { RULES } from "../src/rules.ts";
 import {
   command,
+  configured,
   DEBIAN,
   entry,
   install,
   npm,
   removal,
+  remove,
+  repair,
   review,
+  rollback,
+  undoing,
   update,
   upgrade,
   vulnerability,
@@ -59,6 +64,8 @@ const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv
 const from = (...sources: string[]) => ({ transaction: [entry("hello", { sources })] });
 const SECURITY = { ...DEBIAN, id: "http://deb.debian.org/debian-security bookworm-security" };
 const changing = (name: string) => upgrade({ transaction: [entry(name)] });
+
+const older = entry("a", { action: "downgrade", to_version: "0.9" });
 
 /** For each rule: what fires it, and the nearest thing that does not. */
 const CASES: Readonly<Record<string, RuleCases>> = {
@@ -163,15 +170,108 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     decision: "deny",
     fires: [
       { what: "a conflict removes something", plan: install({ transaction: [entry("a"), removal("b")] }) },
+      { what: "an install that names it", plan: install({ transaction: [removal("hello")] }) },
+      {
+        what: "what depends on a target goes along",
+        plan: remove(["hello"], [removal("hello"), removal("app")]),
+      },
+      {
+        what: "only exact_targets and the command name it",
+        plan: {
+          ...remove(["hello"], [removal("hello"), removal("app")]),
+          exact_targets: ["hello", "app"],
+          command_preview: ["apt-get", "remove", "-y", "hello", "app"],
+        },
+      },
+      { what: "a target of another architecture", plan: remove(["hello:i386"], [removal("hello")]) },
+      {
+        what: "a target without an architecture is not a foreign one",
+        plan: remove(["hello"], [removal("hello", { architecture: "i386" })]),
+      },
+      { what: "a target that takes it for a pattern", plan: remove(["hell."], [removal("hello")]) },
+      {
+        what: "evidence of an inverse, outside of a rollback",
+        plan: { ...remove([], [removal("b")]), ...undoing("b:amd64-") },
+      },
+      {
+        what: "the same in an install",
+        plan: install({ transaction: [removal("b")], ...undoing("b:amd64-") }),
+      },
+      { what: "a rollback that has no record of it", plan: rollback([removal("b")], "a:amd64-") },
+      {
+        what: "a record that nothing verified",
+        plan: {
+          ...rollback([removal("b")]),
+          provenance_evidence: undoing("b:amd64-").provenance_evidence.map((p) => ({
+            ...p,
+            verified: false,
+          })),
+        },
+      },
+      {
+        what: "a record of another kind",
+        plan: {
+          ...rollback([removal("b")]),
+          provenance_evidence: undoing("b:amd64-").provenance_evidence.map((p) => ({
+            ...p,
+            kind: "apt-chain",
+          })),
+        },
+      },
+      { what: "a record of another architecture", plan: rollback([removal("b")], "b:i386-") },
+      { what: "a record of a version, not of a removal", plan: rollback([removal("b")], "b:amd64=1.0-1") },
+      {
+        what: "a rollback of something that is no execution",
+        plan: { ...rollback([removal("b")], "b:amd64-"), target: "b", targets: ["b"] },
+      },
     ],
-    not: [{ what: "no removal", plan: install() }],
+    not: [
+      { what: "no removal", plan: install() },
+      { what: "apt remove of it", plan: remove(["hello"], [removal("hello")]) },
+      {
+        what: "with its architecture",
+        plan: remove(["hello:amd64"], [removal("hello", { architecture: "all" })]),
+      },
+      { what: "a foreign one", plan: remove(["hello:i386"], [removal("hello", { architecture: "i386" })]) },
+      { what: "a rollback that has a record of it", plan: rollback([removal("b")], "b:amd64-") },
+    ],
   },
   "apt-downgrade": {
     decision: "deny",
     fires: [
       { what: "a downgrade (PEER 5)", plan: install({ transaction: [entry("a", { action: "downgrade" })] }) },
+      {
+        what: "one that an install names",
+        plan: { ...install({ transaction: [older] }), exact_targets: ["a=0.9"] },
+      },
+      { what: "a rollback that has no record of it", plan: rollback([older]) },
+      { what: "a rollback to another version than recorded", plan: rollback([older], "a:amd64=0.8") },
+      {
+        what: "a record, but no rollback",
+        plan: install({ transaction: [older], ...undoing("a:amd64=0.9") }),
+      },
+      { what: "a removal that downgrades another", plan: remove(["a"], [older]) },
     ],
-    not: [{ what: "an upgrade", plan: upgrade() }],
+    not: [
+      { what: "an upgrade", plan: upgrade() },
+      { what: "a rollback to what the record says", plan: rollback([older], "a:amd64=0.9") },
+    ],
+  },
+  "apt-configure-elsewhere": {
+    decision: "deny",
+    fires: [
+      {
+        what: "an install that only configures, and so has no hash",
+        plan: install({ transaction: [configured] }),
+      },
+      { what: "a removal that configures", plan: remove(["hello"], [configured]) },
+      { what: "a repair that installs", plan: repair([entry("hello", { action: "install" })]) },
+      { what: "a repair that removes", plan: repair([configured, removal("b")]) },
+    ],
+    not: [
+      { what: "a repair that configures", plan: repair([configured]) },
+      { what: "an install", plan: install() },
+    ],
   },
   "apt-source-conflict": {
     decision: "deny",
@@ -200,6 +300,13 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     decision: "deny",
     fires: [
       { what: "a weak source", plan: upgrade({ ...from(WEAK.id), repository_evidence: [DEBIAN, WEAK] }) },
+      {
+        what: "an old version of a weak source, to undo an execution",
+        plan: {
+          ...rollback([{ ...older, sources: [WEAK.id] }], "a:amd64=0.9"),
+          repository_evidence: [DEBIAN, WEAK],
+        },
+      },
       {
         what: "one that calls itself Debian and trusted",
         plan: upgrade({ ...from(WEAK.id), repository_evidence: [{ ...WEAK, trust: "untrusted" }] }),
@@ -294,7 +401,10 @@ const CASES: Readonly<Record<string, RuleCases>> = {
   "apt-hash-unknown": {
     decision: "deny",
     fires: [{ what: "no SHA-256", plan: upgrade({ transaction: [entry("hello", { sha256: null })] }) }],
-    not: [{ what: "a removal has none", plan: install({ transaction: [removal("hello")] }) }],
+    not: [
+      { what: "a removal has none", plan: install({ transaction: [removal("hello")] }) },
+      { what: "what is unpacked already", plan: repair([configured]) },
+    ],
   },
   "vulnerability-denied": {
     decision: "deny",
@@ -618,6 +728,34 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     decision: "allow_with_snapshot",
     fires: [{ what: "upgrade", plan: upgrade() }],
     not: [{ what: "install", plan: install() }],
+  },
+  "apt-remove": {
+    decision: "require_human",
+    fires: [
+      { what: "remove", plan: remove(["hello"], [removal("hello")]) },
+      {
+        what: "whatever the policy allows",
+        plan: remove(["hello"], [removal("hello")]),
+        toml: '[apt]\nallow_removals = true\ninstall = "allow"\nupgrade = "allow"',
+      },
+    ],
+    not: [
+      { what: "nothing to remove", plan: { ...remove(["hello"], []), nothing_to_do: true } },
+      { what: "install", plan: install() },
+    ],
+  },
+  "apt-rollback": {
+    decision: "require_human",
+    fires: [{ what: "a rollback", plan: rollback([older], "a:amd64=0.9") }],
+    not: [{ what: "undone already", plan: { ...rollback([]), nothing_to_do: true } }],
+  },
+  "apt-repair": {
+    decision: "require_human",
+    fires: [
+      { what: "a repair", plan: repair([configured]) },
+      { what: "of dpkg's journal alone", plan: repair([]) },
+    ],
+    not: [{ what: "nothing half-done", plan: { ...repair([]), nothing_to_do: true } }],
   },
   "apt-update": {
     decision: "allow",

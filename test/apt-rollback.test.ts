@@ -1,0 +1,158 @@
+import { describe, expect, test } from "bun:test";
+import { apt } from "../src/apt.ts";
+import { rollbackWish } from "../src/apt-rollback.ts";
+import { canonicalJson } from "../src/canonical.ts";
+import { parseDpkgStatus } from "../src/dpkg-status.ts";
+import { assertPlanningArgv } from "../src/planning-argv.ts";
+import type { Result, Undo } from "../src/results.ts";
+import { fakePlanning } from "./apt-kit.ts";
+
+const ID = "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50";
+const PATH = `/var/lib/aegis/results/${ID}.json`;
+
+const record = (inverse: Undo[] | null, change: Partial<Result> = {}): string =>
+  canonicalJson({
+    schema_version: "1.0",
+    execution_plan_id: ID,
+    plan_id: "11111111-2222-4333-8444-555555555555",
+    argv: ["apt-get", "upgrade"],
+    state: "completed",
+    exit_status: 0,
+    code: null,
+    message: null,
+    started_at: "2026-01-02T03:10:00.000Z",
+    ended_at: "2026-01-02T03:10:05.000Z",
+    submitted_by_uid: 0,
+    not_as_planned: [],
+    changed_besides: [],
+    inverse,
+    ...change,
+  });
+const undo = (name: string, before: string | null, left: string | null, architecture = "amd64"): Undo => ({
+  package: name,
+  architecture,
+  before,
+  left,
+});
+const stanza = (name: string, version: string, state = "install ok installed", architecture = "amd64") =>
+  `Package: ${name}\nStatus: ${state}\nArchitecture: ${architecture}\nVersion: ${version}\n`;
+const offered = (name: string, ...versions: string[]) =>
+  [
+    `${name}:`,
+    "  Installed: 9",
+    "  Candidate: 9",
+    "  Version table:",
+    ...versions.flatMap((version) => [
+      `     ${version} 500`,
+      "        500 http://deb.debian.org/debian bookworm/main amd64 Packages",
+    ]),
+    " *** 9 100",
+    "        100 /var/lib/dpkg/status",
+  ].join("\n");
+
+async function wish(text: string | null, status: string[], policy: string[] = []) {
+  const planning = fakePlanning({
+    files: text === null ? {} : { [PATH]: text },
+    answers: () => ({ stdout: policy.join("\n") }),
+  });
+  const result = await rollbackWish(ID, parseDpkgStatus(status.join("\n")), planning, "");
+  for (const { command } of planning.calls) assertPlanningArgv(command.split(" "));
+  return { ...result, asked: planning.calls.map(({ command }) => command) };
+}
+
+describe("nothing is wished for", () => {
+  const CASES: [what: string, text: string | null, problem: string][] = [
+    ["an execution that never was", null, "no outcome of an execution"],
+    ["one that still runs", record(null, { state: "running" }), "still running"],
+    ["one of a version that recorded no inverse", record(null), "no record of what undoes it"],
+    ["a record cut off in the middle", record([]).slice(0, 100), "can't be understood"],
+    ["a record with a field too many", record([]).replace("{", '{"also":1,'), "can't be understood"],
+  ];
+  for (const [what, text, problem] of CASES) {
+    test(what, async () => {
+      const { problems, verb, packages } = await wish(text, []);
+      expect([problems, verb, packages]).toEqual([[expect.stringContaining(problem)], null, []]);
+    });
+  }
+
+  test("where one of two old versions is gone: it is named, and there is no plan of the rest", async () => {
+    const { problems } = await wish(
+      record([undo("aa", "1", "2"), undo("bb", "1", "2")]),
+      [stanza("aa", "2"), stanza("bb", "2")],
+      [offered("aa", "1"), offered("bb", "1.5")],
+    );
+    expect(problems).toEqual([expect.stringMatching(/^bb=1 is no longer to be had/)]);
+  });
+  test("where only dpkg itself knows the old version", async () => {
+    const { problems } = await wish(record([undo("aa", "9", null)]), [], [offered("aa")]);
+    expect(problems).toEqual([expect.stringMatching(/^aa=9 is no longer to be had/)]);
+  });
+  test("where it is undone already, and where it changed nothing", async () => {
+    const done = await wish(record([undo("aa", "1", "2"), undo("bb", null, "1")]), [stanza("aa", "1")]);
+    expect([done.verb, done.problems, done.evidence]).toEqual([null, [], []]);
+    const nothing = await wish(record([]), []);
+    expect([nothing.verb, nothing.warnings]).toEqual([null, [expect.stringContaining("nothing to undo")]]);
+  });
+  test("what only left its configuration files is gone", async () => {
+    const { verb } = await wish(record([undo("bb", null, "1")]), [
+      stanza("bb", "1", "deinstall ok config-files"),
+    ]);
+    expect(verb).toBeNull();
+  });
+});
+
+describe("what is wished for", () => {
+  test("versions first; what is left to remove is said, and is evidence already", async () => {
+    const { verb, packages, warnings, evidence, asked } = await wish(
+      record([undo("aa", "1", "2"), undo("extra", null, "1", "all")]),
+      [stanza("aa", "2"), stanza("extra", "1", "install ok installed", "all")],
+      [offered("aa", "1")],
+    );
+    expect([verb, packages]).toEqual([["install", "--allow-downgrades"], ["aa=1"]]);
+    expect(warnings).toEqual([expect.stringMatching(/plan the same rollback again.*extra$/)]);
+    expect(evidence.map(({ kind, subject, verified }) => [kind, subject, verified])).toEqual([
+      ["apt-recorded-inverse", "aa:amd64=1", true],
+      ["apt-recorded-inverse", "extra:all-", true],
+    ]);
+    expect(asked).toEqual(["apt-cache policy aa"]);
+  });
+  test("then the removals", async () => {
+    const { verb, packages, asked } = await wish(
+      record([undo("aa", "1", "2"), undo("extra", null, "1"), undo("lib", null, "1", "i386")]),
+      [stanza("aa", "1"), stanza("extra", "1"), stanza("lib", "1", "install ok installed", "i386")],
+    );
+    expect([verb, packages, asked]).toEqual([["remove"], ["extra", "lib:i386"], []]);
+  });
+  test("a package that changed its architecture comes back under the old one", async () => {
+    const { packages, evidence } = await wish(
+      record([undo("aa", "1", null, "all"), undo("aa", null, "2")]),
+      [stanza("aa", "2")],
+      [offered("aa", "1")],
+    );
+    expect(packages).toEqual(["aa=1"]);
+    expect(evidence.map(({ subject }) => subject)).toEqual(["aa:all=1", "aa:amd64-"]);
+  });
+  test.each([
+    ["upgraded further", undo("aa", "1", "2"), [stanza("aa", "3")], "left it 2, now it is 3"],
+    ["removed", undo("aa", "1", "2"), [], "left it 2, now it is not installed"],
+    ["installed again", undo("aa", "1", null), [stanza("aa", "3")], "left it not installed, now it is 3"],
+    ["half-done", undo("aa", "1", "2"), [stanza("aa", "3", "install ok unpacked")], "now it is 3"],
+  ])("what was %s since is said, and undone all the same", async (_what, one, status, said) => {
+    const { packages, warnings } = await wish(record([one]), status, [offered("aa", "1")]);
+    expect([packages, warnings]).toEqual([["aa=1"], [expect.stringContaining(said)]]);
+  });
+});
+
+test("where apt is never asked, the findings say so", async () => {
+  const gather = (text: string) => {
+    const files = { [PATH]: text, "/var/lib/dpkg/status": "" };
+    const planning = fakePlanning({ files, answers: { "apt-config dump": { stdout: "" } } });
+    return apt.gather("rollback", apt.parseTargets("rollback", [ID]), planning);
+  };
+  expect(await gather(record([]))).toMatchObject({ metadata_available: true, nothing_to_do: true });
+  expect(await gather("{}")).toMatchObject({
+    metadata_available: false,
+    nothing_to_do: false,
+    command_preview: ["apt-get", "remove", "-y"],
+  });
+});
