@@ -15,6 +15,29 @@ const ECOSYSTEM_NAMES = new Set([
   "cargo",
 ]);
 
+/** Names under which `aegis daemon install --wrappers` puts this program in the way of package managers. */
+export const WRAPPER_NAMES = [
+  "apt",
+  "apt-get",
+  "aptitude",
+  "npm",
+  "pip",
+  "pip3",
+  "docker",
+  "podman",
+  "nuget",
+  "code",
+  "go",
+  "cargo",
+] as const;
+
+export type WrapperName = (typeof WRAPPER_NAMES)[number];
+
+/** Whether this program was called by the name of a package manager. */
+export function isWrapperName(program: string): program is WrapperName {
+  return WRAPPER_NAMES.some((name) => name === program);
+}
+
 const ALIASES = new Map<string, string[]>([
   ["keygen", ["sign", "keygen"]],
   ["verify", ["sign", "verify"]],

@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 import { basename } from "node:path";
-import { rewriteOldSpelling } from "./aliases.ts";
+import { isWrapperName, rewriteOldSpelling } from "./aliases.ts";
 import { parseArgs } from "./args.ts";
 import { COMMANDS } from "./commands.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
@@ -24,9 +24,9 @@ function overview(): string {
   ].join("\n");
 }
 
-async function main(words: readonly string[], json: boolean): Promise<ExitStatus> {
+async function main(program: string, words: readonly string[], json: boolean): Promise<ExitStatus> {
   const io = processIo(json);
-  const typed = rewriteOldSpelling(basename(process.argv0), words);
+  const typed = rewriteOldSpelling(program, words);
   const [first] = typed;
   if (first === undefined || first === "--json") {
     throw new AegisError("usage", "no command given", "Type: aegis --help");
@@ -92,11 +92,15 @@ function fail(error: unknown, json: boolean): ExitStatus {
 }
 
 const words = process.argv.slice(2);
+const program = basename(process.argv0);
 const end = words.indexOf("--");
-const json = (end < 0 ? words : words.slice(0, end)).includes("--json");
+const json = !isWrapperName(program) && (end < 0 ? words : words.slice(0, end)).includes("--json");
 let status: ExitStatus;
 try {
-  status = await main(words, json);
+  if (isWrapperName(program)) {
+    const { runWrapped } = await import("./wrapped.ts");
+    status = await runWrapped(program);
+  } else status = await main(program, words, json);
 } catch (error) {
   status = fail(error, json);
 }

@@ -28,10 +28,17 @@ export const daemonInstall = defineSubcommand({
   name: "install",
   description:
     "Sets this host up from the binary itself: accounts, directories, units. Repeatable; upgrades an older installation when no run is under way.",
-  args: { "dry-run": DRY_RUN },
-  async run({ "dry-run": dryRun }, io) {
+  args: {
+    "dry-run": DRY_RUN,
+    wrappers: {
+      type: "boolean",
+      description:
+        "also stand in for apt, npm, pip, docker and others: calls that would change something become plans (a guard rail, not a boundary)",
+    },
+  },
+  async run({ "dry-run": dryRun, wrappers }, io) {
     const { install } = await import("./install.ts");
-    const report = await install(dryRun, io);
+    const report = await install({ dryRun, wrappers }, io);
     const key = report.review_public_key_hex;
     const about = key === null ? [] : [`Reviews of this host are signed by ${key}`];
     io.result(report, [...stepLines(report.steps, dryRun), ...about, ...report.next].join("\n"));

@@ -10,6 +10,8 @@ export const EXIT = {
   packageManager: 7,
   unavailable: 8,
   drift: 9,
+  /** What a shell says of a program that it found and could not run. */
+  notRun: 126,
 } as const;
 
 export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
@@ -57,6 +59,7 @@ export const EXIT_OF = {
   model_reply: EXIT.unavailable,
   drift: EXIT.drift,
   evidence_mismatch: EXIT.drift,
+  not_run: EXIT.notRun,
 } as const satisfies Record<string, ExitStatus>;
 
 export type ErrorCode = keyof typeof EXIT_OF;

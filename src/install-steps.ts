@@ -158,7 +158,7 @@ function namesIn(directory: string): string[] {
 }
 
 /** A file of ours: it is as we write it. */
-function file(path: string, text: string): Step {
+export function file(path: string, text: string): Step {
   return {
     what: path,
     needed() {

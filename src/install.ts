@@ -11,6 +11,7 @@ import { SYSTEM } from "./paths.ts";
 import { waitForRunLock } from "./run-lock.ts";
 import { isCompiled } from "./self.ts";
 import { hasSystemd } from "./service-manager.ts";
+import { wrapperSteps, wrappersLeftOut } from "./wrappers.ts";
 
 export interface StepReport {
   what: string;
@@ -34,7 +35,10 @@ export interface InstallReport {
  * @throws AegisError `refused` when not root, from sources or from a file of others; `unavailable` without systemd;
  * `exists` while an executor that was started by hand runs; what the steps throw
  */
-export async function install(dryRun: boolean, io: Pick<Io, "env" | "note">): Promise<InstallReport> {
+export async function install(
+  { dryRun, wrappers }: { dryRun: boolean; wrappers: boolean },
+  io: Pick<Io, "env" | "note">,
+): Promise<InstallReport> {
   refuseUnfit(io.env);
   process.umask(0o022);
   const steps = await apply(groundSteps(), dryRun);
@@ -49,7 +53,14 @@ export async function install(dryRun: boolean, io: Pick<Io, "env" | "note">): Pr
     }
   }
   steps.push(...(await apply(serviceSteps(), dryRun)));
-  return { dry_run: dryRun, steps, review_public_key_hex: reviewKey(), next: dryRun ? [] : next() };
+  if (wrappers) steps.push(...(await apply(wrapperSteps(), dryRun)));
+  const leftOut = wrappers ? wrappersLeftOut() : [];
+  return {
+    dry_run: dryRun,
+    steps,
+    review_public_key_hex: reviewKey(),
+    next: [...leftOut, ...(dryRun ? [] : next())],
+  };
 }
 
 /** Who may change the host's set-up, and where. */

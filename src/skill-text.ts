@@ -126,6 +126,11 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
       "a wrapper of Aegis stands in for this package manager on this host, and did not let the call through",
     next: "Nothing has run. Plan the change instead; don't look for the program behind the wrapper.",
   },
+  notRun: {
+    means:
+      "a wrapper of Aegis stands in for this package manager on this host, and did not let the call through",
+    next: "Nothing has run. Plan the change instead; don't look for the program behind the wrapper.",
+  },
 };
 
 /** What else changes packages behind the back of the chain, by ecosystem, beside what Aegis itself has run. */

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { lstatSync, realpathSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
 /** Where programs are looked for, in order; nothing outside is ever run. */
@@ -12,6 +12,9 @@ export const SYSTEM_PATH = [
   "/sbin",
   "/bin",
 ] as const;
+
+/** What the executable is called wherever it is installed. */
+const OWN_NAME = "aegis";
 
 export interface RunOptions {
   /** The whole environment of the child; nothing is inherited. */
@@ -34,7 +37,8 @@ export interface RunResult {
 
 /**
  * The absolute path of a program in root-owned system directories, or null where there is none. Aegis itself is passed
- * over, so that a wrapper named `apt-get` can't call itself.
+ * over, by its file and by its file's name, so that a wrapper named `apt-get` is never taken for apt-get, not even while
+ * an upgrade puts another file in the place of the one that is running.
  */
 export function resolveProgram(name: string, path: readonly string[] = SYSTEM_PATH): string | null {
   if (!/^[A-Za-z0-9][A-Za-z0-9._+-]*$/.test(name)) return null;
@@ -43,6 +47,7 @@ export function resolveProgram(name: string, path: readonly string[] = SYSTEM_PA
     const candidate = join(directory, name);
     const id = fileId(candidate);
     if (id === null || id === self) continue;
+    if (name !== OWN_NAME && basename(realpathSync(candidate)) === OWN_NAME) continue;
     if (isRootOwned(candidate)) return candidate;
   }
   return null;

@@ -8,6 +8,7 @@ import { queued, type RunLock, tryRunLock } from "./run-lock.ts";
 import { showUnits, systemd } from "./service-manager.ts";
 import { STATE, USERS } from "./state.ts";
 import { SYSUSERS_FILE, TMPFILES_FILE, UNIT_DIRECTORY, UNIT_NAMES } from "./units.ts";
+import { removeWrappers, wrapperFiles } from "./wrappers.ts";
 
 /** What stays, since it is evidence, configuration, or what keeps a used plan from running once more. */
 const KEPT = [
@@ -46,6 +47,9 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
       SYSUSERS_FILE,
       SYSTEM.binary,
     ];
+    // While the program is still there: nobody ever meets a wrapper that leads nowhere.
+    steps.push(...wrapperFiles().map((path) => ({ what: path, done: "remove" })));
+    if (!dryRun) removeWrappers();
     for (const path of files.filter((file) => existsSync(file))) {
       steps.push({ what: path, done: "remove" });
       if (!dryRun) rmSync(path);

@@ -1,0 +1,79 @@
+import type { WrapperName } from "./aliases.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
+import { exec, ownArgv, ownEnvironment } from "./exec.ts";
+import { processIo } from "./process-io.ts";
+import { resolveProgram } from "./subprocess.ts";
+import { safe, showArgv } from "./terminal.ts";
+import { judge } from "./wrapper-judge.ts";
+
+/** Counts how many wrappers stand above this process. */
+const DEPTH = "AEGIS_WRAPPER_DEPTH";
+/** More than programs that call each other ever need. */
+const MAX_DEPTH = 8;
+
+/**
+ * Stands in for a package manager: what only looks becomes the real program, what would change something becomes a plan,
+ * the rest is refused. A guard rail and no boundary: whoever types the program's whole path goes around it.
+ * Maintainer scripts are let through: dpkg runs them, as part of what was decided already.
+ * @returns `approval` for a plan, since what was asked for has not happened; `ok` where there is nothing to do
+ * @throws AegisError `not_run` for what is refused; what planning throws
+ */
+export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
+  const argv = ownArgv();
+  const words = argv.slice(1).map((word) => word.toString("utf8"));
+  const verdict =
+    process.env.DPKG_MAINTSCRIPT_NAME === undefined ? judge(name, words) : { does: "pass" as const };
+  if (verdict.does === "pass") return become(name, argv);
+  if (verdict.does === "refuse") {
+    const instead = verdict.instead === null ? `aegis plan --help` : showArgv(["aegis", ...verdict.instead]);
+    throw new AegisError(
+      "not_run",
+      `${[name, verdict.what].filter((word) => word !== "").join(" ")} was not run: ${verdict.why}`,
+      `On this host Aegis lets only read-only calls of ${name} through. To learn what a change would do: ${instead}`,
+    );
+  }
+  const { ecosystem, operation, targets } = verdict;
+  const io = processIo(false);
+  io.note(
+    `${name} was not run; Aegis makes a plan of it: ${safe(showArgv(["aegis", "plan", ecosystem, operation, ...targets]))}`,
+  );
+  const { plan } = await import("./plan.ts");
+  let nothingToDo = false;
+  await plan.run(
+    { ecosystem, operation, targets, out: undefined },
+    {
+      ...io,
+      result(document, text) {
+        nothingToDo = saysNothingToDo(document);
+        io.result(document, text);
+      },
+    },
+  );
+  return nothingToDo ? EXIT.ok : EXIT.approval;
+}
+
+function saysNothingToDo(document: unknown): boolean {
+  if (typeof document !== "object" || document === null || !("plan" in document)) return false;
+  const { plan } = document;
+  return typeof plan === "object" && plan !== null && "nothing_to_do" in plan && plan.nothing_to_do === true;
+}
+
+/** Becomes the real program, with words and environment as they came, but for the count. */
+function become(name: WrapperName, argv: readonly Buffer[]): never {
+  const depth = Number(process.env[DEPTH] ?? "0");
+  if (!(depth < MAX_DEPTH)) {
+    throw new AegisError(
+      "not_run",
+      `wrappers of Aegis call each other: ${name} is the ${MAX_DEPTH + 1}th in a row`,
+      `What is behind it is no package manager. Look: type -a ${name}`,
+    );
+  }
+  const program = resolveProgram(name);
+  if (program === null) {
+    throw new AegisError("not_run", `${name} is not installed; this is only Aegis's wrapper of it`);
+  }
+  const environment = ownEnvironment().filter(
+    (variable) => !variable.toString("latin1").startsWith(`${DEPTH}=`),
+  );
+  exec(program, argv, [...environment, Buffer.from(`${DEPTH}=${depth + 1}`)]);
+}
