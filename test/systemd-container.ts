@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Suite, suiteRoot, tool, toolEnvironment } from "./systemd-root.ts";
+import { ARCHIVE_KEYS, mirror, type Suite, suiteRoot, tool, toolEnvironment } from "./systemd-root.ts";
 import type { ThrowawayHost } from "./throwaway.ts";
 import { exitOf, Inside, ROOT_ENV } from "./throwaway-inside.ts";
 import { startRepository } from "./throwaway-repo.ts";
@@ -13,6 +13,8 @@ import { startRepository } from "./throwaway-repo.ts";
 
 export interface SystemdHost extends ThrowawayHost {
   readonly suite: Suite;
+  /** Configures Debian's own archive, besides. */
+  addDebian(): void;
   /** `systemctl …` inside; throws with its words when it fails. */
   systemctl(...args: readonly string[]): Promise<string>;
   /** The machine's id of the container's PID 1, which changes with each boot. */
@@ -24,6 +26,8 @@ export interface SystemdHost extends ThrowawayHost {
   /** Waits until the container has booted (again) after the boot whose leader is given. */
   booted(before: number): Promise<void>;
 }
+
+const DEBIAN = "/etc/apt/sources.list.d/debian.sources";
 
 /** Why no container of this suite can be started here, or null. Makes the suite's root when there is none yet. */
 export function systemdUnavailable(suite: Suite): string | null {
@@ -51,7 +55,7 @@ export function systemdUnavailable(suite: Suite): string | null {
 /** Boots a container with users alice and bob, and an empty repository of its own as the only source of packages. */
 export async function startSystemd(suite: Suite, binary: string): Promise<SystemdHost> {
   const repo = await startRepository();
-  const name = `aegis-${suite}-${process.pid}`;
+  const name = `aegis-${suite}-${crypto.randomUUID().slice(0, 8)}`;
   const box = spawn(
     "/usr/bin/unshare",
     [
@@ -100,6 +104,10 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
     async aptInstall(...targets) {
       await must("apt-get", "install", "-y", "--allow-downgrades", ...targets);
     },
+    addDebian() {
+      const text = `Types: deb\nURIs: ${mirror()}\nSuites: ${suite}\nComponents: main\nSigned-By: /usr/share/keyrings/${ARCHIVE_KEYS}\n`;
+      inside.write(DEBIAN, text);
+    },
     addSource(id, source) {
       const keyring = `/usr/share/keyrings/${id}.gpg`;
       inside.write(keyring, source.key.public);
@@ -135,11 +143,9 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
   }
 
   host.addSource("throwaway", repo);
-  // The repository is the distribution's own, as far as the container knows.
-  for (const key of ["debian-archive-keyring.gpg", "debian-archive-keyring.pgp"]) {
-    const path = inside.path(`/usr/share/keyrings/${key}`);
-    if (existsSync(path)) inside.write(`/usr/share/keyrings/${key}`, repo.key.public);
-  }
+  // The repository is the distribution's own too, as far as the container knows.
+  const keyring = `/usr/share/keyrings/${ARCHIVE_KEYS}`;
+  inside.write(keyring, Buffer.concat([readFileSync(inside.path(keyring)), repo.key.public]));
   inside.write("/root/aegis", readFileSync(binary), 0o755);
   for (const user of ["alice", "bob"]) await must("useradd", "--create-home", "--shell", "/bin/bash", user);
   return host;

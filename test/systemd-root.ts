@@ -1,5 +1,6 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { ROOT } from "./kit.ts";
 
@@ -16,7 +17,8 @@ const TOOLS = join(CACHE, "tools");
 const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
 /** No D-Bus and no polkit: Aegis has to do without. Debian 13's apt comes with sqv; Aegis needs gpgv, as its README says. */
 const PACKAGES = ["systemd", "systemd-sysv", "gpgv", "ca-certificates"];
-const ARCHIVE_KEY = "usr/share/keyrings/debian-archive-keyring.gpg";
+/** Of /usr/share/keyrings. */
+export const ARCHIVE_KEYS = "debian-archive-keyring.gpg";
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Enough to fetch 100 MB slowly. */
 const LIMIT_MS = 900_000;
@@ -65,6 +67,15 @@ export function suiteRoot(suite: Suite): string {
   return directory;
 }
 
+/** Whether Debian's archive can be reached from here, by the way that apt knows. */
+export function archiveReachable(suite: Suite): boolean {
+  const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
+  const words = ["download-file", `${mirror()}/dists/${suite}/InRelease`, join(directory, "InRelease")];
+  const { status } = spawnSync("/usr/lib/apt/apt-helper", words, { timeout: 20_000 });
+  rmSync(directory, { recursive: true });
+  return status === 0;
+}
+
 type Apt = (program: string, ...args: string[]) => SpawnSyncReturns<string>;
 
 /** The machine's own apt with lists and archives apart, so that nothing of the machine changes. */
@@ -97,7 +108,7 @@ function unpackTools(apt: Apt): void {
 }
 
 /** Debian's mirror that this machine uses, where it is a Debian; else the one for everybody. */
-function mirror(): string {
+export function mirror(): string {
   const { stdout } = run("apt-get", ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
   const known = stdout.split("\n").find((uri) => /\/debian\/?$/.test(uri));
   return (known ?? "http://deb.debian.org/debian").replace(/\/$/, "");
@@ -106,13 +117,12 @@ function mirror(): string {
 function bootstrap(suite: Suite, directory: string, apt: Apt): void {
   const work = `${directory}.new`;
   rmSync(work, { recursive: true, force: true });
-  const keyring = [`/${ARCHIVE_KEY}`, join(TOOLS, ARCHIVE_KEY)].find(existsSync);
+  const keyring = ["/", TOOLS].map((at) => join(at, "usr/share/keyrings", ARCHIVE_KEYS)).find(existsSync);
   const proxy = /^p='(.*)'$/m.exec(apt("apt-config", "shell", "p", "Acquire::http::Proxy").stdout)?.[1];
-  const archive = mirror();
   const words = [
     ...["--variant=minbase", `--include=${PACKAGES.join(",")}`],
     ...(keyring === undefined ? [] : [`--keyring=${keyring}`]),
-    ...[suite, work, archive],
+    ...[suite, work, mirror()],
   ];
   // What debootstrap mounts goes with its mount namespace.
   run("unshare", ["--mount", "--propagation", "private", tool("debootstrap") ?? "debootstrap", ...words], {
@@ -126,7 +136,6 @@ function bootstrap(suite: Suite, directory: string, apt: Apt): void {
   const dump = apt("apt-config", "dump").stdout.split("\n");
   const settings = dump.filter((line) => /^Acquire::(?:https?::|Check-|Retries)/i.test(line));
   writeFileSync(join(work, "etc/apt/apt.conf.d/99machine"), `${settings.join("\n")}\n`);
-  writeFileSync(join(work, "etc/aegis-mirror"), archive);
   mkdirSync(dirname(directory), { recursive: true });
   renameSync(work, directory);
 }

@@ -1,0 +1,101 @@
+import { describe, test } from "bun:test";
+import { join } from "node:path";
+import { type Chain, chainOn } from "./e2e-kit.ts";
+import { ROOT } from "./kit.ts";
+import { type SystemdHost, startSystemd, systemdUnavailable } from "./systemd-container.ts";
+import { SUITES, type Suite } from "./systemd-root.ts";
+import type { PackageDefinition } from "./throwaway-packages.ts";
+
+/*
+ * What the tests on a real systemd share. Each file has a container of its own: alice, a member of aegis-admin, plans, signs
+ * and submits; bob approves; root installs and looks after the host.
+ */
+
+const wanted = process.env["AEGIS_E2E_SUITES"]?.split(" ") ?? ["bookworm"];
+
+/** `describe` once for each suite that AEGIS_E2E_SUITES names, bookworm by default; where it can't boot, one skipped test. */
+export function describeOnSystemd(name: string, tests: (suite: Suite) => void): void {
+  for (const suite of SUITES.filter((known) => wanted.includes(known))) {
+    const reason = systemdUnavailable(suite);
+    if (reason === null) {
+      describe(`${suite}, ${name}`, () => tests(suite));
+      continue;
+    }
+    process.stderr.write(`\nSKIPPED for want of a real systemd: ${suite}, ${name}: ${reason}\n\n`);
+    test.skip(`${suite}, ${name}`, () => {});
+  }
+}
+
+export interface Production extends Chain {
+  readonly host: SystemdHost;
+}
+
+/** A container as it is before anything of Aegis is there but the one binary, in /root. */
+export function bootSuite(suite: Suite): Promise<SystemdHost> {
+  return startSystemd(suite, join(ROOT, "dist/aegis"));
+}
+
+/** A container on which aegis is installed and runs, as `setUp` leaves it. */
+export async function startProduction(suite: Suite): Promise<Production> {
+  const host = await bootSuite(suite);
+  try {
+    return await setUp(host);
+  } catch (error) {
+    await host.stop();
+    throw error;
+  }
+}
+
+/** Installs aegis from the one binary, makes alice an administrator, trusts her key and bob's, and starts the services. */
+export async function setUp(host: SystemdHost): Promise<Production> {
+  await install(host);
+  await mustExec(host, ["usermod", "--append", "--groups", "aegis-admin", "alice"]);
+  const chain = await chainOn(host, { signer: "alice", approver: "bob" });
+  await install(host);
+  return { ...chain, host };
+}
+
+/** `aegis daemon install`, from the binary that was copied there. */
+export async function install(host: SystemdHost): Promise<void> {
+  await mustExec(host, ["/root/aegis", "daemon", "install"]);
+}
+
+/** Runs a command to its end; throws with its words when it fails. Returns what it said on standard output. */
+export async function mustExec(host: SystemdHost, argv: readonly string[]): Promise<string> {
+  const { status, stdout, stderr } = await host.exec(argv, { timeoutMs: 120_000 });
+  if (status !== 0) throw new Error(`${argv.join(" ")} failed (${status}):\n${stdout}${stderr}`);
+  return stdout;
+}
+
+/** A package of the kind that apt has trouble with in a hardened unit: a service that is started, and a setuid program. */
+export const SERVED: PackageDefinition = {
+  name: "served",
+  version: "1.0",
+  files: {
+    "/usr/lib/systemd/system/served.service":
+      "[Service]\nExecStart=/usr/bin/served\n[Install]\nWantedBy=multi-user.target\n",
+    "/usr/bin/served": "#!/bin/sh\nexec sleep infinity\n",
+    "/usr/bin/setuid-served": "#!/bin/sh\nid\n",
+  },
+  modes: { "/usr/bin/setuid-served": 0o4755 },
+  control: {
+    postinst: "#!/bin/sh\nset -e\nsystemctl daemon-reload\nsystemctl enable --now served.service\n",
+  },
+};
+
+/** A package that restarts the very service it is installed by, as an upgrade of systemd or of Aegis would. */
+export const RESTARTER: PackageDefinition = {
+  name: "restarter",
+  version: "1.0",
+  control: {
+    postinst:
+      "#!/bin/sh\nset -e\nsystemctl daemon-reexec\nsystemctl restart aegisd.socket aegisd.service\necho said by restarter\n",
+  },
+};
+
+/** What apt's own history knows of command lines that ran more than once. Each test installs other packages. */
+export function ranTwice({ host }: Production): string[] {
+  const history = host.read("/var/log/apt/history.log");
+  const lines = [...history.matchAll(/^Commandline: (.*)$/gm)].map(([, line]) => line ?? "");
+  return lines.filter((line, n) => lines.indexOf(line) !== n).map((line) => `ran twice: ${line}`);
+}
