@@ -27,6 +27,7 @@ export function judge(name: WrapperName, words: readonly string[]): Verdict {
   if ("why" in found) return refusal("", found.why);
   const { verb, label, rest } = found;
   if (rest.length === 1 && rest[0] === "--help") return PASS;
+  if ("simulate" in verb && simulates(program, verb.simulate, [...found.before, ...rest])) return PASS;
   if ("refuse" in verb) return refusal(label, verb.refuse);
   if ("pass" in verb) {
     const stops = rest.find((word) => verb.unless.includes(optionName(word)));
@@ -97,14 +98,23 @@ function judgePlan(
     }
   }
   if (unknown !== null) return refusal(label, `the wrapper does not know ${unknown}`);
-  const valued = options.find((name) => program.valued.includes(name));
-  if (valued === undefined && options.some((name) => verb.simulate?.includes(name) === true)) return PASS;
   const odd = options.find((name) => !verb.drop.includes(name));
   if (odd !== undefined) {
     const instead = ["plan", ecosystem, operation, ...targets];
     return refusal(label, `a plan can't have ${odd}`, instead);
   }
   return { does: "plan", ecosystem, operation, targets };
+}
+
+/**
+ * Whether a program that is asked to simulate will: every option is known, and none takes a value, since that could be
+ * a setting that takes the asking back.
+ */
+function simulates(program: Program, simulate: readonly string[], words: readonly string[]): boolean {
+  const options = words.filter((word) => word.startsWith("-")).map((word) => knownOption(program, word));
+  const names = options.flatMap((option) => option?.names ?? []);
+  const safe = !options.includes(null) && !names.some((name) => program.valued.includes(name));
+  return safe && names.some((name) => simulate.includes(name));
 }
 
 interface Option {

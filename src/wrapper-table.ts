@@ -11,13 +11,16 @@ export interface PlanVerb {
   /** Options that change nothing about the plan. With any other one the wish can't be planned. */
   drop: readonly string[];
   /** Options that make of the call a simulation by the program itself: let through. */
-  simulate?: readonly string[];
+  simulate: readonly string[];
   /** Options that policy denies, with the signal that it gives as the reason. */
   denied?: Readonly<Record<string, string>>;
 }
 
 /** Let through, unless one of these options stands behind it; planned; refused for a reason of its own. */
-export type Verb = { pass: true; unless: readonly string[] } | PlanVerb | { refuse: string };
+export type Verb =
+  | { pass: true; unless: readonly string[] }
+  | PlanVerb
+  | { refuse: string; simulate: readonly string[] };
 
 export interface Program {
   /** Options without a value that may stand before the verb. Single letters may be joined: `-qqy`. */
@@ -37,7 +40,8 @@ export interface Program {
 const words = (text: string) => text.split(" ");
 const under = (first: string, text: string) => words(text).map((second) => `${first} ${second}`);
 const pass = (...verbs: string[]): Record<string, Verb> => all({ pass: true, unless: [] }, verbs);
-const refuse = (why: string, text: string): Record<string, Verb> => all({ refuse: why }, words(text));
+const refuse = (why: string, text: string, simulate: readonly string[] = []): Record<string, Verb> =>
+  all({ refuse: why, simulate }, words(text));
 const all = (verb: Verb, verbs: readonly string[]) => Object.fromEntries(verbs.map((one) => [one, verb]));
 
 const HELP = words("--help -h --version -v");
@@ -70,9 +74,9 @@ const APT: Program = {
     upgrade: aptPlan("upgrade"),
     install: aptPlan("install"),
     remove: aptPlan("remove"),
-    ...refuse("it may remove packages to upgrade others", "dist-upgrade full-upgrade"),
-    ...refuse("it deletes configuration with the package", "purge autopurge"),
-    ...refuse("it chooses itself what to remove", "autoremove auto-remove"),
+    ...refuse("it may remove packages to upgrade others", "dist-upgrade full-upgrade", SIMULATE),
+    ...refuse("it deletes configuration with the package", "purge autopurge", SIMULATE),
+    ...refuse("it chooses itself what to remove", "autoremove auto-remove", SIMULATE),
     ...refuse("it edits whom apt trusts", "edit-sources"),
   },
   alone: HELP,
@@ -81,6 +85,7 @@ const APT: Program = {
 
 const NPM_INSTALL: Verb = {
   plan: ["npm", "install"],
+  simulate: [],
   drop: words(
     "-g --global --no-audit --no-fund --ignore-scripts -s --silent -q --quiet -y --yes --dry-run --json",
   ),
@@ -128,6 +133,7 @@ const PIP: Program = {
     ...pass(...under("config", "list get debug"), ...under("cache", "dir info list")),
     install: {
       plan: ["pip", "install"],
+      simulate: [],
       drop: words(
         "-q --quiet -v --verbose --no-input --disable-pip-version-check --no-cache-dir -U --upgrade --dry-run",
       ),
@@ -146,7 +152,7 @@ const PIP: Program = {
 };
 
 function container(tool: "docker" | "podman"): Program {
-  const pull: Verb = { plan: [tool, "pull"], drop: words("-q --quiet") };
+  const pull: Verb = { plan: [tool, "pull"], simulate: [], drop: words("-q --quiet") };
   return {
     flags: words("-D --debug --tls --tlsverify -r --remote"),
     valued: [
@@ -179,8 +185,8 @@ const GO: Program = {
   verbs: {
     ...pass(...words("version doc help")),
     env: { pass: true, unless: words("-w --w -u --u") },
-    get: { plan: ["go", "get"], drop: [] },
-    install: { plan: ["go", "get"], drop: [] },
+    get: { plan: ["go", "get"], simulate: [], drop: [] },
+    install: { plan: ["go", "get"], simulate: [], drop: [] },
     ...refuse(GO_DOWNLOADS, "build vet list mod work fix tool"),
     ...refuse("it downloads modules on its own and runs what is in them", "run test generate"),
   },
@@ -193,7 +199,7 @@ const CARGO: Program = {
   valued: words("--color"),
   verbs: {
     ...pass(...words("version help search info locate-project read-manifest --list")),
-    install: { plan: ["cargo", "install"], drop: words("-q --quiet -v --verbose --locked") },
+    install: { plan: ["cargo", "install"], simulate: [], drop: words("-q --quiet -v --verbose --locked") },
     ...refuse(
       "it downloads crates and runs their build scripts",
       "build b check c test t run r bench doc d rustc",
@@ -211,7 +217,7 @@ const NUGET: Program = {
   valued: [],
   verbs: {
     ...pass(...words("help ? list search"), ...under("sources", "list"), ...under("source", "list")),
-    install: { plan: ["nuget", "install"], drop: words("-NonInteractive") },
+    install: { plan: ["nuget", "install"], simulate: [], drop: words("-NonInteractive") },
     ...refuse("it changes what is installed", "restore update add init delete push"),
   },
   alone: words("--help -help -h"),
@@ -228,7 +234,7 @@ const CODE: Program = {
       pass: true,
       unless: words("--install-extension --uninstall-extension --update-extensions"),
     },
-    "--install-extension": { plan: ["vscode", "install"], drop: words("--force") },
+    "--install-extension": { plan: ["vscode", "install"], simulate: [], drop: words("--force") },
     ...refuse("it changes what is installed", "--uninstall-extension --update-extensions --install-source"),
     ...refuse("it opens this host to others", "tunnel serve-web chat agent ext"),
   },
