@@ -3,36 +3,14 @@ import type { Control, ControlProof, ExecutionPlan } from "./documents.ts";
 import { keyId } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
 import type { PolicyConfig } from "./policy-config.ts";
+import { idProblem, isLookedUp, PROOF_MINUTES } from "./snapshot-id.ts";
 import { plural } from "./terminal.ts";
 import type { Trust } from "./trust.ts";
 import type { TrustedKey } from "./trusted-keys.ts";
 
-/** How long a snapshot counts as a way back for the change that follows it. */
-const PROOF_MINUTES = 24 * 60;
-
-const PROVIDERS = ["btrfs", "zfs", "lvm", "snapper"] as const;
-
 /**
- * The proof that `--snapshot-id [provider:]<id>` stands for. It is only declared: nothing has looked for the snapshot.
- * @throws AegisError `control_invalid` for an empty, over-long or unprintable id
- */
-export function snapshotProof(given: string, now: Date): ControlProof {
-  const provider = PROVIDERS.find((name) => given.startsWith(`${name}:`));
-  const id = provider === undefined ? given : given.slice(provider.length + 1);
-  if (!/^[\x21-\x7e]{1,256}$/.test(id)) {
-    throw new AegisError("control_invalid", "a snapshot id is 1 to 256 printable characters without spaces");
-  }
-  return {
-    control: "system snapshot",
-    proof_type: provider === undefined ? "snapshot-id" : `${provider}-snapshot`,
-    value: id,
-    created_at: now.toISOString(),
-    expires_at: new Date(now.getTime() + PROOF_MINUTES * 60_000).toISOString(),
-  };
-}
-
-/**
- * Proves that every control which policy requires is there. `executionKey` is the signer's, as
+ * Proves that every control which policy requires is there, as far as the documents tell: that the snapshots are there, too,
+ * only the host tells (snapshots.ts). `executionKey` is the signer's, as
  * verified: it may not approve. Returns the verified approvers.
  * @throws AegisError `approval_invalid`, `key_untrusted`, `approval_required`, `control_invalid`, `snapshot_required`
  */
@@ -71,12 +49,13 @@ export function checkControls(
       "Make one, then sign with --snapshot-id [btrfs|zfs|lvm|snapper:]<id>.",
     );
   }
-  // Nothing looks a snapshot up yet, so its id is only a claim: a human must stand behind it, or policy must accept it.
-  if (!config.snapshot.accept_declared && approvers.length === 0) {
+  // A bare id is only a claim: a human must stand behind it, or policy must accept it. The others the executor looks up.
+  const isDeclared = !execution.control_proofs.some(isLookedUp);
+  if (isDeclared && !config.snapshot.accept_declared && approvers.length === 0) {
     throw new AegisError(
       "snapshot_required",
       "the snapshot is only declared, which counts with a human approval or with [snapshot] accept_declared=true",
-      `A second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>`,
+      `Name it with its provider, and the executor looks it up: --snapshot-id btrfs:<path>; or a second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>`,
     );
   }
   return approvers;
@@ -116,7 +95,7 @@ function checkProof(proof: ControlProof, planned: string, now: Date): void {
             ? "it is older than the plan"
             : lifetime > PROOF_MINUTES * 60_000
               ? "it says that it lasts for more than a day"
-              : null;
+              : idProblem(proof);
   if (problem === null) return;
   throw new AegisError(
     "control_invalid",

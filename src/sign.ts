@@ -2,13 +2,14 @@ import { APPROVAL_MINUTES, makeApproval } from "./approval.ts";
 import { recordUserEvent } from "./audit-log.ts";
 import { canonicalHash } from "./canonical.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import { snapshotProof } from "./controls.ts";
-import type { Approval, OperationPlan } from "./documents.ts";
+import type { Approval, ControlProof, ExecutionPlan, OperationPlan } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { buildExecutionPlan } from "./execution-plan.ts";
 import { assertSafeEnvironment, generateKey, type SecretKey, writeKeyFiles } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { minutesOf, requireKey, signerName } from "./sign-args.ts";
+import { isLookedUp, snapshotProof } from "./snapshot-id.ts";
+import type { FoundSnapshot } from "./snapshots.ts";
 import { documentPath, resolveDocument, saveDocument } from "./store.ts";
 import { paint, safe, showArgv } from "./terminal.ts";
 import { type Trust, userTrust, withOwnKey } from "./trust.ts";
@@ -50,7 +51,8 @@ const SIGN_ARGS = {
     type: "string",
     multiple: true,
     valueHint: "[provider:]id",
-    description: "a snapshot made for this change; provider btrfs, zfs, lvm or snapper",
+    description:
+      "a snapshot made after the plan; provider btrfs, snapper, lvm or zfs, which the executor looks up",
   },
   "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime, as far as policy allows" },
   out: { type: "string", valueHint: "file", description: "write the execution plan here instead" },
@@ -94,6 +96,7 @@ export const sign = defineSubcommand({
       trust,
       now,
     });
+    const snapshots = await lookUpAsRoot(execution);
     const path = saveDocument("execution", execution, io.env, values.out);
     recordUserEvent(io.env, {
       kind: "plan_signed",
@@ -119,7 +122,7 @@ export const sign = defineSubcommand({
         `Command     ${showArgv(execution.argv)}`,
         `Decision    ${execution.policy_decision}`,
         ...approvals.map((one) => `Approved by ${safe(one.signer)}: ${safe(one.reason)}`),
-        ...execution.control_proofs.map((proof) => `Snapshot    ${safe(proof.value)} (declared)`),
+        ...execution.control_proofs.map((proof) => showSnapshot(proof, snapshots)),
         `Good until  ${execution.expires_at}`,
         `\nWritten: ${safe(path)}`,
         paint(io.terminal, "bold", `Next: aegis apply ${reference}`),
@@ -149,6 +152,22 @@ async function readDocuments(values: SignValues, io: Io) {
     ? await resolveDocument("review", values.review ?? own("review"), io, exact)
     : null;
   return { plan, policy, review };
+}
+
+/** What the executor will do anyway, as far as this user can: only root sees every provider's snapshots. */
+async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] | null> {
+  if (process.geteuid?.() !== 0 || !execution.control_proofs.some(isLookedUp)) return null;
+  const { lookUpSnapshots } = await import("./snapshots.ts");
+  return lookUpSnapshots(execution, new Date());
+}
+
+function showSnapshot(proof: ControlProof, found: readonly FoundSnapshot[] | null): string {
+  const one = found?.find(
+    ({ proof_type, value }) => proof_type === proof.proof_type && value === proof.value,
+  );
+  const known = isLookedUp(proof) ? "the executor looks it up before it runs anything" : "declared";
+  const facts = one === undefined ? known : `found: of ${safe(one.of)}, made ${one.created_at}`;
+  return `Snapshot    ${safe(proof.value)} (${facts})`;
 }
 
 function undecided(error: unknown, plan: OperationPlan): unknown {

@@ -12,6 +12,7 @@ import { readFileLimited } from "./files.ts";
 import { isLegacy, type LegacyExecution } from "./legacy.ts";
 import { type LoadedPolicyConfig, loadPolicyConfig } from "./policy-config.ts";
 import { checkLifetime, checkSignature } from "./preflight.ts";
+import { isLookedUp } from "./snapshot-id.ts";
 import { type Found, MAX_DOCUMENT_BYTES, resolveDocument } from "./store.ts";
 import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
 import { type Trust, userTrust } from "./trust.ts";
@@ -156,7 +157,10 @@ function render(
     paint(terminal, "green", `Verified: execution plan ${report.execution_plan_id}`),
     `Signed by   ${safe(report.signer)} (key ${safe(report.key)}) at ${execution.created_at}`,
     ...reasons,
-    ...execution.control_proofs.map((proof) => `Snapshot    ${safe(proof.value)} (declared, not looked up)`),
+    ...execution.control_proofs.map(
+      (proof) =>
+        `Snapshot    ${safe(proof.value)} (${isLookedUp(proof) ? "the executor looks it up" : "declared, not looked up"})`,
+    ),
     `Command     ${showArgv(report.argv)}`,
     `Host        ${safe(report.host)}`,
     `Decision    ${report.decision}${report.policy_reproduced ? ", reproduced here" : " (not reproducible here: other rules or configuration)"}`,

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import { snapshotProof } from "../src/controls.ts";
 import { type PolicyResult, parseDocument } from "../src/documents.ts";
 import { PREFLIGHT_CHECKS } from "../src/embedded.ts";
 import type { ErrorCode } from "../src/errors.ts";
 import { buildExecutionPlan, type Ingredients } from "../src/execution-plan.ts";
+import { snapshotProof } from "../src/snapshot-id.ts";
 import { command, entry, install, removal, review, update, upgrade } from "./policy-plans.ts";
 import {
   ALICE,
@@ -279,6 +279,29 @@ const SNAPSHOTS: [given: string, proof: [type: string, value: string] | null][] 
   ["snapper:42", ["snapper-snapshot", "42"]],
   ["snap-0abc", ["snapshot-id", "snap-0abc"]],
   ["arn:aws:ec2:eu::snapshot/snap-1", ["snapshot-id", "arn:aws:ec2:eu::snapshot/snap-1"]],
+  ["snapper:home/7", ["snapper-snapshot", "home/7"]],
+  ["zfs:rpool/ROOT/ubuntu@before", ["zfs-snapshot", "rpool/ROOT/ubuntu@before"]],
+  ["btrfs", ["snapshot-id", "btrfs"]],
+  ["constructor:x", ["snapshot-id", "constructor:x"]],
+  ["btrfs:relative", null],
+  ["btrfs:/a/../b", null],
+  ["btrfs:/a/./b", null],
+  ["btrfs:/a//b", null],
+  ["btrfs:/a/", null],
+  ["btrfs:/", null],
+  ["btrfs:-r", null],
+  ["snapper:0", null],
+  ["snapper:../1", null],
+  ["snapper:a/../1", null],
+  ["snapper:-1", null],
+  ["lvm:vg", null],
+  ["lvm:-o/x", null],
+  ["lvm:../x", null],
+  ["lvm:vg/..", null],
+  ["lvm:vg/lv/x", null],
+  ["zfs:rpool/ROOT", null],
+  ["zfs:-r@x", null],
+  ["zfs:a@b@c", null],
   ["zfs:", null],
   ["a b", null],
   ["a\nb", null],

@@ -221,13 +221,31 @@ describe("sign", () => {
       "--key-id",
       "ops-1",
       "--snapshot-id",
-      "zfs:tank@a",
+      "snap-0abc",
     ]);
     expect(ran.json.execution_plan).toMatchObject({
-      control_proofs: [{ proof_type: "zfs-snapshot" }],
+      control_proofs: [{ proof_type: "snapshot-id", value: "snap-0abc" }],
       signature: { key_id: "ops-1" },
     });
+    expect(ran.text).toContain("snap-0abc (declared)");
   });
+  test.if(process.geteuid?.() === 0)(
+    "as root, refused: a snapshot that is not there, whatever policy and approvers accept (PEER 9)",
+    async () => {
+      writeFileSync(join(home, "policy.toml"), "[snapshot]\naccept_declared = true");
+      const { plan_id } = planned({ ...upgrade(), created_at: new Date().toISOString() });
+      for (const id of ["btrfs:/anything", "snapper:anything/1", "lvm:any/thing", "zfs:any@thing"]) {
+        await refuses(() => run(sign, [plan_id, "--signer", "ops", "--snapshot-id", id]), "control_invalid");
+      }
+      for (const id of ["btrfs:anything", "snapper:anything", "lvm:anything", "zfs:anything"]) {
+        await refuses(
+          () => run(sign, [plan_id, "--signer", "ops", "--snapshot-id", id]),
+          "control_invalid",
+          "is no id of",
+        );
+      }
+    },
+  );
 });
 
 const APPROVE = ["--reason", "read it", "--signer", "alice"];
