@@ -28,6 +28,7 @@ import { type Result, writeResult } from "./results.ts";
 import { waitForRunLock } from "./run-lock.ts";
 import { outcomeOf } from "./run-outcome.ts";
 import { selfReplaced } from "./self.ts";
+import { type FoundSnapshot, lookUpSnapshots } from "./snapshots.ts";
 import { alreadyUsed, SpentRecord, type Use, usesLost } from "./spent.ts";
 import { STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
@@ -76,6 +77,7 @@ class Attempt {
   /** The plan, once its signature has been verified. */
   #signed: ExecutionPlan | null = null;
   #approvers: Approver[] = [];
+  #snapshots: FoundSnapshot[] = [];
   /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
   #started = false;
   /** True once there are files for the run. */
@@ -118,6 +120,7 @@ class Attempt {
         now: new Date(),
         config: this.#rules.policy.config,
       });
+      this.#snapshots = await lookUpSnapshots(execution, new Date());
       if (isRepair(execution)) await waitForDpkg(() => this.#alive());
       else refuseInterruptedDpkg();
       const prepared = await this.#prepare(execution);
@@ -214,6 +217,7 @@ class Attempt {
           apt_config_sha256: prepared.configSha256,
           signed_by: { name: execution.signer_identity, key_id: execution.signature.key_id },
           approved_by: this.#approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
+          snapshots_found: this.#snapshots,
           caller_reported_by_front: caller,
         },
       });
