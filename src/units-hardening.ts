@@ -24,6 +24,8 @@ const UNSET = [
 const EVERY: Directives = {
   UnsetEnvironment: UNSET,
   NoNewPrivileges: "yes",
+  // Implied by what follows; said, so that it stays when that changes.
+  PrivateMounts: "yes",
   LockPersonality: "yes",
   SystemCallArchitectures: "native",
   SystemCallErrorNumber: "EPERM",
