@@ -1,8 +1,10 @@
 import { closeSync, openSync, readdirSync } from "node:fs";
 import { REPAIR } from "./apt-state.ts";
+import type { OperationPlan } from "./documents.ts";
 import { journalOf } from "./dpkg-status.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { isFileLocked } from "./ffi.ts";
+import type { DpkgSnapshot } from "./post-check.ts";
 
 /*
  * What is looked at before a run uses anything up: whether dpkg would take it now.
@@ -16,13 +18,23 @@ const POLL_MS = 250;
 
 /**
  * apt runs nothing after an interrupted dpkg (its own test: debSystem::CheckUpdates), though a simulation passes over it.
+ * And whatever it does run, it configures what was left half-done along with it, which our hook would refuse: no plan names
+ * it, unless it is about those very packages.
  * @throws AegisError `unavailable`
  */
-export function refuseInterruptedDpkg(): void {
-  if (journalOf(readdirSync("/var/lib/dpkg/updates")).length === 0) return;
+export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, now: DpkgSnapshot): void {
+  const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
+  const isLeft = ([key, state]: [string, string]) =>
+    / (?:unpacked|half-configured)$/.test(state) && !planned.has(key);
+  const left = operation === "update" ? [] : Object.entries(now).filter(isLeft);
+  const isInterrupted = journalOf(readdirSync("/var/lib/dpkg/updates")).length > 0;
+  if (!isInterrupted && left.length === 0) return;
+  const names = left.map(([key]) => key).slice(0, 5);
   throw new AegisError(
     "unavailable",
-    "dpkg was interrupted earlier, and apt would refuse to run",
+    isInterrupted
+      ? "dpkg was interrupted earlier, and apt would refuse to run"
+      : `dpkg has unfinished packages that apt would configure as well: ${names.join(", ")}`,
     `Plan and apply the repair first: ${REPAIR} (it runs dpkg --configure -a). Then apply this again: nothing has been used up.`,
   );
 }

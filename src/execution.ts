@@ -13,7 +13,7 @@ import { canonicalHash, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
 import { clearCurrent, dpkgNow, markCurrent, recoverInterrupted } from "./current-run.ts";
 import { type ExecutionPlan, unsigned } from "./documents.ts";
-import { refuseInterruptedDpkg, waitForDpkg } from "./dpkg-ready.ts";
+import { refuseUnfinishedDpkg, waitForDpkg } from "./dpkg-ready.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { hostIdentity } from "./host.ts";
@@ -121,8 +121,7 @@ class Attempt {
         config: this.#rules.policy.config,
       });
       this.#snapshots = await lookUpSnapshots(execution, new Date());
-      if (isRepair(execution)) await waitForDpkg(() => this.#alive());
-      else refuseInterruptedDpkg();
+      await this.#waitForDpkg(execution);
       const prepared = await this.#prepare(execution);
       return await this.#start(submission, prepared);
     } catch (error) {
@@ -168,6 +167,15 @@ class Attempt {
     } finally {
       clearInterval(alive);
     }
+  }
+
+  /** dpkg takes what is asked of it now. apt waits for its lock by itself. */
+  async #waitForDpkg(execution: ExecutionPlan): Promise<void> {
+    if (!isRepair(execution)) return refuseUnfinishedDpkg(execution.operation_plan, dpkgNow());
+    await waitForDpkg(() => {
+      this.#context.stop.throwIfAborted();
+      this.#alive();
+    });
   }
 
   async #prepare(execution: ExecutionPlan): Promise<PreparedRun> {

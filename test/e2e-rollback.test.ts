@@ -5,6 +5,7 @@ import {
   atGate,
   brokenInvariants,
   eventually,
+  executorProcesses,
   gated,
   kill,
   lastEvent,
@@ -18,6 +19,7 @@ import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 const OWN: PackageDefinition[] = [
   gated("halfway"),
+  gated("slow-to-configure"),
   { name: "aegis-protected", version: "1.0", fields: { Protected: "yes" } },
 ];
 const ALL: PackageKey[] = [
@@ -354,6 +356,39 @@ describeOnThrowaway("removing, undoing and repairing", () => {
 
       await run("rollback", id);
       expect(await chain.dpkgStatus("halfway")).toBe("");
+      await sound();
+    });
+
+    test("an unfinished package stands in the way of others, and nothing is used up", async () => {
+      await chain.host.aptInstall("postinst-fails").catch(() => {});
+      expect(await chain.dpkgStatus("postinst-fails")).toBe("install ok half-configured");
+      const { path } = await chain.signed("apt", "remove", "openssh-aegis");
+      const refused = await chain.apply(path, "alice");
+      expect([refused.status, refused.stderr]).toEqual([8, expect.stringContaining("aegis plan apt repair")]);
+      // A plan about that very package is no other, and an update touches no package.
+      await run("apt", "update");
+      await run("apt", "remove", "postinst-fails");
+      expect((await chain.apply(path, "alice")).status).toBe(0);
+      await sound();
+    });
+
+    test("whose runner is killed goes on, and is closed as interrupted", async () => {
+      const fetch =
+        "cd /root && apt-get download slow-to-configure && dpkg --unpack slow-to-configure_1.0_all.deb";
+      await chain.host.exec(["bash", "-c", fetch]);
+      const { execution, path } = await chain.signed("apt", "repair");
+      const client = await submit(chain, path);
+      await atGate(chain, "slow-to-configure");
+      kill(executorProcesses(chain, "runner").filter(({ argv }) => argv.includes("--runner")));
+      openGate(chain, "slow-to-configure");
+      expect(await client.exited).toBe(7);
+      expect(client.stdout()).toContain("every package is as planned");
+      expect(resultOf(chain, execution.execution_plan_id)).toMatchObject({
+        state: "interrupted",
+        inverse: [],
+      });
+      expect(await chain.dpkgStatus("slow-to-configure")).toBe("install ok installed");
+      expect((await chain.apply(path)).status).toBe(6);
       await sound();
     });
 
