@@ -25,21 +25,18 @@ const LIMIT_MS = 900_000;
 
 /** The environment in which the programs are found and run. */
 export function toolEnvironment(): Record<string, string> {
-  const libraries = existsSync(TOOLS)
-    ? readdirSync(join(TOOLS, "usr/lib")).filter((name) => name.endsWith("-linux-gnu"))
-    : [];
+  const plain = { LC_ALL: "C.UTF-8", DEBIAN_FRONTEND: "noninteractive", PATH };
+  if (!existsSync(TOOLS)) return plain;
   const at = (path: string) => join(TOOLS, path);
-  const own = {
+  const libraries = readdirSync(at("usr/lib")).filter((name) => name.endsWith("-linux-gnu"));
+  return {
+    ...plain,
+    PATH: `${at("usr/sbin")}:${at("usr/bin")}:${PATH}`,
     DEBOOTSTRAP_DIR: at("usr/share/debootstrap"),
     LD_LIBRARY_PATH: libraries
       .flatMap((name) => [`usr/lib/${name}/systemd`, `usr/lib/${name}`, `lib/${name}`])
       .map(at)
       .join(":"),
-  };
-  return {
-    LC_ALL: "C.UTF-8",
-    DEBIAN_FRONTEND: "noninteractive",
-    ...(libraries.length > 0 ? { ...own, PATH: `${at("usr/sbin")}:${at("usr/bin")}:${PATH}` } : { PATH }),
   };
 }
 
@@ -100,10 +97,13 @@ function unpackTools(apt: Apt): void {
   const wanted = ["debootstrap", "systemd-container", "debian-archive-keyring"];
   apt("apt-get", "install", "-y", "--no-install-recommends", "--reinstall", "--download-only", ...wanted);
   const archives = join(CACHE, "lists/archives");
-  mkdirSync(TOOLS, { recursive: true });
+  const work = `${TOOLS}.new`;
+  mkdirSync(join(work, "usr/lib"), { recursive: true });
   for (const name of readdirSync(archives).filter((file) => file.endsWith(".deb"))) {
-    run("dpkg-deb", ["-x", join(archives, name), TOOLS]);
+    run("dpkg-deb", ["-x", join(archives, name), work]);
   }
+  rmSync(TOOLS, { recursive: true, force: true });
+  renameSync(work, TOOLS);
   for (const name of PROGRAMS) if (tool(name) === null) throw new Error(`${name} can't be had here`);
 }
 
