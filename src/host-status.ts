@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -153,7 +153,9 @@ const STALE = /(?:\/usr\/bin|\/usr\/libexec|\/usr\/local\/libexec|\/opt)\/aegis/
 
 /** Units and drop-ins of an older installation: they start a program that is not this one. */
 function staleUnits(): Finding[] {
-  const files = UNIT_PLACES.flatMap((place) =>
+  // Where /lib is /usr/lib, each is looked at once.
+  const places = new Set(UNIT_PLACES.map((place) => safely(() => realpathSync(place)) ?? place));
+  const files = [...places].flatMap((place) =>
     namesIn(place)
       .filter((name) => name.startsWith("aegis"))
       .flatMap((name) => {

@@ -6,7 +6,7 @@ import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "../src/environment-file.ts
 import { FRONT_LIMITS } from "../src/front-limits.ts";
 import { dangerousEnvironment } from "../src/keys.ts";
 import { SYSTEM } from "../src/paths.ts";
-import { HOST_DIRECTORIES, sysusersText, tmpfilesText, UNIT_NAMES, UNITS, unitText } from "../src/units.ts";
+import { HOST_DIRECTORIES, sysusersText, tmpfilesText, UNIT_NAMES, unitText } from "../src/units.ts";
 import { needs } from "./needs.ts";
 
 /** The directives of a section, as a reader of the file finds them. */
@@ -160,12 +160,16 @@ describe("sockets", () => {
       expect(found.get("TriggerLimitIntervalSec")).toEqual(["0"]);
     });
   }
-  test("there are no others", () => expect(SOCKETS.toSorted()).toEqual(Object.keys(GROUPS).toSorted()));
+  test("there are no others", () => {
+    expect<string[]>(SOCKETS.toSorted()).toEqual(Object.keys(GROUPS).toSorted());
+  });
   for (const name of ["aegisd.socket", "aegis-runner.socket"] as const) {
     test(`PEER 24: ${name} does not take the path of an executor that was started by hand`, () => {
-      const { ExecStartPre, UMask } = UNITS[name].Socket;
-      expect(ExecStartPre).toContain(".lock");
-      expect(UMask).toBe("0077");
+      const found = directives(name, "Socket");
+      expect(found.get("ExecStartPre")?.[0]).toBe(
+        `/usr/bin/flock --nonblock ${found.get("ListenStream")?.[0]}.lock /usr/bin/true`,
+      );
+      expect(found.get("UMask")).toEqual(["0077"]);
     });
   }
 });
