@@ -1,0 +1,142 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { Finding } from "../src/finding.ts";
+import { SYSTEM } from "../src/paths.ts";
+import { HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
+import { buildWhereNeeded, ROOT } from "./kit.ts";
+import { needs } from "./needs.ts";
+import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
+
+/*
+ * What `aegis daemon status` says of a host, on a throw-away one. systemctl is a script with answers; how a real one answers
+ * is seen by scripts/e2e-systemd.
+ */
+
+const obstacle = throwawayUnavailable();
+const here = needs(obstacle === null, `a throw-away host (host-status.test.ts): ${obstacle}`);
+
+here.describe("aegis daemon status", () => {
+  let host: ThrowawayHost;
+  const status = async (user: "root" | "alice" = "root") => {
+    const ended = await host.exec(["aegis", "daemon", "status", "--json"], { user });
+    const document: { findings: Finding[]; healthy: boolean; services: unknown[] } = JSON.parse(ended.stdout);
+    return { status: ended.status, ...document };
+  };
+  const of = (findings: readonly Finding[], check: string) => findings.filter((one) => one.check === check);
+  const sh = (script: string) => host.exec(["bash", "-c", script]);
+  /** Every unit is `active`, except those named. */
+  const systemctl = (inactive = "", more = "DropInPaths=\\nNeedDaemonReload=no\\n") =>
+    host.write(
+      "/usr/local/sbin/systemctl",
+      `#!/bin/bash
+for unit; do case $unit in -* | show) continue ;; esac
+  active=active; [[ " ${inactive} " = *" $unit "* ]] && active=failed
+  printf "LoadState=loaded\\nActiveState=$active\\nUnitFileState=enabled\\n${more}MainPID=0\\nResult=success\\nActiveEnterTimestamp=@99999999999\\n\\n"
+done
+`,
+      0o755,
+    );
+
+  beforeAll(async () => {
+    buildWhereNeeded();
+    host = await startHost({ binary: join(ROOT, "dist/aegis") });
+  }, 120_000);
+  afterAll(() => host?.stop());
+
+  test("nothing runs and nothing is installed: said, exit 8", async () => {
+    const found = await status();
+    expect({ status: found.status, healthy: found.healthy }).toEqual({ status: 8, healthy: false });
+    expect(of(found.findings, "executor")[0]).toMatchObject({ level: "fail" });
+    expect(of(found.findings, "services")[0]?.message).toContain("systemd does not run this machine");
+    expect(found.services).toEqual([]);
+  });
+
+  test("systemd, and no installation", async () => {
+    await sh("mkdir -p /run/systemd/system");
+    systemctl();
+    const [services] = of((await status()).findings, "services");
+    expect(services).toMatchObject({ level: "warn", fix: "Type as root: aegis daemon install" });
+  });
+
+  test("a host that is as installed: only the executor does not answer here", async () => {
+    for (const name of UNIT_NAMES) host.write(join(UNIT_DIRECTORY, name), unitText(name));
+    await sh("groupadd -f aegis-review; useradd -r aegis-reviewd; useradd -r aegis-front");
+    // Five digits, or chmod(1) leaves a directory the set-group-id bit that it had from its parent.
+    for (const { path, mode, user, group } of HOST_DIRECTORIES)
+      await sh(
+        `mkdir -p ${path}; chown ${user}:${group} ${path}; chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
+      );
+    const { findings, services } = await status();
+    expect(findings.filter(({ level }) => level === "fail")).toMatchObject([{ check: "executor" }]);
+    expect(services).toHaveLength(UNIT_NAMES.length - 1);
+    for (const check of ["services", "units", "directories", "sockets"])
+      expect(of(findings, check)[0]?.level).toBe("ok");
+  });
+
+  test("it needs no root", async () => {
+    const { findings } = await status("alice");
+    expect(of(findings, "services")[0]?.level).toBe("ok");
+    expect(of(findings, "directories")[0]?.level).toBe("ok");
+  });
+
+  test("a unit that is down", async () => {
+    systemctl("aegis-runner.socket");
+    const [services] = of((await status()).findings, "services");
+    expect(services).toMatchObject({ level: "fail", message: "aegis-runner.socket is failed (success)" });
+    expect(services?.fix).toContain("journalctl -b -u aegis-runner.socket");
+    systemctl();
+  });
+
+  test("systemctl that does not answer", async () => {
+    host.write("/usr/local/sbin/systemctl", "#!/bin/sh\necho no bus >&2; exit 1\n", 0o755);
+    const [services] = of((await status("alice")).findings, "services");
+    expect(services).toMatchObject({ level: "warn", message: expect.stringContaining("no bus") });
+    systemctl();
+  });
+
+  test("an edited unit, a drop-in, and units of an older installation", async () => {
+    host.write(join(UNIT_DIRECTORY, "aegisd.service"), `${unitText("aegisd.service")}#\n`);
+    host.write("/usr/lib/systemd/system/aegis-watch.service", "[Service]\nExecStart=/usr/libexec/aegis/x\n");
+    host.write(
+      join(UNIT_DIRECTORY, "aegisd.service.d/a.conf"),
+      "[Service]\nExecStart=/usr/bin/aegis daemon\n",
+    );
+    systemctl("", "DropInPaths=/x.conf\\nNeedDaemonReload=no\\n");
+    const { findings } = await status();
+    expect(of(findings, "units")[0]).toMatchObject({
+      level: "warn",
+      message: expect.stringContaining("aegisd.service"),
+    });
+    const stale = of(findings, "stale").map(({ message }) => message.split(" ")[0] ?? "");
+    expect(stale.toSorted()).toEqual([
+      "/etc/systemd/system/aegisd.service.d/a.conf",
+      "/usr/lib/systemd/system/aegis-watch.service",
+    ]);
+    expect(of(findings, "services").some(({ message }) => message.includes("/x.conf"))).toBe(true);
+  });
+
+  const ODD = [
+    ["a state directory that others can write", `chmod 777 ${SYSTEM.state}`, "directories"],
+    ["a log that lost its group", `chgrp root ${SYSTEM.auditDir}`, "directories"],
+    ["a missing directory", `rmdir ${SYSTEM.reviewerAudit}`, "directories"],
+    [
+      "keys that the front can't read",
+      `touch ${SYSTEM.trustedKeys}; chmod 600 ${SYSTEM.trustedKeys}`,
+      "keys",
+    ],
+    [
+      "a socket that anybody may use",
+      `exec 3<>/dev/null; perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local=>"${SYSTEM.reviewerSocket}",Listen=>1)'; chmod 666 ${SYSTEM.reviewerSocket}`,
+      "sockets",
+    ],
+  ] as const;
+  for (const [what, change, check] of ODD) {
+    test(what, async () => {
+      await sh(change);
+      const { status: exit, findings } = await status();
+      expect(exit).toBe(8);
+      expect(of(findings, check)[0]).toMatchObject({ level: "fail" });
+      expect(of(findings, check)[0]?.fix).not.toBe("");
+    });
+  }
+});

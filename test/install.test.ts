@@ -1,0 +1,235 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { InstallReport } from "../src/install.ts";
+import { HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
+import { buildWhereNeeded, ROOT } from "./kit.ts";
+import { needs } from "./needs.ts";
+import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
+
+/*
+ * Setting a host up and taking it down, on a throw-away host: real accounts, directories and files. In systemctl's place
+ * stands a script that remembers what it was told; scripts/e2e-systemd does the same under a real systemd.
+ */
+
+const SYSTEMCTL = `#!/bin/bash
+mkdir -p /run/stub; cd /run/stub
+[ "$1" = show ] || echo "$*" >>/run/systemctl.log
+verb=$1; shift
+units=(); for word; do case $word in -*) ;; *) units+=("$word") ;; esac; done
+for unit in "\${units[@]}"; do
+  case $verb in
+    show)
+      load=not-found; [ -e "/etc/systemd/system/\${unit/@any/@}" ] && load=loaded
+      enabled=disabled; [ -e "enabled.$unit" ] && enabled=enabled
+      active=inactive; since=; [ -e "active.$unit" ] && active=active since=@$(stat -c %Y "active.$unit")
+      printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\nDropInPaths=\\nNeedDaemonReload=no\\nMainPID=0\\n' $load $active $enabled
+      printf 'Result=success\\nActiveEnterTimestamp=%s\\n\\n' "$since" ;;
+    enable) touch "enabled.$unit" ;;
+    disable) rm -f "enabled.$unit" "active.$unit" ;;
+    start | restart) touch "active.$unit" ;;
+    stop) rm -f "active.$unit" ;;
+  esac
+done
+`;
+
+const obstacle = throwawayUnavailable();
+const here = needs(obstacle === null, `a throw-away host (install.test.ts): ${obstacle}`);
+
+here.describe("aegis daemon install", () => {
+  let host: ThrowawayHost;
+  const run = (argv: readonly string[], env: Record<string, string> = {}, user?: "alice") =>
+    host.exec(argv, { env, ...(user === undefined ? {} : { user }) });
+  const install = async (...args: string[]) => {
+    const { status, stdout, stderr } = await run(["/root/aegis", "daemon", "install", "--json", ...args]);
+    return { status, report: JSON.parse(stdout) as InstallReport, stderr };
+  };
+  const open = ({ steps }: InstallReport) =>
+    steps.filter(({ done }) => done !== null).map(({ what }) => what);
+  const sh = async (script: string) => (await run(["bash", "-c", script])).stdout.trim();
+  const told = async () =>
+    (await sh("cat /run/systemctl.log 2>/dev/null; rm -f /run/systemctl.log")).split("\n");
+
+  beforeAll(async () => {
+    buildWhereNeeded();
+    host = await startHost({ binary: join(ROOT, "dist/aegis") });
+    await sh("cp /usr/local/bin/aegis /root/aegis; rm /usr/local/bin/aegis; chmod 755 /root /usr/local/bin");
+    host.write("/usr/local/sbin/systemctl", SYSTEMCTL, 0o755);
+  }, 120_000);
+  afterAll(() => host?.stop());
+
+  describe("refuses", () => {
+    const refused = (argv: readonly string[], env?: Record<string, string>, user?: "alice") =>
+      run([...argv, "daemon", "install"], env, user);
+
+    test("where systemd does not run the machine", async () => {
+      const { status, stderr } = await refused(["/root/aegis"]);
+      expect(status).toBe(8);
+      expect(stderr).toContain("systemd does not run this machine");
+      await sh("mkdir -p /run/systemd/system");
+    });
+    test("anybody but root", async () => {
+      for (const verb of ["install", "uninstall"]) {
+        const { status, stderr } = await run(["/root/aegis", "daemon", verb], {}, "alice");
+        expect(status).toBe(6);
+        expect(stderr).toContain("only root");
+        expect(stderr).toContain("sudo aegis daemon install");
+      }
+    });
+    test("sources", async () => {
+      const { status, stderr } = await refused([process.execPath, join(ROOT, "src/cli.ts")]);
+      expect(status).toBe(6);
+      expect(stderr).toContain("from its sources");
+    });
+    const FILES = [
+      ["one that others can write", "chmod 775 /root/other", "can be written by others"],
+      ["one of another user", "chown alice /root/other", "belongs to another user"],
+    ] as const;
+    for (const [what, change, why] of FILES) {
+      test(what, async () => {
+        await sh(`cp /root/aegis /root/other; ${change}`);
+        const { status, stderr } = await refused(["/root/other"]);
+        expect({ status, stderr }).toEqual({ status: 6, stderr: expect.stringContaining(why) });
+        await sh("rm /root/other");
+      });
+    }
+    test("a place that others can write", async () => {
+      await sh("chmod 775 /usr/local/bin");
+      expect((await refused(["/root/aegis"])).stderr).toContain("/usr/local/bin can be written by others");
+      await sh("chmod 755 /usr/local/bin");
+    });
+    test("an environment that runs foreign code", async () => {
+      const { status, stderr } = await refused(["/root/aegis"], { NODE_OPTIONS: "--x" });
+      expect(status).toBe(6);
+      expect(stderr).toContain("NODE_OPTIONS");
+    });
+    test("PEER 24: while an executor that was started by hand has the socket", async () => {
+      await sh("mkdir -p /run/aegis; touch /run/aegis/aegisd.sock.lock");
+      const held = await host.spawn(["flock", "--no-fork", "/run/aegis/aegisd.sock.lock", "sleep", "60"]);
+      while ((await run(["flock", "-n", "/run/aegis/aegisd.sock.lock", "true"])).status === 0)
+        await Bun.sleep(20);
+      const { status, stderr } = await refused(["/root/aegis"]);
+      expect(status).toBe(2);
+      expect(stderr).toContain("started by hand");
+      held.kill("SIGKILL");
+      await held.exited;
+      await sh("rm -r /run/aegis");
+    });
+    test("nothing has been touched by any of it", async () => {
+      expect(await sh("ls -d /etc/aegis /var/lib/aegis /etc/systemd/system/aegis* 2>/dev/null")).toBe("");
+      expect(await told()).toEqual([""]);
+    });
+  });
+
+  test("--dry-run shows every step and changes nothing", async () => {
+    await sh("touch /marker; sleep 0.05");
+    const { status, report } = await install("--dry-run");
+    expect(status).toBe(0);
+    expect(open(report)).toContain("accounts");
+    for (const name of UNIT_NAMES) expect(open(report)).toContain(join(UNIT_DIRECTORY, name));
+    expect(
+      await sh(
+        "find /etc /usr/local /var/lib/aegis /var/log/aegis /run -newer /marker -type f ! -path '/run/stub/*' 2>/dev/null",
+      ),
+    ).toBe("");
+    expect(await told()).toEqual([""]);
+  });
+
+  test("makes accounts, directories, units and the reviewer's key", async () => {
+    const { status, report } = await install();
+    expect(status).toBe(0);
+    expect(report.dry_run).toBe(false);
+    for (const { path, mode, user, group } of HOST_DIRECTORIES)
+      expect(await sh(`stat -c '%a %U %G' ${path}`)).toBe(`${mode.toString(8)} ${user} ${group}`);
+    for (const name of UNIT_NAMES) expect(host.read(join(UNIT_DIRECTORY, name))).toBe(unitText(name));
+    expect(
+      await sh("stat -c '%a %U %G' /etc/aegis/review-key /etc/aegis/aegisd.env /etc/aegis/aegis-reviewd.env"),
+    ).toBe("600 root root\n644 root root\n640 root aegis-reviewd");
+    expect(await sh("getent passwd aegis-front aegis-reviewd aegis-build | cut -d: -f7 | sort -u")).toBe(
+      "/usr/sbin/nologin",
+    );
+    expect(report.review_public_key_hex).toMatch(/^[0-9a-f]{64}$/);
+    expect(await sh("cmp /root/aegis /usr/local/bin/aegis && stat -c '%a %u %g' /usr/local/bin/aegis")).toBe(
+      "755 0 0",
+    );
+    // No approval key is ever made, and without an execution key the executor is not started.
+    expect(await sh("ls /etc/aegis")).not.toContain("approv");
+    expect(report.next[0]).toContain("No key is trusted yet");
+    expect((await told()).filter((line) => line.includes("aegisd"))).toEqual([]);
+  });
+
+  test("a second time there is nothing to do", async () => {
+    const { status, report } = await install();
+    expect({ status, open: open(report) }).toEqual({ status: 0, open: [] });
+    expect(await told()).toEqual([""]);
+  });
+
+  test("an older installation is brought up to date; what is an administrator's, and the record, stay", async () => {
+    const installed = host.read("/var/lib/aegis/installed");
+    host.write("/etc/aegis/aegisd.env", "AEGIS_LOG=debug\n");
+    host.write("/var/lib/aegis/spent/spent.ndjson", "kept\n", 0o600);
+    host.write(join(UNIT_DIRECTORY, "aegisd.service"), "[Service]\nExecStart=/usr/libexec/aegis/aegisd\n");
+    await sh("printf old >/usr/local/bin/aegis");
+    const key = host.read("/etc/aegis/review-key");
+    const { report } = await install();
+    expect(open(report)).toEqual(["/usr/local/bin/aegis", join(UNIT_DIRECTORY, "aegisd.service")]);
+    expect(host.read("/etc/aegis/aegisd.env")).toBe("AEGIS_LOG=debug\n");
+    expect(host.read("/var/lib/aegis/spent/spent.ndjson")).toBe("kept\n");
+    expect(host.read("/var/lib/aegis/installed")).toBe(installed);
+    expect(host.read("/etc/aegis/review-key")).toBe(key);
+  });
+
+  test("what an executor started by hand left without the group gets it", async () => {
+    await sh(
+      "cd /var/lib/aegis/results; chgrp root . ; chmod 750 .; echo {} >a.json; cd /var/log/aegis; chgrp root .; chmod 750 .; echo >audit.ndjson; chmod 600 audit.ndjson; chgrp root audit.ndjson",
+    );
+    await install();
+    expect(await sh("stat -c '%a %G' /var/lib/aegis/results{,/a.json} /var/log/aegis{,/audit.ndjson}")).toBe(
+      "2750 aegis-admin\n640 aegis-admin\n2751 aegis-admin\n640 aegis-admin",
+    );
+  });
+
+  test("the program waits for a run to end, the front's configuration does not", async () => {
+    const held = await host.spawn(["flock", "--no-fork", "/var/lib/aegis/lock/run", "sleep", "60"]);
+    while ((await run(["flock", "-n", "/var/lib/aegis/lock/run", "true"])).status === 0) await Bun.sleep(20);
+    expect(open((await install()).report)).toEqual([]);
+    await sh("printf old >/usr/local/bin/aegis");
+    const waiting = await host.spawn(["/root/aegis", "daemon", "install", "--json"]);
+    while (!(await sh("ls /var/lib/aegis/lock")).includes("set-up")) await Bun.sleep(20);
+    await Bun.sleep(300);
+    expect(await sh("cat /usr/local/bin/aegis")).toBe("old");
+    const { status, stderr } = await run(["/root/aegis", "daemon", "uninstall"]);
+    expect({ status, stderr }).toEqual({ status: 8, stderr: expect.stringContaining("a run is under way") });
+    held.kill("SIGKILL");
+
+    expect(await waiting.exited).toBe(0);
+    expect(await sh("cmp /root/aegis /usr/local/bin/aegis && echo same")).toBe("same");
+  });
+
+  describe("aegis daemon uninstall", () => {
+    test("--dry-run changes nothing", async () => {
+      await told();
+      expect((await run(["/root/aegis", "daemon", "uninstall", "--dry-run"])).status).toBe(0);
+      expect(await told()).toEqual([""]);
+      expect(await sh("ls /usr/local/bin/aegis")).toBe("/usr/local/bin/aegis");
+    });
+    test("takes services and program away, and keeps log, configuration and the record of used plans", async () => {
+      const { status, stdout } = await run(["/usr/local/bin/aegis", "daemon", "uninstall"]);
+      expect(status).toBe(0);
+      expect(
+        await sh(
+          "ls -d /etc/systemd/system/aegis* /usr/local/bin/aegis /etc/tmpfiles.d/aegis.conf 2>/dev/null",
+        ),
+      ).toBe("");
+      for (const kept of ["/var/log/aegis", "/var/lib/aegis", "/etc/aegis"]) expect(stdout).toContain(kept);
+      expect(host.read("/var/lib/aegis/spent/spent.ndjson")).toBe("kept\n");
+      expect(host.read("/etc/aegis/aegisd.env")).toBe("AEGIS_LOG=debug\n");
+      expect((await told())[0]).toStartWith("disable --now ");
+    });
+    test("and comes back as it was", async () => {
+      const { status, report } = await install();
+      expect(status).toBe(0);
+      expect(open(report)).not.toContain("accounts");
+      expect(open(report)).not.toContain("/etc/aegis/review-key");
+    });
+  });
+});
