@@ -1,5 +1,5 @@
 import { canonicalHash } from "./canonical.ts";
-import type { ExecutionPlan, OperationPlan, PolicyResult } from "./documents.ts";
+import type { AiReview, ExecutionPlan, OperationPlan, PolicyResult } from "./documents.ts";
 import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError } from "./errors.ts";
 import { evaluate, strictness } from "./evaluate.ts";
@@ -8,6 +8,8 @@ import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { compareDecisions, compareWithOwn } from "./replan.ts";
+import { buildPrompt } from "./review-prompt.ts";
+import { reviewIsSignedBy } from "./review-signature.ts";
 
 /** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
 function planningEnv(): Env {
@@ -39,9 +41,27 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
     const own = await makePlan(signed.tool, signed.operation, signed.targets, planning);
     compareWithOwn(signed, own);
     compareDecisions(execution.policy_result, decideOwn(own, policy), strictness);
+    const { ai_review: review } = execution;
+    const { required, public_keys } = policy.config.review;
+    if (required && review !== null && reviewIsSignedBy(review, public_keys)) compareShown(review, own);
   } finally {
     planning.close();
   }
+}
+
+/**
+ * A required review counts for what the model was shown: all of it, remarks too, must be what this host finds. Otherwise
+ * whoever asks for the change could add soothing words to the plan before it is reviewed.
+ * @throws AegisError `evidence_mismatch`
+ */
+function compareShown(review: AiReview, own: OperationPlan): void {
+  if (review.prompt_hash === buildPrompt(own).hash) return;
+  throw new AegisError(
+    "evidence_mismatch",
+    "the model was shown other evidence than the executor finds on this host",
+    "Plan and review again on this host, with the same vulnerability data (AEGIS_OSV_DIR, AEGIS_OSV_URL) as the executor.",
+    { field: "ai_review.prompt_hash" },
+  );
 }
 
 /**

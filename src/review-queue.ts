@@ -72,7 +72,10 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
 
   /** Asks about those whose turn it is, and tells the others where they stand. */
   const next = () => {
-    for (const job of waiting()) if (calls.size < limits.asking) start(job);
+    for (const job of waiting()) {
+      const theirs = all().filter(({ uid, asked }) => uid === job.uid && asked !== null).length;
+      if (calls.size < limits.asking && theirs < limits.askingPerUid) start(job);
+    }
     for (const [index, job] of waiting().entries()) {
       if (job.place === index + 1) continue;
       job.place = index + 1;

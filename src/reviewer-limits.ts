@@ -7,6 +7,8 @@ export const REVIEWER_LIMITS = {
   clientsPerUid: 64,
   /** Plans at the model at once. A local model answers two at once hardly faster than one after the other. */
   asking: 2,
+  /** Of these, plans that one uid came with: a slow model's slots are not one user's alone. */
+  askingPerUid: 1,
   /** Different plans that wait for it, of everybody together, and of one uid with those that it has at the model. */
   waiting: 32,
   plansPerUid: 16,

@@ -1,10 +1,11 @@
 import type { NewAuditEvent } from "./audit-event.ts";
 import { byteBudget } from "./byte-budget.ts";
 import { canonicalJson } from "./canonical.ts";
-import type { Hashed, OperationPlan } from "./documents.ts";
+import type { AiReview, Hashed, OperationPlan } from "./documents.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import type { SecretKey } from "./keys.ts";
 import type { Log } from "./log.ts";
+import { type ReviewMemory, reviewMemory } from "./review-memory.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { type Ended, type ReviewQueue, reviewQueue } from "./review-queue.ts";
 import type { ModelSettings } from "./review-settings.ts";
@@ -44,13 +45,14 @@ export async function serveReviewer(options: ReviewerOptions): Promise<{ close()
     log[code === "internal" ? "error" : "debug"]("a review failed", { code, problem: messageOf(error) });
     audit.failed.add({ code, uid, request_sha256: plan_hash, execution_id: null });
   };
+  const memory = reviewMemory();
   const queue = reviewQueue({
     limits,
     budget,
     estimate: (plan) => Math.ceil(settings.timeoutMs(buildPrompt(plan).chars) / 1000),
     async ask(plan, uid, signal) {
       try {
-        return await review(plan, uid, signal, options);
+        return await review(plan, uid, signal, memory, options);
       } catch (error) {
         failed(plan.hash, uid, error);
         return { error };
@@ -78,18 +80,33 @@ async function review(
   plan: Hashed<OperationPlan>,
   uid: number,
   signal: AbortSignal,
+  memory: ReviewMemory,
   { makeReview, settings, secret, record, log }: ReviewerOptions,
 ): Promise<Ended> {
   const since = performance.now();
-  const made = await makeReview(plan, settings, { signal });
+  const prompt = buildPrompt(plan.document).hash;
+  const asked =
+    memory.recall(prompt, new Date()) === null ? await makeReview(plan, settings, { signal }) : null;
+  // Looked up once more: another plan with the same evidence may have been answered meanwhile.
+  const said = memory.recall(prompt, new Date()) ?? asked;
+  if (said === null) throw new AegisError("internal", "an answer was forgotten while it was looked up");
+  const made = { ...said, review: ofPlan(said.review, plan) };
   if (!fits(made.reply)) {
     throw new AegisError("model_reply", `the model's reply is longer than ${REPLY_BYTES} bytes`);
   }
+  const remembered = said !== asked;
+  if (!remembered) memory.keep(prompt, made, new Date());
   const signed = signReview(made.review, secret);
   const seconds = Math.round((performance.now() - since) / 1000);
-  record(reviewCompleted(signed, { requested_by: `uid ${uid}`, seconds }));
-  log.info("reviewed", { plan: signed.plan_id, risk: signed.risk, seconds });
+  record(reviewCompleted(signed, { requested_by: `uid ${uid}`, seconds, remembered }));
+  log.info("reviewed", { plan: signed.plan_id, risk: signed.risk, seconds, remembered });
   return { review: canonicalJson(signed), reply: made.reply };
+}
+
+/** What was said to the same prompt, as a review of this plan. */
+function ofPlan(said: AiReview, plan: Hashed<OperationPlan>): AiReview {
+  const { plan_id } = plan.document;
+  return { ...said, plan_id, plan_hash: plan.hash, created_at: new Date().toISOString() };
 }
 
 /** Whether a reply is short enough to be passed on. */

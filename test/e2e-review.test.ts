@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { canonicalJson } from "../src/canonical.ts";
 import type { AiReview } from "../src/documents.ts";
+import { buildPrompt } from "../src/review-prompt.ts";
 import { signReview } from "../src/review-signature.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import { review } from "./policy-plans.ts";
@@ -24,7 +25,8 @@ describeOnThrowaway("[review] required = true", () => {
     by: typeof REVIEWER | null,
     change: Partial<AiReview> = {},
   ) => {
-    const document = review({ plan_id: plan.plan_id, plan_hash, ...change });
+    const prompt_hash = buildPrompt(plan).hash;
+    const document = review({ plan_id: plan.plan_id, plan_hash, prompt_hash, ...change });
     const path = `/tmp/review-${plan.plan_id}.json`;
     chain.host.write(path, canonicalJson(by === null ? document : signReview(document, by)));
     return path;
@@ -61,6 +63,16 @@ describeOnThrowaway("[review] required = true", () => {
     expect([status, code], stderr).toEqual([0, 0]);
     const applied = await chain.apply(out, "alice");
     expect(applied.status, applied.stderr).toBe(0);
+  });
+
+  test("a model that was shown a nicer story than the host's own has reviewed something else", async () => {
+    const planned = await chain.plan("apt", "update");
+    const { out } = await signed(planned, reviewed(planned, REVIEWER, { prompt_hash: "a".repeat(64) }));
+    const applied = await chain.apply(out, "alice");
+    expect([applied.status, applied.stderr]).toEqual([
+      9,
+      expect.stringContaining("the model was shown other evidence"),
+    ]);
   });
 
   test("signed by the reviewer, it still only escalates", async () => {

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { NewAuditEvent } from "../src/audit-event.ts";
+import { byteBudget } from "../src/byte-budget.ts";
 import { canonicalHash, canonicalJson, sha256Hex } from "../src/canonical.ts";
 import {
   type AiReview,
@@ -12,11 +13,13 @@ import {
 } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
 import { generateKey } from "../src/keys.ts";
+import { reviewQueue } from "../src/review-queue.ts";
 import { readModelSettings } from "../src/review-settings.ts";
 import { reviewIsSignedBy } from "../src/review-signature.ts";
 import { type MadeReview, UnusableReply } from "../src/reviewer.ts";
 import { callReviewer, reviewerStatus } from "../src/reviewer-client.ts";
 import type { ReviewEvent } from "../src/reviewer-interface.ts";
+import { REVIEWER_LIMITS } from "../src/reviewer-limits.ts";
 import { type ReviewerOptions, serveReviewer } from "../src/reviewer-service.ts";
 import { REVIEWER_IDL, SERVICE_IDL } from "../src/varlink-idl.ts";
 import { VERDICT } from "./model-server.ts";
@@ -34,9 +37,13 @@ afterEach(async () => {
 
 /** A plan's canonical text; `filler` bytes longer than need be. */
 function planText(filler = 0): string {
-  const plan = { ...install(), plan_id: randomUUID() };
+  const plan_id = randomUUID();
+  // Evidence of its own: what was said of the same evidence lately is said again.
+  const plan = { ...install(), plan_id, warnings: [plan_id] };
   return canonicalJson(
-    filler === 0 ? plan : { ...plan, warnings: Array(filler / 50_000).fill("w".repeat(49_997)) },
+    filler === 0
+      ? plan
+      : { ...plan, warnings: [plan_id, ...Array(filler / 50_000).fill("w".repeat(49_997))] },
   );
 }
 
@@ -100,7 +107,7 @@ async function setUp({ limits = {}, record, makeReview }: Given = {}) {
         return promise;
       }),
     record: record ?? ((event) => void events.push(event)),
-    limits: { reportMs: 20, lingerMs: 200, ...limits },
+    limits: { reportMs: 20, lingerMs: 200, askingPerUid: 2, ...limits },
     log,
   });
   cleanups.push(reviewer.close);
@@ -327,11 +334,11 @@ describe("limits", () => {
 
   test("a client that does not read its answer is dropped; the others have theirs", async () => {
     const { client, call, log } = await setUp({ limits: { unreadBytes: 1_200_000 } });
-    const plan = planText();
+    const plans = [planText(), planText()];
     const [slow, it] = [client(), client()];
     slow.socket.pause();
-    for (const one of [slow, it]) one.send(ask(plan, {})).send(ask(plan, {}));
-    for (const n of [0, 1]) {
+    for (const one of [slow, it]) for (const plan of plans) one.send(ask(plan, {}));
+    for (const [n, plan] of plans.entries()) {
       const model = await call(n);
       // Both have joined before it answers.
       await client().send(ask(plan)).reply();
@@ -368,14 +375,54 @@ describe("one call to the model for each plan", () => {
     expect(events.map(({ kind }) => kind)).toEqual(["review_completed", "review_completed"]);
   });
 
-  test("asked about again afterwards, the model is asked again", async () => {
+  test("asked about the same evidence again, also under another plan's id, it says the same again", async () => {
+    const { client, call, calls, events, key } = await setUp();
+    const text = planText();
+    const other = canonicalJson({ ...JSON.parse(text), plan_id: randomUUID() });
+    const it = client().send(ask(text, {}));
+    (await call(0)).answer();
+    await event(it, 1);
+    for (const [n, plan] of [text, other].entries()) {
+      const { kind, review: said, reply } = await event(it.send(ask(plan, {})), n + 2);
+      expect([kind, reply]).toEqual(["finished", REPLY]);
+      const { document } = readDocument("review", String(said));
+      expect(document).toMatchObject({ plan_hash: sha256Hex(plan), plan_id: JSON.parse(plan).plan_id });
+      expect(reviewIsSignedBy(document, [key.public_key_hex])).toBe(true);
+    }
+    expect(calls.length).toBe(1);
+    expect(events.map(({ details }) => details?.remembered)).toEqual([false, true, true]);
+  });
+
+  test("a failure is not remembered", async () => {
     const { client, call } = await setUp();
     const [it, plan] = [client(), planText()];
-    for (const n of [0, 1]) {
-      it.send(ask(plan, {}));
-      (await call(n)).answer();
-      expect(await event(it, n + 1)).toMatchObject({ kind: "finished" });
-    }
+    it.send(ask(plan, {}));
+    (await call(0)).fail(new AegisError("unavailable", "down"));
+    expect((await it.reply(1)).error).toContain("Refused");
+    it.send(ask(plan, {}));
+    (await call(1)).answer();
+    expect(await event(it, 2)).toMatchObject({ kind: "finished" });
+  });
+
+  test("one uid's plans leave the model to another's in between", async () => {
+    const limits = { ...REVIEWER_LIMITS, asking: 2 };
+    const started: string[] = [];
+    const queue = reviewQueue({
+      limits,
+      budget: byteBudget(limits),
+      estimate: () => 1,
+      ask: ({ hash }) => {
+        started.push(hash);
+        return new Promise(() => {});
+      },
+    });
+    const asker = { event() {}, end() {} };
+    const [first, second, theirs] = [planText(), planText(), planText()];
+    queue.join(first, 1, asker);
+    queue.join(second, 1, asker);
+    queue.join(theirs, 2, asker);
+    expect(started).toEqual([first, theirs].map(sha256Hex));
+    expect(queue.count()).toEqual({ asking: 2, waiting: 1 });
   });
 
   test("two at once, the others wait, know their place, and come in their order", async () => {
@@ -498,6 +545,7 @@ describe("answers", () => {
           prompt_hash: "a".repeat(64),
           risk: "low",
           key_id: key.key_id,
+          remembered: false,
           requested_by: `uid ${UID}`,
           seconds: 0,
         },

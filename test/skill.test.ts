@@ -281,7 +281,7 @@ describe("the text", () => {
     const print = async (env: Record<string, string>, ...flags: string[]) => {
       const words = [...PROGRAMS.binary, "doctor", "--skill", ...flags];
       const { status, stdout, stderr } = await start(words, {
-        env: { HOME: "/nonexistent", PATH: "/usr/bin:/bin", ...env },
+        env: { HOME: "/nonexistent", PATH: "/usr/bin:/bin", BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0", ...env },
         cwd: "/",
       });
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
