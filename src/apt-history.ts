@@ -19,11 +19,25 @@ export interface AptRun {
 interface AptRunPackage {
   name: string;
   architecture: string;
-  versions: string[];
+  /** Null for an installation, where it is not known whether there was one. */
+  from: string | null;
+  /** Null for a removal. */
+  to: string | null;
 }
 
 const TIME = /^(\d{4}-\d\d-\d\d) +(\d\d:\d\d:\d\d)$/;
-const LISTS = ["Install", "Upgrade", "Downgrade", "Reinstall", "Remove", "Purge", "Disappeared"];
+/** What the versions in each list stand for. */
+const LISTS: Readonly<
+  Record<string, (first: string | null, second: string | null) => [from: string | null, to: string | null]>
+> = {
+  Install: (version) => [null, version],
+  Upgrade: (from, to) => [from, to],
+  Downgrade: (from, to) => [from, to],
+  Reinstall: (version) => [version, version],
+  Remove: (version) => [version, null],
+  Purge: (version) => [version, null],
+  Disappeared: (version) => [version, null],
+};
 /** apt names a package that is for all architectures with the host's own: `ssl-cert:amd64 (1.1.2, automatic)`. */
 const PACKAGE = /([a-z0-9][a-z0-9+.-]*):([a-z0-9][a-z0-9-]*) \(([^()]*)\)/g;
 
@@ -44,7 +58,7 @@ export function parseAptHistory(text: string): AptRun[] {
         command: fields.get("Commandline") ?? null,
         requestedBy: fields.get("Requested-By") ?? null,
         error: fields.get("Error") ?? null,
-        packages: LISTS.flatMap((list) => packagesOf(fields.get(list) ?? "")),
+        packages: Object.keys(LISTS).flatMap((list) => packagesOf(list, fields.get(list) ?? "")),
       },
     ];
   });
@@ -55,18 +69,18 @@ function timeOf(text: string | undefined): string | null {
   return day === undefined ? null : `${day} ${time}`;
 }
 
-function packagesOf(list: string): AptRunPackage[] {
-  return [...list.matchAll(PACKAGE)].map(([, name = "", architecture = "", versions = ""]) => ({
-    name,
-    architecture,
-    versions: versions.split(", ").filter((word) => word !== "" && word !== "automatic"),
-  }));
+function packagesOf(list: string, text: string): AptRunPackage[] {
+  return [...text.matchAll(PACKAGE)].map(([, name = "", architecture = "", versions = ""]) => {
+    const [first = null, second = null] = versions.split(", ").filter((word) => word !== "automatic");
+    const [from = null, to = null] = LISTS[list]?.(first, second) ?? [];
+    return { name, architecture, from, to };
+  });
 }
 
 /** Which program it was, as far as the command line tells; unattended-upgrades and PackageKit use apt's library. */
 export function programOf({ command }: Pick<AptRun, "command">): string {
-  if (command === null) return "apt";
-  if (/(?:^|[\s/])unattended-upgrades?(?:\s|$)/.test(command)) return "unattended-upgrades";
-  const [first = ""] = command.split(" ");
-  return first.split("/").at(-1)?.slice(0, 64) || "apt";
+  const [first = "", second = ""] = (command ?? "").split(" ").map((word) => word.split("/").at(-1) ?? "");
+  const program = /^python[0-9.]*$/.test(first) ? second : first;
+  if (/^unattended-upgrades?$/.test(program)) return "unattended-upgrades";
+  return program.slice(0, 64) || "apt";
 }

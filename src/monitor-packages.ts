@@ -63,25 +63,25 @@ export interface PackageLook {
 
 /**
  * The changes since `from` in dpkg's log that no execution explains, and what differs between `before` and `now` although
- * no log says so. `before` is null where it is not known.
+ * no log says so. `before` is what the last run saw, null where that is not known.
  */
 export async function lookAtPackages(
   from: Position,
-  before: Versions | null,
+  before: { at: string; packages: Versions } | null,
   now: Versions,
   clock: Clock,
 ): Promise<PackageLook> {
   const { entries, end, problems } = await entriesSince(DPKG_LOG, from, parseDpkgLine, MOST_CHANGES);
-  if (entries.length === 0 && (before === null || unlogged(before, now, [], []).length === 0)) {
+  if (entries.length === 0 && (before === null || unlogged(before.packages, now, [], []).length === 0)) {
     return { batches: [], end, problems };
   }
   const runs = managedRuns(earliestOf(entries, clock));
   const history = parseAptHistory(await newestText(APT_HISTORY, HISTORY_BYTES));
   const left = [
     ...unexplained(entries, runs, history, clock),
-    ...(before === null ? [] : unlogged(before, now, entries, runs)),
+    ...(before === null ? [] : unlogged(before.packages, now, entries, runs)),
   ];
-  return { batches: batches(left, history, runs, clock), end, problems };
+  return { batches: batches(left, history, runs, clock, Date.parse(before?.at ?? "")), end, problems };
 }
 
 function earliestOf(changes: readonly PackageChange[], clock: Clock): number {

@@ -78,11 +78,13 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
   const recorded = recordedSince(saved);
   const state = recorded.length === 0 ? saved : null;
   const seen = state === null ? seenIn(recorded) : seenOf(state);
-  const repositories = await repositoriesNow();
-  const findings = [...(await findingsNow(env)), ...repositories.findings].sort();
   const busy = await isBusyForLong();
   if (busy) log.info("apt or dpkg is at work: package changes are looked at the next time");
   if (busy && state === null) return;
+  const repositories = await repositoriesNow();
+  // What the monitor itself has told is no news, nor is a package that somebody is at.
+  const without = busy ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
+  const findings = [...(await findingsNow(env, without)), ...repositories.findings].sort();
 
   const offset = (instant: number) => -new Date(instant).getTimezoneOffset();
   const present: Present = {
@@ -95,7 +97,7 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
       ? { batches: [], end: seen === null ? endOf(DPKG_LOG) : seen.dpkg_log, problems: [] }
       : await lookAtPackages(
           seen.dpkg_log,
-          state?.packages ?? null,
+          state,
           present.packages,
           localClock(offset, state?.utc_offset ?? null),
         );
@@ -179,9 +181,8 @@ function seenOf({ dpkg_log, repositories }: Pick<MonitorState, "dpkg_log" | "rep
   return { dpkg_log, repositories_sha256: canonicalHash(repositories) };
 }
 
-async function findingsNow(env: Env): Promise<string[]> {
-  // What the monitor itself has told is no news.
-  const findings = await runChecks(env, [UNMANAGED_CHECK]);
+async function findingsNow(env: Env, without: readonly string[]): Promise<string[]> {
+  const findings = await runChecks(env, without);
   return [...new Set(findings.filter(({ level }) => level !== "ok").map(textOf))];
 }
 

@@ -84,7 +84,7 @@ function messageOf(batch: UnmanagedBatch): string {
     return programOfBatch(batch) === "dpkg" ? `dpkg without apt: ${what}` : `no log tells how: ${what}`;
   }
   const program = programOf(run);
-  const command = run.command ?? program;
+  const command = run.command?.replace(/^\/\S*\//, "") ?? program;
   const called = command.startsWith(program) ? command : `${program}: ${command}`;
   const who = run.requestedBy === null ? "" : `, for ${run.requestedBy}`;
   return `${called}${who}: ${plural(changes.length, "package change")}`;

@@ -82,16 +82,15 @@ function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): 
     );
   }
   const own = history.filter(
-    ({ started, command }) => command === run.argv.join(" ") && within(started, run, clock),
+    // The runner starts apt by its path.
+    ({ started, command }) =>
+      command?.replace(/^\/\S*\//, "") === run.argv.join(" ") && within(started, run, clock),
   );
   return new Set(
     own.flatMap(({ packages }) =>
-      packages.flatMap(({ name, architecture, versions }) =>
-        [architecture, "all"].flatMap((arch) =>
-          versions.flatMap((version) => [
-            `${name}:${arch} there ${version}`,
-            `${name}:${arch} gone ${version}`,
-          ]),
+      packages.flatMap(({ name, architecture, from, to }) =>
+        [architecture, "all"].map((arch) =>
+          to === null ? `${name}:${arch} gone ${from}` : `${name}:${arch} there ${to}`,
         ),
       ),
     ),
@@ -107,31 +106,31 @@ function keysOf({ name, architecture, action, from, to }: PackageChange): string
 /** Seconds without a change after which dpkg's next one is another matter. */
 const PAUSE_SECONDS = 60;
 
-/** Puts together what one run of apt did; the rest by the time at which dpkg did it. */
+/**
+ * Puts together what one run of apt did; the rest by the time at which dpkg did it. What has no time happened at `since`
+ * (milliseconds since the epoch) or later.
+ */
 export function batches(
   changes: readonly PackageChange[],
   history: readonly AptRun[],
   runs: readonly ManagedRun[],
   clock: Clock,
+  since: number,
 ): UnmanagedBatch[] {
   const byPackage = new Map<string, AptRun[]>();
   for (const run of history) {
-    for (const { name, versions } of run.packages) {
-      for (const version of versions) {
-        const key = `${name} ${version}`;
-        const runsOfKey = byPackage.get(key);
-        if (runsOfKey === undefined) byPackage.set(key, [run]);
-        else runsOfKey.push(run);
-      }
+    for (const name of new Set(run.packages.map((p) => p.name))) {
+      const runsOfName = byPackage.get(name);
+      if (runsOfName === undefined) byPackage.set(name, [run]);
+      else runsOfName.push(run);
     }
   }
+  const isRecent = ({ started }: AptRun) => clock(started).some((instant) => instant >= since - 1000);
   const ofApt = new Map<AptRun, UnmanagedBatch>();
   const found: UnmanagedBatch[] = [];
   let last: UnmanagedBatch | null = null;
   for (const change of changes) {
-    const listed = (byPackage.get(`${change.name} ${change.to ?? change.from}`) ?? []).filter((run) =>
-      tells(run, change),
-    );
+    const listed = (byPackage.get(change.name) ?? []).filter((run) => tells(run, change, isRecent));
     // Two runs of apt may share a second; one of them does the same thing only once.
     const run = listed.find((one) => !ofApt.get(one)?.changes.some((it) => isSame(it, change))) ?? listed[0];
     if (run !== undefined) {
@@ -155,10 +154,18 @@ export function batches(
   return found;
 }
 
-/** Whether apt says that this run of it made the change. Without a time from dpkg, the package and version decide. */
-function tells({ started, ended, packages }: AptRun, { at, name, architecture }: PackageChange): boolean {
-  if (at !== null && (at < started || (ended !== null && at > ended))) return false;
-  return packages.some((p) => p.name === name && (p.architecture === architecture || architecture === "all"));
+/** Whether apt says that this run of it made the change. */
+function tells(run: AptRun, change: PackageChange, isRecent: (run: AptRun) => boolean): boolean {
+  const { started, ended, packages } = run;
+  const { at, name, architecture, from, to } = change;
+  if (at === null ? !isRecent(run) : at < started || (ended !== null && at > ended)) return false;
+  return packages.some(
+    (p) =>
+      p.name === name &&
+      p.to === to &&
+      (p.from === null || p.from === from) &&
+      (p.architecture === architecture || architecture === "all"),
+  );
 }
 
 function isSame(a: PackageChange, b: PackageChange): boolean {
