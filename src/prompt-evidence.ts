@@ -1,6 +1,7 @@
 import { type OperationPlan, SEVERITIES } from "./documents.ts";
 import { changesSection, type NumberedSource, numberSources } from "./prompt-changes.ts";
 import { listed, quote, quoteEnds, type Section, word, wordList, words } from "./prompt-text.ts";
+import { RECORDED_INVERSE } from "./recorded-inverse.ts";
 import { scanScript } from "./script-scan.ts";
 import { NO_DATA, newVulnerabilities } from "./signals.ts";
 import { plural } from "./terminal.ts";
@@ -66,6 +67,9 @@ function requestSection(plan: OperationPlan): Section {
     `Command that would run: ${command.text}`,
     `Host: ${word(host.os_id, 40)} ${word(host.os_version, 40)}, ${word(host.architecture, 20)}`,
     `Runs as root: ${yes(plan.requires_root)}. Uses the network: ${yes(plan.network_access)}.`,
+    ...(plan.operation === "rollback"
+      ? ["It undoes what that execution changed, by the record that the host's executor keeps."]
+      : []),
     ...(plan.nothing_to_do ? ["Planning says that there is nothing to do."] : []),
     ...(plan.metadata_available ? [] : ["Planning could NOT learn what it needs about the targets."]),
   ];
@@ -134,7 +138,7 @@ function weight(severity: (typeof SEVERITIES)[number]): number {
 }
 
 function provenanceSection(plan: OperationPlan): Section {
-  const all = plan.provenance_evidence;
+  const all = plan.provenance_evidence.filter(({ kind }) => kind !== RECORDED_INVERSE);
   const failed = all.filter(({ verified }) => !verified);
   const head = [
     all.length === 0

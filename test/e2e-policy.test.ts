@@ -388,11 +388,12 @@ describeOnThrowaway("apt through policy and executor", () => {
         },
       });
 
-      // dpkg would now configure it in any further run: none is started that the plan does not say so of.
+      // apt would now configure it in any further run: none is started that the plan does not say so of.
       const next = await chain.signed("apt", "install", "hello-aegis");
-      expect((await chain.apply(next.path)).status).toBe(7);
+      expect((await chain.apply(next.path)).status).toBe(8);
       expect(last()).toMatchObject({
-        details: { code: "hook_refused", message: expect.stringContaining("postinst-fails") },
+        kind: "execution_denied",
+        details: { code: "unavailable", message: expect.stringContaining("postinst-fails") },
       });
       expect(await chain.dpkgStatus("hello-aegis")).toBe("");
     });

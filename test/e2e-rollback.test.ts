@@ -95,6 +95,17 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       expect(await decide(both)).toEqual(["require_human", "apt-remove"]);
     });
 
+    test("what goes along, also where whoever signed it had a laxer policy", async () => {
+      const own = "/root/.config/aegis/policy.toml";
+      chain.host.write(own, "[apt]\nallow_removals = true\n");
+      const planned = await chain.plan("apt", "remove", "libapp");
+      expect(await decide(planned)).toEqual(["require_human", "apt-removal", "apt-remove"]);
+      const { path } = await chain.sign(planned);
+      await chain.host.exec(["rm", own]);
+      expect(await chain.submit(chain.host.read(path))).toBe("policy_denied");
+      expect(await chain.dpkgStatus("app")).toBe("install ok installed");
+    });
+
     test("a plan that says somebody asked for what goes along", async () => {
       const planned = await chain.plan("apt", "remove", "libapp");
       const edited = chain.edit(planned, {
@@ -141,6 +152,7 @@ describeOnThrowaway("removing, undoing and repairing", () => {
 
   test("apt remove takes the package, keeps its configuration, and can be undone", async () => {
     await chain.host.aptInstall("conffile-owner=1.1");
+    expect((await chain.plan("apt", "remove", "conffile-owner")).plan.network_access).toBe(false);
     const id = await run("apt", "remove", "conffile-owner");
     expect(await chain.dpkgStatus("conffile-owner")).toBe("deinstall ok config-files");
     expect(existsSync(chain.host.path("/etc/conffile-owner.conf"))).toBe(true);

@@ -7,11 +7,14 @@ import { readReply, VERDICT_JSON_SCHEMA } from "../src/review-reply.ts";
 import { aPlan } from "./policy-arbitraries.ts";
 import {
   command,
+  configured,
   DEBIAN,
   entry,
   install,
   npm,
   removal,
+  repair,
+  rollback,
   update,
   upgrade,
   vulnerability,
@@ -169,6 +172,18 @@ describe("the evidence", () => {
       '- NOT verified: npm-integrity of left-pad@1.3.0: "bad"',
     ],
     ["good checks, as a number", npm(), "Checked and good: 2 of 2."],
+    ["a rollback's own record is no check", rollback([removal("b")], "b:amd64-"), "No check is recorded."],
+    [
+      "what a rollback is",
+      rollback([removal("b")], "b:amd64-"),
+      "It undoes what that execution changed, by the record that the host's executor keeps.",
+    ],
+    [
+      "what is unpacked already has no source to doubt",
+      repair([configured]),
+      "Packages that change: 1 (1 to configure).",
+    ],
+    ["and nothing stands out about it", repair([configured]), "Nothing stands out about the others: hello"],
     [
       "a script",
       npm({ scripts: [{ package: "p", name: "install", body: "node x.js" }] }),
