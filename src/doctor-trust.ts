@@ -88,7 +88,7 @@ function readableSecrets(
         const key = loadSecret("signing", { file }, {}, () => {});
         return key === null ? [] : [{ where: file, publicKeyHex: key.publicKeyHex }];
       } catch {
-        // Not a key file, or not readable: then it is no secret that this user holds.
+        // Not a key file, not readable, or encrypted: then it is no secret that this user holds by being this user.
         return [];
       }
     }),

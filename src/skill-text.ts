@@ -72,14 +72,14 @@ export const CONTROL_ADVICE: Readonly<Record<Control, string>> = {
   "human approval":
     "hand over `plan_id`, `plan_hash` (the approver types its first characters), the reasons, and the files of plan, policy result and review; wait",
   "system snapshot":
-    "ask the person to make one and to tell you its name for `--snapshot-id`; never invent or reuse one",
+    "ask the person to make one now, after the plan, and to tell you its name for `--snapshot-id <provider>:<id>`; never invent or reuse one",
 };
 
 export const DECISION_ADVICE: Readonly<Record<Decision, string>> = {
   deny: "Nothing can be signed. Report the rules and reasons, and stop. Never look for another way to the same change.",
   require_human: "A second person must approve this very plan. Prepare it, hand it over, wait.",
   allow_with_snapshot:
-    "A snapshot must be named when the plan is signed. One that is only declared counts together with a human approval, unless the policy sets `[snapshot] accept_declared`.",
+    "A snapshot must be named when the plan is signed. One of btrfs, snapper, lvm or zfs is looked up by the executor and must be younger than the plan. A bare id is only declared: it counts together with a human approval, unless the policy sets `[snapshot] accept_declared`.",
   allow: "No control is needed, but the plan must still be signed and submitted.",
 };
 
@@ -120,11 +120,6 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
   drift: {
     means: "the host is not as the plan says, before or after the run",
     next: "Before the run nothing has changed: start again with a new plan. After it something has: tell the person at once.",
-  },
-  notRun: {
-    means:
-      "a wrapper of Aegis stands in for this package manager on this host, and did not let the call through",
-    next: "Nothing has run. Plan the change instead; don't look for the program behind the wrapper.",
   },
   notRun: {
     means:
