@@ -35,7 +35,7 @@ import {
   withLogFile,
 } from "./audit-read.ts";
 import { sha256Hex } from "./canonical.ts";
-import { AegisError, messageOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { withFileLock } from "./file-lock.ts";
 import { ensureDir, syncDirectory, writeFileAtomic, writeFully } from "./files.ts";
 import { AUDIT_FILE, auditDir, type Env } from "./paths.ts";
@@ -175,6 +175,15 @@ function prepare(dir: string): string {
   return join(locks, "append");
 }
 
+/** Who may not read the parent can't have made the directory in it: its name has been durable for long. */
+function syncParent(dir: string): void {
+  try {
+    syncDirectory(dirname(dir));
+  } catch (error) {
+    if (errnoOf(error) !== "EACCES") throw error;
+  }
+}
+
 /** Opens the current file, making it where there is none. Its name is durable before anything is written to it. */
 function openCurrent(dir: string, path: string, mode: number): number {
   try {
@@ -183,7 +192,7 @@ function openCurrent(dir: string, path: string, mode: number): number {
     if (fstatSync(fd).size === 0) {
       fchmodSync(fd, mode);
       syncDirectory(dir);
-      syncDirectory(dirname(dir));
+      syncParent(dir);
     }
     return fd;
   } catch (error) {

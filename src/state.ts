@@ -104,7 +104,8 @@ export function prepareState(): void {
 
 function rootDirectory(path: string, mode: number, gid: number): void {
   try {
-    mkdirSync(path, { mode });
+    // RestrictSUIDSGID= forbids the set-group-id bit even where the directory is there.
+    mkdirSync(path, { mode: mode & 0o777 });
     chownSync(path, 0, gid);
     chmodSync(path, mode);
   } catch (error) {
