@@ -48,6 +48,9 @@ needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", ()
     symlinkSync("../foreigndir/tool", join(root, "linked/foreigndir"));
     symlinkSync("nowhere", join(root, "linked/dangling"));
     symlinkSync(process.execPath, join(root, "linked/self"));
+    tool("installed", "aegis");
+    symlinkSync("../installed/aegis", join(root, "linked/apt-get"));
+    tool("good", "apt-get");
     mkdirSync(join(root, "good/directory"));
   });
   afterAll(() => rmSync(root, { recursive: true }));
@@ -63,6 +66,9 @@ needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", ()
     ["foreigndir", ["linked"], null],
     ["dangling", ["linked"], null],
     ["self", ["linked"], null],
+    ["apt-get", ["linked"], null],
+    ["apt-get", ["linked", "good"], "good/apt-get"],
+    ["aegis", ["installed"], "installed/aegis"],
     ["directory", ["good"], null],
     ["missing", ["good"], null],
     ["", ["good"], null],

@@ -1,0 +1,160 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { WRAPPER_NAMES } from "../src/aliases.ts";
+import { SYSTEM_PATH } from "../src/subprocess.ts";
+import { type Chain, startChain } from "./e2e-kit.ts";
+import { pick } from "./throwaway-packages.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+/*
+ * The wrappers as `aegis daemon install --wrappers` links them: the compiled binary under a package manager's name, early in
+ * PATH. A cargo made for the purpose shows what of a process arrives.
+ */
+
+const CARGO = `#!/bin/bash
+case $2 in
+  words) printf '<%s>' "$0" "$@" ;;
+  cmdline) cat /proc/$$/cmdline ;;
+  environment) cat /proc/$$/environ ;;
+  signals) grep SigIgn /proc/$$/status ;;
+  files) ulimit -Sn; ulimit -Hn ;;
+  descriptor) cat <&7 ;;
+  input) cat ;;
+  exit) exit "$3" ;;
+  die) kill -"$3" $$ ;;
+  pid) echo $$ ;;
+  again) PATH=/usr/local/bin:$PATH cargo search again ;;
+  again-exec) exec cargo search again-exec ;;
+  terminal) tty; stty size; read -r line; echo "read $line" ;;
+esac
+`;
+
+describeOnThrowaway("wrappers", () => {
+  let chain: Chain;
+  const sh = (script: string, env: Record<string, string> = {}) =>
+    // Without --norc bash believes that rshd started it, since its input is a socket.
+    chain.host.exec(["bash", "--norc", "-c", script], { env });
+
+  beforeAll(async () => {
+    chain = await startChain();
+    const { host } = chain;
+    await host.repo.publish(pick("hello-aegis=1.0"));
+    await host.aptUpdate();
+    const present = SYSTEM_PATH.flatMap((path) =>
+      ["cargo", "podman", "nuget"].map((name) => `${path}/${name}`),
+    );
+    await host.exec(["rm", "-f", ...present]);
+    host.write("/usr/bin/cargo", CARGO, 0o755);
+    host.write("/usr/bin/podman", "#!/bin/sh\necho ran >/tmp/podman-ran\n", 0o755);
+    for (const name of WRAPPER_NAMES)
+      await host.exec(["ln", "-sf", "/usr/local/bin/aegis", `/usr/local/bin/${name}`]);
+  });
+  afterAll(() => chain.stop());
+
+  describe("refused with 126", () => {
+    const CASES: [line: string, says: string][] = [
+      ["npm run build", "npm run was not run: it runs scripts of a package"],
+      ["podman run alpine", "podman run was not run: it pulls the image"],
+      ["podman --bogus ps", "does not know --bogus"],
+      ["apt-get install -y --reinstall bash", "aegis plan apt install bash"],
+      ["pip install -r x.txt", "requirements-file-denied"],
+      ["nuget list", "nuget is not installed"],
+      ["cargo search again", "call each other"],
+      ["cargo search again-exec", "call each other"],
+    ];
+    for (const [line, says] of CASES)
+      test(line, async () => {
+        const { status, stdout, stderr } = await sh(line);
+        expect(stderr).toContain(says);
+        expect({ status, stdout }).toEqual({ status: 126, stdout: "" });
+      });
+    test("nothing of it has run", async () =>
+      expect((await sh("podman run alpine; ls /tmp/podman-ran")).stderr).toContain("No such file"));
+    test("--json is the package manager's own", async () =>
+      expect((await sh("npm ci --json")).stdout).toBe(""));
+  });
+
+  test("a change becomes a plan, which is written; it is no success", async () => {
+    const { status, stdout, stderr } = await sh("apt -y install hello-aegis && echo went on");
+    expect(status).toBe(4);
+    expect(stderr).toContain("apt was not run");
+    expect(stdout).not.toContain("went on");
+    const path = /Written: (\S+)/.exec(stdout)?.[1] ?? "";
+    expect(JSON.parse(chain.host.read(path))).toMatchObject({
+      tool: "apt",
+      operation: "install",
+      command_preview: ["apt-get", "install", "-y", "hello-aegis=1.0"],
+    });
+    expect(stdout).toMatch(/Next: aegis policy [0-9a-f]{8}/);
+    expect(await chain.dpkgStatus("hello-aegis")).toBe("");
+  });
+  test("what is there already is no failure", async () =>
+    expect((await sh("apt-get install -y bash")).status).toBe(0));
+  test("a target that planning refuses ends as planning does", async () => {
+    const { status, stderr } = await sh("apt install 'a b'");
+    expect({ status, code: stderr.includes("[invalid_target]") }).toEqual({ status: 2, code: true });
+  });
+
+  describe("let through, as it came", () => {
+    const CASES: [what: string, script: string, out: string | RegExp][] = [
+      ["words", "cargo search words a '' 'b c' '*'", "</usr/bin/cargo><search><words><a><><b c><*>"],
+      ["words that aren't UTF-8", "cargo search cmdline $'x\\xff' | od -An -tx1 | tr -d ' \\n'", /78ff00$/],
+      [
+        "environment",
+        "A=1 B=$'\\xff' env -i A=1 B=$'\\xff' PATH=$PATH cargo search environment | grep -azc $'^B=\\xff$'",
+        "1",
+      ],
+      ["no variable is lost", "X='a b' cargo search environment | tr '\\0' '\\n' | grep ^X=", "X=a b"],
+      ["ignored signals", "diff <(grep SigIgn /proc/$$/status) <(cargo search signals) && echo same", "same"],
+      ["the limit of open files", "ulimit -Sn 300; cargo search files; true", /^300\n/],
+      ["a descriptor", "cargo search descriptor 7< <(echo seven)", "seven"],
+      ["standard input", "echo hello | cargo search input", "hello"],
+      ["exit status 3", "cargo search exit 3; echo $?", "3"],
+      ["exit status 255", "cargo search exit 255; echo $?", "255"],
+      ["SIGTERM", "{ cargo search die TERM; echo $?; } 2>/dev/null", "143"],
+      ["SIGKILL", "{ cargo search die KILL; echo $?; } 2>/dev/null", "137"],
+      ["the process itself", "bash -c 'echo $$; exec cargo search pid' | uniq | wc -l", "1"],
+      ["a reader that goes away", "set -o pipefail; apt list 2>/dev/null | head -1; true", "Listing..."],
+      ["apt-get's own failure", "apt-get -s install no-such-package 2>/dev/null >&2; echo $?", "100"],
+      ["what apt's own timers ask", "apt-get check >/dev/null; echo $?", "0"],
+    ];
+    for (const [what, script, out] of CASES)
+      test(what, async () => {
+        const { stdout, stderr } = await sh(script);
+        expect({ stderr, stdout: stdout.trim() }).toEqual({
+          stderr: "",
+          stdout: typeof out === "string" ? out : expect.stringMatching(out),
+        });
+      });
+    test("a maintainer script's call", async () =>
+      expect((await sh("cargo install words x", { DPKG_MAINTSCRIPT_NAME: "postinst" })).stdout).toContain(
+        "<install><words>",
+      ));
+    test("the terminal", async () => {
+      const { status, stdout } = await chain.host.exec(
+        ["script", "-qec", "cargo search terminal", "/dev/null"],
+        {
+          stdin: "typed\n",
+        },
+      );
+      expect(stdout).toMatch(/\/dev\/pts\/\d+[\s\S]*read typed/);
+      expect(status).toBe(0);
+    });
+  });
+
+  test("Aegis itself never meets them: a package goes the whole way", async () => {
+    await chain.startDaemon();
+    const { path } = await chain.signed("apt", "install", "hello-aegis");
+    const { status, stderr } = await chain.apply(path, "alice");
+    expect({ status, refused: stderr.includes("was not run") }).toEqual({ status: 0, refused: false });
+    expect(await chain.dpkgStatus("hello-aegis")).toBe("install ok installed");
+    const { stdout } = await sh("aegis doctor --json");
+    expect(stdout).not.toContain("/usr/local/bin/apt");
+  });
+  test("nor after an upgrade has put another file under the name", async () => {
+    await sh(
+      "cp /usr/local/bin/aegis /tmp/old; cp /tmp/old /usr/local/bin/new; mv /usr/local/bin/new /usr/local/bin/aegis",
+    );
+    const { stdout } = await sh("/tmp/old plan apt install hello-aegis=1.0 --json");
+    expect(JSON.parse(stdout).plan).toMatchObject({ metadata_available: true, nothing_to_do: true });
+  });
+});
