@@ -148,6 +148,6 @@ function run(program: string, args: readonly string[], env: Record<string, strin
     maxBuffer: 64 * 1024 * 1024,
   });
   if (result.status === 0) return result;
-  const said = `${result.stdout ?? ""}${result.stderr ?? ""}`.trim().split("\n").slice(-5).join("\n");
+  const said = `${result.stdout ?? ""}${result.stderr ?? ""}`.trim().split("\n").at(-1);
   throw new Error(`${program} ${args.slice(-3).join(" ")}: ${result.error?.message ?? said}`);
 }
