@@ -95,8 +95,8 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       expect(await decide(both)).toEqual(["require_human", "apt-remove"]);
     });
 
-    test("what goes along, also where whoever signed it had a laxer policy", async () => {
-      const own = "/root/.config/aegis/policy.toml";
+    test("what goes along, also when it was approved and signed under a laxer policy", async () => {
+      const own = "/etc/aegis/policy.toml";
       chain.host.write(own, "[apt]\nallow_removals = true\n");
       const planned = await chain.plan("apt", "remove", "libapp");
       expect(await decide(planned)).toEqual(["require_human", "apt-removal", "apt-remove"]);
