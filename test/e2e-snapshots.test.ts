@@ -25,7 +25,7 @@ function toolsUnavailable(): string | null {
   if (!/^\tbtrfs$/m.test(readFileSync("/proc/filesystems", "utf8"))) return "btrfs in this kernel";
   mkdirSync(join(downloads, "partial"));
   const ran = spawnSync(
-    "apt-get",
+    "/usr/bin/apt-get",
     [
       ...["install", "-y", "--download-only", "--no-install-recommends"],
       ...[

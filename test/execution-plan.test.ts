@@ -212,6 +212,10 @@ describe("what is signed", () => {
     });
     expect(plan.control_proofs).toMatchObject([{ proof_type: "zfs-snapshot", value: "tank@a" }]);
   });
+  test("a snapshot that the executor looks up needs no human", async () => {
+    const proofs = [snapshotProof("btrfs:/.snapshots/42", NOW)];
+    expect((await execution(UPGRADE, { approvals: [], proofs })).approvals).toEqual([]);
+  });
   test("a declared snapshot counts with a human approval", async () => {
     expect((await execution(UPGRADE, { proofs: [snapshot()] })).policy_decision).toBe("allow_with_snapshot");
   });

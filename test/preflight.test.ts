@@ -449,6 +449,18 @@ describe("controls at the executor", () => {
       "older than the plan",
     ],
     [
+      "a snapshot id that is an option of lvs",
+      () => controls({ control_proofs: [snapshot({ proof_type: "lvm-snapshot", value: "--config=a/b" })] }),
+      "control_invalid",
+      "is no id of lvm",
+    ],
+    [
+      "a snapshot id that leads elsewhere",
+      () => controls({ control_proofs: [snapshot({ proof_type: "btrfs-snapshot", value: "/a/../b" })] }),
+      "control_invalid",
+      "is no id of btrfs",
+    ],
+    [
       "a snapshot that lasts for years",
       () => controls({ control_proofs: [snapshot({ expires_at: "2036-01-01T00:00:00Z" })] }),
       "control_invalid",
