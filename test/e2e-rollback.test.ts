@@ -191,7 +191,8 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       plan: { operation: "rollback", targets: [id], exact_targets: ["hello-aegis"] },
     });
     expect((await chain.aegis(["plan", "rollback", id], { user: "bob" })).stdout).toContain("aegis-admin");
-    const planned = await chain.plan("rollback", id);
+    const planned = await chain.plan("rollback", "latest");
+    expect(planned.plan.targets).toEqual([id]);
     expect(rows(planned)).toEqual(["remove hello-aegis 1.1 -> -"]);
     expect(planned.plan.command_preview).toEqual(["apt-get", "remove", "-y", "hello-aegis"]);
     const undo = await run("rollback", id);

@@ -18,6 +18,8 @@ const HOST = {
 
 const ALLOWED: string[][] = [
   ["apt-get", "-s", "upgrade"],
+  ["apt-get", "-s", "remove", "g++", "libc6:i386"],
+  ["apt-get", "-s", "install", "--allow-downgrades", "g++=4:12.2.0-3", "libc6:i386=2.36-9"],
   ["apt-get", "-s", "install", "nginx"],
   ["apt-get", "-s", "install", "g++", "libc6:i386", "nginx=1.22.1-9+deb12u2", "a2:amd64=1:2.0~rc1-1"],
   ["apt-cache", "policy", "nginx", "hello"],

@@ -65,6 +65,10 @@ const from = (...sources: string[]) => ({ transaction: [entry("hello", { sources
 const SECURITY = { ...DEBIAN, id: "http://deb.debian.org/debian-security bookworm-security" };
 const changing = (name: string) => upgrade({ transaction: [entry(name)] });
 
+const two = ([id = ""]: readonly string[]) => {
+  const targets = [id, id.replace("1", "2")];
+  return { target: targets.join(" "), targets };
+};
 const older = entry("a", { action: "downgrade", to_version: "0.9" });
 
 /** For each rule: what fires it, and the nearest thing that does not. */
@@ -77,6 +81,16 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       { what: "an option", plan: install({ target: "--yes", targets: ["--yes"] }) },
       { what: "an npm name with a semicolon", plan: npm({ target: "a;b", targets: ["a;b"] }) },
       { what: "target and targets that differ", plan: install({ target: "nginx" }) },
+      { what: "a removal with a version", plan: remove(["hello=1.0"], [removal("hello")]) },
+      { what: "a removal's operator", plan: remove(["hello-"], [removal("hello")]) },
+      { what: "a rollback of a package", plan: { ...rollback([]), target: "hello", targets: ["hello"] } },
+      {
+        what: "a rollback of two executions",
+        plan: { ...rollback([]), ...two(rollback([]).targets) },
+      },
+      { what: "an upgrade of one package", plan: upgrade({ target: "hello", targets: ["hello"] }) },
+      { what: "an update with a target", plan: update({ target: "hello", targets: ["hello"] }) },
+      { what: "a repair with a target", plan: { ...repair([]), target: "hello", targets: ["hello"] } },
       { what: "an ecosystem without a grammar", plan: { ...npm(), tool: "container" } },
     ],
     not: [
@@ -84,6 +98,8 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         what: "name:arch=version (PEER 6)",
         plan: install({ target: "libc6:i386=2.36-9", targets: ["libc6:i386=2.36-9"] }),
       },
+      { what: "a removal", plan: remove(["hello", "libc6:i386"], [removal("hello")]) },
+      { what: "a rollback of an execution", plan: rollback([]) },
       { what: "a scoped npm package", plan: npm({ target: "@a/b@1.0.0", targets: ["@a/b@1.0.0"] }) },
     ],
   },
