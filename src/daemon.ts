@@ -87,8 +87,8 @@ export const daemon = defineSubcommand({
         return EXIT.ok;
       }
       case "recover": {
-        const { recoverRuns } = await import("./runner.ts");
-        await recoverRuns();
+        const [{ recoverRuns }, { openLog }] = await Promise.all([import("./runner.ts"), import("./log.ts")]);
+        await recoverRuns(openLog(executorEnv(io.env)));
         return EXIT.ok;
       }
       case "monitor": {

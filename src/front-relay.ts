@@ -59,7 +59,13 @@ export function relay(
     else if (more) send({ parameters, continues: true });
   };
   const onFailure = (failure: CallFailure) => {
-    log.error("the runner could not be asked", { stage: failure.stage, problem: failure.error.message });
+    log.error("the runner could not be asked", {
+      method: request.method,
+      execution: executionId,
+      uid: caller.uid,
+      stage: failure.stage,
+      problem: failure.error.message,
+    });
     finish(errorReply(explain(failure)));
   };
   const parameters = { ...request.parameters, caller };

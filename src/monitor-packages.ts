@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseAptHistory } from "./apt-history.ts";
@@ -8,11 +8,12 @@ import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./documents.ts";
 import { type PackageChange, parseDpkgLine } from "./dpkg-log.ts";
-import { parseDpkgStatus } from "./dpkg-status.ts";
+import { readDpkgStatus } from "./dpkg-status.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { isFileLocked } from "./ffi.ts";
 import { entriesSince, newestText, type Position } from "./log-files.ts";
 import { SYSTEM } from "./paths.ts";
+import { readText } from "./planning.ts";
 import { batches, type Clock, type ManagedRun, type UnmanagedBatch, unexplained } from "./unmanaged.ts";
 
 export const DPKG_LOG = "/var/log/dpkg.log";
@@ -29,9 +30,12 @@ type Versions = Record<string, string>;
 
 /** What dpkg has on this system now. @throws AegisError `io` */
 export function versionsNow(): Versions {
-  const packages = parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8"));
+  const status = readDpkgStatus("/var/lib/dpkg/status", { readText, list: (path) => readdirSync(path) });
+  if (status === null) throw new AegisError("io", "can't read /var/lib/dpkg/status");
   return Object.fromEntries(
-    [...packages].filter(([, p]) => p.state !== "config-files").map(([key, { version }]) => [key, version]),
+    [...status.packages]
+      .filter(([, p]) => p.state !== "config-files")
+      .map(([key, { version }]) => [key, version]),
   );
 }
 

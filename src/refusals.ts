@@ -5,6 +5,10 @@ import { EXECUTOR, MAX_REFUSALS, type Refusal, replyError } from "./varlink-inte
 /** Stands for everybody once too many different ones are counted. */
 const ANYBODY = -1;
 const REPORT_TIMEOUT_MS = 10_000;
+/** Least time between two lines in the service's log; the audit log has each delivery. */
+const LOG_MS = 10_000;
+/** Codes and uids that a line names. */
+const NAMED = 5;
 
 export interface Refusals {
   /** Counts one refusal. Costs no I/O now; what is unknown is null. */
@@ -47,6 +51,7 @@ export function countRefusals({ deliver, intervalMs, log, what, undelivered }: D
   let timer: ReturnType<typeof setTimeout> | undefined;
   let sending: Promise<void> | null = null;
   let closed = false;
+  const lines = tally(log, what, undelivered);
 
   const add = (refusal: Refusal) => {
     const key = `${refusal.code} ${refusal.uid}`;
@@ -71,9 +76,8 @@ export function countRefusals({ deliver, intervalMs, log, what, undelivered }: D
     if (!closed) timer = setTimeout(tick, intervalMs);
     sending = deliver(sent).then((problem) => {
       sending = null;
-      const total = sent.reduce((sum, refusal) => sum + refusal.count, 0);
-      if (problem === null) return log.warn(what, { count: total, report: "delivered" });
-      log.error(`${undelivered} ${what}`, { count: total, problem: problem.message });
+      if (problem === null) return lines.delivered(sent);
+      lines.failed(sent, problem);
       for (const refusal of sent) add(refusal);
       if (timer === undefined && !closed) timer = setTimeout(tick, intervalMs);
     });
@@ -96,8 +100,58 @@ export function countRefusals({ deliver, intervalMs, log, what, undelivered }: D
       await sending;
       send();
       await sending;
+      lines.flush();
     },
   };
+}
+
+/**
+ * The lines of a service's log about deliveries: the first at once, then one in a while with all that came meanwhile; a
+ * failure once, and again when it is over.
+ */
+function tally(log: Log, what: string, undelivered: string) {
+  let waiting: Refusal[] = [];
+  let last = Number.NEGATIVE_INFINITY;
+  let failing = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const flush = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    if (waiting.length === 0) return;
+    log.warn(what, summaryOf(waiting));
+    waiting = [];
+    last = performance.now();
+  };
+  return {
+    delivered(sent: readonly Refusal[]) {
+      if (failing) log.info("delivered after all", { what });
+      failing = false;
+      for (const refusal of sent) {
+        const same = waiting.find(({ code, uid }) => code === refusal.code && uid === refusal.uid);
+        if (same === undefined) waiting.push({ ...refusal });
+        else same.count += refusal.count;
+      }
+      const pause = last + LOG_MS - performance.now();
+      if (pause <= 0) flush();
+      else timer ??= setTimeout(flush, pause);
+    },
+    failed(sent: readonly Refusal[], problem: Error) {
+      if (!failing) log.error(`${undelivered} ${what}`, { ...summaryOf(sent), problem: problem.message });
+      failing = true;
+    },
+    flush,
+  };
+}
+
+/** `{ count: 3, codes: "replay 2, expired 1", uids: "1000" }` */
+function summaryOf(refusals: readonly Refusal[]): { count: number; codes: string; uids: string } {
+  const codes = new Map<string, number>();
+  for (const { code, count } of refusals) codes.set(code, (codes.get(code) ?? 0) + count);
+  const named = [...codes].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
+  const uids = [...new Set(refusals.map(({ uid }) => (uid === ANYBODY ? "others" : String(uid))))];
+  const few = (words: readonly string[]) =>
+    words.length <= NAMED ? words.join(", ") : `${words.slice(0, NAMED).join(", ")}, …`;
+  return { count: refusals.reduce((sum, { count }) => sum + count, 0), codes: few(named), uids: few(uids) };
 }
 
 /** One Report; resolves with what went wrong, or null. */

@@ -33,7 +33,7 @@ export async function runReviewer(
   const secret = reviewerKey(keyFile, env, log);
   const record = (event: Parameters<typeof recordUserEvent>[1]) => void recordUserEvent(env, event);
   const reviewer = await serveReviewer({ listen, settings, secret, makeReview, record, log });
-  log.info("asking", {
+  log.info("reviewer ready", {
     model: settings.model,
     at: settings.baseUrl.host,
     public_key_hex: secret.publicKeyHex,

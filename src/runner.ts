@@ -4,10 +4,11 @@ import { RunWatch, runDirectory } from "./apt-run.ts";
 import { type AuditLog, openAuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { recoverInterrupted } from "./current-run.ts";
-import { AegisError, isErrorCode, messageOf } from "./errors.ts";
+import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
 import { execute } from "./execution.ts";
 import { withFileLock } from "./file-lock.ts";
 import type { Log } from "./log.ts";
+import { loggedAudit } from "./logged-audit.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
@@ -33,6 +34,8 @@ const ALIVE_MS = 10_000;
 const REPORT_MS = 800;
 /** Output waiting for a reader that is slower than apt; beyond it pieces are left out of the stream, not of the file. */
 const MAX_BACKLOG = 1024 * 1024;
+/** Failures that an administrator has to do something about. */
+const OUR_FAULTS: readonly ErrorCode[] = ["internal", "io", "invalid_config", "log_tampered"];
 
 export interface RunnerOptions {
   /** Keys given to a daemon that was started by hand, beside those of /etc/aegis. */
@@ -49,33 +52,41 @@ export async function serveRunner(options: RunnerOptions): Promise<void> {
   const stop = stopReason();
   try {
     prepareState();
-    const audit = openRunnerAudit();
+    const audit = openRunnerAudit(options.log);
     const text = await connection.request();
     const call = readCall(parseCall(text));
     if ("answer" in call) connection.reply(call.answer);
     else await answer(call, { ...options, audit, connection, stop });
   } catch (error) {
-    options.log.warn("refused", {
-      code: error instanceof AegisError ? error.code : "internal",
-      problem: messageOf(error),
-    });
+    logFailure(error, options.log);
     connection.send(errorReply(error));
   }
   await connection.end();
+}
+
+/** A refusal stands in the log as an event of its execution, or is a client's own mistake; what is left is ours. */
+function logFailure(error: unknown, log: Log): void {
+  const code = error instanceof AegisError ? error.code : "internal";
+  const level = OUR_FAULTS.includes(code) ? "error" : "debug";
+  log[level]("a request failed", { code, problem: messageOf(error) });
 }
 
 /**
  * Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. No signal ends it: at shutdown, an apt
  * that is still at work is guarded by this process alone.
  */
-export async function recoverRuns(): Promise<void> {
+export async function recoverRuns(log: Log): Promise<void> {
   stopReason();
   prepareState();
-  await tryRecover(openRunnerAudit(), () => {});
+  let told = false;
+  await tryRecover(openRunnerAudit(log), () => {
+    if (!told) log.warn("the runner of an execution died, and its apt is at work: waiting for it");
+    told = true;
+  });
 }
 
-function openRunnerAudit(): AuditLog {
-  return openAuditLog(SYSTEM.auditDir, { mode: 0o640 });
+function openRunnerAudit(log: Log): AuditLog {
+  return loggedAudit(openAuditLog(SYSTEM.auditDir, { mode: 0o640 }), log);
 }
 
 /** The same without waiting for its apt, while a client waits for the answer. */

@@ -142,6 +142,7 @@ let runnersAlive = 0;
 function startRunner(connection: Socket, bare: BareKeys, log: Log): void {
   connection.on("error", () => {});
   if (runnersAlive >= MAX_RUNNERS) {
+    log.warn("too many requests at once; one was turned away", { runners: runnersAlive });
     connection.destroy();
     return;
   }
@@ -207,7 +208,7 @@ function keyFlags(bare: BareKeys): string[] {
 /** Nothing is inherited but how to log: no variable of whoever started the daemon reaches root's processes. */
 function childEnvironment(): Record<string, string> {
   const environment: Record<string, string> = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8" };
-  for (const name of ["AEGIS_LOG", "AEGIS_LOG_FORMAT", "RUST_LOG"]) {
+  for (const name of ["AEGIS_LOG", "AEGIS_LOG_FORMAT", "RUST_LOG", "JOURNAL_STREAM"]) {
     const value = process.env[name];
     if (value !== undefined) environment[name] = value;
   }

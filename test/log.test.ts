@@ -1,4 +1,7 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, setSystemTime, test } from "bun:test";
+import { mkdtempSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { openLog } from "../src/log.ts";
 
 /** What an environment lets through of one message of each level. */
@@ -54,11 +57,23 @@ const JSON_LOG = { AEGIS_LOG_FORMAT: "json" };
 const EVIL = "a\nb\u001b[31m\u202e\u2028\u200b\ud800";
 
 describe("lines", () => {
-  test("repeated messages are all written, at once", () => {
+  afterEach(() => void setSystemTime());
+
+  test("repeated messages are written at once; of a flood fifty, and then how many were left out", () => {
     const lines: string[] = [];
-    const log = openLog({}, (text) => lines.push(text));
-    for (let i = 0; i < 100; i++) log.warn("the same");
-    expect(lines.length).toBe(100);
+    const log = openLog({ AEGIS_LOG: "debug" }, (text) => lines.push(text));
+    setSystemTime(new Date("2026-11-22T12:00:00Z"));
+    for (let i = 0; i < 100; i++) log.warn("the same", { uid: i });
+    expect(lines.length).toBe(50);
+    log.error("another");
+    expect(lines.at(-1)).toContain("error another");
+    setSystemTime(new Date("2026-11-22T12:00:11Z"));
+    log.warn("the same", { uid: 7 });
+    expect(lines.at(-1)).toContain("the same uid=7 left_out=50");
+    log.warn("the same");
+    expect(lines.at(-1)).not.toContain("left_out");
+    for (let i = 0; i < 100; i++) log.debug("all of these");
+    expect(lines.filter((text) => text.includes("all of these")).length).toBe(100);
   });
 
   test.each([{}, JSON_LOG])("outside text can't start a line or reach the terminal: %j", (env) => {
@@ -86,5 +101,71 @@ describe("lines", () => {
 
   test("a message that looks like a log object of the library is a message", () => {
     expect(line({}, '{"message":"x","level":0}')).toContain('warn {"message":"x","level":0}');
+  });
+});
+
+describe("secrets", () => {
+  const env = {
+    AEGIS_AI_API_KEY: "key-0123456789",
+    AEGIS_SIGNING_SECRET_KEY_HEX: "ab".repeat(32),
+    TOKEN: "ab",
+  };
+
+  test.each([{}, JSON_LOG])("no value of a secret variable comes into a line: %j", (format) => {
+    const out = line({ ...env, ...format }, `is ${env.AEGIS_AI_API_KEY} ok`, {
+      header: `Bearer ${env.AEGIS_AI_API_KEY}`,
+      argv: `--secret-key-hex ${env.AEGIS_SIGNING_SECRET_KEY_HEX}`,
+    });
+    expect(out).not.toContain("0123456789");
+    expect(out).not.toContain("abab");
+    expect(out).toContain("Bearer [secret]");
+  });
+
+  test("a short value blots nothing out, nor does a variable that is public", () => {
+    expect(line({ ...env, AEGIS_AI_MODEL: "deepseek-model" }, "abacus asks deepseek-model")).toContain(
+      "abacus asks deepseek-model",
+    );
+  });
+});
+
+describe("the journal", () => {
+  /** What a process writes to its standard error, a file, with JOURNAL_STREAM as `stream` makes it. */
+  async function written(stream: (dev: number, ino: number) => string, env: Record<string, string> = {}) {
+    const directory = mkdtempSync(join(tmpdir(), "aegis-log-"));
+    const file = join(directory, "stderr");
+    const fd = openSync(file, "w");
+    const { dev, ino } = statSync(file);
+    const code =
+      'import { openLog } from "./src/log.ts"; const log = openLog(process.env); for (const l of ["error", "warn", "info", "debug"]) log[l]("said", { a: "b\\nc" });';
+    const child = Bun.spawn([process.execPath, "-e", code], {
+      cwd: join(import.meta.dir, ".."),
+      env: { AEGIS_LOG: "debug", JOURNAL_STREAM: stream(dev, ino), ...env },
+      stderr: fd,
+    });
+    await child.exited;
+    const text = readFileSync(file, "utf8");
+    rmSync(directory, { recursive: true });
+    return text;
+  }
+  const own = (dev: number, ino: number) => `${dev}:${ino}`;
+
+  test("each line begins with its priority and has no time of its own", async () => {
+    expect(await written(own)).toBe(
+      ["<3>error", "<4>warn", "<6>info", "<7>debug"].map((start) => `${start} said a=b\\nc\n`).join(""),
+    );
+  });
+
+  test("a JSON line as well, with its time", async () => {
+    const lines = (await written(own, { AEGIS_LOG_FORMAT: "json" })).trimEnd().split("\n");
+    expect(lines.map((text) => text.slice(0, 3))).toEqual(["<3>", "<4>", "<6>", "<7>"]);
+    expect(JSON.parse(lines[1]?.slice(3) ?? "")).toMatchObject({ level: "warn", message: "said", a: "b\nc" });
+  });
+
+  test.each([
+    ["of somebody else's standard error", (dev: number, ino: number) => `${dev}:${ino + 1}`],
+    ["that is no such thing", () => "nonsense"],
+    ["that is empty", () => ""],
+  ])("a variable %s is not believed", async (_, stream) => {
+    expect(await written(stream)).toMatch(/^\d{4}-\d\d-\d\dT\S+Z error said /);
   });
 });

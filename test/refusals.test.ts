@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
-import { reportRefusals } from "../src/refusals.ts";
+import { openLog } from "../src/log.ts";
+import { countRefusals, reportRefusals } from "../src/refusals.ts";
 import { MAX_REFUSALS } from "../src/varlink-interface.ts";
 import { memoryLog, startRunner, temporaryDirectory, until } from "./varlink-kit.ts";
 
@@ -46,5 +47,46 @@ test("the digest is kept while all that is counted have the same one", async () 
   expect<unknown>(runner.reports[1]).toEqual([
     { code: "replay", count: 2, uid: 1, request_sha256: a, execution_id: null },
     { code: "drift", count: 2, uid: 1, request_sha256: null, execution_id: null },
+  ]);
+});
+
+test("a service's log has one line for many deliveries, with codes and uids; a failure stands there once", async () => {
+  const lines: Record<string, unknown>[] = [];
+  const log = openLog({ AEGIS_LOG_FORMAT: "json" }, (line) => lines.push(JSON.parse(line)));
+  let problem: Error | null = null;
+  let deliveries = 0;
+  const refusals = countRefusals({
+    async deliver() {
+      deliveries++;
+      return problem;
+    },
+    intervalMs: 1,
+    log,
+    what: "refused requests",
+    undelivered: "nobody can be told of",
+  });
+  const refuse = async (code: string, uid: number) => {
+    const before = deliveries;
+    refusals.add({ code, uid, ...unknown });
+    await until(() => deliveries > before);
+  };
+  await refuse("expired", 1000);
+  for (let n = 0; n < 5; n++) await refuse("replay", 1001);
+  await refuse("busy", 1002);
+  problem = new Error("connection refused");
+  await refuse("busy", 1002);
+  await until(() => deliveries > 12);
+  problem = null;
+  await refusals.close();
+  expect(lines).toMatchObject([
+    { level: "warn", message: "refused requests", count: 1, codes: "expired 1", uids: "1000" },
+    {
+      level: "error",
+      message: "nobody can be told of refused requests",
+      codes: "busy 1",
+      problem: "connection refused",
+    },
+    { level: "info", message: "delivered after all" },
+    { level: "warn", count: 7, codes: "replay 5, busy 2", uids: "1001, 1002" },
   ]);
 });
