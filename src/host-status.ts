@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { isOutdated, trustsExecutionKey } from "./install-services.ts";
@@ -7,7 +7,14 @@ import { isOdd } from "./install-steps.ts";
 import { SYSTEM } from "./paths.ts";
 import { hasSystemd, showUnits, type UnitState } from "./service-manager.ts";
 import { ADMIN_GROUP, groupId, REVIEW_GROUP, USERS } from "./state.ts";
-import { HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, type UnitName, unitText } from "./units.ts";
+import {
+  BOOT_LOADER_DROP_IN,
+  HOST_DIRECTORIES,
+  UNIT_DIRECTORY,
+  UNIT_NAMES,
+  type UnitName,
+  unitText,
+} from "./units.ts";
 
 /** One unit as systemd sees it. */
 export interface ServiceState {
@@ -60,7 +67,7 @@ export async function hostStatus(): Promise<HostStatus> {
           enabled: states[name].UnitFileState,
         })),
       );
-      return unitFindings(states);
+      return [...unitFindings(states), ...bootLoader(states["aegis-runner@.service"])];
     });
     await look("units", unitFiles);
     await look("directories", directories);
@@ -100,6 +107,23 @@ function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Finding[] 
   return findings.some(({ level }) => level !== "ok")
     ? findings
     : [ok("services", "all are as installed"), ...findings];
+}
+
+/** Programs that want block devices, which the runner's unit keeps from packages: every new kernel calls the first. */
+const BOOT_PROGRAMS = ["/usr/sbin/update-grub", "/usr/bin/efibootmgr", "/usr/sbin/mdadm"];
+
+function bootLoader({ DropInPaths }: UnitState): Finding[] {
+  const found = BOOT_PROGRAMS.filter(isFile);
+  if (found.length === 0 || DropInPaths !== "") return [];
+  const { path, lines } = BOOT_LOADER_DROP_IN;
+  const text = lines.join("\\n");
+  return [
+    warn(
+      "services",
+      `${found.join(", ")} may fail when a kernel or boot loader is installed: the runner's unit hides block devices`,
+      `On a machine with a disk of its own, type as root: mkdir -p ${dirname(path)} && printf '${text}\\n' >${path} && systemctl daemon-reload`,
+    ),
+  ];
 }
 
 /** Whether the unit files are those of this version. */

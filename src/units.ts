@@ -102,7 +102,8 @@ export const UNITS = {
   "aegis-runner@.service": {
     Unit: {
       Description: "Aegis executor, one request",
-      // What stands here is stopped later than a run at shutdown: a download and a maintainer script need it.
+      // What stands here is stopped later than a run at shutdown: downloads and maintainer scripts need it, and the front
+      // tells its clients how it ends.
       After:
         "network.target nss-lookup.target dbus.socket systemd-journald.socket local-fs.target remote-fs.target",
       OnFailure: "aegis-recover.service",
@@ -198,6 +199,21 @@ export function unitText(name: UnitName): string {
   });
   return `${HEADER}\n# systemctl edit ${name}\n\n${sections.join("\n")}`;
 }
+
+/**
+ * What a boot loader's, an EFI or a RAID package needs beyond the runner's unit: block devices, EFI variables, and the
+ * privilege to ask the kernel about them. A drop-in, since most virtual machines can do without.
+ */
+export const BOOT_LOADER_DROP_IN = {
+  path: `${UNIT_DIRECTORY}/aegis-runner@.service.d/boot-loader.conf`,
+  lines: [
+    "[Service]",
+    "PrivateDevices=no",
+    "DevicePolicy=auto",
+    "ProtectKernelTunables=no",
+    "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RAWIO CAP_LINUX_IMMUTABLE CAP_MKNOD",
+  ],
+} as const;
 
 /** Every directory of a production host, parents first. */
 export const HOST_DIRECTORIES: readonly Directory[] = [

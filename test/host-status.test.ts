@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Finding } from "../src/finding.ts";
 import { SYSTEM } from "../src/paths.ts";
-import { HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
+import { BOOT_LOADER_DROP_IN, HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
@@ -113,6 +113,18 @@ done
       "/usr/lib/systemd/system/aegis-watch.service",
     ]);
     expect(of(findings, "services").some(({ message }) => message.includes("/x.conf"))).toBe(true);
+  });
+
+  test("a boot loader, whose packages want block devices", async () => {
+    systemctl();
+    await sh("touch /usr/sbin/update-grub; chmod 755 /usr/sbin/update-grub");
+    const found = of((await status()).findings, "services").filter(({ level }) => level === "warn");
+    expect(found).toMatchObject([{ message: expect.stringContaining("/usr/sbin/update-grub may fail") }]);
+    // What it says to type does it.
+    await sh(found[0]?.fix.split("type as root: ")[1] ?? "false");
+    const { path, lines } = BOOT_LOADER_DROP_IN;
+    expect(host.read(path)).toBe(`${lines.join("\n")}\n`);
+    await sh("rm /usr/sbin/update-grub");
   });
 
   const ODD = [

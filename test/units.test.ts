@@ -1,12 +1,19 @@
 import { beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "../src/environment-file.ts";
 import { FRONT_LIMITS } from "../src/front-limits.ts";
 import { dangerousEnvironment } from "../src/keys.ts";
 import { SYSTEM } from "../src/paths.ts";
-import { HOST_DIRECTORIES, sysusersText, tmpfilesText, UNIT_NAMES, unitText } from "../src/units.ts";
+import {
+  BOOT_LOADER_DROP_IN,
+  HOST_DIRECTORIES,
+  sysusersText,
+  tmpfilesText,
+  UNIT_NAMES,
+  unitText,
+} from "../src/units.ts";
 import { needs } from "./needs.ts";
 
 /** The directives of a section, as a reader of the file finds them. */
@@ -224,6 +231,19 @@ systemd.describe("systemd-analyze", () => {
     const { exitCode, said } = run("verify", ...UNIT_NAMES.map((name) => join(directory, name)));
     expect(said).toBe("");
     expect(exitCode).toBe(0);
+  });
+
+  test("verify finds nothing to say of the runner with the boot loader's drop-in", () => {
+    mkdirSync(join(directory, "aegis-runner@.service.d"));
+    writeFileSync(
+      join(directory, "aegis-runner@.service.d/x.conf"),
+      `${BOOT_LOADER_DROP_IN.lines.join("\n")}\n`,
+    );
+    expect(run("verify", join(directory, "aegis-runner@.service")).said).toBe("");
+    const { said } = run("security", "--offline=yes", "./aegis-runner@.service");
+    rmSync(join(directory, "aegis-runner@.service.d"), { recursive: true });
+    // What it adds is added: the rest stays.
+    expect(said).toMatch(/✓ NoNewPrivileges=/);
   });
 
   // What was reached on systemd 252 and 257.
