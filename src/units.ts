@@ -105,7 +105,7 @@ export const UNITS = {
       // What stands here is stopped later than a run at shutdown: downloads and maintainer scripts need it, and the front
       // tells its clients how it ends.
       After:
-        "network.target nss-lookup.target dbus.socket systemd-journald.socket local-fs.target remote-fs.target",
+        "aegisd.service network.target nss-lookup.target dbus.socket systemd-journald.socket local-fs.target remote-fs.target",
       OnFailure: "aegis-recover.service",
       CollectMode: "inactive-or-failed",
       ...NO_START_LIMIT,
