@@ -75,6 +75,7 @@ export async function hostStatus(): Promise<HostStatus> {
   }
   await look("stale", staleUnits);
   await look("keys", keys);
+  await look(UNMANAGED_CHECK, unmanagedFindings);
   return { services, findings };
 }
 

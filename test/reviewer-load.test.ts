@@ -19,7 +19,7 @@ import { generateKey } from "../src/keys.ts";
 import { reviewIsSignedBy } from "../src/review-signature.ts";
 import { callReviewer, reviewerStatus } from "../src/reviewer-client.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
-import { hangs, startModelServer, thinks } from "./model-server.ts";
+import { fails, hangs, says, startModelServer, thinks } from "./model-server.ts";
 import { needs } from "./needs.ts";
 import { install } from "./policy-plans.ts";
 import { RawClient, temporaryDirectory, until } from "./varlink-kit.ts";
@@ -333,3 +333,19 @@ for (const [what, words, env, status, says] of REFUSED) {
     expect(existsSync(path)).toBe(false);
   });
 }
+
+test("the key for the model's server is in no line of the log, whatever that server repeats", async () => {
+  const key = "sk-0123456789abcdef";
+  using model = startModelServer([
+    fails(401, `bad key ${key}`),
+    ({ headers }) => new Response(headers.get("authorization"), { headers: { "x-key": key } }),
+    says(`${key} is no verdict`),
+  ]);
+  const env = { AEGIS_AI_API_KEY: key, AEGIS_LOG: "debug" };
+  const { client, stderr } = await built(model.url, { env });
+  for (let n = 0; n < 3; n++)
+    await expect(lastEvent(client().send(review(planText())))).rejects.toThrow("Refused");
+  expect(model.asked.every(({ headers }) => headers.get("authorization")?.includes(key) === true)).toBe(true);
+  expect(stderr()).toContain("a review failed");
+  expect(stderr()).not.toContain(key);
+});
