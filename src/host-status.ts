@@ -15,6 +15,7 @@ import {
   type UnitName,
   unitText,
 } from "./units.ts";
+import { UNMANAGED_CHECK, unmanagedFindings } from "./unmanaged-events.ts";
 
 /** One unit as systemd sees it. */
 export interface ServiceState {
