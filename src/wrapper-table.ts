@@ -129,8 +129,10 @@ const PIP: Program = {
   ),
   valued: words("--proxy --cert --timeout --retries --trusted-host --cache-dir --exists-action"),
   verbs: {
-    ...pass(...words("list show freeze check inspect help debug hash"), ...under("index", "versions")),
+    ...pass(...words("help debug hash"), ...under("index", "versions")),
     ...pass(...under("config", "list get debug"), ...under("cache", "dir info list")),
+    // By --python another interpreter would be run.
+    ...all({ pass: true, unless: ["--python"] }, words("list show freeze check inspect")),
     install: {
       plan: ["pip", "install"],
       simulate: [],

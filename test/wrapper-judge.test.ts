@@ -69,6 +69,7 @@ describe("refused", () => {
     ["pip install --target /opt flask", "does not know --target"],
     ["pip install --break-system-packages flask", "does not know --break-system-packages"],
     ["pip --python /tmp/evil list", "does not know --python"],
+    ["pip list --python /tmp/evil", "more than look"],
     ["pip download flask", "runs their code"],
     ["pip uninstall flask", "changes what is installed"],
     ["pip config set global.index-url http://evil", "does not know config"],
