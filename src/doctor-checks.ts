@@ -159,7 +159,7 @@ function directories(env: Env): Finding[] {
 async function executor(): Promise<Finding[]> {
   const stat = lstatSync(SYSTEM.socket, { throwIfNoEntry: false });
   if (stat === undefined)
-    return [warn("executor", "no executor runs on this host", "Start it as root: aegis daemon --executor")];
+    return [warn("executor", "no executor runs on this host", "Set it up as root: aegis daemon install")];
   if (!stat.isSocket() || stat.uid !== 0 || (stat.mode & 0o002) !== 0) {
     return [
       fail("executor", `${SYSTEM.socket} is not a socket that root guards`, `Look: ls -l ${SYSTEM.socket}`),

@@ -1,6 +1,7 @@
 import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { rootOnlyProblem } from "./files.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { isOutdated, trustsExecutionKey } from "./install-services.ts";
 import { isOdd } from "./install-steps.ts";
@@ -147,6 +148,8 @@ function directories(): Finding[] {
   // Who may not look into a parent can't tell.
   const visible = HOST_DIRECTORIES.filter(({ path }) => safely(() => lstatSync(path)) !== null);
   const odd = visible.filter(isOdd).map(({ path }) => path);
+  const program = rootOnlyProblem(SYSTEM.binary);
+  if (program !== null) return [fail("directories", `root's own program: ${program}`, INSTALL)];
   if (odd.length === 0) return [ok("directories", `${visible.length} with the right owners and modes`)];
   return [fail("directories", `not whose or how they should be: ${odd.join(", ")}`, INSTALL)];
 }

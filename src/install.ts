@@ -39,7 +39,7 @@ export async function install(
   { dryRun, wrappers }: { dryRun: boolean; wrappers: boolean },
   io: Pick<Io, "env" | "note">,
 ): Promise<InstallReport> {
-  refuseUnfit(io.env);
+  refuseUnfit("install", io.env);
   process.umask(0o022);
   const steps = await apply(groundSteps(), dryRun);
   const program = programSteps();
@@ -63,13 +63,16 @@ export async function install(
   };
 }
 
-/** Who may change the host's set-up, and where. */
-export function refuseUnfit(env: Io["env"]): void {
+/**
+ * Who may change the host's set-up, where, and with which program.
+ * @throws AegisError as {@link install}
+ */
+export function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): void {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
       "refused",
-      "only root can set a host up: it makes accounts and services",
-      "Type: sudo aegis daemon install (--dry-run only shows the steps)",
+      `only root can ${verb} services`,
+      `Type: sudo aegis daemon ${verb} (--dry-run only shows the steps)`,
     );
   }
   if (!isCompiled()) {
@@ -92,7 +95,7 @@ export function refuseUnfit(env: Io["env"]): void {
     throw new AegisError(
       "refused",
       `root's programs must be root's alone: ${problem}`,
-      "Give it to root first: chown root:root <path> && chmod go-w <path>",
+      "Give that to root first, and to nobody else to write: chown root:root, chmod go-w.",
     );
   }
   for (const socket of [SYSTEM.socket, SYSTEM.runnerSocket]) refuseByHand(socket);

@@ -72,7 +72,7 @@ here.describe("aegis daemon install", () => {
         const { status, stderr } = await run(["/root/aegis", "daemon", verb], {}, "alice");
         expect(status).toBe(6);
         expect(stderr).toContain("only root");
-        expect(stderr).toContain("sudo aegis daemon install");
+        expect(stderr).toContain(`sudo aegis daemon ${verb} `);
       }
     });
     test("sources", async () => {
