@@ -13,11 +13,11 @@ export const FRONT_LIMITS = {
   aliveMs: 15_000,
   /** Answers a client has not read, in bytes; beyond that it is dropped. */
   unreadBytes: 1024 * 1024,
-  /** Requests that nobody has begun to answer, kept in memory: of everybody together, and of one uid. */
-  bytes: 32 * 1024 * 1024,
-  bytesPerUid: 16 * 1024 * 1024,
-  /** Connections, and time, spent on letting refused clients read why. */
-  lingering: 16,
+  /** Large requests that nobody has begun to answer, kept in memory: of everybody together, and of one uid. */
+  bytes: 12 * 1024 * 1024,
+  bytesPerUid: 6 * 1024 * 1024,
+  /** Connections, and time, spent on letting refused clients read why: enough for a crowd that comes at once. */
+  lingering: 256,
   lingerMs: 1000,
   /** Refusals are reported to the runner no more often than this. */
   reportMs: 1000,

@@ -4,6 +4,7 @@ import { sha256Hex } from "./canonical.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { peerIsGone } from "./ffi.ts";
 import type { Log } from "./log.ts";
+import { LEFT_BEHIND, sweepAfter } from "./sweep.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall, VarlinkError } from "./varlink.ts";
 import { type Interface, refusalReply } from "./varlink-service.ts";
 
@@ -11,11 +12,8 @@ import { type Interface, refusalReply } from "./varlink-service.ts";
 const AHEAD_CALLS = 64;
 const AHEAD_BYTES = 64 * 1024;
 
-/**
- * A request this long (in UTF-16 code units) leaves many times its size behind when it is read, and the engine lets that
- * pile up: it is swept away at once, which costs less than the reading did.
- */
-const SWEPT_CHARS = 256 * 1024;
+/** So much a connection may hold whatever others do: large requests can't keep small ones out. */
+const ALWAYS_BYTES = 64 * 1024;
 
 /** How often a client that sends no more is looked at: whether it still reads. */
 const GONE_MS = 1000;
@@ -104,7 +102,7 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
   let goneTimer: ReturnType<typeof setTimeout> | undefined;
 
   const textAhead = () => waiting.reduce((sum, text) => sum + text.length, 0);
-  const countBytes = () => hold.set(decoder.held + textAhead());
+  const countBytes = () => hold.set(Math.max(0, decoder.held + textAhead() - ALWAYS_BYTES));
 
   const send = (reply: object) => {
     if (over) return;
@@ -182,8 +180,9 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
       const text = waiting.shift();
       if (text === undefined) break;
       countBytes();
+      sweepAfter(text.length);
       answer(text);
-      if (text.length > SWEPT_CHARS) Bun.gc(true);
+      sweepAfter(text.length * LEFT_BEHIND);
     }
     if (over || active !== null) return;
     if (fault !== null) refuse(fault, null, true);
@@ -207,6 +206,7 @@ export function serveClient(socket: Socket, caller: Caller, { service, limits, b
   };
 
   socket.on("data", (chunk: Buffer) => {
+    sweepAfter(chunk.length);
     if (over || fault !== null) return;
     try {
       for (const text of decoder.push(chunk)) {

@@ -199,6 +199,23 @@ describe("limits", () => {
     ).toBe("busy");
   });
 
+  test("everybody of a crowd that comes at once is told why", async () => {
+    const { client } = await setUp({ limits: { clientsPerUid: 1 } });
+    await client().send(GET_INFO).reply();
+    const crowd = Array.from({ length: 60 }, client);
+    expect(new Set(await Promise.all(crowd.map((it) => it.refusal())))).toEqual(new Set(["busy"]));
+  });
+
+  test("large requests that are not complete keep large ones out, and no small one", async () => {
+    const { client } = await setUp({ limits: { bytes: 220_000, bytesPerUid: 220_000 } });
+    const greedy = client().send(" ".repeat(200_000));
+    await client().send(GET_INFO).reply();
+    expect(await client().send(" ".repeat(200_000)).refusal()).toBe("busy");
+    const small = client().send(`${JSON.stringify(GET_INFO)}${" ".repeat(30_000)}\0`);
+    expect((await small.reply()).error).toBeUndefined();
+    greedy.socket.destroy();
+  });
+
   test("a place is free again when its client goes", async () => {
     const { client } = await setUp({ limits: { clientsPerUid: 1 } });
     const first = client();

@@ -296,7 +296,7 @@ describe("limits", () => {
   });
 
   test("memory for requests that are not complete: the one too many is refused, the rest is served", async () => {
-    const { client, call } = await setUp({ limits: { bytes: 300_000, bytesPerUid: 250_000 } });
+    const { client, call } = await setUp({ limits: { bytes: 180_000, bytesPerUid: 150_000 } });
     const slow = client();
     const plan = planText();
     const text = JSON.stringify(ask(plan, {}));
