@@ -101,17 +101,35 @@ async function attached(
   return report(id, io);
 }
 
-/** Hands the plan over. Of a crowd that comes at once some meet the limit of connections, but only for a moment. */
+/**
+ * Hands the plan over. Of a crowd that comes at once some meet the limit of connections, and of those some are hung up on
+ * without a word, but only for a moment.
+ */
 async function submit(plan: string, id: string, socket: string, onEvent: OnEvent): Promise<void> {
+  let heard = false;
+  let hungUp = false;
+  const listen = (event: Event) => {
+    heard = true;
+    onEvent(event);
+  };
   for (let n = 1; ; n++) {
     try {
-      await interruptible(id, (signal) => callExecutor(socket, "Apply", { plan }, { signal, onEvent }));
+      const call = { plan };
+      await interruptible(id, (signal) => callExecutor(socket, "Apply", call, { signal, onEvent: listen }));
       return;
     } catch (error) {
-      if (n >= BUSY_TRIES || !(error instanceof AegisError && error.code === "busy")) throw error;
+      if (!(error instanceof AegisError)) throw error;
+      // It was taken before, and only the answer did not reach us.
+      if (hungUp && error.code === "replay") return callWatch(id, socket, onEvent);
+      hungUp ||= isHangUp(error);
+      if (n >= BUSY_TRIES || heard || !(isHangUp(error) || error.code === "busy")) throw error;
       await Bun.sleep(BUSY_PAUSE_MS);
     }
   }
+}
+
+function isHangUp({ details }: AegisError): boolean {
+  return details["errno"] === "ECONNRESET" || details["errno"] === "EPIPE";
 }
 
 async function callWatch(id: string, socket: string, onEvent: OnEvent): Promise<void> {

@@ -82,7 +82,6 @@ export class SpentRecord {
       if (complete < fstatSync(fd).size) ftruncateSync(fd, complete);
       const lines = Buffer.from(uses.map((use) => `${JSON.stringify(use)}\n`).join(""));
       appendAt(fd, lines, complete);
-      fdatasyncSync(fd);
     } finally {
       closeSync(fd);
     }
@@ -90,13 +89,19 @@ export class SpentRecord {
   }
 }
 
+/** Writes and waits until it is on disk. When that fails the file is as it was, unless not even that can be written. */
 function appendAt(fd: number, bytes: Uint8Array, offset: number): void {
   try {
     let done = 0;
     while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
-  } catch (error) {
-    ftruncateSync(fd, offset);
     fdatasyncSync(fd);
+  } catch (error) {
+    try {
+      ftruncateSync(fd, offset);
+      fdatasyncSync(fd);
+    } catch {
+      // Then the plan may count as used, and does not run.
+    }
     throw new AegisError("io", `can't write the record of used plans: ${messageOf(error)}`);
   }
 }

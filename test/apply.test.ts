@@ -1,0 +1,65 @@
+import { afterEach, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { canonicalJson } from "../src/canonical.ts";
+import { PROGRAMS, start } from "./kit.ts";
+import { execution } from "./signing-kit.ts";
+import { REFUSED, temporaryDirectory } from "./varlink-kit.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+});
+
+/** `aegis apply` against an executor that hangs up on the first `hangUps` connections, and refuses the others in turn. */
+async function applyTo(hangUps: number, refusals: readonly string[]) {
+  const directory = temporaryDirectory();
+  cleanups.push(directory.remove);
+  const socket = join(directory.path, "executor.sock");
+  const plan = join(directory.path, "execution.json");
+  writeFileSync(plan, canonicalJson(await execution()));
+  const methods: unknown[] = [];
+  let connections = 0;
+  const server = createServer({ pauseOnConnect: true }, (connection) => {
+    connection.on("error", () => {});
+    if (connections++ < hangUps) {
+      // What it sent stays unread, as with a service that has no room for it.
+      setTimeout(() => connection.destroy(), 30);
+      return;
+    }
+    connection.once("data", (bytes: Buffer) => {
+      methods.push(JSON.parse(bytes.toString().slice(0, -1)).method);
+      const code = refusals[methods.length - 1] ?? "denied";
+      const parameters = { code, message: "why", hint: "", details: {} };
+      connection.end(`${JSON.stringify({ error: REFUSED, parameters })}\0`);
+    });
+    connection.resume();
+  });
+  await new Promise<void>((resolve) => server.listen({ path: socket }, resolve));
+  cleanups.push(() => server.close());
+  const { status, stderr } = await start([...PROGRAMS.sources, "apply", plan, "--socket", socket], {
+    env: { PATH: "/usr/bin:/bin", HOME: directory.path },
+    cwd: directory.path,
+  });
+  return { status, stderr, methods };
+}
+
+const APPLY = "io.aegis.Executor.Apply";
+const WATCH = "io.aegis.Executor.Watch";
+
+test.each([
+  { hangUps: 0, refusals: ["expired"], methods: [APPLY], code: "expired" },
+  { hangUps: 0, refusals: ["replay"], methods: [APPLY], code: "replay" },
+  { hangUps: 0, refusals: ["busy", "expired"], methods: [APPLY, APPLY], code: "expired" },
+  { hangUps: 2, refusals: ["expired"], methods: [APPLY], code: "expired" },
+  // The first time it was taken after all, and the answer was lost.
+  { hangUps: 1, refusals: ["replay", "not_found"], methods: [APPLY, WATCH], code: "not_found" },
+])(
+  "hung up on $hangUps times, then told $refusals: asks $methods",
+  async ({ hangUps, refusals, methods, code }) => {
+    const applied = await applyTo(hangUps, refusals);
+    expect(applied.methods).toEqual([...methods]);
+    expect(applied.stderr).toContain(`[${code}]`);
+  },
+);
