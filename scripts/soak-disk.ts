@@ -1,0 +1,210 @@
+import { appendFileSync, readFileSync, statSync } from "node:fs";
+import { atGate, eventually, executorProcesses, kindsOf, openGate, resultOf } from "../test/e2e-running.ts";
+import type { Running } from "../test/throwaway.ts";
+import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
+
+/*
+ * A log and a record of used plans that can't be written: full, by a small file system of their own, and failing, by strace
+ * which answers for the kernel.
+ */
+
+export interface DiskFault {
+  what: string;
+  sent: number;
+  /** What the clients were told while the fault lasted. */
+  answers: Record<string, number>;
+  /** And for the same plans afterwards. */
+  after: Record<string, number>;
+  account: Account;
+  /** What did not come out as it must. */
+  problems: string[];
+}
+
+const LOG = { directory: "/var/log/aegis", file: "audit.ndjson", size: "48m" };
+const RECORD = { directory: "/var/lib/aegis/spent", file: "spent.ndjson", size: "1m" };
+type Place = typeof LOG;
+
+/** Plans that are submitted during each fault. */
+const EACH = 3;
+const PAGE = 4096;
+
+/** Why there is no EIO here, or null. */
+export async function noEio({ chain }: Soak): Promise<string | null> {
+  const { status } = await chain.host.exec(["strace", "-qq", "-e", "inject=fdatasync:error=EIO", "true"]);
+  return status === 0 ? null : "strace is not installed, or may not trace";
+}
+
+/** Every fault in turn; each is over before the next begins. */
+export async function diskFaults(soak: Soak): Promise<DiskFault[]> {
+  // Once, so that both are there.
+  for (const { path } of await soak.wishes(1)) await soak.chain.apply(path);
+  for (const place of [LOG, RECORD]) await ownFileSystem(soak, place);
+  const faults: { what: string; begin: () => Promise<() => Promise<void>>; during?: boolean }[] = [
+    { what: "ENOSPC on the log", begin: () => fill(soak, LOG) },
+    { what: "ENOSPC on the record", begin: () => fill(soak, RECORD) },
+    { what: "ENOSPC on the log during a run", begin: () => fill(soak, LOG), during: true },
+  ];
+  if ((await noEio(soak)) === null) {
+    for (const [name, place] of [
+      ["the log", LOG],
+      ["the record", RECORD],
+    ] as const) {
+      for (const call of ["write", "fdatasync"]) {
+        faults.push({ what: `EIO of ${call} on ${name}`, begin: () => failing(soak, place, call) });
+      }
+    }
+    faults.push({
+      what: "EIO on the log during a run",
+      begin: () => failing(soak, LOG, "fdatasync"),
+      during: true,
+    });
+  }
+  const results: DiskFault[] = [];
+  for (const { what, begin, during } of faults) {
+    results.push(await (during === true ? faultDuringRun(soak, what, begin) : fault(soak, what, begin)));
+  }
+  for (const { directory } of [LOG, RECORD]) await keepContents(soak, directory);
+  return results;
+}
+
+/** Plans that come while the fault lasts must be refused; the same ones are taken afterwards, or are used up. */
+async function fault(
+  soak: Soak,
+  what: string,
+  begin: () => Promise<() => Promise<void>>,
+): Promise<DiskFault> {
+  const wishes = await soak.wishes(EACH);
+  const end = await begin();
+  const told = await applyAll(soak, wishes);
+  const begun = wishes.filter(({ id }) => kindsOf(soak.chain, id).includes("execution_started"));
+  await end();
+  const after = await applyAll(soak, wishes);
+  const problems = begun.map(({ name }) => `${name} was started`);
+  for (const [id, answer] of Object.entries(told)) {
+    if (answer === "completed") problems.push(`${id} is said to be completed`);
+  }
+  for (const [id, answer] of Object.entries(after)) {
+    if (answer !== "completed" && answer !== "replay")
+      problems.push(`${id} is refused afterwards: ${answer}`);
+  }
+  return {
+    what,
+    sent: wishes.length,
+    answers: counted(told),
+    after: counted(after),
+    account: settle(soak, wishes, after),
+    problems,
+  };
+}
+
+/** The fault begins when apt is at work: the run goes on to its end, and the end comes to be written down. */
+async function faultDuringRun(
+  soak: Soak,
+  what: string,
+  begin: () => Promise<() => Promise<void>>,
+): Promise<DiskFault> {
+  const { chain } = soak;
+  const wish = await soak.gated();
+  const applying = chain.apply(wish.path);
+  await atGate(chain, wish.name);
+  const end = await begin();
+  openGate(chain, wish.name);
+  const { status, stderr } = await applying;
+  const told = codeOf(status, stderr);
+  await end();
+  // Whoever comes next closes what could not be closed then.
+  await chain.aegis(["daemon", "status"]);
+  await eventually(() => kindsOf(chain, wish.id).length > 1);
+  await eventually(() => resultOf(chain, wish.id)?.state !== "running");
+  const answers = { [wish.id]: resultOf(chain, wish.id)?.state ?? "no answer" };
+  return {
+    what,
+    sent: 1,
+    answers: counted({ [wish.id]: told }),
+    after: counted(answers),
+    account: settle(soak, [wish], answers),
+    problems: [],
+  };
+}
+
+async function applyAll({ chain }: Soak, wishes: readonly Wish[]): Promise<Record<string, string>> {
+  const answers: Record<string, string> = {};
+  for (const { id, path } of wishes) {
+    const { status, stderr } = await chain.apply(path);
+    answers[id] = codeOf(status, stderr);
+  }
+  return answers;
+}
+
+function codeOf(status: number, stderr: string): string {
+  return status === 0 ? "completed" : (/\[(\w+)\]/.exec(stderr)?.[1] ?? `exit ${status}`);
+}
+
+function counted(answers: Readonly<Record<string, string>>): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const answer of Object.values(answers)) counts[answer] = (counts[answer] ?? 0) + 1;
+  return counts;
+}
+
+/** Puts a small file system in a directory's place, with what is there now. */
+async function ownFileSystem({ chain }: Soak, { directory, size }: Place): Promise<void> {
+  const { mode, gid } = statSync(chain.host.path(directory));
+  const options = `size=${size},mode=${(mode & 0o7777).toString(8)},uid=0,gid=${gid}`;
+  await must(chain.host.exec(["mount", "-t", "tmpfs", "-o", options, "tmpfs", "/mnt"]));
+  await must(chain.host.exec(["cp", "-a", `${directory}/.`, "/mnt"]));
+  await must(chain.host.exec(["mount", "--move", "/mnt", directory]));
+}
+
+/** Takes it away again, and keeps what was written. */
+async function keepContents({ chain }: Soak, directory: string): Promise<void> {
+  await must(chain.host.exec(["mount", "--move", directory, "/mnt"]));
+  await must(chain.host.exec(["cp", "-a", "/mnt/.", directory]));
+  await must(chain.host.exec(["umount", "/mnt"]));
+}
+
+/** Fills a file system to its last byte; returns what frees it again. */
+async function fill({ chain }: Soak, { directory, file }: Place): Promise<() => Promise<void>> {
+  const filler = `${directory}/filler`;
+  if (file === RECORD.file) padRecord(chain.host.path(`${directory}/${file}`));
+  await chain.host.exec(["dd", "if=/dev/zero", `of=${filler}`, "bs=4k"]);
+  return () => must(chain.host.exec(["rm", filler]));
+}
+
+/** Ends the record at the end of a page, with a use that never was: what fits in a page that is there is written even so. */
+function padRecord(path: string): void {
+  const text = readFileSync(path, "utf8");
+  const last = JSON.parse(text.trimEnd().split("\n").at(-1) ?? "");
+  const line = (pad: number) =>
+    `${JSON.stringify({ ...last, execution_plan_id: "padding", operation_plan_hash: "", approvals: ["x".repeat(pad)] })}\n`;
+  const room = PAGE - ((text.length + line(0).length) % PAGE);
+  appendFileSync(path, line(room));
+}
+
+/** Lets a system call on a file fail in every process of the executor; returns what ends that. */
+async function failing(soak: Soak, { directory, file }: Place, call: string): Promise<() => Promise<void>> {
+  const { host } = soak.chain;
+  const roles = ["supervisor", "runner"] as const;
+  const pids = roles.flatMap((role) => executorProcesses(soak.chain, role)).map(({ pid }) => insideId(pid));
+  const calls = call === "write" ? "write,pwrite64,writev,pwritev,pwritev2" : call;
+  const strace: Running = await host.spawn([
+    ...["strace", "-f", "-qq", "-o", "/tmp/strace", "-P", `${directory}/${file}`],
+    ...["-e", `trace=${calls}`, "-e", `inject=${calls}:error=EIO`],
+    ...pids.flatMap((pid) => ["-p", pid]),
+  ]);
+  await Bun.sleep(500);
+  return async () => {
+    // Killed, it lets go of everything; asked to end, it may wait for a thread that has ended meanwhile.
+    strace.kill("SIGKILL");
+    await strace.exited;
+  };
+}
+
+/** A process's id inside the host (proc_pid_status(5)). */
+function insideId(pid: number): string {
+  return /^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
+}
+
+async function must(command: Promise<{ status: number; stderr?: string }>): Promise<void> {
+  const { status, stderr } = await command;
+  if (status !== 0) throw new Error(`a command failed (${status}): ${stderr}`);
+}

@@ -1,0 +1,139 @@
+import type { Chain } from "../test/e2e-kit.ts";
+import { AEGIS, executorProcesses, kill, type Process, processes, resultOf } from "../test/e2e-running.ts";
+import type { Running } from "../test/throwaway.ts";
+import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
+
+/*
+ * SIGKILL at random moments to whatever Aegis is made of, while plans are applied. apt and dpkg themselves are left alone:
+ * what kills those leaves packages half-done, which is not Aegis's to mend.
+ */
+
+const VICTIMS = ["front", "runner", "supervisor", "client"] as const;
+type Victim = (typeof VICTIMS)[number];
+/** Clients at a time. */
+const CLIENTS = 3;
+const MEAN_PAUSE_MS = 450;
+/** A plan that is not through after so many submissions has got lost. */
+const TRIES = 60;
+const RETRY_MS = 300;
+const KILLED = 128 + 9;
+
+export interface Kills {
+  submissions: number;
+  kills: Record<Victim, number>;
+  /** What the host was doing when somebody was killed. */
+  moments: Record<string, number>;
+  /** What each plan came to, counted. */
+  outcomes: Record<string, number>;
+  account: Account;
+}
+
+/** Applies every plan while processes are killed, until each has got a definite answer. `random` gives [0, 1). */
+export async function killAtRandom(
+  soak: Soak,
+  wishes: readonly Wish[],
+  random: () => number,
+): Promise<Kills> {
+  const { chain } = soak;
+  const counts: Pick<Kills, "submissions" | "kills" | "moments"> = {
+    submissions: 0,
+    kills: { front: 0, runner: 0, supervisor: 0, client: 0 },
+    moments: {},
+  };
+  const answers: Record<string, string> = {};
+  const left = [...wishes];
+  const lane = async (user: "root" | "alice") => {
+    for (let wish = left.shift(); wish !== undefined; wish = left.shift()) {
+      answers[wish.id] = await untilAnswered(chain, wish, user, () => counts.submissions++);
+    }
+  };
+  let over = false;
+  const killer = async () => {
+    while (!over) {
+      await Bun.sleep(-Math.log(1 - random()) * MEAN_PAUSE_MS);
+      const victim = VICTIMS[Math.floor(random() * VICTIMS.length)] ?? "runner";
+      const found = find(chain, victim);
+      const one = found[Math.floor(random() * found.length)];
+      if (over || one === undefined) continue;
+      const moment = momentOf(chain);
+      kill([one]);
+      counts.kills[victim]++;
+      counts.moments[moment] = (counts.moments[moment] ?? 0) + 1;
+      if (victim === "supervisor") {
+        await soak.daemon.exited;
+        soak.daemon = await startAgain(chain);
+      }
+    }
+  };
+  const killing = killer();
+  await Promise.all(Array.from({ length: CLIENTS }, (_, n) => lane(n === 0 ? "root" : "alice")));
+  over = true;
+  await killing;
+  const outcomes: Record<string, number> = {};
+  for (const answer of Object.values(answers)) outcomes[answer] = (outcomes[answer] ?? 0) + 1;
+  return { ...counts, outcomes, account: settle(soak, wishes, answers) };
+}
+
+/** Submits a plan, and again where nothing definite was heard, until it has an outcome or is refused for good. */
+async function untilAnswered(
+  chain: Chain,
+  { id, path }: Wish,
+  user: "root" | "alice",
+  submitted: () => void,
+): Promise<string> {
+  const outcome = () => {
+    const state = resultOf(chain, id)?.state;
+    return state === "running" ? undefined : state;
+  };
+  for (let n = 0; n < TRIES; n++) {
+    submitted();
+    const { status, stderr } = await chain.apply(path, user);
+    if (status === 0) return "completed";
+    if (status === 6 && stderr.includes("[replay]")) {
+      // It runs, or it was used up: then there is an outcome, or its runner died before it began.
+      const watched = await chain.aegis(["apply", "--watch", id], { user });
+      if (outcome() === undefined && watched.stderr.includes("[not_found]") && isUsed(chain, id))
+        return "replay";
+    }
+    const state = status === KILLED ? undefined : outcome();
+    if (state !== undefined) return state;
+    await Bun.sleep(RETRY_MS);
+  }
+  return "no answer";
+}
+
+function isUsed({ host }: Chain, id: string): boolean {
+  return host.read("/var/lib/aegis/spent/spent.ndjson").includes(id);
+}
+
+function find(chain: Chain, victim: Victim): Process[] {
+  if (victim !== "client") return executorProcesses(chain, victim);
+  return processes(chain).filter(({ argv }) => argv[0] === AEGIS && argv[1] === "apply");
+}
+
+/** What is going on, by the processes there are. */
+function momentOf(chain: Chain): string {
+  const running = processes(chain);
+  const is = (...names: string[]) => running.some(({ name, state }) => state !== "Z" && names.includes(name));
+  if (is("dpkg", "dpkg-deb")) return "dpkg";
+  if (running.some(({ argv }) => argv[0]?.endsWith("/http"))) return "download";
+  if (is("apt-get")) return "apt";
+  return executorProcesses(chain, "runner").length > 0 ? "runner" : "idle";
+}
+
+/** As an administrator would, until it serves: the front of the one before may still be on its way out. */
+async function startAgain(chain: Chain): Promise<Running> {
+  for (;;) {
+    const daemon = await chain.host.spawn([AEGIS, "daemon", "--executor"]);
+    let ended = false;
+    void daemon.exited.then(() => {
+      ended = true;
+    });
+    while (!ended) {
+      if (daemon.stderr().includes("executor ready")) return daemon;
+      await Bun.sleep(20);
+    }
+    if (!daemon.stderr().includes("[exists]")) throw new Error(`the daemon ended: ${daemon.stderr()}`);
+    await Bun.sleep(50);
+  }
+}
