@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { REVIEWER_VARIABLES, withEnvironmentFile } from "./environment-file.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { rootOnlyProblem } from "./files.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -39,6 +40,7 @@ const ALWAYS: readonly UnitName[] = [
 ];
 const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];
 const INSTALL = "Type as root: aegis daemon install";
+const FIX = { wrong: "Correct the file as root.", hidden: "Look again as root." };
 
 /** How the services of this host are, as far as this user can see. Read-only, and never throws. */
 export async function hostStatus(): Promise<HostStatus> {
@@ -48,8 +50,10 @@ export async function hostStatus(): Promise<HostStatus> {
     try {
       findings.push(...(await action()));
     } catch (error) {
-      const hint = error instanceof AegisError ? error.hint : "";
-      findings.push(warn(check, messageOf(error), hint || "Look again as root."));
+      const { code, hint } = error instanceof AegisError ? error : { code: "io", hint: "" };
+      // A file that is wrong stops the services; one that this user may not read says nothing of them.
+      const wrong = code === "invalid_config" || code === "invalid_key";
+      findings.push((wrong ? fail : warn)(check, messageOf(error), hint || FIX[wrong ? "wrong" : "hidden"]));
     }
   };
   const installed = isFile(join(UNIT_DIRECTORY, "aegisd.service"));
@@ -77,6 +81,7 @@ export async function hostStatus(): Promise<HostStatus> {
   }
   await look("stale", staleUnits);
   await look("keys", keys);
+  await look("settings", settings);
   await look(UNMANAGED_CHECK, unmanagedFindings);
   return { services, findings };
 }
@@ -222,6 +227,16 @@ function keys(): Finding[] {
       `Write it into ${SYSTEM.trustedKeys}, then: aegis daemon install`,
     ),
   ];
+}
+
+/** Whether the reviewer would accept its settings; whoever may not read them is not told. */
+function settings(): Finding[] {
+  try {
+    withEnvironmentFile({}, SYSTEM.reviewerEnv, REVIEWER_VARIABLES);
+  } catch (error) {
+    if (!(error instanceof AegisError && error.code === "io")) throw error;
+  }
+  return [];
 }
 
 function namesIn(directory: string): string[] {

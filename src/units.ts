@@ -50,7 +50,7 @@ function unlessByHand(socket: string): Directives {
   };
 }
 
-export const UNITS = {
+const UNITS = {
   "aegisd.socket": {
     Unit: { Description: "Aegis executor, where clients connect" },
     Socket: {

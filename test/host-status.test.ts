@@ -130,6 +130,8 @@ done
   const ODD = [
     ["a state directory that others can write", `chmod 777 ${SYSTEM.state}`, "directories"],
     ["a log that lost its group", `chgrp root ${SYSTEM.auditDir}`, "directories"],
+    ["a setting that nobody knows", "echo FOO=1 >/etc/aegis/aegisd.env", "keys"],
+    ["a setting that the reviewer doesn't know", "echo FOO=1 >/etc/aegis/aegis-reviewd.env", "settings"],
     ["a missing directory", `rmdir ${SYSTEM.reviewerAudit}`, "directories"],
     [
       "keys that the front can't read",
@@ -149,6 +151,7 @@ done
       expect(exit).toBe(8);
       expect(of(findings, check)[0]).toMatchObject({ level: "fail" });
       expect(of(findings, check)[0]?.fix).not.toBe("");
+      await sh("rm -f /etc/aegis/*.env");
     });
   }
 });
