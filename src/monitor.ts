@@ -117,7 +117,7 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
     const told = n === events.length - 1 ? after : seen;
     audit_sequence = audit.append({ ...event, details: { ...event.details, seen: told } }).sequence;
     const level = event.kind === "monitor_baseline" ? "info" : "warn";
-    log[level](String(event.details?.message), { kind: event.kind, audit_sequence });
+    log[level](event.kind.replace("_", " "), { what: String(event.details?.message), audit_sequence });
   }
   writeMonitorState({
     schema_version: "1.0",
