@@ -10,7 +10,7 @@ import { assertSafeEnvironment } from "./keys.ts";
 import { SYSTEM } from "./paths.ts";
 import { waitForRunLock } from "./run-lock.ts";
 import { isCompiled } from "./self.ts";
-import { hasSystemd } from "./service-manager.ts";
+import { requireSystemd } from "./service-manager.ts";
 import { wrapperSteps, wrappersLeftOut } from "./wrappers.ts";
 
 export interface StepReport {
@@ -32,14 +32,14 @@ export interface InstallReport {
  * Makes a production host of this machine, from the executable that is running. Repeatable; an older installation is
  * upgraded in place. What replaces program and units waits in the queue of runs until its turn: a run that began with one
  * version ends with it, since apt calls the installed file as its hook.
- * @throws AegisError `refused` when not root, from sources or from a file of others; `unavailable` without systemd;
+ * @throws AegisError `refused` when not root, from sources or from a file of others; `unavailable` without systemd, or an older one;
  * `exists` while an executor that was started by hand runs; what the steps throw
  */
 export async function install(
   { dryRun, wrappers }: { dryRun: boolean; wrappers: boolean },
   io: Pick<Io, "env" | "note">,
 ): Promise<InstallReport> {
-  refuseUnfit("install", io.env);
+  await refuseUnfit("install", io.env);
   process.umask(0o022);
   const steps = await apply(groundSteps(), dryRun);
   const program = programSteps();
@@ -67,7 +67,7 @@ export async function install(
  * Who may change the host's set-up, where, and with which program.
  * @throws AegisError as {@link install}
  */
-export function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): void {
+export async function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
       "refused",
@@ -82,13 +82,7 @@ export function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): void
       "Type: ./scripts/build && sudo dist/aegis daemon install",
     );
   }
-  if (!hasSystemd()) {
-    throw new AegisError(
-      "unavailable",
-      "systemd does not run this machine, so there is nothing to install services into",
-      "Start them by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
-    );
-  }
+  await requireSystemd();
   assertSafeEnvironment(env);
   const problem = unsafeProgram(env.SUDO_UID);
   if (problem !== null) {

@@ -12,6 +12,22 @@ export function hasSystemd(): boolean {
   return existsSync("/run/systemd/system");
 }
 
+/** The oldest systemd that knows everything the units say, and was tried: that of Debian 12. */
+const OLDEST = 252;
+
+/** @throws AegisError `unavailable` where systemd does not run this machine, or is too old for the units */
+export async function requireSystemd(): Promise<void> {
+  const version = hasSystemd() ? /^systemd (\d+)/.exec(await systemd("systemctl", ["--version"]))?.[1] : null;
+  if (version !== null && Number(version ?? 0) >= OLDEST) return;
+  throw new AegisError(
+    "unavailable",
+    version === null
+      ? "systemd does not run this machine, so there is nothing to install services into"
+      : `systemd ${version ?? "of unknown version"} is too old for the units; they need ${OLDEST}`,
+    "Start them by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
+  );
+}
+
 /**
  * Runs one of systemd's programs and returns what it printed.
  * @throws AegisError `unavailable` with what it said, when it fails or isn't there

@@ -29,7 +29,7 @@ export interface UninstallReport {
  * @throws AegisError `busy` while a run is under way or waits; else as install does
  */
 export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallReport> {
-  refuseUnfit("uninstall", env);
+  await refuseUnfit("uninstall", env);
   const lock = existsSync(STATE.lock) ? whenQuiet() : null;
   try {
     const steps: StepReport[] = [];

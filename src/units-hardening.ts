@@ -76,7 +76,8 @@ const UNPRIVILEGED: Directives = {
   RestrictSUIDSGID: "yes",
   SystemCallFilter: ["@system-service", "~@privileged @resources"],
   NoExecPaths: "/",
-  ExecPaths: "/usr/local/bin/aegis /usr/lib /usr/lib64 /lib /lib64",
+  // Not every architecture has all of them.
+  ExecPaths: "/usr/local/bin/aegis -/usr/lib -/usr/lib64 -/lib -/lib64",
 };
 
 /** Of the front: it speaks over unix sockets only. Not PrivateUsers=: behind it every peer is 65534. */

@@ -12,6 +12,7 @@ import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway
  */
 
 const SYSTEMCTL = `#!/bin/bash
+[ "$1" = --version ] && { cat /run/systemd/version; exit; }
 mkdir -p /run/stub; cd /run/stub
 [ "$1" = show ] || echo "$*" >>/run/systemctl.log
 verb=$1; shift
@@ -66,6 +67,15 @@ here.describe("aegis daemon install", () => {
       expect(status).toBe(8);
       expect(stderr).toContain("systemd does not run this machine");
       await sh("mkdir -p /run/systemd/system");
+    });
+    test("a systemd that doesn't know all of the units", async () => {
+      host.write("/run/systemd/version", "systemd 249 (249.11-0ubuntu3)\n+PAM\n");
+      const { status, stderr } = await refused(["/root/aegis"]);
+      expect({ status, stderr }).toEqual({
+        status: 8,
+        stderr: expect.stringContaining("systemd 249 is too old"),
+      });
+      host.write("/run/systemd/version", "systemd 252 (252.39-1~deb12u2)\n+PAM\n");
     });
     test("anybody but root", async () => {
       for (const verb of ["install", "uninstall"]) {
