@@ -92,6 +92,8 @@ describeOnSystemd("faults", (suite) => {
     const { id, path, client } = await untilGate("runner-dies");
     client.kill("SIGKILL");
     kill([...executorProcesses(chain, "runner"), ...executorProcesses(chain, "front")]);
+    // Long enough for systemd to end what it takes for a rest of the runner.
+    await Bun.sleep(2000);
     openGate(chain, "runner-dies");
     await eventually(() => resultOf(chain, id)?.state === "interrupted");
     expect(await isInstalled("runner-dies")).toBe(true);
@@ -103,7 +105,9 @@ describeOnSystemd("faults", (suite) => {
     const { id } = await untilGate("reboot");
     const before = chain.host.leader();
     await chain.host.beginReboot();
-    await eventually(() => executorProcesses(chain, "front").length === 0);
+    // Long enough for systemd to end what does not make it wait.
+    await Bun.sleep(3000);
+    expect((await chain.host.exec(["systemctl", "is-system-running"])).stdout).toBe("stopping\n");
     openGate(chain, "reboot");
     await chain.host.booted(before);
     expect(await isInstalled("reboot")).toBe(true);

@@ -55,7 +55,7 @@ export function systemdUnavailable(suite: Suite): string | null {
 /** Boots a container with users alice and bob, and an empty repository of its own as the only source of packages. */
 export async function startSystemd(suite: Suite, binary: string): Promise<SystemdHost> {
   const repo = await startRepository();
-  const name = `aegis-${suite}-${crypto.randomUUID().slice(0, 8)}`;
+  const name = `aegis-test-${suite}-${crypto.randomUUID().slice(0, 8)}`;
   const box = spawn(
     "/usr/bin/unshare",
     [
