@@ -63,7 +63,10 @@ function findVerb(program: Program, words: readonly string[]): Found | { why: st
     const option = knownOption(program, word);
     if (option !== null) {
       before.push(...option.names);
-      if (option.takesNext) i++;
+      if (!option.takesNext) continue;
+      const value = words[++i];
+      // Some programs take such a word for an option all the same (`npm --tag --prefix ls install x` installs).
+      if (value === undefined || value.startsWith("-")) return { why: `${word} has no value` };
     } else if (program.files !== true || word.startsWith("-")) {
       return { why: `the wrapper does not know ${word}` };
     }
@@ -106,6 +109,9 @@ function judgePlan(
   return { does: "plan", ecosystem, operation, targets };
 }
 
+/** What apt takes for the value of the flag in front of it, `-s no` for one (StringToBool, apt-pkg/contrib/strutl.cc). */
+const SWITCH = /^\s*(?:\+?(?:0x[0-9a-f]*|\d+)|no|false|without|off|disable|yes|true|with|on|enable)?$/i;
+
 /**
  * Whether a program that is asked to simulate will: every option is known, and none takes a value, since that could be
  * a setting that takes the asking back.
@@ -113,8 +119,8 @@ function judgePlan(
 function simulates(program: Program, simulate: readonly string[], words: readonly string[]): boolean {
   const options = words.filter((word) => word.startsWith("-")).map((word) => knownOption(program, word));
   const names = options.flatMap((option) => option?.names ?? []);
-  const safe = !options.includes(null) && !names.some((name) => program.valued.includes(name));
-  return safe && names.some((name) => simulate.includes(name));
+  const isPlain = !options.includes(null) && !names.some((name) => program.valued.includes(name));
+  return isPlain && !words.some((word) => SWITCH.test(word)) && names.some((name) => simulate.includes(name));
 }
 
 interface Option {

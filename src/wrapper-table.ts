@@ -66,7 +66,9 @@ function aptPlan(operation: string): Verb {
 
 const APT: Program = {
   flags: APT_FLAGS,
-  valued: words("-o --option -c --config-file -t --target-release --default-release -a --host-architecture"),
+  // Without -c and -a: apt takes its options from the first word that is a verb of its own, were it a value, and -a may
+  // then be a flag and -s may take a value (measured with apt 2.6: `-c policy -s list install x` installs).
+  valued: words("-o --option -t --target-release --default-release"),
   verbs: {
     ...pass(...words("list search show showsrc showpkg depends rdepends policy madison changelog help moo")),
     ...pass(...words("check indextargets")),
