@@ -60,18 +60,27 @@ function namesIn(directory: string): string[] {
 }
 
 /** The end of a log as it is now. */
-export function endOf(log: string): Position {
+export async function endOf(log: string): Promise<Position> {
   for (const path of logFiles(log).toReversed()) {
-    if (path.endsWith(".gz")) continue;
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const { size } = fstatSync(fd);
-      if (size > 0) return { offset: size, mark: markAt(fd, size) };
-    } finally {
-      closeSync(fd);
-    }
+    const end = path.endsWith(".gz") ? await endOfCompressed(path) : positionIn(path, statSync(path).size);
+    if (end !== null) return end;
   }
   return null;
+}
+
+async function endOfCompressed(path: string): Promise<Position> {
+  let offset = 0;
+  let last = Buffer.alloc(0);
+  try {
+    for await (const chunk of openLog(path, 0)) {
+      offset += chunk.length;
+      last = Buffer.concat([last, chunk]).subarray(-MARK_BYTES);
+    }
+  } catch {
+    // What can't be decompressed is no place to go on from.
+    return null;
+  }
+  return offset === 0 ? null : { offset, mark: digest(last) };
 }
 
 function markAt(fd: number, offset: number): string {
@@ -89,6 +98,8 @@ export interface NewEntries<T> {
   entries: T[];
   /** Where the last complete line ends. */
   end: Position;
+  /** False where the log was cut or rewritten: then these are all that it has. */
+  found: boolean;
   /** What was not read, and why, in words. */
   problems: string[];
 }
@@ -105,7 +116,7 @@ export async function entriesSince<T>(
 ): Promise<NewEntries<T>> {
   const files = logFiles(log);
   const problems: string[] = [];
-  let end = endOf(log);
+  let end = await endOf(log);
   const found = from === null ? 0 : await findPosition(files, from, problems);
   if (found < 0) {
     problems.push(`${log} no longer has what the last run read: it was cut, rewritten, or rotated away`);
@@ -127,7 +138,7 @@ export async function entriesSince<T>(
   }
   if (reader.dropped > 0)
     problems.push(`${log}: the oldest ${reader.dropped} changes were too many to look at`);
-  return { entries: reader.entries, end, problems };
+  return { entries: reader.entries, end, found: found >= 0, problems };
 }
 
 /** The text of a log's newest files, in their order, at most `maxBytes` of it: the oldest is left out. */

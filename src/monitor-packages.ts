@@ -65,27 +65,35 @@ export interface PackageLook {
   problems: string[];
 }
 
+/** What the last run saw. */
+export interface LastLook {
+  /** When, in milliseconds since the epoch. */
+  at: number;
+  dpkg_log: Position;
+  /** Null where that is not known any more. */
+  packages: Versions | null;
+}
+
 /**
- * The changes since `from` in dpkg's log that no execution explains, and what differs between `before` and `now` although
- * no log says so. `before` is what the last run saw, null where that is not known.
+ * The changes in dpkg's log since the last look that no execution explains, and what differs from then although no log
+ * says so.
  */
-export async function lookAtPackages(
-  from: Position,
-  before: { at: string; packages: Versions } | null,
-  now: Versions,
-  clock: Clock,
-): Promise<PackageLook> {
-  const { entries, end, problems } = await entriesSince(DPKG_LOG, from, parseDpkgLine, MOST_CHANGES);
-  if (entries.length === 0 && (before === null || unlogged(before.packages, now, [], []).length === 0)) {
-    return { batches: [], end, problems };
-  }
-  const runs = managedRuns(earliestOf(entries, clock));
+export async function lookAtPackages(last: LastLook, now: Versions, clock: Clock): Promise<PackageLook> {
+  const log = await entriesSince(DPKG_LOG, last.dpkg_log, parseDpkgLine, MOST_CHANGES);
+  // Of a log that was rewritten, what is older was looked at before. What this leaves out of the second of the last look
+  // is found by the packages themselves.
+  const isNew = ({ at }: PackageChange) =>
+    log.found || at === null || clock(at).some((instant) => instant > last.at);
+  const logged = log.entries.filter(isNew);
+  const differs = last.packages !== null && unlogged(last.packages, now, [], []).length > 0;
+  if (logged.length === 0 && !differs) return { batches: [], end: log.end, problems: log.problems };
+  const runs = managedRuns(earliestOf(logged, clock));
   const history = parseAptHistory(await newestText(APT_HISTORY, HISTORY_BYTES));
   const left = [
-    ...unexplained(entries, runs, history, clock),
-    ...(before === null ? [] : unlogged(before.packages, now, entries, runs)),
+    ...unexplained(logged, runs, history, clock),
+    ...(last.packages === null ? [] : unlogged(last.packages, now, logged, runs)),
   ];
-  return { batches: batches(left, history, runs, clock, Date.parse(before?.at ?? "")), end, problems };
+  return { batches: batches(left, history, runs, clock, last.at), end: log.end, problems: log.problems };
 }
 
 function earliestOf(changes: readonly PackageChange[], clock: Clock): number {

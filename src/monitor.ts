@@ -12,7 +12,14 @@ import { type Finding, fail } from "./finding.ts";
 import type { Log } from "./log.ts";
 import { endOf, PositionSchema } from "./log-files.ts";
 import { baselineEvent, driftEvents, findingsEvents, MONITOR_KINDS, type Present } from "./monitor-events.ts";
-import { DPKG_LOG, dpkgIsBusy, lookAtPackages, versionsNow } from "./monitor-packages.ts";
+import {
+  DPKG_LOG,
+  dpkgIsBusy,
+  type LastLook,
+  lookAtPackages,
+  type PackageLook,
+  versionsNow,
+} from "./monitor-packages.ts";
 import {
   MONITOR_DIRECTORY,
   type MonitorState,
@@ -25,7 +32,7 @@ import { openPlanning } from "./planning.ts";
 import { type RepositoryState, repositoryState } from "./repository-drift.ts";
 import { prepareState } from "./state.ts";
 import { clip } from "./terminal.ts";
-import { localClock, type UnmanagedBatch } from "./unmanaged.ts";
+import { type Clock, localClock, type UnmanagedBatch } from "./unmanaged.ts";
 import { moreUnmanaged, UNMANAGED_CHECK, unmanagedEvent } from "./unmanaged-events.ts";
 
 /*
@@ -81,6 +88,7 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
   const busy = await isBusyForLong();
   if (busy) log.info("apt or dpkg is at work: package changes are looked at the next time");
   if (busy && state === null) return;
+  const at = new Date();
   const repositories = await repositoriesNow();
   // What the monitor itself has told is no news, nor is a package that somebody is at.
   const without = busy ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
@@ -92,15 +100,18 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
     repositories: repositories.state ?? state?.repositories ?? {},
     findings,
   };
-  const packages =
-    seen === null || busy
-      ? { batches: [], end: seen === null ? endOf(DPKG_LOG) : seen.dpkg_log, problems: [] }
-      : await lookAtPackages(
-          seen.dpkg_log,
-          state,
-          present.packages,
-          localClock(offset, state?.utc_offset ?? null),
-        );
+  const packages = await packagesSince(
+    seen === null
+      ? null
+      : {
+          at: Date.parse(state?.at ?? recorded.at(-1)?.timestamp ?? ""),
+          dpkg_log: seen.dpkg_log,
+          packages: state?.packages ?? null,
+        },
+    present.packages,
+    busy,
+    localClock(offset, state?.utc_offset ?? null),
+  );
   const after = seenOf({ dpkg_log: packages.end, repositories: present.repositories });
   const events = [
     ...unmanagedEvents(packages.batches, recorded),
@@ -121,13 +132,25 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
   }
   writeMonitorState({
     schema_version: "1.0",
-    at: new Date().toISOString(),
+    at: at.toISOString(),
     audit_sequence,
     dpkg_log: packages.end,
-    utc_offset: offset(Date.now()),
+    utc_offset: offset(at.getTime()),
     ...present,
   });
   log.info("looked at this host", { events: events.length, findings: findings.length });
+}
+
+/** What changed since the last look; nothing where there was none, or while somebody is at it. */
+async function packagesSince(
+  last: LastLook | null,
+  now: MonitorState["packages"],
+  busy: boolean,
+  clock: Clock,
+): Promise<PackageLook> {
+  if (last === null) return { batches: [], end: await endOf(DPKG_LOG), problems: [] };
+  if (busy) return { batches: [], end: last.dpkg_log, problems: [] };
+  return lookAtPackages(last, now, clock);
 }
 
 /** The events of the batches, but for those that were recorded already. */

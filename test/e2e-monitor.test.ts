@@ -182,6 +182,18 @@ describeOnThrowaway("the monitor", () => {
     await purge("hello-aegis");
   });
 
+  test("a log of which something was taken out is told, and what was in it before is not told again", async () => {
+    await sh("sed -i 1d /var/log/dpkg.log; sleep 1.1; apt-get install -y hello-aegis=1.0");
+    expect(await monitor()).toMatchObject([
+      { kind: "unmanaged_change", details: { command: "apt-get install -y hello-aegis=1.0", count: 1 } },
+      {
+        kind: "monitor_findings",
+        details: { not_looked_at: [expect.stringContaining("/var/log/dpkg.log")] },
+      },
+    ]);
+    await purge("hello-aegis");
+  });
+
   test.each([
     ["lost", `rm ${STATE}`],
     ["damaged", `echo nonsense > ${STATE}`],

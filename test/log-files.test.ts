@@ -24,12 +24,12 @@ async function compress(name: string, to: string) {
 
 describe("where reading goes on", () => {
   test("nothing there", async () => {
-    expect(await since(null)).toEqual({ entries: [], end: null, problems: [] });
+    expect(await since(null)).toEqual({ entries: [], end: null, found: true, problems: [] });
   });
 
   test("nothing new, then one line", async () => {
     writeFileSync(log, "a\nb\n");
-    const end = endOf(log);
+    const end = await endOf(log);
     expect((await since(end)).entries).toEqual([]);
     appendFileSync(log, "c\n");
     const next = await since(end);
@@ -39,7 +39,7 @@ describe("where reading goes on", () => {
 
   test("a line that is being written is for the next time", async () => {
     writeFileSync(log, "a\n");
-    const end = endOf(log);
+    const end = await endOf(log);
     appendFileSync(log, "b\nhalf");
     const next = await since(end);
     expect(next.entries).toEqual(["b"]);
@@ -48,7 +48,7 @@ describe("where reading goes on", () => {
   });
 
   test("a log that was not there", async () => {
-    expect(endOf(log)).toBeNull();
+    expect(await endOf(log)).toBeNull();
     writeFileSync(log, "a\n");
     expect((await since(null)).entries).toEqual(["a"]);
   });
@@ -58,7 +58,7 @@ describe("where reading goes on", () => {
     ["renamed with a date", ["dpkg.log-20261101"]],
   ])("%s between two runs", async (_, [name = ""]) => {
     writeFileSync(log, "a\n");
-    const end = endOf(log);
+    const end = await endOf(log);
     appendFileSync(log, "b\n");
     rotate(name);
     writeFileSync(log, "c\n");
@@ -69,7 +69,7 @@ describe("where reading goes on", () => {
 
   test("rotated twice and compressed between two runs", async () => {
     writeFileSync(log, `${"x".repeat(9000)}\na\n`);
-    const end = endOf(log);
+    const end = await endOf(log);
     appendFileSync(log, "b\n");
     rotate("dpkg.log.1");
     await compress("dpkg.log.1", "dpkg.log.2.gz");
@@ -82,9 +82,18 @@ describe("where reading goes on", () => {
     expect((await since(next.end)).entries).toEqual(["d"]);
   });
 
+  test("a log of which only compressed files are left", async () => {
+    writeFileSync(join(directory, "dpkg.log.2.gz"), gzipSync(`${"x".repeat(9000)}\na\n`));
+    writeFileSync(log, "");
+    const end = await endOf(log);
+    expect((await since(end)).entries).toEqual([]);
+    appendFileSync(log, "b\n");
+    expect(await since(end)).toMatchObject({ entries: ["b"], found: true, problems: [] });
+  });
+
   test("copied and truncated", async () => {
     writeFileSync(log, "a\n");
-    const end = endOf(log);
+    const end = await endOf(log);
     appendFileSync(log, "b\n");
     writeFileSync(join(directory, "dpkg.log.1"), "a\nb\n");
     truncateSync(log, 0);
@@ -98,9 +107,10 @@ describe("where reading goes on", () => {
     ["deleted", () => rmSync(log)],
   ])("%s: all that is there comes, and it is said", async (_, change) => {
     writeFileSync(log, "a\nb\nc\n");
-    const end = endOf(log);
+    const end = await endOf(log);
     change();
-    const { problems } = await since(end);
+    const { problems, found } = await since(end);
+    expect(found).toBe(false);
     expect(problems.join()).toContain("cut, rewritten, or rotated away");
   });
 
