@@ -23,7 +23,7 @@ export function askTerminal(question: string): string | null {
 const KEYS = { interrupt: 3, end: 4, backspace: 8, newline: 10, enter: 13, clear: 21, erase: 127 } as const;
 /** Longer is no passphrase. */
 const MAX_BYTES = 1024;
-const SIGNALS = ["SIGTERM", "SIGHUP"] as const;
+const SIGNALS = ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"] as const;
 
 /**
  * Like {@link askTerminal}, with nothing of the answer shown and nothing of it trimmed. Control-C ends the process as
@@ -62,15 +62,18 @@ export async function askHidden(question: string): Promise<string | null> {
   return Array.isArray(line) ? utf8(line) : null;
 }
 
-/** One line's bytes. Byte by byte, so that what was typed ahead stays for the next question. */
+/**
+ * One line's bytes. Byte by byte, so that what was typed ahead stays for the next question. One that is too long is read to
+ * its end all the same: the rest would be shown by whatever reads the terminal next.
+ */
 async function readLine(fd: number): Promise<number[] | "interrupted" | null> {
   const line: number[] = [];
-  while (line.length < MAX_BYTES) {
+  for (;;) {
     const byte = await readByte(fd);
     switch (byte) {
       case KEYS.enter:
       case KEYS.newline:
-        return line;
+        return line.length <= MAX_BYTES ? line : null;
       case KEYS.interrupt:
         return "interrupted";
       case KEYS.end:
@@ -85,10 +88,9 @@ async function readLine(fd: number): Promise<number[] | "interrupted" | null> {
         while (((line.pop() ?? 0) & 0xc0) === 0x80) {}
         break;
       default:
-        line.push(byte);
+        if (line.length <= MAX_BYTES) line.push(byte);
     }
   }
-  return null;
 }
 
 function readByte(fd: number): Promise<number | null> {
