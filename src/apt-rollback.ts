@@ -77,6 +77,8 @@ function readRecord(id: string, planning: Planning): Result | string {
   }
   try {
     const record = parseResult(text);
+    // A copy under another name would undo something else than what people read in the plan.
+    if (record.execution_plan_id !== id) return `the outcome of execution ${id} is of another execution`;
     return record.state === "running" ? `execution ${id} is still running` : record;
   } catch {
     return `the outcome of execution ${id} can't be understood`;

@@ -66,6 +66,11 @@ describe("nothing is wished for", () => {
     ["one that still runs", record(null, { state: "running" }), "still running"],
     ["one of a version that recorded no inverse", record(null), "no record of what undoes it"],
     ["a record cut off in the middle", record([]).slice(0, 100), "can't be understood"],
+    [
+      "a copy of another's record",
+      record([], { execution_plan_id: "22222222-2222-4333-8444-555555555555" }),
+      "is of another execution",
+    ],
     ["a record with a field too many", record([]).replace("{", '{"also":1,'), "can't be understood"],
   ];
   for (const [what, text, problem] of CASES) {
