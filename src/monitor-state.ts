@@ -15,7 +15,7 @@ const MAX_BYTES = 32 * 1024 * 1024;
 
 const StateSchema = v.strictObject({
   schema_version: v.literal("1.0"),
-  /** When the run was, RFC 3339. */
+  /** When the packages were looked at, RFC 3339. */
   at: v.string(),
   /** The newest event that the monitor had written then; the log has newer ones where this file is an older copy. */
   audit_sequence: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),

@@ -43,6 +43,7 @@ import { moreUnmanaged, UNMANAGED_CHECK, unmanagedEvent } from "./unmanaged-even
 /** How long a run waits for apt and dpkg to end. */
 const WAIT_MS = 60_000;
 const POLL_MS = 500;
+const TRIES = 3;
 /** Events of package changes that one run writes; the rest is one more. */
 const MOST_EVENTS = 50;
 /** Earlier events that are compared with where the state was lost. */
@@ -85,41 +86,30 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
   const recorded = recordedSince(saved);
   const state = recorded.length === 0 ? saved : null;
   const seen = state === null ? seenIn(recorded) : seenOf(state);
-  const busy = await isBusyForLong();
-  if (busy) log.info("apt or dpkg is at work: package changes are looked at the next time");
-  if (busy && state === null) return;
-  const at = new Date();
+  const offset = (instant: number) => -new Date(instant).getTimezoneOffset();
+  const last = seen === null ? null : lastLook(seen, state, recorded);
+  const packages = await lookUndisturbed(last, localClock(offset, state?.utc_offset ?? null));
+  if (packages === null) log.info("apt or dpkg is at work: package changes are looked at the next time");
+  if (packages === null && state === null) return;
+
   const repositories = await repositoriesNow();
   // What the monitor itself has told is no news, nor is a package that somebody is at.
-  const without = busy ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
+  const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
   const findings = [...(await findingsNow(env, without)), ...repositories.findings].sort();
-
-  const offset = (instant: number) => -new Date(instant).getTimezoneOffset();
   const present: Present = {
-    packages: state !== null && busy ? state.packages : versionsNow(),
+    packages: packages?.versions ?? state?.packages ?? {},
     repositories: repositories.state ?? state?.repositories ?? {},
     findings,
   };
-  const packages = await packagesSince(
-    seen === null
-      ? null
-      : {
-          at: Date.parse(state?.at ?? recorded.at(-1)?.timestamp ?? ""),
-          dpkg_log: seen.dpkg_log,
-          packages: state?.packages ?? null,
-        },
-    present.packages,
-    busy,
-    localClock(offset, state?.utc_offset ?? null),
-  );
-  const after = seenOf({ dpkg_log: packages.end, repositories: present.repositories });
+  const { batches, end, problems } = packages ?? { batches: [], end: seen?.dpkg_log ?? null, problems: [] };
+  const after = seenOf({ dpkg_log: end, repositories: present.repositories });
   const events = [
-    ...unmanagedEvents(packages.batches, recorded),
+    ...unmanagedEvents(batches, recorded),
     ...(state === null
-      ? [baseline(saved, seen, after, present, packages.problems)]
+      ? [baseline(saved, seen, after, present, problems)]
       : [
           ...driftEvents(state.repositories, present.repositories),
-          ...findingsEvents(state.findings, findings, packages.problems),
+          ...findingsEvents(state.findings, findings, problems),
         ]),
   ];
   let audit_sequence = state?.audit_sequence ?? 0;
@@ -132,25 +122,40 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
   }
   writeMonitorState({
     schema_version: "1.0",
-    at: at.toISOString(),
+    at: packages?.at ?? state?.at ?? new Date().toISOString(),
     audit_sequence,
-    dpkg_log: packages.end,
-    utc_offset: offset(at.getTime()),
+    dpkg_log: end,
+    utc_offset: offset(Date.now()),
     ...present,
   });
   log.info("looked at this host", { events: events.length, findings: findings.length });
 }
 
-/** What changed since the last look; nothing where there was none, or while somebody is at it. */
-async function packagesSince(
+function lastLook(seen: Seen, state: MonitorState | null, recorded: readonly AuditEvent[]): LastLook {
+  const at = Date.parse(state?.at ?? recorded.at(-1)?.timestamp ?? "");
+  return { at, dpkg_log: seen.dpkg_log, packages: state?.packages ?? null };
+}
+
+/**
+ * dpkg's packages, and what changed since the last look, if there was one: both of one moment, or the next run would take
+ * what lies between for a change without a log. Null while somebody is at it.
+ */
+async function lookUndisturbed(
   last: LastLook | null,
-  now: MonitorState["packages"],
-  busy: boolean,
   clock: Clock,
-): Promise<PackageLook> {
-  if (last === null) return { batches: [], end: await endOf(DPKG_LOG), problems: [] };
-  if (busy) return { batches: [], end: last.dpkg_log, problems: [] };
-  return lookAtPackages(last, now, clock);
+): Promise<(PackageLook & { at: string; versions: MonitorState["packages"] }) | null> {
+  for (let n = 0; n < TRIES; n++) {
+    if (await isBusyForLong()) return null;
+    const at = new Date().toISOString();
+    const versions = versionsNow();
+    const look: PackageLook =
+      last === null
+        ? { batches: [], end: await endOf(DPKG_LOG), problems: [] }
+        : await lookAtPackages(last, versions, clock);
+    if (!dpkgIsBusy() && canonicalHash(versionsNow()) === canonicalHash(versions))
+      return { ...look, at, versions };
+  }
+  return null;
 }
 
 /** The events of the batches, but for those that were recorded already. */
