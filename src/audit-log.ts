@@ -13,6 +13,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  truncateSync,
 } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
@@ -68,7 +69,8 @@ export interface AuditLog {
   /** The newest event, or null in an empty log. Takes no lock. @throws AegisError `io`, `log_tampered` */
   head(): LogHead | null;
   /**
-   * Sets disk space aside, `bytes` of it, really allocated, for events that must not fail for want of space.
+   * Sets disk space aside, `bytes` of it, really allocated, for events that must not fail for want of space. What was set
+   * aside beyond that is given back.
    * @throws AegisError `io` when there is not that much
    */
   reserve(bytes: number): void;
@@ -139,8 +141,11 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
       return withLogFile(current, (file) => headOf(readTail(file), current)) ?? headOfRotated(dir);
     },
     reserve(bytes) {
-      const { blocks = 0 } = statSync(reserve, { throwIfNoEntry: false }) ?? {};
-      if (blocks * 512 >= bytes) return;
+      const { blocks = 0, size = 0 } = statSync(reserve, { throwIfNoEntry: false }) ?? {};
+      if (blocks * 512 >= bytes) {
+        if (size > bytes) truncateSync(reserve, bytes);
+        return;
+      }
       // Random, so that no file system can store it in less space than it stands for.
       writeFileAtomic(reserve, randomBytes(bytes));
     },

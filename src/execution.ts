@@ -38,6 +38,8 @@ import type { Caller, EventInput } from "./varlink-interface.ts";
 const QUEUE_LIMITS = { all: 32, perUid: 24 };
 /** Kept free while a run is under way, so that its end can always be written down. */
 const RESERVE_BYTES = 8 * 1024 * 1024;
+/** And for its start, until that is written. */
+const START_BYTES = 64 * 1024;
 const ALIVE_MS = 10_000;
 
 export interface ExecutionContext {
@@ -209,13 +211,15 @@ class Attempt {
     const before = dpkgNow();
     const { transaction } = execution.operation_plan;
     const actor = this.#actor(execution);
-    audit.reserve(RESERVE_BYTES);
+    audit.reserve(RESERVE_BYTES + START_BYTES);
     markCurrent({ result, transaction, before, actor });
     try {
       this.#spent.append([
         ...usesLost(this.#spent.read(), SYSTEM.auditDir),
         { ...this.#use(execution), at: result.started_at, audit_sequence: audit.head()?.sequence ?? 0 },
       ]);
+      // Gives back the room for this event: a full disk is met before the plan is used up.
+      audit.reserve(RESERVE_BYTES);
       audit.append({
         kind: "execution_started",
         ...this.#subject(),

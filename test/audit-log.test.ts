@@ -447,6 +447,9 @@ describe("a failed append", () => {
     expect(made.blocks * 512).toBeGreaterThanOrEqual(8 << 20);
     log.reserve(8 << 20);
     expect(statSync(join(dir, "audit.reserve")).ino).toBe(made.ino);
+    // What is not needed any more is given back without making it anew.
+    log.reserve(1 << 20);
+    expect(statSync(join(dir, "audit.reserve"))).toMatchObject({ ino: made.ino, size: 1 << 20 });
     log.releaseReserve();
     log.releaseReserve();
     expect(existsSync(join(dir, "audit.reserve"))).toBe(false);
