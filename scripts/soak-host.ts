@@ -212,7 +212,9 @@ export function settle(
             ? "said to be completed, and not installed"
             : answer === "no answer" && !closed
               ? "no answer and no outcome"
-              : null;
+              : answer === "no end"
+                ? "its client was still waiting after minutes"
+                : null;
     if (why !== null) account.lost.push(`${name} (${id}), told ${answer}: ${why}`);
   }
   return account;

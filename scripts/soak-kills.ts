@@ -87,11 +87,14 @@ async function untilAnswered(
   };
   for (let n = 0; n < TRIES; n++) {
     submitted();
-    const { status, stderr } = await chain.apply(path, user);
+    const ended = await chain.apply(path, user).catch(() => null);
+    if (ended === null) return "no end";
+    const { status, stderr } = ended;
     if (status === 0) return "completed";
     if (status === 6 && stderr.includes("[replay]")) {
       // It runs, or it was used up: then there is an outcome, or its runner died before it began.
-      const watched = await chain.aegis(["apply", "--watch", id], { user });
+      const watched = await chain.aegis(["apply", "--watch", id], { user }).catch(() => null);
+      if (watched === null) return "no end";
       if (outcome() === undefined && watched.stderr.includes("[not_found]") && isUsed(chain, id))
         return "replay";
     }

@@ -24,11 +24,13 @@ const FULL = {
     statuses: 200,
     applies: 10,
   },
-  queue: { users: 5, plans: 200 },
+  queue: { users: 10, plans: 200 },
+  disk: 3,
 };
 const QUICK = {
-  load: { silent: 200, slow: 8, large: 18, noise: 100, half: 100, denied: 500, statuses: 40, applies: 3 },
-  queue: { users: 2, plans: 10 },
+  load: { silent: 100, slow: 4, large: 9, noise: 50, half: 50, denied: 200, statuses: 20, applies: 2 },
+  queue: { users: 2, plans: 8 },
+  disk: 1,
 };
 const STEPS = ["load", "queue", "files", "disk", "kill"] as const;
 /** Packages that the disk's faults need. */
@@ -103,7 +105,7 @@ const RUN: Readonly<Record<(typeof STEPS)[number], (soak: Soak) => Promise<Step[
   },
   async disk(soak) {
     const missing = await noEio(soak);
-    const done = await diskFaults(soak);
+    const done = await diskFaults(soak, size.disk);
     const steps = done.map(({ what, sent, answers, after, account, problems }): Step => {
       const note = `afterwards: ${Object.entries(after)
         .map(([answer, count]) => `${count} ${answer}`)
