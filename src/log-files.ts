@@ -48,7 +48,8 @@ export function logFiles(log: string): string[] {
       : [{ path: join(dirname(log), entry), age: entry[name.length] === "-" ? -Number(age) : Number(age) }];
   });
   const old = rotated.sort((a, b) => b.age - a.age).map(({ path }) => path);
-  return statSync(log, { throwIfNoEntry: false })?.isFile() ? [...old, log] : old;
+  // A pipe of such a name would hold up its reader for ever: on Ubuntu others than root may put one into /var/log.
+  return [...old, log].filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
 }
 
 function namesIn(directory: string): string[] {

@@ -2,7 +2,7 @@ import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseAptHistory } from "./apt-history.ts";
-import { RUN_FILES } from "./apt-hook.ts";
+import { RUN_FILES, readReceipt } from "./apt-hook.ts";
 import { runDirectory } from "./apt-run.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
@@ -163,11 +163,16 @@ function eventsSince(since: string) {
   }
 }
 
-/** The transaction that apt's hook compared with; null where the runner's files are gone. */
+/**
+ * The transaction of a run that may have changed packages: none where apt's hook refused it, or was never reached, since
+ * nothing has been unpacked then. Null where the runner's files are gone.
+ */
 function transactionOf(id: string): TransactionEntry[] | null {
   try {
-    const text = readFileSync(join(runDirectory(id), RUN_FILES.expected), "utf8");
-    return v.parse(v.array(TransactionEntry), parseJson(text));
+    const directory = runDirectory(id);
+    const text = readFileSync(join(directory, RUN_FILES.expected), "utf8");
+    const transaction = v.parse(v.array(TransactionEntry), parseJson(text));
+    return readReceipt(directory)?.ok === true ? transaction : [];
   } catch {
     return null;
   }

@@ -76,6 +76,8 @@ function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): 
         const gone = `${name}:${architecture} gone ${from_version}`;
         const there = `${name}:${architecture} there ${to_version}`;
         if (action === "remove") return [gone];
+        // A repair brings nothing in and takes nothing away.
+        if (action === "configure") return [];
         // apt may take a package away for a moment that it is about to replace.
         return from_version === null || action === "reinstall" ? [there] : [there, gone];
       }),

@@ -93,6 +93,19 @@ describeOnThrowaway("the monitor", () => {
     await purge("hello-aegis");
   });
 
+  test("a run that the hook refused explains nothing, since it changed nothing", async () => {
+    const { execution, path } = await chain.signed("apt", "install", "hello-aegis=1.0");
+    expect((await chain.apply(path)).status).toBe(0);
+    // As if the hook had refused it, and somebody had installed just that meanwhile.
+    await sh(
+      `sed -i 's/"ok":true/"ok":false/' /var/lib/aegis/runs/${execution.execution_plan_id}/receipt.json`,
+    );
+    expect(await monitor()).toMatchObject([
+      { kind: "unmanaged_change", details: { changes: ["install hello-aegis:all none 1.0"] } },
+    ]);
+    await purge("hello-aegis");
+  });
+
   test("what somebody does while an execution runs is an event", async () => {
     await sh("apt-get install -y bystander");
     await monitor();

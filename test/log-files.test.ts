@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -45,6 +55,16 @@ describe("where reading goes on", () => {
     expect(next.entries).toEqual(["b"]);
     appendFileSync(log, " and half\n");
     expect((await since(next.end)).entries).toEqual(["half and half"]);
+  });
+
+  test("what is no file is passed over, whatever it is called", async () => {
+    writeFileSync(log, "a\n");
+    expect(spawnSync("mkfifo", [join(directory, "dpkg.log.1")]).status).toBe(0);
+    mkdirSync(join(directory, "dpkg.log.2"));
+    symlinkSync("nowhere", join(directory, "dpkg.log.3.gz"));
+    expect(logFiles(log)).toEqual([log]);
+    // A position that is nowhere: every file is looked at.
+    expect(await since({ offset: 7, mark: "x" })).toMatchObject({ entries: ["a"], found: false });
   });
 
   test("a log that was not there", async () => {

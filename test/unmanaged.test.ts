@@ -63,6 +63,10 @@ describe("an execution does not explain", () => {
     expect(left([at(time, what)], [run("install a all - 1.0")])).toHaveLength(1);
   });
 
+  test.each(["upgrade a:all 1.0 1.0", "remove a:all 1.0 <none>"])("what a repair never does: %s", (what) => {
+    expect(left([at("12:00:01", what)], [run("configure a all 1.0 1.0")])).toHaveLength(1);
+  });
+
   test("its own change done a second time by hand", () => {
     const line = "upgrade a:all 1.0 1.0";
     const twice = [at("12:00:01", line), at("12:00:02", line)];
