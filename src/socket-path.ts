@@ -56,7 +56,8 @@ function probe(path: string): Promise<"answers" | "dead" | "absent"> {
       const errno = errnoOf(error);
       if (errno === "ENOENT") resolve("absent");
       else if (errno === "ECONNREFUSED") resolve("dead");
-      else if (errno === "EAGAIN") resolve("answers");
+      // Too busy to take us, or just ending: somebody has it.
+      else if (errno === "EAGAIN" || errno === "ECONNRESET") resolve("answers");
       else reject(new AegisError("io", `can't tell what is at ${path}: ${messageOf(error)}`));
     });
   });
