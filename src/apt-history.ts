@@ -38,8 +38,11 @@ const LISTS: Readonly<
   Purge: (version) => [version, null],
   Disappeared: (version) => [version, null],
 };
-/** apt names a package that is for all architectures with the host's own: `ssl-cert:amd64 (1.1.2, automatic)`. */
-const PACKAGE = /([a-z0-9][a-z0-9+.-]*):([a-z0-9][a-z0-9-]*) \(([^()]*)\)/g;
+/**
+ * apt names a package that is for all architectures with the host's own: `ssl-cert:amd64 (1.1.2, automatic)`. Bounded, and
+ * from the beginning of a word only: a long one must not be tried from each of its letters to its end.
+ */
+const PACKAGE = /(?<![a-z0-9+.-])([a-z0-9][a-z0-9+.-]{0,255}):([a-z0-9][a-z0-9-]{0,63}) \(([^()]{0,1024})\)/g;
 
 /** The runs in the text of a history.log, in its order. What can't be read is left out: a log may be cut anywhere. */
 export function parseAptHistory(text: string): AptRun[] {

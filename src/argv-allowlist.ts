@@ -11,6 +11,9 @@ const NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*";
 const VERSION = "[0-9A-Za-z][0-9A-Za-z.+~:_-]*";
 const IMAGE = /^[a-z0-9][A-Za-z0-9._:/@-]*$/;
 
+/** A word that ends in `-` would ask apt to remove what it names, a version too. */
+const APT_PINNED = new RegExp(`^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?=${VERSION}(?<!-)$`);
+
 const exactly = (...head: Word[]): Shape => ({ head, more: null });
 
 /**
@@ -22,11 +25,11 @@ const ALLOWED: readonly Shape[] = [
   exactly("apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"),
   {
     head: ["apt-get", "install", "-y"],
-    more: new RegExp(`^[a-z0-9][a-z0-9.+-]+(?::[a-z0-9-]+)?=${VERSION}$`),
+    more: APT_PINNED,
   },
   {
     head: ["apt-get", "install", "-y", "--allow-downgrades"],
-    more: new RegExp(`^[a-z0-9][a-z0-9.+-]+(?::[a-z0-9-]+)?=${VERSION}$`),
+    more: APT_PINNED,
   },
   // A name that ends in `-` would be an operator. One that ends in `+` may be a package (g++).
   {

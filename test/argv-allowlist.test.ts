@@ -15,6 +15,10 @@ const REFUSED: string[][] = [
   apt("hello"),
   apt("hello=1.0", "-o", "x=y"),
   apt("hello=1.0", "--allow-downgrades"),
+  // apt takes what ends in a hyphen for a removal.
+  apt("hello=1.0-"),
+  apt("hello-=1.0"),
+  apt("--allow-downgrades", "hello=1.0-"),
   apt("--allow-downgrades"),
   apt("--allow-downgrades", "hello"),
   apt("--allow-downgrades", "hello=1.0", "--allow-remove-essential"),

@@ -92,6 +92,13 @@ describe("a line of dpkg's log", () => {
 });
 
 describe("apt's history", () => {
+  test("a word of megabytes is read in no time, and no package", () => {
+    const [run] = parseAptHistory(
+      `Start-Date: 2026-11-22  05:05:37\nInstall: ${"a".repeat(4_000_000)}, b:amd64 (1.0)\n`,
+    );
+    expect(run?.packages).toEqual([{ name: "b", architecture: "amd64", from: null, to: "1.0" }]);
+  });
+
   const runs = parseAptHistory(fixture("history.log"));
 
   test("a whole recorded log", () => {
