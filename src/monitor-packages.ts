@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseAptHistory } from "./apt-history.ts";
@@ -8,9 +8,9 @@ import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./documents.ts";
 import { type PackageChange, parseDpkgLine } from "./dpkg-log.ts";
+import { isPathLocked } from "./dpkg-ready.ts";
 import { readDpkgStatus } from "./dpkg-status.ts";
-import { AegisError, errnoOf } from "./errors.ts";
-import { isFileLocked } from "./ffi.ts";
+import { AegisError } from "./errors.ts";
 import { entriesSince, newestText, type Position } from "./log-files.ts";
 import { SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
@@ -41,20 +41,7 @@ export function versionsNow(): Versions {
 
 /** Whether apt or dpkg is at work; asked of the kernel, without taking a lock that would hold anybody up. */
 export function dpkgIsBusy(): boolean {
-  return LOCKS.some((path) => {
-    let fd: number;
-    try {
-      fd = openSync(path, "r");
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return false;
-      throw error;
-    }
-    try {
-      return isFileLocked(fd);
-    } finally {
-      closeSync(fd);
-    }
-  });
+  return LOCKS.some(isPathLocked);
 }
 
 export interface PackageLook {
@@ -87,7 +74,8 @@ export async function lookAtPackages(last: LastLook, now: Versions, clock: Clock
   const logged = log.entries.filter(isNew);
   const differs = last.packages !== null && unlogged(last.packages, now, [], []).length > 0;
   if (logged.length === 0 && !differs) return { batches: [], end: log.end, problems: log.problems };
-  const runs = managedRuns(earliestOf(logged, clock));
+  // What no log tells may have happened at any time since the last look.
+  const runs = managedRuns(Math.min(earliestOf(logged, clock), differs ? last.at : Number.POSITIVE_INFINITY));
   const history = parseAptHistory(await newestText(APT_HISTORY, HISTORY_BYTES));
   const left = [
     ...unexplained(logged, runs, history, clock),

@@ -106,6 +106,16 @@ describeOnThrowaway("the monitor", () => {
     await purge("hello-aegis");
   });
 
+  test("an execution is no event where dpkg keeps no log", async () => {
+    await monitor();
+    await sh("cp /etc/dpkg/dpkg.cfg /root/dpkg.cfg; sed -i '/^log /d' /etc/dpkg/dpkg.cfg");
+    const { path } = await chain.signed("apt", "install", "hello-aegis=1.0");
+    expect((await chain.apply(path)).status).toBe(0);
+    await sh("sleep 2; cp /root/dpkg.cfg /etc/dpkg/dpkg.cfg");
+    expect(await monitor()).toEqual([]);
+    await purge("hello-aegis");
+  });
+
   test("what somebody does while an execution runs is an event", async () => {
     await sh("apt-get install -y bystander");
     await monitor();
