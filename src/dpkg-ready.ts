@@ -46,7 +46,7 @@ export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, 
  */
 export async function waitForDpkg(onWait: () => void): Promise<void> {
   const end = Date.now() + LOCK_WAIT_MS;
-  while (isLocked()) {
+  while (isPathLocked(FRONTEND_LOCK)) {
     if (Date.now() > end) {
       throw new AegisError(
         "busy",
@@ -59,10 +59,11 @@ export async function waitForDpkg(onWait: () => void): Promise<void> {
   }
 }
 
-function isLocked(): boolean {
+/** Whether a process holds a lock on a file, as dpkg and apt do (fcntl(2)). False where there is no such file. */
+export function isPathLocked(path: string): boolean {
   let fd: number;
   try {
-    fd = openSync(FRONTEND_LOCK, "r+");
+    fd = openSync(path, "r");
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return false;
     throw error;
