@@ -11,6 +11,7 @@ import type { Log } from "./log.ts";
 import { loggedAudit } from "./logged-audit.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
+import { paceRefusal } from "./refusal-pace.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
 import { queued, tryRunLock } from "./run-lock.ts";
 import { prepareState, STATE } from "./state.ts";
@@ -136,6 +137,9 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
         aegis: process.execPath,
         emit: (event) => connection.event(event),
         stop: desk.stop,
+      }).catch(async (error: unknown) => {
+        await paceRefusal(desk.stop);
+        throw error;
       });
       connection.finished(result);
       return;
@@ -192,6 +196,8 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
   let follow: RunWatch | null = null;
   let place: number | null = null;
   for (;;) {
+    // A place at the runner's socket is not kept for somebody who has left: one user could take them all.
+    if (connection.gone) throw new AegisError("protocol", "whoever watched has gone");
     if (stop.aborted) {
       const hint = "What runs goes on. Look again when the host is up: aegis daemon status";
       throw new AegisError("unavailable", "the executor is being stopped", hint);
@@ -253,6 +259,11 @@ class Connection {
     this.#socket.on("close", () => {
       this.#open = false;
     });
+  }
+
+  /** Whether nobody is there to hear an answer any more. */
+  get gone(): boolean {
+    return !this.#open;
   }
 
   /**

@@ -6,10 +6,13 @@ import {
   atGate,
   brokenInvariants,
   eventually,
+  executorProcesses,
   gated,
+  kill,
   kindsOf,
   openGate,
   plain,
+  processes,
   resultOf,
   submit,
 } from "./e2e-running.ts";
@@ -23,7 +26,7 @@ describeOnThrowaway("the queue", () => {
   let chain: Chain;
   beforeAll(async () => {
     chain = await startChain();
-    const gates = ["first-in-queue", "secretive"].map(gated);
+    const gates = ["first-in-queue", "secretive", "left-alone"].map(gated);
     const others = pick("hello-aegis=1.0", "postinst-fails=1.0", "libapp=1.0", "bystander=1.0");
     await chain.host.repo.publish([...gates, ...plain("queued", COUNT + 1), ...others]);
     await chain.host.aptUpdate();
@@ -157,6 +160,21 @@ describeOnThrowaway("the queue", () => {
     expect(mode.trim()).toBe("root:aegis-admin 640");
     const output = await chain.host.exec(["cat", `/var/lib/aegis/runs/${id}/stdout`], { user: "alice" });
     expect(output.status).not.toBe(0);
+  });
+
+  test("who watches and leaves takes no place at the runner with them", async () => {
+    const { execution, path } = await chain.signed("apt", "install", "left-alone");
+    const alice = await submit(chain, path, "alice");
+    await atGate(chain, "left-alone");
+    const watchers = await Promise.all(
+      [1, 2, 3].map(() => chain.host.spawn([AEGIS, "apply", "--watch", execution.execution_plan_id])),
+    );
+    await eventually(() => executorProcesses(chain, "runner").length === 4);
+    kill(processes(chain).filter(({ argv }) => argv.includes("--watch")));
+    await Promise.all(watchers.map((one) => one.exited));
+    await eventually(() => executorProcesses(chain, "runner").length === 1);
+    openGate(chain, "left-alone");
+    expect(await alice.exited).toBe(0);
   });
 
   test("an outcome that is not root's own is not believed", async () => {
