@@ -19,7 +19,7 @@ export function readConfig(path: string, rootOnly: boolean): string | null {
   // Safe after reading: a path that only root can change has not been changed by anyone else in between.
   const problem = rootOnly ? rootOnlyProblem(path) : null;
   if (problem !== null) {
-    throw new AegisError("invalid_config", problem, `Type: chown root:root ${path} && chmod 644 ${path}`);
+    throw new AegisError("invalid_config", problem, `Type: chown root ${path} && chmod go-w ${path}`);
   }
   return text;
 }

@@ -67,6 +67,10 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
   try {
     writeFully(fd, Buffer.from(data));
     fsyncSync(fd);
+  } catch (error) {
+    // Half a file would be taken for the whole one by whoever finds it there.
+    unlinkSync(path);
+    throw new AegisError("io", `can't create ${path}: ${messageOf(error)}`, "Check the free space.");
   } finally {
     closeSync(fd);
   }

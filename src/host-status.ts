@@ -1,11 +1,12 @@
 import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { accountProblems } from "./accounts.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./environment-file.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { rootOnlyProblem } from "./files.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { isOutdated, trustsExecutionKey } from "./install-services.ts";
-import { isOdd } from "./install-steps.ts";
+import { isOdd, reviewKeyProblem } from "./install-steps.ts";
 import { SYSTEM } from "./paths.ts";
 import { hasSystemd, showUnits, type UnitState } from "./service-manager.ts";
 import { ADMIN_GROUP, groupId, REVIEW_GROUP, USERS } from "./state.ts";
@@ -76,6 +77,7 @@ export async function hostStatus(): Promise<HostStatus> {
       return [...unitFindings(states), ...bootLoader(states["aegis-runner@.service"])];
     });
     await look("units", unitFiles);
+    await look("accounts", accounts);
     await look("directories", directories);
     await look("sockets", sockets);
   }
@@ -149,6 +151,12 @@ function unitFiles(): Finding[] {
   ];
 }
 
+function accounts(): Finding[] {
+  const problems = accountProblems();
+  if (problems.length === 0) return [ok("accounts", "the services have accounts of their own")];
+  return problems.map((problem) => fail("accounts", problem, `Put that right, then: ${INSTALL}`));
+}
+
 function directories(): Finding[] {
   // Who may not look into a parent can't tell.
   const visible = HOST_DIRECTORIES.filter(({ path }) => safely(() => lstatSync(path)) !== null);
@@ -219,6 +227,8 @@ function keys(): Finding[] {
       ),
     ];
   }
+  const readable = reviewKeyProblem();
+  if (readable !== null) return [fail("keys", readable, `Type as root: rm ${SYSTEM.reviewKey}*; ${INSTALL}`)];
   if (trustsExecutionKey()) return [ok("keys", "an execution key is trusted")];
   return [
     warn(

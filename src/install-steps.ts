@@ -73,7 +73,12 @@ export function groundSteps(): Step[] {
     template(SYSTEM.reviewerEnv, REVIEWER_ENV, USERS.reviewer),
     {
       what: SYSTEM.reviewKey,
-      needed: () => (existsSync(SYSTEM.reviewKey) ? null : "make the key that signs reviews"),
+      needed() {
+        const problem = reviewKeyProblem();
+        if (problem === null) return existsSync(SYSTEM.reviewKey) ? null : "make the key that signs reviews";
+        const hint = `Whoever has read it can sign reviews. Type as root: rm ${SYSTEM.reviewKey}*; install makes a new one.`;
+        throw new AegisError("refused", problem, hint);
+      },
       apply: () => writeKeyFiles(SYSTEM.reviewKey, generateKey()),
     },
     {
@@ -90,8 +95,11 @@ export function programSteps(): Step[] {
     {
       what: SYSTEM.binary,
       needed() {
-        if (!existsSync(SYSTEM.binary)) return "copy this program there";
-        return hashFile(SYSTEM.binary).sha256 === hashFile(OWN_PROGRAM).sha256
+        const stat = lstatSync(SYSTEM.binary, { throwIfNoEntry: false });
+        if (stat === undefined) return "copy this program there";
+        // The same bytes in the hands of others, or behind a link, are not root's program.
+        const own = stat.isFile() && stat.uid === 0 && (stat.mode & 0o7777) === 0o755;
+        return own && hashFile(SYSTEM.binary).sha256 === hashFile(OWN_PROGRAM).sha256
           ? null
           : "replace it by this program";
       },
@@ -118,6 +126,13 @@ export async function makeDirectories(): Promise<void> {
 
 function listed(verb: string, names: readonly string[]): string | null {
   return names.length === 0 ? null : `${verb} ${names.join(", ")}`;
+}
+
+/** Why the key that signs reviews may be in other hands, or null; null also where there is none. */
+export function reviewKeyProblem(): string | null {
+  const stat = lstatSync(SYSTEM.reviewKey, { throwIfNoEntry: false });
+  if (stat === undefined || (stat.isFile() && stat.uid === 0 && (stat.mode & 0o077) === 0)) return null;
+  return `${SYSTEM.reviewKey} is not a file that root alone can read`;
 }
 
 /** Whether a directory is missing, or not whose and how it should be. */

@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readFileSync } from "node:fs";
 import * as v from "valibot";
+import { refuseForeignAccounts } from "./accounts.ts";
 import { parseJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
@@ -32,7 +33,7 @@ export interface InstallReport {
  * Makes a production host of this machine, from the executable that is running. Repeatable; an older installation is
  * upgraded in place. What replaces program and units waits in the queue of runs until its turn: a run that began with one
  * version ends with it, since apt calls the installed file as its hook.
- * @throws AegisError `refused` when not root, from sources or from a file of others; `unavailable` without systemd, or an older one;
+ * @throws AegisError `refused` when not root, from sources, from a file of others, with accounts of others; `unavailable` without systemd, or an older one;
  * `exists` while an executor that was started by hand runs; what the steps throw
  */
 export async function install(
@@ -40,6 +41,7 @@ export async function install(
   io: Pick<Io, "env" | "note">,
 ): Promise<InstallReport> {
   await refuseUnfit("install", io.env);
+  refuseForeignAccounts();
   process.umask(0o022);
   const steps = await apply(groundSteps(), dryRun);
   const program = programSteps();

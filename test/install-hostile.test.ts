@@ -1,0 +1,75 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import type { InstallReport } from "../src/install.ts";
+import { buildWhereNeeded, ROOT } from "./kit.ts";
+import { needs } from "./needs.ts";
+import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
+
+/*
+ * What somebody may have prepared on a host before Aegis came: accounts, files and links at its places. Played with
+ * --dry-run, which decides all of it; systemctl is a script that knows nothing.
+ */
+
+const obstacle = throwawayUnavailable();
+const here = needs(obstacle === null, `a throw-away host (install-hostile.test.ts): ${obstacle}`);
+
+here.describe("install, on a host that somebody has prepared", () => {
+  let host: ThrowawayHost;
+  const sh = (script: string) => host.exec(["bash", "-ec", script]);
+  const dryRun = () => host.exec(["/root/aegis", "daemon", "install", "--dry-run", "--json"], {});
+
+  beforeAll(async () => {
+    buildWhereNeeded();
+    host = await startHost({ binary: join(ROOT, "dist/aegis") });
+    await sh(
+      "cp /usr/local/bin/aegis /root/aegis; chmod 755 /root /usr/local/bin; mkdir -p /run/systemd/system",
+    );
+    host.write(
+      "/usr/local/sbin/systemctl",
+      '#!/bin/bash\n[ "$1" != --version ] || echo "systemd 252"\n',
+      0o755,
+    );
+  }, 120_000);
+  afterAll(() => host?.stop());
+
+  const BINARY = "/usr/local/bin/aegis";
+  test.each([
+    ["of another user", `chown alice ${BINARY}`],
+    ["that others may write", `chmod 777 ${BINARY}`],
+    ["that the services can't start", `chmod 600 ${BINARY}`],
+    ["that runs as root for everybody", `chmod 4755 ${BINARY}`],
+    ["behind a link", `cp ${BINARY} /home/alice/aegis; ln -sf /home/alice/aegis ${BINARY}`],
+  ])("the same program %s is replaced", async (_, prepare) => {
+    await sh(`rm -f ${BINARY}; cp /root/aegis ${BINARY}; chmod 755 ${BINARY}; ${prepare}`);
+    const { steps } = JSON.parse((await dryRun()).stdout) as InstallReport;
+    expect(steps.find(({ what }) => what === BINARY)?.done).toBe("replace it by this program");
+    await sh(`rm -f ${BINARY}; cp /root/aegis ${BINARY}; chmod 755 ${BINARY}`);
+  });
+
+  test.each([
+    [
+      "an account that can log in",
+      "useradd -s /bin/bash aegis-reviewd",
+      "userdel aegis-reviewd",
+      "can log in",
+    ],
+    [
+      "an account that is root",
+      "useradd -Mou 0 -g 0 aegis-reviewd",
+      "sed -i /^aegis-reviewd/d /etc/passwd",
+      "uid 0",
+    ],
+    [
+      "a reviewer's key that others have read",
+      "mkdir -p /etc/aegis; touch /etc/aegis/review-key; chmod 644 /etc/aegis/review-key",
+      "rm /etc/aegis/review-key",
+      "root alone can read",
+    ],
+  ])("%s is refused", async (_, prepare, undo, why) => {
+    await sh(prepare);
+    const { status, stdout } = await dryRun();
+    await sh(undo);
+    expect(status).toBe(6);
+    expect(stdout).toContain(why);
+  });
+});
