@@ -86,6 +86,11 @@ export const FRONT: Directives = {
   PrivateNetwork: "yes",
   RestrictAddressFamilies: "AF_UNIX",
   IPAddressDeny: "any",
+  // Of all sockets of the host, D-Bus and systemd's included, it sees Aegis's own.
+  TemporaryFileSystem: "/run:ro",
+  BindReadOnlyPaths: "/run/aegis",
+  // It writes nothing, so it can fill nothing.
+  ReadOnlyPaths: "/tmp /var/tmp /dev/shm /dev/mqueue",
 };
 
 /** Of the reviewer: it speaks to a model's server besides. */

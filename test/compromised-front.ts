@@ -105,6 +105,8 @@ await attempt("start a program", () => {
   if (exitCode !== 0) throw new Error(`exit ${exitCode}`);
 });
 await attempt("ask systemd", () => reach("/run/systemd/private"));
+await attempt("speak on D-Bus", () => reach("/run/dbus/system_bus_socket"));
+await attempt("fill the disk", () => writeFileSync("/tmp/much", "x"));
 await attempt("use the network", () => reach(task.port));
 
 await attempt("send noise", () => raw(Buffer.from(Array.from({ length: 4096 }, (_, n) => n % 256))));

@@ -120,6 +120,11 @@ describe("the unprivileged services", () => {
     expect(service("aegisd.service").get("PrivateNetwork")).toEqual(["yes"]);
     expect(service("aegisd.service").has("PrivateUsers")).toBe(false);
   });
+  test("the front sees no socket but Aegis's own, and has no place that it could fill", () => {
+    expect(service("aegisd.service").get("TemporaryFileSystem")).toEqual(["/run:ro"]);
+    expect(service("aegisd.service").get("BindReadOnlyPaths")).toEqual(["/run/aegis"]);
+    expect(service("aegisd.service").get("ReadOnlyPaths")?.[0]?.split(" ")).toContain("/tmp");
+  });
   test("the front's open files are enough for all its clients", () => {
     const limit = Number(service("aegisd.service").get("LimitNOFILE")?.[0]);
     expect(limit).toBeGreaterThanOrEqual(2 * FRONT_LIMITS.clients + FRONT_LIMITS.lingering + 32);
