@@ -24,7 +24,11 @@ const BY_TRUST = Object.keys(TRUST);
 
 /** Every package that changes, under where it comes from, and a count; empty where none does. */
 export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
-  if (plan.nothing_to_do) return paint(terminal, "green", "Nothing to do: the host is as you want it.");
+  if (plan.nothing_to_do) {
+    // A repair only configures: what it can't mend stands among the warnings.
+    if (plan.operation === "repair") return "Nothing to configure.";
+    return paint(terminal, "green", "Nothing to do: the host is as you want it.");
+  }
   if (plan.transaction.length === 0) return "";
   const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
   const counts = (["remove", "downgrade", "install", "reinstall", "upgrade", "configure"] as const).flatMap(
