@@ -4,7 +4,7 @@ import { AegisError, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { makeDirectories, type Step } from "./install-steps.ts";
 import { SYSTEM } from "./paths.ts";
-import { showUnits, systemd, type UnitState } from "./service-manager.ts";
+import { secondsOf, showUnits, systemd, type UnitState } from "./service-manager.ts";
 import { loadTrust } from "./trust.ts";
 import { UNIT_DIRECTORY, UNIT_NAMES, type UnitName } from "./units.ts";
 
@@ -91,8 +91,8 @@ function problemOf(name: UnitName, state: UnitState, later: boolean): string | n
 /** Whether a unit runs as it was before its file or the program was replaced. */
 export function isOutdated(name: UnitName, { ActiveEnterTimestamp, MainPID }: UnitState): boolean {
   const written = statSync(join(UNIT_DIRECTORY, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const since = Number(ActiveEnterTimestamp.replace(/^@/, ""));
-  if (Number.isFinite(since) && Math.floor(written / 1000) > since) return true;
+  // Of what is not active there is no time, and no file is later than NaN.
+  if (Math.floor(written / 1000) > secondsOf(ActiveEnterTimestamp)) return true;
   if (MainPID === "" || MainPID === "0") return false;
   const running = statSync(`/proc/${MainPID}/exe`, { throwIfNoEntry: false });
   const installed = statSync(SYSTEM.binary, { throwIfNoEntry: false });

@@ -12,8 +12,11 @@ export function hasSystemd(): boolean {
   return existsSync("/run/systemd/system");
 }
 
-/** The oldest systemd that knows everything the units say, and was tried: that of Debian 12. */
-const OLDEST = 252;
+/**
+ * The oldest systemd on which Aegis was seen to work: that of Ubuntu 22.04. 247, of Debian 11, ignores NoExecPaths= and
+ * ExecPaths= with a warning, and a front in foreign hands started a program there; its NEWS has both since 248.
+ */
+const OLDEST = 249;
 
 /** @throws AegisError `unavailable` where systemd does not run this machine, or is too old for the units */
 export async function requireSystemd(): Promise<void> {
@@ -23,7 +26,7 @@ export async function requireSystemd(): Promise<void> {
     "unavailable",
     version === null
       ? "systemd does not run this machine, so there is nothing to install services into"
-      : `systemd ${version ?? "of unknown version"} is too old for the units; they need ${OLDEST}`,
+      : `systemd ${version ?? "of unknown version"} is too old: before 248 it ignores NoExecPaths=, which keeps services from starting programs, and ${OLDEST} is the oldest that was tried`,
     "Start them by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
   );
 }
@@ -67,13 +70,22 @@ const PROPERTIES = [
 ] as const;
 
 /**
- * The state of each unit, in the order asked for, by one call. Timestamps are `@<seconds>`, or empty.
+ * Seconds since 1970 of a timestamp like `Sun 2026-11-22 05:54:36 UTC`, NaN for anything else. `--timestamp=unix` would be
+ * plainer, but systemd 249 doesn't know it.
+ */
+export function secondsOf(timestamp: string): number {
+  const [, day, time] = /^[A-Z][a-z]{2} (\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}) UTC$/.exec(timestamp) ?? [];
+  return day === undefined ? Number.NaN : Date.parse(`${day}T${time}Z`) / 1000;
+}
+
+/**
+ * The state of each unit, in the order asked for, by one call. Timestamps are for {@link secondsOf}.
  * @throws AegisError `unavailable`
  */
 export async function showUnits<N extends string>(names: readonly N[]): Promise<Record<N, UnitState>> {
   // Of a template only an instance has a state.
   const asked = names.map((name) => name.replace("@.", "@any."));
-  const args = ["show", "--timestamp=unix", `--property=${PROPERTIES.join(",")}`, "--", ...asked];
+  const args = ["show", "--timestamp=utc", `--property=${PROPERTIES.join(",")}`, "--", ...asked];
   const text = await systemd("systemctl", args);
   const blocks = text.trimEnd().split("\n\n");
   const states = names.map((name, i): [N, UnitState] => {

@@ -31,7 +31,7 @@ here.describe("aegis daemon status", () => {
       `#!/bin/bash
 for unit; do case $unit in -* | show) continue ;; esac
   active=active; [[ " ${inactive} " = *" $unit "* ]] && active=failed
-  printf "LoadState=loaded\\nActiveState=$active\\nUnitFileState=enabled\\n${more}MainPID=0\\nResult=success\\nActiveEnterTimestamp=@99999999999\\n\\n"
+  printf "LoadState=loaded\\nActiveState=$active\\nUnitFileState=enabled\\n${more}MainPID=0\\nResult=success\\nActiveEnterTimestamp=Fri 9999-12-31 23:59:59 UTC\\n\\n"
 done
 `,
       0o755,

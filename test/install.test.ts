@@ -14,6 +14,7 @@ import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway
 const SYSTEMCTL = `#!/bin/bash
 [ "$1" = --version ] && { cat /run/systemd/version; exit; }
 mkdir -p /run/stub; cd /run/stub
+[[ $* != *--timestamp=unix* ]] || { echo "Invalid value: unix." >&2; exit 1; } # as systemd 249 has it
 [ "$1" = show ] || echo "$*" >>/run/systemctl.log
 verb=$1; shift
 units=(); for word; do case $word in -*) ;; *) units+=("$word") ;; esac; done
@@ -22,7 +23,7 @@ for unit in "\${units[@]}"; do
     show)
       load=not-found; [ -e "/etc/systemd/system/\${unit/@any/@}" ] && load=loaded
       enabled=disabled; [ -e "enabled.$unit" ] && enabled=enabled
-      active=inactive; since=; [ -e "active.$unit" ] && active=active since=@$(stat -c %Y "active.$unit")
+      active=inactive; since=; [ -e "active.$unit" ] && active=active since=$(date -ud "@$(stat -c %Y "active.$unit")" '+%a %F %T UTC')
       printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\nDropInPaths=\\nNeedDaemonReload=no\\nMainPID=0\\n' $load $active $enabled
       printf 'Result=success\\nActiveEnterTimestamp=%s\\n\\n' "$since" ;;
     enable) touch "enabled.$unit" ;;
@@ -69,13 +70,13 @@ here.describe("aegis daemon install", () => {
       await sh("mkdir -p /run/systemd/system");
     });
     test("a systemd that doesn't know all of the units", async () => {
-      host.write("/run/systemd/version", "systemd 249 (249.11-0ubuntu3)\n+PAM\n");
+      host.write("/run/systemd/version", "systemd 247 (247.3-7+deb11u5)\n+PAM\n");
       const { status, stderr } = await refused(["/root/aegis"]);
       expect({ status, stderr }).toEqual({
         status: 8,
-        stderr: expect.stringContaining("systemd 249 is too old"),
+        stderr: expect.stringContaining("systemd 247 is too old: before 248 it ignores NoExecPaths="),
       });
-      host.write("/run/systemd/version", "systemd 252 (252.39-1~deb12u2)\n+PAM\n");
+      host.write("/run/systemd/version", "systemd 249 (249.11-0ubuntu3)\n+PAM\n");
     });
     test("anybody but root", async () => {
       for (const verb of ["install", "uninstall"]) {
