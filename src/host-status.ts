@@ -228,7 +228,8 @@ function keys(): Finding[] {
     ];
   }
   const readable = reviewKeyProblem();
-  if (readable !== null) return [fail("keys", readable, `Type as root: rm ${SYSTEM.reviewKey}*; ${INSTALL}`)];
+  if (readable !== null)
+    return [fail("keys", readable, `Type as root: rm ${SYSTEM.reviewKey}*; then: aegis daemon install`)];
   if (trustsExecutionKey()) return [ok("keys", "an execution key is trusted")];
   return [
     warn(

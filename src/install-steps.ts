@@ -1,4 +1,13 @@
-import { chmodSync, chownSync, existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { hashFile } from "./apt-hook.ts";
 import { AegisError, errnoOf } from "./errors.ts";
@@ -93,6 +102,13 @@ export function groundSteps(): Step[] {
 export function programSteps(): Step[] {
   return [
     {
+      what: "what an interrupted install left",
+      needed: () => listed("remove", interrupted()),
+      apply() {
+        for (const path of interrupted()) rmSync(path, { force: true });
+      },
+    },
+    {
       what: SYSTEM.binary,
       needed() {
         const stat = lstatSync(SYSTEM.binary, { throwIfNoEntry: false });
@@ -107,6 +123,14 @@ export function programSteps(): Step[] {
     },
     ...UNIT_NAMES.map((name) => file(join(UNIT_DIRECTORY, name), unitText(name))),
   ];
+}
+
+/** Copies of the program that were never finished; nobody writes one now, since this waited for its turn. */
+function interrupted(): string[] {
+  const directory = dirname(SYSTEM.binary);
+  return namesIn(directory)
+    .filter((name) => /^\.aegis\.[0-9a-f-]{36}\.tmp$/.test(name))
+    .map((name) => join(directory, name));
 }
 
 /** The file that is running, whatever stands at its path by now. */

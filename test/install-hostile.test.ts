@@ -46,6 +46,14 @@ here.describe("install, on a host that somebody has prepared", () => {
     await sh(`rm -f ${BINARY}; cp /root/aegis ${BINARY}; chmod 755 ${BINARY}`);
   });
 
+  test("half a copy of the program that was left by an interrupted install is removed", async () => {
+    const left = `/usr/local/bin/.aegis.${crypto.randomUUID()}.tmp`;
+    await sh(`touch ${left}`);
+    const { steps } = JSON.parse((await dryRun()).stdout) as InstallReport;
+    expect(steps.map(({ done }) => done)).toContain(`remove ${left}`);
+    await sh(`rm ${left}`);
+  });
+
   test.each([
     [
       "an account that can log in",
