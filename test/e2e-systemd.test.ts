@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
+import { UNIT_DIRECTORY } from "../src/units.ts";
 import { brokenInvariants, kindsOf, plain } from "./e2e-running.ts";
 import { ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
@@ -86,6 +87,11 @@ describeOnSystemd("a production host", (suite) => {
     expect(steps.filter(({ done }) => done !== null)).toEqual([]);
     await host.repo.publish([...pick("hello-aegis=1.0"), ...OTHERS]);
     await host.aptUpdate();
+  });
+
+  test("systemd has nothing to say against the units", async () => {
+    const said = await mustExec(host, ["journalctl", "--boot", "--no-pager", "--output=cat", "_PID=1"]);
+    expect(said.split("\n").filter((line) => line.includes(`${UNIT_DIRECTORY}/aegis`))).toEqual([]);
   });
 
   test("exposure by systemd-analyze", async () => {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ARCHIVE_KEYS, mirror, type Suite, suiteRoot, tool, toolEnvironment } from "./systemd-root.ts";
+import { archiveKeys, mirror, type Suite, suiteRoot, tool, toolEnvironment } from "./systemd-root.ts";
 import type { ThrowawayHost } from "./throwaway.ts";
 import { exitOf, Inside, ROOT_ENV } from "./throwaway-inside.ts";
 import { startRepository } from "./throwaway-repo.ts";
@@ -13,7 +13,7 @@ import { startRepository } from "./throwaway-repo.ts";
 
 export interface SystemdHost extends ThrowawayHost {
   readonly suite: Suite;
-  /** Configures Debian's own archive, besides. */
+  /** Configures the distribution's own archive, besides. */
   addDebian(): void;
   /** `systemctl …` inside; throws with its words when it fails. */
   systemctl(...args: readonly string[]): Promise<string>;
@@ -105,7 +105,7 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
       await must("apt-get", "install", "-y", "--allow-downgrades", ...targets);
     },
     addDebian() {
-      const text = `Types: deb\nURIs: ${mirror()}\nSuites: ${suite}\nComponents: main\nSigned-By: /usr/share/keyrings/${ARCHIVE_KEYS}\n`;
+      const text = `Types: deb\nURIs: ${mirror(suite)}\nSuites: ${suite}\nComponents: main\nSigned-By: /usr/share/keyrings/${archiveKeys(suite)}\n`;
       inside.write(DEBIAN, text);
     },
     addSource(id, source) {
@@ -144,7 +144,7 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
 
   host.addSource("throwaway", repo);
   // The repository is the distribution's own too, as far as the container knows.
-  const keyring = `/usr/share/keyrings/${ARCHIVE_KEYS}`;
+  const keyring = `/usr/share/keyrings/${archiveKeys(suite)}`;
   inside.write(keyring, Buffer.concat([readFileSync(inside.path(keyring)), repo.key.public]));
   inside.write("/root/aegis", readFileSync(binary), 0o755);
   for (const user of ["alice", "bob"]) await must("useradd", "--create-home", "--shell", "/bin/bash", user);

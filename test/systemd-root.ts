@@ -5,20 +5,24 @@ import { dirname, join } from "node:path";
 import { ROOT } from "./kit.ts";
 
 /*
- * A minimal Debian with systemd, made once by debootstrap and kept in the checkout, and the two programs that make and boot
- * it. They are not on every machine, and nothing is installed there: their packages are unpacked beside.
+ * A minimal Debian or Ubuntu with systemd, made once by debootstrap and kept in the checkout, and the two programs that make
+ * and boot it. They are not on every machine, and nothing is installed there: their packages are unpacked beside.
  */
 
-export type Suite = "bookworm" | "trixie";
-export const SUITES: readonly Suite[] = ["bookworm", "trixie"];
+export type Suite = "bookworm" | "trixie" | "jammy" | "noble";
+export const SUITES: readonly Suite[] = ["bookworm", "trixie", "jammy", "noble"];
+/** Ubuntu's, whose archive and keys are others. */
+const UBUNTU: readonly Suite[] = ["jammy", "noble"];
 
 const CACHE = join(ROOT, "node_modules/.cache/systemd");
 const TOOLS = join(CACHE, "tools");
+const KEYS = join(CACHE, "keys");
 const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
 /** No D-Bus and no polkit: Aegis has to do without. Debian 13's apt comes with sqv; Aegis needs gpgv, as its README says. */
 const PACKAGES = ["systemd", "systemd-sysv", "gpgv", "ca-certificates"];
 /** Of /usr/share/keyrings. */
-export const ARCHIVE_KEYS = "debian-archive-keyring.gpg";
+export const archiveKeys = (suite: Suite) => `${distribution(suite)}-archive-keyring.gpg`;
+const distribution = (suite: Suite) => (UBUNTU.includes(suite) ? "ubuntu" : "debian");
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Enough to fetch 100 MB slowly. */
 const LIMIT_MS = 900_000;
@@ -64,10 +68,10 @@ export function suiteRoot(suite: Suite): string {
   return directory;
 }
 
-/** Whether Debian's archive can be reached from here, by the way that apt knows. */
+/** Whether the suite's archive can be reached from here, by the way that apt knows. */
 export function archiveReachable(suite: Suite): boolean {
   const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
-  const words = ["download-file", `${mirror()}/dists/${suite}/InRelease`, join(directory, "InRelease")];
+  const words = ["download-file", `${mirror(suite)}/dists/${suite}/InRelease`, join(directory, "InRelease")];
   const { status } = spawnSync("/usr/lib/apt/apt-helper", words, { timeout: 20_000 });
   rmSync(directory, { recursive: true });
   return status === 0;
@@ -93,22 +97,40 @@ function machineApt(lists: string): Apt {
 }
 
 function unpackTools(apt: Apt): void {
+  unpack(apt, ["debootstrap", "systemd-container", "debian-archive-keyring"], TOOLS);
+  for (const name of PROGRAMS) if (tool(name) === null) throw new Error(`${name} can't be had here`);
+}
+
+/** Unpacks packages, and what of their dependencies is not installed, into a directory. */
+function unpack(apt: Apt, packages: readonly string[], directory: string): void {
   apt("apt-get", "update", "--error-on=any");
-  const wanted = ["debootstrap", "systemd-container", "debian-archive-keyring"];
-  apt("apt-get", "install", "-y", "--no-install-recommends", "--reinstall", "--download-only", ...wanted);
+  apt("apt-get", "install", "-y", "--no-install-recommends", "--reinstall", "--download-only", ...packages);
   const archives = join(CACHE, "lists/archives");
-  const work = `${TOOLS}.new`;
+  const work = `${directory}.new`;
   mkdirSync(join(work, "usr/lib"), { recursive: true });
   for (const name of readdirSync(archives).filter((file) => file.endsWith(".deb"))) {
     run("dpkg-deb", ["-x", join(archives, name), work]);
   }
-  rmSync(TOOLS, { recursive: true, force: true });
-  renameSync(work, TOOLS);
-  for (const name of PROGRAMS) if (tool(name) === null) throw new Error(`${name} can't be had here`);
+  rmSync(directory, { recursive: true, force: true });
+  renameSync(work, directory);
+}
+
+/** The keys of a suite's archive: the machine's, or what Debian has of them. Those of Ubuntu are in Debian 13, not in 12. */
+function keysOf(suite: Suite, apt: Apt): string | undefined {
+  const places = ["/", TOOLS, KEYS].map((at) => join(at, "usr/share/keyrings", archiveKeys(suite)));
+  if (!UBUNTU.includes(suite) || places.some(existsSync)) return places.find(existsSync);
+  const source = `${KEYS}.list`;
+  const by = `[signed-by=${keysOf("trixie", apt) ?? ""}]`;
+  // Not among the lists, where apt sweeps.
+  writeFileSync(source, `deb ${by} ${mirror("trixie")} trixie main\n`);
+  const only = ["-o", `Dir::Etc::SourceList=${source}`, "-o", "Dir::Etc::SourceParts=/dev/null"];
+  unpack((program, ...args) => apt(program, ...only, ...args), ["ubuntu-keyring"], KEYS);
+  return places.find(existsSync);
 }
 
 /** Debian's mirror that this machine uses, where it is a Debian; else the one for everybody. */
-export function mirror(): string {
+export function mirror(suite: Suite): string {
+  if (UBUNTU.includes(suite)) return "http://archive.ubuntu.com/ubuntu";
   const { stdout } = run("apt-get", ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
   const known = stdout.split("\n").find((uri) => /\/debian\/?$/.test(uri));
   return (known ?? "http://deb.debian.org/debian").replace(/\/$/, "");
@@ -117,12 +139,15 @@ export function mirror(): string {
 function bootstrap(suite: Suite, directory: string, apt: Apt): void {
   const work = `${directory}.new`;
   rmSync(work, { recursive: true, force: true });
-  const keyring = ["/", TOOLS].map((at) => join(at, "usr/share/keyrings", ARCHIVE_KEYS)).find(existsSync);
+  const keyring = keysOf(suite, apt);
   const proxy = /^p='(.*)'$/m.exec(apt("apt-config", "shell", "p", "Acquire::http::Proxy").stdout)?.[1];
+  const scripts = join(toolEnvironment()["DEBOOTSTRAP_DIR"] ?? "/usr/share/debootstrap", "scripts");
   const words = [
     ...["--variant=minbase", `--include=${PACKAGES.join(",")}`],
     ...(keyring === undefined ? [] : [`--keyring=${keyring}`]),
-    ...[suite, work, mirror()],
+    ...[suite, work, mirror(suite)],
+    // All of Ubuntu's are one, and Debian 12 has no name for the latest.
+    ...(UBUNTU.includes(suite) ? [join(scripts, "gutsy")] : []),
   ];
   // What debootstrap mounts goes with its mount namespace.
   run("unshare", ["--mount", "--propagation", "private", tool("debootstrap") ?? "debootstrap", ...words], {
