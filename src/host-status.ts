@@ -154,7 +154,9 @@ function unitFiles(): Finding[] {
 function accounts(): Finding[] {
   const problems = accountProblems();
   if (problems.length === 0) return [ok("accounts", "the services have accounts of their own")];
-  return problems.map((problem) => fail("accounts", problem, `Put that right, then: ${INSTALL}`));
+  return problems.map((problem) =>
+    fail("accounts", problem, "Put that right as root, then: aegis daemon install"),
+  );
 }
 
 function directories(): Finding[] {

@@ -1,6 +1,6 @@
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { join } from "node:path";
-import { AegisError, messageOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { makeDirectories, type Step } from "./install-steps.ts";
 import { SYSTEM } from "./paths.ts";
@@ -94,13 +94,23 @@ export function isOutdated(name: UnitName, { ActiveEnterTimestamp, MainPID }: Un
   // Of what is not active there is no time, and no file is later than NaN.
   if (Math.floor(written / 1000) > secondsOf(ActiveEnterTimestamp)) return true;
   if (MainPID === "" || MainPID === "0") return false;
-  const running = statSync(`/proc/${MainPID}/exe`, { throwIfNoEntry: false });
+  const running = programOf(MainPID);
   const installed = statSync(SYSTEM.binary, { throwIfNoEntry: false });
   return (
     running !== undefined &&
     installed !== undefined &&
     (running.ino !== installed.ino || running.dev !== installed.dev)
   );
+}
+
+/** The file that a process runs; undefined where there is none, or where only root may look. */
+function programOf(pid: string): Stats | undefined {
+  try {
+    return statSync(`/proc/${pid}/exe`, { throwIfNoEntry: false });
+  } catch (error) {
+    if (errnoOf(error) === "EACCES") return undefined;
+    throw error;
+  }
 }
 
 /** Front and runner, one through the other. */

@@ -31,11 +31,21 @@ export async function requireSystemd(): Promise<void> {
   );
 }
 
+/** What systemctl says when systemd executes itself anew meanwhile, as its own upgrade does. */
+const LOST = /disconnected|Connection reset|Connection refused|not connected|Connection terminated/i;
+const RETRIES = 5;
+const RETRY_MS = 400;
+
 /**
- * Runs one of systemd's programs and returns what it printed.
+ * Runs one of systemd's programs and returns what it printed. What was cut off by systemd's own restart is asked again: all
+ * that is asked here may be done twice.
  * @throws AegisError `unavailable` with what it said, when it fails or isn't there
  */
-export async function systemd(name: string, args: readonly string[]): Promise<string> {
+export async function systemd(
+  name: string,
+  args: readonly string[],
+  retries: number = RETRIES,
+): Promise<string> {
   const program = resolveProgram(name);
   if (program === null) throw new AegisError("unavailable", `${name} is not installed`);
   const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", SYSTEMD_PAGER: "", SYSTEMD_COLORS: "0" };
@@ -47,6 +57,10 @@ export async function systemd(name: string, args: readonly string[]): Promise<st
   });
   if (outcome === "exited" && status === 0) return stdout.toString("utf8");
   const said = stderr.toString("utf8").trim().split("\n").slice(0, 5).join("; ");
+  if (outcome === "exited" && retries > 0 && LOST.test(said)) {
+    await Bun.sleep(RETRY_MS);
+    return systemd(name, args, retries - 1);
+  }
   const how = outcome === "exited" ? `status ${status}` : outcome;
   throw new AegisError(
     "unavailable",

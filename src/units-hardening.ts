@@ -98,6 +98,8 @@ export const REVIEWER: Directives = {
   ...UNPRIVILEGED,
   RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
   IPAddressDeny: "link-local multicast",
+  // Not all of /run, where names are resolved.
+  InaccessiblePaths: "-/run/dbus",
 };
 
 /** Of the monitor: root that looks at everything and writes its own findings. */

@@ -46,6 +46,17 @@ here.describe("install, on a host that somebody has prepared", () => {
     await sh(`rm -f ${BINARY}; cp /root/aegis ${BINARY}; chmod 755 ${BINARY}`);
   });
 
+  test("systemd that executes itself anew meanwhile is asked again", async () => {
+    const lost = "Failed to get properties: Message recipient disconnected from message bus without replying";
+    host.write(
+      "/usr/local/sbin/systemctl",
+      `#!/bin/bash\n[ "$1" != --version ] || exec echo "systemd 252"\n[ -e /run/asked ] || { touch /run/asked; echo "${lost}" >&2; exit 1; }\n`,
+      0o755,
+    );
+    expect((await dryRun()).status).toBe(0);
+    expect((await sh("test -e /run/asked")).status).toBe(0);
+  });
+
   test("half a copy of the program that was left by an interrupted install is removed", async () => {
     const left = `/usr/local/bin/.aegis.${crypto.randomUUID()}.tmp`;
     await sh(`touch ${left}`);

@@ -125,6 +125,9 @@ describe("the unprivileged services", () => {
     expect(service("aegisd.service").get("BindReadOnlyPaths")).toEqual(["/run/aegis"]);
     expect(service("aegisd.service").get("ReadOnlyPaths")?.[0]?.split(" ")).toContain("/tmp");
   });
+  test("no unprivileged service speaks on D-Bus", () => {
+    expect(service("aegis-reviewd.service").get("InaccessiblePaths")).toEqual(["-/run/dbus"]);
+  });
   test("the front's open files are enough for all its clients", () => {
     const limit = Number(service("aegisd.service").get("LimitNOFILE")?.[0]);
     expect(limit).toBeGreaterThanOrEqual(2 * FRONT_LIMITS.clients + FRONT_LIMITS.lingering + 32);
