@@ -84,7 +84,7 @@ const UNITS = {
       ...FRONT,
       // Of root's places the front needs the socket of the runner and what is trusted, nothing of the state and the log.
       // The last two for systemd 249, which leaves the host's /run in place of the empty one of FRONT.
-      InaccessiblePaths: `-${SYSTEM.state} -${SYSTEM.auditDir} -/var/cache/aegis -${SYSTEM.reviewKey}`,
+      InaccessiblePaths: `-${SYSTEM.state} -${SYSTEM.auditDir} -/var/cache/aegis -${SYSTEM.reviewKey} -/run/dbus -/run/systemd/private`,
     },
     Install: { WantedBy: "multi-user.target", Also: "aegisd.socket" },
   },

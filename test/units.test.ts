@@ -128,6 +128,10 @@ describe("the unprivileged services", () => {
   test("no unprivileged service speaks on D-Bus", () => {
     expect(service("aegis-reviewd.service").get("InaccessiblePaths")).toEqual(["-/run/dbus"]);
   });
+  test("the front reaches neither D-Bus nor systemd on systemd 249 either, which keeps the host's /run", () => {
+    const hidden = service("aegisd.service").get("InaccessiblePaths")?.[0]?.split(" ");
+    for (const path of ["-/run/dbus", "-/run/systemd/private"]) expect(hidden).toContain(path);
+  });
   test("the front's open files are enough for all its clients", () => {
     const limit = Number(service("aegisd.service").get("LimitNOFILE")?.[0]);
     expect(limit).toBeGreaterThanOrEqual(2 * FRONT_LIMITS.clients + FRONT_LIMITS.lingering + 32);
