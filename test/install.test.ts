@@ -87,7 +87,12 @@ here.describe("aegis daemon install", () => {
       }
     });
     test("sources", async () => {
-      const { status, stderr } = await refused([process.execPath, join(ROOT, "src/cli.ts")]);
+      // In one file, since the checkout need not be visible on the host.
+      const built = await Bun.build({ entrypoints: [join(ROOT, "src/cli.ts")], target: "bun" });
+      const [output] = built.outputs;
+      if (output === undefined) throw new Error(built.logs.join("\n"));
+      host.write("/root/cli.js", await output.text());
+      const { status, stderr } = await refused([process.execPath, "/root/cli.js"]);
       expect(status).toBe(6);
       expect(stderr).toContain("from its sources");
     });
