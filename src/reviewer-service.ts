@@ -85,16 +85,16 @@ async function review(
 ): Promise<Ended> {
   const since = performance.now();
   const prompt = buildPrompt(plan.document).hash;
-  const asked =
-    memory.recall(prompt, new Date()) === null ? await makeReview(plan, settings, { signal }) : null;
+  const now = new Date();
+  const before = memory.recall(prompt, now);
+  const answer = before ?? (await makeReview(plan, settings, { signal }));
   // Looked up once more: another plan with the same evidence may have been answered meanwhile.
-  const said = memory.recall(prompt, new Date()) ?? asked;
-  if (said === null) throw new AegisError("internal", "an answer was forgotten while it was looked up");
+  const said = memory.recall(prompt, now) ?? answer;
+  const remembered = before !== null || said !== answer;
   const made = { ...said, review: ofPlan(said.review, plan) };
   if (!fits(made.reply)) {
     throw new AegisError("model_reply", `the model's reply is longer than ${REPLY_BYTES} bytes`);
   }
-  const remembered = said !== asked;
   if (!remembered) memory.keep(prompt, made, new Date());
   const signed = signReview(made.review, secret);
   const seconds = Math.round((performance.now() - since) / 1000);
