@@ -163,7 +163,13 @@ export function sudoers(): Finding[] {
     accessSync("/etc/sudoers", constants.R_OK);
     return [ok("sudoers", "sudo does not keep dangerous variables")];
   } catch {
-    return [ok("sudoers", "not readable or not there: run doctor as root to have it checked")];
+    const asRoot = process.geteuid?.() === 0;
+    return [
+      ok(
+        "sudoers",
+        asRoot ? "there is none here" : "not readable or not there: run doctor as root to have it checked",
+      ),
+    ];
   }
 }
 

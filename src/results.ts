@@ -137,7 +137,10 @@ export function findExecution(reference: string): string {
     matches.push(...recentResults(1).map((result) => result.execution_plan_id));
   const [only] = matches;
   const see = "See: aegis daemon status";
-  if (only === undefined) throw new AegisError("not_found", `there is no execution ${reference} here`, see);
+  if (only === undefined) {
+    const what = reference === "latest" ? "no execution yet" : `no execution ${reference}`;
+    throw new AegisError("not_found", `there is ${what} on this host`, see);
+  }
   if (matches.length === 1) return only;
   throw new AegisError("usage", `${reference} is the beginning of ${matches.length} executions' ids`, see);
 }
