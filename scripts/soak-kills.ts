@@ -1,3 +1,4 @@
+import { SYSTEM } from "../src/paths.ts";
 import type { Chain } from "../test/e2e-kit.ts";
 import { AEGIS, executorProcesses, kill, type Process, processes, resultOf } from "../test/e2e-running.ts";
 import type { Running } from "../test/throwaway.ts";
@@ -134,6 +135,8 @@ async function startAgain(chain: Chain): Promise<Running> {
     });
     while (!ended) {
       if (daemon.stderr().includes("executor ready")) return daemon;
+      // What it says may get lost on the way here; that it serves can't.
+      if ((await chain.aegis(["daemon", "status", "--socket", SYSTEM.socket])).status === 0) return daemon;
       await Bun.sleep(20);
     }
     if (!daemon.stderr().includes("[exists]")) throw new Error(`the daemon ended: ${daemon.stderr()}`);
