@@ -1,4 +1,3 @@
-import { Socket } from "node:net";
 import { join } from "node:path";
 import { RunWatch, runDirectory } from "./apt-run.ts";
 import { type AuditLog, openAuditLog } from "./audit-log.ts";
@@ -14,27 +13,24 @@ import { loadPolicyConfig } from "./policy-config.ts";
 import { paceRefusal } from "./refusal-pace.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
 import { queued, tryRunLock } from "./run-lock.ts";
+import { Connection, outcomeOf } from "./runner-connection.ts";
 import { prepareState, STATE } from "./state.ts";
 import { loadTrust } from "./trust.ts";
 import type { BareKeys } from "./trusted-keys.ts";
-import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "./varlink.ts";
+import { parseCall } from "./varlink.ts";
 import {
   type Caller,
   type EventInput,
   type ExecutorCall,
   errorReply,
-  type Outcome,
   type Refusal,
   readCall,
 } from "./varlink-interface.ts";
 
-const REQUEST_MS = 15_000;
 const POLL_MS = 300;
 const ALIVE_MS = 10_000;
 /** Least time between two reports of refusals; the front leaves a second between its own. */
 const REPORT_MS = 800;
-/** Output waiting for a reader that is slower than apt; beyond it pieces are left out of the stream, not of the file. */
-const MAX_BACKLOG = 1024 * 1024;
 /** Failures that an administrator has to do something about. */
 const OUR_FAULTS: readonly ErrorCode[] = ["internal", "io", "invalid_config", "log_tampered"];
 
@@ -240,92 +236,4 @@ function refusalOf(id: string): AegisError {
   if (typeof code === "string" && isErrorCode(code) && typeof message === "string")
     return new AegisError(code, message, "Nothing was run.");
   return new AegisError("not_found", `execution ${id} ended before it started anything`, "Apply it again.");
-}
-
-function outcomeOf(result: Result): Outcome {
-  const { execution_plan_id: execution_id, state, exit_status, code, message, started_at, ended_at } = result;
-  return { execution_id, state, exit_status, code, message, started_at, ended_at };
-}
-
-/** The one connection, as file descriptor 0. A reader that has gone away changes nothing for the run. */
-class Connection {
-  readonly #socket = new Socket();
-  #open = true;
-
-  constructor() {
-    this.#socket.on("error", () => {
-      this.#open = false;
-    });
-    this.#socket.on("close", () => {
-      this.#open = false;
-    });
-  }
-
-  /** Whether nobody is there to hear an answer any more. */
-  get gone(): boolean {
-    return !this.#open;
-  }
-
-  /**
-   * The text of the one request.
-   * @throws AegisError `timeout`, `protocol`
-   */
-  request(): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const decoder = new MessageDecoder(MAX_MESSAGE);
-      const timer = setTimeout(
-        () => reject(new AegisError("timeout", "no complete request came")),
-        REQUEST_MS,
-      );
-      this.#socket.on("data", (chunk: Buffer) => {
-        try {
-          for (const text of decoder.push(chunk)) {
-            clearTimeout(timer);
-            resolve(text);
-            return;
-          }
-        } catch (error) {
-          clearTimeout(timer);
-          reject(error);
-        }
-      });
-      this.#socket.on("end", () =>
-        reject(new AegisError("protocol", "the connection ended before the request did")),
-      );
-      connectDescriptor(this.#socket, 0);
-    });
-  }
-
-  event(event: EventInput): void {
-    if (event.kind === "output" && this.#socket.writableLength > MAX_BACKLOG) return;
-    this.send({ parameters: { event }, continues: true });
-  }
-
-  finished(result: Result): void {
-    const outcome = outcomeOf(result);
-    this.reply({ event: { execution_id: outcome.execution_id, kind: "finished", outcome } });
-  }
-
-  reply(parameters: object): void {
-    this.send({ parameters });
-  }
-
-  send(message: object): void {
-    if (this.#open) this.#socket.write(encodeMessage(message));
-  }
-
-  /** Waits until everything is written, a few seconds at most. */
-  end(): Promise<void> {
-    return new Promise((resolve) => {
-      setTimeout(resolve, 5000);
-      if (this.#open) this.#socket.end(resolve);
-      else resolve();
-    });
-  }
-}
-
-/** Bun opens an inherited descriptor by `connect`; the types of node know only `path` and `port` there. */
-function connectDescriptor(socket: Socket, fd: number): void {
-  const options: { path: string; fd?: number } = { path: "", fd };
-  socket.connect(options);
 }
