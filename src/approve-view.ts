@@ -1,4 +1,5 @@
-import type { OperationPlan, PolicyResult } from "./documents.ts";
+import type { PolicyResult } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
 import { renderPlan } from "./plan-view.ts";
 import type { PolicyConfig } from "./policy-config.ts";

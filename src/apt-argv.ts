@@ -1,6 +1,6 @@
 import { formatAptTarget, parseAptTarget } from "./apt-target.ts";
-import type { OperationPlan, TransactionEntry } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 
 /** What may be added to an apt command line without changing what apt does, by operation. */
 const FIXED: Readonly<Record<string, readonly string[]>> = {

@@ -1,5 +1,5 @@
-import type { OperationPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 
 /*

@@ -1,13 +1,13 @@
 import { aptName, batches } from "./apt-argv.ts";
 import { ShownPackages } from "./apt-show.ts";
 import type { AptSource } from "./apt-sources.ts";
+import type { Planning } from "./ecosystem.ts";
 import type {
   CommandEvidence,
   ProvenanceEvidence,
   RepositoryEvidence,
   TransactionEntry,
-} from "./documents.ts";
-import type { Planning } from "./ecosystem.ts";
+} from "./operation-plan.ts";
 
 /** Kind of the provenance entry that policy denies on. */
 const KIND = "apt-source-conflict";

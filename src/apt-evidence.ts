@@ -6,7 +6,7 @@ import {
   type ProvenanceEvidence,
   type RepositoryEvidence,
   type TransactionEntry,
-} from "./documents.ts";
+} from "./operation-plan.ts";
 
 /** Per package, the chain from a signed InRelease over its Packages index to the .deb. */
 export function chainEvidence(

@@ -1,8 +1,8 @@
 import { aptArgv } from "./apt-argv.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
-import type { CommandEvidence, TransactionEntry } from "./documents.ts";
 import type { Findings, PlanningOutput } from "./ecosystem.ts";
+import type { CommandEvidence, TransactionEntry } from "./operation-plan.ts";
 
 const MAX_WARNINGS = 200;
 

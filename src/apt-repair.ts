@@ -1,8 +1,8 @@
 import { DEFAULT_APT_DIRS } from "./apt-dirs.ts";
 import { aptFindings, commandFailure } from "./apt-findings.ts";
-import type { TransactionEntry } from "./documents.ts";
 import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
 import type { Findings, Planning } from "./ecosystem.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /*
  * Finishing what an interrupted dpkg left: `dpkg --configure -a`, as dpkg(1) has it. It configures what is unpacked, and

@@ -4,8 +4,8 @@ import { clearSignedText, parseRelease, type ReleaseFile, releaseTime } from "./
 import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
 import { type AptSource, listFileName } from "./apt-sources.ts";
 import { sha256Hex } from "./canonical.ts";
-import type { CommandEvidence, RepositoryEvidence } from "./documents.ts";
 import type { Planning, PlanningOutput } from "./ecosystem.ts";
+import type { CommandEvidence, RepositoryEvidence } from "./operation-plan.ts";
 
 /** Per distribution: the keyring its own archive is signed with. Only this file makes a source `distribution`. */
 const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {

@@ -3,7 +3,7 @@ import type { ShownPackages } from "./apt-show.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
-import type { TransactionEntry } from "./documents.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /** What became of the requested targets. */
 export interface Requested {

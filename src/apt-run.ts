@@ -11,11 +11,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { checkAptConfig, parseAptDump, renderAptConfig, runSettings } from "./apt-config.ts";
-import { hashFile, RUN_FILES } from "./apt-hook.ts";
+import { RUN_FILES } from "./apt-hook-receipt.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
-import { createFileExclusive, writeFileAtomic } from "./files.ts";
+import { createFileExclusive, hashFile, writeFileAtomic } from "./files.ts";
 import { startTimeOf } from "./processes.ts";
 import { STATE } from "./state.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";

@@ -1,6 +1,6 @@
 import { isPackageName } from "./apt-target.ts";
 import { compareDebVersions, isDebVersion } from "./deb-version.ts";
-import type { TransactionEntry } from "./documents.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /** One package of an `Inst` line. */
 export interface Installation {

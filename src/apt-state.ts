@@ -1,7 +1,7 @@
 import { aptName } from "./apt-argv.ts";
 import type { Simulation } from "./apt-simulation.ts";
-import type { TransactionEntry } from "./documents.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /** What plans the repair of an interrupted dpkg. */
 export const REPAIR = "aegis plan apt repair";

@@ -1,7 +1,7 @@
 import { isDebVersion } from "./deb-version.ts";
-import type { DeniedTarget } from "./documents.ts";
 import type { Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
+import type { DeniedTarget } from "./operation-plan.ts";
 
 /** A package as apt names it on its command line. */
 export interface AptTarget {

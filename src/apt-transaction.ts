@@ -2,8 +2,8 @@ import { aptName } from "./apt-argv.ts";
 import type { PolicyOrigin, PolicyPackage } from "./apt-policy.ts";
 import type { ShownPackages } from "./apt-show.ts";
 import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
-import type { RepositoryEvidence, TransactionEntry } from "./documents.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
+import type { RepositoryEvidence, TransactionEntry } from "./operation-plan.ts";
 
 /** Everything that was read about the packages of a simulation. */
 export interface PackageFacts {

@@ -1,7 +1,7 @@
 import { type Requested, resolveRemovals, resolveRequested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import type { PackageFacts } from "./apt-transaction.ts";
-import type { CommandEvidence, ProvenanceEvidence, TransactionEntry } from "./documents.ts";
+import type { CommandEvidence, ProvenanceEvidence, TransactionEntry } from "./operation-plan.ts";
 
 /** What an operation asks apt for, once its targets are known to be packages. */
 export interface Wish {

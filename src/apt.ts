@@ -16,10 +16,10 @@ import { heldBack, interruptions } from "./apt-state.ts";
 import { parseAptOperation } from "./apt-target.ts";
 import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
 import { resolveWish, type Wish, wishFor } from "./apt-wish.ts";
-import type { TransactionEntry } from "./documents.ts";
 import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
 import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { readReceipt } from "./apt-hook.ts";
+import { readReceipt } from "./apt-hook-receipt.ts";
 import {
   closeRun,
   DOWNLOAD_LIMIT_MS,
@@ -16,11 +16,11 @@ import type { AuditKind } from "./audit-event.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
-import { TransactionEntry } from "./documents.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
 import { readDpkgStatus } from "./dpkg-status.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { syncDirectory, writeFileAtomic } from "./files.ts";
+import { TransactionEntry } from "./operation-plan.ts";
 import { SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
 import { type DpkgSnapshot, inverseOf, isChecked, postCheck, snapshotOf } from "./post-check.ts";

@@ -1,9 +1,9 @@
 import { closeSync, openSync, readdirSync } from "node:fs";
 import { REPAIR } from "./apt-state.ts";
-import type { OperationPlan } from "./documents.ts";
 import { journalOf } from "./dpkg-status.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { isFileLocked } from "./ffi.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import type { DpkgSnapshot } from "./post-check.ts";
 
 /*

@@ -1,4 +1,4 @@
-import type { CommandEvidence, DeniedTarget, Host, OperationPlan, Tool } from "./documents.ts";
+import type { CommandEvidence, DeniedTarget, Host, OperationPlan, Tool } from "./operation-plan.ts";
 import type { Env } from "./paths.ts";
 
 /** A wish, checked against the ecosystem's grammar. */

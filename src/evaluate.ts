@@ -5,12 +5,12 @@ import {
   DECISIONS,
   type Decision,
   type Hashed,
-  type OperationPlan,
   type PolicyResult,
   SCHEMA_VERSION,
 } from "./documents.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { evaluatorHash } from "./evaluator-hash.ts" with { type: "macro" };
+import type { OperationPlan } from "./operation-plan.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { Facts } from "./policy-facts.ts";
 import { RULES, type Rule } from "./rules.ts";

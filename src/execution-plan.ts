@@ -7,7 +7,6 @@ import {
   type ControlProof,
   type ExecutionPlan,
   type Hashed,
-  type OperationPlan,
   type PolicyResult,
   SCHEMA_VERSION,
 } from "./documents.ts";
@@ -17,6 +16,7 @@ import { assertPermitted, assertSameEvaluator, PREFLIGHT_CHECKS } from "./embedd
 import { AegisError } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import type { SecretKey } from "./keys.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { preflight } from "./preflight.ts";
 import type { Trust } from "./trust.ts";

@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -147,5 +147,23 @@ export function rootOnlyProblem(path: string): string | null {
     if (stat.uid !== 0) return `${current} does not belong to root`;
     if ((stat.mode & 0o022) !== 0) return `${current} can be written by others than root`;
     if (current === "/") return null;
+  }
+}
+
+/** SHA-256 and length of a file, read in pieces. */
+export function hashFile(path: string): { sha256: string; size: number } {
+  const hash = createHash("sha256");
+  const fd = openSync(path, "r");
+  try {
+    const piece = Buffer.allocUnsafe(1 << 20);
+    let size = 0;
+    for (;;) {
+      const n = readSync(fd, piece, 0, piece.length, null);
+      if (n === 0) return { sha256: hash.digest("hex"), size };
+      hash.update(piece.subarray(0, n));
+      size += n;
+    }
+  } finally {
+    closeSync(fd);
   }
 }

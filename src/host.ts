@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { hostname } from "node:os";
-import type { Host } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import type { Host } from "./operation-plan.ts";
 
 /** dpkg's name for what Node calls an architecture. */
 const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {

@@ -9,9 +9,8 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { hashFile } from "./apt-hook.ts";
 import { AegisError, errnoOf } from "./errors.ts";
-import { createFileExclusive, ensureDir, rootOnlyProblem, writeFileAtomic } from "./files.ts";
+import { createFileExclusive, ensureDir, hashFile, rootOnlyProblem, writeFileAtomic } from "./files.ts";
 import { installedAt, markInstalled } from "./installed.ts";
 import { generateKey, writeKeyFiles } from "./keys.ts";
 import { SYSTEM } from "./paths.ts";

@@ -1,6 +1,6 @@
 import { createPublicKey, verify } from "node:crypto";
-import type { ProvenanceEvidence } from "./documents.ts";
 import type { NpmVersion } from "./npm-metadata.ts";
+import type { ProvenanceEvidence } from "./operation-plan.ts";
 
 /*
  * Registry signatures: ECDSA P-256 with SHA-256 over `name@version:integrity`. The public registry's keys are part of

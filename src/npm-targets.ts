@@ -1,6 +1,7 @@
-import type { DeniedTarget, RiskSignal } from "./documents.ts";
 import type { Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
+import type { DeniedTarget } from "./operation-plan.ts";
+import type { RiskSignal } from "./risk-signals.ts";
 
 /*
  * What may be asked of npm: a name from a registry, alone or with an exact version, a range or a tag. Everything else

@@ -1,4 +1,3 @@
-import type { OperationPlan, ProvenanceEvidence } from "./documents.ts";
 import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import { npmConfig, registryOf } from "./npm-config.ts";
@@ -13,6 +12,7 @@ import {
 } from "./npm-metadata.ts";
 import { registrySignatures } from "./npm-signature.ts";
 import { type NpmTarget, parseNpmTargets, splitNpmTarget } from "./npm-targets.ts";
+import type { OperationPlan, ProvenanceEvidence } from "./operation-plan.ts";
 
 /** Where signed installations go. */
 const PREFIX = "/var/lib/aegis/npm-global";

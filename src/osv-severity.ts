@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { VulnerabilityEvidence } from "./documents.ts";
+import type { VulnerabilityEvidence } from "./operation-plan.ts";
 import { type OsvAffected, type OsvRecord, Ratings } from "./osv-record.ts";
 
 export type Severity = v.InferOutput<typeof VulnerabilityEvidence>["severity"];

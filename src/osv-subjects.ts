@@ -1,4 +1,4 @@
-import type { Host, Tool, TransactionEntry } from "./documents.ts";
+import type { Host, Tool, TransactionEntry } from "./operation-plan.ts";
 import { DEB, SEMVER, type Versioning } from "./osv-range.ts";
 import type { OsvAffected } from "./osv-record.ts";
 

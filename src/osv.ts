@@ -1,7 +1,7 @@
 import { isAbsolute } from "node:path";
-import type { OperationPlan, Tool } from "./documents.ts";
 import type { Findings, Planning } from "./ecosystem.ts";
 import { messageOf } from "./errors.ts";
+import type { OperationPlan, Tool } from "./operation-plan.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";

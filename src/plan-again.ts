@@ -1,8 +1,9 @@
 import { canonicalHash } from "./canonical.ts";
-import type { AiReview, ExecutionPlan, OperationPlan, PolicyResult } from "./documents.ts";
+import type { AiReview, ExecutionPlan, PolicyResult } from "./documents.ts";
 import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError } from "./errors.ts";
 import { evaluate, strictness } from "./evaluate.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";

@@ -1,4 +1,4 @@
-import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./documents.ts";
+import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./operation-plan.ts";
 import { bytes, paint, plural, safe, type Terminal, wrap } from "./terminal.ts";
 
 type Action = TransactionEntry["action"];

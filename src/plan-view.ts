@@ -1,4 +1,4 @@
-import type { OperationPlan } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { renderChanges } from "./plan-changes.ts";
 import { NO_DATA, newVulnerabilities, usedSources } from "./signals.ts";
 import { paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";

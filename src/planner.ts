@@ -1,14 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { canonicalJson, parseJson } from "./canonical.ts";
-import {
-  isFetched,
-  type OperationPlan,
-  parseDocument,
-  SCHEMA_VERSION,
-  type TransactionEntry,
-} from "./documents.ts";
+import { parseDocument, SCHEMA_VERSION } from "./documents.ts";
 import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
 import { assertOperation, loadEcosystem } from "./ecosystems.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./operation-plan.ts";
 import { withVulnerabilities } from "./osv.ts";
 import { riskScore } from "./risk-score.ts";
 import { riskSignals } from "./signals.ts";

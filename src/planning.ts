@@ -1,12 +1,12 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
-import type { CommandEvidence, Host } from "./documents.ts";
 import type { Planning, PlanningOutput } from "./ecosystem.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { ensureDir, readFileLimited } from "./files.ts";
 import { hostIdentity } from "./host.ts";
 import { npmConfig, npmrc } from "./npm-config.ts";
+import type { CommandEvidence, Host } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { assertPlanningArgv } from "./planning-argv.ts";
 import { isSameProcess, startTimeOf } from "./processes.ts";

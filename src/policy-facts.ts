@@ -1,12 +1,12 @@
+import type { AiReview } from "./documents.ts";
 import {
-  type AiReview,
   isFetched,
   type OperationPlan,
   type RepositoryEvidence,
   SEVERITIES,
   type Tool,
   type TransactionEntry,
-} from "./documents.ts";
+} from "./operation-plan.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { madeSubject, RECORDED_INVERSE } from "./recorded-inverse.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";

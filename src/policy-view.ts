@@ -1,4 +1,5 @@
-import type { Decision, OperationPlan, PolicyResult } from "./documents.ts";
+import type { Decision, PolicyResult } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { paint, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
 const LOOK = {

@@ -1,5 +1,5 @@
-import type { TransactionEntry } from "./documents.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 import type { Difference, Undo } from "./results.ts";
 
 /** dpkg's packages as `name:architecture` → version and state in one text, for comparing two moments. */

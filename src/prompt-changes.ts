@@ -3,7 +3,7 @@ import {
   type OperationPlan,
   type RepositoryEvidence,
   type TransactionEntry,
-} from "./documents.ts";
+} from "./operation-plan.ts";
 import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
 import { nameOf } from "./policy-facts.ts";
 import { fitLines, type Section, word, words } from "./prompt-text.ts";

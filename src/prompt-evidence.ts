@@ -1,4 +1,4 @@
-import { type OperationPlan, SEVERITIES } from "./documents.ts";
+import { type OperationPlan, SEVERITIES } from "./operation-plan.ts";
 import { changesSection, type NumberedSource, numberSources } from "./prompt-changes.ts";
 import { listed, quote, quoteEnds, type Section, word, wordList, words } from "./prompt-text.ts";
 import { RECORDED_INVERSE } from "./recorded-inverse.ts";

@@ -1,4 +1,4 @@
-import type { TransactionEntry } from "./documents.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /** Kind of the evidence in a rollback's plan: each subject is one change that the executor's own record asks for. */
 export const RECORDED_INVERSE = "apt-recorded-inverse";

@@ -1,6 +1,7 @@
 import { canonicalJson } from "./canonical.ts";
-import type { OperationPlan, PolicyResult, TransactionEntry } from "./documents.ts";
+import type { PolicyResult } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 
 /*
  * What was signed against what the executor finds out itself. A plan file is a claim by whoever wrote it: what matters

@@ -1,5 +1,6 @@
 import { canonicalHash } from "./canonical.ts";
-import { CONTROLS, type OperationPlan } from "./documents.ts";
+import { CONTROLS } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { evidenceOf } from "./prompt-evidence.ts";
 import { VERDICT_JSON_SCHEMA, type Verdict } from "./review-reply.ts";
 

@@ -1,7 +1,8 @@
 import type { ByteBudget, Hold } from "./byte-budget.ts";
 import { parseCanonical, parseJson, sha256Hex } from "./canonical.ts";
-import { type Hashed, type OperationPlan, parseDocument } from "./documents.ts";
+import { type Hashed, parseDocument } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import type { ReviewEventInput } from "./reviewer-interface.ts";
 import type { ReviewerLimits } from "./reviewer-limits.ts";
 

@@ -1,5 +1,6 @@
 import type { Io } from "./command.ts";
-import type { AiReview, OperationPlan } from "./documents.ts";
+import type { AiReview } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { progressLine } from "./progress-line.ts";
 import { clip, paint, plural, safe, type Terminal, wrap } from "./terminal.ts";
 

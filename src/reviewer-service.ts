@@ -1,10 +1,11 @@
 import type { NewAuditEvent } from "./audit-event.ts";
 import { byteBudget } from "./byte-budget.ts";
 import { canonicalJson } from "./canonical.ts";
-import type { AiReview, Hashed, OperationPlan } from "./documents.ts";
+import type { AiReview, Hashed } from "./documents.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import type { SecretKey } from "./keys.ts";
 import type { Log } from "./log.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { type ReviewMemory, reviewMemory } from "./review-memory.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { type Ended, type ReviewQueue, reviewQueue } from "./review-queue.ts";

@@ -1,6 +1,7 @@
-import { type AiReview, type Hashed, type OperationPlan, SCHEMA_VERSION } from "./documents.ts";
+import { type AiReview, type Hashed, SCHEMA_VERSION } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { askModel } from "./model-client.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { readReply, type Verdict } from "./review-reply.ts";
 import type { ModelSettings } from "./review-settings.ts";

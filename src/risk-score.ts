@@ -1,4 +1,5 @@
-import type { OperationPlan, RiskSignal } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
+import type { RiskSignal } from "./risk-signals.ts";
 
 /** What each signal adds. A number for people: it orders plans by how closely to look, and decides nothing. */
 const SIGNAL_POINTS: Readonly<Partial<Record<RiskSignal, number>>> = {

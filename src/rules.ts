@@ -1,5 +1,6 @@
 import { aptName } from "./apt-argv.ts";
-import { type Control, type Decision, isFetched } from "./documents.ts";
+import type { Control, Decision } from "./documents.ts";
+import { isFetched } from "./operation-plan.ts";
 import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import {

@@ -1,4 +1,4 @@
-import { readReceipt } from "./apt-hook.ts";
+import { readReceipt } from "./apt-hook-receipt.ts";
 import { runDirectory } from "./apt-run.ts";
 import { REPAIR } from "./apt-state.ts";
 import { dpkgNow } from "./current-run.ts";

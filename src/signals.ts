@@ -1,5 +1,6 @@
-import { type OperationPlan, RISK_SIGNALS, type RiskSignal } from "./documents.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { isKernelPackage, isSensitivePackage } from "./package-names.ts";
+import { RISK_SIGNALS, type RiskSignal } from "./risk-signals.ts";
 
 /** Stands for the id in vulnerability evidence where a configured source could not answer. */
 export const NO_DATA = "no-data";

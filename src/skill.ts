@@ -1,12 +1,13 @@
 import { join } from "node:path";
 import { ALLOWED_HEADS } from "./argv-allowlist.ts";
 import { COMMANDS, type CommandName, type Effect } from "./commands.ts";
-import { CONTROLS, DECISIONS, RISK_SIGNALS } from "./documents.ts";
+import { CONTROLS, DECISIONS } from "./documents.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
 import { EXIT, EXIT_OF } from "./errors.ts";
 import { decisionOf } from "./evaluate.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
+import { RISK_SIGNALS } from "./risk-signals.ts";
 import { RULES, type Rule } from "./rules.ts";
 import { type Advice, OLDER_NAMES, RULE_ADVICE } from "./skill-advice.ts";
 import {

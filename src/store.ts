@@ -9,12 +9,12 @@ import {
   type DocumentKind,
   type ExecutionPlan,
   type Hashed,
-  type OperationPlan,
   type PolicyResult,
   readDocument,
 } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { ensureDir, readFileLimited, writeFileAtomic } from "./files.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
 
 /** Largest document that is read; the executor's request limit of 4 MiB holds for every document. */

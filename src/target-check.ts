@@ -1,8 +1,8 @@
 import { parseAptOperation } from "./apt-target.ts";
-import type { DeniedTarget, OperationPlan, Tool } from "./documents.ts";
 import type { Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import { parseNpmTargets, splitNpmTarget } from "./npm-targets.ts";
+import type { DeniedTarget, OperationPlan, Tool } from "./operation-plan.ts";
 
 /** What a plan's targets are by their ecosystem's grammar, whatever the plan itself says of them. */
 export interface JudgedTargets {

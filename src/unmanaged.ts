@@ -1,6 +1,6 @@
 import type { AptRun } from "./apt-history.ts";
-import type { TransactionEntry } from "./documents.ts";
 import { describeChange, type PackageChange } from "./dpkg-log.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
 
 /*
  * Which package changes no execution explains, and which of them belong together. Logs tell local time to the second, so

@@ -10,7 +10,7 @@ import {
   renderAptConfig,
   runSettings,
 } from "../src/apt-config.ts";
-import type { OperationPlan } from "../src/documents.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { needs } from "./needs.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";

@@ -12,22 +12,16 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import {
-  checkControl,
-  checkExclusions,
-  checkFiles,
-  compareTransaction,
-  hashFile,
-  parseHookInput,
-  RUN_FILES,
-  readReceipt,
-  runAptHook,
-} from "../src/apt-hook.ts";
+import { runAptHook } from "../src/apt-hook.ts";
+import { checkControl, checkExclusions, checkFiles } from "../src/apt-hook-files.ts";
+import { compareTransaction, parseHookInput } from "../src/apt-hook-input.ts";
+import { RUN_FILES, readReceipt } from "../src/apt-hook-receipt.ts";
 import { canonicalJson, sha256Hex } from "../src/canonical.ts";
 import { parseControl } from "../src/deb-control.ts";
-import type { TransactionEntry } from "../src/documents.ts";
 import { parseDpkgStatus } from "../src/dpkg-status.ts";
 import { AegisError } from "../src/errors.ts";
+import { hashFile } from "../src/files.ts";
+import type { TransactionEntry } from "../src/operation-plan.ts";
 import { needs } from "./needs.ts";
 import { entry, removal } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";

@@ -3,7 +3,7 @@ import { parse } from "valibot";
 import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
 import { inspectRepositories } from "../src/apt-repositories.ts";
 import { readSources } from "../src/apt-sources.ts";
-import { RepositoryEvidence } from "../src/documents.ts";
+import { RepositoryEvidence } from "../src/operation-plan.ts";
 import { assertPlanningArgv } from "../src/planning-argv.ts";
 import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
 

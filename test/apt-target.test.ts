@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { formatAptTarget, parseAptTarget, parseAptTargets } from "../src/apt-target.ts";
-import type { DeniedTarget } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
+import type { DeniedTarget } from "../src/operation-plan.ts";
 
 const REFUSED: [string, string][] = [
   ["the removal operator", "jq-"],

@@ -3,7 +3,7 @@ import { parse } from "valibot";
 import { apt } from "../src/apt.ts";
 import { planningConfig } from "../src/apt-planning.ts";
 import { parseSimulation } from "../src/apt-simulation.ts";
-import { OperationPlan } from "../src/documents.ts";
+import { OperationPlan } from "../src/operation-plan.ts";
 import { assertPlanningArgv } from "../src/planning-argv.ts";
 import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
 

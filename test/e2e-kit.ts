@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import type { ExecutionPlan, OperationPlan, PolicyResult } from "../src/documents.ts";
+import type { ExecutionPlan, PolicyResult } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
 import { callExecutor } from "../src/executor-client.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import {
   type ExecResult,
   type HostOptions,

@@ -1,19 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { canonicalJson } from "../src/canonical.ts";
-import {
-  ACTIONS,
-  type AiReview,
-  type Control,
-  DECISIONS,
-  type Decision,
-  type OperationPlan,
-  parseDocument,
-  RISK_SIGNALS,
-} from "../src/documents.ts";
+import { type AiReview, type Control, DECISIONS, type Decision, parseDocument } from "../src/documents.ts";
 import { AegisError, type ExitStatus } from "../src/errors.ts";
 import { evaluate, policyExit, strictness } from "../src/evaluate.ts";
+import { ACTIONS, type OperationPlan } from "../src/operation-plan.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
+import { RISK_SIGNALS } from "../src/risk-signals.ts";
 import {
   DEBIAN,
   entry,

@@ -2,13 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import type { CommandEvidence, OperationPlan, RiskSignal } from "../src/documents.ts";
 import type { Findings, Planning } from "../src/ecosystem.ts";
 import { AegisError } from "../src/errors.ts";
 import { npm } from "../src/npm.ts";
 import { npmConfig, npmrc, registryOf } from "../src/npm-config.ts";
 import { publishedAt, readNpmView } from "../src/npm-metadata.ts";
 import { parseNpmTargets, splitNpmTarget } from "../src/npm-targets.ts";
+import type { CommandEvidence, OperationPlan } from "../src/operation-plan.ts";
+import type { RiskSignal } from "../src/risk-signals.ts";
 import { scanScript } from "../src/script-scan.ts";
 
 const fixture = (name: string) => readFileSync(join(import.meta.dir, "fixtures/npm", name), "utf8");

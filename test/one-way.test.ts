@@ -4,14 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import {
-  type AiReview,
-  DECISIONS,
-  type OperationPlan,
-  type PolicyResult,
-  parseDocument,
-} from "../src/documents.ts";
+import { type AiReview, DECISIONS, type PolicyResult, parseDocument } from "../src/documents.ts";
 import { type EvaluateInput, evaluate, strictness } from "../src/evaluate.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { signReview } from "../src/review-signature.ts";
 import { RULES } from "../src/rules.ts";
 import { aPlan, aPolicy, aReview, signFast, VERDICTS } from "./policy-arbitraries.ts";

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { OperationPlan } from "../src/documents.ts";
 import type { Planning } from "../src/ecosystem.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { withVulnerabilities } from "../src/osv.ts";
 import { readText } from "../src/planning.ts";
 import { entry, upgrade } from "./policy-plans.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { OperationPlan } from "../src/documents.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { compareWithOwn } from "../src/replan.ts";
 import { riskScore } from "../src/risk-score.ts";
 import { riskSignals } from "../src/signals.ts";

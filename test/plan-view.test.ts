@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { OperationPlan, TransactionEntry } from "../src/documents.ts";
+import type { OperationPlan, TransactionEntry } from "../src/operation-plan.ts";
 import { renderPlan } from "../src/plan-view.ts";
 import { NO_DATA } from "../src/signals.ts";
 import type { Terminal } from "../src/terminal.ts";

@@ -1,15 +1,10 @@
 import { createPrivateKey, sign } from "node:crypto";
 import fc from "fast-check";
 import { canonicalJson } from "../src/canonical.ts";
-import {
-  ACTIONS,
-  type AiReview,
-  DECISIONS,
-  type OperationPlan,
-  RISK_SIGNALS,
-  SEVERITIES,
-} from "../src/documents.ts";
+import { type AiReview, DECISIONS } from "../src/documents.ts";
 import type { SecretKey } from "../src/keys.ts";
+import { ACTIONS, type OperationPlan, SEVERITIES } from "../src/operation-plan.ts";
+import { RISK_SIGNALS } from "../src/risk-signals.ts";
 import { NO_DATA } from "../src/signals.ts";
 import {
   command,

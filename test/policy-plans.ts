@@ -1,4 +1,5 @@
-import type { AiReview, OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/documents.ts";
+import type { AiReview } from "../src/documents.ts";
+import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/operation-plan.ts";
 
 /*
  * Plans as the planner writes them, for the policy's tests. Each satisfies its schema.

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { TransactionEntry } from "../src/documents.ts";
 import { parseDpkgStatus } from "../src/dpkg-status.ts";
+import type { TransactionEntry } from "../src/operation-plan.ts";
 import {
   type DpkgSnapshot,
   describeDifference,

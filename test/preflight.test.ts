@@ -3,10 +3,11 @@ import fc from "fast-check";
 import { isAllowedArgv } from "../src/argv-allowlist.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import { checkControls } from "../src/controls.ts";
-import type { ExecutionPlan, OperationPlan } from "../src/documents.ts";
+import type { ExecutionPlan } from "../src/documents.ts";
 import { loadEcosystem } from "../src/ecosystems.ts";
 import { signDocument } from "../src/ed25519.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { checkArgv, type PreflightContext, preflight, verifySubmission } from "../src/preflight.ts";
 import { install, npm, removal, review, upgrade } from "./policy-plans.ts";
 import {

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { canonicalHash } from "../src/canonical.ts";
-import type { OperationPlan, PolicyResult } from "../src/documents.ts";
+import type { PolicyResult } from "../src/documents.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { strictness } from "../src/evaluate.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { decideOwn } from "../src/plan-again.ts";
 import { compareDecisions, compareWithOwn } from "../src/replan.ts";
 import { signReview } from "../src/review-signature.ts";

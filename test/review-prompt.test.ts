@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import { AiReview, type OperationPlan } from "../src/documents.ts";
+import { AiReview } from "../src/documents.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { buildPrompt, PROMPT_CHARS } from "../src/review-prompt.ts";
 import { readReply, VERDICT_JSON_SCHEMA } from "../src/review-reply.ts";
 import { aPlan } from "./policy-arbitraries.ts";

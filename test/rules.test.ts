@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import type { AiReview, Decision, OperationPlan } from "../src/documents.ts";
+import type { AiReview, Decision } from "../src/documents.ts";
 import { parseDocument } from "../src/documents.ts";
 import { decisionOf, evaluate } from "../src/evaluate.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import { signReview } from "../src/review-signature.ts";
 import { RULES } from "../src/rules.ts";

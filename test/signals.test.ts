@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { RISK_SIGNALS, type RiskSignal } from "../src/documents.ts";
 import { riskScore } from "../src/risk-score.ts";
+import { RISK_SIGNALS, type RiskSignal } from "../src/risk-signals.ts";
 import { NO_DATA, riskSignals, type SignalFacts } from "../src/signals.ts";
 
 const CALM: SignalFacts = {

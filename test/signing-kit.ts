@@ -1,12 +1,13 @@
 import { expect } from "bun:test";
 import { makeApproval } from "../src/approval.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import type { AiReview, Approval, ControlProof, ExecutionPlan, OperationPlan } from "../src/documents.ts";
+import type { AiReview, Approval, ControlProof, ExecutionPlan } from "../src/documents.ts";
 import { keyId, publicKeyOf, signDocument } from "../src/ed25519.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { evaluate } from "../src/evaluate.ts";
 import { buildExecutionPlan, type Ingredients } from "../src/execution-plan.ts";
 import type { SecretKey } from "../src/keys.ts";
+import type { OperationPlan } from "../src/operation-plan.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import type { PreflightContext } from "../src/preflight.ts";
 import { loadTrust, type Trust } from "../src/trust.ts";

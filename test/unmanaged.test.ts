@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAptHistory } from "../src/apt-history.ts";
 import { encodeLine, MAX_LINE } from "../src/audit-event.ts";
-import type { TransactionEntry } from "../src/documents.ts";
 import { describeChange, type PackageChange, parseDpkgLine } from "../src/dpkg-log.ts";
 import { unlogged } from "../src/monitor-packages.ts";
+import type { TransactionEntry } from "../src/operation-plan.ts";
 import { batches, localClock, type ManagedRun, unexplained } from "../src/unmanaged.ts";
 import { moreUnmanaged, unmanagedEvent } from "../src/unmanaged-events.ts";
 

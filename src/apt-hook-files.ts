@@ -1,0 +1,116 @@
+import type { HookPackage } from "./apt-hook-input.ts";
+import type { Control } from "./deb-control.ts";
+import { includesVersion, parseRelations, type Relation } from "./deb-relation.ts";
+import type { DpkgPackage } from "./dpkg-status.ts";
+import { AegisError } from "./errors.ts";
+import { hashFile, rootOnlyProblem } from "./files.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
+
+/*
+ * What the hook asks of the package files themselves: that they are the signed ones, are what they are called, and exclude
+ * nothing that stays.
+ */
+
+/**
+ * Hashes every .deb and compares it with the plan. A file that someone but root could change after the look is refused.
+ * Returns how many were checked.
+ * @throws AegisError `hook_refused`
+ */
+export function checkFiles(steps: readonly HookPackage[], expected: readonly TransactionEntry[]): number {
+  const wanted = new Map(expected.map((entry) => [`${entry.name}:${entry.architecture}`, entry]));
+  let checked = 0;
+  for (const { name, architecture, file } of steps) {
+    if (file === null) continue;
+    const entry = wanted.get(`${name}:${architecture}`);
+    const problem = rootOnlyProblem(file);
+    if (problem !== null) throw refuse(`${name}: ${problem}`);
+    const { sha256, size } = hashFile(file);
+    if (entry === undefined || sha256 !== entry.sha256) {
+      throw refuse(`${file} has SHA-256 ${sha256}, the plan says ${entry?.sha256 ?? "nothing"}`);
+    }
+    if (size !== entry.size) throw refuse(`${file} has ${size} bytes, the plan says ${entry.size}`);
+    checked++;
+  }
+  return checked;
+}
+
+/**
+ * Compares what each .deb says of itself with the plan. The plan's words come from the repository's index, and an index
+ * can lie: a file listed as one package may be another, which dpkg would install under its own name.
+ * @throws AegisError `hook_refused`
+ */
+export function checkControl(
+  steps: readonly HookPackage[],
+  expected: readonly TransactionEntry[],
+  read: (file: string) => Control,
+): Control[] {
+  const controls: Control[] = [];
+  const essential = new Set(expected.filter((e) => e.essential).map((e) => `${e.name}:${e.architecture}`));
+  for (const { name, architecture, to_version, file } of steps) {
+    if (file === null) continue;
+    const control = read(file);
+    const pairs = [
+      ["Package", control.name, name],
+      ["Version", control.version, to_version],
+      ["Architecture", control.architecture, architecture],
+    ] as const;
+    for (const [field, said, planned] of pairs) {
+      if (said !== planned)
+        throw refuse(`${file} calls its ${field} ${said}, the plan says ${planned ?? "none"}`);
+    }
+    if (control.essential && !essential.has(`${name}:${architecture}`)) {
+      throw refuse(`${file} is an essential package, which the plan does not say`);
+    }
+    controls.push(control);
+  }
+  return controls;
+}
+
+/**
+ * No .deb may exclude (Conflicts, Breaks) a package that is there when the plan is done: dpkg would remove or break it,
+ * whatever the repository's index said. apt's own solution never has such a pair where the index tells the truth.
+ * @throws AegisError `hook_refused`
+ */
+export function checkExclusions(
+  controls: readonly Control[],
+  expected: readonly TransactionEntry[],
+  installed: ReadonlyMap<string, DpkgPackage>,
+): void {
+  const changed = new Set(expected.map((e) => `${e.name}:${e.architecture}`));
+  const replaced = new Set(
+    expected.filter((e) => e.from_version !== null).map((e) => `${e.name} ${e.from_version}`),
+  );
+  const staying = [...installed]
+    .filter(
+      ([key, p]) =>
+        p.state !== "config-files" && !changed.has(key) && !replaced.has(`${p.name} ${p.version}`),
+    )
+    .map(([, p]) => ({ ...p, provides: parseRelations(p.provides) ?? [] }));
+  const there = [...staying, ...controls];
+  for (const control of controls) {
+    for (const relation of control.excludes) {
+      const hit = there.find((p) => p.name !== control.name && isMeant(relation, p));
+      if (hit === undefined) continue;
+      throw refuse(
+        `${control.name} excludes ${relation.name}, and ${hit.name} ${hit.version} would be there: no plan says so`,
+      );
+    }
+  }
+}
+
+/** Whether a relation speaks of this package, by its own name or by one that it provides. */
+function isMeant(
+  relation: Relation,
+  p: { name: string; version: string; architecture: string; provides: readonly Relation[] },
+): boolean {
+  const ofArchitecture =
+    relation.architecture === null ||
+    relation.architecture === "any" ||
+    relation.architecture === p.architecture;
+  if (relation.name === p.name) return ofArchitecture && includesVersion(relation, p.version);
+  return p.provides.some((q) => q.name === relation.name && includesVersion(relation, q.version));
+}
+
+function refuse(why: string): AegisError {
+  return new AegisError("hook_refused", why);
+}

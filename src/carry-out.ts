@@ -1,0 +1,171 @@
+import type { Approver } from "./approval.ts";
+import { closeRun, digestRun, type PreparedRun, runApt } from "./apt-run.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { canonicalHash } from "./canonical.ts";
+import { clearCurrent, dpkgNow, markCurrent } from "./current-run.ts";
+import { type ExecutionPlan, unsigned } from "./documents.ts";
+import { SYSTEM } from "./paths.ts";
+import { type Result, writeResult } from "./results.ts";
+import type { RunEvents } from "./run-events.ts";
+import { outcomeOf } from "./run-outcome.ts";
+import type { FoundSnapshot } from "./snapshots.ts";
+import { type SpentRecord, type Use, usesLost } from "./spent.ts";
+import type { Caller } from "./varlink-interface.ts";
+
+/** Kept free while a run is under way, so that its end can always be written down. */
+const RESERVE_BYTES = 8 * 1024 * 1024;
+/** And for its start, until that is written. */
+const START_BYTES = 64 * 1024;
+
+/** A plan that has passed every check, with what the checks found. */
+export interface Ready {
+  execution: ExecutionPlan;
+  prepared: PreparedRun;
+  approvers: readonly Approver[];
+  snapshots: readonly FoundSnapshot[];
+}
+
+/** Where a run is written down, and who hears of it. */
+export interface RunDesk {
+  audit: AuditLog;
+  spent: SpentRecord;
+  /** Who submitted it, as the front reports; null for a caller that the front did not name. */
+  caller: Caller | null;
+  events: RunEvents;
+  /** Aborted, with the reason, when this process is asked to end. */
+  stop: AbortSignal;
+  /** Called once the start event is on disk: from then on a failure is an outcome, no refusal. */
+  started(): void;
+}
+
+/**
+ * Marks, uses up, audits the start, runs, compares, audits the end. The order is the guarantee. Whoever calls it holds the
+ * lock of runs.
+ * @throws AegisError; before `started` was called nothing has been run or used up
+ */
+export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
+  const { execution, prepared } = ready;
+  const { audit, caller, events, stop } = desk;
+  stop.throwIfAborted();
+  const result: Result = {
+    schema_version: "1.0",
+    execution_plan_id: execution.execution_plan_id,
+    plan_id: execution.operation_plan_id,
+    argv: execution.argv,
+    state: "running",
+    exit_status: null,
+    code: null,
+    message: null,
+    started_at: new Date().toISOString(),
+    ended_at: null,
+    submitted_by_uid: caller?.uid ?? -1,
+    not_as_planned: [],
+    changed_besides: [],
+    inverse: null,
+  };
+  const before = dpkgNow();
+  const { transaction } = execution.operation_plan;
+  audit.reserve(RESERVE_BYTES + START_BYTES);
+  try {
+    markCurrent({ result, transaction, before, actor: actorOf(execution) });
+    useUp(execution, result.started_at, desk);
+    // Gives back the room for this event: a full disk is met before the plan is used up.
+    audit.reserve(RESERVE_BYTES);
+    auditStart(ready, desk);
+  } catch (error) {
+    // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
+    clearCurrent();
+    audit.releaseReserve();
+    throw error;
+  }
+  desk.started();
+  writeResult(result);
+  events.say({ kind: "started" });
+  const status = await runApt(prepared, execution.argv, stop, {
+    progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),
+    output: (stream, data) => events.say({ kind: "output", stream, data }),
+    overdue: () => auditOverdue(execution, audit),
+    tick: () => events.alive(),
+  });
+  const outcome = await outcomeOf(execution, status, before);
+  const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
+  auditEnd(execution, ended, audit);
+  closeRun(execution.execution_plan_id);
+  writeResult(ended);
+  clearCurrent();
+  return ended;
+}
+
+/** What a run of this plan uses up. An approval counts by what was signed, whatever its signature is spelled like. */
+export function useOf(
+  execution: ExecutionPlan,
+): Pick<Use, "execution_plan_id" | "operation_plan_hash" | "approvals"> {
+  return {
+    execution_plan_id: execution.execution_plan_id,
+    operation_plan_hash: execution.operation_plan_hash,
+    approvals: execution.approvals.map((approval) => canonicalHash(unsigned(approval))),
+  };
+}
+
+/** What every event of a verified plan says of it. */
+export function subjectOf(execution: ExecutionPlan) {
+  return {
+    actor: actorOf(execution),
+    plan_id: execution.operation_plan_id,
+    execution_id: execution.execution_plan_id,
+    argv: execution.argv,
+  };
+}
+
+/** The verified signer. The key stands beside the name, since a key that is trusted without a name signs any. */
+function actorOf(execution: ExecutionPlan): string {
+  return `${execution.signer_identity} (key ${execution.signature.key_id})`;
+}
+
+/** Writes the plan, and what the log knows and the record has lost, into the record of used plans. */
+function useUp(execution: ExecutionPlan, at: string, { audit, spent }: RunDesk): void {
+  spent.append([
+    ...usesLost(spent.read(), SYSTEM.auditDir),
+    { ...useOf(execution), at, audit_sequence: audit.head()?.sequence ?? 0 },
+  ]);
+}
+
+function auditStart({ execution, prepared, approvers, snapshots }: Ready, { audit, caller }: RunDesk): void {
+  audit.append({
+    kind: "execution_started",
+    ...subjectOf(execution),
+    decision: execution.policy_decision,
+    details: {
+      ...useOf(execution),
+      apt_config_sha256: prepared.configSha256,
+      signed_by: { name: execution.signer_identity, key_id: execution.signature.key_id },
+      approved_by: approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
+      snapshots_found: [...snapshots],
+      caller_reported_by_front: caller,
+    },
+  });
+}
+
+/** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */
+function auditOverdue(execution: ExecutionPlan, audit: AuditLog): void {
+  try {
+    audit.append({ kind: "execution_overdue", ...subjectOf(execution), details: { minutes: 60 } });
+  } catch {
+    // The end event, for which space is reserved, tells how long it took.
+  }
+}
+
+/** The room that was reserved is for this event. */
+function auditEnd(execution: ExecutionPlan, ended: Result, audit: AuditLog): void {
+  const { stdoutSha256, stderrSha256 } = digestRun(execution.execution_plan_id);
+  const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
+  audit.releaseReserve();
+  audit.append({
+    kind: "execution_completed",
+    ...subjectOf(execution),
+    exit_status,
+    stdout_sha256: stdoutSha256,
+    stderr_sha256: stderrSha256,
+    details: { state, code, message, not_as_planned, changed_besides },
+  });
+}
