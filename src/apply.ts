@@ -9,9 +9,10 @@ import { safe } from "./terminal.ts";
 import type { Event } from "./varlink-interface.ts";
 
 const REATTACH_TRIES = 20;
-const REATTACH_PAUSE_MS = 500;
 const BUSY_TRIES = 20;
-const BUSY_PAUSE_MS = 500;
+const PAUSE_MS = 500;
+/** How long a watcher who found no place waits before asking for one again; each time it asks is a line of the log. */
+const WATCH_PAUSE_MS = 15_000;
 
 /** `aegis apply`: submits an execution plan, or reattaches to one, and reports how it ended. */
 export const apply = defineSubcommand({
@@ -61,40 +62,52 @@ export const apply = defineSubcommand({
       );
     }
     const { watch, socket } = values;
-    if (watch !== undefined) {
-      return attached(watch, socket, io, (onEvent) => callWatch(watch, socket, onEvent));
-    }
+    if (watch !== undefined) return attached(watch, socket, io, (run) => follow(run, null));
     const { text, document } = await resolveDocument("execution", only, io, { exact: true });
     await checkHere(
       document,
       { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] },
       io,
     );
-    const id = document.execution_plan_id;
-    return attached(id, socket, io, (onEvent) => submit(text, id, socket, onEvent));
+    return attached(document.execution_plan_id, socket, io, (run) => submit(text, run));
   },
 });
 
-type OnEvent = (event: Event) => void;
+/** One execution as it is followed here. */
+interface Followed {
+  id: string;
+  socket: string;
+  onEvent: (event: Event) => void;
+  /** Says something about the following itself. */
+  note(line: string): void;
+  /** Ctrl-C stops the watching, never the run. */
+  signal: AbortSignal;
+}
 
 /** Shows an execution that `call` hears of until it ends, and reports how. */
 async function attached(
   id: string,
   socket: string,
   io: Io,
-  call: (onEvent: OnEvent) => Promise<void>,
+  call: (run: Followed) => Promise<void>,
 ): Promise<ExitStatus> {
   const view = applyView(io);
   let accepted = false;
+  const onEvent = (event: Event) => {
+    accepted = true;
+    view.show(event);
+  };
   try {
-    await call((event) => {
-      accepted = true;
-      view.show(event);
+    await interruptible(id, async (signal) => {
+      const run = { id, socket, onEvent, note: view.note, signal };
+      try {
+        await call(run);
+      } catch (error) {
+        if (!accepted || !isConnectionLoss(error)) throw error;
+        view.note("the connection was lost; the execution goes on, reattaching");
+        await follow(run, error);
+      }
     });
-  } catch (error) {
-    if (!accepted || !isConnectionLoss(error)) throw error;
-    view.note("the connection was lost; the execution goes on, reattaching");
-    await reattach(id, socket, view.show, error);
   } finally {
     view.end();
   }
@@ -105,25 +118,24 @@ async function attached(
  * Hands the plan over. Of a crowd that comes at once some meet the limit of connections, and of those some are hung up on
  * without a word, but only for a moment.
  */
-async function submit(plan: string, id: string, socket: string, onEvent: OnEvent): Promise<void> {
+async function submit(plan: string, run: Followed): Promise<void> {
   let heard = false;
   let hungUp = false;
-  const listen = (event: Event) => {
+  const onEvent = (event: Event) => {
     heard = true;
-    onEvent(event);
+    run.onEvent(event);
   };
   for (let n = 1; ; n++) {
     try {
-      const call = { plan };
-      await interruptible(id, (signal) => callExecutor(socket, "Apply", call, { signal, onEvent: listen }));
+      await callExecutor(run.socket, "Apply", { plan }, { signal: run.signal, onEvent });
       return;
     } catch (error) {
       if (!(error instanceof AegisError)) throw error;
       // It was taken before, and only the answer did not reach us.
-      if (hungUp && error.code === "replay") return callWatch(id, socket, onEvent);
+      if (hungUp && error.code === "replay") return follow(run, null);
       hungUp ||= isHangUp(error);
       if (n >= BUSY_TRIES || heard || !(isHangUp(error) || error.code === "busy")) throw error;
-      await Bun.sleep(BUSY_PAUSE_MS);
+      await pause(run.signal);
     }
   }
 }
@@ -132,14 +144,8 @@ function isHangUp({ details }: AegisError): boolean {
   return details["errno"] === "ECONNRESET" || details["errno"] === "EPIPE";
 }
 
-async function callWatch(id: string, socket: string, onEvent: OnEvent): Promise<void> {
-  await interruptible(id, (signal) =>
-    callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent }),
-  );
-}
-
-/** Ctrl-C stops the watching, never the run. */
-async function interruptible<T>(id: string, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+/** @throws AegisError `interrupted` */
+async function interruptible<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = () =>
     controller.abort(
@@ -151,25 +157,54 @@ async function interruptible<T>(id: string, call: (signal: AbortSignal) => Promi
     );
   process.once("SIGINT", stop);
   try {
-    return await call(controller.signal);
+    return await work(controller.signal);
   } finally {
     process.removeListener("SIGINT", stop);
   }
 }
 
-/** The front may be restarting: the run does not depend on it. `lost` is what is thrown when nothing was begun. */
-async function reattach(id: string, socket: string, onEvent: OnEvent, lost: AegisError): Promise<void> {
-  for (let n = 1; ; n++) {
-    await Bun.sleep(REATTACH_PAUSE_MS);
+async function pause(signal: AbortSignal): Promise<void> {
+  await Bun.sleep(PAUSE_MS);
+  signal.throwIfAborted();
+}
+
+/**
+ * Watches an execution to its end. The front may be restarting, or have no place left for one more who watches; the run depends
+ * on neither, and its outcome comes in a file. `lost` is what broke an earlier connection: it is thrown when nothing was
+ * begun, and a front that can't be reached is waited for a while.
+ */
+async function follow(run: Followed, lost: AegisError | null): Promise<void> {
+  const { id, socket, onEvent, signal } = run;
+  let failures = 0;
+  let told = false;
+  for (;;) {
     try {
-      return await callWatch(id, socket, onEvent);
+      await callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent });
+      return;
     } catch (error) {
-      if (error instanceof AegisError && error.code === "not_found")
+      if (!(error instanceof AegisError)) throw error;
+      if (error.code === "busy") {
+        if (!told) run.note("too many watch already: waiting for the outcome without seeing the progress");
+        told = true;
+        if (await endsWithin(WATCH_PAUSE_MS, run)) return;
+        continue;
+      }
+      if (lost !== null && error.code === "not_found")
         throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
-      const starting = error instanceof AegisError && error.code === "unavailable";
-      if (n >= REATTACH_TRIES || !(starting || isConnectionLoss(error))) throw error;
+      const starting = error.code === "unavailable" || isConnectionLoss(error);
+      if (lost === null || !starting || ++failures >= REATTACH_TRIES) throw error;
+      await pause(signal);
     }
   }
+}
+
+/** Whether the file with the outcome comes within so many milliseconds. */
+async function endsWithin(ms: number, { id, signal }: Followed): Promise<boolean> {
+  for (const until = Date.now() + ms; Date.now() < until; await pause(signal)) {
+    const result = readResult(id);
+    if (result !== null && result.state !== "running") return true;
+  }
+  return false;
 }
 
 /** A failure of the way to the runner. What the runner itself finds unavailable comes without an errno. */

@@ -1,12 +1,22 @@
 import type { ServerLimits } from "./varlink-session.ts";
 
+/** Runners at once. */
+export const RUNNER_PLACES = 48;
+
 /** What one front puts up with. Times in milliseconds. */
 export const FRONT_LIMITS = {
   /** Connections at a time, from everybody, and from one uid beside its verified submissions (root is no exception). */
   clients: 64,
   clientsPerUid: 8,
-  /** Apply calls that the runner has not answered to the end. */
+  /**
+   * Apply calls that the runner has not answered to the end; those who watch other executions; and of these, one uid's. With
+   * one for the status and one for refusals they have to fit into the runner's places, so that no watcher keeps a plan out.
+   */
   applies: 32,
+  watches: 12,
+  watchesPerUid: 4,
+  /** A runner that has not told its status after this time is not waited for. */
+  statusMs: 30_000,
   /** A complete request must be there after this time, counted from the connection or the last answer. */
   requestMs: 10_000,
   /** A silent runner is covered with `alive` events this often. */

@@ -10,7 +10,6 @@ import {
   type ExecutorCall,
   errorReply,
   readEvent,
-  readStatus,
   replyError,
 } from "./varlink-interface.ts";
 
@@ -27,12 +26,15 @@ interface Relay {
   done(): void;
 }
 
+/** The calls that are about one execution, and have a connection to the runner each. */
+type ExecutionCall = Extract<ExecutorCall, { method: "Apply" | "Watch" }>;
+
 /**
  * Passes one call on to the runner over a connection of its own, with `caller` in place of what the client said of
  * itself, and the checked answers back. `stop` leaves the runner alone: what it has begun goes on.
  */
 export function relay(
-  request: Exclude<ExecutorCall, { method: "Report" }>,
+  request: ExecutionCall,
   caller: Caller,
   { runnerPath, aliveMs, log, more, send, refused, done }: Relay,
 ): { stop(): void } {
@@ -41,7 +43,7 @@ export function relay(
     const event: EventInput = { execution_id: executionId, kind: "alive" };
     send({ parameters: { event }, continues: true });
   };
-  const timer = more && executionId !== "" ? setInterval(alive, aliveMs) : undefined;
+  const timer = more ? setInterval(alive, aliveMs) : undefined;
   const finish = (reply: object) => {
     clearInterval(timer);
     send(reply);
@@ -54,7 +56,7 @@ export function relay(
       refused(error);
       return finish(errorReply(error));
     }
-    const parameters = request.method === "Status" ? readStatus(reply) : { event: readEvent(reply) };
+    const parameters = { event: readEvent(reply) };
     if (!reply.continues) finish({ parameters });
     else if (more) send({ parameters, continues: true });
   };
@@ -66,12 +68,12 @@ export function relay(
       stage: failure.stage,
       problem: failure.error.message,
     });
-    finish(errorReply(explain(failure)));
+    finish(errorReply(runnerFailure(failure)));
   };
   const parameters = { ...request.parameters, caller };
   const call = openCall(
     runnerPath,
-    { method: `${EXECUTOR}.${request.method}`, parameters, more: request.method !== "Status" },
+    { method: `${EXECUTOR}.${request.method}`, parameters, more: true },
     { onReply, onFailure },
   );
   return {
@@ -82,16 +84,16 @@ export function relay(
   };
 }
 
-/** The execution that a call is about; "" for Status. */
-function executionOf(request: Exclude<ExecutorCall, { method: "Report" }>): string {
-  if (request.method === "Status") return "";
+/** The execution that a call is about. A plan has been verified when it comes here. */
+function executionOf(request: ExecutionCall): string {
   if (request.method === "Watch") return request.parameters.execution_id;
   const plan = parseJson(request.parameters.plan);
   if (typeof plan !== "object" || plan === null || !("execution_plan_id" in plan)) return "";
   return typeof plan.execution_plan_id === "string" ? plan.execution_plan_id : "";
 }
 
-function explain({ stage, error }: CallFailure): AegisError {
+/** What clients are told when the runner can't be asked. */
+export function runnerFailure({ stage, error }: CallFailure): AegisError {
   if (stage === "connect") {
     const hint = "See aegis daemon status; the runner's own log has more: journalctl -u 'aegis-runner*'";
     return new AegisError("unavailable", "the executor's runner can't be reached", hint);

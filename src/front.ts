@@ -2,7 +2,9 @@ import { byteBudget } from "./byte-budget.ts";
 import { AegisError } from "./errors.ts";
 import { FRONT_LIMITS, type FrontLimits } from "./front-limits.ts";
 import { relay } from "./front-relay.ts";
+import { statusDesk } from "./front-status.ts";
 import type { Log } from "./log.ts";
+import { places } from "./places.ts";
 import { reportRefusals } from "./refusals.ts";
 import { rememberUsedPlans } from "./used-plans.ts";
 import { EXECUTOR_INTERFACE, readCall } from "./varlink-interface.ts";
@@ -48,8 +50,9 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
 /** Hands each call to the runner, if it is fit for that. */
 function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimits): Service["start"] {
   const usedPlans = rememberUsedPlans();
-  /** Apply calls that are at the runner now. */
-  const applies = new Set<object>();
+  const applies = places(limits.applies, limits.applies);
+  const watches = places(limits.watches, limits.watchesPerUid);
+  const status = statusDesk({ runnerPath: runner.path, limitMs: limits.statusMs, log });
   return (call, caller, { send, done }) => {
     const request = readCall(call);
     if ("answer" in request) {
@@ -57,15 +60,14 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
       return null;
     }
     if (request.method === "Report") throw serviceError("MethodNotImplemented", { method: "Report" });
+    if (request.method === "Status") return { ...status.ask({ send, done }), apart: false };
     const apart = request.method === "Apply";
     if (request.method === "Apply") {
       verify(request.parameters.plan);
       usedPlans.check(request.parameters.plan);
-      if (applies.size >= limits.applies) {
-        const why = `${limits.applies} executions are waiting already`;
-        throw new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
-      }
     }
+    const leave = (apart ? applies : watches).take(caller.uid);
+    if (leave === null) throw apart ? queueFull(limits) : tooManyWatch(limits);
     const work = relay(request, caller, {
       runnerPath: runner.path,
       aliveMs: limits.aliveMs,
@@ -76,16 +78,25 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
         if (request.method === "Apply") usedPlans.learn(request.parameters.plan, error);
       },
       done: () => {
-        applies.delete(call);
+        leave();
         done();
       },
     });
-    if (apart) applies.add(call);
     const stop = () => {
-      applies.delete(call);
+      leave();
       work.stop();
     };
     // A verified submission counts for the queue instead: its owner may have more of them waiting than connections.
     return { stop, apart };
   };
+}
+
+function queueFull({ applies }: FrontLimits): AegisError {
+  const why = `${applies} executions are waiting already`;
+  return new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
+}
+
+function tooManyWatch({ watches, watchesPerUid }: FrontLimits): AegisError {
+  const why = `too many watch executions already: at most ${watches}, and ${watchesPerUid} of one user`;
+  return new AegisError("busy", why, "What runs goes on. Ask for its state: aegis daemon status");
 }

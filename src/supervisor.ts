@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { AegisError, messageOf } from "./errors.ts";
 import { descriptorOf, listenUnix } from "./ffi.ts";
 import { rootOnlyProblem } from "./files.ts";
+import { RUNNER_PLACES } from "./front-limits.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { isCompiled, selfCommand } from "./self.ts";
@@ -14,8 +15,6 @@ import { stopSignal } from "./stop-signal.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 
-/** Runners at once: the queue of 32, and a few that watch or are told of refusals. */
-const MAX_RUNNERS = 48;
 const FRONT_PAUSE_MS = 500;
 
 export interface SupervisorOptions {
@@ -141,7 +140,7 @@ let runnersAlive = 0;
 /** Hands the connection to a runner process as its standard input, in a session of its own. */
 function startRunner(connection: Socket, bare: BareKeys, log: Log): void {
   connection.on("error", () => {});
-  if (runnersAlive >= MAX_RUNNERS) {
+  if (runnersAlive >= RUNNER_PLACES) {
     log.warn("too many requests at once; one was turned away", { runners: runnersAlive });
     connection.destroy();
     return;

@@ -1,3 +1,4 @@
+import { RUNNER_PLACES } from "./front-limits.ts";
 import { SYSTEM } from "./paths.ts";
 import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./state.ts";
 import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_APT } from "./units-hardening.ts";
@@ -96,7 +97,7 @@ const UNITS = {
       ...GUARDED,
       ...unlessByHand(SYSTEM.runnerSocket),
       Accept: "yes",
-      MaxConnections: "48",
+      MaxConnections: String(RUNNER_PLACES),
     },
     Install: { WantedBy: "sockets.target" },
   },

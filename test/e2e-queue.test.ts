@@ -20,15 +20,22 @@ import { pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 const COUNT = 20;
+/** More clients of one user than may watch at a time. */
+const REJOINING = 11;
 const NO_APPROVAL = '[apt]\ninstall = "allow"\n';
 
 describeOnThrowaway("the queue", () => {
   let chain: Chain;
   beforeAll(async () => {
     chain = await startChain();
-    const gates = ["first-in-queue", "secretive", "left-alone"].map(gated);
+    const gates = ["first-in-queue", "secretive", "left-alone", "front-dies"].map(gated);
     const others = pick("hello-aegis=1.0", "postinst-fails=1.0", "libapp=1.0", "bystander=1.0");
-    await chain.host.repo.publish([...gates, ...plain("queued", COUNT + 1), ...others]);
+    await chain.host.repo.publish([
+      ...gates,
+      ...plain("queued", COUNT + 1),
+      ...plain("rejoin", REJOINING),
+      ...others,
+    ]);
     await chain.host.aptUpdate();
     await chain.startDaemon();
     await chain.host.exec(["useradd", "--create-home", "--groups", "aegis-admin", "carol"]);
@@ -176,6 +183,24 @@ describeOnThrowaway("the queue", () => {
     openGate(chain, "left-alone");
     expect(await alice.exited).toBe(0);
   });
+
+  test("the front dies while many wait: those who find no place to watch from hear the outcome too", async () => {
+    const first = await chain.signed("apt", "install", "front-dies");
+    const paths: string[] = [];
+    for (let n = 0; n < REJOINING; n++) paths.push((await chain.signed("apt", "install", `rejoin${n}`)).path);
+    const clients = [await submit(chain, first.path)];
+    await atGate(chain, "front-dies");
+    clients.push(...(await Promise.all(paths.map((path) => submit(chain, path)))));
+    await eventually(() => clients.every((client) => /waiting|% /.test(client.stderr())));
+    kill(executorProcesses(chain, "front"));
+    const told = (words: string) => clients.filter((client) => client.stderr().includes(words)).length;
+    await eventually(() => told("the connection was lost") === clients.length);
+    await eventually(() => told("too many watch already") > 0);
+    openGate(chain, "front-dies");
+    expect(await Promise.all(clients.map((client) => client.exited))).toEqual(Array(REJOINING + 1).fill(0));
+    expect(clients.filter((client) => client.stdout().includes("done")).length).toBe(clients.length);
+    expect(await brokenInvariants(chain)).toEqual([]);
+  }, 120_000);
 
   test("an outcome that is not root's own is not believed", async () => {
     const { execution, path } = await chain.signed("apt", "install", "libapp");

@@ -5,6 +5,7 @@ import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
 import { listenUnix } from "../src/ffi.ts";
 import { type FrontOptions, startFront } from "../src/front.ts";
+import { FRONT_LIMITS, RUNNER_PLACES } from "../src/front-limits.ts";
 import { claimSocketPath } from "../src/socket-path.ts";
 import {
   call,
@@ -271,6 +272,34 @@ describe("limits", () => {
     expect(runner.calls.length).toBe(3);
   });
 
+  test("who watches: of one uid and of everybody; a place is free again when its watcher goes, and none is a plan's", async () => {
+    const limits = { watches: 9, watchesPerUid: 2, applies: 1 };
+    const { client, counted, runner } = await setUp({ limits, answer: () => {} });
+    const watch = () => client().send(call("Watch", { execution_id: ID }, { more: true }));
+    const watchers = [watch(), watch()];
+    await until(() => runner.calls.length === 2);
+    expect(await watch().refusal()).toBe("busy");
+    await until(() => counted("busy") === 1);
+    client().send(call("Apply", { plan: PLAN }));
+    await until(() => runner.calls.length === 3);
+    watchers[0]?.socket.destroy();
+    await until(() => runner.sockets.size === 2 + 1);
+    watch();
+    await until(() => runner.calls.length === 4);
+    const all = await setUp({ limits: { watches: 1, watchesPerUid: 9 }, answer: () => {} });
+    all.client().send(call("Watch", { execution_id: ID }));
+    await until(() => all.runner.calls.length === 1);
+    const hint = expect.stringContaining("aegis daemon status");
+    const second = all.client().send(call("Watch", { execution_id: ID }));
+    expect((await second.reply()).parameters).toMatchObject({ code: "busy", hint });
+  });
+
+  test("whatever the front accepts has a place at the runner", () => {
+    const { applies, watches } = FRONT_LIMITS;
+    const statusAndReport = 2;
+    expect(applies + watches + statusAndReport).toBeLessThanOrEqual(RUNNER_PLACES);
+  });
+
   test("a silent client is told and closed, and counted", async () => {
     const { client, counted } = await setUp({ limits: { requestMs: 30 } });
     const it = client();
@@ -421,6 +450,63 @@ describe("relaying", () => {
     expect((await it.reply()).parameters).toMatchObject({ event: { kind: "finished" } });
     await it.closed;
   });
+});
+
+describe("the status", () => {
+  /** Answers to Status one after the other, each when it is let go. */
+  function held() {
+    const asked: ((id: string) => void)[] = [];
+    const answer: Answer = (_, reply) => {
+      asked.push((running) => reply({ parameters: { running, queued: [], recent: [] } }));
+    };
+    return { asked, answer };
+  }
+  const other = ID.replace("0b", "1b");
+  const third = ID.replace("0b", "2b");
+
+  test("a crowd asks one question at a time, and none gets an answer that was asked for before it came", async () => {
+    const { asked, answer } = held();
+    const { client, runner } = await setUp({ answer });
+    const first = client().send(call("Status", {}));
+    await until(() => asked.length === 1);
+    const crowd = [client(), client(), client()].map((it) => it.send(call("Status", {})));
+    const left = client().send(call("Status", {}));
+    await Promise.all([client().send(GET_INFO).reply(), Bun.sleep(20)]);
+    expect([asked.length, runner.sockets.size]).toEqual([1, 1]);
+    left.socket.destroy();
+    asked[0]?.(ID);
+    expect((await first.reply()).parameters).toMatchObject({ running: ID });
+    await until(() => asked.length === 2);
+    expect(crowd.flatMap((it) => it.messages)).toEqual([]);
+    asked[1]?.(other);
+    for (const it of crowd) expect((await it.reply()).parameters).toMatchObject({ running: other });
+    first.send(call("Status", {}));
+    await until(() => asked.length === 3);
+    asked[2]?.(third);
+    expect((await first.reply(2)).parameters).toMatchObject({ running: third });
+    expect(left.messages).toEqual([]);
+  });
+
+  test("a runner that does not tell it is not waited for, nor kept", async () => {
+    const { client, runner, log } = await setUp({ limits: { statusMs: 30 }, answer: () => {} });
+    const asking = [client(), client()].map((it) => it.send(call("Status", {})));
+    for (const it of asking) expect(await it.refusal()).toBe("timeout");
+    await until(() => runner.sockets.size === 0);
+    expect(log.lines.join()).toContain("has not told its status");
+  });
+
+  test.each([
+    ["a wrong shape", { parameters: { queued: "all" } }, "protocol"],
+    ["a refusal", { error: REFUSED, parameters: { code: "io", message: "m", hint: "", details: {} } }, "io"],
+  ])(
+    "a runner that answers with %s: so is everybody answered, and the next question is put",
+    async (_, reply, code) => {
+      const { client, runner } = await setUp({ answer: (_call, send) => send(reply) });
+      const it = client().send(call("Status", {})).send(call("Status", {}));
+      expect([await it.refusal(1), await it.refusal(2)]).toEqual([code, code]);
+      expect(runner.calls.length).toBe(2);
+    },
+  );
 });
 
 describe("reports of refusals", () => {
