@@ -214,7 +214,9 @@ export function settle(
               ? "no answer and no outcome"
               : answer === "no end"
                 ? "its client was still waiting after minutes"
-                : null;
+                : answer.startsWith("refused: ")
+                  ? "a valid plan was refused"
+                  : null;
     if (why !== null) account.lost.push(`${name} (${id}), told ${answer}: ${why}`);
   }
   return account;

@@ -1,3 +1,4 @@
+import { EXIT } from "../src/errors.ts";
 import { SYSTEM } from "../src/paths.ts";
 import type { Chain } from "../test/e2e-kit.ts";
 import { AEGIS, executorProcesses, kill, type Process, processes, resultOf } from "../test/e2e-running.ts";
@@ -17,7 +18,11 @@ const MEAN_PAUSE_MS = 450;
 /** A plan that is not through after so many submissions has got lost. */
 const TRIES = 60;
 const RETRY_MS = 300;
+/** Said each time so many have been answered. */
+const PROGRESS = 20;
 const KILLED = 128 + 9;
+/** Exits of `aegis apply` after which asking again changes nothing: denied, not verified, drifted. */
+const DEFINITE: readonly number[] = [EXIT.denied, EXIT.verification, EXIT.drift];
 
 export interface Kills {
   submissions: number;
@@ -46,6 +51,8 @@ export async function killAtRandom(
   const lane = async (user: "root" | "alice") => {
     for (let wish = left.shift(); wish !== undefined; wish = left.shift()) {
       answers[wish.id] = await untilAnswered(chain, wish, user, () => counts.submissions++);
+      const done = Object.keys(answers).length;
+      if (done % PROGRESS === 0) process.stderr.write(`  ${done} of ${wishes.length}\n`);
     }
   };
   let over = false;
@@ -101,6 +108,7 @@ async function untilAnswered(
     }
     const state = status === KILLED ? undefined : outcome();
     if (state !== undefined) return state;
+    if (DEFINITE.includes(status) && !stderr.includes("[replay]")) return `refused: ${stderr.trim()}`;
     await Bun.sleep(RETRY_MS);
   }
   return "no answer";
