@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { parseDocument } from "../src/documents.ts";
 import { showArgv } from "../src/terminal.ts";
 import { says, startModelServer, VERDICT } from "../test/model-server.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "../test/throwaway.ts";
@@ -91,13 +92,12 @@ public_key_hex = "${key("/home/alice/keys/approve")}"
   await type("root", ["aegis", "policy", "/tmp/plan.json", "--review", id], 4);
 
   heading("a second person looks at the same plan and approves it");
-  const { plan_hash: hash = "" } = (await read(["aegis", "policy", "/tmp/plan.json", "--json"]))[
-    "policy_result"
-  ] as never;
+  const { policy_result: decided } = await read(["aegis", "policy", "/tmp/plan.json", "--json"]);
+  const { plan_hash: hash } = parseDocument("policy", decided);
   await type("alice", [
     ...["aegis", "sign", "approve", "--plan", "/tmp/plan.json", "--reason", "wanted on this host"],
     ...["--key", "/home/alice/keys/approve", "--signer", "alice@example"],
-    ...["--confirm", String(hash), "--out", "/tmp/approval.json"],
+    ...["--confirm", hash, "--out", "/tmp/approval.json"],
   ]);
   await on.exec(["chmod", "644", "/tmp/approval.json"]);
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parseEnvironmentFile } from "../src/environment-file.ts";
 import type { ErrorCode } from "../src/errors.ts";
 import { checkSigner, findKey, loadTrust, type TrustFiles, userTrust, withOwnKey } from "../src/trust.ts";
+import type { BareKeys } from "../src/trusted-keys.ts";
 import { needs } from "./needs.ts";
 import { ALICE, BOB, NOW, NOWHERE, refuses, SIGNER, STRANGER } from "./signing-kit.ts";
 
@@ -174,15 +175,15 @@ describe("what a user's command trusts", () => {
     entry() +
       entry({ id: '"b"', name: '"bob"', public_key_hex: `"${BOB.publicKeyHex}"`, role: '"approval"' }),
   );
-  const none = { execution: [], approval: [] };
-  const keys = (flags: Partial<typeof none>, env = {}) =>
+  const none: BareKeys = { execution: [], approval: [] };
+  const keys = (flags: Partial<BareKeys>, env = {}) =>
     userTrust({ ...none, ...flags }, env, host).map((key) => key.publicKeyHex);
 
   test("the host's keys, without flags", () => {
     expect(keys({})).toEqual([SIGNER.publicKeyHex, BOB.publicKeyHex]);
   });
   test("only the given ones of a role, by flag or variable", () => {
-    const flags = { execution: [STRANGER.publicKeyHex] as never[] };
+    const flags = { execution: [STRANGER.publicKeyHex] };
     expect(keys(flags)).toEqual([BOB.publicKeyHex, STRANGER.publicKeyHex]);
     expect(keys({}, { AEGIS_SIGNING_PUBLIC_KEY_HEX: STRANGER.publicKeyHex })).toEqual(keys(flags));
   });
