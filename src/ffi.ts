@@ -16,6 +16,7 @@ const libc = dlopen("libc.so.6", {
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
 }).symbols;
 
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const SOL_SOCKET = 1;
@@ -25,6 +26,11 @@ const SO_PEERGROUPS = 59;
 /** flock(2), exclusive, without waiting. Returns whether the lock was taken. It ends with the last close of the fd. */
 export function tryFlock(fd: number): boolean {
   return libc.flock(fd, LOCK_EX | LOCK_NB) === 0;
+}
+
+/** Whether somebody holds the file by an exclusive flock(2). Any number may look at once. The look ends with the fd's last close. */
+export function isFlocked(fd: number): boolean {
+  return libc.flock(fd, LOCK_SH | LOCK_NB) !== 0;
 }
 
 /** flock(2), exclusive, waiting. Blocks the whole process: only for locks that are held for milliseconds. */

@@ -4,7 +4,7 @@ import { refuseForeignAccounts } from "./accounts.ts";
 import { parseJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { tryFlock } from "./ffi.ts";
+import { isFlocked } from "./ffi.ts";
 import { serviceSteps, trustsExecutionKey } from "./install-services.ts";
 import { groundSteps, programSteps, type Step, unsafeProgram } from "./install-steps.ts";
 import { assertSafeEnvironment } from "./keys.ts";
@@ -106,9 +106,9 @@ function refuseByHand(socket: string): void {
     if (errnoOf(error) === "ENOENT") return;
     throw error;
   }
-  const free = tryFlock(fd);
+  const held = isFlocked(fd);
   closeSync(fd);
-  if (free) return;
+  if (!held) return;
   throw new AegisError(
     "exists",
     `an executor that was started by hand has ${socket}`,

@@ -54,7 +54,12 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
       steps.push({ what: path, done: "remove" });
       if (!dryRun) rmSync(path);
     }
-    if (!dryRun && steps.length > 0) await systemd("systemctl", ["daemon-reload"]);
+    if (!dryRun && steps.length > 0) {
+      await systemd("systemctl", ["daemon-reload"]);
+      // What has failed would be listed for ever, as a unit that can't be found. A pattern that fits none is no error.
+      const patterns = UNIT_NAMES.map((name) => name.replace("@.", "@*.").replace(/.$/, "[$&]"));
+      await systemd("systemctl", ["reset-failed", ...patterns]);
+    }
     return { dry_run: dryRun, steps, kept: KEPT };
   } finally {
     lock?.release();

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { plain } from "./e2e-running.ts";
 import { type ModelServer, startModelServer } from "./model-server.ts";
 import { describeOnSystemd, install, mustExec, type Production, startProduction } from "./systemd-kit.ts";
@@ -81,6 +81,11 @@ describeOnSystemd("services", (suite) => {
       "/var/lib/aegis/spent/spent.ndjson",
     ];
     const before = kept.map((file) => host.read(file));
+    const failing = "/run/systemd/system/aegis-monitor.service.d/failing.conf";
+    host.write(failing, "[Service]\nExecStartPre=/bin/false\n");
+    await host.systemctl("daemon-reload");
+    expect((await host.exec(["systemctl", "start", "aegis-monitor.service"])).status).not.toBe(0);
+    rmSync(host.path(failing));
     await mustExec(host, ["/root/aegis", "daemon", "uninstall"]);
     expect(kept.map((file) => host.read(file))).toEqual(before);
     for (const gone of [
