@@ -41,7 +41,7 @@ export interface RunDesk {
 /**
  * Marks, uses up, audits the start, runs, compares, audits the end. The order is the guarantee. Whoever calls it holds the
  * lock of runs.
- * @throws AegisError; before `started` was called nothing has been run or used up
+ * @throws AegisError; before `started` was called nothing has been run
  */
 export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   const { execution, prepared } = ready;

@@ -9,12 +9,16 @@ export const FRONT_LIMITS = {
   clients: 64,
   clientsPerUid: 8,
   /**
-   * Apply calls that the runner has not answered to the end; those who watch other executions; and of these, one uid's. With
-   * one for the status and one for refusals they have to fit into the runner's places, so that no watcher keeps a plan out.
+   * Apply calls that the runner has not answered to the end, whether their client is still there or not; those who watch other
+   * executions; and of each, one uid's. With one for the status and one for refusals they have to fit into the runner's
+   * places, so that nobody keeps everybody else out. As in the runner's own queue, root's plans are bounded by `applies` alone.
    */
   applies: 32,
+  appliesPerUid: 24,
   watches: 12,
   watchesPerUid: 4,
+  /** A runner whose watcher has left sees that, and ends, within this time. */
+  noticeMs: 1000,
   /** A runner that has not told its status after this time is not waited for. */
   statusMs: 30_000,
   /** A complete request must be there after this time, counted from the connection or the last answer. */

@@ -16,6 +16,7 @@ import {
 interface Relay {
   runnerPath: string;
   aliveMs: number;
+  noticeMs: number;
   log: Log;
   /** The client wants every event; without, only the last one. */
   more: boolean;
@@ -24,6 +25,8 @@ interface Relay {
   refused(error: AegisError): void;
   /** Called once, after the last reply was sent; not after `stop`. */
   done(): void;
+  /** Called once the runner is through with the call, which may be long after `stop`. */
+  ended(): void;
 }
 
 /** The calls that are about one execution, and have a connection to the runner each. */
@@ -31,12 +34,13 @@ type ExecutionCall = Extract<ExecutorCall, { method: "Apply" | "Watch" }>;
 
 /**
  * Passes one call on to the runner over a connection of its own, with `caller` in place of what the client said of
- * itself, and the checked answers back. `stop` leaves the runner alone: what it has begun goes on.
+ * itself, and the checked answers back. `stop` leaves the runner alone: what it has begun goes on, and is listened to until
+ * it has ended, so that it counts as long as it has a place there.
  */
 export function relay(
   request: ExecutionCall,
   caller: Caller,
-  { runnerPath, aliveMs, log, more, send, refused, done }: Relay,
+  { runnerPath, aliveMs, noticeMs, log, more, send, refused, done, ended }: Relay,
 ): { stop(): void } {
   const executionId = executionOf(request);
   const alive = () => {
@@ -44,13 +48,24 @@ export function relay(
     send({ parameters: { event }, continues: true });
   };
   const timer = more ? setInterval(alive, aliveMs) : undefined;
+  let heard = false;
+  let stopped = false;
   const finish = (reply: object) => {
     clearInterval(timer);
+    call.close();
+    ended();
+    if (stopped) return;
     send(reply);
     done();
   };
+  /** Nobody watches any more. A runner sees that only once it is up, which it is when it has said something. */
+  const hangUp = () => {
+    call.close();
+    setTimeout(ended, noticeMs);
+  };
   const onReply = (reply: Reply) => {
-    timer?.refresh();
+    heard = true;
+    if (!stopped) timer?.refresh();
     const error = replyError(reply);
     if (error !== null) {
       refused(error);
@@ -58,6 +73,7 @@ export function relay(
     }
     const parameters = { event: readEvent(reply) };
     if (!reply.continues) finish({ parameters });
+    else if (stopped && request.method === "Watch") hangUp();
     else if (more) send({ parameters, continues: true });
   };
   const onFailure = (failure: CallFailure) => {
@@ -79,7 +95,8 @@ export function relay(
   return {
     stop() {
       clearInterval(timer);
-      call.close();
+      stopped = true;
+      if (heard && request.method === "Watch") hangUp();
     },
   };
 }

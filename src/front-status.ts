@@ -28,6 +28,7 @@ export function statusDesk({ runnerPath, limitMs, log }: { runnerPath: string; l
     const askers = asking;
     const answer = (reply: object) => {
       clearTimeout(timer);
+      call.close();
       for (const { send, done } of askers) {
         send(reply);
         done();
@@ -52,7 +53,6 @@ export function statusDesk({ runnerPath, limitMs, log }: { runnerPath: string; l
       { onReply, onFailure },
     );
     const timer = setTimeout(() => {
-      call.close();
       const why = `the runner has not told its status for ${limitMs / 1000} s`;
       log.error(why);
       answer(

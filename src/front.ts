@@ -50,8 +50,8 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
 /** Hands each call to the runner, if it is fit for that. */
 function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimits): Service["start"] {
   const usedPlans = rememberUsedPlans();
-  const applies = places(limits.applies, limits.applies);
-  const watches = places(limits.watches, limits.watchesPerUid);
+  const applies = places(limits.applies, (uid) => (uid === 0 ? limits.applies : limits.appliesPerUid));
+  const watches = places(limits.watches, () => limits.watchesPerUid);
   const status = statusDesk({ runnerPath: runner.path, limitMs: limits.statusMs, log });
   return (call, caller, { send, done }) => {
     const request = readCall(call);
@@ -71,28 +71,23 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
     const work = relay(request, caller, {
       runnerPath: runner.path,
       aliveMs: limits.aliveMs,
+      noticeMs: limits.noticeMs,
       log,
       more: call.more,
       send,
       refused: (error) => {
         if (request.method === "Apply") usedPlans.learn(request.parameters.plan, error);
       },
-      done: () => {
-        leave();
-        done();
-      },
+      done,
+      ended: leave,
     });
-    const stop = () => {
-      leave();
-      work.stop();
-    };
     // A verified submission counts for the queue instead: its owner may have more of them waiting than connections.
-    return { stop, apart };
+    return { ...work, apart };
   };
 }
 
-function queueFull({ applies }: FrontLimits): AegisError {
-  const why = `${applies} executions are waiting already`;
+function queueFull({ applies, appliesPerUid }: FrontLimits): AegisError {
+  const why = `too many executions are waiting already: at most ${applies}, and ${appliesPerUid} of one user`;
   return new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
 }
 

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
@@ -272,18 +272,74 @@ describe("limits", () => {
     expect(runner.calls.length).toBe(3);
   });
 
+  test("a submission whose client left has its place until the runner is through with it; of one uid so many", async () => {
+    const answers: (() => void)[] = [];
+    const answer: Answer = (_, reply) => {
+      answers.push(() => reply(event("finished")));
+    };
+    const limits = { applies: 2, appliesPerUid: 1 };
+    const { client, path, runner, runnerPath } = await setUp({ limits, answer });
+    for (const socket of [path, runnerPath]) chmodSync(socket, 0o666);
+    chmodSync(join(path, ".."), 0o755);
+    const apply = () => client().send(call("Apply", { plan: PLAN }));
+    if (UID === 0) process.seteuid?.(65534);
+    try {
+      const first = apply();
+      await until(() => answers.length === 1);
+      first.socket.destroy();
+      await client().send(GET_INFO).reply();
+      expect(await apply().refusal()).toBe("busy");
+    } finally {
+      if (UID === 0) process.seteuid?.(0);
+    }
+    if (UID === 0) {
+      for (const n of [2, 3]) {
+        const roots = apply();
+        if (n === 2) await until(() => answers.length === 2);
+        else expect(await roots.refusal()).toBe("busy");
+      }
+    }
+    for (const answerNow of answers.splice(0)) answerNow();
+    await until(() => runner.sockets.size === 0);
+    apply();
+    await until(() => answers.length === 1);
+  });
+
+  test("a watcher who leaves at once has a place until the runner is up, and has had time to see that", async () => {
+    const answers: (() => void)[] = [];
+    const answer: Answer = (_, reply) => {
+      answers.push(() => reply(event("queued", { place: 0 })));
+    };
+    const { client, runner } = await setUp({ limits: { watches: 1, noticeMs: 150 }, answer });
+    const watch = () => client().send(call("Watch", { execution_id: ID }, { more: true }));
+    const first = watch();
+    await until(() => answers.length === 1);
+    first.socket.destroy();
+    await client().send(GET_INFO).reply();
+    expect(await watch().refusal()).toBe("busy");
+    answers[0]?.();
+    await until(() => runner.sockets.size === 0);
+    expect(await watch().refusal()).toBe("busy");
+    await Bun.sleep(200);
+    watch();
+    await until(() => answers.length === 2);
+  });
+
   test("who watches: of one uid and of everybody; a place is free again when its watcher goes, and none is a plan's", async () => {
-    const limits = { watches: 9, watchesPerUid: 2, applies: 1 };
-    const { client, counted, runner } = await setUp({ limits, answer: () => {} });
+    const limits = { watches: 9, watchesPerUid: 2, applies: 1, noticeMs: 1 };
+    const answer: Answer = ({ method }, reply) =>
+      method.endsWith("Watch") && reply(event("queued", { place: 0 }));
+    const { client, counted, runner } = await setUp({ limits, answer });
     const watch = () => client().send(call("Watch", { execution_id: ID }, { more: true }));
     const watchers = [watch(), watch()];
-    await until(() => runner.calls.length === 2);
+    for (const it of watchers) await it.reply();
     expect(await watch().refusal()).toBe("busy");
     await until(() => counted("busy") === 1);
     client().send(call("Apply", { plan: PLAN }));
     await until(() => runner.calls.length === 3);
     watchers[0]?.socket.destroy();
-    await until(() => runner.sockets.size === 2 + 1);
+    await until(() => runner.sockets.size === 2);
+    await Bun.sleep(20);
     watch();
     await until(() => runner.calls.length === 4);
     const all = await setUp({ limits: { watches: 1, watchesPerUid: 9 }, answer: () => {} });
@@ -297,6 +353,7 @@ describe("limits", () => {
   test("whatever the front accepts has a place at the runner", () => {
     const { applies, watches } = FRONT_LIMITS;
     const statusAndReport = 2;
+    expect(FRONT_LIMITS.appliesPerUid).toBeLessThan(applies);
     expect(applies + watches + statusAndReport).toBeLessThanOrEqual(RUNNER_PLACES);
   });
 
@@ -349,12 +406,11 @@ describe("limits", () => {
       };
       pump();
     };
-    const { client, log, runner } = await setUp({ answer });
+    const { client, log } = await setUp({ answer });
     const it = client();
     it.socket.pause();
     it.send(call("Apply", { plan: PLAN }, { more: true }));
     await until(() => log.lines.some((entry) => entry.includes("does not read its answers")));
-    await until(() => runner.calls.length === 1 && [...runner.sockets].every((socket) => socket.destroyed));
     expect(sent).toBeLessThan(400);
   });
 });
@@ -432,13 +488,15 @@ describe("relaying", () => {
     expect(quiet.messages).toEqual([]);
   });
 
-  test("a client that is gone frees its place at the next event; the runner only loses a listener", async () => {
+  test("a client that is gone frees its connection at the next event; the runner hears nothing of it", async () => {
     const { client, runner } = await setUp({ limits: { aliveMs: 10, clientsPerUid: 1 }, answer: () => {} });
     const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
     await until(() => runner.calls.length === 1);
+    let hungUp = false;
+    for (const socket of runner.sockets) socket.on("close", () => (hungUp = true));
     it.socket.destroy();
-    await until(() => runner.sockets.size === 0);
     for (let served = false; !served; ) served = (await client().send(GET_INFO).reply()).error === undefined;
+    expect(hungUp).toBe(false);
   });
 
   test("a client that shuts down its sending side still gets everything", async () => {
@@ -450,6 +508,26 @@ describe("relaying", () => {
     expect((await it.reply()).parameters).toMatchObject({ event: { kind: "finished" } });
     await it.closed;
   });
+});
+
+test("a runner that goes on after its last answer is not heard any more", async () => {
+  const refusal = { error: REFUSED, parameters: { code: "io", message: "m", hint: "", details: {} } };
+  const status = { parameters: { running: null, queued: [], recent: [] } };
+  const answer: Answer = ({ method }, reply) => {
+    const last = method.endsWith("Status") ? status : refusal;
+    for (const _ of [1, 2]) reply({ ...last, continues: true });
+  };
+  const { client, runner } = await setUp({ limits: { aliveMs: 20 }, answer });
+  const it = client();
+  it.send(call("Status", {})).send(call("Apply", { plan: PLAN }, { more: true }));
+  it.send(call("Watch", { execution_id: ID }, { more: true })).send(GET_INFO);
+  await until(() => it.messages.some(({ parameters }) => "vendor" in parameters));
+  await Bun.sleep(60);
+  expect(runner.sockets.size).toBe(0);
+  // On a slow machine there may be signs of life before an answer.
+  const answers = it.messages.filter(({ parameters }) => !("event" in parameters));
+  expect(answers.map(({ error }) => error)).toEqual([undefined, REFUSED, REFUSED, undefined]);
+  expect(it.messages.at(-1)).toBe(answers[3]);
 });
 
 describe("the status", () => {
