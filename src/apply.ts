@@ -135,7 +135,12 @@ async function submit(plan: string, run: Followed): Promise<void> {
       if (hungUp && error.code === "replay") return follow(run, null);
       hungUp ||= isHangUp(error);
       if (n >= BUSY_TRIES || heard || !(isHangUp(error) || error.code === "busy")) throw error;
-      await pause(run.signal);
+      await Bun.sleep(PAUSE_MS);
+      if (run.signal.aborted && !hungUp) {
+        const why = "you stopped while the executor was busy; nothing was submitted";
+        throw new AegisError("interrupted", why, "Apply the same plan again.");
+      }
+      run.signal.throwIfAborted();
     }
   }
 }
@@ -171,7 +176,7 @@ async function pause(signal: AbortSignal): Promise<void> {
 /**
  * Watches an execution to its end. The front may be restarting, or have no place left for one more who watches; the run depends
  * on neither, and its outcome comes in a file. `lost` is what broke an earlier connection: it is thrown when nothing was
- * begun, and a front that can't be reached is waited for a while.
+ * begun. A front that was there before and can't be reached is waited for a while.
  */
 async function follow(run: Followed, lost: AegisError | null): Promise<void> {
   const { id, socket, onEvent, signal } = run;
@@ -192,19 +197,30 @@ async function follow(run: Followed, lost: AegisError | null): Promise<void> {
       if (lost !== null && error.code === "not_found")
         throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
       const starting = error.code === "unavailable" || isConnectionLoss(error);
-      if (lost === null || !starting || ++failures >= REATTACH_TRIES) throw error;
-      await pause(signal);
+      const first = lost === null && !told;
+      if (first || !starting || ++failures >= REATTACH_TRIES) throw error;
+      if (await endsWithin(PAUSE_MS, run)) return;
     }
   }
 }
 
 /** Whether the file with the outcome comes within so many milliseconds. */
 async function endsWithin(ms: number, { id, signal }: Followed): Promise<boolean> {
-  for (const until = Date.now() + ms; Date.now() < until; await pause(signal)) {
-    const result = readResult(id);
-    if (result !== null && result.state !== "running") return true;
+  for (const until = performance.now() + ms; performance.now() < until; await pause(signal)) {
+    if (hasEnded(id)) return true;
   }
   return false;
+}
+
+function hasEnded(id: string): boolean {
+  try {
+    const result = readResult(id);
+    return result !== null && result.state !== "running";
+  } catch (error) {
+    // The file is there a moment before it is its group's.
+    if (error instanceof AegisError && error.code === "io") return false;
+    throw error;
+  }
 }
 
 /** A failure of the way to the runner. What the runner itself finds unavailable comes without an errno. */

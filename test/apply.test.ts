@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
 import { PROGRAMS, start } from "./kit.ts";
 import { execution } from "./signing-kit.ts";
-import { REFUSED, temporaryDirectory } from "./varlink-kit.ts";
+import { REFUSED, startRunner, temporaryDirectory, until } from "./varlink-kit.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(() => {
@@ -44,6 +44,30 @@ async function applyTo(hangUps: number, refusals: readonly string[]) {
   });
   return { status, stderr, methods };
 }
+
+test("Ctrl-C while the executor is busy: nothing was submitted, and that is said", async () => {
+  const directory = temporaryDirectory();
+  cleanups.push(directory.remove);
+  const socket = join(directory.path, "executor.sock");
+  const plan = join(directory.path, "execution.json");
+  writeFileSync(plan, canonicalJson(await execution()));
+  const busy = { code: "busy", message: "why", hint: "", details: {} };
+  const runner = await startRunner(socket, (_, reply) => reply({ error: REFUSED, parameters: busy }));
+  cleanups.push(runner.close);
+  const child = Bun.spawn([...PROGRAMS.sources, "apply", plan, "--socket", socket], {
+    env: { PATH: "/usr/bin:/bin", HOME: directory.path },
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  await until(() => runner.calls.length === 2);
+  // Half a second passes between two calls.
+  await Bun.sleep(150);
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(7);
+  const said = await new Response(child.stderr).text();
+  expect(said).toContain("[interrupted]");
+  expect(said).toContain("nothing was submitted");
+});
 
 const APPLY = "io.aegis.Executor.Apply";
 const WATCH = "io.aegis.Executor.Watch";

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { canonicalJson } from "../src/canonical.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import {
   AEGIS,
@@ -16,8 +17,10 @@ import {
   resultOf,
   submit,
 } from "./e2e-running.ts";
+import type { Running } from "./throwaway.ts";
 import { pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
+import { call, RawClient, REFUSED, startRunner } from "./varlink-kit.ts";
 
 const COUNT = 20;
 /** More clients of one user than may watch at a time. */
@@ -26,6 +29,7 @@ const NO_APPROVAL = '[apt]\ninstall = "allow"\n';
 
 describeOnThrowaway("the queue", () => {
   let chain: Chain;
+  let daemon: Running;
   beforeAll(async () => {
     chain = await startChain();
     const gates = ["first-in-queue", "secretive", "left-alone", "front-dies"].map(gated);
@@ -34,10 +38,11 @@ describeOnThrowaway("the queue", () => {
       ...gates,
       ...plain("queued", COUNT + 1),
       ...plain("rejoin", REJOINING),
+      ...["crowded-out", "told-by-file"].map((name) => ({ name, version: "1.0" })),
       ...others,
     ]);
     await chain.host.aptUpdate();
-    await chain.startDaemon();
+    daemon = await chain.startDaemon();
     await chain.host.exec(["useradd", "--create-home", "--groups", "aegis-admin", "carol"]);
   });
   afterAll(() => chain.stop());
@@ -201,6 +206,67 @@ describeOnThrowaway("the queue", () => {
     expect(clients.filter((client) => client.stdout().includes("done")).length).toBe(clients.length);
     expect(await brokenInvariants(chain)).toEqual([]);
   }, 120_000);
+
+  test("whoever watches and leaves, again and again, keeps nobody out", async () => {
+    const { path } = await chain.signed("apt", "install", "crowded-out");
+    let watched = 0;
+    const leaving = Array.from({ length: 6 }, async () => {
+      for (; watched < 400; watched++) {
+        const it = new RawClient(chain.host.path("/run/aegis/aegisd.sock"));
+        it.send(call("Watch", { execution_id: crypto.randomUUID() }, { more: true }));
+        await Bun.sleep(10);
+        it.socket.destroy();
+      }
+    });
+    await eventually(() => watched > 30);
+    const alice = await submit(chain, path);
+    expect((await chain.aegis(["daemon", "status"], { user: "alice" })).status).toBe(0);
+    expect(await alice.exited).toBe(0);
+    await Promise.all(leaving);
+    expect(daemon.stderr()).not.toContain("too many requests at once");
+  });
+
+  test("the front is gone for good, or for a while: the outcome comes in its file", async () => {
+    const { execution, path } = await chain.signed("apt", "install", "told-by-file");
+    expect((await chain.apply(path)).status).toBe(0);
+    const taken = execution.execution_plan_id;
+    const outcome = (id: string) =>
+      canonicalJson({ ...resultOf(chain, taken), execution_plan_id: id, ended_at: null });
+    const write = (id: string, owner: string) => {
+      chain.host.write(`/var/lib/aegis/results/${id}.json`, outcome(id), 0o640);
+      return chain.host.exec(["chown", owner, `/var/lib/aegis/results/${id}.json`]);
+    };
+    /** A front that answers its first call and is gone then. */
+    const goingFront = async (name: string, reply: object) => {
+      const at = chain.host.path(`/run/${name}.sock`);
+      const front = await startRunner(at, (_, send) => {
+        send(reply);
+        setTimeout(front.close, 200);
+      });
+      await chain.host.exec(["chmod", "666", `/run/${name}.sock`]);
+      return ["--socket", `/run/${name}.sock`];
+    };
+    const started = { parameters: { event: { execution_id: taken, kind: "started" } }, continues: true };
+    const busy = { error: REFUSED, parameters: { code: "busy", message: "m", hint: "", details: {} } };
+    const [first, second] = [crypto.randomUUID(), crypto.randomUUID()];
+    const start = async (words: string[], socket: string[]) =>
+      chain.host.spawn([AEGIS, "apply", ...words, ...socket], { user: "alice" });
+    const clients = [
+      await start([path], await goingFront("gone", started)),
+      await start(["--watch", first], await goingFront("full", busy)),
+      await start(["--watch", second], await goingFront("handed", busy)),
+    ];
+    await eventually(() => clients.slice(1).every((it) => it.stderr().includes("too many watch already")));
+    // The file is root's alone for a moment, until it is handed to its group.
+    await write(second, "root:root");
+    await Bun.sleep(1100);
+    await write(second, "root:aegis-admin");
+    // After this time it asks for a place again, and nobody is there.
+    await Bun.sleep(15_500);
+    await write(first, "root:aegis-admin");
+    expect(await Promise.all(clients.map((client) => client.exited))).toEqual([0, 0, 0]);
+    for (const id of [first, second]) await chain.host.exec(["rm", `/var/lib/aegis/results/${id}.json`]);
+  });
 
   test("an outcome that is not root's own is not believed", async () => {
     const { execution, path } = await chain.signed("apt", "install", "libapp");
