@@ -36,7 +36,7 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
     start: executorCalls(options, limits),
     refused: (refusal) => refusals.add({ ...refusal, execution_id: null }),
   };
-  // Each client may need a connection to the runner.
+  // There are never more connections to the runner than clients, those of clients that left included.
   const sizes = { limits, budget: byteBudget(limits), descriptorsPerClient: 2 };
   const server = await startServer({ listen, service, log, ...sizes });
   return {

@@ -355,6 +355,8 @@ describe("limits", () => {
     const statusAndReport = 2;
     expect(FRONT_LIMITS.appliesPerUid).toBeLessThan(applies);
     expect(applies + watches + statusAndReport).toBeLessThanOrEqual(RUNNER_PLACES);
+    // Each needs a descriptor, and there is one for each client.
+    expect(RUNNER_PLACES).toBeLessThanOrEqual(FRONT_LIMITS.clients);
   });
 
   test("a silent client is told and closed, and counted", async () => {
