@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fchownSync,
   fstatSync,
   fsyncSync,
   lstatSync,
@@ -23,16 +24,17 @@ export function ensureDir(path: string, mode = 0o700): void {
 
 /**
  * Replaces a file in one step: temporary file in the same directory, fsync, rename, fsync of the directory.
- * Nobody ever reads half a file, and a crash leaves the old one.
+ * Nobody ever reads half a file, and a crash leaves the old one. Without `gid` it is of the group that new files get.
  * @throws AegisError `io`
  */
-export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600): void {
+export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600, gid = -1): void {
   const bytes = typeof data === "string" ? Buffer.from(data) : data;
   const directory = dirname(path);
   const temporary = join(directory, `.${basename(path)}.${randomUUID()}.tmp`);
   try {
     const fd = openSync(temporary, "wx", mode);
     try {
+      fchownSync(fd, -1, gid);
       fchmodSync(fd, mode);
       writeFully(fd, bytes);
       fsyncSync(fd);

@@ -1,13 +1,4 @@
-import {
-  chownSync,
-  closeSync,
-  constants,
-  fstatSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, parseJson } from "./canonical.ts";
@@ -74,9 +65,8 @@ export function resultPath(id: string): string {
 
 /** Writes an outcome: root-owned, readable by the admin group. */
 export function writeResult(result: Result): void {
-  const path = resultPath(result.execution_plan_id);
-  writeFileAtomic(path, canonicalJson(result), 0o640);
-  chownSync(path, 0, groupId(ADMIN_GROUP) ?? 0);
+  const gid = groupId(ADMIN_GROUP) ?? 0;
+  writeFileAtomic(resultPath(result.execution_plan_id), canonicalJson(result), 0o640, gid);
 }
 
 /**

@@ -31,6 +31,8 @@ const POLL_MS = 300;
 const ALIVE_MS = 10_000;
 /** Least time between two reports of refusals; the front leaves a second between its own. */
 const REPORT_MS = 800;
+/** Who lost the connection hears so long why a plan was refused meanwhile; further back the log is not read for any id. */
+const REFUSED_LATELY_MS = 10 * 60_000;
 /** Failures that an administrator has to do something about. */
 const OUR_FAULTS: readonly ErrorCode[] = ["internal", "io", "invalid_config", "log_tampered"];
 
@@ -204,14 +206,7 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
       follow?.look();
       return result;
     }
-    if (result === null && waiting < 0) {
-      if (place !== null) throw refusalOf(id);
-      throw new AegisError(
-        "not_found",
-        `there is no execution ${id} here`,
-        "Its id is in the execution plan and in: aegis audit show --system",
-      );
-    }
+    if (result === null && waiting < 0) throw whyGone(id, place !== null);
     if (result !== null && follow === null) {
       const mayRead = caller !== null && (caller.uid === 0 || caller.uid === result.submitted_by_uid);
       emit({ kind: "started" });
@@ -229,11 +224,19 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
   }
 }
 
-/** Why an execution that was waiting is gone without an outcome. */
-function refusalOf(id: string): AegisError {
-  const [denied] = readEvents(SYSTEM.auditDir, { kind: "execution_denied", execution: id, last: 1 });
+/** Why there is neither an outcome of an execution nor a place where it waits. `waited` is whether it was seen waiting. */
+function whyGone(id: string, waited: boolean): AegisError {
+  const since = new Date(Date.now() - REFUSED_LATELY_MS).toISOString();
+  const filter = { kind: "execution_denied", execution: id, last: 1, since } as const;
+  const [denied] = readEvents(SYSTEM.auditDir, filter);
   const { code, message } = denied?.details ?? {};
   if (typeof code === "string" && isErrorCode(code) && typeof message === "string")
     return new AegisError(code, message, "Nothing was run.");
-  return new AegisError("not_found", `execution ${id} ended before it started anything`, "Apply it again.");
+  if (waited)
+    return new AegisError("not_found", `execution ${id} ended before it started anything`, "Apply it again.");
+  return new AegisError(
+    "not_found",
+    `there is no execution ${id} here`,
+    "Its id is in the execution plan and in: aegis audit show --system",
+  );
 }
