@@ -99,7 +99,7 @@ function explain({ stage, errno, error }: CallFailure, path: string, service: Re
     return new AegisError("unavailable", `${title} at ${path} hung up (${errno})`, hint, { errno });
   }
   if (errno === "EACCES" || errno === "EPERM") {
-    const hint = `Join the group ${group} (sudo adduser <you> ${group}), then log in again.`;
+    const hint = `Join the group ${group} (sudo usermod -aG ${group} <you>), then log in again.`;
     return new AegisError("unavailable", `you may not talk to ${title} at ${path}`, hint, { errno });
   }
   const why = `${title} does not answer at ${path} (${errno || error.message})`;
