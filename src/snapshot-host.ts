@@ -1,4 +1,4 @@
-import { readdirSync, realpathSync } from "node:fs";
+import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { type Subvolume, subvolumeOf } from "./btrfs.ts";
 import { AegisError } from "./errors.ts";
 import { rootOnlyProblem } from "./files.ts";
@@ -7,6 +7,8 @@ import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 
 const TIMEOUT_MS = 10_000;
 const MAX_OUTPUT = 1024 * 1024;
+/** What a program speaks to the kernel through. The executor's unit hides it, unless a drop-in says otherwise. */
+const DEVICES: Readonly<Record<string, string>> = { lvs: "/dev/mapper/control", zfs: "/dev/zfs" };
 
 /** What was found out about a snapshot. */
 export interface Snapshot {
@@ -43,7 +45,10 @@ export const THIS_HOST: SnapshotHost = {
     if (result.outcome === "exited" && result.status === 0) return result.stdout.toString();
     const how = result.outcome === "exited" ? `status ${result.status}` : result.outcome;
     const lines = result.stderr.toString().trim().split("\n");
-    throw cannotLookUp(`${program} says (${how}): ${lines.at(-1)?.trim().slice(0, 200) ?? ""}`);
+    const device = DEVICES[program];
+    const hidden = device !== undefined && !existsSync(device);
+    const why = hidden ? ` (${device} is hidden: see the drop-in in the README, Snapshots)` : "";
+    throw cannotLookUp(`${program} says (${how}): ${lines.at(-1)?.trim().slice(0, 200) ?? ""}${why}`);
   },
   readText,
   list(directory) {
