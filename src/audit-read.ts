@@ -8,10 +8,11 @@ import {
   readSync,
   statSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type AuditEvent, type AuditKind, decodeLine, MAX_LINE } from "./audit-event.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { AUDIT_FILE } from "./paths.ts";
+import { AUDIT_FILE, SYSTEM } from "./paths.ts";
+import { showArgv } from "./terminal.ts";
 
 /*
  * Reading the log. Readers take no lock: a line that is being written while they read looks like a torn one, and only
@@ -74,6 +75,13 @@ function openAll(paths: readonly string[]): LogFile[] | null {
 
 export function closeLog(files: readonly LogFile[]): void {
   for (const { fd } of files) closeSync(fd);
+}
+
+/** Whether there is a log at `path`, with anything in it. @throws AegisError `not_found`, `io` */
+export function hasLog(path: string): boolean {
+  const files = openLog(path);
+  closeLog(files);
+  return files.length > 0;
 }
 
 /** Uses one file of the log and closes it; null where there is no such file. */
@@ -208,10 +216,12 @@ function* linesBackwards({ path, fd }: LogFile): Generator<Buffer> {
 
 /** The error for a log that was changed after it was written. */
 export function tampered(file: string, reason: string, details: Record<string, unknown> = {}): AegisError {
+  const directory = dirname(file);
+  const which = directory === SYSTEM.auditDir ? "--system" : `--path ${showArgv([directory])}`;
   return new AegisError(
     "log_tampered",
     `the audit log ${file} was changed: ${reason}`,
-    "Keep the file as it is for inspection, compare it with your copies, and type: aegis audit verify. Moving it away starts a new log.",
+    `Keep the file as it is for inspection, compare it with your copies, and type: aegis audit verify ${which}. Moving it away starts a new log.`,
     { file, ...details },
   );
 }

@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import * as v from "valibot";
 import { AUDIT_KINDS, type AuditEvent } from "./audit-event.ts";
-import { readEvents, tampered } from "./audit-read.ts";
+import { hasLog, noLog, readEvents, tampered } from "./audit-read.ts";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { type ArgsSpec, defineSubcommand } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
@@ -57,7 +58,15 @@ export const auditShow = defineSubcommand({
       throw new AegisError("usage", `--last ${values.last} is not a number from 1 to 9999999`);
     }
     const kind = AUDIT_KINDS.find((name) => name === values.kind);
+    if (values.execution !== undefined && !isIdPrefix(values.execution)) {
+      throw new AegisError(
+        "usage",
+        `--execution ${safe(values.execution)} is not an execution's id, nor how one begins`,
+        "Ids: aegis daemon status; an id begins like 0b6ffbe2",
+      );
+    }
     const path = chosen(values, io.env);
+    if (!hasLog(path)) throw noLog(path);
     const events = readEvents(path, { last: Number(values.last), kind, execution: values.execution });
     const rows = events.map((event) => [
       String(event.sequence),
@@ -74,11 +83,32 @@ export const auditShow = defineSubcommand({
   },
 });
 
+/** Whether a text is a UUID in lower case, or the beginning of one. */
+function isIdPrefix(text: string): boolean {
+  const form = "########-####-####-####-############".slice(0, text.length);
+  return text !== "" && text.replace(/[0-9a-f]/g, "#") === form;
+}
+
+/** Codes that a row names; `--json` has all. */
+const NAMED_CODES = 5;
+
+/** What the front refused, by code, the most frequent first: `protocol 3, expired 1`. Null for other events. */
+function refusalsIn({ kind, details }: AuditEvent): string | null {
+  const refusals = v.safeParse(v.array(v.object({ code: v.string(), count: v.number() })), details?.refusals);
+  if (kind !== "requests_refused" || !refusals.success) return null;
+  const counts = new Map<string, number>();
+  for (const { code, count } of refusals.output) counts.set(code, (counts.get(code) ?? 0) + count);
+  const named = [...counts].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
+  const rest = named.length - NAMED_CODES;
+  return `${named.slice(0, NAMED_CODES).join(", ")}${rest > 0 ? `, and ${plural(rest, "more code")}` : ""}`;
+}
+
 /** One line about what an event says, the most telling facts first. */
 function summaryOf(event: AuditEvent): string {
   const { code, message } = event.details ?? {};
   return [
     event.decision,
+    refusalsIn(event),
     typeof code === "string" ? code : null,
     event.exit_status === null ? null : `exit ${event.exit_status}`,
     event.argv === null ? null : showArgv(event.argv),

@@ -22,7 +22,7 @@ import { waitForRunLock } from "./run-lock.ts";
 import { selfReplaced } from "./self.ts";
 import { lookUpSnapshots } from "./snapshots.ts";
 import { alreadyUsed, SpentRecord, usesLost } from "./spent.ts";
-import { STATE } from "./state.ts";
+import { noSpace, STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
 import type { Caller, EventInput } from "./varlink-interface.ts";
 
@@ -52,7 +52,8 @@ export async function execute(planText: string, context: ExecutionContext): Prom
   const attempt = new Attempt(planText, context);
   try {
     return await attempt.run();
-  } catch (error) {
+  } catch (thrown) {
+    const error = noSpace(thrown, SYSTEM.state) ?? thrown;
     attempt.auditRefusal(error);
     throw error;
   }

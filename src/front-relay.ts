@@ -84,7 +84,7 @@ export function relay(
       stage: failure.stage,
       problem: failure.error.message,
     });
-    finish(errorReply(runnerFailure(failure)));
+    finish(errorReply(runnerFailure(failure, request.method)));
   };
   const parameters = { ...request.parameters, caller };
   const call = openCall(
@@ -110,11 +110,18 @@ function executionOf(request: ExecutionCall): string {
 }
 
 /** What clients are told when the runner can't be asked. */
-export function runnerFailure({ stage, error }: CallFailure): AegisError {
+export function runnerFailure(
+  { stage, error }: CallFailure,
+  method: Exclude<ExecutorCall["method"], "Report">,
+): AegisError {
   if (stage === "connect") {
     const hint = "See aegis daemon status; the runner's own log has more: journalctl -u 'aegis-runner*'";
     return new AegisError("unavailable", "the executor's runner can't be reached", hint);
   }
-  const hint = "What was started goes on: aegis apply --watch <execution id> tells how it ends.";
+  // Only an Apply that got no answer may have begun something.
+  const hint =
+    method === "Apply"
+      ? "What was started goes on: aegis apply --watch <execution id> tells how it ends."
+      : "Why is in the runner's own log: journalctl -u 'aegis-runner*'; see aegis daemon status too";
   return new AegisError("protocol", `the runner's answer broke off: ${error.message}`, hint);
 }

@@ -45,7 +45,7 @@ export function statusDesk({ runnerPath, limitMs, log }: { runnerPath: string; l
         stage: failure.stage,
         problem: failure.error.message,
       });
-      answer(errorReply(runnerFailure(failure)));
+      answer(errorReply(runnerFailure(failure, "Status")));
     };
     const call = openCall(
       runnerPath,

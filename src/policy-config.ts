@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalHash } from "./canonical.ts";
+import { readToml } from "./config-file.ts";
 import { DECISIONS } from "./documents.ts";
 import { publicKeyProblem } from "./ed25519.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -149,24 +150,17 @@ function load(source: string, data: Uint8Array): LoadedPolicyConfig {
  * @throws AegisError `invalid_config` naming the key
  */
 export function parsePolicyConfig(data: Uint8Array | string, source: string): PolicyConfig {
-  let tree: unknown;
+  let text: string;
   try {
-    const text = typeof data === "string" ? data : new TextDecoder("utf-8", { fatal: true }).decode(data);
-    tree = Bun.TOML.parse(text);
+    text = typeof data === "string" ? data : new TextDecoder("utf-8", { fatal: true }).decode(data);
   } catch (error) {
     throw invalid(source, messageOf(error));
   }
-  const result = v.safeParse(PolicyConfig, tree, { abortEarly: true });
-  if (result.success) return result.output;
-  const issue = result.issues[0];
-  const key = v.getDotPath(issue) ?? "(file)";
-  throw invalid(source, `${key}: ${issue.expected === "never" ? "unknown key" : issue.message}`);
+  const { settings, problem } = readToml(text, PolicyConfig);
+  if (problem !== null) throw invalid(source, problem);
+  return settings;
 }
 
-function invalid(
-  source: string,
-  problem: string,
-  hint = "Correct the file; `aegis policy rules` shows what is in force.",
-) {
+function invalid(source: string, problem: string, hint = "Correct the file: nothing is decided until then.") {
   return new AegisError("invalid_config", `the policy file ${source} can't be used: ${problem}`, hint);
 }

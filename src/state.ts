@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { AegisError, messageOf } from "./errors.ts";
+import { dirname, join } from "node:path";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { idsInUse } from "./processes.ts";
 
@@ -99,18 +99,19 @@ export function unusedId(): number {
  * @throws AegisError `io`
  */
 export function prepareState(): void {
-  for (const { path, mode, group } of STATE_DIRECTORIES) rootDirectory(path, mode, groupId(group) ?? 0);
+  for (const directory of STATE_DIRECTORIES) rootDirectory(directory);
 }
 
-function rootDirectory(path: string, mode: number, gid: number): void {
+function rootDirectory({ path, mode, group }: Directory): void {
+  const gid = groupId(group) ?? 0;
   try {
     // RestrictSUIDSGID= forbids the set-group-id bit even where the directory is there.
     mkdirSync(path, { mode: mode & 0o777 });
     chownSync(path, 0, gid);
     chmodSync(path, mode);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) {
-      throw new AegisError("io", `can't make ${path}: ${messageOf(error)}`);
+    if (errnoOf(error) !== "EEXIST") {
+      throw noSpace(error, path) ?? new AegisError("io", `can't make ${path}: ${messageOf(error)}`);
     }
   }
   const stat = lstatSync(path);
@@ -118,7 +119,20 @@ function rootDirectory(path: string, mode: number, gid: number): void {
     throw new AegisError(
       "io",
       `${path} must be a directory that belongs to root and that only root writes to`,
-      `Look at it: ls -ld ${path}`,
+      `Look at it: ls -ld ${path}; then, as root: chown root:${gid === 0 ? "root" : group} ${path} && chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
     );
   }
+}
+
+/** What to tell of a file system without room left, from a system error; null for anything else. `place` is where, if that doesn't say. */
+export function noSpace(error: unknown, place: string): AegisError | null {
+  const errno = errnoOf(error);
+  if (errno !== "ENOSPC" && errno !== "EDQUOT") return null;
+  const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : "";
+  const directory = path === "" ? place : dirname(path);
+  return new AegisError(
+    "io",
+    `no space is left under ${directory} (${errno})`,
+    `Make room there, in blocks or in inodes: df ${directory}; df -i ${directory}. Then try again.`,
+  );
 }

@@ -1,6 +1,7 @@
 import * as v from "valibot";
+import { readToml } from "./config-file.ts";
 import { checkPublicKey, keyId } from "./ed25519.ts";
-import { AegisError, messageOf } from "./errors.ts";
+import { AegisError } from "./errors.ts";
 
 export type Role = "execution" | "approval";
 
@@ -53,19 +54,19 @@ const TrustedKeysFile = v.strictObject({
 
 /** Parses trusted-keys.toml. @throws AegisError `invalid_config`, `invalid_key` */
 export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
-  let tree: unknown;
-  try {
-    tree = Bun.TOML.parse(text);
-  } catch (error) {
-    throw new AegisError("invalid_config", `${source}: ${messageOf(error)}`);
+  const { settings, problem } = readToml(text, TrustedKeysFile);
+  if (problem !== null) {
+    const hint = "Correct the file as root: nobody's signature is believed until then.";
+    throw new AegisError("invalid_config", `${source}: ${problem}`, hint);
   }
-  const result = v.safeParse(TrustedKeysFile, tree, { abortEarly: true });
-  if (!result.success) {
-    const issue = result.issues[0];
-    const path = v.getDotPath(issue) ?? "(file)";
-    throw new AegisError("invalid_config", `${source}: ${path}: ${issue.message}`);
-  }
-  return result.output.key.map((entry) => {
+  return settings.key.map((entry, n) => {
+    if (isPlaceholder(entry.id) || isPlaceholder(entry.name ?? "")) {
+      throw new AegisError(
+        "invalid_config",
+        `${source}: key, entry ${n + 1}: ${entry.name ?? entry.id} is nobody's name`,
+        'Write in as root whose key it is, as they sign, for instance: name = "ops@example"',
+      );
+    }
     checkPublicKey(entry.public_key_hex);
     return {
       publicKeyHex: entry.public_key_hex,
@@ -77,6 +78,11 @@ export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
       revoked: entry.revoked,
     };
   });
+}
+
+/** What keygen and the file's own example leave to be filled in. */
+function isPlaceholder(text: string): boolean {
+  return /^\s*(?:<.*>|…|\.\.\.)\s*$/.test(text);
 }
 
 /** Keys of which only the hex is known. @throws AegisError `invalid_key` */

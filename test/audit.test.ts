@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parseArgs } from "../src/args.ts";
 import { auditCheckpoint, auditPath, auditProve, auditShow, auditVerify } from "../src/audit.ts";
 import { openAuditLog } from "../src/audit-log.ts";
+import { tampered } from "../src/audit-read.ts";
 import type { ArgsSpec, Io, Subcommand } from "../src/command.ts";
 import { AegisError, EXIT } from "../src/errors.ts";
 
@@ -29,10 +30,11 @@ async function run<A extends ArgsSpec>(command: Subcommand<A>, ...words: string[
   };
   try {
     const status = await command.run(parseArgs("audit", command.args, words).values, io);
-    return { status, code: "", message: "", details: {}, ...out };
+    return { status, code: "", message: "", hint: "", details: {}, ...out };
   } catch (error) {
     if (!(error instanceof AegisError)) throw error;
-    return { status: error.exit, code: error.code, message: error.message, details: error.details, ...out };
+    const { exit, code, message, hint, details } = error;
+    return { status: exit, code, message, hint, details, ...out };
   }
 }
 
@@ -50,7 +52,13 @@ describe("audit verify", () => {
     expect(result).toMatchObject({ status: EXIT.verification, code: "log_tampered" });
     expect(result.details).toEqual({ file, line: 3, sequence: 3 });
     expect(result.message).toContain(`${file} was changed: line 3: `);
+    expect(result.hint).toContain(`type: aegis audit verify --path ${dir}.`);
   });
+
+  test("of the production log the hint says which log", () =>
+    expect(tampered("/var/log/aegis/audit-0000000000000001.ndjson", "").hint).toContain(
+      "type: aegis audit verify --system.",
+    ));
 
   test("no log: not found", async () => expect(await run(auditVerify)).toMatchObject({ code: "not_found" }));
   test("no such path", async () =>
@@ -94,6 +102,40 @@ describe("audit show", () => {
     expect(() => parseArgs("audit show", auditShow.args, ["--kind", "constructor"])).toThrow(
       "must be one of",
     ));
+
+  test("a directory without a log", async () =>
+    expect(await run(auditShow, "--path", tmpdir())).toMatchObject({ status: 2, code: "not_found" }));
+
+  test.each([
+    ["nonsense"],
+    ["latest"],
+    ["0F0E0D0C"],
+    ["0f0e0d0c0000"],
+    ["0f0e0d0c-0000-4000-8000-0000000000000"],
+  ])("--execution %s is refused", async (id) => {
+    record(1);
+    expect(await run(auditShow, "--execution", id)).toMatchObject({ status: 2, code: "usage" });
+  });
+
+  test("what the front refused: by code, with counts", async () => {
+    const refusal = (code: string, count: number, uid: number) => ({
+      code,
+      count,
+      uid,
+      request_sha256: null,
+    });
+    const refusals = [
+      refusal("expired", 1, 1000),
+      refusal("protocol", 2, 1000),
+      refusal("protocol", 5, 1001),
+    ];
+    const log = openAuditLog(dir);
+    log.append({ kind: "requests_refused", details: { count: 8, reported_by: "front", refusals } });
+    expect((await run(auditShow)).text).toEndWith("requests_refused  -      protocol 7, expired 1");
+    const many = ["a", "b", "c", "d", "e", "f", "g"].map((code) => refusal(code, 1, 0));
+    log.append({ kind: "requests_refused", details: { count: 7, reported_by: "front", refusals: many } });
+    expect((await run(auditShow)).text).toEndWith("a 1, b 1, c 1, d 1, e 1, and 2 more codes");
+  });
 
   test("the newest, newest last", async () => {
     record(30);

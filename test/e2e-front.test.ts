@@ -219,6 +219,42 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     await host.exec(["umount", LOG]);
   });
 
+  test("a full disk under the runs' own files: said where, refused, and nothing is used up", async () => {
+    const { host } = chain;
+    const { path, execution } = await chain.signed("apt", "install", "some4");
+    const runs = "/var/lib/aegis/runs";
+    await host.exec(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=3,mode=700", "tmpfs", runs]);
+    await host.exec(["touch", `${runs}/a`, `${runs}/b`]);
+    const refused = await chain.apply(path);
+    await host.exec(["umount", runs]);
+    expect([refused.status, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/\[io\] no space is left under \/var\/lib\/aegis\/runs \(ENOSPC\)\n.* df -i /),
+    ]);
+    expect(lastEvent(chain, "execution_denied")).toMatchObject({
+      execution_id: execution.execution_plan_id,
+      details: { code: "io", message: expect.stringContaining("/var/lib/aegis/runs") },
+    });
+    expect((await chain.apply(path)).status).toBe(0);
+  });
+
+  test("a directory of the runner that others may write to: every call says so, and what to type", async () => {
+    const { host } = chain;
+    const { path } = await chain.signed("apt", "install", "some5");
+    const runs = "/var/lib/aegis/runs";
+    await host.exec(["chmod", "1777", runs]);
+    const says = expect.stringMatching(
+      /\[io\] \/var\/lib\/aegis\/runs must be a directory .*\n.* chown root:root \S+ && chmod 00700 \/var/,
+    );
+    const watch = ["apply", "--watch", crypto.randomUUID()];
+    for (const ended of [await chain.apply(path), await chain.aegis(watch)])
+      expect([ended.status, ended.stderr]).toEqual([1, says]);
+    const socket = ["daemon", "status", "--socket", "/run/aegis/aegisd.sock"];
+    expect((await chain.aegis(socket)).stderr).toEqual(says);
+    await host.exec(["chmod", "00700", runs]);
+    expect((await chain.apply(path)).status).toBe(0);
+  });
+
   test("a clock that is behind the newest event starts nothing", async () => {
     const { host } = chain;
     const { path } = await chain.signed("apt", "install", "some3");

@@ -474,6 +474,20 @@ describe("relaying", () => {
     expect((await it.reply(2)).parameters).toMatchObject({ product: "aegis" });
   });
 
+  test.each([
+    ["Apply", { plan: PLAN }, true],
+    ["Watch", { execution_id: ID }, false],
+    ["Status", {}, false],
+  ] as const)(
+    "an answer to %s that breaks off: said whether something may go on",
+    async (method, parameters, goesOn) => {
+      const { client } = await setUp({ answer: (_, __, socket) => socket.destroy() });
+      const { hint } = (await client().send(call(method, parameters)).reply()).parameters;
+      expect(String(hint).includes("What was started goes on")).toBe(goesOn);
+      expect(String(hint).includes("journalctl -u 'aegis-runner*'")).toBe(!goesOn);
+    },
+  );
+
   test("no runner: unavailable, with a hint", async () => {
     const { client } = await setUp({ answer: null });
     const it = client().send(call("Status", {}));

@@ -20,26 +20,32 @@ function refusal(run: () => unknown): AegisError {
 
 describe("a policy file is refused, naming the key", () => {
   const cases: readonly [toml: string, named: string][] = [
-    ["[apt]\nallow_removal = true", "apt.allow_removal: unknown key"],
-    ["[atp]\nallow_removals = true", "atp: unknown key"],
+    ["[apt]\nallow_removal = true", "apt.allow_removal: unknown key; there are: allow_removals, allow_"],
+    ["[atp]\nallow_removals = true", "atp: unknown key; there are: apt, npm, "],
     ["allow_removals = true", "allow_removals: unknown key"],
     ["[constructor]", "constructor: unknown key"],
     ["[__proto__]\nallow = true", "__proto__: unknown key"],
     ["[apt.__proto__]\nallow_removals = true", "apt.__proto__: unknown key"],
-    ["apt = true", "apt: "],
+    ["apt = true", "apt: true is not a table"],
     ['[apt]\nallow_removals = "true"', "apt.allow_removals: "],
-    ["[apt]\nallow_removals = 1", "apt.allow_removals: "],
-    ['[apt]\ninstall = "yes"', "apt.install: "],
+    ["[apt]\nallow_removals = 1", "apt.allow_removals: 1 is not true or false"],
+    ['[apt]\ninstall = "yes"', 'apt.install: "yes" is none of "allow", '],
     ['[apt]\nsensitive_packages = "sudo"', "apt.sensitive_packages: "],
-    ['[apt]\nsensitive_packages = ["a", "B c"]', "apt.sensitive_packages.1: "],
-    ['[apt]\nsensitive_packages = ["a*b"]', "apt.sensitive_packages.0: "],
-    ['[apt]\ntrusted_origins = ["Debian"]', "apt.trusted_origins.0: "],
-    ['[[apt.trusted_origins]]\nuri = "https://x.example/"', "apt.trusted_origins.0.fingerprint: "],
+    ['[apt]\nsensitive_packages = ["a", "B c"]', "apt.sensitive_packages, entry 2: "],
+    ['[apt]\nsensitive_packages = ["a*b"]', "apt.sensitive_packages, entry 1: "],
+    ['[apt]\ntrusted_origins = ["Debian"]', "apt.trusted_origins, entry 1: "],
+    [
+      '[[apt.trusted_origins]]\nuri = "https://x.example/"',
+      "apt.trusted_origins, entry 1, fingerprint: missing",
+    ],
     [
       '[[apt.trusted_origins]]\nuri = "https://x/"\nfingerprint = "DEADBEEF"',
-      "apt.trusted_origins.0.fingerprint: ",
+      "apt.trusted_origins, entry 1, fingerprint: ",
     ],
-    [`[[apt.trusted_origins]]\nuri = "x"\nfingerprint = "${"A".repeat(40)}"`, "apt.trusted_origins.0.uri: "],
+    [
+      `[[apt.trusted_origins]]\nuri = "x"\nfingerprint = "${"A".repeat(40)}"`,
+      "apt.trusted_origins, entry 1, uri: ",
+    ],
     ["[freshness]\nplan_minutes = 1441", "freshness.plan_minutes: "],
     ["[freshness]\nexecution_minutes = 1441", "freshness.execution_minutes: "],
     ["[freshness]\nplan_minutes = 0", "freshness.plan_minutes: "],
@@ -47,34 +53,41 @@ describe("a policy file is refused, naming the key", () => {
     ["[approvals]\nrequired = 0", "approvals.required: "],
     ['[vulnerability]\ndeny = "never"', "vulnerability.deny: "],
     ['[review]\nrequired = "yes"', "review.required: "],
-    ["[review]\npublic_key = []", "review.public_key: unknown key"],
+    ["[review]\npublic_key = []", "review.public_key: unknown key; there are: required, public_keys"],
     ['[review]\npublic_keys = "x"', "review.public_keys: "],
-    ["[review]\npublic_keys = [1]", "review.public_keys.0: "],
+    ["[review]\npublic_keys = [1]", "review.public_keys, entry 1: "],
     [
       `[review]\npublic_keys = ["${KEY.toUpperCase()}"]`,
-      "review.public_keys.0: not a public key: it is not 64 lower",
+      "review.public_keys, entry 1: not a public key: it is not 64 lower",
     ],
-    [`[review]\npublic_keys = ["${KEY}00"]`, "review.public_keys.0: not a public key: it is not 64 lower"],
+    [
+      `[review]\npublic_keys = ["${KEY}00"]`,
+      "review.public_keys, entry 1: not a public key: it is not 64 lower",
+    ],
     [
       `[review]\npublic_keys = ["${"00".repeat(32)}"]`,
-      "review.public_keys.0: not a public key: it is a point of small",
+      "review.public_keys, entry 1: not a public key: it is a point of small",
     ],
     [
       `[review]\npublic_keys = ["${KEY}", "${"ff".repeat(32)}"]`,
-      "review.public_keys.1: not a public key: it is not a",
+      "review.public_keys, entry 2: not a public key: it is not a",
     ],
     [`[review]\npublic_keys = ["${KEY}", "${KEY}"]`, "review.public_keys: one key is named twice"],
     ["[npm]\nminimum_age_days = -1", "npm.minimum_age_days: "],
-    ['[npm]\nallowed_registries = ["https://registry.npmjs.org/"]', "npm.allowed_registries.0: "],
-    ["[apt]\n[apt]", "TOML"],
-    ["[apt]\nallow_removals = false\nallow_removals = true", "TOML"],
-    ["[apt", "TOML"],
+    ['[npm]\nallowed_registries = ["https://registry.npmjs.org/"]', "npm.allowed_registries, entry 1: "],
+    ["[apt]\n[apt]", "line 2: "],
+    ["[apt]\nallow_removals = false\nallow_removals = true", "line 3: "],
+    ["[apt", "line 1: "],
+    ["[apt]\n\ninstall = allow\n[npm]\n", "line 3: Strings must be quoted"],
+    [`[apt]\nsensitive_packages = [\n  "a",\n[npm]\napply = "deny"\n`, "line 2: "],
   ];
   for (const [toml, named] of cases) {
     test(toml.replaceAll("\n", " ⏎ "), () => {
       const error = refusal(() => parsePolicyConfig(toml, "policy.toml"));
       expect(error.code).toBe("invalid_config");
       expect(error.message).toContain(`policy.toml can't be used: ${named}`);
+      // `aegis policy rules` would say the same.
+      expect(error.hint).toBe("Correct the file: nothing is decided until then.");
     });
   }
   test("bytes that are not UTF-8", () => {

@@ -38,11 +38,25 @@ function entry(change: Record<string, string> = {}): string {
 
 const SMALL_ORDER = `01${"00".repeat(31)}`;
 const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says: string][] = [
-  ["no TOML", "[[key]", "", "invalid_config", ".toml"],
-  ["an unknown field", entry({ comment: '"x"' }), "", "invalid_config", "comment"],
-  ["an unknown table", "[other]\n", "", "invalid_config", "other"],
+  ["no TOML", `${entry()}[[key]`, "", "invalid_config", ".toml: line 6: "],
+  [
+    "an unknown field",
+    entry({ comment: '"x"' }),
+    "",
+    "invalid_config",
+    ".toml: key, entry 1, comment: unknown key; there are: id, name,",
+  ],
+  ["an unknown table", "[other]\n", "", "invalid_config", "other: unknown key; there are: key"],
+  ...['"<whose it is>"', '"…"', '" <x> "'].map((name): [string, string, string, ErrorCode, string] => [
+    `the name ${name}, which nobody has`,
+    entry() + entry({ id: '"b"', public_key_hex: `"${ALICE.publicKeyHex}"`, name }),
+    "",
+    "invalid_config",
+    "key, entry 2: ",
+  ]),
+  ["nobody's id", entry({ id: '"…"' }), "", "invalid_config", "key, entry 1: "],
   ["an unknown role", entry({ role: '"both"' }), "", "invalid_config", "role"],
-  ["no role", entry({ role: "" }), "", "invalid_config", "role"],
+  ["no role", entry({ role: "" }), "", "invalid_config", "role: missing"],
   ["revoked as text", entry({ revoked: '"false"' }), "", "invalid_config", "revoked"],
   ["a date without time", entry({ not_after: "2026-01-02" }), "", "invalid_config", "not_after"],
   ["a date without offset", entry({ not_after: "2026-01-02T00:00:00" }), "", "invalid_config", "not_after"],
