@@ -39,7 +39,7 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
   }
   const planning = openPlanning({ env: planningEnv() });
   try {
-    const own = await makePlan(signed.tool, signed.operation, signed.targets, planning);
+    const own = await makePlan(signed.tool, signed.operation, signed.targets, planning).catch(asDrift);
     compareWithOwn(signed, own);
     compareDecisions(execution.policy_result, decideOwn(own, policy), strictness);
     const { ai_review: review } = execution;
@@ -48,6 +48,17 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
   } finally {
     planning.close();
   }
+}
+
+/** When the plan was made the host knew every target. @throws AegisError `drift` for one that it knows no longer */
+function asDrift(error: unknown): never {
+  if (!(error instanceof AegisError) || error.code !== "not_found") throw error;
+  throw new AegisError(
+    "drift",
+    `the host has changed since the plan: ${error.message} any more`,
+    "Plan again when the package is to be had.",
+    error.details,
+  );
 }
 
 /**
