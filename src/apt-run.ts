@@ -159,14 +159,15 @@ export function runApt(
   for (const fd of files) closeSync(fd);
   if (child.pid !== undefined) recordProcess(directory, child.pid);
   const watch = new RunWatch(directory, listener);
-  const started = Date.now();
+  // Not by the clock, which may be set while apt works.
+  const started = performance.now();
   let overdue = false;
 
   return new Promise((resolve, reject) => {
     const timer = setInterval(() => {
       watch.look();
       listener.tick();
-      const age = Date.now() - started;
+      const age = performance.now() - started;
       const ended = stop.aborted || age > DOWNLOAD_LIMIT_MS;
       if (ended && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
       if (age > OVERDUE_MS && !overdue) {

@@ -86,10 +86,12 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
   if (current === null) return;
   const { result } = current;
   const id = result.execution_plan_id;
+  // Counted from here, and not by the clock: that may have been set since.
+  const since = performance.now();
   while (isAlive(id)) {
     if (onWait === null) return;
     onWait();
-    if (Date.now() - Date.parse(result.started_at) > DOWNLOAD_LIMIT_MS) stopRecorded(runDirectory(id));
+    if (performance.now() - since > DOWNLOAD_LIMIT_MS) stopRecorded(runDirectory(id));
     await Bun.sleep(1000);
   }
   const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];
@@ -116,9 +118,11 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
     const planned =
       found.not_as_planned.length === 0 &&
       (hook?.ok === true || !isChecked(result.argv, current.transaction));
-    const message = planned
-      ? "the runner was interrupted; apt went on, and every package is as planned"
-      : `the runner was interrupted; ${found.not_as_planned.length} of ${current.transaction.length} packages are not as planned${unfinished === "" ? "" : `; to finish what dpkg has half-done: ${REPAIR}`}`;
+    const packages = planned
+      ? "every package is as planned"
+      : `${found.not_as_planned.length} of ${current.transaction.length} packages are not as planned`;
+    const repair = unfinished === "" ? "" : `; to finish what dpkg has half-done: ${REPAIR}`;
+    const message = `the runner was interrupted; ${packages}${repair}`;
     const closed: Result = {
       ...result,
       ...found,

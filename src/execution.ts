@@ -99,7 +99,7 @@ class Attempt {
       };
       return await carryOut(ready, { audit, spent: this.#spent, caller, events, stop, started });
     } catch (error) {
-      if (this.#started) await recoverInterrupted(audit, () => events.alive());
+      if (this.#started) await this.#close();
       else if (this.#laidOut) discardRun(id);
       throw error;
     } finally {
@@ -130,6 +130,19 @@ class Attempt {
     discardRun(execution.execution_plan_id);
     this.#laidOut = true;
     return { execution, prepared: await prepareAptRun(execution, aegis), approvers, snapshots };
+  }
+
+  /** A run that broke off is closed like that of a runner that died, or else by the next one. */
+  async #close(): Promise<void> {
+    try {
+      await recoverInterrupted(this.#context.audit, () => this.#events.alive());
+    } catch (error) {
+      throw new AegisError(
+        "io",
+        `it was run, but how it ended can't be written down: ${messageOf(error)}`,
+        "Mend that; then aegis daemon status closes the run. It does not run again.",
+      );
+    }
   }
 
   /** Everything that the bytes alone, this host and the clock decide. */

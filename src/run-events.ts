@@ -6,7 +6,7 @@ const ALIVE_MS = 10_000;
 export class RunEvents {
   readonly #emit: (event: EventInput) => void;
   #id: string | null = null;
-  #last = Date.now();
+  #last = performance.now();
 
   /** `emit` never throws and never waits. */
   constructor(emit: (event: EventInput) => void) {
@@ -19,13 +19,13 @@ export class RunEvents {
   }
 
   say(event: Omit<EventInput, "execution_id">): void {
-    this.#last = Date.now();
+    this.#last = performance.now();
     if (this.#id !== null) this.#emit({ execution_id: this.#id, ...event });
   }
 
   /** A sign of life, when nothing else has been said for a while. */
   alive(): void {
-    if (Date.now() - this.#last >= ALIVE_MS) this.say({ kind: "alive" });
+    if (performance.now() - this.#last >= ALIVE_MS) this.say({ kind: "alive" });
   }
 
   /** The same while something is waited for that says nothing itself. */
