@@ -39,7 +39,9 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
   }
   const planning = openPlanning({ env: planningEnv() });
   try {
-    const own = await makePlan(signed.tool, signed.operation, signed.targets, planning).catch(asDrift);
+    const own = await makePlan(signed.tool, signed.operation, signed.targets, planning).catch(
+      (error: unknown) => asDrift(error, signed),
+    );
     compareWithOwn(signed, own);
     compareDecisions(execution.policy_result, decideOwn(own, policy), strictness);
     const { ai_review: review } = execution;
@@ -50,15 +52,15 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
   }
 }
 
-/** When the plan was made the host knew every target. @throws AegisError `drift` for one that it knows no longer */
-function asDrift(error: unknown): never {
+/**
+ * When the plan was made the host knew every target; one that it no longer knows is a change, of which nothing is left.
+ * @throws AegisError `drift`, always for `not_found`
+ */
+function asDrift(error: unknown, signed: OperationPlan): never {
   if (!(error instanceof AegisError) || error.code !== "not_found") throw error;
-  throw new AegisError(
-    "drift",
-    `the host has changed since the plan: ${error.message} any more`,
-    "Plan again when the package is to be had.",
-    error.details,
-  );
+  compareWithOwn(signed, { ...signed, transaction: [] });
+  // A plan that changes nothing and yet was signed: the copy is the signer's claims, and none of them may count.
+  throw new AegisError("drift", `the host has changed since the plan: ${error.message}`, error.hint);
 }
 
 /**
