@@ -4,7 +4,7 @@ import { AegisError, EXIT, type ExitStatus, isErrorCode } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { SYSTEM } from "./paths.ts";
 import { type Result, readResult } from "./results.ts";
-import { resolveDocument } from "./store.ts";
+import { isFullId, resolveDocument } from "./store.ts";
 import { safe } from "./terminal.ts";
 import type { Event } from "./varlink-interface.ts";
 
@@ -62,6 +62,14 @@ export const apply = defineSubcommand({
       );
     }
     const { watch, socket } = values;
+    // Asked here: the executor logs what no client of ours would ask.
+    if (watch !== undefined && !isFullId(watch)) {
+      throw new AegisError(
+        "usage",
+        `--watch takes an execution's full id, and ${safe(watch)} is none`,
+        "Ids: aegis daemon status. To submit a signed plan: aegis apply <execution-plan>",
+      );
+    }
     if (watch !== undefined) return attached(watch, socket, io, (run) => follow(run, null));
     const { text, document } = await resolveDocument("execution", only, io, { exact: true });
     await checkHere(
@@ -138,7 +146,7 @@ async function submit(plan: string, run: Followed): Promise<void> {
       await Bun.sleep(PAUSE_MS);
       if (run.signal.aborted && !hungUp) {
         const why = "you stopped while the executor was busy; nothing was submitted";
-        throw new AegisError("interrupted", why, "Apply the same plan again.");
+        throw new AegisError("stopped", why, "Apply the same plan again.");
       }
       run.signal.throwIfAborted();
     }
@@ -149,13 +157,13 @@ function isHangUp({ details }: AegisError): boolean {
   return details["errno"] === "ECONNRESET" || details["errno"] === "EPIPE";
 }
 
-/** @throws AegisError `interrupted` */
+/** @throws AegisError `stopped` */
 async function interruptible<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = () =>
     controller.abort(
       new AegisError(
-        "interrupted",
+        "stopped",
         "you stopped watching; what was submitted goes on",
         `Reattach: aegis apply --watch ${id}`,
       ),

@@ -2,16 +2,16 @@ import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./approval
 import { renderQuestion } from "./approve-view.ts";
 import { recordUserEvent } from "./audit-log.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import { decide } from "./decide.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { assertPermitted } from "./embedded.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
-import { evaluate } from "./evaluate.ts";
 import { assertFresh } from "./execution-plan.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
-import { minutesOf, requireKey, signerName } from "./sign-args.ts";
-import { resolveDocument, saveDocument } from "./store.ts";
-import { paint, safe } from "./terminal.ts";
-import { userTrust, withOwnKey } from "./trust.ts";
+import { minutesOf, noteShorter, requireKey, signerName } from "./sign-args.ts";
+import { type Found, referenceTo, resolveDocument, saveDocument } from "./store.ts";
+import { paint, safe, showArgv } from "./terminal.ts";
+import { checkSigner, findKey, userTrust, withOwnKey } from "./trust.ts";
 import { askTerminal } from "./tty.ts";
 import { unlockSecret } from "./unlock.ts";
 
@@ -62,14 +62,15 @@ export async function approve(
   ask: (question: string) => string | null,
 ): Promise<ExitStatus> {
   const now = new Date();
-  const minutes = Math.min(minutesOf(values["expires-in-minutes"]) ?? APPROVAL_MINUTES, MAX_LIFETIME_MINUTES);
+  const asked = minutesOf(values["expires-in-minutes"]);
+  const minutes = Math.min(asked ?? APPROVAL_MINUTES, MAX_LIFETIME_MINUTES);
   const plan = await resolveDocument("plan", values.plan, io, { exact: true });
   const review =
     values.review === undefined
       ? undefined
       : await resolveDocument("review", values.review, io, { exact: true });
   const { config, hash: configHash } = loadPolicyConfig(io.env);
-  const policy = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
+  const policy = decide(plan, { config, configHash, review }, io.env);
   assertPermitted(policy);
   assertFresh(plan.document, policy, now);
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
@@ -82,10 +83,13 @@ export async function approve(
   const key = requireKey(secret, values["key-id"], "--key <file>");
   const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
   const signer = signerName(values.signer, trust, key, "--signer");
+  // Nobody should read a plan and type its hash for an approval that no one will take.
+  checkSigner(findKey(trust, "approval", key.keyId, now), signer);
 
   io.note(renderQuestion(plan.document, policy, argv, config, io.terminal));
   confirm(plan.hash, values.confirm, ask);
 
+  noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
   const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
   const path = saveDocument("approval", approval, io.env, values.out);
   recordUserEvent(io.env, {
@@ -107,10 +111,17 @@ export async function approve(
     [
       `Approved by ${safe(signer)} (key ${safe(key.keyId)}) until ${approval.expires_at}`,
       `\nWritten: ${safe(path)}`,
-      paint(io.terminal, "bold", `Next: aegis sign ${plan.document.plan_id} --approval ${safe(path)}`),
+      paint(io.terminal, "bold", `Next: ${nextCommand(plan, path, io)}`),
     ].join("\n"),
   );
   return EXIT.ok;
+}
+
+/** How the signer goes on. A plan that came as a file has its policy result in one, too. */
+function nextCommand({ document, path }: Found<"plan">, approval: string, io: Io): string {
+  const plan = referenceTo("plan", document.plan_id, path, io.env);
+  const isStored = plan === document.plan_id;
+  return `aegis sign ${isStored ? plan : `--plan ${plan} --policy <policy result>`} --approval ${showArgv([approval])}`;
 }
 
 /**

@@ -104,4 +104,6 @@ try {
 } catch (error) {
   status = fail(error, json);
 }
+// Ended by the signal itself, a shell that runs us in a loop ends its loop too. It does not for a status.
+if (status === EXIT.stopped) process.kill(process.pid, "SIGINT");
 process.exit(status);

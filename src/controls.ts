@@ -3,7 +3,7 @@ import type { Control, ControlProof, ExecutionPlan } from "./documents.ts";
 import { keyId } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { idProblem, isLookedUp, PROOF_MINUTES } from "./snapshot-id.ts";
+import { idProblem, isLookedUp, PROOF_MINUTES, snapshotName } from "./snapshot-id.ts";
 import { plural } from "./terminal.ts";
 import type { Trust } from "./trust.ts";
 import type { TrustedKey } from "./trusted-keys.ts";
@@ -46,7 +46,7 @@ export function checkControls(
     throw new AegisError(
       "snapshot_required",
       "policy requires a system snapshot",
-      "Make one, then sign with --snapshot-id [btrfs|zfs|lvm|snapper:]<id>.",
+      "Make one, then sign with --snapshot-id <provider>:<id>; the providers are btrfs, snapper, lvm and zfs.",
     );
   }
   // A bare id is only a claim: a human must stand behind it, or policy must accept it. The others the executor looks up.
@@ -99,7 +99,7 @@ function checkProof(proof: ControlProof, planned: string, now: Date): void {
   if (problem === null) return;
   throw new AegisError(
     "control_invalid",
-    `the snapshot ${proof.value} is refused: ${problem}`,
+    `the snapshot ${snapshotName(proof)} is refused: ${problem}`,
     "Sign again with --snapshot-id.",
   );
 }

@@ -8,7 +8,8 @@ const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "apt-hook
 /** `aegis daemon --executor` and the programs it is made of. */
 export const daemon = defineSubcommand({
   name: "daemon",
-  description: "Runs a service. --runner, --recover and --apt-hook are started by the executor itself.",
+  description:
+    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover and --apt-hook are started by the executor itself.",
   args: {
     executor: {
       type: "boolean",

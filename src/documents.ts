@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { canonicalHash, parseJson } from "./canonical.ts";
+import { canonicalHash, type Json, parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import { OperationPlan } from "./operation-plan.ts";
 import {
@@ -158,20 +158,69 @@ const SCHEMAS = {
 type DocumentOf<K extends DocumentKind> = v.InferOutput<(typeof SCHEMAS)[K]>;
 
 /**
- * Checks a parsed JSON tree against the schema of `kind`.
- * @throws AegisError `invalid_document` with the path of the first field that is wrong, missing or unknown.
+ * Checks a parsed JSON tree against the schema of `kind`. `source` is what messages call the document.
+ * @throws AegisError `invalid_document` with the path of the first field that is wrong, missing or unknown, or saying what
+ * kind of document it is instead
  */
-export function parseDocument<K extends DocumentKind>(kind: K, value: unknown): DocumentOf<K> {
+export function parseDocument<K extends DocumentKind>(
+  kind: K,
+  value: unknown,
+  source = "this",
+): DocumentOf<K> {
   const result = v.safeParse(SCHEMAS[kind], value, { abortEarly: true });
   if (result.success) return result.output as DocumentOf<K>;
+  const other = kindOf(value);
+  if (other !== null && other !== kind) {
+    throw new AegisError(
+      "invalid_document",
+      `${source} is ${withArticle(other)}, and ${withArticle(kind)} is needed here`,
+      MADE_BY[kind],
+      { kind: other },
+    );
+  }
   const issue = result.issues[0];
   const path = v.getDotPath(issue) ?? "(document)";
   throw new AegisError(
     "invalid_document",
-    `this is not a valid ${DOCUMENT_NAMES[kind]}: ${path}: ${issue.message}`,
+    `${source} is not a valid ${DOCUMENT_NAMES[kind]}: ${path}: ${problemOf(issue)}`,
     "Make the document again with aegis; don't edit it by hand.",
     { path },
   );
+}
+
+function withArticle(kind: DocumentKind): string {
+  const name = DOCUMENT_NAMES[kind];
+  return `${/^[aeiou]/.test(name) ? "an" : "a"} ${name}`;
+}
+
+const MADE_BY: Readonly<Record<DocumentKind, string>> = {
+  plan: "An operation plan is what `aegis plan` writes.",
+  review: "A review is what `aegis review` writes.",
+  policy: "A policy result is what `aegis policy` writes.",
+  approval: "An approval is what `aegis sign approve` writes.",
+  execution: "An execution plan is what `aegis sign` writes.",
+};
+
+/** A field of each kind that no other has, in the order of asking: an execution plan has others' fields too. */
+const HALLMARKS: readonly [DocumentKind, string][] = [
+  ["execution", "execution_plan_id"],
+  ["approval", "approval_id"],
+  ["policy", "evidence_fresh_until"],
+  ["review", "prompt_hash"],
+  ["plan", "command_preview"],
+];
+
+/** What kind of document a tree looks like; null for none. For messages only. */
+function kindOf(value: unknown): DocumentKind | null {
+  if (typeof value !== "object" || value === null) return null;
+  return HALLMARKS.find(([, field]) => Object.hasOwn(value, field))?.[0] ?? null;
+}
+
+/** valibot speaks of keys and types; people look for a field. */
+function problemOf(issue: v.BaseIssue<unknown>): string {
+  if (issue.type !== "strict_object") return issue.message;
+  if (issue.expected === "never") return "unknown field";
+  return issue.received === "undefined" ? "it is missing" : issue.message;
 }
 
 /** A document with the SHA-256 over the tree as it was read. */
@@ -180,10 +229,24 @@ export interface Hashed<T> {
   hash: string;
 }
 
-/** Parses JSON text as a document of `kind` and hashes the tree as read. */
-export function readDocument<K extends DocumentKind>(kind: K, text: string): Hashed<DocumentOf<K>> {
-  const tree = parseJson(text);
-  return { document: parseDocument(kind, tree), hash: canonicalHash(tree) };
+/**
+ * Parses JSON text as a document of `kind` and hashes the tree as read. `source` is what messages call the document.
+ * @throws AegisError `invalid_document`
+ */
+export function readDocument<K extends DocumentKind>(
+  kind: K,
+  text: string,
+  source?: string,
+): Hashed<DocumentOf<K>> {
+  let tree: Json;
+  try {
+    tree = parseJson(text);
+  } catch (error) {
+    if (!(error instanceof AegisError) || source === undefined) throw error;
+    const hint = error.hint || MADE_BY[kind];
+    throw new AegisError(error.code, `${source}: ${error.message}`, hint, error.details);
+  }
+  return { document: parseDocument(kind, tree, source), hash: canonicalHash(tree) };
 }
 
 /** The document without its `signature`: what a signature is made over. */

@@ -12,6 +12,8 @@ export const EXIT = {
   drift: 9,
   /** What a shell says of a program that it found and could not run. */
   notRun: 126,
+  /** What a shell says of a program that Ctrl-C ended: 128 and SIGINT. */
+  stopped: 130,
 } as const;
 
 export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
@@ -60,6 +62,7 @@ export const EXIT_OF = {
   drift: EXIT.drift,
   evidence_mismatch: EXIT.drift,
   not_run: EXIT.notRun,
+  stopped: EXIT.stopped,
 } as const satisfies Record<string, ExitStatus>;
 
 export type ErrorCode = keyof typeof EXIT_OF;

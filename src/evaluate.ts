@@ -69,7 +69,7 @@ export function evaluate(input: EvaluateInput): PolicyResult {
     if (says === "allow_with_snapshot") controls.add("system snapshot");
     if (rule.control !== undefined) controls.add(rule.control);
     fired.push(rule.id);
-    reasons.push(withSubjects(rule.reason, subjects));
+    reasons.push(withSubjects(reasonOf(rule, says), subjects));
   }
 
   return {
@@ -92,6 +92,11 @@ export function evaluate(input: EvaluateInput): PolicyResult {
 /** What a rule decides under a configuration. */
 export function decisionOf(rule: Rule, config: PolicyConfig): Decision {
   return typeof rule.decision === "function" ? rule.decision(config) : rule.decision;
+}
+
+/** A rule's reason for what it decides. */
+export function reasonOf(rule: Rule, says: Decision): string {
+  return says === "deny" ? (rule.denial ?? rule.reason) : rule.reason;
 }
 
 /** How strict a decision is, from 0 (allow) to 3 (deny). */

@@ -17,7 +17,7 @@ import { AegisError } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import type { SecretKey } from "./keys.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import type { LoadedPolicyConfig } from "./policy-config.ts";
+import type { LoadedPolicyConfig, PolicyConfig } from "./policy-config.ts";
 import { preflight } from "./preflight.ts";
 import type { Trust } from "./trust.ts";
 
@@ -144,13 +144,18 @@ function decideAgain({ plan, policy, review, config }: Ingredients): void {
   assertPermitted(own);
 }
 
+/** The longest that an execution plan may be good for. */
+export function mostMinutes(config: PolicyConfig): number {
+  return Math.min(config.freshness.execution_minutes, MAX_LIFETIME_MINUTES);
+}
+
 /**
  * When the plan ends, in milliseconds: the earliest of the wish, the limits, and whatever it depends on. What has expired
  * already is left to the preflight to name.
  */
 function lastMoment({ minutes, config, approvals, proofs, now }: Ingredients): number {
-  const { execution_minutes } = config.config.freshness;
-  const lifetime = Math.min(minutes ?? execution_minutes, execution_minutes, MAX_LIFETIME_MINUTES);
+  const most = mostMinutes(config.config);
+  const lifetime = Math.min(minutes ?? most, most);
   const ends = [...approvals, ...proofs].map(({ expires_at }) => Date.parse(expires_at));
   return Math.min(now.getTime() + lifetime * 60_000, ...ends.filter((end) => end > now.getTime()));
 }

@@ -17,9 +17,90 @@ import {
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
-/** Makes `path` a directory with `mode` (default 0700); an existing one is left as it is. */
+/** What the file system says, in words; what is not listed keeps the system's own. */
+const WORDS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file or directory",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of that path is a file, not a directory",
+  ENAMETOOLONG: "that name is too long",
+  ELOOP: "too many symbolic links",
+  EROFS: "the file system is read-only",
+  ENOSPC: "no space left on the file system",
+  EDQUOT: "the disk quota is used up",
+};
+
+/** Errors that a path alone explains: whoever typed it can mend it. */
+const PATH_ERRORS = new Set([
+  "ENOENT",
+  "EACCES",
+  "EPERM",
+  "EISDIR",
+  "ENOTDIR",
+  "ENAMETOOLONG",
+  "ELOOP",
+  "EROFS",
+]);
+
+/** What went wrong with a file, in words and without its path, which the message around them names already. */
+export function fileProblem(error: unknown): string {
+  return WORDS[errnoOf(error)] ?? messageOf(error);
+}
+
+function ioError(what: string, error: unknown, hint: string): AegisError {
+  return new AegisError("io", `${what}: ${fileProblem(error)}`, hint, { errno: errnoOf(error) });
+}
+
+/**
+ * The same error for a path that the user typed: one that can't be read or written as it is, is a mistake on the command
+ * line, and no fault of this program or this host.
+ */
+export function asTyped(error: unknown): unknown {
+  if (!(error instanceof AegisError) || error.code !== "io") return error;
+  const { errno } = error.details;
+  const mistaken = typeof errno === "string" && PATH_ERRORS.has(errno);
+  return mistaken ? new AegisError("usage", error.message, error.hint, error.details) : error;
+}
+
+/** What `use` of a path that the user typed gives, with the errors of {@link asTyped}. */
+export function typedPath<T>(use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    throw asTyped(error);
+  }
+}
+
+/** What to do about a file that can't be written. `path` is the file's, and what is wrong is often its directory. */
+function writeHint(path: string, error: unknown): string {
+  const directory = dirname(path);
+  switch (errnoOf(error)) {
+    case "ENOENT":
+      return `There is no directory ${directory}: make it, or name another.`;
+    case "EISDIR":
+      return `Name a file in it, such as ${join(path, "<name>")}.`;
+    case "EACCES":
+    case "EPERM":
+      return `You may not write in ${directory}: name a place of your own.`;
+    case "ENOSPC":
+    case "EDQUOT":
+      return `Make room under ${directory}; nothing was changed there.`;
+    default:
+      return `Look at ${directory}: ls -ld ${directory}`;
+  }
+}
+
+/**
+ * Makes `path` a directory with `mode` (default 0700); an existing one is left as it is.
+ * @throws AegisError `io`
+ */
 export function ensureDir(path: string, mode = 0o700): void {
-  mkdirSync(path, { recursive: true, mode });
+  try {
+    mkdirSync(path, { recursive: true, mode });
+  } catch (error) {
+    throw ioError(`can't make the directory ${path}`, error, writeHint(path, error));
+  }
 }
 
 /**
@@ -49,11 +130,7 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 
     } catch {
       // It was never made, or has been renamed already.
     }
-    throw new AegisError(
-      "io",
-      `can't write ${path}: ${messageOf(error)}`,
-      "Check the directory's permissions and free space.",
-    );
+    throw ioError(`can't write ${path}`, error, writeHint(path, error));
   }
 }
 
@@ -64,7 +141,7 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
     fd = openSync(path, "wx", mode);
   } catch (error) {
     if (errnoOf(error) === "EEXIST") return false;
-    throw new AegisError("io", `can't create ${path}: ${messageOf(error)}`);
+    throw ioError(`can't create ${path}`, error, writeHint(path, error));
   }
   try {
     writeFully(fd, Buffer.from(data));
@@ -72,7 +149,7 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
   } catch (error) {
     // Half a file would be taken for the whole one by whoever finds it there.
     unlinkSync(path);
-    throw new AegisError("io", `can't create ${path}: ${messageOf(error)}`, "Check the free space.");
+    throw ioError(`can't create ${path}`, error, writeHint(path, error));
   } finally {
     closeSync(fd);
   }
@@ -106,8 +183,8 @@ export function readFileLimited(path: string, limit: number): Buffer {
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    const code = errnoOf(error) === "ENOENT" ? "not_found" : "io";
-    throw new AegisError(code, `can't read ${path}: ${messageOf(error)}`);
+    if (errnoOf(error) === "ENOENT") throw new AegisError("not_found", `there is no file ${path}`);
+    throw ioError(`can't read ${path}`, error, `Who may read it: ls -l ${path}`);
   }
   try {
     const stat = fstatSync(fd);
@@ -143,7 +220,7 @@ export function rootOnlyProblem(path: string): string | null {
     try {
       stat = lstatSync(current);
     } catch (error) {
-      return `${current}: ${messageOf(error)}`;
+      return `${current}: ${fileProblem(error)}`;
     }
     if (stat.isSymbolicLink()) return `${current} is a symbolic link`;
     if (stat.uid !== 0) return `${current} does not belong to root`;

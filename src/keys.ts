@@ -1,13 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants, existsSync, lstatSync, type Stats, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import { keyId, publicKeyOf } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
-import { createFileExclusive, readFileLimited } from "./files.ts";
+import { asTyped, createFileExclusive, fileProblem, readFileLimited, typedPath } from "./files.ts";
 import { decryptSeed, Encryption, encryptSeed } from "./key-encryption.ts";
 import type { Env } from "./paths.ts";
+import { showArgv } from "./terminal.ts";
 
 const MAX_KEY_BYTES = 16 * 1024;
 const hex32 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not 64 lower-case hex digits"));
@@ -71,8 +72,40 @@ export function generateKey(): KeyFile {
 }
 
 /**
+ * Asked before anyone is asked for a passphrase: whether {@link writeKeyFiles} can write there.
+ * @throws AegisError `exists`, `usage`
+ */
+export function assertKeyPlace(path: string): void {
+  try {
+    accessSync(dirname(path), constants.W_OK | constants.X_OK);
+    if (path.endsWith("/") || statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
+      const hint = `Name a file in it: --out ${join(path, "<name>")}`;
+      throw new AegisError("usage", `${path} is a directory, and a key is a file`, hint);
+    }
+    for (const file of [`${path}.pub`, path]) {
+      if (lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw taken(file);
+    }
+  } catch (error) {
+    if (error instanceof AegisError) throw error;
+    throw new AegisError(
+      "usage",
+      `can't make a key in ${dirname(path)}: ${fileProblem(error)}`,
+      "Give --out a place of your own.",
+    );
+  }
+}
+
+function taken(file: string): AegisError {
+  return new AegisError(
+    "exists",
+    `${file} exists already; a key is never overwritten`,
+    "Give another --out.",
+  );
+}
+
+/**
  * Writes the secret to `path` (0600), encrypted where a passphrase is given, and the public part to `path`.pub (0644).
- * @throws AegisError `exists` rather than overwrite either, `io`
+ * @throws AegisError `exists` rather than overwrite either, `usage` for a path that can't be, `io`
  */
 export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): void {
   const { secret_key_hex: secret, ...publicPart } = key;
@@ -80,12 +113,12 @@ export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): 
     passphrase === undefined
       ? key
       : { ...publicPart, encryption: encryptSeed(Buffer.from(secret, "hex"), passphrase) };
-  const taken = (file: string) =>
-    new AegisError("exists", `${file} exists already; a key is never overwritten`, "Give another --out.");
-  if (existsSync(`${path}.pub`)) throw taken(`${path}.pub`);
-  if (!createFileExclusive(path, `${JSON.stringify(file)}\n`, 0o600)) throw taken(path);
-  if (!createFileExclusive(`${path}.pub`, `${JSON.stringify(publicPart)}\n`, 0o644))
-    throw taken(`${path}.pub`);
+  assertKeyPlace(path);
+  typedPath(() => {
+    if (!createFileExclusive(path, `${JSON.stringify(file)}\n`, 0o600)) throw taken(path);
+    if (!createFileExclusive(`${path}.pub`, `${JSON.stringify(publicPart)}\n`, 0o644))
+      throw taken(`${path}.pub`);
+  });
 }
 
 /**
@@ -119,8 +152,7 @@ export function readSecret(
   assertSafeEnvironment(env);
   switch (source.from) {
     case "file":
-      checkPrivate(source.value);
-      return fromText(readFileLimited(source.value, MAX_KEY_BYTES).toString("utf8"), source.value);
+      return fromText(readPrivate(source.value), source.value);
     case "flag":
       note(
         `warning: ${source.name} puts the secret where every user of this host can read it; use a key file`,
@@ -158,24 +190,39 @@ function sourceOf(
   return directory !== "" && existsSync(path) ? { from: "credential", value: path } : null;
 }
 
-/** A key file must be a regular file of the caller or root that nobody else can read. */
-function checkPrivate(path: string): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) throw new AegisError("not_found", `there is no key file ${path}`);
-  const problem = !stat.isFile()
-    ? "it is not a regular file"
-    : stat.uid !== process.geteuid?.() && stat.uid !== 0
-      ? `it belongs to another user (uid ${stat.uid})`
-      : (stat.mode & 0o077) !== 0
-        ? "others than its owner can read or write it"
-        : null;
-  if (problem !== null) {
+/** The text of a key file, which must be a regular file of the caller or root that nobody else can read. */
+function readPrivate(path: string): string {
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) {
+      const hint = "Name the file that `aegis sign keygen --out <file>` wrote.";
+      throw new AegisError("not_found", `there is no key file ${path}`, hint);
+    }
+    const [problem, hint] = problemOf(path, stat) ?? [];
+    if (problem !== undefined) throw new AegisError("invalid_key", `key file ${path}: ${problem}`, hint);
+    return readFileLimited(path, MAX_KEY_BYTES).toString("utf8");
+  } catch (error) {
+    if (error instanceof AegisError) throw asTyped(error);
     throw new AegisError(
-      "invalid_key",
-      `key file ${path}: ${problem}`,
-      `Type: chmod 600 ${path}; if others could read it, make a new key instead.`,
+      "usage",
+      `can't read the key file ${path}: ${fileProblem(error)}`,
+      "Name a key file of your own.",
     );
   }
+}
+
+/** What is wrong with a key file and what to do about it, which is something else each time; null where nothing is. */
+function problemOf(path: string, stat: Stats): readonly [problem: string, hint: string] | null {
+  if (!stat.isFile()) {
+    return ["it is not a regular file", "Name the file that `aegis sign keygen --out <file>` wrote."];
+  }
+  if (stat.uid !== process.geteuid?.() && stat.uid !== 0) {
+    const hint = "A key is its owner's alone: use your own, or have the owner sign.";
+    return [`it belongs to another user (uid ${stat.uid})`, hint];
+  }
+  if ((stat.mode & 0o077) === 0) return null;
+  const hint = `Type: chmod 600 ${showArgv([path])}; if others could read it, make a new key instead.`;
+  return ["others than its owner can read or write it", hint];
 }
 
 /** A key file's JSON, or a bare hex seed. */

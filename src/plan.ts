@@ -1,13 +1,16 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { canonicalHash } from "./canonical.ts";
 import { defineSubcommand } from "./command.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { renderPlan } from "./plan-view.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning } from "./planning.ts";
 import { findExecution } from "./results.ts";
 import { saveDocument } from "./store.ts";
-import { paint, safe } from "./terminal.ts";
+import { paint, safe, showArgv } from "./terminal.ts";
+
+const NAMES = [...BUILT, ...NOT_BUILT];
 
 /** `aegis plan <ecosystem> <operation> [target…]` */
 export const plan = defineSubcommand({
@@ -17,8 +20,9 @@ export const plan = defineSubcommand({
     ecosystem: { type: "positional", required: true, description: "apt or npm; or rollback" },
     operation: {
       type: "positional",
-      required: true,
-      description: "what to do, e.g. install, upgrade, remove or repair; of a rollback the execution",
+      required: false,
+      description:
+        "apt: update, upgrade, install, remove, rollback, repair; npm: install; of a rollback the execution",
     },
     targets: {
       type: "positional",
@@ -29,7 +33,7 @@ export const plan = defineSubcommand({
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
   },
   async run(values, io) {
-    const wish = wishOf(values.ecosystem, values.operation, values.targets);
+    const wish = await wishOf(values.ecosystem, values.operation, values.targets);
     const planning = openPlanning({ env: io.env });
     let document: Awaited<ReturnType<typeof makePlan>>;
     try {
@@ -45,7 +49,7 @@ export const plan = defineSubcommand({
       argv: document.command_preview,
       details: { plan_hash: planHash, risk_score: document.risk_score },
     });
-    const reference = values.out === undefined ? document.plan_id.slice(0, 8) : safe(path);
+    const reference = values.out === undefined ? document.plan_id.slice(0, 8) : showArgv([path]);
     const end = document.nothing_to_do
       ? ""
       : `\n${paint(io.terminal, "bold", `Next: aegis policy ${reference}`)}`;
@@ -61,14 +65,36 @@ export const plan = defineSubcommand({
  * `rollback <execution>` is short for `apt rollback <full id>`: apt's executions are the ones that can be undone.
  * @throws AegisError `usage`, `not_found`, `io`
  */
-function wishOf(ecosystem: string, operation: string, targets: readonly string[]) {
+async function wishOf(ecosystem: string, operation: string | undefined, targets: readonly string[]) {
   if (ecosystem === "rollback") {
+    if (operation === undefined) {
+      const hint = "Type: aegis plan rollback <execution>; its id, or latest. Ids: aegis daemon status";
+      throw new AegisError("usage", "which execution is to be rolled back?", hint);
+    }
     if (targets.length === 0)
       return { ecosystem: "apt", operation: "rollback", targets: [findExecution(operation)] };
     throw new AegisError("usage", "a rollback is of one execution", "Type: aegis plan rollback <execution>");
+  }
+  if (!NAMES.includes(ecosystem)) await assertNoOperation(ecosystem, operation, targets);
+  if (operation === undefined) {
+    const { operations, tool } = await loadEcosystem(ecosystem);
+    const known = Object.keys(operations).map((one) => `aegis plan ${tool} ${one}`);
+    throw new AegisError("usage", "<operation> is missing", `Try: ${known.join(" · ")}`);
   }
   const [reference] = targets;
   if (ecosystem !== "apt" || operation !== "rollback" || reference === undefined || targets.length > 1)
     return { ecosystem, operation, targets };
   return { ecosystem, operation, targets: [findExecution(reference)] };
+}
+
+/**
+ * `aegis plan install hello`: the ecosystem was left out, and apt is the one that is meant.
+ * @throws AegisError `usage` where the first word is an operation of apt
+ */
+async function assertNoOperation(word: string, next: string | undefined, targets: readonly string[]) {
+  const { operations } = await loadEcosystem("apt");
+  if (!Object.hasOwn(operations, word)) return;
+  const typed = [word, ...(next === undefined ? [] : [next]), ...targets];
+  const argv = showArgv(["aegis", "plan", "apt", ...typed]);
+  throw new AegisError("usage", `${word} is an operation, and an ecosystem comes first`, `Type: ${argv}`);
 }

@@ -1,8 +1,9 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { canonicalHash } from "./canonical.ts";
 import { defineSubcommand } from "./command.ts";
+import { decide } from "./decide.ts";
 import { EXIT } from "./errors.ts";
-import { decisionOf, evaluate, policyExit } from "./evaluate.ts";
+import { decisionOf, policyExit, reasonOf } from "./evaluate.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { renderPolicyResult, renderRules } from "./policy-view.ts";
 import { RULES } from "./rules.ts";
@@ -27,7 +28,7 @@ export const policy = defineSubcommand({
     const review =
       values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
     if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
-    const result = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
+    const result = decide(plan, { config, configHash, review }, io.env);
     const path = saveDocument("policy", result, io.env, values.out);
     recordUserEvent(io.env, {
       kind: "policy_evaluated",
@@ -64,13 +65,11 @@ export const policyRules = defineSubcommand({
   args: {},
   async run(_values, io) {
     const { config, source, hash } = loadPolicyConfig(io.env);
-    const rules = RULES.map((rule) => ({
-      id: rule.id,
-      decision: decisionOf(rule, config),
-      looks_at: rule.looks_at,
-      reason: rule.reason,
-      control: rule.control ?? null,
-    }));
+    const rules = RULES.map((rule) => {
+      const decision = decisionOf(rule, config);
+      const { id, looks_at, control = null } = rule;
+      return { id, decision, looks_at, reason: reasonOf(rule, decision), control };
+    });
     io.result(
       { rules, policy_config: config, policy_config_hash: hash, source },
       renderRules(rules, source, io.terminal),

@@ -2,7 +2,7 @@ import type { Env } from "./paths.ts";
 import { clip, type Terminal, terminalOf } from "./terminal.ts";
 
 export interface ProgressLine {
-  /** Standard error's. */
+  /** Standard error's, `interactive` where a line can be drawn again. */
   terminal: Terminal;
   /** Draws the line anew. `text` must be safe; it is cut to one line. */
   draw(text: string): void;
@@ -10,9 +10,14 @@ export interface ProgressLine {
   wipe(): void;
 }
 
-/** A line on standard error that is drawn again and again. For terminals only: look at `terminal.interactive` first. */
+/**
+ * A line on standard error that is drawn again and again. For terminals only: look at `terminal.interactive` first, which is
+ * false here also for a terminal that can't take a line back (TERM=dumb).
+ */
 export function progressLine(env: Env): ProgressLine {
-  const terminal = terminalOf(process.stderr, env);
+  const found = terminalOf(process.stderr, env);
+  const dumb = env.TERM === "dumb" || env.TERM === "";
+  const terminal = { ...found, interactive: found.interactive && !dumb };
   let drawn = false;
   return {
     terminal,

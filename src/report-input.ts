@@ -43,7 +43,8 @@ export async function readPlan(
   } catch (error) {
     if (!(error instanceof AegisError)) throw error;
     const hint = error.exit === EXIT.verification ? KEYS_HINT : error.hint;
-    throw new AegisError(error.code, `${reference}: ${error.message}`, hint, error.details);
+    const named = error.message.includes(reference) ? error.message : `${reference}: ${error.message}`;
+    throw new AegisError(error.code, named, hint, error.details);
   }
 }
 

@@ -1,7 +1,8 @@
 import { resolve } from "node:path";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { writeFileAtomic } from "./files.ts";
+import { typedPath, writeFileAtomic } from "./files.ts";
+import { SYSTEM } from "./paths.ts";
 import { type PolicyReport, policyReport as reportOn } from "./policy-report.ts";
 import type { Advice } from "./report-advice.ts";
 import { type ReadPlan, readPlan } from "./report-input.ts";
@@ -11,11 +12,17 @@ import { safe } from "./terminal.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 
 const REPORT_ARGS = {
+  plans: {
+    type: "positional",
+    required: false,
+    multiple: true,
+    description: "signed plans to read: path, id, latest, or -",
+  },
   "execution-plan": {
     type: "string",
     multiple: true,
     valueHint: "file",
-    description: "a signed plan to read: path, id, latest, or -",
+    description: "the same, as a flag",
   },
   "execution-public-key-hex": {
     type: "string",
@@ -79,7 +86,7 @@ export const policyReport = defineSubcommand({
       }
     }
     const document = { ...report, dspy_analysis: advice, dspy_note: note };
-    if (out !== null) writeFileAtomic(out, `${JSON.stringify(document, null, 2)}\n`);
+    if (out !== null) typedPath(() => writeFileAtomic(out, `${JSON.stringify(document, null, 2)}\n`));
     io.result({ policy_report: document, path: out }, render(report, advice, out, io));
     return EXIT.ok;
   },
@@ -97,7 +104,7 @@ function keysOf(values: ReportValues): BareKeys {
     throw new AegisError(
       "usage",
       "whose signature counts? Without a key nothing can be verified",
-      "Give --execution-public-key-hex <hex>, and --approval-public-key-hex <hex> for each approver.",
+      `Give --execution-public-key-hex <hex>, and --approval-public-key-hex <hex> for each approver. A host's keys are in ${SYSTEM.trustedKeys}.`,
     );
   }
   const both = keys.execution.find((one) =>
@@ -113,12 +120,12 @@ function keysOf(values: ReportValues): BareKeys {
 }
 
 async function readPlans(values: ReportValues, keys: BareKeys, io: Io): Promise<ReadPlan[]> {
-  const references = values["execution-plan"];
+  const references = [...values.plans, ...values["execution-plan"]];
   if (references.length === 0) {
     throw new AegisError(
       "usage",
       "name at least one signed plan",
-      "Give --execution-plan <file>; more than one is fine.",
+      "Type: aegis policy report <file>… --execution-public-key-hex <hex>",
     );
   }
   if (references.filter((reference) => reference === "-").length > 1) {

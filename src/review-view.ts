@@ -2,7 +2,7 @@ import type { Io } from "./command.ts";
 import type { AiReview } from "./documents.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { progressLine } from "./progress-line.ts";
-import { clip, paint, plural, safe, type Terminal, wrap } from "./terminal.ts";
+import { clip, paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
 const RISK_STYLE = { low: "green", medium: "yellow", high: "red", deny: "red" } as const;
 /** Characters of one text of the model that are shown; all of it is in the file. */
@@ -11,7 +11,7 @@ const SHOWN = 1200;
 const LISTED = 12;
 
 interface ReviewFiles {
-  /** What names the plan on a command line. */
+  /** What names the plan on a command line, ready to be typed. */
   plan: string;
   review: string;
   reply: string;
@@ -51,7 +51,7 @@ export function renderReview(
     paint(
       terminal,
       "bold",
-      `Next: aegis policy ${safe(files.plan)} --review ${files.isOut ? safe(files.review) : review.plan_id}`,
+      `Next: aegis policy ${files.plan} --review ${files.isOut ? showArgv([files.review]) : review.plan_id}`,
     ),
   ];
   return lines.join("\n");

@@ -5,11 +5,18 @@ import { canonicalHash, canonicalJson } from "./canonical.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import { type AiReview, readDocument } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { ensureDir, writeFileAtomic } from "./files.ts";
+import { ensureDir, typedPath, writeFileAtomic } from "./files.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { SYSTEM } from "./paths.ts";
 import { type ReviewProgress, renderReview, reviewProgress } from "./review-view.ts";
-import { assertNoInput, documentPath, type Found, resolveDocument, saveDocument } from "./store.ts";
+import {
+  assertNoInput,
+  documentPath,
+  type Found,
+  referenceTo,
+  resolveDocument,
+  saveDocument,
+} from "./store.ts";
 
 /** `aegis review <plan>`: a model's opinion, which can only make the decision stricter. */
 export const review = defineSubcommand({
@@ -29,7 +36,7 @@ export const review = defineSubcommand({
   },
   async run(values, io) {
     const plan = await resolveDocument("plan", values.plan, io);
-    const service = !values.direct && lstatSync(values.socket, { throwIfNoEntry: false }) !== undefined;
+    const service = !values.direct && isThere(values.socket);
     const ask: Ask = service ? (...given) => askService(values.socket, ...given) : askHere;
     const replyPath = placeOfReply(plan.document, values.out, io);
     for (const out of values.out === undefined ? [] : [values.out, replyPath]) assertNoInput(out, [plan]);
@@ -53,9 +60,8 @@ export const review = defineSubcommand({
         recommendation: made.recommendation,
       },
     });
-    const inStore = plan.path === documentPath("plan", made.plan_id, io.env);
     const files = {
-      plan: inStore ? made.plan_id : (plan.path ?? "<plan file>"),
+      plan: referenceTo("plan", made.plan_id, plan.path, io.env),
       review: path,
       reply: replyPath,
       isOut: values.out !== undefined,
@@ -68,6 +74,15 @@ export const review = defineSubcommand({
     return EXIT.ok;
   },
 });
+
+/** Also where nobody may look: then the service is asked, and says who may. */
+function isThere(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return true;
+  }
+}
 
 interface Answer {
   /** A review as JSON text. */
@@ -172,8 +187,10 @@ function keepReply(error: unknown, path: string, plan: Found<"plan">, io: Io): u
 }
 
 function keep(path: string, reply: string): void {
-  ensureDir(dirname(path));
-  writeFileAtomic(path, reply);
+  typedPath(() => {
+    ensureDir(dirname(path));
+    writeFileAtomic(path, reply);
+  });
 }
 
 function placeOfReply(plan: OperationPlan, out: string | undefined, io: Io): string {

@@ -1,4 +1,5 @@
 import { AegisError } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
 import { UnusableReply } from "./reviewer.ts";
 import {
   REVIEWER_INTERFACE,
@@ -30,7 +31,7 @@ export async function callReviewer(
   const call = { method: "Review", parameters: { plan }, more: true };
   const { review, reply } = await callService(socketPath, SERVICE, call, readReviewEvent, options).catch(
     (error: unknown) => {
-      throw withReply(error);
+      throw withReply(withSettings(error));
     },
   );
   if (review === null || reply === null)
@@ -48,6 +49,13 @@ export function reviewerStatus(
 ): Promise<ReviewerStatus> {
   const call = { method: "Status", parameters: {}, more: false };
   return callService(socketPath, SERVICE, call, readReviewerStatus, options);
+}
+
+/** The service obeys no variable of whoever asks it: its settings are in a file of its own. */
+function withSettings(error: unknown): unknown {
+  if (!(error instanceof AegisError) || !error.hint.includes("AEGIS_AI_")) return error;
+  const where = `The service has it from ${SYSTEM.reviewerEnv} (root's; then: systemctl restart aegis-reviewd.service).`;
+  return new AegisError(error.code, error.message, `${error.hint} ${where}`, error.details);
 }
 
 /** The model's words go where those of a model that was asked directly go: not into what is printed. */

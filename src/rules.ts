@@ -48,6 +48,8 @@ export interface Rule {
   /** Fixed, or as the configuration says. */
   decision: Decision | ((config: PolicyConfig) => Decision);
   reason: string;
+  /** Said instead where the configuration makes a denial of it. */
+  denial?: string;
   /** Needed besides the control that the decision itself brings. */
   control?: Control;
   /** Whether the rule applies, or a list of what it applies to: it applies when the list is not empty. */
@@ -325,6 +327,7 @@ const OPERATIONS: readonly Rule[] = [
     looks_at: "operation",
     decision: (config) => config.apt.install,
     reason: "apt install changes the system",
+    denial: "the policy denies apt install ([apt] install)",
     fires: (f) => isOperation(f, "install") && !isIdle(f),
   },
   {
@@ -332,6 +335,7 @@ const OPERATIONS: readonly Rule[] = [
     looks_at: "operation",
     decision: (config) => config.apt.upgrade,
     reason: "apt upgrade changes the system",
+    denial: "the policy denies apt upgrade ([apt] upgrade)",
     fires: (f) => isOperation(f, "upgrade") && !isIdle(f),
   },
   {
@@ -339,6 +343,7 @@ const OPERATIONS: readonly Rule[] = [
     looks_at: "operation",
     decision: (config) => config.apt.update,
     reason: "apt update reads the package lists again",
+    denial: "the policy denies apt update ([apt] update)",
     fires: (f) => isOperation(f, "update"),
   },
   {
@@ -377,6 +382,7 @@ function artifactRule(tool: ArtifactTool): Rule {
     looks_at: "operation",
     decision: (config) => config[tool].apply,
     reason: `artifacts are applied as [${tool}] apply says`,
+    denial: `the policy denies ${tool} artifacts ([${tool}] apply)`,
     fires: (f) => f.plan.tool === tool && !isIdle(f),
   };
 }

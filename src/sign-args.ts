@@ -13,6 +13,12 @@ export function minutesOf(given: string | undefined): number | undefined {
   return Number(given);
 }
 
+/** Says that a signature lasts less long than was asked for. */
+export function noteShorter(asked: number | undefined, most: number, note: (line: string) => void): void {
+  if (asked === undefined || asked <= most) return;
+  note(`note: signed for ${most} minutes, the most that is allowed, and not for ${asked}`);
+}
+
 /** The loaded key under the id it signs with. @throws AegisError `invalid_key` where none was found */
 export function requireKey(key: SecretKey | null, keyId: string | undefined, flag: string): SecretKey {
   if (key === null) {

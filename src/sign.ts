@@ -4,14 +4,13 @@ import { canonicalHash } from "./canonical.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import type { Approval, ControlProof, ExecutionPlan } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { buildExecutionPlan } from "./execution-plan.ts";
-import { assertSafeEnvironment, generateKey, type SecretKey, writeKeyFiles } from "./keys.ts";
-import type { OperationPlan } from "./operation-plan.ts";
+import { buildExecutionPlan, mostMinutes } from "./execution-plan.ts";
+import { assertKeyPlace, assertSafeEnvironment, generateKey, type SecretKey, writeKeyFiles } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
-import { minutesOf, requireKey, signerName } from "./sign-args.ts";
-import { isLookedUp, snapshotProof } from "./snapshot-id.ts";
+import { minutesOf, noteShorter, requireKey, signerName } from "./sign-args.ts";
+import { isLookedUp, snapshotName, snapshotProof } from "./snapshot-id.ts";
 import type { FoundSnapshot } from "./snapshots.ts";
-import { documentPath, resolveDocument, saveDocument } from "./store.ts";
+import { documentPath, type Found, namingPlan, referenceTo, resolveDocument, saveDocument } from "./store.ts";
 import { paint, safe, showArgv } from "./terminal.ts";
 import { type Trust, userTrust, withOwnKey } from "./trust.ts";
 import { newPassphrase, unlockSecret } from "./unlock.ts";
@@ -86,6 +85,8 @@ export const sign = defineSubcommand({
       trust = withOwnKey(trust, "approval", approver.key);
       approvals.push(approveNow(values, approver, trust, documents.plan.hash, now));
     }
+    const config = loadPolicyConfig(io.env);
+    noteShorter(minutes, mostMinutes(config.config), io.note);
     const execution = await buildExecutionPlan({
       ...documents,
       approvals,
@@ -93,9 +94,11 @@ export const sign = defineSubcommand({
       signer,
       key,
       minutes,
-      config: loadPolicyConfig(io.env),
+      config,
       trust,
       now,
+    }).catch((error) => {
+      throw namingPlan(error, documents.plan, io.env);
     });
     const snapshots = await lookUpAsRoot(execution);
     const path = saveDocument("execution", execution, io.env, values.out);
@@ -115,7 +118,7 @@ export const sign = defineSubcommand({
         expires_at: execution.expires_at,
       },
     });
-    const reference = values.out === undefined ? execution.execution_plan_id : safe(path);
+    const reference = referenceTo("execution", execution.execution_plan_id, path, io.env);
     io.result(
       { execution_plan: execution, execution_plan_hash: canonicalHash(execution), path },
       [
@@ -146,7 +149,7 @@ async function readDocuments(values: SignValues, io: Io) {
   const plan = await resolveDocument("plan", values.plan ?? values.document ?? "", io, exact);
   const own = (kind: "policy" | "review") => documentPath(kind, plan.document.plan_id, io.env);
   const policy = await resolveDocument("policy", values.policy ?? own("policy"), io, exact).catch((error) => {
-    throw values.policy === undefined ? undecided(error, plan.document) : error;
+    throw values.policy === undefined ? undecided(error, plan, io) : error;
   });
   const wantsReview = values.review !== undefined || policy.document.ai_review_hash !== null;
   const review = wantsReview
@@ -168,15 +171,16 @@ function showSnapshot(proof: ControlProof, found: readonly FoundSnapshot[] | nul
   );
   const known = isLookedUp(proof) ? "the executor looks it up before it runs anything" : "declared";
   const facts = one === undefined ? known : `found: of ${safe(one.of)}, made ${one.created_at}`;
-  return `Snapshot    ${safe(proof.value)} (${facts})`;
+  return `Snapshot    ${safe(snapshotName(proof))} (${facts})`;
 }
 
-function undecided(error: unknown, plan: OperationPlan): unknown {
+function undecided(error: unknown, { document, path }: Found<"plan">, io: Io): unknown {
   if (!(error instanceof AegisError) || error.code !== "not_found") return error;
+  const plan = referenceTo("plan", document.plan_id, path, io.env);
   return new AegisError(
     "not_found",
     "there is no policy result for this plan yet",
-    `Type: aegis policy ${plan.plan_id}`,
+    `Type: aegis policy ${plan}; or name the one that was made: --policy <file>`,
   );
 }
 
@@ -230,10 +234,16 @@ export const signKeygen = defineSubcommand({
     if (values.encrypt && values.out === undefined) {
       throw new AegisError("usage", "--encrypt needs a file to encrypt", "Add: --out <file>");
     }
+    if (values.out !== undefined) assertKeyPlace(values.out);
     const passphrase = values.encrypt ? await newPassphrase() : undefined;
     const key = generateKey();
     const { secret_key_hex: _, ...publicPart } = key;
     if (values.out === undefined) {
+      if (io.terminal.interactive) {
+        io.note(
+          "warning: secret_key_hex is the secret, and stays in this terminal's history. Better: --out <file>, readable by you alone",
+        );
+      }
       io.result(key, JSON.stringify(key, null, 2));
       return EXIT.ok;
     }

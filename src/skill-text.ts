@@ -127,6 +127,10 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
       "a wrapper of Aegis stands in for this package manager on this host, and did not let the call through",
     next: "Nothing has run. Plan the change instead; don't look for the program behind the wrapper.",
   },
+  stopped: {
+    means: "someone stopped the waiting (Ctrl-C); what was submitted goes on",
+    next: "The message says whether anything was submitted. If so, watch it; don't submit it again.",
+  },
 };
 
 /** What else changes packages behind the back of the chain, by ecosystem, beside what Aegis itself has run. */

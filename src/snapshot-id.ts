@@ -4,9 +4,11 @@ import { AegisError } from "./errors.ts";
 /** How long a snapshot counts as a way back for the change that follows it. */
 export const PROOF_MINUTES = 24 * 60;
 
-type ProofType = ControlProof["proof_type"];
+/** How clouds name a snapshot of theirs in full: declared, although a `:` stands in it. */
+const DECLARED = /^(?:arn:|https:\/\/)/;
+
 /** The proofs that the executor looks up on the host. */
-export type LookedUpType = Exclude<ProofType, "snapshot-id">;
+export type LookedUpType = Exclude<ControlProof["proof_type"], "snapshot-id">;
 
 /** What an id of each provider looks like. None begins with `-`, has a space, or leads anywhere but where it says. */
 const PROVIDERS: Readonly<Record<string, { type: LookedUpType; id: RegExp; like: string }>> = {
@@ -36,12 +38,20 @@ const PROVIDERS: Readonly<Record<string, { type: LookedUpType; id: RegExp; like:
 
 /**
  * The proof that `--snapshot-id [provider:]<id>` stands for. With a provider the executor looks it up; a bare id is only
- * declared.
- * @throws AegisError `control_invalid` for an id that can't be one
+ * declared. A provider that is not known is refused, and not taken for a part of the id: the executor would look nothing up.
+ * @throws AegisError `usage` for an unknown provider, `control_invalid` for an id that can't be one
  */
 export function snapshotProof(given: string, now: Date): ControlProof {
   const [prefix = ""] = given.split(":", 1);
-  const provider = Object.hasOwn(PROVIDERS, prefix) && given !== prefix ? PROVIDERS[prefix] : undefined;
+  const named = given !== prefix && !DECLARED.test(given);
+  const provider = named && Object.hasOwn(PROVIDERS, prefix) ? PROVIDERS[prefix] : undefined;
+  if (named && provider === undefined && /^[\x21-\x7e]*$/.test(given)) {
+    throw new AegisError(
+      "usage",
+      `--snapshot-id ${given}: there is no provider ${JSON.stringify(prefix)}`,
+      `There are: ${Object.keys(PROVIDERS).join(", ")}. An id that nothing looks up stands alone, without a colon.`,
+    );
+  }
   const proof: ControlProof = {
     control: "system snapshot",
     proof_type: provider?.type ?? "snapshot-id",
@@ -63,6 +73,12 @@ export function idProblem({ proof_type, value }: Pick<ControlProof, "proof_type"
     if (type === proof_type && !id.test(value)) return `${value} is no id of ${name}: it is ${like}`;
   }
   return null;
+}
+
+/** A snapshot as it is named on the command line: the same id means something else to each provider. */
+export function snapshotName({ proof_type, value }: Pick<ControlProof, "proof_type" | "value">): string {
+  const provider = Object.entries(PROVIDERS).find(([, { type }]) => type === proof_type)?.[0];
+  return provider === undefined ? value : `${provider}:${value}`;
 }
 
 /** Whether the executor looks for this snapshot itself. */

@@ -1,7 +1,7 @@
 import type { ControlProof, ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { type Snapshot, type SnapshotHost, THIS_HOST } from "./snapshot-host.ts";
-import { isLookedUp, type LookedUpType } from "./snapshot-id.ts";
+import { isLookedUp, type LookedUpType, snapshotName } from "./snapshot-id.ts";
 import { LOOK_UPS } from "./snapshot-providers.ts";
 
 /** A snapshot as it was found on the host. */
@@ -29,18 +29,19 @@ export async function lookUpSnapshots(
   const found: FoundSnapshot[] = [];
   for (const { proof_type, value } of proofs) {
     const { created, of, holds } = await lookUp(proof_type, value, host);
+    const name = snapshotName({ proof_type, value });
     const made = `it was made at ${created.toISOString()}`;
     if (holds.length === 0)
-      throw refused(value, `it is of ${of}, which holds none of ${host.places.join(", ")}`);
+      throw refused(name, `it is of ${of}, which holds none of ${host.places.join(", ")}`);
     // Most providers cut the time to the second: one made in the plan's own second is refused rather than believed.
-    if (created < planned) throw refused(value, `${made}, before the plan (${planned.toISOString()})`);
-    if (created > now) throw refused(value, `${made}, which is in the future`);
+    if (created < planned) throw refused(name, `${made}, before the plan (${planned.toISOString()})`);
+    if (created > now) throw refused(name, `${made}, which is in the future`);
     found.push({ proof_type, value, of, holds, created_at: created.toISOString() });
   }
   if (proofs.length > 0 && execution.policy_result.required_controls.includes("system snapshot")) {
     const missing = host.places.filter((place) => !found.some(({ holds }) => holds.includes(place)));
     if (missing.length > 0) {
-      throw refused(found.map(({ value }) => value).join(", "), `nothing there holds ${missing.join(", ")}`);
+      throw refused(found.map(snapshotName).join(", "), `nothing there holds ${missing.join(", ")}`);
     }
   }
   return found;
@@ -50,14 +51,16 @@ async function lookUp(type: LookedUpType, value: string, host: SnapshotHost): Pr
   try {
     return await LOOK_UPS[type](value, host);
   } catch (error) {
-    throw error instanceof AegisError ? refused(value, error.message) : error;
+    throw error instanceof AegisError
+      ? refused(snapshotName({ proof_type: type, value }), error.message)
+      : error;
   }
 }
 
-function refused(value: string, why: string): AegisError {
+function refused(name: string, why: string): AegisError {
   return new AegisError(
     "control_invalid",
-    `the snapshot ${value} is refused: ${why}`,
+    `the snapshot ${name} is refused: ${why}`,
     "Make a snapshot now that the plan is there, and sign again with --snapshot-id <provider>:<id>.",
   );
 }

@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync, type Stats, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { canonicalJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
@@ -13,9 +13,10 @@ import {
   readDocument,
 } from "./documents.ts";
 import { AegisError } from "./errors.ts";
-import { ensureDir, readFileLimited, writeFileAtomic } from "./files.ts";
+import { asTyped, ensureDir, readFileLimited, typedPath, writeFileAtomic } from "./files.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
+import { showArgv } from "./terminal.ts";
 
 /** Largest document that is read; the executor's request limit of 4 MiB holds for every document. */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
@@ -60,10 +61,20 @@ export function saveDocument<K extends DocumentKind>(
   env: Env,
   out?: string,
 ): string {
-  const path = out === undefined ? documentPath(kind, idOf(kind, document), env) : resolve(out);
-  if (out === undefined) ensureDir(userPaths(env)[PLACES[kind].directory]);
+  if (out !== undefined) {
+    const path = resolve(out);
+    typedPath(() => writeFileAtomic(path, canonicalJson(document)));
+    return path;
+  }
+  const path = documentPath(kind, idOf(kind, document), env);
+  ensureDir(userPaths(env)[PLACES[kind].directory]);
   writeFileAtomic(path, canonicalJson(document));
   return path;
+}
+
+/** Whether this is a document's or an execution's id, and all of it. */
+export function isFullId(reference: string): boolean {
+  return ID.test(reference);
 }
 
 export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
@@ -74,18 +85,50 @@ export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
 }
 
 /**
- * Refuses to write where one of the documents was read from, under whatever name.
+ * Refuses to write where one of the documents was read from, under whatever name. What can't be looked at is left to the
+ * writing.
  * @throws AegisError `usage`
  */
 export function assertNoInput(out: string, inputs: readonly { path: string | null }[]): void {
-  const target = statSync(out, { throwIfNoEntry: false });
+  const target = look(out);
   if (target === undefined) return;
   for (const { path } of inputs) {
-    const input = path === null ? undefined : statSync(path, { throwIfNoEntry: false });
+    const input = path === null ? undefined : look(path);
     if (input?.ino === target.ino && input.dev === target.dev) {
       throw new AegisError("usage", `--out ${out} is what this command reads`, "Give another --out.");
     }
   }
+}
+
+function look(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * How the next command names a document that was found: by its id where the store has it under that, else by the path that it
+ * was read from, and `<… file>` where it came from standard input. Fit for a shell, and safe to show.
+ */
+export function referenceTo(kind: DocumentKind, id: string, path: string | null, env: Env): string {
+  if (path === null) return `<${DOCUMENT_NAMES[kind]} file>`;
+  return path === documentPath(kind, id, env) ? id : showArgv([path]);
+}
+
+/**
+ * The same error with a hint that names the plan as the next command can find it: those who made the error know its id
+ * alone, and a plan that was handed over as a file can't be found by that.
+ */
+export function namingPlan(error: unknown, { document, path }: Found<"plan">, env: Env): unknown {
+  if (!(error instanceof AegisError)) return error;
+  const reference = referenceTo("plan", document.plan_id, path, env);
+  const hint = error.hint.replaceAll(
+    new RegExp(`(?<![\\w/.-])${document.plan_id}(?![\\w/.-])`, "g"),
+    () => reference,
+  );
+  return hint === error.hint ? error : new AegisError(error.code, error.message, hint, error.details);
 }
 
 /**
@@ -101,15 +144,30 @@ export async function resolveDocument<K extends DocumentKind>(
 ): Promise<Found<K>> {
   if (reference === "-") {
     const text = await io.readStdin();
-    return { ...parse(kind, text), text, path: null };
+    return { ...parse(kind, text, "standard input"), text, path: null };
   }
   const path = locate(kind, reference, io.env, options.exact === true);
-  const text = readFileLimited(path, MAX_DOCUMENT_BYTES).toString("utf8");
-  return { ...parse(kind, text), text, path };
+  const text = readNamed(kind, path, options.exact === true, io.env);
+  return { ...parse(kind, text, path), text, path };
 }
 
-function parse<K extends DocumentKind>(kind: K, text: string): Hashed<Documents[K]> {
-  return readDocument(kind, text) as Hashed<Documents[K]>;
+function parse<K extends DocumentKind>(kind: K, text: string, source: string): Hashed<Documents[K]> {
+  return readDocument(kind, text, source) as Hashed<Documents[K]>;
+}
+
+/** @throws AegisError `not_found` that says how documents are named, and as {@link readFileLimited} */
+function readNamed(kind: DocumentKind, path: string, exact: boolean, env: Env): string {
+  try {
+    return readFileLimited(path, MAX_DOCUMENT_BYTES).toString("utf8");
+  } catch (error) {
+    if (!(error instanceof AegisError) || error.code !== "not_found") throw asTyped(error);
+    const ways = exact ? "its path, its full id, or -" : "its path, its id, 8 characters of it, latest, or -";
+    throw new AegisError(
+      "not_found",
+      error.message,
+      `Name the ${DOCUMENT_NAMES[kind]} by ${ways}. Yours: ls ${userPaths(env)[PLACES[kind].directory]}`,
+    );
+  }
 }
 
 function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean): string {

@@ -41,6 +41,11 @@ interface Found {
   rest: string[];
 }
 
+/** Takes no plain word, so that one behind it was meant to be a part of its name. */
+const WORDLESS: CommandName = "daemon";
+/** What people ask of a daemon, and systemd does. */
+const SYSTEMD_VERBS = ["start", "stop", "restart", "reload", "enable", "disable"];
+
 /**
  * The command that the words begin with. Two-word names win over one-word names.
  * @throws AegisError `usage`
@@ -51,18 +56,20 @@ export function findCommand(words: readonly string[]): Found {
     [`${first} ${second}`, 2],
     [first, 1],
   ] as const) {
-    if (isCommand(name) && name.split(" ").length === n)
+    const isMistyped = name === WORDLESS && second !== "" && !second.startsWith("-");
+    if (isCommand(name) && name.split(" ").length === n && !isMistyped)
       return { name, load: LOAD[name], rest: words.slice(n) };
   }
   const group = NAMES.filter((name) => name.startsWith(`${first} `));
   if (group.length > 0) {
-    const choices = group.map((name) => name.slice(first.length + 1)).join(" | ");
+    const choices = group.map((name) => name.slice(first.length + 1));
+    const isMissing = second === "" || second.startsWith("-");
     throw new AegisError(
       "usage",
-      second === "" || second.startsWith("-")
-        ? `aegis ${first} needs one of ${choices}`
+      isMissing
+        ? `aegis ${first} needs one of ${choices.join(" | ")}`
         : `unknown command: aegis ${first} ${safe(second)}`,
-      `Type: aegis ${first} ${choices}`,
+      isMissing ? `Type: aegis ${first} ${choices.join(" | ")}` : meant(first, second, choices),
     );
   }
   const near = nearest(
@@ -74,4 +81,12 @@ export function findCommand(words: readonly string[]): Found {
     `unknown command: ${safe(first)}`,
     near === null ? "Type: aegis --help" : `Did you mean: aegis ${near}?`,
   );
+}
+
+function meant(first: string, second: string, choices: readonly string[]): string {
+  if (first === WORDLESS && SYSTEMD_VERBS.includes(second)) return `Type: systemctl ${second} aegisd.service`;
+  const near = nearest(second, choices);
+  return near === null
+    ? `Type: aegis ${first} ${choices.join(" | ")}`
+    : `Did you mean: aegis ${first} ${near}?`;
 }

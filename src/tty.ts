@@ -1,21 +1,22 @@
 import { closeSync, openSync, read, readSync, writeSync } from "node:fs";
-import { ReadStream } from "node:tty";
+import { isatty, ReadStream } from "node:tty";
 
 /**
  * Asks on the process's own terminal (tty(4), /dev/tty), wherever standard input and output lead, and waits for one line.
+ * A session without a terminal of its own (`su -c`) may have one all the same, on standard input and error.
  * Null where there is no terminal or the answer has no end.
  */
 export function askTerminal(question: string): string | null {
-  const fd = openTerminal();
-  if (fd === null) return null;
+  const terminal = openTerminal();
+  if (terminal === null) return null;
   try {
-    writeSync(fd, question);
+    writeSync(terminal.output, question);
     const answer = Buffer.alloc(1024);
-    const n = readSync(fd, answer, 0, answer.length, null);
+    const n = readSync(terminal.input, answer, 0, answer.length, null);
     const line = answer.toString("utf8", 0, n);
     return line.endsWith("\n") ? line.trim() : null;
   } finally {
-    closeSync(fd);
+    if (terminal.isOwn) closeSync(terminal.input);
   }
 }
 
@@ -30,10 +31,11 @@ const SIGNALS = ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"] as const;
  * SIGINT would. However it ends, the terminal is as before. Null also where the answer is not UTF-8.
  */
 export async function askHidden(question: string): Promise<string | null> {
-  const fd = openTerminal();
-  if (fd === null) return null;
+  const opened = openTerminal();
+  if (opened === null) return null;
+  const { input, output, isOwn } = opened;
   // Never reads: its own reading would outlive the answer and keep the process from ending.
-  const terminal = new ReadStream(fd);
+  const terminal = new ReadStream(input);
   const restore = () => {
     for (const [signal, stop] of stops) process.off(signal, stop);
     terminal.setRawMode(false);
@@ -49,14 +51,15 @@ export async function askHidden(question: string): Promise<string | null> {
   let line: number[] | "interrupted" | null = null;
   try {
     terminal.setRawMode(true);
-    writeSync(fd, question);
-    line = await readLine(fd);
-    writeSync(fd, "\n");
+    writeSync(output, question);
+    line = await readLine(input);
+    writeSync(output, "\n");
   } catch {
     // The terminal has gone away.
   } finally {
     restore();
-    terminal.destroy();
+    // Closes what is below. Standard input is asked once more for the next question.
+    if (isOwn) terminal.destroy();
   }
   if (line === "interrupted") process.kill(process.pid, "SIGINT");
   return Array.isArray(line) ? utf8(line) : null;
@@ -111,10 +114,19 @@ function utf8(bytes: readonly number[]): string | null {
   }
 }
 
-function openTerminal(): number | null {
+interface OpenTerminal {
+  input: number;
+  output: number;
+  /** Opened here, and to be closed here. */
+  isOwn: boolean;
+}
+
+/** By its descriptors where it has no name: after `su` its device belongs to someone else and can't be opened again. */
+function openTerminal(): OpenTerminal | null {
   try {
-    return openSync("/dev/tty", "r+");
+    const fd = openSync("/dev/tty", "r+");
+    return { input: fd, output: fd, isOwn: true };
   } catch {
-    return null;
+    return isatty(0) && isatty(2) ? { input: 0, output: 2, isOwn: false } : null;
   }
 }

@@ -12,7 +12,7 @@ import { readFileLimited } from "./files.ts";
 import { isLegacy, type LegacyExecution } from "./legacy.ts";
 import { type LoadedPolicyConfig, loadPolicyConfig } from "./policy-config.ts";
 import { checkLifetime, checkSignature } from "./preflight.ts";
-import { isLookedUp } from "./snapshot-id.ts";
+import { isLookedUp, snapshotName } from "./snapshot-id.ts";
 import { type Found, MAX_DOCUMENT_BYTES, resolveDocument } from "./store.ts";
 import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
 import { type Trust, userTrust } from "./trust.ts";
@@ -159,12 +159,12 @@ function render(
     ...reasons,
     ...execution.control_proofs.map(
       (proof) =>
-        `Snapshot    ${safe(proof.value)} (${isLookedUp(proof) ? "the executor looks it up" : "declared, not looked up"})`,
+        `Snapshot    ${safe(snapshotName(proof))} (${isLookedUp(proof) ? "the executor looks it up" : "declared, not looked up"})`,
     ),
     `Command     ${showArgv(report.argv)}`,
     `Host        ${safe(report.host)}`,
     `Decision    ${report.decision}${report.policy_reproduced ? ", reproduced here" : " (not reproducible here: other rules or configuration)"}`,
     `Good until  ${report.expires_at}`,
-    paint(terminal, "bold", `Next: aegis apply ${safe(path ?? "-")}`),
+    paint(terminal, "bold", `Next: aegis apply ${path === null ? "-" : showArgv([path])}`),
   ].join("\n");
 }

@@ -133,9 +133,16 @@ test("on a terminal one line is drawn again and again, cut to its width, and wip
     view.end();`;
   const command = `stty cols 60; exec ${process.execPath} -e '${program}'`;
   const { stdout } = await start(["/usr/bin/script", "-qec", command, "/dev/null"], {
+    env: { PATH: "/usr/bin:/bin", TERM: "xterm", NO_COLOR: "1" },
+    cwd: "/",
+  });
+  // A terminal that can't take a line back gets plain lines.
+  const dumb = await start(["/usr/bin/script", "-qec", command, "/dev/null"], {
     env: { PATH: "/usr/bin:/bin", TERM: "dumb" },
     cwd: "/",
   });
+  expect(dumb.stdout).toContain("100% all\r\n");
+  expect(dumb.stdout).not.toContain("\u001b");
   const [first = "", second = "", third = ""] = stdout.split("\r\u001b[K").slice(1);
   expect(first).toMatch(/^\[############\.{12}\] {2}50% half \\x1b\[31mx+…$/);
   expect(first).toHaveLength(59);

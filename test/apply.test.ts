@@ -63,10 +63,35 @@ test("Ctrl-C while the executor is busy: nothing was submitted, and that is said
   // Half a second passes between two calls.
   await Bun.sleep(150);
   child.kill("SIGINT");
-  expect(await child.exited).toBe(7);
+  expect(await child.exited).toBe(130);
+  // By the signal, and not by a status: else a shell's loop would go on with the next plan.
+  expect(child.signalCode).toBe("SIGINT");
   const said = await new Response(child.stderr).text();
-  expect(said).toContain("[interrupted]");
+  expect(said).toContain("[stopped]");
   expect(said).toContain("nothing was submitted");
+});
+
+test("Ctrl-C while watching: what was submitted goes on, in one JSON document", async () => {
+  const directory = temporaryDirectory();
+  cleanups.push(directory.remove);
+  const socket = join(directory.path, "executor.sock");
+  const runner = await startRunner(socket, () => {});
+  cleanups.push(runner.close);
+  const id = "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50";
+  const child = Bun.spawn([...PROGRAMS.sources, "apply", "--watch", id, "--json", "--socket", socket], {
+    env: { PATH: "/usr/bin:/bin", HOME: directory.path },
+    stdout: "pipe",
+    stderr: "ignore",
+  });
+  await until(() => runner.calls.length === 1);
+  await Bun.sleep(150);
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(130);
+  expect(JSON.parse(await new Response(child.stdout).text()).error).toMatchObject({
+    code: "stopped",
+    message: "you stopped watching; what was submitted goes on",
+    hint: `Reattach: aegis apply --watch ${id}`,
+  });
 });
 
 const APPLY = "io.aegis.Executor.Apply";

@@ -197,7 +197,7 @@ describeOnThrowaway("SIGKILL", () => {
   test("SIGINT to the client ends the watching, not the run", async () => {
     const { id, client } = await untilGate("nobody-watches");
     client.kill("SIGINT");
-    expect(await client.exited).toBe(7);
+    expect(await client.exited).toBe(130);
     expect(client.stderr()).toContain(`aegis apply --watch ${id}`);
     openGate(chain, "nobody-watches");
     expect((await chain.aegis(["apply", "--watch", id])).status).toBe(0);

@@ -89,6 +89,20 @@ describe("decision, controls and exit status together", () => {
       expect(result.approvals_required).toBe(controls.includes("human approval") ? 1 : 0);
     });
   }
+  test("an operation that the configuration denies says that the policy denies it", () => {
+    const denied = (plan: OperationPlan, toml: string) => {
+      const { decision, reasons } = decide(plan, undefined, toml);
+      return [decision, ...reasons];
+    };
+    expect(denied(install(), '[apt]\ninstall = "deny"')).toEqual([
+      "deny",
+      "the policy denies apt install ([apt] install)",
+    ]);
+    expect(denied(upgrade(), '[apt]\nupgrade = "deny"')[1]).toBe(
+      "the policy denies apt upgrade ([apt] upgrade)",
+    );
+    expect(denied(update(), '[apt]\nupdate = "deny"')[1]).toBe("the policy denies apt update ([apt] update)");
+  });
   test("the policy's number of approvals", () => {
     const toml = "[approvals]\nrequired = 2";
     expect(decide(install(), undefined, toml).approvals_required).toBe(2);

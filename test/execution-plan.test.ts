@@ -286,7 +286,8 @@ const SNAPSHOTS: [given: string, proof: [type: string, value: string] | null][] 
   ["snapper:home/7", ["snapper-snapshot", "home/7"]],
   ["zfs:rpool/ROOT/ubuntu@before", ["zfs-snapshot", "rpool/ROOT/ubuntu@before"]],
   ["btrfs", ["snapshot-id", "btrfs"]],
-  ["constructor:x", ["snapshot-id", "constructor:x"]],
+  ["https://www.googleapis.com/compute/v1/s", ["snapshot-id", "https://www.googleapis.com/compute/v1/s"]],
+  ["none", ["snapshot-id", "none"]],
   ["btrfs:relative", null],
   ["btrfs:/a/../b", null],
   ["btrfs:/a/./b", null],
@@ -319,6 +320,16 @@ describe("--snapshot-id", () => {
       if (proof === null) await refuses(() => snapshotProof(given, NOW), "control_invalid");
       else expect(snapshotProof(given, NOW)).toMatchObject({ proof_type: proof[0], value: proof[1] });
     });
+  }
+});
+
+test("refused with the list: a provider that nobody knows, or none before the colon", async () => {
+  for (const given of ["constructor:x", "vmware:", "vmware:vm-1", ":x", "Btrfs:/x", "btrfs :/x"]) {
+    if (given.includes(" ")) await refuses(() => snapshotProof(given, NOW), "control_invalid");
+    else {
+      const hint = await refuses(() => snapshotProof(given, NOW), "usage", `--snapshot-id ${given}`);
+      expect(hint).toContain("There are: btrfs, snapper, lvm, zfs.");
+    }
   }
 });
 

@@ -15,11 +15,14 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { AegisError } from "../src/errors.ts";
 import {
+  asTyped,
   createFileExclusive,
   ensureDir,
   readFileLimited,
   rootOnlyProblem,
+  typedPath,
   writeFileAtomic,
 } from "../src/files.ts";
 import { needs } from "./needs.ts";
@@ -40,7 +43,21 @@ describe("writeFileAtomic that can't", () => {
     expect(readdirSync(dir)).toEqual(["taken"]);
   });
 
-  test("no directory", () => refuses(() => writeFileAtomic(join(dir, "no/file"), "new"), "io"));
+  test("no directory: said in words, with the path once", async () => {
+    const path = join(dir, "no/file");
+    const exactly = (text: string) => new RegExp(`^${RegExp.escape(text)}$`);
+    const says = exactly(`can't write ${path}: no such file or directory`);
+    expect(await refuses(() => writeFileAtomic(path, "new"), "io", says)).toContain(join(dir, "no"));
+    await refuses(() => typedPath(() => writeFileAtomic(path, "new")), "usage", says);
+    // What a path can't explain stays a fault.
+    const fault = new AegisError("io", "x", "", { errno: "ENOSPC" });
+    expect(asTyped(fault)).toBe(fault);
+    await refuses(
+      () => ensureDir("/dev/null/x"),
+      "io",
+      exactly("can't make the directory /dev/null/x: a part of that path is a file, not a directory"),
+    );
+  });
   test("a name that is too long", () =>
     refuses(() => writeFileAtomic(join(dir, "x".repeat(300)), "new"), "io"));
 
@@ -54,7 +71,7 @@ describe("writeFileAtomic that can't", () => {
       encoding: "utf8",
     });
     const [said, content, ...names] = stdout.trim().split("\n");
-    expect(said).toMatch(/^io can't write .*ENOSPC/);
+    expect(said).toBe(`io can't write ${dir}/file: no space left on the file system`);
     expect([content, names]).toEqual(["old", ["file", "filler"]]);
   });
 });
@@ -162,7 +179,7 @@ needs(IS_ROOT, "root").describe("rootOnlyProblem", () => {
     ["foreigndir/deep/file", "/foreigndir does not belong to root"],
     ["link", "/link is a symbolic link"],
     ["linkdir/file", "/linkdir is a symbolic link"],
-    ["none", "/none: ENOENT"],
+    ["none", "/none: no such file or directory"],
     ["good", null],
     ["secret", null],
     ["setgid", null],

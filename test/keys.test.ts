@@ -75,6 +75,19 @@ describe("loading a secret", () => {
   for (const [what, given, code, says] of REFUSED) {
     test(`refuses ${what}`, () => refuses(() => load(given()), code, says));
   }
+  test("chmod is advised for a mode alone: never for /tmp, a device or another's file", async () => {
+    for (const path of ["/tmp", "/dev/null", directory]) {
+      const hint = await refuses(() => load({ file: path }), "invalid_key", "not a regular file");
+      expect(hint).toBe("Name the file that `aegis sign keygen --out <file>` wrote.");
+    }
+    const open = fileOf(key, 0o644);
+    expect(await refuses(() => load({ file: open }), "invalid_key", "others")).toStartWith(
+      `Type: chmod 600 ${open};`,
+    );
+    expect(await refuses(() => load({ file: `${file}/x` }), "usage", "a part of that path")).not.toContain(
+      "chmod",
+    );
+  });
   test("a refusal never shows the secret", async () => {
     const bad = fileOf({ ...key, algorithm: "rsa" });
     await refuses(() => load({ file: bad }), "invalid_key", /^(?!.*[0-9a-f]{64})/);
@@ -83,7 +96,7 @@ describe("loading a secret", () => {
     const path = fileOf(key);
     const { chownSync } = await import("node:fs");
     chownSync(path, 12345, 12345);
-    await refuses(() => load({ file: path }), "invalid_key", "another user");
+    expect(await refuses(() => load({ file: path }), "invalid_key", "another user")).not.toContain("chmod");
   });
 
   test("from a file", () => {

@@ -227,6 +227,16 @@ describe("refused, and nothing is written", () => {
   });
 });
 
+test("plans as plain words, alone and beside the flag", async () => {
+  const [, ...paths] = [FIRST, SECOND].flatMap((plan) => reading(plan));
+  const [first = "", , second = ""] = paths;
+  expect(await run([first, second, ...KEYS])).toBe(0);
+  expect(await run([first, "--execution-plan", second, ...KEYS])).toBe(0);
+  const [words, mixed] = printed.map(({ json }) => json);
+  expect(words).toMatchObject({ policy_report: { plans_verified: 2 } });
+  expect(mixed).toEqual(words);
+});
+
 describe("--out", () => {
   const SAME: [what: string, make: (input: string, out: string) => void][] = [
     ["a symbolic link to an input", (input, out) => symlinkSync(input, out)],

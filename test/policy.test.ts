@@ -172,7 +172,12 @@ describe("aegis policy", () => {
 test("aegis policy rules shows what the configuration in force makes of them", async () => {
   writeFileSync(env.AEGIS_POLICY_CONFIG ?? "", '[apt]\ninstall = "deny"');
   expect(await policyRules.run({}, io())).toBe(0);
-  expect(text()).toContain("✘ apt-install: deny (operation)\n    apt install changes the system");
+  expect(text()).toContain(
+    "✘ apt-install: deny (operation)\n    the policy denies apt install ([apt] install)",
+  );
+  expect(text()).toContain(
+    "◆ apt-upgrade: allow_with_snapshot (operation)\n    apt upgrade changes the system",
+  );
   expect(text()).toContain("● kernel-change: require_human + system snapshot (transaction)");
   expect(printed[0]?.json).toMatchObject({ source: env.AEGIS_POLICY_CONFIG, rules: expect.any(Array) });
 });

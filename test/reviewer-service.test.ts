@@ -227,6 +227,19 @@ describe("a model that gives no review", () => {
     expect(Object(thrown).details).toEqual({ a: 1 });
   });
 
+  test("a hint that names a setting says which file of the service has it", async () => {
+    const hint = async (given: string) => {
+      const error = new AegisError("unavailable", "down", given);
+      const { path } = await setUp({ makeReview: () => Promise.reject(error) });
+      const thrown = await callReviewer(path, planText()).catch((it: unknown) => it);
+      return Object(thrown).hint;
+    };
+    expect(await hint("AEGIS_AI_BASE_URL says where it is.")).toBe(
+      "AEGIS_AI_BASE_URL says where it is. The service has it from /etc/aegis/aegis-reviewd.env (root's; then: systemctl restart aegis-reviewd.service).",
+    );
+    expect(await hint("Ask again.")).toBe("Ask again.");
+  });
+
   test("answers with a reply too long to pass on", async () => {
     const { client, call } = await setUp();
     const it = client().send(ask(planText(), {}));

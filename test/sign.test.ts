@@ -105,6 +105,24 @@ describe("sign: refused", () => {
     const { plan_id } = planned({}, false);
     await refuses(() => run(sign, [plan_id, "--signer", "ops"]), "not_found", "no policy result");
   });
+  test("hints name the plan as it can be found: a file by its path, one of the store by its id", async () => {
+    const plan = planned({}, false);
+    const file = join(home, "hello plan");
+    saveDocument("plan", plan, env, file);
+    const hints = async (words: string[], code: ErrorCode) => {
+      const stored = await refuses(() => run(sign, [plan.plan_id, "--signer", "ops", ...words]), code);
+      const handed = await refuses(() => run(sign, ["--plan", file, "--signer", "ops", ...words]), code);
+      return [stored, handed];
+    };
+    const [stored, handed] = await hints([], "not_found");
+    expect(stored).toStartWith(`Type: aegis policy ${plan.plan_id};`);
+    expect(handed).toStartWith(`Type: aegis policy '${file}';`);
+    planned({ created_at: plan.created_at });
+    const needed = await hints([], "approval_required");
+    expect(needed[0]).toContain(`aegis sign approve --plan ${plan.plan_id} --reason`);
+    expect(needed[1]).toContain(`aegis sign approve --plan '${file}' --reason`);
+    expect(needed[1]).not.toContain(plan.plan_id);
+  });
   test("no key, no signer", async () => {
     const { plan_id } = planned();
     await refuses(() => run(sign, [plan_id]), "usage", "who signs");
@@ -212,6 +230,23 @@ describe("sign", () => {
     const ran = await run(sign, [plan.plan_id, ...ONE_COMMAND]);
     expect(ran.json.execution_plan).toMatchObject({ ai_review: aiReview });
   });
+  test("a lifetime above the policy's is said, and never signed", async () => {
+    asAlice();
+    const { plan_id } = planned();
+    const minutes = (ran: Ran) => {
+      const { execution_plan: signed } = ran.json;
+      const { created_at, expires_at } = parseDocument("execution", signed);
+      return (Date.parse(expires_at) - Date.parse(created_at)) / 60_000;
+    };
+    const asked = (n: string) => run(sign, [plan_id, ...ONE_COMMAND, "--expires-in-minutes", n]);
+    const long = await asked("99999");
+    expect(minutes(long)).toBe(30);
+    expect(long.notes).toBe("note: signed for 30 minutes, the most that is allowed, and not for 99999\n");
+    for (const n of ["30", "29"]) {
+      const ran = await asked(n);
+      expect([minutes(ran), ran.notes]).toEqual([Number(n), ""]);
+    }
+  });
   test("a declared snapshot and a key id of its own", async () => {
     writeFileSync(join(home, "policy.toml"), "[snapshot]\naccept_declared = true");
     const { plan_id } = planned({ ...upgrade(), created_at: new Date().toISOString() });
@@ -236,7 +271,11 @@ describe("sign", () => {
       writeFileSync(join(home, "policy.toml"), "[snapshot]\naccept_declared = true");
       const { plan_id } = planned({ ...upgrade(), created_at: new Date().toISOString() });
       for (const id of ["btrfs:/anything", "snapper:anything/1", "lvm:any/thing", "zfs:any@thing"]) {
-        await refuses(() => run(sign, [plan_id, "--signer", "ops", "--snapshot-id", id]), "control_invalid");
+        await refuses(
+          () => run(sign, [plan_id, "--signer", "ops", "--snapshot-id", id]),
+          "control_invalid",
+          `the snapshot ${id} is refused`,
+        );
       }
       for (const id of ["btrfs:anything", "snapper:anything", "lvm:anything", "zfs:anything"]) {
         await refuses(
@@ -305,6 +344,34 @@ describe("sign approve", () => {
       expect(asked).toEqual([]);
     }
     await refuses(() => approveWith(planned(), "x", APPROVE, "latest").done, "usage");
+  });
+  test("refused before anyone is asked: a key that no one takes for an approval, another's name", async () => {
+    const plan = planned();
+    const { seed } = SIGNER;
+    env.AEGIS_APPROVAL_SECRET_KEY_HEX = Buffer.from(seed).toString("hex");
+    env.AEGIS_SIGNING_PUBLIC_KEY_HEX = SIGNER.publicKeyHex;
+    const { done, asked, ran } = approveWith(plan, beginning(plan));
+    await refuses(() => done, "key_untrusted", "it is an execution key");
+    expect([asked, ran.notes]).toEqual([[], ""]);
+  });
+  test("a lifetime above a day is said, and never signed", async () => {
+    const plan = planned();
+    const { done, ran } = approveWith(plan, beginning(plan), [...APPROVE, "--expires-in-minutes", "99999"]);
+    await done;
+    const { approved_at, expires_at } = parseDocument("approval", ran.json.approval);
+    expect(Date.parse(expires_at) - Date.parse(approved_at)).toBe(24 * 60 * 60_000);
+    expect(ran.notes).toContain("note: signed for 1440 minutes, the most that is allowed, and not for 99999");
+  });
+  test("of a plan that came as a file, the next command names the files", async () => {
+    const plan = planned();
+    const file = join(home, "hello.plan");
+    saveDocument("plan", plan, env, file);
+    const handed = approveWith(plan, beginning(plan), APPROVE, file);
+    await handed.done;
+    expect(handed.ran.text).toContain(`Next: aegis sign --plan ${file} --policy <policy result> --approval `);
+    const stored = approveWith(plan, beginning(plan));
+    await stored.done;
+    expect(stored.ran.text).toContain(`Next: aegis sign ${plan.plan_id} --approval `);
   });
   test("shows what matters before it asks; the risky package first", async () => {
     const plan = planned({
@@ -434,6 +501,17 @@ describe("sign keygen", () => {
     const { json } = await run(signKeygen, []);
     expect(json).toMatchObject({ algorithm: "ed25519" });
     expect(String(json.secret_key_hex)).toMatch(/^[0-9a-f]{64}$/);
+  });
+  test("says on a terminal that the secret is shown; a pipe is left alone", async () => {
+    const notes: string[] = [];
+    const io = (interactive: boolean): Io => {
+      const { io } = ioFor("");
+      return { ...io, terminal: { ...io.terminal, interactive }, note: (line) => notes.push(line) };
+    };
+    await signKeygen.run({ out: undefined, encrypt: false }, io(false));
+    expect(notes).toEqual([]);
+    await signKeygen.run({ out: undefined, encrypt: false }, io(true));
+    expect(notes).toEqual([expect.stringMatching(/secret.*--out <file>/)]);
   });
   test("with --out the secret is in the file alone, and the key signs", async () => {
     const file = join(home, "ops.key");

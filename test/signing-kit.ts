@@ -127,12 +127,12 @@ export function context(change: Partial<PreflightContext> = {}): PreflightContex
   };
 }
 
-/** Expects a refusal with this code and, where given, a message that says this. */
+/** Expects a refusal with this code and, where given, a message that says this. Returns its hint. */
 export async function refuses(
   action: () => unknown,
   code: ErrorCode,
   says: string | RegExp = "",
-): Promise<void> {
+): Promise<string> {
   let thrown: unknown;
   try {
     await action();
@@ -144,4 +144,5 @@ export async function refuses(
     code,
     message: expect.stringMatching(typeof says === "string" ? new RegExp(RegExp.escape(says)) : says),
   });
+  return thrown.hint;
 }

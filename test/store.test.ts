@@ -39,7 +39,8 @@ describe("what is not found", () => {
     ["latest", true, "usage", "path or full id"],
     [ID.slice(0, 8), true, "usage", "path or full id"],
     [ID.slice(0, 35), true, "usage", "path or full id"],
-    ["-", false, "invalid_document", "not valid JSON"],
+    ["-", false, "invalid_document", "standard input: not valid JSON"],
+    ["/dev/null/x", false, "usage", "a part of that path is a file"],
     ["/dev/zero", false, "invalid_document", "not a regular file"],
     ["/", false, "invalid_document", "not a regular file"],
   ];
@@ -54,7 +55,30 @@ describe("what is not found", () => {
   });
   test("a document of another kind, an edited one, one that is too large", async () => {
     const path = saveDocument("review", review(), env());
-    await refuses(() => find(path), "invalid_document", "not a valid operation plan");
+    await refuses(
+      () => find(path),
+      "invalid_document",
+      `${path} is a review, and an operation plan is needed here`,
+    );
+    const { policy } = ingredients();
+    const others = {
+      "a policy result": canonicalJson(policy.document),
+      "an execution plan": canonicalJson(signed),
+      "an approval": canonicalJson(approvalOf(install())),
+    };
+    for (const [what, text] of Object.entries(others))
+      await refuses(() => find("-", false, text), "invalid_document", `standard input is ${what}, and`);
+    const reading = resolveDocument("execution", "-", io(canonicalJson(upgrade())));
+    const hint = await refuses(
+      () => reading,
+      "invalid_document",
+      "is an operation plan, and an execution plan",
+    );
+    expect(hint).toContain("`aegis sign`");
+    writeFileSync(path, "{");
+    await refuses(() => find(path), "invalid_document", `${path}: not valid JSON`);
+    writeFileSync(path, "{}");
+    await refuses(() => find(path), "invalid_document", `${path} is not a valid operation plan`);
     writeFileSync(save(), canonicalJson(upgrade()).replace('"apt"', '"apt","x":1'));
     await refuses(() => find(ID), "invalid_document");
     writeFileSync(documentPath("plan", ID, env()), Buffer.alloc(MAX_DOCUMENT_BYTES + 1, " "));
@@ -111,8 +135,14 @@ describe("saved where, and how", () => {
     const out = join(dir, "elsewhere.json");
     expect(saveDocument("plan", upgrade(), env(), out)).toBe(out);
     expect(statSync(out).mode & 0o777).toBe(0o600);
-    await refuses(() => saveDocument("plan", upgrade(), env(), join(dir, "no/x.json")), "io");
+    await refuses(() => saveDocument("plan", upgrade(), env(), join(dir, "no/x.json")), "usage", "no such");
     mkdirSync(join(dir, "taken"));
-    await refuses(() => saveDocument("plan", upgrade(), env(), join(dir, "taken")), "io");
+    const taken = join(dir, "taken");
+    await refuses(
+      () => saveDocument("plan", upgrade(), env(), taken),
+      "usage",
+      `${taken}: it is a directory`,
+    );
+    await refuses(() => saveDocument("plan", upgrade(), { ...env(), XDG_DATA_HOME: "/dev/null" }), "io");
   });
 });

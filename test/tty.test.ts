@@ -30,6 +30,26 @@ test("asks on the terminal even when standard input and output lead elsewhere", 
   expect(stdout).toContain("answer:a1b2c3d4");
 });
 
+test("a session without a terminal of its own asks on standard input and error, where both are one", async () => {
+  // As `su - alice -c` has it: setsid leaves the descriptors and takes /dev/tty away.
+  const run = `setsid -w '${process.execPath}' -e '${code}'`;
+  const plain = await onTerminal(run, [["well? ", "a1b2c3d4\n"]]);
+  expect(plain.output).toContain("answer:a1b2c3d4");
+  const twice = `${hidden} console.log("and:" + JSON.stringify(await askHidden("again? "))); process.exit();`;
+  const { output, before, after } = await onTerminal(`setsid -w '${process.execPath}' -e '${twice}'`, [
+    ["well? ", "hunter2\r"],
+    ["again? ", "hunter3\r"],
+  ]);
+  expect(output).toContain('answer:"hunter2"');
+  expect(output).toContain('and:"hunter3"');
+  expect(output.match(/hunter/g)).toHaveLength(2);
+  expect(after).toBe(before);
+  for (const elsewhere of ["</dev/null", "2>/dev/null"]) {
+    const deaf = await onTerminal(`${run} ${elsewhere}`, []);
+    expect(deaf.output).toContain("answer:null");
+  }
+});
+
 /** Keys as pressed, and what is made of them. */
 const TYPED: [what: string, keys: string, answer: string | null][] = [
   ["spaces count", " two  words \r", " two  words "],

@@ -131,6 +131,23 @@ describe("on the command line", () => {
     expect(existsSync(out) || existsSync(`${out}.pub`)).toBe(false);
     expect(noTerminal("sign", "keygen", "--encrypt").status).toBe(2);
   });
+  test("keygen --encrypt looks at the place before it asks", async () => {
+    const taken = join(directory, "taken");
+    const half = join(directory, "half");
+    for (const path of [taken, `${half}.pub`]) writeFileSync(path, "mine");
+    const places = [
+      [taken, "exists already"],
+      [half, "half.pub exists already"],
+      [directory, "is a directory"],
+      [`${directory}/none/key`, "no such file or directory"],
+    ] as const;
+    for (const [out, says] of places) {
+      const ran = await onTerminal(aegis(`sign keygen --encrypt --out ${out}`), []);
+      expect([ran.status, ran.output.includes("passphrase")]).toEqual([2, false]);
+      expect(ran.output).toContain(says);
+    }
+    expect(readFileSync(taken, "utf8")).toBe("mine");
+  });
   test("keygen without --encrypt says that the file is not encrypted", () => {
     const ran = noTerminal("sign", "keygen", "--out", join(directory, "clear"));
     expect(ran.status).toBe(0);
