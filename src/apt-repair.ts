@@ -1,12 +1,16 @@
+import { aptName } from "./apt-argv.ts";
 import { DEFAULT_APT_DIRS } from "./apt-dirs.ts";
 import { aptFindings, commandFailure } from "./apt-findings.ts";
+import { REMOVE } from "./apt-state.ts";
+import { unconfigurable } from "./dpkg-depends.ts";
 import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
-import type { Findings, Planning } from "./ecosystem.ts";
+import type { Findings, Planning, PlanningOutput } from "./ecosystem.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
 
 /*
  * Finishing what an interrupted dpkg left: `dpkg --configure -a`, as dpkg(1) has it. It configures what is unpacked, and
- * fetches, unpacks and removes nothing.
+ * fetches, unpacks and removes nothing. What is half-done is read from dpkg's status file, which gives every user the same,
+ * and so the executor the plan that was signed. Evidence is that dpkg is there, and `dpkg --audit` besides where it works.
  */
 
 /** States that `dpkg --configure -a` brings to `installed`. */
@@ -21,27 +25,34 @@ const STAYING: readonly string[] = ["install", "hold"];
 
 /** The plan of a repair: each half-done package that dpkg would finish, as one entry that is configured. */
 export async function gatherRepair(planning: Planning): Promise<Findings> {
-  const audit = await planning.run(["dpkg", "--audit"], { keep: true });
+  const [version, audit] = await Promise.all([
+    planning.run(["dpkg", "--version"]),
+    planning.run(["dpkg", "--audit"], { keep: true }),
+  ]);
+  const asked = mayNotAudit(audit) ? [version] : [version, audit];
   const status = readDpkgStatus(DEFAULT_APT_DIRS.status, planning);
   const failures = [
-    ...commandFailure(audit),
+    ...asked.flatMap(commandFailure),
     ...(status === null ? [`${DEFAULT_APT_DIRS.status} can't be read`] : []),
   ];
   const packages = [...(status?.packages.values() ?? [])];
   const isHalfDone = ({ state }: DpkgPackage) => state !== "installed" && state !== "config-files";
   const isFinished = ({ state, selection }: DpkgPackage) =>
     CONFIGURABLE.includes(state) && STAYING.includes(selection);
+  const native = planning.host.architecture;
   const left = packages
     .filter((p) => isHalfDone(p) && !isFinished(p))
     .map(
       (p) =>
-        `${p.name}:${p.architecture} is ${p.state}, which configuring does not mend: plan its installation or removal afterwards`,
+        `${p.name}:${p.architecture} is ${p.state}, which configuring does not mend: plan its removal (${REMOVE} ${nameOf(p, native)}) or installation afterwards`,
     );
-  const warnings = [...failures, ...left];
+  const finished = packages.filter(isFinished);
+  const warnings = [...failures, ...left, ...unmetWarnings(finished, packages, native)];
   if (status !== null && status.journal.length > 0) warnings.push("dpkg merges its journal first");
-  const findings = aptFindings("repair", [], [audit.evidence], warnings);
+  const commands = asked.map(({ evidence }) => evidence);
+  const findings = aptFindings("repair", [], commands, warnings);
   if (failures.length > 0) return findings;
-  const transaction = packages.filter(isFinished).map(configured).sort(byName);
+  const transaction = finished.map(configured).sort(byName);
   return {
     ...findings,
     metadata_available: true,
@@ -54,6 +65,37 @@ export async function gatherRepair(planning: Planning): Promise<Findings> {
       notes: ["What a repair finishes is not undone by Aegis."],
     },
   };
+}
+
+/**
+ * An ordinary user may not look at dpkg's lock, and `dpkg --audit` gives up over that as soon as something is half-done. That
+ * says nothing about dpkg, so it is no evidence.
+ */
+function mayNotAudit({ evidence, stderr }: PlanningOutput): boolean {
+  return evidence.outcome === "failed" && /unable to check lock file .*: Permission denied\s*$/.test(stderr);
+}
+
+/** What configuring will fail at, and the way out. dpkg goes on with the others all the same. */
+function unmetWarnings(
+  finished: readonly DpkgPackage[],
+  packages: readonly DpkgPackage[],
+  native: string,
+): string[] {
+  const failing = [...unconfigurable(finished, packages, native)];
+  if (failing.length === 0) return [];
+  const names = failing.map(([one]) => nameOf(one, native)).sort();
+  const others = failing.length < finished.length;
+  return [
+    ...failing.map(
+      ([one, unmet]) =>
+        `${one.name}:${one.architecture} can't be configured, for want of: ${unmet.join(", ")}`,
+    ),
+    `Nothing else can be installed while these are half-done. The way out${others ? ", once this repair has configured the others" : " (this repair mends nothing)"}: ${REMOVE} ${names.join(" ")}; what they miss comes along when they are installed again`,
+  ];
+}
+
+function nameOf({ name, architecture }: DpkgPackage, native: string): string {
+  return aptName(name, architecture, native);
 }
 
 function configured({ name, architecture, version, essential }: DpkgPackage): TransactionEntry {

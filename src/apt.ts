@@ -15,6 +15,7 @@ import { type AptSource, readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
 import { parseAptOperation } from "./apt-target.ts";
 import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
+import { refuseUnlocated } from "./apt-unlocated.ts";
 import { resolveWish, type Wish, wishFor } from "./apt-wish.ts";
 import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
 import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
@@ -58,6 +59,7 @@ async function gatherSources(planning: Planning): Promise<Findings> {
  * `upgrade`, `install`, `remove` and `rollback`. The host's settings come first, since every other command runs with them.
  * What doesn't depend on another runs side by side: the simulation and the sources, then, for all packages together, their
  * stanzas and version tables.
+ * @throws AegisError `not_found` for a target that apt has never heard of
  */
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
@@ -73,6 +75,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     simulate([...wish.verb, ...wish.packages], planning, config),
     gatherRepositories(dirs, planning),
   ]);
+  if (operation !== "rollback") refuseUnlocated(simulated, targets.targets);
   const facts: PackageFacts = {
     shown: new ShownPackages(stdoutOf(show)),
     policy: parsePolicy(stdoutOf(policy)),
@@ -106,7 +109,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   ];
   const warnings = [
     ...failures,
-    ...interruptions(simulation, installed, status?.journal ?? []),
+    ...interruptions(simulation, transaction, installed, status?.journal ?? []),
     ...wish.warnings,
     ...requested.warnings,
     ...holdNotes(simulation),

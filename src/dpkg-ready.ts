@@ -35,7 +35,7 @@ export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, 
     isInterrupted
       ? "dpkg was interrupted earlier, and apt would refuse to run"
       : `dpkg has unfinished packages that apt would configure as well: ${names.join(", ")}`,
-    `Plan and apply the repair first: ${REPAIR} (it runs dpkg --configure -a). Then apply this again: nothing has been used up.`,
+    `Plan and apply the repair first: ${REPAIR} (it runs dpkg --configure -a; its plan names what that can't mend, and the way out). Then apply this again: nothing has been used up.`,
   );
 }
 

@@ -13,6 +13,10 @@ export interface DpkgPackage {
   essential: boolean;
   /** The `Provides` field as it stands there, empty where there is none. */
   provides: string;
+  /** `Pre-Depends` and `Depends`, in the same way, as one list. */
+  depends: string;
+  /** `Multi-Arch`, empty where there is none. */
+  multiArch: string;
 }
 
 /** Fields that keep a package from being removed by accident. */
@@ -26,20 +30,26 @@ export function journalOf(names: readonly string[]): string[] {
   return names.filter((name) => /^\d+$/.test(name)).sort();
 }
 
+/** How often a journal is looked for that goes away while it is read: a dpkg at work merges it now and then. */
+const LOOKS = 3;
+
 /**
- * What dpkg knows now: its status file, and on top of it the journal that an interrupted run left. Null where there is no
- * status file, or it can't be read.
+ * What dpkg knows now: its status file, and on top of it the journal that an interrupted run left. dpkg makes all of them
+ * readable to everybody, whatever the umask is, so every user gets the same. Null where there is no status file, or
+ * something of it can't be read: without a part of the journal the rest would tell another story.
  */
 export function readDpkgStatus(
   path: string,
   { readText, list }: { readText(path: string): string | null; list(path: string): string[] },
 ): { packages: Map<string, DpkgPackage>; journal: string[] } | null {
   const updates = join(dirname(path), "updates");
-  const journal = journalOf(list(updates));
-  const status = readText(path);
-  if (status === null) return null;
-  const texts = [status, ...journal.map((name) => readText(join(updates, name)) ?? "")];
-  return { packages: parseDpkgStatus(texts.join("\n\n")), journal };
+  for (let look = 0; look < LOOKS; look++) {
+    const journal = journalOf(list(updates));
+    const texts = [path, ...journal.map((name) => join(updates, name))].map(readText);
+    const read = texts.filter((text) => text !== null);
+    if (read.length === texts.length) return { packages: parseDpkgStatus(read.join("\n\n")), journal };
+  }
+  return null;
 }
 
 /**
@@ -71,6 +81,8 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
       selection,
       essential: KEEPING.some((field) => fields.get(field)?.toLowerCase() === "yes"),
       provides: fields.get("provides") ?? "",
+      depends: [fields.get("pre-depends"), fields.get("depends")].filter(Boolean).join(", "),
+      multiArch: fields.get("multi-arch")?.toLowerCase() ?? "",
     });
   }
   return packages;

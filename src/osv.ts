@@ -1,7 +1,7 @@
 import { isAbsolute } from "node:path";
 import type { Findings, Planning } from "./ecosystem.ts";
 import { messageOf } from "./errors.ts";
-import type { OperationPlan, Tool } from "./operation-plan.ts";
+import { isFetched, type OperationPlan, type Tool } from "./operation-plan.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
@@ -58,10 +58,11 @@ async function look(
 ): Promise<{ evidence: Evidence; warnings: string[] }> {
   const source = sourceOf(planning);
   if (source === null) {
-    return {
-      evidence: [],
-      warnings: ["Known vulnerabilities were not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."],
-    };
+    // What only takes away or finishes fetches nothing, so nobody expects an answer.
+    const warnings = findings.transaction.some(isFetched)
+      ? ["Known vulnerabilities were not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."]
+      : [];
+    return { evidence: [], warnings };
   }
   const ecosystem = osvEcosystem(tool, planning.host);
   if (ecosystem === null) {

@@ -1,4 +1,6 @@
 import type { WrapperName } from "./aliases.ts";
+import type { Io } from "./command.ts";
+import { NOT_BUILT } from "./ecosystems.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { exec, ownArgv, ownEnvironment } from "./exec.ts";
 import { processIo } from "./process-io.ts";
@@ -13,9 +15,10 @@ const MAX_DEPTH = 8;
 
 /**
  * Stands in for a package manager: what only looks becomes the real program, what would change something becomes a plan,
- * the rest is refused. A guard rail and no boundary: whoever types the program's whole path goes around it.
- * Maintainer scripts are let through: dpkg runs them, as part of what was decided already.
- * @returns `approval` for a plan, since what was asked for has not happened; `ok` where there is nothing to do
+ * the rest is refused, also what this version can't plan yet. A guard rail and no boundary: whoever types the program's
+ * whole path goes around it. Maintainer scripts are let through: dpkg runs them, as part of what was decided already.
+ * @returns for a plan what policy would make of it: `denied`, `snapshot` or else `approval`, since what was asked for has
+ *   not happened; `ok` where there is nothing to do
  * @throws AegisError `not_run` for what is refused; what planning throws
  */
 export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
@@ -33,29 +36,49 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
     );
   }
   const { ecosystem, operation, targets } = verdict;
+  if (NOT_BUILT.includes(ecosystem)) {
+    throw new AegisError(
+      "not_run",
+      `${name} was not run: this version of Aegis can't plan ${ecosystem} ${operation} yet, so nobody could approve it`,
+      `On this host Aegis lets only read-only calls of ${name} through. Ask the administrator what is to be done.`,
+    );
+  }
   const io = processIo(false);
   io.note(
     `${name} was not run; Aegis makes a plan of it: ${safe(showArgv(["aegis", "plan", ecosystem, operation, ...targets]))}`,
   );
   const { plan } = await import("./plan.ts");
-  let nothingToDo = false;
+  let written: unknown = null;
   await plan.run(
     { ecosystem, operation, targets, out: undefined },
     {
       ...io,
       result(document, text) {
-        nothingToDo = saysNothingToDo(document);
+        if (typeof document === "object" && document !== null && "plan" in document) written = document.plan;
         io.result(document, text);
       },
     },
   );
-  return nothingToDo ? EXIT.ok : EXIT.approval;
+  return statusOf(written, io);
 }
 
-function saysNothingToDo(document: unknown): boolean {
-  if (typeof document !== "object" || document === null || !("plan" in document)) return false;
-  const { plan } = document;
-  return typeof plan === "object" && plan !== null && "nothing_to_do" in plan && plan.nothing_to_do === true;
+/** What comes next for a plan: nothing, or what the policy of whoever typed says; why it says no goes to standard error. */
+async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
+  // Only here, since every call that is let through waits for what stands at the top.
+  const [{ canonicalHash }, { parseDocument }, { evaluate, policyExit }, { loadPolicyConfig }] =
+    await Promise.all([
+      import("./canonical.ts"),
+      import("./documents.ts"),
+      import("./evaluate.ts"),
+      import("./policy-config.ts"),
+    ]);
+  const plan = parseDocument("plan", written);
+  if (plan.nothing_to_do) return EXIT.ok;
+  const { config, hash } = loadPolicyConfig(io.env);
+  const { decision, reasons } = evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
+  if (decision === "deny") io.note(`Policy denies it: ${safe(reasons.join("; "))}`);
+  // What policy allows still waits for a signature.
+  return decision === "allow" ? EXIT.approval : policyExit(decision);
 }
 
 /** Becomes the real program, with words and environment as they came, but for the count. */

@@ -103,7 +103,8 @@ function judgePlan(
   if (unknown !== null) return refusal(label, `the wrapper does not know ${unknown}`);
   const odd = options.find((name) => !verb.drop.includes(name));
   if (odd !== undefined) {
-    const instead = ["plan", ecosystem, operation, ...targets];
+    const other = targets.length > 0 ? undefined : verb.alone?.[odd];
+    const instead = ["plan", ...(other ?? [ecosystem, operation]), ...targets];
     return refusal(label, `a plan can't have ${odd}`, instead);
   }
   return { does: "plan", ecosystem, operation, targets };

@@ -12,6 +12,8 @@ export interface PlanVerb {
   drop: readonly string[];
   /** Options that make of the call a simulation by the program itself: let through. */
   simulate: readonly string[];
+  /** Options that mean something else where no target is named, and what can be planned of that. */
+  alone?: Readonly<Record<string, readonly [ecosystem: string, operation: string]>>;
   /** Options that policy denies, with the signal that it gives as the reason. */
   denied?: Readonly<Record<string, string>>;
 }
@@ -60,9 +62,15 @@ const APT_FLAGS = [
 const SIMULATE = words("-s --simulate --just-print --dry-run --recon --no-act");
 
 /** A changing verb of apt: planned where Aegis can plan it. With an option that simulates it is let through. */
-function aptPlan(operation: string): Verb {
+function aptPlan(operation: string): PlanVerb {
   return { plan: ["apt", operation], drop: APT_QUIET, simulate: operation === "update" ? [] : SIMULATE };
 }
+
+/** `apt install -f` without a package puts right what was left broken. */
+const APT_INSTALL: Verb = {
+  ...aptPlan("install"),
+  alone: { "-f": ["apt", "repair"], "--fix-broken": ["apt", "repair"] },
+};
 
 const APT: Program = {
   flags: APT_FLAGS,
@@ -74,7 +82,7 @@ const APT: Program = {
     ...pass(...words("check indextargets")),
     update: aptPlan("update"),
     upgrade: aptPlan("upgrade"),
-    install: aptPlan("install"),
+    install: APT_INSTALL,
     remove: aptPlan("remove"),
     ...refuse("it may remove packages to upgrade others", "dist-upgrade full-upgrade", SIMULATE),
     ...refuse("it deletes configuration with the package", "purge autopurge", SIMULATE),
@@ -253,7 +261,7 @@ const APTITUDE: Program = {
     ...pass(...words("search show versions why why-not changelog help")),
     ...all(aptPlan("update"), ["update"]),
     ...all(aptPlan("upgrade"), ["safe-upgrade"]),
-    ...all(aptPlan("install"), ["install"]),
+    ...all(APT_INSTALL, ["install"]),
     ...all(aptPlan("remove"), ["remove"]),
   },
   // Without a verb it opens its own screens.

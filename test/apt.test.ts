@@ -529,6 +529,95 @@ test("every apt call but the one that reads the host's settings runs with them, 
   for (const { config } of rest) expect(config).toStartWith(planningConfig(CONFIG));
 });
 
+describe("a name that apt has never heard of", () => {
+  const said = (...lines: string[]) => ({ status: 100, stderr: lines.map((line) => `${line}\n`).join("") });
+  const ask = (operation: string, targets: string[], simulation: Answer) =>
+    gather(operation, targets, { run: "lab-present", shown: "", policy: "lab-present", simulation });
+  const LOCATE = "E: Unable to locate package nosuchpkg";
+
+  describe("something else is wrong as well: a plan, for policy to deny", () => {
+    const CASES: [what: string, targets: string[], lines: string[]][] = [
+      ["another error", ["nosuchpkg"], [LOCATE, "E: Malformed entry 1 in list file /x (URI)"]],
+      [
+        "a version that is not there",
+        ["nosuchpkg", "old-y=9"],
+        [LOCATE, "E: Version '9' for 'old-y' was not found"],
+      ],
+      ["a name that nobody asked for", ["other"], [LOCATE]],
+      ["no candidate", ["nosuchpkg"], ["E: Package 'nosuchpkg' has no installation candidate"]],
+      ["a longer line", ["nosuchpkg"], [`${LOCATE} today`]],
+      ["a warning of that name", ["nosuchpkg"], [LOCATE.replace("E:", "W:"), "E: Broken"]],
+      ["no word of it", ["nosuchpkg"], []],
+    ];
+    for (const [what, targets, lines] of CASES)
+      test(what, async () => {
+        const { findings } = await ask("install", targets, said(...lines));
+        expect(findings.metadata_available).toBe(false);
+        expect(findings.warnings).toContain("apt-get -s failed");
+      });
+    test("apt ended well all the same", async () => {
+      const { findings } = await ask("install", ["old-y"], { stdout: "", stderr: `${LOCATE}\n` });
+      expect(findings.metadata_available).toBe(true);
+    });
+  });
+
+  describe("no plan", () => {
+    const CASES: [what: string, operation: string, targets: string[], lines: string[], names: string][] = [
+      ["install", "install", ["nosuchpkg"], [LOCATE], "nosuchpkg"],
+      ["remove", "remove", ["nosuchpkg"], [LOCATE], "nosuchpkg"],
+      ["beside one that is there", "install", ["old-y", "nosuchpkg"], [LOCATE], "nosuchpkg"],
+      ["with a version", "install", ["nosuchpkg=1.0"], [LOCATE], "nosuchpkg"],
+      ["of an architecture", "install", ["xx:i386"], ["E: Unable to locate package xx:i386"], "xx:i386"],
+      [
+        "that looks like a pattern",
+        "install",
+        ["a.b", "nosuchpkg"],
+        [
+          "W: Target Packages is configured multiple times",
+          LOCATE,
+          "E: Unable to locate package a.b",
+          "E: Couldn't find any package by glob 'a.b'",
+          "E: Couldn't find any package by regex 'a.b'",
+        ],
+        "nosuchpkg, a.b",
+      ],
+    ];
+    for (const [what, operation, targets, lines, names] of CASES)
+      test(what, () =>
+        expect(ask(operation, targets, said(...lines))).rejects.toMatchObject({
+          code: "not_found",
+          message: `apt knows no package ${names}`,
+          hint: expect.stringContaining("aegis plan apt update"),
+        }),
+      );
+  });
+});
+
+describe("a half-done package", () => {
+  const status = `${fixture("bookworm/lab-status.txt")}\nPackage: halfway\nStatus: install ok half-configured\nArchitecture: all\nVersion: 1.0\n`;
+  const remove = async (targets: string[], more = "") => {
+    const stdout = `1 not fully installed or removed.\n${targets.map((name) => `Remv ${name} [1.0]\n`).join("")}${more}`;
+    const { findings } = await gather("remove", targets, {
+      run: "lab-present",
+      shown: "",
+      policy: "lab-present",
+      status,
+      simulation: { stdout },
+    });
+    return findings.warnings.filter((warning) => warning.startsWith("dpkg was interrupted"));
+  };
+  test("stands in the way of others", async () =>
+    expect(await remove(["old-y"])).toEqual([
+      expect.stringContaining("(halfway:all is half-configured; 1 not fully installed or removed)"),
+    ]));
+  test("and of its own removal, if there is another", async () =>
+    expect(await remove(["halfway"], "Conf old-y (1.0 [amd64])\n")).toEqual([
+      expect.stringContaining("(old-y:amd64 would be configured as well)"),
+    ]));
+  test("does not stand in the way of its own removal", async () =>
+    expect(await remove(["halfway"])).toEqual([]));
+});
+
 describe("a host that can't be asked", () => {
   const cases: [what: string, dump: Answer | undefined, warning: string][] = [
     ["no apt-config", undefined, "apt-config dump is not installed"],

@@ -59,6 +59,30 @@ describe("dpkg's journal", () => {
     });
     expect(read({ "0000": unpacked })?.packages.get("hello:amd64")?.state).toBe("unpacked");
   });
+  test("a part that can't be read: nothing is known, rather than half of it", () => {
+    let looks = 0;
+    const list = () => {
+      looks++;
+      return ["0000"];
+    };
+    const readText = (path: string) => (path === "/d/status" ? stanza(...HELLO) : null);
+    expect(readDpkgStatus("/d/status", { readText, list })).toBeNull();
+    expect(looks).toBeLessThan(10);
+  });
+  test("merged by a dpkg at work while it was read: looked at again", () => {
+    const unpacked = stanza(...HELLO.with(1, "Status: install ok unpacked"));
+    let merged = false;
+    const found = readDpkgStatus("/d/status", {
+      list: () => (merged ? [] : ["0000"]),
+      readText(path) {
+        if (path === "/d/status") return merged ? unpacked : stanza(...HELLO);
+        merged = true;
+        return null;
+      },
+    });
+    expect(found?.journal).toEqual([]);
+    expect(found?.packages.get("hello:amd64")?.state).toBe("unpacked");
+  });
   test("without a status file nothing is known", () => {
     expect(readDpkgStatus("/e/status", { readText: () => null, list: () => ["0000"] })).toBeNull();
   });

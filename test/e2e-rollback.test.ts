@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { canonicalJson } from "../src/canonical.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import {
   atGate,
@@ -124,6 +125,26 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       expect((await decide(foreign))[0]).toBe("deny");
     });
 
+    test("a plan about a package that nobody knows: none of its claims are taken for the host's", async () => {
+      await chain.host.aptInstall("bystander");
+      const honest = await chain.plan("apt", "remove", "bystander");
+      const unknown = {
+        target: "nosuchpkg",
+        targets: ["nosuchpkg"],
+        exact_targets: ["nosuchpkg"],
+        command_preview: ["apt-get", "remove", "-y", "nosuchpkg"],
+      };
+      const named = honest.plan.transaction.map((entry) => ({ ...entry, name: "nosuchpkg" }));
+      const invented = { ...unknown, transaction: named, packages_removed: ["nosuchpkg"] };
+      expect(await lie(chain.edit(honest, invented))).toBe("drift");
+      const empty = chain.edit(await chain.plan("apt", "remove", "bystander"), {
+        ...unknown,
+        transaction: [],
+        packages_removed: [],
+      });
+      expect(await lie(empty)).toBe("drift");
+    });
+
     test.each([
       ["a pattern that fits an installed package", ["hello-aegi."]],
       ["an installed one and a pattern", ["bystander", "hello-aegi."]],
@@ -139,15 +160,29 @@ describeOnThrowaway("removing, undoing and repairing", () => {
   });
 
   test("apt remove: what is not there is nothing to do", async () => {
-    const { plan } = await chain
-      .plan("apt", "remove", "nobody-installed-this", "conffile-owner")
-      .catch(() => ({
-        plan: null,
-      }));
     const { plan: known } = await chain.plan("apt", "remove", "conffile-owner");
     expect([known.nothing_to_do, known.transaction]).toEqual([true, []]);
     // A name that apt has never heard of is a mistake, not something that is gone already.
-    expect(plan?.metadata_available).toBe(false);
+    const targets = ["nobody-installed-this", "conffile-owner"];
+    expect(await chain.json(["plan", "apt", "remove", ...targets])).toEqual({
+      status: 2,
+      document: {
+        error: {
+          code: "not_found",
+          message: "apt knows no package nobody-installed-this",
+          hint: expect.stringContaining("aegis plan apt update"),
+          details: { packages: ["nobody-installed-this"] },
+        },
+      },
+    });
+  });
+
+  test("a removal fetches nothing, so nobody says that vulnerabilities were not looked up", async () => {
+    await chain.host.aptInstall("bystander");
+    expect((await chain.plan("apt", "remove", "bystander")).plan.warnings).toEqual([]);
+    expect((await chain.plan("apt", "install", "libapp-extra")).plan.warnings).toEqual([
+      expect.stringContaining("not looked up"),
+    ]);
   });
 
   test("apt remove takes the package, keeps its configuration, and can be undone", async () => {
@@ -383,6 +418,75 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       await run("apt", "remove", "postinst-fails");
       expect((await chain.apply(path, "alice")).status).toBe(0);
       await sound();
+    });
+
+    test("an ordinary user plans it, and what it can't mend is said with a way out that works", async () => {
+      const { host } = chain;
+      const unpack = (file: string) => [
+        "bash",
+        "-c",
+        `cd /root && apt-get download ${file} && dpkg --unpack *.deb && rm *.deb`,
+      ];
+      await host.exec(["apt-get", "purge", "-y", "app", "libapp", "bystander"]);
+      await host.exec(unpack("app=1.0 bystander=1.0"));
+      expect(await chain.dpkgStatus("app")).toBe("install ok unpacked");
+      expect((await host.exec(["dpkg", "--audit"], { user: "bob" })).status).toBe(2);
+      expect((await chain.aegis(["doctor"], { user: "bob" })).stdout).toContain(
+        "unfinished packages: app, bystander",
+      );
+
+      const planBy = async (user: "root" | "alice" | "bob"): Promise<Planned> =>
+        JSON.parse((await chain.aegis(["plan", "apt", "repair", "--json"], { user })).stdout);
+      const plans = await Promise.all((["root", "alice", "bob"] as const).map(planBy));
+      const [root, alice] = plans;
+      if (root === undefined || alice === undefined) throw new Error("no plans");
+      for (const planned of plans) {
+        expect(rows(planned)).toEqual(["configure app 1.0 -> 1.0", "configure bystander 1.0 -> 1.0"]);
+        const { plan_id, created_at, raw_evidence } = planned.plan;
+        expect(planned.plan).toEqual({ ...root.plan, plan_id, created_at, raw_evidence });
+      }
+      expect(alice.plan.warnings).toEqual([
+        "app:all can't be configured, for want of: libapp",
+        expect.stringContaining("once this repair has configured the others: aegis plan apt remove app;"),
+      ]);
+      for (const user of ["root", "bob"] as const) {
+        const { status, document } = await chain.json(["policy", "latest"], user);
+        expect(status).toBe(4);
+        expect(document).toMatchObject({ policy_result: { rules: ["apt-repair"] } });
+      }
+
+      // Installing what is missing is refused, since apt would configure app along with it; that says where to look.
+      const missing = await chain.signed("apt", "install", "libapp");
+      const refused = await chain.apply(missing.path);
+      expect([refused.status, refused.stderr]).toEqual([8, expect.stringContaining("and the way out")]);
+
+      // The executor comes to alice's plan, and dpkg does what it can of it.
+      host.write(
+        `/root/.local/share/aegis/plans/${alice.plan.plan_id}.json`,
+        canonicalJson(alice.plan),
+        0o600,
+      );
+      const tried = await chain.apply((await chain.sign(alice)).path, "alice");
+      expect([tried.status, tried.stdout]).toEqual([7, expect.stringContaining("dpkg ended with status 1")]);
+      expect(await chain.dpkgStatus("bystander")).toBe("install ok installed");
+
+      const only = await chain.plan("apt", "repair");
+      expect(only.plan.warnings.at(-1)).toContain("(this repair mends nothing): aegis plan apt remove app;");
+      // Its removal says no more that it should be repaired first.
+      const removal = await chain.signed("apt", "remove", "app");
+      expect(removal.planned.plan.warnings).toEqual([]);
+      expect((await chain.apply(removal.path)).status).toBe(0);
+      await run("apt", "install", "app=1.0");
+      expect(await chain.dpkgStatus("app")).toBe("install ok installed");
+      await sound();
+    });
+
+    test("an ordinary user reads dpkg's journal too", async () => {
+      chain.host.write("/var/lib/dpkg/updates/0000", "", 0o644);
+      const { status, stdout } = await chain.aegis(["plan", "apt", "repair"], { user: "bob" });
+      expect([status, stdout]).toEqual([0, expect.stringContaining("dpkg merges its journal first")]);
+      await run("apt", "repair");
+      expect(existsSync(chain.host.path("/var/lib/dpkg/updates/0000"))).toBe(false);
     });
 
     test("whose runner is killed goes on, and is closed as interrupted", async () => {

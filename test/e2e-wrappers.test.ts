@@ -57,6 +57,9 @@ describeOnThrowaway("wrappers", () => {
       ["podman --bogus ps", "does not know --bogus"],
       ["apt-get install -y --reinstall bash", "aegis plan apt install bash"],
       ["pip install -r x.txt", "requirements-file-denied"],
+      ["apt install -f", "aegis plan apt repair"],
+      ["docker pull alpine", "can't plan docker pull yet"],
+      ["pip3 install requests", "can't plan pip install yet"],
       ["nuget list", "nuget is not installed"],
       ["cargo search again", "call each other"],
       ["cargo search again-exec", "call each other"],
@@ -67,6 +70,8 @@ describeOnThrowaway("wrappers", () => {
         expect(stderr).toContain(says);
         expect({ status, stdout }).toEqual({ status: 126, stdout: "" });
       });
+    test("what can't be planned yet is not announced as a plan", async () =>
+      expect((await sh("cargo install ripgrep")).stderr).not.toContain("makes a plan"));
     test("nothing of it has run", async () =>
       expect((await sh("podman run alpine; ls /tmp/podman-ran")).stderr).toContain("No such file"));
     test("--json is the package manager's own", async () =>
@@ -86,6 +91,19 @@ describeOnThrowaway("wrappers", () => {
     });
     expect(stdout).toMatch(/Next: aegis policy [0-9a-f]{8}/);
     expect(await chain.dpkgStatus("hello-aegis")).toBe("");
+  });
+  test("what policy denies is written too, and ends as policy does", async () => {
+    const { status, stdout, stderr } = await sh("apt-get install -y ./x.deb");
+    expect({ status, written: stdout.includes("Written: ") }).toEqual({ status: 3, written: true });
+    expect(stderr).toContain("Policy denies it: ");
+    expect(stderr).toContain("local-path-denied");
+  });
+  test("what policy allows waits for a signature all the same", async () =>
+    expect((await sh("apt-get update")).status).toBe(4));
+  test("a package that nobody knows ends as planning does, without a plan", async () => {
+    const { status, stdout, stderr } = await sh("apt-get install -y nosuchpkg");
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+    expect(stderr).toContain("apt knows no package nosuchpkg");
   });
   test("what is there already is no failure", async () =>
     expect((await sh("apt-get install -y bash")).status).toBe(0));

@@ -143,6 +143,12 @@ describe("what can't be answered never looks like an answer", () => {
     expect(decide(plan)).toEqual([]);
   });
 
+  test("no source, and nothing is fetched: nobody expects an answer", async () => {
+    const gone = change("gone", "1.0", null);
+    expect((await look(planning({}), [gone])).warnings).toEqual([]);
+    expect((await look(planning({}), [gone, HELLO])).warnings).toHaveLength(1);
+  });
+
   test("nothing to change: nothing is looked up or said", async () => {
     expect(await look(planning({}), [])).toMatchObject({ vulnerability_evidence: [], warnings: [] });
     expect(await look(planning({ AEGIS_OSV_DIR: "/nonexistent" }), [])).toMatchObject({ warnings: [] });

@@ -129,6 +129,15 @@ describe("refused", () => {
       expect(verdict.does === "refuse" && verdict.why).toContain(why);
     });
 
+  test("apt install -f without a package is a repair", () => {
+    const lines = ["apt install -f", "apt-get -f install", "apt-get -fy install", "apt --fix-broken install"];
+    for (const line of lines)
+      expect(verdictOf(line)).toMatchObject({ does: "refuse", instead: ["plan", "apt", "repair"] });
+    expect(verdictOf("apt-get -f install nginx")).toMatchObject({
+      instead: ["plan", "apt", "install", "nginx"],
+    });
+  });
+
   test("a wish that could be planned without an option is told how", () => {
     expect(verdictOf("apt-get install -y --no-install-recommends nginx")).toMatchObject({
       instead: ["plan", "apt", "install", "nginx"],
