@@ -320,21 +320,19 @@ describeOnThrowaway("apt through policy and executor", () => {
       expect(JSON.parse(stdout)).toMatchObject({ error: { code: "invalid_target" } });
     });
 
-    test.each([
-      "hello-.+",
-      "hello-aegis+",
-      "hello.aegis",
-      "hello-aegi.",
-      "nobody-offers-this",
-      "../hello",
-      "./hello.deb",
-    ])(
-      "%s, which apt takes for a pattern, an operator or a file, or does not know: denied (PEER 8)",
+    test.each(["hello-.+", "hello-aegis+", "hello.aegis", "hello-aegi.", "../hello", "./hello.deb"])(
+      "%s, which apt takes for a pattern, an operator or a file: denied (PEER 8)",
       async (target) => {
         const planned = await decided("install", target);
         expect(planned).toMatchObject({ status: 3, plan: { transaction: [], exact_targets: [] } });
       },
     );
+
+    test("nobody-offers-this, which apt does not know: no plan", async () => {
+      const { status, document } = await chain.json(["plan", "apt", "install", "nobody-offers-this"]);
+      expect(status).toBe(2);
+      expect(document).toMatchObject({ error: { code: "not_found" } });
+    });
 
     test("installed already: there is nothing to sign", async () => {
       await chain.host.aptInstall("hello-aegis");
