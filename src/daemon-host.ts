@@ -5,15 +5,17 @@ import { findingLines } from "./finding-view.ts";
 import type { ServiceState } from "./host-status.ts";
 import type { StepReport } from "./install.ts";
 import { SYSTEM } from "./paths.ts";
-import { plural, safe, type Terminal, table } from "./terminal.ts";
+import { fit, plural, safe, type Terminal, table } from "./terminal.ts";
 import type { Status } from "./varlink-interface.ts";
 
-/** What install and uninstall print, one line a step. */
-function stepLines(steps: readonly StepReport[], dryRun: boolean): string[] {
+/** What install and uninstall print, a step after the other. */
+function stepLines(steps: readonly StepReport[], dryRun: boolean, terminal: Terminal): string[] {
   const open = steps.filter(({ done }) => done !== null);
   const mark = dryRun ? "·" : "✓";
   return [
-    ...steps.map(({ what, done }) => (done === null ? `  ${what}` : `${mark} ${what}: ${safe(done)}`)),
+    ...steps.flatMap(({ what, done }) =>
+      fit(terminal, done === null ? `= ${what}: nothing to do` : `${mark} ${what}: ${safe(done)}`, "    "),
+    ),
     "",
     open.length === 0
       ? "Nothing to do: this host is as it should be."
@@ -41,7 +43,8 @@ export const daemonInstall = defineSubcommand({
     const report = await install({ dryRun, wrappers }, io);
     const key = report.review_public_key_hex;
     const about = key === null ? [] : [`Reviews of this host are signed by ${key}`];
-    io.result(report, [...stepLines(report.steps, dryRun), ...about, ...report.next].join("\n"));
+    const next = report.next.flatMap((text) => fit(io.terminal, safe(text), "  "));
+    io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...about, ...next].join("\n"));
     return EXIT.ok;
   },
 });
@@ -54,8 +57,8 @@ export const daemonUninstall = defineSubcommand({
   async run({ "dry-run": dryRun }, io) {
     const { uninstall } = await import("./uninstall.ts");
     const report = await uninstall(dryRun, io.env);
-    const kept = ["", "Kept:", ...report.kept.map((what) => `  ${what}`)];
-    io.result(report, [...stepLines(report.steps, dryRun), ...kept].join("\n"));
+    const kept = ["", "Kept:", ...report.kept.flatMap((what) => fit(io.terminal, `- ${what}`, "  "))];
+    io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...kept].join("\n"));
     return EXIT.ok;
   },
 });
@@ -76,7 +79,7 @@ export const daemonStatus = defineSubcommand({
     const { callExecutor } = await import("./executor-client.ts");
     if (socket !== undefined) {
       const status = await callExecutor(socket, "Status", {});
-      io.result(status, executorLines(status).join("\n"));
+      io.result(status, executorLines(status, io.terminal).join("\n"));
       return EXIT.ok;
     }
     const { hostStatus } = await import("./host-status.ts");
@@ -89,7 +92,7 @@ export const daemonStatus = defineSubcommand({
     }
     const healthy = findings.every(({ level }) => level !== "fail");
     const lines = [
-      ...(status === null ? [] : [...executorLines(status), ""]),
+      ...(status === null ? [] : [...executorLines(status, io.terminal), ""]),
       ...(services.length === 0 ? [] : [serviceTable(io.terminal, services), ""]),
       findingLines(findings, io.terminal),
     ];
@@ -103,7 +106,7 @@ function serviceTable(terminal: Terminal, services: readonly ServiceState[]): st
   return table(terminal, ["unit", "active", "enabled"], rows);
 }
 
-function executorLines(status: Status): string[] {
+function executorLines(status: Status, terminal: Terminal): string[] {
   return [
     `running  ${status.running === null ? "nothing" : safe(status.running)}`,
     `waiting  ${status.queued.length === 0 ? "nothing" : status.queued.map(safe).join(", ")}`,
@@ -111,7 +114,9 @@ function executorLines(status: Status): string[] {
     // One line each that fits 80 columns with the whole id: it is what `apply --watch` takes.
     ...status.recent.flatMap(({ started_at, execution_id, state, exit_status, message }) => [
       `${safe(started_at.slice(0, 19))}  ${safe(execution_id)}  ${state} ${exit_status ?? ""}`.trimEnd(),
-      ...(message === null ? [] : [`  ${safe(message)}`]),
+      ...(message === null
+        ? []
+        : fit(terminal, safe(message), "  ").map((line, n) => (n === 0 ? `  ${line}` : line))),
     ]),
   ];
 }

@@ -4,14 +4,13 @@ import { type Finding, fail, ok, warn } from "./finding.ts";
 import { dangerousEnvironment, loadSecret } from "./keys.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
+import { plural } from "./terminal.ts";
 import { loadTrust, type Trust } from "./trust.ts";
 
 /** Whom the executor of this host trusts. */
 export function trustedKeys(): Finding[] {
   const trust = loadTrust({ rootOnly: true });
-  const of = (role: "execution" | "approval") =>
-    trust.filter((key) => key.role === role && !key.revoked).length;
-  if (of("execution") === 0) {
+  if (count(trust, "execution") === 0) {
     return [
       warn(
         "keys",
@@ -20,13 +19,31 @@ export function trustedKeys(): Finding[] {
       ),
     ];
   }
-  const text = `${of("execution")} execution and ${of("approval")} approval keys are trusted`;
-  return [
-    of("approval") > 0
-      ? ok("keys", text)
-      : warn("keys", text, "Without an approval key nothing that needs a human can run."),
-    ...reviewKeys(trust, loadPolicyConfig({}, { system: true }).config),
-  ];
+  return [trustFinding(trust), ...reviewKeysBySystem(trust)];
+}
+
+function count(trust: Trust, role: "execution" | "approval"): number {
+  return trust.filter((key) => key.role === role && !key.revoked).length;
+}
+
+/** How many keys of each role are trusted; for doctor and status. */
+export function trustFinding(trust: Trust): Finding {
+  const approval = count(trust, "approval");
+  const text = `${plural(count(trust, "execution"), "execution key")} and ${plural(approval, "approval key")} trusted`;
+  return approval > 0
+    ? ok("keys", text)
+    : warn("keys", text, "Without an approval key nothing that needs a human can run.");
+}
+
+/** A policy that can't be read is the check of the policy's to tell. */
+function reviewKeysBySystem(trust: Trust): Finding[] {
+  let config: PolicyConfig;
+  try {
+    config = loadPolicyConfig({}, { system: true }).config;
+  } catch {
+    return [];
+  }
+  return reviewKeys(trust, config);
 }
 
 /** What is wrong with the keys that reviews may be signed by. The executor refuses a plan with a key in two roles. */

@@ -1,11 +1,16 @@
 import { type CallOptions, callService, type RemoteService } from "./service-client.ts";
+import { isInstalled } from "./service-manager.ts";
 import { type Event, EXECUTOR_INTERFACE, readEvent, readStatus, type Status } from "./varlink-interface.ts";
 
 const SERVICE: RemoteService = {
   interface: EXECUTOR_INTERFACE,
   title: "the executor",
   group: "aegis-admin",
-  startHint: "Start it: sudo systemctl start aegisd.service, or by hand as root: aegis daemon --executor",
+  get startHint() {
+    return isInstalled()
+      ? "Start it: sudo systemctl start aegisd.service; if that fails, see aegis daemon status"
+      : "It is not installed on this host. Type as root: aegis daemon install; or start it by hand: aegis daemon --executor";
+  },
   brokenHint: "What was started goes on: aegis apply --watch <execution id> tells how it ends.",
 };
 

@@ -1,5 +1,5 @@
 import type { Finding, Level } from "./finding.ts";
-import { paint, plural, safe, type Terminal } from "./terminal.ts";
+import { fit, paint, plural, safe, type Terminal } from "./terminal.ts";
 
 const MARKS: Record<Level, { symbol: string; style: "green" | "yellow" | "red" }> = {
   ok: { symbol: "✓", style: "green" },
@@ -12,8 +12,12 @@ export function findingLines(findings: readonly Finding[], terminal: Terminal): 
   const width = Math.max(...findings.map(({ check }) => check.length));
   const lines = findings.flatMap(({ check, level, message, fix }) => {
     const { symbol, style } = MARKS[level];
-    const line = `${paint(terminal, style, symbol)} ${check.padEnd(width)}  ${safe(message)}`;
-    return fix === "" ? [line] : [line, `  ${" ".repeat(width)}  ${paint(terminal, "dim", safe(fix))}`];
+    // Mark, check, text: what doesn't fit goes on below the text.
+    const indent = " ".repeat(width + 4);
+    const told = fit(terminal, safe(message), indent).join("\n");
+    const line = `${paint(terminal, style, symbol)} ${check.padEnd(width)}  ${told}`;
+    const hint = fix === "" ? [] : fit(terminal, safe(fix), indent);
+    return [line, ...hint.map((text) => indent + paint(terminal, "dim", text.trimStart()))];
   });
   const count = (level: Level) => findings.filter((finding) => finding.level === level).length;
   return [...lines, "", `${plural(count("fail"), "failure")}, ${plural(count("warn"), "warning")}`].join(

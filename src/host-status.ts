@@ -1,15 +1,19 @@
 import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { accountProblems } from "./accounts.ts";
+import { trustFinding } from "./doctor-trust.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./environment-file.ts";
-import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { AegisError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
 import { rootOnlyProblem } from "./files.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { isOutdated, trustsExecutionKey } from "./install-services.ts";
 import { isOdd, reviewKeyProblem } from "./install-steps.ts";
+import { MONITOR_CHECK, monitorFindings } from "./monitor-view.ts";
 import { SYSTEM } from "./paths.ts";
-import { hasSystemd, showUnits, type UnitState } from "./service-manager.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { hasSystemd, isInstalled, showUnits, type UnitState } from "./service-manager.ts";
 import { ADMIN_GROUP, groupId, REVIEW_GROUP, USERS } from "./state.ts";
+import { loadTrust } from "./trust.ts";
 import {
   BOOT_LOADER_DROP_IN,
   HOST_DIRECTORIES,
@@ -41,6 +45,13 @@ const ALWAYS: readonly UnitName[] = [
 ];
 const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];
 const INSTALL = "Type as root: aegis daemon install";
+/** What keeps the executor from believing anything; doctor fails of the same. */
+const WRONG: ReadonlySet<string> = new Set<ErrorCode>([
+  "invalid_config",
+  "invalid_key",
+  "invalid_document",
+  "log_tampered",
+]);
 const FIX = { wrong: "Correct the file as root.", hidden: "Look again as root." };
 
 /** How the services of this host are, as far as this user can see. Read-only, and never throws. */
@@ -53,16 +64,15 @@ export async function hostStatus(): Promise<HostStatus> {
     } catch (error) {
       const { code, hint } = error instanceof AegisError ? error : { code: "io", hint: "" };
       // A file that is wrong stops the services; one that this user may not read says nothing of them.
-      const wrong = code === "invalid_config" || code === "invalid_key";
+      const wrong = WRONG.has(code);
       findings.push((wrong ? fail : warn)(check, messageOf(error), hint || FIX[wrong ? "wrong" : "hidden"]));
     }
   };
-  const installed = isFile(join(UNIT_DIRECTORY, "aegisd.service"));
   if (!hasSystemd()) {
     findings.push(
       warn("services", "systemd does not run this machine", "Services are started by hand here."),
     );
-  } else if (!installed) {
+  } else if (!isInstalled()) {
     findings.push(warn("services", "Aegis is not installed as services on this host", INSTALL));
   } else {
     await look("services", async () => {
@@ -83,8 +93,10 @@ export async function hostStatus(): Promise<HostStatus> {
   }
   await look("stale", staleUnits);
   await look("keys", keys);
+  await look("policy", policy);
   await look("settings", settings);
   await look(UNMANAGED_CHECK, unmanagedFindings);
+  await look(MONITOR_CHECK, monitorFindings);
   return { services, findings };
 }
 
@@ -218,21 +230,33 @@ function staleUnits(): Finding[] {
     );
 }
 
-function keys(): Finding[] {
-  const { mode } = lstatSync(SYSTEM.trustedKeys, { throwIfNoEntry: false }) ?? {};
-  if (mode !== undefined && (mode & 0o004) === 0) {
-    return [
+/** The front reads these too. None holds a secret. */
+function hiddenFromFront(check: string, ...paths: readonly string[]): Finding[] {
+  return paths
+    .filter((path) => ((lstatSync(path, { throwIfNoEntry: false })?.mode ?? 0o004) & 0o004) === 0)
+    .map((path) =>
       fail(
-        "keys",
-        `${SYSTEM.trustedKeys} can't be read by the front, which runs as ${USERS.front}`,
-        `Type: chmod 644 ${SYSTEM.trustedKeys}; it holds no secret`,
+        check,
+        `${path} can't be read by the front, which runs as ${USERS.front}`,
+        `Type as root: chmod 644 ${path}; it holds no secret`,
       ),
-    ];
-  }
+    );
+}
+
+/** The policy that the executor decides by. */
+function policy(): Finding[] {
+  const hidden = hiddenFromFront("policy", SYSTEM.policy);
+  if (hidden.length > 0) return hidden;
+  return [ok("policy", `${loadPolicyConfig({}, { system: true }).source} in the executor`)];
+}
+
+function keys(): Finding[] {
+  const hidden = hiddenFromFront("keys", SYSTEM.trustedKeys, SYSTEM.daemonEnv);
+  if (hidden.length > 0) return hidden;
   const readable = reviewKeyProblem();
   if (readable !== null)
     return [fail("keys", readable, `Type as root: rm ${SYSTEM.reviewKey}*; then: aegis daemon install`)];
-  if (trustsExecutionKey()) return [ok("keys", "an execution key is trusted")];
+  if (trustsExecutionKey()) return [trustFinding(loadTrust({ rootOnly: true }))];
   return [
     warn(
       "keys",

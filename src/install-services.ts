@@ -1,8 +1,9 @@
-import { type Stats, statSync } from "node:fs";
+import { existsSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
 import { makeDirectories, type Step } from "./install-steps.ts";
+import { MONITOR_STATE } from "./monitor-state.ts";
 import { SYSTEM } from "./paths.ts";
 import { secondsOf, showUnits, systemd, type UnitState } from "./service-manager.ts";
 import { loadTrust } from "./trust.ts";
@@ -31,12 +32,17 @@ const REVIEW: Part = {
 };
 const MONITOR: Part = { what: "the monitor", listener: "aegis-monitor.timer", service: null };
 
-/** Makes systemd read the units, and has each part running as they and the program are now. */
-export function serviceSteps(): Step[] {
+/**
+ * Makes systemd read the units, and has each part running as they and the program are now. `unitsWritten`: whether unit
+ * files were written before this, or with `--dry-run` would be.
+ */
+export function serviceSteps(unitsWritten: boolean): Step[] {
   return [
     {
       what: "systemd's view of the units",
       async needed() {
+        // Asked of a unit that it has not read yet, systemd reads it: then it has nothing to say against itself.
+        if (unitsWritten) return "systemctl daemon-reload";
         const states = Object.values(await showUnits(UNIT_NAMES));
         const stale = states.some(
           ({ LoadState, NeedDaemonReload }) => LoadState === "not-found" || NeedDaemonReload === "yes",
@@ -46,8 +52,29 @@ export function serviceSteps(): Step[] {
       apply: () => systemd("systemctl", ["daemon-reload"]),
     },
     ...[RUNNER, RECOVERY, EXECUTOR, REVIEW, MONITOR].map(partStep),
+    FIRST_LOOK,
   ];
 }
+
+/**
+ * What the monitor sees first counts as known. So that it is what is there now, and not what somebody brought in until its
+ * timer comes round, it looks at once; nothing waits for it, and nothing fails with it, since the timer is there too.
+ */
+const FIRST_LOOK: Step = {
+  what: "the monitor's first look",
+  async needed() {
+    if (existsSync(MONITOR_STATE)) return null;
+    const { "aegis-monitor.service": state } = await showUnits(["aegis-monitor.service"]);
+    return ["active", "activating"].includes(state.ActiveState) ? null : "start aegis-monitor.service";
+  },
+  async apply() {
+    try {
+      await systemd("systemctl", ["start", "--no-block", "aegis-monitor.service"]);
+    } catch (error) {
+      if (!(error instanceof AegisError)) throw error;
+    }
+  },
+};
 
 /** Whether anybody's signature is believed here. @throws AegisError as loadTrust does */
 export function trustsExecutionKey(): boolean {

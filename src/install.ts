@@ -1,4 +1,5 @@
 import { closeSync, constants, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import * as v from "valibot";
 import { refuseForeignAccounts } from "./accounts.ts";
 import { parseJson } from "./canonical.ts";
@@ -11,7 +12,9 @@ import { assertSafeEnvironment } from "./keys.ts";
 import { SYSTEM } from "./paths.ts";
 import { waitForRunLock } from "./run-lock.ts";
 import { isCompiled } from "./self.ts";
-import { requireSystemd } from "./service-manager.ts";
+import { requireSystemd, showUnits } from "./service-manager.ts";
+import { showArgv } from "./terminal.ts";
+import { UNIT_DIRECTORY, UNIT_NAMES } from "./units.ts";
 import { wrapperSteps, wrappersLeftOut } from "./wrappers.ts";
 
 export interface StepReport {
@@ -33,7 +36,7 @@ export interface InstallReport {
  * Makes a production host of this machine, from the executable that is running. Repeatable; an older installation is
  * upgraded in place. What replaces program and units waits in the queue of runs until its turn: a run that began with one
  * version ends with it, since apt calls the installed file as its hook.
- * @throws AegisError `refused` when not root, from sources, from a file of others, with accounts of others; `unavailable` without systemd, or an older one;
+ * @throws AegisError `usage` when not root; `refused` from sources, from a file of others, with accounts of others; `unavailable` without systemd, or an older one;
  * `exists` while an executor that was started by hand runs; what the steps throw
  */
 export async function install(
@@ -54,14 +57,16 @@ export async function install(
       lock.release();
     }
   }
-  steps.push(...(await apply(serviceSteps(), dryRun)));
+  const units = new Set(UNIT_NAMES.map((name) => join(UNIT_DIRECTORY, name)));
+  const unitsWritten = steps.some(({ what, done }) => done !== null && units.has(what));
+  steps.push(...(await apply(serviceSteps(unitsWritten), dryRun)));
   if (wrappers) steps.push(...(await apply(wrapperSteps(), dryRun)));
   const leftOut = wrappers ? wrappersLeftOut() : [];
   return {
     dry_run: dryRun,
     steps,
     review_public_key_hex: reviewKey(),
-    next: [...leftOut, ...(dryRun ? [] : next())],
+    next: [...leftOut, ...(dryRun ? [] : await next())],
   };
 }
 
@@ -72,9 +77,9 @@ export async function install(
 export async function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
-      "refused",
+      "usage",
       `only root can ${verb} services`,
-      `Type: sudo aegis daemon ${verb} (--dry-run only shows the steps)`,
+      `Type: sudo ${calledAs()} daemon ${verb} (--dry-run only shows the steps)`,
     );
   }
   if (!isCompiled()) {
@@ -160,12 +165,24 @@ function reviewKey(): string | null {
   }
 }
 
-function next(): string[] {
+async function next(): Promise<string[]> {
   if (!trustsExecutionKey()) {
+    const { "aegisd.service": front } = await showUnits(["aegisd.service"]);
+    const runs = front.ActiveState === "active";
     return [
-      `No key is trusted yet, so the executor is not started. Write the public parts of an execution key and of somebody else's approval key into ${SYSTEM.trustedKeys} (aegis sign keygen --out <file> prints what to write), then type again: aegis daemon install`,
+      runs
+        ? "No execution key is trusted any more: the executor runs, and refuses every plan."
+        : "No key is trusted yet, so the executor is not started.",
+      `Write the public parts of an execution key and of somebody else's approval key into ${SYSTEM.trustedKeys} (aegis sign keygen --out <file> prints what to write)${runs ? "; it needs no restart" : ", then type again: aegis daemon install"}.`,
       "Let a user submit signed plans: adduser <user> aegis-admin",
     ];
   }
   return ["See how it is: aegis daemon status; let a user submit signed plans: adduser <user> aegis-admin"];
+}
+
+/** How this program was called, for a command line under sudo, which looks in root's own places only. */
+function calledAs(): string {
+  if (!isCompiled()) return "aegis";
+  if (process.argv0.includes("/")) return showArgv([process.argv0]);
+  return process.execPath === SYSTEM.binary ? "aegis" : showArgv([process.execPath]);
 }

@@ -10,7 +10,8 @@ import { RepositoriesSchema } from "./repository-drift.ts";
 
 /** The monitor's own place: 0700, root. */
 export const MONITOR_DIRECTORY = join(SYSTEM.state, "monitor");
-const FILE = join(MONITOR_DIRECTORY, "state.json");
+/** Is there once the monitor has looked. */
+export const MONITOR_STATE = join(MONITOR_DIRECTORY, "state.json");
 const MAX_BYTES = 32 * 1024 * 1024;
 
 const StateSchema = v.strictObject({
@@ -47,7 +48,7 @@ export function prepareMonitorState(): void {
 /** What the last run left; null where there was none, and where its file can't be read. */
 export function readMonitorState(): MonitorState | null {
   try {
-    return v.parse(StateSchema, parseJson(readFileLimited(FILE, MAX_BYTES).toString("utf8")));
+    return v.parse(StateSchema, parseJson(readFileLimited(MONITOR_STATE, MAX_BYTES).toString("utf8")));
   } catch {
     return null;
   }
@@ -55,5 +56,5 @@ export function readMonitorState(): MonitorState | null {
 
 /** @throws AegisError `io` */
 export function writeMonitorState(state: MonitorState): void {
-  writeFileAtomic(FILE, canonicalJson(state));
+  writeFileAtomic(MONITOR_STATE, canonicalJson(state));
 }

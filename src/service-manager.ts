@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { AegisError } from "./errors.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
+import { UNIT_DIRECTORY } from "./units.ts";
 
 /* systemd, spoken to by its own programs: systemctl(1), systemd-sysusers(8), systemd-tmpfiles(8). */
 
@@ -10,6 +12,11 @@ const LIMIT_MS = 120_000;
 /** Whether systemd runs this host (sd_booted(3)). */
 export function hasSystemd(): boolean {
   return existsSync("/run/systemd/system");
+}
+
+/** Whether the executor is one of this host's services, running or not. */
+export function isInstalled(): boolean {
+  return hasSystemd() && existsSync(join(UNIT_DIRECTORY, "aegisd.service"));
 }
 
 /**

@@ -128,6 +128,22 @@ export function wrap(text: string, width: number, indent: string): string[] {
   return [...out, line].map((one, i) => (i === 0 ? one : indent + one));
 }
 
+/**
+ * Safe text in lines as {@link wrap} makes them, for a terminal; anything else gets it as it is. Commands (`Type as root: …;
+ * then: …`) stay whole, so that copying one never takes half of it.
+ */
+export function fit(terminal: Terminal, text: string, indent: string): string[] {
+  if (!terminal.interactive) return [text];
+  const glued = text.replace(
+    /(?<=: )(?:sudo|aegis|systemctl|journalctl|ls|rm|chmod|chown|df|mkdir|unset|visudo|adduser) (?:'[^']*'|[^;,'])*/g,
+    (command) => command.replaceAll(" ", GLUE),
+  );
+  return wrap(glued, terminal.width, indent).map((line) => line.replaceAll(GLUE, " "));
+}
+
+/** Stands for a space that is no place to break at. Safe text has none. */
+const GLUE = "\0";
+
 /** `1 package`, `2 packages`. */
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`;

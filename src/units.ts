@@ -51,6 +51,9 @@ function unlessByHand(socket: string): Directives {
   };
 }
 
+/** When the monitor looks for the first time after its timer was started, in minutes, and how much later at the most. */
+export const FIRST_LOOK = { after: 10, spread: 5 } as const;
+
 const UNITS = {
   "aegisd.socket": {
     Unit: { Description: "Aegis executor, where clients connect" },
@@ -183,7 +186,11 @@ const UNITS = {
   },
   "aegis-monitor.timer": {
     Unit: { Description: "Aegis monitor, hourly" },
-    Timer: { OnActiveSec: "10min", OnUnitInactiveSec: "1h", RandomizedDelaySec: "5min" },
+    Timer: {
+      OnActiveSec: `${FIRST_LOOK.after}min`,
+      OnUnitInactiveSec: "1h",
+      RandomizedDelaySec: `${FIRST_LOOK.spread}min`,
+    },
     Install: { WantedBy: "timers.target" },
   },
 } as const satisfies Record<string, Unit>;

@@ -5,8 +5,11 @@ import { canonicalHash } from "./canonical.ts";
 import { describeChange } from "./dpkg-log.ts";
 import { AegisError } from "./errors.ts";
 import { type Finding, ok, warn } from "./finding.ts";
+import { minuteOf } from "./monitor-view.ts";
 import { SYSTEM } from "./paths.ts";
+import { isInstalled, secondsOf, showUnits } from "./service-manager.ts";
 import { clip, plural } from "./terminal.ts";
+import { FIRST_LOOK } from "./units.ts";
 import type { UnmanagedBatch } from "./unmanaged.ts";
 
 /** Name of doctor's check that shows these changes. */
@@ -94,6 +97,8 @@ function messageOf(batch: UnmanagedBatch): string {
 export interface UnmanagedSummary {
   /** RFC 3339: the summary begins here. */
   since: string;
+  /** Whether that is when the monitor looked for the first time: what was before, it does not know. */
+  first_look: boolean;
   /** Whether the monitor has looked at this host at all. */
   monitored: boolean;
   /** Runs of apt and dpkg. */
@@ -110,12 +115,18 @@ export interface UnmanagedSummary {
  * @throws AegisError `io` for whoever may not read the log, `log_tampered`
  */
 export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()): UnmanagedSummary | null {
-  const since = new Date(now.getTime() - DAYS * 24 * 60 * 60_000).toISOString();
+  const window = new Date(now.getTime() - DAYS * 24 * 60 * 60_000).toISOString();
   let events: AuditEvent[];
+  let begin: AuditEvent | undefined;
   let monitored: boolean;
   try {
-    events = readEvents(dir, { kind: "unmanaged_change", since, last: COUNTED });
-    monitored = events.length > 0 || readEvents(dir, { kind: "monitor_baseline", last: 1 }).length > 0;
+    events = readEvents(dir, { kind: "unmanaged_change", since: window, last: COUNTED });
+    const baselines = readEvents(dir, { kind: "monitor_baseline", since: window });
+    // The others say that its state was lost, and the log knew how far it had come.
+    begin = baselines.find(({ details }) => (details?.repositories_as_last_seen ?? null) === null);
+    monitored =
+      events.length + baselines.length > 0 ||
+      readEvents(dir, { kind: "monitor_baseline", last: 1 }).length > 0;
   } catch (error) {
     if (error instanceof AegisError && error.code === "not_found") return null;
     throw error;
@@ -130,11 +141,20 @@ export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()
   const newest = events
     .slice(-3)
     .map(({ timestamp, details }) => ({ at: timestamp, message: String(details?.message) }));
-  return { since, monitored, runs: events.length, packages, programs, newest };
+  const since = begin?.timestamp ?? window;
+  return {
+    since,
+    first_look: begin !== undefined,
+    monitored,
+    runs: events.length,
+    packages,
+    programs,
+    newest,
+  };
 }
 
 /** The same as findings, for doctor and status. What can't be read there is the check of the log's to report. */
-export function unmanagedFindings(): Finding[] {
+export async function unmanagedFindings(): Promise<Finding[]> {
   let summary: UnmanagedSummary | null;
   try {
     summary = unmanagedChanges();
@@ -143,16 +163,13 @@ export function unmanagedFindings(): Finding[] {
   }
   if (summary === null) return [];
   if (!summary.monitored) {
-    const how = "Enable aegis-monitor.timer, or type as root: aegis daemon --monitor";
-    return [
-      warn(
-        UNMANAGED_CHECK,
-        "the monitor has not looked at this host: changes besides Aegis are not seen",
-        how,
-      ),
-    ];
+    const { when, how } = await firstLook(new Date());
+    const message = `the monitor has not looked at this host, so changes besides Aegis are not seen: ${when}`;
+    return [warn(UNMANAGED_CHECK, message, how)];
   }
-  const since = summary.since.slice(0, 10);
+  const since = summary.first_look
+    ? `the monitor's first look, ${minuteOf(summary.since)}`
+    : summary.since.slice(0, 10);
   if (summary.runs === 0) return [ok(UNMANAGED_CHECK, `no package changed besides Aegis since ${since}`)];
   const by = Object.entries(summary.programs)
     .map(([program, runs]) => `${program} ${runs}`)
@@ -166,4 +183,29 @@ export function unmanagedFindings(): Finding[] {
       "See: aegis audit show --system --kind unmanaged_change",
     ),
   ];
+}
+
+/** When the monitor will look at this host for the first time, and what to type so that it does now. */
+async function firstLook(now: Date): Promise<{ when: string; how: string }> {
+  if (!isInstalled())
+    return { when: "aegis-monitor.timer is not installed", how: "Type as root: aegis daemon --monitor" };
+  const timer = "aegis-monitor.timer";
+  const service = "aegis-monitor.service";
+  const states = await showUnits([timer, service]);
+  if (states[service].ActiveState === "activating")
+    return { when: "it is at it now", how: "Look again in a minute." };
+  const start = `systemctl start ${service}`;
+  if (states[timer].ActiveState !== "active")
+    return {
+      when: `${timer} is not running`,
+      how: `Type as root: systemctl enable --now ${timer} && ${start}`,
+    };
+  const { after, spread } = FIRST_LOOK;
+  const latest = new Date((secondsOf(states[timer].ActiveEnterTimestamp) + (after + spread) * 60) * 1000);
+  if (latest <= now)
+    return { when: "its look is overdue", how: `Look: journalctl -b -u ${service}; then, as root: ${start}` };
+  const minute = Number.isNaN(latest.getTime())
+    ? `in ${after + spread} minutes`
+    : minuteOf(latest.toISOString());
+  return { when: `it will by ${minute}`, how: `Or type as root: ${start}` };
 }

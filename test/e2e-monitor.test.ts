@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Finding } from "../src/finding.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { pick } from "./throwaway-packages.ts";
 import { type Repository, startRepository } from "./throwaway-repo.ts";
@@ -290,8 +291,38 @@ describeOnThrowaway("the monitor", () => {
   test("doctor shows it, and the log verifies", async () => {
     const { stdout } = await chain.aegis(["doctor"]);
     expect(stdout).toMatch(
-      /unmanaged {2,}\d+ package changes besides Aegis since \d{4}-\d\d-\d\d \(.*unattended-upgrades 1/,
+      /unmanaged {2,}\d+ package changes besides Aegis since the monitor's first look, \d{4}-\d\d-\d\d \d\d:\d\dZ \(.*unattended-upgrades 1/,
     );
     expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
+  });
+
+  test("a log that was changed in the middle: the next look finds it, and the status fails until it is put right", async () => {
+    const status = async (user: "root" | "alice") => {
+      const { document } = await chain.json(["daemon", "status"], user);
+      const { findings } = document as { findings: Finding[] };
+      return findings.filter(({ check }) => check === "monitor");
+    };
+    const path = "/var/log/aegis/audit.ndjson";
+    const good = chain.host.read(path);
+    await sh(`sed -i '2s/"host":"./"host":"~/' ${path}`);
+    expect(await status("root")).toMatchObject([{ level: "ok" }]);
+    expect(await monitor()).toMatchObject([
+      { kind: "monitor_findings", details: { new: [expect.stringContaining(`audit: ${path}, line 2: `)] } },
+    ]);
+    for (const user of ["root", "alice"] as const)
+      expect(await status(user)).toMatchObject([
+        {
+          level: "fail",
+          message: expect.stringMatching(
+            /audit\.ndjson, line 2: the line was changed: .* \(the monitor, \d{4}-/,
+          ),
+          fix: expect.stringContaining("aegis audit verify --system"),
+        },
+      ]);
+    const added = chain.host.read(path).slice(good.length);
+    chain.host.write(path, good + added, 0o640);
+    await sh(`chgrp aegis-admin ${path}`);
+    expect(await monitor()).toMatchObject([{ details: { gone: [expect.stringContaining("line 2")] } }]);
+    expect(await status("root")).toMatchObject([{ level: "ok" }]);
   });
 });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
+import { openAuditLog } from "../src/audit-log.ts";
 import type { Finding } from "../src/finding.ts";
 import { SYSTEM } from "../src/paths.ts";
 import { BOOT_LOADER_DROP_IN, HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
@@ -11,6 +12,9 @@ import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway
  * What `aegis daemon status` says of a host, on a throw-away one. systemctl is a script with answers; how a real one answers
  * is seen by scripts/e2e-systemd.
  */
+
+const KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+const OTHER_KEY = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
 
 const obstacle = throwawayUnavailable();
 const here = needs(obstacle === null, `a throw-away host (host-status.test.ts): ${obstacle}`);
@@ -25,13 +29,13 @@ here.describe("aegis daemon status", () => {
   const of = (findings: readonly Finding[], check: string) => findings.filter((one) => one.check === check);
   const sh = (script: string) => host.exec(["bash", "-c", script]);
   /** Every unit is `active`, except those named. */
-  const systemctl = (inactive = "", more = "DropInPaths=\\nNeedDaemonReload=no\\n") =>
+  const systemctl = (inactive = "", more = "DropInPaths=\\nNeedDaemonReload=no\\n", monitor = "active") =>
     host.write(
       "/usr/local/sbin/systemctl",
       `#!/bin/bash
 for unit; do case $unit in -* | show) continue ;; esac
-  active=active; [[ " ${inactive} " = *" $unit "* ]] && active=failed
-  printf "LoadState=loaded\\nActiveState=$active\\nUnitFileState=enabled\\nMainPID=0\\n${more}Result=success\\nActiveEnterTimestamp=Fri 9999-12-31 23:59:59 UTC\\n\\n"
+  active=active; [ $unit != aegis-monitor.service ] || active=${monitor}; [[ " ${inactive} " = *" $unit "* ]] && active=failed
+  printf "LoadState=loaded\\nActiveState=$active\\nUnitFileState=enabled\\nMainPID=0\\n${more}Result=success\\nActiveEnterTimestamp=Thu 9998-12-31 23:59:59 UTC\\n\\n"
 done
 `,
       0o755,
@@ -73,6 +77,72 @@ done
     expect(services).toHaveLength(UNIT_NAMES.length - 1);
     for (const check of ["services", "units", "directories", "sockets"])
       expect(of(findings, check)[0]?.level).toBe("ok");
+  });
+
+  const trust = (...roles: readonly string[]) =>
+    host.write(
+      SYSTEM.trustedKeys,
+      roles
+        .map(
+          (role, n) =>
+            `[[key]]\nid = "k${n}"\npublic_key_hex = "${n === 0 ? KEY : OTHER_KEY}"\nrole = "${role}"\n`,
+        )
+        .join("\n"),
+      0o644,
+    );
+
+  test("keys that are trusted: how many, and a warning where nobody can approve", async () => {
+    trust("execution", "approval");
+    expect(of((await status()).findings, "keys")).toMatchObject([
+      { level: "ok", message: "1 execution key and 1 approval key trusted" },
+    ]);
+    trust("execution");
+    expect(of((await status()).findings, "keys")).toMatchObject([
+      { level: "warn", message: "1 execution key and 0 approval keys trusted" },
+    ]);
+  });
+
+  test("installed, a key trusted, and nothing listens: doctor fails like the status, and both say what to type", async () => {
+    const doctor = async () => {
+      const { status: exit, stdout } = await host.exec(["aegis", "doctor", "--json"]);
+      return { exit, executor: of(JSON.parse(stdout).findings, "executor") };
+    };
+    trust("execution");
+    expect(await doctor()).toMatchObject({
+      exit: 8,
+      executor: [{ level: "fail", fix: expect.stringContaining("systemctl start aegisd.service") }],
+    });
+    expect(of((await status()).findings, "executor")[0]?.fix).toContain("systemctl start aegisd.service");
+    await sh(`rm ${SYSTEM.trustedKeys}`);
+    expect((await doctor()).executor).toMatchObject([
+      { level: "warn", fix: expect.stringContaining("aegis daemon install") },
+    ]);
+    // After `aegis daemon uninstall` there is nothing to start.
+    const unit = join(UNIT_DIRECTORY, "aegisd.service");
+    await sh(`rm ${unit}`);
+    const [executor] = of((await status()).findings, "executor");
+    expect(executor?.fix).toContain("aegis daemon install");
+    expect(executor?.fix).not.toContain("systemctl");
+    expect((await doctor()).executor).toMatchObject([
+      { level: "warn", fix: expect.stringContaining("aegis daemon install") },
+    ]);
+    host.write(unit, unitText("aegisd.service"));
+  });
+
+  test("a monitor that has not looked: when it will, and how it does now", async () => {
+    openAuditLog(host.path(SYSTEM.auditDir), { mode: 0o640 }).append({ kind: "checkpoint" });
+    const unmanaged = async () => of((await status()).findings, "unmanaged")[0];
+    expect(await unmanaged()).toMatchObject({
+      level: "warn",
+      message: expect.stringMatching(/it will by \d{4}-\d\d-\d\d \d\d:\d\dZ$/),
+      fix: "Or type as root: systemctl start aegis-monitor.service",
+    });
+    systemctl("aegis-monitor.timer");
+    expect((await unmanaged())?.fix).toStartWith("Type as root: systemctl enable --now aegis-monitor.timer");
+    systemctl("", "DropInPaths=\\nNeedDaemonReload=no\\n", "activating");
+    expect((await unmanaged())?.message).toEndWith(": it is at it now");
+    systemctl();
+    await sh(`rm -r ${SYSTEM.auditDir}/audit.ndjson ${SYSTEM.auditDir}/lock`);
   });
 
   test("it needs no root, which alone may see what program a process runs", async () => {
@@ -136,6 +206,15 @@ done
     ["a log that lost its group", `chgrp root ${SYSTEM.auditDir}`, "directories"],
     ["a setting that nobody knows", "echo FOO=1 >/etc/aegis/aegisd.env", "keys"],
     ["a setting that the reviewer doesn't know", "echo FOO=1 >/etc/aegis/aegis-reviewd.env", "settings"],
+    ["a policy with a mistake", "printf '[apt]\\ninstal = \"allow\"\\n' >/etc/aegis/policy.toml", "policy"],
+    ["a policy that the front can't read", "install -m 600 /dev/null /etc/aegis/policy.toml", "policy"],
+    ["a policy that is none", "mkdir /etc/aegis/policy.toml", "policy"],
+    [
+      "a key that is nobody's",
+      `printf '[[key]]\\nid = "x"\\nname = "<whose it is>"\\npublic_key_hex = "${KEY}"\\nrole = "execution"\\n' >${SYSTEM.trustedKeys}`,
+      "keys",
+    ],
+    ["settings that the front can't read", "install -m 600 /dev/null /etc/aegis/aegisd.env", "keys"],
     ["a missing directory", `rmdir ${SYSTEM.reviewerAudit}`, "directories"],
     [
       "keys that the front can't read",
@@ -155,7 +234,13 @@ done
       expect(exit).toBe(8);
       expect(of(findings, check)[0]).toMatchObject({ level: "fail" });
       expect(of(findings, check)[0]?.fix).not.toBe("");
-      await sh("rm -f /etc/aegis/*.env");
+      // Doctor says the same of what keeps the executor from deciding.
+      if (check === "policy" && !what.includes("front")) {
+        const doctor = JSON.parse((await host.exec(["aegis", "doctor", "--json"])).stdout);
+        expect(of(doctor.findings, check)).toMatchObject([{ message: of(findings, check)[0]?.message }]);
+        expect(of(doctor.findings, "keys").filter(({ level }) => level === "fail")).toEqual([]);
+      }
+      await sh("rm -rf /etc/aegis/*.env /etc/aegis/*.toml");
     });
   }
 });

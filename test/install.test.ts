@@ -80,10 +80,18 @@ here.describe("aegis daemon install", () => {
     });
     test("anybody but root", async () => {
       for (const verb of ["install", "uninstall"]) {
-        const { status, stderr } = await run(["/root/aegis", "daemon", verb], {}, "alice");
-        expect(status).toBe(6);
-        expect(stderr).toContain("only root");
-        expect(stderr).toContain(`sudo aegis daemon ${verb} `);
+        await sh("install -m 755 /root/aegis /home/alice/aegis");
+        for (const [typed, repeated] of [
+          ["/home/alice/aegis", "/home/alice/aegis"],
+          ["./aegis", "./aegis"],
+          ["PATH=/home/alice:$PATH aegis", "/home/alice/aegis"],
+        ] as const) {
+          const script = `cd /home/alice; ${typed} daemon ${verb} --dry-run`;
+          const { status, stderr } = await run(["bash", "-c", script], {}, "alice");
+          expect(status).toBe(2);
+          expect(stderr).toContain("[usage] only root");
+          expect(stderr).toContain(`sudo ${repeated} daemon ${verb} `);
+        }
       }
     });
     test("sources", async () => {
@@ -136,12 +144,14 @@ here.describe("aegis daemon install", () => {
     });
   });
 
+  let shown: string[] = [];
   test("--dry-run shows every step and changes nothing", async () => {
     await sh("touch /marker; sleep 0.05");
     const { status, report } = await install("--dry-run");
     expect(status).toBe(0);
     expect(open(report)).toContain("accounts");
     for (const name of UNIT_NAMES) expect(open(report)).toContain(join(UNIT_DIRECTORY, name));
+    shown = open(report);
     expect(
       await sh(
         "find /etc /usr/local /var/lib/aegis /var/log/aegis /run -newer /marker -type f ! -path '/run/stub/*' 2>/dev/null",
@@ -154,6 +164,7 @@ here.describe("aegis daemon install", () => {
     const { status, report } = await install();
     expect(status).toBe(0);
     expect(report.dry_run).toBe(false);
+    expect(open(report)).toEqual(shown);
     for (const { path, mode, user, group } of HOST_DIRECTORIES)
       expect(await sh(`stat -c '%a %U %G' ${path}`)).toBe(`${mode.toString(8)} ${user} ${group}`);
     for (const name of UNIT_NAMES) expect(host.read(join(UNIT_DIRECTORY, name))).toBe(unitText(name));
@@ -170,7 +181,10 @@ here.describe("aegis daemon install", () => {
     // No approval key is ever made, and without an execution key the executor is not started.
     expect(await sh("ls /etc/aegis")).not.toContain("approv");
     expect(report.next[0]).toContain("No key is trusted yet");
-    expect((await told()).filter((line) => line.includes("aegisd"))).toEqual([]);
+    const all = await told();
+    expect(all.filter((line) => line.includes("aegisd"))).toEqual([]);
+    // What is on the host now counts as known, not what is there when its timer comes round.
+    expect(all.at(-1)).toBe("start --no-block aegis-monitor.service");
   });
 
   test("a second time there is nothing to do", async () => {
@@ -187,11 +201,49 @@ here.describe("aegis daemon install", () => {
     await sh("printf old >/usr/local/bin/aegis");
     const key = host.read("/etc/aegis/review-key");
     const { report } = await install();
-    expect(open(report)).toEqual(["/usr/local/bin/aegis", join(UNIT_DIRECTORY, "aegisd.service")]);
+    expect(open(report)).toEqual([
+      "/usr/local/bin/aegis",
+      join(UNIT_DIRECTORY, "aegisd.service"),
+      "systemd's view of the units",
+    ]);
     expect(host.read("/etc/aegis/aegisd.env")).toBe("AEGIS_LOG=debug\n");
     expect(host.read("/var/lib/aegis/spent/spent.ndjson")).toBe("kept\n");
     expect(host.read("/var/lib/aegis/installed")).toBe(installed);
     expect(host.read("/etc/aegis/review-key")).toBe(key);
+  });
+
+  test("every key revoked while the executor runs: it is not said to be stopped", async () => {
+    const keys =
+      '[[key]]\nid = "x"\npublic_key_hex = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"\nrole = "execution"\nrevoked = true\n';
+    const before = host.read("/etc/aegis/trusted-keys.toml");
+    host.write("/etc/aegis/trusted-keys.toml", keys);
+    expect((await install()).report.next[0]).toContain("No key is trusted yet");
+    await sh("touch /run/stub/active.aegisd.service");
+    expect((await install()).report.next[0]).toBe(
+      "No execution key is trusted any more: the executor runs, and refuses every plan.",
+    );
+    await sh("rm /run/stub/active.aegisd.service");
+    host.write("/etc/aegis/trusted-keys.toml", before);
+  });
+
+  test("a first look that can't be begun is no failure", async () => {
+    await sh("rm -f /run/stub/active.aegis-monitor.service");
+    host.write(
+      "/usr/local/sbin/systemctl",
+      SYSTEMCTL.replace("cd /run/stub", 'cd /run/stub; [ "$1" != start ] || exit 1'),
+      0o755,
+    );
+    const { status, report } = await install();
+    expect([status, open(report)]).toEqual([0, ["the monitor's first look"]]);
+    host.write("/usr/local/sbin/systemctl", SYSTEMCTL, 0o755);
+    await sh("mkdir -p /var/lib/aegis/monitor; touch /var/lib/aegis/monitor/state.json");
+    expect(open((await install()).report)).toEqual([]);
+  });
+
+  test("for people, what needs nothing has a mark too", async () => {
+    const { stdout } = await run(["/root/aegis", "daemon", "install"]);
+    expect(stdout).toContain("= what an interrupted install left: nothing to do\n");
+    expect(stdout.split("\n").filter((line) => line.startsWith(" "))).toEqual([]);
   });
 
   test("what an executor started by hand left without the group gets it", async () => {

@@ -52,6 +52,7 @@ describe("what happened besides Aegis, from the log", () => {
     );
     expect(unmanagedChanges(dir, NOW)).toEqual({
       since: "2026-10-23T12:00:00.000Z",
+      first_look: false,
       monitored: true,
       runs: 3,
       packages: 16,
@@ -62,6 +63,31 @@ describe("what happened besides Aegis, from the log", () => {
         { at: "2026-11-04T00:00:00.000Z", message: "unattended-upgrades did it" },
       ],
     });
+  });
+});
+
+describe("what the summary begins with", () => {
+  const BEGINS: NewAuditEvent = { kind: "monitor_baseline", details: { repositories_as_last_seen: null } };
+  const LOST: NewAuditEvent = { kind: "monitor_baseline", details: { repositories_as_last_seen: true } };
+  const MONTH = { since: "2026-10-23T12:00:00.000Z", first_look: false };
+  test.each<[string, [string, NewAuditEvent][], object]>([
+    [
+      "the first look, of these days",
+      [["2026-11-20T08:00:00Z", BEGINS]],
+      { since: "2026-11-20T08:00:00.000Z", first_look: true },
+    ],
+    [
+      "not a look before which nothing was known any more",
+      [
+        ["2026-01-01T00:00:00Z", BEGINS],
+        ["2026-11-20T08:00:00Z", LOST],
+      ],
+      MONTH,
+    ],
+    ["30 days ago, where the first look was before", [["2026-01-01T00:00:00Z", BEGINS]], MONTH],
+  ])("%s", (_, events, expected) => {
+    write(...events);
+    expect(unmanagedChanges(dir, NOW)).toMatchObject({ monitored: true, ...expected });
   });
 });
 
