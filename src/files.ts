@@ -11,6 +11,7 @@ import {
   openSync,
   readSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -72,10 +73,31 @@ export function typedPath<T>(use: () => T): T {
   }
 }
 
+/**
+ * {@link writeFileAtomic} to a path that the user typed.
+ * @throws AegisError `usage` for what can't be written there, `io`
+ */
+export function writeTyped(path: string, data: string): void {
+  // Looked at first: of a directory like /tmp a user hears only that its parent can't be written.
+  if (isDirectory(path)) {
+    throw new AegisError("usage", `can't write ${path}: it is a directory`, writeHint(path, "EISDIR"));
+  }
+  typedPath(() => writeFileAtomic(path, data));
+}
+
+/** False also for what can't be looked at. */
+export function isDirectory(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  } catch {
+    return false;
+  }
+}
+
 /** What to do about a file that can't be written. `path` is the file's, and what is wrong is often its directory. */
-function writeHint(path: string, error: unknown): string {
+function writeHint(path: string, errno: string): string {
   const directory = dirname(path);
-  switch (errnoOf(error)) {
+  switch (errno) {
     case "ENOENT":
       return `There is no directory ${directory}: make it, or name another.`;
     case "EISDIR":
@@ -99,7 +121,7 @@ export function ensureDir(path: string, mode = 0o700): void {
   try {
     mkdirSync(path, { recursive: true, mode });
   } catch (error) {
-    throw ioError(`can't make the directory ${path}`, error, writeHint(path, error));
+    throw ioError(`can't make the directory ${path}`, error, writeHint(path, errnoOf(error)));
   }
 }
 
@@ -130,7 +152,7 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 
     } catch {
       // It was never made, or has been renamed already.
     }
-    throw ioError(`can't write ${path}`, error, writeHint(path, error));
+    throw ioError(`can't write ${path}`, error, writeHint(path, errnoOf(error)));
   }
 }
 
@@ -141,7 +163,7 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
     fd = openSync(path, "wx", mode);
   } catch (error) {
     if (errnoOf(error) === "EEXIST") return false;
-    throw ioError(`can't create ${path}`, error, writeHint(path, error));
+    throw ioError(`can't create ${path}`, error, writeHint(path, errnoOf(error)));
   }
   try {
     writeFully(fd, Buffer.from(data));
@@ -149,7 +171,7 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
   } catch (error) {
     // Half a file would be taken for the whole one by whoever finds it there.
     unlinkSync(path);
-    throw ioError(`can't create ${path}`, error, writeHint(path, error));
+    throw ioError(`can't create ${path}`, error, writeHint(path, errnoOf(error)));
   } finally {
     closeSync(fd);
   }

@@ -5,7 +5,14 @@ import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import { keyId, publicKeyOf } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
-import { asTyped, createFileExclusive, fileProblem, readFileLimited, typedPath } from "./files.ts";
+import {
+  asTyped,
+  createFileExclusive,
+  fileProblem,
+  isDirectory,
+  readFileLimited,
+  typedPath,
+} from "./files.ts";
 import { decryptSeed, Encryption, encryptSeed } from "./key-encryption.ts";
 import type { Env } from "./paths.ts";
 import { showArgv } from "./terminal.ts";
@@ -76,12 +83,12 @@ export function generateKey(): KeyFile {
  * @throws AegisError `exists`, `usage`
  */
 export function assertKeyPlace(path: string): void {
+  if (path.endsWith("/") || isDirectory(path)) {
+    const hint = `Name a file in it: --out ${join(path, "<name>")}`;
+    throw new AegisError("usage", `${path} is a directory, and a key is a file`, hint);
+  }
   try {
     accessSync(dirname(path), constants.W_OK | constants.X_OK);
-    if (path.endsWith("/") || statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
-      const hint = `Name a file in it: --out ${join(path, "<name>")}`;
-      throw new AegisError("usage", `${path} is a directory, and a key is a file`, hint);
-    }
     for (const file of [`${path}.pub`, path]) {
       if (lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw taken(file);
     }

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { typedPath, writeFileAtomic } from "./files.ts";
+import { writeTyped } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
 import { type PolicyReport, policyReport as reportOn } from "./policy-report.ts";
 import type { Advice } from "./report-advice.ts";
@@ -86,7 +86,7 @@ export const policyReport = defineSubcommand({
       }
     }
     const document = { ...report, dspy_analysis: advice, dspy_note: note };
-    if (out !== null) typedPath(() => writeFileAtomic(out, `${JSON.stringify(document, null, 2)}\n`));
+    if (out !== null) writeTyped(out, `${JSON.stringify(document, null, 2)}\n`);
     io.result({ policy_report: document, path: out }, render(report, advice, out, io));
     return EXIT.ok;
   },

@@ -13,7 +13,7 @@ import {
   readDocument,
 } from "./documents.ts";
 import { AegisError } from "./errors.ts";
-import { asTyped, ensureDir, readFileLimited, typedPath, writeFileAtomic } from "./files.ts";
+import { asTyped, ensureDir, readFileLimited, writeFileAtomic, writeTyped } from "./files.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { showArgv } from "./terminal.ts";
@@ -63,7 +63,7 @@ export function saveDocument<K extends DocumentKind>(
 ): string {
   if (out !== undefined) {
     const path = resolve(out);
-    typedPath(() => writeFileAtomic(path, canonicalJson(document)));
+    writeTyped(path, canonicalJson(document));
     return path;
   }
   const path = documentPath(kind, idOf(kind, document), env);

@@ -402,6 +402,23 @@ describeOnThrowaway("what the executor refuses", () => {
       chain.host.write(TRUSTED, trusted);
     });
 
+    test("an approval by a revoked key or one of the other role, before anybody is asked", async () => {
+      const planned = await chain.plan("apt", "install", "app");
+      const approve = (key: string) =>
+        chain.aegis(["sign", "approve", "--plan", planned.plan.plan_id, "--reason", "r", "--key", key]);
+      const trusted = chain.host.read(TRUSTED);
+      chain.host.write("/root/approve", chain.host.read(APPROVE_KEY), 0o600);
+      // No terminal is here: whoever is refused for that was about to be asked.
+      expect((await approve("/root/approve")).stderr).toContain("no terminal");
+      const other = await approve(SIGN_KEY);
+      expect([other.status, other.stderr]).toEqual([6, expect.stringContaining("it is an execution key")]);
+      chain.host.write(TRUSTED, trusted.replace('role = "approval"', 'role = "approval"\nrevoked = true'));
+      const revoked = await approve("/root/approve");
+      expect([revoked.status, revoked.stderr]).toEqual([6, expect.stringContaining("it has been revoked")]);
+      expect(other.stderr + revoked.stderr).not.toContain("Hash ");
+      chain.host.write(TRUSTED, trusted);
+    });
+
     test("a plan that was signed before policy became stricter", async () => {
       chain.host.write(POLICY, "[approvals]\nrequired = 2\n");
       expect(await chain.submit(goodText)).toBe("approval_required");

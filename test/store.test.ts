@@ -143,6 +143,8 @@ describe("saved where, and how", () => {
       "usage",
       `${taken}: it is a directory`,
     );
+    // Whoever may not write beside a directory is told of the directory all the same.
+    await refuses(() => saveDocument("plan", upgrade(), env(), "/proc"), "usage", "/proc: it is a directory");
     await refuses(() => saveDocument("plan", upgrade(), { ...env(), XDG_DATA_HOME: "/dev/null" }), "io");
   });
 });
