@@ -79,7 +79,10 @@ export interface Ecosystem {
    * @throws AegisError `invalid_target` for what could never be meant
    */
   parseTargets(operation: string, targets: readonly string[]): Targets;
-  /** Gathers evidence, read-only. A tool that is missing or fails gives findings that say so, never an exception. */
+  /**
+   * Gathers evidence, read-only. A tool that is missing or fails gives findings that say so.
+   * @throws AegisError `not_found` for a target that the tool has never heard of
+   */
   gather(operation: string, targets: Targets, planning: Planning): Promise<Findings>;
   /**
    * The exact argv that a signature covers, from the plan alone. Pure.

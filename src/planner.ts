@@ -11,7 +11,7 @@ import { riskSignals } from "./signals.ts";
 /**
  * Makes a plan: what the operation would do to this host, without doing any of it. Everything but `plan_id` follows from
  * the arguments and what `planning` returns. With a target that is always denied no command runs at all.
- * @throws AegisError `usage` (ecosystem, operation, number of targets), `not_built`, `invalid_target`
+ * @throws AegisError `usage` (ecosystem, operation, number of targets), `not_built`, `invalid_target`, `not_found`
  */
 export async function makePlan(
   tool: string,
