@@ -45,9 +45,9 @@ export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, 
  * @throws AegisError `busy` after two minutes
  */
 export async function waitForDpkg(onWait: () => void): Promise<void> {
-  const end = Date.now() + LOCK_WAIT_MS;
+  const end = performance.now() + LOCK_WAIT_MS;
   while (isPathLocked(FRONTEND_LOCK)) {
-    if (Date.now() > end) {
+    if (performance.now() > end) {
       throw new AegisError(
         "busy",
         `another program holds ${FRONTEND_LOCK}`,
