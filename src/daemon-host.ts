@@ -43,8 +43,8 @@ export const daemonInstall = defineSubcommand({
     const report = await install({ dryRun, wrappers }, io);
     const key = report.review_public_key_hex;
     const about = key === null ? [] : [`Reviews of this host are signed by ${key}`];
-    const next = report.next.flatMap((text) => fit(io.terminal, safe(text), "  "));
-    io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...about, ...next].join("\n"));
+    const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));
+    io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...said].join("\n"));
     return EXIT.ok;
   },
 });

@@ -246,6 +246,21 @@ here.describe("aegis daemon install", () => {
     expect(stdout.split("\n").filter((line) => line.startsWith(" "))).toEqual([]);
   });
 
+  test("on a terminal, no line is wider than that; to a pipe each step is one", async () => {
+    await sh("mv /etc/tmpfiles.d/aegis.conf /root; chmod 755 /var/lib/aegis/{runs,spent,lock,results}");
+    const lines = (await run(["/root/aegis", "daemon", "install", "--dry-run"])).stdout.trimEnd().split("\n");
+    const step = lines.find((line) => line.startsWith("· directories: "));
+    expect(step?.length).toBeGreaterThan(80);
+    const shell = "stty cols 60; /root/aegis daemon install --dry-run";
+    const { stdout } = await run(["script", "--quiet", "--command", shell, "/dev/null"]);
+    const folded = stdout.replaceAll("\r", "").trimEnd().split("\n");
+    // Only a word that has no room in a line is longer: a key.
+    expect(folded.filter((line) => line.length > 60 && /\S +\S/.test(line.trim()))).toEqual([]);
+    expect(folded.join("\n").replace(/\n +/g, " ").split("\n")).toEqual(lines);
+    await sh("mv /root/aegis.conf /etc/tmpfiles.d");
+    expect(open((await install()).report)).toEqual(["directories"]);
+  });
+
   test("what an executor started by hand left without the group gets it", async () => {
     await sh(
       "cd /var/lib/aegis/results; chgrp root . ; chmod 750 .; echo {} >a.json; cd /var/log/aegis; chgrp root .; chmod 750 .; echo >audit.ndjson; chmod 600 audit.ndjson; chgrp root audit.ndjson",
