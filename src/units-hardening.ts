@@ -52,9 +52,13 @@ const EVERY: Directives = {
 export const RUNS_APT: Directives = {
   ...EVERY,
   UMask: "0022",
-  // CAP_KILL: maintainer scripts signal daemons that run as other users.
+  // CAP_KILL: maintainer scripts signal daemons that run as other users. CAP_MAC_ADMIN: see below.
   CapabilityBoundingSet:
-    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_SETUID CAP_SETGID CAP_SETFCAP CAP_KILL",
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_SETUID CAP_SETGID CAP_SETFCAP CAP_KILL CAP_MAC_ADMIN",
+  // Maintainer scripts load the AppArmor profile of what they install, by CAP_MAC_ADMIN and what ProtectKernelTunables= would
+  // make read-only, and go on where that fails (dh_apparmor): without either, seen in a virtual machine, a program runs
+  // unconfined, or by its old profile, until the next boot. A kernel without AppArmor has no such path.
+  ReadWritePaths: "-/sys/kernel/security/apparmor",
   ProtectHome: "read-only",
   RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
   SystemCallFilter: "@system-service",

@@ -95,8 +95,18 @@ describe("what runs apt", () => {
         "SETGID",
         "SETFCAP",
         "KILL",
+        "MAC_ADMIN",
       ])
         expect(kept).toContain(`CAP_${capability}`);
+    });
+    test(`${name}: maintainer scripts load AppArmor profiles, where there is AppArmor`, () => {
+      expect(service(name).get("ReadWritePaths")).toEqual(["-/sys/kernel/security/apparmor"]);
+    });
+  }
+  for (const name of SERVICES.filter((one) => !RUN_APT.some((running) => running === one))) {
+    test(`${name}, which runs no apt, changes no AppArmor profile`, () => {
+      expect(service(name).get("CapabilityBoundingSet")?.join(" ")).not.toContain("CAP_MAC_ADMIN");
+      expect(service(name).get("ReadWritePaths")?.join(" ") ?? "").not.toContain("/sys");
     });
   }
 });
