@@ -29,6 +29,8 @@ import {
 
 const POLL_MS = 300;
 const ALIVE_MS = 10_000;
+/** How long a recovery tries to get the lock of runs. */
+const LOCK_MS = 5000;
 /** Least time between two reports of refusals; the front leaves a second between its own. */
 const REPORT_MS = 800;
 /** Who lost the connection hears so long why a plan was refused meanwhile; further back the log is not read for any id. */
@@ -79,25 +81,31 @@ export async function recoverRuns(log: Log): Promise<void> {
   stopReason();
   prepareState();
   let told = false;
-  await tryRecover(openRunnerAudit(log), () => {
+  const audit = openRunnerAudit(log);
+  const onWait = () => {
     if (!told) log.warn("the runner of an execution died, and its apt is at work: waiting for it");
     told = true;
-  });
+  };
+  // A watcher of the same run looks after it too, for a moment each time, and guards nothing. Whoever keeps the lock for long
+  // is the next run, which has closed this one.
+  const end = Date.now() + LOCK_MS;
+  while (!(await tryRecover(audit, onWait)) && Date.now() < end) await Bun.sleep(POLL_MS / 3);
 }
 
 function openRunnerAudit(log: Log): AuditLog {
   return loggedAudit(openAuditLog(SYSTEM.auditDir, { mode: 0o640 }), log);
 }
 
-/** The same without waiting for its apt, while a client waits for the answer. */
-async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): Promise<void> {
+/** The same, by default without waiting for its apt, while a client waits for the answer. False where somebody has the lock. */
+async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): Promise<boolean> {
   const lock = tryRunLock();
-  if (lock === null) return;
+  if (lock === null) return false;
   try {
     await recoverInterrupted(audit, onWait);
   } finally {
     lock.release();
   }
+  return true;
 }
 
 interface Desk extends RunnerOptions {

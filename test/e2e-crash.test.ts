@@ -31,6 +31,7 @@ const GATED = [
   "daemon-stops",
   "somebody-waits",
   "nobody-watches",
+  "somebody-looks",
   "at-the-end",
   "at-the-very-end",
 ].map(gated);
@@ -115,6 +116,23 @@ describeOnThrowaway("SIGKILL", () => {
     expect(await chain.dpkgStatus("both-die")).toBe("install ok installed");
     expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_interrupted"]);
     expect((await chain.apply(path)).status).toBe(6);
+    await sound();
+  });
+
+  test("to the runner and the supervisor, with somebody looking just then: the recovery waits for the lock, then for apt", async () => {
+    const { id } = await untilGate("somebody-looks");
+    kill([...executorProcesses(chain, "supervisor"), ...executorProcesses(chain, "runner")]);
+    await daemon.exited;
+    const lock = "/var/lib/aegis/lock/run";
+    const look = await chain.host.spawn(["flock", "--no-fork", lock, "sleep", "1"]);
+    const isHeld = async () => (await chain.host.exec(["flock", "--nonblock", lock, "true"])).status !== 0;
+    while (!(await isHeld())) await Bun.sleep(10);
+    const recovery = await chain.host.spawn([AEGIS, "daemon", "--recover"]);
+    await eventually(() => recovery.stderr().includes("waiting for it"));
+    openGate(chain, "somebody-looks");
+    expect([await recovery.exited, await look.exited]).toEqual([0, 0]);
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_interrupted"]);
+    daemon = await chain.startDaemon();
     await sound();
   });
 
