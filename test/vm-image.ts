@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { sha256Hex } from "../src/canonical.ts";
 import { ROOT } from "./kit.ts";
 import { mirror, suiteRoot } from "./systemd-root.ts";
 import { ROOT_ENV } from "./throwaway-inside.ts";
@@ -11,11 +12,9 @@ import { Vm, type VmFiles } from "./vm-machine.ts";
  * Made once and kept in the checkout; every test works on a copy.
  */
 
-const CACHE = join(ROOT, "node_modules/.cache/vm");
-const at = (name: string) => join(CACHE, name);
 const PROGRAMS = ["qemu-system-x86_64", "ssh", "ssh-keygen", "mke2fs", "setpriv", "unshare"];
 const PACKAGES =
-  "linux-image-amd64 initramfs-tools zstd lvm2 thin-provisioning-tools grub-pc openssh-server iproute2 kmod udev fdisk procps";
+  "linux-image-amd64 initramfs-tools zstd lvm2 thin-provisioning-tools grub-pc openssh-server iproute2 kmod udev fdisk procps apparmor";
 /** Where the machine finds its root. */
 export const VM_ROOT = "/dev/mapper/vg-root";
 
@@ -73,6 +72,10 @@ echo '/dev/mapper/vg-root / ext4 defaults 0 1' > /mnt/etc/fstab
 systemd-machine-id-setup --root=/mnt
 umount /mnt
 `;
+
+/** Another recipe is another disk: the one before stays until somebody deletes it. */
+const CACHE = join(ROOT, `node_modules/.cache/vm-${sha256Hex(MAKE_SEED + MAKE_DISK).slice(0, 8)}`);
+const at = (name: string) => join(CACHE, name);
 
 /** Why there can be no virtual machine here, or null. */
 export function vmUnavailable(): string | null {
