@@ -88,8 +88,8 @@ export async function recoverRuns(log: Log): Promise<void> {
   };
   // A watcher of the same run looks after it too, for a moment each time, and guards nothing. Whoever keeps the lock for long
   // is the next run, which has closed this one.
-  const end = Date.now() + LOCK_MS;
-  while (!(await tryRecover(audit, onWait)) && Date.now() < end) await Bun.sleep(POLL_MS / 3);
+  const end = performance.now() + LOCK_MS;
+  while (!(await tryRecover(audit, onWait)) && performance.now() < end) await Bun.sleep(POLL_MS / 3);
 }
 
 function openRunnerAudit(log: Log): AuditLog {
@@ -195,9 +195,9 @@ function recordRefusals(refusals: readonly Refusal[], audit: AuditLog): void {
  * @throws AegisError `not_found`
  */
 async function watch(id: string, caller: Caller | null, { audit, connection, stop }: Desk): Promise<Result> {
-  let quiet = Date.now();
+  let quiet = performance.now();
   const emit = (event: Omit<EventInput, "execution_id">) => {
-    quiet = Date.now();
+    quiet = performance.now();
     connection.event({ execution_id: id, ...event });
   };
   let follow: RunWatch | null = null;
@@ -228,7 +228,7 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
     if (result !== null) await tryRecover(audit);
     else if (waiting !== place) emit({ kind: "queued", place: waiting });
     place = waiting;
-    if (Date.now() - quiet > ALIVE_MS) emit({ kind: "alive" });
+    if (performance.now() - quiet > ALIVE_MS) emit({ kind: "alive" });
     await Bun.sleep(POLL_MS);
   }
 }
