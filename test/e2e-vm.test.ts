@@ -22,7 +22,7 @@ import {
  */
 
 const wanted = process.env["AEGIS_E2E_VM"] === "1";
-const missing = wanted ? vmUnavailable() : "not asked for: scripts/e2e-vm takes half an hour";
+const missing = wanted ? vmUnavailable() : "not asked for: scripts/e2e-vm takes a quarter of an hour";
 const COMPLETED = ["execution_started", "execution_completed"];
 const INTERRUPTED = ["execution_started", "execution_interrupted"];
 const LOG = "/var/log/aegis";
