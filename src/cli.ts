@@ -1,5 +1,4 @@
 #!/usr/bin/env bun
-import { basename } from "node:path";
 import { isWrapperName, rewriteOldSpelling } from "./aliases.ts";
 import { parseArgs } from "./args.ts";
 import { COMMANDS } from "./commands.ts";
@@ -92,7 +91,8 @@ function fail(error: unknown, json: boolean): ExitStatus {
 }
 
 const words = process.argv.slice(2);
-const program = basename(process.argv0);
+// Not by node:path, whose loading every start would pay for.
+const program = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
 const end = words.indexOf("--");
 const json = !isWrapperName(program) && (end < 0 ? words : words.slice(0, end)).includes("--json");
 let status: ExitStatus;
