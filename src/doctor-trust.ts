@@ -1,9 +1,10 @@
 import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { dangerousEnvironment, loadSecret } from "./keys.ts";
+import { loadSecret } from "./keys.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
+import { dangerousEnvironment } from "./safe-environment.ts";
 import { plural } from "./terminal.ts";
 import { loadTrust, type Trust } from "./trust.ts";
 

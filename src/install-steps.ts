@@ -12,7 +12,7 @@ import { dirname, join } from "node:path";
 import { AegisError, errnoOf } from "./errors.ts";
 import { createFileExclusive, ensureDir, hashFile, rootOnlyProblem, writeFileAtomic } from "./files.ts";
 import { installedAt, markInstalled } from "./installed.ts";
-import { generateKey, writeKeyFiles } from "./keys.ts";
+import { generateKey, writeKeyFiles } from "./key-files.ts";
 import { SYSTEM } from "./paths.ts";
 import { systemd } from "./service-manager.ts";
 import { ADMIN_GROUP, type Directory, groupId, REVIEW_GROUP, STATE, USERS, userIds } from "./state.ts";

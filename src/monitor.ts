@@ -235,9 +235,9 @@ async function repositoriesNow(): Promise<{ state: RepositoryState | null; findi
 
 /** Waits for apt and dpkg; whether they are still at it after that. */
 async function isBusyForLong(): Promise<boolean> {
-  const end = Date.now() + WAIT_MS;
+  const end = performance.now() + WAIT_MS;
   while (dpkgIsBusy()) {
-    if (Date.now() >= end) return true;
+    if (performance.now() >= end) return true;
     await Bun.sleep(POLL_MS);
   }
   return false;

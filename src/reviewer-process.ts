@@ -3,12 +3,14 @@ import { join } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { AegisError } from "./errors.ts";
 import { ensureDir } from "./files.ts";
-import { assertSafeEnvironment, generateKey, loadSecret, type SecretKey, writeKeyFiles } from "./keys.ts";
+import { generateKey, writeKeyFiles } from "./key-files.ts";
+import { loadSecret, type SecretKey } from "./keys.ts";
 import type { Log } from "./log.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { readModelSettings } from "./review-settings.ts";
 import { makeReview } from "./reviewer.ts";
 import { serveReviewer } from "./reviewer-service.ts";
+import { assertSafeEnvironment } from "./safe-environment.ts";
 import { stopSignal } from "./stop-signal.ts";
 import type { Listen } from "./varlink-server.ts";
 

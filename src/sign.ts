@@ -5,8 +5,10 @@ import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command
 import type { Approval, ControlProof, ExecutionPlan } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { buildExecutionPlan, mostMinutes } from "./execution-plan.ts";
-import { assertKeyPlace, assertSafeEnvironment, generateKey, type SecretKey, writeKeyFiles } from "./keys.ts";
+import { assertKeyPlace, generateKey, writeKeyFiles } from "./key-files.ts";
+import type { SecretKey } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
+import { assertSafeEnvironment } from "./safe-environment.ts";
 import { minutesOf, noteShorter, requireKey, signerName } from "./sign-args.ts";
 import { isLookedUp, snapshotName, snapshotProof } from "./snapshot-id.ts";
 import type { FoundSnapshot } from "./snapshots.ts";

@@ -3,8 +3,10 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ErrorCode } from "../src/errors.ts";
-import { dangerousEnvironment, generateKey, loadSecret, writeKeyFiles } from "../src/keys.ts";
+import { generateKey, writeKeyFiles } from "../src/key-files.ts";
+import { loadSecret } from "../src/keys.ts";
 import type { Env } from "../src/paths.ts";
+import { dangerousEnvironment } from "../src/safe-environment.ts";
 import { refuses } from "./signing-kit.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "aegis-keys-"));

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "../src/canonical.ts";
 import { readDocument } from "../src/documents.ts";
 import { listenUnix } from "../src/ffi.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/key-files.ts";
 import { reviewIsSignedBy } from "../src/review-signature.ts";
 import { callReviewer, reviewerStatus } from "../src/reviewer-client.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";

@@ -1,4 +1,4 @@
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/key-files.ts";
 import { openLog } from "../src/log.ts";
 import { readModelSettings } from "../src/review-settings.ts";
 import { makeReview } from "../src/reviewer.ts";

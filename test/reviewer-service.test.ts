@@ -6,7 +6,7 @@ import { byteBudget } from "../src/byte-budget.ts";
 import { canonicalHash, canonicalJson, sha256Hex } from "../src/canonical.ts";
 import { type AiReview, type Hashed, readDocument, SCHEMA_VERSION } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/key-files.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { reviewQueue } from "../src/review-queue.ts";
 import { readModelSettings } from "../src/review-settings.ts";

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "../src/environment-file.ts";
 import { FRONT_LIMITS } from "../src/front-limits.ts";
-import { dangerousEnvironment } from "../src/keys.ts";
 import { SYSTEM } from "../src/paths.ts";
+import { dangerousEnvironment } from "../src/safe-environment.ts";
 import {
   BOOT_LOADER_DROP_IN,
   HOST_DIRECTORIES,

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { canonicalHash } from "../src/canonical.ts";
-import { generateKey, writeKeyFiles } from "../src/keys.ts";
+import { generateKey, writeKeyFiles } from "../src/key-files.ts";
 import { saveDocument } from "../src/store.ts";
 import { newPassphrase, unlockSecret } from "../src/unlock.ts";
 import { install } from "./policy-plans.ts";
