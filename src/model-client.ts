@@ -1,8 +1,8 @@
 import * as v from "valibot";
+import { VERDICT_JSON_SCHEMA } from "./doc-verdict.ts";
 import { AegisError } from "./errors.ts";
 import { fetchText, type JsonRequest, noUsableAnswer } from "./fetch-json.ts";
 import type { ChatMessage } from "./review-prompt.ts";
-import { VERDICT_JSON_SCHEMA } from "./review-reply.ts";
 import { HINT_BASE_URL, type ModelSettings } from "./review-settings.ts";
 
 /*

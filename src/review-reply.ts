@@ -1,55 +1,14 @@
 import * as v from "valibot";
 import { canonicalJson } from "./canonical.ts";
-import { AiReview } from "./documents.ts";
+import { Verdict } from "./doc-verdict.ts";
 import { AegisError } from "./errors.ts";
 import { type ObjectInText, objectAt, objectsIn } from "./json-in-text.ts";
 import { statesGraver } from "./reply-claims.ts";
 import { splitReply } from "./reply-text.ts";
 import { HINT_BASE_URL } from "./review-settings.ts";
 
-/** The part of a review that the model writes, in the order it is asked for: findings first, the verdict last. */
-const Verdict = v.pick(AiReview, [
-  "summary",
-  "red_flags",
-  "supply_chain_risk",
-  "privilege_risk",
-  "persistence_risk",
-  "availability_risk",
-  "rollback_difficulty",
-  "risk",
-  "required_controls",
-  "recommendation",
-]);
-export type Verdict = v.InferOutput<typeof Verdict>;
-
 /** Characters of a whole verdict. A model is asked for a page; this is thirty. */
 const MAX_VERDICT = 64 * 1024;
-
-/**
- * The verdict as a JSON schema, to be sent with the request. No lengths: llama.cpp makes a grammar of the schema, in which
- * a length is that many repetitions, and refuses it ("number of repetitions exceeds sane defaults").
- */
-export const VERDICT_JSON_SCHEMA = {
-  type: "object",
-  properties: Object.fromEntries(
-    Object.entries(Verdict.entries).map(([name, field]) => [name, jsonSchemaOf(field)]),
-  ),
-  required: Object.keys(Verdict.entries),
-  additionalProperties: false,
-} as const;
-
-type Field = (typeof Verdict.entries)[keyof typeof Verdict.entries];
-
-function jsonSchemaOf(field: Field): object {
-  switch (field.type) {
-    case "picklist":
-      return { type: "string", enum: field.options };
-    case "array":
-      return { type: "array", items: { type: field.item.type } };
-    case "string":
-      return { type: "string" };
-  }
-}
 
 const Completion = v.object({
   choices: v.pipe(

@@ -1,9 +1,10 @@
+import type { Verdict } from "./doc-verdict.ts";
 import { type AiReview, type Hashed, SCHEMA_VERSION } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { askModel } from "./model-client.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { buildPrompt } from "./review-prompt.ts";
-import { readReply, type Verdict } from "./review-reply.ts";
+import { readReply } from "./review-reply.ts";
 import type { ModelSettings } from "./review-settings.ts";
 
 /** A reply that holds no verdict to go by. `reply` is for a file, not for a screen or a log. */

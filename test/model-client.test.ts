@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import { VERDICT_JSON_SCHEMA } from "../src/doc-verdict.ts";
 import { AegisError } from "../src/errors.ts";
 import { askModel, listModels } from "../src/model-client.ts";
-import { VERDICT_JSON_SCHEMA } from "../src/review-reply.ts";
 import { readModelSettings } from "../src/review-settings.ts";
 import {
   answers,

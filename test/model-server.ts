@@ -1,4 +1,4 @@
-import type { Verdict } from "../src/review-reply.ts";
+import type { Verdict } from "../src/doc-verdict.ts";
 
 /*
  * A server on loopback with an OpenAI-compatible API, whose answers are written by the test: no model runs anywhere.

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
+import { VERDICT_JSON_SCHEMA } from "../src/doc-verdict.ts";
 import { AiReview } from "../src/documents.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { buildPrompt, PROMPT_CHARS } from "../src/review-prompt.ts";
-import { readReply, VERDICT_JSON_SCHEMA } from "../src/review-reply.ts";
+import { readReply } from "../src/review-reply.ts";
 import { aPlan } from "./policy-arbitraries.ts";
 import {
   command,

@@ -1,0 +1,48 @@
+import * as v from "valibot";
+import { AiReview } from "./documents.ts";
+
+/*
+ * The part of a review that the model writes. It belongs to the documents: the prompt describes it and the parser of
+ * replies reads it, but the executor, which builds prompts to compare hashes, must not load that parser.
+ */
+
+/** In the order it is asked for: findings first, the verdict last. */
+export const Verdict = v.pick(AiReview, [
+  "summary",
+  "red_flags",
+  "supply_chain_risk",
+  "privilege_risk",
+  "persistence_risk",
+  "availability_risk",
+  "rollback_difficulty",
+  "risk",
+  "required_controls",
+  "recommendation",
+]);
+export type Verdict = v.InferOutput<typeof Verdict>;
+
+/**
+ * The verdict as a JSON schema, to be sent with the request. No lengths: llama.cpp makes a grammar of the schema, in which
+ * a length is that many repetitions, and refuses it ("number of repetitions exceeds sane defaults").
+ */
+export const VERDICT_JSON_SCHEMA = {
+  type: "object",
+  properties: Object.fromEntries(
+    Object.entries(Verdict.entries).map(([name, field]) => [name, jsonSchemaOf(field)]),
+  ),
+  required: Object.keys(Verdict.entries),
+  additionalProperties: false,
+} as const;
+
+type Field = (typeof Verdict.entries)[keyof typeof Verdict.entries];
+
+function jsonSchemaOf(field: Field): object {
+  switch (field.type) {
+    case "picklist":
+      return { type: "string", enum: field.options };
+    case "array":
+      return { type: "array", items: { type: field.item.type } };
+    case "string":
+      return { type: "string" };
+  }
+}

@@ -1,0 +1,32 @@
+import { expect, test } from "bun:test";
+import { join, resolve } from "node:path";
+import { sourceClosure } from "../src/evaluator-hash.ts";
+
+/*
+ * What runs as root is what a reader has to trust: the runner's closure of imports, types and lazy imports included.
+ */
+
+const SRC = resolve(import.meta.dir, "../src");
+
+/** The files that read what a model writes, or talk to one. */
+const MODEL_SIDE = /^(?:review-reply|reply-|json-in-text|model-client|reviewer)/;
+
+for (const entry of ["runner.ts", "execution.ts", "front.ts"]) {
+  test(`${entry} loads nothing that reads a model's reply`, () => {
+    const closure = [...sourceClosure(join(SRC, entry)).keys()];
+    expect(closure).toContain(entry);
+    expect(closure.filter((name) => MODEL_SIDE.test(name))).toEqual([]);
+  });
+}
+
+test("the pattern names files that there are", () => {
+  const closure = [...sourceClosure(join(SRC, "reviewer.ts")).keys()].filter((name) => MODEL_SIDE.test(name));
+  expect(closure.sort()).toEqual([
+    "json-in-text.ts",
+    "model-client.ts",
+    "reply-claims.ts",
+    "reply-text.ts",
+    "review-reply.ts",
+    "reviewer.ts",
+  ]);
+});
