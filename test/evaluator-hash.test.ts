@@ -1,16 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { randomUUID } from "node:crypto";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { evaluate } from "../src/evaluate.ts";
-import { evaluatorHash, sourceClosure, sourcesHash } from "../src/evaluator-hash.ts";
+import { evaluatorFiles, evaluatorHash, sourceClosure, sourcesHash } from "../src/evaluator-hash.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import { update } from "./policy-plans.ts";
 
 const SRC = resolve(import.meta.dir, "../src");
 
 describe("what the digest covers", () => {
-  const covered = sourceClosure(join(SRC, "evaluate.ts"));
+  const covered = evaluatorFiles(resolve(SRC, ".."));
   for (const name of [
     "evaluate.ts",
     "rules.ts",
@@ -24,6 +25,11 @@ describe("what the digest covers", () => {
     "review-signature.ts",
     "ed25519.ts",
     "evaluator-hash.ts",
+    "bun.lock",
+    "node_modules/valibot/package.json",
+    "node_modules/valibot/dist/index.mjs",
+    "node_modules/json-canonicalize/package.json",
+    "node_modules/tweetnacl/nacl-fast.js",
   ]) {
     test(name, () => expect(covered.has(name)).toBe(true));
     test(`${name}: one byte more, another digest`, () => {
@@ -31,7 +37,7 @@ describe("what the digest covers", () => {
       expect(sourcesHash(changed)).not.toBe(sourcesHash(covered));
     });
   }
-  for (const name of ["cli.ts", "keys.ts", "preflight.ts"]) {
+  for (const name of ["cli.ts", "keys.ts", "preflight.ts", "node_modules/ofetch/package.json"]) {
     test(`not ${name}`, () => expect(covered.has(name)).toBe(false));
   }
 });
@@ -68,7 +74,7 @@ describe("the digest in a policy result", () => {
   beforeAll(() => {
     dir = mkdtempSync(join(tmpdir(), "aegis-evaluator-"));
     cpSync(SRC, join(dir, "src"), { recursive: true });
-    cpSync(resolve(SRC, "../package.json"), join(dir, "package.json"));
+    for (const name of ["package.json", "bun.lock"]) cpSync(resolve(SRC, "..", name), join(dir, name));
     for (const name of ["valibot", "json-canonicalize", "tweetnacl"]) {
       const from = resolve(SRC, "../node_modules", name);
       cpSync(from, join(dir, "node_modules", name), { recursive: true });
@@ -78,7 +84,7 @@ describe("the digest in a policy result", () => {
 
   /** The bundled evaluator, built in a process of its own: a macro is worked out once a process. */
   function built(): string {
-    const out = join(dir, `out-${Bun.hash(readFileSync(join(dir, "src/rules.ts")))}`);
+    const out = join(dir, `out-${randomUUID()}`);
     const argv = [
       process.execPath,
       "build",
@@ -97,15 +103,29 @@ describe("the digest in a policy result", () => {
     expect(result.evaluator_hash).toBe(evaluatorHash());
   });
 
-  test("is compiled in, and a changed rule changes it", () => {
-    const before = sourcesHash(sourceClosure(join(dir, "src/evaluate.ts")));
-    expect(built()).toContain(before);
-    const rules = join(dir, "src/rules.ts");
-    writeFileSync(rules, readFileSync(rules, "utf8").replace('id: "apt-removal"', 'id: "apt-removals"'));
-    const after = sourcesHash(sourceClosure(join(dir, "src/evaluate.ts")));
-    expect(after).not.toBe(before);
-    const text = built();
-    expect(text).toContain(after);
-    expect(text).not.toContain(before);
-  });
+  const digest = () => sourcesHash(evaluatorFiles(dir));
+  const edit = (name: string, from: string, to: string) => {
+    const path = join(dir, name);
+    const text = readFileSync(path, "utf8");
+    expect(text).toContain(from);
+    writeFileSync(path, text.replace(from, to));
+  };
+
+  const CHANGES: [what: string, file: string, from: string, to: string][] = [
+    ["a rule", "src/rules.ts", 'id: "apt-removal"', 'id: "apt-removals"'],
+    ["the lockfile", "bun.lock", '"valibot@1.5.0"', '"valibot@1.5.1"'],
+    ["an installed library", "node_modules/valibot/package.json", '"1.5.0"', '"1.5.1"'],
+  ];
+  for (const [what, file, from, to] of CHANGES) {
+    test(`is compiled in, and changes with ${what}`, () => {
+      const before = digest();
+      expect(built()).toContain(before);
+      edit(file, from, to);
+      const after = digest();
+      expect(after).not.toBe(before);
+      const text = built();
+      expect(text).toContain(after);
+      expect(text).not.toContain(before);
+    });
+  }
 });
