@@ -98,7 +98,7 @@ function nameOf({ name, architecture }: DpkgPackage, native: string): string {
   return aptName(name, architecture, native);
 }
 
-function configured({ name, architecture, version, essential }: DpkgPackage): TransactionEntry {
+function configured({ name, architecture, version, essential, source }: DpkgPackage): TransactionEntry {
   return {
     name,
     architecture,
@@ -111,6 +111,8 @@ function configured({ name, architecture, version, essential }: DpkgPackage): Tr
     size: null,
     essential,
     source: null,
+    from_source: source,
+    to_source: source,
     sources: [],
   };
 }

@@ -1,12 +1,13 @@
+import { sourceOf } from "./deb-source.ts";
 import { readStanzas, type Stanza } from "./deb822.ts";
+import type { SourcePackage } from "./operation-plan.ts";
 
 /** What a Packages index says of one version of one package (deb-control(5)). */
 export interface ShownPackage {
   name: string;
   architecture: string;
   version: string;
-  /** Source package; the binary's own name where the field is left out. */
-  source: string;
+  source: SourcePackage;
   /** It names a package file, so a repository says it and not dpkg. */
   offered: boolean;
   essential: boolean;
@@ -32,7 +33,7 @@ export class ShownPackages {
       const [name, version] = [stanza.get("package"), stanza.get("version")];
       const architecture = stanza.get("architecture");
       if (name === undefined || version === undefined || architecture === undefined) continue;
-      this.#add({ name, architecture, version, ...details(name, stanza) });
+      this.#add({ name, architecture, version, ...details(name, version, stanza) });
     }
   }
 
@@ -59,12 +60,11 @@ function keyOf({ name, architecture, version }: Pick<ShownPackage, "name" | "arc
   return `${name}:${architecture}=${version}`;
 }
 
-function details(name: string, stanza: Stanza) {
+function details(name: string, version: string, stanza: Stanza) {
   const sha256 = stanza.get("sha256") ?? "";
   const size = stanza.get("size") ?? "";
   return {
-    // `Source: bash (5.2.15-2)`: the version stands there only where it differs.
-    source: stanza.get("source")?.split(/[\s(]/)[0] || name,
+    source: sourceOf(name, version, stanza.get("source")),
     offered: stanza.has("filename") || stanza.has("sha256"),
     essential: stanza.get("essential")?.toLowerCase() === "yes",
     sha256: /^[0-9a-f]{64}$/.test(sha256) ? sha256 : null,

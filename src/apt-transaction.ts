@@ -1,9 +1,9 @@
 import { aptName } from "./apt-argv.ts";
 import type { PolicyOrigin, PolicyPackage } from "./apt-policy.ts";
-import type { ShownPackages } from "./apt-show.ts";
+import type { ShownPackage, ShownPackages } from "./apt-show.ts";
 import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
-import type { RepositoryEvidence, TransactionEntry } from "./operation-plan.ts";
+import type { RepositoryEvidence, SourcePackage, TransactionEntry } from "./operation-plan.ts";
 
 /** Everything that was read about the packages of a simulation. */
 export interface PackageFacts {
@@ -22,6 +22,7 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
   for (const { name, architecture, from } of simulation.removals) {
     const before = findInstalled(installed, name, architecture, native);
     const real = architecture ?? before?.architecture ?? native;
+    const fromSource = sourceBefore(before, shown.find(name, real, from), from);
     entries.set(`${name}:${real}`, {
       name,
       architecture: real,
@@ -33,7 +34,9 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
       sha256: null,
       size: null,
       essential: before?.essential ?? false,
-      source: shown.find(name, real, from)?.source ?? null,
+      source: fromSource?.name ?? null,
+      from_source: fromSource,
+      to_source: null,
       sources: [],
     });
   }
@@ -43,6 +46,7 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
     const details = shown.find(name, architecture, to);
     // apt may take a package away for a moment to put another version of it in.
     const from = item.from ?? entries.get(key)?.from_version ?? null;
+    const before = findInstalled(installed, name, architecture, native);
     const release = item.releases[0] === undefined ? null : splitRelease(item.releases[0]);
     entries.set(key, {
       name,
@@ -54,14 +58,23 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
       archive: release?.archive ?? null,
       sha256: details?.sha256 ?? null,
       size: details?.size ?? null,
-      essential:
-        details?.essential === true ||
-        findInstalled(installed, name, architecture, native)?.essential === true,
-      source: details?.source ?? null,
+      essential: details?.essential === true || before?.essential === true,
+      source: details?.source.name ?? null,
+      from_source: sourceBefore(before, shown.find(name, architecture, from), from),
+      to_source: details?.source ?? null,
       sources: offeredBy(facts, aptName(name, architecture, native), to),
     });
   }
   return [...entries.values()].sort((a, b) => order(a.name, b.name) || order(a.architecture, b.architecture));
+}
+
+/** The source of the version that goes: dpkg knows what is installed, apt what is offered. */
+function sourceBefore(
+  before: DpkgPackage | undefined,
+  shown: ShownPackage | undefined,
+  version: string | null,
+): SourcePackage | null {
+  return (before !== undefined && before.version === version ? before.source : shown?.source) ?? null;
 }
 
 /** An installed package; one of architecture `all` answers to the host's own, and the other way round. */

@@ -1,10 +1,13 @@
 import { dirname, join } from "node:path";
+import { sourceOf } from "./deb-source.ts";
+import type { SourcePackage } from "./operation-plan.ts";
 
 /** What dpkg says of one package (dpkg-query(1), the `Status` and `Version` fields). */
 export interface DpkgPackage {
   name: string;
   architecture: string;
   version: string;
+  source: SourcePackage;
   /** Third word of `Status`: `installed`, `half-configured`, `config-files`, … */
   state: string;
   /** First word of `Status`: `install`, `hold`, `deinstall`, … */
@@ -73,10 +76,12 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
       packages.delete(`${name}:${architecture}`);
       continue;
     }
+    const version = fields.get("version") ?? "";
     packages.set(`${name}:${architecture}`, {
       name,
       architecture,
-      version: fields.get("version") ?? "",
+      version,
+      source: sourceOf(name, version, fields.get("source")),
       state,
       selection,
       essential: KEEPING.some((field) => fields.get(field)?.toLowerCase() === "yes"),

@@ -99,6 +99,8 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
       size: null,
       essential: false,
       source: null,
+      from_source: null,
+      to_source: null,
       sources: [],
     })),
     packages_held_back: [],

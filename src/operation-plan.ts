@@ -30,6 +30,10 @@ export type Host = v.InferOutput<typeof Host>;
 /** `configure` is of a repair alone: the package is unpacked already, and dpkg finishes it. */
 export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const;
 
+/** The source package that a binary package was built from (deb-control(5), `Source`). */
+const SourcePackage = v.strictObject({ name: short, version: short });
+export type SourcePackage = v.InferOutput<typeof SourcePackage>;
+
 /** One package that the operation changes. Absent facts are null, never left out. */
 export const TransactionEntry = v.strictObject({
   name,
@@ -48,6 +52,12 @@ export const TransactionEntry = v.strictObject({
   essential: v.boolean(),
   /** Source package, where it is known. */
   source: v.nullable(short),
+  /**
+   * What the two versions were built from. Its version may differ from the binary's, and it is the one that advisories count
+   * in. Null where it isn't known, where there is no such version, and for ecosystems without source packages.
+   */
+  from_source: v.nullable(SourcePackage),
+  to_source: v.nullable(SourcePackage),
   /** Where this version is offered: `id`s of repository_evidence; anything else is a source nothing is known of. */
   sources: v.pipe(v.array(short), v.maxLength(256)),
 });
@@ -93,11 +103,14 @@ export const SEVERITIES = ["unknown", "none", "low", "medium", "high", "critical
 export const VulnerabilityEvidence = v.strictObject({
   package: name,
   version: short,
+  /** The version that was compared with the record: the source package's for apt. Null where no record was. */
+  matched_version: v.nullable(short),
   /** Whether `version` is what is installed now or what would be installed. */
   applies_to: v.picklist(["old", "new"]),
   id: short,
   aliases: v.pipe(v.array(short), v.maxLength(256)),
   severity: v.picklist(SEVERITIES),
+  /** Counted like `matched_version`. */
   fixed_version: v.nullable(short),
   /** Where the record came from. */
   data_source: short,

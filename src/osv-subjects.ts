@@ -1,4 +1,5 @@
-import type { Host, Tool, TransactionEntry } from "./operation-plan.ts";
+import { sourceOf } from "./deb-source.ts";
+import type { Host, SourcePackage, Tool, TransactionEntry } from "./operation-plan.ts";
 import { DEB, SEMVER, type Versioning } from "./osv-range.ts";
 import type { OsvAffected } from "./osv-record.ts";
 
@@ -43,12 +44,20 @@ export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: 
   for (const entry of transaction) {
     // It is there already, and finishing it is not what brings it in.
     if (entry.action === "configure") continue;
-    const versions = { new: entry.to_version, old: entry.from_version };
+    const sides = {
+      new: { version: entry.to_version, source: entry.to_source },
+      old: { version: entry.from_version, source: entry.from_source },
+    };
     for (const appliesTo of ["new", "old"] as const) {
-      const version = versions[appliesTo];
+      const { version, source } = sides[appliesTo];
       const key = `${entry.name} ${version} ${appliesTo}`;
       if (version !== null && !subjects.has(key)) {
-        subjects.set(key, { package: entry.name, version, appliesTo, ...inOsv(entry, version, ecosystem) });
+        subjects.set(key, {
+          package: entry.name,
+          version,
+          appliesTo,
+          ...inOsv(entry, version, source, ecosystem),
+        });
       }
     }
   }
@@ -56,21 +65,25 @@ export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: 
 }
 
 function inOsv(
-  { name, source }: TransactionEntry,
+  { name, source: sourceName }: TransactionEntry,
   version: string,
+  known: SourcePackage | null,
   { base, release }: OsvEcosystem,
 ): Pick<Subject, "names" | "ecosystems" | "osvVersion"> {
   if (base === "npm") return { names: [name], ecosystems: [release], osvVersion: version };
-  const official = source ?? name;
-  // The signed kernel is built from a source of its own, and advisories name the one that it was signed from.
-  const unsigned = official.replace(/^linux-signed(?:-(?:amd64|arm64|i386))?(?=-|$)/, "linux");
+  // Where no stanza names the source, it is taken to have the binary's version.
+  const likeBinary = sourceOf(sourceName ?? name, version, undefined);
+  const source = known ?? likeBinary;
+  // The signed kernel is built from a source of its own, with a version of its own (6.1.192+3); advisories name the source
+  // that it was signed from, whose version the binary has kept (6.1.192-3).
+  const unsigned = source.name.replace(/^linux-signed(?:-(?:amd64|arm64|i386))?(?=-|$)/, "linux");
+  const osvVersion = unsigned === source.name ? source.version : likeBinary.version;
   // Fixes of Ubuntu's extended maintenance stand in an ecosystem of their own; the plain one never sees them as fixed.
-  const extended = base === "Ubuntu" && /[+~]esm\d/.test(version);
+  const extended = base === "Ubuntu" && /[+~]esm\d/.test(osvVersion);
   return {
-    names: [...new Set([official, unsigned])],
+    names: [...new Set([source.name, unsigned])],
     ecosystems: extended ? [release.replace(":", ":Pro:"), release] : [release],
-    // A rebuild of the same source for one architecture (Debian Developer's Reference 5.10.2.1).
-    osvVersion: version.replace(/\+b\d+$/, ""),
+    osvVersion,
   };
 }
 

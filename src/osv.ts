@@ -158,6 +158,7 @@ function evidenceOf(
         {
           package: subject.package,
           version: subject.version,
+          matched_version: subject.osvVersion,
           applies_to: subject.appliesTo,
           id: record.id,
           aliases: [...new Set([...record.aliases, ...record.upstream])],
@@ -212,6 +213,7 @@ function noData(
     evidence: versions.map((one) => ({
       package: one.package,
       version: one.version,
+      matched_version: null,
       applies_to: "new",
       id: NO_DATA,
       aliases: [],

@@ -10,7 +10,7 @@ import {
 import type { PolicyConfig } from "./policy-config.ts";
 import { madeSubject, RECORDED_INVERSE } from "./recorded-inverse.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";
-import { NO_DATA } from "./signals.ts";
+import { isOwnFix, NO_DATA } from "./signals.ts";
 import type { JudgedTargets } from "./target-check.ts";
 import { plural } from "./terminal.ts";
 
@@ -118,7 +118,7 @@ export function newVulnerabilities(f: Facts, test: (severity: Severity) => boole
   const arriving = new Set(fetched.map((e) => `${nameOf(e)} ${e.to_version}`));
   return f.plan.vulnerability_evidence
     .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
-    .filter((x) => x.fixed_version !== x.version && test(x.severity))
+    .filter((x) => !isOwnFix(x) && test(x.severity))
     .map((x) => (x.id === NO_DATA ? `${x.package} (no data)` : `${x.package} ${x.id} (${x.severity})`));
 }
 

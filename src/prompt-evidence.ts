@@ -120,7 +120,9 @@ function vulnerabilitiesSection(plan: OperationPlan): Section {
     const what = `${word(v.package, 80)} ${word(v.version, 60)}`;
     if (v.id === NO_DATA) return `- unknown: ${what}: no data from ${word(v.data_source, 60)}`;
     const fixed = v.fixed_version === null ? "no fix known" : `fixed in ${word(v.fixed_version, 60)}`;
-    return `- ${v.severity}: ${what} has ${word(v.id, 60)}, ${fixed}`;
+    const differs = v.matched_version !== null && v.matched_version !== v.version;
+    const source = differs ? ` (source ${word(v.matched_version ?? "", 60)})` : "";
+    return `- ${v.severity}: ${what}${source} has ${word(v.id, 60)}, ${fixed}`;
   };
   const { lines, omitted } = listed(
     coming,

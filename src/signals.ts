@@ -70,13 +70,20 @@ export function usedSources(
   return facts.repository_evidence.filter(({ id }) => used.has(id));
 }
 
+/** Whether the version that a record is about is the record's own fix. */
+export function isOwnFix({
+  version,
+  matched_version,
+  fixed_version,
+}: OperationPlan["vulnerability_evidence"][number]): boolean {
+  return fixed_version === (matched_version ?? version);
+}
+
 /** Vulnerabilities of the versions to be installed; a record that names such a version as the fix is none of them. */
 export function newVulnerabilities(
   facts: Pick<OperationPlan, "vulnerability_evidence">,
 ): OperationPlan["vulnerability_evidence"] {
-  return facts.vulnerability_evidence.filter(
-    ({ applies_to, version, fixed_version }) => applies_to === "new" && version !== fixed_version,
-  );
+  return facts.vulnerability_evidence.filter((record) => record.applies_to === "new" && !isOwnFix(record));
 }
 
 function toolMissing(facts: SignalFacts): boolean {

@@ -43,7 +43,7 @@ describe("apt-cache show", () => {
   test("hash, size, source of each package", () => {
     const shown = new ShownPackages(fixture("bookworm/install-nginx.show.txt"));
     expect(shown.find("nginx-common", "all", "1.22.1-9+deb12u11")).toMatchObject({
-      source: "nginx",
+      source: { name: "nginx", version: "1.22.1-9+deb12u11" },
       size: 115544,
     });
     expect(shown.find("nginx", "amd64", "1.22.1-9+deb12u11")).toMatchObject({
@@ -66,10 +66,10 @@ describe("apt-cache show", () => {
   test("the installed version has no hash; essential, and a source with a version of its own", () => {
     const shown = new ShownPackages(fixture("bookworm/show-bash.txt"));
     expect(shown.find("bash", "amd64", "5.2.15-2+b8")).toMatchObject({
-      ...{ sha256: null, size: null, essential: true, source: "bash" },
+      ...{ sha256: null, size: null, essential: true, source: { name: "bash", version: "5.2.15-2" } },
     });
     expect(shown.find("bash", "amd64", "5.2.15-2+b13")).toMatchObject({
-      ...{ essential: true, source: "bash", size: 1490652 },
+      ...{ essential: true, source: { name: "bash", version: "5.2.15-2" }, size: 1490652 },
     });
   });
   test("one version of two architectures", () => {
@@ -82,7 +82,7 @@ describe("apt-cache show", () => {
   test("nonsense where a hash or a size should be is no hash and no size", () => {
     const text = `${head}SHA256: ABC\nSize: 1e9\n\nPackage: half\n`;
     expect(new ShownPackages(text).find("x1", "all", "1")).toMatchObject({
-      ...{ sha256: null, size: null, source: "x1" },
+      ...{ sha256: null, size: null, source: { name: "x1", version: "1" } },
     });
   });
   test("never throws", () => {

@@ -3,8 +3,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import fc from "fast-check";
+import { ShownPackages } from "../src/apt-show.ts";
+import { parseSimulation } from "../src/apt-simulation.ts";
+import { buildTransaction } from "../src/apt-transaction.ts";
 import { canonicalJson, parseJson } from "../src/canonical.ts";
 import { parseDocument } from "../src/documents.ts";
+import { parseDpkgStatus } from "../src/dpkg-status.ts";
 import { evaluate } from "../src/evaluate.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import { riskSignals } from "../src/signals.ts";
@@ -238,6 +242,7 @@ describe("records of Debian and Ubuntu", () => {
       {
         package: "openssl-bin",
         version: "3.0.11-1",
+        matched_version: "3.0.11-1",
         applies_to: "new",
         id: "DEBIAN-CVE-2023-5678",
         aliases: ["CVE-2023-5678"],
@@ -267,6 +272,78 @@ describe("records of Debian and Ubuntu", () => {
     const found = async (version: string) =>
       lines(await lookIn({ "a.json": listed }, [change("hello", null, version)])).length;
     expect([await found("1.0-1+b12"), await found("1.0-1+b"), await found("1.0-1+x1")]).toEqual([1, 0, 0]);
+  });
+
+  /** What planning makes of apt's own words about one package, from a line of the simulation to the transaction. */
+  const planned = (simulated: string, shown: string, status = "") =>
+    buildTransaction(parseSimulation(simulated), {
+      shown: new ShownPackages(shown),
+      policy: new Map(),
+      installed: parseDpkgStatus(status),
+      repositories: [],
+      native: "amd64",
+    });
+  const libbpf = (version: string, more = "") =>
+    `Package: libbpf1\nSource: libbpf (${version.replace("1:", "")})\nVersion: ${version}\nArchitecture: amd64\n${more}`;
+  const inLibbpf = record(
+    {},
+    {
+      package: { ecosystem: "Debian:12", name: "libbpf" },
+      ranges: [{ type: "ECOSYSTEM", events: [{ introduced: "0" }, { fixed: "1.1.2-0+deb12u2" }] }],
+    },
+  );
+
+  test("a binary of another version than its source: the record counts in source versions", async () => {
+    const [u1, u2] = ["1:1.1.2-0+deb12u1", "1:1.1.2-0+deb12u2"];
+    const install = (version: string) =>
+      planned(`Inst libbpf1 (${version} Debian:12.11/stable [amd64])`, libbpf(version, "Filename: x.deb\n"));
+    const plan = await lookIn({ "a.json": inLibbpf }, install(u1));
+    expect(lines(plan)).toEqual([`new libbpf1 ${u1} DEBIAN-CVE-2026-1 critical fixed 1.1.2-0+deb12u2`]);
+    expect(plan.vulnerability_evidence[0]?.matched_version).toBe("1.1.2-0+deb12u1");
+    expect(plan.transaction[0]).toMatchObject({
+      from_source: null,
+      to_source: { name: "libbpf", version: "1.1.2-0+deb12u1" },
+    });
+    expect(decide(plan)).toEqual(["vulnerability-denied", "vulnerability-grave"]);
+    expect(lines(await lookIn({ "a.json": inLibbpf }, install(u2)))).toEqual([]);
+  });
+
+  test("the installed version's source is dpkg's own word for it", async () => {
+    const [u1, u2] = ["1:1.1.2-0+deb12u1", "1:1.1.2-0+deb12u2"];
+    const status = libbpf(u1, "Status: install ok installed\n");
+    const upgrade = planned(`Inst libbpf1 [${u1}] (${u2} Debian:12.11/stable [amd64])`, libbpf(u2), status);
+    const removal = planned(`Remv libbpf1 [${u1}]`, "", status);
+    for (const transaction of [upgrade, removal]) {
+      const plan = await lookIn({ "a.json": inLibbpf }, transaction);
+      expect(lines(plan)).toEqual([`old libbpf1 ${u1} DEBIAN-CVE-2026-1 critical fixed 1.1.2-0+deb12u2`]);
+    }
+  });
+
+  test("a binary version that only looks like the fix is not taken for it", async () => {
+    // Its source, 1.0-1, is below the fix 1.0-2; the binary is called 1.0-2.
+    const shown =
+      "Package: hh\nSource: hello (1.0-1)\nVersion: 1.0-2\nArchitecture: amd64\nFilename: x.deb\n";
+    const plan = await lookIn({ "a.json": record() }, planned("Inst hh (1.0-2 D:12/stable [amd64])", shown));
+    expect(lines(plan)).toEqual(["new hh 1.0-2 DEBIAN-CVE-2026-1 critical fixed 1.0-2"]);
+    expect(decide(plan)).toEqual(["vulnerability-denied", "vulnerability-grave"]);
+    expect(riskSignals(plan)).toContain("vulnerability-known");
+  });
+
+  test("the signed kernel's source has a version of its own, which is no version of linux", async () => {
+    const kernel = (version: string) =>
+      planned(
+        `Inst kk (${version} D:12/stable [amd64])`,
+        `Package: kk\nSource: linux-signed-amd64 (${version.replace("-", "+")})\nVersion: ${version}\nArchitecture: amd64\n`,
+      );
+    const fixed = record(
+      {},
+      {
+        package: { ecosystem: "Debian:12", name: "linux" },
+        ranges: [{ type: "ECOSYSTEM", events: [{ introduced: "0" }, { fixed: "6.1.192-4" }] }],
+      },
+    );
+    expect(lines(await lookIn({ "a.json": fixed }, kernel("6.1.192-3")))).toHaveLength(1);
+    expect(lines(await lookIn({ "a.json": fixed }, kernel("6.1.192-4")))).toEqual([]);
   });
 
   test("architectures of one version are one evidence", async () => {

@@ -17,6 +17,8 @@ const entry = (name: string, change: Partial<TransactionEntry> = {}): Transactio
   size: 1_000,
   essential: false,
   source: null,
+  from_source: null,
+  to_source: null,
   sources: [DEBIAN.id],
   ...change,
 });
@@ -249,6 +251,7 @@ describe("a plan for people", () => {
             ...{
               package: "a1",
               version: "2",
+              matched_version: "2",
               applies_to: "new",
               id: "CVE-2026-1",
               aliases: [],

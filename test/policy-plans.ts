@@ -55,6 +55,8 @@ export function entry(name: string, change: Partial<TransactionEntry> = {}): Tra
     size: 1000,
     essential: false,
     source: null,
+    from_source: null,
+    to_source: null,
     sources: [DEBIAN.id],
     ...change,
   };
@@ -262,6 +264,7 @@ export function vulnerability(
   return {
     package: "hello",
     version: "1.0-2",
+    matched_version: null,
     applies_to: "new",
     id: "CVE-2026-0001",
     aliases: [],

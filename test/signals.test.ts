@@ -38,6 +38,8 @@ const change = (
     size: null,
     essential: false,
     source: null,
+    from_source: null,
+    to_source: null,
     sources,
   },
 ];
@@ -74,6 +76,7 @@ const vulnerability = (
   {
     package: "hello",
     version: "2",
+    matched_version: "2",
     applies_to,
     id: "CVE-1",
     aliases: [],

@@ -35,6 +35,8 @@ function entry(text: string): TransactionEntry {
     size: null,
     essential: false,
     source: null,
+    from_source: null,
+    to_source: null,
     sources: [],
   };
 }
