@@ -120,6 +120,7 @@ async function serve(path: string, trustedKey: string): Promise<void> {
       const execution = readExecution(parseCanonical(text));
       const trust = loadTrust({ rootOnly: true, bare: { execution: [trustedKey], approval: [] } });
       checkSignature(execution, trust, new Date());
+      return null;
     },
     log: openLog({ AEGIS_LOG: "error" }),
   });

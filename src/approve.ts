@@ -54,7 +54,7 @@ export const signApprove = defineSubcommand({
 /**
  * Reads the plan once, decides about it again, shows it on standard error, asks, signs. `ask` puts a question to a person
  * and returns the answer, or null where nobody is there.
- * @throws AegisError `policy_denied`, `nothing_to_do`, `expired`, `refused`, and as loading documents and keys
+ * @throws AegisError `expired`, `nothing_to_do`, `policy_denied`, `refused`, and as loading documents and keys
  */
 export async function approve(
   values: Values<typeof APPROVE_ARGS>,
@@ -71,8 +71,8 @@ export async function approve(
       : await resolveDocument("review", values.review, io, { exact: true });
   const { config, hash: configHash } = loadPolicyConfig(io.env);
   const policy = decide(plan, { config, configHash, review }, io.env);
-  assertPermitted(policy);
   assertFresh(plan.document, policy, now);
+  assertPermitted(policy);
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
   const secret = await unlockSecret(
     "approval",

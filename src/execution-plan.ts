@@ -19,6 +19,7 @@ import type { SecretKey } from "./keys.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import type { LoadedPolicyConfig, PolicyConfig } from "./policy-config.ts";
 import { preflight } from "./preflight.ts";
+import { showArgv } from "./terminal.ts";
 import type { Trust } from "./trust.ts";
 
 /** Everything that an execution plan is made of. */
@@ -48,6 +49,7 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
   const { plan, policy, review, approvals, proofs, key, config, now } = given;
   decideAgain(given);
   assertFresh(plan.document, policy.document, now);
+  assertPermitted(policy.document);
   const ecosystem = await loadEcosystem(plan.document.tool);
   const unsigned = {
     schema_version: SCHEMA_VERSION,
@@ -84,28 +86,37 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
     bootTime: null,
     installedAt: null,
     newestAudited: null,
+    usedBefore: null,
   });
   return execution;
 }
 
 /**
- * A plan that may still be approved and signed: there is something to do, and its evidence is not out of date.
- * @throws AegisError `nothing_to_do`, `expired`
+ * A plan that may still be approved and signed: its evidence is not out of date, and there is something to do.
+ * @throws AegisError `expired`, `nothing_to_do`
  */
 export function assertFresh(plan: OperationPlan, policy: PolicyResult, now: Date): void {
+  assertUnexpired(plan, policy, now);
   if (plan.nothing_to_do) {
     throw new AegisError("nothing_to_do", "the host is already as asked for, so there is nothing to sign");
   }
-  if (Date.parse(policy.evidence_fresh_until) <= now.getTime()) {
-    throw new AegisError(
-      "expired",
-      `the plan's evidence was fresh until ${policy.evidence_fresh_until}`,
-      `Plan again: aegis plan ${[plan.tool, plan.operation, ...plan.targets].join(" ")}`,
-    );
-  }
 }
 
-/** Refuses a policy result that is not what this version decides about this plan and review, and a denial. */
+/**
+ * Proves that the evidence the decision rests on is not out of date. Checked before what was decided is told: no decision
+ * about an expired plan leads anywhere.
+ * @throws AegisError `expired`
+ */
+export function assertUnexpired(plan: OperationPlan, policy: PolicyResult, now: Date): void {
+  if (Date.parse(policy.evidence_fresh_until) > now.getTime()) return;
+  throw new AegisError(
+    "expired",
+    `the plan's evidence was fresh until ${policy.evidence_fresh_until}`,
+    `Plan again: ${showArgv(["aegis", "plan", plan.tool, plan.operation, ...plan.targets])}`,
+  );
+}
+
+/** Refuses a policy result that is not what this version decides about this plan and review. */
 function decideAgain({ plan, policy, review, config }: Ingredients): void {
   const again = `Decide again: aegis policy ${plan.document.plan_id}${review === null ? "" : " --review <review>"}`;
   if (policy.document.plan_hash !== plan.hash) {
@@ -141,7 +152,6 @@ function decideAgain({ plan, policy, review, config }: Ingredients): void {
       again,
     );
   }
-  assertPermitted(own);
 }
 
 /** The longest that an execution plan may be good for. */

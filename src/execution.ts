@@ -86,7 +86,6 @@ class Attempt {
 
   async run(): Promise<Result> {
     const submission = this.#verify();
-    this.#refuseUsed(submission);
     const id = submission.execution.execution_plan_id;
     const { audit, caller, stop } = this.#context;
     const events = this.#events;
@@ -118,7 +117,6 @@ class Attempt {
     // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
     this.#loaded = null;
     this.#verify();
-    this.#refuseUsed(submission);
     this.#events.say({ kind: "checking", message: "planning again" });
     await this.#events.aliveDuring(planAgain(execution, this.#rules.policy));
     checkArgv(execution, await loadEcosystem(execution.operation_plan.tool));
@@ -145,7 +143,7 @@ class Attempt {
     }
   }
 
-  /** Everything that the bytes alone, this host and the clock decide. */
+  /** Everything that the bytes alone, this host, its records and the clock decide. */
   #verify(): Submission {
     const newest = this.#context.audit.head();
     const context = {
@@ -156,6 +154,7 @@ class Attempt {
       bootTime: bootTime(),
       installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),
+      usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
     };
     return verifySubmission(this.#text, context, (execution) => {
       this.#signed = execution;
@@ -164,13 +163,9 @@ class Attempt {
   }
 
   /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
-  #refuseUsed({ execution }: Submission): void {
+  #usedBefore(execution: ExecutionPlan): string | null {
     const record = this.#spent.read();
-    const used = alreadyUsed([...record, ...usesLost(record, SYSTEM.auditDir)], useOf(execution));
-    if (used !== null)
-      throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.", {
-        used: true,
-      });
+    return alreadyUsed([...record, ...usesLost(record, SYSTEM.auditDir)], useOf(execution));
   }
 
   /** dpkg takes what is asked of it now. apt waits for its lock by itself. */

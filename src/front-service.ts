@@ -1,6 +1,6 @@
 import { fstatSync } from "node:fs";
 import { parseCanonical } from "./canonical.ts";
-import { messageOf } from "./errors.ts";
+import { AegisError, messageOf } from "./errors.ts";
 import { type FrontOptions, startFront } from "./front.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
@@ -35,15 +35,17 @@ function parentEnd(): Promise<void> {
   });
 }
 
-function checkCheaply(text: string, bare: BareKeys): void {
+/** Throws what is wrong with the plan, and returns what is wrong with its lifetime only: that comes after its use. */
+function checkCheaply(text: string, bare: BareKeys): AegisError | null {
   const execution = readExecution(parseCanonical(text));
   const now = new Date();
   checkSignature(execution, loadTrust({ rootOnly: true, bare }), now);
-  checkLifetime(execution, {
-    now,
-    config: loadPolicyConfig({}, { system: true }),
-    bootTime: null,
-    installedAt: null,
-    newestAudited: null,
-  });
+  const config = loadPolicyConfig({}, { system: true });
+  try {
+    checkLifetime(execution, { now, config, bootTime: null, installedAt: null, newestAudited: null });
+    return null;
+  } catch (error) {
+    if (error instanceof AegisError) return error;
+    throw error;
+  }
 }

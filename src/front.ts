@@ -16,8 +16,11 @@ export interface FrontOptions {
   listen: Listen;
   runner: { path: string };
   limits?: Partial<FrontLimits>;
-  /** The cheap checks of a submitted plan's text; what it throws is the answer. The runner does them all again. */
-  verify(plan: string): void;
+  /**
+   * The cheap checks of a submitted plan's text; what it throws is the answer. The runner does them all again. Returns what
+   * is wrong with the plan's lifetime, or null: whether an expired plan was used only the runner knows.
+   */
+  verify(plan: string): AegisError | null;
   log: Log;
 }
 
@@ -63,8 +66,8 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
     if (request.method === "Status") return { ...status.ask({ send, done }), apart: false };
     const apart = request.method === "Apply";
     if (request.method === "Apply") {
-      verify(request.parameters.plan);
-      usedPlans.check(request.parameters.plan);
+      const { plan } = request.parameters;
+      usedPlans.check(plan, verify(plan));
     }
     const leave = (apart ? applies : watches).take(caller.uid);
     if (leave === null) throw apart ? queueFull(limits) : tooManyWatch(limits);

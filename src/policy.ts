@@ -1,62 +1,71 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { canonicalHash } from "./canonical.ts";
-import { defineSubcommand } from "./command.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { decide } from "./decide.ts";
-import { EXIT } from "./errors.ts";
+import { EXIT, type ExitStatus } from "./errors.ts";
 import { decisionOf, policyExit, reasonOf } from "./evaluate.ts";
+import { assertUnexpired } from "./execution-plan.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { renderPolicyResult, renderRules } from "./policy-view.ts";
 import { RULES } from "./rules.ts";
 import { assertNoInput, documentPath, resolveDocument, saveDocument } from "./store.ts";
 
-/** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny. */
+const POLICY_ARGS = {
+  plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+  review: {
+    type: "string",
+    valueHint: "review",
+    description: "a review of this plan; it can only add to the result",
+  },
+  out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
+} as const satisfies ArgsSpec;
+
+/** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny, 6 for an expired plan. */
 export const policy = defineSubcommand({
   name: "policy",
   description: "Decide about a plan by the policy's rules, and write the result.",
-  args: {
-    plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
-    review: {
-      type: "string",
-      valueHint: "review",
-      description: "a review of this plan; it can only add to the result",
-    },
-    out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
-  },
-  async run(values, io) {
-    const { config, source, hash: configHash } = loadPolicyConfig(io.env);
-    const plan = await resolveDocument("plan", values.plan, io);
-    const review =
-      values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
-    if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
-    const result = decide(plan, { config, configHash, review }, io.env);
-    const path = saveDocument("policy", result, io.env, values.out);
-    recordUserEvent(io.env, {
-      kind: "policy_evaluated",
-      plan_id: result.plan_id,
-      decision: result.decision,
-      details: {
-        plan_hash: result.plan_hash,
-        policy_result_hash: canonicalHash(result),
-        policy_config_hash: result.policy_config_hash,
-        ai_review_hash: result.ai_review_hash,
-        rules: result.rules,
-      },
-    });
-    const files = {
-      plan: plan.path,
-      // sign finds the plan's own review by itself.
-      review:
-        review === undefined || review.path === documentPath("review", plan.document.plan_id, io.env)
-          ? undefined
-          : (review.path ?? "<review file>"),
-      result: path,
-      config: source,
-      isOut: values.out !== undefined,
-    };
-    io.result({ policy_result: result, path }, renderPolicyResult(plan.document, result, files, io.terminal));
-    return policyExit(result.decision);
-  },
+  args: POLICY_ARGS,
+  run: (values, io) => runPolicy(values, io, new Date()),
 });
+
+/**
+ * Decides, writes the result down, shows it.
+ * @throws AegisError `expired`, with nothing written, and as loading documents and configuration
+ */
+export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
+  const { config, source, hash: configHash } = loadPolicyConfig(io.env);
+  const plan = await resolveDocument("plan", values.plan, io);
+  const review = values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
+  if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
+  const result = decide(plan, { config, configHash, review }, io.env);
+  assertUnexpired(plan.document, result, now);
+  const path = saveDocument("policy", result, io.env, values.out);
+  recordUserEvent(io.env, {
+    kind: "policy_evaluated",
+    plan_id: result.plan_id,
+    decision: result.decision,
+    details: {
+      plan_hash: result.plan_hash,
+      policy_result_hash: canonicalHash(result),
+      policy_config_hash: result.policy_config_hash,
+      ai_review_hash: result.ai_review_hash,
+      rules: result.rules,
+    },
+  });
+  const files = {
+    plan: plan.path,
+    // sign finds the plan's own review by itself.
+    review:
+      review === undefined || review.path === documentPath("review", plan.document.plan_id, io.env)
+        ? undefined
+        : (review.path ?? "<review file>"),
+    result: path,
+    config: source,
+    isOut: values.out !== undefined,
+  };
+  io.result({ policy_result: result, path }, renderPolicyResult(plan.document, result, files, io.terminal));
+  return policyExit(result.decision);
+}
 
 /** `aegis policy rules`: every rule, with what it decides under the configuration in force. */
 export const policyRules = defineSubcommand({

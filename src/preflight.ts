@@ -27,6 +27,8 @@ export interface PreflightContext {
   installedAt: Date | null;
   /** Time of the newest event in the audit log. */
   newestAudited: Date | null;
+  /** Says, in words, what of a plan was used before; null for nothing. Looks only: nothing is used up by it. */
+  usedBefore: ((execution: ExecutionPlan) => string | null) | null;
 }
 
 /** An execution plan that has passed every check up to planning again. */
@@ -39,8 +41,9 @@ export interface Submission {
 }
 
 /**
- * The checks that need neither planning nor the record of used plans, in order; the first that fails is thrown. `signed`
- * hears of the plan as soon as its signature is verified: what is refused afterwards may be named by its signer and ids.
+ * The checks that need no planning, in order; the first that fails is thrown. `signed` hears of the plan as soon as its
+ * signature is verified: what is refused afterwards may be named by its signer and ids. Use comes before lifetime: of a
+ * plan that ran and has expired since, that it ran is what its owner has to hear.
  * @throws AegisError `not_canonical`, `legacy_plan`, `invalid_document`, and as the single checks below
  */
 export function verifySubmission(
@@ -52,6 +55,7 @@ export function verifySubmission(
   const execution = readExecution(tree);
   const executionKey = checkSignature(execution, context.trust, context.now);
   signed(execution);
+  checkUnused(execution, context);
   checkLifetime(execution, context);
   checkHost(execution, context.host);
   checkHashes(execution);
@@ -60,8 +64,8 @@ export function verifySubmission(
 }
 
 /**
- * Every check that the executor makes and that needs neither planning nor the record of used plans, as one: what
- * `aegis sign` runs on its own result. Returns the verified approvers.
+ * Every check that the executor makes and that needs neither planning nor this host's records, as one: what `aegis sign`
+ * runs on its own result. Returns the verified approvers.
  * @throws AegisError as {@link verifySubmission}, {@link checkArgv}, checkControls
  */
 export function preflight(text: string, ecosystem: Ecosystem, context: PreflightContext): Approver[] {
@@ -101,6 +105,18 @@ export function checkSignature(execution: ExecutionPlan, trust: Trust, now: Date
   }
   checkSigner(key, execution.signer_identity);
   return key;
+}
+
+/**
+ * Proves that neither the plan nor one of its approvals was used before: each allows one run.
+ * @throws AegisError `replay`
+ */
+function checkUnused(execution: ExecutionPlan, { usedBefore }: Pick<PreflightContext, "usedBefore">): void {
+  const used = usedBefore === null ? null : usedBefore(execution);
+  if (used === null) return;
+  throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.", {
+    used: true,
+  });
 }
 
 /**

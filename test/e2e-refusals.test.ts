@@ -187,6 +187,8 @@ describeOnThrowaway("what the executor refuses", () => {
   describe("by the front, and by the runner itself", () => {
     test.each(CHEAP)("%s", async (_, text, code) => {
       const body = text();
+      // Whether an expired plan was used the runner is asked once; the front knows it from then on.
+      if (["expired", "not_yet_valid"].includes(code)) expect(await chain.submit(body)).toBe(code);
       expect(await chain.submit(body)).toBe(code);
       sent.push(code);
       expect(await chain.submit(body, "runner")).toBe(code);
@@ -522,6 +524,14 @@ describeOnThrowaway("what the executor refuses", () => {
       const again = signed({ ...good, execution_plan_id: crypto.randomUUID() });
       expect(await chain.submit(again)).toBe("replay");
       expect(last()).toMatchObject({ kind: "execution_denied", details: { code: "replay" } });
+    });
+
+    test("nor later: once it is longer than allowed, it is a replay still, and not expired", async () => {
+      chain.host.write(POLICY, "[freshness]\nexecution_minutes = 1\n");
+      const again = signed({ ...good, execution_plan_id: crypto.randomUUID() });
+      expect(await chain.submit(again)).toBe("replay");
+      expect(await chain.submit(again, "runner")).toBe("replay");
+      await chain.host.exec(["rm", POLICY]);
     });
 
     test("nor when the record of used plans is gone: the log knows", async () => {

@@ -38,7 +38,7 @@ interface Given {
 }
 
 /** A front with a stand-in for the runner (none with `answer: null`). */
-async function setUp({ limits = {}, answer = finished, verify = () => {} }: Given = {}) {
+async function setUp({ limits = {}, answer = finished, verify = () => null }: Given = {}) {
   const directory = temporaryDirectory();
   cleanups.push(directory.remove);
   const path = join(directory.path, "front.sock");
@@ -250,6 +250,7 @@ describe("limits", () => {
   test("PEER 13: a verified submission that waits is no connection too many of its uid; one that is refused is", async () => {
     const verify = (plan: string) => {
       if (plan !== PLAN) throw new AegisError("signature_invalid", "refused by the test");
+      return null;
     };
     const { client, runner } = await setUp({ limits: { clientsPerUid: 1 }, answer: () => {}, verify });
     for (const n of [1, 2, 3]) {
@@ -457,6 +458,38 @@ describe("relaying", () => {
     expect(runner.reports).toEqual([]);
   });
 
+  describe("a plan that is expired by the front's clock", () => {
+    const outside = () => new AegisError("expired", "the front says so");
+    const refusing =
+      (code: string, details = {}): Answer =>
+      (_, reply) =>
+        reply({ error: REFUSED, parameters: { code, message: "the runner says so", hint: "", details } });
+    const CASES: [what: string, answer: Answer, code: string, counted: number][] = [
+      [
+        "was used: it is a replay, the first time and ever after",
+        refusing("replay", { used: true }),
+        "replay",
+        2,
+      ],
+      ["was not used: it is expired, and the runner is asked once", refusing("expired"), "expired", 2],
+      ["the runner is busy: it is asked again", refusing("busy"), "busy", 0],
+    ];
+    test.each(CASES)("%s", async (_, answer, code, counted) => {
+      const front = await setUp({ answer, verify: outside });
+      const refusals: unknown[] = [];
+      for (let n = 0; n < 3; n++)
+        refusals.push(
+          await front
+            .client()
+            .send(call("Apply", { plan: PLAN }))
+            .refusal(),
+        );
+      expect(refusals).toEqual([code, code, code]);
+      expect(front.runner.calls.length).toBe(3 - counted);
+      if (counted > 0) await until(() => front.counted(code) === counted);
+    });
+  });
+
   const BROKEN: [string, Answer][] = [
     ["hangs up", (_, __, socket) => socket.end()],
     ["speaks no JSON", (_, __, socket) => socket.end("?\0")],
@@ -638,7 +671,7 @@ describe("the socket", () => {
     startFront({
       listen: { path, ...(mode === undefined ? {} : { mode }) },
       runner: { path: "/nonexistent" },
-      verify: () => {},
+      verify: () => null,
       log: memoryLog(),
     });
 
@@ -698,7 +731,7 @@ describe("the socket", () => {
     const front = await startFront({
       listen: { fd: listenUnix(handed) },
       runner: { path: "/nonexistent" },
-      verify: () => {},
+      verify: () => null,
       log: memoryLog(),
     });
     cleanups.push(front.close);

@@ -7,7 +7,7 @@ import type { Io } from "../src/command.ts";
 import { readDocument } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
-import { policy, policyRules } from "../src/policy.ts";
+import { policyRules, runPolicy } from "../src/policy.ts";
 import { saveDocument } from "../src/store.ts";
 import { entry, install, npm, review, update, upgrade } from "./policy-plans.ts";
 
@@ -36,8 +36,10 @@ function io(): Io {
   };
 }
 
-const run = (plan: string, flags: { review?: string; out?: string } = {}) =>
-  policy.run({ plan, review: flags.review, out: flags.out }, io());
+/** While the plans of policy-plans.ts are fresh. */
+const NOW = new Date("2026-01-02T03:10:00Z");
+const run = (plan: string, flags: { review?: string; out?: string } = {}, now = NOW) =>
+  runPolicy({ plan, review: flags.review, out: flags.out }, io(), now);
 const text = () => printed.map((p) => p.text).join("\n");
 
 async function refusal(promise: Promise<unknown>): Promise<AegisError> {
@@ -87,6 +89,26 @@ describe("aegis policy", () => {
       expect(await run(plan.plan_id)).toBe(exit as 0);
       for (const word of words) expect(text()).toContain(word);
       expect(printed).toHaveLength(1);
+    });
+  }
+
+  const expired: readonly [string, OperationPlan, string][] = [
+    ["that a person must approve", install(), "Plan again: aegis plan apt install hello"],
+    ["that is denied", npm(), "Plan again: aegis plan npm install "],
+    [
+      "with nothing to do",
+      install({ nothing_to_do: true, transaction: [] }),
+      "Plan again: aegis plan apt install",
+    ],
+  ];
+  for (const [what, plan, hint] of expired) {
+    test(`an expired plan ${what}: that it has expired comes first, exit 6, and nothing is written`, async () => {
+      saveDocument("plan", plan, env);
+      const error = await refusal(run(plan.plan_id, {}, new Date("2026-01-02T05:00:00Z")));
+      expect([error.code, error.exit]).toEqual(["expired", 6]);
+      expect(error.hint).toStartWith(hint);
+      expect(printed).toEqual([]);
+      expect(existsSync(join(dir, "data/aegis/policy"))).toBe(false);
     });
   }
 

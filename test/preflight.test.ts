@@ -72,6 +72,10 @@ const LEGACY = signDocument(
 
 const { policy_config_hash: _, ...UNBOUND } = GOOD;
 
+const used = {
+  usedBefore: (plan: ExecutionPlan) =>
+    plan.execution_plan_id === GOOD.execution_plan_id ? "it was used" : null,
+};
 const later = (minutes: number) => ({ now: minutesFrom(NOW, minutes) });
 const lasting = (minutes: number) => ({ expires_at: minutesFrom(NOW, minutes).toISOString() });
 const denied = upgrade({ transaction: [removal("hello")] });
@@ -140,6 +144,25 @@ const REFUSED: [what: string, action: () => unknown, code: ErrorCode, says: stri
       verify(forged(GOOD, { signer_identity: "root" }), { trust: TRUST.map((k) => ({ ...k, name: "ops" })) }),
     "key_untrusted",
     "ops's",
+  ],
+  // use, which comes before lifetime
+  ["a plan that was used", () => verify(TEXT, used), "replay", "it was used"],
+  [
+    "a plan that was used and has expired since",
+    () => verify(TEXT, { ...used, ...later(30) }),
+    "replay",
+    "used",
+  ],
+  [
+    "a used plan whose signature is broken: nothing is looked up for it",
+    () =>
+      verify(tampered({ approvals: [] }), {
+        usedBefore: () => {
+          throw new Error("was looked up");
+        },
+      }),
+    "signature_invalid",
+    "does not fit",
   ],
   // lifetime
   ["an expired plan", () => verify(TEXT, later(30)), "expired", "expired at"],

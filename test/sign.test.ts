@@ -336,6 +336,8 @@ describe("sign approve", () => {
     const refused: [Partial<OperationPlan>, ErrorCode][] = [
       [{ transaction: [entry("hello", { sha256: null })] }, "policy_denied"],
       [{ created_at: "2026-01-01T00:00:00Z" }, "expired"],
+      [{ created_at: "2026-01-01T00:00:00Z", transaction: [entry("hello", { sha256: null })] }, "expired"],
+      [{ created_at: "2026-01-01T00:00:00Z", nothing_to_do: true, transaction: [] }, "expired"],
       [{ nothing_to_do: true, transaction: [] }, "nothing_to_do"],
     ];
     for (const [change, code] of refused) {

@@ -123,6 +123,7 @@ export function context(change: Partial<PreflightContext> = {}): PreflightContex
     bootTime: null,
     installedAt: null,
     newestAudited: null,
+    usedBefore: null,
     ...change,
   };
 }
