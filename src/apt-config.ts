@@ -72,6 +72,9 @@ const PLANNED_SOURCES = {
   "Dir::Etc::sourceparts": "sources.list.d",
 };
 
+/** Where apt's download methods are. */
+const METHODS = "/usr/lib/apt/methods";
+
 /** Keys that name the program which dumped, or where files were read from: never carried over. */
 const DROPPED = /^(?:Binary(?:$|::)|Dir::Etc::(?:main|parts)$|CommandLine(?:$|::))/i;
 
@@ -122,6 +125,9 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
     // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
     "Dir::Bin::ischroot": "/bin/false",
     "Dir::Cache::archives": `${places.archives}/`,
+    // apt hands dpkg the files of file: sources where they are. Copied, they are in the run's own directory as all others.
+    "Dir::Bin::Methods": METHODS,
+    ...(plan.operation === "update" ? {} : { "Dir::Bin::Methods::file": `${METHODS}/copy` }),
     "APT::Get::Simulate": "false",
     "APT::Get::Download-Only": "false",
     "APT::Get::Print-URIs": "false",

@@ -1,9 +1,9 @@
+import type { PackageFiles } from "./apt-hook-copy.ts";
 import type { HookPackage } from "./apt-hook-input.ts";
 import type { Control } from "./deb-control.ts";
 import { includesVersion, parseRelations, type Relation } from "./deb-relation.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
 import { AegisError } from "./errors.ts";
-import { hashFile, rootOnlyProblem } from "./files.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
 
 /*
@@ -12,21 +12,23 @@ import type { TransactionEntry } from "./operation-plan.ts";
  */
 
 /**
- * Hashes every .deb and compares it with the plan. A file that someone but root could change after the look is refused.
- * Returns how many were checked.
+ * Puts a copy in the place of every .deb and compares the copy with the plan. Returns how many were checked.
  * @throws AegisError `hook_refused`
  */
-export function checkFiles(steps: readonly HookPackage[], expected: readonly TransactionEntry[]): number {
+export function checkFiles(
+  steps: readonly HookPackage[],
+  expected: readonly TransactionEntry[],
+  files: PackageFiles,
+): number {
   const wanted = new Map(expected.map((entry) => [`${entry.name}:${entry.architecture}`, entry]));
   let checked = 0;
   for (const { name, architecture, file } of steps) {
     if (file === null) continue;
     const entry = wanted.get(`${name}:${architecture}`);
-    const problem = rootOnlyProblem(file);
-    if (problem !== null) throw refuse(`${name}: ${problem}`);
-    const { sha256, size } = hashFile(file);
-    if (entry === undefined || sha256 !== entry.sha256) {
-      throw refuse(`${file} has SHA-256 ${sha256}, the plan says ${entry?.sha256 ?? "nothing"}`);
+    if (entry === undefined || entry.size === null) throw refuse(`the plan says nothing of ${file}`);
+    const { sha256, size } = files.replace(file, entry.size);
+    if (sha256 !== entry.sha256) {
+      throw refuse(`${file} has SHA-256 ${sha256}, the plan says ${entry.sha256 ?? "nothing"}`);
     }
     if (size !== entry.size) throw refuse(`${file} has ${size} bytes, the plan says ${entry.size}`);
     checked++;

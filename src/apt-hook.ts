@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import * as v from "valibot";
+import { packageFiles } from "./apt-hook-copy.ts";
 import { checkControl, checkExclusions, checkFiles } from "./apt-hook-files.ts";
 import { compareTransaction, parseHookInput } from "./apt-hook-input.ts";
 import { type Receipt, RUN_FILES } from "./apt-hook-receipt.ts";
@@ -10,6 +11,7 @@ import { parseDpkgStatus } from "./dpkg-status.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { createFileExclusive, writeFileAtomic } from "./files.ts";
 import { TransactionEntry } from "./operation-plan.ts";
+import { STATE } from "./state.ts";
 
 /*
  * Aegis as apt's last hook before unpacking. apt hands `DPkg::Pre-Install-Pkgs` the final transaction and the package
@@ -24,7 +26,10 @@ export function runAptHook(
   directory: string,
   input: string,
   note: (line: string) => void,
-  read: (file: string) => Control = readControl,
+  {
+    archives = join(STATE.archives, basename(directory)),
+    read = readControl,
+  }: { archives?: string; read?: (file: string) => Control } = {},
 ): 0 | 1 {
   let checked = 0;
   let reason: string | null = null;
@@ -37,7 +42,7 @@ export function runAptHook(
     );
     const steps = parseHookInput(input);
     compareTransaction(steps, expected);
-    checked = checkFiles(steps, expected);
+    checked = checkFiles(steps, expected, packageFiles(archives));
     const controls = checkControl(steps, expected, read);
     checkExclusions(controls, expected, parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8")));
   } catch (error) {

@@ -253,18 +253,23 @@ export function rootOnlyProblem(path: string): string | null {
 
 /** SHA-256 and length of a file, read in pieces. */
 export function hashFile(path: string): { sha256: string; size: number } {
-  const hash = createHash("sha256");
   const fd = openSync(path, "r");
   try {
-    const piece = Buffer.allocUnsafe(1 << 20);
-    let size = 0;
-    for (;;) {
-      const n = readSync(fd, piece, 0, piece.length, null);
-      if (n === 0) return { sha256: hash.digest("hex"), size };
-      hash.update(piece.subarray(0, n));
-      size += n;
-    }
+    return hashOpenFile(fd);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** SHA-256 and length of an open file, from its first byte. */
+export function hashOpenFile(fd: number): { sha256: string; size: number } {
+  const hash = createHash("sha256");
+  const piece = Buffer.allocUnsafe(1 << 20);
+  let size = 0;
+  for (;;) {
+    const n = readSync(fd, piece, 0, piece.length, size);
+    if (n === 0) return { sha256: hash.digest("hex"), size };
+    hash.update(piece.subarray(0, n));
+    size += n;
   }
 }

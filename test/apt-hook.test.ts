@@ -2,17 +2,25 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import {
   chmodSync,
   chownSync,
+  closeSync,
+  copyFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
+  readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { runAptHook } from "../src/apt-hook.ts";
+import { packageFiles } from "../src/apt-hook-copy.ts";
 import { checkControl, checkExclusions, checkFiles } from "../src/apt-hook-files.ts";
 import { compareTransaction, parseHookInput } from "../src/apt-hook-input.ts";
 import { RUN_FILES, readReceipt } from "../src/apt-hook-receipt.ts";
@@ -326,24 +334,15 @@ describe("a transaction that is not the plan's is refused", () => {
 
 needs(process.getuid?.() === 0, "root").describe("package files", () => {
   let root: string;
+  /** The run's private directory. */
+  let archives: string;
   beforeAll(() => {
     // Not in /tmp: nobody but root may write anywhere above.
     root = mkdtempSync("/root/aegis-apt-hook-");
-    for (const directory of ["good", "open", "foreign"]) {
-      mkdirSync(join(root, directory));
-      writeFileSync(join(root, directory, "x.deb"), "package");
-    }
-    writeFileSync(join(root, "good/other.deb"), "paccage");
-    writeFileSync(join(root, "good/longer.deb"), "package!");
-    writeFileSync(join(root, "good/foreign.deb"), "package");
-    chownSync(join(root, "good/foreign.deb"), 65534, 0);
-    writeFileSync(join(root, "good/writable.deb"), "package");
-    chmodSync(join(root, "good/writable.deb"), 0o666);
-    symlinkSync("x.deb", join(root, "good/link.deb"));
-    symlinkSync("good", join(root, "linkdir"));
-    chmodSync(join(root, "open"), 0o777);
-    chownSync(join(root, "foreign"), 65534, 0);
-    chmodSync(join(root, "good"), 0o755);
+  });
+  beforeEach(() => {
+    archives = mkdtempSync(join(root, "archives-"));
+    chmodSync(archives, 0o755);
   });
   afterAll(() => rmSync(root, { recursive: true }));
 
@@ -351,50 +350,117 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
   const planned = (change: Partial<TransactionEntry> = {}) => [
     { ...all("hello", "upgrade", "1.0", "1.1"), ...DEB, ...change },
   ];
-  const steps = (file: string) => parseHookInput(message(HELLO.replace(/\/a.*/, join(root, file))));
+  const deb = () => join(archives, "x.deb");
+  const steps = (file = deb()) => parseHookInput(message(HELLO.replace(/\/a.*/, file)));
+  const check = (plan = planned(), file = deb()) => checkFiles(steps(file), plan, packageFiles(archives));
+  const write = (text: string) => writeFileSync(deb(), text);
 
-  const CASES: [name: string, file: string, planned: TransactionEntry[], says: string][] = [
+  const CASES: [name: string, prepare: () => unknown, planned: TransactionEntry[], says: string][] = [
     [
       "other bytes of the same size",
-      "good/other.deb",
+      () => write("paccage"),
       planned(),
       `has SHA-256 ${sha256Hex("paccage")}, the plan says ${DEB.sha256}`,
     ],
-    ["more bytes", "good/longer.deb", planned(), "has SHA-256"],
-    ["the size alone", "good/x.deb", planned({ size: 8 }), "has 7 bytes, the plan says 8"],
-    ["no hash in the plan", "good/x.deb", planned({ sha256: null }), "the plan says nothing"],
-    ["no size in the plan", "good/x.deb", planned({ size: null }), "has 7 bytes, the plan says null"],
+    ["more bytes", () => write("package!"), planned(), "has 8 bytes, the plan says 7"],
+    ["fewer bytes", () => write("packag"), planned(), "has 6 bytes, the plan says 7"],
+    ["no hash in the plan", () => write("package"), planned({ sha256: null }), "the plan says nothing"],
+    ["no size in the plan", () => write("package"), planned({ size: null }), "the plan says nothing"],
     [
       "the plan's hash of another architecture",
-      "good/x.deb",
+      () => write("package"),
       planned({ architecture: "amd64" }),
       "the plan says nothing",
     ],
-    ["a link", "good/link.deb", planned(), "is a symbolic link"],
-    ["a directory that is a link", "linkdir/x.deb", planned(), "is a symbolic link"],
-    ["a file that isn't root's", "good/foreign.deb", planned(), "does not belong to root"],
-    ["a file that all may write", "good/writable.deb", planned(), "can be written by others"],
-    ["a directory that all may write", "open/x.deb", planned(), "can be written by others"],
-    ["a directory that isn't root's", "foreign/x.deb", planned(), "does not belong to root"],
-    ["no file", "good/none.deb", planned(), "no such file"],
-    ["a directory for a file", "good", planned(), ""],
+    [
+      "a link",
+      () => {
+        writeFileSync(join(archives, "real"), "package");
+        symlinkSync("real", deb());
+      },
+      planned(),
+      "too many symbolic links",
+    ],
+    ["a FIFO", () => Bun.spawnSync(["mkfifo", deb()]), planned({ size: 0 }), "is not a regular file"],
+    ["a directory", () => mkdirSync(deb()), planned(), "is not a regular file"],
+    ["no file", () => {}, planned(), "no such file"],
+    ["archives that all may write to", () => chmodSync(archives, 0o777), planned(), "written by others"],
+    ["archives that aren't root's", () => chownSync(archives, 65534, 0), planned(), "not belong to root"],
+    [
+      "archives behind a link",
+      () => {
+        symlinkSync(archives, `${archives}-link`);
+        archives = `${archives}-link`;
+        write("package");
+      },
+      planned(),
+      "is a symbolic link",
+    ],
+    [
+      "a directory of copies that is there already",
+      () => mkdirSync(join(archives, "checked")),
+      planned(),
+      "EEXIST",
+    ],
   ];
-  for (const [name, file, plan, says] of CASES) {
-    test(name, () => {
-      const thrown = (() => {
-        try {
-          return checkFiles(steps(file), plan);
-        } catch (error) {
-          return error;
-        }
-      })();
-      expect(thrown).toBeInstanceOf(Error);
-      expect(String(thrown)).toContain(says);
+  for (const [name, prepare, plan, says] of CASES) {
+    test(`refused: ${name}`, () => {
+      prepare();
+      refuses(() => check(plan), "hook_refused", says);
     });
   }
+  for (const place of [
+    "/root/x.deb",
+    "@/partial/x.deb",
+    "@/../x.deb",
+    "@//x.deb",
+    "@/./x.deb",
+    "@-more/x.deb",
+  ]) {
+    test(`refused: a file outside the run's archives, ${place}`, () => {
+      write("package");
+      refuses(() => check(planned(), place.replace("@", archives)), "hook_refused", "is not in");
+    });
+  }
+
+  test("who opened the file for writing before the look can't change it after", () => {
+    write("package");
+    chownSync(deb(), 65534, 0);
+    const kept = openSync(deb(), "r+");
+    const link = join(root, "link-kept");
+    linkSync(deb(), link);
+    expect(check()).toBe(1);
+    writeSync(kept, "paccage", 0);
+    closeSync(kept);
+    writeFileSync(link, "paccage");
+    rmSync(link);
+    expect(readFileSync(deb(), "utf8")).toBe("package");
+    const { uid, gid, mode, nlink } = statSync(deb());
+    expect([uid, gid, mode & 0o7777, nlink]).toEqual([0, 0, 0o644, 1]);
+    expect(statSync(join(archives, "checked")).mode & 0o7777).toBe(0o700);
+    expect(readdirSync(join(archives, "checked"))).toEqual([]);
+  });
+  test("a file system without room: refused, and nothing left behind", () => {
+    // A file-size limit ends the copy as a full disk does.
+    const code = `
+      import { packageFiles } from ${JSON.stringify(join(import.meta.dir, "../src/apt-hook-copy.ts"))};
+      process.on("SIGXFSZ", () => {});
+      try { packageFiles(process.argv[2]).replace(process.argv[2] + "/x.deb", 3_000_000); }
+      catch (error) { console.log(error.code, error.message); }`;
+    const script = join(root, "full.ts");
+    writeFileSync(script, code);
+    writeFileSync(deb(), Buffer.alloc(3_000_000, "x"));
+    const limited = ["prlimit", "--fsize=2000000", process.execPath, script, archives];
+    const { stdout } = Bun.spawnSync(limited, { env: {} });
+    expect(stdout.toString()).toStartWith(`hook_refused can't copy ${deb()}: `);
+    expect(readdirSync(join(archives, "checked"))).toEqual([]);
+    expect(statSync(deb()).size).toBe(3_000_000);
+  });
   test("the planned bytes pass; removals have none", () => {
-    expect(checkFiles(steps("good/x.deb"), planned())).toBe(1);
-    expect(checkFiles(parseHookInput(recorded("remove")), [])).toBe(0);
+    write("package");
+    expect(check()).toBe(1);
+    rmSync(join(archives, "checked"), { recursive: true });
+    expect(checkFiles(parseHookInput(recorded("remove")), [], packageFiles(archives))).toBe(0);
   });
   test("hashFile reads in pieces", () => {
     const big = Buffer.alloc(5_000_001, "x");
@@ -404,16 +470,12 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
 
   describe("the hook", () => {
     let run: string;
+    let built: string;
     let input: string;
     let real: TransactionEntry[];
     const said: string[] = [];
     const hook = (text = input) =>
-      runAptHook(
-        run,
-        text,
-        (line) => void said.push(line),
-        () => CONTROL,
-      );
+      runAptHook(run, text, (line) => void said.push(line), { archives, read: () => CONTROL });
     beforeAll(() => {
       const control = [
         "Package: hello",
@@ -425,13 +487,14 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
       ];
       mkdirSync(join(root, "tree/DEBIAN"), { recursive: true });
       writeFileSync(join(root, "tree/DEBIAN/control"), control.join("\n"));
-      const deb = join(root, "good/hello.deb");
-      expect(Bun.spawnSync(["dpkg-deb", "--build", join(root, "tree"), deb]).exitCode).toBe(0);
-      real = planned(hashFile(deb));
+      built = join(root, "hello.deb");
+      expect(Bun.spawnSync(["dpkg-deb", "--build", join(root, "tree"), built]).exitCode).toBe(0);
+      real = planned(hashFile(built));
     });
     beforeEach(() => {
       run = mkdtempSync(join(root, "run-"));
-      input = message(HELLO.replace(/\/a.*/, join(root, "good/hello.deb")));
+      copyFileSync(built, deb());
+      input = message(HELLO.replace(/\/a.*/, deb()));
       writeFileSync(join(run, RUN_FILES.expected), canonicalJson(real));
       said.length = 0;
     });

@@ -1,9 +1,49 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { type Chain, startChain } from "./e2e-kit.ts";
-import { pick } from "./throwaway-packages.ts";
+import { type PackageDefinition, pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /* What a hostile reviewer of this code got through with, each now refused. */
+
+/** A package whose postinst leaves a mark; `weight` characters of it don't compress. */
+const marked = (mark: string, weight: number): PackageDefinition => ({
+  name: "swapped",
+  version: "1.0",
+  files: { "/usr/share/swapped/weight": randomBytes(weight / 2).toString("hex") },
+  control: { postinst: `#!/bin/sh\ntouch /${mark}-ran\n` },
+});
+
+/** A .deb that is as long as another: one more member of the archive, which dpkg passes over (deb(5)). */
+function padded(deb: Uint8Array, length: number): Uint8Array {
+  const size = length - deb.length - 60;
+  const header = `${"_padding".padEnd(16)}${"0".padEnd(12)}${"0".padEnd(6)}${"0".padEnd(6)}${"100644".padEnd(8)}${`${size}`.padEnd(10)}\`\n`;
+  return Buffer.concat([deb, Buffer.from(header), Buffer.alloc(size, "x")]);
+}
+
+/**
+ * What a broken http method of apt's could do, as its user: opens each .deb while it is downloaded, and writes other bytes
+ * from the moment at which the hook has come and gone until it is killed.
+ */
+const DOWNLOADER = `
+use strict; use Fcntl; $| = 1;
+my ($evil) = do { local $/; open my $f, "<", "/opt/evil.deb" or die; <$f> };
+my (%held, $seen);
+sub hook { for (</proc/[0-9]*/cmdline>) { open my $f, "<", $_ or next; return 1 if (<$f> // "") =~ /--apt-hook/ } 0 }
+until (%held) {
+  for my $file (glob "/var/cache/aegis/archives/*/partial/*.deb") {
+    sysopen my $f, $file, O_RDWR or next;
+    $held{$file} = $f;
+    print "held $file\n";
+  }
+}
+until (hook()) {}
+while (hook()) {}
+for (my $n = 1; ; $n++) {
+  for my $f (values %held) { sysseek $f, 0, 0; syswrite $f, $evil }
+  print "written\n" if $n == 1;
+}
+`;
 
 describeOnThrowaway("attacks that once worked", () => {
   let chain: Chain;
@@ -120,5 +160,34 @@ describeOnThrowaway("attacks that once worked", () => {
     await chain.host.exec(["rm", "/etc/apt/apt.conf.d/99evil"]);
     expect(status).toBe(0);
     expect((await chain.host.exec(["test", "-e", "/evil-ran"])).status).toBe(1);
+  });
+
+  test("a .deb that apt's download user holds open, and overwrites between the hook and dpkg", async () => {
+    const { repo } = chain.host;
+    const pool = () => repo.files().get("pool/swapped_1.0_all.deb") ?? new Uint8Array();
+    await repo.publish([marked("evil", 2)]);
+    const evil = pool();
+    await chain.host.repo.publish([marked("genuine", 16_000_000)]);
+    await chain.host.aptUpdate();
+    chain.host.write("/opt/evil.deb", padded(evil, pool().length));
+    chain.host.write("/opt/downloader.pl", DOWNLOADER);
+    const asApt = ["setpriv", "--reuid=_apt", "--regid=nogroup", "--clear-groups"];
+    const attacker = await chain.host.spawn([...asApt, "perl", "/opt/downloader.pl"]);
+    const { path, execution } = await chain.signed("apt", "install", "swapped");
+    const { status } = await chain.apply(path);
+    // It tried to the end.
+    expect(attacker.stdout()).toBe(
+      `held /var/cache/aegis/archives/${execution.execution_plan_id}/partial/swapped_1.0_all.deb\nwritten\n`,
+    );
+    attacker.kill("SIGKILL");
+    expect(await attacker.exited).toBe(128 + 9);
+    const ran = (mark: string) => chain.host.exec(["test", "-e", `/${mark}-ran`]);
+    expect({ evil: (await ran("evil")).status, genuine: (await ran("genuine")).status }).toEqual({
+      evil: 1,
+      genuine: 0,
+    });
+    expect(status).toBe(0);
+    const ended = chain.audit().findLast((e) => e["kind"] === "execution_completed");
+    expect(ended?.["details"]).toMatchObject({ state: "completed", not_as_planned: [] });
   });
 });
