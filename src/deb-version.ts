@@ -1,12 +1,23 @@
-/**
- * Debian versions as apt takes them in `name=version` (Debian Policy 5.6.12, deb-version(7)). A last `-` is left out: no
- * revision is empty, and apt would read it as "remove".
- */
-const VERSION = /^(?:\d{1,9}:)?[0-9A-Za-z](?:[0-9A-Za-z.+~-]*[0-9A-Za-z.+~])?$/;
+/** Upstream version and revision: what dpkg allows (parseversion, lib/dpkg/parsehelp.c). A `:` needs an epoch before it. */
+const UPSTREAM = /^[0-9][0-9A-Za-z.+~:-]*$/;
+const REVISION = /^[0-9A-Za-z.+~]+$/;
+/** The largest epoch, dpkg's INT_MAX. */
+const MAX_EPOCH = "2147483647";
 
-/** True for text that can be a Debian version: no wildcard, no regular expression, no white space. */
+/**
+ * True for a Debian version as `dpkg --validate-version` takes it (deb-version(7)): no wildcard, no regular expression, no
+ * white space. Stricter than dpkg in two ways that no archive uses: an epoch is digits alone, and the whole has a limit.
+ */
 export function isDebVersion(text: string): boolean {
-  return text.length <= 256 && VERSION.test(text);
+  if (text.length > 256) return false;
+  const colon = text.indexOf(":");
+  const epoch = text.slice(0, Math.max(colon, 0));
+  if (colon >= 0 && (!/^[0-9]+$/.test(epoch) || compareNumbers(epoch, MAX_EPOCH) > 0)) return false;
+  const rest = text.slice(colon + 1);
+  const dash = rest.lastIndexOf("-");
+  if (dash < 0) return UPSTREAM.test(rest);
+  // A last `-` is an empty revision, and apt would read it as "remove".
+  return UPSTREAM.test(rest.slice(0, dash)) && REVISION.test(rest.slice(dash + 1));
 }
 
 /**

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import fc from "fast-check";
 import { compareDebVersions, isDebVersion } from "../src/deb-version.ts";
 
@@ -81,11 +82,67 @@ describe("isDebVersion", () => {
     "1_0",
     "1.0-",
     "1.0\n",
+    "v1.0",
+    "~1",
+    ":1",
+    "1:v1",
+    "1:-1",
+    "1:2-3:4",
+    "+1:1",
+    "0x1:1",
+    "2147483648:1",
+    "1:1é",
     `1${"0".repeat(300)}`,
   ]) {
     test(`refuses ${JSON.stringify(text.slice(0, 20))}`, () => expect(isDebVersion(text)).toBe(false));
   }
-  for (const text of ["1", "1:2.0~rc1+dfsg-1+b2", "0.4.23debian1", "20250419~deb12u2"]) {
+  for (const text of [
+    "1",
+    "1:2.0~rc1+dfsg-1+b2",
+    "0.4.23debian1",
+    "20250419~deb12u2",
+    "9:1.18.36:5.4-20",
+    "1:2:3:-4",
+    "2147483647:1",
+    "0000000000001:1",
+    "1--1",
+    "1.0~",
+  ]) {
     test(`takes ${text}`, () => expect(isDebVersion(text)).toBe(true));
   }
+});
+
+describe("dpkg is the judge", () => {
+  const ask = (...words: string[]) =>
+    spawnSync("/usr/bin/dpkg", words, { env: { LC_ALL: "C.UTF-8" } }).status;
+  const odd = fc.oneof(
+    fc.stringMatching(/^(?:[0-9]{1,2}:)?[0-9][0-9ab.+~:-]{0,7}$/),
+    fc.stringMatching(/^[0-9a.+~:_ -]{1,8}$/),
+    fc.string({ maxLength: 6 }).filter((text) => !text.includes("\0")),
+  );
+  /** What dpkg takes and Aegis doesn't on purpose: an epoch that is no plain number, blanks around the whole. */
+  const isStricter = (text: string) => /^\s|\s$|^\+/.test(text);
+
+  test("of what is a version", () => {
+    fc.assert(
+      fc.property(odd, (text) => {
+        // dpkg would take a word with a dash in front for an option.
+        const valid = !text.startsWith("-") && ask("--validate-version", text) === 0;
+        expect([text, isDebVersion(text)]).toEqual([text, valid && !isStricter(text)]);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("of which is newer", () => {
+    const version = odd.filter(isDebVersion);
+    fc.assert(
+      fc.property(version, version, (a, b) => {
+        const order = compareDebVersions(a, b);
+        const word = order < 0 ? "lt" : order > 0 ? "gt" : "eq";
+        expect([a, word, b, ask("--compare-versions", a, word, b)]).toEqual([a, word, b, 0]);
+      }),
+      { numRuns: 200 },
+    );
+  });
 });
