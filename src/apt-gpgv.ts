@@ -37,25 +37,3 @@ export function parseGpgStatus(stdout: string): { good: GoodSignature[]; bad: bo
 function isFingerprint(text: string): boolean {
   return /^(?:[0-9A-F]{40}|[0-9A-F]{64})$/.test(text);
 }
-
-/** True for the text of an ASCII-armored key. */
-export function isArmored(text: string): boolean {
-  return /^\s*-----BEGIN PGP PUBLIC KEY BLOCK-----/.test(text);
-}
-
-/**
- * The binary keys in ASCII armor (RFC 9580, 6.2), one block after the other, for gpgv, which reads nothing else. Null where
- * a block is malformed. The optional CRC line is passed over: it protects against accidents only.
- */
-export function dearmor(text: string): Uint8Array | null {
-  const blocks: Uint8Array[] = [];
-  const pattern = /-----BEGIN PGP PUBLIC KEY BLOCK-----([\s\S]*?)-----END PGP PUBLIC KEY BLOCK-----/g;
-  for (const [, block = ""] of text.matchAll(pattern)) {
-    const lines = block.split("\n").map((line) => line.trim());
-    const body = lines.filter((line) => line !== "" && !line.startsWith("=") && !/^[A-Za-z]+: /.test(line));
-    const base64 = body.join("");
-    if (base64 === "" || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return null;
-    blocks.push(Buffer.from(base64, "base64"));
-  }
-  return blocks.length === 0 ? null : Buffer.concat(blocks);
-}

@@ -1,5 +1,6 @@
 import type { AptDirs } from "./apt-dirs.ts";
-import { type GoodSignature, isArmored, parseGpgStatus } from "./apt-gpgv.ts";
+import { isArmored } from "./apt-armor.ts";
+import { type GoodSignature, parseGpgStatus } from "./apt-gpgv.ts";
 import { clearSignedText, parseRelease, type ReleaseFile, releaseTime } from "./apt-release.ts";
 import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
 import { type AptSource, listFileName } from "./apt-sources.ts";

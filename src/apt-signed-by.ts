@@ -1,6 +1,7 @@
 import { normalize } from "node:path";
+import { dearmor, isArmored } from "./apt-armor.ts";
 import type { AptDirs } from "./apt-dirs.ts";
-import { dearmor, type GoodSignature, isArmored } from "./apt-gpgv.ts";
+import type { GoodSignature } from "./apt-gpgv.ts";
 import type { AptSource } from "./apt-sources.ts";
 import type { Planning } from "./ecosystem.ts";
 
