@@ -1,5 +1,5 @@
-import type { AptDirs } from "./apt-dirs.ts";
 import { isArmored } from "./apt-armor.ts";
+import type { AptDirs } from "./apt-dirs.ts";
 import { type GoodSignature, parseGpgStatus } from "./apt-gpgv.ts";
 import { clearSignedText, parseRelease, type ReleaseFile, releaseTime } from "./apt-release.ts";
 import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
