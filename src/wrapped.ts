@@ -7,6 +7,7 @@ import { processIo } from "./process-io.ts";
 import { resolveProgram } from "./subprocess.ts";
 import { safe, showArgv } from "./terminal.ts";
 import { judge } from "./wrapper-judge.ts";
+import { PROGRAMS } from "./wrapper-table.ts";
 
 /** Counts how many wrappers stand above this process. */
 const DEPTH = "AEGIS_WRAPPER_DEPTH";
@@ -81,7 +82,7 @@ async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
   return decision === "allow" ? EXIT.approval : policyExit(decision);
 }
 
-/** Becomes the real program, with words and environment as they came, but for the count. */
+/** Becomes the real program, with words and environment as they came, but for the count and what its table sets. */
 function become(name: WrapperName, argv: readonly Buffer[]): never {
   const depth = Number(process.env[DEPTH] ?? "0");
   if (!(depth < MAX_DEPTH)) {
@@ -95,8 +96,10 @@ function become(name: WrapperName, argv: readonly Buffer[]): never {
   if (program === null) {
     throw new AegisError("not_run", `${name} is not installed; this is only Aegis's wrapper of it`);
   }
-  const environment = ownEnvironment().filter(
-    (variable) => !variable.toString("latin1").startsWith(`${DEPTH}=`),
-  );
-  exec(program, argv, [...environment, Buffer.from(`${DEPTH}=${depth + 1}`)]);
+  const set = Object.entries({ ...PROGRAMS[name].environment, [DEPTH]: `${depth + 1}` });
+  const kept = ownEnvironment().filter((variable) => {
+    const text = variable.toString("latin1");
+    return !set.some(([key]) => text.startsWith(`${key}=`));
+  });
+  exec(program, argv, [...kept, ...set.map(([key, value]) => Buffer.from(`${key}=${value}`))]);
 }

@@ -1,5 +1,6 @@
 import type { WrapperName } from "./aliases.ts";
-import { type PlanVerb, PROGRAMS, type Program, type Verb } from "./wrapper-table.ts";
+import type { LookVerb, PlanVerb, Program, Verb } from "./wrap-verbs.ts";
+import { PROGRAMS } from "./wrapper-table.ts";
 
 export type Verdict =
   | { does: "pass" }
@@ -25,20 +26,43 @@ export function judge(name: WrapperName, words: readonly string[]): Verdict {
   const found = findVerb(program, words);
   if (found === null) return PASS;
   if ("why" in found) return refusal("", found.why);
-  const { verb, label, rest } = found;
-  if (rest.length === 1 && rest[0] === "--help") return PASS;
-  if ("simulate" in verb && simulates(program, verb.simulate, [...found.before, ...rest])) return PASS;
-  if ("refuse" in verb) return refusal(label, verb.refuse);
-  if ("pass" in verb) {
-    const stops = rest.find((word) => verb.unless.includes(optionName(word)));
-    return stops === undefined ? PASS : refusal(`${label} ${stops}`, "it does more than look");
+  const { verb, label, isFirst, rest } = found;
+  if (rest.length === 1 && rest[0] === "--help" && isFirst && !label.startsWith("-")) return PASS;
+  if ("options" in verb) {
+    if (!isFirst) return refusal(label, `it looks only with nothing in front of it: ${name} ${label} …`);
+    const why = whyMore(program, verb, rest);
+    return why === null ? PASS : refusal(label, why);
   }
-  return judgePlan(program, verb, label, found.before, rest);
+  if (simulates(program, verb.simulate, found.before, rest)) return PASS;
+  return "refuse" in verb ? refusal(label, verb.refuse) : judgePlan(program, verb, label, found.before, rest);
+}
+
+/** Why a verb that only looks may do more with these words behind it, or null. */
+function whyMore(program: Program, verb: LookVerb, rest: readonly string[]): string | null {
+  for (const word of rest) {
+    if (word.startsWith("-")) {
+      if (!isListed(verb.options, word)) return `the wrapper does not know ${word} behind it`;
+    } else if (verb.words !== "any") {
+      const isVerb = Object.keys(program.verbs).some((label) => label.split(" ").includes(word));
+      const isOdd = verb.words === "verbs" ? !isVerb : changes(program, word);
+      if (isOdd || (verb.words instanceof RegExp && !verb.words.test(word)))
+        return `with ${word} behind it, it may do more than look`;
+    }
+  }
+  return null;
+}
+
+/** Whether a word is a verb that changes something. */
+function changes(program: Program, word: string): boolean {
+  const verb = Object.hasOwn(program.verbs, word) ? program.verbs[word] : undefined;
+  return verb !== undefined && !("options" in verb);
 }
 
 interface Found {
   verb: Verb;
   label: string;
+  /** Nothing stands before the verb. */
+  isFirst: boolean;
   /** The options before the verb, by name. */
   before: string[];
   rest: string[];
@@ -58,15 +82,17 @@ function findVerb(program: Program, words: readonly string[]): Found | { why: st
       const verb = Object.hasOwn(program.verbs, label) ? program.verbs[label] : undefined;
       if (verb === undefined) continue;
       const value = name === word ? [] : [word.slice(name.length + 1)];
-      return { verb, label, before, rest: [...value, ...words.slice(i + length)] };
+      return { verb, label, isFirst: i === 0, before, rest: [...value, ...words.slice(i + length)] };
     }
     const option = knownOption(program, word);
     if (option !== null) {
       before.push(...option.names);
       if (!option.takesNext) continue;
       const value = words[++i];
-      // Some programs take such a word for an option all the same (`npm --tag --prefix ls install x` installs).
-      if (value === undefined || value.startsWith("-")) return { why: `${word} has no value` };
+      // Some programs take such a word for an option all the same (`npm --tag --prefix ls install x` installs), and code
+      // looks for `tunnel` anywhere.
+      if (value === undefined || value.startsWith("-") || (program.files === true && changes(program, value)))
+        return { why: `${word} has no value` };
     } else if (program.files !== true || word.startsWith("-")) {
       return { why: `the wrapper does not know ${word}` };
     }
@@ -114,14 +140,22 @@ function judgePlan(
 const SWITCH = /^\s*(?:\+?(?:0x[0-9a-f]*|\d+)|no|false|without|off|disable|yes|true|with|on|enable)?$/i;
 
 /**
- * Whether a program that is asked to simulate will: every option is known, and none takes a value, since that could be
- * a setting that takes the asking back.
+ * Whether a program that is asked to simulate will: every option is known, none takes a value, since that could be a
+ * setting that takes the asking back, and there is no second verb that changes something.
  */
-function simulates(program: Program, simulate: readonly string[], words: readonly string[]): boolean {
-  const options = words.filter((word) => word.startsWith("-")).map((word) => knownOption(program, word));
+function simulates(
+  program: Program,
+  simulate: readonly string[],
+  before: readonly string[],
+  rest: readonly string[],
+): boolean {
+  const options = [...before, ...rest.filter((word) => word.startsWith("-"))].map((word) =>
+    knownOption(program, word),
+  );
   const names = options.flatMap((option) => option?.names ?? []);
   const isPlain = !options.includes(null) && !names.some((name) => program.valued.includes(name));
-  return isPlain && !words.some((word) => SWITCH.test(word)) && names.some((name) => simulate.includes(name));
+  const isOne = !rest.some((word) => SWITCH.test(word) || changes(program, word));
+  return isPlain && isOne && names.some((name) => simulate.includes(name));
 }
 
 interface Option {
@@ -135,11 +169,22 @@ function knownOption(program: Program, word: string, more: readonly string[] = [
   if (flags.includes(word)) return { names: [word], takesNext: false };
   const name = optionName(word);
   if (program.valued.includes(name)) return { names: [name], takesNext: name === word };
-  // Single letters joined: each must be a known flag.
-  const letters = /^-[A-Za-z]{2,8}$/.test(word) ? [...word.slice(1)].map((letter) => `-${letter}`) : [];
+  const letters = joinedLetters(word);
   return letters.length > 0 && letters.every((letter) => flags.includes(letter))
     ? { names: letters, takesNext: false }
     : null;
+}
+
+/** Whether an option, or each of the letters that are joined in it, is among the listed ones. */
+function isListed(options: readonly string[], word: string): boolean {
+  if (options.includes(optionName(word))) return true;
+  const letters = joinedLetters(word);
+  return letters.length > 0 && letters.every((letter) => options.includes(letter));
+}
+
+/** `-qy` → `-q`, `-y`. */
+function joinedLetters(word: string): string[] {
+  return /^-[A-Za-z]{2,8}$/.test(word) ? [...word.slice(1)].map((letter) => `-${letter}`) : [];
 }
 
 /** `--prefix=x` → `--prefix`; any other word as it is. */

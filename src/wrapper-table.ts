@@ -1,65 +1,34 @@
 import type { WrapperName } from "./aliases.ts";
+import { APT_LOOK, CONTAINER_LOOK, NPM_LOOK, NPM_NAME, NUGET_LOOK, PIP_LOOK } from "./wrap-look.ts";
+import {
+  all,
+  look,
+  NOTHING,
+  type PlanVerb,
+  type Program,
+  refuse,
+  under,
+  type Verb,
+  words,
+} from "./wrap-verbs.ts";
 
 /*
  * What the wrappers do with the calls of each package manager, as data. What is not here is refused: a new verb or option
  * of a package manager waits until somebody has looked at it.
  */
 
-export interface PlanVerb {
-  /** What is typed behind `aegis plan`. */
-  plan: readonly [ecosystem: string, operation: string];
-  /** Options that change nothing about the plan. With any other one the wish can't be planned. */
-  drop: readonly string[];
-  /** Options that make of the call a simulation by the program itself: let through. */
-  simulate: readonly string[];
-  /** Options that mean something else where no target is named, and what can be planned of that. */
-  alone?: Readonly<Record<string, readonly [ecosystem: string, operation: string]>>;
-  /** Options that policy denies, with the signal that it gives as the reason. */
-  denied?: Readonly<Record<string, string>>;
-}
-
-/** Let through, unless one of these options stands behind it; planned; refused for a reason of its own. */
-export type Verb =
-  | { pass: true; unless: readonly string[] }
-  | PlanVerb
-  | { refuse: string; simulate: readonly string[] };
-
-export interface Program {
-  /** Options without a value that may stand before the verb. Single letters may be joined: `-qqy`. */
-  flags: readonly string[];
-  /** Options that take the next word, or what follows `=`. */
-  valued: readonly string[];
-  /** By verb; two words win over one. An option can be a verb too. */
-  verbs: Readonly<Record<string, Verb>>;
-  /** Words that are let through when nothing else stands there. */
-  alone: readonly string[];
-  /** Whether the program is let through without any word. */
-  bare: boolean;
-  /** Words that are no verb name files to look at. */
-  files?: true;
-}
-
-const words = (text: string) => text.split(" ");
-const under = (first: string, text: string) => words(text).map((second) => `${first} ${second}`);
-const pass = (...verbs: string[]): Record<string, Verb> => all({ pass: true, unless: [] }, verbs);
-const refuse = (why: string, text: string, simulate: readonly string[] = []): Record<string, Verb> =>
-  all({ refuse: why, simulate }, words(text));
-const all = (verb: Verb, verbs: readonly string[]) => Object.fromEntries(verbs.map((one) => [one, verb]));
-
 const HELP = words("--help -h --version -v");
 
 const APT_QUIET = words("-y --yes --assume-yes -q --quiet -V --verbose-versions");
+const SIMULATE = words("-s --simulate --just-print --dry-run --recon --no-act");
 const APT_FLAGS = [
   ...APT_QUIET,
-  ...words("-s --simulate --just-print --dry-run --recon --no-act -f --fix-broken -m --ignore-missing"),
-  ...words("-d --download-only -u --show-upgraded --no-install-recommends --install-recommends"),
-  ...words(
-    "--install-suggests --only-upgrade --reinstall --no-upgrade --with-new-pkgs --purge --auto-remove",
-  ),
-  ...words("--autoremove --allow-downgrades --allow-change-held-packages --allow-remove-essential"),
-  ...words("--installed --upgradable --names-only -n --full --all-versions"),
+  ...SIMULATE,
+  ...words("-f --fix-broken -m --ignore-missing -d --download-only -u --show-upgraded"),
+  ...words("--no-install-recommends --install-recommends --install-suggests --only-upgrade --reinstall"),
+  ...words("--no-upgrade --with-new-pkgs --purge --auto-remove --autoremove --allow-downgrades"),
+  ...words("--allow-change-held-packages --allow-remove-essential"),
 ];
-const SIMULATE = words("-s --simulate --just-print --dry-run --recon --no-act");
 
 /** A changing verb of apt: planned where Aegis can plan it. With an option that simulates it is let through. */
 function aptPlan(operation: string): PlanVerb {
@@ -67,19 +36,20 @@ function aptPlan(operation: string): PlanVerb {
 }
 
 /** `apt install -f` without a package puts right what was left broken. */
-const APT_INSTALL: Verb = {
+const APT_INSTALL: PlanVerb = {
   ...aptPlan("install"),
   alone: { "-f": ["apt", "repair"], "--fix-broken": ["apt", "repair"] },
 };
 
 const APT: Program = {
   flags: APT_FLAGS,
-  // Without -c and -a: apt takes its options from the first word that is a verb of its own, were it a value, and -a may
-  // then be a flag and -s may take a value (measured with apt 2.6: `-c policy -s list install x` installs).
+  // Without -c and -a: apt takes its table of options from the first word that is a verb of its own, were it a value.
   valued: words("-o --option -t --target-release --default-release"),
   verbs: {
-    ...pass(...words("list search show showsrc showpkg depends rdepends policy madison changelog help moo")),
-    ...pass(...words("check indextargets")),
+    ...look(APT_LOOK, ...words("list search show showsrc showpkg depends rdepends policy madison")),
+    ...look("-q --quiet", "changelog", "check", "moo"),
+    ...look("-q --quiet --format --no-release-info", "indextargets"),
+    help: { options: [], words: "any" },
     update: aptPlan("update"),
     upgrade: aptPlan("upgrade"),
     install: APT_INSTALL,
@@ -109,10 +79,13 @@ const NPM: Program = {
   ],
   valued: words("--prefix -C --registry --loglevel --cache --tag -w --workspace"),
   verbs: {
-    ...pass(...words("view v info show ls list ll la outdated search find se s help root prefix ping")),
-    ...pass(...words("explain why fund query sbom doctor"), ...under("config", "get list ls")),
-    ...pass("audit signatures"),
-    audit: { pass: true, unless: ["fix"] },
+    ...all({ options: words(NPM_LOOK), words: NPM_NAME }, words("view v info show")),
+    ...look(NPM_LOOK, ...words("ls list ll la outdated search find se s root prefix ping explain why")),
+    ...look(NPM_LOOK, ...words("query sbom"), ...under("config", "get list ls")),
+    // With a name it opens a browser.
+    ...all({ options: words(NPM_LOOK), words: NOTHING }, ["fund", "audit signatures"]),
+    audit: { options: words(NPM_LOOK), words: /^(?!fix$)/ },
+    help: { options: [], words: "any" },
     ...all(NPM_INSTALL, words("install i in ins inst insta instal isnt isnta isntal isntall add")),
     ...refuse(
       "it installs what a lock file names, and runs lifecycle scripts",
@@ -139,10 +112,9 @@ const PIP: Program = {
   ),
   valued: words("--proxy --cert --timeout --retries --trusted-host --cache-dir --exists-action"),
   verbs: {
-    ...pass(...words("help debug hash"), ...under("index", "versions")),
-    ...pass(...under("config", "list get debug"), ...under("cache", "dir info list")),
-    // By --python another interpreter would be run.
-    ...all({ pass: true, unless: ["--python"] }, words("list show freeze check inspect")),
+    ...look(PIP_LOOK, ...words("list show freeze check inspect debug hash"), ...under("index", "versions")),
+    ...look(PIP_LOOK, ...under("config", "list get debug"), ...under("cache", "dir info list")),
+    help: { options: [], words: "any" },
     install: {
       plan: ["pip", "install"],
       simulate: [],
@@ -172,12 +144,25 @@ function container(tool: "docker" | "podman"): Program {
       ...words("--url --root --runroot --storage-driver"),
     ],
     verbs: {
-      ...pass(...words("ps images inspect logs version info stats top port diff events history search help")),
-      ...pass(...under("image", "ls list inspect history"), ...under("manifest", "inspect")),
-      ...pass(...under("container", "ls ps list inspect logs top stats port diff")),
-      ...pass(...under("network", "ls list inspect"), ...under("volume", "ls list inspect")),
-      ...pass(...under("system", "df info events"), ...under("context", "ls list show inspect")),
-      ...pass(...under("compose", "ps ls logs images top port version")),
+      ...look(CONTAINER_LOOK, ...words("ps images inspect logs version info stats port diff events history")),
+      ...look(CONTAINER_LOOK, "search", ...under("image", "ls list inspect history"), "manifest inspect"),
+      ...look(CONTAINER_LOOK, ...under("container", "ls ps list inspect logs stats port diff")),
+      ...look(CONTAINER_LOOK, ...under("network", "ls list inspect"), ...under("volume", "ls list inspect")),
+      ...look(
+        CONTAINER_LOOK,
+        ...under("system", "df info events"),
+        ...under("context", "ls list show inspect"),
+      ),
+      help: { options: [], words: "verbs" },
+      // podman's `top` may run ps in the container, and its `compose` another program.
+      ...(tool === "podman"
+        ? {}
+        : look(
+            CONTAINER_LOOK,
+            ...words("top"),
+            ...under("container", "top"),
+            ...under("compose", "ps ls logs images top port version"),
+          )),
       pull,
       "image pull": pull,
       ...refuse("it pulls the image on its own and starts what is in it", "run create compose"),
@@ -195,22 +180,33 @@ const GO: Program = {
   flags: [],
   valued: [],
   verbs: {
-    ...pass(...words("version doc help")),
-    env: { pass: true, unless: words("-w --w -u --u") },
+    ...look("-m --m -v --v", "version"),
+    env: { options: words("-json --json -changed --changed"), words: /^[A-Za-z0-9_]+$/ },
+    help: { options: [], words: "any" },
     get: { plan: ["go", "get"], simulate: [], drop: [] },
     install: { plan: ["go", "get"], simulate: [], drop: [] },
-    ...refuse(GO_DOWNLOADS, "build vet list mod work fix tool"),
+    ...refuse(GO_DOWNLOADS, "build vet list mod work fix tool doc"),
     ...refuse("it downloads modules on its own and runs what is in them", "run test generate"),
   },
   alone: words("-h --help"),
   bare: true,
+  // In a directory whose go.mod asks for a newer Go, every call downloads that Go and runs it (https://go.dev/doc/toolchain).
+  environment: { GOTOOLCHAIN: "local" },
 };
 
 const CARGO: Program = {
   flags: words("-q --quiet -v --verbose --offline --locked --frozen"),
   valued: words("--color"),
   verbs: {
-    ...pass(...words("version help search info locate-project read-manifest --list")),
+    // Without `info`: before cargo 1.82 it is whatever an alias or a file cargo-info makes of it.
+    ...look("-q --quiet -v --verbose --color --limit", "version", "search"),
+    ...look(
+      "-q --quiet -v --verbose --color --workspace --message-format",
+      "locate-project",
+      "read-manifest",
+    ),
+    // For a word that is no verb of its own it runs the file cargo-<word>.
+    help: { options: [], words: "verbs" },
     install: { plan: ["cargo", "install"], simulate: [], drop: words("-q --quiet -v --verbose --locked") },
     ...refuse(
       "it downloads crates and runs their build scripts",
@@ -220,15 +216,23 @@ const CARGO: Program = {
     ...refuse("it downloads crates on its own", "fetch update add tree metadata vendor generate-lockfile"),
     ...refuse("it changes what is installed", "uninstall"),
   },
-  alone: words("--help -h --version -V"),
+  alone: words("--help -h --version -V --list"),
   bare: true,
+  // A rust-toolchain.toml in the directory makes rustup download what it names (rustup 1.28).
+  environment: { RUSTUP_AUTO_INSTALL: "0" },
 };
 
 const NUGET: Program = {
   flags: [],
   valued: [],
   verbs: {
-    ...pass(...words("help ? list search"), ...under("sources", "list"), ...under("source", "list")),
+    // An option may begin with a slash too.
+    ...all({ options: words(NUGET_LOOK), words: /^[^/]/ }, [
+      ...words("list search"),
+      "sources list",
+      "source list",
+    ]),
+    ...all({ options: [], words: "verbs" }, words("help ?")),
     install: { plan: ["nuget", "install"], simulate: [], drop: words("-NonInteractive") },
     ...refuse("it changes what is installed", "restore update add init delete push"),
   },
@@ -240,12 +244,9 @@ const CODE: Program = {
   flags: words(
     "- -n --new-window -r --reuse-window -w --wait -d --diff -a --add -g --goto --verbose -s --status",
   ),
-  valued: words("--locale --log --category --profile"),
+  valued: words("--locale --log"),
   verbs: {
-    "--list-extensions": {
-      pass: true,
-      unless: words("--install-extension --uninstall-extension --update-extensions"),
-    },
+    "--list-extensions": { options: ["--show-versions"], words: NOTHING },
     "--install-extension": { plan: ["vscode", "install"], simulate: [], drop: words("--force") },
     ...refuse("it changes what is installed", "--uninstall-extension --update-extensions --install-source"),
     ...refuse("it opens this host to others", "tunnel serve-web chat agent ext"),
@@ -258,13 +259,17 @@ const CODE: Program = {
 const APTITUDE: Program = {
   ...APT,
   verbs: {
-    ...pass(...words("search show versions why why-not changelog help")),
-    ...all(aptPlan("update"), ["update"]),
-    ...all(aptPlan("upgrade"), ["safe-upgrade"]),
-    ...all(APT_INSTALL, ["install"]),
-    ...all(aptPlan("remove"), ["remove"]),
+    ...look("-q --quiet -v --verbose -F --display-format -w --width -O --sort", "search", "show", "versions"),
+    ...look("-q --quiet -v --verbose", "why", "why-not", "changelog"),
+    help: { options: [], words: "any" },
+    // Never as a simulation: with POSIXLY_CORRECT it takes an option behind the verb for a package.
+    ...all({ ...aptPlan("update"), simulate: [] }, ["update"]),
+    ...all({ ...aptPlan("upgrade"), simulate: [] }, ["safe-upgrade"]),
+    ...all({ ...APT_INSTALL, simulate: [] }, ["install"]),
+    ...all({ ...aptPlan("remove"), simulate: [] }, ["remove"]),
   },
-  // Without a verb it opens its own screens.
+  // `-v` alone is no verb either, and without one it opens its own screens.
+  alone: words("--help -h --version"),
   bare: false,
 };
 

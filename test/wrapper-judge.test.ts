@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { isWrapperName, WRAPPER_NAMES } from "../src/aliases.ts";
+import { isWrapperName, WRAPPER_NAMES, type WrapperName } from "../src/aliases.ts";
 import { judge, type Verdict } from "../src/wrapper-judge.ts";
 import { PROGRAMS } from "../src/wrapper-table.ts";
+import { callsOf } from "./wrapper-kit.ts";
 
 /** `npm ci` → what becomes of it. A word may be quoted with '. */
 function verdictOf(line: string): Verdict {
@@ -32,6 +33,28 @@ describe("refused", () => {
     ["apt -c policy -s list install nginx", "does not know -c"],
     ["apt -c list -a install list nginx", "does not know -c"],
     ["apt-get clean", "does not know clean"],
+    // For these verbs apt reads `-s` as `--src-cache <value>`: the verb is swallowed, and the next word is carried out.
+    ["apt -s search install hello-x -y", "with nothing in front of it"],
+    ["apt -s policy remove x -y", "with nothing in front of it"],
+    ["apt -qqs showsrc install x", "with nothing in front of it"],
+    ["apt -s depends install x", "with nothing in front of it"],
+    ["apt -s rdepends install x", "with nothing in front of it"],
+    ["apt -qq list", "with nothing in front of it: apt list"],
+    ["apt -o X=Y list", "with nothing in front of it"],
+    ["apt list install nginx", "with install behind it"],
+    ["apt-get -s install nginx remove", "a plan can't have -s"],
+    ["apt list -o Dir::Bin::dpkg=/tmp/evil", "does not know -o behind it"],
+    ["apt list -oDir::Bin::dpkg=/tmp/evil", "does not know -oDir::Bin::dpkg=/tmp/evil behind it"],
+    ["apt show -c /tmp/evil nginx", "does not know -c behind it"],
+    ["apt show --config-file=/tmp/evil nginx", "does not know --config-file=/tmp/evil behind it"],
+    ["apt search -s install nginx", "does not know -s behind it"],
+    ["apt list -- install", "does not know -- behind it"],
+    ["apt-get check -f", "does not know -f behind it"],
+    ["apt-get changelog -d nginx", "does not know -d behind it"],
+    ["aptitude -v", "does not know -v"],
+    ["aptitude -i", "does not know -i"],
+    ["aptitude -s install nginx", "a plan can't have -s"],
+    ["aptitude install nginx -s", "a plan can't have -s"],
     // A simulation that could be switched off again, or that runs what an option names.
     ["apt-get -s --no-simulate install nginx", "does not know --no-simulate"],
     ["apt-get -s --simulate=no install nginx", "does not know --simulate=no"],
@@ -62,6 +85,18 @@ describe("refused", () => {
     ["npm update", "changes what is installed"],
     ["npm audit fix", "more than look"],
     ["npm audit --omit dev fix", "more than look"],
+    ["npm --prefix x view left-pad", "with nothing in front of it"],
+    ["npm --tag view install left-pad", "a plan can't have --tag"],
+    ["npm view left-pad --viewer=/tmp/evil", "does not know --viewer=/tmp/evil behind it"],
+    ["npm ls --userconfig /tmp/evil", "does not know --userconfig behind it"],
+    ["npm view git+file:///tmp/evil", "may do more than look"],
+    ["npm view evil@git+file:///tmp/evil", "may do more than look"],
+    ["npm view github:evil/evil", "may do more than look"],
+    ["npm view evil/evil", "may do more than look"],
+    ["npm view ./evil", "may do more than look"],
+    ["npm fund left-pad", "may do more than look"],
+    ["npm doctor", "does not know doctor"],
+    ["npm ls install left-pad", "with install behind it"],
     ["npm version 2.0.0", "does not know version"],
     ["npm config set registry http://evil", "does not know config"],
     ["npm set registry http://evil", "does not know set"],
@@ -80,7 +115,13 @@ describe("refused", () => {
     ["pip install --target /opt flask", "does not know --target"],
     ["pip install --break-system-packages flask", "does not know --break-system-packages"],
     ["pip --python /tmp/evil list", "does not know --python"],
-    ["pip list --python /tmp/evil", "more than look"],
+    ["pip list --python /tmp/evil", "does not know --python behind it"],
+    // pip takes abbreviations: this is --python too.
+    ["pip list --pyth /tmp/evil", "does not know --pyth behind it"],
+    ["pip list --log /etc/evil", "does not know --log behind it"],
+    ["pip freeze -qr x", "does not know -qr behind it"],
+    ["pip -q freeze", "with nothing in front of it"],
+    ["pip show install", "with install behind it"],
     ["pip download flask", "runs their code"],
     ["pip uninstall flask", "changes what is installed"],
     ["pip config set global.index-url http://evil", "does not know config"],
@@ -96,14 +137,26 @@ describe("refused", () => {
     ["docker rm x", "does not know rm"],
     ["docker image rm x", "does not know image"],
     ["docker pull --platform linux/arm64 alpine", "does not know --platform"],
+    ["docker --host unix:///x ps", "with nothing in front of it"],
+    ["docker -H tcp://x images", "with nothing in front of it"],
+    ["docker --config /tmp/evil search x", "with nothing in front of it"],
+    ["docker ps run", "with run behind it"],
+    ["docker help evil", "with evil behind it"],
+    ["podman --root /x images", "with nothing in front of it"],
+    ["podman images --root /x", "does not know --root behind it"],
+    ["podman ps --runtime=/tmp/evil", "does not know --runtime=/tmp/evil behind it"],
+    ["podman top x", "does not know top"],
+    ["podman compose ps", "pulls the image on its own"],
     ["podman run alpine", "pulls the image on its own"],
     ["go build ./...", "downloads modules"],
     ["go list -m all", "downloads modules"],
     ["go mod download", "downloads modules"],
     ["go run .", "runs what is in them"],
     ["go test ./...", "runs what is in them"],
-    ["go env -w GOPROXY=http://evil", "more than look"],
-    ["go env --w GOPROXY=http://evil", "more than look"],
+    ["go env -w GOPROXY=http://evil", "does not know -w behind it"],
+    ["go env --w GOPROXY=http://evil", "does not know --w behind it"],
+    ["go env GOPROXY=http://evil", "with GOPROXY=http://evil behind it"],
+    ["go doc golang.org/x/text", "downloads modules"],
     ["go -C /tmp version", "does not know -C"],
     ["cargo build", "build scripts"],
     ["cargo +nightly build", "does not know +nightly"],
@@ -112,12 +165,24 @@ describe("refused", () => {
     ["cargo install --git https://x/y", "does not know --git"],
     ["cargo install --path .", "does not know --path"],
     ["cargo uninstall ripgrep", "changes what is installed"],
+    ["cargo info x", "does not know info"],
+    ["cargo help evil", "with evil behind it"],
+    ["cargo -q search x", "with nothing in front of it"],
+    ["cargo search x --config /tmp/evil", "does not know --config behind it"],
+    ["cargo --list install x", "does not know --list"],
     ["cargo evil --help", "does not know evil"],
     ["nuget restore", "changes what is installed"],
     ["nuget sources add -Name x", "does not know sources"],
+    ["nuget list /ConfigFile /tmp/evil", "with /ConfigFile behind it"],
+    ["nuget list -ConfigFile x", "does not know -ConfigFile behind it"],
+    ["code --install-extension --help", "does not know --help"],
+    ["code --list-extensions tunnel", "with tunnel behind it"],
+    ["code -n --list-extensions", "with nothing in front of it"],
+    ["code --log tunnel", "--log has no value"],
+    ["code --profile new .", "does not know --profile"],
     ["code --uninstall-extension x.y", "changes what is installed"],
-    ["code --list-extensions --install-extension x.y", "more than look"],
-    ["code --list-extensions --install-extension=x.y", "more than look"],
+    ["code --list-extensions --install-extension x.y", "does not know --install-extension behind it"],
+    ["code --list-extensions --install-extension=x.y", "does not know --install-extension=x.y behind it"],
     ["code --extensionDevelopmentPath=/tmp/x .", "does not know --extensionDevelopmentPath"],
     ["code tunnel", "to others"],
     ["code --unknown x", "does not know --unknown"],
@@ -203,16 +268,20 @@ describe("let through", () => {
       "apt-get -s remove nginx",
       "apt-get -qs upgrade",
       "apt-get check",
-      "apt -o X=Y list",
+      "apt list --upgradable -qq",
+      "apt help install",
+      "apt search -fn web",
       "apt install --help",
     ],
-    ...["aptitude search nginx", "aptitude -s install nginx", "aptitude why nginx"],
+    ...["aptitude search nginx", "aptitude why nginx", "aptitude --version"],
     ...[
       "npm",
       "npm --version",
       "npm -v",
       "npm view left-pad --json",
-      "npm --prefix x view left-pad",
+      "npm view left-pad --prefix=/tmp",
+      "npm view @scope/x@^1 dist.tarball --json",
+      "npm help install",
       "npm ls -g",
     ],
     ...["npm config get registry", "npm audit", "npm audit signatures", "npm install --help", "npm outdated"],
@@ -220,15 +289,17 @@ describe("let through", () => {
       "pip list",
       "pip3 show flask",
       "pip --version",
-      "pip -q freeze",
+      "pip freeze -q --all",
+      "pip help install",
+      "pip list -o --format=json",
       "pip index versions flask",
       "pip check",
     ],
     ...[
       "docker",
       "docker ps -a",
-      "docker --host unix:///x ps",
-      "docker -H tcp://x images",
+      "docker images -aq --filter dangling=true",
+      "docker help run",
       "docker logs -f x",
     ],
     ...[
@@ -239,40 +310,66 @@ describe("let through", () => {
       "podman ps",
     ],
     ...[
-      "podman --root /x images",
+      "podman images --sort size",
       "nuget list x",
       "nuget sources list",
       "go version",
       "go env GOPROXY",
-      "go doc fmt",
+      "go help doc",
     ],
-    ...["cargo --version", "cargo search x", "cargo --list", "cargo info x", "cargo build --help"],
+    ...["cargo --version", "cargo search x", "cargo --list", "cargo help install", "cargo build --help"],
     ...["code", "code .", "code -g src/x.ts:3", "code -n a b", "code --list-extensions --show-versions"],
     ...["code --version", "code -", "code --diff a b"],
   ];
   for (const line of CASES) test(line, () => expect(verdictOf(line)).toEqual({ does: "pass" }));
 });
 
-test("every name has a table, and only verbs of it and words that stand alone are let through", () => {
+test("every name has a table", () => {
   expect(Object.keys(PROGRAMS).sort()).toEqual([...WRAPPER_NAMES].sort());
-  const word = fc.oneof(
-    fc.string({ maxLength: 12 }),
-    fc.constantFrom("-y", "--yes", "install", "list", "view", "--", "-", "--help", "run", "toString"),
-  );
+});
+
+test("property: what is let through begins with a verb that looks, or simulates, or stands alone", () => {
+  const calls = fc
+    .constantFrom<WrapperName>("apt", "apt-get", ...WRAPPER_NAMES)
+    .chain((name) => fc.tuple(fc.constant(name), callsOf(name)));
+  const sorts = { looks: 0, simulates: 0, other: 0 };
   fc.assert(
-    fc.property(fc.constantFrom(...WRAPPER_NAMES), fc.array(word, { maxLength: 5 }), (name, words) => {
-      const { verbs, alone, bare, files } = PROGRAMS[name];
+    fc.property(calls, ([name, words]) => {
       if (judge(name, words).does !== "pass") return;
-      const known = words.some((one, i) =>
-        [one, `${one} ${words[i + 1]}`, one.replace(/=.*/s, "")].some((label) => Object.hasOwn(verbs, label)),
-      );
-      const [only = ""] = words;
-      expect(
-        known ||
-          (words.length === 0 && bare) ||
-          (words.length === 1 && alone.includes(only)) ||
-          files === true,
-      ).toBe(true);
+      const { verbs, alone, bare, files } = PROGRAMS[name];
+      const own = (label: string) => (Object.hasOwn(verbs, label) ? verbs[label] : undefined);
+      const [first = "", second = "", ...more] = words;
+      const changing = (word: string) => {
+        const verb = own(word);
+        return verb !== undefined && !("options" in verb);
+      };
+      const looks = own(`${first} ${second}`) ?? own(first);
+      if (looks !== undefined && "options" in looks) {
+        sorts.looks++;
+        if (looks.words !== "any" && looks.words !== "verbs") {
+          const behind = own(`${first} ${second}`) === undefined ? [second, ...more] : more;
+          expect(behind.filter(changing)).toEqual([]);
+        }
+        expect(words.filter((word) => /^--(?:$|(?:log|python|config|root)(?:=|$))/.test(word))).toEqual([]);
+        return;
+      }
+      const verbsThere = words.filter((word) => own(word) !== undefined);
+      if (["apt", "apt-get"].includes(name) && verbsThere.length > 0 && !words.includes("--help")) {
+        sorts.simulates++;
+        const before = words.slice(0, words.findIndex(changing));
+        expect(before.every((word) => word.startsWith("-"))).toBe(true);
+        expect(words.filter(changing)).toHaveLength(1);
+        expect(words.join(" ")).toMatch(
+          /(?:^| )-(?:[a-zA-Z]*s|-simulate|-just-print|-dry-run|-recon|-no-act)/,
+        );
+        return;
+      }
+      sorts.other++;
+      const isAlone = words.length === 0 ? bare : words.length === 1 && alone.includes(first);
+      const isHelp = [second, ...more].filter((word) => word !== "").at(-1) === "--help" && words.length <= 3;
+      expect(isAlone || isHelp || (files === true && verbsThere.length === 0)).toBe(true);
     }),
+    { numRuns: 20_000 },
   );
+  expect(Math.min(...Object.values(sorts))).toBeGreaterThan(10);
 });
