@@ -4,7 +4,7 @@ import { type Approval, SCHEMA_VERSION, unsigned } from "./documents.ts";
 import { signDocument, verifyDocument } from "./ed25519.ts";
 import { AegisError } from "./errors.ts";
 import type { SecretKey } from "./keys.ts";
-import { checkSigner, findKey, type Trust } from "./trust.ts";
+import { checkSigner, findSigner, type Trust } from "./trust.ts";
 
 /** How long an approval is good for where nobody says. */
 export const APPROVAL_MINUTES = 60;
@@ -86,7 +86,8 @@ function verifyApproval(
   now: Date,
 ): Approver {
   const id = approval.signature.key_id;
-  if (trust.some((key) => key.publicKeyHex === executionKey && key.ids.includes(id))) {
+  const claimsToBe = trust.some((key) => key.publicKeyHex === executionKey && key.ids.includes(id));
+  if (claimsToBe || verifyDocument(approval, executionKey)) {
     throw invalid(approval, "it is by the key that signs the execution plan");
   }
   const key = trustedApprover(approval, trust, now);
@@ -105,7 +106,7 @@ function verifyApproval(
 
 function trustedApprover(approval: Approval, trust: Trust, now: Date) {
   try {
-    const key = findKey(trust, "approval", approval.signature.key_id, now);
+    const key = findSigner(trust, "approval", approval, now);
     checkSigner(key, approval.signer);
     return key;
   } catch (error) {

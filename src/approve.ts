@@ -8,7 +8,7 @@ import { assertPermitted } from "./embedded.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { assertFresh } from "./execution-plan.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
-import { minutesOf, noteShorter, requireKey, signerName } from "./sign-args.ts";
+import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./sign-args.ts";
 import { type Found, referenceTo, resolveDocument, saveDocument } from "./store.ts";
 import { paint, safe, showArgv } from "./terminal.ts";
 import { checkSigner, findKey, userTrust, withOwnKey } from "./trust.ts";
@@ -81,6 +81,7 @@ export async function approve(
     io.note,
   );
   const key = requireKey(secret, values["key-id"], "--key <file>");
+  if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
   const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
   const signer = signerName(values.signer, trust, key, "--signer");
   // Nobody should read a plan and type its hash for an approval that no one will take.

@@ -10,6 +10,8 @@ import type { RunEvents } from "./run-events.ts";
 import { outcomeOf } from "./run-outcome.ts";
 import type { FoundSnapshot } from "./snapshots.ts";
 import { type SpentRecord, type Use, usesLost } from "./spent.ts";
+import { keyName } from "./trust.ts";
+import type { TrustedKey } from "./trusted-keys.ts";
 import type { Caller } from "./varlink-interface.ts";
 
 /** Kept free while a run is under way, so that its end can always be written down. */
@@ -20,6 +22,8 @@ const START_BYTES = 64 * 1024;
 /** A plan that has passed every check, with what the checks found. */
 export interface Ready {
   execution: ExecutionPlan;
+  /** The verified key of its signature. */
+  executionKey: TrustedKey;
   prepared: PreparedRun;
   approvers: readonly Approver[];
   snapshots: readonly FoundSnapshot[];
@@ -44,7 +48,7 @@ export interface RunDesk {
  * @throws AegisError; before `started` was called nothing has been run
  */
 export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
-  const { execution, prepared } = ready;
+  const { execution, executionKey, prepared } = ready;
   const { audit, caller, events, stop } = desk;
   stop.throwIfAborted();
   const result: Result = {
@@ -67,7 +71,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   const { transaction } = execution.operation_plan;
   audit.reserve(RESERVE_BYTES + START_BYTES);
   try {
-    markCurrent({ result, transaction, before, actor: actorOf(execution) });
+    markCurrent({ result, transaction, before, actor: actorOf(execution, executionKey) });
     useUp(execution, result.started_at, desk);
     // Gives back the room for this event: a full disk is met before the plan is used up.
     audit.reserve(RESERVE_BYTES);
@@ -84,12 +88,12 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   const status = await runApt(prepared, execution.argv, stop, {
     progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),
     output: (stream, data) => events.say({ kind: "output", stream, data }),
-    overdue: () => auditOverdue(execution, audit),
+    overdue: () => auditOverdue(ready, audit),
     tick: () => events.alive(),
   });
   const outcome = await outcomeOf(execution, status, before);
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
-  auditEnd(execution, ended, audit);
+  auditEnd(ready, ended, audit);
   closeRun(execution.execution_plan_id);
   writeResult(ended);
   clearCurrent();
@@ -108,9 +112,9 @@ export function useOf(
 }
 
 /** What every event of a verified plan says of it. */
-export function subjectOf(execution: ExecutionPlan) {
+export function subjectOf(execution: ExecutionPlan, key: TrustedKey) {
   return {
-    actor: actorOf(execution),
+    actor: actorOf(execution, key),
     plan_id: execution.operation_plan_id,
     execution_id: execution.execution_plan_id,
     argv: execution.argv,
@@ -118,8 +122,8 @@ export function subjectOf(execution: ExecutionPlan) {
 }
 
 /** The verified signer. The key stands beside the name, since a key that is trusted without a name signs any. */
-function actorOf(execution: ExecutionPlan): string {
-  return `${execution.signer_identity} (key ${execution.signature.key_id})`;
+function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey): string {
+  return `${signer_identity} (key ${keyName(key, signature.key_id)})`;
 }
 
 /** Writes the plan, and what the log knows and the record has lost, into the record of used plans. */
@@ -130,15 +134,19 @@ function useUp(execution: ExecutionPlan, at: string, { audit, spent }: RunDesk):
   ]);
 }
 
-function auditStart({ execution, prepared, approvers, snapshots }: Ready, { audit, caller }: RunDesk): void {
+function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
+  const { execution, executionKey, prepared, approvers, snapshots } = ready;
   audit.append({
     kind: "execution_started",
-    ...subjectOf(execution),
+    ...subjectOf(execution, executionKey),
     decision: execution.policy_decision,
     details: {
       ...useOf(execution),
       apt_config_sha256: prepared.configSha256,
-      signed_by: { name: execution.signer_identity, key_id: execution.signature.key_id },
+      signed_by: {
+        name: execution.signer_identity,
+        key_id: keyName(executionKey, execution.signature.key_id),
+      },
       approved_by: approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
       snapshots_found: [...snapshots],
       caller_reported_by_front: caller,
@@ -147,22 +155,23 @@ function auditStart({ execution, prepared, approvers, snapshots }: Ready, { audi
 }
 
 /** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */
-function auditOverdue(execution: ExecutionPlan, audit: AuditLog): void {
+function auditOverdue({ execution, executionKey }: Ready, audit: AuditLog): void {
   try {
-    audit.append({ kind: "execution_overdue", ...subjectOf(execution), details: { minutes: 60 } });
+    const subject = subjectOf(execution, executionKey);
+    audit.append({ kind: "execution_overdue", ...subject, details: { minutes: 60 } });
   } catch {
     // The end event, for which space is reserved, tells how long it took.
   }
 }
 
 /** The room that was reserved is for this event. */
-function auditEnd(execution: ExecutionPlan, ended: Result, audit: AuditLog): void {
+function auditEnd({ execution, executionKey }: Ready, ended: Result, audit: AuditLog): void {
   const { stdoutSha256, stderrSha256 } = digestRun(execution.execution_plan_id);
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();
   audit.append({
     kind: "execution_completed",
-    ...subjectOf(execution),
+    ...subjectOf(execution, executionKey),
     exit_status,
     stdout_sha256: stdoutSha256,
     stderr_sha256: stderrSha256,

@@ -24,6 +24,7 @@ import { lookUpSnapshots } from "./snapshots.ts";
 import { alreadyUsed, SpentRecord, usesLost } from "./spent.ts";
 import { noSpace, STATE } from "./state.ts";
 import type { Trust } from "./trust.ts";
+import type { TrustedKey } from "./trusted-keys.ts";
 import type { Caller, EventInput } from "./varlink-interface.ts";
 
 /** Most executions that may wait, and most of one user's. */
@@ -66,7 +67,7 @@ class Attempt {
   readonly #events: RunEvents;
   #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
   /** The plan, once its signature has been verified. */
-  #signed: ExecutionPlan | null = null;
+  #signed: { execution: ExecutionPlan; key: TrustedKey } | null = null;
   /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
   #started = false;
   /** True once there are files for the run. */
@@ -108,7 +109,7 @@ class Attempt {
 
   /** Everything that has to hold at the moment it is this plan's turn. */
   async #checkInTurn(submission: Submission): Promise<Ready> {
-    const { execution } = submission;
+    const { execution, executionKey } = submission;
     const { audit, aegis, stop } = this.#context;
     refuseReplaced();
     // Not ended by `stop`: an apt that lost its runner is guarded by whoever waits for it.
@@ -127,7 +128,8 @@ class Attempt {
     // Left by an earlier attempt that was killed before it used anything up.
     discardRun(execution.execution_plan_id);
     this.#laidOut = true;
-    return { execution, prepared: await prepareAptRun(execution, aegis), approvers, snapshots };
+    const prepared = await prepareAptRun(execution, aegis);
+    return { execution, executionKey, prepared, approvers, snapshots };
   }
 
   /** A run that broke off is closed like that of a runner that died, or else by the next one. */
@@ -156,8 +158,8 @@ class Attempt {
       newestAudited: newest === null ? null : new Date(newest.timestamp),
       usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
     };
-    return verifySubmission(this.#text, context, (execution) => {
-      this.#signed = execution;
+    return verifySubmission(this.#text, context, (execution, key) => {
+      this.#signed = { execution, key };
       this.#events.about(execution.execution_plan_id);
     });
   }
@@ -191,7 +193,7 @@ class Attempt {
     };
     this.#context.audit.append({
       kind: "execution_denied",
-      ...(this.#signed === null ? {} : subjectOf(this.#signed)),
+      ...(this.#signed === null ? {} : subjectOf(this.#signed.execution, this.#signed.key)),
       decision: "deny",
       // A message may quote the plan: without a verified signature that would be anybody's words.
       details: this.#signed === null ? details : { ...details, message: known.message, ...known.details },

@@ -11,7 +11,7 @@ import { isLegacy } from "./legacy.ts";
 import type { Host } from "./operation-plan.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { showArgv } from "./terminal.ts";
-import { checkSigner, findKey, type Trust } from "./trust.ts";
+import { checkSigner, findSigner, type Trust } from "./trust.ts";
 import type { TrustedKey } from "./trusted-keys.ts";
 
 const MINUTE = 60_000;
@@ -49,12 +49,12 @@ export interface Submission {
 export function verifySubmission(
   text: string,
   context: PreflightContext,
-  signed: (execution: ExecutionPlan) => void = () => {},
+  signed: (execution: ExecutionPlan, key: TrustedKey) => void = () => {},
 ): Submission {
   const tree = parseCanonical(text);
   const execution = readExecution(tree);
   const executionKey = checkSignature(execution, context.trust, context.now);
-  signed(execution);
+  signed(execution, executionKey);
   checkUnused(execution, context);
   checkLifetime(execution, context);
   checkHost(execution, context.host);
@@ -95,7 +95,7 @@ export function readExecution(tree: Json): ExecutionPlan {
  * @throws AegisError `key_untrusted`, `signature_invalid`
  */
 export function checkSignature(execution: ExecutionPlan, trust: Trust, now: Date): TrustedKey {
-  const key = findKey(trust, "execution", execution.signature.key_id, now);
+  const key = findSigner(trust, "execution", execution, now);
   if (!verifyDocument(execution, key.publicKeyHex)) {
     throw new AegisError(
       "signature_invalid",

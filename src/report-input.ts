@@ -1,12 +1,11 @@
 import { type Approver, verifyApprovals } from "./approval.ts";
 import type { Io } from "./command.ts";
 import type { ExecutionPlan } from "./documents.ts";
-import { keyId, verifyDocument } from "./ed25519.ts";
+import { keyId } from "./ed25519.ts";
 import { checkHashes } from "./embedded.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { checkSignature } from "./preflight.ts";
 import { resolveDocument } from "./store.ts";
-import type { Trust } from "./trust.ts";
 import { type BareKeys, bareKeys } from "./trusted-keys.ts";
 
 const KEYS_HINT =
@@ -62,7 +61,7 @@ function verifyOrExplain(execution: ExecutionPlan, keys: BareKeys, allowUnverifi
 
 /** @throws AegisError `key_untrusted`, `signature_invalid`, `hash_mismatch`, `approval_invalid` */
 function verify(execution: ExecutionPlan, keys: BareKeys): Omit<Verified, "problem"> {
-  const trust = trustIn(execution, keys);
+  const trust = bareKeys(keys);
   const at = new Date(execution.created_at);
   const key = checkSignature(execution, trust, at);
   checkHashes(execution);
@@ -72,13 +71,4 @@ function verify(execution: ExecutionPlan, keys: BareKeys): Omit<Verified, "probl
     throw new AegisError("approval_invalid", `${signer} signed this execution plan and approved it as well`);
   }
   return { signerKey: keyId(key.publicKeyHex), approvers };
-}
-
-/** The keys given. An id is free text, so a key also answers to those that its own signatures in this plan name it by. */
-function trustIn(execution: ExecutionPlan, keys: BareKeys): Trust {
-  const documents = [execution, ...execution.approvals];
-  return bareKeys(keys).map((key) => {
-    const own = documents.filter((document) => verifyDocument(document, key.publicKeyHex));
-    return { ...key, ids: [...key.ids, ...own.map(({ signature }) => signature.key_id)] };
-  });
 }

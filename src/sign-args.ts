@@ -1,6 +1,7 @@
 import { AegisError } from "./errors.ts";
 import type { SecretKey } from "./keys.ts";
-import type { Trust } from "./trust.ts";
+import { safe } from "./terminal.ts";
+import { loadTrust, type Trust } from "./trust.ts";
 
 /** What `sign` and `sign approve` make of the flags they share. */
 
@@ -29,6 +30,24 @@ export function requireKey(key: SecretKey | null, keyId: string | undefined, fla
     );
   }
   return keyId === undefined ? key : { ...key, keyId };
+}
+
+/**
+ * Warns about an id given for a key that the host's files know by others: its executor looks keys up by these alone.
+ * @throws AegisError as {@link loadTrust}
+ */
+export function noteOtherId(
+  key: SecretKey,
+  flag: string,
+  note: (line: string) => void,
+  host: Trust = loadTrust({ rootOnly: false }),
+): void {
+  const known = host.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex);
+  if (known === undefined || known.ids.includes(key.keyId)) return;
+  const ids = known.ids.map(safe);
+  note(
+    `warning: this host knows the key as ${ids.join(" or ")}; its executor will refuse it as ${safe(key.keyId)}. Sign with ${flag} ${ids.at(-1)}.`,
+  );
 }
 
 /**

@@ -9,7 +9,7 @@ import { assertKeyPlace, generateKey, writeKeyFiles } from "./key-files.ts";
 import type { SecretKey } from "./keys.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { assertSafeEnvironment } from "./safe-environment.ts";
-import { minutesOf, noteShorter, requireKey, signerName } from "./sign-args.ts";
+import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./sign-args.ts";
 import { isLookedUp, snapshotName, snapshotProof } from "./snapshot-id.ts";
 import type { FoundSnapshot } from "./snapshots.ts";
 import { documentPath, type Found, namingPlan, referenceTo, resolveDocument, saveDocument } from "./store.ts";
@@ -75,6 +75,7 @@ export const sign = defineSubcommand({
       values["key-id"],
       "--key <file>",
     );
+    if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
     let trust = withOwnKey(
       userTrust({ execution: [], approval: values["approval-public-key-hex"] }, io.env),
       "execution",
@@ -84,6 +85,7 @@ export const sign = defineSubcommand({
     const approvals = await readApprovals(values.approval, io);
     const approver = await approverOf(values, io);
     if (approver !== null) {
+      if (values["approval-key-id"] !== undefined) noteOtherId(approver.key, "--approval-key-id", io.note);
       trust = withOwnKey(trust, "approval", approver.key);
       approvals.push(approveNow(values, approver, trust, documents.plan.hash, now));
     }

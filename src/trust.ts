@@ -1,4 +1,6 @@
 import { readConfig } from "./config-file.ts";
+import type { Signature } from "./documents.ts";
+import { verifyDocument } from "./ed25519.ts";
 import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError } from "./errors.ts";
 import { type Env, SYSTEM } from "./paths.ts";
@@ -23,9 +25,15 @@ export function loadTrust(options: { rootOnly: boolean; bare?: BareKeys; files?:
   const env = readConfig(files.daemonEnv, rootOnly);
   return unite([
     ...(toml === null ? [] : parseTrustedKeys(toml, files.trustedKeys)),
-    ...(env === null ? [] : bareKeys(keysOfEnvironment(parseEnvironmentFile(env, files.daemonEnv)))),
+    ...(env === null ? [] : enrolledBare(env, files.daemonEnv)),
     ...(bare === undefined ? [] : bareKeys(bare)),
   ]);
+}
+
+/** The keys of aegisd.env: in hex too, but the host's own, so they answer to their fingerprints alone. */
+function enrolledBare(text: string, path: string): TrustedKey[] {
+  const keys = bareKeys(keysOfEnvironment(parseEnvironmentFile(text, path)));
+  return keys.map((key) => ({ ...key, given: false }));
 }
 
 /**
@@ -112,10 +120,48 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
     role: a.role,
     ids: [...new Set([...a.ids, ...b.ids])],
     name: a.name ?? b.name,
+    given: a.given || b.given,
     notBefore: later(a.notBefore, b.notBefore),
     notAfter: earlier(a.notAfter, b.notAfter),
     revoked: a.revoked || b.revoked,
   };
+}
+
+/**
+ * The trusted key that a document's signature is by, or claims to be by, good for `role` at the moment `at`. A key that was
+ * given in hex is found by its signature, whatever id that goes by; the others by their ids, and whether the signature
+ * fits is for the caller to check.
+ * @throws AegisError `key_untrusted`, as {@link findKey}
+ */
+export function findSigner(
+  trust: Trust,
+  role: Role,
+  document: { signature: Signature },
+  at: Date,
+): TrustedKey {
+  const { key_id: id } = document.signature;
+  const given = trust.filter((key) => key.given && key.role === role);
+  const signer = given.find((key) => verifyDocument(document, key.publicKeyHex));
+  if (signer !== undefined) return inForce(signer, role, id, at);
+  if (given.length > 0 && !trust.some(({ ids }) => ids.includes(id))) {
+    throw new AegisError(
+      "key_untrusted",
+      `${role} key ${id} is not trusted: it is not known here, and no key given in hex made this signature over this document`,
+      `Give the signer's own public key, which is in the .pub file beside their secret: ${FLAGS[role]} <hex>`,
+      { key_id: id },
+    );
+  }
+  return findKey(trust, role, id, at);
+}
+
+const FLAGS: Readonly<Record<Role, string>> = {
+  execution: "--public-key-hex",
+  approval: "--approval-public-key-hex",
+};
+
+/** How a verified signature's key is called: by the id in the signature where the key answers to it, else its fingerprint. */
+export function keyName({ ids }: TrustedKey, id: string): string {
+  return ids.includes(id) ? id : (ids[0] ?? id);
 }
 
 /**
@@ -124,19 +170,26 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
  */
 export function findKey(trust: Trust, role: Role, id: string, at: Date): TrustedKey {
   const key = trust.find(({ ids }) => ids.includes(id));
-  const problem = key === undefined ? "it is not known here" : problemOf(key, role, at);
-  if (key === undefined || problem !== null) {
-    const flag = role === "execution" ? "--public-key-hex" : "--approval-public-key-hex";
+  if (key === undefined) {
     throw new AegisError(
       "key_untrusted",
-      `${role} key ${id} is not trusted: ${problem}`,
-      key === undefined
-        ? `Enrol it in ${SYSTEM.trustedKeys} with role = "${role}", or give ${flag}.`
-        : "Sign with a key that is in force.",
+      `${role} key ${id} is not trusted: it is not known here`,
+      `Enrol it in ${SYSTEM.trustedKeys} with role = "${role}", or give ${FLAGS[role]}.`,
       { key_id: id },
     );
   }
-  return key;
+  return inForce(key, role, id, at);
+}
+
+function inForce(key: TrustedKey, role: Role, id: string, at: Date): TrustedKey {
+  const problem = problemOf(key, role, at);
+  if (problem === null) return key;
+  throw new AegisError(
+    "key_untrusted",
+    `${role} key ${id} is not trusted: ${problem}`,
+    "Sign with a key that is in force.",
+    { key_id: id },
+  );
 }
 
 function problemOf(key: TrustedKey, role: Role, at: Date): string | null {

@@ -13,6 +13,11 @@ export interface TrustedKey {
   ids: readonly string[];
   /** Whose it is. Null where only the bare key is known. */
   name: string | null;
+  /**
+   * Given in hex by whoever typed the command or started the daemon: they have said which key they mean, so a signature by
+   * it may go by any id. A key of the host's files answers to its ids alone.
+   */
+  given: boolean;
   notBefore: Date | null;
   notAfter: Date | null;
   revoked: boolean;
@@ -73,6 +78,7 @@ export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
       role: entry.role,
       ids: [keyId(entry.public_key_hex), entry.id],
       name: entry.name ?? null,
+      given: false,
       notBefore: entry.not_before ?? null,
       notAfter: entry.not_after ?? null,
       revoked: entry.revoked,
@@ -85,14 +91,15 @@ function isPlaceholder(text: string): boolean {
   return /^\s*(?:<.*>|…|\.\.\.)\s*$/.test(text);
 }
 
-/** Keys of which only the hex is known. @throws AegisError `invalid_key` */
+/** Keys given in hex, of which nothing else is known. @throws AegisError `invalid_key` */
 export function bareKeys(bare: BareKeys): TrustedKey[] {
   return (["execution", "approval"] as const).flatMap((role) =>
     bare[role].map((given) => {
       const publicKeyHex = given.toLowerCase();
       checkPublicKey(publicKeyHex);
       const ids = [keyId(publicKeyHex)];
-      return { publicKeyHex, role, ids, name: null, notBefore: null, notAfter: null, revoked: false };
+      const known = { publicKeyHex, role, ids, name: null, given: true };
+      return { ...known, notBefore: null, notAfter: null, revoked: false };
     }),
   );
 }

@@ -2,9 +2,20 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { signDocument } from "../src/ed25519.ts";
 import { parseEnvironmentFile } from "../src/environment-file.ts";
 import type { ErrorCode } from "../src/errors.ts";
-import { checkSigner, findKey, loadTrust, type TrustFiles, userTrust, withOwnKey } from "../src/trust.ts";
+import { noteOtherId } from "../src/sign-args.ts";
+import {
+  checkSigner,
+  findKey,
+  findSigner,
+  keyName,
+  loadTrust,
+  type TrustFiles,
+  userTrust,
+  withOwnKey,
+} from "../src/trust.ts";
 import type { BareKeys } from "../src/trusted-keys.ts";
 import { needs } from "./needs.ts";
 import { ALICE, BOB, NOW, NOWHERE, refuses, SIGNER, STRANGER } from "./signing-kit.ts";
@@ -217,6 +228,90 @@ describe("what a user's command trusts", () => {
       "invalid_key",
       "ops-1",
     );
+  });
+});
+
+describe("a signature by a key given in hex", () => {
+  const signedAs = (id: string, key = SIGNER) => signDocument({ text: "x" }, key.seed, id);
+  const given = (key = SIGNER): BareKeys => ({ execution: [key.publicKeyHex], approval: [] });
+  const byHand = (toml: string, bare: BareKeys, env = "") =>
+    loadTrust({ rootOnly: false, bare, files: files(toml, env) });
+  const findIn = (trust: ReturnType<typeof load>, id: string, key = SIGNER) =>
+    findSigner(trust, "execution", signedAs(id, key), NOW);
+  const enrolledStranger = entry({ public_key_hex: `"${STRANGER.publicKeyHex}"` });
+
+  const REFUSED: [what: string, action: () => unknown, code: ErrorCode, says: string][] = [
+    [
+      "by another key",
+      () => findIn(byHand("", given(STRANGER)), "exec-1"),
+      "key_untrusted",
+      "no key given in hex",
+    ],
+    [
+      "nothing given",
+      () => findIn(byHand("", { execution: [], approval: [] }), "x"),
+      "key_untrusted",
+      "known",
+    ],
+    [
+      "by the one given, under a free id, and revoked in a file",
+      () => findIn(byHand(entry({ revoked: "true" }), given()), "exec-1"),
+      "key_untrusted",
+      "revoked",
+    ],
+    [
+      "by the one given, out of date in a file",
+      () => findIn(byHand(UNTIL("2025-12-31T00:00:00Z"), given()), "exec-1"),
+      "key_untrusted",
+      "until 2025",
+    ],
+    [
+      "by a key that is enrolled by its id alone",
+      () => findIn(byHand(entry(), given(STRANGER)), "exec-1"),
+      "key_untrusted",
+      "no key given in hex",
+    ],
+    [
+      "by a key of aegisd.env under a free id",
+      () => findIn(load("", `AEGIS_SIGNING_PUBLIC_KEY_HEX=${SIGNER.publicKeyHex}`), "exec-1"),
+      "key_untrusted",
+      "not known",
+    ],
+    [
+      "given for approving alone",
+      () => findIn(byHand("", { execution: [], approval: [SIGNER.publicKeyHex] }), SIGNER.keyId),
+      "key_untrusted",
+      "an approval key",
+    ],
+    [
+      "under another name than the host's file says",
+      () => checkSigner(findIn(byHand(entry(), given()), "exec-1"), "eve"),
+      "key_untrusted",
+      "ops's",
+    ],
+  ];
+  for (const [what, action, code, says] of REFUSED) test(what, () => refuses(action, code, says));
+
+  test("is that key's, whatever the signature and others call it", () => {
+    for (const toml of ["", entry(), enrolledStranger]) {
+      for (const id of ["exec-1", "ops-1", SIGNER.keyId, STRANGER.keyId]) {
+        expect(findIn(byHand(toml, given()), id).publicKeyHex).toBe(SIGNER.publicKeyHex);
+      }
+    }
+  });
+  test("is logged under the id it claims only where the key has that id", () => {
+    expect(keyName(findIn(byHand(entry(), given()), "ops-1"), "ops-1")).toBe("ops-1");
+    expect(keyName(findIn(byHand(enrolledStranger, given()), "ops-1"), "ops-1")).toBe(SIGNER.keyId);
+  });
+  test("sign --key-id warns where the host knows the key by another id", () => {
+    const notes = (toml: string, keyId: string) => {
+      const lines: string[] = [];
+      noteOtherId({ ...SIGNER, keyId }, "--key-id", (line) => lines.push(line), load(toml));
+      return lines.join();
+    };
+    expect(notes(entry(), "exec-1")).toEndWith("will refuse it as exec-1. Sign with --key-id ops-1.");
+    for (const id of ["ops-1", SIGNER.keyId]) expect(notes(entry(), id)).toBe("");
+    expect(notes("", "exec-1")).toBe("");
   });
 });
 
