@@ -3,7 +3,7 @@ import { closeRun, digestRun, type PreparedRun, runApt } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { canonicalHash } from "./canonical.ts";
 import { clearCurrent, dpkgNow, markCurrent } from "./current-run.ts";
-import { type ExecutionPlan, unsigned } from "./documents.ts";
+import { type ExecutionPlan, type PolicyResult, unsigned } from "./documents.ts";
 import { SYSTEM } from "./paths.ts";
 import { type Result, writeResult } from "./results.ts";
 import type { RunEvents } from "./run-events.ts";
@@ -19,11 +19,16 @@ const RESERVE_BYTES = 8 * 1024 * 1024;
 /** And for its start, until that is written. */
 const START_BYTES = 64 * 1024;
 
+/** Reasons in the start event. */
+const MAX_REASONS = 8;
+
 /** A plan that has passed every check, with what the checks found. */
 export interface Ready {
   execution: ExecutionPlan;
   /** The verified key of its signature. */
   executionKey: TrustedKey;
+  /** This host's own decision about its own plan. */
+  decided: PolicyResult;
   prepared: PreparedRun;
   approvers: readonly Approver[];
   snapshots: readonly FoundSnapshot[];
@@ -135,13 +140,14 @@ function useUp(execution: ExecutionPlan, at: string, { audit, spent }: RunDesk):
 }
 
 function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
-  const { execution, executionKey, prepared, approvers, snapshots } = ready;
+  const { execution, executionKey, decided, prepared, approvers, snapshots } = ready;
   audit.append({
     kind: "execution_started",
     ...subjectOf(execution, executionKey),
     decision: execution.policy_decision,
     details: {
       ...useOf(execution),
+      executor_decision: boundedDecision(decided),
       apt_config_sha256: prepared.configSha256,
       signed_by: {
         name: execution.signer_identity,
@@ -152,6 +158,17 @@ function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
       caller_reported_by_front: caller,
     },
   });
+}
+
+/** What the executor's own policy said, small enough for an event with all else that it tells: a reason may list many packages. */
+export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
+  const short = (text: string) => (text.length <= 160 ? text : `${text.slice(0, 157)}...`);
+  return {
+    decision,
+    rules,
+    reasons: reasons.slice(0, MAX_REASONS).map(short),
+    ...(reasons.length > MAX_REASONS ? { reasons_left_out: reasons.length - MAX_REASONS } : {}),
+  };
 }
 
 /** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */

@@ -1,7 +1,7 @@
 import { canonicalHash, canonicalJson } from "./canonical.ts";
 import type { ExecutionPlan, PolicyResult } from "./documents.ts";
 import { AegisError } from "./errors.ts";
-import { evaluate, strictness } from "./evaluate.ts";
+import { evaluate } from "./evaluate.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { compareDecisions } from "./replan.ts";
 
@@ -101,7 +101,7 @@ export function checkPolicy(
   assertPermitted(signed);
   assertPermitted(own);
   // Under another configuration too: with the review that is embedded, nothing laxer than what this host decides.
-  if (signed.policy_config_hash !== policy.hash) compareDecisions(signed, own, strictness);
+  if (signed.policy_config_hash !== policy.hash) compareDecisions(signed, own, policy.config);
   if (plan.nothing_to_do) throw new AegisError("nothing_to_do", "the host is already as asked for");
 }
 

@@ -89,6 +89,12 @@ export function evaluate(input: EvaluateInput): PolicyResult {
   };
 }
 
+/** The rules that fired in a result of this configuration and decide `least` or something stricter. */
+export function firedFrom(least: Decision, { rules }: PolicyResult, config: PolicyConfig): readonly Rule[] {
+  const fired = RULES.filter(({ id }) => rules.includes(id));
+  return fired.filter((rule) => strictness(decisionOf(rule, config)) >= strictness(least));
+}
+
 /** What a rule decides under a configuration. */
 export function decisionOf(rule: Rule, config: PolicyConfig): Decision {
   return typeof rule.decision === "function" ? rule.decision(config) : rule.decision;

@@ -119,7 +119,7 @@ class Attempt {
     this.#loaded = null;
     this.#verify();
     this.#events.say({ kind: "checking", message: "planning again" });
-    await this.#events.aliveDuring(planAgain(execution, this.#rules.policy));
+    const decided = await this.#events.aliveDuring(planAgain(execution, this.#rules.policy));
     checkArgv(execution, await loadEcosystem(execution.operation_plan.tool));
     const { trust, policy } = this.#rules;
     const approvers = checkControls(submission, { trust, now: new Date(), config: policy.config });
@@ -129,7 +129,7 @@ class Attempt {
     discardRun(execution.execution_plan_id);
     this.#laidOut = true;
     const prepared = await prepareAptRun(execution, aegis);
-    return { execution, executionKey, prepared, approvers, snapshots };
+    return { execution, executionKey, decided, prepared, approvers, snapshots };
   }
 
   /** A run that broke off is closed like that of a runner that died, or else by the next one. */

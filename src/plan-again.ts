@@ -1,34 +1,30 @@
 import { canonicalHash } from "./canonical.ts";
 import type { AiReview, ExecutionPlan, PolicyResult } from "./documents.ts";
-import { parseEnvironmentFile } from "./environment-file.ts";
 import { AegisError } from "./errors.ts";
-import { evaluate, strictness } from "./evaluate.ts";
+import { evaluate } from "./evaluate.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import { type Env, SYSTEM } from "./paths.ts";
+import type { Env } from "./paths.ts";
+import { hostVulnerabilityData } from "./plan-env.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
-import { compareDecisions, compareWithOwn } from "./replan.ts";
+import { compareDecisions, compareVulnerabilities, compareWithOwn } from "./replan.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";
 
 /** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
 function planningEnv(): Env {
-  const settings = parseEnvironmentFile(readText(SYSTEM.daemonEnv) ?? "", SYSTEM.daemonEnv);
-  return {
-    HOME: "/root",
-    XDG_CACHE_HOME: "/var/cache",
-    AEGIS_OSV_DIR: settings.get("AEGIS_OSV_DIR"),
-    AEGIS_OSV_URL: settings.get("AEGIS_OSV_URL"),
-  };
+  return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
 }
 
 /**
  * Plans the signed wish again with the planner's own code, as root, and judges that plan by this host's own policy. The
- * change must be the same, and the decision at most as strict as what was signed.
- * @throws AegisError as {@link compareWithOwn} and {@link compareDecisions}; `not_built` for what can't be run yet
+ * change must be the same, and the decision at most as strict as what was signed, for reasons that were signed. Returns this
+ * host's own decision.
+ * @throws AegisError as {@link compareWithOwn}, {@link compareDecisions} and {@link compareVulnerabilities}; `not_built` for
+ * what can't be run yet
  */
-export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyConfig): Promise<void> {
+export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyConfig): Promise<PolicyResult> {
   const signed = execution.operation_plan;
   if (signed.tool !== "apt") {
     throw new AegisError(
@@ -43,10 +39,13 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
       (error: unknown) => asDrift(error, signed),
     );
     compareWithOwn(signed, own);
-    compareDecisions(execution.policy_result, decideOwn(own, policy), strictness);
+    const decided = decideOwn(own, policy);
+    compareDecisions(execution.policy_result, decided, policy.config);
+    compareVulnerabilities(signed, own);
     const { ai_review: review } = execution;
     const { required, public_keys } = policy.config.review;
     if (required && review !== null && reviewIsSignedBy(review, public_keys)) compareShown(review, own);
+    return decided;
   } finally {
     planning.close();
   }

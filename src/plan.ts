@@ -3,9 +3,10 @@ import { canonicalHash } from "./canonical.ts";
 import { defineSubcommand } from "./command.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
 import { AegisError, EXIT } from "./errors.ts";
+import { userPlanningEnv } from "./plan-env.ts";
 import { renderPlan } from "./plan-view.ts";
 import { makePlan } from "./planner.ts";
-import { openPlanning } from "./planning.ts";
+import { openPlanning, readText } from "./planning.ts";
 import { findExecution } from "./results.ts";
 import { saveDocument } from "./store.ts";
 import { paint, safe, showArgv } from "./terminal.ts";
@@ -34,7 +35,7 @@ export const plan = defineSubcommand({
   },
   async run(values, io) {
     const wish = await wishOf(values.ecosystem, values.operation, values.targets);
-    const planning = openPlanning({ env: io.env });
+    const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
     try {
       document = await makePlan(wish.ecosystem, wish.operation, wish.targets, planning);

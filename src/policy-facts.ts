@@ -113,13 +113,18 @@ function withoutSlash(uri: string): string {
 }
 
 /** Vulnerabilities of the versions to be installed that `test` picks by severity; what a version fixes is left out. */
-export function newVulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
+export function newVulnerabilities(f: Pick<Facts, "plan">, test: (severity: Severity) => boolean): string[] {
   const fetched = f.plan.transaction.filter(isFetched);
   const arriving = new Set(fetched.map((e) => `${nameOf(e)} ${e.to_version}`));
   return f.plan.vulnerability_evidence
     .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
     .filter((x) => !isOwnFix(x) && test(x.severity))
     .map((x) => (x.id === NO_DATA ? `${x.package} (no data)` : `${x.package} ${x.id} (${x.severity})`));
+}
+
+/** What a person has to decide about: high or worse, and what nobody could rate or look up. */
+export function isGrave(severity: Severity): boolean {
+  return severity === "unknown" || atLeast(severity, "high");
 }
 
 export function atLeast(severity: Severity, limit: Severity): boolean {

@@ -1,7 +1,13 @@
 import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import { firedFrom, strictness } from "./evaluate.ts";
 import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import { isGrave, newVulnerabilities } from "./policy-facts.ts";
+import { riskScore } from "./risk-score.ts";
+import { riskSignals } from "./signals.ts";
+import { showArgv } from "./terminal.ts";
 
 /*
  * What was signed against what the executor finds out itself. A plan file is a claim by whoever wrote it: what matters
@@ -31,17 +37,29 @@ function claimsOf(plan: OperationPlan): Record<string, unknown> {
   };
 }
 
-/** Each side has vulnerability data of its own, and this host's policy judges what it knows itself. */
+const isOfVulnerability = (name: string) => name.startsWith("vulnerability-");
+
+/** Each side has vulnerability data of its own; {@link compareVulnerabilities} compares what matters of it. */
 function withoutVulnerabilities({ risk_signals, risk_contributions, risk_score }: OperationPlan) {
-  const isOther = (name: string) => !name.startsWith("vulnerability-");
-  const others = risk_contributions.filter(({ name }) => isOther(name));
+  const others = risk_contributions.filter(({ name }) => !isOfVulnerability(name));
   const sum = (parts: typeof others) => parts.reduce((total, { points }) => total + points, 0);
   return {
-    risk_signals: risk_signals.filter(isOther),
+    risk_signals: risk_signals.filter((name) => !isOfVulnerability(name)),
     risk_contributions: others,
     // A score that is not the sum of its parts is no score.
     risk_score: risk_score === Math.min(100, sum(risk_contributions)) ? sum(others) : null,
   };
+}
+
+/** Whether a plan's signals and points for vulnerabilities are the ones that follow from its evidence of them. */
+function tellsItsVulnerabilities(plan: OperationPlan): boolean {
+  const follow = riskSignals(plan).filter(isOfVulnerability);
+  const { risk_contributions } = riskScore({ risk_signals: follow, transaction: [], deprecated: null });
+  return (
+    canonicalJson(plan.risk_signals.filter(isOfVulnerability)) === canonicalJson(follow) &&
+    canonicalJson(plan.risk_contributions.filter(({ name }) => isOfVulnerability(name))) ===
+      canonicalJson(risk_contributions)
+  );
 }
 
 /**
@@ -55,32 +73,53 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void 
     throw new AegisError(
       "drift",
       `the host has changed since the plan: signed ${list(only_signed)}; now it would be ${list(only_now)}`,
-      `Plan again: aegis plan ${signed.tool} ${signed.operation} ${signed.targets.join(" ")}`.trimEnd(),
+      planAgain(signed),
       { only_signed, only_now, signed: signed.transaction.map(describe), now: own.transaction.map(describe) },
     );
   }
   const [claimed, found] = [claimsOf(signed), claimsOf(own)];
   for (const field of Object.keys(found)) {
     if (canonicalJson(claimed[field]) !== canonicalJson(found[field])) {
-      throw new AegisError(
-        "evidence_mismatch",
-        `the plan's ${field} is not what the executor finds on this host`,
-        "Plan again; a plan must not be edited.",
-        { field },
-      );
+      throw mismatch(field, "the executor finds on this host");
     }
   }
+  if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
+}
+
+function mismatch(field: string, what: string): AegisError {
+  const why = `the plan's ${field} is not what ${what}`;
+  return new AegisError("evidence_mismatch", why, "Plan again; a plan must not be edited.", { field });
 }
 
 /**
- * The executor's own policy over its own plan may not be stricter than what was signed.
- * @throws AegisError `evaluator_mismatch`, `policy_denied`, `policy_mismatch`, `approval_required`, `snapshot_required`
+ * Every grave vulnerability that the executor knows in a version to be installed must be in the signed plan: a rule that fired
+ * for another package is no word about this one. The signed plan may know more.
+ * @throws AegisError `drift`
  */
-export function compareDecisions(
-  signed: PolicyResult,
-  own: PolicyResult,
-  strictness: (decision: PolicyResult["decision"]) => number,
-): void {
+export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan): void {
+  const told = new Set(newVulnerabilities({ plan: signed }, isGrave));
+  const untold = newVulnerabilities({ plan: own }, isGrave).filter((one) => !told.has(one));
+  if (untold.length === 0) return;
+  throw new AegisError(
+    "drift",
+    `this host knows of vulnerabilities that the signed plan says nothing of: ${list(untold)}`,
+    `${planAgain(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
+    { untold: untold.slice(0, 50) },
+  );
+}
+
+/** What to type for a plan of the same. */
+function planAgain({ tool, operation, targets }: OperationPlan): string {
+  return `Plan again: ${showArgv(["aegis", "plan", tool, operation, ...targets])}`;
+}
+
+/**
+ * The executor's own policy over its own plan may not be stricter than what was signed, and may not ask for it for reasons
+ * that the signed result doesn't have: whoever approved approved those. `config` is what `own` was decided by.
+ * @throws AegisError `evaluator_mismatch`, `policy_denied`, `policy_mismatch`, `approval_required`, `snapshot_required`,
+ * `drift`
+ */
+export function compareDecisions(signed: PolicyResult, own: PolicyResult, config: PolicyConfig): void {
   const reasons = { decision: own.decision, reasons: own.reasons };
   if (signed.evaluator_hash !== own.evaluator_hash) {
     throw new AegisError(
@@ -115,6 +154,14 @@ export function compareDecisions(
       reasons,
     );
   }
+  const unsigned = firedFrom(signed.decision, own, config).filter(({ id }) => !signed.rules.includes(id));
+  if (unsigned.length === 0) return;
+  throw new AegisError(
+    "drift",
+    `on this host rules fire that the signed decision doesn't have: ${list(unsigned.map(({ id, reason }) => `${id} (${reason})`))}`,
+    "Nothing was used up. Plan again, then decide, approve and sign again: aegis plan --help",
+    { ...reasons, unsigned_rules: unsigned.map(({ id }) => id) },
+  );
 }
 
 function difference(signed: readonly TransactionEntry[], now: readonly TransactionEntry[]) {

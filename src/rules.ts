@@ -10,6 +10,7 @@ import {
   commandsThat,
   concerns,
   type Facts,
+  isGrave,
   isIdle,
   isOperation,
   isPinned,
@@ -309,7 +310,7 @@ const RESTRICTIONS: readonly Rule[] = [
     looks_at: "vulnerabilities",
     decision: "require_human",
     reason: "a version to be installed has a vulnerability of high or unknown severity, or nobody could say",
-    fires: (f) => newVulnerabilities(f, (severity) => severity === "unknown" || atLeast(severity, "high")),
+    fires: (f) => newVulnerabilities(f, isGrave),
   },
 ];
 

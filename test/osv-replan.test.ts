@@ -3,7 +3,7 @@ import type { OperationPlan } from "../src/operation-plan.ts";
 import { compareWithOwn } from "../src/replan.ts";
 import { riskScore } from "../src/risk-score.ts";
 import { riskSignals } from "../src/signals.ts";
-import { upgrade, vulnerability } from "./policy-plans.ts";
+import { DEBIAN, entry, upgrade, vulnerability } from "./policy-plans.ts";
 
 /** A plan as the planner scores it. */
 function scored(change: Partial<OperationPlan> = {}): OperationPlan {
@@ -20,14 +20,16 @@ test("both sides may know of different vulnerabilities", () => {
 });
 
 test("also where one score has reached its upper end", () => {
-  const withScore = (...risk_signals: OperationPlan["risk_signals"]) => ({
-    ...upgrade(),
-    risk_signals,
-    ...riskScore({ ...upgrade(), risk_signals }),
+  const weak = { ...DEBIAN, trust: "untrusted" as const };
+  const removal = { ...entry("old"), action: "remove" as const, essential: true };
+  const transaction = [...upgrade().transaction, entry("hello", { sources: [weak.id] }), removal];
+  const own = scored({ transaction, repository_evidence: [weak] });
+  const signed = scored({
+    transaction,
+    repository_evidence: [weak],
+    vulnerability_evidence: [vulnerability()],
   });
-  const own = withScore("untrusted-repository", "weakly-pinned-repository");
-  const signed = withScore("untrusted-repository", "weakly-pinned-repository", "vulnerability-critical");
-  expect([own.risk_score, signed.risk_score]).toEqual([80, 100]);
+  expect([own.risk_score, signed.risk_score]).toEqual([100, 100]);
   compareWithOwn(signed, own);
   compareWithOwn(own, signed);
 });
@@ -36,6 +38,16 @@ const LIES: [string, Partial<OperationPlan>, string][] = [
   ["a score of nothing", { risk_score: 0, risk_contributions: [] }, "risk_score"],
   ["a score that is not the sum", { risk_score: 1 }, "risk_score"],
   ["a signal left out", { risk_signals: [] }, "risk_signals"],
+  [
+    "evidence without its signals and points",
+    (({ risk_signals, risk_score, risk_contributions }) => ({
+      risk_signals,
+      risk_score,
+      risk_contributions,
+    }))(scored()),
+    "risk_signals",
+  ],
+  ["signals without the evidence", { vulnerability_evidence: [] }, "risk_signals"],
   [
     "points moved to a vulnerability",
     { risk_contributions: [{ name: "vulnerability-known", points: VULNERABLE.risk_score }] },

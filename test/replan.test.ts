@@ -2,10 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { canonicalHash } from "../src/canonical.ts";
 import type { PolicyResult } from "../src/documents.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
-import { strictness } from "../src/evaluate.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { decideOwn } from "../src/plan-again.ts";
-import { compareDecisions, compareWithOwn } from "../src/replan.ts";
+import { compareDecisions, compareVulnerabilities, compareWithOwn } from "../src/replan.ts";
 import { signReview } from "../src/review-signature.ts";
 import {
   DEBIAN,
@@ -139,7 +138,7 @@ describe("another story about the same change is no plan of this host's", () => 
         ],
       },
     ],
-    ["vulnerability data", { vulnerability_evidence: [vulnerability()] }],
+    ["vulnerability data", { vulnerability_evidence: [vulnerability({ severity: "none" })] }],
   ];
   for (const [name, signed] of SAME)
     test(`passes: ${name}`, () => compareWithOwn({ ...OWN, ...signed }, OWN));
@@ -216,6 +215,41 @@ describe("this host's decision against the signed one", () => {
       "approval_required",
       "also demands: human approval",
     ],
+    [
+      "a rule here that was not signed, as strict",
+      { ...HUMAN, rules: ["apt-install"] },
+      { ...HUMAN, rules: ["apt-install", "vulnerability-grave"] },
+      "drift",
+      "vulnerability-grave (a version to be installed has a vulnerability of high",
+    ],
+    [
+      "the same, and a person was asked for by a review alone",
+      { ...HUMAN, rules: ["apt-upgrade", "review-wants-human"] },
+      { ...HUMAN, rules: ["apt-upgrade", "security-sensitive"] },
+      "drift",
+      "security-sensitive (",
+    ],
+    [
+      "a rule here that was not signed, where nothing was asked for",
+      { ...result("allow"), rules: ["apt-update"] },
+      { ...result("allow"), rules: ["apt-update", "nothing-to-do"] },
+      "drift",
+      "nothing-to-do (",
+    ],
+    [
+      "a rule here that was not signed, less strict than what was signed",
+      { ...HUMAN, rules: ["apt-install"] },
+      { ...HUMAN, rules: ["apt-install", "apt-upgrade"] },
+      null,
+      "",
+    ],
+    [
+      "fewer rules here",
+      { ...HUMAN, rules: ["apt-install", "vulnerability-grave"] },
+      { ...HUMAN, rules: ["apt-install"] },
+      null,
+      "",
+    ],
     ["the same", BOTH, BOTH, null, ""],
     ["more lenient here", BOTH, result("allow"), null, ""],
     ["more lenient here, fewer controls", BOTH, HUMAN, null, ""],
@@ -229,10 +263,55 @@ describe("this host's decision against the signed one", () => {
   ];
   for (const [name, signed, own, code, says] of CASES) {
     test(name, () => {
-      const compare = () => compareDecisions(signed, own, strictness);
+      const compare = () => compareDecisions(signed, own, configOf().config);
       return code === null ? compare() : refuses(compare, code, says);
     });
   }
+});
+
+describe("vulnerabilities that the executor knows and the approver was not shown (S4)", () => {
+  const policy = { ...configOf(), source: "" };
+  const grave = vulnerability({ severity: "high" });
+  const own = install({ vulnerability_evidence: [grave] });
+  const soothed = { warnings: ["All versions were checked: no known vulnerability."] };
+  const decided = (plan: OperationPlan) => decideOwn(plan, policy);
+
+  test("the evidence emptied, a soothing word added, and a person asked for by another rule", async () => {
+    const signed = decided(install({ vulnerability_evidence: [], ...soothed }));
+    expect([signed.decision, decided(own).decision]).toEqual(["require_human", "require_human"]);
+    const hint = await refuses(
+      () => compareDecisions(signed, decided(own), policy.config),
+      "drift",
+      "vulnerability-grave",
+    );
+    expect(hint).toContain("sign again");
+  });
+
+  const TOLD: [what: string, evidence: OperationPlan["vulnerability_evidence"], untold: string | null][] = [
+    ["nothing", [], "hello CVE-2026-0001 (high)"],
+    ["another package's", [{ ...grave, package: "nginx" }], "hello CVE-2026-0001 (high)"],
+    ["another one of the package", [{ ...grave, id: "CVE-2026-0002" }], "hello CVE-2026-0001 (high)"],
+    ["less grave", [{ ...grave, severity: "unknown" }], "hello CVE-2026-0001 (high)"],
+    ["as fixed by this version", [{ ...grave, fixed_version: grave.version }], "hello CVE-2026-0001 (high)"],
+    [
+      "as what is installed now",
+      [{ ...grave, applies_to: "old", version: "0" }],
+      "hello CVE-2026-0001 (high)",
+    ],
+    ["it", [grave], null],
+    ["it and more", [grave, { ...grave, id: "CVE-2026-0002" }], null],
+    ["it, from older data", [{ ...grave, data_age_days: 9, data_source: "other", aliases: ["x"] }], null],
+  ];
+  for (const [what, vulnerability_evidence, untold] of TOLD) {
+    test(`the plan tells ${what}: ${untold === null ? "passes" : "refused"}`, () => {
+      const compare = () => compareVulnerabilities(install({ vulnerability_evidence }), own);
+      return untold === null ? compare() : refuses(compare, "drift", untold);
+    });
+  }
+  test("what needs no person need not be told", () => {
+    const minor = install({ vulnerability_evidence: [{ ...grave, severity: "medium" }] });
+    compareVulnerabilities(install(), minor);
+  });
 });
 
 test("where a review is required, the signed plan's own review is enough: the new plan can have none", async () => {
@@ -241,6 +320,6 @@ test("where a review is required, the signed plan's own review is enough: the ne
   const aiReview = signReview(review({ plan_hash: canonicalHash(update()) }), REVIEWER);
   const signed = await execution(update(), { toml, aiReview, approvals: [] });
   expect(signed.policy_decision).toBe("allow");
-  compareDecisions(signed.policy_result, decideOwn(update(), policy), strictness);
+  compareDecisions(signed.policy_result, decideOwn(update(), policy), policy.config);
   expect(decideOwn(upgrade(), policy).decision).toBe("allow_with_snapshot");
 });
