@@ -96,6 +96,65 @@ describeOnThrowaway("what runs is what was approved", () => {
     });
   });
 
+  describe("a vulnerability that the executor knows (S4)", () => {
+    const ENV = "/etc/aegis/aegisd.env";
+    const RECORD = {
+      schema_version: "1.6.0",
+      id: "DEBIAN-CVE-2026-0001",
+      modified: new Date().toISOString(),
+      severity: [{ type: "CVSS_V3", score: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N" }],
+      affected: [
+        {
+          package: { ecosystem: "Debian", name: "hello-aegis" },
+          ranges: [{ type: "ECOSYSTEM", events: [{ introduced: "0" }] }],
+        },
+      ],
+    };
+    beforeAll(async () => {
+      await chain.offer("hello-aegis=1.0");
+      chain.host.write("/etc/aegis/osv/Debian/one.json", JSON.stringify(RECORD));
+      chain.host.write(ENV, "AEGIS_OSV_DIR=/etc/aegis/osv\n");
+    });
+    afterAll(() => remove(ENV, "/etc/aegis/osv"));
+
+    test("hidden from the approver behind a soothing word: refused, and not used up", async () => {
+      const planned = await chain.plan("apt", "install", "hello-aegis");
+      expect(planned.plan.vulnerability_evidence).toMatchObject([{ severity: "high" }]);
+      const { risk_signals, risk_contributions, risk_score } = planned.plan;
+      const isOther = (name: string) => !name.startsWith("vulnerability-");
+      const edited = chain.edit(planned, {
+        vulnerability_evidence: [],
+        warnings: ["Every version was checked: no vulnerability is known."],
+        risk_signals: risk_signals.filter(isOther),
+        risk_contributions: risk_contributions.filter(({ name }) => isOther(name)),
+        risk_score: risk_score - 15,
+      });
+      const { path, execution } = await chain.sign(edited);
+      expect(execution.policy_decision).toBe("require_human");
+      const said = await refused(path, 9, "drift");
+      expect(said).toContain("vulnerability-grave");
+      expect(Object(last()["details"]).unsigned_rules).toEqual(["vulnerability-grave"]);
+      await untouched();
+      const record = ["grep", "-rq", execution.execution_plan_id, "/var/lib/aegis/spent"];
+      expect((await chain.host.exec(record)).status).not.toBe(0);
+    });
+
+    test("told to the approver: runs, and the start event has the executor's own decision", async () => {
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      expect((await chain.apply(path)).status).toBe(0);
+      const started = chain.audit().findLast(({ kind }) => kind === "execution_started");
+      expect(started).toMatchObject({
+        details: {
+          executor_decision: {
+            decision: "require_human",
+            rules: expect.arrayContaining(["apt-install", "vulnerability-grave"]),
+            reasons: expect.arrayContaining([expect.stringContaining("DEBIAN-CVE-2026-0001 (high)")]),
+          },
+        },
+      });
+    });
+  });
+
   describe("a plan that lies, decided and signed in good faith", () => {
     beforeAll(() => chain.offer("hello-aegis=1.0"));
 
