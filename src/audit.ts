@@ -3,9 +3,16 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { AUDIT_KINDS, type AuditEvent } from "./audit-event.ts";
 import { hasLog, noLog, readEvents, tampered } from "./audit-read.ts";
-import { verifyAuditLog } from "./audit-verify.ts";
+import {
+  type ExpectedHead,
+  type LogFault,
+  parseHead,
+  showHead,
+  type Verification,
+  verifyAuditLog,
+} from "./audit-verify.ts";
 import { type ArgsSpec, defineSubcommand } from "./command.ts";
-import { AegisError, EXIT } from "./errors.ts";
+import { AegisError, type ErrorCode, EXIT } from "./errors.ts";
 import { AUDIT_FILE, auditDir, type Env, SYSTEM } from "./paths.ts";
 import { bytes, paint, plural, safe, showArgv, table } from "./terminal.ts";
 
@@ -123,21 +130,30 @@ function summaryOf(event: AuditEvent): string {
 export const auditVerify = defineSubcommand({
   name: "verify",
   description: "Check every event's hash, the chain and the numbering",
-  args: WHICH,
+  args: {
+    "expect-head": {
+      type: "string",
+      valueHint: "n:hash",
+      description: "an event that was kept elsewhere, as verify prints it: it must be in the log still",
+    },
+    ...WHICH,
+  },
   async run(values, io) {
     const path = chosen(values, io.env);
-    const result = verifyAuditLog(path);
-    if (!result.ok) {
-      const { ok: _, file, line, sequence, reason } = result;
-      throw tampered(file, `line ${line}: ${reason}`, { line, sequence });
-    }
+    const expected = expectedHead(values["expect-head"]);
+    const result = verifyAuditLog(path, expected);
+    if (!result.ok) throw faulty(result);
     const { events, first, head, files, torn_bytes } = result;
     const lines = [
       `${paint(io.terminal, "green", "intact")}  ${plural(events, "event")} in ${plural(files, "file")}  ${safe(path)}`,
     ];
     if (head !== null) {
-      lines.push(`newest  event ${head.sequence} of ${head.timestamp}`, `hash    ${head.hash}`);
+      lines.push(`newest  event ${head.sequence} of ${head.timestamp}`, `head    ${showHead(head)}`);
     }
+    if (expected !== null)
+      lines.push(
+        `since   event ${expected.sequence}, which is the one that was kept, the log goes on from it`,
+      );
     if (first !== null && first > 1) {
       lines.push(
         `This file begins with event ${first}; what came before is in an older file and was not looked at.`,
@@ -149,12 +165,51 @@ export const auditVerify = defineSubcommand({
       );
     }
     lines.push(
-      "A chain can't show that its end was cut off: keep the newest number and hash somewhere else.",
+      "A chain can't show that its end was cut off. Keep the head somewhere else, and give it next time: --expect-head <head>",
     );
-    io.result({ path, ...result }, lines.join("\n"));
+    const kept = head === null ? null : showHead(head);
+    io.result({ path, ...result, expect_head: kept }, lines.join("\n"));
     return EXIT.ok;
   },
 });
+
+function expectedHead(text: string | undefined): ExpectedHead | null {
+  if (text === undefined) return null;
+  const head = parseHead(text);
+  if (head !== null) return head;
+  throw new AegisError(
+    "usage",
+    `--expect-head ${safe(text)} is not an event's number and hash`,
+    "It looks like 12:<64 hexadecimal digits>, as aegis audit verify prints it behind head.",
+  );
+}
+
+/** The codes of faults that are no change of what stands in the log, and what to do about them. */
+const LOST: Partial<Record<LogFault, { code: ErrorCode; hint: string }>> = {
+  empty: {
+    code: "log_empty",
+    hint: "Compare with the copies that you keep. Where nothing was ever recorded here, remove the file: the next event begins a new log.",
+  },
+  torn: {
+    code: "log_torn",
+    hint: "Compare with the copies that you keep. The next event repairs the line, says so, and begins a new log.",
+  },
+  missing: {
+    code: "log_missing",
+    hint: "Put it back from the copies that you keep. Without it the next event begins a new log.",
+  },
+};
+
+/** The error for a log that does not verify. */
+function faulty({ status, file, line, sequence, reason }: Extract<Verification, { ok: false }>): AegisError {
+  const lost = LOST[status];
+  const details = { status, line, sequence };
+  if (lost === undefined) return tampered(file, `${line === null ? "" : `line ${line}: `}${reason}`, details);
+  return new AegisError(lost.code, `the audit log ${file} is ${status}: ${reason}`, lost.hint, {
+    file,
+    ...details,
+  });
+}
 
 function notBuilt<const A extends ArgsSpec>(name: string, args: A) {
   return defineSubcommand<A>({

@@ -205,7 +205,7 @@ function auditLogs(env: Env): Finding[] {
       if (!result.ok) {
         return fail(
           "audit",
-          `${result.file}, line ${result.line}: ${result.reason}`,
+          `${result.file}${result.line === null ? "" : `, line ${result.line}`}: ${result.reason}`,
           `See: aegis audit verify --path ${directory}`,
         );
       }

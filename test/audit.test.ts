@@ -1,13 +1,24 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "../src/args.ts";
 import { auditCheckpoint, auditPath, auditProve, auditShow, auditVerify } from "../src/audit.ts";
 import { openAuditLog } from "../src/audit-log.ts";
 import { tampered } from "../src/audit-read.ts";
+import { SYSTEM_TRACES, verifyAuditLog } from "../src/audit-verify.ts";
 import type { ArgsSpec, Io, Subcommand } from "../src/command.ts";
 import { AegisError, EXIT } from "../src/errors.ts";
+import { MONITOR_STATE } from "../src/monitor-state.ts";
+import { STATE } from "../src/state.ts";
 
 let dir: string;
 let file: string;
@@ -38,6 +49,8 @@ async function run<A extends ArgsSpec>(command: Subcommand<A>, ...words: string[
   }
 }
 
+const lines = (name = "audit.ndjson") => readFileSync(join(dir, name), "utf8").trim().split("\n");
+
 function record(n: number): void {
   const log = openAuditLog(dir);
   for (let i = 1; i <= n; i++)
@@ -50,7 +63,7 @@ describe("audit verify", () => {
     writeFileSync(file, readFileSync(file, "utf8").replace('"i":3', '"i":8'));
     const result = await run(auditVerify);
     expect(result).toMatchObject({ status: EXIT.verification, code: "log_tampered" });
-    expect(result.details).toEqual({ file, line: 3, sequence: 3 });
+    expect(result.details).toEqual({ file, status: "changed", line: 3, sequence: 3 });
     expect(result.message).toContain(`${file} was changed: line 3: `);
     expect(result.hint).toContain(`type: aegis audit verify --path ${dir}.`);
   });
@@ -59,6 +72,146 @@ describe("audit verify", () => {
     expect(tampered("/var/log/aegis/audit-0000000000000001.ndjson", "").hint).toContain(
       "type: aegis audit verify --system.",
     ));
+
+  /** More events, and with them a full file beside the current one. */
+  const rotated = (then = () => {}) => {
+    const log = openAuditLog(dir, { rotateAt: 1000 });
+    for (let i = 0; i < 4; i++) log.append({ kind: "plan_created" });
+    then();
+  };
+  const LOST: [what: string, lose: () => void, code: string, says: string][] = [
+    ["emptied", () => writeFileSync(file, ""), "log_empty", "is empty: it holds no event"],
+    [
+      "cut within its only event",
+      () => truncateSync(file, 20),
+      "log_torn",
+      "it holds 20 bytes and no whole event",
+    ],
+    ["removed", () => rmSync(file), "log_missing", "events were written here before"],
+    [
+      "with a full file, emptied",
+      () => rotated(() => writeFileSync(file, "")),
+      "log_empty",
+      "holds no event",
+    ],
+    [
+      "with a full file, cut within the first event after it",
+      () => rotated(() => truncateSync(file, 9)),
+      "log_torn",
+      "9 bytes",
+    ],
+    [
+      "with a full file, the current one removed",
+      () => rotated(() => rmSync(file)),
+      "log_missing",
+      ".ndjson tells",
+    ],
+  ];
+  test.each(LOST)("a log that was %s: exit 6, and the word for it", async (_, lose, code, says) => {
+    record(1);
+    lose();
+    const result = await run(auditVerify);
+    expect(result).toMatchObject({ status: EXIT.verification, code, details: { status: code.slice(4) } });
+    expect(result.message).toContain(says);
+    // One event later the log is whole, and of the older events only a kept head tells.
+    record(1);
+    expect(await run(auditVerify)).toMatchObject({ status: 0, json: { status: "intact" } });
+  });
+
+  test("an emptied file by itself", async () => {
+    writeFileSync(file, "");
+    expect(await run(auditVerify, "--path", file)).toMatchObject({ status: 6, code: "log_empty" });
+  });
+
+  test("what only a log leaves behind tells that there was one", () => {
+    const trace = join(dir, "spent.ndjson");
+    expect(() => verifyAuditLog(dir, null, [trace])).toThrow("there is no audit log");
+    writeFileSync(trace, "");
+    expect(verifyAuditLog(dir, null, [trace])).toMatchObject({ ok: false, status: "missing" });
+    const { spent } = STATE;
+    expect([...SYSTEM_TRACES].sort()).toEqual([MONITOR_STATE, join(spent, "spent.ndjson")].sort());
+  });
+
+  describe("--expect-head", () => {
+    const head = async () => String((await run(auditVerify)).json["expect_head"]);
+
+    test.each([
+      ["12"],
+      ["12:"],
+      [`0:${"0".repeat(64)}`],
+      [`012:${"0".repeat(64)}`],
+      [`1:${"0".repeat(63)}`],
+      [`1:${"A".repeat(64)}`],
+      [`1: ${"0".repeat(64)}`],
+      [`9999999999999999:${"0".repeat(64)}`],
+    ])("%s is refused", async (given) => {
+      record(1);
+      expect(await run(auditVerify, "--expect-head", given)).toMatchObject({ status: 2, code: "usage" });
+    });
+
+    const FORGED: [what: string, forge: () => void, code: string, says: string][] = [
+      [
+        "cut off",
+        () => writeFileSync(file, `${lines().slice(0, 2).join("\n")}\n`),
+        "log_tampered",
+        "ends with event 2, and event 3 was kept",
+      ],
+      [
+        "written anew",
+        () => {
+          rmSync(file);
+          record(4);
+        },
+        "log_tampered",
+        "event 3 is not the one that was kept",
+      ],
+      [
+        "emptied and gone on with",
+        () => {
+          writeFileSync(file, "");
+          record(1);
+        },
+        "log_tampered",
+        "ends with event 1",
+      ],
+      ["emptied", () => writeFileSync(file, ""), "log_empty", "holds no event"],
+      [
+        "removed with all that was around it",
+        () => rmSync(dir, { recursive: true }),
+        "log_missing",
+        "as the kept event 3 tells",
+      ],
+    ];
+    test.each(FORGED)("a log that was %s", async (_, forge, code, says) => {
+      record(3);
+      const kept = await head();
+      forge();
+      const result = await run(auditVerify, "--expect-head", kept);
+      expect(result).toMatchObject({ status: EXIT.verification, code });
+      expect(result.message).toContain(says);
+    });
+
+    test("a log that went on; the head is printed in the form that is taken", async () => {
+      record(3);
+      const kept = await head();
+      expect((await run(auditVerify)).text.split("\n")).toContain(`head    ${kept}`);
+      for (const n of [0, 2]) {
+        if (n > 0) record(n);
+        const result = await run(auditVerify, "--expect-head", kept);
+        expect(result).toMatchObject({ status: 0, json: { status: "intact", events: 3 + n } });
+        expect(result.text).toContain("since   event 3, which is the one that was kept");
+      }
+    });
+
+    test("an event of an older file is not looked for in a newer one alone", async () => {
+      rotated();
+      const [first] = lines(readdirSync(dir).find((name) => /^audit-\d/.test(name)));
+      const { sequence, event_hash } = JSON.parse(first ?? "");
+      const kept = `${sequence}:${event_hash}`;
+      expect(await run(auditVerify, "--expect-head", kept)).toMatchObject({ status: 0 });
+      expect(await run(auditVerify, "--expect-head", kept, "--path", file)).toMatchObject({ code: "usage" });
+    });
+  });
 
   test("no log: not found", async () => expect(await run(auditVerify)).toMatchObject({ code: "not_found" }));
   test("no such path", async () =>
