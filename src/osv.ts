@@ -5,7 +5,6 @@ import { isFetched, type OperationPlan, type Tool } from "./operation-plan.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
-import { gravity, severityOf } from "./osv-severity.ts";
 import { entriesFor, type OsvEcosystem, osvEcosystem, type Subject, subjectsOf } from "./osv-subjects.ts";
 import { NO_DATA } from "./signals.ts";
 import { plural } from "./terminal.ts";
@@ -78,7 +77,7 @@ async function look(
       ageDays: null,
     }),
   );
-  const known = evidenceOf(subjects, data, ecosystem, source);
+  const known = await evidenceOf(subjects, data, ecosystem, source);
   const unknown = unanswered(subjects, data, source);
   return {
     evidence: [...unknown.evidence.slice(0, MAX_EVIDENCE), ...known.slice(0, MAX_EVIDENCE)],
@@ -133,12 +132,14 @@ function nameable(text: string): string {
 }
 
 /** What the records say of the subjects, the gravest of what would be installed first. */
-function evidenceOf(
+async function evidenceOf(
   subjects: readonly Subject[],
   data: OsvData,
   ecosystem: OsvEcosystem,
   source: Source,
-): Evidence {
+): Promise<Evidence> {
+  // Only here, since a plan without a record needs no scores, and their library is large.
+  const { gravity, severityOf } = await import("./osv-severity.ts");
   const byName = new Map<string, OsvRecord[]>();
   for (const record of uniqueRecords(data.records)) {
     for (const name of new Set(record.affected.map((entry) => entry.package?.name ?? ""))) {
