@@ -89,11 +89,7 @@ function outcomeText(result: Result, io: Io): string {
         result.state === "completed" ? "yellow" : "red",
         result.state === "completed" ? "! done, but" : `✗ ${result.state}`,
       );
-  const seconds =
-    result.ended_at === null ? null : (Date.parse(result.ended_at) - Date.parse(result.started_at)) / 1000;
-  const lines = [
-    `${mark}  execution ${safe(result.execution_plan_id)}${seconds === null ? "" : ` in ${seconds.toFixed(1)} s`}`,
-  ];
+  const lines = [`${mark}  execution ${safe(result.execution_plan_id)}${took(result)}`, ...parts(result)];
   if (result.message !== null) lines.push(`  ${safe(result.message)}`);
   for (const difference of result.not_as_planned)
     lines.push(`  not as planned: ${safe(describeDifference(difference))}`);
@@ -106,4 +102,20 @@ function outcomeText(result: Result, io: Io): string {
       : `Its output: /var/lib/aegis/runs/${safe(result.execution_plan_id)}/ (root); dpkg's state: dpkg --audit`,
   );
   return lines.join("\n");
+}
+
+/** How long it took from its turn on, in words; waiting for others is not counted. */
+function took({ turn_at, started_at, ended_at }: Result): string {
+  return ended_at === null ? "" : ` in ${seconds(turn_at ?? started_at, ended_at)}`;
+}
+
+/** What of that went by before anything ran. Files of older versions don't tell. */
+function parts({ turn_at, started_at, ended_at }: Result): string[] {
+  if (turn_at === null || ended_at === null) return [];
+  const before = seconds(turn_at, started_at);
+  return [`  ${before} to check it and plan again, ${seconds(started_at, ended_at)} to run it`];
+}
+
+function seconds(from: string, to: string): string {
+  return `${((Date.parse(to) - Date.parse(from)) / 1000).toFixed(1)} s`;
 }

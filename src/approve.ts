@@ -1,6 +1,7 @@
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./approval.ts";
 import { renderQuestion } from "./approve-view.ts";
 import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { decide } from "./decide.ts";
 import { loadEcosystem } from "./ecosystems.ts";
@@ -105,6 +106,7 @@ export async function approve(
       key_id: key.keyId,
       reason: approval.reason,
       expires_at: approval.expires_at,
+      ...subjectDetails(plan.document),
     },
   });
   io.result(

@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import * as v from "valibot";
-import { AUDIT_KINDS, type AuditEvent } from "./audit-event.ts";
+import { AUDIT_KINDS } from "./audit-event.ts";
 import { hasLog, noLog, readEvents, tampered } from "./audit-read.ts";
 import {
   type ExpectedHead,
@@ -11,10 +10,11 @@ import {
   type Verification,
   verifyAuditLog,
 } from "./audit-verify.ts";
+import { renderEvents } from "./audit-view.ts";
 import { type ArgsSpec, defineSubcommand } from "./command.ts";
 import { AegisError, type ErrorCode, EXIT } from "./errors.ts";
 import { AUDIT_FILE, auditDir, type Env, SYSTEM } from "./paths.ts";
-import { bytes, paint, plural, safe, showArgv, table } from "./terminal.ts";
+import { bytes, paint, plural, safe } from "./terminal.ts";
 
 const SYSTEM_FLAG = {
   system: { type: "boolean", description: `The production log in ${SYSTEM.auditDir}` },
@@ -75,17 +75,7 @@ export const auditShow = defineSubcommand({
     const path = chosen(values, io.env);
     if (!hasLog(path)) throw noLog(path);
     const events = readEvents(path, { last: Number(values.last), kind, execution: values.execution });
-    const rows = events.map((event) => [
-      String(event.sequence),
-      // Month to second, UTC: the year and the rest are in --json.
-      event.timestamp.slice(5, 19).replace("T", " "),
-      event.kind,
-      event.actor ?? "-",
-      summaryOf(event),
-    ]);
-    const text =
-      rows.length === 0 ? "no such events" : table(io.terminal, ["#", "TIME", "KIND", "ACTOR", "WHAT"], rows);
-    io.result({ path, events }, text);
+    io.result({ path, events }, renderEvents(events, io.terminal));
     return EXIT.ok;
   },
 });
@@ -94,37 +84,6 @@ export const auditShow = defineSubcommand({
 function isIdPrefix(text: string): boolean {
   const form = "########-####-####-####-############".slice(0, text.length);
   return text !== "" && text.replace(/[0-9a-f]/g, "#") === form;
-}
-
-/** Codes that a row names; `--json` has all. */
-const NAMED_CODES = 5;
-
-/** What the front refused, by code, the most frequent first: `protocol 3, expired 1`. Null for other events. */
-function refusalsIn({ kind, details }: AuditEvent): string | null {
-  const refusals = v.safeParse(v.array(v.object({ code: v.string(), count: v.number() })), details?.refusals);
-  if (kind !== "requests_refused" || !refusals.success) return null;
-  const counts = new Map<string, number>();
-  for (const { code, count } of refusals.output) counts.set(code, (counts.get(code) ?? 0) + count);
-  const named = [...counts].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
-  const rest = named.length - NAMED_CODES;
-  return `${named.slice(0, NAMED_CODES).join(", ")}${rest > 0 ? `, and ${plural(rest, "more code")}` : ""}`;
-}
-
-/** One line about what an event says, the most telling facts first. */
-function summaryOf(event: AuditEvent): string {
-  const { code, message } = event.details ?? {};
-  return [
-    event.decision,
-    refusalsIn(event),
-    typeof code === "string" ? code : null,
-    event.exit_status === null ? null : `exit ${event.exit_status}`,
-    event.argv === null ? null : showArgv(event.argv),
-    event.argv === null && typeof message === "string" ? message : null,
-    event.execution_id === null ? null : `execution ${event.execution_id}`,
-    event.execution_id === null && event.plan_id !== null ? `plan ${event.plan_id}` : null,
-  ]
-    .filter((part) => part !== null)
-    .join("  ");
 }
 
 export const auditVerify = defineSubcommand({

@@ -1,6 +1,7 @@
 import type { Approver } from "./approval.ts";
 import { closeRun, digestRun, type PreparedRun, runApt } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { clearCurrent, dpkgNow, markCurrent } from "./current-run.ts";
 import { type ExecutionPlan, type PolicyResult, unsigned } from "./documents.ts";
@@ -27,6 +28,8 @@ export interface Ready {
   execution: ExecutionPlan;
   /** The verified key of its signature. */
   executionKey: TrustedKey;
+  /** When its turn came, RFC 3339: the checks and planning again came after that. */
+  turnAt: string;
   /** This host's own decision about its own plan. */
   decided: PolicyResult;
   prepared: PreparedRun;
@@ -56,6 +59,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   const { execution, executionKey, prepared } = ready;
   const { audit, caller, events, stop } = desk;
   stop.throwIfAborted();
+  const actor = actorOf(execution, executionKey);
   const result: Result = {
     schema_version: "1.0",
     execution_plan_id: execution.execution_plan_id,
@@ -65,6 +69,8 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     exit_status: null,
     code: null,
     message: null,
+    actor,
+    turn_at: ready.turnAt,
     started_at: new Date().toISOString(),
     ended_at: null,
     submitted_by_uid: caller?.uid ?? -1,
@@ -76,7 +82,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   const { transaction } = execution.operation_plan;
   audit.reserve(RESERVE_BYTES + START_BYTES);
   try {
-    markCurrent({ result, transaction, before, actor: actorOf(execution, executionKey) });
+    markCurrent({ result, transaction, before, actor, about: aboutOf(ready) });
     useUp(execution, result.started_at, desk);
     // Gives back the room for this event: a full disk is met before the plan is used up.
     audit.reserve(RESERVE_BYTES);
@@ -126,6 +132,14 @@ export function subjectOf(execution: ExecutionPlan, key: TrustedKey) {
   };
 }
 
+/** What the events of a run say of it: what it changes, and who has approved that, as verified. */
+function aboutOf({ execution, approvers }: Ready) {
+  return {
+    ...subjectDetails(execution.operation_plan),
+    approved_by: approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
+  };
+}
+
 /** The verified signer. The key stands beside the name, since a key that is trusted without a name signs any. */
 function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey): string {
   return `${signer_identity} (key ${keyName(key, signature.key_id)})`;
@@ -140,7 +154,7 @@ function useUp(execution: ExecutionPlan, at: string, { audit, spent }: RunDesk):
 }
 
 function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
-  const { execution, executionKey, decided, prepared, approvers, snapshots } = ready;
+  const { execution, executionKey, decided, prepared, snapshots } = ready;
   audit.append({
     kind: "execution_started",
     ...subjectOf(execution, executionKey),
@@ -153,7 +167,7 @@ function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
         name: execution.signer_identity,
         key_id: keyName(executionKey, execution.signature.key_id),
       },
-      approved_by: approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
+      ...aboutOf(ready),
       snapshots_found: [...snapshots],
       caller_reported_by_front: caller,
     },
@@ -172,17 +186,18 @@ export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
 }
 
 /** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */
-function auditOverdue({ execution, executionKey }: Ready, audit: AuditLog): void {
+function auditOverdue(ready: Ready, audit: AuditLog): void {
   try {
-    const subject = subjectOf(execution, executionKey);
-    audit.append({ kind: "execution_overdue", ...subject, details: { minutes: 60 } });
+    const subject = subjectOf(ready.execution, ready.executionKey);
+    audit.append({ kind: "execution_overdue", ...subject, details: { minutes: 60, ...aboutOf(ready) } });
   } catch {
     // The end event, for which space is reserved, tells how long it took.
   }
 }
 
 /** The room that was reserved is for this event. */
-function auditEnd({ execution, executionKey }: Ready, ended: Result, audit: AuditLog): void {
+function auditEnd(ready: Ready, ended: Result, audit: AuditLog): void {
+  const { execution, executionKey } = ready;
   const { stdoutSha256, stderrSha256 } = digestRun(execution.execution_plan_id);
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();
@@ -192,6 +207,6 @@ function auditEnd({ execution, executionKey }: Ready, ended: Result, audit: Audi
     exit_status,
     stdout_sha256: stdoutSha256,
     stderr_sha256: stderrSha256,
-    details: { state, code, message, not_as_planned, changed_besides },
+    details: { state, code, message, not_as_planned, changed_besides, ...aboutOf(ready) },
   });
 }

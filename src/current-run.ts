@@ -40,6 +40,8 @@ const CurrentRunSchema = v.strictObject({
   transaction: v.array(TransactionEntry),
   before: v.record(v.string(), v.string()),
   actor: v.string(),
+  /** What every event of the run says of it. */
+  about: v.optional(v.record(v.string(), v.unknown()), {}),
 });
 /** What has to be known of a run to close it, whoever closes it. */
 export type CurrentRun = v.InferOutput<typeof CurrentRunSchema>;
@@ -108,7 +110,11 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
       execution_id: id,
       argv: result.argv,
       decision: "deny",
-      details: { code: "interrupted", message: "the runner was interrupted before it started anything" },
+      details: {
+        code: "interrupted",
+        message: "the runner was interrupted before it started anything",
+        ...current.about,
+      },
     });
     discardRun(id);
   } else if (ended === undefined) {
@@ -147,6 +153,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
         hook_ok: hook?.ok ?? null,
         dpkg_audit: unfinished,
         ...found,
+        ...current.about,
       },
     });
     writeResult(closed);

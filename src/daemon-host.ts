@@ -112,11 +112,19 @@ function executorLines(status: Status, terminal: Terminal): string[] {
     `waiting  ${status.queued.length === 0 ? "nothing" : status.queued.map(safe).join(", ")}`,
     "",
     // One line each that fits 80 columns with the whole id: it is what `apply --watch` takes.
-    ...status.recent.flatMap(({ started_at, execution_id, state, exit_status, message }) => [
+    ...status.recent.flatMap(({ started_at, execution_id, state, exit_status, command, actor, message }) => [
       `${safe(started_at.slice(0, 19))}  ${safe(execution_id)}  ${state} ${exit_status ?? ""}`.trimEnd(),
-      ...(message === null
-        ? []
-        : fit(terminal, safe(message), "  ").map((line, n) => (n === 0 ? `  ${line}` : line))),
+      ...(command === null ? [] : indented(`${command}${signedBy(actor)}`, terminal)),
+      ...(message === null ? [] : indented(message, terminal)),
     ]),
   ];
+}
+
+function signedBy(actor: string | null): string {
+  return actor === null ? "" : `  signed by ${actor}`;
+}
+
+function indented(text: string, terminal: Terminal): string[] {
+  const narrower = { ...terminal, width: terminal.width - 2 };
+  return fit(narrower, safe(text), "").map((line) => `  ${line}`);
 }

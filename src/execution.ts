@@ -1,5 +1,6 @@
 import { discardRun, isRepair, prepareAptRun } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
 import { sha256Hex } from "./canonical.ts";
 import { carryOut, type Ready, subjectOf, useOf } from "./carry-out.ts";
 import { checkControls } from "./controls.ts";
@@ -115,6 +116,7 @@ class Attempt {
     // Not ended by `stop`: an apt that lost its runner is guarded by whoever waits for it.
     await recoverInterrupted(audit, () => this.#events.alive());
     stop.throwIfAborted();
+    const turnAt = new Date().toISOString();
     // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
     this.#loaded = null;
     this.#verify();
@@ -129,7 +131,7 @@ class Attempt {
     discardRun(execution.execution_plan_id);
     this.#laidOut = true;
     const prepared = await prepareAptRun(execution, aegis);
-    return { execution, executionKey, decided, prepared, approvers, snapshots };
+    return { execution, executionKey, turnAt, decided, prepared, approvers, snapshots };
   }
 
   /** A run that broke off is closed like that of a runner that died, or else by the next one. */
@@ -186,6 +188,7 @@ class Attempt {
   auditRefusal(error: unknown): void {
     if (this.#started) return;
     const known = error instanceof AegisError ? error : new AegisError("internal", messageOf(error));
+    const signed = this.#signed;
     const details = {
       code: known.code,
       request_sha256: sha256Hex(this.#text),
@@ -193,10 +196,18 @@ class Attempt {
     };
     this.#context.audit.append({
       kind: "execution_denied",
-      ...(this.#signed === null ? {} : subjectOf(this.#signed.execution, this.#signed.key)),
+      ...(signed === null ? {} : subjectOf(signed.execution, signed.key)),
       decision: "deny",
-      // A message may quote the plan: without a verified signature that would be anybody's words.
-      details: this.#signed === null ? details : { ...details, message: known.message, ...known.details },
+      // A message and a plan may say anything: without a verified signature that would be anybody's words.
+      details:
+        signed === null
+          ? details
+          : {
+              ...details,
+              message: known.message,
+              ...known.details,
+              ...subjectDetails(signed.execution.operation_plan),
+            },
     });
   }
 }

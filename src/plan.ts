@@ -1,4 +1,5 @@
 import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { defineSubcommand } from "./command.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
@@ -48,7 +49,7 @@ export const plan = defineSubcommand({
       kind: "plan_created",
       plan_id: document.plan_id,
       argv: document.command_preview,
-      details: { plan_hash: planHash, risk_score: document.risk_score },
+      details: { plan_hash: planHash, risk_score: document.risk_score, ...subjectDetails(document) },
     });
     const reference = values.out === undefined ? document.plan_id.slice(0, 8) : showArgv([path]);
     const end = document.nothing_to_do

@@ -1,4 +1,5 @@
 import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { decide } from "./decide.ts";
@@ -50,6 +51,7 @@ export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now:
       policy_config_hash: result.policy_config_hash,
       ai_review_hash: result.ai_review_hash,
       rules: result.rules,
+      ...subjectDetails(plan.document),
     },
   });
   const files = {

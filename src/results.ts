@@ -40,6 +40,10 @@ export const ResultSchema = v.strictObject({
   /** An error code of errors.ts, null when all went as planned. */
   code: nullableText,
   message: nullableText,
+  /** The verified signer. Null in files of older versions, as is `turn_at`. */
+  actor: v.optional(nullableText, null),
+  /** When its turn came; between that and `started_at` it was checked and planned again. */
+  turn_at: v.optional(nullableText, null),
   started_at: v.string(),
   ended_at: nullableText,
   submitted_by_uid: v.number(),

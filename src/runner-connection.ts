@@ -1,6 +1,7 @@
 import { Socket } from "node:net";
 import { AegisError } from "./errors.ts";
 import type { Result } from "./results.ts";
+import { clip, showArgv } from "./terminal.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder } from "./varlink.ts";
 import type { EventInput, Outcome } from "./varlink-interface.ts";
 
@@ -8,10 +9,15 @@ const REQUEST_MS = 15_000;
 /** Output waiting for a reader that is slower than apt; beyond it pieces are left out of the stream, not of the file. */
 const MAX_BACKLOG = 1024 * 1024;
 
+/** Characters of a command and of a name. */
+const SHOWN = 500;
+
 /** What clients hear of a result file. */
 export function outcomeOf(result: Result): Outcome {
   const { execution_plan_id: execution_id, state, exit_status, code, message, started_at, ended_at } = result;
-  return { execution_id, state, exit_status, code, message, started_at, ended_at };
+  const command = clip(showArgv(result.argv), SHOWN);
+  const actor = result.actor === null ? null : clip(result.actor, SHOWN);
+  return { execution_id, state, exit_status, code, message, command, actor, started_at, ended_at };
 }
 
 /** The one connection, as file descriptor 0. A reader that has gone away changes nothing for the run. */

@@ -1,5 +1,6 @@
 import { APPROVAL_MINUTES, makeApproval } from "./approval.ts";
 import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import type { Approval, ControlProof, ExecutionPlan } from "./documents.ts";
@@ -120,6 +121,7 @@ export const sign = defineSubcommand({
         approvers: approvals.map((approval) => approval.signer),
         snapshots: execution.control_proofs.map(({ proof_type, value }) => `${proof_type} ${value}`),
         expires_at: execution.expires_at,
+        ...subjectDetails(execution.operation_plan),
       },
     });
     const reference = referenceTo("execution", execution.execution_plan_id, path, io.env);

@@ -7,13 +7,15 @@ interface io.aegis.Executor
 # Who called, as the kernel told the front. What a client says here is overwritten.
 type Caller (uid: int, gid: int, pid: int)
 
-# How an execution stands or ended.
+# How an execution stands or ended. "command" is what was run, shortened, and "actor" who signed that.
 type Outcome (
   execution_id: string,
   state: (running, completed, failed, interrupted),
   exit_status: ?int,
   code: ?string,
   message: ?string,
+  command: ?string,
+  actor: ?string,
   started_at: string,
   ended_at: ?string
 )

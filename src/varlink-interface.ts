@@ -37,6 +37,8 @@ const OutcomeSchema = v.strictObject({
   exit_status: maybe(int),
   code: maybe(short),
   message: maybe(long),
+  command: maybe(short),
+  actor: maybe(short),
   started_at: short,
   ended_at: maybe(short),
 });

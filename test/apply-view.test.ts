@@ -83,6 +83,8 @@ describe("the outcome", () => {
     exit_status: 0,
     code: null,
     message: null,
+    actor: "ops (key ops)",
+    turn_at: null,
     started_at: "2026-01-02T03:10:00.000Z",
     ended_at: "2026-01-02T03:10:05.250Z",
     submitted_by_uid: 0,
@@ -112,6 +114,12 @@ describe("the outcome", () => {
     ["changed besides", { changed_besides: [x] }, ["changed besides: x\\x1b[0m:all"], []],
     ["a hostile message", { state: "failed", message: "a\u202e\nb" }, ["a\\u{202e}\\nb"], []],
     ["good", {}, [`✓ done  execution ${ID} in 5.3 s`, "aegis audit show --system"], ["✗", "dpkg --audit"]],
+    [
+      "planning again is part of the time, and told",
+      { turn_at: "2026-01-02T03:09:53.000Z" },
+      [`✓ done  execution ${ID} in 12.3 s`, "  7.0 s to check it and plan again, 5.3 s to run it"],
+      [" in 5.3 s"],
+    ],
   ];
   for (const [name, change, says, not] of CASES) {
     test(name, () => {

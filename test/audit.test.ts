@@ -284,17 +284,17 @@ describe("audit show", () => {
     ];
     const log = openAuditLog(dir);
     log.append({ kind: "requests_refused", details: { count: 8, reported_by: "front", refusals } });
-    expect((await run(auditShow)).text).toEndWith("requests_refused  -      protocol 7, expired 1");
+    expect((await run(auditShow)).text).toMatch(/requests_refused +- +- +protocol 7, expired 1$/);
     const many = ["a", "b", "c", "d", "e", "f", "g"].map((code) => refusal(code, 1, 0));
     log.append({ kind: "requests_refused", details: { count: 7, reported_by: "front", refusals: many } });
-    expect((await run(auditShow)).text).toEndWith("a 1, b 1, c 1, d 1, e 1, and 2 more codes");
+    expect((await run(auditShow)).text).toEndWith("  a 1, b 1, c 1, d 1, e 1, and 2 more codes");
   });
 
   test("the newest, newest last", async () => {
     record(30);
     const result = await run(auditShow);
     expect(result.json.events).toHaveLength(20);
-    expect(result.text.split("\n").at(-1)).toMatch(/^30 .*plan_created +anna +plan plan-30$/);
+    expect(result.text.split("\n").at(-1)).toMatch(/^30 .*plan_created +anna +- +- +plan plan-30$/);
     expect((await run(auditShow, "--last", "1")).json.events).toMatchObject([{ sequence: 30 }]);
     expect((await run(auditShow, "--path", file, "--last", "1")).json.events).toHaveLength(1);
   });
@@ -314,7 +314,7 @@ describe("audit show", () => {
       exit_status: 100,
       argv: ["apt-get", "install", "a b"],
     });
-    expect((await run(auditShow, "--kind", "execution_denied")).text).toEndWith("deny  expired  too old");
+    expect((await run(auditShow, "--kind", "execution_denied")).text).toEndWith("  expired  too old");
     expect((await run(auditShow, "--execution", "0f0e0d0c")).text).toEndWith(
       `exit 100  apt-get install 'a b'  execution ${execution_id}`,
     );

@@ -18,6 +18,8 @@ const RESULT: Result = {
   exit_status: 0,
   code: null,
   message: null,
+  actor: "ops (key ops)",
+  turn_at: "2026-01-02T03:09:58.000Z",
   started_at: "2026-01-02T03:10:00.000Z",
   ended_at: "2026-01-02T03:10:05.000Z",
   submitted_by_uid: 61001,
@@ -31,9 +33,14 @@ describe("an id that isn't one", () => {
     test(JSON.stringify(id), () => refuses(() => readResult(id), "usage", "full id"));
 });
 
-test("an outcome that an older version wrote has no record of its inverse", () => {
-  const { inverse: _, ...older } = RESULT;
-  expect(parseResult(JSON.stringify(older))).toEqual({ ...RESULT, inverse: null });
+test("an outcome that an older version wrote has no record of its inverse, its signer, and when its turn came", () => {
+  const { inverse: _, actor: __, turn_at: ___, ...older } = RESULT;
+  expect(parseResult(JSON.stringify(older))).toEqual({
+    ...RESULT,
+    inverse: null,
+    actor: null,
+    turn_at: null,
+  });
   for (const bad of [{ ...RESULT, inverse: [{ package: "x" }] }, { ...RESULT, inverse: "none" }, {}])
     expect(() => parseResult(JSON.stringify(bad))).toThrow();
 });
