@@ -12,7 +12,7 @@ const OPERATION_ROOM = 500;
 /** What people look for first comes first, and is the last to be left out. */
 const ORDER = ["remove", "downgrade", "install", "upgrade", "reinstall", "configure"] as const;
 
-export type LoggedPackages = Partial<Record<TransactionEntry["action"], string[]>>;
+type LoggedPackages = Partial<Record<TransactionEntry["action"], string[]>>;
 
 export interface Subject {
   /** `apt install nginx`. */
