@@ -80,10 +80,9 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
   preflight(canonicalJson(execution), ecosystem, {
     trust: given.trust,
     now,
-    // Signing may happen on another machine: only the executor knows the host, its boot and its log.
+    // Signing may happen on another machine: only the executor knows the host and its log.
     host: plan.document.host,
     config,
-    bootTime: null,
     installedAt: null,
     newestAudited: null,
     usedBefore: null,

@@ -16,7 +16,6 @@ import { planAgain } from "./plan-again.ts";
 import { readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { checkArgv, type Submission, verifySubmission } from "./preflight.ts";
-import { bootTime } from "./processes.ts";
 import type { Result } from "./results.ts";
 import { RunEvents } from "./run-events.ts";
 import { waitForRunLock } from "./run-lock.ts";
@@ -155,7 +154,6 @@ class Attempt {
       now: new Date(),
       host: hostIdentity(readText),
       config: this.#rules.policy,
-      bootTime: bootTime(),
       installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),
       usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),

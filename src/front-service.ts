@@ -42,7 +42,7 @@ function checkCheaply(text: string, bare: BareKeys): AegisError | null {
   checkSignature(execution, loadTrust({ rootOnly: true, bare }), now);
   const config = loadPolicyConfig({}, { system: true });
   try {
-    checkLifetime(execution, { now, config, bootTime: null, installedAt: null, newestAudited: null });
+    checkLifetime(execution, { now, config, installedAt: null, newestAudited: null });
     return null;
   } catch (error) {
     if (error instanceof AegisError) return error;

@@ -14,19 +14,32 @@ const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
   s390x: "s390x",
 };
 
+/** Made by the kernel at each boot; in a container by its manager, each time it starts (random(4), systemd-nspawn(1)). */
+const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 /**
- * Which host this is, from files alone. `readText` gives a file's text, or null where it can't be read.
+ * Which host this is and which of its boots, from files alone. `readText` gives a file's text, or null where it can't be
+ * read.
  * @throws AegisError `unavailable` when the machine id is missing or was never set: without one, a plan could be applied
- * to any other host that lacks one
- * @see machine-id(5), os-release(5)
+ * to any other host that lacks one; or when the boot has no id: then a plan could outlive it
+ * @see machine-id(5), os-release(5), random(4)
  */
-export function hostIdentity(readText: (path: string) => string | null): Host {
+export function hostIdentity(readText: (path: string) => string | null): Host & { boot_id: string } {
   const machineId = (readText("/etc/machine-id") ?? "").trim();
   if (!/^[0-9a-f]{32}$/.test(machineId) || /^0+$/.test(machineId)) {
     throw new AegisError(
       "unavailable",
       "this host has no machine id (/etc/machine-id is missing or was never set), so plans can't be bound to it",
       "Run systemd-machine-id-setup as root, then try again.",
+    );
+  }
+  const bootId = (readText(BOOT_ID) ?? "").trim();
+  if (!UUID.test(bootId)) {
+    throw new AegisError(
+      "unavailable",
+      `${BOOT_ID} can't be read, so plans can't be bound to this boot`,
+      "Run aegis where /proc is mounted whole (not with ProcSubset=pid).",
     );
   }
   const release = osRelease(readText("/etc/os-release") ?? readText("/usr/lib/os-release") ?? "");
@@ -37,6 +50,7 @@ export function hostIdentity(readText: (path: string) => string | null): Host {
     os_id: release.get("ID") ?? "linux",
     os_version: release.get("VERSION_ID") ?? "",
     architecture: dpkgArchitecture(readText("/var/lib/dpkg/arch")),
+    boot_id: bootId,
   };
 }
 

@@ -24,6 +24,8 @@ export const Host = v.strictObject({
   os_version: short,
   /** dpkg architecture, e.g. `amd64`. */
   architecture: short,
+  /** Which boot of the host this is (random(4)). Left out by older versions: such a plan can be read and is never run. */
+  boot_id: v.optional(uuid),
 });
 export type Host = v.InferOutput<typeof Host>;
 

@@ -23,12 +23,6 @@ export function isSameProcess(pid: number, start: number): boolean {
   return startTimeOf(pid) === start;
 }
 
-/** When this boot began (`btime` of /proc/stat), to the second. */
-export function bootTime(): Date {
-  const line = readFileSync("/proc/stat", "utf8").match(/^btime (\d+)$/m);
-  return new Date(Number(line?.[1] ?? 0) * 1000);
-}
-
 /**
  * Living apt-get and dpkg processes whose environment holds `variable=value`. The names matter: a service that a
  * maintainer script started inherits the environment too, and may live for ever.

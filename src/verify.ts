@@ -110,7 +110,7 @@ function verifyLegacy(legacy: LegacyExecution, trust: Trust): string {
 /** The facts of a verified plan. */
 function verifyExecution(execution: ExecutionPlan, trust: Trust, config: LoadedPolicyConfig, now: Date) {
   const executionKey = checkSignature(execution, trust, now);
-  checkLifetime(execution, { now, config, bootTime: null, installedAt: null, newestAudited: null });
+  checkLifetime(execution, { now, config, installedAt: null, newestAudited: null });
   checkHashes(execution);
   const reproduced = reproducesPolicy(execution, config);
   const approvers: Approver[] = checkControls(

@@ -3,6 +3,8 @@ import { createHmac } from "node:crypto";
 import { hostIdentity } from "../src/host.ts";
 
 const ID = "3d1219c7c4c5404aaa1f6d2a48adfda4";
+const BOOT = "0b6ffbe2-8c1f-4c57-9d3a-1f0c5d7e9a42";
+const BOOT_FILE = "/proc/sys/kernel/random/boot_id";
 const files = (given: Record<string, string>) => (path: string) => given[path] ?? null;
 
 describe("a host without a machine id", () => {
@@ -30,22 +32,47 @@ describe("a host without a machine id", () => {
   }
 });
 
-test("identity is a keyed hash, the release, and dpkg's native architecture", () => {
+describe("a boot without an id", () => {
+  const CASES: [string, string | null][] = [
+    ["not readable", null],
+    ["empty", "\n"],
+    ["in capitals", BOOT.toUpperCase()],
+    ["with more behind it", `${BOOT} ${BOOT}`],
+  ];
+  for (const [name, text] of CASES) {
+    test(`${name}: unavailable, since a plan could outlive it`, () => {
+      const given = { "/etc/machine-id": ID, ...(text === null ? {} : { [BOOT_FILE]: text }) };
+      expect(() => hostIdentity(files(given))).toThrow("can't be bound to this boot");
+    });
+  }
+});
+
+test("identity is a keyed hash, the release, dpkg's native architecture, and the boot", () => {
   const host = hostIdentity(
     files({
       "/etc/machine-id": `${ID}\n`,
+      [BOOT_FILE]: `${BOOT}\n`,
       "/etc/os-release": 'PRETTY_NAME="Ubuntu 24.04 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n',
       "/var/lib/dpkg/arch": "arm64\narmhf\n",
     }),
   );
-  expect(host).toMatchObject({ os_id: "ubuntu", os_version: "24.04", architecture: "arm64" });
+  expect(host).toMatchObject({
+    os_id: "ubuntu",
+    os_version: "24.04",
+    architecture: "arm64",
+    boot_id: BOOT,
+  });
   expect(host.machine_id_hash).toBe(createHmac("sha256", ID).update("aegis").digest("hex"));
   expect(JSON.stringify(host)).not.toContain(ID);
 });
 
 test("the vendor's os-release stands in, and a host of one architecture has no list of them", () => {
   const host = hostIdentity(
-    files({ "/etc/machine-id": ID, "/usr/lib/os-release": "ID='debian'\nVERSION_ID=12\n" }),
+    files({
+      "/etc/machine-id": ID,
+      [BOOT_FILE]: BOOT,
+      "/usr/lib/os-release": "ID='debian'\nVERSION_ID=12\n",
+    }),
   );
   expect(host).toMatchObject({ os_id: "debian", os_version: "12" });
   expect(host.architecture).toMatch(/^[a-z0-9]+$/);

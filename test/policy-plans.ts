@@ -103,6 +103,7 @@ const BASE: OperationPlan = {
     os_id: "debian",
     os_version: "12",
     architecture: "amd64",
+    boot_id: "0b6ffbe2-8c1f-4c57-9d3a-1f0c5d7e9a42",
   },
   metadata_available: true,
   command_preview: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootTime, idsInUse, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
+import { idsInUse, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -57,11 +57,6 @@ needs(process.getuid?.() === 0, "root").test("the ids of every living process: u
   } finally {
     child.kill("SIGKILL");
   }
-});
-
-test("the boot began before this process did, and not before the clock", () => {
-  expect(bootTime().getTime()).toBeGreaterThan(0);
-  expect(bootTime().getTime()).toBeLessThan(Date.now());
 });
 
 describe("packageManagersWith", () => {

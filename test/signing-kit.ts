@@ -120,7 +120,6 @@ export function context(change: Partial<PreflightContext> = {}): PreflightContex
     now: minutesFrom(NOW, 1),
     host: install().host,
     config: configOf(),
-    bootTime: null,
     installedAt: null,
     newestAudited: null,
     usedBefore: null,
