@@ -66,6 +66,12 @@ function readCurrent(): CurrentRun | null {
   }
 }
 
+/** Whether apt or dpkg of the run that is marked are at work. */
+export function isAptAtWork(): boolean {
+  const current = readCurrent();
+  return current !== null && isAlive(current.result.execution_plan_id);
+}
+
 /**
  * dpkg's packages at this moment.
  * @throws AegisError `io`

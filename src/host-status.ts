@@ -11,16 +11,19 @@ import { isOdd, reviewKeyProblem } from "./install-steps.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-view.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
-import { hasSystemd, isInstalled, showUnits, type UnitState } from "./service-manager.ts";
+import { hasSystemd, isInstalled, showUnits, stoppingUnits, type UnitState } from "./service-manager.ts";
 import { ADMIN_GROUP, groupId, REVIEW_GROUP, USERS } from "./state.ts";
 import { loadTrust } from "./trust.ts";
 import {
   BOOT_LOADER_DROP_IN,
   HOST_DIRECTORIES,
+  NEEDRESTART_FILE,
+  needrestartText,
   UNIT_DIRECTORY,
   UNIT_NAMES,
   type UnitName,
   unitText,
+  WAIT_FOR_APT,
 } from "./units.ts";
 import { UNMANAGED_CHECK, unmanagedFindings } from "./unmanaged-events.ts";
 
@@ -86,6 +89,7 @@ export async function hostStatus(): Promise<HostStatus> {
       );
       return [...unitFindings(states), ...bootLoader(states["aegis-runner@.service"])];
     });
+    await look("services", toldToStop);
     await look("units", unitFiles);
     await look("accounts", accounts);
     await look("directories", directories);
@@ -131,6 +135,23 @@ function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Finding[] 
     : [ok("services", "all are as installed"), ...findings];
 }
 
+/**
+ * A service that waits for apt and has been told to stop. Where a hook of that apt, or a maintainer script, asked for it and
+ * waits in turn, both wait for ever. The unit refuses that, unless a drop-in says otherwise.
+ */
+async function toldToStop(): Promise<Finding[]> {
+  const { units, hostToo } = await stoppingUnits(WAIT_FOR_APT.map((name) => name.replace("@.", "@*.")));
+  return units.map((unit) =>
+    hostToo
+      ? ok("services", `${unit} has work to finish before the host goes down`)
+      : fail(
+          "services",
+          `${unit} has been told to stop and waits for its apt, which waits in turn if it was apt that asked`,
+          "Look what asked: systemctl list-jobs; as root, systemctl cancel <job> ends its wait, and what was started goes on.",
+        ),
+  );
+}
+
 /** Programs that want block devices, which the runner's unit keeps from packages: every new kernel calls the first. */
 const BOOT_PROGRAMS = ["/usr/sbin/update-grub", "/usr/bin/efibootmgr", "/usr/sbin/mdadm"];
 
@@ -150,9 +171,13 @@ function bootLoader({ DropInPaths }: UnitState): Finding[] {
 
 /** Whether the unit files are those of this version. */
 function unitFiles(): Finding[] {
-  const changed = UNIT_NAMES.filter(
-    (name) => safely(() => readFileSync(join(UNIT_DIRECTORY, name), "utf8")) !== unitText(name),
-  );
+  const files = [
+    ...UNIT_NAMES.map((name) => ({ name, path: join(UNIT_DIRECTORY, name), text: unitText(name) })),
+    { name: NEEDRESTART_FILE, path: NEEDRESTART_FILE, text: needrestartText() },
+  ];
+  const changed = files
+    .filter(({ path, text }) => safely(() => readFileSync(path, "utf8")) !== text)
+    .map(({ name }) => name);
   if (changed.length === 0) return [ok("units", `${UNIT_DIRECTORY}: of this version`)];
   return [
     warn(

@@ -18,6 +18,8 @@ import { systemd } from "./service-manager.ts";
 import { ADMIN_GROUP, type Directory, groupId, REVIEW_GROUP, STATE, USERS, userIds } from "./state.ts";
 import {
   HOST_DIRECTORIES,
+  NEEDRESTART_FILE,
+  needrestartText,
   SYSUSERS_FILE,
   sysusersText,
   TMPFILES_FILE,
@@ -56,6 +58,7 @@ export function groundSteps(): Step[] {
       apply: () => systemd("systemd-sysusers", [SYSUSERS_FILE]),
     },
     file(TMPFILES_FILE, tmpfilesText()),
+    file(NEEDRESTART_FILE, needrestartText()),
     {
       what: "directories",
       needed: () =>

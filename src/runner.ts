@@ -4,6 +4,7 @@ import { type AuditLog, openAuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { recoverInterrupted } from "./current-run.ts";
 import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
+import { giveWay } from "./exec-give-way.ts";
 import { execute } from "./execution.ts";
 import { withFileLock } from "./file-lock.ts";
 import type { Log } from "./log.ts";
@@ -50,7 +51,7 @@ export interface RunnerOptions {
  */
 export async function serveRunner(options: RunnerOptions): Promise<void> {
   const connection = new Connection();
-  const stop = stopReason();
+  const stop = stopReason(options.log);
   try {
     // First, or the answer that nothing can be done here would go out on a connection that nobody has opened yet.
     const text = await connection.request();
@@ -78,7 +79,7 @@ function logFailure(error: unknown, log: Log): void {
  * that is still at work is guarded by this process alone.
  */
 export async function recoverRuns(log: Log): Promise<void> {
-  stopReason();
+  stopReason(log);
   prepareState();
   let told = false;
   const audit = openRunnerAudit(log);
@@ -116,9 +117,10 @@ interface Desk extends RunnerOptions {
 
 /**
  * Aborted when a signal asks this process to end, as systemd does when the host goes down. It waits then until dpkg is done,
- * before it takes the file systems away; so a signal must not end this process, or dpkg would be killed with the rest.
+ * before it takes the file systems away; so a signal must not end this process, or dpkg would be killed with the rest. When
+ * the host stays up, the process gives way.
  */
-function stopReason(): AbortSignal {
+function stopReason(log: Log): AbortSignal {
   const controller = new AbortController();
   const reason = new AegisError(
     "unavailable",
@@ -126,7 +128,10 @@ function stopReason(): AbortSignal {
     "Apply it again when the host is up.",
   );
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
-    process.on(signal, () => controller.abort(reason));
+    process.on(signal, () => {
+      if (!controller.signal.aborted) giveWay(log);
+      controller.abort(reason);
+    });
   return controller.signal;
 }
 

@@ -90,6 +90,31 @@ const PROPERTIES = [
   "ActiveEnterTimestamp",
 ] as const;
 
+/** Units that somebody waits for to stop, and whether the whole host goes down. */
+export interface Stopping {
+  units: string[];
+  hostToo: boolean;
+}
+
+/**
+ * Which of the units that fit the patterns have been told to stop, have not ended, and are waited for: once the job is
+ * cancelled, nobody waits, and the unit ends with its work.
+ * @throws AegisError `unavailable`
+ */
+export async function stoppingUnits(
+  patterns: readonly string[],
+  ask: (args: readonly string[]) => Promise<string> = (args) => systemd("systemctl", args),
+): Promise<Stopping> {
+  const text = await ask(["show", "--property=Id,ActiveState,Job", "--", ...patterns]);
+  const units = text.split("\n\n").flatMap((block) => {
+    const id = /^Id=(.+)$/m.exec(block)?.[1];
+    const told = /^ActiveState=deactivating$/m.test(block) && /^Job=\d+$/m.test(block);
+    return id !== undefined && told ? [id] : [];
+  });
+  if (units.length === 0) return { units, hostToo: false };
+  return { units, hostToo: /^SystemState=stopping$/m.test(await ask(["show", "--property=SystemState"])) };
+}
+
 /**
  * Seconds since 1970 of a timestamp like `Sun 2026-11-22 05:54:36 UTC`, NaN for anything else. `--timestamp=unix` would be
  * plainer, but systemd 249 doesn't know it.

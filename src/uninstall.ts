@@ -1,13 +1,21 @@
-import { existsSync, rmSync } from "node:fs";
-import { join } from "node:path";
-import { AegisError } from "./errors.ts";
+import { existsSync, rmdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { AegisError, errnoOf } from "./errors.ts";
 import { refuseUnfit, type StepReport } from "./install.ts";
 import type { Env } from "./paths.ts";
 import { SYSTEM } from "./paths.ts";
 import { queued, type RunLock, tryRunLock } from "./run-lock.ts";
 import { showUnits, systemd } from "./service-manager.ts";
 import { STATE, USERS } from "./state.ts";
-import { SYSUSERS_FILE, TMPFILES_FILE, UNIT_DIRECTORY, UNIT_NAMES } from "./units.ts";
+import {
+  NEEDRESTART_FILE,
+  SYSUSERS_FILE,
+  TMPFILES_FILE,
+  UNIT_DIRECTORY,
+  UNIT_NAMES,
+  type UnitName,
+  WAIT_FOR_APT,
+} from "./units.ts";
 import { removeWrappers, wrapperFiles } from "./wrappers.ts";
 
 /** What stays, since it is evidence, configuration, or what keeps a used plan from running once more. */
@@ -39,10 +47,16 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
     );
     if (running.length > 0) {
       steps.push({ what: "services", done: `stop and disable ${running.join(", ")}` });
-      if (!dryRun) await systemd("systemctl", ["disable", "--now", ...running]);
+      if (!dryRun) {
+        const stopped = running.filter((name) => !endsByItself(name));
+        if (stopped.length > 0) await systemd("systemctl", ["disable", "--now", ...stopped]);
+        const left = running.filter(endsByItself);
+        if (left.length > 0) await systemd("systemctl", ["disable", ...left]);
+      }
     }
     const files = [
       ...UNIT_NAMES.map((name) => join(UNIT_DIRECTORY, name)),
+      NEEDRESTART_FILE,
       TMPFILES_FILE,
       SYSUSERS_FILE,
       SYSTEM.binary,
@@ -54,6 +68,7 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
       steps.push({ what: path, done: "remove" });
       if (!dryRun) rmSync(path);
     }
+    if (!dryRun) removeEmpty(dirname(NEEDRESTART_FILE), dirname(dirname(NEEDRESTART_FILE)));
     if (!dryRun && steps.length > 0) {
       await systemd("systemctl", ["daemon-reload"]);
       // What has failed would be listed for ever, as a unit that can't be found. A pattern that fits none is no error.
@@ -63,6 +78,22 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
     return { dry_run: dryRun, steps, kept: KEPT };
   } finally {
     lock?.release();
+  }
+}
+
+/** systemd refuses to stop it, and no run is under way for which it could wait. */
+function endsByItself(name: UnitName): boolean {
+  return WAIT_FOR_APT.some((one) => one === name);
+}
+
+/** Takes directories away that hold nothing, as install made them where needrestart was not there. */
+function removeEmpty(...directories: readonly string[]): void {
+  for (const directory of directories) {
+    try {
+      rmdirSync(directory);
+    } catch (error) {
+      if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(errnoOf(error))) throw error;
+    }
   }
 }
 

@@ -12,6 +12,8 @@ import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_APT } from "./units-har
 export const UNIT_DIRECTORY = "/etc/systemd/system";
 export const SYSUSERS_FILE = "/etc/sysusers.d/aegis.conf";
 export const TMPFILES_FILE = "/etc/tmpfiles.d/aegis.conf";
+/** Written whether needrestart is there or not: it may come later, also by a run of Aegis. */
+export const NEEDRESTART_FILE = "/etc/needrestart/conf.d/aegis.conf";
 
 type Section = "Unit" | "Socket" | "Service" | "Timer" | "Install";
 type Unit = Readonly<Partial<Record<Section, Directives>>>;
@@ -22,6 +24,12 @@ const HEADER =
 /** Tried again every second and never given up, so that no number of failures needs a hand on the machine. */
 const RESTARTED: Directives = { Restart: "on-failure", RestartSec: "1s" };
 const NO_START_LIMIT: Directives = { StartLimitIntervalSec: "0" };
+
+/**
+ * Of what waits for apt. A hook of apt or a maintainer script that stops or restarts it would wait for its own apt, for ever;
+ * systemd refuses that at once (systemd.unit(5)). A shutdown stops by dependency, and still does.
+ */
+const NOT_BY_HAND: Directives = { RefuseManualStop: "yes" };
 
 /** Of what runs apt. Once dpkg is at work, nothing ends it: it stops when it is done, however long that takes. */
 const NEVER_CUT: Directives = {
@@ -113,6 +121,7 @@ const UNITS = {
         "aegisd.service network.target nss-lookup.target dbus.socket systemd-journald.socket local-fs.target remote-fs.target",
       OnFailure: "aegis-recover.service",
       CollectMode: "inactive-or-failed",
+      ...NOT_BY_HAND,
       ...NO_START_LIMIT,
     },
     Service: {
@@ -128,6 +137,7 @@ const UNITS = {
     Unit: {
       Description: "Aegis executor, the end of an interrupted run",
       After: "local-fs.target remote-fs.target",
+      ...NOT_BY_HAND,
       ...NO_START_LIMIT,
     },
     Service: {
@@ -175,7 +185,7 @@ const UNITS = {
     Install: { WantedBy: "multi-user.target", Also: "aegis-reviewd.socket" },
   },
   "aegis-monitor.service": {
-    Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target" },
+    Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target", ...NOT_BY_HAND },
     Service: {
       Type: "oneshot",
       ExecStart: `${SYSTEM.binary} daemon --monitor`,
@@ -197,6 +207,13 @@ const UNITS = {
 
 export type UnitName = keyof typeof UNITS;
 export const UNIT_NAMES = Object.keys(UNITS) as readonly UnitName[];
+
+/** The services that wait for apt, the monitor for a minute or three; systemd does not stop them by hand. */
+export const WAIT_FOR_APT = [
+  "aegis-runner@.service",
+  "aegis-recover.service",
+  "aegis-monitor.service",
+] as const satisfies readonly UnitName[];
 
 /** The text of a unit file. */
 export function unitText(name: UnitName): string {
@@ -240,6 +257,15 @@ export function tmpfilesText(): string {
     ({ path, mode, user, group }) => `d ${path} ${mode.toString(8).padStart(4, "0")} ${user} ${group} -`,
   );
   return `# Written by \`aegis daemon install\`.\n${lines.join("\n")}\n`;
+}
+
+/**
+ * What needrestart leaves alone. apt calls it as a hook, Ubuntu's restarts services without asking, and after an upgrade of
+ * libc6 every service runs old code. In Perl, read by needrestart.conf; apt-daily.service stands there for the same reason.
+ */
+export function needrestartText(): string {
+  const names = WAIT_FOR_APT.map((name) => name.replace(/^aegis-(\w+).*$/, "$1")).join("|");
+  return `# Written by \`aegis daemon install\`. These wait for the very apt that calls needrestart.\n$nrconf{override_rc}{qr(^aegis-(?:${names})\\b)} = 0;\n`;
 }
 
 /** The accounts, for systemd-sysusers: locked, without a shell and a home. */

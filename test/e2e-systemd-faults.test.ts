@@ -20,7 +20,10 @@ import {
   mustExec,
   type Production,
   ranTwice,
+  SLICE_STOPPER,
+  STOPPER,
   startProduction,
+  WAYS_TO_STOP,
 } from "./systemd-kit.ts";
 
 /*
@@ -39,7 +42,7 @@ describeOnSystemd("faults", (suite) => {
     chain = await startProduction(suite);
     // Approvals have their own tests.
     chain.host.write("/etc/aegis/policy.toml", '[apt]\ninstall = "allow"\n');
-    await chain.host.repo.publish([...GATED.map(gated), ...plain("quick", 5)]);
+    await chain.host.repo.publish([...GATED.map(gated), ...plain("quick", 6), STOPPER, SLICE_STOPPER]);
     await chain.host.aptUpdate();
   }, 120_000);
   afterAll(() => chain?.stop());
@@ -101,6 +104,32 @@ describeOnSystemd("faults", (suite) => {
     expect(await refusal(path)).toBe("6 replay");
   });
 
+  test("the runner is told to stop by the very package it installs: systemd refuses, and the run ends well", async () => {
+    const { id, path } = await run("stopper");
+    expect((await chain.apply(path, "alice")).status).toBe(0);
+    expect(kindsOf(chain, id)).toEqual(COMPLETED);
+    const said = chain.host.read("/run/stopper");
+    process.stderr.write(`${suite}: ${said.replaceAll("\n", "\n  ")}\n`);
+    expect(said).toMatch(/^unit aegis-runner@\S+\.service$/m);
+    for (const way of WAYS_TO_STOP) expect(said).toMatch(new RegExp(`^[0-9]+ ${way}$`, "m"));
+    expect(said).toContain("may be requested by dependency only");
+    expect(said).toContain("0 the socket");
+  });
+
+  test("the runner is stopped by dependency: it gives way, apt ends its work, and the run is closed", async () => {
+    const { id, path } = await run("slice-stopper");
+    const { status, stdout } = await chain.apply(path, "alice");
+    expect([status, stdout]).toEqual([
+      expect.any(Number),
+      expect.stringContaining("every package is as planned"),
+    ]);
+    expect(status).not.toBe(0);
+    expect(chain.host.read("/run/slice-stopper")).toBe("0\n");
+    expect(await isInstalled("slice-stopper")).toBe(true);
+    expect(kindsOf(chain, id)).toEqual(INTERRUPTED);
+    expect(await refusal(path)).toBe("6 replay");
+  });
+
   test("an orderly reboot waits for the run", async () => {
     const { id } = await untilGate("reboot");
     const before = chain.host.leader();
@@ -113,6 +142,21 @@ describeOnSystemd("faults", (suite) => {
     expect(await isInstalled("reboot")).toBe(true);
     expect(kindsOf(chain, id)).toEqual(COMPLETED);
     expect(resultOf(chain, id)?.state).toBe("completed");
+  });
+
+  test("a plan of before a reboot is not run after it", async () => {
+    const { path } = await run("quick5");
+    // /tmp does not outlive the boot.
+    const kept = "/home/alice/earlier-boot.json";
+    await mustExec(chain.host, ["cp", path, kept]);
+    const before = chain.host.leader();
+    await chain.host.beginReboot();
+    await chain.host.booted(before);
+    expect(await refusal(kept)).toBe("6 expired");
+    expect(await isInstalled("quick5")).toBe(false);
+    const { execution, path: again } = await chain.signed("apt", "install", "quick5");
+    expect((await chain.apply(again, "alice")).status).toBe(0);
+    expect(kindsOf(chain, execution.execution_plan_id)).toEqual(COMPLETED);
   });
 
   test("the power fails: the run is closed at the next boot, and never run again", async () => {

@@ -3,7 +3,15 @@ import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
 import type { Finding } from "../src/finding.ts";
 import { SYSTEM } from "../src/paths.ts";
-import { BOOT_LOADER_DROP_IN, HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
+import {
+  BOOT_LOADER_DROP_IN,
+  HOST_DIRECTORIES,
+  NEEDRESTART_FILE,
+  needrestartText,
+  UNIT_DIRECTORY,
+  UNIT_NAMES,
+  unitText,
+} from "../src/units.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
@@ -64,6 +72,7 @@ done
 
   test("a host that is as installed: only the executor does not answer here", async () => {
     for (const name of UNIT_NAMES) host.write(join(UNIT_DIRECTORY, name), unitText(name));
+    host.write(NEEDRESTART_FILE, needrestartText());
     await sh(
       "groupadd -f aegis-review; useradd -rUs /usr/sbin/nologin aegis-reviewd; useradd -rUs /usr/sbin/nologin aegis-front",
     );
@@ -77,6 +86,40 @@ done
     expect(services).toHaveLength(UNIT_NAMES.length - 1);
     for (const check of ["services", "units", "directories", "sockets"])
       expect(of(findings, check)[0]?.level).toBe("ok");
+  });
+
+  test("a runner that has been told to stop while its apt is at work: a failure, unless the host goes down", async () => {
+    const before = host.read("/usr/local/sbin/systemctl");
+    for (const [state, level] of [
+      ["running", "fail"],
+      ["stopping", "ok"],
+    ] as const) {
+      const answers = `case "$*" in
+*SystemState*) echo SystemState=${state}; exit ;;
+*Id,ActiveState,Job*) printf 'Id=aegis-runner@1-2-3.service\\nActiveState=deactivating\\nJob=7\\n'; exit ;; esac
+`;
+      host.write(
+        "/usr/local/sbin/systemctl",
+        before.replace("#!/bin/bash\n", `#!/bin/bash\n${answers}`),
+        0o755,
+      );
+      const found = await status();
+      const [told] = of(found.findings, "services").filter(({ message }) =>
+        message.includes("aegis-runner@1-2-3"),
+      );
+      expect(told?.level).toBe(level);
+      expect(told?.fix ?? "").toContain(level === "fail" ? "systemctl cancel" : "");
+    }
+    systemctl();
+  });
+
+  test("needrestart's override gone: a warning that names it", async () => {
+    await sh(`rm ${NEEDRESTART_FILE}`);
+    expect(of((await status()).findings, "units")[0]).toMatchObject({
+      level: "warn",
+      message: expect.stringContaining(NEEDRESTART_FILE),
+    });
+    host.write(NEEDRESTART_FILE, needrestartText());
   });
 
   const trust = (...roles: readonly string[]) =>

@@ -1,7 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { InstallReport } from "../src/install.ts";
-import { HOST_DIRECTORIES, UNIT_DIRECTORY, UNIT_NAMES, unitText } from "../src/units.ts";
+import {
+  HOST_DIRECTORIES,
+  NEEDRESTART_FILE,
+  needrestartText,
+  UNIT_DIRECTORY,
+  UNIT_NAMES,
+  unitText,
+} from "../src/units.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
@@ -168,6 +175,9 @@ here.describe("aegis daemon install", () => {
     for (const { path, mode, user, group } of HOST_DIRECTORIES)
       expect(await sh(`stat -c '%a %U %G' ${path}`)).toBe(`${mode.toString(8)} ${user} ${group}`);
     for (const name of UNIT_NAMES) expect(host.read(join(UNIT_DIRECTORY, name))).toBe(unitText(name));
+    // needrestart is not there, and may come: then it is to know.
+    expect(host.read(NEEDRESTART_FILE)).toBe(needrestartText());
+    expect(open(report)).toContain(NEEDRESTART_FILE);
     expect(
       await sh("stat -c '%a %U %G' /etc/aegis/review-key /etc/aegis/aegisd.env /etc/aegis/aegis-reviewd.env"),
     ).toBe("600 root root\n644 root root\n640 root aegis-reviewd");
@@ -303,10 +313,15 @@ here.describe("aegis daemon install", () => {
           "ls -d /etc/systemd/system/aegis* /usr/local/bin/aegis /etc/tmpfiles.d/aegis.conf 2>/dev/null",
         ),
       ).toBe("");
+      expect(await sh("ls -d /etc/needrestart 2>/dev/null")).toBe("");
       for (const kept of ["/var/log/aegis", "/var/lib/aegis", "/etc/aegis"]) expect(stdout).toContain(kept);
       expect(host.read("/var/lib/aegis/spent/spent.ndjson")).toBe("kept\n");
       expect(host.read("/etc/aegis/aegisd.env")).toBe("AEGIS_LOG=debug\n");
-      expect((await told())[0]).toStartWith("disable --now ");
+      const [first, second] = await told();
+      expect(first).toStartWith("disable --now ");
+      // Which systemd refuses to stop.
+      expect(first).not.toContain("aegis-recover");
+      expect(second).toBe("disable aegis-recover.service");
     });
     test("and comes back as it was", async () => {
       const { status, report } = await install();

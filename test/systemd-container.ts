@@ -13,8 +13,8 @@ import { startRepository } from "./throwaway-repo.ts";
 
 export interface SystemdHost extends ThrowawayHost {
   readonly suite: Suite;
-  /** Configures the distribution's own archive, besides. */
-  addDebian(): void;
+  /** Configures the distribution's own archive, besides; with `updates`, what came out since the release too. */
+  addDebian(how?: { updates: boolean }): void;
   /** `systemctl …` inside; throws with its words when it fails. */
   systemctl(...args: readonly string[]): Promise<string>;
   /** The machine's id of the container's PID 1, which changes with each boot. */
@@ -104,8 +104,9 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
     async aptInstall(...targets) {
       await must("apt-get", "install", "-y", "--allow-downgrades", ...targets);
     },
-    addDebian() {
-      const text = `Types: deb\nURIs: ${mirror(suite)}\nSuites: ${suite}\nComponents: main\nSigned-By: /usr/share/keyrings/${archiveKeys(suite)}\n`;
+    addDebian({ updates } = { updates: false }) {
+      const suites = updates ? `${suite} ${suite}-updates` : suite;
+      const text = `Types: deb\nURIs: ${mirror(suite)}\nSuites: ${suites}\nComponents: main\nSigned-By: /usr/share/keyrings/${archiveKeys(suite)}\n`;
       inside.write(DEBIAN, text);
     },
     addSource(id, source) {

@@ -93,6 +93,43 @@ export const RESTARTER: PackageDefinition = {
   },
 };
 
+/** Every way in which a maintainer script, a trigger or a hook has services stopped; `%` is the unit. */
+export const WAYS_TO_STOP = [
+  "systemctl restart %",
+  "systemctl stop %",
+  "systemctl try-restart %",
+  "systemctl reload-or-restart %",
+  "systemctl try-reload-or-restart %",
+  "deb-systemd-invoke restart %",
+  "deb-systemd-invoke stop %",
+  "invoke-rc.d --quiet % restart",
+  "service % restart",
+] as const;
+
+/** A package that has its own runner stopped, in all these ways. What each said and gave stands in /run/stopper. */
+export const STOPPER: PackageDefinition = {
+  name: "stopper",
+  version: "1.0",
+  control: {
+    postinst: `#!/bin/sh
+unit=$(systemctl list-units --plain --no-legend 'aegis-runner@*' | cut -d' ' -f1 | head -n 1)
+echo "unit $unit" >/run/stopper
+${WAYS_TO_STOP.map((way) => `${way.replace("%", '"$unit"')} >>/run/stopper 2>&1; echo "$? ${way}" >>/run/stopper`).join("\n")}
+systemctl restart aegis-runner.socket >>/run/stopper 2>&1; echo "$? the socket" >>/run/stopper
+exit 0
+`,
+  },
+};
+
+/** A package that has everything of the runner's slice stopped: by dependency, which no unit refuses. */
+export const SLICE_STOPPER: PackageDefinition = {
+  name: "slice-stopper",
+  version: "1.0",
+  control: {
+    postinst: "#!/bin/sh\nsystemctl stop 'system-aegis\\x2drunner.slice'\necho \"$?\" >/run/slice-stopper\n",
+  },
+};
+
 /** What apt's own history knows of command lines that ran more than once. Each test installs other packages. */
 export function ranTwice({ host }: Production): string[] {
   const history = host.read("/var/log/apt/history.log");

@@ -9,10 +9,10 @@ import { ROOT } from "./kit.ts";
  * and boot it. They are not on every machine, and nothing is installed there: their packages are unpacked beside.
  */
 
-export type Suite = "bookworm" | "trixie" | "jammy" | "noble";
-export const SUITES: readonly Suite[] = ["bookworm", "trixie", "jammy", "noble"];
+export type Suite = "bookworm" | "trixie" | "jammy" | "noble" | "resolute";
+export const SUITES: readonly Suite[] = ["bookworm", "trixie", "jammy", "noble", "resolute"];
 /** Ubuntu's, whose archive and keys are others. */
-const UBUNTU: readonly Suite[] = ["jammy", "noble"];
+const UBUNTU: readonly Suite[] = ["jammy", "noble", "resolute"];
 
 const CACHE = join(ROOT, "node_modules/.cache/systemd");
 const TOOLS = join(CACHE, "tools");
@@ -22,7 +22,8 @@ const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
 const PACKAGES = ["systemd", "systemd-sysv", "gpgv", "ca-certificates"];
 /** Of /usr/share/keyrings. */
 export const archiveKeys = (suite: Suite) => `${distribution(suite)}-archive-keyring.gpg`;
-const distribution = (suite: Suite) => (UBUNTU.includes(suite) ? "ubuntu" : "debian");
+export const isUbuntu = (suite: Suite) => UBUNTU.includes(suite);
+const distribution = (suite: Suite) => (isUbuntu(suite) ? "ubuntu" : "debian");
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Enough to fetch 100 MB slowly. */
 const LIMIT_MS = 900_000;
@@ -118,7 +119,7 @@ function unpack(apt: Apt, packages: readonly string[], directory: string): void 
 /** The keys of a suite's archive: the machine's, or what Debian has of them. Those of Ubuntu are in Debian 13, not in 12. */
 function keysOf(suite: Suite, apt: Apt): string | undefined {
   const places = ["/", TOOLS, KEYS].map((at) => join(at, "usr/share/keyrings", archiveKeys(suite)));
-  if (!UBUNTU.includes(suite) || places.some(existsSync)) return places.find(existsSync);
+  if (!isUbuntu(suite) || places.some(existsSync)) return places.find(existsSync);
   const source = `${KEYS}.list`;
   const by = `[signed-by=${keysOf("trixie", apt) ?? ""}]`;
   // Not among the lists, where apt sweeps.
@@ -130,7 +131,7 @@ function keysOf(suite: Suite, apt: Apt): string | undefined {
 
 /** Debian's mirror that this machine uses, where it is a Debian; else the one for everybody. */
 export function mirror(suite: Suite): string {
-  if (UBUNTU.includes(suite)) return "http://archive.ubuntu.com/ubuntu";
+  if (isUbuntu(suite)) return "http://archive.ubuntu.com/ubuntu";
   const { stdout } = run("apt-get", ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
   const known = stdout.split("\n").find((uri) => /\/debian\/?$/.test(uri));
   return (known ?? "http://deb.debian.org/debian").replace(/\/$/, "");
@@ -147,7 +148,7 @@ function bootstrap(suite: Suite, directory: string, apt: Apt): void {
     ...(keyring === undefined ? [] : [`--keyring=${keyring}`]),
     ...[suite, work, mirror(suite)],
     // All of Ubuntu's are one, and Debian 12 has no name for the latest.
-    ...(UBUNTU.includes(suite) ? [join(scripts, "gutsy")] : []),
+    ...(isUbuntu(suite) ? [join(scripts, "gutsy")] : []),
   ];
   // What debootstrap mounts goes with its mount namespace.
   run("unshare", ["--mount", "--propagation", "private", tool("debootstrap") ?? "debootstrap", ...words], {

@@ -20,6 +20,8 @@ export interface PackageDefinition {
   modes?: Readonly<Record<string, number>>;
   /** preinst, postinst, config, templates, conffiles, … */
   control?: Readonly<Record<string, string>>;
+  /** A .deb on this machine that is published as it is; then `record` describes it. */
+  deb?: string;
 }
 
 /** dpkg's name of the machine's own architecture. */

@@ -76,6 +76,8 @@ function build(definition: PackageDefinition): Promise<Built> {
 }
 
 async function buildDeb(definition: PackageDefinition): Promise<Built> {
+  const file = `pool/${definition.name}_${definition.version}_${architecture(definition)}.deb`;
+  if (definition.deb !== undefined) return { path: file, bytes: readFileSync(definition.deb), definition };
   const directory = mkdtempSync(join(tmpdir(), "aegis-deb-"));
   try {
     const put = (path: string, text: string, mode: number) => {
@@ -103,8 +105,7 @@ async function buildDeb(definition: PackageDefinition): Promise<Built> {
     );
     if ((await child.exited) !== 0)
       throw new Error(`dpkg-deb failed: ${await new Response(child.stderr).text()}`);
-    const file = `${definition.name}_${definition.version}_${architecture(definition)}.deb`;
-    return { path: `pool/${file}`, bytes: readFileSync(deb), definition };
+    return { path: file, bytes: readFileSync(deb), definition };
   } finally {
     rmSync(directory, { recursive: true });
   }

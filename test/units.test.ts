@@ -9,10 +9,12 @@ import { dangerousEnvironment } from "../src/safe-environment.ts";
 import {
   BOOT_LOADER_DROP_IN,
   HOST_DIRECTORIES,
+  needrestartText,
   sysusersText,
   tmpfilesText,
   UNIT_NAMES,
   unitText,
+  WAIT_FOR_APT,
 } from "../src/units.ts";
 import { needs } from "./needs.ts";
 
@@ -109,6 +111,24 @@ describe("what runs apt", () => {
       expect(service(name).get("ReadWritePaths")?.join(" ") ?? "").not.toContain("/sys");
     });
   }
+});
+
+describe("what waits for apt", () => {
+  for (const name of SERVICES) {
+    const waits = WAIT_FOR_APT.some((one) => one === name);
+    test(`${name}: ${waits ? "not stopped by hand, so by no hook of that apt" : "can be restarted while apt is at work"}`, () =>
+      expect(directives(name, "Unit").get("RefuseManualStop")).toEqual(waits ? ["yes"] : undefined));
+  }
+  const [, pattern = ""] = /override_rc\}\{qr\((.*)\)\} = 0;\n$/.exec(needrestartText()) ?? [];
+  test.each([
+    ["aegis-runner@6-8198-995.service", true],
+    ["aegis-recover.service", true],
+    ["aegis-monitor.service", true],
+    ["aegisd.service", false],
+    ["aegis-reviewd.service", false],
+    ["not-aegis-runner@1.service", false],
+    ["aegis-runners.service", false],
+  ])("needrestart leaves %s alone: %p", (unit, left) => expect(new RegExp(pattern).test(unit)).toBe(left));
 });
 
 describe("the unprivileged services", () => {
