@@ -1,4 +1,4 @@
-import type { AptRun } from "./apt-history.ts";
+import { type AptRun, programOf } from "./apt-history.ts";
 import { describeChange, type PackageChange } from "./dpkg-log.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
 
@@ -105,7 +105,7 @@ function keysOf({ name, architecture, action, from, to }: PackageChange): string
   return [to === null ? `${name}:${architecture} gone ${from}` : `${name}:${architecture} there ${to}`];
 }
 
-/** Seconds without a change after which dpkg's next one is another matter. */
+/** Seconds without a change after which the next one is another matter. */
 const PAUSE_SECONDS = 60;
 
 /**
@@ -120,7 +120,7 @@ export function batches(
   since: number,
 ): UnmanagedBatch[] {
   const byPackage = new Map<string, AptRun[]>();
-  for (const run of history) {
+  for (const run of joinSteps(history)) {
     for (const name of new Set(run.packages.map((p) => p.name))) {
       const runsOfName = byPackage.get(name);
       if (runsOfName === undefined) byPackage.set(name, [run]);
@@ -156,6 +156,30 @@ export function batches(
   return found;
 }
 
+/**
+ * The history with the steps of one unattended-upgrade joined: it commits a few packages at a time by default (MinimalSteps),
+ * and apt writes a stanza for each commit.
+ */
+function joinSteps(history: readonly AptRun[]): AptRun[] {
+  const joined: AptRun[] = [];
+  for (const run of history) {
+    const before = joined.at(-1);
+    if (before === undefined || !isNextStep(before, run)) joined.push(run);
+    else {
+      const packages = [...before.packages, ...run.packages];
+      joined[joined.length - 1] = { ...before, ended: run.ended, error: before.error ?? run.error, packages };
+    }
+  }
+  return joined;
+}
+
+function isNextStep(before: AptRun, run: AptRun): boolean {
+  if (before.ended === null || programOf(run) !== "unattended-upgrades") return false;
+  const isSameCall = before.command === run.command && before.requestedBy === run.requestedBy;
+  const pause = secondsAt(run.started) - secondsAt(before.ended);
+  return isSameCall && pause >= 0 && pause <= PAUSE_SECONDS;
+}
+
 /** Whether apt says that this run of it made the change. */
 function tells(run: AptRun, change: PackageChange, isRecent: (run: AptRun) => boolean): boolean {
   const { started, ended, packages } = run;
@@ -176,6 +200,10 @@ function isSame(a: PackageChange, b: PackageChange): boolean {
 
 function follows(change: PackageChange, before: PackageChange | undefined): boolean {
   if (before === undefined || before.at === null || change.at === null) return before?.at === change.at;
-  const seconds = (text: string) => Date.parse(`${text.replace(" ", "T")}Z`) / 1000;
-  return Math.abs(seconds(change.at) - seconds(before.at)) <= PAUSE_SECONDS;
+  return Math.abs(secondsAt(change.at) - secondsAt(before.at)) <= PAUSE_SECONDS;
+}
+
+/** Seconds of a log's local time, for differences only. */
+function secondsAt(at: string): number {
+  return Date.parse(`${at.replace(" ", "T")}Z`) / 1000;
 }

@@ -199,6 +199,55 @@ describe("what belongs together", () => {
     ]);
   });
 
+  test("recorded logs of one unattended-upgrade that commits in three steps: one batch", () => {
+    const found = batches(
+      logged("dpkg-unattended-steps.log"),
+      parseAptHistory(fixture("history-unattended-steps.log")),
+      [],
+      UTC,
+      0,
+    );
+    expect(found.map((batch) => unmanagedEvent(batch).details)).toMatchObject([
+      { program: "dpkg", count: 2 },
+      { program: "apt-get", count: 3 },
+      {
+        program: "unattended-upgrades",
+        message: "unattended-upgrades: unattended-upgrade -v: 3 package changes",
+        started: "2026-11-30 07:10:18",
+        ended: "2026-11-30 07:10:21",
+        changes: [
+          "upgrade conffile-owner:all 1.0 1.1",
+          "upgrade hello-aegis:all 1.0 1.1",
+          "upgrade openssh-aegis:all 1.0 1.1",
+        ],
+      },
+    ]);
+  });
+
+  const UNATTENDED = "/usr/bin/unattended-upgrade";
+  test.each<
+    [string, first: [command: string, ended: string], second: [command: string, started: string], number]
+  >([
+    [
+      "another program's, one after the other",
+      ["apt-get upgrade", "12:00:02"],
+      ["apt-get upgrade", "12:00:04"],
+      2,
+    ],
+    ["called in another way", [UNATTENDED, "12:00:02"], [`${UNATTENDED} -v`, "12:00:04"], 2],
+    ["after a pause", [UNATTENDED, "12:00:02"], [UNATTENDED, "12:01:03"], 2],
+    ["after one that was killed", [UNATTENDED, ""], [UNATTENDED, "12:00:04"], 2],
+    ["within the pause", [UNATTENDED, "12:00:02"], [UNATTENDED, "12:01:02"], 1],
+  ])("two stanzas of unattended-upgrades, or not: %s", (_, [first, ended], [second, started], expected) => {
+    const end = ended === "" ? "" : `End-Date: 2026-11-22  ${ended}\n`;
+    const history = parseAptHistory(
+      `Start-Date: 2026-11-22  12:00:00\nCommandline: ${first}\nUpgrade: a:amd64 (1, 2)\n${end}\n` +
+        `Start-Date: 2026-11-22  ${started}\nCommandline: ${second}\nUpgrade: b:amd64 (1, 2)\n`,
+    );
+    const changes = [at("12:00:01", "upgrade a:amd64 1 2"), at(started, "upgrade b:amd64 1 2")];
+    expect(batches(changes, history, [], UTC, 0)).toHaveLength(expected);
+  });
+
   test("dpkg's own changes are parted by a pause", () => {
     const lines = ["12:00:00", "12:00:59", "12:03:00"].map((time, n) =>
       at(time, `install a${n}:all <none> 1.0`),
