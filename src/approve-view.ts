@@ -1,48 +1,92 @@
 import type { PolicyResult } from "./documents.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
-import { renderPlan } from "./plan-view.ts";
+import { isCritical } from "./package-names.ts";
+import { changedNames, changeTotal } from "./plan-changes.ts";
+import { labelled, planParts, riskText } from "./plan-view.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
+import { GUTTER, paint, quoteWord, safe, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
 
-/** What an approver must see: the packages that deserve a second look, the plan, the command, the decision. No trailing newline. */
+/** Packages that are named before everything else; the table has all of them. */
+const LOOK_FIRST = 20;
+
+/**
+ * What an approver reads: what deserves a second look, what others say, the decision, and last every package that changes,
+ * so that nothing stands between the table and {@link renderQuestion}. No trailing newline.
+ */
+export function renderApproval(
+  plan: OperationPlan,
+  policy: PolicyResult,
+  config: PolicyConfig,
+  terminal: Terminal,
+): string {
+  const { head, attention, changes, facts } = planParts(plan, terminal);
+  const decided = [
+    paint(terminal, "bold", `Policy: ${policy.decision}`),
+    ...[...policy.rules, ...policy.reasons].flatMap((text) => {
+      const [first = "", ...rest] = wrap(safe(text), terminal.width - 2, `  ${GUTTER}`);
+      return [`  ${first}`, ...rest];
+    }),
+  ];
+  return [head, lookFirst(plan, config, terminal), attention, facts, decided.join("\n"), changes]
+    .filter((block) => block !== "")
+    .join("\n\n");
+}
+
+/**
+ * What stands right above the question, in our own words: what runs where, how risky, and how many packages change and which,
+ * dependencies too. It says again what has scrolled away. No trailing newline.
+ */
 export function renderQuestion(
   plan: OperationPlan,
   policy: PolicyResult,
   argv: readonly string[],
-  config: PolicyConfig,
   terminal: Terminal,
 ): string {
-  const risky = riskyPackages(plan, config);
+  const room = terminal.width - 11;
   return [
-    ...(risky.length === 0
-      ? []
-      : [paint(terminal, "yellow", "Look at these first:"), ...risky.map((line) => `  ${safe(line)}`), ""]),
-    renderPlan(plan, terminal),
+    labelled(terminal, [
+      ["Will run", `${showSomeArgv(argv, room)}`],
+      ["On", quoteWord(plan.host.hostname)],
+      ["Risk", riskText(plan)],
+      ["Policy", policy.decision],
+      ["Needs", policy.required_controls.join(", ")],
+      ["Plan", `${plan.plan_id}, made ${plan.created_at}`],
+    ]),
     "",
-    paint(terminal, "bold", `Policy: ${policy.decision}`),
-    ...policy.rules.map((rule) => `  ${safe(rule)}`),
-    ...policy.reasons.map((reason) => `  ${safe(reason)}`),
-    "",
-    `Will run on ${safe(plan.host.hostname)}: ${showArgv(argv)}`,
-    `Plan ${plan.plan_id}, made ${plan.created_at}`,
+    ...changedNames(plan, terminal),
+    ...wrap(
+      plan.transaction.length === 0 ? "No package changes." : `Changes ${changeTotal(plan)}`,
+      terminal.width,
+      "  ",
+    ).map((line) => paint(terminal, "bold", line)),
     `Hash ${policy.plan_hash}`,
   ].join("\n");
 }
 
 /** Packages whose change can take a host down or open it, each with why. */
-function riskyPackages(plan: OperationPlan, config: PolicyConfig): string[] {
-  return plan.transaction.flatMap((entry) => {
+function lookFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal): string {
+  const { sensitive_packages: extra } = config.apt;
+  const risky = plan.transaction.flatMap((entry) => {
     const why = [
       ...(entry.action === "remove" || entry.action === "downgrade" ? [entry.action] : []),
       ...(entry.essential ? ["essential"] : []),
-      ...(isKernelPackage(entry.name) ? ["kernel"] : []),
-      ...(isBootloaderPackage(entry.name) ? ["boot loader"] : []),
-      ...(isSensitivePackage(entry.name, config.apt.sensitive_packages) ? ["security-sensitive"] : []),
+      ...(["kernel", "boot loader", "security-sensitive"] as const).filter((kind) =>
+        isCritical(kind, plan.tool, entry.name, extra),
+      ),
     ];
     const to = entry.to_version ?? "removed";
     return why.length === 0
       ? []
       : [`${entry.name} ${entry.from_version ?? "–"} → ${to}  (${why.join(", ")})`];
   });
+  if (risky.length === 0) return "";
+  const more = risky.length - LOOK_FIRST;
+  return [
+    paint(terminal, "yellow", "Look at these first:"),
+    ...risky.slice(0, LOOK_FIRST).flatMap((text) => {
+      const [first = "", ...rest] = wrap(safe(text), terminal.width - 2, `  ${GUTTER}`);
+      return [`  ${first}`, ...rest];
+    }),
+    ...(more > 0 ? [`  and ${more} more, marked by policy's rules; the table has all`] : []),
+  ].join("\n");
 }

@@ -1,5 +1,5 @@
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./approval.ts";
-import { renderQuestion } from "./approve-view.ts";
+import { renderApproval, renderQuestion } from "./approve-view.ts";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
@@ -9,11 +9,13 @@ import { assertPermitted } from "./embedded.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { assertFresh } from "./execution-plan.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
+import { writeAll } from "./process-io.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./sign-args.ts";
 import { type Found, referenceTo, resolveDocument, saveDocument } from "./store.ts";
-import { paint, safe, showArgv } from "./terminal.ts";
+import { isLong, page } from "./sys-pager.ts";
+import { MIN_WIDTH, paint, safe, showArgv, type Terminal, terminalOf } from "./terminal.ts";
 import { checkSigner, findKey, userTrust, withOwnKey } from "./trust.ts";
-import { askTerminal } from "./tty.ts";
+import { openScreen, type Screen } from "./tty.ts";
 import { unlockSecret } from "./unlock.ts";
 
 /** How much of the plan's hash a person types. */
@@ -49,18 +51,18 @@ export const signApprove = defineSubcommand({
   name: "sign approve",
   description: "Approve a plan as a second person: shows what it does, asks, and writes a detached approval.",
   args: APPROVE_ARGS,
-  run: (values, io) => approve(values, io, askTerminal),
+  run: (values, io) => approve(values, io, openScreen),
 });
 
 /**
- * Reads the plan once, decides about it again, shows it on standard error, asks, signs. `ask` puts a question to a person
- * and returns the answer, or null where nobody is there.
+ * Reads the plan once, decides about it again, shows it on the terminal that it asks on, signs. With `--confirm` nobody is
+ * asked, and it is shown on standard error. `open` finds the terminal, or null where nobody is there.
  * @throws AegisError `expired`, `nothing_to_do`, `policy_denied`, `refused`, and as loading documents and keys
  */
 export async function approve(
   values: Values<typeof APPROVE_ARGS>,
   io: Io,
-  ask: (question: string) => string | null,
+  open: () => Screen | null,
 ): Promise<ExitStatus> {
   const now = new Date();
   const asked = minutesOf(values["expires-in-minutes"]);
@@ -88,8 +90,17 @@ export async function approve(
   // Nobody should read a plan and type its hash for an approval that no one will take.
   checkSigner(findKey(trust, "approval", key.keyId, now), signer);
 
-  io.note(renderQuestion(plan.document, policy, argv, config, io.terminal));
-  confirm(plan.hash, values.confirm, ask);
+  const view = (terminal: Terminal) => ({
+    screen: renderApproval(plan.document, policy, config, terminal),
+    question: renderQuestion(plan.document, policy, argv, terminal),
+  });
+  if (values.confirm === undefined) await askOn(open(), view, plan.hash, io);
+  else {
+    const { screen, question } = view(terminalOf(process.stderr, io.env));
+    io.note(`${screen}\n\n${question}`);
+    if (values.confirm !== plan.hash)
+      throw new AegisError("refused", "--confirm is not this plan's whole hash; nothing was approved");
+  }
 
   noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
   const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
@@ -128,31 +139,43 @@ function nextCommand({ document, path }: Found<"plan">, approval: string, io: Io
 }
 
 /**
- * The beginning is enough from who has just read the plan on this screen: it shows that they looked. Who read it elsewhere
- * gives all of it, since two plans whose hashes begin alike are quickly made.
- * @throws AegisError `refused` unless the answer is the beginning of the plan's hash, or `given` all of it
+ * Shows the plan, through a pager where it is longer than the terminal, and then the question with what it is about. The
+ * beginning of the hash is enough from who has just read the plan on this screen: it shows that they looked. Who read it
+ * elsewhere gives all of it, since two plans whose hashes begin alike are quickly made.
+ * @throws AegisError `refused` unless the answer is the beginning of the plan's hash
  */
-function confirm(
+async function askOn(
+  found: Screen | null,
+  view: (terminal: Terminal) => { screen: string; question: string },
   planHash: string,
-  given: string | undefined,
-  ask: (question: string) => string | null,
-): void {
-  const wanted = given === undefined ? planHash.slice(0, CONFIRM_LENGTH) : planHash;
-  const answer =
-    given ?? ask(`Type the first ${CONFIRM_LENGTH} characters of the plan's hash to approve it: `);
-  if (answer === null) {
+  { env }: Io,
+): Promise<void> {
+  if (found === null) {
     throw new AegisError(
       "refused",
       "there is no terminal to ask on, so nothing was approved",
       "Approve on a terminal. A human who has read the plan elsewhere may add --confirm with its whole hash.",
     );
   }
-  if (answer !== wanted) {
+  const { columns, rows, output } = found;
+  if (columns && columns < MIN_WIDTH) {
     throw new AegisError(
       "refused",
-      given === undefined
-        ? "that is not the beginning of this plan's hash; nothing was approved"
-        : "--confirm is not this plan's whole hash; nothing was approved",
+      `a terminal of ${columns} columns breaks lines where they could be mistaken; nothing was approved`,
+      `Make it at least ${MIN_WIDTH} columns wide.`,
     );
   }
+  const terminal = terminalOf({ isTTY: true, columns: columns ?? 80, rows: rows ?? 0 }, env);
+  const { screen, question } = view(terminal);
+  const isPaged =
+    isLong(`${screen}\n\n${question}`, terminal, 2) && (await page(screen, terminal, env, output));
+  writeAll(output, `${isPaged ? "" : `${screen}\n\n`}${question}\n`);
+  const answer = found.ask(`Type the first ${CONFIRM_LENGTH} characters of the plan's hash to approve it: `);
+  if (answer === planHash.slice(0, CONFIRM_LENGTH)) return;
+  throw new AegisError(
+    "refused",
+    answer === null
+      ? "the answer had no end, so nothing was approved"
+      : "that is not the beginning of this plan's hash; nothing was approved",
+  );
 }

@@ -1,3 +1,5 @@
+import type { Tool } from "./operation-plan.ts";
+
 /*
  * Which apt packages deserve a second look, by binary package name without `:arch`. Tables of shell-like patterns in
  * which `*` stands for any characters; a name is in a table when one pattern fits all of it.
@@ -260,23 +262,31 @@ const notKernel = matcher(NOT_KERNEL);
 const bootloader = matcher(BOOTLOADER);
 const sensitive = matcher(SENSITIVE);
 
-/** True for a kernel, its modules and headers, and anything else that runs inside it. Debian binary package name. */
-export function isKernelPackage(name: string): boolean {
-  return kernel.test(name) && !notKernel.test(name) && !bootloader.test(name);
-}
+/** Why a change of a package can take a host down or open it. */
+export type CriticalKind = "kernel" | "boot loader" | "security-sensitive";
 
-/** True for what the machine needs to start besides its kernel. Debian binary package name. */
-export function isBootloaderPackage(name: string): boolean {
-  return bootloader.test(name);
-}
+const IS_KIND: Readonly<Record<CriticalKind, (name: string, extra: readonly string[]) => boolean>> = {
+  /** A kernel, its modules and headers, and anything else that runs inside it. */
+  kernel: (name) => kernel.test(name) && !notKernel.test(name) && !bootloader.test(name),
+  /** What the machine needs to start besides its kernel. */
+  "boot loader": (name) => bootloader.test(name),
+  "security-sensitive": (name, extra) =>
+    sensitive.test(name) ||
+    extra.some((e) => (e.endsWith("*") ? name.startsWith(e.slice(0, -1)) : name === e)),
+};
 
 /**
- * True for a security-sensitive package: the table's, or one of `extra`, whose entries are names that may end in `*`
- * (`[apt] sensitive_packages` of the policy). Debian binary package name.
+ * Whether a package is critical in this way: for rules, signals, the reviewer's prompt and the approver's screen. The tables
+ * hold names of Debian binary packages, so nothing of another tool is: npm's openssl is not apt's. `name` may carry `:arch`.
+ * `extra` has further sensitive names, which may end in `*` (`[apt] sensitive_packages` of the policy).
  */
-export function isSensitivePackage(name: string, extra: readonly string[]): boolean {
-  if (sensitive.test(name)) return true;
-  return extra.some((e) => (e.endsWith("*") ? name.startsWith(e.slice(0, -1)) : name === e));
+export function isCritical(
+  kind: CriticalKind,
+  tool: Tool,
+  name: string,
+  extra: readonly string[] = [],
+): boolean {
+  return tool === "apt" && IS_KIND[kind](name.replace(/:.*$/, ""), extra);
 }
 
 /** One regular expression for a whole table: names come by the thousand. */

@@ -1,5 +1,6 @@
 import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./operation-plan.ts";
-import { bytes, paint, plural, safe, type Terminal, wrap } from "./terminal.ts";
+import { columnsRow, fitColumns } from "./plan-columns.ts";
+import { bytes, GUTTER, paint, plural, quoteWord, safe, type Terminal, wrap } from "./terminal.ts";
 
 type Action = TransactionEntry["action"];
 
@@ -12,6 +13,15 @@ const ACTIONS: Readonly<Record<Action, { symbol: string; todo: string; order: nu
   upgrade: { symbol: "↑", todo: "to upgrade", order: 4 },
   configure: { symbol: "…", todo: "to configure", order: 5 },
 };
+
+const IN_ORDER = [
+  "remove",
+  "downgrade",
+  "install",
+  "reinstall",
+  "upgrade",
+  "configure",
+] as const satisfies Action[];
 
 /** What a source's trust means, the best first. */
 const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
@@ -31,22 +41,47 @@ export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
   }
   if (plan.transaction.length === 0) return "";
   const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
-  const counts = (["remove", "downgrade", "install", "reinstall", "upgrade", "configure"] as const).flatMap(
-    (action) => {
-      const n = entries.filter((entry) => entry.action === action).length;
-      return n === 0 ? [] : [`${n} ${ACTIONS[action].todo}`];
-    },
+  return [changeTable(entries, plan, terminal), "", ...wrap(changeTotal(plan), terminal.width, "  ")].join(
+    "\n",
   );
-  const size = entries.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
-  const total = `${plural(entries.length, "package")}: ${counts.join(", ")}`;
-  return [
-    changeTable(entries, plan, terminal),
-    "",
-    size > 0 ? `${total}; ${bytes(size)} to download` : total,
-  ].join("\n");
 }
 
-/** One row a package. Nothing of a name or a version is ever cut off: a row that is too long goes on in the next line. */
+/** How many packages change and in what way: `3 packages: 1 to remove, 2 to upgrade; 1.2 MB to download`. */
+export function changeTotal({ transaction }: Pick<OperationPlan, "transaction">): string {
+  const counts = IN_ORDER.flatMap((action) => {
+    const n = transaction.filter((entry) => entry.action === action).length;
+    return n === 0 ? [] : [`${n} ${ACTIONS[action].todo}`];
+  });
+  const size = transaction.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
+  const total = [
+    plural(transaction.length, "package"),
+    ...(counts.length > 0 ? [counts.join(", ")] : []),
+  ].join(": ");
+  return size > 0 ? `${total}; ${bytes(size)} to download` : total;
+}
+
+/** The names of everything that changes, by what happens to it, the gravest last: it stands nearest to what comes below. */
+export function changedNames(plan: OperationPlan, terminal: Terminal): string[] {
+  const native = plan.host.architecture;
+  return IN_ORDER.toReversed().flatMap((action) => {
+    const entries = plan.transaction.filter((entry) => entry.action === action);
+    if (entries.length === 0) return [];
+    const { symbol, todo } = ACTIONS[action];
+    const names = entries.map((entry) => quoteWord(nameOf(entry, native))).join(" ");
+    const [first = "", ...rest] = wrap(
+      `${symbol} ${entries.length} ${todo}: ${names}`,
+      terminal.width,
+      GUTTER,
+    );
+    const style = ACTIONS[action].order < 2 ? "yellow" : null;
+    return [style === null ? first : paint(terminal, style, first), ...rest];
+  });
+}
+
+/**
+ * One row a package. Nothing of a name or a version is ever cut off: what is too long for its column goes on below itself, and
+ * where no terminal's width is known it pushes its row out, so that a program finds each package on one line.
+ */
 function changeTable(entries: readonly TransactionEntry[], plan: OperationPlan, terminal: Terminal): string {
   const groups = Map.groupBy(entries, (entry) => headingOf(entry, plan));
   const native = plan.host.architecture;
@@ -54,46 +89,30 @@ function changeTable(entries: readonly TransactionEntry[], plan: OperationPlan, 
   const rows = new Map(
     [...groups].map(([heading, group]) => [heading, group.map((entry) => cellsOf(entry, native))]),
   );
-  const all = [header, ...rows.values().toArray().flat()];
-  const widths = header.map((_, i) => Math.max(...all.map((row) => row[i]?.length ?? 0)));
-  const isWide = widths.reduce((sum, n) => sum + n + 2, -2) > terminal.width;
-  // One long name must not push every other row out of its columns.
-  const pads = isWide ? widths.map((n) => Math.min(n, Math.floor(terminal.width / 3))) : widths;
-  const out = [paint(terminal, "dim", rowOf(header, pads, terminal.width))];
+  const widths = fitColumns([header, ...rows.values().toArray().flat()], terminal.width);
+  const row = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER.trim(), !terminal.interactive);
+  const out = [paint(terminal, "dim", row(header))];
   for (const [heading, cells] of rows) {
     const style = /\((?:untrusted|third party, key not|unknown)/.test(heading) ? "yellow" : "dim";
-    for (const line of wrap(heading, terminal.width, "  ")) out.push(paint(terminal, style, line));
-    out.push(...cells.map((row) => rowOf(row, pads, terminal.width)));
+    for (const line of wrap(heading, terminal.width, GUTTER)) out.push(paint(terminal, style, line));
+    out.push(...cells.map(row));
   }
   return out.join("\n");
 }
 
-function cellsOf(entry: TransactionEntry, native: string): string[] {
+function nameOf(entry: TransactionEntry, native: string): string {
   const isOwn = [native, "all"].includes(entry.architecture);
+  return isOwn ? entry.name : `${entry.name}:${entry.architecture}`;
+}
+
+function cellsOf(entry: TransactionEntry, native: string): string[] {
   return [
     ACTIONS[entry.action].symbol,
-    safe(isOwn ? entry.name : `${entry.name}:${entry.architecture}`),
+    safe(nameOf(entry, native)),
     safe(entry.from_version ?? "–"),
     safe(entry.to_version ?? "–"),
     entry.size === null ? "" : bytes(entry.size),
   ];
-}
-
-function rowOf(cells: readonly string[], pads: readonly number[], width: number): string {
-  const line = cells
-    .map((cell, i) => cell.padEnd(pads[i] ?? 0))
-    .join("  ")
-    .trimEnd();
-  if (line.length <= width) return line;
-  const lines: string[] = [];
-  let current = "";
-  for (const cell of cells.filter((one) => one !== "")) {
-    if (current !== "" && current.length + 2 + cell.length > width) {
-      lines.push(current);
-      current = `     ${cell}`;
-    } else current = current === "" ? cell : `${current}  ${cell}`;
-  }
-  return [...lines, current].join("\n");
 }
 
 /**

@@ -1,49 +1,98 @@
 import type { OperationPlan } from "./operation-plan.ts";
 import { renderChanges } from "./plan-changes.ts";
 import { NO_DATA, newVulnerabilities, usedSources } from "./signals.ts";
-import { paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
+import { GUTTER, paint, plural, quoteWord, safe, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
 
 /** Characters of a script that are shown. */
 const SCRIPT_SHOWN = 300;
+/** Entries of one kind that are shown, and characters of each: what is longer hides the rest of the screen. */
+const LISTED = 8;
+const LISTED_CHARS = 400;
+/** Names in one line of facts. */
+const NAMED = 60;
 
-/** What a plan would do, for people: every package that changes, then what to think about. No trailing newline. */
-export function renderPlan(plan: OperationPlan, terminal: Terminal): string {
+/** A plan in the parts that a screen is made of, each without a trailing newline; empty where it has nothing to say. */
+export interface PlanParts {
+  /** What was asked for, of which host. */
+  head: string;
+  /** What to read before going on, then what the plan's maker has to say. */
+  attention: string;
+  /** Every package that changes. */
+  changes: string;
+  facts: string;
+}
+
+export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
   const { host } = plan;
-  const wish = [plan.tool, plan.operation, ...plan.targets].map(safe).join(" ");
   const where = safe(`${host.hostname} (${host.os_id} ${host.os_version}, ${host.architecture})`);
-  const blocks = [
-    wrap(`Plan: ${wish}`, terminal.width, "  ")
-      .map((line) => paint(terminal, "bold", line))
-      .join("\n"),
-    lines(terminal, [
+  const head = [
+    ...wrap(`Plan: ${wishOf(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
+      paint(terminal, "bold", line),
+    ),
+    "",
+    labelled(terminal, [
       ["Host", where],
-      ["Command", showArgv(plan.command_preview)],
+      ["Command", showSomeArgv(plan.command_preview, terminal.width - INDENT)],
       // apt's packages stand under their sources.
       ["From", plan.source_registry === null || plan.tool === "apt" ? "" : safe(plan.source_registry)],
     ]),
-    renderChanges(plan, terminal),
-    lines(terminal, facts(plan)),
-    attention(plan, terminal),
   ];
-  return blocks.filter((block) => block !== "").join("\n\n");
+  return {
+    head: head.join("\n"),
+    attention: [attention(plan, terminal), remarks(plan, terminal)]
+      .filter((block) => block !== "")
+      .join("\n\n"),
+    changes: renderChanges(plan, terminal),
+    facts: labelled(terminal, facts(plan)),
+  };
+}
+
+/** What a plan would do, for people: what to think about, then every package that changes. No trailing newline. */
+export function renderPlan(plan: OperationPlan, terminal: Terminal): string {
+  const { head, attention: warned, changes, facts: known } = planParts(plan, terminal);
+  return [head, warned, changes, known].filter((block) => block !== "").join("\n\n");
+}
+
+/** What was asked for, safe to show, in few lines however many targets there are. */
+export function wishOf(plan: OperationPlan, terminal: Terminal): string {
+  return showSomeArgv([plan.tool, plan.operation, ...plan.targets], terminal.width, 2);
 }
 
 function facts(plan: OperationPlan): [string, string][] {
   const sources = plan.operation === "update" ? plan.repository_evidence.map(({ id }) => id) : [];
-  const parts = plan.risk_contributions.map(({ name, points }) => `${safe(name)} ${points}`);
+  const { length: warnings } = plan.warnings;
   return [
-    ["Sources", sources.map(safe).join(", ")],
-    ["Kept back", plan.packages_held_back.map(safe).join(", ")],
+    ["Sources", named(sources.map(safe), ", ")],
+    ["Kept back", named(plan.packages_held_back.map(quoteWord), ", ")],
     ["Published", safe(plan.published_at?.slice(0, 10) ?? "")],
-    ["Publisher", safe(plan.publisher_or_maintainer ?? "")],
+    ["Publisher", quotedText(plan.publisher_or_maintainer)],
     [
       "Checksums",
       plan.tool === "apt" || plan.transaction.length === 0 ? "" : safe(plan.signature_or_checksum_status),
     ],
-    ["Scripts", plan.scripts.map(scriptText).join("; ")],
+    ["Scripts", named(plan.scripts.map(scriptText), "; ", LISTED)],
     ["Signals", plan.risk_signals.join(", ")],
-    ["Risk", `${plan.risk_score} of 100${parts.length > 0 ? ` (${parts.join(", ")})` : ""}`],
+    ["Warnings", warnings > 0 && plan.transaction.length > LISTED ? `${warnings}, above the table` : ""],
+    ["Risk", riskText(plan)],
   ];
+}
+
+/** `33 of 100 (package-removal 25, …)` */
+export function riskText({ risk_score, risk_contributions }: OperationPlan): string {
+  const parts = risk_contributions.map(({ name, points }) => `${safe(name)} ${points}`);
+  return `${risk_score} of 100${parts.length > 0 ? ` (${parts.join(", ")})` : ""}`;
+}
+
+/** Outside text in quotes, which it can't leave. */
+function quotedText(text: string | null): string {
+  if (text === null || text === "") return "";
+  return `"${safe(cut(text, LISTED_CHARS)).replaceAll('"', '\\"')}"`;
+}
+
+function named(names: readonly string[], separator: string, most = NAMED): string {
+  const more = names.length - most;
+  const shown = names.slice(0, most).join(separator);
+  return more > 0 ? `${shown}${separator}and ${more} more (--json has all)` : shown;
 }
 
 function scriptText({ package: name, name: script, body }: OperationPlan["scripts"][number]): string {
@@ -52,7 +101,7 @@ function scriptText({ package: name, name: script, body }: OperationPlan["script
   return safe(`${name} ${script}: ${body.slice(0, SCRIPT_SHOWN)}`) + more;
 }
 
-/** Everything that someone should read before going on, one item a paragraph. */
+/** What policy looks at and a person should, one item a paragraph, the gravest vulnerabilities first. */
 function attention(plan: OperationPlan, terminal: Terminal): string {
   const denied = plan.denied_targets.map(
     ({ target, signal }) => `${target} will be denied by policy (${signal})`,
@@ -67,21 +116,63 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
         ? `${v.package} ${v.version}: no vulnerability data could be had from ${v.data_source}`
         : `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`,
     );
-  const items = [...denied, ...repositories, ...vulnerabilities, ...plan.warnings];
-  const shown = items.map((item) => {
-    return `${paint(terminal, "yellow", "!")} ${wrap(safe(item), terminal.width, "  ").join("\n")}`;
-  });
-  return shown.join("\n");
+  return [
+    ...items(denied, "denied target", terminal),
+    ...items(repositories, "source", terminal),
+    ...items(vulnerabilities, "vulnerability", terminal, "vulnerabilities"),
+  ].join("\n");
 }
 
-/** `label  text` with the text wrapped under itself; empty texts are left out. All text must be safe. */
-function lines(terminal: Terminal, items: readonly [string, string][]): string {
-  const indent = 11;
-  return items
+function items(texts: readonly string[], one: string, terminal: Terminal, many?: string): string[] {
+  const mark = paint(terminal, "yellow", "!");
+  const more = texts.length - LISTED;
+  return [
+    ...texts.slice(0, LISTED).map((text) => {
+      return `${mark} ${wrap(safe(cut(text, LISTED_CHARS)), terminal.width, GUTTER).join("\n")}`;
+    }),
+    ...(more > 0
+      ? [`${mark} and ${plural(more, `more ${one}`, many && `more ${many}`)} (--json has all)`]
+      : []),
+  ];
+}
+
+/**
+ * The plan's warnings: words of apt, of a registry, or of whoever wrote the plan, so few of them, behind a bar, and above
+ * everything that Aegis says itself about the change.
+ */
+function remarks({ warnings }: OperationPlan, terminal: Terminal): string {
+  if (warnings.length === 0) return "";
+  const more = warnings.length - LISTED;
+  const shown = warnings.slice(0, LISTED).flatMap((text) => {
+    const [first = "", ...rest] = wrap(safe(cut(text, LISTED_CHARS)), terminal.width, `${GUTTER}  `);
+    return [`${GUTTER}${paint(terminal, "yellow", "!")} ${first}`, ...rest];
+  });
+  return [
+    ...wrap("Warnings, in the words of the plan and its sources:", terminal.width, "  "),
+    ...shown,
+    ...(more > 0 ? [`${GUTTER}… and ${plural(more, "more warning")} (--json has all)`] : []),
+  ].join("\n");
+}
+
+/** `text` cut to `most` characters, with the number of those left out. */
+function cut(text: string, most: number): string {
+  const hidden = text.length - most;
+  return hidden > 0 ? `${text.slice(0, most).toWellFormed()} … (${plural(hidden, "more character")})` : text;
+}
+
+/** Columns in which labels stand. */
+const INDENT = 11;
+
+/**
+ * `label  text` with the text wrapped under itself behind the gutter; empty texts are left out. All text must be safe.
+ */
+export function labelled(terminal: Terminal, pairs: readonly [string, string][]): string {
+  const indent = GUTTER.padStart(INDENT);
+  return pairs
     .filter(([, text]) => text !== "")
     .map(([label, text]) => {
-      const head = paint(terminal, "dim", label.padEnd(indent));
-      return `${head}${wrap(text, terminal.width, " ".repeat(indent)).join("\n")}`;
+      const head = paint(terminal, "dim", label.padEnd(INDENT));
+      return `${head}${wrap(text, terminal.width, indent).join("\n")}`;
     })
     .join("\n");
 }

@@ -48,7 +48,8 @@ export function printNote(text: string): void {
   }
 }
 
-function writeAll(fd: 1 | 2, text: string): void {
+/** Writes all of it before it returns, also where the reader is slow and the descriptor doesn't block. */
+export function writeAll(fd: number, text: string): void {
   const data = new TextEncoder().encode(text);
   let done = 0;
   while (done < data.length) {

@@ -1,5 +1,5 @@
 import type { Env } from "./paths.ts";
-import { clip, type Terminal, terminalOf } from "./terminal.ts";
+import { clipColumns, type Terminal, terminalOf } from "./terminal.ts";
 
 export interface ProgressLine {
   /** Standard error's, `interactive` where a line can be drawn again. */
@@ -22,7 +22,7 @@ export function progressLine(env: Env): ProgressLine {
   return {
     terminal,
     draw(text) {
-      process.stderr.write(`\r\u001b[K${clip(text, terminal.width - 1)}`);
+      process.stderr.write(`\r\u001b[K${clipColumns(text, terminal.width - 1)}`);
       drawn = true;
     },
     wipe() {

@@ -4,7 +4,7 @@ import {
   type RepositoryEvidence,
   type TransactionEntry,
 } from "./operation-plan.ts";
-import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
+import { isCritical } from "./package-names.ts";
 import { nameOf } from "./policy-facts.ts";
 import { fitLines, type Section, word, words } from "./prompt-text.ts";
 import { plural } from "./terminal.ts";
@@ -60,7 +60,7 @@ function doubtOf(source: RepositoryEvidence): number {
 }
 
 interface Context {
-  isApt: boolean;
+  tool: OperationPlan["tool"];
   asked: ReadonlySet<string>;
   held: ReadonlySet<string>;
   sources: ReadonlyMap<string, NumberedSource>;
@@ -73,9 +73,9 @@ const MARKS: readonly [what: string, test: (entry: TransactionEntry, context: Co
   ["from a source without trust", (e, c) => isFetched(e, c) && worstDoubt(e, c) >= WEAK],
   ["no SHA-256 known", (e, c) => isFetched(e, c) && e.sha256 === null],
   ["downgraded", (e) => e.action === "downgrade"],
-  ["kernel", (e, c) => c.isApt && isKernelPackage(nameOf(e))],
-  ["needed to boot", (e, c) => c.isApt && isBootloaderPackage(nameOf(e))],
-  ["security-sensitive", (e, c) => c.isApt && isSensitivePackage(nameOf(e), [])],
+  ["kernel", (e, c) => isCritical("kernel", c.tool, e.name)],
+  ["needed to boot", (e, c) => isCritical("boot loader", c.tool, e.name)],
+  ["security-sensitive", (e, c) => isCritical("security-sensitive", c.tool, e.name)],
   ["from a third party", (e, c) => isFetched(e, c) && worstDoubt(e, c) === PINNED],
   ["on hold", (e, c) => c.held.has(e.name) || c.held.has(`${e.name}:${e.architecture}`)],
   ["essential package", (e) => e.action !== "remove" && e.essential],
@@ -99,7 +99,7 @@ export function changesSection(
   room: number,
 ): Section {
   const context: Context = {
-    isApt: plan.tool === "apt",
+    tool: plan.tool,
     asked: new Set(plan.targets.flatMap(namesOfTarget)),
     held: new Set(plan.packages_held_back),
     sources,
@@ -168,7 +168,7 @@ function detail(entry: TransactionEntry, marks: readonly string[], context: Cont
     ...(to_version === null ? [] : [`to ${word(to_version, 60)}`]),
   ];
   const what = `- ${action} ${word(name, 100)} (${word(architecture, 20)}) ${versions.join(" ")}`;
-  const where = context.isApt ? offeredBy(entry, context) : `from ${word(origin ?? "unknown", 80)}`;
+  const where = context.tool === "apt" ? offeredBy(entry, context) : `from ${word(origin ?? "unknown", 80)}`;
   return [what, ...(hasFile(entry) ? [where] : []), ...marks].join("; ");
 }
 
@@ -178,8 +178,8 @@ function offeredBy(entry: TransactionEntry, { sources }: Context): string {
   return `from ${labels.join(" and ") || "an unknown source"}${more}`;
 }
 
-function isFetched(entry: TransactionEntry, { isApt }: Context): boolean {
-  return isApt && hasFile(entry);
+function isFetched(entry: TransactionEntry, { tool }: Context): boolean {
+  return tool === "apt" && hasFile(entry);
 }
 
 /** A package is as good as the worst of the sources that offer it: apt may take it from any. */

@@ -1,7 +1,7 @@
 import { aptName } from "./apt-argv.ts";
 import type { Control, Decision } from "./documents.ts";
 import { isFetched } from "./operation-plan.ts";
-import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "./package-names.ts";
+import { isCritical } from "./package-names.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import {
   type ArtifactTool,
@@ -217,7 +217,7 @@ const RESTRICTIONS: readonly Rule[] = [
     decision: "require_human",
     reason: "the kernel would change",
     control: "system snapshot",
-    fires: (f) => packages(f, (e) => isKernelPackage(nameOf(e))),
+    fires: (f) => packages(f, (e) => isCritical("kernel", f.plan.tool, e.name)),
   },
   {
     id: "bootloader-change",
@@ -225,14 +225,17 @@ const RESTRICTIONS: readonly Rule[] = [
     decision: "require_human",
     reason: "what the machine starts with would change",
     control: "system snapshot",
-    fires: (f) => packages(f, (e) => isBootloaderPackage(nameOf(e))),
+    fires: (f) => packages(f, (e) => isCritical("boot loader", f.plan.tool, e.name)),
   },
   {
     id: "security-sensitive",
     looks_at: "transaction",
     decision: "require_human",
     reason: "security-sensitive packages would change",
-    fires: (f) => packages(f, (e) => isSensitivePackage(nameOf(e), f.config.apt.sensitive_packages)),
+    fires: (f) =>
+      packages(f, (e) =>
+        isCritical("security-sensitive", f.plan.tool, e.name, f.config.apt.sensitive_packages),
+      ),
   },
   {
     id: "apt-upgrade-installs",

@@ -1,5 +1,5 @@
 import type { OperationPlan } from "./operation-plan.ts";
-import { isKernelPackage, isSensitivePackage } from "./package-names.ts";
+import { isCritical } from "./package-names.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./risk-signals.ts";
 
 /** Stands for the id in vulnerability evidence where a configured source could not answer. */
@@ -35,9 +35,9 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "package-removal": (f) => f.transaction.some(({ action }) => action === "remove"),
   "package-downgrade": (f) => f.transaction.some(({ action }) => action === "downgrade"),
   "package-held-back": (f) => f.packages_held_back.length > 0,
-  "kernel-change": (f) => f.tool === "apt" && f.transaction.some(({ name }) => isKernelPackage(name)),
+  "kernel-change": (f) => f.transaction.some(({ name }) => isCritical("kernel", f.tool, name)),
   "security-sensitive": (f) =>
-    f.tool === "apt" && f.transaction.some(({ name }) => isSensitivePackage(name, [])),
+    f.transaction.some(({ name }) => isCritical("security-sensitive", f.tool, name)),
   "metadata-unavailable": (f) => !f.metadata_available && toolMissing(f),
   "metadata-command-failed": (f) => !f.metadata_available && f.denied_targets.length === 0 && !toolMissing(f),
   "lifecycle-scripts": (f) => f.scripts.length > 0,

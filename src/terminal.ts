@@ -5,21 +5,35 @@ export interface Terminal {
   colour: boolean;
   /** Columns; 80 where unknown. */
   width: number;
+  /** Rows; left out where unknown. */
+  height?: number;
 }
 
 type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 const SGR: Record<Style, string> = { bold: "1", dim: "2", red: "31", green: "32", yellow: "33", cyan: "36" };
 
+/** What outside text that goes on in another line stands behind, so that it never begins one. */
+export const GUTTER = "│ ";
+
+/** Nothing is laid out for fewer columns. */
+export const MIN_WIDTH = 40;
+
 /**
  * The terminal behind a stream. No colour with NO_COLOR (https://no-color.org), TERM=dumb, or a pipe.
  */
 export function terminalOf(
-  stream: { isTTY?: boolean; columns?: number },
+  stream: { isTTY?: boolean; columns?: number; rows?: number },
   env: Readonly<Record<string, string | undefined>>,
 ): Terminal {
   const interactive = stream.isTTY === true;
   const plain = (env.NO_COLOR ?? "") !== "" || env.TERM === "dumb" || env.TERM === "";
-  return { interactive, colour: interactive && !plain, width: Math.max(40, stream.columns ?? 80) };
+  return {
+    interactive,
+    colour: interactive && !plain,
+    width: Math.max(MIN_WIDTH, stream.columns || 80),
+    // 0 is a terminal that does not know its size.
+    ...(interactive && stream.rows ? { height: stream.rows } : {}),
+  };
 }
 
 /** `text` in a style, or as it is where there is no colour. `text` must have been through {@link safe}. */
@@ -28,12 +42,15 @@ export function paint(terminal: Terminal, style: Style, text: string): string {
 }
 
 /**
- * Outside text made safe to show: every character of Unicode's C (control, format, surrogate, private, unassigned), Zl
- * and Zp classes is written as an escape. That covers terminal sequences, newlines, bidirectional overrides and
- * zero-width characters.
+ * What no outside text may put on a screen: Unicode's C (control, format, surrogate, private, unassigned), Zl and Zp; every
+ * space but U+0020, and what else looks like one (fillers, the empty braille pattern), because words of them are not broken
+ * into lines and draw pictures; marks piled onto one letter, which reach into the lines above.
  */
+const UNSAFE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|[^\P{Zs} ]|(?<=\p{M}\p{M})\p{M}/gu;
+
+/** Outside text made safe to show: every character of {@link UNSAFE} is written as an escape. */
 export function safe(text: string): string {
-  return text.toWellFormed().replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => {
+  return text.toWellFormed().replace(UNSAFE, (c) => {
     const code = c.codePointAt(0) ?? 0;
     if (c === "\n") return "\\n";
     if (c === "\t") return "\\t";
@@ -55,7 +72,7 @@ export function safeLines(text: string): string {
  * reads the same. Documents hold outside text, and a terminal may be all that reads them.
  */
 export function jsonLine(value: unknown): string {
-  return JSON.stringify(value).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) =>
+  return JSON.stringify(value).replace(UNSAFE, (c) =>
     Array.from({ length: c.length }, (_, i) => `\\u${c.charCodeAt(i).toString(16).padStart(4, "0")}`).join(
       "",
     ),
@@ -67,20 +84,81 @@ export function jsonLine(value: unknown): string {
  * only where a shell doesn't expand it.
  */
 export function showArgv(argv: readonly string[]): string {
-  return argv
-    .map((word) =>
-      /^(?:[A-Za-z0-9_@%+=:,./-]|(?<=[^=:])~)+$/.test(word)
-        ? word
-        : `'${safe(word).replaceAll("'", "'\\''")}'`,
-    )
-    .join(" ");
+  return argv.map(quoteWord).join(" ");
 }
 
-/** `text` cut to `width` columns with an ellipsis, never inside a character. */
+/** One word of {@link showArgv}: in quotes unless it is plain. */
+export function quoteWord(word: string): string {
+  return /^(?:[A-Za-z0-9_@%+=:,./-]|(?<=[^=:])~)+$/.test(word)
+    ? word
+    : `'${safe(word).replaceAll("'", "'\\''")}'`;
+}
+
+/** An argv in at most `lines` lines' worth of columns, then how many words are left out. */
+export function showSomeArgv(argv: readonly string[], width: number, lines = 3): string {
+  const words = argv.map(quoteWord);
+  let room = width * lines;
+  const shown = words.findIndex((word) => {
+    room -= roomFor(word) + 1;
+    return room < 0;
+  });
+  if (shown < 0) return words.join(" ");
+  const first = Math.max(1, shown);
+  const head = words.slice(0, first).map((word) => clipColumns(word, width * lines));
+  return first === words.length
+    ? head.join(" ")
+    : `${head.join(" ")} … and ${plural(words.length - first, "more word")} (--json has all)`;
+}
+
+/** `text` cut to `width` UTF-16 units with an ellipsis, never inside a character. */
 export function clip(text: string, width: number): string {
   if (text.length <= width) return text;
   const start = text.slice(0, Math.max(0, width - 1));
   return `${start.isWellFormed() ? start : start.slice(0, -1)}…`;
+}
+
+/** Columns that safe text takes on a terminal: 2 for a wide character (UAX #11), 0 for a combining one. */
+export function columnsOf(text: string): number {
+  return isAscii(text) ? text.length : Bun.stringWidth(text);
+}
+
+/**
+ * Columns that are kept free for safe text: no terminal shows a character wider than 2, and terminals disagree about which
+ * ones are. A line that may be too long on one of them would go on at the left edge, where only our own words stand.
+ */
+export function roomFor(text: string): number {
+  if (isAscii(text)) return text.length;
+  let room = 0;
+  for (const c of text) room += isAscii(c) ? 1 : 2;
+  return room;
+}
+
+function isAscii(text: string): boolean {
+  return /^[\x20-\x7e]*$/.test(text);
+}
+
+/** Safe text in pieces that take at most `width` columns each, never inside a character; at least one piece. */
+export function pieces(text: string, width: number): string[] {
+  if (roomFor(text) <= width) return [text];
+  const out: string[] = [];
+  let piece = "";
+  let room = 0;
+  for (const c of text) {
+    const more = isAscii(c) ? 1 : 2;
+    if (piece !== "" && room + more > width) {
+      out.push(piece);
+      piece = "";
+      room = 0;
+    }
+    piece += c;
+    room += more;
+  }
+  return [...out, piece];
+}
+
+/** Safe text padded with spaces to `width` columns. */
+export function padColumns(text: string, width: number): string {
+  return text + " ".repeat(Math.max(0, width - columnsOf(text)));
 }
 
 /**
@@ -93,7 +171,7 @@ export function table(
   rows: readonly (readonly string[])[],
 ): string {
   const cells = [header, ...rows].map((row) => row.map(safe));
-  const widths = header.map((_, i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)));
+  const widths = header.map((_, i) => Math.max(...cells.map((row) => columnsOf(row[i] ?? ""))));
   const room = terminal.width - 2 * (widths.length - 1);
   while (widths.reduce((a, b) => a + b, 0) > room) {
     const widest = widths.indexOf(Math.max(...widths));
@@ -103,7 +181,7 @@ export function table(
   return cells
     .map((row, n) => {
       const line = row
-        .map((cell, i) => clip(cell, widths[i] ?? 0).padEnd(widths[i] ?? 0))
+        .map((cell, i) => padColumns(clipColumns(cell, widths[i] ?? 0), widths[i] ?? 0))
         .join("  ")
         .trimEnd();
       return n === 0 ? paint(terminal, "dim", line) : line;
@@ -111,16 +189,24 @@ export function table(
     .join("\n");
 }
 
+/** Safe text cut to `width` columns with an ellipsis, never inside a character. */
+export function clipColumns(text: string, width: number): string {
+  if (columnsOf(text) <= width) return text;
+  return `${width < 2 ? "" : (pieces(text, width - 1)[0] ?? "")}…`;
+}
+
 /**
- * `text` broken at spaces into lines of at most `width` columns; a longer word stays whole, so it can be copied. Every line
- * but the first begins with `indent`, for which the first leaves room: no text can put something of its own where a line
- * of ours begins.
+ * Safe text broken at spaces into lines of at most `width` columns; a word that is longer than a line is broken too. Every
+ * line but the first begins with `indent`, for which the first leaves room: no text can put something of its own where a
+ * line of ours begins. With `whole` long words stay whole, for what is meant to be copied.
  */
-export function wrap(text: string, width: number, indent: string): string[] {
+export function wrap(text: string, width: number, indent: string, whole = false): string[] {
+  const room = Math.max(8, width - roomFor(indent));
   const out: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
-    if (line !== "" && indent.length + line.length + 1 + word.length > width) {
+  const words = text.split(" ").flatMap((word) => (whole ? [word] : pieces(word, room)));
+  for (const word of words) {
+    if (line !== "" && roomFor(line) + 1 + roomFor(word) > room) {
       out.push(line);
       line = word;
     } else line = line === "" ? word : `${line} ${word}`;
@@ -129,8 +215,8 @@ export function wrap(text: string, width: number, indent: string): string[] {
 }
 
 /**
- * Safe text in lines as {@link wrap} makes them, for a terminal; anything else gets it as it is. Commands (`Type as root: …;
- * then: …`) stay whole, so that copying one never takes half of it.
+ * Safe text in lines as {@link wrap} makes them, for a terminal; anything else gets it as it is. Long words and commands
+ * (`Type as root: …; then: …`) stay whole, so that copying one never takes half of it.
  */
 export function fit(terminal: Terminal, text: string, indent: string): string[] {
   if (!terminal.interactive) return [text];
@@ -138,7 +224,7 @@ export function fit(terminal: Terminal, text: string, indent: string): string[] 
     /(?<=: )(?:sudo|aegis|systemctl|journalctl|ls|rm|chmod|chown|df|mkdir|unset|visudo|adduser) (?:'[^']*'|[^;,'])*/g,
     (command) => command.replaceAll(" ", GLUE),
   );
-  return wrap(glued, terminal.width, indent).map((line) => line.replaceAll(GLUE, " "));
+  return wrap(glued, terminal.width, indent, true).map((line) => line.replaceAll(GLUE, " "));
 }
 
 /** Stands for a space that is no place to break at. Safe text has none. */

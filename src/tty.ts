@@ -1,23 +1,46 @@
-import { closeSync, openSync, read, readSync, writeSync } from "node:fs";
-import { isatty, ReadStream } from "node:tty";
+import { openSync, read, readSync, writeSync } from "node:fs";
+import { isatty, ReadStream, WriteStream } from "node:tty";
+
+/** The terminal that a person reads and answers on. */
+export interface Screen {
+  /** Its descriptor for output. */
+  output: number;
+  /** Columns and rows; undefined or 0 where it doesn't know. */
+  columns: number | undefined;
+  rows: number | undefined;
+  /** Puts a question and waits for one line, trimmed. Null where the answer has no end. */
+  ask(question: string): string | null;
+}
 
 /**
- * Asks on the process's own terminal (tty(4), /dev/tty), wherever standard input and output lead, and waits for one line.
- * A session without a terminal of its own (`su -c`) may have one all the same, on standard input and error.
- * Null where there is no terminal or the answer has no end.
+ * The process's own terminal (tty(4), /dev/tty), wherever standard input and output lead. A session without a terminal of its
+ * own (`su -c`) may have one all the same, on standard input and error. Null where there is none. It stays open.
  */
-export function askTerminal(question: string): string | null {
+export function openScreen(): Screen | null {
   const terminal = openTerminal();
   if (terminal === null) return null;
-  try {
-    writeSync(terminal.output, question);
-    const answer = Buffer.alloc(1024);
-    const n = readSync(terminal.input, answer, 0, answer.length, null);
-    const line = answer.toString("utf8", 0, n);
-    return line.endsWith("\n") ? line.trim() : null;
-  } finally {
-    if (terminal.isOwn) closeSync(terminal.input);
-  }
+  const { columns, rows } = sizeOf(terminal);
+  return {
+    output: terminal.output,
+    columns,
+    rows,
+    ask(question) {
+      writeSync(terminal.output, question);
+      const answer = Buffer.alloc(1024);
+      const n = readSync(terminal.input, answer, 0, answer.length, null);
+      const line = answer.toString("utf8", 0, n);
+      return line.endsWith("\n") ? line.trim() : null;
+    },
+  };
+}
+
+function sizeOf({ isOwn }: OpenTerminal): { columns: number | undefined; rows: number | undefined } {
+  if (!isOwn) return { columns: process.stderr.columns, rows: process.stderr.rows };
+  // Measured by a descriptor that may be closed with the stream.
+  const stream = new WriteStream(openSync("/dev/tty", "r+"));
+  const { columns, rows } = stream;
+  stream.destroy();
+  return { columns, rows };
 }
 
 /** Bytes that a terminal in raw mode sends for keys (ASCII; termios(3), VINTR, VEOF, VERASE, VKILL). */
@@ -27,7 +50,7 @@ const MAX_BYTES = 1024;
 const SIGNALS = ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"] as const;
 
 /**
- * Like {@link askTerminal}, with nothing of the answer shown and nothing of it trimmed. Control-C ends the process as
+ * Like {@link Screen.ask}, with nothing of the answer shown and nothing of it trimmed. Control-C ends the process as
  * SIGINT would. However it ends, the terminal is as before. Null also where the answer is not UTF-8.
  */
 export async function askHidden(question: string): Promise<string | null> {

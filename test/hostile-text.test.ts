@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { renderQuestion } from "../src/approve-view.ts";
+import { renderApproval, renderQuestion } from "../src/approve-view.ts";
 import { canonicalJson, parseJson } from "../src/canonical.ts";
 import { parseDocument } from "../src/documents.ts";
 import { evaluate } from "../src/evaluate.ts";
@@ -105,10 +105,8 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
       { ...TERMINAL, width },
     ),
   approve: (plan, width, text) =>
-    renderQuestion(plan, { ...decide(plan), reasons: [text], rules: [text] }, [text], CONFIG, {
-      ...TERMINAL,
-      width,
-    }),
+    renderApproval(plan, { ...decide(plan), reasons: [text], rules: [text] }, CONFIG, { ...TERMINAL, width }),
+  question: (plan, width, text) => renderQuestion(plan, decide(plan), [text], { ...TERMINAL, width }),
 };
 
 const DANGER = [

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { isBootloaderPackage, isKernelPackage, isSensitivePackage } from "../src/package-names.ts";
+import { isCritical } from "../src/package-names.ts";
 
 const TABLE: readonly [name: string, kind: "kernel" | "boot" | "sensitive" | "none"][] = [
   ["linux-image-6.1.0-18-amd64", "kernel"],
@@ -77,25 +77,38 @@ const TABLE: readonly [name: string, kind: "kernel" | "boot" | "sensitive" | "no
 
 for (const [name, kind] of TABLE) {
   test(`${name}: ${kind}`, () => {
-    expect(isKernelPackage(name)).toBe(kind === "kernel");
-    expect(isBootloaderPackage(name)).toBe(kind === "boot");
+    expect(isCritical("kernel", "apt", name)).toBe(kind === "kernel");
+    expect(isCritical("boot loader", "apt", name)).toBe(kind === "boot");
     if (kind === "sensitive" || kind === "none") {
-      expect(isSensitivePackage(name, [])).toBe(kind === "sensitive");
+      expect(isCritical("security-sensitive", "apt", name)).toBe(kind === "sensitive");
     }
   });
 }
 
 describe("sensitive_packages of the policy", () => {
   test("a name matches itself only", () => {
-    expect(isSensitivePackage("postgresql", ["postgresql"])).toBe(true);
-    expect(isSensitivePackage("postgresql-15", ["postgresql"])).toBe(false);
+    expect(isCritical("security-sensitive", "apt", "postgresql", ["postgresql"])).toBe(true);
+    expect(isCritical("security-sensitive", "apt", "postgresql-15", ["postgresql"])).toBe(false);
   });
   test("a trailing * matches what begins with it", () => {
-    expect(isSensitivePackage("postgresql-15", ["postgresql*"])).toBe(true);
-    expect(isSensitivePackage("xpostgresql", ["postgresql*"])).toBe(false);
+    expect(isCritical("security-sensitive", "apt", "postgresql-15", ["postgresql*"])).toBe(true);
+    expect(isCritical("security-sensitive", "apt", "xpostgresql", ["postgresql*"])).toBe(false);
   });
   test("a dot is a dot", () => {
-    expect(isSensitivePackage("loginxdefs", [])).toBe(false);
-    expect(isSensitivePackage("login.defs", [])).toBe(true);
+    expect(isCritical("security-sensitive", "apt", "loginxdefs")).toBe(false);
+    expect(isCritical("security-sensitive", "apt", "login.defs")).toBe(true);
   });
+});
+
+describe("the tables are of Debian packages", () => {
+  const CASES: readonly [what: string, tool: "apt" | "npm" | "cargo", name: string, is: boolean][] = [
+    ["npm's openssl is not apt's", "npm", "openssl", false],
+    ["a crate called sudo", "cargo", "sudo", false],
+    ["apt's openssl", "apt", "openssl", true],
+    ["of another architecture", "apt", "openssl:i386", true],
+  ];
+  for (const [what, tool, name, is] of CASES)
+    test(what, () => expect(isCritical("security-sensitive", tool, name)).toBe(is));
+  test("the policy's own names neither", () =>
+    expect(isCritical("security-sensitive", "npm", "left-pad", ["left-pad"])).toBe(false));
 });

@@ -79,7 +79,8 @@ const PLAN: OperationPlan = {
   raw_evidence: { commands: [] },
 };
 
-const terminal = (width: number, colour = false): Terminal => ({ interactive: colour, colour, width });
+const terminal = (width: number, colour = false): Terminal => ({ interactive: true, colour, width });
+const PIPE: Terminal = { interactive: false, colour: false, width: 80 };
 const lines = (text: string) => text.split("\n");
 
 describe("under where it comes from", () => {
@@ -143,23 +144,40 @@ describe("under where it comes from", () => {
   });
 });
 
-describe("nothing of a name or a version is cut off, however narrow the terminal", () => {
+describe("one long name or version pushes no other row out of its columns, and nothing of it is cut off", () => {
   const long = `lib${"innocent-".repeat(12)}openssl-backdoor`;
   const version = `1:2.3.4+dfsg-5ubuntu6.7${"+more".repeat(12)}~evil`;
+  const transaction = [
+    entry(long, { from_version: version, to_version: `${version}2`, architecture: "i386" }),
+    ...Array.from({ length: 123 }, (_, i) => entry(`package-${i}`)),
+  ];
   for (const width of [40, 80, 120]) {
     test(`${width} columns`, () => {
-      const transaction = [
-        entry(long, { from_version: version, to_version: `${version}2`, architecture: "i386" }),
-        ...Array.from({ length: 5 }, (_, i) => entry(`p${i}`)),
-      ];
-      const text = renderPlan({ ...PLAN, transaction }, terminal(width));
-      for (const whole of [`${long}:i386`, version, `${version}2`]) expect(text).toContain(whole);
-      expect(text).not.toContain("…");
-      const rows = lines(text).filter((line) => /^↑ {2}p\d/.test(line));
-      expect(rows).toHaveLength(5);
-      for (const row of rows) expect(row).toMatch(/1\.0-1 +1\.0-2/);
+      const shown = lines(renderPlan({ ...PLAN, transaction }, terminal(width)));
+      const header = shown.findIndex((line) => /^ +package +from +to +size$/.test(line));
+      const starts = ["package", "from", "to"].map((word) => shown[header]?.indexOf(word) ?? -1);
+      const column = (line: string, i: number) => line.slice(starts[i], starts[i + 1] ?? line.length);
+      const rows = shown.filter((line) => /^↑ {2}package-/.test(line));
+      expect(rows).toHaveLength(123);
+      for (const row of rows) {
+        expect(column(row, 1).trim()).toBe("1.0-1");
+        expect(column(row, 2)).toMatch(/^1\.0-2 +1\.0 kB$/);
+      }
+      const first = shown.findIndex((line) => line.startsWith("↑  lib"));
+      const rest = shown.slice(first + 1).findIndex((line) => !line.startsWith("│"));
+      const whole = shown.slice(first, first + 1 + rest);
+      const cell = (i: number) => whole.map((line) => column(line, i).replace("1.0 kB", "").trim()).join("");
+      expect([cell(0), cell(1), cell(2)]).toEqual([`${long}:i386`, version, `${version}2`]);
+      expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(width);
     });
   }
+  test("through a pipe every package is one line, the others' columns as on a terminal", () => {
+    const shown = lines(renderPlan({ ...PLAN, transaction }, PIPE));
+    expect(shown).toContain(`↑  ${long}:i386  ${version}  ${version}2  1.0 kB`);
+    expect(shown.filter((line) => /^↑ {2}package-\d+ +1\.0-1 +1\.0-2 +1\.0 kB$/.test(line))).toHaveLength(
+      123,
+    );
+  });
 });
 
 describe("a plan for people", () => {
@@ -196,7 +214,7 @@ describe("a plan for people", () => {
     const actions = ["install", "upgrade", "downgrade", "reinstall", "remove"] as const;
     const text = renderPlan(
       { ...PLAN, transaction: actions.map((action) => entry(action, { action })) },
-      terminal(80),
+      terminal(120),
     );
     for (const [symbol, action] of ["+", "↑", "↓", "↻", "−"].map((s, i) => [s, actions[i]])) {
       expect(text).toContain(`\n${symbol}  ${action}`);
@@ -302,7 +320,7 @@ describe("a plan for people", () => {
 
   test("a script that is longer than what is shown says so", () => {
     const scripts = [{ package: "a1", name: "postinst", body: "true;".repeat(100) }];
-    const text = renderPlan({ ...PLAN, scripts }, terminal(120)).replace(/\s+/g, " ");
+    const text = renderPlan({ ...PLAN, scripts }, terminal(120)).replace(/[\s│]+/g, " ");
     expect(text).toContain("… (200 more characters; see --json)");
   });
 

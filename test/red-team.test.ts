@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { renderQuestion } from "../src/approve-view.ts";
+import { renderApproval, renderQuestion } from "../src/approve-view.ts";
 import { canonicalHash } from "../src/canonical.ts";
 import { type AiReview, DECISIONS, parseDocument } from "../src/documents.ts";
 import { evaluate, strictness } from "../src/evaluate.ts";
@@ -173,7 +173,8 @@ describe("no screen shows such text unescaped", () => {
   const screens: Readonly<Record<string, (plan: OperationPlan, text: string) => string>> = {
     plan: (plan) => renderPlan(plan, TERMINAL),
     policy: (plan) => renderPolicyResult(plan, decide(plan, OPTIONAL), FILES, TERMINAL),
-    approve: (plan) => renderQuestion(plan, decide(plan, OPTIONAL), [], OPTIONAL.config, TERMINAL),
+    approve: (plan) => renderApproval(plan, decide(plan, OPTIONAL), OPTIONAL.config, TERMINAL),
+    question: (plan) => renderQuestion(plan, decide(plan, OPTIONAL), plan.command_preview, TERMINAL),
     // A model that repeats what it read.
     review: (plan, text) => {
       const said = [text, text];

@@ -1,5 +1,14 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { approve } from "../src/approve.ts";
@@ -28,6 +37,7 @@ beforeEach(() => {
   env = {
     HOME: home,
     XDG_DATA_HOME: join(home, "data"),
+    NO_COLOR: "1",
     AEGIS_POLICY_CONFIG: join(home, "policy.toml"),
     AEGIS_SIGNING_SECRET_KEY_HEX: Buffer.from(SIGNER.seed).toString("hex"),
     AEGIS_APPROVAL_PUBLIC_KEY_HEX: ALICE.publicKeyHex,
@@ -302,10 +312,15 @@ function approveWith(
     ...words,
   ]);
   const asked: string[] = [];
-  const done = approve(values, io, (question) => {
+  const shown = join(home, "screen");
+  const output = openSync(shown, "w");
+  const ask = (question: string) => {
     asked.push(question);
+    ran.notes += readFileSync(shown, "utf8");
     return answer;
-  });
+  };
+  const screen = answer === null ? null : { output, columns: 100, rows: 24, ask };
+  const done = approve(values, io, () => screen).finally(() => closeSync(output));
   return { done, ran, asked };
 }
 
@@ -394,7 +409,9 @@ describe("sign approve", () => {
       "require_human",
       "apt-install",
       "apt-get install -y hello=1.0-2",
-      "on host",
+      "On         host",
+      "Changes 3 packages: 1 to install, 2 to upgrade",
+      "↑ 2 to upgrade: sudo linux-image-amd64",
       canonicalHash(plan),
     ]) {
       expect(shown).toContain(text);

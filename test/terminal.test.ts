@@ -4,12 +4,18 @@ import fc from "fast-check";
 import {
   bytes,
   clip,
+  clipColumns,
+  columnsOf,
+  GUTTER,
   jsonLine,
   paint,
+  pieces,
   plural,
+  roomFor,
   safe,
   safeLines,
   showArgv,
+  showSomeArgv,
   table,
   terminalOf,
   wrap,
@@ -45,6 +51,13 @@ describe("safe", () => {
     ["NUL and DEL", "\0\u007f", "\\x00\\x7f"],
     ["bidirectional overrides", "\u202eabc\u202c", "\\u{202e}abc\\u{202c}"],
     ["bidirectional isolates", "\u2066a\u2069", "\\u{2066}a\\u{2069}"],
+    [
+      "every space but the ordinary one",
+      "a\u00a0b\u1680c\u2003d\u202fe\u205ff\u3000g h",
+      "a\\xa0b\\u{1680}c\\u{2003}d\\u{202f}e\\u{205f}f\\u{3000}g h",
+    ],
+    ["what looks like a space", "a\u2800b\u3164c\uffa0d", "a\\u{2800}b\\u{3164}c\\u{ffa0}d"],
+    ["marks piled up", "e\u0301\u0301\u0301\u0301x", "e\u0301\u0301\\u{301}\\u{301}x"],
     ["zero width", "a\u200bb\u200dc\ufeffd\u2060e", "a\\u{200b}b\\u{200d}c\\u{feff}d\\u{2060}e"],
     ["soft hyphen", "a\u00adb", "a\\xadb"],
     ["line and paragraph separators", "a\u2028b\u2029c", "a\\u{2028}b\\u{2029}c"],
@@ -137,10 +150,52 @@ describe("table", () => {
   test("no rows", () => expect(table(PLAIN, ["a", "b"], [])).toBe("a  b"));
 });
 
-test("wrap breaks at spaces, keeps long words whole, and indents every line but the first", () => {
+test("wrap breaks at spaces and long words anywhere, and indents every line but the first", () => {
   expect(wrap("one two three", 9, "  ")).toEqual(["one two", "  three"]);
-  expect(wrap(`a ${"b".repeat(20)} c`, 9, "  ")).toEqual(["a", `  ${"b".repeat(20)}`, "  c"]);
+  expect(wrap(`a ${"b".repeat(20)} c`, 10, "  ")).toEqual(["a", "  bbbbbbbb", "  bbbbbbbb", "  bbbb c"]);
+  expect(wrap(`a ${"b".repeat(20)} c`, 9, "  ", true)).toEqual(["a", `  ${"b".repeat(20)}`, "  c"]);
   expect(wrap("", 9, "  ")).toEqual([""]);
+});
+
+test("property: no line that wrap makes is wider than the terminal, however wide it shows a character", () => {
+  const text = fc.array(fc.string({ unit: "grapheme", maxLength: 40 })).map((words) => safe(words.join(" ")));
+  fc.assert(
+    fc.property(text, fc.integer({ min: 20, max: 120 }), (one, width) => {
+      const lines = wrap(one, width, GUTTER);
+      for (const [i, line] of lines.entries()) {
+        expect(roomFor(line)).toBeLessThanOrEqual(width);
+        if (i > 0) expect(line).toStartWith(GUTTER);
+      }
+      const words = lines.map((line, i) => (i === 0 ? line : line.slice(GUTTER.length))).join("");
+      expect(words.replaceAll(" ", "")).toBe(one.replaceAll(" ", ""));
+    }),
+  );
+});
+
+test("columns: wide characters count two, combining ones none", () => {
+  expect(["nginx", "世界", "e\u0301", "Grüße", "−", ""].map(columnsOf)).toEqual([5, 4, 1, 5, 1, 0]);
+  const rows = [
+    ["世界", "1"],
+    ["nginx", "2"],
+  ];
+  expect(table(PLAIN, ["name", "n"], rows)).toBe("name   n\n世界   1\nnginx  2");
+  expect(pieces("世界ab", 4)).toEqual(["世界", "ab"]);
+  expect(pieces("世界ab", 1)).toEqual(["世", "界", "a", "b"]);
+  expect(clipColumns("世界abc", 6)).toBe("世界a…");
+});
+
+test("an argv of many words: few lines, and how many are missing", () => {
+  const argv = [
+    "apt-get",
+    "install",
+    "-y",
+    ...Array.from({ length: 150 }, (_, i) => `package-${i}=1.0-${i}`),
+  ];
+  const shown = showSomeArgv(argv, 69);
+  expect(wrap(shown, 69, "").length).toBeLessThanOrEqual(5);
+  expect(shown).toMatch(/^apt-get install -y package-0=1\.0-0 .* … and \d+ more words \(--json has all\)$/);
+  expect(showSomeArgv(argv.slice(0, 4), 69)).toBe("apt-get install -y package-0=1.0-0");
+  expect(roomFor(showSomeArgv(["x".repeat(4000), "y"], 69))).toBeLessThan(69 * 4);
 });
 
 test("clip keeps characters whole", () => {

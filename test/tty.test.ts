@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { onTerminal } from "./pty.ts";
 
 const source = JSON.stringify(join(import.meta.dir, "../src/tty.ts"));
-const code = `const { askTerminal } = await import(${source}); console.log("answer:" + askTerminal("well? "));`;
+const code = `const { openScreen } = await import(${source}); console.log("answer:" + (openScreen()?.ask("well? ") ?? null));`;
 const hidden = `const { askHidden } = await import(${source}); console.log("answer:" + JSON.stringify(await askHidden("well? ")));`;
 
 test("without a terminal there is no answer, whatever stands on standard input", () => {

@@ -1,0 +1,58 @@
+import { columnsOf, padColumns, pieces, roomFor } from "./terminal.ts";
+
+/*
+ * Columns that stay aligned when one cell is too long: it goes on below itself, and every other row keeps to one line.
+ */
+
+const GAP = "  ";
+/** No column is made narrower by the fitting. */
+const NARROWEST = 8;
+
+/**
+ * Column widths that fit `width`, by taking a column at a time from where it costs the fewest lines: one long version among
+ * a hundred short ones is what has to give way. Cells must be safe.
+ */
+export function fitColumns(rows: readonly (readonly string[])[], width: number): number[] {
+  const count = Math.max(0, ...rows.map((row) => row.length));
+  const rooms = Array.from({ length: count }, (_, i) => rows.map((row) => roomFor(row[i] ?? "")));
+  const widths = Array.from({ length: count }, (_, i) =>
+    rows.reduce((most, row) => Math.max(most, columnsOf(row[i] ?? "")), 0),
+  );
+  let excess = widths.reduce((sum, n) => sum + n + GAP.length, -GAP.length) - width;
+  for (; excess > 0; excess--) {
+    const costs = widths.map((n, i) =>
+      n <= NARROWEST ? Number.POSITIVE_INFINITY : lines(rooms[i] ?? [], n - 1) - lines(rooms[i] ?? [], n),
+    );
+    const least = Math.min(...costs);
+    if (least === Number.POSITIVE_INFINITY) break;
+    const [widest = 0] = widths
+      .flatMap((_, i) => (costs[i] === least ? [i] : []))
+      .sort((a, b) => (widths[b] ?? 0) - (widths[a] ?? 0));
+    widths[widest] = (widths[widest] ?? 0) - 1;
+  }
+  return widths;
+}
+
+function lines(rooms: readonly number[], width: number): number {
+  return rooms.reduce((sum, room) => sum + Math.max(1, Math.ceil(room / width)), 0);
+}
+
+/**
+ * One row in columns. A cell that is too long goes on in lines of its own below, which begin with `mark`: nothing of a cell
+ * is cut off, and no cell can begin a line. With `whole` it stays in one piece and pushes its row out.
+ */
+export function columnsRow(
+  cells: readonly string[],
+  widths: readonly number[],
+  mark: string,
+  whole: boolean,
+): string {
+  const parts = cells.map((cell, i) => (whole ? [cell] : pieces(cell, widths[i] ?? columnsOf(cell))));
+  const height = Math.max(...parts.map((part) => part.length));
+  return Array.from({ length: height }, (_, line) =>
+    parts
+      .map((part, i) => padColumns(part[line] ?? (line > 0 && i === 0 ? mark : ""), widths[i] ?? 0))
+      .join(GAP)
+      .trimEnd(),
+  ).join("\n");
+}
