@@ -1,7 +1,10 @@
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./approval.ts";
 import { renderApproval, renderQuestion } from "./approve-view.ts";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
+import { handOver, renderSteps, type Step } from "./cmd-next.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { decide } from "./decide.ts";
 import { loadEcosystem } from "./ecosystems.ts";
@@ -13,7 +16,7 @@ import { writeAll } from "./process-io.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./sign-args.ts";
 import { type Found, referenceTo, resolveDocument, saveDocument } from "./store.ts";
 import { isLong, page } from "./sys-pager.ts";
-import { MIN_WIDTH, paint, safe, showArgv, type Terminal, terminalOf } from "./terminal.ts";
+import { MIN_WIDTH, safe, type Terminal, terminalOf } from "./terminal.ts";
 import { checkSigner, findKey, userTrust, withOwnKey } from "./trust.ts";
 import { openScreen, type Screen } from "./tty.ts";
 import { unlockSecret } from "./unlock.ts";
@@ -125,17 +128,38 @@ export async function approve(
     [
       `Approved by ${safe(signer)} (key ${safe(key.keyId)}) until ${approval.expires_at}`,
       `\nWritten: ${safe(path)}`,
-      paint(io.terminal, "bold", `Next: ${nextCommand(plan, path, io)}`),
+      renderSteps(next(plan, review?.path, path, io), io.terminal),
     ].join("\n"),
   );
   return EXIT.ok;
 }
 
-/** How the signer goes on. A plan that came as a file has its policy result in one, too. */
-function nextCommand({ document, path }: Found<"plan">, approval: string, io: Io): string {
-  const plan = referenceTo("plan", document.plan_id, path, io.env);
-  const isStored = plan === document.plan_id;
-  return `aegis sign ${isStored ? plan : `--plan ${plan} --policy <policy result>`} --approval ${showArgv([approval])}`;
+/** How the signer goes on: by ids in the account that has the plan, else with the files that are handed over. */
+function next(
+  { document, path }: Found<"plan">,
+  review: string | null | undefined,
+  approval: string,
+  { env }: Io,
+): Step[] {
+  const key = ["--key", "<key file>"];
+  if (referenceTo("plan", document.plan_id, path, env) === document.plan_id) {
+    const argv = ["aegis", "sign", document.plan_id, "--approval", approval, ...key];
+    return [{ who: "the signer, in this account", argv }];
+  }
+  const called = path === null ? `${document.plan_id}.json` : basename(path);
+  const documents = ["--plan", called, "--policy", policyBeside(document.plan_id, path)];
+  const reviewed = typeof review === "string" ? ["--review", basename(review)] : [];
+  const argv = ["aegis", "sign", ...documents, ...reviewed, "--approval", basename(approval), ...key];
+  return [handOver([approval]), { who: "the signer, there", argv }];
+}
+
+/** What the plan's policy result is called where the plan was handed over: `x.policy` beside `x.plan`, or as it was made. */
+function policyBeside(planId: string, plan: string | null): string {
+  const made = `${planId}.policy.json`;
+  if (plan === null) return made;
+  const alike = plan.replace(/\.(?:plan|json)$/, "");
+  const found = [`${alike}.policy`, `${alike}.policy.json`].find((file) => existsSync(file));
+  return found === undefined ? made : basename(found);
 }
 
 /**

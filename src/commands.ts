@@ -24,6 +24,7 @@ interface Row {
 /** By name; two-word names win over one-word names. */
 export const COMMANDS = {
   plan: { summary: "find out, read-only, what a change would do", effect: "writes-document" },
+  "plan show": { summary: "show a plan as people read it", effect: "read-only" },
   review: { summary: "ask the local model for a review", effect: "writes-document" },
   policy: { summary: "decide about a plan", effect: "writes-document" },
   "policy rules": { summary: "list the policy's rules", effect: "read-only" },

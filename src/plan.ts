@@ -1,23 +1,28 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { defineSubcommand } from "./command.ts";
+import { renderSteps } from "./cmd-next.ts";
+import { defineSubcommand, type Io } from "./command.ts";
+import { type Denial, denialOf } from "./decide.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
 import { AegisError, EXIT } from "./errors.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
 import { renderPlan } from "./plan-view.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";
+import { renderDenial } from "./policy-view.ts";
 import { findExecution } from "./results.ts";
 import { saveDocument } from "./store.ts";
-import { paint, safe, showArgv } from "./terminal.ts";
+import { safe, showArgv } from "./terminal.ts";
 
 const NAMES = [...BUILT, ...NOT_BUILT];
 
 /** `aegis plan <ecosystem> <operation> [target…]` */
 export const plan = defineSubcommand({
   name: "plan",
-  description: "Find out, read-only, what an operation would change on this host, and write a plan.",
+  description:
+    "Find out, read-only, what an operation would change on this host, and write a plan. Exit status 3: it was written, and policy can only deny it.",
   args: {
     ecosystem: { type: "positional", required: true, description: "apt or npm; or rollback" },
     operation: {
@@ -51,17 +56,33 @@ export const plan = defineSubcommand({
       argv: document.command_preview,
       details: { plan_hash: planHash, risk_score: document.risk_score, ...subjectDetails(document) },
     });
-    const reference = values.out === undefined ? document.plan_id.slice(0, 8) : showArgv([path]);
-    const end = document.nothing_to_do
-      ? ""
-      : `\n${paint(io.terminal, "bold", `Next: aegis policy ${reference}`)}`;
+    const denial = document.nothing_to_do ? null : deniedAlready(document, planHash, io);
+    const reference = values.out === undefined ? document.plan_id.slice(0, 8) : path;
+    const next =
+      denial === null
+        ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
+        : renderDenial(denial, io.terminal);
     io.result(
-      { plan: document, path, plan_hash: planHash },
-      `${renderPlan(document, io.terminal)}\n\nWritten: ${safe(path)}${end}`,
+      { plan: document, path, plan_hash: planHash, denial },
+      [
+        `${renderPlan(document, io.terminal)}\n\nWritten: ${safe(path)}`,
+        ...(document.nothing_to_do ? [] : [next]),
+      ].join("\n"),
     );
-    return EXIT.ok;
+    return denial === null ? EXIT.ok : EXIT.denied;
   },
 });
+
+/** Why policy can only deny the plan. Where the policy can't be read that is said, and `aegis policy` refuses later. */
+function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | null {
+  try {
+    return denialOf(plan, planHash, io.env);
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    io.note(`note: nobody knows yet what policy says: ${safe(error.message)}`);
+    return null;
+  }
+}
 
 /**
  * `rollback <execution>` is short for `apt rollback <full id>`: apt's executions are the ones that can be undone.

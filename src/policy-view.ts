@@ -1,6 +1,10 @@
+import { basename } from "node:path";
+import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import type { Denial } from "./decide.ts";
 import type { Decision, PolicyResult } from "./documents.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import { paint, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
+import { wishOf } from "./plan-view.ts";
+import { GUTTER, paint, safe, type Terminal, wrap } from "./terminal.ts";
 
 const LOOK = {
   allow: { symbol: "✔", style: "green", words: "allowed" },
@@ -13,8 +17,10 @@ const LOOK = {
 interface PolicyFiles {
   /** Null for standard input. */
   plan: string | null;
-  /** The review that was taken into account, where sign has to be told of it. */
-  review: string | undefined;
+  /** The review that was taken into account: its file, null for standard input; undefined for none. */
+  review: string | null | undefined;
+  /** The review is the plan's own, which sign finds by itself in the same account. */
+  isOwnReview: boolean;
   result: string;
   /** Where the configuration came from. */
   config: string;
@@ -30,13 +36,12 @@ export function renderPolicyResult(
   terminal: Terminal,
 ): string {
   const { symbol, style, words } = LOOK[result.decision];
-  const wish = [plan.tool, plan.operation, ...plan.targets].map(safe).join(" ");
+  const [first = "", ...rest] = wrap(`${words}: ${wishOf(plan, terminal)}`, terminal.width - 21, GUTTER);
   const lines = [
-    `${paint(terminal, style, `${symbol} ${result.decision}`)}  ${words}: ${wish}`,
+    `${paint(terminal, style, `${symbol} ${result.decision}`)}  ${first}`,
+    ...rest,
     "",
-    ...result.reasons.flatMap((reason) =>
-      wrap(safe(reason), terminal.width - 4, "").map((line, i) => `${i === 0 ? "  · " : "    "}${line}`),
-    ),
+    ...reasonLines(result.reasons, terminal),
     "",
   ];
   if (result.decision !== "deny" && result.required_controls.length > 0) {
@@ -44,8 +49,35 @@ export function renderPolicyResult(
   }
   lines.push(`Fresh until: ${result.evidence_fresh_until}`, `Policy: ${safe(files.config)}`);
   lines.push(`Written: ${safe(files.result)}`);
-  for (const line of next(plan, result, files)) lines.push(paint(terminal, "bold", line));
+  if (result.decision === "deny") lines.push(denied(terminal));
+  else if (!plan.nothing_to_do) lines.push(renderSteps(next(plan, result, files), terminal));
   return lines.join("\n");
+}
+
+function reasonLines(reasons: readonly string[], terminal: Terminal): string[] {
+  return reasons.flatMap((reason) => {
+    const [first = "", ...rest] = wrap(safe(reason), terminal.width - 2, `  ${GUTTER}`);
+    return [`  · ${first}`, ...rest];
+  });
+}
+
+/** Why policy can only deny a plan that was just made. No trailing newline. */
+export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): string {
+  return [
+    "",
+    `${paint(terminal, "red", "✘ Policy can only deny this plan")}; no review, approval or snapshot changes that:`,
+    ...reasonLines(reasons, terminal),
+    `Policy: ${safe(policy)}`,
+    denied(terminal),
+  ].join("\n");
+}
+
+function denied(terminal: Terminal): string {
+  return paint(
+    terminal,
+    "bold",
+    "Next, you: ask for something else, or see what the policy's owner may change: aegis policy rules",
+  );
 }
 
 function controls(result: PolicyResult): string {
@@ -57,29 +89,39 @@ function controls(result: PolicyResult): string {
   return words.join(", ");
 }
 
-/** The commands that come next, in order. */
-function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): string[] {
-  if (result.decision === "deny") {
-    return ["Next: ask for something else, or have the policy changed: aegis policy rules"];
+/**
+ * The commands that come next, in order. What needs no person can be signed in this account; an approver has another, so the
+ * files are handed over, and the commands name them as they are called there.
+ */
+function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): Step[] {
+  const isStored = files.plan !== null && !files.isOut && files.plan.endsWith(`/${plan.plan_id}.json`);
+  const snapshot = result.required_controls.includes("system snapshot")
+    ? ["--snapshot-id", "<snapshot>"]
+    : [];
+  const key = ["--key", "<key file>"];
+  if (!result.required_controls.includes("human approval")) {
+    const documents = isStored
+      ? [plan.plan_id]
+      : ["--plan", files.plan ?? "<plan file>", "--policy", files.result];
+    const review = files.isOwnReview ? [] : reviewFlag(files.review);
+    const argv = ["aegis", "sign", ...documents, ...review, ...snapshot, ...key];
+    return [{ who: "the signer, in this account", argv }];
   }
-  if (plan.nothing_to_do) return [];
-  const plain = files.plan !== null && !files.isOut && files.plan.endsWith(`/${plan.plan_id}.json`);
-  const planRef = plain ? plan.plan_id : (files.plan ?? "<plan file>");
-  const commands: string[][] = [];
-  const sign = ["aegis", "sign", ...(plain ? [planRef] : ["--plan", planRef, "--policy", files.result])];
-  if (files.review !== undefined) sign.push("--review", files.review);
-  if (result.required_controls.includes("human approval")) {
-    commands.push(["aegis", "sign", "approve", "--plan", planRef, "--reason", "<why>"]);
-    sign.push("--approval", "<approval>");
-  }
-  if (result.required_controls.includes("system snapshot")) sign.push("--snapshot-id", "<snapshot>");
-  commands.push(sign);
-  return commands.map((argv, i) => `${i === 0 ? "Next" : "Then"}: ${command(argv)}`);
+  const there = files.plan === null ? `${plan.plan_id}.json` : basename(files.plan);
+  const given = [files.plan, files.result, files.review].filter((file) => typeof file === "string");
+  const review = reviewFlag(typeof files.review === "string" ? basename(files.review) : files.review);
+  const approve = ["aegis", "sign", "approve", "--plan", there, ...review, "--reason", "<why>", ...key];
+  const policy = ["--policy", basename(files.result)];
+  const sign = ["aegis", "sign", "--plan", there, ...policy, ...review, "--approval", "<approval file>"];
+  return [
+    handOver(given),
+    { who: "the approver, there", argv: approve },
+    { who: "the signer, there", argv: [...sign, ...snapshot, ...key] },
+  ];
 }
 
-/** An argv to type, with `<…>` left as it is for the reader to fill in. */
-function command(argv: readonly string[]): string {
-  return argv.map((word) => (/^<[a-z ]+>$/.test(word) ? word : showArgv([word]))).join(" ");
+function reviewFlag(review: string | null | undefined): string[] {
+  return review === undefined ? [] : ["--review", review ?? "<review file>"];
 }
 
 interface RuleRow {

@@ -56,11 +56,8 @@ export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now:
   });
   const files = {
     plan: plan.path,
-    // sign finds the plan's own review by itself.
-    review:
-      review === undefined || review.path === documentPath("review", plan.document.plan_id, io.env)
-        ? undefined
-        : (review.path ?? "<review file>"),
+    review: review?.path,
+    isOwnReview: review?.path === documentPath("review", plan.document.plan_id, io.env),
     result: path,
     config: source,
     isOut: values.out !== undefined,

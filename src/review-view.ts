@@ -1,8 +1,9 @@
 import type { Io } from "./command.ts";
 import type { AiReview } from "./documents.ts";
 import type { OperationPlan } from "./operation-plan.ts";
+import { wishOf } from "./plan-view.ts";
 import { progressLine } from "./progress-line.ts";
-import { clip, paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
+import { clip, GUTTER, paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
 const RISK_STYLE = { low: "green", medium: "yellow", high: "red", deny: "red" } as const;
 /** Characters of one text of the model that are shown; all of it is in the file. */
@@ -28,11 +29,12 @@ export function renderReview(
   files: ReviewFiles,
   terminal: Terminal,
 ): string {
-  const wish = [plan.tool, plan.operation, ...plan.targets].map(safe).join(" ");
   const lines = [
-    ...wrap(`Review: ${wish}`, terminal.width, "  ").map((line) => paint(terminal, "bold", line)),
+    ...wrap(`Review: ${wishOf(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
+      paint(terminal, "bold", line),
+    ),
     "",
-    `Model           ${safe(review.model)}, ${safe(files.by)}`,
+    ...wrap(`Model           ${safe(review.model)}, ${safe(files.by)}`, terminal.width, GUTTER),
     `Risk            ${paint(terminal, RISK_STYLE[review.risk], review.risk)}`,
     `Recommendation  ${review.recommendation}`,
     `Supply chain    ${review.supply_chain_risk}`,
@@ -51,7 +53,7 @@ export function renderReview(
     paint(
       terminal,
       "bold",
-      `Next: aegis policy ${files.plan} --review ${files.isOut ? showArgv([files.review]) : review.plan_id}`,
+      `Next, you: aegis policy ${files.plan} --review ${files.isOut ? showArgv([files.review]) : review.plan_id}`,
     ),
   ];
   return lines.join("\n");
@@ -64,18 +66,10 @@ function list(one: string, entries: readonly string[], terminal: Terminal, many?
   return ["", plural(entries.length, one, many), ...shown, ...(more > 0 ? [`  and ${more} more`] : [])];
 }
 
-/** Text of the model, broken to the terminal's width, indented behind a bar that no text can draw over. */
+/** Text of the model, broken to the terminal's width and indented, so that none of it begins a line. */
 function quoted(text: string, terminal: Terminal, mark = ""): string[] {
-  const width = terminal.width - 4;
-  const lines = wrap(safe(clip(text, SHOWN)), width, "  ").flatMap((line) => cut(line, width));
+  const lines = wrap(safe(clip(text, SHOWN)), terminal.width - 4, "  ");
   return lines.map((line, i) => `  ${i === 0 ? mark : " ".repeat(mark.length)}${line}`);
-}
-
-/** A word that is longer than the line, in pieces: a model's text is not for copying. */
-function cut(line: string, width: number): string[] {
-  const pieces: string[] = [];
-  for (let at = 0; at < line.length || at === 0; at += width) pieces.push(line.slice(at, at + width));
-  return pieces;
 }
 
 export interface ReviewProgress {

@@ -1,7 +1,9 @@
+import { basename } from "node:path";
 import { APPROVAL_MINUTES, makeApproval } from "./approval.ts";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
+import { handOver, renderSteps, type Step } from "./cmd-next.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import type { Approval, ControlProof, ExecutionPlan } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
@@ -13,8 +15,9 @@ import { assertSafeEnvironment } from "./safe-environment.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./sign-args.ts";
 import { isLookedUp, snapshotName, snapshotProof } from "./snapshot-id.ts";
 import type { FoundSnapshot } from "./snapshots.ts";
+import { ADMIN_GROUP, groupId } from "./state.ts";
 import { documentPath, type Found, namingPlan, referenceTo, resolveDocument, saveDocument } from "./store.ts";
-import { paint, safe, showArgv } from "./terminal.ts";
+import { argvLines, safe } from "./terminal.ts";
 import { type Trust, userTrust, withOwnKey } from "./trust.ts";
 import { newPassphrase, unlockSecret } from "./unlock.ts";
 
@@ -124,23 +127,37 @@ export const sign = defineSubcommand({
         ...subjectDetails(execution.operation_plan),
       },
     });
-    const reference = referenceTo("execution", execution.execution_plan_id, path, io.env);
     io.result(
       { execution_plan: execution, execution_plan_hash: canonicalHash(execution), path },
       [
         `Signed by ${safe(signer)} (key ${safe(key.keyId)}) for ${safe(execution.operation_plan.host.hostname)}`,
-        `Command     ${showArgv(execution.argv)}`,
+        ...argvLines(execution.argv, io.terminal),
         `Decision    ${execution.policy_decision}`,
         ...approvals.map((one) => `Approved by ${safe(one.signer)}: ${safe(one.reason)}`),
         ...execution.control_proofs.map((proof) => showSnapshot(proof, snapshots)),
         `Good until  ${execution.expires_at}`,
         `\nWritten: ${safe(path)}`,
-        paint(io.terminal, "bold", `Next: aegis apply ${reference}`),
+        renderSteps(next(execution.execution_plan_id, path, io), io.terminal),
       ].join("\n"),
     );
     return EXIT.ok;
   },
 });
+
+/** Who may submit does it at once; else the file goes to somebody who may. */
+function next(id: string, path: string, { env }: Io): Step[] {
+  const gid = groupId(ADMIN_GROUP);
+  const mayApply =
+    process.geteuid?.() === 0 || (gid !== null && process.getgroups?.().includes(gid) === true);
+  if (mayApply) {
+    const reference = path === documentPath("execution", id, env) ? id : path;
+    return [{ who: "you", argv: ["aegis", "apply", reference] }];
+  }
+  return [
+    handOver([path]),
+    { who: `a member of ${ADMIN_GROUP}, there`, argv: ["aegis", "apply", basename(path)] },
+  ];
+}
 
 /** The plan, its policy result and the review it took into account: as named, else by the plan's id. */
 async function readDocuments(values: SignValues, io: Io) {

@@ -11,6 +11,7 @@ import type { OperationPlan } from "./operation-plan.ts";
 /** One line to type for each command. A test parses them with the real parser. */
 export const TYPED: Readonly<Record<CommandName, string>> = {
   plan: "aegis plan apt install nginx --json",
+  "plan show": "aegis plan show <plan_id> --json",
   review: "aegis review <plan_id> --json",
   policy: "aegis policy <plan_id> --review <plan_id> --json",
   "policy rules": "aegis policy rules --json",
@@ -95,7 +96,7 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
     next: "Nothing has run. Do what the hint says, once; then ask.",
   },
   denied: {
-    means: "denied by policy",
+    means: "denied by policy; after `plan` the plan is written, `denial` says why nothing else can follow",
     next: "Stop. Report the rules and their reasons; a person may ask for something else.",
   },
   approval: {

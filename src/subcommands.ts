@@ -7,6 +7,7 @@ import { safe } from "./terminal.ts";
 /** The code of each command, loaded when it is typed. */
 const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   plan: () => import("./plan.ts").then((m) => m.plan),
+  "plan show": () => import("./cmd-plan-show.ts").then((m) => m.planShow),
   review: () => import("./review.ts").then((m) => m.review),
   policy: () => import("./policy.ts").then((m) => m.policy),
   "policy rules": () => import("./policy.ts").then((m) => m.policyRules),

@@ -94,6 +94,14 @@ export function quoteWord(word: string): string {
     : `'${safe(word).replaceAll("'", "'\\''")}'`;
 }
 
+/** `Command     argv`, all of it, in lines that break between words where it is for a terminal. */
+export function argvLines(argv: readonly string[], terminal: Terminal): string[] {
+  const indent = GUTTER.padStart(12);
+  return (terminal.interactive ? wrap(showArgv(argv), terminal.width, indent) : [showArgv(argv)]).map(
+    (line, i) => (i === 0 ? `Command     ${line}` : line),
+  );
+}
+
 /** An argv in at most `lines` lines' worth of columns, then how many words are left out. */
 export function showSomeArgv(argv: readonly string[], width: number, lines = 3): string {
   const words = argv.map(quoteWord);

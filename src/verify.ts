@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Approver } from "./approval.ts";
 import { parseJson } from "./canonical.ts";
+import { renderSteps } from "./cmd-next.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import { checkControls } from "./controls.ts";
 import type { ExecutionPlan } from "./documents.ts";
@@ -14,7 +15,7 @@ import { type LoadedPolicyConfig, loadPolicyConfig } from "./policy-config.ts";
 import { checkLifetime, checkSignature } from "./preflight.ts";
 import { isLookedUp, snapshotName } from "./snapshot-id.ts";
 import { type Found, MAX_DOCUMENT_BYTES, resolveDocument } from "./store.ts";
-import { paint, safe, showArgv, type Terminal } from "./terminal.ts";
+import { argvLines, paint, safe, type Terminal } from "./terminal.ts";
 import { type Trust, userTrust } from "./trust.ts";
 
 /** `aegis sign verify`: everything about a signed plan that can be checked away from its host. */
@@ -161,10 +162,10 @@ function render(
       (proof) =>
         `Snapshot    ${safe(snapshotName(proof))} (${isLookedUp(proof) ? "the executor looks it up" : "declared, not looked up"})`,
     ),
-    `Command     ${showArgv(report.argv)}`,
+    ...argvLines(report.argv, terminal),
     `Host        ${safe(report.host)}`,
     `Decision    ${report.decision}${report.policy_reproduced ? ", reproduced here" : " (not reproducible here: other rules or configuration)"}`,
     `Good until  ${report.expires_at}`,
-    paint(terminal, "bold", `Next: aegis apply ${path === null ? "-" : showArgv([path])}`),
+    renderSteps([{ who: "who may submit it", argv: ["aegis", "apply", path ?? "-"] }], terminal),
   ].join("\n");
 }

@@ -63,7 +63,7 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   return statusOf(written, io);
 }
 
-/** What comes next for a plan: nothing, or what the policy of whoever typed says; why it says no goes to standard error. */
+/** What comes next for a plan: nothing, or what the policy of whoever typed says. */
 async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
   // Only here, since every call that is let through waits for what stands at the top.
   const [{ canonicalHash }, { parseDocument }, { evaluate, policyExit }, { loadPolicyConfig }] =
@@ -76,8 +76,7 @@ async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
   const plan = parseDocument("plan", written);
   if (plan.nothing_to_do) return EXIT.ok;
   const { config, hash } = loadPolicyConfig(io.env);
-  const { decision, reasons } = evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
-  if (decision === "deny") io.note(`Policy denies it: ${safe(reasons.join("; "))}`);
+  const { decision } = evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
   // What policy allows still waits for a signature.
   return decision === "allow" ? EXIT.approval : policyExit(decision);
 }

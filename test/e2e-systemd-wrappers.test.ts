@@ -44,7 +44,7 @@ describeOnSystemd("wrappers", (suite) => {
   test("plan a change, for root and for an agent", async () => {
     for (const user of ["root", "alice"] as const) {
       const { status, stdout } = await host.exec(["apt-get", "install", "-y", "hello-aegis"], { user });
-      expect({ status, planned: stdout.includes("Next: aegis policy") }).toEqual({
+      expect({ status, planned: stdout.includes("Next, you: aegis policy") }).toEqual({
         status: 4,
         planned: true,
       });

@@ -90,7 +90,7 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
     renderPolicyResult(
       plan,
       { ...decide(plan), reasons: [text], rules: [text] },
-      { plan: text, review: text, result: text, config: text, isOut: true },
+      { plan: text, review: text, result: text, config: text, isOut: true, isOwnReview: false },
       { ...TERMINAL, width },
     ),
   "policy, allowed": (plan, width, text) =>
@@ -101,7 +101,7 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
         decision: "require_human",
         required_controls: ["human approval", "system snapshot"],
       },
-      { plan: text, review: text, result: text, config: text, isOut: true },
+      { plan: text, review: text, result: text, config: text, isOut: true, isOwnReview: false },
       { ...TERMINAL, width },
     ),
   approve: (plan, width, text) =>

@@ -54,7 +54,7 @@ async function refusal(promise: Promise<unknown>): Promise<AegisError> {
 
 describe("aegis policy", () => {
   const cases: readonly [string, OperationPlan, number, string[]][] = [
-    ["deny", npm(), 3, ["✘ deny", "[npm] apply", "Next: ask for something else"]],
+    ["deny", npm(), 3, ["✘ deny", "[npm] apply", "Next, you: ask for something else"]],
     [
       "require_human",
       install(),
@@ -62,8 +62,9 @@ describe("aegis policy", () => {
       [
         "● require_human",
         "Needed: human approval",
-        "aegis sign approve --plan 11111111-2222-4333-8444-555555555555 --reason <why>",
-        "--approval <approval>",
+        "Next, you: install -m 640 -t <directory they can read> /",
+        "Then, the approver, there: aegis sign approve --plan 11111111-2222-4333-8444-555555555555.json --reason <why> --key <key file>",
+        "Then, the signer, there: aegis sign --plan 11111111-2222-4333-8444-555555555555.json --policy 11111111-2222-4333-8444-555555555555.policy.json --approval <approval file>",
       ],
     ],
     [
@@ -78,10 +79,15 @@ describe("aegis policy", () => {
       5,
       [
         "◆ allow_with_snapshot",
-        "Next: aegis sign 11111111-2222-4333-8444-555555555555 --snapshot-id <snapshot>",
+        "Next, the signer, in this account: aegis sign 11111111-2222-4333-8444-555555555555 --snapshot-id <snapshot>",
       ],
     ],
-    ["allow", update(), 0, ["✔ allow", "Next: aegis sign 11111111-2222-4333-8444-555555555555"]],
+    [
+      "allow",
+      update(),
+      0,
+      ["✔ allow", "Next, the signer, in this account: aegis sign 11111111-2222-4333-8444-555555555555"],
+    ],
   ];
   for (const [what, plan, exit, words] of cases) {
     test(`${what}: exit ${exit}`, async () => {
@@ -142,7 +148,30 @@ describe("aegis policy", () => {
     const out = join(dir, "result.json");
     expect(await run("-", { out })).toBe(4);
     expect(existsSync(out)).toBe(true);
-    expect(text()).toContain(`aegis sign --plan <plan file> --policy ${out} --approval <approval>`);
+    const { plan_id } = install();
+    expect(text()).toContain(`Next, you: install -m 640 -t <directory they can read> ${out}\n`);
+    expect(text()).toContain(
+      `the signer, there: aegis sign --plan ${plan_id}.json --policy result.json --approval <approval file>`,
+    );
+  });
+
+  test("no command of another person has a path of this account", async () => {
+    const plan = upgrade({ transaction: [entry("linux-image-1")] });
+    saveDocument("plan", plan, env);
+    saveDocument("review", review({ plan_hash: canonicalHash(plan) }), env);
+    const file = join(dir, "kernel.plan");
+    saveDocument("plan", plan, env, file);
+    for (const flags of [{}, { review: plan.plan_id }, { out: join(dir, "kernel.policy") }])
+      for (const name of [plan.plan_id, file]) await run(name, flags);
+    const steps = text()
+      .split("\n")
+      .filter((line) => /^(?:Next|Then)/.test(line));
+    expect(steps).toHaveLength(18);
+    for (const step of steps) {
+      const [, who = "", typed = ""] = /^(?:Next|Then), ([^:]+): (.*)$/.exec(step) ?? [];
+      expect(["you", "the approver, there", "the signer, there"]).toContain(who);
+      if (who !== "you") expect(typed).not.toContain("/");
+    }
   });
 
   test("a review is used only when it is named", async () => {

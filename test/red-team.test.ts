@@ -169,7 +169,16 @@ describe("a model that obeys lowers nothing", () => {
 
 describe("no screen shows such text unescaped", () => {
   const TERMINAL = { interactive: true, colour: false, width: 80 };
-  const FILES = { plan: "p", review: "r", reply: "a", result: "e", config: "c", isOut: false, by: "direct" };
+  const FILES = {
+    plan: "p",
+    review: "r",
+    reply: "a",
+    result: "e",
+    config: "c",
+    isOut: false,
+    isOwnReview: true,
+    by: "direct",
+  };
   const screens: Readonly<Record<string, (plan: OperationPlan, text: string) => string>> = {
     plan: (plan) => renderPlan(plan, TERMINAL),
     policy: (plan) => renderPolicyResult(plan, decide(plan, OPTIONAL), FILES, TERMINAL),

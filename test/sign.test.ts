@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { approve } from "../src/approve.ts";
 import { parseArgs } from "../src/args.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
@@ -385,10 +385,20 @@ describe("sign approve", () => {
     saveDocument("plan", plan, env, file);
     const handed = approveWith(plan, beginning(plan), APPROVE, file);
     await handed.done;
-    expect(handed.ran.text).toContain(`Next: aegis sign --plan ${file} --policy <policy result> --approval `);
+    const approval = /^Written: (.*)$/m.exec(handed.ran.text)?.[1] ?? "";
+    expect(handed.ran.text).toContain(`Next, you: install -m 640 -t <directory they can read> ${approval}\n`);
+    expect(handed.ran.text).toContain(
+      `Then, the signer, there: aegis sign --plan hello.plan --policy ${plan.plan_id}.policy.json --approval ${basename(approval)} --key <key file>`,
+    );
+    saveDocument("plan", plan, env, join(home, "hello.policy"));
+    const named = approveWith(plan, beginning(plan), APPROVE, file);
+    await named.done;
+    expect(named.ran.text).toContain("aegis sign --plan hello.plan --policy hello.policy --approval ");
     const stored = approveWith(plan, beginning(plan));
     await stored.done;
-    expect(stored.ran.text).toContain(`Next: aegis sign ${plan.plan_id} --approval `);
+    expect(stored.ran.text).toContain(
+      `Next, the signer, in this account: aegis sign ${plan.plan_id} --approval `,
+    );
   });
   test("shows what matters before it asks; the risky package first", async () => {
     const plan = planned({

@@ -137,6 +137,7 @@ describe("commands", () => {
       "audit verify",
       "daemon status",
       "doctor",
+      "plan show",
       "policy rules",
       "sign verify",
     ]);

@@ -1,0 +1,24 @@
+import { defineSubcommand } from "./command.ts";
+import { EXIT } from "./errors.ts";
+import { renderPlan } from "./plan-view.ts";
+import { resolveDocument } from "./store.ts";
+import { isLong, page } from "./sys-pager.ts";
+
+/** `aegis plan show <plan>`: through a pager on a terminal that it is too long for. `--json` prints the document. */
+export const planShow = defineSubcommand({
+  name: "plan show",
+  description:
+    "Show a plan as people read it, through PAGER (else less -R) where it is longer than the terminal.",
+  args: {
+    plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+  },
+  async run(values, io) {
+    const { document, hash } = await resolveDocument("plan", values.plan, io);
+    const about = `Plan ${document.plan_id}, made ${document.created_at}\nHash ${hash}`;
+    const text = io.json ? "" : `${renderPlan(document, io.terminal)}\n\n${about}`;
+    const { terminal } = io;
+    if (!io.json && isLong(text, terminal) && (await page(text, terminal, io.env, 1))) return EXIT.ok;
+    io.result(document, text);
+    return EXIT.ok;
+  },
+});

@@ -1,0 +1,41 @@
+import { describe, expect, test } from "bun:test";
+import { isLong, pagerArgv } from "../src/sys-pager.ts";
+
+/** Programs of a host, by where they are. */
+const find = (name: string, path: readonly string[] = ["/usr/local/bin", "/usr/bin"]) =>
+  ["/usr/bin/less", "/usr/bin/most", "/usr/local/bin/bat", "/usr/bin/false"].find((program) =>
+    path.some((directory) => program === `${directory}/${name}`),
+  ) ?? null;
+
+describe("the pager", () => {
+  const CASES: [pager: string | undefined, argv: string[] | null][] = [
+    [undefined, ["/usr/bin/less", "-R"]],
+    ["", null],
+    ["  ", null],
+    ["cat", null],
+    ["/usr/bin/cat", null],
+    ["most", ["/usr/bin/most"]],
+    ["/usr/bin/most", ["/usr/bin/most"]],
+    ["bat --plain  -p", ["/usr/local/bin/bat", "--plain", "-p"]],
+    // Not the system's, not there, no program: less.
+    ["/home/alice/bin/pager", ["/usr/bin/less", "-R"]],
+    ["./less", ["/usr/bin/less", "-R"]],
+    ["nonexistent", ["/usr/bin/less", "-R"]],
+    ["$(id)", ["/usr/bin/less", "-R"]],
+    // No shell reads it: these are words.
+    ["less -R; rm -rf /", ["/usr/bin/less", "-R;", "rm", "-rf", "/"]],
+    ["less `id`", ["/usr/bin/less", "`id`"]],
+  ];
+  for (const [pager, argv] of CASES) {
+    test(JSON.stringify(pager ?? "unset"), () =>
+      expect(pagerArgv(pager === undefined ? {} : { PAGER: pager }, find)).toEqual(argv),
+    );
+  }
+  test("none installed", () => expect(pagerArgv({}, () => null)).toBeNull());
+});
+
+test("what is long is longer than the terminal, less a line for the prompt", () => {
+  const terminal = { interactive: true, colour: false, width: 80, height: 3 };
+  expect([1, 2, 3, 9].map((n) => isLong("x\n".repeat(n - 1), terminal))).toEqual([false, false, true, true]);
+  expect(isLong("x\n".repeat(99), { interactive: false, colour: false, width: 80 })).toBe(false);
+});
