@@ -108,7 +108,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
   });
 
   test("a review is bound to its plan, kept with the reply, and policy takes it into account", async () => {
-    const plan = upgrade();
+    const plan = upgrade({ created_at: new Date().toISOString() });
     writeFileSync(join(home, "plan.json"), canonicalJson(plan));
     server.behave(says(JSON.stringify({ ...VERDICT, red_flags: ["it phones home"], risk: "high" })));
     const { status, stdout } = await run(["review", "plan.json", "--direct", "--json"]);
