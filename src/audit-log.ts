@@ -1,6 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import {
-  chmodSync,
   closeSync,
   constants,
   existsSync,
@@ -8,7 +7,6 @@ import {
   fdatasyncSync,
   fstatSync,
   ftruncateSync,
-  lstatSync,
   openSync,
   renameSync,
   rmSync,
@@ -40,6 +38,7 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { withFileLock } from "./file-lock.ts";
 import { ensureDir, syncDirectory, writeFileAtomic, writeFully } from "./files.ts";
 import { AUDIT_FILE, auditDir, type Env } from "./paths.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
 
 /*
  * Writing the log: one event a line, each holding the hash of the one before. Every append looks at the file itself, at
@@ -55,6 +54,8 @@ export interface AuditLogOptions {
   now?: () => Date;
   /** Mode of the log's files. The production log is 0640 in a setgid directory of the group aegis-admin. */
   mode?: number;
+  /** How long an append waits for another process's, in milliseconds. */
+  lockWaitMs?: number;
   /** Size in bytes at which the current file is put aside and a new one begun. */
   rotateAt?: number;
 }
@@ -62,7 +63,8 @@ export interface AuditLogOptions {
 export interface AuditLog {
   /**
    * Records an event and returns it as recorded. When it returns, the event is on disk.
-   * @throws AegisError `io` when it could not be written (nothing was recorded), `log_tampered` when the log's last line
+   * @throws AegisError `busy` when another process keeps the log's lock, `io` when it could not be written (nothing was
+   * recorded in either case), `log_tampered` when the log's last line
    * is not what was written (nothing is added to such a log)
    */
   append(event: NewAuditEvent): AuditEvent;
@@ -86,7 +88,13 @@ export interface AuditLog {
  * @throws AegisError `io`
  */
 export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditLog {
-  const { host = hostname(), now = () => new Date(), mode = 0o600, rotateAt = 256 * 1024 * 1024 } = options;
+  const {
+    host = hostname(),
+    now = () => new Date(),
+    mode = 0o600,
+    lockWaitMs = 60_000,
+    rotateAt = 256 * 1024 * 1024,
+  } = options;
   const current = join(dir, AUDIT_FILE);
   const reserve = join(dir, RESERVE);
   const lock = prepare(dir);
@@ -129,10 +137,14 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
   return {
     append(event) {
       if (!open) throw new AegisError("internal", "append to an audit log that was closed");
-      const recorded = withFileLock(lock, () => {
-        const rotated = rotateFull(dir, current, rotateAt);
-        return add(rotated === null ? [event] : [rotated, event]);
-      });
+      const recorded = withFileLock(
+        lock,
+        () => {
+          const rotated = rotateFull(dir, current, rotateAt);
+          return add(rotated === null ? [event] : [rotated, event]);
+        },
+        lockWaitMs,
+      );
       const last = recorded.at(-1);
       if (last === undefined) throw new AegisError("internal", "nothing was recorded");
       return last;
@@ -161,23 +173,49 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
 /**
  * Appends to the user's own log what planning, policy, review and signing did. The actor is the user's number where `event`
  * names no other (a name would come from $USER).
- * @throws AegisError `io`, `log_tampered`
+ * @throws AegisError `refused` where root would write into a directory of others, `busy`, `io`, `log_tampered`
  */
 export function recordUserEvent(env: Env, event: NewAuditEvent): AuditEvent {
-  return openAuditLog(auditDir(env)).append({ ...event, actor: event.actor ?? `uid ${process.getuid?.()}` });
+  const dir = auditDir(env);
+  ensureOwnDir(dir);
+  return openAuditLog(dir).append({ ...event, actor: event.actor ?? `uid ${process.getuid?.()}` });
 }
 
-/** Makes the directories and returns the path of the lock file. */
+/**
+ * Makes the directories and returns the path of the lock file. Looked at and changed by descriptor, without following a link:
+ * by path another directory than ours could be given another mode.
+ */
 function prepare(dir: string): string {
   const locks = join(dir, LOCK_DIR);
+  const uid = process.geteuid?.();
   try {
     ensureDir(dir);
+    if (uid === 0) {
+      withDirectory(dir, (fd) => {
+        const stat = fstatSync(fd);
+        if (stat.uid !== 0) throw new Error(`${dir} belongs to another user (uid ${stat.uid})`);
+        if ((stat.mode & 0o022) !== 0) throw new Error(`${dir} can be written by others than root`);
+      });
+    }
     ensureDir(locks);
-    if ((lstatSync(locks).mode & 0o077) !== 0) chmodSync(locks, 0o700);
+    withDirectory(locks, (fd) => {
+      const stat = fstatSync(fd);
+      if (stat.uid !== uid) throw new Error(`${locks} belongs to another user (uid ${stat.uid})`);
+      if ((stat.mode & 0o077) !== 0) fchmodSync(fd, 0o700);
+    });
   } catch (error) {
     throw failed(dir, error);
   }
   return join(locks, "append");
+}
+
+function withDirectory(path: string, use: (fd: number) => void): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    use(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Who may not read the parent can't have made the directory in it: its name has been durable for long. */

@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { AegisError, messageOf } from "./errors.ts";
-import { flock } from "./ffi.ts";
+import { flock, tryFlock } from "./ffi.ts";
 
 /*
  * A lock between processes, by flock(2) on a file of its own. The kernel drops it when its holder ends, however it ends, so
@@ -8,18 +8,38 @@ import { flock } from "./ffi.ts";
  * a directory that only its owner can enter.
  */
 
+/** Longest pause between two tries for a lock, in milliseconds. */
+const PAUSE_MS = 20;
+
 /**
- * Runs `action` while holding the lock at `path`, waiting for it first. Blocks the whole process: only for locks that
- * are held for milliseconds.
- * @throws AegisError `io` when the lock file can't be opened, and whatever `action` throws
+ * Runs `action` while holding the lock at `path`, waiting for it first, at most `waitMs` milliseconds; without a limit only for
+ * locks that nobody but root can open. Blocks the whole process: only for locks that are held for milliseconds.
+ * @throws AegisError `io` when the lock file can't be opened, `busy` when it isn't given up in time, and whatever `action`
+ * throws
  */
-export function withFileLock<T>(path: string, action: () => T): T {
+export function withFileLock<T>(path: string, action: () => T, waitMs?: number): T {
   const fd = openLock(path);
   try {
-    flock(fd);
+    if (waitMs === undefined) flock(fd);
+    else waitFor(fd, path, waitMs);
     return action();
   } finally {
     closeSync(fd);
+  }
+}
+
+/** flock(2) has no time limit of its own, so it is tried again and again, with pauses that keep many who wait apart. */
+function waitFor(fd: number, path: string, waitMs: number): void {
+  const until = performance.now() + waitMs;
+  while (!tryFlock(fd)) {
+    if (performance.now() >= until) {
+      throw new AegisError(
+        "busy",
+        `another process has held the lock ${path} for ${waitMs / 1000} seconds; nothing was written`,
+        "See which process it is: lslocks --notruncate",
+      );
+    }
+    Bun.sleepSync(1 + Math.random() * PAUSE_MS);
   }
 }
 

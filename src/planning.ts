@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { Planning, PlanningOutput } from "./ecosystem.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { ensureDir, readFileLimited } from "./files.ts";
+import { readFileLimited } from "./files.ts";
 import { hostIdentity } from "./host.ts";
 import { npmConfig, npmrc } from "./npm-config.ts";
 import type { CommandEvidence, Host } from "./operation-plan.ts";
@@ -11,6 +11,7 @@ import { type Env, userPaths } from "./paths.ts";
 import { assertPlanningArgv } from "./planning-argv.ts";
 import { isSameProcess, startTimeOf } from "./processes.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
 
 const TIMEOUT_MS = 120_000;
 const MAX_OUTPUT = 32 * 1024 * 1024;
@@ -143,14 +144,18 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
   };
 }
 
-/** A fresh directory that only this user can enter. */
+/**
+ * A fresh directory that only this user can enter. apt reads its settings there, with their hooks: as root nobody else may be
+ * able to put another directory in its place.
+ */
 function privateDirectory(env: Env): string {
   const parent = join(userPaths(env).cache, "tmp");
   try {
-    ensureDir(parent);
+    ensureOwnDir(parent);
     sweep(parent);
     return mkdtempSync(join(parent, `plan-${process.pid}-${startTimeOf(process.pid) ?? 0}-`));
   } catch (error) {
+    if (error instanceof AegisError && error.code === "refused") throw error;
     throw new AegisError(
       "io",
       `can't make a working directory under ${parent}: ${messageOf(error)}`,

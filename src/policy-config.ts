@@ -7,6 +7,7 @@ import { publicKeyProblem } from "./ed25519.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { readFileLimited, rootOnlyProblem } from "./files.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
+import { ownFileProblem } from "./sys-own-directory.ts";
 
 const MAX_CONFIG_BYTES = 256 * 1024;
 const MAX_MINUTES = 24 * 60;
@@ -124,7 +125,8 @@ export function loadPolicyConfig(env: Env, options: PolicyConfigOptions = {}): L
   for (const path of places) {
     const data = readIfThere(path);
     if (data === null) continue;
-    const problem = system ? rootOnlyProblem(path) : null;
+    const asRoot = path !== systemPath && process.geteuid?.() === 0;
+    const problem = system ? rootOnlyProblem(path) : asRoot ? ownFileProblem(path) : null;
     if (problem !== null) throw invalid(path, problem, `Make it root's alone: chown root:root, chmod go-w.`);
     return load(path, data);
   }

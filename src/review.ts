@@ -7,7 +7,7 @@ import { type AiReview, readDocument } from "./documents.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { ensureDir, typedPath, writeFileAtomic } from "./files.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import { SYSTEM } from "./paths.ts";
+import { SYSTEM, userPaths } from "./paths.ts";
 import { type ReviewProgress, renderReview, reviewProgress } from "./review-view.ts";
 import {
   assertNoInput,
@@ -17,6 +17,7 @@ import {
   resolveDocument,
   saveDocument,
 } from "./store.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
 
 /** `aegis review <plan>`: a model's opinion, which can only make the decision stricter. */
 export const review = defineSubcommand({
@@ -46,7 +47,7 @@ export const review = defineSubcommand({
       },
     );
     const made = parseReview(answer.review, plan);
-    keep(replyPath, answer.reply);
+    keep(replyPath, answer.reply, io);
     const path = saveDocument("review", made, io.env, values.out);
     recordUserEvent(io.env, {
       kind: "review_completed",
@@ -176,7 +177,7 @@ function parseReview(text: string, plan: Found<"plan">): AiReview {
 /** Keeps what could not be used beside where the review would be, so that it can be looked at; no review is written. */
 function keepReply(error: unknown, path: string, plan: Found<"plan">, io: Io): unknown {
   if (!(error instanceof AegisError && "reply" in error && typeof error.reply === "string")) return error;
-  keep(path, error.reply);
+  keep(path, error.reply, io);
   recordUserEvent(io.env, {
     kind: "review_failed",
     plan_id: plan.document.plan_id,
@@ -186,9 +187,11 @@ function keepReply(error: unknown, path: string, plan: Found<"plan">, io: Io): u
   return new AegisError(error.code, error.message, hint, { ...error.details, reply_path: path });
 }
 
-function keep(path: string, reply: string): void {
+function keep(path: string, reply: string, { env }: Io): void {
+  const directory = dirname(path);
   typedPath(() => {
-    ensureDir(dirname(path));
+    if (directory === userPaths(env).reviews) ensureOwnDir(directory);
+    else ensureDir(directory);
     writeFileAtomic(path, reply);
   });
 }

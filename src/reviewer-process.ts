@@ -2,7 +2,6 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { AegisError } from "./errors.ts";
-import { ensureDir } from "./files.ts";
 import { generateKey, writeKeyFiles } from "./key-files.ts";
 import { loadSecret, type SecretKey } from "./keys.ts";
 import type { Log } from "./log.ts";
@@ -12,6 +11,7 @@ import { makeReview } from "./reviewer.ts";
 import { serveReviewer } from "./reviewer-service.ts";
 import { assertSafeEnvironment } from "./safe-environment.ts";
 import { stopSignal } from "./stop-signal.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
 import type { Listen } from "./varlink-server.ts";
 
 /**
@@ -52,7 +52,7 @@ function reviewerKey(file: string | undefined, env: Env, log: Log): SecretKey {
   const own = join(keys, "reviewer-key");
   if (!existsSync(own)) {
     assertSafeEnvironment(env);
-    ensureDir(keys);
+    ensureOwnDir(keys);
     writeKeyFiles(own, generateKey());
     log.info("made a key to sign reviews with", { file: own });
   }

@@ -13,9 +13,10 @@ import {
   readDocument,
 } from "./documents.ts";
 import { AegisError } from "./errors.ts";
-import { asTyped, ensureDir, readFileLimited, writeFileAtomic, writeTyped } from "./files.ts";
+import { asTyped, readFileLimited, writeFileAtomic, writeTyped } from "./files.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
 import { showArgv } from "./terminal.ts";
 
 /** Largest document that is read; the executor's request limit of 4 MiB holds for every document. */
@@ -67,7 +68,7 @@ export function saveDocument<K extends DocumentKind>(
     return path;
   }
   const path = documentPath(kind, idOf(kind, document), env);
-  ensureDir(userPaths(env)[PLACES[kind].directory]);
+  ensureOwnDir(userPaths(env)[PLACES[kind].directory]);
   writeFileAtomic(path, canonicalJson(document));
   return path;
 }

@@ -427,7 +427,7 @@ describe("a failed append", () => {
           "-m",
           "sh",
           "-c",
-          'mkdir "$0" && mount -t tmpfs -o size=4m none "$0" && exec "$@"',
+          'mkdir "$0" && mount -t tmpfs -o size=4m,mode=0700 none "$0" && exec "$@"',
           dir,
         ],
       );
