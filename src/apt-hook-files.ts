@@ -5,6 +5,10 @@ import { includesVersion, parseRelations, type Relation } from "./deb-relation.t
 import type { DpkgPackage } from "./dpkg-status.ts";
 import { AegisError } from "./errors.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
+import { clip } from "./terminal.ts";
+
+/** Characters that are quoted of what a package file says of itself. */
+const QUOTED = 128;
 
 /*
  * What the hook asks of the package files themselves: that they are the signed ones, are what they are called, and exclude
@@ -58,7 +62,7 @@ export function checkControl(
     ] as const;
     for (const [field, said, planned] of pairs) {
       if (said !== planned)
-        throw refuse(`${file} calls its ${field} ${said}, the plan says ${planned ?? "none"}`);
+        throw refuse(`${file} calls its ${field} ${clip(said, QUOTED)}, the plan says ${planned ?? "none"}`);
     }
     if (control.essential && !essential.has(`${name}:${architecture}`)) {
       throw refuse(`${file} is an essential package, which the plan does not say`);
@@ -94,7 +98,7 @@ export function checkExclusions(
       const hit = there.find((p) => p.name !== control.name && isMeant(relation, p));
       if (hit === undefined) continue;
       throw refuse(
-        `${control.name} excludes ${relation.name}, and ${hit.name} ${hit.version} would be there: no plan says so`,
+        `${control.name} excludes ${clip(relation.name, QUOTED)}, and ${hit.name} ${hit.version} would be there: no plan says so`,
       );
     }
   }

@@ -24,8 +24,9 @@ export function isSameProcess(pid: number, start: number): boolean {
 }
 
 /**
- * Living apt-get and dpkg processes whose environment holds `variable=value`. The names matter: a service that a
- * maintainer script started inherits the environment too, and may live for ever.
+ * Living apt-get and dpkg processes of root whose environment holds `variable=value`. The names matter: a service that a
+ * maintainer script started inherits the environment too, and may live for ever. So does the user: anybody can give a
+ * program of their own that name and that environment, and would then be waited for.
  */
 export function packageManagersWith(variable: string, value: string): number[] {
   const wanted = `${variable}=${value}`;
@@ -34,12 +35,17 @@ export function packageManagersWith(variable: string, value: string): number[] {
     if (!Number.isInteger(pid) || startTimeOf(pid) === null) return [];
     try {
       const name = readFileSync(`/proc/${pid}/comm`, "utf8").trim();
-      if (name !== "apt-get" && name !== "dpkg") return [];
+      if ((name !== "apt-get" && name !== "dpkg") || !isRoots(pid)) return [];
       return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(wanted) ? [pid] : [];
     } catch {
       return [];
     }
   });
+}
+
+/** Whether a process is root's by each of its user ids. The owner of /proc/<pid> would not do: a process can hide its own. */
+function isRoots(pid: number): boolean {
+  return /^Uid:\t0\t0\t0\t0$/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
 }
 
 /** Every user and group id that a living process has, of whatever kind (proc_pid_status(5): real, effective, saved, fs). */

@@ -4,36 +4,45 @@ import { errnoOf } from "./errors.ts";
 import { withFileLock } from "./file-lock.ts";
 import { STATE } from "./state.ts";
 
-/** Time that each refusal costs, and how many are free when there were none for a while. */
-const EACH_MS = 800;
-const FREE = 60;
-/** Nobody waits longer than everybody who may be connected could make them. */
-const LONGEST_MS = 48 * EACH_MS;
+/** How fast something may be written down that anybody can bring about. */
+export interface Pace {
+  /** Time that each costs, in milliseconds. */
+  eachMs: number;
+  /** How many are free when there were none for a while. */
+  free: number;
+}
+
+/** Refused plans. */
+export const REFUSAL_PACE: Pace = { eachMs: 800, free: 60 };
+
+/** As many may wait at once as there are connections to the runner. */
+const WAITING = 48;
 
 /**
- * How long whoever was refused at `now` has to wait, and when the next one is due. All in milliseconds; `due` is what this
- * gave last time. A clock that was set back costs no more than {@link LONGEST_MS}.
+ * How long the one at `now` has to wait, and when the next one is due. All in milliseconds; `due` is what this gave last time.
+ * A clock that was set back costs no more than everybody who may be connected could.
  */
-export function nextRefusal(due: number, now: number): { due: number; waitMs: number } {
-  const from = Math.min(Math.max(due, now - FREE * EACH_MS), now + LONGEST_MS);
-  return { due: from + EACH_MS, waitMs: Math.max(0, from - now) };
+export function nextDue({ eachMs, free }: Pace, due: number, now: number): { due: number; waitMs: number } {
+  const from = Math.min(Math.max(due, now - free * eachMs), now + WAITING * eachMs);
+  return { due: from + eachMs, waitMs: Math.max(0, from - now) };
 }
 
 /**
- * Waits after a refusal that was written down, so that a front in foreign hands, which may send what it likes, can't fill the
- * disk with refusals: connections are limited, and each keeps its own until its time has come. `stop` ends the wait.
+ * Waits after something was written down, so that a front in foreign hands, which may send what it likes, can't fill the
+ * disk: connections are limited, and each keeps its own until its time has come. `name` is the file that remembers what is
+ * due. `stop` ends the wait.
  */
-export async function paceRefusal(stop: AbortSignal): Promise<void> {
+export async function pace(name: string, speed: Pace, stop: AbortSignal): Promise<void> {
   // What is due stands in the file that is locked.
-  const path = join(STATE.lock, "refused");
+  const path = join(STATE.lock, name);
   const wait = withFileLock(path, () => {
-    const { due, waitMs } = nextRefusal(lastDue(path), Date.now());
+    const { due, waitMs } = nextDue(speed, lastDue(path), Date.now());
     try {
       writeFileSync(path, String(due), { mode: 0o600 });
       return waitMs;
     } catch {
       // A full disk is no reason to go faster.
-      return EACH_MS;
+      return speed.eachMs;
     }
   });
   if (wait === 0 || stop.aborted) return;

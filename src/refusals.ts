@@ -4,7 +4,7 @@ import { EXECUTOR, MAX_REFUSALS, type Refusal, replyError } from "./varlink-inte
 
 /** Stands for everybody once too many different ones are counted. */
 const ANYBODY = -1;
-const REPORT_TIMEOUT_MS = 10_000;
+const REPORT_TIMEOUT_MS = 30_000;
 /** Least time between two lines in the service's log; the audit log has each delivery. */
 const LOG_MS = 10_000;
 /** Codes and uids that a line names. */

@@ -7,6 +7,10 @@ import { dpkgAudit } from "./dpkg-audit.ts";
 import type { ErrorCode } from "./errors.ts";
 import { type DpkgSnapshot, describeDifference, inverseOf, isChecked, postCheck } from "./post-check.ts";
 import type { Result } from "./results.ts";
+import { clip } from "./terminal.ts";
+
+/** Characters of a message: it may quote what a package says of itself. */
+const MESSAGE = 2048;
 
 type Outcome = Pick<
   Result,
@@ -33,7 +37,9 @@ export async function outcomeOf(
     message,
     ...found,
   });
-  if (hook?.ok === false) return failed("hook_refused", `refused before unpacking: ${hook.reason}`);
+  if (hook?.ok === false) {
+    return failed("hook_refused", clip(`refused before unpacking: ${hook.reason}`, MESSAGE));
+  }
   if (status !== 0) {
     const how = status === null ? "a signal" : `status ${status}`;
     return failed("execution_failed", `${execution.argv[0]} ended with ${how}${await unfinished()}`);

@@ -11,12 +11,15 @@ const MAX_BACKLOG = 1024 * 1024;
 
 /** Characters of a command and of a name. */
 const SHOWN = 500;
+/** Characters of a message. */
+const MESSAGE = 8192;
 
 /** What clients hear of a result file. */
 export function outcomeOf(result: Result): Outcome {
-  const { execution_plan_id: execution_id, state, exit_status, code, message, started_at, ended_at } = result;
+  const { execution_plan_id: execution_id, state, exit_status, code, started_at, ended_at } = result;
   const command = clip(showArgv(result.argv), SHOWN);
   const actor = result.actor === null ? null : clip(result.actor, SHOWN);
+  const message = result.message === null ? null : clip(result.message, MESSAGE);
   return { execution_id, state, exit_status, code, message, command, actor, started_at, ended_at };
 }
 

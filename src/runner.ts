@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { RunWatch, runDirectory } from "./apt-run.ts";
 import { type AuditLog, openAuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
@@ -6,16 +5,15 @@ import { recoverInterrupted } from "./current-run.ts";
 import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
 import { giveWay } from "./exec-give-way.ts";
 import { execute } from "./execution.ts";
-import { withFileLock } from "./file-lock.ts";
 import type { Log } from "./log.ts";
 import { loggedAudit } from "./logged-audit.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
-import { paceRefusal } from "./refusal-pace.ts";
+import { pace, REFUSAL_PACE } from "./refusal-pace.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
 import { queued, tryRunLock } from "./run-lock.ts";
 import { Connection, outcomeOf } from "./runner-connection.ts";
-import { prepareState, STATE } from "./state.ts";
+import { prepareState } from "./state.ts";
 import { loadTrust } from "./trust.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 import { parseCall } from "./varlink.ts";
@@ -32,8 +30,13 @@ const POLL_MS = 300;
 const ALIVE_MS = 10_000;
 /** How long a recovery tries to get the lock of runs. */
 const LOCK_MS = 5000;
-/** Least time between two reports of refusals; the front leaves a second between its own. */
-const REPORT_MS = 800;
+/**
+ * Least time between two reports of refusals, and how many are free when there were none for a while: the front leaves a
+ * second between its own, and gathers meanwhile what it has to tell.
+ */
+const REPORT_PACE = { eachMs: 5000, free: 60 };
+/** Entries that one report leaves in the log; the rest is a number. */
+const REPORT_ENTRIES = 8;
 /** Who lost the connection hears so long why a plan was refused meanwhile; further back the log is not read for any id. */
 const REFUSED_LATELY_MS = 10 * 60_000;
 /** Failures that an administrator has to do something about. */
@@ -150,7 +153,7 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
         emit: (event) => connection.event(event),
         stop: desk.stop,
       }).catch(async (error: unknown) => {
-        await paceRefusal(desk.stop);
+        await pace("refused", REFUSAL_PACE, desk.stop);
         throw error;
       });
       connection.finished(result);
@@ -168,31 +171,36 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
       return;
     }
     case "Report":
-      recordRefusals(call.parameters.refusals, audit);
+      await recordRefusals(call.parameters.refusals, audit, desk.stop);
       connection.reply({});
       return;
   }
 }
 
 /**
- * Writes down what the front says it refused. Holding the lock for a while afterwards leaves one event a second at the
- * most, so that not even a front in foreign hands can fill the disk. Codes are ours; anything else stands as `refused`.
+ * Writes down what the front says it refused, in an event of bounded size. Whoever reports without pause waits, and with
+ * that the whole of it is bounded too: not even a front in foreign hands can fill the disk. Codes are ours; anything else
+ * stands as `refused`.
  */
-function recordRefusals(refusals: readonly Refusal[], audit: AuditLog): void {
-  withFileLock(join(STATE.lock, "report"), () => {
-    audit.append({
-      kind: "requests_refused",
-      details: {
-        count: refusals.reduce((sum, refusal) => sum + refusal.count, 0),
-        reported_by: "front",
-        refusals: refusals.map((refusal) => ({
-          ...refusal,
-          code: isErrorCode(refusal.code) ? refusal.code : "refused",
-        })),
-      },
-    });
-    Bun.sleepSync(REPORT_MS);
+async function recordRefusals(
+  refusals: readonly Refusal[],
+  audit: AuditLog,
+  stop: AbortSignal,
+): Promise<void> {
+  const most = [...refusals].sort((a, b) => b.count - a.count).slice(0, REPORT_ENTRIES);
+  audit.append({
+    kind: "requests_refused",
+    details: {
+      count: refusals.reduce((sum, refusal) => sum + refusal.count, 0),
+      reported_by: "front",
+      refusals: most.map((refusal) => ({
+        ...refusal,
+        code: isErrorCode(refusal.code) ? refusal.code : "refused",
+      })),
+      others: refusals.length - most.length,
+    },
   });
+  await pace("report", REPORT_PACE, stop);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
-import { copyFileSync, readFileSync } from "node:fs";
+import { chmodSync, copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { idsInUse, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
 import { needs } from "./needs.ts";
@@ -65,11 +65,16 @@ describe("packageManagersWith", () => {
     name: string,
     env: Record<string, string>,
     look: (pid: number) => T,
+    uid = 0,
   ): Promise<T> {
     const { path, remove } = temporaryDirectory();
+    chmodSync(path, 0o755);
     const program = join(path, name);
     copyFileSync("/bin/sleep", program);
-    const child = spawn(program, ["1000"], { env, stdio: "ignore" });
+    const ids =
+      uid === 0 ? [] : ["/usr/bin/setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups", "--"];
+    const [first = program, ...rest] = [...ids, program, "1000"];
+    const child = spawn(first, rest, { env, stdio: "ignore" });
     try {
       await new Promise((resolve) => child.once("spawn", resolve));
       while (readFileSync(`/proc/${child.pid}/comm`, "utf8").trim() !== name) await Bun.sleep(5);
@@ -88,6 +93,14 @@ describe("packageManagersWith", () => {
     ["apt-get", { APT_CONFIG: "/run/x" }, true],
     ["dpkg", { A: "1", APT_CONFIG: "/run/x" }, true],
   ];
+  const OURS = { APT_CONFIG: "/run/x" };
+  needs(process.getuid?.() === 0, "root").test(
+    "dpkg of another user, who may have any environment",
+    async () => {
+      const pids = (pid: number) => packageManagersWith("APT_CONFIG", "/run/x").includes(pid);
+      expect(await disguised("dpkg", OURS, pids, 61_234)).toBe(false);
+    },
+  );
   for (const [name, env, found] of CASES) {
     test(`${name} with ${JSON.stringify(env)}`, async () => {
       const pids = (pid: number) => packageManagersWith("APT_CONFIG", "/run/x").includes(pid);
