@@ -1,7 +1,7 @@
 /** One good signature. */
 export interface GoodSignature {
-  /** Fingerprint of the key or subkey that signed. */
-  fingerprint: string;
+  /** Fingerprint of the key or subkey that signed; null where the program that verified it doesn't say. */
+  fingerprint: string | null;
   /** Fingerprint of the primary key it belongs to. */
   primary: string;
 }

@@ -1,11 +1,19 @@
+import { basename } from "node:path";
 import { isArmored } from "./apt-armor.ts";
 import type { AptDirs } from "./apt-dirs.ts";
-import { type GoodSignature, parseGpgStatus } from "./apt-gpgv.ts";
-import { clearSignedText, parseRelease, type ReleaseFile, releaseTime } from "./apt-release.ts";
+import type { GoodSignature } from "./apt-gpgv.ts";
+import {
+  type ClearSigned,
+  parseRelease,
+  type ReleaseFile,
+  releaseTime,
+  splitClearSigned,
+} from "./apt-release.ts";
 import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
 import { type AptSource, listFileName } from "./apt-sources.ts";
+import { type SignedFiles, Verifier } from "./apt-verifier.ts";
 import { sha256Hex } from "./canonical.ts";
-import type { Planning, PlanningOutput } from "./ecosystem.ts";
+import type { Planning } from "./ecosystem.ts";
 import type { CommandEvidence, RepositoryEvidence } from "./operation-plan.ts";
 
 /** Per distribution: the keyring its own archive is signed with. Only this file makes a source `distribution`. */
@@ -30,17 +38,16 @@ export interface Repositories {
 
 /** The index of a source on disk. */
 interface Index {
-  /** What gpgv reads: the InRelease, or a detached signature and the Release file. */
-  files: string[];
   text: string;
   /** The signed part; null where the file's form is broken. */
   release: ReleaseFile | null;
-  signed: boolean;
+  /** Null where it is not signed. */
+  signed: SignedFiles | null;
 }
 
 /**
  * Evidence on every source: what its index says of itself, whether its signature fits the keys it is bound to, and the
- * trust that follows. All gpgv calls run side by side, one for each pair of index and keys.
+ * trust that follows. All signatures are verified side by side, one run for each pair of index and keys.
  */
 export async function inspectRepositories(
   sources: readonly AptSource[],
@@ -60,78 +67,64 @@ export async function inspectRepositories(
       // The two names are one file: under the name that the source uses, one run answers both questions.
       const archiveKeyring =
         archiveKeyrings.find((path) => binding.keyrings.includes(path)) ?? archiveKeyrings[0];
+      const verify = (keyrings: readonly string[]) =>
+        index?.signed == null ? [] : verifier.verify(index.signed, keyrings);
       const [own, archive] = await Promise.all([
-        verifier.verify(index, binding.keyrings),
-        verifier.verify(index, archiveKeyring === undefined ? [] : [archiveKeyring]),
+        verify(binding.keyrings),
+        verify(archiveKeyring === undefined ? [] : [archiveKeyring]),
       ]);
       const good = own.filter((signature) => isAllowed(signature, binding.fingerprints));
       const byArchive = good.some((a) => archive.some((b) => a.primary === b.primary));
-      const missing = verifier.missing ? ["its signature can't be verified without gpgv"] : [];
+      const missing = verifier.missing ? ["its signature can't be verified without gpgv or sqv"] : [];
       const problems = [...binding.problems, ...missing];
       return evidenceOf(source, index, problems, good, byArchive, planning.now);
     }),
   );
   const warnings = verifier.missing
-    ? ["gpgv is not installed, so no repository signature could be verified: run `apt-get install gpgv`"]
+    ? [
+        "neither gpgv nor sqv is installed, so no repository signature could be verified: run `apt-get install gpgv`",
+      ]
     : [];
   return { evidence, commands: verifier.commands(), warnings };
-}
-
-/** Runs gpgv once for each question. */
-class Verifier {
-  missing = false;
-  readonly #planning: Planning;
-  readonly #runs = new Map<string, Promise<PlanningOutput>>();
-  readonly #evidence = new Map<string, CommandEvidence>();
-
-  constructor(planning: Planning) {
-    this.#planning = planning;
-  }
-
-  async verify(index: Index | null, keyrings: readonly string[]): Promise<GoodSignature[]> {
-    if (index === null || !index.signed || keyrings.length === 0) return [];
-    const argv = [
-      "gpgv",
-      "--status-fd",
-      "1",
-      ...keyrings.flatMap((path) => ["--keyring", path]),
-      ...index.files,
-    ];
-    const key = argv.join("\0");
-    const running = this.#runs.get(key) ?? this.#planning.run(argv);
-    this.#runs.set(key, running);
-    const { stdout, evidence } = await running;
-    this.#evidence.set(key, evidence);
-    if (evidence.outcome === "missing") this.missing = true;
-    // A signature by a key that isn't in the keyring makes gpgv exit with 2 although another one is good.
-    return evidence.outcome === "ok" || evidence.outcome === "failed" ? parseGpgStatus(stdout).good : [];
-  }
-
-  /** In the order they were asked for, whatever order they ended in. */
-  commands(): CommandEvidence[] {
-    return [...this.#runs.keys()].flatMap((key) => this.#evidence.get(key) ?? []);
-  }
 }
 
 function readIndex(source: AptSource, dirs: AptDirs, planning: Planning): Index | null {
   const path = (file: string) => `${dirs.lists}/${listFileName(source, file)}`;
   const inRelease = planning.readText(path("InRelease"));
   if (inRelease !== null) {
-    const text = clearSignedText(inRelease);
+    const parts = splitClearSigned(inRelease);
     return {
-      files: [path("InRelease")],
       text: inRelease,
-      release: text === null ? null : parseRelease(text),
-      signed: text !== null,
+      release: parts === null ? null : parseRelease(parts.text),
+      signed: parts === null ? null : clearSigned(path("InRelease"), parts, planning),
     };
   }
   const release = planning.readText(path("Release"));
   if (release === null) return null;
+  const detached = [path("Release.gpg"), path("Release")] as const;
+  const signed = planning.readText(detached[0]) !== null;
   return {
-    files: [path("Release.gpg"), path("Release")],
     text: release,
     release: parseRelease(release),
-    signed: planning.readText(path("Release.gpg")) !== null,
+    signed: signed ? { clearSigned: detached, detached: () => detached } : null,
+  };
+}
+
+/** sqv gets an InRelease in two parts, as apt's own method gives it: the text that counts here is then what was verified. */
+function clearSigned(file: string, parts: ClearSigned, planning: Planning): SignedFiles {
+  let files: readonly [string, string] | undefined;
+  const name = basename(file)
+    .replaceAll(/[^A-Za-z0-9._-]/g, "-")
+    .slice(-200);
+  return {
+    clearSigned: [file],
+    detached() {
+      files ??= [
+        planning.temporary(`signature-of-${name}`, parts.signatures),
+        planning.temporary(`text-of-${name}`, parts.text),
+      ];
+      return files;
+    },
   };
 }
 
@@ -150,7 +143,7 @@ function evidenceOf(
   if (source.allowInsecure) problems.push("an allow-insecure option weakens verification");
   if (LOCAL_TRANSPORTS.includes(transport)) problems.push(`${transport}: is a place on this host`);
   if (index === null) problems.push("no index on disk: run `apt-get update`");
-  else if (!index.signed) problems.push("its index is not signed");
+  else if (index.signed === null) problems.push("its index is not signed");
   else if (index.release === null) problems.push("its index can't be read as apt reads it");
   else if (good.length === 0) problems.push("no good signature by a key it is bound to");
   if (release?.validUntil) {

@@ -49,10 +49,19 @@ export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning):
       .filter((name) => /^[A-Za-z0-9._-]+\.(?:gpg|asc)$/.test(name));
     for (const path of [dirs.trusted, ...parts.map((name) => `${dirs.trustedParts}/${name}`)]) {
       const text = planning.readText(path);
-      if (text !== null) addKeyring(path, text);
+      if (text !== null && isKeyring(path, text)) addKeyring(path, text);
     }
   }
   return binding;
+}
+
+/**
+ * Of the files for every source, apt takes those that are what their name says and leaves out the rest, whatever the rest
+ * is; sqv would stumble over one of another format. A binary one begins with the packet of a public key, 0x98, 0x99 or
+ * 0xc6, none of which is text.
+ */
+function isKeyring(path: string, text: string): boolean {
+  return path.endsWith(".asc") ? dearmor(text) !== null : /^[\ufffd\u0180-\u01bf]/.test(text);
 }
 
 /** True for a signature by a key that the fingerprints allow; a last `!` allows that very subkey only. */

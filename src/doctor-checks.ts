@@ -65,7 +65,7 @@ function host(): Finding[] {
 }
 
 /** Programs that planning needs, and what is lost without them. */
-const TOOLS: readonly { name: string; level: Level; without: string; fix: string }[] = [
+const TOOLS: readonly { name: string; instead?: string; level: Level; without: string; fix: string }[] = [
   {
     name: "apt-get",
     level: "fail",
@@ -92,9 +92,10 @@ const TOOLS: readonly { name: string; level: Level; without: string; fix: string
   },
   {
     name: "gpgv",
+    instead: "sqv",
     level: "warn",
     without: "no repository counts as verified, so policy denies",
-    fix: "Have an administrator install gpgv.",
+    fix: "Have an administrator install gpgv or sqv.",
   },
   {
     name: "npm",
@@ -106,10 +107,16 @@ const TOOLS: readonly { name: string; level: Level; without: string; fix: string
 
 async function tools(): Promise<Finding[]> {
   return Promise.all(
-    TOOLS.map(async ({ name, level, without, fix }) => {
-      const program = resolveProgram(name);
+    TOOLS.map(async ({ name, instead, level, without, fix }) => {
+      const names = instead === undefined ? [name] : [name, instead];
+      const [program = null] = names.map((one) => resolveProgram(one)).filter((found) => found !== null);
       if (program === null)
-        return { check: name, level, message: `not found in ${SYSTEM_PATH.join(", ")}: ${without}`, fix };
+        return {
+          check: name,
+          level,
+          message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
+          fix,
+        };
       const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
       const { stdout } = await run(program, ["--version"], {
         env,

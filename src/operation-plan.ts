@@ -91,7 +91,7 @@ export const RepositoryEvidence = v.strictObject({
   release_date: v.nullable(short),
   release_valid_until: v.nullable(short),
   release_sha256: v.nullable(sha256),
-  /** True only when gpgv accepted the InRelease with the keyring that this source is bound to. */
+  /** True only when gpgv or sqv accepted the InRelease with the keyring that this source is bound to. */
   signature_verified: v.boolean(),
   /** Primary key fingerprints that made a good signature. */
   key_fingerprints: v.pipe(v.array(short), v.maxLength(32)),

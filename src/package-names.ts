@@ -116,6 +116,7 @@ const SENSITIVE = [
   "gpgconf",
   "gpgsm",
   "gpgv*",
+  "sqv",
   "dirmngr",
   "cryptsetup*",
   "libcryptsetup*",

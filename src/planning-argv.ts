@@ -21,7 +21,7 @@ const MODULE = /^[A-Za-z0-9][A-Za-z0-9._~/-]*(?:@[A-Za-z0-9][A-Za-z0-9._+-]*)?$/
 const CRATE = /^[A-Za-z][A-Za-z0-9_-]*$/;
 /** An absolute path without `.`, `..` or empty components. */
 const FILE = /^(?:\/(?!\.{0,2}(?:\/|$))[^/\p{C}]+)+$/u;
-const TOOL = /^(?:apt-get|dpkg|gpgv|npm|python3|docker|podman|dotnet|nuget|code|go|cargo)$/;
+const TOOL = /^(?:apt-get|dpkg|gpgv|sqv|npm|python3|docker|podman|dotnet|nuget|code|go|cargo)$/;
 
 const some = (many: RegExp): Part => ({ many, max: 4000 });
 
@@ -34,6 +34,7 @@ const FORMS: readonly (readonly Part[])[] = [
   ["apt-config", "dump"],
   ["dpkg", "--audit"],
   ["gpgv", "--status-fd", "1", { pairs: ["--keyring", FILE] }, { many: FILE, max: 2 }],
+  ["sqv", { pairs: ["--keyring", FILE] }, FILE, FILE],
   ["npm", "view", NPM, "--json"],
   ["python3", "-m", "pip", "index", "versions", PYPI],
   ["python3", "-m", "pip", "inspect"],

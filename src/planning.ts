@@ -1,5 +1,6 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { sqvEnvironment } from "./apt-sqv.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { Planning, PlanningOutput } from "./ecosystem.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -35,6 +36,7 @@ const TOOL_SETTINGS: Readonly<Record<string, (env: Env, home: string) => ToolSet
     // npm would read the host's global file in any HOME, with whatever else it sets.
     variables: { NPM_CONFIG_GLOBALCONFIG: join(home, ".npmrc-global") },
   }),
+  sqv: () => ({ files: {}, variables: sqvEnvironment(existsSync) }),
 };
 
 export interface PlanningOptions {

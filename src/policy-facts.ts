@@ -137,7 +137,7 @@ export function atLeast(severity: Severity, limit: Severity): boolean {
  */
 export function commandsThat(f: Facts, ...outcomes: string[]): string[] {
   return f.plan.raw_evidence.commands
-    .filter((c) => c.argv[0] !== "gpgv" && outcomes.includes(c.outcome))
+    .filter((c) => !["gpgv", "sqv"].includes(c.argv[0] ?? "") && outcomes.includes(c.outcome))
     .map((c) => `${c.argv.join(" ")} (${c.outcome})`);
 }
 

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { clearSignedText, parseRelease, releaseTime } from "../src/apt-release.ts";
+import { parseRelease, releaseTime, splitClearSigned } from "../src/apt-release.ts";
 import { fixture } from "./apt-kit.ts";
 
 const IN_RELEASE = fixture("keys/InRelease");
+const SIGNATURE = IN_RELEASE.slice(IN_RELEASE.indexOf("-----BEGIN PGP SIGNATURE"));
 
 describe("what is not inside the signature is not the index", () => {
   for (const [what, text] of [
@@ -15,16 +16,25 @@ describe("what is not inside the signature is not the index", () => {
     ["half a signature", IN_RELEASE.slice(0, -40)],
     ["a plain Release file", "Origin: Evil\n"],
     ["nothing", ""],
+    ["the end of the last line missing", IN_RELEASE.trimEnd()],
+    ["a header that starts with a dash", IN_RELEASE.replace("Hash:", "-Hash:")],
+    ["a line in it that starts with a dash", IN_RELEASE.replace("Label:", "-Label:")],
+    [
+      "a line in the signature that starts with a dash",
+      IN_RELEASE.replace("-----END PGP", "-x\n-----END PGP"),
+    ],
+    ["a line between two signatures", IN_RELEASE + SIGNATURE.replace("-----BEGIN", "x\n-----BEGIN")],
+    ["a second signature that isn't closed", IN_RELEASE + SIGNATURE.slice(0, -40)],
   ] as const) {
-    test(what, () => expect(clearSignedText(text)).toBeNull());
+    test(what, () => expect(splitClearSigned(text)).toBeNull());
   }
   test("arbitrary text never throws", () => {
-    fc.assert(fc.property(fc.string(), (text) => void clearSignedText(text)));
+    fc.assert(fc.property(fc.string(), (text) => void splitClearSigned(text)));
   });
 });
 
 test("the signed text of a real InRelease", () => {
-  expect(parseRelease(clearSignedText(IN_RELEASE) ?? "")).toEqual({
+  expect(parseRelease(splitClearSigned(IN_RELEASE)?.text ?? "")).toEqual({
     origin: "RepoA",
     label: "RepoA",
     suite: "st",
@@ -36,12 +46,28 @@ test("the signed text of a real InRelease", () => {
 
 test("a Release file that apt would read in another way is not read", () => {
   expect(parseRelease("Origin: a\n \nOrigin: b\n")).toBeNull();
+  expect(parseRelease("Origin: a\n\nOrigin: b\n")).toBeNull();
+});
+
+test("two signatures are both kept; line ends and blanks that are not signed go", () => {
+  const signed = splitClearSigned(IN_RELEASE)?.text;
+  expect(splitClearSigned(IN_RELEASE + SIGNATURE)).toEqual({
+    text: signed ?? "",
+    signatures: SIGNATURE + SIGNATURE,
+  });
+  expect(splitClearSigned(IN_RELEASE.replaceAll("\n", " \t\r\n"))).toEqual({
+    text: signed ?? "",
+    signatures: SIGNATURE,
+  });
 });
 
 test("dash-escaping is undone", () => {
   const text =
     "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n- -x\ny\n-----BEGIN PGP SIGNATURE-----\n\nz\n-----END PGP SIGNATURE-----\n";
-  expect(clearSignedText(text)).toBe("-x\ny");
+  expect(splitClearSigned(text)).toEqual({
+    text: "-x\ny",
+    signatures: "-----BEGIN PGP SIGNATURE-----\n\nz\n-----END PGP SIGNATURE-----\n",
+  });
 });
 
 describe("dates", () => {

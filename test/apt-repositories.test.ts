@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { parse } from "valibot";
 import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
+import { splitClearSigned } from "../src/apt-release.ts";
 import { inspectRepositories } from "../src/apt-repositories.ts";
 import { readSources } from "../src/apt-sources.ts";
 import { RepositoryEvidence } from "../src/operation-plan.ts";
@@ -12,6 +13,11 @@ const DISTRO = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const GOOD: Answer = { stdout: fixture("keys/gpgv-good.txt") };
 const [, KEY = ""] = /VALIDSIG ([0-9A-F]{40})/.exec(GOOD.stdout ?? "") ?? [];
 const NO_KEY: Answer = { stdout: fixture("keys/gpgv-no-key.txt"), status: 2 };
+const SQV_GOOD: Answer = { stdout: fixture("keys/sqv-good.txt") };
+const SQV_NO_KEY: Answer = { stderr: fixture("keys/sqv-no-key.stderr.txt"), status: 1 };
+const SQV_KEY = fixture("keys/sqv-good.txt").trim();
+/** How a binary keyring begins, where bytes that are no text were read as text. */
+const BINARY = "\ufffd\ufffd binary";
 const IN_RELEASE = fixture("keys/InRelease");
 
 /** One source line, its index, and the keyrings with which gpgv finds a good signature. */
@@ -21,12 +27,15 @@ async function inspect(
     files?: Record<string, string>;
     good?: string[];
     now?: string;
-    gpgv?: boolean;
+    /** The only program that is there. */
+    verifier?: "gpgv" | "sqv" | "none";
     answer?: Answer;
     os?: string;
   } = {},
 ) {
-  const { files = {}, good = [], gpgv = true, answer = GOOD } = setup;
+  const { files = {}, good = [], verifier = "gpgv" } = setup;
+  const [known, none] = verifier === "sqv" ? [SQV_GOOD, SQV_NO_KEY] : [GOOD, NO_KEY];
+  const { answer = known } = setup;
   const planning = fakePlanning({
     ...(setup.now === undefined ? {} : { now: setup.now }),
     ...(setup.os === undefined ? {} : { os: setup.os }),
@@ -38,9 +47,9 @@ async function inspect(
       ...files,
     },
     answers: (command) => {
-      if (!gpgv) return undefined;
+      if (!command.startsWith(`${verifier} `)) return undefined;
       const used = [...command.matchAll(/--keyring (\S+)/g)].map(([, path]) => path ?? "");
-      return used.some((path) => good.includes(path)) ? answer : NO_KEY;
+      return used.some((path) => good.includes(path)) ? answer : none;
     },
   });
   const { sources } = readSources(DEFAULT_APT_DIRS, "amd64", planning);
@@ -157,10 +166,10 @@ describe("not to be trusted", () => {
     [
       "another fingerprint",
       `deb [signed-by=${"A".repeat(40)}] https://x.example st main`,
-      { good: ["/etc/apt/trusted.gpg.d/a.gpg"], files: { "/etc/apt/trusted.gpg.d/a.gpg": "binary" } },
+      { good: ["/etc/apt/trusted.gpg.d/a.gpg"], files: { "/etc/apt/trusted.gpg.d/a.gpg": BINARY } },
       "no good signature",
     ],
-    ["no gpgv", PINNED, { good: ["/k.gpg"], gpgv: false }, "without gpgv"],
+    ["neither gpgv nor sqv", PINNED, { good: ["/k.gpg"], verifier: "none" }, "without gpgv or sqv"],
     ["a strange transport", "deb [signed-by=/k.gpg] ftp://x.example st main", { good: ["/k.gpg"] }, ""],
   ];
   for (const [what, line, setup, problem] of cases) {
@@ -207,7 +216,7 @@ describe("trusted, more or less", () => {
     const trusted = "/etc/apt/trusted.gpg.d/debian.gpg";
     const { entry } = await inspect("deb http://x.example st main", {
       good: [DISTRO, trusted],
-      files: { [trusted]: "binary" },
+      files: { [trusted]: BINARY },
     });
     expect(entry).toMatchObject({ trust: "distribution", signed_by: null });
   });
@@ -241,7 +250,7 @@ describe("trusted, more or less", () => {
   test("a fingerprint among the trusted keys", async () => {
     const { entry } = await inspect(`deb [signed-by=${KEY.toLowerCase()}] https://x.example st main`, {
       good: ["/etc/apt/trusted.gpg"],
-      files: { "/etc/apt/trusted.gpg": "binary" },
+      files: { "/etc/apt/trusted.gpg": BINARY },
     });
     expect(entry?.trust).toBe("pinned");
   });
@@ -285,7 +294,114 @@ test("what a Release file calls itself changes no trust", async () => {
   expect(entry).toMatchObject({ release_origin: "Debian", trust: "untrusted" });
 });
 
-test("without gpgv the plan says which package to install", async () => {
-  const { warnings } = await inspect(PINNED, { gpgv: false });
+test("with neither of the two the plan says which package to install, and that a tool is missing", async () => {
+  const { warnings, commands } = await inspect(PINNED, { verifier: "none" });
   expect(warnings.join()).toContain("apt-get install gpgv");
+  expect(new Set(commands.map(({ argv, outcome }) => `${argv[0]} ${outcome}`))).toEqual(
+    new Set(["gpgv missing", "sqv missing"]),
+  );
+});
+
+describe("where there is sqv and no gpgv", () => {
+  const sqv = { verifier: "sqv" } as const;
+  const refused: [string, string, Parameters<typeof inspect>[1]][] = [
+    ["a key that isn't in the keyring", PINNED, {}],
+    ["a changed text", PINNED, { answer: { status: 1, stderr: fixture("keys/sqv-bad.stderr.txt") } }],
+    ["SHA-1", PINNED, { answer: { status: 1, stderr: fixture("keys/sqv-sha1.stderr.txt") } }],
+    ["RSA of 1024 bits", PINNED, { answer: { status: 1, stderr: fixture("keys/sqv-rsa1024.stderr.txt") } }],
+    ["fingerprints before a failure", PINNED, { answer: { ...SQV_GOOD, status: 1 } }],
+    [
+      "fingerprints before the time was over",
+      PINNED,
+      { answer: { ...SQV_GOOD, status: null, outcome: "timeout" } },
+    ],
+    ["nothing said", PINNED, { answer: { stdout: "" } }],
+    [
+      "words that are no fingerprint",
+      PINNED,
+      { answer: { stdout: `${SQV_KEY.toLowerCase()}\n ${SQV_KEY}\n` } },
+    ],
+    ["another fingerprint", `deb [signed-by=/k.gpg,${"A".repeat(40)}] https://x.example st main`, {}],
+    // sqv names the certificate, and apt compares what it names with what is written.
+    ["bound to one subkey", `deb [signed-by=/k.gpg,${SQV_KEY}!] https://x.example st main`, {}],
+  ];
+  for (const [what, line, setup] of refused) {
+    test(`not verified: ${what}`, async () => {
+      const good = what.startsWith("a key that") ? [] : ["/k.gpg"];
+      const { entry } = await inspect(line, { ...sqv, good, ...setup });
+      expect(entry).toMatchObject({ trust: "untrusted", signature_verified: false, key_fingerprints: [] });
+      expect(entry?.problems).toEqual(["no good signature by a key it is bound to"]);
+    });
+  }
+
+  test("the distribution's own: what is verified is the very text that is read", async () => {
+    const { entry, planning, commands, warnings } = await inspect(
+      `deb [signed-by=${DISTRO}] http://x.example st main`,
+      { ...sqv, good: [DISTRO] },
+    );
+    expect(entry).toMatchObject({ trust: "distribution", problems: [], key_fingerprints: [SQV_KEY] });
+    const [signature = "", text = ""] = planning.temporaries.keys();
+    expect(commands.map(({ argv }) => argv.join(" "))).toEqual([
+      `sqv --keyring ${DISTRO} ${signature} ${text}`,
+    ]);
+    expect(signature).toContain("signature-of-x.example_dists_st_InRelease");
+    const parts = splitClearSigned(IN_RELEASE);
+    expect([...planning.temporaries.values()]).toEqual([parts?.signatures ?? "", parts?.text ?? ""]);
+    expect(warnings).toEqual([]);
+  });
+  test("a pinned key, by fingerprint too", async () => {
+    for (const more of ["", `,${SQV_KEY}`, `,${SQV_KEY.toLowerCase()}`, `,${"A".repeat(40)},${SQV_KEY}`]) {
+      const line = `deb [signed-by=/k.gpg${more}] https://x.example st main`;
+      const { entry } = await inspect(line, { ...sqv, good: ["/k.gpg"] });
+      expect(entry).toMatchObject({ trust: "pinned", key_fingerprints: [SQV_KEY] });
+    }
+  });
+  test("one of three signers is known: that one counts", async () => {
+    const answer = {
+      stdout: fixture("keys/sqv-one-of-three.txt"),
+      stderr: fixture("keys/sqv-one-of-three.stderr.txt"),
+    };
+    const { entry } = await inspect(PINNED, { ...sqv, good: ["/k.gpg"], answer });
+    expect(entry?.key_fingerprints).toEqual(["41587F7DB8C774BCCF131416762F67A0B2C39DE4"]);
+  });
+  test("Release and Release.gpg are given as they are", async () => {
+    const at = `${LISTS}/x.example_dists_st_Release`;
+    const files = {
+      [`${LISTS}/x.example_dists_st_InRelease`]: "",
+      [at]: "Origin: a\n",
+      [`${at}.gpg`]: "signature",
+    };
+    const planning = fakePlanning({
+      files: { ...files, "/etc/apt/sources.list": PINNED, "/k.gpg": BINARY },
+      answers: (command) => (command.startsWith("sqv ") ? SQV_GOOD : undefined),
+    });
+    const { sources } = readSources(DEFAULT_APT_DIRS, "amd64", planning);
+    const inRelease = {
+      ...planning,
+      readText: (path: string) => (path.endsWith("InRelease") ? null : planning.readText(path)),
+    };
+    const { commands } = await inspectRepositories(sources, DEFAULT_APT_DIRS, inRelease);
+    expect(commands.map(({ argv }) => argv.join(" "))).toEqual([`sqv --keyring /k.gpg ${at}.gpg ${at}`]);
+  });
+  test("of the keys for every source, a file of another format is left out, as apt leaves it out", async () => {
+    const parts = "/etc/apt/trusted.gpg.d";
+    const { planning } = await inspect("deb https://x.example st main", {
+      ...sqv,
+      files: {
+        [`${parts}/a.gpg`]: BINARY,
+        [`${parts}/b.gpg`]: "\0\0\0 KBXf",
+        [`${parts}/c.gpg`]: fixture("keys/a.asc"),
+        [`${parts}/d.asc`]: fixture("keys/a.asc"),
+        [`${parts}/e.asc`]: BINARY,
+        [`${parts}/f.gpg`]: "",
+      },
+    });
+    const [first = ""] = planning.calls
+      .filter(({ command }) => command.startsWith("sqv "))
+      .map((c) => c.command);
+    expect(first.match(/--keyring \S+/g)).toEqual([
+      `--keyring ${parts}/a.gpg`,
+      expect.stringContaining("keyring.gpg"),
+    ]);
+  });
 });

@@ -145,6 +145,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     ],
     not: [
       { what: "gpgv said no to a source", plan: upgrade(failed("failed", "gpgv", "/x/InRelease")) },
+      { what: "sqv said no to a source", plan: upgrade(failed("failed", "sqv", "/x/InRelease.gpg")) },
       { what: "the tool is missing", plan: npm(failed("missing", "npm", "view", "left-pad", "--json")) },
     ],
   },

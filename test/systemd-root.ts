@@ -18,8 +18,10 @@ const CACHE = join(ROOT, "node_modules/.cache/systemd");
 const TOOLS = join(CACHE, "tools");
 const KEYS = join(CACHE, "keys");
 const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
-/** No D-Bus and no polkit: Aegis has to do without. Debian 13's apt comes with sqv; Aegis needs gpgv, as its README says. */
-const PACKAGES = ["systemd", "systemd-sysv", "gpgv", "ca-certificates"];
+/** No D-Bus and no polkit: Aegis has to do without. What verifies signatures is what apt depends on: gpgv, or sqv alone. */
+const PACKAGES = ["systemd", "systemd-sysv", "ca-certificates"];
+/** Those with sqv. Roots that were made before they went without gpgv have the suite's plain name. */
+const WITH_SQV: readonly string[] = ["trixie", "resolute"];
 /** Of /usr/share/keyrings. */
 export const archiveKeys = (suite: Suite) => `${distribution(suite)}-archive-keyring.gpg`;
 export const isUbuntu = (suite: Suite) => UBUNTU.includes(suite);
@@ -55,7 +57,7 @@ export function tool(name: (typeof PROGRAMS)[number]): string | null {
  * @throws Error with the words of what failed
  */
 export function suiteRoot(suite: Suite): string {
-  const directory = join(CACHE, suite);
+  const directory = join(CACHE, WITH_SQV.includes(suite) ? `${suite}-sqv` : suite);
   if (existsSync(directory)) return directory;
   mkdirSync(CACHE, { recursive: true });
   const lists = join(CACHE, "lists");
