@@ -1,6 +1,6 @@
 import { aptName, batches } from "./apt-argv.ts";
 import { ShownPackages } from "./apt-show.ts";
-import type { AptSource } from "./apt-sources.ts";
+import type { AptSource } from "./apt-source.ts";
 import type { Planning } from "./ecosystem.ts";
 import type {
   CommandEvidence,
@@ -70,7 +70,7 @@ function conflictOf(entry: TransactionEntry, detail: string): ProvenanceEvidence
 }
 
 function sourceLine({ uri, suite, components, architectures }: AptSource): string {
-  const options = architectures.length === 0 ? "" : `[arch=${architectures.join(",")}] `;
+  const options = architectures.length === 0 ? "" : `[${architectures.join(" ")}] `;
   return ["deb", `${options}${uri}${suite === "/" ? "" : "/"}`, suite, ...components].join(" ");
 }
 

@@ -10,7 +10,8 @@ import {
   splitClearSigned,
 } from "./apt-release.ts";
 import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
-import { type AptSource, listFileName } from "./apt-sources.ts";
+import type { AptSource } from "./apt-source.ts";
+import { listFileName } from "./apt-uri.ts";
 import { type SignedFiles, Verifier } from "./apt-verifier.ts";
 import { sha256Hex } from "./canonical.ts";
 import type { Planning } from "./ecosystem.ts";

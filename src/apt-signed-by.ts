@@ -2,7 +2,7 @@ import { normalize } from "node:path";
 import { dearmor, isArmored } from "./apt-armor.ts";
 import type { AptDirs } from "./apt-dirs.ts";
 import type { GoodSignature } from "./apt-gpgv.ts";
-import type { AptSource } from "./apt-sources.ts";
+import type { AptSource } from "./apt-source.ts";
 import type { Planning } from "./ecosystem.ts";
 
 /** The keys that a source is bound to. */

@@ -1,4 +1,4 @@
-/** One stanza: field names in lower case; the lines of a folded value are joined with `\n`, ` .` stands for an empty one. */
+/** One stanza: field names in lower case; the lines of a folded value are joined with `\n`, without the blanks at their ends. */
 export type Stanza = ReadonlyMap<string, string>;
 
 /** The stanzas of a text, or none and why it can't be read. */
@@ -9,19 +9,19 @@ export interface Stanzas {
 }
 
 const FIELD = /^([A-Za-z0-9][A-Za-z0-9_.-]*):(.*)$/;
-/** What apt takes for white space or a line's end although no archive writes it. */
+/** What apt takes for white space or a line's end although no archive writes it; at the end of a line an editor may. */
 const ODD = /[\0\v\f\r]/;
 
 /**
- * Reads the stanzas of a Debian control file (deb822(5)): output of `apt-cache show`, Release files, and with `comments`
- * (lines that start with `#`) `.sources`. Never throws.
+ * Reads the stanzas of a Debian control file (deb822(5)): output of `apt-cache show`, Release files, and with `configuration`
+ * what people write, `.sources`: lines that start with `#` are comments, and lines may end as on Windows. Never throws.
  *
  * Whoever wrote the text may want us to see another stanza than apt does, so what pkgTagSection::Scan
  * (apt-pkg/tagfile.cc) could read in another way is refused, and the rest of the text with it: only an empty line ends a
  * stanza, one of blanks continues a field; a line without a colon would be joined with the next one; a name may not
  * have blanks before its colon; of two fields of one name apt takes the last.
  */
-export function readStanzas(text: string, { comments = false } = {}): Stanzas {
+export function readStanzas(text: string, { configuration = false } = {}): Stanzas {
   const stanzas: Map<string, string>[] = [];
   let fields = new Map<string, string>();
   let last: string | null = null;
@@ -30,18 +30,18 @@ export function readStanzas(text: string, { comments = false } = {}): Stanzas {
     fields = new Map();
     last = null;
   };
-  for (const [index, line] of text.split("\n").entries()) {
+  for (const [index, raw] of text.split("\n").entries()) {
+    const line = configuration ? withoutReturns(raw) : raw;
     const refused = (what: string): Stanzas => ({ stanzas: [], problem: `line ${index + 1} ${what}` });
     if (ODD.test(line)) return refused("holds a control character");
-    if (comments && line.startsWith("#")) continue;
+    if (configuration && line.startsWith("#")) continue;
     if (line === "") {
       finish();
       continue;
     }
     if (line.startsWith(" ") || line.startsWith("\t")) {
       if (last === null) return refused("continues no field");
-      const more = trimBlanks(line);
-      fields.set(last, `${fields.get(last)}\n${more === "." ? "" : more}`);
+      fields.set(last, `${fields.get(last)}\n${trimBlanks(line)}`);
       continue;
     }
     const [, name = "", value = ""] = FIELD.exec(line) ?? [];
@@ -52,6 +52,12 @@ export function readStanzas(text: string, { comments = false } = {}): Stanzas {
   }
   finish();
   return { stanzas, problem: null };
+}
+
+function withoutReturns(line: string): string {
+  let end = line.length;
+  while (line[end - 1] === "\r") end--;
+  return line.slice(0, end);
 }
 
 /** Spaces and tabs only: to apt, what else Unicode takes for white space belongs to the value. */

@@ -181,7 +181,7 @@ describe("not to be trusted", () => {
   }
   for (const uri of ["file:/srv/repo", "copy:/srv/repo", "cdrom:[Disk]/"]) {
     test(`${uri}, even signed by the distribution`, async () => {
-      const file = uri === "cdrom:[Disk]/" ? "%5bDisk%5d_dists_st_InRelease" : "_srv_repo_dists_st_InRelease";
+      const file = uri === "cdrom:[Disk]/" ? "Disk_dists_st_InRelease" : "_srv_repo_dists_st_InRelease";
       const line = `deb [signed-by=${DISTRO}] ${uri} st main`;
       const { entry } = await inspect(line, { good: [DISTRO], files: { [`${LISTS}/${file}`]: IN_RELEASE } });
       expect(entry).toMatchObject({ trust: "untrusted", signature_verified: true });

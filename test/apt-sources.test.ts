@@ -1,11 +1,18 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
-import { listFileName, parseDeb822Sources, parseOneLineSources, readSources } from "../src/apt-sources.ts";
+import type { ParsedSources } from "../src/apt-source.ts";
+import { parseOneLineSources } from "../src/apt-source-lines.ts";
+import { parseDeb822Sources } from "../src/apt-source-stanzas.ts";
+import { readSources } from "../src/apt-sources.ts";
 import { fakePlanning } from "./apt-kit.ts";
 
-const line = (text: string) => parseOneLineSources(text, "/f.list", "amd64");
-const stanza = (text: string) => parseDeb822Sources(text, "/f.sources", "amd64");
+const binaries = ({ sources, problems }: ParsedSources) => ({
+  sources: sources.filter(({ binary }) => binary),
+  problems,
+});
+const line = (text: string) => binaries(parseOneLineSources(text, "/f.list", "amd64"));
+const stanza = (text: string) => binaries(parseDeb822Sources(text, "/f.sources", "amd64"));
 
 describe("one-line sources", () => {
   for (const text of [
@@ -13,6 +20,11 @@ describe("one-line sources", () => {
     "deb http://x.example stable",
     "dep http://x.example stable main",
     "deb [a=b http://x s m",
+    "deb http://[x s]/ main",
+    "deb http://x.example ./ main",
+    "deb [a=b]http://x.example sss=1 mmm=2] http://y.example s main",
+    "\u00a0deb http://x.example s main",
+    "\ufeffdeb http://x.example s main",
   ]) {
     test(`a problem: ${text}`, () => {
       expect(line(text)).toEqual({
@@ -33,7 +45,16 @@ describe("one-line sources", () => {
     "deb [trusted=] http://x.example s main",
     "deb [arch=a\u00a0trusted=no] http://x.example s main",
     "deb http://x.example s main\0",
-    "deb http://[x s]/ main",
+    "deb http://x.example s[ main contrib]",
+    "deb http://x.example s main[ contrib]",
+    "deb http://x.example:abc/ s main",
+    "deb http://x.example:/ s main",
+    "deb http://a[b]/ s main",
+    "deb http://x.example s ma\u00a0in",
+    "deb http://x.example s main\u00a0",
+    "deb http://x.example s ma\ufffdin",
+    "deb [snapshot=20250101T000000Z] http://x.example s main",
+    "deb [inrelease-path=x] http://x.example s main",
   ]) {
     test(`a problem, since apt may read it in another way: ${JSON.stringify(text)}`, () => {
       expect(line(text)).toEqual({ sources: [], problems: ["/f.list:1 can be read in two ways"] });
@@ -70,13 +91,13 @@ describe("one-line sources", () => {
         signedBy: "/k.gpg",
         trusted: false,
         allowInsecure: false,
-        architectures: ["amd64", "i386"],
+        architectures: ["arch=amd64,i386"],
+        binary: true,
       },
     ]);
   });
   for (const [option, field] of [
     ["trusted=yes", "trusted"],
-    ["TRUSTED=1", "trusted"],
     ["trusted=0x1", "trusted"],
     ["trusted=01", "trusted"],
     ["trusted=maybe", "trusted"],
@@ -104,8 +125,35 @@ describe("one-line sources", () => {
   });
   test("the architecture is filled in", () => {
     expect(line("deb http://x.example/$(ARCH) s/$(ARCH) main").sources[0]?.id).toBe(
-      "http://x.example/amd64 s/amd64",
+      "http://x.example/amd64 s/$(ARCH)",
     );
+    expect(line("deb http://x.example $(ARCH)/").sources[0]?.id).toBe("http://x.example amd64/");
+  });
+  // apt's names of options are to the letter; what it doesn't know it passes over.
+  for (const option of [
+    "Signed-By=/k",
+    "SIGNED-BY=/k",
+    "signed-by+=/k",
+    "signed-by-=/k",
+    "Trusted=yes",
+    "trusted+=yes",
+  ]) {
+    test(`${option} is no option to apt`, () => {
+      expect(line(`deb [${option}] http://x.example s main`)).toMatchObject({
+        sources: [{ signedBy: null, trusted: false }],
+        problems: [],
+      });
+    });
+  }
+  test("a comment behind a bracket that isn't closed is none", () => {
+    expect(line("deb [a=b] http://x.example s main # [").problems).toEqual([]);
+    expect(line("deb [lang=[ ] # ] http://x.example s main").problems).toHaveLength(1);
+  });
+  test("architectures are added and taken away", () => {
+    expect(line("deb [arch+=i386 arch-=amd64] http://x.example s main").sources[0]?.architectures).toEqual([
+      "arch+=i386",
+      "arch-=amd64",
+    ]);
   });
 });
 
@@ -155,6 +203,39 @@ describe("deb822 sources", () => {
     );
     expect(sources[4]).toMatchObject({ trusted: true, allowInsecure: true, components: [] });
   });
+  test("a `.` on a line of its own is an empty line of a key, and to every other field a word", () => {
+    const text =
+      "Types: deb\nURIs: http://x.example\nSuites: s\n .\nComponents: main\n .\nSigned-By: /k.gpg\n";
+    expect(stanza(text).sources).toMatchObject([
+      { id: "http://x.example s", components: ["main", "."], signedBy: "/k.gpg" },
+      { id: "http://x.example ." },
+    ]);
+  });
+  test("a no-break space is no blank", () => {
+    const text = "Types: deb\nURIs: http://x.example\nSuites: s\u00a0t\nComponents: ma\u00a0in x\n";
+    expect(stanza(text).sources).toMatchObject([{ suite: "s\u00a0t", components: ["ma\u00a0in", "x"] }]);
+  });
+  test("lines that end as on Windows, and stanzas between them", () => {
+    const text =
+      "# c\n\nTypes: deb\nURIs: http://x.example\nSuites: s\nComponents:\n main\n\nTypes: deb\nURIs: http://y.example\nSuites: ./\n";
+    const both = ["http://x.example s", "http://y.example ./"];
+    expect(stanza(text.replaceAll("\n", "\r\n")).sources.map(({ id }) => id)).toEqual(both);
+    expect(stanza(text.replaceAll("\n", "\r\r\n")).sources.map(({ id }) => id)).toEqual(both);
+  });
+  test("a word folded over lines, bytes that are no UTF-8, a snapshot, a flat suite with components: problems", () => {
+    const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n";
+    for (const more of [
+      "Enabled:\n no\n",
+      "Trusted: no\n yes\n",
+      "X: \ufffd\n",
+      "Snapshot: 20250101T000000Z\n",
+    ]) {
+      expect(stanza(text + more)).toEqual({ sources: [], problems: [expect.any(String)] });
+    }
+    expect(stanza(text.replace("s\n", "./\n")).problems).toHaveLength(1);
+    expect(stanza(text.replace("deb", "deb rpm")).problems).toHaveLength(1);
+    expect(stanza(`${text}Snapshot: enable\n`).problems).toEqual([]);
+  });
   test("a line of blanks ends no stanza: what stands behind it counts", () => {
     const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n \nTrusted: yes\n";
     expect(stanza(text).sources).toMatchObject([{ id: "http://x.example s", trusted: true }]);
@@ -186,6 +267,7 @@ describe("files", () => {
           "Types: deb\nURIs: http://x.example/debian/\nSuites: s\nComponents: contrib\nTrusted: yes\n",
         "/etc/apt/sources.list.d/a.list": "deb http://a.example s main\n",
         "/etc/apt/sources.list.d/c:d.list": "deb http://c.example s main\n",
+        "/etc/apt/sources.list.d/.hidden.list": "deb http://no.example s main\n",
         "/etc/apt/sources.list.d/old.list.save": "deb http://no.example s main\n",
         "/etc/apt/sources.list.d/old.list.disabled": "deb http://no.example s main\n",
       },
@@ -199,6 +281,25 @@ describe("files", () => {
     ]);
     expect(sources[0]).toMatchObject({ components: ["main", "contrib"], trusted: true });
   });
+  test("what apt takes for one repository is one, by the first entry's URI, even that of sources", () => {
+    const read = (...lines: string[]) =>
+      readSources(
+        DEFAULT_APT_DIRS,
+        "amd64",
+        fakePlanning({ files: { "/etc/apt/sources.list": lines.join("\n") } }),
+      ).sources;
+    expect(read("deb http://x.example s main", "deb https://x.example s contrib")).toMatchObject([
+      { id: "http://x.example s", components: ["main", "contrib"] },
+    ]);
+    expect(
+      read("deb-src [trusted=yes] http://x.example s main", "deb https://x.example s contrib"),
+    ).toMatchObject([{ id: "http://x.example s", components: ["contrib"], trusted: true, binary: true }]);
+    expect(read("deb-src http://x.example s main")).toEqual([]);
+    const archs = (...options: string[]) =>
+      read(...options.map((option) => `deb ${option} http://x.example s main`))[0]?.architectures;
+    expect(archs("[arch=i386]", "[arch=i386]")).toEqual(["arch=i386"]);
+    expect(archs("[arch=i386]", "")).toEqual([]);
+  });
   test("a sources.list that is there but can't be read is a problem, one that is missing is none", () => {
     const names: string[] = [];
     const planning = { readText: () => null, list: (path: string) => (path === "/etc/apt" ? names : []) };
@@ -208,30 +309,6 @@ describe("files", () => {
       "/etc/apt/sources.list can't be read",
     ]);
   });
-});
-
-/** Names that apt gave to real files. */
-describe("listFileName", () => {
-  for (const [uri, suite, file, name] of [
-    [
-      "http://deb.debian.org/debian",
-      "bookworm",
-      "InRelease",
-      "deb.debian.org_debian_dists_bookworm_InRelease",
-    ],
-    [
-      "http://deb.debian.org/debian-security",
-      "bookworm-security",
-      "InRelease",
-      "deb.debian.org_debian-security_dists_bookworm-security_InRelease",
-    ],
-    ["file:/tmp/apt-lab/repoB", "st", "Release", "_tmp_apt-lab_repoB_dists_st_Release"],
-    ["file:/tmp/apt-exp/repoB", "./", "Packages", "_tmp_apt-exp_repoB_._Packages"],
-    ["https://x.example:8443/a_b/~me", "s", "InRelease", "x.example:8443_a%5fb_%7eme_dists_s_InRelease"],
-    ["https://x.example/é", "/", "Release", "x.example_%c3%a9_Release"],
-  ] as const) {
-    test(name, () => expect(listFileName({ uri, suite }, file)).toBe(name));
-  }
 });
 
 test("arbitrary text never throws, and no credentials come out", () => {

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import fc from "fast-check";
 import { compareDebVersions, isDebVersion } from "../src/deb-version.ts";
+import { needs } from "./needs.ts";
 
 /** Older first. From python-debian's and apt's own tables, each checked with `dpkg --compare-versions`. */
 const ORDERED: [string, string][] = [
@@ -112,7 +114,7 @@ describe("isDebVersion", () => {
   }
 });
 
-describe("dpkg is the judge", () => {
+needs(existsSync("/usr/bin/dpkg"), "dpkg").describe("dpkg is the judge", () => {
   const ask = (...words: string[]) =>
     spawnSync("/usr/bin/dpkg", words, { env: { LC_ALL: "C.UTF-8" } }).status;
   const odd = fc.oneof(

@@ -35,7 +35,7 @@ test("separates stanzas, folds lines, ignores the case of names", () => {
   expect(problem).toBeNull();
   expect(stanzas.map((stanza) => [...stanza])).toEqual([
     [
-      ["a", "1\nmore\n\n\nlast"],
+      ["a", "1\nmore\n.\n\nlast"],
       ["b", "2"],
     ],
     [["c", "\nd"]],
@@ -43,7 +43,7 @@ test("separates stanzas, folds lines, ignores the case of names", () => {
 });
 
 test("comments, where they are allowed, are as if they were not there", () => {
-  const { stanzas } = readStanzas("# first\nA: 1\n# between: x\n more\n", { comments: true });
+  const { stanzas } = readStanzas("# first\nA: 1\n# between: x\n more\n", { configuration: true });
   expect(stanzas.map((stanza) => [...stanza])).toEqual([[["a", "1\nmore"]]]);
 });
 

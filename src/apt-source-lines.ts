@@ -1,0 +1,89 @@
+import { type ParsedSources, sourceOf } from "./apt-source.ts";
+
+/**
+ * What apt dequotes and decodes (ParseQuoteWord, apt-pkg/contrib/strutl.cc), control characters, blanks beyond ASCII, and
+ * bytes that are no UTF-8.
+ */
+const ODD = /[%"\\\ufffd]|[^\P{C}\t]|[^\S \t]/u;
+
+/**
+ * `deb [option=value …] uri suite [component …]`, one a line. Whoever wrote it may want us to see another source than apt
+ * does, so what apt would take for something else than what is written is a problem.
+ */
+export function parseOneLineSources(text: string, file: string, architecture: string): ParsedSources {
+  const result: ParsedSources = { sources: [], problems: [] };
+  for (const [index, raw] of text.split("\n").entries()) {
+    const line = trim(withoutComment(raw));
+    if (line === "") continue;
+    const where = `${file}:${index + 1}`;
+    const match = /^(deb|deb-src)[ \t]+(?:\[([^\]]*)\](?:[ \t]+|$))?(.*)$/.exec(line);
+    const [, type, options = "", rest = ""] = match ?? [];
+    const [uri = "", suite = "", ...components] = words(rest);
+    const isFlat = suite.endsWith("/");
+    if (!/^[A-Za-z][A-Za-z0-9+.-]*:/.test(uri) || suite === "" || isFlat !== (components.length === 0)) {
+      result.problems.push(`${where} is not a source line that apt could read`);
+      continue;
+    }
+    const read = isOdd(line, [uri, suite, ...components]) ? null : lineOptions(options);
+    const source =
+      read === null
+        ? null
+        : sourceOf(uri, isFlat ? suite.replaceAll("$(ARCH)", architecture) : suite, components, {
+            options: read,
+            configuredIn: where,
+            architecture,
+            binary: type === "deb",
+          });
+    if (source === null) result.problems.push(`${where} can be read in two ways`);
+    else result.sources.push(source);
+  }
+  return result;
+}
+
+/** A `#` behind more opening than closing brackets belongs to an option. */
+function withoutComment(line: string): string {
+  let depth = 0;
+  for (let i = 0; i < line.length; i++) {
+    if (line[i] === "[") depth++;
+    else if (line[i] === "]") depth--;
+    else if (line[i] === "#" && depth <= 0) return line.slice(0, i);
+  }
+  return line;
+}
+
+/** What apt would decode, or a bracket that takes the following words into its own. */
+function isOdd(line: string, parts: readonly string[]): boolean {
+  return ODD.test(line) || parts.some((part) => /\[[^\]]*$/.test(part));
+}
+
+/**
+ * `name=value`, and nothing else. Names are apt's to the letter: `Signed-By` and `signed-by+` are other names, which apt
+ * passes over. Null for another form, and for a name that comes twice.
+ */
+function lineOptions(text: string): Map<string, string> | null {
+  const options = new Map<string, string>();
+  const seen = new Set<string>();
+  for (const word of words(text)) {
+    const [, name = "", value = ""] = /^([^=[]+)=([^[]+)$/.exec(word) ?? [];
+    if (name === "" || seen.has(name.toLowerCase())) return null;
+    seen.add(name.toLowerCase());
+    options.set(name, value);
+  }
+  return options;
+}
+
+function words(text: string): string[] {
+  return text.split(/[ \t]+/).filter((word) => word !== "");
+}
+
+/** As apt trims a line: a no-break space is part of it. */
+function trim(line: string): string {
+  let [start, end] = [0, line.length];
+  while (start < end && isBlank(line[start])) start++;
+  while (end > start && isBlank(line[end - 1])) end--;
+  return line.slice(start, end);
+}
+
+function isBlank(character: string | undefined): boolean {
+  return character === " " || character === "\t" || character === "\r";
+}
