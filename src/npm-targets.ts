@@ -1,11 +1,13 @@
 import type { Targets } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
+import { type NpmReading, readAsNpm } from "./npm-grammar.ts";
 import type { DeniedTarget } from "./operation-plan.ts";
 import type { RiskSignal } from "./risk-signals.ts";
 
 /*
  * What may be asked of npm: a name from a registry, alone or with an exact version, a range or a tag. Everything else
- * that npm would understand (npm-package-arg) names bytes that no registry vouches for, and is always denied.
+ * that npm would understand names bytes that no registry vouches for, and is always denied. The grammar is npm's own
+ * (npm-package-arg); ours only takes something away from it.
  */
 
 const SEMVER =
@@ -33,11 +35,20 @@ const SOURCES: readonly [RegExp, RiskSignal][] = [
   [/^(?:(?:@[^/@]+\/)?[^/@]+@)?[^@/][^/]*\/[^/]+$/, "git-source-denied"],
 ];
 
+/** What npm would read as something else than a name in a registry. */
+const FOREIGN: Readonly<Partial<Record<NpmReading["type"], RiskSignal>>> = {
+  alias: "direct-url-denied",
+  git: "git-source-denied",
+  remote: "url-denied",
+  file: "local-path-denied",
+  directory: "local-path-denied",
+};
+
 export interface NpmTarget {
   name: string;
   /** Exact version, range or tag; null where none was given. */
   spec: string | null;
-  /** The spec is an exact version. */
+  /** The spec is an exact version, for npm too. */
   exact: boolean;
 }
 
@@ -51,12 +62,20 @@ export function parseNpmTargets(_operation: string, given: readonly string[]): T
   for (const target of given) {
     const reason = unusable(target);
     if (reason !== null) throw invalid(target, reason);
-    const source = SOURCES.find(([shape]) => shape.test(target));
-    if (source !== undefined && !targets.has(target)) denied.push({ target, signal: source[1] });
-    if (source === undefined) splitNpmTarget(target);
+    const signal = signalOf(target);
+    if (signal !== null && !targets.has(target)) denied.push({ target, signal });
+    if (signal === null) splitNpmTarget(target);
     targets.add(target);
   }
   return { targets: [...targets], denied, targetType: "package" };
+}
+
+/** Why a target is always denied, or null for one that a registry answers. */
+function signalOf(target: string): RiskSignal | null {
+  const source = SOURCES.find(([shape]) => shape.test(target));
+  if (source !== undefined) return source[1];
+  const reading = readAsNpm(target);
+  return reading === null ? null : (FOREIGN[reading.type] ?? null);
 }
 
 /**
@@ -70,15 +89,27 @@ export function splitNpmTarget(target: string): NpmTarget {
   const spec = at === -1 ? null : target.slice(at + 1);
   const problem = npmNameProblem(name);
   if (problem !== null) throw invalid(target, problem);
-  if (spec === null) return { name, spec, exact: false };
-  if (isExactVersion(spec)) return { name, spec, exact: true };
-  if (spec.length <= 256 && (RANGE.test(spec) || TAG.test(spec))) return { name, spec, exact: false };
-  throw invalid(target, `${JSON.stringify(spec)} is not an exact version, a ^ or ~ range, or a tag`);
+  const known =
+    spec === null || isExactVersion(spec) || (spec.length <= 256 && (RANGE.test(spec) || TAG.test(spec)));
+  if (!known)
+    throw invalid(target, `${JSON.stringify(spec)} is not an exact version, a ^ or ~ range, or a tag`);
+  const reading = readAsNpm(target);
+  if (reading === null) throw invalid(target, "npm itself refuses it");
+  if (!reading.registry || reading.name !== name || reading.spec !== (spec ?? "*"))
+    throw invalid(target, "npm reads it as something else");
+  // Stricter than npm, for which v1.2.3 and 1.2.3beta are versions too.
+  return { name, spec, exact: spec !== null && isExactVersion(spec) && reading.type === "version" };
 }
 
-/** True for a full semantic version (https://semver.org), the only thing that is ever signed. */
+/**
+ * True for a full semantic version (https://semver.org), the only thing that is ever signed. With a number above 2^53-1 it
+ * is none for npm, which then looks for a tag of that name.
+ */
 export function isExactVersion(spec: string): boolean {
-  return spec.length <= 256 && SEMVER.test(spec);
+  const numbers = spec.split(/[-+]/, 1)[0]?.split(".") ?? [];
+  return (
+    spec.length <= 256 && SEMVER.test(spec) && numbers.every((n) => Number(n) <= Number.MAX_SAFE_INTEGER)
+  );
 }
 
 /**

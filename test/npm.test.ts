@@ -79,10 +79,7 @@ const REFUSED = [
   "lodash@",
   "@",
   "@scope",
-  "@/name",
-  "@scope/",
   "Lodash",
-  ".hidden",
   "_private",
   "node_modules",
   "favicon.ico",
@@ -137,6 +134,10 @@ const DENIED: [string, RiskSignal][] = [
   ["x.tgz", "local-path-denied"],
   ["x-1.2.3.tar.gz", "local-path-denied"],
   ["workspace:x", "local-path-denied"],
+  // Directories to npm.
+  ["@/name", "local-path-denied"],
+  ["@scope/", "local-path-denied"],
+  [".hidden", "local-path-denied"],
 ];
 
 const ACCEPTED: [string, { name: string; spec: string | null; exact: boolean }][] = [
