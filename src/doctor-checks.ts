@@ -1,16 +1,16 @@
 import { lstatSync } from "node:fs";
 import { REPAIR } from "./apt-state.ts";
 import { verifyAuditLog } from "./audit-verify.ts";
+import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { callExecutor } from "./executor-client.ts";
-import { rootOnlyProblem } from "./files.ts";
 import { type Finding, fail, type Level, ok, warn } from "./finding.ts";
 import { hostIdentity } from "./host.ts";
 import { trustsExecutionKey } from "./install-services.ts";
-import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
+import { auditDir, type Env, SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
 import { isInstalled } from "./service-manager.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
@@ -140,30 +140,6 @@ async function packageState(): Promise<Finding[]> {
       `apt refuses to run until they are finished. Plan that: ${REPAIR} (it runs dpkg --configure -a; see dpkg --audit)`,
     ),
   ];
-}
-
-function directories(env: Env): Finding[] {
-  const paths = userPaths(env);
-  const own = [paths.data, paths.plans, paths.policy, paths.executions, paths.keys].flatMap((path) => {
-    const stat = lstatSync(path, { throwIfNoEntry: false });
-    if (stat === undefined) return [];
-    if ((stat.mode & 0o022) !== 0)
-      return [fail("directories", `${path} can be written by others`, `Type: chmod go-w ${path}`)];
-    return stat.uid === process.geteuid?.()
-      ? []
-      : [warn("directories", `${path} belongs to another user`, `Look: ls -ld ${path}`)];
-  });
-  const system = [SYSTEM.config, SYSTEM.state, SYSTEM.auditDir, SYSTEM.run].flatMap((path) => {
-    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
-    const problem = rootOnlyProblem(path);
-    return problem === null
-      ? []
-      : [fail("directories", problem, `It must belong to root alone: ls -ld ${path}`)];
-  });
-  const findings = [...own, ...system];
-  return findings.length > 0
-    ? findings
-    : [ok("directories", `${paths.data}, ${SYSTEM.state}, ${SYSTEM.auditDir}`)];
 }
 
 async function executor(): Promise<Finding[]> {

@@ -2,7 +2,8 @@ import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { AuditEvent, NewAuditEvent } from "./audit-event.ts";
-import { type AuditLog, openAuditLog } from "./audit-log.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { canonicalHash } from "./canonical.ts";
 import { runChecks } from "./doctor-checks.ts";
@@ -75,7 +76,7 @@ export async function runMonitor(env: Env, log: Log): Promise<void> {
   try {
     if (!tryFlock(lock))
       throw new AegisError("busy", "another monitor is at work", "Wait until it has ended.");
-    await look(openAuditLog(SYSTEM.auditDir, { mode: 0o640 }), env, log);
+    await look(openProductionLog(), env, log);
   } finally {
     closeSync(lock);
   }

@@ -22,6 +22,8 @@ export const SYSTEM = {
   auditDir: "/var/log/aegis",
   reviewerState: "/var/lib/aegis/reviewd",
   reviewerAudit: "/var/log/aegis/reviewd",
+  /** The number of the newest event of the log in `auditDir`. */
+  newestEvent: "/var/lib/aegis/newest-event",
   /** When Aegis was first installed here (RFC 3339). */
   installed: "/var/lib/aegis/installed",
 } as const;

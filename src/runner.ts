@@ -1,5 +1,6 @@
 import { RunWatch, runDirectory } from "./apt-run.ts";
-import { type AuditLog, openAuditLog } from "./audit-log.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { recoverInterrupted } from "./current-run.ts";
 import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
@@ -97,7 +98,7 @@ export async function recoverRuns(log: Log): Promise<void> {
 }
 
 function openRunnerAudit(log: Log): AuditLog {
-  return loggedAudit(openAuditLog(SYSTEM.auditDir, { mode: 0o640 }), log);
+  return loggedAudit(openProductionLog(), log);
 }
 
 /** The same, by default without waiting for its apt, while a client waits for the answer. False where somebody has the lock. */

@@ -1,4 +1,14 @@
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
@@ -56,6 +66,14 @@ export function groupId(name: string): number | null {
   return line !== undefined && Number.isInteger(gid) ? gid : null;
 }
 
+/** The name of a group in /etc/group, or null. */
+export function groupName(gid: number): string | null {
+  const line = readFileSync("/etc/group", "utf8")
+    .split("\n")
+    .find((entry) => entry.split(":")[2] === String(gid));
+  return line?.split(":")[0] ?? null;
+}
+
 /** The numeric ids of a user in /etc/passwd, or null. */
 export function userIds(name: string): { uid: number; gid: number } | null {
   const fields = readFileSync("/etc/passwd", "utf8")
@@ -107,8 +125,7 @@ function rootDirectory({ path, mode, group }: Directory): void {
   try {
     // RestrictSUIDSGID= forbids the set-group-id bit even where the directory is there.
     mkdirSync(path, { mode: mode & 0o777 });
-    chownSync(path, 0, gid);
-    chmodSync(path, mode);
+    own(path, mode, gid);
   } catch (error) {
     if (errnoOf(error) !== "EEXIST") {
       throw noSpace(error, path) ?? new AegisError("io", `can't make ${path}: ${messageOf(error)}`);
@@ -121,6 +138,18 @@ function rootDirectory({ path, mode, group }: Directory): void {
       `${path} must be a directory that belongs to root and that only root writes to`,
       `Look at it: ls -ld ${path}; then, as root: chown root:${gid === 0 ? "root" : group} ${path} && chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
     );
+  }
+}
+
+/** Gives a directory owner and mode by descriptor: by name it may be another by now, where others can write the parent. */
+function own(path: string, mode: number, gid: number): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    if (fstatSync(fd).uid !== 0) return; // The check that follows refuses it.
+    fchownSync(fd, 0, gid);
+    fchmodSync(fd, mode);
+  } finally {
+    closeSync(fd);
   }
 }
 

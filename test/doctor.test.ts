@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, chownSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
 import { reviewKeys, sudoersProblems } from "../src/doctor-trust.ts";
 import type { Finding } from "../src/finding.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
@@ -75,8 +75,16 @@ describeOnThrowaway("doctor, on a host of its own", () => {
   });
   afterAll(() => host.stop());
   beforeEach(() => {
-    for (const path of ["/etc/aegis", "/etc/sudoers.d", "/etc/sudoers", "/root/.local", "/home/alice/.local"])
+    for (const path of [
+      "/etc/aegis",
+      "/etc/sudoers.d",
+      "/etc/sudoers",
+      "/root/.local",
+      "/home/alice/.local",
+      "/var/log/aegis",
+    ])
       rmSync(host.path(path), { recursive: true, force: true });
+    directory("/var/log", 0o755);
   });
 
   const doctor = async (env: Record<string, string> = {}, user: "root" | "alice" = "root") => {
@@ -94,6 +102,13 @@ describeOnThrowaway("doctor, on a host of its own", () => {
     chownSync(host.path(path), uid, 0);
   };
   const nothing = () => {};
+  /** The log's directory as it should be, below one that a group may write. */
+  const logsOf = async (group: string, mode = 0o775) => {
+    directory("/var/log/aegis", 0o755);
+    await host.exec(["groupadd", "--force", "--system", group]);
+    await host.exec(["chgrp", group, "/var/log"]);
+    chmodSync(host.path("/var/log"), mode);
+  };
 
   const FAILS: [
     name: string,
@@ -142,6 +157,36 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       () => directory("/etc/aegis", 0o755, 61002),
     ],
     [
+      "a log directory of somebody else's",
+      "directories",
+      "/var/log/aegis does not belong to root",
+      () => directory("/var/log/aegis", 0o755, 61002),
+    ],
+    [
+      "a log directory that a group writes to",
+      "directories",
+      "/var/log/aegis can be written by others",
+      () => directory("/var/log/aegis", 0o775),
+    ],
+    [
+      "a link in the log directory's place",
+      "directories",
+      "/var/log/aegis ",
+      () => symlinkSync("../../tmp", host.path("/var/log/aegis")),
+    ],
+    [
+      "a log directory below one that any group but syslog writes to",
+      "directories",
+      "/var/log can be written by others",
+      () => logsOf("bob"),
+    ],
+    [
+      "a log directory below one that everybody writes to",
+      "directories",
+      "/var/log can be written by others",
+      () => logsOf("syslog", 0o777),
+    ],
+    [
       "a broken policy file",
       "policy",
       "/etc/aegis/policy.toml",
@@ -183,7 +228,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
   ];
   for (const [name, check, says, prepare, env] of FAILS) {
     test(`exit 8: ${name}`, async () => {
-      prepare();
+      await prepare();
       const { status, failed } = await doctor(env);
       expect(status).toBe(8);
       expect(failed).toEqual([
@@ -223,6 +268,26 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       expect(await doctor(env, user)).toMatchObject({ status: 0, failed: [] });
     });
   }
+
+  test("exit 0: /var/log as rsyslog has it on Ubuntu, with a note that names the group and what it can do", async () => {
+    await logsOf("syslog");
+    for (const user of ["root", "alice"] as const) {
+      const { status, findings } = await doctor({}, user);
+      expect(status).toBe(0);
+      expect(findings).toContainEqual(
+        expect.objectContaining({
+          check: "directories",
+          level: "ok",
+          message: expect.stringMatching(/^\/var\/log can be written by the group syslog.*can rename aegis/),
+        }),
+      );
+    }
+  });
+
+  test("what is wrong above a directory: the hint names that one", async () => {
+    await logsOf("bob");
+    expect((await doctor()).failed[0]?.fix).toStartWith("Look: ls -ld /var/log; ");
+  });
 
   test("people see every check, what to do about a failure, and the count", async () => {
     host.write("/etc/aegis/policy.toml", "nonsense = 1\n");
