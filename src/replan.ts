@@ -33,7 +33,6 @@ function claimsOf(plan: OperationPlan): Record<string, unknown> {
     repository_evidence: plan.repository_evidence.map(
       ({ release_date: _date, release_valid_until: _until, release_sha256: _digest, ...lasting }) => lasting,
     ),
-    provenance_evidence: plan.provenance_evidence.map((p) => [p.kind, p.subject, p.verified]),
   };
 }
 

@@ -114,6 +114,14 @@ describe("another story about the same change is no plan of this host's", () => 
       "provenance_evidence",
       { provenance_evidence: OWN.provenance_evidence.map((p) => ({ ...p, verified: false })) },
     ],
+    [
+      "provenance_evidence",
+      { provenance_evidence: OWN.provenance_evidence.map((p) => ({ ...p, key: "other" })) },
+    ],
+    [
+      "provenance_evidence",
+      { provenance_evidence: OWN.provenance_evidence.map((p) => ({ ...p, detail: "checked by Aegis" })) },
+    ],
     ["rollback_plan", { rollback_plan: { inverse: ["x:amd64-"], unobtainable: [], notes: [] } }],
     ["sbom_evidence", { sbom_evidence: [{ purl: "pkg:deb/x", sha256: null }] }],
   ];
