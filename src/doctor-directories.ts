@@ -3,8 +3,9 @@ import { basename, dirname } from "node:path";
 import { logDirectoryProblem, openLogDirectory } from "./audit-production.ts";
 import { AegisError } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { type Env, SYSTEM, userPaths } from "./paths.ts";
+import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
 import { groupName } from "./state.ts";
+import { ownDirProblem } from "./sys-own-directory.ts";
 
 /** Of the groups that distributions let write /var/log: rsyslog's, on Ubuntu (tmpfiles.d/00rsyslog.conf). */
 const LOG_WRITERS = "syslog";
@@ -22,12 +23,24 @@ export function directories(env: Env): Finding[] {
       : [warn("directories", `${path} belongs to another user`, `Look: ls -ld ${path}`)];
   });
   const system = [SYSTEM.config, SYSTEM.state, SYSTEM.run].flatMap((path) => onTheWay(path));
-  const all = [...own, ...system, ...logDirectory(SYSTEM.auditDir)];
+  const all = [...foreign(env), ...own, ...system, ...logDirectory(SYSTEM.auditDir)];
   // One directory lies on the way to several.
   const findings = [...new Map(all.map((finding) => [finding.message, finding])).values()];
   return findings.some(({ level }) => level !== "ok")
     ? findings
     : [ok("directories", `${paths.data}, ${SYSTEM.state}, ${SYSTEM.auditDir}`), ...findings];
+}
+
+/** As root: what lies above the directories that the environment names, and isn't root's, as after `sudo -E`. */
+function foreign(env: Env): Finding[] {
+  if (process.geteuid?.() !== 0) return [];
+  const { data, cache, config, auditDir: own } = userPaths(env);
+  const places = [data, cache, config, ...(auditDir(env) === own ? [] : [auditDir(env)])];
+  return places.flatMap((path) => {
+    const problem = ownDirProblem(dirname(path));
+    if (problem === null) return [];
+    return [fail("directories", `${problem}, and root would use it`, "Type: sudo -H aegis doctor")];
+  });
 }
 
 /** Directories on the way to `path`, itself included, that others than root can change. None where there is no such path. */

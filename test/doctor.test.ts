@@ -145,6 +145,13 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       () => directory(DATA, 0o770),
     ],
     [
+      "root with another user's HOME",
+      "directories",
+      "/home/alice belongs to another user",
+      nothing,
+      { HOME: "/home/alice" },
+    ],
+    [
       "plans that others write to",
       "directories",
       `${DATA}/plans can be written by others`,
