@@ -531,6 +531,9 @@ describeOnThrowaway("what the executor refuses", () => {
       const again = signed({ ...good, execution_plan_id: crypto.randomUUID() });
       expect(await chain.submit(again)).toBe("replay");
       expect(await chain.submit(again, "runner")).toBe("replay");
+      chain.host.write("/tmp/again.json", signed({ ...good, execution_plan_id: crypto.randomUUID() }));
+      const client = await chain.apply("/tmp/again.json");
+      expect([client.status, client.stderr]).toEqual([6, expect.stringContaining("error [replay]")]);
       await chain.host.exec(["rm", POLICY]);
     });
 
