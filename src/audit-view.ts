@@ -1,6 +1,16 @@
 import * as v from "valibot";
 import type { AuditEvent } from "./audit-event.ts";
-import { paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
+import {
+  columnsOf,
+  GUTTER,
+  paint,
+  plural,
+  roomFor,
+  safe,
+  showArgv,
+  type Terminal,
+  wrap,
+} from "./terminal.ts";
 
 /*
  * The log for people: when, what kind of event, who asked, who approved, how it went, and what was done with the packages
@@ -50,7 +60,7 @@ function wholeLines(rows: readonly Row[]): string[] {
     [number, time, kind, asked, approved, outcome, what].map(safe),
   );
   const widths = cells[0]?.map((_, i) => {
-    const lengths = cells.map((row) => row[i]?.length ?? 0);
+    const lengths = cells.map((row) => columnsOf(row[i] ?? ""));
     return Math.max(0, ...lengths.filter((length) => length <= ALIGNED));
   });
   return cells.map((row) => columns(row, widths ?? []));
@@ -58,9 +68,13 @@ function wholeLines(rows: readonly Row[]): string[] {
 
 function columns(cells: readonly string[], widths: readonly number[]): string {
   return cells
-    .map((cell, i) => (i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
+    .map((cell, i) => (i === cells.length - 1 ? cell : padded(cell, widths[i] ?? 0)))
     .join("  ")
     .trimEnd();
+}
+
+function padded(cell: string, width: number): string {
+  return cell + " ".repeat(Math.max(0, width - columnsOf(cell)));
 }
 
 /** Two rows of columns an event: number, time, kind, outcome; and below who asked, who approved, what. */
@@ -72,7 +86,8 @@ function blocks(rows: readonly Row[], terminal: Terminal): string[] {
   const lines = (row: Row): string[] => {
     const upper = [row.number.padStart(number), row.time, row.kind, row.outcome].map(safe);
     const lower = ["", row.asked, row.approved, row.what].map(safe);
-    if (last < LEAST_ROOM) return wrap([...upper, ...lower.slice(1)].join("  "), terminal.width, "    ");
+    if (last < LEAST_ROOM)
+      return wrap([...upper, ...lower.slice(1)].join("  "), terminal.width, GUTTER.padStart(4));
     return [upper, lower].flatMap((cells) => wrapped(cells, [number, asked, approved, last]));
   };
   const [header, ...body] = [HEADER, ...rows].map(lines);
@@ -82,7 +97,7 @@ function blocks(rows: readonly Row[], terminal: Terminal): string[] {
 /** As wide as the longest word, within bounds. */
 function nameColumn(texts: readonly string[]): number {
   const words = texts.flatMap((text) => safe(text).split(" "));
-  const longest = Math.max(...words.map((word) => word.length));
+  const longest = Math.max(...words.map(roomFor));
   return Math.min(NAME_COLUMNS.most, Math.max(NAME_COLUMNS.least, longest));
 }
 
@@ -100,15 +115,23 @@ function wrapped(cells: readonly string[], widths: readonly number[]): string[] 
 
 /** Words that are wider than their column lose their middle: both ends of a name tell more than its beginning alone. */
 function shortenWords(text: string, width: number): string {
-  const half = Math.floor((width - 1) / 2);
+  const shorten = (word: string) => {
+    const begin = charactersWithin([...word], Math.floor((width - 2) / 2));
+    const end = charactersWithin([...word].reverse(), Math.floor((width - 2) / 2));
+    return [...begin, "…", ...end.reverse()].join("");
+  };
   return text
     .split(" ")
-    .map((word) => {
-      if (word.length <= width) return word;
-      const short = `${word.slice(0, half)}…${word.slice(-half)}`;
-      return short.toWellFormed();
-    })
+    .map((word) => (roomFor(word) <= width ? word : shorten(word)))
     .join(" ");
+}
+
+function charactersWithin(characters: readonly string[], room: number): string[] {
+  let left = room;
+  return characters.filter((character) => {
+    left -= roomFor(character);
+    return left >= 0;
+  });
 }
 
 function rowOf(event: AuditEvent, short: boolean): Row {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { type AuditEvent, GENESIS_HASH } from "../src/audit-event.ts";
 import { subjectDetails } from "../src/audit-subject.ts";
 import { renderEvents } from "../src/audit-view.ts";
+import { roomFor } from "../src/terminal.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 
 const EXECUTION = "0f0e0d0c-0000-4000-8000-000000000000";
@@ -165,6 +166,12 @@ describe("on a terminal", () => {
 
   test("a name that is too long shows both of its ends", () => {
     expect(renderEvents([event(LONG)], terminal(80))).toContain("xxxxxxxxxx…xxxxxxxxxx");
+  });
+
+  test("wide characters: no line is longer than the terminal on any terminal", () => {
+    const wide = { actor: `${"漢".repeat(40)} 漢字`, details: { ...NGINX, operation: "漢字".repeat(60) } };
+    for (const line of renderEvents([event(wide)], terminal(80)).split("\n"))
+      expect([line, roomFor(line) <= 80]).toEqual([line, true]);
   });
 
   test("what came from outside can't drive it, nor begin a line", () => {
