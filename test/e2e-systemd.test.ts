@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
 import { UNIT_DIRECTORY } from "../src/units.ts";
@@ -17,7 +17,7 @@ import {
   SERVED,
   setUp,
 } from "./systemd-kit.ts";
-import { archiveReachable } from "./systemd-root.ts";
+import { archiveReachable, verifierOf } from "./systemd-root.ts";
 import { pick } from "./throwaway-packages.ts";
 
 /*
@@ -230,6 +230,21 @@ describeOnSystemd("a production host", (suite) => {
       host.addDebian();
       const update = await chain.signed("apt", "update");
       expect((await chain.apply(update.path, "alice")).status).toBe(0);
+      const { operation_plan } = (await chain.signed("apt", "install", "hello")).execution;
+      const programs = operation_plan.raw_evidence.commands.map(({ argv }) => argv[0] ?? "");
+      const verifiers = programs.filter((program) => program === "gpgv" || program === "sqv");
+      expect(new Set(verifiers)).toEqual(new Set([verifierOf(suite)]));
+      expect(operation_plan.repository_evidence.map(({ trust }) => trust)).toContain("distribution");
+      if (verifierOf(suite) === "sqv") {
+        // What apt's policy forbids counts for nothing here: of all hashes none is left.
+        const policies = "/etc/crypto-policies/back-ends";
+        const never = `[hash_algorithms]\ndefault_disposition = "never"\n`;
+        await mustExec(host, ["mkdir", "-p", policies]);
+        writeFileSync(host.path(`${policies}/apt-sequoia.config`), never);
+        const { plan } = await chain.plan("apt", "update");
+        expect(plan.repository_evidence.filter((one) => one.signature_verified)).toEqual([]);
+        await mustExec(host, ["rm", "-r", "/etc/crypto-policies"]);
+      }
       await installed("hello");
       expect((await mustExec(host, ["hello"])).trim()).toBe("Hello, world!");
     },

@@ -22,6 +22,8 @@ const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
 const PACKAGES = ["systemd", "systemd-sysv", "ca-certificates"];
 /** Those with sqv. Roots that were made before they went without gpgv have the suite's plain name. */
 const WITH_SQV: readonly string[] = ["trixie", "resolute"];
+/** What apt verifies signatures with, and nothing else is there. */
+export const verifierOf = (suite: Suite) => (WITH_SQV.includes(suite) ? "sqv" : "gpgv");
 /** Of /usr/share/keyrings. */
 export const archiveKeys = (suite: Suite) => `${distribution(suite)}-archive-keyring.gpg`;
 export const isUbuntu = (suite: Suite) => UBUNTU.includes(suite);
@@ -57,7 +59,7 @@ export function tool(name: (typeof PROGRAMS)[number]): string | null {
  * @throws Error with the words of what failed
  */
 export function suiteRoot(suite: Suite): string {
-  const directory = join(CACHE, WITH_SQV.includes(suite) ? `${suite}-sqv` : suite);
+  const directory = join(CACHE, verifierOf(suite) === "sqv" ? `${suite}-sqv` : suite);
   if (existsSync(directory)) return directory;
   mkdirSync(CACHE, { recursive: true });
   const lists = join(CACHE, "lists");
