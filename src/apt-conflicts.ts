@@ -29,7 +29,7 @@ export async function findSourceConflicts(
   const asked = sources.filter((source) => suspects.some((e) => e.sources.includes(source.id)));
   const answers = await Promise.all(
     asked.map(async (source) => {
-      const list = planning.temporary("one-source.list", `${sourceLine(source)}\n`);
+      const list = planning.temporary("one-source.sources", oneSource(source));
       const names = suspects
         .filter((e) => e.sources.includes(source.id))
         .map((e) => `${aptName(e.name, e.architecture, planning.host.architecture)}=${e.to_version}`);
@@ -69,9 +69,28 @@ function conflictOf(entry: TransactionEntry, detail: string): ProvenanceEvidence
   return { kind: KIND, subject, verified: false, key: null, detail };
 }
 
-function sourceLine({ uri, suite, components, architectures }: AptSource): string {
-  const options = architectures.length === 0 ? "" : `[${architectures.join(" ")}] `;
-  return ["deb", `${options}${uri}${suite === "/" ? "" : "/"}`, suite, ...components].join(" ");
+/** Names that a stanza has for options of a line. */
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  arch: "Architectures",
+  "arch+": "Architectures-Add",
+  "arch-": "Architectures-Remove",
+};
+
+/** A source alone, as a file `.sources`: unlike a line, a stanza has nothing decoded by apt. */
+export function oneSource({ uri, suite, components, architectures }: AptSource): string {
+  const options = architectures.map((option) => {
+    const equals = option.indexOf("=");
+    return [ARCHITECTURES[option.slice(0, equals)] ?? "", option.slice(equals + 1).replaceAll(",", " ")];
+  });
+  return [
+    ["Types", "deb"],
+    ["URIs", `${uri}/`],
+    ["Suites", suite],
+    ...(components.length === 0 ? [] : [["Components", components.join(" ")]]),
+    ...options,
+  ]
+    .map(([name, value]) => `${name}: ${value}\n`)
+    .join("");
 }
 
 /** Configuration for one call that sees `list` alone. The binary caches belong to the full list, so they are off. */

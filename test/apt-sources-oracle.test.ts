@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
+import { oneSource } from "../src/apt-conflicts.ts";
 import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
 import type { AptSource } from "../src/apt-source.ts";
 import { readSources } from "../src/apt-sources.ts";
@@ -171,6 +172,11 @@ function judge(files: Record<string, string>): void {
     // In a stanza, as the probe is, it would stand for something else.
     if (source.suite.includes("$(ARCH)")) continue;
     expect([files, signedByApt(files, source)]).toEqual([files, joined(source.signedBy)]);
+    // Asked alone, it is the same source.
+    expect([files, byApt({ "one.sources": oneSource(source) })?.targets]).toEqual([
+      files,
+      targetsOf([source]).targets,
+    ]);
   }
 }
 

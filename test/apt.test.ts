@@ -355,8 +355,8 @@ describe("two sources, one version", () => {
         },
       });
       expect(asked.sort()).toEqual([
-        "deb file:/tmp/apt-lab/repoA/ st main",
-        "deb file:/tmp/apt-lab/repoB/ st main",
+        "Types: deb\nURIs: file:/tmp/apt-lab/repoA/\nSuites: st\nComponents: main",
+        "Types: deb\nURIs: file:/tmp/apt-lab/repoB/\nSuites: st\nComponents: main",
       ]);
       const own = sha(fixture(`${suite}/lab-install.show.txt`), "twin");
       expect(findings.provenance_evidence[0]).toEqual({
