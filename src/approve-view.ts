@@ -2,9 +2,9 @@ import type { PolicyResult } from "./documents.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { isCritical } from "./package-names.ts";
 import { changedNames, changeTotal } from "./plan-changes.ts";
-import { labelled, planParts, riskText } from "./plan-view.ts";
+import { labelled, NAME_SHOWN, planParts, riskText } from "./plan-view.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { GUTTER, paint, quoteWord, safe, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
+import { GUTTER, paint, quoteWord, safe, safeStart, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
 
 /** Packages that are named before everything else; the table has all of them. */
 const LOOK_FIRST = 20;
@@ -84,7 +84,7 @@ function lookFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal
   return [
     paint(terminal, "yellow", "Look at these first:"),
     ...risky.slice(0, LOOK_FIRST).flatMap((text) => {
-      const [first = "", ...rest] = wrap(safe(text), terminal.width - 2, `  ${GUTTER}`);
+      const [first = "", ...rest] = wrap(safeStart(text, 2 * NAME_SHOWN), terminal.width - 2, `  ${GUTTER}`);
       return [`  ${first}`, ...rest];
     }),
     ...(more > 0 ? [`  and ${more} more, marked by policy's rules; the table has all`] : []),

@@ -6,7 +6,7 @@ import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
 import { entriesFor, type OsvEcosystem, osvEcosystem, type Subject, subjectsOf } from "./osv-subjects.ts";
-import { NO_DATA } from "./signals.ts";
+import { NO_DATA, OF_VULNERABILITIES } from "./signals.ts";
 import { plural } from "./terminal.ts";
 
 /*
@@ -46,7 +46,7 @@ export async function withVulnerabilities(
   return {
     ...findings,
     vulnerability_evidence: [...findings.vulnerability_evidence, ...evidence],
-    warnings: [...findings.warnings, ...warnings],
+    warnings: [...findings.warnings, ...warnings.map((text) => `${OF_VULNERABILITIES}${text}`)],
   };
 }
 
@@ -59,7 +59,7 @@ async function look(
   if (source === null) {
     // What only takes away or finishes fetches nothing, so nobody expects an answer.
     const warnings = findings.transaction.some(isFetched)
-      ? ["Known vulnerabilities were not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."]
+      ? ["not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."]
       : [];
     return { evidence: [], warnings };
   }

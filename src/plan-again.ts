@@ -8,7 +8,7 @@ import { hostVulnerabilityData } from "./plan-env.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
-import { compareDecisions, compareVulnerabilities, compareWithOwn } from "./replan.ts";
+import { compareDecisions, compareVulnerabilities, compareWarnings, compareWithOwn } from "./replan.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";
 
@@ -21,7 +21,7 @@ function planningEnv(): Env {
  * Plans the signed wish again with the planner's own code, as root, and judges that plan by this host's own policy. The
  * change must be the same, and the decision at most as strict as what was signed, for reasons that were signed. Returns this
  * host's own decision.
- * @throws AegisError as {@link compareWithOwn}, {@link compareDecisions} and {@link compareVulnerabilities}; `not_built` for
+ * @throws AegisError as {@link compareWithOwn}, {@link compareDecisions}, {@link compareVulnerabilities} and {@link compareWarnings}; `not_built` for
  * what can't be run yet
  */
 export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyConfig): Promise<PolicyResult> {
@@ -42,6 +42,7 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
     const decided = decideOwn(own, policy);
     compareDecisions(execution.policy_result, decided, policy.config);
     compareVulnerabilities(signed, own);
+    compareWarnings(signed, own);
     const { ai_review: review } = execution;
     const { required, public_keys } = policy.config.review;
     if (required && review !== null && reviewIsSignedBy(review, public_keys)) compareShown(review, own);

@@ -1,6 +1,6 @@
 import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./operation-plan.ts";
 import { columnsRow, fitColumns } from "./plan-columns.ts";
-import { bytes, GUTTER, paint, plural, quoteWord, safe, type Terminal, wrap } from "./terminal.ts";
+import { bytes, GUTTER, paint, plural, quoteWord, safe, safeStart, type Terminal, wrap } from "./terminal.ts";
 
 type Action = TransactionEntry["action"];
 
@@ -30,6 +30,9 @@ const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   weak: "third party, key not pinned",
   untrusted: "untrusted",
 };
+/** Characters of what a source is called, and sources of one package, that are shown. */
+const LABEL_SHOWN = 200;
+const SOURCES_SHOWN = 4;
 const BY_TRUST = Object.keys(TRUST);
 
 /** Every package that changes, under where it comes from, and a count; empty where none does. */
@@ -122,21 +125,31 @@ function cellsOf(entry: TransactionEntry, native: string): string[] {
 function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
   if (entry.action === "remove") return "removed from this host";
   if (entry.action === "configure") return "unpacked on this host already";
-  const label = [entry.origin, entry.archive].filter((part) => part !== null).join(" ");
-  if (plan.tool !== "apt") return `from ${safe(label) || "an unknown origin"}`;
-  const sources = entry.sources.map((id) => `${safe(id)} (${trustOf(id, plan.repository_evidence)})`);
-  const from = sources.length === 0 ? "(unknown source)" : sources.join(" and ");
-  return `from ${from}${label === "" ? "" : `, calls itself "${safe(label).replaceAll('"', '\\"')}"`}`;
+  const label = safeStart(
+    [entry.origin, entry.archive].filter((part) => part !== null).join(" "),
+    LABEL_SHOWN,
+  );
+  if (plan.tool !== "apt") return `from ${label || "an unknown origin"}`;
+  const judged = entry.sources.map((id) => ({ id, ...trustOf(id, plan.repository_evidence) }));
+  // The worst first, since apt may fetch from any of them.
+  const sources = judged
+    .sort((a, b) => b.doubt - a.doubt)
+    .map(({ id, words }) => `${safeStart(id, LABEL_SHOWN)} (${words})`);
+  const more = sources.length - SOURCES_SHOWN;
+  const from = sources.length === 0 ? "(unknown source)" : sources.slice(0, SOURCES_SHOWN).join(" and ");
+  const others = more > 0 ? ` and ${plural(more, "more source")}` : "";
+  return `from ${from}${others}${label === "" ? "" : `, calls itself "${label.replaceAll('"', '\\"')}"`}`;
 }
 
-/** The worst that is known of a source, in words. */
-function trustOf(id: string, evidence: readonly RepositoryEvidence[]): string {
+/** The worst that is known of a source, in words, and how bad it is. */
+function trustOf(id: string, evidence: readonly RepositoryEvidence[]): { words: string; doubt: number } {
   const known = evidence.filter((source) => source.id === id);
   const rank = (source: RepositoryEvidence) => BY_TRUST.indexOf(worst(source));
   const [source] = known.toSorted((a, b) => rank(b) - rank(a));
-  if (source === undefined) return "unknown: no configured source";
-  const why = source.problems.map(safe).join(", ") || "no verified signature";
-  return worst(source) === "untrusted" ? `untrusted: ${why}` : TRUST[worst(source)];
+  if (source === undefined) return { words: "unknown: no configured source", doubt: BY_TRUST.length };
+  const why = safeStart(source.problems.join(", "), LABEL_SHOWN) || "no verified signature";
+  const words = worst(source) === "untrusted" ? `untrusted: ${why}` : TRUST[worst(source)];
+  return { words, doubt: rank(source) };
 }
 
 function worst(source: RepositoryEvidence): RepositoryEvidence["trust"] {

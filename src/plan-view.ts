@@ -1,13 +1,25 @@
 import type { OperationPlan } from "./operation-plan.ts";
 import { renderChanges } from "./plan-changes.ts";
 import { NO_DATA, newVulnerabilities, usedSources } from "./signals.ts";
-import { GUTTER, paint, plural, quoteWord, safe, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
+import {
+  GUTTER,
+  paint,
+  plural,
+  quoteWord,
+  safe,
+  safeStart,
+  showSomeArgv,
+  type Terminal,
+  wrap,
+} from "./terminal.ts";
 
 /** Characters of a script that are shown. */
 const SCRIPT_SHOWN = 300;
 /** Entries of one kind that are shown, and characters of each: what is longer hides the rest of the screen. */
 const LISTED = 8;
 const LISTED_CHARS = 400;
+/** Characters of one name of a package, a source or a script. */
+export const NAME_SHOWN = 200;
 /** Names in one line of facts. */
 const NAMED = 60;
 
@@ -86,7 +98,7 @@ export function riskText({ risk_score, risk_contributions }: OperationPlan): str
 /** Outside text in quotes, which it can't leave. */
 function quotedText(text: string | null): string {
   if (text === null || text === "") return "";
-  return `"${safe(cut(text, LISTED_CHARS)).replaceAll('"', '\\"')}"`;
+  return `"${safeStart(text, LISTED_CHARS).replaceAll('"', '\\"')}"`;
 }
 
 function named(names: readonly string[], separator: string, most = NAMED): string {
@@ -96,9 +108,7 @@ function named(names: readonly string[], separator: string, most = NAMED): strin
 }
 
 function scriptText({ package: name, name: script, body }: OperationPlan["scripts"][number]): string {
-  const hidden = body.length - SCRIPT_SHOWN;
-  const more = hidden > 0 ? ` … (${plural(hidden, "more character")}; see --json)` : "";
-  return safe(`${name} ${script}: ${body.slice(0, SCRIPT_SHOWN)}`) + more;
+  return `${safeStart(`${name} ${script}`, NAME_SHOWN)}: ${safeStart(body, SCRIPT_SHOWN)}`;
 }
 
 /** What policy looks at and a person should, one item a paragraph, the gravest vulnerabilities first. */
@@ -128,7 +138,7 @@ function items(texts: readonly string[], one: string, terminal: Terminal, many?:
   const more = texts.length - LISTED;
   return [
     ...texts.slice(0, LISTED).map((text) => {
-      return `${mark} ${wrap(safe(cut(text, LISTED_CHARS)), terminal.width, GUTTER).join("\n")}`;
+      return `${mark} ${wrap(safeStart(text, LISTED_CHARS), terminal.width, GUTTER).join("\n")}`;
     }),
     ...(more > 0
       ? [`${mark} and ${plural(more, `more ${one}`, many && `more ${many}`)} (--json has all)`]
@@ -144,7 +154,7 @@ function remarks({ warnings }: OperationPlan, terminal: Terminal): string {
   if (warnings.length === 0) return "";
   const more = warnings.length - LISTED;
   const shown = warnings.slice(0, LISTED).flatMap((text) => {
-    const [first = "", ...rest] = wrap(safe(cut(text, LISTED_CHARS)), terminal.width, `${GUTTER}  `);
+    const [first = "", ...rest] = wrap(safeStart(text, LISTED_CHARS), terminal.width, `${GUTTER}  `);
     return [`${GUTTER}${paint(terminal, "yellow", "!")} ${first}`, ...rest];
   });
   return [
@@ -152,12 +162,6 @@ function remarks({ warnings }: OperationPlan, terminal: Terminal): string {
     ...shown,
     ...(more > 0 ? [`${GUTTER}… and ${plural(more, "more warning")} (--json has all)`] : []),
   ].join("\n");
-}
-
-/** `text` cut to `most` characters, with the number of those left out. */
-function cut(text: string, most: number): string {
-  const hidden = text.length - most;
-  return hidden > 0 ? `${text.slice(0, most).toWellFormed()} … (${plural(hidden, "more character")})` : text;
 }
 
 /** Columns in which labels stand. */

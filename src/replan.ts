@@ -6,7 +6,7 @@ import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { isGrave, newVulnerabilities } from "./policy-facts.ts";
 import { riskScore } from "./risk-score.ts";
-import { riskSignals } from "./signals.ts";
+import { OF_VULNERABILITIES, riskSignals } from "./signals.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
@@ -16,8 +16,8 @@ import { showArgv } from "./terminal.ts";
 
 /**
  * Everything a plan claims besides the change itself, so that a field which is added to plans is compared without a word
- * here. Left out: what differs between two honest plans (id, time, raw output, apt's remarks, the dates of an index that
- * was fetched again), vulnerabilities, and the host, which has been checked.
+ * here. Left out: what differs between two honest plans (id, time, raw output, the dates of an index that was fetched
+ * again), warnings and vulnerabilities, which have comparisons of their own, and the host, which has been checked.
  */
 function claimsOf(plan: OperationPlan): Record<string, unknown> {
   const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
@@ -105,6 +105,19 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
     `${planAgain(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
     { untold: untold.slice(0, 50) },
   );
+}
+
+/**
+ * Warnings are what an approver reads first, so those that the planner makes again must be the executor's own, no more and
+ * no fewer. Left out: apt's messages, which differ between root and others, and what is said of vulnerability data, of which
+ * each side has its own; the approver's screen shows these as somebody's words.
+ * @throws AegisError `evidence_mismatch`
+ */
+export function compareWarnings(signed: OperationPlan, own: OperationPlan): void {
+  const lasting = ({ warnings }: OperationPlan) =>
+    warnings.filter((text) => !/^[EW]: /.test(text) && !text.startsWith(OF_VULNERABILITIES));
+  if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
+  throw mismatch("warnings", "the executor finds on this host");
 }
 
 /** What to type for a plan of the same. */

@@ -4,6 +4,8 @@ import { RISK_SIGNALS, type RiskSignal } from "./risk-signals.ts";
 
 /** Stands for the id in vulnerability evidence where a configured source could not answer. */
 export const NO_DATA = "no-data";
+/** What a warning about vulnerability data begins with: each host has data of its own, so these differ between honest plans. */
+export const OF_VULNERABILITIES = "Vulnerabilities: ";
 
 /** The facts of a plan that signals are derived from. */
 export type SignalFacts = Pick<

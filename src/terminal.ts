@@ -59,6 +59,13 @@ export function safe(text: string): string {
   });
 }
 
+/** Outside text made safe, in at most `most` characters as shown; a longer one says how long it is. */
+export function safeStart(text: string, most: number): string {
+  const shown = safe(text.slice(0, most));
+  if (shown.length <= most && text.length <= most) return shown;
+  return `${shown.slice(0, most).toWellFormed()} … (${plural(text.length, "character")}; --json has all)`;
+}
+
 /** Safe text over several lines: line feeds and tabs stay, the rest is escaped. */
 export function safeLines(text: string): string {
   return text

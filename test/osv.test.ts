@@ -142,7 +142,7 @@ describe("what can't be answered never looks like an answer", () => {
     const plan = await look(planning({ AEGIS_OSV_DIR: "", AEGIS_OSV_URL: undefined }), [HELLO]);
     expect(plan.vulnerability_evidence).toEqual([]);
     expect(plan.warnings).toEqual([
-      "Known vulnerabilities were not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set.",
+      "Vulnerabilities: not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set.",
     ]);
     expect(decide(plan)).toEqual([]);
   });
@@ -390,7 +390,7 @@ describe("records of Debian and Ubuntu", () => {
   test("old data is told", async () => {
     const plan = await lookIn({ "a.json": record({ modified: "2026-10-01T00:00:00Z" }) });
     expect(plan.warnings).toEqual([
-      expect.stringMatching(/^The vulnerability data in \S+ is 52 days old\.$/),
+      expect.stringMatching(/^Vulnerabilities: The vulnerability data in \S+ is 52 days old\.$/),
     ]);
   });
 
@@ -401,7 +401,7 @@ describe("records of Debian and Ubuntu", () => {
     }));
     const plan = await lookIn({ "a.json": record() }, [HELLO, ...outside, change("gone", "1", null)]);
     expect(plan.warnings).toEqual([
-      "4 packages from outside the distribution (a-bin, b-bin, c-bin, …): OSV's records do not cover them.",
+      "Vulnerabilities: 4 packages from outside the distribution (a-bin, b-bin, c-bin, …): OSV's records do not cover them.",
     ]);
   });
 });
@@ -460,7 +460,9 @@ describe("the policy", () => {
       applies_to: "new",
       severity: "critical",
     });
-    expect(plan.warnings).toEqual(["4202 vulnerabilities are known; the plan has the 2000 gravest."]);
+    expect(plan.warnings).toEqual([
+      "Vulnerabilities: 4202 vulnerabilities are known; the plan has the 2000 gravest.",
+    ]);
   });
 });
 

@@ -4,6 +4,7 @@ import { renderPlan } from "../src/plan-view.ts";
 import { NO_DATA } from "../src/signals.ts";
 import type { Terminal } from "../src/terminal.ts";
 import { DEBIAN, vulnerability, WEAK } from "./policy-plans.ts";
+import { recordedUpgrade } from "./recorded-upgrade.ts";
 
 const entry = (name: string, change: Partial<TransactionEntry> = {}): TransactionEntry => ({
   name,
@@ -117,9 +118,9 @@ describe("under where it comes from", () => {
     ["no evidence of it", plan(["http://x y/main"]), "http://x y/main (unknown: no configured source)"],
     ["no source at all", plan([]), "(unknown source)"],
     [
-      "two sources, both named",
+      "two sources, both named, the worse first",
       plan([DEBIAN.id, WEAK.id]),
-      `${DEBIAN.id} (distribution) and ${WEAK.id} (third party, key not pinned)`,
+      `${WEAK.id} (third party, key not pinned) and ${DEBIAN.id} (distribution)`,
     ],
     ["the distribution", plan([DEBIAN.id]), `${DEBIAN.id} (distribution)`],
   ];
@@ -151,6 +152,25 @@ describe("one long name or version pushes no other row out of its columns, and n
     entry(long, { from_version: version, to_version: `${version}2`, architecture: "i386" }),
     ...Array.from({ length: 123 }, (_, i) => entry(`package-${i}`)),
   ];
+  test("recorded rows, one version long: every other row is one line, with its columns where the header has them", () => {
+    const recorded = recordedUpgrade();
+    const longer = recorded.map((one, i) => (i === 60 ? { ...one, from_version: version } : one));
+    const shown = lines(renderPlan({ ...PLAN, transaction: longer }, terminal(80)));
+    const header = shown.find((line) => /^ +package +from +to +size$/.test(line)) ?? "";
+    const [from, to, size] = ["from", "to", "size"].map((word) => header.indexOf(word));
+    const rows = shown.filter((line) => line.startsWith("↑"));
+    expect(rows).toHaveLength(136);
+    const whole = longer.filter(({ name, from_version, to_version }) => {
+      const row = rows.find((line) => line.startsWith(`↑  ${name} `));
+      return (
+        row?.slice(from, to).trim() === from_version &&
+        row?.slice(to, size).trim() === to_version &&
+        row?.slice(size) === "1.5 MB"
+      );
+    });
+    expect(whole.length).toBeGreaterThan(125);
+    expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(80);
+  });
   for (const width of [40, 80, 120]) {
     test(`${width} columns`, () => {
       const shown = lines(renderPlan({ ...PLAN, transaction }, terminal(width)));
@@ -321,7 +341,7 @@ describe("a plan for people", () => {
   test("a script that is longer than what is shown says so", () => {
     const scripts = [{ package: "a1", name: "postinst", body: "true;".repeat(100) }];
     const text = renderPlan({ ...PLAN, scripts }, terminal(120)).replace(/[\s│]+/g, " ");
-    expect(text).toContain("… (200 more characters; see --json)");
+    expect(text).toContain("… (500 characters; --json has all)");
   });
 
   test("colour only where the terminal has it", () => {

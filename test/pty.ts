@@ -23,8 +23,9 @@ export function onTerminal(
   let text = "";
   let seen = 0;
   const left = [...answers];
-  child.stdout.on("data", (chunk: Buffer) => {
-    text += chunk.toString();
+  // A character may come in two pieces.
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    text += chunk;
     const [next] = left;
     if (next === undefined) return;
     const at = text.indexOf(next[0], seen);

@@ -4,7 +4,7 @@ import type { PolicyResult } from "../src/documents.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { decideOwn } from "../src/plan-again.ts";
-import { compareDecisions, compareVulnerabilities, compareWithOwn } from "../src/replan.ts";
+import { compareDecisions, compareVulnerabilities, compareWarnings, compareWithOwn } from "../src/replan.ts";
 import { signReview } from "../src/review-signature.ts";
 import {
   DEBIAN,
@@ -137,7 +137,7 @@ describe("another story about the same change is no plan of this host's", () => 
   const SAME: [name: string, signed: Partial<OperationPlan>][] = [
     ["nothing differs", {}],
     ["id and time", { plan_id: "00000000-0000-4000-8000-000000000000", created_at: "2026-02-02T00:00:00Z" }],
-    ["raw output and remarks", { raw_evidence: { commands: [] }, warnings: ["one source is old"] }],
+    ["raw output", { raw_evidence: { commands: [] } }],
     [
       "the dates of an index that was fetched again",
       {
@@ -320,6 +320,29 @@ describe("vulnerabilities that the executor knows and the approver was not shown
     const minor = install({ vulnerability_evidence: [{ ...grave, severity: "medium" }] });
     compareVulnerabilities(install(), minor);
   });
+});
+
+describe("warnings that the planner makes again", () => {
+  const own = install({
+    warnings: ["kept back: x", "W: apt says this to root", "Vulnerabilities: 3 days old."],
+  });
+  const CASES: [what: string, warnings: string[], passes: boolean][] = [
+    ["one more", [...own.warnings, "Policy: allow (checked by Aegis)"], false],
+    ["400 more", [...own.warnings, ...Array.from({ length: 400 }, (_, i) => `remark ${i}`)], false],
+    ["one left out", own.warnings.slice(1), false],
+    ["another in its place", ["kept back: y", ...own.warnings.slice(1)], false],
+    [
+      "apt's own words to a user, another age of the data",
+      ["kept back: x", "W: apt says this to alice"],
+      true,
+    ],
+    ["the same", own.warnings, true],
+  ];
+  for (const [what, warnings, passes] of CASES)
+    test(`${what}: ${passes ? "passes" : "refused"}`, () => {
+      const compare = () => compareWarnings(install({ warnings }), own);
+      return passes ? compare() : refuses(compare, "evidence_mismatch", "the plan's warnings");
+    });
 });
 
 test("where a review is required, the signed plan's own review is enough: the new plan can have none", async () => {
