@@ -5,7 +5,7 @@ import { COMMANDS } from "./commands.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
 import { printNote, printResult, processIo } from "./process-io.ts";
 import { findCommand } from "./subcommands.ts";
-import { jsonLine, paint, safe, terminalOf } from "./terminal.ts";
+import { fit, jsonLine, paint, safe, terminalOf } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 function overview(): string {
@@ -83,10 +83,12 @@ function fail(error: unknown, json: boolean): ExitStatus {
     return known.exit;
   }
   const terminal = terminalOf(process.stderr, process.env);
-  const hint = known.hint === "" ? "" : `  ${safe(known.hint)}\n`;
-  printNote(
-    `${paint(terminal, "red", "error")} ${paint(terminal, "dim", `[${known.code}]`)} ${safe(known.message)}\n${hint}`,
-  );
+  const [first = "", ...rest] = fit(terminal, `error [${known.code}] ${safe(known.message)}`, "  ");
+  const said = first.slice(`error [${known.code}]`.length);
+  const head = `${paint(terminal, "red", "error")} ${paint(terminal, "dim", `[${known.code}]`)}${said}`;
+  const hint = known.hint === "" ? [] : fit(terminal, safe(known.hint), "  ");
+  const lines = [head, ...rest, ...hint.map((line, i) => (i === 0 ? `  ${line}` : line))];
+  printNote(lines.map((line) => `${line}\n`).join(""));
   return known.exit;
 }
 

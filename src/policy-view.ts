@@ -4,7 +4,7 @@ import type { Denial } from "./decide.ts";
 import type { Decision, PolicyResult } from "./documents.ts";
 import type { OperationPlan } from "./operation-plan.ts";
 import { wishOf } from "./plan-view.ts";
-import { GUTTER, paint, safe, type Terminal, wrap } from "./terminal.ts";
+import { fit, GUTTER, paint, safe, type Terminal, wrap } from "./terminal.ts";
 
 const LOOK = {
   allow: { symbol: "✔", style: "green", words: "allowed" },
@@ -65,7 +65,8 @@ function reasonLines(reasons: readonly string[], terminal: Terminal): string[] {
 export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): string {
   return [
     "",
-    `${paint(terminal, "red", "✘ Policy can only deny this plan")}; no review, approval or snapshot changes that:`,
+    paint(terminal, "red", "✘ Policy can only deny this plan"),
+    ...wrap("No review, approval or snapshot changes that:", terminal.width, "  "),
     ...reasonLines(reasons, terminal),
     `Policy: ${safe(policy)}`,
     denied(terminal),
@@ -73,11 +74,11 @@ export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): s
 }
 
 function denied(terminal: Terminal): string {
-  return paint(
-    terminal,
-    "bold",
-    "Next, you: ask for something else, or see what the policy's owner may change: aegis policy rules",
-  );
+  const next =
+    "Next, you: ask for something else, or see what the policy's owner may change: aegis policy rules";
+  return fit(terminal, next, "  ")
+    .map((line) => paint(terminal, "bold", line))
+    .join("\n");
 }
 
 function controls(result: PolicyResult): string {
