@@ -15,7 +15,7 @@ import {
 /*
  * The log for people: when, what kind of event, who asked, who approved, how it went, and what was done with the packages
  * named. Where no terminal is, an event is one whole line, so that grep finds everything in it; on a terminal the same cells
- * stand in two rows of columns and go on below.
+ * stand in two rows of columns and go on below, and of many packages the first are named.
  */
 
 /** Codes that a row names; `--json` has all. */
@@ -24,6 +24,8 @@ const NAMED_CODES = 5;
 const LEAST_ROOM = 24;
 /** The two columns in the middle, on a terminal. */
 const NAME_COLUMNS = { least: 14, most: 22 };
+/** Packages that a row names on a terminal; the event has more room, and a pipe and `--json` have all of it. */
+const NAMED_PACKAGES = 12;
 /** Up to here the columns of whole lines are aligned. */
 const ALIGNED = 40;
 
@@ -197,7 +199,7 @@ function refusalsIn({ kind, details }: AuditEvent): string | null {
 function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boolean): string {
   const id = (text: string) => (short && /^[0-9a-f-]{36}$/.test(text) ? text.slice(0, 8) : text);
   const operation = read(v.string(), details?.["operation"]) ?? (argv === null ? null : showArgv(argv));
-  const packages = packagesIn(details);
+  const packages = packagesIn(details, short ? NAMED_PACKAGES : Number.POSITIVE_INFINITY);
   const message = read(v.string(), details?.["message"]);
   const changes = read(v.array(v.string()), details?.["changes"]);
   return [
@@ -212,15 +214,20 @@ function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boo
     .join("  ");
 }
 
-/** `remove a 1.0; install b 2.0, c 1.0, and 3 more`; null where the event lists none. */
-function packagesIn(details: AuditEvent["details"]): string | null {
+/** `remove a 1.0; install b 2.0, c 1.0, and 3 more`, `most` at most; null where the event lists none. */
+function packagesIn(details: AuditEvent["details"], most: number): string | null {
   const packages = read(v.record(v.string(), v.array(v.string())), details?.["packages"]);
   if (packages === null) return null;
-  const groups = Object.entries(packages);
-  const listed = groups.reduce((sum, [, names]) => sum + names.length, 0);
-  const more = (read(v.number(), details?.["packages_count"]) ?? listed) - listed;
-  if (listed === 0) return null;
-  const text = groups.map(([action, names]) => `${action} ${names.join(", ")}`).join("; ");
+  const all = Object.values(packages).flat().length;
+  if (all === 0) return null;
+  let listed = 0;
+  const groups = Object.entries(packages).map(([action, names]) => {
+    const shown = names.slice(0, most - listed);
+    listed += shown.length;
+    return shown.length === 0 ? null : `${action} ${shown.join(", ")}`;
+  });
+  const more = (read(v.number(), details?.["packages_count"]) ?? all) - listed;
+  const text = groups.filter((group) => group !== null).join("; ");
   return more > 0 ? `${text}, and ${more} more` : text;
 }
 

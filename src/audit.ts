@@ -14,7 +14,7 @@ import { renderEvents } from "./audit-view.ts";
 import { type ArgsSpec, defineSubcommand } from "./command.ts";
 import { AegisError, type ErrorCode, EXIT } from "./errors.ts";
 import { AUDIT_FILE, auditDir, type Env, SYSTEM } from "./paths.ts";
-import { bytes, paint, plural, safe } from "./terminal.ts";
+import { bytes, fit, paint, plural, safe } from "./terminal.ts";
 
 const SYSTEM_FLAG = {
   system: { type: "boolean", description: `The production log in ${SYSTEM.auditDir}` },
@@ -123,9 +123,9 @@ export const auditVerify = defineSubcommand({
         `The last line is torn (${bytes(torn_bytes)}): a write was interrupted. The next event repairs it and says so.`,
       );
     }
-    lines.push(
-      "A chain can't show that its end was cut off. Keep the head somewhere else, and give it next time: --expect-head <head>",
-    );
+    const advice =
+      "A chain can't show that its end was cut off. Keep the head somewhere else, and give it next time: --expect-head <head>";
+    lines.push(...fit(io.terminal, advice, ""));
     const kept = head === null ? null : showHead(head);
     io.result({ path, ...result, expect_head: kept }, lines.join("\n"));
     return EXIT.ok;
