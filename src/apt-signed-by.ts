@@ -30,7 +30,8 @@ export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning):
     addKeyring(source.configuredIn, signedBy);
     return binding;
   }
-  const words = signedBy.split(/[\s,]+/).filter((word) => word !== "");
+  // To apt only ASCII has blanks.
+  const words = signedBy.split(/[ \t\n,]+/).filter((word) => word !== "");
   for (const word of words) {
     if (word.startsWith("/")) {
       const path = normalize(word);
@@ -46,7 +47,8 @@ export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning):
   if (!words.some((word) => word.startsWith("/"))) {
     const parts = planning
       .list(dirs.trustedParts)
-      .filter((name) => /^[A-Za-z0-9._-]+\.(?:gpg|asc)$/.test(name));
+      // The names that apt reads (GetListOfFilesInDir, apt-pkg/contrib/fileutl.cc).
+      .filter((name) => /^[A-Za-z0-9_:-][A-Za-z0-9._:-]*\.(?:gpg|asc)$/.test(name));
     for (const path of [dirs.trusted, ...parts.map((name) => `${dirs.trustedParts}/${name}`)]) {
       const text = planning.readText(path);
       if (text !== null && isKeyring(path, text)) addKeyring(path, text);

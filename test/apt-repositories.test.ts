@@ -136,6 +136,18 @@ describe("not to be trusted", () => {
       },
       "can't be read as apt reads it",
     ],
+    [
+      "two keyrings with a no-break space between, which are one path to apt",
+      "",
+      {
+        files: {
+          "/etc/apt/sources.list.d/x.sources":
+            "Types: deb\nURIs: https://x.example\nSuites: st\nComponents: main\nSigned-By: /k.gpg\u00a0/k.gpg\n",
+        },
+        good: ["/k.gpg"],
+      },
+      "can't be read",
+    ],
     ["a missing keyring", "deb [signed-by=/none.gpg] https://x.example st main", {}, "can't be read"],
     [
       "a keyring path that gpgv can't be given",
@@ -394,6 +406,8 @@ describe("where there is sqv and no gpgv", () => {
         [`${parts}/d.asc`]: fixture("keys/a.asc"),
         [`${parts}/e.asc`]: BINARY,
         [`${parts}/f.gpg`]: "",
+        [`${parts}/.g.gpg`]: BINARY,
+        [`${parts}/h:i.gpg`]: BINARY,
       },
     });
     const [first = ""] = planning.calls
@@ -402,6 +416,7 @@ describe("where there is sqv and no gpgv", () => {
     expect(first.match(/--keyring \S+/g)).toEqual([
       `--keyring ${parts}/a.gpg`,
       expect.stringContaining("keyring.gpg"),
+      `--keyring ${parts}/h:i.gpg`,
     ]);
   });
 });
