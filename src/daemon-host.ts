@@ -32,15 +32,19 @@ export const daemonInstall = defineSubcommand({
     "Sets this host up from the binary itself: accounts, directories, units. Repeatable; upgrades an older installation when no run is under way.",
   args: {
     "dry-run": DRY_RUN,
+    downgrade: {
+      type: "boolean",
+      description: "also when a newer version is installed; what that one wrote may mean nothing to this one",
+    },
     wrappers: {
       type: "boolean",
       description:
         "also stand in for apt, npm, pip, docker and others: calls that would change something become plans (a guard rail, not a boundary)",
     },
   },
-  async run({ "dry-run": dryRun, wrappers }, io) {
+  async run({ "dry-run": dryRun, wrappers, downgrade }, io) {
     const { install } = await import("./install.ts");
-    const report = await install({ dryRun, wrappers }, io);
+    const report = await install({ dryRun, wrappers, downgrade }, io);
     const key = report.review_public_key_hex;
     const about = key === null ? [] : [`Reviews of this host are signed by ${key}`];
     const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));

@@ -6,13 +6,12 @@ import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { executorAbsence } from "./executor-absent.ts";
 import { callExecutor } from "./executor-client.ts";
 import { type Finding, fail, type Level, ok, warn } from "./finding.ts";
 import { hostIdentity } from "./host.ts";
-import { trustsExecutionKey } from "./install-services.ts";
 import { auditDir, type Env, SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
-import { isInstalled } from "./service-manager.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { UNMANAGED_CHECK, unmanagedFindings } from "./unmanaged-events.ts";
 
@@ -144,7 +143,10 @@ async function packageState(): Promise<Finding[]> {
 
 async function executor(): Promise<Finding[]> {
   const stat = lstatSync(SYSTEM.socket, { throwIfNoEntry: false });
-  if (stat === undefined) return [noExecutor()];
+  if (stat === undefined) {
+    const { level, why, fix } = executorAbsence();
+    return [{ check: "executor", level, message: why, fix }];
+  }
   if (!stat.isSocket() || stat.uid !== 0 || (stat.mode & 0o002) !== 0) {
     return [
       fail("executor", `${SYSTEM.socket} is not a socket that root guards`, `Look: ls -l ${SYSTEM.socket}`),
@@ -158,27 +160,6 @@ async function executor(): Promise<Finding[]> {
   } catch (error) {
     return [fail("executor", messageOf(error), error instanceof AegisError ? error.hint : "")];
   }
-}
-
-/** What it means that nothing listens: installed, it should run as soon as it believes anybody's signature. */
-function noExecutor(): Finding {
-  if (!isInstalled())
-    return warn("executor", "no executor runs on this host", "Set it up as root: aegis daemon install");
-  let trusted = true;
-  try {
-    trusted = trustsExecutionKey();
-  } catch {
-    // The check of the keys says so.
-  }
-  if (!trusted) {
-    const fix = `Write an execution key into ${SYSTEM.trustedKeys}, then, as root: aegis daemon install`;
-    return warn("executor", "it is installed, and not started, since no execution key is trusted", fix);
-  }
-  return fail(
-    "executor",
-    "it is installed, and does not run",
-    "Type as root: systemctl start aegisd.service; if that fails: journalctl -b -u aegisd",
-  );
 }
 
 function auditLogs(env: Env): Finding[] {

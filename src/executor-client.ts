@@ -1,5 +1,5 @@
+import { executorAbsence } from "./executor-absent.ts";
 import { type CallOptions, callService, type RemoteService } from "./service-client.ts";
-import { isInstalled } from "./service-manager.ts";
 import { type Event, EXECUTOR_INTERFACE, readEvent, readStatus, type Status } from "./varlink-interface.ts";
 
 const SERVICE: RemoteService = {
@@ -7,9 +7,8 @@ const SERVICE: RemoteService = {
   title: "the executor",
   group: "aegis-admin",
   get startHint() {
-    return isInstalled()
-      ? "Start it: sudo systemctl start aegisd.service; if that fails, see aegis daemon status"
-      : "It is not installed on this host. Type as root: aegis daemon install; or start it by hand: aegis daemon --executor";
+    const { why, fix } = executorAbsence();
+    return `${why.replace(/^./, (first) => first.toUpperCase())}. ${fix}`;
   },
   brokenHint: "What was started goes on: aegis apply --watch <execution id> tells how it ends.",
 };

@@ -6,14 +6,14 @@ import { REVIEWER_VARIABLES, withEnvironmentFile } from "./environment-file.ts";
 import { AegisError, type ErrorCode, errnoOf, messageOf } from "./errors.ts";
 import { rootOnlyProblem } from "./files.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { isOutdated, trustsExecutionKey } from "./install-services.ts";
+import { isOutdated } from "./install-services.ts";
 import { isOdd, reviewKeyProblem } from "./install-steps.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-view.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { hasSystemd, isInstalled, showUnits, stoppingUnits, type UnitState } from "./service-manager.ts";
 import { ADMIN_GROUP, groupId, REVIEW_GROUP, USERS } from "./state.ts";
-import { loadTrust } from "./trust.ts";
+import { loadTrust, trustsExecutionKey } from "./trust.ts";
 import {
   BOOT_LOADER_DROP_IN,
   HOST_DIRECTORIES,

@@ -6,7 +6,7 @@ import { makeDirectories, type Step } from "./install-steps.ts";
 import { MONITOR_STATE } from "./monitor-state.ts";
 import { SYSTEM } from "./paths.ts";
 import { secondsOf, showUnits, systemd, type UnitState } from "./service-manager.ts";
-import { loadTrust } from "./trust.ts";
+import { trustsExecutionKey } from "./trust.ts";
 import { UNIT_DIRECTORY, UNIT_NAMES, type UnitName } from "./units.ts";
 
 /*
@@ -75,11 +75,6 @@ const FIRST_LOOK: Step = {
     }
   },
 };
-
-/** Whether anybody's signature is believed here. @throws AegisError as loadTrust does */
-export function trustsExecutionKey(): boolean {
-  return loadTrust({ rootOnly: true }).some((key) => key.role === "execution" && !key.revoked);
-}
 
 function partStep(part: Part): Step {
   const units = [part.listener, part.service].filter((name) => name !== null);

@@ -11,6 +11,7 @@ import {
 import { dirname, join } from "node:path";
 import { AegisError, errnoOf } from "./errors.ts";
 import { createFileExclusive, ensureDir, hashFile, rootOnlyProblem, writeFileAtomic } from "./files.ts";
+import { changeInWords, type InstalledProgram } from "./host-version.ts";
 import { installedAt, markInstalled } from "./installed.ts";
 import { generateKey, writeKeyFiles } from "./key-files.ts";
 import { SYSTEM } from "./paths.ts";
@@ -101,7 +102,7 @@ export function groundSteps(): Step[] {
 }
 
 /** The program and its units: replaced only while no run is under way, and only together. */
-export function programSteps(): Step[] {
+export function programSteps(installed: InstalledProgram): Step[] {
   return [
     {
       what: "what an interrupted install left",
@@ -112,19 +113,18 @@ export function programSteps(): Step[] {
     },
     {
       what: SYSTEM.binary,
-      needed() {
-        const stat = lstatSync(SYSTEM.binary, { throwIfNoEntry: false });
-        if (stat === undefined) return "copy this program there";
-        // The same bytes in the hands of others, or behind a link, are not root's program.
-        const own = stat.isFile() && stat.uid === 0 && (stat.mode & 0o7777) === 0o755;
-        return own && hashFile(SYSTEM.binary).sha256 === hashFile(OWN_PROGRAM).sha256
-          ? null
-          : "replace it by this program";
-      },
+      needed: () => (isInstalledProgram() ? null : changeInWords(installed)),
       apply: () => writeFileAtomic(SYSTEM.binary, readFileSync(OWN_PROGRAM), 0o755),
     },
     ...UNIT_NAMES.map((name) => file(join(UNIT_DIRECTORY, name), unitText(name))),
   ];
+}
+
+/** Whether what is installed is this very program. The same bytes in the hands of others, or behind a link, are not root's. */
+function isInstalledProgram(): boolean {
+  const stat = lstatSync(SYSTEM.binary, { throwIfNoEntry: false });
+  const own = stat?.isFile() === true && stat.uid === 0 && (stat.mode & 0o7777) === 0o755;
+  return own && hashFile(SYSTEM.binary).sha256 === hashFile(OWN_PROGRAM).sha256;
 }
 
 /** Copies of the program that were never finished; nobody writes one now, since this waited for its turn. */

@@ -6,7 +6,8 @@ import { parseJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { isFlocked } from "./ffi.ts";
-import { serviceSteps, trustsExecutionKey } from "./install-services.ts";
+import { installedProgram, refuseDowngrade } from "./host-version.ts";
+import { serviceSteps } from "./install-services.ts";
 import { groundSteps, programSteps, type Step, unsafeProgram } from "./install-steps.ts";
 import { SYSTEM } from "./paths.ts";
 import { waitForRunLock } from "./run-lock.ts";
@@ -14,7 +15,9 @@ import { assertSafeEnvironment } from "./safe-environment.ts";
 import { isCompiled } from "./self.ts";
 import { requireSystemd, showUnits } from "./service-manager.ts";
 import { showArgv } from "./terminal.ts";
+import { trustsExecutionKey } from "./trust.ts";
 import { UNIT_DIRECTORY, UNIT_NAMES } from "./units.ts";
+import { VERSION } from "./version.ts";
 import { wrapperSteps, wrappersLeftOut } from "./wrappers.ts";
 
 export interface StepReport {
@@ -28,6 +31,8 @@ export interface InstallReport {
   steps: StepReport[];
   /** Of the key that signs this host's reviews; null where there is none yet. */
   review_public_key_hex: string | null;
+  /** The version that was installed, null for none or one that can't be told, and the one that is installed now. */
+  version: { from: string | null; to: string };
   /** What a person has to do now. */
   next: string[];
 }
@@ -36,22 +41,26 @@ export interface InstallReport {
  * Makes a production host of this machine, from the executable that is running. Repeatable; an older installation is
  * upgraded in place. What replaces program and units waits in the queue of runs until its turn: a run that began with one
  * version ends with it, since apt calls the installed file as its hook.
- * @throws AegisError `usage` when not root; `refused` from sources, from a file of others, with accounts of others; `unavailable` without systemd, or an older one;
+ * @throws AegisError `usage` when not root, and for an older version than is installed without `downgrade`; `refused` from sources, from a file of others, with accounts of others; `unavailable` without systemd, or an older one;
  * `exists` while an executor that was started by hand runs; what the steps throw
  */
 export async function install(
-  { dryRun, wrappers }: { dryRun: boolean; wrappers: boolean },
+  { dryRun, wrappers, downgrade }: { dryRun: boolean; wrappers: boolean; downgrade: boolean },
   io: Pick<Io, "env" | "note">,
 ): Promise<InstallReport> {
   await refuseUnfit("install", io.env);
   refuseForeignAccounts();
+  const installed = await installedProgram();
+  if (!downgrade) refuseDowngrade(installed);
   process.umask(0o022);
   const steps = await apply(groundSteps(), dryRun);
-  const program = programSteps();
+  const program = programSteps(installed);
   if (dryRun || !(await anyNeeded(program))) steps.push(...(await apply(program, dryRun)));
   else {
     const lock = await quiet(io);
     try {
+      // Another install may have had its turn before this one.
+      if (!downgrade) refuseDowngrade(await installedProgram());
       steps.push(...(await apply(program, false)));
     } finally {
       lock.release();
@@ -66,6 +75,7 @@ export async function install(
     dry_run: dryRun,
     steps,
     review_public_key_hex: reviewKey(),
+    version: { from: installed.version, to: VERSION },
     next: [...leftOut, ...(dryRun ? [] : await next())],
   };
 }

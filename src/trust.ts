@@ -30,6 +30,11 @@ export function loadTrust(options: { rootOnly: boolean; bare?: BareKeys; files?:
   ]);
 }
 
+/** Whether anybody's signature is believed on this host. @throws AegisError as {@link loadTrust} does */
+export function trustsExecutionKey(): boolean {
+  return loadTrust({ rootOnly: true }).some((key) => key.role === "execution" && !key.revoked);
+}
+
 /** The keys of aegisd.env: in hex too, but the host's own, so they answer to their fingerprints alone. */
 function enrolledBare(text: string, path: string): TrustedKey[] {
   const keys = bareKeys(keysOfEnvironment(parseEnvironmentFile(text, path)));

@@ -9,6 +9,7 @@ import {
   UNIT_NAMES,
   unitText,
 } from "../src/units.ts";
+import { VERSION } from "../src/version.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";
@@ -220,6 +221,45 @@ here.describe("aegis daemon install", () => {
     expect(host.read("/var/lib/aegis/spent/spent.ndjson")).toBe("kept\n");
     expect(host.read("/var/lib/aegis/installed")).toBe(installed);
     expect(host.read("/etc/aegis/review-key")).toBe(key);
+  });
+
+  describe("another version", () => {
+    const fake = (says: string) =>
+      host.write("/usr/local/bin/aegis", `#!/bin/sh\n[ "$*" = --version ] && printf '${says}'\n`, 0o755);
+    const step = ({ steps }: InstallReport) =>
+      steps.find(({ what }) => what === "/usr/local/bin/aegis")?.done ?? null;
+
+    test("a newer one is installed: refused before anything is done, unless --downgrade says so", async () => {
+      fake("aegis 99.0.0\\n");
+      host.write(join(UNIT_DIRECTORY, "aegisd.service"), "changed\n");
+      for (const flags of [[], ["--dry-run"]]) {
+        const { status, stderr } = await run(["/root/aegis", "daemon", "install", ...flags]);
+        expect([status, stderr]).toEqual([
+          2,
+          expect.stringContaining(`aegis ${VERSION}, and 99.0.0 is installed`),
+        ]);
+        expect(stderr).toContain("--downgrade");
+      }
+      expect(host.read(join(UNIT_DIRECTORY, "aegisd.service"))).toBe("changed\n");
+      const { status, report } = await install("--downgrade");
+      expect([status, step(report)]).toEqual([0, `downgrade from 99.0.0 to ${VERSION}`]);
+      expect(report.version).toEqual({ from: "99.0.0", to: VERSION });
+    });
+    test.each([
+      ["aegis 0.0.1\\n", `upgrade from 0.0.1 to ${VERSION}`],
+      [`aegis ${VERSION}\\n`, `replace ${VERSION} by ${VERSION} (same version, other build)`],
+      ["aegis 99.0.0 and more\\n", `replace what is there, of unknown version, by ${VERSION}`],
+    ])("%s: %s", async (says, words) => {
+      fake(says);
+      const { stdout } = await run(["/root/aegis", "daemon", "install"]);
+      expect(stdout).toContain(`✓ /usr/local/bin/aegis: ${words}\n`);
+      expect(await sh("cmp /root/aegis /usr/local/bin/aegis && echo same")).toBe("same");
+    });
+    test("a file that others can write is replaced without being run", async () => {
+      fake("aegis 99.0.0\\n");
+      await sh("chmod 777 /usr/local/bin/aegis");
+      expect(step((await install()).report)).toBe(`replace what is there, of unknown version, by ${VERSION}`);
+    });
   });
 
   test("every key revoked while the executor runs: it is not said to be stopped", async () => {
