@@ -1,5 +1,7 @@
+import { pinnedSettings } from "./apt-pinned.ts";
+import { parseAptDump, type Settings, setScalar, takeList } from "./apt-settings.ts";
 import { AegisError } from "./errors.ts";
-import type { OperationPlan } from "./operation-plan.ts";
+import { isFetched, type OperationPlan } from "./operation-plan.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
 
 /*
@@ -8,9 +10,6 @@ import { SYSTEM_PATH } from "./subprocess.ts";
  * written behind them, the host's files are switched off, and the result is dumped and compared before apt starts.
  * See apt.conf(5).
  */
-
-/** Settings as apt has them: a scalar has one value, a list (its key ends in `::`) any number. */
-type Settings = Map<string, string[]>;
 
 /** Where one run keeps what it gives to apt. */
 export interface AptRunPlaces {
@@ -24,29 +23,6 @@ export interface AptRunPlaces {
 
 /** A path that needs no quoting anywhere: apt hands the hook's command line to a shell. */
 const PLAIN_PATH = /^(?:\/[A-Za-z0-9._-]+)+$/;
-const LINE = /^([^\s"]+) "([^"\n]*)";$/;
-
-/**
- * Reads `apt-config dump`.
- * @throws AegisError `refused` for a line that could not be written back exactly
- */
-export function parseAptDump(text: string): Settings {
-  const settings: Settings = new Map();
-  for (const line of text.split("\n")) {
-    if (line === "") continue;
-    const [, key, value] = LINE.exec(line) ?? [];
-    if (key === undefined || value === undefined) {
-      throw new AegisError(
-        "refused",
-        `an apt setting can't be carried over exactly: ${line.slice(0, 200)}`,
-        "Look for quotation marks or line breaks in it: apt-config dump",
-      );
-    }
-    const values = key.endsWith("::") ? [...(settings.get(key) ?? []), value] : [value];
-    settings.set(key, values);
-  }
-  return settings;
-}
 
 /**
  * What the host may have dpkg(1) do on every run: treat changed configuration files in its own way, not sync, leave files
@@ -75,35 +51,19 @@ const PLANNED_SOURCES = {
 /** Where apt's download methods are. */
 const METHODS = "/usr/lib/apt/methods";
 
-/** Keys that name the program which dumped, or where files were read from: never carried over. */
-const DROPPED = /^(?:Binary(?:$|::)|Dir::Etc::(?:main|parts)$|CommandLine(?:$|::))/i;
+/**
+ * What counts of the host's settings for dpkg: its hooks and options, and how dpkg is to be treated meanwhile. Others leave
+ * packages unpacked or triggers unrun, start dpkg elsewhere, or cut its command line into pieces.
+ */
+const DPKG_KEPT =
+  /^DPkg(?:$|::(?:Options|Pre-Invoke|Post-Invoke|Pre-Install-Pkgs|Tools|UseIONice|Inhibit-Shutdown)(?:$|::))/i;
 
 /**
  * The settings for one run: the host's, then ours.
- * @throws AegisError `refused` where the host overrides settings for apt-get alone, since apt applies those after
- * every file and they could not be held, and where it gives dpkg options that change what is done
+ * @throws AegisError `refused` as {@link pinnedSettings}, and where apt would look at another system than dpkg works on, where
+ * the host gives dpkg options that change what is done, or where a package comes from a disc
  */
 export function runSettings(host: Settings, plan: OperationPlan, places: AptRunPlaces): Settings {
-  for (const [key, values] of host) {
-    // apt takes the options from every child of the list, whatever it is called.
-    const option = /^DPkg::Options::/i.test(key)
-      ? values.find((value) => !DPKG_OPTION.test(value))
-      : undefined;
-    if (option !== undefined) {
-      throw new AegisError(
-        "refused",
-        `apt is configured to run dpkg with ${option}, which no plan would show`,
-        `Remove it from ${key} in /etc/apt; see apt-config dump.`,
-      );
-    }
-    if (/^Binary::apt-get(?:$|::)/i.test(key)) {
-      throw new AegisError(
-        "refused",
-        `apt is configured with ${key}, which wins over everything Aegis sets`,
-        "Remove the Binary::apt-get settings from /etc/apt/apt.conf.d.",
-      );
-    }
-  }
   for (const path of [places.directory, places.archives, places.aegis]) {
     if (!PLAIN_PATH.test(path))
       throw new AegisError(
@@ -112,42 +72,33 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
         "Install aegis in /usr/local/bin.",
       );
   }
-  const settings: Settings = new Map([...host].filter(([key]) => !DROPPED.test(key)));
+  refuseElsewhere(host);
+  const settings: Settings = new Map(
+    [...pinnedSettings(host)].filter(([key]) => DPKG_KEPT.test(key) || !/^DPkg::/i.test(key)),
+  );
+  const options = takeList(settings, "DPkg::Options");
+  refuseOptions(options);
+  refuseDiscs(plan);
+  const hooks = takeList(settings, "DPkg::Pre-Install-Pkgs");
+  // What the host says of our own hook: another descriptor to read from, for example.
+  takeList(settings, `DPkg::Tools::Options::${places.aegis}`);
   const removals = plan.packages_removed.length > 0;
   const ours: Record<string, string> = {
-    "Dir::Etc::main": "/dev/null",
-    "Dir::Etc::parts": "/dev/null",
-    "Dir::Bin::dpkg": "/usr/bin/dpkg",
     "DPkg::Chroot-Directory": "/",
     // dpkg and the hooks look for their programs here, dpkg-deb among them.
     "DPkg::Path": SYSTEM_PATH.join(":"),
     ...(plan.operation === "update" ? PLANNED_SOURCES : {}),
-    // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
-    "Dir::Bin::ischroot": "/bin/false",
     "Dir::Cache::archives": `${places.archives}/`,
     // apt hands dpkg the files of file: sources where they are. Copied, they are in the run's own directory as all others.
     "Dir::Bin::Methods": METHODS,
     ...(plan.operation === "update" ? {} : { "Dir::Bin::Methods::file": `${METHODS}/copy` }),
     "APT::Get::Simulate": "false",
-    "APT::Get::Download-Only": "false",
-    "APT::Get::Print-URIs": "false",
-    "APT::Get::Download": "true",
-    "APT::Get::Assume-No": "false",
-    "APT::Get::Fix-Missing": "false",
-    "APT::Get::Force-Yes": "false",
-    "APT::Get::ReInstall": "false",
-    // The hook can't tell a purge from a removal.
-    "APT::Get::Purge": "false",
-    "APT::Get::AllowUnauthenticated": "false",
-    "APT::Get::allow-remove-essential": "false",
     "APT::Get::allow-downgrades": String(plan.packages_downgraded.length > 0),
     "APT::Get::allow-change-held-packages": String(changesHeld(plan)),
     "APT::Get::Remove": String(removals),
-    "APT::Get::AutomaticRemove": "false",
     "APT::Keep-Downloaded-Packages": "false",
     // Without it apt-get update ends well when a source can't be reached.
     "APT::Update::Error-Mode": "any",
-    "APT::Color": "false",
     "APT::Status-Fd": "3",
     "Acquire::AllowInsecureRepositories": "false",
     "Acquire::AllowWeakRepositories": "false",
@@ -155,14 +106,54 @@ export function runSettings(host: Settings, plan: OperationPlan, places: AptRunP
     "DPkg::Lock::Timeout": "120",
     "DPkg::Use-Pty": "false",
     "DPkg::Progress-Fancy": "false",
-    quiet: "1",
     [`DPkg::Tools::Options::${places.aegis}`]: "",
     [`DPkg::Tools::Options::${places.aegis}::Version`]: "3",
   };
   for (const [key, value] of Object.entries(ours)) setScalar(settings, key, value);
-  setList(settings, "DPkg::Pre-Install-Pkgs::", (old) => [hookCommand(places), ...old]);
-  setList(settings, "DPkg::Options::", (old) => [...dpkgDefaults(plan), ...old, ...CONFFILES_KEPT]);
+  settings.set("DPkg::Pre-Install-Pkgs::", [hookCommand(places), ...hooks]);
+  settings.set("DPkg::Options::", [...dpkgDefaults(plan), ...options, ...CONFFILES_KEPT]);
   return settings;
+}
+
+/** dpkg's own list, which the executor compares with. */
+const STATUS = "/var/lib/dpkg/status";
+
+function refuseElsewhere(host: Settings): void {
+  for (const [key, values] of host) {
+    const root = /^RootDir$/i.test(key) && values.some((value) => value !== "" && value !== "/");
+    const status = /^Dir::State::status$/i.test(key) && values.some((value) => value !== STATUS);
+    if (root || status) {
+      throw new AegisError(
+        "refused",
+        `apt is configured with ${key} "${values.join(" ")}": it would look at another system than dpkg changes`,
+        `Remove ${key} from /etc/apt/apt.conf.d.`,
+      );
+    }
+  }
+}
+
+/** The hook takes packages in the run's own directory only, and there is no way to have apt copy those of a disc. */
+function refuseDiscs({ repository_evidence, transaction }: OperationPlan): void {
+  const discs = repository_evidence.filter(({ transport }) => transport === "cdrom").map(({ id }) => id);
+  const from = transaction.find(
+    (entry) => isFetched(entry) && entry.sources.some((id) => discs.includes(id)),
+  );
+  if (from === undefined) return;
+  throw new AegisError(
+    "refused",
+    `${from.name} comes from a disc (cdrom:), whose files apt uses where they are`,
+    "Copy the disc's packages into a repository that apt reaches as file: or https:.",
+  );
+}
+
+function refuseOptions(options: readonly string[]): void {
+  const option = options.find((value) => !DPKG_OPTION.test(value));
+  if (option === undefined) return;
+  throw new AegisError(
+    "refused",
+    `apt is configured to run dpkg with ${option}, which no plan would show`,
+    "Remove it from DPkg::Options in /etc/apt; see apt-config dump.",
+  );
 }
 
 /** The command line of our hook, as apt will run it. */
@@ -175,30 +166,6 @@ function changesHeld(plan: OperationPlan): boolean {
   return plan.transaction.some(
     (entry) => held.has(entry.name) || held.has(`${entry.name}:${entry.architecture}`),
   );
-}
-
-/** Keys are case-insensitive in apt: the host's spelling goes when ours comes. */
-export function setScalar(settings: Settings, key: string, value: string): void {
-  for (const existing of settings.keys()) {
-    if (existing.toLowerCase() === key.toLowerCase()) settings.delete(existing);
-  }
-  settings.set(key, [value]);
-}
-
-function setList(settings: Settings, key: string, change: (old: string[]) => string[]): void {
-  const existing = [...settings.keys()].find((k) => k.toLowerCase() === key.toLowerCase()) ?? key;
-  settings.set(existing, change(settings.get(existing) ?? []));
-}
-
-/**
- * The file for APT_CONFIG. Everything is emptied first, since apt's built-in settings are there before the file is read,
- * even those that the host has cleared.
- */
-export function renderAptConfig(settings: Settings): string {
-  const roots = new Set([...settings.keys()].map((key) => key.split("::")[0] ?? key));
-  const clears = [...roots].map((root) => `#clear ${root};`);
-  const lines = [...settings].flatMap(([key, values]) => values.map((value) => `${key} "${value}";`));
-  return `${[...clears, ...lines].join("\n")}\n`;
 }
 
 /**

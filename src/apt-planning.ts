@@ -1,4 +1,5 @@
-import { parseAptDump, renderAptConfig, setScalar } from "./apt-config.ts";
+import { pinnedSettings } from "./apt-pinned.ts";
+import { parseAptDump, renderAptConfig, type Settings, setScalar } from "./apt-settings.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -6,10 +7,8 @@ import { AegisError } from "./errors.ts";
  * a program. `apt-get -s` runs AptCli::Hooks as whoever plans, and planning may spawn nothing but its own list of argv.
  */
 
-type Settings = ReturnType<typeof parseAptDump>;
-
-/** Hooks and commands, dpkg's settings (a simulation never comes to dpkg), and what was meant for one program alone. */
-const DROPPED = /^(?:AptCli|DPkg|Binary|CommandLine)(?:$|::)|(?:Pre|Post)-Invoke/i;
+/** Hooks and commands, and dpkg's settings: a simulation never comes to dpkg. */
+const DROPPED = /^(?:AptCli|DPkg)(?:$|::)|(?:Pre|Post)-Invoke/i;
 
 /** Solvers inside apt itself; any other name is a program that apt would run (EDSP). */
 const SOLVERS: readonly string[] = ["", "internal", "3.0"];
@@ -17,13 +16,8 @@ const SOLVERS: readonly string[] = ["", "internal", "3.0"];
 /** Planners inside apt itself; any other name is a program, as with solvers (EIPP). */
 const PLANNERS: readonly string[] = ["", "internal"];
 
-/** What planning sets, whatever the host does. */
+/** What planning sets besides what it has in common with the run. */
 const OURS: Readonly<Record<string, string>> = {
-  "Dir::Etc::main": "/dev/null",
-  "Dir::Etc::parts": "/dev/null",
-  "Dir::Bin::dpkg": "/usr/bin/dpkg",
-  // In a unit with PrivateTmp apt believes it is in a chroot and ignores phasing.
-  "Dir::Bin::ischroot": "/bin/false",
   // apt logs the whole scenario it gives its planner and solver, in a simulation too. Only an empty name stops it:
   // into /dev/null it wrote 50 MB, a few bytes a call (apt 2.6.1).
   "Dir::Log::Planner": "",
@@ -32,26 +26,19 @@ const OURS: Readonly<Record<string, string>> = {
 
 /**
  * The file for APT_CONFIG of every apt command of one planning, from `apt-config dump`.
- * @throws AegisError `refused` for a dump that can't be carried over exactly, settings for apt-get alone, since apt applies
- * those after every file, and a solver or planner that is a program of its own
+ * @throws AegisError `refused` for a dump that can't be carried over exactly, as
+ * {@link pinnedSettings}, and for a solver or planner that is a program of its own
  */
 export function planningConfig(dump: string): string {
   const host = parseAptDump(dump);
   refuse(host);
-  const settings: Settings = new Map([...host].filter(([key]) => !DROPPED.test(key)));
+  const settings: Settings = new Map([...pinnedSettings(host)].filter(([key]) => !DROPPED.test(key)));
   for (const [key, value] of Object.entries(OURS)) setScalar(settings, key, value);
   return renderAptConfig(settings);
 }
 
 function refuse(host: Settings): void {
   for (const [key, values] of host) {
-    if (/^Binary::apt-get::/i.test(key)) {
-      throw new AegisError(
-        "refused",
-        `apt is configured with ${key}, which wins over everything Aegis sets`,
-        "Remove the Binary::apt-get settings from /etc/apt/apt.conf.d.",
-      );
-    }
     const inside = /^APT::Solver$/i.test(key) ? SOLVERS : /^APT::Planner$/i.test(key) ? PLANNERS : null;
     const program = values.find((value) => inside !== null && !inside.includes(value));
     if (program !== undefined) {

@@ -2,20 +2,25 @@ import { spawn } from "node:child_process";
 import {
   chmodSync,
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { checkAptConfig, parseAptDump, renderAptConfig, runSettings } from "./apt-config.ts";
+import { checkAptConfig, runSettings } from "./apt-config.ts";
+import { refuseDpkgConfig } from "./apt-dpkg-config.ts";
 import { RUN_FILES } from "./apt-hook-receipt.ts";
+import { parseAptDump, renderAptConfig } from "./apt-settings.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { createFileExclusive, hashFile, writeFileAtomic } from "./files.ts";
+import { readText } from "./planning.ts";
 import { startTimeOf } from "./processes.ts";
 import { STATE } from "./state.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
@@ -69,6 +74,7 @@ export function runDirectory(id: string): string {
  * @throws AegisError `refused`, `unavailable`
  */
 export async function prepareAptRun(execution: ExecutionPlan, aegis: string): Promise<PreparedRun> {
+  if (execution.operation_plan.operation !== "update") refuseDpkgConfig({ readText, list: listNames });
   const directory = runDirectory(execution.execution_plan_id);
   const archives = join(STATE.archives, execution.execution_plan_id);
   mkdirSync(directory, { mode: 0o700 });
@@ -91,6 +97,10 @@ export async function prepareAptRun(execution: ExecutionPlan, aegis: string): Pr
   const home = isRepair(execution) ? prepareRepair(directory) : {};
   const environment = { ...aptEnvironment(), ...home, APT_CONFIG: file };
   return { directory, archives, configSha256: sha256Hex(text), program, environment };
+}
+
+function listNames(path: string): string[] {
+  return existsSync(path) ? readdirSync(path).sort() : [];
 }
 
 /** Whether dpkg runs by itself, to finish what it was at earlier. */

@@ -2,17 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import {
-  type AptRunPlaces,
-  checkAptConfig,
-  hookCommand,
-  parseAptDump,
-  renderAptConfig,
-  runSettings,
-} from "../src/apt-config.ts";
+import { type AptRunPlaces, checkAptConfig, hookCommand, runSettings } from "../src/apt-config.ts";
+import { parseAptDump, renderAptConfig } from "../src/apt-settings.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { needs } from "./needs.ts";
-import { entry, upgrade } from "./policy-plans.ts";
+import { DEBIAN, entry, upgrade } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import { pick } from "./throwaway-packages.ts";
@@ -50,6 +44,19 @@ describe("a dump that can't be carried over exactly is refused", () => {
 });
 
 describe("what can't be held is refused", () => {
+  const ELSEWHERE = ['RootDir "/srv";', 'rootdir "/srv";', 'Dir::State::status "/srv/status";'];
+  for (const line of ELSEWHERE)
+    test(line, () => refuses(() => settingsFor(line), "refused", "another system than dpkg changes"));
+  for (const line of ['RootDir "";', 'RootDir "/";', 'dir::state::status "/var/lib/dpkg/status";'])
+    test(`${line} is not`, () => void settingsFor(line));
+  test("a package from a disc", () => {
+    const disc = { ...DEBIAN, id: "disc", transport: "cdrom" };
+    const plan = upgrade({
+      repository_evidence: [disc],
+      transaction: [entry("nginx", { sources: ["disc"] })],
+    });
+    refuses(() => settingsFor("", plan), "refused", "nginx comes from a disc");
+  });
   for (const key of ["Binary::apt-get", "Binary::apt-get::APT::Get::Simulate", "BINARY::APT-GET::x"])
     test(key, () => refuses(() => settingsFor(`${key} "1";`), "refused", key));
   const DPKG: [option: string, refused: boolean][] = [
@@ -64,7 +71,7 @@ describe("what can't be held is refused", () => {
     ["--instdir=/tmp", true],
     ["--status-fd=9", true],
     ["--pre-invoke=/bin/sh", true],
-    ["", true],
+    ["", false],
     ["--force-confnew", false],
     ["--force-confdef,confold", false],
     ["--no-force-confask", false],
@@ -73,6 +80,7 @@ describe("what can't be held is refused", () => {
     ["--log=/var/log/dpkg.log", false],
   ];
   for (const [option, refused] of DPKG) {
+    // apt takes the options from every child of the list, whatever it is called.
     for (const key of ["DPkg::Options::", "dpkg::options::named"]) {
       const dump = `${key} "${option}";`;
       test(`${dump}${refused ? "" : " is not"}`, () =>
@@ -134,7 +142,7 @@ CommandLine::AsString "apt-config dump";
     ["Acquire::AllowInsecureRepositories", ["false"]],
     // dpkg's own defaults before the host's options, ours last.
     [
-      "dpkg::options::",
+      "DPkg::Options::",
       [
         "--no-force-all",
         "--force-security-mac",
@@ -143,7 +151,7 @@ CommandLine::AsString "apt-config dump";
         "--force-confold",
       ],
     ],
-    ["DPkg::Options::", undefined],
+    ["dpkg::options::", undefined],
     ["DPkg::Pre-Install-Pkgs::", [HOOK, "/usr/sbin/dpkg-preconfigure --apt || true", "/usr/bin/host-hook"]],
     ["DPkg::Tools::Options::/usr/local/bin/aegis::Version", ["3"]],
     ["DPkg::Post-Invoke::", ["/usr/bin/after"]],
@@ -158,6 +166,84 @@ CommandLine::AsString "apt-config dump";
   test("our hook is there on a host that has none, and first", () => {
     expect(hookCommand(PLACES)).toBe(HOOK);
     expect(get(settingsFor(""), "DPkg::Pre-Install-Pkgs::")).toEqual([HOOK]);
+  });
+});
+
+describe("what would keep the run from being what was planned is left out, or set", () => {
+  const LEFT_OUT = [
+    'Debug "x";',
+    'Debug:: "x";',
+    'Debug::pkgDPkgPM "true";',
+    'DEBUG::pkgdpkgpm "true";',
+    'Debug::pkgAcqArchive::NoQueue "true";',
+    'Debug::Acquire::Http:: "true";',
+    'PackageManager::Configure "no";',
+    'OrderList::Score::Delete "1";',
+    'EDSP::Scenario "/x";',
+    'EIPP::Scenario "/x";',
+    'Help "true";',
+    'version "true";',
+    'Acquire::ForceHash "md5sum";',
+    'APT::Cache::show::version "2";',
+    'APT::Cmd::Pattern-Only "true";',
+    'APT::Config::Dump::Format "x";',
+    'APT::Keep-Fds:: "7";',
+    'APT::Sources::With:: "/srv/x.deb";',
+    'APT::Status-deb822-Fd "7";',
+    'APT::System "Debian EDSP";',
+    'DPkg::NoTriggers "true";',
+    'DPkg::ConfigurePending "false";',
+    'DPkg::TriggersPending "false";',
+    'DPkg::StopOnError "false";',
+    'DPkg::Run-Directory "/nonexistent";',
+    'DPkg::MaxArgBytes "10";',
+    'DPkg::Install::Recursive::minimum "1";',
+    'DPkg::Selection::Remove::Approved "false";',
+    'DPkg::Tools::Options::/usr/local/bin/aegis::InfoFD "20";',
+    'dpkg::tools::options::/usr/local/bin/AEGIS::x::y "1";',
+    'DPkg::Options::a::b "--root=/srv";',
+    'DPkg::Pre-Install-Pkgs::a::b "evil";',
+  ];
+  const plain = settingsFor("");
+  for (const line of LEFT_OUT) test(line, () => expect(settingsFor(line)).toEqual(plain));
+  const SET: [line: string, value: string][] = [
+    ['debug::NOLOCKING "true";', "false"],
+    ['APT::Get::Trivial-Only "true";', "false"],
+    ['APT::Get::Mark-Auto "true";', "false"],
+    ['APT::Get::ReInstall "true";', "false"],
+    ['APT::Get::AutomaticRemove "true";', "false"],
+    ['APT::Get::Allow-Solver-Remove-Essential "true";', "false"],
+    ['APT::Force-LoopBreak "true";', "false"],
+    ['Dir::Bin::methods "/srv";', "/usr/lib/apt/methods"],
+    ['dir::bin::methods::FILE "false";', "/usr/lib/apt/methods/copy"],
+    ['quiet "-1";', "1"],
+  ];
+  for (const [line, value] of SET) {
+    test(line, () => {
+      const key = line.split(" ")[0]?.toLowerCase() ?? "";
+      expect([...settingsFor(line)].filter(([name]) => name.toLowerCase() === key)).toEqual([
+        [expect.any(String), [value]],
+      ]);
+    });
+  }
+  test("NoLocking is said in words, and what debugs is emptied", () => {
+    expect(renderAptConfig(plain)).toContain('\nDebug::NoLocking "false";\n');
+    expect(renderAptConfig(plain)).toContain("#clear Debug;\n");
+  });
+  test("an update reads file: sources as planning does", () => {
+    expect(get(settingsFor("", upgrade({ operation: "update" })), "Dir::Bin::Methods::file")).toBeUndefined();
+  });
+  test("hooks and options with a name of their own stand between ours", () => {
+    const settings = settingsFor(
+      'DPkg::Pre-Install-Pkgs::one "a";\nDPkg::Pre-Install-Pkgs:: "b";\nDPkg::Options::one "--force-confnew";\n',
+    );
+    expect(get(settings, "DPkg::Pre-Install-Pkgs::")).toEqual([HOOK, "a", "b"]);
+    expect(get(settings, "DPkg::Options::")?.slice(2)).toEqual([
+      "--force-confnew",
+      "--no-force-confnew,confask",
+      "--force-confold",
+    ]);
+    expect([...settings.keys()].filter((key) => key.endsWith("one"))).toEqual([]);
   });
 });
 

@@ -12,6 +12,7 @@ import { describeOnThrowaway } from "./throwaway-suite.ts";
  */
 
 const CONF = "/etc/apt/apt.conf.d/99site";
+const DPKG_CONF = "/etc/dpkg/dpkg.cfg.d/site";
 const POLICY = "/etc/aegis/policy.toml";
 const CACHE = "/var/cache/apt/archives/hello-aegis_1.0_all.deb";
 /** Only in the evil twin. */
@@ -401,6 +402,7 @@ describeOnThrowaway("what runs is what was approved", () => {
   });
 
   describe("site configuration", () => {
+    beforeAll(() => chain.offer("hello-aegis=1.0"));
     afterEach(async () => {
       await remove(CONF);
     });
@@ -419,6 +421,11 @@ describeOnThrowaway("what runs is what was approved", () => {
       'DPkg::Tools::Options::/usr/local/bin/aegis::Version "1";',
       'DPkg::Options { "--force-confnew,confmiss"; "--force-unsafe-io"; };',
       'Binary::apt::APT::Get::Simulate "true";',
+      'APT::Get::Trivial-Only "true";',
+      'APT::Get::Mark-Auto "true";',
+      'APT::Status-deb822-Fd "7";',
+      'Acquire::ForceHash "md5sum";',
+      'DPkg::NoTriggers "true"; PackageManager::Configure "no";',
     ];
     test.each([
       ["allows, simulates and redirects whatever it can", WEAK.join("\n")],
@@ -427,6 +434,14 @@ describeOnThrowaway("what runs is what was approved", () => {
       ["clears all of dpkg's settings", "#clear DPkg;"],
       ["has another cache", 'Dir::Cache "/var/tmp/theirs/";'],
       ["has a hook of its own", 'DPkg::Pre-Install-Pkgs { "cat >/dev/null"; };'],
+      ["works without dpkg's lock", 'Debug::NoLocking "true";'],
+      ["shows dpkg's command line and runs none", 'debug::pkgdpkgpm "true";'],
+      ["downloads nothing", 'Debug::pkgAcqArchive::NoQueue "true";'],
+      ["debugs by a list", "Debug { pkgDPkgPM { true; }; };"],
+      ["leaves packages unpacked", 'DPkg::ConfigurePending "false";'],
+      ["starts dpkg nowhere", 'DPkg::Run-Directory "/nonexistent";'],
+      ["cuts dpkg's command line to nothing", 'DPkg::MaxArgBytes "10";'],
+      ["has our hook read from elsewhere", 'DPkg::Tools::Options::/usr/local/bin/aegis::InfoFD "20";'],
     ])("that %s: no effect, the hook has run", async (_, conf) => {
       chain.host.write(CONF, `${conf}\n`);
       const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
@@ -438,6 +453,18 @@ describeOnThrowaway("what runs is what was approved", () => {
       expect(given.match(/^APT::Get::AllowUnauthenticated .*$/gim)).toEqual([
         'APT::Get::AllowUnauthenticated "false";',
       ]);
+    });
+
+    test("that gives a hook a name: ours is before it, and holds dpkg's lock", async () => {
+      const order = "/var/tmp/order";
+      // Says nothing unless apt holds the lock (/proc/locks names it by its inode) and our hook has been there.
+      const locked = "grep -q :$(stat -c %i /var/lib/dpkg/lock-frontend) /proc/locks";
+      const lock = `${locked} && ls /var/lib/aegis/runs/*/receipt.json >> ${order}`;
+      chain.host.write(CONF, `Debug::NoLocking "1"; DPkg::Pre-Install-Pkgs::first "${lock}";\n`);
+      const { path, execution } = await chain.signed("apt", "install", "hello-aegis");
+      expect((await chain.apply(path)).status).toBe(0);
+      expect(chain.host.read(order)).toContain(`/${execution.execution_plan_id}/receipt.json\n`);
+      await remove(order);
     });
 
     test.each([
@@ -456,11 +483,38 @@ describeOnThrowaway("what runs is what was approved", () => {
       ["makes dpkg force everything, by another key", 'DPkg::Options::Site "--force-all";'],
       ["makes dpkg work elsewhere", 'DPkg::Options { "--root=/srv"; };'],
       ["makes dpkg simulate", 'DPkg::Options { "--no-act"; };'],
+      ["reads another list of what is installed", 'Dir::State::status "/srv/status";'],
     ])("that %s: refused", async (_, conf) => {
       chain.host.write(CONF, `${conf}\n`);
       const { path } = await chain.signed("apt", "install", "hello-aegis");
       await refused(path, 6, "refused");
       await untouched();
+    });
+
+    test.each([
+      ["install elsewhere", "instdir=/srv"],
+      ["keep its books elsewhere", "admindir=/srv"],
+      ["work elsewhere", "root=/srv"],
+      ["do nothing", "no-act"],
+      ["ignore a dependency", "ignore-depends=libc6"],
+      ["leave triggers unrun", "no-triggers"],
+      ["fail", "no-such-option"],
+    ])("of dpkg itself, that makes it %s: refused", async (_, line) => {
+      chain.host.write(DPKG_CONF, `# site\n${line}\n`);
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      expect(await refused(path, 6, "refused")).toContain(`dpkg is configured with ${line}`);
+      await remove(DPKG_CONF);
+      await untouched();
+    });
+
+    test("of dpkg itself, that forces and logs: no effect", async () => {
+      chain.host.write(
+        DPKG_CONF,
+        "force-all\nstatus-logger=cat > /dev/null\npath-exclude=/usr/share/doc/*\n",
+      );
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      expect((await chain.apply(path)).status).toBe(0);
+      await remove(DPKG_CONF);
     });
   });
 });
