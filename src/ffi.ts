@@ -52,6 +52,22 @@ export function isFileLocked(fd: number): boolean {
   return libc.fcntl(fd, F_GETLK, ptr(lock)) === 0 && lock[0] !== F_UNLCK;
 }
 
+const F_SETSIG = 10;
+const F_SETLEASE = 1024;
+const F_RDLCK = 0;
+/** A signal that nobody dies of: whoever opens the file while the lease lasts has it sent to us. */
+const SIGURG = 23;
+
+/**
+ * Whether anybody, this process too, has the file open for writing, in whatever way the descriptor reached them: only
+ * where nobody does, the kernel gives a read lease (fcntl(2), "Leases"). True also where its file system gives none. The
+ * lease ends with the fd's last close. The fd must be open for reading alone, and the file one's own.
+ */
+export function hasWriter(fd: number): boolean {
+  libc.fcntl(fd, F_SETSIG, SIGURG);
+  return libc.fcntl(fd, F_SETLEASE, F_RDLCK) !== 0;
+}
+
 export interface Peer {
   pid: number;
   uid: number;

@@ -1,5 +1,8 @@
+import { aptDirs } from "./apt-dirs.ts";
+import { type SealedIndexes, sealIndexes } from "./apt-indexes.ts";
 import { canonicalHash } from "./canonical.ts";
 import type { AiReview, ExecutionPlan, PolicyResult } from "./documents.ts";
+import type { Planning } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import type { OperationPlan } from "./operation-plan.ts";
@@ -21,8 +24,8 @@ function planningEnv(): Env {
  * Plans the signed wish again with the planner's own code, as root, and judges that plan by this host's own policy. The
  * change must be the same, and the decision at most as strict as what was signed, for reasons that were signed. Returns this
  * host's own decision.
- * @throws AegisError as {@link compareWithOwn}, {@link compareDecisions}, {@link compareVulnerabilities} and {@link compareWarnings}; `not_built` for
- * what can't be run yet
+ * @throws AegisError as {@link sealIndexes} and what it gives, {@link compareWithOwn}, {@link compareDecisions},
+ * {@link compareVulnerabilities} and {@link compareWarnings}; `not_built` for what can't be run yet
  */
 export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyConfig): Promise<PolicyResult> {
   const signed = execution.operation_plan;
@@ -35,9 +38,15 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
   }
   const planning = openPlanning({ env: planningEnv() });
   try {
-    const own = await makePlan(signed.tool, signed.operation, signed.targets, planning).catch(
-      (error: unknown) => asDrift(error, signed),
-    );
+    const indexes = await seal(signed, planning);
+    // Both to their end, since what is still planning needs its directory.
+    const [made, checked] = await Promise.allSettled([
+      makePlan(signed.tool, signed.operation, signed.targets, planning),
+      indexes?.check(),
+    ]);
+    if (checked.status === "rejected") throw checked.reason;
+    indexes?.refuseReplaced();
+    const own = made.status === "fulfilled" ? made.value : asDrift(made.reason, signed);
     compareWithOwn(signed, own);
     const decided = decideOwn(own, policy);
     compareDecisions(execution.policy_result, decided, policy.config);
@@ -50,6 +59,13 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
   } finally {
     planning.close();
   }
+}
+
+/** The indexes that the plan is made from, held to what was signed; null for what is planned without any. */
+async function seal({ operation }: OperationPlan, planning: Planning): Promise<SealedIndexes | null> {
+  if (operation === "update" || operation === "repair") return null;
+  const { stdout } = await planning.run(["apt-config", "dump"]);
+  return sealIndexes(aptDirs(stdout).lists);
 }
 
 /**

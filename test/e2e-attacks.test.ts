@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { sha256Hex } from "../src/canonical.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { type PackageDefinition, pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
@@ -43,6 +44,26 @@ for (my $n = 1; ; $n++) {
   for my $f (values %held) { sysseek $f, 0, 0; syswrite $f, $evil }
   print "written\n" if $n == 1;
 }
+`;
+
+/** As above, with an index: written once apt has made it root's, and what apt hashed on download is behind it. */
+const INDEX_WRITER = `
+use strict; use Fcntl; $| = 1;
+my ($from, $to) = @ARGV;
+my (%held, $index, $text);
+until ($index) {
+  for my $file (glob "/var/lib/apt/lists/partial/*Packages*") {
+    sysopen my $f, $file, O_RDWR or next;
+    $held{(stat $f)[1]} //= $f;
+  }
+  ($index) = grep { my @s = stat $_; $s[4] == 0 && $s[3] == 1 } values %held;
+}
+sleep 1;
+sysread $index, $text, 1 << 24;
+$text =~ s/$from/$to/ or die "no such hash";
+sysseek $index, 0, 0; syswrite $index, $text;
+print "written\n";
+sleep 1000;
 `;
 
 describeOnThrowaway("attacks that once worked", () => {
@@ -189,5 +210,45 @@ describeOnThrowaway("attacks that once worked", () => {
     expect(status).toBe(0);
     const ended = chain.audit().findLast((e) => e["kind"] === "execution_completed");
     expect(ended?.["details"]).toMatchObject({ state: "completed", not_as_planned: [] });
+  });
+
+  test("an index that apt's download user holds open, and changes after apt has checked it", async () => {
+    const { repo } = chain.host;
+    const pool = () => Buffer.from(repo.files().get("pool/swapped_1.1_all.deb") ?? "");
+    const version = (mark: string) => ({ ...marked(mark, 2), version: "1.1" });
+    await chain.host.exec(["rm", "-f", "/etc/apt/apt.conf.d/docker-gzip-indexes"]);
+    await repo.publish([version("evil")]);
+    const evil = pool();
+    // Heavy, so that there is time while the index is downloaded.
+    const stanza = (n: number) =>
+      `Package: filler-${n}\nVersion: 1\nArchitecture: all\nWeight: ${"x".repeat(400)}\n`;
+    const filler = {
+      name: "filler",
+      version: "1",
+      record: Array.from({ length: 20_000 }, (_, n) => stanza(n)).join("\n"),
+    };
+    await repo.publish([{ ...marked("genuine", 16_000), version: "1.1" }, filler]);
+    const hashes = [sha256Hex(pool()), sha256Hex(padded(evil, pool().length))];
+    // apt-get update replaces what it finds changed.
+    await chain.host.exec(["sh", "-c", "rm -f /var/lib/apt/lists/*_*"]);
+    chain.host.write("/opt/writer.pl", INDEX_WRITER);
+    const asApt = ["setpriv", "--reuid=_apt", "--regid=nogroup", "--clear-groups"];
+    const attacker = await chain.host.spawn([...asApt, "perl", "/opt/writer.pl", ...hashes]);
+    await chain.host.aptUpdate();
+    while (attacker.stdout() !== "written\n") await Bun.sleep(50);
+    const { path, execution } = await chain.signed("apt", "install", "swapped");
+    // The plan has the evil hash from an index whose signature verifies.
+    expect(execution.operation_plan.transaction[0]?.sha256).toBe(hashes[1] ?? "");
+    expect(execution.operation_plan.repository_evidence[0]).toMatchObject({ trust: "distribution" });
+    const refused = async (why: string) => {
+      const { status, stderr } = await chain.apply(path);
+      expect([status, stderr]).toEqual([6, expect.stringContaining(why)]);
+      expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_denied", details: { code: "refused" } });
+    };
+    await refused("is open for writing");
+    attacker.kill("SIGKILL");
+    await attacker.exited;
+    await refused("is not the index that its signed Release file names");
+    expect((await chain.host.exec(["test", "-e", "/evil-ran"])).status).toBe(1);
   });
 });

@@ -1,0 +1,150 @@
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { closeSync, constants, openSync, readdirSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import { clearSignedText } from "./apt-release.ts";
+import { readStanzas } from "./deb822.ts";
+import { AegisError } from "./errors.ts";
+import { hasWriter } from "./ffi.ts";
+import { hashFile, rootOnlyProblem } from "./files.ts";
+import { readText } from "./planning.ts";
+import { SYSTEM_PATH } from "./subprocess.ts";
+
+/*
+ * The package indexes that a plan is made from. apt checks them as they are downloaded and believes them from then on; its
+ * download user wrote them, and may hold them open for writing. So the executor makes sure that nobody does, and then that
+ * each is what its signed Release file says. The signature itself is planning's to check, on the same files.
+ */
+
+/** What makes apt's mind up: Release files and their signatures, and the indexes of packages, however compressed. */
+const INDEX = /_(?:InRelease|Release(?:\.gpg)?|Packages(?:\.(?:bz2|gz|lz4|lzma|xz|zst))?)$/;
+const PACKAGES = /_Packages(\.[a-z0-9]+)?$/;
+
+/** apt's own program that writes a file out uncompressed (`apt-helper cat-file`). */
+const APT_HELPER = "/usr/lib/apt/apt-helper";
+const TIME_LIMIT_MS = 120_000;
+
+/** Indexes that only root could change since they were looked at. */
+export interface SealedIndexes {
+  /** Compares each index with what its Release file says. @throws AegisError `refused` */
+  check(): Promise<void>;
+  /** Refuses where root, with `apt-get update`, replaced any since. @throws AegisError `drift` */
+  refuseReplaced(): void;
+}
+
+/**
+ * Looks at the indexes in apt's directory of lists.
+ * @throws AegisError `refused` where anyone but root could change one: by its owner and mode, or because it is open for
+ * writing
+ */
+export function sealIndexes(lists: string, uncompressed = hashUncompressed): SealedIndexes {
+  const before = marksOf(lists);
+  for (const path of before.keys()) refuseWritable(path);
+  return {
+    check: () => checkHashes([...before.keys()], uncompressed),
+    refuseReplaced() {
+      const now = marksOf(lists);
+      const all = [...new Set([...before.keys(), ...now.keys()])];
+      const other = all.find((path) => before.get(path) !== now.get(path));
+      if (other === undefined) return;
+      throw new AegisError(
+        "drift",
+        `apt's package lists were refreshed while Aegis planned again: ${basename(other)}`,
+        "Apply it again: nothing has been run, and nothing used up.",
+      );
+    },
+  };
+}
+
+/** Path → what changes when a file is replaced or written to. */
+function marksOf(lists: string): Map<string, string> {
+  const marks = new Map<string, string>();
+  for (const name of readdirSync(lists).sort()) {
+    if (!INDEX.test(name)) continue;
+    const path = join(lists, name);
+    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    marks.set(path, [dev, ino, size, mtimeNs, ctimeNs].join(" "));
+  }
+  return marks;
+}
+
+/** Owner and mode first: after that only root can open it for writing, so that one look at who has is enough. */
+function refuseWritable(path: string): void {
+  const problem = rootOnlyProblem(path);
+  if (problem !== null) throw refuse(problem, `Fetch the lists again: apt-get update`);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    if (!hasWriter(fd)) return;
+  } finally {
+    closeSync(fd);
+  }
+  throw refuse(
+    `${path} is open for writing, so what is planned from it could be changed`,
+    `See who has it open: fuser -v ${path}. End that process, then: apt-get update`,
+  );
+}
+
+/**
+ * Compares every index of packages with the Release file beside it. One that no Release file names stays as it is: its
+ * source is no signed one, and planning says so.
+ */
+async function checkHashes(
+  paths: readonly string[],
+  uncompressed: (path: string) => Promise<string>,
+): Promise<void> {
+  const hashes = new Map(paths.flatMap((path) => releaseHashes(path)));
+  await Promise.all(
+    paths.map(async (path) => {
+      const [, compression] = PACKAGES.exec(path) ?? [null];
+      if (compression === null) return;
+      const asIs = hashes.get(path);
+      if (asIs !== undefined && asIs === hashFile(path).sha256) return;
+      const plain = hashes.get(path.slice(0, path.length - (compression?.length ?? 0)));
+      if (compression !== undefined && plain !== undefined && plain === (await uncompressed(path))) return;
+      if (asIs === undefined && plain === undefined) return;
+      throw refuse(
+        `${path} is not the index that its signed Release file names`,
+        "Fetch the lists again: apt-get update; and find out who changed it: only root and apt's _apt could.",
+      );
+    }),
+  );
+}
+
+/** `[path of an index, SHA-256]` of everything that a Release file names (apt's names: `/` is `_`). */
+function releaseHashes(path: string): [string, string][] {
+  const [suffix] = /(?:In)?Release$/.exec(path) ?? [];
+  const text = suffix === undefined ? null : readText(path);
+  const body = suffix === "InRelease" && text !== null ? clearSignedText(text) : text;
+  if (suffix === undefined || body === null) return [];
+  const base = path.slice(0, -suffix.length);
+  const lines = readStanzas(body).stanzas[0]?.get("sha256")?.split("\n") ?? [];
+  return lines.flatMap((line) => {
+    const [hash, , name, more] = line.trim().split(/\s+/);
+    if (hash === undefined || name === undefined || more !== undefined) return [];
+    return [[base + name.replaceAll("/", "_"), hash.toLowerCase()]];
+  });
+}
+
+/** SHA-256 of a compressed file's content. */
+function hashUncompressed(path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(APT_HELPER, ["cat-file", path], {
+      env: { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8" },
+      cwd: "/",
+      stdio: ["ignore", "pipe", "ignore"],
+      timeout: TIME_LIMIT_MS,
+      killSignal: "SIGKILL",
+    });
+    const hash = createHash("sha256");
+    child.stdout.on("data", (piece: Buffer) => hash.update(piece));
+    child.on("error", (error) => reject(refuse(`can't read ${path}: ${error.message}`, "Is apt complete?")));
+    child.on("close", (status) => {
+      if (status === 0) resolve(hash.digest("hex"));
+      else reject(refuse(`${path} can't be uncompressed`, "Fetch the lists again: apt-get update"));
+    });
+  });
+}
+
+function refuse(why: string, hint: string): AegisError {
+  return new AegisError("refused", why, hint);
+}

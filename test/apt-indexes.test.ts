@@ -1,0 +1,169 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { sealIndexes } from "../src/apt-indexes.ts";
+import { sha256Hex } from "../src/canonical.ts";
+import { AegisError } from "../src/errors.ts";
+import { needs } from "./needs.ts";
+import { refuses } from "./signing-kit.ts";
+
+const BASE = "example.org_debian_dists_st";
+const PACKAGES = `${BASE}_main_binary-amd64_Packages`;
+const TEXT = "Package: hello\nVersion: 1.1\n";
+const TAMPERED = "Package: hello\nVersion: 6.6\n";
+const release = (...entries: [path: string, text: string][]) =>
+  `Origin: x\nSHA256:\n${entries.map(([path, text]) => ` ${sha256Hex(text)} ${text.length} ${path}\n`).join("")}`;
+const signed = (text: string) =>
+  `-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n${text}-----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n`;
+const NAMED = release(["main/binary-amd64/Packages", TEXT]);
+
+needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
+  let root: string;
+  let lists: string;
+  beforeAll(() => {
+    root = mkdtempSync("/root/aegis-apt-indexes-");
+  });
+  afterAll(() => rmSync(root, { recursive: true }));
+  beforeEach(() => {
+    lists = mkdtempSync(join(root, "lists-"));
+    put(`${BASE}_InRelease`, signed(NAMED));
+    put(PACKAGES, TEXT);
+  });
+  const at = (name: string) => join(lists, name);
+  const put = (name: string, text: string) => writeFileSync(at(name), text);
+  const seal = () => sealIndexes(lists, async (path) => sha256Hex(`content of ${path}`));
+  /** The refusal of the hashes, or null. */
+  const checked = async () => {
+    try {
+      await seal().check();
+      return null;
+    } catch (error) {
+      if (error instanceof AegisError) return `${error.code}: ${error.message}`;
+      throw error;
+    }
+  };
+
+  const WRITABLE: [what: string, prepare: () => unknown, says: string][] = [
+    ["an index that isn't root's", () => chownSync(at(PACKAGES), 65534, 0), "does not belong to root"],
+    ["an index that all may write to", () => chmodSync(at(PACKAGES), 0o666), "can be written by others"],
+    ["lists that all may write to", () => chmodSync(lists, 0o777), "can be written by others"],
+    [
+      "an index that is a link",
+      () => {
+        renameSync(at(PACKAGES), at("real"));
+        symlinkSync("real", at(PACKAGES));
+      },
+      "is a symbolic link",
+    ],
+    ["a Release file that isn't root's", () => chownSync(at(`${BASE}_InRelease`), 65534, 0), "InRelease"],
+  ];
+  for (const [what, prepare, says] of WRITABLE) {
+    test(`refused: ${what}`, () => {
+      prepare();
+      refuses(() => seal(), "refused", says);
+    });
+  }
+  for (const name of [
+    PACKAGES,
+    `${BASE}_InRelease`,
+    `${BASE}_Release`,
+    `${BASE}_Release.gpg`,
+    `${PACKAGES}.lz4`,
+  ]) {
+    test(`refused: open for writing, ${name}`, () => {
+      if (name.includes("Release.gpg") || name.endsWith(".lz4") || name.endsWith("_Release")) put(name, "");
+      const kept = openSync(at(name), "r+");
+      refuses(() => seal(), "refused", `${name} is open for writing`);
+      closeSync(kept);
+      expect(seal()).toBeDefined();
+    });
+  }
+  test("open for reading is fine", async () => {
+    const kept = openSync(at(PACKAGES), "r");
+    expect(await checked()).toBeNull();
+    closeSync(kept);
+  });
+
+  const OTHER = `refused: PATH is not the index that its signed Release file names`;
+  const HASHES: [what: string, prepare: () => unknown, says: string | null][] = [
+    ["the index as signed", () => {}, null],
+    ["other bytes of the same length", () => put(PACKAGES, TAMPERED), OTHER],
+    [
+      "other bytes, a detached signature",
+      () => {
+        rmSync(at(`${BASE}_InRelease`));
+        put(`${BASE}_Release`, NAMED);
+        put(PACKAGES, TAMPERED);
+      },
+      OTHER,
+    ],
+    ["an index that no Release file names", () => put(PACKAGES.replace("main", "extra"), TAMPERED), null],
+    ["an index without a Release file", () => put("other.org_Packages", TAMPERED), null],
+    ["what is no index", () => put(`${BASE}_main_i18n_Translation-en`, TAMPERED), null],
+    [
+      "a compressed one, named compressed",
+      () => put(`${BASE}_InRelease`, signed(release(["main/binary-all/Packages.gz", "zipped"]))),
+      null,
+    ],
+  ];
+  for (const [what, prepare, says] of HASHES) {
+    test(`${says === null ? "passes" : "refused"}: ${what}`, async () => {
+      prepare();
+      expect(await checked()).toBe(says?.replace("PATH", at(PACKAGES)) ?? null);
+    });
+  }
+  test("a compressed index counts by its content, or by its own bytes where those are named", async () => {
+    const zipped = `${PACKAGES}.lz4`;
+    renameSync(at(PACKAGES), at(zipped));
+    expect(await checked()).toContain(`${zipped} is not the index`);
+    put(`${BASE}_InRelease`, signed(release(["main/binary-amd64/Packages", `content of ${at(zipped)}`])));
+    expect(await checked()).toBeNull();
+    put(`${BASE}_InRelease`, signed(release(["main/binary-amd64/Packages.lz4", TEXT])));
+    expect(await checked()).toBeNull();
+    put(`${BASE}_InRelease`, signed(release(["main/binary-amd64/Packages.lz4", TAMPERED])));
+    expect(await checked()).toContain("is not the index");
+  });
+  needs(Bun.which("lz4") !== null || Bun.which("gzip") !== null, "gzip").describe("with apt-helper", () => {
+    test("a compressed index is read as apt reads it", async () => {
+      rmSync(at(PACKAGES));
+      writeFileSync(at(`${PACKAGES}.gz`), Bun.gzipSync(Buffer.from(TEXT)));
+      await sealIndexes(lists).check();
+      writeFileSync(at(`${PACKAGES}.gz`), Bun.gzipSync(Buffer.from(TAMPERED)));
+      await expect(sealIndexes(lists).check()).rejects.toThrow("is not the index");
+    });
+  });
+
+  const REPLACED: [what: string, change: () => unknown][] = [
+    [
+      "an index, with the same bytes",
+      () => {
+        put("new", TEXT);
+        renameSync(at("new"), at(PACKAGES));
+      },
+    ],
+    ["an index that is written to", () => writeSync(openSync(at(PACKAGES), "r+"), "P")],
+    ["one more", () => put("other.org_Packages", "")],
+    ["one fewer", () => rmSync(at(PACKAGES))],
+  ];
+  for (const [what, change] of REPLACED) {
+    test(`replaced since: ${what}`, () => {
+      const sealed = seal();
+      sealed.refuseReplaced();
+      utimesSync(at(`${BASE}_InRelease`), new Date(), new Date());
+      change();
+      refuses(() => sealed.refuseReplaced(), "drift", "were refreshed");
+    });
+  }
+});
