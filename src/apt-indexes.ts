@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { closeSync, constants, openSync, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import { clearSignedText } from "./apt-release.ts";
+import { splitClearSigned } from "./apt-release.ts";
 import { readStanzas } from "./deb822.ts";
 import { AegisError } from "./errors.ts";
 import { hasWriter } from "./ffi.ts";
@@ -114,7 +114,7 @@ async function checkHashes(
 function releaseHashes(path: string): [string, string][] {
   const [suffix] = /(?:In)?Release$/.exec(path) ?? [];
   const text = suffix === undefined ? null : readText(path);
-  const body = suffix === "InRelease" && text !== null ? clearSignedText(text) : text;
+  const body = suffix === "InRelease" && text !== null ? (splitClearSigned(text)?.text ?? null) : text;
   if (suffix === undefined || body === null) return [];
   const base = path.slice(0, -suffix.length);
   const lines = readStanzas(body).stanzas[0]?.get("sha256")?.split("\n") ?? [];
