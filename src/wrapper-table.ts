@@ -1,5 +1,5 @@
 import type { WrapperName } from "./aliases.ts";
-import { APT_LOOK, CONTAINER_LOOK, NPM_LOOK, NPM_NAME, NUGET_LOOK, PIP_LOOK } from "./wrap-look.ts";
+import * as behind from "./wrap-look.ts";
 import {
   all,
   look,
@@ -46,7 +46,7 @@ const APT: Program = {
   // Without -c and -a: apt takes its table of options from the first word that is a verb of its own, were it a value.
   valued: words("-o --option -t --target-release --default-release"),
   verbs: {
-    ...look(APT_LOOK, ...words("list search show showsrc showpkg depends rdepends policy madison")),
+    ...look(behind.APT, ...words("list search show showsrc showpkg depends rdepends policy madison")),
     ...look("-q --quiet", "changelog", "check", "moo"),
     ...look("-q --quiet --format --no-release-info", "indextargets"),
     help: { options: [], words: "any" },
@@ -79,12 +79,12 @@ const NPM: Program = {
   ],
   valued: words("--prefix -C --registry --loglevel --cache --tag -w --workspace"),
   verbs: {
-    ...all({ options: words(NPM_LOOK), words: NPM_NAME }, words("view v info show")),
-    ...look(NPM_LOOK, ...words("ls list ll la outdated search find se s root prefix ping explain why")),
-    ...look(NPM_LOOK, ...words("query sbom"), ...under("config", "get list ls")),
+    ...all({ options: words(behind.NPM), words: behind.NPM_NAME }, words("view v info show")),
+    ...look(behind.NPM, ...words("ls list ll la outdated search find se s root prefix ping explain why")),
+    ...look(behind.NPM, ...words("query sbom"), ...under("config", "get list ls")),
     // With a name it opens a browser.
-    ...all({ options: words(NPM_LOOK), words: NOTHING }, ["fund", "audit signatures"]),
-    audit: { options: words(NPM_LOOK), words: /^(?!fix$)/ },
+    ...all({ options: words(behind.NPM), words: NOTHING }, ["fund", "audit signatures"]),
+    audit: { options: words(behind.NPM), words: /^(?!fix$)/ },
     help: { options: [], words: "any" },
     ...all(NPM_INSTALL, words("install i in ins inst insta instal isnt isnta isntal isntall add")),
     ...refuse(
@@ -112,8 +112,13 @@ const PIP: Program = {
   ),
   valued: words("--proxy --cert --timeout --retries --trusted-host --cache-dir --exists-action"),
   verbs: {
-    ...look(PIP_LOOK, ...words("list show freeze check inspect debug hash"), ...under("index", "versions")),
-    ...look(PIP_LOOK, ...under("config", "list get debug"), ...under("cache", "dir info list")),
+    ...look(behind.PIP_LIST, "list"),
+    ...look(behind.PIP_FREEZE, "freeze"),
+    ...look(behind.PIP_LOCAL, "inspect"),
+    ...look(`${behind.PIP} -f --files`, "show"),
+    ...look(`${behind.PIP} --pre --json`, "index versions"),
+    ...look(behind.PIP, "check", "debug", ...under("config", "list get debug")),
+    ...look(behind.PIP, ...under("cache", "dir info list")),
     help: { options: [], words: "any" },
     install: {
       plan: ["pip", "install"],
@@ -144,12 +149,19 @@ function container(tool: "docker" | "podman"): Program {
       ...words("--url --root --runroot --storage-driver"),
     ],
     verbs: {
-      ...look(CONTAINER_LOOK, ...words("ps images inspect logs version info stats port diff events history")),
-      ...look(CONTAINER_LOOK, "search", ...under("image", "ls list inspect history"), "manifest inspect"),
-      ...look(CONTAINER_LOOK, ...under("container", "ls ps list inspect logs stats port diff")),
-      ...look(CONTAINER_LOOK, ...under("network", "ls list inspect"), ...under("volume", "ls list inspect")),
       ...look(
-        CONTAINER_LOOK,
+        behind.CONTAINER,
+        ...words("ps images inspect logs version info stats port diff events history"),
+      ),
+      ...look(behind.CONTAINER, "search", ...under("image", "ls list inspect history"), "manifest inspect"),
+      ...look(behind.CONTAINER, ...under("container", "ls ps list inspect logs stats port diff")),
+      ...look(
+        behind.CONTAINER,
+        ...under("network", "ls list inspect"),
+        ...under("volume", "ls list inspect"),
+      ),
+      ...look(
+        behind.CONTAINER,
         ...under("system", "df info events"),
         ...under("context", "ls list show inspect"),
       ),
@@ -158,7 +170,7 @@ function container(tool: "docker" | "podman"): Program {
       ...(tool === "podman"
         ? {}
         : look(
-            CONTAINER_LOOK,
+            behind.CONTAINER,
             ...words("top"),
             ...under("container", "top"),
             ...under("compose", "ps ls logs images top port version"),
@@ -227,7 +239,7 @@ const NUGET: Program = {
   valued: [],
   verbs: {
     // An option may begin with a slash too.
-    ...all({ options: words(NUGET_LOOK), words: /^[^/]/ }, [
+    ...all({ options: words(behind.NUGET), words: /^[^/]/ }, [
       ...words("list search"),
       "sources list",
       "source list",

@@ -18,14 +18,17 @@ const CALLS = Number(process.env["WRAPPER_CALLS"] ?? 40);
 /** Where the machine's tools may be, beside the system directories. */
 const PATH = `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${process.env["PATH"] ?? ""}`;
 
-/** Runs the calls in /srv/calls and prints the name of each that changed what STATE prints. */
+/** Runs the calls in /srv/calls and prints the name of each that changed what STATE prints, and the first change. */
 const RUNNER = `#!/bin/bash
 before=$(eval "$STATE")
 for call in /srv/calls/*; do
   mapfile -d '' -t words <"$call"
   yes 2>/dev/null | (cd /srv/work && timeout -k 1 20 "\${words[@]}") >"/srv/out" 2>&1
   after=$(eval "$STATE")
-  [ "$before" = "$after" ] || { basename "$call"; before=$after; }
+  if [ "$before" != "$after" ]; then
+    echo "$(basename "$call") $(diff <(echo "$before") <(echo "$after") | grep -m1 '^[<>] .')"
+    before=$after
+  fi
 done
 `;
 
@@ -90,6 +93,8 @@ const REAL: readonly Real[] = [
       PIP_NO_INDEX: "1",
       PIP_NO_BUILD_ISOLATION: "1",
       PIP_DISABLE_PIP_VERSION_CHECK: "1",
+      // pip asks rustc for its version, and rustup then writes settings.
+      RUSTUP_HOME: "/srv/rustup",
     },
     state: TREE,
     files: {
@@ -159,10 +164,10 @@ describeOnThrowaway("the real parsers", () => {
       host.write(`/srv/calls/${i}`, [real.program, ...words].map((word) => `${word}\0`).join(""));
     const env = { PATH, HOME: "/srv/home", STATE: real.state, ...real.env };
     const { stdout } = await host.exec(["/srv/run"], { env, timeoutMs: 30_000 + calls.length * 20_000 });
-    return stdout
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((i) => JSON.stringify(calls[Number(i)]));
+    return stdout.split("\n").flatMap((line) => {
+      const [i, ...change] = line.split(" ");
+      return line === "" ? [] : [`${JSON.stringify(calls[Number(i)])}: ${change.join(" ")}`];
+    });
   }
 
   for (const real of REAL) {

@@ -122,6 +122,11 @@ describeOnThrowaway("wrappers", () => {
         "1",
       ],
       ["no variable is lost", "X='a b' cargo search environment | tr '\\0' '\\n' | grep ^X=", "X=a b"],
+      [
+        "rustup is kept from downloading a toolchain, whoever says otherwise",
+        "RUSTUP_AUTO_INSTALL=1 cargo search environment | tr '\\0' '\\n' | grep ^RUSTUP_AUTO",
+        "RUSTUP_AUTO_INSTALL=0",
+      ],
       ["ignored signals", "diff <(grep SigIgn /proc/$$/status) <(cargo search signals) && echo same", "same"],
       ["the limit of open files", "ulimit -Sn 300; cargo search files; true", /^300\n/],
       ["a descriptor", "cargo search descriptor 7< <(echo seven)", "seven"],

@@ -118,6 +118,9 @@ describe("refused", () => {
     ["pip list --python /tmp/evil", "does not know --python behind it"],
     // pip takes abbreviations: this is --python too.
     ["pip list --pyth /tmp/evil", "does not know --pyth behind it"],
+    // For these verbs it is --local-log <file>, which is written.
+    ["pip check --local /etc/evil", "does not know --local behind it"],
+    ["pip config list --local /etc/evil", "does not know --local behind it"],
     ["pip list --log /etc/evil", "does not know --log behind it"],
     ["pip freeze -qr x", "does not know -qr behind it"],
     ["pip -q freeze", "with nothing in front of it"],

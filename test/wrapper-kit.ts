@@ -26,15 +26,23 @@ function vocabulary(name: WrapperName): string[] {
   return [...new Set([...known, ...odd])];
 }
 
-/** Calls of a program, made of the words of its table and of `targets`; half have a verb at one of the usual places. */
+/**
+ * Calls of a program, made of the words of its table and of `targets`: words at random, a verb at one of the usual places,
+ * and two verbs in a row behind a short option, which might swallow the first.
+ */
 export function callsOf(name: WrapperName, targets: readonly string[] = ["hello-x"]): fc.Arbitrary<string[]> {
-  const word = fc.constantFrom(...vocabulary(name), ...targets, ...targets, ...targets);
-  const verb = fc.constantFrom(...Object.keys(PROGRAMS[name].verbs)).map((label) => label.split(" "));
-  const option = fc.constantFrom(...PROGRAMS[name].flags, "-q");
+  const { flags, verbs } = PROGRAMS[name];
+  const target = fc.constantFrom(...targets);
+  const word = fc.oneof(fc.constantFrom(...vocabulary(name)), target);
+  const verb = fc.constantFrom(...Object.keys(verbs)).map((label) => label.split(" "));
+  const option = fc.constantFrom(...flags, "-q");
+  const short = fc.constantFrom(...flags.filter((flag) => /^-\w$/.test(flag)), "-q", "-qq");
+  const flat = (parts: readonly (string | string[])[]) => parts.flat();
   return fc.oneof(
     fc.array(fc.oneof({ arbitrary: word, weight: 4 }, fc.string({ maxLength: 8 })), { maxLength: 5 }),
     fc
       .tuple(fc.array(option, { maxLength: 2 }), verb, fc.array(fc.oneof(option, word), { maxLength: 3 }))
-      .map((parts) => parts.flat()),
+      .map(flat),
+    fc.tuple(short, verb, verb, target).map(flat),
   );
 }
