@@ -37,7 +37,7 @@ export function checkControls(
     throw new AegisError(
       "approval_required",
       `policy requires ${plural(people, "human approval")}, and ${approvers.length} of them ${approvers.length === 1 ? "is" : "are"} here`,
-      `A second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>; then sign with --approval <file>.`,
+      "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>; then sign with --approval <file>.",
     );
   }
   for (const proof of execution.control_proofs) checkProof(proof, execution.operation_plan.created_at, now);
@@ -55,7 +55,7 @@ export function checkControls(
     throw new AegisError(
       "snapshot_required",
       "the snapshot is only declared, which counts with a human approval or with [snapshot] accept_declared=true",
-      `Name it with its provider, and the executor looks it up: --snapshot-id btrfs:<path>; or a second person types: aegis sign approve --plan ${policy.plan_id} --reason <why> --signer <name>`,
+      "Name it with its provider, and the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>",
     );
   }
   return approvers;

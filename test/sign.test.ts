@@ -129,9 +129,14 @@ describe("sign: refused", () => {
     expect(handed).toStartWith(`Type: aegis policy '${file}';`);
     planned({ created_at: plan.created_at });
     const needed = await hints([], "approval_required");
-    expect(needed[0]).toContain(`aegis sign approve --plan ${plan.plan_id} --reason`);
-    expect(needed[1]).toContain(`aegis sign approve --plan '${file}' --reason`);
-    expect(needed[1]).not.toContain(plan.plan_id);
+    // The approver has an account of their own, where neither this path nor this id leads to the plan.
+    for (const hint of needed) {
+      expect(hint).toContain(
+        "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file>",
+      );
+      expect(hint).not.toContain(plan.plan_id);
+      expect(hint).not.toContain(home);
+    }
   });
   test("no key, no signer", async () => {
     const { plan_id } = planned();
