@@ -33,8 +33,8 @@ export function renderApproval(
 }
 
 /**
- * What stands right above the question, in our own words: what runs where, how risky, and how many packages change and which,
- * dependencies too. It says again what has scrolled away. No trailing newline.
+ * What stands right above the question, in our own words: which packages change, dependencies too, then what runs where, what
+ * it needs, how risky it is, and how many packages that are. It says again what has scrolled away. No trailing newline.
  */
 export function renderQuestion(
   plan: OperationPlan,
@@ -44,23 +44,25 @@ export function renderQuestion(
 ): string {
   const room = terminal.width - 11;
   return [
+    ...changedNames(plan, terminal),
+    "",
     labelled(terminal, [
-      ["Will run", `${showSomeArgv(argv, room)}`],
+      ["Will run", showSomeArgv(argv, room)],
       ["On", quoteWord(plan.host.hostname)],
-      ["Risk", riskText(plan)],
       ["Policy", policy.decision],
       ["Needs", policy.required_controls.join(", ")],
+      ["Risk", riskText(plan)],
       ["Plan", `${plan.plan_id}, made ${plan.created_at}`],
     ]),
-    "",
-    ...changedNames(plan, terminal),
     ...wrap(
       plan.transaction.length === 0 ? "No package changes." : `Changes ${changeTotal(plan)}`,
       terminal.width,
       "  ",
     ).map((line) => paint(terminal, "bold", line)),
     `Hash ${policy.plan_hash}`,
-  ].join("\n");
+  ]
+    .slice(plan.transaction.length === 0 ? 1 : 0)
+    .join("\n");
 }
 
 /** Packages whose change can take a host down or open it, each with why. */

@@ -129,15 +129,17 @@ for (const columns of [80, 120]) {
       const last = lines.slice(-24).join("\n");
       expect(last).not.toContain("FORGED");
       expect(last).toContain("+ 1 to install: backdoor");
+      expect(last).toMatch(/^Needs +human approval/m);
+      expect(last).toMatch(/^Risk +\d+ of 100/m);
       expect(last).toContain("Changes 137 packages: 1 to install, 136 to upgrade");
       expect(last).toContain(`Hash ${canonicalHash(plan)}`);
-      const after = lines.slice(lines.findIndex((line) => line.startsWith("Will run"))).join("\n");
+      const after = lines.slice(lines.findIndex((line) => line.startsWith("↑ 136 to upgrade: "))).join("\n");
       const names = new Set(after.replaceAll("\n│ ", " ").split(/\s+/));
       for (const { name } of plan.transaction) expect(names).toContain(name);
     });
     test("through a pager, the same stands above the question", async () => {
       const { output, asked } = await approveOn(columns, 24, "", [["Plan: apt upgrade", "q"]]);
-      const after = asked.slice(asked.lastIndexOf("Will run"));
+      const after = asked.slice(asked.lastIndexOf("↑ 136 to upgrade: "));
       expect(after).toContain("Changes 137 packages");
       expect(screenLines(after, columns).every((line) => OWN_HEAD.test(line))).toBe(true);
       expect(after).not.toContain("FORGED");
