@@ -2,6 +2,7 @@ import { aptName } from "./apt-argv.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
+import { OF_DPKG } from "./signals.ts";
 
 /** What plans the repair of an interrupted dpkg. */
 export const REPAIR = "aegis plan apt repair";
@@ -37,7 +38,7 @@ export function interruptions(
   const signs = [...between, ...foreign, ...count, ...updates];
   if (signs.length === 0) return [];
   return [
-    `dpkg was interrupted earlier (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a; its plan says what that can't mend, and the way out`,
+    `${OF_DPKG} (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a; its plan says what that can't mend, and the way out`,
   ];
 }
 

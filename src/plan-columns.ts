@@ -47,7 +47,7 @@ export function columnsRow(
   mark: string,
   whole: boolean,
 ): string {
-  const parts = cells.map((cell, i) => (whole ? [cell] : pieces(cell, widths[i] ?? columnsOf(cell))));
+  const parts = cells.map((cell, i) => (whole ? [cell] : partsOf(cell, widths[i] ?? columnsOf(cell))));
   const height = Math.max(...parts.map((part) => part.length));
   return Array.from({ length: height }, (_, line) =>
     parts
@@ -55,4 +55,13 @@ export function columnsRow(
       .join(GAP)
       .trimEnd(),
   ).join("\n");
+}
+
+/** A cell in pieces, broken behind a `-`, `.`, `+`, `~` or `:` in the second half of the column where there is one. */
+function partsOf(cell: string, width: number): string[] {
+  const [piece = "", ...rest] = pieces(cell, width);
+  if (rest.length === 0) return [piece];
+  const at = Math.max(...["-", ".", "+", "~", ":"].map((mark) => piece.lastIndexOf(mark))) + 1;
+  const end = at > piece.length / 2 ? at : piece.length;
+  return [piece.slice(0, end), ...partsOf(cell.slice(end), width)];
 }

@@ -6,7 +6,7 @@ import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { isGrave, newVulnerabilities } from "./policy-facts.ts";
 import { riskScore } from "./risk-score.ts";
-import { OF_VULNERABILITIES, riskSignals } from "./signals.ts";
+import { PASSING_WARNINGS, riskSignals } from "./signals.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
@@ -109,13 +109,12 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
 
 /**
  * Warnings are what an approver reads first, so those that the planner makes again must be the executor's own, no more and
- * no fewer. Left out: apt's messages, which differ between root and others, and what is said of vulnerability data, of which
- * each side has its own; the approver's screen shows these as somebody's words.
+ * no fewer. The approver's screen shows the others too as somebody's words.
  * @throws AegisError `evidence_mismatch`
  */
 export function compareWarnings(signed: OperationPlan, own: OperationPlan): void {
   const lasting = ({ warnings }: OperationPlan) =>
-    warnings.filter((text) => !/^[EW]: /.test(text) && !text.startsWith(OF_VULNERABILITIES));
+    warnings.filter((text) => !PASSING_WARNINGS.some((beginning) => text.startsWith(beginning)));
   if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
   throw mismatch("warnings", "the executor finds on this host");
 }

@@ -4,8 +4,15 @@ import { RISK_SIGNALS, type RiskSignal } from "./risk-signals.ts";
 
 /** Stands for the id in vulnerability evidence where a configured source could not answer. */
 export const NO_DATA = "no-data";
-/** What a warning about vulnerability data begins with: each host has data of its own, so these differ between honest plans. */
+/** What a warning about vulnerability data begins with. */
 export const OF_VULNERABILITIES = "Vulnerabilities: ";
+/** What the warning about a half-done dpkg begins with. */
+export const OF_DPKG = "dpkg was interrupted earlier";
+/**
+ * What warnings begin with that differ between two honest plans of one change: each side has vulnerability data of its own, a
+ * half-done dpkg is repaired meanwhile (and the executor looks itself), and apt says other things to root.
+ */
+export const PASSING_WARNINGS = [OF_VULNERABILITIES, OF_DPKG, "E: ", "W: "] as const;
 
 /** The facts of a plan that signals are derived from. */
 export type SignalFacts = Pick<

@@ -336,6 +336,7 @@ describe("warnings that the planner makes again", () => {
       ["kept back: x", "W: apt says this to alice"],
       true,
     ],
+    ["a dpkg that was half-done then", ["kept back: x", "dpkg was interrupted earlier (x)"], true],
     ["the same", own.warnings, true],
   ];
   for (const [what, warnings, passes] of CASES)
