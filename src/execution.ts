@@ -9,7 +9,7 @@ import type { ExecutionPlan } from "./documents.ts";
 import { refuseUnfinishedDpkg, waitForDpkg } from "./dpkg-ready.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { hostIdentity } from "./host.ts";
+import { BOOT_VARIABLE, hostIdentity } from "./host.ts";
 import { installedAt } from "./installed.ts";
 import { SYSTEM } from "./paths.ts";
 import { planAgain } from "./plan-again.ts";
@@ -152,7 +152,7 @@ class Attempt {
     const context = {
       trust: this.#rules.trust,
       now: new Date(),
-      host: hostIdentity(readText),
+      host: hostIdentity(readText, process.env[BOOT_VARIABLE]),
       config: this.#rules.policy,
       installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),

@@ -18,14 +18,21 @@ const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
+/** How the runner's unit says which boot this is, as PID 1 sees it (`%b` of systemd.unit(5)). */
+export const BOOT_VARIABLE = "AEGIS_BOOT_ID";
+
 /**
  * Which host this is and which of its boots, from files alone. `readText` gives a file's text, or null where it can't be
- * read.
+ * read. `boot` is the boot in the words of the unit: in a container the hardening of systemd before 255 gives a service a
+ * /proc where the outer machine's id stands.
  * @throws AegisError `unavailable` when the machine id is missing or was never set: without one, a plan could be applied
  * to any other host that lacks one; or when the boot has no id: then a plan could outlive it
  * @see machine-id(5), os-release(5), random(4)
  */
-export function hostIdentity(readText: (path: string) => string | null): Host & { boot_id: string } {
+export function hostIdentity(
+  readText: (path: string) => string | null,
+  boot?: string,
+): Host & { boot_id: string } {
   const machineId = (readText("/etc/machine-id") ?? "").trim();
   if (!/^[0-9a-f]{32}$/.test(machineId) || /^0+$/.test(machineId)) {
     throw new AegisError(
@@ -34,7 +41,7 @@ export function hostIdentity(readText: (path: string) => string | null): Host & 
       "Run systemd-machine-id-setup as root, then try again.",
     );
   }
-  const bootId = (readText(BOOT_ID) ?? "").trim();
+  const bootId = boot === undefined ? (readText(BOOT_ID) ?? "").trim() : withDashes(boot);
   if (!UUID.test(bootId)) {
     throw new AegisError(
       "unavailable",
@@ -52,6 +59,11 @@ export function hostIdentity(readText: (path: string) => string | null): Host & 
     architecture: dpkgArchitecture(readText("/var/lib/dpkg/arch")),
     boot_id: bootId,
   };
+}
+
+/** systemd writes ids without dashes (sd-id128(3)). */
+function withDashes(id: string): string {
+  return id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
 /** dpkg keeps its list of architectures, its own first, only on hosts that have foreign ones. */

@@ -1,4 +1,5 @@
 import { RUNNER_PLACES } from "./front-limits.ts";
+import { BOOT_VARIABLE } from "./host.ts";
 import { SYSTEM } from "./paths.ts";
 import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./state.ts";
 import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_APT } from "./units-hardening.ts";
@@ -126,6 +127,7 @@ const UNITS = {
     },
     Service: {
       ExecStart: `${SYSTEM.binary} daemon --runner`,
+      Environment: `${BOOT_VARIABLE}=%b`,
       StandardInput: "socket",
       StandardOutput: "journal",
       StandardError: "journal",

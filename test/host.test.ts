@@ -47,6 +47,16 @@ describe("a boot without an id", () => {
   }
 });
 
+describe("the boot in the words of the unit", () => {
+  const given = files({ "/etc/machine-id": ID, [BOOT_FILE]: "11111111-2222-3333-4444-555555555555" });
+  test("comes before the file, and is written as the file has it", () =>
+    expect(hostIdentity(given, BOOT.replaceAll("-", "")).boot_id).toBe(BOOT));
+  for (const word of ["", "%b", "0", BOOT.replaceAll("-", "").slice(1)]) {
+    test(`${JSON.stringify(word)} is none: unavailable, and not the file's`, () =>
+      expect(() => hostIdentity(given, word)).toThrow("can't be bound to this boot"));
+  }
+});
+
 test("identity is a keyed hash, the release, dpkg's native architecture, and the boot", () => {
   const host = hostIdentity(
     files({
