@@ -6,7 +6,7 @@ import { columnsOf, padColumns, pieces, roomFor } from "./terminal.ts";
 
 const GAP = "  ";
 /** No column is made narrower by the fitting. */
-const NARROWEST = 8;
+const NARROWEST = 6;
 
 /**
  * Column widths that fit `width`, by taking a column at a time from where it costs the fewest lines: one long version among

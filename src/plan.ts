@@ -14,6 +14,7 @@ import { openPlanning, readText } from "./planning.ts";
 import { renderDenial } from "./policy-view.ts";
 import { findExecution } from "./results.ts";
 import { saveDocument } from "./store.ts";
+import { isLong } from "./sys-pager.ts";
 import { safe, showArgv } from "./terminal.ts";
 
 const NAMES = [...BUILT, ...NOT_BUILT];
@@ -62,10 +63,13 @@ export const plan = defineSubcommand({
       denial === null
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
         : renderDenial(denial, io.terminal);
+    const shown = renderPlan(document, io.terminal);
+    const show = `To read it a screenful at a time: ${showArgv(["aegis", "plan", "show", reference])}`;
     io.result(
       { plan: document, path, plan_hash: planHash, denial },
       [
-        `${renderPlan(document, io.terminal)}\n\nWritten: ${safe(path)}`,
+        `${shown}\n\nWritten: ${safe(path)}`,
+        ...(isLong(shown, io.terminal) ? [show] : []),
         ...(document.nothing_to_do ? [] : [next]),
       ].join("\n"),
     );

@@ -139,7 +139,7 @@ function workflow({ config }: LoadedPolicyConfig): string {
 
 ${sh([TYPED.doctor, TYPED["daemon status"]], 3)}
 
-2. Make a plan. Keep \`plan.plan_id\`, \`plan_hash\` and \`path\` from the answer; the later answers tell their files in \`path\` too.
+2. Make a plan. Keep \`plan.plan_id\`, \`plan_hash\` and \`path\` from the answer; the later answers tell their files in \`path\` too. Status ${EXIT.denied} here means: written, and nothing but a denial can follow; report the rules and reasons in \`denial\` and stop.
 
 ${sh([TYPED.plan], 3)}
 

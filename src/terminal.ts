@@ -101,12 +101,13 @@ export function quoteWord(word: string): string {
     : `'${safe(word).replaceAll("'", "'\\''")}'`;
 }
 
-/** `Command     argv`, all of it, in lines that break between words where it is for a terminal. */
+/** `Command     argv`, for a terminal in few lines that break between words, else all of it in one. */
 export function argvLines(argv: readonly string[], terminal: Terminal): string[] {
   const indent = GUTTER.padStart(12);
-  return (terminal.interactive ? wrap(showArgv(argv), terminal.width, indent) : [showArgv(argv)]).map(
-    (line, i) => (i === 0 ? `Command     ${line}` : line),
-  );
+  const text = terminal.interactive
+    ? wrap(showSomeArgv(argv, terminal.width - indent.length, 6), terminal.width, indent)
+    : [showArgv(argv)];
+  return text.map((line, i) => (i === 0 ? `Command     ${line}` : line));
 }
 
 /** An argv in at most `lines` lines' worth of columns, then how many words are left out. */

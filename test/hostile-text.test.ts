@@ -8,6 +8,7 @@ import type { OperationPlan } from "../src/operation-plan.ts";
 import { renderPlan } from "../src/plan-view.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import { renderPolicyResult } from "../src/policy-view.ts";
+import { columnsOf, roomFor } from "../src/terminal.ts";
 import { command, DEBIAN, entry, npm, removal, upgrade, vulnerability, WEAK } from "./policy-plans.ts";
 
 /*
@@ -126,10 +127,16 @@ const DANGER = [
     " ! FORGED",
     " +  FORGED",
     "long ".repeat(30),
+    "世".repeat(90),
+    "\u00a0".repeat(90),
+    `${"\u3000".repeat(39)}FORGED`,
   ],
 ];
 
-describe("no hostile text reaches the terminal", () => {
+/** Paths, hashes and commands stay whole, to be copied. */
+const COPIED = /^(?:Written: |Policy: |Hash |(?:Next|Then), )/;
+
+describe("no hostile text reaches the terminal, or begins a line of it", () => {
   test("the free fields are what is shown: names, versions, labels, scripts, warnings", () => {
     const names = new Set(FREE.map((path) => path.filter((step) => typeof step === "string").join(".")));
     for (const name of [
@@ -152,7 +159,12 @@ describe("no hostile text reaches the terminal", () => {
         fc.property(text, fc.constantFrom(40, 80, 200), (one, width) => {
           const shown = view(hostile(one), width, one);
           expect(shown.replaceAll("\n", "")).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
-          expect(shown).not.toMatch(/^[!+] +FORGED/m);
+          expect(shown).not.toMatch(/^(?:[!+] +)?(?:FORGED|long long|x|世)/m);
+          for (const line of shown.split("\n").filter((it) => !COPIED.test(it))) {
+            // Rows begin with our own symbol, and end with our own size.
+            const columns = /^[+−↑│] {2}/.test(line) ? columnsOf(line) : roomFor(line);
+            expect(columns).toBeLessThanOrEqual(width);
+          }
         }),
         { numRuns: 50 },
       );

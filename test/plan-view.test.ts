@@ -218,6 +218,16 @@ describe("a plan for people", () => {
     });
   }
 
+  test("150 targets: the table begins on the first screen, and how much of the command is missing is said", () => {
+    const targets = Array.from({ length: 150 }, (_, i) => `package-${i}=1.0-${i}+deb12u1`);
+    const argv = ["apt-get", "install", "-y", "--allow-downgrades", ...targets];
+    const text = renderPlan({ ...PLAN, targets, command_preview: argv }, terminal(80));
+    expect(lines(text).findIndex((line) => /^ +package +from/.test(line))).toBeLessThan(14);
+    expect(text.replace(/[\s│]+/g, " ")).toMatch(
+      /Command apt-get install -y .* … and 1\d\d more words \(--json has all\)/,
+    );
+  });
+
   test("130 packages: 130 rows, removals first", () => {
     const many = Array.from({ length: 129 }, (_, i) => entry(`package-${i}`));
     const text = renderPlan(
