@@ -110,20 +110,18 @@ export function argvLines(argv: readonly string[], terminal: Terminal): string[]
   return text.map((line, i) => (i === 0 ? `Command     ${line}` : line));
 }
 
-/** An argv in at most `lines` lines' worth of columns, then how many words are left out. */
+/** An argv in at most `lines` lines' worth of columns, then how many words are left out. A word too long for that is cut. */
 export function showSomeArgv(argv: readonly string[], width: number, lines = 3): string {
-  const words = argv.map(quoteWord);
-  let room = width * lines;
-  const shown = words.findIndex((word) => {
+  const most = width * lines;
+  const words = argv.map((word) => clipColumns(quoteWord(word), Math.floor(most / 2)));
+  let room = most;
+  const missing = words.findIndex((word) => {
     room -= roomFor(word) + 1;
     return room < 0;
   });
-  if (shown < 0) return words.join(" ");
-  const first = Math.max(1, shown);
-  const head = words.slice(0, first).map((word) => clipColumns(word, width * lines));
-  return first === words.length
-    ? head.join(" ")
-    : `${head.join(" ")} … and ${plural(words.length - first, "more word")} (--json has all)`;
+  if (missing < 0) return words.join(" ");
+  const more = plural(words.length - missing, "more word");
+  return `${words.slice(0, missing).join(" ")} … and ${more} (--json has all)`;
 }
 
 /** `text` cut to `width` UTF-16 units with an ellipsis, never inside a character. */
