@@ -21,7 +21,7 @@ import type { ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { createFileExclusive, hashFile, writeFileAtomic } from "./files.ts";
 import { readText } from "./planning.ts";
-import { startTimeOf } from "./processes.ts";
+import { packageManagersWith, startTimeOf } from "./processes.ts";
 import { STATE } from "./state.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { Lines, Tail } from "./tail.ts";
@@ -63,6 +63,9 @@ export const OUTPUT_FILES = {
   process: "process.json",
 } as const;
 
+/** apt's configuration in a run directory. */
+const APT_CONFIG_FILE = "apt.conf";
+
 /** The directory of one execution. */
 export function runDirectory(id: string): string {
   return join(STATE.runs, id);
@@ -88,7 +91,7 @@ export async function prepareAptRun(execution: ExecutionPlan, aegis: string): Pr
     aegis,
   });
   const text = renderAptConfig(settings);
-  const file = join(directory, "apt.conf");
+  const file = join(directory, APT_CONFIG_FILE);
   writeFileSync(file, text, { mode: 0o644 });
   checkAptConfig(await aptDump(directory, file), settings);
   writeFileSync(join(directory, RUN_FILES.expected), canonicalJson(execution.operation_plan.transaction), {
@@ -148,7 +151,8 @@ async function aptDump(cwd: string, config: string | null): Promise<string> {
 /**
  * Runs the signed argv and waits for its end, however long that takes once dpkg has started. Output goes to files, since
  * apt fails when the reader of a pipe dies; nothing of it depends on this process staying alive. `stop` ends a download.
- * Returns the exit status; null when a signal ended it.
+ * When apt is killed and its dpkg goes on, that is waited for too: until then the packages change. Returns the exit status;
+ * null when a signal ended it.
  */
 export function runApt(
   prepared: PreparedRun,
@@ -172,29 +176,42 @@ export function runApt(
   // Not by the clock, which may be set while apt works.
   const started = performance.now();
   let overdue = false;
+  let exit: { status: number | null } | null = null;
 
   return new Promise((resolve, reject) => {
+    const resolveWhenDone = () => {
+      if (exit === null || packageManagersOf(directory).length > 0) return;
+      clearInterval(timer);
+      watch.look();
+      resolve(exit.status);
+    };
     const timer = setInterval(() => {
       watch.look();
       listener.tick();
       const age = performance.now() - started;
       const ended = stop.aborted || age > DOWNLOAD_LIMIT_MS;
-      if (ended && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
+      // The id of an apt that has ended may be another's by now.
+      if (ended && exit === null && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
       if (age > OVERDUE_MS && !overdue) {
         overdue = true;
         listener.overdue();
       }
+      resolveWhenDone();
     }, POLL_MS);
     child.on("error", (error) => {
       clearInterval(timer);
       reject(new AegisError("unavailable", `can't start ${prepared.program}: ${error.message}`));
     });
     child.on("exit", (status) => {
-      clearInterval(timer);
-      watch.look();
-      resolve(status);
+      exit = { status };
+      resolveWhenDone();
     });
   });
+}
+
+/** The living apt-get and dpkg processes of a run, by the configuration that they were given. */
+export function packageManagersOf(directory: string): number[] {
+  return packageManagersWith("APT_CONFIG", join(directory, APT_CONFIG_FILE));
 }
 
 /** Which process apt is, for a runner that comes after this one was killed. */

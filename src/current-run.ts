@@ -8,6 +8,7 @@ import {
   digestRun,
   discardRun,
   OUTPUT_FILES,
+  packageManagersOf,
   runDirectory,
   stopBeforeDpkg,
 } from "./apt-run.ts";
@@ -24,7 +25,7 @@ import { TransactionEntry } from "./operation-plan.ts";
 import { SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
 import { type DpkgSnapshot, inverseOf, isChecked, postCheck, snapshotOf } from "./post-check.ts";
-import { isSameProcess, packageManagersWith } from "./processes.ts";
+import { isSameProcess } from "./processes.ts";
 import { type Result, ResultSchema, readResult, writeResult } from "./results.ts";
 import { STATE } from "./state.ts";
 
@@ -223,7 +224,7 @@ function isAlive(id: string): boolean {
   const directory = runDirectory(id);
   const recorded = recordedProcess(directory);
   if (recorded !== null && isSameProcess(recorded.pid, recorded.start)) return true;
-  return packageManagersWith("APT_CONFIG", join(directory, "apt.conf")).length > 0;
+  return packageManagersOf(directory).length > 0;
 }
 
 const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number() });

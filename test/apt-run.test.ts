@@ -1,8 +1,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { OUTPUT_FILES, parseStatusLine, RunWatch } from "../src/apt-run.ts";
+import { OUTPUT_FILES, packageManagersOf, parseStatusLine, RunWatch, runApt } from "../src/apt-run.ts";
+import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 const recorded = (name: string) =>
@@ -104,3 +105,49 @@ describe("RunWatch", () => {
     expect(late[0]).toBe("all of it");
   });
 });
+
+needs(process.getuid?.() === 0, "root").test(
+  "a run is over when its dpkg is, also where apt was killed before",
+  async () => {
+    const { path, remove } = temporaryDirectory();
+    const dpkg = join(path, "dpkg");
+    copyFileSync("/bin/sleep", dpkg);
+    const prepared = {
+      directory: path,
+      archives: path,
+      configSha256: "",
+      program: "/bin/sh",
+      environment: { PATH: "/usr/bin:/bin", APT_CONFIG: join(path, "apt.conf") },
+    };
+    const heard: string[] = [];
+    let over = false;
+    let ticks = 0;
+    const stop = new AbortController();
+    const script = `${dpkg} 1000 & echo apt; kill -KILL $$`;
+    const run = runApt(prepared, ["apt-get", "-c", script], stop.signal, {
+      progress: () => {},
+      output: (_, data) => heard.push(data),
+      overdue: () => {},
+      tick: () => ticks++,
+    }).finally(() => {
+      over = true;
+    });
+    const seen = async (count: number) => {
+      for (const from = ticks; ticks < from + count && !over; ) await Bun.sleep(10);
+    };
+    try {
+      await seen(3);
+      const [pid] = packageManagersOf(path);
+      expect([over, heard]).toEqual([false, ["apt\n"]]);
+      // Whoever wants it stopped now comes too late: there is nobody left to stop.
+      stop.abort();
+      appendFileSync(join(path, OUTPUT_FILES.stdout), "dpkg\n");
+      await seen(3);
+      expect([over, heard, packageManagersOf(path)]).toEqual([false, ["apt\n", "dpkg\n"], [pid ?? -1]]);
+    } finally {
+      for (const pid of packageManagersOf(path)) process.kill(pid, "SIGKILL");
+    }
+    expect(await run).toBeNull();
+    remove();
+  },
+);

@@ -27,6 +27,7 @@ const GATED = [
   "both-die",
   "all-die",
   "apt-dies",
+  "apt-dies-alone",
   "daemon-dies",
   "daemon-stops",
   "somebody-waits",
@@ -176,6 +177,28 @@ describeOnThrowaway("SIGKILL", () => {
     expect(client.stdout()).toMatch(/ended with a signal; dpkg has unfinished packages: apt-dies/);
     expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
     openGate(chain, "apt-dies");
+    expect((await chain.host.exec(["dpkg", "--configure", "-a"])).status).toBe(0);
+    await sound();
+  });
+
+  test("to apt alone: the run lasts as long as its dpkg, and whatever that did is compared", async () => {
+    const { id, client } = await untilGate("apt-dies-alone");
+    const { execution, path } = await chain.signed("apt", "install", "quick23");
+    kill(apt().filter(({ name }) => name === "apt-get"));
+    await eventually(() => !apt().some(({ name, state }) => name === "apt-get" && state !== "Z"));
+    const waiting = await submit(chain, path);
+    await eventually(() => waiting.stderr().includes("waiting: 1 before"));
+    // Longer than the runner takes to see that apt has ended.
+    await Bun.sleep(1000);
+    expect(apt().map(({ name }) => name)).toContain("dpkg");
+    expect([kindsOf(chain, id), resultOf(chain, id)?.state]).toEqual([["execution_started"], "running"]);
+    openGate(chain, "apt-dies-alone");
+    expect(await client.exited).toBe(7);
+    expect(client.stdout()).toContain("apt-get ended with a signal");
+    expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
+    // What waited has had its turn: it runs, or dpkg is named that has to be repaired first.
+    expect([0, 8]).toContain(await waiting.exited);
+    expect(kindsOf(chain, execution.execution_plan_id)).not.toEqual([]);
     expect((await chain.host.exec(["dpkg", "--configure", "-a"])).status).toBe(0);
     await sound();
   });
