@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { closeSync, constants, openSync, readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { splitClearSigned } from "./apt-release.ts";
+import { listFileName } from "./apt-uri.ts";
 import { readStanzas } from "./deb822.ts";
 import { AegisError } from "./errors.ts";
 import { hasWriter } from "./ffi.ts";
@@ -33,15 +34,21 @@ export interface SealedIndexes {
 }
 
 /**
- * Looks at the indexes in apt's directory of lists.
+ * Looks at the indexes in apt's directory of lists. `used` are the sources that a plan takes something from, as a plan names
+ * them (`<uri> <suite>`): of theirs each index must be named by its Release file.
  * @throws AegisError `refused` where anyone but root could change one: by its owner and mode, or because it is open for
  * writing
  */
-export function sealIndexes(lists: string, uncompressed = hashUncompressed): SealedIndexes {
+export function sealIndexes(
+  lists: string,
+  used: readonly string[] = [],
+  uncompressed = hashUncompressed,
+): SealedIndexes {
   const before = marksOf(lists);
+  const relied = used.map((id) => join(lists, listFileName(sourceOf(id), "")));
   for (const path of before.keys()) refuseWritable(path);
   return {
-    check: () => checkHashes([...before.keys()], uncompressed),
+    check: () => checkHashes([...before.keys()], relied, uncompressed),
     refuseReplaced() {
       const now = marksOf(lists);
       const all = [...new Set([...before.keys(), ...now.keys()])];
@@ -54,6 +61,11 @@ export function sealIndexes(lists: string, uncompressed = hashUncompressed): Sea
       );
     },
   };
+}
+
+function sourceOf(id: string): { uri: string; suite: string } {
+  const space = id.lastIndexOf(" ");
+  return { uri: id.slice(0, space), suite: id.slice(space + 1) };
 }
 
 /** Path → what changes when a file is replaced or written to. */
@@ -85,23 +97,33 @@ function refuseWritable(path: string): void {
 }
 
 /**
- * Compares every index of packages with the Release file beside it. One that no Release file names stays as it is: its
- * source is no signed one, and planning says so.
+ * Compares every index of packages with the Release file beside it. One that no Release file names stays as it is, where the
+ * plan takes nothing from its source, or the source has no Release file: planning says of such a source that it is not signed.
  */
 async function checkHashes(
   paths: readonly string[],
+  relied: readonly string[],
   uncompressed: (path: string) => Promise<string>,
 ): Promise<void> {
   const hashes = new Map(paths.flatMap((path) => releaseHashes(path)));
   await Promise.all(
     paths.map(async (path) => {
-      const [, compression] = PACKAGES.exec(path) ?? [null];
-      if (compression === null) return;
+      const match = PACKAGES.exec(path);
+      if (match === null) return;
+      const compression = match[1];
       const asIs = hashes.get(path);
       if (asIs !== undefined && asIs === hashFile(path).sha256) return;
       const plain = hashes.get(path.slice(0, path.length - (compression?.length ?? 0)));
       if (compression !== undefined && plain !== undefined && plain === (await uncompressed(path))) return;
-      if (asIs === undefined && plain === undefined) return;
+      if (asIs === undefined && plain === undefined) {
+        const base = relied.find((one) => path.startsWith(one));
+        if (base === undefined || !["InRelease", "Release"].some((name) => paths.includes(base + name)))
+          return;
+        throw refuse(
+          `${path} is not named by its signed Release file as it lies here, so nothing vouches for it`,
+          'Have the repository list its uncompressed indexes, or keep them as they come: Acquire::GzipIndexes "true", then apt-get update.',
+        );
+      }
       throw refuse(
         `${path} is not the index that its signed Release file names`,
         "Fetch the lists again: apt-get update; and find out who changed it: only root and apt's _apt could.",
@@ -121,7 +143,7 @@ function releaseHashes(path: string): [string, string][] {
   return lines.flatMap((line) => {
     const [hash, , name, more] = line.trim().split(/\s+/);
     if (hash === undefined || name === undefined || more !== undefined) return [];
-    return [[base + name.replaceAll("/", "_"), hash.toLowerCase()]];
+    return [[base + name.replace(/^\.\//, "").replaceAll("/", "_"), hash.toLowerCase()]];
   });
 }
 

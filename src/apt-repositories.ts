@@ -30,6 +30,9 @@ const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {
 const LOCAL_TRANSPORTS: readonly string[] = ["file", "copy", "cdrom"];
 const WEB_TRANSPORT = /^(?:(?:mirror|tor)\+)?https?$/;
 
+/** How far a clock may be behind an index. */
+const FUTURE_MS = 3_600_000;
+
 /** What was found out about the sources. */
 export interface Repositories {
   evidence: RepositoryEvidence[];
@@ -147,6 +150,11 @@ function evidenceOf(
   else if (index.signed === null) problems.push("its index is not signed");
   else if (index.release === null) problems.push("its index can't be read as apt reads it");
   else if (good.length === 0) problems.push("no good signature by a key it is bound to");
+  if (release !== null && !isOfSuite(release, source.suite)) {
+    problems.push(`its index is of ${describeSuite(release)}, not of ${source.suite}`);
+  }
+  const dated = release?.date == null ? null : releaseTime(release.date);
+  if (dated !== null && dated > now.getTime() + FUTURE_MS) problems.push("its index is dated in the future");
   if (release?.validUntil) {
     const until = releaseTime(release.validUntil);
     if (until === null) problems.push("its Valid-Until can't be read");
@@ -176,6 +184,23 @@ function evidenceOf(
     trust: trustOf(facts, byArchive, problems),
     problems: problems.map(short).slice(0, 32),
   };
+}
+
+/**
+ * Whether an index is of the suite that the source names, by its Suite or Codename. apt only warns of another
+ * (metaIndex::CheckDist, apt-pkg/metaindex.cc): a mirror could answer for `stable` with any suite its signer ever signed.
+ */
+function isOfSuite({ suite, codename }: ReleaseFile, named: string): boolean {
+  const names = [suite, codename];
+  if (names.includes(named)) return true;
+  const end = named.lastIndexOf("/");
+  const start = end < 0 ? named : named.slice(0, end);
+  return start === "" || start === "." || names.includes(start);
+}
+
+function describeSuite({ suite, codename }: ReleaseFile): string {
+  if (suite === null && codename === null) return "no suite";
+  return codename === null || codename === suite ? `suite ${suite}` : `suite ${suite ?? "?"} (${codename})`;
 }
 
 /** Any problem ends trust; then the distribution's own key counts most, a pinned key next, a key anyone could add least. */

@@ -66,7 +66,9 @@ function details(name: string, version: string, stanza: Stanza) {
   return {
     source: sourceOf(name, version, stanza.get("source")),
     offered: stanza.has("filename") || stanza.has("sha256"),
-    essential: stanza.get("essential")?.toLowerCase() === "yes",
+    essential: ["essential", "protected", "important"].some(
+      (name) => stanza.get(name)?.toLowerCase() === "yes",
+    ),
     sha256: /^[0-9a-f]{64}$/.test(sha256) ? sha256 : null,
     size: /^\d{1,15}$/.test(size) ? Number(size) : null,
     maintainer: stanza.get("maintainer") ?? null,

@@ -62,10 +62,13 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
 }
 
 /** The indexes that the plan is made from, held to what was signed; null for what is planned without any. */
-async function seal({ operation }: OperationPlan, planning: Planning): Promise<SealedIndexes | null> {
+async function seal(
+  { operation, transaction }: OperationPlan,
+  planning: Planning,
+): Promise<SealedIndexes | null> {
   if (operation === "update" || operation === "repair") return null;
   const { stdout } = await planning.run(["apt-config", "dump"]);
-  return sealIndexes(aptDirs(stdout).lists);
+  return sealIndexes(aptDirs(stdout).lists, [...new Set(transaction.flatMap(({ sources }) => sources))]);
 }
 
 /**

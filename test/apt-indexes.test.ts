@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   chownSync,
@@ -43,11 +43,12 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
   });
   const at = (name: string) => join(lists, name);
   const put = (name: string, text: string) => writeFileSync(at(name), text);
-  const seal = () => sealIndexes(lists, async (path) => sha256Hex(`content of ${path}`));
+  const seal = (...used: string[]) =>
+    sealIndexes(lists, used, async (path) => sha256Hex(`content of ${path}`));
   /** The refusal of the hashes, or null. */
-  const checked = async () => {
+  const checked = async (...used: string[]) => {
     try {
-      await seal().check();
+      await seal(...used).check();
       return null;
     } catch (error) {
       if (error instanceof AegisError) return `${error.code}: ${error.message}`;
@@ -124,6 +125,32 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       expect(await checked()).toBe(says?.replace("PATH", at(PACKAGES)) ?? null);
     });
   }
+  describe("an index that its Release file does not name, of a source that the plan uses", () => {
+    const ST = "http://example.org/debian st";
+    const [EXTRA, NOTHING] = [PACKAGES.replace("main", "extra"), "so nothing vouches for it"];
+    test("refused", async () => {
+      put(EXTRA, TAMPERED);
+      expect(await checked(ST)).toContain(NOTHING);
+      expect(await checked("http://other.org st", ST)).toContain(NOTHING);
+    });
+    test("refused: in a flat repository", async () => {
+      put("flat.org_._InRelease", signed(NAMED));
+      put("flat.org_._Packages", TAMPERED);
+      expect(await checked("http://flat.org ./")).toContain(NOTHING);
+      put("flat.org_._InRelease", signed(release(["./Packages", TEXT])));
+      expect(await checked("http://flat.org ./")).toContain("is not the index");
+      put("flat.org_._Packages", TEXT);
+      expect(await checked("http://flat.org ./")).toBeNull();
+    });
+    test("passes: of another source, of one without a Release file, and named ones", async () => {
+      put(EXTRA, TAMPERED);
+      expect(await checked("http://example.org/debian sta", "http://other.org st")).toBeNull();
+      rmSync(at(EXTRA));
+      expect(await checked(ST)).toBeNull();
+      rmSync(at(`${BASE}_InRelease`));
+      expect(await checked(ST)).toBeNull();
+    });
+  });
   test("a compressed index counts by its content, or by its own bytes where those are named", async () => {
     const zipped = `${PACKAGES}.lz4`;
     renameSync(at(PACKAGES), at(zipped));

@@ -61,8 +61,39 @@ async function inspect(
 
 const PINNED = "deb [signed-by=/k.gpg] https://x.example st main";
 
+const asWas = (change: (text: string) => string) => ({
+  good: ["/k.gpg"],
+  files: { [`${LISTS}/x.example_dists_st_InRelease`]: change(IN_RELEASE) },
+});
+
 describe("not to be trusted", () => {
   const cases: [string, string, Parameters<typeof inspect>[1], string][] = [
+    [
+      "an index of another suite",
+      PINNED,
+      asWas((text) => text.replace(/^(Suite|Codename): st$/gm, "$1: sid")),
+      "its index is of suite sid, not of st",
+    ],
+    [
+      "an index of another suite with a codename",
+      PINNED,
+      asWas((text) =>
+        text.replace("Suite: st", "Suite: oldstable").replace("Codename: st", "Codename: buster"),
+      ),
+      "its index is of suite oldstable (buster), not of st",
+    ],
+    [
+      "an index that names no suite",
+      PINNED,
+      asWas((text) => text.replace(/^(Suite|Codename): st\n/gm, "")),
+      "its index is of no suite, not of st",
+    ],
+    [
+      "an index of the future",
+      PINNED,
+      asWas((text) => text.replace("Sat, 21 Nov 2026 12", "Sun, 22 Nov 2026 12")),
+      "dated in the future",
+    ],
     [
       "trusted=yes",
       "deb [trusted=yes signed-by=/k.gpg] https://x.example st main",
@@ -201,6 +232,33 @@ describe("not to be trusted", () => {
   }
 });
 
+describe("an index is of the suite by one of its names", () => {
+  for (const [named, suite, codename] of [
+    ["st", "st", "x"],
+    ["st", "x", "st"],
+    ["st/updates", "x", "st"],
+    ["./", "x", "x"],
+    ["/", "x", "x"],
+  ]) {
+    test(`${named}: ${suite}, ${codename}`, async () => {
+      const index = IN_RELEASE.replace("Suite: st", `Suite: ${suite}`).replace(
+        "Codename: st",
+        `Codename: ${codename}`,
+      );
+      const components = named?.endsWith("/") ? "" : "main";
+      const line = `deb [signed-by=/k.gpg] https://x.example ${named} ${components}`;
+      const file =
+        named === "/"
+          ? "x.example_InRelease"
+          : named === "./"
+            ? "x.example_._InRelease"
+            : `x.example_dists_${named?.replace("/", "_")}_InRelease`;
+      const { entry } = await inspect(line, { good: ["/k.gpg"], files: { [`${LISTS}/${file}`]: index } });
+      expect(entry).toMatchObject({ trust: "pinned", problems: [] });
+    });
+  }
+});
+
 describe("trusted, more or less", () => {
   test("the distribution's own keyring", async () => {
     const { entry, planning } = await inspect(`deb [signed-by=${DISTRO}] http://x.example st main`, {
@@ -284,7 +342,7 @@ describe("trusted, more or less", () => {
     const { entry, planning } = await inspect("deb [signed-by=/k.gpg] https://y.example st main", {
       good: ["/k.gpg"],
       files: {
-        [`${LISTS}/y.example_dists_st_Release`]: "Origin: y\n",
+        [`${LISTS}/y.example_dists_st_Release`]: "Origin: y\nSuite: st\n",
         [`${LISTS}/y.example_dists_st_Release.gpg`]: "x",
       },
     });
