@@ -124,7 +124,8 @@ describeOnSystemd("faults", (suite) => {
       expect.stringContaining("every package is as planned"),
     ]);
     expect(status).not.toBe(0);
-    expect(chain.host.read("/run/slice-stopper")).toBe("0\n");
+    // It came back; systemd 259 calls what failed while it was stopped a failure to stop.
+    expect(chain.host.read("/run/slice-stopper")).toMatch(/^[01]\n$/);
     expect(await isInstalled("slice-stopper")).toBe(true);
     expect(kindsOf(chain, id)).toEqual(INTERRUPTED);
     expect(await refusal(path)).toBe("6 replay");

@@ -21,7 +21,7 @@ const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
 /** No D-Bus and no polkit: Aegis has to do without. What verifies signatures is what apt depends on: gpgv, or sqv alone. */
 const PACKAGES = ["systemd", "systemd-sysv", "ca-certificates"];
 /** Those with sqv. Roots that were made before they went without gpgv have the suite's plain name. */
-const WITH_SQV: readonly string[] = ["trixie", "resolute"];
+const WITH_SQV: readonly string[] = ["trixie"];
 /** What apt verifies signatures with, and nothing else is there. */
 export const verifierOf = (suite: Suite) => (WITH_SQV.includes(suite) ? "sqv" : "gpgv");
 /** Of /usr/share/keyrings. */
