@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildWhereNeeded, PROGRAMS, type StartOptions, start } from "./kit.ts";
 import { install } from "./policy-plans.ts";
@@ -267,6 +267,20 @@ for (const [name, program] of Object.entries(PROGRAMS)) {
       expect(await onTerminal({})).toBe(true);
       expect(await onTerminal({ NO_COLOR: "1" })).toBe(false);
       expect(await onTerminal({ TERM: "dumb" })).toBe(false);
+    });
+
+    test("a plan that policy can only deny is written, says why, and ends with 3", async () => {
+      const env = { ...ENV, XDG_DATA_HOME: join(home, `${name}-denied`) };
+      const words = ["plan", "apt", "install", "./x.deb"];
+      const { status, stdout } = await aegis(words, { env });
+      expect(status).toBe(3);
+      expect(stdout).toContain("Policy can only deny this plan");
+      expect(stdout).toContain("· target source or evidence is denied: ./x.deb (local-path-denied)");
+      expect(stdout).not.toContain("Next, you: aegis policy");
+      const json = await aegis([...words, "--json"], { env });
+      const { path, denial } = JSON.parse(json.stdout);
+      expect({ status: json.status, rules: denial.rules }).toEqual({ status: 3, rules: ["target-denied"] });
+      expect(JSON.parse(readFileSync(path, "utf8")).targets).toEqual(["./x.deb"]);
     });
 
     test("no prompt without a terminal", async () => {
