@@ -2,7 +2,7 @@ import { aptArgv } from "./apt-argv.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import type { Findings, PlanningOutput } from "./ecosystem.ts";
-import type { CommandEvidence, TransactionEntry } from "./operation-plan.ts";
+import { type CommandEvidence, MAX_TAKEN_OVER, type TransactionEntry } from "./operation-plan.ts";
 
 const MAX_WARNINGS = 200;
 
@@ -63,7 +63,7 @@ export function commandFailure({ evidence }: PlanningOutput): string[] {
   return [`${command} ${why[evidence.outcome]}`];
 }
 
-/** Packages that no hash binds, and a transaction that nobody asked for by name. */
+/** Packages that no hash binds or no plan could describe, and a transaction that nobody asked for by name. */
 export function unpinnable(
   transaction: readonly TransactionEntry[],
   operation: string,
@@ -71,6 +71,8 @@ export function unpinnable(
 ): string[] {
   const bare = transaction.filter((entry) => entry.action !== "remove" && entry.sha256 === null);
   const failures = bare.map((e) => `no SHA-256 is known for ${e.name}:${e.architecture}=${e.to_version}`);
+  const taking = transaction.filter(({ takes_over = [] }) => takes_over.length > MAX_TAKEN_OVER);
+  failures.push(...taking.map((e) => `${e.name} takes over files of more packages than a plan can name`));
   const { exact, problems } = requested;
   if (operation !== "upgrade" && exact.length === 0 && problems.length === 0 && transaction.length > 0) {
     failures.push("every target is as asked for already, but apt would change other packages");

@@ -1,7 +1,8 @@
 import type { PackageFiles } from "./apt-hook-copy.ts";
 import type { HookPackage } from "./apt-hook-input.ts";
+import { packagesAfter, stayingPackages, takenOver } from "./apt-taken-over.ts";
 import type { Control } from "./deb-control.ts";
-import { includesVersion, parseRelations, type Relation } from "./deb-relation.ts";
+import { includesVersion, namesPackage, parseRelations, type Relation } from "./deb-relation.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
 import { AegisError } from "./errors.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
@@ -12,7 +13,7 @@ const QUOTED = 128;
 
 /*
  * What the hook asks of the package files themselves: that they are the signed ones, are what they are called, and exclude
- * nothing that stays.
+ * or take over nothing that stays.
  */
 
 /**
@@ -82,16 +83,10 @@ export function checkExclusions(
   expected: readonly TransactionEntry[],
   installed: ReadonlyMap<string, DpkgPackage>,
 ): void {
-  const changed = new Set(expected.map((e) => `${e.name}:${e.architecture}`));
-  const replaced = new Set(
-    expected.filter((e) => e.from_version !== null).map((e) => `${e.name} ${e.from_version}`),
-  );
-  const staying = [...installed]
-    .filter(
-      ([key, p]) =>
-        p.state !== "config-files" && !changed.has(key) && !replaced.has(`${p.name} ${p.version}`),
-    )
-    .map(([, p]) => ({ ...p, provides: parseRelations(p.provides) ?? [] }));
+  const staying = stayingPackages(installed, expected).map((p) => ({
+    ...p,
+    provides: parseRelations(p.provides) ?? [],
+  }));
   const there = [...staying, ...controls];
   for (const control of controls) {
     for (const relation of control.excludes) {
@@ -104,16 +99,31 @@ export function checkExclusions(
   }
 }
 
+/**
+ * No .deb may take over files of another package (Replaces) unless the plan says so: dpkg would give them to it without a
+ * word, and would take the other package away when nothing of it is left.
+ * @throws AegisError `hook_refused`
+ */
+export function checkTakenOver(
+  controls: readonly Control[],
+  expected: readonly TransactionEntry[],
+  installed: ReadonlyMap<string, DpkgPackage>,
+): void {
+  const after = packagesAfter(installed, expected);
+  for (const { name, architecture, replaces } of controls) {
+    const entry = expected.find((e) => e.name === name && e.architecture === architecture);
+    const untold = takenOver(name, replaces, after).find((other) => !entry?.takes_over?.includes(other));
+    if (untold === undefined) continue;
+    throw refuse(`${name} takes over files of ${untold} (Replaces), which the plan does not say`);
+  }
+}
+
 /** Whether a relation speaks of this package, by its own name or by one that it provides. */
 function isMeant(
   relation: Relation,
   p: { name: string; version: string; architecture: string; provides: readonly Relation[] },
 ): boolean {
-  const ofArchitecture =
-    relation.architecture === null ||
-    relation.architecture === "any" ||
-    relation.architecture === p.architecture;
-  if (relation.name === p.name) return ofArchitecture && includesVersion(relation, p.version);
+  if (relation.name === p.name) return namesPackage(relation, p);
   return p.provides.some((q) => q.name === relation.name && includesVersion(relation, q.version));
 }
 

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as v from "valibot";
 import { packageFiles } from "./apt-hook-copy.ts";
-import { checkControl, checkExclusions, checkFiles } from "./apt-hook-files.ts";
+import { checkControl, checkExclusions, checkFiles, checkTakenOver } from "./apt-hook-files.ts";
 import { compareTransaction, parseHookInput } from "./apt-hook-input.ts";
 import { type Receipt, RUN_FILES } from "./apt-hook-receipt.ts";
 import { parseJson, sha256Hex } from "./canonical.ts";
@@ -44,7 +44,9 @@ export function runAptHook(
     compareTransaction(steps, expected);
     checked = checkFiles(steps, expected, packageFiles(archives));
     const controls = checkControl(steps, expected, read);
-    checkExclusions(controls, expected, parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8")));
+    const installed = parseDpkgStatus(readFileSync("/var/lib/dpkg/status", "utf8"));
+    checkExclusions(controls, expected, installed);
+    checkTakenOver(controls, expected, installed);
   } catch (error) {
     reason = messageOf(error);
     note(`aegis: refused before unpacking: ${reason}`);

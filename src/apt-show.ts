@@ -1,3 +1,4 @@
+import { parseRelations, type Relation } from "./deb-relation.ts";
 import { sourceOf } from "./deb-source.ts";
 import { readStanzas, type Stanza } from "./deb822.ts";
 import type { SourcePackage } from "./operation-plan.ts";
@@ -17,6 +18,8 @@ export interface ShownPackage {
   maintainer: string | null;
   /** Names of the virtual packages it provides. */
   provides: string[];
+  /** Whose files it takes over where both have one; none where the field can't be read, which the hook refuses. */
+  replaces: Relation[];
 }
 
 /** What apt-cache said of some packages: one entry for each version of a name and architecture. */
@@ -76,5 +79,6 @@ function details(name: string, version: string, stanza: Stanza) {
       .split(",")
       .map((item) => item.trim().split(/[\s(:]/)[0] ?? "")
       .filter((item) => item !== ""),
+    replaces: parseRelations(stanza.get("replaces") ?? "") ?? [],
   };
 }

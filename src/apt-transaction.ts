@@ -2,8 +2,14 @@ import { aptName } from "./apt-argv.ts";
 import type { PolicyOrigin, PolicyPackage } from "./apt-policy.ts";
 import type { ShownPackage, ShownPackages } from "./apt-show.ts";
 import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
+import { packagesAfter, takenOver } from "./apt-taken-over.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
-import type { RepositoryEvidence, SourcePackage, TransactionEntry } from "./operation-plan.ts";
+import {
+  isFetched,
+  type RepositoryEvidence,
+  type SourcePackage,
+  type TransactionEntry,
+} from "./operation-plan.ts";
 
 /** Everything that was read about the packages of a simulation. */
 export interface PackageFacts {
@@ -65,7 +71,19 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
       sources: offeredBy(facts, aptName(name, architecture, native), to),
     });
   }
-  return [...entries.values()].sort((a, b) => order(a.name, b.name) || order(a.architecture, b.architecture));
+  return withTakenOver([...entries.values()], facts).sort(
+    (a, b) => order(a.name, b.name) || order(a.architecture, b.architecture),
+  );
+}
+
+function withTakenOver(entries: readonly TransactionEntry[], { installed, shown }: PackageFacts) {
+  const after = packagesAfter(installed, entries);
+  return entries.map((entry) => {
+    const { name, architecture, to_version } = entry;
+    const { replaces = [] } = shown.find(name, architecture, to_version) ?? {};
+    const names = isFetched(entry) ? takenOver(name, replaces, after) : [];
+    return names.length === 0 ? entry : { ...entry, takes_over: names };
+  });
 }
 
 /** The source of the version that goes: dpkg knows what is installed, apt what is offered. */

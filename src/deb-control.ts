@@ -14,6 +14,8 @@ export interface Control {
   /** What can't be on the system beside it: Conflicts and Breaks. */
   excludes: Relation[];
   provides: Relation[];
+  /** Whose files it takes over where both have one. */
+  replaces: Relation[];
 }
 
 /**
@@ -59,5 +61,6 @@ export function parseControl(text: string, file: string): Control {
     essential: isYes("essential") || isYes("protected"),
     excludes: [...relations("conflicts"), ...relations("breaks")],
     provides: relations("provides"),
+    replaces: relations("replaces"),
   };
 }

@@ -26,6 +26,19 @@ export function parseRelations(text: string): Relation[] | null {
   return relations;
 }
 
+/** Whether a relation speaks of a package by its own name. */
+export function namesPackage(
+  relation: Relation,
+  { name, architecture, version }: { name: string; architecture: string; version: string },
+): boolean {
+  const { architecture: wanted } = relation;
+  return (
+    relation.name === name &&
+    (wanted === null || wanted === "any" || wanted === architecture) &&
+    includesVersion(relation, version)
+  );
+}
+
 /** Whether a package with this version is one that the relation speaks of; without a version in it, every one is. */
 export function includesVersion({ operator, version }: Relation, candidate: string | null): boolean {
   if (operator === null || version === null) return true;

@@ -36,6 +36,9 @@ export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove"
 const SourcePackage = v.strictObject({ name: short, version: short });
 export type SourcePackage = v.InferOutput<typeof SourcePackage>;
 
+/** Packages whose files one package may take over. */
+export const MAX_TAKEN_OVER = 256;
+
 /** One package that the operation changes. Absent facts are null, never left out. */
 export const TransactionEntry = v.strictObject({
   name,
@@ -62,6 +65,11 @@ export const TransactionEntry = v.strictObject({
   to_source: v.nullable(SourcePackage),
   /** Where this version is offered: `id`s of repository_evidence; anything else is a source nothing is known of. */
   sources: v.pipe(v.array(short), v.maxLength(256)),
+  /**
+   * Other packages that are there when it is done and whose files it may take for itself, because the index says so
+   * (deb-control(5), `Replaces`): names, sorted. Left out where there is none.
+   */
+  takes_over: v.optional(v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_TAKEN_OVER))),
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 

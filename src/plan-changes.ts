@@ -70,7 +70,7 @@ export function changedNames(plan: OperationPlan, terminal: Terminal): string[] 
     const entries = plan.transaction.filter((entry) => entry.action === action);
     if (entries.length === 0) return [];
     const { symbol, todo } = ACTIONS[action];
-    const names = entries.map((entry) => quoteWord(nameOf(entry, native))).join(" ");
+    const names = entries.map((entry) => quoteWord(nameOf(entry, native)) + taking(entry)).join(" ");
     const [first = "", ...rest] = wrap(
       `${symbol} ${entries.length} ${todo}: ${names}`,
       terminal.width,
@@ -79,6 +79,11 @@ export function changedNames(plan: OperationPlan, terminal: Terminal): string[] 
     const style = ACTIONS[action].order < 2 ? "yellow" : null;
     return [style === null ? first : paint(terminal, style, first), ...rest];
   });
+}
+
+/** ` (takes over files of coreutils)`, for a package that may. */
+function taking({ takes_over = [] }: TransactionEntry): string {
+  return takes_over.length === 0 ? "" : ` (takes over files of ${takes_over.map(quoteWord).join(", ")})`;
 }
 
 /**

@@ -116,6 +116,9 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
   const denied = plan.denied_targets.map(
     ({ target, signal }) => `${target} will be denied by policy (${signal})`,
   );
+  const taking = plan.transaction.flatMap(({ name, takes_over = [] }) =>
+    takes_over.length === 0 ? [] : [`${name} takes over files of ${takes_over.join(", ")}`],
+  );
   const repositories = usedSources(plan)
     .filter(({ trust }) => trust === "weak" || trust === "untrusted")
     .map(({ id, trust, problems }) => `Source ${id} is ${trust}: ${problems.join(", ")}`);
@@ -128,6 +131,7 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
     );
   return [
     ...items(denied, "denied target", terminal),
+    ...items(taking, "package that takes over files", terminal, "packages that take over files"),
     ...items(repositories, "source", terminal),
     ...items(vulnerabilities, "vulnerability", terminal, "vulnerabilities"),
   ].join("\n");

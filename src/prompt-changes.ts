@@ -72,6 +72,7 @@ const MARKS: readonly [what: string, test: (entry: TransactionEntry, context: Co
   ["removed", (e) => e.action === "remove"],
   ["from a source without trust", (e, c) => isFetched(e, c) && worstDoubt(e, c) >= WEAK],
   ["no SHA-256 known", (e, c) => isFetched(e, c) && e.sha256 === null],
+  ["takes over files of another package", (e) => e.takes_over !== undefined],
   ["downgraded", (e) => e.action === "downgrade"],
   ["kernel", (e, c) => isCritical("kernel", c.tool, e.name)],
   ["needed to boot", (e, c) => isCritical("boot loader", c.tool, e.name)],
@@ -169,7 +170,8 @@ function detail(entry: TransactionEntry, marks: readonly string[], context: Cont
   ];
   const what = `- ${action} ${word(name, 100)} (${word(architecture, 20)}) ${versions.join(" ")}`;
   const where = context.tool === "apt" ? offeredBy(entry, context) : `from ${word(origin ?? "unknown", 80)}`;
-  return [what, ...(hasFile(entry) ? [where] : []), ...marks].join("; ");
+  const taken = entry.takes_over === undefined ? [] : [`files of ${words(entry.takes_over, OVERVIEW_NAMES)}`];
+  return [what, ...(hasFile(entry) ? [where] : []), ...marks, ...taken].join("; ");
 }
 
 function offeredBy(entry: TransactionEntry, { sources }: Context): string {

@@ -74,6 +74,7 @@ const CONTROL = {
   essential: false,
   excludes: [],
   provides: [],
+  replaces: [],
 };
 
 describe("a .deb that calls itself something else", () => {

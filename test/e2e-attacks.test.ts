@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { sha256Hex } from "../src/canonical.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
@@ -219,6 +219,66 @@ describeOnThrowaway("attacks that once worked", () => {
     expect(status).toBe(0);
     const ended = chain.audit().findLast((e) => e["kind"] === "execution_completed");
     expect(ended?.["details"]).toMatchObject({ state: "completed", not_as_planned: [] });
+  });
+
+  describe("a .deb that takes over files of a package that stays", () => {
+    const TAC = "/usr/bin/tac";
+    const taking = (name: string, replaced: string, file: string): PackageDefinition => ({
+      name,
+      version: "1.0",
+      fields: { Replaces: replaced },
+      files: { [file]: "#!/bin/sh\n" },
+    });
+    /** The index's record without a word of it. */
+    const hiding = (taken: PackageDefinition): PackageDefinition => ({
+      ...taken,
+      record: [
+        `Package: ${taken.name}`,
+        "Version: 1.0",
+        "Architecture: all",
+        "Filename: @FILENAME@",
+        "Size: @SIZE@",
+        "SHA256: @SHA256@",
+        "",
+      ].join("\n"),
+    });
+    const VICTIM: PackageDefinition = {
+      name: "victim",
+      version: "1.0",
+      files: { "/opt/victim": "victim\n" },
+    };
+    const ownerOf = async (file: string) => (await chain.host.exec(["dpkg", "-S", file])).stdout.trim();
+    beforeAll(async () => {
+      await chain.host.repo.publish([
+        VICTIM,
+        hiding(taking("hides-victim", "victim", "/opt/victim")),
+        hiding(taking("hides-tac", "coreutils", TAC)),
+        taking("says-tac", "coreutils", TAC),
+      ]);
+      await chain.host.aptUpdate();
+      await chain.host.aptInstall("victim");
+    });
+
+    test.each([
+      ["all of its files, so that dpkg takes it away", "hides-victim", "victim", "/opt/victim"],
+      ["one of coreutils", "hides-tac", "coreutils", TAC],
+    ])("hidden from the index, %s", async (_, name, taken, file) => {
+      const { path } = await chain.signed("apt", "install", name);
+      const applied = await chain.apply(path);
+      expect([applied.status, applied.stdout]).toEqual([
+        7,
+        expect.stringContaining(`takes over files of ${taken}`),
+      ]);
+      expect(await ownerOf(file)).toBe(`${taken}: ${file}`);
+    });
+
+    test("told in the index: the plan names it, and it runs", async () => {
+      const { path, planned } = await chain.signed("apt", "install", "says-tac");
+      expect(planned.plan.transaction.map(({ takes_over }) => takes_over)).toEqual([["coreutils"]]);
+      expect((await chain.apply(path)).status).toBe(0);
+      expect(await ownerOf(TAC)).toBe(`says-tac: ${TAC}`);
+      await chain.host.exec(["dpkg", "--remove", "says-tac"]);
+    });
   });
 
   test("an index that apt's download user holds open, and changes after apt has checked it", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { OperationPlan, TransactionEntry } from "../src/operation-plan.ts";
+import { changedNames } from "../src/plan-changes.ts";
 import { renderPlan } from "../src/plan-view.ts";
 import { NO_DATA } from "../src/signals.ts";
 import type { Terminal } from "../src/terminal.ts";
@@ -143,6 +144,15 @@ describe("under where it comes from", () => {
     };
     expect(heading(one)).toBe("from r.example");
   });
+});
+
+test("whose files a package takes over stands above the table, and beside its name right above the question", () => {
+  const taken = ["coreutils", "sudo"];
+  const plan = { ...PLAN, transaction: [entry("eater", { takes_over: taken }), entry("other")] };
+  expect(lines(renderPlan(plan, terminal(80)))).toContain("! eater takes over files of coreutils, sudo");
+  expect(changedNames(plan, terminal(80)).join(" ")).toBe(
+    "↑ 2 to upgrade: eater (takes over files of coreutils, sudo) other",
+  );
 });
 
 describe("one long name or version pushes no other row out of its columns, and nothing of it is cut off", () => {
