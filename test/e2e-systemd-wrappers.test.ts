@@ -53,7 +53,7 @@ describeOnSystemd("wrappers", (suite) => {
 
   test("do not stand in the way of apt's own timers", async () => {
     for (const unit of ["apt-daily.service", "apt-daily-upgrade.service"]) {
-      expect(await out(`systemctl show -p Environment -p NeedDaemonReload ${unit}`)).toBe(
+      expect(await out(`systemctl show -p Environment -p NeedDaemonReload ${unit} | sort`)).toBe(
         "Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin\nNeedDaemonReload=no",
       );
     }
