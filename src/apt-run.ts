@@ -21,7 +21,7 @@ import type { ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
 import { createFileExclusive, hashFile, writeFileAtomic } from "./files.ts";
 import { readText } from "./planning.ts";
-import { packageManagersWith, startTimeOf } from "./processes.ts";
+import { identify, packageManagersWith } from "./processes.ts";
 import { STATE } from "./state.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { Lines, Tail } from "./tail.ts";
@@ -216,7 +216,7 @@ export function packageManagersOf(directory: string): number[] {
 
 /** Which process apt is, for a runner that comes after this one was killed. */
 function recordProcess(directory: string, pid: number): void {
-  writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify({ pid, start: startTimeOf(pid) }));
+  writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify(identify(pid)));
 }
 
 /** Ends a download, unless the hook was there first: then dpkg may have started. */

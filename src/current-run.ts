@@ -215,19 +215,18 @@ function digests(id: string): { stdout_sha256: string; stderr_sha256: string } |
 /** A download that its runner can't stop any more. Where dpkg may have started, this does nothing. */
 function stopRecorded(directory: string): void {
   const recorded = recordedProcess(directory);
-  if (recorded !== null && isSameProcess(recorded.pid, recorded.start))
-    stopBeforeDpkg(directory, recorded.pid);
+  if (recorded !== null && isSameProcess(recorded)) stopBeforeDpkg(directory, recorded.pid);
 }
 
 /** Whether apt or dpkg of this run still live, by the process on record and by the configuration they were given. */
 function isAlive(id: string): boolean {
   const directory = runDirectory(id);
   const recorded = recordedProcess(directory);
-  if (recorded !== null && isSameProcess(recorded.pid, recorded.start)) return true;
+  if (recorded !== null && isSameProcess(recorded)) return true;
   return packageManagersOf(directory).length > 0;
 }
 
-const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number() });
+const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number(), boot: v.string() });
 
 function recordedProcess(directory: string): v.InferOutput<typeof ProcessRecord> | null {
   try {

@@ -2,6 +2,7 @@ import { createHmac } from "node:crypto";
 import { hostname } from "node:os";
 import { AegisError } from "./errors.ts";
 import type { Host } from "./operation-plan.ts";
+import { BOOT_ID, bootId } from "./sys-boot.ts";
 
 /** dpkg's name for what Node calls an architecture. */
 const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
@@ -14,17 +15,9 @@ const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
   s390x: "s390x",
 };
 
-/** Made by the kernel at each boot; in a container by its manager, each time it starts (random(4), systemd-nspawn(1)). */
-const BOOT_ID = "/proc/sys/kernel/random/boot_id";
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
-/** How the runner's unit says which boot this is, as PID 1 sees it (`%b` of systemd.unit(5)). */
-export const BOOT_VARIABLE = "AEGIS_BOOT_ID";
-
 /**
  * Which host this is and which of its boots, from files alone. `readText` gives a file's text, or null where it can't be
- * read. `boot` is the boot in the words of the unit: in a container the hardening of systemd before 255 gives a service a
- * /proc where the outer machine's id stands.
+ * read. `boot` is the boot in the words of the unit, as {@link bootId} takes it.
  * @throws AegisError `unavailable` when the machine id is missing or was never set: without one, a plan could be applied
  * to any other host that lacks one; or when the boot has no id: then a plan could outlive it
  * @see machine-id(5), os-release(5), random(4)
@@ -41,8 +34,8 @@ export function hostIdentity(
       "Run systemd-machine-id-setup as root, then try again.",
     );
   }
-  const bootId = boot === undefined ? (readText(BOOT_ID) ?? "").trim() : withDashes(boot);
-  if (!UUID.test(bootId)) {
+  const ownBoot = bootId(readText, boot);
+  if (ownBoot === null) {
     throw new AegisError(
       "unavailable",
       `${BOOT_ID} can't be read, so plans can't be bound to this boot`,
@@ -57,13 +50,8 @@ export function hostIdentity(
     os_id: release.get("ID") ?? "linux",
     os_version: release.get("VERSION_ID") ?? "",
     architecture: dpkgArchitecture(readText("/var/lib/dpkg/arch")),
-    boot_id: bootId,
+    boot_id: ownBoot,
   };
-}
-
-/** systemd writes ids without dashes (sd-id128(3)). */
-function withDashes(id: string): string {
-  return id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
 /** dpkg keeps its list of architectures, its own first, only on hosts that have foreign ones. */

@@ -10,7 +10,7 @@ import { npmConfig, npmrc } from "./npm-config.ts";
 import type { CommandEvidence, Host } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { assertPlanningArgv } from "./planning-argv.ts";
-import { isSameProcess, startTimeOf } from "./processes.ts";
+import { identify, isSameProcess } from "./processes.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 
@@ -155,7 +155,8 @@ function privateDirectory(env: Env): string {
   try {
     ensureOwnDir(parent);
     sweep(parent);
-    return mkdtempSync(join(parent, `plan-${process.pid}-${startTimeOf(process.pid) ?? 0}-`));
+    const { pid, start, boot } = identify(process.pid);
+    return mkdtempSync(join(parent, `plan-${pid}-${start}-${boot}-`));
   } catch (error) {
     if (error instanceof AegisError && error.code === "refused") throw error;
     throw new AegisError(
@@ -169,8 +170,8 @@ function privateDirectory(env: Env): string {
 /** Removes what a planning left that was killed: its directory names its process. */
 function sweep(parent: string): void {
   for (const name of readdirSync(parent)) {
-    const [, pid, start] = /^plan-(\d+)-(\d+)-/.exec(name) ?? [];
-    if (pid === undefined || isSameProcess(Number(pid), Number(start))) continue;
+    const [, pid, start, boot = ""] = /^plan-(\d+)-(\d+)-(?:([0-9a-f-]*)-)?/.exec(name) ?? [];
+    if (pid === undefined || isSameProcess({ pid: Number(pid), start: Number(start), boot })) continue;
     rmSync(join(parent, name), { recursive: true, force: true });
   }
 }

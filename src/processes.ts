@@ -1,8 +1,35 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { BOOT_VARIABLE, bootId } from "./sys-boot.ts";
 
 /*
- * Who is alive, by proc(5). A pid alone proves nothing, since pids are used again; pid and start time together do.
+ * Who is alive, by proc(5). A pid alone proves nothing, since pids are used again. Pid and start time together do, within one
+ * boot: both count from there, and a service that starts at the same point of each boot gets the same ones again.
  */
+
+/** A process, so that no other is ever taken for it. */
+export interface ProcessId {
+  pid: number;
+  /** In clock ticks since boot. */
+  start: number;
+  /** The id of the boot; empty where the kernel gives none. */
+  boot: string;
+}
+
+let boot: string | undefined;
+
+/** The id of this boot; empty where there is none. It is the same as long as a process lives. */
+function thisBoot(): string {
+  boot ??= bootId(textOf, process.env[BOOT_VARIABLE]) ?? "";
+  return boot;
+}
+
+function textOf(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return null;
+  }
+}
 
 /** Start time of a process in clock ticks since boot (field 22 of /proc/<pid>/stat), or null when there is none. */
 export function startTimeOf(pid: number): number | null {
@@ -18,9 +45,14 @@ export function startTimeOf(pid: number): number | null {
   }
 }
 
-/** Whether the process that had this pid and start time still lives. */
-export function isSameProcess(pid: number, start: number): boolean {
-  return startTimeOf(pid) === start;
+/** What to write down of a process that lives; of one that has ended, the start time is 0. */
+export function identify(pid: number): ProcessId {
+  return { pid, start: startTimeOf(pid) ?? 0, boot: thisBoot() };
+}
+
+/** Whether a process that was written down still lives. */
+export function isSameProcess({ pid, start, boot }: ProcessId): boolean {
+  return boot === thisBoot() && startTimeOf(pid) === start;
 }
 
 /**

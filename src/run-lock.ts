@@ -2,7 +2,7 @@ import { closeSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { AegisError } from "./errors.ts";
 import { tryFlock } from "./ffi.ts";
-import { isSameProcess, startTimeOf } from "./processes.ts";
+import { identify, isSameProcess } from "./processes.ts";
 import { STATE } from "./state.ts";
 
 const POLL_MS = 100;
@@ -32,7 +32,7 @@ export interface QueueLimits {
 }
 
 /**
- * Waits for the run lock, first come first served: each waiter leaves a ticket (arrival time, pid, its start time) and
+ * Waits for the run lock, first come first served: each waiter leaves a ticket (arrival time and process) and
  * takes the lock only when no older ticket of a living process is left. The ticket stays until the lock is released, so
  * that whoever holds it can be seen; a dead one's is swept away. `onPlace` hears how many are before us, at each change.
  * @throws AegisError `replay` when this execution waits already, `busy` when too many do; the reason of `stop`
@@ -43,7 +43,8 @@ export async function waitForRunLock(
   onPlace: (place: number) => void,
   stop?: AbortSignal,
 ): Promise<RunLock> {
-  const ticket = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${process.pid}.${startTimeOf(process.pid) ?? 0}.${execution}.${uid}`;
+  const { pid, start, boot } = identify(process.pid);
+  const ticket = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${pid}.${start}.${execution}.${uid}.${boot}`;
   admit({ execution, uid }, limits);
   const path = join(STATE.lock, `q.${ticket}`);
   writeFileSync(path, "", { mode: 0o600, flag: "wx" });
@@ -100,8 +101,9 @@ function tickets(): ({ key: string } & Waiter)[] {
     .filter((name) => name.startsWith("q."))
     .flatMap((name) => {
       const key = name.slice(2);
-      const [, pid = "", start = "", execution = "", uid = ""] = key.split(".");
-      if (isSameProcess(Number(pid), Number(start))) return [{ key, execution, uid: Number(uid) }];
+      const [, pid = "", start = "", execution = "", uid = "", boot = ""] = key.split(".");
+      if (isSameProcess({ pid: Number(pid), start: Number(start), boot }))
+        return [{ key, execution, uid: Number(uid) }];
       rmSync(join(STATE.lock, name), { force: true });
       return [];
     })

@@ -1,7 +1,7 @@
 import { RUNNER_PLACES } from "./front-limits.ts";
-import { BOOT_VARIABLE } from "./host.ts";
 import { SYSTEM } from "./paths.ts";
 import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./state.ts";
+import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_APT } from "./units-hardening.ts";
 
 /*
@@ -145,6 +145,7 @@ const UNITS = {
     Service: {
       Type: "oneshot",
       ExecStart: `${SYSTEM.binary} daemon --recover`,
+      Environment: `${BOOT_VARIABLE}=%b`,
       TimeoutStartSec: "infinity",
       ...NEVER_CUT,
       ...RUNS_APT,
@@ -191,6 +192,7 @@ const UNITS = {
     Service: {
       Type: "oneshot",
       ExecStart: `${SYSTEM.binary} daemon --monitor`,
+      Environment: `${BOOT_VARIABLE}=%b`,
       TimeoutStartSec: "15min",
       ...MONITOR,
       ReadWritePaths: `${SYSTEM.state} ${SYSTEM.auditDir}`,

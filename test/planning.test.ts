@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { canonicalJson } from "../src/canonical.ts";
 import { openPlanning } from "../src/planning.ts";
 import { assertPlanningArgv } from "../src/planning-argv.ts";
+import { startTimeOf } from "../src/processes.ts";
 import type { RunOptions, RunResult, run } from "../src/subprocess.ts";
 
 const HOST = {
@@ -354,6 +355,14 @@ test("what a killed planning left is swept away, a living one's is not", () => {
   mkdirSync(join(parent, "plan-1-1-dead/run-1"), { recursive: true });
   mkdirSync(join(parent, "not-ours"));
   const [living = ""] = readdirSync(parent).filter((name) => name.startsWith(`plan-${process.pid}-`));
+  // The same pid and start time, as a process of an earlier boot had them.
+  const earlier = living.replace(
+    /-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-/,
+    "-00000000-0000-4000-8000-000000000000-",
+  );
+  mkdirSync(join(parent, `${earlier}.`));
+  mkdirSync(join(parent, `plan-${process.pid}-${startTimeOf(process.pid)}-olderx`));
+  expect(readdirSync(parent)).toHaveLength(5);
   openPlanning({ env: { XDG_CACHE_HOME: cache }, host: HOST }).close();
   expect(readdirSync(parent).sort()).toEqual(["not-ours", living].sort());
   alive.close();

@@ -2,24 +2,34 @@ import { describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { chmodSync, copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { idsInUse, isSameProcess, packageManagersWith, startTimeOf } from "../src/processes.ts";
+import {
+  identify,
+  idsInUse,
+  isSameProcess,
+  type ProcessId,
+  packageManagersWith,
+  startTimeOf,
+} from "../src/processes.ts";
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
-test("a pid counts only together with its start time", () => {
-  const own = startTimeOf(process.pid) ?? 0;
-  expect(own).toBeGreaterThan(0);
-  const CASES: [pid: number, start: number, same: boolean][] = [
-    [process.pid, own + 1, false],
-    [process.pid, 0, false],
-    [2 ** 30, 0, false],
-    [Number.NaN, 0, false],
-    [0, 0, false],
-    [-1, own, false],
-    [process.pid, own, true],
+test("a pid counts only together with its start time and its boot", () => {
+  const own = identify(process.pid);
+  expect(own.start).toBeGreaterThan(0);
+  expect(own.boot).toBe(readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim());
+  const CASES: [what: string, other: Partial<ProcessId>, same: boolean][] = [
+    ["started later", { start: own.start + 1 }, false],
+    ["started with the kernel", { start: 0 }, false],
+    ["another boot", { boot: "00000000-0000-4000-8000-000000000000" }, false],
+    ["of a record that knows no boot", { boot: "" }, false],
+    ["no such pid", { pid: 2 ** 30, start: 0 }, false],
+    ["no number", { pid: Number.NaN, start: 0 }, false],
+    ["pid 0", { pid: 0, start: 0 }, false],
+    ["a group", { pid: -1 }, false],
+    ["itself", {}, true],
   ];
-  for (const [pid, start, same] of CASES)
-    expect([pid, start, isSameProcess(pid, start)]).toEqual([pid, start, same]);
+  for (const [what, other, same] of CASES)
+    expect([what, isSameProcess({ ...own, ...other })]).toEqual([what, same]);
 });
 
 test("a zombie is dead, a name with parentheses and spaces changes nothing", async () => {

@@ -116,6 +116,17 @@ describeOnThrowaway("the run lock, between processes", () => {
     expect(tickets()).toHaveLength(1);
   });
 
+  test("a ticket of an earlier boot is swept away, even where pid and start time fit", async () => {
+    const a = await hold(A);
+    await says(a, "locked");
+    const [, pid, start, , uid] = tickets()[0]?.split(".").slice(1) ?? [];
+    const other = "00000000-0000-4000-8000-000000000000";
+    host.write(`${LOCK}/q.0000000000000001-00000000000000000001.${pid}.${start}.${B}.${uid}.${other}`, "");
+    host.write(`${LOCK}/q.0000000000000001-00000000000000000002.${pid}.${start}.${C}.${uid}`, "");
+    expect(await call("queued")).toEqual([A]);
+    expect(tickets()).toHaveLength(1);
+  });
+
   const REFUSED: [
     name: string,
     first: [string, object],

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
+import { isAptAtWork } from "../src/current-run.ts";
 import { AegisError } from "../src/errors.ts";
 import { ResultSchema, readResult, recentResults, writeResult } from "../src/results.ts";
 import { queued, tryRunLock, waitForRunLock } from "../src/run-lock.ts";
@@ -17,6 +18,7 @@ const STEPS: Record<string, (first: string, second: string) => unknown> = {
   recent: (limit) => recentResults(Number(limit)),
   write: (json) => writeResult(v.parse(ResultSchema, JSON.parse(json))),
   queued: () => queued(),
+  atWork: () => isAptAtWork(),
   free: () => tryRunLock() !== null,
   /** Waits for the run lock and keeps it until /run/go-<execution> is there. */
   async hold(execution, limits) {

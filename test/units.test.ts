@@ -304,3 +304,9 @@ systemd.describe("systemd-analyze", () => {
     });
   }
 });
+
+test("whoever believes a process on record is told by PID 1 which boot this is", () => {
+  for (const name of [...RUN_APT, "aegis-monitor.service"] as const) {
+    expect([name, service(name).get("Environment")]).toEqual([name, ["AEGIS_BOOT_ID=%b"]]);
+  }
+});
