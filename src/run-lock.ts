@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError } from "./errors.ts";
 import { tryFlock } from "./ffi.ts";
@@ -6,6 +6,13 @@ import { identify, isSameProcess } from "./processes.ts";
 import { STATE } from "./state.ts";
 
 const POLL_MS = 100;
+/** The file that is locked; in it, who had the lock lately. */
+const LOCK = "run";
+/** What names of tickets begin with. */
+const WAITING = "q.";
+const RUNNING = "r.";
+/** More users than may wait at a time. */
+const MAX_SERVED = 64;
 
 export interface RunLock {
   release(): void;
@@ -13,7 +20,7 @@ export interface RunLock {
 
 /** Takes the run lock when nobody holds it, without waiting. */
 export function tryRunLock(): RunLock | null {
-  const fd = openSync(join(STATE.lock, "run"), "a", 0o600);
+  const fd = openSync(join(STATE.lock, LOCK), "a", 0o600);
   if (tryFlock(fd)) return { release: () => closeSync(fd) };
   closeSync(fd);
   return null;
@@ -31,10 +38,19 @@ export interface QueueLimits {
   perUid: number;
 }
 
+/** A place in the queue, as its file's name tells. */
+interface Ticket extends Waiter {
+  /** Sorts by arrival. */
+  key: string;
+  /** Whether it has the lock. */
+  running: boolean;
+}
+
 /**
- * Waits for the run lock, first come first served: each waiter leaves a ticket (arrival time and process) and
- * takes the lock only when no older ticket of a living process is left. The ticket stays until the lock is released, so
- * that whoever holds it can be seen; a dead one's is swept away. `onPlace` hears how many are before us, at each change.
+ * Waits for the run lock. Users take turns, so that one user's many plans don't keep the others' waiting; among one user's own,
+ * first come first served. Each waiter leaves a ticket (arrival time and process) and takes the lock only when no ticket of
+ * a living process is before it. The ticket stays until the lock is released, so that whoever holds it can be seen; a dead
+ * one's is swept away. `onPlace` hears how many are before us, at each change.
  * @throws AegisError `replay` when this execution waits already, `busy` when too many do; the reason of `stop`
  */
 export async function waitForRunLock(
@@ -44,35 +60,81 @@ export async function waitForRunLock(
   stop?: AbortSignal,
 ): Promise<RunLock> {
   const { pid, start, boot } = identify(process.pid);
-  const ticket = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${pid}.${start}.${execution}.${uid}.${boot}`;
+  const key = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${pid}.${start}.${execution}.${uid}.${boot}`;
   admit({ execution, uid }, limits);
-  const path = join(STATE.lock, `q.${ticket}`);
-  writeFileSync(path, "", { mode: 0o600, flag: "wx" });
-  const leave = () => rmSync(path, { force: true });
+  const [waiting, running] = [join(STATE.lock, `${WAITING}${key}`), join(STATE.lock, `${RUNNING}${key}`)];
+  writeFileSync(waiting, "", { mode: 0o600, flag: "wx" });
+  const leave = () => {
+    for (const path of [waiting, running]) rmSync(path, { force: true });
+  };
+  let lock: RunLock | null = null;
   try {
     let last = -1;
     for (;;) {
       stop?.throwIfAborted();
-      const place = tickets().filter((other) => other.key < ticket).length;
-      if (place === 0) {
-        const lock = tryRunLock();
-        if (lock !== null) {
-          return {
-            release() {
-              leave();
-              lock.release();
-            },
-          };
-        }
-      }
+      const place = inTurn(tickets(), served()).findIndex((ticket) => ticket.key === key);
+      lock = place === 0 ? tryRunLock() : null;
+      if (lock !== null) break;
       if (place !== last) onPlace(place);
       last = place;
       // The further behind, the less there is to miss.
       await Bun.sleep(POLL_MS * Math.min(place + 1, 10));
     }
+    renameSync(waiting, running);
+    rememberServed(uid);
+    const { release } = lock;
+    return {
+      release() {
+        leave();
+        release();
+      },
+    };
   } catch (error) {
     leave();
+    lock?.release();
     throw error;
+  }
+}
+
+/**
+ * Tickets in the order of their turns: whoever has the lock; then every user's first, then every user's second, and so on, each
+ * time with that user first who had the lock longest ago. `served` are users in the order in which they last had it.
+ */
+export function inTurn<T extends Pick<Ticket, "key" | "uid" | "running">>(
+  tickets: readonly T[],
+  served: readonly number[],
+): T[] {
+  const counts = new Map<number, number>();
+  return tickets
+    .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+    .map((ticket) => {
+      const before = ticket.running ? -1 : (counts.get(ticket.uid) ?? 0);
+      if (!ticket.running) counts.set(ticket.uid, before + 1);
+      return { ticket, before, lately: served.lastIndexOf(ticket.uid) };
+    })
+    .toSorted((a, b) => a.before - b.before || a.lately - b.lately)
+    .map(({ ticket }) => ticket);
+}
+
+/** Users who had the lock lately, in the order in which they last had it. A guide for the order of turns, nothing more. */
+function served(): number[] {
+  try {
+    return readFileSync(join(STATE.lock, LOCK), "utf8")
+      .split(" ")
+      .filter((uid) => /^-?\d+$/.test(uid))
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Called with the lock, into its file. */
+function rememberServed(uid: number): void {
+  const list = [...served().filter((other) => other !== uid), uid].slice(-MAX_SERVED);
+  try {
+    writeFileSync(join(STATE.lock, LOCK), list.join(" "));
+  } catch {
+    // A full disk must not hinder a repair: the turns are then by what is remembered from before.
   }
 }
 
@@ -95,22 +157,21 @@ function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits): void {
   );
 }
 
-/** Tickets of the living, oldest first. */
-function tickets(): ({ key: string } & Waiter)[] {
+/** Tickets of the living, in no order. */
+function tickets(): Ticket[] {
   return readdirSync(STATE.lock)
-    .filter((name) => name.startsWith("q."))
+    .filter((name) => name.startsWith(WAITING) || name.startsWith(RUNNING))
     .flatMap((name) => {
-      const key = name.slice(2);
+      const key = name.slice(WAITING.length);
       const [, pid = "", start = "", execution = "", uid = "", boot = ""] = key.split(".");
       if (isSameProcess({ pid: Number(pid), start: Number(start), boot }))
-        return [{ key, execution, uid: Number(uid) }];
+        return [{ key, execution, uid: Number(uid), running: name.startsWith(RUNNING) }];
       rmSync(join(STATE.lock, name), { force: true });
       return [];
-    })
-    .sort((a, b) => (a.key < b.key ? -1 : 1));
+    });
 }
 
 /** Executions that have the lock or wait for it, in their order. */
 export function queued(): string[] {
-  return tickets().map((ticket) => ticket.execution);
+  return inTurn(tickets(), served()).map((ticket) => ticket.execution);
 }

@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { readdirSync, rmSync } from "node:fs";
+import fc from "fast-check";
+import { inTurn } from "../src/run-lock.ts";
 import { installStateWorker } from "./kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import type { Running } from "./throwaway-inside.ts";
@@ -10,6 +12,52 @@ const A = "aaaaaaaa-0000-4000-8000-000000000000";
 const B = "bbbbbbbb-0000-4000-8000-000000000000";
 const C = "cccccccc-0000-4000-8000-000000000000";
 const D = "dddddddd-0000-4000-8000-000000000000";
+const E = "eeeeeeee-0000-4000-8000-000000000000";
+
+/** `key.uid`, `!` for the one that has the lock. */
+const tickets = (words: string) =>
+  words
+    .split(" ")
+    .filter((word) => word !== "")
+    .map((word) => ({ key: word, uid: Number(word.split(".")[1]), running: word.endsWith("!") }));
+const order = (words: string, served: number[]) =>
+  inTurn(tickets(words), served)
+    .map(({ key }) => key)
+    .join(" ");
+
+const TURNS: [what: string, tickets: string, served: number[], order: string][] = [
+  ["nobody", "", [1], ""],
+  ["one user's in the order of arrival", "c.1 a.1 b.1", [1], "a.1 b.1 c.1"],
+  ["whoever has the lock, whatever it had before", "a.2 b.1! c.3", [2, 3, 1], "b.1! a.2 c.3"],
+  ["a user who had it longer ago", "a.1 b.2", [2, 1], "b.2 a.1"],
+  ["a user who never had it", "a.1 b.2", [1], "b.2 a.1"],
+  ["two who never had it, by arrival", "b.2 a.1", [], "a.1 b.2"],
+  ["by turns", "a.1! b.1 c.1 d.1 e.2 f.3 g.3", [1], "a.1! e.2 f.3 b.1 g.3 c.1 d.1"],
+  ["a caller without a name is one user", "a.-1 b.-1 c.0", [-1], "c.0 a.-1 b.-1"],
+];
+for (const [what, given, served, expected] of TURNS)
+  test(`turns: ${what}`, () => expect(order(given, served)).toBe(expected));
+
+test("property: nobody waits for more turns than there are users, for each of the own plans that came before", () => {
+  const uid = fc.integer({ min: 0, max: 4 });
+  fc.assert(
+    fc.property(fc.array(uid, { minLength: 1, maxLength: 30 }), fc.array(uid), (uids, before) => {
+      let served = before;
+      let waiting = uids.map((who, n) => ({ key: String(n).padStart(3, "0"), uid: who, running: false }));
+      const users = new Set(uids).size;
+      for (let turn = 1; waiting.length > 0; turn++) {
+        const [next] = inTurn(waiting, served);
+        if (next === undefined) throw new Error("nobody is next");
+        const own = waiting.filter((other) => other.uid === next.uid);
+        expect(own[0]).toBe(next);
+        const nth = uids.slice(0, Number(next.key) + 1).filter((who) => who === next.uid).length;
+        expect(turn).toBeLessThanOrEqual(nth * users);
+        waiting = waiting.filter((other) => other !== next);
+        served = [...served.filter((who) => who !== next.uid), next.uid];
+      }
+    }),
+  );
+});
 
 describeOnThrowaway("the run lock, between processes", () => {
   let host: ThrowawayHost;
@@ -49,7 +97,7 @@ describeOnThrowaway("the run lock, between processes", () => {
   };
   const go = (execution: string) => host.write(`/run/go-${execution}`, "");
   const call = async (step: string) => JSON.parse((await host.exec([...worker, step])).stdout);
-  const tickets = () => readdirSync(host.path(LOCK)).filter((name) => name.startsWith("q."));
+  const files = () => readdirSync(host.path(LOCK)).filter((name) => /^[qr]\./.test(name));
 
   test("first come, first served; each hears its place; the lock is free afterwards", async () => {
     const a = await hold(A);
@@ -78,7 +126,7 @@ describeOnThrowaway("the run lock, between processes", () => {
     expect(heard(b)).toBe('place 1\nlocked\n"released"\n');
     expect(heard(c)).toBe('place 2\nplace 1\nlocked\n"released"\n');
     expect(heard(d)).toBe('place 3\nplace 2\nplace 1\nlocked\n"released"\n');
-    expect([await call("free"), await call("queued"), tickets()]).toEqual([true, [], []]);
+    expect([await call("free"), await call("queued"), files()]).toEqual([true, [], []]);
   });
 
   test("a slow older waiter is not overtaken", async () => {
@@ -109,7 +157,7 @@ describeOnThrowaway("the run lock, between processes", () => {
     a.kill("SIGKILL");
     await says(c, "locked");
     expect(await call("queued")).toEqual([C]);
-    expect(tickets()).toHaveLength(1);
+    expect(files()).toHaveLength(1);
   });
 
   test("a ticket whose pid belongs to another process now is swept away", async () => {
@@ -118,18 +166,18 @@ describeOnThrowaway("the run lock, between processes", () => {
     host.write(`${LOCK}/q.0000000000000001-00000000000000000001.${a.insidePid}.1.${B}`, "");
     host.write(`${LOCK}/q.0000000000000002-00000000000000000001.nonsense`, "");
     expect(await call("queued")).toEqual([A]);
-    expect(tickets()).toHaveLength(1);
+    expect(files()).toHaveLength(1);
   });
 
   test("a ticket of an earlier boot is swept away, even where pid and start time fit", async () => {
     const a = await hold(A);
     await says(a, "locked");
-    const [, pid, start, , uid] = tickets()[0]?.split(".").slice(1) ?? [];
+    const [, pid, start, , uid] = files()[0]?.split(".").slice(1) ?? [];
     const other = "00000000-0000-4000-8000-000000000000";
     host.write(`${LOCK}/q.0000000000000001-00000000000000000001.${pid}.${start}.${B}.${uid}.${other}`, "");
     host.write(`${LOCK}/q.0000000000000001-00000000000000000002.${pid}.${start}.${C}.${uid}`, "");
     expect(await call("queued")).toEqual([A]);
-    expect(tickets()).toHaveLength(1);
+    expect(files()).toHaveLength(1);
   });
 
   const REFUSED: [
@@ -174,11 +222,38 @@ describeOnThrowaway("the run lock, between processes", () => {
     });
   }
 
+  test("users take turns, however many plans one of them has, and each of them in the order of their arrival", async () => {
+    const a = await hold(A, { uid: 1 });
+    await says(a, "locked");
+    const b = await hold(B, { uid: 1 });
+    const c = await hold(C, { uid: 1 });
+    const d = await hold(D, { uid: 2 });
+    await says(b, "place 2");
+    await says(c, "place 3");
+    await says(d, "place 1");
+    expect(await call("queued")).toEqual([A, D, B, C]);
+    go(A);
+    await says(d, "locked");
+    expect(await call("queued")).toEqual([D, B, C]);
+    const again = await hold(E, { uid: 2 });
+    expect(await call("queued")).toEqual([D, B, E, C]);
+    go(D);
+    await says(b, "locked");
+    go(B);
+    await says(again, "locked");
+    go(E);
+    await says(c, "locked");
+  });
+
   test("another user still has a place, and root beyond its own", async () => {
     const a = await hold(A, { uid: 1, perUid: 1 });
     await says(a, "locked");
-    await says(await hold(B, { uid: 2, perUid: 1 }), "place 1");
-    await says(await hold(C, { uid: 0, perUid: 1 }), "place 2");
-    await says(await hold(D, { uid: 0, perUid: 1 }), "place 3");
+    const others = [
+      await hold(B, { uid: 2, perUid: 1 }),
+      await hold(C, { uid: 0, perUid: 1 }),
+      await hold(D, { uid: 0, perUid: 1 }),
+    ];
+    for (const one of others) expect(one.stdout()).toStartWith("place ");
+    expect((await call("queued")).sort()).toEqual([A, B, C, D]);
   });
 });
