@@ -26,14 +26,22 @@ import { STATE } from "./state.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
 import { Lines, Tail } from "./tail.ts";
 
-/** How long a download may take before dpkg has started. */
-export const DOWNLOAD_LIMIT_MS = 30 * 60_000;
+/**
+ * How long a download may take before dpkg has started. Indexes are smaller, and no human has to agree before they are
+ * fetched: a server that sends a byte every few seconds must not hold up for long whoever waits.
+ */
+const DOWNLOAD_LIMIT_MS = { update: 10 * 60_000, other: 30 * 60_000 } as const;
 const OVERDUE_MS = 60 * 60_000;
 const POLL_MS = 200;
 /** Pieces of 64 KiB that one look at a file passes on. */
 const MAX_PIECES = 64;
 /** How much of each output file is kept after the run; its hash covers all of it. */
 const KEEP_OUTPUT = 16 * 1024 * 1024;
+
+/** How long a command line may go on before dpkg has started, in milliseconds. */
+export function downloadLimit(argv: readonly string[]): number {
+  return DOWNLOAD_LIMIT_MS[argv[1] === "update" ? "update" : "other"];
+}
 
 /** What the watcher of a run hears. */
 export interface RunListener {
@@ -53,6 +61,8 @@ export interface PreparedRun {
   configSha256: string;
   program: string;
   environment: Record<string, string>;
+  /** When it is stopped, unless dpkg has started by then; in milliseconds. */
+  limitMs: number;
 }
 
 /** Names inside a run directory, besides {@link RUN_FILES}. */
@@ -62,6 +72,9 @@ export const OUTPUT_FILES = {
   status: "status",
   process: "process.json",
 } as const;
+
+/** What the decision file says of a run that was ended before dpkg began. */
+const STOPPED = "stopped";
 
 /** apt's configuration in a run directory. */
 const APT_CONFIG_FILE = "apt.conf";
@@ -99,7 +112,8 @@ export async function prepareAptRun(execution: ExecutionPlan, aegis: string): Pr
   });
   const home = isRepair(execution) ? prepareRepair(directory) : {};
   const environment = { ...aptEnvironment(), ...home, APT_CONFIG: file };
-  return { directory, archives, configSha256: sha256Hex(text), program, environment };
+  const limitMs = downloadLimit(execution.argv);
+  return { directory, archives, configSha256: sha256Hex(text), program, environment, limitMs };
 }
 
 function listNames(path: string): string[] {
@@ -189,7 +203,7 @@ export function runApt(
       watch.look();
       listener.tick();
       const age = performance.now() - started;
-      const ended = stop.aborted || age > DOWNLOAD_LIMIT_MS;
+      const ended = stop.aborted || age > prepared.limitMs;
       // The id of an apt that has ended may be another's by now.
       if (ended && exit === null && child.pid !== undefined) stopBeforeDpkg(directory, child.pid);
       if (age > OVERDUE_MS && !overdue) {
@@ -221,12 +235,17 @@ function recordProcess(directory: string, pid: number): void {
 
 /** Ends a download, unless the hook was there first: then dpkg may have started. */
 export function stopBeforeDpkg(directory: string, pid: number): void {
-  if (!createFileExclusive(join(directory, RUN_FILES.decision), "stopped")) return;
+  if (!createFileExclusive(join(directory, RUN_FILES.decision), STOPPED)) return;
   try {
     process.kill(-pid, "SIGTERM");
   } catch {
     // It ended in the same moment.
   }
+}
+
+/** Whether {@link stopBeforeDpkg} ended a run. */
+export function wasStopped(directory: string): boolean {
+  return readText(join(directory, RUN_FILES.decision)) === STOPPED;
 }
 
 /** Reads what a run writes, from the start; works as well for a run that another process began. */

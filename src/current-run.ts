@@ -4,9 +4,9 @@ import * as v from "valibot";
 import { readReceipt } from "./apt-hook-receipt.ts";
 import {
   closeRun,
-  DOWNLOAD_LIMIT_MS,
   digestRun,
   discardRun,
+  downloadLimit,
   OUTPUT_FILES,
   packageManagersOf,
   runDirectory,
@@ -100,7 +100,7 @@ export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) |
   while (isAlive(id)) {
     if (onWait === null) return;
     onWait();
-    if (performance.now() - since > DOWNLOAD_LIMIT_MS) stopRecorded(runDirectory(id));
+    if (performance.now() - since > downloadLimit(result.argv)) stopRecorded(runDirectory(id));
     await Bun.sleep(1000);
   }
   const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];

@@ -1,5 +1,5 @@
 import { readReceipt } from "./apt-hook-receipt.ts";
-import { runDirectory } from "./apt-run.ts";
+import { downloadLimit, runDirectory, wasStopped } from "./apt-run.ts";
 import { REPAIR } from "./apt-state.ts";
 import { dpkgNow } from "./current-run.ts";
 import type { ExecutionPlan } from "./documents.ts";
@@ -41,6 +41,11 @@ export async function outcomeOf(
     return failed("hook_refused", clip(`refused before unpacking: ${hook.reason}`, MESSAGE));
   }
   if (status !== 0) {
+    if (wasStopped(runDirectory(execution.execution_plan_id))) {
+      const minutes = downloadLimit(execution.argv) / 60_000;
+      const why = `after ${minutes} minutes of downloading, or because the executor was told to stop`;
+      return failed("execution_failed", `${execution.argv[0]} was stopped before dpkg began: ${why}`);
+    }
     const how = status === null ? "a signal" : `status ${status}`;
     return failed("execution_failed", `${execution.argv[0]} ended with ${how}${await unfinished()}`);
   }

@@ -2,7 +2,16 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { appendFileSync, copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { OUTPUT_FILES, packageManagersOf, parseStatusLine, RunWatch, runApt } from "../src/apt-run.ts";
+import { RUN_FILES } from "../src/apt-hook-receipt.ts";
+import {
+  downloadLimit,
+  OUTPUT_FILES,
+  packageManagersOf,
+  parseStatusLine,
+  RunWatch,
+  runApt,
+  wasStopped,
+} from "../src/apt-run.ts";
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -118,6 +127,7 @@ needs(process.getuid?.() === 0, "root").test(
       configSha256: "",
       program: "/bin/sh",
       environment: { PATH: "/usr/bin:/bin", APT_CONFIG: join(path, "apt.conf") },
+      limitMs: 3_600_000,
     };
     const heard: string[] = [];
     let over = false;
@@ -151,3 +161,44 @@ needs(process.getuid?.() === 0, "root").test(
     remove();
   },
 );
+
+describe("how long a download may take", () => {
+  const CASES: [argv: string[], minutes: number][] = [
+    [["apt-get", "update"], 10],
+    [["apt-get", "install", "-y", "update"], 30],
+    [["apt-get", "upgrade", "-y"], 30],
+    [["dpkg", "--configure", "-a"], 30],
+  ];
+  for (const [argv, minutes] of CASES)
+    test(argv.join(" "), () => expect(downloadLimit(argv)).toBe(minutes * 60_000));
+
+  const RUNS: [what: string, dpkgBegan: boolean, stopped: boolean][] = [
+    ["beyond it, it is stopped", false, true],
+    ["once dpkg may have begun, nothing stops it", true, false],
+  ];
+  test.each(RUNS)("%s", async (_what, dpkgBegan, stopped) => {
+    const { path, remove } = temporaryDirectory();
+    if (dpkgBegan) writeFileSync(join(path, RUN_FILES.decision), "hook");
+    let ticks = 0;
+    const prepared = {
+      directory: path,
+      archives: path,
+      configSha256: "",
+      program: "/bin/sh",
+      environment: { PATH: "/usr/bin:/bin" },
+      limitMs: 0,
+    };
+    const done = join(path, "done");
+    const script = `while [ ! -e ${done} ]; do sleep 0.05; done`;
+    const status = await runApt(prepared, ["apt-get", "-c", script], new AbortController().signal, {
+      progress: () => {},
+      output: () => {},
+      overdue: () => {},
+      tick: () => {
+        if (dpkgBegan && ++ticks === 3) writeFileSync(done, "");
+      },
+    });
+    expect([status, wasStopped(path)]).toEqual([stopped ? null : 0, stopped]);
+    remove();
+  });
+});
