@@ -1,21 +1,31 @@
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { AegisError } from "./errors.ts";
+import type { HostHook } from "./operation-plan.ts";
 
 /*
- * dpkg's own configuration files, which it reads before its command line (dpkg(1), "FILES"). apt never hears of them, so a
- * plan can't show what they do, and most options there can't be undone on the command line.
+ * dpkg's own configuration files, which it reads before its command line (dpkg(1), "FILES"). apt never hears of them, and
+ * most options there can't be undone on the command line. Programs that they start stand in the plan; anything else that
+ * changes what is done is refused.
  */
 
-const FILES = ["/etc/dpkg/dpkg.cfg", "/root/.dpkg.cfg"];
 const DIRECTORY = "/etc/dpkg/dpkg.cfg.d";
+const HOST_FILE = "/etc/dpkg/dpkg.cfg";
+/** Only root may read it, so no plan of anybody else could show what stands there. */
+const ROOTS_FILE = "/root/.dpkg.cfg";
 
 /**
- * What may stand there: what `--no-force-all` undoes, what the administrator has run or written down besides, files left
- * out, and how dpkg talks. Anything else changes what is done (`instdir`, `ignore-depends`, `no-triggers`) or whether it is
- * done at all (`no-act`, `selected-only`, and every option that dpkg doesn't know).
+ * What may stand in any of them: what `--no-force-all` undoes, files left out, and what dpkg writes down and how. Anything
+ * else changes what is done (`instdir`, `ignore-depends`, `no-triggers`) or whether it is done at all (`no-act`,
+ * `selected-only`, and every option that dpkg doesn't know).
  */
 const ALLOWED =
-  /^(?:(?:no-|refuse-)?force-[a-z-]+|log|path-(?:in|ex)clude|no-debsig|no-pager|debug|robot|verify-format|status-logger|(?:pre|post)-invoke)$/;
+  /^(?:(?:no-|refuse-)?force-[a-z-]+|log|path-(?:in|ex)clude|no-debsig|no-pager|debug|robot|verify-format)$/;
+/** Programs that dpkg starts as root, as needrestart and pkg-config have it. */
+const HOOK = /^(?:(?:pre|post)-invoke|status-logger)$/;
+
+/** dpkg takes more bytes of a line than this for lines of their own (1,023 with dpkg 1.21), also behind a `#`. */
+const MAX_LINE = 1000;
+const MAX_HOOKS = 64;
 
 /** How the files are read; in the program the host's own. */
 export interface ConfigReader {
@@ -25,25 +35,78 @@ export interface ConfigReader {
   list(path: string): string[];
 }
 
+interface Option {
+  path: string;
+  name: string;
+  /** The line, without white space at its end. */
+  line: string;
+}
+
+/**
+ * The programs that the files below /etc/dpkg have dpkg start, for a plan, or why they can't be told. Never throws: a plan
+ * says what is wrong.
+ */
+export function dpkgHooks(reader: ConfigReader): { hooks: HostHook[]; problems: string[] } {
+  try {
+    const hooks = [...parts(reader), HOST_FILE]
+      .flatMap((path) => optionsOf(path, reader))
+      .filter(({ name }) => HOOK.test(name))
+      .map(({ path, line }) => ({ configured_in: path, command: line }));
+    if (hooks.length <= MAX_HOOKS) return { hooks, problems: [] };
+    return {
+      hooks: [],
+      problems: [`dpkg is configured with ${hooks.length} hooks, more than a plan can name`],
+    };
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    return { hooks: [], problems: [`${error.message}. ${error.hint}`] };
+  }
+}
+
 /**
  * Refuses options of dpkg's configuration files that no plan would show.
  * @throws AegisError `refused`, naming file and option
  */
-export function refuseDpkgConfig({ readText, list }: ConfigReader): void {
-  // dpkg passes over other names, such as those of its own backups.
-  const parts = list(DIRECTORY).filter((name) => /^[A-Za-z0-9_-]+$/.test(name));
-  for (const path of [...parts.map((name) => join(DIRECTORY, name)), ...FILES]) {
-    for (const line of (readText(path) ?? "").split("\n")) {
-      const option = line.trimEnd();
-      if (option === "" || option.startsWith("#")) continue;
-      // As dpkg reads it: a name of letters, digits and hyphens, then one more character, then the value.
-      const name = /^[A-Za-z0-9-]*/.exec(option)?.[0] ?? "";
-      if (ALLOWED.test(name)) continue;
-      throw new AegisError(
-        "refused",
-        `dpkg is configured with ${option.slice(0, 200)}, which no plan would show`,
-        `Remove the line from ${path}.`,
+export function refuseDpkgConfig(reader: ConfigReader): void {
+  for (const path of [...parts(reader), HOST_FILE, ROOTS_FILE]) {
+    for (const { name, line } of optionsOf(path, reader)) {
+      const isHook = HOOK.test(name);
+      if (ALLOWED.test(name) || (isHook && path !== ROOTS_FILE)) continue;
+      throw refuse(
+        `dpkg is configured with ${line.slice(0, 200)}, which no plan would show`,
+        isHook ? `Move the line from ${path} to a file in ${DIRECTORY}.` : `Remove the line from ${path}.`,
       );
     }
   }
+}
+
+/** The files in dpkg.cfg.d. dpkg passes over other names, such as those of its own backups. */
+function parts({ list }: ConfigReader): string[] {
+  return list(DIRECTORY)
+    .filter((name) => /^[A-Za-z0-9_-]+$/.test(name))
+    .map((name) => join(DIRECTORY, name));
+}
+
+function optionsOf(path: string, { readText, list }: ConfigReader): Option[] {
+  const text = readText(path);
+  if (text === null) {
+    if (!list(dirname(path)).includes(basename(path))) return [];
+    throw refuse(`dpkg's configuration ${path} can't be read`, `See: ls -l ${path}`);
+  }
+  return text.split("\n").flatMap((whole) => {
+    if (Buffer.byteLength(whole) > MAX_LINE) {
+      throw refuse(
+        `a line of dpkg's configuration ${path} is longer than ${MAX_LINE} bytes, which dpkg cuts into several`,
+        "Shorten the line.",
+      );
+    }
+    const line = whole.replace(/[ \t\r\f\v]+$/, "");
+    if (line === "" || line.startsWith("#")) return [];
+    // As dpkg reads it: a name of letters, digits and hyphens, then one more character, then the value.
+    return [{ path, name: /^[A-Za-z0-9-]*/.exec(line)?.[0] ?? "", line }];
+  });
+}
+
+function refuse(why: string, hint: string): AegisError {
+  return new AegisError("refused", why, hint);
 }

@@ -1,5 +1,6 @@
 import { aptName } from "./apt-argv.ts";
 import { DEFAULT_APT_DIRS } from "./apt-dirs.ts";
+import { dpkgHooks } from "./apt-dpkg-config.ts";
 import { aptFindings, commandFailure } from "./apt-findings.ts";
 import { REMOVE } from "./apt-state.ts";
 import { unconfigurable } from "./dpkg-depends.ts";
@@ -31,7 +32,9 @@ export async function gatherRepair(planning: Planning): Promise<Findings> {
   ]);
   const asked = mayNotAudit(audit) ? [version] : [version, audit];
   const status = readDpkgStatus(DEFAULT_APT_DIRS.status, planning);
+  const { hooks, problems } = dpkgHooks(planning);
   const failures = [
+    ...problems,
     ...asked.flatMap(commandFailure),
     ...(status === null ? [`${DEFAULT_APT_DIRS.status} can't be read`] : []),
   ];
@@ -55,6 +58,7 @@ export async function gatherRepair(planning: Planning): Promise<Findings> {
   const transaction = finished.map(configured).sort(byName);
   return {
     ...findings,
+    ...(hooks.length > 0 ? { host_hooks: hooks } : {}),
     metadata_available: true,
     transaction,
     nothing_to_do: transaction.length === 0 && status?.journal.length === 0,

@@ -1,6 +1,7 @@
 import { aptArgv, aptName, batches, signedAptArgv } from "./apt-argv.ts";
 import { findSourceConflicts, warnedConflicts } from "./apt-conflicts.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
+import { dpkgHooks } from "./apt-dpkg-config.ts";
 import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
 import { aptFindings, commandFailure, failuresOf, unpinnable } from "./apt-findings.ts";
 import { planningConfig } from "./apt-planning.ts";
@@ -85,11 +86,13 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     native,
   };
   const transaction = buildTransaction(simulation, facts);
+  const { hooks, problems: unreadable } = dpkgHooks(planning);
   const requested = resolveWish(wish, transaction, simulation, facts);
   const failures = [
     ...failuresOf(simulated, simulation),
     ...[...show, ...policy].flatMap(commandFailure),
     ...facts.shown.problems,
+    ...unreadable,
   ];
   if (failures.length === 0)
     failures.push(...requested.problems, ...unpinnable(transaction, operation, requested));
@@ -123,6 +126,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...aptFindings(operation, wish.packages, commands, warnings),
     repository_evidence: site.repositories.evidence,
     packages_held_back: heldBack(operation, simulation, installed, transaction, native),
+    ...(hooks.length > 0 ? { host_hooks: hooks } : {}),
   };
   if (failures.length > 0) return base;
 

@@ -50,6 +50,7 @@ export type Findings = Pick<
   | "nothing_to_do"
   | "transaction"
   | "packages_held_back"
+  | "host_hooks"
   | "scripts"
   | "build_hooks_detected"
   | "native_code_risk"

@@ -142,6 +142,10 @@ const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) })
 /** A script that the package manager would run, or that the package carries for it. */
 const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
 
+/** A program that the host's own configuration has the package manager start with every change. */
+const HostHook = v.strictObject({ configured_in: short, command: short });
+export type HostHook = v.InferOutput<typeof HostHook>;
+
 /** One command that planning ran. Output beyond the cap stands only as its digest. */
 export const CommandEvidence = v.strictObject({
   argv,
@@ -187,6 +191,8 @@ export const OperationPlan = v.strictObject({
   packages_downgraded: names,
   packages_held_back: names,
   denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
+  /** apt: what dpkg's own configuration has it start. Left out where there is none. */
+  host_hooks: v.optional(v.pipe(v.array(HostHook), v.minLength(1), v.maxLength(64))),
   scripts_detected: v.boolean(),
   scripts: v.pipe(v.array(ScriptEvidence), v.maxLength(256)),
   build_hooks_detected: v.boolean(),

@@ -82,6 +82,7 @@ function facts(plan: OperationPlan): [string, string][] {
       "Checksums",
       plan.tool === "apt" || plan.transaction.length === 0 ? "" : safe(plan.signature_or_checksum_status),
     ],
+    ["Host hooks", named((plan.host_hooks ?? []).map(hookText), "; ", LISTED)],
     ["Scripts", named(plan.scripts.map(scriptText), "; ", LISTED)],
     ["Signals", plan.risk_signals.join(", ")],
     ["Warnings", warnings > 0 && plan.transaction.length > LISTED ? `${warnings}, above the table` : ""],
@@ -109,6 +110,10 @@ function named(names: readonly string[], separator: string, most = NAMED): strin
 
 function scriptText({ package: name, name: script, body }: OperationPlan["scripts"][number]): string {
   return `${safeStart(`${name} ${script}`, NAME_SHOWN)}: ${safeStart(body, SCRIPT_SHOWN)}`;
+}
+
+function hookText({ configured_in, command }: NonNullable<OperationPlan["host_hooks"]>[number]): string {
+  return `${safeStart(configured_in, NAME_SHOWN)}: ${safeStart(command, SCRIPT_SHOWN)}`;
 }
 
 /** What policy looks at and a person should, one item a paragraph, the gravest vulnerabilities first. */

@@ -63,7 +63,7 @@ function tellsItsVulnerabilities(plan: OperationPlan): boolean {
 
 /**
  * The signed plan must be what the executor plans now.
- * @throws AegisError `drift` with both transactions when the change differs; `evidence_mismatch` when the change is the
+ * @throws AegisError `drift` with both transactions when the change differs, or what the host starts with it; `evidence_mismatch` when the change is the
  * same but the plan tells another story about it
  */
 export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void {
@@ -76,6 +76,15 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void 
       { only_signed, only_now, signed: signed.transaction.map(describe), now: own.transaction.map(describe) },
     );
   }
+  const [told, there] = [hooksOf(signed), hooksOf(own)];
+  if (canonicalJson(told) !== canonicalJson(there)) {
+    throw new AegisError(
+      "drift",
+      `dpkg's configuration has changed since the plan: it said that dpkg starts ${list(told)}; now it would start ${list(there)}`,
+      planAgain(signed),
+      { signed: told, now: there },
+    );
+  }
   const [claimed, found] = [claimsOf(signed), claimsOf(own)];
   for (const field of Object.keys(found)) {
     if (canonicalJson(claimed[field]) !== canonicalJson(found[field])) {
@@ -83,6 +92,10 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void 
     }
   }
   if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
+}
+
+function hooksOf({ host_hooks = [] }: OperationPlan): string[] {
+  return host_hooks.map(({ configured_in, command }) => `${command} (${configured_in})`);
 }
 
 function mismatch(field: string, what: string): AegisError {

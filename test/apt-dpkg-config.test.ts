@@ -1,18 +1,18 @@
 import { describe, expect, test } from "bun:test";
-import { refuseDpkgConfig } from "../src/apt-dpkg-config.ts";
+import { dpkgHooks, refuseDpkgConfig } from "../src/apt-dpkg-config.ts";
 import { refuses } from "./signing-kit.ts";
 
 const SITE = "/etc/dpkg/dpkg.cfg.d/site";
 
-/** A host with these files. */
-const check = (files: Record<string, string>) =>
-  refuseDpkgConfig({
-    readText: (path) => files[path] ?? null,
-    list: (directory) =>
-      Object.keys(files)
-        .filter((path) => path.startsWith(`${directory}/`))
-        .map((path) => path.slice(directory.length + 1)),
-  });
+/** A host with these files; null for one that can't be read. */
+const host = (files: Record<string, string | null>) => ({
+  readText: (path: string) => files[path] ?? null,
+  list: (directory: string) =>
+    Object.keys(files)
+      .filter((path) => path.startsWith(`${directory}/`))
+      .map((path) => path.slice(directory.length + 1)),
+});
+const check = (files: Record<string, string | null>) => refuseDpkgConfig(host(files));
 
 describe("options of dpkg's configuration files that no plan would show are refused", () => {
   const REFUSED = [
@@ -51,6 +51,53 @@ describe("options of dpkg's configuration files that no plan would show are refu
       refuses(() => check({ [path]: "no-act\n" }), "refused", "dpkg is configured with no-act"),
     );
   }
+});
+
+describe("what dpkg reads in another way than it looks", () => {
+  /** dpkg takes what is behind the first 1,023 bytes for a line of its own. */
+  const LONG = `#${"x".repeat(1022)}instdir=/srv`;
+  for (const path of [SITE, "/etc/dpkg/dpkg.cfg", "/root/.dpkg.cfg"]) {
+    test(`an option behind a long comment in ${path}`, () =>
+      refuses(() => check({ [path]: `${LONG}\n` }), "refused", "longer than 1000 bytes"));
+    test(`${path} can't be read`, () =>
+      refuses(() => check({ [path]: null }), "refused", `${path} can't be read`));
+  }
+  test("bytes count, not characters", () => {
+    refuses(() => check({ [SITE]: `log /${"ü".repeat(500)}` }), "refused", "longer than 1000 bytes");
+    expect(check({ [SITE]: `log /${"x".repeat(900)}` })).toBeUndefined();
+  });
+  test("white space that is none to dpkg is an option that it doesn't know", () =>
+    refuses(() => check({ [SITE]: "\u00a0\n" }), "refused", "no plan would show"));
+});
+
+describe("programs that dpkg starts", () => {
+  const LOGGER = "status-logger=/usr/lib/needrestart/dpkg-status";
+  const FILES = {
+    "/etc/dpkg/dpkg.cfg": 'log /x\npost-invoke "echo b"\n',
+    "/etc/dpkg/dpkg.cfg.d/needrestart": `# needrestart\n${LOGGER}  \n`,
+    "/etc/dpkg/dpkg.cfg.d/old~": "pre-invoke=x",
+    "/root/.dpkg.cfg": "debug=1\n",
+  };
+  test("of the host's files stand in the plan, in dpkg's order", () => {
+    expect(dpkgHooks(host(FILES))).toEqual({
+      hooks: [
+        { configured_in: "/etc/dpkg/dpkg.cfg.d/needrestart", command: LOGGER },
+        { configured_in: "/etc/dpkg/dpkg.cfg", command: 'post-invoke "echo b"' },
+      ],
+      problems: [],
+    });
+    expect(dpkgHooks(host({}))).toEqual({ hooks: [], problems: [] });
+  });
+  for (const line of ["post-invoke=x", "pre-invoke x", LOGGER]) {
+    test(`of a file that only root reads are refused: ${line}`, () =>
+      refuses(() => check({ "/root/.dpkg.cfg": line }), "refused", `dpkg is configured with ${line}`));
+  }
+  test("a plan that can't tell them says so", () => {
+    const said = (files: Record<string, string | null>) => dpkgHooks(host(files)).problems.join();
+    expect(said({ [SITE]: null })).toContain(`${SITE} can't be read`);
+    expect(said({ [SITE]: "x".repeat(1001) })).toContain("longer than 1000 bytes");
+    expect(said({ [SITE]: "pre-invoke=x\n".repeat(65) })).toContain("with 65 hooks");
+  });
 });
 
 describe("others are not", () => {

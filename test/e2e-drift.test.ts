@@ -507,6 +507,25 @@ describeOnThrowaway("what runs is what was approved", () => {
       await untouched();
     });
 
+    test("of dpkg itself, with a hook that nobody approved: refused, and it has not run", async () => {
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      chain.host.write(DPKG_CONF, "pre-invoke=touch /var/tmp/unapproved\n");
+      expect(await refused(path, 9, "drift")).toContain("pre-invoke=touch /var/tmp/unapproved");
+      await remove(DPKG_CONF);
+      await untouched();
+      expect((await chain.host.exec(["test", "-e", "/var/tmp/unapproved"])).status).toBe(1);
+    });
+
+    test("of dpkg itself, with a hook that stands in the plan: it runs", async () => {
+      const line = "post-invoke=touch /var/tmp/approved";
+      chain.host.write(DPKG_CONF, `${line}\n`);
+      const { path, planned } = await chain.signed("apt", "install", "hello-aegis");
+      expect(planned.plan.host_hooks).toContainEqual({ configured_in: DPKG_CONF, command: line });
+      expect((await chain.apply(path)).status).toBe(0);
+      await remove(DPKG_CONF);
+      expect((await chain.host.exec(["test", "-e", "/var/tmp/approved"])).status).toBe(0);
+    });
+
     test("of dpkg itself, that forces and logs: no effect", async () => {
       chain.host.write(
         DPKG_CONF,

@@ -155,6 +155,12 @@ test("whose files a package takes over stands above the table, and beside its na
   );
 });
 
+test("what dpkg's configuration has it start stands among the facts", () => {
+  const hook = { configured_in: "/etc/dpkg/dpkg.cfg.d/needrestart", command: "post-invoke=x\u202e" };
+  const shown = renderPlan({ ...PLAN, host_hooks: [hook] }, terminal(120));
+  expect(shown).toContain("Host hooks /etc/dpkg/dpkg.cfg.d/needrestart: post-invoke=x\\u{202e}");
+});
+
 describe("one long name or version pushes no other row out of its columns, and nothing of it is cut off", () => {
   const long = `lib${"innocent-".repeat(12)}openssl-backdoor`;
   const version = `1:2.3.4+dfsg-5ubuntu6.7${"+more".repeat(12)}~evil`;

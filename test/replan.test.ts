@@ -64,6 +64,24 @@ describe("another change than was signed is drift", () => {
   for (const [name, signed, says] of CASES)
     test(name, () => refuses(() => compareWithOwn({ ...OWN, ...signed }, OWN), "drift", says));
 
+  const hook = (command: string) => ({ host_hooks: [{ configured_in: "/etc/dpkg/dpkg.cfg.d/zz", command }] });
+  const HOOKS: [name: string, signed: Partial<OperationPlan>, own: Partial<OperationPlan>, says: string][] = [
+    [
+      "a hook that is there now",
+      {},
+      hook("pre-invoke=x"),
+      "starts nothing; now it would start pre-invoke=x (/etc",
+    ],
+    ["a hook that is gone", hook("pre-invoke=x"), {}, "now it would start nothing"],
+    ["another hook", hook("pre-invoke=x"), hook("pre-invoke=y"), "start pre-invoke=y"],
+  ];
+  for (const [name, signed, own, says] of HOOKS) {
+    test(name, () => refuses(() => compareWithOwn({ ...OWN, ...signed }, { ...OWN, ...own }), "drift", says));
+  }
+  test("the same hook is no drift", () => {
+    expect(compareWithOwn({ ...OWN, ...hook("x") }, { ...OWN, ...hook("x") })).toBeUndefined();
+  });
+
   test("many differences are counted in the message, and whole in the details", () => {
     const many = Array.from({ length: 8 }, (_, i) => entry(`p${i}`));
     try {
