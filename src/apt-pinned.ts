@@ -46,7 +46,10 @@ const PINNED: Readonly<Record<string, string>> = {
   // Else apt removes an essential package for a moment where it finds no other order.
   "APT::Force-LoopBreak": "false",
   "APT::Color": "false",
+  // At 2 apt no longer says what it keeps back, and its lists have another form from output version 30 on.
   quiet: "1",
+  "APT::Output-Version": "0",
+  "APT::Get::List-Columns": "false",
 };
 
 /**

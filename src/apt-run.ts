@@ -19,6 +19,7 @@ import { parseAptDump, renderAptConfig } from "./apt-settings.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
+import { removeOldRuns } from "./exec-old-runs.ts";
 import { createFileExclusive, hashFile, writeFileAtomic } from "./files.ts";
 import { readText } from "./planning.ts";
 import { identify, packageManagersWith } from "./processes.ts";
@@ -314,7 +315,7 @@ export function digestRun(id: string): { stdoutSha256: string; stderrSha256: str
 }
 
 /**
- * Cuts the output files to what is kept, and removes the private .deb directory. Only after the digests are in the log:
+ * Cuts the output files to what is kept, and removes the private .deb directory and the oldest runs' directories. Only after the digests are in the log:
  * a digest of a cut file would be no digest of the output.
  */
 export function closeRun(id: string): void {
@@ -323,4 +324,5 @@ export function closeRun(id: string): void {
     const path = join(runDirectory(id), name);
     if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > KEEP_OUTPUT) truncateSync(path, KEEP_OUTPUT);
   }
+  removeOldRuns(STATE.runs, id);
 }

@@ -53,7 +53,7 @@ export const TransactionEntry = v.strictObject({
   sha256: v.nullable(sha256),
   /** Bytes to download. */
   size: v.nullable(count),
-  /** apt `Essential: yes` of the installed or the new version, or `Protected: yes` of the installed one. */
+  /** apt: `Essential`, `Protected` or `Important: yes` of the installed or the new version. */
   essential: v.boolean(),
   /** Source package, where it is known. */
   source: v.nullable(short),

@@ -41,6 +41,23 @@ describe("what would make the run another than the simulation is set, or left ou
   }
 });
 
+describe("apt says what it keeps back, in the form that is read, however the host wants it", () => {
+  const CASES = [
+    ['quiet "3";', 'quiet "1";'],
+    ['QUIET "2";', 'quiet "1";'],
+    ['APT::Output-Version "30";', 'APT::Output-Version "0";'],
+    ['APT::Get::List-Columns "true";', 'APT::Get::List-Columns "false";'],
+    ['APT::Get::Show-Versions "true";', 'APT::Get::Show-Versions "false";'],
+  ] as const;
+  for (const [line, instead] of CASES) {
+    test(line, () => {
+      const all = lines(`${HOST}${line}\n`);
+      expect(all).toContain(instead);
+      expect(all.filter((one) => one.toLowerCase() === line.toLowerCase())).toEqual([]);
+    });
+  }
+});
+
 describe("nothing that runs a program is left", () => {
   const HOOKS = [
     'AptCli::Hooks::Install:: "touch /x";',

@@ -39,6 +39,18 @@ describe("one version has one hash, or nothing is known of it", () => {
   });
 });
 
+describe("a package that apt and dpkg guard from removal is essential", () => {
+  for (const field of ["Essential: yes", "Protected: yes", "Important: yes", "protected: YES"]) {
+    test(field, () =>
+      expect(new ShownPackages(`${offer(GOOD)}${field}\n`).find("x1", "all", "1")?.essential).toBe(true),
+    );
+  }
+  for (const field of ["Essential: no", "Protected: no", "Priority: important"]) {
+    test(`not with ${field}`, () =>
+      expect(new ShownPackages(`${offer(GOOD)}${field}\n`).find("x1", "all", "1")?.essential).toBe(false));
+  }
+});
+
 describe("apt-cache show", () => {
   test("hash, size, source of each package", () => {
     const shown = new ShownPackages(fixture("bookworm/install-nginx.show.txt"));

@@ -281,6 +281,22 @@ describeOnThrowaway("attacks that once worked", () => {
     });
   });
 
+  test("a new package that is Protected is planned as one, and runs", async () => {
+    const guarded = (field: string): PackageDefinition => ({
+      name: `guarded-${field.toLowerCase()}`,
+      version: "1.0",
+      fields: { [field]: "yes" },
+    });
+    const both = ["Protected", "Essential"].map(guarded);
+    await chain.host.repo.publish(both);
+    await chain.host.aptUpdate();
+    for (const { name } of both) {
+      const { path, planned } = await chain.signed("apt", "install", name);
+      expect(planned.plan.transaction.map(({ essential }) => essential)).toEqual([true]);
+      expect([name, (await chain.apply(path)).status]).toEqual([name, 0]);
+    }
+  });
+
   test("an index that apt's download user holds open, and changes after apt has checked it", async () => {
     const { repo } = chain.host;
     const pool = () => Buffer.from(repo.files().get("pool/swapped_1.1_all.deb") ?? "");

@@ -455,6 +455,19 @@ describeOnThrowaway("what runs is what was approved", () => {
       ]);
     });
 
+    test("that silences apt: what is held back stands in the plan, and it runs", async () => {
+      await chain.offer("hello-aegis=1.0", "held=1.0");
+      await chain.host.aptInstall("held");
+      await chain.offer("hello-aegis=1.0", "held=2.0");
+      const heldBack = async () => (await chain.plan("apt", "upgrade")).plan.packages_held_back;
+      expect(await heldBack()).toContain("held");
+      chain.host.write(CONF, 'quiet "3"; APT::Output-Version "30"; APT::Get::List-Columns "true";\n');
+      expect(await heldBack()).toContain("held");
+      await chain.host.exec(["dpkg", "--remove", "held"]);
+      const { path } = await chain.signed("apt", "install", "hello-aegis");
+      expect((await chain.apply(path)).status).toBe(0);
+    });
+
     test("that gives a hook a name: ours is before it, and holds dpkg's lock", async () => {
       const order = "/var/tmp/order";
       // Says nothing unless apt holds the lock (/proc/locks names it by its inode) and our hook has been there.
