@@ -24,6 +24,9 @@ const SAMPLES: Record<DocumentKind, Json> = {
 };
 const KINDS = Object.keys(SAMPLES) as DocumentKind[];
 
+/** Plans of older versions can be read without it; preflight.test.ts shows that they are never run. */
+const MAY_BE_MISSING: readonly string[] = ["boot_id"];
+
 type Path = (string | number)[];
 /** Every object of a tree, by its path. */
 function objects(value: Json, path: Path = []): { path: Path; keys: string[] }[] {
@@ -64,7 +67,7 @@ for (const kind of KINDS) {
     });
     test("a missing field anywhere is refused, with its path", async () => {
       for (const { path, keys } of all) {
-        for (const key of keys) {
+        for (const key of keys.filter((name) => !MAY_BE_MISSING.includes(name))) {
           const bad = changed(sample, path, key);
           await refuses(() => parseDocument(kind, bad), "invalid_document", [...path, key].join("."));
         }

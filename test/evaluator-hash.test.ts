@@ -75,10 +75,10 @@ describe("the digest in a policy result", () => {
     dir = mkdtempSync(join(tmpdir(), "aegis-evaluator-"));
     cpSync(SRC, join(dir, "src"), { recursive: true });
     for (const name of ["package.json", "bun.lock"]) cpSync(resolve(SRC, "..", name), join(dir, name));
-    for (const name of ["valibot", "json-canonicalize", "tweetnacl"]) {
-      const from = resolve(SRC, "../node_modules", name);
-      cpSync(from, join(dir, "node_modules", name), { recursive: true });
-    }
+    const libraries = [...evaluatorFiles(resolve(SRC, "..")).keys()].filter((name) =>
+      name.startsWith("node_modules/"),
+    );
+    for (const name of libraries) cpSync(resolve(SRC, "..", name), join(dir, name));
   });
   afterAll(() => rmSync(dir, { recursive: true }));
 
