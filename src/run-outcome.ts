@@ -62,6 +62,15 @@ export async function outcomeOf(
   return { ...done, code: "drift", message };
 }
 
+/** Adds which of Aegis's own files are others than before the run: whatever else became of it, that must be looked at. */
+export function withOwnFiles(outcome: Outcome, changed: readonly string[]): Outcome {
+  if (changed.length === 0) return outcome;
+  const more = changed.length > 5 ? ` and ${changed.length - 5} more` : "";
+  const what = `files of Aegis itself changed meanwhile: ${changed.slice(0, 5).join(", ")}${more}`;
+  const message = outcome.message === null ? `done as planned, but ${what}` : `${what}; ${outcome.message}`;
+  return { ...outcome, code: outcome.code ?? "drift", message: clip(message, MESSAGE) };
+}
+
 /** The packages that dpkg finds half-done, in words, or nothing. */
 async function unfinished(): Promise<string> {
   const { packages } = await dpkgAudit();

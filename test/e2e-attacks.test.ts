@@ -281,6 +281,42 @@ describeOnThrowaway("attacks that once worked", () => {
     });
   });
 
+  test("a package that ships Aegis's policy and changes its keys: the run says so, and so does the log", async () => {
+    const { host } = chain;
+    const [POLICY, KEYS] = ["/etc/aegis/policy.toml", "/etc/aegis/trusted-keys.toml"];
+    host.write(POLICY, "# ours\n");
+    const keys = host.read(KEYS);
+    await host.repo.publish([
+      {
+        name: "takeover",
+        version: "1.0",
+        files: { [POLICY]: "# theirs\n" },
+        control: { postinst: `#!/bin/sh\necho '# theirs' >> ${KEYS}\n` },
+      },
+    ]);
+    await host.aptUpdate();
+    const { path } = await chain.signed("apt", "install", "takeover");
+    const { status, stdout } = await chain.apply(path);
+    await host.exec(["dpkg", "--purge", "takeover"]);
+    await host.exec(["rm", "-f", POLICY]);
+    host.write(KEYS, keys);
+    const said = `files of Aegis itself changed meanwhile: ${POLICY}, ${KEYS}`;
+    expect([status, stdout]).toEqual([9, expect.stringContaining(said)]);
+    const ended = chain.audit().findLast((e) => e["kind"] === "execution_completed");
+    expect(ended?.["details"]).toMatchObject({ code: "drift", message: `done as planned, but ${said}` });
+  });
+
+  test("old run directories go when a run ends", async () => {
+    const { host } = chain;
+    const made = `for i in $(seq 100 320); do d=/var/lib/aegis/runs/00000000-0000-4000-8000-000000000$i; mkdir $d; touch -d @$i $d; done`;
+    await host.exec(["sh", "-c", made]);
+    const { path, execution } = await chain.signed("apt", "update");
+    expect((await chain.apply(path)).status).toBe(0);
+    const left = (await host.exec(["ls", "/var/lib/aegis/runs"])).stdout.trim().split("\n");
+    expect([left.length, left.includes(execution.execution_plan_id)]).toEqual([200, true]);
+    await host.exec(["sh", "-c", "rmdir /var/lib/aegis/runs/00000000-*"]);
+  });
+
   test("a new package that is Protected is planned as one, and runs", async () => {
     const guarded = (field: string): PackageDefinition => ({
       name: `guarded-${field.toLowerCase()}`,
