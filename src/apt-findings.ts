@@ -2,7 +2,7 @@ import { aptArgv } from "./apt-argv.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import type { Findings, PlanningOutput } from "./ecosystem.ts";
-import { type CommandEvidence, MAX_TAKEN_OVER, type TransactionEntry } from "./operation-plan.ts";
+import { type CommandEvidence, isFetched, MAX_TAKEN_OVER, type TransactionEntry } from "./operation-plan.ts";
 
 const MAX_WARNINGS = 200;
 
@@ -69,8 +69,10 @@ export function unpinnable(
   operation: string,
   requested: Requested,
 ): string[] {
-  const bare = transaction.filter((entry) => entry.action !== "remove" && entry.sha256 === null);
-  const failures = bare.map((e) => `no SHA-256 is known for ${e.name}:${e.architecture}=${e.to_version}`);
+  const failures = transaction.filter(isFetched).flatMap((e) => {
+    const missing = e.sha256 === null ? "SHA-256" : e.size === null ? "size" : null;
+    return missing === null ? [] : [`no ${missing} is known for ${e.name}:${e.architecture}=${e.to_version}`];
+  });
   const taking = transaction.filter(({ takes_over = [] }) => takes_over.length > MAX_TAKEN_OVER);
   failures.push(...taking.map((e) => `${e.name} takes over files of more packages than a plan can name`));
   const { exact, problems } = requested;

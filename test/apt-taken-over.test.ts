@@ -104,6 +104,22 @@ describe("Replaces that takes nothing over", () => {
   }
 });
 
+test("a package that no hash or size binds is planned for nobody: the hook would refuse it", () => {
+  const requested = { exact: ["new=1.0"], chosen: [], problems: [], warnings: [] };
+  const lacking = (change: Partial<TransactionEntry>) =>
+    unpinnable(
+      planned("").map((entry) => ({ ...entry, ...change })),
+      "install",
+      requested,
+    );
+  expect(lacking({})).toEqual([]);
+  expect(lacking({ size: null })).toEqual([
+    "no size is known for app:amd64=2.0",
+    "no size is known for new:amd64=1.0",
+  ]);
+  expect(lacking({ sha256: null })[0]).toBe("no SHA-256 is known for app:amd64=2.0");
+});
+
 test("a package that replaces more than a plan can name is planned for nobody", () => {
   const names = Array.from({ length: 257 }, (_, i) => `p${i}`);
   const [entry] = planned("coreutils").filter(({ name }) => name === "new");

@@ -104,6 +104,11 @@ describe("the evidence", () => {
       upgrade({ transaction: [entry("x", { essential: true })] }),
       "- essential package: 1 (x)",
     ],
+    [
+      "one that takes files over",
+      upgrade({ transaction: [entry("x", { takes_over: ["coreutils", "sudo"] })] }),
+      "- upgrade x (amd64) from 1.0-1 to 1.0-2; from S1; takes over files of another package; files of coreutils, sudo",
+    ],
     ["one on hold", upgrade({ transaction: [entry("x")], packages_held_back: ["x"] }), "- on hold: 1 (x)"],
     ["no hash", upgrade({ transaction: [entry("x", { sha256: null })] }), "- no SHA-256 known: 1 (x)"],
     [
