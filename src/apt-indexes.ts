@@ -1,11 +1,11 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { closeSync, constants, openSync, readdirSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { closeSync, constants, lstatSync, openSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { splitClearSigned } from "./apt-release.ts";
 import { listFileName } from "./apt-uri.ts";
 import { readStanzas } from "./deb822.ts";
-import { AegisError } from "./errors.ts";
+import { AegisError, messageOf } from "./errors.ts";
 import { hasWriter } from "./ffi.ts";
 import { hashFile, rootOnlyProblem } from "./files.ts";
 import { readText } from "./planning.ts";
@@ -74,26 +74,49 @@ function marksOf(lists: string): Map<string, string> {
   for (const name of readdirSync(lists).sort()) {
     if (!INDEX.test(name)) continue;
     const path = join(lists, name);
-    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
-    marks.set(path, [dev, ino, size, mtimeNs, ctimeNs].join(" "));
+    // A link and what it leads to: both count.
+    const looks = [
+      lstatSync(path, { bigint: true }),
+      statSync(path, { bigint: true, throwIfNoEntry: false }),
+    ];
+    marks.set(
+      path,
+      looks.map((it) => [it?.dev, it?.ino, it?.size, it?.mtimeNs, it?.ctimeNs].join(" ")).join("; "),
+    );
   }
   return marks;
 }
 
-/** Owner and mode first: after that only root can open it for writing, so that one look at who has is enough. */
+/**
+ * Owner and mode first: after that only root can open it for writing, so that one look at who has is enough. Of a source that
+ * reads files of this host apt keeps a link, and what counts is where it leads.
+ */
 function refuseWritable(path: string): void {
-  const problem = rootOnlyProblem(path);
-  if (problem !== null) throw refuse(problem, `Fetch the lists again: apt-get update`);
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const real = resolved(path);
+  const problem = rootOnlyProblem(path === real ? path : dirname(path)) ?? rootOnlyProblem(real);
+  const again =
+    path === real
+      ? "Fetch the lists again: apt-get update"
+      : `It is of a file: source. Give that to root (chown root, chmod go-w, every directory above it too), or take it out of apt's sources; then: apt-get update`;
+  if (problem !== null) throw refuse(problem, again);
+  const fd = openSync(real, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     if (!hasWriter(fd)) return;
   } finally {
     closeSync(fd);
   }
   throw refuse(
-    `${path} is open for writing, so what is planned from it could be changed`,
-    `See who has it open: fuser -v ${path}. End that process, then: apt-get update`,
+    `${real} is open for writing, so what is planned from it could be changed`,
+    `See who has it open: fuser -v ${real}. End that process, then: apt-get update`,
   );
+}
+
+function resolved(path: string): string {
+  try {
+    return lstatSync(path).isSymbolicLink() ? realpathSync(path) : path;
+  } catch (error) {
+    throw refuse(`can't look at ${path}: ${messageOf(error)}`, "Fetch the lists again: apt-get update");
+  }
 }
 
 /**

@@ -13,6 +13,7 @@ const libc = dlopen("libc.so.6", {
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
   fcntl: { args: ["i32", "i32", "ptr"], returns: "i32" },
+  tcflush: { args: ["i32", "i32"], returns: "i32" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
 }).symbols;
 
@@ -38,6 +39,13 @@ export function flock(fd: number): void {
   while (libc.flock(fd, LOCK_EX) !== 0) {
     // EINTR: a signal came; the lock is still wanted.
   }
+}
+
+const TCIFLUSH = 0;
+
+/** Throws away what was typed at a terminal and not read yet (tcflush(3)). */
+export function flushInput(fd: number): void {
+  libc.tcflush(fd, TCIFLUSH);
 }
 
 const F_GETLK = 5;

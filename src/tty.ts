@@ -1,5 +1,6 @@
 import { openSync, read, readSync, writeSync } from "node:fs";
 import { isatty, ReadStream, WriteStream } from "node:tty";
+import { flushInput } from "./ffi.ts";
 
 /** The terminal that a person reads and answers on. */
 export interface Screen {
@@ -8,7 +9,10 @@ export interface Screen {
   /** Columns and rows; undefined or 0 where it doesn't know. */
   columns: number | undefined;
   rows: number | undefined;
-  /** Puts a question and waits for one line, trimmed. Null where the answer has no end. */
+  /**
+   * Puts a question and waits for one line, trimmed. Null where the answer has no end. What was typed before the question was
+   * there is no answer to it: it is thrown away.
+   */
   ask(question: string): string | null;
 }
 
@@ -25,6 +29,7 @@ export function openScreen(): Screen | null {
     columns,
     rows,
     ask(question) {
+      flushInput(terminal.input);
       writeSync(terminal.output, question);
       const answer = Buffer.alloc(1024);
       const n = readSync(terminal.input, answer, 0, answer.length, null);

@@ -3,6 +3,7 @@ import {
   chmodSync,
   chownSync,
   closeSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   renameSync,
@@ -61,12 +62,31 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
     ["an index that all may write to", () => chmodSync(at(PACKAGES), 0o666), "can be written by others"],
     ["lists that all may write to", () => chmodSync(lists, 0o777), "can be written by others"],
     [
-      "an index that is a link",
+      "a link to what isn't root's",
       () => {
         renameSync(at(PACKAGES), at("real"));
         symlinkSync("real", at(PACKAGES));
+        chownSync(at("real"), 65534, 0);
       },
-      "is a symbolic link",
+      "real does not belong to root",
+    ],
+    [
+      "a link into a directory that others write to",
+      () => {
+        mkdirSync(at("open"));
+        renameSync(at(PACKAGES), at("open/real"));
+        symlinkSync(at("open/real"), at(PACKAGES));
+        chmodSync(at("open"), 0o777);
+      },
+      "can be written by others",
+    ],
+    [
+      "a link to nothing",
+      () => {
+        rmSync(at(PACKAGES));
+        symlinkSync("real", at(PACKAGES));
+      },
+      "can't look at",
     ],
     ["a Release file that isn't root's", () => chownSync(at(`${BASE}_InRelease`), 65534, 0), "InRelease"],
   ];
@@ -91,6 +111,18 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       expect(seal()).toBeDefined();
     });
   }
+  test("of a source that reads files of this host apt keeps links: what they lead to counts", async () => {
+    renameSync(at(PACKAGES), at("real"));
+    symlinkSync("real", at(PACKAGES));
+    expect(await checked()).toBeNull();
+    const kept = openSync(at("real"), "r+");
+    refuses(() => seal(), "refused", "real is open for writing");
+    closeSync(kept);
+    const sealed = seal();
+    writeFileSync(at("real"), TAMPERED);
+    refuses(() => sealed.refuseReplaced(), "drift", "were refreshed");
+    expect(await checked()).toContain("is not the index");
+  });
   test("open for reading is fine", async () => {
     const kept = openSync(at(PACKAGES), "r");
     expect(await checked()).toBeNull();

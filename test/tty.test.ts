@@ -20,14 +20,11 @@ test("without a terminal there is no answer, whatever stands on standard input",
   }
 });
 
-test("asks on the terminal even when standard input and output lead elsewhere", () => {
-  const command = `'${process.execPath}' -e '${code}' </dev/null | cat`;
-  const { stdout } = spawnSync("script", ["-qec", command, "/dev/null"], {
-    input: "a1b2c3d4\n",
-    encoding: "utf8",
-  });
-  expect(stdout).toContain("well? ");
-  expect(stdout).toContain("answer:a1b2c3d4");
+test("asks on the terminal even when standard input and output lead elsewhere", async () => {
+  const { output } = await onTerminal(`'${process.execPath}' -e '${code}' </dev/null | cat`, [
+    ["well? ", "a1b2c3d4\n"],
+  ]);
+  expect(output).toContain("answer:a1b2c3d4");
 });
 
 test("a session without a terminal of its own asks on standard input and error, where both are one", async () => {
@@ -51,6 +48,15 @@ test("a session without a terminal of its own asks on standard input and error, 
 });
 
 /** Keys as pressed, and what is made of them. */
+test("what was typed before the question is no answer to it", async () => {
+  const early = `process.stdout.write("soon "); await Bun.sleep(300); ${code}`;
+  const { output } = await onTerminal(`${process.execPath} -e '${early}'`, [
+    ["soon ", "a1b2c3d4\r"],
+    ["well? ", "later\r"],
+  ]);
+  expect(output).toContain("answer:later");
+});
+
 const TYPED: [what: string, keys: string, answer: string | null][] = [
   ["spaces count", " two  words \r", " two  words "],
   ["backspace takes a character back, not a byte", "caf\u00e9\u20ac\x7f\x7fe\r", "cafe"],
