@@ -5,11 +5,10 @@ import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { clearCurrent, dpkgNow, markCurrent } from "./current-run.ts";
 import { type ExecutionPlan, type PolicyResult, unsigned } from "./documents.ts";
-import { changedFiles, ownFiles } from "./exec-own-files.ts";
 import { SYSTEM } from "./paths.ts";
 import { type Result, writeResult } from "./results.ts";
 import type { RunEvents } from "./run-events.ts";
-import { outcomeOf, withOwnFiles } from "./run-outcome.ts";
+import { outcomeOf, watchBesides, withBesides } from "./run-outcome.ts";
 import type { FoundSnapshot } from "./snapshots.ts";
 import { type SpentRecord, type Use, usesLost } from "./spent.ts";
 import { keyName } from "./trust.ts";
@@ -80,8 +79,8 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     inverse: null,
   };
   const before = dpkgNow();
-  const own = ownFiles();
   const { transaction } = execution.operation_plan;
+  const besides = watchBesides(transaction);
   audit.reserve(RESERVE_BYTES + START_BYTES);
   try {
     markCurrent({ result, transaction, before, actor, about: aboutOf(ready) });
@@ -104,7 +103,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     overdue: () => auditOverdue(ready, audit),
     tick: () => events.alive(),
   });
-  const outcome = withOwnFiles(await outcomeOf(execution, status, before), changedFiles(own, ownFiles()));
+  const outcome = withBesides(await outcomeOf(execution, status, before), besides());
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
   auditEnd(ready, ended, audit);
   closeRun(execution.execution_plan_id);

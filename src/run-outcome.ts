@@ -1,3 +1,4 @@
+import { aliasClashes, newClashes } from "./apt-aliased.ts";
 import { readReceipt } from "./apt-hook-receipt.ts";
 import { downloadLimit, runDirectory, wasStopped } from "./apt-run.ts";
 import { REPAIR } from "./apt-state.ts";
@@ -5,6 +6,8 @@ import { dpkgNow } from "./current-run.ts";
 import type { ExecutionPlan } from "./documents.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
 import type { ErrorCode } from "./errors.ts";
+import { changedFiles, ownFiles } from "./exec-own-files.ts";
+import { isFetched, type TransactionEntry } from "./operation-plan.ts";
 import { type DpkgSnapshot, describeDifference, inverseOf, isChecked, postCheck } from "./post-check.ts";
 import type { Result } from "./results.ts";
 import { clip } from "./terminal.ts";
@@ -62,11 +65,29 @@ export async function outcomeOf(
   return { ...done, code: "drift", message };
 }
 
-/** Adds which of Aegis's own files are others than before the run: whatever else became of it, that must be looked at. */
-export function withOwnFiles(outcome: Outcome, changed: readonly string[]): Outcome {
-  if (changed.length === 0) return outcome;
-  const more = changed.length > 5 ? ` and ${changed.length - 5} more` : "";
-  const what = `files of Aegis itself changed meanwhile: ${changed.slice(0, 5).join(", ")}${more}`;
+/**
+ * Looks now at what no dpkg state tells, and again when the returned function is called, which returns what has changed in
+ * between, one sentence part each.
+ */
+export function watchBesides(transaction: readonly TransactionEntry[]): () => string[] {
+  const names = new Set(transaction.filter(isFetched).map(({ name }) => name));
+  const [own, clashes] = [ownFiles(), aliasClashes(names)];
+  return () => [
+    ...listed("files of Aegis itself changed meanwhile", changedFiles(own, ownFiles())),
+    ...listed("files of other packages were overwritten", newClashes(clashes, aliasClashes(names))),
+  ];
+}
+
+function listed(what: string, items: readonly string[]): string[] {
+  if (items.length === 0) return [];
+  const more = items.length > 5 ? ` and ${items.length - 5} more` : "";
+  return [`${what}: ${items.slice(0, 5).join(", ")}${more}`];
+}
+
+/** Adds what {@link watchBesides} found: whatever else became of the run, that must be looked at. */
+export function withBesides(outcome: Outcome, found: readonly string[]): Outcome {
+  if (found.length === 0) return outcome;
+  const what = found.join("; ");
   const message = outcome.message === null ? `done as planned, but ${what}` : `${what}; ${outcome.message}`;
   return { ...outcome, code: outcome.code ?? "drift", message: clip(message, MESSAGE) };
 }

@@ -281,6 +281,23 @@ describeOnThrowaway("attacks that once worked", () => {
     });
   });
 
+  test("a file of coreutils, overwritten under its other name, without a Replaces", async () => {
+    const { host } = chain;
+    const TRUE = "/usr/bin/true";
+    const owner = (await host.exec(["dpkg", "-S", "/bin/true"])).stdout.trim();
+    expect(owner).toBe("coreutils: /bin/true");
+    await host.repo.publish([{ name: "aliased", version: "1.0", files: { [TRUE]: "#!/bin/sh\n" } }]);
+    await host.aptUpdate();
+    await host.exec(["cp", TRUE, "/root/true"]);
+    const { path } = await chain.signed("apt", "install", "aliased");
+    const { status, stdout } = await chain.apply(path);
+    await host.exec(["sh", "-c", `dpkg --purge aliased; cp /root/true ${TRUE}`]);
+    const said = `files of other packages were overwritten: /bin/true of coreutils, which aliased has as ${TRUE}`;
+    expect([status, stdout]).toEqual([9, expect.stringContaining(said)]);
+    const ended = chain.audit().findLast((e) => e["kind"] === "execution_completed");
+    expect(ended?.["details"]).toMatchObject({ code: "drift", message: `done as planned, but ${said}` });
+  });
+
   test("a package that ships Aegis's policy and changes its keys: the run says so, and so does the log", async () => {
     const { host } = chain;
     const [POLICY, KEYS] = ["/etc/aegis/policy.toml", "/etc/aegis/trusted-keys.toml"];
