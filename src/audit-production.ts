@@ -74,8 +74,9 @@ export function openProductionLog(
       closeSync(fd);
     },
   };
-  const newest = newestOf(throughName);
+  // In this order: another process may write an event at any moment, and the number after it.
   const seen = keptNumber(kept);
+  const newest = newestOf(throughName);
   if (newest === null || newest >= seen) return throughName;
   throughName.close();
   throw new AegisError(

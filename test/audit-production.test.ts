@@ -140,3 +140,24 @@ here.test("a log whose end was changed is told by its use, not taken for another
   writeFileSync(join(dir, "audit.ndjson"), "not an event\n", { flag: "a" });
   expect(thrown(() => open().append(EVENT)).message).toContain("its last line");
 });
+
+here.test("an event that another process writes while the log is opened is no shorter log", async () => {
+  made(0o755);
+  const first = open();
+  first.append(EVENT);
+  // The other writes its event once this one reads the number, which is given out only then.
+  rmSync(newest());
+  Bun.spawnSync(["mkfifo", newest()]);
+  const log = join(import.meta.dir, "../src/audit-log.ts");
+  const other = `
+    import { closeSync, openSync, writeSync } from "node:fs";
+    import { openAuditLog } from ${JSON.stringify(log)};
+    const fd = openSync(${JSON.stringify(newest())}, "w");
+    openAuditLog(${JSON.stringify(dir)}).append(${JSON.stringify(EVENT)});
+    writeSync(fd, "0000000000000000002\\n");
+    closeSync(fd);
+  `;
+  const writer = Bun.spawn([process.execPath, "-e", other]);
+  expect(open().head()?.sequence).toBe(2);
+  expect(await writer.exited).toBe(0);
+});
