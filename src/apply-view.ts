@@ -8,6 +8,9 @@ import type { Event } from "./varlink-interface.ts";
 /** Percentage points between two lines of progress where there is no terminal. */
 const STEP = 10;
 
+/** Characters of a line of output; what is longer is cut. The rest of it comes from a service that may send without end. */
+const MAX_LINE = 64 * 1024;
+
 export interface ApplyView {
   show(event: Event): void;
   note(line: string): void;
@@ -47,8 +50,9 @@ export function applyView(io: Io): ApplyView {
   const output = (data: string) => {
     if (io.json) return;
     const lines = (rest + data).split("\n");
-    rest = lines.pop() ?? "";
-    for (const text of lines) line(paint(terminal, "dim", `  ${safeLines(text.trimEnd())}`));
+    // One character more than is shown says that there was more.
+    rest = (lines.pop() ?? "").slice(0, MAX_LINE + 1);
+    for (const text of lines) line(paint(terminal, "dim", `  ${safeLines(cut(text).trimEnd())}`));
   };
 
   return {
@@ -78,6 +82,10 @@ export function applyView(io: Io): ApplyView {
     },
     outcome: (result) => outcomeText(result, io),
   };
+}
+
+function cut(text: string): string {
+  return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} … [cut]` : text;
 }
 
 function outcomeText(result: Result, io: Io): string {

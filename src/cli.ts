@@ -71,9 +71,15 @@ function fail(error: unknown, json: boolean): ExitStatus {
           "Please report this with the command that you typed.",
         );
   if (json) {
-    const { code, message, hint, details } = known;
+    const { code, message, hint, details, saidBy } = known;
     const document = {
-      error: { code, message, hint, ...(Object.keys(details).length > 0 ? { details } : {}) },
+      error: {
+        code,
+        message,
+        hint,
+        ...(saidBy === "" ? {} : { said_by: saidBy }),
+        ...(Object.keys(details).length > 0 ? { details } : {}),
+      },
     };
     try {
       printResult(`${jsonLine(document)}\n`);
@@ -83,10 +89,12 @@ function fail(error: unknown, json: boolean): ExitStatus {
     return known.exit;
   }
   const terminal = terminalOf(process.stderr, process.env);
-  const [first = "", ...rest] = fit(terminal, `error [${known.code}] ${safe(known.message)}`, "  ");
+  // A service in foreign hands may answer anything. Its words must not look like ours.
+  const [says, advises] = known.saidBy === "" ? ["", ""] : [`${known.saidBy} says: `, "its advice: "];
+  const [first = "", ...rest] = fit(terminal, `error [${known.code}] ${says}${safe(known.message)}`, "  ");
   const said = first.slice(`error [${known.code}]`.length);
   const head = `${paint(terminal, "red", "error")} ${paint(terminal, "dim", `[${known.code}]`)}${said}`;
-  const hint = known.hint === "" ? [] : fit(terminal, safe(known.hint), "  ");
+  const hint = known.hint === "" ? [] : fit(terminal, `${advises}${safe(known.hint)}`, "  ");
   const lines = [head, ...rest, ...hint.map((line, i) => (i === 0 ? `  ${line}` : line))];
   printNote(lines.map((line) => `${line}\n`).join(""));
   return known.exit;

@@ -84,13 +84,22 @@ export class AegisError extends Error {
   readonly hint: string;
   /** Structured facts for `--json` and the audit log. Never secrets. */
   readonly details: Readonly<Record<string, unknown>>;
+  /** Whose words message and hint are, when another process gave them (`the executor`); else empty. */
+  readonly saidBy: string;
 
-  constructor(code: ErrorCode, message: string, hint = "", details: Record<string, unknown> = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    hint = "",
+    details: Record<string, unknown> = {},
+    saidBy = "",
+  ) {
     super(message);
     this.name = "AegisError";
     this.code = code;
     this.hint = hint;
     this.details = details;
+    this.saidBy = saidBy;
   }
 
   get exit(): ExitStatus {

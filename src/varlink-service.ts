@@ -104,7 +104,7 @@ const RefusedParameters = v.strictObject({
 });
 
 /**
- * The error that a reply of a service carries, with its code kept where we know it; null where the reply is no error.
+ * The error that a reply of a service carries, in its words, with its code kept where we know it; null where the reply is no error.
  * `who` is the service in words.
  */
 export function refusalIn(reply: Reply, { name }: Interface, who: string): AegisError | null {
@@ -117,8 +117,8 @@ export function refusalIn(reply: Reply, { name }: Interface, who: string): Aegis
   const refused = v.safeParse(RefusedParameters, reply.parameters);
   if (!refused.success) return new AegisError("protocol", `${who} refused, in words we can't read`);
   const { code, message, hint, details } = refused.output;
-  if (isErrorCode(code)) return new AegisError(code, message, hint, details);
-  return new AegisError("protocol", message, hint, { ...details, code });
+  if (isErrorCode(code)) return new AegisError(code, message, hint, details, who);
+  return new AegisError("protocol", message, hint, { ...details, code }, who);
 }
 
 /**

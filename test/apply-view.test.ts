@@ -67,6 +67,15 @@ describe("events, without a terminal", () => {
   ];
   for (const [name, events, expected] of CASES) test(name, () => expect(shown(events)).toEqual(expected));
 
+  test("of a line without end the beginning is shown, and no more is kept", () => {
+    const { notes, view } = viewer();
+    const piece = output("A".repeat(250_000));
+    for (let n = 0; n < 400; n++) view.show(piece);
+    view.show(output("\nnext\n"));
+    view.end();
+    expect(notes).toEqual([`  ${"A".repeat(65_536)} … [cut]`, "  next"]);
+  });
+
   test("with --json the package manager's output is not shown", () => {
     expect(shown([output("one\n"), output("two")], true)).toEqual([]);
   });

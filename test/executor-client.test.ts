@@ -46,7 +46,13 @@ describe("refusals", () => {
     const { path } = await executor((_, reply) => reply(refusal(code)));
     const rejected = await apply(path).catch((error: unknown) => error);
     expect(rejected).toBeInstanceOf(AegisError);
-    expect(rejected).toMatchObject({ code: expected, exit, message: "why", hint: "what to do" });
+    expect(rejected).toMatchObject({
+      code: expected,
+      exit,
+      message: "why",
+      hint: "what to do",
+      saidBy: "the executor",
+    });
   });
 
   test.each([
