@@ -1,6 +1,7 @@
+import { join } from "node:path";
 import { discardRun, isRepair, prepareAptRun } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
-import { subjectDetails } from "./audit-subject.ts";
+import { type Subject, subjectDetails } from "./audit-subject.ts";
 import { sha256Hex } from "./canonical.ts";
 import { carryOut, type Ready, subjectOf, useOf } from "./carry-out.ts";
 import { checkControls } from "./controls.ts";
@@ -9,6 +10,7 @@ import type { ExecutionPlan } from "./documents.ts";
 import { refuseUnfinishedDpkg, waitForDpkg } from "./dpkg-ready.ts";
 import { loadEcosystem } from "./ecosystems.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { awaitFileLock } from "./file-lock.ts";
 import { hostIdentity } from "./host.ts";
 import { installedAt } from "./installed.ts";
 import { SYSTEM } from "./paths.ts";
@@ -23,13 +25,17 @@ import { selfReplaced } from "./self.ts";
 import { lookUpSnapshots } from "./snapshots.ts";
 import { alreadyUsed, SpentRecord, usesLost } from "./spent.ts";
 import { noSpace, STATE } from "./state.ts";
+import { LEFT_BEHIND, sweepAfter } from "./sweep.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
+import { expendable } from "./sys-oom.ts";
 import type { Trust } from "./trust.ts";
-import type { TrustedKey } from "./trusted-keys.ts";
 import type { Caller, EventInput } from "./varlink-interface.ts";
 
 /** Most executions that may wait, and most of one user's. */
 const QUEUE_LIMITS = { all: 32, perUid: 24 };
+
+/** Held by the one runner that parses a plan. */
+const PARSE_LOCK = "parse";
 
 export interface ExecutionContext {
   /** What this host trusts and decides now. Asked again after waiting: a key may have been revoked meanwhile. */
@@ -67,8 +73,8 @@ class Attempt {
   readonly #spent = new SpentRecord(STATE.spent);
   readonly #events: RunEvents;
   #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
-  /** The plan, once its signature has been verified. */
-  #signed: { execution: ExecutionPlan; key: TrustedKey } | null = null;
+  /** What the log may say of the plan, once its signature has been verified. */
+  #signed: { subject: ReturnType<typeof subjectOf>; details: Subject } | null = null;
   /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
   #started = false;
   /** True once there are files for the run. */
@@ -87,14 +93,16 @@ class Attempt {
   }
 
   async run(): Promise<Result> {
-    const submission = this.#verify();
-    const id = submission.execution.execution_plan_id;
+    const needed = expendable();
+    const id = await this.#admit();
     const { audit, caller, stop } = this.#context;
     const events = this.#events;
     const onPlace = (place: number) => events.say({ kind: "queued", place });
     const lock = await waitForRunLock({ execution: id, uid: caller?.uid ?? -1 }, QUEUE_LIMITS, onPlace, stop);
     try {
-      const ready = await this.#checkInTurn(submission);
+      // From here on this process watches over an apt, its own or that of a runner that died.
+      needed();
+      const ready = await this.#checkInTurn();
       const started = () => {
         this.#started = true;
       };
@@ -108,9 +116,23 @@ class Attempt {
     }
   }
 
+  /**
+   * The checks that need no turn, made before waiting for one. A parsed plan takes many times its bytes, so one runner at a
+   * time parses, and nothing of the tree is kept while waiting: all of it is checked again. Returns the execution's id.
+   */
+  #admit(): Promise<string> {
+    const action = () => {
+      try {
+        return this.#verify().execution.execution_plan_id;
+      } finally {
+        sweepAfter(this.#text.length * LEFT_BEHIND);
+      }
+    };
+    return awaitFileLock(join(STATE.lock, PARSE_LOCK), action, this.#context.stop);
+  }
+
   /** Everything that has to hold at the moment it is this plan's turn. */
-  async #checkInTurn(submission: Submission): Promise<Ready> {
-    const { execution, executionKey } = submission;
+  async #checkInTurn(): Promise<Ready> {
     const { audit, aegis, stop } = this.#context;
     refuseReplaced();
     // Not ended by `stop`: an apt that lost its runner is guarded by whoever waits for it.
@@ -119,7 +141,8 @@ class Attempt {
     const turnAt = new Date().toISOString();
     // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
     this.#loaded = null;
-    this.#verify();
+    const submission = this.#verify();
+    const { execution, executionKey } = submission;
     this.#events.say({ kind: "checking", message: "planning again" });
     const decided = await this.#events.aliveDuring(planAgain(execution, this.#rules.policy));
     checkArgv(execution, await loadEcosystem(execution.operation_plan.tool));
@@ -160,7 +183,10 @@ class Attempt {
       usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
     };
     return verifySubmission(this.#text, context, (execution, key) => {
-      this.#signed = { execution, key };
+      this.#signed = {
+        subject: subjectOf(execution, key),
+        details: subjectDetails(execution.operation_plan),
+      };
       this.#events.about(execution.execution_plan_id);
     });
   }
@@ -195,18 +221,13 @@ class Attempt {
     };
     this.#context.audit.append({
       kind: "execution_denied",
-      ...(signed === null ? {} : subjectOf(signed.execution, signed.key)),
+      ...signed?.subject,
       decision: "deny",
       // A message and a plan may say anything: without a verified signature that would be anybody's words.
       details:
         signed === null
           ? details
-          : {
-              ...details,
-              message: known.message,
-              ...known.details,
-              ...subjectDetails(signed.execution.operation_plan),
-            },
+          : { ...details, message: known.message, ...known.details, ...signed.details },
     });
   }
 }

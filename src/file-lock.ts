@@ -28,6 +28,24 @@ export function withFileLock<T>(path: string, action: () => T, waitMs?: number):
   }
 }
 
+/**
+ * The same without blocking the process while it waits, and without a limit: only for locks that nobody but root can open.
+ * `stop` ends the wait.
+ * @throws AegisError `io` when the lock file can't be opened, the reason of `stop`, and whatever `action` throws
+ */
+export async function awaitFileLock<T>(path: string, action: () => T, stop: AbortSignal): Promise<T> {
+  const fd = openLock(path);
+  try {
+    while (!tryFlock(fd)) {
+      stop.throwIfAborted();
+      await Bun.sleep(1 + Math.random() * PAUSE_MS);
+    }
+    return action();
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** flock(2) has no time limit of its own, so it is tried again and again, with pauses that keep many who wait apart. */
 function waitFor(fd: number, path: string, waitMs: number): void {
   const until = performance.now() + waitMs;

@@ -58,10 +58,9 @@ export async function serveRunner(options: RunnerOptions): Promise<void> {
   const stop = stopReason(options.log);
   try {
     // First, or the answer that nothing can be done here would go out on a connection that nobody has opened yet.
-    const text = await connection.request();
+    const call = readCall(parseCall(await connection.request()));
     prepareState();
     const audit = openRunnerAudit(options.log);
-    const call = readCall(parseCall(text));
     if ("answer" in call) connection.reply(call.answer);
     else await answer(call, { ...options, audit, connection, stop });
   } catch (error) {
