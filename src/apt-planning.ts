@@ -25,15 +25,21 @@ const OURS: Readonly<Record<string, string>> = {
 };
 
 /**
- * The file for APT_CONFIG of every apt command of one planning, from `apt-config dump`.
+ * The file for APT_CONFIG of every apt command of one planning, from `apt-config dump`. With `aptCache`, an absolute path,
+ * apt keeps its binary cache there: the first command that needs it builds it, and the others read it.
  * @throws AegisError `refused` for a dump that can't be carried over exactly, as
  * {@link pinnedSettings}, and for a solver or planner that is a program of its own
  */
-export function planningConfig(dump: string): string {
+export function planningConfig(dump: string, aptCache?: string): string {
   const host = parseAptDump(dump);
   refuse(host);
   const settings: Settings = new Map([...pinnedSettings(host)].filter(([key]) => !DROPPED.test(key)));
   for (const [key, value] of Object.entries(OURS)) setScalar(settings, key, value);
+  if (aptCache !== undefined) {
+    setScalar(settings, "Dir::Cache::pkgcache", aptCache);
+    // What it would be built from if only dpkg's status had changed.
+    setScalar(settings, "Dir::Cache::srcpkgcache", "");
+  }
   return renderAptConfig(settings);
 }
 

@@ -66,7 +66,7 @@ async function gatherSources(planning: Planning): Promise<Findings> {
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
   const dump = await planning.run(["apt-config", "dump"]);
-  const { config, problems } = freeze(dump);
+  const { config, problems } = freeze(dump, planning.aptCache);
   if (problems.length > 0) return aptFindings(operation, [], [dump.evidence], problems);
   const dirs = aptDirs(dump.stdout);
   const status = readDpkgStatus(dirs.status, planning);
@@ -215,11 +215,11 @@ async function simulate(argv: readonly string[], planning: Planning, config: str
 }
 
 /** The host's settings as planning gives them to apt, or why it can't plan with them. */
-function freeze(dump: PlanningOutput): { config: string; problems: string[] } {
+function freeze(dump: PlanningOutput, aptCache: string | undefined): { config: string; problems: string[] } {
   const problems = commandFailure(dump);
   if (problems.length > 0) return { config: "", problems };
   try {
-    return { config: planningConfig(dump.stdout), problems };
+    return { config: planningConfig(dump.stdout, aptCache), problems };
   } catch (error) {
     if (!(error instanceof AegisError)) throw error;
     return { config: "", problems: [`${error.message}. ${error.hint}`] };

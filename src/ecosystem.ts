@@ -17,6 +17,8 @@ export interface Planning {
   /** The environment of whoever plans. */
   env: Env;
   host: Host;
+  /** Where apt keeps the binary cache of this planning alone (an absolute path); left out, the host's own is used. */
+  aptCache?: string;
   /**
    * Runs one of the read-only argv of planning and records it as evidence. A missing program, a failure, a time-out
    * and an output over the cap are outcomes, not exceptions; anything outside the list of planning throws `internal`.

@@ -36,7 +36,7 @@ export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyCo
       "Wait for a version whose release notes name it.",
     );
   }
-  const planning = openPlanning({ env: planningEnv() });
+  const planning = openPlanning({ env: planningEnv(), ownAptCache: true });
   try {
     const indexes = await seal(signed, planning);
     // Both to their end, since what is still planning needs its directory.

@@ -43,6 +43,11 @@ export interface PlanningOptions {
   /** Whose registry settings and cache directory count. */
   env: Env;
   now?: Date;
+  /**
+   * Apt builds its binary cache anew, inside the private directory. It believes the host's as long as a list has the size and
+   * time that it was built from, so the host's may say what no list says any more.
+   */
+  ownAptCache?: boolean;
   /** Another host's identity, for tests. */
   host?: Host;
   /** What starts programs, for tests. */
@@ -121,6 +126,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     now: options.now ?? new Date(),
     env,
     host,
+    ...(options.ownAptCache === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
     list,
     async run(argv, { config, keep = false } = {}): Promise<PlanningOutput> {

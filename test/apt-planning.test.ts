@@ -99,3 +99,16 @@ test("a planner that is a program is refused, whatever the case of its key; apt'
   }
   expect(() => planningConfig(`${HOST}APT::Planner "internal";\n`)).not.toThrow();
 });
+
+describe("apt's binary cache", () => {
+  const cacheLines = (aptCache?: string) =>
+    planningConfig(`${HOST}dir::cache::SRCPKGCACHE "s.bin";\n`, aptCache)
+      .split("\n")
+      .filter((line) => /^Dir::Cache::(?:src)?pkgcache /i.test(line));
+  test("is the host's", () => expect(cacheLines()).toContain('dir::cache::SRCPKGCACHE "s.bin";'));
+  test("is a planning's own, built from nothing else", () =>
+    expect(cacheLines("/private/p.bin")).toEqual([
+      'Dir::Cache::pkgcache "/private/p.bin";',
+      'Dir::Cache::srcpkgcache "";',
+    ]));
+});

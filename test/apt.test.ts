@@ -527,6 +527,11 @@ test("every apt call but the one that reads the host's settings runs with them, 
   const [first, ...rest] = planning.calls.filter(({ command }) => !command.startsWith("gpgv "));
   expect(first).toEqual({ command: "apt-config dump", config: undefined });
   for (const { config } of rest) expect(config).toStartWith(planningConfig(CONFIG));
+  const own = lab({ run: "lab-install" });
+  own.aptCache = "/own/p.bin";
+  await apt.gather("install", apt.parseTargets("install", INSTALL), own);
+  const [, ...others] = own.calls.filter(({ command }) => !command.startsWith("gpgv "));
+  for (const { config } of others) expect(config).toStartWith(planningConfig(CONFIG, "/own/p.bin"));
 });
 
 describe("a name that apt has never heard of", () => {

@@ -394,4 +394,25 @@ describeOnThrowaway("attacks that once worked", () => {
     await refused("is not the index that its signed Release file names");
     expect((await chain.host.exec(["test", "-e", "/evil-ran"])).status).toBe(1);
   });
+
+  test("apt's binary cache, built from a list that said something else and is again what was signed", async () => {
+    const { repo } = chain.host;
+    await chain.host.exec(["sh", "-c", "rm -f /etc/apt/apt.conf.d/docker-*"]);
+    await repo.publish(["1.0", "1.1"].map((version) => ({ name: "cached", version })));
+    await chain.host.aptUpdate();
+    // apt believes the cache while the list has the size and the time that it had then.
+    const done = await chain.host.exec([
+      "sh",
+      "-euc",
+      `list=$(echo /var/lib/apt/lists/*_binary-amd64_Packages); touch -d '2026-01-01' "$list"; cp -a "$list" /opt/list
+      sed -i 's/^Version: 1.1/Version: 0.1/' "$list"; touch -d '2026-01-01' "$list"; rm -f /var/cache/apt/*.bin
+      apt-cache policy cached >/dev/null; cp -a /opt/list "$list"; ls /var/cache/apt/pkgcache.bin`,
+    ]);
+    expect(done).toMatchObject({ status: 0, stdout: "/var/cache/apt/pkgcache.bin\n" });
+    const { path, planned } = await chain.signed("apt", "install", "cached");
+    expect(planned.plan.transaction.map(({ to_version }) => to_version)).toEqual(["1.0"]);
+    const { status, stderr } = await chain.apply(path);
+    expect([status, stderr]).toEqual([9, expect.stringContaining("now it would be install cached:all 1.1")]);
+    expect(await chain.dpkgVersion("cached")).toBe("");
+  });
 });

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import fc from "fast-check";
 import { canonicalJson } from "../src/canonical.ts";
 import { openPlanning } from "../src/planning.ts";
@@ -337,6 +337,14 @@ describe("planning", () => {
     planning.close();
     expect(existsSync(path)).toBe(false);
     expect(readdirSync(join(planning.env.XDG_CACHE_HOME ?? "", "aegis/tmp"))).toEqual([]);
+  });
+
+  test("apt's binary cache is the host's, or one inside the private directory", () => {
+    const theirs = openPlanning({ env: freshEnv(), host: HOST });
+    const own = openPlanning({ env: freshEnv(), host: HOST, ownAptCache: true });
+    expect(theirs.aptCache).toBeUndefined();
+    expect(dirname(own.aptCache ?? "")).toBe(dirname(own.temporary("x", "")));
+    for (const planning of [theirs, own]) planning.close();
   });
 
   test("what can't be read is null or empty", () => {
