@@ -37,7 +37,7 @@ export interface ExecResult {
 
 /** A process that was started with `spawn`. */
 export interface Running {
-  /** Its id on this machine. */
+  /** Its id on this machine; NaN when it ended at once. */
   readonly pid: number;
   /** Its id inside the host. */
   readonly insidePid: number;
@@ -133,10 +133,11 @@ export class Inside {
     const exited = exitOf(child);
     const pid = await untilChild(child);
     const [out = "", err = ""] = files;
-    if (pid === null) throw new Error(`${argv.join(" ")} ended at once: ${readFileSync(err, "utf8")}`);
+    if (child.exitCode === 126 || child.exitCode === 127)
+      throw new Error(`${argv.join(" ")} can't be run: ${readFileSync(err, "utf8")}`);
     return {
       pid,
-      insidePid: Number(/^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]),
+      insidePid: insidePidOf(pid),
       exited,
       stdout: () => readFileSync(out, "utf8"),
       stderr: () => readFileSync(err, "utf8"),
@@ -185,11 +186,21 @@ export function childOf(parent: number | undefined): number | null {
   return children[0] === undefined ? null : Number(children[0]);
 }
 
-async function untilChild(child: ChildProcess): Promise<number | null> {
+/** What a process calls itself in its own namespace; NaN of one that has ended. */
+function insidePidOf(pid: number): number {
+  try {
+    return Number(/^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
+  } catch {
+    return Number.NaN;
+  }
+}
+
+/** The child, or NaN, which no signal reaches, where the program has ended before anybody could look. */
+async function untilChild(child: ChildProcess): Promise<number> {
   while (child.exitCode === null && child.signalCode === null) {
     const pid = childOf(child.pid);
     if (pid !== null) return pid;
     await Bun.sleep(2);
   }
-  return null;
+  return Number.NaN;
 }

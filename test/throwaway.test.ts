@@ -124,6 +124,12 @@ describeOnThrowaway("throw-away host", () => {
     expect(() => host.write("/srv/link/passwd", "")).toThrow("absolute symbolic link");
   });
 
+  test("a process may end before anybody has looked at it", async () => {
+    const many = await Promise.all(Array.from({ length: 30 }, () => host.spawn(["echo", "done"])));
+    expect(await Promise.all(many.map((one) => one.exited))).toEqual(Array(30).fill(0));
+    expect(many.map((one) => one.stdout())).toEqual(Array(30).fill("done\n"));
+  });
+
   test("a started process can be seen, signalled, and ends with the host", async () => {
     // A stopped process must not hold the host up.
     const stopped = host.exec(["sh", "-c", "kill -STOP $$"]);
