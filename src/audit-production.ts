@@ -1,6 +1,7 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
 import { type AuditLog, type AuditLogOptions, openAuditLog } from "./audit-log.ts";
-import { AegisError, errnoOf } from "./errors.ts";
+import { keepNumber, keptNumber } from "./audit-newest.ts";
+import { AegisError } from "./errors.ts";
 import { fileProblem } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
 
@@ -92,37 +93,6 @@ function newestOf(log: AuditLog): number | null {
     return log.head()?.sequence ?? 0;
   } catch (error) {
     if (error instanceof AegisError) return null;
-    throw error;
-  }
-}
-
-/**
- * Writes the number down, after the event is on disk, and without waiting: what a power failure takes of it only makes it
- * smaller. Of several processes the slower one may leave a smaller number too, and no larger one than was written.
- */
-function keepNumber(path: string, sequence: number): void {
-  try {
-    const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-    try {
-      writeSync(fd, `${sequence}\n`.padStart(DIGITS, "0"), 0);
-    } finally {
-      closeSync(fd);
-    }
-  } catch {
-    // The event is on disk, which is what counts; a full disk under /var/lib leaves the smaller number.
-  }
-}
-
-/** Always as long, so that a number is written over whole. */
-const DIGITS = 20;
-
-/** 0 where none is kept, or not a whole one. */
-function keptNumber(path: string): number {
-  try {
-    const text = readFileSync(path, "latin1");
-    return /^\d{19}\n$/.test(text) ? Number(text) : 0;
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return 0;
     throw error;
   }
 }

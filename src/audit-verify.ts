@@ -1,7 +1,8 @@
 import { hash } from "node:crypto";
 import { existsSync, readSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { GENESIS_HASH, HASH_TAIL, LINE_TAIL, type LogHead, MAX_LINE, splitLine } from "./audit-event.ts";
+import { keptNumber } from "./audit-newest.ts";
 import { closeLog, type LogFile, noLog, openLog } from "./audit-read.ts";
 import { AegisError } from "./errors.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
@@ -63,29 +64,55 @@ export function parseHead(text: string): ExpectedHead | null {
   return sequence === undefined || hash === undefined ? null : { sequence: Number(sequence), hash };
 }
 
+/** What a host knows of a log besides the log. */
+export interface LogTraces {
+  /** Files that would not be there without the log. */
+  files: readonly string[];
+  /** The file that holds the number of the newest event; null for none. Only root can read it: to others it tells nothing. */
+  newest: string | null;
+}
+
 /** What the runner and the monitor leave only after they have written to the production log. */
-export const SYSTEM_TRACES: readonly string[] = [
-  join(SYSTEM.state, "spent", "spent.ndjson"),
-  join(SYSTEM.state, "monitor", "state.json"),
-];
+export const SYSTEM_TRACES: LogTraces = {
+  files: [join(SYSTEM.state, "spent", "spent.ndjson"), join(SYSTEM.state, "monitor", "state.json")],
+  newest: SYSTEM.newestEvent,
+};
+
+const NO_TRACES: LogTraces = { files: [], newest: null };
 
 /**
  * Verifies a log's directory with all its files, or one file by itself: every event's hash, the chain, the numbering, the
  * layout, the timestamps' form. `line` counts from 1 in `file`; `sequence` is the number that belongs there. `expected` must
- * be among the events. `traces` are files that would not be there without the log.
+ * be among the events.
  * @throws AegisError `not_found` where there is no log and never was one, `usage` for a file that begins after `expected`,
  * `io`
  */
 export function verifyAuditLog(
   path: string,
   expected: ExpectedHead | null = null,
-  traces: readonly string[] = path === SYSTEM.auditDir ? SYSTEM_TRACES : [],
+  traces: LogTraces = resolve(path) === SYSTEM.auditDir ? SYSTEM_TRACES : NO_TRACES,
 ): Verification {
-  const result = look(path, expected, traces);
+  // Before the log, which may grow meanwhile.
+  const written = traces.newest === null ? 0 : numberIn(traces.newest);
+  const result = look(path, expected, traces.files);
+  const last = result.ok ? (result.head?.sequence ?? 0) : null;
+  if (last !== null && last < written) {
+    const reason = `it ends with event ${last}, and this host had written event ${written}: its end was cut off`;
+    return { ok: false, status: "cut", file: path, line: null, sequence: last + 1, reason };
+  }
   if (result.ok || !["empty", "torn", "missing"].includes(result.status)) return result;
   // Perhaps the first event of a file is just being written, which takes far less.
   Bun.sleepSync(50);
-  return look(path, expected, traces);
+  return look(path, expected, traces.files);
+}
+
+/** Nothing that can be read counts as no event. */
+function numberIn(path: string): number {
+  try {
+    return keptNumber(path);
+  } catch {
+    return 0;
+  }
 }
 
 function look(path: string, expected: ExpectedHead | null, traces: readonly string[]): Verification {

@@ -9,21 +9,26 @@ import type { Terminal } from "./terminal.ts";
  */
 
 const USUAL = "less -R";
+/** What PAGER may be behind sudo(8): it may be the other user's (-E), and `sh -c …` would be run as root. */
+const BEHIND_SUDO: readonly string[] = ["less", "more", "most", "pg"];
 
 /**
  * The pager's argv: PAGER split at white space, never through a shell, else `less -R`. Its program is one of the system's own,
  * so one that is called by another path is not run, and `less` is taken. Null for no pager: PAGER empty or `cat`, or none
- * installed.
+ * installed. Behind sudo it is a pager by name, without options of PAGER.
  */
 export function pagerArgv(env: Env, find: typeof resolveProgram = resolveProgram): string[] | null {
+  const isSudo = env.SUDO_UID !== undefined;
   const wanted = env.PAGER ?? USUAL;
   for (const candidate of [wanted, USUAL]) {
     const [name, ...args] = candidate.split(/\s+/).filter((word) => word !== "");
     if (name === undefined || basename(name) === "cat") return null;
+    if (isSudo && !BEHIND_SUDO.includes(basename(name))) continue;
     const program = SYSTEM_PATH.some((directory) => directory === dirname(name))
       ? find(basename(name), [dirname(name)])
       : find(name);
-    if (program !== null) return [program, ...args];
+    const safe = isSudo ? (basename(name) === "less" ? ["-R"] : []) : args;
+    if (program !== null) return [program, ...safe];
   }
   return null;
 }

@@ -125,11 +125,24 @@ describe("audit verify", () => {
 
   test("what only a log leaves behind tells that there was one", () => {
     const trace = join(dir, "spent.ndjson");
-    expect(() => verifyAuditLog(dir, null, [trace])).toThrow("there is no audit log");
+    const traces = { files: [trace], newest: null };
+    expect(() => verifyAuditLog(dir, null, traces)).toThrow("there is no audit log");
     writeFileSync(trace, "");
-    expect(verifyAuditLog(dir, null, [trace])).toMatchObject({ ok: false, status: "missing" });
+    expect(verifyAuditLog(dir, null, traces)).toMatchObject({ ok: false, status: "missing" });
     const { spent } = STATE;
-    expect([...SYSTEM_TRACES].sort()).toEqual([MONITOR_STATE, join(spent, "spent.ndjson")].sort());
+    expect([...SYSTEM_TRACES.files].sort()).toEqual([MONITOR_STATE, join(spent, "spent.ndjson")].sort());
+  });
+
+  test("the number of the newest event, which the host keeps elsewhere, tells that the end was cut off", () => {
+    record(3);
+    const newest = join(dir, "newest");
+    const look = () => verifyAuditLog(dir, null, { files: [], newest });
+    for (const written of ["", "no number", "3".padStart(19, "0"), `${"3".padStart(19, "0")}\n`]) {
+      writeFileSync(newest, written);
+      expect(look()).toMatchObject({ ok: true, events: 3 });
+    }
+    writeFileSync(newest, `${"5".padStart(19, "0")}\n`);
+    expect(look()).toMatchObject({ ok: false, status: "cut", sequence: 4 });
   });
 
   describe("--expect-head", () => {

@@ -31,6 +31,18 @@ describe("the pager", () => {
       expect(pagerArgv(pager === undefined ? {} : { PAGER: pager }, find)).toEqual(argv),
     );
   }
+  const BEHIND_SUDO: [pager: string, argv: string[] | null][] = [
+    ["sh -c id", ["/usr/bin/less", "-R"]],
+    ["/usr/bin/false", ["/usr/bin/less", "-R"]],
+    ["bat", ["/usr/bin/less", "-R"]],
+    ["less -o /etc/passwd", ["/usr/bin/less", "-R"]],
+    ["most", ["/usr/bin/most"]],
+    ["cat", null],
+  ];
+  for (const [pager, argv] of BEHIND_SUDO) {
+    test(`behind sudo: ${pager}`, () =>
+      expect(pagerArgv({ PAGER: pager, SUDO_UID: "1000" }, find)).toEqual(argv));
+  }
   test("none installed", () => expect(pagerArgv({}, () => null)).toBeNull());
 });
 
