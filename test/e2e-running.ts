@@ -165,8 +165,12 @@ export async function brokenInvariants(chain: Chain): Promise<string[]> {
   );
   problems.push(...left("/var/lib/aegis/results", /^[0-9a-f-]{36}\.json$/));
   problems.push(...left("/var/log/aegis", /^(?:audit\.ndjson|lock|audit\.reserve|reviewd)$/));
-  for (const { state, name, pid } of processes(chain)) {
-    if (state === "Z") problems.push(`zombie ${name} ${pid}`);
-  }
+  const zombies = () =>
+    processes(chain).flatMap(({ state, name, pid }) => (state === "Z" ? [`zombie ${name} ${pid}`] : []));
+  const dead = zombies();
+  // What has ended just now is about to be collected.
+  if (dead.length > 0) await Bun.sleep(1000);
+  const still = zombies();
+  problems.push(...dead.filter((zombie) => still.includes(zombie)));
   return problems;
 }
