@@ -127,22 +127,34 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
   const repositories = usedSources(plan)
     .filter(({ trust }) => trust === "weak" || trust === "untrusted")
     .map(({ id, trust, problems }) => `Source ${id} is ${trust}: ${problems.join(", ")}`);
-  const vulnerabilities = newVulnerabilities(plan)
-    .filter(({ severity }) => severity !== "none")
-    .map((v) =>
-      v.id === NO_DATA
-        ? `${v.package} ${v.version}: no vulnerability data could be had from ${v.data_source}`
-        : `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`,
-    );
+  const known = newVulnerabilities(plan).filter(({ severity }) => severity !== "none");
+  const vulnerabilities = known.map((v) =>
+    v.id === NO_DATA
+      ? `${v.package} ${v.version}: no vulnerability data could be had from ${v.data_source}`
+      : `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`,
+  );
+  const cut = known.slice(LISTED).filter(({ severity }) => severity === "critical" || severity === "high");
   return [
     ...items(denied, "denied target", terminal),
     ...items(taking, "package that takes over files", terminal, "packages that take over files"),
     ...items(repositories, "source", terminal),
-    ...items(vulnerabilities, "vulnerability", terminal, "vulnerabilities"),
+    ...items(
+      vulnerabilities,
+      "vulnerability",
+      terminal,
+      "vulnerabilities",
+      cut.length > 0 ? `, ${cut.length} of high or critical severity` : "",
+    ),
   ].join("\n");
 }
 
-function items(texts: readonly string[], one: string, terminal: Terminal, many?: string): string[] {
+function items(
+  texts: readonly string[],
+  one: string,
+  terminal: Terminal,
+  many?: string,
+  ofThem = "",
+): string[] {
   const mark = paint(terminal, "yellow", "!");
   const more = texts.length - LISTED;
   return [
@@ -150,7 +162,7 @@ function items(texts: readonly string[], one: string, terminal: Terminal, many?:
       return `${mark} ${wrap(safeStart(text, LISTED_CHARS), terminal.width, GUTTER).join("\n")}`;
     }),
     ...(more > 0
-      ? [`${mark} and ${plural(more, `more ${one}`, many && `more ${many}`)} (--json has all)`]
+      ? [`${mark} and ${plural(more, `more ${one}`, many && `more ${many}`)}${ofThem} (--json has all)`]
       : []),
   ];
 }

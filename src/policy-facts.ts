@@ -10,7 +10,7 @@ import {
 import type { PolicyConfig } from "./policy-config.ts";
 import { madeSubject, RECORDED_INVERSE } from "./recorded-inverse.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";
-import { isOwnFix, NO_DATA } from "./signals.ts";
+import { NO_DATA, newVulnerabilities } from "./signals.ts";
 import type { JudgedTargets } from "./target-check.ts";
 import { plural } from "./terminal.ts";
 
@@ -112,14 +112,20 @@ function withoutSlash(uri: string): string {
   return uri.replace(/\/+$/, "");
 }
 
-/** Vulnerabilities of the versions to be installed that `test` picks by severity; what a version fixes is left out. */
-export function newVulnerabilities(f: Pick<Facts, "plan">, test: (severity: Severity) => boolean): string[] {
-  const fetched = f.plan.transaction.filter(isFetched);
-  const arriving = new Set(fetched.map((e) => `${nameOf(e)} ${e.to_version}`));
-  return f.plan.vulnerability_evidence
-    .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
-    .filter((x) => !isOwnFix(x) && test(x.severity))
-    .map((x) => (x.id === NO_DATA ? `${x.package} (no data)` : `${x.package} ${x.id} (${x.severity})`));
+/** Vulnerabilities of the versions to be installed that `test` picks by severity, the gravest first. */
+export function vulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
+  return newVulnerabilities(f.plan)
+    .filter(({ severity }) => test(severity))
+    .map(vulnerabilityName);
+}
+
+/** `hello CVE-2026-0001 (high)` */
+export function vulnerabilityName({
+  package: name,
+  id,
+  severity,
+}: OperationPlan["vulnerability_evidence"][number]): string {
+  return id === NO_DATA ? `${name} (no data)` : `${name} ${id} (${severity})`;
 }
 
 /** What a person has to decide about: high or worse, and what nobody could rate or look up. */

@@ -1,4 +1,4 @@
-import { type OperationPlan, SEVERITIES } from "./operation-plan.ts";
+import type { OperationPlan } from "./operation-plan.ts";
 import { changesSection, type NumberedSource, numberSources } from "./prompt-changes.ts";
 import { listed, quote, quoteEnds, type Section, word, wordList, words } from "./prompt-text.ts";
 import { RECORDED_INVERSE } from "./recorded-inverse.ts";
@@ -103,9 +103,7 @@ function sourcesSection(sources: readonly NumberedSource[]): Section {
 }
 
 function vulnerabilitiesSection(plan: OperationPlan): Section {
-  const coming = newVulnerabilities(plan)
-    .filter(({ severity }) => severity !== "none")
-    .toSorted((a, b) => weight(b.severity) - weight(a.severity));
+  const coming = newVulnerabilities(plan).filter(({ severity }) => severity !== "none");
   const old = plan.vulnerability_evidence.filter((v) => v.applies_to === "old" && v.id !== NO_DATA);
   if (plan.vulnerability_evidence.length === 0) {
     return { lines: ["No record. Perhaps no database was asked."], omitted: [] };
@@ -132,11 +130,6 @@ function vulnerabilitiesSection(plan: OperationPlan): Section {
     "vulnerabilities",
   );
   return { lines: [...head, ...lines], omitted };
-}
-
-/** Severities in the order of {@link SEVERITIES}, but an unknown one may be anything: it stands below high. */
-function weight(severity: (typeof SEVERITIES)[number]): number {
-  return severity === "unknown" ? SEVERITIES.indexOf("high") - 0.5 : SEVERITIES.indexOf(severity);
 }
 
 function provenanceSection(plan: OperationPlan): Section {

@@ -4,9 +4,9 @@ import { AegisError } from "./errors.ts";
 import { firedFrom, strictness } from "./evaluate.ts";
 import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { isGrave, newVulnerabilities } from "./policy-facts.ts";
+import { isGrave, vulnerabilityName } from "./policy-facts.ts";
 import { riskScore } from "./risk-score.ts";
-import { PASSING_WARNINGS, riskSignals } from "./signals.ts";
+import { newVulnerabilities, PASSING_WARNINGS, riskSignals } from "./signals.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
@@ -104,13 +104,26 @@ function mismatch(field: string, what: string): AegisError {
 }
 
 /**
- * Every grave vulnerability that the executor knows in a version to be installed must be in the signed plan: a rule that fired
- * for another package is no word about this one. The signed plan may know more.
- * @throws AegisError `drift`
+ * Every grave vulnerability that the executor knows in a version to be installed must be in the signed plan, as its screen
+ * shows it: a rule that fired for another package is no word about this one. The signed plan may know more, but only of
+ * versions that its transaction brings or takes away: any other is there to fill the approver's screen.
+ * @throws AegisError `evidence_mismatch`, `drift`
  */
 export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan): void {
-  const told = new Set(newVulnerabilities({ plan: signed }, isGrave));
-  const untold = newVulnerabilities({ plan: own }, isGrave).filter((one) => !told.has(one));
+  const changing = new Set(
+    signed.transaction.flatMap(({ name, from_version: from, to_version: to }) => [
+      ...(from === null ? [] : [`old ${name} ${from}`]),
+      ...(to === null ? [] : [`new ${name} ${to}`]),
+    ]),
+  );
+  if (!signed.vulnerability_evidence.every((x) => changing.has(versionOf(x)))) {
+    throw mismatch("vulnerability_evidence", "can be known of its transaction");
+  }
+  const shown = (x: Vulnerability) => `${versionOf(x)} ${vulnerabilityName(x)}`;
+  const told = new Set(newVulnerabilities(signed).map(shown));
+  const untold = newVulnerabilities(own)
+    .filter((x) => isGrave(x.severity) && !told.has(shown(x)))
+    .map(vulnerabilityName);
   if (untold.length === 0) return;
   throw new AegisError(
     "drift",
@@ -118,6 +131,12 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
     `${planAgain(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
     { untold: untold.slice(0, 50) },
   );
+}
+
+type Vulnerability = OperationPlan["vulnerability_evidence"][number];
+
+function versionOf({ applies_to, package: name, version }: Vulnerability): string {
+  return `${applies_to} ${name} ${version}`;
 }
 
 /**

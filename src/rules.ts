@@ -19,12 +19,12 @@ import {
   isTrustedReview,
   nameOf,
   needsCommands,
-  newVulnerabilities,
   packages,
   registries,
   scriptsThat,
   untrustedPackages,
   unverifiedTargets,
+  vulnerabilities,
 } from "./policy-facts.ts";
 import { scanScript } from "./script-scan.ts";
 
@@ -152,7 +152,7 @@ const RESTRICTIONS: readonly Rule[] = [
     looks_at: "vulnerabilities",
     decision: "deny",
     reason: "a version to be installed has a vulnerability as severe as the policy denies",
-    fires: (f) => newVulnerabilities(f, (severity) => atLeast(severity, f.config.vulnerability.deny)),
+    fires: (f) => vulnerabilities(f, (severity) => atLeast(severity, f.config.vulnerability.deny)),
   },
   {
     id: "script-downloads-and-runs",
@@ -313,7 +313,7 @@ const RESTRICTIONS: readonly Rule[] = [
     looks_at: "vulnerabilities",
     decision: "require_human",
     reason: "a version to be installed has a vulnerability of high or unknown severity, or nobody could say",
-    fires: (f) => newVulnerabilities(f, isGrave),
+    fires: (f) => vulnerabilities(f, isGrave),
   },
 ];
 

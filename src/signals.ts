@@ -1,4 +1,4 @@
-import type { OperationPlan } from "./operation-plan.ts";
+import { isFetched, type OperationPlan } from "./operation-plan.ts";
 import { isCritical } from "./package-names.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./risk-signals.ts";
 
@@ -80,7 +80,7 @@ export function usedSources(
 }
 
 /** Whether the version that a record is about is the record's own fix. */
-export function isOwnFix({
+function isOwnFix({
   version,
   matched_version,
   fixed_version,
@@ -88,11 +88,25 @@ export function isOwnFix({
   return fixed_version === (matched_version ?? version);
 }
 
-/** Vulnerabilities of the versions to be installed; a record that names such a version as the fix is none of them. */
-export function newVulnerabilities(
-  facts: Pick<OperationPlan, "vulnerability_evidence">,
-): OperationPlan["vulnerability_evidence"] {
-  return facts.vulnerability_evidence.filter((record) => record.applies_to === "new" && !isOwnFix(record));
+/** The gravest first. An unknown severity may be anything: it stands below high. */
+const GRAVEST_FIRST: readonly string[] = ["critical", "high", "unknown", "medium", "low", "none"];
+
+/**
+ * Vulnerabilities of the versions to be installed, the gravest first, and last the versions that no source could answer for. A
+ * record of such a version counts even if it says that it is about the old one; one that names it as the fix doesn't.
+ */
+export function newVulnerabilities({
+  transaction,
+  vulnerability_evidence,
+}: Pick<OperationPlan, "transaction" | "vulnerability_evidence">): OperationPlan["vulnerability_evidence"] {
+  const fetched = transaction.filter(isFetched);
+  const arriving = new Set(fetched.map((e) => `${e.name.replace(/:.*$/, "")} ${e.to_version}`));
+  const rank = ({ id, severity }: (typeof vulnerability_evidence)[number]) =>
+    id === NO_DATA ? GRAVEST_FIRST.length : GRAVEST_FIRST.indexOf(severity);
+  return vulnerability_evidence
+    .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
+    .filter((x) => !isOwnFix(x))
+    .toSorted((a, b) => rank(a) - rank(b));
 }
 
 function toolMissing(facts: SignalFacts): boolean {

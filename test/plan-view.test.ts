@@ -334,6 +334,25 @@ describe("a plan for people", () => {
     expect(text).toContain("! the disk is full");
   });
 
+  test("the gravest vulnerabilities come first, whatever the plan's order, and what is cut is told by severity", () => {
+    const open = Array.from({ length: 9 }, (_, n) =>
+      vulnerability({ package: `p${n}`, id: NO_DATA, severity: "unknown" }),
+    );
+    const arriving = { package: "a1", version: "2", severity: "high" } as const;
+    const shown = (...evidence: OperationPlan["vulnerability_evidence"]) =>
+      renderPlan(
+        { ...PLAN, transaction: [entry("a1", { to_version: "2" })], vulnerability_evidence: evidence },
+        terminal(120),
+      ).split("\n");
+    const lines = shown(...open, vulnerability({ ...arriving, applies_to: "old", id: "CVE-2026-7" }));
+    expect(lines.filter((line) => line.startsWith("!")).at(0)).toBe("! a1 2 has CVE-2026-7 (severity high)");
+    expect(lines).toContain("! and 2 more vulnerabilities (--json has all)");
+    const ten = Array.from({ length: 10 }, (_, n) => vulnerability({ ...arriving, id: `CVE-2026-${n}` }));
+    expect(shown(...open, ...ten)).toContain(
+      "! and 11 more vulnerabilities, 2 of high or critical severity (--json has all)",
+    );
+  });
+
   test("nothing to do says so, and shows no table", () => {
     const text = renderPlan({ ...PLAN, nothing_to_do: true, transaction: [] }, terminal(80));
     expect(text).toContain("Nothing to do: the host is as you want it.");

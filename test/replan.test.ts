@@ -6,6 +6,7 @@ import type { OperationPlan } from "../src/operation-plan.ts";
 import { decideOwn } from "../src/plan-again.ts";
 import { compareDecisions, compareVulnerabilities, compareWarnings, compareWithOwn } from "../src/replan.ts";
 import { signReview } from "../src/review-signature.ts";
+import { NO_DATA } from "../src/signals.ts";
 import {
   DEBIAN,
   entry,
@@ -313,17 +314,15 @@ describe("vulnerabilities that the executor knows and the approver was not shown
     expect(hint).toContain("sign again");
   });
 
+  const noise = (count: number) =>
+    Array.from({ length: count }, (_, n) =>
+      vulnerability({ package: `p${n}`, version: "1.0", id: NO_DATA, severity: "unknown" }),
+    );
   const TOLD: [what: string, evidence: OperationPlan["vulnerability_evidence"], untold: string | null][] = [
     ["nothing", [], "hello CVE-2026-0001 (high)"],
-    ["another package's", [{ ...grave, package: "nginx" }], "hello CVE-2026-0001 (high)"],
     ["another one of the package", [{ ...grave, id: "CVE-2026-0002" }], "hello CVE-2026-0001 (high)"],
     ["less grave", [{ ...grave, severity: "unknown" }], "hello CVE-2026-0001 (high)"],
     ["as fixed by this version", [{ ...grave, fixed_version: grave.version }], "hello CVE-2026-0001 (high)"],
-    [
-      "as what is installed now",
-      [{ ...grave, applies_to: "old", version: "0" }],
-      "hello CVE-2026-0001 (high)",
-    ],
     ["it", [grave], null],
     ["it and more", [grave, { ...grave, id: "CVE-2026-0002" }], null],
     ["it, from older data", [{ ...grave, data_age_days: 9, data_source: "other", aliases: ["x"] }], null],
@@ -334,6 +333,29 @@ describe("vulnerabilities that the executor knows and the approver was not shown
       return untold === null ? compare() : refuses(compare, "drift", untold);
     });
   }
+  const MADE_UP: [what: string, evidence: OperationPlan["vulnerability_evidence"]][] = [
+    ["another package's", [grave, { ...grave, package: "nginx" }]],
+    ["another version's", [grave, { ...grave, version: "0" }]],
+    ["it as of the version that is installed now", [{ ...grave, applies_to: "old" }]],
+    ["one of a version that is not installed now", [grave, { ...grave, applies_to: "old", version: "0" }]],
+    ["nobody's word about packages that stay", [...noise(8), { ...grave, applies_to: "old" }]],
+  ];
+  for (const [what, vulnerability_evidence] of MADE_UP) {
+    test(`the plan tells ${what}: refused`, () =>
+      refuses(
+        () => compareVulnerabilities(install({ vulnerability_evidence }), own),
+        "evidence_mismatch",
+        "the plan's vulnerability_evidence",
+      ));
+  }
+  test("a reason names the gravest, whatever comes before it in the plan", () => {
+    const { reasons } = decided(install({ vulnerability_evidence: [...noise(9), grave] }));
+    expect(reasons.join("\n")).toContain("hello CVE-2026-0001 (high), ");
+  });
+  test("what is installed now may have some too", () => {
+    const vulnerability_evidence = [{ ...grave, applies_to: "old" as const, version: "1.0-1" }];
+    compareVulnerabilities(upgrade({ vulnerability_evidence }), upgrade());
+  });
   test("what needs no person need not be told", () => {
     const minor = install({ vulnerability_evidence: [{ ...grave, severity: "medium" }] });
     compareVulnerabilities(install(), minor);

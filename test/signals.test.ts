@@ -173,6 +173,11 @@ const CASES: [string, Partial<SignalFacts>, RiskSignal[]][] = [
     },
     [],
   ],
+  [
+    "of the new version, and called the old one's",
+    { transaction: change("upgrade"), vulnerability_evidence: vulnerability("critical", "old") },
+    ["package-upgrade", "vulnerability-critical", "vulnerability-known"],
+  ],
   ["fixed by the change", { vulnerability_evidence: vulnerability("critical", "old") }, []],
   [
     "denied",
