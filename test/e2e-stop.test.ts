@@ -65,7 +65,9 @@ describeOnThrowaway("a host that goes down, or is upgraded", () => {
     const { first, second } = await oneRunsOneWaits("upgraded", "later1");
     await chain.host.exec(["sh", "-c", `cp ${AEGIS} ${AEGIS}.new && mv ${AEGIS}.new ${AEGIS}`]);
     openGate(chain, "upgraded");
-    expect(await first.client.exited).toBe(0);
+    // All as planned; that somebody replaced the program meanwhile is said.
+    expect(await first.client.exited).toBe(9);
+    expect(first.client.stdout()).toContain(`files of Aegis itself changed meanwhile: ${AEGIS}`);
     expect(await second.client.exited).toBe(8);
     expect(second.client.stderr()).toContain("aegis was installed anew while this request waited");
     expect(kindsOf(chain, idOf(second))).toEqual(["execution_denied"]);
