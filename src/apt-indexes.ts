@@ -120,54 +120,73 @@ function resolved(path: string): string {
 }
 
 /**
- * Compares every index of packages with the Release file beside it. One that no Release file names stays as it is, where the
- * plan takes nothing from its source, or the source has no Release file: planning says of such a source that it is not signed.
+ * Compares every index of packages with each Release file that names it: a name in the lists may belong to several sources
+ * (`http://m/u x/` and `http://m/ u/`), and none of them may vouch for what another one signed otherwise. An index that no
+ * Release file names stays as it is, where the plan takes nothing from its source, or the source has no Release file: planning
+ * says of such a source that it is not signed.
  */
 async function checkHashes(
   paths: readonly string[],
   relied: readonly string[],
   uncompressed: (path: string) => Promise<string>,
 ): Promise<void> {
-  const hashes = new Map(paths.flatMap((path) => releaseHashes(path)));
+  const releases = releasesOf(paths);
   await Promise.all(
     paths.map(async (path) => {
       const match = PACKAGES.exec(path);
       if (match === null) return;
       const compression = match[1];
-      const asIs = hashes.get(path);
-      if (asIs !== undefined && asIs === hashFile(path).sha256) return;
-      const plain = hashes.get(path.slice(0, path.length - (compression?.length ?? 0)));
-      if (compression !== undefined && plain !== undefined && plain === (await uncompressed(path))) return;
-      if (asIs === undefined && plain === undefined) {
-        const base = relied.find((one) => path.startsWith(one));
-        if (base === undefined || !["InRelease", "Release"].some((name) => paths.includes(base + name)))
-          return;
-        throw refuse(
-          `${path} is not named by its signed Release file as it lies here, so nothing vouches for it`,
-          'Have the repository list its uncompressed indexes, or keep them as they come: Acquire::GzipIndexes "true", then apt-get update.',
-        );
+      const plainPath = path.slice(0, path.length - (compression?.length ?? 0));
+      const own = longest(relied.filter((base) => path.startsWith(base)));
+      for (const [base, hashes] of releases) {
+        const [asIs, plain] = [hashes.get(path), hashes.get(plainPath)];
+        if (asIs !== undefined && asIs === hashFile(path).sha256) continue;
+        if (compression !== undefined && plain !== undefined && plain === (await uncompressed(path)))
+          continue;
+        if (asIs !== undefined || plain !== undefined) {
+          throw refuse(
+            `${path} is not the index that its signed Release file names`,
+            "Fetch the lists again: apt-get update; and find out who changed it: only root and apt's _apt could.",
+          );
+        }
+        if (base === own) {
+          throw refuse(
+            `${path} is not named by its signed Release file as it lies here, so nothing vouches for it`,
+            'Have the repository list its uncompressed indexes, or keep them as they come: Acquire::GzipIndexes "true", then apt-get update.',
+          );
+        }
       }
-      throw refuse(
-        `${path} is not the index that its signed Release file names`,
-        "Fetch the lists again: apt-get update; and find out who changed it: only root and apt's _apt could.",
-      );
     }),
   );
 }
 
-/** `[path of an index, SHA-256]` of everything that a Release file names (apt's names: `/` is `_`). */
-function releaseHashes(path: string): [string, string][] {
-  const [suffix] = /(?:In)?Release$/.exec(path) ?? [];
-  const text = suffix === undefined ? null : readText(path);
-  const body = suffix === "InRelease" && text !== null ? (splitClearSigned(text)?.text ?? null) : text;
-  if (suffix === undefined || body === null) return [];
-  const base = path.slice(0, -suffix.length);
+function longest(texts: readonly string[]): string | undefined {
+  return texts.toSorted((a, b) => b.length - a.length)[0];
+}
+
+/** What the names of a source's files begin with → what its Release file says. As with apt, InRelease wins over Release. */
+function releasesOf(paths: readonly string[]): Map<string, ReadonlyMap<string, string>> {
+  const releases = new Map<string, ReadonlyMap<string, string>>();
+  for (const suffix of ["Release", "InRelease"]) {
+    for (const path of paths) {
+      const base = path.slice(0, -suffix.length);
+      if (path.endsWith(`_${suffix}`)) releases.set(base, releaseHashes(path, base));
+    }
+  }
+  return releases;
+}
+
+/** Path of an index → SHA-256, for everything that a Release file names (apt's names: `/` is `_`). */
+function releaseHashes(path: string, base: string): ReadonlyMap<string, string> {
+  const text = readText(path) ?? "";
+  const body = path.endsWith("InRelease") ? (splitClearSigned(text)?.text ?? "") : text;
   const lines = readStanzas(body).stanzas[0]?.get("sha256")?.split("\n") ?? [];
-  return lines.flatMap((line) => {
+  const hashes = lines.flatMap((line): [string, string][] => {
     const [hash, , name, more] = line.trim().split(/\s+/);
     if (hash === undefined || name === undefined || more !== undefined) return [];
     return [[base + name.replace(/^\.\//, "").replaceAll("/", "_"), hash.toLowerCase()]];
   });
+  return new Map(hashes);
 }
 
 /** SHA-256 of a compressed file's content. */

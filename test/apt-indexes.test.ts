@@ -183,6 +183,48 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       expect(await checked(ST)).toBeNull();
     });
   });
+  describe("a Release file vouches for nothing that another one signed otherwise", () => {
+    const [ST, DEBIAN] = ["http://example.org/debian st", "example.org_debian_Release"];
+    const evil = (path: string) => release([path, TAMPERED]);
+    const CASES: [what: string, prepare: () => unknown, says: string][] = [
+      [
+        "a Release file beside InRelease",
+        () => put(`${BASE}_Release`, evil("main/binary-amd64/Packages")),
+        "is not the index",
+      ],
+      [
+        "of a source whose names begin alike",
+        () => put(DEBIAN, evil("dists/st/main/binary-amd64/Packages")),
+        "is not the index",
+      ],
+      [
+        "of one that claims more of the name",
+        () => put(`${BASE}_main_Release`, evil("binary-amd64/Packages")),
+        "is not the index",
+      ],
+      [
+        "of another source, where its own names only a compressed one",
+        () => {
+          put(`${BASE}_InRelease`, signed(release(["main/binary-amd64/Packages.gz", "zipped"])));
+          put(DEBIAN, evil("dists/st/main/binary-amd64/Packages"));
+        },
+        "so nothing vouches for it",
+      ],
+    ];
+    for (const [what, prepare, says] of CASES) {
+      test(`refused: ${what}`, async () => {
+        put(PACKAGES, TAMPERED);
+        prepare();
+        expect(await checked(ST)).toContain(says);
+        expect(await checked("http://example.org/ debian/", ST)).toContain(says);
+      });
+    }
+    test("passes: an index of one used source, whose name begins as another used one's", async () => {
+      put(DEBIAN, release(["Packages", TEXT]));
+      put("example.org_debian_Packages", TEXT);
+      expect(await checked("http://example.org/ debian/", ST)).toBeNull();
+    });
+  });
   test("a compressed index counts by its content, or by its own bytes where those are named", async () => {
     const zipped = `${PACKAGES}.lz4`;
     renameSync(at(PACKAGES), at(zipped));
