@@ -47,6 +47,8 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     }
     return count;
   };
+  /** As root does where a log is lost for good: without it a log that begins anew is one that was cut. */
+  const forgetNewest = () => chain.host.exec(["rm", "-f", "/var/lib/aegis/newest-event"]);
   const reported = async (atLeast: number) => {
     await eventually(() => refused() >= atLeast, 100);
   };
@@ -194,8 +196,10 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     const { host } = chain;
     const first = await chain.signed("apt", "install", "some2");
     const second = await chain.signed("apt", "install", "while-full");
-    const mount = (size: string) =>
-      host.exec(["mount", "-t", "tmpfs", "-o", `size=${size},mode=2750`, "tmpfs", LOG]);
+    const mount = async (size: string) => {
+      await host.exec(["mount", "-t", "tmpfs", "-o", `size=${size},mode=2750`, "tmpfs", LOG]);
+      await forgetNewest();
+    };
     await mount("6m");
     const refusedStart = await chain.apply(first.path);
     expect([refusedStart.status, refusedStart.stderr]).toEqual([1, expect.stringContaining("[io]")]);
@@ -229,7 +233,9 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     await host.exec(["umount", runs]);
     expect([refused.status, refused.stderr]).toEqual([
       1,
-      expect.stringMatching(/\[io\] no space is left under \/var\/lib\/aegis\/runs \(ENOSPC\)\n.* df -i /),
+      expect.stringMatching(
+        /\[io\] the executor says: no space is left under \/var\/lib\/aegis\/runs \(ENOSPC\)\n.* df -i /,
+      ),
     ]);
     expect(lastEvent(chain, "execution_denied")).toMatchObject({
       execution_id: execution.execution_plan_id,
@@ -244,7 +250,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     const runs = "/var/lib/aegis/runs";
     await host.exec(["chmod", "1777", runs]);
     const says = expect.stringMatching(
-      /\[io\] \/var\/lib\/aegis\/runs must be a directory .*\n.* chown root:root \S+ && chmod 00700 \/var/,
+      /\[io\] the executor says: \/var\/lib\/aegis\/runs must be a directory .*\n.* chown root:root \S+ && chmod 00700 \/var/,
     );
     const watch = ["apply", "--watch", crypto.randomUUID()];
     for (const ended of [await chain.apply(path), await chain.aegis(watch)])
@@ -259,6 +265,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     const { host } = chain;
     const { path } = await chain.signed("apt", "install", "some3");
     await host.exec(["mount", "-t", "tmpfs", "-o", "size=12m,mode=2750", "tmpfs", LOG]);
+    await forgetNewest();
     const tomorrow = new Date(Date.now() + 86_400_000);
     openAuditLog(host.path(LOG), { now: () => tomorrow, mode: 0o640 }).append({ kind: "checkpoint" });
     const refusedStart = await chain.apply(path);

@@ -231,7 +231,9 @@ describeOnSystemd("faults", (suite) => {
     expect(resultOf(chain, id)?.state).toBe("running");
     openGate(chain, "anew");
     await installing;
-    expect(await client.exited).toBe(0);
+    // Done as planned, and said: the unit is another than when the run began.
+    expect(await client.exited).toBe(9);
+    expect(resultOf(chain, id)).toMatchObject({ state: "completed", message: expect.stringContaining(unit) });
     expect(kindsOf(chain, id)).toEqual(COMPLETED);
     expect(kept.map((file) => chain.host.read(file))).toEqual(before);
     expect(chain.host.read(unit)).toBe(text);
