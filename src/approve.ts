@@ -107,7 +107,7 @@ export async function approve(
 
   noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
   const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
-  const path = saveDocument("approval", approval, io.env, values.out);
+  // The log first: what it can't take is not handed out.
   recordUserEvent(io.env, {
     kind: "approval_signed",
     actor: signer,
@@ -123,6 +123,7 @@ export async function approve(
       ...subjectDetails(plan.document),
     },
   });
+  const path = saveDocument("approval", approval, io.env, values.out);
   io.result(
     { approval, path, public_key_hex: key.publicKeyHex },
     [

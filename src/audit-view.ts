@@ -59,7 +59,8 @@ export function renderEvents(events: readonly AuditEvent[], terminal: Terminal):
 /** One line an event, however long. */
 function wholeLines(rows: readonly Row[]): string[] {
   const cells = [HEADER, ...rows].map(({ number, time, kind, asked, approved, outcome, what }) =>
-    [number, time, kind, asked, approved, outcome, what].map(safe),
+    // Two spaces stand between columns, and in none of them.
+    [number, time, kind, asked, approved, outcome, what].map((text) => safe(text).replaceAll(/ {2,}/g, " ")),
   );
   const widths = cells[0]?.map((_, i) => {
     const lengths = cells.map((row) => columnsOf(row[i] ?? ""));

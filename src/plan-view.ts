@@ -1,6 +1,6 @@
 import type { OperationPlan } from "./operation-plan.ts";
 import { renderChanges } from "./plan-changes.ts";
-import { NO_DATA, newVulnerabilities, usedSources } from "./signals.ts";
+import { isLasting, NO_DATA, newVulnerabilities, usedSources } from "./signals.ts";
 import {
   GUTTER,
   paint,
@@ -173,8 +173,10 @@ function items(
  */
 function remarks({ warnings }: OperationPlan, terminal: Terminal): string {
   if (warnings.length === 0) return "";
+  // What the executor makes again and compares can't be invented, and must not be pushed out by what can.
+  const ordered = [...warnings.filter(isLasting), ...warnings.filter((text) => !isLasting(text))];
   const more = warnings.length - LISTED;
-  const shown = warnings.slice(0, LISTED).flatMap((text) => {
+  const shown = ordered.slice(0, LISTED).flatMap((text) => {
     const [first = "", ...rest] = wrap(safeStart(text, LISTED_CHARS), terminal.width, `${GUTTER}  `);
     return [`${GUTTER}${paint(terminal, "yellow", "!")} ${first}`, ...rest];
   });

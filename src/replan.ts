@@ -6,7 +6,7 @@ import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { isGrave, vulnerabilityName } from "./policy-facts.ts";
 import { riskScore } from "./risk-score.ts";
-import { newVulnerabilities, PASSING_WARNINGS, riskSignals } from "./signals.ts";
+import { isLasting, newVulnerabilities, riskSignals } from "./signals.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
@@ -145,8 +145,7 @@ function versionOf({ applies_to, package: name, version }: Vulnerability): strin
  * @throws AegisError `evidence_mismatch`
  */
 export function compareWarnings(signed: OperationPlan, own: OperationPlan): void {
-  const lasting = ({ warnings }: OperationPlan) =>
-    warnings.filter((text) => !PASSING_WARNINGS.some((beginning) => text.startsWith(beginning)));
+  const lasting = ({ warnings }: OperationPlan) => warnings.filter(isLasting);
   if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
   throw mismatch("warnings", "the executor finds on this host");
 }

@@ -109,7 +109,7 @@ export const sign = defineSubcommand({
       throw namingPlan(error, documents.plan, io.env);
     });
     const snapshots = await lookUpAsRoot(execution);
-    const path = saveDocument("execution", execution, io.env, values.out);
+    // The log first: what it can't take is not handed out.
     recordUserEvent(io.env, {
       kind: "plan_signed",
       actor: signer,
@@ -127,6 +127,7 @@ export const sign = defineSubcommand({
         ...subjectDetails(execution.operation_plan),
       },
     });
+    const path = saveDocument("execution", execution, io.env, values.out);
     io.result(
       { execution_plan: execution, execution_plan_hash: canonicalHash(execution), path },
       [

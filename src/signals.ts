@@ -12,7 +12,12 @@ export const OF_DPKG = "dpkg was interrupted earlier";
  * What warnings begin with that differ between two honest plans of one change: each side has vulnerability data of its own, a
  * half-done dpkg is repaired meanwhile (and the executor looks itself), and apt says other things to root.
  */
-export const PASSING_WARNINGS = [OF_VULNERABILITIES, OF_DPKG, "E: ", "W: "] as const;
+const PASSING_WARNINGS = [OF_VULNERABILITIES, OF_DPKG, "E: ", "W: "] as const;
+
+/** Whether a warning is the same in every honest plan of one change. */
+export function isLasting(warning: string): boolean {
+  return !PASSING_WARNINGS.some((beginning) => warning.startsWith(beginning));
+}
 
 /** The facts of a plan that signals are derived from. */
 export type SignalFacts = Pick<

@@ -394,3 +394,13 @@ describe("a plan for people", () => {
     expect(renderPlan(PLAN, terminal(80, true))).toContain("\u001b[1m");
   });
 });
+
+test("warnings that anybody could invent don't push out those that the executor compares", () => {
+  const real = "on hold, and would be changed all the same: libc6";
+  const invented = Array.from({ length: 20 }, (_, n) => `W: invented ${n}`);
+  const shown = renderPlan({ ...PLAN, warnings: [...invented, real] }, PIPE);
+  expect(shown).toContain(real);
+  expect(shown).toContain("invented 6");
+  expect(shown).not.toContain("invented 7");
+  expect(shown).toContain("… and 13 more warnings");
+});
