@@ -58,15 +58,20 @@ export function renderEvents(events: readonly AuditEvent[], terminal: Terminal):
 
 /** One line an event, however long. */
 function wholeLines(rows: readonly Row[]): string[] {
-  const cells = [HEADER, ...rows].map(({ number, time, kind, asked, approved, outcome, what }) =>
-    // Two spaces stand between columns, and in none of them.
-    [number, time, kind, asked, approved, outcome, what].map((text) => safe(text).replaceAll(/ {2,}/g, " ")),
-  );
+  const cells = [HEADER, ...rows].map(({ number, time, kind, asked, approved, outcome, what }) => [
+    ...[number, time, kind, asked, approved, outcome].map((text) => closed(safe(text))),
+    safe(what),
+  ]);
   const widths = cells[0]?.map((_, i) => {
     const lengths = cells.map((row) => columnsOf(row[i] ?? ""));
     return Math.max(0, ...lengths.filter((length) => length <= ALIGNED));
   });
   return cells.map((row) => columns(row, widths ?? []));
+}
+
+/** Two spaces stand between columns, and between the parts of the last one: no text from outside holds any. */
+function closed(text: string): string {
+  return text.replaceAll(/ {2,}/g, " ");
 }
 
 function columns(cells: readonly string[], widths: readonly number[]): string {
@@ -211,7 +216,8 @@ function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boo
     execution_id === null ? null : `execution ${id(execution_id)}`,
     execution_id === null && plan_id !== null ? `plan ${id(plan_id)}` : null,
   ]
-    .filter((part) => typeof part === "string" && part !== "")
+    .map((part) => closed(part ?? ""))
+    .filter((part) => part !== "")
     .join("  ");
 }
 
