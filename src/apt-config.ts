@@ -193,7 +193,7 @@ function significant(settings: Settings): Map<string, string[]> {
     [...settings]
       .filter(
         ([key, values]) =>
-          !/^(?:Binary|CommandLine)(?:$|::)/i.test(key) &&
+          !/^(?:Binary|CommandLine|Version)(?:$|::)/i.test(key) &&
           (key.endsWith("::") ? values.length > 0 : values[0] !== ""),
       )
       .map(([key, values]) => [key.toLowerCase(), values]),

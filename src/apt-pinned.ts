@@ -17,6 +17,12 @@ import { AegisError } from "./errors.ts";
 const DROPPED =
   /^(?:Binary|CommandLine|Debug|EDSP|EIPP|Help|OrderList|PackageManager|Version|Acquire::ForceHash|APT::(?:Cache|Cmd|Config|Keep-Fds|Sources|Status-deb822-Fd|System))(?:$|::)/i;
 
+/**
+ * What apt-get applies to itself after every file: its `Binary::` block, and from apt 3.1 on the `Version::` blocks up to its own
+ * level, which is below 1. apt's own blocks for other programs begin with `Version::1.1` and are in every dump.
+ */
+const OVERRIDING = /^(?:Binary::apt-get(?:$|::)|Version::(?![1-9]\d*\.\d+(?:$|::)))/i;
+
 /** What a simulation and a run have to agree on, whatever the host says. */
 const PINNED: Readonly<Record<string, string>> = {
   "Dir::Etc::main": "/dev/null",
@@ -55,15 +61,15 @@ const PINNED: Readonly<Record<string, string>> = {
 /**
  * The host's settings as far as they count, and ours behind them.
  * @throws AegisError `refused` where the host overrides settings for apt-get alone, since apt applies those after
- * every file and they could not be held
+ * every file and they could not be held ({@link OVERRIDING})
  */
 export function pinnedSettings(host: Settings): Settings {
-  for (const key of host.keys()) {
-    if (/^Binary::apt-get(?:$|::)/i.test(key)) {
+  for (const [key, values] of host) {
+    if (OVERRIDING.test(key) && values.some((value) => value !== "")) {
       throw new AegisError(
         "refused",
         `apt is configured with ${key}, which wins over everything Aegis sets`,
-        "Remove the Binary::apt-get settings from /etc/apt/apt.conf.d.",
+        "Remove it from /etc/apt/apt.conf.d.",
       );
     }
   }

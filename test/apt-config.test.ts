@@ -57,7 +57,10 @@ describe("what can't be held is refused", () => {
     });
     refuses(() => settingsFor("", plan), "refused", "nginx comes from a disc");
   });
-  for (const key of ["Binary::apt-get", "Binary::apt-get::APT::Get::Simulate", "BINARY::APT-GET::x"])
+  // Of apt 3.2: its level for apt-get is below 1, and it ends at once over a level that is no number with a dot.
+  const OWN = ["Binary::apt-get", "Binary::apt-get::APT::Get::Simulate", "BINARY::APT-GET::x"];
+  const LEVELS = ["0.31::Dir::State::status", "0.0::DPkg::Post-Invoke::", "1::quiet", "x::quiet", "0.31", ""];
+  for (const key of [...OWN, ...LEVELS.map((rest) => `Version::${rest}`), "vERSION::0.31.5::quiet"])
     test(key, () => refuses(() => settingsFor(`${key} "1";`), "refused", key));
   const DPKG: [option: string, refused: boolean][] = [
     ["--force-overwrite", true],
@@ -167,6 +170,14 @@ CommandLine::AsString "apt-config dump";
     expect(hookCommand(PLACES)).toBe(HOOK);
     expect(get(settingsFor(""), "DPkg::Pre-Install-Pkgs::")).toEqual([HOOK]);
   });
+});
+
+test("the blocks of apt 3.2 for its other programs are in every dump, and count for nothing", () => {
+  const builtIn =
+    'Version "";\nVersion::0.31 "";\nVersion::1.2::APT::Color "1";\nVersion::2.11::APT::Solver "3.0";\n';
+  const settings = settingsFor(builtIn);
+  expect(renderAptConfig(settings)).not.toMatch(/^Version/m);
+  checkAptConfig(builtIn + renderAptConfig(settings).replaceAll(/^#clear .*\n/gm, ""), settings);
 });
 
 describe("what would keep the run from being what was planned is left out, or set", () => {
