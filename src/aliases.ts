@@ -1,42 +1,6 @@
+import { isEcosystemName } from "./eco-names.ts";
 import { AegisError } from "./errors.ts";
 import { showArgv } from "./terminal.ts";
-
-/** Ecosystem names that the older spelling `aegis apt install nginx --plan` may begin with. */
-const ECOSYSTEM_NAMES = new Set([
-  "apt",
-  "npm",
-  "pip",
-  "docker",
-  "podman",
-  "container",
-  "nuget",
-  "vscode",
-  "go",
-  "cargo",
-]);
-
-/** Names under which `aegis daemon install --wrappers` puts this program in the way of package managers. */
-export const WRAPPER_NAMES = [
-  "apt",
-  "apt-get",
-  "aptitude",
-  "npm",
-  "pip",
-  "pip3",
-  "docker",
-  "podman",
-  "nuget",
-  "code",
-  "go",
-  "cargo",
-] as const;
-
-export type WrapperName = (typeof WRAPPER_NAMES)[number];
-
-/** Whether this program was called by the name of a package manager. */
-export function isWrapperName(program: string): program is WrapperName {
-  return WRAPPER_NAMES.some((name) => name === program);
-}
 
 const ALIASES = new Map<string, string[]>([
   ["keygen", ["sign", "keygen"]],
@@ -55,7 +19,7 @@ export function rewriteOldSpelling(program: string, words: readonly string[]): s
   const [first = "", ...rest] = words;
   const alias = ALIASES.get(first);
   if (alias !== undefined) return [...alias, ...rest];
-  if (!ECOSYSTEM_NAMES.has(first)) return [...words];
+  if (!isEcosystemName(first)) return [...words];
   const end = rest.indexOf("--");
   const flags = end < 0 ? rest : rest.slice(0, end);
   const at = flags.indexOf("--plan");

@@ -1,7 +1,6 @@
 import type { Io } from "./command.ts";
-import { describeDifference } from "./post-check.ts";
 import { progressLine } from "./progress-line.ts";
-import type { Result } from "./results.ts";
+import { describeDifference, type Result } from "./results.ts";
 import { paint, safe, safeLines } from "./terminal.ts";
 import type { Event } from "./varlink-interface.ts";
 

@@ -7,7 +7,7 @@ import { subjectDetails } from "./audit-subject.ts";
 import { handOver, renderSteps, type Step } from "./cmd-next.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { decide } from "./decide.ts";
-import { loadEcosystem } from "./ecosystems.ts";
+import { loadEcosystem } from "./eco-table.ts";
 import { assertPermitted } from "./embedded.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { assertFresh } from "./execution-plan.ts";

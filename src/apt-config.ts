@@ -1,5 +1,6 @@
 import { pinnedSettings } from "./apt-pinned.ts";
 import { parseAptDump, type Settings, setScalar, takeList } from "./apt-settings.ts";
+import type { RunPlace } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
 import { isFetched, type OperationPlan } from "./operation-plan.ts";
 import { SYSTEM_PATH } from "./subprocess.ts";
@@ -10,16 +11,6 @@ import { SYSTEM_PATH } from "./subprocess.ts";
  * written behind them, the host's files are switched off, and the result is dumped and compared before apt starts.
  * See apt.conf(5).
  */
-
-/** Where one run keeps what it gives to apt. */
-export interface AptRunPlaces {
-  /** Root-only directory of the run. */
-  directory: string;
-  /** Private .deb directory. */
-  archives: string;
-  /** The aegis executable that apt calls back. */
-  aegis: string;
-}
 
 /** A path that needs no quoting anywhere: apt hands the hook's command line to a shell. */
 const PLAIN_PATH = /^(?:\/[A-Za-z0-9._-]+)+$/;
@@ -63,7 +54,7 @@ const DPKG_KEPT =
  * @throws AegisError `refused` as {@link pinnedSettings}, and where apt would look at another system than dpkg works on, where
  * the host gives dpkg options that change what is done, or where a package comes from a disc
  */
-export function runSettings(host: Settings, plan: OperationPlan, places: AptRunPlaces): Settings {
+export function runSettings(host: Settings, plan: OperationPlan, places: RunPlace): Settings {
   for (const path of [places.directory, places.archives, places.aegis]) {
     if (!PLAIN_PATH.test(path))
       throw new AegisError(
@@ -157,7 +148,7 @@ function refuseOptions(options: readonly string[]): void {
 }
 
 /** The command line of our hook, as apt will run it. */
-export function hookCommand(places: AptRunPlaces): string {
+export function hookCommand(places: RunPlace): string {
   return `${places.aegis} daemon --apt-hook ${places.directory}`;
 }
 

@@ -1,4 +1,5 @@
 import { aptName, batches } from "./apt-argv.ts";
+import { aptSettings } from "./apt-planning.ts";
 import { ShownPackages } from "./apt-show.ts";
 import type { AptSource } from "./apt-source.ts";
 import type { Planning } from "./ecosystem.ts";
@@ -35,7 +36,7 @@ export async function findSourceConflicts(
         .map((e) => `${aptName(e.name, e.architecture, planning.host.architecture)}=${e.to_version}`);
       const outputs = await Promise.all(
         batches(names).map((some) =>
-          planning.run(["apt-cache", "show", ...some], { config: config + only(list) }),
+          planning.run(["apt-cache", "show", ...some], { settings: aptSettings(config + only(list)) }),
         ),
       );
       return { id: source.id, shown: new ShownPackages(outputs.map((o) => o.stdout).join("\n")), outputs };

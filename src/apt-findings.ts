@@ -1,7 +1,7 @@
 import { aptArgv } from "./apt-argv.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
-import type { Findings, PlanningOutput } from "./ecosystem.ts";
+import { emptyFindings, type Findings, type PlanningOutput } from "./ecosystem.ts";
 import { type CommandEvidence, isFetched, MAX_TAKEN_OVER, type TransactionEntry } from "./operation-plan.ts";
 
 const MAX_WARNINGS = 200;
@@ -14,32 +14,8 @@ export function aptFindings(
   warnings: readonly string[],
 ): Findings {
   return {
-    exact_targets: [],
-    target_version: null,
-    source_registry: null,
-    metadata_available: false,
-    command_preview: aptArgv(operation, targets),
-    mutates_system: true,
-    requires_root: true,
-    nothing_to_do: false,
-    transaction: [],
-    packages_held_back: [],
-    scripts: [],
-    build_hooks_detected: false,
-    native_code_risk: false,
-    binary_artifact_risk: false,
-    signature_or_checksum_status: "unknown",
-    mutable_reference: false,
-    publisher_or_maintainer: null,
-    published_at: null,
-    deprecated: null,
-    transitive_dependency_count: null,
+    ...emptyFindings(aptArgv(operation, targets)),
     warnings: [...new Set(warnings)].slice(0, MAX_WARNINGS).map((line) => line.slice(0, 8192).toWellFormed()),
-    repository_evidence: [],
-    vulnerability_evidence: [],
-    provenance_evidence: [],
-    sbom_evidence: [],
-    rollback_plan: { inverse: [], unobtainable: [], notes: [] },
     raw_evidence: { commands },
   };
 }

@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { splitClearSigned } from "./apt-release.ts";
 import { listFileName } from "./apt-uri.ts";
 import { readStanzas } from "./deb822.ts";
+import type { Held } from "./eco-driver.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { hasWriter } from "./ffi.ts";
 import { hashFile, rootOnlyProblem } from "./files.ts";
@@ -25,14 +26,6 @@ const PACKAGES = /_Packages(\.[a-z0-9]+)?$/;
 const APT_HELPER = "/usr/lib/apt/apt-helper";
 const TIME_LIMIT_MS = 120_000;
 
-/** Indexes that only root could change since they were looked at. */
-export interface SealedIndexes {
-  /** Compares each index with what its Release file says. @throws AegisError `refused` */
-  check(): Promise<void>;
-  /** Refuses where root, with `apt-get update`, replaced any since. @throws AegisError `drift` */
-  refuseReplaced(): void;
-}
-
 /**
  * Looks at the indexes in apt's directory of lists. `used` are the sources that a plan takes something from, as a plan names
  * them (`<uri> <suite>`): of theirs each index must be named by its Release file.
@@ -43,7 +36,7 @@ export function sealIndexes(
   lists: string,
   used: readonly string[] = [],
   uncompressed = hashUncompressed,
-): SealedIndexes {
+): Held {
   const before = marksOf(lists);
   const relied = used.map((id) => join(lists, listFileName(sourceOf(id), "")));
   for (const path of before.keys()) refuseWritable(path);

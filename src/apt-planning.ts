@@ -1,5 +1,7 @@
+import { join } from "node:path";
 import { pinnedSettings } from "./apt-pinned.ts";
 import { parseAptDump, renderAptConfig, type Settings, setScalar } from "./apt-settings.ts";
+import type { ToolSettings } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -41,6 +43,14 @@ export function planningConfig(dump: string, aptCache?: string): string {
     setScalar(settings, "Dir::Cache::srcpkgcache", "");
   }
   return renderAptConfig(settings);
+}
+
+/** How one call of an apt program is given a configuration: as the file that APT_CONFIG names. */
+export function aptSettings(config: string): (home: string) => ToolSettings {
+  return (home) => ({
+    files: { "apt.conf": config },
+    variables: { APT_CONFIG: join(home, "apt.conf") },
+  });
 }
 
 function refuse(host: Settings): void {

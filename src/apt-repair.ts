@@ -5,7 +5,7 @@ import { aptFindings, commandFailure } from "./apt-findings.ts";
 import { REMOVE } from "./apt-state.ts";
 import { unconfigurable } from "./dpkg-depends.ts";
 import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
-import type { Findings, Planning, PlanningOutput } from "./ecosystem.ts";
+import { type Findings, HOST_SETTINGS, type Planning, type PlanningOutput } from "./ecosystem.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
 
 /*
@@ -27,8 +27,8 @@ const STAYING: readonly string[] = ["install", "hold"];
 /** The plan of a repair: each half-done package that dpkg would finish, as one entry that is configured. */
 export async function gatherRepair(planning: Planning): Promise<Findings> {
   const [version, audit] = await Promise.all([
-    planning.run(["dpkg", "--version"]),
-    planning.run(["dpkg", "--audit"], { keep: true }),
+    planning.run(["dpkg", "--version"], { settings: HOST_SETTINGS }),
+    planning.run(["dpkg", "--audit"], { settings: HOST_SETTINGS, keep: true }),
   ]);
   const asked = mayNotAudit(audit) ? [version] : [version, audit];
   const status = readDpkgStatus(DEFAULT_APT_DIRS.status, planning);

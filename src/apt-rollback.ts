@@ -1,4 +1,5 @@
 import { aptName, batches } from "./apt-argv.ts";
+import { aptSettings } from "./apt-planning.ts";
 import { parsePolicy } from "./apt-policy.ts";
 import type { Wish } from "./apt-wish.ts";
 import type { DpkgPackage } from "./dpkg-status.ts";
@@ -50,7 +51,7 @@ export async function rollbackWish(
   }
   const offers = await Promise.all(
     batches([...new Set(restore.map((undo) => nameOf(undo, native)))]).map((names) =>
-      planning.run(["apt-cache", "policy", ...names], { config }),
+      planning.run(["apt-cache", "policy", ...names], { settings: aptSettings(config) }),
     ),
   );
   const tables = parsePolicy(offers.map(({ stdout }) => stdout).join("\n"));

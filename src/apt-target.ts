@@ -1,5 +1,5 @@
 import { isDebVersion } from "./deb-version.ts";
-import type { Targets } from "./ecosystem.ts";
+import type { Targets } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
 import type { DeniedTarget } from "./operation-plan.ts";
 

@@ -1,5 +1,6 @@
+import { existsSync } from "node:fs";
 import { type GoodSignature, parseGpgStatus } from "./apt-gpgv.ts";
-import { parseSqvSigners } from "./apt-sqv.ts";
+import { parseSqvSigners, sqvEnvironment } from "./apt-sqv.ts";
 import type { Planning, PlanningOutput } from "./ecosystem.ts";
 import type { CommandEvidence } from "./operation-plan.ts";
 
@@ -42,7 +43,8 @@ export class Verifier {
 
   async #run(argv: readonly string[]): Promise<PlanningOutput> {
     const key = argv.join("\0");
-    const running = this.#runs.get(key) ?? this.#planning.run(argv);
+    const settings = () => (argv[0] === "sqv" ? { variables: sqvEnvironment(existsSync) } : {});
+    const running = this.#runs.get(key) ?? this.#planning.run(argv, { settings });
     this.#runs.set(key, running);
     const output = await running;
     this.#evidence.set(key, output.evidence);

@@ -4,7 +4,8 @@ import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
 import { dpkgHooks } from "./apt-dpkg-config.ts";
 import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
 import { aptFindings, commandFailure, failuresOf, unpinnable } from "./apt-findings.ts";
-import { planningConfig } from "./apt-planning.ts";
+import { aptGrammar } from "./apt-grammar.ts";
+import { aptSettings, planningConfig } from "./apt-planning.ts";
 import { parsePolicy } from "./apt-policy.ts";
 import { gatherRepair } from "./apt-repair.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
@@ -15,32 +16,30 @@ import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
-import { parseAptOperation } from "./apt-target.ts";
 import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
 import { refuseUnlocated } from "./apt-unlocated.ts";
 import { resolveWish, type Wish, wishFor } from "./apt-wish.ts";
 import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
-import type { Ecosystem, Findings, Planning, PlanningOutput, Targets } from "./ecosystem.ts";
+import type { Targets } from "./eco-grammar.ts";
+import {
+  type Ecosystem,
+  type Findings,
+  HOST_SETTINGS,
+  type Planning,
+  type PlanningOutput,
+} from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {
-  tool: "apt",
-  operations: {
-    update: "none",
-    upgrade: "none",
-    install: "some",
-    remove: "some",
-    rollback: "some",
-    repair: "none",
-  },
-  parseTargets: parseAptOperation,
+  ...aptGrammar,
   gather(operation, targets, planning) {
     if (operation === "update") return gatherSources(planning);
     return operation === "repair" ? gatherRepair(planning) : gatherPackages(operation, targets, planning);
   },
   signedArgv: signedAptArgv,
+  driver: async () => (await import("./apt-driver.ts")).aptDriver,
 };
 
 /** `update`: the sources that it would refresh, read from files below apt's default directories. apt itself is not run. */
@@ -65,7 +64,7 @@ async function gatherSources(planning: Planning): Promise<Findings> {
  */
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
-  const dump = await planning.run(["apt-config", "dump"]);
+  const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
   const { config, problems } = freeze(dump, planning.aptCache);
   if (problems.length > 0) return aptFindings(operation, [], [dump.evidence], problems);
   const dirs = aptDirs(dump.stdout);
@@ -194,7 +193,10 @@ function conclusions(
 /** The simulation, then the stanzas and version tables of every package in it. */
 async function simulate(argv: readonly string[], planning: Planning, config: string) {
   const native = planning.host.architecture;
-  const simulated = await planning.run(["apt-get", "-s", ...argv], { config, keep: true });
+  const simulated = await planning.run(["apt-get", "-s", ...argv], {
+    settings: aptSettings(config),
+    keep: true,
+  });
   const simulation = parseSimulation(simulated.stdout);
   const packages = [
     ...simulation.installations.map((i) => ({
@@ -209,7 +211,11 @@ async function simulate(argv: readonly string[], planning: Planning, config: str
   const exact = packages.map(({ name, version }) => `${name}=${version}`);
   const names = [...new Set(packages.map(({ name }) => name))];
   const ask = (command: string, words: string[]) =>
-    Promise.all(batches(words).map((some) => planning.run(["apt-cache", command, ...some], { config })));
+    Promise.all(
+      batches(words).map((some) =>
+        planning.run(["apt-cache", command, ...some], { settings: aptSettings(config) }),
+      ),
+    );
   const [show, policy] = await Promise.all([ask("show", exact), ask("policy", names)]);
   return { simulated, simulation, show, policy };
 }

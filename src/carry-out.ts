@@ -1,16 +1,17 @@
 import type { Approver } from "./approval.ts";
-import { closeRun, digestRun, type PreparedRun, runApt } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { clearCurrent, dpkgNow, markCurrent } from "./current-run.ts";
+import { clearCurrent, markCurrent } from "./current-run.ts";
 import { type ExecutionPlan, type PolicyResult, unsigned } from "./documents.ts";
-import { SYSTEM } from "./paths.ts";
+import type { PreparedRun, RunDriver } from "./eco-driver.ts";
+import { closeRun, digestRun, startRun } from "./eco-run.ts";
 import { type Result, writeResult } from "./results.ts";
 import type { RunEvents } from "./run-events.ts";
 import { outcomeOf, watchBesides, withBesides } from "./run-outcome.ts";
 import type { FoundSnapshot } from "./snapshots.ts";
 import { type SpentRecord, type Use, usesLost } from "./spent.ts";
+import type { Places } from "./state.ts";
 import { keyName } from "./trust.ts";
 import type { TrustedKey } from "./trusted-keys.ts";
 import type { Caller } from "./varlink-interface.ts";
@@ -26,6 +27,7 @@ const MAX_REASONS = 8;
 /** A plan that has passed every check, with what the checks found. */
 export interface Ready {
   execution: ExecutionPlan;
+  driver: RunDriver;
   /** The verified key of its signature. */
   executionKey: TrustedKey;
   /** When its turn came, RFC 3339: the checks and planning again came after that. */
@@ -39,6 +41,7 @@ export interface Ready {
 
 /** Where a run is written down, and who hears of it. */
 export interface RunDesk {
+  places: Places;
   audit: AuditLog;
   spent: SpentRecord;
   /** Who submitted it, as the front reports; null for a caller that the front did not name. */
@@ -56,14 +59,15 @@ export interface RunDesk {
  * @throws AegisError; before `started` was called nothing has been run
  */
 export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
-  const { execution, executionKey, prepared } = ready;
-  const { audit, caller, events, stop } = desk;
+  const { execution, executionKey, driver, prepared } = ready;
+  const { audit, places, caller, events, stop } = desk;
   stop.throwIfAborted();
   const actor = actorOf(execution, executionKey);
   const result: Result = {
     schema_version: "1.0",
     execution_plan_id: execution.execution_plan_id,
     plan_id: execution.operation_plan_id,
+    tool: execution.operation_plan.tool,
     argv: execution.argv,
     state: "running",
     exit_status: null,
@@ -78,45 +82,49 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     changed_besides: [],
     inverse: null,
   };
-  const before = dpkgNow();
+  const before = driver.observe();
   const { transaction } = execution.operation_plan;
-  const besides = watchBesides(transaction);
+  const besides = watchBesides(driver, transaction);
   audit.reserve(RESERVE_BYTES + START_BYTES);
   try {
-    markCurrent({ result, transaction, before, actor, about: aboutOf(ready) });
+    markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, places);
     useUp(execution, result.started_at, desk);
     // Gives back the room for this event: a full disk is met before the plan is used up.
     audit.reserve(RESERVE_BYTES);
     auditStart(ready, desk);
   } catch (error) {
     // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
-    clearCurrent();
+    clearCurrent(places);
     audit.releaseReserve();
     throw error;
   }
   desk.started();
-  writeResult(result);
+  writeResult(result, places);
   events.say({ kind: "started" });
-  const status = await runApt(prepared, execution.argv, stop, {
+  const status = await startRun(prepared, execution.argv, driver, stop, {
     progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),
     output: (stream, data) => events.say({ kind: "output", stream, data }),
     overdue: () => auditOverdue(ready, audit),
     tick: () => events.alive(),
   });
-  const outcome = withBesides(await outcomeOf(execution, status, before), besides());
+  const outcome = withBesides(
+    await outcomeOf(driver, prepared.directory, { argv: execution.argv, transaction }, status, before),
+    besides(),
+  );
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
-  auditEnd(ready, ended, audit);
-  closeRun(execution.execution_plan_id);
-  writeResult(ended);
-  clearCurrent();
+  auditEnd(ready, ended, desk);
+  closeRun(execution.execution_plan_id, places);
+  writeResult(ended, places);
+  clearCurrent(places);
   return ended;
 }
 
 /** What a run of this plan uses up. An approval counts by what was signed, whatever its signature is spelled like. */
 export function useOf(
   execution: ExecutionPlan,
-): Pick<Use, "execution_plan_id" | "operation_plan_hash" | "approvals"> {
+): Pick<Use, "tool" | "execution_plan_id" | "operation_plan_hash" | "approvals"> {
   return {
+    tool: execution.operation_plan.tool,
     execution_plan_id: execution.execution_plan_id,
     operation_plan_hash: execution.operation_plan_hash,
     approvals: execution.approvals.map((approval) => canonicalHash(unsigned(approval))),
@@ -147,9 +155,9 @@ function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey)
 }
 
 /** Writes the plan, and what the log knows and the record has lost, into the record of used plans. */
-function useUp(execution: ExecutionPlan, at: string, { audit, spent }: RunDesk): void {
+function useUp(execution: ExecutionPlan, at: string, { audit, spent, places }: RunDesk): void {
   spent.append([
-    ...usesLost(spent.read(), SYSTEM.auditDir),
+    ...usesLost(spent.read(), places.audit),
     { ...useOf(execution), at, audit_sequence: audit.head()?.sequence ?? 0 },
   ]);
 }
@@ -161,9 +169,9 @@ function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
     ...subjectOf(execution, executionKey),
     decision: execution.policy_decision,
     details: {
+      ...prepared.facts,
       ...useOf(execution),
       executor_decision: boundedDecision(decided),
-      apt_config_sha256: prepared.configSha256,
       signed_by: {
         name: execution.signer_identity,
         key_id: keyName(executionKey, execution.signature.key_id),
@@ -197,17 +205,15 @@ function auditOverdue(ready: Ready, audit: AuditLog): void {
 }
 
 /** The room that was reserved is for this event. */
-function auditEnd(ready: Ready, ended: Result, audit: AuditLog): void {
+function auditEnd(ready: Ready, ended: Result, { audit, places }: RunDesk): void {
   const { execution, executionKey } = ready;
-  const { stdoutSha256, stderrSha256 } = digestRun(execution.execution_plan_id);
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();
   audit.append({
     kind: "execution_completed",
     ...subjectOf(execution, executionKey),
     exit_status,
-    stdout_sha256: stdoutSha256,
-    stderr_sha256: stderrSha256,
+    ...digestRun(execution.execution_plan_id, places),
     details: { state, code, message, not_as_planned, changed_besides, ...aboutOf(ready) },
   });
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
-import { isWrapperName, rewriteOldSpelling } from "./aliases.ts";
+import { rewriteOldSpelling } from "./aliases.ts";
 import { parseArgs } from "./args.ts";
 import { COMMANDS } from "./commands.ts";
+import { isWrapperName } from "./eco-names.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
 import { printNote, printResult, processIo } from "./process-io.ts";
 import { findCommand } from "./subcommands.ts";

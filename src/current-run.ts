@@ -1,40 +1,34 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { readReceipt } from "./apt-hook-receipt.ts";
+import type { AuditEvent, AuditKind } from "./audit-event.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { readEvents } from "./audit-read.ts";
+import { parseJson } from "./canonical.ts";
+import type { RunDriver } from "./eco-driver.ts";
 import {
   closeRun,
   digestRun,
   discardRun,
-  downloadLimit,
+  isRunAlive,
   OUTPUT_FILES,
-  packageManagersOf,
   runDirectory,
-  stopBeforeDpkg,
-} from "./apt-run.ts";
-import { REPAIR } from "./apt-state.ts";
-import type { AuditKind } from "./audit-event.ts";
-import type { AuditLog } from "./audit-log.ts";
-import { readEvents } from "./audit-read.ts";
-import { parseJson } from "./canonical.ts";
-import { dpkgAudit } from "./dpkg-audit.ts";
-import { readDpkgStatus } from "./dpkg-status.ts";
+  stopRecorded,
+} from "./eco-run.ts";
+import { type Ecosystems, loadDriver } from "./eco-table.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { syncDirectory, writeFileAtomic } from "./files.ts";
 import { TransactionEntry } from "./operation-plan.ts";
-import { SYSTEM } from "./paths.ts";
-import { readText } from "./planning.ts";
-import { type DpkgSnapshot, inverseOf, isChecked, postCheck, snapshotOf } from "./post-check.ts";
-import { isSameProcess } from "./processes.ts";
 import { type Result, ResultSchema, readResult, writeResult } from "./results.ts";
-import { STATE } from "./state.ts";
+import { bounded } from "./run-outcome.ts";
+import type { Places } from "./state.ts";
 
 /*
  * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
  * disk, both under the run lock: a marker that is found by whoever takes the lock next belongs to a run whose runner died.
  */
 
-const MARKER = join(STATE.lock, "current.json");
+const markerOf = (places: Places) => join(places.lock, "current.json");
 
 const CurrentRunSchema = v.strictObject({
   result: ResultSchema,
@@ -47,152 +41,183 @@ const CurrentRunSchema = v.strictObject({
 /** What has to be known of a run to close it, whoever closes it. */
 export type CurrentRun = v.InferOutput<typeof CurrentRunSchema>;
 
+/** What closing a run needs besides its marker. */
+export interface Recovery {
+  audit: AuditLog;
+  places: Places;
+  ecosystems: Ecosystems;
+}
+
 /** Marks a run as under way, durably. */
-export function markCurrent(current: CurrentRun): void {
-  writeFileAtomic(MARKER, JSON.stringify(current));
+export function markCurrent(current: CurrentRun, places: Places): void {
+  writeFileAtomic(markerOf(places), JSON.stringify(current));
 }
 
 /** Takes the mark away, durably. */
-export function clearCurrent(): void {
-  rmSync(MARKER, { force: true });
-  syncDirectory(STATE.lock);
+export function clearCurrent(places: Places): void {
+  rmSync(markerOf(places), { force: true });
+  syncDirectory(places.lock);
 }
 
-function readCurrent(): CurrentRun | null {
+function readCurrent(places: Places): CurrentRun | null {
   try {
-    return v.parse(CurrentRunSchema, parseJson(readFileSync(MARKER, "utf8")));
+    return v.parse(CurrentRunSchema, parseJson(readFileSync(markerOf(places), "utf8")));
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return null;
     throw error;
   }
 }
 
-/** Whether apt or dpkg of the run that is marked are at work. */
-export function isAptAtWork(): boolean {
-  const current = readCurrent();
-  return current !== null && isAlive(current.result.execution_plan_id);
+/** @throws AegisError `unavailable` where this version can't run what another one has begun */
+async function driverOf(
+  { result: { tool, execution_plan_id } }: CurrentRun,
+  ecosystems: Ecosystems,
+): Promise<RunDriver> {
+  try {
+    return await loadDriver(tool, ecosystems);
+  } catch (error) {
+    if (!(error instanceof AegisError) || error.code !== "not_built") throw error;
+    throw new AegisError(
+      "unavailable",
+      `another version of Aegis has begun a run of ${tool} (${execution_plan_id}), which this one can't close`,
+      "Install that version again: it closes the run.",
+    );
+  }
+}
+
+/** Whether the tool of the run that is marked is at work. */
+export async function isRunAtWork(places: Places, ecosystems: Ecosystems): Promise<boolean> {
+  const current = readCurrent(places);
+  if (current === null) return false;
+  const driver = await driverOf(current, ecosystems);
+  return isRunAlive(runDirectory(current.result.execution_plan_id, places), driver);
 }
 
 /**
- * dpkg's packages at this moment.
- * @throws AegisError `io`
- */
-export function dpkgNow(): DpkgSnapshot {
-  const status = readDpkgStatus("/var/lib/dpkg/status", { readText, list: (path) => readdirSync(path) });
-  if (status === null) throw new AegisError("io", "can't read /var/lib/dpkg/status");
-  return snapshotOf(status.packages);
-}
-
-/**
- * Closes a run whose runner died. Waits for its apt and dpkg as long as they live, compares dpkg's state with the plan,
- * audits `execution_interrupted` and writes the outcome. What was started stays used: it is never run again. Where
+ * Closes a run whose runner died. Waits for its tool as long as that lives, compares the host with the plan, audits
+ * `execution_interrupted` and writes the outcome. What was started stays used: it is never run again. Where
  * the runner died before the start was audited nothing has run: that is a refusal, without an outcome. Call it under the
- * run lock. `onWait` is called once a second while waiting; without it nothing is done as long as they live.
+ * run lock. `onWait` is called once a second while waiting; without it nothing is done as long as the tool lives.
  */
-export async function recoverInterrupted(audit: AuditLog, onWait: (() => void) | null): Promise<void> {
-  const current = readCurrent();
-  if (onWait !== null) sweep(current?.result.execution_plan_id ?? null);
+export async function recoverInterrupted(recovery: Recovery, onWait: (() => void) | null): Promise<void> {
+  const { audit, places, ecosystems } = recovery;
+  const current = readCurrent(places);
+  if (onWait !== null) sweep(current?.result.execution_plan_id ?? null, places);
   if (current === null) return;
-  const { result } = current;
-  const id = result.execution_plan_id;
+  const id = current.result.execution_plan_id;
+  const driver = await driverOf(current, ecosystems);
+  if (!(await hasEnded(current, driver, places, onWait))) return;
+  const audited = (kind: AuditKind) => readEvents(places.audit, { kind, execution: id, last: 1 })[0];
+  const ended = audited("execution_completed") ?? audited("execution_interrupted");
+  const hasOutput = existsSync(join(runDirectory(id, places), OUTPUT_FILES.stdout));
+  if (audited("execution_started") === undefined && !hasOutput) {
+    neverStarted(current, audit);
+    discardRun(id, places);
+  } else {
+    if (ended === undefined) await closeInterrupted(current, driver, recovery);
+    // A final result stays as it is: it knows more than the event does.
+    else if (readResult(id, places)?.state === "running") writeAuditedEnd(current, ended, driver, places);
+    closeRun(id, places);
+  }
+  clearCurrent(places);
+}
+
+/** Waits for the end of the run's processes; false where they live and nobody is to wait. */
+async function hasEnded(
+  { result }: CurrentRun,
+  driver: RunDriver,
+  places: Places,
+  onWait: (() => void) | null,
+): Promise<boolean> {
+  const directory = runDirectory(result.execution_plan_id, places);
+  const limitMs = driver.limitMs(result.argv);
   // Counted from here, and not by the clock: that may have been set since.
   const since = performance.now();
-  while (isAlive(id)) {
-    if (onWait === null) return;
+  while (isRunAlive(directory, driver)) {
+    if (onWait === null) return false;
     onWait();
-    if (performance.now() - since > downloadLimit(result.argv)) stopRecorded(runDirectory(id));
+    if (performance.now() - since > limitMs) stopRecorded(directory, driver);
     await Bun.sleep(1000);
   }
-  const audited = (kind: AuditKind) => readEvents(SYSTEM.auditDir, { kind, execution: id, last: 1 })[0];
-  const ended = audited("execution_completed") ?? audited("execution_interrupted");
-  const after = dpkgNow();
-  const inverse = inverseOf(current.transaction, current.before, after);
-  const began = audited("execution_started") ?? existsSync(join(runDirectory(id), OUTPUT_FILES.stdout));
-  if (began === false) {
-    audit.releaseReserve();
-    audit.append({
-      kind: "execution_denied",
-      actor: current.actor,
-      plan_id: result.plan_id,
-      execution_id: id,
-      argv: result.argv,
-      decision: "deny",
-      details: {
-        code: "interrupted",
-        message: "the runner was interrupted before it started anything",
-        ...current.about,
-      },
-    });
-    discardRun(id);
-  } else if (ended === undefined) {
-    const found = postCheck(current.transaction, current.before, after);
-    const { text: unfinished } = await dpkgAudit();
-    const hook = readReceipt(runDirectory(id));
-    const planned =
-      found.not_as_planned.length === 0 &&
-      (hook?.ok === true || !isChecked(result.argv, current.transaction));
-    const packages = planned
-      ? "every package is as planned"
-      : `${found.not_as_planned.length} of ${current.transaction.length} packages are not as planned`;
-    const repair = unfinished === "" ? "" : `; to finish what dpkg has half-done: ${REPAIR}`;
-    const message = `the runner was interrupted; ${packages}${repair}`;
-    const closed: Result = {
-      ...result,
-      ...found,
-      inverse,
-      state: "interrupted",
+  return true;
+}
+
+function subjectOf({ result, actor }: CurrentRun) {
+  return { actor, plan_id: result.plan_id, execution_id: result.execution_plan_id, argv: result.argv };
+}
+
+/** The runner died between marking the run and auditing its start. */
+function neverStarted(current: CurrentRun, audit: AuditLog): void {
+  audit.releaseReserve();
+  audit.append({
+    kind: "execution_denied",
+    ...subjectOf(current),
+    decision: "deny",
+    details: {
       code: "interrupted",
-      message,
-      ended_at: new Date().toISOString(),
-    };
-    audit.releaseReserve();
-    audit.append({
-      kind: "execution_interrupted",
-      actor: current.actor,
-      plan_id: result.plan_id,
-      execution_id: id,
-      argv: result.argv,
-      ...digests(id),
-      details: {
-        state: closed.state,
-        code: closed.code,
-        message,
-        hook_ok: hook?.ok ?? null,
-        dpkg_audit: unfinished,
-        ...found,
-        ...current.about,
-      },
-    });
-    writeResult(closed);
-  } else if (readResult(id)?.state === "running") {
-    // A final result stays as it is: it knows more than the event does.
-    writeResult({
-      ...result,
-      ...outcomeOf(ended.details),
-      inverse,
-      ended_at: ended.timestamp,
-      exit_status: ended.exit_status,
-    });
-  }
-  if (began !== false) closeRun(id);
-  clearCurrent();
+      message: "the runner was interrupted before it started anything",
+      ...current.about,
+    },
+  });
+}
+
+/** Nobody wrote down how the run ended: the host itself is asked. */
+async function closeInterrupted(
+  current: CurrentRun,
+  driver: RunDriver,
+  { audit, places }: Recovery,
+): Promise<void> {
+  const { result, transaction, before } = current;
+  const id = result.execution_plan_id;
+  const run = { argv: result.argv, transaction };
+  const { inverse, ...found } = driver.compare(run, before, driver.observe());
+  const { verdict } = driver.witness(runDirectory(id, places), run);
+  const advice = await driver.advice();
+  const differing = found.not_as_planned.length;
+  const parts = [
+    "the runner was interrupted",
+    verdict === "refused" ? "its packages were refused" : "",
+    differing === 0
+      ? `every package is as planned${verdict === "absent" ? ", but nothing vouches for what was installed" : ""}`
+      : `${differing} of ${transaction.length} packages are not as planned`,
+    advice.text,
+  ];
+  const message = bounded(parts.filter((part) => part !== "").join("; "));
+  const ended = { state: "interrupted", code: "interrupted", message } as const;
+  const ended_at = new Date().toISOString();
+  audit.releaseReserve();
+  audit.append({
+    kind: "execution_interrupted",
+    ...subjectOf(current),
+    ...digests(id, places),
+    details: { ...advice.facts, ...ended, witness: verdict, ...found, ...current.about },
+  });
+  writeResult({ ...result, ...found, inverse, ...ended, ended_at }, places);
+}
+
+/** The end was audited, but the outcome had not been written yet. */
+function writeAuditedEnd(current: CurrentRun, ended: AuditEvent, driver: RunDriver, places: Places): void {
+  const { result, transaction, before } = current;
+  const { inverse } = driver.compare({ argv: result.argv, transaction }, before, driver.observe());
+  const closed = { ...result, ...auditedEnd(ended.details), inverse };
+  writeResult({ ...closed, ended_at: ended.timestamp, exit_status: ended.exit_status }, places);
 }
 
 /**
  * Removes what runners left that died in the middle of something: files laid out for a run that was never marked, and
  * halves of files (writeFileAtomic) that are written under the run lock only.
  */
-function sweep(marked: string | null): void {
-  for (const id of readdirSync(STATE.archives)) if (id !== marked) discardRun(id);
-  for (const directory of [STATE.lock, STATE.results, SYSTEM.auditDir]) {
+function sweep(marked: string | null, places: Places): void {
+  for (const id of readdirSync(places.archives)) if (id !== marked) discardRun(id, places);
+  for (const directory of [places.lock, places.results, places.audit]) {
     for (const name of readdirSync(directory)) {
       if (/^\..*\.[0-9a-f-]{36}\.tmp$/.test(name)) rmSync(join(directory, name), { force: true });
     }
   }
 }
 
-/** The end was audited, but the outcome had not been written yet. */
-function outcomeOf(details: Record<string, unknown> | null): Pick<Result, "state" | "code" | "message"> {
+/** What an event about the end tells of it. */
+function auditedEnd(details: Record<string, unknown> | null): Pick<Result, "state" | "code" | "message"> {
   const text = (value: unknown) => (typeof value === "string" ? value : null);
   return {
     state: details?.state === "completed" || details?.state === "interrupted" ? details.state : "failed",
@@ -201,38 +226,12 @@ function outcomeOf(details: Record<string, unknown> | null): Pick<Result, "state
   };
 }
 
-function digests(id: string): { stdout_sha256: string; stderr_sha256: string } | Record<string, never> {
+function digests(id: string, places: Places): Partial<ReturnType<typeof digestRun>> {
   try {
-    const { stdoutSha256, stderrSha256 } = digestRun(id);
-    return { stdout_sha256: stdoutSha256, stderr_sha256: stderrSha256 };
+    return digestRun(id, places);
   } catch (error) {
-    // Interrupted before apt had any output file.
+    // Interrupted before there was any output file.
     if (errnoOf(error) === "ENOENT") return {};
     throw error;
-  }
-}
-
-/** A download that its runner can't stop any more. Where dpkg may have started, this does nothing. */
-function stopRecorded(directory: string): void {
-  const recorded = recordedProcess(directory);
-  if (recorded !== null && isSameProcess(recorded)) stopBeforeDpkg(directory, recorded.pid);
-}
-
-/** Whether apt or dpkg of this run still live, by the process on record and by the configuration they were given. */
-function isAlive(id: string): boolean {
-  const directory = runDirectory(id);
-  const recorded = recordedProcess(directory);
-  if (recorded !== null && isSameProcess(recorded)) return true;
-  return packageManagersOf(directory).length > 0;
-}
-
-const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number(), boot: v.string() });
-
-function recordedProcess(directory: string): v.InferOutput<typeof ProcessRecord> | null {
-  try {
-    return v.parse(ProcessRecord, parseJson(readFileSync(join(directory, OUTPUT_FILES.process), "utf8")));
-  } catch {
-    // Interrupted before apt was started, or in the moment of it: then only the configuration tells.
-    return null;
   }
 }

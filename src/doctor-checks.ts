@@ -5,10 +5,11 @@ import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
 import { dpkgAudit } from "./dpkg-audit.ts";
+import { GRAMMARS } from "./eco-grammars.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { executorAbsence } from "./executor-absent.ts";
 import { callExecutor } from "./executor-client.ts";
-import { type Finding, fail, type Level, ok, warn } from "./finding.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
 import { hostIdentity } from "./host.ts";
 import { auditDir, type Env, SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
@@ -63,68 +64,30 @@ function host(): Finding[] {
   ];
 }
 
-/** Programs that planning needs, and what is lost without them. */
-const TOOLS: readonly { name: string; instead?: string; level: Level; without: string; fix: string }[] = [
-  {
-    name: "apt-get",
-    level: "fail",
-    without: "no apt plan can be made",
-    fix: "This host is not managed by apt.",
-  },
-  {
-    name: "apt-cache",
-    level: "fail",
-    without: "no apt plan can be made",
-    fix: "This host is not managed by apt.",
-  },
-  {
-    name: "apt-config",
-    level: "fail",
-    without: "no apt plan can be run",
-    fix: "This host is not managed by apt.",
-  },
-  {
-    name: "dpkg",
-    level: "fail",
-    without: "no apt plan can be run",
-    fix: "This host is not managed by dpkg.",
-  },
-  {
-    name: "gpgv",
-    instead: "sqv",
-    level: "warn",
-    without: "no repository counts as verified, so policy denies",
-    fix: "Have an administrator install gpgv or sqv.",
-  },
-  {
-    name: "npm",
-    level: "warn",
-    without: "npm plans lack metadata",
-    fix: "Install npm if you want to plan npm packages.",
-  },
-];
-
+/** The programs that the ecosystems need, and what is lost without them. */
 async function tools(): Promise<Finding[]> {
   return Promise.all(
-    TOOLS.map(async ({ name, instead, level, without, fix }) => {
-      const names = instead === undefined ? [name] : [name, instead];
-      const [program = null] = names.map((one) => resolveProgram(one)).filter((found) => found !== null);
-      if (program === null)
-        return {
-          check: name,
-          level,
-          message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
-          fix,
-        };
-      const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
-      const { stdout } = await run(program, ["--version"], {
-        env,
-        cwd: "/",
-        timeoutMs: 15_000,
-        maxBytes: 64 * 1024,
-      });
-      return ok(name, `${program}: ${stdout.toString("utf8").split("\n")[0] ?? ""}`);
-    }),
+    Object.values(GRAMMARS)
+      .flatMap(({ programs }) => programs)
+      .map(async ({ name, instead, level, without, fix }) => {
+        const names = instead === undefined ? [name] : [name, instead];
+        const [program = null] = names.map((one) => resolveProgram(one)).filter((found) => found !== null);
+        if (program === null)
+          return {
+            check: name,
+            level,
+            message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
+            fix,
+          };
+        const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
+        const { stdout } = await run(program, ["--version"], {
+          env,
+          cwd: "/",
+          timeoutMs: 15_000,
+          maxBytes: 64 * 1024,
+        });
+        return ok(name, `${program}: ${stdout.toString("utf8").split("\n")[0] ?? ""}`);
+      }),
   );
 }
 

@@ -1,10 +1,10 @@
 import { closeSync, openSync, readdirSync } from "node:fs";
 import { REPAIR } from "./apt-state.ts";
 import { journalOf } from "./dpkg-status.ts";
+import type { HostState } from "./eco-driver.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { isFileLocked } from "./ffi.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import type { DpkgSnapshot } from "./post-check.ts";
 
 /*
  * What is looked at before a run uses anything up: whether dpkg would take it now.
@@ -22,7 +22,7 @@ const POLL_MS = 250;
  * it, unless it is about those very packages.
  * @throws AegisError `unavailable`
  */
-export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, now: DpkgSnapshot): void {
+export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, now: HostState): void {
   const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
   const isLeft = ([key, state]: [string, string]) =>
     / (?:unpacked|half-configured)$/.test(state) && !planned.has(key);

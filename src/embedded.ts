@@ -1,5 +1,6 @@
 import { canonicalHash, canonicalJson } from "./canonical.ts";
 import type { ExecutionPlan, PolicyResult } from "./documents.ts";
+import type { Grammars } from "./eco-grammars.ts";
 import { AegisError } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
@@ -68,6 +69,7 @@ export function checkHashes(execution: ExecutionPlan): void {
 export function checkPolicy(
   execution: ExecutionPlan,
   policy: Pick<LoadedPolicyConfig, "config" | "hash">,
+  grammars?: Grammars,
 ): void {
   const { operation_plan: plan, policy_result: signed } = execution;
   const own = evaluate({
@@ -75,6 +77,7 @@ export function checkPolicy(
     planHash: execution.operation_plan_hash,
     config: policy.config,
     configHash: policy.hash,
+    grammars,
     review:
       execution.ai_review === null
         ? undefined

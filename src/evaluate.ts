@@ -8,6 +8,7 @@ import {
   type PolicyResult,
   SCHEMA_VERSION,
 } from "./documents.ts";
+import type { Grammars } from "./eco-grammars.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { evaluatorHash } from "./evaluator-hash.ts" with { type: "macro" };
 import type { OperationPlan } from "./operation-plan.ts";
@@ -29,6 +30,8 @@ export interface EvaluateInput {
   config: PolicyConfig;
   configHash: string;
   review?: Hashed<AiReview> | undefined;
+  /** Other grammars than this program's own, for tests. */
+  grammars?: Grammars | undefined;
 }
 
 /**
@@ -51,7 +54,7 @@ export function evaluate(input: EvaluateInput): PolicyResult {
   const facts: Facts = {
     plan,
     config,
-    targets: judgeTargets(plan),
+    targets: judgeTargets(plan, input.grammars),
     review: review?.document ?? null,
   };
 

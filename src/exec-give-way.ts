@@ -1,13 +1,15 @@
 import { readFileSync } from "node:fs";
-import { isAptAtWork } from "./current-run.ts";
+import { isRunAtWork } from "./current-run.ts";
+import type { Ecosystems } from "./eco-table.ts";
 import { EXIT, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { type Stopping, stoppingUnits } from "./service-manager.ts";
+import type { Places } from "./state.ts";
 
 /*
- * A runner that is told to stop waits for its apt, so that a shutdown does not cut dpkg off. If it is not a shutdown, whoever
- * asked may be what that apt waits for: a maintainer script, or a hook that restarts services. The unit refuses to be stopped
- * by hand; this is for the ways around that, a drop-in or a dependency. The runner then goes, apt goes on without it, and
+ * A runner that is told to stop waits for its tool, so that a shutdown does not cut that off. If it is not a shutdown, whoever
+ * asked may be what that tool waits for: a maintainer script, or a hook that restarts services. The unit refuses to be stopped
+ * by hand; this is for the ways around that, a drop-in or a dependency. The runner then goes, the tool goes on without it, and
  * aegis-recover.service closes the run as that of a runner that died.
  */
 
@@ -19,24 +21,28 @@ const POLL_MS = 1000;
 export interface Surroundings {
   unit: string | null;
   stopping(unit: string): Promise<Stopping>;
-  isAptAtWork(): boolean;
+  isAtWork(): Promise<boolean>;
 }
 
-/** Whether this service has been told to stop by itself, and has an apt to wait for. */
-export async function isToGiveWay({ unit, stopping, isAptAtWork }: Surroundings): Promise<boolean> {
-  if (unit === null || !isAptAtWork()) return false;
+/** Whether this service has been told to stop by itself, and has a tool to wait for. */
+export async function isToGiveWay({ unit, stopping, isAtWork }: Surroundings): Promise<boolean> {
+  if (unit === null || !(await isAtWork())) return false;
   const { units, hostToo } = await stopping(unit);
   return units.includes(unit) && !hostToo;
 }
 
 /** Called once this process was asked to stop: looks until it ends by itself, and ends it when it is to give way. */
-export function giveWay(log: Log): void {
-  const around = { unit: ownUnit(), stopping: (unit: string) => stoppingUnits([unit]), isAptAtWork };
+export function giveWay(log: Log, places: Places, ecosystems: Ecosystems): void {
+  const around = {
+    unit: ownUnit(),
+    stopping: (unit: string) => stoppingUnits([unit]),
+    isAtWork: () => isRunAtWork(places, ecosystems),
+  };
   const look = async () => {
     try {
       if (await isToGiveWay(around)) {
         log.error(
-          "told to stop while apt is at work, and the host stays up: apt goes on without this process",
+          "told to stop while a tool is at work, and the host stays up: it goes on without this process",
         );
         process.exit(EXIT.unavailable);
       }

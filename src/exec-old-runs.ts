@@ -1,7 +1,7 @@
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-/** Run directories that are kept, the newest. Each has apt's configuration and output; what became of a run stays elsewhere. */
+/** Run directories that are kept, the newest. Each has what was laid out for the run, and its output; what became of a run stays elsewhere. */
 export const KEPT_RUNS = 200;
 
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

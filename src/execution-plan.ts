@@ -10,7 +10,7 @@ import {
   type PolicyResult,
   SCHEMA_VERSION,
 } from "./documents.ts";
-import { loadEcosystem } from "./ecosystems.ts";
+import { type Ecosystems, loadEcosystem } from "./eco-table.ts";
 import { signDocument } from "./ed25519.ts";
 import { assertPermitted, assertSameEvaluator, PREFLIGHT_CHECKS } from "./embedded.ts";
 import { AegisError } from "./errors.ts";
@@ -37,6 +37,8 @@ export interface Ingredients {
   /** Must know the signing key and the approvers' keys. */
   trust: Trust;
   now: Date;
+  /** Other ecosystems than this program's own, for tests. */
+  ecosystems?: Ecosystems | undefined;
 }
 
 /**
@@ -50,7 +52,7 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
   decideAgain(given);
   assertFresh(plan.document, policy.document, now);
   assertPermitted(policy.document);
-  const ecosystem = await loadEcosystem(plan.document.tool);
+  const ecosystem = await loadEcosystem(plan.document.tool, given.ecosystems);
   const unsigned = {
     schema_version: SCHEMA_VERSION,
     execution_plan_id: randomUUID(),
@@ -86,6 +88,7 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
     installedAt: null,
     newestAudited: null,
     usedBefore: null,
+    grammars: given.ecosystems?.grammars,
   });
   return execution;
 }
@@ -116,7 +119,7 @@ export function assertUnexpired(plan: OperationPlan, policy: PolicyResult, now: 
 }
 
 /** Refuses a policy result that is not what this version decides about this plan and review. */
-function decideAgain({ plan, policy, review, config }: Ingredients): void {
+function decideAgain({ plan, policy, review, config, ecosystems }: Ingredients): void {
   const again = `Decide again: aegis policy ${plan.document.plan_id}${review === null ? "" : " --review <review>"}`;
   if (policy.document.plan_hash !== plan.hash) {
     throw new AegisError(
@@ -131,6 +134,7 @@ function decideAgain({ plan, policy, review, config }: Ingredients): void {
     config: config.config,
     configHash: config.hash,
     review: review ?? undefined,
+    grammars: ecosystems?.grammars,
   });
   assertSameEvaluator(policy.document, own);
   if (policy.document.ai_review_hash !== own.ai_review_hash) {

@@ -1,19 +1,19 @@
 import { join } from "node:path";
-import { discardRun, isRepair, prepareAptRun } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { type Subject, subjectDetails } from "./audit-subject.ts";
 import { sha256Hex } from "./canonical.ts";
 import { carryOut, type Ready, subjectOf, useOf } from "./carry-out.ts";
 import { checkControls } from "./controls.ts";
-import { dpkgNow, recoverInterrupted } from "./current-run.ts";
-import type { ExecutionPlan } from "./documents.ts";
-import { refuseUnfinishedDpkg, waitForDpkg } from "./dpkg-ready.ts";
-import { loadEcosystem } from "./ecosystems.ts";
+import { recoverInterrupted } from "./current-run.ts";
+import type { ExecutionPlan, PolicyResult } from "./documents.ts";
+import type { RunDriver } from "./eco-driver.ts";
+import { archivesOf, discardRun, runDirectory } from "./eco-run.ts";
+import { type Ecosystems, loadDriver, loadEcosystem } from "./eco-table.ts";
+import type { Planning } from "./ecosystem.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { awaitFileLock } from "./file-lock.ts";
 import { hostIdentity } from "./host.ts";
 import { installedAt } from "./installed.ts";
-import { SYSTEM } from "./paths.ts";
 import { planAgain } from "./plan-again.ts";
 import { readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
@@ -22,9 +22,10 @@ import type { Result } from "./results.ts";
 import { RunEvents } from "./run-events.ts";
 import { waitForRunLock } from "./run-lock.ts";
 import { selfReplaced } from "./self.ts";
+import { snapshotHost } from "./snapshot-host.ts";
 import { lookUpSnapshots } from "./snapshots.ts";
 import { alreadyUsed, SpentRecord, usesLost } from "./spent.ts";
-import { noSpace, STATE } from "./state.ts";
+import { noSpace, type Places } from "./state.ts";
 import { LEFT_BEHIND, sweepAfter } from "./sweep.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { expendable } from "./sys-oom.ts";
@@ -37,17 +38,25 @@ const QUEUE_LIMITS = { all: 32, perUid: 24 };
 /** Held by the one runner that parses a plan. */
 const PARSE_LOCK = "parse";
 
-export interface ExecutionContext {
+/** Where an executor keeps its records, what it can run, and how it plans. */
+export interface ExecutorWorld {
+  places: Places;
+  ecosystems: Ecosystems;
+  /** With the executor's own settings, and nothing of whoever submitted. */
+  openPlanning(): Planning & { close(): void };
+}
+
+export interface ExecutionContext extends ExecutorWorld {
   /** What this host trusts and decides now. Asked again after waiting: a key may have been revoked meanwhile. */
   rules(): { trust: Trust; policy: LoadedPolicyConfig };
   audit: AuditLog;
   /** Who submitted it, as the front reports; null for a caller that the front did not name. */
   caller: Caller | null;
-  /** The aegis executable for apt's hook, absolute. */
+  /** The aegis executable for a tool that calls back, absolute. */
   aegis: string;
   /** Tells whoever watches. Never throws, never waits. */
   emit(event: EventInput): void;
-  /** Aborted, with the reason, when this process is asked to end: nothing begins then, but what dpkg has begun goes on. */
+  /** Aborted, with the reason, when this process is asked to end: nothing begins then, but what may not be broken off goes on. */
   stop: AbortSignal;
 }
 
@@ -61,7 +70,7 @@ export async function execute(planText: string, context: ExecutionContext): Prom
   try {
     return await attempt.run();
   } catch (thrown) {
-    const error = noSpace(thrown, SYSTEM.state) ?? thrown;
+    const error = noSpace(thrown, context.places.runs) ?? thrown;
     attempt.auditRefusal(error);
     throw error;
   }
@@ -70,7 +79,7 @@ export async function execute(planText: string, context: ExecutionContext): Prom
 class Attempt {
   readonly #text: string;
   readonly #context: ExecutionContext;
-  readonly #spent = new SpentRecord(STATE.spent);
+  readonly #spent: SpentRecord;
   readonly #events: RunEvents;
   #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
   /** What the log may say of the plan, once its signature has been verified. */
@@ -83,6 +92,7 @@ class Attempt {
   constructor(text: string, context: ExecutionContext) {
     this.#text = text;
     this.#context = context;
+    this.#spent = new SpentRecord(context.places.spent);
     this.#events = new RunEvents(context.emit);
   }
 
@@ -95,21 +105,22 @@ class Attempt {
   async run(): Promise<Result> {
     const needed = expendable();
     const id = await this.#admit();
-    const { audit, caller, stop } = this.#context;
+    const { audit, caller, stop, places } = this.#context;
     const events = this.#events;
     const onPlace = (place: number) => events.say({ kind: "queued", place });
-    const lock = await waitForRunLock({ execution: id, uid: caller?.uid ?? -1 }, QUEUE_LIMITS, onPlace, stop);
+    const waiter = { execution: id, uid: caller?.uid ?? -1 };
+    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, onPlace, stop, places);
     try {
-      // From here on this process watches over an apt, its own or that of a runner that died.
+      // From here on this process watches over a tool, its own or that of a runner that died.
       needed();
       const ready = await this.#checkInTurn();
       const started = () => {
         this.#started = true;
       };
-      return await carryOut(ready, { audit, spent: this.#spent, caller, events, stop, started });
+      return await carryOut(ready, { places, audit, spent: this.#spent, caller, events, stop, started });
     } catch (error) {
       if (this.#started) await this.#close();
-      else if (this.#laidOut) discardRun(id);
+      else if (this.#laidOut) discardRun(id, places);
       throw error;
     } finally {
       lock.release();
@@ -128,39 +139,52 @@ class Attempt {
         sweepAfter(this.#text.length * LEFT_BEHIND);
       }
     };
-    return awaitFileLock(join(STATE.lock, PARSE_LOCK), action, this.#context.stop);
+    return awaitFileLock(join(this.#context.places.lock, PARSE_LOCK), action, this.#context.stop);
   }
 
   /** Everything that has to hold at the moment it is this plan's turn. */
   async #checkInTurn(): Promise<Ready> {
-    const { audit, aegis, stop } = this.#context;
+    const { aegis, stop, places, ecosystems } = this.#context;
     refuseReplaced();
-    // Not ended by `stop`: an apt that lost its runner is guarded by whoever waits for it.
-    await recoverInterrupted(audit, () => this.#events.alive());
+    // Not ended by `stop`: a tool that lost its runner is guarded by whoever waits for it.
+    await recoverInterrupted(this.#context, () => this.#events.alive());
     stop.throwIfAborted();
     const turnAt = new Date().toISOString();
     // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
     this.#loaded = null;
     const submission = this.#verify();
     const { execution, executionKey } = submission;
+    const { operation_plan: plan, execution_plan_id: id, argv } = execution;
+    const driver = await loadDriver(plan.tool, ecosystems);
     this.#events.say({ kind: "checking", message: "planning again" });
-    const decided = await this.#events.aliveDuring(planAgain(execution, this.#rules.policy));
-    checkArgv(execution, await loadEcosystem(execution.operation_plan.tool));
+    const decided = await this.#events.aliveDuring(this.#planAgain(execution, driver));
+    checkArgv(execution, await loadEcosystem(plan.tool, ecosystems));
     const { trust, policy } = this.#rules;
     const approvers = checkControls(submission, { trust, now: new Date(), config: policy.config });
-    const snapshots = await lookUpSnapshots(execution, new Date());
-    await this.#waitForDpkg(execution);
+    const snapshots = await lookUpSnapshots(execution, new Date(), snapshotHost(driver.roots));
+    await driver.ready(plan, { stop: () => stop.throwIfAborted(), alive: () => this.#events.alive() });
     // Left by an earlier attempt that was killed before it used anything up.
-    discardRun(execution.execution_plan_id);
+    discardRun(id, places);
     this.#laidOut = true;
-    const prepared = await prepareAptRun(execution, aegis);
-    return { execution, executionKey, turnAt, decided, prepared, approvers, snapshots };
+    const place = { directory: runDirectory(id, places), archives: archivesOf(id, places), aegis };
+    const prepared = await driver.prepare(plan, argv, place);
+    return { execution, executionKey, driver, turnAt, decided, prepared, approvers, snapshots };
+  }
+
+  async #planAgain(execution: ExecutionPlan, driver: RunDriver): Promise<PolicyResult> {
+    const { ecosystems, openPlanning } = this.#context;
+    const planning = openPlanning();
+    try {
+      return await planAgain(execution, this.#rules.policy, { ecosystems, driver, planning });
+    } finally {
+      planning.close();
+    }
   }
 
   /** A run that broke off is closed like that of a runner that died, or else by the next one. */
   async #close(): Promise<void> {
     try {
-      await recoverInterrupted(this.#context.audit, () => this.#events.alive());
+      await recoverInterrupted(this.#context, () => this.#events.alive());
     } catch (error) {
       throw new AegisError(
         "io",
@@ -181,6 +205,7 @@ class Attempt {
       installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),
       usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
+      grammars: this.#context.ecosystems.grammars,
     };
     return verifySubmission(this.#text, context, (execution, key) => {
       this.#signed = {
@@ -194,16 +219,7 @@ class Attempt {
   /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
   #usedBefore(execution: ExecutionPlan): string | null {
     const record = this.#spent.read();
-    return alreadyUsed([...record, ...usesLost(record, SYSTEM.auditDir)], useOf(execution));
-  }
-
-  /** dpkg takes what is asked of it now. apt waits for its lock by itself. */
-  async #waitForDpkg(execution: ExecutionPlan): Promise<void> {
-    if (!isRepair(execution)) return refuseUnfinishedDpkg(execution.operation_plan, dpkgNow());
-    await waitForDpkg(() => {
-      this.#context.stop.throwIfAborted();
-      this.#events.alive();
-    });
+    return alreadyUsed([...record, ...usesLost(record, this.#context.places.audit)], useOf(execution));
   }
 
   /**
@@ -233,7 +249,7 @@ class Attempt {
 }
 
 /**
- * apt calls the file that is installed now as its hook, and that must be of the version that wrote what the hook reads.
+ * A tool that calls back calls the file that is installed now, which must be of the version that prepared the run.
  * @throws AegisError `unavailable`
  */
 function refuseReplaced(): void {

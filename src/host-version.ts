@@ -1,8 +1,8 @@
 import { lstatSync } from "node:fs";
+import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
 import { rootOnlyProblem } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
-import { compareSemver, isSemver } from "./semver.ts";
 import { run, SYSTEM_PATH } from "./subprocess.ts";
 import { VERSION } from "./version.ts";
 
@@ -35,7 +35,7 @@ export async function installedProgram(path: string = SYSTEM.binary): Promise<In
     });
     const said = /^aegis (\S{1,64})\n$/.exec(stdout.toString("utf8"))?.[1];
     const version =
-      outcome === "exited" && status === 0 && said !== undefined && isSemver(said) ? said : null;
+      outcome === "exited" && status === 0 && said !== undefined && SEMVER.isVersion(said) ? said : null;
     return { there: true, version };
   } catch {
     // Not a program, for example half a file: whatever it is, it is not newer.
@@ -47,7 +47,7 @@ export async function installedProgram(path: string = SYSTEM.binary): Promise<In
 export function changeInWords({ there, version }: InstalledProgram, to: string = VERSION): string {
   if (!there) return `copy this program there (${to})`;
   if (version === null) return `replace what is there, of unknown version, by ${to}`;
-  const order = compareSemver(version, to);
+  const order = SEMVER.compare(version, to);
   if (order === 0) return `replace ${version} by ${to} (same version, other build)`;
   return `${order < 0 ? "upgrade" : "downgrade"} from ${version} to ${to}`;
 }
@@ -57,7 +57,7 @@ export function changeInWords({ there, version }: InstalledProgram, to: string =
  * @throws AegisError `usage` when the installed one is newer
  */
 export function refuseDowngrade({ version }: InstalledProgram, to: string = VERSION): void {
-  if (version === null || compareSemver(version, to) <= 0) return;
+  if (version === null || SEMVER.compare(version, to) <= 0) return;
   throw new AegisError(
     "usage",
     `this file is aegis ${to}, and ${version} is installed: it would be a downgrade`,

@@ -3,17 +3,18 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { parseAptHistory } from "./apt-history.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
-import { runDirectory } from "./apt-run.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { type PackageChange, parseDpkgLine } from "./dpkg-log.ts";
 import { isPathLocked } from "./dpkg-ready.ts";
 import { readDpkgStatus } from "./dpkg-status.ts";
+import { runDirectory } from "./eco-run.ts";
 import { AegisError } from "./errors.ts";
 import { entriesSince, newestText, type Position } from "./log-files.ts";
 import { TransactionEntry } from "./operation-plan.ts";
 import { SYSTEM } from "./paths.ts";
 import { readText } from "./planning.ts";
+import { STATE } from "./state.ts";
 import { batches, type Clock, type ManagedRun, type UnmanagedBatch, unexplained } from "./unmanaged.ts";
 
 export const DPKG_LOG = "/var/log/dpkg.log";
@@ -157,7 +158,7 @@ function eventsSince(since: string) {
  */
 function transactionOf(id: string): TransactionEntry[] | null {
   try {
-    const directory = runDirectory(id);
+    const directory = runDirectory(id, STATE);
     const text = readFileSync(join(directory, RUN_FILES.expected), "utf8");
     const transaction = v.parse(v.array(TransactionEntry), parseJson(text));
     return readReceipt(directory)?.ok === true ? transaction : [];

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { ToolSettings } from "./ecosystem.ts";
 import type { Env } from "./paths.ts";
 
 /*
@@ -42,11 +43,20 @@ export function npmConfig(env: Env, readText: (path: string) => string | null): 
 }
 
 /** The configuration file that planning gives to npm in place of the user's. */
-export function npmrc(config: ReadonlyMap<string, string>): string {
+function npmrc(config: ReadonlyMap<string, string>): string {
   // No notices and no log files: they would only add requests and noise.
   const lines = ["update-notifier=false", "logs-max=0", "ignore-scripts=true"];
   for (const [key, value] of config) lines.push(`${key}=${value}`);
   return `${lines.join("\n")}\n`;
+}
+
+/** How one call of npm is given the registry settings of whoever plans, and nothing else of theirs. */
+export function npmSettings(config: ReadonlyMap<string, string>): (home: string) => ToolSettings {
+  return (home) => ({
+    files: { ".npmrc": npmrc(config), ".npmrc-global": "" },
+    // npm would read the host's global file in any HOME, with whatever else it sets.
+    variables: { NPM_CONFIG_GLOBALCONFIG: join(home, ".npmrc-global") },
+  });
 }
 
 /** The registry that serves a package: its scope's own, else the default one. Ends with a slash. */

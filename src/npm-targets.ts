@@ -1,4 +1,5 @@
-import type { Targets } from "./ecosystem.ts";
+import type { Grammar, Targets } from "./eco-grammar.ts";
+import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
 import { type NpmReading, readAsNpm } from "./npm-grammar.ts";
 import type { DeniedTarget } from "./operation-plan.ts";
@@ -10,7 +11,7 @@ import type { RiskSignal } from "./risk-signals.ts";
  * (npm-package-arg); ours only takes something away from it.
  */
 
-const SEMVER =
+const EXACT =
   /^(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$/;
 /** `^1`, `~1.2.3`, `1`, `1.x`, `1.2.x`: the ranges that need no shell metacharacters. */
 const RANGE = /^[\^~]?\d+(?:\.(?:\d+|x))?(?:\.(?:\d+|x))?(?:-[0-9A-Za-z.-]+)?$/;
@@ -107,9 +108,7 @@ export function splitNpmTarget(target: string): NpmTarget {
  */
 export function isExactVersion(spec: string): boolean {
   const numbers = spec.split(/[-+]/, 1)[0]?.split(".") ?? [];
-  return (
-    spec.length <= 256 && SEMVER.test(spec) && numbers.every((n) => Number(n) <= Number.MAX_SAFE_INTEGER)
-  );
+  return spec.length <= 256 && EXACT.test(spec) && numbers.every((n) => Number(n) <= Number.MAX_SAFE_INTEGER);
 }
 
 /**
@@ -147,3 +146,24 @@ function invalid(target: string, reason: string): AegisError {
     "Name it as in the registry: name, @scope/name or name@1.2.3.",
   );
 }
+
+/** What npm's words mean: see {@link Grammar}. */
+export const npmGrammar: Grammar = {
+  tool: "npm",
+  operations: { install: "some" },
+  parseTargets: parseNpmTargets,
+  isExact: (target) => splitNpmTarget(target).exact,
+  osv: () => ({
+    base: "npm",
+    versioning: SEMVER,
+    nameOf: ({ name }, version) => ({ names: [name], ecosystems: ["npm"], osvVersion: version }),
+  }),
+  programs: [
+    {
+      name: "npm",
+      level: "warn",
+      without: "npm plans lack metadata",
+      fix: "Install npm if you want to plan npm packages.",
+    },
+  ],
+};

@@ -1,6 +1,7 @@
-import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
+import type { Targets } from "./eco-grammar.ts";
+import type { Ecosystem, Findings, Planning } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
-import { npmConfig, registryOf } from "./npm-config.ts";
+import { npmConfig, npmSettings, registryOf } from "./npm-config.ts";
 import {
   deprecation,
   hasBinaries,
@@ -11,7 +12,7 @@ import {
   readNpmView,
 } from "./npm-metadata.ts";
 import { registrySignatures } from "./npm-signature.ts";
-import { type NpmTarget, parseNpmTargets, splitNpmTarget } from "./npm-targets.ts";
+import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-targets.ts";
 import type { OperationPlan, ProvenanceEvidence } from "./operation-plan.ts";
 
 /** Where signed installations go. */
@@ -31,10 +32,9 @@ interface Resolved {
  * there is not looked at: everybody who plans must get the same transaction, which is always an installation.
  */
 export const npm: Ecosystem = {
-  tool: "npm",
-  operations: { install: "some" },
-  parseTargets: parseNpmTargets,
+  ...npmGrammar,
   gather,
+  driver: null,
   signedArgv(plan: OperationPlan): string[] {
     const exact = plan.exact_targets.every((target) => splitNpmTarget(target).exact);
     if (plan.exact_targets.length === 0 || !exact) {
@@ -56,7 +56,9 @@ function installArgv(targets: readonly string[]): string[] {
 async function gather(_operation: string, { targets }: Targets, planning: Planning): Promise<Findings> {
   const config = npmConfig(planning.env, planning.readText);
   const wanted = targets.map(splitNpmTarget);
-  const outputs = await Promise.all(targets.map((target) => planning.run(["npm", "view", target, "--json"])));
+  const settings = npmSettings(config);
+  const view = (target: string) => planning.run(["npm", "view", target, "--json"], { settings });
+  const outputs = await Promise.all(targets.map(view));
 
   const resolved: Resolved[] = [];
   const warnings: string[] = [];
@@ -131,6 +133,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
       unobtainable: [],
       notes: versions.map(({ name }) => `npm uninstall --global --prefix ${PREFIX} ${name}`).slice(0, 64),
     },
+    signals: [],
     raw_evidence: { commands: outputs.map(({ evidence }) => evidence) },
   };
 }

@@ -13,8 +13,10 @@ import {
   uuid,
 } from "./schema-parts.ts";
 
-const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
+export const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
 export type Tool = (typeof TOOLS)[number];
+/** What is meant where a record does not name the tool: earlier versions ran one only. */
+export const FIRST_TOOL: Tool = "apt";
 
 export const Host = v.strictObject({
   hostname: short,

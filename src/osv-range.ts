@@ -1,15 +1,5 @@
-import { compareDebVersions, isDebVersion } from "./deb-version.ts";
+import type { Versioning } from "./eco-grammar.ts";
 import type { OsvAffected, OsvEvent, OsvRange } from "./osv-record.ts";
-import { compareSemver, isSemver } from "./semver.ts";
-
-/** How an ecosystem orders its versions. */
-export interface Versioning {
-  isVersion(text: string): boolean;
-  compare(a: string, b: string): number;
-}
-
-export const DEB: Versioning = { isVersion: isDebVersion, compare: compareDebVersions };
-export const SEMVER: Versioning = { isVersion: isSemver, compare: compareSemver };
 
 export interface Verdict {
   affected: boolean;

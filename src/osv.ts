@@ -1,11 +1,12 @@
 import { isAbsolute } from "node:path";
+import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
 import type { Findings, Planning } from "./ecosystem.ts";
 import { messageOf } from "./errors.ts";
 import { isFetched, type OperationPlan, type Tool } from "./operation-plan.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
-import { entriesFor, type OsvEcosystem, osvEcosystem, type Subject, subjectsOf } from "./osv-subjects.ts";
+import { entriesFor, type Subject, subjectsOf } from "./osv-subjects.ts";
 import { NO_DATA, OF_VULNERABILITIES } from "./signals.ts";
 import { plural } from "./terminal.ts";
 
@@ -25,6 +26,8 @@ const STALE_DAYS = 14;
 const TOLD = 3;
 
 type Evidence = OperationPlan["vulnerability_evidence"];
+/** What is looked at, and added to. */
+type Looked = Pick<Findings, "transaction" | "repository_evidence" | "vulnerability_evidence" | "warnings">;
 
 interface Source {
   /** For people and the plan; no credentials. */
@@ -36,13 +39,13 @@ interface Source {
  * The findings with what is known of vulnerabilities in their transaction, by AEGIS_OSV_DIR (an absolute directory) or,
  * where that is not set, AEGIS_OSV_URL. Never throws: what fails is evidence and a warning.
  */
-export async function withVulnerabilities(
-  tool: Tool,
-  findings: Findings,
+export async function withVulnerabilities<T extends Looked>(
+  grammar: Grammar,
+  findings: T,
   planning: Planning,
-): Promise<Findings> {
+): Promise<T> {
   if (findings.transaction.length === 0) return findings;
-  const { evidence, warnings } = await look(tool, findings, planning);
+  const { evidence, warnings } = await look(grammar, findings, planning);
   return {
     ...findings,
     vulnerability_evidence: [...findings.vulnerability_evidence, ...evidence],
@@ -51,8 +54,8 @@ export async function withVulnerabilities(
 }
 
 async function look(
-  tool: Tool,
-  findings: Findings,
+  { tool, osv }: Grammar,
+  findings: Looked,
   planning: Planning,
 ): Promise<{ evidence: Evidence; warnings: string[] }> {
   const source = sourceOf(planning);
@@ -63,7 +66,7 @@ async function look(
       : [];
     return { evidence: [], warnings };
   }
-  const ecosystem = osvEcosystem(tool, planning.host);
+  const ecosystem = osv(planning.host);
   if (ecosystem === null) {
     const { os_id, os_version } = planning.host;
     const what = tool === "apt" ? `packages of ${os_id} ${os_version}` : `${tool} packages`;
@@ -235,7 +238,7 @@ function newVersion({ name, to_version }: Findings["transaction"][number]) {
 }
 
 /** OSV covers what a distribution builds itself. */
-function outsideWarning(tool: Tool, { transaction, repository_evidence }: Findings): string[] {
+function outsideWarning(tool: Tool, { transaction, repository_evidence }: Looked): string[] {
   const own = new Set(
     repository_evidence.filter(({ trust }) => trust === "distribution").map(({ id }) => id),
   );

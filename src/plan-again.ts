@@ -1,74 +1,57 @@
-import { aptDirs } from "./apt-dirs.ts";
-import { type SealedIndexes, sealIndexes } from "./apt-indexes.ts";
 import { canonicalHash } from "./canonical.ts";
 import type { AiReview, ExecutionPlan, PolicyResult } from "./documents.ts";
+import type { RunDriver } from "./eco-driver.ts";
+import type { Grammars } from "./eco-grammars.ts";
+import { type Ecosystems, loadEcosystem } from "./eco-table.ts";
 import type { Planning } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import { evaluate } from "./evaluate.ts";
 import type { OperationPlan } from "./operation-plan.ts";
-import type { Env } from "./paths.ts";
-import { hostVulnerabilityData } from "./plan-env.ts";
 import { makePlan } from "./planner.ts";
-import { openPlanning, readText } from "./planning.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { compareDecisions, compareVulnerabilities, compareWarnings, compareWithOwn } from "./replan.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { reviewIsSignedBy } from "./review-signature.ts";
 
-/** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
-function planningEnv(): Env {
-  return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
+/** What planning again is done with. */
+export interface Replanning {
+  ecosystems: Ecosystems;
+  driver: RunDriver;
+  /** With the executor's own settings, and nothing of whoever submitted. */
+  planning: Planning;
 }
 
 /**
- * Plans the signed wish again with the planner's own code, as root, and judges that plan by this host's own policy. The
- * change must be the same, and the decision at most as strict as what was signed, for reasons that were signed. Returns this
- * host's own decision.
- * @throws AegisError as {@link sealIndexes} and what it gives, {@link compareWithOwn}, {@link compareDecisions},
- * {@link compareVulnerabilities} and {@link compareWarnings}; `not_built` for what can't be run yet
+ * Plans the signed request again with the planner's own code and the executor's own settings, and judges that plan by this
+ * host's own policy. The change must be the same, and the decision at most as strict as what was signed, for reasons that
+ * were signed. Returns this host's own decision.
+ * @throws AegisError as the driver's `hold` and what it gives, {@link compareWithOwn}, {@link compareDecisions},
+ * {@link compareVulnerabilities} and {@link compareWarnings}; `not_built` for what this version lacks
  */
-export async function planAgain(execution: ExecutionPlan, policy: LoadedPolicyConfig): Promise<PolicyResult> {
-  const signed = execution.operation_plan;
-  if (signed.tool !== "apt") {
-    throw new AegisError(
-      "not_built",
-      `this version runs apt plans only, not ${signed.tool}`,
-      "Wait for a version whose release notes name it.",
-    );
-  }
-  const planning = openPlanning({ env: planningEnv(), ownAptCache: true });
-  try {
-    const indexes = await seal(signed, planning);
-    // Both to their end, since what is still planning needs its directory.
-    const [made, checked] = await Promise.allSettled([
-      makePlan(signed.tool, signed.operation, signed.targets, planning),
-      indexes?.check(),
-    ]);
-    if (checked.status === "rejected") throw checked.reason;
-    indexes?.refuseReplaced();
-    const own = made.status === "fulfilled" ? made.value : asDrift(made.reason, signed);
-    compareWithOwn(signed, own);
-    const decided = decideOwn(own, policy);
-    compareDecisions(execution.policy_result, decided, policy.config);
-    compareVulnerabilities(signed, own);
-    compareWarnings(signed, own);
-    const { ai_review: review } = execution;
-    const { required, public_keys } = policy.config.review;
-    if (required && review !== null && reviewIsSignedBy(review, public_keys)) compareShown(review, own);
-    return decided;
-  } finally {
-    planning.close();
-  }
-}
-
-/** The indexes that the plan is made from, held to what was signed; null for what is planned without any. */
-async function seal(
-  { operation, transaction }: OperationPlan,
-  planning: Planning,
-): Promise<SealedIndexes | null> {
-  if (operation === "update" || operation === "repair") return null;
-  const { stdout } = await planning.run(["apt-config", "dump"]);
-  return sealIndexes(aptDirs(stdout).lists, [...new Set(transaction.flatMap(({ sources }) => sources))]);
+export async function planAgain(
+  execution: ExecutionPlan,
+  policy: LoadedPolicyConfig,
+  { ecosystems, driver, planning }: Replanning,
+): Promise<PolicyResult> {
+  const { operation_plan: signed, ai_review: review } = execution;
+  const ecosystem = await loadEcosystem(signed.tool, ecosystems);
+  const held = await driver.hold(signed, planning);
+  // Both to their end, since what is still planning needs its directory.
+  const [made, checked] = await Promise.allSettled([
+    makePlan(ecosystem, signed.operation, signed.targets, planning),
+    held?.check(),
+  ]);
+  if (checked.status === "rejected") throw checked.reason;
+  held?.refuseReplaced();
+  const own = made.status === "fulfilled" ? made.value : asDrift(made.reason, signed);
+  compareWithOwn(signed, own);
+  const decided = decideOwn(own, policy, ecosystems.grammars);
+  compareDecisions(execution.policy_result, decided, policy.config);
+  compareVulnerabilities(signed, own);
+  compareWarnings(signed, own);
+  const { required, public_keys } = policy.config.review;
+  if (required && review !== null && reviewIsSignedBy(review, public_keys)) compareShown(review, own);
+  return decided;
 }
 
 /**
@@ -101,7 +84,7 @@ function compareShown(review: AiReview, own: OperationPlan): void {
  * What this host's policy says about its own plan. No review can be of a plan that was made just now, so its absence says
  * nothing here: the signed plan, which is the same change, has been judged with its own review before.
  */
-export function decideOwn(own: OperationPlan, policy: LoadedPolicyConfig): PolicyResult {
+export function decideOwn(own: OperationPlan, policy: LoadedPolicyConfig, grammars?: Grammars): PolicyResult {
   const config = { ...policy.config, review: { ...policy.config.review, required: false } };
-  return evaluate({ plan: own, planHash: canonicalHash(own), config, configHash: policy.hash });
+  return evaluate({ plan: own, planHash: canonicalHash(own), config, configHash: policy.hash, grammars });
 }

@@ -4,15 +4,15 @@ import { canonicalHash } from "./canonical.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import { type Denial, denialOf } from "./decide.ts";
-import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import type { OperationPlan } from "./operation-plan.ts";
+import { FIRST_TOOL, type OperationPlan } from "./operation-plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
 import { renderPlan } from "./plan-view.ts";
 import { makePlan } from "./planner.ts";
 import { openPlanning, readText } from "./planning.ts";
 import { renderDenial } from "./policy-view.ts";
-import { findExecution } from "./results.ts";
+import { findExecution, readResult } from "./results.ts";
 import { saveDocument } from "./store.ts";
 import { isLong } from "./sys-pager.ts";
 import { safe, showArgv } from "./terminal.ts";
@@ -45,7 +45,7 @@ export const plan = defineSubcommand({
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
     try {
-      document = await makePlan(wish.ecosystem, wish.operation, wish.targets, planning);
+      document = await makePlan(await loadEcosystem(wish.ecosystem), wish.operation, wish.targets, planning);
     } finally {
       planning.close();
     }
@@ -89,7 +89,7 @@ function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | 
 }
 
 /**
- * `rollback <execution>` is short for `apt rollback <full id>`: apt's executions are the ones that can be undone.
+ * `rollback <execution>` is short for `<ecosystem> rollback <full id>`.
  * @throws AegisError `usage`, `not_found`, `io`
  */
 async function wishOf(ecosystem: string, operation: string | undefined, targets: readonly string[]) {
@@ -98,8 +98,10 @@ async function wishOf(ecosystem: string, operation: string | undefined, targets:
       const hint = "Type: aegis plan rollback <execution>; its id, or latest. Ids: aegis daemon status";
       throw new AegisError("usage", "which execution is to be rolled back?", hint);
     }
-    if (targets.length === 0)
-      return { ecosystem: "apt", operation: "rollback", targets: [findExecution(operation)] };
+    if (targets.length === 0) {
+      const id = findExecution(operation);
+      return { ecosystem: toolOf(id), operation: "rollback", targets: [id] };
+    }
     throw new AegisError("usage", "a rollback is of one execution", "Type: aegis plan rollback <execution>");
   }
   if (!NAMES.includes(ecosystem)) await assertNoOperation(ecosystem, operation, targets);
@@ -112,6 +114,15 @@ async function wishOf(ecosystem: string, operation: string | undefined, targets:
   if (ecosystem !== "apt" || operation !== "rollback" || reference === undefined || targets.length > 1)
     return { ecosystem, operation, targets };
   return { ecosystem, operation, targets: [findExecution(reference)] };
+}
+
+/** The ecosystem that an execution was of. An outcome that can't be read becomes a problem of the plan, which says why. */
+function toolOf(execution: string): string {
+  try {
+    return readResult(execution)?.tool ?? FIRST_TOOL;
+  } catch {
+    return FIRST_TOOL;
+  }
 }
 
 /**

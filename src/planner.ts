@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { parseDocument, SCHEMA_VERSION } from "./documents.ts";
-import type { Ecosystem, Findings, Planning, Targets } from "./ecosystem.ts";
-import { assertOperation, loadEcosystem } from "./ecosystems.ts";
+import type { Targets } from "./eco-grammar.ts";
+import { assertOperation } from "./eco-table.ts";
+import { type Ecosystem, emptyFindings, type Findings, type Planning } from "./ecosystem.ts";
 import { isFetched, type OperationPlan, type TransactionEntry } from "./operation-plan.ts";
 import { withVulnerabilities } from "./osv.ts";
 import { riskScore } from "./risk-score.ts";
@@ -11,25 +12,20 @@ import { riskSignals } from "./signals.ts";
 /**
  * Makes a plan: what the operation would do to this host, without doing any of it. Everything but `plan_id` follows from
  * the arguments and what `planning` returns. With a target that is always denied no command runs at all.
- * @throws AegisError `usage` (ecosystem, operation, number of targets), `not_built`, `invalid_target`, `not_found`
+ * @throws AegisError `usage` (operation, number of targets), `invalid_target`, `not_found`
  */
 export async function makePlan(
-  tool: string,
+  ecosystem: Ecosystem,
   operation: string,
   args: readonly string[],
   planning: Planning,
 ): Promise<OperationPlan> {
-  const ecosystem = await loadEcosystem(tool);
   assertOperation(ecosystem, operation, args.length);
   const targets = ecosystem.parseTargets(operation, args);
   const denied = targets.denied.length > 0;
   const findings = denied
     ? deniedFindings(ecosystem, operation)
-    : await withVulnerabilities(
-        ecosystem.tool,
-        await ecosystem.gather(operation, targets, planning),
-        planning,
-      );
+    : await withVulnerabilities(ecosystem, await ecosystem.gather(operation, targets, planning), planning);
   return assemble(ecosystem, operation, targets, findings, planning);
 }
 
@@ -37,7 +33,7 @@ function assemble(
   ecosystem: Ecosystem,
   operation: string,
   { targets, denied, targetType }: Targets,
-  findings: Findings,
+  { signals, ...findings }: Findings,
   planning: Planning,
 ): OperationPlan {
   const { tool } = ecosystem;
@@ -51,7 +47,7 @@ function assemble(
       !findings.nothing_to_do &&
       (findings.transaction.length === 0 || findings.transaction.some(isFetched)),
   };
-  const risk_signals = riskSignals(facts);
+  const risk_signals = riskSignals(facts, signals);
   const plan: OperationPlan = {
     ...facts,
     schema_version: SCHEMA_VERSION,
@@ -86,32 +82,8 @@ function namesOf(transaction: readonly TransactionEntry[], action: TransactionEn
 /** The findings of a plan that nobody gathered: a record of what was asked for, for policy to deny. */
 function deniedFindings(ecosystem: Ecosystem, operation: string): Findings {
   return {
-    exact_targets: [],
-    target_version: null,
-    source_registry: null,
-    metadata_available: false,
-    command_preview: [ecosystem.tool, operation],
-    mutates_system: true,
-    requires_root: true,
-    nothing_to_do: false,
-    transaction: [],
-    packages_held_back: [],
-    scripts: [],
-    build_hooks_detected: false,
-    native_code_risk: false,
-    binary_artifact_risk: false,
-    signature_or_checksum_status: "unknown",
+    ...emptyFindings([ecosystem.tool, operation]),
     mutable_reference: true,
-    publisher_or_maintainer: null,
-    published_at: null,
-    deprecated: null,
-    transitive_dependency_count: null,
     warnings: ["This kind of target is always denied; no command was run to look at it."],
-    repository_evidence: [],
-    vulnerability_evidence: [],
-    provenance_evidence: [],
-    sbom_evidence: [],
-    rollback_plan: { inverse: [], unobtainable: [], notes: [] },
-    raw_evidence: { commands: [] },
   };
 }

@@ -1,12 +1,10 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { sqvEnvironment } from "./apt-sqv.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
-import type { Planning, PlanningOutput } from "./ecosystem.ts";
+import type { Planning, PlanningOutput, ToolSettings } from "./ecosystem.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { readFileLimited } from "./files.ts";
 import { hostIdentity } from "./host.ts";
-import { npmConfig, npmrc } from "./npm-config.ts";
 import type { CommandEvidence, Host } from "./operation-plan.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { assertPlanningArgv } from "./planning-argv.ts";
@@ -22,23 +20,6 @@ const MAX_EVIDENCE = 256 * 1024;
 /** Output up to this size is kept although nobody asked for it. */
 const SMALL_OUTPUT = 4 * 1024;
 
-interface ToolSettings {
-  /** Files of the fresh HOME, by name. */
-  files: Record<string, string>;
-  /** Variables of the child's environment. */
-  variables: Record<string, string>;
-}
-
-/** Per program: the registry settings of whoever plans, in the form that the program takes them. */
-const TOOL_SETTINGS: Readonly<Record<string, (env: Env, home: string) => ToolSettings>> = {
-  npm: (env, home) => ({
-    files: { ".npmrc": npmrc(npmConfig(env, readText)), ".npmrc-global": "" },
-    // npm would read the host's global file in any HOME, with whatever else it sets.
-    variables: { NPM_CONFIG_GLOBALCONFIG: join(home, ".npmrc-global") },
-  }),
-  sqv: () => ({ files: {}, variables: sqvEnvironment(existsSync) }),
-};
-
 export interface PlanningOptions {
   /** Whose registry settings and cache directory count. */
   env: Env;
@@ -47,7 +28,7 @@ export interface PlanningOptions {
    * Apt builds its binary cache anew, inside the private directory. It believes the host's as long as a list has the size and
    * time that it was built from, so the host's may say what no list says any more.
    */
-  ownAptCache?: boolean;
+  ownCaches?: boolean;
   /** Another host's identity, for tests. */
   host?: Host;
   /** What starts programs, for tests. */
@@ -91,29 +72,26 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     return evidence;
   }
 
-  async function spawnOne(argv: readonly string[], config: string | undefined): Promise<RunResult | null> {
+  async function spawnOne(
+    argv: readonly string[],
+    settings: (home: string) => ToolSettings,
+  ): Promise<RunResult | null> {
     const [name = "", ...args] = argv;
     const program = resolveProgram(name);
     if (program === null) return null;
     const own = join(directory, `run-${++serial}`);
     const [home, cwd] = [join(own, "home"), join(own, "work")];
     for (const path of [own, home, cwd]) mkdirSync(path, { mode: 0o700 });
+    const { files = {}, variables = {} } = settings(home);
     const childEnv: Record<string, string> = {
       LANG: "C.UTF-8",
       LC_ALL: "C.UTF-8",
       PATH: SYSTEM_PATH.join(":"),
       HOME: home,
       PYTHONSAFEPATH: "1",
+      ...variables,
     };
-    const settings = TOOL_SETTINGS[name]?.(env, home);
-    Object.assign(childEnv, settings?.variables);
-    for (const [file, text] of Object.entries(settings?.files ?? {})) {
-      writeFileSync(join(home, file), text, { mode: 0o600 });
-    }
-    if (config !== undefined) {
-      childEnv.APT_CONFIG = join(own, "apt.conf");
-      writeFileSync(childEnv.APT_CONFIG, config, { mode: 0o600 });
-    }
+    for (const [file, text] of Object.entries(files)) writeFileSync(join(home, file), text, { mode: 0o600 });
     try {
       return await spawn(program, args, { env: childEnv, cwd, timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT });
     } catch (error) {
@@ -126,12 +104,12 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     now: options.now ?? new Date(),
     env,
     host,
-    ...(options.ownAptCache === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
+    ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
     list,
-    async run(argv, { config, keep = false } = {}): Promise<PlanningOutput> {
+    async run(argv, { settings, keep = false }): Promise<PlanningOutput> {
       assertPlanningArgv(argv);
-      const result = await spawnOne(argv, config);
+      const result = await spawnOne(argv, settings);
       return {
         stdout: result?.stdout.toString() ?? "",
         stderr: result?.stderr.toString() ?? "",

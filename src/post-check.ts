@@ -1,17 +1,15 @@
 import type { DpkgPackage } from "./dpkg-status.ts";
+import type { HostState } from "./eco-driver.ts";
 import type { TransactionEntry } from "./operation-plan.ts";
 import type { Difference, Undo } from "./results.ts";
-
-/** dpkg's packages as `name:architecture` → version and state in one text, for comparing two moments. */
-export type DpkgSnapshot = Readonly<Record<string, string>>;
 
 /** Whether our hook has to have seen a run: apt calls it for every transaction, and a repair is dpkg alone. */
 export function isChecked(argv: readonly string[], transaction: readonly TransactionEntry[]): boolean {
   return argv[0] === "apt-get" && transaction.length > 0;
 }
 
-/** `1.0-1 installed`, or nothing for a package of which at most configuration files are left. */
-export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): DpkgSnapshot {
+/** dpkg's packages by `name:architecture`: `1.0-1 installed`, or nothing for a package of which at most configuration files are left. */
+export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): HostState {
   return Object.fromEntries(
     [...packages]
       .filter(([, p]) => p.state !== "config-files")
@@ -24,8 +22,8 @@ export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): DpkgSnap
  */
 export function postCheck(
   transaction: readonly TransactionEntry[],
-  before: DpkgSnapshot,
-  after: DpkgSnapshot,
+  before: HostState,
+  after: HostState,
 ): { not_as_planned: Difference[]; changed_besides: Difference[] } {
   const planned = new Map(
     transaction.map((e) => [
@@ -55,8 +53,8 @@ export function postCheck(
  */
 export function inverseOf(
   transaction: readonly TransactionEntry[],
-  before: DpkgSnapshot,
-  after: DpkgSnapshot,
+  before: HostState,
+  after: HostState,
 ): Undo[] {
   const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
   const replaced = replacedBy(transaction, before);
@@ -75,7 +73,7 @@ export function inverseOf(
  * Packages that go under their old key because they change their architecture in an upgrade, from `all` say. One that was
  * there in the new architecture before has no other to give up.
  */
-function replacedBy(transaction: readonly TransactionEntry[], before: DpkgSnapshot): Set<string> {
+function replacedBy(transaction: readonly TransactionEntry[], before: HostState): Set<string> {
   return new Set(
     transaction
       .filter((e) => e.from_version !== null && before[`${e.name}:${e.architecture}`] === undefined)
@@ -84,16 +82,11 @@ function replacedBy(transaction: readonly TransactionEntry[], before: DpkgSnapsh
 }
 
 /** The version in a snapshot's `1.0 installed`; null where the package is not there. */
-function versionIn(snapshot: DpkgSnapshot, key: string): string | null {
+function versionIn(snapshot: HostState, key: string): string | null {
   return snapshot[key]?.split(" ")[0] || null;
 }
 
 function difference(key: string, expected: string | null, found: string | null): Difference {
   const colon = key.lastIndexOf(":");
   return { package: key.slice(0, colon), architecture: key.slice(colon + 1), expected, found };
-}
-
-/** One difference in words. */
-export function describeDifference({ package: name, architecture, expected, found }: Difference): string {
-  return `${name}:${architecture} is ${found ?? "not installed"}, expected ${expected ?? "not installed"}`;
 }

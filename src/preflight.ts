@@ -3,6 +3,7 @@ import { isAllowedArgv } from "./argv-allowlist.ts";
 import { canonicalJson, type Json, parseCanonical, sha256Hex } from "./canonical.ts";
 import { checkControls } from "./controls.ts";
 import { type ExecutionPlan, parseDocument } from "./documents.ts";
+import type { Grammars } from "./eco-grammars.ts";
 import type { Ecosystem } from "./ecosystem.ts";
 import { verifyDocument } from "./ed25519.ts";
 import { checkHashes, checkPolicy } from "./embedded.ts";
@@ -28,6 +29,8 @@ export interface PreflightContext {
   newestAudited: Date | null;
   /** Says, in words, what of a plan was used before; null for nothing. Looks only: nothing is used up by it. */
   usedBefore: ((execution: ExecutionPlan) => string | null) | null;
+  /** Other grammars than this program's own, for tests. */
+  grammars?: Grammars | undefined;
 }
 
 /** An execution plan that has passed every check up to planning again. */
@@ -59,7 +62,7 @@ export function verifySubmission(
   checkHost(execution, context.host);
   checkBoot(execution, context.host);
   checkHashes(execution);
-  checkPolicy(execution, context.config);
+  checkPolicy(execution, context.config, context.grammars);
   return { execution, hash: sha256Hex(text), executionKey };
 }
 

@@ -56,18 +56,17 @@ export function isSameProcess({ pid, start, boot }: ProcessId): boolean {
 }
 
 /**
- * Living apt-get and dpkg processes of root whose environment holds `variable=value`. The names matter: a service that a
- * maintainer script started inherits the environment too, and may live for ever. So does the user: anybody can give a
- * program of their own that name and that environment, and would then be waited for.
+ * Living processes of root of these names (comm of proc(5), at most 15 characters) whose environment holds `variable=value`.
+ * The names matter: whatever they started inherits the environment too, and may live for ever. So does the user: anybody can
+ * give a program of their own that name and that environment, and would then be waited for.
  */
-export function packageManagersWith(variable: string, value: string): number[] {
+export function processesWith(variable: string, value: string, names: readonly string[]): number[] {
   const wanted = `${variable}=${value}`;
   return readdirSync("/proc").flatMap((entry) => {
     const pid = Number(entry);
     if (!Number.isInteger(pid) || startTimeOf(pid) === null) return [];
     try {
-      const name = readFileSync(`/proc/${pid}/comm`, "utf8").trim();
-      if ((name !== "apt-get" && name !== "dpkg") || !isRoots(pid)) return [];
+      if (!names.includes(readFileSync(`/proc/${pid}/comm`, "utf8").trim()) || !isRoots(pid)) return [];
       return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(wanted) ? [pid] : [];
     } catch {
       return [];

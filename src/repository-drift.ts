@@ -5,7 +5,7 @@ import { inspectRepositories } from "./apt-repositories.ts";
 import { bindingOf } from "./apt-signed-by.ts";
 import { readSources } from "./apt-sources.ts";
 import { sha256Hex } from "./canonical.ts";
-import type { Planning } from "./ecosystem.ts";
+import { HOST_SETTINGS, type Planning } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import { readFileLimited } from "./files.ts";
 import { clip } from "./terminal.ts";
@@ -41,7 +41,7 @@ export interface RepositoryChange {
  * @throws AegisError `unavailable` where apt can't tell its configuration
  */
 export async function repositoryState(planning: Planning): Promise<RepositoryState> {
-  const dump = await planning.run(["apt-config", "dump"]);
+  const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
   if (dump.evidence.outcome !== "ok") throw new AegisError("unavailable", "apt-config dump failed");
   const dirs = aptDirs(dump.stdout);
   const { sources, problems } = readSources(dirs, planning.host.architecture, planning);

@@ -4,7 +4,8 @@ import * as v from "valibot";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./files.ts";
-import { ADMIN_GROUP, groupId, STATE } from "./state.ts";
+import { FIRST_TOOL, TOOLS } from "./operation-plan.ts";
+import { groupId, type Places, STATE } from "./state.ts";
 
 const nullableText = v.nullable(v.string());
 
@@ -16,6 +17,11 @@ const Difference = v.strictObject({
   found: nullableText,
 });
 export type Difference = v.InferOutput<typeof Difference>;
+
+/** One difference in words. */
+export function describeDifference({ package: name, architecture, expected, found }: Difference): string {
+  return `${name}:${architecture} is ${found ?? "not installed"}, expected ${expected ?? "not installed"}`;
+}
 
 /** One package that an execution changed: what undoes it. */
 const Undo = v.strictObject({
@@ -33,6 +39,8 @@ export const ResultSchema = v.strictObject({
   schema_version: v.literal("1.0"),
   execution_plan_id: v.string(),
   plan_id: v.string(),
+  /** The ecosystem that ran it. Files of versions that knew only one don't say. */
+  tool: v.optional(v.picklist(TOOLS), FIRST_TOOL),
   argv: v.array(v.string()),
   /** `running` until the end; `interrupted` when the runner died and a later one compared. */
   state: v.picklist(["running", "completed", "failed", "interrupted"]),
@@ -51,7 +59,7 @@ export const ResultSchema = v.strictObject({
   not_as_planned: v.array(Difference),
   /** Packages outside the plan that changed during the run. */
   changed_besides: v.array(Difference),
-  /** What undoes it, by dpkg's own state before and after. Null until the end, and in files of older versions. */
+  /** What undoes it, by the host's own state before and after. Null until the end, and in files of older versions. */
   inverse: v.optional(v.nullable(v.array(Undo)), null),
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
@@ -62,23 +70,24 @@ const ID = /^[0-9a-f-]{36}$/;
  * Where an execution's outcome is.
  * @throws AegisError `usage` for what is no full id
  */
-export function resultPath(id: string): string {
+export function resultPath(id: string, places: Places = STATE): string {
   if (!ID.test(id)) throw new AegisError("usage", "an execution is named by its full id");
-  return join(STATE.results, `${id}.json`);
+  return join(places.results, `${id}.json`);
 }
 
-/** Writes an outcome: root-owned, readable by the admin group. */
-export function writeResult(result: Result): void {
-  const gid = groupId(ADMIN_GROUP) ?? 0;
-  writeFileAtomic(resultPath(result.execution_plan_id), canonicalJson(result), 0o640, gid);
+/** Writes an outcome: the executor's own, readable by those who may read outcomes. */
+export function writeResult(result: Result, places: Places = STATE): void {
+  // Where that group is missing only the owner reads it: root's group, or that of the tests' user.
+  const gid = groupId(places.readers) ?? (places.owner === 0 ? 0 : -1);
+  writeFileAtomic(resultPath(result.execution_plan_id, places), canonicalJson(result), 0o640, gid);
 }
 
 /**
- * The outcome of an execution, or null where there is none. Only a file that belongs to root is believed.
- * @throws AegisError `io` when it is there and can't be read, `refused` when it isn't root's
+ * The outcome of an execution, or null where there is none. Only a file that belongs to the executor is believed.
+ * @throws AegisError `io` when it is there and can't be read, `refused` when it isn't the executor's
  */
-export function readResult(id: string): Result | null {
-  const path = resultPath(id);
+export function readResult(id: string, places: Places = STATE): Result | null {
+  const path = resultPath(id, places);
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -87,13 +96,13 @@ export function readResult(id: string): Result | null {
     throw new AegisError(
       "io",
       `can't read ${path}: ${messageOf(error)}`,
-      `Only root and the group ${ADMIN_GROUP} may.`,
+      `Only root and the group ${places.readers} may.`,
     );
   }
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
-      throw new AegisError("refused", `${path} is not a file that only root can write`);
+    if (!stat.isFile() || stat.uid !== places.owner || (stat.mode & 0o022) !== 0) {
+      throw new AegisError("refused", `${path} is not a file that only the executor can write`);
     }
     return parseResult(readFileSync(fd, "utf8"));
   } finally {
@@ -110,17 +119,17 @@ export function parseResult(text: string): Result {
  * The full id of the execution that is meant: `latest`, a full id, or a unique prefix of at least 8 characters.
  * @throws AegisError `not_found`, `usage`, `io` where the outcomes can't be listed
  */
-export function findExecution(reference: string): string {
+export function findExecution(reference: string, places: Places = STATE): string {
   if (ID.test(reference)) return reference;
   let ids: string[];
   try {
-    ids = resultIds();
+    ids = resultIds(places);
   } catch (error) {
     if (errnoOf(error) !== "ENOENT") {
       throw new AegisError(
         "io",
-        `can't look for executions in ${STATE.results}: ${messageOf(error)}`,
-        `Only root and the group ${ADMIN_GROUP} may.`,
+        `can't look for executions in ${places.results}: ${messageOf(error)}`,
+        `Only root and the group ${places.readers} may.`,
       );
     }
     ids = [];
@@ -128,7 +137,7 @@ export function findExecution(reference: string): string {
   const isPrefix = /^[0-9a-f][0-9a-f-]{7,35}$/.test(reference);
   const matches = isPrefix ? ids.filter((id) => id.startsWith(reference)) : [];
   if (reference === "latest" && ids.length > 0)
-    matches.push(...recentResults(1).map((result) => result.execution_plan_id));
+    matches.push(...recentResults(1, places).map((result) => result.execution_plan_id));
   const [only] = matches;
   const see = "See: aegis daemon status";
   if (only === undefined) {
@@ -139,8 +148,8 @@ export function findExecution(reference: string): string {
   throw new AegisError("usage", `${reference} is the beginning of ${matches.length} executions' ids`, see);
 }
 
-function resultIds(): string[] {
-  return readdirSync(STATE.results).flatMap((name) =>
+function resultIds(places: Places): string[] {
+  return readdirSync(places.results).flatMap((name) =>
     name.endsWith(".json") && ID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
   );
 }
@@ -149,14 +158,14 @@ function resultIds(): string[] {
  * The newest outcomes by the time they were written, at most `limit`, read from no more files than that. One that can't be
  * read is left out: it must not hide the others.
  */
-export function recentResults(limit: number): Result[] {
-  return resultIds()
-    .map((id) => ({ id, written: statSync(resultPath(id), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
+export function recentResults(limit: number, places: Places = STATE): Result[] {
+  return resultIds(places)
+    .map((id) => ({ id, written: statSync(resultPath(id, places), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.written - a.written)
     .slice(0, limit)
     .flatMap(({ id }) => {
       try {
-        const result = readResult(id);
+        const result = readResult(id, places);
         return result === null ? [] : [result];
       } catch {
         return [];

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { AegisError } from "./errors.ts";
 import { tryFlock } from "./ffi.ts";
 import { identify, isSameProcess } from "./processes.ts";
-import { STATE } from "./state.ts";
+import { type Places, STATE } from "./state.ts";
 
 const POLL_MS = 100;
 /** The file that is locked; in it, who had the lock lately. */
@@ -19,8 +19,8 @@ export interface RunLock {
 }
 
 /** Takes the run lock when nobody holds it, without waiting. */
-export function tryRunLock(): RunLock | null {
-  const fd = openSync(join(STATE.lock, LOCK), "a", 0o600);
+export function tryRunLock(places: Places = STATE): RunLock | null {
+  const fd = openSync(join(places.lock, LOCK), "a", 0o600);
   if (tryFlock(fd)) return { release: () => closeSync(fd) };
   closeSync(fd);
   return null;
@@ -58,11 +58,13 @@ export async function waitForRunLock(
   limits: QueueLimits,
   onPlace: (place: number) => void,
   stop?: AbortSignal,
+  places: Places = STATE,
 ): Promise<RunLock> {
   const { pid, start, boot } = identify(process.pid);
   const key = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${pid}.${start}.${execution}.${uid}.${boot}`;
-  admit({ execution, uid }, limits);
-  const [waiting, running] = [join(STATE.lock, `${WAITING}${key}`), join(STATE.lock, `${RUNNING}${key}`)];
+  admit({ execution, uid }, limits, places);
+  const waiting = join(places.lock, `${WAITING}${key}`);
+  const running = join(places.lock, `${RUNNING}${key}`);
   writeFileSync(waiting, "", { mode: 0o600, flag: "wx" });
   const leave = () => {
     for (const path of [waiting, running]) rmSync(path, { force: true });
@@ -72,8 +74,8 @@ export async function waitForRunLock(
     let last = -1;
     for (;;) {
       stop?.throwIfAborted();
-      const place = inTurn(tickets(), served()).findIndex((ticket) => ticket.key === key);
-      lock = place === 0 ? tryRunLock() : null;
+      const place = inTurn(tickets(places), served(places)).findIndex((ticket) => ticket.key === key);
+      lock = place === 0 ? tryRunLock(places) : null;
       if (lock !== null) break;
       if (place !== last) onPlace(place);
       last = place;
@@ -81,7 +83,7 @@ export async function waitForRunLock(
       await Bun.sleep(POLL_MS * Math.min(place + 1, 10));
     }
     renameSync(waiting, running);
-    rememberServed(uid);
+    rememberServed(uid, places);
     const { release } = lock;
     return {
       release() {
@@ -117,9 +119,9 @@ export function inTurn<T extends Pick<Ticket, "key" | "uid" | "running">>(
 }
 
 /** Users who had the lock lately, in the order in which they last had it. A guide for the order of turns, nothing more. */
-function served(): number[] {
+function served(places: Places): number[] {
   try {
-    return readFileSync(join(STATE.lock, LOCK), "utf8")
+    return readFileSync(join(places.lock, LOCK), "utf8")
       .split(" ")
       .filter((uid) => /^-?\d+$/.test(uid))
       .map(Number);
@@ -129,18 +131,18 @@ function served(): number[] {
 }
 
 /** Called with the lock, into its file. */
-function rememberServed(uid: number): void {
-  const list = [...served().filter((other) => other !== uid), uid].slice(-MAX_SERVED);
+function rememberServed(uid: number, places: Places): void {
+  const list = [...served(places).filter((other) => other !== uid), uid].slice(-MAX_SERVED);
   try {
-    writeFileSync(join(STATE.lock, LOCK), list.join(" "));
+    writeFileSync(join(places.lock, LOCK), list.join(" "));
   } catch {
     // A full disk must not hinder a repair: the turns are then by what is remembered from before.
   }
 }
 
 /** One place a plan, so that one plan can't fill the queue, and not all of them to one user. */
-function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits): void {
-  const waiting = tickets();
+function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, places: Places): void {
+  const waiting = tickets(places);
   if (waiting.some((ticket) => ticket.execution === execution)) {
     throw new AegisError(
       "replay",
@@ -158,20 +160,20 @@ function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits): void {
 }
 
 /** Tickets of the living, in no order. */
-function tickets(): Ticket[] {
-  return readdirSync(STATE.lock)
+function tickets(places: Places): Ticket[] {
+  return readdirSync(places.lock)
     .filter((name) => name.startsWith(WAITING) || name.startsWith(RUNNING))
     .flatMap((name) => {
       const key = name.slice(WAITING.length);
       const [, pid = "", start = "", execution = "", uid = "", boot = ""] = key.split(".");
       if (isSameProcess({ pid: Number(pid), start: Number(start), boot }))
         return [{ key, execution, uid: Number(uid), running: name.startsWith(RUNNING) }];
-      rmSync(join(STATE.lock, name), { force: true });
+      rmSync(join(places.lock, name), { force: true });
       return [];
     });
 }
 
 /** Executions that have the lock or wait for it, in their order. */
-export function queued(): string[] {
-  return inTurn(tickets(), served()).map((ticket) => ticket.execution);
+export function queued(places: Places = STATE): string[] {
+  return inTurn(tickets(places), served(places)).map((ticket) => ticket.execution);
 }

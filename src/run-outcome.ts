@@ -1,80 +1,71 @@
-import { aliasClashes, newClashes } from "./apt-aliased.ts";
-import { readReceipt } from "./apt-hook-receipt.ts";
-import { downloadLimit, runDirectory, wasStopped } from "./apt-run.ts";
-import { REPAIR } from "./apt-state.ts";
-import { dpkgNow } from "./current-run.ts";
-import type { ExecutionPlan } from "./documents.ts";
-import { dpkgAudit } from "./dpkg-audit.ts";
+import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
 import type { ErrorCode } from "./errors.ts";
 import { changedFiles, ownFiles } from "./exec-own-files.ts";
-import { isFetched, type TransactionEntry } from "./operation-plan.ts";
-import { type DpkgSnapshot, describeDifference, inverseOf, isChecked, postCheck } from "./post-check.ts";
-import type { Result } from "./results.ts";
+import type { TransactionEntry } from "./operation-plan.ts";
+import { describeDifference, type Result } from "./results.ts";
 import { clip } from "./terminal.ts";
 
 /** Characters of a message: it may quote what a package says of itself. */
 const MESSAGE = 2048;
 
-type Outcome = Pick<
-  Result,
-  "state" | "exit_status" | "code" | "message" | "not_as_planned" | "changed_besides" | "inverse"
->;
+/** A message as it is kept: short enough for an event of the log. */
+export function bounded(text: string): string {
+  return clip(text, MESSAGE);
+}
+
+type Outcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof Comparison>;
 
 /**
- * How a run ended: what the exit status, the hook's receipt and dpkg's own state say together. Only when all three agree
- * with the plan it is done. `before` is dpkg's state before the run.
+ * How a run ended: what the exit status, the witness of the bytes and the host's own state say together. It is done only
+ * where none of the three speaks against the plan. `before` is the state before the run.
  */
 export async function outcomeOf(
-  execution: ExecutionPlan,
+  driver: RunDriver,
+  directory: string,
+  run: RunSubject,
   status: number | null,
-  before: DpkgSnapshot,
+  before: HostState,
 ): Promise<Outcome> {
-  const { transaction } = execution.operation_plan;
-  const after = dpkgNow();
-  const found = { ...postCheck(transaction, before, after), inverse: inverseOf(transaction, before, after) };
-  const hook = readReceipt(runDirectory(execution.execution_plan_id));
-  const failed = (code: ErrorCode, message: string): Outcome => ({
+  const found = driver.compare(run, before, driver.observe());
+  const witness = driver.witness(directory, run);
+  const failed = (code: ErrorCode, text: string): Outcome => ({
     state: "failed",
     exit_status: status,
     code,
-    message,
+    message: bounded(text),
     ...found,
   });
-  if (hook?.ok === false) {
-    return failed("hook_refused", clip(`refused before unpacking: ${hook.reason}`, MESSAGE));
-  }
+  if (witness.verdict === "refused") return failed(witness.code, witness.reason);
   if (status !== 0) {
-    if (wasStopped(runDirectory(execution.execution_plan_id))) {
-      const minutes = downloadLimit(execution.argv) / 60_000;
-      const why = `after ${minutes} minutes of downloading, or because the executor was told to stop`;
-      return failed("execution_failed", `${execution.argv[0]} was stopped before dpkg began: ${why}`);
+    const stopped = driver.wasStopped(directory);
+    if (stopped !== null) {
+      const minutes = driver.limitMs(run.argv) / 60_000;
+      const why = `after ${minutes} minutes, or because the executor was told to stop`;
+      return failed("execution_failed", `${run.argv[0]} was stopped ${stopped}: ${why}`);
     }
     const how = status === null ? "a signal" : `status ${status}`;
-    return failed("execution_failed", `${execution.argv[0]} ended with ${how}${await unfinished()}`);
+    const { text } = await driver.advice();
+    return failed("execution_failed", `${run.argv[0]} ended with ${how}${text === "" ? "" : `; ${text}`}`);
   }
-  if (isChecked(execution.argv, transaction) && hook === null) {
-    const message = "apt ended well but never called the hook that compares the packages";
-    return failed("execution_failed", message);
-  }
+  if (witness.verdict === "absent") return failed("execution_failed", witness.reason);
   const [first] = found.not_as_planned;
   if (first !== undefined) return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
   const done = { state: "completed", exit_status: status, ...found } as const;
   if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
   const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");
-  const message = `done as planned, but something else changed meanwhile: ${besides}`;
+  const message = bounded(`done as planned, but something else changed meanwhile: ${besides}`);
   return { ...done, code: "drift", message };
 }
 
 /**
- * Looks now at what no dpkg state tells, and again when the returned function is called, which returns what has changed in
+ * Looks now at what no state tells, and again when the returned function is called, which returns what has changed in
  * between, one sentence part each.
  */
-export function watchBesides(transaction: readonly TransactionEntry[]): () => string[] {
-  const names = new Set(transaction.filter(isFetched).map(({ name }) => name));
-  const [own, clashes] = [ownFiles(), aliasClashes(names)];
+export function watchBesides(driver: RunDriver, transaction: readonly TransactionEntry[]): () => string[] {
+  const [own, besides] = [ownFiles(), driver.watchBesides(transaction)];
   return () => [
     ...listed("files of Aegis itself changed meanwhile", changedFiles(own, ownFiles())),
-    ...listed("files of other packages were overwritten", newClashes(clashes, aliasClashes(names))),
+    ...besides().flatMap(({ what, items }) => listed(what, items)),
   ];
 }
 
@@ -89,12 +80,5 @@ export function withBesides(outcome: Outcome, found: readonly string[]): Outcome
   if (found.length === 0) return outcome;
   const what = found.join("; ");
   const message = outcome.message === null ? `done as planned, but ${what}` : `${what}; ${outcome.message}`;
-  return { ...outcome, code: outcome.code ?? "drift", message: clip(message, MESSAGE) };
-}
-
-/** The packages that dpkg finds half-done, in words, or nothing. */
-async function unfinished(): Promise<string> {
-  const { packages } = await dpkgAudit();
-  if (packages.length === 0) return "";
-  return `; dpkg has unfinished packages: ${packages.join(", ")}; to finish them: ${REPAIR}`;
+  return { ...outcome, code: outcome.code ?? "drift", message: bounded(message) };
 }

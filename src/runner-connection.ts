@@ -6,7 +6,7 @@ import { encodeMessage, MAX_MESSAGE, MessageDecoder } from "./varlink.ts";
 import type { EventInput, Outcome } from "./varlink-interface.ts";
 
 const REQUEST_MS = 15_000;
-/** Output waiting for a reader that is slower than apt; beyond it pieces are left out of the stream, not of the file. */
+/** Output waiting for a reader that is slower than the tool; beyond it pieces are left out of the stream, not of the file. */
 const MAX_BACKLOG = 1024 * 1024;
 
 /** Characters of a command and of a name. */

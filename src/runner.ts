@@ -1,20 +1,23 @@
-import { RunWatch, runDirectory } from "./apt-run.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { recoverInterrupted } from "./current-run.ts";
+import { RunWatch, runDirectory } from "./eco-run.ts";
+import { ECOSYSTEMS, loadDriver } from "./eco-table.ts";
 import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
 import { giveWay } from "./exec-give-way.ts";
-import { execute } from "./execution.ts";
+import { type ExecutorWorld, execute } from "./execution.ts";
 import type { Log } from "./log.ts";
 import { loggedAudit } from "./logged-audit.ts";
-import { SYSTEM } from "./paths.ts";
+import { type Env, SYSTEM } from "./paths.ts";
+import { hostVulnerabilityData } from "./plan-env.ts";
+import { openPlanning, readText } from "./planning.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { pace, REFUSAL_PACE } from "./refusal-pace.ts";
 import { type Result, readResult, recentResults } from "./results.ts";
 import { queued, tryRunLock } from "./run-lock.ts";
 import { Connection, outcomeOf } from "./runner-connection.ts";
-import { prepareState } from "./state.ts";
+import { prepareState, STATE } from "./state.ts";
 import { loadTrust } from "./trust.ts";
 import type { BareKeys } from "./trusted-keys.ts";
 import { parseCall } from "./varlink.ts";
@@ -42,6 +45,18 @@ const REPORT_ENTRIES = 8;
 const REFUSED_LATELY_MS = 10 * 60_000;
 /** Failures that an administrator has to do something about. */
 const OUR_FAULTS: readonly ErrorCode[] = ["internal", "io", "invalid_config", "log_tampered"];
+
+/** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
+function planningEnv(): Env {
+  return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
+}
+
+/** This host's executor. */
+const THIS_EXECUTOR: ExecutorWorld = {
+  places: STATE,
+  ecosystems: ECOSYSTEMS,
+  openPlanning: () => openPlanning({ env: planningEnv(), ownCaches: true }),
+};
 
 export interface RunnerOptions {
   /** Keys given to a daemon that was started by hand, beside those of /etc/aegis. */
@@ -78,7 +93,7 @@ function logFailure(error: unknown, log: Log): void {
 }
 
 /**
- * Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. No signal ends it: at shutdown, an apt
+ * Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. No signal ends it: at shutdown, a tool
  * that is still at work is guarded by this process alone.
  */
 export async function recoverRuns(log: Log): Promise<void> {
@@ -87,7 +102,7 @@ export async function recoverRuns(log: Log): Promise<void> {
   let told = false;
   const audit = openRunnerAudit(log);
   const onWait = () => {
-    if (!told) log.warn("the runner of an execution died, and its apt is at work: waiting for it");
+    if (!told) log.warn("the runner of an execution died, and its tool is at work: waiting for it");
     told = true;
   };
   // A watcher of the same run looks after it too, for a moment each time, and guards nothing. Whoever keeps the lock for long
@@ -100,12 +115,12 @@ function openRunnerAudit(log: Log): AuditLog {
   return loggedAudit(openProductionLog(), log);
 }
 
-/** The same, by default without waiting for its apt, while a client waits for the answer. False where somebody has the lock. */
+/** The same, by default without waiting for its tool, while a client waits for the answer. False where somebody has the lock. */
 async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): Promise<boolean> {
   const lock = tryRunLock();
   if (lock === null) return false;
   try {
-    await recoverInterrupted(audit, onWait);
+    await recoverInterrupted({ ...THIS_EXECUTOR, audit }, onWait);
   } finally {
     lock.release();
   }
@@ -119,8 +134,8 @@ interface Desk extends RunnerOptions {
 }
 
 /**
- * Aborted when a signal asks this process to end, as systemd does when the host goes down. It waits then until dpkg is done,
- * before it takes the file systems away; so a signal must not end this process, or dpkg would be killed with the rest. When
+ * Aborted when a signal asks this process to end, as systemd does when the host goes down. It waits then until the tool is done,
+ * before it takes the file systems away; so a signal must not end this process, or the tool would be killed with the rest. When
  * the host stays up, the process gives way.
  */
 function stopReason(log: Log): AbortSignal {
@@ -132,7 +147,7 @@ function stopReason(log: Log): AbortSignal {
   );
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
     process.on(signal, () => {
-      if (!controller.signal.aborted) giveWay(log);
+      if (!controller.signal.aborted) giveWay(log, STATE, ECOSYSTEMS);
       controller.abort(reason);
     });
   return controller.signal;
@@ -143,6 +158,7 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
   switch (call.method) {
     case "Apply": {
       const result = await execute(call.parameters.plan, {
+        ...THIS_EXECUTOR,
         rules: () => ({
           trust: loadTrust({ rootOnly: true, bare: desk.bare }),
           policy: loadPolicyConfig({}, { system: true }),
@@ -232,7 +248,8 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
     if (result !== null && follow === null) {
       const mayRead = caller !== null && (caller.uid === 0 || caller.uid === result.submitted_by_uid);
       emit({ kind: "started" });
-      follow = new RunWatch(runDirectory(id), {
+      const driver = await loadDriver(result.tool);
+      follow = new RunWatch(runDirectory(id, STATE), driver, {
         progress: (percent, message) => emit({ kind: "progress", percent: Math.floor(percent), message }),
         output: (stream, data) => mayRead && emit({ kind: "output", stream, data }),
       });

@@ -185,8 +185,15 @@ async function readDocuments(values: SignValues, io: Io) {
 /** What the executor will do anyway, as far as this user can: only root sees every provider's snapshots. */
 async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] | null> {
   if (process.geteuid?.() !== 0 || !execution.control_proofs.some(isLookedUp)) return null;
-  const { lookUpSnapshots } = await import("./snapshots.ts");
-  return lookUpSnapshots(execution, new Date());
+  const [{ lookUpSnapshots }, { snapshotHost }, { loadEcosystem }] = await Promise.all([
+    import("./snapshots.ts"),
+    import("./snapshot-host.ts"),
+    import("./eco-table.ts"),
+  ]);
+  const { driver } = await loadEcosystem(execution.operation_plan.tool);
+  if (driver === null) return null;
+  const { roots } = await driver();
+  return lookUpSnapshots(execution, new Date(), snapshotHost(roots));
 }
 
 function showSnapshot(proof: ControlProof, found: readonly FoundSnapshot[] | null): string {

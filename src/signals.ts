@@ -38,7 +38,7 @@ export type SignalFacts = Pick<
   | "raw_evidence"
 >;
 
-/** Each signal that is derived from facts, and when it holds. The others come from denied targets. */
+/** Each signal that is derived from facts, and when it holds. The others come from denied targets and from ecosystems. */
 const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean>>> = {
   "requires-root": (f) => f.requires_root,
   "no-root-required": (f) => !f.requires_root,
@@ -66,10 +66,13 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
     newVulnerabilities(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
 };
 
-/** The risk signals of a plan, in the order of {@link RISK_SIGNALS}. For people and the reviewer; policy reads the facts. */
-export function riskSignals(facts: SignalFacts): RiskSignal[] {
-  const denied = new Set(facts.denied_targets.map(({ signal }) => signal));
-  return RISK_SIGNALS.filter((signal) => denied.has(signal) || HOLDS[signal]?.(facts) === true);
+/**
+ * The risk signals of a plan, in the order of {@link RISK_SIGNALS}. `raised` are those that its ecosystem alone can raise.
+ * For people and the reviewer; policy reads the facts.
+ */
+export function riskSignals(facts: SignalFacts, raised: readonly RiskSignal[] = []): RiskSignal[] {
+  const named = new Set([...raised, ...facts.denied_targets.map(({ signal }) => signal)]);
+  return RISK_SIGNALS.filter((signal) => named.has(signal) || HOLDS[signal]?.(facts) === true);
 }
 
 /**

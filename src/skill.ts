@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { ALLOWED_HEADS } from "./argv-allowlist.ts";
 import { COMMANDS, type CommandName, type Effect } from "./commands.ts";
 import { CONTROLS, DECISIONS } from "./documents.ts";
-import { BUILT, loadEcosystem, NOT_BUILT } from "./ecosystems.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
 import { EXIT, EXIT_OF } from "./errors.ts";
 import { decisionOf } from "./evaluate.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
@@ -93,7 +93,7 @@ To learn what a change would do, plan it. Planning is read-only.`;
 }
 
 async function ecosystems(): Promise<string> {
-  const built = await Promise.all(BUILT.map(loadEcosystem));
+  const built = await Promise.all(BUILT.map((name) => loadEcosystem(name)));
   const lines = built.flatMap(({ tool, operations }) =>
     Object.entries(operations).map(([operation, takes]) =>
       [

@@ -22,7 +22,7 @@ export interface Snapshot {
 
 /** What look-ups may ask of a host. Nothing of it changes anything. */
 export interface SnapshotHost {
-  /** Directories that a package change changes: going back without one of them is not going back. */
+  /** Directories that a run changes: going back without one of them is not going back. */
   places: readonly string[];
   /** Standard output of a program in the system's directories. @throws AegisError `control_invalid` when it fails */
   run(program: string, args: readonly string[]): Promise<string>;
@@ -34,9 +34,12 @@ export interface SnapshotHost {
   subvolumeOf(directory: string): Subvolume | null;
 }
 
-/** This machine. */
-export const THIS_HOST: SnapshotHost = {
-  places: ["/etc", "/usr", "/var/lib/dpkg"].map(realPath),
+/** This machine, on which a run changes what is below `roots`. */
+export function snapshotHost(roots: readonly string[]): SnapshotHost {
+  return { ...LOOK_UPS_HERE, places: roots.map(realPath) };
+}
+
+const LOOK_UPS_HERE: Omit<SnapshotHost, "places"> = {
   async run(program, args) {
     const path = resolveProgram(program);
     if (path === null) throw cannotLookUp(`${program} is not installed`);

@@ -1,6 +1,6 @@
 import type { ControlProof, ExecutionPlan } from "./documents.ts";
 import { AegisError } from "./errors.ts";
-import { type Snapshot, type SnapshotHost, THIS_HOST } from "./snapshot-host.ts";
+import type { Snapshot, SnapshotHost } from "./snapshot-host.ts";
 import { isLookedUp, type LookedUpType, snapshotName } from "./snapshot-id.ts";
 import { LOOK_UPS } from "./snapshot-providers.ts";
 
@@ -22,7 +22,7 @@ export interface FoundSnapshot {
 export async function lookUpSnapshots(
   execution: Pick<ExecutionPlan, "control_proofs" | "operation_plan" | "policy_result">,
   now: Date,
-  host: SnapshotHost = THIS_HOST,
+  host: SnapshotHost,
 ): Promise<FoundSnapshot[]> {
   const planned = new Date(execution.operation_plan.created_at);
   const proofs = execution.control_proofs.filter(isLookedUp);

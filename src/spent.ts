@@ -15,11 +15,14 @@ import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { syncDirectory } from "./files.ts";
+import { FIRST_TOOL } from "./operation-plan.ts";
 import { AUDIT_FILE } from "./paths.ts";
 
 /** What one execution used up, for ever. */
 const Use = v.strictObject({
   at: v.string(),
+  /** The ecosystem of the plan. Lines of versions that knew only one don't say. */
+  tool: v.optional(v.string(), FIRST_TOOL),
   execution_plan_id: v.string(),
   operation_plan_hash: v.string(),
   /** Hashes of the approvals that counted. */
@@ -145,6 +148,7 @@ export function usesLost(record: readonly Use[], auditDir: string): Use[] {
 }
 
 const LoggedUse = v.object({
+  tool: v.optional(v.string(), FIRST_TOOL),
   execution_plan_id: v.string(),
   operation_plan_hash: v.string(),
   approvals: v.array(v.string()),

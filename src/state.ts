@@ -21,6 +21,26 @@ export const REVIEW_GROUP = "aegis-review";
 /** Whom the front, the reviewer, and the tools of source builds run as. Each has a group of its own. */
 export const USERS = { front: "aegis-front", reviewer: "aegis-reviewd", build: "aegis-build" } as const;
 
+/** Where an executor keeps its state. */
+export interface Places {
+  /** One directory per execution: what the run was given, and its output. */
+  runs: string;
+  /** One outcome per execution. */
+  results: string;
+  /** The record of used plans and approvals. */
+  spent: string;
+  /** The run lock and the queue. */
+  lock: string;
+  /** Directories of package files, one per run. */
+  archives: string;
+  /** The log of executions. */
+  audit: string;
+  /** The user whose files are believed. */
+  owner: number;
+  /** The group that may read outcomes, if it exists. */
+  readers: string;
+}
+
 /** The runner's places. All belong to root; only `results` can be read by the admin group. */
 export const STATE = {
   /** One directory per execution: configuration, receipt, output. 0700. */
@@ -31,9 +51,12 @@ export const STATE = {
   spent: join(SYSTEM.state, "spent"),
   /** The run lock and the queue. 0700: whoever can open a lock file can hold it. */
   lock: join(SYSTEM.state, "lock"),
-  /** Private .deb directories, one per run; apt's own user must be able to reach them. 0755. */
+  /** Directories of package files, one per run; a tool's own users must be able to reach them. 0755. */
   archives: "/var/cache/aegis/archives",
-} as const;
+  audit: SYSTEM.auditDir,
+  owner: 0,
+  readers: ADMIN_GROUP,
+} as const satisfies Places;
 
 /** One directory of a production host, and whose it is. */
 export interface Directory {

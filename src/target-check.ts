@@ -1,8 +1,6 @@
-import { parseAptOperation } from "./apt-target.ts";
-import type { Targets } from "./ecosystem.ts";
+import { GRAMMARS, type Grammars } from "./eco-grammars.ts";
 import { AegisError } from "./errors.ts";
-import { parseNpmTargets, splitNpmTarget } from "./npm-targets.ts";
-import type { DeniedTarget, OperationPlan, Tool } from "./operation-plan.ts";
+import type { DeniedTarget, OperationPlan } from "./operation-plan.ts";
 
 /** What a plan's targets are by their ecosystem's grammar, whatever the plan itself says of them. */
 export interface JudgedTargets {
@@ -13,34 +11,19 @@ export interface JudgedTargets {
   mutable: boolean;
 }
 
-interface Grammar {
-  parse(operation: string, targets: readonly string[]): Targets;
-  isExact(target: string): boolean;
-}
-
-/** The grammars, which are pure and small; an ecosystem without one here is not allowed anything. */
-const GRAMMARS: Readonly<Partial<Record<Tool, Grammar>>> = {
-  // What apt would install is in the transaction, version by version; its targets need none.
-  apt: { parse: parseAptOperation, isExact: () => true },
-  npm: {
-    parse: (_operation, targets) => parseNpmTargets("install", targets),
-    isExact: (target) => splitNpmTarget(target).exact,
-  },
-};
-
 /**
  * Judges a plan's targets again. A plan is a claim by whoever wrote it: its own `denied_targets` may have
  * been taken out, or its targets put in without ever having been parsed.
  */
-export function judgeTargets(plan: OperationPlan): JudgedTargets {
-  const grammar = GRAMMARS[plan.tool];
+export function judgeTargets(plan: OperationPlan, grammars: Grammars = GRAMMARS): JudgedTargets {
+  const grammar = grammars[plan.tool];
   const judged: JudgedTargets = { denied: [], invalid: [], mutable: false };
   if (grammar === undefined) {
     judged.invalid.push(`${plan.tool} targets can't be checked by this version`);
     return judged;
   }
   try {
-    const { targets, denied } = grammar.parse(plan.operation, plan.targets);
+    const { targets, denied } = grammar.parseTargets(plan.operation, plan.targets);
     judged.denied = denied;
     if (targets.join("\n") !== plan.targets.join("\n"))
       judged.invalid.push("targets are not as a plan writes them");

@@ -49,7 +49,7 @@ const EVERY: Directives = {
  * - PrivateTmp=: systemd deletes the directory when the runner dies, under an apt that goes on without it;
  * - ProtectProc=: a runner must see whether an apt lives that was started otherwise, e.g. by a daemon started by hand.
  */
-export const RUNS_APT: Directives = {
+export const RUNS_TOOLS: Directives = {
   ...EVERY,
   UMask: "0022",
   // CAP_KILL: maintainer scripts signal daemons that run as other users. CAP_MAC_ADMIN: see below.

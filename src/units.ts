@@ -2,7 +2,7 @@ import { RUNNER_PLACES } from "./front-limits.ts";
 import { SYSTEM } from "./paths.ts";
 import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./state.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
-import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_APT } from "./units-hardening.ts";
+import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_TOOLS } from "./units-hardening.ts";
 
 /*
  * Everything that systemd is told, as data. systemd.unit(5), systemd.socket(5), systemd.service(5), systemd.kill(5),
@@ -132,7 +132,7 @@ const UNITS = {
       StandardOutput: "journal",
       StandardError: "journal",
       ...NEVER_CUT,
-      ...RUNS_APT,
+      ...RUNS_TOOLS,
     },
   },
   "aegis-recover.service": {
@@ -148,7 +148,7 @@ const UNITS = {
       Environment: `${BOOT_VARIABLE}=%b`,
       TimeoutStartSec: "infinity",
       ...NEVER_CUT,
-      ...RUNS_APT,
+      ...RUNS_TOOLS,
     },
     Install: { WantedBy: "multi-user.target" },
   },

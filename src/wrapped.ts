@@ -1,6 +1,6 @@
-import type { WrapperName } from "./aliases.ts";
 import type { Io } from "./command.ts";
-import { NOT_BUILT } from "./ecosystems.ts";
+import type { WrapperName } from "./eco-names.ts";
+import { NOT_BUILT } from "./eco-table.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { exec, ownArgv, ownEnvironment } from "./exec.ts";
 import { processIo } from "./process-io.ts";

@@ -1,4 +1,4 @@
-import type { WrapperName } from "./aliases.ts";
+import type { WrapperName } from "./eco-names.ts";
 import type { LookVerb, PlanVerb, Program, Verb } from "./wrap-verbs.ts";
 import { PROGRAMS } from "./wrapper-table.ts";
 

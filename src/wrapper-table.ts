@@ -1,4 +1,4 @@
-import type { WrapperName } from "./aliases.ts";
+import type { WrapperName } from "./eco-names.ts";
 import * as behind from "./wrap-look.ts";
 import {
   all,

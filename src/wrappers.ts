@@ -1,6 +1,6 @@
 import { lstatSync, readlinkSync, rmdirSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { WRAPPER_NAMES, type WrapperName } from "./aliases.ts";
+import { WRAPPER_NAMES, type WrapperName } from "./eco-names.ts";
 import { errnoOf } from "./errors.ts";
 import { file, type Step } from "./install-steps.ts";
 import { SYSTEM } from "./paths.ts";

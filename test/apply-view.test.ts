@@ -86,6 +86,7 @@ describe("the outcome", () => {
     schema_version: "1.0",
     execution_plan_id: ID,
     plan_id: "11111111-2222-4333-8444-555555555555",
+    tool: "apt",
     argv: ["apt-get", "update"],
     inverse: [],
     state: "completed",

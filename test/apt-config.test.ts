@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { type AptRunPlaces, checkAptConfig, hookCommand, runSettings } from "../src/apt-config.ts";
+import { checkAptConfig, hookCommand, runSettings } from "../src/apt-config.ts";
 import { parseAptDump, renderAptConfig } from "../src/apt-settings.ts";
+import type { RunPlace } from "../src/eco-driver.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { needs } from "./needs.ts";
 import { DEBIAN, entry, upgrade } from "./policy-plans.ts";
@@ -13,7 +14,7 @@ import { pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
-const PLACES: AptRunPlaces = {
+const PLACES: RunPlace = {
   directory: "/var/lib/aegis/runs/id",
   archives: "/var/cache/aegis/archives/id",
   aegis: "/usr/local/bin/aegis",
@@ -92,7 +93,7 @@ describe("what can't be held is refused", () => {
           : void settingsFor(dump));
     }
   }
-  const PATHS: Partial<AptRunPlaces>[] = [
+  const PATHS: Partial<RunPlace>[] = [
     { directory: "/run/a b" },
     { archives: "/x;rm" },
     { aegis: "aegis" },

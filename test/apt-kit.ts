@@ -46,8 +46,9 @@ export function fakePlanning(setup: {
     },
     calls,
     temporaries,
-    run(argv, { config } = {}) {
+    run(argv, { settings }) {
       const command = argv.join(" ");
+      const config = settings("/nonexistent").files?.["apt.conf"];
       calls.push({ command, config });
       const found = answer(command, config ?? "");
       const evidence: PlanningOutput["evidence"] = {

@@ -14,6 +14,7 @@ const RESULT = {
   schema_version: "1.0",
   execution_plan_id: ID,
   plan_id: ID,
+  tool: "apt",
   argv: ["apt-get", "install", "-y", "nginx=1.22.1-9"],
   state: "failed",
   exit_status: 100,

@@ -221,9 +221,9 @@ needs(missing === null, missing ?? "").describe("snapshots on a real btrfs", () 
       `${lvm} truncate -s 256M /srv/pv.img; vgcreate vgr $(losetup --show -f /srv/pv.img); lvcreate -y -n root -L 64M vgr; mkfs.ext4 -q /dev/mapper/vgr-root; mkdir /srv/p; mount /dev/mapper/vgr-root /srv/p; lvcreate -s -n snap -L 4M vgr/root`,
     );
     const code = `
-        import { THIS_HOST } from "${join(import.meta.dir, "../src/snapshot-host.ts")}";
+        import { snapshotHost } from "${join(import.meta.dir, "../src/snapshot-host.ts")}";
         import { LOOK_UPS } from "${join(import.meta.dir, "../src/snapshot-providers.ts")}";
-        console.log(JSON.stringify(await LOOK_UPS["lvm-snapshot"]("vgr/snap", { ...THIS_HOST, places: ["/srv/p"] })));`;
+        console.log(JSON.stringify(await LOOK_UPS["lvm-snapshot"]("vgr/snap", snapshotHost(["/srv/p"]))));`;
     chain.host.write("/srv/look.ts", code);
     const look = () => chain.host.exec([process.execPath, "/srv/look.ts"]);
     try {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { WrapperName } from "../src/aliases.ts";
+import type { WrapperName } from "../src/eco-names.ts";
 import { judge } from "../src/wrapper-judge.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import { pick } from "./throwaway-packages.ts";

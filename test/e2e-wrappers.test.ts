@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { WRAPPER_NAMES } from "../src/aliases.ts";
+import { WRAPPER_NAMES } from "../src/eco-names.ts";
 import { SYSTEM_PATH } from "../src/subprocess.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { pick } from "./throwaway-packages.ts";

@@ -20,6 +20,9 @@ describe("what the digest covers", () => {
     "policy-config.ts",
     "target-check.ts",
     "apt-target.ts",
+    "apt-grammar.ts",
+    "eco-grammar.ts",
+    "eco-grammars.ts",
     "npm-targets.ts",
     "script-scan.ts",
     "review-signature.ts",
@@ -37,7 +40,18 @@ describe("what the digest covers", () => {
       expect(sourcesHash(changed)).not.toBe(sourcesHash(covered));
     });
   }
-  for (const name of ["cli.ts", "keys.ts", "preflight.ts", "node_modules/ofetch/package.json"]) {
+  for (const name of [
+    "cli.ts",
+    "keys.ts",
+    "preflight.ts",
+    "results.ts",
+    "state.ts",
+    "eco-driver.ts",
+    "ecosystem.ts",
+    "apt.ts",
+    "npm.ts",
+    "node_modules/ofetch/package.json",
+  ]) {
     test(`not ${name}`, () => expect(covered.has(name)).toBe(false));
   }
 });

@@ -8,7 +8,7 @@ describe("stays", () => {
   const here = {
     unit: UNIT,
     stopping: async () => ({ units: [UNIT], hostToo: false }),
-    isAptAtWork: () => true,
+    isAtWork: () => Promise.resolve(true),
   };
   const CASES: [string, Partial<typeof here> | { unit: null } | object][] = [
     ["when the host goes down", { stopping: async () => ({ units: [UNIT], hostToo: true }) }],
@@ -20,7 +20,7 @@ describe("stays", () => {
       "when another unit is stopped",
       { stopping: async () => ({ units: ["aegis-recover.service"], hostToo: false }) },
     ],
-    ["when no apt is at work", { isAptAtWork: () => false }],
+    ["when no apt is at work", { isAtWork: () => Promise.resolve(false) }],
     ["when it was started by hand", { unit: null }],
   ];
   for (const [what, change] of CASES)

@@ -1,5 +1,6 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { loadEcosystem } from "../src/eco-table.ts";
 import type { Planning } from "../src/ecosystem.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";
 import { withVulnerabilities } from "../src/osv.ts";
@@ -46,7 +47,7 @@ export async function look(
   tool: OperationPlan["tool"] = "apt",
 ): Promise<OperationPlan> {
   const plan = upgrade({ tool, transaction });
-  return { ...plan, ...(await withVulnerabilities(tool, plan, world)) };
+  return { ...plan, ...(await withVulnerabilities(await loadEcosystem(tool), plan, world)) };
 }
 
 /** Evidence in one line each: `new 1.0-2 CVE-1 high fixed 1.0-3`. */

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { DEB, judgeVersion, SEMVER, type Versioning } from "../src/osv-range.ts";
+import { compareDebVersions, isDebVersion } from "../src/deb-version.ts";
+import type { Versioning } from "../src/eco-grammar.ts";
+import { SEMVER } from "../src/eco-semver.ts";
+import { judgeVersion } from "../src/osv-range.ts";
 import { type OsvAffected, toOsvRecord } from "../src/osv-record.ts";
+
+const DEB: Versioning = { isVersion: isDebVersion, compare: compareDebVersions };
 
 type Event = { introduced?: string; fixed?: string; last_affected?: string; limit?: string };
 

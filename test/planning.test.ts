@@ -3,7 +3,10 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import fc from "fast-check";
+import { aptSettings } from "../src/apt-planning.ts";
 import { canonicalJson } from "../src/canonical.ts";
+import { HOST_SETTINGS } from "../src/ecosystem.ts";
+import { npmConfig, npmSettings } from "../src/npm-config.ts";
 import { openPlanning } from "../src/planning.ts";
 import { assertPlanningArgv } from "../src/planning-argv.ts";
 import { startTimeOf } from "../src/processes.ts";
@@ -195,7 +198,9 @@ describe("planning", () => {
     let started = 0;
     const planning = fakePlanning(() => ({ status: started++ }));
     for (const argv of FORBIDDEN.slice(2)) {
-      await expect(planning.run(argv)).rejects.toMatchObject({ code: "internal" });
+      await expect(planning.run(argv, { settings: HOST_SETTINGS })).rejects.toMatchObject({
+        code: "internal",
+      });
     }
     planning.close();
     expect(started).toBe(0);
@@ -210,7 +215,10 @@ describe("planning", () => {
       expect(statSync(one.cwd).mode & 0o777).toBe(0o700);
       return {};
     });
-    await Promise.all([planning.run(["apt-get", "-s", "upgrade"]), planning.run(["apt-config", "dump"])]);
+    await Promise.all([
+      planning.run(["apt-get", "-s", "upgrade"], { settings: HOST_SETTINGS }),
+      planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS }),
+    ]);
     planning.close();
     expect(seen.length).toBe(2);
     for (const { program, env, cwd } of seen) {
@@ -229,8 +237,10 @@ describe("planning", () => {
 
   test("gives apt its configuration by APT_CONFIG, for that call only", async () => {
     const planning = openPlanning({ env: freshEnv(), host: HOST });
-    const { stdout } = await planning.run(["apt-config", "dump"], { config: 'Aegis::Probe "yes";\n' });
-    const without = await planning.run(["apt-config", "dump"]);
+    const { stdout } = await planning.run(["apt-config", "dump"], {
+      settings: aptSettings('Aegis::Probe "yes";\n'),
+    });
+    const without = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
     planning.close();
     expect(stdout).toContain('Aegis::Probe "yes";');
     expect(without.stdout).toContain("APT::Architecture");
@@ -247,7 +257,7 @@ describe("planning", () => {
   for (const [name, result, outcome] of OUTCOMES) {
     test(`${name} is recorded as ${outcome}`, async () => {
       const planning = fakePlanning(() => result);
-      const { evidence } = await planning.run(["apt-get", "-s", "upgrade"]);
+      const { evidence } = await planning.run(["apt-get", "-s", "upgrade"], { settings: HOST_SETTINGS });
       planning.close();
       expect(evidence).toMatchObject({ outcome, status: result.status ?? null });
     });
@@ -260,7 +270,7 @@ describe("planning", () => {
       spawn: () => Promise.reject(new Error("never")),
     });
     // `nuget` is on no test machine.
-    const { evidence, stdout } = await planning.run(["nuget", "--version"]);
+    const { evidence, stdout } = await planning.run(["nuget", "--version"], { settings: HOST_SETTINGS });
     planning.close();
     expect(evidence).toEqual({
       argv: ["nuget", "--version"],
@@ -279,19 +289,21 @@ describe("planning", () => {
       stdout: Buffer.from("{}"),
       stderr: Buffer.from("npm notice new version"),
     }));
-    const { stdout, stderr } = await planning.run(["apt-config", "dump"]);
+    const { stdout, stderr } = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
     planning.close();
     expect([stdout, stderr]).toEqual(["{}", "npm notice new version"]);
   });
 
   test("large output stands as its digest, kept output until 256 KiB are full", async () => {
     const planning = fakePlanning(() => ({ stdout: Buffer.from("\u0001".repeat(5000)) }));
-    const first = await planning.run(["apt-config", "dump"]);
+    const first = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
     expect(first.evidence.stdout).toBeNull();
     expect(first.evidence.stdout_sha256).toMatch(/^[0-9a-f]{64}$/);
     const commands = [first.evidence];
     for (let i = 0; i < 40; i++)
-      commands.push((await planning.run(["apt-config", "dump"], { keep: true })).evidence);
+      commands.push(
+        (await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS, keep: true })).evidence,
+      );
     planning.close();
     expect(commands.filter((c) => c.stdout !== null).length).toBeGreaterThan(3);
     expect(Buffer.byteLength(canonicalJson({ commands }))).toBeLessThan(256 * 1024);
@@ -314,7 +326,9 @@ describe("planning", () => {
       return { status: 0, outcome: "exited", stdout: Buffer.from(""), stderr: Buffer.from("") };
     };
     const planning = openPlanning({ env, host: HOST, spawn });
-    const { evidence } = await planning.run(["npm", "view", "lodash", "--json"]);
+    const { evidence } = await planning.run(["npm", "view", "lodash", "--json"], {
+      settings: npmSettings(npmConfig(env, planning.readText)),
+    });
     planning.close();
     if (evidence.outcome === "missing") return; // a machine without npm
     expect(npmrc).toContain("registry=https://npm.example.com/\n");
@@ -333,7 +347,7 @@ describe("planning", () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(planning.readText(path)).toBe("data");
     expect(() => planning.temporary("../x", "")).toThrow("not a name");
-    await expect(planning.run(["apt-config", "dump"])).rejects.toThrow("broken");
+    await expect(planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS })).rejects.toThrow("broken");
     planning.close();
     expect(existsSync(path)).toBe(false);
     expect(readdirSync(join(planning.env.XDG_CACHE_HOME ?? "", "aegis/tmp"))).toEqual([]);
@@ -341,7 +355,7 @@ describe("planning", () => {
 
   test("apt's binary cache is the host's, or one inside the private directory", () => {
     const theirs = openPlanning({ env: freshEnv(), host: HOST });
-    const own = openPlanning({ env: freshEnv(), host: HOST, ownAptCache: true });
+    const own = openPlanning({ env: freshEnv(), host: HOST, ownCaches: true });
     expect(theirs.aptCache).toBeUndefined();
     expect(dirname(own.aptCache ?? "")).toBe(dirname(own.temporary("x", "")));
     for (const planning of [theirs, own]) planning.close();

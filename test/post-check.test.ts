@@ -2,15 +2,10 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseDpkgStatus } from "../src/dpkg-status.ts";
+import type { HostState } from "../src/eco-driver.ts";
 import type { TransactionEntry } from "../src/operation-plan.ts";
-import {
-  type DpkgSnapshot,
-  describeDifference,
-  inverseOf,
-  isChecked,
-  postCheck,
-  snapshotOf,
-} from "../src/post-check.ts";
+import { inverseOf, isChecked, postCheck, snapshotOf } from "../src/post-check.ts";
+import { describeDifference } from "../src/results.ts";
 import { entry, removal } from "./policy-plans.ts";
 
 const OLD = "1.0-1 installed";
@@ -19,7 +14,7 @@ const HELLO = [entry("hello")];
 const GONE = [removal("hello")];
 
 /** What differs, in words: `planned` for the plan's own packages, `besides` for others. */
-function differences(plan: readonly TransactionEntry[], before: DpkgSnapshot, after: DpkgSnapshot): string[] {
+function differences(plan: readonly TransactionEntry[], before: HostState, after: HostState): string[] {
   const { not_as_planned, changed_besides } = postCheck(plan, before, after);
   return [
     ...not_as_planned.map((d) => `planned: ${describeDifference(d)}`),
@@ -31,8 +26,8 @@ describe("postCheck", () => {
   const CASES: [
     name: string,
     plan: TransactionEntry[],
-    before: DpkgSnapshot,
-    after: DpkgSnapshot,
+    before: HostState,
+    after: HostState,
     expected: string[],
   ][] = [
     [
@@ -195,8 +190,8 @@ describe("what undoes a run", () => {
   const CASES: [
     name: string,
     plan: TransactionEntry[],
-    before: DpkgSnapshot,
-    after: DpkgSnapshot,
+    before: HostState,
+    after: HostState,
     expected: string[],
   ][] = [
     ["nothing was done", HELLO, { "hello:amd64": OLD }, { "hello:amd64": OLD }, []],

@@ -4,7 +4,7 @@ import { isAllowedArgv } from "../src/argv-allowlist.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import { checkControls } from "../src/controls.ts";
 import type { ExecutionPlan } from "../src/documents.ts";
-import { loadEcosystem } from "../src/ecosystems.ts";
+import { loadEcosystem } from "../src/eco-table.ts";
 import { signDocument } from "../src/ed25519.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import type { OperationPlan } from "../src/operation-plan.ts";

@@ -7,7 +7,7 @@ import {
   idsInUse,
   isSameProcess,
   type ProcessId,
-  packageManagersWith,
+  processesWith,
   startTimeOf,
 } from "../src/processes.ts";
 import { needs } from "./needs.ts";
@@ -69,7 +69,7 @@ needs(process.getuid?.() === 0, "root").test("the ids of every living process: u
   }
 });
 
-describe("packageManagersWith", () => {
+describe("processesWith", () => {
   /** A sleep that calls itself by another name. */
   async function disguised<T>(
     name: string,
@@ -107,13 +107,13 @@ describe("packageManagersWith", () => {
   needs(process.getuid?.() === 0, "root").test(
     "dpkg of another user, who may have any environment",
     async () => {
-      const pids = (pid: number) => packageManagersWith("APT_CONFIG", "/run/x").includes(pid);
+      const pids = (pid: number) => processesWith("APT_CONFIG", "/run/x", ["apt-get", "dpkg"]).includes(pid);
       expect(await disguised("dpkg", OURS, pids, 61_234)).toBe(false);
     },
   );
   for (const [name, env, found] of CASES) {
     test(`${name} with ${JSON.stringify(env)}`, async () => {
-      const pids = (pid: number) => packageManagersWith("APT_CONFIG", "/run/x").includes(pid);
+      const pids = (pid: number) => processesWith("APT_CONFIG", "/run/x", ["apt-get", "dpkg"]).includes(pid);
       expect(await disguised(name, env, pids)).toBe(found);
     });
   }

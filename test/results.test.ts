@@ -13,6 +13,7 @@ const RESULT: Result = {
   schema_version: "1.0",
   execution_plan_id: ID,
   plan_id: "11111111-2222-4333-8444-555555555555",
+  tool: "apt",
   argv: ["apt-get", "install", "-y", "hello=1.0-2"],
   state: "completed",
   exit_status: 0,
@@ -33,8 +34,8 @@ describe("an id that isn't one", () => {
     test(JSON.stringify(id), () => refuses(() => readResult(id), "usage", "full id"));
 });
 
-test("an outcome that an older version wrote has no record of its inverse, its signer, and when its turn came", () => {
-  const { inverse: _, actor: __, turn_at: ___, ...older } = RESULT;
+test("an outcome that an older version wrote has no record of its tool, its inverse, its signer, and when its turn came", () => {
+  const { inverse: _, actor: __, turn_at: ___, tool: ____, ...older } = RESULT;
   expect(parseResult(JSON.stringify(older))).toEqual({
     ...RESULT,
     inverse: null,

@@ -10,6 +10,7 @@ const quoting = (length: number): Result => ({
   schema_version: "1.0",
   execution_plan_id: ID,
   plan_id: "11111111-2222-4333-8444-555555555555",
+  tool: "apt",
   argv: ["apt-get", "install", "-y", `hello=${"1".repeat(length)}`],
   actor: "ops".repeat(length),
   state: "failed",

@@ -5,7 +5,7 @@ import { rewriteOldSpelling } from "../src/aliases.ts";
 import { parseArgs } from "../src/args.ts";
 import { ALLOWED_HEADS } from "../src/argv-allowlist.ts";
 import { COMMANDS, type CommandName } from "../src/commands.ts";
-import { assertOperation, BUILT, loadEcosystem, NOT_BUILT } from "../src/ecosystems.ts";
+import { assertOperation, BUILT, loadEcosystem, NOT_BUILT } from "../src/eco-table.ts";
 import { EXIT, EXIT_OF } from "../src/errors.ts";
 import { decisionOf } from "../src/evaluate.ts";
 import { SYSTEM } from "../src/paths.ts";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Subvolume } from "../src/btrfs.ts";
-import { mountOf, type SnapshotHost, THIS_HOST } from "../src/snapshot-host.ts";
+import { mountOf, type SnapshotHost, snapshotHost } from "../src/snapshot-host.ts";
 import { snapshotProof } from "../src/snapshot-id.ts";
 import { lookUpSnapshots } from "../src/snapshots.ts";
 import { install, upgrade } from "./policy-plans.ts";
@@ -47,7 +47,7 @@ function hostOf({ files = {}, lists = {}, answers = {}, subvolumes = {}, places 
     async run(program, args) {
       ran.push([program, ...args]);
       const answer = answers[args.at(-1) ?? ""];
-      if (answer === undefined) return THIS_HOST.run("no-such-program", []);
+      if (answer === undefined) return snapshotHost([]).run("no-such-program", []);
       return answer;
     },
     readText: (path) => files[path] ?? null,

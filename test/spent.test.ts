@@ -27,6 +27,7 @@ const record = () => new SpentRecord(dir);
 
 const use = (n: number, change: Partial<Use> = {}): Use => ({
   at: `2026-01-02T03:0${n}:00Z`,
+  tool: "apt",
   execution_plan_id: `execution-${n}`,
   operation_plan_hash: `plan-${n}`,
   approvals: [`approval-${n}`],
@@ -69,6 +70,12 @@ describe("used before", () => {
     });
   }
   test("an empty record", () => expect(alreadyUsed([], WANTED)).toBeNull());
+});
+
+test("a line that a version without other tools wrote is one of apt's", () => {
+  const { tool: _, ...older } = use(1);
+  writeFileSync(file(), `${JSON.stringify(older)}\n`);
+  expect(record().read()).toEqual([use(1)]);
 });
 
 describe("a record that can't be trusted stops everything", () => {

@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
-import { isAptAtWork } from "../src/current-run.ts";
+import { isRunAtWork } from "../src/current-run.ts";
+import { ECOSYSTEMS } from "../src/eco-table.ts";
 import { AegisError } from "../src/errors.ts";
 import { ResultSchema, readResult, recentResults, writeResult } from "../src/results.ts";
 import { queued, tryRunLock, waitForRunLock } from "../src/run-lock.ts";
-import { prepareState } from "../src/state.ts";
+import { prepareState, STATE } from "../src/state.ts";
 
 /*
  * One step of the tests of the runner's state. It runs on a throw-away host, where /var/lib/aegis may be made and filled.
@@ -18,7 +19,7 @@ const STEPS: Record<string, (first: string, second: string) => unknown> = {
   recent: (limit) => recentResults(Number(limit)),
   write: (json) => writeResult(v.parse(ResultSchema, JSON.parse(json))),
   queued: () => queued(),
-  atWork: () => isAptAtWork(),
+  atWork: () => isRunAtWork(STATE, ECOSYSTEMS),
   free: () => tryRunLock() !== null,
   /** Waits for the run lock and keeps it until /run/go-<execution> is there. */
   async hold(execution, limits) {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { isWrapperName, WRAPPER_NAMES, type WrapperName } from "../src/aliases.ts";
+import { isWrapperName, WRAPPER_NAMES, type WrapperName } from "../src/eco-names.ts";
 import { judge, type Verdict } from "../src/wrapper-judge.ts";
 import { PROGRAMS } from "../src/wrapper-table.ts";
 import { callsOf } from "./wrapper-kit.ts";

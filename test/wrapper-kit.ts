@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import type { WrapperName } from "../src/aliases.ts";
+import type { WrapperName } from "../src/eco-names.ts";
 import { PROGRAMS } from "../src/wrapper-table.ts";
 
 /** Every word that a program's table knows, and some that it doesn't. */

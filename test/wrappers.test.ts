@@ -2,7 +2,7 @@ import { afterAll, beforeEach, expect, test } from "bun:test";
 import { existsSync, lstatSync, mkdtempSync, readdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isWrapperName } from "../src/aliases.ts";
+import { isWrapperName } from "../src/eco-names.ts";
 import { SYSTEM } from "../src/paths.ts";
 import { resolveProgram } from "../src/subprocess.ts";
 import { installWrappers, removeWrappers, wrapperFiles, wrappersLeftOut } from "../src/wrappers.ts";

@@ -1,17 +1,19 @@
+import type { Versioning } from "./eco-grammar.ts";
+
 /** A semantic version; a missing minor or patch number counts as 0, as advisories write `2.0`. */
-const SEMVER =
+const VERSION =
   /^v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]*)?$/;
 
 /** True for text that {@link compareSemver} can order. */
-export function isSemver(text: string): boolean {
-  return text.length <= 256 && SEMVER.test(text);
+function isSemver(text: string): boolean {
+  return text.length <= 256 && VERSION.test(text);
 }
 
 /**
  * Orders two versions for which {@link isSemver} holds: negative where `a` comes first. Build metadata doesn't count.
  * @see https://semver.org/#spec-item-11
  */
-export function compareSemver(a: string, b: string): number {
+function compareSemver(a: string, b: string): number {
   const [x, y] = [split(a), split(b)];
   for (let i = 0; i < 3; i++) {
     const difference = compareNumbers(x.numbers[i], y.numbers[i]);
@@ -21,7 +23,7 @@ export function compareSemver(a: string, b: string): number {
 }
 
 function split(version: string): { numbers: (string | undefined)[]; prerelease: string[] } {
-  const [, major, minor, patch, prerelease] = SEMVER.exec(version) ?? [];
+  const [, major, minor, patch, prerelease] = VERSION.exec(version) ?? [];
   return { numbers: [major, minor, patch], prerelease: prerelease?.split(".") ?? [] };
 }
 
@@ -49,3 +51,6 @@ function compareNumbers(a = "0", b = "0"): number {
   const [x, y] = [BigInt(a), BigInt(b)];
   return x < y ? -1 : x > y ? 1 : 0;
 }
+
+/** Semantic versions in the order of https://semver.org. */
+export const SEMVER: Versioning = { isVersion: isSemver, compare: compareSemver };

@@ -1,5 +1,7 @@
 import { expect, test } from "bun:test";
-import { compareSemver, isSemver } from "../src/semver.ts";
+import { SEMVER } from "../src/eco-semver.ts";
+
+const { compare: compareSemver, isVersion: isSemver } = SEMVER;
 
 test("no version", () => {
   for (const text of [

@@ -1,0 +1,35 @@
+import { aptOsv } from "./apt-osv.ts";
+import { parseAptOperation } from "./apt-target.ts";
+import type { Grammar } from "./eco-grammar.ts";
+
+const NO_APT = { level: "fail", fix: "This host is not managed by apt." } as const;
+
+/** What apt's words mean: see {@link Grammar}. */
+export const aptGrammar: Grammar = {
+  tool: "apt",
+  operations: {
+    update: "none",
+    upgrade: "none",
+    install: "some",
+    remove: "some",
+    rollback: "some",
+    repair: "none",
+  },
+  parseTargets: parseAptOperation,
+  // What apt would install is in the transaction, version by version; its targets need none.
+  isExact: () => true,
+  osv: aptOsv,
+  programs: [
+    { name: "apt-get", without: "no apt plan can be made", ...NO_APT },
+    { name: "apt-cache", without: "no apt plan can be made", ...NO_APT },
+    { name: "apt-config", without: "no apt plan can be run", ...NO_APT },
+    { name: "dpkg", without: "no apt plan can be run", ...NO_APT },
+    {
+      name: "gpgv",
+      instead: "sqv",
+      level: "warn",
+      without: "no repository counts as verified, so policy denies",
+      fix: "Have an administrator install gpgv or sqv.",
+    },
+  ],
+};

@@ -1,0 +1,71 @@
+import type { DeniedTarget, Host, Tool, TransactionEntry } from "./operation-plan.ts";
+
+/*
+ * What an ecosystem's words mean: pure, and apart from what plans and runs, since policy judges with it.
+ */
+
+/** A request, checked against the ecosystem's grammar. */
+export interface Targets {
+  /** Normalised, in the order given, no duplicates. */
+  targets: string[];
+  /** Legal to ask for, always denied: URLs, local paths, git sources, … */
+  denied: DeniedTarget[];
+  /** What a target is called in this ecosystem: `package`, `image`, `module`, … */
+  targetType: string;
+}
+
+/** How an ecosystem orders its versions. */
+export interface Versioning {
+  isVersion(text: string): boolean;
+  /** Negative where `a` comes first. Only for texts that are versions. */
+  compare(a: string, b: string): number;
+}
+
+/** One version of a package in OSV's terms. */
+export interface OsvName {
+  /** What OSV may call the package: the source package for Debian and Ubuntu. */
+  names: readonly string[];
+  /** OSV's ecosystems that speak of this version, the one to be believed first. */
+  ecosystems: readonly string[];
+  /** The version as the ecosystem's advisories write it. */
+  osvVersion: string;
+}
+
+/** Where OSV keeps the records of an ecosystem's packages on one host. */
+export interface OsvEcosystem {
+  /** OSV's name without a release, e.g. `Debian`. */
+  base: string;
+  versioning: Versioning;
+  /** The new or the old version of a package of the transaction in OSV's terms. */
+  nameOf(entry: TransactionEntry, version: string, side: "new" | "old"): OsvName;
+}
+
+/** A program that planning or running needs, for `aegis doctor`. */
+interface NeededProgram {
+  name: string;
+  /** Another that does as well. */
+  instead?: string;
+  level: "warn" | "fail";
+  /** What is lost without it. */
+  without: string;
+  fix: string;
+}
+
+/**
+ * What an ecosystem's words mean. Pure and small: policy judges targets with it, so its source is part of `evaluator_hash`.
+ */
+export interface Grammar {
+  tool: Tool;
+  /** Operation name → how many targets it takes. */
+  operations: Readonly<Record<string, "none" | "some">>;
+  /**
+   * Checks targets against the ecosystem's grammar.
+   * @throws AegisError `invalid_target` for what could never be meant
+   */
+  parseTargets(operation: string, targets: readonly string[]): Targets;
+  /** Whether a target that parses stands for exactly one version, as far as its words can tell. */
+  isExact(target: string): boolean;
+  /** OSV's records for packages of this ecosystem on a host; null where OSV has none. */
+  osv(host: Host): OsvEcosystem | null;
+  programs: readonly NeededProgram[];
+}

@@ -1,0 +1,45 @@
+import type { Tool } from "./operation-plan.ts";
+
+/** The names by which ecosystems are called on the command line, and the tool that their plans name. */
+export const ECOSYSTEM_NAMES = {
+  apt: "apt",
+  npm: "npm",
+  pip: "pip",
+  docker: "container",
+  podman: "container",
+  container: "container",
+  nuget: "nuget",
+  vscode: "vscode",
+  go: "go",
+  cargo: "cargo",
+} as const satisfies Readonly<Record<string, Tool>>;
+
+type EcosystemName = keyof typeof ECOSYSTEM_NAMES;
+
+/** Whether a word of the command line is the name of an ecosystem, built or not. */
+export function isEcosystemName(word: string): word is EcosystemName {
+  return Object.hasOwn(ECOSYSTEM_NAMES, word);
+}
+
+/** Names under which `aegis daemon install --wrappers` puts this program in the way of package managers. */
+export const WRAPPER_NAMES = [
+  "apt",
+  "apt-get",
+  "aptitude",
+  "npm",
+  "pip",
+  "pip3",
+  "docker",
+  "podman",
+  "nuget",
+  "code",
+  "go",
+  "cargo",
+] as const;
+
+export type WrapperName = (typeof WRAPPER_NAMES)[number];
+
+/** Whether this program was called by the name of a package manager. */
+export function isWrapperName(program: string): program is WrapperName {
+  return WRAPPER_NAMES.some((name) => name === program);
+}

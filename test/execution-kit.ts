@@ -1,0 +1,107 @@
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { openAuditLog } from "../src/audit-log.ts";
+import { canonicalHash, canonicalJson } from "../src/canonical.ts";
+import type { ExecutionPlan } from "../src/documents.ts";
+import { loadEcosystem } from "../src/eco-table.ts";
+import { evaluate } from "../src/evaluate.ts";
+import { type ExecutionContext, execute } from "../src/execution.ts";
+import { buildExecutionPlan } from "../src/execution-plan.ts";
+import { makePlan } from "../src/planner.ts";
+import { openPlanning } from "../src/planning.ts";
+import type { Places } from "../src/state.ts";
+import { type FakeHost, withFake } from "./fake-ecosystem.ts";
+import { approvalOf, configOf, SIGNER, TRUST } from "./signing-kit.ts";
+
+/** The policy of these tests: what the fake ecosystem installs needs a person. */
+export const POLICY = configOf('[vscode]\napply = "require_human"');
+
+/** An executor's places below a directory, of whoever runs the test. */
+export function placesIn(directory: string): Places {
+  const at = (name: string) => join(directory, "state", name);
+  return {
+    runs: at("runs"),
+    results: at("results"),
+    spent: at("spent"),
+    lock: at("lock"),
+    archives: at("archives"),
+    audit: at("audit"),
+    owner: process.getuid?.() ?? 0,
+    readers: "no-such-group",
+  };
+}
+
+export function makePlaces(places: Places): void {
+  const { owner: _, readers: __, ...directories } = places;
+  for (const path of Object.values(directories)) mkdirSync(path, { recursive: true, mode: 0o700 });
+}
+
+/** Plans, decides, approves and signs a change of the fake host: the document as it is submitted. */
+export async function signed(
+  host: FakeHost,
+  places: Places,
+  cache: string,
+  operation: string,
+  target: string,
+): Promise<ExecutionPlan> {
+  const ecosystems = withFake(host, places);
+  const planning = openPlanning({ env: { HOME: cache } });
+  try {
+    const plan = await makePlan(await loadEcosystem("vscode", ecosystems), operation, [target], planning);
+    const now = new Date();
+    const policy = evaluate({
+      plan,
+      planHash: canonicalHash(plan),
+      config: POLICY.config,
+      configHash: POLICY.hash,
+      grammars: ecosystems.grammars,
+    });
+    return await buildExecutionPlan({
+      plan: { document: plan, hash: canonicalHash(plan) },
+      policy: { document: policy, hash: canonicalHash(policy) },
+      review: null,
+      approvals: [approvalOf(plan, { now })],
+      proofs: [],
+      signer: "ops",
+      key: SIGNER,
+      config: POLICY,
+      trust: TRUST,
+      now,
+      ecosystems,
+    });
+  } finally {
+    planning.close();
+  }
+}
+
+/** What the executor of this test is given. */
+export function contextOf(
+  host: FakeHost,
+  places: Places,
+  cache: string,
+  change: Partial<ExecutionContext> = {},
+): ExecutionContext {
+  return {
+    places,
+    ecosystems: withFake(host, places),
+    openPlanning: () => openPlanning({ env: { HOME: cache } }),
+    rules: () => ({ trust: TRUST, policy: { ...POLICY, source: "test" } }),
+    audit: openAuditLog(places.audit),
+    caller: { uid: process.getuid?.() ?? 0, gid: 0, pid: 1 },
+    aegis: "/nonexistent/aegis",
+    emit: () => {},
+    stop: new AbortController().signal,
+    ...change,
+  };
+}
+
+export const submit = (plan: ExecutionPlan, context: ExecutionContext) =>
+  execute(canonicalJson(plan), context);
+
+/** The kinds of the events in the log, oldest first, with their details. */
+export function logged(places: Places): { kind: string; details: Record<string, unknown> }[] {
+  return readFileSync(join(places.audit, "audit.ndjson"), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+}
