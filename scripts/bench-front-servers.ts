@@ -1,12 +1,12 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseCanonical } from "../src/canonical.ts";
-import { keyId } from "../src/ed25519.ts";
+import { checkSignature, readExecution } from "../src/exec-preflight.ts";
 import { startFront } from "../src/front.ts";
+import { keyId } from "../src/key-sign.ts";
+import { loadTrust } from "../src/key-trust.ts";
 import { openLog } from "../src/log.ts";
 import { SYSTEM } from "../src/paths.ts";
-import { checkSignature, readExecution } from "../src/preflight.ts";
-import { loadTrust } from "../src/trust.ts";
 import { startHost, throwawayUnavailable } from "../test/throwaway.ts";
 import { startRunner } from "../test/varlink-kit.ts";
 import { BINARY, build } from "./bench-measure.ts";

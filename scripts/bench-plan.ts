@@ -1,8 +1,8 @@
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { OperationPlan } from "../src/operation-plan.ts";
-import { SYSTEM_PATH } from "../src/subprocess.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import { SYSTEM_PATH } from "../src/sys-spawn.ts";
 import { alternate, BINARY, type Line, line, median, output } from "./bench-measure.ts";
 
 /*

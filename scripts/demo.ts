@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { parseDocument } from "../src/documents.ts";
+import { parseDocument } from "../src/doc.ts";
 import { showArgv } from "../src/terminal.ts";
 import { says, startModelServer, VERDICT } from "../test/model-server.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "../test/throwaway.ts";

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
-import { ADMIN_GROUP } from "../src/state.ts";
+import { ADMIN_GROUP } from "../src/sys-state.ts";
 import { type Chain, startChain } from "../test/e2e-kit.ts";
 import { brokenInvariants, executorProcesses, gated, resultOf } from "../test/e2e-running.ts";
 import type { Running } from "../test/throwaway.ts";

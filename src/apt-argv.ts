@@ -1,6 +1,6 @@
 import { formatAptTarget, parseAptTarget } from "./apt-target.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
-import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
 
 /** What may be added to an apt command line without changing what apt does, by operation. */
 const FIXED: Readonly<Record<string, readonly string[]>> = {
@@ -81,4 +81,17 @@ export function batches(words: readonly string[]): string[][] {
   const result: string[][] = [];
   for (let at = 0; at < words.length; at += BATCH) result.push(words.slice(at, at + BATCH));
   return result;
+}
+
+/** Kind of the evidence in a rollback's plan: each subject is one change that the executor's own record asks for. */
+export const RECORDED_INVERSE = "apt-recorded-inverse";
+
+/** What has to become of a package: `name:arch=version` to be there again, `name:arch-` to be gone. */
+export function undoSubject(name: string, architecture: string, version: string | null): string {
+  return `${name}:${architecture}${version === null ? "-" : `=${version}`}`;
+}
+
+/** What an entry of a transaction makes of its package, in the same words. */
+export function madeSubject({ name, architecture, to_version }: TransactionEntry): string {
+  return undoSubject(name.replace(/:.*$/, ""), architecture, to_version);
 }

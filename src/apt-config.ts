@@ -1,9 +1,9 @@
 import { pinnedSettings } from "./apt-pinned.ts";
 import { parseAptDump, type Settings, setScalar, takeList } from "./apt-settings.ts";
+import { isFetched, type OperationPlan } from "./doc-plan.ts";
 import type { RunPlace } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
-import { isFetched, type OperationPlan } from "./operation-plan.ts";
-import { SYSTEM_PATH } from "./subprocess.ts";
+import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
  * The configuration that apt runs with. Files in apt.conf.d are read after APT_CONFIG and win over it, and a `#clear`

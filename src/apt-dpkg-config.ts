@@ -1,6 +1,6 @@
 import { basename, dirname, join } from "node:path";
+import type { HostHook } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
-import type { HostHook } from "./operation-plan.ts";
 
 /*
  * dpkg's own configuration files, which it reads before its command line (dpkg(1), "FILES"). apt never hears of them, and

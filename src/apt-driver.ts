@@ -1,22 +1,28 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { aliasClashes, newClashes } from "./apt-aliased.ts";
-import { aptDirs } from "./apt-dirs.ts";
+import { readDpkgStatus } from "./apt-dpkg.ts";
+import { dpkgAudit } from "./apt-dpkg-audit.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
 import { sealIndexes } from "./apt-indexes.ts";
+import {
+  inverseOf,
+  isChecked,
+  postCheck,
+  refuseUnfinishedDpkg,
+  snapshotOf,
+  waitForDpkg,
+} from "./apt-outcome.ts";
 import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-run.ts";
+import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";
-import { dpkgAudit } from "./dpkg-audit.ts";
-import { refuseUnfinishedDpkg, waitForDpkg } from "./dpkg-ready.ts";
-import { readDpkgStatus } from "./dpkg-status.ts";
+import { isFetched } from "./doc-plan.ts";
+import { HOST_SETTINGS } from "./eco.ts";
 import type { Advice, HostState, RunDriver } from "./eco-driver.ts";
-import { HOST_SETTINGS } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
-import { createFileExclusive } from "./files.ts";
-import { isFetched } from "./operation-plan.ts";
-import { readText } from "./planning.ts";
-import { inverseOf, isChecked, postCheck, snapshotOf } from "./post-check.ts";
-import { processesWith } from "./processes.ts";
+import { readText } from "./plan-world.ts";
+import { createFileExclusive } from "./sys-files.ts";
+import { processesWith } from "./sys-process.ts";
 
 /** What the decision file says of a run that was ended before dpkg began. */
 const STOPPED = "stopped";

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { AegisError } from "./errors.ts";
-import { fileProblem, hashOpenFile, rootOnlyProblem, writeFully } from "./files.ts";
+import { fileProblem, hashOpenFile, rootOnlyProblem, writeFully } from "./sys-files.ts";
 
 /*
  * Package files that nobody can change between the hook's look and dpkg's. apt downloads as its user `_apt` and then makes

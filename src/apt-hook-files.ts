@@ -1,11 +1,11 @@
+import type { Control } from "./apt-control.ts";
+import { includesVersion, namesPackage, parseRelations, type Relation } from "./apt-depends.ts";
+import type { DpkgPackage } from "./apt-dpkg.ts";
 import type { PackageFiles } from "./apt-hook-copy.ts";
 import type { HookPackage } from "./apt-hook-input.ts";
 import { packagesAfter, stayingPackages, takenOver } from "./apt-taken-over.ts";
-import type { Control } from "./deb-control.ts";
-import { includesVersion, namesPackage, parseRelations, type Relation } from "./deb-relation.ts";
-import type { DpkgPackage } from "./dpkg-status.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
 import { clip } from "./terminal.ts";
 
 /** Characters that are quoted of what a package file says of itself. */

@@ -1,5 +1,5 @@
+import type { TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
 
 /*
  * What apt tells its hook (apt.conf(5), interface version 3), and whether that is the signed transaction.

@@ -1,17 +1,17 @@
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as v from "valibot";
+import { type Control, readControl } from "./apt-control.ts";
+import { parseDpkgStatus } from "./apt-dpkg.ts";
 import { packageFiles } from "./apt-hook-copy.ts";
 import { checkControl, checkExclusions, checkFiles, checkTakenOver } from "./apt-hook-files.ts";
 import { compareTransaction, parseHookInput } from "./apt-hook-input.ts";
 import { type Receipt, RUN_FILES } from "./apt-hook-receipt.ts";
 import { parseJson, sha256Hex } from "./canonical.ts";
-import { type Control, readControl } from "./deb-control.ts";
-import { parseDpkgStatus } from "./dpkg-status.ts";
+import { TransactionEntry } from "./doc-plan.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { createFileExclusive, writeFileAtomic } from "./files.ts";
-import { TransactionEntry } from "./operation-plan.ts";
-import { STATE } from "./state.ts";
+import { createFileExclusive, writeFileAtomic } from "./sys-files.ts";
+import { STATE } from "./sys-state.ts";
 
 /*
  * Aegis as apt's last hook before unpacking. apt hands `DPkg::Pre-Install-Pkgs` the final transaction and the package

@@ -2,15 +2,15 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { closeSync, constants, lstatSync, openSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { readStanzas } from "./apt-deb822.ts";
 import { splitClearSigned } from "./apt-release.ts";
 import { listFileName } from "./apt-uri.ts";
-import { readStanzas } from "./deb822.ts";
 import type { Held } from "./eco-driver.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { hasWriter } from "./ffi.ts";
-import { hashFile, rootOnlyProblem } from "./files.ts";
-import { readText } from "./planning.ts";
-import { SYSTEM_PATH } from "./subprocess.ts";
+import { readText } from "./plan-world.ts";
+import { hasWriter } from "./sys-ffi.ts";
+import { hashFile, rootOnlyProblem } from "./sys-files.ts";
+import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
  * The package indexes that a plan is made from. apt checks them as they are downloaded and believes them from then on; its

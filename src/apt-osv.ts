@@ -1,7 +1,7 @@
-import { sourceOf } from "./deb-source.ts";
-import { compareDebVersions, isDebVersion } from "./deb-version.ts";
+import { sourceOf } from "./apt-source-version.ts";
+import { compareDebVersions, isDebVersion } from "./apt-target.ts";
+import type { Host, SourcePackage } from "./doc-plan.ts";
 import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
-import type { Host, SourcePackage } from "./operation-plan.ts";
 
 /*
  * Debian's and Ubuntu's packages in OSV's terms. Both count in source packages and source versions.

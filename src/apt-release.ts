@@ -1,4 +1,4 @@
-import { readStanzas } from "./deb822.ts";
+import { readStanzas } from "./apt-deb822.ts";
 
 /** What a repository says of itself (https://wiki.debian.org/DebianRepository/Format). Informational: anyone can say it. */
 export interface ReleaseFile {

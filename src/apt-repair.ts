@@ -1,12 +1,12 @@
 import { aptName } from "./apt-argv.ts";
-import { DEFAULT_APT_DIRS } from "./apt-dirs.ts";
+import { unconfigurable } from "./apt-depends.ts";
+import { type DpkgPackage, readDpkgStatus } from "./apt-dpkg.ts";
 import { dpkgHooks } from "./apt-dpkg-config.ts";
-import { aptFindings, commandFailure } from "./apt-findings.ts";
+import { aptFindings, commandFailure } from "./apt-evidence.ts";
+import { DEFAULT_APT_DIRS } from "./apt-sources.ts";
 import { REMOVE } from "./apt-state.ts";
-import { unconfigurable } from "./dpkg-depends.ts";
-import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
-import { type Findings, HOST_SETTINGS, type Planning, type PlanningOutput } from "./ecosystem.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
+import { type Findings, HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco.ts";
 
 /*
  * Finishing what an interrupted dpkg left: `dpkg --configure -a`, as dpkg(1) has it. It configures what is unpacked, and

@@ -1,7 +1,6 @@
 import { basename } from "node:path";
 import { isArmored } from "./apt-armor.ts";
-import type { AptDirs } from "./apt-dirs.ts";
-import type { GoodSignature } from "./apt-gpgv.ts";
+import { type Binding, bindingOf, type GoodSignature, isAllowed } from "./apt-keyring.ts";
 import {
   type ClearSigned,
   parseRelease,
@@ -9,13 +8,13 @@ import {
   releaseTime,
   splitClearSigned,
 } from "./apt-release.ts";
-import { type Binding, bindingOf, isAllowed } from "./apt-signed-by.ts";
 import type { AptSource } from "./apt-source.ts";
+import type { AptDirs } from "./apt-sources.ts";
 import { listFileName } from "./apt-uri.ts";
 import { type SignedFiles, Verifier } from "./apt-verifier.ts";
 import { sha256Hex } from "./canonical.ts";
-import type { Planning } from "./ecosystem.ts";
-import type { CommandEvidence, RepositoryEvidence } from "./operation-plan.ts";
+import type { CommandEvidence, RepositoryEvidence } from "./doc-plan.ts";
+import type { Planning } from "./eco.ts";
 
 /** Per distribution: the keyring its own archive is signed with. Only this file makes a source `distribution`. */
 const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {

@@ -1,9 +1,11 @@
 import { aptName, exactTarget } from "./apt-argv.ts";
-import type { ShownPackages } from "./apt-show.ts";
+import type { ShownPackages } from "./apt-cache.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
+import type { CommandEvidence, ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
+import type { PlanningOutput } from "./eco.ts";
+import { AegisError } from "./errors.ts";
 
 /** What became of the requested targets. */
 export interface Requested {
@@ -20,7 +22,7 @@ export interface Requested {
  * Ties each target to the package that apt chose. apt takes a name it doesn't know as a pattern (`libc.` matches
  * thousands of packages), so a target counts only where the very name is installed by the transaction or already there.
  */
-export function resolveRequested(
+function resolveRequested(
   targets: readonly string[],
   transaction: readonly TransactionEntry[],
   simulation: Simulation,
@@ -56,7 +58,7 @@ export function resolveRequested(
  * Ties each target of a removal to the package that apt would remove. Here too apt takes an unknown name as a pattern, so
  * only the very name counts.
  */
-export function resolveRemovals(
+function resolveRemovals(
   targets: readonly string[],
   transaction: readonly TransactionEntry[],
   { installed, native }: PackageFacts,
@@ -139,4 +141,70 @@ function resolveVirtual(
 
 function provides(shown: ShownPackages, entry: TransactionEntry, name: string): boolean {
   return shown.find(entry.name, entry.architecture, entry.to_version)?.provides.includes(name) === true;
+}
+
+/** What an operation asks apt for, once its targets are known to be packages. */
+export interface Wish {
+  /** How apt-get is asked, without the packages; null where nothing is left to ask for. */
+  verb: readonly string[] | null;
+  /** `name[:arch][=version]`, or `name[:arch]` to be removed. */
+  packages: readonly string[];
+  /** Evidence of why it is asked for. */
+  evidence: ProvenanceEvidence[];
+  commands: CommandEvidence[];
+  /** Why it can't be asked for, one sentence each. With one, there is no plan. */
+  problems: string[];
+  warnings: string[];
+}
+
+/** A wish for packages that somebody has named. */
+export function wishFor(verb: readonly string[], packages: readonly string[]): Wish {
+  return { verb, packages, evidence: [], commands: [], problems: [], warnings: [] };
+}
+
+/** Ties each package that was asked for to what apt makes of it. */
+export function resolveWish(
+  { verb, packages }: Wish,
+  transaction: readonly TransactionEntry[],
+  simulation: Simulation,
+  facts: PackageFacts,
+): Requested {
+  switch (verb?.[0]) {
+    case "install":
+      return resolveRequested(packages, transaction, simulation, facts);
+    case "remove":
+      return resolveRemovals(packages, transaction, facts);
+    default:
+      return { exact: [], chosen: [], problems: [], warnings: [] };
+  }
+}
+
+/** What apt says of a name that none of its lists has, and then of the name taken as a pattern. */
+const UNLOCATED = /^E: Unable to locate package (\S+)$/;
+const NO_PATTERN = /^E: Couldn't find any package by (?:glob|regex|task) '(\S+)'$/;
+
+/**
+ * A name that apt has never heard of is a slip, or its lists are old: then nobody wants a plan. Only where that is all
+ * apt complains of; any other failure is part of a plan, for policy to deny.
+ * @throws AegisError `not_found`
+ */
+export function refuseUnlocated({ evidence, stderr }: PlanningOutput, targets: readonly string[]): void {
+  if (evidence.outcome !== "failed") return;
+  const asked = new Set(targets.map((target) => target.replace(/=.*$/s, "")));
+  const unlocated = new Set<string>();
+  for (const line of stderr.split("\n")) {
+    if (!line.startsWith("E: ")) continue;
+    const name = UNLOCATED.exec(line)?.[1];
+    const known = name ?? NO_PATTERN.exec(line)?.[1];
+    if (known === undefined || !asked.has(known)) return;
+    if (name !== undefined) unlocated.add(name);
+  }
+  if (unlocated.size === 0) return;
+  const names = [...unlocated];
+  throw new AegisError(
+    "not_found",
+    `apt knows no package ${names.join(", ")}`,
+    `Check the spelling: apt-cache search ${names[0]}. Or refresh apt's package lists first: aegis plan apt update`,
+    { packages: names },
+  );
 }

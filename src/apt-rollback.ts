@@ -1,11 +1,10 @@
-import { aptName, batches } from "./apt-argv.ts";
+import { aptName, batches, RECORDED_INVERSE, undoSubject } from "./apt-argv.ts";
+import { parsePolicy } from "./apt-cache.ts";
+import type { DpkgPackage } from "./apt-dpkg.ts";
 import { aptSettings } from "./apt-planning.ts";
-import { parsePolicy } from "./apt-policy.ts";
-import type { Wish } from "./apt-wish.ts";
-import type { DpkgPackage } from "./dpkg-status.ts";
-import type { Planning } from "./ecosystem.ts";
-import { RECORDED_INVERSE, undoSubject } from "./recorded-inverse.ts";
-import { parseResult, type Result, resultPath, type Undo } from "./results.ts";
+import type { Wish } from "./apt-requested.ts";
+import { parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
+import type { Planning } from "./eco.ts";
 
 /*
  * Undoing an execution: its own record, which only root can write, says what it changed; what is left to undo follows from

@@ -5,12 +5,12 @@ import { refuseDpkgConfig } from "./apt-dpkg-config.ts";
 import { RUN_FILES } from "./apt-hook-receipt.ts";
 import { parseAptDump, renderAptConfig } from "./apt-settings.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
+import type { OperationPlan } from "./doc-plan.ts";
 import type { PreparedRun, RunPlace } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
-import { createFileExclusive } from "./files.ts";
-import type { OperationPlan } from "./operation-plan.ts";
-import { readText } from "./planning.ts";
-import { resolveProgram, run, SYSTEM_PATH } from "./subprocess.ts";
+import { readText } from "./plan-world.ts";
+import { createFileExclusive } from "./sys-files.ts";
+import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** The frozen configuration, inside a run directory. */
 export const APT_CONF = "apt.conf";

@@ -1,6 +1,5 @@
-import { isPackageName } from "./apt-target.ts";
-import { compareDebVersions, isDebVersion } from "./deb-version.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
+import { compareDebVersions, isDebVersion, isPackageName } from "./apt-target.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
 
 /** One package of an `Inst` line. */
 export interface Installation {

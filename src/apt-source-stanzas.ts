@@ -1,6 +1,6 @@
 import { isArmored } from "./apt-armor.ts";
+import { readStanzas, type Stanza } from "./apt-deb822.ts";
 import { type ParsedSources, sourceOf, stringToBool } from "./apt-source.ts";
-import { readStanzas, type Stanza } from "./deb822.ts";
 
 /** Fields whose values are single words; folded over lines apt reads some of them and others not. */
 const SINGLE = [

@@ -1,4 +1,4 @@
-import type { GoodSignature } from "./apt-gpgv.ts";
+import type { GoodSignature } from "./apt-keyring.ts";
 
 /**
  * The cryptographic policies among which apt's own method chooses, the first that is there (SetPolicy, methods/sqv.cc): what

@@ -1,6 +1,6 @@
-import { namesPackage, type Relation } from "./deb-relation.ts";
-import type { DpkgPackage } from "./dpkg-status.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
+import { namesPackage, type Relation } from "./apt-depends.ts";
+import type { DpkgPackage } from "./apt-dpkg.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
 
 /*
  * `Replaces` (Debian Policy 7.6): a package that says so takes over files of another one that it names, and dpkg takes the

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
-import { type GoodSignature, parseGpgStatus } from "./apt-gpgv.ts";
+import { type GoodSignature, parseGpgStatus } from "./apt-keyring.ts";
 import { parseSqvSigners, sqvEnvironment } from "./apt-sqv.ts";
-import type { Planning, PlanningOutput } from "./ecosystem.ts";
-import type { CommandEvidence } from "./operation-plan.ts";
+import type { CommandEvidence } from "./doc-plan.ts";
+import type { Planning, PlanningOutput } from "./eco.ts";
 
 /** What is signed, in the two forms that the programs take. */
 export interface SignedFiles {

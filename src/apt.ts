@@ -1,35 +1,36 @@
 import { aptArgv, aptName, batches, signedAptArgv } from "./apt-argv.ts";
-import { findSourceConflicts, warnedConflicts } from "./apt-conflicts.ts";
-import { type AptDirs, aptDirs, DEFAULT_APT_DIRS } from "./apt-dirs.ts";
+import { parsePolicy, ShownPackages } from "./apt-cache.ts";
+import { type DpkgPackage, readDpkgStatus } from "./apt-dpkg.ts";
 import { dpkgHooks } from "./apt-dpkg-config.ts";
-import { chainEvidence, rollbackPlan, sbomEvidence } from "./apt-evidence.ts";
-import { aptFindings, commandFailure, failuresOf, unpinnable } from "./apt-findings.ts";
+import {
+  aptFindings,
+  chainEvidence,
+  commandFailure,
+  failuresOf,
+  rollbackPlan,
+  sbomEvidence,
+  unpinnable,
+} from "./apt-evidence.ts";
 import { aptGrammar } from "./apt-grammar.ts";
 import { aptSettings, planningConfig } from "./apt-planning.ts";
-import { parsePolicy } from "./apt-policy.ts";
 import { gatherRepair } from "./apt-repair.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
-import type { Requested } from "./apt-requested.ts";
+import { type Requested, refuseUnlocated, resolveWish, type Wish, wishFor } from "./apt-requested.ts";
 import { rollbackWish } from "./apt-rollback.ts";
-import { ShownPackages } from "./apt-show.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
-import { readSources } from "./apt-sources.ts";
+import { type AptDirs, aptDirs, DEFAULT_APT_DIRS, readSources } from "./apt-sources.ts";
 import { heldBack, interruptions } from "./apt-state.ts";
-import { buildTransaction, type PackageFacts } from "./apt-transaction.ts";
-import { refuseUnlocated } from "./apt-unlocated.ts";
-import { resolveWish, type Wish, wishFor } from "./apt-wish.ts";
-import { type DpkgPackage, readDpkgStatus } from "./dpkg-status.ts";
-import type { Targets } from "./eco-grammar.ts";
 import {
-  type Ecosystem,
-  type Findings,
-  HOST_SETTINGS,
-  type Planning,
-  type PlanningOutput,
-} from "./ecosystem.ts";
+  buildTransaction,
+  findSourceConflicts,
+  type PackageFacts,
+  warnedConflicts,
+} from "./apt-transaction.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
+import { type Ecosystem, type Findings, HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco.ts";
+import type { Targets } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {

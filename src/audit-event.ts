@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { type Json, sha256Hex } from "./canonical.ts";
-import { SCHEMA_VERSION } from "./documents.ts";
+import { SCHEMA_VERSION } from "./doc.ts";
 import { AegisError } from "./errors.ts";
 
 /*

@@ -35,9 +35,9 @@ import {
 } from "./audit-read.ts";
 import { sha256Hex } from "./canonical.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { withFileLock } from "./file-lock.ts";
-import { ensureDir, syncDirectory, writeFileAtomic, writeFully } from "./files.ts";
 import { AUDIT_FILE, auditDir, type Env } from "./paths.ts";
+import { withFileLock } from "./sys-file-lock.ts";
+import { ensureDir, syncDirectory, writeFileAtomic, writeFully } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 
 /*

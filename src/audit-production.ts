@@ -2,8 +2,8 @@ import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
 import { type AuditLog, type AuditLogOptions, openAuditLog } from "./audit-log.ts";
 import { keepNumber, keptNumber } from "./audit-newest.ts";
 import { AegisError } from "./errors.ts";
-import { fileProblem } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
+import { fileProblem } from "./sys-files.ts";
 
 /*
  * Root's log in a directory whose parent others can write. On Ubuntu /var/log is 0775 root:syslog, so that whoever runs as

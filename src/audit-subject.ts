@@ -1,4 +1,4 @@
-import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { clip } from "./terminal.ts";
 
 /*

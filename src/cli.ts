@@ -1,13 +1,13 @@
 #!/usr/bin/env bun
-import { rewriteOldSpelling } from "./aliases.ts";
-import { parseArgs } from "./args.ts";
-import { COMMANDS } from "./commands.ts";
+import { findCommand } from "./cmd.ts";
+import { rewriteOldSpelling } from "./cmd-aliases.ts";
+import { parseArgs } from "./cmd-args.ts";
+import { printNote, printResult, processIo } from "./cmd-io.ts";
+import { COMMANDS } from "./cmd-table.ts";
 import { isWrapperName } from "./eco-names.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
-import { printNote, printResult, processIo } from "./process-io.ts";
-import { findCommand } from "./subcommands.ts";
+import { VERSION } from "./self.ts";
 import { fit, jsonLine, paint, safe, terminalOf } from "./terminal.ts";
-import { VERSION } from "./version.ts";
 
 function overview(): string {
   const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
@@ -52,7 +52,7 @@ async function main(program: string, words: readonly string[], json: boolean): P
   const command = await load();
   const { values, help } = parseArgs(name, command.args, rest);
   if (help) {
-    const { usageOf } = await import("./usage.ts");
+    const { usageOf } = await import("./cmd-usage.ts");
     io.result(
       { usage: await usageOf(name, command, { ...io.terminal, colour: false }) },
       await usageOf(name, command, io.terminal),
@@ -109,7 +109,7 @@ const json = !isWrapperName(program) && (end < 0 ? words : words.slice(0, end)).
 let status: ExitStatus;
 try {
   if (isWrapperName(program)) {
-    const { runWrapped } = await import("./wrapped.ts");
+    const { runWrapped } = await import("./wrap.ts");
     status = await runWrapped(program);
   } else status = await main(program, words, json);
 } catch (error) {

@@ -1,7 +1,7 @@
+import { renderPlan } from "./cmd-plan-view.ts";
 import { defineSubcommand } from "./command.ts";
+import { resolveDocument } from "./doc-store.ts";
 import { EXIT } from "./errors.ts";
-import { renderPlan } from "./plan-view.ts";
-import { resolveDocument } from "./store.ts";
 import { isLong, page } from "./sys-pager.ts";
 
 /** `aegis plan show <plan>`: through a pager on a terminal that it is too long for. `--json` prints the document. */

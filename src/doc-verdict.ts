@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { AiReview } from "./documents.ts";
+import { AiReview } from "./doc.ts";
 
 /*
  * The part of a review that the model writes. It belongs to the documents: the prompt describes it and the parser of

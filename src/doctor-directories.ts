@@ -4,8 +4,8 @@ import { logDirectoryProblem, openLogDirectory } from "./audit-production.ts";
 import { AegisError } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
-import { groupName } from "./state.ts";
 import { ownDirProblem } from "./sys-own-directory.ts";
+import { groupName } from "./sys-state.ts";
 
 /** Of the groups that distributions let write /var/log: rsyslog's, on Ubuntu (tmpfiles.d/00rsyslog.conf). */
 const LOG_WRITERS = "syslog";

@@ -1,11 +1,11 @@
 import { lstatSync } from "node:fs";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { listModels } from "./model-client.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
+import { listModels } from "./review-model.ts";
 import { readModelSettings } from "./review-settings.ts";
-import { reviewerStatus } from "./reviewer-client.ts";
+import { reviewerStatus } from "./wire-reviewer-client.ts";
 
 /** Names of models that a finding repeats. */
 const MODELS_SHOWN = 5;

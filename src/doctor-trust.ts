@@ -1,12 +1,12 @@
 import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { loadSecret } from "./keys.ts";
+import { loadSecret } from "./key.ts";
+import { loadTrust, type Trust } from "./key-trust.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
-import { dangerousEnvironment } from "./safe-environment.ts";
+import { dangerousEnvironment } from "./self.ts";
 import { plural } from "./terminal.ts";
-import { loadTrust, type Trust } from "./trust.ts";
 
 /** Whom the executor of this host trusts. */
 export function trustedKeys(): Finding[] {

@@ -1,27 +1,151 @@
-import { defineSubcommand } from "./command.ts";
-import { runChecks } from "./doctor-checks.ts";
-import { EXIT } from "./errors.ts";
-import { findingLines } from "./finding-view.ts";
+import { lstatSync } from "node:fs";
+import { dpkgAudit } from "./apt-dpkg-audit.ts";
+import { REPAIR } from "./apt-state.ts";
+import { verifyAuditLog } from "./audit-verify.ts";
+import { directories } from "./doctor-directories.ts";
+import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
+import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
+import { GRAMMARS } from "./eco-grammars.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
+import { executorAbsence } from "./host-executor-absent.ts";
+import { UNMANAGED_CHECK, unmanagedFindings } from "./monitor-unmanaged-events.ts";
+import { auditDir, type Env, SYSTEM } from "./paths.ts";
+import { hostIdentity, readText } from "./plan-world.ts";
+import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+import { callExecutor } from "./wire-executor-client.ts";
 
-/** `aegis doctor`: is this host, and this user's part of it, fit for Aegis. */
-export const doctor = defineSubcommand({
-  name: "doctor",
-  description:
-    "Checks tools, directories, keys, policy, executor, audit logs and environment, read-only. Exits 8 when a check failed.",
-  args: { skill: { type: "boolean", description: "print the rules for AI agents instead, as a skill" } },
-  async run({ skill }, io) {
-    if (skill) {
-      const [{ skillText }, { loadPolicyConfig }] = await Promise.all([
-        import("./skill.ts"),
-        import("./policy-config.ts"),
-      ]);
-      const text = await skillText(loadPolicyConfig(io.env));
-      io.result({ skill: text }, text);
-      return EXIT.ok;
+type Check = (env: Env) => Promise<Finding[]> | Finding[];
+
+/** Every check, in the order in which they are shown. All are read-only. */
+const CHECKS: readonly { name: string; check: Check }[] = [
+  { name: "host", check: host },
+  { name: "tools", check: tools },
+  { name: "packages", check: packageState },
+  { name: "directories", check: directories },
+  { name: "keys", check: trustedKeys },
+  { name: "secrets", check: secrets },
+  { name: "policy", check: policyFile },
+  { name: "executor", check: executor },
+  { name: "reviewer", check: (env) => reviewerService(env) },
+  { name: "model", check: reviewModel },
+  { name: "review", check: reviewKeys },
+  { name: "audit", check: auditLogs },
+  { name: UNMANAGED_CHECK, check: unmanagedFindings },
+  { name: "environment", check: environment },
+  { name: "sudoers", check: sudoers },
+];
+
+/** Runs all checks but those named in `without`. A check that breaks is itself a finding. */
+export async function runChecks(env: Env, without: readonly string[] = []): Promise<Finding[]> {
+  const checks = CHECKS.filter(({ name }) => !without.includes(name));
+  const findings = await Promise.all(
+    checks.map(async ({ name, check }) => {
+      try {
+        return await check(env);
+      } catch (error) {
+        const hint = error instanceof AegisError ? error.hint : "";
+        return [fail(name, messageOf(error), hint || "Correct what the message names.")];
+      }
+    }),
+  );
+  return findings.flat();
+}
+
+function host(): Finding[] {
+  const { hostname, os_id, os_version, architecture } = hostIdentity(readText);
+  const known = os_id === "debian" || os_id === "ubuntu";
+  const text = `${hostname}, ${os_id} ${os_version}, ${architecture}`;
+  return [
+    known
+      ? ok("host", text)
+      : warn("host", `${text}: not a distribution Aegis is tested on`, "Expect plans to be denied."),
+  ];
+}
+
+/** The programs that the ecosystems need, and what is lost without them. */
+async function tools(): Promise<Finding[]> {
+  return Promise.all(
+    Object.values(GRAMMARS)
+      .flatMap(({ programs }) => programs)
+      .map(async ({ name, instead, level, without, fix }) => {
+        const names = instead === undefined ? [name] : [name, instead];
+        const [program = null] = names.map((one) => resolveProgram(one)).filter((found) => found !== null);
+        if (program === null)
+          return {
+            check: name,
+            level,
+            message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
+            fix,
+          };
+        const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
+        const { stdout } = await run(program, ["--version"], {
+          env,
+          cwd: "/",
+          timeoutMs: 15_000,
+          maxBytes: 64 * 1024,
+        });
+        return ok(name, `${program}: ${stdout.toString("utf8").split("\n")[0] ?? ""}`);
+      }),
+  );
+}
+
+async function packageState(): Promise<Finding[]> {
+  const { text, packages } = await dpkgAudit();
+  if (text === "") return [ok("packages", "dpkg has nothing half-done")];
+  const what = packages.length === 0 ? text.split("\n")[0] : packages.join(", ");
+  return [
+    fail(
+      "packages",
+      `dpkg has unfinished packages: ${what}`,
+      `apt refuses to run until they are finished. Plan that: ${REPAIR} (it runs dpkg --configure -a; see dpkg --audit)`,
+    ),
+  ];
+}
+
+async function executor(): Promise<Finding[]> {
+  const stat = lstatSync(SYSTEM.socket, { throwIfNoEntry: false });
+  if (stat === undefined) {
+    const { level, why, fix } = executorAbsence();
+    return [{ check: "executor", level, message: why, fix }];
+  }
+  if (!stat.isSocket() || stat.uid !== 0 || (stat.mode & 0o002) !== 0) {
+    return [
+      fail("executor", `${SYSTEM.socket} is not a socket that root guards`, `Look: ls -l ${SYSTEM.socket}`),
+    ];
+  }
+  try {
+    const status = await callExecutor(SYSTEM.socket, "Status", {}, { silenceMs: 10_000 });
+    return [
+      ok("executor", `answers; running: ${status.running ?? "nothing"}, waiting: ${status.queued.length}`),
+    ];
+  } catch (error) {
+    return [fail("executor", messageOf(error), error instanceof AegisError ? error.hint : "")];
+  }
+}
+
+function auditLogs(env: Env): Finding[] {
+  return [...new Set([auditDir(env), SYSTEM.auditDir])].map((directory) => {
+    try {
+      const result = verifyAuditLog(directory);
+      if (!result.ok) {
+        return fail(
+          "audit",
+          `${result.file}${result.line === null ? "" : `, line ${result.line}`}: ${result.reason}`,
+          `See: aegis audit verify --path ${directory}`,
+        );
+      }
+      if (result.torn_bytes > 0)
+        return warn("audit", `${directory} ends in a torn line`, "The next event repairs it and says so.");
+      return ok("audit", `${directory}: ${result.events} events, chain intact`);
+    } catch (error) {
+      if (error instanceof AegisError && error.code === "not_found")
+        return ok("audit", `${directory}: no log yet`);
+      return warn(
+        "audit",
+        `${directory}: ${messageOf(error)}`,
+        "Look again as root or a member of aegis-admin.",
+      );
     }
-    const findings = await runChecks(io.env);
-    const failed = findings.filter(({ level }) => level === "fail").length;
-    io.result({ healthy: failed === 0, findings }, findingLines(findings, io.terminal));
-    return failed === 0 ? EXIT.ok : EXIT.unavailable;
-  },
-});
+  });
+}

@@ -1,7 +1,7 @@
-import type { Planning } from "./ecosystem.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import type { Difference, Undo } from "./doc-result.ts";
+import type { Planning } from "./eco.ts";
 import type { ErrorCode } from "./errors.ts";
-import type { OperationPlan, TransactionEntry } from "./operation-plan.ts";
-import type { Difference, Undo } from "./results.ts";
 
 /*
  * How an ecosystem changes a host. The executor holds the lock, keeps the records, starts and watches the process and

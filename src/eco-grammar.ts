@@ -1,4 +1,4 @@
-import type { DeniedTarget, Host, Tool, TransactionEntry } from "./operation-plan.ts";
+import type { DeniedTarget, Host, Tool, TransactionEntry } from "./doc-plan.ts";
 
 /*
  * What an ecosystem's words mean: pure, and apart from what plans and runs, since policy judges with it.

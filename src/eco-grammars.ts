@@ -1,7 +1,7 @@
 import { aptGrammar } from "./apt-grammar.ts";
+import type { Tool } from "./doc-plan.ts";
 import type { Grammar } from "./eco-grammar.ts";
-import { npmGrammar } from "./npm-targets.ts";
-import type { Tool } from "./operation-plan.ts";
+import { npmGrammar } from "./npm-target.ts";
 
 /** Grammars by the tool that plans name. An ecosystem that is missing is not built, and is allowed nothing. */
 export type Grammars = Readonly<Partial<Record<Tool, Grammar>>>;

@@ -1,4 +1,4 @@
-import type { Tool } from "./operation-plan.ts";
+import type { Tool } from "./doc-plan.ts";
 
 /** The names by which ecosystems are called on the command line, and the tool that their plans name. */
 export const ECOSYSTEM_NAMES = {

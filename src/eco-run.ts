@@ -4,11 +4,11 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import type { PreparedRun, RunDriver } from "./eco-driver.ts";
+import { removeOldRuns } from "./eco-old-runs.ts";
 import { AegisError, errnoOf } from "./errors.ts";
-import { removeOldRuns } from "./exec-old-runs.ts";
-import { hashFile, writeFileAtomic } from "./files.ts";
-import { identify, isSameProcess } from "./processes.ts";
-import type { Places } from "./state.ts";
+import { hashFile, writeFileAtomic } from "./sys-files.ts";
+import { identify, isSameProcess } from "./sys-process.ts";
+import type { Places } from "./sys-state.ts";
 
 /*
  * A run's process and files, whatever the tool: how it is started, followed, ended and tidied up.

@@ -1,9 +1,9 @@
+import type { Tool } from "./doc-plan.ts";
+import type { Ecosystem } from "./eco.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import { GRAMMARS, type Grammars } from "./eco-grammars.ts";
 import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
-import type { Ecosystem } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
-import type { Tool } from "./operation-plan.ts";
 
 /** What can be planned, and what planning and running it takes. Replaced as a whole in tests. */
 export interface Ecosystems {

@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
-import { isRunAtWork } from "./current-run.ts";
 import type { Ecosystems } from "./eco-table.ts";
 import { EXIT, messageOf } from "./errors.ts";
+import { isRunAtWork } from "./exec-recover.ts";
 import type { Log } from "./log.ts";
-import { type Stopping, stoppingUnits } from "./service-manager.ts";
-import type { Places } from "./state.ts";
+import type { Places } from "./sys-state.ts";
+import { type Stopping, stoppingUnits } from "./sys-systemd.ts";
 
 /*
  * A runner that is told to stop waits for its tool, so that a shutdown does not cut that off. If it is not a shutdown, whoever

@@ -2,8 +2,8 @@ import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "./canonical.ts";
 import { errnoOf, messageOf } from "./errors.ts";
-import { readFileLimited } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
+import { readFileLimited } from "./sys-files.ts";
 
 /*
  * What Aegis itself rests on: its program, keys, policy and units. A package is root and can change them, by shipping such

@@ -1,100 +1,259 @@
-import { dlopen, ptr } from "bun:ffi";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { AegisError } from "./errors.ts";
+import { join } from "node:path";
+import type { AuditLog } from "./audit-log.ts";
+import { type Subject, subjectDetails } from "./audit-subject.ts";
+import { sha256Hex } from "./canonical.ts";
+import type { ExecutionPlan, PolicyResult } from "./doc.ts";
+import type { Result } from "./doc-result.ts";
+import type { Planning } from "./eco.ts";
+import type { RunDriver } from "./eco-driver.ts";
+import { archivesOf, discardRun, runDirectory } from "./eco-run.ts";
+import { type Ecosystems, loadDriver, loadEcosystem } from "./eco-table.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { checkControls } from "./exec-approval.ts";
+import { waitForRunLock } from "./exec-lock.ts";
+import { checkArgv, type Submission, verifySubmission } from "./exec-preflight.ts";
+import { recoverInterrupted } from "./exec-recover.ts";
+import { planAgain } from "./exec-replan.ts";
+import { carryOut, type Ready, RunEvents, subjectOf, useOf } from "./exec-run.ts";
+import { lookUpSnapshots } from "./exec-snapshot.ts";
+import { snapshotHost } from "./exec-snapshot-host.ts";
+import { alreadyUsed, SpentRecord, usesLost } from "./exec-spent.ts";
+import type { Trust } from "./key-trust.ts";
+import { hostIdentity, readText } from "./plan-world.ts";
+import type { LoadedPolicyConfig } from "./policy-config.ts";
+import { selfReplaced } from "./self.ts";
+import { BOOT_VARIABLE } from "./sys-boot.ts";
+import { awaitFileLock } from "./sys-file-lock.ts";
+import { expendable } from "./sys-oom.ts";
+import { installedAt, noSpace, type Places } from "./sys-state.ts";
+import { LEFT_BEHIND, sweepAfter } from "./wire-budget.ts";
+import type { Caller, EventInput } from "./wire-executor.ts";
 
-const libc = dlopen("libc.so.6", {
-  execve: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
-  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
-  signal: { args: ["i32", "ptr"], returns: "ptr" },
-  getrlimit: { args: ["i32", "ptr"], returns: "i32" },
-  setrlimit: { args: ["i32", "ptr"], returns: "i32" },
-}).symbols;
+/** Most executions that may wait, and most of one user's. */
+const QUEUE_LIMITS = { all: 32, perUid: 24 };
 
-const SIGPIPE = 13;
-const SIGXFSZ = 25;
-const F_SETFD = 2;
-const RLIMIT_NOFILE = 7;
+/** Held by the one runner that parses a plan. */
+const PARSE_LOCK = "parse";
 
-/** The words that this process was started with, as bytes: proc_pid_cmdline(5). */
-export function ownArgv(): Buffer[] {
-  return strings(readFileSync("/proc/self/cmdline"));
+/** Where an executor keeps its records, what it can run, and how it plans. */
+export interface ExecutorWorld {
+  places: Places;
+  ecosystems: Ecosystems;
+  /** With the executor's own settings, and nothing of whoever submitted. */
+  openPlanning(): Planning & { close(): void };
 }
 
-/** The environment that this process was started with, as bytes: proc_pid_environ(5). */
-export function ownEnvironment(): Buffer[] {
-  return strings(readFileSync("/proc/self/environ"));
-}
-
-/** Zero-terminated strings, without their zeros. */
-function strings(bytes: Buffer): Buffer[] {
-  const out: Buffer[] = [];
-  for (let start = 0; start < bytes.length; ) {
-    const zero = bytes.indexOf(0, start);
-    const end = zero < 0 ? bytes.length : zero;
-    out.push(bytes.subarray(start, end));
-    start = end + 1;
-  }
-  return out;
+export interface ExecutionContext extends ExecutorWorld {
+  /** What this host trusts and decides now. Asked again after waiting: a key may have been revoked meanwhile. */
+  rules(): { trust: Trust; policy: LoadedPolicyConfig };
+  audit: AuditLog;
+  /** Who submitted it, as the front reports; null for a caller that the front did not name. */
+  caller: Caller | null;
+  /** The aegis executable for a tool that calls back, absolute. */
+  aegis: string;
+  /** Tells whoever watches. Never throws, never waits. */
+  emit(event: EventInput): void;
+  /** Aborted, with the reason, when this process is asked to end: nothing begins then, but what may not be broken off goes on. */
+  stop: AbortSignal;
 }
 
 /**
- * Turns this process into another program: execve(2). Bun's own `process.execve` takes no bytes that aren't UTF-8, and
- * hands on what Bun has changed in the process; here that is put back: ignored signals, inherited descriptors that would
- * close, and the raised limit of open files.
- * @throws AegisError `not_run`, only if it fails
+ * Takes a submitted plan through every check, in the order of the trust model, and runs it. Each refusal is audited
+ * before it is thrown. Returns the outcome, which is on disk by then.
+ * @throws AegisError with the code of the check that refused
  */
-export function exec(program: string, argv: readonly Buffer[], environment: readonly Buffer[]): never {
-  for (const signal of [SIGPIPE, SIGXFSZ]) libc.signal(signal, null);
-  keepInheritedDescriptors();
-  restoreOpenFilesLimit();
-  const path = Buffer.from(`${program}\0`);
-  const [words, variables] = [vector(argv), vector(environment)];
-  libc.execve(ptr(path), ptr(words.pointers), ptr(variables.pointers));
-  throw new AegisError("not_run", `can't run ${program}`, `Look: ls -lL ${program}`);
-}
-
-/** Strings as C wants them: an array of pointers that ends in a null pointer. `bytes` must live as long as it. */
-function vector(words: readonly Buffer[]): { pointers: BigUint64Array; bytes: Buffer } {
-  const zero = Buffer.from([0]);
-  const bytes = Buffer.concat([...words.flatMap((word) => [word, zero]), zero]);
-  const pointers = new BigUint64Array(words.length + 1);
-  let address: number = ptr(bytes);
-  for (const [i, word] of words.entries()) {
-    pointers[i] = BigInt(address);
-    address += word.length + 1;
-  }
-  return { pointers, bytes };
-}
-
-/** Bun has all but the first descriptors close on exec. Its own are anonymous; the rest came from outside. */
-function keepInheritedDescriptors(): void {
-  for (const name of readdirSync("/proc/self/fd")) {
-    const fd = Number(name);
-    if (fd > 2 && !linkOf(name).startsWith("anon_inode:")) libc.fcntl(fd, F_SETFD, 0);
-  }
-}
-
-function linkOf(fd: string): string {
+export async function execute(planText: string, context: ExecutionContext): Promise<Result> {
+  const attempt = new Attempt(planText, context);
   try {
-    return readlinkSync(`/proc/self/fd/${fd}`);
-  } catch {
-    // That of the directory that was read is closed by now.
-    return "anon_inode:";
+    return await attempt.run();
+  } catch (thrown) {
+    const error = noSpace(thrown, context.places.runs) ?? thrown;
+    attempt.auditRefusal(error);
+    throw error;
   }
 }
 
-/** Bun raises its soft limit to the hard one. What it was is not to be had; the parent's is the best guess. */
-function restoreOpenFilesLimit(): void {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${process.ppid}/limits`, "utf8");
-  } catch {
-    return;
+class Attempt {
+  readonly #text: string;
+  readonly #context: ExecutionContext;
+  readonly #spent: SpentRecord;
+  readonly #events: RunEvents;
+  #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
+  /** What the log may say of the plan, once its signature has been verified. */
+  #signed: { subject: ReturnType<typeof subjectOf>; details: Subject } | null = null;
+  /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
+  #started = false;
+  /** True once there are files for the run. */
+  #laidOut = false;
+
+  constructor(text: string, context: ExecutionContext) {
+    this.#text = text;
+    this.#context = context;
+    this.#spent = new SpentRecord(context.places.spent);
+    this.#events = new RunEvents(context.emit);
   }
-  const soft = /^Max open files +(\d+) /m.exec(text)?.[1];
-  const limit = new BigUint64Array(2);
-  if (soft === undefined || libc.getrlimit(RLIMIT_NOFILE, ptr(limit)) !== 0) return;
-  if (BigInt(soft) >= (limit[1] ?? 0n)) return;
-  limit[0] = BigInt(soft);
-  libc.setrlimit(RLIMIT_NOFILE, ptr(limit));
+
+  /** Read when first asked for, so that a file that can't be read is a refusal like any other. */
+  get #rules() {
+    this.#loaded ??= this.#context.rules();
+    return this.#loaded;
+  }
+
+  async run(): Promise<Result> {
+    const needed = expendable();
+    const id = await this.#admit();
+    const { audit, caller, stop, places } = this.#context;
+    const events = this.#events;
+    const onPlace = (place: number) => events.say({ kind: "queued", place });
+    const waiter = { execution: id, uid: caller?.uid ?? -1 };
+    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, onPlace, stop, places);
+    try {
+      // From here on this process watches over a tool, its own or that of a runner that died.
+      needed();
+      const ready = await this.#checkInTurn();
+      const started = () => {
+        this.#started = true;
+      };
+      return await carryOut(ready, { places, audit, spent: this.#spent, caller, events, stop, started });
+    } catch (error) {
+      if (this.#started) await this.#close();
+      else if (this.#laidOut) discardRun(id, places);
+      throw error;
+    } finally {
+      lock.release();
+    }
+  }
+
+  /**
+   * The checks that need no turn, made before waiting for one. A parsed plan takes many times its bytes, so one runner at a
+   * time parses, and nothing of the tree is kept while waiting: all of it is checked again. Returns the execution's id.
+   */
+  #admit(): Promise<string> {
+    const action = () => {
+      try {
+        return this.#verify().execution.execution_plan_id;
+      } finally {
+        sweepAfter(this.#text.length * LEFT_BEHIND);
+      }
+    };
+    return awaitFileLock(join(this.#context.places.lock, PARSE_LOCK), action, this.#context.stop);
+  }
+
+  /** Everything that has to hold at the moment it is this plan's turn. */
+  async #checkInTurn(): Promise<Ready> {
+    const { aegis, stop, places, ecosystems } = this.#context;
+    refuseReplaced();
+    // Not ended by `stop`: a tool that lost its runner is guarded by whoever waits for it.
+    await recoverInterrupted(this.#context, () => this.#events.alive());
+    stop.throwIfAborted();
+    const turnAt = new Date().toISOString();
+    // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
+    this.#loaded = null;
+    const submission = this.#verify();
+    const { execution, executionKey } = submission;
+    const { operation_plan: plan, execution_plan_id: id, argv } = execution;
+    const driver = await loadDriver(plan.tool, ecosystems);
+    this.#events.say({ kind: "checking", message: "planning again" });
+    const decided = await this.#events.aliveDuring(this.#planAgain(execution, driver));
+    checkArgv(execution, await loadEcosystem(plan.tool, ecosystems));
+    const { trust, policy } = this.#rules;
+    const approvers = checkControls(submission, { trust, now: new Date(), config: policy.config });
+    const snapshots = await lookUpSnapshots(execution, new Date(), snapshotHost(driver.roots));
+    await driver.ready(plan, { stop: () => stop.throwIfAborted(), alive: () => this.#events.alive() });
+    // Left by an earlier attempt that was killed before it used anything up.
+    discardRun(id, places);
+    this.#laidOut = true;
+    const place = { directory: runDirectory(id, places), archives: archivesOf(id, places), aegis };
+    const prepared = await driver.prepare(plan, argv, place);
+    return { execution, executionKey, driver, turnAt, decided, prepared, approvers, snapshots };
+  }
+
+  async #planAgain(execution: ExecutionPlan, driver: RunDriver): Promise<PolicyResult> {
+    const { ecosystems, openPlanning } = this.#context;
+    const planning = openPlanning();
+    try {
+      return await planAgain(execution, this.#rules.policy, { ecosystems, driver, planning });
+    } finally {
+      planning.close();
+    }
+  }
+
+  /** A run that broke off is closed like that of a runner that died, or else by the next one. */
+  async #close(): Promise<void> {
+    try {
+      await recoverInterrupted(this.#context, () => this.#events.alive());
+    } catch (error) {
+      throw new AegisError(
+        "io",
+        `it was run, but how it ended can't be written down: ${messageOf(error)}`,
+        "Mend that; then aegis daemon status closes the run. It does not run again.",
+      );
+    }
+  }
+
+  /** Everything that the bytes alone, this host, its records and the clock decide. */
+  #verify(): Submission {
+    const newest = this.#context.audit.head();
+    const context = {
+      trust: this.#rules.trust,
+      now: new Date(),
+      host: hostIdentity(readText, process.env[BOOT_VARIABLE]),
+      config: this.#rules.policy,
+      installedAt: installedAt(),
+      newestAudited: newest === null ? null : new Date(newest.timestamp),
+      usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
+      grammars: this.#context.ecosystems.grammars,
+    };
+    return verifySubmission(this.#text, context, (execution, key) => {
+      this.#signed = {
+        subject: subjectOf(execution, key),
+        details: subjectDetails(execution.operation_plan),
+      };
+      this.#events.about(execution.execution_plan_id);
+    });
+  }
+
+  /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
+  #usedBefore(execution: ExecutionPlan): string | null {
+    const record = this.#spent.read();
+    return alreadyUsed([...record, ...usesLost(record, this.#context.places.audit)], useOf(execution));
+  }
+
+  /**
+   * Writes a refusal down. What an unverified client sent stands there as a digest only. Once a run has begun there is no
+   * refusal any more: its marker is still there, and whoever recovers it writes down how it ended.
+   */
+  auditRefusal(error: unknown): void {
+    if (this.#started) return;
+    const known = error instanceof AegisError ? error : new AegisError("internal", messageOf(error));
+    const signed = this.#signed;
+    const details = {
+      code: known.code,
+      request_sha256: sha256Hex(this.#text),
+      caller_reported_by_front: this.#context.caller,
+    };
+    this.#context.audit.append({
+      kind: "execution_denied",
+      ...signed?.subject,
+      decision: "deny",
+      // A message and a plan may say anything: without a verified signature that would be anybody's words.
+      details:
+        signed === null
+          ? details
+          : { ...details, message: known.message, ...known.details, ...signed.details },
+    });
+  }
+}
+
+/**
+ * A tool that calls back calls the file that is installed now, which must be of the version that prepared the run.
+ * @throws AegisError `unavailable`
+ */
+function refuseReplaced(): void {
+  if (!selfReplaced()) return;
+  throw new AegisError(
+    "unavailable",
+    "aegis was installed anew while this request waited",
+    "Apply it again: nothing has been run, and nothing used up.",
+  );
 }

@@ -1,8 +1,8 @@
 import { parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import type { Log } from "./log.ts";
-import type { Reply } from "./varlink.ts";
-import { type CallFailure, openCall } from "./varlink-client.ts";
+import type { Reply } from "./wire.ts";
+import { type CallFailure, openCall } from "./wire-client.ts";
 import {
   type Caller,
   type EventInput,
@@ -10,8 +10,9 @@ import {
   type ExecutorCall,
   errorReply,
   readEvent,
+  readStatus,
   replyError,
-} from "./varlink-interface.ts";
+} from "./wire-executor.ts";
 
 interface Relay {
   runnerPath: string;
@@ -110,7 +111,7 @@ function executionOf(request: ExecutionCall): string {
 }
 
 /** What clients are told when the runner can't be asked. */
-export function runnerFailure(
+function runnerFailure(
   { stage, error }: CallFailure,
   method: Exclude<ExecutorCall["method"], "Report">,
 ): AegisError {
@@ -124,4 +125,74 @@ export function runnerFailure(
       ? "What was started goes on: aegis apply --watch <execution id> tells how it ends."
       : "Why is in the runner's own log: journalctl -u 'aegis-runner*'; see aegis daemon status too";
   return new AegisError("protocol", `the runner's answer broke off: ${error.message}`, hint);
+}
+
+/** Somebody who asks for the status, and where the answer goes. */
+interface Asker {
+  send(reply: object): void;
+  /** Called once, after the answer; not after `stop`. */
+  done(): void;
+}
+
+/**
+ * Asks the runner for its status on behalf of all clients, one question at a time: a crowd of them takes one place at the
+ * runner. Whoever comes while a question is under way gets the answer to the next one, so that none is older than its asker.
+ * `limitMs` is how long the runner may take.
+ */
+export function statusDesk({ runnerPath, limitMs, log }: { runnerPath: string; limitMs: number; log: Log }) {
+  let asking: Set<Asker> | null = null;
+  let waiting = new Set<Asker>();
+
+  const ask = () => {
+    asking = waiting.size === 0 ? null : waiting;
+    if (asking === null) return;
+    waiting = new Set();
+    const askers = asking;
+    const answer = (reply: object) => {
+      clearTimeout(timer);
+      call.close();
+      for (const { send, done } of askers) {
+        send(reply);
+        done();
+      }
+      ask();
+    };
+    const onReply = (reply: Reply) => {
+      const error = replyError(reply);
+      answer(error === null ? { parameters: readStatus(reply) } : errorReply(error));
+    };
+    const onFailure = (failure: CallFailure) => {
+      log.error("the runner could not be asked", {
+        method: "Status",
+        stage: failure.stage,
+        problem: failure.error.message,
+      });
+      answer(errorReply(runnerFailure(failure, "Status")));
+    };
+    const call = openCall(
+      runnerPath,
+      { method: `${EXECUTOR}.Status`, parameters: {} },
+      { onReply, onFailure },
+    );
+    const timer = setTimeout(() => {
+      const why = `the runner has not told its status for ${limitMs / 1000} s`;
+      log.error(why);
+      answer(
+        errorReply(new AegisError("timeout", why, "See the runner's own log: journalctl -u 'aegis-runner*'")),
+      );
+    }, limitMs);
+  };
+
+  return {
+    ask(asker: Asker): { stop(): void } {
+      waiting.add(asker);
+      if (asking === null) ask();
+      return {
+        stop() {
+          waiting.delete(asker);
+          asking?.delete(asker);
+        },
+      };
+    },
+  };
 }

@@ -1,16 +1,68 @@
-import { byteBudget } from "./byte-budget.ts";
-import { AegisError } from "./errors.ts";
-import { FRONT_LIMITS, type FrontLimits } from "./front-limits.ts";
-import { relay } from "./front-relay.ts";
-import { statusDesk } from "./front-status.ts";
+import { fstatSync } from "node:fs";
+import { parseCanonical, sha256Hex } from "./canonical.ts";
+import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
+import { checkLifetime, checkSignature, readExecution } from "./exec-preflight.ts";
+import { relay, statusDesk } from "./front-relay.ts";
+import { loadTrust } from "./key-trust.ts";
+import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
-import { places } from "./places.ts";
-import { reportRefusals } from "./refusals.ts";
-import { rememberUsedPlans } from "./used-plans.ts";
-import { EXECUTOR_INTERFACE, readCall } from "./varlink-interface.ts";
-import { type Listen, startServer } from "./varlink-server.ts";
-import { serviceError } from "./varlink-service.ts";
-import type { Service } from "./varlink-session.ts";
+import { SYSTEM } from "./paths.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { stopSignal } from "./self.ts";
+import { byteBudget, places } from "./wire-budget.ts";
+import { EXECUTOR_INTERFACE, readCall } from "./wire-executor.ts";
+import { FRONT_LIMITS, type FrontLimits } from "./wire-limits.ts";
+import { reportRefusals } from "./wire-refusals.ts";
+import { type Listen, startServer } from "./wire-server.ts";
+import { serviceError } from "./wire-service.ts";
+import type { Service } from "./wire-session.ts";
+
+/** Plans remembered at once; the oldest go first, and cost the runner one look again. */
+const LIMIT = 1000;
+/** How the runner refuses a plan that is not in force. Use is checked before: such a plan was not used. */
+const NOT_IN_FORCE: readonly ErrorCode[] = ["expired", "not_yet_valid"];
+
+export interface UsedPlans {
+  /**
+   * Refuses what needs no runner. `outside` is what is wrong with the plan's lifetime, null for nothing: the runner is asked
+   * once whether such a plan was used.
+   * @throws AegisError `replay`, as the runner said it, for a plan that it has found used; `outside`, for one that it has
+   * found unused
+   */
+  check(plan: string, outside: AegisError | null): void;
+  /** Hears how the runner refused a plan. */
+  learn(plan: string, refusal: AegisError): void;
+}
+
+/**
+ * What the front knows of plans that were used: a used plan stays used, so the runner need not be started, and a line of the
+ * log written, each time somebody submits it once more. These refusals are counted and reported like the front's others.
+ */
+export function rememberUsedPlans(): UsedPlans {
+  /** The runner's refusal of a used plan; null for a plan that was not used, and can't be while it is not in force. */
+  const known = new Map<string, AegisError | null>();
+  return {
+    check(plan, outside) {
+      if (known.size === 0) return;
+      const hash = sha256Hex(plan);
+      const refusal = known.get(hash);
+      if (refusal === undefined) return;
+      if (refusal !== null) throw refusal;
+      if (outside !== null) throw outside;
+      // In force after all, the clock having been set: it may be used now.
+      known.delete(hash);
+    },
+    learn(plan, refusal) {
+      const { code, message, hint, details } = refusal;
+      // A plan that only waits or runs is refused as `replay` too, and may yet be refused for a reason that passes.
+      const isUsed = code === "replay" && details["used"] === true;
+      if (!isUsed && !NOT_IN_FORCE.includes(code)) return;
+      const [oldest] = known.keys();
+      if (known.size >= LIMIT && oldest !== undefined) known.delete(oldest);
+      known.set(sha256Hex(plan), isUsed ? new AegisError(code, message, hint, details) : null);
+    },
+  };
+}
 
 export interface FrontOptions {
   listen: Listen;
@@ -97,4 +149,44 @@ function queueFull({ applies, appliesPerUid }: FrontLimits): AegisError {
 function tooManyWatch({ watches, watchesPerUid }: FrontLimits): AegisError {
   const why = `too many watch executions already: at most ${watches}, and ${watchesPerUid} of one user`;
   return new AegisError("busy", why, "What runs goes on. Ask for its state: aegis daemon status");
+}
+
+/**
+ * The front as a process: serves until a signal asks it to stop. What it checks of a plan is what costs little and needs
+ * no privilege; the runner checks everything again.
+ */
+export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, log: Log): Promise<void> {
+  const front = await startFront({
+    listen,
+    runner: { path: SYSTEM.runnerSocket },
+    verify: (plan) => checkCheaply(plan, bare),
+    log,
+  });
+  await Promise.race([stopSignal(), parentEnd()]);
+  await front.close().catch((error: unknown) => log.warn("closing", { problem: messageOf(error) }));
+}
+
+/** A supervisor holds the other end of our standard input. Started by systemd we have none (StandardInput=null). */
+function parentEnd(): Promise<void> {
+  const stat = fstatSync(0);
+  return new Promise((resolve) => {
+    if (!stat.isFIFO() && !stat.isSocket()) return;
+    const stop = () => resolve();
+    process.stdin.on("end", stop).on("error", stop).resume();
+  });
+}
+
+/** Throws what is wrong with the plan, and returns what is wrong with its lifetime only: that comes after its use. */
+function checkCheaply(text: string, bare: BareKeys): AegisError | null {
+  const execution = readExecution(parseCanonical(text));
+  const now = new Date();
+  checkSignature(execution, loadTrust({ rootOnly: true, bare }), now);
+  const config = loadPolicyConfig({}, { system: true });
+  try {
+    checkLifetime(execution, { now, config, installedAt: null, newestAudited: null });
+    return null;
+  } catch (error) {
+    if (error instanceof AegisError) return error;
+    throw error;
+  }
 }

@@ -1,10 +1,10 @@
 import { lstatSync } from "node:fs";
 import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
-import { rootOnlyProblem } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
-import { run, SYSTEM_PATH } from "./subprocess.ts";
-import { VERSION } from "./version.ts";
+import { VERSION } from "./self.ts";
+import { rootOnlyProblem } from "./sys-files.ts";
+import { run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
  * Which aegis is installed on this host, and what it means to replace it by this one. Versions are ordered by semver.org; of

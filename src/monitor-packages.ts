@@ -1,21 +1,26 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { parseAptHistory } from "./apt-history.ts";
+import { readDpkgStatus } from "./apt-dpkg.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
+import { type PackageChange, parseAptHistory, parseDpkgLine } from "./apt-logs.ts";
+import { isPathLocked } from "./apt-outcome.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
-import { type PackageChange, parseDpkgLine } from "./dpkg-log.ts";
-import { isPathLocked } from "./dpkg-ready.ts";
-import { readDpkgStatus } from "./dpkg-status.ts";
+import { TransactionEntry } from "./doc-plan.ts";
 import { runDirectory } from "./eco-run.ts";
 import { AegisError } from "./errors.ts";
-import { entriesSince, newestText, type Position } from "./log-files.ts";
-import { TransactionEntry } from "./operation-plan.ts";
+import { entriesSince, newestText, type Position } from "./monitor-logs.ts";
+import {
+  batches,
+  type Clock,
+  type ManagedRun,
+  type UnmanagedBatch,
+  unexplained,
+} from "./monitor-unmanaged.ts";
 import { SYSTEM } from "./paths.ts";
-import { readText } from "./planning.ts";
-import { STATE } from "./state.ts";
-import { batches, type Clock, type ManagedRun, type UnmanagedBatch, unexplained } from "./unmanaged.ts";
+import { readText } from "./plan-world.ts";
+import { STATE } from "./sys-state.ts";
 
 export const DPKG_LOG = "/var/log/dpkg.log";
 const APT_HISTORY = "/var/log/apt/history.log";

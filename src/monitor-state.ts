@@ -3,10 +3,10 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
-import { ensureDir, readFileLimited, writeFileAtomic } from "./files.ts";
-import { PositionSchema } from "./log-files.ts";
+import { PositionSchema } from "./monitor-logs.ts";
+import { RepositoriesSchema } from "./monitor-repositories.ts";
 import { SYSTEM } from "./paths.ts";
-import { RepositoriesSchema } from "./repository-drift.ts";
+import { ensureDir, readFileLimited, writeFileAtomic } from "./sys-files.ts";
 
 /** The monitor's own place: 0700, root. */
 export const MONITOR_DIRECTORY = join(SYSTEM.state, "monitor");

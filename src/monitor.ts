@@ -6,13 +6,12 @@ import type { AuditLog } from "./audit-log.ts";
 import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { canonicalHash } from "./canonical.ts";
-import { runChecks } from "./doctor-checks.ts";
+import { runChecks } from "./doctor.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { tryFlock } from "./ffi.ts";
 import { type Finding, fail } from "./finding.ts";
 import type { Log } from "./log.ts";
-import { endOf, PositionSchema } from "./log-files.ts";
 import { baselineEvent, driftEvents, findingsEvents, MONITOR_KINDS, type Present } from "./monitor-events.ts";
+import { endOf, PositionSchema } from "./monitor-logs.ts";
 import {
   DPKG_LOG,
   dpkgIsBusy,
@@ -21,6 +20,7 @@ import {
   type PackageLook,
   versionsNow,
 } from "./monitor-packages.ts";
+import { type RepositoryState, repositoryState } from "./monitor-repositories.ts";
 import {
   MONITOR_DIRECTORY,
   type MonitorState,
@@ -28,13 +28,13 @@ import {
   readMonitorState,
   writeMonitorState,
 } from "./monitor-state.ts";
+import { type Clock, localClock, type UnmanagedBatch } from "./monitor-unmanaged.ts";
+import { moreUnmanaged, UNMANAGED_CHECK, unmanagedEvent } from "./monitor-unmanaged-events.ts";
 import { type Env, SYSTEM } from "./paths.ts";
-import { openPlanning } from "./planning.ts";
-import { type RepositoryState, repositoryState } from "./repository-drift.ts";
-import { prepareState } from "./state.ts";
+import { openPlanning } from "./plan-world.ts";
+import { tryFlock } from "./sys-ffi.ts";
+import { prepareState } from "./sys-state.ts";
 import { clip } from "./terminal.ts";
-import { type Clock, localClock, type UnmanagedBatch } from "./unmanaged.ts";
-import { moreUnmanaged, UNMANAGED_CHECK, unmanagedEvent } from "./unmanaged-events.ts";
 
 /*
  * What goes on beside Aegis: one look at the host, compared with the last one. The audit log is the memory of what has been

@@ -1,5 +1,6 @@
+import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
+import type { Ecosystem, Findings, Planning } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
-import type { Ecosystem, Findings, Planning } from "./ecosystem.ts";
 import { AegisError } from "./errors.ts";
 import { npmConfig, npmSettings, registryOf } from "./npm-config.ts";
 import {
@@ -10,10 +11,9 @@ import {
   type NpmVersion,
   publishedAt,
   readNpmView,
+  registrySignatures,
 } from "./npm-metadata.ts";
-import { registrySignatures } from "./npm-signature.ts";
-import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-targets.ts";
-import type { OperationPlan, ProvenanceEvidence } from "./operation-plan.ts";
+import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-target.ts";
 
 /** Where signed installations go. */
 const PREFIX = "/var/lib/aegis/npm-global";

@@ -1,6 +1,5 @@
 import * as v from "valibot";
 import { AegisError } from "./errors.ts";
-import { fetchJson } from "./fetch-json.ts";
 import {
   isOsvId,
   MAX_RECORD,
@@ -10,6 +9,7 @@ import {
   toOsvRecord,
 } from "./osv-record.ts";
 import type { Subject } from "./osv-subjects.ts";
+import { fetchJson } from "./sys-fetch.ts";
 
 /*
  * An OSV API (https://google.github.io/osv.dev/api/). Planning otherwise only sends GET requests; the query for many

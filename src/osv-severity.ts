@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { VulnerabilityEvidence } from "./operation-plan.ts";
+import type { VulnerabilityEvidence } from "./doc-plan.ts";
 import { cvssBaseScore } from "./osv-cvss.ts";
 import { type OsvAffected, type OsvRecord, Ratings } from "./osv-record.ts";
 

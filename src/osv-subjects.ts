@@ -1,5 +1,5 @@
+import type { TransactionEntry } from "./doc-plan.ts";
 import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
-import type { TransactionEntry } from "./operation-plan.ts";
 import type { OsvAffected } from "./osv-record.ts";
 
 /** One version of one package, in the plan's terms and in OSV's. */

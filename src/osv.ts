@@ -1,13 +1,13 @@
 import { isAbsolute } from "node:path";
+import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
+import type { Findings, Planning } from "./eco.ts";
 import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
-import type { Findings, Planning } from "./ecosystem.ts";
 import { messageOf } from "./errors.ts";
-import { isFetched, type OperationPlan, type Tool } from "./operation-plan.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
 import { entriesFor, type Subject, subjectsOf } from "./osv-subjects.ts";
-import { NO_DATA, OF_VULNERABILITIES } from "./signals.ts";
+import { NO_DATA, OF_VULNERABILITIES } from "./plan-signals.ts";
 import { plural } from "./terminal.ts";
 
 /*
@@ -117,7 +117,7 @@ function sourceOf({ env, now, readText, list }: Planning): Source | null {
     async read(subjects) {
       const [{ queryOsvApi }, { isLoopback }] = await Promise.all([
         import("./osv-api.ts"),
-        import("./fetch-json.ts"),
+        import("./sys-fetch.ts"),
       ]);
       const safe =
         url !== null && (url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url)));

@@ -1,5 +1,5 @@
-import { parseEnvironmentFile } from "./environment-file.ts";
 import { type Env, SYSTEM } from "./paths.ts";
+import { parseEnvironmentFile } from "./sys-environment-file.ts";
 
 /**
  * Where this host's own vulnerability data comes from, by aegisd.env: the executor plans with it, and so does a user who has

@@ -1,138 +1,89 @@
-import { recordUserEvent } from "./audit-log.ts";
-import { subjectDetails } from "./audit-subject.ts";
-import { canonicalHash } from "./canonical.ts";
-import { renderSteps } from "./cmd-next.ts";
-import { defineSubcommand, type Io } from "./command.ts";
-import { type Denial, denialOf } from "./decide.ts";
-import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
-import { AegisError, EXIT } from "./errors.ts";
-import { FIRST_TOOL, type OperationPlan } from "./operation-plan.ts";
-import { userPlanningEnv } from "./plan-env.ts";
-import { renderPlan } from "./plan-view.ts";
-import { makePlan } from "./planner.ts";
-import { openPlanning, readText } from "./planning.ts";
-import { renderDenial } from "./policy-view.ts";
-import { findExecution, readResult } from "./results.ts";
-import { saveDocument } from "./store.ts";
-import { isLong } from "./sys-pager.ts";
-import { safe, showArgv } from "./terminal.ts";
-
-const NAMES = [...BUILT, ...NOT_BUILT];
-
-/** `aegis plan <ecosystem> <operation> [target…]` */
-export const plan = defineSubcommand({
-  name: "plan",
-  description:
-    "Find out, read-only, what an operation would change on this host, and write a plan. Exit status 3: it was written, and policy can only deny it.",
-  args: {
-    ecosystem: { type: "positional", required: true, description: "apt or npm; or rollback" },
-    operation: {
-      type: "positional",
-      required: false,
-      description:
-        "apt: update, upgrade, install, remove, rollback, repair; npm: install; of a rollback the execution",
-    },
-    targets: {
-      type: "positional",
-      required: false,
-      multiple: true,
-      description: "packages: name, apt's name=version and name:arch, npm's name@version",
-    },
-    out: { type: "string", valueHint: "file", description: "write the plan here instead" },
-  },
-  async run(values, io) {
-    const wish = await wishOf(values.ecosystem, values.operation, values.targets);
-    const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
-    let document: Awaited<ReturnType<typeof makePlan>>;
-    try {
-      document = await makePlan(await loadEcosystem(wish.ecosystem), wish.operation, wish.targets, planning);
-    } finally {
-      planning.close();
-    }
-    const planHash = canonicalHash(document);
-    const path = saveDocument("plan", document, io.env, values.out);
-    recordUserEvent(io.env, {
-      kind: "plan_created",
-      plan_id: document.plan_id,
-      argv: document.command_preview,
-      details: { plan_hash: planHash, risk_score: document.risk_score, ...subjectDetails(document) },
-    });
-    const denial = document.nothing_to_do ? null : deniedAlready(document, planHash, io);
-    const reference = values.out === undefined ? document.plan_id.slice(0, 8) : path;
-    const next =
-      denial === null
-        ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
-        : renderDenial(denial, io.terminal);
-    const shown = renderPlan(document, io.terminal);
-    const show = `To read it a screenful at a time: ${showArgv(["aegis", "plan", "show", reference])}`;
-    io.result(
-      { plan: document, path, plan_hash: planHash, denial },
-      [
-        `${shown}\n\nWritten: ${safe(path)}`,
-        ...(isLong(shown, io.terminal) ? [show] : []),
-        ...(document.nothing_to_do ? [] : [next]),
-      ].join("\n"),
-    );
-    return denial === null ? EXIT.ok : EXIT.denied;
-  },
-});
-
-/** Why policy can only deny the plan. Where the policy can't be read that is said, and `aegis policy` refuses later. */
-function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | null {
-  try {
-    return denialOf(plan, planHash, io.env);
-  } catch (error) {
-    if (!(error instanceof AegisError)) throw error;
-    io.note(`note: nobody knows yet what policy says: ${safe(error.message)}`);
-    return null;
-  }
-}
+import { randomUUID } from "node:crypto";
+import { canonicalJson, parseJson } from "./canonical.ts";
+import { parseDocument, SCHEMA_VERSION } from "./doc.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
+import { type Ecosystem, emptyFindings, type Findings, type Planning } from "./eco.ts";
+import type { Targets } from "./eco-grammar.ts";
+import { assertOperation } from "./eco-table.ts";
+import { withVulnerabilities } from "./osv.ts";
+import { riskScore } from "./plan-risk.ts";
+import { riskSignals } from "./plan-signals.ts";
 
 /**
- * `rollback <execution>` is short for `<ecosystem> rollback <full id>`.
- * @throws AegisError `usage`, `not_found`, `io`
+ * Makes a plan: what the operation would do to this host, without doing any of it. Everything but `plan_id` follows from
+ * the arguments and what `planning` returns. With a target that is always denied no command runs at all.
+ * @throws AegisError `usage` (operation, number of targets), `invalid_target`, `not_found`
  */
-async function wishOf(ecosystem: string, operation: string | undefined, targets: readonly string[]) {
-  if (ecosystem === "rollback") {
-    if (operation === undefined) {
-      const hint = "Type: aegis plan rollback <execution>; its id, or latest. Ids: aegis daemon status";
-      throw new AegisError("usage", "which execution is to be rolled back?", hint);
-    }
-    if (targets.length === 0) {
-      const id = findExecution(operation);
-      return { ecosystem: toolOf(id), operation: "rollback", targets: [id] };
-    }
-    throw new AegisError("usage", "a rollback is of one execution", "Type: aegis plan rollback <execution>");
-  }
-  if (!NAMES.includes(ecosystem)) await assertNoOperation(ecosystem, operation, targets);
-  if (operation === undefined) {
-    const { operations, tool } = await loadEcosystem(ecosystem);
-    const known = Object.keys(operations).map((one) => `aegis plan ${tool} ${one}`);
-    throw new AegisError("usage", "<operation> is missing", `Try: ${known.join(" · ")}`);
-  }
-  const [reference] = targets;
-  if (ecosystem !== "apt" || operation !== "rollback" || reference === undefined || targets.length > 1)
-    return { ecosystem, operation, targets };
-  return { ecosystem, operation, targets: [findExecution(reference)] };
+export async function makePlan(
+  ecosystem: Ecosystem,
+  operation: string,
+  args: readonly string[],
+  planning: Planning,
+): Promise<OperationPlan> {
+  assertOperation(ecosystem, operation, args.length);
+  const targets = ecosystem.parseTargets(operation, args);
+  const denied = targets.denied.length > 0;
+  const findings = denied
+    ? deniedFindings(ecosystem, operation)
+    : await withVulnerabilities(ecosystem, await ecosystem.gather(operation, targets, planning), planning);
+  return assemble(ecosystem, operation, targets, findings, planning);
 }
 
-/** The ecosystem that an execution was of. An outcome that can't be read becomes a problem of the plan, which says why. */
-function toolOf(execution: string): string {
-  try {
-    return readResult(execution)?.tool ?? FIRST_TOOL;
-  } catch {
-    return FIRST_TOOL;
-  }
+function assemble(
+  ecosystem: Ecosystem,
+  operation: string,
+  { targets, denied, targetType }: Targets,
+  { signals, ...findings }: Findings,
+  planning: Planning,
+): OperationPlan {
+  const { tool } = ecosystem;
+  const facts = {
+    ...findings,
+    tool,
+    denied_targets: denied,
+    // With no package at all it may be an update, or nobody knows: then it counts as one that does.
+    network_access:
+      denied.length === 0 &&
+      !findings.nothing_to_do &&
+      (findings.transaction.length === 0 || findings.transaction.some(isFetched)),
+  };
+  const risk_signals = riskSignals(facts, signals);
+  const plan: OperationPlan = {
+    ...facts,
+    schema_version: SCHEMA_VERSION,
+    plan_id: randomUUID(),
+    created_at: planning.now.toISOString(),
+    operation,
+    ecosystem: tool,
+    target_type: targetType,
+    target: targets.join(" "),
+    targets,
+    host: planning.host,
+    packages_installed: namesOf(findings.transaction, "install"),
+    packages_upgraded: namesOf(findings.transaction, "upgrade"),
+    packages_removed: namesOf(findings.transaction, "remove"),
+    packages_downgraded: namesOf(findings.transaction, "downgrade"),
+    scripts_detected: findings.scripts.length > 0,
+    risk_signals,
+    ...riskScore({ ...findings, risk_signals }),
+  };
+  // Through its own text, so that what is returned is what will be written, read and hashed.
+  return parseDocument("plan", parseJson(canonicalJson(plan)));
 }
 
-/**
- * `aegis plan install hello`: the ecosystem was left out, and apt is the one that is meant.
- * @throws AegisError `usage` where the first word is an operation of apt
- */
-async function assertNoOperation(word: string, next: string | undefined, targets: readonly string[]) {
-  const { operations } = await loadEcosystem("apt");
-  if (!Object.hasOwn(operations, word)) return;
-  const typed = [word, ...(next === undefined ? [] : [next]), ...targets];
-  const argv = showArgv(["aegis", "plan", "apt", ...typed]);
-  throw new AegisError("usage", `${word} is an operation, and an ecosystem comes first`, `Type: ${argv}`);
+/** Names of the packages with this action, `name:arch` where one name stands for several architectures. */
+function namesOf(transaction: readonly TransactionEntry[], action: TransactionEntry["action"]): string[] {
+  const entries = transaction.filter((entry) => entry.action === action);
+  const counts = new Map<string, number>();
+  for (const { name } of entries) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return entries.map(({ name, architecture }) => (counts.get(name) === 1 ? name : `${name}:${architecture}`));
+}
+
+/** The findings of a plan that nobody gathered: a record of what was asked for, for policy to deny. */
+function deniedFindings(ecosystem: Ecosystem, operation: string): Findings {
+  return {
+    ...emptyFindings([ecosystem.tool, operation]),
+    mutable_reference: true,
+    warnings: ["This kind of target is always denied; no command was run to look at it."],
+  };
 }

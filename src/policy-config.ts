@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalHash } from "./canonical.ts";
-import { readToml } from "./config-file.ts";
-import { DECISIONS } from "./documents.ts";
-import { publicKeyProblem } from "./ed25519.ts";
+import { DECISIONS } from "./doc.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { readFileLimited, rootOnlyProblem } from "./files.ts";
+import { publicKeyProblem } from "./key-sign.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
+import { readToml } from "./sys-config.ts";
+import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
 import { ownFileProblem } from "./sys-own-directory.ts";
 
 const MAX_CONFIG_BYTES = 256 * 1024;

@@ -1,4 +1,5 @@
-import type { AiReview } from "./documents.ts";
+import { madeSubject, RECORDED_INVERSE } from "./apt-argv.ts";
+import type { AiReview } from "./doc.ts";
 import {
   isFetched,
   type OperationPlan,
@@ -6,12 +7,11 @@ import {
   SEVERITIES,
   type Tool,
   type TransactionEntry,
-} from "./operation-plan.ts";
+} from "./doc-plan.ts";
+import { reviewIsSignedBy } from "./key-review-signature.ts";
+import { NO_DATA, newVulnerabilities } from "./plan-signals.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { madeSubject, RECORDED_INVERSE } from "./recorded-inverse.ts";
-import { reviewIsSignedBy } from "./review-signature.ts";
-import { NO_DATA, newVulnerabilities } from "./signals.ts";
-import type { JudgedTargets } from "./target-check.ts";
+import type { JudgedTargets } from "./policy-targets.ts";
 import { plural } from "./terminal.ts";
 
 /*

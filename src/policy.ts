@@ -1,87 +1,142 @@
-import { recordUserEvent } from "./audit-log.ts";
-import { subjectDetails } from "./audit-subject.ts";
-import { canonicalHash } from "./canonical.ts";
-import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import { decide } from "./decide.ts";
-import { EXIT, type ExitStatus } from "./errors.ts";
-import { decisionOf, policyExit, reasonOf } from "./evaluate.ts";
-import { assertUnexpired } from "./execution-plan.ts";
-import { loadPolicyConfig } from "./policy-config.ts";
-import { renderPolicyResult, renderRules } from "./policy-view.ts";
-import { RULES } from "./rules.ts";
-import { assertNoInput, documentPath, resolveDocument, saveDocument } from "./store.ts";
+import {
+  type AiReview,
+  CONTROLS,
+  type Control,
+  DECISIONS,
+  type Decision,
+  type Hashed,
+  type PolicyResult,
+  SCHEMA_VERSION,
+} from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import type { Grammars } from "./eco-grammars.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import type { Facts } from "./policy-facts.ts";
+import { evaluatorHash } from "./policy-hash.ts" with { type: "macro" };
+import { RULES, type Rule } from "./policy-rules.ts";
+import { judgeTargets } from "./policy-targets.ts";
 
-const POLICY_ARGS = {
-  plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
-  review: {
-    type: "string",
-    valueHint: "review",
-    description: "a review of this plan; it can only add to the result",
-  },
-  out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
-} as const satisfies ArgsSpec;
+/** Raised when a plan and configuration that were decided one way before may be decided another way. */
+const POLICY_VERSION = "2";
+const EVALUATOR_HASH = evaluatorHash();
+/** Names that a reason lists before it only counts. */
+const LISTED = 8;
 
-/** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny, 6 for an expired plan. */
-export const policy = defineSubcommand({
-  name: "policy",
-  description: "Decide about a plan by the policy's rules, and write the result.",
-  args: POLICY_ARGS,
-  run: (values, io) => runPolicy(values, io, new Date()),
-});
-
-/**
- * Decides, writes the result down, shows it.
- * @throws AegisError `expired`, with nothing written, and as loading documents and configuration
- */
-export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
-  const { config, source, hash: configHash } = loadPolicyConfig(io.env);
-  const plan = await resolveDocument("plan", values.plan, io);
-  const review = values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
-  if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
-  const result = decide(plan, { config, configHash, review }, io.env);
-  assertUnexpired(plan.document, result, now);
-  const path = saveDocument("policy", result, io.env, values.out);
-  recordUserEvent(io.env, {
-    kind: "policy_evaluated",
-    plan_id: result.plan_id,
-    decision: result.decision,
-    details: {
-      plan_hash: result.plan_hash,
-      policy_result_hash: canonicalHash(result),
-      policy_config_hash: result.policy_config_hash,
-      ai_review_hash: result.ai_review_hash,
-      rules: result.rules,
-      ...subjectDetails(plan.document),
-    },
-  });
-  const files = {
-    plan: plan.path,
-    review: review?.path,
-    isOwnReview: review?.path === documentPath("review", plan.document.plan_id, io.env),
-    result: path,
-    config: source,
-    isOut: values.out !== undefined,
-  };
-  io.result({ policy_result: result, path }, renderPolicyResult(plan.document, result, files, io.terminal));
-  return policyExit(result.decision);
+export interface EvaluateInput {
+  plan: OperationPlan;
+  /** Hash of the plan as it was read. */
+  planHash: string;
+  config: PolicyConfig;
+  configHash: string;
+  review?: Hashed<AiReview> | undefined;
+  /** Other grammars than this program's own, for tests. */
+  grammars?: Grammars | undefined;
 }
 
-/** `aegis policy rules`: every rule, with what it decides under the configuration in force. */
-export const policyRules = defineSubcommand({
-  name: "policy rules",
-  description: "List the policy's rules and what each decides under the configuration in force.",
-  args: {},
-  async run(_values, io) {
-    const { config, source, hash } = loadPolicyConfig(io.env);
-    const rules = RULES.map((rule) => {
-      const decision = decisionOf(rule, config);
-      const { id, looks_at, control = null } = rule;
-      return { id, decision, looks_at, reason: reasonOf(rule, decision), control };
-    });
-    io.result(
-      { rules, policy_config: config, policy_config_hash: hash, source },
-      renderRules(rules, source, io.terminal),
+/**
+ * The decision about a plan. Pure: no clock, no files, the same input gives the same bytes. The strictest rule
+ * wins; every rule that fired gives its reason and its controls.
+ * @throws AegisError `hash_mismatch` for a review of another plan
+ */
+export function evaluate(input: EvaluateInput): PolicyResult {
+  const { plan, planHash, config, review } = input;
+  if (
+    review !== undefined &&
+    (review.document.plan_hash !== planHash || review.document.plan_id !== plan.plan_id)
+  ) {
+    throw new AegisError(
+      "hash_mismatch",
+      "the review is of another plan, or of this plan before it was changed",
+      `Type: aegis review ${plan.plan_id}`,
     );
-    return EXIT.ok;
-  },
-});
+  }
+  const facts: Facts = {
+    plan,
+    config,
+    targets: judgeTargets(plan, input.grammars),
+    review: review?.document ?? null,
+  };
+
+  let decision: Decision = "allow";
+  const reasons: string[] = [];
+  const fired: string[] = [];
+  const controls = new Set<Control>();
+  for (const rule of RULES) {
+    const fires = rule.fires(facts);
+    const subjects = Array.isArray(fires) ? fires : [];
+    if (fires === false || (Array.isArray(fires) && fires.length === 0)) continue;
+    const says = decisionOf(rule, config);
+    if (strictness(says) > strictness(decision)) decision = says;
+    if (says === "require_human") controls.add("human approval");
+    if (says === "allow_with_snapshot") controls.add("system snapshot");
+    if (rule.control !== undefined) controls.add(rule.control);
+    fired.push(rule.id);
+    reasons.push(withSubjects(reasonOf(rule, says), subjects));
+  }
+
+  return {
+    schema_version: SCHEMA_VERSION,
+    plan_id: plan.plan_id,
+    plan_hash: planHash,
+    decision,
+    reasons,
+    required_controls: CONTROLS.filter((control) => controls.has(control)),
+    approvals_required: controls.has("human approval") ? config.approvals.required : 0,
+    rules: fired.sort(),
+    policy_version: POLICY_VERSION,
+    evaluator_hash: EVALUATOR_HASH,
+    policy_config_hash: input.configHash,
+    ai_review_hash: review?.hash ?? null,
+    evidence_fresh_until: minutesAfter(plan.created_at, config.freshness.plan_minutes),
+  };
+}
+
+/** The rules that fired in a result of this configuration and decide `least` or something stricter. */
+export function firedFrom(least: Decision, { rules }: PolicyResult, config: PolicyConfig): readonly Rule[] {
+  const fired = RULES.filter(({ id }) => rules.includes(id));
+  return fired.filter((rule) => strictness(decisionOf(rule, config)) >= strictness(least));
+}
+
+/** What a rule decides under a configuration. */
+export function decisionOf(rule: Rule, config: PolicyConfig): Decision {
+  return typeof rule.decision === "function" ? rule.decision(config) : rule.decision;
+}
+
+/** A rule's reason for what it decides. */
+export function reasonOf(rule: Rule, says: Decision): string {
+  return says === "deny" ? (rule.denial ?? rule.reason) : rule.reason;
+}
+
+/** How strict a decision is, from 0 (allow) to 3 (deny). */
+export function strictness(decision: Decision): number {
+  return DECISIONS.indexOf(decision);
+}
+
+/** The exit status of `aegis policy` for a decision: 0, 5, 4 or 3. */
+export function policyExit(decision: Decision): ExitStatus {
+  return {
+    allow: EXIT.ok,
+    allow_with_snapshot: EXIT.snapshot,
+    require_human: EXIT.approval,
+    deny: EXIT.denied,
+  }[decision];
+}
+
+function withSubjects(reason: string, subjects: readonly string[]): string {
+  if (subjects.length === 0) return reason;
+  const distinct = [...new Set(subjects)];
+  const listed = distinct.slice(0, LISTED).map(bounded).join(", ");
+  const more = distinct.length - LISTED;
+  return `${reason}: ${listed}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+/** Text of a plan made fit for a signed document and a terminal: printable ASCII, at most 160 characters. */
+function bounded(text: string): string {
+  const printable = text.replace(/[^\x20-\x7e]/gu, "?");
+  return printable.length <= 160 ? printable : `${printable.slice(0, 157)}...`;
+}
+
+function minutesAfter(timestamp: string, minutes: number): string {
+  return new Date(Date.parse(timestamp) + minutes * 60_000).toISOString();
+}

@@ -1,6 +1,6 @@
-import type { Decision } from "./documents.ts";
-import type { PlanFacts } from "./report-facts.ts";
-import { RULES } from "./rules.ts";
+import type { Decision } from "./doc.ts";
+import { RULES } from "./policy-rules.ts";
+import type { PlanFacts } from "./report-plans.ts";
 import { plural } from "./terminal.ts";
 
 const MAX_CASES = 100;

@@ -1,8 +1,8 @@
 import { canonicalHash } from "./canonical.ts";
+import { CONTROLS } from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
 import { VERDICT_JSON_SCHEMA, type Verdict } from "./doc-verdict.ts";
-import { CONTROLS } from "./documents.ts";
-import type { OperationPlan } from "./operation-plan.ts";
-import { evidenceOf } from "./prompt-evidence.ts";
+import { evidenceOf } from "./review-evidence.ts";
 
 /*
  * The question that the model is asked. Written for models of 3 to 8 billion parameters: short sentences, one task, the

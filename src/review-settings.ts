@@ -1,6 +1,6 @@
 import { AegisError } from "./errors.ts";
-import { isLoopback } from "./fetch-json.ts";
 import type { Env } from "./paths.ts";
+import { isLoopback } from "./sys-fetch.ts";
 
 const DAY_SECONDS = 24 * 60 * 60;
 /** What a review may take when it isn't told otherwise: a model that is being loaded answers nothing for minutes. */

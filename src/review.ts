@@ -1,202 +1,60 @@
-import { lstatSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { recordUserEvent } from "./audit-log.ts";
-import { canonicalHash, canonicalJson } from "./canonical.ts";
-import { defineSubcommand, type Io } from "./command.ts";
-import { type AiReview, readDocument } from "./documents.ts";
-import { AegisError, EXIT } from "./errors.ts";
-import { ensureDir, typedPath, writeFileAtomic } from "./files.ts";
-import type { OperationPlan } from "./operation-plan.ts";
-import { SYSTEM, userPaths } from "./paths.ts";
-import { type ReviewProgress, renderReview, reviewProgress } from "./review-view.ts";
-import {
-  assertNoInput,
-  documentPath,
-  type Found,
-  referenceTo,
-  resolveDocument,
-  saveDocument,
-} from "./store.ts";
-import { ensureOwnDir } from "./sys-own-directory.ts";
+import { type AiReview, type Hashed, SCHEMA_VERSION } from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import type { Verdict } from "./doc-verdict.ts";
+import { AegisError } from "./errors.ts";
+import { askModel } from "./review-model.ts";
+import { buildPrompt } from "./review-prompt.ts";
+import { readReply } from "./review-reply.ts";
+import type { ModelSettings } from "./review-settings.ts";
 
-/** `aegis review <plan>`: a model's opinion, which can only make the decision stricter. */
-export const review = defineSubcommand({
-  name: "review",
-  description:
-    "Asks the local model about a plan: through the reviewer service where it runs, else from here. A review can only make the decision stricter.",
-  args: {
-    plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
-    socket: {
-      type: "string",
-      default: SYSTEM.reviewerSocket,
-      valueHint: "path",
-      description: "the reviewer service's socket",
-    },
-    direct: { type: "boolean", description: "ask the model from here, also where the service runs" },
-    out: { type: "string", valueHint: "file", description: "write the review here instead" },
-  },
-  async run(values, io) {
-    const plan = await resolveDocument("plan", values.plan, io);
-    const service = !values.direct && isThere(values.socket);
-    const ask: Ask = service ? (...given) => askService(values.socket, ...given) : askHere;
-    const replyPath = placeOfReply(plan.document, values.out, io);
-    for (const out of values.out === undefined ? [] : [values.out, replyPath]) assertNoInput(out, [plan]);
-    const answer = await whileWaiting(io, (signal, progress) => ask(plan, io, signal, progress)).catch(
-      (error: unknown) => {
-        throw keepReply(error, replyPath, plan, io);
-      },
-    );
-    const made = parseReview(answer.review, plan);
-    keep(replyPath, answer.reply, io);
-    const path = saveDocument("review", made, io.env, values.out);
-    recordUserEvent(io.env, {
-      kind: "review_completed",
-      plan_id: made.plan_id,
-      details: {
-        plan_hash: made.plan_hash,
-        ai_review_hash: canonicalHash(made),
-        prompt_hash: made.prompt_hash,
-        model: made.model,
-        risk: made.risk,
-        recommendation: made.recommendation,
-      },
-    });
-    const files = {
-      plan: referenceTo("plan", made.plan_id, plan.path, io.env),
-      review: path,
-      reply: replyPath,
-      isOut: values.out !== undefined,
-      by: `${answer.by}, ${made.signature === undefined ? "unsigned" : `signed with key ${made.signature.key_id}`}`,
-    };
-    io.result(
-      { review: made, path, reply_path: replyPath },
-      renderReview(plan.document, made, files, io.terminal),
-    );
-    return EXIT.ok;
-  },
-});
+/** A reply that holds no verdict to go by. `reply` is for a file, not for a screen or a log. */
+export class UnusableReply extends AegisError {
+  readonly reply: string;
 
-/** Also where nobody may look: then the service is asked, and says who may. */
-function isThere(path: string): boolean {
-  try {
-    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-  } catch {
-    return true;
+  constructor(cause: AegisError, reply: string) {
+    super("model_reply", cause.message, cause.hint, cause.details);
+    this.reply = reply;
   }
 }
 
-interface Answer {
-  /** A review as JSON text. */
-  review: string;
-  /** What the model's server answered, to the byte. */
+export interface MadeReview {
+  /** Unsigned. */
+  review: AiReview;
+  /** The whole body that the model's server answered with, JSON text. */
   reply: string;
-  /** For people: how the model was reached. */
-  by: string;
-}
-type Ask = (plan: Found<"plan">, io: Io, signal: AbortSignal, progress: ReviewProgress) => Promise<Answer>;
-
-async function askHere(
-  plan: Found<"plan">,
-  io: Io,
-  signal: AbortSignal,
-  progress: ReviewProgress,
-): Promise<Answer> {
-  const [{ makeReview }, { readModelSettings }, { buildPrompt }] = await Promise.all([
-    import("./reviewer.ts"),
-    import("./review-settings.ts"),
-    import("./review-prompt.ts"),
-  ]);
-  const settings = readModelSettings(io.env);
-  const where = settings.baseUrl.host;
-  progress.show(`asking ${settings.model} at ${where}`, settings.timeoutMs(buildPrompt(plan.document).chars));
-  const made = await makeReview(plan, settings, { signal });
-  return { review: canonicalJson(made.review), reply: made.reply, by: `asked at ${where}` };
-}
-
-async function askService(
-  socket: string,
-  plan: Found<"plan">,
-  _io: Io,
-  signal: AbortSignal,
-  progress: ReviewProgress,
-): Promise<Answer> {
-  const { callReviewer } = await import("./reviewer-client.ts");
-  progress.show("asking the reviewer service", null);
-  const answer = await callReviewer(socket, canonicalJson(plan.document), {
-    signal,
-    onEvent({ kind, place, estimate_s }) {
-      if (kind === "waiting") progress.show(`waiting: place ${place ?? 1} in the queue`, null);
-      if (kind === "asking")
-        progress.show("the model is thinking", estimate_s === null ? null : estimate_s * 1000);
-    },
-  });
-  return { ...answer, by: `asked by the service at ${socket}` };
-}
-
-/** Waits with progress on the screen. Ctrl-C ends the request and then this process, as it would have without us. */
-async function whileWaiting<T>(
-  io: Io,
-  work: (signal: AbortSignal, progress: ReviewProgress) => Promise<T>,
-): Promise<T> {
-  const progress = reviewProgress(io);
-  const controller = new AbortController();
-  let stoppedBy: NodeJS.Signals | null = null;
-  const stop = (signal: NodeJS.Signals) => {
-    stoppedBy = signal;
-    controller.abort(new AegisError("interrupted", "stopped before there was a review; nothing was written"));
-  };
-  const signals = ["SIGINT", "SIGTERM"] as const;
-  for (const signal of signals) process.once(signal, stop);
-  try {
-    return await work(controller.signal, progress);
-  } finally {
-    progress.end();
-    for (const signal of signals) process.removeListener(signal, stop);
-    if (stoppedBy !== null) {
-      io.note("stopped before there was a review; nothing was written");
-      process.kill(process.pid, stoppedBy);
-    }
-  }
 }
 
 /**
- * The review in the answer, when it is one of this very plan.
- * @throws AegisError `protocol`, since only the reviewer service can get this wrong
+ * Asks the model about the plan, once, and binds its verdict to the plan, the prompt and the model.
+ * @throws UnusableReply; AegisError `unavailable`, `timeout`; what `signal` is aborted with, where that is an AegisError
  */
-function parseReview(text: string, plan: Found<"plan">): AiReview {
-  let made: AiReview;
+export async function makeReview(
+  plan: Hashed<OperationPlan>,
+  settings: ModelSettings,
+  { signal, now = () => new Date() }: { signal: AbortSignal; now?: () => Date },
+): Promise<MadeReview> {
+  const prompt = buildPrompt(plan.document);
+  const reply = await askModel(prompt.messages, settings, signal);
+  return {
+    reply,
+    review: {
+      schema_version: SCHEMA_VERSION,
+      plan_id: plan.document.plan_id,
+      plan_hash: plan.hash,
+      model: settings.model,
+      prompt_hash: prompt.hash,
+      created_at: now().toISOString(),
+      ...verdictIn(reply),
+    },
+  };
+}
+
+function verdictIn(reply: string): Verdict {
   try {
-    made = readDocument("review", text).document;
+    return readReply(reply);
   } catch (error) {
-    throw error instanceof AegisError ? new AegisError("protocol", error.message) : error;
+    throw error instanceof AegisError && error.code === "model_reply"
+      ? new UnusableReply(error, reply)
+      : error;
   }
-  if (made.plan_hash === plan.hash && made.plan_id === plan.document.plan_id) return made;
-  throw new AegisError("protocol", "the reviewer service answered with a review of another plan");
-}
-
-/** Keeps what could not be used beside where the review would be, so that it can be looked at; no review is written. */
-function keepReply(error: unknown, path: string, plan: Found<"plan">, io: Io): unknown {
-  if (!(error instanceof AegisError && "reply" in error && typeof error.reply === "string")) return error;
-  keep(path, error.reply, io);
-  recordUserEvent(io.env, {
-    kind: "review_failed",
-    plan_id: plan.document.plan_id,
-    details: { plan_hash: plan.hash, code: error.code },
-  });
-  const hint = `${error.hint} The whole answer: ${path}`.trimStart();
-  return new AegisError(error.code, error.message, hint, { ...error.details, reply_path: path });
-}
-
-function keep(path: string, reply: string, { env }: Io): void {
-  const directory = dirname(path);
-  typedPath(() => {
-    if (directory === userPaths(env).reviews) ensureOwnDir(directory);
-    else ensureDir(directory);
-    writeFileAtomic(path, reply);
-  });
-}
-
-function placeOfReply(plan: OperationPlan, out: string | undefined, io: Io): string {
-  if (out !== undefined) return `${resolve(out)}.reply.json`;
-  return documentPath("review", plan.plan_id, io.env).replace(/\.review\.json$/, ".reply.json");
 }

@@ -1,5 +1,5 @@
 /*
- * What an agent may do about each rule that fired, and what it must not do. A test holds the ids against rules.ts.
+ * What an agent may do about each rule that fired, and what it must not do. A test holds the ids against policy-rules.ts.
  */
 
 export interface Advice {

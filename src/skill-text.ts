@@ -1,7 +1,7 @@
-import type { CommandName, Effect } from "./commands.ts";
-import type { Control, Decision } from "./documents.ts";
+import type { CommandName, Effect } from "./cmd-table.ts";
+import type { Control, Decision } from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
 import type { EXIT } from "./errors.ts";
-import type { OperationPlan } from "./operation-plan.ts";
 
 /*
  * The words of the agents' rules, each under the name that it belongs to in the code: what is added there and not here

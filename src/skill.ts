@@ -1,14 +1,15 @@
 import { join } from "node:path";
-import { ALLOWED_HEADS } from "./argv-allowlist.ts";
-import { COMMANDS, type CommandName, type Effect } from "./commands.ts";
-import { CONTROLS, DECISIONS } from "./documents.ts";
+import { COMMANDS, type CommandName, type Effect } from "./cmd-table.ts";
+import { CONTROLS, DECISIONS } from "./doc.ts";
+import { RISK_SIGNALS } from "./doc-signals.ts";
+import { ALLOWED_HEADS } from "./eco-argv.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
 import { EXIT, EXIT_OF } from "./errors.ts";
-import { decisionOf } from "./evaluate.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
+import { decisionOf } from "./policy.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
-import { RISK_SIGNALS } from "./risk-signals.ts";
-import { RULES, type Rule } from "./rules.ts";
+import { RULES, type Rule } from "./policy-rules.ts";
+import { VERSION } from "./self.ts";
 import { type Advice, OLDER_NAMES, RULE_ADVICE } from "./skill-advice.ts";
 import {
   ALSO_FORBIDDEN,
@@ -20,7 +21,6 @@ import {
   TYPED,
 } from "./skill-text.ts";
 import { safe } from "./terminal.ts";
-import { VERSION } from "./version.ts";
 
 export const SKILL_NAME = "aegis-production-ops";
 const DESCRIPTION =

@@ -1,8 +1,8 @@
 import { lstatSync, mkdirSync, type Stats } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { AegisError, errnoOf } from "./errors.ts";
-import { ensureDir, fileProblem } from "./files.ts";
 import { SYSTEM } from "./paths.ts";
+import { ensureDir, fileProblem } from "./sys-files.ts";
 
 /*
  * The directories that a user's variables name (HOME, XDG_*_HOME, AEGIS_AUDIT_LOG_DIR), when the user is root. `sudo -E` and

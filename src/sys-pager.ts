@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { basename, dirname } from "node:path";
 import type { Env } from "./paths.ts";
-import { resolveProgram, SYSTEM_PATH } from "./subprocess.ts";
+import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 import type { Terminal } from "./terminal.ts";
 
 /*

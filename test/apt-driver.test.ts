@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { aptDriver } from "../src/apt-driver.ts";
 import { RUN_FILES } from "../src/apt-hook-receipt.ts";
 import { OUTPUT_FILES, startRun } from "../src/eco-run.ts";
-import { processesWith } from "../src/processes.ts";
+import { processesWith } from "../src/sys-process.ts";
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Planning, PlanningOutput } from "../src/ecosystem.ts";
+import type { Planning, PlanningOutput } from "../src/eco.ts";
 
 const FIXTURES = join(import.meta.dir, "fixtures/apt");
 

@@ -1,11 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { parse } from "valibot";
-import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
 import { splitClearSigned } from "../src/apt-release.ts";
 import { inspectRepositories } from "../src/apt-repositories.ts";
-import { readSources } from "../src/apt-sources.ts";
-import { RepositoryEvidence } from "../src/operation-plan.ts";
-import { assertPlanningArgv } from "../src/planning-argv.ts";
+import { DEFAULT_APT_DIRS, readSources } from "../src/apt-sources.ts";
+import { RepositoryEvidence } from "../src/doc-plan.ts";
+import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
 import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
 
 const LISTS = "/var/lib/apt/lists";

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { apt } from "../src/apt.ts";
+import { parseDpkgStatus } from "../src/apt-dpkg.ts";
 import { rollbackWish } from "../src/apt-rollback.ts";
 import { canonicalJson } from "../src/canonical.ts";
-import { parseDpkgStatus } from "../src/dpkg-status.ts";
-import { assertPlanningArgv } from "../src/planning-argv.ts";
-import type { Result, Undo } from "../src/results.ts";
+import type { Result, Undo } from "../src/doc-result.ts";
+import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
 import { fakePlanning } from "./apt-kit.ts";
 
 const ID = "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50";

@@ -4,10 +4,9 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { oneSource } from "../src/apt-conflicts.ts";
-import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
 import type { AptSource } from "../src/apt-source.ts";
-import { readSources } from "../src/apt-sources.ts";
+import { DEFAULT_APT_DIRS, readSources } from "../src/apt-sources.ts";
+import { oneSource } from "../src/apt-transaction.ts";
 import { listFileName } from "../src/apt-uri.ts";
 import { ARMOR, line, separator, stanza } from "./apt-sources-arbitraries.ts";
 import { needs } from "./needs.ts";

@@ -1,11 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { DEFAULT_APT_DIRS } from "../src/apt-dirs.ts";
 import type { ParsedSources } from "../src/apt-source.ts";
 import { parseOneLineSources } from "../src/apt-source-lines.ts";
 import { parseDeb822Sources } from "../src/apt-source-stanzas.ts";
-import { readSources } from "../src/apt-sources.ts";
-import { fakePlanning } from "./apt-kit.ts";
+import { aptDirs, DEFAULT_APT_DIRS, readSources } from "../src/apt-sources.ts";
+import { fakePlanning, fixture } from "./apt-kit.ts";
 
 const binaries = ({ sources, problems }: ParsedSources) => ({
   sources: sources.filter(({ binary }) => binary),
@@ -320,4 +319,31 @@ test("arbitrary text never throws, and no credentials come out", () => {
       expect(JSON.stringify(sources)).not.toContain(secret);
     }),
   );
+});
+
+test("an ordinary host has apt's defaults", () => {
+  expect(aptDirs(fixture("bookworm/config-dump.txt"))).toEqual(DEFAULT_APT_DIRS);
+});
+
+test("nothing known: apt's defaults", () => {
+  expect(aptDirs("")).toEqual(DEFAULT_APT_DIRS);
+});
+
+test("absolute values stand alone, relative ones hang below their parents", () => {
+  const dump = [
+    'Dir "/srv/root";',
+    'Dir::Etc "etc/apt";',
+    'Dir::Etc::sourcelist "/tmp/one.list";',
+    'Dir::Etc::sourceparts "parts.d/";',
+    'Dir::State "/var/lib/apt";',
+    'Dir::State::lists "lists/";',
+    'Dir::State::status "/tmp/status";',
+  ].join("\n");
+  expect(aptDirs(dump)).toMatchObject({
+    sourceList: "/tmp/one.list",
+    sourceParts: "/srv/root/etc/apt/parts.d",
+    lists: "/var/lib/apt/lists",
+    status: "/tmp/status",
+    trusted: "/etc/apt/trusted.gpg",
+  });
 });

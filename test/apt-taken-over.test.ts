@@ -1,13 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { unpinnable } from "../src/apt-findings.ts";
+import { ShownPackages } from "../src/apt-cache.ts";
+import { parseControl } from "../src/apt-control.ts";
+import { parseDpkgStatus } from "../src/apt-dpkg.ts";
+import { unpinnable } from "../src/apt-evidence.ts";
 import { checkTakenOver } from "../src/apt-hook-files.ts";
-import { ShownPackages } from "../src/apt-show.ts";
 import { parseSimulation } from "../src/apt-simulation.ts";
 import { buildTransaction } from "../src/apt-transaction.ts";
-import { parseControl } from "../src/deb-control.ts";
-import { parseDpkgStatus } from "../src/dpkg-status.ts";
-import { TransactionEntry } from "../src/operation-plan.ts";
+import { TransactionEntry } from "../src/doc-plan.ts";
 import { refuses } from "./signing-kit.ts";
 
 const stanza = (name: string, version: string, more = "") =>

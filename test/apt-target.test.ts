@@ -1,8 +1,17 @@
 import { describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import fc from "fast-check";
-import { formatAptTarget, parseAptTarget, parseAptTargets } from "../src/apt-target.ts";
+import {
+  compareDebVersions,
+  formatAptTarget,
+  isDebVersion,
+  parseAptTarget,
+  parseAptTargets,
+} from "../src/apt-target.ts";
+import type { DeniedTarget } from "../src/doc-plan.ts";
 import { AegisError } from "../src/errors.ts";
-import type { DeniedTarget } from "../src/operation-plan.ts";
+import { needs } from "./needs.ts";
 
 const REFUSED: [string, string][] = [
   ["the removal operator", "jq-"],
@@ -117,4 +126,148 @@ test("what is taken holds nothing that apt or a shell could read otherwise", () 
       expect(target).toMatch(/^[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]+)?(=[0-9A-Za-z.+~:-]+)?$/);
     }),
   );
+});
+
+/** Older first. From python-debian's and apt's own tables, each checked with `dpkg --compare-versions`. */
+const ORDERED: [string, string][] = [
+  ["0", "a"],
+  ["1.0", "1.1"],
+  ["1.2", "1.11"],
+  ["1.0-0.1", "1.1"],
+  ["1.0-0.1", "1.0-1"],
+  ["1.0final-5", "1.0final-5sarge1"],
+  ["1.0a7-2", "1.0final-5"],
+  ["0.9.2-5", "0.9.2+cvs.1.0.dev.2004.07.28-1.5"],
+  ["1:500", "1:5000"],
+  ["11:5000", "100:500"],
+  ["1.0pre7-2", "1.0.4-2"],
+  ["1.5~rc1", "1.5"],
+  ["1.5~rc1", "1.5+b1"],
+  ["1.5~rc1", "1.5~rc2"],
+  ["1.5~dev0", "1.5~rc1"],
+  ["1.0~~", "1.0~~a"],
+  ["1.0~~a", "1.0~"],
+  ["1.0~", "1.0"],
+  ["9", "1:0"],
+  ["1.0-1~bpo12+1", "1.0-1"],
+  ["1.0-1", "1.0-1+b1"],
+  ["1.0-1+b1", "1.0-1.1"],
+  ["1.0-2", "1.0-1-1"],
+  ["2.0", "2.0-0ubuntu1"],
+  ["1.22.1-9+deb12u9", "1.22.1-9+deb12u11"],
+  ["20230311+deb12u1", "20250419~deb12u2"],
+  ["3.0.13-0ubuntu3.4", "3.0.13-0ubuntu3.15"],
+  ["99999999999999999998", "99999999999999999999"],
+];
+const EQUAL: [string, string][] = [
+  ["1.0", "1.0"],
+  ["0:1.0", "1.0"],
+  ["1.0", "1.00"],
+  ["12.04", "12.4"],
+  ["1.0-0", "1.0"],
+  ["1.0-00", "1.0-0"],
+  ["1:1.0-0.1", "1:1.0-0.1"],
+];
+
+describe("compareDebVersions", () => {
+  for (const [older, newer] of ORDERED) {
+    test(`${older} is older than ${newer}`, () => {
+      expect(compareDebVersions(older, newer)).toBeLessThan(0);
+      expect(compareDebVersions(newer, older)).toBeGreaterThan(0);
+    });
+  }
+  for (const [a, b] of EQUAL) {
+    test(`${a} equals ${b}`, () => {
+      expect(compareDebVersions(a, b)).toBe(0);
+      expect(compareDebVersions(b, a)).toBe(0);
+    });
+  }
+
+  const version = fc.stringMatching(/^(?:[0-3]:)?[0-9][0-9a.+~-]{0,5}[0-9a.+~]$/);
+  test("is an order: antisymmetric and transitive", () => {
+    fc.assert(
+      fc.property(version, version, version, (a, b, c) => {
+        expect(Math.sign(compareDebVersions(a, b))).toBe(-Math.sign(compareDebVersions(b, a)) + 0);
+        const sorted = [a, b, c].sort(compareDebVersions);
+        expect(compareDebVersions(sorted[0] ?? "", sorted[2] ?? "")).toBeLessThanOrEqual(0);
+      }),
+    );
+  });
+});
+
+describe("isDebVersion", () => {
+  for (const text of [
+    "",
+    "1*",
+    "1.0 ",
+    "/1.0/",
+    "-1",
+    "a:1",
+    "1:",
+    "1_0",
+    "1.0-",
+    "1.0\n",
+    "v1.0",
+    "~1",
+    ":1",
+    "1:v1",
+    "1:-1",
+    "1:2-3:4",
+    "+1:1",
+    "0x1:1",
+    "2147483648:1",
+    "1:1é",
+    `1${"0".repeat(300)}`,
+  ]) {
+    test(`refuses ${JSON.stringify(text.slice(0, 20))}`, () => expect(isDebVersion(text)).toBe(false));
+  }
+  for (const text of [
+    "1",
+    "1:2.0~rc1+dfsg-1+b2",
+    "0.4.23debian1",
+    "20250419~deb12u2",
+    "9:1.18.36:5.4-20",
+    "1:2:3:-4",
+    "2147483647:1",
+    "0000000000001:1",
+    "1--1",
+    "1.0~",
+  ]) {
+    test(`takes ${text}`, () => expect(isDebVersion(text)).toBe(true));
+  }
+});
+
+needs(existsSync("/usr/bin/dpkg"), "dpkg").describe("dpkg is the judge", () => {
+  const ask = (...words: string[]) =>
+    spawnSync("/usr/bin/dpkg", words, { env: { LC_ALL: "C.UTF-8" } }).status;
+  const odd = fc.oneof(
+    fc.stringMatching(/^(?:[0-9]{1,2}:)?[0-9][0-9ab.+~:-]{0,7}$/),
+    fc.stringMatching(/^[0-9a.+~:_ -]{1,8}$/),
+    fc.string({ maxLength: 6 }).filter((text) => !text.includes("\0")),
+  );
+  /** What dpkg takes and Aegis doesn't on purpose: an epoch that is no plain number, blanks around the whole. */
+  const isStricter = (text: string) => /^\s|\s$|^\+/.test(text);
+
+  test("of what is a version", () => {
+    fc.assert(
+      fc.property(odd, (text) => {
+        // dpkg would take a word with a dash in front for an option.
+        const valid = !text.startsWith("-") && ask("--validate-version", text) === 0;
+        expect([text, isDebVersion(text)]).toEqual([text, valid && !isStricter(text)]);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("of which is newer", () => {
+    const version = odd.filter(isDebVersion);
+    fc.assert(
+      fc.property(version, version, (a, b) => {
+        const order = compareDebVersions(a, b);
+        const word = order < 0 ? "lt" : order > 0 ? "gt" : "eq";
+        expect([a, word, b, ask("--compare-versions", a, word, b)]).toEqual([a, word, b, 0]);
+      }),
+      { numRuns: 200 },
+    );
+  });
 });

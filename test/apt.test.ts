@@ -3,8 +3,8 @@ import { parse } from "valibot";
 import { apt } from "../src/apt.ts";
 import { planningConfig } from "../src/apt-planning.ts";
 import { parseSimulation } from "../src/apt-simulation.ts";
-import { OperationPlan } from "../src/operation-plan.ts";
-import { assertPlanningArgv } from "../src/planning-argv.ts";
+import { OperationPlan } from "../src/doc-plan.ts";
+import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
 import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
 
 const CONFIG = [

@@ -495,7 +495,7 @@ describe("many processes", () => {
   test("a holder of the lock that was killed blocks nobody", async () => {
     logOf(1);
     const holder = program(`import { openSync } from "node:fs";
-      import { tryFlock } from ${JSON.stringify(join(import.meta.dir, "../src/ffi.ts"))};
+      import { tryFlock } from ${JSON.stringify(join(import.meta.dir, "../src/sys-ffi.ts"))};
       console.log(tryFlock(openSync(dir + "/lock/append", "r+"))); setInterval(() => {}, 1000);`);
     expect(new TextDecoder().decode((await holder.stdout.getReader().read()).value)).toBe("true\n");
     const waiting = program(`console.log(openAuditLog(dir).append({ kind: "plan_created" }).sequence);`);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { subjectDetails } from "../src/audit-subject.ts";
-import type { TransactionEntry } from "../src/operation-plan.ts";
+import type { TransactionEntry } from "../src/doc-plan.ts";
 import { entry, install, removal, upgrade } from "./policy-plans.ts";
 
 const many = (count: number, version = "1.0") =>

@@ -121,7 +121,7 @@ const USAGE: Row[] = [
   [["apt", "install", "\u001b[2J\u2066x\u2069"], 2, null, "\\x1b[2J\\u{2066}x\\u{2069}"],
   [["plan", "apt", "install", "a\nb"], 2, null, "a\\nb"],
   [["daemon", "status", "--socket", "/nonexistent/s"], 8, null, "/nonexistent/s"],
-  // Without a mistake these two would work on the machine that runs the tests: see install.test.ts.
+  // Without a mistake these two would work on the machine that runs the tests: see host-install.test.ts.
   [["daemon", "install", "--dry-rum"], 2, null, "did you mean --dry-run?"],
   [["daemon", "uninstall", "now"], 2, null, "unexpected word now"],
 ];

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import type { ExecutionPlan } from "../src/documents.ts";
-import type { OperationPlan, TransactionEntry } from "../src/operation-plan.ts";
+import type { ExecutionPlan } from "../src/doc.ts";
+import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import { evilTwin, type PackageDefinition, pick } from "./throwaway-packages.ts";
 import { type Repository, startRepository } from "./throwaway-repo.ts";

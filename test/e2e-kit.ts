@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import type { ExecutionPlan, PolicyResult } from "../src/documents.ts";
+import type { ExecutionPlan, PolicyResult } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import { AegisError } from "../src/errors.ts";
-import { callExecutor } from "../src/executor-client.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
+import { callExecutor } from "../src/wire-executor-client.ts";
 import {
   type ExecResult,
   type HostOptions,
@@ -205,7 +205,7 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
       return stdout;
     },
     async forge(execution, name = crypto.randomUUID()) {
-      const { signDocument } = await import("../src/ed25519.ts");
+      const { signDocument } = await import("../src/key-sign.ts");
       const seed = Buffer.from(JSON.parse(host.read(signKey)).secret_key_hex, "hex");
       const { signature: _, ...body } = { signature: null, ...execution };
       const path = `/tmp/forged-${name}.json`;

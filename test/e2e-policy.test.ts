@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import type { PolicyResult } from "../src/documents.ts";
+import type { PolicyResult } from "../src/doc.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import {
   everyPackage,

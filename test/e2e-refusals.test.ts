@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { canonicalHash, canonicalJson, sha256Hex } from "../src/canonical.ts";
-import type { Approval, ExecutionPlan, PolicyResult } from "../src/documents.ts";
-import { publicKeyOf, signDocument } from "../src/ed25519.ts";
+import type { Approval, ExecutionPlan, PolicyResult } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import type { ErrorCode } from "../src/errors.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
+import { publicKeyOf, signDocument } from "../src/key-sign.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { npm } from "./policy-plans.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { canonicalJson } from "../src/canonical.ts";
-import type { AiReview } from "../src/documents.ts";
+import type { AiReview } from "../src/doc.ts";
+import { signReview } from "../src/key-review-signature.ts";
 import { buildPrompt } from "../src/review-prompt.ts";
-import { signReview } from "../src/review-signature.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import { review } from "./policy-plans.ts";
 import { REVIEWER, STRANGER } from "./signing-kit.ts";

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import * as v from "valibot";
 import type { AuditEvent } from "../src/audit-event.ts";
-import { type Result, ResultSchema } from "../src/results.ts";
+import { type Result, ResultSchema } from "../src/doc-result.ts";
 import type { Chain } from "./e2e-kit.ts";
 import type { Running } from "./throwaway.ts";
 import type { PackageDefinition } from "./throwaway-packages.ts";

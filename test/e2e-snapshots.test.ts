@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { snapshotProof } from "../src/snapshot-id.ts";
+import { snapshotProof } from "../src/exec-snapshot-id.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import { needs } from "./needs.ts";
 import { throwawayUnavailable } from "./throwaway.ts";
@@ -221,8 +221,8 @@ needs(missing === null, missing ?? "").describe("snapshots on a real btrfs", () 
       `${lvm} truncate -s 256M /srv/pv.img; vgcreate vgr $(losetup --show -f /srv/pv.img); lvcreate -y -n root -L 64M vgr; mkfs.ext4 -q /dev/mapper/vgr-root; mkdir /srv/p; mount /dev/mapper/vgr-root /srv/p; lvcreate -s -n snap -L 4M vgr/root`,
     );
     const code = `
-        import { snapshotHost } from "${join(import.meta.dir, "../src/snapshot-host.ts")}";
-        import { LOOK_UPS } from "${join(import.meta.dir, "../src/snapshot-providers.ts")}";
+        import { snapshotHost } from "${join(import.meta.dir, "../src/exec-snapshot-host.ts")}";
+        import { LOOK_UPS } from "${join(import.meta.dir, "../src/exec-snapshot-providers.ts")}";
         console.log(JSON.stringify(await LOOK_UPS["lvm-snapshot"]("vgr/snap", snapshotHost(["/srv/p"]))));`;
     chain.host.write("/srv/look.ts", code);
     const look = () => chain.host.exec([process.execPath, "/srv/look.ts"]);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
-import type { ExecutionPlan } from "../src/documents.ts";
+import type { ExecutionPlan } from "../src/doc.ts";
 import type { Attempts, Task } from "./compromised-front.ts";
 import { brokenInvariants, eventually, kindsOf, plain, resultOf } from "./e2e-running.ts";
 import { ROOT } from "./kit.ts";

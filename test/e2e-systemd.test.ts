@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
-import { UNIT_DIRECTORY } from "../src/units.ts";
+import { UNIT_DIRECTORY } from "../src/host-units.ts";
 import { brokenInvariants, eventually, kindsOf, plain } from "./e2e-running.ts";
 import { ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
@@ -43,7 +43,7 @@ const LISTING = [
 const LISTENING = ["aegisd.service", "aegisd.socket", "aegis-runner.socket", "aegis-reviewd.socket"];
 /**
  * The most that systemd-analyze may find of each unit, of 10. The strictest set that apt survives is 3.1; three directives of
- * it are given up by the runner, for the reasons that src/units-hardening.ts has.
+ * it are given up by the runner, for the reasons that src/host-hardening.ts has.
  */
 const EXPOSURE = {
   "aegisd.service": 0.4,

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { WrapperName } from "../src/eco-names.ts";
-import { judge } from "../src/wrapper-judge.ts";
+import { judge } from "../src/wrap-judge.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import { pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { WRAPPER_NAMES } from "../src/eco-names.ts";
-import { SYSTEM_PATH } from "../src/subprocess.ts";
+import { SYSTEM_PATH } from "../src/sys-spawn.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";

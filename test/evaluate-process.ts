@@ -1,5 +1,5 @@
 import { canonicalJson } from "../src/canonical.ts";
-import { type EvaluateInput, evaluate } from "../src/evaluate.ts";
+import { type EvaluateInput, evaluate } from "../src/policy.ts";
 
 /* Policy in a process of its own: inputs as a JSON array on standard input, canonical results as one on standard output. */
 

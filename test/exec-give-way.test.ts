@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { isToGiveWay, unitOf } from "../src/exec-give-way.ts";
-import { stoppingUnits } from "../src/service-manager.ts";
+import { stoppingUnits } from "../src/sys-systemd.ts";
 
 const UNIT = "aegis-runner@6-8198-995.service";
 

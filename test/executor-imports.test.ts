@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { join, resolve } from "node:path";
-import { sourceClosure } from "../src/evaluator-hash.ts";
+import { sourceClosure } from "../src/policy-hash.ts";
 
 /*
  * What runs as root is what a reader has to trust: the runner's closure of imports, types and lazy imports included.
@@ -9,9 +9,9 @@ import { sourceClosure } from "../src/evaluator-hash.ts";
 const SRC = resolve(import.meta.dir, "../src");
 
 /** The files that read what a model writes, or talk to one. */
-const MODEL_SIDE = /^(?:review-reply|reply-|json-in-text|model-client|reviewer)/;
+const MODEL_SIDE = /^(?:review(?:-reply|-json|-model|-service|-daemon|\.ts$)|wire-reviewer)/;
 
-for (const entry of ["runner.ts", "execution.ts", "front.ts"]) {
+for (const entry of ["exec-runner.ts", "exec.ts", "front.ts"]) {
   test(`${entry} loads nothing that reads a model's reply`, () => {
     const closure = [...sourceClosure(join(SRC, entry)).keys()];
     expect(closure).toContain(entry);
@@ -20,13 +20,12 @@ for (const entry of ["runner.ts", "execution.ts", "front.ts"]) {
 }
 
 test("the pattern names files that there are", () => {
-  const closure = [...sourceClosure(join(SRC, "reviewer.ts")).keys()].filter((name) => MODEL_SIDE.test(name));
+  const closure = [...sourceClosure(join(SRC, "review.ts")).keys()].filter((name) => MODEL_SIDE.test(name));
   expect(closure.sort()).toEqual([
-    "json-in-text.ts",
-    "model-client.ts",
-    "reply-claims.ts",
-    "reply-text.ts",
+    "review-json.ts",
+    "review-model.ts",
+    "review-reply-text.ts",
     "review-reply.ts",
-    "reviewer.ts",
+    "review.ts",
   ]);
 });

@@ -1,14 +1,14 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import { readResult } from "../src/doc-result.ts";
+import { type Ecosystem, emptyFindings } from "../src/eco.ts";
 import type { HostState, RunDriver, RunSubject } from "../src/eco-driver.ts";
 import type { Grammar, Targets } from "../src/eco-grammar.ts";
 import { ECOSYSTEMS, type Ecosystems } from "../src/eco-table.ts";
-import { type Ecosystem, emptyFindings } from "../src/ecosystem.ts";
 import { AegisError } from "../src/errors.ts";
-import { createFileExclusive } from "../src/files.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
-import { readResult } from "../src/results.ts";
-import type { Places } from "../src/state.ts";
+import { createFileExclusive } from "../src/sys-files.ts";
+import type { Places } from "../src/sys-state.ts";
 
 /*
  * An ecosystem for the tests of the executor: its host is a directory of files, name → version, and its tool is a program

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { canonicalHash } from "../src/canonical.ts";
-import { evaluate } from "../src/evaluate.ts";
+import { saveDocument } from "../src/doc-store.ts";
+import { evaluate } from "../src/policy.ts";
 import { loadPolicyConfig } from "../src/policy-config.ts";
-import { saveDocument } from "../src/store.ts";
 import { PROGRAMS, start } from "./kit.ts";
 import { install } from "./policy-plans.ts";
 

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { renderApproval, renderQuestion } from "../src/approve-view.ts";
 import { canonicalJson, parseJson } from "../src/canonical.ts";
-import { parseDocument } from "../src/documents.ts";
-import { evaluate } from "../src/evaluate.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
-import { renderPlan } from "../src/plan-view.ts";
+import { renderApproval, renderQuestion } from "../src/cmd-approve-view.ts";
+import { renderPlan } from "../src/cmd-plan-view.ts";
+import { renderPolicyResult } from "../src/cmd-policy-view.ts";
+import { parseDocument } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import { evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
-import { renderPolicyResult } from "../src/policy-view.ts";
 import { columnsOf, roomFor } from "../src/terminal.ts";
 import { command, DEBIAN, entry, npm, removal, upgrade, vulnerability, WEAK } from "./policy-plans.ts";
 

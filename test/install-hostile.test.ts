@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
-import type { InstallReport } from "../src/install.ts";
+import type { InstallReport } from "../src/host-install.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";

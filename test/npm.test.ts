@@ -2,15 +2,15 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import type { Findings, Planning } from "../src/ecosystem.ts";
+import type { CommandEvidence, OperationPlan } from "../src/doc-plan.ts";
+import type { RiskSignal } from "../src/doc-signals.ts";
+import type { Findings, Planning } from "../src/eco.ts";
 import { AegisError } from "../src/errors.ts";
 import { npm } from "../src/npm.ts";
 import { npmConfig, npmSettings, registryOf } from "../src/npm-config.ts";
 import { publishedAt, readNpmView } from "../src/npm-metadata.ts";
-import { parseNpmTargets, splitNpmTarget } from "../src/npm-targets.ts";
-import type { CommandEvidence, OperationPlan } from "../src/operation-plan.ts";
-import type { RiskSignal } from "../src/risk-signals.ts";
-import { scanScript } from "../src/script-scan.ts";
+import { parseNpmTargets, splitNpmTarget } from "../src/npm-target.ts";
+import { scanScript } from "../src/policy-scripts.ts";
 
 /** The text of the npmrc that npm is given. */
 const npmrcOf = (config: ReadonlyMap<string, string>) =>

@@ -1,10 +1,10 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import type { Planning } from "../src/eco.ts";
 import { loadEcosystem } from "../src/eco-table.ts";
-import type { Planning } from "../src/ecosystem.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
 import { withVulnerabilities } from "../src/osv.ts";
-import { readText } from "../src/planning.ts";
+import { readText } from "../src/plan-world.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 
 /*

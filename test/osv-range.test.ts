@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { compareDebVersions, isDebVersion } from "../src/deb-version.ts";
+import { compareDebVersions, isDebVersion } from "../src/apt-target.ts";
 import type { Versioning } from "../src/eco-grammar.ts";
 import { SEMVER } from "../src/eco-semver.ts";
 import { judgeVersion } from "../src/osv-range.ts";

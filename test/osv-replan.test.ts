@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import type { OperationPlan } from "../src/operation-plan.ts";
-import { compareWithOwn } from "../src/replan.ts";
-import { riskScore } from "../src/risk-score.ts";
-import { riskSignals } from "../src/signals.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import { compareWithOwn } from "../src/exec-drift.ts";
+import { riskScore } from "../src/plan-risk.ts";
+import { riskSignals } from "../src/plan-signals.ts";
 import { DEBIAN, entry, upgrade, vulnerability } from "./policy-plans.ts";
 
 /** A plan as the planner scores it. */

@@ -1,11 +1,11 @@
 import { createPrivateKey, sign } from "node:crypto";
 import fc from "fast-check";
 import { canonicalJson } from "../src/canonical.ts";
-import { type AiReview, DECISIONS } from "../src/documents.ts";
-import type { SecretKey } from "../src/keys.ts";
-import { ACTIONS, type OperationPlan, SEVERITIES } from "../src/operation-plan.ts";
-import { RISK_SIGNALS } from "../src/risk-signals.ts";
-import { NO_DATA } from "../src/signals.ts";
+import { type AiReview, DECISIONS } from "../src/doc.ts";
+import { ACTIONS, type OperationPlan, SEVERITIES } from "../src/doc-plan.ts";
+import { RISK_SIGNALS } from "../src/doc-signals.ts";
+import type { SecretKey } from "../src/key.ts";
+import { NO_DATA } from "../src/plan-signals.ts";
 import {
   command,
   configured,

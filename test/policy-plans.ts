@@ -1,5 +1,5 @@
-import type { AiReview } from "../src/documents.ts";
-import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/operation-plan.ts";
+import type { AiReview } from "../src/doc.ts";
+import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/doc-plan.ts";
 
 /*
  * Plans as the planner writes them, for the policy's tests. Each satisfies its schema.

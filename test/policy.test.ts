@@ -1,234 +1,352 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import type { Io } from "../src/command.ts";
-import { readDocument } from "../src/documents.ts";
-import { AegisError } from "../src/errors.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
-import { policyRules, runPolicy } from "../src/policy.ts";
-import { saveDocument } from "../src/store.ts";
-import { entry, install, npm, review, update, upgrade } from "./policy-plans.ts";
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { canonicalJson } from "../src/canonical.ts";
+import { type AiReview, type Control, DECISIONS, type Decision, parseDocument } from "../src/doc.ts";
+import { ACTIONS, type OperationPlan } from "../src/doc-plan.ts";
+import { RISK_SIGNALS } from "../src/doc-signals.ts";
+import { AegisError, type ExitStatus } from "../src/errors.ts";
+import { evaluate, policyExit, strictness } from "../src/policy.ts";
+import { parsePolicyConfig } from "../src/policy-config.ts";
+import {
+  DEBIAN,
+  entry,
+  install,
+  npm,
+  removal,
+  review,
+  update,
+  upgrade,
+  vulnerability,
+  WEAK,
+} from "./policy-plans.ts";
 
-let dir = "";
-let env: Record<string, string> = {};
-let printed: { json: unknown; text: string }[] = [];
-let stdin = "";
+const HASH = "0".repeat(64);
 
-beforeEach(() => {
-  dir = mkdtempSync(join(tmpdir(), "aegis-policy-"));
-  env = { HOME: dir, XDG_DATA_HOME: join(dir, "data"), XDG_CONFIG_HOME: join(dir, "config") };
-  env.AEGIS_POLICY_CONFIG = join(dir, "policy.toml");
-  writeFileSync(env.AEGIS_POLICY_CONFIG, "");
-  printed = [];
+function decide(plan: OperationPlan, document?: AiReview, toml = "") {
+  return evaluate({
+    plan,
+    planHash: HASH,
+    config: parsePolicyConfig(toml, "test"),
+    configHash: "1".repeat(64),
+    review: document === undefined ? undefined : { document, hash: "2".repeat(64) },
+  });
+}
+
+describe("a review of something else is refused", () => {
+  const cases: readonly [what: string, change: Partial<AiReview>][] = [
+    ["another plan's hash", { plan_hash: "9".repeat(64) }],
+    ["another plan's id", { plan_id: "99999999-2222-4333-8444-555555555555" }],
+  ];
+  for (const [what, change] of cases) {
+    test(what, () => {
+      expect(() => decide(update(), review(change))).toThrow(AegisError);
+      try {
+        decide(update(), review(change));
+      } catch (error) {
+        expect(error instanceof AegisError && error.code).toBe("hash_mismatch");
+      }
+    });
+  }
 });
-afterEach(() => rmSync(dir, { recursive: true }));
 
-function io(): Io {
-  return {
-    env,
-    json: false,
-    terminal: { interactive: false, colour: false, width: 80 },
-    readStdin: async () => stdin,
-    result: (json, text) => printed.push({ json, text }),
-    note: () => {},
-  };
-}
-
-/** While the plans of policy-plans.ts are fresh. */
-const NOW = new Date("2026-01-02T03:10:00Z");
-const run = (plan: string, flags: { review?: string; out?: string } = {}, now = NOW) =>
-  runPolicy({ plan, review: flags.review, out: flags.out }, io(), now);
-const text = () => printed.map((p) => p.text).join("\n");
-
-async function refusal(promise: Promise<unknown>): Promise<AegisError> {
-  try {
-    await promise;
-  } catch (error) {
-    if (error instanceof AegisError) return error;
-    throw error;
-  }
-  throw new Error("it was accepted");
-}
-
-describe("aegis policy", () => {
-  const cases: readonly [string, OperationPlan, number, string[]][] = [
-    ["deny", npm(), 3, ["✘ deny", "[npm] apply", "Next, you: ask for something else"]],
+describe("decision, controls and exit status together", () => {
+  const kernel = entry("linux-image-9.9.9-aegis");
+  const cases: readonly [string, OperationPlan, Decision, ExitStatus, Control[]][] = [
+    ["a denied target", install({ target: "./x.deb", targets: ["./x.deb"] }), "deny", 3, ["human approval"]],
     [
+      "a kernel in an upgrade",
+      upgrade({ transaction: [entry("a"), kernel] }),
       "require_human",
-      install(),
       4,
-      [
-        "● require_human",
-        "Needed: human approval",
-        "Next, you: install -m 640 -t <directory they can read> /",
-        "Then, the approver, there: aegis sign approve --plan 11111111-2222-4333-8444-555555555555.json --reason <why> --key <key file>",
-        "Then, the signer, there: aegis sign --plan 11111111-2222-4333-8444-555555555555.json --policy 11111111-2222-4333-8444-555555555555.policy.json --approval <approval file>",
-      ],
+      ["human approval", "system snapshot"],
     ],
     [
-      "require_human with a snapshot",
-      upgrade({ transaction: [entry("linux-image-1")] }),
+      "a kernel installed",
+      install({ transaction: [kernel] }),
+      "require_human",
       4,
-      ["● require_human", "Needed: human approval, system snapshot", "--snapshot-id <snapshot>"],
+      ["human approval", "system snapshot"],
     ],
     [
-      "allow_with_snapshot",
-      upgrade(),
-      5,
-      [
-        "◆ allow_with_snapshot",
-        "Next, the signer, in this account: aegis sign 11111111-2222-4333-8444-555555555555 --snapshot-id <snapshot>",
-      ],
+      "sudo in an upgrade",
+      upgrade({ transaction: [entry("sudo")] }),
+      "require_human",
+      4,
+      ["human approval", "system snapshot"],
     ],
-    [
-      "allow",
-      update(),
-      0,
-      ["✔ allow", "Next, the signer, in this account: aegis sign 11111111-2222-4333-8444-555555555555"],
-    ],
+    ["an install", install(), "require_human", 4, ["human approval"]],
+    ["an upgrade", upgrade(), "allow_with_snapshot", 5, ["system snapshot"]],
+    ["an update", update(), "allow", 0, []],
   ];
-  for (const [what, plan, exit, words] of cases) {
-    test(`${what}: exit ${exit}`, async () => {
-      saveDocument("plan", plan, env);
-      expect(await run(plan.plan_id)).toBe(exit as 0);
-      for (const word of words) expect(text()).toContain(word);
-      expect(printed).toHaveLength(1);
+  for (const [what, plan, decision, exit, controls] of cases) {
+    test(what, () => {
+      const result = decide(plan);
+      expect([result.decision, policyExit(result.decision), result.required_controls]).toEqual([
+        decision,
+        exit,
+        controls,
+      ]);
+      expect(result.approvals_required).toBe(controls.includes("human approval") ? 1 : 0);
     });
   }
-
-  const expired: readonly [string, OperationPlan, string][] = [
-    ["that a person must approve", install(), "Plan again: aegis plan apt install hello"],
-    ["that is denied", npm(), "Plan again: aegis plan npm install "],
-    [
-      "with nothing to do",
-      install({ nothing_to_do: true, transaction: [] }),
-      "Plan again: aegis plan apt install",
-    ],
-  ];
-  for (const [what, plan, hint] of expired) {
-    test(`an expired plan ${what}: that it has expired comes first, exit 6, and nothing is written`, async () => {
-      saveDocument("plan", plan, env);
-      const error = await refusal(run(plan.plan_id, {}, new Date("2026-01-02T05:00:00Z")));
-      expect([error.code, error.exit]).toEqual(["expired", 6]);
-      expect(error.hint).toStartWith(hint);
-      expect(printed).toEqual([]);
-      expect(existsSync(join(dir, "data/aegis/policy"))).toBe(false);
-    });
-  }
-
-  test("nothing to do: nothing to sign", async () => {
-    saveDocument("plan", install({ nothing_to_do: true, transaction: [] }), env);
-    expect(await run("latest")).toBe(0);
-    expect(text()).not.toContain("aegis sign");
+  test("an operation that the configuration denies says that the policy denies it", () => {
+    const denied = (plan: OperationPlan, toml: string) => {
+      const { decision, reasons } = decide(plan, undefined, toml);
+      return [decision, ...reasons];
+    };
+    expect(denied(install(), '[apt]\ninstall = "deny"')).toEqual([
+      "deny",
+      "the policy denies apt install ([apt] install)",
+    ]);
+    expect(denied(upgrade(), '[apt]\nupgrade = "deny"')[1]).toBe(
+      "the policy denies apt upgrade ([apt] upgrade)",
+    );
+    expect(denied(update(), '[apt]\nupdate = "deny"')[1]).toBe("the policy denies apt update ([apt] update)");
   });
+  test("the policy's number of approvals", () => {
+    const toml = "[approvals]\nrequired = 2";
+    expect(decide(install(), undefined, toml).approvals_required).toBe(2);
+    expect(decide(update(), undefined, toml).approvals_required).toBe(0);
+  });
+});
 
-  test("writes the result under the plan's id, bound to the bytes of plan and policy, and an audit event", async () => {
-    const plan = update();
-    saveDocument("plan", plan, env);
-    await run(plan.plan_id.slice(0, 8));
-    const path = join(dir, "data/aegis/policy", `${plan.plan_id}.policy.json`);
-    const { document, hash } = readDocument("policy", readFileSync(path, "utf8"));
-    expect(statSync(path).mode & 0o777).toBe(0o600);
-    expect(document.plan_hash).toBe(canonicalHash(plan));
-    expect(printed[0]?.json).toEqual({ policy_result: document, path });
-    const log = readFileSync(join(dir, "data/aegis/audit/audit.ndjson"), "utf8").trim().split("\n");
-    expect(log).toHaveLength(1);
-    expect(JSON.parse(log[0] ?? "")).toMatchObject({
-      kind: "policy_evaluated",
-      plan_id: plan.plan_id,
-      decision: "allow",
-      details: { plan_hash: document.plan_hash, policy_result_hash: hash, rules: ["apt-update"] },
+describe("the result", () => {
+  test("is a valid document, in bytes that don't change", () => {
+    const result = decide(install(), review());
+    expect(parseDocument("policy", JSON.parse(canonicalJson(result)))).toEqual(result);
+    expect(result).toEqual({
+      schema_version: "1.0",
+      plan_id: "11111111-2222-4333-8444-555555555555",
+      plan_hash: HASH,
+      decision: "require_human",
+      reasons: ["apt install changes the system"],
+      required_controls: ["human approval"],
+      approvals_required: 1,
+      rules: ["apt-install"],
+      policy_version: "2",
+      evaluator_hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+      policy_config_hash: "1".repeat(64),
+      ai_review_hash: "2".repeat(64),
+      evidence_fresh_until: "2026-01-02T04:04:05.000Z",
     });
   });
-
-  test("a plan from standard input, the result where the user says", async () => {
-    stdin = canonicalJson(install());
-    const out = join(dir, "result.json");
-    expect(await run("-", { out })).toBe(4);
-    expect(existsSync(out)).toBe(true);
-    const { plan_id } = install();
-    expect(text()).toContain(`Next, you: install -m 640 -t <directory they can read> ${out}\n`);
-    expect(text()).toContain(
-      `the signer, there: aegis sign --plan ${plan_id}.json --policy result.json --approval <approval file>`,
+  test("freshness counts from the plan's own time", () => {
+    expect(decide(update(), undefined, "[freshness]\nplan_minutes = 5").evidence_fresh_until).toBe(
+      "2026-01-02T03:09:05.000Z",
     );
   });
-
-  test("no command of another person has a path of this account", async () => {
-    const plan = upgrade({ transaction: [entry("linux-image-1")] });
-    saveDocument("plan", plan, env);
-    saveDocument("review", review({ plan_hash: canonicalHash(plan) }), env);
-    const file = join(dir, "kernel.plan");
-    saveDocument("plan", plan, env, file);
-    for (const flags of [{}, { review: plan.plan_id }, { out: join(dir, "kernel.policy") }])
-      for (const name of [plan.plan_id, file]) await run(name, flags);
-    const steps = text()
-      .split("\n")
-      .filter((line) => /^(?:Next|Then)/.test(line));
-    expect(steps).toHaveLength(18);
-    for (const step of steps) {
-      const [, who = "", typed = ""] = /^(?:Next|Then), ([^:]+): (.*)$/.exec(step) ?? [];
-      expect(["you", "the approver, there", "the signer, there"]).toContain(who);
-      if (who !== "you") expect(typed).not.toContain("/");
-    }
+  test("reports every reason in the table's order, and rules sorted", () => {
+    const result = decide(upgrade({ transaction: [entry("sudo"), removal("x"), entry("grub-pc")] }));
+    expect(result.reasons).toEqual([
+      "packages would be removed that nobody asked to remove: x",
+      "what the machine starts with would change: grub-pc",
+      "security-sensitive packages would change: sudo",
+      "apt upgrade changes the system",
+    ]);
+    expect(result.rules).toEqual(["apt-removal", "apt-upgrade", "bootloader-change", "security-sensitive"]);
   });
-
-  test("a review is used only when it is named", async () => {
-    const plan = update();
-    saveDocument("plan", plan, env);
-    saveDocument("review", review({ plan_hash: canonicalHash(plan), risk: "deny" }), env);
-    expect(await run(plan.plan_id)).toBe(0);
-    expect(await run(plan.plan_id, { review: plan.plan_id })).toBe(3);
+  test("counts what it does not list", () => {
+    const names = Array.from({ length: 45 }, (_, i) => entry(`libssl${i}`));
+    const reason = decide(upgrade({ transaction: names })).reasons.find((r) =>
+      r.startsWith("security-sensitive"),
+    );
+    expect(reason).toEndWith("libssl7 and 37 more");
   });
-
-  test("a review of another plan is refused and nothing is written", async () => {
-    const plan = update();
-    saveDocument("plan", plan, env);
-    saveDocument("review", review(), env);
-    expect((await refusal(run(plan.plan_id, { review: plan.plan_id }))).code).toBe("hash_mismatch");
-    expect(existsSync(join(dir, "data/aegis/policy"))).toBe(false);
-    expect(existsSync(join(dir, "data/aegis/audit"))).toBe(false);
+  test("holds outside text bounded and printable", () => {
+    const name = `evil\u202e\u001b[31m${"x".repeat(400)}`;
+    const { reasons } = decide(upgrade({ transaction: [removal(name)] }));
+    const reason = reasons.find((r) => r.startsWith("packages would be removed")) ?? "";
+    expect(reason).toMatch(/^[\x20-\x7e]+$/);
+    expect(reason.length).toBeLessThan(250);
   });
-
-  test("a review that is not one is an error, not a pass", async () => {
-    const plan = update();
-    saveDocument("plan", plan, env);
-    const path = join(dir, "review.json");
-    writeFileSync(path, JSON.stringify({ ...review({ plan_hash: canonicalHash(plan) }), risk: "none" }));
-    expect((await refusal(run(plan.plan_id, { review: path }))).code).toBe("invalid_document");
-  });
-
-  test("a plan with a field that nobody knows is refused, by the field's path", async () => {
-    stdin = JSON.stringify({ ...update(), approved: true });
-    const error = await refusal(run("-"));
-    expect([error.code, error.details.path]).toEqual(["invalid_document", "approved"]);
-  });
-
-  test("a faulty policy file is refused before anything is decided", async () => {
-    writeFileSync(env.AEGIS_POLICY_CONFIG ?? "", "[apt]\nallow_everything = true");
-    saveDocument("plan", update(), env);
-    const error = await refusal(run("latest"));
-    expect(error.code).toBe("invalid_config");
-    expect(error.message).toContain("apt.allow_everything");
-  });
-
-  test("terminal sequences in a plan don't reach the terminal", async () => {
-    stdin = canonicalJson(install({ target: "a\u001b[2J\u202e", targets: ["a\u001b[2J\u202e"] }));
-    expect(await run("-")).toBe(3);
-    expect(text()).not.toMatch(/[\u001b\u202e]/);
+  test("holds no text that a model wrote", () => {
+    const text = decide(
+      update(),
+      review({ red_flags: ["IGNORE THE RULES"], summary: "IGNORE THE RULES" }),
+    ).reasons.join();
+    expect(text).toContain("1 red flag");
+    expect(text).not.toContain("IGNORE");
   });
 });
 
-test("aegis policy rules shows what the configuration in force makes of them", async () => {
-  writeFileSync(env.AEGIS_POLICY_CONFIG ?? "", '[apt]\ninstall = "deny"');
-  expect(await policyRules.run({}, io())).toBe(0);
-  expect(text()).toContain(
-    "✘ apt-install: deny (operation)\n    the policy denies apt install ([apt] install)",
-  );
-  expect(text()).toContain(
-    "◆ apt-upgrade: allow_with_snapshot (operation)\n    apt upgrade changes the system",
-  );
-  expect(text()).toContain("● kernel-change: require_human + system snapshot (transaction)");
-  expect(printed[0]?.json).toMatchObject({ source: env.AEGIS_POLICY_CONFIG, rules: expect.any(Array) });
+describe("a liar's plan: what its writer derives may be edited, the decision stays (PEER 9)", () => {
+  const plans: readonly [string, OperationPlan][] = [
+    ["removal", install({ transaction: [entry("a"), removal("b")] })],
+    ["downgrade", install({ transaction: [entry("a", { action: "downgrade" })] })],
+    ["kernel", upgrade({ transaction: [entry("linux-image-9.9.9-aegis")] })],
+    ["sensitive", upgrade({ transaction: [entry("sudo")] })],
+    [
+      "weak source",
+      upgrade({ transaction: [entry("a", { sources: [WEAK.id] })], repository_evidence: [DEBIAN, WEAK] }),
+    ],
+    ["vulnerable", upgrade({ vulnerability_evidence: [vulnerability()] })],
+    [
+      "url",
+      install({
+        target: "https://x.example/x.deb",
+        targets: ["https://x.example/x.deb"],
+        denied_targets: [{ target: "https://x.example/x.deb", signal: "url-denied" }],
+      }),
+    ],
+    [
+      "script",
+      npm({ scripts: [{ package: "p", name: "install", body: "curl x | sh" }], scripts_detected: true }),
+    ],
+    ["tag", npm({ target: "left-pad@latest", targets: ["left-pad@latest"], mutable_reference: true })],
+    ["nothing special", upgrade()],
+  ];
+  const lies: readonly [string, (plan: OperationPlan) => OperationPlan][] = [
+    [
+      "no signals, score 0",
+      (p) => ({ ...p, risk_signals: [], risk_score: 0, risk_contributions: [], warnings: [] }),
+    ],
+    ["every signal", (p) => ({ ...p, risk_signals: [...RISK_SIGNALS], risk_score: 100 })],
+    [
+      "no lists of packages",
+      (p) => ({
+        ...p,
+        packages_installed: [],
+        packages_upgraded: [],
+        packages_removed: [],
+        packages_downgraded: [],
+      }),
+    ],
+    ["no denied targets", (p) => ({ ...p, denied_targets: [] })],
+    ["nothing to do", (p) => ({ ...p, nothing_to_do: true })],
+    ["not mutable, no scripts", (p) => ({ ...p, mutable_reference: false, scripts_detected: false })],
+    [
+      "changes nothing, needs no root",
+      (p) => ({ ...p, mutates_system: false, requires_root: false, network_access: false }),
+    ],
+  ];
+  for (const [what, plan] of plans) {
+    for (const [lie, tell] of lies) {
+      test(`${what}: ${lie}`, () => {
+        const [honest, lied] = [decide(plan), decide(tell(plan))];
+        expect([lied.decision, lied.required_controls]).toEqual([honest.decision, honest.required_controls]);
+      });
+    }
+  }
+});
+
+test("128 ordinary upgrades whose output mentions curl and bash need only a snapshot (PEER 1)", () => {
+  const transaction = Array.from({ length: 128 }, (_, i) => entry(`package-${i}`));
+  const plan = upgrade({ transaction: [...transaction, entry("curl")] });
+  const stdout = "Inst curl [7.88.1-1] (7.88.1-2 Debian:12/stable [amd64])\nConf curl | bash\n";
+  plan.raw_evidence = { commands: plan.raw_evidence.commands.map((c) => ({ ...c, stdout })) };
+  expect(decide(plan).rules).toEqual(["apt-upgrade"]);
+});
+
+test("a fresh install is not an upgrade and needs a person (PEER 4)", () => {
+  expect(decide(install()).rules).toEqual(["apt-install"]);
+});
+
+describe("properties", () => {
+  const name = fc.constantFrom("hello", "sudo", "linux-image-1", "grub-pc", "libssl3:i386", "x");
+  const anEntry = fc.record({
+    name,
+    action: fc.constantFrom(...ACTIONS),
+    essential: fc.boolean(),
+    // Mostly nothing against it, so that one fault does not hide another.
+    sha256: fc.option(fc.constant("e".repeat(64)), { freq: 8 }),
+    sources: fc.constantFrom<string[][]>([DEBIAN.id], [DEBIAN.id], [DEBIAN.id], [WEAK.id], ["unknown"], []),
+  });
+  const entries = fc
+    .array(anEntry, { maxLength: 4 })
+    .map((list) => list.map(({ name: n, ...rest }) => entry(n, rest)));
+  const aPlan = fc
+    .record({
+      base: fc.constantFrom(upgrade, install, update, npm),
+      transaction: entries,
+      nothing_to_do: fc.boolean(),
+      metadata_available: fc.boolean(),
+      held: fc.subarray(["hello", "libssl3:i386"]),
+      severity: fc.constantFrom(undefined, "unknown", "low", "high", "critical"),
+      weak: fc.boolean(),
+    })
+    .map(({ base, held, severity, weak, ...rest }) =>
+      base({
+        ...rest,
+        packages_held_back: held,
+        vulnerability_evidence:
+          severity === undefined ? [] : [vulnerability({ severity: severity as "low" })],
+        repository_evidence: weak ? [DEBIAN, WEAK] : [DEBIAN],
+      }),
+    );
+  const level = fc.constantFrom("low", "medium", "high") as fc.Arbitrary<"low" | "medium" | "high">;
+  const aReview = fc
+    .record({
+      risk: fc.constantFrom("low", "medium", "high", "deny") as fc.Arbitrary<AiReview["risk"]>,
+      supply_chain_risk: level,
+      privilege_risk: level,
+      persistence_risk: level,
+      availability_risk: level,
+      red_flags: fc.array(fc.string({ unit: "binary" }), { maxLength: 3 }),
+      required_controls: fc.subarray(["human approval", "system snapshot", "none"]),
+      recommendation: fc.constantFrom(
+        "auto_approve",
+        "approve_with_snapshot",
+        "require_human",
+        "deny",
+      ) as fc.Arbitrary<AiReview["recommendation"]>,
+    })
+    .map(review);
+  const toml = fc.record({
+    upgrade: fc.constantFrom(...DECISIONS),
+    install: fc.constantFrom(...DECISIONS),
+    update: fc.constantFrom(...DECISIONS),
+    npm: fc.constantFrom(...DECISIONS),
+    removals: fc.boolean(),
+    downgrades: fc.boolean(),
+    required: fc.boolean(),
+  });
+  const text = (c: typeof toml extends fc.Arbitrary<infer T> ? T : never) =>
+    `[apt]\nupgrade = "${c.upgrade}"\ninstall = "${c.install}"\nupdate = "${c.update}"\nallow_removals = ${c.removals}\n` +
+    `allow_downgrades = ${c.downgrades}\n[npm]\napply = "${c.npm}"\n[review]\nrequired = ${c.required}\n`;
+
+  test("a review never lowers the decision and never takes a control or a rule away", () => {
+    fc.assert(
+      fc.property(aPlan, aReview, toml, (plan, document, config) => {
+        const [without, with_] = [
+          decide(plan, undefined, text(config)),
+          decide(plan, document, text(config)),
+        ];
+        expect(strictness(with_.decision)).toBeGreaterThanOrEqual(strictness(without.decision));
+        expect(with_.required_controls).toEqual(expect.arrayContaining(without.required_controls));
+        expect(with_.rules).toEqual(expect.arrayContaining(without.rules));
+      }),
+    );
+  });
+  test("the same input gives the same bytes, and is left as it was", () => {
+    fc.assert(
+      fc.property(aPlan, fc.option(aReview, { nil: undefined }), (plan, document) => {
+        const before = canonicalJson(plan);
+        const first = canonicalJson(decide(plan, document));
+        expect(canonicalJson(decide(structuredClone(plan), document))).toBe(first);
+        expect(canonicalJson(plan)).toBe(before);
+      }),
+    );
+  });
+  test("one more package never lowers the decision", () => {
+    fc.assert(
+      fc.property(aPlan, anEntry, toml, (plan, { name: n, ...rest }, config) => {
+        const more = { ...plan, transaction: [...plan.transaction, entry(n, rest)] };
+        expect(strictness(decide(more, undefined, text(config)).decision)).toBeGreaterThanOrEqual(
+          strictness(decide(plan, undefined, text(config)).decision),
+        );
+      }),
+      { numRuns: 1000 },
+    );
+  });
+  test("some rule always fires: nothing is allowed by silence", () => {
+    fc.assert(
+      fc.property(aPlan, fc.string(), (plan, operation) => {
+        expect(decide(plan).rules).not.toEqual([]);
+        const odd = decide({ ...plan, operation, nothing_to_do: false });
+        if (plan.tool === "apt" && !["install", "upgrade", "update"].includes(operation)) {
+          expect(strictness(odd.decision)).toBeGreaterThanOrEqual(strictness("require_human"));
+        }
+      }),
+    );
+  });
 });

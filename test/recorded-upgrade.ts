@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { actionOf, parseSimulation } from "../src/apt-simulation.ts";
-import type { TransactionEntry } from "../src/operation-plan.ts";
+import type { TransactionEntry } from "../src/doc-plan.ts";
 import { entry } from "./policy-plans.ts";
 
 /** The rows of a recorded `apt-get -s upgrade` of 136 packages (test/fixtures/apt/README.md). */

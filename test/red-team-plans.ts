@@ -1,4 +1,4 @@
-import type { OperationPlan } from "../src/operation-plan.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import {
   command,
   DEBIAN,

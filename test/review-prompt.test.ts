@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
+import { AiReview } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import { VERDICT_JSON_SCHEMA } from "../src/doc-verdict.ts";
-import { AiReview } from "../src/documents.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
 import { buildPrompt, PROMPT_CHARS } from "../src/review-prompt.ts";
 import { readReply } from "../src/review-reply.ts";
 import { aPlan } from "./policy-arbitraries.ts";

@@ -2,12 +2,12 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
+import { AiReview } from "../src/doc.ts";
 import { VERDICT_JSON_SCHEMA } from "../src/doc-verdict.ts";
-import { AiReview } from "../src/documents.ts";
 import { AegisError } from "../src/errors.ts";
-import { objectsIn } from "../src/json-in-text.ts";
-import { splitReply } from "../src/reply-text.ts";
+import { objectsIn } from "../src/review-json.ts";
 import { readReply } from "../src/review-reply.ts";
+import { splitReply } from "../src/review-reply-text.ts";
 import { completion, VERDICT } from "./model-server.ts";
 
 const FIXTURES = join(import.meta.dir, "fixtures/replies");

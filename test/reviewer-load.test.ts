@@ -13,11 +13,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "../src/canonical.ts";
-import { readDocument } from "../src/documents.ts";
-import { listenUnix } from "../src/ffi.ts";
-import { generateKey } from "../src/key-files.ts";
-import { reviewIsSignedBy } from "../src/review-signature.ts";
-import { callReviewer, reviewerStatus } from "../src/reviewer-client.ts";
+import { readDocument } from "../src/doc.ts";
+import { generateKey } from "../src/key-file.ts";
+import { reviewIsSignedBy } from "../src/key-review-signature.ts";
+import { listenUnix } from "../src/sys-ffi.ts";
+import { callReviewer, reviewerStatus } from "../src/wire-reviewer-client.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
 import { fails, hangs, says, startModelServer, thinks } from "./model-server.ts";
 import { needs } from "./needs.ts";

@@ -1,8 +1,8 @@
-import { generateKey } from "../src/key-files.ts";
+import { generateKey } from "../src/key-file.ts";
 import { openLog } from "../src/log.ts";
+import { makeReview } from "../src/review.ts";
+import { serveReviewer } from "../src/review-service.ts";
 import { readModelSettings } from "../src/review-settings.ts";
-import { makeReview } from "../src/reviewer.ts";
-import { serveReviewer } from "../src/reviewer-service.ts";
 
 /** A reviewer in a process of its own, for tests that measure the process. argv: socket, limits as JSON. */
 const [path = "", limits = "{}"] = process.argv.slice(2);

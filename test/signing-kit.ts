@@ -1,16 +1,16 @@
 import { expect } from "bun:test";
-import { makeApproval } from "../src/approval.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import type { AiReview, Approval, ControlProof, ExecutionPlan } from "../src/documents.ts";
-import { keyId, publicKeyOf, signDocument } from "../src/ed25519.ts";
+import type { AiReview, Approval, ControlProof, ExecutionPlan } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
-import { evaluate } from "../src/evaluate.ts";
-import { buildExecutionPlan, type Ingredients } from "../src/execution-plan.ts";
-import type { SecretKey } from "../src/keys.ts";
-import type { OperationPlan } from "../src/operation-plan.ts";
+import { makeApproval } from "../src/exec-approval.ts";
+import { buildExecutionPlan, type Ingredients } from "../src/exec-plan.ts";
+import type { PreflightContext } from "../src/exec-preflight.ts";
+import type { SecretKey } from "../src/key.ts";
+import { keyId, publicKeyOf, signDocument } from "../src/key-sign.ts";
+import { loadTrust, type Trust } from "../src/key-trust.ts";
+import { evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
-import type { PreflightContext } from "../src/preflight.ts";
-import { loadTrust, type Trust } from "../src/trust.ts";
 import { install } from "./policy-plans.ts";
 
 /*

@@ -1,20 +1,20 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { rewriteOldSpelling } from "../src/aliases.ts";
-import { parseArgs } from "../src/args.ts";
-import { ALLOWED_HEADS } from "../src/argv-allowlist.ts";
-import { COMMANDS, type CommandName } from "../src/commands.ts";
+import { findCommand } from "../src/cmd.ts";
+import { rewriteOldSpelling } from "../src/cmd-aliases.ts";
+import { parseArgs } from "../src/cmd-args.ts";
+import { COMMANDS, type CommandName } from "../src/cmd-table.ts";
+import { ALLOWED_HEADS } from "../src/eco-argv.ts";
 import { assertOperation, BUILT, loadEcosystem, NOT_BUILT } from "../src/eco-table.ts";
 import { EXIT, EXIT_OF } from "../src/errors.ts";
-import { decisionOf } from "../src/evaluate.ts";
 import { SYSTEM } from "../src/paths.ts";
+import { decisionOf } from "../src/policy.ts";
 import { type LoadedPolicyConfig, parsePolicyConfig } from "../src/policy-config.ts";
-import { RULES } from "../src/rules.ts";
+import { RULES } from "../src/policy-rules.ts";
 import { SKILL_NAME, skillText } from "../src/skill.ts";
 import { OLDER_NAMES, RULE_ADVICE } from "../src/skill-advice.ts";
 import { ALSO_FORBIDDEN, DECISION_ADVICE, EFFECTS, TYPED } from "../src/skill-text.ts";
-import { findCommand } from "../src/subcommands.ts";
 import { buildWhereNeeded, PROGRAMS, start } from "./kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 

@@ -1,11 +1,11 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
-import { isRunAtWork } from "../src/current-run.ts";
+import { ResultSchema, readResult, recentResults, writeResult } from "../src/doc-result.ts";
 import { ECOSYSTEMS } from "../src/eco-table.ts";
 import { AegisError } from "../src/errors.ts";
-import { ResultSchema, readResult, recentResults, writeResult } from "../src/results.ts";
-import { queued, tryRunLock, waitForRunLock } from "../src/run-lock.ts";
-import { prepareState, STATE } from "../src/state.ts";
+import { queued, tryRunLock, waitForRunLock } from "../src/exec-lock.ts";
+import { isRunAtWork } from "../src/exec-recover.ts";
+import { prepareState, STATE } from "../src/sys-state.ts";
 
 /*
  * One step of the tests of the runner's state. It runs on a throw-away host, where /var/lib/aegis may be made and filled.

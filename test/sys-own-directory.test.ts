@@ -16,9 +16,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openAuditLog, recordUserEvent } from "../src/audit-log.ts";
-import { openPlanning } from "../src/planning.ts";
+import { saveDocument } from "../src/doc-store.ts";
+import { openPlanning } from "../src/plan-world.ts";
 import { loadPolicyConfig } from "../src/policy-config.ts";
-import { saveDocument } from "../src/store.ts";
 import { ensureOwnDir, ownDirProblem, ownFileProblem } from "../src/sys-own-directory.ts";
 import { needs } from "./needs.ts";
 import { install } from "./policy-plans.ts";

@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Log } from "../src/log.ts";
-import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "../src/varlink.ts";
+import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "../src/wire.ts";
 
 /** What tests of the socket code share: raw clients, a stand-in for the runner, a log that remembers. */
 

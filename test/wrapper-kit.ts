@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import type { WrapperName } from "../src/eco-names.ts";
-import { PROGRAMS } from "../src/wrapper-table.ts";
+import { PROGRAMS } from "../src/wrap-table.ts";
 
 /** Every word that a program's table knows, and some that it doesn't. */
 function vocabulary(name: WrapperName): string[] {

@@ -1,0 +1,145 @@
+import { readStanzas, type Stanza } from "./apt-deb822.ts";
+import { parseRelations, type Relation } from "./apt-depends.ts";
+import { sourceOf } from "./apt-source-version.ts";
+import type { SourcePackage } from "./doc-plan.ts";
+
+/** What a Packages index says of one version of one package (deb-control(5)). */
+export interface ShownPackage {
+  name: string;
+  architecture: string;
+  version: string;
+  source: SourcePackage;
+  /** It names a package file, so a repository says it and not dpkg. */
+  offered: boolean;
+  essential: boolean;
+  sha256: string | null;
+  /** Bytes of the .deb. */
+  size: number | null;
+  maintainer: string | null;
+  /** Names of the virtual packages it provides. */
+  provides: string[];
+  /** Whose files it takes over where both have one; none where the field can't be read, which the hook refuses. */
+  replaces: Relation[];
+}
+
+/** What apt-cache said of some packages: one entry for each version of a name and architecture. */
+export class ShownPackages {
+  /** Why the answer can't be relied on, one sentence each. */
+  readonly problems: string[] = [];
+  readonly #packages = new Map<string, ShownPackage>();
+
+  /** Reads `apt-cache show`. Stanzas without a name, version or architecture are passed over. Never throws. */
+  constructor(text: string) {
+    const { stanzas, problem } = readStanzas(text);
+    if (problem !== null) this.problems.push(`apt-cache show can't be read as apt reads it: ${problem}`);
+    for (const stanza of stanzas) {
+      const [name, version] = [stanza.get("package"), stanza.get("version")];
+      const architecture = stanza.get("architecture");
+      if (name === undefined || version === undefined || architecture === undefined) continue;
+      this.#add({ name, architecture, version, ...details(name, version, stanza) });
+    }
+  }
+
+  /** Two stanzas of one version must name one file. The installed state has a stanza of its own, which names none. */
+  #add(item: ShownPackage): void {
+    const key = keyOf(item);
+    const before = this.#packages.get(key);
+    if (before === undefined || !before.offered) this.#packages.set(key, item);
+    else if (item.offered && (item.sha256 !== before.sha256 || item.size !== before.size)) {
+      this.problems.push(`apt-cache show says two different things about ${key}`);
+    }
+  }
+
+  /**
+   * What is known of one version; the only way to a package file's hash. Nothing, where the answer can't be relied on.
+   */
+  find(name: string, architecture: string, version: string | null): ShownPackage | undefined {
+    if (version === null || this.problems.length > 0) return undefined;
+    return this.#packages.get(keyOf({ name, architecture, version }));
+  }
+}
+
+function keyOf({ name, architecture, version }: Pick<ShownPackage, "name" | "architecture" | "version">) {
+  return `${name}:${architecture}=${version}`;
+}
+
+function details(name: string, version: string, stanza: Stanza) {
+  const sha256 = stanza.get("sha256") ?? "";
+  const size = stanza.get("size") ?? "";
+  return {
+    source: sourceOf(name, version, stanza.get("source")),
+    offered: stanza.has("filename") || stanza.has("sha256"),
+    essential: ["essential", "protected", "important"].some(
+      (name) => stanza.get(name)?.toLowerCase() === "yes",
+    ),
+    sha256: /^[0-9a-f]{64}$/.test(sha256) ? sha256 : null,
+    size: /^\d{1,15}$/.test(size) ? Number(size) : null,
+    maintainer: stanza.get("maintainer") ?? null,
+    provides: (stanza.get("provides") ?? "")
+      .split(",")
+      .map((item) => item.trim().split(/[\s(:]/)[0] ?? "")
+      .filter((item) => item !== ""),
+    replaces: parseRelations(stanza.get("replaces") ?? "") ?? [],
+  };
+}
+
+/** One place that offers a version, e.g. `500 http://deb.debian.org/debian bookworm/main amd64 Packages`. */
+export interface PolicyOrigin {
+  /** Without credentials and without a last `/`, as apt prints it. */
+  uri: string;
+  /** `suite/component`, or the directory of a flat repository (`./`). */
+  place: string;
+}
+
+/** The version table of one package. */
+export interface PolicyPackage {
+  installed: string | null;
+  candidate: string | null;
+  /** Version → where it is offered. The installed state alone (/var/lib/dpkg/status) is no offer. */
+  versions: Map<string, PolicyOrigin[]>;
+}
+
+const NAME = /^([a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?):$/;
+const FACT = /^ {2}(Installed|Candidate): (\S+)$/;
+/** ` *** 1.0 500`, `     1.0 500 (phased 20%)`. */
+const VERSION = /^ (?:\*\*\*| {3}) (\S+) -?\d+(?: \(.*\))?$/;
+const ORIGIN = /^ {6,}-?\d+ (\S+:\S*) (\S+) (?:.* )?Packages$/;
+/** Any place at all, but for a file: that is dpkg's own record of what is installed. */
+const PLACE = /^ {6,}-?\d+ ([^/\s].*)$/;
+
+/** Parses `apt-cache policy <name>…`: `name`, or `name:arch` for a foreign one → its version table. Never throws. */
+export function parsePolicy(text: string): Map<string, PolicyPackage> {
+  const packages = new Map<string, PolicyPackage>();
+  let current: PolicyPackage | null = null;
+  let origins: PolicyOrigin[] | null = null;
+  for (const line of text.split("\n")) {
+    const name = NAME.exec(line)?.[1];
+    if (name !== undefined) {
+      current = { installed: null, candidate: null, versions: new Map() };
+      origins = null;
+      packages.set(name, current);
+      continue;
+    }
+    if (current === null) continue;
+    const fact = FACT.exec(line);
+    if (fact !== null) {
+      const value = fact[2] === "(none)" ? null : (fact[2] ?? null);
+      current[fact[1] === "Installed" ? "installed" : "candidate"] = value;
+      continue;
+    }
+    const version = VERSION.exec(line)?.[1];
+    if (version !== undefined) {
+      // Two sources may give one version other bytes or dependencies; apt then lists it twice.
+      origins = current.versions.get(version) ?? [];
+      current.versions.set(version, origins);
+      continue;
+    }
+    const [, uri, place] = ORIGIN.exec(line) ?? [];
+    if (uri !== undefined && place !== undefined) origins?.push({ uri, place });
+    else {
+      const unknown = PLACE.exec(line)?.[1];
+      if (unknown !== undefined) origins?.push({ uri: unknown.slice(0, 500).toWellFormed(), place: "?" });
+    }
+  }
+  return packages;
+}

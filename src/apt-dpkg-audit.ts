@@ -1,0 +1,33 @@
+import { readdirSync } from "node:fs";
+import { readDpkgStatus } from "./apt-dpkg.ts";
+import { SETTLED } from "./apt-state.ts";
+import { readText } from "./plan-world.ts";
+import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+
+const STATUS = "/var/lib/dpkg/status";
+
+/**
+ * What `dpkg --audit` finds half-done: its own words, bounded, empty when all is well; and the packages it names. It fails for
+ * ordinary users as soon as there is anything; then its status file says what is half-done.
+ */
+export async function dpkgAudit(): Promise<{ text: string; packages: string[] }> {
+  const dpkg = resolveProgram("dpkg");
+  if (dpkg === null) return { text: "dpkg is not installed", packages: [] };
+  const env = { LC_ALL: "C.UTF-8", PATH: SYSTEM_PATH.join(":") };
+  const result = await run(dpkg, ["--audit"], { env, cwd: "/", timeoutMs: 60_000, maxBytes: 256 * 1024 });
+  const text =
+    result.outcome === "exited" && result.status === 0
+      ? result.stdout.toString("utf8").trimEnd()
+      : halfDone(result.stderr.toString("utf8"));
+  // Each package stands on a line of its own that begins with a space: ` name   what it is`.
+  const packages = [...text.matchAll(/^ (\S+)/gm)].flatMap(([, name]) => (name === undefined ? [] : [name]));
+  return { text: text.slice(0, 4000), packages };
+}
+
+/** The packages between two states, a line each; where nothing is known of them, why. */
+function halfDone(why: string): string {
+  const status = readDpkgStatus(STATUS, { readText, list: (path) => readdirSync(path) });
+  const left = [...(status?.packages.values() ?? [])].filter(({ state }) => !SETTLED.includes(state));
+  if (left.length === 0) return `dpkg --audit failed: ${why.trim()}`;
+  return left.map(({ name, state }) => ` ${name} ${state}`).join("\n");
+}

@@ -1,0 +1,133 @@
+/*
+ * dpkg's own log (dpkg(1), --log): one line a step, in the local time of whoever ran dpkg.
+ */
+
+/** One package that dpkg changed, or a name whose state differs although no log says why. */
+export interface PackageChange {
+  /** `2026-01-31 12:00:00`, as dpkg wrote it: local time, to the second. Null where no log has it. */
+  at: string | null;
+  action: "install" | "upgrade" | "remove" | "purge" | "disappear" | "changed";
+  name: string;
+  architecture: string;
+  /** Null where there was none, and none is left. */
+  from: string | null;
+  to: string | null;
+}
+
+const LINE =
+  /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (install|upgrade|remove|purge|disappear) ([a-z0-9][a-z0-9+.-]{0,255}):([a-z0-9][a-z0-9-]{0,63}) (\S{1,256})(?: (\S{1,256}))?$/;
+
+/**
+ * The change that a line of dpkg's log tells of; null for every other line, and for garbage. An upgrade to a lower or the
+ * same version is one too: dpkg calls each of them `upgrade`.
+ */
+export function parseDpkgLine(line: string): PackageChange | null {
+  const [, at, action, name, architecture, first, second] = LINE.exec(line) ?? [];
+  if (at === undefined || action === undefined || name === undefined || architecture === undefined)
+    return null;
+  const version = (word: string | undefined) => (word === undefined || word === "<none>" ? null : word);
+  const isChange = action === "install" || action === "upgrade";
+  return {
+    at,
+    action: action as PackageChange["action"],
+    name,
+    architecture,
+    from: version(first),
+    to: isChange ? version(second) : null,
+  };
+}
+
+/** `upgrade libc6:amd64 2.36-9 2.37-1`, for people and for digests. */
+export function describeChange({ action, name, architecture, from, to }: PackageChange): string {
+  return `${action} ${name}:${architecture} ${from ?? "none"} ${to ?? "none"}`;
+}
+
+/*
+ * apt's history.log: one stanza a run, written at its start and finished at its end (pkgDPkgPM::OpenLog and CloseLog,
+ * apt-pkg/deb/dpkgpm.cc), in the local time of whoever ran apt.
+ */
+
+/** One run of apt, or of a program that uses its library. */
+export interface AptRun {
+  /** `2026-01-31 12:00:00`, as in dpkg's log. */
+  started: string;
+  /** Null while it runs, and where it was killed. */
+  ended: string | null;
+  command: string | null;
+  /** `alice (1000)`: who called sudo or pkexec, as apt was told. */
+  requestedBy: string | null;
+  error: string | null;
+  packages: AptRunPackage[];
+}
+
+interface AptRunPackage {
+  name: string;
+  architecture: string;
+  /** Null for an installation, where it is not known whether there was one. */
+  from: string | null;
+  /** Null for a removal. */
+  to: string | null;
+}
+
+const TIME = /^(\d{4}-\d\d-\d\d) +(\d\d:\d\d:\d\d)$/;
+/** What the versions in each list stand for. */
+const LISTS: Readonly<
+  Record<string, (first: string | null, second: string | null) => [from: string | null, to: string | null]>
+> = {
+  Install: (version) => [null, version],
+  Upgrade: (from, to) => [from, to],
+  Downgrade: (from, to) => [from, to],
+  Reinstall: (version) => [version, version],
+  Remove: (version) => [version, null],
+  Purge: (version) => [version, null],
+  Disappeared: (version) => [version, null],
+};
+/**
+ * apt names a package that is for all architectures with the host's own: `ssl-cert:amd64 (1.1.2, automatic)`. Bounded, and
+ * from the beginning of a word only: a long one must not be tried from each of its letters to its end.
+ */
+const PACKAGE = /(?<![a-z0-9+.-])([a-z0-9][a-z0-9+.-]{0,255}):([a-z0-9][a-z0-9-]{0,63}) \(([^()]{0,1024})\)/g;
+
+/** The runs in the text of a history.log, in its order. What can't be read is left out: a log may be cut anywhere. */
+export function parseAptHistory(text: string): AptRun[] {
+  return text.split(/\n[ \t\r]*\n/).flatMap((stanza) => {
+    const fields = new Map<string, string>();
+    for (const line of stanza.split("\n")) {
+      const colon = line.indexOf(": ");
+      if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 2).trim());
+    }
+    const started = timeOf(fields.get("Start-Date"));
+    if (started === null) return [];
+    return [
+      {
+        started,
+        ended: timeOf(fields.get("End-Date")),
+        command: fields.get("Commandline") ?? null,
+        requestedBy: fields.get("Requested-By") ?? null,
+        error: fields.get("Error") ?? null,
+        packages: Object.keys(LISTS).flatMap((list) => packagesOf(list, fields.get(list) ?? "")),
+      },
+    ];
+  });
+}
+
+function timeOf(text: string | undefined): string | null {
+  const [, day, time] = TIME.exec(text ?? "") ?? [];
+  return day === undefined ? null : `${day} ${time}`;
+}
+
+function packagesOf(list: string, text: string): AptRunPackage[] {
+  return [...text.matchAll(PACKAGE)].map(([, name = "", architecture = "", versions = ""]) => {
+    const [first = null, second = null] = versions.split(", ").filter((word) => word !== "automatic");
+    const [from = null, to = null] = LISTS[list]?.(first, second) ?? [];
+    return { name, architecture, from, to };
+  });
+}
+
+/** Which program it was, as far as the command line tells; unattended-upgrades and PackageKit use apt's library. */
+export function programOf({ command }: Pick<AptRun, "command">): string {
+  const [first = "", second = ""] = (command ?? "").split(" ").map((word) => word.split("/").at(-1) ?? "");
+  const program = /^python[0-9.]*$/.test(first) ? second : first;
+  if (/^unattended-upgrades?$/.test(program)) return "unattended-upgrades";
+  return program.slice(0, 64) || "apt";
+}

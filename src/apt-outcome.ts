@@ -1,0 +1,165 @@
+import { closeSync, openSync, readdirSync } from "node:fs";
+import { type DpkgPackage, journalOf } from "./apt-dpkg.ts";
+import { REPAIR } from "./apt-state.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import type { Difference, Undo } from "./doc-result.ts";
+import type { HostState } from "./eco-driver.ts";
+import { AegisError, errnoOf } from "./errors.ts";
+import { isFileLocked } from "./sys-ffi.ts";
+
+/** Whether our hook has to have seen a run: apt calls it for every transaction, and a repair is dpkg alone. */
+export function isChecked(argv: readonly string[], transaction: readonly TransactionEntry[]): boolean {
+  return argv[0] === "apt-get" && transaction.length > 0;
+}
+
+/** dpkg's packages by `name:architecture`: `1.0-1 installed`, or nothing for a package of which at most configuration files are left. */
+export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): HostState {
+  return Object.fromEntries(
+    [...packages]
+      .filter(([, p]) => p.state !== "config-files")
+      .map(([key, p]) => [key, `${p.version} ${p.state}`]),
+  );
+}
+
+/**
+ * dpkg after a run against the plan: what is not as planned, and what changed that the plan does not name.
+ */
+export function postCheck(
+  transaction: readonly TransactionEntry[],
+  before: HostState,
+  after: HostState,
+): { not_as_planned: Difference[]; changed_besides: Difference[] } {
+  const planned = new Map(
+    transaction.map((e) => [
+      `${e.name}:${e.architecture}`,
+      e.action === "remove" ? null : `${e.to_version} installed`,
+    ]),
+  );
+  const not_as_planned: Difference[] = [];
+  for (const [key, expected] of planned) {
+    const found = after[key] ?? null;
+    if (found !== expected) not_as_planned.push(difference(key, expected, found));
+  }
+  const replaced = replacedBy(transaction, before);
+  const changed_besides: Difference[] = [];
+  for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const [old = null, now = null] = [before[key], after[key]];
+    const name = key.slice(0, key.lastIndexOf(":"));
+    if (planned.has(key) || old === now || (now === null && replaced.has(`${name} ${old}`))) continue;
+    changed_besides.push(difference(key, old, now));
+  }
+  return { not_as_planned, changed_besides };
+}
+
+/**
+ * What undoes what became of a transaction's packages, sorted. From dpkg's own state and never from the plan: a run that
+ * failed halfway has only half to be undone. What changed besides was not this execution.
+ */
+export function inverseOf(
+  transaction: readonly TransactionEntry[],
+  before: HostState,
+  after: HostState,
+): Undo[] {
+  const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
+  const replaced = replacedBy(transaction, before);
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
+  return keys.flatMap((key) => {
+    const [old, left] = [versionIn(before, key), versionIn(after, key)];
+    const colon = key.lastIndexOf(":");
+    const name = key.slice(0, colon);
+    const isOwn = planned.has(key) || (left === null && replaced.has(`${name} ${before[key]}`));
+    if (!isOwn || old === left) return [];
+    return [{ package: name, architecture: key.slice(colon + 1), before: old, left }];
+  });
+}
+
+/**
+ * Packages that go under their old key because they change their architecture in an upgrade, from `all` say. One that was
+ * there in the new architecture before has no other to give up.
+ */
+function replacedBy(transaction: readonly TransactionEntry[], before: HostState): Set<string> {
+  return new Set(
+    transaction
+      .filter((e) => e.from_version !== null && before[`${e.name}:${e.architecture}`] === undefined)
+      .map((e) => `${e.name} ${e.from_version} installed`),
+  );
+}
+
+/** The version in a snapshot's `1.0 installed`; null where the package is not there. */
+function versionIn(snapshot: HostState, key: string): string | null {
+  return snapshot[key]?.split(" ")[0] || null;
+}
+
+function difference(key: string, expected: string | null, found: string | null): Difference {
+  const colon = key.lastIndexOf(":");
+  return { package: key.slice(0, colon), architecture: key.slice(colon + 1), expected, found };
+}
+
+/*
+ * What is looked at before a run uses anything up: whether dpkg would take it now.
+ */
+
+/** The lock that whoever has dpkg do something holds (dpkg(1), `lock-frontend`). */
+const FRONTEND_LOCK = "/var/lib/dpkg/lock-frontend";
+/** As long as apt waits for it (`DPkg::Lock::Timeout`); dpkg by itself would not wait at all. */
+const LOCK_WAIT_MS = 120_000;
+const POLL_MS = 250;
+
+/**
+ * apt runs nothing after an interrupted dpkg (its own test: debSystem::CheckUpdates), though a simulation passes over it.
+ * And whatever it does run, it configures what was left half-done along with it, which our hook would refuse: no plan names
+ * it, unless it is about those very packages.
+ * @throws AegisError `unavailable`
+ */
+export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, now: HostState): void {
+  const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
+  const isLeft = ([key, state]: [string, string]) =>
+    / (?:unpacked|half-configured)$/.test(state) && !planned.has(key);
+  const left = operation === "update" ? [] : Object.entries(now).filter(isLeft);
+  const isInterrupted = journalOf(readdirSync("/var/lib/dpkg/updates")).length > 0;
+  if (!isInterrupted && left.length === 0) return;
+  const names = left.map(([key]) => key).slice(0, 5);
+  throw new AegisError(
+    "unavailable",
+    isInterrupted
+      ? "dpkg was interrupted earlier, and apt would refuse to run"
+      : `dpkg has unfinished packages that apt would configure as well: ${names.join(", ")}`,
+    `Plan and apply the repair first: ${REPAIR} (it runs dpkg --configure -a; its plan names what that can't mend, and the way out). Then apply this again: nothing has been used up.`,
+  );
+}
+
+/**
+ * Waits until nobody holds dpkg's lock. It may be taken again in the next moment: then dpkg fails, with nothing done.
+ * `onWait` is called at each look.
+ * @throws AegisError `busy` after two minutes
+ */
+export async function waitForDpkg(onWait: () => void): Promise<void> {
+  const end = performance.now() + LOCK_WAIT_MS;
+  while (isPathLocked(FRONTEND_LOCK)) {
+    if (performance.now() > end) {
+      throw new AegisError(
+        "busy",
+        `another program holds ${FRONTEND_LOCK}`,
+        "Apply it again when that program has ended: nothing has been run, and nothing used up.",
+      );
+    }
+    onWait();
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+/** Whether a process holds a lock on a file, as dpkg and apt do (fcntl(2)). False where there is no such file. */
+export function isPathLocked(path: string): boolean {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return false;
+    throw error;
+  }
+  try {
+    return isFileLocked(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,278 @@
+import { applyView } from "./cmd-apply-view.ts";
+import { defineSubcommand, type Io } from "./command.ts";
+import { type Result, readResult } from "./doc-result.ts";
+import { isFullId, resolveDocument } from "./doc-store.ts";
+import { AegisError, EXIT, type ExitStatus, isErrorCode } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+import { safe } from "./terminal.ts";
+import type { Event } from "./wire-executor.ts";
+import { callExecutor } from "./wire-executor-client.ts";
+
+const REATTACH_TRIES = 20;
+const BUSY_TRIES = 20;
+const PAUSE_MS = 500;
+/** How long a watcher who found no place waits before asking for one again; each time it asks is a line of the log. */
+const WATCH_PAUSE_MS = 15_000;
+
+/** `aegis apply`: submits an execution plan, or reattaches to one, and reports how it ended. */
+export const apply = defineSubcommand({
+  name: "apply",
+  description:
+    "Submits a signed execution plan to the executor and shows its progress. The outcome is read from the executor's own result file.",
+  args: {
+    plan: {
+      type: "positional",
+      description: "the execution plan: a path, a full id, or - for standard input",
+    },
+    "execution-plan": { type: "string", valueHint: "file", description: "the same, as a flag" },
+    watch: {
+      type: "string",
+      valueHint: "id",
+      description: "reattach to an execution instead of submitting one",
+    },
+    socket: {
+      type: "string",
+      default: SYSTEM.socket,
+      valueHint: "path",
+      description: "the executor's socket",
+    },
+    "public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "check the signature with this key before submitting",
+    },
+    "approval-public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "check approvals with this key before submitting",
+    },
+  },
+  async run(values, io) {
+    const given = [values.plan, values["execution-plan"], values.watch].filter(
+      (value) => value !== undefined,
+    );
+    const [only] = given;
+    if (only === undefined || given.length > 1) {
+      throw new AegisError(
+        "usage",
+        "name one execution plan, or --watch one execution",
+        "Type: aegis apply <execution-plan>",
+      );
+    }
+    const { watch, socket } = values;
+    // Asked here: the executor logs what no client of ours would ask.
+    if (watch !== undefined && !isFullId(watch)) {
+      throw new AegisError(
+        "usage",
+        `--watch takes an execution's full id, and ${safe(watch)} is none`,
+        "Ids: aegis daemon status. To submit a signed plan: aegis apply <execution-plan>",
+      );
+    }
+    if (watch !== undefined) return attached(watch, socket, io, (run) => follow(run, null));
+    const { text, document } = await resolveDocument("execution", only, io, { exact: true });
+    await checkHere(
+      document,
+      { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] },
+      io,
+    );
+    return attached(document.execution_plan_id, socket, io, (run) => submit(text, run));
+  },
+});
+
+/** One execution as it is followed here. */
+interface Followed {
+  id: string;
+  socket: string;
+  onEvent: (event: Event) => void;
+  /** Says something about the following itself. */
+  note(line: string): void;
+  /** Ctrl-C stops the watching, never the run. */
+  signal: AbortSignal;
+}
+
+/** Shows an execution that `call` hears of until it ends, and reports how. */
+async function attached(
+  id: string,
+  socket: string,
+  io: Io,
+  call: (run: Followed) => Promise<void>,
+): Promise<ExitStatus> {
+  const view = applyView(io);
+  let accepted = false;
+  const onEvent = (event: Event) => {
+    accepted = true;
+    view.show(event);
+  };
+  try {
+    await interruptible(id, async (signal) => {
+      const run = { id, socket, onEvent, note: view.note, signal };
+      try {
+        await call(run);
+      } catch (error) {
+        if (!accepted || !isConnectionLoss(error)) throw error;
+        view.note("the connection was lost; the execution goes on, reattaching");
+        await follow(run, error);
+      }
+    });
+  } finally {
+    view.end();
+  }
+  return report(id, io);
+}
+
+/**
+ * Hands the plan over. Of a crowd that comes at once some meet the limit of connections, and of those some are hung up on
+ * without a word, but only for a moment.
+ */
+async function submit(plan: string, run: Followed): Promise<void> {
+  let heard = false;
+  let hungUp = false;
+  const onEvent = (event: Event) => {
+    heard = true;
+    run.onEvent(event);
+  };
+  for (let n = 1; ; n++) {
+    try {
+      await callExecutor(run.socket, "Apply", { plan }, { signal: run.signal, onEvent });
+      return;
+    } catch (error) {
+      if (!(error instanceof AegisError)) throw error;
+      // It was taken before, and only the answer did not reach us.
+      if (hungUp && error.code === "replay") return follow(run, null);
+      hungUp ||= isHangUp(error);
+      if (n >= BUSY_TRIES || heard || !(isHangUp(error) || error.code === "busy")) throw error;
+      await Bun.sleep(PAUSE_MS);
+      if (run.signal.aborted && !hungUp) {
+        const why = "you stopped while the executor was busy; nothing was submitted";
+        throw new AegisError("stopped", why, "Apply the same plan again.");
+      }
+      run.signal.throwIfAborted();
+    }
+  }
+}
+
+function isHangUp({ details }: AegisError): boolean {
+  return details["errno"] === "ECONNRESET" || details["errno"] === "EPIPE";
+}
+
+/** @throws AegisError `stopped` */
+async function interruptible<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const stop = () =>
+    controller.abort(
+      new AegisError(
+        "stopped",
+        "you stopped watching; what was submitted goes on",
+        `Reattach: aegis apply --watch ${id}`,
+      ),
+    );
+  process.once("SIGINT", stop);
+  try {
+    return await work(controller.signal);
+  } finally {
+    process.removeListener("SIGINT", stop);
+  }
+}
+
+async function pause(signal: AbortSignal): Promise<void> {
+  await Bun.sleep(PAUSE_MS);
+  signal.throwIfAborted();
+}
+
+/**
+ * Watches an execution to its end. The front may be restarting, or have no place left for one more who watches; the run depends
+ * on neither, and its outcome comes in a file. `lost` is what broke an earlier connection: it is thrown when nothing was
+ * begun. A front that was there before and can't be reached is waited for a while.
+ */
+async function follow(run: Followed, lost: AegisError | null): Promise<void> {
+  const { id, socket, onEvent, signal } = run;
+  let failures = 0;
+  let told = false;
+  for (;;) {
+    try {
+      await callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent });
+      return;
+    } catch (error) {
+      if (!(error instanceof AegisError)) throw error;
+      if (error.code === "busy") {
+        if (!told) run.note("too many watch already: waiting for the outcome without seeing the progress");
+        told = true;
+        if (await endsWithin(WATCH_PAUSE_MS, run)) return;
+        continue;
+      }
+      if (lost !== null && error.code === "not_found")
+        throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
+      const starting = error.code === "unavailable" || isConnectionLoss(error);
+      const first = lost === null && !told;
+      if (first || !starting || ++failures >= REATTACH_TRIES) throw error;
+      if (await endsWithin(PAUSE_MS, run)) return;
+    }
+  }
+}
+
+/** Whether the file with the outcome comes within so many milliseconds. */
+async function endsWithin(ms: number, { id, signal }: Followed): Promise<boolean> {
+  for (const until = performance.now() + ms; performance.now() < until; await pause(signal)) {
+    if (hasEnded(id)) return true;
+  }
+  return false;
+}
+
+function hasEnded(id: string): boolean {
+  try {
+    const result = readResult(id);
+    return result !== null && result.state !== "running";
+  } catch (error) {
+    // The file is there a moment before it is its group's.
+    if (error instanceof AegisError && error.code === "io") return false;
+    throw error;
+  }
+}
+
+/** A failure of the way to the runner. What the runner itself finds unavailable comes without an errno. */
+function isConnectionLoss(error: unknown): error is AegisError {
+  if (!(error instanceof AegisError)) return false;
+  return error.code === "protocol" || error.code === "timeout" || "errno" in error.details;
+}
+
+/** The client's own look at the signature, where it knows any key; the executor does not rely on it. */
+async function checkHere(
+  document: Parameters<typeof import("./exec-preflight.ts").checkSignature>[0],
+  flags: { execution: readonly string[]; approval: readonly string[] },
+  io: Io,
+): Promise<void> {
+  const [{ checkSignature }, { userTrust }] = await Promise.all([
+    import("./exec-preflight.ts"),
+    import("./key-trust.ts"),
+  ]);
+  const trust = userTrust(flags, io.env);
+  if (trust.length === 0) {
+    io.note("note: no trusted key is known here; only the executor checks the signature");
+    return;
+  }
+  checkSignature(document, trust, new Date());
+}
+
+/** Prints how it ended, from the file that root wrote. */
+function report(id: string, io: Io): ExitStatus {
+  const result = readResult(id);
+  if (result === null || result.state === "running") {
+    throw new AegisError(
+      "unavailable",
+      `the executor left no outcome for ${id}`,
+      `Ask again: aegis apply --watch ${id}`,
+    );
+  }
+  const status = exitOf(result);
+  io.result({ ...result, ok: status === EXIT.ok }, applyView(io).outcome(result));
+  return status;
+}
+
+function exitOf(result: Result): ExitStatus {
+  if (result.code === null) return result.state === "completed" ? EXIT.ok : EXIT.packageManager;
+  return isErrorCode(result.code)
+    ? new AegisError(result.code, safe(result.message ?? "")).exit
+    : EXIT.packageManager;
+}

@@ -1,0 +1,94 @@
+import { changedNames, changeTotal } from "./cmd-plan-changes.ts";
+import { labelled, NAME_SHOWN, planParts, riskText } from "./cmd-plan-view.ts";
+import type { PolicyResult } from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import { isCritical } from "./policy-packages.ts";
+import { GUTTER, paint, quoteWord, safe, safeStart, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
+
+/** Packages that are named before everything else; the table has all of them. */
+const LOOK_FIRST = 20;
+
+/**
+ * What an approver reads: what deserves a second look, what others say, the decision, and last every package that changes,
+ * so that nothing stands between the table and {@link renderQuestion}. No trailing newline.
+ */
+export function renderApproval(
+  plan: OperationPlan,
+  policy: PolicyResult,
+  config: PolicyConfig,
+  terminal: Terminal,
+): string {
+  const { head, attention, changes, facts } = planParts(plan, terminal);
+  const decided = [
+    paint(terminal, "bold", `Policy: ${policy.decision}`),
+    ...[...policy.rules, ...policy.reasons].flatMap((text) => {
+      const [first = "", ...rest] = wrap(safe(text), terminal.width - 2, `  ${GUTTER}`);
+      return [`  ${first}`, ...rest];
+    }),
+  ];
+  return [head, lookFirst(plan, config, terminal), attention, facts, decided.join("\n"), changes]
+    .filter((block) => block !== "")
+    .join("\n\n");
+}
+
+/**
+ * What stands right above the question, in our own words: which packages change, dependencies too, then what runs where, what
+ * it needs, how risky it is, and how many packages that are. It says again what has scrolled away. No trailing newline.
+ */
+export function renderQuestion(
+  plan: OperationPlan,
+  policy: PolicyResult,
+  argv: readonly string[],
+  terminal: Terminal,
+): string {
+  const room = terminal.width - 11;
+  return [
+    ...changedNames(plan, terminal),
+    "",
+    labelled(terminal, [
+      ["Will run", showSomeArgv(argv, room)],
+      ["On", quoteWord(plan.host.hostname)],
+      ["Policy", policy.decision],
+      ["Needs", policy.required_controls.join(", ")],
+      ["Risk", riskText(plan)],
+      ["Plan", `${plan.plan_id}, made ${plan.created_at}`],
+    ]),
+    ...wrap(
+      plan.transaction.length === 0 ? "No package changes." : `Changes ${changeTotal(plan)}`,
+      terminal.width,
+      "  ",
+    ).map((line) => paint(terminal, "bold", line)),
+    `Hash ${policy.plan_hash}`,
+  ]
+    .slice(plan.transaction.length === 0 ? 1 : 0)
+    .join("\n");
+}
+
+/** Packages whose change can take a host down or open it, each with why. */
+function lookFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal): string {
+  const { sensitive_packages: extra } = config.apt;
+  const risky = plan.transaction.flatMap((entry) => {
+    const why = [
+      ...(entry.action === "remove" || entry.action === "downgrade" ? [entry.action] : []),
+      ...(entry.essential ? ["essential"] : []),
+      ...(["kernel", "boot loader", "security-sensitive"] as const).filter((kind) =>
+        isCritical(kind, plan.tool, entry.name, extra),
+      ),
+    ];
+    const to = entry.to_version ?? "removed";
+    return why.length === 0
+      ? []
+      : [`${entry.name} ${entry.from_version ?? "–"} → ${to}  (${why.join(", ")})`];
+  });
+  if (risky.length === 0) return "";
+  const more = risky.length - LOOK_FIRST;
+  return [
+    paint(terminal, "yellow", "Look at these first:"),
+    ...risky.slice(0, LOOK_FIRST).flatMap((text) => {
+      const [first = "", ...rest] = wrap(safeStart(text, 2 * NAME_SHOWN), terminal.width - 2, `  ${GUTTER}`);
+      return [`  ${first}`, ...rest];
+    }),
+    ...(more > 0 ? [`  and ${more} more, marked by policy's rules; the table has all`] : []),
+  ].join("\n");
+}

@@ -1,0 +1,206 @@
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
+import { renderApproval, renderQuestion } from "./cmd-approve-view.ts";
+import { decide } from "./cmd-decide.ts";
+import { writeAll } from "./cmd-io.ts";
+import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import { type Found, referenceTo, resolveDocument, saveDocument } from "./doc-store.ts";
+import { loadEcosystem } from "./eco-table.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
+import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./exec-approval.ts";
+import { assertPermitted } from "./exec-embedded.ts";
+import { assertFresh } from "./exec-plan.ts";
+import { checkSigner, findKey, userTrust, withOwnKey } from "./key-trust.ts";
+import { unlockSecret } from "./key-unlock.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { isLong, page } from "./sys-pager.ts";
+import { openScreen, type Screen } from "./sys-tty.ts";
+import { MIN_WIDTH, safe, type Terminal, terminalOf } from "./terminal.ts";
+
+/** How much of the plan's hash a person types. */
+const CONFIRM_LENGTH = 8;
+
+const APPROVE_ARGS = {
+  plan: { type: "string", required: true, valueHint: "plan", description: "path, full id, or -" },
+  review: { type: "string", valueHint: "review", description: "a review of this plan" },
+  reason: { type: "string", required: true, valueHint: "why", description: "why this change is right" },
+  key: { type: "string", valueHint: "file", description: "secret key file that approves" },
+  "approval-secret-key-hex": {
+    type: "string",
+    valueHint: "hex",
+    description: "the secret itself: others can see it",
+  },
+  "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
+  signer: {
+    type: "string",
+    valueHint: "name",
+    description: "who approves; else the name of the trusted key",
+  },
+  "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime; 60, at most 1440" },
+  confirm: {
+    type: "string",
+    valueHint: "hash",
+    description: "the plan's whole hash, where a human who has read the plan elsewhere has no terminal here",
+  },
+  out: { type: "string", valueHint: "file", description: "write the approval here instead" },
+} as const satisfies ArgsSpec;
+
+/** `aegis sign approve`: a second person reads a plan and signs for it, alone, on any machine. */
+export const signApprove = defineSubcommand({
+  name: "sign approve",
+  description: "Approve a plan as a second person: shows what it does, asks, and writes a detached approval.",
+  args: APPROVE_ARGS,
+  run: (values, io) => approve(values, io, openScreen),
+});
+
+/**
+ * Reads the plan once, decides about it again, shows it on the terminal that it asks on, signs. With `--confirm` nobody is
+ * asked, and it is shown on standard error. `open` finds the terminal, or null where nobody is there.
+ * @throws AegisError `expired`, `nothing_to_do`, `policy_denied`, `refused`, and as loading documents and keys
+ */
+export async function approve(
+  values: Values<typeof APPROVE_ARGS>,
+  io: Io,
+  open: () => Screen | null,
+): Promise<ExitStatus> {
+  const now = new Date();
+  const asked = minutesOf(values["expires-in-minutes"]);
+  const minutes = Math.min(asked ?? APPROVAL_MINUTES, MAX_LIFETIME_MINUTES);
+  const plan = await resolveDocument("plan", values.plan, io, { exact: true });
+  const review =
+    values.review === undefined
+      ? undefined
+      : await resolveDocument("review", values.review, io, { exact: true });
+  const { config, hash: configHash } = loadPolicyConfig(io.env);
+  const policy = decide(plan, { config, configHash, review }, io.env);
+  assertFresh(plan.document, policy, now);
+  assertPermitted(policy);
+  const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
+  const secret = await unlockSecret(
+    "approval",
+    { file: values.key, hex: values["approval-secret-key-hex"] },
+    io.env,
+    io.note,
+  );
+  const key = requireKey(secret, values["key-id"], "--key <file>");
+  if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
+  const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
+  const signer = signerName(values.signer, trust, key, "--signer");
+  // Nobody should read a plan and type its hash for an approval that no one will take.
+  checkSigner(findKey(trust, "approval", key.keyId, now), signer);
+
+  const view = (terminal: Terminal) => ({
+    screen: renderApproval(plan.document, policy, config, terminal),
+    question: renderQuestion(plan.document, policy, argv, terminal),
+  });
+  if (values.confirm === undefined) await askOn(open(), view, plan.hash, io);
+  else {
+    const { screen, question } = view(terminalOf(process.stderr, io.env));
+    io.note(`${screen}\n\n${question}`);
+    if (values.confirm !== plan.hash)
+      throw new AegisError("refused", "--confirm is not this plan's whole hash; nothing was approved");
+  }
+
+  noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
+  const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
+  // The log first: what it can't take is not handed out.
+  recordUserEvent(io.env, {
+    kind: "approval_signed",
+    actor: signer,
+    plan_id: plan.document.plan_id,
+    argv,
+    decision: policy.decision,
+    details: {
+      approval_id: approval.approval_id,
+      plan_hash: plan.hash,
+      key_id: key.keyId,
+      reason: approval.reason,
+      expires_at: approval.expires_at,
+      ...subjectDetails(plan.document),
+    },
+  });
+  const path = saveDocument("approval", approval, io.env, values.out);
+  io.result(
+    { approval, path, public_key_hex: key.publicKeyHex },
+    [
+      `Approved by ${safe(signer)} (key ${safe(key.keyId)}) until ${approval.expires_at}`,
+      `\nWritten: ${safe(path)}`,
+      renderSteps(next(plan, review?.path, path, io), io.terminal),
+    ].join("\n"),
+  );
+  return EXIT.ok;
+}
+
+/** How the signer goes on: by ids in the account that has the plan, else with the files that are handed over. */
+function next(
+  { document, path }: Found<"plan">,
+  review: string | null | undefined,
+  approval: string,
+  { env }: Io,
+): Step[] {
+  const key = ["--key", "<key file>"];
+  if (referenceTo("plan", document.plan_id, path, env) === document.plan_id) {
+    const argv = ["aegis", "sign", document.plan_id, "--approval", approval, ...key];
+    return [{ who: "the signer, in this account", argv }];
+  }
+  const called = path === null ? `${document.plan_id}.json` : basename(path);
+  const documents = ["--plan", called, "--policy", policyBeside(document.plan_id, path)];
+  const reviewed = typeof review === "string" ? ["--review", basename(review)] : [];
+  const argv = ["aegis", "sign", ...documents, ...reviewed, "--approval", basename(approval), ...key];
+  return [handOver([approval]), { who: "the signer, there", argv }];
+}
+
+/** What the plan's policy result is called where the plan was handed over: `x.policy` beside `x.plan`, or as it was made. */
+function policyBeside(planId: string, plan: string | null): string {
+  const made = `${planId}.policy.json`;
+  if (plan === null) return made;
+  const alike = plan.replace(/\.(?:plan|json)$/, "");
+  const found = [`${alike}.policy`, `${alike}.policy.json`].find((file) => existsSync(file));
+  return found === undefined ? made : basename(found);
+}
+
+/**
+ * Shows the plan, through a pager where it is longer than the terminal, and then the question with what it is about. The
+ * beginning of the hash is enough from who has just read the plan on this screen: it shows that they looked. Who read it
+ * elsewhere gives all of it, since two plans whose hashes begin alike are quickly made.
+ * @throws AegisError `refused` unless the answer is the beginning of the plan's hash
+ */
+async function askOn(
+  found: Screen | null,
+  view: (terminal: Terminal) => { screen: string; question: string },
+  planHash: string,
+  { env }: Io,
+): Promise<void> {
+  if (found === null) {
+    throw new AegisError(
+      "refused",
+      "there is no terminal to ask on, so nothing was approved",
+      "Approve on a terminal. A human who has read the plan elsewhere may add --confirm with its whole hash.",
+    );
+  }
+  const { columns, rows, output } = found;
+  if (columns && columns < MIN_WIDTH) {
+    throw new AegisError(
+      "refused",
+      `a terminal of ${columns} columns breaks lines where they could be mistaken; nothing was approved`,
+      `Make it at least ${MIN_WIDTH} columns wide.`,
+    );
+  }
+  const terminal = terminalOf({ isTTY: true, columns: columns ?? 80, rows: rows ?? 0 }, env);
+  const { screen, question } = view(terminal);
+  const isPaged =
+    isLong(`${screen}\n\n${question}`, terminal, 2) && (await page(screen, terminal, env, output));
+  writeAll(output, `${isPaged ? "" : `${screen}\n\n`}${question}\n`);
+  const answer = found.ask(`Type the first ${CONFIRM_LENGTH} characters of the plan's hash to approve it: `);
+  if (answer === planHash.slice(0, CONFIRM_LENGTH)) return;
+  throw new AegisError(
+    "refused",
+    answer === null
+      ? "the answer had no end, so nothing was approved"
+      : "that is not the beginning of this plan's hash; nothing was approved",
+  );
+}

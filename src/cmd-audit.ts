@@ -1,0 +1,189 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { AUDIT_KINDS } from "./audit-event.ts";
+import { hasLog, noLog, readEvents, tampered } from "./audit-read.ts";
+import {
+  type ExpectedHead,
+  type LogFault,
+  parseHead,
+  showHead,
+  type Verification,
+  verifyAuditLog,
+} from "./audit-verify.ts";
+import { renderEvents } from "./cmd-audit-view.ts";
+import { type ArgsSpec, defineSubcommand } from "./command.ts";
+import { AegisError, type ErrorCode, EXIT } from "./errors.ts";
+import { AUDIT_FILE, auditDir, type Env, SYSTEM } from "./paths.ts";
+import { bytes, fit, paint, plural, safe } from "./terminal.ts";
+
+const SYSTEM_FLAG = {
+  system: { type: "boolean", description: `The production log in ${SYSTEM.auditDir}` },
+} as const satisfies ArgsSpec;
+
+const WHICH = {
+  ...SYSTEM_FLAG,
+  path: {
+    type: "string",
+    valueHint: "file",
+    description: "Another log: its directory, or one file by itself",
+  },
+} as const satisfies ArgsSpec;
+
+/** The log that the flags name; without them the one that this user's commands write. */
+function chosen(values: { system: boolean; path?: string | undefined }, env: Env): string {
+  if (values.path === undefined) return values.system ? SYSTEM.auditDir : auditDir(env);
+  if (!values.system) return values.path;
+  throw new AegisError("usage", "--system and --path name two different logs", "Give one of them.");
+}
+
+export const auditPath = defineSubcommand({
+  name: "path",
+  description: "Print where the audit log is",
+  args: SYSTEM_FLAG,
+  async run(values, io) {
+    const path = join(chosen(values, io.env), AUDIT_FILE);
+    io.result({ path, exists: existsSync(path) }, safe(path));
+    return EXIT.ok;
+  },
+});
+
+export const auditShow = defineSubcommand({
+  name: "show",
+  description: "Show the newest events, newest last",
+  args: {
+    last: { type: "string", valueHint: "n", default: "20", description: "How many events at most" },
+    kind: { type: "enum", options: [...AUDIT_KINDS], description: "Only events of this kind" },
+    execution: {
+      type: "string",
+      valueHint: "id",
+      description: "Only events of this execution (id or how it begins)",
+    },
+    ...WHICH,
+  },
+  async run(values, io) {
+    if (!/^[1-9]\d{0,6}$/.test(values.last)) {
+      throw new AegisError("usage", `--last ${values.last} is not a number from 1 to 9999999`);
+    }
+    const kind = AUDIT_KINDS.find((name) => name === values.kind);
+    if (values.execution !== undefined && !isIdPrefix(values.execution)) {
+      throw new AegisError(
+        "usage",
+        `--execution ${safe(values.execution)} is not an execution's id, nor how one begins`,
+        "Ids: aegis daemon status; an id begins like 0b6ffbe2",
+      );
+    }
+    const path = chosen(values, io.env);
+    if (!hasLog(path)) throw noLog(path);
+    const events = readEvents(path, { last: Number(values.last), kind, execution: values.execution });
+    io.result({ path, events }, renderEvents(events, io.terminal));
+    return EXIT.ok;
+  },
+});
+
+/** Whether a text is a UUID in lower case, or the beginning of one. */
+function isIdPrefix(text: string): boolean {
+  const form = "########-####-####-####-############".slice(0, text.length);
+  return text !== "" && text.replace(/[0-9a-f]/g, "#") === form;
+}
+
+export const auditVerify = defineSubcommand({
+  name: "verify",
+  description: "Check every event's hash, the chain and the numbering",
+  args: {
+    "expect-head": {
+      type: "string",
+      valueHint: "n:hash",
+      description: "an event that was kept elsewhere, as verify prints it: it must be in the log still",
+    },
+    ...WHICH,
+  },
+  async run(values, io) {
+    const path = chosen(values, io.env);
+    const expected = expectedHead(values["expect-head"]);
+    const result = verifyAuditLog(path, expected);
+    if (!result.ok) throw faulty(result);
+    const { events, first, head, files, torn_bytes } = result;
+    const lines = [
+      `${paint(io.terminal, "green", "intact")}  ${plural(events, "event")} in ${plural(files, "file")}  ${safe(path)}`,
+    ];
+    if (head !== null) {
+      lines.push(`newest  event ${head.sequence} of ${head.timestamp}`, `head    ${showHead(head)}`);
+    }
+    if (expected !== null)
+      lines.push(
+        `since   event ${expected.sequence}, which is the one that was kept, the log goes on from it`,
+      );
+    if (first !== null && first > 1) {
+      lines.push(
+        `This file begins with event ${first}; what came before is in an older file and was not looked at.`,
+      );
+    }
+    if (torn_bytes > 0) {
+      lines.push(
+        `The last line is torn (${bytes(torn_bytes)}): a write was interrupted. The next event repairs it and says so.`,
+      );
+    }
+    const advice =
+      "A chain can't show that its end was cut off. Keep the head somewhere else, and give it next time: --expect-head <head>";
+    lines.push(...fit(io.terminal, advice, ""));
+    const kept = head === null ? null : showHead(head);
+    io.result({ path, ...result, expect_head: kept }, lines.join("\n"));
+    return EXIT.ok;
+  },
+});
+
+function expectedHead(text: string | undefined): ExpectedHead | null {
+  if (text === undefined) return null;
+  const head = parseHead(text);
+  if (head !== null) return head;
+  throw new AegisError(
+    "usage",
+    `--expect-head ${safe(text)} is not an event's number and hash`,
+    "It looks like 12:<64 hexadecimal digits>, as aegis audit verify prints it behind head.",
+  );
+}
+
+/** The codes of faults that are no change of what stands in the log, and what to do about them. */
+const LOST: Partial<Record<LogFault, { code: ErrorCode; hint: string }>> = {
+  empty: {
+    code: "log_empty",
+    hint: "Compare with the copies that you keep. Where nothing was ever recorded here, remove the file: the next event begins a new log.",
+  },
+  torn: {
+    code: "log_torn",
+    hint: "Compare with the copies that you keep. The next event repairs the line, says so, and begins a new log.",
+  },
+  missing: {
+    code: "log_missing",
+    hint: "Put it back from the copies that you keep. Without it the next event begins a new log.",
+  },
+};
+
+/** The error for a log that does not verify. */
+function faulty({ status, file, line, sequence, reason }: Extract<Verification, { ok: false }>): AegisError {
+  const lost = LOST[status];
+  const details = { status, line, sequence };
+  if (lost === undefined) return tampered(file, `${line === null ? "" : `line ${line}: `}${reason}`, details);
+  return new AegisError(lost.code, `the audit log ${file} is ${status}: ${reason}`, lost.hint, {
+    file,
+    ...details,
+  });
+}
+
+function notBuilt<const A extends ArgsSpec>(name: string, args: A) {
+  return defineSubcommand<A>({
+    name,
+    description: "Not built yet",
+    args,
+    async run() {
+      throw new AegisError("not_built", `aegis audit ${name} is not built yet`, "Type: aegis audit verify");
+    },
+  });
+}
+
+export const auditCheckpoint = notBuilt("checkpoint", WHICH);
+export const auditProve = notBuilt("prove", {
+  ...WHICH,
+  sequence: { type: "string", valueHint: "n", description: "prove that this event is in the log" },
+  since: { type: "string", valueHint: "file", description: "prove that the log extends this checkpoint" },
+});

@@ -1,0 +1,128 @@
+import { defineSubcommand } from "./command.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { type Env, SYSTEM } from "./paths.ts";
+import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
+
+const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "apt-hook"] as const;
+
+/** `aegis daemon --executor` and the programs it is made of. */
+export const daemon = defineSubcommand({
+  name: "daemon",
+  description:
+    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover and --apt-hook are started by the executor itself.",
+  args: {
+    executor: {
+      type: "boolean",
+      description: "the executor: as root with its front as a child, else the front alone",
+    },
+    reviewer: { type: "boolean", description: "the reviewer: as any user but root" },
+    runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
+    recover: { type: "boolean", description: "close a run that was interrupted, as root" },
+    monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
+    "apt-hook": {
+      type: "string",
+      valueHint: "directory",
+      description: "apt's hook for the run in this directory",
+    },
+    socket: {
+      type: "string",
+      valueHint: "path",
+      description: `where clients connect (${SYSTEM.socket}; of the reviewer ${SYSTEM.reviewerSocket})`,
+    },
+    key: {
+      type: "string",
+      valueHint: "file",
+      description: "the key that signs reviews; without it, one is made on first use",
+    },
+    "public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "also trust this execution key",
+    },
+    "approval-public-key-hex": {
+      type: "string",
+      multiple: true,
+      valueHint: "hex",
+      description: "also trust this approval key",
+    },
+  },
+  async run(values, io) {
+    const chosen = MODES.filter((mode) => values[mode] !== false && values[mode] !== undefined);
+    const [mode] = chosen;
+    if (mode === undefined || chosen.length > 1) {
+      throw new AegisError(
+        "usage",
+        "name one service",
+        "Type: aegis daemon --executor, aegis daemon --reviewer, or: aegis daemon status",
+      );
+    }
+    const bare = { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] };
+    if (mode === "reviewer" ? bare.execution.length + bare.approval.length > 0 : values.key !== undefined) {
+      const why =
+        "--key is of --reviewer alone, --public-key-hex and --approval-public-key-hex are of the executor";
+      throw new AegisError("usage", why, "Type: aegis daemon --help");
+    }
+    switch (mode) {
+      case "apt-hook": {
+        const { runAptHook } = await import("./apt-hook.ts");
+        return runAptHook(values["apt-hook"] ?? "", await io.readStdin(), io.note) === 0
+          ? EXIT.ok
+          : EXIT.internal;
+      }
+      case "executor": {
+        const { openLog } = await import("./log.ts");
+        const log = openLog(executorEnv(io.env));
+        if (process.getuid?.() !== 0 && io.env.LISTEN_FDS === "1") {
+          const { runFront } = await import("./front.ts");
+          await runFront({ fd: 3 }, bare, log);
+        } else {
+          const { supervise } = await import("./front-supervisor.ts");
+          await supervise({ socket: values.socket ?? SYSTEM.socket, bare, log });
+        }
+        return EXIT.ok;
+      }
+      case "runner": {
+        const [{ serveRunner }, { openLog }] = await Promise.all([
+          import("./exec-runner.ts"),
+          import("./log.ts"),
+        ]);
+        await serveRunner({ bare, log: openLog(executorEnv(io.env)) });
+        return EXIT.ok;
+      }
+      case "recover": {
+        const [{ recoverRuns }, { openLog }] = await Promise.all([
+          import("./exec-runner.ts"),
+          import("./log.ts"),
+        ]);
+        await recoverRuns(openLog(executorEnv(io.env)));
+        return EXIT.ok;
+      }
+      case "monitor": {
+        const [{ runMonitor }, { openLog }] = await Promise.all([import("./monitor.ts"), import("./log.ts")]);
+        await runMonitor(io.env, openLog(executorEnv(io.env)));
+        return EXIT.ok;
+      }
+      case "reviewer": {
+        const [{ runReviewer }, { openLog }] = await Promise.all([
+          import("./review-daemon.ts"),
+          import("./log.ts"),
+        ]);
+        const path = values.socket ?? SYSTEM.reviewerSocket;
+        const service = io.env.LISTEN_FDS === "1";
+        const env = service ? withEnvironmentFile(io.env, SYSTEM.reviewerEnv, REVIEWER_VARIABLES) : io.env;
+        await runReviewer(service ? { fd: 3 } : { path }, values.key, env, openLog(env));
+        return EXIT.ok;
+      }
+    }
+  },
+});
+
+/** How the executor logs stands in its file too. What is wrong with the file is told to whoever submits a plan. */
+function executorEnv(env: Env): Env {
+  try {
+    return withEnvironmentFile(env, SYSTEM.daemonEnv, DAEMON_VARIABLES);
+  } catch {
+    return env;
+  }
+}

@@ -1,0 +1,27 @@
+import { defineSubcommand } from "./command.ts";
+import { runChecks } from "./doctor.ts";
+import { EXIT } from "./errors.ts";
+import { findingLines } from "./finding.ts";
+
+/** `aegis doctor`: is this host, and this user's part of it, fit for Aegis. */
+export const doctor = defineSubcommand({
+  name: "doctor",
+  description:
+    "Checks tools, directories, keys, policy, executor, audit logs and environment, read-only. Exits 8 when a check failed.",
+  args: { skill: { type: "boolean", description: "print the rules for AI agents instead, as a skill" } },
+  async run({ skill }, io) {
+    if (skill) {
+      const [{ skillText }, { loadPolicyConfig }] = await Promise.all([
+        import("./skill.ts"),
+        import("./policy-config.ts"),
+      ]);
+      const text = await skillText(loadPolicyConfig(io.env));
+      io.result({ skill: text }, text);
+      return EXIT.ok;
+    }
+    const findings = await runChecks(io.env);
+    const failed = findings.filter(({ level }) => level === "fail").length;
+    io.result({ healthy: failed === 0, findings }, findingLines(findings, io.terminal));
+    return failed === 0 ? EXIT.ok : EXIT.unavailable;
+  },
+});

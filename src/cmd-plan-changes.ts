@@ -1,0 +1,162 @@
+import { columnsRow, fitColumns } from "./cmd-columns.ts";
+import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./doc-plan.ts";
+import { bytes, GUTTER, paint, plural, quoteWord, safe, safeStart, type Terminal, wrap } from "./terminal.ts";
+
+type Action = TransactionEntry["action"];
+
+/** Removals and downgrades first: they are what people must not miss. */
+const ACTIONS: Readonly<Record<Action, { symbol: string; todo: string; order: number }>> = {
+  remove: { symbol: "−", todo: "to remove", order: 0 },
+  downgrade: { symbol: "↓", todo: "to downgrade", order: 1 },
+  install: { symbol: "+", todo: "to install", order: 2 },
+  reinstall: { symbol: "↻", todo: "to reinstall", order: 3 },
+  upgrade: { symbol: "↑", todo: "to upgrade", order: 4 },
+  configure: { symbol: "…", todo: "to configure", order: 5 },
+};
+
+const IN_ORDER = [
+  "remove",
+  "downgrade",
+  "install",
+  "reinstall",
+  "upgrade",
+  "configure",
+] as const satisfies Action[];
+
+/** What a source's trust means, the best first. */
+const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
+  distribution: "distribution",
+  pinned: "third party, pinned key",
+  weak: "third party, key not pinned",
+  untrusted: "untrusted",
+};
+/** Characters of what a source is called, and sources of one package, that are shown. */
+const LABEL_SHOWN = 200;
+const SOURCES_SHOWN = 4;
+const BY_TRUST = Object.keys(TRUST);
+
+/** Every package that changes, under where it comes from, and a count; empty where none does. */
+export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
+  if (plan.nothing_to_do) {
+    // A repair only configures: what it can't mend stands among the warnings.
+    if (plan.operation === "repair") return "Nothing to configure.";
+    return paint(terminal, "green", "Nothing to do: the host is as you want it.");
+  }
+  if (plan.transaction.length === 0) return "";
+  const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
+  return [changeTable(entries, plan, terminal), "", ...wrap(changeTotal(plan), terminal.width, "  ")].join(
+    "\n",
+  );
+}
+
+/** How many packages change and in what way: `3 packages: 1 to remove, 2 to upgrade; 1.2 MB to download`. */
+export function changeTotal({ transaction }: Pick<OperationPlan, "transaction">): string {
+  const counts = IN_ORDER.flatMap((action) => {
+    const n = transaction.filter((entry) => entry.action === action).length;
+    return n === 0 ? [] : [`${n} ${ACTIONS[action].todo}`];
+  });
+  const size = transaction.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
+  const total = [
+    plural(transaction.length, "package"),
+    ...(counts.length > 0 ? [counts.join(", ")] : []),
+  ].join(": ");
+  return size > 0 ? `${total}; ${bytes(size)} to download` : total;
+}
+
+/** The names of everything that changes, by what happens to it, the gravest last: it stands nearest to what comes below. */
+export function changedNames(plan: OperationPlan, terminal: Terminal): string[] {
+  const native = plan.host.architecture;
+  return IN_ORDER.toReversed().flatMap((action) => {
+    const entries = plan.transaction.filter((entry) => entry.action === action);
+    if (entries.length === 0) return [];
+    const { symbol, todo } = ACTIONS[action];
+    const names = entries.map((entry) => quoteWord(nameOf(entry, native)) + taking(entry)).join(" ");
+    const [first = "", ...rest] = wrap(
+      `${symbol} ${entries.length} ${todo}: ${names}`,
+      terminal.width,
+      GUTTER,
+    );
+    const style = ACTIONS[action].order < 2 ? "yellow" : null;
+    return [style === null ? first : paint(terminal, style, first), ...rest];
+  });
+}
+
+/** ` (takes over files of coreutils)`, for a package that may. */
+function taking({ takes_over = [] }: TransactionEntry): string {
+  return takes_over.length === 0 ? "" : ` (takes over files of ${takes_over.map(quoteWord).join(", ")})`;
+}
+
+/**
+ * One row a package. Nothing of a name or a version is ever cut off: what is too long for its column goes on below itself, and
+ * where no terminal's width is known it pushes its row out, so that a program finds each package on one line.
+ */
+function changeTable(entries: readonly TransactionEntry[], plan: OperationPlan, terminal: Terminal): string {
+  const groups = Map.groupBy(entries, (entry) => headingOf(entry, plan));
+  const native = plan.host.architecture;
+  const header = ["", "package", "from", "to", "size"];
+  const rows = new Map(
+    [...groups].map(([heading, group]) => [heading, group.map((entry) => cellsOf(entry, native))]),
+  );
+  const widths = fitColumns([header, ...rows.values().toArray().flat()], terminal.width);
+  const row = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER.trim(), !terminal.interactive);
+  const out = [paint(terminal, "dim", row(header))];
+  for (const [heading, cells] of rows) {
+    const style = /\((?:untrusted|third party, key not|unknown)/.test(heading) ? "yellow" : "dim";
+    for (const line of wrap(heading, terminal.width, GUTTER)) out.push(paint(terminal, style, line));
+    out.push(...cells.map(row));
+  }
+  return out.join("\n");
+}
+
+function nameOf(entry: TransactionEntry, native: string): string {
+  const isOwn = [native, "all"].includes(entry.architecture);
+  return isOwn ? entry.name : `${entry.name}:${entry.architecture}`;
+}
+
+function cellsOf(entry: TransactionEntry, native: string): string[] {
+  return [
+    ACTIONS[entry.action].symbol,
+    safe(nameOf(entry, native)),
+    safe(entry.from_version ?? "–"),
+    safe(entry.to_version ?? "–"),
+    entry.size === null ? "" : bytes(entry.size),
+  ];
+}
+
+/**
+ * Where a package comes from. For apt the sources that offer the version and why they are trusted, by the evidence; what a
+ * repository calls itself stands in quotes behind them, since it can call itself anything.
+ */
+function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
+  if (entry.action === "remove") return "removed from this host";
+  if (entry.action === "configure") return "unpacked on this host already";
+  const label = safeStart(
+    [entry.origin, entry.archive].filter((part) => part !== null).join(" "),
+    LABEL_SHOWN,
+  );
+  if (plan.tool !== "apt") return `from ${label || "an unknown origin"}`;
+  const judged = entry.sources.map((id) => ({ id, ...trustOf(id, plan.repository_evidence) }));
+  // The worst first, since apt may fetch from any of them.
+  const sources = judged
+    .sort((a, b) => b.doubt - a.doubt)
+    .map(({ id, words }) => `${safeStart(id, LABEL_SHOWN)} (${words})`);
+  const more = sources.length - SOURCES_SHOWN;
+  const from = sources.length === 0 ? "(unknown source)" : sources.slice(0, SOURCES_SHOWN).join(" and ");
+  const others = more > 0 ? ` and ${plural(more, "more source")}` : "";
+  return `from ${from}${others}${label === "" ? "" : `, calls itself "${label.replaceAll('"', '\\"')}"`}`;
+}
+
+/** The worst that is known of a source, in words, and how bad it is. */
+function trustOf(id: string, evidence: readonly RepositoryEvidence[]): { words: string; doubt: number } {
+  const known = evidence.filter((source) => source.id === id);
+  const rank = (source: RepositoryEvidence) => BY_TRUST.indexOf(worst(source));
+  const [source] = known.toSorted((a, b) => rank(b) - rank(a));
+  if (source === undefined) return { words: "unknown: no configured source", doubt: BY_TRUST.length };
+  const why = safeStart(source.problems.join(", "), LABEL_SHOWN) || "no verified signature";
+  const words = worst(source) === "untrusted" ? `untrusted: ${why}` : TRUST[worst(source)];
+  return { words, doubt: rank(source) };
+}
+
+function worst(source: RepositoryEvidence): RepositoryEvidence["trust"] {
+  return source.signature_verified ? source.trust : "untrusted";
+}

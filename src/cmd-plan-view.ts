@@ -1,0 +1,205 @@
+import { renderChanges } from "./cmd-plan-changes.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import { isLasting, NO_DATA, newVulnerabilities, usedSources } from "./plan-signals.ts";
+import {
+  GUTTER,
+  paint,
+  plural,
+  quoteWord,
+  safe,
+  safeStart,
+  showSomeArgv,
+  type Terminal,
+  wrap,
+} from "./terminal.ts";
+
+/** Characters of a script that are shown. */
+const SCRIPT_SHOWN = 300;
+/** Entries of one kind that are shown, and characters of each: what is longer hides the rest of the screen. */
+const LISTED = 8;
+const LISTED_CHARS = 400;
+/** Characters of one name of a package, a source or a script. */
+export const NAME_SHOWN = 200;
+/** Names in one line of facts. */
+const NAMED = 60;
+
+/** A plan in the parts that a screen is made of, each without a trailing newline; empty where it has nothing to say. */
+export interface PlanParts {
+  /** What was asked for, of which host. */
+  head: string;
+  /** What to read before going on, then what the plan's maker has to say. */
+  attention: string;
+  /** Every package that changes. */
+  changes: string;
+  facts: string;
+}
+
+export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
+  const { host } = plan;
+  const where = safe(`${host.hostname} (${host.os_id} ${host.os_version}, ${host.architecture})`);
+  const head = [
+    ...wrap(`Plan: ${wishOf(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
+      paint(terminal, "bold", line),
+    ),
+    "",
+    labelled(terminal, [
+      ["Host", where],
+      ["Command", showSomeArgv(plan.command_preview, terminal.width - INDENT)],
+      // apt's packages stand under their sources.
+      ["From", plan.source_registry === null || plan.tool === "apt" ? "" : safe(plan.source_registry)],
+    ]),
+  ];
+  return {
+    head: head.join("\n"),
+    attention: [attention(plan, terminal), remarks(plan, terminal)]
+      .filter((block) => block !== "")
+      .join("\n\n"),
+    changes: renderChanges(plan, terminal),
+    facts: labelled(terminal, facts(plan)),
+  };
+}
+
+/** What a plan would do, for people: what to think about, then every package that changes. No trailing newline. */
+export function renderPlan(plan: OperationPlan, terminal: Terminal): string {
+  const { head, attention: warned, changes, facts: known } = planParts(plan, terminal);
+  return [head, warned, changes, known].filter((block) => block !== "").join("\n\n");
+}
+
+/** What was asked for, safe to show, in few lines however many targets there are. */
+export function wishOf(plan: OperationPlan, terminal: Terminal): string {
+  return showSomeArgv([plan.tool, plan.operation, ...plan.targets], terminal.width, 2);
+}
+
+function facts(plan: OperationPlan): [string, string][] {
+  const sources = plan.operation === "update" ? plan.repository_evidence.map(({ id }) => id) : [];
+  const { length: warnings } = plan.warnings;
+  return [
+    ["Sources", named(sources.map(safe), ", ")],
+    ["Kept back", named(plan.packages_held_back.map(quoteWord), ", ")],
+    ["Published", safe(plan.published_at?.slice(0, 10) ?? "")],
+    ["Publisher", quotedText(plan.publisher_or_maintainer)],
+    [
+      "Checksums",
+      plan.tool === "apt" || plan.transaction.length === 0 ? "" : safe(plan.signature_or_checksum_status),
+    ],
+    ["Host hooks", named((plan.host_hooks ?? []).map(hookText), "; ", LISTED)],
+    ["Scripts", named(plan.scripts.map(scriptText), "; ", LISTED)],
+    ["Signals", plan.risk_signals.join(", ")],
+    ["Warnings", warnings > 0 && plan.transaction.length > LISTED ? `${warnings}, above the table` : ""],
+    ["Risk", riskText(plan)],
+  ];
+}
+
+/** `33 of 100 (package-removal 25, …)` */
+export function riskText({ risk_score, risk_contributions }: OperationPlan): string {
+  const parts = risk_contributions.map(({ name, points }) => `${safe(name)} ${points}`);
+  return `${risk_score} of 100${parts.length > 0 ? ` (${parts.join(", ")})` : ""}`;
+}
+
+/** Outside text in quotes, which it can't leave. */
+function quotedText(text: string | null): string {
+  if (text === null || text === "") return "";
+  return `"${safeStart(text, LISTED_CHARS).replaceAll('"', '\\"')}"`;
+}
+
+function named(names: readonly string[], separator: string, most = NAMED): string {
+  const more = names.length - most;
+  const shown = names.slice(0, most).join(separator);
+  return more > 0 ? `${shown}${separator}and ${more} more (--json has all)` : shown;
+}
+
+function scriptText({ package: name, name: script, body }: OperationPlan["scripts"][number]): string {
+  return `${safeStart(`${name} ${script}`, NAME_SHOWN)}: ${safeStart(body, SCRIPT_SHOWN)}`;
+}
+
+function hookText({ configured_in, command }: NonNullable<OperationPlan["host_hooks"]>[number]): string {
+  return `${safeStart(configured_in, NAME_SHOWN)}: ${safeStart(command, SCRIPT_SHOWN)}`;
+}
+
+/** What policy looks at and a person should, one item a paragraph, the gravest vulnerabilities first. */
+function attention(plan: OperationPlan, terminal: Terminal): string {
+  const denied = plan.denied_targets.map(
+    ({ target, signal }) => `${target} will be denied by policy (${signal})`,
+  );
+  const taking = plan.transaction.flatMap(({ name, takes_over = [] }) =>
+    takes_over.length === 0 ? [] : [`${name} takes over files of ${takes_over.join(", ")}`],
+  );
+  const repositories = usedSources(plan)
+    .filter(({ trust }) => trust === "weak" || trust === "untrusted")
+    .map(({ id, trust, problems }) => `Source ${id} is ${trust}: ${problems.join(", ")}`);
+  const known = newVulnerabilities(plan).filter(({ severity }) => severity !== "none");
+  const vulnerabilities = known.map((v) =>
+    v.id === NO_DATA
+      ? `${v.package} ${v.version}: no vulnerability data could be had from ${v.data_source}`
+      : `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`,
+  );
+  const cut = known.slice(LISTED).filter(({ severity }) => severity === "critical" || severity === "high");
+  return [
+    ...items(denied, "denied target", terminal),
+    ...items(taking, "package that takes over files", terminal, "packages that take over files"),
+    ...items(repositories, "source", terminal),
+    ...items(
+      vulnerabilities,
+      "vulnerability",
+      terminal,
+      "vulnerabilities",
+      cut.length > 0 ? `, ${cut.length} of high or critical severity` : "",
+    ),
+  ].join("\n");
+}
+
+function items(
+  texts: readonly string[],
+  one: string,
+  terminal: Terminal,
+  many?: string,
+  ofThem = "",
+): string[] {
+  const mark = paint(terminal, "yellow", "!");
+  const more = texts.length - LISTED;
+  return [
+    ...texts.slice(0, LISTED).map((text) => {
+      return `${mark} ${wrap(safeStart(text, LISTED_CHARS), terminal.width, GUTTER).join("\n")}`;
+    }),
+    ...(more > 0
+      ? [`${mark} and ${plural(more, `more ${one}`, many && `more ${many}`)}${ofThem} (--json has all)`]
+      : []),
+  ];
+}
+
+/**
+ * The plan's warnings: words of apt, of a registry, or of whoever wrote the plan, so few of them, behind a bar, and above
+ * everything that Aegis says itself about the change.
+ */
+function remarks({ warnings }: OperationPlan, terminal: Terminal): string {
+  if (warnings.length === 0) return "";
+  // What the executor makes again and compares can't be invented, and must not be pushed out by what can.
+  const ordered = [...warnings.filter(isLasting), ...warnings.filter((text) => !isLasting(text))];
+  const more = warnings.length - LISTED;
+  const shown = ordered.slice(0, LISTED).flatMap((text) => {
+    const [first = "", ...rest] = wrap(safeStart(text, LISTED_CHARS), terminal.width, `${GUTTER}  `);
+    return [`${GUTTER}${paint(terminal, "yellow", "!")} ${first}`, ...rest];
+  });
+  return [
+    ...wrap("Warnings, in the words of the plan and its sources:", terminal.width, "  "),
+    ...shown,
+    ...(more > 0 ? [`${GUTTER}… and ${plural(more, "more warning")} (--json has all)`] : []),
+  ].join("\n");
+}
+
+/** Columns in which labels stand. */
+const INDENT = 11;
+
+/**
+ * `label  text` with the text wrapped under itself behind the gutter; empty texts are left out. All text must be safe.
+ */
+export function labelled(terminal: Terminal, pairs: readonly [string, string][]): string {
+  const indent = GUTTER.padStart(INDENT);
+  return pairs
+    .filter(([, text]) => text !== "")
+    .map(([label, text]) => {
+      const head = paint(terminal, "dim", label.padEnd(INDENT));
+      return `${head}${wrap(text, terminal.width, indent).join("\n")}`;
+    })
+    .join("\n");
+}

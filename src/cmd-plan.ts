@@ -1,0 +1,138 @@
+import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
+import { canonicalHash } from "./canonical.ts";
+import { type Denial, denialOf } from "./cmd-decide.ts";
+import { renderSteps } from "./cmd-next.ts";
+import { renderPlan } from "./cmd-plan-view.ts";
+import { renderDenial } from "./cmd-policy-view.ts";
+import { defineSubcommand, type Io } from "./command.ts";
+import { FIRST_TOOL, type OperationPlan } from "./doc-plan.ts";
+import { findExecution, readResult } from "./doc-result.ts";
+import { saveDocument } from "./doc-store.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { makePlan } from "./plan.ts";
+import { userPlanningEnv } from "./plan-env.ts";
+import { openPlanning, readText } from "./plan-world.ts";
+import { isLong } from "./sys-pager.ts";
+import { safe, showArgv } from "./terminal.ts";
+
+const NAMES = [...BUILT, ...NOT_BUILT];
+
+/** `aegis plan <ecosystem> <operation> [target…]` */
+export const plan = defineSubcommand({
+  name: "plan",
+  description:
+    "Find out, read-only, what an operation would change on this host, and write a plan. Exit status 3: it was written, and policy can only deny it.",
+  args: {
+    ecosystem: { type: "positional", required: true, description: "apt or npm; or rollback" },
+    operation: {
+      type: "positional",
+      required: false,
+      description:
+        "apt: update, upgrade, install, remove, rollback, repair; npm: install; of a rollback the execution",
+    },
+    targets: {
+      type: "positional",
+      required: false,
+      multiple: true,
+      description: "packages: name, apt's name=version and name:arch, npm's name@version",
+    },
+    out: { type: "string", valueHint: "file", description: "write the plan here instead" },
+  },
+  async run(values, io) {
+    const wish = await wishOf(values.ecosystem, values.operation, values.targets);
+    const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
+    let document: Awaited<ReturnType<typeof makePlan>>;
+    try {
+      document = await makePlan(await loadEcosystem(wish.ecosystem), wish.operation, wish.targets, planning);
+    } finally {
+      planning.close();
+    }
+    const planHash = canonicalHash(document);
+    const path = saveDocument("plan", document, io.env, values.out);
+    recordUserEvent(io.env, {
+      kind: "plan_created",
+      plan_id: document.plan_id,
+      argv: document.command_preview,
+      details: { plan_hash: planHash, risk_score: document.risk_score, ...subjectDetails(document) },
+    });
+    const denial = document.nothing_to_do ? null : deniedAlready(document, planHash, io);
+    const reference = values.out === undefined ? document.plan_id.slice(0, 8) : path;
+    const next =
+      denial === null
+        ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
+        : renderDenial(denial, io.terminal);
+    const shown = renderPlan(document, io.terminal);
+    const show = `To read it a screenful at a time: ${showArgv(["aegis", "plan", "show", reference])}`;
+    io.result(
+      { plan: document, path, plan_hash: planHash, denial },
+      [
+        `${shown}\n\nWritten: ${safe(path)}`,
+        ...(isLong(shown, io.terminal) ? [show] : []),
+        ...(document.nothing_to_do ? [] : [next]),
+      ].join("\n"),
+    );
+    return denial === null ? EXIT.ok : EXIT.denied;
+  },
+});
+
+/** Why policy can only deny the plan. Where the policy can't be read that is said, and `aegis policy` refuses later. */
+function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | null {
+  try {
+    return denialOf(plan, planHash, io.env);
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    io.note(`note: nobody knows yet what policy says: ${safe(error.message)}`);
+    return null;
+  }
+}
+
+/**
+ * `rollback <execution>` is short for `<ecosystem> rollback <full id>`.
+ * @throws AegisError `usage`, `not_found`, `io`
+ */
+async function wishOf(ecosystem: string, operation: string | undefined, targets: readonly string[]) {
+  if (ecosystem === "rollback") {
+    if (operation === undefined) {
+      const hint = "Type: aegis plan rollback <execution>; its id, or latest. Ids: aegis daemon status";
+      throw new AegisError("usage", "which execution is to be rolled back?", hint);
+    }
+    if (targets.length === 0) {
+      const id = findExecution(operation);
+      return { ecosystem: toolOf(id), operation: "rollback", targets: [id] };
+    }
+    throw new AegisError("usage", "a rollback is of one execution", "Type: aegis plan rollback <execution>");
+  }
+  if (!NAMES.includes(ecosystem)) await assertNoOperation(ecosystem, operation, targets);
+  if (operation === undefined) {
+    const { operations, tool } = await loadEcosystem(ecosystem);
+    const known = Object.keys(operations).map((one) => `aegis plan ${tool} ${one}`);
+    throw new AegisError("usage", "<operation> is missing", `Try: ${known.join(" · ")}`);
+  }
+  const [reference] = targets;
+  if (ecosystem !== "apt" || operation !== "rollback" || reference === undefined || targets.length > 1)
+    return { ecosystem, operation, targets };
+  return { ecosystem, operation, targets: [findExecution(reference)] };
+}
+
+/** The ecosystem that an execution was of. An outcome that can't be read becomes a problem of the plan, which says why. */
+function toolOf(execution: string): string {
+  try {
+    return readResult(execution)?.tool ?? FIRST_TOOL;
+  } catch {
+    return FIRST_TOOL;
+  }
+}
+
+/**
+ * `aegis plan install hello`: the ecosystem was left out, and apt is the one that is meant.
+ * @throws AegisError `usage` where the first word is an operation of apt
+ */
+async function assertNoOperation(word: string, next: string | undefined, targets: readonly string[]) {
+  const { operations } = await loadEcosystem("apt");
+  if (!Object.hasOwn(operations, word)) return;
+  const typed = [word, ...(next === undefined ? [] : [next]), ...targets];
+  const argv = showArgv(["aegis", "plan", "apt", ...typed]);
+  throw new AegisError("usage", `${word} is an operation, and an ecosystem comes first`, `Type: ${argv}`);
+}

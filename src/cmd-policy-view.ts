@@ -1,0 +1,146 @@
+import { basename } from "node:path";
+import type { Denial } from "./cmd-decide.ts";
+import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import { wishOf } from "./cmd-plan-view.ts";
+import type { Decision, PolicyResult } from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import { fit, GUTTER, paint, safe, type Terminal, wrap } from "./terminal.ts";
+
+const LOOK = {
+  allow: { symbol: "✔", style: "green", words: "allowed" },
+  allow_with_snapshot: { symbol: "◆", style: "cyan", words: "allowed with a snapshot" },
+  require_human: { symbol: "●", style: "yellow", words: "a person must approve" },
+  deny: { symbol: "✘", style: "red", words: "denied" },
+} as const satisfies Record<Decision, object>;
+
+/** Where the documents behind a decision are, for the commands that come next. */
+interface PolicyFiles {
+  /** Null for standard input. */
+  plan: string | null;
+  /** The review that was taken into account: its file, null for standard input; undefined for none. */
+  review: string | null | undefined;
+  /** The review is the plan's own, which sign finds by itself in the same account. */
+  isOwnReview: boolean;
+  result: string;
+  /** Where the configuration came from. */
+  config: string;
+  /** The result was written where the user said, so no later command finds it by itself. */
+  isOut: boolean;
+}
+
+/** A policy result for people: decision, reasons, controls, what to type next. No trailing newline. */
+export function renderPolicyResult(
+  plan: OperationPlan,
+  result: PolicyResult,
+  files: PolicyFiles,
+  terminal: Terminal,
+): string {
+  const { symbol, style, words } = LOOK[result.decision];
+  const [first = "", ...rest] = wrap(`${words}: ${wishOf(plan, terminal)}`, terminal.width - 21, GUTTER);
+  const lines = [
+    `${paint(terminal, style, `${symbol} ${result.decision}`)}  ${first}`,
+    ...rest,
+    "",
+    ...reasonLines(result.reasons, terminal),
+    "",
+  ];
+  if (result.decision !== "deny" && result.required_controls.length > 0) {
+    lines.push(`Needed: ${controls(result)}`);
+  }
+  lines.push(`Fresh until: ${result.evidence_fresh_until}`, `Policy: ${safe(files.config)}`);
+  lines.push(`Written: ${safe(files.result)}`);
+  if (result.decision === "deny") lines.push(denied(terminal));
+  else if (!plan.nothing_to_do) lines.push(renderSteps(next(plan, result, files), terminal));
+  return lines.join("\n");
+}
+
+function reasonLines(reasons: readonly string[], terminal: Terminal): string[] {
+  return reasons.flatMap((reason) => {
+    const [first = "", ...rest] = wrap(safe(reason), terminal.width - 2, `  ${GUTTER}`);
+    return [`  · ${first}`, ...rest];
+  });
+}
+
+/** Why policy can only deny a plan that was just made. No trailing newline. */
+export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): string {
+  return [
+    "",
+    paint(terminal, "red", "✘ Policy can only deny this plan"),
+    ...wrap("No review, approval or snapshot changes that:", terminal.width, "  "),
+    ...reasonLines(reasons, terminal),
+    `Policy: ${safe(policy)}`,
+    denied(terminal),
+  ].join("\n");
+}
+
+function denied(terminal: Terminal): string {
+  const next =
+    "Next, you: ask for something else, or see what the policy's owner may change: aegis policy rules";
+  return fit(terminal, next, "  ")
+    .map((line) => paint(terminal, "bold", line))
+    .join("\n");
+}
+
+function controls(result: PolicyResult): string {
+  const words = result.required_controls.map((control) =>
+    control === "human approval" && result.approvals_required > 1
+      ? `${result.approvals_required} human approvals`
+      : control,
+  );
+  return words.join(", ");
+}
+
+/**
+ * The commands that come next, in order. What needs no person can be signed in this account; an approver has another, so the
+ * files are handed over, and the commands name them as they are called there.
+ */
+function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): Step[] {
+  const isStored = files.plan !== null && !files.isOut && files.plan.endsWith(`/${plan.plan_id}.json`);
+  const snapshot = result.required_controls.includes("system snapshot")
+    ? ["--snapshot-id", "<snapshot>"]
+    : [];
+  const key = ["--key", "<key file>"];
+  if (!result.required_controls.includes("human approval")) {
+    const documents = isStored
+      ? [plan.plan_id]
+      : ["--plan", files.plan ?? "<plan file>", "--policy", files.result];
+    const review = files.isOwnReview ? [] : reviewFlag(files.review);
+    const argv = ["aegis", "sign", ...documents, ...review, ...snapshot, ...key];
+    return [{ who: "the signer, in this account", argv }];
+  }
+  const there = files.plan === null ? `${plan.plan_id}.json` : basename(files.plan);
+  const given = [files.plan, files.result, files.review].filter((file) => typeof file === "string");
+  const review = reviewFlag(typeof files.review === "string" ? basename(files.review) : files.review);
+  const approve = ["aegis", "sign", "approve", "--plan", there, ...review, "--reason", "<why>", ...key];
+  const policy = ["--policy", basename(files.result)];
+  const sign = ["aegis", "sign", "--plan", there, ...policy, ...review, "--approval", "<approval file>"];
+  return [
+    handOver(given),
+    { who: "the approver, there", argv: approve },
+    { who: "the signer, there", argv: [...sign, ...snapshot, ...key] },
+  ];
+}
+
+function reviewFlag(review: string | null | undefined): string[] {
+  return review === undefined ? [] : ["--review", review ?? "<review file>"];
+}
+
+interface RuleRow {
+  id: string;
+  decision: Decision;
+  looks_at: string;
+  reason: string;
+  control: string | null;
+}
+
+/** The rules for people: two lines each, so that no reason is cut off. No trailing newline. */
+export function renderRules(rules: readonly RuleRow[], source: string, terminal: Terminal): string {
+  const blocks = rules.map((rule) => {
+    const { symbol, style } = LOOK[rule.decision];
+    const decision = rule.control === null ? rule.decision : `${rule.decision} + ${rule.control}`;
+    const head = `${paint(terminal, style, symbol)} ${paint(terminal, "bold", rule.id)}: ${decision}`;
+    return `${head} (${rule.looks_at})\n    ${rule.reason}`;
+  });
+  blocks.push(`\nEvery rule is judged; the strictest decision wins. Policy: ${safe(source)}`);
+  return blocks.join("\n");
+}

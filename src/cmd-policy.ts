@@ -1,0 +1,87 @@
+import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
+import { canonicalHash } from "./canonical.ts";
+import { decide } from "./cmd-decide.ts";
+import { renderPolicyResult, renderRules } from "./cmd-policy-view.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import { assertNoInput, documentPath, resolveDocument, saveDocument } from "./doc-store.ts";
+import { EXIT, type ExitStatus } from "./errors.ts";
+import { assertUnexpired } from "./exec-plan.ts";
+import { decisionOf, policyExit, reasonOf } from "./policy.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { RULES } from "./policy-rules.ts";
+
+const POLICY_ARGS = {
+  plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+  review: {
+    type: "string",
+    valueHint: "review",
+    description: "a review of this plan; it can only add to the result",
+  },
+  out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
+} as const satisfies ArgsSpec;
+
+/** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny, 6 for an expired plan. */
+export const policy = defineSubcommand({
+  name: "policy",
+  description: "Decide about a plan by the policy's rules, and write the result.",
+  args: POLICY_ARGS,
+  run: (values, io) => runPolicy(values, io, new Date()),
+});
+
+/**
+ * Decides, writes the result down, shows it.
+ * @throws AegisError `expired`, with nothing written, and as loading documents and configuration
+ */
+export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
+  const { config, source, hash: configHash } = loadPolicyConfig(io.env);
+  const plan = await resolveDocument("plan", values.plan, io);
+  const review = values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
+  if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
+  const result = decide(plan, { config, configHash, review }, io.env);
+  assertUnexpired(plan.document, result, now);
+  const path = saveDocument("policy", result, io.env, values.out);
+  recordUserEvent(io.env, {
+    kind: "policy_evaluated",
+    plan_id: result.plan_id,
+    decision: result.decision,
+    details: {
+      plan_hash: result.plan_hash,
+      policy_result_hash: canonicalHash(result),
+      policy_config_hash: result.policy_config_hash,
+      ai_review_hash: result.ai_review_hash,
+      rules: result.rules,
+      ...subjectDetails(plan.document),
+    },
+  });
+  const files = {
+    plan: plan.path,
+    review: review?.path,
+    isOwnReview: review?.path === documentPath("review", plan.document.plan_id, io.env),
+    result: path,
+    config: source,
+    isOut: values.out !== undefined,
+  };
+  io.result({ policy_result: result, path }, renderPolicyResult(plan.document, result, files, io.terminal));
+  return policyExit(result.decision);
+}
+
+/** `aegis policy rules`: every rule, with what it decides under the configuration in force. */
+export const policyRules = defineSubcommand({
+  name: "policy rules",
+  description: "List the policy's rules and what each decides under the configuration in force.",
+  args: {},
+  async run(_values, io) {
+    const { config, source, hash } = loadPolicyConfig(io.env);
+    const rules = RULES.map((rule) => {
+      const decision = decisionOf(rule, config);
+      const { id, looks_at, control = null } = rule;
+      return { id, decision, looks_at, reason: reasonOf(rule, decision), control };
+    });
+    io.result(
+      { rules, policy_config: config, policy_config_hash: hash, source },
+      renderRules(rules, source, io.terminal),
+    );
+    return EXIT.ok;
+  },
+});

@@ -1,0 +1,311 @@
+import { basename } from "node:path";
+import { recordUserEvent } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
+import { canonicalHash } from "./canonical.ts";
+import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import type { Approval, ControlProof, ExecutionPlan } from "./doc.ts";
+import {
+  documentPath,
+  type Found,
+  namingPlan,
+  referenceTo,
+  resolveDocument,
+  saveDocument,
+} from "./doc-store.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { APPROVAL_MINUTES, makeApproval } from "./exec-approval.ts";
+import { buildExecutionPlan, mostMinutes } from "./exec-plan.ts";
+import type { FoundSnapshot } from "./exec-snapshot.ts";
+import { isLookedUp, snapshotName, snapshotProof } from "./exec-snapshot-id.ts";
+import type { SecretKey } from "./key.ts";
+import { assertKeyPlace, generateKey, writeKeyFiles } from "./key-file.ts";
+import { type Trust, userTrust, withOwnKey } from "./key-trust.ts";
+import { newPassphrase, unlockSecret } from "./key-unlock.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { assertSafeEnvironment } from "./self.ts";
+import { ADMIN_GROUP, groupId } from "./sys-state.ts";
+import { argvLines, safe } from "./terminal.ts";
+
+export { signApprove } from "./cmd-approve.ts";
+export { signVerify } from "./cmd-verify.ts";
+
+const SIGN_ARGS = {
+  document: { type: "positional", required: false, description: "the plan: its path, its full id, or -" },
+  plan: { type: "string", valueHint: "plan", description: "the plan, as a flag" },
+  policy: { type: "string", valueHint: "result", description: "policy result; else the plan's own, by id" },
+  review: {
+    type: "string",
+    valueHint: "review",
+    description: "the review the policy result took into account; else the plan's own, by id",
+  },
+  key: { type: "string", valueHint: "file", description: "secret key file that signs" },
+  "secret-key-hex": { type: "string", valueHint: "hex", description: "the secret itself: others can see it" },
+  "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
+  signer: { type: "string", valueHint: "name", description: "who signs; else the name of the trusted key" },
+  approval: { type: "string", multiple: true, valueHint: "file", description: "a detached approval" },
+  "approval-public-key-hex": {
+    type: "string",
+    multiple: true,
+    valueHint: "hex",
+    description: "public key of an approver that this machine does not trust yet",
+  },
+  "approval-reason": { type: "string", valueHint: "why", description: "approve in the same command" },
+  "approval-key": { type: "string", valueHint: "file", description: "secret key file that approves" },
+  "approval-secret-key-hex": {
+    type: "string",
+    valueHint: "hex",
+    description: "the approver's secret itself: others can see it",
+  },
+  "approval-key-id": { type: "string", valueHint: "id", description: "the approval key's id" },
+  approver: { type: "string", valueHint: "name", description: "who approves in the same command" },
+  "snapshot-id": {
+    type: "string",
+    multiple: true,
+    valueHint: "[provider:]id",
+    description:
+      "a snapshot made after the plan; provider btrfs, snapper, lvm or zfs, which the executor looks up",
+  },
+  "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime, as far as policy allows" },
+  out: { type: "string", valueHint: "file", description: "write the execution plan here instead" },
+} as const satisfies ArgsSpec;
+type SignValues = Values<typeof SIGN_ARGS>;
+
+/** `aegis sign <plan>`: builds, checks and signs an execution plan. */
+export const sign = defineSubcommand({
+  name: "sign",
+  description: "Build an execution plan from a plan and its policy result, and sign it.",
+  args: SIGN_ARGS,
+  async run(values, io) {
+    const now = new Date();
+    const minutes = minutesOf(values["expires-in-minutes"]);
+    const documents = await readDocuments(values, io);
+    const key = requireKey(
+      await unlockSecret("signing", { file: values.key, hex: values["secret-key-hex"] }, io.env, io.note),
+      values["key-id"],
+      "--key <file>",
+    );
+    if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
+    let trust = withOwnKey(
+      userTrust({ execution: [], approval: values["approval-public-key-hex"] }, io.env),
+      "execution",
+      key,
+    );
+    const signer = signerName(values.signer, trust, key, "--signer");
+    const approvals = await readApprovals(values.approval, io);
+    const approver = await approverOf(values, io);
+    if (approver !== null) {
+      if (values["approval-key-id"] !== undefined) noteOtherId(approver.key, "--approval-key-id", io.note);
+      trust = withOwnKey(trust, "approval", approver.key);
+      approvals.push(approveNow(values, approver, trust, documents.plan.hash, now));
+    }
+    const config = loadPolicyConfig(io.env);
+    noteShorter(minutes, mostMinutes(config.config), io.note);
+    const execution = await buildExecutionPlan({
+      ...documents,
+      approvals,
+      proofs: values["snapshot-id"].map((id) => snapshotProof(id, now)),
+      signer,
+      key,
+      minutes,
+      config,
+      trust,
+      now,
+    }).catch((error) => {
+      throw namingPlan(error, documents.plan, io.env);
+    });
+    const snapshots = await lookUpAsRoot(execution);
+    // The log first: what it can't take is not handed out.
+    recordUserEvent(io.env, {
+      kind: "plan_signed",
+      actor: signer,
+      plan_id: execution.operation_plan_id,
+      execution_id: execution.execution_plan_id,
+      argv: execution.argv,
+      decision: execution.policy_decision,
+      details: {
+        execution_plan_hash: canonicalHash(execution),
+        operation_plan_hash: execution.operation_plan_hash,
+        key_id: key.keyId,
+        approvers: approvals.map((approval) => approval.signer),
+        snapshots: execution.control_proofs.map(({ proof_type, value }) => `${proof_type} ${value}`),
+        expires_at: execution.expires_at,
+        ...subjectDetails(execution.operation_plan),
+      },
+    });
+    const path = saveDocument("execution", execution, io.env, values.out);
+    io.result(
+      { execution_plan: execution, execution_plan_hash: canonicalHash(execution), path },
+      [
+        `Signed by ${safe(signer)} (key ${safe(key.keyId)}) for ${safe(execution.operation_plan.host.hostname)}`,
+        ...argvLines(execution.argv, io.terminal),
+        `Decision    ${execution.policy_decision}`,
+        ...approvals.map((one) => `Approved by ${safe(one.signer)}: ${safe(one.reason)}`),
+        ...execution.control_proofs.map((proof) => showSnapshot(proof, snapshots)),
+        `Good until  ${execution.expires_at}`,
+        `\nWritten: ${safe(path)}`,
+        renderSteps(next(execution.execution_plan_id, path, io), io.terminal),
+      ].join("\n"),
+    );
+    return EXIT.ok;
+  },
+});
+
+/** Who may submit does it at once; else the file goes to somebody who may. */
+function next(id: string, path: string, { env }: Io): Step[] {
+  const gid = groupId(ADMIN_GROUP);
+  const mayApply =
+    process.geteuid?.() === 0 || (gid !== null && process.getgroups?.().includes(gid) === true);
+  if (mayApply) {
+    const reference = path === documentPath("execution", id, env) ? id : path;
+    return [{ who: "you", argv: ["aegis", "apply", reference] }];
+  }
+  return [
+    handOver([path]),
+    { who: `a member of ${ADMIN_GROUP}, there`, argv: ["aegis", "apply", basename(path)] },
+  ];
+}
+
+/** The plan, its policy result and the review it took into account: as named, else by the plan's id. */
+async function readDocuments(values: SignValues, io: Io) {
+  if ((values.plan === undefined) === (values.document === undefined)) {
+    throw new AegisError("usage", "name one plan", "Type: aegis sign <plan> --key <file> --signer <name>");
+  }
+  const references = [values.document, values.plan, values.policy, values.review, ...values.approval];
+  if (references.filter((reference) => reference === "-").length > 1) {
+    throw new AegisError("usage", "only one document can come from standard input");
+  }
+  const exact = { exact: true };
+  const plan = await resolveDocument("plan", values.plan ?? values.document ?? "", io, exact);
+  const own = (kind: "policy" | "review") => documentPath(kind, plan.document.plan_id, io.env);
+  const policy = await resolveDocument("policy", values.policy ?? own("policy"), io, exact).catch((error) => {
+    throw values.policy === undefined ? undecided(error, plan, io) : error;
+  });
+  const wantsReview = values.review !== undefined || policy.document.ai_review_hash !== null;
+  const review = wantsReview
+    ? await resolveDocument("review", values.review ?? own("review"), io, exact)
+    : null;
+  return { plan, policy, review };
+}
+
+/** What the executor will do anyway, as far as this user can: only root sees every provider's snapshots. */
+async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] | null> {
+  if (process.geteuid?.() !== 0 || !execution.control_proofs.some(isLookedUp)) return null;
+  const [{ lookUpSnapshots }, { snapshotHost }, { loadEcosystem }] = await Promise.all([
+    import("./exec-snapshot.ts"),
+    import("./exec-snapshot-host.ts"),
+    import("./eco-table.ts"),
+  ]);
+  const { driver } = await loadEcosystem(execution.operation_plan.tool);
+  if (driver === null) return null;
+  const { roots } = await driver();
+  return lookUpSnapshots(execution, new Date(), snapshotHost(roots));
+}
+
+function showSnapshot(proof: ControlProof, found: readonly FoundSnapshot[] | null): string {
+  const one = found?.find(
+    ({ proof_type, value }) => proof_type === proof.proof_type && value === proof.value,
+  );
+  const known = isLookedUp(proof) ? "the executor looks it up before it runs anything" : "declared";
+  const facts = one === undefined ? known : `found: of ${safe(one.of)}, made ${one.created_at}`;
+  return `Snapshot    ${safe(snapshotName(proof))} (${facts})`;
+}
+
+function undecided(error: unknown, { document, path }: Found<"plan">, io: Io): unknown {
+  if (!(error instanceof AegisError) || error.code !== "not_found") return error;
+  const plan = referenceTo("plan", document.plan_id, path, io.env);
+  return new AegisError(
+    "not_found",
+    "there is no policy result for this plan yet",
+    `Type: aegis policy ${plan}; or name the one that was made: --policy <file>`,
+  );
+}
+
+async function readApprovals(references: readonly string[], io: Io): Promise<Approval[]> {
+  const approvals: Approval[] = [];
+  for (const reference of references) {
+    approvals.push((await resolveDocument("approval", reference, io, { exact: true })).document);
+  }
+  return approvals;
+}
+
+/** The approver of the one-command form, asked for by its reason; null where nothing asks for it. */
+async function approverOf(values: SignValues, io: Io): Promise<{ key: SecretKey; reason: string } | null> {
+  const file = values["approval-key"];
+  const hex = values["approval-secret-key-hex"];
+  const reason = values["approval-reason"];
+  if (reason === undefined) {
+    if (file ?? hex ?? values.approver ?? values["approval-key-id"]) {
+      throw new AegisError("usage", "an approval needs a reason", "Add: --approval-reason <why>");
+    }
+    return null;
+  }
+  const secret = await unlockSecret("approval", { file, hex }, io.env, io.note);
+  return { key: requireKey(secret, values["approval-key-id"], "--approval-key <file>"), reason };
+}
+
+function approveNow(
+  values: SignValues,
+  { key, reason }: { key: SecretKey; reason: string },
+  trust: Trust,
+  planHash: string,
+  now: Date,
+): Approval {
+  // Without a name the key speaks for itself: never under the signer's name, since nobody approves what they sign.
+  const known = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
+  const signer = values.approver ?? known ?? `key ${key.keyId}`;
+  return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });
+}
+
+/** `aegis sign keygen`: a new Ed25519 key, into files or onto standard output. */
+export const signKeygen = defineSubcommand({
+  name: "sign keygen",
+  description:
+    "Make an Ed25519 key: the secret into a 0600 file and the public part beside it, or both as JSON.",
+  args: {
+    out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" },
+    encrypt: { type: "boolean", description: "encrypt <file> with a passphrase, asked for on the terminal" },
+  },
+  async run(values, io) {
+    assertSafeEnvironment(io.env);
+    if (values.encrypt && values.out === undefined) {
+      throw new AegisError("usage", "--encrypt needs a file to encrypt", "Add: --out <file>");
+    }
+    if (values.out !== undefined) assertKeyPlace(values.out);
+    const passphrase = values.encrypt ? await newPassphrase() : undefined;
+    const key = generateKey();
+    const { secret_key_hex: _, ...publicPart } = key;
+    if (values.out === undefined) {
+      if (io.terminal.interactive) {
+        io.note(
+          "warning: secret_key_hex is the secret, and stays in this terminal's history. Better: --out <file>, readable by you alone",
+        );
+      }
+      io.result(key, JSON.stringify(key, null, 2));
+      return EXIT.ok;
+    }
+    writeKeyFiles(values.out, key, passphrase);
+    if (passphrase === undefined) {
+      io.note(`note: ${safe(values.out)} is not encrypted: whoever can read it can sign. See --encrypt.`);
+    }
+    const toml = [
+      "[[key]]",
+      `id = "${key.key_id}"`,
+      'name = "<whose it is>"',
+      `public_key_hex = "${key.public_key_hex}"`,
+      'role = "execution"   # or "approval"; never both',
+    ];
+    io.result(
+      { ...publicPart, path: values.out, public_path: `${values.out}.pub`, encrypted: values.encrypt },
+      [
+        `Key ${key.key_id}`,
+        `Secret    ${safe(values.out)} (${values.encrypt ? "encrypted; " : ""}readable by you alone; keep it so)`,
+        `Public    ${safe(values.out)}.pub`,
+        "\nTo trust it, root adds to /etc/aegis/trusted-keys.toml:\n",
+        ...toml.map((line) => `  ${line}`),
+      ].join("\n"),
+    );
+    return EXIT.ok;
+  },
+});

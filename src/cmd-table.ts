@@ -1,0 +1,49 @@
+/*
+ * Every command there is, as data: for the overview, and for the agents' rules. Nothing is imported here, since every start
+ * pays for it; the code behind each name is in cmd.ts.
+ */
+
+/** What a command does to the world outside. */
+export type Effect =
+  /** Changes nothing. */
+  | "read-only"
+  /** Writes a document and an audit event of the user's own, nothing else. */
+  | "writes-document"
+  /** Makes or uses a secret key. */
+  | "secret"
+  /** Has the executor change this host. */
+  | "changes-host"
+  /** Runs a service, or sets one up. */
+  | "service";
+
+interface Row {
+  summary: string;
+  effect: Effect;
+}
+
+/** By name; two-word names win over one-word names. */
+export const COMMANDS = {
+  plan: { summary: "find out, read-only, what a change would do", effect: "writes-document" },
+  "plan show": { summary: "show a plan as people read it", effect: "read-only" },
+  review: { summary: "ask the local model for a review", effect: "writes-document" },
+  policy: { summary: "decide about a plan", effect: "writes-document" },
+  "policy rules": { summary: "list the policy's rules", effect: "read-only" },
+  "policy report": { summary: "advisory report over signed plans", effect: "writes-document" },
+  sign: { summary: "build and sign an execution plan", effect: "secret" },
+  "sign keygen": { summary: "make an Ed25519 key", effect: "secret" },
+  "sign approve": { summary: "approve a plan as a second person", effect: "secret" },
+  "sign verify": { summary: "verify an execution plan offline", effect: "read-only" },
+  apply: { summary: "submit an execution plan, show its progress", effect: "changes-host" },
+  daemon: { summary: "run one of the services", effect: "service" },
+  "daemon install": { summary: "set this host up", effect: "service" },
+  "daemon uninstall": { summary: "take the services off this host", effect: "service" },
+  "daemon status": { summary: "are the services well", effect: "read-only" },
+  "audit path": { summary: "where the audit log is", effect: "read-only" },
+  "audit show": { summary: "show the newest events", effect: "read-only" },
+  "audit verify": { summary: "check the log's hash chain", effect: "read-only" },
+  "audit checkpoint": { summary: "print a signed checkpoint", effect: "secret" },
+  "audit prove": { summary: "print an inclusion or consistency proof", effect: "read-only" },
+  doctor: { summary: "check this host, read-only", effect: "read-only" },
+} as const satisfies Record<string, Row>;
+
+export type CommandName = keyof typeof COMMANDS;

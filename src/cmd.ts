@@ -1,0 +1,93 @@
+import { nearest } from "./cmd-args.ts";
+import { COMMANDS, type CommandName } from "./cmd-table.ts";
+import type { Subcommand } from "./command.ts";
+import { AegisError } from "./errors.ts";
+import { safe } from "./terminal.ts";
+
+/** The code of each command, loaded when it is typed. */
+const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
+  plan: () => import("./cmd-plan.ts").then((m) => m.plan),
+  "plan show": () => import("./cmd-plan-show.ts").then((m) => m.planShow),
+  review: () => import("./cmd-review.ts").then((m) => m.review),
+  policy: () => import("./cmd-policy.ts").then((m) => m.policy),
+  "policy rules": () => import("./cmd-policy.ts").then((m) => m.policyRules),
+  "policy report": () => import("./cmd-report.ts").then((m) => m.policyReport),
+  sign: () => import("./cmd-sign.ts").then((m) => m.sign),
+  "sign keygen": () => import("./cmd-sign.ts").then((m) => m.signKeygen),
+  "sign approve": () => import("./cmd-sign.ts").then((m) => m.signApprove),
+  "sign verify": () => import("./cmd-sign.ts").then((m) => m.signVerify),
+  apply: () => import("./cmd-apply.ts").then((m) => m.apply),
+  daemon: () => import("./cmd-daemon.ts").then((m) => m.daemon),
+  "daemon install": () => import("./cmd-host.ts").then((m) => m.daemonInstall),
+  "daemon uninstall": () => import("./cmd-host.ts").then((m) => m.daemonUninstall),
+  "daemon status": () => import("./cmd-host.ts").then((m) => m.daemonStatus),
+  "audit path": () => import("./cmd-audit.ts").then((m) => m.auditPath),
+  "audit show": () => import("./cmd-audit.ts").then((m) => m.auditShow),
+  "audit verify": () => import("./cmd-audit.ts").then((m) => m.auditVerify),
+  "audit checkpoint": () => import("./cmd-audit.ts").then((m) => m.auditCheckpoint),
+  "audit prove": () => import("./cmd-audit.ts").then((m) => m.auditProve),
+  doctor: () => import("./cmd-doctor.ts").then((m) => m.doctor),
+};
+
+const NAMES = Object.keys(COMMANDS);
+
+function isCommand(name: string): name is CommandName {
+  return Object.hasOwn(COMMANDS, name);
+}
+
+interface Found {
+  name: CommandName;
+  load: () => Promise<Subcommand>;
+  /** The words behind the name. */
+  rest: string[];
+}
+
+/** Takes no plain word, so that one behind it was meant to be a part of its name. */
+const WORDLESS: CommandName = "daemon";
+/** What people ask of a daemon, and systemd does. */
+const SYSTEMD_VERBS = ["start", "stop", "restart", "reload", "enable", "disable"];
+
+/**
+ * The command that the words begin with. Two-word names win over one-word names.
+ * @throws AegisError `usage`
+ */
+export function findCommand(words: readonly string[]): Found {
+  const [first = "", second = ""] = words;
+  for (const [name, n] of [
+    [`${first} ${second}`, 2],
+    [first, 1],
+  ] as const) {
+    const isMistyped = name === WORDLESS && second !== "" && !second.startsWith("-");
+    if (isCommand(name) && name.split(" ").length === n && !isMistyped)
+      return { name, load: LOAD[name], rest: words.slice(n) };
+  }
+  const group = NAMES.filter((name) => name.startsWith(`${first} `));
+  if (group.length > 0) {
+    const choices = group.map((name) => name.slice(first.length + 1));
+    const isMissing = second === "" || second.startsWith("-");
+    throw new AegisError(
+      "usage",
+      isMissing
+        ? `aegis ${first} needs one of ${choices.join(" | ")}`
+        : `unknown command: aegis ${first} ${safe(second)}`,
+      isMissing ? `Type: aegis ${first} ${choices.join(" | ")}` : meant(first, second, choices),
+    );
+  }
+  const near = nearest(
+    first,
+    NAMES.map((name) => name.split(" ")[0] ?? ""),
+  );
+  throw new AegisError(
+    "usage",
+    `unknown command: ${safe(first)}`,
+    near === null ? "Type: aegis --help" : `Did you mean: aegis ${near}?`,
+  );
+}
+
+function meant(first: string, second: string, choices: readonly string[]): string {
+  if (first === WORDLESS && SYSTEMD_VERBS.includes(second)) return `Type: systemctl ${second} aegisd.service`;
+  const near = nearest(second, choices);
+  return near === null
+    ? `Type: aegis ${first} ${choices.join(" | ")}`
+    : `Did you mean: aegis ${first} ${near}?`;
+}

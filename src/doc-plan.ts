@@ -1,0 +1,247 @@
+import * as v from "valibot";
+import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
+
+/*
+ * What the fields of documents are made of: bounded, and exact where a grammar is known.
+ */
+
+export const schemaVersion = v.pipe(v.string(), v.regex(/^1\.\d{1,4}$/, "unknown schema version"));
+export const text = v.pipe(v.string(), v.maxLength(64 * 1024));
+export const short = v.pipe(v.string(), v.maxLength(1024));
+export const name = v.pipe(v.string(), v.minLength(1), v.maxLength(512));
+export const names = v.pipe(v.array(name), v.maxLength(20_000));
+export const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256 in lower-case hex"));
+export const uuid = v.pipe(
+  v.string(),
+  v.regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, "not a UUID"),
+);
+export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+/** RFC 3339 in UTC with a literal `Z`; other offsets are refused so that text order is time order. */
+export const timestamp = v.pipe(
+  v.string(),
+  v.regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/, "not an RFC 3339 UTC timestamp"),
+  v.check((s) => Number.isFinite(Date.parse(s)), "not a real date"),
+);
+export const argv = v.pipe(v.array(v.pipe(v.string(), v.maxLength(4096))), v.minLength(1), v.maxLength(4096));
+export const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]+={0,2}$/, "not base64"), v.maxLength(256));
+
+export const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
+export type Tool = (typeof TOOLS)[number];
+/** What is meant where a record does not name the tool: earlier versions ran one only. */
+export const FIRST_TOOL: Tool = "apt";
+
+export const Host = v.strictObject({
+  hostname: short,
+  /** HMAC-SHA256 of "aegis" under the machine id (machine-id(5)): identifies the host without revealing the id. */
+  machine_id_hash: sha256,
+  os_id: short,
+  os_version: short,
+  /** dpkg architecture, e.g. `amd64`. */
+  architecture: short,
+  /** Which boot of the host this is (random(4)). Left out by older versions: such a plan can be read and is never run. */
+  boot_id: v.optional(uuid),
+});
+export type Host = v.InferOutput<typeof Host>;
+
+/** `configure` is of a repair alone: the package is unpacked already, and dpkg finishes it. */
+export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const;
+
+/** The source package that a binary package was built from (deb-control(5), `Source`). */
+const SourcePackage = v.strictObject({ name: short, version: short });
+export type SourcePackage = v.InferOutput<typeof SourcePackage>;
+
+/** Packages whose files one package may take over. */
+export const MAX_TAKEN_OVER = 256;
+
+/** One package that the operation changes. Absent facts are null, never left out. */
+export const TransactionEntry = v.strictObject({
+  name,
+  architecture: short,
+  action: v.picklist(ACTIONS),
+  from_version: v.nullable(short),
+  to_version: v.nullable(short),
+  /** apt: the archive's Origin/Label; npm: the registry host. Null for removals. */
+  origin: v.nullable(short),
+  /** apt: the suite or archive, e.g. `bookworm-security`. Null where the ecosystem has none. */
+  archive: v.nullable(short),
+  sha256: v.nullable(sha256),
+  /** Bytes to download. */
+  size: v.nullable(count),
+  /** apt: `Essential`, `Protected` or `Important: yes` of the installed or the new version. */
+  essential: v.boolean(),
+  /** Source package, where it is known. */
+  source: v.nullable(short),
+  /**
+   * What the two versions were built from. Its version may differ from the binary's, and it is the one that advisories count
+   * in. Null where it isn't known, where there is no such version, and for ecosystems without source packages.
+   */
+  from_source: v.nullable(SourcePackage),
+  to_source: v.nullable(SourcePackage),
+  /** Where this version is offered: `id`s of repository_evidence; anything else is a source nothing is known of. */
+  sources: v.pipe(v.array(short), v.maxLength(256)),
+  /**
+   * Other packages that are there when it is done and whose files it may take for itself, because the index says so
+   * (deb-control(5), `Replaces`): names, sorted. Left out where there is none.
+   */
+  takes_over: v.optional(v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_TAKEN_OVER))),
+});
+export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
+
+/** Whether a package file is fetched and unpacked for an entry. */
+export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean {
+  return action !== "remove" && action !== "configure";
+}
+
+const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
+export const RepositoryEvidence = v.strictObject({
+  /** Stable id inside the plan: `<uri> <suite>`. */
+  id: short,
+  uri: short,
+  suite: short,
+  components: names,
+  /** File and stanza or line that configures it. */
+  configured_in: short,
+  /** Keyring path, fingerprint list, `embedded`, or null. */
+  signed_by: v.nullable(short),
+  trusted_option: v.boolean(),
+  allow_insecure: v.boolean(),
+  transport: short,
+  release_origin: v.nullable(short),
+  release_label: v.nullable(short),
+  release_suite: v.nullable(short),
+  release_codename: v.nullable(short),
+  release_date: v.nullable(short),
+  release_valid_until: v.nullable(short),
+  release_sha256: v.nullable(sha256),
+  /** True only when gpgv or sqv accepted the InRelease with the keyring that this source is bound to. */
+  signature_verified: v.boolean(),
+  /** Primary key fingerprints that made a good signature. */
+  key_fingerprints: v.pipe(v.array(short), v.maxLength(32)),
+  trust: v.picklist(REPOSITORY_TRUST),
+  /** Why it is not trusted, one short phrase each. */
+  problems: v.pipe(v.array(short), v.maxLength(32)),
+});
+export type RepositoryEvidence = v.InferOutput<typeof RepositoryEvidence>;
+
+export const SEVERITIES = ["unknown", "none", "low", "medium", "high", "critical"] as const;
+export const VulnerabilityEvidence = v.strictObject({
+  package: name,
+  version: short,
+  /** The version that was compared with the record: the source package's for apt. Null where no record was. */
+  matched_version: v.nullable(short),
+  /** Whether `version` is what is installed now or what would be installed. */
+  applies_to: v.picklist(["old", "new"]),
+  id: short,
+  aliases: v.pipe(v.array(short), v.maxLength(256)),
+  severity: v.picklist(SEVERITIES),
+  /** Counted like `matched_version`. */
+  fixed_version: v.nullable(short),
+  /** Where the record came from. */
+  data_source: short,
+  data_age_days: v.nullable(count),
+});
+
+export const ProvenanceEvidence = v.strictObject({
+  kind: short,
+  subject: short,
+  verified: v.boolean(),
+  /** Key id or fingerprint, null where none is involved. */
+  key: v.nullable(short),
+  detail: text,
+});
+export type ProvenanceEvidence = v.InferOutput<typeof ProvenanceEvidence>;
+
+const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) });
+
+/** A script that the package manager would run, or that the package carries for it. */
+const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
+
+/** A program that the host's own configuration has the package manager start with every change. */
+const HostHook = v.strictObject({ configured_in: short, command: short });
+export type HostHook = v.InferOutput<typeof HostHook>;
+
+/** One command that planning ran. Output beyond the cap stands only as its digest. */
+export const CommandEvidence = v.strictObject({
+  argv,
+  status: v.nullable(v.pipe(v.number(), v.safeInteger())),
+  /** `ok`, `failed`, `timeout`, `truncated` or `missing` (program not found). */
+  outcome: v.picklist(["ok", "failed", "timeout", "truncated", "missing"]),
+  stdout_sha256: v.nullable(sha256),
+  stderr_sha256: v.nullable(sha256),
+  stdout: v.nullable(v.string()),
+  stderr: v.nullable(v.string()),
+});
+export type CommandEvidence = v.InferOutput<typeof CommandEvidence>;
+
+/** A target that policy must deny, with the signal that says why. */
+export const DeniedTarget = v.strictObject({ target: short, signal: v.picklist(RISK_SIGNALS) });
+export type DeniedTarget = v.InferOutput<typeof DeniedTarget>;
+
+export const OperationPlan = v.strictObject({
+  schema_version: schemaVersion,
+  plan_id: uuid,
+  created_at: timestamp,
+  tool: v.picklist(TOOLS),
+  operation: short,
+  ecosystem: short,
+  target_type: short,
+  target: text,
+  targets: names,
+  exact_targets: names,
+  target_version: v.nullable(short),
+  source_registry: v.nullable(short),
+  host: Host,
+  metadata_available: v.boolean(),
+  command_preview: argv,
+  mutates_system: v.boolean(),
+  requires_root: v.boolean(),
+  network_access: v.boolean(),
+  /** True when the host is already as asked for: there is nothing to sign. */
+  nothing_to_do: v.boolean(),
+  transaction: v.pipe(v.array(TransactionEntry), v.maxLength(20_000)),
+  packages_installed: names,
+  packages_upgraded: names,
+  packages_removed: names,
+  packages_downgraded: names,
+  packages_held_back: names,
+  denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
+  /** apt: what dpkg's own configuration has it start. Left out where there is none. */
+  host_hooks: v.optional(v.pipe(v.array(HostHook), v.minLength(1), v.maxLength(64))),
+  scripts_detected: v.boolean(),
+  scripts: v.pipe(v.array(ScriptEvidence), v.maxLength(256)),
+  build_hooks_detected: v.boolean(),
+  native_code_risk: v.boolean(),
+  binary_artifact_risk: v.boolean(),
+  signature_or_checksum_status: short,
+  mutable_reference: v.boolean(),
+  publisher_or_maintainer: v.nullable(text),
+  /** RFC 3339 publication time of the exact version, where the ecosystem tells. */
+  published_at: v.nullable(timestamp),
+  deprecated: v.nullable(text),
+  transitive_dependency_count: v.nullable(count),
+  risk_signals: v.array(v.picklist(RISK_SIGNALS)),
+  warnings: v.pipe(v.array(text), v.maxLength(1000)),
+  repository_evidence: v.pipe(v.array(RepositoryEvidence), v.maxLength(1000)),
+  vulnerability_evidence: v.pipe(v.array(VulnerabilityEvidence), v.maxLength(20_000)),
+  provenance_evidence: v.pipe(v.array(ProvenanceEvidence), v.maxLength(20_000)),
+  sbom_evidence: v.pipe(v.array(SbomEvidence), v.maxLength(20_000)),
+  rollback_plan: v.strictObject({
+    /** The exact inverse, one `name:arch=version` or `name:arch-` (to be removed) each. */
+    inverse: names,
+    /** Entries of `inverse` whose old version no configured source offers any more. */
+    unobtainable: names,
+    notes: v.pipe(v.array(text), v.maxLength(64)),
+  }),
+  risk_score: v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(100)),
+  risk_contributions: v.pipe(
+    v.array(
+      v.strictObject({
+        name: v.picklist(RISK_CONTRIBUTIONS, "unknown name"),
+        points: v.pipe(v.number(), v.safeInteger()),
+      }),
+    ),
+    v.maxLength(64),
+  ),
+  raw_evidence: v.strictObject({ commands: v.pipe(v.array(CommandEvidence), v.maxLength(1000)) }),
+});
+export type OperationPlan = v.InferOutput<typeof OperationPlan>;

@@ -1,0 +1,224 @@
+import { readdirSync, type Stats, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { canonicalJson } from "./canonical.ts";
+import type { Io } from "./command.ts";
+import {
+  type AiReview,
+  type Approval,
+  DOCUMENT_NAMES,
+  type DocumentKind,
+  type ExecutionPlan,
+  type Hashed,
+  type PolicyResult,
+  readDocument,
+} from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import { AegisError } from "./errors.ts";
+import { type Env, userPaths } from "./paths.ts";
+import { asTyped, readFileLimited, writeFileAtomic, writeTyped } from "./sys-files.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
+import { showArgv } from "./terminal.ts";
+
+/** Largest document that is read; the executor's request limit of 4 MiB holds for every document. */
+export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
+
+interface Documents {
+  plan: OperationPlan;
+  review: AiReview;
+  policy: PolicyResult;
+  approval: Approval;
+  execution: ExecutionPlan;
+}
+
+const PLACES = {
+  plan: { directory: "plans", suffix: ".json" },
+  review: { directory: "reviews", suffix: ".review.json" },
+  policy: { directory: "policy", suffix: ".policy.json" },
+  approval: { directory: "approvals", suffix: ".json" },
+  execution: { directory: "executions", suffix: ".json" },
+} as const satisfies Record<DocumentKind, { directory: keyof ReturnType<typeof userPaths>; suffix: string }>;
+
+const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const PREFIX = /^[0-9a-f][0-9a-f-]{7,35}$/;
+
+/** Where the document of `kind` with this id is kept. */
+export function documentPath(kind: DocumentKind, id: string, env: Env): string {
+  const { directory, suffix } = PLACES[kind];
+  return join(userPaths(env)[directory], `${id}${suffix}`);
+}
+
+/** The id that a document is filed under; reviews and policy results go under their plan's. */
+function idOf<K extends DocumentKind>(kind: K, document: Documents[K]): string {
+  if (kind === "approval" && "approval_id" in document) return document.approval_id;
+  if (kind === "execution" && "execution_plan_id" in document) return document.execution_plan_id;
+  if ("plan_id" in document) return document.plan_id;
+  throw new AegisError("internal", `a ${DOCUMENT_NAMES[kind]} without an id`);
+}
+
+/** Writes a document as canonical JSON, 0600, atomically; to `out` when given. Returns its path. */
+export function saveDocument<K extends DocumentKind>(
+  kind: K,
+  document: Documents[K],
+  env: Env,
+  out?: string,
+): string {
+  if (out !== undefined) {
+    const path = resolve(out);
+    writeTyped(path, canonicalJson(document));
+    return path;
+  }
+  const path = documentPath(kind, idOf(kind, document), env);
+  ensureOwnDir(userPaths(env)[PLACES[kind].directory]);
+  writeFileAtomic(path, canonicalJson(document));
+  return path;
+}
+
+/** Whether this is a document's or an execution's id, and all of it. */
+export function isFullId(reference: string): boolean {
+  return ID.test(reference);
+}
+
+export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
+  /** The exact text that was read. */
+  text: string;
+  /** Null for standard input. */
+  path: string | null;
+}
+
+/**
+ * Refuses to write where one of the documents was read from, under whatever name. What can't be looked at is left to the
+ * writing.
+ * @throws AegisError `usage`
+ */
+export function assertNoInput(out: string, inputs: readonly { path: string | null }[]): void {
+  const target = look(out);
+  if (target === undefined) return;
+  for (const { path } of inputs) {
+    const input = path === null ? undefined : look(path);
+    if (input?.ino === target.ino && input.dev === target.dev) {
+      throw new AegisError("usage", `--out ${out} is what this command reads`, "Give another --out.");
+    }
+  }
+}
+
+function look(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * How the next command names a document that was found: by its id where the store has it under that, else by the path that it
+ * was read from, and `<… file>` where it came from standard input. Fit for a shell, and safe to show.
+ */
+export function referenceTo(kind: DocumentKind, id: string, path: string | null, env: Env): string {
+  if (path === null) return `<${DOCUMENT_NAMES[kind]} file>`;
+  return path === documentPath(kind, id, env) ? id : showArgv([path]);
+}
+
+/**
+ * The same error with a hint that names the plan as the next command can find it: those who made the error know its id
+ * alone, and a plan that was handed over as a file can't be found by that.
+ */
+export function namingPlan(error: unknown, { document, path }: Found<"plan">, env: Env): unknown {
+  if (!(error instanceof AegisError)) return error;
+  const reference = referenceTo("plan", document.plan_id, path, env);
+  const hint = error.hint.replaceAll(
+    new RegExp(`(?<![\\w/.-])${document.plan_id}(?![\\w/.-])`, "g"),
+    () => reference,
+  );
+  return hint === error.hint ? error : new AegisError(error.code, error.message, hint, error.details);
+}
+
+/**
+ * Finds and reads a document by path, id, unique id prefix (≥ 8), `latest`, or `-` for standard input. With `exact`,
+ * prefixes and `latest` are refused: the file behind them could change between reading and deciding.
+ * @throws AegisError `usage`, `not_found`, `invalid_document`
+ */
+export async function resolveDocument<K extends DocumentKind>(
+  kind: K,
+  reference: string,
+  io: Pick<Io, "env" | "readStdin">,
+  options: { exact?: boolean } = {},
+): Promise<Found<K>> {
+  if (reference === "-") {
+    const text = await io.readStdin();
+    return { ...parse(kind, text, "standard input"), text, path: null };
+  }
+  const path = locate(kind, reference, io.env, options.exact === true);
+  const text = readNamed(kind, path, options.exact === true, io.env);
+  return { ...parse(kind, text, path), text, path };
+}
+
+function parse<K extends DocumentKind>(kind: K, text: string, source: string): Hashed<Documents[K]> {
+  return readDocument(kind, text, source) as Hashed<Documents[K]>;
+}
+
+/** @throws AegisError `not_found` that says how documents are named, and as {@link readFileLimited} */
+function readNamed(kind: DocumentKind, path: string, exact: boolean, env: Env): string {
+  try {
+    return readFileLimited(path, MAX_DOCUMENT_BYTES).toString("utf8");
+  } catch (error) {
+    if (!(error instanceof AegisError) || error.code !== "not_found") throw asTyped(error);
+    const ways = exact ? "its path, its full id, or -" : "its path, its id, 8 characters of it, latest, or -";
+    throw new AegisError(
+      "not_found",
+      error.message,
+      `Name the ${DOCUMENT_NAMES[kind]} by ${ways}. Yours: ls ${userPaths(env)[PLACES[kind].directory]}`,
+    );
+  }
+}
+
+function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean): string {
+  if (ID.test(reference)) return documentPath(kind, reference, env);
+  if (reference !== "latest" && !PREFIX.test(reference)) return resolve(reference);
+  const what = DOCUMENT_NAMES[kind];
+  if (exact) {
+    throw new AegisError(
+      "usage",
+      `name the ${what} by its path or full id: what ${reference} stands for could change meanwhile`,
+      `Full ids: ls ${userPaths(env)[PLACES[kind].directory]}`,
+    );
+  }
+  const ids = storedIds(kind, env);
+  if (reference === "latest") {
+    const newest = ids
+      .map((id) => ({ id, mtime: statSync(documentPath(kind, id, env)).mtimeMs }))
+      .sort((a, b) => b.mtime - a.mtime)[0];
+    if (newest === undefined)
+      throw new AegisError("not_found", `there is no ${what} yet`, "Start with: aegis plan --help");
+    return documentPath(kind, newest.id, env);
+  }
+  const matches = ids.filter((id) => id.startsWith(reference));
+  const [only] = matches;
+  if (only === undefined) {
+    throw new AegisError(
+      "not_found",
+      `no ${what} has an id beginning with ${reference}`,
+      `See: ls ${userPaths(env)[PLACES[kind].directory]}`,
+    );
+  }
+  if (matches.length > 1) {
+    throw new AegisError(
+      "usage",
+      `${reference} is the beginning of ${matches.length} ids: ${matches.slice(0, 5).join(", ")}`,
+      "Type more of the id.",
+    );
+  }
+  return documentPath(kind, only, env);
+}
+
+function storedIds(kind: DocumentKind, env: Env): string[] {
+  const { directory, suffix } = PLACES[kind];
+  let names: string[];
+  try {
+    names = readdirSync(userPaths(env)[directory]);
+  } catch {
+    return [];
+  }
+  return names.flatMap((name) =>
+    name.endsWith(suffix) && ID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
+  );
+}

@@ -1,0 +1,142 @@
+import type { CommandEvidence, Host, OperationPlan } from "./doc-plan.ts";
+import type { RiskSignal } from "./doc-signals.ts";
+import type { RunDriver } from "./eco-driver.ts";
+import type { Grammar, Targets } from "./eco-grammar.ts";
+import type { Env } from "./paths.ts";
+
+/*
+ * What an ecosystem is, to everything that is not one. It comes in three parts, by what each may touch: a grammar
+ * (eco-grammar.ts), which is pure; planning, which reads; and a run driver, which changes the host. The table of them all is eco-table.ts.
+ */
+
+/** The settings of one program, in the form that the program takes them. */
+export interface ToolSettings {
+  /** Files of the fresh HOME, by name. */
+  files?: Readonly<Record<string, string>>;
+  /** Variables of its environment. */
+  variables?: Readonly<Record<string, string>>;
+}
+
+/** For a program that may read this host's settings, since it is asked for them, or has none. */
+export const HOST_SETTINGS = (): ToolSettings => ({});
+
+/** What planning may use of the world. Replaced as a whole in tests. */
+export interface Planning {
+  now: Date;
+  /** The environment of whoever plans. */
+  env: Env;
+  host: Host;
+  /** Where apt keeps the binary cache of this planning alone (an absolute path); left out, the host's own is used. */
+  aptCache?: string;
+  /**
+   * Runs one of the read-only argv of planning and records it as evidence. A missing program, a failure, a time-out
+   * and an output over the cap are outcomes, not exceptions; anything outside the list of planning throws `internal`.
+   * `settings` gives the program its settings; `home` is the empty HOME it will have, where `files` go.
+   */
+  run(argv: readonly string[], call: PlanningCall): Promise<PlanningOutput>;
+  /** The text of a file on the host, or null where it is not there or can't be read. */
+  readText(path: string): string | null;
+  /** Names in a directory, sorted; empty where it is not there. */
+  list(path: string): string[];
+  /** Writes a private temporary file that lives as long as the planning; returns its path. */
+  temporary(name: string, data: string | Uint8Array): string;
+}
+
+interface PlanningCall {
+  /** Required, so that no program reads the host's settings because somebody forgot: {@link HOST_SETTINGS} for one that has none. */
+  settings: (home: string) => ToolSettings;
+  /** Keep the output in the plan, however large, as long as there is room. */
+  keep?: boolean;
+}
+
+export interface PlanningOutput {
+  stdout: string;
+  stderr: string;
+  evidence: CommandEvidence;
+}
+
+/** The part of a plan that the ecosystem finds out; the planner adds identity, host, signals and score. */
+export type Findings = Pick<
+  OperationPlan,
+  | "exact_targets"
+  | "target_version"
+  | "source_registry"
+  | "metadata_available"
+  | "command_preview"
+  | "mutates_system"
+  | "requires_root"
+  | "nothing_to_do"
+  | "transaction"
+  | "packages_held_back"
+  | "host_hooks"
+  | "scripts"
+  | "build_hooks_detected"
+  | "native_code_risk"
+  | "binary_artifact_risk"
+  | "signature_or_checksum_status"
+  | "mutable_reference"
+  | "publisher_or_maintainer"
+  | "published_at"
+  | "deprecated"
+  | "transitive_dependency_count"
+  | "warnings"
+  | "repository_evidence"
+  | "vulnerability_evidence"
+  | "provenance_evidence"
+  | "sbom_evidence"
+  | "rollback_plan"
+  | "raw_evidence"
+> & {
+  /** Risk signals that only this ecosystem can raise; those that follow from the facts above are added by the planner. */
+  signals: readonly RiskSignal[];
+};
+
+/** Findings before anything is known: complete, and relied on by nobody. `preview` is the command that would be run. */
+export function emptyFindings(preview: readonly string[]): Findings {
+  return {
+    exact_targets: [],
+    target_version: null,
+    source_registry: null,
+    metadata_available: false,
+    command_preview: [...preview],
+    mutates_system: true,
+    requires_root: true,
+    nothing_to_do: false,
+    transaction: [],
+    packages_held_back: [],
+    scripts: [],
+    build_hooks_detected: false,
+    native_code_risk: false,
+    binary_artifact_risk: false,
+    signature_or_checksum_status: "unknown",
+    mutable_reference: false,
+    publisher_or_maintainer: null,
+    published_at: null,
+    deprecated: null,
+    transitive_dependency_count: null,
+    warnings: [],
+    repository_evidence: [],
+    vulnerability_evidence: [],
+    provenance_evidence: [],
+    sbom_evidence: [],
+    rollback_plan: { inverse: [], unobtainable: [], notes: [] },
+    raw_evidence: { commands: [] },
+    signals: [],
+  };
+}
+
+/** One package ecosystem: everything that differs between apt, npm and the others. */
+export interface Ecosystem extends Grammar {
+  /**
+   * Gathers evidence, read-only. A tool that is missing or fails gives findings that say so.
+   * @throws AegisError `not_found` for a target that the tool has never heard of
+   */
+  gather(operation: string, targets: Targets, planning: Planning): Promise<Findings>;
+  /**
+   * The exact argv that a signature covers, from the plan alone. Pure.
+   * @throws AegisError `invalid_document` when the plan has no exact version to sign
+   */
+  signedArgv(plan: OperationPlan): string[];
+  /** How its signed plans are run; null where this version only plans it. */
+  driver: (() => Promise<RunDriver>) | null;
+}

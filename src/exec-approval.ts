@@ -1,0 +1,228 @@
+import { randomUUID } from "node:crypto";
+import { canonicalHash } from "./canonical.ts";
+import {
+  type Approval,
+  type Control,
+  type ControlProof,
+  type ExecutionPlan,
+  SCHEMA_VERSION,
+  unsigned,
+} from "./doc.ts";
+import { AegisError } from "./errors.ts";
+import { idProblem, isLookedUp, PROOF_MINUTES, snapshotName } from "./exec-snapshot-id.ts";
+import type { SecretKey } from "./key.ts";
+import { keyId, signDocument, verifyDocument } from "./key-sign.ts";
+import { checkSigner, findSigner, type Trust } from "./key-trust.ts";
+import type { TrustedKey } from "./key-trusted-keys.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import { plural } from "./terminal.ts";
+
+/** How long an approval is good for where nobody says. */
+export const APPROVAL_MINUTES = 60;
+/** No signed document lives longer. */
+export const MAX_LIFETIME_MINUTES = 24 * 60;
+
+/** Who approved, as verified. */
+export interface Approver {
+  signer: string;
+  /** The key's fingerprint. */
+  key: string;
+  /** {@link approvalHash} */
+  hash: string;
+}
+
+/**
+ * Hash of what an approver signed, the signature left out: an approval stays the same one whatever id of its key is
+ * written into it. Use it, never a hash of the whole document, to remember that an approval was used.
+ */
+export function approvalHash(approval: Approval): string {
+  return canonicalHash(unsigned(approval));
+}
+
+/** A signed approval of the plan with this hash, good for `minutes` (at most 24 hours) from `now`. */
+export function makeApproval(given: {
+  planHash: string;
+  signer: string;
+  reason: string;
+  key: SecretKey;
+  now: Date;
+  minutes: number;
+}): Approval {
+  const minutes = Math.min(given.minutes, MAX_LIFETIME_MINUTES);
+  const approval = {
+    schema_version: SCHEMA_VERSION,
+    approval_id: randomUUID(),
+    signer: given.signer,
+    role: "approver" as const,
+    reason: given.reason,
+    approved_at: given.now.toISOString(),
+    expires_at: new Date(given.now.getTime() + minutes * 60_000).toISOString(),
+    plan_hash: given.planHash,
+  };
+  return signDocument(approval, given.key.seed, given.key.keyId);
+}
+
+/**
+ * Verifies every approval attached to a plan and returns who gave them. One bad approval refuses them all: whoever
+ * attached it is wrong about what was approved.
+ * `executionKey` is the public key, in hex, that signs the execution plan: it may not approve.
+ * @throws AegisError `approval_invalid`
+ */
+export function verifyApprovals(
+  approvals: readonly Approval[],
+  planHash: string,
+  trust: Trust,
+  executionKey: string,
+  now: Date,
+): Approver[] {
+  const approvers: Approver[] = [];
+  for (const approval of approvals) {
+    const approver = verifyApproval(approval, planHash, trust, executionKey, now);
+    if (approvers.some(({ key }) => key === approver.key)) {
+      throw invalid(approval, "its key has approved already; each approval needs a key of its own");
+    }
+    if (approvers.some(({ signer }) => signer === approver.signer)) {
+      throw invalid(approval, "this person has approved already; each approval needs another person");
+    }
+    approvers.push(approver);
+  }
+  return approvers;
+}
+
+function verifyApproval(
+  approval: Approval,
+  planHash: string,
+  trust: Trust,
+  executionKey: string,
+  now: Date,
+): Approver {
+  const id = approval.signature.key_id;
+  const claimsToBe = trust.some((key) => key.publicKeyHex === executionKey && key.ids.includes(id));
+  if (claimsToBe || verifyDocument(approval, executionKey)) {
+    throw invalid(approval, "it is by the key that signs the execution plan");
+  }
+  const key = trustedApprover(approval, trust, now);
+  if (!verifyDocument(approval, key.publicKeyHex)) throw invalid(approval, "its signature does not fit");
+  if (approval.plan_hash !== planHash) throw invalid(approval, "it approves another plan");
+  const from = Date.parse(approval.approved_at);
+  const until = Date.parse(approval.expires_at);
+  if (from > now.getTime()) throw invalid(approval, `it is not valid before ${approval.approved_at}`);
+  if (until <= now.getTime()) throw invalid(approval, `it expired at ${approval.expires_at}`);
+  if (until - from > MAX_LIFETIME_MINUTES * 60_000) {
+    throw invalid(approval, "it was made to last longer than 24 hours");
+  }
+  const [fingerprint = id] = key.ids;
+  return { signer: approval.signer, key: fingerprint, hash: approvalHash(approval) };
+}
+
+function trustedApprover(approval: Approval, trust: Trust, now: Date) {
+  try {
+    const key = findSigner(trust, "approval", approval, now);
+    checkSigner(key, approval.signer);
+    return key;
+  } catch (error) {
+    throw error instanceof AegisError ? invalid(approval, error.message, error.hint) : error;
+  }
+}
+
+function invalid(approval: Approval, why: string, hint = "Ask for a new one: aegis sign approve --help") {
+  return new AegisError("approval_invalid", `the approval by ${approval.signer} is refused: ${why}`, hint, {
+    approval_id: approval.approval_id,
+  });
+}
+
+/**
+ * Proves that every control which policy requires is there, as far as the documents tell: that the snapshots are there, too,
+ * only the host tells (exec-snapshot.ts). `executionKey` is the signer's, as
+ * verified: it may not approve. Returns the verified approvers.
+ * @throws AegisError `approval_invalid`, `key_untrusted`, `approval_required`, `control_invalid`, `snapshot_required`
+ */
+export function checkControls(
+  { execution, executionKey }: { execution: ExecutionPlan; executionKey: TrustedKey },
+  { trust, now, config }: { trust: Trust; now: Date; config: PolicyConfig },
+): Approver[] {
+  const { policy_result: policy, operation_plan_hash: planHash } = execution;
+  const required = (control: Control) => policy.required_controls.includes(control);
+  const approvers = verifyApprovals(execution.approvals, planHash, trust, executionKey.publicKeyHex, now);
+  assertNoReviewer([keyId(executionKey.publicKeyHex), ...approvers.map(({ key }) => key)], config);
+  const own = approvers.find(({ signer }) => signer === execution.signer_identity);
+  if (own !== undefined) {
+    throw new AegisError(
+      "approval_invalid",
+      `${own.signer} signed this execution plan and can't approve it as well`,
+      "Another person types: aegis sign approve --help",
+    );
+  }
+  const people = required("human approval")
+    ? Math.max(1, policy.approvals_required, config.approvals.required)
+    : 0;
+  if (approvers.length < people) {
+    throw new AegisError(
+      "approval_required",
+      `policy requires ${plural(people, "human approval")}, and ${approvers.length} of them ${approvers.length === 1 ? "is" : "are"} here`,
+      "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>; then sign with --approval <file>.",
+    );
+  }
+  for (const proof of execution.control_proofs) checkProof(proof, execution.operation_plan.created_at, now);
+  if (!required("system snapshot")) return approvers;
+  if (execution.control_proofs.length === 0) {
+    throw new AegisError(
+      "snapshot_required",
+      "policy requires a system snapshot",
+      "Make one, then sign with --snapshot-id <provider>:<id>; the providers are btrfs, snapper, lvm and zfs.",
+    );
+  }
+  // A bare id is only a claim: a human must stand behind it, or policy must accept it. The others the executor looks up.
+  const isDeclared = !execution.control_proofs.some(isLookedUp);
+  if (isDeclared && !config.snapshot.accept_declared && approvers.length === 0) {
+    throw new AegisError(
+      "snapshot_required",
+      "the snapshot is only declared, which counts with a human approval or with [snapshot] accept_declared=true",
+      "Name it with its provider, and the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>",
+    );
+  }
+  return approvers;
+}
+
+/**
+ * One key, one role: a reviewer's key that also signs or approves would be the model's side of the chain agreeing with
+ * itself. `keys` are fingerprints.
+ * @throws AegisError `key_untrusted`
+ */
+function assertNoReviewer(keys: readonly string[], config: PolicyConfig): void {
+  const reviewers = config.review.public_keys.map(keyId);
+  const both = keys.find((key) => reviewers.includes(key));
+  if (both === undefined) return;
+  throw new AegisError(
+    "key_untrusted",
+    `key ${both} signs reviews, by [review] public_keys, and so it can neither sign an execution plan nor approve it`,
+    "Give the reviewer a key of its own.",
+    { key_id: both },
+  );
+}
+
+/**
+ * A proof must be of its control, younger than the plan, in force now, and not for longer than a day.
+ * @throws AegisError `control_invalid`
+ */
+function checkProof(proof: ControlProof, planned: string, now: Date): void {
+  const lifetime = Date.parse(proof.expires_at) - Date.parse(proof.created_at);
+  const problem =
+    proof.control !== "system snapshot"
+      ? `${proof.proof_type} is no proof of ${proof.control}`
+      : Date.parse(proof.created_at) > now.getTime()
+        ? `it is of the future (${proof.created_at})`
+        : Date.parse(proof.expires_at) <= now.getTime()
+          ? `it expired at ${proof.expires_at}`
+          : Date.parse(proof.created_at) < Date.parse(planned)
+            ? "it is older than the plan"
+            : lifetime > PROOF_MINUTES * 60_000
+              ? "it says that it lasts for more than a day"
+              : idProblem(proof);
+  if (problem === null) return;
+  throw new AegisError(
+    "control_invalid",
+    `the snapshot ${snapshotName(proof)} is refused: ${problem}`,
+    "Sign again with --snapshot-id.",
+  );
+}

@@ -1,0 +1,231 @@
+import { canonicalJson } from "./canonical.ts";
+import type { PolicyResult } from "./doc.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { AegisError } from "./errors.ts";
+import { riskScore } from "./plan-risk.ts";
+import { isLasting, newVulnerabilities, riskSignals } from "./plan-signals.ts";
+import { firedFrom, strictness } from "./policy.ts";
+import type { PolicyConfig } from "./policy-config.ts";
+import { isGrave, vulnerabilityName } from "./policy-facts.ts";
+import { showArgv } from "./terminal.ts";
+
+/*
+ * What was signed against what the executor finds out itself. A plan file is a claim by whoever wrote it: what matters
+ * is that the executor's own plan for the same wish is the same change, for the same reasons.
+ */
+
+/**
+ * Everything a plan claims besides the change itself, so that a field which is added to plans is compared without a word
+ * here. Left out: what differs between two honest plans (id, time, raw output, the dates of an index that was fetched
+ * again), warnings and vulnerabilities, which have comparisons of their own, and the host, which has been checked.
+ */
+function claimsOf(plan: OperationPlan): Record<string, unknown> {
+  const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
+  const {
+    raw_evidence: _raw,
+    warnings: _warnings,
+    vulnerability_evidence: _vulnerabilities,
+    ...claims
+  } = rest;
+  return {
+    ...claims,
+    ...withoutVulnerabilities(plan),
+    repository_evidence: plan.repository_evidence.map(
+      ({ release_date: _date, release_valid_until: _until, release_sha256: _digest, ...lasting }) => lasting,
+    ),
+  };
+}
+
+const isOfVulnerability = (name: string) => name.startsWith("vulnerability-");
+
+/** Each side has vulnerability data of its own; {@link compareVulnerabilities} compares what matters of it. */
+function withoutVulnerabilities({ risk_signals, risk_contributions, risk_score }: OperationPlan) {
+  const others = risk_contributions.filter(({ name }) => !isOfVulnerability(name));
+  const sum = (parts: typeof others) => parts.reduce((total, { points }) => total + points, 0);
+  return {
+    risk_signals: risk_signals.filter((name) => !isOfVulnerability(name)),
+    risk_contributions: others,
+    // A score that is not the sum of its parts is no score.
+    risk_score: risk_score === Math.min(100, sum(risk_contributions)) ? sum(others) : null,
+  };
+}
+
+/** Whether a plan's signals and points for vulnerabilities are the ones that follow from its evidence of them. */
+function tellsItsVulnerabilities(plan: OperationPlan): boolean {
+  const follow = riskSignals(plan).filter(isOfVulnerability);
+  const { risk_contributions } = riskScore({ risk_signals: follow, transaction: [], deprecated: null });
+  return (
+    canonicalJson(plan.risk_signals.filter(isOfVulnerability)) === canonicalJson(follow) &&
+    canonicalJson(plan.risk_contributions.filter(({ name }) => isOfVulnerability(name))) ===
+      canonicalJson(risk_contributions)
+  );
+}
+
+/**
+ * The signed plan must be what the executor plans now.
+ * @throws AegisError `drift` with both transactions when the change differs, or what the host starts with it; `evidence_mismatch` when the change is the
+ * same but the plan tells another story about it
+ */
+export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void {
+  if (canonicalJson(signed.transaction) !== canonicalJson(own.transaction)) {
+    const { only_signed, only_now } = difference(signed.transaction, own.transaction);
+    throw new AegisError(
+      "drift",
+      `the host has changed since the plan: signed ${list(only_signed)}; now it would be ${list(only_now)}`,
+      planAgain(signed),
+      { only_signed, only_now, signed: signed.transaction.map(describe), now: own.transaction.map(describe) },
+    );
+  }
+  const [told, there] = [hooksOf(signed), hooksOf(own)];
+  if (canonicalJson(told) !== canonicalJson(there)) {
+    throw new AegisError(
+      "drift",
+      `dpkg's configuration has changed since the plan: it said that dpkg starts ${list(told)}; now it would start ${list(there)}`,
+      planAgain(signed),
+      { signed: told, now: there },
+    );
+  }
+  const [claimed, found] = [claimsOf(signed), claimsOf(own)];
+  for (const field of Object.keys(found)) {
+    if (canonicalJson(claimed[field]) !== canonicalJson(found[field])) {
+      throw mismatch(field, "the executor finds on this host");
+    }
+  }
+  if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
+}
+
+function hooksOf({ host_hooks = [] }: OperationPlan): string[] {
+  return host_hooks.map(({ configured_in, command }) => `${command} (${configured_in})`);
+}
+
+function mismatch(field: string, what: string): AegisError {
+  const why = `the plan's ${field} is not what ${what}`;
+  return new AegisError("evidence_mismatch", why, "Plan again; a plan must not be edited.", { field });
+}
+
+/**
+ * Every grave vulnerability that the executor knows in a version to be installed must be in the signed plan, as its screen
+ * shows it: a rule that fired for another package is no word about this one. The signed plan may know more, but only of
+ * versions that its transaction brings or takes away: any other is there to fill the approver's screen.
+ * @throws AegisError `evidence_mismatch`, `drift`
+ */
+export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan): void {
+  const changing = new Set(
+    signed.transaction.flatMap(({ name, from_version: from, to_version: to }) => [
+      ...(from === null ? [] : [`old ${name} ${from}`]),
+      ...(to === null ? [] : [`new ${name} ${to}`]),
+    ]),
+  );
+  if (!signed.vulnerability_evidence.every((x) => changing.has(versionOf(x)))) {
+    throw mismatch("vulnerability_evidence", "can be known of its transaction");
+  }
+  const shown = (x: Vulnerability) => `${versionOf(x)} ${vulnerabilityName(x)}`;
+  const told = new Set(newVulnerabilities(signed).map(shown));
+  const untold = newVulnerabilities(own)
+    .filter((x) => isGrave(x.severity) && !told.has(shown(x)))
+    .map(vulnerabilityName);
+  if (untold.length === 0) return;
+  throw new AegisError(
+    "drift",
+    `this host knows of vulnerabilities that the signed plan says nothing of: ${list(untold)}`,
+    `${planAgain(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
+    { untold: untold.slice(0, 50) },
+  );
+}
+
+type Vulnerability = OperationPlan["vulnerability_evidence"][number];
+
+function versionOf({ applies_to, package: name, version }: Vulnerability): string {
+  return `${applies_to} ${name} ${version}`;
+}
+
+/**
+ * Warnings are what an approver reads first, so those that the planner makes again must be the executor's own, no more and
+ * no fewer. The approver's screen shows the others too as somebody's words.
+ * @throws AegisError `evidence_mismatch`
+ */
+export function compareWarnings(signed: OperationPlan, own: OperationPlan): void {
+  const lasting = ({ warnings }: OperationPlan) => warnings.filter(isLasting);
+  if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
+  throw mismatch("warnings", "the executor finds on this host");
+}
+
+/** What to type for a plan of the same. */
+function planAgain({ tool, operation, targets }: OperationPlan): string {
+  return `Plan again: ${showArgv(["aegis", "plan", tool, operation, ...targets])}`;
+}
+
+/**
+ * The executor's own policy over its own plan may not be stricter than what was signed, and may not ask for it for reasons
+ * that the signed result doesn't have: whoever approved approved those. `config` is what `own` was decided by.
+ * @throws AegisError `evaluator_mismatch`, `policy_denied`, `policy_mismatch`, `approval_required`, `snapshot_required`,
+ * `drift`
+ */
+export function compareDecisions(signed: PolicyResult, own: PolicyResult, config: PolicyConfig): void {
+  const reasons = { decision: own.decision, reasons: own.reasons };
+  if (signed.evaluator_hash !== own.evaluator_hash) {
+    throw new AegisError(
+      "evaluator_mismatch",
+      "the plan was judged by another version of the rules",
+      "Sign again with the version that is installed on this host.",
+    );
+  }
+  if (own.decision === "deny") {
+    throw new AegisError(
+      "policy_denied",
+      `this host's policy denies the plan: ${own.reasons.join("; ")}`,
+      "See: aegis policy rules",
+      reasons,
+    );
+  }
+  if (strictness(own.decision) > strictness(signed.decision)) {
+    throw new AegisError(
+      "policy_mismatch",
+      `this host's policy is stricter than what was signed (${own.decision}, signed ${signed.decision}): ${own.reasons.join("; ")}`,
+      "Decide and sign again on this host.",
+      reasons,
+    );
+  }
+  for (const control of own.required_controls) {
+    if (signed.required_controls.includes(control)) continue;
+    const code = control === "human approval" ? "approval_required" : "snapshot_required";
+    throw new AegisError(
+      code,
+      `this host's policy also demands: ${control}`,
+      "Decide and sign again on this host.",
+      reasons,
+    );
+  }
+  const unsigned = firedFrom(signed.decision, own, config).filter(({ id }) => !signed.rules.includes(id));
+  if (unsigned.length === 0) return;
+  throw new AegisError(
+    "drift",
+    `on this host rules fire that the signed decision doesn't have: ${list(unsigned.map(({ id, reason }) => `${id} (${reason})`))}`,
+    "Nothing was used up. Plan again, then decide, approve and sign again: aegis plan --help",
+    { ...reasons, unsigned_rules: unsigned.map(({ id }) => id) },
+  );
+}
+
+function difference(signed: readonly TransactionEntry[], now: readonly TransactionEntry[]) {
+  const text = (entries: readonly TransactionEntry[]) =>
+    new Map(entries.map((entry) => [canonicalJson(entry), describe(entry)]));
+  const [a, b] = [text(signed), text(now)];
+  return {
+    only_signed: [...a].filter(([key]) => !b.has(key)).map(([, words]) => words),
+    only_now: [...b].filter(([key]) => !a.has(key)).map(([, words]) => words),
+  };
+}
+
+/** `upgrade hello:amd64 1.0 -> 1.1`, with the digest when only that tells two entries apart. */
+function describe(entry: TransactionEntry): string {
+  const versions = [entry.from_version, entry.to_version].filter((version) => version !== null).join(" -> ");
+  const digest = entry.sha256 === null ? "" : ` sha256:${entry.sha256.slice(0, 12)}`;
+  return `${entry.action} ${entry.name}:${entry.architecture} ${versions}${digest}`;
+}
+
+function list(words: readonly string[]): string {
+  if (words.length === 0) return "nothing";
+  return words.length <= 5
+    ? words.join(", ")
+    : `${words.slice(0, 5).join(", ")} and ${words.length - 5} more`;
+}

@@ -1,0 +1,179 @@
+import { closeSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError } from "./errors.ts";
+import { tryFlock } from "./sys-ffi.ts";
+import { identify, isSameProcess } from "./sys-process.ts";
+import { type Places, STATE } from "./sys-state.ts";
+
+const POLL_MS = 100;
+/** The file that is locked; in it, who had the lock lately. */
+const LOCK = "run";
+/** What names of tickets begin with. */
+const WAITING = "q.";
+const RUNNING = "r.";
+/** More users than may wait at a time. */
+const MAX_SERVED = 64;
+
+export interface RunLock {
+  release(): void;
+}
+
+/** Takes the run lock when nobody holds it, without waiting. */
+export function tryRunLock(places: Places = STATE): RunLock | null {
+  const fd = openSync(join(places.lock, LOCK), "a", 0o600);
+  if (tryFlock(fd)) return { release: () => closeSync(fd) };
+  closeSync(fd);
+  return null;
+}
+
+/** Who waits: an execution, and the user who submitted it as the front reports. */
+export interface Waiter {
+  execution: string;
+  uid: number;
+}
+
+/** Most executions that may wait, of everybody and of one user. */
+export interface QueueLimits {
+  all: number;
+  perUid: number;
+}
+
+/** A place in the queue, as its file's name tells. */
+interface Ticket extends Waiter {
+  /** Sorts by arrival. */
+  key: string;
+  /** Whether it has the lock. */
+  running: boolean;
+}
+
+/**
+ * Waits for the run lock. Users take turns, so that one user's many plans don't keep the others' waiting; among one user's own,
+ * first come first served. Each waiter leaves a ticket (arrival time and process) and takes the lock only when no ticket of
+ * a living process is before it. The ticket stays until the lock is released, so that whoever holds it can be seen; a dead
+ * one's is swept away. `onPlace` hears how many are before us, at each change.
+ * @throws AegisError `replay` when this execution waits already, `busy` when too many do; the reason of `stop`
+ */
+export async function waitForRunLock(
+  { execution, uid }: Waiter,
+  limits: QueueLimits,
+  onPlace: (place: number) => void,
+  stop?: AbortSignal,
+  places: Places = STATE,
+): Promise<RunLock> {
+  const { pid, start, boot } = identify(process.pid);
+  const key = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${pid}.${start}.${execution}.${uid}.${boot}`;
+  admit({ execution, uid }, limits, places);
+  const waiting = join(places.lock, `${WAITING}${key}`);
+  const running = join(places.lock, `${RUNNING}${key}`);
+  writeFileSync(waiting, "", { mode: 0o600, flag: "wx" });
+  const leave = () => {
+    for (const path of [waiting, running]) rmSync(path, { force: true });
+  };
+  let lock: RunLock | null = null;
+  try {
+    let last = -1;
+    for (;;) {
+      stop?.throwIfAborted();
+      const place = inTurn(tickets(places), served(places)).findIndex((ticket) => ticket.key === key);
+      lock = place === 0 ? tryRunLock(places) : null;
+      if (lock !== null) break;
+      if (place !== last) onPlace(place);
+      last = place;
+      // The further behind, the less there is to miss.
+      await Bun.sleep(POLL_MS * Math.min(place + 1, 10));
+    }
+    renameSync(waiting, running);
+    rememberServed(uid, places);
+    const { release } = lock;
+    return {
+      release() {
+        leave();
+        release();
+      },
+    };
+  } catch (error) {
+    leave();
+    lock?.release();
+    throw error;
+  }
+}
+
+/**
+ * Tickets in the order of their turns: whoever has the lock; then every user's first, then every user's second, and so on, each
+ * time with that user first who had the lock longest ago. `served` are users in the order in which they last had it.
+ */
+export function inTurn<T extends Pick<Ticket, "key" | "uid" | "running">>(
+  tickets: readonly T[],
+  served: readonly number[],
+): T[] {
+  const counts = new Map<number, number>();
+  return tickets
+    .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+    .map((ticket) => {
+      const before = ticket.running ? -1 : (counts.get(ticket.uid) ?? 0);
+      if (!ticket.running) counts.set(ticket.uid, before + 1);
+      return { ticket, before, lately: served.lastIndexOf(ticket.uid) };
+    })
+    .toSorted((a, b) => a.before - b.before || a.lately - b.lately)
+    .map(({ ticket }) => ticket);
+}
+
+/** Users who had the lock lately, in the order in which they last had it. A guide for the order of turns, nothing more. */
+function served(places: Places): number[] {
+  try {
+    return readFileSync(join(places.lock, LOCK), "utf8")
+      .split(" ")
+      .filter((uid) => /^-?\d+$/.test(uid))
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Called with the lock, into its file. */
+function rememberServed(uid: number, places: Places): void {
+  const list = [...served(places).filter((other) => other !== uid), uid].slice(-MAX_SERVED);
+  try {
+    writeFileSync(join(places.lock, LOCK), list.join(" "));
+  } catch {
+    // A full disk must not hinder a repair: the turns are then by what is remembered from before.
+  }
+}
+
+/** One place a plan, so that one plan can't fill the queue, and not all of them to one user. */
+function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, places: Places): void {
+  const waiting = tickets(places);
+  if (waiting.some((ticket) => ticket.execution === execution)) {
+    throw new AegisError(
+      "replay",
+      "this execution plan has been submitted already: it runs, or waits",
+      `Watch it: aegis apply --watch ${execution}`,
+    );
+  }
+  const own = waiting.filter((ticket) => ticket.uid === uid).length;
+  if (waiting.length < all && (own < perUid || uid === 0)) return;
+  throw new AegisError(
+    "busy",
+    `${waiting.length} executions are waiting already, ${own} of them yours`,
+    "Try again when some have ended: aegis daemon status",
+  );
+}
+
+/** Tickets of the living, in no order. */
+function tickets(places: Places): Ticket[] {
+  return readdirSync(places.lock)
+    .filter((name) => name.startsWith(WAITING) || name.startsWith(RUNNING))
+    .flatMap((name) => {
+      const key = name.slice(WAITING.length);
+      const [, pid = "", start = "", execution = "", uid = "", boot = ""] = key.split(".");
+      if (isSameProcess({ pid: Number(pid), start: Number(start), boot }))
+        return [{ key, execution, uid: Number(uid), running: name.startsWith(RUNNING) }];
+      rmSync(join(places.lock, name), { force: true });
+      return [];
+    });
+}
+
+/** Executions that have the lock or wait for it, in their order. */
+export function queued(places: Places = STATE): string[] {
+  return inTurn(tickets(places), served(places)).map((ticket) => ticket.execution);
+}

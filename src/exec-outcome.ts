@@ -1,0 +1,84 @@
+import type { TransactionEntry } from "./doc-plan.ts";
+import { describeDifference, type Result } from "./doc-result.ts";
+import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
+import type { ErrorCode } from "./errors.ts";
+import { changedFiles, ownFiles } from "./exec-own-files.ts";
+import { clip } from "./terminal.ts";
+
+/** Characters of a message: it may quote what a package says of itself. */
+const MESSAGE = 2048;
+
+/** A message as it is kept: short enough for an event of the log. */
+export function bounded(text: string): string {
+  return clip(text, MESSAGE);
+}
+
+type Outcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof Comparison>;
+
+/**
+ * How a run ended: what the exit status, the witness of the bytes and the host's own state say together. It is done only
+ * where none of the three speaks against the plan. `before` is the state before the run.
+ */
+export async function outcomeOf(
+  driver: RunDriver,
+  directory: string,
+  run: RunSubject,
+  status: number | null,
+  before: HostState,
+): Promise<Outcome> {
+  const found = driver.compare(run, before, driver.observe());
+  const witness = driver.witness(directory, run);
+  const failed = (code: ErrorCode, text: string): Outcome => ({
+    state: "failed",
+    exit_status: status,
+    code,
+    message: bounded(text),
+    ...found,
+  });
+  if (witness.verdict === "refused") return failed(witness.code, witness.reason);
+  if (status !== 0) {
+    const stopped = driver.wasStopped(directory);
+    if (stopped !== null) {
+      const minutes = driver.limitMs(run.argv) / 60_000;
+      const why = `after ${minutes} minutes, or because the executor was told to stop`;
+      return failed("execution_failed", `${run.argv[0]} was stopped ${stopped}: ${why}`);
+    }
+    const how = status === null ? "a signal" : `status ${status}`;
+    const { text } = await driver.advice();
+    return failed("execution_failed", `${run.argv[0]} ended with ${how}${text === "" ? "" : `; ${text}`}`);
+  }
+  if (witness.verdict === "absent") return failed("execution_failed", witness.reason);
+  const [first] = found.not_as_planned;
+  if (first !== undefined) return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
+  const done = { state: "completed", exit_status: status, ...found } as const;
+  if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
+  const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");
+  const message = bounded(`done as planned, but something else changed meanwhile: ${besides}`);
+  return { ...done, code: "drift", message };
+}
+
+/**
+ * Looks now at what no state tells, and again when the returned function is called, which returns what has changed in
+ * between, one sentence part each.
+ */
+export function watchBesides(driver: RunDriver, transaction: readonly TransactionEntry[]): () => string[] {
+  const [own, besides] = [ownFiles(), driver.watchBesides(transaction)];
+  return () => [
+    ...listed("files of Aegis itself changed meanwhile", changedFiles(own, ownFiles())),
+    ...besides().flatMap(({ what, items }) => listed(what, items)),
+  ];
+}
+
+function listed(what: string, items: readonly string[]): string[] {
+  if (items.length === 0) return [];
+  const more = items.length > 5 ? ` and ${items.length - 5} more` : "";
+  return [`${what}: ${items.slice(0, 5).join(", ")}${more}`];
+}
+
+/** Adds what {@link watchBesides} found: whatever else became of the run, that must be looked at. */
+export function withBesides(outcome: Outcome, found: readonly string[]): Outcome {
+  if (found.length === 0) return outcome;
+  const what = found.join("; ");
+  const message = outcome.message === null ? `done as planned, but ${what}` : `${what}; ${outcome.message}`;
+  return { ...outcome, code: outcome.code ?? "drift", message: bounded(message) };
+}

@@ -1,0 +1,220 @@
+import { canonicalJson, type Json, parseCanonical, sha256Hex } from "./canonical.ts";
+import { type ExecutionPlan, parseDocument } from "./doc.ts";
+import { isLegacy } from "./doc-legacy.ts";
+import type { Host } from "./doc-plan.ts";
+import type { Ecosystem } from "./eco.ts";
+import { isAllowedArgv } from "./eco-argv.ts";
+import type { Grammars } from "./eco-grammars.ts";
+import { AegisError } from "./errors.ts";
+import { type Approver, checkControls, MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
+import { checkHashes, checkPolicy } from "./exec-embedded.ts";
+import { verifyDocument } from "./key-sign.ts";
+import { checkSigner, findSigner, type Trust } from "./key-trust.ts";
+import type { TrustedKey } from "./key-trusted-keys.ts";
+import type { LoadedPolicyConfig } from "./policy-config.ts";
+import { showArgv } from "./terminal.ts";
+
+const MINUTE = 60_000;
+
+/** What a check may know beside the document. `null` stands for what the caller has no way to know. */
+export interface PreflightContext {
+  trust: Trust;
+  now: Date;
+  host: Host;
+  config: Pick<LoadedPolicyConfig, "config" | "hash">;
+  /** When Aegis was installed: a clock set back must not bring old plans to life. */
+  installedAt: Date | null;
+  /** Time of the newest event in the audit log. */
+  newestAudited: Date | null;
+  /** Says, in words, what of a plan was used before; null for nothing. Looks only: nothing is used up by it. */
+  usedBefore: ((execution: ExecutionPlan) => string | null) | null;
+  /** Other grammars than this program's own, for tests. */
+  grammars?: Grammars | undefined;
+}
+
+/** An execution plan that has passed every check up to planning again. */
+export interface Submission {
+  execution: ExecutionPlan;
+  /** SHA-256 of its canonical JSON, signature included. */
+  hash: string;
+  /** The verified key; `execution.signer_identity` is its name where it has one. */
+  executionKey: TrustedKey;
+}
+
+/**
+ * The checks that need no planning, in order; the first that fails is thrown. `signed` hears of the plan as soon as its
+ * signature is verified: what is refused afterwards may be named by its signer and ids. Use comes before lifetime: of a
+ * plan that ran and has expired since, that it ran is what its owner has to hear.
+ * @throws AegisError `not_canonical`, `legacy_plan`, `invalid_document`, and as the single checks below
+ */
+export function verifySubmission(
+  text: string,
+  context: PreflightContext,
+  signed: (execution: ExecutionPlan, key: TrustedKey) => void = () => {},
+): Submission {
+  const tree = parseCanonical(text);
+  const execution = readExecution(tree);
+  const executionKey = checkSignature(execution, context.trust, context.now);
+  signed(execution, executionKey);
+  checkUnused(execution, context);
+  checkLifetime(execution, context);
+  checkHost(execution, context.host);
+  checkBoot(execution, context.host);
+  checkHashes(execution);
+  checkPolicy(execution, context.config, context.grammars);
+  return { execution, hash: sha256Hex(text), executionKey };
+}
+
+/**
+ * Every check that the executor makes and that needs neither planning nor this host's records, as one: what `aegis sign`
+ * runs on its own result. Returns the verified approvers.
+ * @throws AegisError as {@link verifySubmission}, {@link checkArgv}, checkControls
+ */
+export function preflight(text: string, ecosystem: Ecosystem, context: PreflightContext): Approver[] {
+  const submission = verifySubmission(text, context);
+  checkArgv(submission.execution, ecosystem);
+  return checkControls(submission, { ...context, config: context.config.config });
+}
+
+/**
+ * The tree as an execution plan of today. Its schema is strict to the last field, so the parsed document hashes as the
+ * tree does.
+ * @throws AegisError `legacy_plan`, `invalid_document`
+ */
+export function readExecution(tree: Json): ExecutionPlan {
+  if (isLegacy(tree)) {
+    throw new AegisError(
+      "legacy_plan",
+      "this execution plan was made by an older tool: it binds no host, transaction or policy configuration",
+      "Plan, decide and sign again with aegis.",
+    );
+  }
+  return parseDocument("execution", tree);
+}
+
+/**
+ * Proves who signed: the signature is by a trusted execution key, in force now, under its owner's name.
+ * @throws AegisError `key_untrusted`, `signature_invalid`
+ */
+export function checkSignature(execution: ExecutionPlan, trust: Trust, now: Date): TrustedKey {
+  const key = findSigner(trust, "execution", execution, now);
+  if (!verifyDocument(execution, key.publicKeyHex)) {
+    throw new AegisError(
+      "signature_invalid",
+      `the signature does not fit: the execution plan is not what key ${execution.signature.key_id} signed`,
+      "Sign again; a signed plan can't be edited.",
+    );
+  }
+  checkSigner(key, execution.signer_identity);
+  return key;
+}
+
+/**
+ * Proves that neither the plan nor one of its approvals was used before: each allows one run.
+ * @throws AegisError `replay`
+ */
+function checkUnused(execution: ExecutionPlan, { usedBefore }: Pick<PreflightContext, "usedBefore">): void {
+  const used = usedBefore === null ? null : usedBefore(execution);
+  if (used === null) return;
+  throw new AegisError("replay", used, "A signed plan runs once. Plan, decide and sign again.", {
+    used: true,
+  });
+}
+
+/**
+ * Proves that the plan is in force now, and that the clock which says so has not been set back.
+ * @throws AegisError `not_yet_valid`, `expired`, `clock_behind`
+ */
+export function checkLifetime(
+  execution: ExecutionPlan,
+  context: Pick<PreflightContext, "now" | "config" | "installedAt" | "newestAudited">,
+): void {
+  const { now, config, installedAt, newestAudited } = context;
+  const again = "Sign again: aegis sign --help";
+  const created = Date.parse(execution.created_at);
+  const expires = Date.parse(execution.expires_at);
+  const longest = Math.min(config.config.freshness.execution_minutes, MAX_LIFETIME_MINUTES);
+  if (created > now.getTime()) {
+    throw new AegisError(
+      "not_yet_valid",
+      `it was signed at ${execution.created_at}, which is in the future (now ${now.toISOString()})`,
+      "Compare the clocks of both machines.",
+    );
+  }
+  if (expires <= now.getTime()) {
+    throw new AegisError("expired", `the execution plan expired at ${execution.expires_at}`, again);
+  }
+  if (expires - created > longest * MINUTE) {
+    throw new AegisError(
+      "expired",
+      `it was signed to last until ${execution.expires_at}, longer than the ${longest} minutes allowed`,
+      `Sign again with --expires-in-minutes ${longest} or less.`,
+    );
+  }
+  if (Date.parse(execution.policy_result.evidence_fresh_until) < created) {
+    throw new AegisError("expired", "its evidence was out of date when it was signed", "Plan again.");
+  }
+  if (installedAt !== null && created < installedAt.getTime()) {
+    throw new AegisError("expired", "it was signed before aegis was installed on this host", again);
+  }
+  if (newestAudited !== null && now < newestAudited) {
+    throw new AegisError(
+      "clock_behind",
+      `the clock says ${now.toISOString()}, but the audit log has an event of ${newestAudited.toISOString()}`,
+      "Correct the clock; see timedatectl.",
+    );
+  }
+}
+
+/**
+ * Proves that the plan was made on this very host.
+ * @throws AegisError `wrong_host`
+ */
+function checkHost(execution: ExecutionPlan, host: Host): void {
+  const planned = execution.operation_plan.host;
+  const fields = ["machine_id_hash", "hostname", "os_id", "os_version", "architecture"] as const;
+  const other = fields.find((field) => planned[field] !== host[field]);
+  if (other === undefined) return;
+  throw new AegisError(
+    "wrong_host",
+    `the plan was made on ${planned.hostname}, this is ${host.hostname} (${other} differs)`,
+    "Plan and sign on, or for, the host that shall change.",
+    { field: other },
+  );
+}
+
+/**
+ * Proves that the host has not booted since the plan was made: whatever the clock says, it then is no plan of an earlier
+ * boot. Checked after the host, since the boot of another host says nothing. Not by /proc/stat's btime: in a container that
+ * is the outer machine's, and it moves when the clock is set.
+ * @throws AegisError `expired`
+ */
+function checkBoot(execution: ExecutionPlan, host: Host): void {
+  const planned = execution.operation_plan.host.boot_id;
+  if (planned !== undefined && planned === host.boot_id) return;
+  throw new AegisError(
+    "expired",
+    planned === undefined
+      ? "its plan was made by an older aegis and does not say in which boot of the host"
+      : "its plan was made before this host last booted",
+    "Plan, decide and sign again.",
+  );
+}
+
+/**
+ * Proves that the signed argv is the one that follows from the plan, and a command that may be run at all.
+ * @throws AegisError `argv_mismatch`
+ */
+export function checkArgv(execution: ExecutionPlan, ecosystem: Ecosystem): void {
+  const derived = ecosystem.signedArgv(execution.operation_plan);
+  if (canonicalJson(derived) !== canonicalJson(execution.argv)) {
+    throw new AegisError(
+      "argv_mismatch",
+      `the signed command is not the one that follows from the plan: ${showArgv(execution.argv)}`,
+      `It should be: ${showArgv(derived)}`,
+    );
+  }
+  if (!isAllowedArgv(execution.argv)) {
+    throw new AegisError("argv_mismatch", `this command is never run: ${showArgv(execution.argv)}`);
+  }
+}

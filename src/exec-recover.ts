@@ -1,0 +1,237 @@
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import type { AuditEvent, AuditKind } from "./audit-event.ts";
+import type { AuditLog } from "./audit-log.ts";
+import { readEvents } from "./audit-read.ts";
+import { parseJson } from "./canonical.ts";
+import { TransactionEntry } from "./doc-plan.ts";
+import { type Result, ResultSchema, readResult, writeResult } from "./doc-result.ts";
+import type { RunDriver } from "./eco-driver.ts";
+import {
+  closeRun,
+  digestRun,
+  discardRun,
+  isRunAlive,
+  OUTPUT_FILES,
+  runDirectory,
+  stopRecorded,
+} from "./eco-run.ts";
+import { type Ecosystems, loadDriver } from "./eco-table.ts";
+import { AegisError, errnoOf } from "./errors.ts";
+import { bounded } from "./exec-outcome.ts";
+import { syncDirectory, writeFileAtomic } from "./sys-files.ts";
+import type { Places } from "./sys-state.ts";
+
+/*
+ * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
+ * disk, both under the run lock: a marker that is found by whoever takes the lock next belongs to a run whose runner died.
+ */
+
+const markerOf = (places: Places) => join(places.lock, "current.json");
+
+const CurrentRunSchema = v.strictObject({
+  result: ResultSchema,
+  transaction: v.array(TransactionEntry),
+  before: v.record(v.string(), v.string()),
+  actor: v.string(),
+  /** What every event of the run says of it. */
+  about: v.optional(v.record(v.string(), v.unknown()), {}),
+});
+/** What has to be known of a run to close it, whoever closes it. */
+export type CurrentRun = v.InferOutput<typeof CurrentRunSchema>;
+
+/** What closing a run needs besides its marker. */
+export interface Recovery {
+  audit: AuditLog;
+  places: Places;
+  ecosystems: Ecosystems;
+}
+
+/** Marks a run as under way, durably. */
+export function markCurrent(current: CurrentRun, places: Places): void {
+  writeFileAtomic(markerOf(places), JSON.stringify(current));
+}
+
+/** Takes the mark away, durably. */
+export function clearCurrent(places: Places): void {
+  rmSync(markerOf(places), { force: true });
+  syncDirectory(places.lock);
+}
+
+function readCurrent(places: Places): CurrentRun | null {
+  try {
+    return v.parse(CurrentRunSchema, parseJson(readFileSync(markerOf(places), "utf8")));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return null;
+    throw error;
+  }
+}
+
+/** @throws AegisError `unavailable` where this version can't run what another one has begun */
+async function driverOf(
+  { result: { tool, execution_plan_id } }: CurrentRun,
+  ecosystems: Ecosystems,
+): Promise<RunDriver> {
+  try {
+    return await loadDriver(tool, ecosystems);
+  } catch (error) {
+    if (!(error instanceof AegisError) || error.code !== "not_built") throw error;
+    throw new AegisError(
+      "unavailable",
+      `another version of Aegis has begun a run of ${tool} (${execution_plan_id}), which this one can't close`,
+      "Install that version again: it closes the run.",
+    );
+  }
+}
+
+/** Whether the tool of the run that is marked is at work. */
+export async function isRunAtWork(places: Places, ecosystems: Ecosystems): Promise<boolean> {
+  const current = readCurrent(places);
+  if (current === null) return false;
+  const driver = await driverOf(current, ecosystems);
+  return isRunAlive(runDirectory(current.result.execution_plan_id, places), driver);
+}
+
+/**
+ * Closes a run whose runner died. Waits for its tool as long as that lives, compares the host with the plan, audits
+ * `execution_interrupted` and writes the outcome. What was started stays used: it is never run again. Where
+ * the runner died before the start was audited nothing has run: that is a refusal, without an outcome. Call it under the
+ * run lock. `onWait` is called once a second while waiting; without it nothing is done as long as the tool lives.
+ */
+export async function recoverInterrupted(recovery: Recovery, onWait: (() => void) | null): Promise<void> {
+  const { audit, places, ecosystems } = recovery;
+  const current = readCurrent(places);
+  if (onWait !== null) sweep(current?.result.execution_plan_id ?? null, places);
+  if (current === null) return;
+  const id = current.result.execution_plan_id;
+  const driver = await driverOf(current, ecosystems);
+  if (!(await hasEnded(current, driver, places, onWait))) return;
+  const audited = (kind: AuditKind) => readEvents(places.audit, { kind, execution: id, last: 1 })[0];
+  const ended = audited("execution_completed") ?? audited("execution_interrupted");
+  const hasOutput = existsSync(join(runDirectory(id, places), OUTPUT_FILES.stdout));
+  if (audited("execution_started") === undefined && !hasOutput) {
+    neverStarted(current, audit);
+    discardRun(id, places);
+  } else {
+    if (ended === undefined) await closeInterrupted(current, driver, recovery);
+    // A final result stays as it is: it knows more than the event does.
+    else if (readResult(id, places)?.state === "running") writeAuditedEnd(current, ended, driver, places);
+    closeRun(id, places);
+  }
+  clearCurrent(places);
+}
+
+/** Waits for the end of the run's processes; false where they live and nobody is to wait. */
+async function hasEnded(
+  { result }: CurrentRun,
+  driver: RunDriver,
+  places: Places,
+  onWait: (() => void) | null,
+): Promise<boolean> {
+  const directory = runDirectory(result.execution_plan_id, places);
+  const limitMs = driver.limitMs(result.argv);
+  // Counted from here, and not by the clock: that may have been set since.
+  const since = performance.now();
+  while (isRunAlive(directory, driver)) {
+    if (onWait === null) return false;
+    onWait();
+    if (performance.now() - since > limitMs) stopRecorded(directory, driver);
+    await Bun.sleep(1000);
+  }
+  return true;
+}
+
+function subjectOf({ result, actor }: CurrentRun) {
+  return { actor, plan_id: result.plan_id, execution_id: result.execution_plan_id, argv: result.argv };
+}
+
+/** The runner died between marking the run and auditing its start. */
+function neverStarted(current: CurrentRun, audit: AuditLog): void {
+  audit.releaseReserve();
+  audit.append({
+    kind: "execution_denied",
+    ...subjectOf(current),
+    decision: "deny",
+    details: {
+      code: "interrupted",
+      message: "the runner was interrupted before it started anything",
+      ...current.about,
+    },
+  });
+}
+
+/** Nobody wrote down how the run ended: the host itself is asked. */
+async function closeInterrupted(
+  current: CurrentRun,
+  driver: RunDriver,
+  { audit, places }: Recovery,
+): Promise<void> {
+  const { result, transaction, before } = current;
+  const id = result.execution_plan_id;
+  const run = { argv: result.argv, transaction };
+  const { inverse, ...found } = driver.compare(run, before, driver.observe());
+  const { verdict } = driver.witness(runDirectory(id, places), run);
+  const advice = await driver.advice();
+  const differing = found.not_as_planned.length;
+  const parts = [
+    "the runner was interrupted",
+    verdict === "refused" ? "its packages were refused" : "",
+    differing === 0
+      ? `every package is as planned${verdict === "absent" ? ", but nothing vouches for what was installed" : ""}`
+      : `${differing} of ${transaction.length} packages are not as planned`,
+    advice.text,
+  ];
+  const message = bounded(parts.filter((part) => part !== "").join("; "));
+  const ended = { state: "interrupted", code: "interrupted", message } as const;
+  const ended_at = new Date().toISOString();
+  audit.releaseReserve();
+  audit.append({
+    kind: "execution_interrupted",
+    ...subjectOf(current),
+    ...digests(id, places),
+    details: { ...advice.facts, ...ended, witness: verdict, ...found, ...current.about },
+  });
+  writeResult({ ...result, ...found, inverse, ...ended, ended_at }, places);
+}
+
+/** The end was audited, but the outcome had not been written yet. */
+function writeAuditedEnd(current: CurrentRun, ended: AuditEvent, driver: RunDriver, places: Places): void {
+  const { result, transaction, before } = current;
+  const { inverse } = driver.compare({ argv: result.argv, transaction }, before, driver.observe());
+  const closed = { ...result, ...auditedEnd(ended.details), inverse };
+  writeResult({ ...closed, ended_at: ended.timestamp, exit_status: ended.exit_status }, places);
+}
+
+/**
+ * Removes what runners left that died in the middle of something: files laid out for a run that was never marked, and
+ * halves of files (writeFileAtomic) that are written under the run lock only.
+ */
+function sweep(marked: string | null, places: Places): void {
+  for (const id of readdirSync(places.archives)) if (id !== marked) discardRun(id, places);
+  for (const directory of [places.lock, places.results, places.audit]) {
+    for (const name of readdirSync(directory)) {
+      if (/^\..*\.[0-9a-f-]{36}\.tmp$/.test(name)) rmSync(join(directory, name), { force: true });
+    }
+  }
+}
+
+/** What an event about the end tells of it. */
+function auditedEnd(details: Record<string, unknown> | null): Pick<Result, "state" | "code" | "message"> {
+  const text = (value: unknown) => (typeof value === "string" ? value : null);
+  return {
+    state: details?.state === "completed" || details?.state === "interrupted" ? details.state : "failed",
+    code: text(details?.code),
+    message: text(details?.message),
+  };
+}
+
+function digests(id: string, places: Places): Partial<ReturnType<typeof digestRun>> {
+  try {
+    return digestRun(id, places);
+  } catch (error) {
+    // Interrupted before there was any output file.
+    if (errnoOf(error) === "ENOENT") return {};
+    throw error;
+  }
+}

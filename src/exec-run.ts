@@ -1,0 +1,257 @@
+import type { AuditLog } from "./audit-log.ts";
+import { subjectDetails } from "./audit-subject.ts";
+import { canonicalHash } from "./canonical.ts";
+import { type ExecutionPlan, type PolicyResult, unsigned } from "./doc.ts";
+import { type Result, writeResult } from "./doc-result.ts";
+import type { PreparedRun, RunDriver } from "./eco-driver.ts";
+import { closeRun, digestRun, startRun } from "./eco-run.ts";
+import type { Approver } from "./exec-approval.ts";
+import { outcomeOf, watchBesides, withBesides } from "./exec-outcome.ts";
+import { clearCurrent, markCurrent } from "./exec-recover.ts";
+import type { FoundSnapshot } from "./exec-snapshot.ts";
+import { type SpentRecord, type Use, usesLost } from "./exec-spent.ts";
+import { keyName } from "./key-trust.ts";
+import type { TrustedKey } from "./key-trusted-keys.ts";
+import type { Places } from "./sys-state.ts";
+import type { Caller, EventInput } from "./wire-executor.ts";
+
+const ALIVE_MS = 10_000;
+
+/** Tells whoever watches one execution how it goes. */
+export class RunEvents {
+  readonly #emit: (event: EventInput) => void;
+  #id: string | null = null;
+  #last = performance.now();
+
+  /** `emit` never throws and never waits. */
+  constructor(emit: (event: EventInput) => void) {
+    this.#emit = emit;
+  }
+
+  /** The execution that is spoken of; nothing is said before it is known. */
+  about(id: string): void {
+    this.#id = id;
+  }
+
+  say(event: Omit<EventInput, "execution_id">): void {
+    this.#last = performance.now();
+    if (this.#id !== null) this.#emit({ execution_id: this.#id, ...event });
+  }
+
+  /** A sign of life, when nothing else has been said for a while. */
+  alive(): void {
+    if (performance.now() - this.#last >= ALIVE_MS) this.say({ kind: "alive" });
+  }
+
+  /** The same while something is waited for that says nothing itself. */
+  async aliveDuring<T>(work: Promise<T>): Promise<T> {
+    const timer = setInterval(() => this.alive(), ALIVE_MS);
+    try {
+      return await work;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+}
+
+/** Kept free while a run is under way, so that its end can always be written down. */
+const RESERVE_BYTES = 8 * 1024 * 1024;
+/** And for its start, until that is written. */
+const START_BYTES = 64 * 1024;
+
+/** Reasons in the start event. */
+const MAX_REASONS = 8;
+
+/** A plan that has passed every check, with what the checks found. */
+export interface Ready {
+  execution: ExecutionPlan;
+  driver: RunDriver;
+  /** The verified key of its signature. */
+  executionKey: TrustedKey;
+  /** When its turn came, RFC 3339: the checks and planning again came after that. */
+  turnAt: string;
+  /** This host's own decision about its own plan. */
+  decided: PolicyResult;
+  prepared: PreparedRun;
+  approvers: readonly Approver[];
+  snapshots: readonly FoundSnapshot[];
+}
+
+/** Where a run is written down, and who hears of it. */
+export interface RunDesk {
+  places: Places;
+  audit: AuditLog;
+  spent: SpentRecord;
+  /** Who submitted it, as the front reports; null for a caller that the front did not name. */
+  caller: Caller | null;
+  events: RunEvents;
+  /** Aborted, with the reason, when this process is asked to end. */
+  stop: AbortSignal;
+  /** Called once the start event is on disk: from then on a failure is an outcome, no refusal. */
+  started(): void;
+}
+
+/**
+ * Marks, uses up, audits the start, runs, compares, audits the end. The order is the guarantee. Whoever calls it holds the
+ * lock of runs.
+ * @throws AegisError; before `started` was called nothing has been run
+ */
+export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
+  const { execution, executionKey, driver, prepared } = ready;
+  const { audit, places, caller, events, stop } = desk;
+  stop.throwIfAborted();
+  const actor = actorOf(execution, executionKey);
+  const result: Result = {
+    schema_version: "1.0",
+    execution_plan_id: execution.execution_plan_id,
+    plan_id: execution.operation_plan_id,
+    tool: execution.operation_plan.tool,
+    argv: execution.argv,
+    state: "running",
+    exit_status: null,
+    code: null,
+    message: null,
+    actor,
+    turn_at: ready.turnAt,
+    started_at: new Date().toISOString(),
+    ended_at: null,
+    submitted_by_uid: caller?.uid ?? -1,
+    not_as_planned: [],
+    changed_besides: [],
+    inverse: null,
+  };
+  const before = driver.observe();
+  const { transaction } = execution.operation_plan;
+  const besides = watchBesides(driver, transaction);
+  audit.reserve(RESERVE_BYTES + START_BYTES);
+  try {
+    markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, places);
+    useUp(execution, result.started_at, desk);
+    // Gives back the room for this event: a full disk is met before the plan is used up.
+    audit.reserve(RESERVE_BYTES);
+    auditStart(ready, desk);
+  } catch (error) {
+    // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
+    clearCurrent(places);
+    audit.releaseReserve();
+    throw error;
+  }
+  desk.started();
+  writeResult(result, places);
+  events.say({ kind: "started" });
+  const status = await startRun(prepared, execution.argv, driver, stop, {
+    progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),
+    output: (stream, data) => events.say({ kind: "output", stream, data }),
+    overdue: () => auditOverdue(ready, audit),
+    tick: () => events.alive(),
+  });
+  const outcome = withBesides(
+    await outcomeOf(driver, prepared.directory, { argv: execution.argv, transaction }, status, before),
+    besides(),
+  );
+  const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
+  auditEnd(ready, ended, desk);
+  closeRun(execution.execution_plan_id, places);
+  writeResult(ended, places);
+  clearCurrent(places);
+  return ended;
+}
+
+/** What a run of this plan uses up. An approval counts by what was signed, whatever its signature is spelled like. */
+export function useOf(
+  execution: ExecutionPlan,
+): Pick<Use, "tool" | "execution_plan_id" | "operation_plan_hash" | "approvals"> {
+  return {
+    tool: execution.operation_plan.tool,
+    execution_plan_id: execution.execution_plan_id,
+    operation_plan_hash: execution.operation_plan_hash,
+    approvals: execution.approvals.map((approval) => canonicalHash(unsigned(approval))),
+  };
+}
+
+/** What every event of a verified plan says of it. */
+export function subjectOf(execution: ExecutionPlan, key: TrustedKey) {
+  return {
+    actor: actorOf(execution, key),
+    plan_id: execution.operation_plan_id,
+    execution_id: execution.execution_plan_id,
+    argv: execution.argv,
+  };
+}
+
+/** What the events of a run say of it: what it changes, and who has approved that, as verified. */
+function aboutOf({ execution, approvers }: Ready) {
+  return {
+    ...subjectDetails(execution.operation_plan),
+    approved_by: approvers.map(({ signer, key }) => ({ name: signer, key_id: key })),
+  };
+}
+
+/** The verified signer. The key stands beside the name, since a key that is trusted without a name signs any. */
+function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey): string {
+  return `${signer_identity} (key ${keyName(key, signature.key_id)})`;
+}
+
+/** Writes the plan, and what the log knows and the record has lost, into the record of used plans. */
+function useUp(execution: ExecutionPlan, at: string, { audit, spent, places }: RunDesk): void {
+  spent.append([
+    ...usesLost(spent.read(), places.audit),
+    { ...useOf(execution), at, audit_sequence: audit.head()?.sequence ?? 0 },
+  ]);
+}
+
+function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
+  const { execution, executionKey, decided, prepared, snapshots } = ready;
+  audit.append({
+    kind: "execution_started",
+    ...subjectOf(execution, executionKey),
+    decision: execution.policy_decision,
+    details: {
+      ...prepared.facts,
+      ...useOf(execution),
+      executor_decision: boundedDecision(decided),
+      signed_by: {
+        name: execution.signer_identity,
+        key_id: keyName(executionKey, execution.signature.key_id),
+      },
+      ...aboutOf(ready),
+      snapshots_found: [...snapshots],
+      caller_reported_by_front: caller,
+    },
+  });
+}
+
+/** What the executor's own policy said, small enough for an event with all else that it tells: a reason may list many packages. */
+export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
+  const short = (text: string) => (text.length <= 160 ? text : `${text.slice(0, 157)}...`);
+  return {
+    decision,
+    rules,
+    reasons: reasons.slice(0, MAX_REASONS).map(short),
+    ...(reasons.length > MAX_REASONS ? { reasons_left_out: reasons.length - MAX_REASONS } : {}),
+  };
+}
+
+/** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */
+function auditOverdue(ready: Ready, audit: AuditLog): void {
+  try {
+    const subject = subjectOf(ready.execution, ready.executionKey);
+    audit.append({ kind: "execution_overdue", ...subject, details: { minutes: 60, ...aboutOf(ready) } });
+  } catch {
+    // The end event, for which space is reserved, tells how long it took.
+  }
+}
+
+/** The room that was reserved is for this event. */
+function auditEnd(ready: Ready, ended: Result, { audit, places }: RunDesk): void {
+  const { execution, executionKey } = ready;
+  const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
+  audit.releaseReserve();
+  audit.append({
+    kind: "execution_completed",
+    ...subjectOf(execution, executionKey),
+    exit_status,
+    ...digestRun(execution.execution_plan_id, places),
+    details: { state, code, message, not_as_planned, changed_besides, ...aboutOf(ready) },
+  });
+}

@@ -1,0 +1,105 @@
+import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { AegisError } from "./errors.ts";
+import { type Subvolume, subvolumeOf } from "./exec-snapshot-btrfs.ts";
+import { readText } from "./plan-world.ts";
+import { rootOnlyProblem } from "./sys-files.ts";
+import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+
+const TIMEOUT_MS = 10_000;
+const MAX_OUTPUT = 1024 * 1024;
+/** What a program speaks to the kernel through. The executor's unit hides it, unless a drop-in says otherwise. */
+const DEVICES: Readonly<Record<string, string>> = { lvs: "/dev/mapper/control", zfs: "/dev/zfs" };
+
+/** What was found out about a snapshot. */
+export interface Snapshot {
+  /** To the second, cut off, except for btrfs. */
+  created: Date;
+  /** What it is a snapshot of, for people. */
+  of: string;
+  /** Which of the host's places the thing it is a snapshot of holds. */
+  holds: readonly string[];
+}
+
+/** What look-ups may ask of a host. Nothing of it changes anything. */
+export interface SnapshotHost {
+  /** Directories that a run changes: going back without one of them is not going back. */
+  places: readonly string[];
+  /** Standard output of a program in the system's directories. @throws AegisError `control_invalid` when it fails */
+  run(program: string, args: readonly string[]): Promise<string>;
+  /** A file's text, or null. */
+  readText(path: string): string | null;
+  list(directory: string): readonly string[];
+  /** Why others than root could have changed a file, or null. */
+  rootOnlyProblem(path: string): string | null;
+  subvolumeOf(directory: string): Subvolume | null;
+}
+
+/** This machine, on which a run changes what is below `roots`. */
+export function snapshotHost(roots: readonly string[]): SnapshotHost {
+  return { ...LOOK_UPS_HERE, places: roots.map(realPath) };
+}
+
+const LOOK_UPS_HERE: Omit<SnapshotHost, "places"> = {
+  async run(program, args) {
+    const path = resolveProgram(program);
+    if (path === null) throw cannotLookUp(`${program} is not installed`);
+    const env = { LC_ALL: "C.UTF-8", TZ: "UTC", PATH: SYSTEM_PATH.join(":") };
+    const result = await run(path, args, { env, cwd: "/", timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT });
+    if (result.outcome === "exited" && result.status === 0) return result.stdout.toString();
+    const how = result.outcome === "exited" ? `status ${result.status}` : result.outcome;
+    const lines = result.stderr.toString().trim().split("\n");
+    const device = DEVICES[program];
+    const hidden = device !== undefined && !existsSync(device);
+    const why = hidden ? ` (${device} is hidden: see the drop-in in the README, Snapshots)` : "";
+    throw cannotLookUp(`${program} says (${how}): ${lines.at(-1)?.trim().slice(0, 200) ?? ""}${why}`);
+  },
+  readText,
+  list(directory) {
+    try {
+      return readdirSync(directory);
+    } catch {
+      return [];
+    }
+  },
+  rootOnlyProblem,
+  subvolumeOf,
+};
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+/** A look-up that leads nowhere: never a pass. `why` finishes the sentence "the snapshot … is refused: …". */
+export function cannotLookUp(why: string): AegisError {
+  return new AegisError("control_invalid", why);
+}
+
+/** The file system that a path is on, by /proc/self/mountinfo (proc_pid_mountinfo(5)); null where it stands nowhere. */
+export function mountOf(
+  path: string,
+  mountinfo: string,
+): { device: string; type: string; source: string } | null {
+  let best: { point: string; device: string; type: string; source: string } | null = null;
+  for (const line of mountinfo.split("\n")) {
+    const [left = "", right = ""] = line.split(" - ", 2);
+    const [, , device, , point] = left.split(" ");
+    const [type, source] = right.split(" ");
+    if (device === undefined || point === undefined || type === undefined || source === undefined) continue;
+    const where = unescaped(point);
+    const holds = where === "/" || path === where || path.startsWith(`${where}/`);
+    // Of two at one point the later one hides the earlier.
+    if (holds && where.length >= (best?.point.length ?? 0)) {
+      best = { point: where, device, type, source: unescaped(source) };
+    }
+  }
+  return best;
+}
+
+/** Spaces and the like stand as octal there. */
+function unescaped(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}

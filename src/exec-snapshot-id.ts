@@ -1,0 +1,87 @@
+import type { ControlProof } from "./doc.ts";
+import { AegisError } from "./errors.ts";
+
+/** How long a snapshot counts as a way back for the change that follows it. */
+export const PROOF_MINUTES = 24 * 60;
+
+/** How clouds name a snapshot of theirs in full: declared, although a `:` stands in it. */
+const DECLARED = /^(?:arn:|https:\/\/)/;
+
+/** The proofs that the executor looks up on the host. */
+export type LookedUpType = Exclude<ControlProof["proof_type"], "snapshot-id">;
+
+/** What an id of each provider looks like. None begins with `-`, has a space, or leads anywhere but where it says. */
+const PROVIDERS: Readonly<Record<string, { type: LookedUpType; id: RegExp; like: string }>> = {
+  btrfs: {
+    type: "btrfs-snapshot",
+    id: /^(?:\/(?!\.{0,2}(?:\/|$))[\x21-\x2e\x30-\x7e]+)+$/,
+    like: "the absolute path of the snapshot, such as /.snapshots/before",
+  },
+  snapper: {
+    type: "snapper-snapshot",
+    id: /^(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\/)?[1-9]\d{0,8}$/,
+    like: "its number in the configuration root, or <configuration>/<number>",
+  },
+  lvm: {
+    type: "lvm-snapshot",
+    // lvm(8), VALID NAMES.
+    id: /^(?!\.{1,2}\/)[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}\/(?!\.{1,2}$)[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}$/,
+    like: "<volume group>/<logical volume>",
+  },
+  zfs: {
+    type: "zfs-snapshot",
+    // zfsconcepts(7) and zpoolconcepts(7), without the spaces they allow.
+    id: /^[A-Za-z][A-Za-z0-9_.:-]*(?:\/[A-Za-z0-9_.:-]+)*@[A-Za-z0-9_.:-]+$/,
+    like: "<dataset>@<snapshot>",
+  },
+};
+
+/**
+ * The proof that `--snapshot-id [provider:]<id>` stands for. With a provider the executor looks it up; a bare id is only
+ * declared. A provider that is not known is refused, and not taken for a part of the id: the executor would look nothing up.
+ * @throws AegisError `usage` for an unknown provider, `control_invalid` for an id that can't be one
+ */
+export function snapshotProof(given: string, now: Date): ControlProof {
+  const [prefix = ""] = given.split(":", 1);
+  const named = given !== prefix && !DECLARED.test(given);
+  const provider = named && Object.hasOwn(PROVIDERS, prefix) ? PROVIDERS[prefix] : undefined;
+  if (named && provider === undefined && /^[\x21-\x7e]*$/.test(given)) {
+    throw new AegisError(
+      "usage",
+      `--snapshot-id ${given}: there is no provider ${JSON.stringify(prefix)}`,
+      `There are: ${Object.keys(PROVIDERS).join(", ")}. An id that nothing looks up stands alone, without a colon.`,
+    );
+  }
+  const proof: ControlProof = {
+    control: "system snapshot",
+    proof_type: provider?.type ?? "snapshot-id",
+    value: provider === undefined ? given : given.slice(prefix.length + 1),
+    created_at: now.toISOString(),
+    expires_at: new Date(now.getTime() + PROOF_MINUTES * 60_000).toISOString(),
+  };
+  const problem = idProblem(proof);
+  if (problem !== null) throw new AegisError("control_invalid", problem);
+  return proof;
+}
+
+/** Why a proof's value can't be the id of a snapshot, or null. */
+export function idProblem({ proof_type, value }: Pick<ControlProof, "proof_type" | "value">): string | null {
+  if (!/^[\x21-\x7e]{1,256}$/.test(value)) {
+    return "a snapshot id is 1 to 256 printable characters without spaces";
+  }
+  for (const [name, { type, id, like }] of Object.entries(PROVIDERS)) {
+    if (type === proof_type && !id.test(value)) return `${value} is no id of ${name}: it is ${like}`;
+  }
+  return null;
+}
+
+/** A snapshot as it is named on the command line: the same id means something else to each provider. */
+export function snapshotName({ proof_type, value }: Pick<ControlProof, "proof_type" | "value">): string {
+  const provider = Object.entries(PROVIDERS).find(([, { type }]) => type === proof_type)?.[0];
+  return provider === undefined ? value : `${provider}:${value}`;
+}
+
+/** Whether the executor looks for this snapshot itself. */
+export function isLookedUp(proof: ControlProof): proof is ControlProof & { proof_type: LookedUpType } {
+  return proof.proof_type !== "snapshot-id";
+}

@@ -1,0 +1,149 @@
+import { existsSync, type Stats, statSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { makeDirectories, type Step } from "./host-steps.ts";
+import { UNIT_DIRECTORY, UNIT_NAMES, type UnitName } from "./host-units.ts";
+import { trustsExecutionKey } from "./key-trust.ts";
+import { MONITOR_STATE } from "./monitor-state.ts";
+import { SYSTEM } from "./paths.ts";
+import { secondsOf, showUnits, systemd, type UnitState } from "./sys-systemd.ts";
+import { callExecutor } from "./wire-executor-client.ts";
+
+/*
+ * The steps that have systemd run what is installed.
+ */
+
+/** One part of Aegis, as it is switched on: a unit that listens or waits, and the service behind it. */
+interface Part {
+  what: string;
+  listener: UnitName | null;
+  service: UnitName | null;
+  /** Enabled, and not started here. */
+  later?: true;
+}
+
+const RUNNER: Part = { what: "the runner's socket", listener: "aegis-runner.socket", service: null };
+const RECOVERY: Part = { what: "recovery", listener: null, service: "aegis-recover.service", later: true };
+const EXECUTOR: Part = { what: "the executor", listener: "aegisd.socket", service: "aegisd.service" };
+const REVIEW: Part = {
+  what: "the reviewer",
+  listener: "aegis-reviewd.socket",
+  service: "aegis-reviewd.service",
+};
+const MONITOR: Part = { what: "the monitor", listener: "aegis-monitor.timer", service: null };
+
+/**
+ * Makes systemd read the units, and has each part running as they and the program are now. `unitsWritten`: whether unit
+ * files were written before this, or with `--dry-run` would be.
+ */
+export function serviceSteps(unitsWritten: boolean): Step[] {
+  return [
+    {
+      what: "systemd's view of the units",
+      async needed() {
+        // Asked of a unit that it has not read yet, systemd reads it: then it has nothing to say against itself.
+        if (unitsWritten) return "systemctl daemon-reload";
+        const states = Object.values(await showUnits(UNIT_NAMES));
+        const stale = states.some(
+          ({ LoadState, NeedDaemonReload }) => LoadState === "not-found" || NeedDaemonReload === "yes",
+        );
+        return stale ? "systemctl daemon-reload" : null;
+      },
+      apply: () => systemd("systemctl", ["daemon-reload"]),
+    },
+    ...[RUNNER, RECOVERY, EXECUTOR, REVIEW, MONITOR].map(partStep),
+    FIRST_LOOK,
+  ];
+}
+
+/**
+ * What the monitor sees first counts as known. So that it is what is there now, and not what somebody brought in until its
+ * timer comes round, it looks at once; nothing waits for it, and nothing fails with it, since the timer is there too.
+ */
+const FIRST_LOOK: Step = {
+  what: "the monitor's first look",
+  async needed() {
+    if (existsSync(MONITOR_STATE)) return null;
+    const { "aegis-monitor.service": state } = await showUnits(["aegis-monitor.service"]);
+    return ["active", "activating"].includes(state.ActiveState) ? null : "start aegis-monitor.service";
+  },
+  async apply() {
+    try {
+      await systemd("systemctl", ["start", "--no-block", "aegis-monitor.service"]);
+    } catch (error) {
+      if (!(error instanceof AegisError)) throw error;
+    }
+  },
+};
+
+function partStep(part: Part): Step {
+  const units = [part.listener, part.service].filter((name) => name !== null);
+  return {
+    what: part.what,
+    async needed() {
+      if (part === EXECUTOR && !trustsExecutionKey()) return null;
+      const states = await showUnits(units);
+      const todo = units.flatMap((name) => {
+        const problem = problemOf(name, states[name], part.later === true);
+        return problem === null ? [] : [`${problem} ${name}`];
+      });
+      return todo.length === 0 ? null : todo.join(", ");
+    },
+    async apply() {
+      await systemd("systemctl", ["enable", ...units]);
+      if (part.later === true) return;
+      // The service first: a socket is not made anew under one that has it.
+      if (part.listener !== null && part.service !== null) await systemd("systemctl", ["stop", part.service]);
+      // A unit of an older installation takes ${SYSTEM.run} with it when it stops.
+      await makeDirectories();
+      for (const unit of units) await systemd("systemctl", ["restart", unit]);
+      if (part === EXECUTOR) await answers();
+    },
+  };
+}
+
+/** What a unit still needs, as a verb; null for nothing. */
+function problemOf(name: UnitName, state: UnitState, later: boolean): string | null {
+  if (state.UnitFileState !== "enabled") return "enable";
+  if (later) return null;
+  if (state.ActiveState !== "active") return "start";
+  return isOutdated(name, state) ? "restart" : null;
+}
+
+/** Whether a unit runs as it was before its file or the program was replaced. */
+export function isOutdated(name: UnitName, { ActiveEnterTimestamp, MainPID }: UnitState): boolean {
+  const written = statSync(join(UNIT_DIRECTORY, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  // Of what is not active there is no time, and no file is later than NaN.
+  if (Math.floor(written / 1000) > secondsOf(ActiveEnterTimestamp)) return true;
+  if (MainPID === "" || MainPID === "0") return false;
+  const running = programOf(MainPID);
+  const installed = statSync(SYSTEM.binary, { throwIfNoEntry: false });
+  return (
+    running !== undefined &&
+    installed !== undefined &&
+    (running.ino !== installed.ino || running.dev !== installed.dev)
+  );
+}
+
+/** The file that a process runs; undefined where there is none, or where only root may look. */
+function programOf(pid: string): Stats | undefined {
+  try {
+    return statSync(`/proc/${pid}/exe`, { throwIfNoEntry: false });
+  } catch (error) {
+    if (errnoOf(error) === "EACCES") return undefined;
+    throw error;
+  }
+}
+
+/** Front and runner, one through the other. */
+async function answers(): Promise<void> {
+  try {
+    await callExecutor(SYSTEM.socket, "Status", {}, { silenceMs: 20_000 });
+  } catch (error) {
+    throw new AegisError(
+      "unavailable",
+      `the executor was started but does not answer: ${messageOf(error)}`,
+      "Look: journalctl -b -u aegisd -u 'aegis-runner@*'",
+    );
+  }
+}

@@ -1,0 +1,284 @@
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { AegisError, errnoOf } from "./errors.ts";
+import {
+  HOST_DIRECTORIES,
+  NEEDRESTART_FILE,
+  needrestartText,
+  SYSUSERS_FILE,
+  sysusersText,
+  TMPFILES_FILE,
+  tmpfilesText,
+  UNIT_DIRECTORY,
+  UNIT_NAMES,
+  unitText,
+} from "./host-units.ts";
+import { changeInWords, type InstalledProgram } from "./host-version.ts";
+import { generateKey, writeKeyFiles } from "./key-file.ts";
+import { SYSTEM } from "./paths.ts";
+import { createFileExclusive, ensureDir, hashFile, rootOnlyProblem, writeFileAtomic } from "./sys-files.ts";
+import {
+  ADMIN_GROUP,
+  type Directory,
+  groupId,
+  installedAt,
+  markInstalled,
+  REVIEW_GROUP,
+  STATE,
+  USERS,
+  userIds,
+} from "./sys-state.ts";
+import { systemd } from "./sys-systemd.ts";
+
+/*
+ * What makes a host of a machine, as data: each step says what it still has to do, and does it. All are repeatable; none
+ * undoes what an administrator has written.
+ */
+
+export interface Step {
+  /** What this is about, for people. */
+  what: string;
+  /** What is still to be done, in words; null when all is as it should be. Changes nothing. */
+  needed(): Promise<string | null> | string | null;
+  apply(): Promise<unknown> | unknown;
+}
+
+/** Accounts, directories, configuration: harmless while something runs. */
+export function groundSteps(): Step[] {
+  return [
+    file(SYSUSERS_FILE, sysusersText()),
+    {
+      what: "accounts",
+      needed() {
+        const users = Object.values(USERS).filter((name) => userIds(name) === null);
+        const groups = [ADMIN_GROUP, REVIEW_GROUP].filter((name) => groupId(name) === null);
+        return listed("make", [...groups, ...users]);
+      },
+      // One declared file for systemd's own program: it takes the password file's lock, leaves alone what is there, and
+      // makes accounts that nobody can log into, without a home, a mail spool or subordinate ids.
+      apply: () => systemd("systemd-sysusers", [SYSUSERS_FILE]),
+    },
+    file(TMPFILES_FILE, tmpfilesText()),
+    file(NEEDRESTART_FILE, needrestartText()),
+    {
+      what: "directories",
+      needed: () =>
+        listed(
+          "make or put right",
+          HOST_DIRECTORIES.filter(isOdd).map(({ path }) => path),
+        ),
+      apply: makeDirectories,
+    },
+    {
+      what: "outcomes and log of an executor started by hand",
+      needed: () => listed("give to the group aegis-admin", groupless()),
+      apply() {
+        const gid = groupId(ADMIN_GROUP) ?? 0;
+        for (const path of groupless()) {
+          chownSync(path, 0, gid);
+          chmodSync(path, 0o640);
+        }
+      },
+    },
+    template(SYSTEM.trustedKeys, TRUSTED_KEYS),
+    template(SYSTEM.daemonEnv, DAEMON_ENV),
+    template(SYSTEM.reviewerEnv, REVIEWER_ENV, USERS.reviewer),
+    {
+      what: SYSTEM.reviewKey,
+      needed() {
+        const problem = reviewKeyProblem();
+        if (problem === null) return existsSync(SYSTEM.reviewKey) ? null : "make the key that signs reviews";
+        const hint = `Whoever has read it can sign reviews. Type as root: rm ${SYSTEM.reviewKey}*; install makes a new one.`;
+        throw new AegisError("refused", problem, hint);
+      },
+      apply: () => writeKeyFiles(SYSTEM.reviewKey, generateKey()),
+    },
+    {
+      what: SYSTEM.installed,
+      needed: () => (installedAt() === null ? "write down when Aegis came onto this host" : null),
+      apply: () => markInstalled(new Date()),
+    },
+  ];
+}
+
+/** The program and its units: replaced only while no run is under way, and only together. */
+export function programSteps(installed: InstalledProgram): Step[] {
+  return [
+    {
+      what: "what an interrupted install left",
+      needed: () => listed("remove", interrupted()),
+      apply() {
+        for (const path of interrupted()) rmSync(path, { force: true });
+      },
+    },
+    {
+      what: SYSTEM.binary,
+      needed: () => (isInstalledProgram() ? null : changeInWords(installed)),
+      apply: () => writeFileAtomic(SYSTEM.binary, readFileSync(OWN_PROGRAM), 0o755),
+    },
+    ...UNIT_NAMES.map((name) => file(join(UNIT_DIRECTORY, name), unitText(name))),
+  ];
+}
+
+/** Whether what is installed is this very program. The same bytes in the hands of others, or behind a link, are not root's. */
+function isInstalledProgram(): boolean {
+  const stat = lstatSync(SYSTEM.binary, { throwIfNoEntry: false });
+  const own = stat?.isFile() === true && stat.uid === 0 && (stat.mode & 0o7777) === 0o755;
+  return own && hashFile(SYSTEM.binary).sha256 === hashFile(OWN_PROGRAM).sha256;
+}
+
+/** Copies of the program that were never finished; nobody writes one now, since this waited for its turn. */
+function interrupted(): string[] {
+  const directory = dirname(SYSTEM.binary);
+  return namesIn(directory)
+    .filter((name) => /^\.aegis\.[0-9a-f-]{36}\.tmp$/.test(name))
+    .map((name) => join(directory, name));
+}
+
+/** The file that is running, whatever stands at its path by now. */
+const OWN_PROGRAM = "/proc/self/exe";
+
+/** Makes the directories, and puts owner, group and mode right. */
+export async function makeDirectories(): Promise<void> {
+  await systemd("systemd-tmpfiles", ["--create", TMPFILES_FILE]);
+  const odd = HOST_DIRECTORIES.filter(isOdd).map(({ path }) => path);
+  if (odd.length === 0) return;
+  throw new AegisError(
+    "io",
+    `systemd-tmpfiles left as they were: ${odd.join(", ")}`,
+    `Look at each: ls -ld ${odd[0]}; it must be a directory, below directories of root.`,
+  );
+}
+
+function listed(verb: string, names: readonly string[]): string | null {
+  return names.length === 0 ? null : `${verb} ${names.join(", ")}`;
+}
+
+/** Why the key that signs reviews may be in other hands, or null; null also where there is none. */
+export function reviewKeyProblem(): string | null {
+  const stat = lstatSync(SYSTEM.reviewKey, { throwIfNoEntry: false });
+  if (stat === undefined || (stat.isFile() && stat.uid === 0 && (stat.mode & 0o077) === 0)) return null;
+  return `${SYSTEM.reviewKey} is not a file that root alone can read`;
+}
+
+/** Whether a directory is missing, or not whose and how it should be. */
+export function isOdd({ path, mode, user, group }: Directory): boolean {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return !(
+    stat?.isDirectory() === true &&
+    (stat.mode & 0o7777) === mode &&
+    stat.uid === userIds(user)?.uid &&
+    stat.gid === groupId(group)
+  );
+}
+
+/** Outcomes and parts of the log that the admin group can't read: there was none when they were written. */
+function groupless(): string[] {
+  const gid = groupId(ADMIN_GROUP);
+  const files = [
+    ...namesIn(STATE.results)
+      .filter((name) => name.endsWith(".json"))
+      .map((name) => join(STATE.results, name)),
+    ...namesIn(SYSTEM.auditDir)
+      .filter((name) => name.endsWith(".ndjson"))
+      .map((name) => join(SYSTEM.auditDir, name)),
+  ];
+  return files.filter((path) => {
+    const stat = lstatSync(path);
+    return stat.isFile() && stat.uid === 0 && (stat.gid !== gid || (stat.mode & 0o7777) !== 0o640);
+  });
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** A file of ours: it is as we write it. */
+export function file(path: string, text: string): Step {
+  return {
+    what: path,
+    needed() {
+      if (!existsSync(path)) return "write";
+      const { uid, mode } = lstatSync(path);
+      const same = uid === 0 && (mode & 0o7777) === 0o644 && readFileSync(path, "utf8") === text;
+      return same ? null : "write anew";
+    },
+    apply() {
+      ensureDir(dirname(path), 0o755);
+      writeFileAtomic(path, text, 0o644);
+    },
+  };
+}
+
+/** A file for the administrator: written once, then theirs. With a group, nobody else can read it: it may hold a secret. */
+function template(path: string, text: string, group?: string): Step {
+  const needed = () => (existsSync(path) ? null : "write, to be filled in");
+  return {
+    what: path,
+    needed,
+    apply() {
+      if (!createFileExclusive(path, text, group === undefined ? 0o644 : 0o640)) return;
+      if (group === undefined) chmodSync(path, 0o644);
+      else chownSync(path, 0, groupId(group) ?? 0);
+    },
+  };
+}
+
+/**
+ * What makes it unsafe to install from this file or to this place, in words, or null. Who can write a program that root
+ * runs is root.
+ */
+export function unsafeProgram(sudoUid: string | undefined): string | null {
+  const { uid, mode } = statSync(OWN_PROGRAM);
+  if (uid !== 0 && String(uid) !== sudoUid) return `${process.execPath} belongs to another user (uid ${uid})`;
+  if ((mode & 0o022) !== 0) return `${process.execPath} can be written by others`;
+  return rootOnlyProblem(dirname(SYSTEM.binary));
+}
+
+const TRUSTED_KEYS = `# Whom the executor of this host believes. It needs no restart to read this file again.
+# \`aegis sign keygen --out <file>\` prints such an entry for each key; the secret never comes here.
+#
+# [[key]]
+# id = "…"
+# name = "ops@example"              # signs as this name only
+# public_key_hex = "…"
+# role = "execution"                # execution: signs plans; approval: approves them, and is held by somebody else
+# not_after = 2027-01-01T00:00:00Z  # optional, as is not_before
+# revoked = false
+`;
+
+const DAEMON_ENV = `# Settings of the executor, NAME=value. A name that is not listed here is an error, and nothing runs.
+#AEGIS_LOG=info
+#AEGIS_LOG_FORMAT=json
+#AEGIS_OSV_DIR=/var/lib/osv
+#AEGIS_OSV_URL=http://localhost:8080
+# Keys without names; better: ${SYSTEM.trustedKeys}
+#AEGIS_SIGNING_PUBLIC_KEY_HEX=
+#AEGIS_APPROVAL_PUBLIC_KEY_HEX=
+`;
+
+const REVIEWER_ENV = `# Settings of the reviewer, NAME=value. A name that is unknown is an error. Then: systemctl restart aegis-reviewd
+#AEGIS_AI_BASE_URL=http://localhost:8000/v1
+#AEGIS_AI_MODEL=deepseek-v4-flash
+#AEGIS_AI_API_KEY=
+#AEGIS_AI_ALLOW_REMOTE=0
+#AEGIS_AI_RESPONSE_FORMAT_JSON=1
+#AEGIS_AI_MAX_OUTPUT_TOKENS=4096
+#AEGIS_AI_REVIEW_TIMEOUT_SECS=
+#AEGIS_LOG=info
+#AEGIS_LOG_FORMAT=json
+`;

@@ -1,0 +1,105 @@
+import * as v from "valibot";
+import { AegisError } from "./errors.ts";
+import { checkPublicKey, keyId } from "./key-sign.ts";
+import { readToml } from "./sys-config.ts";
+
+export type Role = "execution" | "approval";
+
+/** One public key and everything that is known of it, from wherever it was said. */
+export interface TrustedKey {
+  publicKeyHex: string;
+  role: Role;
+  /** Every id it answers to; its fingerprint is always one of them. */
+  ids: readonly string[];
+  /** Whose it is. Null where only the bare key is known. */
+  name: string | null;
+  /**
+   * Given in hex by whoever typed the command or started the daemon: they have said which key they mean, so a signature by
+   * it may go by any id. A key of the host's files answers to its ids alone.
+   */
+  given: boolean;
+  notBefore: Date | null;
+  notAfter: Date | null;
+  revoked: boolean;
+}
+
+/** Public keys in hex, as flags and variables give them. */
+export type BareKeys = Readonly<Record<Role, readonly string[]>>;
+
+/** An RFC 3339 moment: Bun parses a TOML date with an offset to a Temporal.Instant, whose text is in UTC. */
+const date = v.pipe(
+  v.unknown(),
+  v.transform(String),
+  v.regex(
+    /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/,
+    "not an RFC 3339 date and time with its offset",
+  ),
+  v.transform((text) => new Date(text)),
+  v.check((value) => Number.isFinite(value.getTime()), "not a real date"),
+);
+const TrustedKeysFile = v.strictObject({
+  key: v.optional(
+    v.pipe(
+      v.array(
+        v.strictObject({
+          id: v.pipe(v.string(), v.minLength(1), v.maxLength(512)),
+          name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
+          public_key_hex: v.string(),
+          role: v.picklist(["execution", "approval"]),
+          not_before: v.optional(date),
+          not_after: v.optional(date),
+          revoked: v.optional(v.boolean(), false),
+        }),
+      ),
+      v.maxLength(1000),
+    ),
+    [],
+  ),
+});
+
+/** Parses trusted-keys.toml. @throws AegisError `invalid_config`, `invalid_key` */
+export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
+  const { settings, problem } = readToml(text, TrustedKeysFile);
+  if (problem !== null) {
+    const hint = "Correct the file as root: nobody's signature is believed until then.";
+    throw new AegisError("invalid_config", `${source}: ${problem}`, hint);
+  }
+  return settings.key.map((entry, n) => {
+    if (isPlaceholder(entry.id) || isPlaceholder(entry.name ?? "")) {
+      throw new AegisError(
+        "invalid_config",
+        `${source}: key, entry ${n + 1}: ${entry.name ?? entry.id} is nobody's name`,
+        'Write in as root whose key it is, as they sign, for instance: name = "ops@example"',
+      );
+    }
+    checkPublicKey(entry.public_key_hex);
+    return {
+      publicKeyHex: entry.public_key_hex,
+      role: entry.role,
+      ids: [keyId(entry.public_key_hex), entry.id],
+      name: entry.name ?? null,
+      given: false,
+      notBefore: entry.not_before ?? null,
+      notAfter: entry.not_after ?? null,
+      revoked: entry.revoked,
+    };
+  });
+}
+
+/** What keygen and the file's own example leave to be filled in. */
+function isPlaceholder(text: string): boolean {
+  return /^\s*(?:<.*>|…|\.\.\.)\s*$/.test(text);
+}
+
+/** Keys given in hex, of which nothing else is known. @throws AegisError `invalid_key` */
+export function bareKeys(bare: BareKeys): TrustedKey[] {
+  return (["execution", "approval"] as const).flatMap((role) =>
+    bare[role].map((given) => {
+      const publicKeyHex = given.toLowerCase();
+      checkPublicKey(publicKeyHex);
+      const ids = [keyId(publicKeyHex)];
+      const known = { publicKeyHex, role, ids, name: null, given: true };
+      return { ...known, notBefore: null, notAfter: null, revoked: false };
+    }),
+  );
+}

@@ -1,0 +1,101 @@
+import { existsSync } from "node:fs";
+import * as v from "valibot";
+import { bindingOf } from "./apt-keyring.ts";
+import { inspectRepositories } from "./apt-repositories.ts";
+import { aptDirs, readSources } from "./apt-sources.ts";
+import { sha256Hex } from "./canonical.ts";
+import { HOST_SETTINGS, type Planning } from "./eco.ts";
+import { AegisError } from "./errors.ts";
+import { readFileLimited } from "./sys-files.ts";
+import { clip } from "./terminal.ts";
+
+/*
+ * What this host's apt is set up to trust, and how that differs from another moment. An index's own date and digest change
+ * with every update and are no part of it.
+ */
+
+const MAX_KEYRING = 16 * 1024 * 1024;
+/** Longest value that an event repeats. */
+const SHOWN = 300;
+
+/** One source as it stands, each property as the text that is compared and shown. */
+const Source = v.record(v.string(), v.string());
+type Source = v.InferOutput<typeof Source>;
+/** Every source by its id, `<uri> <suite>`. What can't be read of the configuration is the source ``. */
+export const RepositoriesSchema = v.record(v.string(), Source);
+export type RepositoryState = v.InferOutput<typeof RepositoriesSchema>;
+
+/** One way in which two moments differ. */
+export interface RepositoryChange {
+  repository: string;
+  change: "added" | "removed" | "changed";
+  /** What of it: a property's name; null for the whole. */
+  property: string | null;
+  from: string | null;
+  to: string | null;
+}
+
+/**
+ * The sources, the keyrings and keys they are bound to, and the trust that follows.
+ * @throws AegisError `unavailable` where apt can't tell its configuration
+ */
+export async function repositoryState(planning: Planning): Promise<RepositoryState> {
+  const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
+  if (dump.evidence.outcome !== "ok") throw new AegisError("unavailable", "apt-config dump failed");
+  const dirs = aptDirs(dump.stdout);
+  const { sources, problems } = readSources(dirs, planning.host.architecture, planning);
+  const { evidence, warnings } = await inspectRepositories(sources, dirs, planning);
+  const state: RepositoryState = {};
+  for (const [n, source] of sources.entries()) {
+    const found = evidence[n];
+    if (found === undefined) continue;
+    state[source.id] = {
+      configured_in: source.configuredIn,
+      components: source.components.join(" "),
+      // An embedded key is long, and its digest stands below.
+      signed_by: found.signed_by ?? "",
+      keyrings_sha256: keyringDigests(bindingOf(source, dirs, planning).keyrings).join(" "),
+      trusted_option: String(source.trusted),
+      allow_insecure: String(source.allowInsecure),
+      key_fingerprints: found.key_fingerprints.toSorted().join(" "),
+      trust: found.trust,
+      problems: found.problems.join("; "),
+    };
+  }
+  const unread = [...problems, ...warnings];
+  if (unread.length > 0) state[""] = { problems: unread.join("; ") };
+  return state;
+}
+
+function keyringDigests(paths: readonly string[]): string[] {
+  return paths
+    .filter((path) => existsSync(path))
+    .map((path) => sha256Hex(readFileLimited(path, MAX_KEYRING)))
+    .sort();
+}
+
+/** How `now` differs from `before`, in the order of the sources' names. */
+export function repositoryDrift(before: RepositoryState, now: RepositoryState): RepositoryChange[] {
+  const names = [...new Set([...Object.keys(before), ...Object.keys(now)])].sort();
+  return names.flatMap((repository): RepositoryChange[] => {
+    const [old, fresh] = [before[repository], now[repository]];
+    if (old === undefined && fresh !== undefined)
+      return [{ repository, change: "added", property: null, from: null, to: summaryOf(fresh) }];
+    if (old !== undefined && fresh === undefined)
+      return [{ repository, change: "removed", property: null, from: summaryOf(old), to: null }];
+    return [...new Set([...Object.keys(old ?? {}), ...Object.keys(fresh ?? {})])].flatMap((property) => {
+      const [from, to] = [old?.[property] ?? "", fresh?.[property] ?? ""];
+      if (from === to) return [];
+      return [
+        { repository, change: "changed", property, from: clip(from, SHOWN), to: clip(to, SHOWN) } as const,
+      ];
+    });
+  });
+}
+
+function summaryOf({ configured_in, trust, signed_by }: Source): string {
+  return clip(
+    `${trust ?? "not readable"}, configured in ${configured_in}, signed by ${signed_by || "any key"}`,
+    SHOWN,
+  );
+}

@@ -1,0 +1,256 @@
+import { createHmac } from "node:crypto";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { canonicalJson, sha256Hex } from "./canonical.ts";
+import type { CommandEvidence, Host } from "./doc-plan.ts";
+import type { Planning, PlanningOutput, ToolSettings } from "./eco.ts";
+import { assertPlanningArgv } from "./eco-planning-argv.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { type Env, userPaths } from "./paths.ts";
+import { BOOT_ID, bootId } from "./sys-boot.ts";
+import { readFileLimited } from "./sys-files.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
+import { identify, isSameProcess } from "./sys-process.ts";
+import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+
+/** dpkg's name for what Node calls an architecture. */
+const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
+  x64: "amd64",
+  arm64: "arm64",
+  arm: "armhf",
+  ia32: "i386",
+  ppc64: "ppc64el",
+  riscv64: "riscv64",
+  s390x: "s390x",
+};
+
+/**
+ * Which host this is and which of its boots, from files alone. `readText` gives a file's text, or null where it can't be
+ * read. `boot` is the boot in the words of the unit, as {@link bootId} takes it.
+ * @throws AegisError `unavailable` when the machine id is missing or was never set: without one, a plan could be applied
+ * to any other host that lacks one; or when the boot has no id: then a plan could outlive it
+ * @see machine-id(5), os-release(5), random(4)
+ */
+export function hostIdentity(
+  readText: (path: string) => string | null,
+  boot?: string,
+): Host & { boot_id: string } {
+  const machineId = (readText("/etc/machine-id") ?? "").trim();
+  if (!/^[0-9a-f]{32}$/.test(machineId) || /^0+$/.test(machineId)) {
+    throw new AegisError(
+      "unavailable",
+      "this host has no machine id (/etc/machine-id is missing or was never set), so plans can't be bound to it",
+      "Run systemd-machine-id-setup as root, then try again.",
+    );
+  }
+  const ownBoot = bootId(readText, boot);
+  if (ownBoot === null) {
+    throw new AegisError(
+      "unavailable",
+      `${BOOT_ID} can't be read, so plans can't be bound to this boot`,
+      "Run aegis where /proc is mounted whole (not with ProcSubset=pid).",
+    );
+  }
+  const release = osRelease(readText("/etc/os-release") ?? readText("/usr/lib/os-release") ?? "");
+  return {
+    hostname: hostname(),
+    // machine-id(5) asks that the id itself is never shown, only a keyed hash of it.
+    machine_id_hash: createHmac("sha256", machineId).update("aegis").digest("hex"),
+    os_id: release.get("ID") ?? "linux",
+    os_version: release.get("VERSION_ID") ?? "",
+    architecture: dpkgArchitecture(readText("/var/lib/dpkg/arch")),
+    boot_id: ownBoot,
+  };
+}
+
+/** dpkg keeps its list of architectures, its own first, only on hosts that have foreign ones. */
+function dpkgArchitecture(list: string | null): string {
+  const native = list?.split("\n")[0]?.trim() ?? "";
+  return native !== "" ? native : (DPKG_ARCHITECTURES[process.arch] ?? process.arch);
+}
+
+/** The assignments of an os-release file, quotes removed. */
+function osRelease(text: string): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const match = /^([A-Z_]+)=(?:"([^"]*)"|'([^']*)'|(\S*))\s*$/.exec(line);
+    if (match?.[1] !== undefined) values.set(match[1], match[2] ?? match[3] ?? match[4] ?? "");
+  }
+  return values;
+}
+
+const TIMEOUT_MS = 120_000;
+const MAX_OUTPUT = 32 * 1024 * 1024;
+const MAX_FILE = 64 * 1024 * 1024;
+/** Cap on all evidence of a plan, in bytes of canonical JSON; output that doesn't fit stands only as its digest. */
+const MAX_EVIDENCE = 256 * 1024;
+/** Output up to this size is kept although nobody asked for it. */
+const SMALL_OUTPUT = 4 * 1024;
+
+export interface PlanningOptions {
+  /** Whose registry settings and cache directory count. */
+  env: Env;
+  now?: Date;
+  /**
+   * Apt builds its binary cache anew, inside the private directory. It believes the host's as long as a list has the size and
+   * time that it was built from, so the host's may say what no list says any more.
+   */
+  ownCaches?: boolean;
+  /** Another host's identity, for tests. */
+  host?: Host;
+  /** What starts programs, for tests. */
+  spawn?: typeof run;
+}
+
+/**
+ * The real effects of planning. Commands run directly, with an environment of their own and an empty working directory
+ * and HOME, because pip, cargo and npm otherwise obey files they find there. Everything temporary is in one private
+ * directory under the cache's `tmp/`, which `close` removes.
+ * @throws AegisError `unavailable` (host without a machine id), `io`
+ */
+export function openPlanning(options: PlanningOptions): Planning & { close(): void } {
+  const { env } = options;
+  const host = options.host ?? hostIdentity(readText);
+  const spawn = options.spawn ?? run;
+  const directory = privateDirectory(env);
+  let serial = 0;
+  let room = MAX_EVIDENCE - byteLength({ commands: [] });
+
+  /** The evidence of one command, with the output text that still fits. */
+  function record(argv: readonly string[], result: RunResult | null, keep: boolean): CommandEvidence {
+    const evidence: CommandEvidence = {
+      argv: [...argv],
+      status: result?.status ?? null,
+      outcome: outcomeOf(result),
+      stdout_sha256: result === null ? null : sha256Hex(result.stdout),
+      stderr_sha256: result === null ? null : sha256Hex(result.stderr),
+      stdout: null,
+      stderr: null,
+    };
+    room -= byteLength(evidence) + 1;
+    for (const stream of ["stdout", "stderr"] as const) {
+      if (result === null || (!keep && result[stream].length > SMALL_OUTPUT)) continue;
+      const text = result[stream].toString();
+      const cost = byteLength(text);
+      if (cost > room) continue;
+      room -= cost;
+      evidence[stream] = text;
+    }
+    return evidence;
+  }
+
+  async function spawnOne(
+    argv: readonly string[],
+    settings: (home: string) => ToolSettings,
+  ): Promise<RunResult | null> {
+    const [name = "", ...args] = argv;
+    const program = resolveProgram(name);
+    if (program === null) return null;
+    const own = join(directory, `run-${++serial}`);
+    const [home, cwd] = [join(own, "home"), join(own, "work")];
+    for (const path of [own, home, cwd]) mkdirSync(path, { mode: 0o700 });
+    const { files = {}, variables = {} } = settings(home);
+    const childEnv: Record<string, string> = {
+      LANG: "C.UTF-8",
+      LC_ALL: "C.UTF-8",
+      PATH: SYSTEM_PATH.join(":"),
+      HOME: home,
+      PYTHONSAFEPATH: "1",
+      ...variables,
+    };
+    for (const [file, text] of Object.entries(files)) writeFileSync(join(home, file), text, { mode: 0o600 });
+    try {
+      return await spawn(program, args, { env: childEnv, cwd, timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT });
+    } catch (error) {
+      if (error instanceof AegisError && error.code === "unavailable") return null;
+      throw error;
+    }
+  }
+
+  return {
+    now: options.now ?? new Date(),
+    env,
+    host,
+    ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
+    readText,
+    list,
+    async run(argv, { settings, keep = false }): Promise<PlanningOutput> {
+      assertPlanningArgv(argv);
+      const result = await spawnOne(argv, settings);
+      return {
+        stdout: result?.stdout.toString() ?? "",
+        stderr: result?.stderr.toString() ?? "",
+        evidence: record(argv, result, keep),
+      };
+    },
+    temporary(name, data) {
+      if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) {
+        throw new AegisError("internal", `not a name for a temporary file: ${name}`);
+      }
+      const path = join(directory, `${++serial}-${name}`);
+      writeFileSync(path, data, { mode: 0o600, flag: "wx" });
+      return path;
+    },
+    close() {
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/**
+ * A fresh directory that only this user can enter. apt reads its settings there, with their hooks: as root nobody else may be
+ * able to put another directory in its place.
+ */
+function privateDirectory(env: Env): string {
+  const parent = join(userPaths(env).cache, "tmp");
+  try {
+    ensureOwnDir(parent);
+    sweep(parent);
+    const { pid, start, boot } = identify(process.pid);
+    return mkdtempSync(join(parent, `plan-${pid}-${start}-${boot}-`));
+  } catch (error) {
+    if (error instanceof AegisError && error.code === "refused") throw error;
+    throw new AegisError(
+      "io",
+      `can't make a working directory under ${parent}: ${messageOf(error)}`,
+      "Check the directory's permissions and free space, or set XDG_CACHE_HOME.",
+    );
+  }
+}
+
+/** Removes what a planning left that was killed: its directory names its process. */
+function sweep(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const [, pid, start, boot = ""] = /^plan-(\d+)-(\d+)-(?:([0-9a-f-]*)-)?/.exec(name) ?? [];
+    if (pid === undefined || isSameProcess({ pid: Number(pid), start: Number(start), boot })) continue;
+    rmSync(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+/** The text of a regular file of the host, or null where it is not there, can't be read, or is larger than 64 MiB. */
+export function readText(path: string): string | null {
+  try {
+    return readFileLimited(path, MAX_FILE).toString();
+  } catch {
+    return null;
+  }
+}
+
+function list(path: string): string[] {
+  try {
+    return readdirSync(path).sort();
+  } catch {
+    return [];
+  }
+}
+
+function outcomeOf(result: RunResult | null): CommandEvidence["outcome"] {
+  if (result === null) return "missing";
+  if (result.outcome !== "exited") return result.outcome;
+  return result.status === 0 ? "ok" : "failed";
+}
+
+function byteLength(value: unknown): number {
+  return Buffer.byteLength(canonicalJson(value));
+}

@@ -1,0 +1,126 @@
+import { AiReview } from "./doc.ts";
+import { keep, OBJECT_BEGIN, type ObjectInText, objectAt, objectsIn } from "./review-json.ts";
+
+/*
+ * What of a model's text is its answer, and what it only thought. Servers that know the model's format send the two
+ * apart; others leave the model's own marks in the text, with the opening one missing where the prompt ended with it
+ * (DeepSeek-R1, Qwen3), or the closing one where the reply was cut.
+ */
+
+/** Marks around thinking, as pairs. Matched without regard to case. */
+const MARKS: readonly (readonly [open: string, close: string])[] = [
+  // DeepSeek-R1, Qwen3, GLM, MiniMax and many others; the other words by models that were only told to.
+  ["<think>", "</think>"],
+  ["<thinking>", "</thinking>"],
+  ["<thought>", "</thought>"],
+  ["<reasoning>", "</reasoning>"],
+  ["<seed:think>", "</seed:think>"],
+  // Magistral, Kimi, Cohere.
+  ["[THINK]", "[/THINK]"],
+  ["◁think▷", "◁/think▷"],
+  ["<|START_THINKING|>", "<|END_THINKING|>"],
+  // Gemma 4.
+  ["<|channel>thought", "<channel|>"],
+  // gpt-oss (OpenAI harmony), and the same when a server has dropped the special tokens.
+  ["<|channel|>analysis", "<|channel|>final"],
+  ["<|channel|>commentary", "assistantfinal"],
+];
+
+const escaped = (texts: readonly string[]) => texts.map((t) => t.replace(/[|[\]]/g, "\\$&")).join("|");
+const OPEN = `${escaped(MARKS.map(([open]) => open))}|^\\s*analysis(?=[A-Z])`;
+const CLOSE = escaped(MARKS.map(([, close]) => close));
+
+export interface SplitReply {
+  /** Objects of the answer, in their order. */
+  answer: ObjectInText[];
+  /** Objects that stand in thinking: drafts. */
+  thinking: ObjectInText[];
+  /** The answer has text of its own, whether or not an object is in it. */
+  answered: boolean;
+  /** The answer's text without its whole objects. */
+  prose: string;
+}
+
+/**
+ * The objects of a reply's text by whether they are its answer. An object of the answer is read whole before any mark in
+ * it could count, so that a mark inside a string of it is part of that string.
+ */
+export function splitReply(text: string): SplitReply {
+  const split: SplitReply = { answer: [], thinking: [], answered: false, prose: "" };
+  const next = new RegExp(`(?<open>${OPEN})|(?<close>${CLOSE})|${OBJECT_BEGIN}`, "gi");
+  const close = new RegExp(CLOSE, "gi");
+  // A closing mark alone ends thinking that the prompt began. Nobody begins to think with JSON.
+  let mayHaveBegunThinking = !/^\s*(?:\{|```)/.test(text);
+  let at = 0;
+  for (;;) {
+    next.lastIndex = at;
+    const match = next.exec(text);
+    const from = match?.index ?? text.length;
+    const before = text.slice(at, from);
+    split.answered ||= /\S/.test(before);
+    split.prose += before;
+    if (match === null) return split;
+    at = next.lastIndex;
+    if (match[0] === "{") {
+      const found = objectAt(text, from);
+      split.answered = true;
+      split.prose += found.problem === "" ? "\n" : found.source;
+      if (!keep(split.answer, found)) return split;
+      at = from + found.source.length;
+    } else if (match.groups?.["close"] !== undefined) {
+      if (mayHaveBegunThinking) {
+        for (const draft of split.answer) keep(split.thinking, draft);
+        Object.assign(split, { answer: [], answered: false, prose: "" });
+      }
+    } else {
+      close.lastIndex = at;
+      const end = close.exec(text);
+      for (const draft of objectsIn(text.slice(at, end?.index))) keep(split.thinking, draft);
+      at = end === null ? text.length : close.lastIndex;
+    }
+    if (match[0] !== "{") mayHaveBegunThinking = false;
+  }
+}
+
+/*
+ * What a reply says beside the verdict that was found in it. A verdict can be spelled in a way that no JSON parser reads
+ * (`{risk: "deny"}`, `"risk": "Deny"`, a quotation mark too many) or in prose, and a well-formed one beside it can be a
+ * quotation of what the evidence told the model to answer.
+ */
+
+/** Words of a verdict, lax ones first; those in one place are as grave as each other. */
+const SCALES: readonly (readonly string[])[] = [
+  AiReview.entries.risk.options,
+  AiReview.entries.recommendation.options,
+];
+/** Longest first, and with what stands for `_` in prose. */
+const WORDS = SCALES.flat()
+  .toSorted((a, b) => b.length - a.length)
+  .map((word) => word.replaceAll("_", "[_ -]"))
+  .join("|");
+/** "supply chain risk: medium" is not said about the whole, "overall risk: medium" is. */
+const RISK = String.raw`(?:(?<![\p{L}\p{N}_][ \t_-]{0,3})|(?<=\b(?:the|my|overall|final|total)[ \t_]{1,3}))risk(?: level)?`;
+const MARKUP = "[\"'`*_\\\\\\s]{0,8}";
+const STATED = new RegExp(
+  `(?:${RISK}|(?<!\\p{L})(?:recommendation|verdict|decision))${MARKUP}[:=]${MARKUP}(${WORDS})(?![\\p{L}_])`,
+  "giu",
+);
+
+/** How grave a word of a verdict is, from 0 to 3 (deny). */
+function gravity(word: string): number {
+  return Math.max(...SCALES.map((scale) => scale.indexOf(word)));
+}
+
+/**
+ * Whether the text states a risk or a recommendation that is graver than both of the verdict: `risk: deny`, in whatever
+ * quotation marks, capitals or markup. A laxer one takes nothing away. Takes time by the text's length.
+ */
+export function statesGraver(
+  text: string,
+  { risk, recommendation }: Pick<AiReview, "risk" | "recommendation">,
+): boolean {
+  const found = Math.max(gravity(risk), gravity(recommendation));
+  return text
+    .matchAll(STATED)
+    .some(([, word = ""]) => gravity(word.toLowerCase().replace(/[ -]/g, "_")) > found);
+}

@@ -1,0 +1,282 @@
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+import { readConfig } from "./sys-config.ts";
+import { createFileExclusive } from "./sys-files.ts";
+import { idsInUse } from "./sys-process.ts";
+
+/** The group whose members may submit plans and read outcomes. */
+export const ADMIN_GROUP = "aegis-admin";
+/** The group whose members may ask the reviewer. */
+export const REVIEW_GROUP = "aegis-review";
+/** Whom the front, the reviewer, and the tools of source builds run as. Each has a group of its own. */
+export const USERS = { front: "aegis-front", reviewer: "aegis-reviewd", build: "aegis-build" } as const;
+
+/** Where an executor keeps its state. */
+export interface Places {
+  /** One directory per execution: what the run was given, and its output. */
+  runs: string;
+  /** One outcome per execution. */
+  results: string;
+  /** The record of used plans and approvals. */
+  spent: string;
+  /** The run lock and the queue. */
+  lock: string;
+  /** Directories of package files, one per run. */
+  archives: string;
+  /** The log of executions. */
+  audit: string;
+  /** The user whose files are believed. */
+  owner: number;
+  /** The group that may read outcomes, if it exists. */
+  readers: string;
+}
+
+/** The runner's places. All belong to root; only `results` can be read by the admin group. */
+export const STATE = {
+  /** One directory per execution: configuration, receipt, output. 0700. */
+  runs: join(SYSTEM.state, "runs"),
+  /** One root-owned outcome per execution. 0750, group aegis-admin where it exists. */
+  results: join(SYSTEM.state, "results"),
+  /** The record of used plans and approvals. 0700. */
+  spent: join(SYSTEM.state, "spent"),
+  /** The run lock and the queue. 0700: whoever can open a lock file can hold it. */
+  lock: join(SYSTEM.state, "lock"),
+  /** Directories of package files, one per run; a tool's own users must be able to reach them. 0755. */
+  archives: "/var/cache/aegis/archives",
+  audit: SYSTEM.auditDir,
+  owner: 0,
+  readers: ADMIN_GROUP,
+} as const satisfies Places;
+
+/** One directory of a production host, and whose it is. */
+export interface Directory {
+  path: string;
+  mode: number;
+  user: "root" | typeof USERS.reviewer;
+  group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer;
+}
+
+/** The runner's directories, in the order in which they are made. */
+export const STATE_DIRECTORIES: readonly Directory[] = [
+  { path: SYSTEM.state, mode: 0o755, user: "root", group: "root" },
+  { path: STATE.runs, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.spent, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.lock, mode: 0o700, user: "root", group: "root" },
+  // Set-group-id here too: an outcome is never there without its group, not even between its rename and a chown.
+  { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },
+  { path: "/var/cache/aegis", mode: 0o755, user: "root", group: "root" },
+  { path: STATE.archives, mode: 0o755, user: "root", group: "root" },
+  // Set-group-id: every file of the log gets the admin group. Others may pass through, to the reviewer's own log below.
+  { path: SYSTEM.auditDir, mode: 0o2751, user: "root", group: ADMIN_GROUP },
+];
+
+/** The numeric id of a group in /etc/group, or null. */
+export function groupId(name: string): number | null {
+  const line = readFileSync("/etc/group", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`));
+  const gid = Number(line?.split(":")[2]);
+  return line !== undefined && Number.isInteger(gid) ? gid : null;
+}
+
+/** The name of a group in /etc/group, or null. */
+export function groupName(gid: number): string | null {
+  const line = readFileSync("/etc/group", "utf8")
+    .split("\n")
+    .find((entry) => entry.split(":")[2] === String(gid));
+  return line?.split(":")[0] ?? null;
+}
+
+/** The numeric ids of a user in /etc/passwd, or null. */
+export function userIds(name: string): { uid: number; gid: number } | null {
+  const fields = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`))
+    ?.split(":");
+  const uid = Number(fields?.[2]);
+  const gid = Number(fields?.[3]);
+  return fields !== undefined && Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : null;
+}
+
+/** The ids that systemd gives out for a while (DynamicUser= of systemd.exec(5)): never a person's, never a package's. */
+const DYNAMIC_IDS = { first: 61184, last: 65519 };
+
+/**
+ * A number that is no user, no group, and that no process runs as.
+ * @throws AegisError `unavailable` when all are taken
+ */
+export function unusedId(): number {
+  const named = new Set(
+    ["/etc/passwd", "/etc/group"].flatMap((file) =>
+      readFileSync(file, "utf8")
+        .split("\n")
+        .map((line) => Number(line.split(":")[2])),
+    ),
+  );
+  const running = idsInUse();
+  for (let id = DYNAMIC_IDS.first; id <= DYNAMIC_IDS.last; id++) {
+    if (!named.has(id) && !running.has(id)) return id;
+  }
+  throw new AegisError(
+    "unavailable",
+    "there is no user id left for the front",
+    "Make a system user aegis-front.",
+  );
+}
+
+/**
+ * Makes the runner's directories where they are missing, and refuses ones that don't belong to root or that others
+ * can write to.
+ * @throws AegisError `io`
+ */
+export function prepareState(): void {
+  for (const directory of STATE_DIRECTORIES) rootDirectory(directory);
+}
+
+function rootDirectory({ path, mode, group }: Directory): void {
+  const gid = groupId(group) ?? 0;
+  try {
+    // RestrictSUIDSGID= forbids the set-group-id bit even where the directory is there.
+    mkdirSync(path, { mode: mode & 0o777 });
+    own(path, mode, gid);
+  } catch (error) {
+    if (errnoOf(error) !== "EEXIST") {
+      throw noSpace(error, path) ?? new AegisError("io", `can't make ${path}: ${messageOf(error)}`);
+    }
+  }
+  const stat = lstatSync(path);
+  if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
+    throw new AegisError(
+      "io",
+      `${path} must be a directory that belongs to root and that only root writes to`,
+      `Look at it: ls -ld ${path}; then, as root: chown root:${gid === 0 ? "root" : group} ${path} && chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
+    );
+  }
+}
+
+/** Gives a directory owner and mode by descriptor: by name it may be another by now, where others can write the parent. */
+function own(path: string, mode: number, gid: number): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    if (fstatSync(fd).uid !== 0) return; // The check that follows refuses it.
+    fchownSync(fd, 0, gid);
+    fchmodSync(fd, mode);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** What to tell of a file system without room left, from a system error; null for anything else. `place` is where, if that doesn't say. */
+export function noSpace(error: unknown, place: string): AegisError | null {
+  const errno = errnoOf(error);
+  if (errno !== "ENOSPC" && errno !== "EDQUOT") return null;
+  const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : "";
+  const directory = path === "" ? place : dirname(path);
+  return new AegisError(
+    "io",
+    `no space is left under ${directory} (${errno})`,
+    `Make room there, in blocks or in inodes: df ${directory}; df -i ${directory}. Then try again.`,
+  );
+}
+
+/**
+ * When Aegis was first installed on this host; null where it was never installed, or is started by hand. Nothing signed
+ * before that runs here.
+ * @throws AegisError `invalid_config` for a file that can't be believed
+ */
+export function installedAt(path: string = SYSTEM.installed): Date | null {
+  const text = readConfig(path, true);
+  if (text === null) return null;
+  const date = new Date(text.trim());
+  if (!/^\d{4}-\d{2}-\d{2}T[\d:.]+Z\n?$/.test(text) || Number.isNaN(date.getTime())) {
+    throw new AegisError(
+      "invalid_config",
+      `${path} does not hold the time of the installation`,
+      `Remove it as root and type: aegis daemon install; what was signed before then needs to be signed anew.`,
+    );
+  }
+  return date;
+}
+
+/** Writes the time of the first installation down; an existing one stays. */
+export function markInstalled(now: Date): void {
+  createFileExclusive(SYSTEM.installed, `${now.toISOString()}\n`, 0o644);
+}
+
+/** System accounts end here (SYS_UID_MAX of login.defs(5)); people begin behind it. */
+const LAST_SYSTEM_ID = 999;
+const NO_LOGIN = /\/(?:nologin|false)$/;
+
+/**
+ * Why accounts that have the names of ours are not what the services need, one reason each; empty when all are, or are
+ * missing. An account of root's, of a person, or with groups of its own gives a service what its unit was to deny it.
+ * @throws an error of the file system
+ */
+export function accountProblems(
+  passwd: string = readFileSync("/etc/passwd", "utf8"),
+  group: string = readFileSync("/etc/group", "utf8"),
+): string[] {
+  const users = entries(passwd);
+  const groups = entries(group);
+  const problems = Object.values(USERS).flatMap((name) => {
+    const user = users.find(([found]) => found === name);
+    const own = groups.find(([found]) => found === name);
+    const members = own?.[3] ?? "";
+    const others = groups.filter((one) => one[0] !== name && (one[3] ?? "").split(",").includes(name));
+    return [
+      ...(user === undefined ? [] : userProblems(name, user, own?.[2], users)),
+      ...(members === "" || members === name ? [] : [`group ${name} has other members: ${members}`]),
+      ...(others.length === 0 ? [] : [`${name} is in other groups: ${others.map(([of]) => of).join(", ")}`]),
+    ];
+  });
+  const root = [ADMIN_GROUP, REVIEW_GROUP, ...Object.values(USERS)].filter(
+    (name) => Number(groups.find(([found]) => found === name)?.[2] ?? 1) === 0,
+  );
+  return [...problems, ...root.map((name) => `group ${name} is root's (gid 0)`)];
+}
+
+function userProblems(
+  name: string,
+  [, , uid = "", gid = "", , , shell = ""]: readonly string[],
+  ownGid: string | undefined,
+  users: readonly (readonly string[])[],
+): string[] {
+  const alike = users.filter((one) => one[2] === uid && one[0] !== name).map(([found]) => found);
+  const number = Number(uid);
+  return [
+    ...(number >= 1 && number <= LAST_SYSTEM_ID ? [] : [`${name} is no system account (uid ${uid})`]),
+    ...(alike.length === 0 ? [] : [`${name} has the uid of ${alike.join(", ")}`]),
+    ...(gid === ownGid ? [] : [`the group of ${name} is not ${name}`]),
+    ...(NO_LOGIN.test(shell) ? [] : [`${name} can log in (${shell})`]),
+  ];
+}
+
+/** @throws AegisError `refused` where {@link accountProblems} finds something */
+export function refuseForeignAccounts(): void {
+  const problems = accountProblems();
+  if (problems.length === 0) return;
+  throw new AegisError(
+    "refused",
+    `services can't run under accounts that are not made for them: ${problems.join("; ")}`,
+    "Rename or remove these accounts, or take them out of the groups; install makes its own.",
+  );
+}
+
+function entries(text: string): string[][] {
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.split(":"));
+}

@@ -1,0 +1,150 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError } from "./errors.ts";
+import { UNIT_DIRECTORY } from "./host-units.ts";
+import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+
+/* systemd, spoken to by its own programs: systemctl(1), systemd-sysusers(8), systemd-tmpfiles(8). */
+
+/** Stopping waits for a service that ends its work first. */
+const LIMIT_MS = 120_000;
+
+/** Whether systemd runs this host (sd_booted(3)). */
+export function hasSystemd(): boolean {
+  return existsSync("/run/systemd/system");
+}
+
+/** Whether the executor is one of this host's services, running or not. */
+export function isInstalled(): boolean {
+  return hasSystemd() && existsSync(join(UNIT_DIRECTORY, "aegisd.service"));
+}
+
+/**
+ * The oldest systemd on which Aegis was seen to work: that of Ubuntu 22.04. 247, of Debian 11, ignores NoExecPaths= and
+ * ExecPaths= with a warning, and a front in foreign hands started a program there; its NEWS has both since 248.
+ */
+const OLDEST = 249;
+
+/** @throws AegisError `unavailable` where systemd does not run this machine, or is too old for the units */
+export async function requireSystemd(): Promise<void> {
+  const version = hasSystemd() ? /^systemd (\d+)/.exec(await systemd("systemctl", ["--version"]))?.[1] : null;
+  if (version !== null && Number(version ?? 0) >= OLDEST) return;
+  throw new AegisError(
+    "unavailable",
+    version === null
+      ? "systemd does not run this machine, so there is nothing to install services into"
+      : `systemd ${version ?? "of unknown version"} is too old: before 248 it ignores NoExecPaths=, which keeps services from starting programs, and ${OLDEST} is the oldest that was tried`,
+    "Start them by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
+  );
+}
+
+/** What systemctl says when systemd executes itself anew meanwhile, as its own upgrade does. */
+const LOST = /disconnected|Connection reset|Connection refused|not connected|Connection terminated/i;
+const RETRIES = 5;
+const RETRY_MS = 400;
+
+/**
+ * Runs one of systemd's programs and returns what it printed. What was cut off by systemd's own restart is asked again: all
+ * that is asked here may be done twice.
+ * @throws AegisError `unavailable` with what it said, when it fails or isn't there
+ */
+export async function systemd(
+  name: string,
+  args: readonly string[],
+  retries: number = RETRIES,
+): Promise<string> {
+  const program = resolveProgram(name);
+  if (program === null) throw new AegisError("unavailable", `${name} is not installed`);
+  const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", SYSTEMD_PAGER: "", SYSTEMD_COLORS: "0" };
+  const { status, outcome, stdout, stderr } = await run(program, args, {
+    env,
+    cwd: "/",
+    timeoutMs: LIMIT_MS,
+    maxBytes: 1 << 20,
+  });
+  if (outcome === "exited" && status === 0) return stdout.toString("utf8");
+  const said = stderr.toString("utf8").trim().split("\n").slice(0, 5).join("; ");
+  if (outcome === "exited" && retries > 0 && LOST.test(said)) {
+    await Bun.sleep(RETRY_MS);
+    return systemd(name, args, retries - 1);
+  }
+  const how = outcome === "exited" ? `status ${status}` : outcome;
+  throw new AegisError(
+    "unavailable",
+    `${name} ${args.join(" ")} failed (${how}): ${said}`,
+    "Look: systemctl --failed; journalctl -b -u 'aegis*'",
+  );
+}
+
+/** What systemd knows of a unit; the names are its own. */
+export type UnitState = Readonly<Record<(typeof PROPERTIES)[number], string>>;
+
+const PROPERTIES = [
+  "LoadState",
+  "ActiveState",
+  "UnitFileState",
+  "DropInPaths",
+  "NeedDaemonReload",
+  "MainPID",
+  "Result",
+  "ActiveEnterTimestamp",
+] as const;
+
+/** Units that somebody waits for to stop, and whether the whole host goes down. */
+export interface Stopping {
+  units: string[];
+  hostToo: boolean;
+}
+
+/**
+ * Which of the units that fit the patterns have been told to stop, have not ended, and are waited for: once the job is
+ * cancelled, nobody waits, and the unit ends with its work.
+ * @throws AegisError `unavailable`
+ */
+export async function stoppingUnits(
+  patterns: readonly string[],
+  ask: (args: readonly string[]) => Promise<string> = (args) => systemd("systemctl", args),
+): Promise<Stopping> {
+  const text = await ask(["show", "--property=Id,ActiveState,Job", "--", ...patterns]);
+  const units = text.split("\n\n").flatMap((block) => {
+    const id = /^Id=(.+)$/m.exec(block)?.[1];
+    const told = /^ActiveState=deactivating$/m.test(block) && /^Job=\d+$/m.test(block);
+    return id !== undefined && told ? [id] : [];
+  });
+  if (units.length === 0) return { units, hostToo: false };
+  return { units, hostToo: /^SystemState=stopping$/m.test(await ask(["show", "--property=SystemState"])) };
+}
+
+/**
+ * Seconds since 1970 of a timestamp like `Sun 2026-11-22 05:54:36 UTC`, NaN for anything else. `--timestamp=unix` would be
+ * plainer, but systemd 249 doesn't know it.
+ */
+export function secondsOf(timestamp: string): number {
+  const [, day, time] = /^[A-Z][a-z]{2} (\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}) UTC$/.exec(timestamp) ?? [];
+  return day === undefined ? Number.NaN : Date.parse(`${day}T${time}Z`) / 1000;
+}
+
+/**
+ * The state of each unit, in the order asked for, by one call. Timestamps are for {@link secondsOf}.
+ * @throws AegisError `unavailable`
+ */
+export async function showUnits<N extends string>(names: readonly N[]): Promise<Record<N, UnitState>> {
+  // Of a template only an instance has a state.
+  const asked = names.map((name) => name.replace("@.", "@any."));
+  const args = ["show", "--timestamp=utc", `--property=${PROPERTIES.join(",")}`, "--", ...asked];
+  const text = await systemd("systemctl", args);
+  const blocks = text.trimEnd().split("\n\n");
+  const states = names.map((name, i): [N, UnitState] => {
+    const values = new Map(
+      (blocks[i] ?? "").split("\n").map((line) => {
+        const at = line.indexOf("=");
+        return [line.slice(0, at), line.slice(at + 1)];
+      }),
+    );
+    return [
+      name,
+      Object.fromEntries(PROPERTIES.map((property) => [property, values.get(property) ?? ""])) as UnitState,
+    ];
+  });
+  return Object.fromEntries(states) as Record<N, UnitState>;
+}

@@ -1,0 +1,50 @@
+import { executorAbsence } from "./host-executor-absent.ts";
+import { type CallOptions, callService, type RemoteService } from "./wire-client.ts";
+import { type Event, EXECUTOR_INTERFACE, readEvent, readStatus, type Status } from "./wire-executor.ts";
+
+const SERVICE: RemoteService = {
+  interface: EXECUTOR_INTERFACE,
+  title: "the executor",
+  group: "aegis-admin",
+  get startHint() {
+    const { why, fix } = executorAbsence();
+    return `${why.replace(/^./, (first) => first.toUpperCase())}. ${fix}`;
+  },
+  brokenHint: "What was started goes on: aegis apply --watch <execution id> tells how it ends.",
+};
+
+/**
+ * Calls the executor at a socket: `Apply` and `Watch` stream events and resolve with the last one, `Status` resolves
+ * with the answer. What runs goes on when the wait is aborted.
+ * @throws AegisError as the executor refused it, or as {@link callService} says
+ */
+export function callExecutor(
+  socketPath: string,
+  method: "Apply",
+  parameters: { plan: string },
+  options?: CallOptions<Event>,
+): Promise<Event>;
+export function callExecutor(
+  socketPath: string,
+  method: "Watch",
+  parameters: { execution_id: string },
+  options?: CallOptions<Event>,
+): Promise<Event>;
+export function callExecutor(
+  socketPath: string,
+  method: "Status",
+  parameters: Record<string, never>,
+  options?: CallOptions<Event>,
+): Promise<Status>;
+export function callExecutor(
+  socketPath: string,
+  method: "Apply" | "Watch" | "Status",
+  parameters: object,
+  { onEvent, ...options }: CallOptions<Event> = {},
+): Promise<Event | Status> {
+  if (method === "Status") {
+    return callService(socketPath, SERVICE, { method, parameters, more: false }, readStatus, options);
+  }
+  const listening = onEvent === undefined ? options : { ...options, onEvent };
+  return callService(socketPath, SERVICE, { method, parameters, more: true }, readEvent, listening);
+}

@@ -1,0 +1,67 @@
+import { AegisError } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+import { UnusableReply } from "./review.ts";
+import { type CallOptions, callService, type RemoteService } from "./wire-client.ts";
+import {
+  REVIEWER_INTERFACE,
+  type ReviewEvent,
+  type ReviewerStatus,
+  readReviewEvent,
+  readReviewerStatus,
+} from "./wire-reviewer.ts";
+
+const SERVICE: RemoteService = {
+  interface: REVIEWER_INTERFACE,
+  title: "the reviewer",
+  group: "aegis-review",
+  startHint: "Start it: sudo systemctl start aegis-reviewd.service; or ask the model yourself: --direct",
+  brokenHint: "Ask again: nothing is lost but the time.",
+};
+
+/**
+ * Asks the reviewer at a socket about a plan: its canonical JSON text. Resolves with the review's canonical JSON text, and
+ * the raw reply of the model's server. Neither is checked here.
+ * @throws AegisError as the reviewer refused it, or as {@link callService} says; UnusableReply
+ */
+export async function callReviewer(
+  socketPath: string,
+  plan: string,
+  options: CallOptions<ReviewEvent> = {},
+): Promise<{ review: string; reply: string }> {
+  const call = { method: "Review", parameters: { plan }, more: true };
+  const { review, reply } = await callService(socketPath, SERVICE, call, readReviewEvent, options).catch(
+    (error: unknown) => {
+      throw withReply(withSettings(error));
+    },
+  );
+  if (review === null || reply === null)
+    throw new AegisError("protocol", "the reviewer ended without a review");
+  return { review, reply };
+}
+
+/**
+ * How the reviewer at a socket stands.
+ * @throws AegisError as {@link callService} says
+ */
+export function reviewerStatus(
+  socketPath: string,
+  options: Pick<CallOptions<ReviewerStatus>, "signal" | "silenceMs"> = {},
+): Promise<ReviewerStatus> {
+  const call = { method: "Status", parameters: {}, more: false };
+  return callService(socketPath, SERVICE, call, readReviewerStatus, options);
+}
+
+/** The service obeys no variable of whoever asks it: its settings are in a file of its own. */
+function withSettings(error: unknown): unknown {
+  if (!(error instanceof AegisError) || !error.hint.includes("AEGIS_AI_")) return error;
+  const where = `The service has it from ${SYSTEM.reviewerEnv} (root's; then: systemctl restart aegis-reviewd.service).`;
+  return new AegisError(error.code, error.message, `${error.hint} ${where}`, error.details);
+}
+
+/** The model's words go where those of a model that was asked directly go: not into what is printed. */
+function withReply(error: unknown): unknown {
+  if (!(error instanceof AegisError) || error.code !== "model_reply") return error;
+  const { reply, ...details } = error.details;
+  const plain = new AegisError(error.code, error.message, error.hint, details);
+  return typeof reply === "string" ? new UnusableReply(plain, reply) : plain;
+}

@@ -1,0 +1,81 @@
+import * as v from "valibot";
+import type { Call, Reply } from "./wire.ts";
+import { REVIEWER_IDL } from "./wire-idl.ts";
+import {
+  count,
+  type Interface,
+  maybe,
+  methodOf,
+  readAnswer,
+  readParameters,
+  serviceError,
+  short,
+} from "./wire-service.ts";
+
+/*
+ * What is spoken on the reviewer's socket: io.aegis.Reviewer. The schemas here are the definitions of wire-idl.ts,
+ * checked.
+ */
+
+export const REVIEWER_INTERFACE: Interface = { name: "io.aegis.Reviewer", idl: REVIEWER_IDL };
+
+const EventSchema = v.strictObject({
+  kind: v.picklist(["waiting", "asking", "alive", "finished"]),
+  place: maybe(count),
+  elapsed_s: maybe(count),
+  estimate_s: maybe(count),
+  review: maybe(v.string()),
+  reply: maybe(v.string()),
+});
+/** An event as read: absent members are null. */
+export type ReviewEvent = v.InferOutput<typeof EventSchema>;
+/** An event as written: what does not apply is left out. */
+export type ReviewEventInput = v.InferInput<typeof EventSchema>;
+
+const StatusSchema = v.strictObject({
+  model: short,
+  public_key_hex: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a public key")),
+  asking: count,
+  waiting: count,
+});
+/** How a reviewer stands: which model it asks, what signs its reviews, and how many plans it has in hand. */
+export type ReviewerStatus = v.InferOutput<typeof StatusSchema>;
+
+const ReviewParameters = v.strictObject({ plan: v.string() });
+
+/**
+ * Reads a call of io.aegis.Reviewer or of introspection, which comes back as the parameters of its finished answer.
+ * @throws VarlinkError InterfaceNotFound, MethodNotFound or InvalidParameter of org.varlink.service
+ */
+export function readReviewerCall(
+  call: Call,
+): { method: "Review"; plan: string } | { method: "Status" } | { answer: Record<string, unknown> } {
+  const named = methodOf(call, REVIEWER_INTERFACE);
+  if ("answer" in named) return named;
+  const { method } = named;
+  switch (method) {
+    case "Review":
+      return { method, ...readParameters(ReviewParameters, call) };
+    case "Status":
+      readParameters(v.strictObject({}), call);
+      return { method };
+    default:
+      throw serviceError("MethodNotFound", { method });
+  }
+}
+
+/**
+ * The event in an answer to Review.
+ * @throws AegisError `protocol`
+ */
+export function readReviewEvent(reply: Reply): ReviewEvent {
+  return readAnswer(v.strictObject({ event: EventSchema }), reply).event;
+}
+
+/**
+ * The answer to Status.
+ * @throws AegisError `protocol`
+ */
+export function readReviewerStatus(reply: Reply): ReviewerStatus {
+  return readAnswer(StatusSchema, reply);
+}

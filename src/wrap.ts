@@ -1,0 +1,202 @@
+import { dlopen, ptr } from "bun:ffi";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { processIo } from "./cmd-io.ts";
+import type { Io } from "./command.ts";
+import type { WrapperName } from "./eco-names.ts";
+import { NOT_BUILT } from "./eco-table.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
+import { resolveProgram } from "./sys-spawn.ts";
+import { safe, showArgv } from "./terminal.ts";
+import { judge } from "./wrap-judge.ts";
+import { PROGRAMS } from "./wrap-table.ts";
+
+const libc = dlopen("libc.so.6", {
+  execve: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  signal: { args: ["i32", "ptr"], returns: "ptr" },
+  getrlimit: { args: ["i32", "ptr"], returns: "i32" },
+  setrlimit: { args: ["i32", "ptr"], returns: "i32" },
+}).symbols;
+
+const SIGPIPE = 13;
+const SIGXFSZ = 25;
+const F_SETFD = 2;
+const RLIMIT_NOFILE = 7;
+
+/** The words that this process was started with, as bytes: proc_pid_cmdline(5). */
+function ownArgv(): Buffer[] {
+  return strings(readFileSync("/proc/self/cmdline"));
+}
+
+/** The environment that this process was started with, as bytes: proc_pid_environ(5). */
+function ownEnvironment(): Buffer[] {
+  return strings(readFileSync("/proc/self/environ"));
+}
+
+/** Zero-terminated strings, without their zeros. */
+function strings(bytes: Buffer): Buffer[] {
+  const out: Buffer[] = [];
+  for (let start = 0; start < bytes.length; ) {
+    const zero = bytes.indexOf(0, start);
+    const end = zero < 0 ? bytes.length : zero;
+    out.push(bytes.subarray(start, end));
+    start = end + 1;
+  }
+  return out;
+}
+
+/**
+ * Turns this process into another program: execve(2). Bun's own `process.execve` takes no bytes that aren't UTF-8, and
+ * hands on what Bun has changed in the process; here that is put back: ignored signals, inherited descriptors that would
+ * close, and the raised limit of open files.
+ * @throws AegisError `not_run`, only if it fails
+ */
+function exec(program: string, argv: readonly Buffer[], environment: readonly Buffer[]): never {
+  for (const signal of [SIGPIPE, SIGXFSZ]) libc.signal(signal, null);
+  keepInheritedDescriptors();
+  restoreOpenFilesLimit();
+  const path = Buffer.from(`${program}\0`);
+  const [words, variables] = [vector(argv), vector(environment)];
+  libc.execve(ptr(path), ptr(words.pointers), ptr(variables.pointers));
+  throw new AegisError("not_run", `can't run ${program}`, `Look: ls -lL ${program}`);
+}
+
+/** Strings as C wants them: an array of pointers that ends in a null pointer. `bytes` must live as long as it. */
+function vector(words: readonly Buffer[]): { pointers: BigUint64Array; bytes: Buffer } {
+  const zero = Buffer.from([0]);
+  const bytes = Buffer.concat([...words.flatMap((word) => [word, zero]), zero]);
+  const pointers = new BigUint64Array(words.length + 1);
+  let address: number = ptr(bytes);
+  for (const [i, word] of words.entries()) {
+    pointers[i] = BigInt(address);
+    address += word.length + 1;
+  }
+  return { pointers, bytes };
+}
+
+/** Bun has all but the first descriptors close on exec. Its own are anonymous; the rest came from outside. */
+function keepInheritedDescriptors(): void {
+  for (const name of readdirSync("/proc/self/fd")) {
+    const fd = Number(name);
+    if (fd > 2 && !linkOf(name).startsWith("anon_inode:")) libc.fcntl(fd, F_SETFD, 0);
+  }
+}
+
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    // That of the directory that was read is closed by now.
+    return "anon_inode:";
+  }
+}
+
+/** Bun raises its soft limit to the hard one. What it was is not to be had; the parent's is the best guess. */
+function restoreOpenFilesLimit(): void {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${process.ppid}/limits`, "utf8");
+  } catch {
+    return;
+  }
+  const soft = /^Max open files +(\d+) /m.exec(text)?.[1];
+  const limit = new BigUint64Array(2);
+  if (soft === undefined || libc.getrlimit(RLIMIT_NOFILE, ptr(limit)) !== 0) return;
+  if (BigInt(soft) >= (limit[1] ?? 0n)) return;
+  limit[0] = BigInt(soft);
+  libc.setrlimit(RLIMIT_NOFILE, ptr(limit));
+}
+
+/** Counts how many wrappers stand above this process. */
+const DEPTH = "AEGIS_WRAPPER_DEPTH";
+/** More than programs that call each other ever need. */
+const MAX_DEPTH = 8;
+
+/**
+ * Stands in for a package manager: what only looks becomes the real program, what would change something becomes a plan,
+ * the rest is refused, also what this version can't plan yet. A guard rail and no boundary: whoever types the program's
+ * whole path goes around it. Maintainer scripts are let through: dpkg runs them, as part of what was decided already.
+ * @returns for a plan what policy would make of it: `denied`, `snapshot` or else `approval`, since what was asked for has
+ *   not happened; `ok` where there is nothing to do
+ * @throws AegisError `not_run` for what is refused; what planning throws
+ */
+export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
+  const argv = ownArgv();
+  const words = argv.slice(1).map((word) => word.toString("utf8"));
+  const verdict =
+    process.env.DPKG_MAINTSCRIPT_NAME === undefined ? judge(name, words) : { does: "pass" as const };
+  if (verdict.does === "pass") return become(name, argv);
+  if (verdict.does === "refuse") {
+    const instead = verdict.instead === null ? `aegis plan --help` : showArgv(["aegis", ...verdict.instead]);
+    throw new AegisError(
+      "not_run",
+      `${[name, verdict.what].filter((word) => word !== "").join(" ")} was not run: ${verdict.why}`,
+      `On this host Aegis lets only read-only calls of ${name} through. To learn what a change would do: ${instead}`,
+    );
+  }
+  const { ecosystem, operation, targets } = verdict;
+  if (NOT_BUILT.includes(ecosystem)) {
+    throw new AegisError(
+      "not_run",
+      `${name} was not run: this version of Aegis can't plan ${ecosystem} ${operation} yet, so nobody could approve it`,
+      `On this host Aegis lets only read-only calls of ${name} through. Ask the administrator what is to be done.`,
+    );
+  }
+  const io = processIo(false);
+  io.note(
+    `${name} was not run; Aegis makes a plan of it: ${safe(showArgv(["aegis", "plan", ecosystem, operation, ...targets]))}`,
+  );
+  const { plan } = await import("./cmd-plan.ts");
+  let written: unknown = null;
+  await plan.run(
+    { ecosystem, operation, targets, out: undefined },
+    {
+      ...io,
+      result(document, text) {
+        if (typeof document === "object" && document !== null && "plan" in document) written = document.plan;
+        io.result(document, text);
+      },
+    },
+  );
+  return statusOf(written, io);
+}
+
+/** What comes next for a plan: nothing, or what the policy of whoever typed says. */
+async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
+  // Only here, since every call that is let through waits for what stands at the top.
+  const [{ canonicalHash }, { parseDocument }, { evaluate, policyExit }, { loadPolicyConfig }] =
+    await Promise.all([
+      import("./canonical.ts"),
+      import("./doc.ts"),
+      import("./policy.ts"),
+      import("./policy-config.ts"),
+    ]);
+  const plan = parseDocument("plan", written);
+  if (plan.nothing_to_do) return EXIT.ok;
+  const { config, hash } = loadPolicyConfig(io.env);
+  const { decision } = evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
+  // What policy allows still waits for a signature.
+  return decision === "allow" ? EXIT.approval : policyExit(decision);
+}
+
+/** Becomes the real program, with words and environment as they came, but for the count and what its table sets. */
+function become(name: WrapperName, argv: readonly Buffer[]): never {
+  const depth = Number(process.env[DEPTH] ?? "0");
+  if (!(depth < MAX_DEPTH)) {
+    throw new AegisError(
+      "not_run",
+      `wrappers of Aegis call each other: ${name} is the ${MAX_DEPTH + 1}th in a row`,
+      `What is behind it is no package manager. Look: type -a ${name}`,
+    );
+  }
+  const program = resolveProgram(name);
+  if (program === null) {
+    throw new AegisError("not_run", `${name} is not installed; this is only Aegis's wrapper of it`);
+  }
+  const set = Object.entries({ ...PROGRAMS[name].environment, [DEPTH]: `${depth + 1}` });
+  const kept = ownEnvironment().filter((variable) => {
+    const text = variable.toString("latin1");
+    return !set.some(([key]) => text.startsWith(`${key}=`));
+  });
+  exec(program, argv, [...kept, ...set.map(([key, value]) => Buffer.from(`${key}=${value}`))]);
+}

@@ -1,0 +1,406 @@
+import { describe, expect, test } from "bun:test";
+import { changedNames } from "../src/cmd-plan-changes.ts";
+import { renderPlan } from "../src/cmd-plan-view.ts";
+import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
+import { NO_DATA } from "../src/plan-signals.ts";
+import type { Terminal } from "../src/terminal.ts";
+import { DEBIAN, vulnerability, WEAK } from "./policy-plans.ts";
+import { recordedUpgrade } from "./recorded-upgrade.ts";
+
+const entry = (name: string, change: Partial<TransactionEntry> = {}): TransactionEntry => ({
+  name,
+  architecture: "amd64",
+  action: "upgrade",
+  from_version: "1.0-1",
+  to_version: "1.0-2",
+  origin: "Debian",
+  archive: "bookworm-security",
+  sha256: null,
+  size: 1_000,
+  essential: false,
+  source: null,
+  from_source: null,
+  to_source: null,
+  sources: [DEBIAN.id],
+  ...change,
+});
+
+const PLAN: OperationPlan = {
+  schema_version: "1.0",
+  plan_id: "00000000-0000-4000-8000-000000000000",
+  created_at: "2026-11-22T00:00:00Z",
+  tool: "apt",
+  operation: "upgrade",
+  ecosystem: "apt",
+  target_type: "package",
+  target: "",
+  targets: [],
+  exact_targets: [],
+  target_version: null,
+  source_registry: null,
+  host: {
+    hostname: "web1",
+    machine_id_hash: "0".repeat(64),
+    os_id: "debian",
+    os_version: "12",
+    architecture: "amd64",
+  },
+  metadata_available: true,
+  command_preview: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  mutates_system: true,
+  requires_root: true,
+  network_access: true,
+  nothing_to_do: false,
+  transaction: [entry("openssl"), entry("libold", { action: "remove", to_version: null, size: null })],
+  packages_installed: [],
+  packages_upgraded: ["openssl"],
+  packages_removed: ["libold"],
+  packages_downgraded: [],
+  packages_held_back: ["libxml2:i386"],
+  denied_targets: [],
+  scripts_detected: false,
+  scripts: [],
+  build_hooks_detected: false,
+  native_code_risk: false,
+  binary_artifact_risk: false,
+  signature_or_checksum_status: "verified",
+  mutable_reference: false,
+  publisher_or_maintainer: null,
+  published_at: null,
+  deprecated: null,
+  transitive_dependency_count: null,
+  risk_signals: ["requires-root", "package-upgrade", "package-removal"],
+  warnings: [],
+  repository_evidence: [DEBIAN],
+  vulnerability_evidence: [],
+  provenance_evidence: [],
+  sbom_evidence: [],
+  rollback_plan: { inverse: [], unobtainable: [], notes: [] },
+  risk_score: 33,
+  risk_contributions: [{ name: "package-removal", points: 25 }],
+  raw_evidence: { commands: [] },
+};
+
+const terminal = (width: number, colour = false): Terminal => ({ interactive: true, colour, width });
+const PIPE: Terminal = { interactive: false, colour: false, width: 80 };
+const lines = (text: string) => text.split("\n");
+
+describe("under where it comes from", () => {
+  const plan = (sources: string[], evidence: OperationPlan["repository_evidence"] = [DEBIAN, WEAK]) => ({
+    ...PLAN,
+    transaction: [entry("a1", { sources })],
+    repository_evidence: evidence,
+  });
+  const heading = (one: OperationPlan) =>
+    /^from [\s\S]*?(?=\n↑)/m.exec(renderPlan(one, terminal(400)))?.[0].replaceAll("\n", " ");
+  const UNTRUSTED: OperationPlan["repository_evidence"][number] = {
+    ...WEAK,
+    ...{ trust: "untrusted", problems: ["trusted=yes", "expired"] },
+  };
+  const CALLED = ', calls itself "Debian bookworm-security"';
+  const cases: [what: string, plan: OperationPlan, heading: string][] = [
+    ["a third party that calls itself Debian", plan([WEAK.id]), `${WEAK.id} (third party, key not pinned)`],
+    [
+      "one with a key of its own",
+      plan([WEAK.id], [{ ...WEAK, trust: "pinned" }]),
+      `${WEAK.id} (third party, pinned key)`,
+    ],
+    ["why it is untrusted", plan([WEAK.id], [UNTRUSTED]), `${WEAK.id} (untrusted: trusted=yes, expired)`],
+    [
+      "no signature, whatever the plan says of its trust",
+      plan([DEBIAN.id], [{ ...DEBIAN, signature_verified: false }]),
+      `${DEBIAN.id} (untrusted: no verified signature)`,
+    ],
+    [
+      "described twice: the worse counts",
+      plan([WEAK.id], [{ ...WEAK, trust: "pinned" }, UNTRUSTED]),
+      `${WEAK.id} (untrusted: trusted=yes, expired)`,
+    ],
+    ["no evidence of it", plan(["http://x y/main"]), "http://x y/main (unknown: no configured source)"],
+    ["no source at all", plan([]), "(unknown source)"],
+    [
+      "two sources, both named, the worse first",
+      plan([DEBIAN.id, WEAK.id]),
+      `${WEAK.id} (third party, key not pinned) and ${DEBIAN.id} (distribution)`,
+    ],
+    ["the distribution", plan([DEBIAN.id]), `${DEBIAN.id} (distribution)`],
+  ];
+  for (const [what, one, shown] of cases) {
+    test(what, () => expect(heading(one)).toBe(`from ${shown}${CALLED}`));
+  }
+  test("a label can't leave its quotes", () => {
+    const label = 'x" (distribution)';
+    const one = {
+      ...plan([WEAK.id]),
+      transaction: [entry("a1", { sources: [WEAK.id], origin: label, archive: null })],
+    };
+    expect(heading(one)).toEndWith(String.raw`, calls itself "x\" (distribution)"`);
+  });
+  test("other ecosystems name their registry", () => {
+    const one: OperationPlan = {
+      ...plan([]),
+      tool: "npm",
+      transaction: [entry("a1", { sources: [], origin: "r.example", archive: null })],
+    };
+    expect(heading(one)).toBe("from r.example");
+  });
+});
+
+test("whose files a package takes over stands above the table, and beside its name right above the question", () => {
+  const taken = ["coreutils", "sudo"];
+  const plan = { ...PLAN, transaction: [entry("eater", { takes_over: taken }), entry("other")] };
+  expect(lines(renderPlan(plan, terminal(80)))).toContain("! eater takes over files of coreutils, sudo");
+  expect(changedNames(plan, terminal(80)).join(" ")).toBe(
+    "↑ 2 to upgrade: eater (takes over files of coreutils, sudo) other",
+  );
+});
+
+test("what dpkg's configuration has it start stands among the facts", () => {
+  const hook = { configured_in: "/etc/dpkg/dpkg.cfg.d/needrestart", command: "post-invoke=x\u202e" };
+  const shown = renderPlan({ ...PLAN, host_hooks: [hook] }, terminal(120));
+  expect(shown).toContain("Host hooks /etc/dpkg/dpkg.cfg.d/needrestart: post-invoke=x\\u{202e}");
+});
+
+describe("one long name or version pushes no other row out of its columns, and nothing of it is cut off", () => {
+  const long = `lib${"innocent-".repeat(12)}openssl-backdoor`;
+  const version = `1:2.3.4+dfsg-5ubuntu6.7${"+more".repeat(12)}~evil`;
+  const transaction = [
+    entry(long, { from_version: version, to_version: `${version}2`, architecture: "i386" }),
+    ...Array.from({ length: 123 }, (_, i) => entry(`package-${i}`)),
+  ];
+  test("recorded rows, one version long: every other row is one line, with its columns where the header has them", () => {
+    const recorded = recordedUpgrade();
+    const longer = recorded.map((one, i) => (i === 60 ? { ...one, from_version: version } : one));
+    const shown = lines(renderPlan({ ...PLAN, transaction: longer }, terminal(80)));
+    const header = shown.find((line) => /^ +package +from +to +size$/.test(line)) ?? "";
+    const [from, to, size] = ["from", "to", "size"].map((word) => header.indexOf(word));
+    const rows = shown.filter((line) => line.startsWith("↑"));
+    expect(rows).toHaveLength(136);
+    const whole = longer.filter(({ name, from_version, to_version }) => {
+      const row = rows.find((line) => line.startsWith(`↑  ${name} `));
+      return (
+        row?.slice(from, to).trim() === from_version &&
+        row?.slice(to, size).trim() === to_version &&
+        row?.slice(size) === "1.5 MB"
+      );
+    });
+    expect(whole.length).toBeGreaterThan(125);
+    expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(80);
+  });
+  for (const width of [40, 80, 120]) {
+    test(`${width} columns`, () => {
+      const shown = lines(renderPlan({ ...PLAN, transaction }, terminal(width)));
+      const header = shown.findIndex((line) => /^ +package +from +to +size$/.test(line));
+      const starts = ["package", "from", "to"].map((word) => shown[header]?.indexOf(word) ?? -1);
+      const column = (line: string, i: number) => line.slice(starts[i], starts[i + 1] ?? line.length);
+      const rows = shown.filter((line) => /^↑ {2}package-/.test(line));
+      expect(rows).toHaveLength(123);
+      for (const row of rows) {
+        expect(column(row, 1).trim()).toBe("1.0-1");
+        expect(column(row, 2)).toMatch(/^1\.0-2 +1\.0 kB$/);
+      }
+      const first = shown.findIndex((line) => line.startsWith("↑  lib"));
+      const rest = shown.slice(first + 1).findIndex((line) => !line.startsWith("│"));
+      const whole = shown.slice(first, first + 1 + rest);
+      const cell = (i: number) => whole.map((line) => column(line, i).replace("1.0 kB", "").trim()).join("");
+      expect([cell(0), cell(1), cell(2)]).toEqual([`${long}:i386`, version, `${version}2`]);
+      expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(width);
+    });
+  }
+  test("through a pipe every package is one line, the others' columns as on a terminal", () => {
+    const shown = lines(renderPlan({ ...PLAN, transaction }, PIPE));
+    expect(shown).toContain(`↑  ${long}:i386  ${version}  ${version}2  1.0 kB`);
+    expect(shown.filter((line) => /^↑ {2}package-\d+ +1\.0-1 +1\.0-2 +1\.0 kB$/.test(line))).toHaveLength(
+      123,
+    );
+  });
+});
+
+describe("a plan for people", () => {
+  for (const width of [80, 120]) {
+    test(`no line is wider than ${width} columns`, () => {
+      const long = "a-package-with-an-extraordinarily-long-name-as-some-font-packages-have";
+      const plan: OperationPlan = {
+        ...PLAN,
+        transaction: [
+          entry(long, { from_version: "1:2.3.4+dfsg-5ubuntu6.7", to_version: "1:2.3.4+dfsg-5ubuntu6.8" }),
+        ],
+        packages_held_back: Array.from({ length: 60 }, (_, i) => `held-package-${i}`),
+        warnings: ["a warning of many words ".repeat(20)],
+      };
+      expect(
+        Math.max(...lines(renderPlan(plan, terminal(width))).map((line) => line.length)),
+      ).toBeLessThanOrEqual(width);
+    });
+  }
+
+  test("150 targets: the table begins on the first screen, and how much of the command is missing is said", () => {
+    const targets = Array.from({ length: 150 }, (_, i) => `package-${i}=1.0-${i}+deb12u1`);
+    const argv = ["apt-get", "install", "-y", "--allow-downgrades", ...targets];
+    const text = renderPlan({ ...PLAN, targets, command_preview: argv }, terminal(80));
+    expect(lines(text).findIndex((line) => /^ +package +from/.test(line))).toBeLessThan(14);
+    expect(text.replace(/[\s│]+/g, " ")).toMatch(
+      /Command apt-get install -y .* … and 1\d\d more words \(--json has all\)/,
+    );
+  });
+
+  test("130 packages: 130 rows, removals first", () => {
+    const many = Array.from({ length: 129 }, (_, i) => entry(`package-${i}`));
+    const text = renderPlan(
+      { ...PLAN, transaction: [...many, entry("gone", { action: "remove" })] },
+      terminal(80),
+    );
+    const rows = lines(text).filter((line) => /^[↑−]/.test(line));
+    expect(rows.length).toBe(130);
+    expect(rows[0]).toStartWith("−  gone");
+    expect(text).toContain("130 packages: 1 to remove, 129 to upgrade; 130.0 kB to download");
+  });
+
+  test("each action has its own symbol and count", () => {
+    const actions = ["install", "upgrade", "downgrade", "reinstall", "remove"] as const;
+    const text = renderPlan(
+      { ...PLAN, transaction: actions.map((action) => entry(action, { action })) },
+      terminal(120),
+    );
+    for (const [symbol, action] of ["+", "↑", "↓", "↻", "−"].map((s, i) => [s, actions[i]])) {
+      expect(text).toContain(`\n${symbol}  ${action}`);
+    }
+    expect(text).toContain(
+      "5 packages: 1 to remove, 1 to downgrade, 1 to install, 1 to reinstall, 1 to upgrade",
+    );
+  });
+
+  test("a foreign architecture is shown, the host's own and `all` are not", () => {
+    const transaction = [
+      entry("libc6", { architecture: "i386" }),
+      entry("bash"),
+      entry("doc", { architecture: "all" }),
+    ];
+    const text = renderPlan({ ...PLAN, transaction }, terminal(80));
+    expect(text).toContain("libc6:i386");
+    expect(text).not.toContain("bash:");
+    expect(text).not.toContain("doc:");
+  });
+
+  test("held packages, risk and signals are told", () => {
+    const text = renderPlan(PLAN, terminal(80));
+    expect(text).toContain("Kept back  libxml2:i386");
+    expect(text).toContain("33 of 100 (package-removal 25)");
+    expect(text).toContain("Signals    requires-root, package-upgrade, package-removal");
+  });
+
+  test("what needs attention is told: denied targets, sources, vulnerabilities, warnings", () => {
+    const id = "http://evil.example.com stable";
+    const text = renderPlan(
+      {
+        ...PLAN,
+        transaction: [entry("a1", { sources: [id] })],
+        denied_targets: [{ target: "./x.deb", signal: "local-path-denied" }],
+        repository_evidence: [
+          {
+            ...{ id, uri: "http://evil.example.com", suite: "stable", components: [], configured_in: "x" },
+            ...{ signed_by: null, trusted_option: true, allow_insecure: false, transport: "http" },
+            ...{ release_origin: null, release_label: null, release_suite: null, release_codename: null },
+            ...{
+              release_date: null,
+              release_valid_until: null,
+              release_sha256: null,
+              signature_verified: false,
+            },
+            ...{ key_fingerprints: [], trust: "untrusted", problems: ["trusted=yes"] },
+          },
+        ],
+        vulnerability_evidence: [
+          {
+            ...{
+              package: "a1",
+              version: "2",
+              matched_version: "2",
+              applies_to: "new",
+              id: "CVE-2026-1",
+              aliases: [],
+              severity: "critical",
+            },
+            ...{ fixed_version: null, data_source: "osv", data_age_days: 0 },
+          },
+        ],
+        warnings: ["the disk is full"],
+      },
+      terminal(120),
+    );
+    expect(text).toContain("! ./x.deb will be denied by policy (local-path-denied)");
+    expect(text).toContain(`! Source ${id} is untrusted: trusted=yes`);
+    expect(text).toContain("! a1 2 has CVE-2026-1 (severity critical)");
+    expect(text).toContain("! the disk is full");
+  });
+
+  test("the gravest vulnerabilities come first, whatever the plan's order, and what is cut is told by severity", () => {
+    const open = Array.from({ length: 9 }, (_, n) =>
+      vulnerability({ package: `p${n}`, id: NO_DATA, severity: "unknown" }),
+    );
+    const arriving = { package: "a1", version: "2", severity: "high" } as const;
+    const shown = (...evidence: OperationPlan["vulnerability_evidence"]) =>
+      renderPlan(
+        { ...PLAN, transaction: [entry("a1", { to_version: "2" })], vulnerability_evidence: evidence },
+        terminal(120),
+      ).split("\n");
+    const lines = shown(...open, vulnerability({ ...arriving, applies_to: "old", id: "CVE-2026-7" }));
+    expect(lines.filter((line) => line.startsWith("!")).at(0)).toBe("! a1 2 has CVE-2026-7 (severity high)");
+    expect(lines).toContain("! and 2 more vulnerabilities (--json has all)");
+    const ten = Array.from({ length: 10 }, (_, n) => vulnerability({ ...arriving, id: `CVE-2026-${n}` }));
+    expect(shown(...open, ...ten)).toContain(
+      "! and 11 more vulnerabilities, 2 of high or critical severity (--json has all)",
+    );
+  });
+
+  test("nothing to do says so, and shows no table", () => {
+    const text = renderPlan({ ...PLAN, nothing_to_do: true, transaction: [] }, terminal(80));
+    expect(text).toContain("Nothing to do: the host is as you want it.");
+    expect(text).not.toContain("package  ");
+  });
+
+  test("an update lists the sources it would refresh", () => {
+    const source = {
+      id: "https://deb.debian.org/debian bookworm",
+    } as OperationPlan["repository_evidence"][number];
+    const text = renderPlan(
+      { ...PLAN, operation: "update", transaction: [], repository_evidence: [source] },
+      terminal(80),
+    );
+    expect(text).toContain("Sources    https://deb.debian.org/debian bookworm");
+  });
+
+  test("where nothing is known of vulnerabilities, that is what it says", () => {
+    const unknown = {
+      ...vulnerability(),
+      package: "hello",
+      version: "2.10-3",
+      id: NO_DATA,
+      data_source: "osv.dev",
+    };
+    const text = renderPlan({ ...PLAN, vulnerability_evidence: [unknown] }, terminal(120));
+    expect(text).toContain("! hello 2.10-3: no vulnerability data could be had from osv.dev");
+    expect(text).not.toContain("has no-data");
+  });
+
+  test("a script that is longer than what is shown says so", () => {
+    const scripts = [{ package: "a1", name: "postinst", body: "true;".repeat(100) }];
+    const text = renderPlan({ ...PLAN, scripts }, terminal(120)).replace(/[\s│]+/g, " ");
+    expect(text).toContain("… (500 characters; --json has all)");
+  });
+
+  test("colour only where the terminal has it", () => {
+    expect(renderPlan(PLAN, terminal(80))).not.toContain("\u001b");
+    expect(renderPlan(PLAN, terminal(80, true))).toContain("\u001b[1m");
+  });
+});
+
+test("warnings that anybody could invent don't push out those that the executor compares", () => {
+  const real = "on hold, and would be changed all the same: libc6";
+  const invented = Array.from({ length: 20 }, (_, n) => `W: invented ${n}`);
+  const shown = renderPlan({ ...PLAN, warnings: [...invented, real] }, PIPE);
+  expect(shown).toContain(real);
+  expect(shown).toContain("invented 6");
+  expect(shown).not.toContain("invented 7");
+  expect(shown).toContain("… and 13 more warnings");
+});

@@ -1,0 +1,69 @@
+import { describe, expect, test } from "bun:test";
+import { isAllowedArgv } from "../src/eco-argv.ts";
+
+const NPM = ["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"];
+const QUIET = ["--ignore-scripts", "--no-audit", "--no-fund"];
+const npm = (...targets: string[]) => [...NPM, ...QUIET, ...targets];
+const apt = (...targets: string[]) => ["apt-get", "install", "-y", ...targets];
+
+const REFUSED: string[][] = [
+  [],
+  ["sh", "-c", "true"],
+  ["apt-get"],
+  ["apt-get", "update", "-o", "x=y"],
+  apt(),
+  apt("hello"),
+  apt("hello=1.0", "-o", "x=y"),
+  apt("hello=1.0", "--allow-downgrades"),
+  // apt takes what ends in a hyphen for a removal.
+  apt("hello=1.0-"),
+  apt("hello-=1.0"),
+  apt("--allow-downgrades", "hello=1.0-"),
+  apt("--allow-downgrades"),
+  apt("--allow-downgrades", "hello"),
+  apt("--allow-downgrades", "hello=1.0", "--allow-remove-essential"),
+  apt("--allow-remove-essential", "hello=1.0"),
+  ["apt-get", "remove", "-y"],
+  ["apt-get", "remove", "hello"],
+  ["apt-get", "remove", "-y", "hello=1.0"],
+  ["apt-get", "remove", "-y", "hello-"],
+  ["apt-get", "remove", "-y", "hello:amd64-"],
+  ["apt-get", "remove", "-y", "--purge", "hello"],
+  ["apt-get", "remove", "-y", "--auto-remove", "hello"],
+  ["apt-get", "remove", "-y", "hello", "-o", "x=y"],
+  ["apt-get", "remove", "-y", "hello", "?installed"],
+  ["apt-get", "purge", "-y", "hello"],
+  ["apt-get", "autoremove", "-y"],
+  ["dpkg", "--configure"],
+  ["dpkg", "--configure", "-a", "--force-all"],
+  ["dpkg", "--force-confnew", "--configure", "-a"],
+  ["dpkg", "--configure", "hello"],
+  ["dpkg", "-i", "x.deb"],
+  npm(),
+  npm("lodash"),
+  npm("lodash@latest@1.0.0"),
+  npm("lodash@4.17.21", "lodash"),
+  npm("lodash@4.17.21", "--ignore-scripts=false"),
+  npm("lodash@4.17.21", "https://example.com/x.tgz"),
+  npm("lodash@4.17.21", "../x@1.0.0"),
+  npm("lodash@4.17.21", ""),
+  [...NPM, "--no-audit", "--no-fund", "lodash@4.17.21"],
+  ["npm", "install", "--global", "--prefix", "/usr", ...QUIET, "lodash@4.17.21"],
+];
+const ALLOWED: string[][] = [
+  ["apt-get", "update"],
+  ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  apt("hello=2.10-3"),
+  apt("hello=2.10-3", "libc6:i386=2.36-9+deb12u10"),
+  apt("--allow-downgrades", "hello=2.10-2", "libc6:i386=2.36-9"),
+  ["apt-get", "remove", "-y", "hello"],
+  ["apt-get", "remove", "-y", "g++", "libc6:i386"],
+  ["dpkg", "--configure", "-a"],
+  npm("lodash@4.17.21"),
+  npm("lodash@4.17.21", "@babel/core@7.0.0-beta.1"),
+];
+
+describe("what the executor may run", () => {
+  for (const argv of REFUSED) test(`not: ${argv.join(" ")}`, () => expect(isAllowedArgv(argv)).toBe(false));
+  for (const argv of ALLOWED) test(argv.join(" "), () => expect(isAllowedArgv(argv)).toBe(true));
+});

@@ -1,0 +1,106 @@
+import { describe, expect, test } from "bun:test";
+import { canonicalHash } from "../src/canonical.ts";
+import { type Approval, parseDocument } from "../src/doc.ts";
+import { approvalHash, verifyApprovals } from "../src/exec-approval.ts";
+import { loadTrust, type Trust } from "../src/key-trust.ts";
+import { install, upgrade } from "./policy-plans.ts";
+import {
+  ALICE,
+  approvalOf,
+  BOB,
+  minutesFrom,
+  NOW,
+  NOWHERE,
+  refuses,
+  SIGNER,
+  STRANGER,
+  TRUST,
+} from "./signing-kit.ts";
+
+const PLAN = install();
+const good = approvalOf(PLAN);
+const bob = approvalOf(PLAN, { key: BOB, signer: "bob" });
+const verify = (approvals: Approval[], trust: Trust = TRUST, now = NOW) =>
+  verifyApprovals(approvals, canonicalHash(PLAN), trust, SIGNER.publicKeyHex, now);
+
+const REVOKED = TRUST.map((key) => ({ ...key, revoked: key.publicKeyHex === ALICE.publicKeyHex }));
+const NAMED = TRUST.map((key) => ({
+  ...key,
+  name: key.publicKeyHex === ALICE.publicKeyHex ? "carol" : null,
+}));
+/** The signer's key under a second id, as trusted-keys.toml may give it. */
+const ALIASED = TRUST.map((key) =>
+  key.publicKeyHex === SIGNER.publicKeyHex ? { ...key, ids: [...key.ids, "ops-1"] } : key,
+);
+
+const REFUSED: [what: string, action: () => unknown, says: string][] = [
+  ["of another plan", () => verify([approvalOf(upgrade())]), "another plan"],
+  ["expired", () => verify([good], TRUST, minutesFrom(NOW, 60)), "expired at"],
+  ["of the future", () => verify([good], TRUST, minutesFrom(NOW, -1)), "not valid before"],
+  ["by the execution key", () => verify([approvalOf(PLAN, { key: SIGNER })]), "signs the execution plan"],
+  [
+    "by the execution key under another id",
+    () => verify([approvalOf(PLAN, { key: { ...SIGNER, keyId: "ops-1" } })], ALIASED),
+    "signs the execution plan",
+  ],
+  ["the same one twice", () => verify([good, good]), "its key has approved already"],
+  [
+    "twice by one key",
+    () => verify([good, approvalOf(PLAN, { signer: "alice2" })]),
+    "its key has approved already",
+  ],
+  ["twice by one person", () => verify([good, approvalOf(PLAN, { key: BOB })]), "this person has approved"],
+  ["by an unknown key", () => verify([approvalOf(PLAN, { key: STRANGER })]), "not known"],
+  ["by a revoked key", () => verify([good], REVOKED), "revoked"],
+  ["under another's name", () => verify([good], NAMED), "carol's"],
+  [
+    "with another reason than signed",
+    () => verify([{ ...good, reason: "urgent" }]),
+    "signature does not fit",
+  ],
+  [
+    "with a later end than signed",
+    () => verify([{ ...good, expires_at: "2036-01-01T00:00:00Z" }]),
+    "does not fit",
+  ],
+  ["with bob's signature", () => verify([{ ...good, signature: bob.signature }]), "does not fit"],
+  ["one bad among good ones", () => verify([bob, { ...good, reason: "x" }]), "does not fit"],
+];
+
+describe("approvals that are refused", () => {
+  for (const [what, action, says] of REFUSED) test(what, () => refuses(action, "approval_invalid", says));
+  test("made to last longer than a day", async () => {
+    const { signDocument } = await import("../src/key-sign.ts");
+    const { signature: _, ...rest } = { ...good, expires_at: minutesFrom(NOW, 24 * 60 + 1).toISOString() };
+    await refuses(
+      () => verify([signDocument(rest, ALICE.seed, ALICE.keyId)]),
+      "approval_invalid",
+      "24 hours",
+    );
+  });
+});
+
+describe("approvals that count", () => {
+  test("by two people", () => {
+    expect(verify([good, bob])).toEqual([
+      { signer: "alice", key: ALICE.keyId, hash: approvalHash(good) },
+      { signer: "bob", key: BOB.keyId, hash: approvalHash(bob) },
+    ]);
+  });
+  test("none is none", () => expect(verify([])).toEqual([]));
+  test("what is made is valid by its schema, and lasts a day at most", () => {
+    const long = approvalOf(PLAN, { minutes: 100_000 });
+    expect(parseDocument("approval", long)).toEqual(long);
+    expect(long.expires_at).toBe(minutesFrom(NOW, 24 * 60).toISOString());
+  });
+  test("an approval under another id of its key is the same approval", () => {
+    const trust = loadTrust({
+      rootOnly: false,
+      bare: { execution: [], approval: [ALICE.publicKeyHex] },
+      files: NOWHERE,
+    }).map((key) => ({ ...key, ids: [...key.ids, "alice-1"] }));
+    const renamed = { ...good, signature: { ...good.signature, key_id: "alice-1" } };
+    const [first] = verify([good], trust);
+    expect(verify([renamed], trust)).toEqual(first === undefined ? [] : [first]);
+  });
+});

@@ -1,0 +1,402 @@
+import { describe, expect, test } from "bun:test";
+import { canonicalHash } from "../src/canonical.ts";
+import type { PolicyResult } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import { AegisError, type ErrorCode } from "../src/errors.ts";
+import {
+  compareDecisions,
+  compareVulnerabilities,
+  compareWarnings,
+  compareWithOwn,
+} from "../src/exec-drift.ts";
+import { decideOwn } from "../src/exec-replan.ts";
+import { signReview } from "../src/key-review-signature.ts";
+import { NO_DATA } from "../src/plan-signals.ts";
+import {
+  DEBIAN,
+  entry,
+  install,
+  npm,
+  removal,
+  review,
+  update,
+  upgrade,
+  vulnerability,
+} from "./policy-plans.ts";
+import { configOf, execution, REVIEWER, refuses } from "./signing-kit.ts";
+
+const OWN = upgrade({
+  transaction: [entry("hello"), entry("nginx", { sources: [DEBIAN.id] })],
+  provenance_evidence: [{ kind: "apt-index", subject: "hello", verified: true, key: "k", detail: "d" }],
+  risk_contributions: [{ name: "package-upgrade", points: 10 }],
+});
+const change = (index: number, fields: Parameters<typeof entry>[1]) => ({
+  transaction: OWN.transaction.map((e, i) => (i === index ? { ...e, ...fields } : e)),
+});
+
+describe("another change than was signed is drift", () => {
+  const CASES: [name: string, signed: Partial<OperationPlan>, says: string][] = [
+    [
+      "a package more now",
+      { transaction: OWN.transaction.slice(0, 1) },
+      "signed nothing; now it would be upgrade nginx:amd64 1.0-1 -> 1.0-2 sha256:eeeeeeeeeeee",
+    ],
+    [
+      "a package less now",
+      { transaction: [...OWN.transaction, entry("old")] },
+      "signed upgrade old:amd64 1.0-1 -> 1.0-2 sha256:eeeeeeeeeeee; now it would be nothing",
+    ],
+    [
+      "a removal now",
+      { transaction: [...OWN.transaction, removal("old")] },
+      "signed remove old:amd64 1.0-1; now",
+    ],
+    ["another new version", change(0, { to_version: "1.0-1.1" }), "hello:amd64 1.0-1 -> 1.0-1.1"],
+    ["another old version", change(0, { from_version: "0.9" }), "hello:amd64 0.9 -> 1.0-2"],
+    ["another architecture", change(0, { architecture: "i386" }), "hello:i386"],
+    ["another action", change(0, { action: "downgrade" }), "downgrade hello"],
+    ["other bytes of the same version", change(0, { sha256: "f".repeat(64) }), "sha256:ffffffffffff"],
+    ["another size", change(0, { size: 1001 }), "hello"],
+    ["another source", change(0, { sources: ["http://other stable"] }), "hello"],
+    ["another origin", change(0, { origin: "Other" }), "hello"],
+    ["essential or not", change(0, { essential: true }), "hello"],
+    [
+      "another order",
+      { transaction: OWN.transaction.toReversed() },
+      "signed nothing; now it would be nothing",
+    ],
+    ["nothing at all was signed", { transaction: [] }, "signed nothing; now it would be upgrade hello"],
+  ];
+  for (const [name, signed, says] of CASES)
+    test(name, () => refuses(() => compareWithOwn({ ...OWN, ...signed }, OWN), "drift", says));
+
+  const hook = (command: string) => ({ host_hooks: [{ configured_in: "/etc/dpkg/dpkg.cfg.d/zz", command }] });
+  const HOOKS: [name: string, signed: Partial<OperationPlan>, own: Partial<OperationPlan>, says: string][] = [
+    [
+      "a hook that is there now",
+      {},
+      hook("pre-invoke=x"),
+      "starts nothing; now it would start pre-invoke=x (/etc",
+    ],
+    ["a hook that is gone", hook("pre-invoke=x"), {}, "now it would start nothing"],
+    ["another hook", hook("pre-invoke=x"), hook("pre-invoke=y"), "start pre-invoke=y"],
+  ];
+  for (const [name, signed, own, says] of HOOKS) {
+    test(name, () => refuses(() => compareWithOwn({ ...OWN, ...signed }, { ...OWN, ...own }), "drift", says));
+  }
+  test("the same hook is no drift", () => {
+    expect(compareWithOwn({ ...OWN, ...hook("x") }, { ...OWN, ...hook("x") })).toBeUndefined();
+  });
+
+  test("many differences are counted in the message, and whole in the details", () => {
+    const many = Array.from({ length: 8 }, (_, i) => entry(`p${i}`));
+    try {
+      compareWithOwn(install({ transaction: [] }), install({ transaction: many }));
+      throw new Error("not refused");
+    } catch (error) {
+      if (!(error instanceof AegisError)) throw error;
+      expect(error.message).toEndWith("p4:amd64 1.0-1 -> 1.0-2 sha256:eeeeeeeeeeee and 3 more");
+      expect(error.hint).toBe("Plan again: aegis plan apt install hello");
+      expect(error.details["only_signed"]).toEqual([]);
+      expect(error.details["only_now"]).toHaveLength(8);
+    }
+  });
+});
+
+describe("another story about the same change is no plan of this host's", () => {
+  const CASES: [field: keyof OperationPlan, signed: Partial<OperationPlan>][] = [
+    ["tool", { tool: "npm" }],
+    ["operation", { operation: "install" }],
+    ["targets", { targets: ["x"] }],
+    ["exact_targets", { exact_targets: ["hello=1.0-2"] }],
+    ["command_preview", { command_preview: ["apt-get", "upgrade"] }],
+    ["nothing_to_do", { nothing_to_do: true }],
+    ["requires_root", { requires_root: false }],
+    ["packages_installed", { packages_installed: ["x"] }],
+    ["packages_upgraded", { packages_upgraded: [] }],
+    ["packages_removed", { packages_removed: ["x"] }],
+    ["packages_downgraded", { packages_downgraded: ["x"] }],
+    ["packages_held_back", { packages_held_back: ["x"] }],
+    ["denied_targets", { denied_targets: [{ target: "x", signal: "url-denied" }] }],
+    ["scripts_detected", { scripts_detected: true }],
+    ["scripts", { scripts: [{ package: "hello", name: "postinst", body: "true" }] }],
+    ["metadata_available", { metadata_available: false }],
+    ["risk_signals", { risk_signals: ["requires-root"] }],
+    ["risk_score", { risk_score: 5 }],
+    ["risk_contributions", { risk_contributions: [] }],
+    ["repository_evidence", { repository_evidence: [] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, trust: "pinned" }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, signature_verified: false }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, signed_by: null }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, key_fingerprints: [] }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, problems: ["expired"] }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, trusted_option: true }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, allow_insecure: true }] }],
+    ["repository_evidence", { repository_evidence: [{ ...DEBIAN, uri: "http://other.example/debian" }] }],
+    ["provenance_evidence", { provenance_evidence: [] }],
+    [
+      "provenance_evidence",
+      { provenance_evidence: OWN.provenance_evidence.map((p) => ({ ...p, verified: false })) },
+    ],
+    [
+      "provenance_evidence",
+      { provenance_evidence: OWN.provenance_evidence.map((p) => ({ ...p, key: "other" })) },
+    ],
+    [
+      "provenance_evidence",
+      { provenance_evidence: OWN.provenance_evidence.map((p) => ({ ...p, detail: "checked by Aegis" })) },
+    ],
+    ["rollback_plan", { rollback_plan: { inverse: ["x:amd64-"], unobtainable: [], notes: [] } }],
+    ["sbom_evidence", { sbom_evidence: [{ purl: "pkg:deb/x", sha256: null }] }],
+  ];
+  for (const [field, signed] of CASES) {
+    test(`${field}: ${JSON.stringify(signed[field])?.slice(0, 60)}`, () =>
+      refuses(
+        () => compareWithOwn({ ...OWN, ...signed }, OWN),
+        "evidence_mismatch",
+        new RegExp(`\\b${field}|risk_`),
+      ));
+  }
+
+  const SAME: [name: string, signed: Partial<OperationPlan>][] = [
+    ["nothing differs", {}],
+    ["id and time", { plan_id: "00000000-0000-4000-8000-000000000000", created_at: "2026-02-02T00:00:00Z" }],
+    ["raw output", { raw_evidence: { commands: [] } }],
+    [
+      "the dates of an index that was fetched again",
+      {
+        repository_evidence: [
+          { ...DEBIAN, release_date: "2026-01-02T00:00:00Z", release_sha256: "9".repeat(64) },
+        ],
+      },
+    ],
+    ["vulnerability data", { vulnerability_evidence: [vulnerability({ severity: "none" })] }],
+  ];
+  for (const [name, signed] of SAME)
+    test(`passes: ${name}`, () => compareWithOwn({ ...OWN, ...signed }, OWN));
+  test("passes: the plans of every kind against themselves", () => {
+    for (const plan of [upgrade(), install(), npm()]) compareWithOwn(plan, structuredClone(plan));
+  });
+});
+
+describe("this host's decision against the signed one", () => {
+  const result = (
+    decision: PolicyResult["decision"],
+    controls: PolicyResult["required_controls"] = [],
+  ): PolicyResult => ({
+    schema_version: "1.0",
+    plan_id: OWN.plan_id,
+    plan_hash: "0".repeat(64),
+    decision,
+    reasons: [`because of ${decision}`],
+    required_controls: controls,
+    approvals_required: 1,
+    rules: [],
+    policy_version: "1",
+    evaluator_hash: "a".repeat(64),
+    policy_config_hash: "b".repeat(64),
+    ai_review_hash: null,
+    evidence_fresh_until: "2026-01-02T04:04:05Z",
+  });
+  const SNAPSHOT = result("allow_with_snapshot", ["system snapshot"]);
+  const HUMAN = result("require_human", ["human approval"]);
+  const BOTH = result("require_human", ["human approval", "system snapshot"]);
+  const CASES: [
+    name: string,
+    signed: PolicyResult,
+    own: PolicyResult,
+    code: ErrorCode | null,
+    says: string,
+  ][] = [
+    [
+      "other rules",
+      result("allow"),
+      { ...result("allow"), evaluator_hash: "c".repeat(64) },
+      "evaluator_mismatch",
+      "another version of the rules",
+    ],
+    [
+      "other rules that deny",
+      result("allow"),
+      { ...result("deny"), evaluator_hash: "c".repeat(64) },
+      "evaluator_mismatch",
+      "",
+    ],
+    ["denied here", HUMAN, result("deny"), "policy_denied", "denies the plan: because of deny"],
+    ["denied here and there", result("deny"), result("deny"), "policy_denied", ""],
+    [
+      "a human here, nothing signed",
+      result("allow"),
+      HUMAN,
+      "policy_mismatch",
+      "(require_human, signed allow): because of require_human",
+    ],
+    ["a human here, a snapshot signed", SNAPSHOT, HUMAN, "policy_mismatch", "stricter"],
+    ["a snapshot here, nothing signed", result("allow"), SNAPSHOT, "policy_mismatch", "stricter"],
+    [
+      "the snapshot is missing from what was signed",
+      HUMAN,
+      BOTH,
+      "snapshot_required",
+      "also demands: system snapshot",
+    ],
+    [
+      "the human is missing from what was signed",
+      { ...BOTH, required_controls: ["system snapshot"] },
+      BOTH,
+      "approval_required",
+      "also demands: human approval",
+    ],
+    [
+      "a rule here that was not signed, as strict",
+      { ...HUMAN, rules: ["apt-install"] },
+      { ...HUMAN, rules: ["apt-install", "vulnerability-grave"] },
+      "drift",
+      "vulnerability-grave (a version to be installed has a vulnerability of high",
+    ],
+    [
+      "the same, and a person was asked for by a review alone",
+      { ...HUMAN, rules: ["apt-upgrade", "review-wants-human"] },
+      { ...HUMAN, rules: ["apt-upgrade", "security-sensitive"] },
+      "drift",
+      "security-sensitive (",
+    ],
+    [
+      "a rule here that was not signed, where nothing was asked for",
+      { ...result("allow"), rules: ["apt-update"] },
+      { ...result("allow"), rules: ["apt-update", "nothing-to-do"] },
+      "drift",
+      "nothing-to-do (",
+    ],
+    [
+      "a rule here that was not signed, less strict than what was signed",
+      { ...HUMAN, rules: ["apt-install"] },
+      { ...HUMAN, rules: ["apt-install", "apt-upgrade"] },
+      null,
+      "",
+    ],
+    [
+      "fewer rules here",
+      { ...HUMAN, rules: ["apt-install", "vulnerability-grave"] },
+      { ...HUMAN, rules: ["apt-install"] },
+      null,
+      "",
+    ],
+    ["the same", BOTH, BOTH, null, ""],
+    ["more lenient here", BOTH, result("allow"), null, ""],
+    ["more lenient here, fewer controls", BOTH, HUMAN, null, ""],
+    [
+      "another configuration, the same decision",
+      HUMAN,
+      { ...HUMAN, policy_config_hash: "d".repeat(64) },
+      null,
+      "",
+    ],
+  ];
+  for (const [name, signed, own, code, says] of CASES) {
+    test(name, () => {
+      const compare = () => compareDecisions(signed, own, configOf().config);
+      return code === null ? compare() : refuses(compare, code, says);
+    });
+  }
+});
+
+describe("vulnerabilities that the executor knows and the approver was not shown (S4)", () => {
+  const policy = { ...configOf(), source: "" };
+  const grave = vulnerability({ severity: "high" });
+  const own = install({ vulnerability_evidence: [grave] });
+  const soothed = { warnings: ["All versions were checked: no known vulnerability."] };
+  const decided = (plan: OperationPlan) => decideOwn(plan, policy);
+
+  test("the evidence emptied, a soothing word added, and a person asked for by another rule", async () => {
+    const signed = decided(install({ vulnerability_evidence: [], ...soothed }));
+    expect([signed.decision, decided(own).decision]).toEqual(["require_human", "require_human"]);
+    const hint = await refuses(
+      () => compareDecisions(signed, decided(own), policy.config),
+      "drift",
+      "vulnerability-grave",
+    );
+    expect(hint).toContain("sign again");
+  });
+
+  const noise = (count: number) =>
+    Array.from({ length: count }, (_, n) =>
+      vulnerability({ package: `p${n}`, version: "1.0", id: NO_DATA, severity: "unknown" }),
+    );
+  const TOLD: [what: string, evidence: OperationPlan["vulnerability_evidence"], untold: string | null][] = [
+    ["nothing", [], "hello CVE-2026-0001 (high)"],
+    ["another one of the package", [{ ...grave, id: "CVE-2026-0002" }], "hello CVE-2026-0001 (high)"],
+    ["less grave", [{ ...grave, severity: "unknown" }], "hello CVE-2026-0001 (high)"],
+    ["as fixed by this version", [{ ...grave, fixed_version: grave.version }], "hello CVE-2026-0001 (high)"],
+    ["it", [grave], null],
+    ["it and more", [grave, { ...grave, id: "CVE-2026-0002" }], null],
+    ["it, from older data", [{ ...grave, data_age_days: 9, data_source: "other", aliases: ["x"] }], null],
+  ];
+  for (const [what, vulnerability_evidence, untold] of TOLD) {
+    test(`the plan tells ${what}: ${untold === null ? "passes" : "refused"}`, () => {
+      const compare = () => compareVulnerabilities(install({ vulnerability_evidence }), own);
+      return untold === null ? compare() : refuses(compare, "drift", untold);
+    });
+  }
+  const MADE_UP: [what: string, evidence: OperationPlan["vulnerability_evidence"]][] = [
+    ["another package's", [grave, { ...grave, package: "nginx" }]],
+    ["another version's", [grave, { ...grave, version: "0" }]],
+    ["it as of the version that is installed now", [{ ...grave, applies_to: "old" }]],
+    ["one of a version that is not installed now", [grave, { ...grave, applies_to: "old", version: "0" }]],
+    ["nobody's word about packages that stay", [...noise(8), { ...grave, applies_to: "old" }]],
+  ];
+  for (const [what, vulnerability_evidence] of MADE_UP) {
+    test(`the plan tells ${what}: refused`, () =>
+      refuses(
+        () => compareVulnerabilities(install({ vulnerability_evidence }), own),
+        "evidence_mismatch",
+        "the plan's vulnerability_evidence",
+      ));
+  }
+  test("a reason names the gravest, whatever comes before it in the plan", () => {
+    const { reasons } = decided(install({ vulnerability_evidence: [...noise(9), grave] }));
+    expect(reasons.join("\n")).toContain("hello CVE-2026-0001 (high), ");
+  });
+  test("what is installed now may have some too", () => {
+    const vulnerability_evidence = [{ ...grave, applies_to: "old" as const, version: "1.0-1" }];
+    compareVulnerabilities(upgrade({ vulnerability_evidence }), upgrade());
+  });
+  test("what needs no person need not be told", () => {
+    const minor = install({ vulnerability_evidence: [{ ...grave, severity: "medium" }] });
+    compareVulnerabilities(install(), minor);
+  });
+});
+
+describe("warnings that the planner makes again", () => {
+  const own = install({
+    warnings: ["kept back: x", "W: apt says this to root", "Vulnerabilities: 3 days old."],
+  });
+  const CASES: [what: string, warnings: string[], passes: boolean][] = [
+    ["one more", [...own.warnings, "Policy: allow (checked by Aegis)"], false],
+    ["400 more", [...own.warnings, ...Array.from({ length: 400 }, (_, i) => `remark ${i}`)], false],
+    ["one left out", own.warnings.slice(1), false],
+    ["another in its place", ["kept back: y", ...own.warnings.slice(1)], false],
+    [
+      "apt's own words to a user, another age of the data",
+      ["kept back: x", "W: apt says this to alice"],
+      true,
+    ],
+    ["a dpkg that was half-done then", ["kept back: x", "dpkg was interrupted earlier (x)"], true],
+    ["the same", own.warnings, true],
+  ];
+  for (const [what, warnings, passes] of CASES)
+    test(`${what}: ${passes ? "passes" : "refused"}`, () => {
+      const compare = () => compareWarnings(install({ warnings }), own);
+      return passes ? compare() : refuses(compare, "evidence_mismatch", "the plan's warnings");
+    });
+});
+
+test("where a review is required, the signed plan's own review is enough: the new plan can have none", async () => {
+  const toml = `[review]\nrequired = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`;
+  const policy = { ...configOf(toml), source: "" };
+  const aiReview = signReview(review({ plan_hash: canonicalHash(update()) }), REVIEWER);
+  const signed = await execution(update(), { toml, aiReview, approvals: [] });
+  expect(signed.policy_decision).toBe("allow");
+  compareDecisions(signed.policy_result, decideOwn(update(), policy), policy.config);
+  expect(decideOwn(upgrade(), policy).decision).toBe("allow_with_snapshot");
+});

@@ -1,0 +1,246 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { openAuditLog } from "../src/audit-log.ts";
+import { verifyAuditLog } from "../src/audit-verify.ts";
+import type { ExecutionPlan } from "../src/doc.ts";
+import { readResult } from "../src/doc-result.ts";
+import { ECOSYSTEMS } from "../src/eco-table.ts";
+import { AegisError } from "../src/errors.ts";
+import { execute } from "../src/exec.ts";
+import { recoverInterrupted } from "../src/exec-recover.ts";
+import type { Places } from "../src/sys-state.ts";
+import type { EventInput } from "../src/wire-executor.ts";
+import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
+import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { ALICE, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
+
+/*
+ * The executor's own code, from the submitted text to the log, with an ecosystem that exists only here, and without root.
+ */
+
+let directory: string;
+let remove: () => void;
+let host: FakeHost;
+let places: Places;
+beforeEach(() => {
+  ({ path: directory, remove } = temporaryDirectory());
+  host = makeFakeHost(directory);
+  places = placesIn(directory);
+  makePlaces(places);
+});
+afterEach(() => remove());
+
+const install = (target = "acme.tool@1.0.0") => signed(host, places, directory, "install", target);
+const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, places, directory, change);
+const version = (name = "acme.tool") =>
+  existsSync(join(host.store, name)) ? readFileSync(join(host.store, name), "utf8") : null;
+const kinds = () => logged(places).map(({ kind }) => kind);
+/** Nothing was run, used up or left behind. */
+const untouched = () => {
+  expect(version()).toBeNull();
+  for (const place of [places.runs, places.results, places.spent, places.archives]) {
+    expect(readdirSync(place)).toEqual([]);
+  }
+  expect(existsSync(join(places.lock, "current.json"))).toBe(false);
+};
+
+describe("refused before anything is used up", () => {
+  const CASES: [string, string, (plan: ExecutionPlan) => Parameters<typeof contextOf>[3]][] = [
+    ["a signer whom this host doesn't trust", "key_untrusted", () => rules(TRUST.filter(isNot(SIGNER)))],
+    ["an approver whom this host doesn't trust", "approval_invalid", () => rules(TRUST.filter(isNot(ALICE)))],
+    ["a policy that denies", "policy_denied", () => rules(TRUST, '[vscode]\napply = "deny"')],
+    [
+      "a policy that asks for two people",
+      "approval_required",
+      () => rules(TRUST, '[vscode]\napply = "require_human"\n[approvals]\nrequired = 2'),
+    ],
+    ["an ecosystem that this version doesn't run", "not_built", () => ({ ecosystems: unbuilt() })],
+    ["a runner that is asked to end", "unavailable", () => ({ stop: AbortSignal.abort(STOPPED) })],
+  ];
+  const STOPPED = new AegisError("unavailable", "being stopped");
+  const isNot = (key: { publicKeyHex: string }) => (one: { publicKeyHex: string }) =>
+    one.publicKeyHex !== key.publicKeyHex;
+  const rules = (trust: typeof TRUST, toml = '[vscode]\napply = "require_human"') => ({
+    rules: () => ({ trust, policy: { ...configOf(toml), source: "test" } }),
+  });
+  const unbuilt = () => {
+    const { grammars, load } = withFake(host, places);
+    const vscode = async () => ({ ...(await load.vscode?.()), driver: null });
+    return { grammars, load: { ...load, vscode: vscode as NonNullable<typeof load.vscode> } };
+  };
+  for (const [what, code, change] of CASES) {
+    test(what, async () => {
+      const plan = await install();
+      await expect(submit(plan, context(change(plan)))).rejects.toMatchObject({ code });
+      untouched();
+      expect(kinds()).toEqual(["execution_denied"]);
+    });
+  }
+  test("a host that has changed since", async () => {
+    const plan = await install();
+    writeFileSync(join(host.store, "acme.tool"), "0.9.0");
+    await refuses(() => submit(plan, context()), "drift", "upgrade acme.tool:all 0.9.0 -> 1.0.0");
+    expect(version()).toBe("0.9.0");
+    expect(kinds()).toEqual(["execution_denied"]);
+  });
+  test("a plan that somebody else signed again", async () => {
+    const plan = await install();
+    await refuses(() => execute(forged(plan, {}, STRANGER), context()), "key_untrusted");
+    untouched();
+  });
+  test("a plan that was used", async () => {
+    const plan = await install();
+    await submit(plan, context());
+    await refuses(() => submit(plan, context()), "replay");
+    expect(kinds()).toEqual(["execution_started", "execution_completed", "execution_denied"]);
+  });
+});
+
+test("planned, signed, run, and written down in this order", async () => {
+  const plan = await install();
+  const heard: EventInput[] = [];
+  const result = await submit(plan, context({ emit: (event) => heard.push(event) }));
+  expect(result).toMatchObject({ tool: "vscode", state: "completed", exit_status: 0, code: null });
+  expect(result.inverse).toEqual([
+    { package: "acme.tool", architecture: "all", before: null, left: "1.0.0" },
+  ]);
+  expect(version()).toBe("1.0.0");
+  expect(readResult(plan.execution_plan_id, places)).toEqual(result);
+  expect(heard.map(({ kind }) => kind).filter((kind) => kind !== "progress" && kind !== "alive")).toEqual([
+    "checking",
+    "started",
+    "output",
+  ]);
+  expect(heard.filter(({ kind }) => kind === "progress").at(-1)).toMatchObject({ percent: 100 });
+  const [start, end] = logged(places);
+  expect(start?.details).toMatchObject({ tool: "vscode", fake_settings_sha256: "1".repeat(64) });
+  expect(end?.kind).toBe("execution_completed");
+  expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+  expect(readFileSync(join(places.spent, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
+  expect(readdirSync(places.archives)).toEqual([]);
+});
+
+describe("a run that did not go as planned", () => {
+  const CASES: [mode: string, code: string, says: string, left: string | null][] = [
+    ["fails", "execution_failed", "code ended with status 3", null],
+    ["dies", "execution_failed", "code ended with a signal", null],
+    ["other bytes", "hash_mismatch", "other bytes", null],
+    ["no receipt", "execution_failed", "nothing vouches for the bytes", "1.0.0"],
+    ["deviates", "execution_failed", "acme.tool:all is 9.9.9, expected 1.0.0", "9.9.9"],
+  ];
+  for (const [mode, code, says, left] of CASES) {
+    test(mode, async () => {
+      const plan = await install();
+      host.mode(mode);
+      const result = await submit(plan, context());
+      expect(result).toMatchObject({ state: "failed", code });
+      expect(result.message).toContain(says);
+      expect(version()).toBe(left);
+      expect(kinds()).toEqual(["execution_started", "execution_completed"]);
+      await refuses(() => submit(plan, context()), "replay");
+    });
+  }
+  test("something else changed meanwhile: done, and said", async () => {
+    const plan = await install();
+    host.mode("besides");
+    const result = await submit(plan, context());
+    expect(result).toMatchObject({ state: "completed", code: "drift" });
+    expect(result.message).toContain("other.thing:all");
+  });
+  test("a runner that is asked to end meanwhile ends what may be ended", async () => {
+    const plan = await install();
+    host.mode("waits");
+    const controller = new AbortController();
+    const emit = (event: EventInput) => {
+      if (event.kind === "progress") controller.abort(new AegisError("unavailable", "being stopped"));
+    };
+    const result = await submit(plan, context({ emit, stop: controller.signal }));
+    expect(result).toMatchObject({ state: "failed", code: "execution_failed" });
+    expect(version()).toBeNull();
+  });
+});
+
+describe("a runner that is killed", () => {
+  /** Submits in a process of its own, and kills it when `until` says so. */
+  async function killed(plan: ExecutionPlan, until: () => boolean): Promise<void> {
+    const file = join(directory, "signed.json");
+    writeFileSync(file, JSON.stringify(plan));
+    const worker = Bun.spawn(
+      [process.execPath, join(import.meta.dir, "execution-worker.ts"), directory, file],
+      { stdout: "ignore", stderr: "inherit" },
+    );
+    while (!until() && worker.exitCode === null) await Bun.sleep(10);
+    expect(worker.exitCode).toBeNull();
+    worker.kill("SIGKILL");
+    await worker.exited;
+  }
+  const statusOf = (plan: ExecutionPlan) => {
+    const file = join(places.runs, plan.execution_plan_id, "status");
+    return existsSync(file) ? readFileSync(file, "utf8") : "";
+  };
+  const recovery = () => ({ audit: openAuditLog(places.audit), places, ecosystems: withFake(host, places) });
+
+  test("its tool goes on; whoever comes next waits for it, compares and writes down", async () => {
+    const plan = await install();
+    host.mode("waits");
+    await killed(plan, () => statusOf(plan).includes("fetching"));
+    await recoverInterrupted(recovery(), null);
+    expect(kinds()).toEqual(["execution_started"]);
+    let waited = 0;
+    await recoverInterrupted(recovery(), () => {
+      if (++waited === 1) writeFileSync(join(directory, "mode.go"), "");
+    });
+    expect(waited).toBeGreaterThan(0);
+    expect(version()).toBe("1.0.0");
+    const result = readResult(plan.execution_plan_id, places);
+    expect(result).toMatchObject({ tool: "vscode", state: "interrupted", not_as_planned: [] });
+    expect(result?.message).toBe("the runner was interrupted; every package is as planned");
+    expect(logged(places).at(-1)).toMatchObject({
+      kind: "execution_interrupted",
+      details: { witness: "vouched", fake_state: "well" },
+    });
+    await refuses(() => submit(plan, context()), "replay");
+    expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+  });
+
+  test("a version that can't run its tool leaves the run as it is, and says whose it is", async () => {
+    const plan = await install();
+    host.mode("waits");
+    await killed(plan, () => statusOf(plan).includes("fetching"));
+    const older = { ...recovery(), ecosystems: ECOSYSTEMS };
+    await refuses(() => recoverInterrupted(older, () => {}), "unavailable", "another version of Aegis");
+    writeFileSync(join(directory, "mode.go"), "");
+    await recoverInterrupted(recovery(), () => {});
+    expect(readResult(plan.execution_plan_id, places)?.state).toBe("interrupted");
+  });
+
+  test("what its tool did not do is told", async () => {
+    const plan = await install();
+    host.mode("waits");
+    await killed(plan, () => statusOf(plan).includes("fetching"));
+    const { pid } = JSON.parse(
+      readFileSync(join(places.runs, plan.execution_plan_id, "process.json"), "utf8"),
+    );
+    process.kill(pid, "SIGKILL");
+    await recoverInterrupted(recovery(), () => {});
+    expect(readResult(plan.execution_plan_id, places)).toMatchObject({
+      state: "interrupted",
+      message: "the runner was interrupted; 1 of 1 packages are not as planned",
+      not_as_planned: [{ package: "acme.tool", expected: "1.0.0", found: null }],
+    });
+  });
+});
+
+test("rolled back: the inverse of what the executor wrote down, as a plan of its own", async () => {
+  await submit(await install("acme.tool@1.0.0"), context());
+  const upgrade = await install("acme.tool@2.0.0");
+  await submit(upgrade, context());
+  expect(version()).toBe("2.0.0");
+  const back = await signed(host, places, directory, "rollback", upgrade.execution_plan_id);
+  expect(back.argv).toContain("acme.tool@1.0.0");
+  await submit(back, context());
+  expect(version()).toBe("1.0.0");
+  expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+});

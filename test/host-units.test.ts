@@ -1,0 +1,315 @@
+import { beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  BOOT_LOADER_DROP_IN,
+  HOST_DIRECTORIES,
+  needrestartText,
+  sysusersText,
+  tmpfilesText,
+  UNIT_NAMES,
+  unitText,
+  WAIT_FOR_APT,
+} from "../src/host-units.ts";
+import { SYSTEM } from "../src/paths.ts";
+import { dangerousEnvironment } from "../src/self.ts";
+import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "../src/sys-environment-file.ts";
+import { FRONT_LIMITS } from "../src/wire-limits.ts";
+import { needs } from "./needs.ts";
+
+/** The directives of a section, as a reader of the file finds them. */
+function directives(name: (typeof UNIT_NAMES)[number], section: string): Map<string, string[]> {
+  const body = unitText(name).split(`[${section}]\n`)[1]?.split(/^\[/m)[0] ?? "";
+  const pairs = body
+    .split("\n")
+    .filter((line) => /^[A-Z]/.test(line))
+    .map((line): [string, string] => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
+  return new Map(
+    [...Map.groupBy(pairs, ([key]) => key)].map(([key, all]) => [key, all.map(([, value]) => value)]),
+  );
+}
+const service = (name: (typeof UNIT_NAMES)[number]) => directives(name, "Service");
+
+const SERVICES = UNIT_NAMES.filter((name) => name.endsWith(".service"));
+const SOCKETS = UNIT_NAMES.filter((name) => name.endsWith(".socket"));
+const RUN_APT = ["aegis-runner@.service", "aegis-recover.service"] as const;
+const UNPRIVILEGED = ["aegisd.service", "aegis-reviewd.service"] as const;
+
+describe("what no unit says", () => {
+  for (const name of SERVICES) {
+    test(`${name}: no directory of root's is named in a directive that gives it away`, () => {
+      for (const key of [
+        "RuntimeDirectory",
+        "StateDirectory",
+        "LogsDirectory",
+        "CacheDirectory",
+        "ConfigurationDirectory",
+      ])
+        expect(service(name).has(key)).toBe(false);
+    });
+    test(`${name}: no EnvironmentFile=, which takes any name`, () => {
+      expect(service(name).has("EnvironmentFile")).toBe(false);
+    });
+    test(`${name}: no MemoryDenyWriteExecute=, which Bun does not survive`, () => {
+      expect(service(name).has("MemoryDenyWriteExecute")).toBe(false);
+    });
+    test(`${name}: never a start limit, which would need a hand on the machine`, () => {
+      const oneshot = service(name).get("Type")?.[0] === "oneshot" && name === "aegis-monitor.service";
+      expect(directives(name, "Unit").get("StartLimitIntervalSec")).toEqual(oneshot ? undefined : ["0"]);
+    });
+  }
+});
+
+describe("what runs apt", () => {
+  // PEER 25: a unit under which no package can be installed.
+  const KILLS_APT = [
+    "ProtectSystem",
+    "PrivateUsers",
+    "RestrictSUIDSGID",
+    "ProtectKernelModules",
+    "ProcSubset",
+    "PrivateTmp",
+    "ProtectProc",
+    "PrivateNetwork",
+    "User",
+    "RuntimeMaxSec",
+    "MemoryMax",
+  ];
+  for (const name of RUN_APT) {
+    for (const key of KILLS_APT) {
+      test(`PEER 25: ${name} has no ${key}=`, () => expect(service(name).has(key)).toBe(false));
+    }
+    test(`${name}: nothing ends it while dpkg works`, () => {
+      const found = service(name);
+      expect(["KillMode", "SendSIGKILL", "TimeoutStopSec", "OOMPolicy"].map((key) => found.get(key))).toEqual(
+        [["process"], ["no"], ["infinity"], ["continue"]],
+      );
+    });
+    test(`${name}: keeps what dpkg and maintainer scripts need`, () => {
+      const kept = service(name).get("CapabilityBoundingSet")?.[0]?.split(" ") ?? [];
+      for (const capability of [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "SETUID",
+        "SETGID",
+        "SETFCAP",
+        "KILL",
+        "MAC_ADMIN",
+      ])
+        expect(kept).toContain(`CAP_${capability}`);
+    });
+    test(`${name}: maintainer scripts load AppArmor profiles, where there is AppArmor`, () => {
+      expect(service(name).get("ReadWritePaths")).toEqual(["-/sys/kernel/security/apparmor"]);
+    });
+  }
+  for (const name of SERVICES.filter((one) => !RUN_APT.some((running) => running === one))) {
+    test(`${name}, which runs no apt, changes no AppArmor profile`, () => {
+      expect(service(name).get("CapabilityBoundingSet")?.join(" ")).not.toContain("CAP_MAC_ADMIN");
+      expect(service(name).get("ReadWritePaths")?.join(" ") ?? "").not.toContain("/sys");
+    });
+  }
+});
+
+describe("what waits for apt", () => {
+  for (const name of SERVICES) {
+    const waits = WAIT_FOR_APT.some((one) => one === name);
+    test(`${name}: ${waits ? "not stopped by hand, so by no hook of that apt" : "can be restarted while apt is at work"}`, () =>
+      expect(directives(name, "Unit").get("RefuseManualStop")).toEqual(waits ? ["yes"] : undefined));
+  }
+  const [, pattern = ""] = /override_rc\}\{qr\((.*)\)\} = 0;\n$/.exec(needrestartText()) ?? [];
+  test.each([
+    ["aegis-runner@6-8198-995.service", true],
+    ["aegis-recover.service", true],
+    ["aegis-monitor.service", true],
+    ["aegisd.service", false],
+    ["aegis-reviewd.service", false],
+    ["not-aegis-runner@1.service", false],
+    ["aegis-runners.service", false],
+  ])("needrestart leaves %s alone: %p", (unit, left) => expect(new RegExp(pattern).test(unit)).toBe(left));
+});
+
+describe("the unprivileged services", () => {
+  for (const name of UNPRIVILEGED) {
+    const found = service(name);
+    test(`${name}: a user of its own, no capability, nothing writable but its own`, () => {
+      expect(found.get("User")?.[0]).toMatch(/^aegis-/);
+      expect(found.get("CapabilityBoundingSet")).toEqual([""]);
+      expect(found.get("NoNewPrivileges")).toEqual(["yes"]);
+      expect(found.get("ProtectSystem")).toEqual(["strict"]);
+      const own = HOST_DIRECTORIES.filter(({ user }) => user === found.get("User")?.[0]).map(
+        ({ path }) => path,
+      );
+      expect(found.get("ReadWritePaths")?.[0]?.split(" ") ?? []).toEqual(own);
+    });
+  }
+  test("the front speaks over unix sockets only, and sees who is at the other end", () => {
+    expect(service("aegisd.service").get("RestrictAddressFamilies")).toEqual(["AF_UNIX"]);
+    expect(service("aegisd.service").get("PrivateNetwork")).toEqual(["yes"]);
+    expect(service("aegisd.service").has("PrivateUsers")).toBe(false);
+  });
+  test("the front sees no socket but Aegis's own, and has no place that it could fill", () => {
+    expect(service("aegisd.service").get("TemporaryFileSystem")).toEqual(["/run:ro"]);
+    expect(service("aegisd.service").get("BindReadOnlyPaths")).toEqual(["/run/aegis"]);
+    expect(service("aegisd.service").get("ReadOnlyPaths")?.[0]?.split(" ")).toContain("/tmp");
+  });
+  test("no unprivileged service speaks on D-Bus", () => {
+    expect(service("aegis-reviewd.service").get("InaccessiblePaths")).toEqual(["-/run/dbus"]);
+  });
+  test("the front reaches neither D-Bus nor systemd on systemd 249 either, which keeps the host's /run", () => {
+    const hidden = service("aegisd.service").get("InaccessiblePaths")?.[0]?.split(" ");
+    for (const path of ["-/run/dbus", "-/run/systemd/private"]) expect(hidden).toContain(path);
+  });
+  test("the front's open files are enough for all its clients", () => {
+    const limit = Number(service("aegisd.service").get("LimitNOFILE")?.[0]);
+    expect(limit).toBeGreaterThanOrEqual(2 * FRONT_LIMITS.clients + FRONT_LIMITS.lingering + 32);
+  });
+});
+
+describe("every service", () => {
+  const DANGEROUS = [
+    "BUN_OPTIONS",
+    "BUN_BE_BUN",
+    "BUN_INSPECT",
+    "NODE_OPTIONS",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+  ];
+  for (const name of SERVICES) {
+    const unset = (service(name).get("UnsetEnvironment") ?? []).flatMap((line) => line.split(" "));
+    for (const variable of [...DANGEROUS, "LD_PRELOAD", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"]) {
+      test(`${name} unsets ${variable}`, () => expect(unset).toContain(variable));
+    }
+    test(`${name} starts the one executable`, () => {
+      expect(service(name).get("ExecStart")?.[0]).toStartWith(`${SYSTEM.binary} daemon --`);
+    });
+  }
+  test("what is unset is what a secret key is refused for", () => {
+    expect(dangerousEnvironment(Object.fromEntries(DANGEROUS.map((name) => [name, "0"]))).toSorted()).toEqual(
+      DANGEROUS.toSorted(),
+    );
+  });
+});
+
+describe("sockets", () => {
+  const GROUPS = {
+    "aegisd.socket": "aegis-admin",
+    "aegis-runner.socket": "aegis-front",
+    "aegis-reviewd.socket": "aegis-review",
+  };
+  for (const [name, group] of Object.entries(GROUPS)) {
+    test(`${name} is root's and ${group}'s`, () => {
+      const found = directives(name as keyof typeof GROUPS, "Socket");
+      expect([found.get("SocketUser"), found.get("SocketGroup"), found.get("SocketMode")]).toEqual([
+        ["root"],
+        [group],
+        ["0660"],
+      ]);
+      expect(found.get("TriggerLimitIntervalSec")).toEqual(["0"]);
+    });
+  }
+  test("there are no others", () => {
+    expect<string[]>(SOCKETS.toSorted()).toEqual(Object.keys(GROUPS).toSorted());
+  });
+  for (const name of ["aegisd.socket", "aegis-runner.socket"] as const) {
+    test(`PEER 24: ${name} does not take the path of an executor that was started by hand`, () => {
+      const found = directives(name, "Socket");
+      expect(found.get("ExecStartPre")?.[0]).toBe(
+        `/usr/bin/flock --nonblock ${found.get("ListenStream")?.[0]}.lock /usr/bin/true`,
+      );
+      expect(found.get("UMask")).toEqual(["0077"]);
+    });
+  }
+});
+
+describe("directories and accounts", () => {
+  test("the state, the log and the sockets' directory belong to root", () => {
+    for (const path of [SYSTEM.state, SYSTEM.auditDir, SYSTEM.run, SYSTEM.config])
+      expect(HOST_DIRECTORIES.find((directory) => directory.path === path)?.user).toBe("root");
+  });
+  test("nobody but the owner writes to any", () => {
+    for (const { mode } of HOST_DIRECTORIES) expect(mode & 0o022).toBe(0);
+  });
+  test("parents come first", () => {
+    const paths = HOST_DIRECTORIES.map(({ path }) => path);
+    for (const [i, path] of paths.entries())
+      for (const later of paths.slice(i)) expect(path.startsWith(`${later}/`)).toBe(false);
+  });
+  test("tmpfiles.d: one line each", () => {
+    expect(tmpfilesText()).toContain("\nd /var/log/aegis 2751 root aegis-admin -\n");
+    expect(tmpfilesText().match(/^d /gm)?.length).toBe(HOST_DIRECTORIES.length);
+  });
+  test("sysusers.d: every user and group that anything belongs to", () => {
+    const named = new Set(HOST_DIRECTORIES.flatMap(({ user, group }) => [user, group]));
+    for (const name of named)
+      if (name !== "root") expect(sysusersText()).toMatch(new RegExp(`^[ug] ${name} `, "m"));
+  });
+});
+
+test("the reviewer's settings are its own, and no key of the executor's among them", () => {
+  for (const name of REVIEWER_VARIABLES) expect(name).toMatch(/^(AEGIS_AI_|AEGIS_LOG|RUST_LOG)/);
+  for (const name of DAEMON_VARIABLES) expect(name).not.toMatch(/SECRET|_AI_/);
+});
+
+const analyze = Bun.which("systemd-analyze");
+const systemd = needs(
+  analyze !== null,
+  "systemd-analyze (host-units.test.ts: whether systemd accepts the units)",
+);
+
+systemd.describe("systemd-analyze", () => {
+  const directory = mkdtempSync(join(tmpdir(), "aegis-units-"));
+  const run = (...args: string[]) => {
+    const { exitCode, stdout, stderr } = Bun.spawnSync([analyze ?? "", ...args], { cwd: directory });
+    return { exitCode, said: `${stdout}${stderr}` };
+  };
+
+  beforeAll(() => {
+    // It looks for the program; this machine need not have it.
+    for (const name of UNIT_NAMES)
+      writeFileSync(join(directory, name), unitText(name).replaceAll(SYSTEM.binary, "/usr/bin/true"));
+    return () => rmSync(directory, { recursive: true });
+  });
+
+  test("verify finds nothing to say", () => {
+    const { exitCode, said } = run("verify", ...UNIT_NAMES.map((name) => join(directory, name)));
+    expect(said).toBe("");
+    expect(exitCode).toBe(0);
+  });
+
+  test("verify finds nothing to say of the runner with the boot loader's drop-in", () => {
+    mkdirSync(join(directory, "aegis-runner@.service.d"));
+    writeFileSync(
+      join(directory, "aegis-runner@.service.d/x.conf"),
+      `${BOOT_LOADER_DROP_IN.lines.join("\n")}\n`,
+    );
+    expect(run("verify", join(directory, "aegis-runner@.service")).said).toBe("");
+    const { said } = run("security", "--offline=yes", "./aegis-runner@.service");
+    rmSync(join(directory, "aegis-runner@.service.d"), { recursive: true });
+    // What it adds is added: the rest stays.
+    expect(said).toMatch(/✓ NoNewPrivileges=/);
+  });
+
+  // What was reached on systemd 252 and 257.
+  const EXPOSURE = {
+    "aegisd.service": 0.4,
+    "aegis-reviewd.service": 1.3,
+    "aegis-monitor.service": 2.8,
+    "aegis-runner@.service": 3.6,
+    "aegis-recover.service": 3.6,
+  };
+  for (const [name, most] of Object.entries(EXPOSURE)) {
+    test(`${name} is exposed no more than ${most}`, () => {
+      const { said } = run("security", "--offline=yes", `./${name}`);
+      const found = /Overall exposure level for \S+: ([\d.]+)/.exec(said)?.[1];
+      expect(Number(found ?? "NaN")).toBeLessThanOrEqual(most);
+    });
+  }
+});
+
+test("whoever believes a process on record is told by PID 1 which boot this is", () => {
+  for (const name of [...RUN_APT, "aegis-monitor.service"] as const) {
+    expect([name, service(name).get("Environment")]).toEqual([name, ["AEGIS_BOOT_ID=%b"]]);
+  }
+});

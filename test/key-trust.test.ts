@@ -1,0 +1,341 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { noteOtherId } from "../src/cmd-sign-args.ts";
+import type { ErrorCode } from "../src/errors.ts";
+import { signDocument } from "../src/key-sign.ts";
+import {
+  checkSigner,
+  findKey,
+  findSigner,
+  keyName,
+  loadTrust,
+  type TrustFiles,
+  userTrust,
+  withOwnKey,
+} from "../src/key-trust.ts";
+import type { BareKeys } from "../src/key-trusted-keys.ts";
+import { parseEnvironmentFile } from "../src/sys-environment-file.ts";
+import { needs } from "./needs.ts";
+import { ALICE, BOB, NOW, NOWHERE, refuses, SIGNER, STRANGER } from "./signing-kit.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "aegis-trust-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+let made = 0;
+function files(toml: string, env = ""): TrustFiles {
+  const n = made++;
+  const paths = { trustedKeys: join(directory, `${n}.toml`), daemonEnv: join(directory, `${n}.env`) };
+  writeFileSync(paths.trustedKeys, toml);
+  writeFileSync(paths.daemonEnv, env);
+  return paths;
+}
+const load = (toml: string, env = "") => loadTrust({ rootOnly: false, files: files(toml, env) });
+
+function entry(change: Record<string, string> = {}): string {
+  const fields = {
+    id: '"ops-1"',
+    name: '"ops"',
+    public_key_hex: `"${SIGNER.publicKeyHex}"`,
+    role: '"execution"',
+    ...change,
+  };
+  return `[[key]]\n${Object.entries(fields)
+    .filter(([, value]) => value !== "")
+    .map(([name, value]) => `${name} = ${value}`)
+    .join("\n")}\n`;
+}
+
+const SMALL_ORDER = `01${"00".repeat(31)}`;
+const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says: string][] = [
+  ["no TOML", `${entry()}[[key]`, "", "invalid_config", ".toml: line 6: "],
+  [
+    "an unknown field",
+    entry({ comment: '"x"' }),
+    "",
+    "invalid_config",
+    ".toml: key, entry 1, comment: unknown key; there are: id, name,",
+  ],
+  ["an unknown table", "[other]\n", "", "invalid_config", "other: unknown key; there are: key"],
+  ...['"<whose it is>"', '"…"', '" <x> "'].map((name): [string, string, string, ErrorCode, string] => [
+    `the name ${name}, which nobody has`,
+    entry() + entry({ id: '"b"', public_key_hex: `"${ALICE.publicKeyHex}"`, name }),
+    "",
+    "invalid_config",
+    "key, entry 2: ",
+  ]),
+  ["nobody's id", entry({ id: '"…"' }), "", "invalid_config", "key, entry 1: "],
+  ["an unknown role", entry({ role: '"both"' }), "", "invalid_config", "role"],
+  ["no role", entry({ role: "" }), "", "invalid_config", "role: missing"],
+  ["revoked as text", entry({ revoked: '"false"' }), "", "invalid_config", "revoked"],
+  ["a date without time", entry({ not_after: "2026-01-02" }), "", "invalid_config", "not_after"],
+  ["a date without offset", entry({ not_after: "2026-01-02T00:00:00" }), "", "invalid_config", "not_after"],
+  ["a date that is none", entry({ not_after: '"2026-13-45T00:00:00Z"' }), "", "invalid_config", "not_after"],
+  ["a key of small order", entry({ public_key_hex: `"${SMALL_ORDER}"` }), "", "invalid_key", "small order"],
+  ["no key", entry({ public_key_hex: '"abc"' }), "", "invalid_key", "hex digits"],
+  [
+    "one key in both roles",
+    entry() + entry({ id: '"b"', role: '"approval"' }),
+    "",
+    "invalid_config",
+    "two keys of two people",
+  ],
+  [
+    "one key in both roles, by two files",
+    entry(),
+    `AEGIS_APPROVAL_PUBLIC_KEY_HEX=${SIGNER.publicKeyHex}`,
+    "invalid_config",
+    "two keys of two people",
+  ],
+  [
+    "two keys with one id",
+    entry() + entry({ public_key_hex: `"${STRANGER.publicKeyHex}"` }),
+    "",
+    "invalid_config",
+    "ops-1",
+  ],
+  [
+    "a key with the fingerprint of another as its id",
+    entry() + entry({ id: `"${SIGNER.keyId}"`, public_key_hex: `"${STRANGER.publicKeyHex}"` }),
+    "",
+    "invalid_config",
+    SIGNER.keyId,
+  ],
+  ["one key with two names", entry() + entry({ name: '"eve"' }), "", "invalid_config", "two names"],
+  ["an unknown variable", "", "BUN_OPTIONS=--preload=x", "invalid_config", "BUN_OPTIONS"],
+  [
+    "a small-order key in a variable",
+    "",
+    `AEGIS_SIGNING_PUBLIC_KEY_HEX=${SMALL_ORDER}`,
+    "invalid_key",
+    "small order",
+  ],
+];
+
+describe("files that are refused", () => {
+  for (const [what, toml, env, code, says] of BAD_FILES) {
+    test(what, () => refuses(() => load(toml, env), code, says));
+  }
+  test.if(process.geteuid?.() === 0)("the executor reads no file that others can replace", async () => {
+    // Below a directory that everyone may write to, as /tmp is.
+    await refuses(
+      () => loadTrust({ rootOnly: true, files: files(entry()) }),
+      "invalid_config",
+      "others than root",
+    );
+  });
+  test("the executor follows no symbolic link", async () => {
+    const good = files(entry());
+    const link = join(directory, "link.toml");
+    symlinkSync(good.trustedKeys, link);
+    await refuses(
+      () => loadTrust({ rootOnly: true, files: { ...good, trustedKeys: link } }),
+      "invalid_config",
+      "symbolic link",
+    );
+  });
+  needs(process.geteuid?.() !== 0, "a user who is not root: root reads every file").test(
+    "a file that can't be read is no absent file",
+    async () => {
+      const closed = files(entry());
+      chmodSync(closed.trustedKeys, 0o000);
+      await refuses(() => loadTrust({ rootOnly: false, files: closed }), "io");
+    },
+  );
+});
+
+const find = (toml: string, id = "ops-1", env = "") => findKey(load(toml, env), "execution", id, NOW);
+const FROM = (date: string) => entry({ not_before: date });
+const UNTIL = (date: string) => entry({ not_after: date });
+const UNTRUSTED: [what: string, action: () => unknown, says: string][] = [
+  ["an unknown id", () => find(entry(), "ops-2"), "not known"],
+  ["part of an id", () => find(entry(), SIGNER.keyId.slice(0, 8)), "not known"],
+  ["an approval key", () => find(entry({ role: '"approval"' })), "an approval key"],
+  ["a revoked key", () => find(entry({ revoked: "true" })), "revoked"],
+  [
+    "a key revoked in one file and given in the other",
+    () =>
+      find(entry({ revoked: "true" }), SIGNER.keyId, `AEGIS_SIGNING_PUBLIC_KEY_HEX=${SIGNER.publicKeyHex}`),
+    "revoked",
+  ],
+  [
+    "a key revoked under another id",
+    () => find(entry() + entry({ id: '"old"', revoked: "true" })),
+    "revoked",
+  ],
+  ["a key of next year", () => find(FROM("2027-01-01T00:00:00Z")), "not valid before 2027"],
+  ["a key of last year", () => find(UNTIL("2025-12-31T00:00:00Z")), "until 2025"],
+  [
+    "a key whose dates end in one of its entries",
+    () => find(entry() + UNTIL("2025-12-31T00:00:00Z")),
+    "until 2025",
+  ],
+  ["a name that is not the key's", () => checkSigner(find(entry()), "eve"), "ops's"],
+];
+
+describe("keys that are not trusted", () => {
+  for (const [what, action, says] of UNTRUSTED) test(what, () => refuses(action, "key_untrusted", says));
+});
+
+describe("keys that are trusted", () => {
+  test("by id and by fingerprint, with dates and offsets", () => {
+    const toml = FROM("2026-01-02T04:00:00+02:00") + UNTIL('"2026-01-03T00:00:00Z"');
+    expect(find(toml)).toMatchObject({ publicKeyHex: SIGNER.publicKeyHex, name: "ops" });
+    expect(find(toml, SIGNER.keyId).ids).toContain("ops-1");
+    checkSigner(find(toml), "ops");
+  });
+  test("a bare key of the variables, whatever separates them; any signer's name", () => {
+    const env = `AEGIS_APPROVAL_PUBLIC_KEY_HEX="${ALICE.publicKeyHex},${BOB.publicKeyHex.toUpperCase()}; ${STRANGER.publicKeyHex}"`;
+    const trust = load("", env);
+    for (const { keyId } of [ALICE, BOB, STRANGER]) {
+      checkSigner(findKey(trust, "approval", keyId, NOW), "anyone");
+    }
+  });
+  test("no files, no keys", () => expect(loadTrust({ rootOnly: true, files: NOWHERE })).toEqual([]));
+});
+
+describe("what a user's command trusts", () => {
+  const host = files(
+    entry() +
+      entry({ id: '"b"', name: '"bob"', public_key_hex: `"${BOB.publicKeyHex}"`, role: '"approval"' }),
+  );
+  const none: BareKeys = { execution: [], approval: [] };
+  const keys = (flags: Partial<BareKeys>, env = {}) =>
+    userTrust({ ...none, ...flags }, env, host).map((key) => key.publicKeyHex);
+
+  test("the host's keys, without flags", () => {
+    expect(keys({})).toEqual([SIGNER.publicKeyHex, BOB.publicKeyHex]);
+  });
+  test("only the given ones of a role, by flag or variable", () => {
+    const flags = { execution: [STRANGER.publicKeyHex] };
+    expect(keys(flags)).toEqual([BOB.publicKeyHex, STRANGER.publicKeyHex]);
+    expect(keys({}, { AEGIS_SIGNING_PUBLIC_KEY_HEX: STRANGER.publicKeyHex })).toEqual(keys(flags));
+  });
+  test("a key that the host has revoked stays revoked when given by flag", () => {
+    const revoking = files(entry({ revoked: "true" }));
+    const trust = userTrust({ execution: [SIGNER.publicKeyHex], approval: [] }, {}, revoking);
+    expect(() => findKey(trust, "execution", SIGNER.keyId, NOW)).toThrow("revoked");
+  });
+  test("one's own key answers to the id it signs with, but takes nobody else's", async () => {
+    const trust = userTrust(none, {}, host);
+    const own = { ...STRANGER, keyId: "mine" };
+    expect(findKey(withOwnKey(trust, "execution", own), "execution", "mine", NOW).publicKeyHex).toBe(
+      own.publicKeyHex,
+    );
+    await refuses(
+      () => withOwnKey(trust, "execution", { ...STRANGER, keyId: "ops-1" }),
+      "invalid_key",
+      "ops-1",
+    );
+  });
+});
+
+describe("a signature by a key given in hex", () => {
+  const signedAs = (id: string, key = SIGNER) => signDocument({ text: "x" }, key.seed, id);
+  const given = (key = SIGNER): BareKeys => ({ execution: [key.publicKeyHex], approval: [] });
+  const byHand = (toml: string, bare: BareKeys, env = "") =>
+    loadTrust({ rootOnly: false, bare, files: files(toml, env) });
+  const findIn = (trust: ReturnType<typeof load>, id: string, key = SIGNER) =>
+    findSigner(trust, "execution", signedAs(id, key), NOW);
+  const enrolledStranger = entry({ public_key_hex: `"${STRANGER.publicKeyHex}"` });
+
+  const REFUSED: [what: string, action: () => unknown, code: ErrorCode, says: string][] = [
+    [
+      "by another key",
+      () => findIn(byHand("", given(STRANGER)), "exec-1"),
+      "key_untrusted",
+      "no key given in hex",
+    ],
+    [
+      "nothing given",
+      () => findIn(byHand("", { execution: [], approval: [] }), "x"),
+      "key_untrusted",
+      "known",
+    ],
+    [
+      "by the one given, under a free id, and revoked in a file",
+      () => findIn(byHand(entry({ revoked: "true" }), given()), "exec-1"),
+      "key_untrusted",
+      "revoked",
+    ],
+    [
+      "by the one given, out of date in a file",
+      () => findIn(byHand(UNTIL("2025-12-31T00:00:00Z"), given()), "exec-1"),
+      "key_untrusted",
+      "until 2025",
+    ],
+    [
+      "by a key that is enrolled by its id alone",
+      () => findIn(byHand(entry(), given(STRANGER)), "exec-1"),
+      "key_untrusted",
+      "no key given in hex",
+    ],
+    [
+      "by a key of aegisd.env under a free id",
+      () => findIn(load("", `AEGIS_SIGNING_PUBLIC_KEY_HEX=${SIGNER.publicKeyHex}`), "exec-1"),
+      "key_untrusted",
+      "not known",
+    ],
+    [
+      "given for approving alone",
+      () => findIn(byHand("", { execution: [], approval: [SIGNER.publicKeyHex] }), SIGNER.keyId),
+      "key_untrusted",
+      "an approval key",
+    ],
+    [
+      "under another name than the host's file says",
+      () => checkSigner(findIn(byHand(entry(), given()), "exec-1"), "eve"),
+      "key_untrusted",
+      "ops's",
+    ],
+  ];
+  for (const [what, action, code, says] of REFUSED) test(what, () => refuses(action, code, says));
+
+  test("is that key's, whatever the signature and others call it", () => {
+    for (const toml of ["", entry(), enrolledStranger]) {
+      for (const id of ["exec-1", "ops-1", SIGNER.keyId, STRANGER.keyId]) {
+        expect(findIn(byHand(toml, given()), id).publicKeyHex).toBe(SIGNER.publicKeyHex);
+      }
+    }
+  });
+  test("is logged under the id it claims only where the key has that id", () => {
+    expect(keyName(findIn(byHand(entry(), given()), "ops-1"), "ops-1")).toBe("ops-1");
+    expect(keyName(findIn(byHand(enrolledStranger, given()), "ops-1"), "ops-1")).toBe(SIGNER.keyId);
+  });
+  test("sign --key-id warns where the host knows the key by another id", () => {
+    const notes = (toml: string, keyId: string) => {
+      const lines: string[] = [];
+      noteOtherId({ ...SIGNER, keyId }, "--key-id", (line) => lines.push(line), load(toml));
+      return lines.join();
+    };
+    expect(notes(entry(), "exec-1")).toEndWith("will refuse it as exec-1. Sign with --key-id ops-1.");
+    for (const id of ["ops-1", SIGNER.keyId]) expect(notes(entry(), id)).toBe("");
+    expect(notes("", "exec-1")).toBe("");
+  });
+});
+
+const LINES: [line: string, value: string | null][] = [
+  ["AEGIS_LOG=debug", "debug"],
+  ["  AEGIS_LOG=debug  ", "debug"],
+  ['AEGIS_LOG="a b"', "a b"],
+  ["AEGIS_LOG='a b'", "a b"],
+  ["AEGIS_LOG=", ""],
+  ["# AEGIS_LOG=debug\n;x\n\nAEGIS_LOG=info", "info"],
+  ["export AEGIS_LOG=debug", null],
+  ["AEGIS_LOG", null],
+  ['AEGIS_LOG="a', null],
+  ['AEGIS_LOG=a"b"', null],
+  ["AEGIS_LOG=a\\", null],
+  ["aegis_log=a", null],
+  ["AEGIS_LOG=a\nAEGIS_LOG=b", null],
+];
+
+describe("environment files", () => {
+  for (const [line, value] of LINES) {
+    test(`${JSON.stringify(line)}: ${value ?? "refused"}`, async () => {
+      if (value === null) await refuses(() => parseEnvironmentFile(line, "f"), "invalid_config", "f, line");
+      else expect(parseEnvironmentFile(line, "f").get("AEGIS_LOG")).toBe(value);
+    });
+  }
+});

@@ -1,0 +1,149 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseDocument } from "../src/doc.ts";
+import type { Planning } from "../src/eco.ts";
+import { loadEcosystem } from "../src/eco-table.ts";
+import { npm } from "../src/npm.ts";
+import { makePlan } from "../src/plan.ts";
+
+const readText = (path: string) => readFileSync(path, "utf8");
+const list = (path: string) => readdirSync(path).sort();
+const fixture = (name: string) => readFileSync(join(import.meta.dir, "fixtures/npm", name), "utf8");
+
+function planning(stdout = ""): Planning & { asked: string[][] } {
+  const asked: string[][] = [];
+  return {
+    asked,
+    now: new Date("2026-11-22T01:02:03.004Z"),
+    env: {},
+    host: {
+      hostname: "h",
+      machine_id_hash: "0".repeat(64),
+      os_id: "debian",
+      os_version: "12",
+      architecture: "amd64",
+    },
+    async run(argv) {
+      asked.push([...argv]);
+      const nothing = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
+      return { stdout, stderr: "", evidence: { argv: [...argv], status: 0, outcome: "ok", ...nothing } };
+    },
+    readText: () => null,
+    list: () => [],
+    temporary: () => "/nonexistent",
+  };
+}
+
+const ID = "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50";
+const FAULTS: [string, string, string[], string][] = [
+  ["constructor", "install", ["x"], "usage"],
+  ["__proto__", "install", ["x"], "usage"],
+  ["toString", "install", ["x"], "usage"],
+  ["brew", "install", ["x"], "usage"],
+  ["", "install", ["x"], "usage"],
+  ["pip", "install", ["requests"], "not_built"],
+  ["docker", "pull", ["ubuntu"], "not_built"],
+  ["podman", "pull", ["ubuntu"], "not_built"],
+  ["container", "pull", ["ubuntu"], "not_built"],
+  ["nuget", "install", ["x"], "not_built"],
+  ["vscode", "install", ["a.b"], "not_built"],
+  ["go", "get", ["example.com/x"], "not_built"],
+  ["cargo", "install", ["ripgrep"], "not_built"],
+  ["npm", "uninstall", ["x"], "usage"],
+  ["npm", "constructor", ["x"], "usage"],
+  ["npm", "install", [], "usage"],
+  ["apt", "update", ["x"], "usage"],
+  ["apt", "upgrade", ["x"], "usage"],
+  ["apt", "install", [], "usage"],
+  ["apt", "purge", ["x"], "usage"],
+  ["apt", "remove", [], "usage"],
+  ["apt", "remove", ["hello=1.0"], "invalid_target"],
+  ["apt", "remove", ["hello-"], "invalid_target"],
+  ["apt", "rollback", [], "usage"],
+  ["apt", "rollback", ["hello"], "invalid_target"],
+  ["apt", "rollback", [ID, ID.replace("1", "2")], "invalid_target"],
+  ["apt", "rollback", [ID.toUpperCase()], "invalid_target"],
+  ["apt", "repair", ["x"], "usage"],
+  ["npm", "install", ["-g"], "invalid_target"],
+];
+
+describe("refused before anything is run", () => {
+  for (const [tool, operation, targets, code] of FAULTS) {
+    test(`${tool} ${operation} ${targets.join(" ")}: ${code}`, async () => {
+      const world = planning();
+      const made = async () => makePlan(await loadEcosystem(tool), operation, targets, world);
+      await expect(made()).rejects.toMatchObject({ code });
+      expect(world.asked).toEqual([]);
+    });
+  }
+});
+
+test("every built ecosystem is loaded under its own name", async () => {
+  for (const name of ["apt", "npm"]) expect((await loadEcosystem(name)).tool).toBe(name as "apt" | "npm");
+});
+
+test("a denied target: a plan is written, nothing was run, not even for the others", async () => {
+  const world = planning(fixture("lodash.json"));
+  const plan = await makePlan(npm, "install", ["lodash", "https://example.com/x.tgz"], world);
+  expect(world.asked).toEqual([]);
+  expect(plan).toMatchObject({
+    target: "lodash https://example.com/x.tgz",
+    denied_targets: [{ target: "https://example.com/x.tgz", signal: "url-denied" }],
+    exact_targets: [],
+    transaction: [],
+    metadata_available: false,
+    network_access: false,
+    risk_score: 100,
+    raw_evidence: { commands: [] },
+  });
+  expect(plan.risk_signals).toContain("url-denied");
+  expect(plan.command_preview).toEqual(["npm", "install"]);
+});
+
+test("the plan is a valid document with identity, lists and score", async () => {
+  const plan = await makePlan(npm, "install", ["lodash@4.17.20"], planning(fixture("lodash@4.17.20.json")));
+  expect(parseDocument("plan", plan)).toEqual(plan);
+  expect(plan).toMatchObject({
+    schema_version: "1.0",
+    created_at: "2026-11-22T01:02:03.004Z",
+    tool: "npm",
+    ecosystem: "npm",
+    operation: "install",
+    target_type: "package",
+    target: "lodash@4.17.20",
+    targets: ["lodash@4.17.20"],
+    exact_targets: ["lodash@4.17.20"],
+    packages_installed: ["lodash"],
+    packages_upgraded: [],
+    scripts_detected: false,
+    risk_signals: ["requires-root", "network-operation", "package-install"],
+    risk_score: 10,
+    host: { hostname: "h" },
+  });
+});
+
+test("known vulnerabilities of what would be installed are in the plan, its signals and its score", async () => {
+  const env = { AEGIS_OSV_DIR: join(import.meta.dir, "fixtures/osv") };
+  const world = { ...planning(fixture("lodash@4.17.20.json")), env, readText, list };
+  const plan = await makePlan(npm, "install", ["lodash@4.17.20"], world);
+  expect(plan.vulnerability_evidence).toMatchObject([
+    {
+      package: "lodash",
+      applies_to: "new",
+      id: "GHSA-35jh-r3h4-6jhm",
+      severity: "high",
+      fixed_version: "4.17.21",
+    },
+  ]);
+  expect(plan.risk_signals).toContain("vulnerability-known");
+  expect(plan.risk_contributions).toContainEqual({ name: "vulnerability-known", points: 15 });
+});
+
+test("the same answers give the same plan, but for its id", async () => {
+  const [a, b] = await Promise.all(
+    [0, 1].map(() => makePlan(npm, "install", ["esbuild"], planning(fixture("esbuild.json")))),
+  );
+  expect(a?.plan_id).not.toBe(b?.plan_id ?? "");
+  expect({ ...a, plan_id: "" }).toEqual({ ...b, plan_id: "" } as typeof a & { plan_id: string });
+});

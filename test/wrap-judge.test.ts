@@ -1,0 +1,378 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { isWrapperName, WRAPPER_NAMES, type WrapperName } from "../src/eco-names.ts";
+import { judge, type Verdict } from "../src/wrap-judge.ts";
+import { PROGRAMS } from "../src/wrap-table.ts";
+import { callsOf } from "./wrapper-kit.ts";
+
+/** `npm ci` → what becomes of it. A word may be quoted with '. */
+function verdictOf(line: string): Verdict {
+  const [name = "", ...words] = (line.match(/'[^']*'|\S+/g) ?? []).map((word) => word.replaceAll("'", ""));
+  if (!isWrapperName(name)) throw new Error(`no wrapper: ${name}`);
+  return judge(name, words);
+}
+
+describe("refused", () => {
+  const CASES: [line: string, why: string][] = [
+    // What changes something and can't be planned as it stands.
+    ["apt full-upgrade", "remove packages"],
+    ["apt-get dist-upgrade -y", "remove packages"],
+    ["apt-get purge nginx", "deletes configuration"],
+    ["apt-get autoremove", "chooses itself"],
+    ["apt edit-sources", "trusts"],
+    ["apt-get install -y --no-install-recommends nginx", "a plan can't have --no-install-recommends"],
+    ["apt-get -t bookworm-backports install nginx", "a plan can't have -t"],
+    ["apt-get install --allow-downgrades nginx", "a plan can't have --allow-downgrades"],
+    ["apt-get -f install", "a plan can't have -f"],
+    ["apt-get install -d nginx", "a plan can't have -d"],
+    ["apt-get -o Dpkg::Options::=--force-all install nginx", "a plan can't have -o"],
+    ["apt-get download nginx", "does not know download"],
+    ["apt-get source nginx", "does not know source"],
+    ["apt -a list", "does not know -a"],
+    // A verb of apt's as a value would make its table of options another one.
+    ["apt -c policy -s list install nginx", "does not know -c"],
+    ["apt -c list -a install list nginx", "does not know -c"],
+    ["apt-get clean", "does not know clean"],
+    // For these verbs apt reads `-s` as `--src-cache <value>`: the verb is swallowed, and the next word is carried out.
+    ["apt -s search install hello-x -y", "with nothing in front of it"],
+    ["apt -s policy remove x -y", "with nothing in front of it"],
+    ["apt -qqs showsrc install x", "with nothing in front of it"],
+    ["apt -s depends install x", "with nothing in front of it"],
+    ["apt -s rdepends install x", "with nothing in front of it"],
+    ["apt -qq list", "with nothing in front of it: apt list"],
+    ["apt -o X=Y list", "with nothing in front of it"],
+    ["apt list install nginx", "with install behind it"],
+    ["apt-get -s install nginx remove", "a plan can't have -s"],
+    ["apt list -o Dir::Bin::dpkg=/tmp/evil", "does not know -o behind it"],
+    ["apt list -oDir::Bin::dpkg=/tmp/evil", "does not know -oDir::Bin::dpkg=/tmp/evil behind it"],
+    ["apt show -c /tmp/evil nginx", "does not know -c behind it"],
+    ["apt show --config-file=/tmp/evil nginx", "does not know --config-file=/tmp/evil behind it"],
+    ["apt search -s install nginx", "does not know -s behind it"],
+    ["apt list -- install", "does not know -- behind it"],
+    ["apt-get check -f", "does not know -f behind it"],
+    ["apt-get changelog -d nginx", "does not know -d behind it"],
+    ["aptitude -v", "does not know -v"],
+    ["aptitude -i", "does not know -i"],
+    ["aptitude -s install nginx", "a plan can't have -s"],
+    ["aptitude install nginx -s", "a plan can't have -s"],
+    // A simulation that could be switched off again, or that runs what an option names.
+    ["apt-get -s --no-simulate install nginx", "does not know --no-simulate"],
+    ["apt-get -s --simulate=no install nginx", "does not know --simulate=no"],
+    ["apt-get -s -o APT::Get::Simulate=false install nginx", "a plan can't have -s"],
+    ["apt-get install -s -c /tmp/x nginx", "does not know -c"],
+    ["apt-get install -y -s no nginx", "a plan can't have -s"],
+    ["apt-get install nginx --dry-run OFF", "a plan can't have --dry-run"],
+    ["apt-get install -s 0x0 nginx", "a plan can't have -s"],
+    ["apt-get install -s '' nginx", "a plan can't have -s"],
+    ["apt-get autoremove -y -s 0", "chooses itself"],
+    ["npm --tag --prefix ls install left-pad", "--tag has no value"],
+    ["code --locale --install-extension a.b", "--locale has no value"],
+    ["docker --context", "--context has no value"],
+    ["apt-get install nginx -s=false", "does not know -s=false"],
+    ["apt-get install --help --no-help nginx", "does not know --help"],
+    ["apt-get --version install nginx", "does not know --version"],
+    ["apt-get -h install nginx", "does not know -h"],
+    ["aptitude", "without a verb"],
+    ["aptitude full-upgrade", "does not know full-upgrade"],
+    ["aptitude forbid-version x", "does not know forbid-version"],
+    ["npm ci", "lifecycle scripts"],
+    ["npm run build", "runs scripts"],
+    ["npm test", "runs scripts"],
+    ["npm start", "runs scripts"],
+    ["npm exec cowsay", "download a package and run"],
+    ["npm init vite", "download a package and run"],
+    ["npm uninstall x", "changes what is installed"],
+    ["npm update", "changes what is installed"],
+    ["npm audit fix", "more than look"],
+    ["npm audit --omit dev fix", "more than look"],
+    ["npm --prefix x view left-pad", "with nothing in front of it"],
+    ["npm --tag view install left-pad", "a plan can't have --tag"],
+    ["npm view left-pad --viewer=/tmp/evil", "does not know --viewer=/tmp/evil behind it"],
+    ["npm ls --userconfig /tmp/evil", "does not know --userconfig behind it"],
+    ["npm view git+file:///tmp/evil", "may do more than look"],
+    ["npm view evil@git+file:///tmp/evil", "may do more than look"],
+    ["npm view github:evil/evil", "may do more than look"],
+    ["npm view evil/evil", "may do more than look"],
+    ["npm view ./evil", "may do more than look"],
+    ["npm fund left-pad", "may do more than look"],
+    ["npm doctor", "does not know doctor"],
+    ["npm ls install left-pad", "with install behind it"],
+    ["npm version 2.0.0", "does not know version"],
+    ["npm config set registry http://evil", "does not know config"],
+    ["npm set registry http://evil", "does not know set"],
+    ["npm publish", "does not know publish"],
+    ["npm --prefix x install left-pad", "a plan can't have --prefix"],
+    ["npm --prefix=x install left-pad", "a plan can't have --prefix"],
+    ["npm --global true install left-pad", "does not know true"],
+    ["npm --unknown view install left-pad", "does not know --unknown"],
+    ["npm install --save-dev left-pad", "does not know --save-dev"],
+    ["npm constructor", "does not know constructor"],
+    ["npm __proto__", "does not know __proto__"],
+    ["pip install -r requirements.txt", "requirements-file-denied"],
+    ["pip3 install --requirement=requirements.txt", "requirements-file-denied"],
+    ["pip install -e .", "local-path-denied"],
+    ["pip install --user flask", "does not know --user"],
+    ["pip install --target /opt flask", "does not know --target"],
+    ["pip install --break-system-packages flask", "does not know --break-system-packages"],
+    ["pip --python /tmp/evil list", "does not know --python"],
+    ["pip list --python /tmp/evil", "does not know --python behind it"],
+    // pip takes abbreviations: this is --python too.
+    ["pip list --pyth /tmp/evil", "does not know --pyth behind it"],
+    // For these verbs it is --local-log <file>, which is written.
+    ["pip check --local /etc/evil", "does not know --local behind it"],
+    ["pip config list --local /etc/evil", "does not know --local behind it"],
+    ["pip list --log /etc/evil", "does not know --log behind it"],
+    ["pip freeze -qr x", "does not know -qr behind it"],
+    ["pip -q freeze", "with nothing in front of it"],
+    ["pip show install", "with install behind it"],
+    ["pip download flask", "runs their code"],
+    ["pip uninstall flask", "changes what is installed"],
+    ["pip config set global.index-url http://evil", "does not know config"],
+    ["docker run alpine", "pulls the image on its own"],
+    ["docker run alpine --help", "pulls the image on its own"],
+    ["docker --context x run --rm -it alpine sh", "pulls the image on its own"],
+    ["docker create alpine", "pulls the image on its own"],
+    ["docker compose up -d", "pulls the image on its own"],
+    ["docker compose -f x.yml ps", "pulls the image on its own"],
+    ["docker build .", "nobody has judged"],
+    ["docker load -i x.tar", "nobody has judged"],
+    ["docker exec x sh", "in a container"],
+    ["docker rm x", "does not know rm"],
+    ["docker image rm x", "does not know image"],
+    ["docker pull --platform linux/arm64 alpine", "does not know --platform"],
+    ["docker --host unix:///x ps", "with nothing in front of it"],
+    ["docker -H tcp://x images", "with nothing in front of it"],
+    ["docker --config /tmp/evil search x", "with nothing in front of it"],
+    ["docker ps run", "with run behind it"],
+    ["docker help evil", "with evil behind it"],
+    ["podman --root /x images", "with nothing in front of it"],
+    ["podman images --root /x", "does not know --root behind it"],
+    ["podman ps --runtime=/tmp/evil", "does not know --runtime=/tmp/evil behind it"],
+    ["podman top x", "does not know top"],
+    ["podman compose ps", "pulls the image on its own"],
+    ["podman run alpine", "pulls the image on its own"],
+    ["go build ./...", "downloads modules"],
+    ["go list -m all", "downloads modules"],
+    ["go mod download", "downloads modules"],
+    ["go run .", "runs what is in them"],
+    ["go test ./...", "runs what is in them"],
+    ["go env -w GOPROXY=http://evil", "does not know -w behind it"],
+    ["go env --w GOPROXY=http://evil", "does not know --w behind it"],
+    ["go env GOPROXY=http://evil", "with GOPROXY=http://evil behind it"],
+    ["go doc golang.org/x/text", "downloads modules"],
+    ["go -C /tmp version", "does not know -C"],
+    ["cargo build", "build scripts"],
+    ["cargo +nightly build", "does not know +nightly"],
+    ["cargo -q test", "build scripts"],
+    ["cargo fetch", "downloads crates"],
+    ["cargo install --git https://x/y", "does not know --git"],
+    ["cargo install --path .", "does not know --path"],
+    ["cargo uninstall ripgrep", "changes what is installed"],
+    ["cargo info x", "does not know info"],
+    ["cargo help evil", "with evil behind it"],
+    ["cargo -q search x", "with nothing in front of it"],
+    ["cargo search x --config /tmp/evil", "does not know --config behind it"],
+    ["cargo --list install x", "does not know --list"],
+    ["cargo evil --help", "does not know evil"],
+    ["nuget restore", "changes what is installed"],
+    ["nuget sources add -Name x", "does not know sources"],
+    ["nuget list /ConfigFile /tmp/evil", "with /ConfigFile behind it"],
+    ["nuget list -ConfigFile x", "does not know -ConfigFile behind it"],
+    ["code --install-extension --help", "does not know --help"],
+    ["code --list-extensions tunnel", "with tunnel behind it"],
+    ["code -n --list-extensions", "with nothing in front of it"],
+    ["code --log tunnel", "--log has no value"],
+    ["code --profile new .", "does not know --profile"],
+    ["code --uninstall-extension x.y", "changes what is installed"],
+    ["code --list-extensions --install-extension x.y", "does not know --install-extension behind it"],
+    ["code --list-extensions --install-extension=x.y", "does not know --install-extension=x.y behind it"],
+    ["code --extensionDevelopmentPath=/tmp/x .", "does not know --extensionDevelopmentPath"],
+    ["code tunnel", "to others"],
+    ["code --unknown x", "does not know --unknown"],
+  ];
+  for (const [line, why] of CASES)
+    test(line, () => {
+      const verdict = verdictOf(line);
+      expect(verdict).toMatchObject({ does: "refuse" });
+      expect(verdict.does === "refuse" && verdict.why).toContain(why);
+    });
+
+  test("apt install -f without a package is a repair", () => {
+    const lines = ["apt install -f", "apt-get -f install", "apt-get -fy install", "apt --fix-broken install"];
+    for (const line of lines)
+      expect(verdictOf(line)).toMatchObject({ does: "refuse", instead: ["plan", "apt", "repair"] });
+    expect(verdictOf("apt-get -f install nginx")).toMatchObject({
+      instead: ["plan", "apt", "install", "nginx"],
+    });
+  });
+
+  test("a wish that could be planned without an option is told how", () => {
+    expect(verdictOf("apt-get install -y --no-install-recommends nginx")).toMatchObject({
+      instead: ["plan", "apt", "install", "nginx"],
+    });
+    expect(verdictOf("apt-get -t backports install nginx")).toMatchObject({
+      instead: ["plan", "apt", "install", "nginx"],
+    });
+  });
+});
+
+describe("planned", () => {
+  const CASES: [line: string, plan: string][] = [
+    ["apt update", "apt update"],
+    ["apt-get -qq -y update", "apt update"],
+    ["apt upgrade -y", "apt upgrade"],
+    ["aptitude safe-upgrade", "apt upgrade"],
+    ["apt install nginx", "apt install nginx"],
+    ["apt -y install nginx", "apt install nginx"],
+    ["apt-get -qqy install nginx curl=8", "apt install nginx curl=8"],
+    ["apt-get install -y nginx --quiet curl", "apt install nginx curl"],
+    ["apt-get remove nginx", "apt remove nginx"],
+    ["apt install ./evil.deb", "apt install ./evil.deb"],
+    ["apt install nginx-", "apt install nginx-"],
+    ["npm install -g left-pad", "npm install left-pad"],
+    ["npm i left-pad@1.3.0", "npm install left-pad@1.3.0"],
+    ["npm -g add left-pad", "npm install left-pad"],
+    ["npm isntall left-pad", "npm install left-pad"],
+    ["npm install --dry-run left-pad", "npm install left-pad"],
+    ["npm install git+https://x/y", "npm install git+https://x/y"],
+    ["npm install", "npm install"],
+    ["pip install flask==3.0", "pip install flask==3.0"],
+    ["pip3 -q install --upgrade flask", "pip install flask"],
+    ["docker pull alpine:3", "docker pull alpine:3"],
+    ["docker image pull alpine", "docker pull alpine"],
+    ["podman pull -q alpine", "podman pull alpine"],
+    ["nuget install Newtonsoft.Json", "nuget install Newtonsoft.Json"],
+    ["code --install-extension ms-python.python --force", "vscode install ms-python.python"],
+    ["code --install-extension=ms-python.python", "vscode install ms-python.python"],
+    ["go get golang.org/x/text@v0.3.0", "go get golang.org/x/text@v0.3.0"],
+    ["go install x.org/y@latest", "go get x.org/y@latest"],
+    ["cargo install --locked ripgrep", "cargo install ripgrep"],
+  ];
+  for (const [line, plan] of CASES)
+    test(line, () => {
+      const verdict = verdictOf(line);
+      const { ecosystem, operation, targets } =
+        verdict.does === "plan" ? verdict : { ecosystem: verdict.does, operation: "", targets: [] };
+      expect([ecosystem, operation, ...targets].join(" ")).toBe(plan);
+    });
+});
+
+describe("let through", () => {
+  const CASES = [
+    ...["apt", "apt --version", "apt list --upgradable", "apt show nginx", "apt search web"],
+    ...[
+      "apt policy",
+      "apt-get -s install nginx",
+      "apt-get install --dry-run nginx",
+      "apt-get -sy dist-upgrade",
+    ],
+    ...["apt-get --simulate -y --no-install-recommends install nginx", "apt-get install --just-print nginx"],
+    ...[
+      "apt-get -s remove nginx",
+      "apt-get -qs upgrade",
+      "apt-get check",
+      "apt list --upgradable -qq",
+      "apt help install",
+      "apt search -fn web",
+      "apt install --help",
+    ],
+    ...["aptitude search nginx", "aptitude why nginx", "aptitude --version"],
+    ...[
+      "npm",
+      "npm --version",
+      "npm -v",
+      "npm view left-pad --json",
+      "npm view left-pad --prefix=/tmp",
+      "npm view @scope/x@^1 dist.tarball --json",
+      "npm help install",
+      "npm ls -g",
+    ],
+    ...["npm config get registry", "npm audit", "npm audit signatures", "npm install --help", "npm outdated"],
+    ...[
+      "pip list",
+      "pip3 show flask",
+      "pip --version",
+      "pip freeze -q --all",
+      "pip help install",
+      "pip list -o --format=json",
+      "pip index versions flask",
+      "pip check",
+    ],
+    ...[
+      "docker",
+      "docker ps -a",
+      "docker images -aq --filter dangling=true",
+      "docker help run",
+      "docker logs -f x",
+    ],
+    ...[
+      "docker image ls",
+      "docker manifest inspect alpine",
+      "docker run --help",
+      "docker compose ps",
+      "podman ps",
+    ],
+    ...[
+      "podman images --sort size",
+      "nuget list x",
+      "nuget sources list",
+      "go version",
+      "go env GOPROXY",
+      "go help doc",
+    ],
+    ...["cargo --version", "cargo search x", "cargo --list", "cargo help install", "cargo build --help"],
+    ...["code", "code .", "code -g src/x.ts:3", "code -n a b", "code --list-extensions --show-versions"],
+    ...["code --version", "code -", "code --diff a b"],
+  ];
+  for (const line of CASES) test(line, () => expect(verdictOf(line)).toEqual({ does: "pass" }));
+});
+
+test("every name has a table", () => {
+  expect(Object.keys(PROGRAMS).sort()).toEqual([...WRAPPER_NAMES].sort());
+});
+
+test("property: what is let through begins with a verb that looks, or simulates, or stands alone", () => {
+  const calls = fc
+    .constantFrom<WrapperName>("apt", "apt-get", ...WRAPPER_NAMES)
+    .chain((name) => fc.tuple(fc.constant(name), callsOf(name)));
+  const sorts = { looks: 0, simulates: 0, other: 0 };
+  fc.assert(
+    fc.property(calls, ([name, words]) => {
+      if (judge(name, words).does !== "pass") return;
+      const { verbs, alone, bare, files } = PROGRAMS[name];
+      const own = (label: string) => (Object.hasOwn(verbs, label) ? verbs[label] : undefined);
+      const [first = "", second = "", ...more] = words;
+      const changing = (word: string) => {
+        const verb = own(word);
+        return verb !== undefined && !("options" in verb);
+      };
+      const looks = own(`${first} ${second}`) ?? own(first);
+      if (looks !== undefined && "options" in looks) {
+        sorts.looks++;
+        if (looks.words !== "any" && looks.words !== "verbs") {
+          const behind = own(`${first} ${second}`) === undefined ? [second, ...more] : more;
+          expect(behind.filter(changing)).toEqual([]);
+        }
+        expect(words.filter((word) => /^--(?:$|(?:log|python|config|root)(?:=|$))/.test(word))).toEqual([]);
+        return;
+      }
+      const verbsThere = words.filter((word) => own(word) !== undefined);
+      if (["apt", "apt-get"].includes(name) && verbsThere.length > 0 && !words.includes("--help")) {
+        sorts.simulates++;
+        const before = words.slice(0, words.findIndex(changing));
+        expect(before.every((word) => word.startsWith("-"))).toBe(true);
+        expect(words.filter(changing)).toHaveLength(1);
+        expect(words.join(" ")).toMatch(
+          /(?:^| )-(?:[a-zA-Z]*s|-simulate|-just-print|-dry-run|-recon|-no-act)/,
+        );
+        return;
+      }
+      sorts.other++;
+      const isAlone = words.length === 0 ? bare : words.length === 1 && alone.includes(first);
+      const isHelp = [second, ...more].filter((word) => word !== "").at(-1) === "--help" && words.length <= 3;
+      expect(isAlone || isHelp || (files === true && verbsThere.length === 0)).toBe(true);
+    }),
+    { numRuns: 20_000 },
+  );
+  expect(Math.min(...Object.values(sorts))).toBeGreaterThan(10);
+});
