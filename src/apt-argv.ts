@@ -83,9 +83,6 @@ export function batches(words: readonly string[]): string[][] {
   return result;
 }
 
-/** Kind of the evidence in a rollback's plan: each subject is one change that the executor's own record asks for. */
-export const RECORDED_INVERSE = "apt-recorded-inverse";
-
 /** What has to become of a package: `name:arch=version` to be there again, `name:arch-` to be gone. */
 export function undoSubject(name: string, architecture: string, version: string | null): string {
   return `${name}:${architecture}${version === null ? "-" : `=${version}`}`;

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { readDpkgStatus } from "./apt-dpkg.ts";
 import { SETTLED } from "./apt-state.ts";
-import { readText } from "./plan-world.ts";
+import { readText } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 const STATUS = "/var/lib/dpkg/status";

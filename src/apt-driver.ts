@@ -20,8 +20,7 @@ import { isFetched } from "./doc-plan.ts";
 import { HOST_SETTINGS } from "./eco.ts";
 import type { Advice, HostState, RunDriver } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
-import { readText } from "./plan-world.ts";
-import { createFileExclusive } from "./sys-files.ts";
+import { createFileExclusive, readText } from "./sys-files.ts";
 import { processesWith } from "./sys-process.ts";
 
 /** What the decision file says of a run that was ended before dpkg began. */

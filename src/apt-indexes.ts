@@ -7,9 +7,8 @@ import { splitClearSigned } from "./apt-release.ts";
 import { listFileName } from "./apt-uri.ts";
 import type { Held } from "./eco-driver.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { readText } from "./plan-world.ts";
 import { hasWriter } from "./sys-ffi.ts";
-import { hashFile, rootOnlyProblem } from "./sys-files.ts";
+import { hashFile, readText, rootOnlyProblem } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*

@@ -1,8 +1,9 @@
-import { aptName, batches, RECORDED_INVERSE, undoSubject } from "./apt-argv.ts";
+import { aptName, batches, undoSubject } from "./apt-argv.ts";
 import { parsePolicy } from "./apt-cache.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
 import { aptSettings } from "./apt-planning.ts";
 import type { Wish } from "./apt-requested.ts";
+import { RECORDED_INVERSE } from "./doc-evidence.ts";
 import { parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
 import type { Planning } from "./eco.ts";
 

@@ -8,8 +8,7 @@ import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { PreparedRun, RunPlace } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
-import { readText } from "./plan-world.ts";
-import { createFileExclusive } from "./sys-files.ts";
+import { createFileExclusive, readText } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** The frozen configuration, inside a run directory. */

@@ -1,8 +1,8 @@
 import { aptName } from "./apt-argv.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
 import type { Simulation } from "./apt-simulation.ts";
+import { OF_DPKG } from "./doc-evidence.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
-import { OF_DPKG } from "./plan-signals.ts";
 
 /** What plans the repair of an interrupted dpkg. */
 export const REPAIR = "aegis plan apt repair";

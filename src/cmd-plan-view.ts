@@ -1,6 +1,7 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
+import { isLasting, NO_DATA, newVulnerabilities } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { isLasting, NO_DATA, newVulnerabilities, usedSources } from "./plan-signals.ts";
+import { usedSources } from "./plan-signals.ts";
 import {
   GUTTER,
   paint,

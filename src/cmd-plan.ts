@@ -13,7 +13,8 @@ import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
-import { openPlanning, readText } from "./plan-world.ts";
+import { openPlanning } from "./plan-world.ts";
+import { readText } from "./sys-files.ts";
 import { isLong } from "./sys-pager.ts";
 import { safe, showArgv } from "./terminal.ts";
 

@@ -10,7 +10,6 @@ import {
   HOST_DIRECTORIES,
   NEEDRESTART_FILE,
   needrestartText,
-  UNIT_DIRECTORY,
   UNIT_NAMES,
   type UnitName,
   unitText,
@@ -24,7 +23,14 @@ import { loadPolicyConfig } from "./policy-config.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
 import { rootOnlyProblem } from "./sys-files.ts";
 import { ADMIN_GROUP, accountProblems, groupId, REVIEW_GROUP, USERS } from "./sys-state.ts";
-import { hasSystemd, isInstalled, showUnits, stoppingUnits, type UnitState } from "./sys-systemd.ts";
+import {
+  hasSystemd,
+  isInstalled,
+  showUnits,
+  stoppingUnits,
+  UNIT_DIRECTORY,
+  type UnitState,
+} from "./sys-systemd.ts";
 
 /** One unit as systemd sees it. */
 export interface ServiceState {

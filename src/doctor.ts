@@ -11,7 +11,8 @@ import { type Finding, fail, ok, warn } from "./finding.ts";
 import { executorAbsence } from "./host-executor-absent.ts";
 import { UNMANAGED_CHECK, unmanagedFindings } from "./monitor-unmanaged-events.ts";
 import { auditDir, type Env, SYSTEM } from "./paths.ts";
-import { hostIdentity, readText } from "./plan-world.ts";
+import { hostIdentity } from "./plan-world.ts";
+import { readText } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 import { callExecutor } from "./wire-executor-client.ts";
 

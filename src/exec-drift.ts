@@ -1,9 +1,10 @@
 import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
+import { isLasting, newVulnerabilities } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 import { riskScore } from "./plan-risk.ts";
-import { isLasting, newVulnerabilities, riskSignals } from "./plan-signals.ts";
+import { riskSignals } from "./plan-signals.ts";
 import { firedFrom, strictness } from "./policy.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { isGrave, vulnerabilityName } from "./policy-facts.ts";

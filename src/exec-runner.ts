@@ -16,8 +16,9 @@ import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { hostVulnerabilityData } from "./plan-env.ts";
-import { openPlanning, readText } from "./plan-world.ts";
+import { openPlanning } from "./plan-world.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
+import { readText } from "./sys-files.ts";
 import { prepareState, STATE } from "./sys-state.ts";
 import { parseCall } from "./wire.ts";
 import {

@@ -1,8 +1,7 @@
 import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { AegisError } from "./errors.ts";
 import { type Subvolume, subvolumeOf } from "./exec-snapshot-btrfs.ts";
-import { readText } from "./plan-world.ts";
-import { rootOnlyProblem } from "./sys-files.ts";
+import { readText, rootOnlyProblem } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 const TIMEOUT_MS = 10_000;

@@ -11,7 +11,6 @@ import {
   NEEDRESTART_FILE,
   SYSUSERS_FILE,
   TMPFILES_FILE,
-  UNIT_DIRECTORY,
   UNIT_NAMES,
   type UnitName,
   WAIT_FOR_APT,
@@ -23,7 +22,7 @@ import { type Env, SYSTEM } from "./paths.ts";
 import { assertSafeEnvironment, isCompiled, VERSION } from "./self.ts";
 import { isFlocked } from "./sys-ffi.ts";
 import { refuseForeignAccounts, STATE, USERS } from "./sys-state.ts";
-import { requireSystemd, showUnits, systemd } from "./sys-systemd.ts";
+import { requireSystemd, showUnits, systemd, UNIT_DIRECTORY } from "./sys-systemd.ts";
 import { showArgv } from "./terminal.ts";
 
 export interface StepReport {

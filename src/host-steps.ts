@@ -18,7 +18,6 @@ import {
   sysusersText,
   TMPFILES_FILE,
   tmpfilesText,
-  UNIT_DIRECTORY,
   UNIT_NAMES,
   unitText,
 } from "./host-units.ts";
@@ -37,7 +36,7 @@ import {
   USERS,
   userIds,
 } from "./sys-state.ts";
-import { systemd } from "./sys-systemd.ts";
+import { systemd, UNIT_DIRECTORY } from "./sys-systemd.ts";
 
 /*
  * What makes a host of a machine, as data: each step says what it still has to do, and does it. All are repeatable; none

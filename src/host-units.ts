@@ -2,6 +2,7 @@ import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_TOOLS } from "./host-ha
 import { SYSTEM } from "./paths.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./sys-state.ts";
+import { UNIT_DIRECTORY } from "./sys-systemd.ts";
 import { RUNNER_PLACES } from "./wire-limits.ts";
 
 /*
@@ -9,8 +10,6 @@ import { RUNNER_PLACES } from "./wire-limits.ts";
  * systemd.timer(5), tmpfiles.d(5), sysusers.d(5).
  */
 
-/** Where an administrator's own units belong; they win over those of packages in /usr/lib. */
-export const UNIT_DIRECTORY = "/etc/systemd/system";
 export const SYSUSERS_FILE = "/etc/sysusers.d/aegis.conf";
 export const TMPFILES_FILE = "/etc/tmpfiles.d/aegis.conf";
 /** Written whether needrestart is there or not: it may come later, also by a run of Aegis. */

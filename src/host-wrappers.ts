@@ -3,10 +3,9 @@ import { dirname, join } from "node:path";
 import { WRAPPER_NAMES, type WrapperName } from "./eco-names.ts";
 import { errnoOf } from "./errors.ts";
 import { file, type Step } from "./host-steps.ts";
-import { UNIT_DIRECTORY } from "./host-units.ts";
 import { SYSTEM } from "./paths.ts";
 import { resolveProgram } from "./sys-spawn.ts";
-import { systemd } from "./sys-systemd.ts";
+import { systemd, UNIT_DIRECTORY } from "./sys-systemd.ts";
 
 /** In every user's PATH before /usr/bin, and in sudo's secure_path. */
 const WRAPPERS = dirname(SYSTEM.binary);

@@ -19,7 +19,7 @@ import {
   unexplained,
 } from "./monitor-unmanaged.ts";
 import { SYSTEM } from "./paths.ts";
-import { readText } from "./plan-world.ts";
+import { readText } from "./sys-files.ts";
 import { STATE } from "./sys-state.ts";
 
 export const DPKG_LOG = "/var/log/dpkg.log";

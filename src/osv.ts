@@ -1,4 +1,5 @@
 import { isAbsolute } from "node:path";
+import { NO_DATA, OF_VULNERABILITIES } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
 import type { Findings, Planning } from "./eco.ts";
 import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
@@ -7,7 +8,6 @@ import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
 import { entriesFor, type Subject, subjectsOf } from "./osv-subjects.ts";
-import { NO_DATA, OF_VULNERABILITIES } from "./plan-signals.ts";
 import { plural } from "./terminal.ts";
 
 /*

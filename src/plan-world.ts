@@ -9,7 +9,7 @@ import { assertPlanningArgv } from "./eco-planning-argv.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
-import { readFileLimited } from "./sys-files.ts";
+import { readText } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
@@ -82,7 +82,6 @@ function osRelease(text: string): Map<string, string> {
 
 const TIMEOUT_MS = 120_000;
 const MAX_OUTPUT = 32 * 1024 * 1024;
-const MAX_FILE = 64 * 1024 * 1024;
 /** Cap on all evidence of a plan, in bytes of canonical JSON; output that doesn't fit stands only as its digest. */
 const MAX_EVIDENCE = 256 * 1024;
 /** Output up to this size is kept although nobody asked for it. */
@@ -225,15 +224,6 @@ function sweep(parent: string): void {
     const [, pid, start, boot = ""] = /^plan-(\d+)-(\d+)-(?:([0-9a-f-]*)-)?/.exec(name) ?? [];
     if (pid === undefined || isSameProcess({ pid: Number(pid), start: Number(start), boot })) continue;
     rmSync(join(parent, name), { recursive: true, force: true });
-  }
-}
-
-/** The text of a regular file of the host, or null where it is not there, can't be read, or is larger than 64 MiB. */
-export function readText(path: string): string | null {
-  try {
-    return readFileLimited(path, MAX_FILE).toString();
-  } catch {
-    return null;
   }
 }
 

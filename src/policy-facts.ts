@@ -1,5 +1,6 @@
-import { madeSubject, RECORDED_INVERSE } from "./apt-argv.ts";
+import { madeSubject } from "./apt-argv.ts";
 import type { AiReview } from "./doc.ts";
+import { NO_DATA, newVulnerabilities, RECORDED_INVERSE } from "./doc-evidence.ts";
 import {
   isFetched,
   type OperationPlan,
@@ -9,7 +10,6 @@ import {
   type TransactionEntry,
 } from "./doc-plan.ts";
 import { reviewIsSignedBy } from "./key-review-signature.ts";
-import { NO_DATA, newVulnerabilities } from "./plan-signals.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { JudgedTargets } from "./policy-targets.ts";
 import { plural } from "./terminal.ts";

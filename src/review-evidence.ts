@@ -1,6 +1,5 @@
-import { RECORDED_INVERSE } from "./apt-argv.ts";
+import { NO_DATA, newVulnerabilities, RECORDED_INVERSE } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { NO_DATA, newVulnerabilities } from "./plan-signals.ts";
 import { scanScript } from "./policy-scripts.ts";
 import { changesSection, type NumberedSource, numberSources } from "./review-changes.ts";
 import { listed, quote, quoteEnds, type Section, word, wordList, words } from "./review-text.ts";

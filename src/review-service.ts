@@ -6,7 +6,7 @@ import { AegisError, messageOf } from "./errors.ts";
 import type { SecretKey } from "./key.ts";
 import { signReview } from "./key-review-signature.ts";
 import type { Log } from "./log.ts";
-import { type makeReview, UnusableReply } from "./review.ts";
+import type { makeReview } from "./review.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import {
   type Ended,
@@ -18,7 +18,7 @@ import {
 import type { ModelSettings } from "./review-settings.ts";
 import { byteBudget } from "./wire-budget.ts";
 import { countRefusals, type Refusals } from "./wire-refusals.ts";
-import { REVIEWER_INTERFACE, readReviewerCall } from "./wire-reviewer.ts";
+import { REVIEWER_INTERFACE, readReviewerCall, UnusableReply } from "./wire-reviewer.ts";
 import { REPLY_BYTES, REVIEWER_LIMITS, type ReviewerLimits } from "./wire-reviewer-limits.ts";
 import { type Listen, startServer } from "./wire-server.ts";
 import { refusalReply } from "./wire-service.ts";

@@ -6,16 +6,7 @@ import { askModel } from "./review-model.ts";
 import { buildPrompt } from "./review-prompt.ts";
 import { readReply } from "./review-reply.ts";
 import type { ModelSettings } from "./review-settings.ts";
-
-/** A reply that holds no verdict to go by. `reply` is for a file, not for a screen or a log. */
-export class UnusableReply extends AegisError {
-  readonly reply: string;
-
-  constructor(cause: AegisError, reply: string) {
-    super("model_reply", cause.message, cause.hint, cause.details);
-    this.reply = reply;
-  }
-}
+import { UnusableReply } from "./wire-reviewer.ts";
 
 export interface MadeReview {
   /** Unsigned. */

@@ -273,3 +273,15 @@ export function hashOpenFile(fd: number): { sha256: string; size: number } {
     size += n;
   }
 }
+
+/** Largest file that {@link readText} reads. */
+const MAX_TEXT = 64 * 1024 * 1024;
+
+/** The text of a regular file of the host, or null where it is not there, can't be read, or is larger than 64 MiB. */
+export function readText(path: string): string | null {
+  try {
+    return readFileLimited(path, MAX_TEXT).toString();
+  } catch {
+    return null;
+  }
+}

@@ -1,10 +1,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError } from "./errors.ts";
-import { UNIT_DIRECTORY } from "./host-units.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /* systemd, spoken to by its own programs: systemctl(1), systemd-sysusers(8), systemd-tmpfiles(8). */
+
+/** Where an administrator's own units belong; they win over those of packages in /usr/lib. */
+export const UNIT_DIRECTORY = "/etc/systemd/system";
 
 /** Stopping waits for a service that ends its work first. */
 const LIMIT_MS = 120_000;

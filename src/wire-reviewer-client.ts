@@ -1,6 +1,5 @@
 import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
-import { UnusableReply } from "./review.ts";
 import { type CallOptions, callService, type RemoteService } from "./wire-client.ts";
 import {
   REVIEWER_INTERFACE,
@@ -8,6 +7,7 @@ import {
   type ReviewerStatus,
   readReviewEvent,
   readReviewerStatus,
+  UnusableReply,
 } from "./wire-reviewer.ts";
 
 const SERVICE: RemoteService = {

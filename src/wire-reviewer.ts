@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { AegisError } from "./errors.ts";
 import type { Call, Reply } from "./wire.ts";
 import { REVIEWER_IDL } from "./wire-idl.ts";
 import {
@@ -78,4 +79,14 @@ export function readReviewEvent(reply: Reply): ReviewEvent {
  */
 export function readReviewerStatus(reply: Reply): ReviewerStatus {
   return readAnswer(StatusSchema, reply);
+}
+
+/** A reply that holds no verdict to go by. `reply` is for a file, not for a screen or a log. */
+export class UnusableReply extends AegisError {
+  readonly reply: string;
+
+  constructor(cause: AegisError, reply: string) {
+    super("model_reply", cause.message, cause.hint, cause.details);
+    this.reply = reply;
+  }
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { changedNames } from "../src/cmd-plan-changes.ts";
 import { renderPlan } from "../src/cmd-plan-view.ts";
+import { NO_DATA } from "../src/doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
-import { NO_DATA } from "../src/plan-signals.ts";
 import type { Terminal } from "../src/terminal.ts";
 import { DEBIAN, vulnerability, WEAK } from "./policy-plans.ts";
 import { recordedUpgrade } from "./recorded-upgrade.ts";

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalJson } from "../src/canonical.ts";
-import { UNIT_DIRECTORY } from "../src/host-units.ts";
+import { UNIT_DIRECTORY } from "../src/sys-systemd.ts";
 import { brokenInvariants, eventually, kindsOf, plain } from "./e2e-running.ts";
 import { ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";

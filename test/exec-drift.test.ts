@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { canonicalHash } from "../src/canonical.ts";
 import type { PolicyResult } from "../src/doc.ts";
+import { NO_DATA } from "../src/doc-evidence.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import {
@@ -11,7 +12,6 @@ import {
 } from "../src/exec-drift.ts";
 import { decideOwn } from "../src/exec-replan.ts";
 import { signReview } from "../src/key-review-signature.ts";
-import { NO_DATA } from "../src/plan-signals.ts";
 import {
   DEBIAN,
   entry,

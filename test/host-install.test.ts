@@ -5,11 +5,11 @@ import {
   HOST_DIRECTORIES,
   NEEDRESTART_FILE,
   needrestartText,
-  UNIT_DIRECTORY,
   UNIT_NAMES,
   unitText,
 } from "../src/host-units.ts";
 import { VERSION } from "../src/self.ts";
+import { UNIT_DIRECTORY } from "../src/sys-systemd.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
 import { needs } from "./needs.ts";
 import { startHost, type ThrowawayHost, throwawayUnavailable } from "./throwaway.ts";

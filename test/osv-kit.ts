@@ -4,7 +4,7 @@ import type { OperationPlan } from "../src/doc-plan.ts";
 import type { Planning } from "../src/eco.ts";
 import { loadEcosystem } from "../src/eco-table.ts";
 import { withVulnerabilities } from "../src/osv.ts";
-import { readText } from "../src/plan-world.ts";
+import { readText } from "../src/sys-files.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 
 /*

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
+import { NO_DATA } from "../src/doc-evidence.ts";
 import { RISK_SIGNALS, type RiskSignal } from "../src/doc-signals.ts";
 import { riskScore } from "../src/plan-risk.ts";
-import { NO_DATA, riskSignals, type SignalFacts } from "../src/plan-signals.ts";
+import { riskSignals, type SignalFacts } from "../src/plan-signals.ts";
 
 const CALM: SignalFacts = {
   tool: "apt",

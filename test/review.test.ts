@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import { canonicalHash } from "../src/canonical.ts";
 import { parseDocument } from "../src/doc.ts";
-import { makeReview, UnusableReply } from "../src/review.ts";
+import { makeReview } from "../src/review.ts";
 import { buildPrompt } from "../src/review-prompt.ts";
 import { readModelSettings } from "../src/review-settings.ts";
+import { UnusableReply } from "../src/wire-reviewer.ts";
 import { completion, says, startModelServer, VERDICT } from "./model-server.ts";
 import { upgrade } from "./policy-plans.ts";
 

@@ -1,0 +1,115 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/*
+ * The house: src/ is flat, the prefix of a file's name is its room, and imports point downwards. What doesn't hold yet is listed
+ * by name, and leaves the list when it is mended.
+ */
+
+const SRC = join(import.meta.dir, "../src");
+const FILES = readdirSync(SRC).filter((name) => name.endsWith(".ts") && !name.endsWith(".d.ts"));
+
+/** Words that everybody uses. */
+const CORE = ["canonical", "command", "errors", "finding", "log", "paths", "self", "terminal"];
+
+/** Rooms from the ground up; those of one floor don't import each other unless {@link NEXT_DOOR} says so. */
+const FLOORS: readonly (readonly string[])[] = [
+  ["core"],
+  ["sys"],
+  ["doc"],
+  ["key", "audit", "wire"],
+  ["eco"],
+  ["apt", "npm"],
+  ["policy"],
+  ["plan", "osv"],
+  ["review"],
+  ["exec"],
+  ["front"],
+  ["monitor"],
+  ["host", "doctor"],
+  ["cmd", "skill", "report", "wrap", "cli"],
+];
+const NEXT_DOOR = new Set(["plan osv", "osv plan", "host doctor", "doctor host"]);
+const TOP = FLOORS.length - 1;
+
+/** Upward, and meant so: the registry of ecosystems names each of them. */
+const REGISTRY = ["eco-grammars", "eco-table"];
+
+/** Upward imports that are still there. */
+const UPWARD = [
+  "monitor → doctor",
+  "monitor-unmanaged-events → host-units",
+  "wire-executor-client → host-executor-absent",
+];
+
+/** Files of more than 300 lines that are still there. */
+const LONG = ["audit-log", "cmd-sign", "doctor-status", "policy-rules", "wrap-table"];
+
+const baseOf = (file: string) => file.replace(/\.ts$/, "");
+const roomOf = (name: string) => (CORE.includes(name) ? "core" : (name.split("-")[0] ?? name));
+const floorOf = (room: string) => FLOORS.findIndex((rooms) => rooms.includes(room));
+
+/** Modules that a file imports, for their values, their types or lazily. */
+function importsOf(name: string): string[] {
+  const text = readFileSync(join(SRC, `${name}.ts`), "utf8");
+  const found = [...text.matchAll(/(?:from|import\(|^import)\s*"\.\/([\w-]+)\.ts"/gm)];
+  return [...new Set(found.flatMap(([, module]) => module ?? []))];
+}
+
+const IMPORTS = new Map(FILES.map((file) => [baseOf(file), importsOf(baseOf(file))]));
+const pairs = [...IMPORTS].flatMap(([from, modules]) => modules.map((to): [string, string] => [from, to]));
+
+function isUpward([from, to]: [string, string]): boolean {
+  const [own, other] = [roomOf(from), roomOf(to)];
+  if (own === other || REGISTRY.includes(from) || NEXT_DOOR.has(`${own} ${other}`)) return false;
+  const [floor, otherFloor] = [floorOf(own), floorOf(other)];
+  return otherFloor > floor || (otherFloor === floor && floor !== TOP);
+}
+
+test("every file is in a room", () => {
+  expect([...IMPORTS.keys()].filter((name) => floorOf(roomOf(name)) < 0)).toEqual([]);
+});
+
+test("imports point downwards", () => {
+  const upward = pairs.filter(isUpward).map((pair) => pair.join(" → "));
+  expect(upward.sort()).toEqual(UPWARD);
+});
+
+test("the executor names no ecosystem", () => {
+  const named = pairs.filter(([from, to]) => roomOf(from) === "exec" && ["apt", "npm"].includes(roomOf(to)));
+  expect(named).toEqual([]);
+});
+
+test("no circle of imports for their values", () => {
+  const values = new Map(
+    FILES.map((file) => {
+      const text = readFileSync(join(SRC, file), "utf8").replaceAll(/^import type [^;]*;$/gm, "");
+      const found = [...text.matchAll(/from "\.\/([\w-]+)\.ts"/g)].flatMap(([, module]) => module ?? []);
+      return [baseOf(file), found];
+    }),
+  );
+  const done = new Set<string>();
+  const circle = (name: string, way: readonly string[]): string[] | null => {
+    if (way.includes(name)) return [...way.slice(way.indexOf(name)), name];
+    if (done.has(name)) return null;
+    for (const next of values.get(name) ?? []) {
+      const found = circle(next, [...way, name]);
+      if (found !== null) return found;
+    }
+    done.add(name);
+    return null;
+  };
+  for (const name of values.keys()) expect(circle(name, [])).toBeNull();
+});
+
+describe("no file is longer than 300 lines", () => {
+  test("but those on the list", () => {
+    const lines = (file: string) => readFileSync(join(SRC, file), "utf8").split("\n").length - 1;
+    expect(
+      FILES.filter((file) => lines(file) > 300)
+        .map(baseOf)
+        .sort(),
+    ).toEqual(LONG);
+  });
+});
