@@ -310,7 +310,10 @@ describeOnThrowaway("the queue", () => {
     const file = `/var/lib/aegis/results/${id}.json`;
     await chain.host.exec(["chown", "bob", file]);
     const watched = await chain.aegis(["apply", "--watch", id], { user: "alice" });
-    expect([watched.status, watched.stderr]).toEqual([6, expect.stringContaining("only root can write")]);
+    expect([watched.status, watched.stderr]).toEqual([
+      6,
+      expect.stringContaining("only the executor can write"),
+    ]);
     await chain.host.exec(["chown", "root", file]);
     expect((await chain.aegis(["apply", "--watch", id], { user: "alice" })).status).toBe(0);
   });
