@@ -27,5 +27,6 @@ test("the pattern names files that there are", () => {
     "review-reply-text.ts",
     "review-reply.ts",
     "review.ts",
+    "wire-reviewer.ts",
   ]);
 });
