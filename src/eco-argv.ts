@@ -1,92 +1,59 @@
-/** A word that must be exactly this, or the pattern it must match. */
-type Word = string | RegExp;
-
-interface Shape {
-  head: readonly Word[];
-  /** What each further word must match, at least one; null where none may follow. */
-  more: RegExp | null;
-}
+import { type ArgvForm, matchesForm, oneOrMore } from "./eco-argv-form.ts";
 
 const NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*";
 const VERSION = "[0-9A-Za-z][0-9A-Za-z.+~:_-]*";
 const IMAGE = /^[a-z0-9][A-Za-z0-9._:/@-]*$/;
 
-/** A word that ends in `-` would ask apt to remove what it names, a version too. */
+/** apt reads a word that ends in `-` as a removal, even when the hyphen belongs to a version. */
 const APT_PINNED = new RegExp(`^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?=${VERSION}(?<!-)$`);
-
-const exactly = (...head: Word[]): Shape => ({ head, more: null });
+/** A name must not end in `-`, which apt reads as an operator. It may end in `+` (g++). */
+const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 
 /**
- * Every command the executor may ever run. It repeats what the ecosystems build, on purpose: a
- * fault in one of them can't widen what root runs.
+ * Every command that the executor may run. This repeats what the ecosystems build, on purpose: a mistake in one of them can't
+ * widen what runs as root.
  */
-const ALLOWED: readonly Shape[] = [
-  exactly("apt-get", "update"),
-  exactly("apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"),
-  {
-    head: ["apt-get", "install", "-y"],
-    more: APT_PINNED,
-  },
-  {
-    head: ["apt-get", "install", "-y", "--allow-downgrades"],
-    more: APT_PINNED,
-  },
-  // A name that ends in `-` would be an operator. One that ends in `+` may be a package (g++).
-  {
-    head: ["apt-get", "remove", "-y"],
-    more: /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/,
-  },
-  exactly("dpkg", "--configure", "-a"),
-  {
-    head: [
-      ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
-      ...["--ignore-scripts", "--no-audit", "--no-fund"],
-    ],
-    more: new RegExp(`^(?:@${NAME}/)?${NAME}@${VERSION}$`),
-  },
-  exactly(
+const ALLOWED: readonly ArgvForm[] = [
+  ["apt-get", "update"],
+  ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  ["apt-get", "install", "-y", oneOrMore(APT_PINNED)],
+  ["apt-get", "install", "-y", "--allow-downgrades", oneOrMore(APT_PINNED)],
+  ["apt-get", "remove", "-y", oneOrMore(APT_NAME)],
+  ["dpkg", "--configure", "-a"],
+  [
+    ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
+    ...["--ignore-scripts", "--no-audit", "--no-fund"],
+    oneOrMore(new RegExp(`^(?:@${NAME}/)?${NAME}@${VERSION}$`)),
+  ],
+  [
     ...["python3", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"],
     ...["--target", "/var/lib/aegis/pip-packages"],
     new RegExp(`^${NAME}==[0-9A-Za-z][0-9A-Za-z.+!_-]*$`),
-  ),
-  exactly("docker", "pull", IMAGE),
-  exactly(
+  ],
+  ["docker", "pull", IMAGE],
+  [
     ...["podman", "--root", "/var/lib/aegis/podman/storage", "--runroot", "/run/aegis/podman"],
     ...["pull", IMAGE],
-  ),
-  exactly(
+  ],
+  [
     ...["nuget", "install", new RegExp(`^${NAME}$`), "-Version", new RegExp(`^${VERSION}$`)],
     ...["-OutputDirectory", "/var/lib/aegis/nuget/packages", "-NonInteractive"],
-  ),
-  exactly(
+  ],
+  [
     ...["code", "--install-extension", new RegExp(`^${NAME}@${VERSION}$`)],
     ...["--user-data-dir", "/var/lib/aegis/vscode/user-data"],
     ...["--extensions-dir", "/var/lib/aegis/vscode/extensions"],
-  ),
-  exactly("go", "install", new RegExp(`^[A-Za-z0-9][A-Za-z0-9._~/-]*@v${VERSION}$`)),
-  exactly(
-    ...["cargo", "install", "--locked", "--root", "/var/lib/aegis/cargo"],
-    new RegExp(`^${NAME}@${VERSION}$`),
-  ),
+  ],
+  ["go", "install", new RegExp(`^[A-Za-z0-9][A-Za-z0-9._~/-]*@v${VERSION}$`)],
+  [...["cargo", "install", "--locked", "--root", "/var/lib/aegis/cargo"], new RegExp(`^${NAME}@${VERSION}$`)],
 ];
 
-/** The fixed words that each of those commands begins with. */
-export const ALLOWED_HEADS: readonly string[][] = ALLOWED.map(({ head }) =>
-  head.filter((word) => typeof word === "string"),
+/** The fixed words of each of those commands. */
+export const ALLOWED_HEADS: readonly string[][] = ALLOWED.map((form) =>
+  form.filter((part) => typeof part === "string"),
 );
 
-/** Whether an argv has the shape of a command that may be run as signed. Nothing about it is interpreted by a shell. */
+/** Whether a signed argv is one that may run. No shell ever reads it. */
 export function isAllowedArgv(argv: readonly string[]): boolean {
-  return ALLOWED.some(({ head, more }) => {
-    const rest = argv.slice(head.length);
-    return (
-      argv.length >= head.length &&
-      head.every((word, i) => fits(word, argv[i] ?? "")) &&
-      (more === null ? rest.length === 0 : rest.length > 0 && rest.every((word) => more.test(word)))
-    );
-  });
-}
-
-function fits(word: Word, given: string): boolean {
-  return typeof word === "string" ? word === given : word.test(given);
+  return ALLOWED.some((form) => matchesForm(form, argv));
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { isAllowedArgv } from "../src/eco-argv.ts";
+import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
 
 const NPM = ["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"];
 const QUIET = ["--ignore-scripts", "--no-audit", "--no-fund"];
@@ -50,6 +51,18 @@ const REFUSED: string[][] = [
   [...NPM, "--no-audit", "--no-fund", "lodash@4.17.21"],
   ["npm", "install", "--global", "--prefix", "/usr", ...QUIET, "lodash@4.17.21"],
 ];
+/** The list of planning has these; the executor's has not. */
+const PLANNING_ONLY: string[][] = [
+  ["apt-get", "-s", "upgrade"],
+  ["apt-config", "dump"],
+  ["npm", "view", "lodash", "--json"],
+  ["npm", "--version"],
+];
+const TOO_LONG: string[][] = [
+  apt(`hello=${"1".repeat(1020)}`),
+  ["docker", "pull", "a".repeat(1025)],
+  apt(...Array<string>(4001).fill("hello=1.0")),
+];
 const ALLOWED: string[][] = [
   ["apt-get", "update"],
   ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
@@ -65,5 +78,16 @@ const ALLOWED: string[][] = [
 
 describe("what the executor may run", () => {
   for (const argv of REFUSED) test(`not: ${argv.join(" ")}`, () => expect(isAllowedArgv(argv)).toBe(false));
+  for (const argv of PLANNING_ONLY) {
+    test(`not, though planning may: ${argv.join(" ")}`, () => {
+      expect(() => assertPlanningArgv(argv)).not.toThrow();
+      expect(isAllowedArgv(argv)).toBe(false);
+    });
+  }
+  for (const argv of TOO_LONG) {
+    test(`not: ${argv.length} words, the longest of ${Math.max(...argv.map((word) => word.length))}`, () => {
+      expect(isAllowedArgv(argv)).toBe(false);
+    });
+  }
   for (const argv of ALLOWED) test(argv.join(" "), () => expect(isAllowedArgv(argv)).toBe(true));
 });
