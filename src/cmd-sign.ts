@@ -20,16 +20,11 @@ import { buildExecutionPlan, mostMinutes } from "./exec-plan.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
 import { isLookedUp, snapshotName, snapshotProof } from "./exec-snapshot-id.ts";
 import type { SecretKey } from "./key.ts";
-import { assertKeyPlace, generateKey, writeKeyFiles } from "./key-file.ts";
 import { type Trust, userTrust, withOwnKey } from "./key-trust.ts";
-import { newPassphrase, unlockSecret } from "./key-unlock.ts";
+import { unlockSecret } from "./key-unlock.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
-import { assertSafeEnvironment } from "./self.ts";
 import { ADMIN_GROUP, groupId } from "./sys-state.ts";
 import { argvLines, safe } from "./terminal.ts";
-
-export { signApprove } from "./cmd-approve.ts";
-export { signVerify } from "./cmd-verify.ts";
 
 const SIGN_ARGS = {
   document: { type: "positional", required: false, description: "the plan: its path, its full id, or -" },
@@ -257,55 +252,3 @@ function approveNow(
   const signer = values.approver ?? known ?? `key ${key.keyId}`;
   return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });
 }
-
-/** `aegis sign keygen`: a new Ed25519 key, into files or onto standard output. */
-export const signKeygen = defineSubcommand({
-  name: "sign keygen",
-  description:
-    "Make an Ed25519 key: the secret into a 0600 file and the public part beside it, or both as JSON.",
-  args: {
-    out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" },
-    encrypt: { type: "boolean", description: "encrypt <file> with a passphrase, asked for on the terminal" },
-  },
-  async run(values, io) {
-    assertSafeEnvironment(io.env);
-    if (values.encrypt && values.out === undefined) {
-      throw new AegisError("usage", "--encrypt needs a file to encrypt", "Add: --out <file>");
-    }
-    if (values.out !== undefined) assertKeyPlace(values.out);
-    const passphrase = values.encrypt ? await newPassphrase() : undefined;
-    const key = generateKey();
-    const { secret_key_hex: _, ...publicPart } = key;
-    if (values.out === undefined) {
-      if (io.terminal.interactive) {
-        io.note(
-          "warning: secret_key_hex is the secret, and stays in this terminal's history. Better: --out <file>, readable by you alone",
-        );
-      }
-      io.result(key, JSON.stringify(key, null, 2));
-      return EXIT.ok;
-    }
-    writeKeyFiles(values.out, key, passphrase);
-    if (passphrase === undefined) {
-      io.note(`note: ${safe(values.out)} is not encrypted: whoever can read it can sign. See --encrypt.`);
-    }
-    const toml = [
-      "[[key]]",
-      `id = "${key.key_id}"`,
-      'name = "<whose it is>"',
-      `public_key_hex = "${key.public_key_hex}"`,
-      'role = "execution"   # or "approval"; never both',
-    ];
-    io.result(
-      { ...publicPart, path: values.out, public_path: `${values.out}.pub`, encrypted: values.encrypt },
-      [
-        `Key ${key.key_id}`,
-        `Secret    ${safe(values.out)} (${values.encrypt ? "encrypted; " : ""}readable by you alone; keep it so)`,
-        `Public    ${safe(values.out)}.pub`,
-        "\nTo trust it, root adds to /etc/aegis/trusted-keys.toml:\n",
-        ...toml.map((line) => `  ${line}`),
-      ].join("\n"),
-    );
-    return EXIT.ok;
-  },
-});

@@ -3,11 +3,6 @@
  * behind. A verb that doesn't have one of them says so itself.
  */
 
-export const APT = [
-  "-q --quiet -v --verbose -a --all-versions --installed --upgradable --upgradeable --manual-installed",
-  "-n --names-only -f --full -i --important --recurse --no-recommends --no-suggests",
-].join(" ");
-
 export const NPM = [
   "-g --global --json -l --long -p --parseable -s --silent -q --quiet --verbose -a --all --depth --omit --include",
   "--registry --loglevel --offline --prefer-offline --no-color --no-progress --no-update-notifier --searchlimit",

@@ -1,67 +1,12 @@
 import type { WrapperName } from "./eco-names.ts";
+import { APT, APTITUDE } from "./wrap-apt.ts";
 import * as behind from "./wrap-look.ts";
-import {
-  all,
-  look,
-  NOTHING,
-  type PlanVerb,
-  type Program,
-  refuse,
-  under,
-  type Verb,
-  words,
-} from "./wrap-verbs.ts";
+import { all, look, NOTHING, type Program, refuse, under, type Verb, words } from "./wrap-verbs.ts";
 
 /*
  * What the wrappers do with the calls of each package manager, as data. What is not here is refused: a new verb or option
  * of a package manager waits until somebody has looked at it.
  */
-
-const HELP = words("--help -h --version -v");
-
-const APT_QUIET = words("-y --yes --assume-yes -q --quiet -V --verbose-versions");
-const SIMULATE = words("-s --simulate --just-print --dry-run --recon --no-act");
-const APT_FLAGS = [
-  ...APT_QUIET,
-  ...SIMULATE,
-  ...words("-f --fix-broken -m --ignore-missing -d --download-only -u --show-upgraded"),
-  ...words("--no-install-recommends --install-recommends --install-suggests --only-upgrade --reinstall"),
-  ...words("--no-upgrade --with-new-pkgs --purge --auto-remove --autoremove --allow-downgrades"),
-  ...words("--allow-change-held-packages --allow-remove-essential"),
-];
-
-/** A changing verb of apt: planned where Aegis can plan it. With an option that simulates it is let through. */
-function aptPlan(operation: string): PlanVerb {
-  return { plan: ["apt", operation], drop: APT_QUIET, simulate: operation === "update" ? [] : SIMULATE };
-}
-
-/** `apt install -f` without a package puts right what was left broken. */
-const APT_INSTALL: PlanVerb = {
-  ...aptPlan("install"),
-  alone: { "-f": ["apt", "repair"], "--fix-broken": ["apt", "repair"] },
-};
-
-const APT: Program = {
-  flags: APT_FLAGS,
-  // Without -c and -a: apt takes its table of options from the first word that is a verb of its own, were it a value.
-  valued: words("-o --option -t --target-release --default-release"),
-  verbs: {
-    ...look(behind.APT, ...words("list search show showsrc showpkg depends rdepends policy madison")),
-    ...look("-q --quiet", "changelog", "check", "moo"),
-    ...look("-q --quiet --format --no-release-info", "indextargets"),
-    help: { options: [], words: "any" },
-    update: aptPlan("update"),
-    upgrade: aptPlan("upgrade"),
-    install: APT_INSTALL,
-    remove: aptPlan("remove"),
-    ...refuse("it may remove packages to upgrade others", "dist-upgrade full-upgrade", SIMULATE),
-    ...refuse("it deletes configuration with the package", "purge autopurge", SIMULATE),
-    ...refuse("it chooses itself what to remove", "autoremove auto-remove", SIMULATE),
-    ...refuse("it edits whom apt trusts", "edit-sources"),
-  },
-  alone: HELP,
-  bare: true,
-};
 
 const NPM_INSTALL: Verb = {
   plan: ["npm", "install"],
@@ -102,7 +47,7 @@ const NPM: Program = {
     ),
     ...refuse("it changes what is installed", "prune link ln"),
   },
-  alone: HELP,
+  alone: words("--help -h --version -v"),
   bare: true,
 };
 
@@ -266,23 +211,6 @@ const CODE: Program = {
   alone: words("--help -h --version -v"),
   bare: true,
   files: true,
-};
-
-const APTITUDE: Program = {
-  ...APT,
-  verbs: {
-    ...look("-q --quiet -v --verbose -F --display-format -w --width -O --sort", "search", "show", "versions"),
-    ...look("-q --quiet -v --verbose", "why", "why-not", "changelog"),
-    help: { options: [], words: "any" },
-    // Never as a simulation: with POSIXLY_CORRECT it takes an option behind the verb for a package.
-    ...all({ ...aptPlan("update"), simulate: [] }, ["update"]),
-    ...all({ ...aptPlan("upgrade"), simulate: [] }, ["safe-upgrade"]),
-    ...all({ ...APT_INSTALL, simulate: [] }, ["install"]),
-    ...all({ ...aptPlan("remove"), simulate: [] }, ["remove"]),
-  },
-  // `-v` alone is no verb either, and without one it opens its own screens.
-  alone: words("--help -h --version"),
-  bare: false,
 };
 
 export const PROGRAMS: Readonly<Record<WrapperName, Program>> = {

@@ -12,9 +12,11 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import { approve } from "../src/cmd-approve.ts";
+import { approve, signApprove } from "../src/cmd-approve.ts";
 import { parseArgs } from "../src/cmd-args.ts";
-import { sign, signApprove, signKeygen, signVerify } from "../src/cmd-sign.ts";
+import { signKeygen } from "../src/cmd-keygen.ts";
+import { sign } from "../src/cmd-sign.ts";
+import { signVerify } from "../src/cmd-verify.ts";
 import type { ArgsSpec, Io, Subcommand } from "../src/command.ts";
 import { parseDocument } from "../src/doc.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
