@@ -4,7 +4,7 @@ import type { OperationPlan } from "../src/doc-plan.ts";
 import { signReview } from "../src/key-review-signature.ts";
 import { decisionOf, evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
-import { RULES } from "../src/policy-rules.ts";
+import { RULES, type Rule } from "../src/policy-rules.ts";
 import {
   command,
   configured,
@@ -940,3 +940,26 @@ describe("what the configuration turns", () => {
     });
   }
 });
+
+describe("as recorded; after an intended change run this file with --update-snapshots", () => {
+  test("what each case is decided, by which rules", () => {
+    const decisions = Object.entries(CASES).flatMap(([id, { fires, not }]) =>
+      [...fires, ...not].map(({ what, plan, toml, review: document }) => {
+        const { decision, required_controls, reasons } = decide(plan, toml, document);
+        const said = reasons.map((reason) => RULES.find((rule) => saidBy(rule, reason))?.id ?? reason);
+        return [`${id}: ${what}`, [decision, ...required_controls].join(", "), ...said].join(" | ");
+      }),
+    );
+    expect(decisions.join("\n")).toMatchSnapshot();
+  });
+  test("the rules, their order and their words", () => {
+    const rules = RULES.map(({ id, looks_at, control = "", reason, denial = "" }) =>
+      [id, looks_at, control, reason, denial].join(" | "),
+    );
+    expect(rules.join("\n")).toMatchSnapshot();
+  });
+});
+
+function saidBy({ reason, denial = reason }: Rule, text: string): boolean {
+  return [reason, denial].some((words) => text === words || text.startsWith(`${words}: `));
+}
