@@ -11,22 +11,13 @@ import {
 } from "./doc-plan.ts";
 import { reviewIsSignedBy } from "./key-review-signature.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import type { JudgedTargets } from "./policy-targets.ts";
+import type { Facts } from "./policy-rule.ts";
 import { plural } from "./terminal.ts";
 
 /*
  * What the rules look at, and the questions they ask. Answers come from the transaction, the evidence and the targets,
  * never from `risk_signals`, `risk_score` or `warnings`, which a plan's writer derives from them and could leave out.
  */
-
-/** Everything a decision depends on. */
-export interface Facts {
-  plan: OperationPlan;
-  config: PolicyConfig;
-  targets: JudgedTargets;
-  /** Of this very plan. */
-  review: AiReview | null;
-}
 
 export type ArtifactTool = Exclude<Tool, "apt">;
 export type Severity = (typeof SEVERITIES)[number];

@@ -12,9 +12,9 @@ import type { OperationPlan } from "./doc-plan.ts";
 import type { Grammars } from "./eco-grammars.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import type { Facts } from "./policy-facts.ts";
 import { evaluatorHash } from "./policy-hash.ts" with { type: "macro" };
-import { RULES, type Rule } from "./policy-rules.ts";
+import type { Facts, Rule } from "./policy-rule.ts";
+import { RULES } from "./policy-rules.ts";
 import { judgeTargets } from "./policy-targets.ts";
 
 /** Raised when a plan and configuration that were decided one way before may be decided another way. */

@@ -8,7 +8,8 @@ import { EXIT, EXIT_OF } from "./errors.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
 import { decisionOf } from "./policy.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
-import { RULES, type Rule } from "./policy-rules.ts";
+import type { Rule } from "./policy-rule.ts";
+import { RULES } from "./policy-rules.ts";
 import { VERSION } from "./self.ts";
 import { type Advice, OLDER_NAMES, RULE_ADVICE } from "./skill-advice.ts";
 import {

@@ -14,7 +14,13 @@ describe("what the digest covers", () => {
   const covered = evaluatorFiles(resolve(SRC, ".."));
   for (const name of [
     "policy.ts",
+    "policy-rule.ts",
     "policy-rules.ts",
+    "policy-rules-apt.ts",
+    "policy-rules-content.ts",
+    "policy-rules-operation.ts",
+    "policy-rules-request.ts",
+    "policy-rules-review.ts",
     "policy-facts.ts",
     "policy-packages.ts",
     "policy-config.ts",
@@ -120,7 +126,7 @@ describe("the digest in a policy result", () => {
   };
 
   const CHANGES: [what: string, file: string, from: string, to: string][] = [
-    ["a rule", "src/policy-rules.ts", 'id: "apt-removal"', 'id: "apt-removals"'],
+    ["a rule", "src/policy-rules-apt.ts", 'id: "apt-removal"', 'id: "apt-removals"'],
     ["the lockfile", "bun.lock", '"valibot@1.5.0"', '"valibot@1.5.1"'],
     ["an installed library", "node_modules/valibot/package.json", '"1.5.0"', '"1.5.1"'],
   ];

@@ -4,7 +4,8 @@ import type { OperationPlan } from "../src/doc-plan.ts";
 import { signReview } from "../src/key-review-signature.ts";
 import { decisionOf, evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
-import { RULES, type Rule } from "../src/policy-rules.ts";
+import type { Rule } from "../src/policy-rule.ts";
+import { RULES } from "../src/policy-rules.ts";
 import {
   command,
   configured,

@@ -1,0 +1,127 @@
+import { aptName } from "./apt-argv.ts";
+import { isFetched } from "./doc-plan.ts";
+import { isOperation, isRequested, nameOf, packages, untrustedPackages } from "./policy-facts.ts";
+import { isCritical } from "./policy-packages.ts";
+import type { Rule } from "./policy-rule.ts";
+
+/*
+ * Rules about the packages of an apt transaction and where they come from.
+ */
+
+/** Transactions that are denied; the configuration can allow some of them after a person has looked. */
+export const APT_DENIED: readonly Rule[] = [
+  {
+    id: "apt-essential-removal",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "an essential or protected package would be removed",
+    fires: (f) => packages(f, (e) => e.action === "remove" && e.essential),
+  },
+  {
+    id: "apt-removal",
+    looks_at: "transaction",
+    decision: (config) => (config.apt.allow_removals ? "require_human" : "deny"),
+    reason: "packages would be removed that nobody asked to remove",
+    fires: (f) => packages(f, (e) => e.action === "remove" && !isRequested(f, e)),
+  },
+  {
+    id: "apt-downgrade",
+    looks_at: "transaction",
+    decision: (config) => (config.apt.allow_downgrades ? "require_human" : "deny"),
+    reason: "packages would be downgraded, and not to undo an execution",
+    fires: (f) => packages(f, (e) => e.action === "downgrade" && !isRequested(f, e)),
+  },
+  {
+    id: "apt-configure-elsewhere",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "a repair only configures what is unpacked, and nothing else does; the plan says otherwise",
+    fires: (f) => packages(f, (e) => (e.action === "configure") !== isOperation(f, "repair")),
+  },
+  {
+    id: "apt-source-conflict",
+    looks_at: "repositories",
+    decision: "deny",
+    reason: "package sources offer one version with different contents",
+    fires: (f) =>
+      f.plan.provenance_evidence.filter((p) => p.kind === "apt-source-conflict").map((p) => p.subject),
+  },
+  {
+    id: "apt-repository-untrusted",
+    looks_at: "repositories",
+    decision: "deny",
+    reason: "untrusted or weakly pinned package repository",
+    fires: untrustedPackages,
+  },
+  {
+    id: "apt-hash-unknown",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "a package file's SHA-256 is not known, so it could not be checked before unpacking",
+    fires: (f) => packages(f, (e) => isFetched(e) && e.sha256 === null),
+  },
+];
+
+/** Transactions that need a person, and updates that are no updates. */
+export const APT_SENSITIVE: readonly Rule[] = [
+  {
+    id: "kernel-change",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "the kernel would change",
+    control: "system snapshot",
+    fires: (f) => packages(f, (e) => isCritical("kernel", f.plan.tool, e.name)),
+  },
+  {
+    id: "bootloader-change",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "what the machine starts with would change",
+    control: "system snapshot",
+    fires: (f) => packages(f, (e) => isCritical("boot loader", f.plan.tool, e.name)),
+  },
+  {
+    id: "security-sensitive",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "security-sensitive packages would change",
+    fires: (f) =>
+      packages(f, (e) =>
+        isCritical("security-sensitive", f.plan.tool, e.name, f.config.apt.sensitive_packages),
+      ),
+  },
+  {
+    id: "apt-upgrade-installs",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "the upgrade would install new packages",
+    fires: (f) => isOperation(f, "upgrade") && packages(f, (e) => e.action === "install"),
+  },
+  {
+    id: "apt-held-change",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "packages on hold would change",
+    fires: (f) => {
+      const held = new Set(f.plan.packages_held_back);
+      return packages(f, (e) => held.has(aptName(nameOf(e), e.architecture, f.plan.host.architecture)));
+    },
+  },
+  {
+    id: "apt-update-changes",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "an update changes no package, but the plan says that it would change",
+    fires: (f) => isOperation(f, "update") && packages(f, () => true),
+  },
+  {
+    // Not a denial by the sources' trust: on a fresh host nothing is verified before the first update.
+    id: "apt-update-unauthenticated",
+    looks_at: "repositories",
+    decision: "require_human",
+    reason: "the update would read sources whose signature apt is told not to check",
+    fires: (f) =>
+      isOperation(f, "update") &&
+      f.plan.repository_evidence.filter((s) => s.trusted_option || s.allow_insecure).map((s) => s.id),
+  },
+];

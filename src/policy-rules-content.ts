@@ -1,0 +1,126 @@
+import {
+  artifactSettings,
+  atLeast,
+  isGrave,
+  isPinned,
+  isPublishedFor,
+  registries,
+  scriptsThat,
+  unverifiedTargets,
+  vulnerabilities,
+} from "./policy-facts.ts";
+import type { Rule } from "./policy-rule.ts";
+import { scanScript } from "./policy-scripts.ts";
+
+/*
+ * Rules about what arrives: known vulnerabilities, scripts, and the artifacts of npm, pip and others.
+ */
+
+/** Content that is denied. */
+export const CONTENT_DENIED: readonly Rule[] = [
+  {
+    id: "vulnerability-denied",
+    looks_at: "vulnerabilities",
+    decision: "deny",
+    reason: "a version to be installed has a vulnerability as severe as the policy denies",
+    fires: (f) => vulnerabilities(f, (severity) => atLeast(severity, f.config.vulnerability.deny)),
+  },
+  {
+    id: "script-downloads-and-runs",
+    looks_at: "scripts",
+    decision: "deny",
+    reason: "a script combines a download with shell execution",
+    fires: (f) => scriptsThat(f, (body) => scanScript(body).downloadAndExecute),
+  },
+  {
+    id: "script-obfuscated",
+    looks_at: "scripts",
+    decision: "deny",
+    reason: "a script is obfuscated",
+    fires: (f) => scriptsThat(f, (body) => scanScript(body).obfuscated),
+  },
+  {
+    id: "artifact-mutable",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "a target is not pinned to one exact version",
+    fires: (f) => artifactSettings(f) !== null && !isPinned(f),
+  },
+  {
+    id: "artifact-unverified",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "no signature or checksum of the artifact was verified",
+    fires: (f) => artifactSettings(f) !== null && unverifiedTargets(f, () => true),
+  },
+  {
+    id: "artifact-registry",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "a registry is not in allowed_registries",
+    fires: (f) => {
+      const allowed = artifactSettings(f)?.allowed_registries;
+      return allowed !== undefined && registries(f).filter((host) => !allowed.includes(host));
+    },
+  },
+  {
+    id: "artifact-too-new",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "the version was published less than minimum_age_days ago, or nobody knows when",
+    fires: (f) => {
+      const days = artifactSettings(f)?.minimum_age_days ?? 0;
+      return days > 0 && !isPublishedFor(f, days);
+    },
+  },
+  {
+    id: "artifact-provenance",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "require_provenance is set and no attestation of how it was built was verified",
+    fires: (f) =>
+      artifactSettings(f)?.require_provenance === true &&
+      unverifiedTargets(f, (kind) => kind.endsWith("-attestation")),
+  },
+];
+
+/** Content that runs or brings code of its own. */
+export const CONTENT_RUNS_CODE: readonly Rule[] = [
+  {
+    id: "lifecycle-scripts",
+    looks_at: "scripts",
+    decision: "require_human",
+    reason: "the package carries scripts for the package manager to run",
+    fires: (f) => f.plan.scripts_detected || f.plan.scripts.length > 0,
+  },
+  {
+    id: "build-hooks",
+    looks_at: "artifact",
+    decision: "require_human",
+    reason: "code of the package runs while it is built",
+    fires: (f) => f.plan.build_hooks_detected,
+  },
+  {
+    id: "native-code",
+    looks_at: "artifact",
+    decision: "require_human",
+    reason: "the package compiles or loads native code",
+    fires: (f) => f.plan.native_code_risk,
+  },
+  {
+    id: "bundled-binaries",
+    looks_at: "artifact",
+    decision: "require_human",
+    reason: "the package carries or downloads binaries",
+    fires: (f) => f.plan.binary_artifact_risk,
+  },
+];
+
+/** Vulnerabilities that the policy does not deny, and a person has to know of. */
+export const VULNERABILITY_GRAVE: Rule = {
+  id: "vulnerability-grave",
+  looks_at: "vulnerabilities",
+  decision: "require_human",
+  reason: "a version to be installed has a vulnerability of high or unknown severity, or nobody could say",
+  fires: (f) => vulnerabilities(f, isGrave),
+};
