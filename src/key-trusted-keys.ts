@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { AegisError } from "./errors.ts";
 import { checkPublicKey, keyId } from "./key-sign.ts";
-import { readToml } from "./sys-config.ts";
+import { readToml } from "./sys-toml.ts";
 
 export type Role = "execution" | "approval";
 
@@ -26,17 +26,28 @@ export interface TrustedKey {
 /** Public keys in hex, as flags and variables give them. */
 export type BareKeys = Readonly<Record<Role, readonly string[]>>;
 
-/** An RFC 3339 moment: Bun parses a TOML date with an offset to a Temporal.Instant, whose text is in UTC. */
+/** An RFC 3339 moment, as a TOML date with an offset or as a text in UTC. */
 const date = v.pipe(
   v.unknown(),
-  v.transform(String),
-  v.regex(
-    /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/,
+  v.transform((value) => (value instanceof Temporal.ZonedDateTime ? value.toInstant().toString() : value)),
+  v.check(
+    (value) => typeof value === "string" && RFC3339_UTC.test(value),
     "not an RFC 3339 date and time with its offset",
   ),
-  v.transform((text) => new Date(text)),
+  v.transform((value) => instantOf(String(value))),
   v.check((value) => Number.isFinite(value.getTime()), "not a real date"),
 );
+const RFC3339_UTC = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/;
+
+/** An invalid Date where there is no such day: `new Date` alone makes 2 March of 30 February. */
+function instantOf(text: string): Date {
+  try {
+    return new Date(Temporal.Instant.from(text).epochMilliseconds);
+  } catch {
+    return new Date(Number.NaN);
+  }
+}
+
 const TrustedKeysFile = v.strictObject({
   key: v.optional(
     v.pipe(

@@ -5,9 +5,9 @@ import { DECISIONS } from "./doc.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { publicKeyProblem } from "./key-sign.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
-import { readToml } from "./sys-config.ts";
 import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
 import { ownFileProblem } from "./sys-own-directory.ts";
+import { readToml } from "./sys-toml.ts";
 
 const MAX_CONFIG_BYTES = 256 * 1024;
 const MAX_MINUTES = 24 * 60;

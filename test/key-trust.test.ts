@@ -49,7 +49,7 @@ function entry(change: Record<string, string> = {}): string {
 
 const SMALL_ORDER = `01${"00".repeat(31)}`;
 const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says: string][] = [
-  ["no TOML", `${entry()}[[key]`, "", "invalid_config", ".toml: line 6: "],
+  ["no TOML", `${entry()}[[key]`, "", "invalid_config", ".toml: line 6, column 7: "],
   [
     "an unknown field",
     entry({ comment: '"x"' }),
@@ -72,6 +72,30 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
   ["a date without time", entry({ not_after: "2026-01-02" }), "", "invalid_config", "not_after"],
   ["a date without offset", entry({ not_after: "2026-01-02T00:00:00" }), "", "invalid_config", "not_after"],
   ["a date that is none", entry({ not_after: '"2026-13-45T00:00:00Z"' }), "", "invalid_config", "not_after"],
+  ...['"2026-02-30T00:00:00Z"', '"2026-01-02T24:00:00Z"', "2026-02-30T00:00:00+02:00"].map(
+    (value): [string, string, string, ErrorCode, string] => [
+      `the day ${value}, which there is not`,
+      entry({ not_after: value }),
+      "",
+      "invalid_config",
+      value.startsWith('"') ? "not_after: not a real date" : "there is no such date",
+    ],
+  ),
+  ["dates in a list", entry({ not_after: '["2026-01-02T00:00:00Z"]' }), "", "invalid_config", "not_after"],
+  [
+    "revoked and not revoked",
+    entry({ revoked: "true\nrevoked = false" }),
+    "",
+    "invalid_config",
+    "used before",
+  ],
+  [
+    "a key that inherits",
+    entry({ "__proto__.revoked": "false" }),
+    "",
+    "invalid_config",
+    "__proto__: unknown key",
+  ],
   ["a key of small order", entry({ public_key_hex: `"${SMALL_ORDER}"` }), "", "invalid_key", "small order"],
   ["no key", entry({ public_key_hex: '"abc"' }), "", "invalid_key", "hex digits"],
   [

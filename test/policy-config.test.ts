@@ -75,14 +75,38 @@ describe("a policy file is refused, naming the key", () => {
     [`[review]\npublic_keys = ["${KEY}", "${KEY}"]`, "review.public_keys: one key is named twice"],
     ["[npm]\nminimum_age_days = -1", "npm.minimum_age_days: "],
     ['[npm]\nallowed_registries = ["https://registry.npmjs.org/"]', "npm.allowed_registries, entry 1: "],
-    ["[apt]\n[apt]", "line 2: "],
-    ["[apt]\nallow_removals = false\nallow_removals = true", "line 3: "],
-    ["[apt", "line 1: "],
-    ["[apt]\n\ninstall = allow\n[npm]\n", "line 3: Strings must be quoted"],
-    [`[apt]\nsensitive_packages = [\n  "a",\n[npm]\napply = "deny"\n`, "line 2: "],
+    ["[apt]\n[apt]", "line 2, column 2: this name has been used before"],
+    [
+      "[apt]\nallow_removals = false\nallow_removals = true",
+      "line 3, column 1: this name has been used before",
+    ],
+    ['apt.install = "deny"\n[apt]', "line 2, column 2: this name has been used before"],
+    [
+      "apt = { allow_removals = true, allow_removals = false }",
+      "line 1, column 32: this name has been used before",
+    ],
+    ["[[apt]]\n[apt]", "line 2, column 2: this name has been used before"],
+    ["[apt", "line 1, column 2: not a name: a setting is written name = value, a table [name]"],
+    ["[apt\ninstall", "line 1, column 5: not a name: a setting is written"],
+    ["[apt]\ninstall: deny", "line 2, column 8: not a name: a setting is written"],
+    ['[apt]\n= "deny"', "line 2, column 1: not a name: a setting is written"],
+    ["[apt]\n\ninstall = allow\n[npm]\n", "line 3, column 11: not a value: a text stands in quotes"],
+    [`[apt]\nsensitive_packages = [\n  "a",\n[npm]\napply = "deny"\n`, "line 4, column 2: not a value: "],
+    ["[freshness]\nplan_minutes = 9007199254740993", "line 2, column 16: a number this large can't be kept"],
+    ["[freshness]\nplan_minutes = 0x1fffffffffffffffff", "line 2, column 16: a number this large"],
+    ["[freshness]\nplan_minutes = 2026-02-30T00:00:00Z", "line 2, column 16: there is no such date or time"],
+    ["[freshness]\nplan_minutes = 2026-02-28", "freshness.plan_minutes: "],
+    ["[freshness]\nplan_minutes = nan", "freshness.plan_minutes: "],
+    [`x = ${"[".repeat(20)}`, "line 1, column 21: document contains excessively nested structures"],
+    [`${"a.".repeat(20_000)}a = 1`, "a: unknown key"],
+    ["[apt]\r\ninstall =\r\n", "line 2, column 10: not a value"],
+    [`${"# a comment\n".repeat(5000)}[apt]\ninstall = "deny`, "line 5002, column 11: unfinished string"],
+    ["__proto__.allow = true", "__proto__: unknown key"],
+    ["apt = { __proto__ = 1 }", "apt.__proto__: unknown key"],
+    ["apt.constructor.prototype.allow_removals = true", "apt.constructor: unknown key"],
   ];
   for (const [toml, named] of cases) {
-    test(toml.replaceAll("\n", " ⏎ "), () => {
+    test(toml.slice(0, 100).replaceAll("\n", " ⏎ "), () => {
       const error = refusal(() => parsePolicyConfig(toml, "policy.toml"));
       expect(error.code).toBe("invalid_config");
       expect(error.message).toContain(`policy.toml can't be used: ${named}`);

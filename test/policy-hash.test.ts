@@ -35,6 +35,8 @@ describe("what the digest covers", () => {
     "key-sign.ts",
     "policy-hash.ts",
     "bun.lock",
+    "sys-toml.ts",
+    "node_modules/smol-toml/dist/parse.js",
     "node_modules/valibot/package.json",
     "node_modules/valibot/dist/index.mjs",
     "node_modules/json-canonicalize/package.json",

@@ -1,0 +1,93 @@
+import { parse, TomlError } from "smol-toml";
+import * as v from "valibot";
+
+/** Tables and lists inside each other; no file of ours goes deeper than four. */
+const MAX_DEPTH = 16;
+
+/**
+ * The settings in a TOML text, checked, or what is wrong with it, for people: where, and what may stand there. Dates with an
+ * offset come as Temporal.ZonedDateTime, integers beyond 2^53 are a mistake, and `__proto__` is a key like any other, which no
+ * schema knows.
+ */
+export function readToml<S extends v.GenericSchema>(
+  text: string,
+  schema: S,
+): { settings: v.InferOutput<S>; problem: null } | { settings: null; problem: string } {
+  let tree: unknown;
+  try {
+    tree = parse(text, { useLegacyDate: false, maxDepth: MAX_DEPTH });
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    return { settings: null, problem: mistakeText(error) };
+  }
+  const result = v.safeParse(schema, tree, { abortEarly: true });
+  if (result.success) return { settings: result.output, problem: null };
+  return { settings: null, problem: issueText(result.issues[0], schema) };
+}
+
+/** The parser's sentence, without its drawing of the place, or ours where that helps more. */
+function mistakeText({ line, column, message }: TomlError): string {
+  const [first = ""] = message.split("\n", 1);
+  const theirs = first.replace(/^Invalid TOML document: /, "");
+  const what = MISTAKES.find(([pattern]) => pattern.test(theirs))?.[1] ?? theirs;
+  return `line ${line}, column ${column}: ${what}`;
+}
+
+/** What to write instead, for mistakes whose name alone doesn't tell. */
+const MISTAKES: readonly [theirs: RegExp, ours: string][] = [
+  [/^invalid value$/, "not a value: a text stands in quotes, and a list ends with ]"],
+  [
+    /^(?:incomplete key-value|illegal character in key|unexpected end of key)/,
+    "not a name: a setting is written name = value, a table [name]",
+  ],
+  [/^trying to redefine/, "this name has been used before"],
+  [/^integer value cannot/, "a number this large can't be kept exactly"],
+  [/Temporal/, "there is no such date or time"],
+];
+
+/** What a schema has against a setting. Its own words are for programmers. */
+function issueText(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): string {
+  const keys = (issue.path ?? []).map(({ key }) => key);
+  const where = keys
+    .map((key, n) => {
+      if (typeof key === "number") return `, entry ${key + 1}`;
+      return `${n === 0 ? "" : typeof keys[n - 1] === "number" ? ", " : "."}${String(key)}`;
+    })
+    .join("");
+  return `${where || "the file"}: ${whatIsWrong(issue, schema, keys)}`;
+}
+
+function whatIsWrong(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, keys: readonly unknown[]): string {
+  const { type, kind, expected, received, message } = issue;
+  if (type === "strict_object" && expected === "never") {
+    const known = settingsAt(schema, keys.slice(0, -1));
+    return `unknown key${known.length === 0 ? "" : `; there are: ${known.join(", ")}`}`;
+  }
+  if (type === "strict_object" && expected !== "Object") return "missing";
+  if (type === "picklist")
+    return `${received} is none of ${expected?.replace(/[()]/g, "").replaceAll(" | ", ", ")}`;
+  const wanted = kind === "schema" ? WANTED[type] : undefined;
+  return wanted === undefined ? message : `${received} is not ${wanted}`;
+}
+
+const WANTED: Readonly<Record<string, string>> = {
+  string: "a text in quotes",
+  number: "a number",
+  boolean: "true or false",
+  array: "a list",
+  strict_object: "a table",
+};
+
+/** The names that may stand at a place of a schema. */
+function settingsAt(schema: unknown, keys: readonly unknown[]): string[] {
+  if (typeof schema !== "object" || schema === null) return [];
+  if ("wrapped" in schema) return settingsAt(schema.wrapped, keys);
+  if ("pipe" in schema && Array.isArray(schema.pipe) && schema.pipe[0] !== schema)
+    return settingsAt(schema.pipe[0], keys);
+  const [first, ...rest] = keys;
+  if ("item" in schema) return settingsAt(schema.item, rest);
+  if (!("entries" in schema) || typeof schema.entries !== "object" || schema.entries === null) return [];
+  if (keys.length === 0) return Object.keys(schema.entries);
+  const entry = Object.entries(schema.entries).find(([name]) => name === first);
+  return settingsAt(entry?.[1], rest);
+}
