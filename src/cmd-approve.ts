@@ -9,7 +9,7 @@ import { handOver, renderSteps, type Step } from "./cmd-next.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { type Found, referenceTo, resolveDocument, saveDocument } from "./doc-store.ts";
-import { loadEcosystem } from "./eco-table.ts";
+import { loadEcosystem } from "./eco-load.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./exec-approval.ts";
 import { assertPermitted } from "./exec-embedded.ts";

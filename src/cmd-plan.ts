@@ -9,7 +9,7 @@ import { defineSubcommand, type Io } from "./command.ts";
 import { FIRST_TOOL, type OperationPlan } from "./doc-plan.ts";
 import { findExecution, readResult } from "./doc-result.ts";
 import { saveDocument } from "./doc-store.ts";
-import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-load.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";

@@ -190,7 +190,7 @@ async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] |
   const [{ lookUpSnapshots }, { snapshotHost }, { loadEcosystem }] = await Promise.all([
     import("./exec-snapshot.ts"),
     import("./exec-snapshot-host.ts"),
-    import("./eco-table.ts"),
+    import("./eco-load.ts"),
   ]);
   const { driver } = await loadEcosystem(execution.operation_plan.tool);
   if (driver === null) return null;

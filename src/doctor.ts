@@ -5,7 +5,7 @@ import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
-import { GRAMMARS } from "./eco-grammars.ts";
+import { TABLE } from "./eco-table.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { executorAbsence } from "./host-executor-absent.ts";
@@ -67,8 +67,8 @@ function host(): Finding[] {
 /** The programs that the ecosystems need, and what is lost without them. */
 async function tools(): Promise<Finding[]> {
   return Promise.all(
-    Object.values(GRAMMARS)
-      .flatMap(({ programs }) => programs)
+    Object.values(TABLE)
+      .flatMap(({ grammar }) => grammar.programs)
       .map(async ({ name, instead, level, without, fix }) => {
         const names = instead === undefined ? [name] : [name, instead];
         const [program = null] = names.map((one) => resolveProgram(one)).filter((found) => found !== null);

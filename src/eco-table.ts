@@ -1,89 +1,19 @@
+import { aptGrammar } from "./apt-grammar.ts";
 import type { Tool } from "./doc-plan.ts";
-import type { Ecosystem } from "./eco.ts";
-import type { RunDriver } from "./eco-driver.ts";
-import { GRAMMARS, type Grammars } from "./eco-grammars.ts";
-import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
-import { AegisError } from "./errors.ts";
+import type { Grammar } from "./eco-grammar.ts";
+import { npmGrammar } from "./npm-target.ts";
 
-/** What can be planned, and what planning and running it takes. Replaced as a whole in tests. */
-export interface Ecosystems {
-  grammars: Grammars;
-  load: Readonly<Partial<Record<Tool, () => Promise<Ecosystem>>>>;
-}
+/** Grammars by the tool that plans name: all that policy needs. An ecosystem that is missing is not built, and is allowed nothing. */
+export type Grammars = Readonly<Partial<Record<Tool, { grammar: Grammar }>>>;
 
-const LOAD = {
-  apt: async () => (await import("./apt.ts")).apt,
-  npm: async () => (await import("./npm.ts")).npm,
-} satisfies Readonly<Record<keyof typeof GRAMMARS, () => Promise<Ecosystem>>>;
-
-/** This program's ecosystems. */
-export const ECOSYSTEMS: Ecosystems = { grammars: GRAMMARS, load: LOAD };
-
-const names = Object.keys(ECOSYSTEM_NAMES).filter(isEcosystemName);
-const isBuilt = (name: (typeof names)[number]) => Object.hasOwn(GRAMMARS, ECOSYSTEM_NAMES[name]);
-
-/** The names of the command line that can be planned. */
-export const BUILT: readonly string[] = names.filter(isBuilt);
-
-/** Names of the command line that belong to later versions. */
-export const NOT_BUILT: readonly string[] = names.filter((name) => !isBuilt(name));
+/** `load` returns the whole ecosystem. Its type is checked in eco-load.ts, so that policy's sources don't include planning and running. */
+type Table = Readonly<Partial<Record<Tool, { grammar: Grammar; load: () => Promise<Grammar> }>>>;
 
 /**
- * The ecosystem of this name, or of a plan's `tool`.
- * @throws AegisError `not_built` for one that this version lacks, `usage` for an unknown name
+ * Every ecosystem that can be planned, one line each. The grammars are loaded at once, since policy judges with them and they are
+ * part of `evaluator_hash`; planning and running are loaded when they are needed, and are not part of it (policy-hash.ts).
  */
-export async function loadEcosystem(name: string, ecosystems: Ecosystems = ECOSYSTEMS): Promise<Ecosystem> {
-  const tool = isEcosystemName(name) ? ECOSYSTEM_NAMES[name] : undefined;
-  const load = tool === undefined ? undefined : ecosystems.load[tool];
-  if (load !== undefined) return load();
-  const known = BUILT.join(", ");
-  if (tool !== undefined) {
-    throw new AegisError("not_built", `${name} is not built yet in this version`, `Built so far: ${known}.`);
-  }
-  throw new AegisError("usage", `there is no ecosystem ${JSON.stringify(name)}`, `There are: ${known}.`);
-}
-
-/**
- * How plans of a tool are run.
- * @throws AegisError `not_built` for what this version only plans
- */
-export async function loadDriver(tool: Tool, ecosystems: Ecosystems = ECOSYSTEMS): Promise<RunDriver> {
-  const { driver } = await loadEcosystem(tool, ecosystems);
-  if (driver !== null) return driver();
-  throw new AegisError(
-    "not_built",
-    `this version plans ${tool}, and does not run it`,
-    "Wait for a version whose release notes name it.",
-  );
-}
-
-/**
- * Checks that an ecosystem has an operation and that it was given targets exactly where it takes some.
- * @throws AegisError `usage`
- */
-export function assertOperation(ecosystem: Ecosystem, operation: string, targets: number): void {
-  const takes = Object.hasOwn(ecosystem.operations, operation) ? ecosystem.operations[operation] : undefined;
-  const { tool } = ecosystem;
-  if (takes === undefined) {
-    const known = Object.keys(ecosystem.operations).map((one) => `aegis plan ${tool} ${one}`);
-    throw new AegisError(
-      "usage",
-      `${tool} has no operation ${JSON.stringify(operation)}`,
-      `Try: ${known.join(" · ")}`,
-    );
-  }
-  if (takes === "none" && targets > 0) {
-    throw new AegisError(
-      "usage",
-      `${tool} ${operation} takes no targets`,
-      `Type: aegis plan ${tool} ${operation}`,
-    );
-  }
-  if (takes === "some" && targets === 0) {
-    throw new AegisError(
-      "usage",
-      `${tool} ${operation} needs at least one target`,
-      `Type: aegis plan ${tool} ${operation} <name>`,
-    );
-  }
-}
+export const TABLE = {
+  apt: { grammar: aptGrammar, load: async () => (await import("./apt.ts")).apt },
+  npm: { grammar: npmGrammar, load: async () => (await import("./npm.ts")).npm },
+} as const satisfies Table;

@@ -6,7 +6,7 @@ import type { Env } from "./paths.ts";
 
 /*
  * What an ecosystem is, to everything that is not one. It comes in three parts, by what each may touch: a grammar
- * (eco-grammar.ts), which is pure; planning, which reads; and a run driver, which changes the host. The table of them all is eco-table.ts.
+ * (eco-grammar.ts), which is pure; planning, which reads; and a run driver, which changes the host. The table of all ecosystems is eco-table.ts.
  */
 
 /** The settings of one program, in the form that the program takes them. */

@@ -1,6 +1,6 @@
 import { canonicalHash, canonicalJson } from "./canonical.ts";
 import type { ExecutionPlan, PolicyResult } from "./doc.ts";
-import type { Grammars } from "./eco-grammars.ts";
+import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { compareDecisions } from "./exec-drift.ts";
 import { evaluate } from "./policy.ts";

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { Ecosystems } from "./eco-table.ts";
+import type { Ecosystems } from "./eco-load.ts";
 import { EXIT, messageOf } from "./errors.ts";
 import { isRunAtWork } from "./exec-recover.ts";
 import type { Log } from "./log.ts";

@@ -10,7 +10,7 @@ import {
   SCHEMA_VERSION,
 } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { type Ecosystems, loadEcosystem } from "./eco-table.ts";
+import { type Ecosystems, loadEcosystem } from "./eco-load.ts";
 import { AegisError } from "./errors.ts";
 import { MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
 import { assertPermitted, assertSameEvaluator, PREFLIGHT_CHECKS } from "./exec-embedded.ts";
@@ -88,7 +88,7 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
     installedAt: null,
     newestAudited: null,
     usedBefore: null,
-    grammars: given.ecosystems?.grammars,
+    grammars: given.ecosystems,
   });
   return execution;
 }
@@ -134,7 +134,7 @@ function decideAgain({ plan, policy, review, config, ecosystems }: Ingredients):
     config: config.config,
     configHash: config.hash,
     review: review ?? undefined,
-    grammars: ecosystems?.grammars,
+    grammars: ecosystems,
   });
   assertSameEvaluator(policy.document, own);
   if (policy.document.ai_review_hash !== own.ai_review_hash) {

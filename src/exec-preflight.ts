@@ -4,7 +4,7 @@ import { isLegacy } from "./doc-legacy.ts";
 import type { Host } from "./doc-plan.ts";
 import type { Ecosystem } from "./eco.ts";
 import { isAllowedArgv } from "./eco-argv.ts";
-import type { Grammars } from "./eco-grammars.ts";
+import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { type Approver, checkControls, MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
 import { checkHashes, checkPolicy } from "./exec-embedded.ts";

@@ -8,6 +8,7 @@ import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./doc-plan.ts";
 import { type Result, ResultSchema, readResult, writeResult } from "./doc-result.ts";
 import type { RunDriver } from "./eco-driver.ts";
+import { type Ecosystems, loadDriver } from "./eco-load.ts";
 import {
   closeRun,
   digestRun,
@@ -17,7 +18,6 @@ import {
   runDirectory,
   stopRecorded,
 } from "./eco-run.ts";
-import { type Ecosystems, loadDriver } from "./eco-table.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { bounded } from "./exec-outcome.ts";
 import { syncDirectory, writeFileAtomic } from "./sys-files.ts";

@@ -6,8 +6,8 @@ import type { ExecutionPlan, PolicyResult } from "./doc.ts";
 import type { Result } from "./doc-result.ts";
 import type { Planning } from "./eco.ts";
 import type { RunDriver } from "./eco-driver.ts";
+import { type Ecosystems, loadDriver, loadEcosystem } from "./eco-load.ts";
 import { archivesOf, discardRun, runDirectory } from "./eco-run.ts";
-import { type Ecosystems, loadDriver, loadEcosystem } from "./eco-table.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { checkControls } from "./exec-approval.ts";
 import { waitForRunLock } from "./exec-lock.ts";
@@ -203,7 +203,7 @@ class Attempt {
       installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),
       usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
-      grammars: this.#context.ecosystems.grammars,
+      grammars: this.#context.ecosystems,
     };
     return verifySubmission(this.#text, context, (execution, key) => {
       this.#signed = {

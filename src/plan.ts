@@ -4,7 +4,7 @@ import { parseDocument, SCHEMA_VERSION } from "./doc.ts";
 import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { type Ecosystem, emptyFindings, type Findings, type Planning } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
-import { assertOperation } from "./eco-table.ts";
+import { assertOperation } from "./eco-load.ts";
 import { withVulnerabilities } from "./osv.ts";
 import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";

@@ -5,17 +5,29 @@ import { canonicalHash, sha256Hex } from "./canonical.ts";
 /** Matches the path of every relative import and re-export, types included: leaving those out would need a parser. */
 const RELATIVE_IMPORT = /\b(?:from|import)\s*\(?\s*["'](\.{1,2}\/[^"']+)["']/g;
 
+/**
+ * The table of ecosystems. Its lazy imports are how the planner and the executor load an ecosystem; policy uses the grammars, which
+ * the table imports at its top, and no decision depends on the rest.
+ */
+const TABLE = "eco-table.ts";
+
 /** Matches the name of every package that is imported: `valibot`, `@scope/name`; not `node:fs`, not a relative path. */
 const PACKAGE_IMPORT =
   /(?:\bfrom\s+|\bimport\s*\(?\s*)["']((?:@[\w.-]+\/)?[A-Za-z][\w.-]*)(?:\/[^"']*)?["']\)?;$/gm;
 
+/** The paths of all relative imports of a file. */
+function importsOf(text: string): string[] {
+  return [...text.matchAll(RELATIVE_IMPORT)].map(([, path = ""]) => path);
+}
+
 /**
  * The source files that `entry` is made of: itself and, transitively, everything it imports by a relative path. Maps the
- * path from `entry`'s directory to the text.
+ * path from `entry`'s directory to the text. `imports` says which imports of a file are followed.
  */
 export function sourceClosure(
   entry: string,
   read: (path: string) => string = (path) => readFileSync(path, "utf8"),
+  imports: (text: string, name: string) => string[] = importsOf,
 ): Map<string, string> {
   const root = dirname(entry);
   const sources = new Map<string, string>();
@@ -25,7 +37,7 @@ export function sourceClosure(
     if (sources.has(name)) continue;
     const text = read(path);
     sources.set(name, text);
-    for (const [, target = ""] of text.matchAll(RELATIVE_IMPORT)) pending.push(join(dirname(path), target));
+    for (const target of imports(text, name)) pending.push(join(dirname(path), target));
   }
   return sources;
 }
@@ -64,7 +76,9 @@ function librariesOf(sources: ReadonlyMap<string, string>, modules: string): Map
  * of the libraries that they import. Maps names to texts, and a library's file to its digest.
  */
 export function evaluatorFiles(root: string): Map<string, string> {
-  const sources = sourceClosure(join(root, "src/policy.ts"));
+  const sources = sourceClosure(join(root, "src/policy.ts"), undefined, (text, name) =>
+    importsOf(name === TABLE ? text.replaceAll(/\bimport\s*\(/g, "") : text),
+  );
   const lock = readFileSync(join(root, "bun.lock"), "utf8");
   return new Map([...sources, ["bun.lock", lock], ...librariesOf(sources, join(root, "node_modules"))]);
 }

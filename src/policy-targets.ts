@@ -1,5 +1,5 @@
 import type { DeniedTarget, OperationPlan } from "./doc-plan.ts";
-import { GRAMMARS, type Grammars } from "./eco-grammars.ts";
+import { type Grammars, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 
 /** What a plan's targets are by their ecosystem's grammar, whatever the plan itself says of them. */
@@ -15,8 +15,8 @@ export interface JudgedTargets {
  * Judges a plan's targets again. A plan is a claim by whoever wrote it: its own `denied_targets` may have
  * been taken out, or its targets put in without ever having been parsed.
  */
-export function judgeTargets(plan: OperationPlan, grammars: Grammars = GRAMMARS): JudgedTargets {
-  const grammar = grammars[plan.tool];
+export function judgeTargets(plan: OperationPlan, grammars: Grammars = TABLE): JudgedTargets {
+  const grammar = grammars[plan.tool]?.grammar;
   const judged: JudgedTargets = { denied: [], invalid: [], mutable: false };
   if (grammar === undefined) {
     judged.invalid.push(`${plan.tool} targets can't be checked by this version`);

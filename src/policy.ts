@@ -9,7 +9,7 @@ import {
   SCHEMA_VERSION,
 } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import type { Grammars } from "./eco-grammars.ts";
+import type { Grammars } from "./eco-table.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { evaluatorHash } from "./policy-hash.ts" with { type: "macro" };

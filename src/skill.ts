@@ -3,7 +3,7 @@ import { COMMANDS, type CommandName, type Effect } from "./cmd-table.ts";
 import { CONTROLS, DECISIONS } from "./doc.ts";
 import { RISK_SIGNALS } from "./doc-signals.ts";
 import { ALLOWED_HEADS } from "./eco-argv.ts";
-import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-table.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-load.ts";
 import { EXIT, EXIT_OF } from "./errors.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
 import { decisionOf } from "./policy.ts";

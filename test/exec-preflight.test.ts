@@ -4,7 +4,7 @@ import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { ExecutionPlan } from "../src/doc.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { isAllowedArgv } from "../src/eco-argv.ts";
-import { loadEcosystem } from "../src/eco-table.ts";
+import { loadEcosystem } from "../src/eco-load.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { checkControls } from "../src/exec-approval.ts";
 import { checkArgv, type PreflightContext, preflight, verifySubmission } from "../src/exec-preflight.ts";

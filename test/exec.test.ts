@@ -5,14 +5,14 @@ import { openAuditLog } from "../src/audit-log.ts";
 import { verifyAuditLog } from "../src/audit-verify.ts";
 import type { ExecutionPlan } from "../src/doc.ts";
 import { readResult } from "../src/doc-result.ts";
-import { ECOSYSTEMS } from "../src/eco-table.ts";
+import { ECOSYSTEMS, loadEcosystem } from "../src/eco-load.ts";
 import { AegisError } from "../src/errors.ts";
 import { execute } from "../src/exec.ts";
 import { recoverInterrupted } from "../src/exec-recover.ts";
 import type { Places } from "../src/sys-state.ts";
 import type { EventInput } from "../src/wire-executor.ts";
 import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
-import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { type FakeHost, fakeGrammar, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { ALICE, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -66,9 +66,9 @@ describe("refused before anything is used up", () => {
     rules: () => ({ trust, policy: { ...configOf(toml), source: "test" } }),
   });
   const unbuilt = () => {
-    const { grammars, load } = withFake(host, places);
-    const vscode = async () => ({ ...(await load.vscode?.()), driver: null });
-    return { grammars, load: { ...load, vscode: vscode as NonNullable<typeof load.vscode> } };
+    const ecosystems = withFake(host, places);
+    const load = async () => ({ ...(await loadEcosystem("vscode", ecosystems)), driver: null });
+    return { ...ecosystems, vscode: { grammar: fakeGrammar, load } };
   };
   for (const [what, code, change] of CASES) {
     test(what, async () => {

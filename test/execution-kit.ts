@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { ExecutionPlan } from "../src/doc.ts";
-import { loadEcosystem } from "../src/eco-table.ts";
+import { loadEcosystem } from "../src/eco-load.ts";
 import { type ExecutionContext, execute } from "../src/exec.ts";
 import { buildExecutionPlan } from "../src/exec-plan.ts";
 import { makePlan } from "../src/plan.ts";
@@ -54,7 +54,7 @@ export async function signed(
       planHash: canonicalHash(plan),
       config: POLICY.config,
       configHash: POLICY.hash,
-      grammars: ecosystems.grammars,
+      grammars: ecosystems,
     });
     return await buildExecutionPlan({
       plan: { document: plan, hash: canonicalHash(plan) },

@@ -5,7 +5,7 @@ import { readResult } from "../src/doc-result.ts";
 import { type Ecosystem, emptyFindings } from "../src/eco.ts";
 import type { HostState, RunDriver, RunSubject } from "../src/eco-driver.ts";
 import type { Grammar, Targets } from "../src/eco-grammar.ts";
-import { ECOSYSTEMS, type Ecosystems } from "../src/eco-table.ts";
+import { ECOSYSTEMS, type Ecosystems } from "../src/eco-load.ts";
 import { AegisError } from "../src/errors.ts";
 import { createFileExclusive } from "../src/sys-files.ts";
 import type { Places } from "../src/sys-state.ts";
@@ -55,7 +55,7 @@ export function makeFakeHost(directory: string): FakeHost {
 
 const NAME = /^[a-z]+\.[a-z]+@\d+\.\d+\.\d+$/;
 
-const grammar: Grammar = {
+export const fakeGrammar: Grammar = {
   tool: "vscode",
   operations: { install: "some", rollback: "some" },
   parseTargets(operation, targets): Targets {
@@ -72,7 +72,7 @@ const grammar: Grammar = {
 /** This program's ecosystems and the fake one, on a fake host, for an executor with these places. */
 export function withFake(host: FakeHost, places: Places): Ecosystems {
   const fake: Ecosystem = {
-    ...grammar,
+    ...fakeGrammar,
     async gather(operation, { targets }, planning) {
       const exact = operation === "rollback" ? undone(targets[0] ?? "", places) : targets;
       const [name = "", version = ""] = exact[0]?.split("@") ?? [];
@@ -110,10 +110,7 @@ export function withFake(host: FakeHost, places: Places): Ecosystems {
     signedArgv: (plan: OperationPlan) => argvOf(plan.exact_targets),
     driver: () => Promise.resolve(driverOf(host)),
   };
-  return {
-    grammars: { ...ECOSYSTEMS.grammars, vscode: grammar },
-    load: { ...ECOSYSTEMS.load, vscode: () => Promise.resolve(fake) },
-  };
+  return { ...ECOSYSTEMS, vscode: { grammar: fakeGrammar, load: () => Promise.resolve(fake) } };
 }
 
 function argvOf(exact: readonly string[]): string[] {

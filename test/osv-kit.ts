@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import type { Planning } from "../src/eco.ts";
-import { loadEcosystem } from "../src/eco-table.ts";
+import { loadEcosystem } from "../src/eco-load.ts";
 import { withVulnerabilities } from "../src/osv.ts";
 import { readText } from "../src/sys-files.ts";
 import { entry, upgrade } from "./policy-plans.ts";

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseDocument } from "../src/doc.ts";
 import type { Planning } from "../src/eco.ts";
-import { loadEcosystem } from "../src/eco-table.ts";
+import { loadEcosystem } from "../src/eco-load.ts";
 import { npm } from "../src/npm.ts";
 import { makePlan } from "../src/plan.ts";
 

@@ -28,7 +28,7 @@ describe("what the digest covers", () => {
     "apt-target.ts",
     "apt-grammar.ts",
     "eco-grammar.ts",
-    "eco-grammars.ts",
+    "eco-table.ts",
     "npm-target.ts",
     "policy-scripts.ts",
     "key-review-signature.ts",

@@ -34,7 +34,7 @@ const NEXT_DOOR = new Set(["plan osv", "osv plan", "host doctor", "doctor host"]
 const TOP = FLOORS.length - 1;
 
 /** Upward, and meant so: the registry of ecosystems names each of them. */
-const REGISTRY = ["eco-grammars", "eco-table"];
+const REGISTRY = ["eco-table"];
 
 /** Upward imports that are still there. */
 const UPWARD = [

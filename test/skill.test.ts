@@ -6,7 +6,7 @@ import { rewriteOldSpelling } from "../src/cmd-aliases.ts";
 import { parseArgs } from "../src/cmd-args.ts";
 import { COMMANDS, type CommandName } from "../src/cmd-table.ts";
 import { ALLOWED_HEADS } from "../src/eco-argv.ts";
-import { assertOperation, BUILT, loadEcosystem, NOT_BUILT } from "../src/eco-table.ts";
+import { assertOperation, BUILT, loadEcosystem, NOT_BUILT } from "../src/eco-load.ts";
 import { EXIT, EXIT_OF } from "../src/errors.ts";
 import { SYSTEM } from "../src/paths.ts";
 import { decisionOf } from "../src/policy.ts";

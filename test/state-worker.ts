@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { ResultSchema, readResult, recentResults, writeResult } from "../src/doc-result.ts";
-import { ECOSYSTEMS } from "../src/eco-table.ts";
+import { ECOSYSTEMS } from "../src/eco-load.ts";
 import { AegisError } from "../src/errors.ts";
 import { queued, tryRunLock, waitForRunLock } from "../src/exec-lock.ts";
 import { isRunAtWork } from "../src/exec-recover.ts";

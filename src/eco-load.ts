@@ -1,0 +1,84 @@
+import type { Tool } from "./doc-plan.ts";
+import type { Ecosystem } from "./eco.ts";
+import type { RunDriver } from "./eco-driver.ts";
+import type { Grammar } from "./eco-grammar.ts";
+import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
+import { TABLE } from "./eco-table.ts";
+import { AegisError } from "./errors.ts";
+
+/** What can be planned, and how. Replaced as a whole in tests. */
+export type Ecosystems = Readonly<
+  Partial<Record<Tool, { grammar: Grammar; load: () => Promise<Ecosystem> }>>
+>;
+
+/** This program's ecosystems. */
+export const ECOSYSTEMS: Ecosystems = TABLE;
+
+const names = Object.keys(ECOSYSTEM_NAMES).filter(isEcosystemName);
+const isBuilt = (name: (typeof names)[number]) => Object.hasOwn(TABLE, ECOSYSTEM_NAMES[name]);
+
+/** The names of the command line that can be planned. */
+export const BUILT: readonly string[] = names.filter(isBuilt);
+
+/** Names of the command line that belong to later versions. */
+export const NOT_BUILT: readonly string[] = names.filter((name) => !isBuilt(name));
+
+/**
+ * The ecosystem of this name, or of a plan's `tool`.
+ * @throws AegisError `not_built` for one that this version lacks, `usage` for an unknown name
+ */
+export async function loadEcosystem(name: string, ecosystems: Ecosystems = ECOSYSTEMS): Promise<Ecosystem> {
+  const tool = isEcosystemName(name) ? ECOSYSTEM_NAMES[name] : undefined;
+  const load = tool === undefined ? undefined : ecosystems[tool]?.load;
+  if (load !== undefined) return load();
+  const known = BUILT.join(", ");
+  if (tool !== undefined) {
+    throw new AegisError("not_built", `${name} is not built yet in this version`, `Built so far: ${known}.`);
+  }
+  throw new AegisError("usage", `there is no ecosystem ${JSON.stringify(name)}`, `There are: ${known}.`);
+}
+
+/**
+ * How plans of a tool are run.
+ * @throws AegisError `not_built` for what this version only plans
+ */
+export async function loadDriver(tool: Tool, ecosystems: Ecosystems = ECOSYSTEMS): Promise<RunDriver> {
+  const { driver } = await loadEcosystem(tool, ecosystems);
+  if (driver !== null) return driver();
+  throw new AegisError(
+    "not_built",
+    `this version plans ${tool}, and does not run it`,
+    "Wait for a version whose release notes name it.",
+  );
+}
+
+/**
+ * Checks that an ecosystem has an operation and that it was given targets exactly where it takes some.
+ * @throws AegisError `usage`
+ */
+export function assertOperation(ecosystem: Ecosystem, operation: string, targets: number): void {
+  const takes = Object.hasOwn(ecosystem.operations, operation) ? ecosystem.operations[operation] : undefined;
+  const { tool } = ecosystem;
+  if (takes === undefined) {
+    const known = Object.keys(ecosystem.operations).map((one) => `aegis plan ${tool} ${one}`);
+    throw new AegisError(
+      "usage",
+      `${tool} has no operation ${JSON.stringify(operation)}`,
+      `Try: ${known.join(" · ")}`,
+    );
+  }
+  if (takes === "none" && targets > 0) {
+    throw new AegisError(
+      "usage",
+      `${tool} ${operation} takes no targets`,
+      `Type: aegis plan ${tool} ${operation}`,
+    );
+  }
+  if (takes === "some" && targets === 0) {
+    throw new AegisError(
+      "usage",
+      `${tool} ${operation} needs at least one target`,
+      `Type: aegis plan ${tool} ${operation} <name>`,
+    );
+  }
+}
