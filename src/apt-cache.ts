@@ -1,5 +1,5 @@
 import { readStanzas, type Stanza } from "./apt-deb822.ts";
-import { parseRelations, type Relation } from "./apt-depends.ts";
+import { parseRelations, type Relation } from "./apt-relation.ts";
 import { sourceOf } from "./apt-source-version.ts";
 import type { SourcePackage } from "./doc-plan.ts";
 

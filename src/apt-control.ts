@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { readStanzas } from "./apt-deb822.ts";
-import { parseRelations, type Relation } from "./apt-depends.ts";
+import { parseRelations, type Relation } from "./apt-relation.ts";
 import { AegisError } from "./errors.ts";
 import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 

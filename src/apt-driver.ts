@@ -5,14 +5,8 @@ import { readDpkgStatus } from "./apt-dpkg.ts";
 import { dpkgAudit } from "./apt-dpkg-audit.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
 import { sealIndexes } from "./apt-indexes.ts";
-import {
-  inverseOf,
-  isChecked,
-  postCheck,
-  refuseUnfinishedDpkg,
-  snapshotOf,
-  waitForDpkg,
-} from "./apt-outcome.ts";
+import { inverseOf, isChecked, postCheck, snapshotOf } from "./apt-outcome.ts";
+import { refuseUnfinishedDpkg, waitForDpkg } from "./apt-ready.ts";
 import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-run.ts";
 import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";

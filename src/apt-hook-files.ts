@@ -1,20 +1,20 @@
 import type { Control } from "./apt-control.ts";
-import { includesVersion, namesPackage, parseRelations, type Relation } from "./apt-depends.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
 import type { PackageFiles } from "./apt-hook-copy.ts";
 import type { HookPackage } from "./apt-hook-input.ts";
+import { includesVersion, namesPackage, parseRelations, type Relation } from "./apt-relation.ts";
 import { packagesAfter, stayingPackages, takenOver } from "./apt-taken-over.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 import { clip } from "./terminal.ts";
 
-/** Characters that are quoted of what a package file says of itself. */
-const QUOTED = 128;
-
 /*
  * What the hook asks of the package files themselves: that they are the signed ones, are what they are called, and exclude
  * or take over nothing that stays.
  */
+
+/** Characters that are quoted of what a package file says of itself. */
+const QUOTED = 128;
 
 /**
  * Puts a copy in the place of every .deb and compares the copy with the plan. Returns how many were checked.

@@ -1,5 +1,5 @@
-import { namesPackage, type Relation } from "./apt-depends.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
+import { namesPackage, type Relation } from "./apt-relation.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 
 /*

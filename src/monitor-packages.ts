@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { readDpkgStatus } from "./apt-dpkg.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
 import { type PackageChange, parseAptHistory, parseDpkgLine } from "./apt-logs.ts";
-import { isPathLocked } from "./apt-outcome.ts";
+import { isPathLocked } from "./apt-ready.ts";
 import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./doc-plan.ts";

@@ -11,8 +11,8 @@ import {
   type NpmVersion,
   publishedAt,
   readNpmView,
-  registrySignatures,
 } from "./npm-metadata.ts";
+import { registrySignatures } from "./npm-signature.ts";
 import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-target.ts";
 
 /** Where signed installations go. */

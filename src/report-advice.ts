@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
-import type { PolicyReport } from "./report-patterns.ts";
+import type { PolicyReport } from "./report.ts";
 import { askModel } from "./review-model.ts";
 import { type ModelSettings, readModelSettings } from "./review-settings.ts";
 import { clip, safeLines } from "./terminal.ts";

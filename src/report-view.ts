@@ -1,5 +1,5 @@
+import type { PolicyReport } from "./report.ts";
 import type { Advice } from "./report-advice.ts";
-import type { PolicyReport } from "./report-patterns.ts";
 import { paint, plural, safe, type Terminal, table, wrap } from "./terminal.ts";
 
 /** Rows of each table on a terminal; the report itself has them all. */

@@ -3,7 +3,8 @@ import { canonicalJson } from "./canonical.ts";
 import { Verdict } from "./doc-verdict.ts";
 import { AegisError } from "./errors.ts";
 import { type ObjectInText, objectAt, objectsIn } from "./review-json.ts";
-import { splitReply, statesGraver } from "./review-reply-text.ts";
+import { statesGraver } from "./review-reply-claims.ts";
+import { splitReply } from "./review-reply-text.ts";
 import { HINT_BASE_URL } from "./review-settings.ts";
 
 /** Characters of a whole verdict. A model is asked for a page; this is thirty. */

@@ -24,6 +24,7 @@ test("the pattern names files that there are", () => {
   expect(closure.sort()).toEqual([
     "review-json.ts",
     "review-model.ts",
+    "review-reply-claims.ts",
     "review-reply-text.ts",
     "review-reply.ts",
     "review.ts",

@@ -21,8 +21,8 @@ import type { OperationPlan } from "../src/doc-plan.ts";
 import { AegisError } from "../src/errors.ts";
 import { evaluate, strictness } from "../src/policy.ts";
 import { RULES } from "../src/policy-rules.ts";
+import type { PolicyReport } from "../src/report.ts";
 import type { Advice } from "../src/report-advice.ts";
-import type { PolicyReport } from "../src/report-patterns.ts";
 import { answers, completion, fails, says, startModelServer } from "./model-server.ts";
 import { command, DEBIAN, entry, install, npm, removal, review, update, upgrade } from "./policy-plans.ts";
 import {
