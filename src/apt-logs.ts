@@ -1,5 +1,7 @@
 /*
- * dpkg's own log (dpkg(1), --log): one line a step, in the local time of whoever ran dpkg.
+ * The two logs of package changes, in the local time of whoever ran the program: dpkg's, one line a step (dpkg(1), --log), and
+ * apt's history.log, one stanza a run, written at its start and finished at its end (pkgDPkgPM::OpenLog and CloseLog,
+ * apt-pkg/deb/dpkgpm.cc).
  */
 
 /** One package that dpkg changed, or a name whose state differs although no log says why. */
@@ -41,11 +43,6 @@ export function parseDpkgLine(line: string): PackageChange | null {
 export function describeChange({ action, name, architecture, from, to }: PackageChange): string {
   return `${action} ${name}:${architecture} ${from ?? "none"} ${to ?? "none"}`;
 }
-
-/*
- * apt's history.log: one stanza a run, written at its start and finished at its end (pkgDPkgPM::OpenLog and CloseLog,
- * apt-pkg/deb/dpkgpm.cc), in the local time of whoever ran apt.
- */
 
 /** One run of apt, or of a program that uses its library. */
 export interface AptRun {

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
 /*
- * What the fields of documents are made of: bounded, and exact where a grammar is known.
+ * The operation plan, and the kinds of field that all documents are made of: bounded, and exact where a grammar is known.
  */
 
 export const schemaVersion = v.pipe(v.string(), v.regex(/^1\.\d{1,4}$/, "unknown schema version"));

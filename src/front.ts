@@ -9,7 +9,7 @@ import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { stopSignal } from "./self.ts";
-import { byteBudget, places } from "./wire-budget.ts";
+import { byteBudget, slots } from "./wire-budget.ts";
 import { EXECUTOR_INTERFACE, readCall } from "./wire-executor.ts";
 import { FRONT_LIMITS, type FrontLimits } from "./wire-limits.ts";
 import { reportRefusals } from "./wire-refusals.ts";
@@ -105,8 +105,8 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
 /** Hands each call to the runner, if it is fit for that. */
 function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimits): Service["start"] {
   const usedPlans = rememberUsedPlans();
-  const applies = places(limits.applies, (uid) => (uid === 0 ? limits.applies : limits.appliesPerUid));
-  const watches = places(limits.watches, () => limits.watchesPerUid);
+  const applies = slots(limits.applies, (uid) => (uid === 0 ? limits.applies : limits.appliesPerUid));
+  const watches = slots(limits.watches, () => limits.watchesPerUid);
   const status = statusDesk({ runnerPath: runner.path, limitMs: limits.statusMs, log });
   return (call, caller, { send, done }) => {
     const request = readCall(call);

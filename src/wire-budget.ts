@@ -1,5 +1,9 @@
 import { AegisError } from "./errors.ts";
 
+/*
+ * What keeps a service small whatever it is sent: a byte budget, slots, and memory that is collected as requests come in.
+ */
+
 /** What one holder has of a budget. */
 export interface Hold {
   /**
@@ -14,7 +18,7 @@ export interface ByteBudget {
   hold(uid: number): Hold;
 }
 
-/** Shares out memory, in bytes: so much for everybody together, and so much of that for one user. */
+/** A byte budget: a total, and a share of it per uid. */
 export function byteBudget({ bytes, bytesPerUid }: { bytes: number; bytesPerUid: number }): ByteBudget {
   const ofUid = new Map<number, number>();
   let total = 0;
@@ -40,38 +44,36 @@ export function byteBudget({ bytes, bytesPerUid }: { bytes: number; bytesPerUid:
   };
 }
 
-/** A bounded number of places: so many for everybody together, and so many of those as `ofOne` says for one user. */
-export interface Places {
+/** A bounded number of slots: `all` in total, and as many of them for one uid as `ofOne` says. */
+export interface Slots {
   /** Takes one, and returns how to give it back; null where none is free for this uid. */
   take(uid: number): (() => void) | null;
 }
 
-export function places(all: number, ofOne: (uid: number) => number): Places {
+export function slots(all: number, ofOne: (uid: number) => number): Slots {
   const taken = new Map<symbol, number>();
   return {
     take(uid) {
       const theirs = [...taken.values()].filter((other) => other === uid).length;
       if (taken.size >= all || theirs >= ofOne(uid)) return null;
-      const place = Symbol();
-      taken.set(place, uid);
-      return () => taken.delete(place);
+      const slot = Symbol();
+      taken.set(slot, uid);
+      return () => taken.delete(slot);
     },
   };
 }
 
-/*
- * By itself the engine collects what requests leave behind only when much of it has piled up, which is late for a service
- * that is to stay small whatever it is sent. Here it is collected as it comes.
- */
-
-/** So much costs about as long to be read as a collection takes. */
+/** Bytes between two collections: reading this much takes about as long as a collection. */
 const SWEEP_BYTES = 4 * 1024 * 1024;
-/** A request leaves many times its size behind when it is read. */
+/** Bytes of garbage for each byte of a request that was parsed. */
 export const LEFT_BEHIND = 8;
 
 let since = 0;
 
-/** Counts bytes that came in or were left behind, by all connections, and collects them when they are many. */
+/**
+ * Counts received bytes and the garbage they leave, over all connections, and collects it every {@link SWEEP_BYTES}. The engine
+ * itself waits until much more has piled up.
+ */
 export function sweepAfter(bytes: number): void {
   since += bytes;
   if (since < SWEEP_BYTES) return;

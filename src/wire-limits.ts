@@ -11,7 +11,7 @@ export const FRONT_LIMITS = {
   /**
    * Apply calls that the runner has not answered to the end, whether their client is still there or not; those who watch other
    * executions; and of each, one uid's. With one for the status and one for refusals they have to fit into the runner's
-   * places, so that nobody keeps everybody else out. As in the runner's own queue, root's plans are bounded by `applies` alone.
+   * slots, so that nobody keeps everybody else out. As in the runner's own queue, root's plans are bounded by `applies` alone.
    */
   applies: 32,
   appliesPerUid: 24,
