@@ -29,7 +29,7 @@ export function nameOf(entry: TransactionEntry): string {
   return entry.name.replace(/:.*$/, "");
 }
 
-type AptOperation = "update" | "upgrade" | "install" | "remove" | "rollback" | "repair";
+export type AptOperation = "update" | "upgrade" | "install" | "remove" | "rollback" | "repair";
 
 export function isOperation(f: Facts, operation: AptOperation): boolean {
   return f.plan.tool === "apt" && f.plan.operation === operation;
@@ -186,13 +186,13 @@ export function isTrustedReview(f: Facts): boolean {
   return f.review !== null && reviewIsSignedBy(f.review, f.config.review.public_keys);
 }
 
-/** What in a review calls for a person. In our words: a model's text has no place in a signed decision. */
+/** What in a review calls for a person's decision. In fixed words: a model's text has no place in a signed document. */
 export function concerns(review: AiReview): string[] {
   const levels = ["supply_chain_risk", "privilege_risk", "persistence_risk", "availability_risk"] as const;
   const found = levels.filter((level) => review[level] === "high").map((level) => `${level} is high`);
   if (review.risk === "high") found.unshift("risk is high");
   if (review.red_flags.length > 0) found.push(plural(review.red_flags.length, "red flag"));
-  if (review.recommendation === "require_human") found.push("it recommends one");
+  if (review.recommendation === "require_human") found.push("it recommends human approval");
   if (review.required_controls.includes("human approval")) found.push("it lists human approval as a control");
   return found;
 }

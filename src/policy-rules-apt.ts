@@ -8,7 +8,7 @@ import type { Rule } from "./policy-rule.ts";
  * Rules about the packages of an apt transaction and where they come from.
  */
 
-/** Transactions that are denied; the configuration can allow some of them after a person has looked. */
+/** Denied. The configuration can hand removals and downgrades to a person instead. */
 export const APT_DENIED: readonly Rule[] = [
   {
     id: "apt-essential-removal",
@@ -28,14 +28,15 @@ export const APT_DENIED: readonly Rule[] = [
     id: "apt-downgrade",
     looks_at: "transaction",
     decision: (config) => (config.apt.allow_downgrades ? "require_human" : "deny"),
-    reason: "packages would be downgraded, and not to undo an execution",
+    reason: "packages would be downgraded other than to undo an execution",
     fires: (f) => packages(f, (e) => e.action === "downgrade" && !isRequested(f, e)),
   },
   {
     id: "apt-configure-elsewhere",
     looks_at: "transaction",
     decision: "deny",
-    reason: "a repair only configures what is unpacked, and nothing else does; the plan says otherwise",
+    reason:
+      "a repair configures unpacked packages and does nothing else, and no other operation only configures",
     fires: (f) => packages(f, (e) => (e.action === "configure") !== isOperation(f, "repair")),
   },
   {
@@ -57,12 +58,12 @@ export const APT_DENIED: readonly Rule[] = [
     id: "apt-hash-unknown",
     looks_at: "transaction",
     decision: "deny",
-    reason: "a package file's SHA-256 is not known, so it could not be checked before unpacking",
+    reason: "a package file's SHA-256 is not known, so the file could not be verified before it is unpacked",
     fires: (f) => packages(f, (e) => isFetched(e) && e.sha256 === null),
   },
 ];
 
-/** Transactions that need a person, and updates that are no updates. */
+/** Mostly for a person to decide. */
 export const APT_SENSITIVE: readonly Rule[] = [
   {
     id: "kernel-change",
@@ -76,7 +77,7 @@ export const APT_SENSITIVE: readonly Rule[] = [
     id: "bootloader-change",
     looks_at: "transaction",
     decision: "require_human",
-    reason: "what the machine starts with would change",
+    reason: "the boot loader, the initramfs or firmware would change",
     control: "system snapshot",
     fires: (f) => packages(f, (e) => isCritical("boot loader", f.plan.tool, e.name)),
   },
@@ -111,15 +112,15 @@ export const APT_SENSITIVE: readonly Rule[] = [
     id: "apt-update-changes",
     looks_at: "transaction",
     decision: "deny",
-    reason: "an update changes no package, but the plan says that it would change",
+    reason: "an update changes no packages, but this plan would",
     fires: (f) => isOperation(f, "update") && packages(f, () => true),
   },
   {
-    // Not a denial by the sources' trust: on a fresh host nothing is verified before the first update.
+    // Looks at the options only: on a fresh host no source is verified before the first update.
     id: "apt-update-unauthenticated",
     looks_at: "repositories",
     decision: "require_human",
-    reason: "the update would read sources whose signature apt is told not to check",
+    reason: "the update would read sources whose signatures apt is told not to check",
     fires: (f) =>
       isOperation(f, "update") &&
       f.plan.repository_evidence.filter((s) => s.trusted_option || s.allow_insecure).map((s) => s.id),

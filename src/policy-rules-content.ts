@@ -13,16 +13,16 @@ import type { Rule } from "./policy-rule.ts";
 import { scanScript } from "./policy-scripts.ts";
 
 /*
- * Rules about what arrives: known vulnerabilities, scripts, and the artifacts of npm, pip and others.
+ * Rules about the content of a change: known vulnerabilities, scripts, and the artifacts of npm, pip and the others.
  */
 
-/** Content that is denied. */
+/** Denied. */
 export const CONTENT_DENIED: readonly Rule[] = [
   {
     id: "vulnerability-denied",
     looks_at: "vulnerabilities",
     decision: "deny",
-    reason: "a version to be installed has a vulnerability as severe as the policy denies",
+    reason: "a version to be installed has a vulnerability of a severity that the policy denies",
     fires: (f) => vulnerabilities(f, (severity) => atLeast(severity, f.config.vulnerability.deny)),
   },
   {
@@ -67,7 +67,7 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "artifact-too-new",
     looks_at: "artifact",
     decision: "deny",
-    reason: "the version was published less than minimum_age_days ago, or nobody knows when",
+    reason: "the version was published less than minimum_age_days ago, or its date is not known",
     fires: (f) => {
       const days = artifactSettings(f)?.minimum_age_days ?? 0;
       return days > 0 && !isPublishedFor(f, days);
@@ -77,27 +77,27 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "artifact-provenance",
     looks_at: "artifact",
     decision: "deny",
-    reason: "require_provenance is set and no attestation of how it was built was verified",
+    reason: "require_provenance is set, and no build attestation was verified",
     fires: (f) =>
       artifactSettings(f)?.require_provenance === true &&
       unverifiedTargets(f, (kind) => kind.endsWith("-attestation")),
   },
 ];
 
-/** Content that runs or brings code of its own. */
+/** For a person to decide: the package brings code that runs before anybody starts it, or that nobody can read. */
 export const CONTENT_RUNS_CODE: readonly Rule[] = [
   {
     id: "lifecycle-scripts",
     looks_at: "scripts",
     decision: "require_human",
-    reason: "the package carries scripts for the package manager to run",
+    reason: "the package has scripts that the package manager runs",
     fires: (f) => f.plan.scripts_detected || f.plan.scripts.length > 0,
   },
   {
     id: "build-hooks",
     looks_at: "artifact",
     decision: "require_human",
-    reason: "code of the package runs while it is built",
+    reason: "the package runs its own code while it is built",
     fires: (f) => f.plan.build_hooks_detected,
   },
   {
@@ -111,16 +111,17 @@ export const CONTENT_RUNS_CODE: readonly Rule[] = [
     id: "bundled-binaries",
     looks_at: "artifact",
     decision: "require_human",
-    reason: "the package carries or downloads binaries",
+    reason: "the package contains or downloads prebuilt binaries",
     fires: (f) => f.plan.binary_artifact_risk,
   },
 ];
 
-/** Vulnerabilities that the policy does not deny, and a person has to know of. */
+/** Vulnerabilities below the policy's denial that a person still has to decide about. */
 export const VULNERABILITY_GRAVE: Rule = {
   id: "vulnerability-grave",
   looks_at: "vulnerabilities",
   decision: "require_human",
-  reason: "a version to be installed has a vulnerability of high or unknown severity, or nobody could say",
+  reason:
+    "a version to be installed has a vulnerability of high or unknown severity, or could not be looked up",
   fires: (f) => vulnerabilities(f, isGrave),
 };

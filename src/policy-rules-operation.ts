@@ -1,64 +1,25 @@
-import { type ArtifactTool, isIdle, isOperation } from "./policy-facts.ts";
+import { type AptOperation, type ArtifactTool, isIdle, isOperation } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
 
 /*
- * What an operation needs by itself.
+ * Rules about the operation: what each one needs even where nothing speaks against it.
  */
 
-/** An operation without a row here is not allowed. */
+/** An operation without a row here is left to a person. */
 export const OPERATIONS: readonly Rule[] = [
   {
     id: "nothing-to-do",
     looks_at: "operation",
     decision: "allow",
-    reason: "the host is already as asked for",
+    reason: "the host is already in the requested state",
     fires: isIdle,
   },
-  {
-    id: "apt-install",
-    looks_at: "operation",
-    decision: (config) => config.apt.install,
-    reason: "apt install changes the system",
-    denial: "the policy denies apt install ([apt] install)",
-    fires: (f) => isOperation(f, "install") && !isIdle(f),
-  },
-  {
-    id: "apt-upgrade",
-    looks_at: "operation",
-    decision: (config) => config.apt.upgrade,
-    reason: "apt upgrade changes the system",
-    denial: "the policy denies apt upgrade ([apt] upgrade)",
-    fires: (f) => isOperation(f, "upgrade") && !isIdle(f),
-  },
-  {
-    id: "apt-update",
-    looks_at: "operation",
-    decision: (config) => config.apt.update,
-    reason: "apt update reads the package lists again",
-    denial: "the policy denies apt update ([apt] update)",
-    fires: (f) => isOperation(f, "update"),
-  },
-  {
-    id: "apt-remove",
-    looks_at: "operation",
-    decision: "require_human",
-    reason: "apt remove takes packages off the system",
-    fires: (f) => isOperation(f, "remove") && !isIdle(f),
-  },
-  {
-    id: "apt-rollback",
-    looks_at: "operation",
-    decision: "require_human",
-    reason: "a rollback undoes an execution",
-    fires: (f) => isOperation(f, "rollback") && !isIdle(f),
-  },
-  {
-    id: "apt-repair",
-    looks_at: "operation",
-    decision: "require_human",
-    reason: "a repair runs the maintainer scripts that were left over",
-    fires: (f) => isOperation(f, "repair") && !isIdle(f),
-  },
+  byConfiguration("install", "apt install changes the system"),
+  byConfiguration("upgrade", "apt upgrade changes the system"),
+  byConfiguration("update", "apt update downloads the package lists again"),
+  byPerson("remove", "apt remove removes packages from the system"),
+  byPerson("rollback", "a rollback undoes an earlier execution"),
+  byPerson("repair", "a repair runs maintainer scripts that have not finished"),
   artifactRule("npm"),
   artifactRule("pip"),
   artifactRule("container"),
@@ -67,6 +28,25 @@ export const OPERATIONS: readonly Rule[] = [
   artifactRule("go"),
   artifactRule("cargo"),
 ];
+
+function byConfiguration(operation: "install" | "upgrade" | "update", reason: string): Rule {
+  return {
+    ...byPerson(operation, reason),
+    decision: (config) => config.apt[operation],
+    denial: `the policy denies apt ${operation} ([apt] ${operation})`,
+  };
+}
+
+/** Always for a person to decide. */
+function byPerson(operation: AptOperation, reason: string): Rule {
+  return {
+    id: `apt-${operation}`,
+    looks_at: "operation",
+    decision: "require_human",
+    reason,
+    fires: (f) => isOperation(f, operation) && !isIdle(f),
+  };
+}
 
 function artifactRule(tool: ArtifactTool): Rule {
   return {
@@ -79,7 +59,7 @@ function artifactRule(tool: ArtifactTool): Rule {
   };
 }
 
-/** What is neither forbidden nor foreseen is for a person to decide. */
+/** An operation that no rule above covers is for a person to decide. */
 export const UNDECIDED: Rule = {
   id: "undecided",
   looks_at: "operation",

@@ -2,18 +2,18 @@ import { commandsThat, needsCommands } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
 
 /*
- * Rules about what was asked for, and about what planning found out about it.
+ * Rules about the request itself, and about whether planning found out enough to judge it.
  */
 
 const SHELL_SAFE = /^[A-Za-z0-9_@%+=:,./~^-]*$/;
 
-/** Requests that are denied whatever the package is. */
+/** Denied, whatever the package is. */
 export const REQUEST_DENIED: readonly Rule[] = [
   {
     id: "target-invalid",
     looks_at: "targets",
     decision: "deny",
-    reason: "a target does not fit its ecosystem's grammar",
+    reason: "a target is not valid in its ecosystem",
     fires: (f) => f.targets.invalid,
   },
   {
@@ -34,25 +34,25 @@ export const REQUEST_DENIED: readonly Rule[] = [
     id: "metadata-command-failed",
     looks_at: "metadata",
     decision: "deny",
-    reason: "a command that planning relies on failed",
+    reason: "a command that planning depends on failed",
     fires: (f) => commandsThat(f, "failed", "timeout", "truncated"),
   },
   {
     id: "metadata-not-understood",
     looks_at: "metadata",
     decision: "deny",
-    reason: "the tool is there, but what it says of the targets is not usable",
+    reason: "the package manager gave no usable answer about the targets",
     fires: (f) =>
       !f.plan.metadata_available && f.targets.denied.length === 0 && commandsThat(f, "missing").length === 0,
   },
 ];
 
-/** Nothing is known of the targets, for want of the tool. */
+/** For a person to decide: planning could not ask the package manager. */
 export const METADATA_MISSING: Rule = {
   id: "metadata-missing",
   looks_at: "metadata",
   decision: "require_human",
-  reason: "the tool that knows about the targets is missing, or the plan holds no evidence of asking it",
+  reason: "the package manager is missing, or the plan has no evidence that it was asked",
   fires: (f) =>
     commandsThat(f, "missing").length > 0 || (needsCommands(f) && f.plan.raw_evidence.commands.length === 0),
 };

@@ -2,10 +2,10 @@ import { concerns, isTrustedReview } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
 
 /*
- * A review only ever adds to what the other rules say.
+ * Rules about the review. They can only make a decision stricter.
  */
 
-/** What a review asks for. */
+/** Without a review the first can fire; with one, the others. */
 export const REVIEW: readonly Rule[] = [
   {
     id: "review-missing",
@@ -25,7 +25,7 @@ export const REVIEW: readonly Rule[] = [
     id: "review-wants-human",
     looks_at: "review",
     decision: "require_human",
-    reason: "the review calls for a person",
+    reason: "the review calls for a person's decision",
     fires: (f) => f.review !== null && concerns(f.review),
   },
   {

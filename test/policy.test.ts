@@ -139,7 +139,7 @@ describe("the result", () => {
     const result = decide(upgrade({ transaction: [entry("sudo"), removal("x"), entry("grub-pc")] }));
     expect(result.reasons).toEqual([
       "packages would be removed that nobody asked to remove: x",
-      "what the machine starts with would change: grub-pc",
+      "the boot loader, the initramfs or firmware would change: grub-pc",
       "security-sensitive packages would change: sudo",
       "apt upgrade changes the system",
     ]);
