@@ -1,0 +1,164 @@
+import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { AegisError, errnoOf } from "./errors.ts";
+import { type Finding, fail, ok, warn } from "./finding.ts";
+import { isOutdated } from "./host-services.ts";
+import {
+  BOOT_LOADER_DROP_IN,
+  NEEDRESTART_FILE,
+  needrestartText,
+  UNIT_NAMES,
+  type UnitName,
+  unitText,
+  WAIT_FOR_APT,
+} from "./host-units.ts";
+import { trustsExecutionKey } from "./key-trust.ts";
+import { SYSTEM } from "./paths.ts";
+import { stoppingUnits, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts";
+
+/*
+ * Checks of the units: whether they run, as systemd sees them, and whether their files are those of this version.
+ */
+
+/** Units that are to be active all the time once a key is trusted. */
+const ALWAYS: readonly UnitName[] = [
+  "aegis-runner.socket",
+  "aegis-reviewd.socket",
+  "aegis-reviewd.service",
+  "aegis-monitor.timer",
+];
+const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];
+export const INSTALL = "Type as root: aegis daemon install";
+export function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Finding[] {
+  const expected = [...ALWAYS, ...(safely(trustsExecutionKey) === true ? EXECUTOR : [])];
+  const down = expected.filter((name) => states[name].ActiveState !== "active");
+  const failed = UNIT_NAMES.filter((name) => states[name].ActiveState === "failed");
+  const outdated = expected.filter((name) => !down.includes(name) && isOutdated(name, states[name]));
+  const reload = UNIT_NAMES.filter((name) => states[name].NeedDaemonReload === "yes");
+  const dropIns = UNIT_NAMES.filter((name) => states[name].DropInPaths !== "");
+  const findings = [
+    ...[...new Set([...down, ...failed])].map((name) =>
+      fail(
+        "services",
+        `${name} is ${states[name].ActiveState} (${states[name].Result})`,
+        `Look: journalctl -b -u ${name}; then, as root: aegis daemon install`,
+      ),
+    ),
+    ...(outdated.length + reload.length === 0
+      ? []
+      : [
+          warn(
+            "services",
+            `still run as before a change: ${[...new Set([...outdated, ...reload])].join(", ")}`,
+            INSTALL,
+          ),
+        ]),
+    ...dropIns.map((name) => ok("services", `${name} is changed by ${states[name].DropInPaths}`)),
+  ];
+  return findings.some(({ level }) => level !== "ok")
+    ? findings
+    : [ok("services", "all are as installed"), ...findings];
+}
+
+/**
+ * A service that waits for apt and has been told to stop. Where a hook of that apt, or a maintainer script, asked for it and
+ * waits in turn, both wait for ever. The unit refuses that, unless a drop-in says otherwise.
+ */
+export async function toldToStop(): Promise<Finding[]> {
+  const { units, hostToo } = await stoppingUnits(WAIT_FOR_APT.map((name) => name.replace("@.", "@*.")));
+  return units.map((unit) =>
+    hostToo
+      ? ok("services", `${unit} has work to finish before the host goes down`)
+      : fail(
+          "services",
+          `${unit} has been told to stop and waits for its apt, which waits in turn if it was apt that asked`,
+          "Look what asked: systemctl list-jobs; as root, systemctl cancel <job> ends its wait, and what was started goes on.",
+        ),
+  );
+}
+
+/** Programs that want block devices, which the runner's unit keeps from packages: every new kernel calls the first. */
+const BOOT_PROGRAMS = ["/usr/sbin/update-grub", "/usr/bin/efibootmgr", "/usr/sbin/mdadm"];
+
+export function bootLoader({ DropInPaths }: UnitState): Finding[] {
+  const found = BOOT_PROGRAMS.filter(isFile);
+  if (found.length === 0 || DropInPaths !== "") return [];
+  const { path, lines } = BOOT_LOADER_DROP_IN;
+  const text = lines.join("\\n");
+  return [
+    warn(
+      "services",
+      `${found.join(", ")} may fail when a kernel or boot loader is installed: the runner's unit hides block devices`,
+      `On a machine with a disk of its own, type as root: mkdir -p ${dirname(path)} && printf '${text}\\n' >${path} && systemctl daemon-reload`,
+    ),
+  ];
+}
+
+/** Whether the unit files are those of this version. */
+export function unitFiles(): Finding[] {
+  const files = [
+    ...UNIT_NAMES.map((name) => ({ name, path: join(UNIT_DIRECTORY, name), text: unitText(name) })),
+    { name: NEEDRESTART_FILE, path: NEEDRESTART_FILE, text: needrestartText() },
+  ];
+  const changed = files
+    .filter(({ path, text }) => safely(() => readFileSync(path, "utf8")) !== text)
+    .map(({ name }) => name);
+  if (changed.length === 0) return [ok("units", `${UNIT_DIRECTORY}: of this version`)];
+  return [
+    warn(
+      "units",
+      `missing, of another version, or edited: ${changed.join(", ")}`,
+      `${INSTALL}; own changes go into drop-ins`,
+    ),
+  ];
+}
+
+const UNIT_PLACES = [
+  UNIT_DIRECTORY,
+  "/usr/local/lib/systemd/system",
+  "/usr/lib/systemd/system",
+  "/lib/systemd/system",
+];
+/** Where earlier versions and packages of the family put the program. */
+const STALE = /(?:\/usr\/bin|\/usr\/libexec|\/usr\/local\/libexec|\/opt)\/aegis/;
+
+/** Units and drop-ins of an older installation: they start a program that is not this one. */
+export function staleUnits(): Finding[] {
+  // Where /lib is /usr/lib, each is looked at once.
+  const places = new Set(UNIT_PLACES.map((place) => safely(() => realpathSync(place)) ?? place));
+  const files = [...places].flatMap((place) =>
+    namesIn(place)
+      .filter((name) => name.startsWith("aegis"))
+      .flatMap((name) => {
+        const path = join(place, name);
+        return name.endsWith(".d") ? namesIn(path).map((part) => join(path, part)) : [path];
+      }),
+  );
+  return files
+    .filter((path) => STALE.test(safely(() => readFileSync(path, "utf8")) ?? ""))
+    .map((path) =>
+      warn(
+        "stale",
+        `${path} names a program of an older installation`,
+        `Compare it with ${SYSTEM.binary}, then remove it: rm ${path} && systemctl daemon-reload; ${INSTALL}`,
+      ),
+    );
+}
+
+function namesIn(directory: string): string[] {
+  return safely(() => readdirSync(directory)) ?? [];
+}
+
+function isFile(path: string): boolean {
+  return safely(() => lstatSync(path).isFile()) === true;
+}
+
+/** The value, or null where this user may not look. */
+export function safely<T>(look: () => T): T | null {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof AegisError || errnoOf(error) !== "") return null;
+    throw error;
+  }
+}
