@@ -2,20 +2,20 @@ import { createHash } from "node:crypto";
 import { canonicalize } from "json-canonicalize";
 import { AegisError } from "./errors.ts";
 
-/** Anything JSON can hold. Canonicalisation accepts nothing else. */
+/** Any JSON value, the only input canonicalisation accepts. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 const MAX_DEPTH = 64;
-/** Most values in one document: a plan of 4,000 packages has a third of it. Bounds memory, which bytes alone don't. */
+/** Limit on values per document; a plan of 4,000 packages has a third of it. The byte limit alone does not bound memory. */
 const MAX_VALUES = 400_000;
 
-/** What a tree that JSON can't hold exactly is called: by how it came. */
+/** Error code for a tree JSON can't represent exactly; depends on where the tree came from. */
 type Code = "invalid_document" | "not_canonical";
 
 /**
  * RFC 8785 canonical JSON of a plain tree.
- * @throws AegisError `invalid_document` for anything a JSON text could not have held exactly: undefined, functions,
- * class instances, unsafe integers, non-finite numbers, lone surrogates, or more than 64 levels.
+ * @throws AegisError `invalid_document` for anything JSON can't represent exactly: undefined, functions, class
+ * instances, unsafe integers, non-finite numbers, lone surrogates, or more than 64 levels.
  */
 export function canonicalJson(value: unknown): string {
   return canonicalize(plain(value, "invalid_document", []));
@@ -32,7 +32,7 @@ export function sha256Hex(data: string | Uint8Array): string {
 }
 
 /**
- * Parses JSON that must be exactly its own canonical form: no duplicate keys, no other spelling, no trailing bytes.
+ * Parses JSON that must be in canonical form: no duplicate keys, no other spelling, no trailing bytes.
  * @throws AegisError `not_canonical`
  */
 export function parseCanonical(text: string): Json {
@@ -41,7 +41,7 @@ export function parseCanonical(text: string): Json {
     throw new AegisError(
       "not_canonical",
       "the document is not byte-for-byte RFC 8785 canonical JSON",
-      "Use the file as aegis wrote it: not reformatted, with nothing added at its end.",
+      "Use the file exactly as aegis wrote it: don't reformat it or append to it.",
     );
   }
   return value;
@@ -49,7 +49,7 @@ export function parseCanonical(text: string): Json {
 
 /**
  * Parses JSON text into a plain tree.
- * @throws AegisError with `code` when it is not JSON, or not representable exactly.
+ * @throws AegisError with `code` for text that is not JSON or can't be represented exactly
  */
 export function parseJson(text: string, code: Code = "invalid_document"): Json {
   if (countsTooMany(text)) throw new AegisError(code, `more than ${MAX_VALUES} values in one document`);
@@ -62,9 +62,9 @@ export function parseJson(text: string, code: Code = "invalid_document"): Json {
   return plain(value, code, []);
 }
 
-/** Counts what can begin a value, before anything is built: each `[`, `{` and `,`, those inside strings too. */
+/** Upper bound on the values, before anything is allocated: counts `[`, `{` and `,`, including those inside strings. */
 function countsTooMany(text: string): boolean {
-  // Three bytes a value at the least, `[` and `0` and `,`: most texts need no count.
+  // Each counted character comes with at least one more, so shorter texts need no count.
   if (text.length < 2 * MAX_VALUES) return false;
   let count = 0;
   for (let i = 0; i < text.length; i++) {
@@ -75,8 +75,8 @@ function countsTooMany(text: string): boolean {
 }
 
 /**
- * A fresh plain copy of the tree, every node checked. The copy also keeps a shared object from being mistaken for a
- * cycle by the canonicaliser. `trail` is the way to the node, for the message.
+ * A checked copy of the tree. Copying also keeps an object referenced twice from looking like a cycle to the
+ * canonicaliser. `trail` is the path to the node, for the message.
  */
 function plain(value: unknown, code: Code, trail: (string | number)[]): Json {
   const notPlain = (why: string) => new AegisError(code, `${pathOf(trail)}: ${why} can't be hashed`);
@@ -104,7 +104,7 @@ function plain(value: unknown, code: Code, trail: (string | number)[]): Json {
   for (const [key, item] of Object.entries(value)) {
     if (!key.isWellFormed()) throw notPlain("a key with a lone surrogate");
     const checked = below(item, code, trail, key);
-    // Assigned, this one name would set the prototype instead of a member.
+    // Plain assignment would set the prototype.
     if (key === "__proto__") Object.defineProperty(copy, key, { value: checked, enumerable: true });
     else copy[key] = checked;
   }

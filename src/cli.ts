@@ -72,13 +72,13 @@ function fail(error: unknown, json: boolean): ExitStatus {
           "Please report this with the command that you typed.",
         );
   if (json) {
-    const { code, message, hint, details, saidBy } = known;
+    const { code, message, hint, details, origin } = known;
     const document = {
       error: {
         code,
         message,
         hint,
-        ...(saidBy === "" ? {} : { said_by: saidBy }),
+        ...(origin === "" ? {} : { said_by: origin }),
         ...(Object.keys(details).length > 0 ? { details } : {}),
       },
     };
@@ -91,7 +91,7 @@ function fail(error: unknown, json: boolean): ExitStatus {
   }
   const terminal = terminalOf(process.stderr, process.env);
   // A service in foreign hands may answer anything. Its words must not look like ours.
-  const [says, advises] = known.saidBy === "" ? ["", ""] : [`${known.saidBy} says: `, "its advice: "];
+  const [says, advises] = known.origin === "" ? ["", ""] : [`${known.origin} says: `, "its advice: "];
   const [first = "", ...rest] = fit(terminal, `error [${known.code}] ${says}${safe(known.message)}`, "  ");
   const said = first.slice(`error [${known.code}]`.length);
   const head = `${paint(terminal, "red", "error")} ${paint(terminal, "dim", `[${known.code}]`)}${said}`;

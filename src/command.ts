@@ -4,7 +4,7 @@ import type { ExitStatus } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** One argument: citty's definition, and `multiple` for a flag or last positional that may be given more than once. */
+/** citty's argument definition, plus `multiple` for a flag or last positional that may be repeated. */
 export type ArgSpec = ArgDef & { multiple?: true };
 export type ArgsSpec = Readonly<Record<string, ArgSpec>>;
 
@@ -16,21 +16,21 @@ type Value<S extends ArgSpec> = S extends { multiple: true }
       ? string
       : string | undefined;
 
-/** What the strict parser hands to a command: one typed value per declared argument, nothing else. */
+/** The parsed arguments of a command: one typed value per declared argument, nothing else. */
 export type Values<A extends ArgsSpec> = { -readonly [K in keyof A]: Value<A[K]> };
 
-/** The process around a command: everything it may touch outside the domain. */
+/** A command's access to the process it runs in: environment, terminal, standard streams. */
 export interface Io {
   env: Env;
   /** `--json` was given. */
   json: boolean;
-  /** How to render for standard output: colours, width, symbols. */
+  /** Format of standard output: colours and size. */
   terminal: Terminal;
   /** Standard input as text, capped. */
   readStdin(): Promise<string>;
-  /** Writes the result. With `--json` prints `json` as one document, else `text`. Call once. */
+  /** Writes the result: `json` as one document with `--json`, else `text`. Call once. */
   result(json: Json | object, text: string): void;
-  /** Writes a line of progress or a note to standard error. */
+  /** Writes a line to standard error: progress or a remark. */
   note(line: string): void;
 }
 
@@ -41,7 +41,7 @@ export interface Subcommand<A extends ArgsSpec = ArgsSpec> {
   run(values: Values<A>, io: Io): Promise<ExitStatus>;
 }
 
-/** A subcommand with its arguments' types inferred. */
+/** Infers the argument types of a subcommand. */
 export function defineSubcommand<const A extends ArgsSpec>(command: Subcommand<A>): Subcommand<A> {
   return command;
 }

@@ -10,15 +10,15 @@ export const EXIT = {
   packageManager: 7,
   unavailable: 8,
   drift: 9,
-  /** What a shell says of a program that it found and could not run. */
+  /** The shell's status for a program that was found but could not be run. */
   notRun: 126,
-  /** What a shell says of a program that Ctrl-C ended: 128 and SIGINT. */
+  /** The shell's status after Ctrl-C: 128 + SIGINT. */
   stopped: 130,
 } as const;
 
 export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
 
-/** Every error code and the exit status it maps to. A new failure is one line here. */
+/** Exit status of each error code. A new kind of failure is one line here. */
 export const EXIT_OF = {
   internal: EXIT.internal,
   io: EXIT.internal,
@@ -70,7 +70,7 @@ export const EXIT_OF = {
 
 export type ErrorCode = keyof typeof EXIT_OF;
 
-/** True for a string that names a code, so that an error received from another process keeps its meaning. */
+/** Whether a string received from another process is one of our error codes. */
 export function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(EXIT_OF, code);
 }
@@ -84,22 +84,22 @@ export class AegisError extends Error {
   readonly hint: string;
   /** Structured facts for `--json` and the audit log. Never secrets. */
   readonly details: Readonly<Record<string, unknown>>;
-  /** Whose words message and hint are, when another process gave them (`the executor`); else empty. */
-  readonly saidBy: string;
+  /** The process that worded message and hint, such as `the executor`; empty for this one. */
+  readonly origin: string;
 
   constructor(
     code: ErrorCode,
     message: string,
     hint = "",
     details: Record<string, unknown> = {},
-    saidBy = "",
+    origin = "",
   ) {
     super(message);
     this.name = "AegisError";
     this.code = code;
     this.hint = hint;
     this.details = details;
-    this.saidBy = saidBy;
+    this.origin = origin;
   }
 
   get exit(): ExitStatus {

@@ -3,11 +3,11 @@ import { createConsola } from "consola/core";
 import type { Env } from "./paths.ts";
 import { clip, jsonLine, safe } from "./terminal.ts";
 
-/* The log of the services, on standard error. Only daemon code imports this: a command prints through Io. */
+/* The services' log, on standard error. Only daemon code imports this: commands print through Io. */
 
 const LEVELS = { error: 0, warn: 1, info: 3, debug: 4 } as const;
 type Level = keyof typeof LEVELS;
-/** What systemd takes the beginning of a line for (sd-daemon(3), syslog(3)). */
+/** Line prefixes that systemd reads as priorities (sd-daemon(3), syslog(3)). */
 const PRIORITIES = { error: "<3>", warn: "<4>", info: "<6>", debug: "<7>" } as const satisfies Record<
   Level,
   string
@@ -18,22 +18,22 @@ type Fields = Readonly<Record<string, string | number | boolean | null>>;
 const MAX_MESSAGE = 2000;
 const MAX_FIELD = 500;
 
-/** So many lines with one message, but for those of debug, are written in so much time. */
+/** At most this many lines with the same message per time span; debug lines are not limited. */
 const REPEATS = 50;
 const REPEATS_MS = 10_000;
 
-/** Variables whose values are secret. Shorter values are none, and would blot out ordinary words. */
+/** Variables whose values are secret. Very short values are ignored: masking them would blot out ordinary words. */
 const SECRET = /SECRET|PASSPHRASE|PASSWORD|API_KEY|TOKEN/;
 const SHORTEST_SECRET = 8;
 
-/** Text from outside may go into messages and fields as it is; secrets never. */
+/** Messages and fields may hold untrusted text, but never secrets. */
 export type Log = Record<Level, (message: string, fields?: Fields) => void>;
 
 /**
- * The log that the environment asks for: `AEGIS_LOG` or else `RUST_LOG` is the least level shown (default info), and
- * `AEGIS_LOG_FORMAT=json` makes each line one JSON object. Where standard error is the journal, each line begins with its
- * priority. A line is written at once; of a message that comes again and again some are left out, and how many is said
- * with the next one. A log that can't be written to does not stop a service.
+ * The log configured by the environment: `AEGIS_LOG`, else `RUST_LOG`, is the lowest level shown (default info);
+ * `AEGIS_LOG_FORMAT=json` writes each line as a JSON object. Lines to the journal begin with their priority. Lines are
+ * written at once; a message that repeats too often is dropped, and the next line with it gives the number dropped
+ * (`left_out`). A failed write does not stop the service.
  */
 export function openLog(env: Env, write: (line: string) => void = writeStderr): Log {
   const journal = isJournal(env.JOURNAL_STREAM);
@@ -42,7 +42,7 @@ export function openLog(env: Env, write: (line: string) => void = writeStderr): 
   const repeats = new Repeats();
   const consola = createConsola({
     level: LEVELS[levelOf(env)],
-    // By itself consola leaves out lines that repeat within a second.
+    // consola's own throttling drops lines that repeat within a second.
     throttle: Number.NEGATIVE_INFINITY,
     reporters: [
       {
@@ -56,7 +56,7 @@ export function openLog(env: Env, write: (line: string) => void = writeStderr): 
       },
     ],
   });
-  // `raw`, since a message must not be taken for one of consola's own log objects.
+  // `raw`, so that consola doesn't take a message for one of its own log objects.
   const logger =
     (level: Level) =>
     (message: string, fields: Fields = {}) =>
@@ -65,8 +65,8 @@ export function openLog(env: Env, write: (line: string) => void = writeStderr): 
 }
 
 /**
- * Whether standard error is what systemd says that it connected to the journal (systemd.exec(5), $JOURNAL_STREAM); a service
- * that passes the variable on to a child with another standard error is not taken in.
+ * Whether standard error is the journal: systemd sets $JOURNAL_STREAM to its device and inode (systemd.exec(5)).
+ * Comparing them detects a variable inherited by a child with another standard error.
  */
 function isJournal(stream: string | undefined): boolean {
   if (stream === undefined) return false;
@@ -78,7 +78,7 @@ function isJournal(stream: string | undefined): boolean {
   }
 }
 
-/** Takes the values of secret variables out of texts: a last resort, nothing should put them there. */
+/** Masks the values of secret variables. A last resort: nothing should log them. */
 function maskOf(env: Env): <F extends Fields>(fields: F) => F {
   const secrets = Object.entries(env).flatMap(([name, value = ""]) =>
     SECRET.test(name) && value.length >= SHORTEST_SECRET ? [value] : [],
@@ -95,25 +95,25 @@ function maskOf(env: Env): <F extends Fields>(fields: F) => F {
   };
 }
 
-/** Counts lines by their message. Messages are the program's own words; the rest of a line is in its fields. */
+/** Counts lines by message. Messages are fixed texts of the program; what varies is in the fields. */
 class Repeats {
   readonly #counts = new Map<string, { since: number; lines: number }>();
 
-  /** How many lines with this message were left out since the last one; null for one that is left out itself. */
+  /** The number of lines with this message dropped since the last one written; null if this one is to be dropped. */
   leftOutBefore(message: string, now: number): number | null {
     const count = this.#counts.get(message);
     if (count !== undefined && now - count.since < REPEATS_MS) {
       count.lines++;
       return count.lines > REPEATS ? null : 0;
     }
-    // A bound for messages that are not the program's own after all.
+    // Bounds memory in case messages do vary.
     if (this.#counts.size > 1000) this.#counts.clear();
     this.#counts.set(message, { since: now, lines: 1 });
     return Math.max(0, (count?.lines ?? 0) - REPEATS);
   }
 }
 
-/** The level asked for. RUST_LOG may list `target=level` too (env_logger's syntax): only a level by itself counts. */
+/** The configured level. RUST_LOG may also list `target=level` (env_logger's syntax); only a bare level counts. */
 function levelOf(env: Env): Level {
   const wanted = (env.AEGIS_LOG || env.RUST_LOG || "").toLowerCase().split(",");
   for (const word of wanted.map((w) => w.trim())) {
@@ -129,7 +129,7 @@ function plainLine(level: string, date: Date, message: string, fields: Fields): 
   return `${date.toISOString()} ${shortLine(level, date, message, fields)}`;
 }
 
-/** The same without the time, which the journal has. */
+/** {@link plainLine} without the time, which the journal records. */
 function shortLine(level: string, _: Date, message: string, fields: Fields): string {
   const pairs = Object.entries(fields).map(([key, value]) => {
     const text = safe(clip(String(value), MAX_FIELD));
@@ -138,7 +138,7 @@ function shortLine(level: string, _: Date, message: string, fields: Fields): str
   return [level, safe(clip(message, MAX_MESSAGE)), ...pairs].join(" ");
 }
 
-/** One object; the same text as given, with JSON's own escapes for what a terminal must not see. */
+/** A JSON object. The text is kept; unsafe characters become JSON escapes. */
 function objectLine(level: string, timestamp: Date, message: string, fields: Fields): string {
   const clipped = Object.entries(fields).map(([key, value]) => [
     key,
@@ -152,6 +152,6 @@ function writeStderr(line: string): void {
   try {
     writeSync(2, line);
   } catch {
-    // Nobody reads it, or the disk is full: the service goes on.
+    // A closed pipe or a full disk must not stop the service.
   }
 }

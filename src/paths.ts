@@ -1,10 +1,10 @@
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 
-/** The environment that paths are read from; `process.env` in the program, a plain object in tests. */
+/** Environment variables; `process.env` in the program, a plain object in tests. */
 export type Env = Readonly<Record<string, string | undefined>>;
 
-/** Fixed places of a production host. */
+/** Fixed paths on a production host. */
 export const SYSTEM = {
   binary: "/usr/local/bin/aegis",
   config: "/etc/aegis",
@@ -12,7 +12,7 @@ export const SYSTEM = {
   trustedKeys: "/etc/aegis/trusted-keys.toml",
   daemonEnv: "/etc/aegis/aegisd.env",
   reviewerEnv: "/etc/aegis/aegis-reviewd.env",
-  /** What the reviewer signs with; systemd hands it over, so that the reviewer can read it and not write it. */
+  /** The reviewer's signing key. systemd passes it in (LoadCredential=), so the reviewer can read but not replace it. */
   reviewKey: "/etc/aegis/review-key",
   state: "/var/lib/aegis",
   run: "/run/aegis",
@@ -22,7 +22,7 @@ export const SYSTEM = {
   auditDir: "/var/log/aegis",
   reviewerState: "/var/lib/aegis/reviewd",
   reviewerAudit: "/var/log/aegis/reviewd",
-  /** The number of the newest event of the log in `auditDir`. */
+  /** Sequence number of the newest event in the log in `auditDir`. */
   newestEvent: "/var/lib/aegis/newest-event",
   /** When Aegis was first installed here (RFC 3339). */
   installed: "/var/lib/aegis/installed",
@@ -32,7 +32,7 @@ export const SYSTEM = {
 export const AUDIT_FILE = "audit.ndjson";
 
 /**
- * Base directories of the XDG specification. A relative value is ignored, as the specification demands.
+ * An XDG base directory. Relative values are ignored, as the specification requires.
  * @see https://specifications.freedesktop.org/basedir-spec/latest/
  */
 function xdg(env: Env, variable: string, fallback: string): string {
@@ -59,7 +59,7 @@ export function userPaths(env: Env) {
   };
 }
 
-/** The audit directory that applies: `AEGIS_AUDIT_LOG_DIR`, else the user's own. */
+/** The audit directory: `AEGIS_AUDIT_LOG_DIR` if set and absolute, else the user's own. */
 export function auditDir(env: Env): string {
   const value = env.AEGIS_AUDIT_LOG_DIR;
   return value !== undefined && isAbsolute(value) ? value : userPaths(env).auditDir;

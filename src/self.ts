@@ -6,17 +6,17 @@ import type { Env } from "./paths.ts";
 /** Where Bun keeps the files inside a compiled executable. */
 const COMPILED_ROOT = "/$bunfs/";
 
-/** Whether this is the one compiled executable, not the sources run by bun. */
+/** Whether this is the compiled executable rather than bun running the sources. */
 export function isCompiled(): boolean {
   return Bun.main.startsWith(COMPILED_ROOT);
 }
 
-/** The program and first words that start Aegis again: the executable itself, or bun with the entry file. */
+/** Program and leading arguments that start Aegis again: the executable, or bun with the entry file. */
 export function selfCommand(): { program: string; words: string[] } {
   return { program: process.execPath, words: isCompiled() ? [] : [Bun.main] };
 }
 
-/** Whether the file that this process was started from has since been replaced or removed, as an upgrade does. */
+/** Whether this process's executable has been replaced or removed since it started, as an upgrade does. */
 export function selfReplaced(): boolean {
   const now = statSync(process.execPath, { throwIfNoEntry: false });
   const own = statSync("/proc/self/exe");
@@ -34,20 +34,20 @@ export function stopSignal(): Promise<void> {
 }
 
 /**
- * Demanded before a secret key is loaded or made.
- * @throws AegisError `refused` naming what is set
+ * Required before a secret key is loaded or generated.
+ * @throws AegisError `refused` naming the variables
  */
 export function assertSafeEnvironment(env: Env): void {
   const dangerous = dangerousEnvironment(env);
   if (dangerous.length === 0) return;
   throw new AegisError(
     "refused",
-    `secret keys are not touched while ${dangerous.join(", ")} is set: it can run foreign code in this process`,
+    `won't use a secret key while ${dangerous.join(", ")} is set: it can run foreign code in this process`,
     `Type: unset ${dangerous.join(" ")}`,
   );
 }
 
-/** Variables that run foreign code in a Bun process, open a debugger, or switch TLS checks off; each name that is set. */
+/** Names of the variables set that run foreign code in a Bun process, open a debugger, or disable TLS checks. */
 export function dangerousEnvironment(env: Env): string[] {
   return Object.keys(env)
     .filter((name) => (env[name] ?? "") !== "")

@@ -1,19 +1,19 @@
 /*
- * Which boot this is. The kernel makes an id at each boot; in a container its manager does, each time it starts (random(4),
+ * The boot id. The kernel generates one at each boot; in a container, its manager does at each start (random(4),
  * systemd-nspawn(1)).
  */
 
-/** Where the kernel says it. */
+/** The kernel's boot id. */
 export const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** How a unit says which boot this is, as PID 1 sees it (`%b` of systemd.unit(5)). */
+/** Environment variable in which a unit passes the boot id known to PID 1 (`%b` of systemd.unit(5)). */
 export const BOOT_VARIABLE = "AEGIS_BOOT_ID";
 
 /**
- * The id of this boot, a UUID, or null where there is none. `readText` gives a file's text, or null where it can't be read.
- * `boot` is the boot in the words of the unit: in a container the hardening of systemd before 255 gives a service a /proc
- * where the outer machine's id stands.
+ * The id of this boot, a UUID, or null if unknown. `readText` returns a file's text, or null if unreadable. `boot` is
+ * the value of {@link BOOT_VARIABLE}: in a container, systemd before 255 gives a hardened service a /proc with the
+ * outer host's boot id.
  */
 export function bootId(readText: (path: string) => string | null, boot?: string): string | null {
   const id = boot === undefined ? (readText(BOOT_ID) ?? "").trim() : withDashes(boot);

@@ -2,7 +2,7 @@ import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import { readConfig } from "./sys-config.ts";
 
-/** What aegisd.env may set; any other name is an error. */
+/** Names allowed in aegisd.env; any other name is an error. */
 export const DAEMON_VARIABLES: ReadonlySet<string> = new Set([
   "AEGIS_SIGNING_PUBLIC_KEY_HEX",
   "AEGIS_APPROVAL_PUBLIC_KEY_HEX",
@@ -14,7 +14,7 @@ export const DAEMON_VARIABLES: ReadonlySet<string> = new Set([
   "RUST_LOG",
 ]);
 
-/** What aegis-reviewd.env may set. */
+/** Names allowed in aegis-reviewd.env. */
 export const REVIEWER_VARIABLES: ReadonlySet<string> = new Set([
   "AEGIS_AI_ALLOW_REMOTE",
   "AEGIS_AI_API_KEY",
@@ -33,8 +33,9 @@ export const REVIEWER_VARIABLES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The subset of systemd's EnvironmentFile= (systemd.exec(5)) that an administrator needs: `NAME=value`, the value bare or
- * in one pair of quotes, comment lines with # or ;. Continuation lines, escapes and unknown names are errors.
+ * Parses the useful subset of systemd's EnvironmentFile= (systemd.exec(5)): `NAME=value`, the value bare or in one pair
+ * of quotes, and comment lines with # or ;. Continuation lines, escapes and unknown names are errors. `source` is the
+ * file's name, for messages.
  * @throws AegisError `invalid_config`
  */
 export function parseEnvironmentFile(
@@ -58,9 +59,9 @@ export function parseEnvironmentFile(
 }
 
 /**
- * The environment of a service: what the file sets, over what it was started with. The service reads the file itself, since
- * systemd's EnvironmentFile= takes any name.
- * @throws AegisError `invalid_config` also where others than root can write the file; `io`
+ * A service's environment: what it was started with, overridden by the file. The service reads the file itself, since
+ * systemd's EnvironmentFile= accepts any name.
+ * @throws AegisError `invalid_config`, also for a file that others than root can write; `io`
  */
 export function withEnvironmentFile(env: Env, path: string, known: ReadonlySet<string>): Env {
   const text = readConfig(path, true);

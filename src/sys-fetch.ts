@@ -1,18 +1,18 @@
 import { createFetch } from "ofetch";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
-/** What is read of an answer that is an error: enough for the sentence in it. */
+/** Bytes read of an error response: enough for its message. */
 const MAX_ERROR_BYTES = 64 * 1024;
-/** How long an error may take to say what it is. */
-const ERROR_PATIENCE_MS = 2000;
+/** Time allowed for reading the body of an error response. */
+const ERROR_BODY_TIMEOUT_MS = 2000;
 
 /**
- * Bun ends a request by itself when the server has been silent for long: 360 s, measured with 1.4.5 before the headers as
- * within the body, and with ofetch too. A model that reads a long prompt is silent for longer. `timeout: false` switches
- * that off (measured: 660 s of silence, then the answer); it has to reach Bun's own fetch, since ofetch's option of that
- * name is a number.
+ * Bun aborts a request when the server has been silent for 360 s (measured with 1.4.5, before the headers and within
+ * the body, with ofetch too). A model reading a long prompt is silent for longer. `timeout: false` disables that
+ * (measured: 660 s of silence, then the response). It must be passed to Bun's fetch, since ofetch's own `timeout` is a
+ * number.
  */
-const { raw: patientFetch } = createFetch({
+const { raw: fetchWithoutTimeout } = createFetch({
   fetch: Object.assign(
     (input: Parameters<typeof fetch>[0], init?: RequestInit) => fetch(input, { ...init, timeout: false }),
     { preconnect: fetch.preconnect },
@@ -23,23 +23,23 @@ export interface JsonRequest {
   /** Sent as JSON with POST; without it the request is a GET. */
   body?: object;
   headers?: Readonly<Record<string, string>>;
-  /** Ends the request, also while the answer is being read. */
+  /** Aborts the request, also while the body is being read. */
   signal: AbortSignal;
-  /** Cap on the answer, unpacked, in bytes. */
+  /** Limit on the decompressed body, in bytes. */
   maxBytes: number;
 }
 
 export interface TextAnswer {
   status: number;
-  /** As the server wrote it, or "". */
+  /** As sent, or "". */
   contentType: string;
-  /** The whole body where the status is 200; what could be had of it otherwise. */
+  /** The whole body if the status is 200, otherwise as much as could be read. */
   text: string;
 }
 
 /**
- * The JSON that a URL answers with, unparsed by any schema.
- * @throws AegisError `unavailable` for no answer, another status than 200, an answer that is too large or not JSON
+ * The JSON at a URL, not validated.
+ * @throws AegisError `unavailable` for no response, a status other than 200, a body that is too large or not JSON
  */
 export async function fetchJson(url: URL, request: JsonRequest): Promise<unknown> {
   const { status, text } = await fetchText(url, request);
@@ -52,9 +52,9 @@ export async function fetchJson(url: URL, request: JsonRequest): Promise<unknown
 }
 
 /**
- * What a URL answers, whatever the status. Redirects are not followed, nothing is tried twice, and a loopback address is
- * never asked through a proxy of the environment. The time is limited by `signal` alone.
- * @throws AegisError `unavailable` for no answer, and for one that is too large or not UTF-8
+ * The response of a URL, whatever its status. Redirects are not followed, requests are not retried, and loopback
+ * addresses bypass the environment's proxy. Only `signal` limits the time.
+ * @throws AegisError `unavailable` for no response, or a body that is too large or not UTF-8
  */
 export async function fetchText(
   url: URL,
@@ -71,11 +71,11 @@ export async function fetchText(
     ...(isLoopback(url) ? { proxy: false as const } : {}),
   };
   try {
-    const response = await patientFetch(url.href, options);
+    const response = await fetchWithoutTimeout(url.href, options);
     const { status } = response;
     const contentType = response.headers.get("content-type") ?? "";
     const text =
-      status === 200 ? await readCapped(response.body, maxBytes) : await readOfError(response.body);
+      status === 200 ? await readCapped(response.body, maxBytes) : await readErrorBody(response.body);
     return { status, contentType, text };
   } catch (error) {
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
@@ -83,12 +83,12 @@ export async function fetchText(
   }
 }
 
-/** True for an address of this machine, where plain HTTP is as good as HTTPS. */
+/** Whether a URL points to this machine, where plain HTTP is as safe as HTTPS. */
 export function isLoopback({ hostname }: URL): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127(?:\.\d+){3}$/.test(hostname);
 }
 
-/** `unavailable`, in the words of every request. */
+/** The `unavailable` error of a failed request. */
 export function noUsableAnswer(url: URL, why: string, hint = ""): AegisError {
   return new AegisError("unavailable", `${url.host} gave no usable answer: ${why}`, hint);
 }
@@ -98,7 +98,7 @@ type Body = ReadableStream<Uint8Array> | null;
 async function readCapped(body: Body, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let total = 0;
-  // Leaving the loop early cancels the stream.
+  // Throwing out of the loop cancels the stream.
   for await (const chunk of body ?? []) {
     total += chunk.length;
     if (total > maxBytes) throw new Error(`the answer is larger than ${maxBytes} bytes`);
@@ -107,10 +107,10 @@ async function readCapped(body: Body, maxBytes: number): Promise<string> {
   return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
 }
 
-/** The beginning of a body that may be anything, and may never end. */
-async function readOfError(body: Body): Promise<string> {
+/** The start of an error body, which may be of any type and never end. */
+async function readErrorBody(body: Body): Promise<string> {
   const reader = body?.getReader();
-  const timer = setTimeout(() => void reader?.cancel(), ERROR_PATIENCE_MS);
+  const timer = setTimeout(() => void reader?.cancel(), ERROR_BODY_TIMEOUT_MS);
   const decoder = new TextDecoder();
   let text = "";
   try {
@@ -120,7 +120,7 @@ async function readOfError(body: Body): Promise<string> {
       text += decoder.decode(next.value, { stream: true });
     }
   } catch {
-    // The status is known, and says enough.
+    // The status is known, which is enough.
   } finally {
     clearTimeout(timer);
     await reader?.cancel().catch(() => {});
@@ -128,7 +128,7 @@ async function readOfError(body: Body): Promise<string> {
   return text;
 }
 
-/** ofetch wraps what went wrong, and its own message repeats the URL with whatever is in it. */
+/** The cause of an ofetch error. Its own message repeats the URL, which may hold secrets. */
 function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
   switch (errnoOf(cause)) {

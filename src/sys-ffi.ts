@@ -2,9 +2,7 @@ import { dlopen, ptr } from "bun:ffi";
 import type { Socket } from "node:net";
 import { AegisError } from "./errors.ts";
 
-/*
- * The system calls that Bun has no API for. Needs a JIT: not usable under MemoryDenyWriteExecute.
- */
+/* System calls that Bun has no API for. Needs a JIT, so it fails under MemoryDenyWriteExecute. */
 
 const libc = dlopen("libc.so.6", {
   flock: { args: ["i32", "i32"], returns: "i32" },
@@ -24,26 +22,32 @@ const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SO_PEERGROUPS = 59;
 
-/** flock(2), exclusive, without waiting. Returns whether the lock was taken. It ends with the last close of the fd. */
+/**
+ * Exclusive flock(2) without waiting; true if the lock was taken. It is released when the last copy of the fd is
+ * closed.
+ */
 export function tryFlock(fd: number): boolean {
   return libc.flock(fd, LOCK_EX | LOCK_NB) === 0;
 }
 
-/** Whether somebody holds the file by an exclusive flock(2). Any number may look at once. The look ends with the fd's last close. */
+/**
+ * Whether another open of the file holds an exclusive flock(2). Tests with a shared lock, so that tests don't disturb
+ * each other; it is released when the fd is closed.
+ */
 export function isFlocked(fd: number): boolean {
   return libc.flock(fd, LOCK_SH | LOCK_NB) !== 0;
 }
 
-/** flock(2), exclusive, waiting. Blocks the whole process: only for locks that are held for milliseconds. */
+/** Exclusive flock(2). Blocks the whole process: only for locks held for milliseconds. */
 export function flock(fd: number): void {
   while (libc.flock(fd, LOCK_EX) !== 0) {
-    // EINTR: a signal came; the lock is still wanted.
+    // EINTR: a signal interrupted the wait.
   }
 }
 
 const TCIFLUSH = 0;
 
-/** Throws away what was typed at a terminal and not read yet (tcflush(3)). */
+/** Discards unread terminal input (tcflush(3)). */
 export function flushInput(fd: number): void {
   libc.tcflush(fd, TCIFLUSH);
 }
@@ -52,9 +56,10 @@ const F_GETLK = 5;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 
-/** Whether another process has a record lock of fcntl(2) on the file, as dpkg and apt take them. */
+/** Whether another process holds a record lock of fcntl(2) on the file, the kind dpkg and apt use. */
 export function isFileLocked(fd: number): boolean {
-  // struct flock: type and whence, 16 bits each; start and length, 64 bits each (0 and 0: all of it); then the pid.
+  // struct flock: type and whence, 16 bits each; start and length, 64 bits each (0 and 0: the whole file); then the
+  // pid.
   const lock = new Int16Array(16);
   lock[0] = F_WRLCK;
   return libc.fcntl(fd, F_GETLK, ptr(lock)) === 0 && lock[0] !== F_UNLCK;
@@ -63,13 +68,13 @@ export function isFileLocked(fd: number): boolean {
 const F_SETSIG = 10;
 const F_SETLEASE = 1024;
 const F_RDLCK = 0;
-/** A signal that nobody dies of: whoever opens the file while the lease lasts has it sent to us. */
+/** Sent to us when the lease is broken, by someone opening the file. Ignored by default. */
 const SIGURG = 23;
 
 /**
- * Whether anybody, this process too, has the file open for writing, in whatever way the descriptor reached them: only
- * where nobody does, the kernel gives a read lease (fcntl(2), "Leases"). True also where its file system gives none. The
- * lease ends with the fd's last close. The fd must be open for reading alone, and the file one's own.
+ * Whether any process, including this one, has the file open for writing: only if none has does the kernel grant a read
+ * lease (fcntl(2), "Leases"). Also true where the file system has no leases. The lease ends when the fd is closed. The
+ * fd must be open for reading only, and the file owned by the caller.
  */
 export function hasWriter(fd: number): boolean {
   libc.fcntl(fd, F_SETSIG, SIGURG);
@@ -83,7 +88,10 @@ export interface Peer {
   groups: number[];
 }
 
-/** Who is at the other end of a unix socket: SO_PEERCRED and SO_PEERGROUPS of unix(7). */
+/**
+ * The peer of a unix socket: SO_PEERCRED and SO_PEERGROUPS of unix(7).
+ * @throws AegisError `internal`
+ */
 export function peerOf(fd: number): Peer {
   const credentials = new Int32Array(3);
   const length = new Uint32Array([12]);
@@ -97,10 +105,10 @@ export function peerOf(fd: number): Peer {
   return { pid, uid, gid, groups: ok ? [...groups.subarray(0, (groupsLength[0] ?? 0) / 4)] : [] };
 }
 
-/** Of poll(2); these are reported without being asked for. */
+/** poll(2) reports these without being asked. */
 const POLLERR_OR_HUP = 0x08 | 0x10;
 
-/** The descriptor of an accepted socket, which Bun keeps on the handle; null where there is none any more. */
+/** The descriptor of an accepted socket, which Bun keeps on the handle; null once it is closed. */
 function openDescriptorOf(socket: Socket): number | null {
   const handle: unknown = "_handle" in socket ? socket._handle : null;
   if (typeof handle !== "object" || handle === null || !("fd" in handle)) return null;
@@ -109,7 +117,7 @@ function openDescriptorOf(socket: Socket): number | null {
 
 /**
  * The descriptor of an accepted socket.
- * @throws AegisError `internal` where there is none (any more)
+ * @throws AegisError `internal` if it is closed
  */
 export function descriptorOf(socket: Socket): number {
   const fd = openDescriptorOf(socket);
@@ -118,9 +126,8 @@ export function descriptorOf(socket: Socket): number {
 }
 
 /**
- * Whether the other end of an accepted socket is closed altogether. One that has only shut down its sending side
- * (shutdown(2)) still reads, and is not gone. Bun tells the two apart too, but says nothing of it: on a half-open socket it
- * closes the descriptor without an event.
+ * Whether the peer has closed its socket completely. One that has only shut down its sending side (shutdown(2)) can
+ * still read. Bun gives no event for this: on a half-open socket it just closes the descriptor.
  */
 export function peerIsGone(socket: Socket): boolean {
   const fd = openDescriptorOf(socket);
@@ -135,8 +142,8 @@ const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
 
 /**
- * A listening unix stream socket that this process does not accept on: it is made to be handed to a child. unix(7).
- * @throws AegisError `io`
+ * A listening unix(7) stream socket for a child process to accept on.
+ * @throws AegisError `usage` if the path is too long, `io`
  */
 export function listenUnix(path: string, backlog = 128): number {
   const name = Buffer.from(path);

@@ -3,19 +3,19 @@ import { AegisError, messageOf } from "./errors.ts";
 import { flock, tryFlock } from "./sys-ffi.ts";
 
 /*
- * A lock between processes, by flock(2) on a file of its own. The kernel drops it when its holder ends, however it ends, so
- * there is nothing stale to clean up and the file is never deleted. Whoever can open the file can hold the lock: put it in
- * a directory that only its owner can enter.
+ * Locks between processes: flock(2) on a dedicated file. The kernel releases the lock when its holder ends, so no lock
+ * is ever stale and the file is never deleted. Anyone who can open the file can hold the lock: keep it in a directory
+ * that only its owner can enter.
  */
 
-/** Longest pause between two tries for a lock, in milliseconds. */
+/** Longest pause between attempts, in milliseconds. */
 const PAUSE_MS = 20;
 
 /**
- * Runs `action` while holding the lock at `path`, waiting for it first, at most `waitMs` milliseconds; without a limit only for
- * locks that nobody but root can open. Blocks the whole process: only for locks that are held for milliseconds.
- * @throws AegisError `io` when the lock file can't be opened, `busy` when it isn't given up in time, and whatever `action`
- * throws
+ * Runs `action` holding the lock at `path`. Waits for it at most `waitMs` milliseconds; omit that only for locks that
+ * root alone can open. Blocks the whole process: only for locks held for milliseconds.
+ * @throws AegisError `io` if the lock file can't be opened, `busy` if the lock isn't released in time, and whatever
+ * `action` throws
  */
 export function withFileLock<T>(path: string, action: () => T, waitMs?: number): T {
   const fd = openLock(path);
@@ -29,9 +29,9 @@ export function withFileLock<T>(path: string, action: () => T, waitMs?: number):
 }
 
 /**
- * The same without blocking the process while it waits, and without a limit: only for locks that nobody but root can open.
- * `stop` ends the wait.
- * @throws AegisError `io` when the lock file can't be opened, the reason of `stop`, and whatever `action` throws
+ * Like {@link withFileLock}, but waits without blocking the process and without a limit: only for locks that root alone
+ * can open. `stop` ends the wait.
+ * @throws AegisError `io` if the lock file can't be opened, the reason of `stop`, and whatever `action` throws
  */
 export async function awaitFileLock<T>(path: string, action: () => T, stop: AbortSignal): Promise<T> {
   const fd = openLock(path);
@@ -46,7 +46,7 @@ export async function awaitFileLock<T>(path: string, action: () => T, stop: Abor
   }
 }
 
-/** flock(2) has no time limit of its own, so it is tried again and again, with pauses that keep many who wait apart. */
+/** flock(2) has no timeout, so poll, with random pauses to keep waiters from colliding. */
 function waitFor(fd: number, path: string, waitMs: number): void {
   const until = performance.now() + waitMs;
   while (!tryFlock(fd)) {

@@ -18,7 +18,7 @@ import {
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
-/** What the file system says, in words; what is not listed keeps the system's own. */
+/** Errnos in words; others keep the system's message. */
 const WORDS: Readonly<Record<string, string>> = {
   ENOENT: "no such file or directory",
   EACCES: "permission denied",
@@ -32,7 +32,7 @@ const WORDS: Readonly<Record<string, string>> = {
   EDQUOT: "the disk quota is used up",
 };
 
-/** Errors that a path alone explains: whoever typed it can mend it. */
+/** Errnos caused by the path, which the user can fix. */
 const PATH_ERRORS = new Set([
   "ENOENT",
   "EACCES",
@@ -44,7 +44,7 @@ const PATH_ERRORS = new Set([
   "EROFS",
 ]);
 
-/** What went wrong with a file, in words and without its path, which the message around them names already. */
+/** A file error in words, without the path, which the surrounding message names. */
 export function fileProblem(error: unknown): string {
   return WORDS[errnoOf(error)] ?? messageOf(error);
 }
@@ -53,10 +53,7 @@ function ioError(what: string, error: unknown, hint: string): AegisError {
   return new AegisError("io", `${what}: ${fileProblem(error)}`, hint, { errno: errnoOf(error) });
 }
 
-/**
- * The same error for a path that the user typed: one that can't be read or written as it is, is a mistake on the command
- * line, and no fault of this program or this host.
- */
+/** The same error for a path the user typed: an unusable path is a usage error, not a fault of this program or host. */
 export function asTyped(error: unknown): unknown {
   if (!(error instanceof AegisError) || error.code !== "io") return error;
   const { errno } = error.details;
@@ -64,7 +61,7 @@ export function asTyped(error: unknown): unknown {
   return mistaken ? new AegisError("usage", error.message, error.hint, error.details) : error;
 }
 
-/** What `use` of a path that the user typed gives, with the errors of {@link asTyped}. */
+/** Runs `use` on a path the user typed, with the errors of {@link asTyped}. */
 export function typedPath<T>(use: () => T): T {
   try {
     return use();
@@ -74,18 +71,18 @@ export function typedPath<T>(use: () => T): T {
 }
 
 /**
- * {@link writeFileAtomic} to a path that the user typed.
- * @throws AegisError `usage` for what can't be written there, `io`
+ * {@link writeFileAtomic} to a path the user typed.
+ * @throws AegisError `usage` for a path that can't be written, `io`
  */
 export function writeTyped(path: string, data: string): void {
-  // Looked at first: of a directory like /tmp a user hears only that its parent can't be written.
+  // Check first: writing to a directory such as /tmp would fail with a confusing error about its parent.
   if (isDirectory(path)) {
     throw new AegisError("usage", `can't write ${path}: it is a directory`, writeHint(path, "EISDIR"));
   }
   typedPath(() => writeFileAtomic(path, data));
 }
 
-/** False also for what can't be looked at. */
+/** False also if the path can't be examined. */
 export function isDirectory(path: string): boolean {
   try {
     return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
@@ -94,40 +91,41 @@ export function isDirectory(path: string): boolean {
   }
 }
 
-/** What to do about a file that can't be written. `path` is the file's, and what is wrong is often its directory. */
+/** Advice for a file that can't be written. `path` is the file's, though often its directory is the problem. */
 function writeHint(path: string, errno: string): string {
   const directory = dirname(path);
   switch (errno) {
     case "ENOENT":
-      return `There is no directory ${directory}: make it, or name another.`;
+      return `There is no directory ${directory}: create it, or choose another.`;
     case "EISDIR":
-      return `Name a file in it, such as ${join(path, "<name>")}.`;
+      return `Give a file in it, such as ${join(path, "<name>")}.`;
     case "EACCES":
     case "EPERM":
-      return `You may not write in ${directory}: name a place of your own.`;
+      return `You may not write to ${directory}: choose a directory of yours.`;
     case "ENOSPC":
     case "EDQUOT":
-      return `Make room under ${directory}; nothing was changed there.`;
+      return `Free some space under ${directory}; nothing was changed there.`;
     default:
-      return `Look at ${directory}: ls -ld ${directory}`;
+      return `Check ${directory}: ls -ld ${directory}`;
   }
 }
 
 /**
- * Makes `path` a directory with `mode` (default 0700); an existing one is left as it is.
+ * Creates the directory `path` with `mode` (default 0700), with its parents; an existing one is left as it is.
  * @throws AegisError `io`
  */
 export function ensureDir(path: string, mode = 0o700): void {
   try {
     mkdirSync(path, { recursive: true, mode });
   } catch (error) {
-    throw ioError(`can't make the directory ${path}`, error, writeHint(path, errnoOf(error)));
+    throw ioError(`can't create the directory ${path}`, error, writeHint(path, errnoOf(error)));
   }
 }
 
 /**
- * Replaces a file in one step: temporary file in the same directory, fsync, rename, fsync of the directory.
- * Nobody ever reads half a file, and a crash leaves the old one. Without `gid` it is of the group that new files get.
+ * Replaces a file atomically: temporary file in the same directory, fsync, rename, fsync of the directory. Readers
+ * never see a partial file, and after a crash the old one is still there. Without `gid` the file gets the default
+ * group.
  * @throws AegisError `io`
  */
 export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600, gid = -1): void {
@@ -150,13 +148,16 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 
     try {
       unlinkSync(temporary);
     } catch {
-      // It was never made, or has been renamed already.
+      // Never created, or already renamed.
     }
     throw ioError(`can't write ${path}`, error, writeHint(path, errnoOf(error)));
   }
 }
 
-/** Makes a file that must not exist yet, durably. Returns false where it exists already. */
+/**
+ * Creates a file durably; false if it already exists.
+ * @throws AegisError `io`
+ */
 export function createFileExclusive(path: string, data: string, mode = 0o600): boolean {
   let fd: number;
   try {
@@ -169,7 +170,7 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
     writeFully(fd, Buffer.from(data));
     fsyncSync(fd);
   } catch (error) {
-    // Half a file would be taken for the whole one by whoever finds it there.
+    // A partial file would be taken for a complete one.
     unlinkSync(path);
     throw ioError(`can't create ${path}`, error, writeHint(path, errnoOf(error)));
   } finally {
@@ -179,7 +180,7 @@ export function createFileExclusive(path: string, data: string, mode = 0o600): b
   return true;
 }
 
-/** Makes directory entries durable (fsync(2): a file's own fsync does not cover its name). */
+/** Makes a directory's entries durable: fsync(2) of a file does not cover its name. */
 export function syncDirectory(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
@@ -196,8 +197,8 @@ export function writeFully(fd: number, bytes: Uint8Array): void {
 }
 
 /**
- * Reads a regular file of at most `limit` bytes. One open, so what was checked is what was read; a FIFO or device is
- * refused without blocking.
+ * Reads a regular file of at most `limit` bytes. It is opened once, so the file checked is the file read; a FIFO or
+ * device is refused without blocking.
  * @throws AegisError `not_found`, `io`, `invalid_document` (too large, or not a regular file)
  */
 export function readFileLimited(path: string, limit: number): Buffer {
@@ -206,7 +207,7 @@ export function readFileLimited(path: string, limit: number): Buffer {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (errnoOf(error) === "ENOENT") throw new AegisError("not_found", `there is no file ${path}`);
-    throw ioError(`can't read ${path}`, error, `Who may read it: ls -l ${path}`);
+    throw ioError(`can't read ${path}`, error, `See who may read it: ls -l ${path}`);
   }
   try {
     const stat = fstatSync(fd);
@@ -231,9 +232,9 @@ export function readFileLimited(path: string, limit: number): Buffer {
 }
 
 /**
- * Refuses a path that anyone but root could replace: the file and every directory above it must belong to root and
- * not be writable by group or others (a sticky directory is not enough, since it still lets others create names).
- * Symbolic links and relative paths are refused. Returns a reason, or null when the path is safe.
+ * Why others than root could replace the file at `path`, or null if they can't: it and every directory above must
+ * belong to root and not be writable by group or others (a sticky directory is not enough, since others can create
+ * names in it). Symbolic links and relative paths are refused.
  */
 export function rootOnlyProblem(path: string): string | null {
   if (!isAbsolute(path)) return `${path} is not an absolute path`;
@@ -251,7 +252,7 @@ export function rootOnlyProblem(path: string): string | null {
   }
 }
 
-/** SHA-256 and length of a file, read in pieces. */
+/** SHA-256 (hex) and length in bytes of a file. */
 export function hashFile(path: string): { sha256: string; size: number } {
   const fd = openSync(path, "r");
   try {
@@ -261,7 +262,7 @@ export function hashFile(path: string): { sha256: string; size: number } {
   }
 }
 
-/** SHA-256 and length of an open file, from its first byte. */
+/** SHA-256 (hex) and length in bytes of an open file, from its start. */
 export function hashOpenFile(fd: number): { sha256: string; size: number } {
   const hash = createHash("sha256");
   const piece = Buffer.allocUnsafe(1 << 20);
@@ -274,10 +275,10 @@ export function hashOpenFile(fd: number): { sha256: string; size: number } {
   }
 }
 
-/** Largest file that {@link readText} reads. */
+/** Size limit of {@link readText}. */
 const MAX_TEXT = 64 * 1024 * 1024;
 
-/** The text of a regular file of the host, or null where it is not there, can't be read, or is larger than 64 MiB. */
+/** The text of a regular file, or null if it is missing, unreadable, or larger than 64 MiB. */
 export function readText(path: string): string | null {
   try {
     return readFileLimited(path, MAX_TEXT).toString();

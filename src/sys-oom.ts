@@ -1,17 +1,17 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 /*
- * Whom the kernel ends first when memory runs out, by proc_pid_oom_score_adj(5). Raising the score needs no capability, nor does
- * going back to where it was.
+ * Which process the kernel kills first when memory runs out: proc_pid_oom_score_adj(5). Raising the score and restoring
+ * it need no capability.
  */
 
 const SCORE = "/proc/self/oom_score_adj";
-/** Half of all memory on top of what the process takes. */
+/** Counts as if the process used half of all memory in addition. */
 const EXPENDABLE = 500;
 
 /**
- * Makes this process one that the kernel ends before others, until the function that it returns is called. Children inherit it,
- * so call that before any is started that must last. Where /proc does not let us, nothing changes.
+ * Makes this process a preferred OOM victim until the returned function is called. Children inherit the score, so call
+ * that function before starting any that must survive. Does nothing if /proc doesn't permit it.
  */
 export function expendable(): () => void {
   const before = read();
@@ -32,6 +32,6 @@ function write(score: string): void {
   try {
     writeFileSync(SCORE, score);
   } catch {
-    // Only a matter of who is first.
+    // Best effort: it only affects who is killed first.
   }
 }

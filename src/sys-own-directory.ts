@@ -5,15 +5,16 @@ import { SYSTEM } from "./paths.ts";
 import { ensureDir, fileProblem } from "./sys-files.ts";
 
 /*
- * The directories that a user's variables name (HOME, XDG_*_HOME, AEGIS_AUDIT_LOG_DIR), when the user is root. `sudo -E` and
- * HOME=/home/alice put root's files where alice can replace any directory on the way by another or by a link, while apt reads
- * its settings there or the log is written. So root uses a directory only where nobody else can change the way to it.
+ * Checks of the directories named by a user's variables (HOME, XDG_*_HOME, AEGIS_AUDIT_LOG_DIR) when the user is root.
+ * With `sudo -E` or HOME=/home/alice, alice could replace a directory on the path to root's files by another or by a
+ * link while apt reads its settings there or the log is written. So root uses a directory only if nobody else can
+ * change the path to it.
  */
 
 /**
- * Makes `path`, 0700, where it is missing, with what is missing above it. As root, every directory from / down must then be
- * root's alone; other users may use what they like.
- * @throws AegisError `refused` saying which directory is whose, `io`
+ * Creates `path` (0700) and missing parents. As root, every directory from / down must be writable by root alone; other
+ * users may use any path.
+ * @throws AegisError `refused` naming the directory and its owner, `io`
  */
 export function ensureOwnDir(path: string, uid = process.geteuid?.()): void {
   if (uid !== 0) {
@@ -24,15 +25,15 @@ export function ensureOwnDir(path: string, uid = process.geteuid?.()): void {
   try {
     problem = walk(resolve(path), true);
   } catch (error) {
-    const what = `can't make the directory ${path}: ${fileProblem(error)}`;
-    throw new AegisError("io", what, `Look: ls -ld ${dirname(path)}`, { errno: errnoOf(error) });
+    const what = `can't create the directory ${path}: ${fileProblem(error)}`;
+    throw new AegisError("io", what, `Check: ls -ld ${dirname(path)}`, { errno: errnoOf(error) });
   }
   if (problem !== null) throw refusal(path, problem);
 }
 
 /**
- * Why root should not use the directory `path`, or null. What does not exist yet is no problem.
- * Stays true: from / down each directory is one that only root can change, so nobody else can replace the next.
+ * Why root should not use the directory `path`, or null. A missing directory is no problem. The result stays true: only
+ * root can change each directory from / down, so nobody else can replace the next one.
  */
 export function ownDirProblem(path: string): string | null {
   try {
@@ -42,7 +43,7 @@ export function ownDirProblem(path: string): string | null {
   }
 }
 
-/** Why root should not believe the file `path`, or null: it and the way to it must be root's alone. */
+/** Why root should not trust the file `path`, or null: only root may be able to change it and the path to it. */
 export function ownFileProblem(path: string): string | null {
   const problem = ownDirProblem(dirname(path));
   if (problem !== null) return problem;
@@ -50,24 +51,25 @@ export function ownFileProblem(path: string): string | null {
   return stat === undefined ? null : entryProblem(path, stat, { sticky: false });
 }
 
-function walk(path: string, make: boolean): string | null {
+function walk(path: string, create: boolean): string | null {
   const parents: string[] = [];
   for (let current = path; current !== "/"; current = dirname(current)) parents.unshift(current);
   for (const current of ["/", ...parents]) {
-    const stat = look(current, make);
+    const stat = statOrCreate(current, create);
     if (stat === undefined) return null;
     if (!stat.isDirectory() && !stat.isSymbolicLink()) throw new Error(`${current} is not a directory`);
-    // In a sticky directory such as /tmp nobody can replace what is root's; what root writes into needs more.
+    // In a sticky directory such as /tmp others can't replace root's entries, but they could add some to the directory
+    // root writes.
     const problem = entryProblem(current, stat, { sticky: current !== path });
     if (problem !== null) return problem;
   }
   return null;
 }
 
-/** One step of the way, made where it is missing. Whoever makes it first is found out by its owner. */
-function look(path: string, make: boolean): Stats | undefined {
+/** One directory of the path, created if missing. If another user creates it first, its owner gives that away. */
+function statOrCreate(path: string, create: boolean): Stats | undefined {
   const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat !== undefined || !make) return stat;
+  if (stat !== undefined || !create) return stat;
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
@@ -80,7 +82,7 @@ function entryProblem(path: string, stat: Stats, { sticky }: { sticky: boolean }
   if (stat.isSymbolicLink()) return `${path} is a symbolic link`;
   if (stat.uid !== 0) return `${path} belongs to another user (uid ${stat.uid})`;
   if (sticky && (stat.mode & 0o1000) !== 0) return null;
-  // rsyslog makes /var/log its group's; who is in that group could write the system's own logs anyway.
+  // rsyslog gives /var/log to its group; members could write the system's own logs anyway.
   const others = path === dirname(SYSTEM.auditDir) ? 0o002 : 0o022;
   return (stat.mode & others) === 0 ? null : `${path} can be written by others than root`;
 }
@@ -88,7 +90,7 @@ function entryProblem(path: string, stat: Stats, { sticky }: { sticky: boolean }
 function refusal(path: string, problem: string): AegisError {
   return new AegisError(
     "refused",
-    `root can't use ${path}: ${problem}, and so others could change what root reads and writes there`,
-    "Use root's own directories: sudo -H, or HOME=/root; XDG_*_HOME and AEGIS_AUDIT_LOG_DIR too must name what is root's alone.",
+    `root can't use ${path}: ${problem}, so others could change what root reads and writes there`,
+    "Use root's own directories: sudo -H, or HOME=/root. XDG_*_HOME and AEGIS_AUDIT_LOG_DIR must also name directories that only root can change.",
   );
 }

@@ -4,26 +4,24 @@ import type { Env } from "./paths.ts";
 import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 import type { Terminal } from "./terminal.ts";
 
-/*
- * Long text for people, a screenful at a time.
- */
+/* Paging of long text. */
 
-const USUAL = "less -R";
-/** What PAGER may be behind sudo(8): it may be the other user's (-E), and `sh -c …` would be run as root. */
-const BEHIND_SUDO: readonly string[] = ["less", "more", "most", "pg"];
+const DEFAULT_PAGER = "less -R";
+/** Pagers allowed under sudo(8): PAGER may be the invoking user's (-E), and `sh -c …` would run as root. */
+const ALLOWED_UNDER_SUDO: readonly string[] = ["less", "more", "most", "pg"];
 
 /**
- * The pager's argv: PAGER split at white space, never through a shell, else `less -R`. Its program is one of the system's own,
- * so one that is called by another path is not run, and `less` is taken. Null for no pager: PAGER empty or `cat`, or none
- * installed. Behind sudo it is a pager by name, without options of PAGER.
+ * The pager's argv: PAGER split at white space, never run through a shell, else `less -R`. Only programs in system
+ * directories are run; a PAGER elsewhere falls back to `less`. Null for no pager: PAGER empty or `cat`, or none
+ * installed. Under sudo only known pagers are run, without PAGER's options.
  */
 export function pagerArgv(env: Env, find: typeof resolveProgram = resolveProgram): string[] | null {
   const isSudo = env.SUDO_UID !== undefined;
-  const wanted = env.PAGER ?? USUAL;
-  for (const candidate of [wanted, USUAL]) {
+  const wanted = env.PAGER ?? DEFAULT_PAGER;
+  for (const candidate of [wanted, DEFAULT_PAGER]) {
     const [name, ...args] = candidate.split(/\s+/).filter((word) => word !== "");
     if (name === undefined || basename(name) === "cat") return null;
-    if (isSudo && !BEHIND_SUDO.includes(basename(name))) continue;
+    if (isSudo && !ALLOWED_UNDER_SUDO.includes(basename(name))) continue;
     const program = SYSTEM_PATH.some((directory) => directory === dirname(name))
       ? find(basename(name), [dirname(name)])
       : find(name);
@@ -33,21 +31,21 @@ export function pagerArgv(env: Env, find: typeof resolveProgram = resolveProgram
   return null;
 }
 
-/** Whether the text has more lines than the terminal shows at once, less `kept` ones. */
+/** Whether the text has more lines than the terminal shows at once, with `kept` lines reserved. */
 export function isLong(text: string, terminal: Terminal, kept = 1): boolean {
   return terminal.height !== undefined && text.split("\n").length > terminal.height - kept;
 }
 
 /**
- * Shows safe text through the pager on the terminal behind `output`, and waits until the person has left it. False where
- * there is no pager or it failed: then the text has to be shown otherwise.
+ * Shows safe text in the pager on the terminal behind `output` and waits until it exits. False if there is no pager or
+ * it failed, and the text must be shown another way.
  */
 export async function page(text: string, terminal: Terminal, env: Env, output: number): Promise<boolean> {
   const { TERM: term = "" } = env;
   if (!terminal.interactive || ["", "dumb"].includes(term)) return false;
   const [program, ...args] = pagerArgv(env) ?? [];
   if (program === undefined) return false;
-  // The terminal sends Ctrl-C to the pager and to us. It is meant for the pager.
+  // The terminal sends Ctrl-C to both the pager and us; it is meant for the pager.
   const ignore = () => {};
   process.on("SIGINT", ignore);
   try {
@@ -55,7 +53,7 @@ export async function page(text: string, terminal: Terminal, env: Env, output: n
       const child = spawn(program, args, { env: pagerEnv(env, term), stdio: ["pipe", output, output] });
       child.once("error", () => resolve(false));
       child.once("close", (status, signal) => resolve(status === 0 || signal !== null));
-      // Left before its end, the pager closes the pipe.
+      // A pager that is quit early closes the pipe.
       child.stdin?.on("error", ignore);
       child.stdin?.end(`${text}\n`);
     });
@@ -64,7 +62,7 @@ export async function page(text: string, terminal: Terminal, env: Env, output: n
   }
 }
 
-/** LESSSECURE: no shell, no editor, no file from within less (less(1), SECURITY), whatever LESS asks for. */
+/** LESSSECURE disables less's shell, editor and file commands (less(1), SECURITY), whatever LESS says. */
 function pagerEnv(env: Env, term: string): Record<string, string> {
   return {
     PATH: SYSTEM_PATH.join(":"),

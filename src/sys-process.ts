@@ -2,22 +2,22 @@ import { readdirSync, readFileSync } from "node:fs";
 import { BOOT_VARIABLE, bootId } from "./sys-boot.ts";
 
 /*
- * Who is alive, by proc(5). A pid alone proves nothing, since pids are used again. Pid and start time together do, within one
- * boot: both count from there, and a service that starts at the same point of each boot gets the same ones again.
+ * Identifying processes, by proc(5). Pids are reused, so a pid alone proves nothing. Pid and start time do within one
+ * boot; across boots, a service started at the same point gets the same pair again.
  */
 
-/** A process, so that no other is ever taken for it. */
+/** Identifies a process uniquely. */
 export interface ProcessId {
   pid: number;
   /** In clock ticks since boot. */
   start: number;
-  /** The id of the boot; empty where the kernel gives none. */
+  /** Boot id; empty if the kernel provides none. */
   boot: string;
 }
 
 let boot: string | undefined;
 
-/** The id of this boot; empty where there is none. It is the same as long as a process lives. */
+/** The id of this boot, or empty. Constant during a process's life, so cached. */
 function thisBoot(): string {
   boot ??= bootId(textOf, process.env[BOOT_VARIABLE]) ?? "";
   return boot;
@@ -31,11 +31,14 @@ function textOf(path: string): string | null {
   }
 }
 
-/** Start time of a process in clock ticks since boot (field 22 of /proc/<pid>/stat), or null when there is none. */
+/**
+ * Start time of a process in clock ticks since boot (field 22 of /proc/<pid>/stat); null if it doesn't exist or is a
+ * zombie.
+ */
 export function startTimeOf(pid: number): number | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The second field is the name in parentheses, which may hold anything.
+    // The second field, the name in parentheses, may hold anything.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     if (fields[0] === "Z" || fields[0] === "X") return null;
     const start = Number(fields[19]);
@@ -45,20 +48,20 @@ export function startTimeOf(pid: number): number | null {
   }
 }
 
-/** What to write down of a process that lives; of one that has ended, the start time is 0. */
+/** The identity of a process; of one that has ended, the start time is 0. */
 export function identify(pid: number): ProcessId {
   return { pid, start: startTimeOf(pid) ?? 0, boot: thisBoot() };
 }
 
-/** Whether a process that was written down still lives. */
+/** Whether an identified process is still alive. */
 export function isSameProcess({ pid, start, boot }: ProcessId): boolean {
   return boot === thisBoot() && startTimeOf(pid) === start;
 }
 
 /**
- * Living processes of root of these names (comm of proc(5), at most 15 characters) whose environment holds `variable=value`.
- * The names matter: whatever they started inherits the environment too, and may live for ever. So does the user: anybody can
- * give a program of their own that name and that environment, and would then be waited for.
+ * Pids of root's processes with one of these names (comm of proc(5), at most 15 characters) whose environment holds
+ * `variable=value`. The name matters: children inherit the environment and may live forever. So does the user: anyone
+ * can run a program with that name and environment, and would be waited for.
  */
 export function processesWith(variable: string, value: string, names: readonly string[]): number[] {
   const wanted = `${variable}=${value}`;
@@ -74,12 +77,12 @@ export function processesWith(variable: string, value: string, names: readonly s
   });
 }
 
-/** Whether a process is root's by each of its user ids. The owner of /proc/<pid> would not do: a process can hide its own. */
+/** Whether all of a process's uids are 0. The owner of /proc/<pid> is no substitute: a process can change it. */
 function isRoots(pid: number): boolean {
   return /^Uid:\t0\t0\t0\t0$/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
 }
 
-/** Every user and group id that a living process has, of whatever kind (proc_pid_status(5): real, effective, saved, fs). */
+/** All user and group ids of all processes, of every kind (proc_pid_status(5): real, effective, saved, fs). */
 export function idsInUse(): Set<number> {
   const ids = new Set<number>();
   for (const entry of readdirSync("/proc")) {
@@ -90,7 +93,7 @@ export function idsInUse(): Set<number> {
         for (const id of line.split(/\s+/).slice(1)) ids.add(Number(id));
       }
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   }
   return ids;

@@ -3,7 +3,7 @@ import { lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
-/** Where programs are looked for, in order; nothing outside is ever run. */
+/** Search path for programs, in order; nothing outside is ever run. */
 export const SYSTEM_PATH = [
   "/usr/local/sbin",
   "/usr/local/bin",
@@ -13,32 +13,32 @@ export const SYSTEM_PATH = [
   "/bin",
 ] as const;
 
-/** What the executable is called wherever it is installed. */
+/** The executable's file name, wherever it is installed. */
 const OWN_NAME = "aegis";
 
 export interface RunOptions {
-  /** The whole environment of the child; nothing is inherited. */
+  /** The child's complete environment; nothing is inherited. */
   env: Record<string, string>;
   /** Working directory, absolute. */
   cwd: string;
   timeoutMs: number;
-  /** Cap on standard output and on standard error, each, in bytes. */
+  /** Limit in bytes, for standard output and standard error each. */
   maxBytes: number;
 }
 
 export interface RunResult {
-  /** Exit status; null when killed by a signal. */
+  /** Exit status; null if killed by a signal. */
   status: number | null;
-  /** `timeout` and `truncated` mean that we killed it. */
+  /** We killed it in the cases `timeout` and `truncated`. */
   outcome: "exited" | "timeout" | "truncated";
   stdout: Buffer;
   stderr: Buffer;
 }
 
 /**
- * The absolute path of a program in root-owned system directories, or null where there is none. Aegis itself is passed
- * over, by its file and by its file's name, so that a wrapper named `apt-get` is never taken for apt-get, not even while
- * an upgrade puts another file in the place of the one that is running.
+ * The absolute path of a program in root-owned system directories, or null. Aegis itself is skipped, by inode and by
+ * file name, so that a wrapper named `apt-get` is never mistaken for apt-get, even while an upgrade replaces the
+ * running file.
  */
 export function resolveProgram(name: string, path: readonly string[] = SYSTEM_PATH): string | null {
   if (!/^[A-Za-z0-9][A-Za-z0-9._+-]*$/.test(name)) return null;
@@ -62,7 +62,7 @@ function fileId(path: string): string | null {
   }
 }
 
-/** The file that a name finally leads to, and the directory it is in, belong to root and only root writes there. */
+/** Whether the resolved file and both directories belong to root and only root can write them. */
 function isRootOwned(path: string): boolean {
   const target = realpathSync(path);
   return [dirname(path), target, dirname(target)].every((p) => {
@@ -72,9 +72,9 @@ function isRootOwned(path: string): boolean {
 }
 
 /**
- * Runs an absolute program without a shell and with standard input closed, output kept apart and capped. At the time
- * limit or the cap its whole process group is killed.
- * @throws AegisError `unavailable` when it can't be started
+ * Runs a program by absolute path, without a shell and with no standard input; output is captured separately and
+ * capped. Its process group is killed at the time or output limit.
+ * @throws AegisError `unavailable` if it can't be started
  */
 export function run(program: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   return new Promise((resolve, reject) => {
@@ -88,7 +88,7 @@ export function run(program: string, args: readonly string[], options: RunOption
     const stop = (why: "timeout" | "truncated") => {
       if (outcome === "exited") outcome = why;
       killGroup(child.pid);
-      // A descendant that left the group may hold the pipes open; without us at the other end it can't keep us waiting.
+      // A descendant outside the group may hold the pipes open; destroying our ends keeps it from blocking us.
       child.stdout.destroy();
       child.stderr.destroy();
     };
@@ -123,6 +123,6 @@ function killGroup(pid: number | undefined): void {
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
-    // It has ended already.
+    // Already ended.
   }
 }

@@ -20,12 +20,12 @@ import { idsInUse } from "./sys-process.ts";
 export const ADMIN_GROUP = "aegis-admin";
 /** The group whose members may ask the reviewer. */
 export const REVIEW_GROUP = "aegis-review";
-/** Whom the front, the reviewer, and the tools of source builds run as. Each has a group of its own. */
+/** Users that the front, the reviewer, and the tools of source builds run as. Each has a group of its name. */
 export const USERS = { front: "aegis-front", reviewer: "aegis-reviewd", build: "aegis-build" } as const;
 
-/** Where an executor keeps its state. */
+/** Paths and ownership of an executor's state. */
 export interface Places {
-  /** One directory per execution: what the run was given, and its output. */
+  /** One directory per execution: the run's input and output. */
   runs: string;
   /** One outcome per execution. */
   results: string;
@@ -37,13 +37,13 @@ export interface Places {
   archives: string;
   /** The log of executions. */
   audit: string;
-  /** The user whose files are believed. */
+  /** Uid whose files are trusted. */
   owner: number;
-  /** The group that may read outcomes, if it exists. */
+  /** Group that may read outcomes, if it exists. */
   readers: string;
 }
 
-/** The runner's places. All belong to root; only `results` can be read by the admin group. */
+/** The production executor's state. All of it belongs to root; the admin group can read `results` only. */
 export const STATE = {
   /** One directory per execution: configuration, receipt, output. 0700. */
   runs: join(SYSTEM.state, "runs"),
@@ -51,16 +51,16 @@ export const STATE = {
   results: join(SYSTEM.state, "results"),
   /** The record of used plans and approvals. 0700. */
   spent: join(SYSTEM.state, "spent"),
-  /** The run lock and the queue. 0700: whoever can open a lock file can hold it. */
+  /** The run lock and the queue. 0700: anyone who can open a lock file can hold it. */
   lock: join(SYSTEM.state, "lock"),
-  /** Directories of package files, one per run; a tool's own users must be able to reach them. 0755. */
+  /** Directories of package files, one per run. 0755: a tool's own users must reach them. */
   archives: "/var/cache/aegis/archives",
   audit: SYSTEM.auditDir,
   owner: 0,
   readers: ADMIN_GROUP,
 } as const satisfies Places;
 
-/** One directory of a production host, and whose it is. */
+/** A directory of a production host and its ownership. */
 export interface Directory {
   path: string;
   mode: number;
@@ -68,17 +68,17 @@ export interface Directory {
   group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer;
 }
 
-/** The runner's directories, in the order in which they are made. */
+/** The executor's directories, parents first. */
 export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: SYSTEM.state, mode: 0o755, user: "root", group: "root" },
   { path: STATE.runs, mode: 0o700, user: "root", group: "root" },
   { path: STATE.spent, mode: 0o700, user: "root", group: "root" },
   { path: STATE.lock, mode: 0o700, user: "root", group: "root" },
-  // Set-group-id here too: an outcome is never there without its group, not even between its rename and a chown.
+  // Set-group-id here too: an outcome always has its group, even between rename and chown.
   { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },
   { path: "/var/cache/aegis", mode: 0o755, user: "root", group: "root" },
   { path: STATE.archives, mode: 0o755, user: "root", group: "root" },
-  // Set-group-id: every file of the log gets the admin group. Others may pass through, to the reviewer's own log below.
+  // Set-group-id: every log file gets the admin group. Others may traverse, to the reviewer's log below.
   { path: SYSTEM.auditDir, mode: 0o2751, user: "root", group: ADMIN_GROUP },
 ];
 
@@ -110,12 +110,12 @@ export function userIds(name: string): { uid: number; gid: number } | null {
   return fields !== undefined && Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : null;
 }
 
-/** The ids that systemd gives out for a while (DynamicUser= of systemd.exec(5)): never a person's, never a package's. */
+/** Ids that systemd assigns temporarily (DynamicUser= of systemd.exec(5)), never to a person or package. */
 const DYNAMIC_IDS = { first: 61184, last: 65519 };
 
 /**
- * A number that is no user, no group, and that no process runs as.
- * @throws AegisError `unavailable` when all are taken
+ * An id that no user, group or process has.
+ * @throws AegisError `unavailable` if all are taken
  */
 export function unusedId(): number {
   const named = new Set(
@@ -131,14 +131,13 @@ export function unusedId(): number {
   }
   throw new AegisError(
     "unavailable",
-    "there is no user id left for the front",
-    "Make a system user aegis-front.",
+    "no user id is free for the front",
+    "Create the system user aegis-front.",
   );
 }
 
 /**
- * Makes the runner's directories where they are missing, and refuses ones that don't belong to root or that others
- * can write to.
+ * Creates the executor's missing directories, and refuses any that isn't root's or that others can write.
  * @throws AegisError `io`
  */
 export function prepareState(): void {
@@ -148,25 +147,28 @@ export function prepareState(): void {
 function rootDirectory({ path, mode, group }: Directory): void {
   const gid = groupId(group) ?? 0;
   try {
-    // RestrictSUIDSGID= forbids the set-group-id bit even where the directory is there.
+    // RestrictSUIDSGID= makes mkdir(2) with the set-group-id bit fail even if the directory exists.
     mkdirSync(path, { mode: mode & 0o777 });
     own(path, mode, gid);
   } catch (error) {
     if (errnoOf(error) !== "EEXIST") {
-      throw noSpace(error, path) ?? new AegisError("io", `can't make ${path}: ${messageOf(error)}`);
+      throw noSpace(error, path) ?? new AegisError("io", `can't create ${path}: ${messageOf(error)}`);
     }
   }
   const stat = lstatSync(path);
   if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
     throw new AegisError(
       "io",
-      `${path} must be a directory that belongs to root and that only root writes to`,
-      `Look at it: ls -ld ${path}; then, as root: chown root:${gid === 0 ? "root" : group} ${path} && chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
+      `${path} must be a directory that belongs to root and that only root can write`,
+      `Check it: ls -ld ${path}; then, as root: chown root:${gid === 0 ? "root" : group} ${path} && chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
     );
   }
 }
 
-/** Gives a directory owner and mode by descriptor: by name it may be another by now, where others can write the parent. */
+/**
+ * Sets owner and mode through a descriptor: where others can write the parent, the name may already mean something
+ * else.
+ */
 function own(path: string, mode: number, gid: number): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
@@ -178,23 +180,26 @@ function own(path: string, mode: number, gid: number): void {
   }
 }
 
-/** What to tell of a file system without room left, from a system error; null for anything else. `place` is where, if that doesn't say. */
-export function noSpace(error: unknown, place: string): AegisError | null {
+/**
+ * The error for a full disk or quota, or null for any other error. `fallback` is the directory, if the error has no
+ * path.
+ */
+export function noSpace(error: unknown, fallback: string): AegisError | null {
   const errno = errnoOf(error);
   if (errno !== "ENOSPC" && errno !== "EDQUOT") return null;
   const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : "";
-  const directory = path === "" ? place : dirname(path);
+  const directory = path === "" ? fallback : dirname(path);
   return new AegisError(
     "io",
-    `no space is left under ${directory} (${errno})`,
-    `Make room there, in blocks or in inodes: df ${directory}; df -i ${directory}. Then try again.`,
+    `no space left under ${directory} (${errno})`,
+    `Free blocks or inodes there: df ${directory}; df -i ${directory}. Then try again.`,
   );
 }
 
 /**
- * When Aegis was first installed on this host; null where it was never installed, or is started by hand. Nothing signed
- * before that runs here.
- * @throws AegisError `invalid_config` for a file that can't be believed
+ * When Aegis was first installed on this host; null if never installed (started by hand). Nothing signed earlier runs
+ * here.
+ * @throws AegisError `invalid_config` for a file that can't be trusted
  */
 export function installedAt(path: string = SYSTEM.installed): Date | null {
   const text = readConfig(path, true);
@@ -203,25 +208,25 @@ export function installedAt(path: string = SYSTEM.installed): Date | null {
   if (!/^\d{4}-\d{2}-\d{2}T[\d:.]+Z\n?$/.test(text) || Number.isNaN(date.getTime())) {
     throw new AegisError(
       "invalid_config",
-      `${path} does not hold the time of the installation`,
-      `Remove it as root and type: aegis daemon install; what was signed before then needs to be signed anew.`,
+      `${path} does not hold the installation time`,
+      `Remove it as root and type: aegis daemon install; anything signed before then must be signed again.`,
     );
   }
   return date;
 }
 
-/** Writes the time of the first installation down; an existing one stays. */
+/** Records the time of the first installation; an existing record stays. */
 export function markInstalled(now: Date): void {
   createFileExclusive(SYSTEM.installed, `${now.toISOString()}\n`, 0o644);
 }
 
-/** System accounts end here (SYS_UID_MAX of login.defs(5)); people begin behind it. */
+/** Highest system uid (SYS_UID_MAX of login.defs(5)). */
 const LAST_SYSTEM_ID = 999;
 const NO_LOGIN = /\/(?:nologin|false)$/;
 
 /**
- * Why accounts that have the names of ours are not what the services need, one reason each; empty when all are, or are
- * missing. An account of root's, of a person, or with groups of its own gives a service what its unit was to deny it.
+ * Why existing accounts with our names are unfit for the services, one reason each; missing accounts are no problem. An
+ * account that is root's, a person's, or in other groups gives a service what its unit is meant to deny.
  * @throws an error of the file system
  */
 export function accountProblems(
@@ -256,21 +261,21 @@ function userProblems(
   const alike = users.filter((one) => one[2] === uid && one[0] !== name).map(([found]) => found);
   const number = Number(uid);
   return [
-    ...(number >= 1 && number <= LAST_SYSTEM_ID ? [] : [`${name} is no system account (uid ${uid})`]),
+    ...(number >= 1 && number <= LAST_SYSTEM_ID ? [] : [`${name} is not a system account (uid ${uid})`]),
     ...(alike.length === 0 ? [] : [`${name} has the uid of ${alike.join(", ")}`]),
     ...(gid === ownGid ? [] : [`the group of ${name} is not ${name}`]),
     ...(NO_LOGIN.test(shell) ? [] : [`${name} can log in (${shell})`]),
   ];
 }
 
-/** @throws AegisError `refused` where {@link accountProblems} finds something */
+/** @throws AegisError `refused` if {@link accountProblems} finds any */
 export function refuseForeignAccounts(): void {
   const problems = accountProblems();
   if (problems.length === 0) return;
   throw new AegisError(
     "refused",
-    `services can't run under accounts that are not made for them: ${problems.join("; ")}`,
-    "Rename or remove these accounts, or take them out of the groups; install makes its own.",
+    `services can't run under accounts not made for them: ${problems.join("; ")}`,
+    "Rename or remove these accounts, or take them out of the groups; install creates its own.",
   );
 }
 

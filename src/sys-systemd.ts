@@ -3,12 +3,12 @@ import { join } from "node:path";
 import { AegisError } from "./errors.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
-/* systemd, spoken to by its own programs: systemctl(1), systemd-sysusers(8), systemd-tmpfiles(8). */
+/* systemd, driven through its own programs: systemctl(1), systemd-sysusers(8), systemd-tmpfiles(8). */
 
-/** Where an administrator's own units belong; they win over those of packages in /usr/lib. */
+/** Directory of the administrator's units; they override those of packages in /usr/lib. */
 export const UNIT_DIRECTORY = "/etc/systemd/system";
 
-/** Stopping waits for a service that ends its work first. */
+/** Stopping waits for a service to finish its work. */
 const LIMIT_MS = 120_000;
 
 /** Whether systemd runs this host (sd_booted(3)). */
@@ -16,39 +16,39 @@ export function hasSystemd(): boolean {
   return existsSync("/run/systemd/system");
 }
 
-/** Whether the executor is one of this host's services, running or not. */
+/** Whether the executor is installed as a service, running or not. */
 export function isInstalled(): boolean {
   return hasSystemd() && existsSync(join(UNIT_DIRECTORY, "aegisd.service"));
 }
 
 /**
- * The oldest systemd on which Aegis was seen to work: that of Ubuntu 22.04. 247, of Debian 11, ignores NoExecPaths= and
- * ExecPaths= with a warning, and a front in foreign hands started a program there; its NEWS has both since 248.
+ * The oldest systemd Aegis was tested on, Ubuntu 22.04's. 247 (Debian 11) ignores NoExecPaths= and ExecPaths= with a
+ * warning, and a compromised front could start programs there; by its NEWS, 248 added both.
  */
 const OLDEST = 249;
 
-/** @throws AegisError `unavailable` where systemd does not run this machine, or is too old for the units */
+/** @throws AegisError `unavailable` if systemd does not run this host, or is too old for the units */
 export async function requireSystemd(): Promise<void> {
   const version = hasSystemd() ? /^systemd (\d+)/.exec(await systemd("systemctl", ["--version"]))?.[1] : null;
   if (version !== null && Number(version ?? 0) >= OLDEST) return;
   throw new AegisError(
     "unavailable",
     version === null
-      ? "systemd does not run this machine, so there is nothing to install services into"
-      : `systemd ${version ?? "of unknown version"} is too old: before 248 it ignores NoExecPaths=, which keeps services from starting programs, and ${OLDEST} is the oldest that was tried`,
-    "Start them by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
+      ? "systemd does not run this host, so there is nothing to install services into"
+      : `systemd ${version ?? "of unknown version"} is too old: before 248 it ignores NoExecPaths=, which keeps services from starting programs, and ${OLDEST} is the oldest version tested`,
+    "Start the services by hand: aegis daemon --executor as root, aegis daemon --reviewer as another user",
   );
 }
 
-/** What systemctl says when systemd executes itself anew meanwhile, as its own upgrade does. */
+/** systemctl's errors while systemd re-executes itself, as its own upgrade does. */
 const LOST = /disconnected|Connection reset|Connection refused|not connected|Connection terminated/i;
 const RETRIES = 5;
 const RETRY_MS = 400;
 
 /**
- * Runs one of systemd's programs and returns what it printed. What was cut off by systemd's own restart is asked again: all
- * that is asked here may be done twice.
- * @throws AegisError `unavailable` with what it said, when it fails or isn't there
+ * Runs one of systemd's programs and returns its output. Retries when systemd's re-execution cut the connection: every
+ * call made here may be repeated.
+ * @throws AegisError `unavailable` with its error output, if it fails or isn't installed
  */
 export async function systemd(
   name: string,
@@ -74,11 +74,11 @@ export async function systemd(
   throw new AegisError(
     "unavailable",
     `${name} ${args.join(" ")} failed (${how}): ${said}`,
-    "Look: systemctl --failed; journalctl -b -u 'aegis*'",
+    "Check: systemctl --failed; journalctl -b -u 'aegis*'",
   );
 }
 
-/** What systemd knows of a unit; the names are its own. */
+/** Properties of a unit, by systemd's names. */
 export type UnitState = Readonly<Record<(typeof PROPERTIES)[number], string>>;
 
 const PROPERTIES = [
@@ -92,15 +92,15 @@ const PROPERTIES = [
   "ActiveEnterTimestamp",
 ] as const;
 
-/** Units that somebody waits for to stop, and whether the whole host goes down. */
+/** Units with a pending stop job, and whether the whole host is shutting down. */
 export interface Stopping {
   units: string[];
   hostToo: boolean;
 }
 
 /**
- * Which of the units that fit the patterns have been told to stop, have not ended, and are waited for: once the job is
- * cancelled, nobody waits, and the unit ends with its work.
+ * Units matching the patterns that are stopping and have a job. If the job was cancelled, nobody is waiting, and the
+ * unit ends when its work does.
  * @throws AegisError `unavailable`
  */
 export async function stoppingUnits(
@@ -110,16 +110,16 @@ export async function stoppingUnits(
   const text = await ask(["show", "--property=Id,ActiveState,Job", "--", ...patterns]);
   const units = text.split("\n\n").flatMap((block) => {
     const id = /^Id=(.+)$/m.exec(block)?.[1];
-    const told = /^ActiveState=deactivating$/m.test(block) && /^Job=\d+$/m.test(block);
-    return id !== undefined && told ? [id] : [];
+    const stopping = /^ActiveState=deactivating$/m.test(block) && /^Job=\d+$/m.test(block);
+    return id !== undefined && stopping ? [id] : [];
   });
   if (units.length === 0) return { units, hostToo: false };
   return { units, hostToo: /^SystemState=stopping$/m.test(await ask(["show", "--property=SystemState"])) };
 }
 
 /**
- * Seconds since 1970 of a timestamp like `Sun 2026-11-22 05:54:36 UTC`, NaN for anything else. `--timestamp=unix` would be
- * plainer, but systemd 249 doesn't know it.
+ * A timestamp like `Sun 2026-11-22 05:54:36 UTC` in seconds since 1970, or NaN. `--timestamp=unix` would be simpler,
+ * but systemd 249 doesn't know it.
  */
 export function secondsOf(timestamp: string): number {
   const [, day, time] = /^[A-Z][a-z]{2} (\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}) UTC$/.exec(timestamp) ?? [];
@@ -127,11 +127,11 @@ export function secondsOf(timestamp: string): number {
 }
 
 /**
- * The state of each unit, in the order asked for, by one call. Timestamps are for {@link secondsOf}.
+ * The state of each unit, from one systemctl call. For timestamps see {@link secondsOf}.
  * @throws AegisError `unavailable`
  */
 export async function showUnits<N extends string>(names: readonly N[]): Promise<Record<N, UnitState>> {
-  // Of a template only an instance has a state.
+  // A template has no state; an instance does.
   const asked = names.map((name) => name.replace("@.", "@any."));
   const args = ["show", "--timestamp=utc", `--property=${PROPERTIES.join(",")}`, "--", ...asked];
   const text = await systemd("systemctl", args);

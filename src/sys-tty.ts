@@ -2,23 +2,23 @@ import { openSync, read, readSync, writeSync } from "node:fs";
 import { isatty, ReadStream, WriteStream } from "node:tty";
 import { flushInput } from "./sys-ffi.ts";
 
-/** The terminal that a person reads and answers on. */
+/** The user's terminal, for questions and answers. */
 export interface Screen {
-  /** Its descriptor for output. */
+  /** File descriptor for output. */
   output: number;
-  /** Columns and rows; undefined or 0 where it doesn't know. */
+  /** Columns and rows; undefined or 0 if unknown. */
   columns: number | undefined;
   rows: number | undefined;
   /**
-   * Puts a question and waits for one line, trimmed. Null where the answer has no end. What was typed before the question was
-   * there is no answer to it: it is thrown away.
+   * Asks a question and reads one line, trimmed; null if the input ends without a newline. Input typed before the
+   * question is discarded: it can't be an answer.
    */
   ask(question: string): string | null;
 }
 
 /**
- * The process's own terminal (tty(4), /dev/tty), wherever standard input and output lead. A session without a terminal of its
- * own (`su -c`) may have one all the same, on standard input and error. Null where there is none. It stays open.
+ * The controlling terminal (tty(4), /dev/tty), independent of redirections. A session without one (`su -c`) may still
+ * have a terminal on standard input and error. Null if there is none. It stays open.
  */
 export function openScreen(): Screen | null {
   const terminal = openTerminal();
@@ -41,28 +41,28 @@ export function openScreen(): Screen | null {
 
 function sizeOf({ isOwn }: OpenTerminal): { columns: number | undefined; rows: number | undefined } {
   if (!isOwn) return { columns: process.stderr.columns, rows: process.stderr.rows };
-  // Measured by a descriptor that may be closed with the stream.
+  // The stream closes its descriptor, so give it one of its own.
   const stream = new WriteStream(openSync("/dev/tty", "r+"));
   const { columns, rows } = stream;
   stream.destroy();
   return { columns, rows };
 }
 
-/** Bytes that a terminal in raw mode sends for keys (ASCII; termios(3), VINTR, VEOF, VERASE, VKILL). */
+/** Bytes a terminal in raw mode sends for keys (ASCII; termios(3), VINTR, VEOF, VERASE, VKILL). */
 const KEYS = { interrupt: 3, end: 4, backspace: 8, newline: 10, enter: 13, clear: 21, erase: 127 } as const;
-/** Longer is no passphrase. */
+/** Longest passphrase accepted. */
 const MAX_BYTES = 1024;
 const SIGNALS = ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"] as const;
 
 /**
- * Like {@link Screen.ask}, with nothing of the answer shown and nothing of it trimmed. Control-C ends the process as
- * SIGINT would. However it ends, the terminal is as before. Null also where the answer is not UTF-8.
+ * Like {@link Screen.ask}, without echo or trimming. Control-C ends the process as SIGINT would. The terminal is always
+ * restored. Also null if the answer is not UTF-8.
  */
 export async function askHidden(question: string): Promise<string | null> {
   const opened = openTerminal();
   if (opened === null) return null;
   const { input, output, isOwn } = opened;
-  // Never reads: its own reading would outlive the answer and keep the process from ending.
+  // Used for raw mode only: reading through the stream would go on after the answer and keep the process alive.
   const terminal = new ReadStream(input);
   const restore = () => {
     for (const [signal, stop] of stops) process.off(signal, stop);
@@ -83,10 +83,10 @@ export async function askHidden(question: string): Promise<string | null> {
     line = await readLine(input);
     writeSync(output, "\n");
   } catch {
-    // The terminal has gone away.
+    // The terminal is gone.
   } finally {
     restore();
-    // Closes what is below. Standard input is asked once more for the next question.
+    // Also closes the descriptor. Standard input stays open for the next question.
     if (isOwn) terminal.destroy();
   }
   if (line === "interrupted") process.kill(process.pid, "SIGINT");
@@ -94,8 +94,8 @@ export async function askHidden(question: string): Promise<string | null> {
 }
 
 /**
- * One line's bytes. Byte by byte, so that what was typed ahead stays for the next question. One that is too long is read to
- * its end all the same: the rest would be shown by whatever reads the terminal next.
+ * One line, read byte by byte so that typed-ahead input stays for the next question. An overlong line is read to its
+ * end all the same: otherwise the rest would be echoed by the next reader of the terminal.
  */
 async function readLine(fd: number): Promise<number[] | "interrupted" | null> {
   const line: number[] = [];
@@ -115,7 +115,7 @@ async function readLine(fd: number): Promise<number[] | "interrupted" | null> {
         break;
       case KEYS.erase:
       case KEYS.backspace:
-        // A character of UTF-8 ends with its first byte: the others are 10xxxxxx.
+        // Erase a whole UTF-8 character: pop continuation bytes (10xxxxxx) up to its first byte.
         while (((line.pop() ?? 0) & 0xc0) === 0x80) {}
         break;
       default:
@@ -145,11 +145,11 @@ function utf8(bytes: readonly number[]): string | null {
 interface OpenTerminal {
   input: number;
   output: number;
-  /** Opened here, and to be closed here. */
+  /** Opened here, so closed here. */
   isOwn: boolean;
 }
 
-/** By its descriptors where it has no name: after `su` its device belongs to someone else and can't be opened again. */
+/** Falls back to the standard descriptors: after `su` the terminal device belongs to another user and can't be opened. */
 function openTerminal(): OpenTerminal | null {
   try {
     const fd = openSync("/dev/tty", "r+");

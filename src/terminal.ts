@@ -1,21 +1,21 @@
-/** How a stream wants its text. */
+/** How to format text for an output stream. */
 export interface Terminal {
   /** Attached to a terminal. */
   interactive: boolean;
   colour: boolean;
   /** Columns; 80 where unknown. */
   width: number;
-  /** Rows; left out where unknown. */
+  /** Rows; absent where unknown. */
   height?: number;
 }
 
 type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 const SGR: Record<Style, string> = { bold: "1", dim: "2", red: "31", green: "32", yellow: "33", cyan: "36" };
 
-/** What outside text that goes on in another line stands behind, so that it never begins one. */
+/** Prefix of continuation lines of untrusted text, so that it never starts at the left edge. */
 export const GUTTER = "│ ";
 
-/** Nothing is laid out for fewer columns. */
+/** Layout assumes at least this many columns. */
 export const MIN_WIDTH = 40;
 
 /**
@@ -31,24 +31,25 @@ export function terminalOf(
     interactive,
     colour: interactive && !plain,
     width: Math.max(MIN_WIDTH, stream.columns || 80),
-    // 0 is a terminal that does not know its size.
+    // A terminal that doesn't know its size reports 0.
     ...(interactive && stream.rows ? { height: stream.rows } : {}),
   };
 }
 
-/** `text` in a style, or as it is where there is no colour. `text` must have been through {@link safe}. */
+/** `text` in a style, or unchanged without colour. `text` must already be {@link safe}. */
 export function paint(terminal: Terminal, style: Style, text: string): string {
   return terminal.colour ? `\u001b[${SGR[style]}m${text}\u001b[0m` : text;
 }
 
 /**
- * What no outside text may put on a screen: Unicode's C (control, format, surrogate, private, unassigned), Zl and Zp; every
- * space but U+0020, and what else looks like one (fillers, the empty braille pattern), because words of them are not broken
- * into lines and draw pictures; marks piled onto one letter, which reach into the lines above.
+ * Characters that untrusted text must not put on a screen: Unicode's C (control, format, surrogate, private,
+ * unassigned), Zl and Zp; every space but U+0020 and invisible look-alikes (fillers, the empty braille pattern), since
+ * text spaced with them does not wrap and can draw pictures; and stacked combining marks, which overlap the lines
+ * above.
  */
 const UNSAFE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|[^\P{Zs} ]|(?<=\p{M}\p{M})\p{M}/gu;
 
-/** Outside text made safe to show: every character of {@link UNSAFE} is written as an escape. */
+/** Untrusted text made safe to print: every {@link UNSAFE} character becomes an escape. */
 export function safe(text: string): string {
   return text.toWellFormed().replace(UNSAFE, (c) => {
     const code = c.codePointAt(0) ?? 0;
@@ -59,14 +60,14 @@ export function safe(text: string): string {
   });
 }
 
-/** Outside text made safe, in at most `most` characters as shown; a longer one says how long it is. */
+/** Untrusted text made safe and cut to `most` characters; if cut, it states the full length. */
 export function safeStart(text: string, most: number): string {
   const shown = safe(text.slice(0, most));
   if (shown.length <= most && text.length <= most) return shown;
   return `${shown.slice(0, most).toWellFormed()} … (${plural(text.length, "character")}; --json has all)`;
 }
 
-/** Safe text over several lines: line feeds and tabs stay, the rest is escaped. */
+/** Like {@link safe}, but keeps line feeds and tabs. */
 export function safeLines(text: string): string {
   return text
     .split("\n")
@@ -75,8 +76,8 @@ export function safeLines(text: string): string {
 }
 
 /**
- * JSON on one line that is also safe to show: what {@link safe} escapes stands in JSON's own escapes, so that a program
- * reads the same. Documents hold outside text, and a terminal may be all that reads them.
+ * One-line JSON that is safe to print: {@link UNSAFE} characters become JSON escapes, so a parser reads the same value.
+ * Documents hold untrusted text and may be printed to a terminal.
  */
 export function jsonLine(value: unknown): string {
   return JSON.stringify(value).replace(UNSAFE, (c) =>
@@ -87,21 +88,21 @@ export function jsonLine(value: unknown): string {
 }
 
 /**
- * An argv shown so that a shell would read it back as the same words. Unsafe characters are escaped. A tilde stands bare
- * only where a shell doesn't expand it.
+ * An argv as words that a shell would read back unchanged, with unsafe characters escaped. A tilde stays unquoted only
+ * where a shell doesn't expand it.
  */
 export function showArgv(argv: readonly string[]): string {
   return argv.map(quoteWord).join(" ");
 }
 
-/** One word of {@link showArgv}: in quotes unless it is plain. */
+/** One word of {@link showArgv}, quoted if necessary. */
 export function quoteWord(word: string): string {
   return /^(?:[A-Za-z0-9_@%+=:,./-]|(?<=[^=:])~)+$/.test(word)
     ? word
     : `'${safe(word).replaceAll("'", "'\\''")}'`;
 }
 
-/** `Command     argv`, for a terminal in few lines that break between words, else all of it in one. */
+/** `Command argv`: wrapped and shortened for a terminal, else complete on one line. */
 export function argvLines(argv: readonly string[], terminal: Terminal): string[] {
   const indent = GUTTER.padStart(12);
   const text = terminal.interactive
@@ -110,7 +111,7 @@ export function argvLines(argv: readonly string[], terminal: Terminal): string[]
   return text.map((line, i) => (i === 0 ? `Command     ${line}` : line));
 }
 
-/** An argv in at most `lines` lines' worth of columns, then how many words are left out. A word too long for that is cut. */
+/** As much of an argv as fits into `lines` lines, then the number of words left out. A very long word is cut. */
 export function showSomeArgv(argv: readonly string[], width: number, lines = 3): string {
   const most = width * lines;
   const words = argv.map((word) => clipColumns(quoteWord(word), Math.floor(most / 2)));
@@ -124,21 +125,21 @@ export function showSomeArgv(argv: readonly string[], width: number, lines = 3):
   return `${words.slice(0, missing).join(" ")} … and ${more} (--json has all)`;
 }
 
-/** `text` cut to `width` UTF-16 units with an ellipsis, never inside a character. */
+/** `text` cut to `width` UTF-16 units with an ellipsis, never splitting a surrogate pair. */
 export function clip(text: string, width: number): string {
   if (text.length <= width) return text;
   const start = text.slice(0, Math.max(0, width - 1));
   return `${start.isWellFormed() ? start : start.slice(0, -1)}…`;
 }
 
-/** Columns that safe text takes on a terminal: 2 for a wide character (UAX #11), 0 for a combining one. */
+/** Columns of safe text on a terminal: 2 for a wide character (UAX #11), 0 for a combining one. */
 export function columnsOf(text: string): number {
   return isAscii(text) ? text.length : Bun.stringWidth(text);
 }
 
 /**
- * Columns that are kept free for safe text: no terminal shows a character wider than 2, and terminals disagree about which
- * ones are. A line that may be too long on one of them would go on at the left edge, where only our own words stand.
+ * Most columns safe text can take on any terminal. Terminals disagree about which characters are wide, but none is
+ * wider than 2. An underestimated line would wrap to the left edge, which is reserved for our own words.
  */
 export function roomFor(text: string): number {
   if (isAscii(text)) return text.length;
@@ -151,7 +152,7 @@ function isAscii(text: string): boolean {
   return /^[\x20-\x7e]*$/.test(text);
 }
 
-/** Safe text in pieces that take at most `width` columns each, never inside a character; at least one piece. */
+/** Safe text cut into pieces of at most `width` columns, never splitting a character; at least one piece. */
 export function pieces(text: string, width: number): string[] {
   if (roomFor(text) <= width) return [text];
   const out: string[] = [];
@@ -176,8 +177,8 @@ export function padColumns(text: string, width: number): string {
 }
 
 /**
- * Columns aligned with two spaces between; the widest column shrinks until the table fits the terminal. Cells are made
- * safe here.
+ * A table with two spaces between columns; the widest column shrinks until it fits the terminal. Cells are made safe
+ * here.
  */
 export function table(
   terminal: Terminal,
@@ -203,22 +204,22 @@ export function table(
     .join("\n");
 }
 
-/** Safe text cut to `width` columns with an ellipsis, never inside a character. */
+/** Safe text cut to `width` columns with an ellipsis, never splitting a character. */
 export function clipColumns(text: string, width: number): string {
   if (columnsOf(text) <= width) return text;
   return `${width < 2 ? "" : (pieces(text, width - 1)[0] ?? "")}…`;
 }
 
 /**
- * Safe text broken at spaces into lines of at most `width` columns; a word that is longer than a line is broken too. Every
- * line but the first begins with `indent`, for which the first leaves room: no text can put something of its own where a
- * line of ours begins. With `whole` long words stay whole, for what is meant to be copied.
+ * Safe text wrapped at spaces into lines of at most `width` columns; longer words are broken too. Every line but the
+ * first begins with `indent` (the first leaves room for it), so untrusted text can't imitate the start of one of our
+ * lines. `keepWords` leaves long words unbroken, for text meant to be copied.
  */
-export function wrap(text: string, width: number, indent: string, whole = false): string[] {
+export function wrap(text: string, width: number, indent: string, keepWords = false): string[] {
   const room = Math.max(8, width - roomFor(indent));
   const out: string[] = [];
   let line = "";
-  const words = text.split(" ").flatMap((word) => (whole ? [word] : pieces(word, room)));
+  const words = text.split(" ").flatMap((word) => (keepWords ? [word] : pieces(word, room)));
   for (const word of words) {
     if (line !== "" && roomFor(line) + 1 + roomFor(word) > room) {
       out.push(line);
@@ -229,8 +230,8 @@ export function wrap(text: string, width: number, indent: string, whole = false)
 }
 
 /**
- * Safe text in lines as {@link wrap} makes them, for a terminal; anything else gets it as it is. Long words and commands
- * (`Type as root: …; then: …`) stay whole, so that copying one never takes half of it.
+ * Safe text wrapped for a terminal, unchanged for anything else. Long words and commands (`Type as root: …; then: …`)
+ * are not broken, so that a copied command is complete.
  */
 export function fit(terminal: Terminal, text: string, indent: string): string[] {
   if (!terminal.interactive) return [text];
@@ -241,7 +242,7 @@ export function fit(terminal: Terminal, text: string, indent: string): string[] 
   return wrap(glued, terminal.width, indent, true).map((line) => line.replaceAll(GLUE, " "));
 }
 
-/** Stands for a space that is no place to break at. Safe text has none. */
+/** Stands for a non-breaking space. Safe text never contains it. */
 const GLUE = "\0";
 
 /** `1 package`, `2 packages`. */
@@ -249,7 +250,7 @@ export function plural(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`;
 }
 
-/** Bytes for people, in powers of 1000 as apt prints them: `1.2 MB`. */
+/** A byte count in powers of 1000, as apt prints it: `1.2 MB`. */
 export function bytes(n: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let value = n;

@@ -7,7 +7,7 @@ import { canonicalHash, canonicalJson, parseCanonical, parseJson, sha256Hex } fr
 import { AegisError } from "../src/errors.ts";
 import { refuses } from "./signing-kit.ts";
 
-/** Of https://github.com/cyberphone/json-canonicalization at 19d51d7fe467: see the README beside them. */
+/** From https://github.com/cyberphone/json-canonicalization at 19d51d7fe467: see the README beside them. */
 const VECTORS = join(import.meta.dir, "fixtures/rfc8785/testdata");
 const vector = (...path: string[]) => readFileSync(join(VECTORS, ...path), "utf8");
 
@@ -55,18 +55,18 @@ describe("what JSON can't hold exactly is refused", () => {
     await refuses(() => canonicalJson(deep), "invalid_document", "deeper than 64");
   });
 
-  test("an object used twice is no cycle", () => {
+  test("an object referenced twice is not a cycle", () => {
     expect(canonicalJson({ x: shared, y: [shared, shared] })).toBe('{"x":{"a":1},"y":[{"a":1},{"a":1}]}');
   });
 });
 
 describe("the published vectors", () => {
-  // 1E30 in values.json is an integer that a double holds only by chance; documents here never carry one.
+  // 1E30 in values.json is an integer that a double represents only by chance; our documents never hold one.
   const REFUSED: Readonly<Record<string, string>> = {
     "values.json": "$.numbers[1]: an integer beyond 2^53",
   };
   const names = readdirSync(join(VECTORS, "input"));
-  test("are all there", () => {
+  test("are complete", () => {
     expect(names.sort()).toEqual(
       ["arrays", "french", "structures", "unicode", "values", "weird"].map((name) => `${name}.json`),
     );
@@ -90,7 +90,10 @@ describe("the published vectors", () => {
     });
   }
 
-  /** The file of ES6 numbers, generated as testdata/README.md says; every one that isn't refused here is ours. */
+  /**
+   * The file of ES6 numbers, generated as testdata/README.md describes; we accept all of them except those refused
+   * here.
+   */
   function es6Lines(count: number): { text: string; ours: number } {
     const fixed = [...vector("README.md").matchAll(/0x([0-9a-f]{16})n[,\s]/g)].map(([, hex]) => `${hex}`);
     // The last match is the algorithm's own start of the serial numbers.
@@ -165,12 +168,12 @@ describe("the published vectors", () => {
 describe("parseCanonical refuses", () => {
   const CASES: [name: string, text: string][] = [
     ["nothing", ""],
-    ["no JSON", "hello"],
+    ["not JSON", "hello"],
     ["a duplicate key", '{"a":1,"a":1}'],
     ["a duplicate key with another value first", '{"a":2,"a":1}'],
     ["keys out of order", '{"b":1,"a":1}'],
     ["keys in code point order, where UTF-16 order differs", '{"\ufb33":1,"\u{1f602}":1}'],
-    ["an escape that need not be", '"\\u0061"'],
+    ["a needless escape", '"\\u0061"'],
     ["an escaped slash", '"\\/"'],
     ["an upper-case escape", '"\\u001F"'],
     ["a number spelled 1.0", "1.0"],
@@ -190,14 +193,14 @@ describe("parseCanonical refuses", () => {
   for (const [name, text] of CASES) test(name, () => refuses(() => parseCanonical(text), "not_canonical"));
 });
 
-test("names of Object.prototype are keys like any other", () => {
+test("names of Object.prototype are ordinary keys", () => {
   const text = '{"__proto__":{"constructor":1},"constructor":2,"hasOwnProperty":3,"toString":4}';
   const tree = parseCanonical(text);
   expect(canonicalJson(tree)).toBe(text);
   expect(Object.keys(tree ?? {})).toEqual(["__proto__", "constructor", "hasOwnProperty", "toString"]);
 });
 
-test("property: a JSON tree comes back the same, whatever its spelling", () => {
+test("property: a JSON tree parses to the same value in any spelling", () => {
   fc.assert(
     fc.property(fc.jsonValue({ maxDepth: 6 }), fc.integer({ min: 0, max: 4 }), (value, spaces) => {
       const spelled = JSON.stringify(value, null, spaces);
@@ -205,7 +208,7 @@ test("property: a JSON tree comes back the same, whatever its spelling", () => {
       try {
         text = canonicalJson(parseJson(spelled));
       } catch (error) {
-        // The only values of JSON that are refused: numbers and strings that don't survive a round trip.
+        // The only JSON values refused: numbers and strings that don't survive a round trip.
         if (!(error instanceof AegisError) || error.code !== "invalid_document") throw error;
         expect(spelled).toMatch(/\d{16}|e\+|[\ud800-\udfff]|\\ud[89a-f]/);
         return;
@@ -216,7 +219,7 @@ test("property: a JSON tree comes back the same, whatever its spelling", () => {
   );
 });
 
-test("property: any text is a tree or an AegisError", () => {
+test("property: any text gives a tree or an AegisError", () => {
   const pieces = fc.constantFrom(
     "{",
     "}",

@@ -234,7 +234,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     expect([refused.status, refused.stderr]).toEqual([
       1,
       expect.stringMatching(
-        /\[io\] the executor says: no space is left under \/var\/lib\/aegis\/runs \(ENOSPC\)\n.* df -i /,
+        /\[io\] the executor says: no space left under \/var\/lib\/aegis\/runs \(ENOSPC\)\n.* df -i /,
       ),
     ]);
     expect(lastEvent(chain, "execution_denied")).toMatchObject({

@@ -83,7 +83,7 @@ describeOnThrowaway("a host that goes down, or is upgraded", () => {
     expect(refused.stderr).toContain("[expired]");
     expect(await chain.dpkgStatus("later2")).toBe("");
     chain.host.write("/var/lib/aegis/installed", "yesterday\n");
-    expect((await chain.apply(path)).stderr).toContain("does not hold the time of the installation");
+    expect((await chain.apply(path)).stderr).toContain("does not hold the installation time");
     await chain.host.exec(["rm", "/var/lib/aegis/installed"]);
   });
 });

@@ -12,7 +12,7 @@ const LONG = fail(
 );
 
 describe("findings", () => {
-  test("to a pipe: a line each, however long", () =>
+  test("to a pipe: one line each, of any length", () =>
     expect(findingLines([ok("x", "fine"), LONG], PIPE)).toBe(
       [
         "✓ x            fine",
@@ -23,7 +23,7 @@ describe("findings", () => {
       ].join("\n"),
     ));
 
-  test("on a terminal: as wide as it is, but for a command", () =>
+  test("on a terminal: wrapped, except commands", () =>
     expect(findingLines([ok("x", "fine"), LONG], TERMINAL)).toBe(
       [
         "✓ x            fine",
@@ -39,19 +39,19 @@ describe("findings", () => {
       ].join("\n"),
     ));
 
-  test("colour is no part of the width", () =>
+  test("colour doesn't count towards the width", () =>
     expect(findingLines([LONG], { ...TERMINAL, colour: true }).replace(/\u001b\[\d+m/g, "")).toBe(
       findingLines([LONG], TERMINAL),
     ));
 
-  test("what came from outside begins no line of its own", () => {
+  test("untrusted text never begins a line", () => {
     const evil = fail("x", `a ${"b ".repeat(40)}\n✓ y  fine`, "");
     for (const line of findingLines([evil], TERMINAL).split("\n").slice(1, -2))
       expect(line).toStartWith("     ");
   });
 });
 
-describe("fit keeps commands whole", () => {
+describe("fit doesn't break commands", () => {
   const COMMANDS: [text: string, whole: string][] = [
     [
       "Type as root: mkdir -p /a && printf '[x]; y\\n' >/a/b && systemctl daemon-reload",

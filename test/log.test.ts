@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openLog } from "../src/log.ts";
 
-/** What an environment lets through of one message of each level. */
+/** Which levels are written in an environment, of one message each. */
 function shown(env: Record<string, string>): string {
   const lines: string[] = [];
   const log = openLog(env, (line) => lines.push(line));
@@ -29,7 +29,7 @@ describe("level", () => {
     expect(shown(env as Record<string, string>)).toBe(expected);
   });
 
-  test("CONSOLA_LEVEL of the process itself can't silence it", async () => {
+  test("CONSOLA_LEVEL can't silence it", async () => {
     const code = 'import { openLog } from "./src/log.ts"; openLog({}).info("still here");';
     const child = Bun.spawn([process.execPath, "-e", code], {
       cwd: `${import.meta.dir}/..`,
@@ -59,7 +59,7 @@ const EVIL = "a\nb\u001b[31m\u202e\u2028\u200b\ud800";
 describe("lines", () => {
   afterEach(() => void setSystemTime());
 
-  test("repeated messages are written at once; of a flood fifty, and then how many were left out", () => {
+  test("repeated messages are written at once; a flood is cut after fifty, with the number left out", () => {
     const lines: string[] = [];
     const log = openLog({ AEGIS_LOG: "debug" }, (text) => lines.push(text));
     setSystemTime(new Date("2026-11-22T12:00:00Z"));
@@ -76,22 +76,22 @@ describe("lines", () => {
     expect(lines.filter((text) => text.includes("all of these")).length).toBe(100);
   });
 
-  test.each([{}, JSON_LOG])("outside text can't start a line or reach the terminal: %j", (env) => {
+  test.each([{}, JSON_LOG])("untrusted text can't start a line or control the terminal: %j", (env) => {
     const out = line(env, EVIL, { path: EVIL });
     expect(out.slice(0, -1)).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
     expect(out.endsWith("\n")).toBe(true);
   });
 
-  test.each([{}, JSON_LOG])("a line is bounded: %j", (env) => {
+  test.each([{}, JSON_LOG])("a line's length is limited: %j", (env) => {
     expect(line(env, "x".repeat(1e6), { path: "y".repeat(1e6) }).length).toBeLessThan(3000);
   });
 
-  test("a plain line quotes what would look like more fields", () => {
+  test("a plain line quotes text that looks like fields", () => {
     const out = line({}, "hello", { a: "one", b: 'two words c="3"', n: 4, none: null });
     expect(out).toMatch(/^\S+Z warn hello a=one b="two words c=\\"3\\"" n=4 none=null\n$/);
   });
 
-  test("a JSON line is one object with the text as it was, and a field can't pose as level or message", () => {
+  test("a JSON line is one object with the text unchanged, and a field can't override level or message", () => {
     const out = JSON.parse(
       line(JSON_LOG, EVIL, { level: "info", message: "x", timestamp: "y", path: "ä€😀\u202e" }),
     );
@@ -99,7 +99,7 @@ describe("lines", () => {
     expect(Number.isNaN(Date.parse(out.timestamp))).toBe(false);
   });
 
-  test("a message that looks like a log object of the library is a message", () => {
+  test("a message that looks like consola's log object is still a message", () => {
     expect(line({}, '{"message":"x","level":0}')).toContain('warn {"message":"x","level":0}');
   });
 });
@@ -111,7 +111,7 @@ describe("secrets", () => {
     TOKEN: "ab",
   };
 
-  test.each([{}, JSON_LOG])("no value of a secret variable comes into a line: %j", (format) => {
+  test.each([{}, JSON_LOG])("values of secret variables are masked: %j", (format) => {
     const out = line({ ...env, ...format }, `is ${env.AEGIS_AI_API_KEY} ok`, {
       header: `Bearer ${env.AEGIS_AI_API_KEY}`,
       argv: `--secret-key-hex ${env.AEGIS_SIGNING_SECRET_KEY_HEX}`,
@@ -121,7 +121,7 @@ describe("secrets", () => {
     expect(out).toContain("Bearer [secret]");
   });
 
-  test("a short value blots nothing out, nor does a variable that is public", () => {
+  test("short values and public variables are not masked", () => {
     expect(line({ ...env, AEGIS_AI_MODEL: "deepseek-model" }, "abacus asks deepseek-model")).toContain(
       "abacus asks deepseek-model",
     );
@@ -129,7 +129,7 @@ describe("secrets", () => {
 });
 
 describe("the journal", () => {
-  /** What a process writes to its standard error, a file, with JOURNAL_STREAM as `stream` makes it. */
+  /** Standard error, a file, of a process with JOURNAL_STREAM as `stream` gives it. */
   async function written(stream: (dev: number, ino: number) => string, env: Record<string, string> = {}) {
     const directory = mkdtempSync(join(tmpdir(), "aegis-log-"));
     const file = join(directory, "stderr");
@@ -149,7 +149,7 @@ describe("the journal", () => {
   }
   const own = (dev: number, ino: number) => `${dev}:${ino}`;
 
-  test("each line begins with its priority and has no time of its own", async () => {
+  test("each line begins with its priority and has no time", async () => {
     expect(await written(own)).toBe(
       ["<3>error", "<4>warn", "<6>info", "<7>debug"].map((start) => `${start} said a=b\\nc\n`).join(""),
     );
@@ -162,8 +162,8 @@ describe("the journal", () => {
   });
 
   test.each([
-    ["of somebody else's standard error", (dev: number, ino: number) => `${dev}:${ino + 1}`],
-    ["that is no such thing", () => "nonsense"],
+    ["of another process's standard error", (dev: number, ino: number) => `${dev}:${ino + 1}`],
+    ["that is malformed", () => "nonsense"],
     ["that is empty", () => ""],
   ])("a variable %s is not believed", async (_, stream) => {
     expect(await written(stream)).toMatch(/^\d{4}-\d\d-\d\dT\S+Z error said /);

@@ -10,14 +10,14 @@ afterAll(remove);
 const path = join(directory, "lock");
 const never = new AbortController().signal;
 
-/** Another opening of the file conflicts as another process would. */
+/** A second open of the file conflicts as another process would. */
 function held(): () => void {
   const fd = openSync(path, "a+");
   expect(tryFlock(fd)).toBe(true);
   return () => closeSync(fd);
 }
 
-test("a lock that somebody holds is waited for, and this process goes on meanwhile", async () => {
+test("waits for a held lock without blocking the process", async () => {
   const release = held();
   const order: string[] = [];
   const waiting = awaitFileLock(path, () => order.push("locked"), never);
@@ -28,7 +28,7 @@ test("a lock that somebody holds is waited for, and this process goes on meanwhi
   expect(order).toEqual(["released", "locked"]);
 });
 
-test("whoever is to stop waits no longer, and does nothing", async () => {
+test("an abort ends the wait, and the action is not run", async () => {
   const release = held();
   const stop = new AbortController();
   let done = false;
@@ -39,7 +39,7 @@ test("whoever is to stop waits no longer, and does nothing", async () => {
   expect(done).toBe(false);
 });
 
-test("what fails gives the lock back", async () => {
+test("a failing action releases the lock", async () => {
   const failing = awaitFileLock(
     path,
     () => {

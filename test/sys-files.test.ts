@@ -34,8 +34,8 @@ const { path: dir, remove } = temporaryDirectory();
 afterAll(remove);
 const modeOf = (path: string) => statSync(path).mode & 0o7777;
 
-describe("writeFileAtomic that can't", () => {
-  test("a directory stands there: nothing changes, no temporary file is left", async () => {
+describe("writeFileAtomic fails", () => {
+  test("on a directory: nothing changes, no temporary file is left", async () => {
     const target = join(dir, "taken");
     mkdirSync(join(target, "inside"), { recursive: true });
     await refuses(() => writeFileAtomic(target, "new"), "io", `can't write ${target}`);
@@ -43,26 +43,26 @@ describe("writeFileAtomic that can't", () => {
     expect(readdirSync(dir)).toEqual(["taken"]);
   });
 
-  test("no directory: said in words, with the path once", async () => {
+  test("without a directory: in words, with the path once", async () => {
     const path = join(dir, "no/file");
     const exactly = (text: string) => new RegExp(`^${RegExp.escape(text)}$`);
     const says = exactly(`can't write ${path}: no such file or directory`);
     expect(await refuses(() => writeFileAtomic(path, "new"), "io", says)).toContain(join(dir, "no"));
     await refuses(() => typedPath(() => writeFileAtomic(path, "new")), "usage", says);
-    // What a path can't explain stays a fault.
+    // Errors not caused by the path stay faults.
     const fault = new AegisError("io", "x", "", { errno: "ENOSPC" });
     expect(asTyped(fault)).toBe(fault);
     await refuses(
       () => ensureDir("/dev/null/x"),
       "io",
-      exactly("can't make the directory /dev/null/x: a part of that path is a file, not a directory"),
+      exactly("can't create the directory /dev/null/x: a part of that path is a file, not a directory"),
     );
   });
-  test("a name that is too long", () =>
+  test("for a name that is too long", () =>
     refuses(() => writeFileAtomic(join(dir, "x".repeat(300)), "new"), "io"));
 
-  needs(IS_ROOT, "root").test("a full disk: the old content stays, whole", () => {
-    // A tmpfs of one page, in a mount namespace of its own.
+  needs(IS_ROOT, "root").test("on a full disk: the old content stays complete", () => {
+    // A one-page tmpfs in its own mount namespace.
     const script = `mount -t tmpfs -o size=8k tmpfs ${dir} && cd ${dir} && printf old > file && head -c 4096 /dev/zero > filler
       "$0" -e 'const { writeFileAtomic } = await import("${join(import.meta.dir, "../src/sys-files.ts")}");
         try { writeFileAtomic("${dir}/file", "n".repeat(5000)); console.log("written"); } catch (e) { console.log(e.code, e.message); }'
@@ -76,7 +76,7 @@ describe("writeFileAtomic that can't", () => {
   });
 });
 
-test("writeFileAtomic replaces the file, and a link rather than what it leads to; the mode is exact", () => {
+test("writeFileAtomic replaces the file, or a link rather than its target; the mode is exact", () => {
   const old = process.umask(0o077);
   try {
     const [file, link] = [join(dir, "file"), join(dir, "link")];
@@ -97,7 +97,7 @@ test("writeFileAtomic replaces the file, and a link rather than what it leads to
   }
 });
 
-test("createFileExclusive makes a file once", async () => {
+test("createFileExclusive creates a file once", async () => {
   const file = join(dir, "once");
   expect([createFileExclusive(file, "first"), createFileExclusive(file, "second")]).toEqual([true, false]);
   expect([readFileSync(file, "utf8"), modeOf(file)]).toEqual(["first", 0o600]);
@@ -107,7 +107,7 @@ test("createFileExclusive makes a file once", async () => {
   await refuses(() => createFileExclusive(join(dir, "no/file"), "x"), "io");
 });
 
-test("ensureDir makes private directories, and leaves an existing one as it is", () => {
+test("ensureDir creates private directories and leaves an existing one as it is", () => {
   ensureDir(join(dir, "a/b"));
   expect([modeOf(join(dir, "a")), modeOf(join(dir, "a/b"))]).toEqual([0o700, 0o700]);
   chmodSync(join(dir, "a/b"), 0o750);
@@ -121,20 +121,20 @@ describe("readFileLimited", () => {
     symlinkSync(join(dir, "ten"), join(dir, "to-ten"));
     expect(spawnSync("mkfifo", [join(dir, "fifo")]).status).toBe(0);
   });
-  test("nothing there", () => refuses(() => readFileLimited(join(dir, "none"), 10), "not_found"));
+  test("a missing file", () => refuses(() => readFileLimited(join(dir, "none"), 10), "not_found"));
   test("a directory", () =>
     refuses(() => readFileLimited(dir, 10), "invalid_document", "not a regular file"));
-  test("a FIFO that nobody writes to, without waiting", () =>
+  test("a FIFO without a writer, without blocking", () =>
     refuses(() => readFileLimited(join(dir, "fifo"), 10), "invalid_document", "not a regular file"));
-  test("a device that never ends", () =>
+  test("an endless device", () =>
     refuses(() => readFileLimited("/dev/zero", 10), "invalid_document", "not a regular file"));
   test("one byte too many", () =>
     refuses(() => readFileLimited(join(dir, "ten"), 9), "invalid_document", "larger than 9 bytes"));
-  // Files of proc(5) have size 0 and content all the same.
-  test("a file that says it is empty and isn't", () =>
+  // Files of proc(5) report size 0 whatever they hold.
+  test("a file that reports size 0 but isn't empty", () =>
     refuses(() => readFileLimited("/proc/self/status", 100), "invalid_document", "larger than 100 bytes"));
 
-  test("up to the limit, whole; by a link too", () => {
+  test("reads up to the limit, also through a link", () => {
     expect(readFileLimited(join(dir, "ten"), 10).toString()).toBe("0123456789");
     expect(readFileLimited(join(dir, "to-ten"), 100).toString()).toBe("0123456789");
     appendFileSync(join(dir, "big"), Buffer.alloc(3_000_000, 1));
@@ -145,7 +145,7 @@ describe("readFileLimited", () => {
 needs(IS_ROOT, "root").describe("rootOnlyProblem", () => {
   let root: string;
   beforeAll(() => {
-    // /tmp is writable by everybody, so it lies elsewhere.
+    // Not in /tmp, which everyone can write.
     root = mkdtempSync("/root/aegis-files-");
     const put = (path: string, mode: number, uid = 0, gid = 0) => {
       mkdirSync(dirname(join(root, path)), { recursive: true });

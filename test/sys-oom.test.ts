@@ -4,7 +4,7 @@ import { expendable } from "../src/sys-oom.ts";
 
 const score = (pid: number | "self" = "self") => Number(readFileSync(`/proc/${pid}/oom_score_adj`, "utf8"));
 
-test("a process is expendable until it is needed, and what it starts then is not", async () => {
+test("a process is a preferred OOM victim until restored; children started later are not", async () => {
   const before = score();
   const needed = expendable();
   expect(score()).toBe(Math.max(before, 500));

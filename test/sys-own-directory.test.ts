@@ -24,16 +24,14 @@ import { needs } from "./needs.ts";
 import { install } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";
 
-/*
- * Root with another user's HOME, as `sudo -E` gives it. Alice needs no account: a number owns files as well.
- */
+/* Root with another user's HOME, as with `sudo -E`. Alice needs no account: files can belong to a bare uid. */
 
 const ALICE = 1007;
 const asRoot = needs(process.geteuid?.() === 0, "root: the directories of root are what is guarded");
 
 let root = "";
 let alice = "";
-/** Stands for a directory of the system: root's alone. */
+/** Stands for a system directory that only root can change. */
 let system = "";
 beforeAll(() => {
   root = mkdtempSync(join(tmpdir(), "aegis-own-"));
@@ -49,7 +47,7 @@ beforeEach(() => {
   mkdirSync(system, { mode: 0o755 });
 });
 
-/** What Alice puts there. */
+/** Alice's files. */
 function hers(path: string): string {
   mkdirSync(path, { recursive: true });
   for (let at = path; at.startsWith(alice); at = join(at, "..")) chownSync(at, ALICE, ALICE);
@@ -61,10 +59,14 @@ const everything = (directory: string) =>
     join(parentPath, name),
   );
 
-asRoot.describe("directories that root doesn't use", () => {
+asRoot.describe("root refuses", () => {
   const CASES: [what: string, make: () => string, says: RegExp][] = [
     ["another user's", () => hers(join(alice, "aegis")), /home-alice belongs to another user \(uid 1007\)$/],
-    ["what is missing below another user's", () => join(alice, "a/b"), /home-alice belongs to another user/],
+    [
+      "a missing directory below another user's",
+      () => join(alice, "a/b"),
+      /home-alice belongs to another user/,
+    ],
     [
       "root's own below another user's",
       () => {
@@ -124,12 +126,12 @@ asRoot.describe("directories that root doesn't use", () => {
       expect(everything(root)).toEqual(before);
     });
   }
-  test("none at all", async () => {
+  test("no path at all", async () => {
     writeFileSync(join(root, "file"), "");
     await refuses(() => ensureOwnDir(join(root, "file/aegis")), "io", "/file is not a directory");
     expect(ownDirProblem(join(root, "file/aegis"))).toContain("/file is not a directory");
   });
-  test("a file of another user's in a directory of root's", () => {
+  test("another user's file in root's directory", () => {
     const file = join(system, "policy.toml");
     writeFileSync(file, "");
     expect(ownFileProblem(file)).toBeNull();
@@ -138,8 +140,8 @@ asRoot.describe("directories that root doesn't use", () => {
   });
 });
 
-asRoot.describe("directories that root uses", () => {
-  test("its own, and what is missing is made for it alone", () => {
+asRoot.describe("root accepts", () => {
+  test("its own; missing ones are created private", () => {
     const path = join(system, "a/b/c");
     ensureOwnDir(path);
     ensureOwnDir(path);
@@ -147,12 +149,12 @@ asRoot.describe("directories that root uses", () => {
     expect(ownDirProblem(path)).toBeNull();
     expect(ownDirProblem(join(system, "not/there"))).toBeNull();
   });
-  test("its own below a sticky directory, such as /tmp", () => {
+  test("its own below a sticky directory such as /tmp", () => {
     chmodSync(system, 0o1777);
     ensureOwnDir(join(system, "aegis"));
     expect(ownDirProblem(join(system, "aegis"))).toBeNull();
   });
-  test("another user uses what they like", () => {
+  test("any directory for another user", () => {
     const path = join(alice, "x/y");
     ensureOwnDir(path, ALICE);
     expect(existsSync(path)).toBe(true);
@@ -172,12 +174,12 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
     },
   });
 
-  test("she swaps root's plan-* directory: root makes none there", async () => {
+  test("she swaps root's plan-* directory: root creates none there", async () => {
     const parent = hers(join(alice, ".cache/aegis/tmp"));
     await refuses(() => openPlanning(planningArgs()), "refused", "home-alice belongs to another user");
     expect(readdirSync(parent)).toEqual([]);
   });
-  test("… and one in root's own place she can't swap", () => {
+  test("… and she can't swap one in root's own directory", () => {
     const planning = openPlanning({ ...planningArgs(), env: { HOME: alice, XDG_CACHE_HOME: system } });
     const [name = ""] = readdirSync(join(system, "aegis/tmp"));
     const swap = `require("fs").renameSync(${JSON.stringify(join(system, "aegis/tmp", name))}, "/tmp/swapped")`;
@@ -189,12 +191,12 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
     expect(readdirSync(join(system, "aegis/tmp"))).toEqual([name]);
     planning.close();
   });
-  test("audit/lock is a link: no other directory gets another mode", async () => {
+  test("audit/lock is a link: the target's mode is unchanged", async () => {
     const audit = hers(join(alice, ".local/share/aegis/audit"));
     symlinkSync(system, join(audit, "lock"));
     await refuses(() => recordUserEvent(env(), { kind: "plan_created" }), "refused", "home-alice");
     expect(statSync(system).mode & 0o777).toBe(0o755);
-    // And where the log's directory is root's own, by whatever way the link came there.
+    // And if the log's directory is root's, however the link got there.
     const own = join(root, "log");
     mkdirSync(own, { mode: 0o700 });
     symlinkSync(system, join(own, "lock"));
@@ -218,7 +220,7 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
     );
     expect(readdirSync(dir)).toEqual([]);
   });
-  test("plans is a link to apt.conf.d: no file of root's appears there", async () => {
+  test("plans is a link to apt.conf.d: root writes no file there", async () => {
     const data = hers(join(alice, ".local/share/aegis"));
     symlinkSync(system, join(data, "plans"));
     await refuses(() => saveDocument("plan", install(), env()), "refused", "home-alice");
@@ -232,12 +234,12 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
     await refuses(() => saveDocument("plan", install(), own), "refused", "plans is a symbolic link");
     expect(readdirSync(system)).toEqual([]);
   });
-  test("her policy.toml decides nothing for root", async () => {
+  test("her policy.toml is ignored for root", async () => {
     writeFileSync(join(hers(join(alice, ".config/aegis")), "policy.toml"), '[apt]\ninstall = "allow"\n');
     await refuses(() => loadPolicyConfig(env()), "invalid_config", "home-alice belongs to another user");
   });
 
-  /** A process of Alice's that holds a file's lock until it is killed. */
+  /** A process of Alice's that holds a lock on a file until killed. */
   async function flockOf(path: string) {
     const holder = Bun.spawn(
       [
@@ -249,7 +251,7 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
     await holder.stdout.getReader().read();
     return holder;
   }
-  test("her flock on lock/append: root doesn't go there", async () => {
+  test("her flock on lock/append: root doesn't use that directory", async () => {
     const locks = hers(join(alice, ".local/share/aegis/audit/lock"));
     writeFileSync(join(locks, "append"), "");
     chownSync(join(locks, "append"), ALICE, ALICE);
@@ -260,12 +262,12 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
       holder.kill();
     }
   });
-  test("a lock that isn't given up: whoever waits is told which, and writes nothing", async () => {
+  test("a lock that is never released: the waiter names it and writes nothing", async () => {
     const dir = join(root, "log");
     const log = openAuditLog(dir, { lockWaitMs: 50 });
     log.append({ kind: "plan_created" });
     const path = join(dir, "lock/append");
-    // She can't open it there; another name for it stands for a descriptor that she came by.
+    // She can't open it there; a hard link stands for a descriptor she obtained somehow.
     const name = join(hers(join(alice, "came-by")), "append");
     renameSync(path, name);
     chownSync(name, ALICE, ALICE);
@@ -287,8 +289,8 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
   });
 });
 
-describe("the log's own directories", () => {
-  test("a lock directory that others can enter is closed, by descriptor", () => {
+describe("the log's directories", () => {
+  test("a lock directory others can enter is made private, through a descriptor", () => {
     const dir = mkdtempSync(join(tmpdir(), "aegis-log-"));
     try {
       mkdirSync(join(dir, "lock"), { mode: 0o755 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { isLong, pagerArgv } from "../src/sys-pager.ts";
 
-/** Programs of a host, by where they are. */
+/** Programs of a host, by path. */
 const find = (name: string, path: readonly string[] = ["/usr/local/bin", "/usr/bin"]) =>
   ["/usr/bin/less", "/usr/bin/most", "/usr/local/bin/bat", "/usr/bin/false"].find((program) =>
     path.some((directory) => program === `${directory}/${name}`),
@@ -17,12 +17,12 @@ describe("the pager", () => {
     ["most", ["/usr/bin/most"]],
     ["/usr/bin/most", ["/usr/bin/most"]],
     ["bat --plain  -p", ["/usr/local/bin/bat", "--plain", "-p"]],
-    // Not the system's, not there, no program: less.
+    // Outside the system directories, missing, or malformed: less.
     ["/home/alice/bin/pager", ["/usr/bin/less", "-R"]],
     ["./less", ["/usr/bin/less", "-R"]],
     ["nonexistent", ["/usr/bin/less", "-R"]],
     ["$(id)", ["/usr/bin/less", "-R"]],
-    // No shell reads it: these are words.
+    // Never run by a shell: plain words.
     ["less -R; rm -rf /", ["/usr/bin/less", "-R;", "rm", "-rf", "/"]],
     ["less `id`", ["/usr/bin/less", "`id`"]],
   ];
@@ -40,13 +40,13 @@ describe("the pager", () => {
     ["cat", null],
   ];
   for (const [pager, argv] of BEHIND_SUDO) {
-    test(`behind sudo: ${pager}`, () =>
+    test(`under sudo: ${pager}`, () =>
       expect(pagerArgv({ PAGER: pager, SUDO_UID: "1000" }, find)).toEqual(argv));
   }
   test("none installed", () => expect(pagerArgv({}, () => null)).toBeNull());
 });
 
-test("what is long is longer than the terminal, less a line for the prompt", () => {
+test("long text has more lines than the terminal, less one for the prompt", () => {
   const terminal = { interactive: true, colour: false, width: 80, height: 3 };
   expect([1, 2, 3, 9].map((n) => isLong("x\n".repeat(n - 1), terminal))).toEqual([false, false, true, true]);
   expect(isLong("x\n".repeat(99), { interactive: false, colour: false, width: 80 })).toBe(false);

@@ -13,7 +13,7 @@ import {
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
-test("a pid counts only together with its start time and its boot", () => {
+test("a pid is identified only with its start time and boot", () => {
   const own = identify(process.pid);
   expect(own.start).toBeGreaterThan(0);
   expect(own.boot).toBe(readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim());
@@ -21,9 +21,9 @@ test("a pid counts only together with its start time and its boot", () => {
     ["started later", { start: own.start + 1 }, false],
     ["started with the kernel", { start: 0 }, false],
     ["another boot", { boot: "00000000-0000-4000-8000-000000000000" }, false],
-    ["of a record that knows no boot", { boot: "" }, false],
-    ["no such pid", { pid: 2 ** 30, start: 0 }, false],
-    ["no number", { pid: Number.NaN, start: 0 }, false],
+    ["a record without a boot id", { boot: "" }, false],
+    ["an unused pid", { pid: 2 ** 30, start: 0 }, false],
+    ["not a number", { pid: Number.NaN, start: 0 }, false],
     ["pid 0", { pid: 0, start: 0 }, false],
     ["a group", { pid: -1 }, false],
     ["itself", {}, true],
@@ -32,7 +32,7 @@ test("a pid counts only together with its start time and its boot", () => {
     expect([what, isSameProcess({ ...own, ...other })]).toEqual([what, same]);
 });
 
-test("a zombie is dead, a name with parentheses and spaces changes nothing", async () => {
+test("a zombie is dead; parentheses and spaces in the name don't matter", async () => {
   const { path, remove } = temporaryDirectory();
   const program = join(path, "a) R 1 (b c");
   copyFileSync("/bin/sleep", program);
@@ -55,22 +55,25 @@ test("a zombie is dead, a name with parentheses and spaces changes nothing", asy
   }
 });
 
-needs(process.getuid?.() === 0, "root").test("the ids of every living process: user and groups", async () => {
-  const [uid, gid, group] = [64001, 64002, 64003];
-  const ids = () => [uid, gid, group].map((id) => idsInUse().has(id));
-  expect([idsInUse().has(process.getuid?.() ?? -1), ...ids()]).toEqual([true, false, false, false]);
-  const argv = [`--reuid=${uid}`, `--regid=${gid}`, `--groups=${group}`, "/bin/sleep", "1000"];
-  const child = spawn("setpriv", argv, { stdio: "ignore" });
-  try {
-    while (readFileSync(`/proc/${child.pid}/comm`, "utf8") !== "sleep\n") await Bun.sleep(5);
-    expect(ids()).toEqual([true, true, true]);
-  } finally {
-    child.kill("SIGKILL");
-  }
-});
+needs(process.getuid?.() === 0, "root").test(
+  "idsInUse has the user and group ids of all processes",
+  async () => {
+    const [uid, gid, group] = [64001, 64002, 64003];
+    const ids = () => [uid, gid, group].map((id) => idsInUse().has(id));
+    expect([idsInUse().has(process.getuid?.() ?? -1), ...ids()]).toEqual([true, false, false, false]);
+    const argv = [`--reuid=${uid}`, `--regid=${gid}`, `--groups=${group}`, "/bin/sleep", "1000"];
+    const child = spawn("setpriv", argv, { stdio: "ignore" });
+    try {
+      while (readFileSync(`/proc/${child.pid}/comm`, "utf8") !== "sleep\n") await Bun.sleep(5);
+      expect(ids()).toEqual([true, true, true]);
+    } finally {
+      child.kill("SIGKILL");
+    }
+  },
+);
 
 describe("processesWith", () => {
-  /** A sleep that calls itself by another name. */
+  /** A sleep process with another comm. */
   async function disguised<T>(
     name: string,
     env: Record<string, string>,

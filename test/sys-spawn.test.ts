@@ -12,7 +12,7 @@ const OPTIONS = { env: { PATH: "/usr/bin:/bin" }, cwd: "/", timeoutMs: 30_000, m
 const shell = (script: string, change: Partial<typeof OPTIONS> = {}) =>
   run("/bin/sh", ["-c", script], { ...OPTIONS, ...change });
 
-needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", () => {
+needs(IS_ROOT, "root").describe("resolveProgram, in test directories", () => {
   let root: string;
   const tool = (directory: string, name: string, mode = 0o755) => {
     mkdirSync(join(root, directory), { recursive: true });
@@ -29,7 +29,7 @@ needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", ()
     return found === null ? null : found.slice(root.length + 1);
   };
   beforeAll(() => {
-    // Not below /tmp: no directory above may be writable by others.
+    // Not below /tmp: others must not be able to write any directory above.
     root = mkdtempSync("/root/aegis-subprocess-");
     tool("good", "tool");
     chownSync(tool("foreign", "tool"), 65534, 65534);
@@ -89,7 +89,7 @@ needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", ()
     test(`${JSON.stringify(name)} in ${directories}`, () =>
       expect(find(name, ...directories)).toBe(expected));
 
-  test("an absolute path is no name", () => {
+  test("refuses an absolute path", () => {
     expect(resolveProgram(join(root, "good/tool"), [root])).toBeNull();
     expect(resolveProgram("/usr/bin/env")).toBeNull();
     expect(resolveProgram("env")).toBe("/usr/bin/env");
@@ -101,9 +101,9 @@ needs(IS_ROOT, "root").describe("resolveProgram, in directories made for it", ()
     ["cp /bin/true $tool", "/usr/local/sbin/apt-get"],
   ];
   for (const [how, expected] of NAMED_APT_GET) {
-    test(`aegis looks for apt-get after: ${how}`, async () => {
+    test(`aegis resolves apt-get after: ${how}`, async () => {
       buildWhereNeeded();
-      // /usr/local/sbin comes first, here in a mount namespace of its own. doctor shows what it found.
+      // /usr/local/sbin comes first, here in its own mount namespace. doctor shows the program found.
       const script = `tool=/usr/local/sbin/apt-get; mount -t tmpfs -o mode=755 tmpfs /usr/local/sbin; ${how}; exec $0 doctor --json`;
       const argv = ["unshare", "-m", "sh", "-c", script, PROGRAMS.binary[0]];
       const { stdout } = await start(argv, { env: { PATH: "/usr/bin:/bin", HOME: root }, cwd: "/" });
@@ -121,12 +121,12 @@ describe("run", () => {
     return !alive(pid);
   };
 
-  test("a program that is missing, or can't be executed", async () => {
+  test("a missing or non-executable program", async () => {
     await refuses(() => run("/nonexistent/tool", [], OPTIONS), "unavailable", "can't run /nonexistent/tool");
     await refuses(() => run("/etc/passwd", [], OPTIONS), "unavailable", "can't run /etc/passwd");
   });
 
-  test("the environment is exactly what was given", async () => {
+  test("the environment is exactly the one given", async () => {
     process.env.AEGIS_TEST_LEAK = "1";
     try {
       const { stdout } = await run("/usr/bin/env", [], { ...OPTIONS, env: { A: "1", B: "two words" } });
@@ -137,7 +137,7 @@ describe("run", () => {
     }
   });
 
-  test("arguments reach the program as they are, standard input is closed, the directory is the one given", async () => {
+  test("arguments arrive unchanged, standard input is closed, the directory is the one given", async () => {
     const words = ["a b", "$(id)", "*", "", "--", "\u202e", "a\nb"];
     const { stdout } = await run("/usr/bin/printf", ["%s|", ...words], OPTIONS);
     expect(stdout.toString()).toBe(`${words.join("|")}|`);
@@ -145,7 +145,7 @@ describe("run", () => {
     expect((await run("/bin/pwd", [], { ...OPTIONS, cwd: "/usr" })).stdout.toString()).toBe("/usr\n");
   });
 
-  test("status, and the two outputs apart", async () => {
+  test("exit status, and separate outputs", async () => {
     const result = await shell("echo out; echo err >&2; exit 7");
     expect({ ...result, stdout: `${result.stdout}`, stderr: `${result.stderr}` }).toEqual({
       status: 7,
@@ -156,13 +156,13 @@ describe("run", () => {
     expect(await shell("kill -9 $$")).toMatchObject({ status: null, outcome: "exited" });
   });
 
-  test("the time limit ends the whole group", async () => {
+  test("the time limit kills the whole group", async () => {
     const result = await shell("sleep 1000 & echo $!; wait", { timeoutMs: 300 });
     expect(result).toMatchObject({ status: null, outcome: "timeout" });
     expect(await gone(Number(result.stdout))).toBe(true);
   });
 
-  test("a descendant that left the group with our pipes does not hold us", async () => {
+  test("a descendant outside the group that holds our pipes doesn't block us", async () => {
     const started = await shell("setsid sleep 1000 & echo $!; wait", { timeoutMs: 300 });
     const pid = Number(started.stdout);
     try {

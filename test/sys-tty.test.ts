@@ -7,7 +7,7 @@ const source = JSON.stringify(join(import.meta.dir, "../src/sys-tty.ts"));
 const code = `const { openScreen } = await import(${source}); console.log("answer:" + (openScreen()?.ask("well? ") ?? null));`;
 const hidden = `const { askHidden } = await import(${source}); console.log("answer:" + JSON.stringify(await askHidden("well? ")));`;
 
-test("without a terminal there is no answer, whatever stands on standard input", () => {
+test("without a terminal there is no answer, whatever is on standard input", () => {
   for (const [asks, answer] of [
     [code, "answer:null\n"],
     [hidden, "answer:null\n"],
@@ -20,15 +20,15 @@ test("without a terminal there is no answer, whatever stands on standard input",
   }
 });
 
-test("asks on the terminal even when standard input and output lead elsewhere", async () => {
+test("asks on the terminal even if standard input and output are redirected", async () => {
   const { output } = await onTerminal(`'${process.execPath}' -e '${code}' </dev/null | cat`, [
     ["well? ", "a1b2c3d4\n"],
   ]);
   expect(output).toContain("answer:a1b2c3d4");
 });
 
-test("a session without a terminal of its own asks on standard input and error, where both are one", async () => {
-  // As `su - alice -c` has it: setsid leaves the descriptors and takes /dev/tty away.
+test("a session without a controlling terminal asks on standard input and error if both are terminals", async () => {
+  // As with `su - alice -c`: setsid keeps the descriptors but detaches /dev/tty.
   const run = `setsid -w '${process.execPath}' -e '${code}'`;
   const plain = await onTerminal(run, [["well? ", "a1b2c3d4\n"]]);
   expect(plain.output).toContain("answer:a1b2c3d4");
@@ -47,8 +47,8 @@ test("a session without a terminal of its own asks on standard input and error, 
   }
 });
 
-/** Keys as pressed, and what is made of them. */
-test("what was typed before the question is no answer to it", async () => {
+/** Keys pressed, and the resulting answer. */
+test("input typed before the question is not an answer", async () => {
   const early = `process.stdout.write("soon "); await Bun.sleep(300); ${code}`;
   const { output } = await onTerminal(`${process.execPath} -e '${early}'`, [
     ["soon ", "a1b2c3d4\r"],
@@ -58,13 +58,13 @@ test("what was typed before the question is no answer to it", async () => {
 });
 
 const TYPED: [what: string, keys: string, answer: string | null][] = [
-  ["spaces count", " two  words \r", " two  words "],
-  ["backspace takes a character back, not a byte", "caf\u00e9\u20ac\x7f\x7fe\r", "cafe"],
+  ["spaces are kept", " two  words \r", " two  words "],
+  ["backspace erases a character, not a byte", "caf\u00e9\u20ac\x7f\x7fe\r", "cafe"],
   ["backspace at the beginning does nothing", "\x7fab\r", "ab"],
-  ["control-U begins again", "wrong\x15right\r", "right"],
-  ["control-D is no answer", "abc\x04", null],
-  ["what is not UTF-8 is no answer", "\xff", null],
-  ["a line that is too long is no answer", `${"x".repeat(1025)}\r`, null],
+  ["control-U clears the line", "wrong\x15right\r", "right"],
+  ["control-D gives no answer", "abc\x04", null],
+  ["invalid UTF-8 gives no answer", "\xff", null],
+  ["an overlong line gives no answer", `${"x".repeat(1025)}\r`, null],
 ];
 
 describe("a hidden answer", () => {
@@ -77,19 +77,19 @@ describe("a hidden answer", () => {
     });
   }
 
-  test("is not shown, and the terminal is as before", async () => {
+  test("is not shown, and the terminal is restored", async () => {
     const { output, before, after } = await onTerminal(`${ask} >/dev/null`, [["well? ", "hunter2\r"]]);
     expect(output).not.toContain("hunter2");
     expect(before).toContain(" echo ");
     expect(after).toBe(before);
   });
-  test("control-C ends the process as SIGINT does, and the terminal is as before", async () => {
+  test("control-C ends the process as SIGINT does, and the terminal is restored", async () => {
     const { output, status, before, after } = await onTerminal(ask, [["well? ", "hunt\x03"]]);
     expect(status).toBe(130);
     expect(output).not.toContain("answer");
     expect(after).toBe(before);
   });
-  test("of a line that is too long nothing is left for who reads next", async () => {
+  test("an overlong line leaves nothing for the next reader", async () => {
     const { output } = await onTerminal(`${ask}; read -r rest; echo "rest:$rest"`, [
       ["well? ", `${"x".repeat(1500)}secret\r`],
       ["answer:", "next\r"],
@@ -102,14 +102,14 @@ describe("a hidden answer", () => {
     ["INT", 130],
     ["QUIT", 131],
   ])("so does a signal from elsewhere: SIG%s", async (signal, expected) => {
-    // `sh` has the id of the process that asks, since it becomes it.
+    // `sh` has the pid of the asking process: it execs it.
     const killed = `(sleep 1; kill -${signal} "$$") & ulimit -c 0; exec ${ask}`;
     const { output, status, before, after } = await onTerminal(
       `sh -c '${killed.replaceAll("'", "'\\''")}'`,
       [],
     );
     expect(status).toBe(expected);
-    // The shell may name the command, which has the word too.
+    // The shell may print the command, which contains the word too.
     expect(output).not.toMatch(/^answer:/m);
     expect(after).toBe(before);
   });

@@ -24,14 +24,14 @@ import {
 const PLAIN = { interactive: false, colour: false, width: 80 };
 
 describe("jsonLine", () => {
-  test("what a terminal would obey is escaped, and reads the same", () => {
+  test("control characters are escaped, and the value is the same", () => {
     const text = "a\u009b31m\u202e\u2028\u{e0041}\u0007\n\u007f Grüße 😂";
     const line = jsonLine({ text });
     expect(line).toBe('{"text":"a\\u009b31m\\u202e\\u2028\\udb40\\udc41\\u0007\\n\\u007f Grüße 😂"}');
     expect(JSON.parse(line)).toEqual({ text });
   });
 
-  test("property: only escaped, never changed", () => {
+  test("property: the parsed value never changes", () => {
     fc.assert(
       fc.property(fc.jsonValue({ stringUnit: "binary" }), (value) => {
         const line = jsonLine(value);
@@ -56,8 +56,8 @@ describe("safe", () => {
       "a\u00a0b\u1680c\u2003d\u202fe\u205ff\u3000g h",
       "a\\xa0b\\u{1680}c\\u{2003}d\\u{202f}e\\u{205f}f\\u{3000}g h",
     ],
-    ["what looks like a space", "a\u2800b\u3164c\uffa0d", "a\\u{2800}b\\u{3164}c\\u{ffa0}d"],
-    ["marks piled up", "e\u0301\u0301\u0301\u0301x", "e\u0301\u0301\\u{301}\\u{301}x"],
+    ["invisible look-alikes of a space", "a\u2800b\u3164c\uffa0d", "a\\u{2800}b\\u{3164}c\\u{ffa0}d"],
+    ["stacked marks", "e\u0301\u0301\u0301\u0301x", "e\u0301\u0301\\u{301}\\u{301}x"],
     ["zero width", "a\u200bb\u200dc\ufeffd\u2060e", "a\\u{200b}b\\u{200d}c\\u{feff}d\\u{2060}e"],
     ["soft hyphen", "a\u00adb", "a\\xadb"],
     ["line and paragraph separators", "a\u2028b\u2029c", "a\\u{2028}b\\u{2029}c"],
@@ -69,7 +69,7 @@ describe("safe", () => {
   ];
   for (const [name, text, shown] of CASES) test(name, () => expect(safe(text)).toBe(shown));
 
-  test("property: nothing of C, Zl, Zp is left, and what was safe stays as it is", () => {
+  test("property: nothing in C, Zl or Zp remains, and safe text is unchanged", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         expect(safe(text)).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
@@ -78,7 +78,7 @@ describe("safe", () => {
       }),
     );
   });
-  test("over several lines only line feeds and tabs stay", () =>
+  test("safeLines keeps only line feeds and tabs", () =>
     expect(safeLines("a\tb\r\n\u001b[2J\n")).toBe("a\tb\\r\n\\x1b[2J\n"));
 });
 
@@ -97,7 +97,7 @@ describe("showArgv", () => {
   ];
   for (const [argv, shown] of CASES) test(shown, () => expect(showArgv(argv)).toBe(shown));
 
-  test("property: a shell reads printable words back as they were", () => {
+  test("property: a shell reads printable words back unchanged", () => {
     const word = fc.string({ unit: fc.constantFrom(..."ab ~$'\"\\*?[]{}();&|<>!#=:,%-.`/") });
     fc.assert(
       fc.property(fc.array(word, { minLength: 1, maxLength: 20 }), (argv) => {
@@ -135,14 +135,14 @@ describe("terminalOf", () => {
 });
 
 describe("table", () => {
-  test("columns aligned, cells made safe, no trailing spaces", () => {
+  test("aligned columns, safe cells, no trailing spaces", () => {
     const rows = [
       ["a", "\u001b[31m"],
       ["longer", ""],
     ];
     expect(table(PLAIN, ["name", "x"], rows)).toBe("name    x\na       \\x1b[31m\nlonger");
   });
-  test("no wider than the terminal: the widest column gives way", () => {
+  test("no wider than the terminal: the widest column shrinks", () => {
     const text = table({ ...PLAIN, width: 40 }, ["name", "origin"], [["nginx", "o".repeat(100)]]);
     expect(text.split("\n")[1]).toBe(`nginx  ${"o".repeat(32)}…`);
     for (const line of text.split("\n")) expect(line.length).toBeLessThanOrEqual(40);
@@ -157,7 +157,7 @@ test("wrap breaks at spaces and long words anywhere, and indents every line but 
   expect(wrap("", 9, "  ")).toEqual([""]);
 });
 
-test("property: no line that wrap makes is wider than the terminal, however wide it shows a character", () => {
+test("property: no wrapped line is wider than the terminal, even if every non-ASCII character is wide", () => {
   const text = fc.array(fc.string({ unit: "grapheme", maxLength: 40 })).map((words) => safe(words.join(" ")));
   fc.assert(
     fc.property(text, fc.integer({ min: 20, max: 120 }), (one, width) => {
@@ -184,7 +184,7 @@ test("columns: wide characters count two, combining ones none", () => {
   expect(clipColumns("世界abc", 6)).toBe("世界a…");
 });
 
-test("an argv of many words: few lines, and how many are missing", () => {
+test("an argv of many words: a few lines and the number left out", () => {
   const argv = [
     "apt-get",
     "install",
@@ -198,7 +198,7 @@ test("an argv of many words: few lines, and how many are missing", () => {
   expect(roomFor(showSomeArgv(["x".repeat(4000), "y"], 69))).toBeLessThan(69 * 4);
 });
 
-test("clip keeps characters whole", () => {
+test("clip never splits a character", () => {
   const CASES: [text: string, width: number, shown: string][] = [
     ["abc", 3, "abc"],
     ["abcd", 3, "ab…"],

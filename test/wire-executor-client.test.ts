@@ -51,7 +51,7 @@ describe("refusals", () => {
       exit,
       message: "why",
       hint: "what to do",
-      saidBy: "the executor",
+      origin: "the executor",
     });
   });
 
