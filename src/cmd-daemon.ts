@@ -99,8 +99,12 @@ export const daemon = defineSubcommand({
         return EXIT.ok;
       }
       case "monitor": {
-        const [{ runMonitor }, { openLog }] = await Promise.all([import("./monitor.ts"), import("./log.ts")]);
-        await runMonitor(io.env, openLog(executorEnv(io.env)));
+        const [{ runMonitor }, { runChecks }, { openLog }] = await Promise.all([
+          import("./monitor.ts"),
+          import("./doctor.ts"),
+          import("./log.ts"),
+        ]);
+        await runMonitor(io.env, openLog(executorEnv(io.env)), runChecks);
         return EXIT.ok;
       }
       case "reviewer": {

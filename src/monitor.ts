@@ -6,7 +6,6 @@ import type { AuditLog } from "./audit-log.ts";
 import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { canonicalHash } from "./canonical.ts";
-import { runChecks } from "./doctor.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail } from "./finding.ts";
 import type { Log } from "./log.ts";
@@ -57,12 +56,15 @@ const SeenSchema = v.object({
 });
 type Seen = v.InferOutput<typeof SeenSchema>;
 
+/** The checks of `aegis doctor`, all but those named. */
+type Checks = (env: Env, without: readonly string[]) => Promise<Finding[]>;
+
 /**
  * One run: looks, compares with the last run, and audits what is new. Where apt or dpkg is at work, the packages wait for
  * the next run. It takes no lock but its own.
  * @throws AegisError `usage` when not root, `busy` while another monitor runs, `io`, `log_tampered`
  */
-export async function runMonitor(env: Env, log: Log): Promise<void> {
+export async function runMonitor(env: Env, log: Log, checks: Checks): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
       "usage",
@@ -76,13 +78,13 @@ export async function runMonitor(env: Env, log: Log): Promise<void> {
   try {
     if (!tryFlock(lock))
       throw new AegisError("busy", "another monitor is at work", "Wait until it has ended.");
-    await look(openProductionLog(), env, log);
+    await look(openProductionLog(), env, log, checks);
   } finally {
     closeSync(lock);
   }
 }
 
-async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
+async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promise<void> {
   const saved = readMonitorState();
   const recorded = recordedSince(saved);
   const state = recorded.length === 0 ? saved : null;
@@ -96,7 +98,7 @@ async function look(audit: AuditLog, env: Env, log: Log): Promise<void> {
   const repositories = await repositoriesNow();
   // What the monitor itself has told is no news, nor is a package that somebody is at.
   const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
-  const findings = [...(await findingsNow(env, without)), ...repositories.findings].sort();
+  const findings = [...reported(await checks(env, without)), ...repositories.findings].sort();
   const present: Present = {
     packages: packages?.versions ?? state?.packages ?? {},
     repositories: repositories.state ?? state?.repositories ?? {},
@@ -210,8 +212,8 @@ function seenOf({ dpkg_log, repositories }: Pick<MonitorState, "dpkg_log" | "rep
   return { dpkg_log, repositories_sha256: canonicalHash(repositories) };
 }
 
-async function findingsNow(env: Env, without: readonly string[]): Promise<string[]> {
-  const findings = await runChecks(env, without);
+/** Findings worth an event, one text each. */
+function reported(findings: readonly Finding[]): string[] {
   return [...new Set(findings.filter(({ level }) => level !== "ok").map(textOf))];
 }
 
