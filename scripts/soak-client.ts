@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { AegisError, errnoOf } from "../src/errors.ts";
+import { callExecutor } from "../src/front-client.ts";
 import { MAX_MESSAGE } from "../src/wire.ts";
-import { callExecutor } from "../src/wire-executor-client.ts";
 import { call, RawClient } from "../test/varlink-kit.ts";
 
 /*

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
 import { messageOf } from "../src/errors.ts";
-import { callExecutor } from "../src/wire-executor-client.ts";
+import { callExecutor } from "../src/front-client.ts";
 import { RawClient } from "../test/varlink-kit.ts";
 import type { Soak } from "./soak-host.ts";
 import { cpuTicks } from "./soak-measure.ts";

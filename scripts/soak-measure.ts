@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { AegisError } from "../src/errors.ts";
-import { callExecutor } from "../src/wire-executor-client.ts";
+import { callExecutor } from "../src/front-client.ts";
 
 /*
  * What scripts/soak measures: the memory of a process, and how long valid requests take.

@@ -3,10 +3,10 @@ import { defineSubcommand, type Io } from "./command.ts";
 import { type Result, readResult } from "./doc-result.ts";
 import { isFullId, resolveDocument } from "./doc-store.ts";
 import { AegisError, EXIT, type ExitStatus, isErrorCode } from "./errors.ts";
+import { callExecutor } from "./front-client.ts";
 import { SYSTEM } from "./paths.ts";
 import { safe } from "./terminal.ts";
 import type { Event } from "./wire-executor.ts";
-import { callExecutor } from "./wire-executor-client.ts";
 
 const REATTACH_TRIES = 20;
 const BUSY_TRIES = 20;

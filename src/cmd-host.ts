@@ -79,7 +79,7 @@ export const daemonStatus = defineSubcommand({
     },
   },
   async run({ socket }, io) {
-    const { callExecutor } = await import("./wire-executor-client.ts");
+    const { callExecutor } = await import("./front-client.ts");
     if (socket !== undefined) {
       const status = await callExecutor(socket, "Status", {});
       io.result(status, executorLines(status, io.terminal).join("\n"));

@@ -9,13 +9,14 @@ import {
   unitFiles,
   unitFindings,
 } from "./doctor-units.ts";
+import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { isOdd, reviewKeyProblem } from "./host-steps.ts";
 import { HOST_DIRECTORIES, UNIT_NAMES } from "./host-units.ts";
 import { loadTrust, trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-events.ts";
-import { UNMANAGED_CHECK, unmanagedFindings } from "./monitor-unmanaged-events.ts";
+import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";

@@ -5,16 +5,17 @@ import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
+import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { TABLE } from "./eco-table.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { executorAbsence } from "./host-executor-absent.ts";
-import { UNMANAGED_CHECK, unmanagedFindings } from "./monitor-unmanaged-events.ts";
+import { executorAbsence } from "./front-absent.ts";
+import { callExecutor } from "./front-client.ts";
+import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
 import { auditDir, type Env, SYSTEM } from "./paths.ts";
 import { hostIdentity } from "./plan-world.ts";
 import { readText } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
-import { callExecutor } from "./wire-executor-client.ts";
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
 

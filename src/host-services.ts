@@ -1,13 +1,13 @@
 import { existsSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { callExecutor } from "./front-client.ts";
 import { makeDirectories, type Step } from "./host-steps.ts";
 import { UNIT_NAMES, type UnitName } from "./host-units.ts";
 import { trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_STATE } from "./monitor-state.ts";
 import { SYSTEM } from "./paths.ts";
 import { secondsOf, showUnits, systemd, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts";
-import { callExecutor } from "./wire-executor-client.ts";
 
 /*
  * The steps that have systemd run what is installed.

@@ -1,14 +1,7 @@
 import { describeChange, programOf } from "./apt-logs.ts";
-import type { AuditEvent, NewAuditEvent } from "./audit-event.ts";
-import { readEvents } from "./audit-read.ts";
+import type { NewAuditEvent } from "./audit-event.ts";
 import { canonicalHash } from "./canonical.ts";
-import { AegisError } from "./errors.ts";
-import { type Finding, ok, warn } from "./finding.ts";
-import { FIRST_LOOK } from "./host-units.ts";
-import { minuteOf } from "./monitor-events.ts";
 import type { UnmanagedBatch } from "./monitor-unmanaged.ts";
-import { SYSTEM } from "./paths.ts";
-import { isInstalled, secondsOf, showUnits } from "./sys-systemd.ts";
 import { clip, plural } from "./terminal.ts";
 
 /** Name of doctor's check that shows these changes. */
@@ -16,10 +9,6 @@ export const UNMANAGED_CHECK = "unmanaged";
 /** Changes that one event lists, and characters of it; the digest covers all of them. */
 const LISTED = 60;
 const LISTED_CHARS = 4000;
-/** How far back people are told of changes. */
-const DAYS = 30;
-/** Events that are counted; beyond it the newest count. */
-const COUNTED = 1000;
 
 /** The event of changes that no execution explains. */
 export function unmanagedEvent(batch: UnmanagedBatch): NewAuditEvent {
@@ -90,121 +79,4 @@ function messageOf(batch: UnmanagedBatch): string {
   const called = command.startsWith(program) ? command : `${program}: ${command}`;
   const who = run.requestedBy === null ? "" : `, for ${run.requestedBy}`;
   return `${called}${who}: ${plural(changes.length, "package change")}`;
-}
-
-/** What happened on this host besides Aegis, for people. */
-export interface UnmanagedSummary {
-  /** RFC 3339: the summary begins here. */
-  since: string;
-  /** Whether that is when the monitor looked for the first time: what was before, it does not know. */
-  first_look: boolean;
-  /** Whether the monitor has looked at this host at all. */
-  monitored: boolean;
-  /** Runs of apt and dpkg. */
-  runs: number;
-  packages: number;
-  /** Runs by program, `unattended-upgrades` among them. */
-  programs: Record<string, number>;
-  /** Newest last, a few. */
-  newest: { at: string; message: string }[];
-}
-
-/**
- * The package changes of the last 30 days that no execution explains, from the production log. Null where there is no log.
- * @throws AegisError `io` for whoever may not read the log, `log_tampered`
- */
-export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()): UnmanagedSummary | null {
-  const window = new Date(now.getTime() - DAYS * 24 * 60 * 60_000).toISOString();
-  let events: AuditEvent[];
-  let begin: AuditEvent | undefined;
-  let monitored: boolean;
-  try {
-    events = readEvents(dir, { kind: "unmanaged_change", since: window, last: COUNTED });
-    const baselines = readEvents(dir, { kind: "monitor_baseline", since: window });
-    // The others say that its state was lost, and the log knew how far it had come.
-    begin = baselines.find(({ details }) => (details?.repositories_as_last_seen ?? null) === null);
-    monitored =
-      events.length + baselines.length > 0 ||
-      readEvents(dir, { kind: "monitor_baseline", last: 1 }).length > 0;
-  } catch (error) {
-    if (error instanceof AegisError && error.code === "not_found") return null;
-    throw error;
-  }
-  const programs: Record<string, number> = {};
-  let packages = 0;
-  for (const { details } of events) {
-    const program = typeof details?.program === "string" ? details.program : "unknown";
-    programs[program] = (programs[program] ?? 0) + 1;
-    packages += typeof details?.count === "number" ? details.count : 1;
-  }
-  const newest = events
-    .slice(-3)
-    .map(({ timestamp, details }) => ({ at: timestamp, message: String(details?.message) }));
-  const since = begin?.timestamp ?? window;
-  return {
-    since,
-    first_look: begin !== undefined,
-    monitored,
-    runs: events.length,
-    packages,
-    programs,
-    newest,
-  };
-}
-
-/** The same as findings, for doctor and status. What can't be read there is the check of the log's to report. */
-export async function unmanagedFindings(): Promise<Finding[]> {
-  let summary: UnmanagedSummary | null;
-  try {
-    summary = unmanagedChanges();
-  } catch {
-    return [];
-  }
-  if (summary === null) return [];
-  if (!summary.monitored) {
-    const { when, how } = await firstLook(new Date());
-    const message = `the monitor has not looked at this host, so changes besides Aegis are not seen: ${when}`;
-    return [warn(UNMANAGED_CHECK, message, how)];
-  }
-  const since = summary.first_look
-    ? `the monitor's first look, ${minuteOf(summary.since)}`
-    : summary.since.slice(0, 10);
-  if (summary.runs === 0) return [ok(UNMANAGED_CHECK, `no package changed besides Aegis since ${since}`)];
-  const by = Object.entries(summary.programs)
-    .map(([program, runs]) => `${program} ${runs}`)
-    .join(", ");
-  const newest = summary.newest.at(-1);
-  const last = newest === undefined ? "" : `; seen ${newest.at.slice(0, 19)}Z: ${clip(newest.message, 200)}`;
-  return [
-    warn(
-      UNMANAGED_CHECK,
-      `${plural(summary.packages, "package change")} besides Aegis since ${since} (runs by program: ${by})${last}`,
-      "See: aegis audit show --system --kind unmanaged_change",
-    ),
-  ];
-}
-
-/** When the monitor will look at this host for the first time, and what to type so that it does now. */
-async function firstLook(now: Date): Promise<{ when: string; how: string }> {
-  if (!isInstalled())
-    return { when: "aegis-monitor.timer is not installed", how: "Type as root: aegis daemon --monitor" };
-  const timer = "aegis-monitor.timer";
-  const service = "aegis-monitor.service";
-  const states = await showUnits([timer, service]);
-  if (states[service].ActiveState === "activating")
-    return { when: "it is at it now", how: "Look again in a minute." };
-  const start = `systemctl start ${service}`;
-  if (states[timer].ActiveState !== "active")
-    return {
-      when: `${timer} is not running`,
-      how: `Type as root: systemctl enable --now ${timer} && ${start}`,
-    };
-  const { after, spread } = FIRST_LOOK;
-  const latest = new Date((secondsOf(states[timer].ActiveEnterTimestamp) + (after + spread) * 60) * 1000);
-  if (latest <= now)
-    return { when: "its look is overdue", how: `Look: journalctl -b -u ${service}; then, as root: ${start}` };
-  const minute = Number.isNaN(latest.getTime())
-    ? `in ${after + spread} minutes`
-    : minuteOf(latest.toISOString());
-  return { when: `it will by ${minute}`, how: `Or type as root: ${start}` };
 }

@@ -10,9 +10,9 @@ import {
 } from "node:fs";
 import { connect, createServer } from "node:net";
 import { AegisError, messageOf } from "../src/errors.ts";
+import { callExecutor } from "../src/front-client.ts";
 import { tryFlock } from "../src/sys-ffi.ts";
 import { encodeMessage } from "../src/wire.ts";
-import { callExecutor } from "../src/wire-executor-client.ts";
 
 /*
  * What runs in the place of aegisd.service in a test: a front in foreign hands, as its user and in its sandbox, on its socket.

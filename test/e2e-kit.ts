@@ -4,7 +4,7 @@ import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { ExecutionPlan, PolicyResult } from "../src/doc.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { AegisError } from "../src/errors.ts";
-import { callExecutor } from "../src/wire-executor-client.ts";
+import { callExecutor } from "../src/front-client.ts";
 import {
   type ExecResult,
   type HostOptions,

@@ -748,7 +748,7 @@ test("the program behind the command holds nothing that signs, approves, runs, o
     "cmd-approve",
     "exec-plan",
     "plan",
-    "wire-executor-client",
+    "front-client",
     "exec-runner",
     "sys-spawn",
     "sys-ffi",

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { AegisError } from "../src/errors.ts";
-import { executorAbsence } from "../src/host-executor-absent.ts";
+import { executorAbsence } from "../src/front-absent.ts";
 
 type Case = [
   what: string,

@@ -3,8 +3,8 @@ import { chmodSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { AegisError } from "../src/errors.ts";
+import { callExecutor } from "../src/front-client.ts";
 import type { Event } from "../src/wire-executor.ts";
-import { callExecutor } from "../src/wire-executor-client.ts";
 import { needs } from "./needs.ts";
 import { event, ID, PLAN, REFUSED, startRunner, temporaryDirectory } from "./varlink-kit.ts";
 

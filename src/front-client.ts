@@ -1,4 +1,4 @@
-import { executorAbsence } from "./host-executor-absent.ts";
+import { executorAbsence } from "./front-absent.ts";
 import { type CallOptions, callService, type RemoteService } from "./wire-client.ts";
 import { type Event, EXECUTOR_INTERFACE, readEvent, readStatus, type Status } from "./wire-executor.ts";
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { NewAuditEvent } from "../src/audit-event.ts";
 import { openAuditLog } from "../src/audit-log.ts";
 import { readEvents } from "../src/audit-read.ts";
-import { unmanagedChanges } from "../src/monitor-unmanaged-events.ts";
+import { unmanagedChanges } from "../src/doctor-unmanaged.ts";
 
 const NOW = new Date("2026-11-22T12:00:00Z");
 let dir: string;
