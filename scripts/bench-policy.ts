@@ -60,7 +60,7 @@ function sample(): Sample {
       transaction,
       packages_upgraded: transaction.map(({ name }) => name),
       provenance_evidence: chainEvidence(transaction, [DEBIAN], []),
-      sbom_evidence: sbomEvidence(transaction, "debian"),
+      sbom_evidence: sbomEvidence(transaction, { os_id: "debian", os_version: "12" }),
     }),
   );
   const { config, hash: configHash } = loadPolicyConfig({});

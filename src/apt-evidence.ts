@@ -4,6 +4,7 @@ import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import {
   type CommandEvidence,
+  type Host,
   isFetched,
   MAX_TAKEN_OVER,
   type OperationPlan,
@@ -12,6 +13,7 @@ import {
   type TransactionEntry,
 } from "./doc-plan.ts";
 import { emptyFindings, type Findings, type PlanningOutput } from "./eco.ts";
+import { purlOf } from "./eco-purl.ts";
 
 /** Per package, the chain from a signed InRelease over its Packages index to the .deb. */
 export function chainEvidence(
@@ -39,22 +41,19 @@ export function chainEvidence(
   });
 }
 
-/** Packages that the transaction brings in, as package URLs (https://github.com/package-url/purl-spec, type `deb`). */
+/** Packages that the transaction brings in, as package URLs of type `deb`; whose packages they are is the host's system. */
 export function sbomEvidence(
   transaction: readonly TransactionEntry[],
-  namespace: string,
+  { os_id, os_version }: Pick<Host, "os_id" | "os_version">,
 ): OperationPlan["sbom_evidence"] {
+  const distro = os_version === "" ? {} : { distro: `${os_id}-${os_version}` };
   return transaction.filter(isFetched).map(({ name, to_version, architecture, sha256 }) => ({
-    purl: `pkg:deb/${quote(namespace)}/${quote(name)}@${quote(to_version ?? "")}?arch=${quote(architecture)}`,
+    purl: purlOf({
+      ...{ type: "deb", namespace: os_id, name, version: to_version },
+      qualifiers: { arch: architecture, ...distro },
+    }),
     sha256,
   }));
-}
-
-/** Percent-encoding as purl wants it: everything but letters, digits, `.-_~` and the colon. */
-function quote(text: string): string {
-  return encodeURIComponent(text)
-    .replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
-    .replaceAll("%3A", ":");
 }
 
 /** The exact inverse of a transaction, and which of the old versions no source offers any more. */

@@ -140,7 +140,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     signature_or_checksum_status:
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
     provenance_evidence: [...wish.evidence, ...conflicts, ...chain],
-    sbom_evidence: sbomEvidence(transaction, planning.host.os_id),
+    sbom_evidence: sbomEvidence(transaction, planning.host),
   };
 }
 

@@ -1,6 +1,7 @@
 import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
 import type { Ecosystem, Findings, Planning } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
+import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { npmConfig, npmSettings, registryOf } from "./npm-config.ts";
 import {
@@ -125,7 +126,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
     vulnerability_evidence: [],
     provenance_evidence: provenance,
     sbom_evidence: versions.map((one) => ({
-      purl: `pkg:npm/${one.name.replace("@", "%40")}@${encodeURIComponent(one.version)}`,
+      purl: purlOf({ type: "npm", ...scoped(one.name), version: one.version, qualifiers: null }),
       sha256: sha256Of(one),
     })),
     rollback_plan: {
@@ -136,6 +137,12 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
     signals: [],
     raw_evidence: { commands: outputs.map(({ evidence }) => evidence) },
   };
+}
+
+/** `@scope/name` is a name in a namespace, to package URLs. */
+function scoped(full: string): { namespace: string | null; name: string } {
+  const [, namespace = null, name = full] = /^(@[^/]+)\/(.+)$/.exec(full) ?? [];
+  return { namespace, name };
 }
 
 /** The version that was found, or why there is none. */

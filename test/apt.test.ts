@@ -251,8 +251,8 @@ describe("install", () => {
       command_preview: ["apt-get", "install", "-y", "nginx=1.22.1-9+deb12u11"],
       transitive_dependency_count: 1,
       sbom_evidence: [
-        { purl: "pkg:deb/debian/nginx@1.22.1-9%2Bdeb12u11?arch=amd64" },
-        { purl: "pkg:deb/debian/nginx-common@1.22.1-9%2Bdeb12u11?arch=all" },
+        { purl: "pkg:deb/debian/nginx@1.22.1-9%2Bdeb12u11?arch=amd64&distro=debian-12" },
+        { purl: "pkg:deb/debian/nginx-common@1.22.1-9%2Bdeb12u11?arch=all&distro=debian-12" },
       ],
       rollback_plan: { inverse: ["nginx:amd64-", "nginx-common:amd64-"], unobtainable: [] },
     });
