@@ -1,6 +1,7 @@
 import { readdirSync } from "node:fs";
 import { readDpkgStatus } from "./apt-dpkg.ts";
-import { SETTLED } from "./apt-state.ts";
+import { REPAIR, SETTLED } from "./apt-state.ts";
+import { type Finding, fail, ok } from "./finding.ts";
 import { readText } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
@@ -30,4 +31,18 @@ function halfDone(why: string): string {
   const left = [...(status?.packages.values() ?? [])].filter(({ state }) => !SETTLED.includes(state));
   if (left.length === 0) return `dpkg --audit failed: ${why.trim()}`;
   return left.map(({ name, state }) => ` ${name} ${state}`).join("\n");
+}
+
+/** The same as a finding of `aegis doctor`. */
+export async function dpkgFindings(): Promise<Finding[]> {
+  const { text, packages } = await dpkgAudit();
+  if (text === "") return [ok("packages", "dpkg has nothing half-done")];
+  const what = packages.length === 0 ? text.split("\n")[0] : packages.join(", ");
+  return [
+    fail(
+      "packages",
+      `dpkg has unfinished packages: ${what}`,
+      `apt refuses to run until they are finished. Plan that: ${REPAIR} (it runs dpkg --configure -a; see dpkg --audit)`,
+    ),
+  ];
 }

@@ -16,6 +16,8 @@ export const aptGrammar: Grammar = {
     repair: "none",
   },
   parseTargets: parseAptOperation,
+  forms: { all: ["name", "name=version", "name:arch"], exact: "name=version" },
+  signals: [],
   // What apt would install is in the transaction, version by version; its targets need none.
   isExact: () => true,
   osv: aptOsv,

@@ -40,6 +40,7 @@ export const apt: Ecosystem = {
     return operation === "repair" ? gatherRepair(planning) : gatherPackages(operation, targets, planning);
   },
   signedArgv: signedAptArgv,
+  check: async () => (await import("./apt-dpkg-audit.ts")).dpkgFindings(),
   driver: async () => (await import("./apt-driver.ts")).aptDriver,
 };
 

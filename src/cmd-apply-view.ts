@@ -106,7 +106,7 @@ function outcomeText(result: Result, io: Io): string {
     "",
     good
       ? "The log of it: aegis audit show --system"
-      : `Its output: /var/lib/aegis/runs/${safe(result.execution_plan_id)}/ (root); dpkg's state: dpkg --audit`,
+      : `Its output: /var/lib/aegis/runs/${safe(result.execution_plan_id)}/ (root)`,
   );
   return lines.join("\n");
 }

@@ -9,7 +9,9 @@ import { defineSubcommand, type Io } from "./command.ts";
 import { FIRST_TOOL, type OperationPlan } from "./doc-plan.ts";
 import { findExecution, readResult } from "./doc-result.ts";
 import { saveDocument } from "./doc-store.ts";
+import type { Grammar } from "./eco-grammar.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-load.ts";
+import { TABLE } from "./eco-table.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
@@ -20,33 +22,44 @@ import { safe, showArgv } from "./terminal.ts";
 
 const NAMES = [...BUILT, ...NOT_BUILT];
 
+/** `apt: update, upgrade; npm: install` */
+function eachBuilt(words: (grammar: Grammar) => readonly string[]): string {
+  return Object.entries(TABLE)
+    .map(([tool, { grammar }]) => `${tool}: ${words(grammar).join(", ")}`)
+    .join("; ");
+}
+
 /** `aegis plan <ecosystem> <operation> [target…]` */
 export const plan = defineSubcommand({
   name: "plan",
   description:
     "Find out, read-only, what an operation would change on this host, and write a plan. Exit status 3: it was written, and policy can only deny it.",
   args: {
-    ecosystem: { type: "positional", required: true, description: "apt or npm; or rollback" },
+    ecosystem: { type: "positional", required: true, description: `${BUILT.join(", ")}, or rollback` },
     operation: {
       type: "positional",
       required: false,
-      description:
-        "apt: update, upgrade, install, remove, rollback, repair; npm: install; of a rollback the execution",
+      description: `${eachBuilt(({ operations }) => Object.keys(operations))}; of a rollback the execution`,
     },
     targets: {
       type: "positional",
       required: false,
       multiple: true,
-      description: "packages: name, apt's name=version and name:arch, npm's name@version",
+      description: eachBuilt(({ forms }) => forms.all),
     },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
   },
   async run(values, io) {
-    const wish = await wishOf(values.ecosystem, values.operation, values.targets);
+    const request = await requestOf(values.ecosystem, values.operation, values.targets);
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
     try {
-      document = await makePlan(await loadEcosystem(wish.ecosystem), wish.operation, wish.targets, planning);
+      document = await makePlan(
+        await loadEcosystem(request.ecosystem),
+        request.operation,
+        request.targets,
+        planning,
+      );
     } finally {
       planning.close();
     }
@@ -93,7 +106,7 @@ function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | 
  * `rollback <execution>` is short for `<ecosystem> rollback <full id>`.
  * @throws AegisError `usage`, `not_found`, `io`
  */
-async function wishOf(ecosystem: string, operation: string | undefined, targets: readonly string[]) {
+async function requestOf(ecosystem: string, operation: string | undefined, targets: readonly string[]) {
   if (ecosystem === "rollback") {
     if (operation === undefined) {
       const hint = "Type: aegis plan rollback <execution>; its id, or latest. Ids: aegis daemon status";
@@ -105,15 +118,16 @@ async function wishOf(ecosystem: string, operation: string | undefined, targets:
     }
     throw new AegisError("usage", "a rollback is of one execution", "Type: aegis plan rollback <execution>");
   }
-  if (!NAMES.includes(ecosystem)) await assertNoOperation(ecosystem, operation, targets);
+  if (!NAMES.includes(ecosystem)) assertNoOperation(ecosystem, operation, targets);
   if (operation === undefined) {
     const { operations, tool } = await loadEcosystem(ecosystem);
     const known = Object.keys(operations).map((one) => `aegis plan ${tool} ${one}`);
     throw new AegisError("usage", "<operation> is missing", `Try: ${known.join(" · ")}`);
   }
   const [reference] = targets;
-  if (ecosystem !== "apt" || operation !== "rollback" || reference === undefined || targets.length > 1)
-    return { ecosystem, operation, targets };
+  const { operations } = await loadEcosystem(ecosystem);
+  const isRollback = operation === "rollback" && Object.hasOwn(operations, operation);
+  if (!isRollback || reference === undefined || targets.length > 1) return { ecosystem, operation, targets };
   return { ecosystem, operation, targets: [findExecution(reference)] };
 }
 
@@ -127,13 +141,14 @@ function toolOf(execution: string): string {
 }
 
 /**
- * `aegis plan install hello`: the ecosystem was left out, and apt is the one that is meant.
- * @throws AegisError `usage` where the first word is an operation of apt
+ * `aegis plan install hello`: the ecosystem was left out. The first in the table that has the operation is suggested.
+ * @throws AegisError `usage` where the first word is an operation of any ecosystem
  */
-async function assertNoOperation(word: string, next: string | undefined, targets: readonly string[]) {
-  const { operations } = await loadEcosystem("apt");
-  if (!Object.hasOwn(operations, word)) return;
+function assertNoOperation(word: string, next: string | undefined, targets: readonly string[]) {
+  const [tool] =
+    Object.entries(TABLE).find(([, { grammar }]) => Object.hasOwn(grammar.operations, word)) ?? [];
+  if (tool === undefined) return;
   const typed = [word, ...(next === undefined ? [] : [next]), ...targets];
-  const argv = showArgv(["aegis", "plan", "apt", ...typed]);
+  const argv = showArgv(["aegis", "plan", tool, ...typed]);
   throw new AegisError("usage", `${word} is an operation, and an ecosystem comes first`, `Type: ${argv}`);
 }

@@ -1,11 +1,10 @@
 import { lstatSync } from "node:fs";
-import { dpkgAudit } from "./apt-dpkg-audit.ts";
-import { REPAIR } from "./apt-state.ts";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import { environment, policyFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
+import { loadEcosystem } from "./eco-load.ts";
 import { TABLE } from "./eco-table.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -92,17 +91,10 @@ async function tools(): Promise<Finding[]> {
   );
 }
 
+/** What each ecosystem finds in the state of its package manager. */
 async function packageState(): Promise<Finding[]> {
-  const { text, packages } = await dpkgAudit();
-  if (text === "") return [ok("packages", "dpkg has nothing half-done")];
-  const what = packages.length === 0 ? text.split("\n")[0] : packages.join(", ");
-  return [
-    fail(
-      "packages",
-      `dpkg has unfinished packages: ${what}`,
-      `apt refuses to run until they are finished. Plan that: ${REPAIR} (it runs dpkg --configure -a; see dpkg --audit)`,
-    ),
-  ];
+  const ecosystems = await Promise.all(Object.keys(TABLE).map((tool) => loadEcosystem(tool)));
+  return (await Promise.all(ecosystems.map((ecosystem) => ecosystem.check()))).flat();
 }
 
 async function executor(): Promise<Finding[]> {

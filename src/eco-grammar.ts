@@ -1,4 +1,5 @@
 import type { DeniedTarget, Host, Tool, TransactionEntry } from "./doc-plan.ts";
+import type { RiskSignal } from "./doc-signals.ts";
 
 /*
  * What an ecosystem's words mean: pure, and apart from what plans and runs, since policy judges with it.
@@ -63,6 +64,10 @@ export interface Grammar {
    * @throws AegisError `invalid_target` for what could never be meant
    */
   parseTargets(operation: string, targets: readonly string[]): Targets;
+  /** How people may write a target, for help texts, and which form names one exact version. */
+  forms: { all: readonly string[]; exact: string };
+  /** Risk signals that only this ecosystem's planning can raise, beside those that follow from any plan's facts. */
+  signals: readonly RiskSignal[];
   /** Whether a target that parses stands for exactly one version, as far as its words can tell. */
   isExact(target: string): boolean;
   /** OSV's records for packages of this ecosystem on a host; null where OSV has none. */

@@ -14,7 +14,7 @@ export const ECOSYSTEM_NAMES = {
   cargo: "cargo",
 } as const satisfies Readonly<Record<string, Tool>>;
 
-type EcosystemName = keyof typeof ECOSYSTEM_NAMES;
+export type EcosystemName = keyof typeof ECOSYSTEM_NAMES;
 
 /** Whether a word of the command line is the name of an ecosystem, built or not. */
 export function isEcosystemName(word: string): word is EcosystemName {

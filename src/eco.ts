@@ -2,6 +2,7 @@ import type { CommandEvidence, Host, OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
+import type { Finding } from "./finding.ts";
 import type { Env } from "./paths.ts";
 
 /*
@@ -87,7 +88,7 @@ export type Findings = Pick<
   | "rollback_plan"
   | "raw_evidence"
 > & {
-  /** Risk signals that only this ecosystem can raise; those that follow from the facts above are added by the planner. */
+  /** Those of {@link Grammar.signals} that hold; the signals that follow from the facts above are added by the planner. */
   signals: readonly RiskSignal[];
 };
 
@@ -137,6 +138,8 @@ export interface Ecosystem extends Grammar {
    * @throws AegisError `invalid_document` when the plan has no exact version to sign
    */
   signedArgv(plan: OperationPlan): string[];
+  /** What `aegis doctor` says of the state that this package manager is in. Read-only. */
+  check(): Promise<Finding[]>;
   /** How its signed plans are run; null where this version only plans it. */
   driver: (() => Promise<RunDriver>) | null;
 }

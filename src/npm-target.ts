@@ -152,6 +152,8 @@ export const npmGrammar: Grammar = {
   tool: "npm",
   operations: { install: "some" },
   parseTargets: parseNpmTargets,
+  forms: { all: ["name", "name@version"], exact: "name@version" },
+  signals: [],
   isExact: (target) => splitNpmTarget(target).exact,
   osv: () => ({
     base: "npm",

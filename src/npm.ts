@@ -35,6 +35,7 @@ interface Resolved {
 export const npm: Ecosystem = {
   ...npmGrammar,
   gather,
+  check: () => Promise.resolve([]),
   driver: null,
   signedArgv(plan: OperationPlan): string[] {
     const exact = plan.exact_targets.every((target) => splitNpmTarget(target).exact);

@@ -50,6 +50,9 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
     newVulnerabilities(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
 };
 
+/** Signals that follow from a plan's facts, whatever its ecosystem. */
+export const DERIVED_SIGNALS = Object.keys(HOLDS);
+
 /**
  * The risk signals of a plan, in the order of {@link RISK_SIGNALS}. `raised` are those that its ecosystem alone can raise.
  * For people and the reviewer; policy reads the facts.

@@ -5,6 +5,7 @@ import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan
 import { type Ecosystem, emptyFindings, type Findings, type Planning } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { assertOperation } from "./eco-load.ts";
+import { AegisError } from "./errors.ts";
 import { withVulnerabilities } from "./osv.ts";
 import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";
@@ -47,6 +48,10 @@ function assemble(
       !findings.nothing_to_do &&
       (findings.transaction.length === 0 || findings.transaction.some(isFetched)),
   };
+  const undeclared = signals.find((signal) => !ecosystem.signals.includes(signal));
+  if (undeclared !== undefined) {
+    throw new AegisError("internal", `${tool} raises ${undeclared}, which its grammar does not list`);
+  }
   const risk_signals = riskSignals(facts, signals);
   const plan: OperationPlan = {
     ...facts,

@@ -1,6 +1,7 @@
 import type { CommandName, Effect } from "./cmd-table.ts";
 import type { Control, Decision } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import type { EcosystemName } from "./eco-names.ts";
 import type { EXIT } from "./errors.ts";
 
 /*
@@ -135,7 +136,7 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
 };
 
 /** What else changes packages behind the back of the chain, by ecosystem, beside what Aegis itself has run. */
-export const ALSO_FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
+export const ALSO_FORBIDDEN: Readonly<Record<EcosystemName, readonly string[]>> = {
   apt: [
     "apt install",
     "apt remove",

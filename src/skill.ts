@@ -103,6 +103,7 @@ async function ecosystems(): Promise<string> {
       ].join(" "),
     ),
   );
+  const exact = built.map(({ tool, forms }) => `${tool}: \`${forms.exact}\``);
   const later =
     NOT_BUILT.length === 0
       ? ""
@@ -111,7 +112,7 @@ async function ecosystems(): Promise<string> {
 
 ${sh(lines)}
 
-Name exact versions where you can (apt: \`name=version\`, npm: \`name@version\`). URLs, paths and git sources get a plan too, but it is always denied. A rollback (\`aegis plan rollback <execution>\` for short) undoes what an execution changed, as the executor's own record has it; where it says that it must be planned twice, plan it again when the first part has been applied. A repair finishes what an interrupted dpkg left.${later}`;
+Name exact versions where you can (${exact.join(", ")}). URLs, paths and git sources get a plan too, but it is always denied. A rollback (\`aegis plan rollback <execution>\` for short) undoes what an execution changed, as the executor's own record has it; where it says that it must be planned twice, plan it again when the first part has been applied. A repair finishes what an interrupted dpkg left.${later}`;
 }
 
 function commands(): string {

@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { resolve } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { TOOLS } from "../src/doc-plan.ts";
 import { loadDriver, loadEcosystem } from "../src/eco-load.ts";
+import { ECOSYSTEM_NAMES } from "../src/eco-names.ts";
 import { TABLE } from "../src/eco-table.ts";
 import { evaluatorFiles } from "../src/policy-hash.ts";
 
@@ -25,4 +28,38 @@ test("of all that policy is made of, only the table imports lazily", () => {
   const sources = [...evaluatorFiles(resolve(import.meta.dir, ".."))].filter(([name]) => !name.includes("/"));
   const lazy = sources.filter(([, text]) => /\bimport\s*\(\s*["']/.test(text)).map(([name]) => name);
   expect(lazy).toEqual(["eco-table.ts"]);
+});
+
+/**
+ * Files outside the ecosystems that name one, and what makes sure that a new ecosystem is not forgotten there. A file that
+ * asks only for apt's own (repositories, dpkg's packages) treats every other ecosystem alike and needs no edit.
+ */
+const NAMED: Readonly<Record<string, string>> = {
+  "doc-plan": "the list of tools that all types come from",
+  "eco-argv": "exec-preflight.test.ts: what an ecosystem signs is on the list",
+  "eco-names": "the list of names on the command line",
+  "eco-planning-argv": "planning throws for an argv that is not on the list",
+  "plan-signals": "of containers, whose references are called tags",
+  "policy-facts": "apt's own; the type ArtifactTool asks for the settings of all others",
+  "policy-packages": "apt's own packages",
+  "policy-rules-operation": "policy-rules.test.ts: every rule has cases",
+  "wrap-apt": "apt's own",
+  "wrap-table": "Record<WrapperName, …>",
+  "cmd-plan-changes": "apt's own",
+  "cmd-plan-view": "apt's own",
+  osv: "apt's own",
+  "report-candidates": "apt's own",
+  "review-changes": "apt's own",
+  "review-evidence": "apt's own",
+};
+
+test("no other file names an ecosystem", () => {
+  const words = [...new Set([...TOOLS, ...Object.keys(ECOSYSTEM_NAMES)])];
+  const named = new RegExp(`"(?:${words.join("|")})"`);
+  const src = join(import.meta.dir, "../src");
+  const files = readdirSync(src)
+    .filter((name) => name.endsWith(".ts") && named.test(readFileSync(join(src, name), "utf8")))
+    .map((name) => name.slice(0, -".ts".length));
+  const own = (name: string) => TOOLS.some((tool) => name === tool || name.startsWith(`${tool}-`));
+  expect(files.filter((name) => !own(name)).sort()).toEqual(Object.keys(NAMED).sort());
 });

@@ -9,6 +9,8 @@ import { ECOSYSTEMS, loadEcosystem } from "../src/eco-load.ts";
 import { AegisError } from "../src/errors.ts";
 import { execute } from "../src/exec.ts";
 import { recoverInterrupted } from "../src/exec-recover.ts";
+import { makePlan } from "../src/plan.ts";
+import { openPlanning } from "../src/plan-world.ts";
 import type { Places } from "../src/sys-state.ts";
 import type { EventInput } from "../src/wire-executor.ts";
 import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
@@ -96,6 +98,20 @@ describe("refused before anything is used up", () => {
     await refuses(() => submit(plan, context()), "replay");
     expect(kinds()).toEqual(["execution_started", "execution_completed", "execution_denied"]);
   });
+});
+
+test("a signal that its grammar does not list is a bug, and no plan", async () => {
+  const ecosystems = withFake(host, places);
+  const silent = { ...(await loadEcosystem("vscode", ecosystems)), signals: [] };
+  const planning = openPlanning({ env: { HOME: directory } });
+  try {
+    await expect(makePlan(silent, "install", ["acme.tool@1.0.0"], planning)).rejects.toMatchObject({
+      code: "internal",
+      message: "vscode raises bundled-binary-risk, which its grammar does not list",
+    });
+  } finally {
+    planning.close();
+  }
 });
 
 test("planned, signed, run, and written down in this order", async () => {

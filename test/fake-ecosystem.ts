@@ -64,6 +64,8 @@ export const fakeGrammar: Grammar = {
     if (bad !== undefined) throw new AegisError("invalid_target", `${bad} is no extension`);
     return { targets: [...targets], denied: [], targetType: "extension" };
   },
+  forms: { all: ["name@version"], exact: "name@version" },
+  signals: ["bundled-binary-risk"],
   isExact: () => true,
   osv: () => null,
   programs: [],
@@ -107,6 +109,7 @@ export function withFake(host: FakeHost, places: Places): Ecosystems {
         signals: ["bundled-binary-risk"],
       };
     },
+    check: () => Promise.resolve([]),
     signedArgv: (plan: OperationPlan) => argvOf(plan.exact_targets),
     driver: () => Promise.resolve(driverOf(host)),
   };

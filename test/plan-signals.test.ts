@@ -1,8 +1,14 @@
 import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { NO_DATA } from "../src/doc-evidence.ts";
+import type { Tool } from "../src/doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "../src/doc-signals.ts";
+import { TABLE } from "../src/eco-table.ts";
 import { riskScore } from "../src/plan-risk.ts";
-import { riskSignals, type SignalFacts } from "../src/plan-signals.ts";
+import { DERIVED_SIGNALS, riskSignals, type SignalFacts } from "../src/plan-signals.ts";
+
+const SRC = join(import.meta.dir, "../src");
 
 const CALM: SignalFacts = {
   tool: "apt",
@@ -229,4 +235,38 @@ describe("score", () => {
       riskScore({ risk_signals: ["package-removal"], transaction, deprecated: null }).risk_score;
     expect(score(essential)).toBeGreaterThan(score(removal));
   });
+});
+
+/** Signals of ecosystems that are not built. Building one takes its line from here, and its grammar then lists them. */
+const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = {
+  pip: [
+    ...(["build-backend-risk", "setup-py-risk", "native-extension-risk"] as const),
+    ...(["virtualenv-missing", "user-site-risk"] as const),
+  ],
+  container: ["unknown-registry", "dockerhub-default", "unsigned-image"],
+  nuget: ["build-targets-risk", "powershell-risk", "native-dll-risk", "aspnet-sensitive"],
+  vscode: [
+    ...(["activation-events-risk", "command-activation-risk", "workspace-contains-risk"] as const),
+    ...(["bundled-binary-risk", "workspace-access-risk"] as const),
+  ],
+  go: ["gosumdb-disabled", "checksum-db-enabled", "private-module-bypass", "pseudo-version-risk"],
+  cargo: ["build-rs-risk", "proc-macro-risk", "native-link-risk"],
+};
+
+describe("every signal can fire", () => {
+  const built = Object.values(TABLE).flatMap(({ grammar }) => grammar.signals);
+  const raised = new Set<string>([...DERIVED_SIGNALS, ...built, ...Object.values(LATER).flat()]);
+  test("by a plan's facts, a denied target, or an ecosystem whose grammar lists it", () => {
+    expect(RISK_SIGNALS.filter((signal) => !signal.endsWith("-denied") && !raised.has(signal))).toEqual([]);
+  });
+  for (const [tool, { grammar }] of Object.entries(TABLE)) {
+    test(`${tool}: what its grammar lists, its planning raises`, () => {
+      const planning = readdirSync(SRC)
+        .filter((name) => name === `${tool}.ts` || name.startsWith(`${tool}-`))
+        .map((name) => readFileSync(join(SRC, name), "utf8"))
+        .filter((text) => !/\boperations: \{/.test(text))
+        .join("");
+      expect(grammar.signals.filter((signal) => !planning.includes(`"${signal}"`))).toEqual([]);
+    });
+  }
 });
