@@ -1,5 +1,6 @@
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { lstatSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { namesIn } from "./sys-files.ts";
 
 /*
  * Files that dpkg overwrites without knowing. Where /bin is a link to usr/bin (Debian 12, Ubuntu 20.04 and later), a file has
@@ -77,13 +78,9 @@ function aliasOf(path: string, merged: readonly string[]): string | null {
 
 /** The lists of files of all packages: `<name>.list`, or `<name>:<architecture>.list`. */
 function listsIn(directory: string): { owner: string; file: string }[] {
-  try {
-    return readdirSync(directory)
-      .filter((name) => name.endsWith(".list"))
-      .map((name) => ({ owner: /^[^:]*?(?=:|\.list$)/.exec(name)?.[0] ?? "", file: join(directory, name) }));
-  } catch {
-    return [];
-  }
+  return namesIn(directory)
+    .filter((name) => name.endsWith(".list"))
+    .map((name) => ({ owner: /^[^:]*?(?=:|\.list$)/.exec(name)?.[0] ?? "", file: join(directory, name) }));
 }
 
 function linesOf(path: string): string[] {

@@ -1,6 +1,6 @@
 import { readStanzas, type Stanza } from "./apt-deb822.ts";
 import { parseRelations, type Relation } from "./apt-relation.ts";
-import { sourceOf } from "./apt-source-version.ts";
+import { sourcePackageOf } from "./apt-source-version.ts";
 import type { SourcePackage } from "./doc-plan.ts";
 
 /** What a Packages index says of one version of one package (deb-control(5)). */
@@ -67,7 +67,7 @@ function details(name: string, version: string, stanza: Stanza) {
   const sha256 = stanza.get("sha256") ?? "";
   const size = stanza.get("size") ?? "";
   return {
-    source: sourceOf(name, version, stanza.get("source")),
+    source: sourcePackageOf(name, version, stanza.get("source")),
     offered: stanza.has("filename") || stanza.has("sha256"),
     essential: ["essential", "protected", "important"].some(
       (name) => stanza.get(name)?.toLowerCase() === "yes",

@@ -5,7 +5,7 @@ import { AegisError } from "./errors.ts";
 import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** What a .deb says of itself (deb-control(5)). */
-export interface Control {
+export interface DebControl {
   name: string;
   version: string;
   architecture: string;
@@ -22,7 +22,7 @@ export interface Control {
  * Reads a .deb's own control file with `dpkg-deb --field`.
  * @throws AegisError `hook_refused` when it can't be read exactly, `unavailable` where there is no dpkg-deb
  */
-export function readControl(file: string): Control {
+export function readControl(file: string): DebControl {
   const program = resolveProgram("dpkg-deb");
   if (program === null) throw new AegisError("unavailable", "dpkg-deb is not installed");
   const { status, stdout } = spawnSync(program, ["--field", file], {
@@ -39,7 +39,7 @@ export function readControl(file: string): Control {
  * Reads the text of a control file: one stanza, in which nothing could be read in two ways.
  * @throws AegisError `hook_refused`
  */
-export function parseControl(text: string, file: string): Control {
+export function parseControl(text: string, file: string): DebControl {
   const { stanzas, problem } = readStanzas(text);
   const [fields] = stanzas;
   if (problem !== null || fields === undefined || stanzas.length > 1) {

@@ -1,5 +1,5 @@
 import { dirname, join } from "node:path";
-import { sourceOf } from "./apt-source-version.ts";
+import { sourcePackageOf } from "./apt-source-version.ts";
 import type { SourcePackage } from "./doc-plan.ts";
 
 /** What dpkg says of one package (dpkg-query(1), the `Status` and `Version` fields). */
@@ -81,7 +81,7 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
       name,
       architecture,
       version,
-      source: sourceOf(name, version, fields.get("source")),
+      source: sourcePackageOf(name, version, fields.get("source")),
       state,
       selection,
       essential: KEEPING.some((field) => fields.get(field)?.toLowerCase() === "yes"),

@@ -12,7 +12,7 @@ import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";
 import { isFetched } from "./doc-plan.ts";
 import { HOST_SETTINGS } from "./eco.ts";
-import type { Advice, HostState, RunDriver } from "./eco-driver.ts";
+import type { HostState, RunAdvice, RunDriver } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { processesWith } from "./sys-process.ts";
@@ -97,7 +97,7 @@ function dpkgNow(): HostState {
   return snapshotOf(status.packages);
 }
 
-async function advice(): Promise<Advice> {
+async function advice(): Promise<RunAdvice> {
   const { text, packages } = await dpkgAudit();
   const more = packages.length > NAMED ? ` and ${packages.length - NAMED} more` : "";
   const names = `${packages.slice(0, NAMED).join(", ")}${more}`;

@@ -1,4 +1,4 @@
-import type { Control } from "./apt-control.ts";
+import type { DebControl } from "./apt-control.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
 import type { PackageFiles } from "./apt-hook-copy.ts";
 import type { HookPackage } from "./apt-hook-input.ts";
@@ -49,9 +49,9 @@ export function checkFiles(
 export function checkControl(
   steps: readonly HookPackage[],
   expected: readonly TransactionEntry[],
-  read: (file: string) => Control,
-): Control[] {
-  const controls: Control[] = [];
+  read: (file: string) => DebControl,
+): DebControl[] {
+  const controls: DebControl[] = [];
   const essential = new Set(expected.filter((e) => e.essential).map((e) => `${e.name}:${e.architecture}`));
   for (const { name, architecture, to_version, file } of steps) {
     if (file === null) continue;
@@ -79,7 +79,7 @@ export function checkControl(
  * @throws AegisError `hook_refused`
  */
 export function checkExclusions(
-  controls: readonly Control[],
+  controls: readonly DebControl[],
   expected: readonly TransactionEntry[],
   installed: ReadonlyMap<string, DpkgPackage>,
 ): void {
@@ -105,7 +105,7 @@ export function checkExclusions(
  * @throws AegisError `hook_refused`
  */
 export function checkTakenOver(
-  controls: readonly Control[],
+  controls: readonly DebControl[],
   expected: readonly TransactionEntry[],
   installed: ReadonlyMap<string, DpkgPackage>,
 ): void {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as v from "valibot";
-import { type Control, readControl } from "./apt-control.ts";
+import { type DebControl, readControl } from "./apt-control.ts";
 import { parseDpkgStatus } from "./apt-dpkg.ts";
 import { packageFiles } from "./apt-hook-copy.ts";
 import { checkControl, checkExclusions, checkFiles, checkTakenOver } from "./apt-hook-files.ts";
@@ -29,7 +29,7 @@ export function runAptHook(
   {
     archives = join(STATE.archives, basename(directory)),
     read = readControl,
-  }: { archives?: string; read?: (file: string) => Control } = {},
+  }: { archives?: string; read?: (file: string) => DebControl } = {},
 ): 0 | 1 {
   let checked = 0;
   let reason: string | null = null;

@@ -1,4 +1,4 @@
-import { sourceOf } from "./apt-source-version.ts";
+import { sourcePackageOf } from "./apt-source-version.ts";
 import { compareDebVersions, isDebVersion } from "./apt-target.ts";
 import type { Host, SourcePackage } from "./doc-plan.ts";
 import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
@@ -29,7 +29,7 @@ function ecosystem(base: string, release: string): OsvEcosystem {
     nameOf(entry, version, side) {
       const stated = side === "new" ? entry.to_source : entry.from_source;
       // Where no stanza names the source, it is taken to have the binary's version.
-      const likeBinary = sourceOf(entry.source ?? entry.name, version, undefined);
+      const likeBinary = sourcePackageOf(entry.source ?? entry.name, version, undefined);
       return nameOf(stated ?? likeBinary, likeBinary, base, release);
     },
   };

@@ -1,4 +1,4 @@
-import { type ParsedSources, sourceOf } from "./apt-source.ts";
+import { aptSource, type ParsedSources } from "./apt-source.ts";
 
 /**
  * What apt dequotes and decodes (ParseQuoteWord, apt-pkg/contrib/strutl.cc), control characters, blanks beyond ASCII, and
@@ -28,7 +28,7 @@ export function parseOneLineSources(text: string, file: string, architecture: st
     const source =
       read === null
         ? null
-        : sourceOf(uri, isFlat ? suite.replaceAll("$(ARCH)", architecture) : suite, components, {
+        : aptSource(uri, isFlat ? suite.replaceAll("$(ARCH)", architecture) : suite, components, {
             options: read,
             configuredIn: where,
             architecture,

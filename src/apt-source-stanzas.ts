@@ -1,6 +1,6 @@
 import { isArmored } from "./apt-armor.ts";
 import { readStanzas, type Stanza } from "./apt-deb822.ts";
-import { type ParsedSources, sourceOf, stringToBool } from "./apt-source.ts";
+import { aptSource, type ParsedSources, stringToBool } from "./apt-source.ts";
 
 /** Fields whose values are single words; folded over lines apt reads some of them and others not. */
 const SINGLE = [
@@ -65,7 +65,7 @@ function readStanza(stanza: Stanza, configuredIn: string, architecture: string) 
   const sources = types.flatMap((type) =>
     uris.flatMap((uri) =>
       suites.map((suite) =>
-        sourceOf(uri, suite, components, { options, configuredIn, architecture, binary: type === "deb" }),
+        aptSource(uri, suite, components, { options, configuredIn, architecture, binary: type === "deb" }),
       ),
     ),
   );

@@ -9,7 +9,7 @@ const FIELD = /^([a-z0-9][a-z0-9+.-]*)(?:[ \t]*\(([^()\s]*)\))?$/;
  * the field is left out, and for a part of it that can't be read, it is the binary's own name or version. One of Debian
  * 12's binaries in 22 has a source of another version.
  */
-export function sourceOf(name: string, version: string, field: string | undefined): SourcePackage {
+export function sourcePackageOf(name: string, version: string, field: string | undefined): SourcePackage {
   const [, source = name, given = ""] = FIELD.exec(field ?? "") ?? [];
   // A rebuild for one architecture keeps its source's version (Debian Developer's Reference 5.10.2.1).
   return { name: source, version: isDebVersion(given) ? given : version.replace(/\+b\d+$/, "") };

@@ -30,7 +30,7 @@ export interface ParsedSources {
 type Options = ReadonlyMap<string, string>;
 
 /** What the two forms have in common. `options` are by the names that a line has; null for what apt would read otherwise. */
-export function sourceOf(
+export function aptSource(
   uri: string,
   suite: string,
   components: string[],

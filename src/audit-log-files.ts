@@ -14,10 +14,10 @@ import { decodeLine, type LogHead, type NewAuditEvent } from "./audit-event.ts";
 import {
   firstSequence,
   type LogFile,
+  type LogTail,
   readTail,
   rotatedName,
   rotatedNames,
-  type Tail,
   tampered,
   withLogFile,
 } from "./audit-read.ts";
@@ -98,7 +98,7 @@ export function openCurrent(dir: string, path: string, mode: number): number {
  * Writes complete lines after the last complete one and waits until they are on disk. When that fails the file is put
  * back as it was: what was not acknowledged is not there, and the chain goes on from where it was.
  */
-export function writeLines({ path, fd }: LogFile, tail: Tail, lines: string): void {
+export function writeLines({ path, fd }: LogFile, tail: LogTail, lines: string): void {
   try {
     if (tail.torn.length > 0) ftruncateSync(fd, tail.end);
     writeFully(fd, Buffer.from(lines, "latin1"));
@@ -154,7 +154,7 @@ export function headOfRotated(dir: string): LogHead | null {
  * The newest event of a file. A complete line that does not verify was acknowledged once, so it is never "repaired":
  * somebody changed it.
  */
-export function headOf({ line }: Tail, path: string): LogHead | null {
+export function headOf({ line }: LogTail, path: string): LogHead | null {
   if (line === null) return null;
   const { event, fault } = decodeLine(line);
   if (fault !== null) throw tampered(path, `its last line: ${fault}`);

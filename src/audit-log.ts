@@ -10,7 +10,7 @@ import {
   type NewAuditEvent,
 } from "./audit-event.ts";
 import { headOf, headOfRotated, openCurrent, prepare, rotateFull, writeLines } from "./audit-log-files.ts";
-import { readTail, type Tail, withLogFile } from "./audit-read.ts";
+import { type LogTail, readTail, withLogFile } from "./audit-read.ts";
 import { sha256Hex } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import { AUDIT_FILE, auditDir, type Env } from "./paths.ts";
@@ -157,6 +157,6 @@ export function recordUserEvent(env: Env, event: NewAuditEvent): AuditEvent {
   return openAuditLog(dir).append({ ...event, actor: event.actor ?? `uid ${process.getuid?.()}` });
 }
 
-function repairEvent({ torn }: Tail): NewAuditEvent {
+function repairEvent({ torn }: LogTail): NewAuditEvent {
   return { kind: "log_repaired", details: { torn_bytes: torn.length, torn_sha256: sha256Hex(torn) } };
 }

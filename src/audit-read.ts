@@ -38,7 +38,7 @@ export interface LogFile {
  * `path` names. Close them with {@link closeLog}.
  * @throws AegisError `not_found` where there is no such file or directory, `io`
  */
-export function openLog(path: string): LogFile[] {
+export function openLogFiles(path: string): LogFile[] {
   try {
     if (!statSync(path).isDirectory()) return openAll([path]) ?? [];
     const current = join(path, AUDIT_FILE);
@@ -79,7 +79,7 @@ export function closeLog(files: readonly LogFile[]): void {
 
 /** Whether there is a log at `path`, with anything in it. @throws AegisError `not_found`, `io` */
 export function hasLog(path: string): boolean {
-  const files = openLog(path);
+  const files = openLogFiles(path);
   closeLog(files);
   return files.length > 0;
 }
@@ -109,7 +109,7 @@ export function rotatedNames(dir: string): string[] {
     .sort();
 }
 
-export interface Tail {
+export interface LogTail {
   /** The last line that ends in a newline, without it; null where there is none. */
   line: Buffer | null;
   /** Where the last complete line ends, in bytes from the start of the file. */
@@ -122,7 +122,7 @@ export interface Tail {
  * The end of a file, in one read of at most two lines' length whatever the file's size.
  * @throws AegisError `log_tampered` for a line longer than any that is ever written
  */
-export function readTail({ path, fd }: LogFile): Tail {
+export function readTail({ path, fd }: LogFile): LogTail {
   const { size } = fstatSync(fd);
   const window = readAt(fd, Math.max(0, size - 2 * (MAX_LINE + 1)), size);
   const start = size - window.length;
@@ -169,7 +169,7 @@ export function readEvents(path: string, filter: EventFilter = {}): AuditEvent[]
   // Lines are printable ASCII with a fixed spelling, so most that don't match are passed over without parsing.
   const kindMarks = kinds?.map((one) => `"kind":"${one}"`) ?? [""];
   const executionMark = execution === undefined ? "" : `"execution_id":"${execution}`;
-  const files = openLog(path);
+  const files = openLogFiles(path);
   const events: AuditEvent[] = [];
   try {
     for (const file of files.toReversed()) {

@@ -3,7 +3,7 @@ import { existsSync, readSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { GENESIS_HASH, HASH_TAIL, LINE_TAIL, type LogHead, MAX_LINE, splitLine } from "./audit-event.ts";
 import { keptNumber } from "./audit-newest.ts";
-import { closeLog, type LogFile, noLog, openLog } from "./audit-read.ts";
+import { closeLog, type LogFile, noLog, openLogFiles } from "./audit-read.ts";
 import { AegisError } from "./errors.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
 
@@ -172,7 +172,7 @@ function look(path: string, expected: ExpectedHead | null, traces: readonly stri
 
 function openIfThere(path: string): LogFile[] {
   try {
-    return openLog(path);
+    return openLogFiles(path);
   } catch (error) {
     if (error instanceof AegisError && error.code === "not_found") return [];
     throw error;

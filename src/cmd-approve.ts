@@ -5,7 +5,7 @@ import { subjectDetails } from "./audit-subject.ts";
 import { renderApproval, renderQuestion } from "./cmd-approve-view.ts";
 import { decide } from "./cmd-decide.ts";
 import { writeAll } from "./cmd-io.ts";
-import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { type Found, referenceTo, resolveDocument, saveDocument } from "./doc-store.ts";
@@ -141,7 +141,7 @@ function next(
   review: string | null | undefined,
   approval: string,
   { env }: Io,
-): Step[] {
+): NextStep[] {
   const key = ["--key", "<key file>"];
   if (referenceTo("plan", document.plan_id, path, env) === document.plan_id) {
     const argv = ["aegis", "sign", document.plan_id, "--approval", approval, ...key];

@@ -5,7 +5,7 @@ import { paint, showArgv, type Terminal } from "./terminal.ts";
  * no command for another person has a path in this one's home: who has the files hands them over first.
  */
 
-export interface Step {
+export interface NextStep {
   /** Whose command it is, as it stands behind `Next`: `you`, `the approver, there`. */
   who: string;
   /** With `<…>` where only they know what to put. */
@@ -13,7 +13,7 @@ export interface Step {
 }
 
 /** Each step on a line of its own, to be copied whole. */
-export function renderSteps(steps: readonly Step[], terminal: Terminal): string {
+export function renderSteps(steps: readonly NextStep[], terminal: Terminal): string {
   return steps
     .map(({ who, argv }, i) =>
       paint(terminal, "bold", `${i === 0 ? "Next" : "Then"}, ${who}: ${argv.map(wordOf).join(" ")}`),
@@ -22,7 +22,7 @@ export function renderSteps(steps: readonly Step[], terminal: Terminal): string 
 }
 
 /** Puts files where another account can read them: what Aegis writes is the owner's alone. Where that is, only people know. */
-export function handOver(files: readonly string[]): Step {
+export function handOver(files: readonly string[]): NextStep {
   return { who: "you", argv: ["install", "-m", "640", "-t", "<directory they can read>", ...files] };
 }
 

@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import type { Denial } from "./cmd-decide.ts";
-import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
 import { wishOf } from "./cmd-plan-view.ts";
 import type { Decision, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
@@ -94,7 +94,7 @@ function controls(result: PolicyResult): string {
  * The commands that come next, in order. What needs no person can be signed in this account; an approver has another, so the
  * files are handed over, and the commands name them as they are called there.
  */
-function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): Step[] {
+function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): NextStep[] {
   const isStored = files.plan !== null && !files.isOut && files.plan.endsWith(`/${plan.plan_id}.json`);
   const snapshot = result.required_controls.includes("system snapshot")
     ? ["--snapshot-id", "<snapshot>"]

@@ -4,8 +4,8 @@ import { assertNoInput } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import { SYSTEM } from "./paths.ts";
-import { type PolicyReport, policyReport as reportOn } from "./report.ts";
-import type { Advice } from "./report-advice.ts";
+import { makeReport, type PolicyReport } from "./report.ts";
+import type { ReportAdvice } from "./report-advice.ts";
 import { type ReadPlan, readPlan } from "./report-plans.ts";
 import { renderReport } from "./report-view.ts";
 import { writeTyped } from "./sys-files.ts";
@@ -70,8 +70,8 @@ export const policyReport = defineSubcommand({
     const out = values.out === undefined ? null : resolve(values.out);
     if (out !== null) assertNoInput(out, plans);
 
-    const report = reportOn(plans);
-    let advice: Advice | null = null;
+    const report = makeReport(plans);
+    let advice: ReportAdvice | null = null;
     let note = "no model was asked";
     if (settings !== null) {
       try {
@@ -92,7 +92,7 @@ export const policyReport = defineSubcommand({
   },
 });
 
-function render(report: PolicyReport, advice: Advice | null, out: string | null, io: Io): string {
+function render(report: PolicyReport, advice: ReportAdvice | null, out: string | null, io: Io): string {
   const text = renderReport(report, advice, io.terminal);
   return out === null ? text : `${text}\n\nWritten: ${safe(out)}`;
 }

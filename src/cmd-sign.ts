@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { handOver, renderSteps, type Step } from "./cmd-next.ts";
+import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import type { Approval, ControlProof, ExecutionPlan } from "./doc.ts";
@@ -148,7 +148,7 @@ export const sign = defineSubcommand({
 });
 
 /** Who may submit does it at once; else the file goes to somebody who may. */
-function next(id: string, path: string, { env }: Io): Step[] {
+function next(id: string, path: string, { env }: Io): NextStep[] {
   const gid = groupId(ADMIN_GROUP);
   const mayApply =
     process.geteuid?.() === 0 || (gid !== null && process.getgroups?.().includes(gid) === true);

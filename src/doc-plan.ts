@@ -124,7 +124,8 @@ export const RepositoryEvidence = v.strictObject({
 export type RepositoryEvidence = v.InferOutput<typeof RepositoryEvidence>;
 
 export const SEVERITIES = ["unknown", "none", "low", "medium", "high", "critical"] as const;
-export const VulnerabilityEvidence = v.strictObject({
+export type Severity = (typeof SEVERITIES)[number];
+const VulnerabilityEvidence = v.strictObject({
   package: name,
   version: short,
   /** The version that was compared with the record: the source package's for apt. Null where no record was. */

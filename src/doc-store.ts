@@ -1,4 +1,4 @@
-import { readdirSync, type Stats, statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { canonicalJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
@@ -15,7 +15,7 @@ import {
 import type { OperationPlan } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
-import { asTyped, readFileLimited, writeFileAtomic, writeTyped } from "./sys-files.ts";
+import { asTyped, namesIn, readFileLimited, writeFileAtomic, writeTyped } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { showArgv } from "./terminal.ts";
 
@@ -212,13 +212,7 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
 
 function storedIds(kind: DocumentKind, env: Env): string[] {
   const { directory, suffix } = PLACES[kind];
-  let names: string[];
-  try {
-    names = readdirSync(userPaths(env)[directory]);
-  } catch {
-    return [];
-  }
-  return names.flatMap((name) =>
+  return namesIn(userPaths(env)[directory]).flatMap((name) =>
     name.endsWith(suffix) && ID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
   );
 }

@@ -1,4 +1,4 @@
-import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { loadSecret } from "./key.ts";
@@ -6,6 +6,7 @@ import { loadTrust, type Trust } from "./key-trust.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { dangerousEnvironment } from "./self.ts";
+import { namesIn } from "./sys-files.ts";
 import { plural } from "./terminal.ts";
 
 /** Whom the executor of this host trusts. */
@@ -44,11 +45,11 @@ function reviewKeysBySystem(trust: Trust): Finding[] {
   } catch {
     return [];
   }
-  return reviewKeys(trust, config);
+  return keysInTwoRoles(trust, config);
 }
 
 /** What is wrong with the keys that reviews may be signed by. The executor refuses a plan with a key in two roles. */
-export function reviewKeys(trust: Trust, { review }: Pick<PolicyConfig, "review">): Finding[] {
+export function keysInTwoRoles(trust: Trust, { review }: Pick<PolicyConfig, "review">): Finding[] {
   const both = trust.filter((key) => review.public_keys.includes(key.publicKeyHex));
   const findings = both.map((key) =>
     fail(
@@ -125,14 +126,6 @@ function safeTrust(): Trust {
     return loadTrust({ rootOnly: false });
   } catch {
     // The check of the keys says so.
-    return [];
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
     return [];
   }
 }

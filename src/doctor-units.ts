@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { lstatSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { AegisError, errnoOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -14,6 +14,7 @@ import {
 } from "./host-units.ts";
 import { trustsExecutionKey } from "./key-trust.ts";
 import { SYSTEM } from "./paths.ts";
+import { namesIn } from "./sys-files.ts";
 import { stoppingUnits, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts";
 
 /*
@@ -143,10 +144,6 @@ export function staleUnits(): Finding[] {
         `Compare it with ${SYSTEM.binary}, then remove it: rm ${path} && systemctl daemon-reload; ${INSTALL}`,
       ),
     );
-}
-
-function namesIn(directory: string): string[] {
-  return safely(() => readdirSync(directory)) ?? [];
 }
 
 function isFile(path: string): boolean {

@@ -67,7 +67,7 @@ export interface Comparison {
 }
 
 /** What the tool itself finds unfinished. */
-export interface Advice {
+export interface RunAdvice {
   /** What is unfinished and how to finish it, to be put behind a semicolon; empty where all is well. */
   text: string;
   /** For the log: what the tool said, bounded. */
@@ -128,5 +128,5 @@ export interface RunDriver {
    * between: what it is, and which.
    */
   watchBesides(transaction: readonly TransactionEntry[]): () => { what: string; items: string[] }[];
-  advice(): Promise<Advice>;
+  advice(): Promise<RunAdvice>;
 }

@@ -19,7 +19,7 @@ const SHOWN = 500;
 const MESSAGE = 8192;
 
 /** What clients hear of a result file. */
-export function outcomeOf(result: Result): Outcome {
+export function outcomeForClients(result: Result): Outcome {
   const { execution_plan_id: execution_id, state, exit_status, code, started_at, ended_at } = result;
   const command = clip(showArgv(result.argv), SHOWN);
   const actor = result.actor === null ? null : clip(result.actor, SHOWN);
@@ -82,7 +82,7 @@ export class Connection {
   }
 
   finished(result: Result): void {
-    const outcome = outcomeOf(result);
+    const outcome = outcomeForClients(result);
     this.reply({ event: { execution_id: outcome.execution_id, kind: "finished", outcome } });
   }
 

@@ -19,7 +19,7 @@ type Outcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof
  * How a run ended: what the exit status, the witness of the bytes and the host's own state say together. It is done only
  * where none of the three speaks against the plan. `before` is the state before the run.
  */
-export async function outcomeOf(
+export async function judgeRun(
   driver: RunDriver,
   directory: string,
   run: RunSubject,

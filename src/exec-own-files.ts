@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { sha256Hex } from "./canonical.ts";
 import { errnoOf, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
-import { readFileLimited } from "./sys-files.ts";
+import { namesIn, readFileLimited } from "./sys-files.ts";
 
 /*
  * What Aegis itself rests on: its program, keys, policy and units. A package is root and can change them, by shipping such
@@ -52,12 +52,4 @@ export function ownFiles(root = "/"): OwnFiles {
 export function changedFiles(before: OwnFiles, after: OwnFiles): string[] {
   const paths = new Set([...before.keys(), ...after.keys()]);
   return [...paths].filter((path) => before.get(path) !== after.get(path)).sort();
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
 }

@@ -6,7 +6,7 @@ import { type Result, writeResult } from "./doc-result.ts";
 import type { PreparedRun, RunDriver } from "./eco-driver.ts";
 import { closeRun, digestRun, startRun } from "./eco-run.ts";
 import type { Approver } from "./exec-approval.ts";
-import { outcomeOf, watchBesides, withBesides } from "./exec-outcome.ts";
+import { judgeRun, watchBesides, withBesides } from "./exec-outcome.ts";
 import { clearCurrent, markCurrent } from "./exec-recover.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
 import { type SpentRecord, type Use, usesLost } from "./exec-spent.ts";
@@ -146,7 +146,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     tick: () => events.alive(),
   });
   const outcome = withBesides(
-    await outcomeOf(driver, prepared.directory, { argv: execution.argv, transaction }, status, before),
+    await judgeRun(driver, prepared.directory, { argv: execution.argv, transaction }, status, before),
     besides(),
   );
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };

@@ -7,7 +7,7 @@ import { ECOSYSTEMS, loadDriver } from "./eco-load.ts";
 import { RunWatch, runDirectory } from "./eco-run.ts";
 import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
 import { type ExecutorWorld, execute } from "./exec.ts";
-import { Connection, outcomeOf, pace, REFUSAL_PACE } from "./exec-connection.ts";
+import { Connection, outcomeForClients, pace, REFUSAL_PACE } from "./exec-connection.ts";
 import { giveWay } from "./exec-give-way.ts";
 import { queued, tryRunLock } from "./exec-lock.ts";
 import { recoverInterrupted } from "./exec-recover.ts";
@@ -183,7 +183,7 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
       const recent = recentResults(20);
       const running = recent.find((result) => result.state === "running")?.execution_plan_id ?? null;
       const waiting = queued().filter((id) => id !== running);
-      connection.reply({ running, queued: waiting, recent: recent.map(outcomeOf) });
+      connection.reply({ running, queued: waiting, recent: recent.map(outcomeForClients) });
       return;
     }
     case "Report":

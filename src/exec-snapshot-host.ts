@@ -1,7 +1,7 @@
-import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { AegisError } from "./errors.ts";
 import { type Subvolume, subvolumeOf } from "./exec-snapshot-btrfs.ts";
-import { readText, rootOnlyProblem } from "./sys-files.ts";
+import { namesIn, readText, rootOnlyProblem } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -53,13 +53,7 @@ const LOOK_UPS_HERE: Omit<SnapshotHost, "places"> = {
     throw cannotLookUp(`${program} says (${how}): ${lines.at(-1)?.trim().slice(0, 200) ?? ""}${why}`);
   },
   readText,
-  list(directory) {
-    try {
-      return readdirSync(directory);
-    } catch {
-      return [];
-    }
-  },
+  list: namesIn,
   rootOnlyProblem,
   subvolumeOf,
 };

@@ -138,7 +138,7 @@ function isInstalledProgram(): boolean {
 /** Copies of the program that were never finished; nobody writes one now, since this waited for its turn. */
 function interrupted(): string[] {
   const directory = dirname(SYSTEM.binary);
-  return namesIn(directory)
+  return namesIfThere(directory)
     .filter((name) => /^\.aegis\.[0-9a-f-]{36}\.tmp$/.test(name))
     .map((name) => join(directory, name));
 }
@@ -184,10 +184,10 @@ export function isOdd({ path, mode, user, group }: Directory): boolean {
 function groupless(): string[] {
   const gid = groupId(ADMIN_GROUP);
   const files = [
-    ...namesIn(STATE.results)
+    ...namesIfThere(STATE.results)
       .filter((name) => name.endsWith(".json"))
       .map((name) => join(STATE.results, name)),
-    ...namesIn(SYSTEM.auditDir)
+    ...namesIfThere(SYSTEM.auditDir)
       .filter((name) => name.endsWith(".ndjson"))
       .map((name) => join(SYSTEM.auditDir, name)),
   ];
@@ -197,7 +197,7 @@ function groupless(): string[] {
   });
 }
 
-function namesIn(directory: string): string[] {
+function namesIfThere(directory: string): string[] {
   try {
     return readdirSync(directory);
   } catch (error) {

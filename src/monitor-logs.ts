@@ -1,19 +1,11 @@
 import { createHash } from "node:crypto";
-import {
-  closeSync,
-  constants,
-  createReadStream,
-  fstatSync,
-  openSync,
-  readdirSync,
-  readSync,
-  statSync,
-} from "node:fs";
+import { closeSync, constants, createReadStream, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import * as v from "valibot";
 import { messageOf } from "./errors.ts";
+import { namesIn } from "./sys-files.ts";
 
 /*
  * Logs of other programs, which logrotate(8) moves, compresses and deletes. Where reading has come to is remembered by
@@ -52,14 +44,6 @@ export function logFiles(log: string): string[] {
   return [...old, log].filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
 }
 
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
 /** The end of a log as it is now. */
 export async function endOf(log: string): Promise<Position> {
   for (const path of logFiles(log).toReversed()) {
@@ -73,7 +57,7 @@ async function endOfCompressed(path: string): Promise<Position> {
   let offset = 0;
   let last = Buffer.alloc(0);
   try {
-    for await (const chunk of openLog(path, 0)) {
+    for await (const chunk of chunksOf(path, 0)) {
       offset += chunk.length;
       last = Buffer.concat([last, chunk]).subarray(-MARK_BYTES);
     }
@@ -126,7 +110,7 @@ export async function entriesSince<T>(
   for (const [n, path] of files.slice(Math.max(0, found)).entries()) {
     let at = n === 0 && found >= 0 ? (from?.offset ?? 0) : 0;
     try {
-      for await (const chunk of openLog(path, at)) {
+      for await (const chunk of chunksOf(path, at)) {
         reader.push(chunk);
         at += chunk.length;
       }
@@ -149,7 +133,7 @@ export async function newestText(log: string, maxBytes: number): Promise<string>
   for (const path of logFiles(log).toReversed()) {
     const chunks: Buffer[] = [];
     try {
-      for await (const chunk of openLog(path, 0)) {
+      for await (const chunk of chunksOf(path, 0)) {
         chunks.push(chunk);
         room -= chunk.length;
         if (room < 0) break;
@@ -163,7 +147,7 @@ export async function newestText(log: string, maxBytes: number): Promise<string>
   return texts.join("\n");
 }
 
-function openLog(path: string, start: number): AsyncIterable<Buffer> {
+function chunksOf(path: string, start: number): AsyncIterable<Buffer> {
   if (!path.endsWith(".gz")) return createReadStream(path, { start });
   return skipped(createReadStream(path).pipe(createGunzip()), start);
 }
@@ -197,7 +181,7 @@ async function markOf(path: string, offset: number): Promise<string | null> {
   if (!path.endsWith(".gz")) return positionIn(path, offset)?.mark ?? null;
   const start = Math.max(0, offset - MARK_BYTES);
   let window = Buffer.alloc(0);
-  for await (const chunk of openLog(path, start)) {
+  for await (const chunk of chunksOf(path, start)) {
     window = Buffer.concat([window, chunk]);
     if (window.length >= offset - start) return digest(window.subarray(0, offset - start));
   }

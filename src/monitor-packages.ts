@@ -12,8 +12,8 @@ import { runDirectory } from "./eco-run.ts";
 import { AegisError } from "./errors.ts";
 import { entriesSince, newestText, type Position } from "./monitor-logs.ts";
 import {
-  batches,
   type Clock,
+  groupByRun,
   type ManagedRun,
   type UnmanagedBatch,
   unexplained,
@@ -87,7 +87,7 @@ export async function lookAtPackages(last: LastLook, now: Versions, clock: Clock
     ...unexplained(logged, runs, history, clock),
     ...(last.packages === null ? [] : unlogged(last.packages, now, logged, runs)),
   ];
-  return { batches: batches(left, history, runs, clock, last.at), end: log.end, problems: log.problems };
+  return { batches: groupByRun(left, history, runs, clock, last.at), end: log.end, problems: log.problems };
 }
 
 function earliestOf(changes: readonly PackageChange[], clock: Clock): number {

@@ -111,7 +111,7 @@ const PAUSE_SECONDS = 60;
  * Puts together what one run of apt did; the rest by the time at which dpkg did it. What has no time happened at `since`
  * (milliseconds since the epoch) or later.
  */
-export function batches(
+export function groupByRun(
   changes: readonly PackageChange[],
   history: readonly AptRun[],
   runs: readonly ManagedRun[],

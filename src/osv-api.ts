@@ -8,7 +8,7 @@ import {
   type OsvRecord,
   toOsvRecord,
 } from "./osv-record.ts";
-import type { Subject } from "./osv-subjects.ts";
+import type { OsvSubject } from "./osv-subjects.ts";
 import { fetchJson } from "./sys-fetch.ts";
 
 /*
@@ -51,7 +51,7 @@ const Answer = v.object({
  */
 export async function queryOsvApi(
   api: URL,
-  subjects: readonly Subject[],
+  subjects: readonly OsvSubject[],
   timeoutMs = TIMEOUT_MS,
 ): Promise<OsvData> {
   const signal = AbortSignal.timeout(timeoutMs);
@@ -78,7 +78,7 @@ function get(api: URL, id: string, signal: AbortSignal): Promise<unknown> {
   return fetchJson(below(api, `v1/vulns/${encodeURIComponent(id)}`), { signal, maxBytes: MAX_RECORD });
 }
 
-function queriesOf(subjects: readonly Subject[]): Query[] {
+function queriesOf(subjects: readonly OsvSubject[]): Query[] {
   const queries = new Map<string, Query>();
   for (const { names, ecosystems, osvVersion: version } of subjects) {
     for (const ecosystem of ecosystems) {

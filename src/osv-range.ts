@@ -1,14 +1,14 @@
 import type { Versioning } from "./eco-grammar.ts";
 import type { OsvAffected, OsvEvent, OsvRange } from "./osv-record.ts";
 
-export interface Verdict {
+export interface RangeVerdict {
   affected: boolean;
   /** The lowest version that has every fix known for this one; null where it is not affected or no fix is known. */
   fixed: string | null;
 }
 
-const UNAFFECTED: Verdict = { affected: false, fixed: null };
-const UNDECIDABLE: Verdict = { affected: true, fixed: null };
+const UNAFFECTED: RangeVerdict = { affected: false, fixed: null };
+const UNDECIDABLE: RangeVerdict = { affected: true, fixed: null };
 
 /**
  * Whether a version of a package is affected, by the entries of a record that are about this package: listed, or in one of
@@ -20,7 +20,7 @@ export function judgeVersion(
   entries: readonly OsvAffected[],
   version: string,
   versioning: Versioning,
-): Verdict {
+): RangeVerdict {
   const hits = entries
     .map((entry) => judgeEntry(entry, version, versioning))
     .filter(({ affected }) => affected);
@@ -28,7 +28,7 @@ export function judgeVersion(
   return { affected: true, fixed: highest(hits, versioning) };
 }
 
-function judgeEntry(entry: OsvAffected, version: string, versioning: Versioning): Verdict {
+function judgeEntry(entry: OsvAffected, version: string, versioning: Versioning): RangeVerdict {
   // Commits can't be ordered without the repository.
   const ranges = entry.ranges.filter(({ type }) => type !== "GIT");
   if (ranges.length === 0 && entry.versions.length === 0) return UNDECIDABLE;
@@ -40,7 +40,7 @@ function judgeEntry(entry: OsvAffected, version: string, versioning: Versioning)
 }
 
 /** All of them are needed, so the highest; none where one of them has no fix. */
-function highest(hits: readonly Verdict[], versioning: Versioning): string | null {
+function highest(hits: readonly RangeVerdict[], versioning: Versioning): string | null {
   let found: string | null = null;
   for (const { fixed } of hits) {
     if (fixed === null) return null;
@@ -54,7 +54,7 @@ interface Change {
   at: string;
 }
 
-function judgeRange(range: OsvRange, version: string, versioning: Versioning): Verdict {
+function judgeRange(range: OsvRange, version: string, versioning: Versioning): RangeVerdict {
   const changes = range.events.flatMap(changesOf);
   const known = changes.every((change) => isSpecial(change) || versioning.isVersion(change.at));
   if (!known || !versioning.isVersion(version)) return UNDECIDABLE;

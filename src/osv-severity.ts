@@ -1,9 +1,7 @@
 import * as v from "valibot";
-import type { VulnerabilityEvidence } from "./doc-plan.ts";
+import type { Severity } from "./doc-plan.ts";
 import { cvssBaseScore } from "./osv-cvss.ts";
 import { type OsvAffected, type OsvRecord, Ratings } from "./osv-record.ts";
-
-export type Severity = v.InferOutput<typeof VulnerabilityEvidence>["severity"];
 
 /** From the least to the most grave. Not knowing is graver than a rating of nothing. */
 const GRAVITY: readonly Severity[] = ["none", "unknown", "low", "medium", "high", "critical"];

@@ -3,15 +3,15 @@ import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
 import type { OsvAffected } from "./osv-record.ts";
 
 /** One version of one package, in the plan's terms and in OSV's. */
-export interface Subject extends OsvName {
+export interface OsvSubject extends OsvName {
   package: string;
   version: string;
   appliesTo: "old" | "new";
 }
 
 /** Every version that a transaction installs or takes away, each once. */
-export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: OsvEcosystem): Subject[] {
-  const subjects = new Map<string, Subject>();
+export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: OsvEcosystem): OsvSubject[] {
+  const subjects = new Map<string, OsvSubject>();
   for (const entry of transaction) {
     // It is there already, and finishing it is not what brings it in.
     if (entry.action === "configure") continue;
@@ -29,7 +29,7 @@ export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: 
 }
 
 /** The entries of a record that are about a subject: those of the first of its ecosystems for which there are any. */
-export function entriesFor(affected: readonly OsvAffected[], subject: Subject): OsvAffected[] {
+export function entriesFor(affected: readonly OsvAffected[], subject: OsvSubject): OsvAffected[] {
   const named = affected.filter(({ package: it }) => it != null && subject.names.includes(it.name));
   for (const ecosystem of subject.ecosystems) {
     const entries = named.filter(({ package: it }) => it != null && isWithin(it.ecosystem, ecosystem));

@@ -7,7 +7,7 @@ import { messageOf } from "./errors.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";
 import type { OsvData, OsvRecord } from "./osv-record.ts";
-import { entriesFor, type Subject, subjectsOf } from "./osv-subjects.ts";
+import { entriesFor, type OsvSubject, subjectsOf } from "./osv-subjects.ts";
 import { plural } from "./terminal.ts";
 
 /*
@@ -32,7 +32,7 @@ type Looked = Pick<Findings, "transaction" | "repository_evidence" | "vulnerabil
 interface Source {
   /** For people and the plan; no credentials. */
   name: string;
-  read(subjects: readonly Subject[], ecosystem: OsvEcosystem): Promise<OsvData>;
+  read(subjects: readonly OsvSubject[], ecosystem: OsvEcosystem): Promise<OsvData>;
 }
 
 /**
@@ -136,7 +136,7 @@ function nameable(text: string): string {
 
 /** What the records say of the subjects, the gravest of what would be installed first. */
 async function evidenceOf(
-  subjects: readonly Subject[],
+  subjects: readonly OsvSubject[],
   data: OsvData,
   ecosystem: OsvEcosystem,
   source: Source,
@@ -197,7 +197,7 @@ function uniqueRecords(records: readonly OsvRecord[]): OsvRecord[] {
 }
 
 /** The versions for which a source's problems leave the question open. */
-function unanswered(subjects: readonly Subject[], data: OsvData, source: Source) {
+function unanswered(subjects: readonly OsvSubject[], data: OsvData, source: Source) {
   const all = data.problems.some(({ names }) => names === null);
   const open = new Set(data.problems.flatMap(({ names }) => names ?? []));
   const affected = subjects.filter(

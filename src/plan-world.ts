@@ -9,7 +9,7 @@ import { assertPlanningArgv } from "./eco-planning-argv.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
-import { readText } from "./sys-files.ts";
+import { namesIn, readText } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
@@ -121,7 +121,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     const evidence: CommandEvidence = {
       argv: [...argv],
       status: result?.status ?? null,
-      outcome: outcomeOf(result),
+      outcome: commandOutcome(result),
       stdout_sha256: result === null ? null : sha256Hex(result.stdout),
       stderr_sha256: result === null ? null : sha256Hex(result.stderr),
       stdout: null,
@@ -173,7 +173,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     host,
     ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
-    list,
+    list: (path) => namesIn(path).sort(),
     async run(argv, { settings, keep = false }): Promise<PlanningOutput> {
       assertPlanningArgv(argv);
       const result = await spawnOne(argv, settings);
@@ -227,15 +227,7 @@ function sweep(parent: string): void {
   }
 }
 
-function list(path: string): string[] {
-  try {
-    return readdirSync(path).sort();
-  } catch {
-    return [];
-  }
-}
-
-function outcomeOf(result: RunResult | null): CommandEvidence["outcome"] {
+function commandOutcome(result: RunResult | null): CommandEvidence["outcome"] {
   if (result === null) return "missing";
   if (result.outcome !== "exited") return result.outcome;
   return result.status === 0 ? "ok" : "failed";

@@ -6,6 +6,7 @@ import {
   type OperationPlan,
   type RepositoryEvidence,
   SEVERITIES,
+  type Severity,
   type Tool,
   type TransactionEntry,
 } from "./doc-plan.ts";
@@ -20,7 +21,6 @@ import { plural } from "./terminal.ts";
  */
 
 export type ArtifactTool = Exclude<Tool, "apt">;
-export type Severity = (typeof SEVERITIES)[number];
 
 const MS_PER_DAY = 86_400_000;
 

@@ -11,7 +11,7 @@ const MAX_ROWS = 30;
 const MAX_ADVICE = 8000;
 
 /** What a model made of a report. Its text is nobody's word: not verified, not repeatable, not to be acted upon by a program. */
-export interface Advice {
+export interface ReportAdvice {
   untrusted: true;
   model: string;
   text: string;
@@ -53,7 +53,7 @@ export async function askAdvice(
   report: PolicyReport,
   settings: ModelSettings,
   signal: AbortSignal,
-): Promise<Advice> {
+): Promise<ReportAdvice> {
   const messages = [
     { role: "system" as const, content: TASK },
     { role: "user" as const, content: JSON.stringify(excerptOf(report)) },

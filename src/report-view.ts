@@ -1,12 +1,12 @@
 import type { PolicyReport } from "./report.ts";
-import type { Advice } from "./report-advice.ts";
+import type { ReportAdvice } from "./report-advice.ts";
 import { paint, plural, safe, type Terminal, table, wrap } from "./terminal.ts";
 
 /** Rows of each table on a terminal; the report itself has them all. */
 const SHOWN = 10;
 
 /** A report for people: what was read, what recurs, the candidate tests in one line. No trailing newline. */
-export function renderReport(report: PolicyReport, advice: Advice | null, terminal: Terminal): string {
+export function renderReport(report: PolicyReport, advice: ReportAdvice | null, terminal: Terminal): string {
   const unverified = report.plans_read - report.plans_verified;
   const candidates = report.candidate_policy_tests;
   const kept = candidates.filter(({ kind }) => kind === "keeps");

@@ -20,7 +20,7 @@ export interface PolicyReport extends Patterns {
 }
 
 /** The report over plans that were read. One that was given twice counts once. */
-export function policyReport(given: readonly ReadPlan[]): PolicyReport {
+export function makeReport(given: readonly ReadPlan[]): PolicyReport {
   const distinct = new Map(given.map((plan) => [plan.hash, plan]));
   const plans = [...distinct.values()]
     .map(factsOf)

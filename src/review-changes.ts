@@ -6,7 +6,7 @@ import {
 } from "./doc-plan.ts";
 import { nameOf } from "./policy-facts.ts";
 import { isCritical } from "./policy-packages.ts";
-import { fitLines, type Section, word, words } from "./review-text.ts";
+import { commaList, fitLines, type Section, word } from "./review-text.ts";
 import { plural } from "./terminal.ts";
 
 /*
@@ -145,12 +145,12 @@ interface Marked {
 function overview(plan: OperationPlan, outstanding: readonly Marked[]): string[] {
   const lines = MARKS.flatMap(([what]) => {
     const found = outstanding.filter(({ marks }) => marks.includes(what)).map(({ entry }) => entry.name);
-    return found.length === 0 ? [] : [`- ${what}: ${found.length} (${words(found, OVERVIEW_NAMES)})`];
+    return found.length === 0 ? [] : [`- ${what}: ${found.length} (${commaList(found, OVERVIEW_NAMES)})`];
   });
   const held = plan.packages_held_back;
   return [
     `Packages that change: ${counts(plan)}.`,
-    ...(held.length > 0 ? [`Kept back or on hold: ${words(held, OVERVIEW_NAMES)}.`] : []),
+    ...(held.length > 0 ? [`Kept back or on hold: ${commaList(held, OVERVIEW_NAMES)}.`] : []),
     ...(lines.length > 0 ? ["What stands out, the gravest first:", ...lines] : []),
   ];
 }
@@ -170,7 +170,8 @@ function detail(entry: TransactionEntry, marks: readonly string[], context: Cont
   ];
   const what = `- ${action} ${word(name, 100)} (${word(architecture, 20)}) ${versions.join(" ")}`;
   const where = context.tool === "apt" ? offeredBy(entry, context) : `from ${word(origin ?? "unknown", 80)}`;
-  const taken = entry.takes_over === undefined ? [] : [`files of ${words(entry.takes_over, OVERVIEW_NAMES)}`];
+  const taken =
+    entry.takes_over === undefined ? [] : [`files of ${commaList(entry.takes_over, OVERVIEW_NAMES)}`];
   return [what, ...(hasFile(entry) ? [where] : []), ...marks, ...taken].join("; ");
 }
 

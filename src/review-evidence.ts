@@ -2,7 +2,7 @@ import { NO_DATA, newVulnerabilities, RECORDED_INVERSE } from "./doc-evidence.ts
 import type { OperationPlan } from "./doc-plan.ts";
 import { scanScript } from "./policy-scripts.ts";
 import { changesSection, type NumberedSource, numberSources } from "./review-changes.ts";
-import { listed, quote, quoteEnds, type Section, word, wordList, words } from "./review-text.ts";
+import { commaList, listed, quote, quoteEnds, type Section, word, wordList } from "./review-text.ts";
 import { plural } from "./terminal.ts";
 
 /*
@@ -205,7 +205,7 @@ function factsSection(plan: OperationPlan): Section {
     ...(dependencies === null ? [] : [`Dependencies that come with it: ${dependencies}`]),
     ...(artifact.length === 0 ? [] : [`The package: ${artifact.join(", ")}`]),
     // These words are from a fixed list.
-    `Signals: ${words(plan.risk_signals, 400)}`,
+    `Signals: ${commaList(plan.risk_signals, 400)}`,
   ];
   return { lines, omitted: [] };
 }
@@ -237,7 +237,7 @@ function rollbackSection(plan: OperationPlan): Section {
       ? ["No way back is known."]
       : [
           `Steps to undo it: ${inverse.length}. Old versions that no source offers any more: ${unobtainable.length}` +
-            (unobtainable.length === 0 ? "." : ` (${words(unobtainable, 200)}).`),
+            (unobtainable.length === 0 ? "." : ` (${commaList(unobtainable, 200)}).`),
         ];
   return { lines: [...head, ...lines], omitted };
 }

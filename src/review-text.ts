@@ -56,11 +56,11 @@ export function quoteEnds(text: string, max: number): string {
  * Words with commas between them, as far as they fit into about `max` characters, and how many are missing. Of a long word
  * its beginning is shown.
  */
-export function words(texts: readonly string[], max: number): string {
+export function commaList(texts: readonly string[], max: number): string {
   return wordList(texts, max, ", ").text;
 }
 
-/** Like {@link words}, with `between` between them, and with how many are missing as a number. */
+/** Like {@link commaList}, with `between` between them, and with how many are missing as a number. */
 export function wordList(
   texts: readonly string[],
   max: number,

@@ -2,38 +2,38 @@
  * What an agent may do about each rule that fired, and what it must not do. A test holds the ids against policy-rules.ts.
  */
 
-export interface Advice {
+export interface RuleAdvice {
   may: string;
   never: string;
 }
 
-const PINNED: Advice = {
+const PINNED: RuleAdvice = {
   may: "plan again with an exact version or digest whose publisher signs it",
   never: "fetch or install the artifact by other means, or from another registry",
 };
-const HUMAN: Advice = {
+const HUMAN: RuleAdvice = {
   may: "name the packages and what depends on them, and hand the plan over for approval",
   never: "split the request up so that the rule does not see it",
 };
-const CODE: Advice = {
+const CODE: RuleAdvice = {
   may: "show the person which code would run, from the plan's evidence, and hand the plan over",
   never: "run, download or unpack that code yourself to try it out",
 };
-const OPERATION: Advice = {
+const OPERATION: RuleAdvice = {
   may: "meet what the policy asks for this operation, and hand the plan over",
   never: "run the package manager yourself because the change looks small",
 };
-const FORGED: Advice = {
+const FORGED: RuleAdvice = {
   may: "throw the plan away and plan again; report it if it comes back",
   never: "edit the plan",
 };
-const ARTIFACT: Advice = {
+const ARTIFACT: RuleAdvice = {
   may: "report it where the policy lets no such artifact be applied, else meet the controls and hand the plan over",
   never: "install it for yourself alone, into a project or a virtual environment of this host, instead",
 };
 
 /** By rule id. */
-export const RULE_ADVICE: Readonly<Record<string, Advice>> = {
+export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   "target-invalid": {
     may: "correct the name and plan again",
     never: "add quotes, flags or wildcards until something passes",

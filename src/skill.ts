@@ -11,7 +11,7 @@ import type { LoadedPolicyConfig } from "./policy-config.ts";
 import type { Rule } from "./policy-rule.ts";
 import { RULES } from "./policy-rules.ts";
 import { VERSION } from "./self.ts";
-import { type Advice, OLDER_NAMES, RULE_ADVICE } from "./skill-advice.ts";
+import { OLDER_NAMES, RULE_ADVICE, type RuleAdvice } from "./skill-advice.ts";
 import {
   ALSO_FORBIDDEN,
   CONTROL_ADVICE,
@@ -211,7 +211,7 @@ ${sections.join("\n\n")}`;
 }
 
 /** Rules that an agent treats alike, as one item. */
-function ruleGroup([advice, rules]: [Advice | undefined, readonly Rule[]]): string {
+function ruleGroup([advice, rules]: [RuleAdvice | undefined, readonly Rule[]]): string {
   const heads = rules.map(({ id, reason, control }) => {
     const older = OLDER_NAMES[id] === undefined ? "" : ` (formerly "${OLDER_NAMES[id]}")`;
     return `**${id}**: ${reason}${older}${control === undefined ? "" : ` (also needs: ${control})`}`;

@@ -3,18 +3,18 @@ import type { AegisError } from "./errors.ts";
 import type { Call, Reply } from "./wire.ts";
 import { EXECUTOR_IDL } from "./wire-idl.ts";
 import {
-  count,
   type Interface,
   int,
-  long,
+  longText,
   maybe,
   methodOf,
+  nonNegative,
   readAnswer,
   readParameters,
   refusalIn,
   refusalReply,
   serviceError,
-  short,
+  shortText,
 } from "./wire-service.ts";
 
 /*
@@ -35,23 +35,23 @@ const OutcomeSchema = v.strictObject({
   execution_id: uuid,
   state: v.picklist(["running", "completed", "failed", "interrupted"]),
   exit_status: maybe(int),
-  code: maybe(short),
-  message: maybe(long),
-  command: maybe(short),
-  actor: maybe(short),
-  started_at: short,
-  ended_at: maybe(short),
+  code: maybe(shortText),
+  message: maybe(longText),
+  command: maybe(shortText),
+  actor: maybe(shortText),
+  started_at: shortText,
+  ended_at: maybe(shortText),
 });
 export type Outcome = v.InferOutput<typeof OutcomeSchema>;
 
 const EventSchema = v.strictObject({
   execution_id: uuid,
   kind: v.picklist(["queued", "checking", "started", "progress", "output", "alive", "finished"]),
-  place: maybe(count),
-  percent: maybe(v.pipe(count, v.maxValue(100))),
-  message: maybe(long),
-  stream: maybe(short),
-  data: maybe(long),
+  place: maybe(nonNegative),
+  percent: maybe(v.pipe(nonNegative, v.maxValue(100))),
+  message: maybe(longText),
+  stream: maybe(shortText),
+  data: maybe(longText),
   outcome: maybe(OutcomeSchema),
 });
 /** An event as read: absent members are null. */
@@ -60,7 +60,7 @@ export type Event = v.InferOutput<typeof EventSchema>;
 export type EventInput = v.InferInput<typeof EventSchema>;
 
 const RefusalSchema = v.strictObject({
-  code: short,
+  code: shortText,
   count: v.pipe(int, v.minValue(1)),
   uid: int,
   request_sha256: maybe(sha256),

@@ -3,14 +3,14 @@ import { AegisError } from "./errors.ts";
 import type { Call, Reply } from "./wire.ts";
 import { REVIEWER_IDL } from "./wire-idl.ts";
 import {
-  count,
   type Interface,
   maybe,
   methodOf,
+  nonNegative,
   readAnswer,
   readParameters,
   serviceError,
-  short,
+  shortText,
 } from "./wire-service.ts";
 
 /*
@@ -22,9 +22,9 @@ export const REVIEWER_INTERFACE: Interface = { name: "io.aegis.Reviewer", idl: R
 
 const EventSchema = v.strictObject({
   kind: v.picklist(["waiting", "asking", "alive", "finished"]),
-  place: maybe(count),
-  elapsed_s: maybe(count),
-  estimate_s: maybe(count),
+  place: maybe(nonNegative),
+  elapsed_s: maybe(nonNegative),
+  estimate_s: maybe(nonNegative),
   review: maybe(v.string()),
   reply: maybe(v.string()),
 });
@@ -34,10 +34,10 @@ export type ReviewEvent = v.InferOutput<typeof EventSchema>;
 export type ReviewEventInput = v.InferInput<typeof EventSchema>;
 
 const StatusSchema = v.strictObject({
-  model: short,
+  model: shortText,
   public_key_hex: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a public key")),
-  asking: count,
-  waiting: count,
+  asking: nonNegative,
+  waiting: nonNegative,
 });
 /** How a reviewer stands: which model it asks, what signs its reviews, and how many plans it has in hand. */
 export type ReviewerStatus = v.InferOutput<typeof StatusSchema>;

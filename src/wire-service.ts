@@ -18,10 +18,10 @@ export interface Interface {
   idl: string;
 }
 
-export const short = v.pipe(v.string(), v.maxLength(1024));
-export const long = v.pipe(v.string(), v.maxLength(256 * 1024));
+export const shortText = v.pipe(v.string(), v.maxLength(1024));
+export const longText = v.pipe(v.string(), v.maxLength(256 * 1024));
 export const int = v.pipe(v.number(), v.safeInteger());
-export const count = v.pipe(int, v.minValue(0));
+export const nonNegative = v.pipe(int, v.minValue(0));
 /** A nullable varlink type: null and absent mean the same. */
 export function maybe<S extends v.GenericSchema>(schema: S) {
   return v.nullish(schema, null);
@@ -97,9 +97,9 @@ export function refusalReply(
 }
 
 const RefusedParameters = v.strictObject({
-  code: short,
-  message: long,
-  hint: long,
+  code: shortText,
+  message: longText,
+  hint: longText,
   details: v.record(v.string(), v.unknown()),
 });
 

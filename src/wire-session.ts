@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { sha256Hex } from "./canonical.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
-import { peerIsGone } from "./sys-ffi.ts";
+import { type Peer, peerIsGone } from "./sys-ffi.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall, VarlinkError } from "./wire.ts";
 import { type ByteBudget, LEFT_BEHIND, sweepAfter } from "./wire-budget.ts";
 import { type Interface, refusalReply } from "./wire-service.ts";
@@ -18,11 +18,7 @@ const ALWAYS_BYTES = 64 * 1024;
 const GONE_MS = 1000;
 
 /** Who a client is, as the kernel says. */
-export interface Caller {
-  uid: number;
-  gid: number;
-  pid: number;
-}
+type Credentials = Omit<Peer, "groups">;
 
 /** What a service puts up with. Times in milliseconds. */
 export interface ServerLimits {
@@ -61,7 +57,7 @@ export interface Service {
   /**
    * Begins to answer a call; null where the answer has been sent already. What it throws is the answer, and a refusal.
    */
-  start(call: Call, caller: Caller, answer: Answer): Work | null;
+  start(call: Call, caller: Credentials, answer: Answer): Work | null;
   /** Hears of each refusal. `request_sha256` is of the plan where there is one, else of the request; null if unknown. */
   refused(refusal: { code: string; uid: number; request_sha256: string | null }): void;
 }
@@ -87,7 +83,11 @@ export interface Session {
  * time limit ends it after the answer; a refused call does not. A client that shuts down its sending side still gets
  * its answers. `caller` is who the kernel says it is.
  */
-export function serveClient(socket: Socket, caller: Caller, { service, limits, budget, log }: Desk): Session {
+export function serveClient(
+  socket: Socket,
+  caller: Credentials,
+  { service, limits, budget, log }: Desk,
+): Session {
   let decoder = new MessageDecoder(MAX_MESSAGE);
   const hold = budget.hold(caller.uid);
   const waiting: string[] = [];

@@ -2,14 +2,14 @@ import type { WrapperName } from "./eco-names.ts";
 import { PROGRAMS } from "./wrap-table.ts";
 import type { LookVerb, PlanVerb, Program, Verb } from "./wrap-verbs.ts";
 
-export type Verdict =
+export type WrapVerdict =
   | { does: "pass" }
   | { does: "plan"; ecosystem: string; operation: string; targets: string[] }
   /** `what` is the verb, where there is one; `instead` is what could be planned, as words behind `aegis`. */
   | { does: "refuse"; what: string; why: string; instead: string[] | null };
 
-const PASS: Verdict = { does: "pass" };
-const refusal = (what: string, why: string, instead: string[] | null = null): Verdict => ({
+const PASS: WrapVerdict = { does: "pass" };
+const refusal = (what: string, why: string, instead: string[] | null = null): WrapVerdict => ({
   does: "refuse",
   what,
   why,
@@ -17,7 +17,7 @@ const refusal = (what: string, why: string, instead: string[] | null = null): Ve
 });
 
 /** What becomes of this call of a wrapped package manager. Whatever is not known is refused. */
-export function judge(name: WrapperName, words: readonly string[]): Verdict {
+export function judge(name: WrapperName, words: readonly string[]): WrapVerdict {
   const program = PROGRAMS[name];
   const [first] = words;
   if (first === undefined)
@@ -106,7 +106,7 @@ function judgePlan(
   label: string,
   before: readonly string[],
   rest: readonly string[],
-): Verdict {
+): WrapVerdict {
   const [ecosystem, operation] = verb.plan;
   const targets: string[] = [];
   const options = [...before];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { sourceOf } from "../src/apt-source-version.ts";
+import { sourcePackageOf } from "../src/apt-source-version.ts";
 import { isDebVersion } from "../src/apt-target.ts";
 
 /** Field `Source`, the binary's version, and what it was built from. The binary is called `x1`. */
@@ -28,14 +28,14 @@ const CASES: [field: string | undefined, version: string, source: string][] = [
 describe("the source of a binary package", () => {
   for (const [field, version, source] of CASES) {
     test(`${field ?? "no field"}, ${version}: ${source}`, () => {
-      const found = sourceOf("x1", version, field);
+      const found = sourcePackageOf("x1", version, field);
       expect(`${found.name} ${found.version}`).toBe(source);
     });
   }
   test("is always a name without white space and the given version or one like it", () => {
     fc.assert(
       fc.property(fc.string(), (field) => {
-        const { name, version } = sourceOf("x1", "1.0-1", field);
+        const { name, version } = sourcePackageOf("x1", "1.0-1", field);
         expect(name).not.toMatch(/[\s()]/);
         expect(isDebVersion(version)).toBe(true);
       }),

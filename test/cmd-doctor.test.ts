@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
-import { reviewKeys, sudoersProblems } from "../src/doctor-trust.ts";
+import { keysInTwoRoles, sudoersProblems } from "../src/doctor-trust.ts";
 import type { Finding } from "../src/finding.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
 import { ALICE, configOf, REVIEWER, SIGNER, TRUST } from "./signing-kit.ts";
@@ -64,7 +64,9 @@ describe("the reviewer's keys", () => {
     ["one of its own", `required = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`, []],
   ];
   for (const [what, toml, found] of CASES)
-    test(what, () => expect(reviewKeys(TRUST, configOf(`[review]\n${toml}`).config)).toMatchObject(found));
+    test(what, () =>
+      expect(keysInTwoRoles(TRUST, configOf(`[review]\n${toml}`).config)).toMatchObject(found),
+    );
 });
 
 describeOnThrowaway("doctor, on a host of its own", () => {

@@ -2,7 +2,7 @@ import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
 import { daemonStatus } from "../src/cmd-host.ts";
 import type { Io } from "../src/command.ts";
-import { outcomeOf } from "../src/exec-connection.ts";
+import { outcomeForClients } from "../src/exec-connection.ts";
 import { ID, startRunner, temporaryDirectory } from "./varlink-kit.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -29,7 +29,7 @@ const RESULT = {
   changed_besides: [],
   inverse: null,
 } as const;
-type Result = Parameters<typeof outcomeOf>[0];
+type Result = Parameters<typeof outcomeForClients>[0];
 
 /** What `aegis daemon status --socket` prints of an executor that answers with these outcomes. */
 async function status(...recent: object[]): Promise<string[]> {
@@ -54,7 +54,13 @@ async function status(...recent: object[]): Promise<string[]> {
 }
 
 const outcome = (change: Partial<Result> = {}) =>
-  outcomeOf({ ...RESULT, argv: [...RESULT.argv], not_as_planned: [], changed_besides: [], ...change });
+  outcomeForClients({
+    ...RESULT,
+    argv: [...RESULT.argv],
+    not_as_planned: [],
+    changed_besides: [],
+    ...change,
+  });
 
 test("an execution is told with its command and who signed it", async () => {
   expect(await status(outcome())).toEqual([

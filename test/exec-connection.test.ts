@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { Result } from "../src/doc-result.ts";
-import { nextDue, outcomeOf, REFUSAL_PACE } from "../src/exec-connection.ts";
+import { nextDue, outcomeForClients, REFUSAL_PACE } from "../src/exec-connection.ts";
 import { readStatus } from "../src/wire-executor.ts";
 
 const ID = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
@@ -27,8 +27,8 @@ const quoting = (length: number): Result => ({
 });
 
 test("one outcome with a long message doesn't keep clients from the others", () => {
-  const outcome = outcomeOf(quoting(300_000));
-  const recent = [outcome, outcomeOf(quoting(3))];
+  const outcome = outcomeForClients(quoting(300_000));
+  const recent = [outcome, outcomeForClients(quoting(3))];
   const status = readStatus({
     parameters: { running: null, queued: [], recent },
     continues: false,

@@ -5,7 +5,7 @@ import { describeChange, type PackageChange, parseAptHistory, parseDpkgLine } fr
 import { encodeLine, MAX_LINE } from "../src/audit-event.ts";
 import type { TransactionEntry } from "../src/doc-plan.ts";
 import { unlogged } from "../src/monitor-packages.ts";
-import { batches, localClock, type ManagedRun, unexplained } from "../src/monitor-unmanaged.ts";
+import { groupByRun, localClock, type ManagedRun, unexplained } from "../src/monitor-unmanaged.ts";
 import { moreUnmanaged, unmanagedEvent } from "../src/monitor-unmanaged-events.ts";
 
 const UTC = localClock(() => 0, null);
@@ -164,7 +164,7 @@ describe("what belongs together", () => {
 
   test("recorded logs: each run of apt is one batch, dpkg alone another", () => {
     const history = parseAptHistory(fixture("history.log"));
-    const found = batches(logged("dpkg.log"), history, [], UTC, 0);
+    const found = groupByRun(logged("dpkg.log"), history, [], UTC, 0);
     const byApt = found.filter(({ run }) => run !== null);
     expect(byApt.map(({ run, changes }) => [run?.command, changes.length])).toEqual(
       history.map(({ command, packages }) => [command, packages.length]),
@@ -180,7 +180,7 @@ describe("what belongs together", () => {
   });
 
   test("recorded logs of unattended-upgrades", () => {
-    const found = batches(
+    const found = groupByRun(
       logged("dpkg-unattended.log"),
       parseAptHistory(fixture("history-unattended.log")),
       [],
@@ -199,7 +199,7 @@ describe("what belongs together", () => {
   });
 
   test("recorded logs of one unattended-upgrade that commits in three steps: one batch", () => {
-    const found = batches(
+    const found = groupByRun(
       logged("dpkg-unattended-steps.log"),
       parseAptHistory(fixture("history-unattended-steps.log")),
       [],
@@ -244,14 +244,14 @@ describe("what belongs together", () => {
         `Start-Date: 2026-11-22  ${started}\nCommandline: ${second}\nUpgrade: b:amd64 (1, 2)\n`,
     );
     const changes = [at("12:00:01", "upgrade a:amd64 1 2"), at(started, "upgrade b:amd64 1 2")];
-    expect(batches(changes, history, [], UTC, 0)).toHaveLength(expected);
+    expect(groupByRun(changes, history, [], UTC, 0)).toHaveLength(expected);
   });
 
   test("dpkg's own changes are parted by a pause", () => {
     const lines = ["12:00:00", "12:00:59", "12:03:00"].map((time, n) =>
       at(time, `install a${n}:all <none> 1.0`),
     );
-    expect(batches(lines, [], [], UTC, 0).map(({ changes }) => changes.length)).toEqual([2, 1]);
+    expect(groupByRun(lines, [], [], UTC, 0).map(({ changes }) => changes.length)).toEqual([2, 1]);
   });
 
   test.each([
@@ -269,12 +269,12 @@ describe("what belongs together", () => {
       from: null,
       to: "1.0",
     } as const;
-    const [batch, ...more] = batches([silent], history, [], UTC, Date.UTC(2026, 10, 22, hour));
+    const [batch, ...more] = groupByRun([silent], history, [], UTC, Date.UTC(2026, 10, 22, hour));
     expect([batch && unmanagedEvent(batch).details?.program, more]).toEqual([program, []]);
   });
 
   test("an execution under way meanwhile is named", () => {
-    const [batch] = batches([at("12:00:02", "install evil:all <none> 1.0")], [], [run()], UTC, 0);
+    const [batch] = groupByRun([at("12:00:02", "install evil:all <none> 1.0")], [], [run()], UTC, 0);
     expect(batch?.during).toEqual(["run"]);
   });
 });

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { queryOsvApi } from "../src/osv-api.ts";
-import type { Subject } from "../src/osv-subjects.ts";
+import type { OsvSubject } from "../src/osv-subjects.ts";
 import { change, FIXTURES, lines, look, planning } from "./osv-kit.ts";
 
 const OPENSSL = change("openssl", "3.0.11-1", "3.0.12-1");
@@ -118,7 +118,7 @@ describe("an API without a usable answer leaves the question open", () => {
   for (const [what, reply] of STALLS) {
     test(`the time is limited: ${what}`, async () => {
       answer = reply;
-      const subject: Subject = {
+      const subject: OsvSubject = {
         ...{ package: "a", version: "1", appliesTo: "new" },
         ...{ names: ["a"], ecosystems: ["npm"], osvVersion: "1.0.0" },
       };

@@ -22,7 +22,7 @@ import { AegisError } from "../src/errors.ts";
 import { evaluate, strictness } from "../src/policy.ts";
 import { RULES } from "../src/policy-rules.ts";
 import type { PolicyReport } from "../src/report.ts";
-import type { Advice } from "../src/report-advice.ts";
+import type { ReportAdvice } from "../src/report-advice.ts";
 import { answers, completion, fails, says, startModelServer } from "./model-server.ts";
 import { command, DEBIAN, entry, install, npm, removal, review, update, upgrade } from "./policy-plans.ts";
 import {
@@ -98,7 +98,7 @@ const UNVERIFIED = "--allow-unverified-execution-signature";
 const reading = (...plans: (ExecutionPlan | string)[]) =>
   plans.flatMap((plan) => ["--execution-plan", file(plan)]);
 
-type Document = PolicyReport & { dspy_analysis: Advice | null; dspy_note: string };
+type Document = PolicyReport & { dspy_analysis: ReportAdvice | null; dspy_note: string };
 async function reportOf(words: readonly string[], env: Record<string, string> = {}): Promise<Document> {
   expect(await run(words, env)).toBe(0);
   const { json } = printed.at(-1) ?? {};

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { fitLines, listed, quote, quoteEnds, word, wordList, words } from "../src/review-text.ts";
+import { commaList, fitLines, listed, quote, quoteEnds, word, wordList } from "../src/review-text.ts";
 
 describe("text that is not shown as it is", () => {
   const cases: readonly [what: string, text: string, shown: string][] = [
@@ -58,12 +58,12 @@ describe("what is cut says how much", () => {
     expect(quoteEnds(`${"\u200b".repeat(25)}abcdef`, 30)).toBe('"\\hidden{25}abcdef"'));
   test("nothing that fits", () => expect(quoteEnds("abc", 3)).toBe('"abc"'));
   test("a list", () => {
-    expect(words(["alpha", "beta", "gamma"], 18)).toBe("alpha, beta and 1 more");
+    expect(commaList(["alpha", "beta", "gamma"], 18)).toBe("alpha, beta and 1 more");
     expect(wordList(["alpha", "beta", "gamma"], 16, " ")).toEqual({ text: "alpha beta and 1 more", left: 1 });
   });
-  test("an empty list", () => expect(words([], 20)).toBe("none"));
+  test("an empty list", () => expect(commaList([], 20)).toBe("none"));
   test("a list of one long word shows its beginning", () =>
-    expect(words(["a".repeat(600)], 100)).toStartWith(`"${"a".repeat(50)}\\cut{550}"`));
+    expect(commaList(["a".repeat(600)], 100)).toStartWith(`"${"a".repeat(50)}\\cut{550}"`));
   test("lines", () => {
     const items = Array.from({ length: 20 }, (_, i) => `- item ${i}`);
     const { lines, omitted } = listed(items, (item) => item, 110, "item");

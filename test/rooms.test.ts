@@ -70,6 +70,29 @@ test("the executor names no ecosystem", () => {
   expect(named).toEqual([]);
 });
 
+/** Values and types that a file exports, each once: a schema and its type share a name on purpose. */
+function exportsOf(name: string): Set<string> {
+  const text = readFileSync(join(SRC, `${name}.ts`), "utf8");
+  const declared = text.matchAll(
+    /^export (?:abstract |async |declare )*(?:class|const|enum|function\*?|interface|let|type) (\w+)/gm,
+  );
+  const listed = [...text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)].flatMap(([, list = ""]) =>
+    list.split(",").map((one) => one.trim().replace(/^(?:type )?(?:\w+ as )?/, "")),
+  );
+  const names = [...[...declared].map(([, one = ""]) => one), ...listed];
+  return new Set(names.filter((one) => one !== ""));
+}
+
+test("an exported name stands for one thing", () => {
+  const places = new Map<string, string[]>();
+  for (const file of IMPORTS.keys()) {
+    for (const name of exportsOf(file)) places.set(name, [...(places.get(name) ?? []), file]);
+  }
+  const shared = [...places].filter(([, files]) => files.length > 1);
+  expect(Object.fromEntries(shared)).toEqual({});
+  expect(places.get("namesIn")).toEqual(["sys-files"]);
+});
+
 test("no circle of imports for their values", () => {
   const values = new Map(
     FILES.map((file) => {

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isWrapperName, WRAPPER_NAMES, type WrapperName } from "../src/eco-names.ts";
-import { judge, type Verdict } from "../src/wrap-judge.ts";
+import { judge, type WrapVerdict } from "../src/wrap-judge.ts";
 import { PROGRAMS } from "../src/wrap-table.ts";
 import { callsOf } from "./wrapper-kit.ts";
 
 /** `npm ci` → what becomes of it. A word may be quoted with '. */
-function verdictOf(line: string): Verdict {
+function verdictOf(line: string): WrapVerdict {
   const [name = "", ...words] = (line.match(/'[^']*'|\S+/g) ?? []).map((word) => word.replaceAll("'", ""));
   if (!isWrapperName(name)) throw new Error(`no wrapper: ${name}`);
   return judge(name, words);
