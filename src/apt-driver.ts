@@ -11,8 +11,8 @@ import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-r
 import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";
 import { isFetched } from "./doc-plan.ts";
-import { HOST_SETTINGS } from "./eco.ts";
 import type { HostState, RunAdvice, RunDriver } from "./eco-driver.ts";
+import { HOST_SETTINGS } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { processesWith } from "./sys-process.ts";

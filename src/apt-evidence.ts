@@ -12,7 +12,8 @@ import {
   type RepositoryEvidence,
   type TransactionEntry,
 } from "./doc-plan.ts";
-import { emptyFindings, type Findings, type PlanningOutput } from "./eco.ts";
+import { emptyFindings, type Findings } from "./eco.ts";
+import type { PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 
 /** Per package, the chain from a signed InRelease over its Packages index to the .deb. */

@@ -2,7 +2,7 @@ import { normalize } from "node:path";
 import { dearmor, isArmored } from "./apt-armor.ts";
 import type { AptSource } from "./apt-source.ts";
 import type { AptDirs } from "./apt-sources.ts";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 
 /** One good signature. */
 export interface GoodSignature {

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { pinnedSettings } from "./apt-pinned.ts";
 import { parseAptDump, renderAptConfig, type Settings, setScalar } from "./apt-settings.ts";
-import type { ToolSettings } from "./eco.ts";
+import type { ToolSettings } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 
 /*

@@ -6,7 +6,8 @@ import { aptFindings, commandFailure } from "./apt-evidence.ts";
 import { DEFAULT_APT_DIRS } from "./apt-sources.ts";
 import { REMOVE } from "./apt-state.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
-import { type Findings, HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco.ts";
+import type { Findings } from "./eco.ts";
+import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 
 /*
  * Finishing what an interrupted dpkg left: `dpkg --configure -a`, as dpkg(1) has it. It configures what is unpacked, and

@@ -14,7 +14,7 @@ import { listFileName } from "./apt-uri.ts";
 import { type SignedFiles, Verifier } from "./apt-verifier.ts";
 import { sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, RepositoryEvidence } from "./doc-plan.ts";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 
 /** Per distribution: the keyring its own archive is signed with. Only this file makes a source `distribution`. */
 const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {

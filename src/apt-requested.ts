@@ -4,7 +4,7 @@ import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
 import type { CommandEvidence, ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
-import type { PlanningOutput } from "./eco.ts";
+import type { PlanningOutput } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 
 /** What became of the requested targets. */

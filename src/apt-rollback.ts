@@ -5,7 +5,7 @@ import { aptSettings } from "./apt-planning.ts";
 import type { Wish } from "./apt-requested.ts";
 import { RECORDED_INVERSE } from "./doc-evidence.ts";
 import { parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 
 /*
  * Undoing an execution: its own record, which only root can write, says what it changed; what is left to undo follows from

@@ -3,7 +3,7 @@ import type { AptSource, ParsedSources } from "./apt-source.ts";
 import { parseOneLineSources } from "./apt-source-lines.ts";
 import { parseDeb822Sources } from "./apt-source-stanzas.ts";
 import { listFileName } from "./apt-uri.ts";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 
 /** Where apt keeps what planning reads. Absolute paths. */
 export interface AptDirs {

@@ -13,7 +13,7 @@ import {
   type SourcePackage,
   type TransactionEntry,
 } from "./doc-plan.ts";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 
 /** Everything that was read about the packages of a simulation. */
 export interface PackageFacts {

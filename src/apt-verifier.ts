@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { type GoodSignature, parseGpgStatus } from "./apt-keyring.ts";
 import { parseSqvSigners, sqvEnvironment } from "./apt-sqv.ts";
 import type { CommandEvidence } from "./doc-plan.ts";
-import type { Planning, PlanningOutput } from "./eco.ts";
+import type { Planning, PlanningOutput } from "./eco-planning.ts";
 
 /** What is signed, in the two forms that the programs take. */
 export interface SignedFiles {

@@ -28,8 +28,9 @@ import {
   warnedConflicts,
 } from "./apt-transaction.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
-import { type Ecosystem, type Findings, HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco.ts";
+import type { Ecosystem, Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
+import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 
 /** Debian packages through apt-get(8). */

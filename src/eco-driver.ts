@@ -1,6 +1,6 @@
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Difference, Undo } from "./doc-result.ts";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 import type { ErrorCode } from "./errors.ts";
 
 /*

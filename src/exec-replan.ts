@@ -1,9 +1,9 @@
 import { canonicalHash } from "./canonical.ts";
 import type { AiReview, ExecutionPlan, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import type { Planning } from "./eco.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import { type Ecosystems, loadEcosystem } from "./eco-load.ts";
+import type { Planning } from "./eco-planning.ts";
 import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { compareDecisions, compareVulnerabilities, compareWarnings, compareWithOwn } from "./exec-drift.ts";

@@ -4,7 +4,7 @@ import { bindingOf } from "./apt-keyring.ts";
 import { inspectRepositories } from "./apt-repositories.ts";
 import { aptDirs, readSources } from "./apt-sources.ts";
 import { sha256Hex } from "./canonical.ts";
-import { HOST_SETTINGS, type Planning } from "./eco.ts";
+import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { readFileLimited } from "./sys-files.ts";
 import { clip } from "./terminal.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { ToolSettings } from "./eco.ts";
+import type { ToolSettings } from "./eco-planning.ts";
 import type { Env } from "./paths.ts";
 
 /*

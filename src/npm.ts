@@ -1,6 +1,7 @@
 import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
-import type { Ecosystem, Findings, Planning } from "./eco.ts";
+import type { Ecosystem, Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
+import type { Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { npmConfig, npmSettings, registryOf } from "./npm-config.ts";

@@ -1,5 +1,5 @@
 import { setImmediate as turn } from "node:timers/promises";
-import type { Planning } from "./eco.ts";
+import type { Planning } from "./eco-planning.ts";
 import { MAX_RECORD, type OsvData, type OsvProblem, type OsvRecord, toOsvRecord } from "./osv-record.ts";
 
 /** OSV's largest ecosystem has about 300,000 records. */

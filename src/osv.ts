@@ -1,8 +1,9 @@
 import { isAbsolute } from "node:path";
 import { NO_DATA, OF_VULNERABILITIES } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
-import type { Findings, Planning } from "./eco.ts";
+import type { Findings } from "./eco.ts";
 import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
+import type { Planning } from "./eco-planning.ts";
 import { messageOf } from "./errors.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
 import { judgeVersion } from "./osv-range.ts";

@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, Host } from "./doc-plan.ts";
-import type { Planning, PlanningOutput, ToolSettings } from "./eco.ts";
+import type { Planning, PlanningOutput, ToolSettings } from "./eco-planning.ts";
 import { assertPlanningArgv } from "./eco-planning-argv.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Planning, PlanningOutput } from "../src/eco.ts";
+import type { Planning, PlanningOutput } from "../src/eco-planning.ts";
 
 const FIXTURES = join(import.meta.dir, "fixtures/apt");
 

@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { OperationPlan } from "../src/doc-plan.ts";
-import type { Planning } from "../src/eco.ts";
 import { loadEcosystem } from "../src/eco-load.ts";
+import type { Planning } from "../src/eco-planning.ts";
 import { withVulnerabilities } from "../src/osv.ts";
 import { readText } from "../src/sys-files.ts";
 import { entry, upgrade } from "./policy-plans.ts";

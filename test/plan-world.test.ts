@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import fc from "fast-check";
 import { aptSettings } from "../src/apt-planning.ts";
 import { canonicalJson } from "../src/canonical.ts";
-import { HOST_SETTINGS } from "../src/eco.ts";
+import { HOST_SETTINGS } from "../src/eco-planning.ts";
 import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
 import { npmConfig, npmSettings } from "../src/npm-config.ts";
 import { hostIdentity, openPlanning } from "../src/plan-world.ts";

@@ -2,8 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseDocument } from "../src/doc.ts";
-import type { Planning } from "../src/eco.ts";
 import { loadEcosystem } from "../src/eco-load.ts";
+import type { Planning } from "../src/eco-planning.ts";
 import { npm } from "../src/npm.ts";
 import { makePlan } from "../src/plan.ts";
 
