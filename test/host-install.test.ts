@@ -74,7 +74,7 @@ here.describe("aegis daemon install", () => {
     test("where systemd does not run the machine", async () => {
       const { status, stderr } = await refused(["/root/aegis"]);
       expect(status).toBe(8);
-      expect(stderr).toContain("systemd does not run this machine");
+      expect(stderr).toContain("systemd does not run this host");
       await sh("mkdir -p /run/systemd/system");
     });
     test("a systemd that doesn't know all of the units", async () => {
