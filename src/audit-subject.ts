@@ -1,9 +1,12 @@
+import type { NewAuditEvent } from "./audit-event.ts";
+import { canonicalHash } from "./canonical.ts";
+import type { AiReview } from "./doc.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { clip } from "./terminal.ts";
 
 /*
- * What an event says of the plan it is about: the operation and the packages it changes. Both stand in the log itself, because
- * the plan's own file may be gone by the time somebody reads it.
+ * What an event says of the plan or the review it is about. It stands in the log itself, because the document's file may be gone
+ * by the time somebody reads it.
  */
 
 /** Bytes that the package list may take of an event's details, which have 8000. */
@@ -39,6 +42,29 @@ export function subjectDetails(
     operation: clip([tool, operation, ...targets].join(" "), OPERATION_ROOM),
     packages: byAction(all.length === versioned.length ? all : listed(named, PACKAGES_ROOM)),
     packages_count: entries.length,
+  };
+}
+
+/**
+ * The event of a review that was made, in the log of the user who asked and in the reviewer's. `details` are added to what the
+ * review says of itself; its recommendation is the event's decision too, which `audit show` shows as its outcome.
+ */
+export function reviewCompleted(review: AiReview, details: object): NewAuditEvent {
+  const { plan_id, plan_hash, model, prompt_hash, risk, recommendation, signature } = review;
+  return {
+    kind: "review_completed",
+    plan_id,
+    decision: recommendation,
+    details: {
+      plan_hash,
+      ai_review_hash: canonicalHash(review),
+      prompt_hash,
+      model,
+      risk,
+      recommendation,
+      key_id: signature?.key_id ?? null,
+      ...details,
+    },
   };
 }
 

@@ -1,7 +1,8 @@
 import { lstatSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
-import { canonicalHash, canonicalJson } from "./canonical.ts";
+import { reviewCompleted, subjectDetails } from "./audit-subject.ts";
+import { canonicalJson } from "./canonical.ts";
 import { type ReviewProgress, renderReview, reviewProgress } from "./cmd-review-view.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import { type AiReview, readDocument } from "./doc.ts";
@@ -49,18 +50,7 @@ export const review = defineSubcommand({
     const made = parseReview(answer.review, plan);
     keep(replyPath, answer.reply, io);
     const path = saveDocument("review", made, io.env, values.out);
-    recordUserEvent(io.env, {
-      kind: "review_completed",
-      plan_id: made.plan_id,
-      details: {
-        plan_hash: made.plan_hash,
-        ai_review_hash: canonicalHash(made),
-        prompt_hash: made.prompt_hash,
-        model: made.model,
-        risk: made.risk,
-        recommendation: made.recommendation,
-      },
-    });
+    recordUserEvent(io.env, reviewCompleted(made, subjectDetails(plan.document)));
     const files = {
       plan: referenceTo("plan", made.plan_id, plan.path, io.env),
       review: path,

@@ -1,5 +1,6 @@
 import type { NewAuditEvent } from "./audit-event.ts";
-import { canonicalHash, canonicalJson } from "./canonical.ts";
+import { reviewCompleted } from "./audit-subject.ts";
+import { canonicalJson } from "./canonical.ts";
 import type { AiReview, Hashed } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -23,26 +24,6 @@ import { REPLY_BYTES, REVIEWER_LIMITS, type ReviewerLimits } from "./wire-review
 import { type Listen, startServer } from "./wire-server.ts";
 import { refusalReply } from "./wire-service.ts";
 import type { Service } from "./wire-session.ts";
-
-/** The event of a review that was made. `details` are added to what the review says of itself. */
-function reviewCompleted(review: AiReview, details: Record<string, unknown> = {}): NewAuditEvent {
-  const { plan_id, plan_hash, model, prompt_hash, risk, recommendation, signature } = review;
-  const key_id = signature?.key_id ?? null;
-  return {
-    kind: "review_completed",
-    plan_id,
-    decision: recommendation,
-    details: {
-      plan_hash,
-      ai_review_hash: canonicalHash(review),
-      model,
-      prompt_hash,
-      risk,
-      key_id,
-      ...details,
-    },
-  };
-}
 
 /**
  * What a reviewer refuses, and the reviews that fail, added up: one event of each kind in `intervalMs` at the most, so that

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { reviewCompleted, subjectDetails } from "../src/audit-subject.ts";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import { readDocument } from "../src/doc.ts";
 import { buildWhereNeeded, PROGRAMS, start } from "./kit.ts";
@@ -195,6 +196,19 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     service.close();
     expect(status).toBe(0);
     expect(stdout.replace("\n│ ", " ")).toContain(`asked by the service at ${socket}, unsigned`);
+  });
+
+  test("the user's log says what the reviewer's does of a review, and which change it is about", async () => {
+    const { status, stdout } = await review(says(JSON.stringify(VERDICT)));
+    expect({ status, stdout }).toMatchObject({ status: 0 });
+    const path = join(home, ".local/share/aegis/reviews", `${install().plan_id}.review.json`);
+    const { document } = readDocument("review", readFileSync(path, "utf8"));
+    const { kind, plan_id, decision, details } = reviewCompleted(document, subjectDetails(install()));
+    const log = readFileSync(join(home, ".local/share/aegis/audit/audit.ndjson"), "utf8");
+    expect(JSON.parse(log)).toMatchObject({ kind, plan_id, decision, details: { ...details } });
+    expect(details).toMatchObject({ key_id: null, recommendation: "auto_approve" });
+    const shown = await run(["audit", "show"]);
+    expect(shown.stdout).toMatch(/review_completed.*auto_approve.*apt install/);
   });
 
   test("a socket that nobody serves is an error, not a way around the service", async () => {

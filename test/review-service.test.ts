@@ -553,6 +553,7 @@ describe("answers", () => {
           model: "test-model",
           prompt_hash: "a".repeat(64),
           risk: "low",
+          recommendation: "auto_approve",
           key_id: key.key_id,
           remembered: false,
           requested_by: `uid ${UID}`,
