@@ -2,6 +2,9 @@ import { aptOsv } from "./apt-osv.ts";
 import { parseAptOperation } from "./apt-target.ts";
 import type { Grammar } from "./eco-grammar.ts";
 
+/** What the warning about an interrupted dpkg begins with. */
+export const OF_DPKG = "dpkg was interrupted earlier";
+
 const NO_APT = { level: "fail", fix: "This host is not managed by apt." } as const;
 
 /** What apt's words mean: see {@link Grammar}. */
@@ -21,6 +24,21 @@ export const aptGrammar: Grammar = {
   // What apt would install is in the transaction, version by version; its targets need none.
   isExact: () => true,
   osv: aptOsv,
+  claims: {
+    hostFacts: ({ host_hooks = [] }) => [
+      {
+        what: "what dpkg's configuration starts",
+        items: host_hooks.map(({ configured_in, command }) => `${command} (${configured_in})`),
+      },
+    ],
+    mayDiffer: {
+      fields: [],
+      // An index that was fetched again has other dates. Its packages are in the transaction.
+      ofRepositories: ["release_date", "release_valid_until", "release_sha256"],
+      // An interrupted dpkg is repaired meanwhile (and the executor looks itself), and apt says other things to root.
+      warnings: [OF_DPKG, "E: ", "W: "],
+    },
+  },
   programs: [
     { name: "apt-get", without: "no apt plan can be made", ...NO_APT },
     { name: "apt-cache", without: "no apt plan can be made", ...NO_APT },

@@ -1,7 +1,7 @@
 import { aptName } from "./apt-argv.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
+import { OF_DPKG } from "./apt-grammar.ts";
 import type { Simulation } from "./apt-simulation.ts";
-import { OF_DPKG } from "./doc-evidence.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 
 /** What plans the repair of an interrupted dpkg. */

@@ -1,6 +1,7 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
 import { isLasting, NO_DATA, newVulnerabilities } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import { type Grammars, TABLE } from "./eco-table.ts";
 import { usedSources } from "./plan-signals.ts";
 import {
   GUTTER,
@@ -172,10 +173,13 @@ function items(
  * The plan's warnings: words of apt, of a registry, or of whoever wrote the plan, so few of them, behind a bar, and above
  * everything that Aegis says itself about the change.
  */
-function remarks({ warnings }: OperationPlan, terminal: Terminal): string {
+function remarks({ warnings, tool }: OperationPlan, terminal: Terminal): string {
   if (warnings.length === 0) return "";
   // What the executor makes again and compares can't be invented, and must not be pushed out by what can.
-  const ordered = [...warnings.filter(isLasting), ...warnings.filter((text) => !isLasting(text))];
+  const grammars: Grammars = TABLE;
+  const passing = grammars[tool]?.grammar.claims.mayDiffer.warnings ?? [];
+  const lasts = (text: string) => isLasting(text, passing);
+  const ordered = [...warnings.filter(lasts), ...warnings.filter((text) => !lasts(text))];
   const more = warnings.length - LISTED;
   const shown = ordered.slice(0, LISTED).flatMap((text) => {
     const [first = "", ...rest] = wrap(safeStart(text, LISTED_CHARS), terminal.width, `${GUTTER}  `);

@@ -8,17 +8,13 @@ import { isFetched, type OperationPlan } from "./doc-plan.ts";
 export const NO_DATA = "no-data";
 /** What a warning about vulnerability data begins with. */
 export const OF_VULNERABILITIES = "Vulnerabilities: ";
-/** What the warning about a half-done dpkg begins with. */
-export const OF_DPKG = "dpkg was interrupted earlier";
-/**
- * What warnings begin with that differ between two honest plans of one change: each side has vulnerability data of its own, a
- * half-done dpkg is repaired meanwhile (and the executor looks itself), and apt says other things to root.
- */
-const PASSING_WARNINGS = [OF_VULNERABILITIES, OF_DPKG, "E: ", "W: "] as const;
 
-/** Whether a warning is the same in every honest plan of one change. */
-export function isLasting(warning: string): boolean {
-  return !PASSING_WARNINGS.some((beginning) => warning.startsWith(beginning));
+/**
+ * Whether a warning is the same in every honest plan of one change. Those about vulnerabilities are not, since each side has data
+ * of its own; `passing` are the beginnings that the ecosystem names.
+ */
+export function isLasting(warning: string, passing: readonly string[]): boolean {
+  return ![OF_VULNERABILITIES, ...passing].some((beginning) => warning.startsWith(beginning));
 }
 
 /** Kind of the evidence in a rollback's plan: each subject is one change that the executor's own record asks for. */

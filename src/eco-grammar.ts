@@ -1,4 +1,11 @@
-import type { DeniedTarget, Host, Tool, TransactionEntry } from "./doc-plan.ts";
+import type {
+  DeniedTarget,
+  Host,
+  OperationPlan,
+  RepositoryEvidence,
+  Tool,
+  TransactionEntry,
+} from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 
 /*
@@ -41,6 +48,23 @@ export interface OsvEcosystem {
   nameOf(entry: TransactionEntry, version: string, side: "new" | "old"): OsvName;
 }
 
+/**
+ * How the executor holds its own plan of a request against the signed one. Its transaction must be equal, and so must every field
+ * that is not named here.
+ */
+export interface Claims {
+  /** What the host itself adds to the change. A difference is drift, reported as `what` with the items of both plans. */
+  hostFacts(plan: OperationPlan): readonly { what: string; items: readonly string[] }[];
+  /** What may differ between two honest plans of the same change. */
+  mayDiffer: {
+    fields: readonly ("publisher_or_maintainer" | "deprecated" | "transitive_dependency_count")[];
+    /** Fields of each element of `repository_evidence`. */
+    ofRepositories: readonly (keyof RepositoryEvidence)[];
+    /** What warnings begin with. */
+    warnings: readonly string[];
+  };
+}
+
 /** A program that planning or running needs, for `aegis doctor`. */
 interface NeededProgram {
   name: string;
@@ -72,5 +96,6 @@ export interface Grammar {
   isExact(target: string): boolean;
   /** OSV's records for packages of this ecosystem on a host; null where OSV has none. */
   osv(host: Host): OsvEcosystem | null;
+  claims: Claims;
   programs: readonly NeededProgram[];
 }

@@ -2,6 +2,7 @@ import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
 import { isLasting, newVulnerabilities } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import type { Claims } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
 import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";
@@ -11,16 +12,16 @@ import { isGrave, vulnerabilityName } from "./policy-facts.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
- * What was signed against what the executor finds out itself. A plan file is a claim by whoever wrote it: what matters
- * is that the executor's own plan for the same wish is the same change, for the same reasons.
+ * What was signed against what the executor finds itself. A plan file is a claim by whoever wrote it: what matters is that the
+ * executor's own plan for the same request is the same change, for the same reasons.
  */
 
 /**
- * Everything a plan claims besides the change itself, so that a field which is added to plans is compared without a word
- * here. Left out: what differs between two honest plans (id, time, raw output, the dates of an index that was fetched
- * again), warnings and vulnerabilities, which have comparisons of their own, and the host, which has been checked.
+ * Everything that a plan claims besides the change itself, so that a field which is added to plans is compared without an edit
+ * here. Left out: what differs between any two plans (id, time, raw output), what the ecosystem says may differ, the host, which
+ * has been checked, and warnings and vulnerabilities, which are compared separately.
  */
-function claimsOf(plan: OperationPlan): Record<string, unknown> {
+function claimsOf(plan: OperationPlan, { fields, ofRepositories }: MayDiffer): Record<string, unknown> {
   const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
   const {
     raw_evidence: _raw,
@@ -29,12 +30,16 @@ function claimsOf(plan: OperationPlan): Record<string, unknown> {
     ...claims
   } = rest;
   return {
-    ...claims,
+    ...without(claims, fields),
     ...withoutVulnerabilities(plan),
-    repository_evidence: plan.repository_evidence.map(
-      ({ release_date: _date, release_valid_until: _until, release_sha256: _digest, ...lasting }) => lasting,
-    ),
+    repository_evidence: plan.repository_evidence.map((source) => without(source, ofRepositories)),
   };
+}
+
+type MayDiffer = Claims["mayDiffer"];
+
+function without(record: object, fields: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([field]) => !fields.includes(field)));
 }
 
 const isOfVulnerability = (name: string) => name.startsWith("vulnerability-");
@@ -64,10 +69,10 @@ function tellsItsVulnerabilities(plan: OperationPlan): boolean {
 
 /**
  * The signed plan must be what the executor plans now.
- * @throws AegisError `drift` with both transactions when the change differs, or what the host starts with it; `evidence_mismatch` when the change is the
- * same but the plan tells another story about it
+ * @throws AegisError `drift` with both sides when the change differs, or what the host adds to it; `evidence_mismatch` when the
+ * change is the same and the plan describes it differently
  */
-export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void {
+export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims: Claims): void {
   if (canonicalJson(signed.transaction) !== canonicalJson(own.transaction)) {
     const { only_signed, only_now } = difference(signed.transaction, own.transaction);
     throw new AegisError(
@@ -77,26 +82,30 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan): void 
       { only_signed, only_now, signed: signed.transaction.map(describe), now: own.transaction.map(describe) },
     );
   }
-  const [told, there] = [hooksOf(signed), hooksOf(own)];
-  if (canonicalJson(told) !== canonicalJson(there)) {
-    throw new AegisError(
-      "drift",
-      `dpkg's configuration has changed since the plan: it said that dpkg starts ${list(told)}; now it would start ${list(there)}`,
-      planAgain(signed),
-      { signed: told, now: there },
-    );
-  }
-  const [claimed, found] = [claimsOf(signed), claimsOf(own)];
-  for (const field of Object.keys(found)) {
-    if (canonicalJson(claimed[field]) !== canonicalJson(found[field])) {
+  compareHostFacts(signed, own, claims);
+  const [claimed, found] = [claimsOf(signed, claims.mayDiffer), claimsOf(own, claims.mayDiffer)];
+  const textOf = (fields: Record<string, unknown>, name: string) =>
+    Object.hasOwn(fields, name) ? canonicalJson(fields[name]) : "left out";
+  for (const field of new Set([...Object.keys(found), ...Object.keys(claimed)])) {
+    if (textOf(claimed, field) !== textOf(found, field)) {
       throw mismatch(field, "the executor finds on this host");
     }
   }
   if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
 }
 
-function hooksOf({ host_hooks = [] }: OperationPlan): string[] {
-  return host_hooks.map(({ configured_in, command }) => `${command} (${configured_in})`);
+function compareHostFacts(signed: OperationPlan, own: OperationPlan, { hostFacts }: Claims): void {
+  const [before, after] = [hostFacts(signed), hostFacts(own)];
+  for (const [i, { what, items: now }] of after.entries()) {
+    const then = before[i]?.items ?? [];
+    if (canonicalJson(then) === canonicalJson(now)) continue;
+    throw new AegisError(
+      "drift",
+      `${what} has changed since the plan: signed ${list(then)}; now it would be ${list(now)}`,
+      planAgain(signed),
+      { signed: then, now },
+    );
+  }
 }
 
 function mismatch(field: string, what: string): AegisError {
@@ -121,16 +130,16 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
     throw mismatch("vulnerability_evidence", "can be known of its transaction");
   }
   const shown = (x: Vulnerability) => `${versionOf(x)} ${vulnerabilityName(x)}`;
-  const told = new Set(newVulnerabilities(signed).map(shown));
-  const untold = newVulnerabilities(own)
-    .filter((x) => isGrave(x.severity) && !told.has(shown(x)))
+  const reported = new Set(newVulnerabilities(signed).map(shown));
+  const unreported = newVulnerabilities(own)
+    .filter((x) => isGrave(x.severity) && !reported.has(shown(x)))
     .map(vulnerabilityName);
-  if (untold.length === 0) return;
+  if (unreported.length === 0) return;
   throw new AegisError(
     "drift",
-    `this host knows of vulnerabilities that the signed plan says nothing of: ${list(untold)}`,
+    `this host knows of vulnerabilities that the signed plan says nothing of: ${list(unreported)}`,
     `${planAgain(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
-    { untold: untold.slice(0, 50) },
+    { untold: unreported.slice(0, 50) },
   );
 }
 
@@ -141,12 +150,13 @@ function versionOf({ applies_to, package: name, version }: Vulnerability): strin
 }
 
 /**
- * Warnings are what an approver reads first, so those that the planner makes again must be the executor's own, no more and
- * no fewer. The approver's screen shows the others too as somebody's words.
+ * Warnings are what an approver reads first, so those that every plan of this change has must be the executor's own, no more and
+ * no fewer. The approver's screen attributes the others to the plan and its sources.
  * @throws AegisError `evidence_mismatch`
  */
-export function compareWarnings(signed: OperationPlan, own: OperationPlan): void {
-  const lasting = ({ warnings }: OperationPlan) => warnings.filter(isLasting);
+export function compareWarnings(signed: OperationPlan, own: OperationPlan, { mayDiffer }: Claims): void {
+  const lasting = ({ warnings }: OperationPlan) =>
+    warnings.filter((text) => isLasting(text, mayDiffer.warnings));
   if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
   throw mismatch("warnings", "the executor finds on this host");
 }

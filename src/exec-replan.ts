@@ -2,6 +2,7 @@ import { canonicalHash } from "./canonical.ts";
 import type { AiReview, ExecutionPlan, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { RunDriver } from "./eco-driver.ts";
+import type { Claims } from "./eco-grammar.ts";
 import { type Ecosystems, loadEcosystem } from "./eco-load.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { Grammars } from "./eco-table.ts";
@@ -43,12 +44,12 @@ export async function planAgain(
   ]);
   if (checked.status === "rejected") throw checked.reason;
   held?.refuseReplaced();
-  const own = made.status === "fulfilled" ? made.value : asDrift(made.reason, signed);
-  compareWithOwn(signed, own);
+  const own = made.status === "fulfilled" ? made.value : asDrift(made.reason, signed, ecosystem.claims);
+  compareWithOwn(signed, own, ecosystem.claims);
   const decided = decideOwn(own, policy, ecosystems);
   compareDecisions(execution.policy_result, decided, policy.config);
   compareVulnerabilities(signed, own);
-  compareWarnings(signed, own);
+  compareWarnings(signed, own, ecosystem.claims);
   const { required, public_keys } = policy.config.review;
   if (required && review !== null && reviewIsSignedBy(review, public_keys)) compareShown(review, own);
   return decided;
@@ -58,9 +59,9 @@ export async function planAgain(
  * When the plan was made the host knew every target; one that it no longer knows is a change, of which nothing is left.
  * @throws AegisError `drift`, always for `not_found`
  */
-function asDrift(error: unknown, signed: OperationPlan): never {
+function asDrift(error: unknown, signed: OperationPlan, claims: Claims): never {
   if (!(error instanceof AegisError) || error.code !== "not_found") throw error;
-  compareWithOwn(signed, { ...signed, transaction: [] });
+  compareWithOwn(signed, { ...signed, transaction: [] }, claims);
   // A plan that changes nothing and yet was signed: the copy is the signer's claims, and none of them may count.
   throw new AegisError("drift", `the host has changed since the plan: ${error.message}`, error.hint);
 }

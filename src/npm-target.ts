@@ -160,6 +160,10 @@ export const npmGrammar: Grammar = {
     versioning: SEMVER,
     nameOf: ({ name }, version) => ({ names: [name], ecosystems: ["npm"], osvVersion: version }),
   }),
+  claims: {
+    hostFacts: () => [],
+    mayDiffer: { fields: ["publisher_or_maintainer"], ofRepositories: [], warnings: [] },
+  },
   programs: [
     {
       name: "npm",

@@ -1,8 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { aptGrammar } from "../src/apt-grammar.ts";
 import { canonicalHash } from "../src/canonical.ts";
 import type { PolicyResult } from "../src/doc.ts";
 import { NO_DATA } from "../src/doc-evidence.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
+import type { Claims } from "../src/eco-grammar.ts";
+import { TABLE } from "../src/eco-table.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import {
   compareDecisions,
@@ -68,7 +71,9 @@ describe("another change than was signed is drift", () => {
     ["nothing at all was signed", { transaction: [] }, "signed nothing; now it would be upgrade hello"],
   ];
   for (const [name, signed, says] of CASES)
-    test(name, () => refuses(() => compareWithOwn({ ...OWN, ...signed }, OWN), "drift", says));
+    test(name, () =>
+      refuses(() => compareWithOwn({ ...OWN, ...signed }, OWN, aptGrammar.claims), "drift", says),
+    );
 
   const hook = (command: string) => ({ host_hooks: [{ configured_in: "/etc/dpkg/dpkg.cfg.d/zz", command }] });
   const HOOKS: [name: string, signed: Partial<OperationPlan>, own: Partial<OperationPlan>, says: string][] = [
@@ -76,22 +81,35 @@ describe("another change than was signed is drift", () => {
       "a hook that is there now",
       {},
       hook("pre-invoke=x"),
-      "starts nothing; now it would start pre-invoke=x (/etc",
+      "what dpkg's configuration starts has changed since the plan: signed nothing; now it would be pre-invoke=x (/etc",
     ],
-    ["a hook that is gone", hook("pre-invoke=x"), {}, "now it would start nothing"],
-    ["another hook", hook("pre-invoke=x"), hook("pre-invoke=y"), "start pre-invoke=y"],
+    [
+      "a hook that is gone",
+      hook("pre-invoke=x"),
+      {},
+      "signed pre-invoke=x (/etc/dpkg/dpkg.cfg.d/zz); now it would be nothing",
+    ],
+    ["another hook", hook("pre-invoke=x"), hook("pre-invoke=y"), "now it would be pre-invoke=y"],
   ];
   for (const [name, signed, own, says] of HOOKS) {
-    test(name, () => refuses(() => compareWithOwn({ ...OWN, ...signed }, { ...OWN, ...own }), "drift", says));
+    test(name, () =>
+      refuses(
+        () => compareWithOwn({ ...OWN, ...signed }, { ...OWN, ...own }, aptGrammar.claims),
+        "drift",
+        says,
+      ),
+    );
   }
   test("the same hook is no drift", () => {
-    expect(compareWithOwn({ ...OWN, ...hook("x") }, { ...OWN, ...hook("x") })).toBeUndefined();
+    expect(
+      compareWithOwn({ ...OWN, ...hook("x") }, { ...OWN, ...hook("x") }, aptGrammar.claims),
+    ).toBeUndefined();
   });
 
   test("many differences are counted in the message, and whole in the details", () => {
     const many = Array.from({ length: 8 }, (_, i) => entry(`p${i}`));
     try {
-      compareWithOwn(install({ transaction: [] }), install({ transaction: many }));
+      compareWithOwn(install({ transaction: [] }), install({ transaction: many }), aptGrammar.claims);
       throw new Error("not refused");
     } catch (error) {
       if (!(error instanceof AegisError)) throw error;
@@ -152,7 +170,7 @@ describe("another story about the same change is no plan of this host's", () => 
   for (const [field, signed] of CASES) {
     test(`${field}: ${JSON.stringify(signed[field])?.slice(0, 60)}`, () =>
       refuses(
-        () => compareWithOwn({ ...OWN, ...signed }, OWN),
+        () => compareWithOwn({ ...OWN, ...signed }, OWN, aptGrammar.claims),
         "evidence_mismatch",
         new RegExp(`\\b${field}|risk_`),
       ));
@@ -173,9 +191,10 @@ describe("another story about the same change is no plan of this host's", () => 
     ["vulnerability data", { vulnerability_evidence: [vulnerability({ severity: "none" })] }],
   ];
   for (const [name, signed] of SAME)
-    test(`passes: ${name}`, () => compareWithOwn({ ...OWN, ...signed }, OWN));
+    test(`passes: ${name}`, () => compareWithOwn({ ...OWN, ...signed }, OWN, aptGrammar.claims));
   test("passes: the plans of every kind against themselves", () => {
-    for (const plan of [upgrade(), install(), npm()]) compareWithOwn(plan, structuredClone(plan));
+    for (const plan of [upgrade(), install(), npm()])
+      compareWithOwn(plan, structuredClone(plan), aptGrammar.claims);
   });
 });
 
@@ -386,9 +405,76 @@ describe("warnings that the planner makes again", () => {
   ];
   for (const [what, warnings, passes] of CASES)
     test(`${what}: ${passes ? "passes" : "refused"}`, () => {
-      const compare = () => compareWarnings(install({ warnings }), own);
+      const compare = () => compareWarnings(install({ warnings }), own, aptGrammar.claims);
       return passes ? compare() : refuses(compare, "evidence_mismatch", "the plan's warnings");
     });
+});
+
+describe("what an ecosystem says of its own plans", () => {
+  const same = { fields: [], ofRepositories: [], warnings: [] };
+  const claims = (change: Partial<Claims> = {}): Claims => ({
+    hostFacts: () => [],
+    mayDiffer: same,
+    ...change,
+  });
+  const CASES: [what: string, signed: Partial<OperationPlan>, claims: Claims, code: ErrorCode | null][] = [
+    ["a field that it does not name", { deprecated: "no" }, claims(), "evidence_mismatch"],
+    [
+      "one that it names",
+      { deprecated: "no" },
+      claims({ mayDiffer: { ...same, fields: ["deprecated"] } }),
+      null,
+    ],
+    [
+      "another than it names",
+      { publisher_or_maintainer: "x" },
+      claims({ mayDiffer: { ...same, fields: ["deprecated"] } }),
+      "evidence_mismatch",
+    ],
+    [
+      "a repository's date that it does not name",
+      { repository_evidence: [{ ...DEBIAN, release_date: "2026-01-02T00:00:00Z" }] },
+      claims(),
+      "evidence_mismatch",
+    ],
+    [
+      "the transaction, whatever it names",
+      { transaction: [] },
+      claims({ mayDiffer: { ...same, fields: ["transaction"] as never } }),
+      "drift",
+    ],
+    [
+      "a fact of the host",
+      { publisher_or_maintainer: "x" },
+      claims({
+        hostFacts: ({ publisher_or_maintainer: by }) => [{ what: "who", items: by === null ? [] : [by] }],
+      }),
+      "drift",
+    ],
+    // What it forgets is a field like any other, also where only the signed plan has it.
+    [
+      "hooks of the host that it forgets",
+      { host_hooks: [{ configured_in: "/etc/x", command: "y" }] },
+      claims(),
+      "evidence_mismatch",
+    ],
+  ];
+  for (const [what, signed, ofIt, code] of CASES) {
+    test(`${what}: ${code ?? "passes"}`, () => {
+      const compare = () => compareWithOwn({ ...OWN, ...signed }, OWN, ofIt);
+      return code === null ? compare() : refuses(compare, code);
+    });
+  }
+  test("a warning that it does not name", async () => {
+    const own = install({ warnings: [] });
+    const signed = install({ warnings: ["W: apt says this to alice"] });
+    await refuses(() => compareWarnings(signed, own, claims()), "evidence_mismatch");
+  });
+  for (const [tool, { grammar }] of Object.entries(TABLE)) {
+    test(`${tool}: no beginning that every warning has`, () => {
+      expect(grammar.claims.mayDiffer.warnings.filter((text) => text.length < 3)).toEqual([]);
+    });
+  }
 });
 
 test("where a review is required, the signed plan's own review is enough: the new plan can have none", async () => {

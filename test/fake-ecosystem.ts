@@ -68,6 +68,10 @@ export const fakeGrammar: Grammar = {
   signals: ["bundled-binary-risk"],
   isExact: () => true,
   osv: () => null,
+  claims: {
+    hostFacts: ({ warnings }) => [{ what: "what the host calls itself", items: warnings }],
+    mayDiffer: { fields: ["deprecated"], ofRepositories: [], warnings: [] },
+  },
   programs: [],
 };
 

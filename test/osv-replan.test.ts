@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { aptGrammar } from "../src/apt-grammar.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { compareWithOwn } from "../src/exec-drift.ts";
 import { riskScore } from "../src/plan-risk.ts";
@@ -15,8 +16,8 @@ const VULNERABLE = scored({ vulnerability_evidence: [vulnerability()] });
 
 test("both sides may know of different vulnerabilities", () => {
   expect(VULNERABLE.risk_score).toBeGreaterThan(scored().risk_score);
-  compareWithOwn(scored(), VULNERABLE);
-  compareWithOwn(VULNERABLE, scored());
+  compareWithOwn(scored(), VULNERABLE, aptGrammar.claims);
+  compareWithOwn(VULNERABLE, scored(), aptGrammar.claims);
 });
 
 test("also where one score has reached its upper end", () => {
@@ -30,8 +31,8 @@ test("also where one score has reached its upper end", () => {
     vulnerability_evidence: [vulnerability()],
   });
   expect([own.risk_score, signed.risk_score]).toEqual([100, 100]);
-  compareWithOwn(signed, own);
-  compareWithOwn(own, signed);
+  compareWithOwn(signed, own, aptGrammar.claims);
+  compareWithOwn(own, signed, aptGrammar.claims);
 });
 
 const LIES: [string, Partial<OperationPlan>, string][] = [
@@ -56,7 +57,7 @@ const LIES: [string, Partial<OperationPlan>, string][] = [
 ];
 for (const [what, lie, field] of LIES) {
   test(`still found: ${what}`, () => {
-    expect(() => compareWithOwn({ ...VULNERABLE, ...lie }, scored())).toThrow(
+    expect(() => compareWithOwn({ ...VULNERABLE, ...lie }, scored(), aptGrammar.claims)).toThrow(
       expect.objectContaining({ code: "evidence_mismatch", details: { field } }),
     );
   });

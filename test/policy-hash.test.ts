@@ -1,6 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { evaluate } from "../src/policy.ts";
@@ -101,6 +110,11 @@ describe("the digest in a policy result", () => {
       name.startsWith("node_modules/"),
     );
     for (const name of libraries) cpSync(resolve(SRC, "..", name), join(dir, name));
+    // What is loaded lazily, and is no part of the digest, is bundled too.
+    const modules = resolve(SRC, "../node_modules");
+    for (const name of readdirSync(modules).filter((one) => !existsSync(join(dir, "node_modules", one)))) {
+      symlinkSync(join(modules, name), join(dir, "node_modules", name));
+    }
   });
   afterAll(() => rmSync(dir, { recursive: true }));
 
