@@ -1,3 +1,4 @@
+import { UUID } from "./canonical.ts";
 import type { DeniedTarget } from "./doc-plan.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
@@ -164,8 +165,6 @@ function deniedBy(target: string): DeniedTarget["signal"] | null {
   return null;
 }
 
-const EXECUTION_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
 /**
  * Checks the targets of any apt operation, by what the operation takes: packages, packages without a version to remove, one
  * execution to roll back, or nothing.
@@ -190,7 +189,7 @@ export function parseAptOperation(operation: string, targets: readonly string[])
     }
     case "rollback": {
       const [id = ""] = targets;
-      if (targets.length === 1 && EXECUTION_ID.test(id)) {
+      if (targets.length === 1 && UUID.test(id)) {
         return { targets: [id], denied: [], targetType: "execution" };
       }
       throw new AegisError(

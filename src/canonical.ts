@@ -5,12 +5,21 @@ import { AegisError } from "./errors.ts";
 /** Any JSON value, the only input canonicalisation accepts. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
+/** A UUID in its one canonical form, lower case (RFC 9562, section 4). Every id of a document or an execution is one. */
+export const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 const MAX_DEPTH = 64;
 /** Limit on values per document; a plan of 4,000 packages has a third of it. The byte limit alone does not bound memory. */
 const MAX_VALUES = 400_000;
 
 /** Error code for a tree JSON can't represent exactly; depends on where the tree came from. */
 type Code = "invalid_document" | "not_canonical";
+
+/** Whether a text is a {@link UUID} or its first characters, at least `least` of them: 8 are enough to name a document. */
+export function isUuidPrefix(text: string, least = 8): boolean {
+  const form = "########-####-####-####-############".slice(0, text.length);
+  return text.length >= least && text.replace(/[0-9a-f]/g, "#") === form;
+}
 
 /**
  * RFC 8785 canonical JSON of a plain tree.

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import type { AuditEvent } from "./audit-event.ts";
+import { UUID } from "./canonical.ts";
 import {
   columnsOf,
   GUTTER,
@@ -203,7 +204,7 @@ function refusalsIn({ kind, details }: AuditEvent): string | null {
  * that is enough on a terminal.
  */
 function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boolean): string {
-  const id = (text: string) => (short && /^[0-9a-f-]{36}$/.test(text) ? text.slice(0, 8) : text);
+  const id = (text: string) => (short && UUID.test(text) ? text.slice(0, 8) : text);
   const operation = read(v.string(), details?.["operation"]) ?? (argv === null ? null : showArgv(argv));
   const packages = packagesIn(details, short ? NAMED_PACKAGES : Number.POSITIVE_INFINITY);
   const message = read(v.string(), details?.["message"]);

@@ -10,6 +10,7 @@ import {
   type Verification,
   verifyAuditLog,
 } from "./audit-verify.ts";
+import { isUuidPrefix } from "./canonical.ts";
 import { renderEvents } from "./cmd-audit-view.ts";
 import { type ArgsSpec, defineSubcommand } from "./command.ts";
 import { AegisError, type ErrorCode, EXIT } from "./errors.ts";
@@ -65,7 +66,7 @@ export const auditShow = defineSubcommand({
       throw new AegisError("usage", `--last ${values.last} is not a number from 1 to 9999999`);
     }
     const kind = AUDIT_KINDS.find((name) => name === values.kind);
-    if (values.execution !== undefined && !isIdPrefix(values.execution)) {
+    if (values.execution !== undefined && !isUuidPrefix(values.execution, 1)) {
       throw new AegisError(
         "usage",
         `--execution ${safe(values.execution)} is not an execution's id, nor how one begins`,
@@ -79,12 +80,6 @@ export const auditShow = defineSubcommand({
     return EXIT.ok;
   },
 });
-
-/** Whether a text is a UUID in lower case, or the beginning of one. */
-function isIdPrefix(text: string): boolean {
-  const form = "########-####-####-####-############".slice(0, text.length);
-  return text !== "" && text.replace(/[0-9a-f]/g, "#") === form;
-}
 
 export const auditVerify = defineSubcommand({
   name: "verify",

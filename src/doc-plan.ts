@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { UUID } from "./canonical.ts";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
 /*
@@ -11,10 +12,7 @@ export const short = v.pipe(v.string(), v.maxLength(1024));
 export const name = v.pipe(v.string(), v.minLength(1), v.maxLength(512));
 export const names = v.pipe(v.array(name), v.maxLength(20_000));
 export const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256 in lower-case hex"));
-export const uuid = v.pipe(
-  v.string(),
-  v.regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, "not a UUID"),
-);
+export const uuid = v.pipe(v.string(), v.regex(UUID, "not a UUID"));
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 /** RFC 3339 in UTC with a literal `Z`; other offsets are refused so that text order is time order. */
 export const timestamp = v.pipe(

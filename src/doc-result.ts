@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { canonicalJson, parseJson } from "./canonical.ts";
+import { canonicalJson, isUuidPrefix, parseJson, UUID } from "./canonical.ts";
 import { FIRST_TOOL, TOOLS } from "./doc-plan.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
@@ -64,14 +64,12 @@ export const ResultSchema = v.strictObject({
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
 
-const ID = /^[0-9a-f-]{36}$/;
-
 /**
  * Where an execution's outcome is.
  * @throws AegisError `usage` for what is no full id
  */
 export function resultPath(id: string, places: Places = STATE): string {
-  if (!ID.test(id)) throw new AegisError("usage", "an execution is named by its full id");
+  if (!UUID.test(id)) throw new AegisError("usage", "an execution is named by its full id");
   return join(places.results, `${id}.json`);
 }
 
@@ -120,7 +118,7 @@ export function parseResult(text: string): Result {
  * @throws AegisError `not_found`, `usage`, `io` where the outcomes can't be listed
  */
 export function findExecution(reference: string, places: Places = STATE): string {
-  if (ID.test(reference)) return reference;
+  if (UUID.test(reference)) return reference;
   let ids: string[];
   try {
     ids = resultIds(places);
@@ -134,8 +132,7 @@ export function findExecution(reference: string, places: Places = STATE): string
     }
     ids = [];
   }
-  const isPrefix = /^[0-9a-f][0-9a-f-]{7,35}$/.test(reference);
-  const matches = isPrefix ? ids.filter((id) => id.startsWith(reference)) : [];
+  const matches = isUuidPrefix(reference) ? ids.filter((id) => id.startsWith(reference)) : [];
   if (reference === "latest" && ids.length > 0)
     matches.push(...recentResults(1, places).map((result) => result.execution_plan_id));
   const [only] = matches;
@@ -150,7 +147,7 @@ export function findExecution(reference: string, places: Places = STATE): string
 
 function resultIds(places: Places): string[] {
   return readdirSync(places.results).flatMap((name) =>
-    name.endsWith(".json") && ID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
+    name.endsWith(".json") && UUID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
   );
 }
 

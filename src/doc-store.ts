@@ -1,6 +1,6 @@
 import { type Stats, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { canonicalJson } from "./canonical.ts";
+import { canonicalJson, isUuidPrefix, UUID } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import {
   type AiReview,
@@ -38,9 +38,6 @@ const PLACES = {
   execution: { directory: "executions", suffix: ".json" },
 } as const satisfies Record<DocumentKind, { directory: keyof ReturnType<typeof userPaths>; suffix: string }>;
 
-const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const PREFIX = /^[0-9a-f][0-9a-f-]{7,35}$/;
-
 /** Where the document of `kind` with this id is kept. */
 export function documentPath(kind: DocumentKind, id: string, env: Env): string {
   const { directory, suffix } = PLACES[kind];
@@ -75,7 +72,7 @@ export function saveDocument<K extends DocumentKind>(
 
 /** Whether this is a document's or an execution's id, and all of it. */
 export function isFullId(reference: string): boolean {
-  return ID.test(reference);
+  return UUID.test(reference);
 }
 
 export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
@@ -172,8 +169,8 @@ function readNamed(kind: DocumentKind, path: string, exact: boolean, env: Env): 
 }
 
 function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean): string {
-  if (ID.test(reference)) return documentPath(kind, reference, env);
-  if (reference !== "latest" && !PREFIX.test(reference)) return resolve(reference);
+  if (UUID.test(reference)) return documentPath(kind, reference, env);
+  if (reference !== "latest" && !isUuidPrefix(reference)) return resolve(reference);
   const what = DOCUMENT_NAMES[kind];
   if (exact) {
     throw new AegisError(
@@ -213,6 +210,6 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
 function storedIds(kind: DocumentKind, env: Env): string[] {
   const { directory, suffix } = PLACES[kind];
   return namesIn(userPaths(env)[directory]).flatMap((name) =>
-    name.endsWith(suffix) && ID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
+    name.endsWith(suffix) && UUID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
   );
 }

@@ -1,10 +1,9 @@
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { UUID } from "./canonical.ts";
 
 /** Run directories that are kept, the newest. Each has what was laid out for the run, and its output; what became of a run stays elsewhere. */
 export const KEPT_RUNS = 200;
-
-const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /**
  * Removes the oldest directories of runs below `runs`, so that no more than `kept` are left, and never the one of `current`,
@@ -14,7 +13,7 @@ const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 export function removeOldRuns(runs: string, current: string, kept = KEPT_RUNS): void {
   try {
     const others = readdirSync(runs)
-      .filter((name) => ID.test(name) && name !== current)
+      .filter((name) => UUID.test(name) && name !== current)
       .map((name) => ({ name, made: statSync(join(runs, name), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
       .sort((a, b) => b.made - a.made || (a.name < b.name ? -1 : 1));
     for (const { name } of others.slice(Math.max(0, kept - 1))) {

@@ -1,3 +1,5 @@
+import { UUID } from "./canonical.ts";
+
 /*
  * The boot id. The kernel generates one at each boot; in a container, its manager does at each start (random(4),
  * systemd-nspawn(1)).
@@ -5,7 +7,6 @@
 
 /** The kernel's boot id. */
 export const BOOT_ID = "/proc/sys/kernel/random/boot_id";
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** Environment variable in which a unit passes the boot id known to PID 1 (`%b` of systemd.unit(5)). */
 export const BOOT_VARIABLE = "AEGIS_BOOT_ID";

@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { UUID } from "./canonical.ts";
 import type { AegisError } from "./errors.ts";
 import type { Call, Reply } from "./wire.ts";
 import { EXECUTOR_IDL } from "./wire-idl.ts";
@@ -25,7 +26,7 @@ import {
 export const EXECUTOR = "io.aegis.Executor";
 export const EXECUTOR_INTERFACE: Interface = { name: EXECUTOR, idl: EXECUTOR_IDL };
 
-const uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, "not a UUID"));
+const uuid = v.pipe(v.string(), v.regex(UUID, "not a UUID"));
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256"));
 
 const CallerSchema = v.strictObject({ uid: int, gid: int, pid: int });

@@ -3,7 +3,14 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { canonicalHash, canonicalJson, parseCanonical, parseJson, sha256Hex } from "../src/canonical.ts";
+import {
+  canonicalHash,
+  canonicalJson,
+  isUuidPrefix,
+  parseCanonical,
+  parseJson,
+  sha256Hex,
+} from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
 import { refuses } from "./signing-kit.ts";
 
@@ -254,4 +261,24 @@ test("property: any text gives a tree or an AegisError", () => {
       },
     ),
   );
+});
+
+describe("the beginning of a UUID", () => {
+  const ID = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
+  const CASES: [text: string, least: number | undefined, is: boolean][] = [
+    ["", 0, true],
+    ["", 1, false],
+    ["0b7b4a3", undefined, false],
+    ["0b7b4a3e7", undefined, false],
+    ["0b7b-a3e", undefined, false],
+    ["0B7B4A3E", undefined, false],
+    [`${ID}0`, undefined, false],
+    ["0", 1, true],
+    ["0b7b4a3e", undefined, true],
+    ["0b7b4a3e-", undefined, true],
+    [ID, undefined, true],
+  ];
+  for (const [text, least, is] of CASES)
+    test(`${JSON.stringify(text)}, at least ${least ?? "8"}: ${is}`, () =>
+      expect(isUuidPrefix(text, least)).toBe(is));
 });

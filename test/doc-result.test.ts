@@ -29,8 +29,17 @@ const RESULT: Result = {
   inverse: [{ package: "hello", architecture: "amd64", before: "1.0-1", left: "1.0-2" }],
 };
 
+/** Of the right characters and the right length, in another form. */
+const MISSHAPEN = [
+  "-".repeat(36),
+  "0".repeat(36),
+  `${ID.slice(1, 9)}${ID[0]}${ID.slice(9)}`,
+  `-${ID.slice(1)}`,
+];
+
 describe("an id that isn't one", () => {
-  for (const id of ["", "latest", "../../../etc/passwd", ID.slice(1), `${ID}/`, `${ID}\n`, ID.toUpperCase()])
+  const CASES = ["", "latest", "../../../etc/passwd", ID.slice(1), `${ID}/`, `${ID}\n`, ID.toUpperCase()];
+  for (const id of [...CASES, ...MISSHAPEN])
     test(JSON.stringify(id), () => refuses(() => readResult(id), "usage", "full id"));
 });
 
@@ -47,7 +56,7 @@ test("an outcome that an older version wrote has no record of its tool, its inve
 });
 
 describe("an execution that is meant by", () => {
-  for (const reference of ["1b7b4a3", "../1b7b4a3e", "1b7b4a3e*", "hello"])
+  for (const reference of ["1b7b4a3", "../1b7b4a3e", "1b7b4a3e*", "hello", ...MISSHAPEN])
     test(`${reference}: none`, () => expect(() => findExecution(reference)).toThrow());
   test("its full id", () => expect(findExecution(ID)).toBe(ID));
 });
