@@ -18,7 +18,7 @@ import {
   runDirectory,
   stopRecorded,
 } from "./eco-run.ts";
-import { AegisError, errnoOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { bounded } from "./exec-outcome.ts";
 import { syncDirectory, writeFileAtomic } from "./sys-files.ts";
 import type { Places } from "./sys-state.ts";
@@ -46,6 +46,8 @@ export interface Recovery {
   audit: AuditLog;
   places: Places;
   ecosystems: Ecosystems;
+  /** Why its runner did not close it, in words; by default, that it was interrupted. */
+  why?: string;
 }
 
 /** Marks a run as under way, durably. */
@@ -64,7 +66,11 @@ function readCurrent(places: Places): CurrentRun | null {
     return v.parse(CurrentRunSchema, parseJson(readFileSync(markerOf(places), "utf8")));
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return null;
-    throw error;
+    throw new AegisError(
+      "io",
+      `${markerOf(places)}, which marks the run that is under way, can't be read: ${messageOf(error)}`,
+      "The log tells which run has no end: aegis audit show --system. Check what it changed, then remove the file.",
+    );
   }
 }
 
@@ -165,7 +171,7 @@ function neverStarted(current: CurrentRun, audit: AuditLog): void {
 async function closeInterrupted(
   current: CurrentRun,
   driver: RunDriver,
-  { audit, places }: Recovery,
+  { audit, places, why = "the runner was interrupted" }: Recovery,
 ): Promise<void> {
   const { result, transaction, before } = current;
   const id = result.execution_plan_id;
@@ -175,7 +181,7 @@ async function closeInterrupted(
   const advice = await driver.advice();
   const differing = found.not_as_planned.length;
   const parts = [
-    "the runner was interrupted",
+    why,
     verdict === "refused" ? "its packages were refused" : "",
     differing === 0
       ? `every package is as planned${verdict === "absent" ? ", but nothing vouches for what was installed" : ""}`

@@ -117,7 +117,7 @@ class Attempt {
       };
       return await carryOut(ready, { places, audit, spent: this.#spent, caller, events, stop, started });
     } catch (error) {
-      if (this.#started) await this.#close();
+      if (this.#started) await this.#close(error);
       else if (this.#laidOut) discardRun(id, places);
       throw error;
     } finally {
@@ -180,9 +180,10 @@ class Attempt {
   }
 
   /** A run that broke off is closed like that of a runner that died, or else by the next one. */
-  async #close(): Promise<void> {
+  async #close(brokenBy: unknown): Promise<void> {
+    const why = `the run broke off: ${messageOf(brokenBy)}`;
     try {
-      await recoverInterrupted(this.#context, () => this.#events.alive());
+      await recoverInterrupted({ ...this.#context, why }, () => this.#events.alive());
     } catch (error) {
       throw new AegisError(
         "io",

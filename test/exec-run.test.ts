@@ -1,7 +1,20 @@
-import { expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { NewAuditEvent } from "../src/audit-event.ts";
+import { type AuditLog, openAuditLog } from "../src/audit-log.ts";
+import { verifyAuditLog } from "../src/audit-verify.ts";
 import type { PolicyResult } from "../src/doc.ts";
+import { readResult } from "../src/doc-result.ts";
+import type { RunDriver } from "../src/eco-driver.ts";
+import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { boundedDecision } from "../src/exec-run.ts";
 import { RULES } from "../src/policy-rules.ts";
+import type { Places } from "../src/sys-state.ts";
+import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
+import { driverOf, type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { refuses } from "./signing-kit.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
 
 const result = (reasons: string[], rules: string[] = []): PolicyResult => ({
   schema_version: "1.0",
@@ -38,4 +51,318 @@ test("every rule with the longest of reasons leaves room for the rest of the eve
   expect(bounded).toMatchObject({ rules: ids, reasons_left_out: ids.length - bounded.reasons.length });
   // An event's details have 8,000 bytes; the approvals of a plan take up to 1,100 of them and must never be left out.
   expect(JSON.stringify(bounded).length).toBeLessThan(3500);
+});
+
+/*
+ * Whole executions that fail somewhere, with an ecosystem that exists only here, and without root.
+ */
+describe("an execution that fails", () => {
+  let directory: string;
+  let remove: () => void;
+  let host: FakeHost;
+  let places: Places;
+  beforeEach(() => {
+    ({ path: directory, remove } = temporaryDirectory());
+    host = makeFakeHost(directory);
+    places = placesIn(directory);
+    makePlaces(places);
+  });
+  afterEach(() => remove());
+
+  const install = () => signed(host, places, directory, "install", "acme.tool@1.0.0");
+  const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, places, directory, change);
+  const driving = (change: Partial<RunDriver>) => ({ ecosystems: withFake(host, places, change) });
+  const kinds = () => logged(places).map(({ kind }) => kind);
+  const marker = () => existsSync(join(places.lock, "current.json"));
+  const spent = () => join(places.spent, "spent.ndjson");
+  const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  const broken = () => {
+    throw new AegisError("io", "the tool's state can't be read");
+  };
+  /** A log that refuses what `refused` says, and takes the rest. */
+  const auditThat = (refused: (event: NewAuditEvent | "reserve") => boolean): AuditLog => {
+    const log = openAuditLog(places.audit);
+    const refusing = <T>(what: NewAuditEvent | "reserve", action: () => T): T => {
+      if (refused(what)) throw new AegisError("io", "the log can't be written");
+      return action();
+    };
+    return {
+      ...log,
+      append: (event) => refusing(event, () => log.append(event)),
+      reserve: (bytes) => refusing("reserve", () => log.reserve(bytes)),
+    };
+  };
+  const isKind = (kind: string) => (what: NewAuditEvent | "reserve") =>
+    what !== "reserve" && what.kind === kind;
+
+  describe("before the start is in the log: refused, nothing run and nothing left", () => {
+    type Change = () => Parameters<typeof contextOf>[3];
+    const CASES: [what: string, code: ErrorCode, says: string, change: Change][] = [
+      [
+        "the tool isn't ready",
+        "busy",
+        "held",
+        () => driving({ ready: fails(new AegisError("busy", "held")) }),
+      ],
+      ["its files can't be laid out", "io", "no space left under", () => driving({ prepare: fails(full) })],
+      [
+        "the driver's own fault",
+        "io",
+        "state can't be read",
+        () => driving({ prepare: async () => broken() }),
+      ],
+      ["the host can't be looked at", "io", "state can't be read", () => driving({ observe: broken })],
+      ["nor what else changes", "io", "state can't be read", () => driving({ watchBesides: broken })],
+      [
+        "what is planned from isn't root's",
+        "refused",
+        "of others",
+        () => driving({ hold: fails(new AegisError("refused", "of others")) }),
+      ],
+      [
+        "no room for the end event",
+        "io",
+        "the log can't",
+        () => ({ audit: auditThat((what) => what === "reserve") }),
+      ],
+      [
+        "the start can't be logged",
+        "io",
+        "the log can't",
+        () => ({ audit: auditThat(isKind("execution_started")) }),
+      ],
+      [
+        "the policy can't be read",
+        "invalid_config",
+        "line 1",
+        () => ({
+          rules() {
+            throw new AegisError("invalid_config", "policy.toml can't be used: line 1");
+          },
+        }),
+      ],
+      [
+        "planning isn't possible",
+        "unavailable",
+        "no cache",
+        () => ({
+          openPlanning() {
+            throw new AegisError("unavailable", "no cache");
+          },
+        }),
+      ],
+    ];
+    const fails = (error: unknown) => () => Promise.reject(error);
+    for (const [what, code, says, change] of CASES) {
+      test(what, async () => {
+        const plan = await install();
+        await refuses(() => submit(plan, context(change())), code, says);
+        expect(readdirSync(host.store)).toEqual([]);
+        for (const place of [places.runs, places.results, places.archives])
+          expect(readdirSync(place)).toEqual([]);
+        expect(marker()).toBe(false);
+        expect(kinds()).toEqual(["execution_denied"]);
+        expect(existsSync(join(places.audit, "audit.reserve"))).toBe(false);
+        // The lock is free, and the next plan runs.
+        const next = await install();
+        expect(await submit(next, context())).toMatchObject({ state: "completed" });
+      });
+    }
+    test("the record of used plans can't be written: the plan is not used up", async () => {
+      const plan = await install();
+      mkdirSync(spent());
+      await refuses(() => submit(plan, context()), "io", "spent.ndjson");
+      rmSync(spent(), { recursive: true });
+      expect(await submit(plan, context())).toMatchObject({ state: "completed" });
+    });
+    test("the record of used plans is damaged: nothing runs", async () => {
+      await submit(await install(), context());
+      writeFileSync(spent(), `{"at":\n${readFileSync(spent(), "utf8")}`);
+      const plan = await signed(host, places, directory, "install", "acme.tool@2.0.0");
+      const hint = await refuses(() => submit(plan, context()), "refused", "line 1 is damaged");
+      expect(hint).toContain("Restore the file");
+      expect(kinds().at(-1)).toBe("execution_denied");
+      expect(readFileSync(join(host.store, "acme.tool"), "utf8")).toBe("1.0.0");
+    });
+    test("its last line never got whole: the plan of it never ran, and the next one does", async () => {
+      await submit(await install(), context());
+      writeFileSync(spent(), '{"at":"2026-', { flag: "a" });
+      const plan = await signed(host, places, directory, "install", "acme.tool@2.0.0");
+      expect(await submit(plan, context())).toMatchObject({ state: "completed" });
+      for (const line of readFileSync(spent(), "utf8").trimEnd().split("\n")) JSON.parse(line);
+    });
+    test("an older record was put back: the log still knows the plan", async () => {
+      const plan = await install();
+      await submit(plan, context());
+      rmSync(spent());
+      await refuses(() => submit(plan, context()), "replay", "was used at");
+    });
+    test("the log takes nothing at all: whoever asks hears of that", async () => {
+      const plan = await install();
+      await refuses(
+        () => submit(plan, context({ audit: auditThat(() => true) })),
+        "io",
+        "the log can't be written",
+      );
+      expect(readdirSync(host.store)).toEqual([]);
+      expect(marker()).toBe(false);
+      expect(await submit(plan, context())).toMatchObject({ state: "completed" });
+    });
+  });
+
+  describe("after its start: an outcome, and never run again", () => {
+    const once = (action: () => never) => {
+      let calls = 0;
+      return <T>(otherwise: T): T => (++calls === 1 ? action() : otherwise);
+    };
+    type Change = () => Parameters<typeof contextOf>[3];
+    const CASES: [what: string, says: string, change: Change][] = [
+      [
+        "its program isn't there",
+        "can't start /nonexistent/tool",
+        () =>
+          driving({
+            prepare: async (...given) => ({
+              ...(await driverOf(host).prepare(...given)),
+              program: "/nonexistent/tool",
+            }),
+          }),
+      ],
+      [
+        "the witness can't be read",
+        "state can't be read",
+        () => {
+          const first = once(broken);
+          return driving({ witness: (...given) => first(driverOf(host).witness(...given)) });
+        },
+      ],
+      [
+        "the host can't be compared",
+        "state can't be read",
+        () => {
+          const first = once(broken);
+          return driving({ compare: (...given) => first(driverOf(host).compare(...given)) });
+        },
+      ],
+      [
+        "the end can't be logged",
+        "the log can't be written",
+        () => ({ audit: auditThat(isKind("execution_completed")) }),
+      ],
+    ];
+    for (const [what, says, change] of CASES) {
+      test(what, async () => {
+        const plan = await install();
+        await expect(submit(plan, context(change()))).rejects.toThrow(says);
+        expect(kinds()).toEqual(["execution_started", "execution_interrupted"]);
+        const result = readResult(plan.execution_plan_id, places);
+        expect(result).toMatchObject({ state: "interrupted", code: "interrupted" });
+        expect(result?.message).toContain(`the run broke off: `);
+        expect(result?.message).toContain(says);
+        expect(marker()).toBe(false);
+        expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+        await refuses(() => submit(plan, context()), "replay");
+      });
+    }
+    const UNCLOSED: [what: string, change: Change, undo: () => void][] = [
+      ["the witness can't be read, nor later", () => driving({ witness: broken }), () => {}],
+      [
+        "nothing can be logged any more",
+        () => {
+          let started = false;
+          return {
+            audit: auditThat((what) => {
+              if (what === "reserve") return false;
+              const refused = started;
+              started ||= what.kind === "execution_started";
+              return refused;
+            }),
+          };
+        },
+        () => {},
+      ],
+      [
+        "outcomes can't be written",
+        () => ({
+          emit(event) {
+            if (event.kind !== "checking") return;
+            rmSync(places.results, { recursive: true });
+            writeFileSync(places.results, "");
+          },
+        }),
+        () => {
+          rmSync(places.results);
+          mkdirSync(places.results, { mode: 0o700 });
+        },
+      ],
+    ];
+    for (const [what, change, undo] of UNCLOSED) {
+      test(`${what}: told, and closed by whoever comes next`, async () => {
+        const plan = await install();
+        await refuses(() => submit(plan, context(change())), "io", "how it ended can't be written down");
+        expect(marker()).toBe(true);
+        expect(kinds()).toEqual(["execution_started"]);
+        undo();
+        const next = await signed(host, places, directory, "install", "acme.tool@2.0.0");
+        expect(await submit(next, context())).toMatchObject({ state: "completed" });
+        expect(kinds()).toEqual([
+          ...["execution_started", "execution_interrupted"],
+          ...["execution_started", "execution_completed"],
+        ]);
+        await refuses(() => submit(plan, context()), "replay");
+        expect(readResult(plan.execution_plan_id, places)).toMatchObject({ state: "interrupted" });
+        expect(marker()).toBe(false);
+      });
+    }
+    test("files besides are named, the first five of them", async () => {
+      const items = ["a", "b", "c", "d", "e", "f", "g"];
+      const watchBesides = () => () => [
+        { what: "units changed", items },
+        { what: "none", items: [] },
+      ];
+      const result = await submit(await install(), context(driving({ watchBesides })));
+      expect(result).toMatchObject({
+        state: "completed",
+        code: "drift",
+        message: "done as planned, but units changed: a, b, c, d, e and 2 more",
+      });
+    });
+    test("also where the run failed", async () => {
+      const plan = await install();
+      host.mode("fails");
+      const watchBesides = () => () => [{ what: "units changed", items: ["a"] }];
+      const advice = () => Promise.resolve({ text: "try again", facts: {} });
+      expect(await submit(plan, context(driving({ watchBesides, advice })))).toMatchObject({
+        state: "failed",
+        code: "execution_failed",
+        message: "units changed: a; code ended with status 3; try again",
+      });
+    });
+    test("what takes longer than its driver allows is stopped", async () => {
+      const plan = await install();
+      host.mode("waits");
+      const result = await submit(plan, context(driving({ limitMs: () => 300 })));
+      expect(result).toMatchObject({ state: "failed", code: "execution_failed" });
+      expect(result.message).toContain("code was stopped before it began");
+    });
+    test("where its driver forbids that it goes on", async () => {
+      const plan = await install();
+      host.mode("waits");
+      let asked = 0;
+      const mayStop = () => {
+        if (++asked === 2) writeFileSync(join(directory, "mode.go"), "");
+        return false;
+      };
+      expect(await submit(plan, context(driving({ limitMs: () => 1, mayStop })))).toMatchObject({
+        state: "completed",
+      });
+      expect(asked).toBeGreaterThan(1);
+    });
+    test("what its tool left at work is waited for", async () => {
+      let left = 3;
+      const result = await submit(await install(), context(driving({ isAlive: () => left-- > 0 })));
+      expect(result).toMatchObject({ state: "completed" });
+      expect(left).toBeLessThan(0);
+    });
+  });
 });

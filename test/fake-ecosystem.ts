@@ -75,8 +75,11 @@ export const fakeGrammar: Grammar = {
   programs: [],
 };
 
-/** This program's ecosystems and the fake one, on a fake host, for an executor with these places. */
-export function withFake(host: FakeHost, places: Places): Ecosystems {
+/**
+ * This program's ecosystems and the fake one, on a fake host, for an executor with these places. `change` takes the place of
+ * parts of its driver.
+ */
+export function withFake(host: FakeHost, places: Places, change: Partial<RunDriver> = {}): Ecosystems {
   const fake: Ecosystem = {
     ...fakeGrammar,
     async gather(operation, { targets }, planning) {
@@ -115,7 +118,7 @@ export function withFake(host: FakeHost, places: Places): Ecosystems {
     },
     check: () => Promise.resolve([]),
     signedArgv: (plan: OperationPlan) => argvOf(plan.exact_targets),
-    driver: () => Promise.resolve(driverOf(host)),
+    driver: () => Promise.resolve({ ...driverOf(host), ...change }),
   };
   return { ...ECOSYSTEMS, vscode: { grammar: fakeGrammar, load: () => Promise.resolve(fake) } };
 }
@@ -137,7 +140,8 @@ function installed({ store }: FakeHost): HostState {
   return Object.fromEntries(names.map((name) => [name, readFileSync(join(store, name), "utf8")]));
 }
 
-function driverOf(host: FakeHost): RunDriver {
+/** The run driver of the fake ecosystem. */
+export function driverOf(host: FakeHost): RunDriver {
   return {
     roots: [host.store],
     hold: () => Promise.resolve(null),
