@@ -2,7 +2,7 @@ import { trustsExecutionKey } from "./key-trust.ts";
 import { SYSTEM } from "./paths.ts";
 import { isInstalled } from "./sys-systemd.ts";
 
-/** Why nobody answers at the executor's socket. */
+/** Why the executor's socket does not answer. */
 export interface Absence {
   level: "warn" | "fail";
   why: string;
@@ -10,7 +10,7 @@ export interface Absence {
   fix: string;
 }
 
-/** What it means that nothing listens: installed, the executor runs as soon as it believes anybody's signature. */
+/** Explains a socket that does not answer. An installed executor runs as soon as an execution key is trusted. */
 export function executorAbsence(
   look = { isInstalled, trusts: (): boolean => trustsExecutionKey() },
 ): Absence {
@@ -22,19 +22,19 @@ export function executorAbsence(
   try {
     trusted = look.trusts();
   } catch {
-    // A file that can't be read is told of by the check of the keys.
+    // Doctor's check of the keys reports an unreadable file.
   }
   if (!trusted) {
     const fix = `Write an execution key into ${SYSTEM.trustedKeys}, then, as root: aegis daemon install`;
     return {
       level: "warn",
-      why: "it is installed, and not started, since no execution key is trusted",
+      why: "it is installed but not started, since no execution key is trusted",
       fix,
     };
   }
   return {
     level: "fail",
-    why: "it is installed, and does not run",
+    why: "it is installed but not running",
     fix: "Type as root: systemctl start aegisd.service; if that fails: journalctl -b -u aegisd",
   };
 }

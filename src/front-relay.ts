@@ -19,24 +19,24 @@ interface Relay {
   aliveMs: number;
   noticeMs: number;
   log: Log;
-  /** The client wants every event; without, only the last one. */
+  /** Whether the client wants every event, not only the last one. */
   more: boolean;
   send(reply: object): void;
-  /** Hears how the runner refused the call. */
+  /** Called with the runner's refusal. */
   refused(error: AegisError): void;
   /** Called once, after the last reply was sent; not after `stop`. */
   done(): void;
-  /** Called once the runner is through with the call, which may be long after `stop`. */
+  /** Called once, when the runner has finished the call, which may be long after `stop`. */
   ended(): void;
 }
 
-/** The calls that are about one execution, and have a connection to the runner each. */
+/** The calls about one execution. Each has its own connection to the runner. */
 type ExecutionCall = Extract<ExecutorCall, { method: "Apply" | "Watch" }>;
 
 /**
- * Passes one call on to the runner over a connection of its own, with `caller` in place of what the client said of
- * itself, and the checked answers back. `stop` leaves the runner alone: what it has begun goes on, and is listened to until
- * it has ended, so that it counts as long as it has a place there.
+ * Relays one call to the runner over its own connection, with `caller` instead of the identity the client claims, and
+ * relays the validated replies back. `stop` does not stop the runner: the connection stays open until the run has ended,
+ * so that the client's slot stays taken for as long as the runner's.
  */
 export function relay(
   request: ExecutionCall,
@@ -59,7 +59,7 @@ export function relay(
     send(reply);
     done();
   };
-  /** Nobody watches any more. A runner sees that only once it is up, which it is when it has said something. */
+  /** Ends a watch. A runner notices the hang-up only once it is up, so this waits for its first reply. */
   const hangUp = () => {
     call.close();
     setTimeout(ended, noticeMs);
@@ -102,7 +102,7 @@ export function relay(
   };
 }
 
-/** The execution that a call is about. A plan has been verified when it comes here. */
+/** The id of the call's execution. A submitted plan has been verified by now. */
 function executionOf(request: ExecutionCall): string {
   if (request.method === "Watch") return request.parameters.execution_id;
   const plan = parseJson(request.parameters.plan);
@@ -110,48 +110,48 @@ function executionOf(request: ExecutionCall): string {
   return typeof plan.execution_plan_id === "string" ? plan.execution_plan_id : "";
 }
 
-/** What clients are told when the runner can't be asked. */
+/** The error for clients when the runner can't be reached or its answer breaks off. */
 function runnerFailure(
   { stage, error }: CallFailure,
   method: Exclude<ExecutorCall["method"], "Report">,
 ): AegisError {
   if (stage === "connect") {
-    const hint = "See aegis daemon status; the runner's own log has more: journalctl -u 'aegis-runner*'";
+    const hint = "Type: aegis daemon status; the runner's log has more: journalctl -u 'aegis-runner*'";
     return new AegisError("unavailable", "the executor's runner can't be reached", hint);
   }
-  // Only an Apply that got no answer may have begun something.
+  // Only an Apply may have started something.
   const hint =
     method === "Apply"
-      ? "What was started goes on: aegis apply --watch <execution id> tells how it ends."
-      : "Why is in the runner's own log: journalctl -u 'aegis-runner*'; see aegis daemon status too";
+      ? "A run that has started goes on. Follow it: aegis apply --watch <execution id>"
+      : "The runner's log says why: journalctl -u 'aegis-runner*'; see also: aegis daemon status";
   return new AegisError("protocol", `the runner's answer broke off: ${error.message}`, hint);
 }
 
-/** Somebody who asks for the status, and where the answer goes. */
-interface Asker {
+/** A client that wants the status. */
+interface StatusClient {
   send(reply: object): void;
   /** Called once, after the answer; not after `stop`. */
   done(): void;
 }
 
 /**
- * Asks the runner for its status on behalf of all clients, one question at a time: a crowd of them takes one place at the
- * runner. Whoever comes while a question is under way gets the answer to the next one, so that none is older than its asker.
- * `limitMs` is how long the runner may take.
+ * Asks the runner for its status on behalf of all clients, one request at a time, so that many clients take one of the
+ * runner's slots. A client that arrives during a request gets the answer to the next one: no answer predates its request.
+ * `limitMs` is the runner's time limit.
  */
-export function statusDesk({ runnerPath, limitMs, log }: { runnerPath: string; limitMs: number; log: Log }) {
-  let asking: Set<Asker> | null = null;
-  let waiting = new Set<Asker>();
+export function statusRelay({ runnerPath, limitMs, log }: { runnerPath: string; limitMs: number; log: Log }) {
+  let current: Set<StatusClient> | null = null;
+  let waiting = new Set<StatusClient>();
 
   const ask = () => {
-    asking = waiting.size === 0 ? null : waiting;
-    if (asking === null) return;
+    current = waiting.size === 0 ? null : waiting;
+    if (current === null) return;
     waiting = new Set();
-    const askers = asking;
+    const clients = current;
     const answer = (reply: object) => {
       clearTimeout(timer);
       call.close();
-      for (const { send, done } of askers) {
+      for (const { send, done } of clients) {
         send(reply);
         done();
       }
@@ -175,22 +175,22 @@ export function statusDesk({ runnerPath, limitMs, log }: { runnerPath: string; l
       { onReply, onFailure },
     );
     const timer = setTimeout(() => {
-      const why = `the runner has not told its status for ${limitMs / 1000} s`;
+      const why = `the runner did not report its status within ${limitMs / 1000} s`;
       log.error(why);
       answer(
-        errorReply(new AegisError("timeout", why, "See the runner's own log: journalctl -u 'aegis-runner*'")),
+        errorReply(new AegisError("timeout", why, "See the runner's log: journalctl -u 'aegis-runner*'")),
       );
     }, limitMs);
   };
 
   return {
-    ask(asker: Asker): { stop(): void } {
-      waiting.add(asker);
-      if (asking === null) ask();
+    ask(client: StatusClient): { stop(): void } {
+      waiting.add(client);
+      if (current === null) ask();
       return {
         stop() {
-          waiting.delete(asker);
-          asking?.delete(asker);
+          waiting.delete(client);
+          current?.delete(client);
         },
       };
     },

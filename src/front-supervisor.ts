@@ -17,22 +17,23 @@ import { claimSocketPath } from "./wire-socket-path.ts";
 const FRONT_PAUSE_MS = 500;
 
 export interface SupervisorOptions {
-  /** Where clients connect. */
+  /** Path of the socket for clients. */
   socket: string;
   bare: BareKeys;
   log: Log;
 }
 
 /**
- * The executor started by hand as root: makes both sockets, starts the front as an unprivileged child, and a runner of its
- * own for each request. It reads nothing that a client sends. Returns when a signal asks it to stop; runs go on then.
- * @throws AegisError `usage` when not root, `exists` when another daemon has a socket, `io`
+ * Runs the executor by hand, as root: creates both sockets, starts the front as an unprivileged child, and one runner per
+ * request. Never reads client data. Returns on a stop signal; runs in progress continue.
+ * @throws AegisError `usage` when not root, `refused` if others can replace the executable, `exists` if another daemon owns
+ * a socket, `io`
  */
 export async function supervise({ socket, bare, log }: SupervisorOptions): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
       "usage",
-      "the executor starts as root: it runs the package manager",
+      "the executor must be started as root: it runs the package manager",
       "Type: sudo aegis daemon --executor",
     );
   }
@@ -41,7 +42,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
     throw new AegisError(
       "refused",
       `root must not run this file: ${problem}`,
-      "Copy aegis to /usr/local/bin as root, and start that.",
+      "Copy aegis to /usr/local/bin as root, and start it from there.",
     );
   }
   prepareState();
@@ -70,13 +71,13 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
       }, FRONT_PAUSE_MS);
     };
     child.on("error", (error) => {
-      // A program below /root, for instance, is none to another user.
+      // For example, another user can't run a program below /root.
       log.error("the front can't be started", { problem: error.message, program: process.execPath });
       again();
     });
     child.on("exit", (status, signal) => {
       if (stopping) return;
-      log.warn("the front ended; starting it again", { status: status ?? -1, signal: signal ?? "" });
+      log.warn("the front exited; restarting it", { status: status ?? -1, signal: signal ?? "" });
       again();
     });
   };
@@ -85,7 +86,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
 
   await stopSignal();
   stopping = true;
-  log.info("stopping; a run that is under way goes on");
+  log.info("stopping; a run in progress continues");
   front.kill("SIGTERM");
   runners.close();
   closeSync(clients);
@@ -93,7 +94,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
   for (const claim of claims) claim.release();
 }
 
-/** A directory for sockets that only root can change. */
+/** Creates a directory for sockets, writable by root only. */
 function rootDirectory(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o755 });
   const stat = lstatSync(path);
@@ -101,20 +102,20 @@ function rootDirectory(path: string): void {
     throw new AegisError(
       "io",
       `${path} must be a directory that only root can write to`,
-      "Choose another one with --socket.",
+      "Choose another directory with --socket <path>.",
     );
   }
 }
 
 /**
- * Who the front runs as: its own user where the host has been set up, else a number that nobody else has. Not `nobody`:
- * whatever else runs as that could then talk to the runner as if it were the front.
+ * The front's user: aegis-front if it exists, else an unused uid. Not `nobody`: any other process running as nobody could
+ * then talk to the runner as if it were the front.
  */
 function frontUser(log: Log): { uid: number; gid: number } {
   const own = userIds(USERS.front);
   if (own !== null) return own;
   const uid = unusedId();
-  log.info("there is no user aegis-front: the front runs as a number that is not in use", { uid });
+  log.info("there is no user aegis-front: the front runs under an unused uid", { uid });
   return { uid, gid: uid };
 }
 
@@ -136,11 +137,11 @@ function listenForRunners(gid: number, serve: (connection: Socket) => void): Pro
 
 let runnersAlive = 0;
 
-/** Hands the connection to a runner process as its standard input, in a session of its own. */
+/** Starts a runner in its own session, with the connection as its standard input. */
 function startRunner(connection: Socket, bare: BareKeys, log: Log): void {
   connection.on("error", () => {});
   if (runnersAlive >= RUNNER_PLACES) {
-    log.warn("too many requests at once; one was turned away", { runners: runnersAlive });
+    log.warn("too many requests at once; refused one", { runners: runnersAlive });
     connection.destroy();
     return;
   }
@@ -167,7 +168,7 @@ function startRunner(connection: Socket, bare: BareKeys, log: Log): void {
   });
 }
 
-/** A process that closes a run whose runner died, waiting for its apt if need be. */
+/** Starts a process that closes a run whose runner died; it first waits for the package manager to end. */
 function startRecovery(log: Log): void {
   const { program, words } = selfCommand();
   const child = spawn(program, [...words, "daemon", "--recover"], {
@@ -186,7 +187,7 @@ function startFrontProcess(
 ): ChildProcess {
   const { program, words } = selfCommand();
   return spawn(program, [...words, "daemon", "--executor", ...keyFlags(bare)], {
-    // The first is a pipe that ends when we do, however that happens: the front must not outlive us with the socket.
+    // The pipe on stdin closes however we end, so the front can't outlive us and keep the socket.
     stdio: ["pipe", "ignore", "inherit", listening],
     // As under systemd (sd_listen_fds(3)): descriptor 3 is the listening socket.
     env: { ...childEnvironment(), LISTEN_FDS: "1" },
@@ -203,7 +204,7 @@ function keyFlags(bare: BareKeys): string[] {
   ];
 }
 
-/** Nothing is inherited but how to log: no variable of whoever started the daemon reaches root's processes. */
+/** Passes on the logging settings only: no other variable of the caller's may reach root's processes. */
 function childEnvironment(): Record<string, string> {
   const environment: Record<string, string> = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8" };
   for (const name of ["AEGIS_LOG", "AEGIS_LOG_FORMAT", "RUST_LOG", "JOURNAL_STREAM"]) {

@@ -2,7 +2,7 @@ import { fstatSync } from "node:fs";
 import { parseCanonical, sha256Hex } from "./canonical.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
 import { checkLifetime, checkSignature, readExecution } from "./exec-preflight.ts";
-import { relay, statusDesk } from "./front-relay.ts";
+import { relay, statusRelay } from "./front-relay.ts";
 import { loadTrust } from "./key-trust.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
@@ -17,29 +17,28 @@ import { type Listen, startServer } from "./wire-server.ts";
 import { serviceError } from "./wire-service.ts";
 import type { Service } from "./wire-session.ts";
 
-/** Plans remembered at once; the oldest go first, and cost the runner one look again. */
+/** Limit on remembered plans. A forgotten one costs the runner another check. */
 const LIMIT = 1000;
-/** How the runner refuses a plan that is not in force. Use is checked before: such a plan was not used. */
+/** How the runner refuses a plan outside its lifetime. It checks for use first, so such a plan was not used. */
 const NOT_IN_FORCE: readonly ErrorCode[] = ["expired", "not_yet_valid"];
 
 export interface UsedPlans {
   /**
-   * Refuses what needs no runner. `outside` is what is wrong with the plan's lifetime, null for nothing: the runner is asked
-   * once whether such a plan was used.
-   * @throws AegisError `replay`, as the runner said it, for a plan that it has found used; `outside`, for one that it has
-   * found unused
+   * Refuses a plan whose use is known. `outside` is the error about the plan's lifetime, or null; the runner is asked once
+   * whether such a plan was used.
+   * @throws AegisError the runner's `replay` for a plan known to be used; `outside` for one known to be unused
    */
   check(plan: string, outside: AegisError | null): void;
-  /** Hears how the runner refused a plan. */
+  /** Remembers how the runner refused a plan. */
   learn(plan: string, refusal: AegisError): void;
 }
 
 /**
- * What the front knows of plans that were used: a used plan stays used, so the runner need not be started, and a line of the
- * log written, each time somebody submits it once more. These refusals are counted and reported like the front's others.
+ * The front's cache of used plans. A used plan stays used, so submitting it again need not start a runner or write a log
+ * line each time. These refusals are counted and reported like the front's others.
  */
 export function rememberUsedPlans(): UsedPlans {
-  /** The runner's refusal of a used plan; null for a plan that was not used, and can't be while it is not in force. */
+  /** The runner's refusal of a used plan; null for a plan that is unused and outside its lifetime. */
   const known = new Map<string, AegisError | null>();
   return {
     check(plan, outside) {
@@ -49,12 +48,12 @@ export function rememberUsedPlans(): UsedPlans {
       if (refusal === undefined) return;
       if (refusal !== null) throw refusal;
       if (outside !== null) throw outside;
-      // In force after all, the clock having been set: it may be used now.
+      // The clock was changed and the plan is valid now, so it may be used.
       known.delete(hash);
     },
     learn(plan, refusal) {
       const { code, message, hint, details } = refusal;
-      // A plan that only waits or runs is refused as `replay` too, and may yet be refused for a reason that passes.
+      // A waiting or running plan is refused as `replay` too, but may still be refused for a temporary reason.
       const isUsed = code === "replay" && details["used"] === true;
       if (!isUsed && !NOT_IN_FORCE.includes(code)) return;
       const [oldest] = known.keys();
@@ -69,17 +68,17 @@ export interface FrontOptions {
   runner: { path: string };
   limits?: Partial<FrontLimits>;
   /**
-   * The cheap checks of a submitted plan's text; what it throws is the answer. The runner does them all again. Returns what
-   * is wrong with the plan's lifetime, or null: whether an expired plan was used only the runner knows.
+   * Cheap checks of a submitted plan's text; an error is the reply. The runner repeats them all. Returns the error about the
+   * plan's lifetime, or null: only the runner knows whether an expired plan was used.
    */
   verify(plan: string): AegisError | null;
   log: Log;
 }
 
 /**
- * Starts the socket-facing half of the executor: it identifies and limits clients, refuses what is plainly wrong, and
- * relays the rest to the runner. It needs no privilege, and nothing rests on what it says.
- * @throws AegisError `exists` when another daemon has the path, `unavailable` with too few file descriptors, `io`
+ * Starts the socket-facing half of the executor: it identifies and limits clients, refuses invalid requests, and relays
+ * the rest to the runner. Needs no privileges, and the runner trusts nothing it says.
+ * @throws AegisError `exists` if another daemon owns the socket path, `unavailable` with too few file descriptors, `io`
  */
 export async function startFront(options: FrontOptions): Promise<{ close(): Promise<void> }> {
   const { listen, log } = options;
@@ -91,7 +90,7 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
     start: executorCalls(options, limits),
     refused: (refusal) => refusals.add({ ...refusal, execution_id: null }),
   };
-  // There are never more connections to the runner than clients, those of clients that left included.
+  // One for the client and at most one to the runner, which stays open when its client leaves.
   const sizes = { limits, budget: byteBudget(limits), descriptorsPerClient: 2 };
   const server = await startServer({ listen, service, log, ...sizes });
   return {
@@ -102,12 +101,12 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
   };
 }
 
-/** Hands each call to the runner, if it is fit for that. */
+/** Checks each call and relays it to the runner. */
 function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimits): Service["start"] {
   const usedPlans = rememberUsedPlans();
   const applies = slots(limits.applies, (uid) => (uid === 0 ? limits.applies : limits.appliesPerUid));
   const watches = slots(limits.watches, () => limits.watchesPerUid);
-  const status = statusDesk({ runnerPath: runner.path, limitMs: limits.statusMs, log });
+  const status = statusRelay({ runnerPath: runner.path, limitMs: limits.statusMs, log });
   return (call, caller, { send, done }) => {
     const request = readCall(call);
     if ("answer" in request) {
@@ -136,24 +135,23 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
       done,
       ended: leave,
     });
-    // A verified submission counts for the queue instead: its owner may have more of them waiting than connections.
+    // A verified submission counts against the queue's limit, not against its user's connections.
     return { ...work, apart };
   };
 }
 
 function queueFull({ applies, appliesPerUid }: FrontLimits): AegisError {
-  const why = `too many executions are waiting already: at most ${applies}, and ${appliesPerUid} of one user`;
+  const why = `too many executions are waiting: at most ${applies} in total and ${appliesPerUid} per user`;
   return new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
 }
 
 function tooManyWatch({ watches, watchesPerUid }: FrontLimits): AegisError {
-  const why = `too many watch executions already: at most ${watches}, and ${watchesPerUid} of one user`;
-  return new AegisError("busy", why, "What runs goes on. Ask for its state: aegis daemon status");
+  const why = `too many clients are watching executions: at most ${watches} in total and ${watchesPerUid} per user`;
+  return new AegisError("busy", why, "Runs continue unwatched. See their state: aegis daemon status");
 }
 
 /**
- * The front as a process: serves until a signal asks it to stop. What it checks of a plan is what costs little and needs
- * no privilege; the runner checks everything again.
+ * Runs the front until a stop signal. It makes the checks that are cheap and need no privileges; the runner repeats them.
  */
 export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, log: Log): Promise<void> {
   const front = await startFront({
@@ -166,7 +164,7 @@ export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, l
   await front.close().catch((error: unknown) => log.warn("closing", { problem: messageOf(error) }));
 }
 
-/** A supervisor holds the other end of our standard input. Started by systemd we have none (StandardInput=null). */
+/** Resolves when the supervisor, which holds the other end of our stdin, ends. Under systemd there is none (StandardInput=null). */
 function parentEnd(): Promise<void> {
   const stat = fstatSync(0);
   return new Promise((resolve) => {
@@ -176,7 +174,7 @@ function parentEnd(): Promise<void> {
   });
 }
 
-/** Throws what is wrong with the plan, and returns what is wrong with its lifetime only: that comes after its use. */
+/** Throws errors of the plan, but returns those of its lifetime: a used plan is reported as used first. */
 function checkCheaply(text: string, bare: BareKeys): AegisError | null {
   const execution = readExecution(parseCanonical(text));
   const now = new Date();

@@ -1,14 +1,14 @@
 /*
- * What the services are denied. Measured on systemd 252 and 257, with apt installing kernels, databases, setuid programs and
- * services below it.
+ * The services' sandboxes. Measured on systemd 252 and 257, with apt installing kernels, databases, setuid programs and
+ * services inside them.
  */
 
-/** Directives of systemd.exec(5) and systemd.resource-control(5). A list is one line for each of its members. */
+/** Directives of systemd.exec(5) and systemd.resource-control(5). A list becomes one line per member. */
 export type Directives = Readonly<Record<string, string | readonly string[]>>;
 
 /**
- * Variables that run foreign code in a Bun process, switch its TLS checks off or send its requests elsewhere. Names only:
- * UnsetEnvironment= knows no patterns.
+ * Variables that run foreign code in a Bun process, disable its TLS checks or redirect its requests. Listed one by one,
+ * since UnsetEnvironment= takes no patterns.
  */
 const UNSET = [
   "BUN_OPTIONS BUN_BE_BUN BUN_INSPECT BUN_INSPECT_CONNECT_TO BUN_INSPECT_NOTIFY BUN_INSPECT_PRELOAD",
@@ -20,11 +20,11 @@ const UNSET = [
   "http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY",
 ] as const;
 
-/** Of every service. */
+/** For every service. */
 const EVERY: Directives = {
   UnsetEnvironment: UNSET,
   NoNewPrivileges: "yes",
-  // Implied by what follows; said, so that it stays when that changes.
+  // Implied by directives below; explicit, so that it stays if those change.
   PrivateMounts: "yes",
   LockPersonality: "yes",
   SystemCallArchitectures: "native",
@@ -43,21 +43,21 @@ const EVERY: Directives = {
 };
 
 /**
- * Of whatever runs apt: everything that apt, dpkg and maintainer scripts were seen to survive. No User= (written out, it
- * costs CAP_SETUID on systemd 257), no ProtectSystem=, PrivateUsers=, RestrictSUIDSGID=, ProtectKernelModules=,
- * MemoryDenyWriteExecute=. And of what would pass, not:
- * - PrivateTmp=: systemd deletes the directory when the runner dies, under an apt that goes on without it;
- * - ProtectProc=: a runner must see whether an apt lives that was started otherwise, e.g. by a daemon started by hand.
+ * For units that run apt: everything that apt, dpkg and maintainer scripts were measured to survive. They do not survive
+ * User= (written out, it costs CAP_SETUID on systemd 257), ProtectSystem=, PrivateUsers=, RestrictSUIDSGID=,
+ * ProtectKernelModules= and MemoryDenyWriteExecute=. They would survive these, which are left out for other reasons:
+ * - PrivateTmp=: when the runner dies, systemd deletes the directory under an apt that goes on running;
+ * - ProtectProc=: a runner must see apt processes started elsewhere, for example by a daemon started by hand.
  */
 export const RUNS_TOOLS: Directives = {
   ...EVERY,
   UMask: "0022",
-  // CAP_KILL: maintainer scripts signal daemons that run as other users. CAP_MAC_ADMIN: see below.
+  // CAP_KILL: maintainer scripts signal daemons of other users. CAP_MAC_ADMIN: see below.
   CapabilityBoundingSet:
     "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_SETUID CAP_SETGID CAP_SETFCAP CAP_KILL CAP_MAC_ADMIN",
-  // Maintainer scripts load the AppArmor profile of what they install, by CAP_MAC_ADMIN and what ProtectKernelTunables= would
-  // make read-only, and go on where that fails (dh_apparmor): without either, seen in a virtual machine, a program runs
-  // unconfined, or by its old profile, until the next boot. A kernel without AppArmor has no such path.
+  // Maintainer scripts load AppArmor profiles (dh_apparmor). That takes CAP_MAC_ADMIN and a path that ProtectKernelTunables=
+  // makes read-only, and its failure is ignored: without either (seen in a virtual machine), the program runs unconfined or
+  // under its old profile until the next boot. The `-` is for kernels without AppArmor.
   ReadWritePaths: "-/sys/kernel/security/apparmor",
   ProtectHome: "read-only",
   RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
@@ -65,7 +65,7 @@ export const RUNS_TOOLS: Directives = {
   IPAddressDeny: "link-local multicast",
 };
 
-/** Of services that have no privilege and change nothing. Not MemoryDenyWriteExecute=: Bun compiles as it runs. */
+/** For services that need no privileges and change nothing. Without MemoryDenyWriteExecute=, since Bun has a JIT compiler. */
 const UNPRIVILEGED: Directives = {
   ...EVERY,
   UMask: "0077",
@@ -80,33 +80,33 @@ const UNPRIVILEGED: Directives = {
   RestrictSUIDSGID: "yes",
   SystemCallFilter: ["@system-service", "~@privileged @resources"],
   NoExecPaths: "/",
-  // Not every architecture has all of them.
+  // The `-` is for paths that some architectures lack.
   ExecPaths: "/usr/local/bin/aegis -/usr/lib -/usr/lib64 -/lib -/lib64",
 };
 
-/** Of the front: it speaks over unix sockets only. Not PrivateUsers=: behind it every peer is 65534. */
+/** For the front, which uses unix sockets only. Without PrivateUsers=, which shows every peer as uid 65534. */
 export const FRONT: Directives = {
   ...UNPRIVILEGED,
   PrivateNetwork: "yes",
   RestrictAddressFamilies: "AF_UNIX",
   IPAddressDeny: "any",
-  // Of all sockets of the host, D-Bus and systemd's included, it sees Aegis's own.
+  // Of the host's sockets (D-Bus, systemd) it sees only Aegis's own.
   TemporaryFileSystem: "/run:ro",
   BindReadOnlyPaths: "/run/aegis",
-  // It writes nothing, so it can fill nothing.
+  // It needs to write nothing, so it can't fill a file system either.
   ReadOnlyPaths: "/tmp /var/tmp /dev/shm /dev/mqueue",
 };
 
-/** Of the reviewer: it speaks to a model's server besides. */
+/** For the reviewer, which also talks to a model server. */
 export const REVIEWER: Directives = {
   ...UNPRIVILEGED,
   RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
   IPAddressDeny: "link-local multicast",
-  // Not all of /run, where names are resolved.
+  // Not all of /run: name resolution needs parts of it.
   InaccessiblePaths: "-/run/dbus",
 };
 
-/** Of the monitor: root that looks at everything and writes its own findings. */
+/** For the monitor: root, reads everything, writes its own findings only. */
 export const MONITOR: Directives = {
   ...EVERY,
   UMask: "0022",

@@ -27,33 +27,34 @@ import { showArgv } from "./terminal.ts";
 
 export interface StepReport {
   what: string;
-  /** What was, or with `--dry-run` would be, done; null where nothing was to be done. */
+  /** What was done or, with `--dry-run`, would be done; null if there was nothing to do. */
   done: string | null;
 }
 
 export interface InstallReport {
   dry_run: boolean;
   steps: StepReport[];
-  /** Of the key that signs this host's reviews; null where there is none yet. */
+  /** Public key of this host's reviewer; null if it has none yet. */
   review_public_key_hex: string | null;
-  /** The version that was installed, null for none or one that can't be told, and the one that is installed now. */
+  /** The previous version (null if there was none or it is unknown) and the one installed now. */
   version: { from: string | null; to: string };
-  /** What a person has to do now. */
+  /** What the administrator has to do next. */
   next: string[];
 }
 
 /**
- * Makes a production host of this machine, from the executable that is running. Repeatable; an older installation is
- * upgraded in place. What replaces program and units waits in the queue of runs until its turn: a run that began with one
- * version ends with it, since apt calls the installed file as its hook.
- * @throws AegisError `usage` when not root, and for an older version than is installed without `downgrade`; `refused` from sources, from a file of others, with accounts of others; `unavailable` without systemd, or an older one;
- * `exists` while an executor that was started by hand runs; what the steps throw
+ * Sets this machine up as a production host, from the running executable. Idempotent; upgrades an older installation in
+ * place. Replacing the program and its units waits in the queue of runs: apt calls the installed file as its hook, so a run
+ * must end with the version it began with.
+ * @throws AegisError `usage` if not root, or for a downgrade without `downgrade`; `refused` if run from sources, or if the
+ * executable or an account belongs to others; `unavailable` without systemd or with too old a one; `exists` while an
+ * executor started by hand runs; errors of the steps
  */
 export async function install(
   { dryRun, wrappers, downgrade }: { dryRun: boolean; wrappers: boolean; downgrade: boolean },
   io: Pick<Io, "env" | "note">,
 ): Promise<InstallReport> {
-  await refuseUnfit("install", io.env);
+  await assertCanSetUp("install", io.env);
   refuseForeignAccounts();
   const installed = await installedProgram();
   if (!downgrade) refuseDowngrade(installed);
@@ -62,9 +63,9 @@ export async function install(
   const program = programSteps(installed);
   if (dryRun || !(await anyNeeded(program))) steps.push(...(await apply(program, dryRun)));
   else {
-    const lock = await quiet(io);
+    const lock = await lockWhenIdle(io);
     try {
-      // Another install may have had its turn before this one.
+      // Another install may have run while this one waited.
       if (!downgrade) refuseDowngrade(await installedProgram());
       steps.push(...(await apply(program, false)));
     } finally {
@@ -86,21 +87,21 @@ export async function install(
 }
 
 /**
- * Who may change the host's set-up, where, and with which program.
+ * Checks that this user may set up this host with this program.
  * @throws AegisError as {@link install}
  */
-async function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): Promise<void> {
+async function assertCanSetUp(verb: "install" | "uninstall", env: Io["env"]): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
       "usage",
-      `only root can ${verb} services`,
+      `only root can ${verb} the services`,
       `Type: sudo ${calledAs()} daemon ${verb} (--dry-run only shows the steps)`,
     );
   }
   if (!isCompiled()) {
     throw new AegisError(
       "refused",
-      "this is aegis run from its sources; a host gets the one executable",
+      "aegis is running from its sources; only the built executable can be installed",
       "Type: ./scripts/build && sudo dist/aegis daemon install",
     );
   }
@@ -110,15 +111,15 @@ async function refuseUnfit(verb: "install" | "uninstall", env: Io["env"]): Promi
   if (problem !== null) {
     throw new AegisError(
       "refused",
-      `root's programs must be root's alone: ${problem}`,
-      "Give that to root first, and to nobody else to write: chown root:root, chmod go-w.",
+      `a program that root runs must be writable by root alone: ${problem}`,
+      "Fix its owner and mode first: chown root:root, chmod go-w.",
     );
   }
-  for (const socket of [SYSTEM.socket, SYSTEM.runnerSocket]) refuseByHand(socket);
+  for (const socket of [SYSTEM.socket, SYSTEM.runnerSocket]) refuseManualExecutor(socket);
 }
 
-/** An executor started by hand holds a lock beside its socket. */
-function refuseByHand(socket: string): void {
+/** @throws AegisError `exists` if an executor started by hand holds the lock next to this socket */
+function refuseManualExecutor(socket: string): void {
   let fd: number;
   try {
     fd = openSync(`${socket}.lock`, constants.O_RDWR | constants.O_NOFOLLOW);
@@ -131,17 +132,17 @@ function refuseByHand(socket: string): void {
   if (!held) return;
   throw new AegisError(
     "exists",
-    `an executor that was started by hand has ${socket}`,
-    "Stop it (Ctrl-C where it was started; a run goes on), then try again.",
+    `an executor started by hand is using ${socket}`,
+    "Stop it with Ctrl-C in its terminal (a run in progress continues), then try again.",
   );
 }
 
-/** Waits in the queue of runs. Interrupting the wait loses nothing. */
-function quiet(io: Pick<Io, "note">): ReturnType<typeof waitForRunLock> {
+/** Takes the run lock, waiting in the queue of runs. */
+function lockWhenIdle(io: Pick<Io, "note">): ReturnType<typeof waitForRunLock> {
   const everybody = { all: Number.POSITIVE_INFINITY, perUid: Number.POSITIVE_INFINITY };
   return waitForRunLock({ execution: `set-up-${process.pid}`, uid: 0 }, everybody, (place) => {
     io.note(
-      `waiting until no run is under way (${place === 0 ? "one is" : `${place} before this`}); Ctrl-C stops here, and another install goes on from here`,
+      `waiting for running executions (${place === 0 ? "1 running" : `${place} ahead`}); Ctrl-C stops here, and the next install continues from here`,
     );
   });
 }
@@ -151,7 +152,7 @@ async function anyNeeded(steps: readonly Step[]): Promise<boolean> {
   return false;
 }
 
-/** Does what is needed, in order. A failure names the step, and what was done before stays. */
+/** Applies the steps that are needed, in order. An error names its step; earlier steps stay applied. */
 async function apply(steps: readonly Step[], dryRun: boolean): Promise<StepReport[]> {
   const reports: StepReport[] = [];
   for (const step of steps) {
@@ -186,28 +187,30 @@ async function next(): Promise<string[]> {
     const runs = front.ActiveState === "active";
     return [
       runs
-        ? "No execution key is trusted any more: the executor runs, and refuses every plan."
-        : "No key is trusted yet, so the executor is not started.",
-      `Write the public parts of an execution key and of somebody else's approval key into ${SYSTEM.trustedKeys} (aegis sign keygen --out <file> prints what to write)${runs ? "; it needs no restart" : ", then type again: aegis daemon install"}.`,
+        ? "No execution key is trusted any more: the executor runs but refuses every plan."
+        : "No execution key is trusted yet, so the executor is not started.",
+      `Add the public parts of an execution key and of another person's approval key to ${SYSTEM.trustedKeys} (aegis sign keygen --out <file> prints what to write)${runs ? "; no restart needed" : ", then type again: aegis daemon install"}.`,
       "Let a user submit signed plans: adduser <user> aegis-admin",
     ];
   }
-  return ["See how it is: aegis daemon status; let a user submit signed plans: adduser <user> aegis-admin"];
+  return [
+    "Check the services: aegis daemon status; let a user submit signed plans: adduser <user> aegis-admin",
+  ];
 }
 
-/** How this program was called, for a command line under sudo, which looks in root's own places only. */
+/** How to call this program under sudo, whose PATH may differ from the user's. */
 function calledAs(): string {
   if (!isCompiled()) return "aegis";
   if (process.argv0.includes("/")) return showArgv([process.argv0]);
   return process.execPath === SYSTEM.binary ? "aegis" : showArgv([process.execPath]);
 }
 
-/** What stays, since it is evidence, configuration, or what keeps a used plan from running once more. */
+/** What uninstall keeps: evidence, configuration, and the record that prevents replay of used plans. */
 const KEPT = [
   `${SYSTEM.auditDir} (the log)`,
   `${SYSTEM.state} (outcomes, the record of used plans)`,
-  `${SYSTEM.config} (configuration, whom this host trusts, the reviewer's key)`,
-  `the users ${Object.values(USERS).join(", ")} and their groups: files that stay belong to them`,
+  `${SYSTEM.config} (configuration, trusted keys, the reviewer's key)`,
+  `the users ${Object.values(USERS).join(", ")} and their groups, which own some of these files`,
 ] as const;
 
 export interface UninstallReport {
@@ -217,12 +220,12 @@ export interface UninstallReport {
 }
 
 /**
- * Takes the services and the program off this host. Logs, configuration and the record of used plans stay.
- * @throws AegisError `busy` while a run is under way or waits; else as install does
+ * Removes the services and the program from this host. Keeps logs, configuration and the record of used plans.
+ * @throws AegisError `busy` while a run is running or waiting; otherwise as {@link install}
  */
 export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallReport> {
-  await refuseUnfit("uninstall", env);
-  const lock = existsSync(STATE.lock) ? whenQuiet() : null;
+  await assertCanSetUp("uninstall", env);
+  const lock = existsSync(STATE.lock) ? lockIfIdle() : null;
   try {
     const steps: StepReport[] = [];
     const states = await showUnits(UNIT_NAMES);
@@ -232,9 +235,9 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
     if (running.length > 0) {
       steps.push({ what: "services", done: `stop and disable ${running.join(", ")}` });
       if (!dryRun) {
-        const stopped = running.filter((name) => !endsByItself(name));
+        const stopped = running.filter((name) => !refusesManualStop(name));
         if (stopped.length > 0) await systemd("systemctl", ["disable", "--now", ...stopped]);
-        const left = running.filter(endsByItself);
+        const left = running.filter(refusesManualStop);
         if (left.length > 0) await systemd("systemctl", ["disable", ...left]);
       }
     }
@@ -245,7 +248,7 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
       SYSUSERS_FILE,
       SYSTEM.binary,
     ];
-    // While the program is still there: nobody ever meets a wrapper that leads nowhere.
+    // Before the program, so that there is never a dangling wrapper.
     steps.push(...wrapperFiles().map((path) => ({ what: path, done: "remove" })));
     if (!dryRun) removeWrappers();
     for (const path of files.filter((file) => existsSync(file))) {
@@ -255,7 +258,7 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
     if (!dryRun) removeEmpty(dirname(NEEDRESTART_FILE), dirname(dirname(NEEDRESTART_FILE)));
     if (!dryRun && steps.length > 0) {
       await systemd("systemctl", ["daemon-reload"]);
-      // What has failed would be listed for ever, as a unit that can't be found. A pattern that fits none is no error.
+      // Otherwise failed units would stay listed as not found. A pattern that matches nothing is no error.
       const patterns = UNIT_NAMES.map((name) => name.replace("@.", "@*.").replace(/.$/, "[$&]"));
       await systemd("systemctl", ["reset-failed", ...patterns]);
     }
@@ -265,12 +268,12 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
   }
 }
 
-/** systemd refuses to stop it, and no run is under way for which it could wait. */
-function endsByItself(name: UnitName): boolean {
+/** Units that systemd refuses to stop by hand. No run is in progress, so they end by themselves. */
+function refusesManualStop(name: UnitName): boolean {
   return WAIT_FOR_APT.some((one) => one === name);
 }
 
-/** Takes directories away that hold nothing, as install made them where needrestart was not there. */
+/** Removes these directories if empty: install created them if needrestart was not installed. */
 function removeEmpty(...directories: readonly string[]): void {
   for (const directory of directories) {
     try {
@@ -281,13 +284,13 @@ function removeEmpty(...directories: readonly string[]): void {
   }
 }
 
-/** Holds the run lock, so that nothing begins meanwhile; whoever waits for it then finds the program gone. */
-function whenQuiet(): RunLock {
+/** Takes the run lock without waiting, so that no run can start during the uninstall. */
+function lockIfIdle(): RunLock {
   const lock = queued().length === 0 ? tryRunLock() : null;
   if (lock !== null) return lock;
   throw new AegisError(
     "busy",
-    "a run is under way or waits for its turn",
-    "Wait for its end: aegis daemon status",
+    "an execution is running or waiting",
+    "Wait until it has ended: aegis daemon status",
   );
 }

@@ -10,15 +10,15 @@ import { SYSTEM } from "./paths.ts";
 import { secondsOf, showUnits, systemd, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts";
 
 /*
- * The steps that have systemd run what is installed.
+ * The install steps that enable and start the services.
  */
 
-/** One part of Aegis, as it is switched on: a unit that listens or waits, and the service behind it. */
+/** A component: its socket or timer unit and the service behind it. */
 interface Part {
   what: string;
   listener: UnitName | null;
   service: UnitName | null;
-  /** Enabled, and not started here. */
+  /** Enabled but not started. */
   later?: true;
 }
 
@@ -33,15 +33,15 @@ const REVIEW: Part = {
 const MONITOR: Part = { what: "the monitor", listener: "aegis-monitor.timer", service: null };
 
 /**
- * Makes systemd read the units, and has each part running as they and the program are now. `unitsWritten`: whether unit
- * files were written before this, or with `--dry-run` would be.
+ * Steps that reload systemd and bring each component up with the current units and program. `unitsWritten`: whether unit
+ * files were written before this or, with `--dry-run`, would be.
  */
 export function serviceSteps(unitsWritten: boolean): Step[] {
   return [
     {
       what: "systemd's view of the units",
       async needed() {
-        // Asked of a unit that it has not read yet, systemd reads it: then it has nothing to say against itself.
+        // NeedDaemonReload can't tell: asking about a unit that systemd has not loaded yet loads it.
         if (unitsWritten) return "systemctl daemon-reload";
         const states = Object.values(await showUnits(UNIT_NAMES));
         const stale = states.some(
@@ -57,8 +57,8 @@ export function serviceSteps(unitsWritten: boolean): Step[] {
 }
 
 /**
- * What the monitor sees first counts as known. So that it is what is there now, and not what somebody brought in until its
- * timer comes round, it looks at once; nothing waits for it, and nothing fails with it, since the timer is there too.
+ * The monitor's first run sets the baseline, so it starts at once: later, it would include changes made until the timer
+ * fires. Install neither waits for it nor fails with it, since the timer will run it too.
  */
 const FIRST_LOOK: Step = {
   what: "the monitor's first look",
@@ -92,9 +92,9 @@ function partStep(part: Part): Step {
     async apply() {
       await systemd("systemctl", ["enable", ...units]);
       if (part.later === true) return;
-      // The service first: a socket is not made anew under one that has it.
+      // The service first: systemd does not recreate a socket while the service uses it.
       if (part.listener !== null && part.service !== null) await systemd("systemctl", ["stop", part.service]);
-      // A unit of an older installation takes ${SYSTEM.run} with it when it stops.
+      // Stopping an older installation's unit removes ${SYSTEM.run}.
       await makeDirectories();
       for (const unit of units) await systemd("systemctl", ["restart", unit]);
       if (part === EXECUTOR) await answers();
@@ -102,7 +102,7 @@ function partStep(part: Part): Step {
   };
 }
 
-/** What a unit still needs, as a verb; null for nothing. */
+/** The systemctl verb that a unit still needs, or null. */
 function problemOf(name: UnitName, state: UnitState, later: boolean): string | null {
   if (state.UnitFileState !== "enabled") return "enable";
   if (later) return null;
@@ -110,10 +110,10 @@ function problemOf(name: UnitName, state: UnitState, later: boolean): string | n
   return isOutdated(name, state) ? "restart" : null;
 }
 
-/** Whether a unit runs as it was before its file or the program was replaced. */
+/** Whether a unit started before its unit file or the program was replaced. */
 export function isOutdated(name: UnitName, { ActiveEnterTimestamp, MainPID }: UnitState): boolean {
   const written = statSync(join(UNIT_DIRECTORY, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  // Of what is not active there is no time, and no file is later than NaN.
+  // An inactive unit has no timestamp: NaN, which makes this false.
   if (Math.floor(written / 1000) > secondsOf(ActiveEnterTimestamp)) return true;
   if (MainPID === "" || MainPID === "0") return false;
   const running = programOf(MainPID);
@@ -125,7 +125,7 @@ export function isOutdated(name: UnitName, { ActiveEnterTimestamp, MainPID }: Un
   );
 }
 
-/** The file that a process runs; undefined where there is none, or where only root may look. */
+/** The executable of a process; undefined if there is none or only root may see it. */
 function programOf(pid: string): Stats | undefined {
   try {
     return statSync(`/proc/${pid}/exe`, { throwIfNoEntry: false });
@@ -135,7 +135,7 @@ function programOf(pid: string): Stats | undefined {
   }
 }
 
-/** Front and runner, one through the other. */
+/** Checks that the front and, through it, the runner answer. */
 async function answers(): Promise<void> {
   try {
     await callExecutor(SYSTEM.socket, "Status", {}, { silenceMs: 20_000 });
@@ -143,7 +143,7 @@ async function answers(): Promise<void> {
     throw new AegisError(
       "unavailable",
       `the executor was started but does not answer: ${messageOf(error)}`,
-      "Look: journalctl -b -u aegisd -u 'aegis-runner@*'",
+      "Type: journalctl -b -u aegisd -u 'aegis-runner@*'",
     );
   }
 }

@@ -39,19 +39,19 @@ import {
 import { systemd, UNIT_DIRECTORY } from "./sys-systemd.ts";
 
 /*
- * What makes a host of a machine, as data: each step says what it still has to do, and does it. All are repeatable; none
- * undoes what an administrator has written.
+ * The install steps, as data. Each reports what it still has to do, and does it. All are idempotent; none overwrites what
+ * an administrator has written.
  */
 
 export interface Step {
-  /** What this is about, for people. */
+  /** What the step is about, for people. */
   what: string;
-  /** What is still to be done, in words; null when all is as it should be. Changes nothing. */
+  /** What is still to be done, in words, or null. Changes nothing. */
   needed(): Promise<string | null> | string | null;
   apply(): Promise<unknown> | unknown;
 }
 
-/** Accounts, directories, configuration: harmless while something runs. */
+/** Accounts, directories, configuration: safe to apply during a run. */
 export function groundSteps(): Step[] {
   return [
     file(SYSUSERS_FILE, sysusersText()),
@@ -60,10 +60,10 @@ export function groundSteps(): Step[] {
       needed() {
         const users = Object.values(USERS).filter((name) => userIds(name) === null);
         const groups = [ADMIN_GROUP, REVIEW_GROUP].filter((name) => groupId(name) === null);
-        return listed("make", [...groups, ...users]);
+        return listed("create", [...groups, ...users]);
       },
-      // One declared file for systemd's own program: it takes the password file's lock, leaves alone what is there, and
-      // makes accounts that nobody can log into, without a home, a mail spool or subordinate ids.
+      // systemd-sysusers locks the password file, keeps existing accounts, and creates accounts without login, home, mail
+      // spool and subordinate ids.
       apply: () => systemd("systemd-sysusers", [SYSUSERS_FILE]),
     },
     file(TMPFILES_FILE, tmpfilesText()),
@@ -72,17 +72,17 @@ export function groundSteps(): Step[] {
       what: "directories",
       needed: () =>
         listed(
-          "make or put right",
+          "create or correct",
           HOST_DIRECTORIES.filter(isOdd).map(({ path }) => path),
         ),
       apply: makeDirectories,
     },
     {
       what: "outcomes and log of an executor started by hand",
-      needed: () => listed("give to the group aegis-admin", groupless()),
+      needed: () => listed("make readable for the group aegis-admin", unreadableByGroup()),
       apply() {
         const gid = groupId(ADMIN_GROUP) ?? 0;
-        for (const path of groupless()) {
+        for (const path of unreadableByGroup()) {
           chownSync(path, 0, gid);
           chmodSync(path, 0o640);
         }
@@ -95,28 +95,28 @@ export function groundSteps(): Step[] {
       what: SYSTEM.reviewKey,
       needed() {
         const problem = reviewKeyProblem();
-        if (problem === null) return existsSync(SYSTEM.reviewKey) ? null : "make the key that signs reviews";
-        const hint = `Whoever has read it can sign reviews. Type as root: rm ${SYSTEM.reviewKey}*; install makes a new one.`;
+        if (problem === null) return existsSync(SYSTEM.reviewKey) ? null : "generate the review signing key";
+        const hint = `Anyone who has read it can sign reviews. Type as root: rm ${SYSTEM.reviewKey}*; install generates a new one.`;
         throw new AegisError("refused", problem, hint);
       },
       apply: () => writeKeyFiles(SYSTEM.reviewKey, generateKey()),
     },
     {
       what: SYSTEM.installed,
-      needed: () => (installedAt() === null ? "write down when Aegis came onto this host" : null),
+      needed: () => (installedAt() === null ? "record the time of installation" : null),
       apply: () => markInstalled(new Date()),
     },
   ];
 }
 
-/** The program and its units: replaced only while no run is under way, and only together. */
+/** The program and its units, which are replaced together, and only between runs. */
 export function programSteps(installed: InstalledProgram): Step[] {
   return [
     {
-      what: "what an interrupted install left",
-      needed: () => listed("remove", interrupted()),
+      what: "leftovers of an interrupted install",
+      needed: () => listed("remove", unfinishedCopies()),
       apply() {
-        for (const path of interrupted()) rmSync(path, { force: true });
+        for (const path of unfinishedCopies()) rmSync(path, { force: true });
       },
     },
     {
@@ -128,33 +128,36 @@ export function programSteps(installed: InstalledProgram): Step[] {
   ];
 }
 
-/** Whether what is installed is this very program. The same bytes in the hands of others, or behind a link, are not root's. */
+/** Whether this exact program is installed, as a regular file that only root can change. */
 function isInstalledProgram(): boolean {
   const stat = lstatSync(SYSTEM.binary, { throwIfNoEntry: false });
   const own = stat?.isFile() === true && stat.uid === 0 && (stat.mode & 0o7777) === 0o755;
   return own && hashFile(SYSTEM.binary).sha256 === hashFile(OWN_PROGRAM).sha256;
 }
 
-/** Copies of the program that were never finished; nobody writes one now, since this waited for its turn. */
-function interrupted(): string[] {
+/** Unfinished copies of the program. None is being written now, since install holds the run lock. */
+function unfinishedCopies(): string[] {
   const directory = dirname(SYSTEM.binary);
   return namesIfThere(directory)
     .filter((name) => /^\.aegis\.[0-9a-f-]{36}\.tmp$/.test(name))
     .map((name) => join(directory, name));
 }
 
-/** The file that is running, whatever stands at its path by now. */
+/** The running executable, even if its path has been replaced. */
 const OWN_PROGRAM = "/proc/self/exe";
 
-/** Makes the directories, and puts owner, group and mode right. */
+/**
+ * Creates the directories and corrects their owner, group and mode.
+ * @throws AegisError `io` if some are still wrong
+ */
 export async function makeDirectories(): Promise<void> {
   await systemd("systemd-tmpfiles", ["--create", TMPFILES_FILE]);
   const odd = HOST_DIRECTORIES.filter(isOdd).map(({ path }) => path);
   if (odd.length === 0) return;
   throw new AegisError(
     "io",
-    `systemd-tmpfiles left as they were: ${odd.join(", ")}`,
-    `Look at each: ls -ld ${odd[0]}; it must be a directory, below directories of root.`,
+    `systemd-tmpfiles did not correct: ${odd.join(", ")}`,
+    `Check each, as with: ls -ld ${odd[0]}; it must be a directory, and its parents must belong to root.`,
   );
 }
 
@@ -162,14 +165,14 @@ function listed(verb: string, names: readonly string[]): string | null {
   return names.length === 0 ? null : `${verb} ${names.join(", ")}`;
 }
 
-/** Why the key that signs reviews may be in other hands, or null; null also where there is none. */
+/** Why others may have read the review signing key, or null; also null if there is no key. */
 export function reviewKeyProblem(): string | null {
   const stat = lstatSync(SYSTEM.reviewKey, { throwIfNoEntry: false });
   if (stat === undefined || (stat.isFile() && stat.uid === 0 && (stat.mode & 0o077) === 0)) return null;
   return `${SYSTEM.reviewKey} is not a file that root alone can read`;
 }
 
-/** Whether a directory is missing, or not whose and how it should be. */
+/** Whether a directory is missing or has the wrong owner, group or mode. */
 export function isOdd({ path, mode, user, group }: Directory): boolean {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   return !(
@@ -180,8 +183,8 @@ export function isOdd({ path, mode, user, group }: Directory): boolean {
   );
 }
 
-/** Outcomes and parts of the log that the admin group can't read: there was none when they were written. */
-function groupless(): string[] {
+/** Outcomes and log files that aegis-admin can't read because the group did not exist when they were written. */
+function unreadableByGroup(): string[] {
   const gid = groupId(ADMIN_GROUP);
   const files = [
     ...namesIfThere(STATE.results)
@@ -206,7 +209,7 @@ function namesIfThere(directory: string): string[] {
   }
 }
 
-/** A file of ours: it is as we write it. */
+/** A step for a file that Aegis owns: any change to it is overwritten. */
 export function file(path: string, text: string): Step {
   return {
     what: path,
@@ -214,7 +217,7 @@ export function file(path: string, text: string): Step {
       if (!existsSync(path)) return "write";
       const { uid, mode } = lstatSync(path);
       const same = uid === 0 && (mode & 0o7777) === 0o644 && readFileSync(path, "utf8") === text;
-      return same ? null : "write anew";
+      return same ? null : "rewrite";
     },
     apply() {
       ensureDir(dirname(path), 0o755);
@@ -223,9 +226,9 @@ export function file(path: string, text: string): Step {
   };
 }
 
-/** A file for the administrator: written once, then theirs. With a group, nobody else can read it: it may hold a secret. */
+/** A step for a file the administrator edits: written once. With `group`, only root and the group can read it: it may hold a secret. */
 function template(path: string, text: string, group?: string): Step {
-  const needed = () => (existsSync(path) ? null : "write, to be filled in");
+  const needed = () => (existsSync(path) ? null : "write a template to fill in");
   return {
     what: path,
     needed,
@@ -238,8 +241,8 @@ function template(path: string, text: string, group?: string): Step {
 }
 
 /**
- * What makes it unsafe to install from this file or to this place, in words, or null. Who can write a program that root
- * runs is root.
+ * Why it is unsafe to install this executable, or to install to this directory, or null. Anyone who can write a program that
+ * root runs is root.
  */
 export function unsafeProgram(sudoUid: string | undefined): string | null {
   const { uid, mode } = statSync(OWN_PROGRAM);
@@ -248,29 +251,29 @@ export function unsafeProgram(sudoUid: string | undefined): string | null {
   return rootOnlyProblem(dirname(SYSTEM.binary));
 }
 
-const TRUSTED_KEYS = `# Whom the executor of this host believes. It needs no restart to read this file again.
-# \`aegis sign keygen --out <file>\` prints such an entry for each key; the secret never comes here.
+const TRUSTED_KEYS = `# The keys that this host's executor trusts. Changes take effect without a restart.
+# \`aegis sign keygen --out <file>\` prints an entry for a new key; secret keys don't belong here.
 #
 # [[key]]
 # id = "…"
 # name = "ops@example"              # signs as this name only
 # public_key_hex = "…"
-# role = "execution"                # execution: signs plans; approval: approves them, and is held by somebody else
+# role = "execution"                # execution: signs plans; approval: approves them, and belongs to another person
 # not_after = 2027-01-01T00:00:00Z  # optional, as is not_before
 # revoked = false
 `;
 
-const DAEMON_ENV = `# Settings of the executor, NAME=value. A name that is not listed here is an error, and nothing runs.
+const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is an error: the executor then refuses every plan.
 #AEGIS_LOG=info
 #AEGIS_LOG_FORMAT=json
 #AEGIS_OSV_DIR=/var/lib/osv
 #AEGIS_OSV_URL=http://localhost:8080
-# Keys without names; better: ${SYSTEM.trustedKeys}
+# Keys without a name; prefer ${SYSTEM.trustedKeys}
 #AEGIS_SIGNING_PUBLIC_KEY_HEX=
 #AEGIS_APPROVAL_PUBLIC_KEY_HEX=
 `;
 
-const REVIEWER_ENV = `# Settings of the reviewer, NAME=value. A name that is unknown is an error. Then: systemctl restart aegis-reviewd
+const REVIEWER_ENV = `# Settings of the reviewer, NAME=value. An unknown name is an error. Apply: systemctl restart aegis-reviewd
 #AEGIS_AI_BASE_URL=http://localhost:8000/v1
 #AEGIS_AI_MODEL=deepseek-v4-flash
 #AEGIS_AI_API_KEY=

@@ -6,33 +6,32 @@ import { UNIT_DIRECTORY } from "./sys-systemd.ts";
 import { RUNNER_PLACES } from "./wire-limits.ts";
 
 /*
- * Everything that systemd is told, as data. systemd.unit(5), systemd.socket(5), systemd.service(5), systemd.kill(5),
- * systemd.timer(5), tmpfiles.d(5), sysusers.d(5).
+ * The units and other systemd configuration, as data. systemd.unit(5), systemd.socket(5), systemd.service(5),
+ * systemd.kill(5), systemd.timer(5), tmpfiles.d(5), sysusers.d(5).
  */
 
 export const SYSUSERS_FILE = "/etc/sysusers.d/aegis.conf";
 export const TMPFILES_FILE = "/etc/tmpfiles.d/aegis.conf";
-/** Written whether needrestart is there or not: it may come later, also by a run of Aegis. */
+/** Written even if needrestart is not installed: a later run may install it. */
 export const NEEDRESTART_FILE = "/etc/needrestart/conf.d/aegis.conf";
 
 type Section = "Unit" | "Socket" | "Service" | "Timer" | "Install";
 type Unit = Readonly<Partial<Record<Section, Directives>>>;
 
-const HEADER =
-  "# Written by `aegis daemon install`, which writes it anew each time. Changes belong into a drop-in:";
+const HEADER = "# Written by `aegis daemon install`, which overwrites it. Put changes into a drop-in:";
 
-/** Tried again every second and never given up, so that no number of failures needs a hand on the machine. */
+/** Restarts every second without a limit, so that the service recovers from any number of failures by itself. */
 const RESTARTED: Directives = { Restart: "on-failure", RestartSec: "1s" };
 const NO_START_LIMIT: Directives = { StartLimitIntervalSec: "0" };
 
 /**
- * Of what waits for apt. A hook of apt or a maintainer script that stops or restarts it would wait for its own apt, for ever;
- * systemd refuses that at once (systemd.unit(5)). A shutdown stops by dependency, and still does.
+ * For units that wait for apt. An apt hook or maintainer script that stops or restarts one would wait forever for its own
+ * apt; with this, systemd refuses at once (systemd.unit(5)). A shutdown stops units by dependency and still works.
  */
-const NOT_BY_HAND: Directives = { RefuseManualStop: "yes" };
+const NO_MANUAL_STOP: Directives = { RefuseManualStop: "yes" };
 
-/** Of what runs apt. Once dpkg is at work, nothing ends it: it stops when it is done, however long that takes. */
-const NEVER_CUT: Directives = {
+/** For units that run apt. Nothing may kill a running dpkg, however long it takes. */
+const NEVER_KILLED: Directives = {
   KillMode: "process",
   SendSIGKILL: "no",
   TimeoutStopSec: "infinity",
@@ -41,25 +40,25 @@ const NEVER_CUT: Directives = {
   LimitNOFILE: "1024:524288",
 };
 
-/** Of every socket. Only root makes them; a group decides who may connect. */
+/** For every socket: root creates it, and members of a group may connect. */
 const GUARDED: Directives = {
   SocketMode: "0660",
   SocketUser: "root",
   RemoveOnStop: "yes",
-  // However many come: a limit that is hit stops the socket until somebody starts it again.
+  // No limit: hitting one stops the socket until somebody starts it again.
   TriggerLimitIntervalSec: "0",
 };
 
-/** systemd would take the path over from an executor that was started by hand, if that didn't hold this lock. */
-function unlessByHand(socket: string): Directives {
+/** Keeps systemd from taking the path over from an executor started by hand, which holds this lock. */
+function unlessStartedByHand(socket: string): Directives {
   return {
     ExecStartPre: `/usr/bin/flock --nonblock ${socket}.lock /usr/bin/true`,
-    // Whoever could open the lock could hold it.
+    // Anyone who can open the lock file can hold the lock.
     UMask: "0077",
   };
 }
 
-/** When the monitor looks for the first time after its timer was started, in minutes, and how much later at the most. */
+/** Minutes from the start of the timer to the monitor's first run, and the maximum random delay on top. */
 export const FIRST_LOOK = { after: 10, spread: 5 } as const;
 
 const UNITS = {
@@ -69,7 +68,7 @@ const UNITS = {
       ListenStream: SYSTEM.socket,
       SocketGroup: ADMIN_GROUP,
       ...GUARDED,
-      ...unlessByHand(SYSTEM.socket),
+      ...unlessStartedByHand(SYSTEM.socket),
     },
     Install: { WantedBy: "sockets.target" },
   },
@@ -94,8 +93,8 @@ const UNITS = {
       MemoryMax: "512M",
       MemorySwapMax: "0",
       ...FRONT,
-      // Of root's places the front needs the socket of the runner and what is trusted, nothing of the state and the log.
-      // The last two for systemd 249, which leaves the host's /run in place of the empty one of FRONT.
+      // Of root's files the front needs the runner's socket and the trusted keys, not the state and the log. The last two
+      // paths are for systemd 249, which keeps the host's /run in spite of FRONT's TemporaryFileSystem=.
       InaccessiblePaths: `-${SYSTEM.state} -${SYSTEM.auditDir} -/var/cache/aegis -${SYSTEM.reviewKey} -/run/dbus -/run/systemd/private`,
     },
     Install: { WantedBy: "multi-user.target", Also: "aegisd.socket" },
@@ -106,7 +105,7 @@ const UNITS = {
       ListenStream: SYSTEM.runnerSocket,
       SocketGroup: USERS.front,
       ...GUARDED,
-      ...unlessByHand(SYSTEM.runnerSocket),
+      ...unlessStartedByHand(SYSTEM.runnerSocket),
       Accept: "yes",
       MaxConnections: String(RUNNER_PLACES),
     },
@@ -115,13 +114,12 @@ const UNITS = {
   "aegis-runner@.service": {
     Unit: {
       Description: "Aegis executor, one request",
-      // What stands here is stopped later than a run at shutdown: downloads and maintainer scripts need it, and the front
-      // tells its clients how it ends.
+      // At shutdown these stop after the run: downloads and maintainer scripts need them, and the front reports the outcome.
       After:
         "aegisd.service network.target nss-lookup.target dbus.socket systemd-journald.socket local-fs.target remote-fs.target",
       OnFailure: "aegis-recover.service",
       CollectMode: "inactive-or-failed",
-      ...NOT_BY_HAND,
+      ...NO_MANUAL_STOP,
       ...NO_START_LIMIT,
     },
     Service: {
@@ -130,7 +128,7 @@ const UNITS = {
       StandardInput: "socket",
       StandardOutput: "journal",
       StandardError: "journal",
-      ...NEVER_CUT,
+      ...NEVER_KILLED,
       ...RUNS_TOOLS,
     },
   },
@@ -138,7 +136,7 @@ const UNITS = {
     Unit: {
       Description: "Aegis executor, the end of an interrupted run",
       After: "local-fs.target remote-fs.target",
-      ...NOT_BY_HAND,
+      ...NO_MANUAL_STOP,
       ...NO_START_LIMIT,
     },
     Service: {
@@ -146,7 +144,7 @@ const UNITS = {
       ExecStart: `${SYSTEM.binary} daemon --recover`,
       Environment: `${BOOT_VARIABLE}=%b`,
       TimeoutStartSec: "infinity",
-      ...NEVER_CUT,
+      ...NEVER_KILLED,
       ...RUNS_TOOLS,
     },
     Install: { WantedBy: "multi-user.target" },
@@ -187,7 +185,7 @@ const UNITS = {
     Install: { WantedBy: "multi-user.target", Also: "aegis-reviewd.socket" },
   },
   "aegis-monitor.service": {
-    Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target", ...NOT_BY_HAND },
+    Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target", ...NO_MANUAL_STOP },
     Service: {
       Type: "oneshot",
       ExecStart: `${SYSTEM.binary} daemon --monitor`,
@@ -211,7 +209,7 @@ const UNITS = {
 export type UnitName = keyof typeof UNITS;
 export const UNIT_NAMES = Object.keys(UNITS) as readonly UnitName[];
 
-/** The services that wait for apt, the monitor for a minute or three; systemd does not stop them by hand. */
+/** The services that wait for apt (the monitor for a few minutes). systemd refuses to stop them by hand. */
 export const WAIT_FOR_APT = [
   "aegis-runner@.service",
   "aegis-recover.service",
@@ -230,8 +228,8 @@ export function unitText(name: UnitName): string {
 }
 
 /**
- * What a boot loader's, an EFI or a RAID package needs beyond the runner's unit: block devices, EFI variables, and the
- * privilege to ask the kernel about them. A drop-in, since most virtual machines can do without.
+ * What boot loader, EFI and RAID packages need beyond the runner's unit: block devices, EFI variables, and the privileges
+ * to query the kernel about them. A drop-in, since most virtual machines don't need it.
  */
 export const BOOT_LOADER_DROP_IN = {
   path: `${UNIT_DIRECTORY}/aegis-runner@.service.d/boot-loader.conf`,
@@ -249,12 +247,12 @@ export const HOST_DIRECTORIES: readonly Directory[] = [
   { path: SYSTEM.config, mode: 0o755, user: "root", group: "root" },
   { path: SYSTEM.run, mode: 0o755, user: "root", group: "root" },
   ...STATE_DIRECTORIES,
-  // An unprivileged service owns directories of its own only, and systemd makes none: it would hand over the parents too.
+  // Not by StateDirectory=, with which systemd would chown root's parent directories to the service's user too.
   { path: SYSTEM.reviewerState, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
   { path: SYSTEM.reviewerAudit, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
 ];
 
-/** What systemd-tmpfiles makes at each boot, and puts right where it was changed. */
+/** The tmpfiles.d text: systemd-tmpfiles creates the directories at boot and corrects their owners and modes. */
 export function tmpfilesText(): string {
   const lines = HOST_DIRECTORIES.map(
     ({ path, mode, user, group }) => `d ${path} ${mode.toString(8).padStart(4, "0")} ${user} ${group} -`,
@@ -263,15 +261,16 @@ export function tmpfilesText(): string {
 }
 
 /**
- * What needrestart leaves alone. apt calls it as a hook, Ubuntu's restarts services without asking, and after an upgrade of
- * libc6 every service runs old code. In Perl, read by needrestart.conf; apt-daily.service stands there for the same reason.
+ * Keeps needrestart from restarting the services that wait for apt. apt calls needrestart as a hook, Ubuntu's restarts
+ * services without asking, and after an upgrade of libc6 that is all of them. Perl, read by needrestart.conf, which excludes
+ * apt-daily.service for the same reason.
  */
 export function needrestartText(): string {
   const names = WAIT_FOR_APT.map((name) => name.replace(/^aegis-(\w+).*$/, "$1")).join("|");
-  return `# Written by \`aegis daemon install\`. These wait for the very apt that calls needrestart.\n$nrconf{override_rc}{qr(^aegis-(?:${names})\\b)} = 0;\n`;
+  return `# Written by \`aegis daemon install\`. These services wait for the apt that calls needrestart.\n$nrconf{override_rc}{qr(^aegis-(?:${names})\\b)} = 0;\n`;
 }
 
-/** The accounts, for systemd-sysusers: locked, without a shell and a home. */
+/** The sysusers.d text: locked accounts without shell and home. */
 export function sysusersText(): string {
   const users = [
     `u ${USERS.front} - "Aegis executor, the front"`,

@@ -7,24 +7,24 @@ import { rootOnlyProblem } from "./sys-files.ts";
 import { run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
- * Which aegis is installed on this host, and what it means to replace it by this one. Versions are ordered by semver.org; of
- * two builds with the same version none is older.
+ * The aegis installed on this host, and how it compares with this one. Versions are ordered by semver.org; two builds of
+ * the same version are equal.
  */
 
 export interface InstalledProgram {
-  /** Whether there is a file at all. */
-  there: boolean;
-  /** What it calls itself; null where that can't be told. */
+  /** Whether the file exists. */
+  exists: boolean;
+  /** The version it reports; null if unknown. */
   version: string | null;
 }
 
 const LIMIT_MS = 10_000;
 
-/** Asks the installed program, if it is one that root may run: root's alone, and no link. */
+/** Asks the installed program for its version, if it is a regular file that only root can change. */
 export async function installedProgram(path: string = SYSTEM.binary): Promise<InstalledProgram> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) return { there: false, version: null };
-  if (!stat.isFile() || rootOnlyProblem(path) !== null) return { there: true, version: null };
+  if (stat === undefined) return { exists: false, version: null };
+  if (!stat.isFile() || rootOnlyProblem(path) !== null) return { exists: true, version: null };
   try {
     const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
     const { outcome, status, stdout } = await run(path, ["--version"], {
@@ -36,31 +36,31 @@ export async function installedProgram(path: string = SYSTEM.binary): Promise<In
     const said = /^aegis (\S{1,64})\n$/.exec(stdout.toString("utf8"))?.[1];
     const version =
       outcome === "exited" && status === 0 && said !== undefined && SEMVER.isVersion(said) ? said : null;
-    return { there: true, version };
+    return { exists: true, version };
   } catch {
-    // Not a program, for example half a file: whatever it is, it is not newer.
-    return { there: true, version: null };
+    // Not executable, for example a truncated file, so not a newer version.
+    return { exists: true, version: null };
   }
 }
 
-/** What replacing it by this program is, in words. */
-export function changeInWords({ there, version }: InstalledProgram, to: string = VERSION): string {
-  if (!there) return `copy this program there (${to})`;
-  if (version === null) return `replace what is there, of unknown version, by ${to}`;
+/** What installing this program changes, in words. */
+export function changeInWords({ exists, version }: InstalledProgram, to: string = VERSION): string {
+  if (!exists) return `copy this program there (${to})`;
+  if (version === null) return `replace an unknown version with ${to}`;
   const order = SEMVER.compare(version, to);
-  if (order === 0) return `replace ${version} by ${to} (same version, other build)`;
+  if (order === 0) return `replace ${version} with ${to} (same version, another build)`;
   return `${order < 0 ? "upgrade" : "downgrade"} from ${version} to ${to}`;
 }
 
 /**
- * An older program reads what a newer one wrote, and undoes what the newer one mended.
- * @throws AegisError `usage` when the installed one is newer
+ * An older program may misread what a newer one wrote, and brings fixed faults back.
+ * @throws AegisError `usage` if the installed version is newer
  */
 export function refuseDowngrade({ version }: InstalledProgram, to: string = VERSION): void {
   if (version === null || SEMVER.compare(version, to) <= 0) return;
   throw new AegisError(
     "usage",
-    `this file is aegis ${to}, and ${version} is installed: it would be a downgrade`,
-    "Take the newer file; if an older one is what you want, add --downgrade.",
+    `this is aegis ${to}, but ${version} is installed: it would be a downgrade`,
+    "Install a newer version, or add --downgrade.",
   );
 }

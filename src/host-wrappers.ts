@@ -9,24 +9,24 @@ import { systemd, UNIT_DIRECTORY } from "./sys-systemd.ts";
 
 /** In every user's PATH before /usr/bin, and in sudo's secure_path. */
 const WRAPPERS = dirname(SYSTEM.binary);
-/** Where administrators put programs of their own. */
+/** Where administrators install their own programs. */
 const LOCAL = ["/usr/local/bin", "/usr/local/sbin"];
 
-/** apt's own timers call apt-get by name, and systemd's PATH has the wrappers. */
+/** apt's own units call apt-get by name, and systemd's PATH would find the wrapper. */
 const APT_UNITS = ["apt-daily.service", "apt-daily-upgrade.service"];
 const DROP_INS = APT_UNITS.map((unit) => join(UNIT_DIRECTORY, `${unit}.d`, "aegis-wrappers.conf"));
-const DROP_IN = `# Written by aegis daemon install --wrappers: this unit calls apt-get by name, and means apt's own.
+const DROP_IN = `# Written by aegis daemon install --wrappers: this unit calls apt-get by name and needs apt's own.
 [Service]
 Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
 `;
 
-/** Puts the wrappers in, for each package manager that is on this host. Made only on request. */
+/** Steps that link a wrapper for each package manager on this host. Only on request. */
 export function wrapperSteps(): Step[] {
   return [
     {
       what: `wrappers in ${WRAPPERS}`,
       needed() {
-        const missing = placesIn(WRAPPERS).filter(({ state }) => state === "free");
+        const missing = candidatesIn(WRAPPERS).filter(({ state }) => state === "free");
         return missing.length === 0 ? null : `link ${missing.map(({ name }) => name).join(", ")}`;
       },
       apply: () => installWrappers(WRAPPERS),
@@ -44,16 +44,16 @@ export function wrapperSteps(): Step[] {
   ];
 }
 
-/** Package managers that get no wrapper, since something of the administrator's would be in its shadow. In words. */
+/** Sentences on the package managers that get no wrapper, since it would shadow a program of the administrator's. */
 export function wrappersLeftOut(directory: string = WRAPPERS): string[] {
-  return placesIn(directory)
+  return candidatesIn(directory)
     .filter(({ state }) => state === "taken")
-    .map(({ name, by }) => `${name} has no wrapper: ${by} is there already, and was not touched`);
+    .map(({ name, existing }) => `${name} has no wrapper: ${existing} already exists and was left alone`);
 }
 
-/** Links the wrappers into a directory. Whatever is there already stays. */
+/** Links the wrappers into a directory. Existing files stay. */
 export function installWrappers(directory: string): void {
-  for (const { name, state } of placesIn(directory)) {
+  for (const { name, state } of candidatesIn(directory)) {
     if (state === "free") symlinkSync(SYSTEM.binary, join(directory, name));
   }
 }
@@ -67,7 +67,7 @@ export function wrapperFiles(directory: string = WRAPPERS): string[] {
   ];
 }
 
-/** Removes the wrappers, and nothing that isn't one. */
+/** Removes the wrappers and nothing else. */
 export function removeWrappers(directory: string = WRAPPERS): void {
   for (const path of wrapperFiles(directory)) {
     rmSync(path);
@@ -75,28 +75,29 @@ export function removeWrappers(directory: string = WRAPPERS): void {
     try {
       rmdirSync(dirname(path));
     } catch (error) {
-      // Somebody else's drop-ins are there too.
+      // It holds other drop-ins.
       if (errnoOf(error) !== "ENOTEMPTY") throw error;
     }
   }
 }
 
-interface Place {
+interface Candidate {
   name: WrapperName;
   state: "ours" | "free" | "taken";
-  /** What is there already. */
-  by: string;
+  /** The existing file or program. */
+  existing: string;
 }
 
-/** Each package manager of this host, and what stands where its wrapper would. */
-function placesIn(directory: string): Place[] {
-  return WRAPPER_NAMES.flatMap((name): Place[] => {
+/** Each package manager of this host, and whether its wrapper's path is free. */
+function candidatesIn(directory: string): Candidate[] {
+  return WRAPPER_NAMES.flatMap((name): Candidate[] => {
     const path = join(directory, name);
-    if (isOurs(path)) return [{ name, state: "ours", by: path }];
-    if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return [{ name, state: "taken", by: path }];
+    if (isOurs(path)) return [{ name, state: "ours", existing: path }];
+    if (lstatSync(path, { throwIfNoEntry: false }) !== undefined)
+      return [{ name, state: "taken", existing: path }];
     const program = resolveProgram(name);
     if (program === null) return [];
-    return [{ name, state: LOCAL.includes(dirname(program)) ? "taken" : "free", by: program }];
+    return [{ name, state: LOCAL.includes(dirname(program)) ? "taken" : "free", existing: program }];
   });
 }
 

@@ -10,15 +10,15 @@ import { commaList, fitLines, type Section, word } from "./review-text.ts";
 import { plural } from "./terminal.ts";
 
 /*
- * The transaction and its sources as evidence: what stands out first, so that a cut takes the harmless.
+ * The transaction and its sources as evidence. Notable packages come first, so that truncation drops the harmless ones.
  */
 
-/** A source by what it is called in the prompt (`S1`), with the worst that is known of it. */
+/** A source with its label in the prompt (`S1`) and its trust; of duplicate ids, the least trusted. */
 export interface NumberedSource {
   label: string;
   source: RepositoryEvidence;
   trust: string;
-  /** 0 for the distribution's own archive, more for worse. */
+  /** 0 for the distribution's own archive; higher is less trusted. */
   doubt: number;
 }
 
@@ -34,8 +34,8 @@ const WEAK = BY_TRUST.indexOf("weak");
 const UNTRUSTED = BY_TRUST.indexOf("untrusted");
 
 /**
- * Every source, those that offer a package of the transaction first, then the worst first. Where one id stands for two,
- * the worse counts.
+ * All sources: those that offer a package of the transaction first, then the least trusted first. Of two sources with one
+ * id, the less trusted counts.
  */
 export function numberSources(plan: OperationPlan): Map<string, NumberedSource> {
   const used = new Set(plan.transaction.flatMap(({ sources }) => sources));
@@ -53,7 +53,7 @@ export function numberSources(plan: OperationPlan): Map<string, NumberedSource> 
   return numbered;
 }
 
-/** What a source is worth where apt checks its signature, and nothing where it does not. */
+/** The rank of a source's trust. A source whose signature apt does not check is untrusted. */
 function doubtOf(source: RepositoryEvidence): number {
   const isChecked = source.signature_verified && !source.trusted_option && !source.allow_insecure;
   return isChecked ? BY_TRUST.indexOf(source.trust) : UNTRUSTED;
@@ -66,7 +66,7 @@ interface Context {
   sources: ReadonlyMap<string, NumberedSource>;
 }
 
-/** What can stand out about a package, the gravest first. */
+/** What can be notable about a package, most serious first. */
 const MARKS: readonly [what: string, test: (entry: TransactionEntry, context: Context) => boolean][] = [
   ["essential package removed", (e) => e.action === "remove" && e.essential],
   ["removed", (e) => e.action === "remove"],
@@ -83,16 +83,16 @@ const MARKS: readonly [what: string, test: (entry: TransactionEntry, context: Co
   ["asked for by name", (e, c) => c.asked.has(e.name) || c.asked.has(nameOf(e))],
 ];
 
-/** Most characters of the names in one line of the overview. */
+/** Limit, in characters, on the names in one line of the overview. */
 const OVERVIEW_NAMES = 100;
-/** Room for the lines that say what is missing. */
+/** Characters reserved for the lines that say what was left out. */
 const FRAME = 300;
-/** The part of the room that goes to packages one by one; the rest is for names. */
+/** Share of the remaining room for package details; the rest is for names. */
 const DETAILS = 0.7;
 
 /**
- * What would change, in at most `room` characters: counts, what stands out, the packages that stand out one by one, and the
- * others by name.
+ * What would change, in at most `room` characters: counts, an overview of what is notable, each notable package in detail,
+ * and the others by name.
  */
 export function changesSection(
   plan: OperationPlan,
@@ -141,7 +141,7 @@ interface Marked {
   marks: string[];
 }
 
-/** Counts, and for each kind of danger how many packages and the first names: all kinds are seen, however many there are of one. */
+/** Counts, and per mark the number of packages and the first names, so that one frequent mark can't crowd out the others. */
 function overview(plan: OperationPlan, outstanding: readonly Marked[]): string[] {
   const lines = MARKS.flatMap(([what]) => {
     const found = outstanding.filter(({ marks }) => marks.includes(what)).map(({ entry }) => entry.name);
@@ -185,13 +185,13 @@ function isFetched(entry: TransactionEntry, { tool }: Context): boolean {
   return tool === "apt" && hasFile(entry);
 }
 
-/** A package is as good as the worst of the sources that offer it: apt may take it from any. */
+/** The least trusted source that offers the package, since apt may take it from any of them. */
 function worstDoubt(entry: TransactionEntry, { sources }: Context): number {
   const doubts = entry.sources.map((id) => sources.get(id)?.doubt ?? UNTRUSTED);
   return doubts.length === 0 ? UNTRUSTED : Math.max(...doubts);
 }
 
-/** What a target may be called in the transaction: `nginx` of `nginx:amd64=1.22`, `left-pad` of `left-pad@1.3.0`. */
+/** Names a target may have in the transaction: `nginx` for `nginx:amd64=1.22`, `left-pad` for `left-pad@1.3.0`. */
 function namesOfTarget(target: string): string[] {
   return [
     target,

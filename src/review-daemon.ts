@@ -14,8 +14,8 @@ import { ensureOwnDir } from "./sys-own-directory.ts";
 import type { Listen } from "./wire-server.ts";
 
 /**
- * The reviewer as a process: serves until a signal asks it to stop.
- * @throws AegisError `refused` as root; what reading the settings and the key throws; as {@link serveReviewer}
+ * Runs the reviewer until it receives a stop signal.
+ * @throws AegisError `refused` as root; errors of the settings, the key file and {@link serveReviewer}
  */
 export async function runReviewer(
   listen: Listen,
@@ -26,7 +26,7 @@ export async function runReviewer(
   if (process.geteuid?.() === 0) {
     throw new AegisError(
       "refused",
-      "the reviewer does not run as root: it talks to a model, and needs no privilege",
+      "the reviewer must not run as root: it talks to a model and needs no privileges",
       "Start it as another user: sudo -u <user> aegis daemon --reviewer --socket <path>",
     );
   }
@@ -43,7 +43,7 @@ export async function runReviewer(
   await reviewer.close();
 }
 
-/** The key that signs reviews: the file named, the systemd credential, or one of this user's own, made on first use. */
+/** The review signing key: the given file, the systemd credential, or this user's own key, generated on first use. */
 function reviewerKey(file: string | undefined, env: Env, log: Log): SecretKey {
   const given = loadSecret("review", { file }, env, log.warn);
   if (given !== null) return given;
@@ -53,9 +53,9 @@ function reviewerKey(file: string | undefined, env: Env, log: Log): SecretKey {
     assertSafeEnvironment(env);
     ensureOwnDir(keys);
     writeKeyFiles(own, generateKey());
-    log.info("made a key to sign reviews with", { file: own });
+    log.info("generated a review signing key", { file: own });
   }
   const secret = loadSecret("review", { file: own }, env, log.warn);
-  if (secret === null) throw new AegisError("internal", `the key file ${own} was not read`);
+  if (secret === null) throw new AegisError("internal", `the key file ${own} could not be read`);
   return secret;
 }

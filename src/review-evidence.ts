@@ -6,12 +6,12 @@ import { commaList, listed, quote, quoteEnds, type Section, word, wordList } fro
 import { plural } from "./terminal.ts";
 
 /*
- * The plan's structured fields as evidence for the model. What planning's commands printed (`raw_evidence`) is left out,
- * and so is the risk score, which would suggest an answer. Each section has a share of the room, so that no text, however
- * long, can push another section out.
+ * The plan's structured fields as evidence for the model. Raw command output (`raw_evidence`) is left out, and so is the
+ * risk score, which would suggest an answer. Each section has its own budget, so that a long text in one can't crowd out
+ * another.
  */
 
-/** Characters that a section may use at most; the transaction gets all that the others leave. */
+/** Limit per section, in characters; the transaction gets what the others leave. */
 const SHARES = {
   request: 1800,
   sources: 2000,
@@ -25,7 +25,7 @@ const SHARES = {
 
 const MS_PER_DAY = 86_400_000;
 
-/** The evidence of a plan in at most `room` characters, and what found no room, in words. */
+/** The plan's evidence in at most `room` characters, and descriptions of what was left out. */
 export function evidenceOf(plan: OperationPlan, room: number): { text: string; omitted: string[] } {
   const sources = numberSources(plan);
   const request = titled("Request", requestSection(plan));
@@ -159,7 +159,7 @@ function scriptsSection(plan: OperationPlan): Section {
       plan.tool === "apt" ? [" (Scripts inside of .deb files are not looked at. That is normal.)"] : [];
     return { lines: [none + apt.join("")], omitted: [] };
   }
-  // Room for each text; of many scripts the first ones, which are the worst, get it.
+  // Characters per script text. When there are too many scripts, only the first ones, the worst, fit.
   const body = Math.max(400, Math.floor((SHARES.scripts - 400) / scripts.length) - 250);
   const toLine = ({ package: name, name: script, body: text, found }: (typeof scripts)[number]) =>
     [
@@ -204,7 +204,7 @@ function factsSection(plan: OperationPlan): Section {
       : [`DEPRECATED, as its publisher says: ${quote(plan.deprecated, 240)}`]),
     ...(dependencies === null ? [] : [`Dependencies that come with it: ${dependencies}`]),
     ...(artifact.length === 0 ? [] : [`The package: ${artifact.join(", ")}`]),
-    // These words are from a fixed list.
+    // A fixed vocabulary, so it needs no quoting.
     `Signals: ${commaList(plan.risk_signals, 400)}`,
   ];
   return { lines, omitted: [] };

@@ -1,26 +1,25 @@
 /*
- * JSON objects that stand in text which somebody else wrote, prose before and after them. The text is read once from
- * start to end: what has been part of an object, or of something that began like one, is not looked at again, so the
- * work grows with the text's length and no faster.
+ * Finds JSON objects in untrusted text with prose around them. Linear time: an object, or a prefix of a broken one, is
+ * never scanned twice.
  */
 
 const MAX_DEPTH = 64;
-/** Objects kept of one text: four million can begin in 4 MiB, and a reply has a handful. */
+/** Objects kept per text. 4 MiB can start four million; a real reply has a handful. */
 const MAX_OBJECTS = 1000;
 
-/** One object, or something that began like one. */
+/** An object, or the start of a broken one. */
 export interface ObjectInText {
-  /** As it stands in the text; a broken one as far as JSON allows it. */
+  /** The source text; of a broken object, up to the syntax error. */
   source: string;
-  /** Null where `problem` says why it can't be used. */
+  /** Null if there is a `problem`. */
   value: object | null;
   problem: "" | "syntax" | "duplicate-key" | "depth" | "too-many";
 }
 
-/** How an object begins, for a regular expression. A brace before anything else is no JSON. */
+/** Regular expression source that matches the start of an object. */
 export const OBJECT_BEGIN = String.raw`\{(?=[ \t\n\r]*["}])`;
 
-/** The outermost objects of the text, in their order; those inside them are part of their value. */
+/** The top-level objects of the text, in order. */
 export function objectsIn(text: string): ObjectInText[] {
   const begin = new RegExp(OBJECT_BEGIN, "g");
   const objects: ObjectInText[] = [];
@@ -32,7 +31,7 @@ export function objectsIn(text: string): ObjectInText[] {
   return objects;
 }
 
-/** Adds to the list. Where it is full, its last becomes one with the problem `too-many`, and the answer is false. */
+/** Adds to the list. If the list is full, marks its last entry `too-many` and returns false. */
 export function keep(objects: ObjectInText[], found: ObjectInText): boolean {
   const room = objects.length < MAX_OBJECTS;
   if (room) objects.push(found);
@@ -41,8 +40,7 @@ export function keep(objects: ObjectInText[], found: ObjectInText): boolean {
 }
 
 /**
- * The object that begins at `from`. Strict JSON (RFC 8259), and a name may stand only once in an object:
- * with two, readers differ in which one counts.
+ * The object that starts at `from`. Strict JSON (RFC 8259) without duplicate names, on which parsers disagree.
  */
 export function objectAt(text: string, from: number): ObjectInText {
   const scanner = new Scanner(text, from);
@@ -58,7 +56,7 @@ const PLAIN_CHARACTERS = /[^"\\\u0000-\u001f]*/y;
 const ESCAPE = /\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})/y;
 const SCALAR = /true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 
-/** Finds where a value ends; each method moves `at` past what it names, or stops where the grammar is broken. */
+/** Finds the end of a value. Each method moves `at` past what it is named after, or stops at the first syntax error. */
 class Scanner {
   duplicate = false;
   tooDeep = false;
@@ -122,7 +120,7 @@ class Scanner {
     return true;
   }
 
-  /** Moves past what the sticky expression matches here. */
+  /** Moves past a match of the sticky expression. */
   private skip(expression: RegExp): boolean {
     expression.lastIndex = this.at;
     if (!expression.test(this.text)) return false;

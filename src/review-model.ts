@@ -6,15 +6,15 @@ import { HINT_BASE_URL, type ModelSettings } from "./review-settings.ts";
 import { fetchText, type JsonRequest, noUsableAnswer } from "./sys-fetch.ts";
 
 /*
- * The OpenAI-compatible API of a model's server: https://platform.openai.com/docs/api-reference/chat as vLLM, llama.cpp,
- * Ollama and others speak it.
+ * Client for OpenAI-compatible model servers (vLLM, llama.cpp, Ollama and others):
+ * https://platform.openai.com/docs/api-reference/chat
  */
 
 const MAX_REPLY = 4 * 1024 * 1024;
-/** Of what a server says about an error. */
+/** Limit, in characters, on a server's error text in our messages. */
 const MAX_EXCERPT = 300;
 
-/** What the reply is asked to be, strictest first: not every server knows every form. */
+/** Response formats to try, strictest first; not every server supports each. */
 const FORMATS = [
   {
     response_format: {
@@ -25,13 +25,12 @@ const FORMATS = [
   { response_format: { type: "json_object" } },
   {},
 ] as const;
-/** What a server answers when it doesn't know a form. */
+/** HTTP statuses of servers that don't support a format. */
 const FORMAT_REFUSED = new Set([400, 404, 415, 422, 501]);
 
 /**
- * Asks the model for at most `settings.timeoutMs`, all forms of the request together. Returns the body of the answer,
- * which is JSON text.
- * @throws AegisError `unavailable`, `timeout`; what `signal` is aborted with, where that is an AegisError
+ * Asks the model and returns the response body, JSON text. `settings.timeoutMs` covers all attempts together.
+ * @throws AegisError `unavailable`, `timeout`; the abort reason of `signal` if it is an AegisError
  */
 export async function askModel(
   messages: readonly ChatMessage[],
@@ -62,7 +61,7 @@ const Models = v.object({
 });
 
 /**
- * The names of the models that the server has, asked for at most `settings.modelsTimeoutMs`.
+ * The names of the models that the server offers. Waits for at most `settings.modelsTimeoutMs`.
  * @throws AegisError as {@link askModel}
  */
 export async function listModels(settings: ModelSettings, signal: AbortSignal): Promise<string[]> {
@@ -78,11 +77,11 @@ export async function listModels(settings: ModelSettings, signal: AbortSignal): 
 
 interface Limit {
   limitMs: number;
-  /** The variable that gives more time. */
+  /** The environment variable that raises the limit. */
   variable: string;
 }
 
-/** Runs `task` for so long, and says why it ended where time or the caller ended it. */
+/** Runs `task` with a time limit, and turns an abort by timeout or caller into an error that says so. */
 async function limited<T>(
   settings: ModelSettings,
   signal: AbortSignal,
@@ -95,7 +94,7 @@ async function limited<T>(
   } catch (error) {
     if (signal.aborted) {
       if (signal.reason instanceof AegisError) throw signal.reason;
-      throw noUsableAnswer(settings.baseUrl, "the request was given up");
+      throw noUsableAnswer(settings.baseUrl, "the request was cancelled");
     }
     if (!timer.aborted) throw withHint(error);
     const what = `the model at ${settings.baseUrl.host} did not answer within ${limitMs / 1000} s`;
@@ -103,14 +102,14 @@ async function limited<T>(
   }
 }
 
-/** What to look at where nothing better is known. */
+/** Adds a general hint to an error that has none. */
 function withHint(error: unknown): unknown {
   if (!(error instanceof AegisError) || error.hint !== "") return error;
-  const hint = "Look at the model's server; AEGIS_AI_BASE_URL says where it is. A review is optional.";
+  const hint = "Check the model server at AEGIS_AI_BASE_URL. A review is optional.";
   return new AegisError(error.code, error.message, hint, error.details);
 }
 
-/** The JSON text that the server answers with, or how it refused. */
+/** The server's JSON response text, or its error status. */
 async function exchange(
   settings: ModelSettings,
   path: string,
@@ -123,8 +122,8 @@ async function exchange(
   const unusable = (why: string, hint = "") => noUsableAnswer(baseUrl, why, hint);
   if (status >= 300 && status < 400) {
     throw unusable(
-      `status ${status}, a redirect, which is not followed`,
-      "Set AEGIS_AI_BASE_URL to where it leads.",
+      `status ${status}; redirects are not followed`,
+      "Set AEGIS_AI_BASE_URL to the redirect's target.",
     );
   }
   if (status !== 200) {
@@ -139,8 +138,8 @@ async function exchange(
       contentType === ""
         ? "no content type"
         : `content type ${withoutKey(contentType, apiKey).slice(0, 100)}`;
-    const stream = /^text\/event-stream\b/i.test(contentType) ? ", a stream that was not asked for" : "";
-    throw unusable(`${type}${stream}, where JSON belongs`, HINT_BASE_URL);
+    const stream = /^text\/event-stream\b/i.test(contentType) ? ", a stream, which was not requested" : "";
+    throw unusable(`${type}${stream} instead of JSON`, HINT_BASE_URL);
   }
   try {
     JSON.parse(text);
@@ -151,10 +150,10 @@ async function exchange(
 }
 
 const HINTS = new Map([
-  [401, "The server wants a key: AEGIS_AI_API_KEY."],
-  [403, "The server wants another key: AEGIS_AI_API_KEY."],
-  [404, "See that AEGIS_AI_BASE_URL is right, and that the server has the model AEGIS_AI_MODEL."],
-  [429, "The server has too much to do: try again later."],
+  [401, "The server requires a key: set AEGIS_AI_API_KEY."],
+  [403, "The server rejects this key: set another AEGIS_AI_API_KEY."],
+  [404, "Check AEGIS_AI_BASE_URL, and that the server has the model AEGIS_AI_MODEL."],
+  [429, "The server is overloaded: try again later."],
 ]);
 
 const ErrorAnswer = v.union([
@@ -176,7 +175,7 @@ const ErrorAnswer = v.union([
   ),
 ]);
 
-/** The sentence in an error's JSON, bounded, without the key: some servers repeat it. */
+/** The message in an error's JSON, truncated, with the API key redacted: some servers echo it. */
 function excerptOf(text: string, apiKey: string | null): string {
   let tree: unknown;
   try {

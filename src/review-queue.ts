@@ -9,55 +9,55 @@ import type { ReviewerLimits } from "./wire-reviewer-limits.ts";
 
 export type Ended = { review: string; reply: string } | { error: unknown };
 
-/** Who waits for a review. */
-interface Asker {
+/** A client waiting for a review. */
+interface Subscriber {
   event(event: ReviewEventInput): void;
-  /** Called once, with the review or with what went wrong; not after `leave`. */
+  /** Called once, with the review or the error; not after `leave`. */
   end(result: Ended): void;
 }
 
 interface QueueOptions {
   limits: ReviewerLimits;
-  /** Room for the texts of plans. */
+  /** Memory for the plans' texts. */
   budget: ByteBudget;
-  /** How long the model is given, in seconds. */
+  /** The model's time limit, in seconds. */
   estimate(plan: OperationPlan): number;
-  /** Asks the model. Never rejects, and settles soon once `signal` is aborted. `uid` is who asked first. */
+  /** Asks the model. Never rejects, and settles soon after `signal` is aborted. `uid` is the first client's. */
   ask(plan: Hashed<OperationPlan>, uid: number, signal: AbortSignal): Promise<Ended>;
 }
 
 export interface ReviewQueue {
   /**
-   * Asks for a review of a plan: its canonical JSON text. Whoever asks about the same plan before it is reviewed shares
-   * the one call to the model.
-   * @throws AegisError `not_canonical`, `invalid_document`, `busy`; `unavailable` once it is closed
+   * Requests a review of a plan, given as canonical JSON text. Clients that ask about the same plan share one call to the
+   * model.
+   * @throws AegisError `not_canonical`, `invalid_document`, `busy`; `unavailable` after `close`
    */
-  join(text: string, uid: number, asker: Asker): { leave(): void };
+  join(text: string, uid: number, subscriber: Subscriber): { leave(): void };
   count(): { asking: number; waiting: number };
-  /** Ends every review, and waits a little for the calls to the model to notice. */
+  /** Aborts every review and waits briefly for the calls to the model to end. */
   close(): Promise<void>;
 }
 
-/** One plan, and everybody who asks about it. Only its text is kept: read, it takes many times that. */
+/** One plan and its clients. Keeps the text only: the parsed plan takes many times the memory. */
 interface Job {
   text: string;
-  /** Of the text, and so of the plan. */
+  /** SHA-256 of the text, which is the plan's hash. */
   hash: string;
   uid: number;
   hold: Hold;
-  askers: Set<Asker>;
+  subscribers: Set<Subscriber>;
   estimateS: number;
-  /** In the queue, counted from 1; 0 before that is known. */
+  /** Position in the queue, from 1; 0 until assigned. */
   place: number;
-  /** Null while it waits. `since` is in milliseconds. */
+  /** Null while waiting. `since` is in milliseconds. */
   asked: { since: number; controller: AbortController } | null;
 }
 
-/** The plans that are being reviewed or wait: one call to the model a plan, in the order they came, few at a time. */
+/** Reviews plans in order of arrival: one call to the model per plan, and a limited number at a time. */
 export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): ReviewQueue {
-  /** By the plan's hash, in the order they came. */
+  /** By plan hash, in order of arrival. */
   const jobs = new Map<string, Job>();
-  /** Calls to the model, aborted ones too while they have not ended. */
+  /** Calls to the model that have not ended, aborted ones included. */
   const calls = new Set<Promise<void>>();
   let timer: ReturnType<typeof setInterval> | undefined;
   let closed: AegisError | null = null;
@@ -65,14 +65,14 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
   const all = () => [...jobs.values()];
   const waiting = () => all().filter((job) => job.asked === null);
 
-  const tell = (job: Job, event: ReviewEventInput) => {
-    for (const asker of job.askers) asker.event(event);
+  const notify = (job: Job, event: ReviewEventInput) => {
+    for (const subscriber of job.subscribers) subscriber.event(event);
   };
   const alive = () => {
-    for (const job of all()) tell(job, { ...standing(job), kind: "alive" });
+    for (const job of all()) notify(job, { ...standing(job), kind: "alive" });
   };
 
-  /** Asks about those whose turn it is, and tells the others where they stand. */
+  /** Starts the jobs whose turn it is, and reports their position to the others. */
   const next = () => {
     for (const job of waiting()) {
       const theirs = all().filter(({ uid, asked }) => uid === job.uid && asked !== null).length;
@@ -81,7 +81,7 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
     for (const [index, job] of waiting().entries()) {
       if (job.place === index + 1) continue;
       job.place = index + 1;
-      tell(job, standing(job));
+      notify(job, standing(job));
     }
     if (jobs.size > 0) timer ??= setInterval(alive, limits.aliveMs);
     else {
@@ -91,11 +91,11 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
   };
 
   const start = (job: Job) => {
-    // Telling somebody may have found that they are gone, and so have started it or taken it off already.
+    // Reporting to a client may reveal that it is gone, which may already have started or removed this job.
     if (job.asked !== null || jobs.get(job.hash) !== job) return;
     const controller = new AbortController();
     job.asked = { since: performance.now(), controller };
-    tell(job, standing(job));
+    notify(job, standing(job));
     const plan = { document: parseDocument("plan", parseJson(job.text)), hash: job.hash };
     const call = ask(plan, job.uid, controller.signal).then((result) => {
       calls.delete(call);
@@ -105,7 +105,7 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
     calls.add(call);
   };
 
-  /** Takes a job off the list, if it is still on it. */
+  /** Returns whether the job was still listed. */
   const remove = (job: Job): boolean => {
     if (jobs.get(job.hash) !== job) return false;
     jobs.delete(job.hash);
@@ -113,53 +113,55 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
     return true;
   };
   const end = (job: Job, result: Ended) => {
-    if (remove(job)) for (const asker of [...job.askers]) asker.end(result);
+    if (remove(job)) for (const subscriber of [...job.subscribers]) subscriber.end(result);
   };
   const abort = (job: Job, why: AegisError) => {
     job.asked?.controller.abort(why);
     end(job, { error: why });
   };
 
-  /** A job for a plan that is not in hand yet. */
+  /** A job for a plan that has none yet. */
   const open = (text: string, hash: string, uid: number): Job => {
-    // The schema first: it gives up at the first fault, where the canonical form is made of the whole text.
+    // The schema first: it stops at the first error, while the canonical form costs the whole text.
     const document = parseDocument("plan", parseJson(text, "not_canonical"));
     parseCanonical(text);
     const theirs = all().filter((job) => job.uid === uid).length;
     if (waiting().length >= limits.waiting || theirs >= limits.plansPerUid) {
-      const whose = theirs >= limits.plansPerUid ? "you have" : "there are";
-      throw new AegisError("busy", `${whose} too many plans waiting for a review`, "Try again later.");
+      const subject = theirs >= limits.plansPerUid ? "you have" : "there are";
+      throw new AegisError("busy", `${subject} too many plans waiting for a review`, "Try again later.");
     }
     const estimateS = estimate(document);
     const hold = budget.hold(uid);
     hold.set(Buffer.byteLength(text));
-    return { text, hash, uid, hold, askers: new Set(), estimateS, place: 0, asked: null };
+    return { text, hash, uid, hold, subscribers: new Set(), estimateS, place: 0, asked: null };
   };
 
   return {
-    join(text, uid, asker) {
+    join(text, uid, subscriber) {
       if (closed !== null) throw closed;
       const hash = sha256Hex(text);
       const known = jobs.get(hash);
       const job = known ?? open(text, hash, uid);
-      job.askers.add(asker);
-      if (known !== undefined) asker.event(standing(job));
+      job.subscribers.add(subscriber);
+      if (known !== undefined) subscriber.event(standing(job));
       else {
         jobs.set(hash, job);
         next();
       }
       return {
         leave() {
-          job.askers.delete(asker);
-          if (job.askers.size > 0 || !remove(job)) return;
-          job.asked?.controller.abort(new AegisError("interrupted", "nobody waits for this review any more"));
+          job.subscribers.delete(subscriber);
+          if (job.subscribers.size > 0 || !remove(job)) return;
+          job.asked?.controller.abort(
+            new AegisError("interrupted", "no client is waiting for this review any more"),
+          );
           next();
         },
       };
     },
     count: () => ({ asking: all().length - waiting().length, waiting: waiting().length }),
     async close() {
-      closed ??= new AegisError("unavailable", "the reviewer is being stopped", "Try again when it is back.");
+      closed ??= new AegisError("unavailable", "the reviewer is stopping", "Try again once it is running.");
       for (const job of all()) abort(job, closed);
       next();
       await Promise.race([Promise.all(calls), Bun.sleep(limits.stopMs)]);
@@ -167,27 +169,27 @@ export function reviewQueue({ limits, budget, estimate, ask }: QueueOptions): Re
   };
 }
 
-/** Where a job stands, as an event. */
+/** A job's state as an event. */
 function standing({ asked, place, estimateS }: Job): ReviewEventInput {
   if (asked === null) return { kind: "waiting", place };
   const elapsed_s = Math.floor((performance.now() - asked.since) / 1000);
   return { kind: "asking", elapsed_s, estimate_s: estimateS };
 }
 
-/** How long an answer stands: as long as a plan is fresh by default. */
+/** How long an answer is reused: as long as a plan is fresh by default. */
 const MINUTES = 60;
 const MAX_ENTRIES = 256;
 const MAX_BYTES = 8 * 1024 * 1024;
 
 export interface ReviewMemory {
-  /** What the model said to this prompt lately, or null. */
+  /** The model's recent answer to this prompt, or null. */
   recall(promptHash: string, now: Date): MadeReview | null;
   keep(promptHash: string, made: MadeReview, now: Date): void;
 }
 
 /**
- * What the model said lately, by the prompt's hash: whoever asks again about the same evidence, be it under a new plan's id,
- * hears the same. A model doesn't always answer alike, and otherwise one could ask until the answer suits.
+ * The model's recent answers by prompt hash. The same evidence gets the same answer, even under a new plan id: a model's
+ * answers vary, and a client could otherwise ask until it likes one.
  */
 export function reviewMemory(): ReviewMemory {
   const kept = new Map<string, { made: MadeReview; bytes: number; until: number }>();

@@ -6,9 +6,9 @@ import { keep, OBJECT_BEGIN, type ObjectInText, objectAt, objectsIn } from "./re
  * (DeepSeek-R1, Qwen3), or the closing one where the reply was cut.
  */
 
-/** Marks around thinking, as pairs. Matched without regard to case. */
+/** Pairs of marks around thinking. Matched case-insensitively. */
 const MARKS: readonly (readonly [open: string, close: string])[] = [
-  // DeepSeek-R1, Qwen3, GLM, MiniMax and many others; the other words by models that were only told to.
+  // DeepSeek-R1, Qwen3, GLM, MiniMax and many others; the variants come from models that were prompted to think.
   ["<think>", "</think>"],
   ["<thinking>", "</thinking>"],
   ["<thought>", "</thought>"],
@@ -20,7 +20,7 @@ const MARKS: readonly (readonly [open: string, close: string])[] = [
   ["<|START_THINKING|>", "<|END_THINKING|>"],
   // Gemma 4.
   ["<|channel>thought", "<channel|>"],
-  // gpt-oss (OpenAI harmony), and the same when a server has dropped the special tokens.
+  // gpt-oss (OpenAI harmony), with and without its special tokens, which some servers drop.
   ["<|channel|>analysis", "<|channel|>final"],
   ["<|channel|>commentary", "assistantfinal"],
 ];
@@ -30,25 +30,25 @@ const OPEN = `${escaped(MARKS.map(([open]) => open))}|^\\s*analysis(?=[A-Z])`;
 const CLOSE = escaped(MARKS.map(([, close]) => close));
 
 export interface SplitReply {
-  /** Objects of the answer, in their order. */
+  /** Objects in the answer, in order. */
   answer: ObjectInText[];
-  /** Objects that stand in thinking: drafts. */
+  /** Objects in the thinking: drafts. */
   thinking: ObjectInText[];
-  /** The answer has text of its own, whether or not an object is in it. */
+  /** Whether the answer has any text. */
   answered: boolean;
-  /** The answer's text without its whole objects. */
+  /** The answer's text without its complete objects. */
   prose: string;
 }
 
 /**
- * The objects of a reply's text by whether they are its answer. An object of the answer is read whole before any mark in
- * it could count, so that a mark inside a string of it is part of that string.
+ * Separates the objects in the answer from those in the thinking. Objects are read whole, so a mark inside one of their
+ * strings is not taken for a mark.
  */
 export function splitReply(text: string): SplitReply {
   const split: SplitReply = { answer: [], thinking: [], answered: false, prose: "" };
   const next = new RegExp(`(?<open>${OPEN})|(?<close>${CLOSE})|${OBJECT_BEGIN}`, "gi");
   const close = new RegExp(CLOSE, "gi");
-  // A closing mark alone ends thinking that the prompt began. Nobody begins to think with JSON.
+  // A lone closing mark ends thinking that the prompt opened. No model starts its thinking with JSON.
   let mayHaveBegunThinking = !/^\s*(?:\{|```)/.test(text);
   let at = 0;
   for (;;) {

@@ -7,7 +7,7 @@ import { statesGraver } from "./review-reply-claims.ts";
 import { splitReply } from "./review-reply-text.ts";
 import { HINT_BASE_URL } from "./review-settings.ts";
 
-/** Characters of a whole verdict. A model is asked for a page; this is thirty. */
+/** Limit on a verdict, in characters. The prompt asks for a page; this is thirty. */
 const MAX_VERDICT = 64 * 1024;
 
 const Completion = v.object({
@@ -32,10 +32,10 @@ const Completion = v.object({
 type Choice = v.InferOutput<typeof Completion>["choices"][number];
 
 /**
- * The one verdict in the body of a chat completion. What counts is the answer: the message's content without its
- * thinking, and the arguments of tool calls. Where the answer is empty, as with servers that take the whole reply for
- * thinking, the thinking counts instead, if it ends with the verdict and was not cut. Exactly one verdict may be there,
- * however often; anything else that claims to be one spoils it, and so does an answer that says something graver beside it.
+ * The verdict in the body of a chat completion. It is read from the answer: the message's content without its thinking,
+ * and the arguments of tool calls. If the answer is empty (some servers take the whole reply for thinking), it is read
+ * from the thinking, provided that it ends with the verdict and was not truncated. The verdict may be repeated. A second,
+ * different one, a malformed one, or a more severe statement in the text around it makes the reply unusable.
  * @throws AegisError `model_reply`
  */
 export function readReply(body: string): Verdict {
@@ -75,28 +75,28 @@ function verdictOf({ message, finish_reason }: Choice): Verdict {
   const found = cut ? null : judge(empty ? drafts() : inAnswer);
   if (found !== null) {
     if (empty && ![answer, ...thoughts].every(endsAsAnswer)) {
-      throw unusable("it is empty, and its thinking goes on after the verdict in it");
+      throw unusable("it is empty, and its thinking continues after the verdict");
     }
     const beside = inAnswer.map(({ source, value }) => (isClaim(value) ? "" : source)).join("\n");
     if (!empty && statesGraver(`${split.prose}\n${beside}`, found)) {
-      throw unusable("it says something graver than the verdict in it");
+      throw unusable("its text states something more severe than its verdict");
     }
     return found;
   }
-  if (finish_reason !== "length") throw unusable(empty ? "it is empty" : "there is no verdict in it");
+  if (finish_reason !== "length") throw unusable(empty ? "it is empty" : "it contains no verdict");
   throw unusable(
-    "it was cut at the most tokens it may have, before there was a whole verdict",
-    "Allow more with AEGIS_AI_MAX_OUTPUT_TOKENS, or switch the model's thinking off.",
+    "it reached the token limit before its verdict was complete",
+    "Raise AEGIS_AI_MAX_OUTPUT_TOKENS, or switch the model's thinking off.",
   );
 }
 
-/** Thinking that is the answer ends as one: with its object. What is only quoted in thinking is followed by more of it. */
+/** Whether nothing follows the last object: an object that thinking only quotes is followed by more thinking. */
 function endsAsAnswer(text: string): boolean {
   const end = text.lastIndexOf("}");
   return end === -1 || /^[\s`]*(?:<[^<>]{1,40}>[\s`]*)*$/.test(text.slice(end + 1));
 }
 
-/** The text of a message's content: a string, or parts (Mistral), of which some are thinking. */
+/** The texts of a message's content: a string, or an array of parts (Mistral), some of them thinking. */
 function textsOf(content: unknown): { answer: string; thinking: string; refusal: boolean } {
   const texts = { answer: "", thinking: "", refusal: false };
   if (typeof content === "string") return { ...texts, answer: content };
@@ -109,7 +109,7 @@ function textsOf(content: unknown): { answer: string; thinking: string; refusal:
   return texts;
 }
 
-/** Arguments of a call are JSON in a string; some servers send the object itself. */
+/** A call's arguments are a JSON string; some servers send the object itself. */
 function objectsInCall(call: unknown): ObjectInText[] {
   const given = isRecord(call) ? call["arguments"] : undefined;
   if (typeof given === "string") return objectsIn(given);
@@ -117,27 +117,27 @@ function objectsInCall(call: unknown): ObjectInText[] {
 }
 
 const LEGAL = [...Verdict.entries.risk.options, ...Verdict.entries.recommendation.options];
-/** How a verdict looks that can't be parsed. */
+/** Recognises a verdict in text that is not valid JSON. */
 const BROKEN_CLAIM = new RegExp(`"(?:risk|recommendation)"\\s*:\\s*"(?:${LEGAL.join("|")})"`);
 
-/** The one verdict among the objects, null where none claims to be one. Wrappers (`{"arguments": {…}}`) are opened. */
+/** The one verdict among the objects, or null. Looks inside wrappers such as `{"arguments": {…}}`. */
 function judge(objects: readonly ObjectInText[]): Verdict | null {
   const verdicts = new Map<string, Verdict>();
   for (const { source, value, problem } of objects) {
     const fatal = problem === "depth" || problem === "too-many";
     if (fatal || (problem !== "" && BROKEN_CLAIM.test(source))) {
-      throw unusable(`an object in it is ${WHY[problem]}`);
+      throw unusable(`it contains an object that is ${WHY[problem]}`);
     }
     for (const claim of claimsIn(value)) {
       const verdict = parseVerdict(claim);
       verdicts.set(canonicalJson(verdict), verdict);
     }
   }
-  if (verdicts.size > 1) throw unusable("there are two verdicts in it that differ");
+  if (verdicts.size > 1) throw unusable("it contains two different verdicts");
   return verdicts.values().next().value ?? null;
 }
 
-/** Whatever says `risk` or `recommendation` in one of their own words; what is only the pattern of a verdict doesn't. */
+/** Objects with a valid `risk` or `recommendation`; a mere template of a verdict has neither. */
 function* claimsIn(value: unknown): Generator<object> {
   if (typeof value !== "object" || value === null) return;
   if (isClaim(value)) yield value;
@@ -151,30 +151,30 @@ function isClaim(value: unknown): boolean {
 
 function parseVerdict(claim: object): Verdict {
   const result = v.safeParse(Verdict, claim, { abortEarly: true });
-  if (!result.success) throw unusable(`the verdict in it is not as asked for: ${wrong(result.issues[0])}`);
+  if (!result.success) throw unusable(`its verdict is malformed: ${wrong(result.issues[0])}`);
   const { output } = result;
-  // A lone surrogate has no canonical form: such text can't be signed.
+  // A lone surrogate has no canonical form, so the text could not be signed.
   const texts = Object.values(output).flat();
   if (!texts.every((text) => text.isWellFormed())) {
-    throw unusable("the verdict in it is not well-formed Unicode");
+    throw unusable("its verdict is not well-formed Unicode");
   }
   if (canonicalJson(output).length > MAX_VERDICT) {
-    throw unusable(`the verdict in it is longer than ${MAX_VERDICT} characters`);
+    throw unusable(`its verdict is longer than ${MAX_VERDICT} characters`);
   }
   return output;
 }
 
-/** What is wrong, in our words only: the message of valibot repeats what the model wrote. */
+/** Describes an issue without valibot's message, which repeats the model's text. */
 function wrong(issue: v.BaseIssue<unknown>): string {
   const name = String(issue.path?.[0]?.key);
-  if (!Object.hasOwn(Verdict.entries, name)) return "it has a field that is not one of a verdict's";
+  if (!Object.hasOwn(Verdict.entries, name)) return "it has an unknown field";
   return issue.received === "undefined" ? `${name} is missing` : `${name} is not ${issue.expected}`;
 }
 
 const WHY = {
-  "": "followed by something else",
+  "": "followed by other text",
   syntax: "not JSON",
-  "duplicate-key": "JSON with the same name twice in one object",
+  "duplicate-key": "JSON with a duplicate name in an object",
   depth: "nested too deeply",
   "too-many": "one of too many",
 } as const;
@@ -185,7 +185,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function unusable(
   why: string,
-  hint = "Another model may do better (AEGIS_AI_MODEL). A review can be left out, unless policy requires one.",
+  hint = "Another model may do better (AEGIS_AI_MODEL). A review is optional unless policy requires one.",
 ): AegisError {
   return new AegisError("model_reply", `the model's reply can't be used: ${why}`, hint);
 }

@@ -26,8 +26,8 @@ import { refusalReply } from "./wire-service.ts";
 import type { Service } from "./wire-session.ts";
 
 /**
- * What a reviewer refuses, and the reviews that fail, added up: one event of each kind in `intervalMs` at the most, so that
- * neither a flood of requests nor a model that is down fills the log. `record` writes an event.
+ * Counts refused requests and failed reviews, and records each as at most one event per `intervalMs`, so that neither a
+ * flood of requests nor a model that is down fills the log.
  */
 function auditReviewer(
   record: (event: NewAuditEvent) => void,
@@ -38,7 +38,7 @@ function auditReviewer(
     countRefusals({
       async deliver(counted) {
         const total = counted.reduce((sum, { count }) => sum + count, 0);
-        // The digest of a plan's text is the plan's hash.
+        // request_sha256 is the digest of the plan's text, and so the plan's hash.
         const list = counted.map(({ code, count, uid, request_sha256 }) => ({
           code,
           count,
@@ -76,9 +76,9 @@ export interface ReviewerOptions {
 }
 
 /**
- * Starts the reviewer: asks the model about plans on behalf of local clients, and signs what it says. It needs no
- * privilege. `close` aborts what is under way, tells who waits, and ends.
- * @throws AegisError `exists` when another daemon has the path, `unavailable` with too few file descriptors, `io`
+ * Starts the reviewer: asks the model about plans on behalf of local clients and signs its reviews. Needs no privileges.
+ * `close` aborts running reviews and sends waiting clients an error.
+ * @throws AegisError `exists` if another daemon owns the socket path, `unavailable` with too few file descriptors, `io`
  */
 export async function serveReviewer(options: ReviewerOptions): Promise<{ close(): Promise<void> }> {
   const { listen, settings, log } = options;
@@ -120,7 +120,7 @@ export async function serveReviewer(options: ReviewerOptions): Promise<{ close()
   };
 }
 
-/** One review, signed and in the audit log before anybody hears of it. */
+/** One review, signed and in the audit log before it is sent. */
 async function review(
   plan: Hashed<OperationPlan>,
   uid: number,
@@ -133,7 +133,7 @@ async function review(
   const now = new Date();
   const before = memory.recall(prompt, now);
   const answer = before ?? (await makeReview(plan, settings, { signal }));
-  // Looked up once more: another plan with the same evidence may have been answered meanwhile.
+  // Another plan with the same evidence may have been answered in the meantime.
   const said = memory.recall(prompt, now) ?? answer;
   const remembered = before !== null || said !== answer;
   const made = { ...said, review: ofPlan(said.review, plan) };
@@ -148,13 +148,13 @@ async function review(
   return { review: canonicalJson(signed), reply: made.reply };
 }
 
-/** What was said to the same prompt, as a review of this plan. */
+/** An answer to the same prompt, as a review of this plan. */
 function ofPlan(said: AiReview, plan: Hashed<OperationPlan>): AiReview {
   const { plan_id } = plan.document;
   return { ...said, plan_id, plan_hash: plan.hash, created_at: new Date().toISOString() };
 }
 
-/** Whether a reply is short enough to be passed on. */
+/** Whether a reply is short enough to send. */
 function fits(reply: string): boolean {
   return Buffer.byteLength(JSON.stringify(reply)) <= REPLY_BYTES;
 }
@@ -188,7 +188,7 @@ function reviewerCalls(queue: ReviewQueue, { settings, secret }: ReviewerOptions
   };
 }
 
-/** What the model said is passed on even where it was no review, so that whoever asked can look at it. */
+/** The error reply. It carries the model's reply even if that is unusable, so that the user can look at it. */
 function refusal(error: unknown): object {
   const answer = refusalReply(error, REVIEWER_INTERFACE);
   if (!(error instanceof UnusableReply) || !fits(error.reply)) return answer;

@@ -3,14 +3,14 @@ import type { Env } from "./paths.ts";
 import { isLoopback } from "./sys-fetch.ts";
 
 const DAY_SECONDS = 24 * 60 * 60;
-/** What a review may take when it isn't told otherwise: a model that is being loaded answers nothing for minutes. */
+/** Minimum for the default time limit: a model that is still loading takes minutes to answer. */
 const FLOOR_SECONDS = 300;
-/** Characters of JSON and English to a token, on the low side: a limit that is too long costs less than one too short. */
+/** Characters of JSON and English per token, a low estimate: too long a limit costs less than too short a one. */
 const CHARS_PER_TOKEN = 3;
 
-/** For answers that no model's server gives. */
+/** Hint for responses that no model server gives. */
 export const HINT_BASE_URL =
-  "See that AEGIS_AI_BASE_URL is an OpenAI-compatible API, such as http://localhost:8000/v1";
+  "Check that AEGIS_AI_BASE_URL is an OpenAI-compatible API, for example http://localhost:8000/v1";
 
 /** How to reach the model, and how long to wait for it. */
 export interface ModelSettings {
@@ -18,19 +18,19 @@ export interface ModelSettings {
   baseUrl: URL;
   model: string;
   maxOutputTokens: number;
-  /** A secret: it goes into one request header and nowhere else. */
+  /** Secret: goes into one request header and nowhere else. */
   apiKey: string | null;
-  /** Whether to ask for the reply in the verdict's JSON schema. */
+  /** Whether to request a reply that follows the verdict's JSON schema. */
   jsonFormat: boolean;
-  /** For `GET /models`. */
+  /** Time limit of `GET /models`. */
   modelsTimeoutMs: number;
-  /** For one review whose prompt has that many characters. */
+  /** Time limit of a review, in milliseconds, by the prompt's length in characters. */
   timeoutMs(promptChars: number): number;
 }
 
 /**
- * The reviewer's settings from `AEGIS_AI_*`. A variable that is empty counts as unset.
- * @throws AegisError `invalid_config` naming the variable; `unavailable` for another machine that is not allowed
+ * The reviewer's settings from `AEGIS_AI_*`. An empty variable counts as unset.
+ * @throws AegisError `invalid_config` naming the variable; `unavailable` for a remote server that is not allowed
  */
 export function readModelSettings(env: Env): ModelSettings {
   const baseUrl = readBaseUrl(env);
@@ -49,7 +49,7 @@ export function readModelSettings(env: Env): ModelSettings {
     apiKey: readApiKey(env),
     jsonFormat: readFlag(env, "AEGIS_AI_RESPONSE_FORMAT_JSON", true),
     modelsTimeoutMs: readNumber(env, "AEGIS_AI_MODELS_TIMEOUT_SECS", 15, { ...seconds, most: 3600 }) * 1000,
-    // A timer of more than 2^31 ms fires at once; a day is far below that.
+    // A timer of more than 2^31 ms would fire at once; a day is far below that.
     timeoutMs: (chars) =>
       Math.round(1000 * (told ?? Math.min(DAY_SECONDS, Math.max(FLOOR_SECONDS, estimate(chars))))),
   };
@@ -59,7 +59,7 @@ function readBaseUrl(env: Env): URL {
   const name = "AEGIS_AI_BASE_URL";
   const text = given(env, name) ?? "http://localhost:8000/v1";
   const url = URL.parse(text);
-  // The value itself is not repeated: it may hold a password.
+  // The message omits the value, which may contain a password.
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
     throw invalid(name, "is not an http or https URL", "For example http://localhost:8000/v1");
   }
@@ -69,8 +69,8 @@ function readBaseUrl(env: Env): URL {
   if (!isLoopback(url) && !readFlag(env, "AEGIS_AI_ALLOW_REMOTE", false)) {
     throw new AegisError(
       "unavailable",
-      `the model at ${url.host} is not on this machine, and a plan says what this machine runs`,
-      "Set AEGIS_AI_ALLOW_REMOTE=1 to send plans there all the same.",
+      `the model at ${url.host} is not on this machine, and a plan reveals what this machine runs`,
+      "Set AEGIS_AI_ALLOW_REMOTE=1 to send plans there anyway.",
     );
   }
   if (!url.pathname.endsWith("/")) url.pathname += "/";
@@ -81,7 +81,7 @@ function readModel(env: Env): string {
   const name = "AEGIS_AI_MODEL";
   const model = given(env, name) ?? "deepseek-v4-flash";
   if (!/^[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?$/.test(model)) {
-    throw invalid(name, "is not a model's name: 1 to 256 ASCII characters");
+    throw invalid(name, "is not a model name (1 to 256 ASCII characters)");
   }
   return model;
 }
@@ -90,7 +90,7 @@ function readApiKey(env: Env): string | null {
   const name = "AEGIS_AI_API_KEY";
   const key = given(env, name);
   if (key !== null && !/^[\x21-\x7e]{1,4096}$/.test(key)) {
-    throw invalid(name, "has a space, a line break or another character that no HTTP header may hold");
+    throw invalid(name, "contains a space, a line break or another character not allowed in an HTTP header");
   }
   return key;
 }
@@ -125,6 +125,6 @@ function given(env: Env, name: string): string | null {
   return value === "" ? null : value;
 }
 
-function invalid(name: string, problem: string, hint = `Set ${name} again, or unset it.`): AegisError {
+function invalid(name: string, problem: string, hint = `Correct ${name}, or unset it.`): AegisError {
   return new AegisError("invalid_config", `${name} ${problem}`, hint);
 }

@@ -1,25 +1,25 @@
 import { plural } from "./terminal.ts";
 
 /*
- * Outside text as it stands in the model's prompt.
+ * Untrusted text, escaped for the model's prompt.
  *
- * The fence is made of characters, not of a secret delimiter: the evidence stands between tags, and no outside text can
- * hold a `<`, a line break or a bare quotation mark, since all three are escaped. A delimiter that nobody can guess would
- * do no better (a rough imitation of one misleads a small model too). Quoting also marks where each piece of outside text
- * begins and ends, which models heed more than one fence around everything ("spotlighting", arXiv:2403.14720).
+ * The evidence stands between tags, and untrusted text can't contain `<`, a line break or a bare quotation mark, since all
+ * three are escaped. A secret delimiter would do no better: even a rough imitation misleads a small model. Quoting also
+ * marks where each piece of untrusted text begins and ends, which models heed better than a single fence around everything
+ * ("spotlighting", arXiv:2403.14720).
  *
- * Escaping `<` and `[` has a second use: many servers turn the text of a control token (`<|im_end|>`, `</s>`, `[/INST]`)
- * into the token itself wherever it stands, so that data could end its message and speak as the system
- * (huggingface/transformers#29279, InternLM/lmdeploy#4960). Such tokens hold one of the two, or a character outside ASCII.
+ * Escaping `<` and `[` has a second use. Many servers turn the text of a control token (`<|im_end|>`, `</s>`, `[/INST]`)
+ * into the token itself wherever it occurs, so that data could end its message and speak as the system
+ * (huggingface/transformers#29279, InternLM/lmdeploy#4960). All these tokens contain `<`, `[` or a non-ASCII character.
  *
- * Every backslash in the evidence is ours: outside ones are escaped too.
+ * Backslashes are escaped too, so every backslash in the evidence starts one of our escapes.
  */
 
-/** What names, versions and addresses are made of. */
+/** Names, versions and addresses. */
 const PLAIN = /^[A-Za-z0-9@._/-][A-Za-z0-9+.:~@/_=%,^-]*$/;
-/** Words that switch a model's thinking off or on: some chat templates look for them in every message. */
+/** Commands that switch thinking on or off; some chat templates look for them in every message. */
 const SWITCH = "/(?:no_?)?think";
-/** What nobody sees: control, format, private, unassigned and default-ignorable characters, and Unicode's line ends. */
+/** Invisible: control, format, private, unassigned and default-ignorable characters, and Unicode line separators. */
 const HIDDEN = "(?:(?![\\n\\r\\t])[\\p{C}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}])+";
 const ONE_PIECE = new RegExp(`${HIDDEN}|${SWITCH}|.`, "gisu");
 const IS_HIDDEN = new RegExp(`^${HIDDEN}$`, "u");
@@ -28,21 +28,21 @@ const BARE = /^[ !#-;=-Z\]^_a-~]$/;
 const HAS_SWITCH = new RegExp(SWITCH, "i");
 const ESCAPED: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"' };
 
-/** A name, version or address: bare where that is safe, else as {@link quote} writes it. */
+/** A name, version or address: bare if that is safe, else as {@link quote} writes it. */
 export function word(text: string, max = 120): string {
   return text.length <= max && PLAIN.test(text) && !HAS_SWITCH.test(text) ? text : quote(text, max);
 }
 
 /**
- * Text in quotation marks on one line of printable ASCII: at most `max` characters of it, and `\cut{n}` where n are
- * missing. What nobody sees becomes `\hidden{n}`, a letter from elsewhere its number, as in `\u{430}`, and what could begin a
- * control token or an escape `\x3c` and the like. Takes time by `max`, not by the text's length.
+ * Quotes text as one line of printable ASCII: at most `max` characters, then `\cut{n}` if n are left out. Invisible
+ * characters become `\hidden{n}`, non-ASCII ones `\u{430}`, and those that could start a control token or an escape `\x3c`.
+ * Its cost grows with `max`, not with the text's length.
  */
 export function quote(text: string, max: number): string {
   return framed(text, fitting(pieces(beginning(text, max)), max), []);
 }
 
-/** Like {@link quote}, but both ends of a long text are shown, twice as much of the beginning. */
+/** Like {@link quote}, but keeps both ends of a long text: two thirds from the beginning, one third from the end. */
 export function quoteEnds(text: string, max: number): string {
   const whole = fitting(pieces(beginning(text, max)), max);
   if (lengthOf(whole) === text.length) return framed(text, whole, []);
@@ -53,14 +53,14 @@ export function quoteEnds(text: string, max: number): string {
 }
 
 /**
- * Words with commas between them, as far as they fit into about `max` characters, and how many are missing. Of a long word
- * its beginning is shown.
+ * As many words as fit into about `max` characters, separated by commas, and how many were left out. Long words are
+ * truncated.
  */
 export function commaList(texts: readonly string[], max: number): string {
   return wordList(texts, max, ", ").text;
 }
 
-/** Like {@link commaList}, with `between` between them, and with how many are missing as a number. */
+/** Like {@link commaList}, with a separator, and with the number left out. */
 export function wordList(
   texts: readonly string[],
   max: number,
@@ -72,7 +72,7 @@ export function wordList(
   return { text: shown === "" ? `${left} not shown` : `${shown} and ${left} more`, left };
 }
 
-/** The lines that fit into `max` characters with `gap` between them, and how many items are left over. */
+/** The lines that fit into `max` characters, with `gap` characters between them, and the number of items left over. */
 export function fitLines<T>(
   items: readonly T[],
   toLine: (item: T) => string,
@@ -90,16 +90,16 @@ export function fitLines<T>(
   return { lines, left: items.length - lines.length, chars };
 }
 
-/** A part of the evidence, and what it leaves out, in words. */
+/** A section of the evidence, and descriptions of what it leaves out. */
 export interface Section {
   lines: string[];
   omitted: string[];
 }
 
-/** Room that the line about what is missing needs at most. */
+/** Limit, in characters, on the line that says how many were left out. */
 const NOTE = 80;
 
-/** One line for each item as far as they fit into `max` characters; the last line says how many did not. */
+/** One line per item, as many as fit into `max` characters; if some don't fit, a last line says how many. */
 export function listed<T>(
   items: readonly T[],
   toLine: (item: T) => string,
@@ -113,7 +113,7 @@ export function listed<T>(
   return { lines: [...lines, `- NOT SHOWN: ${note}`], omitted: [note] };
 }
 
-/** Texts of a plan are well-formed; a cut must not make half a character of one. */
+/** The first `max` code units, without splitting a surrogate pair. */
 function beginning(text: string, max: number): string {
   if (text.length <= max) return text;
   const start = text.slice(0, max);
@@ -124,7 +124,7 @@ function pieces(text: string): string[] {
   return text.match(ONE_PIECE) ?? [];
 }
 
-/** The first pieces, as many as stay within `max` characters when they are escaped. */
+/** The first pieces that fit into `max` characters once escaped. */
 function fitting(all: readonly string[], max: number): string[] {
   let chars = 0;
   const end = all.findIndex((piece) => {

@@ -11,13 +11,13 @@ import { UnusableReply } from "./wire-reviewer.ts";
 export interface MadeReview {
   /** Unsigned. */
   review: AiReview;
-  /** The whole body that the model's server answered with, JSON text. */
+  /** The model server's response body, JSON text. */
   reply: string;
 }
 
 /**
- * Asks the model about the plan, once, and binds its verdict to the plan, the prompt and the model.
- * @throws UnusableReply; AegisError `unavailable`, `timeout`; what `signal` is aborted with, where that is an AegisError
+ * Asks the model about the plan once and binds its verdict to the plan, the prompt and the model.
+ * @throws UnusableReply; AegisError `unavailable`, `timeout`; the abort reason of `signal` if it is an AegisError
  */
 export async function makeReview(
   plan: Hashed<OperationPlan>,

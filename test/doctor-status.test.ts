@@ -82,7 +82,7 @@ done
         `mkdir -p ${path}; chown ${user}:${group} ${path}; chmod ${mode.toString(8).padStart(5, "0")} ${path}`,
       );
     const { findings, services } = await status();
-    // No key is trusted yet: the cause, and no advice that leads back here.
+    // No execution key is trusted yet: the cause, and no advice that leads back here.
     const failed = findings.filter(({ level }) => level === "fail");
     expect(failed.map(({ check }) => check)).toEqual(["executor"]);
     expect(failed[0]?.fix).toContain(`Write an execution key into ${SYSTEM.trustedKeys}`);

@@ -33,7 +33,7 @@ describeOnSystemd("wrappers", (suite) => {
 
   test("are links to the program, beside what an administrator has there; installing again changes nothing", async () => {
     const { next } = await install("--wrappers");
-    expect(next[0]).toContain("apt has no wrapper: /usr/local/bin/apt is there already");
+    expect(next[0]).toContain("apt has no wrapper: /usr/local/bin/apt already exists");
     expect(await out("readlink /usr/local/bin/apt-get")).toBe("/usr/local/bin/aegis");
     expect(await out("apt")).toBe("mine");
     expect(await out("command -v cargo; ls /usr/local/bin")).toBe("aegis\napt\napt-get");

@@ -25,8 +25,8 @@ const CASES: Case[] = [
     "no execution key is trusted",
     "/etc/aegis/trusted-keys.toml",
   ],
-  ["a key trusted", true, () => true, "fail", "does not run", "systemctl start aegisd.service"],
-  ["the keys can't be read", true, unreadable, "fail", "does not run", "journalctl -b -u aegisd"],
+  ["a key trusted", true, () => true, "fail", "not running", "systemctl start aegisd.service"],
+  ["the keys can't be read", true, unreadable, "fail", "not running", "journalctl -b -u aegisd"],
 ];
 for (const [what, installed, trusts, level, why, fix] of CASES) {
   test(what, () => {

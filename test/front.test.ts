@@ -516,7 +516,7 @@ describe("relaying", () => {
     async (method, parameters, goesOn) => {
       const { client } = await setUp({ answer: (_, __, socket) => socket.destroy() });
       const { hint } = (await client().send(call(method, parameters)).reply()).parameters;
-      expect(String(hint).includes("What was started goes on")).toBe(goesOn);
+      expect(String(hint).includes("A run that has started goes on")).toBe(goesOn);
       expect(String(hint).includes("journalctl -u 'aegis-runner*'")).toBe(!goesOn);
     },
   );
@@ -616,10 +616,10 @@ describe("the status", () => {
 
   test("a runner that does not tell it is not waited for, nor kept", async () => {
     const { client, runner, log } = await setUp({ limits: { statusMs: 30 }, answer: () => {} });
-    const asking = [client(), client()].map((it) => it.send(call("Status", {})));
-    for (const it of asking) expect(await it.refusal()).toBe("timeout");
+    const current = [client(), client()].map((it) => it.send(call("Status", {})));
+    for (const it of current) expect(await it.refusal()).toBe("timeout");
     await until(() => runner.sockets.size === 0);
-    expect(log.lines.join()).toContain("has not told its status");
+    expect(log.lines.join()).toContain("did not report its status");
   });
 
   test.each([

@@ -191,7 +191,7 @@ here.describe("aegis daemon install", () => {
     );
     // No approval key is ever made, and without an execution key the executor is not started.
     expect(await sh("ls /etc/aegis")).not.toContain("approv");
-    expect(report.next[0]).toContain("No key is trusted yet");
+    expect(report.next[0]).toContain("No execution key is trusted yet");
     const all = await told();
     expect(all.filter((line) => line.includes("aegisd"))).toEqual([]);
     // What is on the host now counts as known, not what is there when its timer comes round.
@@ -236,7 +236,7 @@ here.describe("aegis daemon install", () => {
         const { status, stderr } = await run(["/root/aegis", "daemon", "install", ...flags]);
         expect([status, stderr]).toEqual([
           2,
-          expect.stringContaining(`aegis ${VERSION}, and 99.0.0 is installed`),
+          expect.stringContaining(`aegis ${VERSION}, but 99.0.0 is installed`),
         ]);
         expect(stderr).toContain("--downgrade");
       }
@@ -247,8 +247,8 @@ here.describe("aegis daemon install", () => {
     });
     test.each([
       ["aegis 0.0.1\\n", `upgrade from 0.0.1 to ${VERSION}`],
-      [`aegis ${VERSION}\\n`, `replace ${VERSION} by ${VERSION} (same version, other build)`],
-      ["aegis 99.0.0 and more\\n", `replace what is there, of unknown version, by ${VERSION}`],
+      [`aegis ${VERSION}\\n`, `replace ${VERSION} with ${VERSION} (same version, another build)`],
+      ["aegis 99.0.0 and more\\n", `replace an unknown version with ${VERSION}`],
     ])("%s: %s", async (says, words) => {
       fake(says);
       const { stdout } = await run(["/root/aegis", "daemon", "install"]);
@@ -258,7 +258,7 @@ here.describe("aegis daemon install", () => {
     test("a file that others can write is replaced without being run", async () => {
       fake("aegis 99.0.0\\n");
       await sh("chmod 777 /usr/local/bin/aegis");
-      expect(step((await install()).report)).toBe(`replace what is there, of unknown version, by ${VERSION}`);
+      expect(step((await install()).report)).toBe(`replace an unknown version with ${VERSION}`);
     });
   });
 
@@ -267,10 +267,10 @@ here.describe("aegis daemon install", () => {
       '[[key]]\nid = "x"\npublic_key_hex = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"\nrole = "execution"\nrevoked = true\n';
     const before = host.read("/etc/aegis/trusted-keys.toml");
     host.write("/etc/aegis/trusted-keys.toml", keys);
-    expect((await install()).report.next[0]).toContain("No key is trusted yet");
+    expect((await install()).report.next[0]).toContain("No execution key is trusted yet");
     await sh("touch /run/stub/active.aegisd.service");
     expect((await install()).report.next[0]).toBe(
-      "No execution key is trusted any more: the executor runs, and refuses every plan.",
+      "No execution key is trusted any more: the executor runs but refuses every plan.",
     );
     await sh("rm /run/stub/active.aegisd.service");
     host.write("/etc/aegis/trusted-keys.toml", before);
@@ -292,7 +292,7 @@ here.describe("aegis daemon install", () => {
 
   test("for people, what needs nothing has a mark too", async () => {
     const { stdout } = await run(["/root/aegis", "daemon", "install"]);
-    expect(stdout).toContain("= what an interrupted install left: nothing to do\n");
+    expect(stdout).toContain("= leftovers of an interrupted install: nothing to do\n");
     expect(stdout.split("\n").filter((line) => line.startsWith(" "))).toEqual([]);
   });
 
@@ -331,7 +331,10 @@ here.describe("aegis daemon install", () => {
     await Bun.sleep(300);
     expect(await sh("cat /usr/local/bin/aegis")).toBe("old");
     const { status, stderr } = await run(["/root/aegis", "daemon", "uninstall"]);
-    expect({ status, stderr }).toEqual({ status: 8, stderr: expect.stringContaining("a run is under way") });
+    expect({ status, stderr }).toEqual({
+      status: 8,
+      stderr: expect.stringContaining("an execution is running"),
+    });
     held.kill("SIGKILL");
 
     expect(await waiting.exited).toBe(0);

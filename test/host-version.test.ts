@@ -18,7 +18,7 @@ describe("an older version in the place of a newer one is refused", () => {
     test(`${own} over ${version}: ${refused ? "refused" : "taken"}`, () => {
       let error: unknown = null;
       try {
-        refuseDowngrade({ there: true, version }, own);
+        refuseDowngrade({ exists: true, version }, own);
       } catch (thrown) {
         error = thrown;
       }
@@ -27,7 +27,7 @@ describe("an older version in the place of a newer one is refused", () => {
         expect(error).toBeInstanceOf(AegisError);
         expect(error).toMatchObject({
           code: "usage",
-          message: expect.stringContaining(`aegis ${own}, and ${version} is installed`),
+          message: expect.stringContaining(`aegis ${own}, but ${version} is installed`),
           hint: expect.stringContaining("--downgrade"),
         });
       }
@@ -36,9 +36,9 @@ describe("an older version in the place of a newer one is refused", () => {
 });
 
 test.each([
-  [{ there: false, version: null }, "copy this program there (0.5.0)"],
-  [{ there: true, version: null }, "replace what is there, of unknown version, by 0.5.0"],
-  [{ there: true, version: "0.5.0" }, "replace 0.5.0 by 0.5.0 (same version, other build)"],
-  [{ there: true, version: "0.4.9" }, "upgrade from 0.4.9 to 0.5.0"],
-  [{ there: true, version: "0.6.0" }, "downgrade from 0.6.0 to 0.5.0"],
+  [{ exists: false, version: null }, "copy this program there (0.5.0)"],
+  [{ exists: true, version: null }, "replace an unknown version with 0.5.0"],
+  [{ exists: true, version: "0.5.0" }, "replace 0.5.0 with 0.5.0 (same version, another build)"],
+  [{ exists: true, version: "0.4.9" }, "upgrade from 0.4.9 to 0.5.0"],
+  [{ exists: true, version: "0.6.0" }, "downgrade from 0.6.0 to 0.5.0"],
 ])("%p: %s", (installed, words) => expect(changeInWords(installed, "0.5.0")).toBe(words));

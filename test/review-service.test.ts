@@ -235,8 +235,8 @@ describe("a model that gives no review", () => {
       const thrown = await callReviewer(path, planText()).catch((it: unknown) => it);
       return Object(thrown).hint;
     };
-    expect(await hint("AEGIS_AI_BASE_URL says where it is.")).toBe(
-      "AEGIS_AI_BASE_URL says where it is. The service has it from /etc/aegis/aegis-reviewd.env (root's; then: systemctl restart aegis-reviewd.service).",
+    expect(await hint("Check AEGIS_AI_BASE_URL.")).toBe(
+      "Check AEGIS_AI_BASE_URL. The service has it from /etc/aegis/aegis-reviewd.env (root's; then: systemctl restart aegis-reviewd.service).",
     );
     expect(await hint("Ask again.")).toBe("Ask again.");
   });

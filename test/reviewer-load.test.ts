@@ -313,7 +313,7 @@ test("under systemd: the socket is descriptor 3, the key a credential", async ()
 needs(root, "root").test("it does not run as root, and makes nothing", async () => {
   const { home, exited, stderr } = await built("http://127.0.0.1:1/v1", { drop: false });
   expect(await exited).toBe(6);
-  expect(stderr()).toContain("does not run as root");
+  expect(stderr()).toContain("must not run as root");
   expect(readdirSync(home)).toEqual([]);
 });
 
