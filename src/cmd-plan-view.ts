@@ -1,5 +1,5 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
-import { isLasting, NO_DATA, newVulnerabilities } from "./doc-evidence.ts";
+import { isLasting, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { usedSources } from "./plan-signals.ts";
@@ -129,7 +129,7 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
   const repositories = usedSources(plan)
     .filter(({ trust }) => trust === "weak" || trust === "untrusted")
     .map(({ id, trust, problems }) => `Source ${id} is ${trust}: ${problems.join(", ")}`);
-  const known = newVulnerabilities(plan).filter(({ severity }) => severity !== "none");
+  const known = vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => severity !== "none");
   const vulnerabilities = known.map((v) =>
     v.id === NO_DATA
       ? `${v.package} ${v.version}: no vulnerability data could be had from ${v.data_source}`

@@ -36,7 +36,7 @@ const GRAVEST_FIRST: readonly string[] = ["critical", "high", "unknown", "medium
  * Vulnerabilities of the versions to be installed, the gravest first, and last the versions that no source could answer for. A
  * record of such a version counts even if it says that it is about the old one; one that names it as the fix doesn't.
  */
-export function newVulnerabilities({
+export function vulnerabilitiesOfNewVersions({
   transaction,
   vulnerability_evidence,
 }: Pick<OperationPlan, "transaction" | "vulnerability_evidence">): OperationPlan["vulnerability_evidence"] {

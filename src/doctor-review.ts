@@ -67,7 +67,7 @@ export async function reviewerService(env: Env, socket: string = SYSTEM.reviewer
   }
 }
 
-/** Whether a policy that demands a review names someone whose review it would take. */
+/** Policies that require a review and name no reviewer: this user's and the executor's. */
 export function reviewKeys(env: Env): Finding[] {
   return policies(env)
     .filter(({ config: { review } }) => review.required && review.public_keys.length === 0)

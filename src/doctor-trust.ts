@@ -37,35 +37,26 @@ export function trustFinding(trust: Trust): Finding {
     : warn("keys", text, "Without an approval key nothing that needs a human can run.");
 }
 
-/** A policy that can't be read is the check of the policy's to tell. */
+/** The reviewer's keys of the executor's policy. A policy that can't be read is reported by its own check. */
 function reviewKeysBySystem(trust: Trust): Finding[] {
-  let config: PolicyConfig;
   try {
-    config = loadPolicyConfig({}, { system: true }).config;
+    return keysInTwoRoles(trust, loadPolicyConfig({}, { system: true }).config);
   } catch {
     return [];
   }
-  return keysInTwoRoles(trust, config);
 }
 
-/** What is wrong with the keys that reviews may be signed by. The executor refuses a plan with a key in two roles. */
+/** Keys that may sign reviews and plans or approvals too: the executor refuses a plan with a key in two roles. */
 export function keysInTwoRoles(trust: Trust, { review }: Pick<PolicyConfig, "review">): Finding[] {
-  const both = trust.filter((key) => review.public_keys.includes(key.publicKeyHex));
-  const findings = both.map((key) =>
-    fail(
-      "keys",
-      `key ${key.ids[0]} is trusted as an ${key.role} key, and signs reviews by [review] public_keys`,
-      "Give the reviewer a key of its own.",
-    ),
-  );
-  if (!review.required || review.public_keys.length > 0) return findings;
-  return [
-    warn(
-      "keys",
-      "the policy requires a review, but names nobody in [review] public_keys: every plan needs a human",
-      `Name the reviewer's public key in ${SYSTEM.policy}.`,
-    ),
-  ];
+  return trust
+    .filter((key) => review.public_keys.includes(key.publicKeyHex))
+    .map((key) =>
+      fail(
+        "keys",
+        `key ${key.ids[0]} is trusted as an ${key.role} key, and signs reviews by [review] public_keys`,
+        "Give the reviewer a key of its own.",
+      ),
+    );
 }
 
 /** Whoever can read both secrets can sign and approve alone: then approval proves nothing. */

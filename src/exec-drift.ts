@@ -1,6 +1,6 @@
 import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
-import { isLasting, newVulnerabilities } from "./doc-evidence.ts";
+import { isLasting, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
@@ -130,8 +130,8 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
     throw mismatch("vulnerability_evidence", "can be known of its transaction");
   }
   const shown = (x: Vulnerability) => `${versionOf(x)} ${vulnerabilityName(x)}`;
-  const reported = new Set(newVulnerabilities(signed).map(shown));
-  const unreported = newVulnerabilities(own)
+  const reported = new Set(vulnerabilitiesOfNewVersions(signed).map(shown));
+  const unreported = vulnerabilitiesOfNewVersions(own)
     .filter((x) => isGrave(x.severity) && !reported.has(shown(x)))
     .map(vulnerabilityName);
   if (unreported.length === 0) return;

@@ -1,4 +1,4 @@
-import { NO_DATA, newVulnerabilities } from "./doc-evidence.ts";
+import { NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./doc-signals.ts";
 import { isCritical } from "./policy-packages.ts";
@@ -45,9 +45,10 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "mutable-version": (f) => f.mutable_reference && f.tool !== "container",
   "untrusted-repository": (f) => usedSources(f).some(({ trust }) => trust === "untrusted"),
   "weakly-pinned-repository": (f) => usedSources(f).some(({ trust }) => trust === "weak"),
-  "vulnerability-critical": (f) => newVulnerabilities(f).some(({ severity }) => severity === "critical"),
+  "vulnerability-critical": (f) =>
+    vulnerabilitiesOfNewVersions(f).some(({ severity }) => severity === "critical"),
   "vulnerability-known": (f) =>
-    newVulnerabilities(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
+    vulnerabilitiesOfNewVersions(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
 };
 
 /** Signals that follow from a plan's facts, whatever its ecosystem. */

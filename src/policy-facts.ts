@@ -1,6 +1,6 @@
 import { madeSubject } from "./apt-argv.ts";
 import type { AiReview } from "./doc.ts";
-import { NO_DATA, newVulnerabilities, RECORDED_INVERSE } from "./doc-evidence.ts";
+import { NO_DATA, RECORDED_INVERSE, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import {
   isFetched,
   type OperationPlan,
@@ -105,7 +105,7 @@ function withoutSlash(uri: string): string {
 
 /** Vulnerabilities of the versions to be installed that `test` picks by severity, the gravest first. */
 export function vulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
-  return newVulnerabilities(f.plan)
+  return vulnerabilitiesOfNewVersions(f.plan)
     .filter(({ severity }) => test(severity))
     .map(vulnerabilityName);
 }

@@ -1,4 +1,4 @@
-import { NO_DATA, newVulnerabilities, RECORDED_INVERSE } from "./doc-evidence.ts";
+import { NO_DATA, RECORDED_INVERSE, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { scanScript } from "./policy-scripts.ts";
 import { changesSection, type NumberedSource, numberSources } from "./review-changes.ts";
@@ -102,7 +102,7 @@ function sourcesSection(sources: readonly NumberedSource[]): Section {
 }
 
 function vulnerabilitiesSection(plan: OperationPlan): Section {
-  const coming = newVulnerabilities(plan).filter(({ severity }) => severity !== "none");
+  const coming = vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => severity !== "none");
   const old = plan.vulnerability_evidence.filter((v) => v.applies_to === "old" && v.id !== NO_DATA);
   if (plan.vulnerability_evidence.length === 0) {
     return { lines: ["No record. Perhaps no database was asked."], omitted: [] };

@@ -47,7 +47,7 @@ describe("sudoersProblems", () => {
     test(JSON.stringify(text), () => expect(sudoersProblems(text)).toEqual(problems));
 });
 
-describe("the reviewer's keys", () => {
+describe("the reviewer's keys, in two roles", () => {
   const CASES: [what: string, toml: string, found: object[]][] = [
     [
       "one that also signs",
@@ -59,7 +59,7 @@ describe("the reviewer's keys", () => {
       `public_keys = ["${REVIEWER.publicKeyHex}", "${ALICE.publicKeyHex}"]`,
       [{ level: "fail", message: expect.stringContaining(`${ALICE.keyId} is trusted as an approval key`) }],
     ],
-    ["none, where a review is required", "required = true", [{ level: "warn" }]],
+    ["none, where a review is required: another check says so", "required = true", []],
     ["none", "", []],
     ["one of its own", `required = true\npublic_keys = ["${REVIEWER.publicKeyHex}"]`, []],
   ];
