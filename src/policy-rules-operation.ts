@@ -1,3 +1,4 @@
+import { TOOLS } from "./doc-plan.ts";
 import { type AptOperation, type ArtifactTool, isIdle, isOperation } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
 
@@ -20,13 +21,7 @@ export const OPERATIONS: readonly Rule[] = [
   byPerson("remove", "apt remove removes packages from the system"),
   byPerson("rollback", "a rollback undoes an earlier execution"),
   byPerson("repair", "a repair runs maintainer scripts that have not finished"),
-  artifactRule("npm"),
-  artifactRule("pip"),
-  artifactRule("container"),
-  artifactRule("nuget"),
-  artifactRule("vscode"),
-  artifactRule("go"),
-  artifactRule("cargo"),
+  ...TOOLS.filter((tool) => tool !== "apt").map(artifactRule),
 ];
 
 function byConfiguration(operation: "install" | "upgrade" | "update", reason: string): Rule {
