@@ -35,6 +35,59 @@ const TOP = FLOORS.length - 1;
 /** Upward, and meant so: the registry of ecosystems names each of them. */
 const REGISTRY = ["eco-table"];
 
+/**
+ * How rooms are entered. The lower rooms, up to `eco`, are shelves: each file is there for everybody. From the ecosystems up a
+ * room does one job, and others import it only by the modules listed here; the rest can be rearranged without a look outside.
+ * A room has several doors, one for each thing that others ask of it, and no file that only passes others on: importing that
+ * would load the whole room, which costs start-up time and puts into the front, the runner and `evaluator_hash` what they don't use.
+ */
+const DOORS: Readonly<Record<string, readonly string[]>> = {
+  // Planning and running, the grammar, and dpkg's hook. The monitor reads dpkg's and apt's own records, policy names packages.
+  apt: [
+    ...["apt", "apt-grammar", "apt-hook", "apt-argv"],
+    ...[
+      "apt-dpkg",
+      "apt-hook-receipt",
+      "apt-keyring",
+      "apt-logs",
+      "apt-ready",
+      "apt-repositories",
+      "apt-sources",
+    ],
+  ],
+  npm: ["npm", "npm-target"],
+  osv: ["osv"],
+  // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
+  policy: [
+    "policy",
+    "policy-config",
+    "policy-facts",
+    "policy-packages",
+    "policy-rule",
+    "policy-rules",
+    "policy-scripts",
+  ],
+  plan: ["plan", "plan-env", "plan-risk", "plan-signals", "plan-world"],
+  // Asking the model, alone or as a service. The executor compares prompts, doctor and reports use the model and its settings.
+  review: ["review", "review-daemon", "review-model", "review-prompt", "review-settings"],
+  // The runner, and before it all that is decided without root: signing, approving and preflight, which the front does too.
+  exec: [
+    ...["exec-runner", "exec-plan", "exec-approval", "exec-embedded", "exec-preflight", "exec-lock"],
+    ...["exec-snapshot", "exec-snapshot-host", "exec-snapshot-id"],
+  ],
+  front: ["front", "front-absent", "front-client", "front-supervisor"],
+  monitor: ["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
+  host: ["host-install", "host-services", "host-steps", "host-units"],
+  doctor: ["doctor", "doctor-status"],
+  // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
+  cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-usage"],
+  skill: ["skill"],
+  report: ["report", "report-advice", "report-plans", "report-view"],
+  wrap: ["wrap"],
+  cli: [],
+};
+const SHELVES = ["core", "sys", "doc", "key", "audit", "wire", "eco"];
+
 const baseOf = (file: string) => file.replace(/\.ts$/, "");
 const roomOf = (name: string) => (CORE.includes(name) ? "core" : (name.split("-")[0] ?? name));
 const floorOf = (room: string) => FLOORS.findIndex((rooms) => rooms.includes(room));
@@ -64,6 +117,17 @@ test("imports point downwards", () => {
   const upward = pairs.filter(isUpward).map((pair) => pair.join(" → "));
   expect(upward).toEqual([]);
 });
+
+test("every room is a shelf or has doors", () => {
+  expect([...SHELVES, ...Object.keys(DOORS)].sort()).toEqual(FLOORS.flat().sort());
+});
+
+for (const [room, doors] of Object.entries(DOORS)) {
+  test(`${room} is entered by its doors, and by each of them`, () => {
+    const entered = pairs.filter(([from, to]) => roomOf(to) === room && roomOf(from) !== room);
+    expect([...new Set(entered.map(([, to]) => to))].sort()).toEqual([...doors].sort());
+  });
+}
 
 test("the executor names no ecosystem", () => {
   const named = pairs.filter(([from, to]) => roomOf(from) === "exec" && ["apt", "npm"].includes(roomOf(to)));
