@@ -27,6 +27,7 @@ const NAMED = 10;
  * unpacks anything, and a runner that wants to end the download race for one file.
  */
 export const aptDriver: RunDriver = {
+  user: "root",
   roots: ["/etc", "/usr", "/var/lib/dpkg"],
 
   /** The package indexes. An update replaces them, and a repair is planned without any. */

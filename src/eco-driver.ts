@@ -2,6 +2,7 @@ import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Difference, Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { Account } from "./sys-account.ts";
 
 /*
  * How an ecosystem changes a host. The executor holds the lock, keeps the records, starts and watches the process and
@@ -19,6 +20,8 @@ export interface RunPlace {
   archives: string;
   /** The aegis executable, for a tool that calls back. */
   aegis: string;
+  /** As whom the tool will run, for what it has to reach; null for root. */
+  account: Account | null;
 }
 
 /** A run that is ready to start: see `startRun`. */
@@ -89,6 +92,8 @@ export interface Held {
 }
 
 export interface RunDriver {
+  /** As whom the tool runs: `root`, or the name of an account, which must exist and not be root's. */
+  user: string;
   /** Directories that a run changes: a snapshot that holds none of them undoes nothing. */
   roots: readonly string[];
   /**

@@ -6,6 +6,7 @@ import { parseJson } from "./canonical.ts";
 import type { PreparedRun, RunDriver } from "./eco-driver.ts";
 import { removeOldRuns } from "./eco-old-runs.ts";
 import { AegisError, errnoOf } from "./errors.ts";
+import { type Account, commandAs } from "./sys-account.ts";
 import { hashFile, writeFileAtomic } from "./sys-files.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
 import type { Places } from "./sys-state.ts";
@@ -51,7 +52,7 @@ export function archivesOf(id: string, places: Places): string {
 }
 
 /**
- * Runs the signed argv and waits for its end, however long that takes once it may not be stopped. Output goes to files, since
+ * Runs the signed argv as `account` (null for root) and waits for its end, however long that takes once it may not be stopped. Output goes to files, since
  * apt, for one, fails when the reader of a pipe dies; nothing of it depends on this process staying alive. `stop` ends what
  * may be stopped. When the tool is killed and what it started goes on, that is waited for too: until then the host changes.
  * Returns the exit status; null when a signal ended it.
@@ -60,11 +61,12 @@ export function startRun(
   prepared: PreparedRun,
   argv: readonly string[],
   driver: RunDriver,
+  account: Account | null,
   stop: AbortSignal,
   listener: RunListener,
 ): Promise<number | null> {
   const { directory, environment, cwd } = prepared;
-  const [program, args] = [prepared.program, argv.slice(1)];
+  const [program, args] = commandAs(account, prepared.program, argv.slice(1));
   const limitMs = driver.limitMs(argv);
   const files = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr, OUTPUT_FILES.status].map((name) =>
     openSync(join(directory, name), "wx", 0o600),

@@ -12,6 +12,7 @@ import type { FoundSnapshot } from "./exec-snapshot.ts";
 import { type SpentRecord, type Use, usesLost } from "./exec-spent.ts";
 import { keyName } from "./key-trust.ts";
 import type { TrustedKey } from "./key-trusted-keys.ts";
+import type { Account } from "./sys-account.ts";
 import type { Places } from "./sys-state.ts";
 import type { Caller, EventInput } from "./wire-executor.ts";
 
@@ -72,6 +73,8 @@ export interface Ready {
   turnAt: string;
   /** This host's own decision about its own plan. */
   decided: PolicyResult;
+  /** As whom the tool runs; null for root. */
+  account: Account | null;
   prepared: PreparedRun;
   approvers: readonly Approver[];
   snapshots: readonly FoundSnapshot[];
@@ -97,7 +100,7 @@ export interface RunDesk {
  * @throws AegisError; before `started` was called nothing has been run
  */
 export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
-  const { execution, executionKey, driver, prepared } = ready;
+  const { execution, executionKey, driver, prepared, account } = ready;
   const { audit, places, caller, events, stop } = desk;
   stop.throwIfAborted();
   const actor = actorOf(execution, executionKey);
@@ -139,7 +142,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   desk.started();
   writeResult(result, places);
   events.say({ kind: "started" });
-  const status = await startRun(prepared, execution.argv, driver, stop, {
+  const status = await startRun(prepared, execution.argv, driver, account, stop, {
     progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),
     output: (stream, data) => events.say({ kind: "output", stream, data }),
     overdue: () => auditOverdue(ready, audit),
@@ -201,13 +204,14 @@ function useUp(execution: ExecutionPlan, at: string, { audit, spent, places }: R
 }
 
 function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
-  const { execution, executionKey, decided, prepared, snapshots } = ready;
+  const { execution, executionKey, decided, prepared, snapshots, account } = ready;
   audit.append({
     kind: "execution_started",
     ...subjectOf(execution, executionKey),
     decision: execution.policy_decision,
     details: {
       ...prepared.facts,
+      ...(account === null ? {} : { runs_as: account }),
       ...useOf(execution),
       executor_decision: boundedDecision(decided),
       signed_by: {

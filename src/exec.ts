@@ -22,6 +22,7 @@ import type { Trust } from "./key-trust.ts";
 import { hostIdentity } from "./plan-world.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { selfReplaced } from "./self.ts";
+import { accountOf } from "./sys-account.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { awaitFileLock } from "./sys-file-lock.ts";
 import { readText } from "./sys-files.ts";
@@ -161,12 +162,13 @@ class Attempt {
     const approvers = checkControls(submission, { trust, now: new Date(), config: policy.config });
     const snapshots = await lookUpSnapshots(execution, new Date(), snapshotHost(driver.roots));
     await driver.ready(plan, { stop: () => stop.throwIfAborted(), alive: () => this.#events.alive() });
+    const account = accountOf(driver.user);
     // Left by an earlier attempt that was killed before it used anything up.
     discardRun(id, places);
     this.#laidOut = true;
-    const place = { directory: runDirectory(id, places), archives: archivesOf(id, places), aegis };
+    const place = { directory: runDirectory(id, places), archives: archivesOf(id, places), aegis, account };
     const prepared = await driver.prepare(plan, argv, place);
-    return { execution, executionKey, driver, turnAt, decided, prepared, approvers, snapshots };
+    return { execution, executionKey, driver, turnAt, decided, account, prepared, approvers, snapshots };
   }
 
   async #planAgain(execution: ExecutionPlan, driver: RunDriver): Promise<PolicyResult> {

@@ -59,17 +59,17 @@ export function isSameProcess({ pid, start, boot }: ProcessId): boolean {
 }
 
 /**
- * Pids of root's processes with one of these names (comm of proc(5), at most 15 characters) whose environment holds
+ * Pids of one user's processes with one of these names (comm of proc(5), at most 15 characters) whose environment holds
  * `variable=value`. The name matters: children inherit the environment and may live forever. So does the user: anyone
  * can run a program with that name and environment, and would be waited for.
  */
-export function processesWith(variable: string, value: string, names: readonly string[]): number[] {
+export function processesWith(variable: string, value: string, names: readonly string[], uid = 0): number[] {
   const wanted = `${variable}=${value}`;
   return readdirSync("/proc").flatMap((entry) => {
     const pid = Number(entry);
     if (!Number.isInteger(pid) || startTimeOf(pid) === null) return [];
     try {
-      if (!names.includes(readFileSync(`/proc/${pid}/comm`, "utf8").trim()) || !isRoots(pid)) return [];
+      if (!names.includes(readFileSync(`/proc/${pid}/comm`, "utf8").trim()) || !isOf(pid, uid)) return [];
       return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(wanted) ? [pid] : [];
     } catch {
       return [];
@@ -77,9 +77,11 @@ export function processesWith(variable: string, value: string, names: readonly s
   });
 }
 
-/** Whether all of a process's uids are 0. The owner of /proc/<pid> is no substitute: a process can change it. */
-function isRoots(pid: number): boolean {
-  return /^Uid:\t0\t0\t0\t0$/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+/** Whether all of a process's uids are this one. The owner of /proc/<pid> is no substitute: a process can change it. */
+function isOf(pid: number, uid: number): boolean {
+  const [, ...uids] =
+    /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+  return uids.length === 4 && uids.every((one) => one === String(uid));
 }
 
 /** All user and group ids of all processes, of every kind (proc_pid_status(5): real, effective, saved, fs). */

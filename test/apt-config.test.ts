@@ -18,6 +18,7 @@ const PLACES: RunPlace = {
   directory: "/var/lib/aegis/runs/id",
   archives: "/var/cache/aegis/archives/id",
   aegis: "/usr/local/bin/aegis",
+  account: null,
 };
 const HOOK = "/usr/local/bin/aegis daemon --apt-hook /var/lib/aegis/runs/id";
 const RECORDED = readFileSync(join(import.meta.dir, "fixtures/apt/bookworm/config-dump.txt"), "utf8");

@@ -27,7 +27,7 @@ needs(process.getuid?.() === 0, "root").test(
     let ticks = 0;
     const stop = new AbortController();
     const script = `${dpkg} 1000 & echo apt; kill -KILL $$`;
-    const run = startRun(prepared, ["apt-get", "-c", script], aptDriver, stop.signal, {
+    const run = startRun(prepared, ["apt-get", "-c", script], aptDriver, null, stop.signal, {
       progress: () => {},
       output: (_, data) => heard.push(data),
       overdue: () => {},
@@ -74,14 +74,21 @@ describe("a run that takes too long", () => {
     const driver = { ...aptDriver, limitMs: () => 0 };
     const done = join(path, "done");
     const script = `while [ ! -e ${done} ]; do sleep 0.05; done`;
-    const status = await startRun(prepared, ["apt-get", "-c", script], driver, new AbortController().signal, {
-      progress: () => {},
-      output: () => {},
-      overdue: () => {},
-      tick: () => {
-        if (dpkgBegan && ++ticks === 3) writeFileSync(done, "");
+    const status = await startRun(
+      prepared,
+      ["apt-get", "-c", script],
+      driver,
+      null,
+      new AbortController().signal,
+      {
+        progress: () => {},
+        output: () => {},
+        overdue: () => {},
+        tick: () => {
+          if (dpkgBegan && ++ticks === 3) writeFileSync(done, "");
+        },
       },
-    });
+    );
     expect([status, driver.wasStopped(path)]).toEqual([
       stopped ? null : 0,
       stopped ? "before dpkg began" : null,

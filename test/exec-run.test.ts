@@ -223,7 +223,7 @@ describe("an execution that fails", () => {
         () =>
           driving({
             prepare: async (...given) => ({
-              ...(await driverOf(host).prepare(...given)),
+              ...(await driverOf(host, places).prepare(...given)),
               program: "/nonexistent/tool",
             }),
           }),
@@ -233,7 +233,7 @@ describe("an execution that fails", () => {
         "state can't be read",
         () => {
           const first = once(broken);
-          return driving({ witness: (...given) => first(driverOf(host).witness(...given)) });
+          return driving({ witness: (...given) => first(driverOf(host, places).witness(...given)) });
         },
       ],
       [
@@ -241,7 +241,7 @@ describe("an execution that fails", () => {
         "state can't be read",
         () => {
           const first = once(broken);
-          return driving({ compare: (...given) => first(driverOf(host).compare(...given)) });
+          return driving({ compare: (...given) => first(driverOf(host, places).compare(...given)) });
         },
       ],
       [

@@ -1,20 +1,31 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
 import { verifyAuditLog } from "../src/audit-verify.ts";
 import type { ExecutionPlan } from "../src/doc.ts";
 import { readResult } from "../src/doc-result.ts";
-import { ECOSYSTEMS, loadEcosystem } from "../src/eco-load.ts";
+import { ECOSYSTEMS, loadDriver, loadEcosystem } from "../src/eco-load.ts";
+import { isRunAlive, stopRecorded } from "../src/eco-run.ts";
 import { AegisError } from "../src/errors.ts";
 import { execute } from "../src/exec.ts";
 import { recoverInterrupted } from "../src/exec-recover.ts";
 import { makePlan } from "../src/plan.ts";
 import { openPlanning } from "../src/plan-world.ts";
-import type { Places } from "../src/sys-state.ts";
+import { startTimeOf } from "../src/sys-process.ts";
+import { type Places, userIds } from "../src/sys-state.ts";
 import type { EventInput } from "../src/wire-executor.ts";
 import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
 import { type FakeHost, fakeGrammar, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { needs } from "./needs.ts";
 import { ALICE, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -46,6 +57,14 @@ const untouched = () => {
     expect(readdirSync(place)).toEqual([]);
   }
   expect(existsSync(join(places.lock, "current.json"))).toBe(false);
+};
+
+/** Has the tool run as another user, who can reach what it needs. */
+const runAs = (user: string) => {
+  const ids = userIds(user);
+  for (const path of [directory, join(directory, "state"), places.archives]) chmodSync(path, 0o755);
+  if (ids !== null) chownSync(host.store, ids.uid, ids.gid);
+  host = { ...host, user };
 };
 
 describe("refused before anything is used up", () => {
@@ -138,6 +157,42 @@ test("planned, signed, run, and written down in this order", async () => {
   expect(readdirSync(places.archives)).toEqual([]);
 });
 
+describe("as another user", () => {
+  const nobody = userIds("nobody");
+  const isRoot = process.getuid?.() === 0;
+  test("one that doesn't exist: refused, and nothing is used up", async () => {
+    host = { ...host, user: "no-such-user" };
+    await refuses(async () => submit(await install(), context()), "unavailable", "no user no-such-user");
+    untouched();
+  });
+  needs(isRoot && nobody !== null, "root, and a user nobody").test(
+    "the tool is that user, with no groups, capabilities or way to new privileges; the log says so",
+    async () => {
+      runAs("nobody");
+      const plan = await install();
+      expect(await submit(plan, context())).toMatchObject({ state: "completed", code: null });
+      const said = readFileSync(join(places.runs, plan.execution_plan_id, "stdout"), "utf8");
+      const field = (name: string) => new RegExp(`^${name}:[\\t ]*(.*?)[\\t ]*$`, "m").exec(said)?.[1];
+      const all = (id = -1) => [id, id, id, id].join("\t");
+      expect([field("Uid"), field("Gid"), field("Groups")]).toEqual([all(nobody?.uid), all(nobody?.gid), ""]);
+      expect(field("NoNewPrivs")).toBe("1");
+      for (const set of ["CapInh", "CapPrm", "CapEff", "CapAmb"])
+        expect([set, field(set)]).toEqual([set, "0".repeat(16)]);
+      expect(statSync(join(host.store, "acme.tool")).uid).toBe(nobody?.uid ?? -1);
+      expect(logged(places)[0]?.details).toMatchObject({ runs_as: { name: "nobody", ...nobody } });
+    },
+  );
+  needs(isRoot && nobody !== null, "root, and a user nobody").test(
+    "it may not write what is root's",
+    async () => {
+      runAs("nobody");
+      chownSync(host.store, 0, 0);
+      expect(await submit(await install(), context())).toMatchObject({ state: "failed", exit_status: 1 });
+      expect(version()).toBeNull();
+    },
+  );
+});
+
 describe("a run that did not go as planned", () => {
   const CASES: [mode: string, code: string, says: string, left: string | null][] = [
     ["fails", "execution_failed", "code ended with status 3", null],
@@ -184,7 +239,7 @@ describe("a runner that is killed", () => {
     const file = join(directory, "signed.json");
     writeFileSync(file, JSON.stringify(plan));
     const worker = Bun.spawn(
-      [process.execPath, join(import.meta.dir, "execution-worker.ts"), directory, file],
+      [process.execPath, join(import.meta.dir, "execution-worker.ts"), directory, file, host.user ?? "root"],
       { stdout: "ignore", stderr: "inherit" },
     );
     while (!until() && worker.exitCode === null) await Bun.sleep(10);
@@ -220,6 +275,27 @@ describe("a runner that is killed", () => {
     await refuses(() => submit(plan, context()), "replay");
     expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
   });
+
+  needs(process.getuid?.() === 0 && userIds("nobody") !== null, "root, and a user nobody").test(
+    "a tool that runs as another user is waited for, and ended, like root's",
+    async () => {
+      runAs("nobody");
+      const plan = await install();
+      host.mode("waits");
+      await killed(plan, () => statusOf(plan).includes("fetching"));
+      const run = join(places.runs, plan.execution_plan_id);
+      const { pid } = JSON.parse(readFileSync(join(run, "process.json"), "utf8"));
+      const driver = await loadDriver("vscode", withFake(host, places));
+      expect(readFileSync(`/proc/${pid}/status`, "utf8")).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
+      expect(isRunAlive(run, driver)).toBe(true);
+      stopRecorded(run, driver);
+      while (startTimeOf(pid) !== null) await Bun.sleep(10);
+      expect(isRunAlive(run, driver)).toBe(false);
+      await recoverInterrupted(recovery(), () => {});
+      expect(readResult(plan.execution_plan_id, places)?.state).toBe("interrupted");
+      expect(version()).toBeNull();
+    },
+  );
 
   test("a version that can't run its tool leaves the run as it is, and says whose it is", async () => {
     const plan = await install();

@@ -1,5 +1,13 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { readResult } from "../src/doc-result.ts";
 import { type Ecosystem, emptyFindings } from "../src/eco.ts";
@@ -20,6 +28,8 @@ export interface FakeHost {
   store: string;
   tool: string;
   mode(word: string): void;
+  /** As whom the tool runs; root, which is whoever runs the test, where it is left out. */
+  user?: string;
 }
 
 const TOOL = `#!${process.execPath}
@@ -29,7 +39,7 @@ const { FAKE_STORE: store, FAKE_RUN: run, FAKE_MODE: modeFile } = process.env;
 const mode = readFileSync(modeFile, "utf8");
 const [name, version] = process.argv[3].split("@");
 const status = (line) => writeFileSync(3, line + "\\n");
-process.stdout.write("installing " + name + "\\n");
+process.stdout.write("installing " + name + "\\n" + readFileSync("/proc/self/status", "utf8"));
 status("10 fetching");
 if (mode === "waits") while (!existsSync(modeFile + ".go")) Bun.sleepSync(20);
 if (mode === "fails") { process.stderr.write("no such thing\\n"); process.exit(3); }
@@ -118,7 +128,7 @@ export function withFake(host: FakeHost, places: Places, change: Partial<RunDriv
     },
     check: () => Promise.resolve([]),
     signedArgv: (plan: OperationPlan) => argvOf(plan.exact_targets),
-    driver: () => Promise.resolve({ ...driverOf(host), ...change }),
+    driver: () => Promise.resolve({ ...driverOf(host, places), ...change }),
   };
   return { ...ECOSYSTEMS, vscode: { grammar: fakeGrammar, load: () => Promise.resolve(fake) } };
 }
@@ -141,20 +151,22 @@ function installed({ store }: FakeHost): HostState {
 }
 
 /** The run driver of the fake ecosystem. */
-export function driverOf(host: FakeHost): RunDriver {
+export function driverOf(host: FakeHost, places: Places): RunDriver {
   return {
+    user: host.user ?? "root",
     roots: [host.store],
     hold: () => Promise.resolve(null),
     ready: () => Promise.resolve(),
-    prepare(_plan, _argv, { directory, archives }) {
+    prepare(_plan, _argv, { directory, archives, account }) {
       mkdirSync(directory);
       mkdirSync(archives);
+      if (account !== null) chownSync(archives, account.uid, account.gid);
       return Promise.resolve({
         directory,
         program: host.tool,
         environment: {
           FAKE_STORE: host.store,
-          FAKE_RUN: directory,
+          FAKE_RUN: archives,
           FAKE_MODE: join(host.store, "../mode"),
         },
         cwd: "/",
@@ -171,7 +183,7 @@ export function driverOf(host: FakeHost): RunDriver {
     limitMs: () => 60_000,
     isAlive: () => false,
     witness(directory) {
-      const path = join(directory, "receipt");
+      const path = join(places.archives, basename(directory), "receipt");
       const said = existsSync(path) ? readFileSync(path, "utf8") : "";
       if (said === "vouched") return { verdict: "vouched" };
       if (said === "refused") return { verdict: "refused", code: "hash_mismatch", reason: "other bytes" };

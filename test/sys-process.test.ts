@@ -114,6 +114,14 @@ describe("processesWith", () => {
       expect(await disguised("dpkg", OURS, pids, 61_234)).toBe(false);
     },
   );
+  needs(process.getuid?.() === 0, "root").test("a tool of the user who is asked for", async () => {
+    const pids = (uid: number) => (pid: number) =>
+      processesWith("APT_CONFIG", "/run/x", ["tool"], uid).includes(pid);
+    expect(await disguised("tool", OURS, pids(61_234), 61_234)).toBe(true);
+    expect(await disguised("tool", OURS, pids(61_235), 61_234)).toBe(false);
+    expect(await disguised("tool", OURS, pids(6123), 61_234)).toBe(false);
+    expect(await disguised("tool", OURS, pids(61_234))).toBe(false);
+  });
   for (const [name, env, found] of CASES) {
     test(`${name} with ${JSON.stringify(env)}`, async () => {
       const pids = (pid: number) => processesWith("APT_CONFIG", "/run/x", ["apt-get", "dpkg"]).includes(pid);
