@@ -2,8 +2,8 @@ import { changedNames, changeTotal } from "./cmd-plan-changes.ts";
 import { labelled, NAME_SHOWN, planParts, riskText } from "./cmd-plan-view.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import { byAttention } from "./plan-attention.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { isCritical } from "./policy-packages.ts";
 import { GUTTER, paint, quoteWord, safe, safeStart, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
 
 /** Packages that are named before everything else; the table has all of them. */
@@ -65,17 +65,10 @@ export function renderQuestion(
     .join("\n");
 }
 
-/** Packages whose change can take a host down or open it, each with why. */
+/** Packages whose change can take a host down or open it, most serious first, each with why. */
 function lookFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal): string {
-  const { sensitive_packages: extra } = config.apt;
-  const risky = plan.transaction.flatMap((entry) => {
-    const why = [
-      ...(entry.action === "remove" || entry.action === "downgrade" ? [entry.action] : []),
-      ...(entry.essential ? ["essential"] : []),
-      ...(["kernel", "boot loader", "security-sensitive"] as const).filter((kind) =>
-        isCritical(kind, plan.tool, entry.name, extra),
-      ),
-    ];
+  const risky = byAttention(plan, config.apt.sensitive_packages).notable.flatMap(({ entry, marks }) => {
+    const why = marks.filter(({ isDanger }) => isDanger).map(({ what }) => what);
     const to = entry.to_version ?? "removed";
     return why.length === 0
       ? []

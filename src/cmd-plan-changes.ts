@@ -1,5 +1,11 @@
 import { columnsRow, fitColumns } from "./cmd-columns.ts";
-import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "./doc-plan.ts";
+import { checkedTrust, doubtOf } from "./doc-evidence.ts";
+import {
+  type OperationPlan,
+  REPOSITORY_TRUST,
+  type RepositoryEvidence,
+  type TransactionEntry,
+} from "./doc-plan.ts";
 import { bytes, GUTTER, paint, plural, quoteWord, safe, safeStart, type Terminal, wrap } from "./terminal.ts";
 
 type Action = TransactionEntry["action"];
@@ -23,7 +29,7 @@ const IN_ORDER = [
   "configure",
 ] as const satisfies Action[];
 
-/** What a source's trust means, the best first. */
+/** What a source's trust means. */
 const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   distribution: "distribution",
   pinned: "third party, pinned key",
@@ -33,7 +39,8 @@ const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
 /** Characters of what a source is called, and sources of one package, that are shown. */
 const LABEL_SHOWN = 200;
 const SOURCES_SHOWN = 4;
-const BY_TRUST = Object.keys(TRUST);
+/** A source that nothing is known of is the worst. */
+const UNKNOWN = REPOSITORY_TRUST.length;
 
 /** Every package that changes, under where it comes from, and a count; empty where none does. */
 export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
@@ -135,7 +142,7 @@ function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
     LABEL_SHOWN,
   );
   if (plan.tool !== "apt") return `from ${label || "an unknown origin"}`;
-  const judged = entry.sources.map((id) => ({ id, ...trustOf(id, plan.repository_evidence) }));
+  const judged = entry.sources.map((id) => ({ id, ...worstOf(id, plan.repository_evidence) }));
   // The worst first, since apt may fetch from any of them.
   const sources = judged
     .sort((a, b) => b.doubt - a.doubt)
@@ -147,16 +154,11 @@ function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
 }
 
 /** The worst that is known of a source, in words, and how bad it is. */
-function trustOf(id: string, evidence: readonly RepositoryEvidence[]): { words: string; doubt: number } {
+function worstOf(id: string, evidence: readonly RepositoryEvidence[]): { words: string; doubt: number } {
   const known = evidence.filter((source) => source.id === id);
-  const rank = (source: RepositoryEvidence) => BY_TRUST.indexOf(worst(source));
-  const [source] = known.toSorted((a, b) => rank(b) - rank(a));
-  if (source === undefined) return { words: "unknown: no configured source", doubt: BY_TRUST.length };
+  const [source] = known.toSorted((a, b) => doubtOf(b) - doubtOf(a));
+  if (source === undefined) return { words: "unknown: no configured source", doubt: UNKNOWN };
   const why = safeStart(source.problems.join(", "), LABEL_SHOWN) || "no verified signature";
-  const words = worst(source) === "untrusted" ? `untrusted: ${why}` : TRUST[worst(source)];
-  return { words, doubt: rank(source) };
-}
-
-function worst(source: RepositoryEvidence): RepositoryEvidence["trust"] {
-  return source.signature_verified ? source.trust : "untrusted";
+  const trust = checkedTrust(source);
+  return { words: trust === "untrusted" ? `untrusted: ${why}` : TRUST[trust], doubt: doubtOf(source) };
 }

@@ -1,5 +1,5 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
-import { isLasting, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { checkedTrust, isLasting, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { usedSources } from "./plan-signals.ts";
@@ -127,8 +127,12 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
     takes_over.length === 0 ? [] : [`${name} takes over files of ${takes_over.join(", ")}`],
   );
   const repositories = usedSources(plan)
+    .map((source) => ({ ...source, trust: checkedTrust(source) }))
     .filter(({ trust }) => trust === "weak" || trust === "untrusted")
-    .map(({ id, trust, problems }) => `Source ${id} is ${trust}: ${problems.join(", ")}`);
+    .map(
+      ({ id, trust, problems }) =>
+        `Source ${id} is ${trust}${problems.length === 0 ? "" : `: ${problems.join(", ")}`}`,
+    );
   const known = vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => severity !== "none");
   const vulnerabilities = known.map((v) =>
     v.id === NO_DATA

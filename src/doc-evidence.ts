@@ -1,4 +1,4 @@
-import { isFetched, type OperationPlan } from "./doc-plan.ts";
+import { isFetched, type OperationPlan, REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan.ts";
 
 /*
  * Words in a plan that more than one reader goes by, and what its evidence says of the versions that arrive.
@@ -19,6 +19,17 @@ export function isLasting(warning: string, passing: readonly string[]): boolean 
 
 /** Kind of the evidence in a rollback's plan: each subject is one change that the executor's own record asks for. */
 export const RECORDED_INVERSE = "apt-recorded-inverse";
+
+/** A source's trust. One whose signature apt does not check is untrusted, whatever its evidence says. */
+export function checkedTrust(source: RepositoryEvidence): RepositoryEvidence["trust"] {
+  const isChecked = source.signature_verified && !source.trusted_option && !source.allow_insecure;
+  return isChecked ? source.trust : "untrusted";
+}
+
+/** The rank of {@link checkedTrust}: 0 for the distribution's own archive; higher is less trusted. */
+export function doubtOf(source: RepositoryEvidence): number {
+  return REPOSITORY_TRUST.indexOf(checkedTrust(source));
+}
 
 /** Whether the version that a record is about is the record's own fix. */
 function isOwnFix({

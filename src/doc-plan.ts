@@ -90,7 +90,8 @@ export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean
   return action !== "remove" && action !== "configure";
 }
 
-const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
+/** What a source can be worth, the best first. */
+export const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
 export const RepositoryEvidence = v.strictObject({
   /** Stable id inside the plan: `<uri> <suite>`. */
   id: short,

@@ -2,84 +2,18 @@ import { describe, expect, test } from "bun:test";
 import { changedNames } from "../src/cmd-plan-changes.ts";
 import { renderPlan } from "../src/cmd-plan-view.ts";
 import { NO_DATA } from "../src/doc-evidence.ts";
-import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import type { Terminal } from "../src/terminal.ts";
-import { DEBIAN, vulnerability, WEAK } from "./policy-plans.ts";
+import { DEBIAN, entry, removal, upgrade, vulnerability, WEAK } from "./policy-plans.ts";
 import { recordedUpgrade } from "./recorded-upgrade.ts";
 
-const entry = (name: string, change: Partial<TransactionEntry> = {}): TransactionEntry => ({
-  name,
-  architecture: "amd64",
-  action: "upgrade",
-  from_version: "1.0-1",
-  to_version: "1.0-2",
-  origin: "Debian",
-  archive: "bookworm-security",
-  sha256: null,
-  size: 1_000,
-  essential: false,
-  source: null,
-  from_source: null,
-  to_source: null,
-  sources: [DEBIAN.id],
-  ...change,
-});
-
-const PLAN: OperationPlan = {
-  schema_version: "1.0",
-  plan_id: "00000000-0000-4000-8000-000000000000",
-  created_at: "2026-11-22T00:00:00Z",
-  tool: "apt",
-  operation: "upgrade",
-  ecosystem: "apt",
-  target_type: "package",
-  target: "",
-  targets: [],
-  exact_targets: [],
-  target_version: null,
-  source_registry: null,
-  host: {
-    hostname: "web1",
-    machine_id_hash: "0".repeat(64),
-    os_id: "debian",
-    os_version: "12",
-    architecture: "amd64",
-  },
-  metadata_available: true,
-  command_preview: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
-  mutates_system: true,
-  requires_root: true,
-  network_access: true,
-  nothing_to_do: false,
-  transaction: [entry("openssl"), entry("libold", { action: "remove", to_version: null, size: null })],
-  packages_installed: [],
-  packages_upgraded: ["openssl"],
-  packages_removed: ["libold"],
-  packages_downgraded: [],
+const PLAN = upgrade({
+  transaction: [entry("openssl"), removal("libold")],
   packages_held_back: ["libxml2:i386"],
-  denied_targets: [],
-  scripts_detected: false,
-  scripts: [],
-  build_hooks_detected: false,
-  native_code_risk: false,
-  binary_artifact_risk: false,
-  signature_or_checksum_status: "verified",
-  mutable_reference: false,
-  publisher_or_maintainer: null,
-  published_at: null,
-  deprecated: null,
-  transitive_dependency_count: null,
   risk_signals: ["requires-root", "package-upgrade", "package-removal"],
-  warnings: [],
-  repository_evidence: [DEBIAN],
-  vulnerability_evidence: [],
-  provenance_evidence: [],
-  sbom_evidence: [],
-  rollback_plan: { inverse: [], unobtainable: [], notes: [] },
   risk_score: 33,
   risk_contributions: [{ name: "package-removal", points: 25 }],
-  raw_evidence: { commands: [] },
-};
+});
 
 const terminal = (width: number, colour = false): Terminal => ({ interactive: true, colour, width });
 const PIPE: Terminal = { interactive: false, colour: false, width: 80 };
@@ -97,7 +31,7 @@ describe("under where it comes from", () => {
     ...WEAK,
     ...{ trust: "untrusted", problems: ["trusted=yes", "expired"] },
   };
-  const CALLED = ', calls itself "Debian bookworm-security"';
+  const CALLED = ', calls itself "Debian bookworm"';
   const cases: [what: string, plan: OperationPlan, heading: string][] = [
     ["a third party that calls itself Debian", plan([WEAK.id]), `${WEAK.id} (third party, key not pinned)`],
     [
@@ -109,6 +43,11 @@ describe("under where it comes from", () => {
     [
       "no signature, whatever the plan says of its trust",
       plan([DEBIAN.id], [{ ...DEBIAN, signature_verified: false }]),
+      `${DEBIAN.id} (untrusted: no verified signature)`,
+    ],
+    [
+      "trusted=yes, whatever the plan says of its trust",
+      plan([DEBIAN.id], [{ ...DEBIAN, trusted_option: true }]),
       `${DEBIAN.id} (untrusted: no verified signature)`,
     ],
     [
@@ -360,9 +299,7 @@ describe("a plan for people", () => {
   });
 
   test("an update lists the sources it would refresh", () => {
-    const source = {
-      id: "https://deb.debian.org/debian bookworm",
-    } as OperationPlan["repository_evidence"][number];
+    const source = { ...DEBIAN, id: "https://deb.debian.org/debian bookworm" };
     const text = renderPlan(
       { ...PLAN, operation: "update", transaction: [], repository_evidence: [source] },
       terminal(80),

@@ -1,0 +1,75 @@
+import { expect, test } from "bun:test";
+import { canonicalHash } from "../src/canonical.ts";
+import { renderApproval } from "../src/cmd-approve-view.ts";
+import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
+import { byAttention } from "../src/plan-attention.ts";
+import { evaluate } from "../src/policy.ts";
+import { DEBIAN, entry, removal, upgrade, WEAK } from "./policy-plans.ts";
+import { configOf } from "./signing-kit.ts";
+
+/** The notable packages of a plan, as `name: why, why`, most serious first. */
+function notable(change: Partial<OperationPlan>, sensitive?: string[]): string[] {
+  return byAttention(upgrade(change), sensitive).notable.map(
+    ({ entry: { name }, marks }) => `${name}: ${marks.map(({ what }) => what).join(", ")}`,
+  );
+}
+
+const from = (source: OperationPlan["repository_evidence"][number]): Partial<OperationPlan> => ({
+  transaction: [entry("x1", { sources: [source.id] })],
+  repository_evidence: [DEBIAN, source],
+});
+const of = (...transaction: TransactionEntry[]): Partial<OperationPlan> => ({ transaction });
+
+test.each<[string, Partial<OperationPlan>, string[]]>([
+  ["a removal", of(removal("x1")), ["x1: removed"]],
+  ["an essential one", of(removal("x1", { essential: true })), ["x1: essential package removed, removed"]],
+  ["a key that is not pinned", from(WEAK), ["x1: from a source without trust"]],
+  ["no source", of(entry("x1", { sources: [] })), ["x1: from a source without trust"]],
+  ["no signature", from({ ...DEBIAN, signature_verified: false }), ["x1: from a source without trust"]],
+  ["trusted=yes", from({ ...DEBIAN, trusted_option: true }), ["x1: from a source without trust"]],
+  ["allow-insecure", from({ ...DEBIAN, allow_insecure: true }), ["x1: from a source without trust"]],
+  ["a pinned key", from({ ...WEAK, trust: "pinned" }), ["x1: from a third party"]],
+  ["no digest", of(entry("x1", { sha256: null })), ["x1: no SHA-256 known"]],
+  ["files of others", of(entry("x1", { takes_over: ["a1"] })), ["x1: takes over files of another package"]],
+  ["a downgrade", of(entry("x1", { action: "downgrade" })), ["x1: downgraded"]],
+  ["a kernel", of(entry("linux-image-amd64")), ["linux-image-amd64: kernel"]],
+  ["a boot loader", of(entry("grub-pc")), ["grub-pc: needed to boot"]],
+  ["sudo", of(entry("sudo")), ["sudo: security-sensitive"]],
+  ["a hold", { ...of(entry("x1")), packages_held_back: ["x1:amd64"] }, ["x1: on hold"]],
+  ["an essential upgrade", of(entry("x1", { essential: true })), ["x1: essential package"]],
+  ["a target", { ...of(entry("x1")), targets: ["x1:amd64=1.0-2"] }, ["x1: asked for by name"]],
+  ["nothing", of(entry("x1")), []],
+  [
+    "the gravest first",
+    of(entry("sudo"), entry("x1"), removal("x2")),
+    ["x2: removed", "sudo: security-sensitive"],
+  ],
+])("%s", (_what, change, expected) => {
+  expect(notable(change)).toEqual(expected);
+});
+
+test("the policy's own sensitive packages", () => {
+  expect(notable(of(entry("x1")), ["x*"])).toEqual(["x1: security-sensitive"]);
+});
+
+/** The names that an approver is told to look at first. */
+function lookedAtFirst(plan: OperationPlan): string[] {
+  const { config, hash } = configOf();
+  const planHash = canonicalHash(plan);
+  const result = evaluate({ plan, planHash, config, configHash: hash });
+  const shown = renderApproval(plan, result, config, { interactive: false, colour: false, width: 200 });
+  const [, block = ""] = /^Look at these first:\n((?: {2}.*\n)*)/m.exec(shown) ?? [];
+  return block.split("\n").flatMap((line) => line.trim().split(" ")[0] || []);
+}
+
+test("what an approver must look at is not pushed out by what is less grave", () => {
+  const many = Array.from({ length: 30 }, (_, i) => entry(`openssh-${i}`));
+  const names = lookedAtFirst(upgrade(of(...many, removal("libc6", { essential: true }))));
+  expect(names[0]).toBe("libc6");
+  expect(names).toHaveLength(21);
+});
+
+test("an approver is told of packages whose source nothing vouches for", () => {
+  expect(lookedAtFirst(upgrade({ ...from(WEAK), targets: ["x1"] }))).toEqual(["x1"]);
+  expect(lookedAtFirst(upgrade({ ...from({ ...WEAK, trust: "pinned" }), targets: ["x1"] }))).toEqual([]);
+});
