@@ -5,7 +5,7 @@ import {
   INSTALL,
   safely,
   staleUnits,
-  toldToStop,
+  stoppingServices,
   unitFiles,
   unitFindings,
 } from "./doctor-units.ts";
@@ -24,7 +24,7 @@ import { rootOnlyProblem } from "./sys-files.ts";
 import { ADMIN_GROUP, accountProblems, groupId, REVIEW_GROUP, USERS } from "./sys-state.ts";
 import { hasSystemd, isInstalled, showUnits } from "./sys-systemd.ts";
 
-/** One unit as systemd sees it. */
+/** One unit's state in systemd. */
 export interface ServiceState {
   unit: string;
   active: string;
@@ -36,37 +36,37 @@ export interface HostStatus {
   findings: Finding[];
 }
 
-/** What keeps the executor from believing anything; doctor fails of the same. */
+/** Errors in a file that stop the executor: a failure here too. */
 const WRONG: ReadonlySet<string> = new Set<ErrorCode>([
   "invalid_config",
   "invalid_key",
   "invalid_document",
   "log_tampered",
 ]);
-const FIX = { wrong: "Correct the file as root.", hidden: "Look again as root." };
+const FIX = { wrong: "Correct the file as root.", hidden: "Run this again as root." };
 
-/** How the services of this host are, as far as this user can see. Read-only, and never throws. */
+/** The state of this host's services, as far as this user can see. Read-only; never throws. */
 export async function hostStatus(): Promise<HostStatus> {
   const services: ServiceState[] = [];
   const findings: Finding[] = [];
-  const look = async (check: string, action: () => Promise<Finding[]> | Finding[]) => {
+  const check = async (name: string, action: () => Promise<Finding[]> | Finding[]) => {
     try {
       findings.push(...(await action()));
     } catch (error) {
       const { code, hint } = error instanceof AegisError ? error : { code: "io", hint: "" };
-      // A file that is wrong stops the services; one that this user may not read says nothing of them.
+      // An invalid file stops the services; one that this user may not read says nothing about them.
       const wrong = WRONG.has(code);
-      findings.push((wrong ? fail : warn)(check, messageOf(error), hint || FIX[wrong ? "wrong" : "hidden"]));
+      findings.push((wrong ? fail : warn)(name, messageOf(error), hint || FIX[wrong ? "wrong" : "hidden"]));
     }
   };
   if (!hasSystemd()) {
     findings.push(
-      warn("services", "systemd does not run this machine", "Services are started by hand here."),
+      warn("services", "systemd does not run this machine", "Start the services by hand on this host."),
     );
   } else if (!isInstalled()) {
     findings.push(warn("services", "Aegis is not installed as services on this host", INSTALL));
   } else {
-    await look("services", async () => {
+    await check("services", async () => {
       const states = await showUnits(UNIT_NAMES);
       services.push(
         ...UNIT_NAMES.filter((name) => !name.includes("@")).map((name) => ({
@@ -77,40 +77,40 @@ export async function hostStatus(): Promise<HostStatus> {
       );
       return [...unitFindings(states), ...bootLoader(states["aegis-runner@.service"])];
     });
-    await look("services", toldToStop);
-    await look("units", unitFiles);
-    await look("accounts", accounts);
-    await look("directories", directories);
-    await look("sockets", sockets);
+    await check("services", stoppingServices);
+    await check("units", unitFiles);
+    await check("accounts", accounts);
+    await check("directories", directories);
+    await check("sockets", sockets);
   }
-  await look("stale", staleUnits);
-  await look("keys", keys);
-  await look("policy", policy);
-  await look("settings", settings);
-  await look(UNMANAGED_CHECK, unmanagedFindings);
-  await look(MONITOR_CHECK, monitorFindings);
+  await check("stale", staleUnits);
+  await check("keys", keys);
+  await check("policy", policy);
+  await check("settings", settings);
+  await check(UNMANAGED_CHECK, unmanagedFindings);
+  await check(MONITOR_CHECK, monitorFindings);
   return { services, findings };
 }
 
 function accounts(): Finding[] {
   const problems = accountProblems();
-  if (problems.length === 0) return [ok("accounts", "the services have accounts of their own")];
+  if (problems.length === 0) return [ok("accounts", "each service has its own account")];
   return problems.map((problem) =>
-    fail("accounts", problem, "Put that right as root, then: aegis daemon install"),
+    fail("accounts", problem, "Correct it as root, then type: aegis daemon install"),
   );
 }
 
 function directories(): Finding[] {
-  // Who may not look into a parent can't tell.
+  // This user may not be allowed into a parent directory.
   const visible = HOST_DIRECTORIES.filter(({ path }) => safely(() => lstatSync(path)) !== null);
   const odd = visible.filter(isOdd).map(({ path }) => path);
   const program = rootOnlyProblem(SYSTEM.binary);
-  if (program !== null) return [fail("directories", `root's own program: ${program}`, INSTALL)];
-  if (odd.length === 0) return [ok("directories", `${visible.length} with the right owners and modes`)];
-  return [fail("directories", `not whose or how they should be: ${odd.join(", ")}`, INSTALL)];
+  if (program !== null) return [fail("directories", `root's program: ${program}`, INSTALL)];
+  if (odd.length === 0) return [ok("directories", `${visible.length} with correct owners and modes`)];
+  return [fail("directories", `wrong owner or mode: ${odd.join(", ")}`, INSTALL)];
 }
 
-/** Sockets are root's; the group decides who may connect. */
+/** Sockets belong to root; their group decides who may connect. */
 function sockets(): Finding[] {
   const table = [
     { path: SYSTEM.socket, group: ADMIN_GROUP },
@@ -124,10 +124,10 @@ function sockets(): Finding[] {
       stat.isSocket() && stat.uid === 0 && stat.gid === groupId(group) && (stat.mode & 0o777) === 0o660;
     return right ? [] : [fail("sockets", `${path} is not root:${group} 0660`, INSTALL)];
   });
-  return findings.length > 0 ? findings : [ok("sockets", "guarded by their groups")];
+  return findings.length > 0 ? findings : [ok("sockets", "correct owners, groups and modes")];
 }
 
-/** The front reads these too. None holds a secret. */
+/** Files that the front must be able to read, and can't. None holds a secret. */
 function hiddenFromFront(check: string, ...paths: readonly string[]): Finding[] {
   return paths
     .filter((path) => ((lstatSync(path, { throwIfNoEntry: false })?.mode ?? 0o004) & 0o004) === 0)
@@ -140,7 +140,7 @@ function hiddenFromFront(check: string, ...paths: readonly string[]): Finding[] 
     );
 }
 
-/** The policy that the executor decides by. */
+/** The executor's policy. */
 function policy(): Finding[] {
   const hidden = hiddenFromFront("policy", SYSTEM.policy);
   if (hidden.length > 0) return hidden;
@@ -163,7 +163,7 @@ function keys(): Finding[] {
   ];
 }
 
-/** Whether the reviewer would accept its settings; whoever may not read them is not told. */
+/** Throws if the reviewer would not accept its settings. A user who may not read them learns nothing. */
 function settings(): Finding[] {
   try {
     withEnvironmentFile({}, SYSTEM.reviewerEnv, REVIEWER_VARIABLES);

@@ -18,16 +18,17 @@ import { namesIn } from "./sys-files.ts";
 import { stoppingUnits, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts";
 
 /*
- * Checks of the units: whether they run, as systemd sees them, and whether their files are those of this version.
+ * Checks of the units: whether they run, and whether their files are those of this version.
  */
 
-/** Units that are to be active all the time once a key is trusted. */
+/** Units that must always be active. */
 const ALWAYS: readonly UnitName[] = [
   "aegis-runner.socket",
   "aegis-reviewd.socket",
   "aegis-reviewd.service",
   "aegis-monitor.timer",
 ];
+/** Units that must be active once an execution key is trusted. */
 const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];
 export const INSTALL = "Type as root: aegis daemon install";
 export function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Finding[] {
@@ -50,11 +51,11 @@ export function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Fin
       : [
           warn(
             "services",
-            `still run as before a change: ${[...new Set([...outdated, ...reload])].join(", ")}`,
+            `still running from before a change: ${[...new Set([...outdated, ...reload])].join(", ")}`,
             INSTALL,
           ),
         ]),
-    ...dropIns.map((name) => ok("services", `${name} is changed by ${states[name].DropInPaths}`)),
+    ...dropIns.map((name) => ok("services", `${name} is modified by ${states[name].DropInPaths}`)),
   ];
   return findings.some(({ level }) => level !== "ok")
     ? findings
@@ -62,23 +63,23 @@ export function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Fin
 }
 
 /**
- * A service that waits for apt and has been told to stop. Where a hook of that apt, or a maintainer script, asked for it and
- * waits in turn, both wait for ever. The unit refuses that, unless a drop-in says otherwise.
+ * Services that wait for apt and have been told to stop. If a hook of that apt or a maintainer script asked for it and waits
+ * too, both wait for ever. The unit refuses such requests, unless a drop-in changes that.
  */
-export async function toldToStop(): Promise<Finding[]> {
+export async function stoppingServices(): Promise<Finding[]> {
   const { units, hostToo } = await stoppingUnits(WAIT_FOR_APT.map((name) => name.replace("@.", "@*.")));
   return units.map((unit) =>
     hostToo
-      ? ok("services", `${unit} has work to finish before the host goes down`)
+      ? ok("services", `${unit} finishes its work before the host shuts down`)
       : fail(
           "services",
-          `${unit} has been told to stop and waits for its apt, which waits in turn if it was apt that asked`,
-          "Look what asked: systemctl list-jobs; as root, systemctl cancel <job> ends its wait, and what was started goes on.",
+          `${unit} was told to stop and waits for its apt, which also waits if apt itself asked for the stop`,
+          "Find the job: systemctl list-jobs; as root, systemctl cancel <job> ends the wait, and the run goes on.",
         ),
   );
 }
 
-/** Programs that want block devices, which the runner's unit keeps from packages: every new kernel calls the first. */
+/** Programs that need block devices, which the runner's unit hides from packages. Every new kernel calls the first. */
 const BOOT_PROGRAMS = ["/usr/sbin/update-grub", "/usr/bin/efibootmgr", "/usr/sbin/mdadm"];
 
 export function bootLoader({ DropInPaths }: UnitState): Finding[] {
@@ -90,7 +91,7 @@ export function bootLoader({ DropInPaths }: UnitState): Finding[] {
     warn(
       "services",
       `${found.join(", ")} may fail when a kernel or boot loader is installed: the runner's unit hides block devices`,
-      `On a machine with a disk of its own, type as root: mkdir -p ${dirname(path)} && printf '${text}\\n' >${path} && systemctl daemon-reload`,
+      `On a machine with its own disk, type as root: mkdir -p ${dirname(path)} && printf '${text}\\n' >${path} && systemctl daemon-reload`,
     ),
   ];
 }
@@ -104,12 +105,12 @@ export function unitFiles(): Finding[] {
   const changed = files
     .filter(({ path, text }) => safely(() => readFileSync(path, "utf8")) !== text)
     .map(({ name }) => name);
-  if (changed.length === 0) return [ok("units", `${UNIT_DIRECTORY}: of this version`)];
+  if (changed.length === 0) return [ok("units", `${UNIT_DIRECTORY}: the units of this version`)];
   return [
     warn(
       "units",
       `missing, of another version, or edited: ${changed.join(", ")}`,
-      `${INSTALL}; own changes go into drop-ins`,
+      `${INSTALL}; put your own changes into drop-ins`,
     ),
   ];
 }
@@ -120,12 +121,12 @@ const UNIT_PLACES = [
   "/usr/lib/systemd/system",
   "/lib/systemd/system",
 ];
-/** Where earlier versions and packages of the family put the program. */
+/** Where earlier versions and related packages installed the program. */
 const STALE = /(?:\/usr\/bin|\/usr\/libexec|\/usr\/local\/libexec|\/opt)\/aegis/;
 
-/** Units and drop-ins of an older installation: they start a program that is not this one. */
+/** Units and drop-ins of an older installation, which start another program. */
 export function staleUnits(): Finding[] {
-  // Where /lib is /usr/lib, each is looked at once.
+  // /lib may be a link to /usr/lib: read each directory once.
   const places = new Set(UNIT_PLACES.map((place) => safely(() => realpathSync(place)) ?? place));
   const files = [...places].flatMap((place) =>
     namesIn(place)
@@ -140,7 +141,7 @@ export function staleUnits(): Finding[] {
     .map((path) =>
       warn(
         "stale",
-        `${path} names a program of an older installation`,
+        `${path} refers to the program of an older installation`,
         `Compare it with ${SYSTEM.binary}, then remove it: rm ${path} && systemctl daemon-reload; ${INSTALL}`,
       ),
     );
@@ -150,7 +151,7 @@ function isFile(path: string): boolean {
   return safely(() => lstatSync(path).isFile()) === true;
 }
 
-/** The value, or null where this user may not look. */
+/** The value, or null if this user may not read it or it does not exist. */
 export function safely<T>(look: () => T): T | null {
   try {
     return look();

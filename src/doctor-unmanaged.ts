@@ -10,34 +10,34 @@ import { isInstalled, secondsOf, showUnits } from "./sys-systemd.ts";
 import { clip, plural } from "./terminal.ts";
 
 /*
- * What the monitor has recorded, read back from the log as a check.
+ * The check of changes made outside Aegis, from the events that the monitor wrote.
  */
 
-/** How far back people are told of changes. */
+/** How far back changes are reported. */
 const DAYS = 30;
-/** Events that are counted; beyond it the newest count. */
+/** Most events that are counted, the newest. */
 const COUNTED = 1000;
 
-/** What happened on this host besides Aegis, for people. */
+/** The changes made on this host outside Aegis. */
 export interface UnmanagedSummary {
-  /** RFC 3339: the summary begins here. */
+  /** Start of the period, RFC 3339. */
   since: string;
-  /** Whether that is when the monitor looked for the first time: what was before, it does not know. */
+  /** Whether the period starts at the monitor's first look: earlier changes are not known. */
   first_look: boolean;
-  /** Whether the monitor has looked at this host at all. */
+  /** Whether the monitor has ever run on this host. */
   monitored: boolean;
   /** Runs of apt and dpkg. */
   runs: number;
   packages: number;
   /** Runs by program, `unattended-upgrades` among them. */
   programs: Record<string, number>;
-  /** Newest last, a few. */
+  /** A few of the newest events, newest last. */
   newest: { at: string; message: string }[];
 }
 
 /**
- * The package changes of the last 30 days that no execution explains, from the production log. Null where there is no log.
- * @throws AegisError `io` for whoever may not read the log, `log_tampered`
+ * The package changes of the last 30 days that no execution explains, from the production log. Null if there is no log.
+ * @throws AegisError `io` if this user may not read the log, `log_tampered`
  */
 export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()): UnmanagedSummary | null {
   const window = new Date(now.getTime() - DAYS * 24 * 60 * 60_000).toISOString();
@@ -47,7 +47,7 @@ export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()
   try {
     events = readEvents(dir, { kind: "unmanaged_change", since: window, last: COUNTED });
     const baselines = readEvents(dir, { kind: "monitor_baseline", since: window });
-    // The others say that its state was lost, and the log knew how far it had come.
+    // The other baselines were set after the state was lost, and the log had the monitor's progress.
     begin = baselines.find(({ details }) => (details?.repositories_as_last_seen ?? null) === null);
     monitored =
       events.length + baselines.length > 0 ||
@@ -78,7 +78,7 @@ export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()
   };
 }
 
-/** The same as findings, for doctor and status. What can't be read there is the check of the log's to report. */
+/** The same as findings, for doctor and status. A log that can't be read is reported by the check of the log. */
 export async function unmanagedFindings(): Promise<Finding[]> {
   let summary: UnmanagedSummary | null;
   try {
@@ -89,28 +89,29 @@ export async function unmanagedFindings(): Promise<Finding[]> {
   if (summary === null) return [];
   if (!summary.monitored) {
     const { when, how } = await firstLook(new Date());
-    const message = `the monitor has not looked at this host, so changes besides Aegis are not seen: ${when}`;
+    const message = `the monitor has not looked at this host yet, so changes outside Aegis are not detected: ${when}`;
     return [warn(UNMANAGED_CHECK, message, how)];
   }
   const since = summary.first_look
     ? `the monitor's first look, ${minuteOf(summary.since)}`
     : summary.since.slice(0, 10);
-  if (summary.runs === 0) return [ok(UNMANAGED_CHECK, `no package changed besides Aegis since ${since}`)];
+  if (summary.runs === 0) return [ok(UNMANAGED_CHECK, `no package changed outside Aegis since ${since}`)];
   const by = Object.entries(summary.programs)
     .map(([program, runs]) => `${program} ${runs}`)
     .join(", ");
   const newest = summary.newest.at(-1);
-  const last = newest === undefined ? "" : `; seen ${newest.at.slice(0, 19)}Z: ${clip(newest.message, 200)}`;
+  const last =
+    newest === undefined ? "" : `; latest ${newest.at.slice(0, 19)}Z: ${clip(newest.message, 200)}`;
   return [
     warn(
       UNMANAGED_CHECK,
-      `${plural(summary.packages, "package change")} besides Aegis since ${since} (runs by program: ${by})${last}`,
+      `${plural(summary.packages, "package change")} outside Aegis since ${since} (runs by program: ${by})${last}`,
       "See: aegis audit show --system --kind unmanaged_change",
     ),
   ];
 }
 
-/** When the monitor will look at this host for the first time, and what to type so that it does now. */
+/** When the monitor will first look at this host, and what to type to start it now. */
 async function firstLook(now: Date): Promise<{ when: string; how: string }> {
   if (!isInstalled())
     return { when: "aegis-monitor.timer is not installed", how: "Type as root: aegis daemon --monitor" };
@@ -118,7 +119,7 @@ async function firstLook(now: Date): Promise<{ when: string; how: string }> {
   const service = "aegis-monitor.service";
   const states = await showUnits([timer, service]);
   if (states[service].ActiveState === "activating")
-    return { when: "it is at it now", how: "Look again in a minute." };
+    return { when: "its first look is running", how: "Check again in a minute." };
   const start = `systemctl start ${service}`;
   if (states[timer].ActiveState !== "active")
     return {
@@ -128,7 +129,10 @@ async function firstLook(now: Date): Promise<{ when: string; how: string }> {
   const { after, spread } = FIRST_LOOK;
   const latest = new Date((secondsOf(states[timer].ActiveEnterTimestamp) + (after + spread) * 60) * 1000);
   if (latest <= now)
-    return { when: "its look is overdue", how: `Look: journalctl -b -u ${service}; then, as root: ${start}` };
+    return {
+      when: "its first look is overdue",
+      how: `Look: journalctl -b -u ${service}; then, as root: ${start}`,
+    };
   const minute = Number.isNaN(latest.getTime())
     ? `in ${after + spread} minutes`
     : minuteOf(latest.toISOString());

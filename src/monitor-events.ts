@@ -8,7 +8,7 @@ import type { MonitorState } from "./monitor-state.ts";
 import { SYSTEM } from "./paths.ts";
 import { clip, plural } from "./terminal.ts";
 
-/** What the monitor writes to the audit log. */
+/** The kinds of event that the monitor writes. */
 export const MONITOR_KINDS = [
   "unmanaged_change",
   "repository_drift",
@@ -16,14 +16,14 @@ export const MONITOR_KINDS = [
   "monitor_baseline",
 ] as const satisfies readonly AuditKind[];
 
-/** Texts that a list of an event holds, and their length; sources and their changes likewise. */
+/** Limits of a list in an event: entries, and characters of each. */
 const LISTED = 10;
 const LISTED_CHARS = 200;
 
-/** What one look found. */
+/** The state of the host that one run found. */
 export type Present = Pick<MonitorState, "packages" | "repositories" | "findings">;
 
-/** Says once that the present counts as known. `why` is the message; `as_last_seen` null where it can't be told. */
+/** The event that sets the baseline. `why` is the message; `repositories_as_last_seen` is null if that is not known. */
 export function baselineEvent(
   why: string,
   { packages, repositories, findings }: Present,
@@ -44,7 +44,7 @@ export function baselineEvent(
   };
 }
 
-/** The event of how the repositories differ from what the last run saw, if they do. */
+/** The event of how the repositories differ from those of the last run; none if they don't. */
 export function driftEvents(before: RepositoryState, now: RepositoryState): NewAuditEvent[] {
   const changes = repositoryDrift(before, now);
   if (changes.length === 0) return [];
@@ -66,7 +66,7 @@ export function driftEvents(before: RepositoryState, now: RepositoryState): NewA
   ];
 }
 
-/** The event of which findings are new and which are gone, if any are, and of what could not be looked at. */
+/** The event of new and resolved findings, and of what could not be inspected; none if there is nothing to report. */
 export function findingsEvents(
   before: readonly string[],
   now: readonly string[],
@@ -94,12 +94,12 @@ function bounded(texts: readonly string[]): string[] {
   return kept.length === texts.length ? kept : [...kept, `and ${texts.length - kept.length} more`];
 }
 
-/** Name of the check in the status that tells what the monitor found. */
+/** Name of the status check that reports the monitor's findings. */
 export const MONITOR_CHECK = "monitor";
-/** Events that are looked at; each says what is new and what is gone. */
+/** Events that are read back; each lists new and resolved findings. */
 const REMEMBERED = 1000;
 
-/** A failure that the monitor found and has not seen go since. */
+/** A failure that the monitor found and that was still there at its last run. */
 interface Found {
   check: string;
   message: string;
@@ -108,9 +108,9 @@ interface Found {
 }
 
 /**
- * What the monitor found wrong at its last look, from the production log. It reads the whole log each hour, which the
- * executor does not: so a log that was changed is a failure here. What else it found may be over by now.
- * @throws AegisError `io` for whoever may not read the log, `log_tampered`
+ * The failures that the monitor found at its last run, from the production log. The monitor verifies the whole log each hour,
+ * which the executor does not, so a tampered log is a failure here; anything else may be resolved by now, and is a warning.
+ * @throws AegisError `io` if this user may not read the log, `log_tampered`
  */
 export function monitorFindings(dir: string = SYSTEM.auditDir): Finding[] {
   const found = stillFound(dir);
@@ -121,7 +121,7 @@ export function monitorFindings(dir: string = SYSTEM.auditDir): Finding[] {
     fail(
       MONITOR_CHECK,
       `${message} (the monitor, ${minuteOf(at)})`,
-      "See: aegis audit verify --system; when that is well, type as root: systemctl start aegis-monitor.service",
+      "See: aegis audit verify --system; once it passes, type as root: systemctl start aegis-monitor.service",
     ),
   );
   if (first !== undefined) {
@@ -131,14 +131,14 @@ export function monitorFindings(dir: string = SYSTEM.auditDir): Finding[] {
       warn(
         MONITOR_CHECK,
         `the monitor found at ${minuteOf(first.at)}: ${what}${others}`,
-        "How it is now: aegis doctor",
+        "Check whether it still holds: aegis doctor",
       ),
     );
   }
-  return findings.length > 0 ? findings : [ok(MONITOR_CHECK, "it found no failure at its last look")];
+  return findings.length > 0 ? findings : [ok(MONITOR_CHECK, "no failure at its last run")];
 }
 
-/** Null where the monitor has not looked. */
+/** Null if the monitor has never run. */
 function stillFound(dir: string): Found[] | null {
   const kind = ["monitor_baseline", "monitor_findings"] as const;
   let events: ReturnType<typeof readEvents>;

@@ -8,13 +8,13 @@ import { messageOf } from "./errors.ts";
 import { namesIn } from "./sys-files.ts";
 
 /*
- * Logs of other programs, which logrotate(8) moves, compresses and deletes. Where reading has come to is remembered by
- * what stands there, not by a file's name or number: that survives all of it.
+ * Logs of other programs, which logrotate(8) renames, compresses and deletes. A position is remembered by the bytes in front of
+ * it, not by a file's name or inode: that survives all of these.
  */
 
-/** How much in front of a position tells it from any other. */
+/** Bytes in front of a position that identify it. */
 const MARK_BYTES = 4096;
-/** Longest line that is looked at; longer ones are none that dpkg writes. */
+/** Longest line that is parsed; dpkg writes none that is longer. */
 const MAX_LINE = 64 * 1024;
 
 export const PositionSchema = v.strictObject({
@@ -23,12 +23,12 @@ export const PositionSchema = v.strictObject({
   /** SHA-256 of the bytes in front of it, 4096 at most. */
   mark: v.string(),
 });
-/** Where reading has come to. Null for a log that was not there, or empty. */
+/** How far a log has been read. Null for a log that was missing or empty. */
 export type Position = v.InferOutput<typeof PositionSchema> | null;
 
 /**
- * The files of a log, oldest first: the log itself and what logrotate made of it (`.1`, `.2.gz`, or with a date). Names of
- * one kind sort by age, and no host has both.
+ * The files of a log, oldest first: the log itself and its rotated files (`.1`, `.2.gz`, or with a date). Names of one kind
+ * sort by age, and no host has both kinds.
  */
 export function logFiles(log: string): string[] {
   const name = basename(log);
@@ -40,11 +40,11 @@ export function logFiles(log: string): string[] {
       : [{ path: join(dirname(log), entry), age: entry[name.length] === "-" ? -Number(age) : Number(age) }];
   });
   const old = rotated.sort((a, b) => b.age - a.age).map(({ path }) => path);
-  // A pipe of such a name would hold up its reader for ever: on Ubuntu others than root may put one into /var/log.
+  // A named pipe would block its reader for ever, and on Ubuntu users other than root may create one in /var/log.
   return [...old, log].filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
 }
 
-/** The end of a log as it is now. */
+/** The present end of a log. */
 export async function endOf(log: string): Promise<Position> {
   for (const path of logFiles(log).toReversed()) {
     const end = path.endsWith(".gz") ? await endOfCompressed(path) : positionIn(path, statSync(path).size);
@@ -62,7 +62,7 @@ async function endOfCompressed(path: string): Promise<Position> {
       last = Buffer.concat([last, chunk]).subarray(-MARK_BYTES);
     }
   } catch {
-    // What can't be decompressed is no place to go on from.
+    // A file that can't be decompressed has no position to continue from.
     return null;
   }
   return offset === 0 ? null : { offset, mark: digest(last) };
@@ -81,17 +81,17 @@ function digest(bytes: Uint8Array): string {
 
 export interface NewEntries<T> {
   entries: T[];
-  /** Where the last complete line ends. */
+  /** The end of the last complete line. */
   end: Position;
-  /** False where the log was cut or rewritten: then these are all that it has. */
+  /** False if the log was truncated or rewritten: then these are all its entries. */
   found: boolean;
-  /** What was not read, and why, in words. */
+  /** What was not read and why, as messages. */
   problems: string[];
 }
 
 /**
- * What `parse` makes of the complete lines that were written behind `from`, at most `most` of them: beyond that the oldest
- * are left out, and `problems` says so. Where the position is found nowhere the log was cut or rewritten: then all comes.
+ * The complete lines after `from`, parsed by `parse`, at most `most` of them: beyond that the oldest are dropped, and `problems`
+ * says so. If the position is not found, the log was truncated or rewritten, and all its lines are returned.
  */
 export async function entriesSince<T>(
   log: string,
@@ -104,7 +104,9 @@ export async function entriesSince<T>(
   let end = await endOf(log);
   const found = from === null ? 0 : await findPosition(files, from, problems);
   if (found < 0) {
-    problems.push(`${log} no longer has what the last run read: it was cut, rewritten, or rotated away`);
+    problems.push(
+      `${log} no longer has what the last run read: it was truncated, rewritten, or rotated away`,
+    );
   }
   const reader = new LineReader(parse, most);
   for (const [n, path] of files.slice(Math.max(0, found)).entries()) {
@@ -114,7 +116,7 @@ export async function entriesSince<T>(
         reader.push(chunk);
         at += chunk.length;
       }
-      // Somebody is in the middle of a line at the end of the newest file: that line is for the next time.
+      // An incomplete line at the end of the newest file is still being written: it is left to the next run.
       if (path === log) end = positionIn(path, at - reader.rest) ?? end;
       else reader.endOfFile();
     } catch (error) {
@@ -122,11 +124,11 @@ export async function entriesSince<T>(
     }
   }
   if (reader.dropped > 0)
-    problems.push(`${log}: the oldest ${reader.dropped} changes were too many to look at`);
+    problems.push(`${log}: too many changes; the oldest ${reader.dropped} were not inspected`);
   return { entries: reader.entries, end, found: found >= 0, problems };
 }
 
-/** The text of a log's newest files, in their order, at most `maxBytes` of it: the oldest is left out. */
+/** The text of a log's newest files, oldest first, at most `maxBytes`: older text is left out. */
 export async function newestText(log: string, maxBytes: number): Promise<string> {
   const texts: string[] = [];
   let room = maxBytes;
@@ -161,7 +163,7 @@ async function* skipped(stream: Readable, start: number): AsyncGenerator<Buffer>
   }
 }
 
-/** The index of the file in which a position lies, or -1. The newest are looked at first: rotation is rare. */
+/** The index of the file that holds a position, or -1. The newest are searched first, since rotation is rare. */
 async function findPosition(
   files: readonly string[],
   { offset, mark }: NonNullable<Position>,
@@ -224,7 +226,7 @@ class LineReader<T> {
     this.#keep(chunk.subarray(from));
   }
 
-  /** Ends the line, as a file does to which nothing is added any more. */
+  /** Ends the current line: nothing more is appended to a rotated file. */
   endOfFile(): void {
     const entry = this.rest > MAX_LINE ? null : this.#parse(Buffer.concat(this.#pieces).toString("utf8"));
     this.#pieces = [];
@@ -232,7 +234,7 @@ class LineReader<T> {
     if (entry === null) return;
     this.entries.push(entry);
     if (this.entries.length <= this.#most) return;
-    // Half at a time, so that forgetting costs little for each.
+    // Half of them at once, so that dropping is cheap per entry.
     this.dropped += this.entries.splice(0, Math.ceil(this.#most / 2)).length;
   }
 

@@ -10,26 +10,26 @@ import { readFileLimited } from "./sys-files.ts";
 import { clip } from "./terminal.ts";
 
 /*
- * What this host's apt is set up to trust, and how that differs from another moment. An index's own date and digest change
- * with every update and are no part of it.
+ * What this host's apt is configured to trust, and how that changed between two runs. The date and digest of an index change
+ * with every update, and are left out.
  */
 
 const MAX_KEYRING = 16 * 1024 * 1024;
-/** Longest value that an event repeats. */
+/** Longest value that an event quotes. */
 const SHOWN = 300;
 
-/** One source as it stands, each property as the text that is compared and shown. */
+/** One source: each property as the text that is compared and shown. */
 const Source = v.record(v.string(), v.string());
 type Source = v.InferOutput<typeof Source>;
-/** Every source by its id, `<uri> <suite>`. What can't be read of the configuration is the source ``. */
+/** Every source by its id, `<uri> <suite>`. Parts of the configuration that can't be read are under the empty id. */
 export const RepositoriesSchema = v.record(v.string(), Source);
 export type RepositoryState = v.InferOutput<typeof RepositoriesSchema>;
 
-/** One way in which two moments differ. */
+/** One difference between two runs. */
 export interface RepositoryChange {
   repository: string;
   change: "added" | "removed" | "changed";
-  /** What of it: a property's name; null for the whole. */
+  /** The property's name; null for the whole repository. */
   property: string | null;
   from: string | null;
   to: string | null;
@@ -37,7 +37,7 @@ export interface RepositoryChange {
 
 /**
  * The sources, the keyrings and keys they are bound to, and the trust that follows.
- * @throws AegisError `unavailable` where apt can't tell its configuration
+ * @throws AegisError `unavailable` if apt can't report its configuration
  */
 export async function repositoryState(planning: Planning): Promise<RepositoryState> {
   const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
@@ -52,7 +52,7 @@ export async function repositoryState(planning: Planning): Promise<RepositorySta
     state[source.id] = {
       configured_in: source.configuredIn,
       components: source.components.join(" "),
-      // An embedded key is long, and its digest stands below.
+      // An embedded key is long, and its digest is below.
       signed_by: found.signed_by ?? "",
       keyrings_sha256: keyringDigests(bindingOf(source, dirs, planning).keyrings).join(" "),
       trusted_option: String(source.trusted),

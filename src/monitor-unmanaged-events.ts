@@ -6,7 +6,7 @@ import { clip, plural } from "./terminal.ts";
 
 /** Name of doctor's check that shows these changes. */
 export const UNMANAGED_CHECK = "unmanaged";
-/** Changes that one event lists, and characters of it; the digest covers all of them. */
+/** Changes that one event lists, and their total length in characters; the digest covers all changes. */
 const LISTED = 60;
 const LISTED_CHARS = 4000;
 
@@ -29,7 +29,7 @@ export function unmanagedEvent(batch: UnmanagedBatch): NewAuditEvent {
       command: run?.command == null ? null : clip(run.command, 1000),
       requested_by: run?.requestedBy == null ? null : clip(run.requestedBy, 100),
       error: run?.error == null ? null : clip(run.error, 300),
-      // As the logs have it: the local time of whoever did it.
+      // Local times, as the logs have them.
       started: run?.started ?? times[0] ?? null,
       ended: run === null ? (times.at(-1) ?? null) : run.ended,
       during_executions: during.slice(0, 5),
@@ -40,7 +40,7 @@ export function unmanagedEvent(batch: UnmanagedBatch): NewAuditEvent {
   };
 }
 
-/** One event for the batches that are too many for an event each. */
+/** One event for all batches beyond the limit. */
 export function moreUnmanaged(batches: readonly UnmanagedBatch[]): NewAuditEvent {
   const count = batches.reduce((sum, { changes }) => sum + changes.length, 0);
   const message = `${plural(count, "more package change")} by ${plural(batches.length, "run")} of apt and dpkg`;
@@ -56,7 +56,7 @@ export function moreUnmanaged(batches: readonly UnmanagedBatch[]): NewAuditEvent
   };
 }
 
-/** What tells these changes from any others: when and what, of each. */
+/** Identifies these changes: the time and the content of each. */
 function digestOf({ changes }: UnmanagedBatch): string {
   return canonicalHash(changes.map((change) => `${change.at ?? "-"} ${describeChange(change)}`));
 }
@@ -66,13 +66,13 @@ function programOfBatch({ run, changes }: UnmanagedBatch): string {
   return changes.every(({ at }) => at === null) ? "unknown" : "dpkg";
 }
 
-/** Begins with what is most telling: people see the first words of it. */
+/** Starts with the most useful part, since screens show only the first words. */
 function messageOf(batch: UnmanagedBatch): string {
   const { run, changes } = batch;
   if (run === null) {
     const [first, ...more] = changes.map(describeChange);
     const what = more.length === 0 ? first : `${first}; and ${more.length} more`;
-    return programOfBatch(batch) === "dpkg" ? `dpkg without apt: ${what}` : `no log tells how: ${what}`;
+    return programOfBatch(batch) === "dpkg" ? `dpkg without apt: ${what}` : `not in any log: ${what}`;
   }
   const program = programOf(run);
   const command = run.command?.replace(/^\/\S*\//, "") ?? program;

@@ -2,34 +2,34 @@ import { type AptRun, describeChange, type PackageChange, programOf } from "./ap
 import type { TransactionEntry } from "./doc-plan.ts";
 
 /*
- * Which package changes no execution explains, and which of them belong together. Logs tell local time to the second, so
- * time alone proves nothing: an execution explains exactly the changes of its transaction, each once, within its time.
+ * Which package changes no execution explains, and which of them belong together. Logs give local time to the second, so time
+ * alone proves nothing: an execution explains exactly the changes of its transaction, each once, while it was running.
  */
 
-/** One execution, as far as the audit log and the runner's files tell. Times in milliseconds since the epoch. */
+/** One execution, from the audit log and the runner's files. Times in milliseconds since the epoch. */
 export interface ManagedRun {
   id: string;
   from: number;
   to: number;
   argv: readonly string[];
-  /** What it was to change; null where that is not on record any more. */
+  /** The changes it planned; null if no longer on record. */
   transaction: readonly TransactionEntry[] | null;
 }
 
-/** Changes that came about together besides Aegis. `run` is what apt says of it, null where dpkg was used without apt. */
+/** Changes made together outside Aegis. `run` is apt's record of them, null if dpkg was used without apt. */
 export interface UnmanagedBatch {
   run: AptRun | null;
   changes: PackageChange[];
-  /** Executions that were under way meanwhile. */
+  /** Executions that were running at the same time. */
   during: string[];
 }
 
-/** The instants that a log's local time may stand for, in milliseconds since the epoch; none for a time that is none. */
+/** The instants that a log's local time may stand for, in milliseconds since the epoch; none for an invalid time. */
 export type Clock = (at: string) => number[];
 
 /**
- * A clock for local times. `offsetAt` is the host's zone: minutes east of UTC at an instant. A time that a clock change
- * makes ambiguous stands for two instants; `earlier` is an offset that the host had before its zone was changed.
+ * A clock for local times. `offsetAt` is the host's time zone: minutes east of UTC at an instant. A local time made ambiguous by
+ * a change of daylight saving stands for two instants; `earlier` is the host's offset before its time zone was changed.
  */
 export function localClock(offsetAt: (instant: number) => number, earlier: number | null): Clock {
   const day = 24 * 60 * 60_000;
@@ -42,7 +42,7 @@ export function localClock(offsetAt: (instant: number) => number, earlier: numbe
   };
 }
 
-/** The changes that no run explains, in their order. `history` helps where a run's transaction is not known any more. */
+/** The changes that no run explains, in their order. `history` stands in for a run's transaction that is no longer known. */
 export function unexplained(
   changes: readonly PackageChange[],
   runs: readonly ManagedRun[],
@@ -62,12 +62,12 @@ export function unexplained(
   });
 }
 
-/** To the second: a line may be written in the second in which the run began. */
+/** With a tolerance of a second: logs have no fractions, so a line may carry the second in which the run started. */
 function within(at: string | null, { from, to }: ManagedRun, clock: Clock): boolean {
   return at === null || clock(at).some((instant) => instant >= from - 1000 && instant <= to);
 }
 
-/** What a run's changes look like in dpkg's log. */
+/** How a run's changes appear in dpkg's log. */
 function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): Set<string> {
   if (run.transaction !== null) {
     return new Set(
@@ -75,9 +75,9 @@ function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): 
         const gone = `${name}:${architecture} gone ${from_version}`;
         const there = `${name}:${architecture} there ${to_version}`;
         if (action === "remove") return [gone];
-        // A repair brings nothing in and takes nothing away.
+        // A repair installs and removes nothing.
         if (action === "configure") return [];
-        // apt may take a package away for a moment that it is about to replace.
+        // apt may remove a package briefly before it replaces it.
         return from_version === null || action === "reinstall" ? [there] : [there, gone];
       }),
     );
@@ -104,12 +104,12 @@ function keysOf({ name, architecture, action, from, to }: PackageChange): string
   return [to === null ? `${name}:${architecture} gone ${from}` : `${name}:${architecture} there ${to}`];
 }
 
-/** Seconds without a change after which the next one is another matter. */
+/** Seconds without a change after which the next one belongs to another batch. */
 const PAUSE_SECONDS = 60;
 
 /**
- * Puts together what one run of apt did; the rest by the time at which dpkg did it. What has no time happened at `since`
- * (milliseconds since the epoch) or later.
+ * Groups changes by the run of apt that made them, and the others by the time at which dpkg made them. A change without a time
+ * happened at `since` (milliseconds since the epoch) or later.
  */
 export function groupByRun(
   changes: readonly PackageChange[],
@@ -131,8 +131,8 @@ export function groupByRun(
   const found: UnmanagedBatch[] = [];
   let last: UnmanagedBatch | null = null;
   for (const change of changes) {
-    const listed = (byPackage.get(change.name) ?? []).filter((run) => tells(run, change, isRecent));
-    // Two runs of apt may share a second; one of them does the same thing only once.
+    const listed = (byPackage.get(change.name) ?? []).filter((run) => records(run, change, isRecent));
+    // Two runs of apt may fall into the same second, and each makes a given change only once.
     const run = listed.find((one) => !ofApt.get(one)?.changes.some((it) => isSame(it, change))) ?? listed[0];
     if (run !== undefined) {
       const batch = ofApt.get(run) ?? { run, changes: [], during: [] };
@@ -156,7 +156,7 @@ export function groupByRun(
 }
 
 /**
- * The history with the steps of one unattended-upgrade joined: it commits a few packages at a time by default (MinimalSteps),
+ * The history with the steps of one unattended-upgrade joined: by default (MinimalSteps) it commits a few packages at a time,
  * and apt writes a stanza for each commit.
  */
 function joinSteps(history: readonly AptRun[]): AptRun[] {
@@ -179,8 +179,8 @@ function isNextStep(before: AptRun, run: AptRun): boolean {
   return isSameCall && pause >= 0 && pause <= PAUSE_SECONDS;
 }
 
-/** Whether apt says that this run of it made the change. */
-function tells(run: AptRun, change: PackageChange, isRecent: (run: AptRun) => boolean): boolean {
+/** Whether apt's record of this run has the change. */
+function records(run: AptRun, change: PackageChange, isRecent: (run: AptRun) => boolean): boolean {
   const { started, ended, packages } = run;
   const { at, name, architecture, from, to } = change;
   if (at === null ? !isRecent(run) : at < started || (ended !== null && at > ended)) return false;

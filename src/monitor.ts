@@ -36,20 +36,20 @@ import { prepareState } from "./sys-state.ts";
 import { clip } from "./terminal.ts";
 
 /*
- * What goes on beside Aegis: one look at the host, compared with the last one. The audit log is the memory of what has been
- * told already; the state file only makes the comparison possible, and is not believed where the log knows better.
+ * Changes made outside Aegis: each run compares the host with the previous run. The audit log is the record of what has been
+ * reported; the state file only makes the comparison possible, and gives way where the log is newer.
  */
 
-/** How long a run waits for apt and dpkg to end. */
+/** How long a run waits for apt and dpkg to finish. */
 const WAIT_MS = 60_000;
 const POLL_MS = 500;
 const TRIES = 3;
-/** Events of package changes that one run writes; the rest is one more. */
+/** Events of package changes that one run writes; the remaining changes are summed up in one more. */
 const MOST_EVENTS = 50;
-/** Earlier events that are compared with where the state was lost. */
+/** Earlier events to compare with if the state was lost. */
 const REMEMBERED = 1000;
 
-/** What each event says of how far the monitor has come, for a run that finds its state lost. */
+/** The monitor's progress, recorded in each event for a run that finds its state lost. */
 const SeenSchema = v.object({
   dpkg_log: v.nullable(PositionSchema),
   repositories_sha256: v.string(),
@@ -60,15 +60,15 @@ type Seen = v.InferOutput<typeof SeenSchema>;
 type Checks = (env: Env, without: readonly string[]) => Promise<Finding[]>;
 
 /**
- * One run: looks, compares with the last run, and audits what is new. Where apt or dpkg is at work, the packages wait for
- * the next run. It takes no lock but its own.
+ * One run: inspects the host, compares it with the last run, and audits what is new. If apt or dpkg is running, the packages
+ * wait for the next run. It takes no lock but its own.
  * @throws AegisError `usage` when not root, `busy` while another monitor runs, `io`, `log_tampered`
  */
 export async function runMonitor(env: Env, log: Log, checks: Checks): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new AegisError(
       "usage",
-      "the monitor runs as root: it looks at everything",
+      "the monitor runs as root, since it inspects the whole host",
       "Type: sudo aegis daemon --monitor",
     );
   }
@@ -77,7 +77,7 @@ export async function runMonitor(env: Env, log: Log, checks: Checks): Promise<vo
   const lock = openSync(join(MONITOR_DIRECTORY, "lock"), "a", 0o600);
   try {
     if (!tryFlock(lock))
-      throw new AegisError("busy", "another monitor is at work", "Wait until it has ended.");
+      throw new AegisError("busy", "another monitor is running", "Wait until it has finished.");
     await look(openProductionLog(), env, log, checks);
   } finally {
     closeSync(lock);
@@ -91,12 +91,12 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   const seen = state === null ? seenIn(recorded) : seenOf(state);
   const offset = (instant: number) => -new Date(instant).getTimezoneOffset();
   const last = seen === null ? null : lastLook(seen, state, recorded);
-  const packages = await lookUndisturbed(last, localClock(offset, state?.utc_offset ?? null));
-  if (packages === null) log.info("apt or dpkg is at work: package changes are looked at the next time");
+  const packages = await lookWhileIdle(last, localClock(offset, state?.utc_offset ?? null));
+  if (packages === null) log.info("apt or dpkg is running: package changes are left to the next run");
   if (packages === null && state === null) return;
 
   const repositories = await repositoriesNow();
-  // What the monitor itself has told is no news, nor is a package that somebody is at.
+  // What the monitor itself reported is not news, nor are packages that are being changed right now.
   const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
   const findings = [...reported(await checks(env, without)), ...repositories.findings].sort();
   const present: Present = {
@@ -117,9 +117,9 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   ];
   let audit_sequence = state?.audit_sequence ?? 0;
   for (const [n, event] of events.entries()) {
-    // Only the last one says that all has been told: a run that dies in between is done again.
-    const told = n === events.length - 1 ? after : seen;
-    audit_sequence = audit.append({ ...event, details: { ...event.details, seen: told } }).sequence;
+    // Only the last event records the new progress: a run that dies before it is repeated.
+    const progress = n === events.length - 1 ? after : seen;
+    audit_sequence = audit.append({ ...event, details: { ...event.details, seen: progress } }).sequence;
     const level = event.kind === "monitor_baseline" ? "info" : "warn";
     log[level](event.kind.replace("_", " "), { what: String(event.details?.message), audit_sequence });
   }
@@ -131,7 +131,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
     utc_offset: offset(Date.now()),
     ...present,
   });
-  log.info("looked at this host", { events: events.length, findings: findings.length });
+  log.info("inspected this host", { events: events.length, findings: findings.length });
 }
 
 function lastLook(seen: Seen, state: MonitorState | null, recorded: readonly AuditEvent[]): LastLook {
@@ -140,10 +140,10 @@ function lastLook(seen: Seen, state: MonitorState | null, recorded: readonly Aud
 }
 
 /**
- * dpkg's packages, and what changed since the last look, if there was one: both of one moment, or the next run would take
- * what lies between for a change without a log. Null while somebody is at it.
+ * dpkg's packages, and what changed since the last run, if there was one. Both are of the same moment: otherwise the next run
+ * would report what lies between as changes without a log. Null while apt or dpkg is running.
  */
-async function lookUndisturbed(
+async function lookWhileIdle(
   last: LastLook | null,
   clock: Clock,
 ): Promise<(PackageLook & { at: string; versions: MonitorState["packages"] }) | null> {
@@ -161,7 +161,7 @@ async function lookUndisturbed(
   return null;
 }
 
-/** The events of the batches, but for those that were recorded already. */
+/** The events of the batches, without those that were recorded before. */
 function unmanagedEvents(
   batches: readonly UnmanagedBatch[],
   recorded: readonly AuditEvent[],
@@ -181,14 +181,14 @@ function baseline(
   present: Present,
   problems: readonly string[],
 ): NewAuditEvent {
-  const known = "what this host has now counts as known";
-  if (seen === null) return baselineEvent(`the monitor begins: ${known}`, present, null, problems);
+  const known = "the present state of this host is the baseline";
+  if (seen === null) return baselineEvent(`the monitor starts: ${known}`, present, null, problems);
   const what = saved === null ? "was lost" : "is older than this log";
   const same = seen.repositories_sha256 === after.repositories_sha256;
   return baselineEvent(`the monitor's state ${what}: ${known}`, present, same, problems);
 }
 
-/** The monitor's own events that the state does not know of: none, unless the state was lost or is an older copy. */
+/** The monitor's own events that are newer than its state: none, unless the state was lost or is an older copy. */
 function recordedSince(saved: MonitorState | null): AuditEvent[] {
   try {
     return readEvents(SYSTEM.auditDir, {
@@ -202,7 +202,7 @@ function recordedSince(saved: MonitorState | null): AuditEvent[] {
   }
 }
 
-/** How far the newest event says that the monitor has come; null where there is none. */
+/** The progress that the newest event records; null if there is none. */
 function seenIn(events: readonly AuditEvent[]): Seen | null {
   const found = v.safeParse(SeenSchema, events.at(-1)?.details?.seen);
   return found.success ? found.output : null;
@@ -221,7 +221,7 @@ function textOf({ level, check, message }: Finding): string {
   return clip(`${level} ${check}: ${message}`, 400);
 }
 
-/** The repositories, or a finding of why they can't be told. */
+/** The repositories, or a finding that says why they can't be read. */
 async function repositoriesNow(): Promise<{ state: RepositoryState | null; findings: string[] }> {
   try {
     // The unit's home is not writable.
@@ -236,7 +236,7 @@ async function repositoriesNow(): Promise<{ state: RepositoryState | null; findi
   }
 }
 
-/** Waits for apt and dpkg; whether they are still at it after that. */
+/** Waits for apt and dpkg. Returns whether they are still running after that. */
 async function isBusyForLong(): Promise<boolean> {
   const end = performance.now() + WAIT_MS;
   while (dpkgIsBusy()) {

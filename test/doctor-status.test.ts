@@ -187,7 +187,7 @@ done
     systemctl("aegis-monitor.timer");
     expect((await unmanaged())?.fix).toStartWith("Type as root: systemctl enable --now aegis-monitor.timer");
     systemctl("", "DropInPaths=\\nNeedDaemonReload=no\\n", "activating");
-    expect((await unmanaged())?.message).toEndWith(": it is at it now");
+    expect((await unmanaged())?.message).toEndWith(": its first look is running");
     systemctl();
     await sh(`rm -r ${SYSTEM.auditDir}/audit.ndjson ${SYSTEM.auditDir}/lock`);
   });

@@ -51,7 +51,7 @@ describeOnThrowaway("the monitor", () => {
 
   test("takes the host as it finds it, says so once, and then nothing", async () => {
     expect(await monitor()).toMatchObject([
-      { kind: "monitor_baseline", details: { message: expect.stringContaining("the monitor begins") } },
+      { kind: "monitor_baseline", details: { message: expect.stringContaining("the monitor starts") } },
     ]);
     expect(await monitor()).toEqual([]);
     expect((await chain.host.exec(["stat", "-c", "%a %U", "/var/lib/aegis/monitor", STATE])).stdout).toBe(
@@ -291,7 +291,7 @@ describeOnThrowaway("the monitor", () => {
   test("doctor shows it, and the log verifies", async () => {
     const { stdout } = await chain.aegis(["doctor"]);
     expect(stdout).toMatch(
-      /unmanaged {2,}\d+ package changes besides Aegis since the monitor's first look, \d{4}-\d\d-\d\d \d\d:\d\dZ \(.*unattended-upgrades 1/,
+      /unmanaged {2,}\d+ package changes outside Aegis since the monitor's first look, \d{4}-\d\d-\d\d \d\d:\d\dZ \(.*unattended-upgrades 1/,
     );
     expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
   });

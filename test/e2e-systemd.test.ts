@@ -97,7 +97,7 @@ describeOnSystemd("a production host", (suite) => {
     const log = "/var/log/aegis/audit.ndjson";
     await eventually(() => existsSync(host.path(log)) && host.read(log).includes('"monitor_baseline"'), 60);
     const { stdout } = await host.exec(["/root/aegis", "daemon", "status"]);
-    expect(stdout).toContain("no package changed besides Aegis since the monitor's first look, ");
+    expect(stdout).toContain("no package changed outside Aegis since the monitor's first look, ");
   });
 
   test("installed and a key trusted: it listens, and installing again has nothing to do", async () => {

@@ -131,7 +131,7 @@ describe("where reading goes on", () => {
     change();
     const { problems, found } = await since(end);
     expect(found).toBe(false);
-    expect(problems.join()).toContain("cut, rewritten, or rotated away");
+    expect(problems.join()).toContain("truncated, rewritten, or rotated away");
   });
 
   test("a compressed file that is garbage is said to be", async () => {
@@ -154,7 +154,9 @@ test("too many: the newest are looked at, and how many were left out is said", a
   const { entries, problems } = await since(null, 100);
   expect(entries.length).toBeLessThanOrEqual(100);
   expect(entries.at(-1)).toBe("999");
-  expect(problems).toEqual([`${log}: the oldest ${1000 - entries.length} changes were too many to look at`]);
+  expect(problems).toEqual([
+    `${log}: too many changes; the oldest ${1000 - entries.length} were not inspected`,
+  ]);
 });
 
 test("a log's files, oldest first, and nothing else", () => {
