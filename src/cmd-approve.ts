@@ -3,12 +3,12 @@ import { basename } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { renderApproval, renderQuestion } from "./cmd-approve-view.ts";
-import { decide } from "./cmd-decide.ts";
+import { readAndDecide } from "./cmd-decide.ts";
 import { writeAll } from "./cmd-io.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
 import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import { type Found, referenceTo, resolveDocument, saveDocument } from "./doc-store.ts";
+import { type Found, referenceTo, saveDocument } from "./doc-store.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./exec-approval.ts";
@@ -16,7 +16,6 @@ import { assertPermitted } from "./exec-embedded.ts";
 import { assertFresh } from "./exec-plan.ts";
 import { checkSigner, findKey, userTrust, withOwnKey } from "./key-trust.ts";
 import { unlockSecret } from "./key-unlock.ts";
-import { loadPolicyConfig } from "./policy-config.ts";
 import { isLong, page } from "./sys-pager.ts";
 import { openScreen, type Screen } from "./sys-tty.ts";
 import { MIN_WIDTH, safe, type Terminal, terminalOf } from "./terminal.ts";
@@ -70,13 +69,7 @@ export async function approve(
   const now = new Date();
   const asked = minutesOf(values["expires-in-minutes"]);
   const minutes = Math.min(asked ?? APPROVAL_MINUTES, MAX_LIFETIME_MINUTES);
-  const plan = await resolveDocument("plan", values.plan, io, { exact: true });
-  const review =
-    values.review === undefined
-      ? undefined
-      : await resolveDocument("review", values.review, io, { exact: true });
-  const { config, hash: configHash } = loadPolicyConfig(io.env);
-  const policy = decide(plan, { config, configHash, review }, io.env);
+  const { plan, review, config, result: policy } = await readAndDecide(values, io, { exact: true });
   assertFresh(plan.document, policy, now);
   assertPermitted(policy);
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);

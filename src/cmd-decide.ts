@@ -1,24 +1,40 @@
+import type { Io } from "./command.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { type Found, namingPlan } from "./doc-store.ts";
+import { type Found, namingPlan, resolveDocument } from "./doc-store.ts";
 import type { Env } from "./paths.ts";
-import { decisionOf, type EvaluateInput, evaluate, reasonOf } from "./policy.ts";
-import { loadPolicyConfig } from "./policy-config.ts";
+import { decisionOf, evaluate, reasonOf } from "./policy.ts";
+import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { RULES } from "./policy-rules.ts";
 
+/** A plan, a review of it where one was named, and what the policy in force decides. */
+interface Decided {
+  plan: Found<"plan">;
+  review: Found<"review"> | undefined;
+  config: PolicyConfig;
+  /** Where the configuration came from. */
+  source: string;
+  result: PolicyResult;
+}
+
 /**
- * The decision about a plan that a command was given, with hints that name the plan as it was found.
- * @throws AegisError as {@link evaluate}
+ * Reads the documents that a command was given, and decides. Hints name the plan as it was found.
+ * @throws AegisError as {@link loadPolicyConfig}, {@link resolveDocument} and {@link evaluate}
  */
-export function decide(
-  plan: Found<"plan">,
-  given: Omit<EvaluateInput, "plan" | "planHash">,
-  env: Env,
-): PolicyResult {
+export async function readAndDecide(
+  named: { plan: string; review?: string | undefined },
+  io: Io,
+  options: { exact?: boolean } = {},
+): Promise<Decided> {
+  const { config, source, hash: configHash } = loadPolicyConfig(io.env);
+  const plan = await resolveDocument("plan", named.plan, io, options);
+  const review =
+    named.review === undefined ? undefined : await resolveDocument("review", named.review, io, options);
   try {
-    return evaluate({ ...given, plan: plan.document, planHash: plan.hash });
+    const result = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
+    return { plan, review, config, source, result };
   } catch (error) {
-    throw namingPlan(error, plan, env);
+    throw namingPlan(error, plan, io.env);
   }
 }
 

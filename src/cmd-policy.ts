@@ -1,10 +1,10 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { decide } from "./cmd-decide.ts";
+import { readAndDecide } from "./cmd-decide.ts";
 import { renderPolicyResult, renderRules } from "./cmd-policy-view.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import { assertNoInput, documentPath, resolveDocument, saveDocument } from "./doc-store.ts";
+import { assertNoInput, documentPath, saveDocument } from "./doc-store.ts";
 import { EXIT, type ExitStatus } from "./errors.ts";
 import { assertUnexpired } from "./exec-plan.ts";
 import { decisionOf, policyExit, reasonOf } from "./policy.ts";
@@ -34,11 +34,8 @@ export const policy = defineSubcommand({
  * @throws AegisError `expired`, with nothing written, and as loading documents and configuration
  */
 export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
-  const { config, source, hash: configHash } = loadPolicyConfig(io.env);
-  const plan = await resolveDocument("plan", values.plan, io);
-  const review = values.review === undefined ? undefined : await resolveDocument("review", values.review, io);
+  const { plan, review, source, result } = await readAndDecide(values, io);
   if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
-  const result = decide(plan, { config, configHash, review }, io.env);
   assertUnexpired(plan.document, result, now);
   const path = saveDocument("policy", result, io.env, values.out);
   recordUserEvent(io.env, {

@@ -7,6 +7,7 @@ import type { TransactionEntry } from "../src/doc-plan.ts";
 import { unlogged } from "../src/monitor-packages.ts";
 import { groupByRun, localClock, type ManagedRun, unexplained } from "../src/monitor-unmanaged.ts";
 import { moreUnmanaged, unmanagedEvent } from "../src/monitor-unmanaged-events.ts";
+import { entry as planned } from "./policy-plans.ts";
 
 const UTC = localClock(() => 0, null);
 /** Berlin: summer time ended on 2026-10-25 at 01:00 UTC, when 03:00 became 02:00. */
@@ -22,22 +23,12 @@ const at = (time: string, what: string) => change(`2026-11-22 ${time} ${what}`);
 function entry(text: string): TransactionEntry {
   const [action = "", name = "", architecture = "", from = "-", to = "-"] = text.split(" ");
   const version = (word: string) => (word === "-" ? null : word);
-  return {
-    name,
+  return planned(name, {
     architecture,
     action: action as TransactionEntry["action"],
     from_version: version(from),
     to_version: version(to),
-    origin: null,
-    archive: null,
-    sha256: null,
-    size: null,
-    essential: false,
-    source: null,
-    from_source: null,
-    to_source: null,
-    sources: [],
-  };
+  });
 }
 
 /** An execution from 12:00:00.500 to 12:00:10, UTC. */

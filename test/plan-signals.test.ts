@@ -7,6 +7,7 @@ import { RISK_SIGNALS, type RiskSignal } from "../src/doc-signals.ts";
 import { TABLE } from "../src/eco-table.ts";
 import { riskScore } from "../src/plan-risk.ts";
 import { DERIVED_SIGNALS, riskSignals, type SignalFacts } from "../src/plan-signals.ts";
+import { entry, WEAK } from "./policy-plans.ts";
 
 const SRC = join(import.meta.dir, "../src");
 
@@ -32,49 +33,9 @@ const change = (
   action: Entry["action"],
   name = "hello",
   sources: string[] = [],
-): SignalFacts["transaction"] => [
-  {
-    name,
-    architecture: "amd64",
-    action,
-    from_version: "1",
-    to_version: "2",
-    origin: null,
-    archive: null,
-    sha256: null,
-    size: null,
-    essential: false,
-    source: null,
-    from_source: null,
-    to_source: null,
-    sources,
-  },
-];
+): SignalFacts["transaction"] => [entry(name, { action, sources, from_version: "1", to_version: "2" })];
 type Source = SignalFacts["repository_evidence"][number];
-const source = (trust: Source["trust"]): SignalFacts["repository_evidence"] => [
-  {
-    id: "https://example.com stable",
-    uri: "https://example.com",
-    suite: "stable",
-    components: ["main"],
-    configured_in: "/etc/apt/sources.list:1",
-    signed_by: null,
-    trusted_option: false,
-    allow_insecure: false,
-    transport: "https",
-    release_origin: null,
-    release_label: null,
-    release_suite: null,
-    release_codename: null,
-    release_date: null,
-    release_valid_until: null,
-    release_sha256: null,
-    signature_verified: false,
-    key_fingerprints: [],
-    trust,
-    problems: [],
-  },
-];
+const source = (trust: Source["trust"]): SignalFacts["repository_evidence"] => [{ ...WEAK, trust }];
 type Vulnerability = SignalFacts["vulnerability_evidence"][number];
 const vulnerability = (
   severity: Vulnerability["severity"],
@@ -107,7 +68,7 @@ const command = (outcome: Outcome, name = "npm"): SignalFacts["raw_evidence"] =>
     },
   ],
 });
-const ID = "https://example.com stable";
+const ID = "https://ppa.example/debian stable";
 
 /** What is changed in the calm facts, and what must be signalled besides `no-root-required`. */
 const CASES: [string, Partial<SignalFacts>, RiskSignal[]][] = [

@@ -1,5 +1,6 @@
 import type { AiReview } from "../src/doc.ts";
 import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/doc-plan.ts";
+import { VERDICT } from "./model-server.ts";
 
 /*
  * Plans as the planner writes them, for the policy's tests. Each satisfies its schema.
@@ -286,16 +287,8 @@ export function review(change: Partial<AiReview> = {}): AiReview {
     model: "m",
     prompt_hash: "f".repeat(64),
     created_at: "2026-01-02T03:05:00Z",
-    risk: "low",
+    ...VERDICT,
     summary: "fine",
-    supply_chain_risk: "low",
-    privilege_risk: "low",
-    persistence_risk: "low",
-    availability_risk: "low",
-    rollback_difficulty: "easy",
-    red_flags: [],
-    required_controls: [],
-    recommendation: "auto_approve",
     ...change,
   };
 }
