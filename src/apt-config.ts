@@ -149,7 +149,7 @@ function refuseOptions(options: readonly string[]): void {
 
 /** The command line of our hook, as apt will run it. */
 export function hookCommand(places: RunPlace): string {
-  return `${places.aegis} daemon --apt-hook ${places.directory}`;
+  return `${places.aegis} daemon --hook apt --run ${places.directory}`;
 }
 
 function changesHeld(plan: OperationPlan): boolean {

