@@ -79,7 +79,7 @@ const USAGE: Row[] = [
   [["apt", "install", "--plan"], 2, null, "at least one target"],
   [["policy", "latest"], 2, null, "there is no operation plan yet"],
   [["review", "latest"], 2, null, "there is no operation plan yet"],
-  [["policy", "0123456789"], 2, null, "beginning with 0123456789"],
+  [["policy", "01234567"], 2, null, "beginning with 01234567"],
   [["policy", "/nonexistent/plan.json"], 2, null, "/nonexistent/plan.json"],
   [["policy", "x", "y"], 2, null, "unexpected word y"],
   [["policy", "-"], 2, null, "standard input: not valid JSON"],
