@@ -3,7 +3,7 @@ import { parseAptOperation } from "./apt-target.ts";
 import type { Grammar } from "./eco-grammar.ts";
 
 /** What the warning about an interrupted dpkg begins with. */
-export const OF_DPKG = "dpkg was interrupted earlier";
+export const DPKG_WARNING = "dpkg was interrupted earlier";
 
 const NO_APT = { level: "fail", fix: "This host is not managed by apt." } as const;
 
@@ -36,7 +36,7 @@ export const aptGrammar: Grammar = {
       // An index that was fetched again has other dates. Its packages are in the transaction.
       ofRepositories: ["release_date", "release_valid_until", "release_sha256"],
       // An interrupted dpkg is repaired meanwhile (and the executor looks itself), and apt says other things to root.
-      warnings: [OF_DPKG, "E: ", "W: "],
+      warnings: [DPKG_WARNING, "E: ", "W: "],
     },
   },
   programs: [

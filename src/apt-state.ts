@@ -1,6 +1,6 @@
 import { aptName } from "./apt-argv.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
-import { OF_DPKG } from "./apt-grammar.ts";
+import { DPKG_WARNING } from "./apt-grammar.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 
@@ -38,7 +38,7 @@ export function interruptions(
   const signs = [...between, ...foreign, ...count, ...updates];
   if (signs.length === 0) return [];
   return [
-    `${OF_DPKG} (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a; its plan says what that can't mend, and the way out`,
+    `${DPKG_WARNING} (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a; its plan says what that can't mend, and the way out`,
   ];
 }
 

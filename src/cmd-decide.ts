@@ -1,7 +1,7 @@
 import type { Io } from "./command.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { type Found, namingPlan, resolveDocument } from "./doc-store.ts";
+import { type Found, resolveDocument, withPlanReference } from "./doc-store.ts";
 import type { Env } from "./paths.ts";
 import { decisionOf, evaluate, reasonOf } from "./policy.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
@@ -34,7 +34,7 @@ export async function readAndDecide(
     const result = evaluate({ plan: plan.document, planHash: plan.hash, config, configHash, review });
     return { plan, review, config, source, result };
   } catch (error) {
-    throw namingPlan(error, plan, io.env);
+    throw withPlanReference(error, plan, io.env);
   }
 }
 

@@ -1,6 +1,6 @@
 import { defineSubcommand } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { assertKeyPlace, generateKey, writeKeyFiles } from "./key-file.ts";
+import { assertKeyPath, generateKey, writeKeyFiles } from "./key-file.ts";
 import { newPassphrase } from "./key-unlock.ts";
 import { assertSafeEnvironment } from "./self.ts";
 import { safe } from "./terminal.ts";
@@ -19,7 +19,7 @@ export const signKeygen = defineSubcommand({
     if (values.encrypt && values.out === undefined) {
       throw new AegisError("usage", "--encrypt needs a file to encrypt", "Add: --out <file>");
     }
-    if (values.out !== undefined) assertKeyPlace(values.out);
+    if (values.out !== undefined) assertKeyPath(values.out);
     const passphrase = values.encrypt ? await newPassphrase() : undefined;
     const key = generateKey();
     const { secret_key_hex: _, ...publicPart } = key;

@@ -1,5 +1,5 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
-import { checkedTrust, isLasting, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { checkedTrust, isStableWarning, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { usedSources } from "./plan-signals.ts";
@@ -182,7 +182,7 @@ function remarks({ warnings, tool }: OperationPlan, terminal: Terminal): string 
   // What the executor makes again and compares can't be invented, and must not be pushed out by what can.
   const grammars: Grammars = TABLE;
   const passing = grammars[tool]?.grammar.claims.mayDiffer.warnings ?? [];
-  const lasts = (text: string) => isLasting(text, passing);
+  const lasts = (text: string) => isStableWarning(text, passing);
   const ordered = [...warnings.filter(lasts), ...warnings.filter((text) => !lasts(text))];
   const more = warnings.length - LISTED;
   const shown = ordered.slice(0, LISTED).flatMap((text) => {

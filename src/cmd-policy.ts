@@ -4,7 +4,7 @@ import { canonicalHash } from "./canonical.ts";
 import { readAndDecide } from "./cmd-decide.ts";
 import { renderPolicyResult, renderRules } from "./cmd-policy-view.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import { assertNoInput, documentPath, saveDocument } from "./doc-store.ts";
+import { assertNotInput, documentPath, saveDocument } from "./doc-store.ts";
 import { EXIT, type ExitStatus } from "./errors.ts";
 import { assertUnexpired } from "./exec-plan.ts";
 import { decisionOf, policyExit, reasonOf } from "./policy.ts";
@@ -35,7 +35,7 @@ export const policy = defineSubcommand({
  */
 export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
   const { plan, review, source, result } = await readAndDecide(values, io);
-  if (values.out !== undefined) assertNoInput(values.out, review === undefined ? [plan] : [plan, review]);
+  if (values.out !== undefined) assertNotInput(values.out, review === undefined ? [plan] : [plan, review]);
   assertUnexpired(plan.document, result, now);
   const path = saveDocument("policy", result, io.env, values.out);
   recordUserEvent(io.env, {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import { assertNoInput } from "./doc-store.ts";
+import { assertNotInput } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import { SYSTEM } from "./paths.ts";
@@ -68,7 +68,7 @@ export const policyReport = defineSubcommand({
     const settings = await modelOf(values, io);
     const plans = await readPlans(values, keys, io);
     const out = values.out === undefined ? null : resolve(values.out);
-    if (out !== null) assertNoInput(out, plans);
+    if (out !== null) assertNotInput(out, plans);
 
     const report = makeReport(plans);
     let advice: ReportAdvice | null = null;

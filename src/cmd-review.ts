@@ -8,7 +8,7 @@ import { defineSubcommand, type Io } from "./command.ts";
 import { type AiReview, readDocument } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import {
-  assertNoInput,
+  assertNotInput,
   documentPath,
   type Found,
   referenceTo,
@@ -41,7 +41,7 @@ export const review = defineSubcommand({
     const service = !values.direct && isThere(values.socket);
     const ask: Ask = service ? (...given) => askService(values.socket, ...given) : askHere;
     const replyPath = placeOfReply(plan.document, values.out, io);
-    for (const out of values.out === undefined ? [] : [values.out, replyPath]) assertNoInput(out, [plan]);
+    for (const out of values.out === undefined ? [] : [values.out, replyPath]) assertNotInput(out, [plan]);
     const answer = await whileWaiting(io, (signal, progress) => ask(plan, io, signal, progress)).catch(
       (error: unknown) => {
         throw keepReply(error, replyPath, plan, io);

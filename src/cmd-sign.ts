@@ -9,10 +9,10 @@ import type { Approval, ControlProof, ExecutionPlan } from "./doc.ts";
 import {
   documentPath,
   type Found,
-  namingPlan,
   referenceTo,
   resolveDocument,
   saveDocument,
+  withPlanReference,
 } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { APPROVAL_MINUTES, makeApproval } from "./exec-approval.ts";
@@ -108,7 +108,7 @@ export const sign = defineSubcommand({
       trust,
       now,
     }).catch((error) => {
-      throw namingPlan(error, documents.plan, io.env);
+      throw withPlanReference(error, documents.plan, io.env);
     });
     const snapshots = await lookUpAsRoot(execution);
     // The log first: what it can't take is not handed out.

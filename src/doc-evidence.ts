@@ -1,38 +1,36 @@
 import { isFetched, type OperationPlan, REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan.ts";
 
-/*
- * Words in a plan that more than one reader goes by, and what its evidence says of the versions that arrive.
- */
+/* Strings in a plan that several modules match on, and which vulnerabilities its new versions have. */
 
-/** Stands for the id in vulnerability evidence where a configured source could not answer. */
+/** Placeholder id in vulnerability evidence when a configured source could not answer. */
 export const NO_DATA = "no-data";
-/** What a warning about vulnerability data begins with. */
-export const OF_VULNERABILITIES = "Vulnerabilities: ";
+/** Prefix of warnings about vulnerability data. */
+export const VULNERABILITY_WARNING = "Vulnerabilities: ";
 
 /**
- * Whether a warning is the same in every honest plan of one change. Those about vulnerabilities are not, since each side has data
- * of its own; `passing` are the beginnings that the ecosystem names.
+ * Whether every honest plan of the same change has this warning. Those about vulnerabilities may differ, since each
+ * side has its own data; `passing` are the prefixes of others that may, from the ecosystem.
  */
-export function isLasting(warning: string, passing: readonly string[]): boolean {
-  return ![OF_VULNERABILITIES, ...passing].some((beginning) => warning.startsWith(beginning));
+export function isStableWarning(warning: string, passing: readonly string[]): boolean {
+  return ![VULNERABILITY_WARNING, ...passing].some((beginning) => warning.startsWith(beginning));
 }
 
-/** Kind of the evidence in a rollback's plan: each subject is one change that the executor's own record asks for. */
+/** Evidence kind in a rollback plan: each subject is one change recorded by the executor. */
 export const RECORDED_INVERSE = "apt-recorded-inverse";
 
-/** A source's trust. One whose signature apt does not check is untrusted, whatever its evidence says. */
+/** A source's trust. Without a signature checked by apt it is untrusted, whatever its evidence says. */
 export function checkedTrust(source: RepositoryEvidence): RepositoryEvidence["trust"] {
   const isChecked = source.signature_verified && !source.trusted_option && !source.allow_insecure;
   return isChecked ? source.trust : "untrusted";
 }
 
-/** The rank of {@link checkedTrust}: 0 for the distribution's own archive; higher is less trusted. */
+/** {@link checkedTrust} as a rank: 0 for the distribution's archive; higher is less trusted. */
 export function doubtOf(source: RepositoryEvidence): number {
   return REPOSITORY_TRUST.indexOf(checkedTrust(source));
 }
 
-/** Whether the version that a record is about is the record's own fix. */
-function isOwnFix({
+/** Whether the record names its own version as the fixed one. */
+function isFixedVersion({
   version,
   matched_version,
   fixed_version,
@@ -40,12 +38,13 @@ function isOwnFix({
   return fixed_version === (matched_version ?? version);
 }
 
-/** The gravest first. An unknown severity may be anything: it stands below high. */
-const GRAVEST_FIRST: readonly string[] = ["critical", "high", "unknown", "medium", "low", "none"];
+/** Most severe first. Unknown may be anything; it ranks below high. */
+const BY_SEVERITY: readonly string[] = ["critical", "high", "unknown", "medium", "low", "none"];
 
 /**
- * Vulnerabilities of the versions to be installed, the gravest first, and last the versions that no source could answer for. A
- * record of such a version counts even if it says that it is about the old one; one that names it as the fix doesn't.
+ * Vulnerabilities of the versions to be installed, most severe first, then the versions no source could answer for. A
+ * record of a version being installed counts even if it says it applies to the old one; one that names it as the fix
+ * doesn't.
  */
 export function vulnerabilitiesOfNewVersions({
   transaction,
@@ -54,9 +53,9 @@ export function vulnerabilitiesOfNewVersions({
   const fetched = transaction.filter(isFetched);
   const arriving = new Set(fetched.map((e) => `${e.name.replace(/:.*$/, "")} ${e.to_version}`));
   const rank = ({ id, severity }: (typeof vulnerability_evidence)[number]) =>
-    id === NO_DATA ? GRAVEST_FIRST.length : GRAVEST_FIRST.indexOf(severity);
+    id === NO_DATA ? BY_SEVERITY.length : BY_SEVERITY.indexOf(severity);
   return vulnerability_evidence
     .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
-    .filter((x) => !isOwnFix(x))
+    .filter((x) => !isFixedVersion(x))
     .toSorted((a, b) => rank(a) - rank(b));
 }

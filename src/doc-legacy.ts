@@ -5,8 +5,8 @@ import { LegacyExecutionPlan } from "./doc.ts";
 export type LegacyExecution = v.InferOutput<typeof LegacyExecutionPlan>;
 
 /**
- * Whether a tree is an execution plan of the family's 0.2.x format: signed the same way, but without host, transaction or
- * policy configuration. Its signature can be checked; it is never run.
+ * Whether a tree is an execution plan in the 0.2.x format: signed the same way, but without host, transaction or policy
+ * configuration. Its signature can be checked, but it is never run.
  */
 export function isLegacy(tree: Json): tree is LegacyExecution & { [key: string]: Json } {
   if (!v.is(LegacyExecutionPlan, tree)) return false;

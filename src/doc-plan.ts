@@ -2,9 +2,7 @@ import * as v from "valibot";
 import { UUID } from "./canonical.ts";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
-/*
- * The operation plan, and the kinds of field that all documents are made of: bounded, and exact where a grammar is known.
- */
+/* The operation plan, and the field types shared by all documents: bounded, and exact where a grammar is known. */
 
 export const schemaVersion = v.pipe(v.string(), v.regex(/^1\.\d{1,4}$/, "unknown schema version"));
 export const text = v.pipe(v.string(), v.maxLength(64 * 1024));
@@ -14,7 +12,7 @@ export const names = v.pipe(v.array(name), v.maxLength(20_000));
 export const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256 in lower-case hex"));
 export const uuid = v.pipe(v.string(), v.regex(UUID, "not a UUID"));
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-/** RFC 3339 in UTC with a literal `Z`; other offsets are refused so that text order is time order. */
+/** RFC 3339 in UTC with a literal `Z`. Other offsets are refused so that string order is time order. */
 export const timestamp = v.pipe(
   v.string(),
   v.regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/, "not an RFC 3339 UTC timestamp"),
@@ -25,7 +23,7 @@ export const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]+={0,2}$/, "not 
 
 export const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
 export type Tool = (typeof TOOLS)[number];
-/** What is meant where a record does not name the tool: earlier versions ran one only. */
+/** The tool of records that name none: earlier versions supported only this one. */
 export const FIRST_TOOL: Tool = "apt";
 
 export const Host = v.strictObject({
@@ -36,22 +34,22 @@ export const Host = v.strictObject({
   os_version: short,
   /** dpkg architecture, e.g. `amd64`. */
   architecture: short,
-  /** Which boot of the host this is (random(4)). Left out by older versions: such a plan can be read and is never run. */
+  /** The boot id (random(4)). Missing in documents of older versions, which can be read but never run. */
   boot_id: v.optional(uuid),
 });
 export type Host = v.InferOutput<typeof Host>;
 
-/** `configure` is of a repair alone: the package is unpacked already, and dpkg finishes it. */
+/** `configure` occurs only in repairs: the package is already unpacked, and dpkg finishes it. */
 export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const;
 
-/** The source package that a binary package was built from (deb-control(5), `Source`). */
+/** A binary package's source package (deb-control(5), `Source`). */
 const SourcePackage = v.strictObject({ name: short, version: short });
 export type SourcePackage = v.InferOutput<typeof SourcePackage>;
 
-/** Packages whose files one package may take over. */
+/** Limit on the packages in `takes_over`. */
 export const MAX_TAKEN_OVER = 256;
 
-/** One package that the operation changes. Absent facts are null, never left out. */
+/** A package the operation changes. Unknown facts are null, never missing. */
 export const TransactionEntry = v.strictObject({
   name,
   architecture: short,
@@ -67,25 +65,25 @@ export const TransactionEntry = v.strictObject({
   size: v.nullable(count),
   /** apt: `Essential`, `Protected` or `Important: yes` of the installed or the new version. */
   essential: v.boolean(),
-  /** Source package, where it is known. */
+  /** Source package, if known. */
   source: v.nullable(short),
   /**
-   * What the two versions were built from. Its version may differ from the binary's, and it is the one that advisories count
-   * in. Null where it isn't known, where there is no such version, and for ecosystems without source packages.
+   * Source packages of the two versions. The source version may differ from the binary's, and advisories refer to it.
+   * Null if unknown, if there is no such version, or if the ecosystem has no source packages.
    */
   from_source: v.nullable(SourcePackage),
   to_source: v.nullable(SourcePackage),
-  /** Where this version is offered: `id`s of repository_evidence; anything else is a source nothing is known of. */
+  /** Repositories that offer this version, as `id`s of repository_evidence; any other value is an unknown source. */
   sources: v.pipe(v.array(short), v.maxLength(256)),
   /**
-   * Other packages that are there when it is done and whose files it may take for itself, because the index says so
-   * (deb-control(5), `Replaces`): names, sorted. Left out where there is none.
+   * Packages present afterwards whose files it may overwrite according to the index (deb-control(5), `Replaces`):
+   * names, sorted. Omitted if empty.
    */
   takes_over: v.optional(v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_TAKEN_OVER))),
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 
-/** Whether a package file is fetched and unpacked for an entry. */
+/** Whether an entry involves downloading and unpacking a package file. */
 export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean {
   return action !== "remove" && action !== "configure";
 }
@@ -93,12 +91,12 @@ export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean
 /** What a source can be worth, the best first. */
 export const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
 export const RepositoryEvidence = v.strictObject({
-  /** Stable id inside the plan: `<uri> <suite>`. */
+  /** Id within the plan: `<uri> <suite>`. */
   id: short,
   uri: short,
   suite: short,
   components: names,
-  /** File and stanza or line that configures it. */
+  /** File and stanza or line of its configuration. */
   configured_in: short,
   /** Keyring path, fingerprint list, `embedded`, or null. */
   signed_by: v.nullable(short),
@@ -112,12 +110,12 @@ export const RepositoryEvidence = v.strictObject({
   release_date: v.nullable(short),
   release_valid_until: v.nullable(short),
   release_sha256: v.nullable(sha256),
-  /** True only when gpgv or sqv accepted the InRelease with the keyring that this source is bound to. */
+  /** True only if gpgv or sqv accepted the InRelease file with the keyring configured for this source. */
   signature_verified: v.boolean(),
-  /** Primary key fingerprints that made a good signature. */
+  /** Fingerprints of the primary keys with a good signature. */
   key_fingerprints: v.pipe(v.array(short), v.maxLength(32)),
   trust: v.picklist(REPOSITORY_TRUST),
-  /** Why it is not trusted, one short phrase each. */
+  /** Reasons against trust, one short phrase each. */
   problems: v.pipe(v.array(short), v.maxLength(32)),
 });
 export type RepositoryEvidence = v.InferOutput<typeof RepositoryEvidence>;
@@ -127,16 +125,16 @@ export type Severity = (typeof SEVERITIES)[number];
 const VulnerabilityEvidence = v.strictObject({
   package: name,
   version: short,
-  /** The version that was compared with the record: the source package's for apt. Null where no record was. */
+  /** The version compared with the record: the source package's for apt. Null if there was no record. */
   matched_version: v.nullable(short),
-  /** Whether `version` is what is installed now or what would be installed. */
+  /** Whether `version` is the installed one or the one to be installed. */
   applies_to: v.picklist(["old", "new"]),
   id: short,
   aliases: v.pipe(v.array(short), v.maxLength(256)),
   severity: v.picklist(SEVERITIES),
-  /** Counted like `matched_version`. */
+  /** In the numbering of `matched_version`. */
   fixed_version: v.nullable(short),
-  /** Where the record came from. */
+  /** Origin of the record. */
   data_source: short,
   data_age_days: v.nullable(count),
 });
@@ -145,7 +143,7 @@ export const ProvenanceEvidence = v.strictObject({
   kind: short,
   subject: short,
   verified: v.boolean(),
-  /** Key id or fingerprint, null where none is involved. */
+  /** Key id or fingerprint; null if no key is involved. */
   key: v.nullable(short),
   detail: text,
 });
@@ -153,14 +151,14 @@ export type ProvenanceEvidence = v.InferOutput<typeof ProvenanceEvidence>;
 
 const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) });
 
-/** A script that the package manager would run, or that the package carries for it. */
+/** A script of the package that the package manager would run. */
 const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
 
-/** A program that the host's own configuration has the package manager start with every change. */
+/** A program that the host's configuration makes the package manager run with every change. */
 const HostHook = v.strictObject({ configured_in: short, command: short });
 export type HostHook = v.InferOutput<typeof HostHook>;
 
-/** One command that planning ran. Output beyond the cap stands only as its digest. */
+/** A command run by planning. Output beyond the limit is recorded only as a digest. */
 export const CommandEvidence = v.strictObject({
   argv,
   status: v.nullable(v.pipe(v.number(), v.safeInteger())),
@@ -173,7 +171,7 @@ export const CommandEvidence = v.strictObject({
 });
 export type CommandEvidence = v.InferOutput<typeof CommandEvidence>;
 
-/** A target that policy must deny, with the signal that says why. */
+/** A target that policy must deny, with the signal giving the reason. */
 export const DeniedTarget = v.strictObject({ target: short, signal: v.picklist(RISK_SIGNALS) });
 export type DeniedTarget = v.InferOutput<typeof DeniedTarget>;
 
@@ -196,7 +194,7 @@ export const OperationPlan = v.strictObject({
   mutates_system: v.boolean(),
   requires_root: v.boolean(),
   network_access: v.boolean(),
-  /** True when the host is already as asked for: there is nothing to sign. */
+  /** True if the host is already in the requested state, so there is nothing to sign. */
   nothing_to_do: v.boolean(),
   transaction: v.pipe(v.array(TransactionEntry), v.maxLength(20_000)),
   packages_installed: names,
@@ -205,7 +203,7 @@ export const OperationPlan = v.strictObject({
   packages_downgraded: names,
   packages_held_back: names,
   denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
-  /** apt: what dpkg's own configuration has it start. Left out where there is none. */
+  /** apt: programs that dpkg's configuration makes it run. Omitted if there are none. */
   host_hooks: v.optional(v.pipe(v.array(HostHook), v.minLength(1), v.maxLength(64))),
   scripts_detected: v.boolean(),
   scripts: v.pipe(v.array(ScriptEvidence), v.maxLength(256)),
@@ -215,7 +213,7 @@ export const OperationPlan = v.strictObject({
   signature_or_checksum_status: short,
   mutable_reference: v.boolean(),
   publisher_or_maintainer: v.nullable(text),
-  /** RFC 3339 publication time of the exact version, where the ecosystem tells. */
+  /** RFC 3339 publication time of the exact version, if the ecosystem provides it. */
   published_at: v.nullable(timestamp),
   deprecated: v.nullable(text),
   transitive_dependency_count: v.nullable(count),
@@ -226,9 +224,9 @@ export const OperationPlan = v.strictObject({
   provenance_evidence: v.pipe(v.array(ProvenanceEvidence), v.maxLength(20_000)),
   sbom_evidence: v.pipe(v.array(SbomEvidence), v.maxLength(20_000)),
   rollback_plan: v.strictObject({
-    /** The exact inverse, one `name:arch=version` or `name:arch-` (to be removed) each. */
+    /** The exact inverse, each `name:arch=version` or `name:arch-` (to be removed). */
     inverse: names,
-    /** Entries of `inverse` whose old version no configured source offers any more. */
+    /** Entries of `inverse` whose old version is no longer offered by any configured source. */
     unobtainable: names,
     notes: v.pipe(v.array(text), v.maxLength(64)),
   }),

@@ -9,7 +9,7 @@ import { groupId, type Places, STATE } from "./sys-state.ts";
 
 const nullableText = v.nullable(v.string());
 
-/** One package that is not as the plan says it should be after the run. */
+/** A package whose state after the run differs from the plan. */
 const Difference = v.strictObject({
   package: v.string(),
   architecture: v.string(),
@@ -18,39 +18,39 @@ const Difference = v.strictObject({
 });
 export type Difference = v.InferOutput<typeof Difference>;
 
-/** One difference in words. */
+/** A difference in words. */
 export function describeDifference({ package: name, architecture, expected, found }: Difference): string {
   return `${name}:${architecture} is ${found ?? "not installed"}, expected ${expected ?? "not installed"}`;
 }
 
-/** One package that an execution changed: what undoes it. */
+/** A package an execution changed, and what reverts it. */
 const Undo = v.strictObject({
   package: v.string(),
   architecture: v.string(),
-  /** The version that was there before; null where there was none. */
+  /** The previous version; null if it was not installed. */
   before: nullableText,
-  /** The version that the execution left; null where it left none. */
+  /** The resulting version; null if it was removed. */
   left: nullableText,
 });
 export type Undo = v.InferOutput<typeof Undo>;
 
-/** What became of an execution: written by the runner, read by `apply`. */
+/** The outcome of an execution, written by the executor and read by `apply`. */
 export const ResultSchema = v.strictObject({
   schema_version: v.literal("1.0"),
   execution_plan_id: v.string(),
   plan_id: v.string(),
-  /** The ecosystem that ran it. Files of versions that knew only one don't say. */
+  /** The ecosystem that ran it. Missing in files of versions that had only one. */
   tool: v.optional(v.picklist(TOOLS), FIRST_TOOL),
   argv: v.array(v.string()),
-  /** `running` until the end; `interrupted` when the runner died and a later one compared. */
+  /** `running` until the end; `interrupted` if the executor died and a later one compared the state. */
   state: v.picklist(["running", "completed", "failed", "interrupted"]),
   exit_status: v.nullable(v.number()),
-  /** An error code of errors.ts, null when all went as planned. */
+  /** Error code (errors.ts); null if all went as planned. */
   code: nullableText,
   message: nullableText,
-  /** The verified signer. Null in files of older versions, as is `turn_at`. */
+  /** The verified signer. Null in files of older versions, like `turn_at`. */
   actor: v.optional(nullableText, null),
-  /** When its turn came; between that and `started_at` it was checked and planned again. */
+  /** When it left the queue. It is checked and planned again between this and `started_at`. */
   turn_at: v.optional(nullableText, null),
   started_at: v.string(),
   ended_at: nullableText,
@@ -59,30 +59,30 @@ export const ResultSchema = v.strictObject({
   not_as_planned: v.array(Difference),
   /** Packages outside the plan that changed during the run. */
   changed_besides: v.array(Difference),
-  /** What undoes it, by the host's own state before and after. Null until the end, and in files of older versions. */
+  /** What reverts it, from the host's state before and after. Null until the end, and in files of older versions. */
   inverse: v.optional(v.nullable(v.array(Undo)), null),
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
 
 /**
- * Where an execution's outcome is.
- * @throws AegisError `usage` for what is no full id
+ * Path of an execution's outcome.
+ * @throws AegisError `usage` if `id` is not a full id
  */
 export function resultPath(id: string, places: Places = STATE): string {
-  if (!UUID.test(id)) throw new AegisError("usage", "an execution is named by its full id");
+  if (!UUID.test(id)) throw new AegisError("usage", "an execution must be named by its full id");
   return join(places.results, `${id}.json`);
 }
 
-/** Writes an outcome: the executor's own, readable by those who may read outcomes. */
+/** Writes an outcome, owned by the executor and readable by the group allowed to read outcomes. */
 export function writeResult(result: Result, places: Places = STATE): void {
-  // Where that group is missing only the owner reads it: root's group, or that of the tests' user.
+  // Without that group only the owner reads it: root's group, or the group of the user running the tests.
   const gid = groupId(places.readers) ?? (places.owner === 0 ? 0 : -1);
   writeFileAtomic(resultPath(result.execution_plan_id, places), canonicalJson(result), 0o640, gid);
 }
 
 /**
- * The outcome of an execution, or null where there is none. Only a file that belongs to the executor is believed.
- * @throws AegisError `io` when it is there and can't be read, `refused` when it isn't the executor's
+ * The outcome of an execution, or null if there is none. Only a file owned by the executor is trusted.
+ * @throws AegisError `io` if it exists but can't be read, `refused` if it isn't the executor's
  */
 export function readResult(id: string, places: Places = STATE): Result | null {
   const path = resultPath(id, places);
@@ -108,14 +108,14 @@ export function readResult(id: string, places: Places = STATE): Result | null {
   }
 }
 
-/** Parses the text of a result file. Throws what valibot or the JSON parser throws. */
+/** Parses a result file. Throws the errors of valibot or the JSON parser. */
 export function parseResult(text: string): Result {
   return v.parse(ResultSchema, parseJson(text));
 }
 
 /**
- * The full id of the execution that is meant: `latest`, a full id, or a unique prefix of at least 8 characters.
- * @throws AegisError `not_found`, `usage`, `io` where the outcomes can't be listed
+ * Resolves `latest`, a full id, or a unique prefix of at least 8 characters to the full id of an execution.
+ * @throws AegisError `not_found`, `usage`, `io` if the outcomes can't be listed
  */
 export function findExecution(reference: string, places: Places = STATE): string {
   if (UUID.test(reference)) return reference;
@@ -126,7 +126,7 @@ export function findExecution(reference: string, places: Places = STATE): string
     if (errnoOf(error) !== "ENOENT") {
       throw new AegisError(
         "io",
-        `can't look for executions in ${places.results}: ${messageOf(error)}`,
+        `can't list executions in ${places.results}: ${messageOf(error)}`,
         `Only root and the group ${places.readers} may.`,
       );
     }
@@ -142,7 +142,7 @@ export function findExecution(reference: string, places: Places = STATE): string
     throw new AegisError("not_found", `there is ${what} on this host`, see);
   }
   if (matches.length === 1) return only;
-  throw new AegisError("usage", `${reference} is the beginning of ${matches.length} executions' ids`, see);
+  throw new AegisError("usage", `${reference} is a prefix of ${matches.length} execution ids`, see);
 }
 
 function resultIds(places: Places): string[] {
@@ -152,8 +152,8 @@ function resultIds(places: Places): string[] {
 }
 
 /**
- * The newest outcomes by the time they were written, at most `limit`, read from no more files than that. One that can't be
- * read is left out: it must not hide the others.
+ * The newest outcomes by modification time, at most `limit`; only that many files are read. Unreadable ones are left
+ * out so that they don't hide the others.
  */
 export function recentResults(limit: number, places: Places = STATE): Result[] {
   return resultIds(places)

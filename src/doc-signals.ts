@@ -1,4 +1,4 @@
-/** Every risk signal there is. Adding one is one word here. */
+/** All risk signals. A new one is one line here. */
 export const RISK_SIGNALS = [
   "requires-root",
   "network-operation",
@@ -56,7 +56,7 @@ export const RISK_SIGNALS = [
 ] as const;
 export type RiskSignal = (typeof RISK_SIGNALS)[number];
 
-/** What adds to the risk score: a signal, or one of three facts that have none. */
+/** Contributions to the risk score: a signal, or one of three facts without a signal. */
 export const RISK_CONTRIBUTIONS = [
   ...RISK_SIGNALS,
   "deprecated",

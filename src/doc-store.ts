@@ -19,7 +19,7 @@ import { asTyped, namesIn, readFileLimited, writeFileAtomic, writeTyped } from "
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { showArgv } from "./terminal.ts";
 
-/** Largest document that is read; the executor's request limit of 4 MiB holds for every document. */
+/** Size limit of a document; the executor's request limit of 4 MiB applies to every document. */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 interface Documents {
@@ -30,7 +30,7 @@ interface Documents {
   execution: ExecutionPlan;
 }
 
-const PLACES = {
+const LOCATIONS = {
   plan: { directory: "plans", suffix: ".json" },
   review: { directory: "reviews", suffix: ".review.json" },
   policy: { directory: "policy", suffix: ".policy.json" },
@@ -38,13 +38,13 @@ const PLACES = {
   execution: { directory: "executions", suffix: ".json" },
 } as const satisfies Record<DocumentKind, { directory: keyof ReturnType<typeof userPaths>; suffix: string }>;
 
-/** Where the document of `kind` with this id is kept. */
+/** Path of the stored document of `kind` with this id. */
 export function documentPath(kind: DocumentKind, id: string, env: Env): string {
-  const { directory, suffix } = PLACES[kind];
+  const { directory, suffix } = LOCATIONS[kind];
   return join(userPaths(env)[directory], `${id}${suffix}`);
 }
 
-/** The id that a document is filed under; reviews and policy results go under their plan's. */
+/** The id a document is stored under; reviews and policy results use their plan's. */
 function idOf<K extends DocumentKind>(kind: K, document: Documents[K]): string {
   if (kind === "approval" && "approval_id" in document) return document.approval_id;
   if (kind === "execution" && "execution_plan_id" in document) return document.execution_plan_id;
@@ -52,7 +52,10 @@ function idOf<K extends DocumentKind>(kind: K, document: Documents[K]): string {
   throw new AegisError("internal", `a ${DOCUMENT_NAMES[kind]} without an id`);
 }
 
-/** Writes a document as canonical JSON, 0600, atomically; to `out` when given. Returns its path. */
+/**
+ * Writes a document as canonical JSON, 0600, atomically, to `out` or the store. Returns its path.
+ * @throws AegisError `usage` for an `out` that can't be written, `io`, `refused` as ensureOwnDir
+ */
 export function saveDocument<K extends DocumentKind>(
   kind: K,
   document: Documents[K],
@@ -65,40 +68,40 @@ export function saveDocument<K extends DocumentKind>(
     return path;
   }
   const path = documentPath(kind, idOf(kind, document), env);
-  ensureOwnDir(userPaths(env)[PLACES[kind].directory]);
+  ensureOwnDir(userPaths(env)[LOCATIONS[kind].directory]);
   writeFileAtomic(path, canonicalJson(document));
   return path;
 }
 
-/** Whether this is a document's or an execution's id, and all of it. */
+/** Whether this is a full document or execution id. */
 export function isFullId(reference: string): boolean {
   return UUID.test(reference);
 }
 
 export interface Found<K extends DocumentKind> extends Hashed<Documents[K]> {
-  /** The exact text that was read. */
+  /** The exact text read. */
   text: string;
   /** Null for standard input. */
   path: string | null;
 }
 
 /**
- * Refuses to write where one of the documents was read from, under whatever name. What can't be looked at is left to the
- * writing.
+ * Refuses to overwrite an input document, under any name. Paths that can't be examined are left for the write to
+ * report.
  * @throws AegisError `usage`
  */
-export function assertNoInput(out: string, inputs: readonly { path: string | null }[]): void {
-  const target = look(out);
+export function assertNotInput(out: string, inputs: readonly { path: string | null }[]): void {
+  const target = statOrUndefined(out);
   if (target === undefined) return;
   for (const { path } of inputs) {
-    const input = path === null ? undefined : look(path);
+    const input = path === null ? undefined : statOrUndefined(path);
     if (input?.ino === target.ino && input.dev === target.dev) {
-      throw new AegisError("usage", `--out ${out} is what this command reads`, "Give another --out.");
+      throw new AegisError("usage", `--out ${out} is an input of this command`, "Give another --out.");
     }
   }
 }
 
-function look(path: string): Stats | undefined {
+function statOrUndefined(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {
@@ -107,8 +110,8 @@ function look(path: string): Stats | undefined {
 }
 
 /**
- * How the next command names a document that was found: by its id where the store has it under that, else by the path that it
- * was read from, and `<… file>` where it came from standard input. Fit for a shell, and safe to show.
+ * How the next command should name a document: by id if the store has it under that id, else by the path it was read
+ * from; `<… file>` for standard input. Quoted for a shell and safe to print.
  */
 export function referenceTo(kind: DocumentKind, id: string, path: string | null, env: Env): string {
   if (path === null) return `<${DOCUMENT_NAMES[kind]} file>`;
@@ -116,10 +119,10 @@ export function referenceTo(kind: DocumentKind, id: string, path: string | null,
 }
 
 /**
- * The same error with a hint that names the plan as the next command can find it: those who made the error know its id
- * alone, and a plan that was handed over as a file can't be found by that.
+ * The same error with a hint that names the plan as the next command can find it: the error's author knew only the id,
+ * and a plan passed as a file can't be found by id.
  */
-export function namingPlan(error: unknown, { document, path }: Found<"plan">, env: Env): unknown {
+export function withPlanReference(error: unknown, { document, path }: Found<"plan">, env: Env): unknown {
   if (!(error instanceof AegisError)) return error;
   const reference = referenceTo("plan", document.plan_id, path, env);
   const hint = error.hint.replaceAll(
@@ -131,7 +134,7 @@ export function namingPlan(error: unknown, { document, path }: Found<"plan">, en
 
 /**
  * Finds and reads a document by path, id, unique id prefix (≥ 8), `latest`, or `-` for standard input. With `exact`,
- * prefixes and `latest` are refused: the file behind them could change between reading and deciding.
+ * prefixes and `latest` are refused: they could match another document between reading and deciding.
  * @throws AegisError `usage`, `not_found`, `invalid_document`
  */
 export async function resolveDocument<K extends DocumentKind>(
@@ -153,7 +156,7 @@ function parse<K extends DocumentKind>(kind: K, text: string, source: string): H
   return readDocument(kind, text, source) as Hashed<Documents[K]>;
 }
 
-/** @throws AegisError `not_found` that says how documents are named, and as {@link readFileLimited} */
+/** @throws AegisError `not_found`, explaining how to name documents, and as {@link readFileLimited} */
 function readNamed(kind: DocumentKind, path: string, exact: boolean, env: Env): string {
   try {
     return readFileLimited(path, MAX_DOCUMENT_BYTES).toString("utf8");
@@ -163,7 +166,7 @@ function readNamed(kind: DocumentKind, path: string, exact: boolean, env: Env): 
     throw new AegisError(
       "not_found",
       error.message,
-      `Name the ${DOCUMENT_NAMES[kind]} by ${ways}. Yours: ls ${userPaths(env)[PLACES[kind].directory]}`,
+      `Name the ${DOCUMENT_NAMES[kind]} by ${ways}. Yours: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
     );
   }
 }
@@ -175,8 +178,8 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
   if (exact) {
     throw new AegisError(
       "usage",
-      `name the ${what} by its path or full id: what ${reference} stands for could change meanwhile`,
-      `Full ids: ls ${userPaths(env)[PLACES[kind].directory]}`,
+      `name the ${what} by its path or full id: ${reference} could soon mean another one`,
+      `Full ids: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
     );
   }
   const ids = storedIds(kind, env);
@@ -193,14 +196,14 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
   if (only === undefined) {
     throw new AegisError(
       "not_found",
-      `no ${what} has an id beginning with ${reference}`,
-      `See: ls ${userPaths(env)[PLACES[kind].directory]}`,
+      `there is no ${what} with an id starting with ${reference}`,
+      `See: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
     );
   }
   if (matches.length > 1) {
     throw new AegisError(
       "usage",
-      `${reference} is the beginning of ${matches.length} ids: ${matches.slice(0, 5).join(", ")}`,
+      `${reference} is a prefix of ${matches.length} ids: ${matches.slice(0, 5).join(", ")}`,
       "Type more of the id.",
     );
   }
@@ -208,7 +211,7 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
 }
 
 function storedIds(kind: DocumentKind, env: Env): string[] {
-  const { directory, suffix } = PLACES[kind];
+  const { directory, suffix } = LOCATIONS[kind];
   return namesIn(userPaths(env)[directory]).flatMap((name) =>
     name.endsWith(suffix) && UUID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
   );

@@ -2,11 +2,11 @@ import * as v from "valibot";
 import { AiReview } from "./doc.ts";
 
 /*
- * The part of a review that the model writes. It belongs to the documents: the prompt describes it and the parser of
- * replies reads it, but the executor, which builds prompts to compare hashes, must not load that parser.
+ * The part of a review that the model writes. It lives here because both the prompt and the reply parser need it, and
+ * the executor, which builds prompts to compare hashes, must not load the parser.
  */
 
-/** In the order it is asked for: findings first, the verdict last. */
+/** In the order requested from the model: findings first, verdict last. */
 export const Verdict = v.pick(AiReview, [
   "summary",
   "red_flags",
@@ -22,8 +22,8 @@ export const Verdict = v.pick(AiReview, [
 export type Verdict = v.InferOutput<typeof Verdict>;
 
 /**
- * The verdict as a JSON schema, to be sent with the request. No lengths: llama.cpp makes a grammar of the schema, in which
- * a length is that many repetitions, and refuses it ("number of repetitions exceeds sane defaults").
+ * The verdict as a JSON schema, sent with the request. Without lengths: llama.cpp turns the schema into a grammar,
+ * expands a length into that many repetitions, and refuses it ("number of repetitions exceeds sane defaults").
  */
 export const VERDICT_JSON_SCHEMA = {
   type: "object",

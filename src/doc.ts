@@ -16,7 +16,7 @@ import {
 } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 
-/** Version written into every document. A reader accepts any 1.x and refuses another major version. */
+/** Version written into every document. Readers accept any 1.x and refuse other major versions. */
 export const SCHEMA_VERSION = "1.0";
 
 export const DECISIONS = ["allow", "allow_with_snapshot", "require_human", "deny"] as const;
@@ -49,7 +49,7 @@ export const AiReview = v.strictObject({
   red_flags: v.pipe(v.array(text), v.maxLength(256)),
   required_controls: v.pipe(v.array(text), v.maxLength(64)),
   recommendation: v.picklist(["auto_approve", "approve_with_snapshot", "require_human", "deny"]),
-  /** The reviewer daemon's. Left out of a review that nobody signed. */
+  /** The reviewer daemon's signature; omitted in an unsigned review. */
   signature: v.exactOptional(Signature),
 });
 export type AiReview = v.InferOutput<typeof AiReview>;
@@ -61,7 +61,7 @@ export const PolicyResult = v.strictObject({
   decision: v.picklist(DECISIONS),
   reasons: v.pipe(v.array(text), v.maxLength(4096)),
   required_controls: v.pipe(v.array(v.picklist(CONTROLS)), v.maxLength(CONTROLS.length)),
-  /** Distinct approval keys needed when "human approval" is required. */
+  /** Number of distinct approval keys required with "human approval". */
   approvals_required: count,
   rules: v.pipe(v.array(short), v.maxLength(256)),
   policy_version: short,
@@ -129,7 +129,7 @@ export const ExecutionPlan = v.strictObject({
 });
 export type ExecutionPlan = v.InferOutput<typeof ExecutionPlan>;
 
-/** What every signed plan of this family has; enough to check the signature of a 0.2.x plan, never to run one. */
+/** Fields common to all signed plans, enough to check the signature of a 0.2.x plan, never to run one. */
 export const LegacyExecutionPlan = v.looseObject({
   execution_plan_id: short,
   operation_plan: v.looseObject({ plan_id: short }),
@@ -137,7 +137,7 @@ export const LegacyExecutionPlan = v.looseObject({
   signature: v.looseObject({ algorithm: v.literal("ed25519"), key_id: short, signature: base64 }),
 });
 
-/** What a name in a message or table stands for. */
+/** Names of the documents in messages and tables. */
 export const DOCUMENT_NAMES = {
   plan: "operation plan",
   review: "review",
@@ -158,9 +158,9 @@ const SCHEMAS = {
 type DocumentOf<K extends DocumentKind> = v.InferOutput<(typeof SCHEMAS)[K]>;
 
 /**
- * Checks a parsed JSON tree against the schema of `kind`. `source` is what messages call the document.
- * @throws AegisError `invalid_document` with the path of the first field that is wrong, missing or unknown, or saying what
- * kind of document it is instead
+ * Checks a parsed JSON tree against the schema of `kind`. `source` names the document in messages.
+ * @throws AegisError `invalid_document` with the path of the first wrong, missing or unknown field, or with the kind of
+ * document it actually is
  */
 export function parseDocument<K extends DocumentKind>(
   kind: K,
@@ -173,7 +173,7 @@ export function parseDocument<K extends DocumentKind>(
   if (other !== null && other !== kind) {
     throw new AegisError(
       "invalid_document",
-      `${source} is ${withArticle(other)}, and ${withArticle(kind)} is needed here`,
+      `${source} is ${withArticle(other)}, but ${withArticle(kind)} is needed here`,
       MADE_BY[kind],
       { kind: other },
     );
@@ -183,7 +183,7 @@ export function parseDocument<K extends DocumentKind>(
   throw new AegisError(
     "invalid_document",
     `${source} is not a valid ${DOCUMENT_NAMES[kind]}: ${path}: ${problemOf(issue)}`,
-    "Make the document again with aegis; don't edit it by hand.",
+    "Create the document again with aegis; don't edit it by hand.",
     { path },
   );
 }
@@ -194,15 +194,15 @@ function withArticle(kind: DocumentKind): string {
 }
 
 const MADE_BY: Readonly<Record<DocumentKind, string>> = {
-  plan: "An operation plan is what `aegis plan` writes.",
-  review: "A review is what `aegis review` writes.",
-  policy: "A policy result is what `aegis policy` writes.",
-  approval: "An approval is what `aegis sign approve` writes.",
-  execution: "An execution plan is what `aegis sign` writes.",
+  plan: "Operation plans are written by `aegis plan`.",
+  review: "Reviews are written by `aegis review`.",
+  policy: "Policy results are written by `aegis policy`.",
+  approval: "Approvals are written by `aegis sign approve`.",
+  execution: "Execution plans are written by `aegis sign`.",
 };
 
-/** A field of each kind that no other has, in the order of asking: an execution plan has others' fields too. */
-const HALLMARKS: readonly [DocumentKind, string][] = [
+/** A distinctive field per kind. Order matters: an execution plan also has the fields of other kinds. */
+const DISTINCTIVE_FIELDS: readonly [DocumentKind, string][] = [
   ["execution", "execution_plan_id"],
   ["approval", "approval_id"],
   ["policy", "evidence_fresh_until"],
@@ -210,27 +210,27 @@ const HALLMARKS: readonly [DocumentKind, string][] = [
   ["plan", "command_preview"],
 ];
 
-/** What kind of document a tree looks like; null for none. For messages only. */
+/** The kind of document a tree looks like, or null. For messages only. */
 function kindOf(value: unknown): DocumentKind | null {
   if (typeof value !== "object" || value === null) return null;
-  return HALLMARKS.find(([, field]) => Object.hasOwn(value, field))?.[0] ?? null;
+  return DISTINCTIVE_FIELDS.find(([, field]) => Object.hasOwn(value, field))?.[0] ?? null;
 }
 
-/** valibot speaks of keys and types; people look for a field. */
+/** valibot's issue in terms of fields. */
 function problemOf(issue: v.BaseIssue<unknown>): string {
   if (issue.type !== "strict_object") return issue.message;
   if (issue.expected === "never") return "unknown field";
   return issue.received === "undefined" ? "it is missing" : issue.message;
 }
 
-/** A document with the SHA-256 over the tree as it was read. */
+/** A document with the SHA-256 of the tree as read. */
 export interface Hashed<T> {
   document: T;
   hash: string;
 }
 
 /**
- * Parses JSON text as a document of `kind` and hashes the tree as read. `source` is what messages call the document.
+ * Parses JSON text as a document of `kind` and hashes the tree as read. `source` names the document in messages.
  * @throws AegisError `invalid_document`
  */
 export function readDocument<K extends DocumentKind>(
@@ -249,7 +249,7 @@ export function readDocument<K extends DocumentKind>(
   return { document: parseDocument(kind, tree, source), hash: canonicalHash(tree) };
 }
 
-/** The document without its `signature`: what a signature is made over. */
+/** The document without its `signature`: what is signed. */
 export function unsigned<T extends { signature: unknown }>(document: T): Omit<T, "signature"> {
   const { signature: _, ...rest } = document;
   return rest;

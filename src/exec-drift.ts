@@ -1,6 +1,6 @@
 import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
-import { isLasting, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { isStableWarning, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
@@ -156,7 +156,7 @@ function versionOf({ applies_to, package: name, version }: Vulnerability): strin
  */
 export function compareWarnings(signed: OperationPlan, own: OperationPlan, { mayDiffer }: Claims): void {
   const lasting = ({ warnings }: OperationPlan) =>
-    warnings.filter((text) => isLasting(text, mayDiffer.warnings));
+    warnings.filter((text) => isStableWarning(text, mayDiffer.warnings));
   if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
   throw mismatch("warnings", "the executor finds on this host");
 }

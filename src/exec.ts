@@ -28,7 +28,7 @@ import { awaitFileLock } from "./sys-file-lock.ts";
 import { readText } from "./sys-files.ts";
 import { expendable } from "./sys-oom.ts";
 import { installedAt, noSpace, type Places } from "./sys-state.ts";
-import { LEFT_BEHIND, sweepAfter } from "./wire-budget.ts";
+import { GARBAGE_PER_BYTE, sweepAfter } from "./wire-budget.ts";
 import type { Caller, EventInput } from "./wire-executor.ts";
 
 /** Most executions that may wait, and most of one user's. */
@@ -135,7 +135,7 @@ class Attempt {
       try {
         return this.#verify().execution.execution_plan_id;
       } finally {
-        sweepAfter(this.#text.length * LEFT_BEHIND);
+        sweepAfter(this.#text.length * GARBAGE_PER_BYTE);
       }
     };
     return awaitFileLock(join(this.#context.places.lock, PARSE_LOCK), action, this.#context.stop);

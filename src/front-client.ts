@@ -10,13 +10,13 @@ const SERVICE: RemoteService = {
     const { why, fix } = executorAbsence();
     return `${why.replace(/^./, (first) => first.toUpperCase())}. ${fix}`;
   },
-  brokenHint: "What was started goes on: aegis apply --watch <execution id> tells how it ends.",
+  brokenHint: "A started execution continues: aegis apply --watch <execution id> shows how it ends.",
 };
 
 /**
  * Calls the executor at a socket: `Apply` and `Watch` stream events and resolve with the last one, `Status` resolves
- * with the answer. What runs goes on when the wait is aborted.
- * @throws AegisError as the executor refused it, or as {@link callService} says
+ * with the answer. Aborting the wait does not stop a running execution.
+ * @throws AegisError as the executor refused, or as {@link callService}
  */
 export function callExecutor(
   socketPath: string,

@@ -11,7 +11,7 @@ import { descriptorOf, listenUnix } from "./sys-ffi.ts";
 import { rootOnlyProblem } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 import { ADMIN_GROUP, groupId, prepareState, USERS, unusedId, userIds } from "./sys-state.ts";
-import { RUNNER_PLACES } from "./wire-limits.ts";
+import { RUNNER_SLOTS } from "./wire-limits.ts";
 import { claimSocketPath } from "./wire-socket-path.ts";
 
 const FRONT_PAUSE_MS = 500;
@@ -140,7 +140,7 @@ let runnersAlive = 0;
 /** Starts a runner in its own session, with the connection as its standard input. */
 function startRunner(connection: Socket, bare: BareKeys, log: Log): void {
   connection.on("error", () => {});
-  if (runnersAlive >= RUNNER_PLACES) {
+  if (runnersAlive >= RUNNER_SLOTS) {
     log.warn("too many requests at once; refused one", { runners: runnersAlive });
     connection.destroy();
     return;

@@ -114,14 +114,14 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
       return null;
     }
     if (request.method === "Report") throw serviceError("MethodNotImplemented", { method: "Report" });
-    if (request.method === "Status") return { ...status.ask({ send, done }), apart: false };
-    const apart = request.method === "Apply";
+    if (request.method === "Status") return { ...status.ask({ send, done }), uncounted: false };
+    const submits = request.method === "Apply";
     if (request.method === "Apply") {
       const { plan } = request.parameters;
       usedPlans.check(plan, verify(plan));
     }
-    const leave = (apart ? applies : watches).take(caller.uid);
-    if (leave === null) throw apart ? queueFull(limits) : tooManyWatch(limits);
+    const leave = (submits ? applies : watches).take(caller.uid);
+    if (leave === null) throw submits ? queueFull(limits) : tooManyWatch(limits);
     const work = relay(request, caller, {
       runnerPath: runner.path,
       aliveMs: limits.aliveMs,
@@ -136,7 +136,7 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
       ended: leave,
     });
     // A verified submission counts against the queue's limit, not against its user's connections.
-    return { ...work, apart };
+    return { ...work, uncounted: submits };
   };
 }
 

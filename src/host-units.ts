@@ -3,7 +3,7 @@ import { SYSTEM } from "./paths.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./sys-state.ts";
 import { UNIT_DIRECTORY } from "./sys-systemd.ts";
-import { RUNNER_PLACES } from "./wire-limits.ts";
+import { RUNNER_SLOTS } from "./wire-limits.ts";
 
 /*
  * The units and other systemd configuration, as data. systemd.unit(5), systemd.socket(5), systemd.service(5),
@@ -107,7 +107,7 @@ const UNITS = {
       ...GUARDED,
       ...unlessStartedByHand(SYSTEM.runnerSocket),
       Accept: "yes",
-      MaxConnections: String(RUNNER_PLACES),
+      MaxConnections: String(RUNNER_SLOTS),
     },
     Install: { WantedBy: "sockets.target" },
   },

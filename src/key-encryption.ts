@@ -3,19 +3,19 @@ import nacl from "tweetnacl";
 import * as v from "valibot";
 
 /*
- * A secret key under a passphrase: scrypt (RFC 7914) makes a key of it, NaCl's secretbox (XSalsa20 and Poly1305) encrypts
- * the 32-byte seed under that key and a random nonce.
+ * Encryption of secret keys under a passphrase: scrypt (RFC 7914) derives a key, and NaCl's secretbox
+ * (XSalsa20-Poly1305) encrypts the 32-byte seed with it and a random nonce.
  */
 
-/** OWASP's recommendation for scrypt: 128 MiB, a few tenths of a second on a server. */
+/** OWASP's recommendation for scrypt: 128 MiB, some tenths of a second on a server. */
 const COST = { n: 2 ** 17, r: 8, p: 1 } as const;
 
 const hex = (bytes: number) =>
   v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`), `not ${bytes} bytes in lower-case hex`));
 
 /**
- * `encryption` of a key file. The parameters have bounds, since they come from a file: at most 256 MiB and four rounds are
- * ever spent on it, and nothing weaker than what is written here is read.
+ * `encryption` of a key file. The parameters come from a file, so they are bounded: at most 256 MiB and p = 4, and
+ * nothing weaker than what we write.
  */
 export const Encryption = v.strictObject({
   kdf: v.literal("scrypt"),
@@ -28,7 +28,7 @@ export const Encryption = v.strictObject({
 });
 type Encryption = v.InferOutput<typeof Encryption>;
 
-/** Encrypts a 32-byte seed under a passphrase, with a new salt and nonce. */
+/** Encrypts a 32-byte seed under a passphrase, with a fresh salt and nonce. */
 export function encryptSeed(seed: Uint8Array, passphrase: string): Encryption {
   const salt = randomBytes(32);
   const nonce = randomBytes(nacl.secretbox.nonceLength);
@@ -44,7 +44,7 @@ export function encryptSeed(seed: Uint8Array, passphrase: string): Encryption {
   };
 }
 
-/** The seed, or null for a wrong passphrase and for a changed file alike: the two can't be told apart. */
+/** The seed; null if the passphrase is wrong or the file was modified, which can't be told apart. */
 export function decryptSeed(encryption: Encryption, passphrase: string): Uint8Array | null {
   const { salt, nonce, ciphertext } = encryption;
   const key = deriveKey(passphraseBytes(passphrase), Buffer.from(salt, "hex"), encryption);
@@ -53,22 +53,19 @@ export function decryptSeed(encryption: Encryption, passphrase: string): Uint8Ar
   return seed;
 }
 
-/**
- * Normalised to NFC (as RFC 8265 §4.2 has it for passwords): an é typed on one machine is the é of another. Nothing else
- * is changed, so spaces and case count.
- */
+/** Normalised to NFC (RFC 8265 §4.2 for passwords), so that an é is the same on every machine. Spaces and case are kept. */
 function passphraseBytes(passphrase: string): Uint8Array {
   return Buffer.from(passphrase.normalize("NFC"), "utf8");
 }
 
-/** A 32-byte key by scrypt (RFC 7914). Takes 128·n·r bytes of memory. */
+/** A 32-byte key derived with scrypt (RFC 7914). Uses 128·n·r bytes of memory. */
 export function deriveKey(
   passphrase: Uint8Array,
   salt: Uint8Array,
   cost: { n: number; r: number; p: number },
 ): Buffer {
   const { n, r, p } = cost;
-  // OpenSSL counts the p blocks as well, and a little more.
+  // OpenSSL counts the p blocks too, and some overhead.
   const maxmem = 128 * r * (n + p + 2) + 1024 * 1024;
   return scryptSync(passphrase, salt, 32, { N: n, r, p, maxmem });
 }

@@ -7,9 +7,7 @@ import { Encryption, encryptSeed } from "./key-encryption.ts";
 import { keyId, publicKeyOf } from "./key-sign.ts";
 import { createFileExclusive, fileProblem, isDirectory, typedPath } from "./sys-files.ts";
 
-/*
- * Key files: what stands in them, and how they are made. None is ever overwritten.
- */
+/* Key files: their format, and creating them. None is ever overwritten. */
 
 const hex32 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not 64 lower-case hex digits"));
 
@@ -18,13 +16,13 @@ const publicPart = {
   key_id: v.pipe(v.string(), v.minLength(1), v.maxLength(512)),
   public_key_hex: hex32,
 };
-/** A secret key file, and what `aegis sign keygen` prints. `secret_key_hex` is the 32-byte seed of RFC 8032. */
+/** A secret key file, also printed by `aegis sign keygen`. `secret_key_hex` is the 32-byte seed of RFC 8032. */
 export const KeyFile = v.strictObject({ ...publicPart, secret_key_hex: hex32 });
 type KeyFile = v.InferOutput<typeof KeyFile>;
-/** The same under a passphrase. What stands in clear is believed only after the secret has been decrypted. */
+/** A key file with a passphrase. The unencrypted fields are trusted only after the secret has been decrypted. */
 export const EncryptedKeyFile = v.strictObject({ ...publicPart, encryption: Encryption });
 
-/** A new key from the kernel's random numbers. */
+/** A new key from the kernel's random number generator. */
 export function generateKey(): KeyFile {
   const seed = randomBytes(32);
   const publicKeyHex = publicKeyOf(seed);
@@ -37,40 +35,40 @@ export function generateKey(): KeyFile {
 }
 
 /**
- * Asked before anyone is asked for a passphrase: whether {@link writeKeyFiles} can write there.
+ * Checks, before a passphrase is asked for, that {@link writeKeyFiles} can write to `path`.
  * @throws AegisError `exists`, `usage`
  */
-export function assertKeyPlace(path: string): void {
+export function assertKeyPath(path: string): void {
   if (path.endsWith("/") || isDirectory(path)) {
-    const hint = `Name a file in it: --out ${join(path, "<name>")}`;
-    throw new AegisError("usage", `${path} is a directory, and a key is a file`, hint);
+    const hint = `Give a file in it: --out ${join(path, "<name>")}`;
+    throw new AegisError("usage", `${path} is a directory; a key is a file`, hint);
   }
   try {
     accessSync(dirname(path), constants.W_OK | constants.X_OK);
     for (const file of [`${path}.pub`, path]) {
-      if (lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw taken(file);
+      if (lstatSync(file, { throwIfNoEntry: false }) !== undefined) throw alreadyExists(file);
     }
   } catch (error) {
     if (error instanceof AegisError) throw error;
     throw new AegisError(
       "usage",
-      `can't make a key in ${dirname(path)}: ${fileProblem(error)}`,
-      "Give --out a place of your own.",
+      `can't create a key in ${dirname(path)}: ${fileProblem(error)}`,
+      "Give --out a path you may write to.",
     );
   }
 }
 
-function taken(file: string): AegisError {
+function alreadyExists(file: string): AegisError {
   return new AegisError(
     "exists",
-    `${file} exists already; a key is never overwritten`,
+    `${file} already exists; keys are never overwritten`,
     "Give another --out.",
   );
 }
 
 /**
- * Writes the secret to `path` (0600), encrypted where a passphrase is given, and the public part to `path`.pub (0644).
- * @throws AegisError `exists` rather than overwrite either, `usage` for a path that can't be, `io`
+ * Writes the secret to `path` (0600), encrypted if a passphrase is given, and the public part to `path`.pub (0644).
+ * @throws AegisError `exists` if either file exists, `usage` for a path that can't be written, `io`
  */
 export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): void {
   const { secret_key_hex: secret, ...publicPart } = key;
@@ -78,10 +76,10 @@ export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): 
     passphrase === undefined
       ? key
       : { ...publicPart, encryption: encryptSeed(Buffer.from(secret, "hex"), passphrase) };
-  assertKeyPlace(path);
+  assertKeyPath(path);
   typedPath(() => {
-    if (!createFileExclusive(path, `${JSON.stringify(file)}\n`, 0o600)) throw taken(path);
+    if (!createFileExclusive(path, `${JSON.stringify(file)}\n`, 0o600)) throw alreadyExists(path);
     if (!createFileExclusive(`${path}.pub`, `${JSON.stringify(publicPart)}\n`, 0o644))
-      throw taken(`${path}.pub`);
+      throw alreadyExists(`${path}.pub`);
   });
 }

@@ -1,15 +1,15 @@
 import type { AiReview } from "./doc.ts";
 import { signDocument, verifyDocument } from "./key-sign.ts";
 
-/** The review signed over the canonical JSON of everything else in it; a signature it had before is replaced. */
+/** Signs a review over the canonical JSON of its other fields, replacing any earlier signature. */
 export function signReview(review: AiReview, secret: { seed: Uint8Array; keyId: string }): AiReview {
   const { signature: _, ...rest } = review;
   return signDocument(rest, secret.seed, secret.keyId);
 }
 
 /**
- * Whether one of these keys has signed the review. Never throws: a review without a signature, or with one that fits no
- * key, is one that nobody vouches for. The `key_id` in it is not itself signed and says nothing, so every key is tried.
+ * Whether one of these keys signed the review. Never throws: without a valid signature nobody vouches for it. The
+ * `key_id` is not itself signed, so every key is tried.
  */
 export function reviewIsSignedBy(review: AiReview, publicKeysHex: readonly string[]): boolean {
   const { signature } = review;
@@ -17,7 +17,7 @@ export function reviewIsSignedBy(review: AiReview, publicKeysHex: readonly strin
   try {
     return publicKeysHex.some((key) => verifyDocument({ ...review, signature }, key));
   } catch {
-    // Text that has no canonical JSON (a lone surrogate): nobody can have signed it.
+    // Not representable as canonical JSON (a lone surrogate), so nobody can have signed it.
     return false;
   }
 }

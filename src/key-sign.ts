@@ -10,7 +10,7 @@ const SPKI_PREFIX = Buffer.from("302a300506032b6570032100", "hex");
 const P = 2n ** 255n - 19n;
 /** The curve's d = -121665/121666 (RFC 8032 §5.1). */
 const D = 37095705934669439343138083508754565189542113879843219016388785533085940283555n;
-/** y of the points of order 1, 2, 4 and 8. Adding the sign bit gives all eight of them. */
+/** y of the points of order 1, 2, 4 and 8; with both sign bits these are all eight of them. */
 const SMALL_ORDER_Y = new Set([
   0n,
   1n,
@@ -24,8 +24,8 @@ function littleEndian(hex: string): bigint {
 }
 
 /**
- * Why a public key must not be trusted, or null. Refused: anything but 64 lower-case hex digits, a y not below p
- * (RFC 8032 §5.1.3), a point of small order (it verifies signatures nobody made), bytes that are no point at all.
+ * Why a public key must not be trusted, or null. Refused: anything but 64 lower-case hex digits, y ≥ p (RFC 8032
+ * §5.1.3), points of small order (which verify forged signatures), and bytes that encode no point.
  */
 export function publicKeyProblem(hex: string): string | null {
   if (!/^[0-9a-f]{64}$/.test(hex)) return "it is not 64 lower-case hex digits";
@@ -49,7 +49,7 @@ function isSquare(value: bigint): boolean {
 }
 
 /**
- * Checks a public key where it is enrolled: in trusted-keys.toml, an environment file, or a flag.
+ * Checks a public key being enrolled from trusted-keys.toml, an environment file, or a flag.
  * @throws AegisError `invalid_key`
  */
 export function checkPublicKey(hex: string): void {
@@ -62,7 +62,7 @@ export function keyId(publicKeyHex: string): string {
   return sha256Hex(Buffer.from(publicKeyHex, "hex")).slice(0, 16);
 }
 
-/** The public key, as hex, that belongs to a 32-byte seed. */
+/** The public key, in hex, of a 32-byte seed. */
 export function publicKeyOf(seed: Uint8Array): string {
   return Buffer.from(nacl.sign.keyPair.fromSeed(seed).publicKey).toString("hex");
 }
@@ -86,7 +86,7 @@ export function verifyBytes(publicKeyHex: string, message: Uint8Array, signature
   return verify(null, message, key, signature);
 }
 
-/** The document with a `signature` over the canonical JSON of everything else in it. */
+/** The document with a `signature` over the canonical JSON of its other fields. */
 export function signDocument<T extends object>(
   document: T,
   seed: Uint8Array,
@@ -97,9 +97,9 @@ export function signDocument<T extends object>(
 }
 
 /**
- * Whether the document's own signature was made by this key. `document` is the tree as it was read, so that a field
- * nobody looks at is covered too. Base64 is taken in its one canonical spelling only: the signature's text is not
- * itself signed, and a second spelling would be a second document with the same meaning.
+ * Whether this key made the document's signature. `document` is the tree as read, so that unknown fields are covered
+ * too. Only canonical base64 is accepted: the signature's text is not itself signed, so a second spelling would be a
+ * second document with the same meaning.
  */
 export function verifyDocument(document: { signature: Signature }, publicKeyHex: string): boolean {
   const bytes = Buffer.from(document.signature.signature, "base64");

@@ -8,43 +8,46 @@ import { parseEnvironmentFile } from "./sys-environment-file.ts";
 
 export type Trust = readonly TrustedKey[];
 
-/** Where trust is written down on a host. */
+/** Files that configure a host's trusted keys. */
 export interface TrustFiles {
   trustedKeys: string;
   daemonEnv: string;
 }
 
 /**
- * The keys that a host trusts: trusted-keys.toml and aegisd.env, and `bare` beside them (a daemon started by hand). With
- * `rootOnly`, as in the executor, a file that others than root can write is an error.
+ * The keys a host trusts: trusted-keys.toml, aegisd.env, and `bare` (a daemon started by hand). With `rootOnly`, as in
+ * the executor, a file writable by others than root is an error.
  * @throws AegisError `invalid_config`, `invalid_key`, `io`
  */
 export function loadTrust(options: { rootOnly: boolean; bare?: BareKeys; files?: TrustFiles }): Trust {
   const { rootOnly, bare, files = SYSTEM } = options;
   const toml = readConfig(files.trustedKeys, rootOnly);
   const env = readConfig(files.daemonEnv, rootOnly);
-  return unite([
+  return mergeKeys([
     ...(toml === null ? [] : parseTrustedKeys(toml, files.trustedKeys)),
     ...(env === null ? [] : enrolledBare(env, files.daemonEnv)),
     ...(bare === undefined ? [] : bareKeys(bare)),
   ]);
 }
 
-/** Whether anybody's signature is believed on this host. @throws AegisError as {@link loadTrust} does */
+/**
+ * Whether any execution key is trusted on this host.
+ * @throws AegisError as {@link loadTrust}
+ */
 export function trustsExecutionKey(): boolean {
   return loadTrust({ rootOnly: true }).some((key) => key.role === "execution" && !key.revoked);
 }
 
-/** The keys of aegisd.env: in hex too, but the host's own, so they answer to their fingerprints alone. */
+/** Keys from aegisd.env. Although given in hex, they are the host's own, so only their fingerprints identify them. */
 function enrolledBare(text: string, path: string): TrustedKey[] {
   const keys = bareKeys(keysOfEnvironment(parseEnvironmentFile(text, path)));
   return keys.map((key) => ({ ...key, given: false }));
 }
 
 /**
- * The keys a user's command trusts. Where a role's keys are given by flag or by AEGIS_SIGNING_PUBLIC_KEY_HEX or
- * AEGIS_APPROVAL_PUBLIC_KEY_HEX, only these have it, but names, dates and revocations of the host's own files still bind
- * them. A role without any has the host's.
+ * The keys a user's command trusts. If a role's keys are given by flag or by AEGIS_SIGNING_PUBLIC_KEY_HEX or
+ * AEGIS_APPROVAL_PUBLIC_KEY_HEX, only these have that role, but names, dates and revocations in the host's files still
+ * apply to them. Otherwise the role has the host's keys.
  * @throws AegisError as {@link loadTrust}
  */
 export function userTrust(flags: BareKeys, env: Env, files: TrustFiles = SYSTEM): Trust {
@@ -60,9 +63,9 @@ export function userTrust(flags: BareKeys, env: Env, files: TrustFiles = SYSTEM)
 }
 
 /**
- * Trust that also knows a key whose secret is at hand, under the id it signs with. What is known of the key already
- * (its role, name, dates) stays.
- * @throws AegisError `invalid_key` when another key has that id
+ * Adds the caller's own key to a trust, under the id it signs with. What is already known of the key (role, name,
+ * dates) is kept.
+ * @throws AegisError `invalid_key` if another key has that id
  */
 export function withOwnKey(trust: Trust, role: Role, own: { publicKeyHex: string; keyId: string }): Trust {
   const isOwn = (key: TrustedKey) => key.publicKeyHex === own.publicKeyHex;
@@ -86,10 +89,10 @@ function keysOfEnvironment(values: ReadonlyMap<string, string | undefined>): Bar
 }
 
 /**
- * One record a key: what restricts it anywhere restricts it everywhere. Two keys under one id, two names for one key, and
- * one key in both roles (its owner could approve their own plans) are errors.
+ * Merges records of the same key: every restriction applies. Two keys with one id, two names for one key, and one key
+ * in both roles (its owner could approve their own plans) are errors.
  */
-function unite(entries: readonly TrustedKey[]): Trust {
+function mergeKeys(entries: readonly TrustedKey[]): Trust {
   const byKey = new Map<string, TrustedKey>();
   for (const entry of entries) {
     const known = byKey.get(entry.publicKeyHex);
@@ -112,7 +115,7 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
   if (a.role !== b.role) {
     throw new AegisError(
       "invalid_config",
-      `key ${fingerprint} is trusted both to sign and to approve; these must be two keys of two people`,
+      `key ${fingerprint} is trusted both to sign and to approve; use two keys of two people`,
     );
   }
   if (a.name !== null && b.name !== null && a.name !== b.name) {
@@ -133,9 +136,9 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
 }
 
 /**
- * The trusted key that a document's signature is by, or claims to be by, good for `role` at the moment `at`. A key that was
- * given in hex is found by its signature, whatever id that goes by; the others by their ids, and whether the signature
- * fits is for the caller to check.
+ * The trusted key that made, or claims to have made, a document's signature, valid for `role` at time `at`. A key given
+ * in hex is found by verifying with it, whatever id the signature names; other keys are found by id, and the caller
+ * must verify the signature.
  * @throws AegisError `key_untrusted`, as {@link findKey}
  */
 export function findSigner(
@@ -147,12 +150,12 @@ export function findSigner(
   const { key_id: id } = document.signature;
   const given = trust.filter((key) => key.given && key.role === role);
   const signer = given.find((key) => verifyDocument(document, key.publicKeyHex));
-  if (signer !== undefined) return inForce(signer, role, id, at);
+  if (signer !== undefined) return validKey(signer, role, id, at);
   if (given.length > 0 && !trust.some(({ ids }) => ids.includes(id))) {
     throw new AegisError(
       "key_untrusted",
-      `${role} key ${id} is not trusted: it is not known here, and no key given in hex made this signature over this document`,
-      `Give the signer's own public key, which is in the .pub file beside their secret: ${FLAGS[role]} <hex>`,
+      `${role} key ${id} is not trusted: it is unknown here, and no key given in hex made this document's signature`,
+      `Give the signer's public key, from the .pub file beside their secret key: ${FLAGS[role]} <hex>`,
       { key_id: id },
     );
   }
@@ -164,35 +167,35 @@ const FLAGS: Readonly<Record<Role, string>> = {
   approval: "--approval-public-key-hex",
 };
 
-/** How a verified signature's key is called: by the id in the signature where the key answers to it, else its fingerprint. */
+/** The name for a verified signature's key: the id in the signature if the key has it, else its fingerprint. */
 export function keyName({ ids }: TrustedKey, id: string): string {
   return ids.includes(id) ? id : (ids[0] ?? id);
 }
 
 /**
- * The trusted key that `id` names, good for `role` at the moment `at`.
- * @throws AegisError `key_untrusted`, saying why: unknown, of the other role, revoked, outside its dates
+ * The trusted key with this id, valid for `role` at time `at`.
+ * @throws AegisError `key_untrusted` with the reason: unknown, other role, revoked, outside its dates
  */
 export function findKey(trust: Trust, role: Role, id: string, at: Date): TrustedKey {
   const key = trust.find(({ ids }) => ids.includes(id));
   if (key === undefined) {
     throw new AegisError(
       "key_untrusted",
-      `${role} key ${id} is not trusted: it is not known here`,
+      `${role} key ${id} is not trusted: it is unknown here`,
       `Enrol it in ${SYSTEM.trustedKeys} with role = "${role}", or give ${FLAGS[role]}.`,
       { key_id: id },
     );
   }
-  return inForce(key, role, id, at);
+  return validKey(key, role, id, at);
 }
 
-function inForce(key: TrustedKey, role: Role, id: string, at: Date): TrustedKey {
+function validKey(key: TrustedKey, role: Role, id: string, at: Date): TrustedKey {
   const problem = problemOf(key, role, at);
   if (problem === null) return key;
   throw new AegisError(
     "key_untrusted",
     `${role} key ${id} is not trusted: ${problem}`,
-    "Sign with a key that is in force.",
+    "Sign with a key that is valid now.",
     { key_id: id },
   );
 }
@@ -207,7 +210,7 @@ function problemOf(key: TrustedKey, role: Role, at: Date): string | null {
 }
 
 /**
- * A key that has a name signs under that name only.
+ * A named key may only sign under its name.
  * @throws AegisError `key_untrusted`
  */
 export function checkSigner(key: TrustedKey, signer: string): void {

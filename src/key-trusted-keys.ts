@@ -5,17 +5,17 @@ import { readToml } from "./sys-toml.ts";
 
 export type Role = "execution" | "approval";
 
-/** One public key and everything that is known of it, from wherever it was said. */
+/** A public key with everything known about it, merged from all sources. */
 export interface TrustedKey {
   publicKeyHex: string;
   role: Role;
-  /** Every id it answers to; its fingerprint is always one of them. */
+  /** Every id of the key, including its fingerprint. */
   ids: readonly string[];
-  /** Whose it is. Null where only the bare key is known. */
+  /** Owner's name; null if only the bare key is known. */
   name: string | null;
   /**
-   * Given in hex by whoever typed the command or started the daemon: they have said which key they mean, so a signature by
-   * it may go by any id. A key of the host's files answers to its ids alone.
+   * Given in hex by the user who typed the command or started the daemon. They chose the key, so its signatures may
+   * carry any key id. Keys from the host's files must match by id.
    */
   given: boolean;
   notBefore: Date | null;
@@ -26,7 +26,7 @@ export interface TrustedKey {
 /** Public keys in hex, as flags and variables give them. */
 export type BareKeys = Readonly<Record<Role, readonly string[]>>;
 
-/** An RFC 3339 moment, as a TOML date with an offset or as a text in UTC. */
+/** An RFC 3339 time: a TOML date with an offset, or a UTC string. */
 const date = v.pipe(
   v.unknown(),
   v.transform((value) => (value instanceof Temporal.ZonedDateTime ? value.toInstant().toString() : value)),
@@ -39,7 +39,7 @@ const date = v.pipe(
 );
 const RFC3339_UTC = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/;
 
-/** An invalid Date where there is no such day: `new Date` alone makes 2 March of 30 February. */
+/** An invalid Date for a day that doesn't exist: `new Date` alone turns 30 February into 2 March. */
 function instantOf(text: string): Date {
   try {
     return new Date(Temporal.Instant.from(text).epochMilliseconds);
@@ -72,15 +72,15 @@ const TrustedKeysFile = v.strictObject({
 export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
   const { settings, problem } = readToml(text, TrustedKeysFile);
   if (problem !== null) {
-    const hint = "Correct the file as root: nobody's signature is believed until then.";
+    const hint = "Correct the file as root; until then no signature is trusted.";
     throw new AegisError("invalid_config", `${source}: ${problem}`, hint);
   }
   return settings.key.map((entry, n) => {
     if (isPlaceholder(entry.id) || isPlaceholder(entry.name ?? "")) {
       throw new AegisError(
         "invalid_config",
-        `${source}: key, entry ${n + 1}: ${entry.name ?? entry.id} is nobody's name`,
-        'Write in as root whose key it is, as they sign, for instance: name = "ops@example"',
+        `${source}: key, entry ${n + 1}: ${entry.name ?? entry.id} is a placeholder, not a name`,
+        'As root, fill in the name its owner signs with, for example: name = "ops@example"',
       );
     }
     checkPublicKey(entry.public_key_hex);
@@ -97,12 +97,12 @@ export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
   });
 }
 
-/** What keygen and the file's own example leave to be filled in. */
+/** Placeholders in the output of keygen and in the example file. */
 function isPlaceholder(text: string): boolean {
   return /^\s*(?:<.*>|…|\.\.\.)\s*$/.test(text);
 }
 
-/** Keys given in hex, of which nothing else is known. @throws AegisError `invalid_key` */
+/** Keys given in hex, about which nothing else is known. @throws AegisError `invalid_key` */
 export function bareKeys(bare: BareKeys): TrustedKey[] {
   return (["execution", "approval"] as const).flatMap((role) =>
     bare[role].map((given) => {

@@ -13,7 +13,7 @@ import { showArgv } from "./terminal.ts";
 
 const MAX_KEY_BYTES = 16 * 1024;
 
-/** What a secret is for, and where it is looked for when no flag names it. */
+/** Purposes of secret keys, and where each is looked up if no flag names it. */
 const PURPOSES = {
   signing: {
     variable: "AEGIS_SIGNING_SECRET_KEY_HEX",
@@ -25,7 +25,7 @@ const PURPOSES = {
     credential: "aegis-approval-key",
     hexFlag: "--approval-secret-key-hex",
   },
-  /** A service's own key: people never type it. */
+  /** A service's key, which people never type. */
   review: { variable: null, credential: "aegis-review-key", hexFlag: null },
 } as const;
 type Purpose = keyof typeof PURPOSES;
@@ -33,23 +33,24 @@ type Purpose = keyof typeof PURPOSES;
 export interface SecretKey {
   seed: Uint8Array;
   publicKeyHex: string;
-  /** What signatures name the key by: the key file's `key_id`, else the fingerprint. */
+  /** Key id in signatures: the key file's `key_id`, else the fingerprint. */
   keyId: string;
 }
 
-/** A key whose file is encrypted. */
+/** A key in an encrypted file. */
 interface LockedKey {
-  /** Where it was found, for messages. */
+  /** Its source, for messages. */
   source: string;
   /**
-   * The key, or null for a wrong passphrase and for a changed file. Takes some tenths of a second and 128 MiB or more.
-   * @throws AegisError `invalid_key` where the file's public key is another's
+   * The key; null if the passphrase is wrong or the file was modified. Takes some tenths of a second and 128 MiB or
+   * more.
+   * @throws AegisError `invalid_key` if the file's public key belongs to another secret
    */
   unlock(passphrase: string): SecretKey | null;
 }
 
 /**
- * {@link readSecret} for a service, which has nobody to ask for a passphrase.
+ * {@link readSecret} for a service, which can't ask for a passphrase.
  * @throws AegisError `invalid_key` for an encrypted key file, and as readSecret
  */
 export function loadSecret(...given: Parameters<typeof readSecret>): SecretKey | null {
@@ -57,14 +58,14 @@ export function loadSecret(...given: Parameters<typeof readSecret>): SecretKey |
   if (found === null || !("unlock" in found)) return found;
   throw new AegisError(
     "invalid_key",
-    `${found.source} is encrypted, and there is nobody here to ask for its passphrase`,
-    "Give the service an unencrypted key as a systemd credential; LoadCredentialEncrypted= protects it on disk.",
+    `${found.source} is encrypted, and a service can't ask for its passphrase`,
+    "Give the service an unencrypted key as a systemd credential; LoadCredentialEncrypted= encrypts it on disk.",
   );
 }
 
 /**
- * The secret key for a purpose: from the key file named, the hex flag (with a warning through `note`), the environment
- * variable, or the systemd credential (systemd.exec(5), LoadCredential=), in this order. Null where there is none.
+ * The secret key for a purpose: from the given key file, the hex flag (with a warning through `note`), the environment
+ * variable, or the systemd credential (systemd.exec(5), LoadCredential=), in this order. Null if there is none.
  * @throws AegisError `invalid_key`, `refused` (dangerous environment), `usage`, `not_found`, `io`
  */
 export function readSecret(
@@ -81,14 +82,12 @@ export function readSecret(
     case "file":
       return fromText(readPrivate(source.value), source.value);
     case "flag":
-      note(
-        `warning: ${source.name} puts the secret where every user of this host can read it; use a key file`,
-      );
+      note(`warning: ${source.name} exposes the secret to every user of this host; use a key file`);
       return fromSeedHex(source.value, source.name);
     case "variable":
       return fromSeedHex(source.value, source.name);
     case "credential":
-      // systemd guards the directory and gives it to the unit's user by ACL, so the mode says nothing here.
+      // The mode means nothing here: systemd protects the directory and gives the unit's user access by ACL.
       return fromText(
         readFileLimited(source.value, MAX_KEY_BYTES).toString("utf8"),
         `credential ${credential}`,
@@ -106,7 +105,7 @@ function sourceOf(
   | null {
   const { variable, credential, hexFlag } = PURPOSES[purpose];
   if (given.file !== undefined && given.hex !== undefined) {
-    throw new AegisError("usage", `a key file and ${hexFlag} are both given; which one signs?`);
+    throw new AegisError("usage", `both a key file and ${hexFlag} were given; give one`);
   }
   if (given.file !== undefined) return { from: "file", value: given.file };
   if (given.hex !== undefined && hexFlag !== null) return { from: "flag", name: hexFlag, value: given.hex };
@@ -117,12 +116,12 @@ function sourceOf(
   return directory !== "" && existsSync(path) ? { from: "credential", value: path } : null;
 }
 
-/** The text of a key file, which must be a regular file of the caller or root that nobody else can read. */
+/** The text of a key file, which must be a regular file owned by the caller or root and accessible to nobody else. */
 function readPrivate(path: string): string {
   try {
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) {
-      const hint = "Name the file that `aegis sign keygen --out <file>` wrote.";
+      const hint = "Give the file written by `aegis sign keygen --out <file>`.";
       throw new AegisError("not_found", `there is no key file ${path}`, hint);
     }
     const [problem, hint] = problemOf(path, stat) ?? [];
@@ -133,23 +132,23 @@ function readPrivate(path: string): string {
     throw new AegisError(
       "usage",
       `can't read the key file ${path}: ${fileProblem(error)}`,
-      "Name a key file of your own.",
+      "Give a key file of yours.",
     );
   }
 }
 
-/** What is wrong with a key file and what to do about it, which is something else each time; null where nothing is. */
+/** The problem with a key file and its remedy, or null. */
 function problemOf(path: string, stat: Stats): readonly [problem: string, hint: string] | null {
   if (!stat.isFile()) {
-    return ["it is not a regular file", "Name the file that `aegis sign keygen --out <file>` wrote."];
+    return ["it is not a regular file", "Give the file written by `aegis sign keygen --out <file>`."];
   }
   if (stat.uid !== process.geteuid?.() && stat.uid !== 0) {
-    const hint = "A key is its owner's alone: use your own, or have the owner sign.";
+    const hint = "A secret key is for its owner only: use yours, or have the owner sign.";
     return [`it belongs to another user (uid ${stat.uid})`, hint];
   }
   if ((stat.mode & 0o077) === 0) return null;
-  const hint = `Type: chmod 600 ${showArgv([path])}; if others could read it, make a new key instead.`;
-  return ["others than its owner can read or write it", hint];
+  const hint = `Type: chmod 600 ${showArgv([path])}; if others may have read it, create a new key instead.`;
+  return ["others can read or write it", hint];
 }
 
 /** A key file's JSON, or a bare hex seed. */
@@ -164,14 +163,14 @@ function fromText(text: string, source: string): SecretKey | LockedKey {
   }
   if (!v.is(v.looseObject({ encryption: v.unknown() }), tree)) {
     const file = parseKeyFile(KeyFile, tree, source);
-    return bound(fromSeedHex(file.secret_key_hex, source), file, source);
+    return withFileId(fromSeedHex(file.secret_key_hex, source), file, source);
   }
   const file = parseKeyFile(EncryptedKeyFile, tree, source);
   return {
     source,
     unlock(passphrase) {
       const seed = decryptSeed(file.encryption, passphrase);
-      return seed === null ? null : bound(fromSeed(seed), file, source);
+      return seed === null ? null : withFileId(fromSeed(seed), file, source);
     },
   };
 }
@@ -183,8 +182,12 @@ function parseKeyFile<S extends v.GenericSchema>(schema: S, tree: unknown, sourc
   throw new AegisError("invalid_key", `${source} is not a key file: ${path} is missing, wrong or unknown`);
 }
 
-/** The key under the id that its file gives it, once the file's public key has turned out to be this secret's. */
-function bound(key: SecretKey, file: { key_id: string; public_key_hex: string }, source: string): SecretKey {
+/** The key with its file's id, after checking that the file's public key belongs to the secret. */
+function withFileId(
+  key: SecretKey,
+  file: { key_id: string; public_key_hex: string },
+  source: string,
+): SecretKey {
   if (key.publicKeyHex !== file.public_key_hex) {
     throw new AegisError("invalid_key", `${source}: public_key_hex does not belong to the secret key`);
   }

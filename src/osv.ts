@@ -1,5 +1,5 @@
 import { isAbsolute } from "node:path";
-import { NO_DATA, OF_VULNERABILITIES } from "./doc-evidence.ts";
+import { NO_DATA, VULNERABILITY_WARNING } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
 import type { Findings } from "./eco.ts";
 import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
@@ -50,7 +50,7 @@ export async function withVulnerabilities<T extends Looked>(
   return {
     ...findings,
     vulnerability_evidence: [...findings.vulnerability_evidence, ...evidence],
-    warnings: [...findings.warnings, ...warnings.map((text) => `${OF_VULNERABILITIES}${text}`)],
+    warnings: [...findings.warnings, ...warnings.map((text) => `${VULNERABILITY_WARNING}${text}`)],
   };
 }
 

@@ -184,7 +184,7 @@ function reviewerCalls(queue: ReviewQueue, { settings, secret }: ReviewerOptions
         done();
       },
     });
-    return { stop: place.leave, apart: false };
+    return { stop: place.leave, uncounted: false };
   };
 }
 

@@ -1,20 +1,18 @@
 import { AegisError } from "./errors.ts";
 
-/*
- * What keeps a service small whatever it is sent: a byte budget, slots, and memory that is collected as requests come in.
- */
+/* Limits on a service's memory: a byte budget, slots, and garbage collection as requests come in. */
 
-/** What one holder has of a budget. */
+/** One holder's share of a budget. */
 export interface Hold {
   /**
-   * Says how many bytes it holds now. Holding less always works.
-   * @throws AegisError `busy` where there is no room for more; it then holds what it held before
+   * Sets the number of bytes held. Reducing it always succeeds.
+   * @throws AegisError `busy` if there is no room for more; the holder keeps what it had
    */
   set(bytes: number): void;
 }
 
 export interface ByteBudget {
-  /** A new holder, of nothing yet. Give everything back with `set(0)`. */
+  /** A new holder with 0 bytes. Release it with `set(0)`. */
   hold(uid: number): Hold;
 }
 
@@ -30,9 +28,9 @@ export function byteBudget({ bytes, bytesPerUid }: { bytes: number; bytesPerUid:
           const more = wanted - mine;
           const theirs = (ofUid.get(uid) ?? 0) + more;
           if (more > 0 && (total + more > bytes || theirs > bytesPerUid)) {
-            const whose = theirs > bytesPerUid ? "you have" : "there are";
-            const hint = "Wait until some of it is through, then try again.";
-            throw new AegisError("busy", `${whose} too many large requests under way`, hint);
+            const subject = theirs > bytesPerUid ? "you have" : "there are";
+            const hint = "Wait until some of them are answered, then try again.";
+            throw new AegisError("busy", `${subject} too many large requests in progress`, hint);
           }
           mine = wanted;
           total += more;
@@ -44,9 +42,9 @@ export function byteBudget({ bytes, bytesPerUid }: { bytes: number; bytesPerUid:
   };
 }
 
-/** A bounded number of slots: `all` in total, and as many of them for one uid as `ofOne` says. */
+/** A pool of slots: `all` in total, and at most `ofOne(uid)` for one uid. */
 export interface Slots {
-  /** Takes one, and returns how to give it back; null where none is free for this uid. */
+  /** Takes a slot and returns the function that releases it; null if none is free for this uid. */
   take(uid: number): (() => void) | null;
 }
 
@@ -63,16 +61,16 @@ export function slots(all: number, ofOne: (uid: number) => number): Slots {
   };
 }
 
-/** Bytes between two collections: reading this much takes about as long as a collection. */
+/** Bytes between two collections; reading this much takes about as long as one collection. */
 const SWEEP_BYTES = 4 * 1024 * 1024;
-/** Bytes of garbage for each byte of a request that was parsed. */
-export const LEFT_BEHIND = 8;
+/** Bytes of garbage per byte of a parsed request. */
+export const GARBAGE_PER_BYTE = 8;
 
 let since = 0;
 
 /**
- * Counts received bytes and the garbage they leave, over all connections, and collects it every {@link SWEEP_BYTES}. The engine
- * itself waits until much more has piled up.
+ * Counts received bytes and the garbage they cause, over all connections, and runs the collector every {@link
+ * SWEEP_BYTES}. Left alone, the engine waits until much more has piled up.
  */
 export function sweepAfter(bytes: number): void {
   since += bytes;

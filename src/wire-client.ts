@@ -3,24 +3,24 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseReply, type Reply } from "./wire.ts";
 import { type Interface, refusalIn } from "./wire-service.ts";
 
-/** Why a call got no last reply: `connect` means that nothing was sent. */
+/** Why a call got no final reply; with stage `connect` nothing was sent. */
 export interface CallFailure {
   stage: "connect" | "stream";
-  /** `ENOENT`, `EACCES`, …; empty where it is no system error. */
+  /** `ENOENT`, `EACCES`, …; empty if not a system error. */
   errno: string;
   error: AegisError;
 }
 
 export interface CallHandlers {
-  /** One reply; no other call of a handler follows the one that does not continue. */
+  /** A reply. No handler is called after the one that does not continue. */
   onReply(reply: Reply): void;
-  /** The call has ended without its last reply. Called once, never after that reply. */
+  /** The call ended without its final reply. Called at most once, and not after that reply. */
   onFailure(failure: CallFailure): void;
 }
 
 /**
- * Makes one varlink call on a connection of its own. `close` ends it; no handler is called afterwards. What a handler
- * throws counts as a failure of the stream.
+ * Makes one varlink call on its own connection. After `close` no handler is called. An exception from a handler counts
+ * as a failure of the stream.
  */
 export function openCall(
   path: string,
@@ -63,40 +63,40 @@ export function openCall(
     }
   });
   socket.on("error", fail);
-  socket.on("close", () => fail(new AegisError("protocol", "the connection ended before the answer")));
+  socket.on("close", () => fail(new AegisError("protocol", "the connection closed before the final reply")));
   return { close };
 }
 
-/** Our services send something every 15 s while they are at it; three times that is silence. */
+/** Our services send something every 15 s while working; three times that counts as silence. */
 const SILENCE_MS = 45_000;
 
 export interface CallOptions<E> {
-  /** Hears every event but the last one, which is the result. */
+  /** Receives every event but the last, which is the result. */
   onEvent?: (event: E) => void;
-  /** Stops waiting, and rejects with the signal's reason. */
+  /** Stops waiting and rejects with the signal's reason. */
   signal?: AbortSignal;
-  /** Give up after so many milliseconds without any message. */
+  /** Milliseconds without a message before giving up. */
   silenceMs?: number;
 }
 
-/** A service as its clients speak of it. */
+/** How clients describe a service in messages. */
 export interface RemoteService {
   interface: Interface;
   /** `the executor` */
   title: string;
-  /** The members of this group may use its socket. */
+  /** The group whose members may use its socket. */
   group: string;
   /** How to start it. */
   startHint: string;
-  /** What an answer that breaks off means. */
+  /** What to do when the answer breaks off. */
   brokenHint: string;
 }
 
 /**
- * Makes one call of a service. `read` checks each reply: what it gives is handed to `onEvent` while more follows, and is the
- * result at the end.
- * @throws AegisError as the service refused; `unavailable` where no daemon answers or we may not talk to it; `timeout`
- * after a silence; `protocol` for a broken answer
+ * Makes one call to a service. `read` checks each reply; its results go to `onEvent` while more follow, and the last
+ * one is returned.
+ * @throws AegisError as the service refused; `unavailable` if no daemon answers or we may not talk to it; `timeout`
+ * after silence; `protocol` for a malformed answer
  */
 export function callService<T>(
   path: string,
@@ -120,7 +120,7 @@ export function callService<T>(
       clearTimeout(timer);
       timer = setTimeout(() => {
         stop();
-        const why = `${service.title} has said nothing for ${silenceMs / 1000} s`;
+        const why = `${service.title} has sent nothing for ${silenceMs / 1000} s`;
         reject(new AegisError("timeout", why, service.brokenHint));
       }, silenceMs);
     };
@@ -157,10 +157,12 @@ function explain({ stage, errno, error }: CallFailure, path: string, service: Re
   if (stage === "stream" && errno === "") {
     return new AegisError(error.code, error.message, error.hint || brokenHint, error.details);
   }
-  // An overloaded service closes at once, which may come before the connection is known to be made.
+  // An overloaded service closes immediately, possibly before the connection is reported as established.
   if (stage === "stream" || errno === "ECONNRESET" || errno === "EPIPE") {
     const hint = `It may be busy: try again. ${brokenHint}`;
-    return new AegisError("unavailable", `${title} at ${path} hung up (${errno})`, hint, { errno });
+    return new AegisError("unavailable", `${title} at ${path} closed the connection (${errno})`, hint, {
+      errno,
+    });
   }
   if (errno === "EACCES" || errno === "EPERM") {
     const hint = `Join the group ${group} (sudo usermod -aG ${group} <you>), then log in again.`;

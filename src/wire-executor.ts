@@ -18,10 +18,7 @@ import {
   shortText,
 } from "./wire-service.ts";
 
-/*
- * What is spoken on the executor's two sockets: io.aegis.Executor. The schemas here are the definitions of wire-idl.ts,
- * checked.
- */
+/* The protocol of the executor's two sockets, io.aegis.Executor. The schemas check what wire-idl.ts defines. */
 
 export const EXECUTOR = "io.aegis.Executor";
 export const EXECUTOR_INTERFACE: Interface = { name: EXECUTOR, idl: EXECUTOR_IDL };
@@ -57,7 +54,7 @@ const EventSchema = v.strictObject({
 });
 /** An event as read: absent members are null. */
 export type Event = v.InferOutput<typeof EventSchema>;
-/** An event as written: what does not apply is left out. */
+/** An event as written: absent members are omitted. */
 export type EventInput = v.InferInput<typeof EventSchema>;
 
 const RefusalSchema = v.strictObject({
@@ -69,7 +66,7 @@ const RefusalSchema = v.strictObject({
 });
 export type Refusal = v.InferOutput<typeof RefusalSchema>;
 
-/** Most entries of one Report, so that a report stays a small message. */
+/** Limit on the entries of one Report, to keep the message small. */
 export const MAX_REFUSALS = 256;
 
 const StatusSchema = v.strictObject({
@@ -94,7 +91,7 @@ export type ExecutorCall =
   | { method: "Report"; parameters: v.InferOutput<typeof ReportParameters> };
 
 /**
- * Reads a call of io.aegis.Executor or of introspection, which comes back as the parameters of its finished answer.
+ * Reads a call of io.aegis.Executor or of introspection; the latter is returned as the parameters of its answer.
  * @throws VarlinkError InterfaceNotFound, MethodNotFound or InvalidParameter of org.varlink.service
  */
 export function readCall(call: Call): ExecutorCall | { answer: Record<string, unknown> } {
@@ -115,18 +112,18 @@ export function readCall(call: Call): ExecutorCall | { answer: Record<string, un
   }
 }
 
-/** The reply that carries a thrown error: see {@link refusalReply}. */
+/** The reply for a thrown error: see {@link refusalReply}. */
 export function errorReply(error: unknown): ReturnType<typeof refusalReply> {
   return refusalReply(error, EXECUTOR_INTERFACE);
 }
 
-/** The error that a reply carries: see {@link refusalIn}. */
+/** The error in a reply, if any: see {@link refusalIn}. */
 export function replyError(reply: Reply): AegisError | null {
   return refusalIn(reply, EXECUTOR_INTERFACE, "the executor");
 }
 
 /**
- * The event in an answer to Apply or Watch.
+ * The event in a reply to Apply or Watch.
  * @throws AegisError `protocol`
  */
 export function readEvent(reply: Reply): Event {

@@ -1,13 +1,13 @@
-/* The interface definitions that introspection gives out. https://varlink.org/Interface-Definition */
+/* Interface definitions returned by introspection. https://varlink.org/Interface-Definition */
 
-/** What the executor's sockets speak; wire-executor.ts checks it. */
-export const EXECUTOR_IDL = `# Runs signed execution plans, one at a time, after checking everything again.
+/** The interface of the executor's sockets; wire-executor.ts checks it. */
+export const EXECUTOR_IDL = `# Runs signed execution plans, one at a time, after repeating every check.
 interface io.aegis.Executor
 
-# Who called, as the kernel told the front. What a client says here is overwritten.
+# The caller, as the kernel reported it to the front. A value sent by a client is overwritten.
 type Caller (uid: int, gid: int, pid: int)
 
-# How an execution stands or ended. "command" is what was run, shortened, and "actor" who signed that.
+# The state of an execution. "command" is the command run, shortened; "actor" is who signed the plan.
 type Outcome (
   execution_id: string,
   state: (running, completed, failed, interrupted),
@@ -20,7 +20,7 @@ type Outcome (
   ended_at: ?string
 )
 
-# One step of an execution. The last one is "finished" and has the outcome; "alive" only says that the rest will follow.
+# One step of an execution. The last is "finished" and has the outcome; "alive" only keeps the connection alive.
 type Event (
   execution_id: string,
   kind: (queued, checking, started, progress, output, alive, finished),
@@ -32,7 +32,7 @@ type Event (
   outcome: ?Outcome
 )
 
-# What the front turned away, counted. The digest is there when all that was counted had the same one.
+# Requests the front refused, counted. The digest is present if it was the same for all of them.
 type Refusal (
   code: string,
   count: int,
@@ -44,25 +44,25 @@ type Refusal (
 # Submits an execution plan: its canonical JSON as one string. With "more" every event is sent, without it the last one.
 method Apply(plan: string, caller: ?Caller) -> (event: Event)
 
-# The events of an execution that runs, or the end of one that has run.
+# The events of a running execution, or the last event of a finished one.
 method Watch(execution_id: string, caller: ?Caller) -> (event: Event)
 
-# What runs, what waits, what ran last.
+# The running, queued and most recent executions.
 method Status(caller: ?Caller) -> (running: ?string, queued: []string, recent: []Outcome)
 
 # From the front to the runner only.
 method Report(refusals: []Refusal) -> ()
 
-# The call was refused. The codes and what to do about them stand in the README.
+# The call was refused. The README lists the codes and what to do about each.
 error Refused (code: string, message: string, hint: string, details: object)
 `;
 
-/** What the reviewer's socket speaks; wire-reviewer.ts checks it. */
-export const REVIEWER_IDL = `# Asks the local model about plans. What it says can only make the decision about a plan stricter.
+/** The interface of the reviewer's socket; wire-reviewer.ts checks it. */
+export const REVIEWER_IDL = `# Has the local model review plans. A review can only make the decision about a plan stricter.
 interface io.aegis.Reviewer
 
-# One step of a review. The last one is "finished" and has the review; "alive" only says that the rest will follow.
-# "place" counts from 1; "estimate_s" is how many seconds the model is given. The reply is the raw answer of the model's
+# One step of a review. The last is "finished" and has the review; "alive" only keeps the connection alive.
+# "place" counts from 1; "estimate_s" is the time allowed for the model, in seconds. "reply" is the raw reply of the model's
 # server.
 type Event (
   kind: (waiting, asking, alive, finished),
@@ -74,13 +74,13 @@ type Event (
 )
 
 # Reviews a plan: its canonical JSON as one string, as is the signed review. With "more" every event is sent, without it
-# the last one. Who asks about a plan that is being reviewed already gets the same review.
+# the last one. A second request for a plan already being reviewed gets the same review.
 method Review(plan: string) -> (event: Event)
 
-# Which model is asked, what signs the reviews, and how many plans are at the model or wait for it.
+# The model used, the key that signs the reviews, and the number of plans at the model and waiting for it.
 method Status() -> (model: string, public_key_hex: string, asking: int, waiting: int)
 
-# The call was refused, or the model gave no review. The codes and what to do about them stand in the README.
+# The call was refused, or the model gave no review. The README lists the codes and what to do about each.
 error Refused (code: string, message: string, hint: string, details: object)
 `;
 
@@ -88,7 +88,7 @@ error Refused (code: string, message: string, hint: string, details: object)
 export const SERVICE_IDL = `# Every varlink service describes itself with this interface.
 interface org.varlink.service
 
-# Who made the service and which interfaces it has.
+# Vendor and version of the service, and its interfaces.
 method GetInfo() -> (
   vendor: string,
   product: string,
@@ -100,13 +100,13 @@ method GetInfo() -> (
 # The definition of one interface.
 method GetInterfaceDescription(interface: string) -> (description: string)
 
-# There is no such interface here.
+# The service has no interface of that name.
 error InterfaceNotFound (interface: string)
 
-# The interface has no such method.
+# The interface has no method of that name.
 error MethodNotFound (method: string)
 
-# The interface has the method, this service does not offer it.
+# The interface has the method, but this service does not implement it.
 error MethodNotImplemented (method: string)
 
 # A parameter is missing, unknown or of the wrong type.

@@ -1,39 +1,39 @@
 import type { ServerLimits } from "./wire-session.ts";
 
-/** Runners at once. */
-export const RUNNER_PLACES = 48;
+/** Runner processes at a time. */
+export const RUNNER_SLOTS = 48;
 
-/** What one front puts up with. Times in milliseconds. */
+/** Limits of one front process. Times in milliseconds. */
 export const FRONT_LIMITS = {
-  /** Connections at a time, from everybody, and from one uid beside its verified submissions (root is no exception). */
+  /** Connections at a time: in total, and per uid (root included) not counting its verified submissions. */
   clients: 64,
   clientsPerUid: 8,
   /**
-   * Apply calls that the runner has not answered to the end, whether their client is still there or not; those who watch other
-   * executions; and of each, one uid's. With one for the status and one for refusals they have to fit into the runner's
-   * slots, so that nobody keeps everybody else out. As in the runner's own queue, root's plans are bounded by `applies` alone.
+   * Apply calls that the runner has not finished answering, whether or not their client is still connected; Watch calls
+   * to other executions; and each per uid. Together with one Status and one Report they must fit into the runner's
+   * slots, so that no user can lock out the others. As in the runner's queue, only `applies` limits root's plans.
    */
   applies: 32,
   appliesPerUid: 24,
   watches: 12,
   watchesPerUid: 4,
-  /** A runner whose watcher has left sees that, and ends, within this time. */
+  /** Time within which a runner notices that its watcher is gone, and ends. */
   noticeMs: 1000,
-  /** A runner that has not told its status after this time is not waited for. */
+  /** How long to wait for a runner's answer to Status. */
   statusMs: 30_000,
-  /** A complete request must be there after this time, counted from the connection or the last answer. */
+  /** Deadline for a complete request, counted from the connection or the last answer. */
   requestMs: 10_000,
-  /** A silent runner is covered with `alive` events this often. */
+  /** Interval of `alive` events while the runner is silent. */
   aliveMs: 15_000,
-  /** Answers a client has not read, in bytes; beyond that it is dropped. */
+  /** Limit on unread answers, in bytes; a client over it is dropped. */
   unreadBytes: 1024 * 1024,
-  /** Large requests that nobody has begun to answer, kept in memory: of everybody together, and of one uid. */
+  /** Memory for large requests not yet being answered: in total, and per uid. */
   bytes: 12 * 1024 * 1024,
   bytesPerUid: 6 * 1024 * 1024,
-  /** Connections, and time, spent on letting refused clients read why: enough for a crowd that comes at once. */
+  /** Refused connections kept open, and for how long, so that clients can read why. Enough for a burst of clients. */
   lingering: 256,
   lingerMs: 1000,
-  /** Refusals are reported to the runner no more often than this. */
+  /** Least interval between reports of refusals to the runner. */
   reportMs: 1000,
 } satisfies ServerLimits & Record<string, number>;
 export type FrontLimits = typeof FRONT_LIMITS;

@@ -2,35 +2,35 @@ import type { Log } from "./log.ts";
 import { openCall } from "./wire-client.ts";
 import { EXECUTOR, MAX_REFUSALS, type Refusal, replyError } from "./wire-executor.ts";
 
-/** Stands for everybody once too many different ones are counted. */
-const ANYBODY = -1;
+/** Pseudo-uid of further users once too many are counted. */
+const OTHER_UIDS = -1;
 const REPORT_TIMEOUT_MS = 30_000;
-/** Least time between two lines in the service's log; the audit log has each delivery. */
+/** Least time between two lines in the service's log; the audit log records each delivery. */
 const LOG_MS = 10_000;
-/** Codes and uids that a line names. */
+/** Codes and uids listed in one line. */
 const NAMED = 5;
 
 export interface Refusals {
-  /** Counts one refusal. Costs no I/O now; what is unknown is null. */
+  /** Counts one refusal, without I/O. Unknown members are null. */
   add(refusal: Omit<Refusal, "count">): void;
-  /** Delivers what is left, once, and counts no more. */
+  /** Delivers the remaining counts, once, and stops counting. */
   close(): Promise<void>;
 }
 
 interface Delivery {
-  /** Takes what was counted; resolves with what went wrong, or null. */
+  /** Delivers counted refusals; resolves with the error, or null. */
   deliver(refusals: Refusal[]): Promise<Error | null>;
   /** Least time between two deliveries. */
   intervalMs: number;
   log: Log;
-  /** For the log: `refused requests`, and `the runner can't be told of`. */
+  /** For the log: `refused requests`, and `can't report to the runner:`. */
   what: string;
   undelivered: string;
 }
 
 /**
- * Tells the runner what the front refused: one message in `intervalMs` at most, equal codes of one uid added up. Nobody
- * waits for it. While the runner can't be reached the counts are kept, in bounded memory.
+ * Reports the front's refusals to the runner: at most one message per `intervalMs`, counted by code and uid. Nothing
+ * waits for it. While the runner is unreachable the counts are kept, in bounded memory.
  */
 export function reportRefusals(runnerPath: string, intervalMs: number, log: Log): Refusals {
   return countRefusals({
@@ -38,13 +38,13 @@ export function reportRefusals(runnerPath: string, intervalMs: number, log: Log)
     intervalMs,
     log,
     what: "refused requests",
-    undelivered: "the runner can't be told of",
+    undelivered: "can't report to the runner:",
   });
 }
 
 /**
- * Adds up what is refused, equal codes of one uid together, and hands it on: the first at once, the rest in batches. What
- * can't be delivered is kept, in bounded memory.
+ * Counts refusals by code and uid and delivers them: the first at once, the rest in batches. Counts that can't be
+ * delivered are kept, in bounded memory.
  */
 export function countRefusals({ deliver, intervalMs, log, what, undelivered }: Delivery): Refusals {
   let counts = new Map<string, Refusal>();
@@ -60,14 +60,20 @@ export function countRefusals({ deliver, intervalMs, log, what, undelivered }: D
       before.count += refusal.count;
       if (before.request_sha256 !== refusal.request_sha256) before.request_sha256 = null;
       if (before.execution_id !== refusal.execution_id) before.execution_id = null;
-    } else if (counts.size < MAX_REFUSALS - 1 || refusal.uid === ANYBODY) {
+    } else if (counts.size < MAX_REFUSALS - 1 || refusal.uid === OTHER_UIDS) {
       counts.set(key, refusal);
     } else {
-      add({ code: "refused", count: refusal.count, uid: ANYBODY, request_sha256: null, execution_id: null });
+      add({
+        code: "refused",
+        count: refusal.count,
+        uid: OTHER_UIDS,
+        request_sha256: null,
+        execution_id: null,
+      });
     }
   };
 
-  /** Sends now and arms the timer, so that the next message is at least the interval away. */
+  /** Sends now and starts the timer, so that the next message is at least one interval later. */
   const send = () => {
     timer = undefined;
     if (counts.size === 0) return;
@@ -106,8 +112,8 @@ export function countRefusals({ deliver, intervalMs, log, what, undelivered }: D
 }
 
 /**
- * The lines of a service's log about deliveries: the first at once, then one in a while with all that came meanwhile; a
- * failure once, and again when it is over.
+ * Log lines about deliveries: the first at once, then one per interval with everything since; a failure is logged once,
+ * and again when it ends.
  */
 function tally(log: Log, what: string, undelivered: string) {
   let waiting: Refusal[] = [];
@@ -124,7 +130,7 @@ function tally(log: Log, what: string, undelivered: string) {
   };
   return {
     delivered(sent: readonly Refusal[]) {
-      if (failing) log.info("delivered after all", { what });
+      if (failing) log.info("delivered after an earlier failure", { what });
       failing = false;
       for (const refusal of sent) {
         const same = waiting.find(({ code, uid }) => code === refusal.code && uid === refusal.uid);
@@ -148,13 +154,13 @@ function summaryOf(refusals: readonly Refusal[]): { count: number; codes: string
   const codes = new Map<string, number>();
   for (const { code, count } of refusals) codes.set(code, (codes.get(code) ?? 0) + count);
   const named = [...codes].sort((a, b) => b[1] - a[1]).map(([code, count]) => `${code} ${count}`);
-  const uids = [...new Set(refusals.map(({ uid }) => (uid === ANYBODY ? "others" : String(uid))))];
+  const uids = [...new Set(refusals.map(({ uid }) => (uid === OTHER_UIDS ? "others" : String(uid))))];
   const few = (words: readonly string[]) =>
     words.length <= NAMED ? words.join(", ") : `${words.slice(0, NAMED).join(", ")}, …`;
   return { count: refusals.reduce((sum, { count }) => sum + count, 0), codes: few(named), uids: few(uids) };
 }
 
-/** One Report; resolves with what went wrong, or null. */
+/** Sends one Report; resolves with the error, or null. */
 function report(path: string, refusals: Refusal[]): Promise<Error | null> {
   return new Promise((resolve) => {
     const call = openCall(

@@ -15,13 +15,13 @@ const SERVICE: RemoteService = {
   title: "the reviewer",
   group: "aegis-review",
   startHint: "Start it: sudo systemctl start aegis-reviewd.service; or ask the model yourself: --direct",
-  brokenHint: "Ask again: nothing is lost but the time.",
+  brokenHint: "Try again; nothing was changed.",
 };
 
 /**
- * Asks the reviewer at a socket about a plan: its canonical JSON text. Resolves with the review's canonical JSON text, and
- * the raw reply of the model's server. Neither is checked here.
- * @throws AegisError as the reviewer refused it, or as {@link callService} says; UnusableReply
+ * Has the reviewer at a socket review a plan, given as canonical JSON text. Resolves with the review's canonical JSON
+ * text and the raw reply of the model's server. Neither is checked here.
+ * @throws AegisError as the reviewer refused, or as {@link callService}; UnusableReply
  */
 export async function callReviewer(
   socketPath: string,
@@ -40,8 +40,8 @@ export async function callReviewer(
 }
 
 /**
- * How the reviewer at a socket stands.
- * @throws AegisError as {@link callService} says
+ * The status of the reviewer at a socket.
+ * @throws AegisError as {@link callService}
  */
 export function reviewerStatus(
   socketPath: string,
@@ -51,14 +51,14 @@ export function reviewerStatus(
   return callService(socketPath, SERVICE, call, readReviewerStatus, options);
 }
 
-/** The service obeys no variable of whoever asks it: its settings are in a file of its own. */
+/** Adds where to change the service's settings: it ignores the caller's variables. */
 function withSettings(error: unknown): unknown {
   if (!(error instanceof AegisError) || !error.hint.includes("AEGIS_AI_")) return error;
-  const where = `The service has it from ${SYSTEM.reviewerEnv} (root's; then: systemctl restart aegis-reviewd.service).`;
+  const where = `The service reads it from ${SYSTEM.reviewerEnv} (edit as root; then: systemctl restart aegis-reviewd.service).`;
   return new AegisError(error.code, error.message, `${error.hint} ${where}`, error.details);
 }
 
-/** The model's words go where those of a model that was asked directly go: not into what is printed. */
+/** Treats the model's reply as with --direct: it is kept out of what is printed. */
 function withReply(error: unknown): unknown {
   if (!(error instanceof AegisError) || error.code !== "model_reply") return error;
   const { reply, ...details } = error.details;

@@ -13,10 +13,7 @@ import {
   shortText,
 } from "./wire-service.ts";
 
-/*
- * What is spoken on the reviewer's socket: io.aegis.Reviewer. The schemas here are the definitions of wire-idl.ts,
- * checked.
- */
+/* The protocol of the reviewer's socket, io.aegis.Reviewer. The schemas check what wire-idl.ts defines. */
 
 export const REVIEWER_INTERFACE: Interface = { name: "io.aegis.Reviewer", idl: REVIEWER_IDL };
 
@@ -30,7 +27,7 @@ const EventSchema = v.strictObject({
 });
 /** An event as read: absent members are null. */
 export type ReviewEvent = v.InferOutput<typeof EventSchema>;
-/** An event as written: what does not apply is left out. */
+/** An event as written: absent members are omitted. */
 export type ReviewEventInput = v.InferInput<typeof EventSchema>;
 
 const StatusSchema = v.strictObject({
@@ -39,13 +36,13 @@ const StatusSchema = v.strictObject({
   asking: nonNegative,
   waiting: nonNegative,
 });
-/** How a reviewer stands: which model it asks, what signs its reviews, and how many plans it has in hand. */
+/** A reviewer's status: its model, the key that signs its reviews, and the number of plans in hand. */
 export type ReviewerStatus = v.InferOutput<typeof StatusSchema>;
 
 const ReviewParameters = v.strictObject({ plan: v.string() });
 
 /**
- * Reads a call of io.aegis.Reviewer or of introspection, which comes back as the parameters of its finished answer.
+ * Reads a call of io.aegis.Reviewer or of introspection; the latter is returned as the parameters of its answer.
  * @throws VarlinkError InterfaceNotFound, MethodNotFound or InvalidParameter of org.varlink.service
  */
 export function readReviewerCall(
@@ -66,7 +63,7 @@ export function readReviewerCall(
 }
 
 /**
- * The event in an answer to Review.
+ * The event in a reply to Review.
  * @throws AegisError `protocol`
  */
 export function readReviewEvent(reply: Reply): ReviewEvent {
@@ -74,14 +71,14 @@ export function readReviewEvent(reply: Reply): ReviewEvent {
 }
 
 /**
- * The answer to Status.
+ * The reply to Status.
  * @throws AegisError `protocol`
  */
 export function readReviewerStatus(reply: Reply): ReviewerStatus {
   return readAnswer(StatusSchema, reply);
 }
 
-/** A reply that holds no verdict to go by. `reply` is for a file, not for a screen or a log. */
+/** A model reply without a usable verdict. `reply` may go to a file, never to a screen or log. */
 export class UnusableReply extends AegisError {
   readonly reply: string;
 

@@ -9,24 +9,24 @@ import { refusalReply } from "./wire-service.ts";
 import { type ServerLimits, type Service, type Session, serveClient } from "./wire-session.ts";
 import { claimSocketPath } from "./wire-socket-path.ts";
 
-/** Where clients connect: a path made here (group and mode as given, else 0600 of ours), or a listening socket. */
+/** Where clients connect: a path to create (with group and mode, default 0600 of this user), or a listening socket. */
 export type Listen = { path: string; mode?: number; gid?: number } | { fd: number };
 
 export interface ServerOptions {
   listen: Listen;
   service: Service;
   limits: ServerLimits;
-  /** Room for requests that nobody has begun to answer. */
+  /** Memory for requests not yet being answered. */
   budget: ByteBudget;
-  /** Open files that serving one client can take. */
+  /** Open files needed per client. */
   descriptorsPerClient: number;
   log: Log;
 }
 
 /**
- * Serves varlink on a unix socket: identifies and limits clients, and hands their calls to `service`. `close` hangs up on
- * everybody and gives the path free.
- * @throws AegisError `exists` when another daemon has the path, `unavailable` with too few file descriptors, `io`
+ * Serves varlink on a unix socket: identifies and limits clients, and passes their calls to `service`. `close`
+ * disconnects all clients and releases the path.
+ * @throws AegisError `exists` if another daemon has the path, `unavailable` with too few file descriptors, `io`
  */
 export async function startServer(options: ServerOptions): Promise<{ close(): Promise<void> }> {
   const { listen, service, limits, log } = options;
@@ -36,16 +36,16 @@ export async function startServer(options: ServerOptions): Promise<{ close(): Pr
   const lingering = new Set<Socket>();
 
   const admit = (socket: Socket) => {
-    // Bun accepts one connection at a time and calls this before the next, so that descriptors can't run out here
-    // and its accept loop never meets EMFILE, on which it would spin.
+    // Bun accepts one connection at a time and calls this before accepting the next. So descriptors can't run out, and
+    // its accept loop never gets EMFILE, which would make it spin.
     socket.on("error", (error) => log.debug("client connection failed", { problem: error.message }));
     const { uid, gid, pid } = peerOf(descriptorOf(socket));
     const ofUid = [...clients.values()].filter((it) => it.uid === uid && it.counts()).length;
     if (clients.size >= limits.clients || ofUid >= limits.clientsPerUid) {
-      const whose = ofUid >= limits.clientsPerUid ? "you have" : `${service.title} has`;
+      const subject = ofUid >= limits.clientsPerUid ? "you have" : `${service.title} has`;
       const hint = "Wait until one of them ends, then try again.";
-      const why = new AegisError("busy", `${whose} too many connections open`, hint);
-      turnAway(socket, refusalReply(why, service.interface), lingering, limits);
+      const why = new AegisError("busy", `${subject} too many connections open`, hint);
+      rejectClient(socket, refusalReply(why, service.interface), lingering, limits);
       service.refused({ code: why.code, uid, request_sha256: null });
       return;
     }
@@ -83,14 +83,14 @@ export async function startServer(options: ServerOptions): Promise<{ close(): Pr
   };
 }
 
-/** Says why, then hangs up: politely, as long as that costs few descriptors. */
-function turnAway(socket: Socket, why: object, lingering: Set<Socket>, limits: ServerLimits): void {
+/** Sends the refusal and closes the connection, gracefully while that costs few descriptors. */
+function rejectClient(socket: Socket, why: object, lingering: Set<Socket>, limits: ServerLimits): void {
   socket.write(encodeMessage(why));
   if (lingering.size >= limits.lingering) {
     socket.destroy();
     return;
   }
-  // A client that is still sending would lose the answer to EPIPE if the connection was gone.
+  // Closing at once would make a client that is still sending lose the answer to EPIPE.
   lingering.add(socket);
   const timer = setTimeout(() => socket.destroy(), limits.lingerMs);
   socket.on("close", () => {
@@ -110,7 +110,7 @@ function listenOn(server: Server, where: Listen): Promise<void> {
       server.listen({ fd: where.fd }, resolve);
       return;
     }
-    // Nobody but us may connect until owner and mode are right.
+    // Only we may connect until owner and mode are set.
     const mask = process.umask(0o177);
     server.listen({ path: where.path }, () => {
       process.umask(mask);
@@ -126,12 +126,16 @@ function listenOn(server: Server, where: Listen): Promise<void> {
   });
 }
 
-/** The rest is what the process itself has open. */
+/** The constant covers the process's other open files. */
 function requireDescriptors({ service, limits, descriptorsPerClient }: ServerOptions): void {
   const needed = descriptorsPerClient * limits.clients + limits.lingering + 32;
   const soft = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
   if (soft !== undefined && Number(soft) < needed) {
-    const hint = `Raise the limit (ulimit -n, or LimitNOFILE= of the unit) to ${needed}.`;
-    throw new AegisError("unavailable", `${soft} open files are too few for ${service.title}`, hint);
+    const hint = `Raise it (ulimit -n, or LimitNOFILE= of the unit) to ${needed}.`;
+    throw new AegisError(
+      "unavailable",
+      `the limit of ${soft} open files is too low for ${service.title}`,
+      hint,
+    );
   }
 }

@@ -5,13 +5,13 @@ import { type Call, type Reply, VarlinkError } from "./wire.ts";
 import { SERVICE_IDL } from "./wire-idl.ts";
 
 /*
- * What every service of ours speaks beside its own interface: org.varlink.service, which every varlink service answers
+ * Common to all our services: org.varlink.service, which every varlink service implements
  * (https://varlink.org/Service), and the error Refused, which has the same members in each of our interfaces.
  */
 
 const SERVICE = "org.varlink.service";
 
-/** The one interface of its own that a service has. */
+/** A service's own interface. */
 export interface Interface {
   name: string;
   /** Its definition: https://varlink.org/Interface-Definition */
@@ -28,7 +28,7 @@ export function maybe<S extends v.GenericSchema>(schema: S) {
 }
 
 /**
- * The method of `offered` that a call names; introspection comes back as the parameters of its finished answer.
+ * The method of `offered` that a call names; for introspection, the parameters of the answer.
  * @throws VarlinkError InterfaceNotFound, MethodNotFound or InvalidParameter of org.varlink.service
  */
 export function methodOf(
@@ -81,8 +81,8 @@ export function serviceError(
 }
 
 /**
- * The reply that carries a thrown error: Refused of the service's interface for an AegisError; a fault of our own says
- * nothing of the inside.
+ * The reply for a thrown error: Refused of the service's interface for an AegisError. Internal faults reveal no
+ * details.
  */
 export function refusalReply(
   error: unknown,
@@ -90,9 +90,7 @@ export function refusalReply(
 ): { error: string; parameters: Readonly<Record<string, unknown>> } {
   if (error instanceof VarlinkError) return { error: error.name, parameters: error.parameters };
   const { code, message, hint, details } =
-    error instanceof AegisError
-      ? error
-      : new AegisError("internal", "an internal fault; see the service log");
+    error instanceof AegisError ? error : new AegisError("internal", "internal error; see the service log");
   return { error: `${name}.Refused`, parameters: { code, message, hint, details } };
 }
 
@@ -104,8 +102,8 @@ const RefusedParameters = v.strictObject({
 });
 
 /**
- * The error that a reply of a service carries, in its words, with its code kept where we know it; null where the reply is no error.
- * `who` is the service in words.
+ * The error in a service's reply, with its wording, and its code if we know it; null if the reply is not an error.
+ * `who` names the service.
  */
 export function refusalIn(reply: Reply, { name }: Interface, who: string): AegisError | null {
   if (reply.error === null) return null;
@@ -115,19 +113,19 @@ export function refusalIn(reply: Reply, { name }: Interface, who: string): Aegis
       parameters: reply.parameters,
     });
   const refused = v.safeParse(RefusedParameters, reply.parameters);
-  if (!refused.success) return new AegisError("protocol", `${who} refused, in words we can't read`);
+  if (!refused.success) return new AegisError("protocol", `${who} refused, with a malformed error`);
   const { code, message, hint, details } = refused.output;
   if (isErrorCode(code)) return new AegisError(code, message, hint, details, who);
   return new AegisError("protocol", message, hint, { ...details, code }, who);
 }
 
 /**
- * The parameters of a reply that is no error, checked.
+ * The parameters of a successful reply, checked.
  * @throws AegisError `protocol`
  */
 export function readAnswer<S extends v.GenericSchema>(schema: S, reply: Reply): v.InferOutput<S> {
   const result = v.safeParse(schema, reply.parameters, { abortEarly: true });
   if (result.success) return result.output;
   const issue = result.issues[0];
-  throw new AegisError("protocol", `an answer does not fit: ${v.getDotPath(issue) ?? ""} ${issue.message}`);
+  throw new AegisError("protocol", `malformed answer: ${v.getDotPath(issue) ?? ""} ${issue.message}`);
 }

@@ -4,94 +4,98 @@ import { AegisError, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { type Peer, peerIsGone } from "./sys-ffi.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall, VarlinkError } from "./wire.ts";
-import { type ByteBudget, LEFT_BEHIND, sweepAfter } from "./wire-budget.ts";
+import { type ByteBudget, GARBAGE_PER_BYTE, sweepAfter } from "./wire-budget.ts";
 import { type Interface, refusalReply } from "./wire-service.ts";
 
-/** What a client may send ahead of its answers: whole calls, and bytes while a call is being answered. */
+/** What a client may send before earlier calls are answered: complete calls, and bytes while a call is being answered. */
 const AHEAD_CALLS = 64;
 const AHEAD_BYTES = 64 * 1024;
 
-/** So much a connection may hold whatever others do: large requests can't keep small ones out. */
+/** Bytes a connection may always hold, so that large requests can't lock out small ones. */
 const ALWAYS_BYTES = 64 * 1024;
 
-/** How often a client that sends no more is looked at: whether it still reads. */
+/** Interval for checking whether a client that stopped sending still reads. */
 const GONE_MS = 1000;
 
-/** Who a client is, as the kernel says. */
+/** A client's identity, from the kernel. */
 type Credentials = Omit<Peer, "groups">;
 
-/** What a service puts up with. Times in milliseconds. */
+/** Limits of a service. Times in milliseconds. */
 export interface ServerLimits {
-  /** Connections at a time, from everybody, and from one uid (root is no exception). */
+  /** Connections at a time: in total, and per uid (root included). */
   clients: number;
   clientsPerUid: number;
-  /** A complete request must be there after this time, counted from the connection or the last answer. */
+  /** Deadline for a complete request, counted from the connection or the last answer. */
   requestMs: number;
-  /** Answers a client has not read, in bytes; beyond that it is dropped. */
+  /** Limit on unread answers, in bytes; a client over it is dropped. */
   unreadBytes: number;
-  /** Connections, and time, spent on letting refused clients read why. */
+  /** Refused connections kept open, and for how long, so that clients can read why. */
   lingering: number;
   lingerMs: number;
 }
 
-/** A call that is being answered. */
+/** A call being answered. */
 interface Work {
-  /** The client is gone: nothing more is sent. */
+  /** The client is gone: stop sending. */
   stop(): void;
-  /** Its connection does not count towards those of its uid: something else bounds this work. */
-  apart: boolean;
+  /** Its connection doesn't count towards its uid's limit: something else limits this work. */
+  uncounted: boolean;
 }
 
-/** Where a call's answers go. */
+/** Sends the answers to a call. */
 interface Answer {
   send(reply: object): void;
-  /** Called once, after the last reply, if `stop` was not called before; never before `start` has returned. */
+  /** Called once after the last reply, unless `stop` was called; never before `start` has returned. */
   done(): void;
 }
 
-/** What is served, behind the same listening, limits and framing. */
+/** A service behind the common listening, limits and framing. */
 export interface Service {
-  /** What it is called in messages: `the executor`. */
+  /** Its name in messages: `the executor`. */
   title: string;
   interface: Interface;
   /**
-   * Begins to answer a call; null where the answer has been sent already. What it throws is the answer, and a refusal.
+   * Starts answering a call; null if the answer has already been sent. Errors thrown are sent as the answer and counted
+   * as refusals.
    */
   start(call: Call, caller: Credentials, answer: Answer): Work | null;
-  /** Hears of each refusal. `request_sha256` is of the plan where there is one, else of the request; null if unknown. */
+  /**
+   * Called for each refusal. `request_sha256` is the plan's digest if there is one, else the request's; null if
+   * unknown.
+   */
   refused(refusal: { code: string; uid: number; request_sha256: string | null }): void;
 }
 
-/** What all connections of a service share. */
-export interface Desk {
+/** Shared by all connections of a service. */
+export interface SessionContext {
   service: Service;
   limits: ServerLimits;
-  /** Room for requests that nobody has begun to answer. */
+  /** Memory for requests not yet being answered. */
   budget: ByteBudget;
   log: Log;
 }
 
-/** A connection that is being served. */
+/** A connection being served. */
 export interface Session {
   uid: number;
-  /** It counts towards the connections of its uid. */
+  /** Whether it counts towards its uid's connections. */
   counts(): boolean;
 }
 
 /**
- * Serves one admitted connection until it ends: one call after the other, in the order sent. A fault of framing or a
- * time limit ends it after the answer; a refused call does not. A client that shuts down its sending side still gets
- * its answers. `caller` is who the kernel says it is.
+ * Serves one admitted connection until it ends, one call at a time, in order. A framing error or a timeout ends it
+ * after the answer; a refused call does not. A client that shuts down its sending side still gets its answers. `caller`
+ * is its identity from the kernel.
  */
 export function serveClient(
   socket: Socket,
   caller: Credentials,
-  { service, limits, budget, log }: Desk,
+  { service, limits, budget, log }: SessionContext,
 ): Session {
   let decoder = new MessageDecoder(MAX_MESSAGE);
   const hold = budget.hold(caller.uid);
   const waiting: string[] = [];
-  /** A fault in the stream, answered after the calls before it. */
+  /** An error in the stream, answered after the calls before it. */
   let fault: unknown = null;
   let inputEnded = false;
   let calls = 0;
@@ -107,7 +111,7 @@ export function serveClient(
     if (over) return;
     socket.write(encodeMessage(reply));
     if (socket.writableLength <= limits.unreadBytes) return;
-    log.warn("a client does not read its answers and is dropped", { uid: caller.uid, pid: caller.pid });
+    log.warn("dropped a client that does not read its answers", { uid: caller.uid, pid: caller.pid });
     socket.destroy();
     end();
   };
@@ -134,7 +138,7 @@ export function serveClient(
     active = null;
   };
 
-  /** Hangs up once the client has had time to read the last answer; what it still sends is thrown away. */
+  /** Closes the connection after giving the client time to read the last answer; further input is discarded. */
   const hangUp = () => {
     end();
     socket.resume();
@@ -142,7 +146,7 @@ export function serveClient(
     timer = setTimeout(() => socket.destroy(), limits.lingerMs);
   };
 
-  const late = () => {
+  const onDeadline = () => {
     if (calls === 0 || decoder.pending > 0) {
       const why = `no complete request within ${limits.requestMs / 1000} s`;
       refuse(new AegisError("timeout", why, "Connect again and send the whole request."), null, true);
@@ -172,7 +176,7 @@ export function serveClient(
     }
   };
 
-  /** Answers what has come in until a call takes time or nothing is left. */
+  /** Answers received calls until one takes time or none is left. */
   const next = () => {
     clearTimeout(timer);
     while (!over && active === null) {
@@ -181,7 +185,7 @@ export function serveClient(
       countBytes();
       sweepAfter(text.length);
       answer(text);
-      sweepAfter(text.length * LEFT_BEHIND);
+      sweepAfter(text.length * GARBAGE_PER_BYTE);
     }
     if (over || active !== null) return;
     if (fault !== null) refuse(fault, null, true);
@@ -189,15 +193,15 @@ export function serveClient(
       hangUp();
       return;
     }
-    timer = setTimeout(late, limits.requestMs);
+    timer = setTimeout(onDeadline, limits.requestMs);
     socket.resume();
   };
 
-  /** The end of what a client sends looks the same whether it still reads or has hung up: the kernel knows. */
-  const lookIfGone = () => {
+  /** End of input looks the same whether the client still reads or has closed the socket; the kernel knows. */
+  const closeIfGone = () => {
     if (over) return;
     if (!peerIsGone(socket)) {
-      goneTimer = setTimeout(lookIfGone, GONE_MS);
+      goneTimer = setTimeout(closeIfGone, GONE_MS);
       return;
     }
     socket.destroy();
@@ -210,7 +214,11 @@ export function serveClient(
     try {
       for (const text of decoder.push(chunk)) {
         if (waiting.length >= AHEAD_CALLS)
-          throw new AegisError("busy", "too many calls sent ahead", "Read the answers.");
+          throw new AegisError(
+            "busy",
+            "too many calls sent before reading the answers",
+            "Read the answers first.",
+          );
         waiting.push(text);
       }
       countBytes();
@@ -219,16 +227,16 @@ export function serveClient(
       decoder = new MessageDecoder(MAX_MESSAGE);
     }
     if (active !== null && decoder.pending + textAhead() > AHEAD_BYTES) socket.pause();
-    // A mere piece of a message does not prolong the time for the whole of it.
+    // A partial message does not extend the deadline.
     if (waiting.length > 0 || fault !== null) next();
   });
   socket.on("end", () => {
     inputEnded = true;
-    if (decoder.pending > 0) fault ??= new AegisError("protocol", "the request ends before its NUL byte");
+    if (decoder.pending > 0) fault ??= new AegisError("protocol", "the request ended before its NUL byte");
     if (!over && active === null) next();
-    lookIfGone();
+    closeIfGone();
   });
   socket.on("close", end);
-  timer = setTimeout(late, limits.requestMs);
-  return { uid: caller.uid, counts: () => active?.apart !== true };
+  timer = setTimeout(onDeadline, limits.requestMs);
+  return { uid: caller.uid, counts: () => active?.uncounted !== true };
 }

@@ -4,16 +4,16 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 
 /**
- * Claims the path of a unix socket for this process: no other daemon may be claiming it or answering on it, and what a
- * dead one left there is removed. The claim is a lock on a file beside it, so that two that start at once can't both see
- * a dead socket and one remove the other's new one. The directory must be writable by its owner only.
- * @throws AegisError `exists` when somebody has the path, `io`
+ * Claims the path of a unix socket for this process: fails if another daemon claims it or answers on it, and removes
+ * what a dead one left. The claim is a lock on a file next to it, so that of two daemons starting together, one can't
+ * remove the other's new socket as dead. Only its owner may be able to write to the directory.
+ * @throws AegisError `exists` if another process has the path, `io`
  */
 export async function claimSocketPath(path: string): Promise<{ release(): void }> {
   const taken = new AegisError(
     "exists",
     `another daemon has ${path}`,
-    "Stop that one first, or give this one a path of its own with --socket.",
+    "Stop it first, or give this daemon another path with --socket.",
   );
   const fd = openLock(`${path}.lock`);
   try {
@@ -22,7 +22,7 @@ export async function claimSocketPath(path: string): Promise<{ release(): void }
       case "answers":
         throw taken;
       case "dead":
-        if (!lstatSync(path).isSocket()) throw new AegisError("exists", `${path} is there and is no socket`);
+        if (!lstatSync(path).isSocket()) throw new AegisError("exists", `${path} exists but is not a socket`);
         unlinkSync(path);
         break;
       case "absent":
@@ -32,7 +32,7 @@ export async function claimSocketPath(path: string): Promise<{ release(): void }
     closeSync(fd);
     throw error;
   }
-  // The lock file stays: removing it would let a third process lock a new one while a second waits for this one.
+  // The lock file stays: removing it would let a third process lock a new file while a second waits for this one.
   return { release: () => closeSync(fd) };
 }
 
@@ -56,7 +56,7 @@ function probe(path: string): Promise<"answers" | "dead" | "absent"> {
       const errno = errnoOf(error);
       if (errno === "ENOENT") resolve("absent");
       else if (errno === "ECONNREFUSED") resolve("dead");
-      // Too busy to take us, or just ending: somebody has it.
+      // Too busy to accept, or just shutting down: it is in use.
       else if (errno === "EAGAIN" || errno === "ECONNRESET") resolve("answers");
       else reject(new AegisError("io", `can't tell what is at ${path}: ${messageOf(error)}`));
     });

@@ -7,15 +7,15 @@ import { AegisError, messageOf } from "./errors.ts";
  * https://varlink.org/Method-Call
  */
 
-/** Most bytes one message may have, its NUL not counted: 4 MiB of payload and a little for the envelope. */
+/** Size limit of one message in bytes, without its NUL: 4 MiB of payload plus the envelope. */
 export const MAX_MESSAGE = 4 * 1024 * 1024 + 4096;
 
-/** A JSON object; valibot's own object schemas let arrays through. */
+/** A JSON object; valibot's object schemas accept arrays. */
 const object = v.custom<Record<string, unknown>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   "not an object",
 );
-// Every optional member is nullable in the specification: null means absent.
+// In the specification every optional member is nullable; null means absent.
 const flag = v.nullish(v.boolean(), false);
 const CallSchema = v.pipe(
   object,
@@ -27,7 +27,7 @@ const CallSchema = v.pipe(
     upgrade: flag,
   }),
 );
-/** A method call. Absent members of the message have their defaults here. */
+/** A method call; absent members have their defaults. */
 export type Call = v.InferOutput<typeof CallSchema>;
 
 const ReplySchema = v.pipe(
@@ -38,10 +38,10 @@ const ReplySchema = v.pipe(
     error: v.nullish(v.pipe(v.string(), v.maxLength(256)), null),
   }),
 );
-/** One answer to a call; the last one does not continue. `error` is the full name of a varlink error. */
+/** A reply to a call; the last one does not continue. `error` is the full name of a varlink error. */
 export type Reply = v.InferOutput<typeof ReplySchema>;
 
-/** A varlink error that is no refusal of ours: those of org.varlink.service. `name` is the full name. */
+/** A varlink error other than our Refused: those of org.varlink.service. `name` is the full name. */
 export class VarlinkError extends Error {
   readonly parameters: Readonly<Record<string, unknown>>;
 
@@ -53,7 +53,7 @@ export class VarlinkError extends Error {
 }
 
 /**
- * Cuts a byte stream into messages. Every byte is looked at and copied once however small the pieces are, and at most
+ * Splits a byte stream into messages. Every byte is scanned and copied once, however small the pieces, and at most
  * `limit` bytes are kept.
  */
 export class MessageDecoder {
@@ -66,20 +66,20 @@ export class MessageDecoder {
     this.#limit = limit;
   }
 
-  /** Bytes of the message that has begun and not ended. */
+  /** Bytes of the incomplete message. */
   get pending(): number {
     return this.#length;
   }
 
-  /** Bytes of memory that it takes up. */
+  /** Bytes of memory in use. */
   get held(): number {
     return this.#buffer.length;
   }
 
   /**
-   * The texts of the messages that `chunk` completes. Read it to its end: what stands before a fault is yielded first,
-   * so the result does not depend on how the stream was cut.
-   * @throws AegisError `protocol` for a message over the limit or not UTF-8, and ever after
+   * The texts of the messages completed by `chunk`. Consume it fully: messages before a fault are yielded first, so the
+   * result does not depend on how the stream was split.
+   * @throws AegisError `protocol` for a message over the limit or not UTF-8, and on every later call
    */
   *push(chunk: Uint8Array): Generator<string> {
     if (this.#failed !== null) throw this.#failed;
@@ -120,30 +120,33 @@ export class MessageDecoder {
   #fail(why: string): AegisError {
     this.#buffer = Buffer.alloc(0);
     this.#length = 0;
-    this.#failed = new AegisError("protocol", why, "Is this really an aegis socket and an aegis client?");
+    this.#failed = new AegisError(
+      "protocol",
+      why,
+      "Check that both ends are aegis: the socket's path, and the client.",
+    );
     return this.#failed;
   }
 }
 
-/** The bytes of one message. JSON text never holds a NUL byte, so the end is unmistakable. */
+/** The bytes of one message. JSON text never contains a NUL byte, so the end is unambiguous. */
 export function encodeMessage(message: object): Buffer {
   return Buffer.from(`${JSON.stringify(message)}\0`);
 }
 
 /**
- * Reads a call strictly: the members of the specification and no others.
+ * Parses a call strictly: only the members in the specification.
  * @throws AegisError `protocol`
  */
 export function parseCall(text: string): Call {
   const call = parseMessage(CallSchema, text, "call");
-  if (call.upgrade) throw new AegisError("protocol", "this service offers no upgrade of a connection");
-  if (call.more && call.oneway)
-    throw new AegisError("protocol", "a call can't ask for many replies and for none");
+  if (call.upgrade) throw new AegisError("protocol", "this service does not support upgrading a connection");
+  if (call.more && call.oneway) throw new AegisError("protocol", "a call can't have both more and oneway");
   return call;
 }
 
 /**
- * Reads a reply strictly.
+ * Parses a reply strictly.
  * @throws AegisError `protocol`
  */
 export function parseReply(text: string): Reply {
@@ -155,7 +158,7 @@ function parseMessage<S extends v.GenericSchema>(schema: S, text: string, what: 
   try {
     tree = parseJson(text);
   } catch (error) {
-    throw new AegisError("protocol", `a varlink ${what} could not be read: ${messageOf(error)}`);
+    throw new AegisError("protocol", `can't parse a varlink ${what}: ${messageOf(error)}`);
   }
   const result = v.safeParse(schema, tree, { abortEarly: true });
   if (result.success) return result.output;

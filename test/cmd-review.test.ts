@@ -174,7 +174,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
       const out = name.replace(/^r\.json.*/, "r.json");
       const { status, stderr } = await run(["review", name, "--direct", "--out", out]);
       expect(status).toBe(2);
-      expect(stderr).toContain("is what this command reads");
+      expect(stderr).toContain("is an input of this command");
       expect(readFileSync(join(home, name), "utf8")).toBe(plan);
       const decided = await run(["policy", name, "--out", name]);
       expect(decided.status).toBe(2);

@@ -469,7 +469,7 @@ describe("sign approve", () => {
     await done;
     delete env.AEGIS_APPROVAL_SECRET_KEY_HEX;
     const words = [plan.plan_id, "--signer", "ops", "--approval", String(ran.json.path)];
-    await refuses(() => run(sign, words), "approval_invalid", "not known");
+    await refuses(() => run(sign, words), "approval_invalid", "unknown here");
     expect((await run(sign, [...words, "--approval-public-key-hex", STRANGER.publicKeyHex])).status).toBe(0);
   });
 });
@@ -485,10 +485,10 @@ describe("sign verify", () => {
 
   test("refused: no keys, another key, an edited plan, an unknown approver", async () => {
     const path = await signed();
-    await refuses(() => run(signVerify, [path]), "key_untrusted", "not known");
+    await refuses(() => run(signVerify, [path]), "key_untrusted", "unknown here");
     await refuses(() => run(signVerify, [path, "--public-key-hex", STRANGER.publicKeyHex]), "key_untrusted");
     env.AEGIS_APPROVAL_PUBLIC_KEY_HEX = STRANGER.publicKeyHex;
-    await refuses(() => run(signVerify, [path, ...KEY]), "approval_invalid", "not known");
+    await refuses(() => run(signVerify, [path, ...KEY]), "approval_invalid", "unknown here");
     edit(path, (text) => text.replace('"needed"', '"Needed"'));
     await refuses(() => run(signVerify, [path, ...KEY]), "signature_invalid");
     edit(path, (text) => text.replace('"argv":', '"extra":1,"argv":'));

@@ -29,7 +29,7 @@ const RESULT: Result = {
   inverse: [{ package: "hello", architecture: "amd64", before: "1.0-1", left: "1.0-2" }],
 };
 
-/** Of the right characters and the right length, in another form. */
+/** Right characters and length, wrong form. */
 const MISSHAPEN = [
   "-".repeat(36),
   "0".repeat(36),
@@ -37,13 +37,13 @@ const MISSHAPEN = [
   `-${ID.slice(1)}`,
 ];
 
-describe("an id that isn't one", () => {
+describe("an invalid id", () => {
   const CASES = ["", "latest", "../../../etc/passwd", ID.slice(1), `${ID}/`, `${ID}\n`, ID.toUpperCase()];
   for (const id of [...CASES, ...MISSHAPEN])
     test(JSON.stringify(id), () => refuses(() => readResult(id), "usage", "full id"));
 });
 
-test("an outcome that an older version wrote has no record of its tool, its inverse, its signer, and when its turn came", () => {
+test("an outcome written by an older version lacks tool, inverse, signer and turn_at", () => {
   const { inverse: _, actor: __, turn_at: ___, tool: ____, ...older } = RESULT;
   expect(parseResult(JSON.stringify(older))).toEqual({
     ...RESULT,
@@ -55,7 +55,7 @@ test("an outcome that an older version wrote has no record of its tool, its inve
     expect(() => parseResult(JSON.stringify(bad))).toThrow();
 });
 
-describe("an execution that is meant by", () => {
+describe("findExecution with", () => {
   for (const reference of ["1b7b4a3", "../1b7b4a3e", "1b7b4a3e*", "hello", ...MISSHAPEN])
     test(`${reference}: none`, () => expect(() => findExecution(reference)).toThrow());
   test("its full id", () => expect(findExecution(ID)).toBe(ID));
@@ -102,9 +102,9 @@ describeOnThrowaway("results, as root writes and people read them", () => {
       },
       "refused: ",
     ],
-    ["no JSON", () => host.write(`${DIRECTORY}/${ID}.json`, "{"), "invalid_document: "],
+    ["not JSON", () => host.write(`${DIRECTORY}/${ID}.json`, "{"), "invalid_document: "],
     [
-      "a field too many",
+      "an extra field",
       () => host.write(`${DIRECTORY}/${ID}.json`, JSON.stringify({ ...RESULT, ok: true })),
       "",
     ],
@@ -115,7 +115,7 @@ describeOnThrowaway("results, as root writes and people read them", () => {
     ],
   ];
   for (const [name, spoil, says] of SPOILT) {
-    test(`not believed: ${name}`, async () => {
+    test(`not trusted: ${name}`, async () => {
       await write();
       host.write("/var/lib/aegis/elsewhere.json", JSON.stringify(RESULT));
       spoil();
@@ -125,7 +125,7 @@ describeOnThrowaway("results, as root writes and people read them", () => {
     });
   }
 
-  test("what was written is read again; readable by the admin group, not by others", async () => {
+  test("a written outcome is read back; the admin group can read it, others can't", async () => {
     expect(await call("read", ID)).toBeNull();
     await write();
     expect(await call("read", ID)).toEqual(RESULT);
@@ -137,7 +137,7 @@ describeOnThrowaway("results, as root writes and people read them", () => {
     expect([(await cat("alice")).status, (await cat("bob")).status]).toEqual([0, 1]);
   });
 
-  test("the newest first, so many of them; other files are passed over", async () => {
+  test("newest first, up to the limit; other files are ignored", async () => {
     await write();
     await write({ execution_plan_id: OTHER, started_at: "2026-01-03T00:00:00Z" });
     host.write(`${DIRECTORY}/.${ID}.json.tmp`, "half");
@@ -147,7 +147,7 @@ describeOnThrowaway("results, as root writes and people read them", () => {
     expect([await ids(10), await ids(1), await ids(0)]).toEqual([[OTHER, ID], [OTHER], []]);
   });
 
-  test("directories that others could write to are refused, not used", async () => {
+  test("directories that others can write are refused", async () => {
     chmodSync(host.path(DIRECTORY), 0o770);
     expect(await call("prepare", "")).toContain(`io: ${DIRECTORY} must be a directory that belongs to root`);
     chmodSync(host.path(DIRECTORY), 0o750);

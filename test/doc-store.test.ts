@@ -23,7 +23,7 @@ const find = (reference: string, exact = false, stdin = "") =>
   resolveDocument("plan", reference, io(stdin), { exact });
 const save = (plan = upgrade()) => saveDocument("plan", plan, env());
 
-describe("what is not found", () => {
+describe("errors", () => {
   const CASES: [
     reference: string,
     exact: boolean,
@@ -31,10 +31,10 @@ describe("what is not found", () => {
     says: string,
   ][] = [
     ["latest", false, "not_found", "there is no operation plan yet"],
-    ["99999999", false, "not_found", "no operation plan has an id beginning with 99999999"],
+    ["99999999", false, "not_found", "there is no operation plan with an id starting with 99999999"],
     [OTHER, false, "not_found", OTHER],
     ["/nonexistent/plan.json", false, "not_found", "/nonexistent/plan.json"],
-    // Shorter than 8: a file's name, not the beginning of an id.
+    // Shorter than 8: a file name, not an id prefix.
     ["1111111", false, "not_found", "/1111111"],
     ["latest", true, "usage", "path or full id"],
     [ID.slice(0, 8), true, "usage", "path or full id"],
@@ -50,7 +50,7 @@ describe("what is not found", () => {
   test("a prefix of two ids", async () => {
     save();
     save(upgrade({ plan_id: OTHER }));
-    await refuses(() => find("11111111"), "usage", "is the beginning of 2 ids");
+    await refuses(() => find("11111111"), "usage", "is a prefix of 2 ids");
     expect((await find("11111111-9")).document.plan_id).toBe(OTHER);
   });
   test("a document of another kind, an edited one, one that is too large", async () => {
@@ -58,7 +58,7 @@ describe("what is not found", () => {
     await refuses(
       () => find(path),
       "invalid_document",
-      `${path} is a review, and an operation plan is needed here`,
+      `${path} is a review, but an operation plan is needed here`,
     );
     const { policy } = ingredients();
     const others = {
@@ -67,12 +67,12 @@ describe("what is not found", () => {
       "an approval": canonicalJson(approvalOf(install())),
     };
     for (const [what, text] of Object.entries(others))
-      await refuses(() => find("-", false, text), "invalid_document", `standard input is ${what}, and`);
+      await refuses(() => find("-", false, text), "invalid_document", `standard input is ${what}, but`);
     const reading = resolveDocument("execution", "-", io(canonicalJson(upgrade())));
     const hint = await refuses(
       () => reading,
       "invalid_document",
-      "is an operation plan, and an execution plan",
+      "is an operation plan, but an execution plan",
     );
     expect(hint).toContain("`aegis sign`");
     writeFileSync(path, "{");
@@ -86,7 +86,7 @@ describe("what is not found", () => {
   });
 });
 
-test("found by path, relative path, id, beginning of an id, latest, standard input", async () => {
+test("found by path, relative path, id, id prefix, latest, standard input", async () => {
   const path = save();
   const expected = { document: upgrade(), hash: canonicalHash(upgrade()), text: canonicalJson(upgrade()) };
   for (const reference of [
@@ -102,7 +102,7 @@ test("found by path, relative path, id, beginning of an id, latest, standard inp
   expect(await find("-", true, expected.text)).toEqual({ ...expected, path: null });
 });
 
-test("latest is the one that was written last; other files are passed over", async () => {
+test("latest is the one written last; other files are ignored", async () => {
   utimesSync(save(), 1000, 1000);
   const path = save(upgrade({ plan_id: OTHER }));
   utimesSync(path, 2000, 2000);
@@ -113,7 +113,7 @@ test("latest is the one that was written last; other files are passed over", asy
   expect((await find("latest")).document.plan_id).toBe(ID);
 });
 
-describe("saved where, and how", () => {
+describe("saving", () => {
   const { plan, policy } = ingredients();
   const approval = approvalOf(install());
   const CASES: [save: () => string, name: string, document: unknown][] = [
@@ -131,7 +131,7 @@ describe("saved where, and how", () => {
       expect([statSync(path).mode & 0o777, statSync(dirname(path)).mode & 0o777]).toEqual([0o600, 0o700]);
     });
   }
-  test("elsewhere when asked to; a directory is not made for it", async () => {
+  test("to another path on request, without creating its directory", async () => {
     const out = join(dir, "elsewhere.json");
     expect(saveDocument("plan", upgrade(), env(), out)).toBe(out);
     expect(statSync(out).mode & 0o777).toBe(0o600);
@@ -143,7 +143,7 @@ describe("saved where, and how", () => {
       "usage",
       `${taken}: it is a directory`,
     );
-    // Whoever may not write beside a directory is told of the directory all the same.
+    // The directory is reported even if its parent isn't writable.
     await refuses(() => saveDocument("plan", upgrade(), env(), "/proc"), "usage", "/proc: it is a directory");
     await refuses(() => saveDocument("plan", upgrade(), { ...env(), XDG_DATA_HOME: "/dev/null" }), "io");
   });

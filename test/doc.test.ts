@@ -24,18 +24,18 @@ const SAMPLES: Record<DocumentKind, Json> = {
 };
 const KINDS = Object.keys(SAMPLES) as DocumentKind[];
 
-/** Plans of older versions can be read without it; exec-preflight.test.ts shows that they are never run. */
+/** Plans of older versions lack it but can be read; exec-preflight.test.ts shows that they never run. */
 const MAY_BE_MISSING: readonly string[] = ["boot_id"];
 
 type Path = (string | number)[];
-/** Every object of a tree, by its path. */
+/** Every object in a tree, by path. */
 function objects(value: Json, path: Path = []): { path: Path; keys: string[] }[] {
   if (value === null || typeof value !== "object") return [];
   if (Array.isArray(value)) return value.flatMap((item, i) => objects(item, [...path, i]));
   const below = Object.entries(value).flatMap(([key, item]) => objects(item, [...path, key]));
   return [{ path, keys: Object.keys(value) }, ...below];
 }
-/** A copy of a tree with another value for one key of one object; without the key where the value is left out. */
+/** A copy of a tree with one key of one object changed, or removed if no value is given. */
 function changed(value: Json, path: Path, key: string, instead?: Json): Json {
   const copy = structuredClone(value);
   let node: Json | undefined = copy;
@@ -54,7 +54,7 @@ for (const kind of KINDS) {
     const sample = SAMPLES[kind];
     const all = objects(sample);
 
-    test("the sample is valid, and its hash is over the tree as read", () => {
+    test("the sample is valid, and the hash covers the tree as read", () => {
       const text = JSON.stringify(sample, null, 2);
       expect(readDocument(kind, text).hash).toBe(canonicalHash(sample));
       expect(canonicalJson(readDocument(kind, text).document)).toBe(canonicalJson(sample));
@@ -88,7 +88,7 @@ for (const kind of KINDS) {
       }
       parseDocument(kind, changed(sample, [], "schema_version", "1.7"));
     });
-    test("something else entirely is refused", async () => {
+    test("other JSON values are refused", async () => {
       for (const other of [null, 1, "x", [], {}])
         await refuses(() => parseDocument(kind, other), "invalid_document");
       for (const [name, value] of Object.entries(SAMPLES))
@@ -141,13 +141,13 @@ describe("values that are refused", () => {
   }
 });
 
-test("names of Object.prototype are unknown fields like any other", async () => {
+test("names of Object.prototype are unknown fields", async () => {
   const text = canonicalJson(SAMPLES.plan);
   for (const name of ["__proto__", "constructor", "toString"])
     await refuses(() => readDocument("plan", `{"${name}":{},${text.slice(1)}`), "invalid_document", name);
 });
 
-test("unsigned leaves out the signature and nothing else", () => {
+test("unsigned removes only the signature", () => {
   const approval = approvalOf(install());
   const { signature: _, ...rest } = approval;
   expect(unsigned(approval)).toEqual(rest);

@@ -50,7 +50,7 @@ const REFUSED: [what: string, action: () => unknown, says: string][] = [
     "its key has approved already",
   ],
   ["twice by one person", () => verify([good, approvalOf(PLAN, { key: BOB })]), "this person has approved"],
-  ["by an unknown key", () => verify([approvalOf(PLAN, { key: STRANGER })]), "not known"],
+  ["by an unknown key", () => verify([approvalOf(PLAN, { key: STRANGER })]), "unknown here"],
   ["by a revoked key", () => verify([good], REVOKED), "revoked"],
   ["under another's name", () => verify([good], NAMED), "carol's"],
   [

@@ -165,7 +165,7 @@ const REFUSED: [what: string, given: () => Ingredients, code: ErrorCode, says: s
     "hash_mismatch",
     "another plan",
   ],
-  ["a key that is not trusted", () => ingredients(PLAN, { key: STRANGER }), "key_untrusted", "not known"],
+  ["a key that is not trusted", () => ingredients(PLAN, { key: STRANGER }), "key_untrusted", "unknown here"],
   [
     "an approval key that signs",
     () => ingredients(PLAN, { key: ALICE, approvals: [] }),

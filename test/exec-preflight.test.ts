@@ -134,7 +134,7 @@ const REFUSED: [what: string, action: () => unknown, code: ErrorCode, says: stri
   ],
   ["an approval removed", () => verify(tampered({ approvals: [] })), "signature_invalid", "does not fit"],
   ["a later end", () => verify(tampered(lasting(31))), "signature_invalid", "does not fit"],
-  ["a key nobody trusts", () => verify(forged(GOOD, {}, STRANGER)), "key_untrusted", "not known"],
+  ["a key nobody trusts", () => verify(forged(GOOD, {}, STRANGER)), "key_untrusted", "unknown here"],
   ["an approval key", () => verify(forged(GOOD, {}, ALICE)), "key_untrusted", "an approval key"],
   [
     "a trusted key's id on another key's signature",

@@ -65,7 +65,7 @@ describe("aegis verify --execution-plan", () => {
     const { json, status } = await verify(stranger, approver);
     expect(json.error).toMatchObject({ code: "key_untrusted" });
     expect(json.error.message).toContain(
-      "execution key exec-1 is not trusted: it is not known here, and no key given in hex made",
+      "execution key exec-1 is not trusted: it is unknown here, and no key given in hex made",
     );
     expect(status).toBe(6);
   });

@@ -13,7 +13,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** Where an executor could be: nothing is there yet. */
+/** A socket path with nothing listening yet. */
 function socketPath(): string {
   const directory = temporaryDirectory();
   cleanups.push(directory.remove);
@@ -57,11 +57,11 @@ describe("refusals", () => {
 
   test.each([
     [
-      "an error of varlink itself",
+      "an org.varlink.service error",
       { error: "org.varlink.service.MethodNotFound", parameters: { method: "Apply" } },
     ],
     ["a refusal without its parameters", { error: REFUSED, parameters: {} }],
-    ["an event of no kind we know", event("resting")],
+    ["an event of unknown kind", event("resting")],
     ["an event with an unknown field", event("finished", { argv: ["rm"] })],
     ["no event", { parameters: {} }],
     ["an unknown member", { ...event("finished"), uid: 0 }],
@@ -70,7 +70,7 @@ describe("refusals", () => {
     await expect(apply(path)).rejects.toMatchObject({ code: "protocol" });
   });
 
-  test("garbage, and an end without an answer", async () => {
+  test("garbage, and a connection closed without an answer", async () => {
     for (const bytes of ["{\0", ""]) {
       const { path } = await executor((_call, _reply, socket) => void socket.end(bytes));
       await expect(apply(path)).rejects.toMatchObject({
@@ -80,7 +80,7 @@ describe("refusals", () => {
     }
   });
 
-  test("a refusal that is there before we have sent everything is read", async () => {
+  test("a refusal that arrives before everything is sent is read", async () => {
     const path = socketPath();
     const server = createServer((socket) => {
       socket.on("error", () => {});
@@ -95,7 +95,7 @@ describe("refusals", () => {
 });
 
 describe("no executor", () => {
-  test("none was ever started: how to start it", async () => {
+  test("never started: the hint says how to start it", async () => {
     const rejected = apply(socketPath());
     await expect(rejected).rejects.toMatchObject({
       code: "unavailable",
@@ -104,7 +104,7 @@ describe("no executor", () => {
     });
   });
 
-  test("a dead one's socket: the same", async () => {
+  test("a stale socket: the same", async () => {
     const path = socketPath();
     const script = `require("net").createServer().listen({path:${JSON.stringify(path)}},()=>process.kill(process.pid,"SIGKILL"))`;
     await Bun.spawn([process.execPath, "-e", script]).exited;
@@ -114,28 +114,31 @@ describe("no executor", () => {
     });
   });
 
-  needs(process.getuid?.() === 0, "root").test("one we may not talk to: which group to join", async () => {
-    const { path, server } = await executor(() => {});
-    chmodSync(path, 0o600);
-    chmodSync(join(path, ".."), 0o755);
-    process.seteuid?.(65534);
-    try {
-      await expect(apply(path)).rejects.toMatchObject({
-        code: "unavailable",
-        hint: expect.stringContaining("aegis-admin"),
-      });
-    } finally {
-      process.seteuid?.(0);
-    }
-    expect(server.calls).toEqual([]);
-  });
+  needs(process.getuid?.() === 0, "root").test(
+    "no permission: the hint names the group to join",
+    async () => {
+      const { path, server } = await executor(() => {});
+      chmodSync(path, 0o600);
+      chmodSync(join(path, ".."), 0o755);
+      process.seteuid?.(65534);
+      try {
+        await expect(apply(path)).rejects.toMatchObject({
+          code: "unavailable",
+          hint: expect.stringContaining("aegis-admin"),
+        });
+      } finally {
+        process.seteuid?.(0);
+      }
+      expect(server.calls).toEqual([]);
+    },
+  );
 
-  test("a silent one: given up", async () => {
+  test("silent: gives up", async () => {
     const { path } = await executor(() => {});
     await expect(apply(path, { silenceMs: 30 })).rejects.toMatchObject({ code: "timeout" });
   });
 
-  test("one that keeps saying something is waited for", async () => {
+  test("one that keeps sending is waited for", async () => {
     const { path } = await executor((_, reply) => {
       let n = 0;
       const timer = setInterval(() => {
@@ -147,7 +150,7 @@ describe("no executor", () => {
     expect((await apply(path, { silenceMs: 100 })).kind).toBe("finished");
   });
 
-  test("an aborted wait rejects with the reason and hangs up", async () => {
+  test("an aborted wait rejects with the reason and closes the connection", async () => {
     const { path, server } = await executor((_, reply) => reply(event("started")));
     const controller = new AbortController();
     const reason = new AegisError("interrupted", "stopped by the user");
@@ -159,7 +162,7 @@ describe("no executor", () => {
 });
 
 describe("answers", () => {
-  test("Apply sends the plan with more, hands on the events, and resolves with the last", async () => {
+  test("Apply sends the plan with more, passes on the events, and resolves with the last", async () => {
     const outcome = {
       execution_id: ID,
       state: "completed",
@@ -181,7 +184,7 @@ describe("answers", () => {
     });
   });
 
-  test("an error thrown by the listener ends the call with it", async () => {
+  test("an error thrown by the listener ends the call", async () => {
     const { path } = await executor((_, reply) => reply(event("started")));
     const onEvent = () => {
       throw new AegisError("refused", "another host");

@@ -91,5 +91,5 @@ test("PEER 22: 500 silent clients at the limit of open files: no spinning, serve
 test("with too few open files the front does not start", async () => {
   const { child, ready } = await startProcess({}, 128);
   expect(ready).toBe(false);
-  expect(await new Response(child.stderr).text()).toContain("128 open files are too few");
+  expect(await new Response(child.stderr).text()).toContain("the limit of 128 open files is too low");
 });

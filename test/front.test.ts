@@ -5,7 +5,7 @@ import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
 import { type FrontOptions, rememberUsedPlans, startFront } from "../src/front.ts";
 import { listenUnix } from "../src/sys-ffi.ts";
-import { FRONT_LIMITS, RUNNER_PLACES } from "../src/wire-limits.ts";
+import { FRONT_LIMITS, RUNNER_SLOTS } from "../src/wire-limits.ts";
 import { claimSocketPath } from "../src/wire-socket-path.ts";
 import {
   call,
@@ -355,9 +355,9 @@ describe("limits", () => {
     const { applies, watches } = FRONT_LIMITS;
     const statusAndReport = 2;
     expect(FRONT_LIMITS.appliesPerUid).toBeLessThan(applies);
-    expect(applies + watches + statusAndReport).toBeLessThanOrEqual(RUNNER_PLACES);
+    expect(applies + watches + statusAndReport).toBeLessThanOrEqual(RUNNER_SLOTS);
     // Each needs a descriptor, and there is one for each client.
-    expect(RUNNER_PLACES).toBeLessThanOrEqual(FRONT_LIMITS.clients);
+    expect(RUNNER_SLOTS).toBeLessThanOrEqual(FRONT_LIMITS.clients);
   });
 
   test("a silent client is told and closed, and counted", async () => {
@@ -651,7 +651,7 @@ describe("reports of refusals", () => {
     const { client, runnerPath, log } = await setUp({ answer: null });
     const it = client();
     for (let i = 1; i <= 5; i++) await it.send({ method: "a.B" }).reply(i);
-    await until(() => log.lines.some((line) => line.includes("can't be told")));
+    await until(() => log.lines.some((line) => line.includes("can't report to the runner")));
     const runner = await startRunner(runnerPath, finished);
     cleanups.push(runner.close);
     await until(() => runner.reports.flat().reduce((n, refusal) => n + refusal.count, 0) === 5);

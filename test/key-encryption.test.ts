@@ -52,9 +52,9 @@ const opened = (passphrase: string, change: object = {}) => {
 
 describe("a seed that libsodium encrypted", () => {
   test("opens with its passphrase", () => expect(opened("caf\u00e9 under a hat")).toBe(SEED));
-  test("and with the same in another Unicode form", () =>
+  test("and with the same passphrase in another Unicode form", () =>
     expect(opened("cafe\u0301 under a hat")).toBe(SEED));
-  test("not with another case or a space more", () => {
+  test("not with another case or an extra space", () => {
     expect(opened("Caf\u00e9 under a hat")).toBeNull();
     expect(opened("caf\u00e9 under a hat ")).toBeNull();
   });
@@ -66,18 +66,18 @@ describe("a seed that libsodium encrypted", () => {
   });
 });
 
-test("salt and nonce are new each time, and the seed comes back", () => {
+test("salt and nonce are fresh each time, and the seed is restored", () => {
   const seed = Uint8Array.from({ length: 32 }, (_, i) => i);
   const [one, two] = [encryptSeed(seed, "a passphrase"), encryptSeed(seed, "a passphrase")];
   expect([one.salt === two.salt, one.nonce === two.nonce]).toEqual([false, false]);
   expect(decryptSeed(v.parse(Encryption, one), "a passphrase")).toEqual(seed);
 });
 
-/** What a hostile file could ask for: memory, time, or a cost that a guesser would like. */
+/** Parameters a hostile file could request: memory, time, or a cost that helps a guesser. */
 const REFUSED: [what: string, change: object][] = [
   ["another function", { kdf: "argon2id" }],
   ["1 GiB of memory", { n: 2 ** 20 }],
-  ["a cost that is no power of two", { n: 2 ** 17 + 1 }],
+  ["a cost that is not a power of two", { n: 2 ** 17 + 1 }],
   ["a cost below ours", { n: 2 ** 14 }],
   ["n as text", { n: "131072" }],
   ["a larger block", { r: 16 }],
@@ -88,7 +88,7 @@ const REFUSED: [what: string, change: object][] = [
   ["a short nonce", { nonce: "00" }],
   ["a long ciphertext", { ciphertext: `${encryption.ciphertext}00` }],
   ["upper-case hex", { salt: "A".repeat(64) }],
-  ["a field more", { hint: "the dog" }],
+  ["an extra field", { hint: "the dog" }],
 ];
 describe("parameters of a file", () => {
   for (const [what, change] of REFUSED) {

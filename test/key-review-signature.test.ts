@@ -23,25 +23,25 @@ const malleable = () => {
   return Buffer.concat([bytes.subarray(0, 32), raised]).toString("base64");
 };
 
-describe("nobody vouches for", () => {
+describe("reviewIsSignedBy is false for", () => {
   const cases: readonly [what: string, document: AiReview, keys?: readonly string[]][] = [
-    ["a review that is not signed", review()],
-    ["one that a stranger signed", signReview(review(), STRANGER)],
+    ["an unsigned review", review()],
+    ["one signed by a stranger", signReview(review(), STRANGER)],
     [
-      "one that a stranger signed in the reviewer's name",
+      "one signed by a stranger under the reviewer's key id",
       signReview(review(), { ...STRANGER, keyId: REVIEWER.keyId }),
     ],
-    ["any, where no key is named", SIGNED, []],
-    ["any, where the key named is none", SIGNED, ["", "zz", "00".repeat(32), "ff".repeat(32)]],
-    ["any, where the key is spelt in capitals", SIGNED, KEYS.map((key) => key.toUpperCase())],
+    ["any review, without keys", SIGNED, []],
+    ["any review, with malformed keys", SIGNED, ["", "zz", "00".repeat(32), "ff".repeat(32)]],
+    ["any review, with the key in upper case", SIGNED, KEYS.map((key) => key.toUpperCase())],
     ["another signature", signedWith({ signature: Buffer.alloc(64, 1).toString("base64") })],
     ["a signature too short", signedWith({ signature: "AA==" })],
     ["the same signature, with S raised by L", signedWith({ signature: malleable() })],
     [
-      "the same signature, spelt otherwise",
+      "the same signature in another spelling",
       signedWith({ signature: SIGNATURE.signature.replace(/==$/, "") }),
     ],
-    ["one with a lone surrogate in it", { ...SIGNED, summary: "\ud800" }],
+    ["one with a lone surrogate", { ...SIGNED, summary: "\ud800" }],
     ...(
       [
         { risk: "medium" },
@@ -56,7 +56,7 @@ describe("nobody vouches for", () => {
         { schema_version: "1.1" },
       ] as Partial<AiReview>[]
     ).map((change): [string, AiReview] => [
-      `one whose ${Object.keys(change)} was changed after it was signed`,
+      `one whose ${Object.keys(change)} was changed after signing`,
       { ...SIGNED, ...change },
     ]),
   ];
@@ -65,25 +65,25 @@ describe("nobody vouches for", () => {
   }
 });
 
-describe("a reviewer vouches for", () => {
+describe("reviewIsSignedBy is true for", () => {
   const cases: readonly [what: string, document: AiReview][] = [
-    ["what it signed", SIGNED],
-    ["what was stored and read again", readDocument("review", canonicalJson(SIGNED)).document],
-    ["what it signed over another's signature", signReview(signReview(review(), STRANGER), REVIEWER)],
-    ["the same under another id of its key: an id is not signed", signedWith({ key_id: "other" })],
+    ["a signed review", SIGNED],
+    ["a stored review read back", readDocument("review", canonicalJson(SIGNED)).document],
+    ["a review re-signed over a stranger's signature", signReview(signReview(review(), STRANGER), REVIEWER)],
+    ["the same under another key id, which is not signed", signedWith({ key_id: "other" })],
   ];
   for (const [what, document] of cases) {
     test(what, () => expect(reviewIsSignedBy(document, KEYS)).toBe(true));
   }
 });
 
-test("signing leaves the review itself as it was, and the same review gets the same bytes", () => {
+test("signing doesn't change the review, and is deterministic", () => {
   const { signature: _, ...rest } = SIGNED;
   expect(rest).toEqual(review());
   expect(canonicalJson(signReview(review(), REVIEWER))).toBe(canonicalJson(SIGNED));
 });
 
-describe("a review is refused as a document", () => {
+describe("a review is not a valid document", () => {
   const cases: readonly [signature: unknown, path: string][] = [
     [null, "signature"],
     ["x", "signature"],

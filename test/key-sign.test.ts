@@ -42,7 +42,7 @@ describe("RFC 8032 §7.1", () => {
   }
 });
 
-/** Keys under which signatures would verify that nobody made, second spellings of a key, and no keys at all. */
+/** Keys that would verify forged signatures, other spellings of a key, and invalid keys. */
 const BAD_KEYS: [what: string, hex: string, says: string][] = [
   ["order 1", `01${"00".repeat(31)}`, "small order"],
   ["order 1, x = 0 with the sign bit", `01${"00".repeat(30)}80`, "small order"],
@@ -56,19 +56,19 @@ const BAD_KEYS: [what: string, hex: string, says: string][] = [
   ["y = p", `ed${"ff".repeat(30)}7f`, "canonical"],
   ["y = p + 1", `ee${"ff".repeat(30)}7f`, "canonical"],
   ["y = 2^255 - 1", "ff".repeat(32), "canonical"],
-  ["no point of the curve", `02${"00".repeat(31)}`, "not a point"],
+  ["not a point on the curve", `02${"00".repeat(31)}`, "not a point"],
   ["too short", "ab".repeat(31), "hex digits"],
   ["upper case", SIGNER.publicKeyHex.toUpperCase(), "hex digits"],
 ];
 
-describe("public keys that are refused", () => {
+describe("refused public keys", () => {
   for (const [what, hex, says] of BAD_KEYS) {
     test(what, async () => {
       await refuses(() => checkPublicKey(hex), "invalid_key", says);
       expect(verifyBytes(hex, bytes(""), new Uint8Array(64))).toBe(false);
     });
   }
-  test("every key that is made is accepted", () => {
+  test("every generated key is accepted", () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (seed) =>
         checkPublicKey(publicKeyOf(seed)),
@@ -76,7 +76,7 @@ describe("public keys that are refused", () => {
       { numRuns: 20 },
     );
   });
-  test("a key's id is the beginning of its SHA-256", () => {
+  test("a key's id is the start of its SHA-256", () => {
     // printf d75a…511a | xxd -r -p | sha256sum
     expect(keyId("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")).toBe(
       "21fe31dfa154a261",
@@ -89,7 +89,7 @@ describe("documents", () => {
   const verifies = (change: object) => verifyDocument({ ...document, ...change }, SIGNER.publicKeyHex);
   const base64 = document.signature.signature;
 
-  test("verifies, in any order of fields", () => {
+  test("verifies with fields in any order", () => {
     const turned = Object.fromEntries(Object.entries(document).reverse());
     expect(verifyDocument({ ...turned, signature: document.signature }, SIGNER.publicKeyHex)).toBe(true);
   });
@@ -98,8 +98,8 @@ describe("documents", () => {
     ["an added field", { c: null }],
     ["base64 without its padding", { signature: { ...document.signature, signature: base64.slice(0, -2) } }],
     [
-      "base64 with other unused bits",
-      // 64 bytes leave four unused bits in the last of 86 digits; Q and R differ in these alone.
+      "base64 with other padding bits",
+      // 64 bytes leave four unused bits in the last of 86 digits; Q and R differ only in these.
       { signature: { ...document.signature, signature: withOtherUnusedBits(base64) } },
     ],
   ] as const) {

@@ -49,7 +49,7 @@ function entry(change: Record<string, string> = {}): string {
 
 const SMALL_ORDER = `01${"00".repeat(31)}`;
 const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says: string][] = [
-  ["no TOML", `${entry()}[[key]`, "", "invalid_config", ".toml: line 6, column 7: "],
+  ["not TOML", `${entry()}[[key]`, "", "invalid_config", ".toml: line 6, column 7: "],
   [
     "an unknown field",
     entry({ comment: '"x"' }),
@@ -59,22 +59,22 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
   ],
   ["an unknown table", "[other]\n", "", "invalid_config", "other: unknown key; there are: key"],
   ...['"<whose it is>"', '"…"', '" <x> "'].map((name): [string, string, string, ErrorCode, string] => [
-    `the name ${name}, which nobody has`,
+    `the placeholder ${name}`,
     entry() + entry({ id: '"b"', public_key_hex: `"${ALICE.publicKeyHex}"`, name }),
     "",
     "invalid_config",
     "key, entry 2: ",
   ]),
-  ["nobody's id", entry({ id: '"…"' }), "", "invalid_config", "key, entry 1: "],
+  ["a placeholder id", entry({ id: '"…"' }), "", "invalid_config", "key, entry 1: "],
   ["an unknown role", entry({ role: '"both"' }), "", "invalid_config", "role"],
   ["no role", entry({ role: "" }), "", "invalid_config", "role: missing"],
   ["revoked as text", entry({ revoked: '"false"' }), "", "invalid_config", "revoked"],
   ["a date without time", entry({ not_after: "2026-01-02" }), "", "invalid_config", "not_after"],
   ["a date without offset", entry({ not_after: "2026-01-02T00:00:00" }), "", "invalid_config", "not_after"],
-  ["a date that is none", entry({ not_after: '"2026-13-45T00:00:00Z"' }), "", "invalid_config", "not_after"],
+  ["an invalid date", entry({ not_after: '"2026-13-45T00:00:00Z"' }), "", "invalid_config", "not_after"],
   ...['"2026-02-30T00:00:00Z"', '"2026-01-02T24:00:00Z"', "2026-02-30T00:00:00+02:00"].map(
     (value): [string, string, string, ErrorCode, string] => [
-      `the day ${value}, which there is not`,
+      `the nonexistent day ${value}`,
       entry({ not_after: value }),
       "",
       "invalid_config",
@@ -90,14 +90,14 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
     "used before",
   ],
   [
-    "a key that inherits",
+    "a key named __proto__",
     entry({ "__proto__.revoked": "false" }),
     "",
     "invalid_config",
     "__proto__: unknown key",
   ],
   ["a key of small order", entry({ public_key_hex: `"${SMALL_ORDER}"` }), "", "invalid_key", "small order"],
-  ["no key", entry({ public_key_hex: '"abc"' }), "", "invalid_key", "hex digits"],
+  ["not a key", entry({ public_key_hex: '"abc"' }), "", "invalid_key", "hex digits"],
   [
     "one key in both roles",
     entry() + entry({ id: '"b"', role: '"approval"' }),
@@ -120,7 +120,7 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
     "ops-1",
   ],
   [
-    "a key with the fingerprint of another as its id",
+    "a key whose id is another's fingerprint",
     entry() + entry({ id: `"${SIGNER.keyId}"`, public_key_hex: `"${STRANGER.publicKeyHex}"` }),
     "",
     "invalid_config",
@@ -137,12 +137,12 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
   ],
 ];
 
-describe("files that are refused", () => {
+describe("refused files", () => {
   for (const [what, toml, env, code, says] of BAD_FILES) {
     test(what, () => refuses(() => load(toml, env), code, says));
   }
-  test.if(process.geteuid?.() === 0)("the executor reads no file that others can replace", async () => {
-    // Below a directory that everyone may write to, as /tmp is.
+  test.if(process.geteuid?.() === 0)("the executor refuses a file that others can replace", async () => {
+    // Below a directory that everyone can write, like /tmp.
     await refuses(
       () => loadTrust({ rootOnly: true, files: files(entry()) }),
       "invalid_config",
@@ -160,7 +160,7 @@ describe("files that are refused", () => {
     );
   });
   needs(process.geteuid?.() !== 0, "a user who is not root: root reads every file").test(
-    "a file that can't be read is no absent file",
+    "an unreadable file doesn't count as absent",
     async () => {
       const closed = files(entry());
       chmodSync(closed.trustedKeys, 0o000);
@@ -173,12 +173,12 @@ const find = (toml: string, id = "ops-1", env = "") => findKey(load(toml, env), 
 const FROM = (date: string) => entry({ not_before: date });
 const UNTIL = (date: string) => entry({ not_after: date });
 const UNTRUSTED: [what: string, action: () => unknown, says: string][] = [
-  ["an unknown id", () => find(entry(), "ops-2"), "not known"],
-  ["part of an id", () => find(entry(), SIGNER.keyId.slice(0, 8)), "not known"],
+  ["an unknown id", () => find(entry(), "ops-2"), "unknown here"],
+  ["part of an id", () => find(entry(), SIGNER.keyId.slice(0, 8)), "unknown here"],
   ["an approval key", () => find(entry({ role: '"approval"' })), "an approval key"],
   ["a revoked key", () => find(entry({ revoked: "true" })), "revoked"],
   [
-    "a key revoked in one file and given in the other",
+    "a key revoked in one file and listed in the other",
     () =>
       find(entry({ revoked: "true" }), SIGNER.keyId, `AEGIS_SIGNING_PUBLIC_KEY_HEX=${SIGNER.publicKeyHex}`),
     "revoked",
@@ -188,28 +188,28 @@ const UNTRUSTED: [what: string, action: () => unknown, says: string][] = [
     () => find(entry() + entry({ id: '"old"', revoked: "true" })),
     "revoked",
   ],
-  ["a key of next year", () => find(FROM("2027-01-01T00:00:00Z")), "not valid before 2027"],
-  ["a key of last year", () => find(UNTIL("2025-12-31T00:00:00Z")), "until 2025"],
+  ["a key valid from next year", () => find(FROM("2027-01-01T00:00:00Z")), "not valid before 2027"],
+  ["a key expired last year", () => find(UNTIL("2025-12-31T00:00:00Z")), "until 2025"],
   [
-    "a key whose dates end in one of its entries",
+    "a key expired according to one of its entries",
     () => find(entry() + UNTIL("2025-12-31T00:00:00Z")),
     "until 2025",
   ],
-  ["a name that is not the key's", () => checkSigner(find(entry()), "eve"), "ops's"],
+  ["another signer's name", () => checkSigner(find(entry()), "eve"), "ops's"],
 ];
 
-describe("keys that are not trusted", () => {
+describe("untrusted keys", () => {
   for (const [what, action, says] of UNTRUSTED) test(what, () => refuses(action, "key_untrusted", says));
 });
 
-describe("keys that are trusted", () => {
+describe("trusted keys", () => {
   test("by id and by fingerprint, with dates and offsets", () => {
     const toml = FROM("2026-01-02T04:00:00+02:00") + UNTIL('"2026-01-03T00:00:00Z"');
     expect(find(toml)).toMatchObject({ publicKeyHex: SIGNER.publicKeyHex, name: "ops" });
     expect(find(toml, SIGNER.keyId).ids).toContain("ops-1");
     checkSigner(find(toml), "ops");
   });
-  test("a bare key of the variables, whatever separates them; any signer's name", () => {
+  test("bare keys from variables, with any separator; any signer name", () => {
     const env = `AEGIS_APPROVAL_PUBLIC_KEY_HEX="${ALICE.publicKeyHex},${BOB.publicKeyHex.toUpperCase()}; ${STRANGER.publicKeyHex}"`;
     const trust = load("", env);
     for (const { keyId } of [ALICE, BOB, STRANGER]) {
@@ -219,7 +219,7 @@ describe("keys that are trusted", () => {
   test("no files, no keys", () => expect(loadTrust({ rootOnly: true, files: NOWHERE })).toEqual([]));
 });
 
-describe("what a user's command trusts", () => {
+describe("userTrust", () => {
   const host = files(
     entry() +
       entry({ id: '"b"', name: '"bob"', public_key_hex: `"${BOB.publicKeyHex}"`, role: '"approval"' }),
@@ -228,20 +228,20 @@ describe("what a user's command trusts", () => {
   const keys = (flags: Partial<BareKeys>, env = {}) =>
     userTrust({ ...none, ...flags }, env, host).map((key) => key.publicKeyHex);
 
-  test("the host's keys, without flags", () => {
+  test("the host's keys without flags", () => {
     expect(keys({})).toEqual([SIGNER.publicKeyHex, BOB.publicKeyHex]);
   });
-  test("only the given ones of a role, by flag or variable", () => {
+  test("only a role's given keys, by flag or variable", () => {
     const flags = { execution: [STRANGER.publicKeyHex] };
     expect(keys(flags)).toEqual([BOB.publicKeyHex, STRANGER.publicKeyHex]);
     expect(keys({}, { AEGIS_SIGNING_PUBLIC_KEY_HEX: STRANGER.publicKeyHex })).toEqual(keys(flags));
   });
-  test("a key that the host has revoked stays revoked when given by flag", () => {
+  test("a key revoked by the host stays revoked when given by flag", () => {
     const revoking = files(entry({ revoked: "true" }));
     const trust = userTrust({ execution: [SIGNER.publicKeyHex], approval: [] }, {}, revoking);
     expect(() => findKey(trust, "execution", SIGNER.keyId, NOW)).toThrow("revoked");
   });
-  test("one's own key answers to the id it signs with, but takes nobody else's", async () => {
+  test("the caller's key gets the id it signs with, but not another key's id", async () => {
     const trust = userTrust(none, {}, host);
     const own = { ...STRANGER, keyId: "mine" };
     expect(findKey(withOwnKey(trust, "execution", own), "execution", "mine", NOW).publicKeyHex).toBe(
@@ -278,37 +278,37 @@ describe("a signature by a key given in hex", () => {
       "known",
     ],
     [
-      "by the one given, under a free id, and revoked in a file",
+      "by the given key, under any id, revoked in a file",
       () => findIn(byHand(entry({ revoked: "true" }), given()), "exec-1"),
       "key_untrusted",
       "revoked",
     ],
     [
-      "by the one given, out of date in a file",
+      "by the given key, expired in a file",
       () => findIn(byHand(UNTIL("2025-12-31T00:00:00Z"), given()), "exec-1"),
       "key_untrusted",
       "until 2025",
     ],
     [
-      "by a key that is enrolled by its id alone",
+      "by an enrolled key under another id",
       () => findIn(byHand(entry(), given(STRANGER)), "exec-1"),
       "key_untrusted",
       "no key given in hex",
     ],
     [
-      "by a key of aegisd.env under a free id",
+      "by a key from aegisd.env under any id",
       () => findIn(load("", `AEGIS_SIGNING_PUBLIC_KEY_HEX=${SIGNER.publicKeyHex}`), "exec-1"),
       "key_untrusted",
-      "not known",
+      "unknown here",
     ],
     [
-      "given for approving alone",
+      "by a key given only for approving",
       () => findIn(byHand("", { execution: [], approval: [SIGNER.publicKeyHex] }), SIGNER.keyId),
       "key_untrusted",
       "an approval key",
     ],
     [
-      "under another name than the host's file says",
+      "under a name other than in the host's file",
       () => checkSigner(findIn(byHand(entry(), given()), "exec-1"), "eve"),
       "key_untrusted",
       "ops's",
@@ -316,18 +316,18 @@ describe("a signature by a key given in hex", () => {
   ];
   for (const [what, action, code, says] of REFUSED) test(what, () => refuses(action, code, says));
 
-  test("is that key's, whatever the signature and others call it", () => {
+  test("is that key's, whatever id the signature names", () => {
     for (const toml of ["", entry(), enrolledStranger]) {
       for (const id of ["exec-1", "ops-1", SIGNER.keyId, STRANGER.keyId]) {
         expect(findIn(byHand(toml, given()), id).publicKeyHex).toBe(SIGNER.publicKeyHex);
       }
     }
   });
-  test("is logged under the id it claims only where the key has that id", () => {
+  test("is logged under the claimed id only if the key has that id", () => {
     expect(keyName(findIn(byHand(entry(), given()), "ops-1"), "ops-1")).toBe("ops-1");
     expect(keyName(findIn(byHand(enrolledStranger, given()), "ops-1"), "ops-1")).toBe(SIGNER.keyId);
   });
-  test("sign --key-id warns where the host knows the key by another id", () => {
+  test("sign --key-id warns if the host knows the key by another id", () => {
     const notes = (toml: string, keyId: string) => {
       const lines: string[] = [];
       noteOtherId({ ...SIGNER, keyId }, "--key-id", (line) => lines.push(line), load(toml));

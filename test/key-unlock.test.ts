@@ -18,7 +18,7 @@ const file = join(directory, "key");
 beforeAll(() => writeKeyFiles(file, key, PASSPHRASE));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-/** A person who gives these answers, one after the other. */
+/** A person who gives these answers in order. */
 function person(answers: readonly (string | null)[]) {
   const questions: string[] = [];
   return {
@@ -37,7 +37,7 @@ function unlock(answers: readonly (string | null)[], path = file, notes: string[
 }
 
 describe("an encrypted key file", () => {
-  test("holds the public part in clear and the secret nowhere", () => {
+  test("holds the public part in clear, and no secret", () => {
     const text = readFileSync(file, "utf8");
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(JSON.parse(text)).toEqual({
@@ -52,17 +52,17 @@ describe("an encrypted key file", () => {
     expect(JSON.parse(readFileSync(`${file}.pub`, "utf8")).public_key_hex).toBe(key.public_key_hex);
   });
 
-  test("refused: nobody there, no answer to the second question", async () => {
+  test("refused: no answer, or none to the second question", async () => {
     await refuses(() => unlock([null]).key, "refused", "no terminal");
     await refuses(() => unlock(["wrong", null]).key, "refused", "no terminal");
   });
-  test("refused: three wrong passphrases, and no fourth question", async () => {
+  test("refused: three wrong passphrases, without a fourth question", async () => {
     const wrong = unlock(["one", "two", "", PASSPHRASE]);
     await refuses(() => wrong.key, "invalid_key", "wrong passphrase");
     expect(wrong.questions).toHaveLength(3);
     expect(wrong.notes).toHaveLength(2);
   });
-  test("refused: a public key of another secret, which only the passphrase brings to light", async () => {
+  test("refused: a public key of another secret, found only after decryption", async () => {
     const other = join(directory, "other");
     const swapped = {
       ...JSON.parse(readFileSync(file, "utf8")),
@@ -71,7 +71,7 @@ describe("an encrypted key file", () => {
     writeFileSync(other, JSON.stringify(swapped), { mode: 0o600 });
     await refuses(() => unlock([PASSPHRASE], other).key, "invalid_key", "does not belong");
   });
-  test("refused without a question: one that others can read", async () => {
+  test("refused without a question: a file readable by others", async () => {
     const open = join(directory, "open");
     writeFileSync(open, readFileSync(file), { mode: 0o644 });
     const asked = unlock([PASSPHRASE], open);
@@ -79,12 +79,12 @@ describe("an encrypted key file", () => {
     expect(asked.questions).toEqual([]);
   });
 
-  test("opens at the third try", async () => {
+  test("opens at the third attempt", async () => {
     const good = unlock(["one", "two", PASSPHRASE]);
     expect(await good.key).toMatchObject({ publicKeyHex: key.public_key_hex, keyId: key.key_id });
     expect(good.questions[0]).toContain(file);
   });
-  test("an unencrypted one is not asked for", async () => {
+  test("an unencrypted file needs no passphrase", async () => {
     const plain = join(directory, "plain");
     writeKeyFiles(plain, key);
     const good = unlock([], plain);
@@ -99,14 +99,14 @@ const NEW: [what: string, answers: (string | null)[], says: string][] = [
   ["a short one", ["1234567"], "at least 8"],
   ["seven characters of several bytes", ["\u20ac\u20ac\u20ac\u20ac\u20ac\u20ac\u20ac"], "at least 8"],
   ["an arrow key", ["abcdefgh\x1b[D"], "control characters"],
-  ["another one the second time", ["abcdefgh", "abcdefgi"], "differ"],
+  ["a different repetition", ["abcdefgh", "abcdefgi"], "differ"],
   ["no second answer", ["abcdefgh", null], "differ"],
 ];
 describe("a new passphrase", () => {
   for (const [what, answers, says] of NEW) {
     test(`refused: ${what}`, () => refuses(() => newPassphrase(person(answers).ask), "refused", says));
   }
-  test("the same twice", async () => {
+  test("the same passphrase twice", async () => {
     expect(await newPassphrase(person([" words  ", " words  "]).ask)).toBe(" words  ");
   });
 });
@@ -123,7 +123,7 @@ const noTerminal = (...words: string[]) =>
   });
 
 describe("on the command line", () => {
-  test("keygen --encrypt without a terminal or a file makes nothing", () => {
+  test("keygen --encrypt without a terminal or a file creates nothing", () => {
     const out = join(directory, "none");
     const ran = noTerminal("sign", "keygen", "--encrypt", "--out", out);
     expect([ran.status, ran.stdout]).toEqual([6, ""]);
@@ -131,35 +131,35 @@ describe("on the command line", () => {
     expect(existsSync(out) || existsSync(`${out}.pub`)).toBe(false);
     expect(noTerminal("sign", "keygen", "--encrypt").status).toBe(2);
   });
-  test("keygen --encrypt looks at the place before it asks", async () => {
+  test("keygen --encrypt checks the path before asking", async () => {
     const taken = join(directory, "taken");
     const half = join(directory, "half");
     for (const path of [taken, `${half}.pub`]) writeFileSync(path, "mine");
     const places = [
-      [taken, "exists already"],
-      [half, "half.pub exists already"],
+      [taken, "already exists"],
+      [half, "half.pub already exists"],
       [directory, "is a directory"],
       [`${directory}/none/key`, "no such file or directory"],
     ] as const;
     for (const [out, says] of places) {
       const ran = await onTerminal(aegis(`sign keygen --encrypt --out ${out}`), []);
       expect([ran.status, ran.output.includes("passphrase")]).toEqual([2, false]);
-      // On a terminal a message is broken between words.
+      // On a terminal messages are wrapped.
       expect(ran.output.replaceAll(/\s+/g, " ")).toContain(says);
     }
     expect(readFileSync(taken, "utf8")).toBe("mine");
   });
-  test("keygen without --encrypt says that the file is not encrypted", () => {
+  test("keygen without --encrypt says the file is not encrypted", () => {
     const ran = noTerminal("sign", "keygen", "--out", join(directory, "clear"));
     expect(ran.status).toBe(0);
     expect(ran.stderr).toContain("not encrypted");
   });
 
-  test("a key made on a terminal approves there, and the passphrase is seen nowhere", async () => {
+  test("a key created on a terminal approves there, and the passphrase is never shown", async () => {
     const made = join(directory, "made");
     const keygen = await onTerminal(aegis(`sign keygen --encrypt --out ${made}`), [
       ["New passphrase", `${PASSPHRASE}\r`],
-      ["again: ", `${PASSPHRASE}\r`],
+      ["Repeat the passphrase: ", `${PASSPHRASE}\r`],
     ]);
     expect([keygen.status, keygen.after]).toEqual([0, keygen.before]);
     expect(keygen.output).toContain("encrypted; readable by you alone");
@@ -179,6 +179,6 @@ describe("on the command line", () => {
 
     const alone = noTerminal(...words.split(" "), "--confirm", canonicalHash(plan));
     expect(alone.status).toBe(6);
-    expect(alone.stderr).toContain("no terminal to ask for the passphrase");
+    expect(alone.stderr).toContain("could not ask for the passphrase");
   });
 });

@@ -16,11 +16,11 @@ const key = generateKey();
 const file = join(directory, "key");
 writeKeyFiles(file, key);
 
-/** Made by another implementation; see fixtures/keys/README.md. */
+/** Created by another implementation; see fixtures/keys/README.md. */
 const encrypted = JSON.parse(readFileSync(join(import.meta.dir, "fixtures/keys/pynacl.json"), "utf8"));
 
 let made = 0;
-/** A file with this content and mode. */
+/** A file with the given content and mode. */
 function fileOf(content: object | string, mode = 0o600): string {
   const path = join(directory, `file-${made++}`);
   writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
@@ -34,10 +34,10 @@ function load(given: { file?: string; hex?: string }, env: Env = {}, notes: stri
 
 const REFUSED: [what: string, given: () => { file?: string; hex?: string }, code: ErrorCode, says: string][] =
   [
-    ["a file that others can read", () => ({ file: fileOf(key, 0o640) }), "invalid_key", "others"],
+    ["a file readable by others", () => ({ file: fileOf(key, 0o640) }), "invalid_key", "others"],
     ["a directory", () => ({ file: directory }), "invalid_key", "regular file"],
-    ["a file that is not there", () => ({ file: join(directory, "none") }), "not_found", "no key file"],
-    ["no JSON", () => ({ file: fileOf("{") }), "invalid_key", "not a key file"],
+    ["a missing file", () => ({ file: join(directory, "none") }), "not_found", "no key file"],
+    ["not JSON", () => ({ file: fileOf("{") }), "invalid_key", "not a key file"],
     [
       "a short seed",
       () => ({ file: fileOf({ ...key, secret_key_hex: "ab" }) }),
@@ -52,24 +52,24 @@ const REFUSED: [what: string, given: () => { file?: string; hex?: string }, code
       "does not belong",
     ],
     [
-      "an encrypted file, where nobody can be asked",
+      "an encrypted file, without anyone to ask",
       () => ({ file: fileOf(encrypted) }),
       "invalid_key",
-      "is encrypted, and there is nobody here",
+      "is encrypted, and a service can't ask",
     ],
     [
-      "an encrypted file that asks for 1 TiB of memory",
+      "an encrypted file that needs 1 TiB of memory",
       () => ({ file: fileOf({ ...encrypted, encryption: { ...encrypted.encryption, n: 2 ** 30 } }) }),
       "invalid_key",
       "encryption.n",
     ],
     [
-      "an encrypted file that holds the secret as well",
+      "an encrypted file that also holds the secret",
       () => ({ file: fileOf({ ...encrypted, secret_key_hex: key.secret_key_hex }) }),
       "invalid_key",
       "secret_key_hex",
     ],
-    ["a seed that is no hex", () => ({ hex: "z".repeat(64) }), "invalid_key", "32-byte seed"],
+    ["a seed that is not hex", () => ({ hex: "z".repeat(64) }), "invalid_key", "32-byte seed"],
     ["file and flag", () => ({ file, hex: key.secret_key_hex }), "usage", "both"],
   ];
 
@@ -77,10 +77,10 @@ describe("loading a secret", () => {
   for (const [what, given, code, says] of REFUSED) {
     test(`refuses ${what}`, () => refuses(() => load(given()), code, says));
   }
-  test("chmod is advised for a mode alone: never for /tmp, a device or another's file", async () => {
+  test("chmod is suggested only for a wrong mode, never for /tmp, a device or another user's file", async () => {
     for (const path of ["/tmp", "/dev/null", directory]) {
       const hint = await refuses(() => load({ file: path }), "invalid_key", "not a regular file");
-      expect(hint).toBe("Name the file that `aegis sign keygen --out <file>` wrote.");
+      expect(hint).toBe("Give the file written by `aegis sign keygen --out <file>`.");
     }
     const open = fileOf(key, 0o644);
     expect(await refuses(() => load({ file: open }), "invalid_key", "others")).toStartWith(
@@ -90,7 +90,7 @@ describe("loading a secret", () => {
       "chmod",
     );
   });
-  test("a refusal never shows the secret", async () => {
+  test("error messages never show the secret", async () => {
     const bad = fileOf({ ...key, algorithm: "rsa" });
     await refuses(() => load({ file: bad }), "invalid_key", /^(?!.*[0-9a-f]{64})/);
   });
@@ -104,19 +104,19 @@ describe("loading a secret", () => {
   test("from a file", () => {
     expect(load({ file })).toMatchObject({ keyId: key.key_id, publicKeyHex: key.public_key_hex });
   });
-  test("a file's own key_id is what it signs with", () => {
+  test("signatures use the file's key_id", () => {
     expect(load({ file: fileOf({ ...key, key_id: "ops-1" }) })?.keyId).toBe("ops-1");
   });
   test("from a symbolic link to a good file", () => {
     symlinkSync(file, join(directory, "link"));
     expect(load({ file: join(directory, "link") })?.keyId).toBe(key.key_id);
   });
-  test("the hex flag warns that others see it", () => {
+  test("the hex flag warns that others can see it", () => {
     const notes: string[] = [];
     expect(load({ hex: key.secret_key_hex }, {}, notes)?.keyId).toBe(key.key_id);
     expect(notes).toEqual([expect.stringContaining("--secret-key-hex")]);
   });
-  test("the variable counts before the credential, the file before both", () => {
+  test("precedence: file, variable, credential", () => {
     const credential = generateKey();
     writeFileSync(join(directory, "aegis-signing-key"), `${credential.secret_key_hex}\n`, { mode: 0o440 });
     const env = { CREDENTIALS_DIRECTORY: directory };
@@ -139,7 +139,7 @@ describe("loading a secret", () => {
     expect(review({ file }, env)?.keyId).toBe(key.key_id);
     expect(review({}, variables)).toBeNull();
   });
-  test("null where there is none, and an approval's variable does not sign", () => {
+  test("null if there is none; the approval variable is not used for signing", () => {
     expect(load({}, { AEGIS_APPROVAL_SECRET_KEY_HEX: key.secret_key_hex })).toBeNull();
   });
 });
@@ -164,8 +164,8 @@ describe("dangerous environment", () => {
   }
 });
 
-describe("making a key", () => {
-  test("the secret is 0600, the public part holds no secret", () => {
+describe("creating a key", () => {
+  test("the secret file is 0600; the public part holds no secret", () => {
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(JSON.parse(readFileSync(`${file}.pub`, "utf8"))).toEqual({
       algorithm: "ed25519",
@@ -173,7 +173,7 @@ describe("making a key", () => {
       public_key_hex: key.public_key_hex,
     });
   });
-  test("never overwrites a secret or a public part", async () => {
+  test("never overwrites a secret file or a public part", async () => {
     await refuses(() => writeKeyFiles(file, generateKey()), "exists", "key.pub");
     rmSync(`${file}.pub`);
     await refuses(() => writeKeyFiles(file, generateKey()), "exists", file);

@@ -248,7 +248,7 @@ describe("--out", () => {
       const [flag = "", input = ""] = reading(FIRST);
       const out = join(dir, "out.json");
       make(input, out);
-      await refuses(() => run([flag, input, ...KEYS, "--out", out]), "usage", "what this command reads");
+      await refuses(() => run([flag, input, ...KEYS, "--out", out]), "usage", "an input of this command");
       expect(readFileSync(input, "utf8")).toBe(canonicalJson(FIRST));
     });
   }
@@ -258,9 +258,9 @@ describe("--out", () => {
       input,
       join(dir, ".", "..", dir.split("/").at(-1) ?? "", input.split("/").at(-1) ?? ""),
     ]) {
-      await refuses(() => run([flag, input, ...KEYS, "--out", out]), "usage", "what this command reads");
+      await refuses(() => run([flag, input, ...KEYS, "--out", out]), "usage", "an input of this command");
     }
-    await refuses(() => run([flag, input, UNVERIFIED, "--out", input]), "usage", "what this command reads");
+    await refuses(() => run([flag, input, UNVERIFIED, "--out", input]), "usage", "an input of this command");
     expect(readFileSync(input, "utf8")).toBe(canonicalJson(FIRST));
   });
   test("is a file of the user's own with what is printed, and the only thing written", async () => {

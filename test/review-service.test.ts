@@ -236,7 +236,7 @@ describe("a model that gives no review", () => {
       return Object(thrown).hint;
     };
     expect(await hint("Check AEGIS_AI_BASE_URL.")).toBe(
-      "Check AEGIS_AI_BASE_URL. The service has it from /etc/aegis/aegis-reviewd.env (root's; then: systemctl restart aegis-reviewd.service).",
+      "Check AEGIS_AI_BASE_URL. The service reads it from /etc/aegis/aegis-reviewd.env (edit as root; then: systemctl restart aegis-reviewd.service).",
     );
     expect(await hint("Ask again.")).toBe("Ask again.");
   });

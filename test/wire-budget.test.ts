@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { byteBudget } from "../src/wire-budget.ts";
 
-test("nobody gets more than their share, nobody more than there is", () => {
+test("limits each uid's share and the total", () => {
   const budget = byteBudget({ bytes: 100, bytesPerUid: 60 });
   const [a, b, other] = [budget.hold(1), budget.hold(1), budget.hold(2)];
   a.set(40);
@@ -14,7 +14,7 @@ test("nobody gets more than their share, nobody more than there is", () => {
   other.set(60);
 });
 
-test("what is refused changes nothing, and what is given back is there again", () => {
+test("a refusal changes nothing, and released bytes are available again", () => {
   const budget = byteBudget({ bytes: 100, bytesPerUid: 100 });
   const [a, b] = [budget.hold(1), budget.hold(2)];
   a.set(50);
@@ -25,7 +25,7 @@ test("what is refused changes nothing, and what is given back is there again", (
   b.set(100);
 });
 
-test("property: the sums never pass the limits, and are exact", () => {
+test("property: the sums never exceed the limits, and are exact", () => {
   const steps = fc.array(fc.tuple(fc.nat(5), fc.nat(70)), { maxLength: 60 });
   fc.assert(
     fc.property(steps, (given) => {

@@ -12,14 +12,14 @@ afterEach(async () => {
 
 const unknown = { request_sha256: null, execution_id: null };
 
-test("refusals of ten thousand users are one bounded message, and none is lost", async () => {
+test("refusals of ten thousand users fit in one bounded message, and none is lost", async () => {
   const directory = temporaryDirectory();
   cleanups.push(directory.remove);
   const path = join(directory.path, "runner.sock");
   const log = memoryLog();
   const refusals = reportRefusals(path, 5, log);
   for (let uid = 0; uid < 10_000; uid++) refusals.add({ code: "busy", uid, ...unknown });
-  await until(() => log.lines.some((line) => line.includes("can't be told")));
+  await until(() => log.lines.some((line) => line.includes("can't report to the runner")));
   const runner = await startRunner(path, () => {});
   cleanups.push(runner.close);
   await refusals.close();
@@ -28,7 +28,7 @@ test("refusals of ten thousand users are one bounded message, and none is lost",
   expect(runner.reports.flat().reduce((n, refusal) => n + refusal.count, 0)).toBe(10_000);
 });
 
-test("the digest is kept while all that is counted have the same one", async () => {
+test("the digest is kept as long as all counted refusals share it", async () => {
   const directory = temporaryDirectory();
   cleanups.push(directory.remove);
   const path = join(directory.path, "runner.sock");
@@ -36,7 +36,7 @@ test("the digest is kept while all that is counted have the same one", async () 
   cleanups.push(runner.close);
   const refusals = reportRefusals(path, 3_600_000, memoryLog());
   const [a, b] = ["a".repeat(64), "b".repeat(64)];
-  // The first goes out at once, the rest at close.
+  // The first is sent at once, the rest on close.
   refusals.add({ code: "expired", uid: 1, request_sha256: a, execution_id: null });
   await until(() => runner.reports.length === 1);
   for (const request_sha256 of [a, a])
@@ -50,7 +50,7 @@ test("the digest is kept while all that is counted have the same one", async () 
   ]);
 });
 
-test("a service's log has one line for many deliveries, with codes and uids; a failure stands there once", async () => {
+test("the log has one line for many deliveries, with codes and uids; a failure is logged once", async () => {
   const lines: Record<string, unknown>[] = [];
   const log = openLog({ AEGIS_LOG_FORMAT: "json" }, (line) => lines.push(JSON.parse(line)));
   let problem: Error | null = null;
@@ -86,7 +86,7 @@ test("a service's log has one line for many deliveries, with codes and uids; a f
       codes: "busy 1",
       problem: "connection refused",
     },
-    { level: "info", message: "delivered after all" },
+    { level: "info", message: "delivered after an earlier failure" },
     { level: "warn", count: 7, codes: "replay 5, busy 2", uids: "1001, 1002" },
   ]);
 });

@@ -5,7 +5,7 @@ import { encodeMessage, MessageDecoder, parseCall, parseReply, VarlinkError } fr
 import { errorReply, readCall, replyError } from "../src/wire-executor.ts";
 import { EXECUTOR_IDL, REVIEWER_IDL, SERVICE_IDL } from "../src/wire-idl.ts";
 
-/** Everything that comes out of a stream given in pieces, a fault last. */
+/** Everything decoded from a stream given in pieces, with a fault last. */
 function decode(pieces: readonly Uint8Array[], limit: number): string[] {
   const decoder = new MessageDecoder(limit);
   const out: string[] = [];
@@ -19,7 +19,7 @@ function decode(pieces: readonly Uint8Array[], limit: number): string[] {
   return out;
 }
 
-/** `bytes` cut at the given places, in any order and beyond the end. */
+/** `bytes` split at the given offsets, in any order and possibly out of range. */
 function cut(bytes: Uint8Array, places: readonly number[]): Uint8Array[] {
   const at = [0, ...places.map((place) => Math.min(place, bytes.length)).sort((a, b) => a - b), bytes.length];
   return at.slice(1).map((end, i) => bytes.subarray(at[i], end));
@@ -31,7 +31,7 @@ const stream = fc.oneof(
 );
 
 describe("framing", () => {
-  test("property: any cutting of a stream decodes the same", () => {
+  test("property: a stream decodes the same however it is split", () => {
     fc.assert(
       fc.property(
         stream,
@@ -44,7 +44,7 @@ describe("framing", () => {
     );
   });
 
-  test("property: what is encoded is decoded", () => {
+  test("property: encoding round-trips", () => {
     fc.assert(
       fc.property(fc.array(fc.dictionary(fc.string(), fc.jsonValue())), (objects) => {
         const bytes = Buffer.concat(objects.map(encodeMessage));
@@ -54,7 +54,7 @@ describe("framing", () => {
     );
   });
 
-  test("a message of exactly the limit passes, one more byte is refused and nothing is read after it", () => {
+  test("a message at the limit passes; one more byte is refused and nothing is read after it", () => {
     const decoder = new MessageDecoder(4);
     expect([...decoder.push(Buffer.from("abcd\0"))]).toEqual(["abcd"]);
     expect(() => [...decoder.push(Buffer.from("abcde"))]).toThrow("larger than 4 bytes");
@@ -85,13 +85,13 @@ describe("framing", () => {
 describe("messages", () => {
   const BAD_CALLS: [string, string][] = [
     ["empty", ""],
-    ["no JSON", "{"],
-    ["no object", "[]"],
+    ["not JSON", "{"],
+    ["not an object", "[]"],
     ["null", "null"],
     ["a byte order mark", '\ufeff{"method":"a.B"}'],
     ["no method", "{}"],
     ["method not a string", '{"method":1}'],
-    ["a method without end", JSON.stringify({ method: "a".repeat(257) })],
+    ["an overlong method", JSON.stringify({ method: "a".repeat(257) })],
     ["parameters not an object", '{"method":"a.B","parameters":[]}'],
     ["more not a boolean", '{"method":"a.B","more":1}'],
     ["an unknown member", '{"method":"a.B","uid":0}'],
@@ -196,13 +196,13 @@ describe("calls of the interfaces", () => {
     });
   });
 
-  test("a code unknown here is kept as a detail", () => {
+  test("an unknown code is kept as a detail", () => {
     const parameters = { code: "newer", message: "m", hint: "h", details: {} };
     const error = replyError(parseReply(JSON.stringify({ error: "io.aegis.Executor.Refused", parameters })));
     expect(error).toMatchObject({ code: "protocol", message: "m", hint: "h", details: { code: "newer" } });
   });
 
-  test("a fault of our own tells nothing of the inside", () => {
+  test("an internal error reveals no details", () => {
     expect(JSON.stringify(errorReply(new TypeError("secret path")))).not.toContain("secret");
   });
 });
@@ -216,7 +216,7 @@ describe("interface definitions", () => {
     expect(parseIdl(text)).toMatchObject({ name });
   });
 
-  test("the executor has what the README and the clients name", () => {
+  test("the executor has the members that the README and the clients use", () => {
     const { members } = parseIdl(EXECUTOR_IDL);
     expect(members).toEqual([
       "type Caller",
@@ -231,24 +231,24 @@ describe("interface definitions", () => {
     ]);
   });
 
-  test("the reviewer has what its clients name", () => {
+  test("the reviewer has the members that its clients use", () => {
     const { members } = parseIdl(REVIEWER_IDL);
     expect(members).toEqual(["type Event", "method Review", "method Status", "error Refused"]);
   });
 
   test.each([
-    ["no interface", "method A() -> ()"],
+    ["a missing interface line", "method A() -> ()"],
     ["an unknown type", "interface a.b\nmethod A(x: number) -> ()"],
     ["a trailing comma", "interface a.b\nmethod A(x: int,) -> ()"],
     ["a lower-case method", "interface a.b\nmethod a() -> ()"],
     ["a doubled option", "interface a.b\nmethod A(x: ??int) -> ()"],
-    ["a type not declared", "interface a.b\nmethod A(x: B) -> ()"],
+    ["an undeclared type", "interface a.b\nmethod A(x: B) -> ()"],
   ])("the grammar check refuses %s", (_, text) => {
     expect(() => parseIdl(text)).toThrow();
   });
 });
 
-/** A recursive-descent reader of the interface definition grammar; throws where the text does not fit. */
+/** A recursive-descent parser of the interface definition grammar; throws on a syntax error. */
 function parseIdl(text: string): { name: string; members: string[] } {
   const tokens = text.replace(/#.*$/gm, "").match(/->|\[\]|\[string\]|[A-Za-z0-9_.-]+|\S/g) ?? [];
   const used = new Set<string>();
