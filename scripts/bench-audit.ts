@@ -15,13 +15,13 @@ import { verifyAuditLog } from "../src/audit-verify.ts";
 import { alternate, type Line, line, median, output, ROOT } from "./bench-measure.ts";
 
 /*
- * The audit log's speed, as ratios to what the machine can do at all, measured in the same run:
+ * The audit log's speed, relative to what the machine itself can do, measured in the same run:
  *
  *   append   at 100, 10,000 and 1,000,000 events, against a bare write(2) + fdatasync(2) of lines as long (goals: flat
- *            within 10 %, at most 2 times the bare loop). The four take turns, so that a busy disk slows all alike.
+ *            within 10 %, at most twice the bare loop). The four are interleaved, so that a busy disk slows all of them.
  *   verify   1,000,000 events against sha256sum of the same file (goal: at most 3 times).
  *
- * Done on the disk of the checkout, below dist/.
+ * Runs below dist/, on the disk that holds the checkout.
  */
 
 const sample: NewAuditEvent = {

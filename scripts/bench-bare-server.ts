@@ -1,7 +1,7 @@
 import { createServer } from "node:net";
 
 /*
- * The reference for the executor's front: answers every message with the same bytes, and looks at nothing.
+ * The reference for the executor's front: answers every message with the same bytes without reading it.
  *   bench-bare-server <socket> <answer>
  */
 

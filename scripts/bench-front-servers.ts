@@ -12,10 +12,10 @@ import { startRunner } from "../test/varlink-kit.ts";
 import { BINARY, build } from "./bench-measure.ts";
 
 /*
- * The servers that scripts/bench-front.ts compares, and what memory they take.
+ * The servers that scripts/bench-front.ts compares, and their memory use.
  */
 
-/** Something that listens, and the processes it is made of. */
+/** A listening server and its processes. */
 export interface Server {
   what: string;
   path: string;
@@ -35,7 +35,7 @@ export async function startDaemon(trustedKey: string): Promise<Server> {
     const ended = daemon.exited.then(() => {
       throw new Error(`the daemon ended: ${daemon.stderr()}`);
     });
-    ended.catch(() => {}); // Once it serves, its clients would notice.
+    ended.catch(() => {}); // Once it is serving, its clients notice if it exits.
     const front = await Promise.race([ended, frontOf(daemon.pid)]);
     const path = host.path(SYSTEM.socket);
     if (!existsSync(path)) throw new Error("the daemon has no socket");
@@ -54,7 +54,7 @@ export async function startDaemon(trustedKey: string): Promise<Server> {
   }
 }
 
-/** Waits for the daemon's child that is not root. */
+/** Waits for the daemon's unprivileged child. */
 async function frontOf(daemon: number): Promise<number> {
   for (;;) {
     for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
@@ -75,7 +75,7 @@ function status(pid: number | string, field: string): number {
   }
 }
 
-/** A front from the sources, with a stand-in for the runner. */
+/** A front run from the sources, with a fake runner. */
 export async function startSources(dir: string, trustedKey: string): Promise<Server> {
   const path = join(dir, "front.sock");
   const runner = await startRunner(`${path}.runner`, () => {});
@@ -132,7 +132,7 @@ export interface Resident {
   parts: string;
 }
 
-/** Of all the server's processes together; pages of the executable that they share count for each. */
+/** Sum over the server's processes; shared pages of the executable are counted once per process. */
 export function resident({ processes }: Server, field: "VmRSS" | "VmHWM"): Resident {
   const each = processes.map(({ name, pid }) => ({ name, mb: (status(pid, field) * 1024) / 1e6 }));
   return {

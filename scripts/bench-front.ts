@@ -21,15 +21,15 @@ import {
 import { type Line, line, median } from "./bench-measure.ts";
 
 /*
- * How many requests with an invalid signature the daemon denies in a second, and what memory it takes. Every request is a
+ * How many requests with an invalid signature the daemon denies per second, and its memory use. Every request is a
  * complete execution plan that passes all checks up to the signature. Where a throw-away host is possible it is the built
  * `aegis daemon --executor`, its runners and audit log included; elsewhere a front from the sources. The reference is a
  * server that answers the same requests without looking at them.
  */
 
-/** As many as one uid may have open. */
+/** The limit per uid. */
 const CLIENTS = 8;
-/** Fewer than allowed: a place is free again only when the front has seen its client go. */
+/** Below the limit: a slot is freed only once the front has noticed that its client has gone. */
 const NEW_CLIENTS = 4;
 
 /** An execution plan signed by a key that is not the one it names. */
@@ -67,7 +67,7 @@ function forgedPlan(trustedKey: string): string {
   return canonicalJson(signDocument(execution, randomBytes(32), keyId(trustedKey)));
 }
 
-/** Keeps `clients` busy for `seconds`, each with one request after the other; returns requests per second. */
+/** Runs `clients` for `seconds`, each sending one request after the other; returns requests per second. */
 async function load(
   seconds: number,
   clients: number,

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
 /*
- * What the benchmarks share: what a result is, and how samples are taken.
+ * Shared by the benchmarks: the form of a result, and sampling.
  */
 
 export const ROOT = join(import.meta.dir, "..");
@@ -19,15 +19,15 @@ export interface Measured {
   against: string;
   /** Ours divided by the reference. */
   ratio: number;
-  /** What may be reached at most; null where nothing is demanded. */
+  /** Upper limit; null where there is no goal. */
   goal: { of: "ratio" | "ours"; at_most: number } | null;
   met: boolean | null;
-  /** How many times each was measured. */
+  /** Samples of each. */
   samples: number;
   note?: string;
 }
 
-/** A benchmark that can't be made on this machine, and why. */
+/** A benchmark that can't run on this machine, and why. */
 interface NotMeasured {
   name: string;
   not_measured: string;
@@ -47,7 +47,7 @@ export function median(values: readonly number[]): number {
 }
 
 /**
- * Milliseconds that each action takes, by action. They take turns, so that a busy machine slows all alike. The first
+ * Milliseconds of each action, by action. They are interleaved, so that a busy machine slows all of them. The first
  * `warmUps` rounds don't count.
  */
 export function alternate(rounds: number, warmUps: number, actions: readonly (() => unknown)[]): number[][] {
@@ -80,7 +80,7 @@ export function output(
   return stdout;
 }
 
-/** Another program, built with the switches of `dist/aegis`. */
+/** Another program, built with the same switches as `dist/aegis`. */
 export function build(entry: string, outfile: string): void {
   output([join(ROOT, "scripts/build"), entry, outfile]);
 }

@@ -6,14 +6,14 @@ import { SYSTEM_PATH } from "../src/sys-spawn.ts";
 import { alternate, BINARY, type Line, line, median, output } from "./bench-measure.ts";
 
 /*
- * `aegis plan apt install hello` against the apt calls that the plan itself lists, made bare one after another. With the
- * signatures of the sources checked, documents written and audited, Aegis does more than they do.
+ * `aegis plan apt install hello` against the apt calls that the plan lists, run directly one after another. Aegis does more:
+ * it checks the signatures of the sources, writes documents and audits them.
  */
 
 const NAME = "plan apt install hello";
 const PATH = SYSTEM_PATH.join(":");
 
-/** On the host as it is and, where its apt keeps no binary cache (container images), also with one as hosts have it. */
+/** On the host as it is; where its apt has no binary cache (container images), also with the cache switched on. */
 export function plan(quick: boolean): Line[] {
   const cached = /^Dir::Cache::pkgcache "..*";$/m.test(output(["apt-config", "dump"]));
   if (cached) return [measure(quick)];
@@ -64,7 +64,7 @@ function measure(quick: boolean): Line {
   }
 }
 
-/** This same measurement in a mount namespace of its own, where apt's cache directory is empty and its cache switched on. */
+/** The same measurement in a separate mount namespace, where apt's cache directory is empty and its cache is on. */
 function withCache(quick: boolean): Line {
   const dir = mkdtempSync(join(tmpdir(), "aegis-bench-"));
   try {

@@ -10,8 +10,8 @@ import { DEBIAN, entry, upgrade } from "../test/policy-plans.ts";
 import { build, type Line, line, median, output } from "./bench-measure.ts";
 
 /*
- * Policy over an upgrade of 2,000 packages. Each sample is a process of its own, compiled as Aegis is, because
- * `aegis policy` decides once in its life and never gets the compiler warm.
+ * Policy on an upgrade of 2,000 packages. Each sample is a separate process, compiled as Aegis is, because
+ * `aegis policy` decides once per process, before the JIT has warmed up.
  */
 
 const PACKAGES = 2000;

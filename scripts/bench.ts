@@ -61,7 +61,7 @@ function show(lines: readonly Line[]): string {
       ? `${line.name}: ${line.not_measured}`
       : `${line.name}: against ${line.against}${line.note === undefined ? "" : `; ${line.note}`}; samples: ${line.samples}`,
   );
-  // As wide as it comes: a cut figure is of no use.
+  // Never truncated: a cut figure is useless.
   const paper = { ...terminalOf({}, {}), width: Number.POSITIVE_INFINITY };
   const missed = lines.filter((line) => "met" in line && line.met === false).length;
   return [

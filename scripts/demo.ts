@@ -7,7 +7,7 @@ import { pick } from "../test/throwaway-packages.ts";
 
 /*
  * The demonstration: what an administrator (root), a second person (alice) and the executor each do, with the screens
- * they see. Every command is the compiled binary or a tool of the system; only the model's server is a stand-in, unless
+ * they see. Every command is the compiled binary or a tool of the system; only the model server is fake, unless
  * AEGIS_AI_BASE_URL names one.
  */
 
@@ -15,7 +15,7 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const colour = process.stdout.isTTY === true;
 const heading = (text: string) => say(colour ? `\n\u001b[1m── ${text}\u001b[0m` : `\n── ${text}`);
 
-/** What the stand-in says. */
+/** The reply of the fake model server. */
 const SAID = {
   ...VERDICT,
   summary: "One small package from the distribution's own archive, without scripts.",
@@ -36,7 +36,7 @@ try {
 
 async function demonstrate(on: ThrowawayHost): Promise<void> {
   type User = "root" | "alice";
-  /** Shows a command, runs it on this terminal, and insists on its exit status. */
+  /** Prints a command, runs it on this terminal, and throws on any other exit status. */
   const type = async (user: User, argv: readonly string[], wanted = 0) => {
     say(`\n${user}${user === "root" ? "#" : "$"} ${showArgv(argv)}`);
     const status = await on.interact(argv, { user });

@@ -6,11 +6,11 @@ import { MAX_MESSAGE } from "../src/wire.ts";
 import { call, RawClient } from "../test/varlink-kit.ts";
 
 /*
- * The clients of scripts/soak, as a program of its own, since who they are is the uid of their process. It does one job,
- * given as JSON, prints what it was answered as JSON, and ends.
+ * The clients of scripts/soak, as a separate program, since a client is identified by the uid of its process. It does one
+ * job, given as JSON, prints the answers as JSON, and exits.
  */
 
-/** What a client does. `requests` are taken in turn. */
+/** A client's job. `requests` are sent round-robin. */
 export type Job = {
   socket: string;
 } & (
@@ -21,9 +21,9 @@ export type Job = {
 
 export interface JobReport {
   sent: number;
-  /** How often each was the answer: a code of errors.ts, a varlink error, `answered`, an errno of the system, or `hung up`. */
+  /** How often each answer was given: a code of errors.ts, a varlink error, `answered`, an errno of the system, or `hung up`. */
   answers: Record<string, number>;
-  /** Of the queue: what each execution came to, a state or the code of its refusal. */
+  /** Of the queue: the outcome of each execution, a state or the code of its refusal. */
   outcomes: Record<string, string>;
 }
 
@@ -31,7 +31,7 @@ const FOUR_MIB = 4 * 1024 * 1024;
 const SLOW_PAUSE_MS = 100;
 const RETRY_MS = 500;
 
-/** What the `count`th answer on a connection is, in a word. */
+/** The `count`th answer on a connection, in a word. */
 async function answerOf(client: RawClient, count = 1): Promise<string> {
   try {
     const { error, parameters } = await client.reply(count);
@@ -42,7 +42,7 @@ async function answerOf(client: RawClient, count = 1): Promise<string> {
   }
 }
 
-/** What went wrong with a connection, by the system's word for it: `EAGAIN` where there was no room to wait for it. */
+/** The errno of a failed connection: `EAGAIN` where the backlog was full. */
 const errors = new WeakMap<RawClient, string>();
 
 function connected(socket: string): RawClient {
@@ -51,7 +51,7 @@ function connected(socket: string): RawClient {
   return client;
 }
 
-/** Bodies of 4 MiB and one byte that are read to their end, or one that is over the limit of a message. */
+/** A request of 4 MiB and one byte, which is read to its end, or one over the limit of a message. */
 function largeRequest(n: number): Buffer {
   if (n % 3 === 0) return Buffer.alloc(MAX_MESSAGE + 1, "x");
   const head = `{"method":"io.aegis.Executor.Apply","parameters":{"plan":"`;
@@ -60,14 +60,14 @@ function largeRequest(n: number): Buffer {
   return Buffer.from(`${head}${open}${fill.repeat(FOUR_MIB + 2 - around)}${close}"}}\0`);
 }
 
-/** One hostile client from its connection to its end; returns what it was told. */
+/** One hostile client, from connecting to the end; returns the answer. */
 async function hostile(role: Exclude<Job["role"], "denied" | "queue">, socket: string, n: number) {
   const client = connected(socket);
   const whole = JSON.stringify({ method: "org.varlink.service.GetInfo" });
   if (role === "large") client.send(largeRequest(n));
   if (role === "noise") client.send(randomBytes(1 + ((n * 977) % 65_536))).send("\0");
   if (role === "half") {
-    // Half of them have said all they wanted and wait for the answer.
+    // Half of them are done sending and wait for the answer.
     client.send(n % 2 === 0 ? whole.slice(0, 20) : `${whole}\0`);
     client.socket.end();
   }
@@ -82,7 +82,7 @@ async function hostile(role: Exclude<Job["role"], "denied" | "queue">, socket: s
   return answer;
 }
 
-/** Does something `count` times, so many at once; `next` is told how often it has been begun before. */
+/** Runs `next` `count` times with bounded concurrency, passing how many were started before. */
 async function times(
   count: number,
   atOnce: number,
@@ -99,7 +99,7 @@ async function times(
   return report;
 }
 
-/** Requests that must be denied, one after the other on connections that are kept as long as they last. */
+/** Requests that must be denied, one after the other, on connections that are reused as long as they live. */
 function denied({ socket, count, at_once, requests }: Extract<Job, { role: "denied" }>): Promise<JobReport> {
   const kept = new Map<number, { client: RawClient; sent: number }>();
   return times(count, at_once, async (n, lane) => {
@@ -119,7 +119,7 @@ function denied({ socket, count, at_once, requests }: Extract<Job, { role: "deni
   });
 }
 
-/** Submits every plan at once; one that is told `busy` comes again, as `aegis apply` does. */
+/** Submits every plan at once; retries on `busy`, as `aegis apply` does. */
 async function queue({ socket, plans }: Extract<Job, { role: "queue" }>): Promise<JobReport> {
   const report: JobReport = { sent: 0, answers: {}, outcomes: {} };
   const submit = async ({ id, path }: { id: string; path: string }) => {
@@ -131,7 +131,7 @@ async function queue({ socket, plans }: Extract<Job, { role: "queue" }>): Promis
         (error: unknown) => (error instanceof AegisError ? error.code : String(error)),
       );
       report.answers[outcome] = (report.answers[outcome] ?? 0) + 1;
-      // An overloaded front may hang up before it has said why.
+      // An overloaded front may hang up without a reason.
       if (outcome !== "busy" && outcome !== "unavailable") {
         report.outcomes[id] = outcome;
         return;

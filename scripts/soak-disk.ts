@@ -4,19 +4,19 @@ import type { Running } from "../test/throwaway.ts";
 import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
 
 /*
- * A log and a record of used plans that can't be written: full, by a small file system of their own, and failing, by strace
- * which answers for the kernel.
+ * A log and a record of used plans that can't be written: on a full, small file system, and with I/O errors that strace
+ * injects.
  */
 
 export interface DiskFault {
   what: string;
   sent: number;
-  /** What the clients were told while the fault lasted. */
+  /** Answers during the fault. */
   answers: Record<string, number>;
-  /** And for the same plans afterwards. */
+  /** Answers for the same plans afterwards. */
   after: Record<string, number>;
   account: Account;
-  /** What did not come out as it must. */
+  /** Violated expectations. */
   problems: string[];
 }
 
@@ -26,15 +26,15 @@ type Place = typeof LOG;
 
 const PAGE = 4096;
 
-/** Why there is no EIO here, or null. */
+/** Why EIO can't be injected here, or null. */
 export async function noEio({ chain }: Soak): Promise<string | null> {
   const { status } = await chain.host.exec(["strace", "-qq", "-e", "inject=fdatasync:error=EIO", "true"]);
   return status === 0 ? null : "strace is not installed, or may not trace";
 }
 
-/** Every fault in turn, with `each` plans; each is over before the next begins. */
+/** Every fault in turn, with `each` plans; one ends before the next begins. */
 export async function diskFaults(soak: Soak, each: number): Promise<DiskFault[]> {
-  // Once, so that both are there.
+  // One run first, so that both files exist.
   for (const { path } of await soak.wishes(1)) await soak.chain.apply(path);
   for (const place of [LOG, RECORD]) await ownFileSystem(soak, place);
   const faults: { what: string; begin: () => Promise<() => Promise<void>>; during?: boolean }[] = [
@@ -67,7 +67,7 @@ export async function diskFaults(soak: Soak, each: number): Promise<DiskFault[]>
   return results;
 }
 
-/** Plans that come while the fault lasts must be refused; the same ones are taken afterwards, or are used up. */
+/** Plans submitted during the fault must be refused; afterwards they run, or are used up. */
 async function fault(
   soak: Soak,
   what: string,
@@ -98,7 +98,7 @@ async function fault(
   };
 }
 
-/** The fault begins when apt is at work: the run goes on to its end, and the end comes to be written down. */
+/** The fault begins while apt runs: the run goes on to its end, and the end is recorded eventually. */
 async function faultDuringRun(
   soak: Soak,
   what: string,
@@ -113,7 +113,7 @@ async function faultDuringRun(
   const { status, stderr } = await applying;
   const told = codeOf(status, stderr);
   await end();
-  // Whoever comes next closes what could not be closed then.
+  // The next request closes the run that could not be closed then.
   await chain.aegis(["daemon", "status"]);
   await eventually(() => kindsOf(chain, wish.id).length > 1);
   await eventually(() => resultOf(chain, wish.id)?.state !== "running");
@@ -147,7 +147,7 @@ function counted(answers: Readonly<Record<string, string>>): Record<string, numb
   return counts;
 }
 
-/** Puts a small file system in a directory's place, with what is there now. */
+/** Mounts a small file system over a directory, with a copy of its content. */
 async function ownFileSystem({ chain }: Soak, { directory, size }: Place): Promise<void> {
   const { mode, gid } = statSync(chain.host.path(directory));
   const options = `size=${size},mode=${(mode & 0o7777).toString(8)},uid=0,gid=${gid}`;
@@ -156,14 +156,14 @@ async function ownFileSystem({ chain }: Soak, { directory, size }: Place): Promi
   await must(chain.host.exec(["mount", "--move", "/mnt", directory]));
 }
 
-/** Takes it away again, and keeps what was written. */
+/** Unmounts it again, and keeps what was written. */
 async function keepContents({ chain }: Soak, directory: string): Promise<void> {
   await must(chain.host.exec(["mount", "--move", directory, "/mnt"]));
   await must(chain.host.exec(["cp", "-a", "/mnt/.", directory]));
   await must(chain.host.exec(["umount", "/mnt"]));
 }
 
-/** Fills a file system to its last byte; returns what frees it again. */
+/** Fills a file system to its last byte; returns a function that frees it again. */
 async function fill({ chain }: Soak, { directory, file }: Place): Promise<() => Promise<void>> {
   const filler = `${directory}/filler`;
   if (file === RECORD.file) padRecord(chain.host.path(`${directory}/${file}`));
@@ -171,7 +171,7 @@ async function fill({ chain }: Soak, { directory, file }: Place): Promise<() => 
   return () => must(chain.host.exec(["rm", filler]));
 }
 
-/** Ends the record at the end of a page, with a use that never was: what fits in a page that is there is written even so. */
+/** Pads the record to a page boundary with a made-up use: writes that fit into an allocated page succeed on a full disk. */
 function padRecord(path: string): void {
   const text = readFileSync(path, "utf8");
   const last = JSON.parse(text.trimEnd().split("\n").at(-1) ?? "");
@@ -181,7 +181,7 @@ function padRecord(path: string): void {
   appendFileSync(path, line(room));
 }
 
-/** Lets a system call on a file fail in every process of the executor; returns what ends that. */
+/** Makes a system call on a file fail in every process of the executor; returns a function that stops that. */
 async function failing(soak: Soak, { directory, file }: Place, call: string): Promise<() => Promise<void>> {
   const { host } = soak.chain;
   const roles = ["supervisor", "runner"] as const;
@@ -194,7 +194,7 @@ async function failing(soak: Soak, { directory, file }: Place, call: string): Pr
   ]);
   await Bun.sleep(500);
   return async () => {
-    // Killed, it lets go of everything; asked to end, it may wait for a thread that has ended meanwhile.
+    // SIGKILL detaches strace at once; on SIGTERM it may wait for a thread that has exited.
     strace.kill("SIGKILL");
     await strace.exited;
   };

@@ -7,15 +7,15 @@ import type { Soak } from "./soak-host.ts";
 import { cpuTicks } from "./soak-measure.ts";
 
 /*
- * A front that runs out of file descriptors while it serves: its limit is lowered under it, which nothing but this script
- * does, since the front refuses to start with too few.
+ * A front that runs out of file descriptors while serving. This script lowers its limit at run time, since the front refuses
+ * to start with too few.
  */
 
 export interface FewFiles {
   connections: number;
   /** Processor time of the front in the second while nobody could be accepted, in percent of one processor. */
   cpuPercent: number;
-  /** What did not come out as it must. */
+  /** Violated expectations. */
   problems: string[];
 }
 
@@ -29,7 +29,7 @@ export async function withFewFiles(soak: Soak): Promise<FewFiles> {
   const front = soak.frontPid();
   const open = readdirSync(`/proc/${front}/fd`).length;
   const { uid, gid } = statSync(`/proc/${front}`);
-  // As its own user: root in a container may not do that to others' processes.
+  // As its own user: root in a container may not change the limits of other users' processes.
   const limit = (files: number) => {
     const { stderr } = spawnSync("prlimit", [`--pid=${front}`, `--nofile=${files}:`], {
       uid,
@@ -52,7 +52,7 @@ export async function withFewFiles(soak: Soak): Promise<FewFiles> {
   return { connections: CONNECTIONS, cpuPercent, problems };
 }
 
-/** Whether somebody who comes now is served; the front may still be busy with those who came before. */
+/** Whether a new client is served; the front may still be busy with earlier ones. */
 async function answered({ socket }: Soak): Promise<void> {
   for (let n = 1; ; n++) {
     try {

@@ -13,10 +13,10 @@ import type { Job, JobReport } from "./soak-client.ts";
 
 /*
  * The host that scripts/soak works on: packages that count how often they are installed, plans for them, clients under
- * uids of their own, and what became of it all in the end.
+ * separate uids, and the invariants at the end.
  */
 
-/** One package to be installed, and the signed plan for that. */
+/** A package to install, and the signed plan for it. */
 export interface Wish {
   name: string;
   id: string;
@@ -25,24 +25,24 @@ export interface Wish {
 
 export interface Soak {
   chain: Chain;
-  /** Plans `count` installations, of packages that no other plan has. */
+  /** Plans `count` installations, each of a package that no other plan installs. */
   wishes(count: number): Promise<Wish[]>;
   /** The same for a package that waits in its postinst, as `gated` of the tests does. */
   gated(): Promise<Wish>;
-  /** Runs soak-client under a uid of its own to its end. `nobody` counts users from 0. */
+  /** Runs soak-client to its end under a separate uid. `nobody` counts users from 0. */
   client(nobody: number, job: Job): Promise<JobReport>;
   /** The socket as this process reaches it. */
   socket: string;
-  /** The supervisor, as it was started last. */
+  /** The supervisor started last. */
   daemon: Running;
   frontPid(): number;
   stop(): Promise<void>;
 }
 
-/** What a step did with the plans that it submitted. */
+/** Outcomes of the plans that a step submitted. */
 export interface Account {
   ran: number;
-  /** Without a definite answer, or begun without an end, or said to be done and not done. */
+  /** Without a definite answer, or started without an end, or reported as done and not done. */
   lost: string[];
   /** Installed or started more than once. */
   twice: string[];
@@ -51,7 +51,7 @@ export interface Account {
 const CLIENT = "/usr/local/bin/soak-client";
 const FIRST_UID = 62_000;
 const COUNTS = "/var/lib/soak";
-/** Long enough that a run can be hit in each of its parts. */
+/** Slow enough that a run can be hit in each phase. */
 const DOWNLOAD_MS = 150;
 /** Packages that wait. */
 const GATED = 4;
@@ -71,7 +71,7 @@ function countedAtGate(name: string): PackageDefinition {
   return { ...definition, control: { postinst } };
 }
 
-/** The repository behind a server that takes its time for each package. */
+/** The repository behind a server that delays each package. */
 async function slowRepository(): Promise<Repository> {
   const repo = await startRepository();
   const server = Bun.serve({
@@ -135,7 +135,7 @@ export async function startSoak(binary: string, packages: number): Promise<Soak>
       host.write(file, canonicalJson(job));
       const uid = String(FIRST_UID + nobody);
       const become = ["setpriv", `--reuid=${uid}`, `--regid=${uid}`, `--groups=${adminGroup(chain)}`];
-      // Whoever floods a daemon takes the processor as well; what is to be seen here is the daemon.
+      // A flood uses up the processor as well; this measures the daemon, so the flood gets a low priority.
       const nice = job.role === "queue" ? [] : ["nice", "-n", "19"];
       const { status, stdout, stderr } = await host.exec([...nice, ...become, CLIENT, file], {
         timeoutMs: 3_600_000,
@@ -170,7 +170,7 @@ async function installClient({ host }: Chain): Promise<void> {
   }
 }
 
-/** How often a package was configured, by its own count and by dpkg's log, whichever is more. */
+/** How often a package was configured: the larger of its own count and that of dpkg's log. */
 function installations({ host }: Chain, name: string, dpkgLog: string): number {
   const path = host.path(`${COUNTS}/${name}`);
   const own = existsSync(path) ? readFileSync(path, "utf8").split("\n").length - 1 : 0;
@@ -178,7 +178,7 @@ function installations({ host }: Chain, name: string, dpkgLog: string): number {
 }
 
 /**
- * Looks at what became of plans, when nothing runs any more. `answers` is what the clients were told, by execution: a
+ * Outcomes of plans, once nothing runs any more. `answers` is what the clients were told, by execution: a
  * state or a code.
  */
 export function settle(
@@ -222,7 +222,7 @@ export function settle(
   return account;
 }
 
-/** What does not hold of the host now that nothing runs: the log verifies, nothing is left over. */
+/** Broken invariants, once nothing runs: the log verifies, nothing is left over. */
 export async function faults({ chain }: Soak): Promise<string[]> {
   return brokenInvariants(chain);
 }

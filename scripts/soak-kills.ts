@@ -6,35 +6,35 @@ import type { Running } from "../test/throwaway.ts";
 import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
 
 /*
- * SIGKILL at random moments to whatever Aegis is made of, while plans are applied. apt and dpkg themselves are left alone:
- * what kills those leaves packages half-done, which is not Aegis's to mend.
+ * SIGKILL at random moments to any process of Aegis while plans are applied. apt and dpkg are spared: killing those leaves
+ * packages half-done, which Aegis can't prevent.
  */
 
 const VICTIMS = ["front", "runner", "supervisor", "client"] as const;
 type Victim = (typeof VICTIMS)[number];
-/** Clients at a time. */
+/** Concurrent clients. */
 const CLIENTS = 3;
 const MEAN_PAUSE_MS = 450;
-/** A plan that is not through after so many submissions has got lost. */
+/** A plan without an outcome after this many submissions counts as lost. */
 const TRIES = 60;
 const RETRY_MS = 300;
-/** Said each time so many have been answered. */
+/** Plans between two progress lines. */
 const PROGRESS = 20;
 const KILLED = 128 + 9;
-/** Exits of `aegis apply` after which asking again changes nothing: denied, not verified, drifted. */
+/** Exit statuses of `aegis apply` that a retry does not change: denied, not verified, drifted. */
 const DEFINITE: readonly number[] = [EXIT.denied, EXIT.verification, EXIT.drift];
 
 export interface Kills {
   submissions: number;
   kills: Record<Victim, number>;
-  /** What the host was doing when somebody was killed. */
+  /** Phases in which a process was killed, counted. */
   moments: Record<string, number>;
-  /** What each plan came to, counted. */
+  /** Outcomes of the plans, counted. */
   outcomes: Record<string, number>;
   account: Account;
 }
 
-/** Applies every plan while processes are killed, until each has got a definite answer. `random` gives [0, 1). */
+/** Applies every plan while processes are killed, until each has a definite answer. `random` gives [0, 1). */
 export async function killAtRandom(
   soak: Soak,
   wishes: readonly Wish[],
@@ -82,7 +82,7 @@ export async function killAtRandom(
   return { ...counts, outcomes, account: settle(soak, wishes, answers) };
 }
 
-/** Submits a plan, and again where nothing definite was heard, until it has an outcome or is refused for good. */
+/** Submits a plan, retrying without a definite answer, until it has an outcome or is refused for good. */
 async function untilAnswered(
   chain: Chain,
   { id, path }: Wish,
@@ -100,7 +100,7 @@ async function untilAnswered(
     const { status, stderr } = ended;
     if (status === 0) return "completed";
     if (status === 6 && stderr.includes("[replay]")) {
-      // It runs, or it was used up: then there is an outcome, or its runner died before it began.
+      // It runs, or was used up: then there is an outcome, or its runner died before starting it.
       const watched = await chain.aegis(["apply", "--watch", id], { user }).catch(() => null);
       if (watched === null) return "no end";
       if (outcome() === undefined && watched.stderr.includes("[not_found]") && isUsed(chain, id))
@@ -123,7 +123,7 @@ function find(chain: Chain, victim: Victim): Process[] {
   return processes(chain).filter(({ argv }) => argv[0] === AEGIS && argv[1] === "apply");
 }
 
-/** What is going on, by the processes there are. */
+/** The current phase, judged by the running processes. */
 function momentOf(chain: Chain): string {
   const running = processes(chain);
   const is = (...names: string[]) => running.some(({ name, state }) => state !== "Z" && names.includes(name));
@@ -133,7 +133,7 @@ function momentOf(chain: Chain): string {
   return executorProcesses(chain, "runner").length > 0 ? "runner" : "idle";
 }
 
-/** As an administrator would, until it serves: the front of the one before may still be on its way out. */
+/** Restarts it as an administrator would, until it serves: the previous front may still be exiting. */
 async function startAgain(chain: Chain): Promise<Running> {
   for (;;) {
     const daemon = await chain.host.spawn([AEGIS, "daemon", "--executor"]);
@@ -143,7 +143,7 @@ async function startAgain(chain: Chain): Promise<Running> {
     });
     while (!ended) {
       if (daemon.stderr().includes("executor ready")) return daemon;
-      // What it says may get lost on the way here; that it serves can't.
+      // Its output may get lost; that it serves is seen.
       if ((await chain.aegis(["daemon", "status", "--socket", SYSTEM.socket])).status === 0) return daemon;
       await Bun.sleep(20);
     }

@@ -6,7 +6,7 @@ import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
 import { peakMb, resetPeak, type Times, timedApply, timedStatus } from "./soak-measure.ts";
 
 /*
- * Hostile clients of every kind at once, each under uids of its own, and what an honest client meets meanwhile.
+ * Hostile clients of every kind at once, each kind under separate uids, and what an honest client experiences meanwhile.
  */
 
 export interface LoadSize {
@@ -25,28 +25,28 @@ export interface Load {
   hostile: { kind: string; report: JobReport }[];
   unloaded: Valid;
   loaded: Valid;
-  /** Of the front, in MB: just started; idle after it has served the first requests; the most under load. */
+  /** Memory of the front, in MB: just started; idle after the first requests; peak under load. */
   memory: { started: number; idle: number; loaded: number };
   account: Account;
 }
 
-/** Valid requests of one client. */
+/** Outcome of one client's valid requests. */
 export interface Valid {
   status: Times;
   apply: Times;
 }
 
-/** As clients inside the host reach it. */
+/** The path for clients inside the host. */
 const SOCKET = SYSTEM.socket;
-/** Silent clients come as two users, so that they hold twice the connections of one. */
+/** Silent clients are two users, so that they can hold twice the connections of one. */
 const SILENT_USERS = 2;
 const AT_ONCE = { slow: 8, large: 4, noise: 8, half: 8, denied: 6 };
 
-/** After this it is idle. */
+/** After this long without load the front counts as idle. */
 const QUIET_MS = 3000;
 const noTimes = (): Times => ({ ms: [], again: 0 });
 
-/** Requests to deny, each for a reason of its own; the last was really signed by the trusted key. */
+/** Requests to deny, each for a different reason; the last was really signed by the trusted key. */
 async function forgeries({ chain }: Soak, { path }: Wish): Promise<string[]> {
   const plan = JSON.parse(chain.host.read(path));
   const badly = { ...plan, signature: { ...plan.signature, signature: randomBytes(64).toString("base64") } };
@@ -64,7 +64,7 @@ async function forgeries({ chain }: Soak, { path }: Wish): Promise<string[]> {
   ];
 }
 
-/** Starts everything hostile; resolves when all of it has ended. */
+/** Starts all hostile clients; resolves when all have ended. */
 async function hostileClients(soak: Soak, size: LoadSize, requests: string[]): Promise<Load["hostile"]> {
   const socket = SOCKET;
   const silent = Math.ceil(size.silent / SILENT_USERS);
@@ -103,7 +103,7 @@ async function honestClient(
   return valid;
 }
 
-/** Measures valid requests and the front's memory without load, then under everything hostile at once. */
+/** Measures valid requests and the front's memory without load, then under all hostile clients at once. */
 export async function underLoad(soak: Soak, size: LoadSize): Promise<Load> {
   const [model, ...wishes] = await soak.wishes(1 + 2 * size.applies);
   if (model === undefined) throw new Error("nothing is planned");
@@ -128,7 +128,7 @@ export async function underLoad(soak: Soak, size: LoadSize): Promise<Load> {
   const hostile = hostileClients(soak, size, requests).finally(() => {
     over = true;
   });
-  // Not before they are there.
+  // Wait until they have connected.
   await Bun.sleep(500);
   const loaded = await honestClient(soak, wishes.slice(size.applies), answers, () => over);
   const reports = await hostile;
@@ -141,7 +141,7 @@ export async function underLoad(soak: Soak, size: LoadSize): Promise<Load> {
   };
 }
 
-/** Submits plans all at once, as so many users, each of whom comes again when told that it is too busy. */
+/** Submits plans all at once, each as another user, who retries on `busy`. */
 export async function fullQueue(
   soak: Soak,
   users: number,

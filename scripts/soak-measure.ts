@@ -10,7 +10,7 @@ const RETRY_MS = 500;
 /** CLEAR_REFS_MM_HIWATER_RSS of proc_pid_clear_refs(5). */
 const RESET_PEAK = "5";
 
-/** The most memory that a process had since it began or since {@link resetPeak}, in MB. */
+/** Peak memory of a process since its start or {@link resetPeak}, in MB. */
 export function peakMb(pid: number): number {
   const text = readFileSync(`/proc/${pid}/status`, "utf8");
   return (Number(/^VmHWM:\s+(\d+)/m.exec(text)?.[1]) * 1024) / 1e6;
@@ -30,18 +30,18 @@ export function cpuTicks(pid: number): number {
 export interface Times {
   /** Milliseconds of each request, retries included. */
   ms: number[];
-  /** How often one was told `busy`, or was hung up on, and came again. */
+  /** Retries after `busy` or a closed connection. */
   again: number;
 }
 
-/** Asks for the executor's status until it is answered, as a client that comes again when it is told `busy`. */
+/** Asks for the executor's status, retrying on `busy`, until it is answered. */
 export async function timedStatus(socket: string, times: Times): Promise<void> {
   const start = performance.now();
   await untilTaken(() => callExecutor(socket, "Status", {}), times);
   times.ms.push(performance.now() - start);
 }
 
-/** Submits a plan until it is taken, and waits for its end; returns the state or the code of the refusal. */
+/** Submits a plan until it is accepted, and waits for its end; returns the state or the code of the refusal. */
 export async function timedApply(socket: string, plan: string, times: Times): Promise<string> {
   const start = performance.now();
   try {

@@ -12,7 +12,7 @@ export interface Step {
   what: string;
   /** Requests of hostile clients, plans of others. */
   sent: number;
-  /** How often each was the answer. */
+  /** How often each answer was given. */
   told: Record<string, number>;
   account?: Account;
   problems?: string[];
@@ -24,14 +24,14 @@ export interface Outcome {
   seed: number;
   quick: boolean;
   steps: Step[];
-  /** What does not hold of the host in the end; empty where the log verifies and nothing is left over. */
+  /** Invariants broken at the end; empty where the log verifies and nothing is left over. */
   faults: string[];
 }
 
-/** At most this much more than without load. */
+/** Highest ratio to the figure without load. */
 const GOAL = { memory: 2, p99: 5 };
 
-/** The result for people. A missed goal is said, and is no failure. */
+/** The result as text. A missed goal is reported but is not a failure. */
 export function text({ seed, quick, steps, faults }: Outcome): string {
   const rows = steps.map(({ what, sent, told, account }) => [
     what,
@@ -43,7 +43,7 @@ export function text({ seed, quick, steps, faults }: Outcome): string {
     account === undefined ? "" : String(account.lost.length),
     account === undefined ? "" : String(account.twice.length),
   ]);
-  // As wide as it comes: a cut figure is of no use.
+  // Never truncated: a cut figure is useless.
   const paper = { ...terminalOf({}, {}), width: Number.POSITIVE_INFINITY };
   const notes = steps.flatMap(({ what, note }) => (note === undefined ? [] : [`${what}: ${note}`]));
   const wrong = steps.flatMap(({ what, account, problems = [] }) =>

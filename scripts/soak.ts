@@ -10,7 +10,7 @@ import { fullQueue, underLoad } from "./soak-load.ts";
 import { type Outcome, type Step, text } from "./soak-report.ts";
 
 /*
- * scripts/soak: one host, one step after the other; each step's plans are counted, and in the end the log is verified.
+ * scripts/soak: one host, one step after the other; each step's plans are counted, and the log is verified at the end.
  */
 
 const FULL = {
@@ -33,7 +33,7 @@ const QUICK = {
   disk: 1,
 };
 const STEPS = ["load", "queue", "files", "disk", "kill"] as const;
-/** Packages that the disk's faults need. */
+/** Packages for the disk faults. */
 const SPARE_PACKAGES = 30;
 
 function options() {
@@ -71,7 +71,7 @@ function options() {
   }
 }
 
-/** Numbers in [0, 1) that a seed decides (mulberry32). */
+/** A seeded generator of numbers in [0, 1) (mulberry32). */
 function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {

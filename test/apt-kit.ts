@@ -9,7 +9,7 @@ export function fixture(name: string): string {
   return readFileSync(join(FIXTURES, name), "utf8");
 }
 
-/** What a command gives back; its argv's words joined with spaces is the key. */
+/** Result of a command; the key is its argv joined with spaces. */
 export interface Answer {
   stdout?: string;
   stderr?: string;
@@ -23,7 +23,7 @@ export interface FakePlanning extends Planning {
   temporaries: Map<string, string | Uint8Array>;
 }
 
-/** A host made of recorded answers and files. A command without an answer is a program that is missing. */
+/** A host made of recorded answers and files. A command without an answer counts as a missing program. */
 export function fakePlanning(setup: {
   answers?: Record<string, Answer> | ((command: string, config: string) => Answer | undefined);
   files?: Record<string, string>;

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 
 /*
- * Sources as people write them, each with at most a few oddities, so that apt doesn't refuse all of it.
+ * Sources as people write them, each with few oddities, so that apt doesn't refuse all of them.
  */
 
 const KEY = "A".repeat(39);
-/** Mostly the first word, so that what is odd about a source stands alone and apt doesn't refuse all of it. */
+/** Mostly the first word, so that a source has few oddities and apt doesn't refuse all of them. */
 const mostly = (plain: string, ...odd: string[]) =>
   fc.oneof({ weight: 3, arbitrary: fc.constant(plain) }, { weight: 1, arbitrary: fc.constantFrom(...odd) });
 const uri = fc

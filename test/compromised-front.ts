@@ -15,22 +15,22 @@ import { tryFlock } from "../src/sys-ffi.ts";
 import { encodeMessage } from "../src/wire.ts";
 
 /*
- * What runs in the place of aegisd.service in a test: a front in foreign hands, as its user and in its sandbox, on its socket.
- * It tries what its master could want, prints what became of each attempt, and then lies to every client.
+ * Replaces aegisd.service in a test: a compromised front, with the front's user, sandbox and socket. It tries what an attacker
+ * would, prints the outcome of each attempt, and then lies to every client.
  */
 
 export interface Task {
   /** Plans to hand to the runner, by name. */
   plans: Record<string, string>;
-  /** Handed over in this order, without waiting for the end of any, before the others. */
+  /** Submitted first, in this order, without waiting for any to end. */
   ordered: string[];
-  /** Something of root's that is alive. */
+  /** Pid of a live process of root's. */
   victim: number;
-  /** A TCP port of this machine that answers. */
+  /** An open TCP port of this machine. */
   port: number;
 }
 
-/** What became of one attempt: `did it`, or why not. */
+/** Outcome of one attempt: `did it`, or why not. */
 export type Attempts = Record<string, string>;
 
 const RUNNER = "/run/aegis/runner.sock";
@@ -115,7 +115,7 @@ await attempt("call what is not there", () => {
 });
 const inOrder: Promise<void>[] = [];
 for (const name of task.ordered) {
-  // The next one comes as soon as the runner has this one.
+  // The next one is sent as soon as the runner has this one.
   await new Promise<void>((next) => {
     inOrder.push(attempt(name, () => submit(task.plans[name] ?? "", {}, next)));
   });
@@ -135,7 +135,7 @@ await attempt("fill the disk with reports", async () => {
 
 process.stdout.write(`${JSON.stringify(attempts)}\n`);
 
-// From here on it tells everybody that all went well.
+// From here on it tells every client that all went well.
 createServer((client) => {
   client.on("error", () => {});
   client.on("data", (chunk: Buffer) => {

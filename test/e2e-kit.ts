@@ -16,7 +16,7 @@ import { type PackageKey, pick } from "./throwaway-packages.ts";
 
 /*
  * The whole chain on a throw-away host, with the compiled binary, as its users go through it: root plans and signs, alice
- * approves with a key of her own, and alice or root submits.
+ * approves with her key, and alice or root submits.
  */
 
 const AEGIS = "/usr/local/bin/aegis";
@@ -53,7 +53,7 @@ export interface Chain {
     user?: "root" | "alice" | "bob",
   ): Promise<{ status: number | null; document: unknown }>;
   plan(...args: readonly string[]): Promise<Planned>;
-  /** Policy over a stored plan; approval where it is required; signature. Returns the execution plan and where it is. */
+  /** Policy on a stored plan; approval where it is required; signature. Returns the execution plan and its path. */
   sign(planned: Planned, extra?: readonly string[]): Promise<{ execution: ExecutionPlan; path: string }>;
   policy(planId: string): Promise<{ status: number | null; result: PolicyResult }>;
   /** The approver's approval of a plan; returns the file. */
@@ -61,22 +61,22 @@ export interface Chain {
   startDaemon(env?: Record<string, string>): Promise<Running>;
   /** Submits an execution plan. */
   apply(path: string, user?: "root" | "alice" | "bob"): Promise<ExecResult>;
-  /** plan, policy, approve, sign in one; the daemon is not involved. */
+  /** plan, policy, approve and sign in one call, without the daemon. */
   signed(...args: readonly string[]): Promise<{ execution: ExecutionPlan; path: string; planned: Planned }>;
   /** Events of the production log, oldest first. */
   audit(): Record<string, unknown>[];
   /** dpkg's `Status` of a package, `""` where dpkg does not know it. */
   dpkgStatus(name: string): Promise<string>;
   dpkgVersion(name: string): Promise<string>;
-  /** Signs an arbitrary tree with the trusted execution key, as a liar with a real key would; returns the file. */
+  /** Signs an arbitrary tree with the trusted execution key, as an attacker with a real key would; returns the file. */
   forge(execution: object, name?: string): Promise<string>;
-  /** The repository offers exactly these packages, and the host knows. */
+  /** Publishes exactly these packages and updates the host's package lists. */
   offer(...keys: readonly PackageKey[]): Promise<void>;
-  /** Changes a stored plan's file, as whoever can write it could; policy and sign read the changed one. */
+  /** Edits a stored plan's file, as anyone who can write it could; policy and sign read the edited one. */
   edit(planned: Planned, change: Partial<OperationPlan>): Planned;
   /**
-   * What the executor answers to a plan's bytes, without the client's own checks before: the code of the refusal, or of
-   * the outcome, null when all went well. `runner` goes round the front, whose word the runner does not take.
+   * What the executor answers to a plan's bytes, without the client's own checks before: the code of the refusal or of
+   * the outcome, null for success. `runner` bypasses the front, which the runner does not trust.
    */
   submit(text: string, to?: "front" | "runner"): Promise<string | null>;
   stop(): Promise<void>;
@@ -146,7 +146,7 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
         ],
         approver,
       );
-      // For the signer to attach.
+      // The signer has to read it.
       await host.exec(["chmod", "644", out], { user: approver });
       return out;
     },
@@ -172,7 +172,7 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
         path,
         ...extra,
       ]);
-      // For alice to submit.
+      // Alice has to read it.
       await host.exec(["chmod", "644", path], { user: signer });
       return { execution: JSON.parse(host.read(path)), path };
     },
@@ -193,7 +193,7 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
     audit() {
       const path = host.path("/var/log/aegis/audit.ndjson");
       const lines = existsSync(path) ? readFileSync(path, "utf8").split("\n") : [];
-      // What stands behind the last newline is being written, or torn.
+      // The text after the last newline is being written, or torn.
       return lines.slice(0, -1).map((line) => JSON.parse(line));
     },
     async dpkgStatus(name) {

@@ -7,8 +7,8 @@ import type { Running } from "./throwaway.ts";
 import type { PackageDefinition } from "./throwaway-packages.ts";
 
 /*
- * What tests of a running executor share: its processes, packages that wait until they are told to go on, and the
- * invariants that hold after whatever happened.
+ * Shared by tests of a running executor: its processes, packages that wait for a signal to go on, and the invariants that
+ * hold whatever happened before.
  */
 
 export const AEGIS = "/usr/local/bin/aegis";
@@ -23,7 +23,7 @@ export interface Process {
   argv: string[];
 }
 
-/** Everything that runs on the host now. */
+/** All processes of the host. */
 export function processes({ host }: Chain): Process[] {
   const namespace = readlinkSync(`${host.path("/").replace(/\/root.*$/, "")}/ns/pid`);
   return readdirSync("/proc").flatMap((pid) => {
@@ -51,7 +51,7 @@ export function executorProcesses(chain: Chain, role: "front" | "runner" | "supe
   });
 }
 
-/** Kills every process that is given, in order. One that has ended already is no error. */
+/** Kills the processes in order. One that has ended already is not an error. */
 export function kill(victims: readonly Process[]): void {
   for (const { pid } of victims) {
     try {
@@ -62,7 +62,7 @@ export function kill(victims: readonly Process[]): void {
   }
 }
 
-/** Looks again and again until there is something; the test's own time limit ends a wait in vain. */
+/** Polls until there is a result; the test's time limit ends the wait otherwise. */
 export async function eventually<T>(look: () => T | false | null | undefined, pauseMs = 20): Promise<T> {
   for (;;) {
     const found = look();
@@ -72,15 +72,15 @@ export async function eventually<T>(look: () => T | false | null | undefined, pa
 }
 
 /**
- * The same without giving way to anything else, to be there at once; for ten seconds at most. Nothing may be downloaded
- * meanwhile, since it is this process that serves the repository.
+ * The same as a busy loop, to react at once; for ten seconds at most. Nothing can be downloaded meanwhile, since this
+ * process serves the repository.
  */
 export function spinUntil(look: () => boolean): void {
   const end = Date.now() + 10_000;
   while (!look()) if (Date.now() > end) throw new Error("it did not come");
 }
 
-/** A package whose installation says so, then waits for `openGate`; for a minute at most. */
+/** A package whose installation reports that it runs, then waits for `openGate`, for a minute at most. */
 export function gated(name: string): PackageDefinition {
   const wait = `for n in $(seq 600); do [ -e /run/${name}.go ] && break; sleep 0.1; done`;
   const postinst = `#!/bin/sh\necho "said by ${name}"\ntouch /run/${name}.here\n${wait}\n`;
@@ -96,12 +96,12 @@ export function openGate({ host }: Chain, name: string): void {
   host.write(`/run/${name}.go`, "");
 }
 
-/** Packages of no interest, for plans that have to differ. */
+/** Plain packages, for plans that have to differ. */
 export function plain(prefix: string, count: number): PackageDefinition[] {
   return Array.from({ length: count }, (_, n) => ({ name: `${prefix}${n}`, version: "1.0" }));
 }
 
-/** `aegis apply` (or another command line) that goes on while the test does something else. */
+/** `aegis apply` (or another command line) in the background. */
 export function submit(chain: Chain, path: string, user: "root" | "alice" = "alice"): Promise<Running> {
   return chain.host.spawn([AEGIS, "apply", path], { user });
 }
@@ -128,7 +128,7 @@ export function lastEvent(chain: Chain, kind: AuditEvent["kind"]): Record<string
     .at(-1);
 }
 
-/** What must hold once nothing runs any more, whatever was killed before; waits for that, and returns what does not. */
+/** Waits until nothing runs any more and returns the broken invariants; they hold whatever was killed before. */
 export async function brokenInvariants(chain: Chain): Promise<string[]> {
   const busy = ({ argv }: Process) => argv.includes("--runner") || argv.includes("--recover");
   await eventually(() => !processes(chain).some(busy));
@@ -168,7 +168,7 @@ export async function brokenInvariants(chain: Chain): Promise<string[]> {
   const zombies = () =>
     processes(chain).flatMap(({ state, name, pid }) => (state === "Z" ? [`zombie ${name} ${pid}`] : []));
   const dead = zombies();
-  // What has ended just now is about to be collected.
+  // A process that has just ended is about to be reaped.
   if (dead.length > 0) await Bun.sleep(1000);
   const still = zombies();
   problems.push(...dead.filter((zombie) => still.includes(zombie)));

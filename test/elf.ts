@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 export interface Elf {
   /** `e_machine`: 62 is x86-64, 183 is AArch64. */
   machine: number;
-  /** DT_NEEDED: the shared libraries it asks for. */
+  /** DT_NEEDED: the shared libraries it needs. */
   needed: string[];
-  /** Versions of symbols that it asks of them, e.g. `GLIBC_2.17`. */
+  /** Symbol versions it needs of them, e.g. `GLIBC_2.17`. */
   versions: string[];
 }
 
@@ -15,7 +15,7 @@ const DT_NEEDED = 1n;
 const DT_STRTAB = 5n;
 const DT_VERNEED = 0x6ffffffen;
 
-/** What a 64-bit little-endian executable asks of the system that loads it: elf(5). */
+/** Requirements of a 64-bit little-endian executable: elf(5). */
 export function readElf(path: string): Elf {
   const file = readFileSync(path);
   if (file.readUInt32BE(0) !== 0x7f454c46 || file[4] !== 2 || file[5] !== 1)

@@ -16,7 +16,7 @@ import { approvalOf, configOf, SIGNER, TRUST } from "./signing-kit.ts";
 /** The policy of these tests: what the fake ecosystem installs needs a person. */
 export const POLICY = configOf('[vscode]\napply = "require_human"');
 
-/** An executor's places below a directory, of whoever runs the test. */
+/** An executor's directories below a given one, owned by the user who runs the test. */
 export function placesIn(directory: string): Places {
   const at = (name: string) => join(directory, "state", name);
   return {
@@ -74,7 +74,7 @@ export async function signed(
   }
 }
 
-/** What the executor of this test is given. */
+/** The executor's dependencies in this test. */
 export function contextOf(
   host: FakeHost,
   places: Places,

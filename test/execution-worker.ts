@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { contextOf, placesIn, submit } from "./execution-kit.ts";
 
-/** An executor as a process of its own, to be killed: `<directory> <file of a signed plan> <user of the tool>`. */
+/** An executor in a separate process, to be killed: `<directory> <file of a signed plan> <user of the tool>`. */
 const [directory = "", file = "", user = "root"] = process.argv.slice(2);
 const host = { store: `${directory}/store`, tool: `${directory}/fake-tool`, mode: () => {}, user };
 const context = contextOf(host, placesIn(directory), directory);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ROOT } from "./kit.ts";
 
 /*
- * Emulators that run an executable of other machines here, by qemu's user mode: from Debian's packages, unpacked into the
+ * Emulators (qemu user mode) for executables of other machines: from Debian's packages, unpacked into the
  * checkout's cache. Nothing is installed, and nothing is registered with the kernel.
  */
 
@@ -17,7 +17,7 @@ export interface Emulators {
   x64(model: string): string[];
 }
 
-/** The emulators, fetched once; or why there can be none. */
+/** The emulators, fetched once; or why there are none. */
 export function emulators(): Emulators | string {
   if (process.arch !== "x64") return "this is no x86-64 machine";
   try {
@@ -36,7 +36,7 @@ export function emulators(): Emulators | string {
   };
 }
 
-/** By apt, with package lists of its own for both kinds of machine, from this host's sources. */
+/** Downloaded by apt with separate package lists for both architectures, from this host's sources. */
 function fetchInto(directory: string): void {
   for (const path of ["lists/partial", "cache/archives/partial"])
     mkdirSync(join(directory, path), { recursive: true });

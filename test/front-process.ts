@@ -2,7 +2,7 @@ import { AegisError } from "../src/errors.ts";
 import { startFront } from "../src/front.ts";
 import { openLog } from "../src/log.ts";
 
-/** A front in a process of its own, for tests that measure the process. argv: socket, limits as JSON. */
+/** A front in a separate process, for tests that measure the process. argv: socket, limits as JSON. */
 const [path = "", limits = "{}"] = process.argv.slice(2);
 await startFront({
   listen: { path },

@@ -10,13 +10,13 @@ import type { ThrowawayHost } from "./throwaway.ts";
 export const ROOT = join(import.meta.dir, "..");
 const BINARY = join(ROOT, "dist/aegis");
 
-/** The two ways to start it: what every command's behaviour must be the same for. */
+/** The two ways to start it; every command must behave the same in both. */
 export const PROGRAMS = {
   sources: [process.execPath, join(ROOT, "src/cli.ts")],
   binary: [BINARY],
 } as const;
 
-/** Builds the executable when there is none, or the sources have changed since. */
+/** Builds the executable if there is none or the sources have changed since. */
 export function buildWhereNeeded(): void {
   const built = statSync(BINARY, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const newest = Math.max(
@@ -38,13 +38,13 @@ export interface StartOptions {
   env: Readonly<Record<string, string>>;
   cwd: string;
   stdin?: string;
-  /** Closes our end of standard output before anything can have been written there. */
+  /** Closes our end of standard output before anything is written. */
   closeStdout?: boolean;
-  /** argv[0], where it isn't the program's own name. */
+  /** argv[0], if not the program's name. */
   argv0?: string;
 }
 
-/** Runs a command to its end. It has no terminal: it leads a session of its own. */
+/** Runs a command to its end, in a new session without a terminal. */
 export function start(argv: readonly string[], options: StartOptions): Promise<Ended> {
   const [program = "", ...args] = argv;
   const { env, cwd, stdin = "", closeStdout, argv0 } = options;
@@ -59,7 +59,7 @@ export function start(argv: readonly string[], options: StartOptions): Promise<E
     if (closeStdout) child.stdout.destroy();
     else child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
     child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
-    // A command that reads nothing may be gone before its input is written.
+    // A command that reads nothing may exit before its input is written.
     child.stdin.on("error", () => {});
     child.stdin.end(stdin);
     child.once("error", reject);
@@ -69,7 +69,7 @@ export function start(argv: readonly string[], options: StartOptions): Promise<E
   });
 }
 
-/** Puts test/state-worker.ts, in one file, on a throw-away host. Returns the words that start it there. */
+/** Bundles test/state-worker.ts onto a throw-away host. Returns the argv that starts it there. */
 export async function installStateWorker(host: Pick<ThrowawayHost, "write">): Promise<string[]> {
   const built = await Bun.build({ entrypoints: [join(ROOT, "test/state-worker.ts")], target: "bun" });
   const [output] = built.outputs;

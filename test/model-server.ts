@@ -1,7 +1,7 @@
 import type { Verdict } from "../src/doc-verdict.ts";
 
 /*
- * A server on loopback with an OpenAI-compatible API, whose answers are written by the test: no model runs anywhere.
+ * A server on loopback with an OpenAI-compatible API that gives scripted answers: no model is involved.
  */
 
 /** A verdict as a model writes it. */
@@ -27,7 +27,7 @@ export interface Asked {
   /** Parsed JSON; null for a GET. */
   body: unknown;
 }
-/** What the server does with one request. `ended` settles when the client has hung up or the server stops. */
+/** Handles one request. `ended` settles when the client has hung up or the server stops. */
 export type Behaviour = (asked: Asked, ended: Promise<void>) => Response | Promise<Response>;
 
 export interface ModelServer extends Disposable {
@@ -35,16 +35,16 @@ export interface ModelServer extends Disposable {
   url: string;
   /** Every request, in order. */
   asked: Asked[];
-  /** Requests whose answer has not begun and whose client has not hung up. */
+  /** Requests that wait for an answer and whose client is still connected. */
   readonly open: number;
-  /** Most of them at any one time. */
+  /** Peak of `open`. */
   readonly mostOpen: number;
-  /** From now on: each behaviour once, the last one for ever. */
+  /** Sets the coming behaviours: each is used once, the last one for ever. */
   behave(...behaviours: [Behaviour, ...Behaviour[]]): void;
   stop(): void;
 }
 
-/** Starts a server. `GET …/models` names `models`; every other request gets the behaviour whose turn it is. */
+/** Starts a server. `GET …/models` names `models`; every other request gets the next behaviour. */
 export function startModelServer(
   behaviours: [Behaviour, ...Behaviour[]] = [says(JSON.stringify(VERDICT))],
   models: readonly string[] = ["deepseek-v4-flash"],
@@ -55,7 +55,7 @@ export function startModelServer(
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
-    // Bun ends a silent connection after 10 s otherwise, and shows what a body breaks off with.
+    // Otherwise Bun ends a silent connection after 10 s and prints the error of an aborted body.
     idleTimeout: 0,
     development: false,
     async fetch(request) {
@@ -124,7 +124,7 @@ export const answers =
 /** A completion with this content. */
 export const says = (content: string): Behaviour => answers(completion({ content }));
 
-/** A completion that says so after that time. */
+/** A completion with this content, after a delay. */
 export const thinks =
   (ms: number, content: string = JSON.stringify(VERDICT)): Behaviour =>
   async (asked, ended) => {
@@ -132,13 +132,13 @@ export const thinks =
     return says(content)(asked, ended);
   };
 
-/** A status other than 200, with an error as OpenAI words it. */
+/** A status other than 200, with an error in OpenAI's format. */
 export const fails =
   (status: number, message = `made to fail with ${status}`): Behaviour =>
   () =>
     json(JSON.stringify({ error: { message, type: "error", code: status } }), status);
 
-/** Refuses requests whose response_format has one of these types, and goes on with `then` otherwise. */
+/** Refuses requests whose response_format has one of these types; otherwise `then` answers. */
 export const refusesFormat =
   (types: readonly string[], then: Behaviour, status = 400): Behaviour =>
   (asked, ended) => {
@@ -165,7 +165,7 @@ export const breaksOff: Behaviour = () =>
     controller.error(new Error("cut"));
   });
 
-/** A whole body, some characters at a time. */
+/** A whole body, in chunks of some characters. */
 export const drips =
   (body: string, everyMs: number, chars = 16): Behaviour =>
   () =>
@@ -177,7 +177,7 @@ export const drips =
       controller.close();
     });
 
-/** A body without an end. */
+/** An endless body. */
 export const endless: Behaviour = () => {
   const chunk = new Uint8Array(64 * 1024).fill(0x20);
   return new Response(
@@ -196,11 +196,11 @@ export const redirects =
   () =>
     new Response(null, { status, headers: { location: to } });
 
-/** A page of a proxy or of another server. */
+/** An HTML page, as a proxy or another server would send. */
 export const html: Behaviour = () =>
   new Response("<!DOCTYPE html><title>It works!</title>", { headers: { "content-type": "text/html" } });
 
-/** A stream of events, although none was asked for. */
+/** An event stream that was not requested. */
 export const eventStream: Behaviour = () => {
   const chunk = JSON.stringify({ choices: [{ index: 0, delta: { content: JSON.stringify(VERDICT) } }] });
   return new Response(`data: ${chunk}\n\ndata: [DONE]\n\n`, {
@@ -218,7 +218,7 @@ function streamed(
       try {
         await write((text) => controller.enqueue(new TextEncoder().encode(text)), controller);
       } catch {
-        // The client has hung up: there is nothing left to write to.
+        // The client has hung up.
       }
     },
   });

@@ -8,7 +8,7 @@ import { readText } from "../src/sys-files.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 
 /*
- * Looking vulnerabilities up for a transaction, as the planner does it, against real directories and servers.
+ * Looks up the vulnerabilities of a transaction as the planner does, in real directories and on real servers.
  */
 
 export const FIXTURES = join(import.meta.dir, "fixtures/osv");
@@ -40,7 +40,7 @@ export function change(source: string, from: string | null, to: string | null) {
   return entry(`${source}-bin`, { source, action, from_version: from, to_version: to });
 }
 
-/** The plan with what is found for its transaction. */
+/** The plan with the vulnerabilities found for its transaction. */
 export async function look(
   world: Planning,
   transaction: OperationPlan["transaction"],

@@ -29,7 +29,7 @@ export const DEBIAN: RepositoryEvidence = {
   problems: [],
 };
 
-/** A third party whose signature is good but whose key is not pinned to it. */
+/** A third-party source with a good signature whose key is not pinned to it. */
 export const WEAK: RepositoryEvidence = {
   ...DEBIAN,
   id: "https://ppa.example/debian stable",
@@ -278,7 +278,7 @@ export function vulnerability(
   };
 }
 
-/** A review that has nothing against the plan whose hash is all zeros. */
+/** A favourable review of the plan whose hash is all zeros. */
 export function review(change: Partial<AiReview> = {}): AiReview {
   return {
     schema_version: "1.0",

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 
 export interface OnTerminal {
-  /** Everything that the terminal showed. */
+  /** All output of the terminal. */
   output: string;
   /** Exit status of the command, 128 + n when killed by signal n. */
   status: number;
@@ -11,8 +11,8 @@ export interface OnTerminal {
 }
 
 /**
- * Runs a shell command on a terminal of its own, by script(1). Each answer is typed when its question has come up: what is
- * typed before a program has switched the echo off is shown by the kernel.
+ * Runs a shell command on a new terminal, by script(1). Each answer is typed once its question is shown: what is typed before
+ * a program has switched the echo off would be shown by the kernel.
  */
 export function onTerminal(
   command: string,
@@ -23,7 +23,7 @@ export function onTerminal(
   let text = "";
   let seen = 0;
   const left = [...answers];
-  // A character may come in two pieces.
+  // A character may be split between two chunks.
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
     text += chunk;
     const [next] = left;

@@ -4,7 +4,7 @@ import { makeReview } from "../src/review.ts";
 import { serveReviewer } from "../src/review-service.ts";
 import { readModelSettings } from "../src/review-settings.ts";
 
-/** A reviewer in a process of its own, for tests that measure the process. argv: socket, limits as JSON. */
+/** A reviewer in a separate process, for tests that measure the process. argv: socket, limits as JSON. */
 const [path = "", limits = "{}"] = process.argv.slice(2);
 const key = generateKey();
 await serveReviewer({

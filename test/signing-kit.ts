@@ -73,7 +73,7 @@ export const snapshot = (change: Partial<ControlProof> = {}): ControlProof => ({
   ...change,
 });
 
-/** What `aegis sign` is given for a plan: its policy result as policy decides it, and an approval. */
+/** The input of `aegis sign` for a plan: its policy result and an approval. */
 export function ingredients(
   plan: OperationPlan = install(),
   change: Partial<Ingredients> & { toml?: string; aiReview?: AiReview } = {},
@@ -108,7 +108,7 @@ export function ingredients(
 export const execution = (plan?: OperationPlan, change?: Parameters<typeof ingredients>[1]) =>
   buildExecutionPlan(ingredients(plan, change));
 
-/** The text of a plan that whoever holds the signing key has changed and signed again. */
+/** The text of a plan that the holder of the signing key has changed and signed again. */
 export function forged(plan: ExecutionPlan, change: Partial<ExecutionPlan>, key = SIGNER): string {
   const { signature: _, ...rest } = { ...plan, ...change };
   return canonicalJson(signDocument(rest, key.seed, key.keyId));
@@ -127,7 +127,7 @@ export function context(change: Partial<PreflightContext> = {}): PreflightContex
   };
 }
 
-/** Expects a refusal with this code and, where given, a message that says this. Returns its hint. */
+/** Expects a refusal with this code and, where given, this in its message. Returns its hint. */
 export async function refuses(
   action: () => unknown,
   code: ErrorCode,

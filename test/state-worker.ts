@@ -8,7 +8,7 @@ import { isRunAtWork } from "../src/exec-recover.ts";
 import { prepareState, STATE } from "../src/sys-state.ts";
 
 /*
- * One step of the tests of the runner's state. It runs on a throw-away host, where /var/lib/aegis may be made and filled.
+ * One step of the tests of the runner's state. It runs on a throw-away host, where it may write to /var/lib/aegis.
  * Prints what the step returns as JSON, or the code and message of what it throws.
  */
 const say = (line: string) => process.stdout.write(`${line}\n`);
@@ -21,7 +21,7 @@ const STEPS: Record<string, (first: string, second: string) => unknown> = {
   queued: () => queued(),
   atWork: () => isRunAtWork(STATE, ECOSYSTEMS),
   free: () => tryRunLock() !== null,
-  /** Waits for the run lock and keeps it until /run/go-<execution> is there. */
+  /** Takes the run lock and holds it until /run/go-<execution> exists. */
   async hold(execution, limits) {
     const { uid, ...most } = v.parse(LIMITS, JSON.parse(limits));
     const lock = await waitForRunLock({ execution, uid }, most, (place) => say(`place ${place}`));

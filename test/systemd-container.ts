@@ -7,21 +7,21 @@ import { exitOf, Inside, ROOT_ENV } from "./throwaway-inside.ts";
 import { startRepository } from "./throwaway-repo.ts";
 
 /*
- * A Debian with a real systemd as its PID 1, in systemd-nspawn, to be used like a throw-away host. It shares the machine's
- * network and clock; everything else is its own, and nothing of it outlives this process. Only for root.
+ * Debian or Ubuntu with a real systemd as PID 1 in systemd-nspawn, used like a throw-away host. It shares the machine's
+ * network and clock and nothing else, and ends with this process. Needs root.
  */
 
 export interface SystemdHost extends ThrowawayHost {
   readonly suite: Suite;
-  /** Configures the distribution's own archive, besides; with `updates`, what came out since the release too. */
+  /** Adds the distribution's own archive; with `updates`, also its updates. */
   addDebian(how?: { updates: boolean }): void;
-  /** `systemctl …` inside; throws with its words when it fails. */
+  /** `systemctl …` inside; throws with its output when it fails. */
   systemctl(...args: readonly string[]): Promise<string>;
-  /** The machine's id of the container's PID 1, which changes with each boot. */
+  /** The pid, on the machine, of the container's PID 1; it changes with each boot. */
   leader(): number;
   /** An orderly reboot: returns at once. */
   beginReboot(): Promise<void>;
-  /** As after a power failure: every process dies in the same instant, and the container boots again. */
+  /** Simulates a power failure: every process dies at once, and the container boots again. */
   powerCycle(): Promise<void>;
   /** Waits until the container has booted (again) after the boot whose leader is given. */
   booted(before: number): Promise<void>;
@@ -52,7 +52,7 @@ export function systemdUnavailable(suite: Suite): string | null {
   return null;
 }
 
-/** Boots a container with users alice and bob, and an empty repository of its own as the only source of packages. */
+/** Boots a container with users alice and bob, and an empty new repository as the only source of packages. */
 export async function startSystemd(suite: Suite, binary: string): Promise<SystemdHost> {
   const repo = await startRepository();
   const name = `aegis-test-${suite}-${crypto.randomUUID().slice(0, 8)}`;
@@ -123,7 +123,7 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
     },
     async powerCycle() {
       const before = pid;
-      // PID 1 asks the kernel at once: nothing is stopped, synced or waited for.
+      // PID 1 asks the kernel directly: nothing is stopped or synced first.
       await inside.exec(["systemctl", "--force", "--force", "reboot"]).catch(() => {});
       await booted(before);
     },
@@ -144,7 +144,7 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
   }
 
   host.addSource("throwaway", repo);
-  // The repository is the distribution's own too, as far as the container knows.
+  // The container takes the repository for the distribution's own.
   const keyring = `/usr/share/keyrings/${archiveKeys(suite)}`;
   inside.write(keyring, Buffer.concat([readFileSync(inside.path(keyring)), repo.key.public]));
   inside.write("/root/aegis", readFileSync(binary), 0o755);
@@ -160,7 +160,7 @@ function leaderOf(box: ChildProcess): number | null {
       try {
         return readFileSync(`/proc/${name}/status`, "utf8");
       } catch {
-        return ""; // It has ended meanwhile.
+        return ""; // It has exited meanwhile.
       }
     })
     .map((text) => ({

@@ -7,7 +7,7 @@ import { SUITES, type Suite } from "./systemd-root.ts";
 import type { PackageDefinition } from "./throwaway-packages.ts";
 
 /*
- * What the tests on a real systemd share. Each file has a container of its own: alice, a member of aegis-admin, plans, signs
+ * Shared by the tests on a real systemd. Each file has its own container: alice, a member of aegis-admin, plans, signs
  * and submits; bob approves; root installs and looks after the host.
  */
 
@@ -30,12 +30,12 @@ export interface Production extends Chain {
   readonly host: SystemdHost;
 }
 
-/** A container as it is before anything of Aegis is there but the one binary, in /root. */
+/** A container with nothing of Aegis but the binary, in /root. */
 export function bootSuite(suite: Suite): Promise<SystemdHost> {
   return startSystemd(suite, join(ROOT, "dist/aegis"));
 }
 
-/** A container on which aegis is installed and runs, as `setUp` leaves it. */
+/** A container on which Aegis is installed and running; see `setUp`. */
 export async function startProduction(suite: Suite): Promise<Production> {
   const host = await bootSuite(suite);
   try {
@@ -46,7 +46,7 @@ export async function startProduction(suite: Suite): Promise<Production> {
   }
 }
 
-/** Installs aegis from the one binary, makes alice an administrator, trusts her key and bob's, and starts the services. */
+/** Installs Aegis from the binary, makes alice an administrator, trusts her key and bob's, and starts the services. */
 export async function setUp(host: SystemdHost): Promise<Production> {
   await install(host);
   await mustExec(host, ["usermod", "--append", "--groups", "aegis-admin", "alice"]);
@@ -55,19 +55,19 @@ export async function setUp(host: SystemdHost): Promise<Production> {
   return { ...chain, host };
 }
 
-/** `aegis daemon install`, from the binary that was copied there. */
+/** `aegis daemon install`, from the copied binary. */
 export async function install(host: SystemdHost): Promise<void> {
   await mustExec(host, ["/root/aegis", "daemon", "install"]);
 }
 
-/** Runs a command to its end; throws with its words when it fails. Returns what it said on standard output. */
+/** Runs a command to its end and returns its standard output; throws with its output when it fails. */
 export async function mustExec(host: SystemdHost, argv: readonly string[]): Promise<string> {
   const { status, stdout, stderr } = await host.exec(argv, { timeoutMs: 120_000 });
   if (status !== 0) throw new Error(`${argv.join(" ")} failed (${status}):\n${stdout}${stderr}`);
   return stdout;
 }
 
-/** A package of the kind that apt has trouble with in a hardened unit: a service that is started, and a setuid program. */
+/** A package that is difficult to install in a hardened unit: it starts a service and has a setuid program. */
 export const SERVED: PackageDefinition = {
   name: "served",
   version: "1.0",
@@ -83,7 +83,7 @@ export const SERVED: PackageDefinition = {
   },
 };
 
-/** A package that restarts the very service it is installed by, as an upgrade of systemd or of Aegis would. */
+/** A package that restarts the service that installs it, as an upgrade of systemd or of Aegis would. */
 export const RESTARTER: PackageDefinition = {
   name: "restarter",
   version: "1.0",
@@ -93,7 +93,7 @@ export const RESTARTER: PackageDefinition = {
   },
 };
 
-/** Every way in which a maintainer script, a trigger or a hook has services stopped; `%` is the unit. */
+/** Every way in which maintainer scripts, triggers and hooks stop services; `%` is the unit. */
 export const WAYS_TO_STOP = [
   "systemctl restart %",
   "systemctl stop %",
@@ -106,7 +106,7 @@ export const WAYS_TO_STOP = [
   "service % restart",
 ] as const;
 
-/** A package that has its own runner stopped, in all these ways. What each said and gave stands in /run/stopper. */
+/** A package that stops its own runner in all these ways, and writes output and exit status of each to /run/stopper. */
 export const STOPPER: PackageDefinition = {
   name: "stopper",
   version: "1.0",
@@ -121,7 +121,7 @@ exit 0
   },
 };
 
-/** A package that has everything of the runner's slice stopped: by dependency, which no unit refuses. */
+/** A package that stops the runner's slice: its units are stopped by dependency, which no unit can refuse. */
 export const SLICE_STOPPER: PackageDefinition = {
   name: "slice-stopper",
   version: "1.0",
@@ -130,7 +130,7 @@ export const SLICE_STOPPER: PackageDefinition = {
   },
 };
 
-/** What apt's own history knows of command lines that ran more than once. Each test installs other packages. */
+/** Command lines that ran more than once, by apt's history. Each test installs different packages. */
 export function ranTwice({ host }: Production): string[] {
   const history = host.read("/var/log/apt/history.log");
   const lines = [...history.matchAll(/^Commandline: (.*)$/gm)].map(([, line]) => line ?? "");

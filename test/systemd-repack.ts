@@ -6,8 +6,8 @@ import { mustExec } from "./systemd-kit.ts";
 import { NATIVE, type PackageDefinition } from "./throwaway-packages.ts";
 
 /**
- * The distribution's own package under a higher version: what is installed on the host is downloaded there, and put together
- * again with the version changed. `directory` keeps the .deb for as long as the repository may serve it.
+ * The distribution's own package under a higher version: the installed one is downloaded on the host and repacked with the
+ * version changed. `directory` keeps the .deb for as long as the repository may serve it.
  */
 export async function repacked(
   host: SystemdHost,
@@ -29,7 +29,7 @@ dpkg-deb --root-owner-group -Zgzip -z1 --build root out.deb >&2; cat root/DEBIAN
   return { name, version: `${installed}${suffix}`, architecture: NATIVE, record, deb };
 }
 
-/** A directory for {@link repacked}, and how to take it away. */
+/** A directory for {@link repacked}, and its removal. */
 export function repackDirectory(): { path: string; remove: () => void } {
   const path = mkdtempSync(join(tmpdir(), "aegis-repack-"));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };

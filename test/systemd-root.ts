@@ -6,12 +6,12 @@ import { ROOT } from "./kit.ts";
 
 /*
  * A minimal Debian or Ubuntu with systemd, made once by debootstrap and kept in the checkout, and the two programs that make
- * and boot it. They are not on every machine, and nothing is installed there: their packages are unpacked beside.
+ * and boot it. Not every machine has them, and nothing is installed: their packages are unpacked into the checkout's cache.
  */
 
 export type Suite = "bookworm" | "trixie" | "jammy" | "noble" | "resolute";
 export const SUITES: readonly Suite[] = ["bookworm", "trixie", "jammy", "noble", "resolute"];
-/** Ubuntu's, whose archive and keys are others. */
+/** Ubuntu's, which have another archive and other keys. */
 const UBUNTU: readonly Suite[] = ["jammy", "noble", "resolute"];
 
 const CACHE = join(ROOT, "node_modules/.cache/systemd");
@@ -20,16 +20,16 @@ const KEYS = join(CACHE, "keys");
 const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
 /** No D-Bus and no polkit: Aegis has to do without. What verifies signatures is what apt depends on: gpgv, or sqv alone. */
 const PACKAGES = ["systemd", "systemd-sysv", "ca-certificates"];
-/** Those with sqv. Roots that were made before they went without gpgv have the suite's plain name. */
+/** Suites with sqv instead of gpgv. Roots made before that change have the plain suite name. */
 const WITH_SQV: readonly string[] = ["trixie"];
-/** What apt verifies signatures with, and nothing else is there. */
+/** The only program for verifying signatures there. */
 export const verifierOf = (suite: Suite) => (WITH_SQV.includes(suite) ? "sqv" : "gpgv");
-/** Of /usr/share/keyrings. */
+/** In /usr/share/keyrings. */
 export const archiveKeys = (suite: Suite) => `${distribution(suite)}-archive-keyring.gpg`;
 export const isUbuntu = (suite: Suite) => UBUNTU.includes(suite);
 const distribution = (suite: Suite) => (isUbuntu(suite) ? "ubuntu" : "debian");
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/** Enough to fetch 100 MB slowly. */
+/** Enough for 100 MB over a slow link. */
 const LIMIT_MS = 900_000;
 
 /** The environment in which the programs are found and run. */
@@ -73,7 +73,7 @@ export function suiteRoot(suite: Suite): string {
   return directory;
 }
 
-/** Whether the suite's archive can be reached from here, by the way that apt knows. */
+/** Whether apt can reach the suite's archive from here. */
 export function archiveReachable(suite: Suite): boolean {
   const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
   const words = ["download-file", `${mirror(suite)}/dists/${suite}/InRelease`, join(directory, "InRelease")];
@@ -84,7 +84,7 @@ export function archiveReachable(suite: Suite): boolean {
 
 type Apt = (program: string, ...args: string[]) => SpawnSyncReturns<string>;
 
-/** The machine's own apt with lists and archives apart, so that nothing of the machine changes. */
+/** The machine's apt with separate lists and archives, so that the machine is not changed. */
 function machineApt(lists: string): Apt {
   mkdirSync(join(lists, "partial"), { recursive: true });
   mkdirSync(join(lists, "archives/partial"), { recursive: true });
@@ -95,7 +95,7 @@ function machineApt(lists: string): Apt {
     "Dir::Cache::srcpkgcache=",
     "Debug::NoLocking=true",
     "APT::Sandbox::User=root",
-    // Nothing is done after an update, or after a download.
+    // No hooks after an update or a download.
     "APT::Update::Post-Invoke::=",
   ].flatMap((option) => ["-o", option]);
   return (program, ...args) => run(program, [...apart, ...args]);
@@ -106,7 +106,7 @@ function unpackTools(apt: Apt): void {
   for (const name of PROGRAMS) if (tool(name) === null) throw new Error(`${name} can't be had here`);
 }
 
-/** Unpacks packages, and what of their dependencies is not installed, into a directory. */
+/** Unpacks packages and their missing dependencies into a directory. */
 function unpack(apt: Apt, packages: readonly string[], directory: string): void {
   apt("apt-get", "update", "--error-on=any");
   apt("apt-get", "install", "-y", "--no-install-recommends", "--reinstall", "--download-only", ...packages);
@@ -120,20 +120,20 @@ function unpack(apt: Apt, packages: readonly string[], directory: string): void 
   renameSync(work, directory);
 }
 
-/** The keys of a suite's archive: the machine's, or what Debian has of them. Those of Ubuntu are in Debian 13, not in 12. */
+/** The keys of a suite's archive: the machine's, or those that Debian packages. Those of Ubuntu are in Debian 13, not in 12. */
 function keysOf(suite: Suite, apt: Apt): string | undefined {
   const places = ["/", TOOLS, KEYS].map((at) => join(at, "usr/share/keyrings", archiveKeys(suite)));
   if (!isUbuntu(suite) || places.some(existsSync)) return places.find(existsSync);
   const source = `${KEYS}.list`;
   const by = `[signed-by=${keysOf("trixie", apt) ?? ""}]`;
-  // Not among the lists, where apt sweeps.
+  // Not among the lists, where apt deletes other files.
   writeFileSync(source, `deb ${by} ${mirror("trixie")} trixie main\n`);
   const only = ["-o", `Dir::Etc::SourceList=${source}`, "-o", "Dir::Etc::SourceParts=/dev/null"];
   unpack((program, ...args) => apt(program, ...only, ...args), ["ubuntu-keyring"], KEYS);
   return places.find(existsSync);
 }
 
-/** Debian's mirror that this machine uses, where it is a Debian; else the one for everybody. */
+/** The Debian mirror that this machine uses; deb.debian.org on other systems. */
 export function mirror(suite: Suite): string {
   if (isUbuntu(suite)) return "http://archive.ubuntu.com/ubuntu";
   const { stdout } = run("apt-get", ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
@@ -151,10 +151,10 @@ function bootstrap(suite: Suite, directory: string, apt: Apt): void {
     ...["--variant=minbase", `--include=${PACKAGES.join(",")}`],
     ...(keyring === undefined ? [] : [`--keyring=${keyring}`]),
     ...[suite, work, mirror(suite)],
-    // All of Ubuntu's are one, and Debian 12 has no name for the latest.
+    // One script serves all of Ubuntu, and Debian 12 has none under the name of the latest.
     ...(isUbuntu(suite) ? [join(scripts, "gutsy")] : []),
   ];
-  // What debootstrap mounts goes with its mount namespace.
+  // debootstrap's mounts end with its mount namespace.
   run("unshare", ["--mount", "--propagation", "private", tool("debootstrap") ?? "debootstrap", ...words], {
     ...(proxy === undefined ? {} : { http_proxy: proxy }),
   });
@@ -162,7 +162,7 @@ function bootstrap(suite: Suite, directory: string, apt: Apt): void {
     if (name.endsWith(".deb")) rmSync(join(work, "var/cache/apt/archives", name));
   }
   rmSync(join(work, "etc/apt/sources.list"), { force: true });
-  // How this machine reaches the mirror, and whether its dates can be taken at their word.
+  // The machine's proxy, and whether Release files' dates are checked.
   const dump = apt("apt-config", "dump").stdout.split("\n");
   const settings = dump.filter((line) => /^Acquire::(?:https?::|Check-|Retries)/i.test(line));
   writeFileSync(join(work, "etc/apt/apt.conf.d/99machine"), `${settings.join("\n")}\n`);

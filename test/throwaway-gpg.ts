@@ -9,8 +9,8 @@ export interface SigningKey {
 }
 
 /*
- * gpg leaves an agent running and files behind. Each call gets mount and PID namespaces of its own with a tmpfs for the
- * key directory (in /run, since gpg prefers that for its sockets), so both end with the call, whatever happens.
+ * gpg leaves an agent running and files behind. Each call gets new mount and PID namespaces with a tmpfs for the key
+ * directory (in /run, since gpg prefers that for its sockets), so both always end with the call.
  */
 function gpg(script: string, env: Record<string, string>, input = ""): string {
   const prelude =

@@ -14,7 +14,7 @@ import { constants } from "node:os";
 import { dirname } from "node:path";
 
 export interface CommandOptions {
-  /** Added to a login's minimal environment. */
+  /** Added to the minimal environment of a login. */
   env?: Readonly<Record<string, string>>;
   /** `root` (default), `alice` (in aegis-admin) or `bob`. */
   user?: "root" | "alice" | "bob";
@@ -35,7 +35,7 @@ export interface ExecResult {
   stderr: string;
 }
 
-/** A process that was started with `spawn`. */
+/** A process started with `spawn`. */
 export interface Running {
   /** Its id on this machine; NaN when it ended at once. */
   readonly pid: number;
@@ -43,7 +43,7 @@ export interface Running {
   readonly insidePid: number;
   /** Exit status, 128 + n when killed by signal n. */
   readonly exited: Promise<number>;
-  /** Everything written so far. */
+  /** Output so far. */
   stdout(): string;
   stderr(): string;
   /** Signals this one process; default SIGTERM. */
@@ -55,12 +55,12 @@ export const ROOT_ENV = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   LC_ALL: "C.UTF-8",
 };
-/** What a host has of its own, as unshare(1) and nsenter(1) call it. */
+/** The namespaces of a host, as options of unshare(1) and nsenter(1). */
 export const NAMESPACES = ["--mount", "--uts", "--ipc", "--pid"];
 
 /*
  * The process that forks into the PID namespace. nsenter's own fork stops when its child is stopped and never wakes up,
- * and unshare's reports a SIGKILL as status 1. The shell's remark on a killed child goes nowhere.
+ * and unshare's reports a SIGKILL as status 1. The shell's message about a killed child is discarded.
  */
 const FORK = 'exec 3>&2 2>/dev/null; (exec "$@" 2>&3 3>&-); exit $?';
 
@@ -90,7 +90,7 @@ export class Inside {
     const outside = this.path(path);
     mkdirSync(dirname(outside), { recursive: true });
     writeFileSync(outside, data);
-    chmodSync(outside, mode); // Whatever the umask, and for a file that was there.
+    chmodSync(outside, mode); // Regardless of the umask, and for an existing file.
   }
 
   exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
@@ -100,7 +100,7 @@ export class Inside {
     const stderr: Buffer[] = [];
     child.stdout?.on("data", (chunk: Buffer) => stdout.push(chunk));
     child.stderr?.on("data", (chunk: Buffer) => stderr.push(chunk));
-    // A command that reads nothing may be gone before its input is written.
+    // A command that reads nothing may exit before its input is written.
     child.stdin?.on("error", () => {});
     child.stdin?.end(options.stdin ?? "");
     return new Promise((resolve, reject) => {
@@ -186,7 +186,7 @@ export function childOf(parent: number | undefined): number | null {
   return children[0] === undefined ? null : Number(children[0]);
 }
 
-/** What a process calls itself in its own namespace; NaN of one that has ended. */
+/** A process's pid in its own namespace; NaN if it has ended. */
 function insidePidOf(pid: number): number {
   try {
     return Number(/^NSpid:.*\s(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
@@ -195,7 +195,7 @@ function insidePidOf(pid: number): number {
   }
 }
 
-/** The child, or NaN, which no signal reaches, where the program has ended before anybody could look. */
+/** The child's pid, or NaN (which no signal reaches) where the program ended first. */
 async function untilChild(child: ChildProcess): Promise<number> {
   while (child.exitCode === null && child.signalCode === null) {
     const pid = childOf(child.pid);

@@ -1,6 +1,6 @@
 /*
- * The packages of the throw-away host's repositories. Small, real .deb packages; each exists for one situation that the
- * product has to handle.
+ * The packages of the throw-away host's repositories: small, real .deb packages, each for one situation that Aegis has to
+ * handle.
  */
 
 export interface PackageDefinition {
@@ -12,15 +12,15 @@ export interface PackageDefinition {
   fields?: Readonly<Record<string, string>>;
   /** Fields that stand only in the repository's index, as an archive adds them. */
   indexFields?: Readonly<Record<string, string>>;
-  /** The whole record of the index in place of the usual one; `@FILENAME@`, `@SIZE@` and `@SHA256@` stand for the real ones. */
+  /** The whole index record instead of the generated one; `@FILENAME@`, `@SIZE@` and `@SHA256@` stand for the real ones. */
   record?: string;
   /** Absolute path → text. Files below /usr/bin and /usr/sbin are executable. */
   files?: Readonly<Record<string, string>>;
-  /** Modes of files that want another than the usual one. */
+  /** Modes of files, where not the default. */
   modes?: Readonly<Record<string, number>>;
   /** preinst, postinst, config, templates, conffiles, … */
   control?: Readonly<Record<string, string>>;
-  /** A .deb on this machine that is published as it is; then `record` describes it. */
+  /** A .deb on this machine that is published unchanged; `record` describes it. */
   deb?: string;
 }
 
@@ -54,8 +54,8 @@ function conffileOwner(version: string): PackageDefinition {
 /*
  * Runs as root, like any maintainer script: stops apt, waits until dpkg has ended and let go of its lock, removes a
  * package that is not part of the transaction, and lets apt go on. So the removal always lies between apt's dpkg run and
- * apt's own end. Output goes nowhere, since apt would wait for the terminal to be closed; the hang-up of that terminal,
- * when dpkg ends, is ignored.
+ * apt's own end. Output is discarded, since apt would wait for the terminal to be closed; the SIGHUP when dpkg ends and
+ * the terminal closes is ignored.
  */
 const BEHIND_OUR_BACK = `#!/bin/sh
 set -e
@@ -106,10 +106,10 @@ const PACKAGES = {
     version: "1.0",
     fields: { Conflicts: "hello-aegis", Replaces: "hello-aegis" },
   },
-  /** Kept back: the new version needs what nobody offers. */
+  /** Kept back: the new version depends on a package that no source has. */
   "held=1.0": { name: "held", version: "1.0" },
   "held=2.0": { name: "held", version: "2.0", fields: { Depends: "nobody-offers-this" } },
-  /** Phased to nobody yet. */
+  /** Phased at 0 percent. */
   "phased=1.0": { name: "phased", version: "1.0" },
   "phased=2.0": { name: "phased", version: "2.0", indexFields: { "Phased-Update-Percentage": "0" } },
   /** Kernel by its name. */
@@ -160,7 +160,7 @@ const PACKAGES = {
   /** Owns /etc/conffile-owner.conf, which differs between the versions. */
   "conffile-owner=1.0": conffileOwner("1.0"),
   "conffile-owner=1.1": conffileOwner("1.1"),
-  /** A dependency pair; the new app needs a library more, so that its upgrade installs a package. */
+  /** A dependency pair; the new app needs one more library, so that its upgrade installs a package. */
   "app=1.0": { name: "app", version: "1.0", fields: { Depends: "libapp" } },
   "app=2.0": { name: "app", version: "2.0", fields: { Depends: "libapp, libapp-extra" } },
   "libapp=1.0": { name: "libapp", version: "1.0" },
@@ -181,12 +181,12 @@ export function pick(...keys: readonly PackageKey[]): PackageDefinition[] {
   return keys.map((key) => PACKAGES[key]);
 }
 
-/** Every package there is. */
+/** All packages. */
 export function everyPackage(): PackageDefinition[] {
   return Object.values(PACKAGES);
 }
 
-/** The same name and version with other bytes inside, for a second source. */
+/** The same name and version with different content, for a second source. */
 export function evilTwin(key: PackageKey): PackageDefinition {
   const original: PackageDefinition = PACKAGES[key];
   return {

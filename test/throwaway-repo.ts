@@ -11,9 +11,9 @@ export interface Repository {
   readonly url: string;
   readonly suite: string;
   readonly key: SigningKey;
-  /** Replaces what the index offers and signs it anew. Packages published before can still be downloaded. */
+  /** Replaces the index and signs it again. Packages published before can still be downloaded. */
   publish(packages: readonly PackageDefinition[]): Promise<void>;
-  /** Path → bytes of everything served now. */
+  /** Served files: path → bytes. */
   files(): ReadonlyMap<string, Uint8Array>;
   stop(): Promise<void>;
 }
@@ -22,7 +22,7 @@ export interface RepositoryOptions {
   /** Origin and Label of its Release file. */
   origin?: string;
   suite?: string;
-  /** A new key where it is left out. */
+  /** Default: a new key. */
   key?: SigningKey;
 }
 
@@ -65,7 +65,7 @@ interface Built {
   definition: PackageDefinition;
 }
 
-/** Packages built in this process, so that publishing again costs only the new ones. */
+/** Packages built by this process, so that publishing again only builds new ones. */
 const built = new Map<string, Promise<Built>>();
 
 function build(definition: PackageDefinition): Promise<Built> {
@@ -84,7 +84,7 @@ async function buildDeb(definition: PackageDefinition): Promise<Built> {
       const file = join(directory, "root", path);
       mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
       writeFileSync(file, text);
-      chmodSync(file, mode); // Whatever the umask, and set-user-id too.
+      chmodSync(file, mode); // Regardless of the umask, set-user-id included.
     };
     put("DEBIAN/control", `${control(definition)}\n`, 0o644);
     for (const [name, text] of Object.entries(definition.control ?? {})) {
@@ -97,7 +97,7 @@ async function buildDeb(definition: PackageDefinition): Promise<Built> {
     const child = Bun.spawn(
       ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", join(directory, "root"), deb],
       {
-        // The same definition gives the same bytes in every run.
+        // Makes the bytes reproducible.
         env: { PATH: "/usr/bin:/bin", SOURCE_DATE_EPOCH: "1700000000" },
         stdout: "ignore",
         stderr: "pipe",
@@ -137,8 +137,8 @@ function lines(fields: Readonly<Record<string, string>>): string {
 }
 
 /*
- * Packages and InRelease, written here rather than by apt-ftparchive: that is not on every machine, and fetching it would
- * make the tests need a network. apt itself and gpgv are the judges of the result.
+ * Packages and InRelease, written here rather than by apt-ftparchive, which not every machine has and which would need the
+ * network to fetch. apt itself and gpgv check the result.
  */
 function index(
   origin: string,

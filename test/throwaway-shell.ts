@@ -4,8 +4,8 @@ import { startHost, throwawayUnavailable } from "./throwaway.ts";
 import { everyPackage } from "./throwaway-packages.ts";
 
 /*
- * What scripts/throwaway runs: a command, or a shell, on a throw-away host with the built binary and every package of
- * the table on offer.
+ * The program behind scripts/throwaway: a command, or a shell, on a throw-away host with the built binary and a repository
+ * with every package of the table.
  */
 const reason = throwawayUnavailable();
 if (reason !== null) {
@@ -16,7 +16,7 @@ const [first, ...rest] = process.argv.slice(2);
 const command = first === undefined ? ["bash"] : first === "--" ? rest : [first, ...rest];
 const binary = join(import.meta.dir, "../dist/aegis");
 const host = await startHost({ ...(existsSync(binary) ? { binary } : {}), foreignArchitecture: true });
-// Control-C is meant for the command inside.
+// Control-C goes to the command inside.
 process.on("SIGINT", () => {});
 try {
   await host.repo.publish(everyPackage());

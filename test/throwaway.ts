@@ -18,23 +18,23 @@ import { type Repository, startRepository } from "./throwaway-repo.ts";
 export type { CommandOptions, ExecOptions, ExecResult, Running };
 
 /*
- * A throw-away host: a copy of this whole machine in namespaces of its own, where the real apt-get and dpkg work at the
- * real paths. The machine itself is not changed, and nothing of the host outlives the process that started it. The
- * network namespace is the machine's own. Only for root.
+ * A throw-away host: a copy of this whole machine in new namespaces, where the real apt-get and dpkg work at the real paths.
+ * The machine itself is not changed, and the host ends with the process that started it. It shares the machine's network
+ * namespace. Needs root.
  */
 
 export interface ThrowawayHost {
-  /** The repository that the host's apt is set up with. */
+  /** The repository that the host's apt uses. */
   readonly repo: Repository;
-  /** Runs a command to its end. A status that is not 0 is no exception. */
+  /** Runs a command to its end. Does not throw for a non-zero status. */
   exec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult>;
-  /** Starts a process that goes on. */
+  /** Starts a process in the background. */
   spawn(argv: readonly string[], options?: CommandOptions): Promise<Running>;
   /** Runs a command on this process's own terminal or pipes; returns its exit status. */
   interact(argv: readonly string[], options?: CommandOptions): Promise<number>;
-  /** `apt-get update`; throws with apt's words when any source fails. */
+  /** `apt-get update`; throws with apt's output when any source fails. */
   aptUpdate(): Promise<void>;
-  /** `apt-get install -y`, of `name` or `name=version`, for what a test presupposes; throws with apt's words. */
+  /** `apt-get install -y`, of `name` or `name=version`, to set a test up; throws with apt's output. */
   aptInstall(...targets: readonly string[]): Promise<void>;
   /**
    * Configures one more source in `/etc/apt/sources.list.d/<name>.sources`. With `transport: "file"` the repository's
@@ -49,12 +49,12 @@ export interface ThrowawayHost {
   /** Writes a file inside, with its directories; root's, mode 0644 unless given. */
   write(path: string, data: string | Uint8Array, mode?: number): void;
   read(path: string): string;
-  /** Ends every process inside and removes the host. */
+  /** Kills every process inside and removes the host. */
   stop(): Promise<void>;
 }
 
 export interface HostOptions {
-  /** Default: a new, empty one that ends with the host. */
+  /** Default: a new, empty one that is stopped with the host. */
   repo?: Repository;
   /** Whether the repository's key is the distribution's own, as far as the host knows. Default true. */
   distribution?: boolean;
@@ -79,7 +79,7 @@ function findObstacle(): string | null {
     (program) => Bun.which(program, { PATH: ROOT_ENV.PATH }) === null,
   );
   if (missing.length > 0) return `${missing.join(", ")} not installed`;
-  // An overlay of / shows other file systems as empty directories.
+  // In an overlay of /, other file systems are empty directories.
   const elsewhere = ["/etc", "/usr", "/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt"].filter(
     (path) => statSync(path).dev !== statSync("/").dev,
   );

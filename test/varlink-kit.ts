@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Log } from "../src/log.ts";
 import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "../src/wire.ts";
 
-/** What tests of the socket code share: raw clients, a stand-in for the runner, a log that remembers. */
+/** Shared by tests of the socket code: raw clients, a fake runner, a log that records. */
 
 export const ID = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
 export const PLAN = JSON.stringify({ execution_plan_id: ID });
@@ -22,7 +22,7 @@ interface Message {
   parameters: Record<string, unknown>;
 }
 
-/** A client that sends any bytes and keeps what comes back. */
+/** A client that sends arbitrary bytes and records the answers. */
 export class RawClient {
   readonly messages: Message[] = [];
   readonly closed: Promise<void>;
@@ -57,7 +57,7 @@ export class RawClient {
     return this;
   }
 
-  /** Waits for `count` messages in all and returns the last of them. */
+  /** Waits until `count` messages have come in total and returns the last. */
   async reply(count = 1): Promise<Message> {
     for (;;) {
       const message = this.messages[count - 1];
@@ -67,7 +67,7 @@ export class RawClient {
     }
   }
 
-  /** Code of the refusal that the `count`th message is; its varlink error where it is no refusal. */
+  /** Code of the refusal in the `count`th message; its varlink error if it is not a refusal. */
   async refusal(count = 1): Promise<unknown> {
     const { error, parameters } = await this.reply(count);
     return error?.endsWith(".Refused") ? parameters.code : error;
@@ -76,7 +76,7 @@ export class RawClient {
 
 type Answer = (call: Call, reply: (message: object) => void, socket: Socket) => void;
 
-/** A server in the runner's place. `Report` calls are answered and kept; everything else goes to `answer`. */
+/** A fake runner. `Report` calls are answered and recorded; everything else goes to `answer`. */
 export async function startRunner(path: string, answer: Answer) {
   const calls: Call[] = [];
   const reports: { code: string; count: number; uid: number; request_sha256: string | null }[][] = [];
@@ -118,12 +118,12 @@ export function memoryLog(): Log & { lines: string[] } {
   return { lines, error: at("error"), warn: at("warn"), info: at("info"), debug: at("debug") };
 }
 
-/** Waits until `condition` holds; the test's own time limit ends a wait in vain. */
+/** Waits until `condition` holds; the test's time limit ends the wait otherwise. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await Bun.sleep(5);
 }
 
-/** The call of a client. */
+/** A client's call. */
 export function call(method: string, parameters: object, rest: object = {}): object {
   return { method: `io.aegis.Executor.${method}`, parameters, ...rest };
 }

@@ -8,17 +8,17 @@ import { ROOT_ENV } from "./throwaway-inside.ts";
 import { Vm, type VmFiles } from "./vm-machine.ts";
 
 /*
- * A Debian 12 with Debian's own kernel on a disk for a virtual machine: its root on an LVM volume, vg/root, with room beside.
- * Made once and kept in the checkout; every test works on a copy.
+ * A disk for a virtual machine: Debian 12 with Debian's kernel, its root on the LVM volume vg/root, with free space in the
+ * group. Made once and kept in the checkout; every test works on a copy.
  */
 
 const PROGRAMS = ["qemu-system-x86_64", "ssh", "ssh-keygen", "mke2fs", "setpriv", "unshare"];
 const PACKAGES =
   "linux-image-amd64 initramfs-tools zstd lvm2 thin-provisioning-tools grub-pc openssh-server iproute2 kmod udev fdisk procps apparmor";
-/** Where the machine finds its root. */
+/** The root device. */
 export const VM_ROOT = "/dev/mapper/vg-root";
 
-/** In a mount namespace: a copy of the suite's root becomes a file system that boots. The suite's root stays as it is. */
+/** In a mount namespace: turns a copy of the suite's root into a file system that boots. */
 const MAKE_SEED = `
 set -euo pipefail
 lower=$1 work=$2 mirror=$3
@@ -73,7 +73,7 @@ systemd-machine-id-setup --root=/mnt
 umount /mnt
 `;
 
-/** Another recipe is another disk: the one before stays until somebody deletes it. */
+/** A changed recipe gives a new disk; the old one stays until it is deleted by hand. */
 const CACHE = join(ROOT, `node_modules/.cache/vm-${sha256Hex(MAKE_SEED + MAKE_DISK).slice(0, 8)}`);
 const at = (name: string) => join(CACHE, name);
 
@@ -89,7 +89,7 @@ export function vmUnavailable(): string | null {
 
 /**
  * A machine, not booted, on a copy of the disk. The first call makes the disk, in five minutes and with the network.
- * @throws Error with the words of what failed, such as a kernel package that can't be had
+ * @throws Error with the output of the failed command, for example an unavailable kernel package
  */
 export async function newVm(directory: string): Promise<Vm> {
   if (!existsSync(CACHE)) await makeImage();

@@ -11,7 +11,7 @@ import type { Vm } from "./vm-machine.ts";
 
 /*
  * A production host in a virtual machine: root plans and signs, alice approves and submits. Packages are installed without
- * a person, so that a test is about what it is about.
+ * an approval, which these tests are not about.
  */
 
 export interface VmChain extends Chain {
@@ -51,7 +51,7 @@ export async function startVmChain(): Promise<VmChain> {
   };
   try {
     await vm.boot(VM_ROOT);
-    // This machine's loopback address, as a guest of qemu sees it.
+    // This machine's loopback address inside a qemu guest.
     const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     vm.write("/root/throwaway.gpg", repo.key.public);
     await vm.sh(`cat /root/throwaway.gpg >> ${keyring}`);
@@ -87,7 +87,7 @@ export async function setDropIn({ vm }: VmChain, text: string | null): Promise<v
   await vm.sh("systemctl daemon-reload");
 }
 
-/** Plans and signs the installation of a package that policy allows; the file lies where reboots leave it. */
+/** Plans and signs the installation of a package that policy allows, into a file that survives reboots. */
 export async function signedInstall(chain: VmChain, name: string) {
   const { execution, path } = await chain.signed("apt", "install", name);
   const kept = `/home/alice/${name}.json`;
@@ -95,14 +95,14 @@ export async function signedInstall(chain: VmChain, name: string) {
   return { id: execution.execution_plan_id, path: kept };
 }
 
-/** Alice submits, and it goes on; the answer never rejects, also when the machine dies. */
+/** Alice submits in the background; the promise never rejects, even if the machine dies. */
 export function submitted({ vm }: VmChain, path: string): Promise<ExecResult> {
   return vm
     .exec([AEGIS, "apply", path], { user: "alice", timeoutMs: 120_000 })
     .catch((error) => ({ status: 255, stdout: "", stderr: String(error) }));
 }
 
-/** What alice is told: the exit status, and the code of a refusal. */
+/** Alice's result: the exit status, and the code of a refusal. */
 export async function answer(chain: VmChain, path: string): Promise<string> {
   const { status, stderr } = await submitted(chain, path);
   const code = /\[(\w+)\]/.exec(stderr)?.[1];
@@ -132,7 +132,7 @@ export function events({ vm }: VmChain): Record<string, unknown>[] {
   return lines.slice(0, -1).map((line) => JSON.parse(line));
 }
 
-/** How many times apt was begun with this package, by its own history. */
+/** How often apt was started with this package, by its own history. */
 export async function timesBegun({ vm }: VmChain, name: string): Promise<number> {
   const { stdout } = await vm.exec(["grep", "-c", `^Commandline: .* ${name}=`, "/var/log/apt/history.log"]);
   return Number(stdout);

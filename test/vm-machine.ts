@@ -6,21 +6,21 @@ import { join } from "node:path";
 import { type ExecOptions, type ExecResult, exitOf, ROOT_ENV } from "./throwaway-inside.ts";
 
 /*
- * A virtual machine of qemu without hardware support: a kernel, a clock and a memory of its own, some thirty times slower
- * than this machine. Commands go over ssh on the loopback address, and nothing of it outlives this process.
+ * A qemu virtual machine without hardware support: its own kernel, clock and memory, some thirty times slower than this
+ * machine. Commands go over ssh on the loopback address, and it ends with this process.
  */
 
-/** What a machine boots from, in `vm-image.ts`'s directory. */
+/** Boot files of a machine, in `vm-image.ts`'s directory. */
 export interface VmFiles {
   kernel: string;
   initrd: string;
-  /** Raw, written to. */
+  /** A raw disk image; it is written to. */
   disks: readonly string[];
-  /** Of root's ssh. */
+  /** The ssh key of root. */
   key: string;
 }
 
-/** Time limits count for a machine of ordinary speed. */
+/** Time limits are multiplied by this; they are given for a machine of ordinary speed. */
 const SLOWER = 15;
 
 export class Vm {
@@ -34,7 +34,7 @@ export class Vm {
     this.#files = files;
   }
 
-  /** Boots and waits until systemd is done with it. `firmware`: from the disk's own boot loader. */
+  /** Boots and waits until systemd has finished. `firmware`: from the disk's own boot loader. */
   async boot(root: string, how: { firmware?: boolean } = {}): Promise<void> {
     const { kernel, initrd, disks } = this.#files;
     this.#port = await freePort();
@@ -49,7 +49,7 @@ export class Vm {
       ...["-netdev", `user,id=n,hostfwd=tcp:127.0.0.1:${this.#port}-:22`],
       ...["-device", "virtio-net-pci,netdev=n", "-device", "virtio-rng-pci"],
     ];
-    // It ends with this process, whatever ends that.
+    // It ends with this process, however that ends.
     const qemu = spawn("setpriv", ["--pdeathsig", "KILL", "qemu-system-x86_64", ...words], {
       env: ROOT_ENV,
       stdio: ["ignore", "ignore", "pipe"],
@@ -73,7 +73,7 @@ export class Vm {
     return existsSync(file) ? readFileSync(file, "utf8") : "";
   }
 
-  /** Runs a command to its end. A status that is not 0 is no exception; 255 is ssh's own. `heard`: what it says, at once. */
+  /** Runs a command to its end. Does not throw for a non-zero status; 255 is ssh's own. `heard` gets output as it comes. */
   exec(
     argv: readonly string[],
     options: ExecOptions & { heard?: (text: string) => void } = {},
@@ -102,14 +102,14 @@ export class Vm {
     });
   }
 
-  /** @throws Error with the words of what failed */
+  /** @throws Error with the output of the failed command */
   async sh(script: string): Promise<string> {
     const { status, stdout, stderr } = await this.exec(["bash", "-c", `set -e\n${script}`]);
     if (status !== 0) throw new Error(`${script}\nexit ${status}\n${stdout}${stderr}`);
     return stdout;
   }
 
-  /** Both wait, and nothing else of this process goes on meanwhile. */
+  /** Both block this whole process. */
   read(path: string): string {
     return this.#now(["cat", path], "");
   }
@@ -119,7 +119,7 @@ export class Vm {
     this.#now(["sh", "-c", script, "sh", path, mode.toString(8)], data);
   }
 
-  /** As when the power fails: what the kernel had not written is lost. */
+  /** Cuts the power: what the kernel had not written is lost. */
   async cutPower(): Promise<void> {
     const qemu = this.#qemu;
     if (qemu === null) return;
@@ -156,7 +156,7 @@ export class Vm {
     return [
       ...["-q", "-i", this.#files.key, "-p", String(this.#port), "-o", "ConnectTimeout=60"],
       ...["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"],
-      // One connection a boot: each costs the machine a second.
+      // One connection per boot: each takes the machine a second.
       ...["-o", "ControlMaster=auto", "-o", `ControlPath=${this.#directory}/ssh-${this.#boots}`],
       ...["-o", "ControlPersist=60", "-o", "ServerAliveInterval=30"],
       ...["root@127.0.0.1", words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ")],

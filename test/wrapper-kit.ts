@@ -2,7 +2,7 @@ import fc from "fast-check";
 import type { WrapperName } from "../src/eco-names.ts";
 import { PROGRAMS } from "../src/wrap-table.ts";
 
-/** Every word that a program's table knows, and some that it doesn't. */
+/** Every word in a program's table, and some that are not in it. */
 function vocabulary(name: WrapperName): string[] {
   const { flags, valued, alone, verbs } = PROGRAMS[name];
   const options = Object.values(verbs).flatMap((verb) => ("options" in verb ? verb.options : []));
@@ -27,8 +27,8 @@ function vocabulary(name: WrapperName): string[] {
 }
 
 /**
- * Calls of a program, made of the words of its table and of `targets`: words at random, a verb at one of the usual places,
- * and two verbs in a row behind a short option, which might swallow the first.
+ * Calls of a program, made of the words of its table and of `targets`: random words, a verb at one of the usual places, and
+ * two verbs in a row after a short option, which might take the first as its value.
  */
 export function callsOf(name: WrapperName, targets: readonly string[] = ["hello-x"]): fc.Arbitrary<string[]> {
   const { flags, verbs } = PROGRAMS[name];
