@@ -47,7 +47,7 @@ export function aliasClashes(names: ReadonlySet<string>, root = "/"): Clash[] {
     for (const otherPath of linesOf(file)) {
       for (const mine of wanted.get(otherPath) ?? []) {
         if (mine.package === other || diverted.has(mine.path) || diverted.has(otherPath)) continue;
-        if (!isDirectory(join(root, otherPath))) clashes.push({ ...mine, other, otherPath });
+        if (!isRealDirectory(join(root, otherPath))) clashes.push({ ...mine, other, otherPath });
       }
     }
   }
@@ -91,7 +91,7 @@ function linesOf(path: string): string[] {
   }
 }
 
-function isDirectory(path: string): boolean {
+function isRealDirectory(path: string): boolean {
   try {
     return lstatSync(path).isDirectory();
   } catch {

@@ -40,7 +40,7 @@ export function sealIndexes(
   const relied = used.map((id) => join(lists, listFileName(sourceOf(id), "")));
   for (const path of before.keys()) refuseWritable(path);
   return {
-    check: () => checkHashes([...before.keys()], relied, uncompressed),
+    check: () => checkIndexes([...before.keys()], relied, uncompressed),
     refuseReplaced() {
       const now = marksOf(lists);
       const all = [...new Set([...before.keys(), ...now.keys()])];
@@ -117,7 +117,7 @@ function resolved(path: string): string {
  * Release file names stays as it is, where the plan takes nothing from its source, or the source has no Release file: planning
  * says of such a source that it is not signed.
  */
-async function checkHashes(
+async function checkIndexes(
   paths: readonly string[],
   relied: readonly string[],
   uncompressed: (path: string) => Promise<string>,

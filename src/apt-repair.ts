@@ -5,6 +5,7 @@ import { dpkgHooks } from "./apt-dpkg-config.ts";
 import { aptFindings, commandFailure } from "./apt-evidence.ts";
 import { DEFAULT_APT_DIRS } from "./apt-sources.ts";
 import { REMOVE } from "./apt-state.ts";
+import { byCodeUnit } from "./canonical.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 import type { Findings } from "./eco.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
@@ -122,8 +123,6 @@ function configured({ name, architecture, version, essential, source }: DpkgPack
   };
 }
 
-/** Code unit order of name, then architecture. */
 function byName(a: TransactionEntry, b: TransactionEntry): number {
-  const [x, y] = [`${a.name} ${a.architecture}`, `${b.name} ${b.architecture}`];
-  return x < y ? -1 : x > y ? 1 : 0;
+  return byCodeUnit(a.name, b.name) || byCodeUnit(a.architecture, b.architecture);
 }

@@ -1,4 +1,4 @@
-import { UUID } from "./canonical.ts";
+import { byCodeUnit, UUID } from "./canonical.ts";
 import type { DeniedTarget } from "./doc-plan.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
@@ -90,7 +90,7 @@ function digitsFrom(text: string, start: number): string {
 function compareNumbers(a: string, b: string): number {
   const [x, y] = [a.replace(/^0+/, ""), b.replace(/^0+/, "")];
   if (x.length !== y.length) return x.length - y.length;
-  return x < y ? -1 : x > y ? 1 : 0;
+  return byCodeUnit(x, y);
 }
 
 /** A package as apt names it on its command line. */

@@ -5,6 +5,7 @@ import { aptSettings } from "./apt-planning.ts";
 import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { packagesAfter, takenOver } from "./apt-taken-over.ts";
+import { byCodeUnit } from "./canonical.ts";
 import {
   type CommandEvidence,
   isFetched,
@@ -76,7 +77,7 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
     });
   }
   return withTakenOver([...entries.values()], facts).sort(
-    (a, b) => order(a.name, b.name) || order(a.architecture, b.architecture),
+    (a, b) => byCodeUnit(a.name, b.name) || byCodeUnit(a.architecture, b.architecture),
   );
 }
 
@@ -128,11 +129,6 @@ function serves({ uri, suite, components }: RepositoryEvidence, origin: PolicyOr
   if (uri !== origin.uri) return false;
   if (suite.endsWith("/")) return origin.place === suite;
   return components.some((component) => origin.place === `${suite}/${component}`);
-}
-
-/** Code unit order: the same on every host and in every locale. */
-function order(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** Kind of the provenance entry that policy denies on. */

@@ -131,3 +131,8 @@ function below(value: unknown, code: Code, trail: (string | number)[], step: str
 function pathOf(trail: readonly (string | number)[]): string {
   return `$${trail.map((step) => (typeof step === "number" ? `[${step}]` : `.${step}`)).join("")}`;
 }
+
+/** Compares by code unit: the same order on every host and in every locale. */
+export function byCodeUnit(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

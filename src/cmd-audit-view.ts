@@ -158,12 +158,12 @@ function rowOf(event: AuditEvent, short: boolean): Row {
 }
 
 const Name = v.object({ name: v.string(), key_id: v.string() });
-const Caller = v.object({ uid: v.number() });
+const ReportedCaller = v.object({ uid: v.number() });
 
 /** The actor, or where no signature was verified whoever the front says has sent it. */
 function askedBy({ kind, actor, details }: AuditEvent): string | null {
   if (kind === "approval_signed") return null;
-  const caller = read(Caller, details?.["caller_reported_by_front"]);
+  const caller = read(ReportedCaller, details?.["caller_reported_by_front"]);
   return actor ?? (caller === null ? null : `uid ${caller.uid}, says the front`);
 }
 

@@ -1,3 +1,4 @@
+import { byCodeUnit } from "./canonical.ts";
 import type { Versioning } from "./eco-grammar.ts";
 
 /** A semantic version; a missing minor or patch number counts as 0, as advisories write `2.0`. */
@@ -44,7 +45,7 @@ function compareIdentifiers(a: string, b: string): number {
   const [x, y] = [/^\d+$/.test(a), /^\d+$/.test(b)];
   if (x && y) return compareNumbers(a, b);
   if (x !== y) return x ? -1 : 1;
-  return a < b ? -1 : a > b ? 1 : 0;
+  return byCodeUnit(a, b);
 }
 
 function compareNumbers(a = "0", b = "0"): number {

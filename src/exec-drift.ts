@@ -78,7 +78,7 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims
     throw new AegisError(
       "drift",
       `the host has changed since the plan: signed ${list(only_signed)}; now it would be ${list(only_now)}`,
-      planAgain(signed),
+      planAgainHint(signed),
       { only_signed, only_now, signed: signed.transaction.map(describe), now: own.transaction.map(describe) },
     );
   }
@@ -102,7 +102,7 @@ function compareHostFacts(signed: OperationPlan, own: OperationPlan, { hostFacts
     throw new AegisError(
       "drift",
       `${what} has changed since the plan: signed ${list(then)}; now it would be ${list(now)}`,
-      planAgain(signed),
+      planAgainHint(signed),
       { signed: then, now },
     );
   }
@@ -138,7 +138,7 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
   throw new AegisError(
     "drift",
     `this host knows of vulnerabilities that the signed plan says nothing of: ${list(unreported)}`,
-    `${planAgain(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
+    `${planAgainHint(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
     { untold: unreported.slice(0, 50) },
   );
 }
@@ -162,7 +162,7 @@ export function compareWarnings(signed: OperationPlan, own: OperationPlan, { may
 }
 
 /** What to type for a plan of the same. */
-function planAgain({ tool, operation, targets }: OperationPlan): string {
+function planAgainHint({ tool, operation, targets }: OperationPlan): string {
   return `Plan again: ${showArgv(["aegis", "plan", tool, operation, ...targets])}`;
 }
 

@@ -13,7 +13,7 @@ export function bounded(text: string): string {
   return clip(text, MESSAGE);
 }
 
-type Outcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof Comparison>;
+type RunOutcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof Comparison>;
 
 /**
  * How a run ended: what the exit status, the witness of the bytes and the host's own state say together. It is done only
@@ -25,10 +25,10 @@ export async function judgeRun(
   run: RunSubject,
   status: number | null,
   before: HostState,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const found = driver.compare(run, before, driver.observe());
   const witness = driver.witness(directory, run);
-  const failed = (code: ErrorCode, text: string): Outcome => ({
+  const failed = (code: ErrorCode, text: string): RunOutcome => ({
     state: "failed",
     exit_status: status,
     code,
@@ -76,7 +76,7 @@ function listed(what: string, items: readonly string[]): string[] {
 }
 
 /** Adds what {@link watchBesides} found: whatever else became of the run, that must be looked at. */
-export function withBesides(outcome: Outcome, found: readonly string[]): Outcome {
+export function withBesides(outcome: RunOutcome, found: readonly string[]): RunOutcome {
   if (found.length === 0) return outcome;
   const what = found.join("; ");
   const message = outcome.message === null ? `done as planned, but ${what}` : `${what}; ${outcome.message}`;

@@ -46,7 +46,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
     );
   }
   prepareState();
-  for (const path of [SYSTEM.run, dirname(socket)]) rootDirectory(path);
+  for (const path of [SYSTEM.run, dirname(socket)]) makeSocketDirectory(path);
   const claims = [await claimSocketPath(socket), await claimSocketPath(SYSTEM.runnerSocket)];
   const user = frontUser(log);
   const admin = groupId(ADMIN_GROUP);
@@ -95,7 +95,7 @@ export async function supervise({ socket, bare, log }: SupervisorOptions): Promi
 }
 
 /** Creates a directory for sockets, writable by root only. */
-function rootDirectory(path: string): void {
+function makeSocketDirectory(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o755 });
   const stat = lstatSync(path);
   if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {

@@ -24,7 +24,7 @@ export function unmanagedEvent(batch: UnmanagedBatch): NewAuditEvent {
   return {
     kind: "unmanaged_change",
     details: {
-      message: clip(messageOf(batch), 500),
+      message: clip(describeBatch(batch), 500),
       program: programOfBatch(batch),
       command: run?.command == null ? null : clip(run.command, 1000),
       requested_by: run?.requestedBy == null ? null : clip(run.requestedBy, 100),
@@ -67,7 +67,7 @@ function programOfBatch({ run, changes }: UnmanagedBatch): string {
 }
 
 /** Starts with the most useful part, since screens show only the first words. */
-function messageOf(batch: UnmanagedBatch): string {
+function describeBatch(batch: UnmanagedBatch): string {
   const { run, changes } = batch;
   if (run === null) {
     const [first, ...more] = changes.map(describeChange);

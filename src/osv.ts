@@ -1,4 +1,5 @@
 import { isAbsolute } from "node:path";
+import { byCodeUnit } from "./canonical.ts";
 import { NO_DATA, VULNERABILITY_WARNING } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
 import type { Findings } from "./eco.ts";
@@ -175,14 +176,13 @@ async function evidenceOf(
       ];
     });
   });
-  const text = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
   return evidence.sort(
     (a, b) =>
-      text(a.applies_to, b.applies_to) ||
+      byCodeUnit(a.applies_to, b.applies_to) ||
       gravity(b.severity) - gravity(a.severity) ||
-      text(a.package, b.package) ||
-      text(a.version, b.version) ||
-      text(a.id, b.id),
+      byCodeUnit(a.package, b.package) ||
+      byCodeUnit(a.version, b.version) ||
+      byCodeUnit(a.id, b.id),
   );
 }
 

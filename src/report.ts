@@ -1,3 +1,4 @@
+import { byCodeUnit } from "./canonical.ts";
 import { SCHEMA_VERSION } from "./doc.ts";
 import { type CandidateTest, candidateTests } from "./report-candidates.ts";
 import { type Patterns, patternsOf } from "./report-patterns.ts";
@@ -24,7 +25,10 @@ export function makeReport(given: readonly ReadPlan[]): PolicyReport {
   const distinct = new Map(given.map((plan) => [plan.hash, plan]));
   const plans = [...distinct.values()]
     .map(factsOf)
-    .sort((a, b) => order(a.signed_at, b.signed_at) || order(a.execution_plan_hash, b.execution_plan_hash));
+    .sort(
+      (a, b) =>
+        byCodeUnit(a.signed_at, b.signed_at) || byCodeUnit(a.execution_plan_hash, b.execution_plan_hash),
+    );
   return {
     schema_version: SCHEMA_VERSION,
     kind: "advisory-policy-report",
@@ -36,9 +40,4 @@ export function makeReport(given: readonly ReadPlan[]): PolicyReport {
     ...patternsOf(plans),
     candidate_policy_tests: candidateTests(plans),
   };
-}
-
-/** Order by code unit: the same everywhere, whatever the language. */
-function order(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -12,20 +12,13 @@ import { npmConfig, npmSettings, registryOf } from "../src/npm-config.ts";
 import { publishedAt, readNpmView } from "../src/npm-metadata.ts";
 import { parseNpmTargets, splitNpmTarget } from "../src/npm-target.ts";
 import { scanScript } from "../src/policy-scripts.ts";
+import { HOST } from "./policy-plans.ts";
 
 /** The text of the npmrc that npm is given. */
 const npmrcOf = (config: ReadonlyMap<string, string>) =>
   npmSettings(config)("/nonexistent").files?.[".npmrc"] ?? "";
 
 const fixture = (name: string) => readFileSync(join(import.meta.dir, "fixtures/npm", name), "utf8");
-const HOST = {
-  hostname: "t",
-  machine_id_hash: "0".repeat(64),
-  os_id: "d",
-  os_version: "1",
-  architecture: "amd64",
-};
-
 /** Planning that answers `npm view` from a table; everything else there is empty. */
 function planningWith(
   answers: Record<string, { stdout?: string; stderr?: string; outcome?: CommandEvidence["outcome"] }>,

@@ -12,14 +12,7 @@ import { npmConfig, npmSettings } from "../src/npm-config.ts";
 import { hostIdentity, openPlanning } from "../src/plan-world.ts";
 import { startTimeOf } from "../src/sys-process.ts";
 import type { RunOptions, RunResult, run } from "../src/sys-spawn.ts";
-
-const HOST = {
-  hostname: "test",
-  machine_id_hash: "0".repeat(64),
-  os_id: "debian",
-  os_version: "12",
-  architecture: "amd64",
-};
+import { HOST } from "./policy-plans.ts";
 
 const ALLOWED: string[][] = [
   ["apt-get", "-s", "upgrade"],

@@ -6,6 +6,7 @@ import { loadEcosystem } from "../src/eco-load.ts";
 import type { Planning } from "../src/eco-planning.ts";
 import { npm } from "../src/npm.ts";
 import { makePlan } from "../src/plan.ts";
+import { HOST } from "./policy-plans.ts";
 
 const readText = (path: string) => readFileSync(path, "utf8");
 const list = (path: string) => readdirSync(path).sort();
@@ -17,13 +18,7 @@ function planning(stdout = ""): Planning & { asked: string[][] } {
     asked,
     now: new Date("2026-11-22T01:02:03.004Z"),
     env: {},
-    host: {
-      hostname: "h",
-      machine_id_hash: "0".repeat(64),
-      os_id: "debian",
-      os_version: "12",
-      architecture: "amd64",
-    },
+    host: HOST,
     async run(argv) {
       asked.push([...argv]);
       const nothing = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
@@ -119,7 +114,7 @@ test("the plan is a valid document with identity, lists and score", async () => 
     scripts_detected: false,
     risk_signals: ["requires-root", "network-operation", "package-install"],
     risk_score: 10,
-    host: { hostname: "h" },
+    host: { hostname: "host" },
   });
 });
 

@@ -1,10 +1,19 @@
 import type { AiReview } from "../src/doc.ts";
-import type { OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/doc-plan.ts";
+import type { Host, OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/doc-plan.ts";
 import { VERDICT } from "./model-server.ts";
 
 /*
  * Plans as the planner writes them, for the policy's tests. Each satisfies its schema.
  */
+
+export const HOST: Host = {
+  hostname: "host",
+  machine_id_hash: "c".repeat(64),
+  os_id: "debian",
+  os_version: "12",
+  architecture: "amd64",
+  boot_id: "0b6ffbe2-8c1f-4c57-9d3a-1f0c5d7e9a42",
+};
 
 export const DEBIAN: RepositoryEvidence = {
   id: "http://deb.debian.org/debian bookworm",
@@ -98,14 +107,7 @@ const BASE: OperationPlan = {
   exact_targets: [],
   target_version: null,
   source_registry: null,
-  host: {
-    hostname: "host",
-    machine_id_hash: "c".repeat(64),
-    os_id: "debian",
-    os_version: "12",
-    architecture: "amd64",
-    boot_id: "0b6ffbe2-8c1f-4c57-9d3a-1f0c5d7e9a42",
-  },
+  host: HOST,
   metadata_available: true,
   command_preview: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
   mutates_system: true,

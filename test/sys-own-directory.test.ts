@@ -21,7 +21,7 @@ import { openPlanning } from "../src/plan-world.ts";
 import { loadPolicyConfig } from "../src/policy-config.ts";
 import { ensureOwnDir, ownDirProblem, ownFileProblem } from "../src/sys-own-directory.ts";
 import { needs } from "./needs.ts";
-import { install } from "./policy-plans.ts";
+import { HOST, install } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";
 
 /* Root with another user's HOME, as with `sudo -E`. Alice needs no account: files can belong to a bare uid. */
@@ -165,13 +165,7 @@ asRoot.describe("the attacks of a user whose HOME root has (S5)", () => {
   const env = () => ({ HOME: alice });
   const planningArgs = () => ({
     env: env(),
-    host: {
-      hostname: "h",
-      machine_id_hash: "0".repeat(64),
-      os_id: "debian",
-      os_version: "12",
-      architecture: "amd64",
-    },
+    host: HOST,
   });
 
   test("she swaps root's plan-* directory: root creates none there", async () => {
