@@ -1,7 +1,7 @@
 import { appendFileSync, readFileSync, statSync } from "node:fs";
 import { atGate, eventually, executorProcesses, kindsOf, openGate, resultOf } from "../test/e2e-running.ts";
 import type { Running } from "../test/throwaway.ts";
-import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
+import { type Account, type SignedInstall, type Soak, settle } from "./soak-host.ts";
 
 /*
  * A log and a record of used plans that can't be written: on a full, small file system, and with I/O errors that strace
@@ -35,7 +35,7 @@ export async function noEio({ chain }: Soak): Promise<string | null> {
 /** Every fault in turn, with `each` plans; one ends before the next begins. */
 export async function diskFaults(soak: Soak, each: number): Promise<DiskFault[]> {
   // One run first, so that both files exist.
-  for (const { path } of await soak.wishes(1)) await soak.chain.apply(path);
+  for (const { path } of await soak.installs(1)) await soak.chain.apply(path);
   for (const place of [LOG, RECORD]) await ownFileSystem(soak, place);
   const faults: { what: string; begin: () => Promise<() => Promise<void>>; during?: boolean }[] = [
     { what: "ENOSPC on the log", begin: () => fill(soak, LOG) },
@@ -74,15 +74,15 @@ async function fault(
   begin: () => Promise<() => Promise<void>>,
   each: number,
 ): Promise<DiskFault> {
-  const wishes = await soak.wishes(each);
+  const installs = await soak.installs(each);
   const end = await begin();
-  const told = await applyAll(soak, wishes);
-  const begun = wishes.filter(({ id }) => kindsOf(soak.chain, id).includes("execution_started"));
+  const during = await applyAll(soak, installs);
+  const begun = installs.filter(({ id }) => kindsOf(soak.chain, id).includes("execution_started"));
   await end();
-  const after = await applyAll(soak, wishes);
+  const after = await applyAll(soak, installs);
   const problems = begun.map(({ name }) => `${name} was started`);
-  for (const [id, answer] of Object.entries(told)) {
-    if (answer !== "io") problems.push(`${id} is told ${answer}`);
+  for (const [id, answer] of Object.entries(during)) {
+    if (answer !== "io") problems.push(`${id} was answered ${answer}`);
   }
   for (const [id, answer] of Object.entries(after)) {
     if (answer !== "completed" && answer !== "replay")
@@ -90,10 +90,10 @@ async function fault(
   }
   return {
     what,
-    sent: wishes.length,
-    answers: counted(told),
+    sent: installs.length,
+    answers: counted(during),
     after: counted(after),
-    account: settle(soak, wishes, after),
+    account: settle(soak, installs, after),
     problems,
   };
 }
@@ -105,32 +105,35 @@ async function faultDuringRun(
   begin: () => Promise<() => Promise<void>>,
 ): Promise<DiskFault> {
   const { chain } = soak;
-  const wish = await soak.gated();
-  const applying = chain.apply(wish.path);
-  await atGate(chain, wish.name);
+  const install = await soak.gated();
+  const applying = chain.apply(install.path);
+  await atGate(chain, install.name);
   const end = await begin();
-  openGate(chain, wish.name);
+  openGate(chain, install.name);
   const { status, stderr } = await applying;
-  const told = codeOf(status, stderr);
+  const during = codeOf(status, stderr);
   await end();
   // The next request closes the run that could not be closed then.
   await chain.aegis(["daemon", "status"]);
-  await eventually(() => kindsOf(chain, wish.id).length > 1);
-  await eventually(() => resultOf(chain, wish.id)?.state !== "running");
-  const answers = { [wish.id]: resultOf(chain, wish.id)?.state ?? "no answer" };
+  await eventually(() => kindsOf(chain, install.id).length > 1);
+  await eventually(() => resultOf(chain, install.id)?.state !== "running");
+  const answers = { [install.id]: resultOf(chain, install.id)?.state ?? "no answer" };
   return {
     what,
     sent: 1,
-    answers: counted({ [wish.id]: told }),
+    answers: counted({ [install.id]: during }),
     after: counted(answers),
-    account: settle(soak, [wish], answers),
+    account: settle(soak, [install], answers),
     problems: [],
   };
 }
 
-async function applyAll({ chain }: Soak, wishes: readonly Wish[]): Promise<Record<string, string>> {
+async function applyAll(
+  { chain }: Soak,
+  installs: readonly SignedInstall[],
+): Promise<Record<string, string>> {
   const answers: Record<string, string> = {};
-  for (const { id, path } of wishes) {
+  for (const { id, path } of installs) {
     const { status, stderr } = await chain.apply(path);
     answers[id] = codeOf(status, stderr);
   }

@@ -17,7 +17,7 @@ import type { Job, JobReport } from "./soak-client.ts";
  */
 
 /** A package to install, and the signed plan for it. */
-export interface Wish {
+export interface SignedInstall {
   name: string;
   id: string;
   path: string;
@@ -26,9 +26,9 @@ export interface Wish {
 export interface Soak {
   chain: Chain;
   /** Plans `count` installations, each of a package that no other plan installs. */
-  wishes(count: number): Promise<Wish[]>;
+  installs(count: number): Promise<SignedInstall[]>;
   /** The same for a package that waits in its postinst, as `gated` of the tests does. */
-  gated(): Promise<Wish>;
+  gated(): Promise<SignedInstall>;
   /** Runs soak-client to its end under a separate uid. `nobody` counts users from 0. */
   client(nobody: number, job: Job): Promise<JobReport>;
   /** The socket as this process reaches it. */
@@ -109,7 +109,7 @@ export async function startSoak(binary: string, packages: number): Promise<Soak>
   let planned = 0;
   let jobs = 0;
   let waiting = 0;
-  const wish = async (name: string): Promise<Wish> => {
+  const signedInstall = async (name: string): Promise<SignedInstall> => {
     const { execution, path } = await chain.signed("apt", "install", name);
     return { name, id: execution.execution_plan_id, path };
   };
@@ -117,19 +117,19 @@ export async function startSoak(binary: string, packages: number): Promise<Soak>
     chain,
     daemon,
     socket: host.path("/run/aegis/aegisd.sock"),
-    async wishes(count) {
-      const made: Wish[] = [];
+    async installs(count) {
+      const made: SignedInstall[] = [];
       // Two at a time: a machine of two cores plans no faster with more.
       const lane = async () => {
         while (made.length < count) {
           const place = made.push({ name: "", id: "", path: "" }) - 1;
-          made[place] = await wish(`soak${planned++}`);
+          made[place] = await signedInstall(`soak${planned++}`);
         }
       };
       await Promise.all([lane(), lane()]);
       return made;
     },
-    gated: () => wish(`gated${waiting++}`),
+    gated: () => signedInstall(`gated${waiting++}`),
     async client(nobody, job) {
       const file = `/tmp/job-${jobs++}.json`;
       host.write(file, canonicalJson(job));
@@ -183,13 +183,13 @@ function installations({ host }: Chain, name: string, dpkgLog: string): number {
  */
 export function settle(
   { chain }: Soak,
-  wishes: readonly Wish[],
+  installs: readonly SignedInstall[],
   answers: Readonly<Record<string, string>>,
 ): Account {
   const dpkgLog = chain.host.read("/var/log/dpkg.log");
   const events = chain.audit();
   const account: Account = { ran: 0, lost: [], twice: [] };
-  for (const { name, id } of wishes) {
+  for (const { name, id } of installs) {
     const kinds = events.filter((event) => event["execution_id"] === id).map(({ kind }) => kind);
     const count = (...wanted: string[]) => kinds.filter((kind) => wanted.includes(String(kind))).length;
     const installed = installations(chain, name, dpkgLog);

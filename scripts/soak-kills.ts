@@ -3,7 +3,7 @@ import { SYSTEM } from "../src/paths.ts";
 import type { Chain } from "../test/e2e-kit.ts";
 import { AEGIS, executorProcesses, kill, type Process, processes, resultOf } from "../test/e2e-running.ts";
 import type { Running } from "../test/throwaway.ts";
-import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
+import { type Account, type SignedInstall, type Soak, settle } from "./soak-host.ts";
 
 /*
  * SIGKILL at random moments to any process of Aegis while plans are applied. apt and dpkg are spared: killing those leaves
@@ -37,7 +37,7 @@ export interface Kills {
 /** Applies every plan while processes are killed, until each has a definite answer. `random` gives [0, 1). */
 export async function killAtRandom(
   soak: Soak,
-  wishes: readonly Wish[],
+  installs: readonly SignedInstall[],
   random: () => number,
 ): Promise<Kills> {
   const { chain } = soak;
@@ -47,12 +47,12 @@ export async function killAtRandom(
     moments: {},
   };
   const answers: Record<string, string> = {};
-  const left = [...wishes];
+  const left = [...installs];
   const lane = async (user: "root" | "alice") => {
-    for (let wish = left.shift(); wish !== undefined; wish = left.shift()) {
-      answers[wish.id] = await untilAnswered(chain, wish, user, () => counts.submissions++);
+    for (let install = left.shift(); install !== undefined; install = left.shift()) {
+      answers[install.id] = await untilAnswered(chain, install, user, () => counts.submissions++);
       const done = Object.keys(answers).length;
-      if (done % PROGRESS === 0) process.stderr.write(`  ${done} of ${wishes.length}\n`);
+      if (done % PROGRESS === 0) process.stderr.write(`  ${done} of ${installs.length}\n`);
     }
   };
   let over = false;
@@ -79,13 +79,13 @@ export async function killAtRandom(
   await killing;
   const outcomes: Record<string, number> = {};
   for (const answer of Object.values(answers)) outcomes[answer] = (outcomes[answer] ?? 0) + 1;
-  return { ...counts, outcomes, account: settle(soak, wishes, answers) };
+  return { ...counts, outcomes, account: settle(soak, installs, answers) };
 }
 
 /** Submits a plan, retrying without a definite answer, until it has an outcome or is refused for good. */
 async function untilAnswered(
   chain: Chain,
-  { id, path }: Wish,
+  { id, path }: SignedInstall,
   user: "root" | "alice",
   submitted: () => void,
 ): Promise<string> {

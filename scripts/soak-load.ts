@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { canonicalJson } from "../src/canonical.ts";
 import { SYSTEM } from "../src/paths.ts";
 import type { Job, JobReport } from "./soak-client.ts";
-import { type Account, type Soak, settle, type Wish } from "./soak-host.ts";
+import { type Account, type SignedInstall, type Soak, settle } from "./soak-host.ts";
 import { peakMb, resetPeak, type Times, timedApply, timedStatus } from "./soak-measure.ts";
 
 /*
@@ -47,7 +47,7 @@ const QUIET_MS = 3000;
 const noTimes = (): Times => ({ ms: [], again: 0 });
 
 /** Requests to deny, each for a different reason; the last was really signed by the trusted key. */
-async function forgeries({ chain }: Soak, { path }: Wish): Promise<string[]> {
+async function forgeries({ chain }: Soak, { path }: SignedInstall): Promise<string[]> {
   const plan = JSON.parse(chain.host.read(path));
   const badly = { ...plan, signature: { ...plan.signature, signature: randomBytes(64).toString("base64") } };
   const stranger = { ...plan, signature: { ...plan.signature, key_id: "stranger" } };
@@ -86,7 +86,7 @@ async function hostileClients(soak: Soak, size: LoadSize, requests: string[]): P
 /** Asks for the status again and again, and installs one package after the other, until `enough`. */
 async function honestClient(
   { socket, chain }: Soak,
-  wishes: readonly Wish[],
+  installs: readonly SignedInstall[],
   answers: Record<string, string>,
   enough: (statuses: number) => boolean,
 ): Promise<Valid> {
@@ -95,7 +95,7 @@ async function honestClient(
     while (!enough(valid.status.ms.length)) await timedStatus(socket, valid.status);
   };
   const install = async () => {
-    for (const { id, path } of wishes)
+    for (const { id, path } of installs)
       answers[id] = await timedApply(socket, chain.host.read(path), valid.apply);
   };
   await install();
@@ -105,7 +105,7 @@ async function honestClient(
 
 /** Measures valid requests and the front's memory without load, then under all hostile clients at once. */
 export async function underLoad(soak: Soak, size: LoadSize): Promise<Load> {
-  const [model, ...wishes] = await soak.wishes(1 + 2 * size.applies);
+  const [model, ...installs] = await soak.installs(1 + 2 * size.applies);
   if (model === undefined) throw new Error("nothing is planned");
   const requests = await forgeries(soak, model);
   const front = soak.frontPid();
@@ -116,7 +116,7 @@ export async function underLoad(soak: Soak, size: LoadSize): Promise<Load> {
 
   const unloaded = await honestClient(
     soak,
-    wishes.slice(0, size.applies),
+    installs.slice(0, size.applies),
     answers,
     (done) => done >= size.statuses,
   );
@@ -130,14 +130,14 @@ export async function underLoad(soak: Soak, size: LoadSize): Promise<Load> {
   });
   // Wait until they have connected.
   await Bun.sleep(500);
-  const loaded = await honestClient(soak, wishes.slice(size.applies), answers, () => over);
+  const loaded = await honestClient(soak, installs.slice(size.applies), answers, () => over);
   const reports = await hostile;
   return {
     hostile: reports,
     unloaded,
     loaded,
     memory: { started, idle, loaded: peakMb(front) },
-    account: settle(soak, wishes, answers),
+    account: settle(soak, installs, answers),
   };
 }
 
@@ -147,11 +147,11 @@ export async function fullQueue(
   users: number,
   count: number,
 ): Promise<{ report: JobReport; account: Account }> {
-  const wishes = await soak.wishes(count);
+  const installs = await soak.installs(count);
   const share = Math.ceil(count / users);
   const reports = await Promise.all(
     Array.from({ length: users }, (_, user) => {
-      const plans = wishes.slice(user * share, (user + 1) * share).map(({ id, path }) => ({ id, path }));
+      const plans = installs.slice(user * share, (user + 1) * share).map(({ id, path }) => ({ id, path }));
       return soak.client(user, { socket: SOCKET, role: "queue", plans });
     }),
   );
@@ -162,5 +162,5 @@ export async function fullQueue(
     for (const [answer, times] of Object.entries(answers))
       report.answers[answer] = (report.answers[answer] ?? 0) + times;
   }
-  return { report, account: settle(soak, wishes, report.outcomes) };
+  return { report, account: settle(soak, installs, report.outcomes) };
 }

@@ -13,7 +13,7 @@ export interface Step {
   /** Requests of hostile clients, plans of others. */
   sent: number;
   /** How often each answer was given. */
-  told: Record<string, number>;
+  answers: Record<string, number>;
   account?: Account;
   problems?: string[];
   note?: string;
@@ -33,10 +33,10 @@ const GOAL = { memory: 2, p99: 5 };
 
 /** The result as text. A missed goal is reported but is not a failure. */
 export function text({ seed, quick, steps, faults }: Outcome): string {
-  const rows = steps.map(({ what, sent, told, account }) => [
+  const rows = steps.map(({ what, sent, answers, account }) => [
     what,
     String(sent),
-    Object.entries(told)
+    Object.entries(answers)
       .map(([answer, count]) => `${answer} ${count}`)
       .join(", "),
     account === undefined ? "" : String(account.ran),
@@ -50,7 +50,7 @@ export function text({ seed, quick, steps, faults }: Outcome): string {
     [...(account?.lost ?? []), ...(account?.twice ?? []), ...problems].map((it) => `${what}: ${it}`),
   );
   return [
-    table(paper, ["", "sent", "told", "run", "lost", "run twice"], rows),
+    table(paper, ["", "sent", "answers", "run", "lost", "run twice"], rows),
     "",
     ...notes,
     ...steps.flatMap(({ measured }) => (measured === undefined ? [] : measuredLines(measured))),

@@ -89,19 +89,19 @@ const RUN: Readonly<Record<(typeof STEPS)[number], (soak: Soak) => Promise<Step[
   async load(soak) {
     const { hostile, account, ...measured } = await underLoad(soak, size.load);
     const steps = hostile.map(
-      ({ kind, report }): Step => ({ what: kind, sent: report.sent, told: report.answers }),
+      ({ kind, report }): Step => ({ what: kind, sent: report.sent, answers: report.answers }),
     );
     const sent = 2 * size.load.applies;
-    return [...steps, { what: "valid, meanwhile", sent, told: {}, account, measured }];
+    return [...steps, { what: "valid, meanwhile", sent, answers: {}, account, measured }];
   },
   async queue(soak) {
     const { report, account } = await fullQueue(soak, size.queue.users, size.queue.plans);
-    return [{ what: "valid, all at once", sent: size.queue.plans, told: report.answers, account }];
+    return [{ what: "valid, all at once", sent: size.queue.plans, answers: report.answers, account }];
   },
   async files(soak) {
     const { connections, cpuPercent, problems } = await withFewFiles(soak);
     const note = `the front took ${cpuPercent.toFixed(0)} % of a processor meanwhile`;
-    return [{ what: "no open files left", sent: connections, told: {}, problems, note }];
+    return [{ what: "no open files left", sent: connections, answers: {}, problems, note }];
   },
   async disk(soak) {
     const missing = await noEio(soak);
@@ -110,15 +110,15 @@ const RUN: Readonly<Record<(typeof STEPS)[number], (soak: Soak) => Promise<Step[
       const note = `afterwards: ${Object.entries(after)
         .map(([answer, count]) => `${count} ${answer}`)
         .join(", ")}`;
-      return { what, sent, told: answers, account, problems, note };
+      return { what, sent, answers, account, problems, note };
     });
-    return missing === null ? steps : [...steps, { what: `EIO: SKIPPED, ${missing}`, sent: 0, told: {} }];
+    return missing === null ? steps : [...steps, { what: `EIO: SKIPPED, ${missing}`, sent: 0, answers: {} }];
   },
   async kill(soak) {
-    const wishes = await soak.wishes(applies);
+    const installs = await soak.installs(applies);
     const { submissions, kills, moments, outcomes, account } = await killAtRandom(
       soak,
-      wishes,
+      installs,
       randomFrom(seed),
     );
     const list = (counts: Record<string, number>) =>
@@ -126,7 +126,7 @@ const RUN: Readonly<Record<(typeof STEPS)[number], (soak: Soak) => Promise<Step[
         .map(([name, count]) => `${name} ${count}`)
         .join(", ");
     const note = `killed: ${list(kills)}; while there was: ${list(moments)}; submissions: ${submissions}`;
-    return [{ what: "SIGKILL at random", sent: applies, told: outcomes, account, note }];
+    return [{ what: "SIGKILL at random", sent: applies, answers: outcomes, account, note }];
   },
 };
 

@@ -37,7 +37,7 @@ describeOnThrowaway("load and faults", () => {
     ]);
     expect({ status, wrong, faults }).toEqual({ status: 0, wrong: [], faults: [] });
     const step = (what: string) => steps.find((it) => it.what === what);
-    expect(Object.keys(step("denied")?.told ?? {})).toEqual(
+    expect(Object.keys(step("denied")?.answers ?? {})).toEqual(
       expect.arrayContaining([
         "signature_invalid",
         "key_untrusted",
