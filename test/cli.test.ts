@@ -79,7 +79,7 @@ const USAGE: Row[] = [
   [["apt", "install", "--plan"], 2, null, "at least one target"],
   [["policy", "latest"], 2, null, "there is no operation plan yet"],
   [["review", "latest"], 2, null, "there is no operation plan yet"],
-  [["policy", "01234567"], 2, null, "beginning with 01234567"],
+  [["policy", "01234567"], 2, null, "an id starting with 01234567"],
   // No id begins like that: it is the name of a file.
   [["policy", "0123456789"], 2, null, "8 characters of it, latest, or -"],
   [["policy", "/nonexistent/plan.json"], 2, null, "/nonexistent/plan.json"],
