@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { namesIn } from "./sys-files.ts";
 
 /*
- * Files that dpkg overwrites without knowing. Where /bin is a link to usr/bin (Debian 12, Ubuntu 20.04 and later), a file has
- * two names, and dpkg compares names: a package with /usr/bin/true takes the place of coreutils' /bin/true, and no Replaces
- * is asked for. Only the unpacked .deb tells which files it has, so this is found afterwards, in dpkg's own lists.
+ * Detects files that dpkg overwrote unknowingly. Where /bin is a link to usr/bin (Debian 12, Ubuntu 20.04 and later), a
+ * file has two names, but dpkg compares names: a package with /usr/bin/true overwrites coreutils' /bin/true without
+ * needing Replaces. Only the unpacked .deb reveals its file names, so this is checked afterwards, in dpkg's file lists.
  */
 
 /** Directories that may be links into /usr. */
@@ -13,9 +13,9 @@ const MERGED = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 const INFO = "/var/lib/dpkg/info";
 const DIVERSIONS = "/var/lib/dpkg/diversions";
 
-/** Two packages with one file under two names. */
+/** Two packages with the same file under two names. */
 export interface Clash {
-  /** A package that was asked about, and its name for the file. */
+  /** The package in question, and its name for the file. */
   package: string;
   path: string;
   /** The other package, and its name for the file. */
@@ -24,9 +24,9 @@ export interface Clash {
 }
 
 /**
- * Where one of the packages `names` has a file that another package has under its other name. Below `root`, which is `/` in
- * the program. Diverted files (dpkg-divert(1)) are no clash. Reads the lists of all packages, some 100 ms for 1,000. Never
- * throws: it is asked when the run is over already.
+ * Files of the packages `names` that another package has under the other name. `root` is `/` in production. Diverted
+ * files (dpkg-divert(1)) don't clash. Reads all packages' file lists, about 100 ms for 1,000 packages. Never throws,
+ * since it is called after the run.
  */
 export function aliasClashes(names: ReadonlySet<string>, root = "/"): Clash[] {
   const merged = MERGED.filter((name) => isMerged(join(root, name), name));
@@ -40,7 +40,7 @@ export function aliasClashes(names: ReadonlySet<string>, root = "/"): Clash[] {
     }
   }
   if (wanted.size === 0) return [];
-  // With names of packages between them, which no path is.
+  // The file also has package names on lines of their own; no path equals one.
   const diverted = new Set(linesOf(join(root, DIVERSIONS)));
   const clashes: Clash[] = [];
   for (const { owner: other, file } of lists) {
@@ -54,7 +54,7 @@ export function aliasClashes(names: ReadonlySet<string>, root = "/"): Clash[] {
   return clashes;
 }
 
-/** Those of `after` that were not there before, in words: `/bin/true of coreutils, which x has as /usr/bin/true`. */
+/** The clashes in `after` but not in `before`, in words: `/bin/true of coreutils, which x has as /usr/bin/true`. */
 export function newClashes(before: readonly Clash[], after: readonly Clash[]): string[] {
   const words = (clash: Clash) =>
     `${clash.otherPath} of ${clash.other}, which ${clash.package} has as ${clash.path}`;
@@ -70,13 +70,13 @@ function isMerged(path: string, name: string): boolean {
   }
 }
 
-/** The other name of a file, or null where it has none. */
+/** The other name of a file, or null. */
 function aliasOf(path: string, merged: readonly string[]): string | null {
   if (merged.some((name) => path.startsWith(`/usr/${name}/`))) return path.slice("/usr".length);
   return merged.some((name) => path.startsWith(`/${name}/`)) ? `/usr${path}` : null;
 }
 
-/** The lists of files of all packages: `<name>.list`, or `<name>:<architecture>.list`. */
+/** The file lists of all packages: `<name>.list`, or `<name>:<architecture>.list`. */
 function listsIn(directory: string): { owner: string; file: string }[] {
   return namesIn(directory)
     .filter((name) => name.endsWith(".list"))

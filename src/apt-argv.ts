@@ -2,19 +2,19 @@ import { formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 
-/** What may be added to an apt command line without changing what apt does, by operation. */
+/** The argv of operations without package names. The -o option keeps dpkg from asking about configuration files. */
 const FIXED: Readonly<Record<string, readonly string[]>> = {
   update: ["apt-get", "update"],
   upgrade: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
   repair: ["dpkg", "--configure", "-a"],
 };
 
-/** The operations that name packages on the command line. */
-const NAMING: readonly string[] = ["install", "remove", "rollback"];
+/** Operations with package names on the command line. */
+const WITH_PACKAGES: readonly string[] = ["install", "remove", "rollback"];
 
 /**
- * The argv of an apt operation. `packages` are those it names: with their versions for what is installed, without for what
- * is removed. A rollback is one or the other.
+ * The argv of an apt operation. `packages` have versions if to be installed, none if to be removed. A rollback does one
+ * or the other.
  */
 export function aptArgv(operation: string, packages: readonly string[]): string[] {
   const fixed = Object.hasOwn(FIXED, operation) ? FIXED[operation] : undefined;
@@ -27,11 +27,11 @@ export function aptArgv(operation: string, packages: readonly string[]): string[
 }
 
 /**
- * The argv that a signature covers: every package with its exact version, so that apt has nothing left to choose.
+ * The argv that gets signed: every package with its exact version, so that apt has no choice left.
  * @throws AegisError `invalid_document`
  */
 export function signedAptArgv(plan: Pick<OperationPlan, "operation" | "exact_targets">): string[] {
-  if (NAMING.includes(plan.operation)) {
+  if (WITH_PACKAGES.includes(plan.operation)) {
     const [first] = plan.exact_targets;
     if (first === undefined) throw notSignable("it names no exact package");
     const versions = plan.operation === "install" || (plan.operation === "rollback" && first.includes("="));
@@ -51,19 +51,19 @@ function assertExact(target: string, versioned: boolean): void {
   }
   if (versioned && version === null) throw notSignable(`${JSON.stringify(target)} has no exact version`);
   if (!versioned && version !== null)
-    throw notSignable(`${JSON.stringify(target)} would be removed, and names a version`);
+    throw notSignable(`${JSON.stringify(target)} is to be removed but has a version`);
 }
 
 function notSignable(why: string): AegisError {
-  return new AegisError("invalid_document", `this apt plan can't be signed: ${why}`, "Make a new plan.");
+  return new AegisError("invalid_document", `this apt plan can't be signed: ${why}`, "Create a new plan.");
 }
 
-/** A package as apt names it: with its architecture only where that is foreign to the host. */
+/** A package name as apt prints it: with its architecture only if foreign to the host. */
 export function aptName(name: string, architecture: string, native: string): string {
   return architecture === native || architecture === "all" ? name : `${name}:${architecture}`;
 }
 
-/** The exact spelling of a requested package: the architecture where it was asked for, or where it is foreign. */
+/** The exact target of a requested package: with its architecture if that was requested or is foreign. */
 export function exactTarget(entry: TransactionEntry, asked: string | null, native: string): string {
   const foreign = entry.architecture !== native && entry.architecture !== "all";
   return formatAptTarget({
@@ -73,22 +73,22 @@ export function exactTarget(entry: TransactionEntry, asked: string | null, nativ
   });
 }
 
-/** Packages asked for in one call: far below what a kernel allows an argv. */
+/** Packages per command line: far below the kernel's limit on argv. */
 const BATCH = 2000;
 
-/** Words in groups that each fit one command line. */
+/** Splits words into groups that each fit on a command line. */
 export function batches(words: readonly string[]): string[][] {
   const result: string[][] = [];
   for (let at = 0; at < words.length; at += BATCH) result.push(words.slice(at, at + BATCH));
   return result;
 }
 
-/** What has to become of a package: `name:arch=version` to be there again, `name:arch-` to be gone. */
+/** A package's state to restore: `name:arch=version` for a version, `name:arch-` for not installed. */
 export function undoSubject(name: string, architecture: string, version: string | null): string {
   return `${name}:${architecture}${version === null ? "-" : `=${version}`}`;
 }
 
-/** What an entry of a transaction makes of its package, in the same words. */
+/** The resulting state of a transaction entry, as in {@link undoSubject}. */
 export function madeSubject({ name, architecture, to_version }: TransactionEntry): string {
   return undoSubject(name.replace(/:.*$/, ""), architecture, to_version);
 }

@@ -1,23 +1,23 @@
-/** A key in ASCII armor (RFC 9580, 6.2) begins and ends with these lines. */
+/** First and last line of a key in ASCII armor (RFC 9580, 6.2). */
 const BEGIN = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 const END = "-----END PGP PUBLIC KEY BLOCK-----";
-/** In characters. The keyring of a whole distribution has a tenth of it. */
+/** In characters. A whole distribution's keyring has a tenth of it. */
 const MAX_ARMOR = 4 * 1024 * 1024;
 
-/** True for text that holds an ASCII-armored key; what stands before it is no part of it, to apt either. */
+/** Whether a text contains an ASCII-armored key. Like apt, ignores text before it. */
 export function isArmored(text: string): boolean {
   return /(?:^|\n)[ \t]*-----BEGIN PGP PUBLIC KEY BLOCK-----/.test(text);
 }
 
 /**
- * The binary keys in ASCII armor, one block after the other, for gpgv, which reads nothing else. Null where a block is
- * malformed or the whole is too large. The optional CRC line is passed over: it protects against accidents only. One pass
- * over the lines, as apt's own reader makes it: the time is linear in the length, whatever the text is.
+ * The binary keys in ASCII armor, concatenated, for gpgv, which reads no armor. Null if a block is malformed or the
+ * text is too large. The optional CRC is ignored: it protects against accidents only. Like apt's reader, makes one pass
+ * over the lines, so the time is linear in the length.
  */
 export function dearmor(text: string): Uint8Array | null {
   if (text.length > MAX_ARMOR) return null;
   const blocks: Uint8Array[] = [];
-  /** The base64 lines of the block that is open; headers stand before its first empty line. */
+  /** Base64 lines of the current block; headers come before its first empty line. */
   let body: string[] = [];
   let part: "outside" | "headers" | "body" = "outside";
   for (const raw of text.split("\n")) {

@@ -3,13 +3,13 @@ import { parseRelations, type Relation } from "./apt-relation.ts";
 import { sourcePackageOf } from "./apt-source-version.ts";
 import type { SourcePackage } from "./doc-plan.ts";
 
-/** What a Packages index says of one version of one package (deb-control(5)). */
+/** A Packages index entry for one version of a package (deb-control(5)). */
 export interface ShownPackage {
   name: string;
   architecture: string;
   version: string;
   source: SourcePackage;
-  /** It names a package file, so a repository says it and not dpkg. */
+  /** It names a package file, so it comes from a repository rather than dpkg's status. */
   offered: boolean;
   essential: boolean;
   sha256: string | null;
@@ -18,17 +18,17 @@ export interface ShownPackage {
   maintainer: string | null;
   /** Names of the virtual packages it provides. */
   provides: string[];
-  /** Whose files it takes over where both have one; none where the field can't be read, which the hook refuses. */
+  /** Packages whose files it may overwrite; empty if the field is malformed, which the hook refuses. */
   replaces: Relation[];
 }
 
-/** What apt-cache said of some packages: one entry for each version of a name and architecture. */
+/** Output of `apt-cache show`: one entry per name, architecture and version. */
 export class ShownPackages {
-  /** Why the answer can't be relied on, one sentence each. */
+  /** Reasons the output can't be trusted, one sentence each. */
   readonly problems: string[] = [];
   readonly #packages = new Map<string, ShownPackage>();
 
-  /** Reads `apt-cache show`. Stanzas without a name, version or architecture are passed over. Never throws. */
+  /** Parses `apt-cache show`. Stanzas without a name, version or architecture are skipped. Never throws. */
   constructor(text: string) {
     const { stanzas, problem } = readStanzas(text);
     if (problem !== null) this.problems.push(`apt-cache show can't be read as apt reads it: ${problem}`);
@@ -40,7 +40,7 @@ export class ShownPackages {
     }
   }
 
-  /** Two stanzas of one version must name one file. The installed state has a stanza of its own, which names none. */
+  /** Two stanzas of one version must name the same file. The installed version has its own stanza, which names none. */
   #add(item: ShownPackage): void {
     const key = keyOf(item);
     const before = this.#packages.get(key);
@@ -50,9 +50,7 @@ export class ShownPackages {
     }
   }
 
-  /**
-   * What is known of one version; the only way to a package file's hash. Nothing, where the answer can't be relied on.
-   */
+  /** The entry of one version; the only source of a package file's hash. Undefined if the output can't be trusted. */
   find(name: string, architecture: string, version: string | null): ShownPackage | undefined {
     if (version === null || this.problems.length > 0) return undefined;
     return this.#packages.get(keyOf({ name, architecture, version }));
@@ -83,9 +81,9 @@ function details(name: string, version: string, stanza: Stanza) {
   };
 }
 
-/** One place that offers a version, e.g. `500 http://deb.debian.org/debian bookworm/main amd64 Packages`. */
+/** A repository offering a version, e.g. `500 http://deb.debian.org/debian bookworm/main amd64 Packages`. */
 export interface PolicyOrigin {
-  /** Without credentials and without a last `/`, as apt prints it. */
+  /** Without credentials and trailing `/`, as apt prints it. */
   uri: string;
   /** `suite/component`, or the directory of a flat repository (`./`). */
   place: string;
@@ -95,7 +93,7 @@ export interface PolicyOrigin {
 export interface PolicyPackage {
   installed: string | null;
   candidate: string | null;
-  /** Version → where it is offered. The installed state alone (/var/lib/dpkg/status) is no offer. */
+  /** Version → repositories offering it. dpkg's status file (/var/lib/dpkg/status) doesn't count. */
   versions: Map<string, PolicyOrigin[]>;
 }
 
@@ -104,10 +102,10 @@ const FACT = /^ {2}(Installed|Candidate): (\S+)$/;
 /** ` *** 1.0 500`, `     1.0 500 (phased 20%)`. */
 const VERSION = /^ (?:\*\*\*| {3}) (\S+) -?\d+(?: \(.*\))?$/;
 const ORIGIN = /^ {6,}-?\d+ (\S+:\S*) (\S+) (?:.* )?Packages$/;
-/** Any place at all, but for a file: that is dpkg's own record of what is installed. */
+/** Any other source except a file path, which is dpkg's status file. */
 const PLACE = /^ {6,}-?\d+ ([^/\s].*)$/;
 
-/** Parses `apt-cache policy <name>…`: `name`, or `name:arch` for a foreign one → its version table. Never throws. */
+/** Parses `apt-cache policy <name>…`: `name`, or `name:arch` if foreign → its version table. Never throws. */
 export function parsePolicy(text: string): Map<string, PolicyPackage> {
   const packages = new Map<string, PolicyPackage>();
   let current: PolicyPackage | null = null;
@@ -129,7 +127,7 @@ export function parsePolicy(text: string): Map<string, PolicyPackage> {
     }
     const version = VERSION.exec(line)?.[1];
     if (version !== undefined) {
-      // Two sources may give one version other bytes or dependencies; apt then lists it twice.
+      // Sources may offer the same version with different contents or dependencies; apt then lists it twice.
       origins = current.versions.get(version) ?? [];
       current.versions.set(version, origins);
       continue;

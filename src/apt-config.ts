@@ -6,32 +6,31 @@ import { AegisError } from "./errors.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
- * The configuration that apt runs with. Files in apt.conf.d are read after APT_CONFIG and win over it, and a `#clear`
- * there empties what we set (both measured). So the host's own settings are frozen from `apt-config dump`, ours are
- * written behind them, the host's files are switched off, and the result is dumped and compared before apt starts.
- * See apt.conf(5).
+ * The configuration apt runs with. Files in apt.conf.d are read after APT_CONFIG and override it, and a `#clear` there
+ * removes our settings (both measured). So the host's settings are frozen from `apt-config dump`, ours are appended,
+ * the host's files are disabled, and the result is dumped and compared before apt starts. See apt.conf(5).
  */
 
-/** A path that needs no quoting anywhere: apt hands the hook's command line to a shell. */
+/** A path that never needs quoting: apt passes the hook's command line to a shell. */
 const PLAIN_PATH = /^(?:\/[A-Za-z0-9._-]+)+$/;
 
 /**
- * What the host may have dpkg(1) do on every run: treat changed configuration files in its own way, not sync, leave files
- * out, keep a log. Forcing anything else would do what no plan says, and another root is another host.
+ * dpkg(1) options the host may set: how to treat changed configuration files, no sync, files left out, a log. Other
+ * --force options would do things no plan shows, and another root is another host.
  */
 const DPKG_OPTION =
   /^--(?:(?:no-|refuse-)?force-(?:conf(?:def|old|new|miss|ask)|unsafe-io)(?:,(?:conf(?:def|old|new|miss|ask)|unsafe-io))*|path-(?:ex|in)clude=.+|log=.+|no-debsig)$/;
 
-/** dpkg looks at confnew and confask before confold, whatever their order. */
+/** dpkg gives confnew and confask precedence over confold, in any order. */
 const CONFFILES_KEPT = ["--no-force-confnew,confask", "--force-confold"];
 
-/** What dpkg forces by default, downgrades only as planned, and nothing that /etc/dpkg/dpkg.cfg(.d) adds: that is read first. */
+/** dpkg's default forces, plus downgrades if planned. Resets what /etc/dpkg/dpkg.cfg(.d) sets, since that is read first. */
 function dpkgDefaults(plan: OperationPlan): string[] {
   const forced = plan.packages_downgraded.length > 0 ? "security-mac,downgrade" : "security-mac";
   return ["--no-force-all", `--force-${forced}`];
 }
 
-/** An update is planned without asking apt where its sources are, so it reads them where planning did. */
+/** An update is planned without asking apt for its source files, so pin the paths planning read. */
 const PLANNED_SOURCES = {
   Dir: "/",
   "Dir::Etc": "etc/apt",
@@ -39,23 +38,23 @@ const PLANNED_SOURCES = {
   "Dir::Etc::sourceparts": "sources.list.d",
 };
 
-/** Where apt's download methods are. */
+/** Directory of apt's download methods. */
 const METHODS = "/usr/lib/apt/methods";
 
 /**
- * What counts of the host's settings for dpkg: its hooks and options, and how dpkg is to be treated meanwhile. Others leave
- * packages unpacked or triggers unrun, start dpkg elsewhere, or cut its command line into pieces.
+ * The host's DPkg settings that are kept: hooks, options, and how dpkg is treated meanwhile. Others leave packages
+ * unpacked or triggers pending, start dpkg elsewhere, or split its command line.
  */
 const DPKG_KEPT =
   /^DPkg(?:$|::(?:Options|Pre-Invoke|Post-Invoke|Pre-Install-Pkgs|Tools|UseIONice|Inhibit-Shutdown)(?:$|::))/i;
 
 /**
  * The settings for one run: the host's, then ours.
- * @throws AegisError `refused` as {@link pinnedSettings}, and where apt would look at another system than dpkg works on, where
- * the host gives dpkg options that change what is done, or where a package comes from a disc
+ * @throws AegisError `refused` as {@link pinnedSettings}, and if apt would look at another system than dpkg changes, if
+ * the host gives dpkg options that change what is done, or if a package comes from a disc
  */
-export function runSettings(host: Settings, plan: OperationPlan, places: RunPlace): Settings {
-  for (const path of [places.directory, places.archives, places.aegis]) {
+export function runSettings(host: Settings, plan: OperationPlan, place: RunPlace): Settings {
+  for (const path of [place.directory, place.archives, place.aegis]) {
     if (!PLAIN_PATH.test(path))
       throw new AegisError(
         "refused",
@@ -69,18 +68,18 @@ export function runSettings(host: Settings, plan: OperationPlan, places: RunPlac
   );
   const options = takeList(settings, "DPkg::Options");
   refuseOptions(options);
-  refuseDiscs(plan);
+  refuseCdroms(plan);
   const hooks = takeList(settings, "DPkg::Pre-Install-Pkgs");
-  // What the host says of our own hook: another descriptor to read from, for example.
-  takeList(settings, `DPkg::Tools::Options::${places.aegis}`);
+  // Host settings for our hook, such as another input descriptor.
+  takeList(settings, `DPkg::Tools::Options::${place.aegis}`);
   const removals = plan.packages_removed.length > 0;
   const ours: Record<string, string> = {
     "DPkg::Chroot-Directory": "/",
-    // dpkg and the hooks look for their programs here, dpkg-deb among them.
+    // dpkg and the hooks search for programs here, such as dpkg-deb.
     "DPkg::Path": SYSTEM_PATH.join(":"),
     ...(plan.operation === "update" ? PLANNED_SOURCES : {}),
-    "Dir::Cache::archives": `${places.archives}/`,
-    // apt hands dpkg the files of file: sources where they are. Copied, they are in the run's own directory as all others.
+    "Dir::Cache::archives": `${place.archives}/`,
+    // apt passes dpkg the files of file: sources in place. Copied, they are in the run's own directory like all others.
     "Dir::Bin::Methods": METHODS,
     ...(plan.operation === "update" ? {} : { "Dir::Bin::Methods::file": `${METHODS}/copy` }),
     "APT::Get::Simulate": "false",
@@ -88,7 +87,7 @@ export function runSettings(host: Settings, plan: OperationPlan, places: RunPlac
     "APT::Get::allow-change-held-packages": String(changesHeld(plan)),
     "APT::Get::Remove": String(removals),
     "APT::Keep-Downloaded-Packages": "false",
-    // Without it apt-get update ends well when a source can't be reached.
+    // Without it apt-get update exits 0 when a source can't be reached.
     "APT::Update::Error-Mode": "any",
     "APT::Status-Fd": "3",
     "Acquire::AllowInsecureRepositories": "false",
@@ -97,16 +96,16 @@ export function runSettings(host: Settings, plan: OperationPlan, places: RunPlac
     "DPkg::Lock::Timeout": "120",
     "DPkg::Use-Pty": "false",
     "DPkg::Progress-Fancy": "false",
-    [`DPkg::Tools::Options::${places.aegis}`]: "",
-    [`DPkg::Tools::Options::${places.aegis}::Version`]: "3",
+    [`DPkg::Tools::Options::${place.aegis}`]: "",
+    [`DPkg::Tools::Options::${place.aegis}::Version`]: "3",
   };
   for (const [key, value] of Object.entries(ours)) setScalar(settings, key, value);
-  settings.set("DPkg::Pre-Install-Pkgs::", [hookCommand(places), ...hooks]);
+  settings.set("DPkg::Pre-Install-Pkgs::", [hookCommand(place), ...hooks]);
   settings.set("DPkg::Options::", [...dpkgDefaults(plan), ...options, ...CONFFILES_KEPT]);
   return settings;
 }
 
-/** dpkg's own list, which the executor compares with. */
+/** dpkg's status file, which the executor compares with. */
 const STATUS = "/var/lib/dpkg/status";
 
 function refuseElsewhere(host: Settings): void {
@@ -123,8 +122,8 @@ function refuseElsewhere(host: Settings): void {
   }
 }
 
-/** The hook takes packages in the run's own directory only, and there is no way to have apt copy those of a disc. */
-function refuseDiscs({ repository_evidence, transaction }: OperationPlan): void {
+/** The hook accepts only files in the run's directory, and apt can't be made to copy a disc's. */
+function refuseCdroms({ repository_evidence, transaction }: OperationPlan): void {
   const discs = repository_evidence.filter(({ transport }) => transport === "cdrom").map(({ id }) => id);
   const from = transaction.find(
     (entry) => isFetched(entry) && entry.sources.some((id) => discs.includes(id)),
@@ -132,7 +131,7 @@ function refuseDiscs({ repository_evidence, transaction }: OperationPlan): void 
   if (from === undefined) return;
   throw new AegisError(
     "refused",
-    `${from.name} comes from a disc (cdrom:), whose files apt uses where they are`,
+    `${from.name} comes from a disc (cdrom:), whose files apt uses in place`,
     "Copy the disc's packages into a repository that apt reaches as file: or https:.",
   );
 }
@@ -147,9 +146,9 @@ function refuseOptions(options: readonly string[]): void {
   );
 }
 
-/** The command line of our hook, as apt will run it. */
-export function hookCommand(places: RunPlace): string {
-  return `${places.aegis} daemon --hook apt --run ${places.directory}`;
+/** Our hook's command line, as apt will run it. */
+export function hookCommand(place: RunPlace): string {
+  return `${place.aegis} daemon --hook apt --run ${place.directory}`;
 }
 
 function changesHeld(plan: OperationPlan): boolean {
@@ -160,25 +159,25 @@ function changesHeld(plan: OperationPlan): boolean {
 }
 
 /**
- * Compares what apt really sees (a dump taken with our file) with what was meant.
+ * Compares apt's effective configuration (a dump made with our file) with the intended one.
  * @throws AegisError `refused` naming the first setting that differs
  */
-export function checkAptConfig(dump: string, meant: Settings): void {
+export function checkAptConfig(dump: string, intended: Settings): void {
   const seen = significant(parseAptDump(dump));
-  const wanted = significant(meant);
+  const wanted = significant(intended);
   for (const key of new Set([...wanted.keys(), ...seen.keys()])) {
     const [a, b] = [wanted.get(key), seen.get(key)];
     if (JSON.stringify(a) !== JSON.stringify(b)) {
       throw new AegisError(
         "refused",
-        `apt would not run with the settings that were meant: ${key} is ${JSON.stringify(b ?? null)}, not ${JSON.stringify(a ?? null)}`,
+        `apt would not run with the intended settings: ${key} is ${JSON.stringify(b ?? null)}, not ${JSON.stringify(a ?? null)}`,
         "Compare with: apt-config dump",
       );
     }
   }
 }
 
-/** Without empty scalars (apt invents one for each parent) and the dumping program's own name; keys in lower case. */
+/** Drops empty scalars (apt adds one for each parent) and the dumping program's name; keys in lower case. */
 function significant(settings: Settings): Map<string, string[]> {
   return new Map(
     [...settings]

@@ -4,23 +4,23 @@ import { parseRelations, type Relation } from "./apt-relation.ts";
 import { AegisError } from "./errors.ts";
 import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 
-/** What a .deb says of itself (deb-control(5)). */
+/** Control fields of a .deb (deb-control(5)). */
 export interface DebControl {
   name: string;
   version: string;
   architecture: string;
-  /** `Essential: yes`, or `Protected: yes`, which dpkg guards in the same way. */
+  /** `Essential: yes` or `Protected: yes`, which dpkg guards alike. */
   essential: boolean;
-  /** What can't be on the system beside it: Conflicts and Breaks. */
+  /** Packages that can't be installed together with it: Conflicts and Breaks. */
   excludes: Relation[];
   provides: Relation[];
-  /** Whose files it takes over where both have one. */
+  /** Packages whose files it may overwrite. */
   replaces: Relation[];
 }
 
 /**
- * Reads a .deb's own control file with `dpkg-deb --field`.
- * @throws AegisError `hook_refused` when it can't be read exactly, `unavailable` where there is no dpkg-deb
+ * Reads a .deb's control file with `dpkg-deb --field`.
+ * @throws AegisError `hook_refused` if it can't be parsed unambiguously, `unavailable` without dpkg-deb
  */
 export function readControl(file: string): DebControl {
   const program = resolveProgram("dpkg-deb");
@@ -36,7 +36,7 @@ export function readControl(file: string): DebControl {
 }
 
 /**
- * Reads the text of a control file: one stanza, in which nothing could be read in two ways.
+ * Parses a control file: one stanza, without ambiguity.
  * @throws AegisError `hook_refused`
  */
 export function parseControl(text: string, file: string): DebControl {

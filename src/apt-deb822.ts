@@ -1,25 +1,29 @@
-/** One stanza: field names in lower case; the lines of a folded value are joined with `\n`, without the blanks at their ends. */
+/** A stanza: field names in lower case; lines of a folded value joined with `\n`, trimmed of blanks. */
 export type Stanza = ReadonlyMap<string, string>;
 
-/** The stanzas of a text, or none and why it can't be read. */
+/** The stanzas of a text, or none and the problem. */
 export interface Stanzas {
   stanzas: Stanza[];
-  /** `line 3 is …`; null where the text was read whole. */
+  /** `line 3 is …`; null if there was no problem. */
   problem: string | null;
 }
 
 const FIELD = /^([A-Za-z0-9][A-Za-z0-9_.-]*):(.*)$/;
-/** What apt takes for white space or a line's end although no archive writes it; at the end of a line an editor may. */
-const ODD = /[\0\v\f\r]/;
+/**
+ * Characters apt treats as white space or a line end that no archive writes; an editor may leave them at the end of a
+ * line.
+ */
+const UNUSUAL_SPACE = /[\0\v\f\r]/;
 
 /**
- * Reads the stanzas of a Debian control file (deb822(5)): output of `apt-cache show`, Release files, and with `configuration`
- * what people write, `.sources`: lines that start with `#` are comments, and lines may end as on Windows. Never throws.
+ * Parses the stanzas of a Debian control file (deb822(5)): output of `apt-cache show`, Release files and, with
+ * `configuration`, hand-written `.sources` files: lines that start with `#` are comments, and lines may end in CRLF.
+ * Never throws.
  *
- * Whoever wrote the text may want us to see another stanza than apt does, so what pkgTagSection::Scan
- * (apt-pkg/tagfile.cc) could read in another way is refused, and the rest of the text with it: only an empty line ends a
- * stanza, one of blanks continues a field; a line without a colon would be joined with the next one; a name may not
- * have blanks before its colon; of two fields of one name apt takes the last.
+ * The author of the text may want us to see other stanzas than apt does. So whatever pkgTagSection::Scan
+ * (apt-pkg/tagfile.cc) could read differently is refused, with the whole text: only an empty line ends a stanza, and a
+ * blank one continues a field; a line without a colon would be joined with the next; a name may not have blanks before
+ * its colon; of two fields with one name apt takes the last.
  */
 export function readStanzas(text: string, { configuration = false } = {}): Stanzas {
   const stanzas: Map<string, string>[] = [];
@@ -33,7 +37,7 @@ export function readStanzas(text: string, { configuration = false } = {}): Stanz
   for (const [index, raw] of text.split("\n").entries()) {
     const line = configuration ? withoutReturns(raw) : raw;
     const refused = (what: string): Stanzas => ({ stanzas: [], problem: `line ${index + 1} ${what}` });
-    if (ODD.test(line)) return refused("holds a control character");
+    if (UNUSUAL_SPACE.test(line)) return refused("holds a control character");
     if (configuration && line.startsWith("#")) continue;
     if (line === "") {
       finish();
@@ -60,7 +64,7 @@ function withoutReturns(line: string): string {
   return line.slice(0, end);
 }
 
-/** Spaces and tabs only: to apt, what else Unicode takes for white space belongs to the value. */
+/** Spaces and tabs only: apt treats other Unicode white space as part of the value. */
 function trimBlanks(text: string): string {
   let [start, end] = [0, text.length];
   while (isBlank(text[start])) start++;

@@ -2,30 +2,29 @@ import type { DpkgPackage } from "./apt-dpkg.ts";
 import { includesVersion, parseRelations, type Relation } from "./apt-relation.ts";
 
 /*
- * Which packages dpkg could configure by what it has: Depends and Pre-Depends (Debian Policy 7.2), judged as dpkg does
+ * Whether dpkg could configure packages: Depends and Pre-Depends (Debian Policy 7.2), evaluated as dpkg does
  * (src/main/packages.c, lib/dpkg/depcon.c).
  */
 
-/** States in which dpkg takes a package for one that others may rely on. */
+/** States in which dpkg lets other packages depend on a package. */
 const USABLE: readonly string[] = ["installed", "triggers-pending", "triggers-awaited"];
 
-/** A package under one of its names; `version` is null where that is only provided, without a version. */
+/** A package under a name it has or provides; `version` is null if provided without one. */
 interface Offer {
   by: DpkgPackage;
   version: string | null;
 }
 
 /**
- * Of the packages that dpkg is to configure together, those that it can't, each with the dependencies that nothing meets,
- * as they stand in its fields. They may depend on each other in a circle; on one that can't be configured itself none
- * may.
+ * Of the packages to be configured together, those that dpkg can't configure, each with its unmet dependencies as
+ * written in its fields. Packages may depend on each other in a circle, but not on one that can't be configured.
  */
 export function unconfigurable(
   candidates: readonly DpkgPackage[],
   installed: Iterable<DpkgPackage>,
   native: string,
 ): Map<DpkgPackage, string[]> {
-  const hopeful = new Set(candidates);
+  const configurable = new Set(candidates);
   const offers = offersOf(installed);
   const isMet = (text: string, dependent: DpkgPackage) =>
     (parseAlternatives(text) ?? []).some((relation) =>
@@ -33,7 +32,7 @@ export function unconfigurable(
         .get(relation.name)
         ?.some(
           (offer) =>
-            (USABLE.includes(offer.by.state) || hopeful.has(offer.by)) &&
+            (USABLE.includes(offer.by.state) || configurable.has(offer.by)) &&
             isOfArchitecture(offer.by, relation, dependent, native) &&
             includesVersion(relation, offer.version),
         ),
@@ -41,17 +40,17 @@ export function unconfigurable(
   const failing = new Map<DpkgPackage, string[]>();
   for (let before = -1; before !== failing.size; ) {
     before = failing.size;
-    for (const one of hopeful) {
+    for (const one of configurable) {
       const unmet = dependenciesOf(one).filter((text) => !isMet(text, one));
       if (unmet.length === 0) continue;
       failing.set(one, unmet);
-      hopeful.delete(one);
+      configurable.delete(one);
     }
   }
   return failing;
 }
 
-/** The conditions of a package, each with its alternatives. */
+/** A package's dependencies, each with its alternatives. */
 function dependenciesOf({ depends }: DpkgPackage): string[] {
   return depends
     .split(",")
@@ -59,13 +58,13 @@ function dependenciesOf({ depends }: DpkgPackage): string[] {
     .filter((text) => text !== "");
 }
 
-/** `a (>= 1) | b` → both. Null where it can't be read. */
+/** `a (>= 1) | b` → both; null if malformed. */
 function parseAlternatives(text: string): Relation[] | null {
   const relations = text.split("|").map((one) => parseRelations(one));
   return relations.includes(null) ? null : relations.flatMap((one) => one ?? []);
 }
 
-/** Every name that packages have or provide. */
+/** All names that packages have or provide. */
 function offersOf(installed: Iterable<DpkgPackage>): Map<string, Offer[]> {
   const offers = new Map<string, Offer[]>();
   const add = (name: string, offer: Offer) => {
@@ -80,7 +79,10 @@ function offersOf(installed: Iterable<DpkgPackage>): Map<string, Offer[]> {
   return offers;
 }
 
-/** `archsatisfied` of dpkg: without a qualifier the dependent's own architecture counts, or any of a foreign package. */
+/**
+ * dpkg's `archsatisfied`: without a qualifier the architecture must be the dependent's, or the package Multi-Arch:
+ * foreign.
+ */
 function isOfArchitecture(
   by: DpkgPackage,
   { architecture }: Relation,

@@ -8,8 +8,8 @@ import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 const STATUS = "/var/lib/dpkg/status";
 
 /**
- * What `dpkg --audit` finds half-done: its own words, bounded, empty when all is well; and the packages it names. It fails for
- * ordinary users as soon as there is anything; then its status file says what is half-done.
+ * The output of `dpkg --audit`, bounded, empty if nothing is wrong, and the packages it names. It fails for ordinary
+ * users as soon as there is anything to report; then the status file tells.
  */
 export async function dpkgAudit(): Promise<{ text: string; packages: string[] }> {
   const dpkg = resolveProgram("dpkg");
@@ -20,12 +20,12 @@ export async function dpkgAudit(): Promise<{ text: string; packages: string[] }>
     result.outcome === "exited" && result.status === 0
       ? result.stdout.toString("utf8").trimEnd()
       : halfDone(result.stderr.toString("utf8"));
-  // Each package stands on a line of its own that begins with a space: ` name   what it is`.
+  // One line per package, starting with a space: ` name description`.
   const packages = [...text.matchAll(/^ (\S+)/gm)].flatMap(([, name]) => (name === undefined ? [] : [name]));
   return { text: text.slice(0, 4000), packages };
 }
 
-/** The packages between two states, a line each; where nothing is known of them, why. */
+/** Packages between two states, one line each; if there are none, why the audit failed. */
 function halfDone(why: string): string {
   const status = readDpkgStatus(STATUS, { readText, list: (path) => readdirSync(path) });
   const left = [...(status?.packages.values() ?? [])].filter(({ state }) => !SETTLED.includes(state));
@@ -33,7 +33,7 @@ function halfDone(why: string): string {
   return left.map(({ name, state }) => ` ${name} ${state}`).join("\n");
 }
 
-/** The same as a finding of `aegis doctor`. */
+/** The audit as a finding of `aegis doctor`. */
 export async function dpkgFindings(): Promise<Finding[]> {
   const { text, packages } = await dpkgAudit();
   if (text === "") return [ok("packages", "dpkg has nothing half-done")];

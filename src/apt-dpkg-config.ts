@@ -3,48 +3,48 @@ import type { HostHook } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * dpkg's own configuration files, which it reads before its command line (dpkg(1), "FILES"). apt never hears of them, and
- * most options there can't be undone on the command line. Programs that they start stand in the plan; anything else that
- * changes what is done is refused.
+ * dpkg's configuration files, which it reads before its command line (dpkg(1), "FILES"). apt doesn't know about them,
+ * and most options there can't be reverted on the command line. Programs they start are shown in the plan; any other
+ * option that changes what is done is refused.
  */
 
 const DIRECTORY = "/etc/dpkg/dpkg.cfg.d";
 const HOST_FILE = "/etc/dpkg/dpkg.cfg";
-/** Only root may read it, so no plan of anybody else could show what stands there. */
+/** Only root can read it, so nobody else's plan could show its contents. */
 const ROOTS_FILE = "/root/.dpkg.cfg";
 
 /**
- * What may stand in any of them: what `--no-force-all` undoes, files left out, and what dpkg writes down and how. Anything
- * else changes what is done (`instdir`, `ignore-depends`, `no-triggers`) or whether it is done at all (`no-act`,
- * `selected-only`, and every option that dpkg doesn't know).
+ * Options allowed in any of these files: those that `--no-force-all` undoes, files left out, and logging. Anything else
+ * changes what is done (`instdir`, `ignore-depends`, `no-triggers`) or whether it is done at all (`no-act`,
+ * `selected-only`, and any option dpkg doesn't know).
  */
 const ALLOWED =
   /^(?:(?:no-|refuse-)?force-[a-z-]+|log|path-(?:in|ex)clude|no-debsig|no-pager|debug|robot|verify-format)$/;
-/** Programs that dpkg starts as root, as needrestart and pkg-config have it. */
+/** Programs that dpkg starts as root, used by needrestart and pkg-config for example. */
 const HOOK = /^(?:(?:pre|post)-invoke|status-logger)$/;
 
-/** dpkg takes more bytes of a line than this for lines of their own (1,023 with dpkg 1.21), also behind a `#`. */
+/** dpkg splits longer lines (over 1,023 bytes with dpkg 1.21), even behind a `#`. */
 const MAX_LINE = 1000;
 const MAX_HOOKS = 64;
 
-/** How the files are read; in the program the host's own. */
+/** File access; the host's in production. */
 export interface ConfigReader {
   /** The text of a file, or null. */
   readText(path: string): string | null;
-  /** Names in a directory; none where there is no directory. */
+  /** Names in a directory; empty if it doesn't exist. */
   list(path: string): string[];
 }
 
 interface Option {
   path: string;
   name: string;
-  /** The line, without white space at its end. */
+  /** The line without trailing white space. */
   line: string;
 }
 
 /**
- * The programs that the files below /etc/dpkg have dpkg start, for a plan, or why they can't be told. Never throws: a plan
- * says what is wrong.
+ * The programs that the files below /etc/dpkg make dpkg start, for a plan, or why they are unknown. Never throws: the
+ * plan states the problem.
  */
 export function dpkgHooks(reader: ConfigReader): { hooks: HostHook[]; problems: string[] } {
   try {
@@ -64,7 +64,7 @@ export function dpkgHooks(reader: ConfigReader): { hooks: HostHook[]; problems: 
 }
 
 /**
- * Refuses options of dpkg's configuration files that no plan would show.
+ * Refuses options in dpkg's configuration files that no plan would show.
  * @throws AegisError `refused`, naming file and option
  */
 export function refuseDpkgConfig(reader: ConfigReader): void {
@@ -80,7 +80,7 @@ export function refuseDpkgConfig(reader: ConfigReader): void {
   }
 }
 
-/** The files in dpkg.cfg.d. dpkg passes over other names, such as those of its own backups. */
+/** The files in dpkg.cfg.d. dpkg ignores other names, such as those of its backups. */
 function parts({ list }: ConfigReader): string[] {
   return list(DIRECTORY)
     .filter((name) => /^[A-Za-z0-9_-]+$/.test(name))
@@ -93,16 +93,16 @@ function optionsOf(path: string, { readText, list }: ConfigReader): Option[] {
     if (!list(dirname(path)).includes(basename(path))) return [];
     throw refuse(`dpkg's configuration ${path} can't be read`, `See: ls -l ${path}`);
   }
-  return text.split("\n").flatMap((whole) => {
-    if (Buffer.byteLength(whole) > MAX_LINE) {
+  return text.split("\n").flatMap((raw) => {
+    if (Buffer.byteLength(raw) > MAX_LINE) {
       throw refuse(
-        `a line of dpkg's configuration ${path} is longer than ${MAX_LINE} bytes, which dpkg cuts into several`,
+        `a line of dpkg's configuration ${path} is longer than ${MAX_LINE} bytes, which dpkg splits`,
         "Shorten the line.",
       );
     }
-    const line = whole.replace(/[ \t\r\f\v]+$/, "");
+    const line = raw.replace(/[ \t\r\f\v]+$/, "");
     if (line === "" || line.startsWith("#")) return [];
-    // As dpkg reads it: a name of letters, digits and hyphens, then one more character, then the value.
+    // As dpkg parses it: a name of letters, digits and hyphens, one more character, then the value.
     return [{ path, name: /^[A-Za-z0-9-]*/.exec(line)?.[0] ?? "", line }];
   });
 }

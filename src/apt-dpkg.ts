@@ -2,7 +2,7 @@ import { dirname, join } from "node:path";
 import { sourcePackageOf } from "./apt-source-version.ts";
 import type { SourcePackage } from "./doc-plan.ts";
 
-/** What dpkg says of one package (dpkg-query(1), the `Status` and `Version` fields). */
+/** A package in dpkg's status file (dpkg-query(1), the `Status` and `Version` fields). */
 export interface DpkgPackage {
   name: string;
   architecture: string;
@@ -12,41 +12,41 @@ export interface DpkgPackage {
   state: string;
   /** First word of `Status`: `install`, `hold`, `deinstall`, … */
   selection: string;
-  /** `Essential`, or `Protected` (formerly `Important`): apt removes neither unless it is forced to. */
+  /** `Essential` or `Protected` (formerly `Important`): apt removes neither unless forced. */
   essential: boolean;
-  /** The `Provides` field as it stands there, empty where there is none. */
+  /** The raw `Provides` field, or empty. */
   provides: string;
-  /** `Pre-Depends` and `Depends`, in the same way, as one list. */
+  /** The raw `Pre-Depends` and `Depends` fields, joined. */
   depends: string;
-  /** `Multi-Arch`, empty where there is none. */
+  /** `Multi-Arch`, or empty. */
   multiArch: string;
 }
 
-/** Fields that keep a package from being removed by accident. */
-const KEEPING = ["essential", "protected", "important"];
+/** Fields that guard a package against removal. */
+const GUARDING_FIELDS = ["essential", "protected", "important"];
 
 /**
- * Names of the files in dpkg's journal, /var/lib/dpkg/updates, in the order in which they count. Any at all are the sign of
- * a dpkg that was interrupted: its next run merges them into the status file.
+ * File names in dpkg's journal, /var/lib/dpkg/updates, in order of application. Any file there means that dpkg was
+ * interrupted; its next run merges them into the status file.
  */
 export function journalOf(names: readonly string[]): string[] {
   return names.filter((name) => /^\d+$/.test(name)).sort();
 }
 
-/** How often a journal is looked for that goes away while it is read: a dpkg at work merges it now and then. */
-const LOOKS = 3;
+/** Attempts at reading a journal that disappears meanwhile: a running dpkg merges it now and then. */
+const ATTEMPTS = 3;
 
 /**
- * What dpkg knows now: its status file, and on top of it the journal that an interrupted run left. dpkg makes all of them
- * readable to everybody, whatever the umask is, so every user gets the same. Null where there is no status file, or
- * something of it can't be read: without a part of the journal the rest would tell another story.
+ * dpkg's current state: its status file plus the journal left by an interrupted run. dpkg makes all of them
+ * world-readable, whatever the umask, so every user gets the same. Null if there is no status file or a part is
+ * unreadable: without part of the journal the result would be wrong.
  */
 export function readDpkgStatus(
   path: string,
   { readText, list }: { readText(path: string): string | null; list(path: string): string[] },
 ): { packages: Map<string, DpkgPackage>; journal: string[] } | null {
   const updates = join(dirname(path), "updates");
-  for (let look = 0; look < LOOKS; look++) {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const journal = journalOf(list(updates));
     const texts = [path, ...journal.map((name) => join(updates, name))].map(readText);
     const read = texts.filter((text) => text !== null);
@@ -56,8 +56,8 @@ export function readDpkgStatus(
 }
 
 /**
- * Parses /var/lib/dpkg/status (deb-control(5) stanzas): `name:architecture` → package, for everything that is on the
- * system in any state but `not-installed`. Of two stanzas about one package the later one counts.
+ * Parses /var/lib/dpkg/status (deb-control(5) stanzas): `name:architecture` → package, for every package in any state
+ * but `not-installed`. Of two stanzas for one package the later counts.
  */
 export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
   const packages = new Map<string, DpkgPackage>();
@@ -84,7 +84,7 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
       source: sourcePackageOf(name, version, fields.get("source")),
       state,
       selection,
-      essential: KEEPING.some((field) => fields.get(field)?.toLowerCase() === "yes"),
+      essential: GUARDING_FIELDS.some((field) => fields.get(field)?.toLowerCase() === "yes"),
       provides: fields.get("provides") ?? "",
       depends: [fields.get("pre-depends"), fields.get("depends")].filter(Boolean).join(", "),
       multiArch: fields.get("multi-arch")?.toLowerCase() ?? "",

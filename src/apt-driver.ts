@@ -17,20 +17,20 @@ import { AegisError } from "./errors.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { processesWith } from "./sys-process.ts";
 
-/** What the decision file says of a run that was ended before dpkg began. */
+/** Content of the decision file of a run that was stopped before dpkg began. */
 const STOPPED = "stopped";
-/** Unfinished packages that are named. */
+/** Limit on the unfinished packages listed. */
 const NAMED = 10;
 
 /**
- * apt-get(8), and dpkg(1) for a repair, as root. Nothing stops a dpkg that has begun: the hook, which apt calls before it
- * unpacks anything, and a runner that wants to end the download race for one file.
+ * apt-get(8), and dpkg(1) for a repair, as root. A dpkg that has started is never stopped: apt's hook, called before
+ * unpacking, and a runner that wants to stop the download compete to create one file.
  */
 export const aptDriver: RunDriver = {
   user: "root",
   roots: ["/etc", "/usr", "/var/lib/dpkg"],
 
-  /** The package indexes. An update replaces them, and a repair is planned without any. */
+  /** The package indexes. An update replaces them, and a repair is planned without them. */
   async hold({ operation, transaction }, planning) {
     if (operation === "update" || operation === "repair") return null;
     const { stdout } = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
@@ -38,7 +38,7 @@ export const aptDriver: RunDriver = {
     return sealIndexes(aptDirs(stdout).lists, [...sources]);
   },
 
-  /** apt waits for dpkg's lock by itself; dpkg doesn't. */
+  /** apt waits for dpkg's lock itself; dpkg doesn't. */
   async ready(plan, wait) {
     if (plan.operation !== "repair") return refuseUnfinishedDpkg(plan, dpkgNow());
     await waitForDpkg(() => {
@@ -55,7 +55,7 @@ export const aptDriver: RunDriver = {
     readText(join(directory, RUN_FILES.decision)) === STOPPED ? "before dpkg began" : null,
   limitMs: downloadLimit,
 
-  // By name too: a service that a maintainer script started inherits the environment, and may live for ever.
+  // By name too: a service started by a maintainer script inherits the environment and may live forever.
   isAlive: (directory) =>
     processesWith("APT_CONFIG", join(directory, APT_CONF), ["apt-get", "dpkg"]).length > 0,
 
@@ -68,7 +68,7 @@ export const aptDriver: RunDriver = {
     if (!isChecked(argv, transaction)) return { verdict: "not_needed" };
     return {
       verdict: "absent",
-      reason: "apt ended well but never called the hook that compares the packages",
+      reason: "apt succeeded but never called the hook that checks the packages",
     };
   },
 
@@ -76,7 +76,7 @@ export const aptDriver: RunDriver = {
     return { ...postCheck(transaction, before, after), inverse: inverseOf(transaction, before, after) };
   },
 
-  /** dpkg compares names, and one file may have two: /bin/true and /usr/bin/true. */
+  /** dpkg compares names, and a file may have two: /bin/true and /usr/bin/true. */
   watchBesides(transaction) {
     const names = new Set(transaction.filter(isFetched).map(({ name }) => name));
     const before = aliasClashes(names);
@@ -89,7 +89,7 @@ export const aptDriver: RunDriver = {
 };
 
 /**
- * dpkg's packages at this moment.
+ * dpkg's current packages.
  * @throws AegisError `io`
  */
 function dpkgNow(): HostState {
@@ -103,7 +103,7 @@ async function advice(): Promise<RunAdvice> {
   const more = packages.length > NAMED ? ` and ${packages.length - NAMED} more` : "";
   const names = `${packages.slice(0, NAMED).join(", ")}${more}`;
   return {
-    // Where dpkg --audit itself failed nothing is known to be unfinished; the log has its words.
+    // If dpkg --audit itself failed, nothing is known to be unfinished; its output is logged.
     text: packages.length === 0 ? "" : `dpkg has unfinished packages: ${names}; to finish them: ${REPAIR}`,
     facts: { dpkg_audit: text },
   };

@@ -16,7 +16,7 @@ import { emptyFindings, type Findings } from "./eco.ts";
 import type { PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 
-/** Per package, the chain from a signed InRelease over its Packages index to the .deb. */
+/** For each package, the chain from a signed InRelease through its Packages index to the .deb. */
 export function chainEvidence(
   transaction: readonly TransactionEntry[],
   repositories: readonly RepositoryEvidence[],
@@ -25,7 +25,7 @@ export function chainEvidence(
   return transaction.filter(isFetched).map((entry) => {
     const subject = subjectOf(entry);
     const offers = entry.sources.map((id) => ({ id, evidence: repositories.find((r) => r.id === id) }));
-    // apt may take the file from any of them, so the chain is as good as the worst.
+    // apt may use any of them, so the chain is as weak as the weakest.
     const unsigned = offers.filter(({ evidence }) => evidence?.signature_verified !== true);
     const [first] = offers;
     const isSigned = first !== undefined && unsigned.length === 0;
@@ -42,7 +42,7 @@ export function chainEvidence(
   });
 }
 
-/** Packages that the transaction brings in, as package URLs of type `deb`; whose packages they are is the host's system. */
+/** Packages to be installed, as package URLs of type `deb`, with the host's distribution as namespace. */
 export function sbomEvidence(
   transaction: readonly TransactionEntry[],
   { os_id, os_version }: Pick<Host, "os_id" | "os_version">,
@@ -57,7 +57,7 @@ export function sbomEvidence(
   }));
 }
 
-/** The exact inverse of a transaction, and which of the old versions no source offers any more. */
+/** The exact inverse of a transaction, and the old versions that no source offers any more. */
 export function rollbackPlan(
   transaction: readonly TransactionEntry[],
   policy: ReadonlyMap<string, PolicyPackage>,
@@ -90,7 +90,7 @@ function subjectOf(entry: TransactionEntry): string {
 
 const MAX_WARNINGS = 200;
 
-/** A plan's findings before anything is known: complete, and relied on by nobody. */
+/** A plan's initial findings: complete in form, before anything is known. */
 export function aptFindings(
   operation: string,
   targets: readonly string[],
@@ -104,7 +104,7 @@ export function aptFindings(
   };
 }
 
-/** Why the simulation can't be relied on; empty where it can. */
+/** Reasons the simulation can't be trusted; empty if it can. */
 export function failuresOf(output: PlanningOutput, simulation: Simulation): string[] {
   const failed = commandFailure(output);
   if (failed.length > 0) return failed;
@@ -123,7 +123,7 @@ export function commandFailure({ evidence }: PlanningOutput): string[] {
   return [`${command} ${why[evidence.outcome]}`];
 }
 
-/** Packages that no hash binds or no plan could describe, and a transaction that nobody asked for by name. */
+/** Packages without a hash or that a plan can't describe, and changes although every target is already as requested. */
 export function unpinnable(
   transaction: readonly TransactionEntry[],
   operation: string,

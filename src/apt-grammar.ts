@@ -2,12 +2,12 @@ import { aptOsv } from "./apt-osv.ts";
 import { parseAptOperation } from "./apt-target.ts";
 import type { Grammar } from "./eco-grammar.ts";
 
-/** What the warning about an interrupted dpkg begins with. */
+/** Prefix of the warning about an interrupted dpkg run. */
 export const DPKG_WARNING = "dpkg was interrupted earlier";
 
 const NO_APT = { level: "fail", fix: "This host is not managed by apt." } as const;
 
-/** What apt's words mean: see {@link Grammar}. */
+/** apt's {@link Grammar}. */
 export const aptGrammar: Grammar = {
   tool: "apt",
   operations: {
@@ -21,7 +21,7 @@ export const aptGrammar: Grammar = {
   parseTargets: parseAptOperation,
   forms: { all: ["name", "name=version", "name:arch"], exact: "name=version" },
   signals: [],
-  // What apt would install is in the transaction, version by version; its targets need none.
+  // What apt would install is in the transaction, with versions; the targets need none.
   isExact: () => true,
   osv: aptOsv,
   claims: {
@@ -33,9 +33,10 @@ export const aptGrammar: Grammar = {
     ],
     mayDiffer: {
       fields: [],
-      // An index that was fetched again has other dates. Its packages are in the transaction.
+      // An index fetched again has other dates. Its packages are compared in the transaction.
       ofRepositories: ["release_date", "release_valid_until", "release_sha256"],
-      // An interrupted dpkg is repaired meanwhile (and the executor looks itself), and apt says other things to root.
+      // An interrupted dpkg run may have been repaired meanwhile (the executor checks for itself), and apt's messages
+      // to root differ.
       warnings: [DPKG_WARNING, "E: ", "W: "],
     },
   },

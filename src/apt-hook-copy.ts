@@ -14,41 +14,41 @@ import { AegisError } from "./errors.ts";
 import { fileProblem, hashOpenFile, rootOnlyProblem, writeFully } from "./sys-files.ts";
 
 /*
- * Package files that nobody can change between the hook's look and dpkg's. apt downloads as its user `_apt` and then makes
- * the file root's, but a descriptor that was opened for writing before stays open: owner and mode say nothing of it. So
- * each file is copied into a fresh inode, the copy is checked, and it takes the name that apt gives to dpkg.
+ * Keeps package files from changing between the hook's check and dpkg's use. apt downloads as user `_apt` and then
+ * gives the file to root, but a descriptor opened for writing before stays valid, whatever owner and mode say. So each
+ * file is copied to a new inode, the copy is checked and renamed to the name that apt passes to dpkg.
  */
 
-/** The directory of the copies, below the run's archives so that a rename suffices. 0700: only root enters it. */
+/** Directory of the copies, inside the run's archives so that a rename suffices. 0700: only root can enter it. */
 const COPIES = "checked";
 
 /** The package files of one run. */
 export interface PackageFiles {
   /**
-   * Puts a copy in the place of the file at `path`, and returns digest and length of the copy.
-   * `size` is what the file must have, in bytes: no more than that is copied.
-   * @throws AegisError `hook_refused`, with the file at `path` as it was
+   * Replaces the file at `path` with a copy, and returns the copy's digest and length. `size` is the required length in
+   * bytes; no more is copied.
+   * @throws AegisError `hook_refused`; the file at `path` is unchanged
    */
   replace(path: string, size: number): { sha256: string; size: number };
 }
 
 /**
- * The package files in `archives`, the run's private directory, where only root makes names.
- * @throws AegisError `hook_refused` where others than root could
+ * The package files in `archives`, the run's private directory, where only root can create names.
+ * @throws AegisError `hook_refused` if others can
  */
 export function packageFiles(archives: string): PackageFiles {
   const problem = rootOnlyProblem(archives);
   if (problem !== null) throw refuse(problem);
   const directory = join(archives, COPIES);
   try {
-    // Fails where it exists: whoever made it may have something open in it.
+    // Fails if it exists: its creator may have open descriptors inside.
     mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
-    throw refuse(`can't make ${directory}: ${fileProblem(error)}`);
+    throw refuse(`can't create ${directory}: ${fileProblem(error)}`);
   }
   return {
     replace(path, size) {
-      // A file elsewhere (sources of this host: file:, cdrom:) can't be replaced, and its descriptors can't be known.
+      // A file elsewhere (file: and cdrom: sources) can't be replaced, and its open descriptors are unknown.
       if (path !== join(archives, basename(path))) {
         throw refuse(`${path} is not in ${archives}, where this run's packages belong`);
       }
@@ -65,7 +65,7 @@ export function packageFiles(archives: string): PackageFiles {
   };
 }
 
-/** Copies a regular file of `size` bytes to a new one, and hashes the new one. */
+/** Copies a regular file of `size` bytes to a new one, and hashes the copy. */
 function copyFile(path: string, copy: string, size: number): { sha256: string; size: number } {
   const from = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
@@ -75,7 +75,7 @@ function copyFile(path: string, copy: string, size: number): { sha256: string; s
     const to = openSync(copy, "wx+", 0o600);
     try {
       copyBytes(from, to, size);
-      // As apt leaves its own; who has a descriptor by now, got it for reading.
+      // Like apt's own files. From here on, others can only open it for reading.
       fchmodSync(to, 0o644);
       return hashOpenFile(to);
     } finally {
@@ -86,7 +86,7 @@ function copyFile(path: string, copy: string, size: number): { sha256: string; s
   }
 }
 
-/** Copies at most `size` bytes: a file that grows while it is read must not fill the disk. */
+/** Copies at most `size` bytes: a file that grows meanwhile must not fill the disk. */
 function copyBytes(from: number, to: number, size: number): void {
   const piece = Buffer.allocUnsafe(1 << 20);
   for (let left = size; left > 0; ) {

@@ -9,15 +9,15 @@ import { AegisError } from "./errors.ts";
 import { clip } from "./terminal.ts";
 
 /*
- * What the hook asks of the package files themselves: that they are the signed ones, are what they are called, and exclude
- * or take over nothing that stays.
+ * The hook's checks of the package files: they are the signed ones, have the expected control fields, and conflict with
+ * or overwrite nothing that stays.
  */
 
-/** Characters that are quoted of what a package file says of itself. */
+/** Limit on text quoted from a package file, in characters. */
 const QUOTED = 128;
 
 /**
- * Puts a copy in the place of every .deb and compares the copy with the plan. Returns how many were checked.
+ * Replaces every .deb with a copy and compares the copy with the plan. Returns the number of files checked.
  * @throws AegisError `hook_refused`
  */
 export function checkFiles(
@@ -42,8 +42,8 @@ export function checkFiles(
 }
 
 /**
- * Compares what each .deb says of itself with the plan. The plan's words come from the repository's index, and an index
- * can lie: a file listed as one package may be another, which dpkg would install under its own name.
+ * Compares each .deb's control fields with the plan. The plan's values come from the repository's index, which can lie:
+ * a file listed as one package may be another, and dpkg would install it under its real name.
  * @throws AegisError `hook_refused`
  */
 export function checkControl(
@@ -74,8 +74,8 @@ export function checkControl(
 }
 
 /**
- * No .deb may exclude (Conflicts, Breaks) a package that is there when the plan is done: dpkg would remove or break it,
- * whatever the repository's index said. apt's own solution never has such a pair where the index tells the truth.
+ * No .deb may conflict with or break a package present after the plan: dpkg would remove or break that package,
+ * whatever the index said. With a truthful index apt's solution never contains such a pair.
  * @throws AegisError `hook_refused`
  */
 export function checkExclusions(
@@ -100,8 +100,8 @@ export function checkExclusions(
 }
 
 /**
- * No .deb may take over files of another package (Replaces) unless the plan says so: dpkg would give them to it without a
- * word, and would take the other package away when nothing of it is left.
+ * No .deb may take over another package's files (Replaces) unless the plan says so: dpkg would do so silently, and
+ * would remove the other package once it owns no file any more.
  * @throws AegisError `hook_refused`
  */
 export function checkTakenOver(
@@ -112,13 +112,13 @@ export function checkTakenOver(
   const after = packagesAfter(installed, expected);
   for (const { name, architecture, replaces } of controls) {
     const entry = expected.find((e) => e.name === name && e.architecture === architecture);
-    const untold = takenOver(name, replaces, after).find((other) => !entry?.takes_over?.includes(other));
-    if (untold === undefined) continue;
-    throw refuse(`${name} takes over files of ${untold} (Replaces), which the plan does not say`);
+    const unplanned = takenOver(name, replaces, after).find((other) => !entry?.takes_over?.includes(other));
+    if (unplanned === undefined) continue;
+    throw refuse(`${name} takes over files of ${unplanned} (Replaces), which the plan does not say`);
   }
 }
 
-/** Whether a relation speaks of this package, by its own name or by one that it provides. */
+/** Whether a relation matches this package, by name or by a name it provides. */
 function isMeant(
   relation: Relation,
   p: { name: string; version: string; architecture: string; provides: readonly Relation[] },

@@ -1,30 +1,28 @@
 import type { TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 
-/*
- * What apt tells its hook (apt.conf(5), interface version 3), and whether that is the signed transaction.
- */
+/* apt's input to its hook (apt.conf(5), interface version 3), and the comparison with the signed transaction. */
 
-/** One package as apt is about to hand it to dpkg. */
+/** A package as apt is about to pass it to dpkg. */
 export interface HookPackage {
   name: string;
   architecture: string;
   action: TransactionEntry["action"];
   from_version: string | null;
   to_version: string | null;
-  /** The .deb, null for removals. */
+  /** The .deb; null for removals. */
   file: string | null;
 }
 
 /**
- * Parses what apt writes to the hook: `VERSION 3`, configuration, an empty line, then one line a step:
- * `name old-version old-arch old-multiarch op new-version new-arch new-multiarch action`.
- * @throws AegisError `hook_refused` for anything that is not exactly that
+ * Parses apt's input to the hook: `VERSION 3`, configuration, an empty line, then one line per step: `name old-version
+ * old-arch old-multiarch op new-version new-arch new-multiarch action`.
+ * @throws AegisError `hook_refused` for any deviation
  */
 export function parseHookInput(text: string): HookPackage[] {
   const split = text.indexOf("\n\n");
   if (!text.startsWith("VERSION 3\n") || split < 0)
-    throw refuse("apt spoke another version of the hook's interface");
+    throw refuse("apt used another version of the hook interface");
   const packages = new Map<string, HookPackage>();
   const configured: string[] = [];
   for (const line of text.slice(split + 2).split("\n")) {
@@ -66,7 +64,7 @@ export function parseHookInput(text: string): HookPackage[] {
           file: action,
         };
     const key = `${step.name}:${step.architecture}`;
-    if (packages.has(key)) throw refuse(`${key} stands twice in the transaction`);
+    if (packages.has(key)) throw refuse(`${key} occurs twice in the transaction`);
     packages.set(key, step);
   }
   for (const key of configured) {
@@ -75,7 +73,7 @@ export function parseHookInput(text: string): HookPackage[] {
   return [...packages.values()];
 }
 
-/** apt's operator compares the old version with the new one. */
+/** The operator relates the old version to the new one. */
 function actionOf(oldVersion: string, operator: string): TransactionEntry["action"] {
   if (oldVersion === "-") return "install";
   switch (operator) {
@@ -91,8 +89,7 @@ function actionOf(oldVersion: string, operator: string): TransactionEntry["actio
 }
 
 /**
- * Compares the steps with the signed transaction: the same packages, architectures, actions and versions, no more and
- * no less.
+ * Compares the steps with the signed transaction: exactly the same packages, architectures, actions and versions.
  * @throws AegisError `hook_refused`
  */
 export function compareTransaction(
