@@ -7,6 +7,7 @@ import { isAllowedArgv } from "./eco-argv.ts";
 import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { type Approver, checkControls, MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
+import { CheckSequence, SUBMISSION_CHECKS } from "./exec-checks.ts";
 import { checkHashes, checkPolicy } from "./exec-embedded.ts";
 import { verifyDocument } from "./key-sign.ts";
 import { checkSigner, findSigner, type Trust } from "./key-trust.ts";
@@ -42,26 +43,27 @@ export interface Submission {
 }
 
 /**
- * The checks that need no planning, in order; the first that fails is thrown. `signed` hears of the plan as soon as its
- * signature is verified: what is refused afterwards may be named by its signer and ids. Use comes before lifetime: of a
- * plan that ran and has expired since, that it ran is what its owner has to hear.
+ * The checks of a submission alone (exec-checks.ts), in order; the first that fails is thrown. `signed` is called as soon as the
+ * signature is verified: what is refused afterwards may be named by its signer and ids. Use comes before lifetime: the owner of a
+ * plan that ran and has expired since should be told that it ran.
  * @throws AegisError `not_canonical`, `legacy_plan`, `invalid_document`, and as the single checks below
  */
 export function verifySubmission(
   text: string,
   context: PreflightContext,
   signed: (execution: ExecutionPlan, key: TrustedKey) => void = () => {},
+  checks = new CheckSequence(SUBMISSION_CHECKS),
 ): Submission {
-  const tree = parseCanonical(text);
-  const execution = readExecution(tree);
-  const executionKey = checkSignature(execution, context.trust, context.now);
+  const tree = checks.make("canonical", () => parseCanonical(text));
+  const execution = checks.make("schema", () => readExecution(tree));
+  const executionKey = checks.make("signature", () => checkSignature(execution, context.trust, context.now));
   signed(execution, executionKey);
-  checkUnused(execution, context);
-  checkLifetime(execution, context);
-  checkHost(execution, context.host);
-  checkBoot(execution, context.host);
-  checkHashes(execution);
-  checkPolicy(execution, context.config, context.grammars);
+  checks.make("not-used-before", () => checkUnused(execution, context));
+  checks.make("lifetime", () => checkLifetime(execution, context));
+  checks.make("host", () => checkHost(execution, context.host));
+  checks.make("boot", () => checkBoot(execution, context.host));
+  checks.make("hashes", () => checkHashes(execution));
+  checks.make("policy", () => checkPolicy(execution, context.config, context.grammars));
   return { execution, hash: sha256Hex(text), executionKey };
 }
 
@@ -71,9 +73,12 @@ export function verifySubmission(
  * @throws AegisError as {@link verifySubmission}, {@link checkArgv}, checkControls
  */
 export function preflight(text: string, ecosystem: Ecosystem, context: PreflightContext): Approver[] {
-  const submission = verifySubmission(text, context);
-  checkArgv(submission.execution, ecosystem);
-  return checkControls(submission, { ...context, config: context.config.config });
+  const checks = new CheckSequence([...SUBMISSION_CHECKS, "argv", "controls"]);
+  const submission = verifySubmission(text, context, undefined, checks);
+  checks.make("argv", () => checkArgv(submission.execution, ecosystem));
+  return checks.make("controls", () =>
+    checkControls(submission, { ...context, config: context.config.config }),
+  );
 }
 
 /**

@@ -6,6 +6,7 @@ import { type Result, writeResult } from "./doc-result.ts";
 import type { PreparedRun, RunDriver } from "./eco-driver.ts";
 import { closeRun, digestRun, startRun } from "./eco-run.ts";
 import type { Approver } from "./exec-approval.ts";
+import type { CheckSequence } from "./exec-checks.ts";
 import { judgeRun, watchBesides, withBesides } from "./exec-outcome.ts";
 import { clearCurrent, markCurrent } from "./exec-recover.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
@@ -90,6 +91,8 @@ export interface RunDesk {
   events: RunEvents;
   /** Aborted, with the reason, when this process is asked to end. */
   stop: AbortSignal;
+  /** The checks, made as far as this run being ready. */
+  checks: CheckSequence;
   /** Called once the start event is on disk: from then on a failure is an outcome, no refusal. */
   started(): void;
 }
@@ -101,7 +104,7 @@ export interface RunDesk {
  */
 export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
   const { execution, executionKey, driver, prepared, account } = ready;
-  const { audit, places, caller, events, stop } = desk;
+  const { audit, places, caller, events, stop, checks } = desk;
   stop.throwIfAborted();
   const actor = actorOf(execution, executionKey);
   const result: Result = {
@@ -123,16 +126,22 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     changed_besides: [],
     inverse: null,
   };
-  const before = driver.observe();
   const { transaction } = execution.operation_plan;
-  const besides = watchBesides(driver, transaction);
-  audit.reserve(RESERVE_BYTES + START_BYTES);
+  const [before, besides] = checks.make("host-observed", () => [
+    driver.observe(),
+    watchBesides(driver, transaction),
+  ]);
+  checks.make("room-reserved", () => audit.reserve(RESERVE_BYTES + START_BYTES));
   try {
-    markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, places);
-    useUp(execution, result.started_at, desk);
-    // Gives back the room for this event: a full disk is met before the plan is used up.
-    audit.reserve(RESERVE_BYTES);
-    auditStart(ready, desk);
+    checks.make("marked", () =>
+      markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, places),
+    );
+    checks.make("used-up", () => useUp(execution, result.started_at, desk));
+    checks.make("start-logged", () => {
+      // Gives back the room for this event: a full disk is met before the plan is used up.
+      audit.reserve(RESERVE_BYTES);
+      auditStart(ready, desk);
+    });
   } catch (error) {
     // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
     clearCurrent(places);

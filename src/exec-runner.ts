@@ -18,6 +18,7 @@ import { type Env, SYSTEM } from "./paths.ts";
 import { hostVulnerabilityData } from "./plan-env.ts";
 import { openPlanning } from "./plan-world.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
+import { selfReplaced } from "./self.ts";
 import { readText } from "./sys-files.ts";
 import { prepareState, STATE } from "./sys-state.ts";
 import { parseCall } from "./wire.ts";
@@ -166,6 +167,7 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
         audit,
         caller: call.parameters.caller,
         aegis: process.execPath,
+        isReplaced: selfReplaced,
         emit: (event) => connection.event(event),
         stop: desk.stop,
       }).catch(async (error: unknown) => {

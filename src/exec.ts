@@ -10,6 +10,7 @@ import type { Planning } from "./eco-planning.ts";
 import { archivesOf, discardRun, runDirectory } from "./eco-run.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { checkControls } from "./exec-approval.ts";
+import { CheckSequence, SUBMISSION_CHECKS } from "./exec-checks.ts";
 import { waitForRunLock } from "./exec-lock.ts";
 import { checkArgv, type Submission, verifySubmission } from "./exec-preflight.ts";
 import { recoverInterrupted } from "./exec-recover.ts";
@@ -19,9 +20,9 @@ import { lookUpSnapshots } from "./exec-snapshot.ts";
 import { snapshotHost } from "./exec-snapshot-host.ts";
 import { alreadyUsed, SpentRecord, usesLost } from "./exec-spent.ts";
 import type { Trust } from "./key-trust.ts";
+import type { TrustedKey } from "./key-trusted-keys.ts";
 import { hostIdentity } from "./plan-world.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
-import { selfReplaced } from "./self.ts";
 import { accountOf } from "./sys-account.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { awaitFileLock } from "./sys-file-lock.ts";
@@ -53,6 +54,8 @@ export interface ExecutionContext extends ExecutorWorld {
   caller: Caller | null;
   /** The aegis executable for a tool that calls back, absolute. */
   aegis: string;
+  /** Whether the installed file is no longer the program that runs. */
+  isReplaced(): boolean;
   /** Tells whoever watches. Never throws, never waits. */
   emit(event: EventInput): void;
   /** Aborted, with the reason, when this process is asked to end: nothing begins then, but what may not be broken off goes on. */
@@ -81,6 +84,8 @@ class Attempt {
   readonly #spent: SpentRecord;
   readonly #events: RunEvents;
   #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
+  /** The checks under way: first those of the submission, and in its turn all of them. */
+  #checks = new CheckSequence(SUBMISSION_CHECKS);
   /** What the log may say of the plan, once its signature has been verified. */
   #signed: { subject: ReturnType<typeof subjectOf>; details: Subject } | null = null;
   /** True once the start event is on disk: from then on failures are outcomes, not refusals. */
@@ -116,7 +121,17 @@ class Attempt {
       const started = () => {
         this.#started = true;
       };
-      return await carryOut(ready, { places, audit, spent: this.#spent, caller, events, stop, started });
+      const checks = this.#checks;
+      return await carryOut(ready, {
+        places,
+        audit,
+        spent: this.#spent,
+        caller,
+        events,
+        stop,
+        checks,
+        started,
+      });
     } catch (error) {
       if (this.#started) await this.#close(error);
       else if (this.#laidOut) discardRun(id, places);
@@ -141,12 +156,14 @@ class Attempt {
     return awaitFileLock(join(this.#context.places.lock, PARSE_LOCK), action, this.#context.stop);
   }
 
-  /** Everything that has to hold at the moment it is this plan's turn. */
+  /** The checks when it is this plan's turn, in the order of exec-checks.ts; the last ones are made in exec-run.ts. */
   async #checkInTurn(): Promise<Ready> {
     const { aegis, stop, places, ecosystems } = this.#context;
-    refuseReplaced();
+    const checks = new CheckSequence();
+    this.#checks = checks;
+    checks.make("same-program", () => refuseReplaced(this.#context.isReplaced));
     // Not ended by `stop`: a tool that lost its runner is guarded by whoever waits for it.
-    await recoverInterrupted(this.#context, () => this.#events.alive());
+    await checks.wait("nothing-open", () => recoverInterrupted(this.#context, () => this.#events.alive()));
     stop.throwIfAborted();
     const turnAt = new Date().toISOString();
     // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
@@ -156,18 +173,28 @@ class Attempt {
     const { operation_plan: plan, execution_plan_id: id, argv } = execution;
     const driver = await loadDriver(plan.tool, ecosystems);
     this.#events.say({ kind: "checking", message: "planning again" });
-    const decided = await this.#events.aliveDuring(this.#planAgain(execution, driver));
-    checkArgv(execution, await loadEcosystem(plan.tool, ecosystems));
+    const decided = await checks.wait("plan-again", () =>
+      this.#events.aliveDuring(this.#planAgain(execution, driver)),
+    );
+    const ecosystem = await loadEcosystem(plan.tool, ecosystems);
+    checks.make("argv", () => checkArgv(execution, ecosystem));
     const { trust, policy } = this.#rules;
-    const approvers = checkControls(submission, { trust, now: new Date(), config: policy.config });
-    const snapshots = await lookUpSnapshots(execution, new Date(), snapshotHost(driver.roots));
-    await driver.ready(plan, { stop: () => stop.throwIfAborted(), alive: () => this.#events.alive() });
-    const account = accountOf(driver.user);
-    // Left by an earlier attempt that was killed before it used anything up.
-    discardRun(id, places);
-    this.#laidOut = true;
-    const place = { directory: runDirectory(id, places), archives: archivesOf(id, places), aegis, account };
-    const prepared = await driver.prepare(plan, argv, place);
+    const approvers = checks.make("controls", () =>
+      checkControls(submission, { trust, now: new Date(), config: policy.config }),
+    );
+    const snapshots = await checks.wait("snapshots", () =>
+      lookUpSnapshots(execution, new Date(), snapshotHost(driver.roots)),
+    );
+    const waiting = { stop: () => stop.throwIfAborted(), alive: () => this.#events.alive() };
+    await checks.wait("tool-ready", () => driver.ready(plan, waiting));
+    const account = checks.make("account", () => accountOf(driver.user));
+    const prepared = await checks.wait("laid-out", () => {
+      // Left by an earlier attempt that was killed before it used anything up.
+      discardRun(id, places);
+      this.#laidOut = true;
+      const [directory, archives] = [runDirectory(id, places), archivesOf(id, places)];
+      return driver.prepare(plan, argv, { directory, archives, aegis, account });
+    });
     return { execution, executionKey, driver, turnAt, decided, account, prepared, approvers, snapshots };
   }
 
@@ -208,13 +235,14 @@ class Attempt {
       usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
       grammars: this.#context.ecosystems,
     };
-    return verifySubmission(this.#text, context, (execution, key) => {
+    const signed = (execution: ExecutionPlan, key: TrustedKey) => {
       this.#signed = {
         subject: subjectOf(execution, key),
         details: subjectDetails(execution.operation_plan),
       };
       this.#events.about(execution.execution_plan_id);
-    });
+    };
+    return verifySubmission(this.#text, context, signed, this.#checks);
   }
 
   /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
@@ -233,6 +261,8 @@ class Attempt {
     const signed = this.#signed;
     const details = {
       code: known.code,
+      // The check that refused; null where it was none of them: too many wait, this process is asked to end.
+      check: this.#checks.current,
       request_sha256: sha256Hex(this.#text),
       caller_reported_by_front: this.#context.caller,
     };
@@ -253,8 +283,8 @@ class Attempt {
  * A tool that calls back calls the file that is installed now, which must be of the version that prepared the run.
  * @throws AegisError `unavailable`
  */
-function refuseReplaced(): void {
-  if (!selfReplaced()) return;
+function refuseReplaced(isReplaced: () => boolean): void {
+  if (!isReplaced()) return;
   throw new AegisError(
     "unavailable",
     "aegis was installed anew while this request waited",

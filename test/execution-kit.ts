@@ -89,6 +89,7 @@ export function contextOf(
     audit: openAuditLog(places.audit),
     caller: { uid: process.getuid?.() ?? 0, gid: 0, pid: 1 },
     aegis: "/nonexistent/aegis",
+    isReplaced: () => false,
     emit: () => {},
     stop: new AbortController().signal,
     ...change,
