@@ -68,7 +68,7 @@ function fail(error: unknown, json: boolean): ExitStatus {
       ? error
       : new AegisError(
           "internal",
-          `unexpected fault: ${messageOf(error)}`,
+          `unexpected error: ${messageOf(error)}`,
           "Please report this with the command that you typed.",
         );
   if (json) {
@@ -85,12 +85,12 @@ function fail(error: unknown, json: boolean): ExitStatus {
     try {
       printResult(`${jsonLine(document)}\n`);
     } catch {
-      // Standard output is what failed. The exit status still tells.
+      // stdout is what failed; the exit status still says so.
     }
     return known.exit;
   }
   const terminal = terminalOf(process.stderr, process.env);
-  // A service in foreign hands may answer anything. Its words must not look like ours.
+  // A service run by somebody else may answer anything, so its text is marked as its own.
   const [says, advises] = known.origin === "" ? ["", ""] : [`${known.origin} says: `, "its advice: "];
   const [first = "", ...rest] = fit(terminal, `error [${known.code}] ${says}${safe(known.message)}`, "  ");
   const said = first.slice(`error [${known.code}]`.length);
@@ -102,7 +102,7 @@ function fail(error: unknown, json: boolean): ExitStatus {
 }
 
 const words = process.argv.slice(2);
-// Not by node:path, whose loading every start would pay for.
+// Without node:path, which would cost every start its loading time.
 const program = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
 const end = words.indexOf("--");
 const json = !isWrapperName(program) && (end < 0 ? words : words.slice(0, end)).includes("--json");
@@ -115,6 +115,6 @@ try {
 } catch (error) {
   status = fail(error, json);
 }
-// Ended by the signal itself, a shell that runs us in a loop ends its loop too. It does not for a status.
+// A shell loop around us ends only if we die by the signal itself, not by an exit status.
 if (status === EXIT.stopped) process.kill(process.pid, "SIGINT");
 process.exit(status);

@@ -10,8 +10,8 @@ const ALIASES = new Map<string, string[]>([
 ]);
 
 /**
- * Old spellings rewritten to today's commands, by program name and first word.
- * @throws AegisError `usage` for a package manager's own command without `--plan`: nothing is ever run directly
+ * Rewrites older spellings of commands, by program name and first word.
+ * @throws AegisError `usage` for a package manager's command without `--plan`, since nothing is ever run directly
  */
 export function rewriteOldSpelling(program: string, words: readonly string[]): string[] {
   if (program === "aegisd") return ["daemon", "--executor", ...words];

@@ -4,10 +4,10 @@ import { describeDifference, type Result } from "./doc-result.ts";
 import { paint, safe, safeLines } from "./terminal.ts";
 import type { Event } from "./wire-executor.ts";
 
-/** Percentage points between two lines of progress where there is no terminal. */
+/** Percentage points between two progress lines if there is no terminal. */
 const STEP = 10;
 
-/** Characters of a line of output; what is longer is cut. The rest of it comes from a service that may send without end. */
+/** Limit on a line of output, in characters: the service may send a line without end. */
 const MAX_LINE = 64 * 1024;
 
 export interface ApplyView {
@@ -19,8 +19,8 @@ export interface ApplyView {
 }
 
 /**
- * Progress on standard error: one line that is drawn again on a terminal, plain lines elsewhere. The package manager's own
- * output is passed on escaped; with --json nothing of it is shown.
+ * Shows progress on stderr: one line that is redrawn on a terminal, plain lines elsewhere. The package manager's output is
+ * escaped, and left out with --json.
  */
 export function applyView(io: Io): ApplyView {
   const { terminal, draw, wipe } = progressLine(io.env);
@@ -39,7 +39,7 @@ export function applyView(io: Io): ApplyView {
   };
   const progress = (percent: number, message: string) => {
     if (terminal.interactive && !io.json) return bar(percent, message);
-    // A new phase (downloading, then installing) starts from the beginning; a little less is only apt's guess getting better.
+    // A new phase (download, then install) starts over; a small step back is only apt correcting its estimate.
     if (percent <= lastPercent - STEP) lastPercent = -STEP;
     if (percent >= lastPercent + STEP || (percent === 100 && lastPercent !== 100)) {
       lastPercent = percent;
@@ -49,7 +49,7 @@ export function applyView(io: Io): ApplyView {
   const output = (data: string) => {
     if (io.json) return;
     const lines = (rest + data).split("\n");
-    // One character more than is shown says that there was more.
+    // Keeps one character more than is shown, so that `cut` can tell that the line was longer.
     rest = (lines.pop() ?? "").slice(0, MAX_LINE + 1);
     for (const text of lines) line(paint(terminal, "dim", `  ${safeLines(cut(text).trimEnd())}`));
   };
@@ -105,18 +105,18 @@ function outcomeText(result: Result, io: Io): string {
   lines.push(
     "",
     good
-      ? "The log of it: aegis audit show --system"
+      ? "Its log: aegis audit show --system"
       : `Its output: /var/lib/aegis/runs/${safe(result.execution_plan_id)}/ (root)`,
   );
   return lines.join("\n");
 }
 
-/** How long it took from its turn on, in words; waiting for others is not counted. */
+/** How long the execution took, without waiting for others. */
 function took({ turn_at, started_at, ended_at }: Result): string {
   return ended_at === null ? "" : ` in ${seconds(turn_at ?? started_at, ended_at)}`;
 }
 
-/** What of that went by before anything ran. Files of older versions don't tell. */
+/** The time before and during the run; unknown in files of older versions. */
 function parts({ turn_at, started_at, ended_at }: Result): string[] {
   if (turn_at === null || ended_at === null) return [];
   const before = seconds(turn_at, started_at);

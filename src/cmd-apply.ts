@@ -11,10 +11,10 @@ import type { Event } from "./wire-executor.ts";
 const REATTACH_TRIES = 20;
 const BUSY_TRIES = 20;
 const PAUSE_MS = 500;
-/** How long a watcher who found no place waits before asking for one again; each time it asks is a line of the log. */
+/** Pause before asking for a watch slot again; each attempt costs a line in the log. */
 const WATCH_PAUSE_MS = 15_000;
 
-/** `aegis apply`: submits an execution plan, or reattaches to one, and reports how it ended. */
+/** `aegis apply`: submits an execution plan or watches an execution, and reports its outcome. */
 export const apply = defineSubcommand({
   name: "apply",
   description:
@@ -62,11 +62,11 @@ export const apply = defineSubcommand({
       );
     }
     const { watch, socket } = values;
-    // Asked here: the executor logs what no client of ours would ask.
+    // Checked here, since the executor logs malformed requests.
     if (watch !== undefined && !isFullId(watch)) {
       throw new AegisError(
         "usage",
-        `--watch takes an execution's full id, and ${safe(watch)} is none`,
+        `--watch takes an execution's full id, which ${safe(watch)} is not`,
         "Ids: aegis daemon status. To submit a signed plan: aegis apply <execution-plan>",
       );
     }
@@ -81,18 +81,18 @@ export const apply = defineSubcommand({
   },
 });
 
-/** One execution as it is followed here. */
+/** An execution being followed. */
 interface Followed {
   id: string;
   socket: string;
   onEvent: (event: Event) => void;
-  /** Says something about the following itself. */
+  /** Reports on the connection itself. */
   note(line: string): void;
-  /** Ctrl-C stops the watching, never the run. */
+  /** Aborted by Ctrl-C, which stops watching, never the run. */
   signal: AbortSignal;
 }
 
-/** Shows an execution that `call` hears of until it ends, and reports how. */
+/** Shows the events that `call` receives until the execution ends, then reports its outcome. */
 async function attached(
   id: string,
   socket: string,
@@ -112,7 +112,7 @@ async function attached(
         await call(run);
       } catch (error) {
         if (!accepted || !isConnectionLoss(error)) throw error;
-        view.note("the connection was lost; the execution goes on, reattaching");
+        view.note("connection lost; the execution goes on, reattaching");
         await follow(run, error);
       }
     });
@@ -123,8 +123,8 @@ async function attached(
 }
 
 /**
- * Hands the plan over. Of a crowd that comes at once some meet the limit of connections, and of those some are hung up on
- * without a word, but only for a moment.
+ * Submits the plan. When many clients come at once, some exceed the limit on connections, and some of those are
+ * disconnected without a reply; both pass, so it tries again.
  */
 async function submit(plan: string, run: Followed): Promise<void> {
   let heard = false;
@@ -139,7 +139,7 @@ async function submit(plan: string, run: Followed): Promise<void> {
       return;
     } catch (error) {
       if (!(error instanceof AegisError)) throw error;
-      // It was taken before, and only the answer did not reach us.
+      // An earlier attempt was accepted, but its reply was lost.
       if (hungUp && error.code === "replay") return follow(run, null);
       hungUp ||= isHangUp(error);
       if (n >= BUSY_TRIES || heard || !(isHangUp(error) || error.code === "busy")) throw error;
@@ -164,7 +164,7 @@ async function interruptible<T>(id: string, work: (signal: AbortSignal) => Promi
     controller.abort(
       new AegisError(
         "stopped",
-        "you stopped watching; what was submitted goes on",
+        "you stopped watching; the execution goes on",
         `Reattach: aegis apply --watch ${id}`,
       ),
     );
@@ -182,14 +182,14 @@ async function pause(signal: AbortSignal): Promise<void> {
 }
 
 /**
- * Watches an execution to its end. The front may be restarting, or have no place left for one more who watches; the run depends
- * on neither, and its outcome comes in a file. `lost` is what broke an earlier connection: it is thrown when nothing was
- * begun. A front that was there before and can't be reached is waited for a while.
+ * Watches an execution to its end. The front may be restarting or out of watch slots; the run depends on neither, and its
+ * outcome is in a file. `lost` is the error that broke an earlier connection, thrown if the execution turns out not to
+ * exist. Once a front has answered, losing it is retried for a while.
  */
 async function follow(run: Followed, lost: AegisError | null): Promise<void> {
   const { id, socket, onEvent, signal } = run;
   let failures = 0;
-  let told = false;
+  let noted = false;
   for (;;) {
     try {
       await callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent });
@@ -197,22 +197,22 @@ async function follow(run: Followed, lost: AegisError | null): Promise<void> {
     } catch (error) {
       if (!(error instanceof AegisError)) throw error;
       if (error.code === "busy") {
-        if (!told) run.note("too many watch already: waiting for the outcome without seeing the progress");
-        told = true;
+        if (!noted) run.note("too many clients are watching: waiting for the outcome without progress");
+        noted = true;
         if (await endsWithin(WATCH_PAUSE_MS, run)) return;
         continue;
       }
       if (lost !== null && error.code === "not_found")
         throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
       const starting = error.code === "unavailable" || isConnectionLoss(error);
-      const first = lost === null && !told;
+      const first = lost === null && !noted;
       if (first || !starting || ++failures >= REATTACH_TRIES) throw error;
       if (await endsWithin(PAUSE_MS, run)) return;
     }
   }
 }
 
-/** Whether the file with the outcome comes within so many milliseconds. */
+/** Whether the outcome file appears within `ms` milliseconds. */
 async function endsWithin(ms: number, { id, signal }: Followed): Promise<boolean> {
   for (const until = performance.now() + ms; performance.now() < until; await pause(signal)) {
     if (hasEnded(id)) return true;
@@ -225,19 +225,19 @@ function hasEnded(id: string): boolean {
     const result = readResult(id);
     return result !== null && result.state !== "running";
   } catch (error) {
-    // The file is there a moment before it is its group's.
+    // The file exists a moment before its group can read it.
     if (error instanceof AegisError && error.code === "io") return false;
     throw error;
   }
 }
 
-/** A failure of the way to the runner. What the runner itself finds unavailable comes without an errno. */
+/** Whether the connection to the runner failed. The runner's own `unavailable` has no errno. */
 function isConnectionLoss(error: unknown): error is AegisError {
   if (!(error instanceof AegisError)) return false;
   return error.code === "protocol" || error.code === "timeout" || "errno" in error.details;
 }
 
-/** The client's own look at the signature, where it knows any key; the executor does not rely on it. */
+/** Checks the signature on the client, if it trusts any key; the executor does not rely on this. */
 async function checkHere(
   document: Parameters<typeof import("./exec-preflight.ts").checkSignature>[0],
   flags: { execution: readonly string[]; approval: readonly string[] },
@@ -249,20 +249,20 @@ async function checkHere(
   ]);
   const trust = userTrust(flags, io.env);
   if (trust.length === 0) {
-    io.note("note: no trusted key is known here; only the executor checks the signature");
+    io.note("note: no trusted keys here; only the executor checks the signature");
     return;
   }
   checkSignature(document, trust, new Date());
 }
 
-/** Prints how it ended, from the file that root wrote. */
+/** Prints the outcome from the file that root wrote. */
 function report(id: string, io: Io): ExitStatus {
   const result = readResult(id);
   if (result === null || result.state === "running") {
     throw new AegisError(
       "unavailable",
-      `the executor left no outcome for ${id}`,
-      `Ask again: aegis apply --watch ${id}`,
+      `the executor has no outcome for ${id} yet`,
+      `Try again: aegis apply --watch ${id}`,
     );
   }
   const status = exitOf(result);

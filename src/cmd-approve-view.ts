@@ -6,12 +6,12 @@ import { byAttention } from "./plan-attention.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { GUTTER, paint, quoteWord, safe, safeStart, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
 
-/** Packages that are named before everything else; the table has all of them. */
-const LOOK_FIRST = 20;
+/** Limit on the packages listed first; the table has all of them. */
+const LISTED_FIRST = 20;
 
 /**
- * What an approver reads: what deserves a second look, what others say, the decision, and last every package that changes,
- * so that nothing stands between the table and {@link renderQuestion}. No trailing newline.
+ * The approver's screen: what needs attention, the warnings, the facts, the decision, and last every package that changes,
+ * directly above {@link renderQuestion}. No trailing newline.
  */
 export function renderApproval(
   plan: OperationPlan,
@@ -27,14 +27,14 @@ export function renderApproval(
       return [`  ${first}`, ...rest];
     }),
   ];
-  return [head, lookFirst(plan, config, terminal), attention, facts, decided.join("\n"), changes]
+  return [head, riskyFirst(plan, config, terminal), attention, facts, decided.join("\n"), changes]
     .filter((block) => block !== "")
     .join("\n\n");
 }
 
 /**
- * What stands right above the question, in our own words: which packages change, dependencies too, then what runs where, what
- * it needs, how risky it is, and how many packages that are. It says again what has scrolled away. No trailing newline.
+ * The summary right above the question, without untrusted prose: the packages that change, dependencies included, what runs
+ * where, what it needs and its risk. Repeats what has scrolled away. No trailing newline.
  */
 export function renderQuestion(
   plan: OperationPlan,
@@ -65,8 +65,8 @@ export function renderQuestion(
     .join("\n");
 }
 
-/** Packages whose change can take a host down or open it, most serious first, each with why. */
-function lookFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal): string {
+/** Packages whose change can break or expose the host, most serious first, each with the reasons. */
+function riskyFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal): string {
   const risky = byAttention(plan, config.apt.sensitive_packages).notable.flatMap(({ entry, marks }) => {
     const why = marks.filter(({ isDanger }) => isDanger).map(({ what }) => what);
     const to = entry.to_version ?? "removed";
@@ -75,13 +75,13 @@ function lookFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal
       : [`${entry.name} ${entry.from_version ?? "–"} → ${to}  (${why.join(", ")})`];
   });
   if (risky.length === 0) return "";
-  const more = risky.length - LOOK_FIRST;
+  const more = risky.length - LISTED_FIRST;
   return [
     paint(terminal, "yellow", "Look at these first:"),
-    ...risky.slice(0, LOOK_FIRST).flatMap((text) => {
+    ...risky.slice(0, LISTED_FIRST).flatMap((text) => {
       const [first = "", ...rest] = wrap(safeStart(text, 2 * NAME_SHOWN), terminal.width - 2, `  ${GUTTER}`);
       return [`  ${first}`, ...rest];
     }),
-    ...(more > 0 ? [`  and ${more} more, marked by policy's rules; the table has all`] : []),
+    ...(more > 0 ? [`  and ${more} more, marked by policy's rules; the table lists all`] : []),
   ].join("\n");
 }

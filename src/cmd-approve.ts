@@ -20,7 +20,7 @@ import { isLong, page } from "./sys-pager.ts";
 import { openScreen, type Screen } from "./sys-tty.ts";
 import { MIN_WIDTH, safe, type Terminal, terminalOf } from "./terminal.ts";
 
-/** How much of the plan's hash a person types. */
+/** Characters of the plan's hash that a person types. */
 const CONFIRM_LENGTH = 8;
 
 const APPROVE_ARGS = {
@@ -48,7 +48,7 @@ const APPROVE_ARGS = {
   out: { type: "string", valueHint: "file", description: "write the approval here instead" },
 } as const satisfies ArgsSpec;
 
-/** `aegis sign approve`: a second person reads a plan and signs for it, alone, on any machine. */
+/** `aegis sign approve`: a second person reads a plan and signs an approval, on any machine. */
 export const signApprove = defineSubcommand({
   name: "sign approve",
   description: "Approve a plan as a second person: shows what it does, asks, and writes a detached approval.",
@@ -57,9 +57,9 @@ export const signApprove = defineSubcommand({
 });
 
 /**
- * Reads the plan once, decides about it again, shows it on the terminal that it asks on, signs. With `--confirm` nobody is
- * asked, and it is shown on standard error. `open` finds the terminal, or null where nobody is there.
- * @throws AegisError `expired`, `nothing_to_do`, `policy_denied`, `refused`, and as loading documents and keys
+ * Reads the plan once, decides about it again, shows it on the terminal, asks, and signs. With `--confirm` it does not ask
+ * and shows the plan on stderr. `open` opens the terminal, or returns null if there is none.
+ * @throws AegisError `expired`, `nothing_to_do`, `policy_denied`, `refused`; errors of loading documents and keys
  */
 export async function approve(
   values: Values<typeof APPROVE_ARGS>,
@@ -83,7 +83,7 @@ export async function approve(
   if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
   const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
   const signer = signerName(values.signer, trust, key, "--signer");
-  // Nobody should read a plan and type its hash for an approval that no one will take.
+  // Checked first, so that nobody reads a plan and types its hash for an approval that would not count.
   checkSigner(findKey(trust, "approval", key.keyId, now), signer);
 
   const view = (terminal: Terminal) => ({
@@ -95,12 +95,12 @@ export async function approve(
     const { screen, question } = view(terminalOf(process.stderr, io.env));
     io.note(`${screen}\n\n${question}`);
     if (values.confirm !== plan.hash)
-      throw new AegisError("refused", "--confirm is not this plan's whole hash; nothing was approved");
+      throw new AegisError("refused", "--confirm is not this plan's full hash; nothing was approved");
   }
 
   noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
   const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
-  // The log first: what it can't take is not handed out.
+  // Logged before it is written: without a log entry there is no approval.
   recordUserEvent(io.env, {
     kind: "approval_signed",
     actor: signer,
@@ -128,7 +128,7 @@ export async function approve(
   return EXIT.ok;
 }
 
-/** How the signer goes on: by ids in the account that has the plan, else with the files that are handed over. */
+/** The signer's next steps: by id in the account that has the plan, otherwise with the files handed over. */
 function next(
   { document, path }: Found<"plan">,
   review: string | null | undefined,
@@ -147,7 +147,7 @@ function next(
   return [handOver([approval]), { who: "the signer, there", argv }];
 }
 
-/** What the plan's policy result is called where the plan was handed over: `x.policy` beside `x.plan`, or as it was made. */
+/** The name of the plan's policy result: `x.policy` next to `x.plan` if it exists, otherwise its original name. */
 function policyBeside(planId: string, plan: string | null): string {
   const made = `${planId}.policy.json`;
   if (plan === null) return made;
@@ -157,9 +157,9 @@ function policyBeside(planId: string, plan: string | null): string {
 }
 
 /**
- * Shows the plan, through a pager where it is longer than the terminal, and then the question with what it is about. The
- * beginning of the hash is enough from who has just read the plan on this screen: it shows that they looked. Who read it
- * elsewhere gives all of it, since two plans whose hashes begin alike are quickly made.
+ * Shows the plan, through a pager if it is longer than the terminal, then asks. The first characters of the hash are enough
+ * from a person who has just read the plan on this screen. A person who read it elsewhere gives the full hash (--confirm),
+ * since two plans whose hashes begin alike are quickly made.
  * @throws AegisError `refused` unless the answer is the beginning of the plan's hash
  */
 async function askOn(
@@ -171,15 +171,15 @@ async function askOn(
   if (found === null) {
     throw new AegisError(
       "refused",
-      "there is no terminal to ask on, so nothing was approved",
-      "Approve on a terminal. A human who has read the plan elsewhere may add --confirm with its whole hash.",
+      "there is no terminal to ask on; nothing was approved",
+      "Approve on a terminal. A person who has read the plan elsewhere may add --confirm with its full hash.",
     );
   }
   const { columns, rows, output } = found;
   if (columns && columns < MIN_WIDTH) {
     throw new AegisError(
       "refused",
-      `a terminal of ${columns} columns breaks lines where they could be mistaken; nothing was approved`,
+      `a terminal of ${columns} columns wraps lines in misleading places; nothing was approved`,
       `Make it at least ${MIN_WIDTH} columns wide.`,
     );
   }
@@ -193,7 +193,7 @@ async function askOn(
   throw new AegisError(
     "refused",
     answer === null
-      ? "the answer had no end, so nothing was approved"
+      ? "the answer was incomplete; nothing was approved"
       : "that is not the beginning of this plan's hash; nothing was approved",
   );
 }

@@ -14,20 +14,19 @@ import {
 } from "./terminal.ts";
 
 /*
- * The log for people: when, what kind of event, who asked, who approved, how it went, and what was done with the packages
- * named. Where no terminal is, an event is one whole line, so that grep finds everything in it; on a terminal the same cells
- * stand in two rows of columns and go on below, and of many packages the first are named.
+ * The log for people: time, kind, who asked, who approved, the outcome and the packages. Without a terminal each event is
+ * one full line, for grep; on a terminal the same cells take two rows of wrapped columns, and long package lists are cut.
  */
 
-/** Codes that a row names; `--json` has all. */
+/** Limit on the refusal codes in a row; `--json` has all. */
 const NAMED_CODES = 5;
-/** Columns of the terminal that are left for the last cell at least; below that an event is a paragraph. */
+/** Minimum width of the last cell on a terminal; below it, an event becomes a paragraph. */
 const LEAST_ROOM = 24;
-/** The two columns in the middle, on a terminal. */
+/** Widths of the two middle columns on a terminal. */
 const NAME_COLUMNS = { least: 14, most: 22 };
-/** Packages that a row names on a terminal; the event has more room, and a pipe and `--json` have all of it. */
+/** Limit on the packages in a row on a terminal; pipes and `--json` get all that the event has. */
 const NAMED_PACKAGES = 12;
-/** Up to here the columns of whole lines are aligned. */
+/** Full lines align their columns up to this width. */
 const ALIGNED = 40;
 
 interface Row {
@@ -50,17 +49,17 @@ const HEADER: Row = {
   what: "WHAT",
 };
 
-/** The events as lines, in their order, under a header. What stands in them is made safe here. */
+/** The events as lines, in order, under a header. Escapes their text. */
 export function renderEvents(events: readonly AuditEvent[], terminal: Terminal): string {
   if (events.length === 0) return "no such events";
   const rows = events.map((event) => rowOf(event, terminal.interactive));
-  return (terminal.interactive ? blocks(rows, terminal) : wholeLines(rows)).join("\n");
+  return (terminal.interactive ? blocks(rows, terminal) : fullLines(rows)).join("\n");
 }
 
-/** One line an event, however long. */
-function wholeLines(rows: readonly Row[]): string[] {
+/** One line per event, however long. */
+function fullLines(rows: readonly Row[]): string[] {
   const cells = [HEADER, ...rows].map(({ number, time, kind, asked, approved, outcome, what }) => [
-    ...[number, time, kind, asked, approved, outcome].map((text) => closed(safe(text))),
+    ...[number, time, kind, asked, approved, outcome].map((text) => collapsed(safe(text))),
     safe(what),
   ]);
   const widths = cells[0]?.map((_, i) => {
@@ -70,8 +69,8 @@ function wholeLines(rows: readonly Row[]): string[] {
   return cells.map((row) => columns(row, widths ?? []));
 }
 
-/** Two spaces stand between columns, and between the parts of the last one: no text from outside holds any. */
-function closed(text: string): string {
+/** Collapses runs of spaces in outside text: two spaces separate columns and the parts of the last one. */
+function collapsed(text: string): string {
   return text.replaceAll(/ {2,}/g, " ");
 }
 
@@ -86,7 +85,7 @@ function padded(cell: string, width: number): string {
   return cell + " ".repeat(Math.max(0, width - columnsOf(cell)));
 }
 
-/** Two rows of columns an event: number, time, kind, outcome; and below who asked, who approved, what. */
+/** Two rows per event: number, time, kind, outcome; below them who asked, who approved, and what. */
 function blocks(rows: readonly Row[], terminal: Terminal): string[] {
   const number = Math.max(...rows.map((row) => row.number.length));
   const asked = nameColumn(rows.flatMap((row) => [row.time.replaceAll(" ", "-"), row.asked]));
@@ -103,14 +102,14 @@ function blocks(rows: readonly Row[], terminal: Terminal): string[] {
   return [...(header ?? []).map((line) => paint(terminal, "dim", line)), ...body.flat()];
 }
 
-/** As wide as the longest word, within bounds. */
+/** The width of the longest word, within bounds. */
 function nameColumn(texts: readonly string[]): number {
   const words = texts.flatMap((text) => safe(text).split(" "));
   const longest = Math.max(...words.map(roomFor));
   return Math.min(NAME_COLUMNS.most, Math.max(NAME_COLUMNS.least, longest));
 }
 
-/** Cells side by side, each going on below itself. */
+/** Cells side by side, each wrapped in its column. */
 function wrapped(cells: readonly string[], widths: readonly number[]): string[] {
   const stacks = cells.map((cell, i) => wrap(shortenWords(cell, widths[i] ?? 0), widths[i] ?? 0, ""));
   const height = Math.max(...stacks.map((stack) => stack.length));
@@ -122,7 +121,7 @@ function wrapped(cells: readonly string[], widths: readonly number[]): string[] 
   );
 }
 
-/** Words that are wider than their column lose their middle: both ends of a name tell more than its beginning alone. */
+/** Cuts the middle out of words wider than their column: both ends of a name say more than its beginning. */
 function shortenWords(text: string, width: number): string {
   const shorten = (word: string) => {
     const begin = charactersWithin([...word], Math.floor((width - 2) / 2));
@@ -147,7 +146,7 @@ function rowOf(event: AuditEvent, short: boolean): Row {
   const { sequence, timestamp, kind } = event;
   return {
     number: String(sequence),
-    // On a terminal from the month to the second.
+    // On a terminal without the year.
     time: short ? timestamp.slice(5, 19).replace("T", " ") : `${timestamp.slice(0, 19)}Z`,
     kind,
     asked: askedBy(event) ?? "-",
@@ -160,11 +159,11 @@ function rowOf(event: AuditEvent, short: boolean): Row {
 const Name = v.object({ name: v.string(), key_id: v.string() });
 const ReportedCaller = v.object({ uid: v.number() });
 
-/** The actor, or where no signature was verified whoever the front says has sent it. */
+/** The actor, or, if no signature was verified, the sender that the front reported. */
 function askedBy({ kind, actor, details }: AuditEvent): string | null {
   if (kind === "approval_signed") return null;
   const caller = read(ReportedCaller, details?.["caller_reported_by_front"]);
-  return actor ?? (caller === null ? null : `uid ${caller.uid}, says the front`);
+  return actor ?? (caller === null ? null : `uid ${caller.uid}, reported by the front`);
 }
 
 function approvedBy({ kind, actor, details }: AuditEvent): string | null {
@@ -178,7 +177,7 @@ function approvedBy({ kind, actor, details }: AuditEvent): string | null {
 function outcomeIn(event: AuditEvent): string | null {
   const { kind, decision, exit_status, details } = event;
   const parts = [
-    // The kind says it already.
+    // The event's kind already says so.
     kind === "execution_denied" ? null : decision,
     refusalsIn(event),
     read(v.string(), details?.["state"]),
@@ -188,7 +187,7 @@ function outcomeIn(event: AuditEvent): string | null {
   return parts.length === 0 ? null : parts.join(", ");
 }
 
-/** What the front refused, by code, the most frequent first: `protocol 3, expired 1`. Null for other events. */
+/** The front's refusals by code, most frequent first: `protocol 3, expired 1`. Null for other events. */
 function refusalsIn({ kind, details }: AuditEvent): string | null {
   const refusals = read(v.array(v.object({ code: v.string(), count: v.number() })), details?.["refusals"]);
   if (kind !== "requests_refused" || refusals === null) return null;
@@ -200,8 +199,7 @@ function refusalsIn({ kind, details }: AuditEvent): string | null {
 }
 
 /**
- * The operation and its packages, then what was said of it, then the id, which other commands take: by its beginning too, so
- * that is enough on a terminal.
+ * The operation and its packages, the message, and the id. Commands also take an id's prefix, so a terminal shows only that.
  */
 function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boolean): string {
   const id = (text: string) => (short && UUID.test(text) ? text.slice(0, 8) : text);
@@ -217,12 +215,12 @@ function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boo
     execution_id === null ? null : `execution ${id(execution_id)}`,
     execution_id === null && plan_id !== null ? `plan ${id(plan_id)}` : null,
   ]
-    .map((part) => closed(part ?? ""))
+    .map((part) => collapsed(part ?? ""))
     .filter((part) => part !== "")
     .join("  ");
 }
 
-/** `remove a 1.0; install b 2.0, c 1.0, and 3 more`, `most` at most; null where the event lists none. */
+/** `remove a 1.0; install b 2.0, c 1.0, and 3 more`, with at most `most` packages; null if the event lists none. */
 function packagesIn(details: AuditEvent["details"], most: number): string | null {
   const packages = read(v.record(v.string(), v.array(v.string())), details?.["packages"]);
   if (packages === null) return null;
@@ -239,7 +237,7 @@ function packagesIn(details: AuditEvent["details"], most: number): string | null
   return more > 0 ? `${text}, and ${more} more` : text;
 }
 
-/** A member of an event's details in the form that is expected, or null: older versions wrote others. */
+/** A field of an event's details, or null if it has another form: older versions wrote others. */
 function read<S extends v.GenericSchema>(schema: S, value: unknown): v.InferOutput<S> | null {
   const parsed = v.safeParse(schema, value);
   return parsed.success ? parsed.output : null;

@@ -30,11 +30,11 @@ const WHICH = {
   },
 } as const satisfies ArgsSpec;
 
-/** The log that the flags name; without them the one that this user's commands write. */
+/** The log that the flags name, by default the user's own. */
 function chosen(values: { system: boolean; path?: string | undefined }, env: Env): string {
   if (values.path === undefined) return values.system ? SYSTEM.auditDir : auditDir(env);
   if (!values.system) return values.path;
-  throw new AegisError("usage", "--system and --path name two different logs", "Give one of them.");
+  throw new AegisError("usage", "--system and --path name different logs", "Give only one of them.");
 }
 
 export const auditPath = defineSubcommand({
@@ -69,8 +69,8 @@ export const auditShow = defineSubcommand({
     if (values.execution !== undefined && !isUuidPrefix(values.execution, 1)) {
       throw new AegisError(
         "usage",
-        `--execution ${safe(values.execution)} is not an execution's id, nor how one begins`,
-        "Ids: aegis daemon status; an id begins like 0b6ffbe2",
+        `--execution ${safe(values.execution)} is neither an execution id nor the beginning of one`,
+        "List the ids: aegis daemon status; the beginning of one looks like 0b6ffbe2",
       );
     }
     const path = chosen(values, io.env);
@@ -105,21 +105,19 @@ export const auditVerify = defineSubcommand({
       lines.push(`newest  event ${head.sequence} of ${head.timestamp}`, `head    ${showHead(head)}`);
     }
     if (expected !== null)
-      lines.push(
-        `since   event ${expected.sequence}, which is the one that was kept, the log goes on from it`,
-      );
+      lines.push(`since   event ${expected.sequence}: it is unchanged, and the log continues from it`);
     if (first !== null && first > 1) {
       lines.push(
-        `This file begins with event ${first}; what came before is in an older file and was not looked at.`,
+        `This file begins with event ${first}; earlier events are in an older file and were not checked.`,
       );
     }
     if (torn_bytes > 0) {
       lines.push(
-        `The last line is torn (${bytes(torn_bytes)}): a write was interrupted. The next event repairs it and says so.`,
+        `The last line is torn (${bytes(torn_bytes)}): a write was interrupted. The next event repairs and reports it.`,
       );
     }
     const advice =
-      "A chain can't show that its end was cut off. Keep the head somewhere else, and give it next time: --expect-head <head>";
+      "A hash chain can't prove that its end was not cut off. Keep the head elsewhere, and check it next time: --expect-head <head>";
     lines.push(...fit(io.terminal, advice, ""));
     const kept = head === null ? null : showHead(head);
     io.result({ path, ...result, expect_head: kept }, lines.join("\n"));
@@ -134,23 +132,23 @@ function expectedHead(text: string | undefined): ExpectedHead | null {
   throw new AegisError(
     "usage",
     `--expect-head ${safe(text)} is not an event's number and hash`,
-    "It looks like 12:<64 hexadecimal digits>, as aegis audit verify prints it behind head.",
+    "It looks like 12:<64 hexadecimal digits>; aegis audit verify prints it as head.",
   );
 }
 
-/** The codes of faults that are no change of what stands in the log, and what to do about them. */
+/** Codes and hints for faults that are not tampering with existing entries. */
 const LOST: Partial<Record<LogFault, { code: ErrorCode; hint: string }>> = {
   empty: {
     code: "log_empty",
-    hint: "Compare with the copies that you keep. Where nothing was ever recorded here, remove the file: the next event begins a new log.",
+    hint: "Compare with your copies. If nothing was ever recorded here, remove the file: the next event starts a new log.",
   },
   torn: {
     code: "log_torn",
-    hint: "Compare with the copies that you keep. The next event repairs the line, says so, and begins a new log.",
+    hint: "Compare with your copies. The next event repairs the line, reports it, and starts a new log.",
   },
   missing: {
     code: "log_missing",
-    hint: "Put it back from the copies that you keep. Without it the next event begins a new log.",
+    hint: "Restore it from your copies. Otherwise the next event starts a new log.",
   },
 };
 

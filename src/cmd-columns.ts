@@ -1,16 +1,16 @@
 import { columnsOf, padColumns, pieces, roomFor } from "./terminal.ts";
 
 /*
- * Columns that stay aligned when one cell is too long: it goes on below itself, and every other row keeps to one line.
+ * Columns that stay aligned when a cell is too long: it wraps within its column, and the other rows keep to one line.
  */
 
 const GAP = "  ";
-/** No column is made narrower by the fitting. */
+/** Minimum width of a column. */
 const NARROWEST = 6;
 
 /**
- * Column widths that fit `width`, by taking a column at a time from where it costs the fewest lines: one long version among
- * a hundred short ones is what has to give way. Cells must be safe.
+ * Column widths that fit into `width`. Narrows whichever column adds the fewest lines, so that one long version among a
+ * hundred short ones is what wraps. Cells must be safe.
  */
 export function fitColumns(rows: readonly (readonly string[])[], width: number): number[] {
   const count = Math.max(0, ...rows.map((row) => row.length));
@@ -38,8 +38,8 @@ function lines(rooms: readonly number[], width: number): number {
 }
 
 /**
- * One row in columns. A cell that is too long goes on in lines of its own below, which begin with `mark`: nothing of a cell
- * is cut off, and no cell can begin a line. With `whole` it stays in one piece and pushes its row out.
+ * One row in columns. A cell that is too long wraps into further lines, which begin with `mark`, so that nothing is cut off
+ * and no cell's text begins a line. With `whole`, a long cell stays in one piece and widens its row.
  */
 export function columnsRow(
   cells: readonly string[],
@@ -57,7 +57,7 @@ export function columnsRow(
   ).join("\n");
 }
 
-/** A cell in pieces, broken behind a `-`, `.`, `+`, `~` or `:` in the second half of the column where there is one. */
+/** Breaks a cell into lines, preferably after a `-`, `.`, `+`, `~` or `:` in the second half of the column. */
 function partsOf(cell: string, width: number): string[] {
   const [piece = "", ...rest] = pieces(cell, width);
   if (rest.length === 0) return [piece];

@@ -5,7 +5,7 @@ import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./sys
 
 const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "hook"] as const;
 
-/** `aegis daemon --executor` and the programs it is made of. */
+/** `aegis daemon --executor`, `--reviewer` and the processes that the executor starts. */
 export const daemon = defineSubcommand({
   name: "daemon",
   description:
@@ -57,7 +57,7 @@ export const daemon = defineSubcommand({
     const bare = { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] };
     if (mode === "reviewer" ? bare.execution.length + bare.approval.length > 0 : values.key !== undefined) {
       const why =
-        "--key is of --reviewer alone, --public-key-hex and --approval-public-key-hex are of the executor";
+        "--key belongs to --reviewer, and --public-key-hex and --approval-public-key-hex to the executor";
       throw new AegisError("usage", why, "Type: aegis daemon --help");
     }
     if ((mode === "hook") !== (values.run !== undefined)) {
@@ -121,7 +121,7 @@ export const daemon = defineSubcommand({
   },
 });
 
-/** How the executor logs stands in its file too. What is wrong with the file is told to whoever submits a plan. */
+/** The executor's file may also set how it logs. A faulty file is reported to clients that submit a plan. */
 function executorEnv(env: Env): Env {
   try {
     return withEnvironmentFile(env, SYSTEM.daemonEnv, DAEMON_VARIABLES);

@@ -7,18 +7,18 @@ import { decisionOf, evaluate, reasonOf } from "./policy.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { RULES } from "./policy-rules.ts";
 
-/** A plan, a review of it where one was named, and what the policy in force decides. */
+/** A plan, the review named if any, and the decision of the policy in force. */
 interface Decided {
   plan: Found<"plan">;
   review: Found<"review"> | undefined;
   config: PolicyConfig;
-  /** Where the configuration came from. */
+  /** Source of the configuration. */
   source: string;
   result: PolicyResult;
 }
 
 /**
- * Reads the documents that a command was given, and decides. Hints name the plan as it was found.
+ * Reads the documents named and decides. Hints in errors refer to the plan as the user named it.
  * @throws AegisError as {@link loadPolicyConfig}, {@link resolveDocument} and {@link evaluate}
  */
 export async function readAndDecide(
@@ -38,17 +38,17 @@ export async function readAndDecide(
   }
 }
 
-/** Why a plan can only be denied. */
+/** Why policy denies a plan. */
 export interface Denial {
   rules: string[];
   reasons: string[];
-  /** Where the configuration that denies it came from. */
+  /** Source of the configuration that denies it. */
   policy: string;
 }
 
 /**
- * What the policy in force denies of a plan before anyone has reviewed it; null where it may yet be allowed. A denial is
- * final for this plan: a review only makes a decision stricter, and no approval or snapshot lifts a deny.
+ * Why the policy in force denies a plan, or null if it may still be allowed. A denial is final for the plan: a review only
+ * makes the decision stricter, and no approval or snapshot lifts a deny.
  * @throws AegisError as {@link loadPolicyConfig}
  */
 export function denialOf(plan: OperationPlan, planHash: string, env: Env): Denial | null {

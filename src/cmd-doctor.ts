@@ -3,7 +3,7 @@ import { runChecks } from "./doctor.ts";
 import { EXIT } from "./errors.ts";
 import { findingLines } from "./finding.ts";
 
-/** `aegis doctor`: is this host, and this user's part of it, fit for Aegis. */
+/** `aegis doctor`: checks this host and this user's set-up. */
 export const doctor = defineSubcommand({
   name: "doctor",
   description:

@@ -7,7 +7,7 @@ import { SYSTEM } from "./paths.ts";
 import { fit, plural, safe, type Terminal, table } from "./terminal.ts";
 import type { Status } from "./wire-executor.ts";
 
-/** What install and uninstall print, a step after the other. */
+/** The steps of install and uninstall as lines. */
 function stepLines(steps: readonly StepReport[], dryRun: boolean, terminal: Terminal): string[] {
   const open = steps.filter(({ done }) => done !== null);
   const mark = dryRun ? "·" : "✓";
@@ -17,14 +17,14 @@ function stepLines(steps: readonly StepReport[], dryRun: boolean, terminal: Term
     ),
     "",
     open.length === 0
-      ? "Nothing to do: this host is as it should be."
-      : `${plural(open.length, "step")} ${dryRun ? "to do; nothing has been changed" : "done"}.`,
+      ? "Nothing to do: this host is up to date."
+      : `${plural(open.length, "step")} ${dryRun ? "to do; nothing was changed" : "done"}.`,
   ];
 }
 
 const DRY_RUN = { type: "boolean", description: "print every step, do nothing" } as const;
 
-/** `aegis daemon install`: makes a production host of this machine, or brings it up to this version. */
+/** `aegis daemon install`: sets this machine up as a production host, or upgrades it to this version. */
 export const daemonInstall = defineSubcommand({
   name: "install",
   description:
@@ -45,14 +45,14 @@ export const daemonInstall = defineSubcommand({
     const { install } = await import("./host-install.ts");
     const report = await install({ dryRun, wrappers, downgrade }, io);
     const key = report.review_public_key_hex;
-    const about = key === null ? [] : [`Reviews of this host are signed by ${key}`];
+    const about = key === null ? [] : [`Public key of this host's reviewer: ${key}`];
     const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));
     io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...said].join("\n"));
     return EXIT.ok;
   },
 });
 
-/** `aegis daemon uninstall`: takes the services and the program away; logs, configuration and used plans stay. */
+/** `aegis daemon uninstall`: removes the services and the program; keeps logs, configuration and used plans. */
 export const daemonUninstall = defineSubcommand({
   name: "uninstall",
   description: "Takes the services and the program off this host. Logs, configuration and used plans stay.",
@@ -66,7 +66,7 @@ export const daemonUninstall = defineSubcommand({
   },
 });
 
-/** `aegis daemon status`: what the executor is doing, and how the services of this host are. */
+/** `aegis daemon status`: what the executor is doing, and the state of this host's services. */
 export const daemonStatus = defineSubcommand({
   name: "status",
   description:
@@ -114,7 +114,7 @@ function executorLines(status: Status, terminal: Terminal): string[] {
     `running  ${status.running === null ? "nothing" : safe(status.running)}`,
     `waiting  ${status.queued.length === 0 ? "nothing" : status.queued.map(safe).join(", ")}`,
     "",
-    // One line each that fits 80 columns with the whole id: it is what `apply --watch` takes.
+    // With the full id, which `apply --watch` takes; the line still fits 80 columns.
     ...status.recent.flatMap(({ started_at, execution_id, state, exit_status, command, actor, message }) => [
       `${safe(started_at.slice(0, 19))}  ${safe(execution_id)}  ${state} ${exit_status ?? ""}`.trimEnd(),
       ...(command === null ? [] : indented(`${command}${signedBy(actor)}`, terminal)),

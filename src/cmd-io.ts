@@ -12,7 +12,7 @@ export function processIo(json: boolean): Io {
   return {
     env: process.env,
     json,
-    // Looked at only by what renders: opening `process.stdout` takes Bun as long as the rest of a short command.
+    // A getter, since only rendering needs it: opening `process.stdout` takes Bun as long as the rest of a short command.
     get terminal() {
       return terminalOf(process.stdout, process.env);
     },
@@ -27,29 +27,33 @@ export function processIo(json: boolean): Io {
 }
 
 /**
- * Writes a result to standard output, all of it before it returns, so that exiting loses nothing. A reader that went
- * away is no error: whoever typed `| head` has what they wanted, and the exit status still tells how the command ended.
- * @throws AegisError `io` when it can't be written for another reason, e.g. a full disk
+ * Writes a result to stdout completely before returning, so that exiting loses nothing. A closed pipe is no error, as with
+ * `| head`; the exit status still says how the command ended.
+ * @throws AegisError `io` if writing fails for another reason, for example a full disk
  */
 export function printResult(text: string): void {
   try {
     writeAll(1, text);
   } catch (error) {
     if (errnoOf(error) === "EPIPE") return;
-    throw new AegisError("io", `can't write the result: ${messageOf(error)}`, "Check where the output goes.");
+    throw new AegisError(
+      "io",
+      `can't write the result: ${messageOf(error)}`,
+      "Check the output's destination.",
+    );
   }
 }
 
-/** Writes to standard error what may be lost: nobody can be told when that fails. */
+/** Writes to stderr. A failure is ignored, since there is no way to report it. */
 export function printNote(text: string): void {
   try {
     writeAll(2, text);
   } catch {
-    // There is nowhere left to say so.
+    // Nowhere left to report it.
   }
 }
 
-/** Writes all of it before it returns, also where the reader is slow and the descriptor doesn't block. */
+/** Writes everything before returning, even to a non-blocking descriptor with a slow reader. */
 export function writeAll(fd: number, text: string): void {
   const data = new TextEncoder().encode(text);
   let done = 0;
@@ -76,17 +80,17 @@ async function readStdin(): Promise<string> {
 }
 
 export interface ProgressLine {
-  /** Standard error's, `interactive` where a line can be drawn again. */
+  /** The terminal on stderr; `interactive` if a line can be redrawn. */
   terminal: Terminal;
-  /** Draws the line anew. `text` must be safe; it is cut to one line. */
+  /** Redraws the line. `text` must be safe; it is cut to one line. */
   draw(text: string): void;
-  /** Takes the line away, so that something else can be written. */
+  /** Erases the line, so that other text can be written. */
   wipe(): void;
 }
 
 /**
- * A line on standard error that is drawn again and again. For terminals only: look at `terminal.interactive` first, which is
- * false here also for a terminal that can't take a line back (TERM=dumb).
+ * A line on stderr that is redrawn. For terminals only: check `terminal.interactive` first, which is also false for a
+ * terminal that can't erase a line (TERM=dumb).
  */
 export function progressLine(env: Env): ProgressLine {
   const found = terminalOf(process.stderr, env);

@@ -5,7 +5,7 @@ import { newPassphrase } from "./key-unlock.ts";
 import { assertSafeEnvironment } from "./self.ts";
 import { safe } from "./terminal.ts";
 
-/** `aegis sign keygen`: a new Ed25519 key, into files or onto standard output. */
+/** `aegis sign keygen`: generates an Ed25519 key, into files or onto stdout. */
 export const signKeygen = defineSubcommand({
   name: "sign keygen",
   description:
@@ -26,7 +26,7 @@ export const signKeygen = defineSubcommand({
     if (values.out === undefined) {
       if (io.terminal.interactive) {
         io.note(
-          "warning: secret_key_hex is the secret, and stays in this terminal's history. Better: --out <file>, readable by you alone",
+          "warning: secret_key_hex is the secret, and stays in this terminal's history. Better: --out <file>, which only you can read",
         );
       }
       io.result(key, JSON.stringify(key, null, 2));
@@ -34,12 +34,12 @@ export const signKeygen = defineSubcommand({
     }
     writeKeyFiles(values.out, key, passphrase);
     if (passphrase === undefined) {
-      io.note(`note: ${safe(values.out)} is not encrypted: whoever can read it can sign. See --encrypt.`);
+      io.note(`note: ${safe(values.out)} is not encrypted: anyone who can read it can sign. See --encrypt.`);
     }
     const toml = [
       "[[key]]",
       `id = "${key.key_id}"`,
-      'name = "<whose it is>"',
+      'name = "<owner>"',
       `public_key_hex = "${key.public_key_hex}"`,
       'role = "execution"   # or "approval"; never both',
     ];
@@ -47,7 +47,7 @@ export const signKeygen = defineSubcommand({
       { ...publicPart, path: values.out, public_path: `${values.out}.pub`, encrypted: values.encrypt },
       [
         `Key ${key.key_id}`,
-        `Secret    ${safe(values.out)} (${values.encrypt ? "encrypted; " : ""}readable by you alone; keep it so)`,
+        `Secret    ${safe(values.out)} (${values.encrypt ? "encrypted; " : ""}readable only by you)`,
         `Public    ${safe(values.out)}.pub`,
         "\nTo trust it, root adds to /etc/aegis/trusted-keys.toml:\n",
         ...toml.map((line) => `  ${line}`),

@@ -1,18 +1,18 @@
 import { paint, showArgv, type Terminal } from "./terminal.ts";
 
 /*
- * What comes next, and whose it is. The people of the chain have accounts of their own and can't read each other's files, so
- * no command for another person has a path in this one's home: who has the files hands them over first.
+ * The next commands, and who types them. Planner, approver and signer have separate accounts and can't read each other's
+ * files, so a command for another person never has a path in this user's home: the files are handed over first.
  */
 
 export interface NextStep {
-  /** Whose command it is, as it stands behind `Next`: `you`, `the approver, there`. */
+  /** Who types it, as printed after `Next`: `you`, `the approver, there`. */
   who: string;
-  /** With `<…>` where only they know what to put. */
+  /** With a placeholder `<…>` for what only that person knows. */
   argv: readonly string[];
 }
 
-/** Each step on a line of its own, to be copied whole. */
+/** One line per step, ready to copy. */
 export function renderSteps(steps: readonly NextStep[], terminal: Terminal): string {
   return steps
     .map(({ who, argv }, i) =>
@@ -21,7 +21,7 @@ export function renderSteps(steps: readonly NextStep[], terminal: Terminal): str
     .join("\n");
 }
 
-/** Puts files where another account can read them: what Aegis writes is the owner's alone. Where that is, only people know. */
+/** The step that makes files readable for another account: Aegis writes them readable for their owner only. */
 export function handOver(files: readonly string[]): NextStep {
   return { who: "you", argv: ["install", "-m", "640", "-t", "<directory they can read>", ...files] };
 }

@@ -10,7 +10,7 @@ import { bytes, GUTTER, paint, plural, quoteWord, safe, safeStart, type Terminal
 
 type Action = TransactionEntry["action"];
 
-/** Removals and downgrades first: they are what people must not miss. */
+/** Removals and downgrades first, since people must not miss them. */
 const ACTIONS: Readonly<Record<Action, { symbol: string; todo: string; order: number }>> = {
   remove: { symbol: "−", todo: "to remove", order: 0 },
   downgrade: { symbol: "↓", todo: "to downgrade", order: 1 },
@@ -29,25 +29,25 @@ const IN_ORDER = [
   "configure",
 ] as const satisfies Action[];
 
-/** What a source's trust means. */
+/** Descriptions of a source's trust. */
 const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   distribution: "distribution",
   pinned: "third party, pinned key",
   weak: "third party, key not pinned",
   untrusted: "untrusted",
 };
-/** Characters of what a source is called, and sources of one package, that are shown. */
+/** Limits on what is shown of a source's name, in characters, and of a package's sources. */
 const LABEL_SHOWN = 200;
 const SOURCES_SHOWN = 4;
-/** A source that nothing is known of is the worst. */
+/** The rank of a source that the plan does not list. */
 const UNKNOWN = REPOSITORY_TRUST.length;
 
-/** Every package that changes, under where it comes from, and a count; empty where none does. */
+/** Every package that changes, grouped by source, and a count; empty if none changes. */
 export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
   if (plan.nothing_to_do) {
-    // A repair only configures: what it can't mend stands among the warnings.
+    // A repair only configures; the warnings list what it can't fix.
     if (plan.operation === "repair") return "Nothing to configure.";
-    return paint(terminal, "green", "Nothing to do: the host is as you want it.");
+    return paint(terminal, "green", "Nothing to do: the host already is in that state.");
   }
   if (plan.transaction.length === 0) return "";
   const entries = plan.transaction.toSorted((a, b) => ACTIONS[a.action].order - ACTIONS[b.action].order);
@@ -56,7 +56,7 @@ export function renderChanges(plan: OperationPlan, terminal: Terminal): string {
   );
 }
 
-/** How many packages change and in what way: `3 packages: 1 to remove, 2 to upgrade; 1.2 MB to download`. */
+/** How many packages change, and how: `3 packages: 1 to remove, 2 to upgrade; 1.2 MB to download`. */
 export function changeTotal({ transaction }: Pick<OperationPlan, "transaction">): string {
   const counts = IN_ORDER.flatMap((action) => {
     const n = transaction.filter((entry) => entry.action === action).length;
@@ -70,7 +70,7 @@ export function changeTotal({ transaction }: Pick<OperationPlan, "transaction">)
   return size > 0 ? `${total}; ${bytes(size)} to download` : total;
 }
 
-/** The names of everything that changes, by what happens to it, the gravest last: it stands nearest to what comes below. */
+/** The names of all packages that change, by action, most serious last, which is nearest to the question below. */
 export function changedNames(plan: OperationPlan, terminal: Terminal): string[] {
   const native = plan.host.architecture;
   return IN_ORDER.toReversed().flatMap((action) => {
@@ -94,8 +94,8 @@ function taking({ takes_over = [] }: TransactionEntry): string {
 }
 
 /**
- * One row a package. Nothing of a name or a version is ever cut off: what is too long for its column goes on below itself, and
- * where no terminal's width is known it pushes its row out, so that a program finds each package on one line.
+ * One row per package. Names and versions are never truncated: on a terminal a long cell wraps within its column, elsewhere
+ * it widens its row, so that programs find each package on one line.
  */
 function changeTable(entries: readonly TransactionEntry[], plan: OperationPlan, terminal: Terminal): string {
   const groups = Map.groupBy(entries, (entry) => headingOf(entry, plan));
@@ -131,19 +131,19 @@ function cellsOf(entry: TransactionEntry, native: string): string[] {
 }
 
 /**
- * Where a package comes from. For apt the sources that offer the version and why they are trusted, by the evidence; what a
- * repository calls itself stands in quotes behind them, since it can call itself anything.
+ * Where a package comes from. For apt: the sources that offer the version, and how far the evidence trusts them. The name a
+ * repository gives itself comes last and in quotes, since it may be anything.
  */
 function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
   if (entry.action === "remove") return "removed from this host";
-  if (entry.action === "configure") return "unpacked on this host already";
+  if (entry.action === "configure") return "already unpacked on this host";
   const label = safeStart(
     [entry.origin, entry.archive].filter((part) => part !== null).join(" "),
     LABEL_SHOWN,
   );
   if (plan.tool !== "apt") return `from ${label || "an unknown origin"}`;
   const judged = entry.sources.map((id) => ({ id, ...worstOf(id, plan.repository_evidence) }));
-  // The worst first, since apt may fetch from any of them.
+  // Least trusted first, since apt may fetch from any of them.
   const sources = judged
     .sort((a, b) => b.doubt - a.doubt)
     .map(({ id, words }) => `${safeStart(id, LABEL_SHOWN)} (${words})`);
@@ -153,7 +153,7 @@ function headingOf(entry: TransactionEntry, plan: OperationPlan): string {
   return `from ${from}${others}${label === "" ? "" : `, calls itself "${label.replaceAll('"', '\\"')}"`}`;
 }
 
-/** The worst that is known of a source, in words, and how bad it is. */
+/** A source's trust, in words and as a rank; of several entries with this id, the least trusted. */
 function worstOf(id: string, evidence: readonly RepositoryEvidence[]): { words: string; doubt: number } {
   const known = evidence.filter((source) => source.id === id);
   const [source] = known.toSorted((a, b) => doubtOf(b) - doubtOf(a));

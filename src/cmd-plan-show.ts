@@ -4,7 +4,7 @@ import { resolveDocument } from "./doc-store.ts";
 import { EXIT } from "./errors.ts";
 import { isLong, page } from "./sys-pager.ts";
 
-/** `aegis plan show <plan>`: through a pager on a terminal that it is too long for. `--json` prints the document. */
+/** `aegis plan show <plan>`: uses a pager if the plan is longer than the terminal. `--json` prints the document. */
 export const planShow = defineSubcommand({
   name: "plan show",
   description:

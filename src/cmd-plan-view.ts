@@ -15,21 +15,21 @@ import {
   wrap,
 } from "./terminal.ts";
 
-/** Characters of a script that are shown. */
+/** Limit on a script's text, in characters. */
 const SCRIPT_SHOWN = 300;
-/** Entries of one kind that are shown, and characters of each: what is longer hides the rest of the screen. */
+/** Limits on the entries of one kind, and on the characters of each, so that they can't hide the rest of the screen. */
 const LISTED = 8;
 const LISTED_CHARS = 400;
-/** Characters of one name of a package, a source or a script. */
+/** Limit on the name of a package, a source or a script, in characters. */
 export const NAME_SHOWN = 200;
-/** Names in one line of facts. */
+/** Limit on the names in one line of facts. */
 const NAMED = 60;
 
-/** A plan in the parts that a screen is made of, each without a trailing newline; empty where it has nothing to say. */
+/** The blocks of a plan's screen, without trailing newlines; a block with nothing to say is empty. */
 export interface PlanParts {
-  /** What was asked for, of which host. */
+  /** The request and the host. */
   head: string;
-  /** What to read before going on, then what the plan's maker has to say. */
+  /** What needs attention, then the plan's warnings. */
   attention: string;
   /** Every package that changes. */
   changes: string;
@@ -40,14 +40,14 @@ export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
   const { host } = plan;
   const where = safe(`${host.hostname} (${host.os_id} ${host.os_version}, ${host.architecture})`);
   const head = [
-    ...wrap(`Plan: ${wishOf(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
+    ...wrap(`Plan: ${requestText(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
       paint(terminal, "bold", line),
     ),
     "",
     labelled(terminal, [
       ["Host", where],
       ["Command", showSomeArgv(plan.command_preview, terminal.width - INDENT)],
-      // apt's packages stand under their sources.
+      // apt's packages are grouped by source.
       ["From", plan.source_registry === null || plan.tool === "apt" ? "" : safe(plan.source_registry)],
     ]),
   ];
@@ -61,14 +61,14 @@ export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
   };
 }
 
-/** What a plan would do, for people: what to think about, then every package that changes. No trailing newline. */
+/** A plan for people: what needs attention, then every package that changes. No trailing newline. */
 export function renderPlan(plan: OperationPlan, terminal: Terminal): string {
   const { head, attention: warned, changes, facts: known } = planParts(plan, terminal);
   return [head, warned, changes, known].filter((block) => block !== "").join("\n\n");
 }
 
-/** What was asked for, safe to show, in few lines however many targets there are. */
-export function wishOf(plan: OperationPlan, terminal: Terminal): string {
+/** The request, escaped, in a few lines however many targets it has. */
+export function requestText(plan: OperationPlan, terminal: Terminal): string {
   return showSomeArgv([plan.tool, plan.operation, ...plan.targets], terminal.width, 2);
 }
 
@@ -98,7 +98,7 @@ export function riskText({ risk_score, risk_contributions }: OperationPlan): str
   return `${risk_score} of 100${parts.length > 0 ? ` (${parts.join(", ")})` : ""}`;
 }
 
-/** Outside text in quotes, which it can't leave. */
+/** Outside text in quotes, with its own quotes escaped. */
 function quotedText(text: string | null): string {
   if (text === null || text === "") return "";
   return `"${safeStart(text, LISTED_CHARS).replaceAll('"', '\\"')}"`;
@@ -118,7 +118,7 @@ function hookText({ configured_in, command }: NonNullable<OperationPlan["host_ho
   return `${safeStart(configured_in, NAME_SHOWN)}: ${safeStart(command, SCRIPT_SHOWN)}`;
 }
 
-/** What policy looks at and a person should, one item a paragraph, the gravest vulnerabilities first. */
+/** Denied targets, takeovers, doubtful sources and vulnerabilities, one paragraph per item. */
 function attention(plan: OperationPlan, terminal: Terminal): string {
   const denied = plan.denied_targets.map(
     ({ target, signal }) => `${target} will be denied by policy (${signal})`,
@@ -136,7 +136,7 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
   const known = vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => severity !== "none");
   const vulnerabilities = known.map((v) =>
     v.id === NO_DATA
-      ? `${v.package} ${v.version}: no vulnerability data could be had from ${v.data_source}`
+      ? `${v.package} ${v.version}: no vulnerability data available from ${v.data_source}`
       : `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`,
   );
   const cut = known.slice(LISTED).filter(({ severity }) => severity === "critical" || severity === "high");
@@ -174,12 +174,12 @@ function items(
 }
 
 /**
- * The plan's warnings: words of apt, of a registry, or of whoever wrote the plan, so few of them, behind a bar, and above
- * everything that Aegis says itself about the change.
+ * The plan's warnings. Their text comes from apt, a registry or the plan's author, so it is limited, marked with a bar, and
+ * placed above everything that Aegis itself says about the change.
  */
 function remarks({ warnings, tool }: OperationPlan, terminal: Terminal): string {
   if (warnings.length === 0) return "";
-  // What the executor makes again and compares can't be invented, and must not be pushed out by what can.
+  // Warnings that the executor derives again and compares can't be forged, so they come before those that can.
   const grammars: Grammars = TABLE;
   const passing = grammars[tool]?.grammar.claims.mayDiffer.warnings ?? [];
   const lasts = (text: string) => isStableWarning(text, passing);
@@ -196,11 +196,11 @@ function remarks({ warnings, tool }: OperationPlan, terminal: Terminal): string 
   ].join("\n");
 }
 
-/** Columns in which labels stand. */
+/** Width of the label column. */
 const INDENT = 11;
 
 /**
- * `label  text` with the text wrapped under itself behind the gutter; empty texts are left out. All text must be safe.
+ * `label  text`, with the text wrapped in its column; pairs without text are left out. All text must be safe.
  */
 export function labelled(terminal: Terminal, pairs: readonly [string, string][]): string {
   const indent = GUTTER.padStart(INDENT);

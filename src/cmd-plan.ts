@@ -78,7 +78,7 @@ export const plan = defineSubcommand({
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
         : renderDenial(denial, io.terminal);
     const shown = renderPlan(document, io.terminal);
-    const show = `To read it a screenful at a time: ${showArgv(["aegis", "plan", "show", reference])}`;
+    const show = `To page through it: ${showArgv(["aegis", "plan", "show", reference])}`;
     io.result(
       { plan: document, path, plan_hash: planHash, denial },
       [
@@ -91,13 +91,13 @@ export const plan = defineSubcommand({
   },
 });
 
-/** Why policy can only deny the plan. Where the policy can't be read that is said, and `aegis policy` refuses later. */
+/** Why policy denies the plan. An unreadable policy is only noted here; `aegis policy` refuses it later. */
 function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | null {
   try {
     return denialOf(plan, planHash, io.env);
   } catch (error) {
     if (!(error instanceof AegisError)) throw error;
-    io.note(`note: nobody knows yet what policy says: ${safe(error.message)}`);
+    io.note(`note: the policy's decision is unknown: ${safe(error.message)}`);
     return null;
   }
 }
@@ -110,13 +110,13 @@ async function requestOf(ecosystem: string, operation: string | undefined, targe
   if (ecosystem === "rollback") {
     if (operation === undefined) {
       const hint = "Type: aegis plan rollback <execution>; its id, or latest. Ids: aegis daemon status";
-      throw new AegisError("usage", "which execution is to be rolled back?", hint);
+      throw new AegisError("usage", "<execution> is missing: which one should be rolled back?", hint);
     }
     if (targets.length === 0) {
       const id = findExecution(operation);
       return { ecosystem: toolOf(id), operation: "rollback", targets: [id] };
     }
-    throw new AegisError("usage", "a rollback is of one execution", "Type: aegis plan rollback <execution>");
+    throw new AegisError("usage", "a rollback takes one execution", "Type: aegis plan rollback <execution>");
   }
   if (!NAMES.includes(ecosystem)) assertNoOperation(ecosystem, operation, targets);
   if (operation === undefined) {
@@ -131,7 +131,7 @@ async function requestOf(ecosystem: string, operation: string | undefined, targe
   return { ecosystem, operation, targets: [findExecution(reference)] };
 }
 
-/** The ecosystem that an execution was of. An outcome that can't be read becomes a problem of the plan, which says why. */
+/** An execution's ecosystem. If its outcome can't be read, planning will say why. */
 function toolOf(execution: string): string {
   try {
     return readResult(execution)?.tool ?? FIRST_TOOL;
@@ -141,8 +141,8 @@ function toolOf(execution: string): string {
 }
 
 /**
- * `aegis plan install hello`: the ecosystem was left out. The first in the table that has the operation is suggested.
- * @throws AegisError `usage` where the first word is an operation of any ecosystem
+ * Suggests an ecosystem for a command without one, such as `aegis plan install hello`: the first that has the operation.
+ * @throws AegisError `usage` if the first word is an operation of some ecosystem
  */
 function assertNoOperation(word: string, next: string | undefined, targets: readonly string[]) {
   const [tool] =
@@ -150,5 +150,5 @@ function assertNoOperation(word: string, next: string | undefined, targets: read
   if (tool === undefined) return;
   const typed = [word, ...(next === undefined ? [] : [next]), ...targets];
   const argv = showArgv(["aegis", "plan", tool, ...typed]);
-  throw new AegisError("usage", `${word} is an operation, and an ecosystem comes first`, `Type: ${argv}`);
+  throw new AegisError("usage", `${word} is an operation; the ecosystem comes first`, `Type: ${argv}`);
 }

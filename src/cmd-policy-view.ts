@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import type { Denial } from "./cmd-decide.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
-import { wishOf } from "./cmd-plan-view.ts";
+import { requestText } from "./cmd-plan-view.ts";
 import type { Decision, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { fit, GUTTER, paint, safe, type Terminal, wrap } from "./terminal.ts";
@@ -13,22 +13,22 @@ const LOOK = {
   deny: { symbol: "✘", style: "red", words: "denied" },
 } as const satisfies Record<Decision, object>;
 
-/** Where the documents behind a decision are, for the commands that come next. */
+/** The files behind a decision, for the next commands. */
 interface PolicyFiles {
   /** Null for standard input. */
   plan: string | null;
-  /** The review that was taken into account: its file, null for standard input; undefined for none. */
+  /** The review's file; null for standard input, undefined for no review. */
   review: string | null | undefined;
-  /** The review is the plan's own, which sign finds by itself in the same account. */
+  /** Whether the review is stored under the plan's id, where sign finds it in the same account. */
   isOwnReview: boolean;
   result: string;
-  /** Where the configuration came from. */
+  /** Source of the configuration. */
   config: string;
-  /** The result was written where the user said, so no later command finds it by itself. */
+  /** Whether --out was given, so that later commands need the result's path. */
   isOut: boolean;
 }
 
-/** A policy result for people: decision, reasons, controls, what to type next. No trailing newline. */
+/** A policy result for people: decision, reasons, controls, next commands. No trailing newline. */
 export function renderPolicyResult(
   plan: OperationPlan,
   result: PolicyResult,
@@ -36,7 +36,7 @@ export function renderPolicyResult(
   terminal: Terminal,
 ): string {
   const { symbol, style, words } = LOOK[result.decision];
-  const [first = "", ...rest] = wrap(`${words}: ${wishOf(plan, terminal)}`, terminal.width - 21, GUTTER);
+  const [first = "", ...rest] = wrap(`${words}: ${requestText(plan, terminal)}`, terminal.width - 21, GUTTER);
   const lines = [
     `${paint(terminal, style, `${symbol} ${result.decision}`)}  ${first}`,
     ...rest,
@@ -61,12 +61,12 @@ function reasonLines(reasons: readonly string[], terminal: Terminal): string[] {
   });
 }
 
-/** Why policy can only deny a plan that was just made. No trailing newline. */
+/** Why policy denies a plan that was just made. No trailing newline. */
 export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): string {
   return [
     "",
-    paint(terminal, "red", "✘ Policy can only deny this plan"),
-    ...wrap("No review, approval or snapshot changes that:", terminal.width, "  "),
+    paint(terminal, "red", "✘ Policy denies this plan"),
+    ...wrap("No review, approval or snapshot can change that:", terminal.width, "  "),
     ...reasonLines(reasons, terminal),
     `Policy: ${safe(policy)}`,
     denied(terminal),
@@ -75,7 +75,7 @@ export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): s
 
 function denied(terminal: Terminal): string {
   const next =
-    "Next, you: ask for something else, or see what the policy's owner may change: aegis policy rules";
+    "Next, you: plan something else, or see what the policy's owner could change: aegis policy rules";
   return fit(terminal, next, "  ")
     .map((line) => paint(terminal, "bold", line))
     .join("\n");
@@ -91,8 +91,8 @@ function controls(result: PolicyResult): string {
 }
 
 /**
- * The commands that come next, in order. What needs no person can be signed in this account; an approver has another, so the
- * files are handed over, and the commands name them as they are called there.
+ * The next commands, in order. Without an approval the plan can be signed in this account. An approver has another account,
+ * so the files are handed over and named by their base names.
  */
 function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): NextStep[] {
   const isStored = files.plan !== null && !files.isOut && files.plan.endsWith(`/${plan.plan_id}.json`);
@@ -133,7 +133,7 @@ interface RuleRow {
   control: string | null;
 }
 
-/** The rules for people: two lines each, so that no reason is cut off. No trailing newline. */
+/** The rules for people, two lines each, so that reasons are not truncated. No trailing newline. */
 export function renderRules(rules: readonly RuleRow[], source: string, terminal: Terminal): string {
   const blocks = rules.map((rule) => {
     const { symbol, style } = LOOK[rule.decision];
@@ -141,6 +141,6 @@ export function renderRules(rules: readonly RuleRow[], source: string, terminal:
     const head = `${paint(terminal, style, symbol)} ${paint(terminal, "bold", rule.id)}: ${decision}`;
     return `${head} (${rule.looks_at})\n    ${rule.reason}`;
   });
-  blocks.push(`\nEvery rule is judged; the strictest decision wins. Policy: ${safe(source)}`);
+  blocks.push(`\nEvery rule is evaluated; the strictest decision wins. Policy: ${safe(source)}`);
   return blocks.join("\n");
 }

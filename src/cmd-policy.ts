@@ -21,7 +21,7 @@ const POLICY_ARGS = {
   out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
 } as const satisfies ArgsSpec;
 
-/** `aegis policy <plan>`; exit 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny, 6 for an expired plan. */
+/** `aegis policy <plan>`. Exits 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny, 6 for an expired plan. */
 export const policy = defineSubcommand({
   name: "policy",
   description: "Decide about a plan by the policy's rules, and write the result.",
@@ -30,8 +30,8 @@ export const policy = defineSubcommand({
 });
 
 /**
- * Decides, writes the result down, shows it.
- * @throws AegisError `expired`, with nothing written, and as loading documents and configuration
+ * Decides, saves the result and shows it.
+ * @throws AegisError `expired`, with nothing written; errors of loading documents and configuration
  */
 export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
   const { plan, review, source, result } = await readAndDecide(values, io);
@@ -63,7 +63,7 @@ export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now:
   return policyExit(result.decision);
 }
 
-/** `aegis policy rules`: every rule, with what it decides under the configuration in force. */
+/** `aegis policy rules`: every rule with its decision under the configuration in force. */
 export const policyRules = defineSubcommand({
   name: "policy rules",
   description: "List the policy's rules and what each decides under the configuration in force.",

@@ -57,7 +57,7 @@ const REPORT_ARGS = {
 } as const satisfies ArgsSpec;
 type ReportValues = Values<typeof REPORT_ARGS>;
 
-/** `aegis policy report`: what signed plans have in common. It reads, verifies and counts; it decides nothing. */
+/** `aegis policy report`: patterns in signed plans. Advisory only: it reads, verifies and counts. */
 export const policyReport = defineSubcommand({
   name: "policy report",
   description:
@@ -78,11 +78,11 @@ export const policyReport = defineSubcommand({
         const { askAdvice } = await import("./report-advice.ts");
         io.note(`asking ${settings.model} at ${settings.baseUrl.host}`);
         advice = await askAdvice(report, settings, new AbortController().signal);
-        note = "a model's words: not verified, not repeatable, never a reason to change anything";
+        note = "text by a model: not verified, not reproducible, never a reason to change anything";
       } catch (error) {
         if (!(error instanceof AegisError)) throw error;
         note = `the model gave no advice: ${safe(error.message)}`;
-        io.note(`warning: ${note}; the rest of the report stands`);
+        io.note(`warning: ${note}; the rest of the report is unaffected`);
       }
     }
     const document = { ...report, dspy_analysis: advice, dspy_note: note };
@@ -103,7 +103,7 @@ function keysOf(values: ReportValues): BareKeys {
   if (keys.execution.length === 0 && !values["allow-unverified-execution-signature"]) {
     throw new AegisError(
       "usage",
-      "whose signature counts? Without a key nothing can be verified",
+      "no key to verify the plans with",
       `Give --execution-public-key-hex <hex>, and --approval-public-key-hex <hex> for each approver. A host's keys are in ${SYSTEM.trustedKeys}.`,
     );
   }
@@ -113,7 +113,7 @@ function keysOf(values: ReportValues): BareKeys {
   if (both !== undefined) {
     throw new AegisError(
       "usage",
-      `key ${safe(both.slice(0, 16))}… is given both as a signer's and as an approver's`,
+      `key ${safe(both.slice(0, 16))}… is given both as a signer's and as an approver's key`,
     );
   }
   return keys;
@@ -135,29 +135,27 @@ async function readPlans(values: ReportValues, keys: BareKeys, io: Io): Promise<
   for (const reference of references) {
     const plan = await readPlan(reference, keys, values["allow-unverified-execution-signature"], io);
     if (plan.problem !== null) {
-      io.note(`UNVERIFIED: ${safe(reference)}: ${safe(plan.problem)}. It is marked so; it proves nothing.`);
+      io.note(
+        `UNVERIFIED: ${safe(reference)}: ${safe(plan.problem)}. The report marks it; it proves nothing.`,
+      );
     }
     plans.push(plan);
   }
   return plans;
 }
 
-/** The model to ask; null where none is named, or it shall be left out. */
+/** The model to ask; null if none is named or it is skipped. */
 async function modelOf(values: ReportValues, io: Io) {
   const { lm, "api-base": apiBase, "api-key": apiKey } = values;
   if (apiKey !== undefined) {
     io.note(
-      "warning: --api-key puts the key where every user of this host can read it; set AEGIS_AI_API_KEY",
+      "warning: every user of this host can read a key given by --api-key; set AEGIS_AI_API_KEY instead",
     );
   }
   if (values["skip-model"] || values["skip-dspy"]) return null;
   if (lm === undefined) {
     if (apiBase === undefined && apiKey === undefined) return null;
-    throw new AegisError(
-      "usage",
-      "--api-base and --api-key are for a model, and none is named",
-      "Add --lm <model>.",
-    );
+    throw new AegisError("usage", "--api-base and --api-key need a model", "Add --lm <model>.");
   }
   const { adviceSettings } = await import("./report-advice.ts");
   return adviceSettings({ lm, apiBase, apiKey }, io.env);

@@ -1,28 +1,28 @@
 import { progressLine } from "./cmd-io.ts";
-import { wishOf } from "./cmd-plan-view.ts";
+import { requestText } from "./cmd-plan-view.ts";
 import type { Io } from "./command.ts";
 import type { AiReview } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { clip, GUTTER, paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
 const RISK_STYLE = { low: "green", medium: "yellow", high: "red", deny: "red" } as const;
-/** Characters of one text of the model that are shown; all of it is in the file. */
+/** Limit on each of the model's texts, in characters; the file has all of it. */
 const SHOWN = 1200;
-/** Entries of a list that are shown. */
+/** Limit on the entries of a list. */
 const LISTED = 12;
 
 interface ReviewFiles {
-  /** What names the plan on a command line, ready to be typed. */
+  /** How to name the plan on a command line. */
   plan: string;
   review: string;
   reply: string;
-  /** The review was written where the user said, so policy has to be told. */
+  /** Whether --out was given, so that policy needs the review's path. */
   isOut: boolean;
-  /** How the model was reached. */
+  /** How the model was asked, for people. */
   by: string;
 }
 
-/** A review for people. What the model wrote is escaped, and never begins a line. No trailing newline. */
+/** A review for people. The model's text is escaped and indented. No trailing newline. */
 export function renderReview(
   plan: OperationPlan,
   review: AiReview,
@@ -30,7 +30,7 @@ export function renderReview(
   terminal: Terminal,
 ): string {
   const lines = [
-    ...wrap(`Review: ${wishOf(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
+    ...wrap(`Review: ${requestText(plan, terminal)}`, terminal.width, GUTTER).map((line) =>
       paint(terminal, "bold", line),
     ),
     "",
@@ -45,11 +45,11 @@ export function renderReview(
     "",
     ...quoted(review.summary, terminal),
     ...list("red flag", review.red_flags, terminal),
-    ...list("control it asks for", review.required_controls, terminal, "controls it asks for"),
+    ...list("requested control", review.required_controls, terminal, "requested controls"),
     "",
     "A model's opinion: it can only make the decision stricter.",
     `Written: ${safe(files.review)}`,
-    `Its whole answer: ${safe(files.reply)}`,
+    `Full answer: ${safe(files.reply)}`,
     paint(
       terminal,
       "bold",
@@ -66,19 +66,19 @@ function list(one: string, entries: readonly string[], terminal: Terminal, many?
   return ["", plural(entries.length, one, many), ...shown, ...(more > 0 ? [`  and ${more} more`] : [])];
 }
 
-/** Text of the model, broken to the terminal's width and indented, so that none of it begins a line. */
+/** The model's text, wrapped and indented, so that none of it begins a line. */
 function quoted(text: string, terminal: Terminal, mark = ""): string[] {
   const lines = wrap(safe(clip(text, SHOWN)), terminal.width - 4, "  ");
   return lines.map((line, i) => `  ${i === 0 ? mark : " ".repeat(mark.length)}${line}`);
 }
 
 export interface ReviewProgress {
-  /** What is being waited for from now on, and for how long at most. */
+  /** Says what is being waited for, and the time limit. */
   show(doing: string, limitMs: number | null): void;
   end(): void;
 }
 
-/** How long it has taken so far, each second, on a terminal; elsewhere one line for each thing that is waited for. */
+/** On a terminal, a line with the elapsed time, updated every second; elsewhere one line per stage. */
 export function reviewProgress(io: Io): ReviewProgress {
   const { terminal, draw, wipe } = progressLine(io.env);
   const start = Date.now();

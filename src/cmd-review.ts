@@ -38,9 +38,9 @@ export const review = defineSubcommand({
   },
   async run(values, io) {
     const plan = await resolveDocument("plan", values.plan, io);
-    const service = !values.direct && isThere(values.socket);
+    const service = !values.direct && socketExists(values.socket);
     const ask: Ask = service ? (...given) => askService(values.socket, ...given) : askHere;
-    const replyPath = placeOfReply(plan.document, values.out, io);
+    const replyPath = replyPathOf(plan.document, values.out, io);
     for (const out of values.out === undefined ? [] : [values.out, replyPath]) assertNotInput(out, [plan]);
     const answer = await whileWaiting(io, (signal, progress) => ask(plan, io, signal, progress)).catch(
       (error: unknown) => {
@@ -66,8 +66,8 @@ export const review = defineSubcommand({
   },
 });
 
-/** Also where nobody may look: then the service is asked, and says who may. */
-function isThere(path: string): boolean {
+/** True as well if access is denied: then the service's error says who has access. */
+function socketExists(path: string): boolean {
   try {
     return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
   } catch {
@@ -76,11 +76,11 @@ function isThere(path: string): boolean {
 }
 
 interface Answer {
-  /** A review as JSON text. */
+  /** The review, JSON text. */
   review: string;
-  /** What the model's server answered, to the byte. */
+  /** The model server's response body, unchanged. */
   reply: string;
-  /** For people: how the model was reached. */
+  /** How the model was asked, for people. */
   by: string;
 }
 type Ask = (plan: Found<"plan">, io: Io, signal: AbortSignal, progress: ReviewProgress) => Promise<Answer>;
@@ -123,7 +123,7 @@ async function askService(
   return { ...answer, by: `asked by the service at ${socket}` };
 }
 
-/** Waits with progress on the screen. Ctrl-C ends the request and then this process, as it would have without us. */
+/** Shows progress while waiting. Ctrl-C aborts the request, then ends this process by the same signal. */
 async function whileWaiting<T>(
   io: Io,
   work: (signal: AbortSignal, progress: ReviewProgress) => Promise<T>,
@@ -133,7 +133,9 @@ async function whileWaiting<T>(
   let stoppedBy: NodeJS.Signals | null = null;
   const stop = (signal: NodeJS.Signals) => {
     stoppedBy = signal;
-    controller.abort(new AegisError("interrupted", "stopped before there was a review; nothing was written"));
+    controller.abort(
+      new AegisError("interrupted", "stopped before the review was complete; nothing was written"),
+    );
   };
   const signals = ["SIGINT", "SIGTERM"] as const;
   for (const signal of signals) process.once(signal, stop);
@@ -143,14 +145,14 @@ async function whileWaiting<T>(
     progress.end();
     for (const signal of signals) process.removeListener(signal, stop);
     if (stoppedBy !== null) {
-      io.note("stopped before there was a review; nothing was written");
+      io.note("stopped before the review was complete; nothing was written");
       process.kill(process.pid, stoppedBy);
     }
   }
 }
 
 /**
- * The review in the answer, when it is one of this very plan.
+ * Parses the review and checks that it is of this plan.
  * @throws AegisError `protocol`, since only the reviewer service can get this wrong
  */
 function parseReview(text: string, plan: Found<"plan">): AiReview {
@@ -164,7 +166,7 @@ function parseReview(text: string, plan: Found<"plan">): AiReview {
   throw new AegisError("protocol", "the reviewer service answered with a review of another plan");
 }
 
-/** Keeps what could not be used beside where the review would be, so that it can be looked at; no review is written. */
+/** Saves an unusable reply next to where the review would be, and adds its path to the error. */
 function keepReply(error: unknown, path: string, plan: Found<"plan">, io: Io): unknown {
   if (!(error instanceof AegisError && "reply" in error && typeof error.reply === "string")) return error;
   keep(path, error.reply, io);
@@ -173,7 +175,7 @@ function keepReply(error: unknown, path: string, plan: Found<"plan">, io: Io): u
     plan_id: plan.document.plan_id,
     details: { plan_hash: plan.hash, code: error.code },
   });
-  const hint = `${error.hint} The whole answer: ${path}`.trimStart();
+  const hint = `${error.hint} Full answer: ${path}`.trimStart();
   return new AegisError(error.code, error.message, hint, { ...error.details, reply_path: path });
 }
 
@@ -186,7 +188,7 @@ function keep(path: string, reply: string, { env }: Io): void {
   });
 }
 
-function placeOfReply(plan: OperationPlan, out: string | undefined, io: Io): string {
+function replyPathOf(plan: OperationPlan, out: string | undefined, io: Io): string {
   if (out !== undefined) return `${resolve(out)}.reply.json`;
   return documentPath("review", plan.plan_id, io.env).replace(/\.review\.json$/, ".reply.json");
 }

@@ -3,9 +3,9 @@ import type { SecretKey } from "./key.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
 import { safe } from "./terminal.ts";
 
-/** What `sign` and `sign approve` make of the flags they share. */
+/* Flags that `sign` and `sign approve` share. */
 
-/** Whole minutes from `--expires-in-minutes`, or undefined. @throws AegisError `usage` */
+/** The minutes of `--expires-in-minutes`, or undefined. @throws AegisError `usage` */
 export function minutesOf(given: string | undefined): number | undefined {
   if (given === undefined) return undefined;
   if (!/^[1-9]\d{0,6}$/.test(given)) {
@@ -14,26 +14,26 @@ export function minutesOf(given: string | undefined): number | undefined {
   return Number(given);
 }
 
-/** Says that a signature lasts less long than was asked for. */
+/** Notes that a signature will expire earlier than requested. */
 export function noteShorter(asked: number | undefined, most: number, note: (line: string) => void): void {
   if (asked === undefined || asked <= most) return;
-  note(`note: signed for ${most} minutes, the most that is allowed, and not for ${asked}`);
+  note(`note: signed for ${most} minutes, the maximum, instead of ${asked}`);
 }
 
-/** The loaded key under the id it signs with. @throws AegisError `invalid_key` where none was found */
+/** The key, with `keyId` as its id if given. @throws AegisError `invalid_key` if there is no key */
 export function requireKey(key: SecretKey | null, keyId: string | undefined, flag: string): SecretKey {
   if (key === null) {
     throw new AegisError(
       "invalid_key",
       "no secret key is given",
-      `Give ${flag}; make one: aegis sign keygen --out <file>`,
+      `Give ${flag}; generate one: aegis sign keygen --out <file>`,
     );
   }
   return keyId === undefined ? key : { ...key, keyId };
 }
 
 /**
- * Warns about an id given for a key that the host's files know by others: its executor looks keys up by these alone.
+ * Warns if this host's files know the key under other ids only: the executor looks keys up by those.
  * @throws AegisError as {@link loadTrust}
  */
 export function noteOtherId(
@@ -51,7 +51,7 @@ export function noteOtherId(
 }
 
 /**
- * Who signs: as given, else the name of the trusted key. A key that has a name signs under no other.
+ * The signer's name: the one given, else the trusted key's.
  * @throws AegisError `usage`
  */
 export function signerName(given: string | undefined, trust: Trust, key: SecretKey, flag: string): string {

@@ -111,7 +111,7 @@ export const sign = defineSubcommand({
       throw withPlanReference(error, documents.plan, io.env);
     });
     const snapshots = await lookUpAsRoot(execution);
-    // The log first: what it can't take is not handed out.
+    // Logged before it is written: without a log entry there is no execution plan.
     recordUserEvent(io.env, {
       kind: "plan_signed",
       actor: signer,
@@ -147,7 +147,7 @@ export const sign = defineSubcommand({
   },
 });
 
-/** Who may submit does it at once; else the file goes to somebody who may. */
+/** The next steps: apply if this user may submit, otherwise hand the file to somebody who may. */
 function next(id: string, path: string, { env }: Io): NextStep[] {
   const gid = groupId(ADMIN_GROUP);
   const mayApply =
@@ -162,7 +162,7 @@ function next(id: string, path: string, { env }: Io): NextStep[] {
   ];
 }
 
-/** The plan, its policy result and the review it took into account: as named, else by the plan's id. */
+/** The plan, its policy result and the review behind that: as named, else by the plan's id. */
 async function readDocuments(values: SignValues, io: Io) {
   if ((values.plan === undefined) === (values.document === undefined)) {
     throw new AegisError("usage", "name one plan", "Type: aegis sign <plan> --key <file> --signer <name>");
@@ -184,7 +184,7 @@ async function readDocuments(values: SignValues, io: Io) {
   return { plan, policy, review };
 }
 
-/** What the executor will do anyway, as far as this user can: only root sees every provider's snapshots. */
+/** Looks the snapshots up now if root signs; the executor does so anyway, but only root sees every provider's. */
 async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] | null> {
   if (process.geteuid?.() !== 0 || !execution.control_proofs.some(isLookedUp)) return null;
   const [{ lookUpSnapshots }, { snapshotHost }, { loadEcosystem }] = await Promise.all([
@@ -202,7 +202,7 @@ function showSnapshot(proof: ControlProof, found: readonly FoundSnapshot[] | nul
   const one = found?.find(
     ({ proof_type, value }) => proof_type === proof.proof_type && value === proof.value,
   );
-  const known = isLookedUp(proof) ? "the executor looks it up before it runs anything" : "declared";
+  const known = isLookedUp(proof) ? "the executor looks it up before running" : "declared";
   const facts = one === undefined ? known : `found: of ${safe(one.of)}, made ${one.created_at}`;
   return `Snapshot    ${safe(snapshotName(proof))} (${facts})`;
 }
@@ -213,7 +213,7 @@ function undecided(error: unknown, { document, path }: Found<"plan">, io: Io): u
   return new AegisError(
     "not_found",
     "there is no policy result for this plan yet",
-    `Type: aegis policy ${plan}; or name the one that was made: --policy <file>`,
+    `Type: aegis policy ${plan}; or give its file: --policy <file>`,
   );
 }
 
@@ -225,7 +225,7 @@ async function readApprovals(references: readonly string[], io: Io): Promise<App
   return approvals;
 }
 
-/** The approver of the one-command form, asked for by its reason; null where nothing asks for it. */
+/** The key and reason of an approval in the same command, or null if no --approval-reason is given. */
 async function approverOf(values: SignValues, io: Io): Promise<{ key: SecretKey; reason: string } | null> {
   const file = values["approval-key"];
   const hex = values["approval-secret-key-hex"];
@@ -247,7 +247,7 @@ function approveNow(
   planHash: string,
   now: Date,
 ): Approval {
-  // Without a name the key speaks for itself: never under the signer's name, since nobody approves what they sign.
+  // Without a name the approval goes under the key's id, never under the signer's name: nobody approves what they sign.
   const known = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
   const signer = values.approver ?? known ?? `key ${key.keyId}`;
   return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });

@@ -17,7 +17,7 @@ import { type LoadedPolicyConfig, loadPolicyConfig } from "./policy-config.ts";
 import { readFileLimited } from "./sys-files.ts";
 import { argvLines, paint, safe, type Terminal } from "./terminal.ts";
 
-/** `aegis sign verify`: everything about a signed plan that can be checked away from its host. */
+/** `aegis sign verify`: checks everything about a signed plan that can be checked away from its host. */
 export const signVerify = defineSubcommand({
   name: "sign verify",
   description: "Verify an execution plan offline: who signed and approved what, and until when.",
@@ -61,7 +61,7 @@ export const signVerify = defineSubcommand({
           paint(
             io.terminal,
             "yellow",
-            `The signature fits, by key ${safe(key)}, but this is a legacy plan (0.2.x format).`,
+            `The signature is valid (key ${safe(key)}), but this is a legacy plan (0.2.x format).`,
           ),
           `Execution plan ${safe(id)}, valid until ${safe(found.legacy.expires_at)}. It is never executed.`,
         ].join("\n"),
@@ -74,7 +74,7 @@ export const signVerify = defineSubcommand({
   },
 });
 
-/** The execution plan behind a reference; one of the 0.2.x format too, which no schema of today accepts. */
+/** Reads the execution plan; also one in the 0.2.x format, which today's schemas reject. */
 async function readSigned(
   reference: string,
   io: Io,
@@ -94,7 +94,7 @@ async function readSigned(
   }
 }
 
-/** The fingerprint of the trusted key that signed. Ids were free text in that format, so every key is tried. */
+/** The id of the trusted key that signed. The old format's ids were free text, so it tries every key. */
 function verifyLegacy(legacy: LegacyExecution, trust: Trust): string {
   const key = trust.find(
     (one) => one.role === "execution" && !one.revoked && verifyDocument(legacy, one.publicKeyHex),
@@ -107,7 +107,7 @@ function verifyLegacy(legacy: LegacyExecution, trust: Trust): string {
   );
 }
 
-/** The facts of a verified plan. */
+/** Verifies a plan and returns its facts. @throws AegisError of the first check that fails */
 function verifyExecution(execution: ExecutionPlan, trust: Trust, config: LoadedPolicyConfig, now: Date) {
   const executionKey = checkSignature(execution, trust, now);
   checkLifetime(execution, { now, config, installedAt: null, newestAudited: null });
@@ -133,7 +133,7 @@ function verifyExecution(execution: ExecutionPlan, trust: Trust, config: LoadedP
   };
 }
 
-/** Whether this version under this configuration decides the same; elsewhere it may know other rules or settings. */
+/** Whether this version and configuration reach the same decision; another machine's may have other rules. */
 function reproducesPolicy(execution: ExecutionPlan, config: LoadedPolicyConfig): boolean {
   if (execution.policy_config_hash !== config.hash) return false;
   try {
@@ -165,6 +165,6 @@ function render(
     `Host        ${safe(report.host)}`,
     `Decision    ${report.decision}${report.policy_reproduced ? ", reproduced here" : " (not reproducible here: other rules or configuration)"}`,
     `Good until  ${report.expires_at}`,
-    renderSteps([{ who: "who may submit it", argv: ["aegis", "apply", path ?? "-"] }], terminal),
+    renderSteps([{ who: "a member of aegis-admin", argv: ["aegis", "apply", path ?? "-"] }], terminal),
   ].join("\n");
 }

@@ -4,7 +4,7 @@ import type { Subcommand } from "./command.ts";
 import { AegisError } from "./errors.ts";
 import { safe } from "./terminal.ts";
 
-/** The code of each command, loaded when it is typed. */
+/** Each command's code, loaded on demand. */
 const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   plan: () => import("./cmd-plan.ts").then((m) => m.plan),
   "plan show": () => import("./cmd-plan-show.ts").then((m) => m.planShow),
@@ -38,18 +38,18 @@ function isCommand(name: string): name is CommandName {
 interface Found {
   name: CommandName;
   load: () => Promise<Subcommand>;
-  /** The words behind the name. */
+  /** The words after the name. */
   rest: string[];
 }
 
-/** Takes no plain word, so that one behind it was meant to be a part of its name. */
+/** Takes no positional, so a word after it must be a mistyped subcommand. */
 const WORDLESS: CommandName = "daemon";
-/** What people ask of a daemon, and systemd does. */
+/** Verbs that people try on a daemon but that systemctl handles. */
 const SYSTEMD_VERBS = ["start", "stop", "restart", "reload", "enable", "disable"];
 
 /**
- * The command that the words begin with. Two-word names win over one-word names.
- * @throws AegisError `usage`
+ * Finds the command that the words begin with. Two-word names win over one-word names.
+ * @throws AegisError `usage` for an unknown or incomplete command
  */
 export function findCommand(words: readonly string[]): Found {
   const [first = "", second = ""] = words;

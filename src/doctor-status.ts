@@ -12,7 +12,7 @@ import {
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { isOdd, reviewKeyProblem } from "./host-steps.ts";
+import { isMisconfigured, reviewKeyProblem } from "./host-steps.ts";
 import { HOST_DIRECTORIES, UNIT_NAMES } from "./host-units.ts";
 import { loadTrust, trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-events.ts";
@@ -103,11 +103,11 @@ function accounts(): Finding[] {
 function directories(): Finding[] {
   // This user may not be allowed into a parent directory.
   const visible = HOST_DIRECTORIES.filter(({ path }) => safely(() => lstatSync(path)) !== null);
-  const odd = visible.filter(isOdd).map(({ path }) => path);
+  const misconfigured = visible.filter(isMisconfigured).map(({ path }) => path);
   const program = rootOnlyProblem(SYSTEM.binary);
   if (program !== null) return [fail("directories", `root's program: ${program}`, INSTALL)];
-  if (odd.length === 0) return [ok("directories", `${visible.length} with correct owners and modes`)];
-  return [fail("directories", `wrong owner or mode: ${odd.join(", ")}`, INSTALL)];
+  if (misconfigured.length === 0) return [ok("directories", `${visible.length} with correct owners and modes`)];
+  return [fail("directories", `wrong owner or mode: ${misconfigured.join(", ")}`, INSTALL)];
 }
 
 /** Sockets belong to root; their group decides who may connect. */

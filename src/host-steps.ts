@@ -73,7 +73,7 @@ export function groundSteps(): Step[] {
       needed: () =>
         listed(
           "create or correct",
-          HOST_DIRECTORIES.filter(isOdd).map(({ path }) => path),
+          HOST_DIRECTORIES.filter(isMisconfigured).map(({ path }) => path),
         ),
       apply: makeDirectories,
     },
@@ -152,12 +152,12 @@ const OWN_PROGRAM = "/proc/self/exe";
  */
 export async function makeDirectories(): Promise<void> {
   await systemd("systemd-tmpfiles", ["--create", TMPFILES_FILE]);
-  const odd = HOST_DIRECTORIES.filter(isOdd).map(({ path }) => path);
-  if (odd.length === 0) return;
+  const misconfigured = HOST_DIRECTORIES.filter(isMisconfigured).map(({ path }) => path);
+  if (misconfigured.length === 0) return;
   throw new AegisError(
     "io",
-    `systemd-tmpfiles did not correct: ${odd.join(", ")}`,
-    `Check each, as with: ls -ld ${odd[0]}; it must be a directory, and its parents must belong to root.`,
+    `systemd-tmpfiles did not correct: ${misconfigured.join(", ")}`,
+    `Check each, as with: ls -ld ${misconfigured[0]}; it must be a directory, and its parents must belong to root.`,
   );
 }
 
@@ -173,7 +173,7 @@ export function reviewKeyProblem(): string | null {
 }
 
 /** Whether a directory is missing or has the wrong owner, group or mode. */
-export function isOdd({ path, mode, user, group }: Directory): boolean {
+export function isMisconfigured({ path, mode, user, group }: Directory): boolean {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   return !(
     stat?.isDirectory() === true &&

@@ -1,22 +1,22 @@
 import { AiReview } from "./doc.ts";
 
 /*
- * What a reply says beside the verdict that was found in it. A verdict can be spelled in a way that no JSON parser reads
- * (`{risk: "deny"}`, `"risk": "Deny"`, a quotation mark too many) or in prose, and a well-formed one beside it can be a
- * quotation of what the evidence told the model to answer.
+ * Statements in a reply besides the verdict found in it. The model's real verdict may be in prose or in broken JSON
+ * (`{risk: "deny"}`, `"risk": "Deny"`, an extra quotation mark), while the well-formed one only quotes what the evidence
+ * told the model to answer.
  */
 
-/** Words of a verdict, lax ones first; those in one place are as grave as each other. */
+/** A verdict's words, mildest first; words at the same index are equally severe. */
 const SCALES: readonly (readonly string[])[] = [
   AiReview.entries.risk.options,
   AiReview.entries.recommendation.options,
 ];
-/** Longest first, and with what stands for `_` in prose. */
+/** Longest first; in prose, a space or a hyphen may replace `_`. */
 const WORDS = SCALES.flat()
   .toSorted((a, b) => b.length - a.length)
   .map((word) => word.replaceAll("_", "[_ -]"))
   .join("|");
-/** "supply chain risk: medium" is not said about the whole, "overall risk: medium" is. */
+/** "overall risk: medium" is about the whole plan, "supply chain risk: medium" is not. */
 const RISK = String.raw`(?:(?<![\p{L}\p{N}_][ \t_-]{0,3})|(?<=\b(?:the|my|overall|final|total)[ \t_]{1,3}))risk(?: level)?`;
 const MARKUP = "[\"'`*_\\\\\\s]{0,8}";
 const STATED = new RegExp(
@@ -24,14 +24,14 @@ const STATED = new RegExp(
   "giu",
 );
 
-/** How grave a word of a verdict is, from 0 to 3 (deny). */
+/** The severity of a verdict's word, from 0 to 3 (deny). */
 function gravity(word: string): number {
   return Math.max(...SCALES.map((scale) => scale.indexOf(word)));
 }
 
 /**
- * Whether the text states a risk or a recommendation that is graver than both of the verdict: `risk: deny`, in whatever
- * quotation marks, capitals or markup. A laxer one takes nothing away. Takes time by the text's length.
+ * Whether the text states a risk or recommendation more severe than both of the verdict's, such as `risk: deny`, whatever
+ * its quotes, case or markup. Linear time.
  */
 export function statesGraver(
   text: string,

@@ -64,7 +64,7 @@ const USAGE: Row[] = [
     ["plan", "rollback", "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50", "x"],
     2,
     null,
-    "a rollback is of one execution",
+    "a rollback takes one execution",
   ],
   [["plan", "apt", "toString", "x"], 2, null, 'apt has no operation "toString"'],
   [["plan", "apt", "install"], 2, null, "at least one target"],
@@ -91,7 +91,7 @@ const USAGE: Row[] = [
   [["sign", "keygen", "--out", "/tmp"], 2, null, "/tmp is a directory"],
   [["sign", "keygen", "--out", "/nonexistent/key"], 2, null, "in /nonexistent: no such file or directory"],
   // Where nothing answers is never asked: an id that can't be one is refused before.
-  [["apply", "--watch", "latest", "--socket", "/nonexistent/s"], 2, null, "full id, and latest is none"],
+  [["apply", "--watch", "latest", "--socket", "/nonexistent/s"], 2, null, "full id, which latest is not"],
   [["apply", "--watch", "0123abcd", "--socket", "/nonexistent/s"], 2, null, "Ids: aegis daemon status"],
   [
     ["apply", "--watch", "./plan.json", "--socket", "/nonexistent/s"],
@@ -117,8 +117,8 @@ const USAGE: Row[] = [
   [["daemon", "--recover", "--run", "/run/x"], 2, null, "--hook and --run go together"],
   [["daemon", "--hook", "npm", "--run", "/run/x"], 2, null, "is no tool that calls aegis back"],
   [["daemon", "--hook", "constructor", "--run", "/run/x"], 2, null, "is no tool that calls aegis back"],
-  [["daemon", "--executor", "--key", "k"], 2, null, "--key is of --reviewer alone"],
-  [["daemon", "--reviewer", "--public-key-hex", "ab"], 2, null, "are of the executor"],
+  [["daemon", "--executor", "--key", "k"], 2, null, "--key belongs to --reviewer"],
+  [["daemon", "--reviewer", "--public-key-hex", "ab"], 2, null, "to the executor"],
   [["audit-path", "extra"], 2, null, "unexpected word extra"],
   [["audit-verify", "--path", "/nonexistent/log"], 2, null, "/nonexistent/log"],
   [["policy", "\u202egnp.json"], 2, null, "\\u{202e}gnp.json"],
@@ -280,7 +280,7 @@ for (const [name, program] of Object.entries(PROGRAMS)) {
       const words = ["plan", "apt", "install", "./x.deb"];
       const { status, stdout } = await aegis(words, { env });
       expect(status).toBe(3);
-      expect(stdout).toContain("Policy can only deny this plan");
+      expect(stdout).toContain("Policy denies this plan");
       expect(stdout).toContain("· target source or evidence is denied: ./x.deb (local-path-denied)");
       expect(stdout).not.toContain("Next, you: aegis policy");
       const json = await aegis([...words, "--json"], { env });

@@ -89,7 +89,7 @@ test("Ctrl-C while watching: what was submitted goes on, in one JSON document", 
   expect(await child.exited).toBe(130);
   expect(JSON.parse(await new Response(child.stdout).text()).error).toMatchObject({
     code: "stopped",
-    message: "you stopped watching; what was submitted goes on",
+    message: "you stopped watching; the execution goes on",
     hint: `Reattach: aegis apply --watch ${id}`,
   });
 });

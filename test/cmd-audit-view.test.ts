@@ -100,7 +100,7 @@ describe("where no terminal is", () => {
         decision: "deny",
         details: { code: "signature_invalid", caller_reported_by_front: { uid: 1001, gid: 1, pid: 2 } },
       },
-      ["execution_denied", "uid 1001, says the front", "-", "signature_invalid"],
+      ["execution_denied", "uid 1001, reported by the front", "-", "signature_invalid"],
     ],
     [
       "an approval: the approver asks for nothing",

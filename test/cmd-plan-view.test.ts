@@ -294,7 +294,7 @@ describe("a plan for people", () => {
 
   test("nothing to do says so, and shows no table", () => {
     const text = renderPlan({ ...PLAN, nothing_to_do: true, transaction: [] }, terminal(80));
-    expect(text).toContain("Nothing to do: the host is as you want it.");
+    expect(text).toContain("Nothing to do: the host already is in that state.");
     expect(text).not.toContain("package  ");
   });
 
@@ -316,7 +316,7 @@ describe("a plan for people", () => {
       data_source: "osv.dev",
     };
     const text = renderPlan({ ...PLAN, vulnerability_evidence: [unknown] }, terminal(120));
-    expect(text).toContain("! hello 2.10-3: no vulnerability data could be had from osv.dev");
+    expect(text).toContain("! hello 2.10-3: no vulnerability data available from osv.dev");
     expect(text).not.toContain("has no-data");
   });
 

@@ -54,7 +54,7 @@ async function refusal(promise: Promise<unknown>): Promise<AegisError> {
 
 describe("aegis policy", () => {
   const cases: readonly [string, OperationPlan, number, string[]][] = [
-    ["deny", npm(), 3, ["✘ deny", "[npm] apply", "Next, you: ask for something else"]],
+    ["deny", npm(), 3, ["✘ deny", "[npm] apply", "Next, you: plan something else"]],
     [
       "require_human",
       install(),

@@ -258,7 +258,7 @@ describe("sign", () => {
     const asked = (n: string) => run(sign, [plan_id, ...ONE_COMMAND, "--expires-in-minutes", n]);
     const long = await asked("99999");
     expect(minutes(long)).toBe(30);
-    expect(long.notes).toBe("note: signed for 30 minutes, the most that is allowed, and not for 99999\n");
+    expect(long.notes).toBe("note: signed for 30 minutes, the maximum, instead of 99999\n");
     for (const n of ["30", "29"]) {
       const ran = await asked(n);
       expect([minutes(ran), ran.notes]).toEqual([Number(n), ""]);
@@ -349,7 +349,7 @@ describe("sign approve", () => {
       await refuses(
         () => approveWith(plan, null, [...APPROVE, "--confirm", given]).done,
         "refused",
-        "whole hash",
+        "full hash",
       );
     }
     expect(readdirSync(join(home, "data/aegis"))).not.toContain("approvals");
@@ -384,7 +384,7 @@ describe("sign approve", () => {
     await done;
     const { approved_at, expires_at } = parseDocument("approval", ran.json.approval);
     expect(Date.parse(expires_at) - Date.parse(approved_at)).toBe(24 * 60 * 60_000);
-    expect(ran.notes).toContain("note: signed for 1440 minutes, the most that is allowed, and not for 99999");
+    expect(ran.notes).toContain("note: signed for 1440 minutes, the maximum, instead of 99999");
   });
   test("of a plan that came as a file, the next command names the files", async () => {
     const plan = planned();

@@ -258,7 +258,7 @@ done
     ["a policy that is none", "mkdir /etc/aegis/policy.toml", "policy"],
     [
       "a key that is nobody's",
-      `printf '[[key]]\\nid = "x"\\nname = "<whose it is>"\\npublic_key_hex = "${KEY}"\\nrole = "execution"\\n' >${SYSTEM.trustedKeys}`,
+      `printf '[[key]]\\nid = "x"\\nname = "<owner>"\\npublic_key_hex = "${KEY}"\\nrole = "execution"\\n' >${SYSTEM.trustedKeys}`,
       "keys",
     ],
     ["settings that the front can't read", "install -m 600 /dev/null /etc/aegis/aegisd.env", "keys"],

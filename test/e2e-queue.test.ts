@@ -234,8 +234,8 @@ describeOnThrowaway("the queue", () => {
     await eventually(() => clients.every((client) => /waiting|% /.test(client.stderr())));
     kill(executorProcesses(chain, "front"));
     const told = (words: string) => clients.filter((client) => client.stderr().includes(words)).length;
-    await eventually(() => told("the connection was lost") === clients.length);
-    await eventually(() => told("too many watch already") > 0);
+    await eventually(() => told("connection lost") === clients.length);
+    await eventually(() => told("too many clients are watching") > 0);
     openGate(chain, "front-dies");
     expect(await Promise.all(clients.map((client) => client.exited))).toEqual(Array(REJOINING + 1).fill(0));
     expect(clients.filter((client) => client.stdout().includes("done")).length).toBe(clients.length);
@@ -291,7 +291,9 @@ describeOnThrowaway("the queue", () => {
       await start(["--watch", first], await goingFront("full", busy)),
       await start(["--watch", second], await goingFront("handed", busy)),
     ];
-    await eventually(() => clients.slice(1).every((it) => it.stderr().includes("too many watch already")));
+    await eventually(() =>
+      clients.slice(1).every((it) => it.stderr().includes("too many clients are watching")),
+    );
     // The file is root's alone for a moment, until it is handed to its group.
     await write(second, "root:root");
     await Bun.sleep(1100);

@@ -153,7 +153,7 @@ describeOnSystemd("a front in foreign hands", (suite) => {
 
   test("its word that a plan was run is not believed by the client", async () => {
     const { status, stdout, stderr } = await chain.apply(lied.path, "alice");
-    expect([status, stdout, stderr]).toEqual([8, "", expect.stringContaining("left no outcome")]);
+    expect([status, stdout, stderr]).toEqual([8, "", expect.stringContaining("has no outcome")]);
     expect(await chain.dpkgStatus("quick7")).not.toBe("install ok installed");
   });
 

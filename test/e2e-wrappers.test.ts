@@ -95,7 +95,7 @@ describeOnThrowaway("wrappers", () => {
   test("what policy denies is written too, and ends as policy does", async () => {
     const { status, stdout } = await sh("apt-get install -y ./x.deb");
     expect({ status, written: stdout.includes("Written: ") }).toEqual({ status: 3, written: true });
-    expect(stdout).toContain("Policy can only deny this plan");
+    expect(stdout).toContain("Policy denies this plan");
     expect(stdout).toContain("local-path-denied");
   });
   test("what policy allows waits for a signature all the same", async () =>

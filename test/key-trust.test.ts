@@ -58,7 +58,7 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
     ".toml: key, entry 1, comment: unknown key; there are: id, name,",
   ],
   ["an unknown table", "[other]\n", "", "invalid_config", "other: unknown key; there are: key"],
-  ...['"<whose it is>"', '"…"', '" <x> "'].map((name): [string, string, string, ErrorCode, string] => [
+  ...['"<owner>"', '"…"', '" <x> "'].map((name): [string, string, string, ErrorCode, string] => [
     `the placeholder ${name}`,
     entry() + entry({ id: '"b"', public_key_hex: `"${ALICE.publicKeyHex}"`, name }),
     "",

@@ -162,7 +162,7 @@ describe("on the command line", () => {
       ["Repeat the passphrase: ", `${PASSPHRASE}\r`],
     ]);
     expect([keygen.status, keygen.after]).toEqual([0, keygen.before]);
-    expect(keygen.output).toContain("encrypted; readable by you alone");
+    expect(keygen.output).toContain("encrypted; readable only by you");
 
     const plan = install({ created_at: new Date().toISOString() });
     const path = join(directory, "plan.json");

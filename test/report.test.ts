@@ -112,7 +112,7 @@ describe("refused, and nothing is written", () => {
   if (ALICES === undefined) throw new Error("FIRST is not approved");
   const CASES: [what: string, words: () => string[], code: AegisError["code"], says: string][] = [
     ["no plan", () => KEYS, "usage", "at least one signed plan"],
-    ["no signer's key", () => reading(FIRST), "usage", "Without a key nothing can be verified"],
+    ["no signer's key", () => reading(FIRST), "usage", "no key to verify the plans with"],
     [
       "a key that is none",
       () => [...reading(FIRST), "--execution-public-key-hex", "00".repeat(32)],
@@ -202,7 +202,7 @@ describe("refused, and nothing is written", () => {
       "an endpoint without a model",
       () => [...reading(FIRST), ...KEYS, "--api-base", "http://127.0.0.1:1"],
       "usage",
-      "none is named",
+      "need a model",
     ],
     [
       "a model on another machine",
@@ -664,7 +664,7 @@ describe("the model's wording", () => {
     using server = startModelServer([says("fine")]);
     const report = await reportOf(asking(server.url, "--api-key", "s3cret-key"));
     expect(server.asked[0]?.headers.get("authorization")).toBe("Bearer s3cret-key");
-    expect(notes.join("\n")).toContain("warning: --api-key");
+    expect(notes.join("\n")).toContain("a key given by --api-key");
     expect(JSON.stringify([report, notes, printed])).not.toContain("s3cret-key");
   });
   test("only one openai/ is dropped: the rest of the name is the model's", async () => {
