@@ -106,7 +106,8 @@ function directories(): Finding[] {
   const misconfigured = visible.filter(isMisconfigured).map(({ path }) => path);
   const program = rootOnlyProblem(SYSTEM.binary);
   if (program !== null) return [fail("directories", `root's program: ${program}`, INSTALL)];
-  if (misconfigured.length === 0) return [ok("directories", `${visible.length} with correct owners and modes`)];
+  if (misconfigured.length === 0)
+    return [ok("directories", `${visible.length} with correct owners and modes`)];
   return [fail("directories", `wrong owner or mode: ${misconfigured.join(", ")}`, INSTALL)];
 }
 
