@@ -1,11 +1,11 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, readSync, rmSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import type { PreparedRun, RunDriver } from "./eco-driver.ts";
 import { removeOldRuns } from "./eco-old-runs.ts";
-import { AegisError, errnoOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { type Account, commandAs } from "./sys-account.ts";
 import { hashFile, writeFileAtomic } from "./sys-files.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
@@ -71,8 +71,17 @@ export function startRun(
   const files = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr, OUTPUT_FILES.status].map((name) =>
     openSync(join(directory, name), "wx", 0o600),
   );
-  const child = spawn(program, args, { env: environment, cwd, stdio: ["ignore", ...files], detached: true });
-  for (const fd of files) closeSync(fd);
+  const failed = (error: unknown) =>
+    new AegisError("unavailable", `can't start ${program}: ${messageOf(error)}`);
+  let child: ChildProcess;
+  try {
+    child = spawn(program, args, { env: environment, cwd, stdio: ["ignore", ...files], detached: true });
+  } catch (error) {
+    // Some failures come at once (ENOEXEC, E2BIG), others as an event below.
+    return Promise.reject(failed(error));
+  } finally {
+    for (const fd of files) closeSync(fd);
+  }
   if (child.pid !== undefined) recordProcess(directory, child.pid);
   const watch = new RunWatch(directory, driver, listener);
   // Not by the clock, which may be set while the tool works.
@@ -102,7 +111,7 @@ export function startRun(
     }, POLL_MS);
     child.on("error", (error) => {
       clearInterval(timer);
-      reject(new AegisError("unavailable", `can't start ${program}: ${error.message}`));
+      reject(failed(error));
     });
     child.on("exit", (status) => {
       exit = { status };

@@ -1,8 +1,38 @@
-import { afterAll, describe, expect, test } from "bun:test";
-import { appendFileSync, chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { Lines, OUTPUT_FILES, RunWatch, Tail } from "../src/eco-run.ts";
+import { sha256Hex } from "../src/canonical.ts";
+import type { PreparedRun, RunDriver } from "../src/eco-driver.ts";
+import {
+  archivesOf,
+  closeRun,
+  digestRun,
+  discardRun,
+  isRunAlive,
+  Lines,
+  OUTPUT_FILES,
+  type RunListener,
+  RunWatch,
+  runDirectory,
+  startRun,
+  stopRecorded,
+  Tail,
+} from "../src/eco-run.ts";
+import { identify } from "../src/sys-process.ts";
+import { makePlaces, placesIn } from "./execution-kit.ts";
+import { driverOf, makeFakeHost } from "./fake-ecosystem.ts";
+import { refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 describe("Tail", () => {
@@ -116,5 +146,164 @@ describe("RunWatch", () => {
     const late: string[] = [];
     new RunWatch(path, PERCENT, { progress: () => {}, output: (_, data) => late.push(data) }).look();
     expect(late[0]).toBe("all of it");
+  });
+});
+
+describe("a tool that is started", () => {
+  const { path, remove } = temporaryDirectory();
+  afterAll(remove);
+  let made = 0;
+  const argvOf = (script: string) => ["sh", "-c", script];
+  const quiet: RunListener = { progress: () => {}, output: () => {}, overdue: () => {}, tick: () => {} };
+  /** Runs a shell command as a driver's tool. */
+  const run = (script: string, change: Partial<RunDriver> = {}, given: Partial<StartGiven> = {}) => {
+    const directory = join(path, `run${made++}`);
+    mkdirSync(directory);
+    const driver: RunDriver = { ...driverOf(makeFakeHost(directory)), ...change };
+    const prepared = {
+      directory,
+      program: "/bin/sh",
+      environment: { A: "b" },
+      cwd: "/",
+      facts: {},
+      ...given.prepared,
+    };
+    const ended = startRun(prepared, argvOf(script), driver, given.stop ?? new AbortController().signal, {
+      ...quiet,
+      ...given.listener,
+    });
+    return { directory, ended, driver, read: (name: string) => readFileSync(join(directory, name), "utf8") };
+  };
+  interface StartGiven {
+    prepared: Partial<PreparedRun>;
+    stop: AbortSignal;
+    listener: Partial<RunListener>;
+  }
+
+  test("has the environment and directory it was given and nothing else, and no standard input", async () => {
+    const { ended, read } = run("env; pwd; cat; echo x >&2; echo '10 half' >&3; exit 7");
+    expect(await ended).toBe(7);
+    expect(read("stdout").replace(/^(?:_|PWD|SHLVL|OLDPWD)=.*\n/gm, "")).toBe("A=b\n/\n");
+    expect([read("stderr"), read("status")]).toEqual(["x\n", "10 half\n"]);
+  });
+  test("its output files are its owner's alone, and never others'", async () => {
+    const { ended, directory } = run("true");
+    expect(await ended).toBe(0);
+    for (const name of ["stdout", "stderr", "status"])
+      expect(statSync(join(directory, name)).mode & 0o777).toBe(0o600);
+    expect(() =>
+      startRun(
+        { directory, program: "/bin/true", environment: {}, cwd: "/", facts: {} },
+        ["true"],
+        driverOf(makeFakeHost(join(directory))),
+        new AbortController().signal,
+        quiet,
+      ),
+    ).toThrow("EEXIST");
+  });
+  test("everything it said is passed on by its end", async () => {
+    const heard: string[] = [];
+    const listener = {
+      output: (stream: string, data: string) => heard.push(`${stream} ${data}`),
+      progress: (percent: number, message: string) => heard.push(`${percent} ${message}`),
+    };
+    await run("echo out; echo '50 half\nnonsense\n100 done' >&3", {}, { listener }).ended;
+    expect(heard).toEqual(["stdout out\n", "50 half", "100 done"]);
+  });
+  test("ended by a signal", async () => expect(await run("kill -9 $$").ended).toBeNull());
+  for (const [what, program] of [
+    ["there isn't", "/nonexistent/tool"],
+    ["is no program", "/etc/hostname"],
+    ["is a directory", "/etc"],
+  ] as const) {
+    test(`a program that ${what}: refused, naming it`, async () => {
+      const { ended, directory, driver } = run("true", {}, { prepared: { program } });
+      await refuses(() => ended, "unavailable", `can't start ${program}`);
+      expect(isRunAlive(directory, driver)).toBe(false);
+    });
+  }
+  test("a command line that is too long for the kernel", async () => {
+    await refuses(() => run(":".repeat(200_000)).ended, "unavailable", "can't start /bin/sh");
+  });
+  test("a working directory that there isn't", async () => {
+    await refuses(
+      () => run("true", {}, { prepared: { cwd: "/nonexistent" } }).ended,
+      "unavailable",
+      "can't start",
+    );
+  });
+  test("is on record while it lives, with all it has started", async () => {
+    const { ended, directory, driver } = run(`while [ ! -e ${path}/go ]; do sleep 0.05; done`);
+    while (!existsSync(join(directory, "process.json"))) await Bun.sleep(5);
+    expect(isRunAlive(directory, driver)).toBe(true);
+    writeFileSync(join(path, "go"), "");
+    expect(await ended).toBe(0);
+    expect(isRunAlive(directory, driver)).toBe(false);
+  });
+  test("asked to end before it started: stopped with its children", async () => {
+    const stop = AbortSignal.abort(new Error("being stopped"));
+    const { ended, directory } = run("sleep 1000 & wait", {}, { stop });
+    expect(await ended).toBeNull();
+    expect(existsSync(join(directory, "stopped"))).toBe(true);
+  });
+  test("a stopped one that doesn't listen is waited for", async () => {
+    const stop = new AbortController();
+    const script = `trap 'touch ${path}/told' TERM; while [ ! -e ${path}/told ]; do sleep 0.05; done; exit 4`;
+    const { ended } = run(
+      `echo; ${script}`,
+      {},
+      { stop: stop.signal, listener: { output: () => stop.abort() } },
+    );
+    expect(await ended).toBe(4);
+  });
+  test("one that has ended is not stopped: its id may be another's", () => {
+    const directory = join(path, "gone");
+    mkdirSync(directory);
+    const mayStop = () => {
+      throw new Error("asked");
+    };
+    const driver = { ...driverOf(makeFakeHost(directory)), mayStop };
+    stopRecorded(directory, driver);
+    writeFileSync(join(directory, "process.json"), JSON.stringify({ ...identify(process.pid), start: 1 }));
+    stopRecorded(directory, driver);
+  });
+});
+
+describe("a run's files after its end", () => {
+  const ID = "aaaaaaaa-0000-4000-8000-000000000000";
+  const { path, remove } = temporaryDirectory();
+  const places = placesIn(path);
+  afterAll(remove);
+  beforeEach(() => {
+    makePlaces(places);
+    for (const directory of [runDirectory(ID, places), archivesOf(ID, places)]) {
+      rmSync(directory, { recursive: true, force: true });
+      mkdirSync(directory);
+    }
+  });
+  const output = (name: string) => join(runDirectory(ID, places), name);
+
+  test("output is cut to what is kept; package files go", () => {
+    writeFileSync(output("stdout"), "");
+    truncateSync(output("stdout"), 20 * 1024 * 1024);
+    writeFileSync(output("stderr"), "short");
+    closeRun(ID, places);
+    expect([statSync(output("stdout")).size, statSync(output("stderr")).size]).toEqual([16 * 1024 * 1024, 5]);
+    expect(existsSync(archivesOf(ID, places))).toBe(false);
+  });
+  test("without output there is nothing to cut", () => expect(() => closeRun(ID, places)).not.toThrow());
+  test("digests are of all of it", () => {
+    writeFileSync(output("stdout"), "a");
+    expect(() => digestRun(ID, places)).toThrow("ENOENT");
+    writeFileSync(output("stderr"), "");
+    expect(digestRun(ID, places)).toEqual({ stdout_sha256: sha256Hex("a"), stderr_sha256: sha256Hex("") });
+  });
+  test("one that was refused leaves nothing", () => {
+    discardRun(ID, places);
+    expect([existsSync(runDirectory(ID, places)), existsSync(archivesOf(ID, places))]).toEqual([
+      false,
+      false,
+    ]);
+    expect(() => discardRun(ID, places)).not.toThrow();
   });
 });

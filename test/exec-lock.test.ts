@@ -1,11 +1,17 @@
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
-import { readdirSync, rmSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
-import { inTurn } from "../src/exec-lock.ts";
+import { AegisError } from "../src/errors.ts";
+import { inTurn, queued, type RunLock, tryRunLock, waitForRunLock } from "../src/exec-lock.ts";
+import type { Places } from "../src/sys-state.ts";
+import { makePlaces, placesIn } from "./execution-kit.ts";
 import { installStateWorker } from "./kit.ts";
+import { refuses } from "./signing-kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
 import type { Running } from "./throwaway-inside.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
 
 const LOCK = "/var/lib/aegis/lock";
 const A = "aaaaaaaa-0000-4000-8000-000000000000";
@@ -57,6 +63,144 @@ test("property: nobody waits for more turns than there are users, for each of th
       }
     }),
   );
+});
+
+describe("the queue, in one process", () => {
+  let places: Places;
+  let remove: () => void;
+  beforeEach(() => {
+    const directory = temporaryDirectory();
+    remove = directory.remove;
+    places = placesIn(directory.path);
+    makePlaces(places);
+  });
+  afterEach(() => remove());
+
+  const LIMITS = { all: 3, perUid: 2 };
+  const stopping = new AegisError("unavailable", "being stopped");
+  const held: RunLock[] = [];
+  afterEach(() => {
+    for (const lock of held.splice(0)) lock.release();
+  });
+  /** Holds the lock without a ticket, as recovery does. */
+  const hold = () => {
+    const lock = tryRunLock(places);
+    if (lock === null) throw new Error("the lock is taken");
+    held.push(lock);
+    return {
+      release() {
+        held.splice(held.indexOf(lock), 1);
+        lock.release();
+      },
+    };
+  };
+  const stops: AbortController[] = [];
+  afterEach(() => {
+    for (const stop of stops.splice(0)) stop.abort(stopping);
+  });
+  /** Waits for the lock; the places that are told come into `told`. */
+  const wait = (execution: string, uid: number, told: number[] = []) => {
+    const stop = new AbortController();
+    stops.push(stop);
+    const lock = waitForRunLock({ execution, uid }, LIMITS, (place) => told.push(place), stop.signal, places);
+    lock.catch(() => {});
+    return { lock, stop, told };
+  };
+  const files = () =>
+    readdirSync(places.lock)
+      .filter((name) => name !== "run")
+      .map((name) => name.slice(0, 2));
+
+  test("free: at once, and free again after its release", async () => {
+    const { lock } = wait(A, 1);
+    const taken = await lock;
+    expect(tryRunLock(places)).toBeNull();
+    expect(queued(places)).toEqual([A]);
+    expect(files()).toEqual(["r."]);
+    taken.release();
+    expect(files()).toEqual([]);
+    expect(queued(places)).toEqual([]);
+    hold().release();
+  });
+  test("held: the place is told, at each change once", async () => {
+    const lock = hold();
+    const first = wait(A, 1);
+    const second = wait(B, 2);
+    while (second.told.length === 0) await Bun.sleep(5);
+    expect(queued(places)).toEqual([A, B]);
+    expect([first.told, second.told]).toEqual([[0], [1]]);
+    lock.release();
+    const taken = await first.lock;
+    expect(queued(places)).toEqual([A, B]);
+    taken.release();
+    (await second.lock).release();
+    expect(second.told[0]).toBe(1);
+  });
+  test("whoever had it waits behind a user who hadn't", async () => {
+    (await wait(A, 1).lock).release();
+    const lock = hold();
+    const own = wait(B, 1);
+    const other = wait(C, 2);
+    while (other.told.length === 0 || own.told.length === 0) await Bun.sleep(5);
+    expect(queued(places)).toEqual([C, B]);
+    lock.release();
+    (await other.lock).release();
+    (await own.lock).release();
+  });
+  test("asked to end while waiting: its reason, and no ticket is left", async () => {
+    hold();
+    const { lock, stop } = wait(A, 1);
+    stop.abort(stopping);
+    await expect(lock).rejects.toBe(stopping);
+    expect(files()).toEqual([]);
+  });
+  test("the same execution a second time", async () => {
+    hold();
+    wait(A, 1);
+    const hint = await refuses(() => wait(A, 2).lock, "replay", "submitted already");
+    expect(hint).toContain(`--watch ${A}`);
+    expect(queued(places)).toEqual([A]);
+  });
+  test("too many of one user, but never of root", async () => {
+    hold();
+    wait(A, 1);
+    wait(B, 1);
+    await refuses(() => wait(C, 1).lock, "busy", "2 executions are waiting already, 2 of them yours");
+    wait(C, 0);
+    expect(queued(places)).toHaveLength(3);
+  });
+  test("too many of everybody, root too", async () => {
+    hold();
+    for (const [uid, id] of [A, B, C].entries()) wait(id, uid);
+    await refuses(() => wait(D, 0).lock, "busy", "3 executions are waiting already, 1 of them yours");
+  });
+  test("whoever is told can't be told: its ticket goes with it", async () => {
+    hold();
+    const onPlace = () => {
+      throw new Error("the connection broke");
+    };
+    await expect(
+      waitForRunLock({ execution: A, uid: 1 }, LIMITS, onPlace, undefined, places),
+    ).rejects.toThrow("the connection broke");
+    expect(files()).toEqual([]);
+  });
+  const SWEPT: [what: string, name: string][] = [
+    ["of a process that has ended", `q.0.0.${2 ** 22 + 1}.5.${B}.1.x`],
+    ["of an earlier boot", `r.0.0.1.1.${B}.1.00000000-0000-4000-8000-000000000000`],
+    ["that is no ticket", "q.nonsense"],
+  ];
+  for (const [what, name] of SWEPT) {
+    test(`a ticket ${what} is swept away`, async () => {
+      writeFileSync(join(places.lock, name), "");
+      (await wait(A, 1).lock).release();
+      expect(files()).toEqual([]);
+    });
+  }
+  test("what is remembered of turns may be nonsense", async () => {
+    writeFileSync(join(places.lock, "run"), "x 1 \n -1 2e9 ");
+    (await wait(A, 7).lock).release();
+    expect(readFileSync(join(places.lock, "run"), "utf8")).toBe("1 -1 7");
+  });
 });
 
 describeOnThrowaway("the run lock, between processes", () => {
