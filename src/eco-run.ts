@@ -90,13 +90,22 @@ export function startRun(
   let exit: { status: number | null } | null = null;
 
   return new Promise((resolve, reject) => {
+    /** What is thrown while watching ends the watching, not this process: its caller closes the run. */
+    const guarded = (action: () => void) => {
+      try {
+        action();
+      } catch (error) {
+        clearInterval(timer);
+        reject(error);
+      }
+    };
     const resolveWhenDone = () => {
       if (exit === null || driver.isAlive(directory)) return;
       clearInterval(timer);
       watch.look();
       resolve(exit.status);
     };
-    const timer = setInterval(() => {
+    const look = () => {
       watch.look();
       listener.tick();
       const age = performance.now() - started;
@@ -108,14 +117,15 @@ export function startRun(
         listener.overdue();
       }
       resolveWhenDone();
-    }, POLL_MS);
+    };
+    const timer = setInterval(() => guarded(look), POLL_MS);
     child.on("error", (error) => {
       clearInterval(timer);
       reject(failed(error));
     });
     child.on("exit", (status) => {
       exit = { status };
-      resolveWhenDone();
+      guarded(resolveWhenDone);
     });
   });
 }
@@ -124,7 +134,11 @@ const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number(), boot:
 
 /** Which process the tool is, for a runner that comes after this one was killed. */
 function recordProcess(directory: string, pid: number): void {
-  writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify(identify(pid)));
+  try {
+    writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify(identify(pid)));
+  } catch {
+    // A full disk, say. The tool is at work and this runner watches it: giving up now would leave it alone.
+  }
 }
 
 function recordedProcess(directory: string): v.InferOutput<typeof ProcessRecord> | null {

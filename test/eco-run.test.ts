@@ -159,7 +159,7 @@ describe("a tool that is started", () => {
   const run = (script: string, change: Partial<RunDriver> = {}, given: Partial<StartGiven> = {}) => {
     const directory = join(path, `run${made++}`);
     mkdirSync(directory);
-    const driver: RunDriver = { ...driverOf(makeFakeHost(directory)), ...change };
+    const driver: RunDriver = { ...driverOf(makeFakeHost(directory), placesIn(directory)), ...change };
     const prepared = {
       directory,
       program: "/bin/sh",
@@ -168,10 +168,17 @@ describe("a tool that is started", () => {
       facts: {},
       ...given.prepared,
     };
-    const ended = startRun(prepared, argvOf(script), driver, given.stop ?? new AbortController().signal, {
-      ...quiet,
-      ...given.listener,
-    });
+    const ended = startRun(
+      prepared,
+      argvOf(script),
+      driver,
+      null,
+      given.stop ?? new AbortController().signal,
+      {
+        ...quiet,
+        ...given.listener,
+      },
+    );
     return { directory, ended, driver, read: (name: string) => readFileSync(join(directory, name), "utf8") };
   };
   interface StartGiven {
@@ -191,15 +198,7 @@ describe("a tool that is started", () => {
     expect(await ended).toBe(0);
     for (const name of ["stdout", "stderr", "status"])
       expect(statSync(join(directory, name)).mode & 0o777).toBe(0o600);
-    expect(() =>
-      startRun(
-        { directory, program: "/bin/true", environment: {}, cwd: "/", facts: {} },
-        ["true"],
-        driverOf(makeFakeHost(join(directory))),
-        new AbortController().signal,
-        quiet,
-      ),
-    ).toThrow("EEXIST");
+    expect(() => run("true", {}, { prepared: { directory } })).toThrow("EEXIST");
   });
   test("everything it said is passed on by its end", async () => {
     const heard: string[] = [];
@@ -240,6 +239,26 @@ describe("a tool that is started", () => {
     expect(await ended).toBe(0);
     expect(isRunAlive(directory, driver)).toBe(false);
   });
+  test("that can't be put on record is watched all the same", async () => {
+    const directory = join(path, "unrecorded");
+    mkdirSync(join(directory, "process.json"), { recursive: true });
+    expect(await run("exit 3", {}, { prepared: { directory } }).ended).toBe(3);
+  });
+  const BROKEN: [what: string, change: Partial<RunDriver>, listener: Partial<RunListener>][] = [
+    ["its driver can't read its progress", { progress: fault }, {}],
+    ["its driver can't tell whether more of it lives", { isAlive: fault }, {}],
+    ["its driver can't tell whether it may be stopped", { mayStop: fault, limitMs: () => -1 }, {}],
+    ["whoever listens can't", {}, { output: fault }],
+  ];
+  function fault(): never {
+    throw new Error("a fault");
+  }
+  for (const [what, change, listener] of BROKEN) {
+    test(`${what}: the watching ends with that, and this process goes on`, async () => {
+      const { ended } = run("echo '10 half' >&3; echo; sleep 0.5", change, { listener });
+      await expect(ended).rejects.toThrow("a fault");
+    });
+  }
   test("asked to end before it started: stopped with its children", async () => {
     const stop = AbortSignal.abort(new Error("being stopped"));
     const { ended, directory } = run("sleep 1000 & wait", {}, { stop });
@@ -262,7 +281,7 @@ describe("a tool that is started", () => {
     const mayStop = () => {
       throw new Error("asked");
     };
-    const driver = { ...driverOf(makeFakeHost(directory)), mayStop };
+    const driver = { ...driverOf(makeFakeHost(directory), placesIn(directory)), mayStop };
     stopRecorded(directory, driver);
     writeFileSync(join(directory, "process.json"), JSON.stringify({ ...identify(process.pid), start: 1 }));
     stopRecorded(directory, driver);

@@ -138,7 +138,7 @@ describe("a run that was never closed", () => {
   });
   const recover = (change?: Partial<RunDriver>) => recoverInterrupted(recovery(change), () => {});
   const done = () => writeFileSync(join(host.store, "acme.tool"), "1.0.0");
-  const vouch = (word: string) => writeFileSync(join(runDirectory(ID, places), "receipt"), word);
+  const vouch = (word: string) => writeFileSync(join(places.archives, ID, "receipt"), word);
   const marked = () => existsSync(join(places.lock, "current.json"));
   const started = { kind: "execution_started" } as const;
 

@@ -244,6 +244,7 @@ describe("an execution that fails", () => {
           return driving({ compare: (...given) => first(driverOf(host, places).compare(...given)) });
         },
       ],
+      ["its progress can't be read", "state can't be read", () => driving({ progress: broken })],
       [
         "the end can't be logged",
         "the log can't be written",
