@@ -10,7 +10,7 @@ import type { CheckSequence } from "./exec-checks.ts";
 import { judgeRun, watchBesides, withBesides } from "./exec-outcome.ts";
 import { clearCurrent, markCurrent } from "./exec-recover.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
-import { type SpentRecord, type Use, usesLost } from "./exec-spent.ts";
+import { type Use, type UsedRecord, usesLost } from "./exec-used.ts";
 import { keyName } from "./key-trust.ts";
 import type { TrustedKey } from "./key-trusted-keys.ts";
 import type { Account } from "./sys-account.ts";
@@ -85,7 +85,7 @@ export interface Ready {
 export interface RunDesk {
   places: Places;
   audit: AuditLog;
-  spent: SpentRecord;
+  used: UsedRecord;
   /** Who submitted it, as the front reports; null for a caller that the front did not name. */
   caller: Caller | null;
   events: RunEvents;
@@ -205,9 +205,9 @@ function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey)
 }
 
 /** Writes the plan, and what the log knows and the record has lost, into the record of used plans. */
-function useUp(execution: ExecutionPlan, at: string, { audit, spent, places }: RunDesk): void {
-  spent.append([
-    ...usesLost(spent.read(), places.audit),
+function useUp(execution: ExecutionPlan, at: string, { audit, used, places }: RunDesk): void {
+  used.append([
+    ...usesLost(used.read(), places.audit),
     { ...useOf(execution), at, audit_sequence: audit.head()?.sequence ?? 0 },
   ]);
 }

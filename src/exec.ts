@@ -18,7 +18,7 @@ import { planAgain } from "./exec-replan.ts";
 import { carryOut, type Ready, RunEvents, subjectOf, useOf } from "./exec-run.ts";
 import { lookUpSnapshots } from "./exec-snapshot.ts";
 import { snapshotHost } from "./exec-snapshot-host.ts";
-import { alreadyUsed, SpentRecord, usesLost } from "./exec-spent.ts";
+import { alreadyUsed, UsedRecord, usesLost } from "./exec-used.ts";
 import type { Trust } from "./key-trust.ts";
 import type { TrustedKey } from "./key-trusted-keys.ts";
 import { hostIdentity } from "./plan-world.ts";
@@ -81,7 +81,7 @@ export async function execute(planText: string, context: ExecutionContext): Prom
 class Attempt {
   readonly #text: string;
   readonly #context: ExecutionContext;
-  readonly #spent: SpentRecord;
+  readonly #used: UsedRecord;
   readonly #events: RunEvents;
   #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
   /** The checks under way: first those of the submission, and in its turn all of them. */
@@ -96,7 +96,7 @@ class Attempt {
   constructor(text: string, context: ExecutionContext) {
     this.#text = text;
     this.#context = context;
-    this.#spent = new SpentRecord(context.places.spent);
+    this.#used = new UsedRecord(context.places.used);
     this.#events = new RunEvents(context.emit);
   }
 
@@ -125,7 +125,7 @@ class Attempt {
       return await carryOut(ready, {
         places,
         audit,
-        spent: this.#spent,
+        used: this.#used,
         caller,
         events,
         stop,
@@ -247,7 +247,7 @@ class Attempt {
 
   /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
   #usedBefore(execution: ExecutionPlan): string | null {
-    const record = this.#spent.read();
+    const record = this.#used.read();
     return alreadyUsed([...record, ...usesLost(record, this.#context.places.audit)], useOf(execution));
   }
 

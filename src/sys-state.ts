@@ -30,7 +30,7 @@ export interface Places {
   /** One outcome per execution. */
   results: string;
   /** The record of used plans and approvals. */
-  spent: string;
+  used: string;
   /** The run lock and the queue. */
   lock: string;
   /** Directories of package files, one per run. */
@@ -50,7 +50,7 @@ export const STATE = {
   /** One root-owned outcome per execution. 0750, group aegis-admin where it exists. */
   results: join(SYSTEM.state, "results"),
   /** The record of used plans and approvals. 0700. */
-  spent: join(SYSTEM.state, "spent"),
+  used: join(SYSTEM.state, "spent"),
   /** The run lock and the queue. 0700: anyone who can open a lock file can hold it. */
   lock: join(SYSTEM.state, "lock"),
   /** Directories of package files, one per run. 0755: a tool's own users must reach them. */
@@ -72,7 +72,7 @@ export interface Directory {
 export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: SYSTEM.state, mode: 0o755, user: "root", group: "root" },
   { path: STATE.runs, mode: 0o700, user: "root", group: "root" },
-  { path: STATE.spent, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.used, mode: 0o700, user: "root", group: "root" },
   { path: STATE.lock, mode: 0o700, user: "root", group: "root" },
   // Set-group-id here too: an outcome always has its group, even between rename and chown.
   { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },

@@ -129,8 +129,8 @@ describe("audit verify", () => {
     expect(() => verifyAuditLog(dir, null, traces)).toThrow("there is no audit log");
     writeFileSync(trace, "");
     expect(verifyAuditLog(dir, null, traces)).toMatchObject({ ok: false, status: "missing" });
-    const { spent } = STATE;
-    expect([...SYSTEM_TRACES.files].sort()).toEqual([MONITOR_STATE, join(spent, "spent.ndjson")].sort());
+    const { used } = STATE;
+    expect([...SYSTEM_TRACES.files].sort()).toEqual([MONITOR_STATE, join(used, "spent.ndjson")].sort());
   });
 
   test("the number of the newest event, which the host keeps elsewhere, tells that the end was cut off", () => {

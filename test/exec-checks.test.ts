@@ -118,7 +118,7 @@ describe("each check refuses, under its own name, and nothing has run", () => {
       const { execution_plan_id, operation_plan_hash } = plan;
       const use = { at: plan.created_at, execution_plan_id, operation_plan_hash };
       const line = JSON.stringify({ ...use, approvals: [], audit_sequence: -1 });
-      writeFileSync(join(places.spent, "spent.ndjson"), `${line}\n`);
+      writeFileSync(join(places.used, "spent.ndjson"), `${line}\n`);
       return {};
     },
     lifetime: (plan) => ({ text: forged(plan, { expires_at: plan.created_at }) }),
@@ -149,7 +149,7 @@ describe("each check refuses, under its own name, and nothing has run", () => {
     marked: () => driving({ observe: () => ({ toJSON: no }) as unknown as HostState }),
     "used-up": () => {
       const observe = () => {
-        mkdirSync(join(places.spent, "spent.ndjson"));
+        mkdirSync(join(places.used, "spent.ndjson"));
         return {};
       };
       return driving({ observe });

@@ -74,7 +74,7 @@ describe("an execution that fails", () => {
   const driving = (change: Partial<RunDriver>) => ({ ecosystems: withFake(host, places, change) });
   const kinds = () => logged(places).map(({ kind }) => kind);
   const marker = () => existsSync(join(places.lock, "current.json"));
-  const spent = () => join(places.spent, "spent.ndjson");
+  const usedFile = () => join(places.used, "spent.ndjson");
   const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
   const broken = () => {
     throw new AegisError("io", "the tool's state can't be read");
@@ -170,14 +170,14 @@ describe("an execution that fails", () => {
     }
     test("the record of used plans can't be written: the plan is not used up", async () => {
       const plan = await install();
-      mkdirSync(spent());
+      mkdirSync(usedFile());
       await refuses(() => submit(plan, context()), "io", "spent.ndjson");
-      rmSync(spent(), { recursive: true });
+      rmSync(usedFile(), { recursive: true });
       expect(await submit(plan, context())).toMatchObject({ state: "completed" });
     });
     test("the record of used plans is damaged: nothing runs", async () => {
       await submit(await install(), context());
-      writeFileSync(spent(), `{"at":\n${readFileSync(spent(), "utf8")}`);
+      writeFileSync(usedFile(), `{"at":\n${readFileSync(usedFile(), "utf8")}`);
       const plan = await signed(host, places, directory, "install", "acme.tool@2.0.0");
       const hint = await refuses(() => submit(plan, context()), "refused", "line 1 is damaged");
       expect(hint).toContain("Restore the file");
@@ -186,15 +186,15 @@ describe("an execution that fails", () => {
     });
     test("its last line never got whole: the plan of it never ran, and the next one does", async () => {
       await submit(await install(), context());
-      writeFileSync(spent(), '{"at":"2026-', { flag: "a" });
+      writeFileSync(usedFile(), '{"at":"2026-', { flag: "a" });
       const plan = await signed(host, places, directory, "install", "acme.tool@2.0.0");
       expect(await submit(plan, context())).toMatchObject({ state: "completed" });
-      for (const line of readFileSync(spent(), "utf8").trimEnd().split("\n")) JSON.parse(line);
+      for (const line of readFileSync(usedFile(), "utf8").trimEnd().split("\n")) JSON.parse(line);
     });
     test("an older record was put back: the log still knows the plan", async () => {
       const plan = await install();
       await submit(plan, context());
-      rmSync(spent());
+      rmSync(usedFile());
       await refuses(() => submit(plan, context()), "replay", "was used at");
     });
     test("the log takes nothing at all: whoever asks hears of that", async () => {

@@ -53,7 +53,7 @@ const kinds = () => logged(places).map(({ kind }) => kind);
 /** Nothing was run, used up or left behind. */
 const untouched = () => {
   expect(version()).toBeNull();
-  for (const place of [places.runs, places.results, places.spent, places.archives]) {
+  for (const place of [places.runs, places.results, places.used, places.archives]) {
     expect(readdirSync(place)).toEqual([]);
   }
   expect(existsSync(join(places.lock, "current.json"))).toBe(false);
@@ -153,7 +153,7 @@ test("planned, signed, run, and written down in this order", async () => {
   expect(start?.details).toMatchObject({ tool: "vscode", fake_settings_sha256: "1".repeat(64) });
   expect(end?.kind).toBe("execution_completed");
   expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
-  expect(readFileSync(join(places.spent, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
+  expect(readFileSync(join(places.used, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
   expect(readdirSync(places.archives)).toEqual([]);
 });
 

@@ -22,7 +22,7 @@ export function placesIn(directory: string): Places {
   return {
     runs: at("runs"),
     results: at("results"),
-    spent: at("spent"),
+    used: at("spent"),
     lock: at("lock"),
     archives: at("archives"),
     audit: at("audit"),

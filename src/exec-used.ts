@@ -32,13 +32,14 @@ const Use = v.strictObject({
 });
 export type Use = v.InferOutput<typeof Use>;
 
+/** On disk since the first version, so the name stays. */
 const FILE = "spent.ndjson";
 
 /**
  * The record of used plans and approvals: one fsynced line an execution, appended under the run lock before anything
  * runs. It is read whole each time, so that nothing is believed from an earlier process.
  */
-export class SpentRecord {
+export class UsedRecord {
   readonly #path: string;
   readonly #directory: string;
 

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
-import { alreadyUsed, SpentRecord, type Use, usesLost } from "../src/exec-spent.ts";
+import { alreadyUsed, type Use, UsedRecord, usesLost } from "../src/exec-used.ts";
 import { needs } from "./needs.ts";
 import { refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
@@ -23,7 +23,7 @@ beforeEach(() => {
 });
 afterEach(() => remove());
 const file = () => join(dir, "spent.ndjson");
-const record = () => new SpentRecord(dir);
+const record = () => new UsedRecord(dir);
 
 const use = (n: number, change: Partial<Use> = {}): Use => ({
   at: `2026-01-02T03:0${n}:00Z`,
@@ -135,8 +135,8 @@ describe("append", () => {
     "a full disk: the record stays as it was, and the use isn't there",
     () => {
       // A tmpfs of three pages, in a mount namespace of its own.
-      const program = `const { SpentRecord } = await import("${join(import.meta.dir, "../src/exec-spent.ts")}");
-      const record = new SpentRecord("${dir}");
+      const program = `const { UsedRecord } = await import("${join(import.meta.dir, "../src/exec-used.ts")}");
+      const record = new UsedRecord("${dir}");
       const use = (id, approvals) => ({ at: "t", execution_plan_id: id, operation_plan_hash: "h", approvals, audit_sequence: 1 });
       record.append([use("first", [])]);
       try { record.append([use("with-it", []), use("second", ["x".repeat(20000)])]); console.log("written"); } catch (e) { console.log(e.code, e.message); }
