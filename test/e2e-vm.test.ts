@@ -4,7 +4,7 @@ import { needs } from "./needs.ts";
 import { VM_ROOT, vmUnavailable } from "./vm-image.ts";
 import {
   answer,
-  dropInOfReadme,
+  dropInOfHelp,
   events,
   kindsOf,
   setDropIn,
@@ -97,7 +97,7 @@ needs(missing === null, `a virtual machine: ${missing}`).describe("in a virtual 
     expect((await vm.sh("journalctl -b -u aegisd.service -o cat")).toLowerCase()).toContain("oom");
   }, 900_000);
 
-  test("LVM: snapshots, thick and thin, of what holds the system, with the README's drop-in alone", async () => {
+  test("LVM: snapshots, thick and thin, of what holds the system, with the documented drop-in alone", async () => {
     const { vm } = chain;
     vm.write("/etc/aegis/policy.toml", '[apt]\ninstall = "allow_with_snapshot"\n');
     // dpkg's own data on a thin volume, with a layer between.
@@ -144,7 +144,7 @@ needs(missing === null, `a virtual machine: ${missing}`).describe("in a virtual 
       6,
       expect.stringContaining("/dev/mapper/control is hidden: see the drop-in in the README"),
     ]);
-    await setDropIn(chain, dropInOfReadme("aegis-runner@.service gives them back"));
+    await setDropIn(chain, dropInOfHelp("snapshots", "aegis-runner@.service"));
     const full = await submitted(chain, "/tmp/with-full");
     expect([full.status, full.stderr]).toEqual([6, expect.stringContaining("full, or not active")]);
     expect(await status("quick0")).toBe("");
@@ -194,13 +194,13 @@ needs(missing === null, `a virtual machine: ${missing}`).describe("in a virtual 
     );
   }, 900_000);
 
-  test("a boot loader's tools work under the runner's unit with the README's drop-in alone", async () => {
+  test("a boot loader's tools work under the runner's unit with the documented drop-in alone", async () => {
     const { vm } = chain;
     const first = await signedInstall(chain, "boot-writer");
     expect(await answer(chain, first.path)).toMatch(/^7/);
     expect(await status("boot-writer")).not.toBe("installed");
     await vm.sh("dpkg --remove --force-remove-reinstreq boot-writer");
-    await setDropIn(chain, dropInOfReadme("**Kernels and boot loaders.**"));
+    await setDropIn(chain, dropInOfHelp("units", "Kernels and boot loaders"));
     const second = await signedInstall(chain, "boot-writer");
     expect(await answer(chain, second.path)).toBe("0");
     expect(await kindsOf(chain, second.id)).toEqual(COMPLETED);

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,12 +72,12 @@ export async function startVmChain(): Promise<VmChain> {
   }
 }
 
-/** What the README's section says to put into a drop-in for the runner: the block after the words. */
-export function dropInOfReadme(words: string): string {
-  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-  const from = readme.indexOf(words);
-  const block = /\[Service\](?:\n {0,4}[A-Z]\w+=.*)+/.exec(readme.slice(from));
-  if (from < 0 || block === null) throw new Error(`the README has no drop-in after "${words}"`);
+/** The drop-in for the runner that `aegis help <topic>` shows: the first one behind the words. */
+export function dropInOfHelp(topic: string, words: string): string {
+  const { stdout: text } = spawnSync(join(ROOT, "dist/aegis"), ["help", topic], { encoding: "utf8" });
+  const from = text.indexOf(words);
+  const block = /\[Service\](?:\n {0,4}[A-Z]\w+=.*)+/.exec(text.slice(from));
+  if (from < 0 || block === null) throw new Error(`aegis help ${topic} has no drop-in after "${words}"`);
   return `${block[0].replace(/^ +/gm, "")}\n`;
 }
 
