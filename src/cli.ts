@@ -3,26 +3,10 @@ import { findCommand } from "./cmd.ts";
 import { rewriteOldSpelling } from "./cmd-aliases.ts";
 import { parseArgs } from "./cmd-args.ts";
 import { printNote, printResult, processIo } from "./cmd-io.ts";
-import { COMMANDS } from "./cmd-table.ts";
 import { isWrapperName } from "./eco-names.ts";
 import { AegisError, EXIT, type ExitStatus, messageOf } from "./errors.ts";
 import { VERSION } from "./self.ts";
 import { fit, jsonLine, paint, safe, terminalOf } from "./terminal.ts";
-
-function overview(): string {
-  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
-  const lines = Object.entries(COMMANDS).map(
-    ([name, { summary }]) => `  aegis ${name.padEnd(width)}  ${summary}`,
-  );
-  return [
-    `aegis ${VERSION}: package changes that are planned, judged, signed and logged`,
-    "",
-    ...lines,
-    "",
-    "Start with:  aegis plan apt install <package>",
-    "Every command takes --help and --json.",
-  ].join("\n");
-}
 
 async function main(program: string, words: readonly string[], json: boolean): Promise<ExitStatus> {
   const io = processIo(json);
@@ -31,33 +15,24 @@ async function main(program: string, words: readonly string[], json: boolean): P
   if (first === undefined || first === "--json") {
     throw new AegisError("usage", "no command given", "Type: aegis --help");
   }
-  if (first === "--help" || first === "-h" || first === "help" || first === "--version") {
+  if (first === "--help" || first === "-h" || first === "--version") {
     const extra = typed.slice(1).find((word) => word !== "--json");
     if (extra !== undefined) {
       throw new AegisError("usage", `unexpected word ${safe(extra)}`, "Type: aegis <command> --help");
     }
-  }
-  if (first === "--help" || first === "-h" || first === "help") {
-    io.result(
-      { commands: Object.fromEntries(Object.entries(COMMANDS).map(([name, c]) => [name, c.summary])) },
-      overview(),
-    );
-    return EXIT.ok;
-  }
-  if (first === "--version") {
-    io.result({ version: VERSION }, `aegis ${VERSION}`);
-    return EXIT.ok;
+    if (first === "--version") {
+      io.result({ version: VERSION }, `aegis ${VERSION}`);
+      return EXIT.ok;
+    }
+    const { showOverview } = await import("./cmd-help.ts");
+    return showOverview(io);
   }
   const { name, load, rest } = findCommand(typed);
   const command = await load();
   const { values, help } = parseArgs(name, command.args, rest);
   if (help) {
-    const { usageOf } = await import("./cmd-usage.ts");
-    io.result(
-      { usage: await usageOf(name, command, { ...io.terminal, colour: false }) },
-      await usageOf(name, command, io.terminal),
-    );
-    return EXIT.ok;
+    const { showHelp } = await import("./cmd-help.ts");
+    return showHelp(name, command, io);
   }
   return command.run(values, io);
 }

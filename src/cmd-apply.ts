@@ -22,6 +22,7 @@ export const apply = defineSubcommand({
   args: {
     plan: {
       type: "positional",
+      complete: "file",
       description: "the execution plan: a path, a full id, or - for standard input",
     },
     "execution-plan": { type: "string", valueHint: "file", description: "the same, as a flag" },

@@ -3,6 +3,7 @@ import type { ServiceState } from "./doctor-status.ts";
 import { AegisError, EXIT, messageOf } from "./errors.ts";
 import { fail, findingLines } from "./finding.ts";
 import type { StepReport } from "./host-install.ts";
+import type { SharedTexts } from "./host-shared.ts";
 import { SYSTEM } from "./paths.ts";
 import { fit, plural, safe, type Terminal, table } from "./terminal.ts";
 import type { Status } from "./wire-executor.ts";
@@ -28,7 +29,7 @@ const DRY_RUN = { type: "boolean", description: "print every step, do nothing" }
 export const daemonInstall = defineSubcommand({
   name: "install",
   description:
-    "Sets this host up from the binary itself: accounts, directories, units. Repeatable; upgrades an older installation when no run is under way.",
+    "Sets this host up from the binary itself: accounts, directories, units, manual page, completion. Repeatable; upgrades an older installation when no run is under way.",
   args: {
     "dry-run": DRY_RUN,
     downgrade: {
@@ -43,7 +44,7 @@ export const daemonInstall = defineSubcommand({
   },
   async run({ "dry-run": dryRun, wrappers, downgrade }, io) {
     const { install } = await import("./host-install.ts");
-    const report = await install({ dryRun, wrappers, downgrade }, io);
+    const report = await install({ dryRun, wrappers, downgrade, shared: await sharedTexts() }, io);
     const key = report.review_public_key_hex;
     const about = key === null ? [] : [`Public key of this host's reviewer: ${key}`];
     const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));
@@ -51,6 +52,20 @@ export const daemonInstall = defineSubcommand({
     return EXIT.ok;
   },
 });
+
+async function sharedTexts(): Promise<SharedTexts> {
+  const [{ manualPage }, { completionScript }] = await Promise.all([
+    import("./cmd-help-man.ts"),
+    import("./cmd-completion.ts"),
+  ]);
+  const [manual, bash, zsh, fish] = await Promise.all([
+    manualPage(),
+    completionScript("bash"),
+    completionScript("zsh"),
+    completionScript("fish"),
+  ]);
+  return { manual, bash, zsh, fish };
+}
 
 /** `aegis daemon uninstall`: removes the services and the program; keeps logs, configuration and used plans. */
 export const daemonUninstall = defineSubcommand({

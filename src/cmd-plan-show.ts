@@ -10,7 +10,12 @@ export const planShow = defineSubcommand({
   description:
     "Show a plan as people read it, through PAGER (else less -R) where it is longer than the terminal.",
   args: {
-    plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+    plan: {
+      type: "positional",
+      required: true,
+      complete: "document",
+      description: "path, id, beginning of an id, latest, or -",
+    },
   },
   async run(values, io) {
     const { document, hash } = await resolveDocument("plan", values.plan, io);

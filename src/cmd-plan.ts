@@ -35,16 +35,23 @@ export const plan = defineSubcommand({
   description:
     "Find out, read-only, what an operation would change on this host, and write a plan. Exit status 3: it was written, and policy can only deny it.",
   args: {
-    ecosystem: { type: "positional", required: true, description: `${BUILT.join(", ")}, or rollback` },
+    ecosystem: {
+      type: "positional",
+      required: true,
+      complete: "ecosystem",
+      description: `${BUILT.join(", ")}, or rollback`,
+    },
     operation: {
       type: "positional",
       required: false,
+      complete: "operation",
       description: `${eachBuilt(({ operations }) => Object.keys(operations))}; of a rollback the execution`,
     },
     targets: {
       type: "positional",
       required: false,
       multiple: true,
+      complete: "package",
       description: eachBuilt(({ forms }) => forms.all),
     },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },

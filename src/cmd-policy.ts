@@ -12,7 +12,12 @@ import { loadPolicyConfig } from "./policy-config.ts";
 import { RULES } from "./policy-rules.ts";
 
 const POLICY_ARGS = {
-  plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+  plan: {
+    type: "positional",
+    required: true,
+    complete: "document",
+    description: "path, id, beginning of an id, latest, or -",
+  },
   review: {
     type: "string",
     valueHint: "review",

@@ -16,6 +16,7 @@ const REPORT_ARGS = {
     type: "positional",
     required: false,
     multiple: true,
+    complete: "document",
     description: "signed plans to read: path, id, latest, or -",
   },
   "execution-plan": {

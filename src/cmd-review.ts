@@ -26,7 +26,12 @@ export const review = defineSubcommand({
   description:
     "Asks the local model about a plan: through the reviewer service where it runs, else from here. A review can only make the decision stricter.",
   args: {
-    plan: { type: "positional", required: true, description: "path, id, beginning of an id, latest, or -" },
+    plan: {
+      type: "positional",
+      required: true,
+      complete: "document",
+      description: "path, id, beginning of an id, latest, or -",
+    },
     socket: {
       type: "string",
       default: SYSTEM.reviewerSocket,

@@ -27,7 +27,12 @@ import { ADMIN_GROUP, groupId } from "./sys-state.ts";
 import { argvLines, safe } from "./terminal.ts";
 
 const SIGN_ARGS = {
-  document: { type: "positional", required: false, description: "the plan: its path, its full id, or -" },
+  document: {
+    type: "positional",
+    required: false,
+    complete: "file",
+    description: "the plan: its path, its full id, or -",
+  },
   plan: { type: "string", valueHint: "plan", description: "the plan, as a flag" },
   policy: { type: "string", valueHint: "result", description: "policy result; else the plan's own, by id" },
   review: {

@@ -44,6 +44,8 @@ export const COMMANDS = {
   "audit checkpoint": { summary: "print a signed checkpoint", effect: "secret" },
   "audit prove": { summary: "print an inclusion or consistency proof", effect: "read-only" },
   doctor: { summary: "check this host, read-only", effect: "read-only" },
+  help: { summary: "help about a command or a topic", effect: "read-only" },
+  completion: { summary: "print a completion script for a shell", effect: "read-only" },
 } as const satisfies Record<string, Row>;
 
 export type CommandName = keyof typeof COMMANDS;

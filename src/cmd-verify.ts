@@ -25,6 +25,7 @@ export const signVerify = defineSubcommand({
     document: {
       type: "positional",
       required: false,
+      complete: "document",
       description: "path, id, beginning of an id, latest, or -",
     },
     "execution-plan": { type: "string", valueHint: "file", description: "the execution plan, as a flag" },

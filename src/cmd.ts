@@ -27,9 +27,16 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   "audit checkpoint": () => import("./cmd-audit.ts").then((m) => m.auditCheckpoint),
   "audit prove": () => import("./cmd-audit.ts").then((m) => m.auditProve),
   doctor: () => import("./cmd-doctor.ts").then((m) => m.doctor),
+  help: () => import("./cmd-help.ts").then((m) => m.help),
+  completion: () => import("./cmd-completion.ts").then((m) => m.completion),
 };
 
 const NAMES = Object.keys(COMMANDS);
+
+/** The code of one command. */
+export function loadCommand(name: CommandName): Promise<Subcommand> {
+  return LOAD[name]();
+}
 
 function isCommand(name: string): name is CommandName {
   return Object.hasOwn(COMMANDS, name);

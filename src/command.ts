@@ -4,8 +4,14 @@ import type { ExitStatus } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** citty's argument definition, plus `multiple` for a flag or last positional that may be repeated. */
-export type ArgSpec = ArgDef & { multiple?: true };
+/** What a shell completes a positional with: file names (for a document also `latest`), words, or what the words before allow. */
+type Completes = "file" | "document" | "ecosystem" | "operation" | "package" | "help" | readonly string[];
+
+/**
+ * citty's argument definition, plus `multiple` for a flag or last positional that may be repeated, and `complete` for a
+ * positional. A flag is completed by its options or its value hint.
+ */
+export type ArgSpec = ArgDef & { multiple?: true; complete?: Completes };
 export type ArgsSpec = Readonly<Record<string, ArgSpec>>;
 
 type Value<S extends ArgSpec> = S extends { multiple: true }

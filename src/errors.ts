@@ -1,4 +1,4 @@
-/** Process exit statuses, as documented in the README. */
+/** Process exit statuses, as `aegis help exit-status` describes them. */
 export const EXIT = {
   ok: 0,
   internal: 1,

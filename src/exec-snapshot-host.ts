@@ -49,7 +49,7 @@ const LOOK_UPS_HERE: Omit<SnapshotHost, "places"> = {
     const lines = result.stderr.toString().trim().split("\n");
     const device = DEVICES[program];
     const hidden = device !== undefined && !existsSync(device);
-    const why = hidden ? ` (${device} is hidden: see the drop-in in the README, Snapshots)` : "";
+    const why = hidden ? ` (${device} is hidden: see the drop-in: aegis help snapshots)` : "";
     throw cannotLookUp(`${program} says (${how}): ${lines.at(-1)?.trim().slice(0, 200) ?? ""}${why}`);
   },
   readText,

@@ -11,7 +11,7 @@ const DECLARED = /^(?:arn:|https:\/\/)/;
 export type LookedUpType = Exclude<ControlProof["proof_type"], "snapshot-id">;
 
 /** What an id of each provider looks like. None begins with `-`, has a space, or leads anywhere but where it says. */
-const PROVIDERS: Readonly<Record<string, { type: LookedUpType; id: RegExp; like: string }>> = {
+export const PROVIDERS = {
   btrfs: {
     type: "btrfs-snapshot",
     id: /^(?:\/(?!\.{0,2}(?:\/|$))[\x21-\x2e\x30-\x7e]+)+$/,
@@ -34,7 +34,12 @@ const PROVIDERS: Readonly<Record<string, { type: LookedUpType; id: RegExp; like:
     id: /^[A-Za-z][A-Za-z0-9_.:-]*(?:\/[A-Za-z0-9_.:-]+)*@[A-Za-z0-9_.:-]+$/,
     like: "<dataset>@<snapshot>",
   },
-};
+} as const satisfies Record<string, { type: LookedUpType; id: RegExp; like: string }>;
+type Provider = keyof typeof PROVIDERS;
+
+function isProvider(name: string): name is Provider {
+  return Object.hasOwn(PROVIDERS, name);
+}
 
 /**
  * The proof that `--snapshot-id [provider:]<id>` stands for. With a provider the executor looks it up; a bare id is only
@@ -44,7 +49,7 @@ const PROVIDERS: Readonly<Record<string, { type: LookedUpType; id: RegExp; like:
 export function snapshotProof(given: string, now: Date): ControlProof {
   const [prefix = ""] = given.split(":", 1);
   const named = given !== prefix && !DECLARED.test(given);
-  const provider = named && Object.hasOwn(PROVIDERS, prefix) ? PROVIDERS[prefix] : undefined;
+  const provider = named && isProvider(prefix) ? PROVIDERS[prefix] : undefined;
   if (named && provider === undefined && /^[\x21-\x7e]*$/.test(given)) {
     throw new AegisError(
       "usage",

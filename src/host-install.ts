@@ -6,6 +6,7 @@ import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { queued, type RunLock, tryRunLock, waitForRunLock } from "./exec-lock.ts";
 import { serviceSteps } from "./host-services.ts";
+import { type SharedTexts, sharedFiles, sharedLeftOut, sharedSteps } from "./host-shared.ts";
 import { groundSteps, programSteps, type Step, unsafeProgram } from "./host-steps.ts";
 import {
   NEEDRESTART_FILE,
@@ -51,9 +52,10 @@ export interface InstallReport {
  * executor started by hand runs; errors of the steps
  */
 export async function install(
-  { dryRun, wrappers, downgrade }: { dryRun: boolean; wrappers: boolean; downgrade: boolean },
+  options: { dryRun: boolean; wrappers: boolean; downgrade: boolean; shared: SharedTexts },
   io: Pick<Io, "env" | "note">,
 ): Promise<InstallReport> {
+  const { dryRun, wrappers, downgrade, shared } = options;
   await assertCanSetUp("install", io.env);
   refuseForeignAccounts();
   const installed = await installedProgram();
@@ -75,6 +77,7 @@ export async function install(
   const units = new Set(UNIT_NAMES.map((name) => join(UNIT_DIRECTORY, name)));
   const unitsWritten = steps.some(({ what, done }) => done !== null && units.has(what));
   steps.push(...(await apply(serviceSteps(unitsWritten), dryRun)));
+  steps.push(...(await apply(sharedSteps(shared), dryRun)));
   if (wrappers) steps.push(...(await apply(wrapperSteps(), dryRun)));
   const leftOut = wrappers ? wrappersLeftOut() : [];
   return {
@@ -82,7 +85,7 @@ export async function install(
     steps,
     review_public_key_hex: reviewKey(),
     version: { from: installed.version, to: VERSION },
-    next: [...leftOut, ...(dryRun ? [] : await next())],
+    next: [...sharedLeftOut(), ...leftOut, ...(dryRun ? [] : await next())],
   };
 }
 
@@ -246,6 +249,7 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
       NEEDRESTART_FILE,
       TMPFILES_FILE,
       SYSUSERS_FILE,
+      ...sharedFiles(),
       SYSTEM.binary,
     ];
     // Before the program, so that there is never a dangling wrapper.

@@ -28,6 +28,17 @@ export const SYSTEM = {
   installed: "/var/lib/aegis/installed",
 } as const;
 
+/**
+ * Where shells and man(1) look for what an administrator installs: bash-completion (XDG_DATA_DIRS, else /usr/local/share and
+ * /usr/share), Debian's zsh ($fpath, README.Debian), fish (fish(1), vendor_completions.d).
+ */
+export const SHARED = {
+  manual: "/usr/local/share/man/man1/aegis.1",
+  bash: "/usr/local/share/bash-completion/completions/aegis",
+  zsh: "/usr/local/share/zsh/site-functions/_aegis",
+  fish: "/usr/local/share/fish/vendor_completions.d/aegis.fish",
+} as const;
+
 /** File name of the audit log inside its directory. */
 export const AUDIT_FILE = "audit.ndjson";
 

@@ -4,7 +4,9 @@ import { isLoopback } from "./sys-fetch.ts";
 
 const DAY_SECONDS = 24 * 60 * 60;
 /** Minimum for the default time limit: a model that is still loading takes minutes to answer. */
-const FLOOR_SECONDS = 300;
+export const FLOOR_SECONDS = 300;
+/** How fast a model is assumed to read and to write, in tokens per second, and how many seconds loading it may take. */
+export const PACE = { prefill: 330, decode: 17, startup: 120 } as const;
 /** Characters of JSON and English per token, a low estimate: too long a limit costs less than too short a one. */
 const CHARS_PER_TOKEN = 3;
 
@@ -36,10 +38,13 @@ export function readModelSettings(env: Env): ModelSettings {
   const baseUrl = readBaseUrl(env);
   const maxOutputTokens = readNumber(env, "AEGIS_AI_MAX_OUTPUT_TOKENS", 4096, { least: 64, most: 131_072 });
   const rate = { least: 0.1, most: 1_000_000, fractions: true };
-  const prefill = readNumber(env, "AEGIS_AI_PREFILL_TOKENS_PER_SEC", 330, rate);
-  const decode = readNumber(env, "AEGIS_AI_DECODE_TOKENS_PER_SEC", 17, rate);
+  const prefill = readNumber(env, "AEGIS_AI_PREFILL_TOKENS_PER_SEC", PACE.prefill, rate);
+  const decode = readNumber(env, "AEGIS_AI_DECODE_TOKENS_PER_SEC", PACE.decode, rate);
   const seconds = { least: 1, most: DAY_SECONDS };
-  const startup = readNumber(env, "AEGIS_AI_MODEL_STARTUP_ALLOWANCE_SECS", 120, { ...seconds, least: 0 });
+  const startup = readNumber(env, "AEGIS_AI_MODEL_STARTUP_ALLOWANCE_SECS", PACE.startup, {
+    ...seconds,
+    least: 0,
+  });
   const told = readNumber(env, "AEGIS_AI_REVIEW_TIMEOUT_SECS", null, seconds);
   const estimate = (chars: number) => startup + chars / CHARS_PER_TOKEN / prefill + maxOutputTokens / decode;
   return {

@@ -33,6 +33,8 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "audit checkpoint": "aegis audit checkpoint --system",
   "audit prove": "aegis audit prove --system --sequence <n>",
   doctor: "aegis doctor --json",
+  help: "aegis help",
+  completion: "aegis completion bash",
 };
 
 export const EFFECTS: Readonly<Record<Effect, { title: string; rule: string }>> = {

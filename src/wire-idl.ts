@@ -53,7 +53,7 @@ method Status(caller: ?Caller) -> (running: ?string, queued: []string, recent: [
 # From the front to the runner only.
 method Report(refusals: []Refusal) -> ()
 
-# The call was refused. The README lists the codes and what to do about each.
+# The call was refused. aegis help exit-status lists the codes.
 error Refused (code: string, message: string, hint: string, details: object)
 `;
 
@@ -80,7 +80,7 @@ method Review(plan: string) -> (event: Event)
 # The model used, the key that signs the reviews, and the number of plans at the model and waiting for it.
 method Status() -> (model: string, public_key_hex: string, asking: int, waiting: int)
 
-# The call was refused, or the model gave no review. The README lists the codes and what to do about each.
+# The call was refused, or the model gave no review. aegis help exit-status lists the codes.
 error Refused (code: string, message: string, hint: string, details: object)
 `;
 

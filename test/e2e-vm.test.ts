@@ -142,7 +142,7 @@ needs(missing === null, `a virtual machine: ${missing}`).describe("in a virtual 
     const withoutDropIn = await submitted(chain, "/tmp/signed");
     expect([withoutDropIn.status, withoutDropIn.stderr]).toEqual([
       6,
-      expect.stringContaining("/dev/mapper/control is hidden: see the drop-in in the README"),
+      expect.stringContaining("/dev/mapper/control is hidden: see the drop-in: aegis help snapshots"),
     ]);
     await setDropIn(chain, dropInOfHelp("snapshots", "aegis-runner@.service"));
     const full = await submitted(chain, "/tmp/with-full");

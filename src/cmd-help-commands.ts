@@ -1,0 +1,221 @@
+import type { Block, Section } from "./cmd-help-text.ts";
+import type { Topic } from "./cmd-help-topics.ts";
+import type { CommandName } from "./cmd-table.ts";
+import { EXIT } from "./errors.ts";
+import { EXIT_ADVICE } from "./skill-text.ts";
+
+/*
+ * What the long help of each command says beside its usage and flags, which come from the command itself.
+ */
+
+interface Help {
+  about: readonly Block[];
+  /** Lines of real sessions, their output indented. */
+  examples?: readonly string[];
+  /** The statuses that mean something here besides ok, usage and internal. */
+  exits?: readonly (keyof typeof EXIT)[];
+  topics: readonly Topic[];
+}
+
+const PLANNED = "What is planned, and nothing else, can later be approved, signed and applied.";
+const DOCUMENT_HELP: readonly Topic[] = ["documents", "files"];
+
+const HELP: Readonly<Record<CommandName, Help>> = {
+  plan: {
+    about: [
+      `Runs only commands that read (apt-get -s, apt-cache, npm view and the like; no shell), in an empty directory and with a minimal environment. ${PLANNED} \`aegis plan rollback <execution>\` is short for \`aegis plan apt rollback <execution>\`. Where nothing has to be done the plan says so, and there is nothing to sign.`,
+    ],
+    examples: [
+      "$ aegis plan apt install hello",
+      "Plan: apt install hello",
+      "",
+      "Host       vm (debian 12, amd64)",
+      "Command    apt-get install -y hello=2.10-3",
+      "",
+      "   package  from  to      size",
+      "from http://deb.debian.org/debian bookworm (distribution), calls itself",
+      '│ "Debian oldstable"',
+      "+  hello    –     2.10-3  53.1 kB",
+    ],
+    exits: ["denied", "unavailable"],
+    topics: ["documents", "rollback", "limits", "environment"],
+  },
+  "plan show": {
+    about: ["Shows host, command, packages, evidence, warnings and the plan's hash."],
+    examples: ["$ aegis plan show latest"],
+    topics: DOCUMENT_HELP,
+  },
+  review: {
+    about: [
+      "The review is bound to this plan and can only make the decision stricter. Give it to `aegis policy --review`.",
+    ],
+    examples: ["$ aegis review latest", "$ aegis policy latest --review latest"],
+    exits: ["unavailable"],
+    topics: ["reviewer", "environment"],
+  },
+  policy: {
+    about: [
+      "The decision is a pure function of plan, policy and review: the same input gives the same result. The exit status is the decision.",
+    ],
+    examples: [
+      "$ aegis policy latest",
+      "● require_human  a person must approve: apt install hello",
+      "$ echo $?",
+      "4",
+    ],
+    exits: ["denied", "approval", "snapshot"],
+    topics: ["policy-file", "documents", "exit-status"],
+  },
+  "policy rules": {
+    about: ["With `--json` also the configuration in force and where it was read."],
+    topics: ["policy-file"],
+  },
+  "policy report": {
+    about: [
+      "Changes, approves and signs nothing. A plan whose signature doesn't verify with the keys given is an error.",
+    ],
+    exits: ["verification"],
+    topics: ["policy-file", "reviewer"],
+  },
+  sign: {
+    about: [
+      "Signs what the policy result allows, once every control that it requires is there: approvals by other people (`--approval`), a snapshot (`--snapshot-id`). The signed plan runs once, on this host, within its lifetime.",
+    ],
+    examples: [
+      "ops$ aegis sign --plan hello.plan --policy hello.policy \\",
+      "       --approval hello.approval --key ~/execution-key \\",
+      "       --signer ops@example --out ~/hello.execution",
+    ],
+    exits: ["denied", "approval", "snapshot", "verification"],
+    topics: ["keys", "snapshots", "guarantees", "documents"],
+  },
+  "sign keygen": {
+    about: ["Without `--out` the key is printed, and kept nowhere."],
+    examples: [
+      "ops$   aegis sign keygen --out ~/execution-key",
+      "alice$ aegis sign keygen --encrypt --out ~/approval-key",
+    ],
+    topics: ["keys"],
+  },
+  "sign approve": {
+    about: [
+      "Shows host, rules and packages, through a pager where that is long; then command, risk, and the names of all that changes, and asks for the first 8 characters of the plan's hash.",
+    ],
+    examples: [
+      'alice$ aegis sign approve --plan hello.plan --reason "wanted" \\',
+      "         --key ~/approval-key --signer alice@example \\",
+      "         --out ~/hello.approval",
+    ],
+    exits: ["denied", "verification"],
+    topics: ["keys", "guarantees", "documents"],
+  },
+  "sign verify": {
+    about: ["Asks nothing of the host but whom it trusts. A plan of an older version is shown as `legacy`."],
+    exits: ["verification"],
+    topics: ["keys", "guarantees"],
+  },
+  apply: {
+    about: [
+      "The executor verifies the plan, plans again as root, compares, and runs exactly what was signed. Ctrl-C stops the waiting only: what was submitted goes on, and `--watch <execution>` shows it again. Needs membership of aegis-admin, not root.",
+    ],
+    examples: [
+      "alice$ aegis apply execution.json",
+      "✓ done  execution 0b6ffbe2-db1a-40f3-8640-af35314f02dd",
+      "alice$ aegis apply execution.json",
+      "error [replay] the executor says: this execution plan was used at",
+      "  2026-11-22T01:52:37.377Z",
+      "  its advice: A signed plan runs once. Plan, decide and sign again.",
+    ],
+    exits: ["verification", "packageManager", "unavailable", "drift", "stopped"],
+    topics: ["guarantees", "exit-status", "units", "rollback"],
+  },
+  daemon: {
+    about: ["systemd starts these on a host that `aegis daemon install` has set up."],
+    exits: ["unavailable"],
+    topics: ["units", "environment", "files"],
+  },
+  "daemon install": {
+    about: [
+      "Needs root and systemd 249 or later. Writes accounts, directories, configuration to be filled in, units, the manual page and completion for bash, zsh and fish; run again it only does what is missing. Without a trusted key the executor is not started. No approval key is ever made.",
+    ],
+    examples: [
+      "$ sudo ./aegis daemon install --dry-run   # every step, nothing changed",
+      "$ sudo ./aegis daemon install",
+    ],
+    exits: ["verification", "unavailable"],
+    topics: ["units", "keys", "files", "wrappers"],
+  },
+  "daemon uninstall": {
+    about: ["Refused while a run is under way or waits."],
+    examples: ["$ sudo aegis daemon uninstall --dry-run"],
+    exits: ["unavailable"],
+    topics: ["units", "files"],
+  },
+  "daemon status": {
+    about: [
+      "Also names units of an older installation (/usr/bin/aegis, /usr/libexec/aegis), permissions and keys that are wrong, a policy or key file that the executor can't read, what the monitor found, and for each what to type.",
+    ],
+    exits: ["unavailable"],
+    topics: ["units", "monitor"],
+  },
+  "audit path": { about: [], topics: ["files"] },
+  "audit show": {
+    about: [
+      "One line for each event, so that grep finds them: who asked, who approved, what, with the packages named.",
+    ],
+    examples: ["root# aegis audit show --system --last 50"],
+    exits: ["verification"],
+    topics: ["monitor", "files"],
+  },
+  "audit verify": {
+    about: [
+      "Prints the log's head, `<number>:<hash>`. Kept elsewhere and given next time as `--expect-head`, it shows a log that was cut off or rewritten by root.",
+    ],
+    exits: ["verification"],
+    topics: ["guarantees", "limits"],
+  },
+  "audit checkpoint": { about: [], topics: ["limits"] },
+  "audit prove": { about: [], topics: ["limits"] },
+  doctor: {
+    about: [
+      "Warnings leave the status at 0. `--skill` prints the rules for a coding agent, under the policy in force.",
+    ],
+    examples: ["agent$ aegis doctor --skill > SKILL.md"],
+    exits: ["unavailable"],
+    topics: ["agents", "monitor", "exit-status"],
+  },
+  help: {
+    about: [
+      "Without a word it lists commands and topics. The whole reference is also in aegis(1), which `aegis daemon install` installs.",
+    ],
+    examples: ["$ aegis help snapshots", "$ aegis help sign keygen", "$ aegis help --man | man -l -"],
+    topics: [],
+  },
+  completion: {
+    about: [
+      "`aegis daemon install` installs these scripts for everybody. For one user, without it:",
+      {
+        terms: [
+          ["bash", "`aegis completion bash >~/.local/share/bash-completion/completions/aegis`"],
+          ["zsh", "`aegis completion zsh >~/.zfunc/_aegis`, with ~/.zfunc in `$fpath`"],
+          ["fish", "`aegis completion fish >~/.config/fish/completions/aegis.fish`"],
+        ],
+      },
+    ],
+    topics: ["files"],
+  },
+};
+
+/** The sections of a command's long help. */
+export function commandSections(name: CommandName): Section[] {
+  const { about, examples = [], exits = [], topics } = HELP[name];
+  const statuses = exits.map((exit): [string, string] => [`\`${EXIT[exit]}\``, EXIT_ADVICE[exit].means]);
+  return [
+    ...(about.length === 0 ? [] : [{ title: "Description", blocks: about }]),
+    ...(examples.length === 0 ? [] : [{ title: "Example", blocks: [{ lines: examples }] }]),
+    ...(statuses.length === 0 ? [] : [{ title: "Exit status", blocks: [{ terms: statuses }] }]),
+    ...(topics.length === 0
+      ? []
+      : [{ title: "See also", blocks: [topics.map((topic) => `\`aegis help ${topic}\``).join(", ")] }]),
+  ];
+}

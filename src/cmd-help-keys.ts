@@ -1,0 +1,71 @@
+import type { Block } from "./cmd-help-text.ts";
+import { PROVIDERS } from "./exec-snapshot-id.ts";
+import { SYSTEM } from "./paths.ts";
+
+export const KEYS: readonly Block[] = [
+  "Two kinds of Ed25519 key: an execution key signs execution plans, an approval key approves plans and is held by another person. `aegis sign keygen --out <file>` writes the secret to `<file>` (mode 0600) and the public part to `<file>.pub`, and prints the entry for the trusted keys.",
+  {
+    lines: [
+      "ops$   aegis sign keygen --out ~/execution-key",
+      "alice$ aegis sign keygen --encrypt --out ~/approval-key",
+      `root#  editor ${SYSTEM.trustedKeys}`,
+    ],
+  },
+  "The secret is not encrypted unless `--encrypt` is given: services and scripts have nobody to ask. An approver's key belongs encrypted. `--encrypt` asks for a passphrase twice, on the terminal only (`/dev/tty`, or the terminal on standard input and standard error where a session has no controlling terminal, as after `su -c`); without a terminal no key is made. `sign` and `sign approve` ask for the passphrase at most three times; no flag, variable or standard input can supply it. A service can't unlock an encrypted key: systemd's `LoadCredentialEncrypted=` protects a service's key on disk.",
+  `The executor under systemd trusts only the keys in ${SYSTEM.config}, each by its ids and under its owner's name. ${SYSTEM.trustedKeys} has one entry for each key:`,
+  {
+    lines: [
+      "[[key]]",
+      'id = "…"',
+      'name = "ops@example"              # signs under this name only',
+      'public_key_hex = "…"',
+      'role = "execution"                # or "approval"',
+      "not_before = 2026-01-01T00:00:00Z # optional",
+      "not_after = 2027-01-01T00:00:00Z  # optional",
+      "revoked = false",
+    ],
+  },
+  "keygen prints the name as `<whose it is>`; until it is filled in, the file and with it every plan is refused. Changes to the file need no restart.",
+  "A key can also be given in hex: by `--public-key-hex` and `--approval-public-key-hex` of `sign verify`, `apply` and a daemon started by hand, or by `AEGIS_SIGNING_PUBLIC_KEY_HEX` and `AEGIS_APPROVAL_PUBLIC_KEY_HEX` for `sign verify` and `apply`. It is trusted under whatever id a signature names, but the name, dates and revocation that the host's files have for that key still apply.",
+  "A key file holds `algorithm`, `key_id` and `public_key_hex` in clear. An encrypted one holds the 32-byte seed in NaCl's secretbox under a key that scrypt (RFC 7914; N = 2^17, r = 8, p = 1, 128 MiB) derives from the passphrase. Parameters weaker than these or above 256 MiB are refused. The passphrase is normalised to Unicode NFC, so that é is the same on every keyboard; spaces and case count.",
+];
+
+/** How the snapshots of each provider are found on the host; the ids themselves are described beside their grammar. */
+const LOOKED_UP: Readonly<Record<keyof typeof PROVIDERS, string>> = {
+  btrfs:
+    "looked up through the kernel: a snapshot of the subvolume that holds the files; needs no privilege and no btrfs-progs",
+  snapper: `looked up the same way, at .snapshots/<number>/snapshot of a btrfs configuration in /etc/snapper/configs`,
+  lvm: "looked up with lvs(8): a thick or thin snapshot of the volume under the mounted file system, neither full nor damaged",
+  zfs: "looked up with zfs get: a snapshot of the mounted dataset",
+};
+
+/** What `--snapshot-id` takes, provider by provider. */
+export function snapshotsText(): readonly Block[] {
+  const providers = (Object.keys(PROVIDERS) as (keyof typeof PROVIDERS)[]).map(
+    (name) => [`\`${name}:<id>\``, `${PROVIDERS[name].like}; ${LOOKED_UP[name]}`] as const,
+  );
+  return [
+    "`aegis sign --snapshot-id <provider>:<id>` names a snapshot. The executor looks it up just before it runs anything, and `sign` does too when root runs it. It must exist, be newer than the plan (so: plan, snapshot, sign), and be of a file system that holds the system. Where policy requires a snapshot, those named must together hold /etc, /usr and /var/lib/dpkg. What can't be looked up is refused (`control_invalid`, exit status 6), whatever policy or an approver accepts.",
+    {
+      terms: [
+        ...providers,
+        [
+          "`<id>`",
+          "not looked up: it counts with a human approval, or where the policy sets `[snapshot] accept_declared = true`",
+        ],
+      ],
+    },
+    "Any other provider is refused. A bare id has no colon; a cloud's `arn:…` and `https://…` may. Without btrfs, LVM or ZFS: plan, snapshot the machine from outside, have somebody approve, and sign with `--snapshot-id <its name>`.",
+    "Times of snapper and btrfs are exact. lvm and zfs know seconds, and a snapshot of the plan's own second is refused, since it may have been made before. `lvs` and `zfs` need devices and CAP_SYS_ADMIN, which the executor's unit hides. Where they are in use, a drop-in for aegis-runner@.service gives them back (tried with thick and thin LVM volumes in a virtual machine; not with ZFS):",
+    {
+      lines: [
+        "root# systemctl edit aegis-runner@.service",
+        "[Service]",
+        "PrivateDevices=no",
+        "DevicePolicy=auto",
+        "CapabilityBoundingSet=CAP_SYS_ADMIN",
+      ],
+    },
+    "That a snapshot exists, is of the right thing and newer than the plan is checked; that the host boots from it is not.",
+  ];
+}

@@ -1,0 +1,53 @@
+import type { Block } from "./cmd-help-text.ts";
+
+/** How documents are named, shown and handed over. */
+export const DOCUMENTS: readonly Block[] = [
+  "Plans, reviews, policy results, approvals and execution plans are JSON documents, kept under ~/.local/share/aegis. A command takes one by any of these names:",
+  {
+    terms: [
+      ["`<path>`", "a file"],
+      ["`<id>`", "its full id, or at least eight characters of it"],
+      ["`latest`", "the newest one"],
+      ["`-`", "standard input"],
+    ],
+  },
+  "`sign`, `sign approve` and `apply` take no part of an id and no `latest`, since the document behind it could change between reading and deciding. `aegis sign <plan>` finds the plan's own policy result and review by its id.",
+  "Documents change hands as files: `--out <file>` writes one elsewhere, mode 0600. A shared directory for people of one group:",
+  {
+    lines: [
+      "root#  install -d -m 2770 -g aegis-admin /srv/changes",
+      "agent$ aegis plan apt install hello --out hello.plan",
+      "agent$ aegis policy hello.plan --out hello.policy   # exit 4: needs a person",
+      "agent$ install -m 640 hello.plan hello.policy /srv/changes",
+      "alice$ cd /srv/changes",
+      'alice$ aegis sign approve --plan hello.plan --reason "wanted" \\',
+      "         --key ~/approval-key --signer alice@example \\",
+      "         --out ~/hello.approval",
+      "alice$ install -m 640 ~/hello.approval .",
+      "ops$   cd /srv/changes",
+      "ops$   aegis sign --plan hello.plan --policy hello.policy \\",
+      "         --approval hello.approval --key ~/execution-key \\",
+      "         --signer ops@example --out ~/hello.execution",
+      "ops$   install -m 640 ~/hello.execution .",
+      "agent$ aegis apply /srv/changes/hello.execution",
+    ],
+  },
+  "`Next, the approver, there: …` in an answer says whose command comes next; `there` is where the files were handed over.",
+  'Standard output carries the result, standard error everything else. With `--json` every command prints one JSON document; failures are `{"error": {"code", "message", "hint"}}`.',
+  "Long plans and help texts go through `PAGER` (else `less -R`) on a terminal: a program of the system's own directories, started without a shell, with an environment in which less starts no other program. `PAGER=cat`, or an empty one: no pager.",
+  "Text that others wrote (a plan's warnings, a Maintainer field, what a repository calls itself) is escaped and shortened, and stands behind a bar or a word of Aegis's own: it never begins a line.",
+];
+
+/** Removing, undoing and repairing. */
+export const ROLLBACK: readonly Block[] = [
+  "`aegis plan apt remove <package>…` plans a removal (configuration files stay; purging is not offered), `aegis plan rollback <execution>` undoes an execution, and `aegis plan apt repair` finishes what an interrupted dpkg left (`dpkg --configure -a`). Each is an ordinary plan, which a person must approve, whatever the policy allows.",
+  {
+    items: [
+      "What was asked for, and what only goes along: a removal is asked for when a target of `apt remove` names that very package, and a removal or downgrade is when the record of the execution that is rolled back has it. Everything else that apt would remove or downgrade (a package that depends on the target, say) is denied unless the policy has `allow_removals` or `allow_downgrades`. The executor judges the same from its own plan and its own record: a plan can't claim it.",
+      "The record is dpkg's state before and after each execution, `inverse` in its result file, so a run that failed or was killed halfway is undone by what it did. Name the execution by its id, eight characters of it, or `latest`; `aegis daemon status` lists ids. Planning needs to read the result file (root, members of aegis-admin). What has changed since is said in the plan, and undone all the same.",
+      "A rollback that restores versions and removes packages is two plans: first the versions (`apt-get install -y --allow-downgrades <package=version>…`), then, by the same words once that has been applied, what is left to remove (`apt-get remove -y <package>…`).",
+      "An old version that no source offers any more is named, and the rest is not planned. An old version with a vulnerability that the policy denies is denied here too. A package that it installs again counts as installed by hand (`apt-mark`).",
+      "A repair is bound to names, versions and states, not to bytes: it runs the maintainer scripts that dpkg has unpacked already. It waits for dpkg's lock, keeps the administrator's configuration files (`force-confold` in a private .dpkg.cfg; the host's own force options don't count), asks nothing, and is never stopped. What configuring can't mend, such as an unmet dependency, is said in the plan with the way out. Any user can plan a repair. As long as dpkg has packages half-done, the executor refuses other plans that would touch them, and nothing is used up.",
+    ],
+  },
+];

@@ -1,0 +1,71 @@
+import type { PolicyConfig } from "./policy-config.ts";
+
+/*
+ * What each key of the policy file is for. The types hold it to the schema in policy-config.ts: a key that is added there and
+ * not here does not compile.
+ */
+
+type Tables = keyof PolicyConfig;
+type Artifacts = PolicyConfig["npm"];
+
+const ARTIFACTS: Readonly<Record<keyof Artifacts, string>> = {
+  apply: "decision about artifacts that are pinned and verified",
+  minimum_age_days: "deny versions published more recently than this",
+  allowed_registries: "hosts, or host:port, that artifacts may come from",
+  require_provenance: "deny artifacts without an attested build",
+};
+
+const FIRST_ARTIFACTS = "npm" satisfies Tables;
+
+const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], string>> } = {
+  apt: {
+    allow_removals: "true: a removal that nobody asked for needs a person instead of being denied",
+    allow_downgrades: "true: a downgrade that undoes no execution needs a person instead of being denied",
+    install: "decision about `apt install`",
+    upgrade: "decision about `apt upgrade`",
+    update: "decision about `apt update`",
+    trusted_origins:
+      'sources trusted besides the distribution\'s own: `[{ uri = "https://…", fingerprint = "<40 or 64 hex>" }]`',
+    sensitive_packages: "more names of security-sensitive packages; a name may end in `*`",
+  },
+  npm: ARTIFACTS,
+  pip: ARTIFACTS,
+  container: ARTIFACTS,
+  nuget: ARTIFACTS,
+  vscode: ARTIFACTS,
+  go: ARTIFACTS,
+  cargo: ARTIFACTS,
+  freshness: {
+    plan_minutes: "how long after planning a plan can be decided about, approved and signed; at most 1440",
+    execution_minutes: "how long a signed plan may be submitted; at most 1440",
+  },
+  approvals: { required: "how many people must approve where one is needed, 1 to 16" },
+  vulnerability: {
+    deny: "the least severity of a known vulnerability in the new version that is denied: low, medium, high or critical",
+  },
+  review: {
+    required: "true: without a review signed by one of `public_keys` a person is needed",
+    public_keys: "the reviewers' keys in hex; never a key that signs or approves",
+  },
+  snapshot: { accept_declared: "true: a snapshot that nothing looks up counts without a person" },
+};
+
+export interface Settings {
+  table: string;
+  /** An earlier table has the same keys, and says what they are for. */
+  known: boolean;
+  keys: { key: string; value: string; means: string }[];
+}
+
+/** Every table of a configuration with its keys, their values as TOML and what they are for. */
+export function settingsOf(config: PolicyConfig): Settings[] {
+  return Object.entries(config).map(([table, values]) => {
+    const means: Readonly<Record<string, string>> = MEANS[table as Tables];
+    const keys = Object.entries(values).map(([key, value]) => ({
+      key,
+      value: JSON.stringify(value),
+      means: means[key] ?? "",
+    }));
+    return { table, known: means === ARTIFACTS && table !== FIRST_ARTIFACTS, keys };
+  });
+}

@@ -1,0 +1,45 @@
+import type { Block } from "./cmd-help-text.ts";
+import { SYSTEM } from "./paths.ts";
+
+/** What a review is, and how the model is reached. */
+export const REVIEWER: readonly Block[] = [
+  "`aegis review <plan>` shows a plan to a local model through an OpenAI-compatible API and writes a review bound to the plan's hash, the prompt's hash and the model. A review can only make the decision stricter, whatever it says; a reply from which no single valid verdict can be taken is an error (exit status 8), never a pass. The model sees structured evidence, never raw output: 24,000 characters at most, the gravest first, text from outside quoted and escaped, with what was left out said in words. Its whole answer is kept beside the review (`<plan id>.reply.json`).",
+  "The model's address, name, key and time limits are the `AEGIS_AI_*` variables of `aegis help environment`. Another machine needs `AEGIS_AI_ALLOW_REMOTE=1`, because plans say what a server runs.",
+  `\`aegis daemon --reviewer\` serves the same to local clients at ${SYSTEM.reviewerSocket} (varlink, \`io.aegis.Reviewer\`): one model call for each plan, shared by everyone who asks meanwhile, two at a time. It runs as an ordinary user and signs its reviews with its own key. \`aegis review\` uses the service where its socket is there; \`--direct\` asks the model from here. The group aegis-review may ask it.`,
+  "With the reviewer's key in the policy's `[review] public_keys` and `required = true`, nothing gets by without such a review or a person. What it said of some evidence it says again for an hour, so that nobody can ask until the answer suits; and the executor refuses a required review of other evidence than it finds itself.",
+];
+
+/** What the monitor finds, and the services' logs. */
+export const MONITOR: readonly Block[] = [
+  "Once an hour aegis-monitor.timer starts `aegis daemon --monitor` as root. What it finds goes into the production log:",
+  {
+    terms: [
+      [
+        "`unmanaged_change`",
+        "a package change that no execution explains, once, with what apt's history says of it (command line, who asked; unattended-upgrades is named). dpkg's and apt's logs are read, rotated and gzipped ones too, and dpkg's package list is compared with the last one, so that a change without a log line shows as well. A change by hand while an execution runs is not taken for the execution's. The first look is the baseline and says so.",
+      ],
+      ["`repository_drift`", "sources, keyrings and trust that are not as the last look saw them"],
+      ["`monitor_findings`", "what `aegis doctor` finds, when it changes"],
+    ],
+  },
+  "`aegis doctor` and `aegis daemon status` show the unmanaged changes of the last 30 days.",
+  "Appending to the log looks at its end only, so that it costs the same however long the log is: a line that was changed further up doesn't stop the executor. The monitor verifies the whole log each hour (some 200 MB/s) and logs what it finds; from then on `aegis daemon status` fails until the log is well. `aegis audit verify --system` tells at once.",
+  `The services log to standard error, which systemd keeps with its priorities (\`journalctl -u 'aegis*' -p warning\`): one event a line, text from outside escaped and bounded, no secrets, floods counted instead of repeated. \`AEGIS_LOG\` and \`AEGIS_LOG_FORMAT\` stand in ${SYSTEM.daemonEnv} and ${SYSTEM.reviewerEnv}.`,
+];
+
+/** For AI agents, and for whoever gives them an account. */
+export const AGENTS: readonly Block[] = [
+  "`aegis doctor --skill` prints the rules for a coding agent as a skill (Markdown with YAML front matter). It is made from the tables that the program works with, under the policy in force, so print it again after an update of either:",
+  {
+    lines: ["agent$ aegis doctor --skill >aegis-production-ops/SKILL.md   # among its skills"],
+  },
+  "An agent plans, asks for a review, has the policy decide, explains the result and hands the plan over. Give it an account of its own:",
+  {
+    items: [
+      "never root, no sudo, no approval key, not the account of anybody who approves;",
+      "no execution key, unless it may sign what the policy allows without a person (by default `apt update`). Even with one, what needs a person waits for an approval by another key;",
+      "membership of aegis-admin only if it may submit signed plans and read the production log.",
+    ],
+  },
+  "The exit status tells what comes next: 0 go on; 3 stop and report; 4 hand over for approval; 5 ask for a snapshot; 6 stop, something does not verify; 7 and 9 tell a person at once; 130 watch the execution, don't submit it again; 8 run `aegis doctor`; 1 and 2 read the message. From `aegis policy`, 3, 4 and 5 are answers, not failures.",
+];

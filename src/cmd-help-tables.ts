@@ -1,0 +1,144 @@
+import { join } from "node:path";
+import type { Block } from "./cmd-help-text.ts";
+import { EXIT, EXIT_OF } from "./errors.ts";
+import { NEEDRESTART_FILE, SYSUSERS_FILE, TMPFILES_FILE } from "./host-units.ts";
+import { AUDIT_FILE, SHARED, SYSTEM } from "./paths.ts";
+import { FLOOR_SECONDS, PACE, readModelSettings } from "./review-settings.ts";
+import { EXIT_ADVICE } from "./skill-text.ts";
+import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "./sys-environment-file.ts";
+import { UNIT_DIRECTORY } from "./sys-systemd.ts";
+
+/*
+ * The reference tables: exit statuses, files and environment variables, each under the name that the code has for it.
+ */
+
+/** Every exit status, with the error codes that end with it. */
+export function exitText(): readonly Block[] {
+  const names = Object.keys(EXIT) as (keyof typeof EXIT)[];
+  return [
+    { terms: names.map((name) => [`\`${EXIT[name]}\``, EXIT_ADVICE[name].means]) },
+    "From `aegis plan`, 3 says that the plan is written and that policy can only deny it: no review, approval or snapshot lifts that. From `aegis policy`, 3, 4 and 5 are answers, not failures. 126 comes from a wrapper only. 130 says that you stopped waiting (Ctrl-C); what was submitted goes on.",
+    'The error code stands in brackets before the message, and with `--json` in `error.code` of `{"error": {"code", "message", "hint"}}`:',
+    {
+      terms: names.flatMap((name): [string, string][] => {
+        const codes = Object.entries(EXIT_OF).filter(([, status]) => status === EXIT[name]);
+        return codes.length === 0 ? [] : [[`\`${EXIT[name]}\``, codes.map(([code]) => code).join(", ")]];
+      }),
+    },
+  ];
+}
+
+const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
+  binary: "the program; the wrappers are links to it",
+  config: "configuration, and whom the executor trusts; root's alone",
+  policy: "the policy that the executor decides by; `aegis help policy-file`",
+  trustedKeys: "the keys that may sign and approve; `aegis help keys`",
+  daemonEnv: "settings of the executor and its monitor",
+  reviewerEnv: "settings of the reviewer",
+  reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
+  state:
+    "results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals",
+  run: "sockets",
+  socket: "where clients connect: varlink, `io.aegis.Executor`; 0660 root:aegis-admin",
+  runnerSocket: "where the front hands requests over to root",
+  reviewerSocket: "where the reviewer listens: varlink, `io.aegis.Reviewer`",
+  auditDir: `the production log, ${AUDIT_FILE}; root's, readable by aegis-admin`,
+  reviewerState: "the reviewer's own state",
+  reviewerAudit: "the reviewer's own log",
+  newestEvent: "the number of the log's newest event",
+  installed: "when Aegis came onto this host; what was signed before does not run",
+};
+
+const SHARED_FILES: Readonly<Record<keyof typeof SHARED, string>> = {
+  manual: "aegis(1)",
+  bash: "completion for bash, where the package bash-completion is installed",
+  zsh: "completion for zsh",
+  fish: "completion for fish",
+};
+
+/** Where everything is. */
+export function filesText(): readonly Block[] {
+  const system = Object.keys(SYSTEM) as (keyof typeof SYSTEM)[];
+  const shared = Object.keys(SHARED) as (keyof typeof SHARED)[];
+  return [
+    "A user's own:",
+    {
+      terms: [
+        [
+          "`~/.local/share/aegis/{plans,policy,reviews,approvals,executions}`",
+          "documents: canonical JSON, mode 0600. `XDG_DATA_HOME` moves them",
+        ],
+        [
+          `\`~/.local/share/aegis/audit/${AUDIT_FILE}\``,
+          "the user's own log (planning, policy, signing). `AEGIS_AUDIT_LOG_DIR` moves it",
+        ],
+        ["`~/.config/aegis/policy.toml`", "a user's own policy; the executor does not read it"],
+        ["`~/.cache/aegis`", "cache. `XDG_CACHE_HOME` moves it"],
+      ],
+    },
+    "A production host's:",
+    { terms: system.map((name) => [`\`${SYSTEM[name]}\``, SYSTEM_FILES[name]]) },
+    "Written by `aegis daemon install`, and written anew each time:",
+    {
+      terms: [
+        [`\`${join(UNIT_DIRECTORY, "aegis*")}\``, "units; `aegis help units`"],
+        [`\`${SYSUSERS_FILE}\``, "accounts"],
+        [`\`${TMPFILES_FILE}\``, "directories"],
+        [`\`${NEEDRESTART_FILE}\``, "what needrestart leaves alone"],
+        ...shared.map((name): [string, string] => [`\`${SHARED[name]}\``, SHARED_FILES[name]]),
+      ],
+    },
+    "As root every directory on the way to these places must be root's alone. `sudo -E` and `HOME=/home/alice` are refused (exit status 6), because Alice could put another directory in the place of root's; use `sudo -H`.",
+  ];
+}
+
+function variables(): Readonly<Record<string, string>> {
+  const model = readModelSettings({});
+  return {
+    AEGIS_POLICY_CONFIG: "the policy file of a user's commands; must exist. The executor ignores it",
+    AEGIS_AUDIT_LOG_DIR: "directory of the user's own log; absolute",
+    AEGIS_OSV_DIR:
+      "directory with OSV vulnerability records. The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
+    AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",
+    AEGIS_SIGNING_SECRET_KEY_HEX: "secret that `aegis sign` signs with, where no `--key` is given",
+    AEGIS_APPROVAL_SECRET_KEY_HEX:
+      "secret that `aegis sign approve` approves with, where no `--key` is given",
+    AEGIS_SIGNING_PUBLIC_KEY_HEX: "execution keys that `sign verify` and `apply` trust instead of the host's",
+    AEGIS_APPROVAL_PUBLIC_KEY_HEX: "approval keys that `sign verify` and `apply` trust instead of the host's",
+    AEGIS_LOG: "how much the services log: error, warn, info or debug; else `RUST_LOG` (info)",
+    AEGIS_LOG_FORMAT: "json: each line of the services' log is one JSON object",
+    AEGIS_AI_BASE_URL: `the model's OpenAI-compatible API (${model.baseUrl.href.replace(/\/$/, "")})`,
+    AEGIS_AI_ALLOW_REMOTE: "1: the model may be on another machine. Plans say what a server runs (0)",
+    AEGIS_AI_MODEL: `the model's name (${model.model})`,
+    AEGIS_AI_API_KEY: "the key that the server wants, if any",
+    AEGIS_AI_MAX_OUTPUT_TOKENS: `most tokens of a reply (${model.maxOutputTokens})`,
+    AEGIS_AI_RESPONSE_FORMAT_JSON: `0: don't ask for JSON. A server that refuses the format is asked again without it (${model.jsonFormat ? 1 : 0})`,
+    AEGIS_AI_REVIEW_TIMEOUT_SECS: `time limit of a review; else estimated from the prompt's size and the next three, ${FLOOR_SECONDS} at least`,
+    AEGIS_AI_PREFILL_TOKENS_PER_SEC: `how fast the model reads (${PACE.prefill})`,
+    AEGIS_AI_DECODE_TOKENS_PER_SEC: `how fast the model writes (${PACE.decode})`,
+    AEGIS_AI_MODEL_STARTUP_ALLOWANCE_SECS: `how long loading the model may take (${PACE.startup})`,
+    AEGIS_AI_MODELS_TIMEOUT_SECS: `time limit of \`GET /models\`, which \`aegis doctor\` asks (${model.modelsTimeoutMs / 1000})`,
+    AEGIS_BOOT_ID: "set by the units for the services",
+    AEGIS_WRAPPER_DEPTH: "set by the wrappers, so that they notice when they call themselves",
+  };
+}
+
+/** Every environment variable that Aegis reads. */
+export function environmentText(): readonly Block[] {
+  const files = (name: string) =>
+    [
+      ...(DAEMON_VARIABLES.has(name) ? ["aegisd.env"] : []),
+      ...(REVIEWER_VARIABLES.has(name) ? ["aegis-reviewd.env"] : []),
+    ].join(", ");
+  return [
+    `Defaults stand in parentheses. The services don't read a user's environment: root sets their variables as NAME=value in ${SYSTEM.daemonEnv} and ${SYSTEM.reviewerEnv}, which take no other names than those marked here.`,
+    {
+      terms: Object.entries(variables()).map(([name, means]) => [
+        `\`${name}\``,
+        files(name) === "" ? means : `${means}. In ${files(name)}`,
+      ]),
+    },
+    "Also heeded: `NO_COLOR`, `TERM`, `PAGER`, `LESS`, `HOME`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`.",
+    "A compiled Bun program obeys `BUN_OPTIONS`, `BUN_BE_BUN` and `BUN_INSPECT*`. Commands that load a secret key refuse while one is set, and `aegis doctor` fails; never make the binary setuid, and never let sudo keep these variables.",
+  ];
+}

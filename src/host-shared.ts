@@ -1,0 +1,42 @@
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
+import { file, type Step } from "./host-steps.ts";
+import { SHARED } from "./paths.ts";
+import { rootOnlyProblem } from "./sys-files.ts";
+
+/*
+ * The manual page and the completion scripts, where man(1) and the shells look for them. Nothing of Aegis needs them, so what
+ * stands in their way is told and stops nothing.
+ */
+
+/** The texts, by what they are. They are made of the commands, which this room knows nothing of. */
+export type SharedTexts = Readonly<Record<keyof typeof SHARED, string>>;
+
+const NAMES = Object.keys(SHARED) as (keyof typeof SHARED)[];
+
+export function sharedSteps(texts: SharedTexts): Step[] {
+  return NAMES.map((name): Step => {
+    const step = file(SHARED[name], texts[name]);
+    return { ...step, needed: () => (obstacle(SHARED[name]) === null ? step.needed() : null) };
+  });
+}
+
+/** Files that are not written, in words. Root's shells read completion scripts, so nobody else may be able to replace them. */
+export function sharedLeftOut(): string[] {
+  return NAMES.flatMap((name) => {
+    const problem = obstacle(SHARED[name]);
+    return problem === null ? [] : [`${SHARED[name]} is not written: ${problem}`];
+  });
+}
+
+/** The files that an uninstall removes. */
+export function sharedFiles(): string[] {
+  return Object.values(SHARED);
+}
+
+/** Why the nearest directory that is there already is not root's alone, or null. */
+function obstacle(path: string): string | null {
+  let directory = dirname(path);
+  while (!existsSync(directory)) directory = dirname(directory);
+  return rootOnlyProblem(directory);
+}
