@@ -11,7 +11,7 @@ import { AegisError, EXIT } from "./errors.ts";
  */
 
 /** What a flag's value can be: a file, one of some words, or anything; null for a flag without a value. */
-export type FlagValue = "file" | "any" | readonly string[] | null;
+type FlagValue = "file" | "any" | readonly string[] | null;
 
 export interface FlagRow {
   name: string;
@@ -92,7 +92,7 @@ const JSON_FLAG: FlagRow = { ...HELP, name: "json", description: "print one JSON
 const FILES: readonly unknown[] = ["file", "path", "plan", "result", "review", "directory"];
 
 /** The table, from the commands themselves. */
-export async function completionTable(): Promise<CompletionTable> {
+async function completionTable(): Promise<CompletionTable> {
   const names = Object.keys(COMMANDS) as CommandName[];
   const commands = await Promise.all(
     names.map(async (name): Promise<CommandRow> => {

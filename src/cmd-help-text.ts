@@ -64,6 +64,6 @@ function inline(text: string, terminal: Terminal): string {
 }
 
 /** Without the backticks. */
-export function plain(text: string): string {
+function plain(text: string): string {
   return text.replaceAll("`", "");
 }

@@ -19,7 +19,7 @@ export const TOPICS = {
     load: () => import("./cmd-help-plans.ts").then((m) => m.DOCUMENTS),
   },
   environment: {
-    summary: "every environment variable, and the files that set them for the services",
+    summary: "environment variables, and the files that set them",
     load: () => import("./cmd-help-tables.ts").then((m) => m.environmentText()),
   },
   "exit-status": {
@@ -67,7 +67,7 @@ export const TOPICS = {
     load: () => import("./cmd-help-units.ts").then((m) => m.unitsText()),
   },
   wrappers: {
-    summary: "what the wrappers of package managers plan, let through and refuse",
+    summary: "what the wrappers plan, let through and refuse",
     load: () => import("./cmd-help-wrappers.ts").then((m) => m.wrappersText()),
   },
 } as const satisfies Record<string, TopicRow>;

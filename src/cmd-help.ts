@@ -1,14 +1,11 @@
 import { findCommand } from "./cmd.ts";
 import { nearest } from "./cmd-args.ts";
-import { commandSections } from "./cmd-help-commands.ts";
 import { renderSections } from "./cmd-help-text.ts";
 import { isTopic, TOPIC_NAMES, TOPICS, type Topic } from "./cmd-help-topics.ts";
 import { COMMANDS, type CommandName } from "./cmd-table.ts";
-import { usageOf } from "./cmd-usage.ts";
 import { defineSubcommand, type Io, type Subcommand } from "./command.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { VERSION } from "./self.ts";
-import { isLong, page } from "./sys-pager.ts";
 import { paint, safe, type Terminal } from "./terminal.ts";
 
 /** `aegis help [command or topic]` */
@@ -90,7 +87,12 @@ function overview(terminal: Terminal): string {
 }
 
 /** The long help of a command: usage, flags, and what else belongs to it. */
-export function showHelp(name: CommandName, command: Subcommand, io: Io): Promise<ExitStatus> {
+export async function showHelp(name: CommandName, command: Subcommand, io: Io): Promise<ExitStatus> {
+  // The overview needs none of it.
+  const [{ usageOf }, { commandSections }] = await Promise.all([
+    import("./cmd-usage.ts"),
+    import("./cmd-help-commands.ts"),
+  ]);
   const text = async (terminal: Terminal) =>
     [await usageOf(name, command, terminal), renderSections(commandSections(name), terminal)]
       .filter((part) => part !== "")
@@ -116,7 +118,10 @@ async function show(
 ): Promise<ExitStatus> {
   const { terminal } = io;
   const text = await render(io.json ? { ...terminal, colour: false } : terminal);
-  if (!io.json && isLong(text, terminal) && (await page(text, terminal, io.env, 1))) return EXIT.ok;
+  if (!io.json && terminal.interactive) {
+    const { isLong, page } = await import("./sys-pager.ts");
+    if (isLong(text, terminal) && (await page(text, terminal, io.env, 1))) return EXIT.ok;
+  }
   io.result(typeof json === "string" ? { [json]: text } : json, text);
   return EXIT.ok;
 }

@@ -8,6 +8,7 @@ import {
   UNIT_NAMES,
   unitText,
 } from "../src/host-units.ts";
+import { SHARED } from "../src/paths.ts";
 import { VERSION } from "../src/self.ts";
 import { UNIT_DIRECTORY } from "../src/sys-systemd.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";
@@ -159,6 +160,7 @@ here.describe("aegis daemon install", () => {
     expect(status).toBe(0);
     expect(open(report)).toContain("accounts");
     for (const name of UNIT_NAMES) expect(open(report)).toContain(join(UNIT_DIRECTORY, name));
+    for (const path of Object.values(SHARED)) expect(open(report)).toContain(path);
     shown = open(report);
     expect(
       await sh(
@@ -176,6 +178,15 @@ here.describe("aegis daemon install", () => {
     for (const { path, mode, user, group } of HOST_DIRECTORIES)
       expect(await sh(`stat -c '%a %U %G' ${path}`)).toBe(`${mode.toString(8)} ${user} ${group}`);
     for (const name of UNIT_NAMES) expect(host.read(join(UNIT_DIRECTORY, name))).toBe(unitText(name));
+    for (const path of Object.values(SHARED))
+      expect(await sh(`stat -c '%a %U %G' ${path}`)).toBe("644 root root");
+    // With the very text that the program prints, and where man(1) finds it.
+    expect(await sh(`/usr/local/bin/aegis help --man | cmp - ${SHARED.manual} && echo same`)).toBe("same");
+    for (const shell of ["bash", "zsh", "fish"] as const) {
+      const script = `/usr/local/bin/aegis completion ${shell} | cmp - ${SHARED[shell]} && echo same`;
+      expect(await sh(script)).toBe("same");
+    }
+    if (Bun.which("man") !== null) expect(await sh('readlink -f "$(man -w aegis)"')).toBe(SHARED.manual);
     // needrestart is not there, and may come: then it is to know.
     expect(host.read(NEEDRESTART_FILE)).toBe(needrestartText());
     expect(open(report)).toContain(NEEDRESTART_FILE);
@@ -260,6 +271,19 @@ here.describe("aegis daemon install", () => {
       await sh("chmod 777 /usr/local/bin/aegis");
       expect(step((await install()).report)).toBe(`replace an unknown version with ${VERSION}`);
     });
+  });
+
+  test("a place that others can write gets neither manual page nor completion, and install says so", async () => {
+    const zsh = join(SHARED.zsh, "..");
+    await sh(`rm ${Object.values(SHARED).join(" ")}; chmod 775 ${zsh}`);
+    const { status, report } = await install();
+    expect([status, open(report)]).toEqual([0, [SHARED.manual, SHARED.bash, SHARED.fish]]);
+    expect(report.next[0]).toBe(`${SHARED.zsh} is not written: ${zsh} can be written by others than root`);
+    expect(await sh(`ls ${SHARED.zsh} 2>&1`)).toContain("No such file");
+    await sh(`chmod 755 ${zsh}; rm ${SHARED.manual}; ln -s /etc/passwd ${SHARED.manual}`);
+    expect(open((await install()).report)).toEqual([SHARED.manual, SHARED.zsh]);
+    expect(await sh("head -c 5 /etc/passwd")).toBe("root:");
+    expect(await sh(`stat -c %F ${SHARED.manual}`)).toBe("regular file");
   });
 
   test("every key revoked while the executor runs: it is not said to be stopped", async () => {
@@ -357,6 +381,7 @@ here.describe("aegis daemon install", () => {
         ),
       ).toBe("");
       expect(await sh("ls -d /etc/needrestart 2>/dev/null")).toBe("");
+      expect(await sh(`ls ${Object.values(SHARED).join(" ")} 2>/dev/null`)).toBe("");
       for (const kept of ["/var/log/aegis", "/var/lib/aegis", "/etc/aegis"]) expect(stdout).toContain(kept);
       expect(host.read("/var/lib/aegis/spent/spent.ndjson")).toBe("kept\n");
       expect(host.read("/etc/aegis/aegisd.env")).toBe("AEGIS_LOG=debug\n");
