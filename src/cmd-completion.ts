@@ -2,7 +2,7 @@ import { loadCommand } from "./cmd.ts";
 import { isTopic, TOPIC_NAMES, TOPICS } from "./cmd-help-topics.ts";
 import { COMMANDS, type CommandName } from "./cmd-table.ts";
 import { type ArgSpec, type ArgsSpec, defineSubcommand } from "./command.ts";
-import { BUILT, loadEcosystem } from "./eco-table.ts";
+import { BUILT, loadEcosystem } from "./eco-load.ts";
 import { AegisError, EXIT } from "./errors.ts";
 
 /*
