@@ -7,19 +7,19 @@ const MAX_CASES = 100;
 const MAX_EXAMPLES = 5;
 
 /**
- * A test that the policy's maintainers may want to write. It is data for people: there is no way from here to a setting,
- * and no candidate ever expects less than what was decided.
+ * A test that the policy's maintainers may want to write. Information for people only: nothing turns it into a setting, and
+ * no candidate expects a milder decision than the one made.
  */
 export interface CandidateTest {
   verified: boolean;
-  /** `keeps`: what was decided stays so. `denies`: one thing added to it must be denied. */
+  /** `keeps`: the decision must stay the same. `denies`: with one fact added, the plan must be denied. */
   kind: "keeps" | "denies";
   case: {
     operation: string;
     rules: string[];
     /** Packages of one of the plans. */
     packages: string[];
-    /** What is added, in the words of the rule that must fire. */
+    /** The fact added: the reason of the rule that must fire. */
     with: string | null;
   };
   expect: { decision: Decision; required_controls: string[]; rules: string[] };
@@ -27,14 +27,14 @@ export interface CandidateTest {
   execution_plan_ids: string[];
 }
 
-/** Rules that deny whatever the configuration says, and that a plan of this kind could come to meet. */
+/** Rules that deny under any configuration and can apply to this kind of plan. */
 const DENIALS = {
   apt: ["apt-essential-removal", "apt-repository-untrusted", "apt-hash-unknown", "apt-source-conflict"],
   update: ["apt-update-changes", "metadata-command-failed"],
   artifact: ["target-denied", "artifact-mutable", "artifact-unverified", "script-downloads-and-runs"],
 } as const;
 
-/** Candidate tests for every kind of decision in these plans: the decision itself, and what must still be denied. */
+/** Candidate tests per kind of decision: that the decision stays, and what must still be denied. */
 export function candidateTests(plans: readonly PlanFacts[]): CandidateTest[] {
   const cases = new Map<string, [PlanFacts, ...PlanFacts[]]>();
   for (const plan of plans) {
@@ -60,15 +60,15 @@ function keeps(same: readonly [PlanFacts, ...PlanFacts[]]): CandidateTest {
     expect: { decision, required_controls, rules },
     why:
       approvals > 1
-        ? `decided so in ${plural(same.length, "plan")} and approved ${approvals} times: that people agree is no reason to stop asking them`
-        : `decided so in ${plural(same.length, "plan")}`,
+        ? `decided in ${plural(same.length, "plan")} and approved ${approvals} times: agreement is no reason to stop asking people`
+        : `decided in ${plural(same.length, "plan")}`,
     execution_plan_ids: idsOf(same),
   };
 }
 
 function denials(same: readonly [PlanFacts, ...PlanFacts[]]): CandidateTest[] {
   const [{ verified, tool, operation, decision }] = same;
-  // A decision that is a denial already shows nothing new with one more reason.
+  // Adding another reason to a denial tests nothing.
   if (decision === "deny") return [];
   const kind = tool !== "apt" ? "artifact" : operation === "update" ? "update" : "apt";
   return DENIALS[kind].flatMap((id) => {
@@ -79,7 +79,7 @@ function denials(same: readonly [PlanFacts, ...PlanFacts[]]): CandidateTest[] {
       kind: "denies" as const,
       case: caseOf(same, rule.reason),
       expect: { decision: "deny" as const, required_controls: [], rules: [id] },
-      why: "a change that people are used to approving is the one to hide something in",
+      why: "an attacker would hide something in a change that people routinely approve",
       execution_plan_ids: idsOf(same),
     };
   });

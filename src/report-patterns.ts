@@ -1,21 +1,21 @@
 import type { ApprovalFacts, PlanFacts } from "./report-plans.ts";
 
 /*
- * What recurs in approvals. Verified and unverified plans are never counted together: a row is about one kind or the other.
+ * Recurring patterns in approvals. Verified and unverified plans are never counted together: each row covers one kind.
  */
 
-/** Most rows of a list, so that a report stays one that a person reads. */
+/** Limit on the rows of a list, so that a person can still read the report. */
 const MAX_ROWS = 200;
 const MAX_IDS = 50;
 
-/** Seconds from planning to approval. The median of an even number is the lower of the two in the middle. */
+/** Seconds from planning to approval. The median of an even number of values is the lower middle one. */
 interface Delay {
   least: number;
   median: number;
   most: number;
 }
 
-/** The same person approved the same operation, for the same rules, more than once. */
+/** One person approved the same operation, for the same rules, more than once. */
 interface ApprovalPattern {
   verified: boolean;
   operation: string;
@@ -33,7 +33,7 @@ interface ApproverRow {
   approver: string;
   key: string | null;
   approvals: number;
-  /** Every approval there is, and there is more than one. */
+  /** Whether this person gave all approvals, and more than one. */
   approves_alone: boolean;
   distinct_reasons: number;
   seconds_after_plan: Delay;
@@ -46,13 +46,13 @@ interface PackageRow {
   actions: string[];
   /** Approved plans that change it. */
   times: number;
-  /** Distinct people who approved them. */
+  /** Distinct approvers. */
   approvers: number;
 }
 
 interface ReasonRow {
   verified: boolean;
-  /** In lower case, spaces made one. */
+  /** In lower case, with whitespace collapsed. */
   reason: string;
   times: number;
   approvers: string[];
@@ -65,12 +65,12 @@ export interface Patterns {
   recurring_reasons: ReasonRow[];
 }
 
-/** One approval with the plan it was first seen in. */
+/** An approval with the first plan that contains it. */
 interface Given extends ApprovalFacts {
   plan: PlanFacts;
 }
 
-/** What recurs in these plans, most frequent first. */
+/** The patterns in these plans, most frequent first. */
 export function patternsOf(plans: readonly PlanFacts[]): Patterns {
   const parts = [true, false].map((verified) => {
     const part = plans.filter((plan) => plan.verified === verified);
@@ -100,7 +100,7 @@ function distinctApprovals(plans: readonly PlanFacts[]): Given[] {
   return [...seen.values()];
 }
 
-/** A person is a key; where none is verified, only a name is left. */
+/** A person is identified by the key, or by name if no key is verified. */
 const personOf = (approval: ApprovalFacts) => approval.key ?? `name ${approval.approver}`;
 
 function approvalPatterns(given: readonly Given[], verified: boolean): ApprovalPattern[] {
@@ -179,7 +179,7 @@ function delayOf(given: readonly Given[]): Delay {
   return { least: at(0), median: at((sorted.length - 1) >> 1), most: at(sorted.length - 1) };
 }
 
-/** Items with an equal key together, in the order in which each key is first met. */
+/** Groups items by key, in order of each key's first item. */
 function group<T>(items: readonly T[], keyOf: (item: T) => unknown): [T, ...T[]][] {
   const groups = new Map<string, [T, ...T[]]>();
   for (const item of items) {
@@ -191,7 +191,7 @@ function group<T>(items: readonly T[], keyOf: (item: T) => unknown): [T, ...T[]]
   return [...groups.values()];
 }
 
-/** Rows that stand for more than one, most frequent first; equal ones stay in their order. */
+/** Rows that occur more than once, most frequent first; the sort is stable. */
 function mostFrequent<R extends { times: number }>(rows: readonly R[]): R[] {
   return rows
     .filter(({ times }) => times > 1)

@@ -11,26 +11,26 @@ import { type BareKeys, bareKeys } from "./key-trusted-keys.ts";
 import { clip, safe } from "./terminal.ts";
 
 const KEYS_HINT =
-  "Give the keys of all who signed and approved: --execution-public-key-hex <hex>, --approval-public-key-hex <hex>.";
+  "Give the key of every signer and approver: --execution-public-key-hex <hex>, --approval-public-key-hex <hex>.";
 
-/** A signed plan as the report takes it: verified, or with what is wrong with it. */
+/** A signed plan, verified or with the reason why not. */
 export interface ReadPlan {
   execution: ExecutionPlan;
   hash: string;
   path: string | null;
-  /** Fingerprint of the key that signed; null where nothing is known for sure of this plan. */
+  /** Fingerprint of the key that signed; null if not verified. */
   signerKey: string | null;
-  /** Of its approvals, in their order; none where the plan is not verified. */
+  /** The approvers, in the approvals' order; empty if not verified. */
   approvers: readonly Approver[];
-  /** Why it is not verified; null where it is. */
+  /** Why it is not verified; null if it is. */
   problem: string | null;
 }
 
 /**
- * Reads a signed plan and verifies it by the keys given, and by nothing else on this host: its signature, that the
- * documents in it belong together, and each approval. It is history, so everything must have been in force when it was
- * signed, not now. With `allowUnverified` the plan comes back with its problem where it would be refused.
- * @throws AegisError as reading and verifying do, naming the file
+ * Reads a signed plan and verifies it with the given keys only: its signature, that its documents belong together, and each
+ * approval. Since it is history, everything must have been valid when it was signed, not now. With `allowUnverified`, a plan
+ * that fails is returned with its problem.
+ * @throws AegisError errors of reading and verifying, with the file's name
  */
 export async function readPlan(
   reference: string,
@@ -82,19 +82,18 @@ const MAX_REASONS = 32;
 
 export interface ApprovalFacts {
   approver: string;
-  /** Fingerprint; null where the approval is not verified. */
+  /** Fingerprint; null if the approval is not verified. */
   key: string | null;
   reason: string;
   approved_at: string;
-  /** From planning to approval. */
   seconds_after_plan: number;
-  /** The same approval counts once, however many plans it is in. */
+  /** An approval counts once, however many plans contain it. */
   approval_hash: string;
 }
 
 export interface PlanFacts {
   verified: boolean;
-  /** Why it is not verified. */
+  /** Why it is not verified, or null. */
   problem: string | null;
   execution_plan_id: string;
   execution_plan_hash: string;
@@ -117,12 +116,12 @@ export interface PlanFacts {
   approvals: ApprovalFacts[];
 }
 
-/** Text from outside, fit for a report: control characters escaped, at most 160 characters. */
+/** Outside text for a report: control characters escaped, at most 160 characters. */
 function outside(text: string): string {
   return clip(safe(text), 160);
 }
 
-/** What a report says of one plan. What strangers may have written is escaped and cut, and lists have an end. */
+/** A plan's entry in the report. Untrusted text is escaped and truncated, and lists are limited. */
 export function factsOf({ execution, hash, signerKey, approvers, problem }: ReadPlan): PlanFacts {
   const { operation_plan: plan, policy_result: policy, ai_review: review } = execution;
   return {

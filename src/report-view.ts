@@ -2,10 +2,10 @@ import type { PolicyReport } from "./report.ts";
 import type { ReportAdvice } from "./report-advice.ts";
 import { paint, plural, safe, type Terminal, table, wrap } from "./terminal.ts";
 
-/** Rows of each table on a terminal; the report itself has them all. */
+/** Limit on the rows of each table; the report itself has all. */
 const SHOWN = 10;
 
-/** A report for people: what was read, what recurs, the candidate tests in one line. No trailing newline. */
+/** A report for people: counts, patterns and candidate tests. No trailing newline. */
 export function renderReport(report: PolicyReport, advice: ReportAdvice | null, terminal: Terminal): string {
   const unverified = report.plans_read - report.plans_verified;
   const candidates = report.candidate_policy_tests;
@@ -29,7 +29,7 @@ export function renderReport(report: PolicyReport, advice: ReportAdvice | null, 
     ),
     ...section(
       terminal,
-      "Who approves",
+      "Approvers",
       ["approvals", "approver", "key", "reasons", "fastest", ""],
       report.approvers.map((row) => [
         marked(row.approvals, row.verified),
@@ -63,13 +63,13 @@ export function renderReport(report: PolicyReport, advice: ReportAdvice | null, 
     ),
     ...section(
       terminal,
-      `Candidate policy tests: ${kept.length} of what was decided, ${candidates.length - kept.length} of what must be denied`,
+      `Candidate policy tests: ${kept.length} that a decision stays, ${candidates.length - kept.length} of denials`,
       ["keep", "operation", "rules"],
       kept.map((one) => [one.expect.decision, one.case.operation, one.case.rules.join(" ")]),
     ),
   ];
   if (advice !== null) {
-    lines.push("", paint(terminal, "yellow", `UNTRUSTED: what the model ${safe(advice.model)} says of it`));
+    lines.push("", paint(terminal, "yellow", `UNTRUSTED: comments by the model ${safe(advice.model)}`));
     for (const line of advice.text.split("\n")) {
       lines.push(...wrap(line, terminal.width - 2, "").map((part) => `| ${part}`));
     }

@@ -5,14 +5,14 @@ import { type Patterns, patternsOf } from "./report-patterns.ts";
 import { factsOf, type PlanFacts, type ReadPlan } from "./report-plans.ts";
 
 /*
- * The advisory report: what signed plans have in common, for whoever maintains the policy. It is made of the plans alone,
- * in an order that does not depend on how they were given, so the same plans make the same bytes.
+ * The advisory report for the policy's maintainers: patterns in signed plans. It depends on the plans only, not on their
+ * order, so the same plans give the same bytes.
  */
 
 export interface PolicyReport extends Patterns {
   schema_version: string;
   kind: "advisory-policy-report";
-  /** What the report is not. */
+  /** A note on the report's limits. */
   advice: string;
   plans_read: number;
   plans_verified: number;
@@ -20,7 +20,7 @@ export interface PolicyReport extends Patterns {
   candidate_policy_tests: CandidateTest[];
 }
 
-/** The report over plans that were read. One that was given twice counts once. */
+/** The report on these plans. Duplicates count once. */
 export function makeReport(given: readonly ReadPlan[]): PolicyReport {
   const distinct = new Map(given.map((plan) => [plan.hash, plan]));
   const plans = [...distinct.values()]
@@ -33,7 +33,7 @@ export function makeReport(given: readonly ReadPlan[]): PolicyReport {
     schema_version: SCHEMA_VERSION,
     kind: "advisory-policy-report",
     advice:
-      "Advisory only. Nothing here changes the policy, approves or signs. A change of the rules is made in the rules, by hand, with tests of what they deny.",
+      "Advisory only. Nothing here changes the policy, approves or signs. People change the rules by hand, with tests of what they deny.",
     plans_read: plans.length,
     plans_verified: plans.filter(({ verified }) => verified).length,
     plans,

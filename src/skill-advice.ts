@@ -1,5 +1,5 @@
 /*
- * What an agent may do about each rule that fired, and what it must not do. A test holds the ids against policy-rules.ts.
+ * What an agent may and must not do about each rule that fired. A test compares the ids with policy-rules.ts.
  */
 
 export interface RuleAdvice {
@@ -60,7 +60,7 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     never: "ask for the policy to be changed: no setting allows this",
   },
   "apt-removal": {
-    may: "name what would go, and ask the person whether the wish can be met without",
+    may: "name what would go, and ask the person whether the request can be met without it",
     never:
       "name it as a target yourself to get past this, or remove, hold or mark packages beforehand so that the plan comes out differently",
   },
@@ -180,7 +180,7 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   },
 };
 
-/** What a rule's finding is called in older texts about Aegis. */
+/** Names of rules in older texts about Aegis. */
 export const OLDER_NAMES: Readonly<Record<string, string>> = {
   "vulnerability-denied": "critical vulnerability evidence",
 };

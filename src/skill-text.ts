@@ -5,11 +5,10 @@ import type { EcosystemName } from "./eco-names.ts";
 import type { EXIT } from "./errors.ts";
 
 /*
- * The words of the agents' rules, each under the name that it belongs to in the code: what is added there and not here
- * does not compile, or fails a test.
+ * The texts of the agents' rules, keyed by names in the code: a name without a text does not compile, or fails a test.
  */
 
-/** One line to type for each command. A test parses them with the real parser. */
+/** An example command line per command. A test parses them with the real parser. */
 export const TYPED: Readonly<Record<CommandName, string>> = {
   plan: "aegis plan apt install nginx --json",
   "plan show": "aegis plan show <plan_id> --json",
@@ -57,7 +56,7 @@ export const EFFECTS: Readonly<Record<Effect, { title: string; rule: string }>> 
   },
 };
 
-/** What to look at in a plan before anything else is done with it. */
+/** The fields of a plan to read first. */
 export const INSPECT = {
   nothing_to_do: "true: the host is already as asked for; report it and stop",
   transaction: "every package that would change, with versions, source and hash",
@@ -137,7 +136,7 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
   },
 };
 
-/** What else changes packages behind the back of the chain, by ecosystem, beside what Aegis itself has run. */
+/** Other commands that change packages outside Aegis, by ecosystem, besides those that Aegis itself runs. */
 export const ALSO_FORBIDDEN: Readonly<Record<EcosystemName, readonly string[]>> = {
   apt: [
     "apt install",

@@ -28,8 +28,8 @@ const DESCRIPTION =
   "Use when planning, judging or applying package changes on a Linux server that runs Aegis, or when reading its denials, exit statuses and service health. Agents plan and report; they never run a package manager's changing commands, never approve, and never take a model's review for an approval.";
 
 /**
- * The agents' rules: Markdown with YAML front matter, made of the tables that the program itself works with. The same
- * version and policy give the same text.
+ * The agents' rules: Markdown with YAML front matter, generated from the program's own tables. The same version and policy
+ * give the same text.
  */
 export async function skillText(policy: LoadedPolicyConfig): Promise<string> {
   const sections = [
@@ -69,8 +69,8 @@ Nothing reaches a package manager except along this chain:
 - Blockers, unless the policy allows a signed and approved way: gaps in provenance, unsigned or weakly pinned repositories, mutable tags and versions, direct URLs and local files, critical vulnerabilities, removals, downgrades, kernel changes, suspicious scripts.`;
 }
 
-/** `podman --root /x pull` → `podman pull`: the words a person would recognise, without options that name a path. */
-function spoken(head: readonly string[]): string {
+/** `podman --root /x pull` → `podman pull`: without options that name a path. */
+function displayed(head: readonly string[]): string {
   const words = head.filter((word, i) => !word.startsWith("/") && head[i + 1]?.startsWith("/") !== true);
   const verb = words.findIndex((word) =>
     /^(?:--)?(?:install|update|upgrade|pull|remove|configure)\b/.test(word),
@@ -79,8 +79,8 @@ function spoken(head: readonly string[]): string {
 }
 
 function neverRun(): string {
-  const managers = [...new Set([...ALLOWED_HEADS.map(spoken), ...Object.values(ALSO_FORBIDDEN).flat()])];
-  const places = [SYSTEM.config, SYSTEM.state, SYSTEM.auditDir, SYSTEM.run];
+  const managers = [...new Set([...ALLOWED_HEADS.map(displayed), ...Object.values(ALSO_FORBIDDEN).flat()])];
+  const paths = [SYSTEM.config, SYSTEM.state, SYSTEM.auditDir, SYSTEM.run];
   return `## Never run
 
 - \`sudo\`, \`su\`, \`doas\`, \`pkexec\`, or any other way to root.
@@ -88,7 +88,7 @@ function neverRun(): string {
 - \`curl | bash\`, \`wget | sh\`, or anything else that downloads and runs.
 - A package's lifecycle scripts, build hooks or maintainer scripts, also not to try them out.
 - A command line that a model wrote, a reviewing one included.
-- An editor or redirection into ${list(places)} or /etc/apt, or onto a plan, review, policy result, approval or signed plan. Every one of them is bound by hash.
+- An editor or redirection into ${list(paths)} or /etc/apt, or onto a plan, review, policy result, approval or signed plan. Every one of them is bound by hash.
 
 To learn what a change would do, plan it. Planning is read-only.`;
 }
@@ -163,7 +163,7 @@ ${controls.join("\n")}
 
 ${sh([TYPED["sign approve"], TYPED.sign], 3)}
 
-8. Check the signed plan that you are handed. Compare its argv with what was wished for.
+8. Check the signed plan that you are handed. Compare its argv with what was requested.
 
 ${sh([TYPED["sign verify"]], 3)}
 
@@ -210,7 +210,7 @@ A denied target is reported with one of ${list(signals)}.
 ${sections.join("\n\n")}`;
 }
 
-/** Rules that an agent treats alike, as one item. */
+/** Rules with the same advice, as one item. */
 function ruleGroup([advice, rules]: [RuleAdvice | undefined, readonly Rule[]]): string {
   const heads = rules.map(({ id, reason, control }) => {
     const older = OLDER_NAMES[id] === undefined ? "" : ` (formerly "${OLDER_NAMES[id]}")`;

@@ -1,10 +1,10 @@
 import { all, look, type PlanVerb, type Program, refuse, words } from "./wrap-verbs.ts";
 
 /*
- * What the wrappers do with calls of apt, apt-get and aptitude, as data; the others are in the table itself.
+ * The wrapper tables of apt, apt-get and aptitude; wrap-table.ts has the others.
  */
 
-/** Behind a verb that only looks: none runs, writes or opens anything. */
+/** Options after a read-only verb: none runs, writes or opens anything. */
 const LOOK = [
   "-q --quiet -v --verbose -a --all-versions --installed --upgradable --upgradeable --manual-installed",
   "-n --names-only -f --full -i --important --recurse --no-recommends --no-suggests",
@@ -21,12 +21,12 @@ const APT_FLAGS = [
   ...words("--allow-change-held-packages --allow-remove-essential"),
 ];
 
-/** A changing verb of apt: planned where Aegis can plan it. With an option that simulates it is let through. */
+/** A verb of apt that Aegis plans. With an option that simulates, the call passes through. */
 function aptPlan(operation: string): PlanVerb {
   return { plan: ["apt", operation], drop: APT_QUIET, simulate: operation === "update" ? [] : SIMULATE };
 }
 
-/** `apt install -f` without a package puts right what was left broken. */
+/** `apt install -f` without a package repairs an interrupted installation. */
 const APT_INSTALL: PlanVerb = {
   ...aptPlan("install"),
   alone: { "-f": ["apt", "repair"], "--fix-broken": ["apt", "repair"] },
@@ -34,7 +34,7 @@ const APT_INSTALL: PlanVerb = {
 
 export const APT: Program = {
   flags: APT_FLAGS,
-  // Without -c and -a: apt takes its table of options from the first word that is a verb of its own, were it a value.
+  // Without -c and -a: apt picks its option table by the first word that is a verb, even if that word is an option's value.
   valued: words("-o --option -t --target-release --default-release"),
   verbs: {
     ...look(LOOK, ...words("list search show showsrc showpkg depends rdepends policy madison")),
@@ -47,8 +47,8 @@ export const APT: Program = {
     remove: aptPlan("remove"),
     ...refuse("it may remove packages to upgrade others", "dist-upgrade full-upgrade", SIMULATE),
     ...refuse("it deletes configuration with the package", "purge autopurge", SIMULATE),
-    ...refuse("it chooses itself what to remove", "autoremove auto-remove", SIMULATE),
-    ...refuse("it edits whom apt trusts", "edit-sources"),
+    ...refuse("it chooses by itself what to remove", "autoremove auto-remove", SIMULATE),
+    ...refuse("it edits the sources that apt trusts", "edit-sources"),
   },
   alone: words("--help -h --version -v"),
   bare: true,
@@ -60,13 +60,13 @@ export const APTITUDE: Program = {
     ...look("-q --quiet -v --verbose -F --display-format -w --width -O --sort", "search", "show", "versions"),
     ...look("-q --quiet -v --verbose", "why", "why-not", "changelog"),
     help: { options: [], words: "any" },
-    // Never as a simulation: with POSIXLY_CORRECT it takes an option behind the verb for a package.
+    // Never as a simulation: with POSIXLY_CORRECT it takes an option after the verb for a package.
     ...all({ ...aptPlan("update"), simulate: [] }, ["update"]),
     ...all({ ...aptPlan("upgrade"), simulate: [] }, ["safe-upgrade"]),
     ...all({ ...APT_INSTALL, simulate: [] }, ["install"]),
     ...all({ ...aptPlan("remove"), simulate: [] }, ["remove"]),
   },
-  // `-v` alone is no verb either, and without one it opens its own screens.
+  // Without -v: aptitude opens its full-screen interface if there is no verb.
   alone: words("--help -h --version"),
   bare: false,
 };

@@ -5,7 +5,7 @@ import type { LookVerb, PlanVerb, Program, Verb } from "./wrap-verbs.ts";
 export type WrapVerdict =
   | { does: "pass" }
   | { does: "plan"; ecosystem: string; operation: string; targets: string[] }
-  /** `what` is the verb, where there is one; `instead` is what could be planned, as words behind `aegis`. */
+  /** `what` is the verb, if any; `instead` is what could be planned, as words after `aegis`. */
   | { does: "refuse"; what: string; why: string; instead: string[] | null };
 
 const PASS: WrapVerdict = { does: "pass" };
@@ -16,12 +16,12 @@ const refusal = (what: string, why: string, instead: string[] | null = null): Wr
   instead,
 });
 
-/** What becomes of this call of a wrapped package manager. Whatever is not known is refused. */
+/** Decides what to do with a call of a wrapped package manager. Anything unknown is refused. */
 export function judge(name: WrapperName, words: readonly string[]): WrapVerdict {
   const program = PROGRAMS[name];
   const [first] = words;
   if (first === undefined)
-    return program.bare ? PASS : refusal("", "without a verb it opens screens of its own");
+    return program.bare ? PASS : refusal("", "without a verb it opens its full-screen interface");
   if (words.length === 1 && program.alone.includes(first)) return PASS;
   const found = findVerb(program, words);
   if (found === null) return PASS;
@@ -29,30 +29,30 @@ export function judge(name: WrapperName, words: readonly string[]): WrapVerdict 
   const { verb, label, isFirst, rest } = found;
   if (rest.length === 1 && rest[0] === "--help" && isFirst && !label.startsWith("-")) return PASS;
   if ("options" in verb) {
-    if (!isFirst) return refusal(label, `it looks only with nothing in front of it: ${name} ${label} …`);
-    const why = whyMore(program, verb, rest);
+    if (!isFirst) return refusal(label, `it is read-only only as the first word: ${name} ${label} …`);
+    const why = whyNotReadOnly(program, verb, rest);
     return why === null ? PASS : refusal(label, why);
   }
   if (simulates(program, verb.simulate, found.before, rest)) return PASS;
   return "refuse" in verb ? refusal(label, verb.refuse) : judgePlan(program, verb, label, found.before, rest);
 }
 
-/** Why a verb that only looks may do more with these words behind it, or null. */
-function whyMore(program: Program, verb: LookVerb, rest: readonly string[]): string | null {
+/** Why a read-only verb might change something with these words after it, or null. */
+function whyNotReadOnly(program: Program, verb: LookVerb, rest: readonly string[]): string | null {
   for (const word of rest) {
     if (word.startsWith("-")) {
-      if (!isListed(verb.options, word)) return `the wrapper does not know ${word} behind it`;
+      if (!isListed(verb.options, word)) return `the wrapper does not know ${word} after it`;
     } else if (verb.words !== "any") {
       const isVerb = Object.keys(program.verbs).some((label) => label.split(" ").includes(word));
-      const isOdd = verb.words === "verbs" ? !isVerb : changes(program, word);
-      if (isOdd || (verb.words instanceof RegExp && !verb.words.test(word)))
-        return `with ${word} behind it, it may do more than look`;
+      const mayChange = verb.words === "verbs" ? !isVerb : changes(program, word);
+      if (mayChange || (verb.words instanceof RegExp && !verb.words.test(word)))
+        return `with ${word} after it, it may not be read-only`;
     }
   }
   return null;
 }
 
-/** Whether a word is a verb that changes something. */
+/** Whether a word is a verb that is not read-only. */
 function changes(program: Program, word: string): boolean {
   const verb = Object.hasOwn(program.verbs, word) ? program.verbs[word] : undefined;
   return verb !== undefined && !("options" in verb);
@@ -61,14 +61,14 @@ function changes(program: Program, word: string): boolean {
 interface Found {
   verb: Verb;
   label: string;
-  /** Nothing stands before the verb. */
+  /** Whether the verb is the first word. */
   isFirst: boolean;
   /** The options before the verb, by name. */
   before: string[];
   rest: string[];
 }
 
-/** The verb and what is around it; null where words only name files. */
+/** Finds the verb; null if the words only name files. */
 function findVerb(program: Program, words: readonly string[]): Found | { why: string } | null {
   const before: string[] = [];
   for (let i = 0; i < words.length; i++) {
@@ -89,8 +89,8 @@ function findVerb(program: Program, words: readonly string[]): Found | { why: st
       before.push(...option.names);
       if (!option.takesNext) continue;
       const value = words[++i];
-      // Some programs take such a word for an option all the same (`npm --tag --prefix ls install x` installs), and code
-      // looks for `tunnel` anywhere.
+      // Some programs still take a word like this for an option (`npm --tag --prefix ls install x` installs), and code looks
+      // for `tunnel` anywhere.
       if (value === undefined || value.startsWith("-") || (program.files === true && changes(program, value)))
         return { why: `${word} has no value` };
     } else if (program.files !== true || word.startsWith("-")) {
@@ -127,21 +127,21 @@ function judgePlan(
     }
   }
   if (unknown !== null) return refusal(label, `the wrapper does not know ${unknown}`);
-  const odd = options.find((name) => !verb.drop.includes(name));
-  if (odd !== undefined) {
-    const other = targets.length > 0 ? undefined : verb.alone?.[odd];
+  const unplannable = options.find((name) => !verb.drop.includes(name));
+  if (unplannable !== undefined) {
+    const other = targets.length > 0 ? undefined : verb.alone?.[unplannable];
     const instead = ["plan", ...(other ?? [ecosystem, operation]), ...targets];
-    return refusal(label, `a plan can't have ${odd}`, instead);
+    return refusal(label, `a plan can't have ${unplannable}`, instead);
   }
   return { does: "plan", ecosystem, operation, targets };
 }
 
-/** What apt takes for the value of the flag in front of it, `-s no` for one (StringToBool, apt-pkg/contrib/strutl.cc). */
+/** Words that apt takes as the value of the flag before them, as in `-s no` (StringToBool, apt-pkg/contrib/strutl.cc). */
 const SWITCH = /^\s*(?:\+?(?:0x[0-9a-f]*|\d+)|no|false|without|off|disable|yes|true|with|on|enable)?$/i;
 
 /**
- * Whether a program that is asked to simulate will: every option is known, none takes a value, since that could be a
- * setting that takes the asking back, and there is no second verb that changes something.
+ * Whether the call certainly only simulates: every option is known, none takes a value (a setting could switch simulation
+ * off again), and there is no second verb that changes something.
  */
 function simulates(
   program: Program,
@@ -163,7 +163,7 @@ interface Option {
   takesNext: boolean;
 }
 
-/** One word as an option of the program, or null. */
+/** The word as an option of the program, or null. */
 function knownOption(program: Program, word: string, more: readonly string[] = []): Option | null {
   const flags = [...program.flags, ...more];
   if (flags.includes(word)) return { names: [word], takesNext: false };
@@ -175,7 +175,7 @@ function knownOption(program: Program, word: string, more: readonly string[] = [
     : null;
 }
 
-/** Whether an option, or each of the letters that are joined in it, is among the listed ones. */
+/** Whether the option, or each of its joined letters, is listed. */
 function isListed(options: readonly string[], word: string): boolean {
   if (options.includes(optionName(word))) return true;
   const letters = joinedLetters(word);
@@ -187,7 +187,7 @@ function joinedLetters(word: string): string[] {
   return /^-[A-Za-z]{2,8}$/.test(word) ? [...word.slice(1)].map((letter) => `-${letter}`) : [];
 }
 
-/** `--prefix=x` → `--prefix`; any other word as it is. */
+/** `--prefix=x` → `--prefix`; other words unchanged. */
 function optionName(word: string): string {
   const equals = word.startsWith("-") ? word.indexOf("=") : -1;
   return equals < 0 ? word : word.slice(0, equals);

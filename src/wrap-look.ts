@@ -1,6 +1,6 @@
 /*
- * Options of verbs that only look, by program: none runs, writes or opens anything, whichever of the verbs it stands
- * behind. A verb that doesn't have one of them says so itself.
+ * Options of read-only verbs, by program. None runs, writes or opens anything after any of these verbs. A verb that lacks
+ * one of them reports that itself.
  */
 
 export const NPM = [
@@ -9,20 +9,19 @@ export const NPM = [
   "-w --workspace --workspaces --prefix -C --audit-level --sbom-format --sbom-type",
 ].join(" ");
 
-/** A name in the registry: of a git source npm makes a clone, and may run its scripts. */
+/** A registry name. npm would clone a git source and may run its scripts. */
 export const NPM_NAME = /^(?:@[^/:\\]+\/)?[^./:\\~][^/:\\]*$/;
 
 /**
- * pip's general options, which every verb has. The rest goes verb by verb: pip takes abbreviations, so that `--local` is
- * `--local-log <file>` for a verb without a `--local` of its own. Nowhere --python, which runs another interpreter, or
- * --log, which writes a file.
+ * pip's general options. The others are listed per verb: pip accepts abbreviations, so `--local` means `--local-log <file>`
+ * for a verb without `--local`. Without --python, which runs another interpreter, and --log, which writes a file.
  */
 export const PIP = "-q --quiet -v --verbose --no-color --no-input --disable-pip-version-check --isolated";
 export const PIP_LOCAL = `${PIP} -l --local --user --path`;
 export const PIP_FREEZE = `${PIP_LOCAL} --all --exclude --exclude-editable`;
 export const PIP_LIST = `${PIP_LOCAL} -o --outdated -u --uptodate -e --editable --pre --format --not-required --exclude --exclude-editable`;
 
-/** Without anything that names another engine, store, helper program or file: podman takes those behind the verb too. */
+/** Without options that name another engine, store, helper program or file, which podman also accepts after the verb. */
 export const CONTAINER = [
   "-a --all -q --quiet --no-trunc -n --last -l --latest -s --size -f --filter --follow --format --digests --since",
   "--until -t --timestamps --tail --type --no-stream --limit -v --verbose --sort --noheading --list-tags",

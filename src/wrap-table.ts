@@ -4,8 +4,8 @@ import * as behind from "./wrap-look.ts";
 import { all, look, NOTHING, type Program, refuse, under, type Verb, words } from "./wrap-verbs.ts";
 
 /*
- * What the wrappers do with the calls of each package manager, as data. What is not here is refused: a new verb or option
- * of a package manager waits until somebody has looked at it.
+ * What the wrappers do with each package manager's calls. Anything not listed is refused, so a new verb or option of a
+ * package manager is refused until somebody has reviewed it.
  */
 
 const NPM_INSTALL: Verb = {
@@ -111,7 +111,7 @@ function container(tool: "docker" | "podman"): Program {
         ...under("context", "ls list show inspect"),
       ),
       help: { options: [], words: "verbs" },
-      // podman's `top` may run ps in the container, and its `compose` another program.
+      // podman's `top` may run ps in the container, and its `compose` runs another program.
       ...(tool === "podman"
         ? {}
         : look(
@@ -122,8 +122,8 @@ function container(tool: "docker" | "podman"): Program {
           )),
       pull,
       "image pull": pull,
-      ...refuse("it pulls the image on its own and starts what is in it", "run create compose"),
-      ...refuse("it brings in an image that nobody has judged", "load import build buildx commit"),
+      ...refuse("it may pull an image and run it", "run create compose"),
+      ...refuse("it adds an image that nobody has reviewed", "load import build buildx commit"),
       ...refuse("it runs a program in a container", "exec"),
     },
     alone: words("--help -h --version -v"),
@@ -131,7 +131,7 @@ function container(tool: "docker" | "podman"): Program {
   };
 }
 
-const GO_DOWNLOADS = "it downloads modules on its own";
+const GO_DOWNLOADS = "it may download modules";
 
 const GO: Program = {
   flags: [],
@@ -143,11 +143,11 @@ const GO: Program = {
     get: { plan: ["go", "get"], simulate: [], drop: [] },
     install: { plan: ["go", "get"], simulate: [], drop: [] },
     ...refuse(GO_DOWNLOADS, "build vet list mod work fix tool doc"),
-    ...refuse("it downloads modules on its own and runs what is in them", "run test generate"),
+    ...refuse("it may download modules and run their code", "run test generate"),
   },
   alone: words("-h --help"),
   bare: true,
-  // In a directory whose go.mod asks for a newer Go, every call downloads that Go and runs it (https://go.dev/doc/toolchain).
+  // If the directory's go.mod requires a newer Go, every call downloads and runs it (https://go.dev/doc/toolchain).
   environment: { GOTOOLCHAIN: "local" },
 };
 
@@ -155,14 +155,14 @@ const CARGO: Program = {
   flags: words("-q --quiet -v --verbose --offline --locked --frozen"),
   valued: words("--color"),
   verbs: {
-    // Without `info`: before cargo 1.82 it is whatever an alias or a file cargo-info makes of it.
+    // Without `info`: before cargo 1.82 it runs an alias or a program cargo-info.
     ...look("-q --quiet -v --verbose --color --limit", "version", "search"),
     ...look(
       "-q --quiet -v --verbose --color --workspace --message-format",
       "locate-project",
       "read-manifest",
     ),
-    // For a word that is no verb of its own it runs the file cargo-<word>.
+    // For an unknown word it runs the program cargo-<word>.
     help: { options: [], words: "verbs" },
     install: { plan: ["cargo", "install"], simulate: [], drop: words("-q --quiet -v --verbose --locked") },
     ...refuse(
@@ -170,12 +170,12 @@ const CARGO: Program = {
       "build b check c test t run r bench doc d rustc",
     ),
     ...refuse("it downloads crates and runs their build scripts", "clippy fix package publish"),
-    ...refuse("it downloads crates on its own", "fetch update add tree metadata vendor generate-lockfile"),
+    ...refuse("it may download crates", "fetch update add tree metadata vendor generate-lockfile"),
     ...refuse("it changes what is installed", "uninstall"),
   },
   alone: words("--help -h --version -V --list"),
   bare: true,
-  // A rust-toolchain.toml in the directory makes rustup download what it names (rustup 1.28).
+  // Otherwise a rust-toolchain.toml in the directory makes rustup download a toolchain (rustup 1.28).
   environment: { RUSTUP_AUTO_INSTALL: "0" },
 };
 
@@ -183,7 +183,7 @@ const NUGET: Program = {
   flags: [],
   valued: [],
   verbs: {
-    // An option may begin with a slash too.
+    // nuget's options may also begin with a slash.
     ...all({ options: words(behind.NUGET), words: /^[^/]/ }, [
       ...words("list search"),
       "sources list",
@@ -206,7 +206,7 @@ const CODE: Program = {
     "--list-extensions": { options: ["--show-versions"], words: NOTHING },
     "--install-extension": { plan: ["vscode", "install"], simulate: [], drop: words("--force") },
     ...refuse("it changes what is installed", "--uninstall-extension --update-extensions --install-source"),
-    ...refuse("it opens this host to others", "tunnel serve-web chat agent ext"),
+    ...refuse("it gives others access to this host", "tunnel serve-web chat agent ext"),
   },
   alone: words("--help -h --version -v"),
   bare: true,

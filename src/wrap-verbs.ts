@@ -1,57 +1,60 @@
 /*
- * What a wrapper can do with a verb of a package manager, and how its table is written.
+ * What a wrapper can do with a package manager's verb, and helpers to write its table.
  */
 
 /**
- * A verb that only looks. It is let through when it is the first word and each option behind it is listed: what stands in
- * front of a verb may swallow it (`apt -s search install x` installs), and most parsers take abbreviations
- * (`pip list --pyth x` runs x) or options that write files (`pip list --log x`).
+ * A read-only verb. It passes if it is the first word and every option after it is listed: an option before the verb may
+ * take it as its value (`apt -s search install x` installs), and most parsers accept abbreviations (`pip list --pyth x`
+ * runs x) and options that write files (`pip list --log x`).
  */
 export interface LookVerb {
   options: readonly string[];
-  /** What each other word must match; `verbs` are words of the table's verbs, `any` also those that change something. */
+  /**
+   * What every other word must match. `verbs`: a verb of the table; `any`: any word. Without it, any word but a verb that
+   * changes something.
+   */
   words?: RegExp | "verbs" | "any";
 }
 
 export interface PlanVerb {
-  /** What is typed behind `aegis plan`. */
+  /** The arguments of `aegis plan`. */
   plan: readonly [ecosystem: string, operation: string];
-  /** Options that change nothing about the plan. With any other one the wish can't be planned. */
+  /** Options that don't affect the plan. A call with any other option can't be planned. */
   drop: readonly string[];
-  /** Options that make of the call a simulation by the program itself: let through. */
+  /** Options with which the program only simulates: the call passes. */
   simulate: readonly string[];
-  /** Options that mean something else where no target is named, and what can be planned of that. */
+  /** Options that mean another operation if no target is named, and how to plan that. */
   alone?: Readonly<Record<string, readonly [ecosystem: string, operation: string]>>;
-  /** Options that policy denies, with the signal that it gives as the reason. */
+  /** Options that policy denies, with the signal that names the reason. */
   denied?: Readonly<Record<string, string>>;
 }
 
-/** Let through, planned, or refused for a reason of its own. */
+/** A verb that passes, is planned, or is refused with a reason. */
 export type Verb = LookVerb | PlanVerb | { refuse: string; simulate: readonly string[] };
 
 export interface Program {
-  /** Options without a value that may stand before a verb that is planned. Single letters may be joined: `-qqy`. */
+  /** Options without a value that may precede a planned verb. Single letters may be joined: `-qqy`. */
   flags: readonly string[];
-  /** Options there that take the next word, or what follows `=`. */
+  /** Options there that take a value, as the next word or after `=`. */
   valued: readonly string[];
-  /** By verb; two words win over one. An option can be a verb too. */
+  /** By verb; two-word verbs win over one-word verbs. An option can be a verb too. */
   verbs: Readonly<Record<string, Verb>>;
-  /** Words that are let through when nothing else stands there. */
+  /** Words that pass if they are the only word. */
   alone: readonly string[];
-  /** Whether the program is let through without any word. */
+  /** Whether a call without any word passes. */
   bare: boolean;
-  /** Words that are no verb name files to look at. */
+  /** Whether words that are no verb name files to open. */
   files?: true;
-  /** Variables that a call is let through with, lest it do more than look. */
+  /** Variables set for a call that passes, so that it stays read-only. */
   environment?: Readonly<Record<string, string>>;
 }
 
 export const words = (text: string) => text.split(" ");
 export const under = (first: string, text: string) => words(text).map((second) => `${first} ${second}`);
-/** Verbs that only look, with the options that they may have. */
+/** Read-only verbs with their allowed options. */
 export const look = (options: string, ...verbs: string[]): Record<string, Verb> =>
   all({ options: words(options) }, verbs);
-/** No word at all. */
+/** Matches no word. */
 export const NOTHING = /^(?!)/;
 export const refuse = (why: string, text: string, simulate: readonly string[] = []): Record<string, Verb> =>
   all({ refuse: why, simulate }, words(text));

@@ -23,17 +23,17 @@ const SIGXFSZ = 25;
 const F_SETFD = 2;
 const RLIMIT_NOFILE = 7;
 
-/** The words that this process was started with, as bytes: proc_pid_cmdline(5). */
+/** This process's arguments, as bytes: proc_pid_cmdline(5). */
 function ownArgv(): Buffer[] {
   return strings(readFileSync("/proc/self/cmdline"));
 }
 
-/** The environment that this process was started with, as bytes: proc_pid_environ(5). */
+/** This process's initial environment, as bytes: proc_pid_environ(5). */
 function ownEnvironment(): Buffer[] {
   return strings(readFileSync("/proc/self/environ"));
 }
 
-/** Zero-terminated strings, without their zeros. */
+/** Splits null-terminated strings. */
 function strings(bytes: Buffer): Buffer[] {
   const out: Buffer[] = [];
   for (let start = 0; start < bytes.length; ) {
@@ -46,10 +46,10 @@ function strings(bytes: Buffer): Buffer[] {
 }
 
 /**
- * Turns this process into another program: execve(2). Bun's own `process.execve` takes no bytes that aren't UTF-8, and
- * hands on what Bun has changed in the process; here that is put back: ignored signals, inherited descriptors that would
- * close, and the raised limit of open files.
- * @throws AegisError `not_run`, only if it fails
+ * Replaces this process by another program: execve(2). Unlike Bun's `process.execve`, it takes bytes that aren't UTF-8 and
+ * undoes what Bun changed in the process: ignored signals, close-on-exec on inherited descriptors, the raised limit on open
+ * files.
+ * @throws AegisError `not_run` if it fails; otherwise it never returns
  */
 function exec(program: string, argv: readonly Buffer[], environment: readonly Buffer[]): never {
   for (const signal of [SIGPIPE, SIGXFSZ]) libc.signal(signal, null);
@@ -58,10 +58,10 @@ function exec(program: string, argv: readonly Buffer[], environment: readonly Bu
   const path = Buffer.from(`${program}\0`);
   const [words, variables] = [vector(argv), vector(environment)];
   libc.execve(ptr(path), ptr(words.pointers), ptr(variables.pointers));
-  throw new AegisError("not_run", `can't run ${program}`, `Look: ls -lL ${program}`);
+  throw new AegisError("not_run", `can't run ${program}`, `Type: ls -lL ${program}`);
 }
 
-/** Strings as C wants them: an array of pointers that ends in a null pointer. `bytes` must live as long as it. */
+/** A C string vector: an array of pointers that ends in a null pointer. `bytes` must outlive `pointers`. */
 function vector(words: readonly Buffer[]): { pointers: BigUint64Array; bytes: Buffer } {
   const zero = Buffer.from([0]);
   const bytes = Buffer.concat([...words.flatMap((word) => [word, zero]), zero]);
@@ -74,7 +74,7 @@ function vector(words: readonly Buffer[]): { pointers: BigUint64Array; bytes: Bu
   return { pointers, bytes };
 }
 
-/** Bun has all but the first descriptors close on exec. Its own are anonymous; the rest came from outside. */
+/** Bun sets close-on-exec on all descriptors above 2. Its own are anonymous inodes; the others were inherited. */
 function keepInheritedDescriptors(): void {
   for (const name of readdirSync("/proc/self/fd")) {
     const fd = Number(name);
@@ -86,12 +86,12 @@ function linkOf(fd: string): string {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);
   } catch {
-    // That of the directory that was read is closed by now.
+    // The descriptor of the directory listing itself, closed by now.
     return "anon_inode:";
   }
 }
 
-/** Bun raises its soft limit to the hard one. What it was is not to be had; the parent's is the best guess. */
+/** Bun raises its soft limit to the hard limit. The original is unknown; the parent's is the best guess. */
 function restoreOpenFilesLimit(): void {
   let text: string;
   try {
@@ -107,18 +107,18 @@ function restoreOpenFilesLimit(): void {
   libc.setrlimit(RLIMIT_NOFILE, ptr(limit));
 }
 
-/** Counts how many wrappers stand above this process. */
+/** Counts the wrappers among this process's ancestors. */
 const DEPTH = "AEGIS_WRAPPER_DEPTH";
-/** More than programs that call each other ever need. */
+/** More than nested calls ever need. */
 const MAX_DEPTH = 8;
 
 /**
- * Stands in for a package manager: what only looks becomes the real program, what would change something becomes a plan,
- * the rest is refused, also what this version can't plan yet. A guard rail and no boundary: whoever types the program's
- * whole path goes around it. Maintainer scripts are let through: dpkg runs them, as part of what was decided already.
- * @returns for a plan what policy would make of it: `denied`, `snapshot` or else `approval`, since what was asked for has
- *   not happened; `ok` where there is nothing to do
- * @throws AegisError `not_run` for what is refused; what planning throws
+ * Stands in for a package manager: a read-only call runs the real program, a change becomes a plan, and the rest is refused,
+ * including what this version can't plan yet. A guard rail, not a boundary: typing the program's full path bypasses it.
+ * Calls by maintainer scripts pass, since dpkg runs them as part of a transaction already decided.
+ * @returns for a plan, what policy would decide: `denied`, `snapshot` or `approval`, since the change was not made; `ok` if
+ *   there is nothing to do
+ * @throws AegisError `not_run` for a refused call; errors of planning
  */
 export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   const argv = ownArgv();
@@ -138,13 +138,13 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   if (NOT_BUILT.includes(ecosystem)) {
     throw new AegisError(
       "not_run",
-      `${name} was not run: this version of Aegis can't plan ${ecosystem} ${operation} yet, so nobody could approve it`,
-      `On this host Aegis lets only read-only calls of ${name} through. Ask the administrator what is to be done.`,
+      `${name} was not run: this version of Aegis can't plan ${ecosystem} ${operation} yet`,
+      `On this host Aegis lets only read-only calls of ${name} through. Ask the administrator.`,
     );
   }
   const io = processIo(false);
   io.note(
-    `${name} was not run; Aegis makes a plan of it: ${safe(showArgv(["aegis", "plan", ecosystem, operation, ...targets]))}`,
+    `${name} was not run; Aegis plans the change instead: ${safe(showArgv(["aegis", "plan", ecosystem, operation, ...targets]))}`,
   );
   const { plan } = await import("./cmd-plan.ts");
   let written: unknown = null;
@@ -161,9 +161,9 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   return statusOf(written, io);
 }
 
-/** What comes next for a plan: nothing, or what the policy of whoever typed says. */
+/** The exit status for a plan: `ok` if there is nothing to do, else by the decision of the user's policy. */
 async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
-  // Only here, since every call that is let through waits for what stands at the top.
+  // Imported here, since top-level imports would delay every call that passes.
   const [{ canonicalHash }, { parseDocument }, { evaluate, policyExit }, { loadPolicyConfig }] =
     await Promise.all([
       import("./canonical.ts"),
@@ -175,18 +175,18 @@ async function statusOf(written: unknown, io: Io): Promise<ExitStatus> {
   if (plan.nothing_to_do) return EXIT.ok;
   const { config, hash } = loadPolicyConfig(io.env);
   const { decision } = evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
-  // What policy allows still waits for a signature.
+  // An allowed plan still needs a signature.
   return decision === "allow" ? EXIT.approval : policyExit(decision);
 }
 
-/** Becomes the real program, with words and environment as they came, but for the count and what its table sets. */
+/** Runs the real program with the same arguments and environment, except for the depth and its table's variables. */
 function become(name: WrapperName, argv: readonly Buffer[]): never {
   const depth = Number(process.env[DEPTH] ?? "0");
   if (!(depth < MAX_DEPTH)) {
     throw new AegisError(
       "not_run",
-      `wrappers of Aegis call each other: ${name} is the ${MAX_DEPTH + 1}th in a row`,
-      `What is behind it is no package manager. Look: type -a ${name}`,
+      `Aegis's wrappers call each other: ${name} is nested ${MAX_DEPTH + 1} deep`,
+      `The program behind the wrapper is not a package manager. Type: type -a ${name}`,
     );
   }
   const program = resolveProgram(name);

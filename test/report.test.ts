@@ -597,7 +597,7 @@ describe("the model's wording", () => {
       text: "Look at alice.",
     });
     expect(report.dspy_note).toContain("not verified");
-    expect(printed.at(-1)?.text).toContain("UNTRUSTED: what the model deepseek-v4-flash says");
+    expect(printed.at(-1)?.text).toContain("UNTRUSTED: comments by the model deepseek-v4-flash");
     expect(rest(report)).toBe(await plain());
     expect(server.asked.map(({ method, path }) => `${method} ${path}`)).toEqual([
       "POST /v1/chat/completions",
