@@ -14,13 +14,13 @@ import { createFileExclusive, writeFileAtomic } from "./sys-files.ts";
 import { STATE } from "./sys-state.ts";
 
 /*
- * Aegis as apt's last hook before unpacking. apt hands `DPkg::Pre-Install-Pkgs` the final transaction and the package
- * files while it holds dpkg's lock (apt.conf(5), interface version 3); a non-zero exit leaves everything untouched.
+ * Aegis as apt's last hook before unpacking. apt passes `DPkg::Pre-Install-Pkgs` the final transaction and the package
+ * files while holding dpkg's lock (apt.conf(5), interface version 3); a non-zero exit leaves everything untouched.
  */
 
 /**
- * The hook itself: reads apt's message, compares, leaves a receipt. Returns the exit status for apt.
- * The decision file is made before anything is compared: from then on the runner no longer stops the run.
+ * Runs the hook: checks apt's input against the plan and writes a receipt. Returns the exit status for apt. Creates the
+ * decision file before comparing anything: from then on the runner no longer stops the run.
  */
 export function runAptHook(
   directory: string,

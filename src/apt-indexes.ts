@@ -12,44 +12,43 @@ import { hashFile, readText, rootOnlyProblem } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
- * The package indexes that a plan is made from. apt checks them as they are downloaded and believes them from then on; its
- * download user wrote them, and may hold them open for writing. So the executor makes sure that nobody does, and then that
- * each is what its signed Release file says. The signature itself is planning's to check, on the same files.
+ * The package indexes plans are made from. apt checks them only when downloading; its download user wrote them and may
+ * still have them open for writing. So the executor makes sure that no process does, and then that each matches its
+ * signed Release file. Planning checks the signatures, on the same files.
  */
 
-/** What makes apt's mind up: Release files and their signatures, and the indexes of packages, however compressed. */
+/** Files apt decides by: Release files and their signatures, and package indexes in any compression. */
 const INDEX = /_(?:InRelease|Release(?:\.gpg)?|Packages(?:\.(?:bz2|gz|lz4|lzma|xz|zst))?)$/;
 const PACKAGES = /_Packages(\.[a-z0-9]+)?$/;
 
-/** apt's own program that writes a file out uncompressed (`apt-helper cat-file`). */
+/** apt's program to decompress a file (`apt-helper cat-file`). */
 const APT_HELPER = "/usr/lib/apt/apt-helper";
 const TIME_LIMIT_MS = 120_000;
 
 /**
- * Looks at the indexes in apt's directory of lists. `used` are the sources that a plan takes something from, as a plan names
- * them (`<uri> <suite>`): of theirs each index must be named by its Release file.
- * @throws AegisError `refused` where anyone but root could change one: by its owner and mode, or because it is open for
- * writing
+ * Secures the indexes in apt's lists directory. `used` are the sources a plan takes packages from, as in the plan
+ * (`<uri> <suite>`): each of their indexes must be listed in its Release file.
+ * @throws AegisError `refused` if others than root could change one, by owner or mode or because it is open for writing
  */
 export function sealIndexes(
   lists: string,
   used: readonly string[] = [],
   uncompressed = hashUncompressed,
 ): Held {
-  const before = marksOf(lists);
-  const relied = used.map((id) => join(lists, listFileName(sourceOf(id), "")));
+  const before = fingerprintsOf(lists);
+  const reliedOn = used.map((id) => join(lists, listFileName(sourceOf(id), "")));
   for (const path of before.keys()) refuseWritable(path);
   return {
-    check: () => checkIndexes([...before.keys()], relied, uncompressed),
+    check: () => checkIndexes([...before.keys()], reliedOn, uncompressed),
     refuseReplaced() {
-      const now = marksOf(lists);
+      const now = fingerprintsOf(lists);
       const all = [...new Set([...before.keys(), ...now.keys()])];
       const other = all.find((path) => before.get(path) !== now.get(path));
       if (other === undefined) return;
       throw new AegisError(
         "drift",
         `apt's package lists were refreshed while Aegis planned again: ${basename(other)}`,
-        "Apply it again: nothing has been run, and nothing used up.",
+        "Apply the plan again: nothing was run, and the plan was not used.",
       );
     },
   };
@@ -60,28 +59,28 @@ function sourceOf(id: string): { uri: string; suite: string } {
   return { uri: id.slice(0, space), suite: id.slice(space + 1) };
 }
 
-/** Path → what changes when a file is replaced or written to. */
-function marksOf(lists: string): Map<string, string> {
-  const marks = new Map<string, string>();
+/** Path → inode, size and times, which change when the file is replaced or written. */
+function fingerprintsOf(lists: string): Map<string, string> {
+  const fingerprints = new Map<string, string>();
   for (const name of readdirSync(lists).sort()) {
     if (!INDEX.test(name)) continue;
     const path = join(lists, name);
-    // A link and what it leads to: both count.
-    const looks = [
+    // Both a link and its target.
+    const stats = [
       lstatSync(path, { bigint: true }),
       statSync(path, { bigint: true, throwIfNoEntry: false }),
     ];
-    marks.set(
+    fingerprints.set(
       path,
-      looks.map((it) => [it?.dev, it?.ino, it?.size, it?.mtimeNs, it?.ctimeNs].join(" ")).join("; "),
+      stats.map((it) => [it?.dev, it?.ino, it?.size, it?.mtimeNs, it?.ctimeNs].join(" ")).join("; "),
     );
   }
-  return marks;
+  return fingerprints;
 }
 
 /**
- * Owner and mode first: after that only root can open it for writing, so that one look at who has is enough. Of a source that
- * reads files of this host apt keeps a link, and what counts is where it leads.
+ * Checks owner and mode first: then only root can open the file for writing, and one check of open descriptors is
+ * enough. For a file: source apt keeps a link, and its target counts.
  */
 function refuseWritable(path: string): void {
   const real = resolved(path);
@@ -89,7 +88,7 @@ function refuseWritable(path: string): void {
   const again =
     path === real
       ? "Fetch the lists again: apt-get update"
-      : `It is of a file: source. Give that to root (chown root, chmod go-w, every directory above it too), or take it out of apt's sources; then: apt-get update`;
+      : `It belongs to a file: source. Make that root's (chown root, chmod go-w, also for every directory above), or remove it from apt's sources; then: apt-get update`;
   if (problem !== null) throw refuse(problem, again);
   const fd = openSync(real, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
@@ -98,7 +97,7 @@ function refuseWritable(path: string): void {
     closeSync(fd);
   }
   throw refuse(
-    `${real} is open for writing, so what is planned from it could be changed`,
+    `${real} is open for writing, so it could change after planning`,
     `See who has it open: fuser -v ${real}. End that process, then: apt-get update`,
   );
 }
@@ -107,19 +106,19 @@ function resolved(path: string): string {
   try {
     return lstatSync(path).isSymbolicLink() ? realpathSync(path) : path;
   } catch (error) {
-    throw refuse(`can't look at ${path}: ${messageOf(error)}`, "Fetch the lists again: apt-get update");
+    throw refuse(`can't examine ${path}: ${messageOf(error)}`, "Fetch the lists again: apt-get update");
   }
 }
 
 /**
- * Compares every index of packages with each Release file that names it: a name in the lists may belong to several sources
- * (`http://m/u x/` and `http://m/ u/`), and none of them may vouch for what another one signed otherwise. An index that no
- * Release file names stays as it is, where the plan takes nothing from its source, or the source has no Release file: planning
- * says of such a source that it is not signed.
+ * Compares every package index with each Release file that lists it: a file name may belong to several sources
+ * (`http://m/u x/` and `http://m/ u/`), and none may vouch for a file that another signed differently. An index listed
+ * nowhere is accepted if the plan takes nothing from its source, or if the source has no Release file: planning then
+ * reports it as unsigned.
  */
 async function checkIndexes(
   paths: readonly string[],
-  relied: readonly string[],
+  reliedOn: readonly string[],
   uncompressed: (path: string) => Promise<string>,
 ): Promise<void> {
   const releases = releasesOf(paths);
@@ -129,7 +128,7 @@ async function checkIndexes(
       if (match === null) return;
       const compression = match[1];
       const plainPath = path.slice(0, path.length - (compression?.length ?? 0));
-      const own = longest(relied.filter((base) => path.startsWith(base)));
+      const own = longest(reliedOn.filter((base) => path.startsWith(base)));
       for (const [base, hashes] of releases) {
         const [asIs, plain] = [hashes.get(path), hashes.get(plainPath)];
         if (asIs !== undefined && asIs === hashFile(path).sha256) continue;
@@ -138,13 +137,13 @@ async function checkIndexes(
         if (asIs !== undefined || plain !== undefined) {
           throw refuse(
             `${path} is not the index that its signed Release file names`,
-            "Fetch the lists again: apt-get update; and find out who changed it: only root and apt's _apt could.",
+            "Fetch the lists again: apt-get update. Find out who changed it: only root and apt's user _apt could.",
           );
         }
         if (base === own) {
           throw refuse(
-            `${path} is not named by its signed Release file as it lies here, so nothing vouches for it`,
-            'Have the repository list its uncompressed indexes, or keep them as they come: Acquire::GzipIndexes "true", then apt-get update.',
+            `${path} is not listed in this form by its signed Release file, so its content can't be verified`,
+            'Have the repository list its uncompressed indexes, or keep them compressed: Acquire::GzipIndexes "true", then apt-get update.',
           );
         }
       }
@@ -156,7 +155,7 @@ function longest(texts: readonly string[]): string | undefined {
   return texts.toSorted((a, b) => b.length - a.length)[0];
 }
 
-/** What the names of a source's files begin with → what its Release file says. As with apt, InRelease wins over Release. */
+/** Common prefix of a source's files → hashes in its Release file. As in apt, InRelease wins over Release. */
 function releasesOf(paths: readonly string[]): Map<string, ReadonlyMap<string, string>> {
   const releases = new Map<string, ReadonlyMap<string, string>>();
   for (const suffix of ["Release", "InRelease"]) {
@@ -168,7 +167,7 @@ function releasesOf(paths: readonly string[]): Map<string, ReadonlyMap<string, s
   return releases;
 }
 
-/** Path of an index → SHA-256, for everything that a Release file names (apt's names: `/` is `_`). */
+/** Path of an index → SHA-256, for everything a Release file lists (apt's file names: `/` becomes `_`). */
 function releaseHashes(path: string, base: string): ReadonlyMap<string, string> {
   const text = readText(path) ?? "";
   const body = path.endsWith("InRelease") ? (splitClearSigned(text)?.text ?? "") : text;

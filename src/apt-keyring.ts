@@ -6,33 +6,33 @@ import type { Planning } from "./eco-planning.ts";
 
 /** One good signature. */
 export interface GoodSignature {
-  /** Fingerprint of the key or subkey that signed; null where the program that verified it doesn't say. */
+  /** Fingerprint of the signing key or subkey; null if the verifier doesn't report it. */
   fingerprint: string | null;
-  /** Fingerprint of the primary key it belongs to. */
+  /** Fingerprint of its primary key. */
   primary: string;
 }
 
-/** Hash algorithms (RFC 9580, 9.5) that prove nothing any more: MD5, SHA-1, RIPE-MD/160. */
+/** Broken hash algorithms (RFC 9580, 9.5): MD5, SHA-1, RIPEMD-160. */
 const WEAK_HASHES: readonly string[] = ["1", "2", "3"];
 
 /**
- * Reads the status lines of `gpgv --status-fd 1`. A signature counts with GOODSIG followed by VALIDSIG; one by an expired
- * or revoked key has EXPKEYSIG or REVKEYSIG instead, with a VALIDSIG all the same. `bad`: a signature that doesn't fit.
+ * Parses the output of `gpgv --status-fd 1`. A signature is good with GOODSIG followed by VALIDSIG; an expired or
+ * revoked key gives EXPKEYSIG or REVKEYSIG instead, also followed by VALIDSIG. `bad`: a signature that doesn't match.
  * @see doc/DETAILS of GnuPG, "GOODSIG", "VALIDSIG"
  */
 export function parseGpgStatus(stdout: string): { good: GoodSignature[]; bad: boolean } {
   const good: GoodSignature[] = [];
   let bad = false;
-  let promising = false;
+  let goodSig = false;
   for (const line of stdout.split("\n")) {
     const [tag, keyword = "", ...args] = line.split(" ");
     if (tag !== "[GNUPG:]") continue;
     if (keyword === "BADSIG") bad = true;
     if (/^(?:NEWSIG|GOODSIG|BADSIG|ERRSIG|EXPSIG|EXPKEYSIG|REVKEYSIG)$/.test(keyword)) {
-      promising = keyword === "GOODSIG";
+      goodSig = keyword === "GOODSIG";
     }
-    if (keyword !== "VALIDSIG" || !promising) continue;
-    promising = false;
+    if (keyword !== "VALIDSIG" || !goodSig) continue;
+    goodSig = false;
     const [fingerprint = "", hash = "", primary = ""] = [args[0], args[7], args[9]];
     if (WEAK_HASHES.includes(hash) || !isFingerprint(fingerprint)) continue;
     good.push({ fingerprint, primary: isFingerprint(primary) ? primary : fingerprint });
@@ -44,18 +44,18 @@ function isFingerprint(text: string): boolean {
   return /^(?:[0-9A-F]{40}|[0-9A-F]{64})$/.test(text);
 }
 
-/** The keys that a source is bound to. */
+/** The keys accepted for a source. */
 export interface Binding {
   keyrings: string[];
-  /** Upper case, a last `!` for "this subkey only"; empty for any key of the keyrings. */
+  /** Upper case, with a trailing `!` for exactly that subkey; empty for any key in the keyrings. */
   fingerprints: string[];
   problems: string[];
 }
 
-/** A path as long and as plain as an argument of gpgv may be. */
+/** A path suitable as an argument of gpgv. */
 const PLAIN = /^\P{C}{1,1000}$/u;
 
-/** Keyrings and fingerprints of Signed-By (sources.list(5)); without any path, all that apt trusts by default. */
+/** Keyrings and fingerprints from Signed-By (sources.list(5)); without a path, apt's default keyrings. */
 export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning): Binding {
   const binding: Binding = { keyrings: [], fingerprints: [], problems: [] };
   const addKeyring = (path: string, text: string) => {
@@ -69,7 +69,7 @@ export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning):
     addKeyring(source.configuredIn, signedBy);
     return binding;
   }
-  // To apt only ASCII has blanks.
+  // apt splits at ASCII blanks only.
   const words = signedBy.split(/[ \t\n,]+/).filter((word) => word !== "");
   for (const word of words) {
     if (word.startsWith("/")) {
@@ -86,7 +86,7 @@ export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning):
   if (!words.some((word) => word.startsWith("/"))) {
     const parts = planning
       .list(dirs.trustedParts)
-      // The names that apt reads (GetListOfFilesInDir, apt-pkg/contrib/fileutl.cc).
+      // File names apt reads (GetListOfFilesInDir, apt-pkg/contrib/fileutl.cc).
       .filter((name) => /^[A-Za-z0-9_:-][A-Za-z0-9._:-]*\.(?:gpg|asc)$/.test(name));
     for (const path of [dirs.trusted, ...parts.map((name) => `${dirs.trustedParts}/${name}`)]) {
       const text = planning.readText(path);
@@ -97,15 +97,14 @@ export function bindingOf(source: AptSource, dirs: AptDirs, planning: Planning):
 }
 
 /**
- * Of the files for every source, apt takes those that are what their name says and leaves out the rest, whatever the rest
- * is; sqv would stumble over one of another format. A binary one begins with the packet of a public key, 0x98, 0x99 or
- * 0xc6, none of which is text.
+ * Among the default keyrings apt uses the files whose content matches their extension and ignores the rest; sqv would
+ * fail on another format. A binary keyring starts with a public key packet, 0x98, 0x99 or 0xc6, none of which is text.
  */
 function isKeyring(path: string, text: string): boolean {
   return path.endsWith(".asc") ? dearmor(text) !== null : /^[\ufffd\u0180-\u01bf]/.test(text);
 }
 
-/** True for a signature by a key that the fingerprints allow; a last `!` allows that very subkey only. */
+/** Whether the fingerprints allow a signature's key; a trailing `!` allows exactly that subkey. */
 export function isAllowed({ fingerprint, primary }: GoodSignature, fingerprints: readonly string[]): boolean {
   return (
     fingerprints.length === 0 ||

@@ -1,17 +1,17 @@
 /*
- * The two logs of package changes, in the local time of whoever ran the program: dpkg's, one line a step (dpkg(1), --log), and
- * apt's history.log, one stanza a run, written at its start and finished at its end (pkgDPkgPM::OpenLog and CloseLog,
- * apt-pkg/deb/dpkgpm.cc).
+ * The two logs of package changes, in the local time of the caller: dpkg's, one line per step (dpkg(1), --log), and
+ * apt's history.log, one stanza per run, written at its start and completed at its end (pkgDPkgPM::OpenLog and
+ * CloseLog, apt-pkg/deb/dpkgpm.cc).
  */
 
-/** One package that dpkg changed, or a name whose state differs although no log says why. */
+/** A package that dpkg changed, or whose state changed although no log says why. */
 export interface PackageChange {
-  /** `2026-01-31 12:00:00`, as dpkg wrote it: local time, to the second. Null where no log has it. */
+  /** `2026-01-31 12:00:00` as written by dpkg, in local time; null if not logged. */
   at: string | null;
   action: "install" | "upgrade" | "remove" | "purge" | "disappear" | "changed";
   name: string;
   architecture: string;
-  /** Null where there was none, and none is left. */
+  /** Null if not installed before or after. */
   from: string | null;
   to: string | null;
 }
@@ -20,8 +20,8 @@ const LINE =
   /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (install|upgrade|remove|purge|disappear) ([a-z0-9][a-z0-9+.-]{0,255}):([a-z0-9][a-z0-9-]{0,63}) (\S{1,256})(?: (\S{1,256}))?$/;
 
 /**
- * The change that a line of dpkg's log tells of; null for every other line, and for garbage. An upgrade to a lower or the
- * same version is one too: dpkg calls each of them `upgrade`.
+ * The change reported by a line of dpkg's log; null for other lines and garbage. dpkg also logs downgrades and
+ * reinstallations as `upgrade`.
  */
 export function parseDpkgLine(line: string): PackageChange | null {
   const [, at, action, name, architecture, first, second] = LINE.exec(line) ?? [];
@@ -39,19 +39,19 @@ export function parseDpkgLine(line: string): PackageChange | null {
   };
 }
 
-/** `upgrade libc6:amd64 2.36-9 2.37-1`, for people and for digests. */
+/** `upgrade libc6:amd64 2.36-9 2.37-1`, for display and digests. */
 export function describeChange({ action, name, architecture, from, to }: PackageChange): string {
   return `${action} ${name}:${architecture} ${from ?? "none"} ${to ?? "none"}`;
 }
 
-/** One run of apt, or of a program that uses its library. */
+/** A run of apt or of a program using its library. */
 export interface AptRun {
   /** `2026-01-31 12:00:00`, as in dpkg's log. */
   started: string;
-  /** Null while it runs, and where it was killed. */
+  /** Null while running or if killed. */
   ended: string | null;
   command: string | null;
-  /** `alice (1000)`: who called sudo or pkexec, as apt was told. */
+  /** `alice (1000)`: the user behind sudo or pkexec. */
   requestedBy: string | null;
   error: string | null;
   packages: AptRunPackage[];
@@ -60,14 +60,14 @@ export interface AptRun {
 interface AptRunPackage {
   name: string;
   architecture: string;
-  /** Null for an installation, where it is not known whether there was one. */
+  /** Null for an installation; history.log doesn't record a previous version. */
   from: string | null;
   /** Null for a removal. */
   to: string | null;
 }
 
 const TIME = /^(\d{4}-\d\d-\d\d) +(\d\d:\d\d:\d\d)$/;
-/** What the versions in each list stand for. */
+/** Meaning of the versions in each list. */
 const LISTS: Readonly<
   Record<string, (first: string | null, second: string | null) => [from: string | null, to: string | null]>
 > = {
@@ -80,12 +80,12 @@ const LISTS: Readonly<
   Disappeared: (version) => [version, null],
 };
 /**
- * apt names a package that is for all architectures with the host's own: `ssl-cert:amd64 (1.1.2, automatic)`. Bounded, and
- * from the beginning of a word only: a long one must not be tried from each of its letters to its end.
+ * apt prints Architecture: all packages with the host's architecture: `ssl-cert:amd64 (1.1.2, automatic)`. Lengths are
+ * bounded and matches start only at a word boundary, so that a long word isn't retried from each of its characters.
  */
 const PACKAGE = /(?<![a-z0-9+.-])([a-z0-9][a-z0-9+.-]{0,255}):([a-z0-9][a-z0-9-]{0,63}) \(([^()]{0,1024})\)/g;
 
-/** The runs in the text of a history.log, in its order. What can't be read is left out: a log may be cut anywhere. */
+/** The runs in a history.log, in order. Malformed entries are skipped: a log may be cut anywhere. */
 export function parseAptHistory(text: string): AptRun[] {
   return text.split(/\n[ \t\r]*\n/).flatMap((stanza) => {
     const fields = new Map<string, string>();
@@ -121,7 +121,7 @@ function packagesOf(list: string, text: string): AptRunPackage[] {
   });
 }
 
-/** Which program it was, as far as the command line tells; unattended-upgrades and PackageKit use apt's library. */
+/** The program, as far as the command line tells; unattended-upgrades and PackageKit use apt's library. */
 export function programOf({ command }: Pick<AptRun, "command">): string {
   const [first = "", second = ""] = (command ?? "").split(" ").map((word) => word.split("/").at(-1) ?? "");
   const program = /^python[0-9.]*$/.test(first) ? second : first;

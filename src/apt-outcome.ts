@@ -3,16 +3,17 @@ import type { TransactionEntry } from "./doc-plan.ts";
 import type { Difference, Undo } from "./doc-result.ts";
 import type { HostState } from "./eco-driver.ts";
 
-/*
- * What a run of apt or dpkg did: dpkg's packages before and after it, against the plan.
- */
+/* The effect of a run of apt or dpkg: packages before and after, compared with the plan. */
 
-/** Whether our hook has to have seen a run: apt calls it for every transaction, and a repair is dpkg alone. */
+/** Whether our hook must have been called: apt calls it for every transaction; a repair runs dpkg alone. */
 export function isChecked(argv: readonly string[], transaction: readonly TransactionEntry[]): boolean {
   return argv[0] === "apt-get" && transaction.length > 0;
 }
 
-/** dpkg's packages by `name:architecture`: `1.0-1 installed`, or nothing for a package of which at most configuration files are left. */
+/**
+ * dpkg's packages by `name:architecture`: `1.0-1 installed`. Packages removed except for configuration files are
+ * omitted.
+ */
 export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): HostState {
   return Object.fromEntries(
     [...packages]
@@ -21,9 +22,7 @@ export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): HostStat
   );
 }
 
-/**
- * dpkg after a run against the plan: what is not as planned, and what changed that the plan does not name.
- */
+/** Compares dpkg's state after a run with the plan: differences from it, and changes outside it. */
 export function postCheck(
   transaction: readonly TransactionEntry[],
   before: HostState,
@@ -52,8 +51,8 @@ export function postCheck(
 }
 
 /**
- * What undoes what became of a transaction's packages, sorted. From dpkg's own state and never from the plan: a run that
- * failed halfway has only half to be undone. What changed besides was not this execution.
+ * What reverts the changes to a transaction's packages, sorted. Derived from dpkg's state, not the plan: a run that
+ * failed halfway has only half to revert. Changes outside the plan are not this execution's.
  */
 export function inverseOf(
   transaction: readonly TransactionEntry[],
@@ -74,8 +73,8 @@ export function inverseOf(
 }
 
 /**
- * Packages that go under their old key because they change their architecture in an upgrade, from `all` say. One that was
- * there in the new architecture before has no other to give up.
+ * Packages whose old key disappears because an upgrade changes their architecture, for example from `all`. Not those
+ * already installed in the new architecture.
  */
 function replacedBy(transaction: readonly TransactionEntry[], before: HostState): Set<string> {
   return new Set(
@@ -85,7 +84,7 @@ function replacedBy(transaction: readonly TransactionEntry[], before: HostState)
   );
 }
 
-/** The version in a snapshot's `1.0 installed`; null where the package is not there. */
+/** The version in a snapshot's `1.0 installed`; null if not installed. */
 function versionIn(snapshot: HostState, key: string): string | null {
   return snapshot[key]?.split(" ")[0] || null;
 }

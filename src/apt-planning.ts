@@ -5,32 +5,32 @@ import type { ToolSettings } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * The configuration that planning asks apt with: the host's, frozen from one `apt-config dump`, without whatever would run
- * a program. `apt-get -s` runs AptCli::Hooks as whoever plans, and planning may spawn nothing but its own list of argv.
+ * apt's configuration for planning: the host's, frozen from one `apt-config dump`, without anything that would run a
+ * program. `apt-get -s` runs AptCli::Hooks as the caller, and planning may run only its fixed list of commands.
  */
 
-/** Hooks and commands, and dpkg's settings: a simulation never comes to dpkg. */
+/** Hooks and commands, and dpkg's settings: a simulation never reaches dpkg. */
 const DROPPED = /^(?:AptCli|DPkg)(?:$|::)|(?:Pre|Post)-Invoke/i;
 
-/** Solvers inside apt itself; any other name is a program that apt would run (EDSP). */
+/** Built-in solvers; any other name is a program that apt would run (EDSP). */
 const SOLVERS: readonly string[] = ["", "internal", "3.0"];
 
-/** Planners inside apt itself; any other name is a program, as with solvers (EIPP). */
+/** Built-in planners; any other name is a program (EIPP). */
 const PLANNERS: readonly string[] = ["", "internal"];
 
-/** What planning sets besides what it has in common with the run. */
+/** Settings only for planning. */
 const OURS: Readonly<Record<string, string>> = {
-  // apt logs the whole scenario it gives its planner and solver, in a simulation too. Only an empty name stops it:
-  // into /dev/null it wrote 50 MB, a few bytes a call (apt 2.6.1).
+  // apt logs the complete scenario for its planner and solver, even in a simulation. Only an empty name prevents that:
+  // to /dev/null it wrote 50 MB, a few bytes per call (apt 2.6.1).
   "Dir::Log::Planner": "",
   "Dir::Log::Solver": "",
 };
 
 /**
- * The file for APT_CONFIG of every apt command of one planning, from `apt-config dump`. With `aptCache`, an absolute path,
- * apt keeps its binary cache there: the first command that needs it builds it, and the others read it.
- * @throws AegisError `refused` for a dump that can't be carried over exactly, as
- * {@link pinnedSettings}, and for a solver or planner that is a program of its own
+ * The APT_CONFIG file for all apt commands of one planning, from `apt-config dump`. `aptCache`, an absolute path, is
+ * where apt keeps its binary cache: the first command that needs it builds it, the others read it.
+ * @throws AegisError `refused` for a dump that can't be reproduced exactly, as {@link pinnedSettings}, and for an
+ * external solver or planner
  */
 export function planningConfig(dump: string, aptCache?: string): string {
   const host = parseAptDump(dump);
@@ -39,13 +39,13 @@ export function planningConfig(dump: string, aptCache?: string): string {
   for (const [key, value] of Object.entries(OURS)) setScalar(settings, key, value);
   if (aptCache !== undefined) {
     setScalar(settings, "Dir::Cache::pkgcache", aptCache);
-    // What it would be built from if only dpkg's status had changed.
+    // Its intermediate, useful only if dpkg's status alone had changed.
     setScalar(settings, "Dir::Cache::srcpkgcache", "");
   }
   return renderAptConfig(settings);
 }
 
-/** How one call of an apt program is given a configuration: as the file that APT_CONFIG names. */
+/** Passes a configuration to a call of an apt program, as the file named by APT_CONFIG. */
 export function aptSettings(config: string): (home: string) => ToolSettings {
   return (home) => ({
     files: { "apt.conf": config },

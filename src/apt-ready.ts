@@ -6,20 +6,18 @@ import type { HostState } from "./eco-driver.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { isFileLocked } from "./sys-ffi.ts";
 
-/*
- * Whether dpkg would take a run now: looked at before the run uses anything up.
- */
+/* Whether dpkg could run now, checked before the run uses anything. */
 
-/** The lock that whoever has dpkg do something holds (dpkg(1), `lock-frontend`). */
+/** The lock held by any program using dpkg (dpkg(1), `lock-frontend`). */
 const FRONTEND_LOCK = "/var/lib/dpkg/lock-frontend";
-/** As long as apt waits for it (`DPkg::Lock::Timeout`); dpkg by itself would not wait at all. */
+/** As long as apt waits (`DPkg::Lock::Timeout`); dpkg itself would not wait. */
 const LOCK_WAIT_MS = 120_000;
 const POLL_MS = 250;
 
 /**
- * apt runs nothing after an interrupted dpkg (its own test: debSystem::CheckUpdates), though a simulation passes over it.
- * And whatever it does run, it configures what was left half-done along with it, which our hook would refuse: no plan names
- * it, unless it is about those very packages.
+ * apt refuses to run after an interrupted dpkg (debSystem::CheckUpdates), though a simulation ignores it. And with any
+ * run it would also configure unfinished packages, which our hook would refuse, since no plan has them except one about
+ * exactly those packages.
  * @throws AegisError `unavailable`
  */
 export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, now: HostState): void {
@@ -34,14 +32,14 @@ export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, 
     "unavailable",
     isInterrupted
       ? "dpkg was interrupted earlier, and apt would refuse to run"
-      : `dpkg has unfinished packages that apt would configure as well: ${names.join(", ")}`,
-    `Plan and apply the repair first: ${REPAIR} (it runs dpkg --configure -a; its plan names what that can't mend, and the way out). Then apply this again: nothing has been used up.`,
+      : `dpkg has unfinished packages that apt would also configure: ${names.join(", ")}`,
+    `Plan and apply the repair first: ${REPAIR} (it runs dpkg --configure -a; its plan lists what that can't fix, and how to proceed). Then apply this again: no plan was used.`,
   );
 }
 
 /**
- * Waits until nobody holds dpkg's lock. It may be taken again in the next moment: then dpkg fails, with nothing done.
- * `onWait` is called at each look.
+ * Waits until dpkg's lock is free. It may be taken again at once: then dpkg fails with nothing done. `onWait` is called
+ * at each attempt.
  * @throws AegisError `busy` after two minutes
  */
 export async function waitForDpkg(onWait: () => void): Promise<void> {
@@ -51,7 +49,7 @@ export async function waitForDpkg(onWait: () => void): Promise<void> {
       throw new AegisError(
         "busy",
         `another program holds ${FRONTEND_LOCK}`,
-        "Apply it again when that program has ended: nothing has been run, and nothing used up.",
+        "Apply the plan again when that program has ended: nothing was run, and the plan was not used.",
       );
     }
     onWait();
@@ -59,7 +57,7 @@ export async function waitForDpkg(onWait: () => void): Promise<void> {
   }
 }
 
-/** Whether a process holds a lock on a file, as dpkg and apt do (fcntl(2)). False where there is no such file. */
+/** Whether a process holds an fcntl(2) lock on a file, as dpkg and apt do. False if the file doesn't exist. */
 export function isPathLocked(path: string): boolean {
   let fd: number;
   try {

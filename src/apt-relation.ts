@@ -1,10 +1,8 @@
 import { compareDebVersions } from "./apt-target.ts";
 
-/*
- * Relations between packages, as control files write them (Debian Policy 7.1).
- */
+/* Package relations in control files (Debian Policy 7.1). */
 
-/** One package relation of a control file, `name:architecture (operator version)`. */
+/** A package relation, `name:architecture (operator version)`. */
 export interface Relation {
   name: string;
   architecture: string | null;
@@ -15,9 +13,7 @@ export interface Relation {
 const RELATION =
   /^([a-z0-9][a-z0-9+.-]*)(?::([a-z0-9-]+))?(?:\s*\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()]+)\s*\))?$/;
 
-/**
- * Reads a field such as Conflicts or Provides (Debian Policy 7.1), which has no alternatives. Null when it can't be read.
- */
+/** Parses a field without alternatives, such as Conflicts or Provides (Debian Policy 7.1); null if malformed. */
 export function parseRelations(text: string): Relation[] | null {
   const relations: Relation[] = [];
   for (const part of text.split(",")) {
@@ -30,7 +26,7 @@ export function parseRelations(text: string): Relation[] | null {
   return relations;
 }
 
-/** Whether a relation speaks of a package by its own name. */
+/** Whether a relation matches a package by its real name. */
 export function namesPackage(
   relation: Relation,
   { name, architecture, version }: { name: string; architecture: string; version: string },
@@ -43,10 +39,10 @@ export function namesPackage(
   );
 }
 
-/** Whether a package with this version is one that the relation speaks of; without a version in it, every one is. */
+/** Whether a relation includes a version; one without a version includes every version. */
 export function includesVersion({ operator, version }: Relation, candidate: string | null): boolean {
   if (operator === null || version === null) return true;
-  // A versioned relation never meets a name that is provided without a version (Policy 7.5).
+  // A versioned relation never matches a name provided without a version (Policy 7.5).
   if (candidate === null) return false;
   const order = compareDebVersions(candidate, version);
   switch (operator) {

@@ -1,6 +1,6 @@
 import { readStanzas } from "./apt-deb822.ts";
 
-/** What a repository says of itself (https://wiki.debian.org/DebianRepository/Format). Informational: anyone can say it. */
+/** A repository's description of itself (https://wiki.debian.org/DebianRepository/Format). Informational only. */
 export interface ReleaseFile {
   origin: string | null;
   label: string | null;
@@ -14,16 +14,16 @@ const SIGNED_MESSAGE = "-----BEGIN PGP SIGNED MESSAGE-----";
 const BEGIN_SIGNATURE = "-----BEGIN PGP SIGNATURE-----";
 const END_SIGNATURE = "-----END PGP SIGNATURE-----";
 
-/** An InRelease taken apart: what is signed, and the armored signatures. */
+/** The parts of an InRelease file: the signed text and the armored signatures. */
 export interface ClearSigned {
   text: string;
   signatures: string;
 }
 
 /**
- * Takes a clear-signed InRelease (RFC 9580, 7) apart as apt does (SplitClearSignedFile, apt-pkg/contrib/gpgv.cc): the text
- * with dash-escaping undone and without blanks at the ends of lines, which are not signed. Null for what apt refuses: text
- * outside the signed part, and a line that starts with a dash where none may.
+ * Splits a clear-signed InRelease (RFC 9580, 7) as apt does (SplitClearSignedFile, apt-pkg/contrib/gpgv.cc): the text
+ * without dash-escaping and trailing blanks, which are not signed. Null for what apt refuses: text outside the signed
+ * part, and a line starting with a dash where not allowed.
  */
 export function splitClearSigned(text: string): ClearSigned | null {
   if (!text.endsWith("\n")) return null;
@@ -42,7 +42,7 @@ export function splitClearSigned(text: string): ClearSigned | null {
   };
 }
 
-/** Blocks one right behind the other, each closed. */
+/** Adjacent blocks, each closed. */
 function areSignatures(lines: readonly string[]): boolean {
   let open = false;
   for (const line of lines) {
@@ -53,7 +53,7 @@ function areSignatures(lines: readonly string[]): boolean {
   return !open;
 }
 
-/** Line ends first, then blanks, as apt takes them away. */
+/** Strips line ends first, then blanks, like apt. */
 function withoutLastBlanks(line: string): string {
   let end = line.length;
   while (line[end - 1] === "\r") end--;
@@ -61,11 +61,11 @@ function withoutLastBlanks(line: string): string {
   return line.slice(0, end);
 }
 
-/** Reads a Release file, or the signed text of an InRelease; null where it can't be read as apt reads it. */
+/** Parses a Release file or the signed text of an InRelease; null if apt could read it differently. */
 export function parseRelease(text: string): ReleaseFile | null {
   const { stanzas, problem } = readStanzas(text);
   const [stanza] = stanzas;
-  // apt reads the first stanza and passes over the others.
+  // apt reads only the first stanza.
   if (problem !== null || stanzas.length > 1) return null;
   const value = (name: string) => stanza?.get(name) ?? null;
   return {
@@ -79,8 +79,8 @@ export function parseRelease(text: string): ReleaseFile | null {
 }
 
 /**
- * Milliseconds since the epoch of a Release file's date, or null where it can't be read. Only UTC is allowed there, so
- * that the reader's own time zone plays no part.
+ * A Release file's date in milliseconds since the epoch, or null. Only UTC is allowed there, so the reader's time zone
+ * doesn't matter.
  */
 export function releaseTime(date: string): number | null {
   if (!/^[A-Z][a-z]{2}, +\d{1,2} [A-Z][a-z]{2} \d{4} \d{1,2}:\d{2}:\d{2} (?:UTC|GMT|Z|\+0000)$/.test(date))

@@ -11,22 +11,22 @@ import type { Findings } from "./eco.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 
 /*
- * Finishing what an interrupted dpkg left: `dpkg --configure -a`, as dpkg(1) has it. It configures what is unpacked, and
- * fetches, unpacks and removes nothing. What is half-done is read from dpkg's status file, which gives every user the same,
- * and so the executor the plan that was signed. Evidence is that dpkg is there, and `dpkg --audit` besides where it works.
+ * Finishing an interrupted dpkg run: `dpkg --configure -a` (dpkg(1)). It configures unpacked packages, and fetches,
+ * unpacks and removes nothing. Unfinished packages are read from dpkg's status file, the same for every user, so the
+ * executor gets the signed plan. Evidence is the presence of dpkg, and `dpkg --audit` if it works.
  */
 
-/** States that `dpkg --configure -a` brings to `installed`. */
+/** States that `dpkg --configure -a` turns into `installed`. */
 const CONFIGURABLE: readonly string[] = [
   "unpacked",
   "half-configured",
   "triggers-awaited",
   "triggers-pending",
 ];
-/** Of those, it passes over what is meant to go (measured with dpkg 1.21): these selections are meant to stay. */
+/** It skips packages selected for removal (measured with dpkg 1.21); these selections are kept. */
 const STAYING: readonly string[] = ["install", "hold"];
 
-/** The plan of a repair: each half-done package that dpkg would finish, as one entry that is configured. */
+/** The plan of a repair: one `configure` entry for each unfinished package that dpkg would finish. */
 export async function gatherRepair(planning: Planning): Promise<Findings> {
   const [version, audit] = await Promise.all([
     planning.run(["dpkg", "--version"], { settings: HOST_SETTINGS }),
@@ -49,7 +49,7 @@ export async function gatherRepair(planning: Planning): Promise<Findings> {
     .filter((p) => isHalfDone(p) && !isFinished(p))
     .map(
       (p) =>
-        `${p.name}:${p.architecture} is ${p.state}, which configuring does not mend: plan its removal (${REMOVE} ${nameOf(p, native)}) or installation afterwards`,
+        `${p.name}:${p.architecture} is ${p.state}, which configuring does not fix: plan its removal (${REMOVE} ${nameOf(p, native)}) or installation afterwards`,
     );
   const finished = packages.filter(isFinished);
   const warnings = [...failures, ...left, ...unmetWarnings(finished, packages, native)];
@@ -74,14 +74,14 @@ export async function gatherRepair(planning: Planning): Promise<Findings> {
 }
 
 /**
- * An ordinary user may not look at dpkg's lock, and `dpkg --audit` gives up over that as soon as something is half-done. That
- * says nothing about dpkg, so it is no evidence.
+ * An ordinary user can't check dpkg's lock, and `dpkg --audit` then fails as soon as a package is unfinished. That says
+ * nothing about dpkg, so it is not evidence.
  */
 function mayNotAudit({ evidence, stderr }: PlanningOutput): boolean {
   return evidence.outcome === "failed" && /unable to check lock file .*: Permission denied\s*$/.test(stderr);
 }
 
-/** What configuring will fail at, and the way out. dpkg goes on with the others all the same. */
+/** Packages whose configuration will fail, and what to do. dpkg still configures the others. */
 function unmetWarnings(
   finished: readonly DpkgPackage[],
   packages: readonly DpkgPackage[],
@@ -93,10 +93,9 @@ function unmetWarnings(
   const others = failing.length < finished.length;
   return [
     ...failing.map(
-      ([one, unmet]) =>
-        `${one.name}:${one.architecture} can't be configured, for want of: ${unmet.join(", ")}`,
+      ([one, unmet]) => `${one.name}:${one.architecture} can't be configured; missing: ${unmet.join(", ")}`,
     ),
-    `Nothing else can be installed while these are half-done. The way out${others ? ", once this repair has configured the others" : " (this repair mends nothing)"}: ${REMOVE} ${names.join(" ")}; what they miss comes along when they are installed again`,
+    `Nothing else can be installed until these are finished. What to do${others ? " after this repair has configured the others" : " (this repair fixes nothing)"}: ${REMOVE} ${names.join(" ")}; installing them again brings their dependencies`,
   ];
 }
 

@@ -16,7 +16,7 @@ import { sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, RepositoryEvidence } from "./doc-plan.ts";
 import type { Planning } from "./eco-planning.ts";
 
-/** Per distribution: the keyring its own archive is signed with. Only this file makes a source `distribution`. */
+/** Keyrings of each distribution's archive. Only these make a source `distribution`. */
 const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {
   debian: [
     "/usr/share/keyrings/debian-archive-keyring.pgp",
@@ -25,32 +25,32 @@ const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {
   ubuntu: ["/usr/share/keyrings/ubuntu-archive-keyring.gpg"],
 };
 
-/** Transports whose files are on this host: whoever can write there decides what is installed. */
+/** Transports for local files: anyone who can write there decides what is installed. */
 const LOCAL_TRANSPORTS: readonly string[] = ["file", "copy", "cdrom"];
 const WEB_TRANSPORT = /^(?:(?:mirror|tor)\+)?https?$/;
 
-/** How far a clock may be behind an index. */
+/** Tolerance for a clock behind the index. */
 const FUTURE_MS = 3_600_000;
 
-/** What was found out about the sources. */
+/** Evidence about the sources. */
 export interface Repositories {
   evidence: RepositoryEvidence[];
   commands: CommandEvidence[];
   warnings: string[];
 }
 
-/** The index of a source on disk. */
+/** A source's Release file on disk. */
 interface Index {
   text: string;
-  /** The signed part; null where the file's form is broken. */
+  /** The signed part; null if malformed. */
   release: ReleaseFile | null;
-  /** Null where it is not signed. */
+  /** Null if unsigned. */
   signed: SignedFiles | null;
 }
 
 /**
- * Evidence on every source: what its index says of itself, whether its signature fits the keys it is bound to, and the
- * trust that follows. All signatures are verified side by side, one run for each pair of index and keys.
+ * Evidence about every source: its Release file's fields, whether a signature matches its keys, and the resulting
+ * trust. Signatures are verified in parallel, once per pair of index and keys.
  */
 export async function inspectRepositories(
   sources: readonly AptSource[],
@@ -67,7 +67,7 @@ export async function inspectRepositories(
       const index = readIndex(source, dirs, planning);
       const binding = bindings.get(source.signedBy ?? "") ?? bindingOf(source, dirs, planning);
       bindings.set(source.signedBy ?? "", binding);
-      // The two names are one file: under the name that the source uses, one run answers both questions.
+      // Both names are the same file; using the source's name lets one run answer both questions.
       const archiveKeyring =
         archiveKeyrings.find((path) => binding.keyrings.includes(path)) ?? archiveKeyrings[0];
       const verify = (keyrings: readonly string[]) =>
@@ -113,7 +113,7 @@ function readIndex(source: AptSource, dirs: AptDirs, planning: Planning): Index 
   };
 }
 
-/** sqv gets an InRelease in two parts, as apt's own method gives it: the text that counts here is then what was verified. */
+/** sqv gets an InRelease split in two, as apt's own method does: the text used here is then the text verified. */
 function clearSigned(file: string, parts: ClearSigned, planning: Planning): SignedFiles {
   let files: readonly [string, string] | undefined;
   const name = basename(file)
@@ -142,7 +142,7 @@ function evidenceOf(
   const transport = /^([A-Za-z0-9+.-]+):/.exec(source.uri)?.[1]?.toLowerCase() ?? "";
   const release = index?.release ?? null;
   const problems = [...before];
-  if (source.trusted) problems.push("trusted=yes switches verification off");
+  if (source.trusted) problems.push("trusted=yes disables verification");
   if (source.allowInsecure) problems.push("an allow-insecure option weakens verification");
   if (LOCAL_TRANSPORTS.includes(transport)) problems.push(`${transport}: is a place on this host`);
   if (index === null) problems.push("no index on disk: run `apt-get update`");
@@ -186,8 +186,9 @@ function evidenceOf(
 }
 
 /**
- * Whether an index is of the suite that the source names, by its Suite or Codename. apt only warns of another
- * (metaIndex::CheckDist, apt-pkg/metaindex.cc): a mirror could answer for `stable` with any suite its signer ever signed.
+ * Whether an index is for the source's suite, by Suite or Codename. apt only warns about a mismatch
+ * (metaIndex::CheckDist, apt-pkg/metaindex.cc): a mirror could answer for `stable` with any suite its signer ever
+ * signed.
  */
 function isOfSuite({ suite, codename }: ReleaseFile, named: string): boolean {
   const names = [suite, codename];
@@ -202,7 +203,10 @@ function describeSuite({ suite, codename }: ReleaseFile): string {
   return codename === null || codename === suite ? `suite ${suite}` : `suite ${suite ?? "?"} (${codename})`;
 }
 
-/** Any problem ends trust; then the distribution's own key counts most, a pinned key next, a key anyone could add least. */
+/**
+ * Any problem means untrusted; then the distribution's key counts most, a pinned key less, and a key in apt's default
+ * keyrings least.
+ */
 function trustOf(
   { signedBy, transport }: Pick<AptSource, "signedBy"> & { transport: string },
   byArchive: boolean,

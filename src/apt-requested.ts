@@ -7,20 +7,20 @@ import type { CommandEvidence, ProvenanceEvidence, TransactionEntry } from "./do
 import type { PlanningOutput } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 
-/** What became of the requested targets. */
+/** How apt's transaction satisfies the requested targets. */
 export interface Requested {
-  /** `name[:arch]=version` of each target that the transaction installs. */
+  /** `name[:arch]=version` of each target the transaction installs. */
   exact: string[];
-  /** The entries behind `exact`. */
+  /** The transaction entries of `exact`. */
   chosen: TransactionEntry[];
-  /** Why a target can't be pinned, one sentence each. With one, there is no plan. */
+  /** Why a target can't be pinned, one sentence each. If there are any, there is no plan. */
   problems: string[];
   warnings: string[];
 }
 
 /**
- * Ties each target to the package that apt chose. apt takes a name it doesn't know as a pattern (`libc.` matches
- * thousands of packages), so a target counts only where the very name is installed by the transaction or already there.
+ * Maps each target to the package apt chose. apt treats an unknown name as a pattern (`libc.` matches thousands of
+ * packages), so only exactly that name counts, installed by the transaction or already present.
  */
 function resolveRequested(
   targets: readonly string[],
@@ -55,8 +55,8 @@ function resolveRequested(
 }
 
 /**
- * Ties each target of a removal to the package that apt would remove. Here too apt takes an unknown name as a pattern, so
- * only the very name counts.
+ * Maps each target of a removal to the package apt would remove. Again apt treats an unknown name as a pattern, so only
+ * exactly that name counts.
  */
 function resolveRemovals(
   targets: readonly string[],
@@ -67,17 +67,17 @@ function resolveRemovals(
   for (const target of targets.map(parseAptTarget)) {
     const { name, architecture } = target;
     const text = formatAptTarget(target);
-    const isMeant = (found: { name: string; architecture: string }) =>
+    const matches = (found: { name: string; architecture: string }) =>
       found.name === name &&
       (architecture === null || architecture === native
         ? [native, "all"].includes(found.architecture)
         : found.architecture === architecture);
-    const entry = transaction.find((e) => e.action === "remove" && isMeant(e));
+    const entry = transaction.find((e) => e.action === "remove" && matches(e));
     if (entry !== undefined) {
       if (result.chosen.includes(entry)) continue;
       result.chosen.push(entry);
       result.exact.push(architecture === null ? aptName(name, entry.architecture, native) : text);
-    } else if ([...installed.values()].some((p) => isMeant(p) && p.state !== "config-files")) {
+    } else if ([...installed.values()].some((p) => matches(p) && p.state !== "config-files")) {
       result.problems.push(`${text}: apt would leave it installed`);
     } else if (transaction.length > 0) {
       result.problems.push(`${text}: no package of exactly this name is installed; leave it out`);
@@ -92,7 +92,7 @@ function choose(result: Requested, entry: TransactionEntry, asked: string | null
   result.exact.push(exactTarget(entry, asked, native));
 }
 
-/** The entry that installs a target: its architecture where one was named, else the host's own, else the only one. */
+/** The entry that installs a target: of the requested architecture, else the host's, else the only one. */
 function chosenFor(target: AptTarget, transaction: readonly TransactionEntry[], native: string) {
   const named = transaction.filter((e) => e.name === target.name && e.action !== "remove");
   const own = (e: TransactionEntry) => e.architecture === native || e.architecture === "all";
@@ -104,14 +104,17 @@ function chosenFor(target: AptTarget, transaction: readonly TransactionEntry[], 
   return named.find((e) => e.architecture === target.architecture);
 }
 
-/** What is installed under a target's name; without an architecture a foreign one will do, where there is no other. */
+/** The installed package of a target's name; without an architecture, a foreign one if there is no other. */
 function presentFor({ name, architecture }: AptTarget, { installed, native }: PackageFacts) {
   const own = findInstalled(installed, name, architecture, native);
   const any = architecture === null ? [...installed.values()].filter((p) => p.name === name) : [];
   return [own, ...any].find((found) => found?.state === "installed");
 }
 
-/** A virtual package: the one package of the transaction that provides it, or the one that apt says is there already. */
+/**
+ * Resolves a virtual package to the only package in the transaction that provides it, or to the one apt says is already
+ * installed.
+ */
 function resolveVirtual(
   target: AptTarget,
   wanted: readonly AptTarget[],
@@ -143,28 +146,28 @@ function provides(shown: ShownPackages, entry: TransactionEntry, name: string): 
   return shown.find(entry.name, entry.architecture, entry.to_version)?.provides.includes(name) === true;
 }
 
-/** What an operation asks apt for, once its targets are known to be packages. */
-export interface Wish {
-  /** How apt-get is asked, without the packages; null where nothing is left to ask for. */
+/** What an operation requests from apt, once its targets are known to be packages. */
+export interface PackageRequest {
+  /** apt-get's operation and options; null if nothing is left to request. */
   verb: readonly string[] | null;
-  /** `name[:arch][=version]`, or `name[:arch]` to be removed. */
+  /** `name[:arch][=version]`, or `name[:arch]` for a removal. */
   packages: readonly string[];
-  /** Evidence of why it is asked for. */
+  /** Evidence for the request. */
   evidence: ProvenanceEvidence[];
   commands: CommandEvidence[];
-  /** Why it can't be asked for, one sentence each. With one, there is no plan. */
+  /** Why it can't be requested, one sentence each. If there are any, there is no plan. */
   problems: string[];
   warnings: string[];
 }
 
-/** A wish for packages that somebody has named. */
-export function wishFor(verb: readonly string[], packages: readonly string[]): Wish {
+/** A request for packages named by the user. */
+export function requestFor(verb: readonly string[], packages: readonly string[]): PackageRequest {
   return { verb, packages, evidence: [], commands: [], problems: [], warnings: [] };
 }
 
-/** Ties each package that was asked for to what apt makes of it. */
-export function resolveWish(
-  { verb, packages }: Wish,
+/** Maps each requested package to apt's transaction. */
+export function resolveRequest(
+  { verb, packages }: PackageRequest,
   transaction: readonly TransactionEntry[],
   simulation: Simulation,
   facts: PackageFacts,
@@ -179,13 +182,13 @@ export function resolveWish(
   }
 }
 
-/** What apt says of a name that none of its lists has, and then of the name taken as a pattern. */
+/** apt's errors for a name not in any list, and then for the name as a pattern. */
 const UNLOCATED = /^E: Unable to locate package (\S+)$/;
 const NO_PATTERN = /^E: Couldn't find any package by (?:glob|regex|task) '(\S+)'$/;
 
 /**
- * A name that apt has never heard of is a slip, or its lists are old: then nobody wants a plan. Only where that is all
- * apt complains of; any other failure is part of a plan, for policy to deny.
+ * Refuses names unknown to apt: a typo, or its lists are old, and a plan would be useless. Only if apt reports no other
+ * error; any other failure goes into the plan, for policy to deny.
  * @throws AegisError `not_found`
  */
 export function refuseUnlocated({ evidence, stderr }: PlanningOutput, targets: readonly string[]): void {
@@ -203,7 +206,7 @@ export function refuseUnlocated({ evidence, stderr }: PlanningOutput, targets: r
   const names = [...unlocated];
   throw new AegisError(
     "not_found",
-    `apt knows no package ${names.join(", ")}`,
+    `apt doesn't know the package ${names.join(", ")}`,
     `Check the spelling: apt-cache search ${names[0]}. Or refresh apt's package lists first: aegis plan apt update`,
     { packages: names },
   );

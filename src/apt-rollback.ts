@@ -2,51 +2,58 @@ import { aptName, batches, undoSubject } from "./apt-argv.ts";
 import { parsePolicy } from "./apt-cache.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
 import { aptSettings } from "./apt-planning.ts";
-import type { Wish } from "./apt-requested.ts";
+import type { PackageRequest } from "./apt-requested.ts";
 import { RECORDED_INVERSE } from "./doc-evidence.ts";
 import { parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 
 /*
- * Undoing an execution: its own record, which only root can write, says what it changed; what is left to undo follows from
- * that and from dpkg's state now. apt can't be asked to install and to remove in one of the signed argv forms, so a
- * rollback that needs both is two plans: the versions first (apt may take away on the way what has to go anyway), then,
- * planned by the same words once that has been applied, what is left to remove.
+ * Undoing an execution. Its record, which only root can write, says what it changed; what is left to undo follows from
+ * that and dpkg's current state. No signed argv form both installs and removes, so a rollback that needs both takes two
+ * plans: first the versions (apt may remove packages on the way that have to go anyway), then, with the same command
+ * after applying that, the remaining removals.
  */
 
-/** What is wished for to undo an execution. Whatever stands in the way is a problem of the wish, never an exception. */
-export async function rollbackWish(
+/** The request that undoes an execution. Obstacles are reported as its problems, never thrown. */
+export async function rollbackRequest(
   id: string,
   installed: ReadonlyMap<string, DpkgPackage>,
   planning: Planning,
   config: string,
-): Promise<Wish> {
-  const wish: Wish = { verb: null, packages: [], evidence: [], commands: [], problems: [], warnings: [] };
+): Promise<PackageRequest> {
+  const request: PackageRequest = {
+    verb: null,
+    packages: [],
+    evidence: [],
+    commands: [],
+    problems: [],
+    warnings: [],
+  };
   const record = readRecord(id, planning);
-  if (typeof record === "string") return { ...wish, problems: [record] };
+  if (typeof record === "string") return { ...request, problems: [record] };
   const { inverse } = record;
-  if (inverse === null) return { ...wish, problems: [`execution ${id} has no record of what undoes it`] };
+  if (inverse === null) return { ...request, problems: [`execution ${id} has no record of how to undo it`] };
   if (inverse.length === 0)
-    wish.warnings.push(`execution ${id} changed no version: there is nothing to undo`);
+    request.warnings.push(`execution ${id} changed no version: there is nothing to undo`);
 
   const native = planning.host.architecture;
   const open = inverse.filter((undo) => versionNow(undo, installed) !== undo.before);
-  wish.evidence = open.map((undo) => ({
+  request.evidence = open.map((undo) => ({
     kind: RECORDED_INVERSE,
     subject: undoSubject(undo.package, undo.architecture, undo.before),
     verified: true,
     key: null,
     detail: `execution ${id}, ended ${record.ended_at}, ${undo.before ?? "not installed"} -> ${undo.left ?? "not installed"}`,
   }));
-  for (const undo of open) wish.warnings.push(...changedSince(undo, installed, native));
+  for (const undo of open) request.warnings.push(...changedSince(undo, installed, native));
 
   const restore = open.filter((undo) => undo.before !== null);
   const remove = open.filter((undo) => undo.before === null).map((undo) => nameOf(undo, native));
   if (restore.length === 0)
-    return { ...wish, verb: remove.length === 0 ? null : ["remove"], packages: remove };
+    return { ...request, verb: remove.length === 0 ? null : ["remove"], packages: remove };
   if (remove.length > 0) {
-    wish.warnings.push(
-      `This restores versions. When it has been applied, plan the same rollback again for what is then left to remove: ${remove.join(" ")}`,
+    request.warnings.push(
+      `This restores versions. After applying it, plan the same rollback again to remove what is left: ${remove.join(" ")}`,
     );
   }
   const offers = await Promise.all(
@@ -59,34 +66,35 @@ export async function rollbackWish(
     (undo) => (tables.get(nameOf(undo, native))?.versions.get(undo.before ?? "") ?? []).length === 0,
   );
   return {
-    ...wish,
+    ...request,
     verb: ["install", "--allow-downgrades"],
     packages: restore.map((undo) => `${nameOf(undo, native)}=${undo.before}`),
     commands: offers.map(({ evidence }) => evidence),
     problems: gone.map(
       (undo) =>
-        `${nameOf(undo, native)}=${undo.before} is no longer to be had: no configured source offers that version any more`,
+        `${nameOf(undo, native)}=${undo.before} is no longer available: no configured source offers that version any more`,
     ),
   };
 }
 
-/** The record of an execution that has ended, or why there is none to go by. */
+/** The record of a finished execution, or why there is none to use. */
 function readRecord(id: string, planning: Planning): Result | string {
   const text = planning.readText(resultPath(id));
   if (text === null) {
-    return `no outcome of an execution ${id} can be read (only root and members of aegis-admin may)`;
+    return `can't read an outcome of execution ${id} (only root and members of aegis-admin may)`;
   }
   try {
     const record = parseResult(text);
-    // A copy under another name would undo something else than what people read in the plan.
-    if (record.execution_plan_id !== id) return `the outcome of execution ${id} is of another execution`;
+    // A copy under another name would undo something other than what the plan says.
+    if (record.execution_plan_id !== id)
+      return `the outcome file of execution ${id} belongs to another execution`;
     return record.state === "running" ? `execution ${id} is still running` : record;
   } catch {
-    return `the outcome of execution ${id} can't be understood`;
+    return `the outcome of execution ${id} is malformed`;
   }
 }
 
-/** Says what became of a package since the execution left it. */
+/** A warning if a package has changed since the execution. */
 function changedSince(undo: Undo, installed: ReadonlyMap<string, DpkgPackage>, native: string): string[] {
   const now = versionNow(undo, installed);
   if (now === undo.left) return [];

@@ -11,23 +11,23 @@ import { AegisError } from "./errors.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
-/** The frozen configuration, inside a run directory. */
+/** File name of the frozen configuration in a run directory. */
 export const APT_CONF = "apt.conf";
 
 /**
- * How long a download may take before dpkg has started. Indexes are smaller, and no human has to agree before they are
- * fetched: a server that sends a byte every few seconds must not hold up for long whoever waits.
+ * Time limits for downloads before dpkg starts. Indexes are smaller and fetched without human approval: a server that
+ * sends a byte every few seconds must not block the queue for long.
  */
 const DOWNLOAD_LIMIT_MS = { update: 10 * 60_000, other: 30 * 60_000 } as const;
 
-/** How long a command line may go on before dpkg has started, in milliseconds. */
+/** The time a command may take before dpkg starts, in milliseconds. */
 export function downloadLimit(argv: readonly string[]): number {
   return DOWNLOAD_LIMIT_MS[argv[1] === "update" ? "update" : "other"];
 }
 
 /**
- * Lays out everything one apt run needs: private directories, the frozen configuration (dumped again and compared), the
- * transaction for the hook.
+ * Prepares an apt run: private directories, the frozen configuration (dumped again and compared), and the transaction
+ * for the hook.
  * @throws AegisError `refused`, `unavailable`
  */
 export async function prepareAptRun(
@@ -64,10 +64,10 @@ function listNames(path: string): string[] {
 }
 
 /**
- * What a repair needs besides: its command line has no place for options, so dpkg gets them from the configuration file of
- * its home directory, which it reads after the host's (dpkg(1), "FILES"). Old configuration files are kept, since a question
- * would end the run (its standard input is closed), and nothing else is forced. The decision is made before it starts:
- * nothing may stop it on the way.
+ * Extra preparation for a repair. Its command line has no room for options, so dpkg gets them from the configuration
+ * file in its home directory, which it reads after the host's (dpkg(1), "FILES"). Old configuration files are kept,
+ * since a question would end the run (standard input is closed), and nothing else is forced. The decision file is
+ * created beforehand: nothing may stop the run once started.
  */
 function prepareRepair(directory: string): { HOME: string } {
   const home = join(directory, "home");
@@ -85,7 +85,7 @@ function aptEnvironment(): Record<string, string> {
     HOME: "/root",
     TERM: "dumb",
     DEBIAN_FRONTEND: "noninteractive",
-    // ucf(1) keeps changed files in its own way; dpkg is told by --force-confold.
+    // For ucf(1); dpkg has --force-confold for the same.
     UCF_FORCE_CONFFOLD: "1",
   };
 }
@@ -101,8 +101,8 @@ async function aptDump(cwd: string, config: string | null): Promise<string> {
 }
 
 /**
- * One line of APT::Status-Fd (apt's README.progress-reporting): `pmstatus:<package>:<percent>:<text>` and its like.
- * The package may hold a colon of its own (`libc6:i386`). Null for lines without a percentage.
+ * Parses a line of APT::Status-Fd (apt's README.progress-reporting): `pmstatus:<package>:<percent>:<text>` and similar.
+ * The package may contain a colon (`libc6:i386`). Null for lines without a percentage.
  */
 export function parseStatusLine(line: string): { percent: number; message: string } | null {
   const [, kind, percent, message] =

@@ -1,16 +1,14 @@
 import { AegisError } from "./errors.ts";
 
-/*
- * apt's settings as data: read from `apt-config dump`, changed, and written as a file for APT_CONFIG. See apt.conf(5).
- */
+/* apt's settings: parsed from `apt-config dump`, changed, and rendered as a file for APT_CONFIG. See apt.conf(5). */
 
-/** Settings as apt has them: a scalar has one value, a list (its key ends in `::`) any number. */
+/** apt settings: a scalar has one value, a list (its key ends in `::`) any number. */
 export type Settings = Map<string, string[]>;
 
 const LINE = /^([^\s"]+) "([^"\n]*)";$/;
 
 /**
- * Reads `apt-config dump`.
+ * Parses `apt-config dump`.
  * @throws AegisError `refused` for a line that could not be written back exactly
  */
 export function parseAptDump(text: string): Settings {
@@ -21,8 +19,8 @@ export function parseAptDump(text: string): Settings {
     if (key === undefined || value === undefined) {
       throw new AegisError(
         "refused",
-        `an apt setting can't be carried over exactly: ${line.slice(0, 200)}`,
-        "Look for quotation marks or line breaks in it: apt-config dump",
+        `an apt setting can't be reproduced exactly: ${line.slice(0, 200)}`,
+        "Check it for quotation marks or line breaks: apt-config dump",
       );
     }
     const values = key.endsWith("::") ? [...(settings.get(key) ?? []), value] : [value];
@@ -31,7 +29,7 @@ export function parseAptDump(text: string): Settings {
   return settings;
 }
 
-/** Keys are case-insensitive in apt: the host's spelling goes when ours comes. */
+/** Keys are case-insensitive in apt, so the host's spelling is removed. */
 export function setScalar(settings: Settings, key: string, value: string): void {
   for (const existing of settings.keys()) {
     if (existing.toLowerCase() === key.toLowerCase()) settings.delete(existing);
@@ -40,8 +38,8 @@ export function setScalar(settings: Settings, key: string, value: string): void 
 }
 
 /**
- * Takes a list out of the settings and returns its values in apt's order. apt goes through all children of a list, with a
- * name (`DPkg::Options::site "…"`) or without, and passes over empty ones and what is below them.
+ * Removes a list from the settings and returns its values in apt's order. apt uses all children of a list, named
+ * (`DPkg::Options::site "…"`) or not, and skips empty ones and what is below them.
  */
 export function takeList(settings: Settings, list: string): string[] {
   const prefix = `${list}::`.toLowerCase();
@@ -55,8 +53,8 @@ export function takeList(settings: Settings, list: string): string[] {
 }
 
 /**
- * The file for APT_CONFIG. Everything is emptied first, since apt's built-in settings are there before the file is read,
- * even those that the host has cleared.
+ * The APT_CONFIG file. Clears everything first, since apt's built-in settings exist before the file is read, even those
+ * the host has cleared.
  */
 export function renderAptConfig(settings: Settings): string {
   const roots = new Set([...settings.keys()].map((key) => key.split("::")[0] ?? key));

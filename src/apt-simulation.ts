@@ -1,61 +1,61 @@
 import { compareDebVersions, isDebVersion, isPackageName } from "./apt-target.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 
-/** One package of an `Inst` line. */
+/** A package in an `Inst` line. */
 export interface Installation {
   name: string;
   architecture: string;
   from: string | null;
   to: string;
-  /** `Label:version/archive` of each source, as apt prints them; the label is what a Release file calls itself. */
+  /** `Label:version/archive` of each source, as apt prints it; the label comes from the Release file. */
   releases: string[];
 }
 
-/** One package of a `Remv` or `Purg` line. */
+/** A package in a `Remv` or `Purg` line. */
 interface Removal {
   name: string;
-  /** Null where apt prints none: the host's own architecture, or `all`. */
+  /** Null if apt prints none: the host's architecture, or `all`. */
   architecture: string | null;
   from: string;
 }
 
-/** What `apt-get -s` said. */
+/** The output of `apt-get -s`. */
 export interface Simulation {
   installations: Installation[];
   removals: Removal[];
-  /** `Conf` lines of packages that are not installed here: leftovers of an interrupted dpkg. */
+  /** Packages with a `Conf` but no `Inst` line: leftovers of an interrupted dpkg. */
   foreignConfigurations: string[];
   keptBack: string[];
   phased: string[];
-  /** Packages on hold that the operation would change all the same. */
+  /** Held packages that the operation would change anyway. */
   heldChanged: string[];
   /** `name` → version, from `… is already the newest version (…)`. */
   alreadyNewest: Map<string, string>;
-  /** Why apt could not do it: unmet dependencies, and which packages provide a virtual one. */
+  /** apt's explanations: unmet dependencies, and providers of a virtual package. */
   explanations: string[];
-  /** Packages that dpkg has not fully installed or removed. */
+  /** Number of packages not fully installed or removed. */
   unfinished: number;
-  /** Action lines that could not be read. With one, nothing here may be relied on. */
+  /** Action lines that could not be parsed. If there are any, nothing here can be trusted. */
   unreadable: string[];
 }
 
 const WORD = "([^\\s:\\[\\]()]+)(?::([a-z0-9-]+))?";
 /**
- * `Inst name[:arch] [from] (to Label:ver/suite, … [arch]) [problem]…`. The label is a stranger's text and may hold
- * brackets; the architecture is the last bracket before the last parenthesis, which nothing in a label can reach.
+ * `Inst name[:arch] [from] (to Label:ver/suite, … [arch]) [problem]…`. The label is untrusted text and may contain
+ * brackets; the architecture is the last bracket before the last parenthesis, which a label can't imitate.
  */
 const INST = new RegExp(
   `^Inst ${WORD}(?: \\[([^\\]\\s]+)\\])? \\((\\S+) (?:(.*) )?\\[([a-z0-9-]+)\\]\\)(?: \\[[^\\])]*\\])*$`,
 );
 const CONF = new RegExp(`^Conf ${WORD} \\((\\S+) (?:.* )?\\[([a-z0-9-]+)\\]\\)`);
 const REMV = new RegExp(`^(?:Remv|Purg) ${WORD} \\[([^\\]\\s]+)\\](?: \\[[^\\]]*\\])*$`);
-/** Headings of explanations: the indented lines below them belong to them. */
+/** Headings of explanations, which continue on the indented lines below. */
 const EXPLANATION =
   /^(?:The following packages have unmet dependencies:|Unsatisfied dependencies:|Package \S+ is a virtual package provided by:)$/;
 const NEWEST = /^(\S+) is already the newest version \(([^)\s]+)\)\.$/;
 const UNFINISHED = /^(\d+) not fully installed or removed\.$/;
 
-/** Headings of package lists, of apt 2 and of apt 3. */
+/** Headings of package lists in apt 2 and apt 3. */
 const HEADINGS: Readonly<Record<string, "keptBack" | "phased" | "heldChanged">> = {
   "The following packages have been kept back:": "keptBack",
   "Not upgrading:": "keptBack",
@@ -65,7 +65,7 @@ const HEADINGS: Readonly<Record<string, "keptBack" | "phased" | "heldChanged">> 
   "Changing held packages:": "heldChanged",
 };
 
-/** Parses the standard output of `apt-get -s upgrade` and `apt-get -s install`, of apt 2 and 3 (C locale). Never throws. */
+/** Parses the output of `apt-get -s upgrade` and `apt-get -s install` of apt 2 and 3 (C locale). Never throws. */
 export function parseSimulation(text: string): Simulation {
   const result: Simulation = {
     installations: [],
@@ -133,7 +133,7 @@ function readRemv(line: string): Removal | null {
   return { name, architecture: architecture ?? null, from };
 }
 
-/** The packages of one line of a list; `Show-Versions` adds `(old => new)` to each. */
+/** The packages in a line of a list; `Show-Versions` adds `(old => new)` to each. */
 function packageNames(line: string): string[] {
   return line
     .replace(/\([^)]*\)/g, " ")
@@ -141,14 +141,14 @@ function packageNames(line: string): string[] {
     .filter((word) => isPackageName(word.replace(/:[a-z0-9-]+$/, "")));
 }
 
-/** What an installation is, by Debian's order of versions. */
+/** The action of an installation, by comparing Debian versions. */
 export function actionOf({ from, to }: Installation): TransactionEntry["action"] {
   if (from === null) return "install";
   const order = compareDebVersions(to, from);
   return order > 0 ? "upgrade" : order < 0 ? "downgrade" : "reinstall";
 }
 
-/** Label and archive of a release as apt prints it: `Debian-Security:12/oldstable-security`, `RepoA:st`, `localhost`. */
+/** Label and archive of a release as printed by apt: `Debian-Security:12/oldstable-security`, `RepoA:st`, `localhost`. */
 export function splitRelease(release: string): { origin: string; archive: string | null } {
   const colon = release.lastIndexOf(":");
   if (colon < 0) return { origin: release, archive: null };

@@ -1,14 +1,14 @@
 import { aptSource, type ParsedSources } from "./apt-source.ts";
 
 /**
- * What apt dequotes and decodes (ParseQuoteWord, apt-pkg/contrib/strutl.cc), control characters, blanks beyond ASCII, and
- * bytes that are no UTF-8.
+ * What apt unquotes and decodes (ParseQuoteWord, apt-pkg/contrib/strutl.cc), control characters, non-ASCII blanks, and
+ * invalid UTF-8.
  */
-const ODD = /[%"\\\ufffd]|[^\P{C}\t]|[^\S \t]/u;
+const AMBIGUOUS = /[%"\\\ufffd]|[^\P{C}\t]|[^\S \t]/u;
 
 /**
- * `deb [option=value …] uri suite [component …]`, one a line. Whoever wrote it may want us to see another source than apt
- * does, so what apt would take for something else than what is written is a problem.
+ * Parses `deb [option=value …] uri suite [component …]` lines. Their author may want us to see another source than apt
+ * does, so anything apt could read differently is reported as a problem.
  */
 export function parseOneLineSources(text: string, file: string, architecture: string): ParsedSources {
   const result: ParsedSources = { sources: [], problems: [] };
@@ -24,7 +24,7 @@ export function parseOneLineSources(text: string, file: string, architecture: st
       result.problems.push(`${where} is not a source line that apt could read`);
       continue;
     }
-    const read = isOdd(line, [uri, suite, ...components]) ? null : lineOptions(options);
+    const read = isAmbiguous(line, [uri, suite, ...components]) ? null : lineOptions(options);
     const source =
       read === null
         ? null
@@ -40,7 +40,7 @@ export function parseOneLineSources(text: string, file: string, architecture: st
   return result;
 }
 
-/** A `#` behind more opening than closing brackets belongs to an option. */
+/** A `#` inside unclosed brackets belongs to an option. */
 function withoutComment(line: string): string {
   let depth = 0;
   for (let i = 0; i < line.length; i++) {
@@ -51,14 +51,14 @@ function withoutComment(line: string): string {
   return line;
 }
 
-/** What apt would decode, or a bracket that takes the following words into its own. */
-function isOdd(line: string, parts: readonly string[]): boolean {
-  return ODD.test(line) || parts.some((part) => /\[[^\]]*$/.test(part));
+/** Whether apt would decode something, or a bracket would swallow the following words. */
+function isAmbiguous(line: string, parts: readonly string[]): boolean {
+  return AMBIGUOUS.test(line) || parts.some((part) => /\[[^\]]*$/.test(part));
 }
 
 /**
- * `name=value`, and nothing else. Names are apt's to the letter: `Signed-By` and `signed-by+` are other names, which apt
- * passes over. Null for another form, and for a name that comes twice.
+ * Parses `name=value` options. Names are exact: `Signed-By` and `signed-by+` are other names, which apt ignores. Null
+ * for any other form or a repeated name.
  */
 function lineOptions(text: string): Map<string, string> | null {
   const options = new Map<string, string>();
@@ -76,7 +76,7 @@ function words(text: string): string[] {
   return text.split(/[ \t]+/).filter((word) => word !== "");
 }
 
-/** As apt trims a line: a no-break space is part of it. */
+/** Trims like apt: a no-break space is content. */
 function trim(line: string): string {
   let [start, end] = [0, line.length];
   while (start < end && isBlank(line[start])) start++;

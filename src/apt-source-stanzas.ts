@@ -2,7 +2,7 @@ import { isArmored } from "./apt-armor.ts";
 import { readStanzas, type Stanza } from "./apt-deb822.ts";
 import { aptSource, type ParsedSources, stringToBool } from "./apt-source.ts";
 
-/** Fields whose values are single words; folded over lines apt reads some of them and others not. */
+/** Fields with a single word as value; if they are folded, apt reads only some of them. */
 const SINGLE = [
   "enabled",
   "trusted",
@@ -11,7 +11,7 @@ const SINGLE = [
   "allow-weak",
   "allow-downgrade-to-insecure",
 ];
-/** Fields that a line has by another name. Several words are one with commas there. */
+/** Stanza fields → names of the one-line options. Several words become one with commas. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   architectures: "arch",
   "architectures-add": "arch+",
@@ -19,12 +19,12 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Stanzas with `Types`, `URIs`, `Suites`, `Components` (sources.list(5), "DEB822-STYLE FORMAT"); each combination is a
- * source. A file that can't be read as apt reads it gives none.
+ * Parses stanzas with `Types`, `URIs`, `Suites`, `Components` (sources.list(5), "DEB822-STYLE FORMAT"); each
+ * combination is a source. A file that apt could read differently gives none.
  */
 export function parseDeb822Sources(text: string, file: string, architecture: string): ParsedSources {
   const result: ParsedSources = { sources: [], problems: [] };
-  // Bytes that are no UTF-8 are other bytes to apt.
+  // apt sees the bytes of invalid UTF-8; we don't.
   const { stanzas, problem } = text.includes("\ufffd")
     ? { stanzas: [], problem: "it is not UTF-8" }
     : readStanzas(text, { configuration: true });
@@ -38,7 +38,7 @@ export function parseDeb822Sources(text: string, file: string, architecture: str
   return result;
 }
 
-/** The sources of one stanza, or what is wrong with it. */
+/** The sources of a stanza, or its problem. */
 function readStanza(stanza: Stanza, configuredIn: string, architecture: string) {
   const enabled = stanza.get("enabled") ?? "";
   if (SINGLE.some((name) => stanza.get(name)?.includes("\n"))) return "can be read in two ways";
@@ -73,7 +73,7 @@ function readStanza(stanza: Stanza, configuredIn: string, architecture: string) 
   return read.length === sources.length ? read : "can be read in two ways";
 }
 
-/** A key that stands there itself has a `.` for each empty line; apt undoes that for nothing else. */
+/** An embedded key has a `.` for each empty line; apt undoes that for no other value. */
 function signedBy(value: string): string {
   if (!isArmored(value)) return value;
   return value
@@ -83,7 +83,7 @@ function signedBy(value: string): string {
     .trim();
 }
 
-/** To apt only ASCII has blanks. */
+/** apt splits at ASCII blanks only. */
 function words(text: string | undefined): string[] {
   return (text ?? "").split(/[ \t\n]+/).filter((word) => word !== "");
 }

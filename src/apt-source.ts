@@ -1,12 +1,12 @@
 import { archiveUri } from "./apt-uri.ts";
 
-/** One repository that apt is configured to use: one URI and one suite. */
+/** A repository configured for apt: one URI and one suite. */
 export interface AptSource {
-  /** `<uri> <suite>`, as `apt-cache policy` names it. */
+  /** `<uri> <suite>`, as in `apt-cache policy`. */
   id: string;
-  /** Without credentials and without a last `/`. */
+  /** Without credentials and trailing `/`. */
   uri: string;
-  /** A suite, or with a last `/` the directory of a flat repository, which has no components. */
+  /** A suite; or with a trailing `/` the directory of a flat repository, which has no components. */
   suite: string;
   components: string[];
   configuredIn: string;
@@ -14,22 +14,22 @@ export interface AptSource {
   signedBy: string | null;
   trusted: boolean;
   allowInsecure: boolean;
-  /** Options that choose architectures, as a line has them: `arch=amd64,i386`, `arch-=i386`. Empty for the host's own. */
+  /** Architecture options in one-line form: `arch=amd64,i386`, `arch-=i386`. Empty for the host's default. */
   architectures: string[];
   /** False for `deb-src`. */
   binary: boolean;
 }
 
-/** What one file configures, and what of it can't be read as apt reads it. */
+/** The sources in a file, and what apt could read differently. */
 export interface ParsedSources {
   sources: AptSource[];
   problems: string[];
 }
 
-/** Options of a line, or fields of a stanza in lower case. */
+/** Options of a line, or fields of a stanza (lower case). */
 type Options = ReadonlyMap<string, string>;
 
-/** What the two forms have in common. `options` are by the names that a line has; null for what apt would read otherwise. */
+/** Builds a source from either form. `options` have one-line names. Null for anything apt could read differently. */
 export function aptSource(
   uri: string,
   suite: string,
@@ -38,7 +38,7 @@ export function aptSource(
 ): AptSource | null {
   const { options, configuredIn, architecture, binary } = rest;
   const known = archiveUri(uri.replaceAll("$(ARCH)", architecture));
-  // These two have apt fetch from elsewhere.
+  // These two make apt fetch from elsewhere.
   const snapshot = options.get("snapshot");
   if (known === null || (snapshot !== undefined && stringToBool(snapshot) === null)) return null;
   if (options.has("inrelease-path")) return null;
@@ -61,12 +61,12 @@ export function aptSource(
   };
 }
 
-/** Whether an option may switch something off: anything that apt does not plainly read as no. */
+/** Whether an option may disable a check: anything apt doesn't clearly read as no. */
 function isSet(text: string | undefined): boolean {
   return text !== undefined && stringToBool(text) !== false;
 }
 
-/** apt's StringToBool (apt-pkg/contrib/strutl.cc); null where it takes the default. Numbers are as strtol(3) reads them. */
+/** apt's StringToBool (apt-pkg/contrib/strutl.cc); null if apt would use the default. Numbers as in strtol(3). */
 export function stringToBool(text: string): boolean | null {
   if (/^(?:no|false|without|off|disable)$/i.test(text)) return false;
   if (/^(?:yes|true|with|on|enable)$/i.test(text)) return true;

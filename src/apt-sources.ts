@@ -5,7 +5,7 @@ import { parseDeb822Sources } from "./apt-source-stanzas.ts";
 import { listFileName } from "./apt-uri.ts";
 import type { Planning } from "./eco-planning.ts";
 
-/** Where apt keeps what planning reads. Absolute paths. */
+/** apt's files and directories used in planning. Absolute paths. */
 export interface AptDirs {
   sourceList: string;
   sourceParts: string;
@@ -15,7 +15,7 @@ export interface AptDirs {
   status: string;
 }
 
-/** apt's own defaults (apt.conf(5), "DIRECTORIES"). */
+/** apt's defaults (apt.conf(5), "DIRECTORIES"). */
 export const DEFAULT_APT_DIRS: AptDirs = {
   sourceList: "/etc/apt/sources.list",
   sourceParts: "/etc/apt/sources.list.d",
@@ -34,7 +34,7 @@ const KEYS: Readonly<Record<keyof AptDirs, string>> = {
   status: "Dir::State::status",
 };
 
-/** The directories of this host, from the output of `apt-config dump`; apt's default where it says nothing. */
+/** This host's directories, from the output of `apt-config dump`, with apt's defaults. */
 export function aptDirs(dump: string): AptDirs {
   const values = new Map<string, string>();
   for (const line of dump.split("\n")) {
@@ -48,7 +48,7 @@ export function aptDirs(dump: string): AptDirs {
   return dirs;
 }
 
-/** A relative value hangs below its parent's (`Dir::Etc::sourcelist` below `Dir::Etc` below `Dir`). */
+/** A relative value is resolved against its parent's (`Dir::Etc::sourcelist` against `Dir::Etc` against `Dir`). */
 function directory(values: ReadonlyMap<string, string>, key: string): string | null {
   let path = values.get(key);
   if (path === undefined || path === "") return null;
@@ -65,8 +65,8 @@ function directory(values: ReadonlyMap<string, string>, key: string): string | n
 }
 
 /**
- * Every binary source that is configured (sources.list(5)), one-line and deb822, sorted by file as apt reads them. What
- * can't be read as apt reads it is told in `problems`.
+ * All configured binary sources (sources.list(5)), one-line and deb822, in the order apt reads the files. What apt
+ * could read differently is reported in `problems`.
  */
 export function readSources(
   dirs: AptDirs,
@@ -77,7 +77,7 @@ export function readSources(
     dirs.sourceList,
     ...planning
       .list(dirs.sourceParts)
-      // The names that apt reads (GetListOfFilesInDir, apt-pkg/contrib/fileutl.cc).
+      // File names apt reads (GetListOfFilesInDir, apt-pkg/contrib/fileutl.cc).
       .filter((name) => /^[A-Za-z0-9_:-][A-Za-z0-9._:-]*\.(?:list|sources)$/.test(name))
       .map((name) => `${dirs.sourceParts}/${name}`),
   ];
@@ -86,8 +86,8 @@ export function readSources(
   for (const file of files) {
     const text = planning.readText(file);
     if (text === null) {
-      const isThere = file !== dirs.sourceList || planning.list(dirname(file)).includes(basename(file));
-      if (isThere) problems.push(`${file} can't be read`);
+      const exists = file !== dirs.sourceList || planning.list(dirname(file)).includes(basename(file));
+      if (exists) problems.push(`${file} can't be read`);
       continue;
     }
     const parse = file.endsWith(".sources") ? parseDeb822Sources : parseOneLineSources;
@@ -99,8 +99,8 @@ export function readSources(
 }
 
 /**
- * apt joins entries whose Release file has one name on disk, which has no scheme in it: the first entry's URI counts for all
- * of them, also where that one is of sources. Of two settings the weaker counts.
+ * apt merges entries with the same Release file name on disk, which lacks the scheme: the first entry's URI applies to
+ * all, even if it is a deb-src entry. Of two settings the weaker applies.
  */
 function merge(sources: readonly AptSource[]): AptSource[] {
   const merged = new Map<string, AptSource>();

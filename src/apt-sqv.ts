@@ -1,9 +1,8 @@
 import type { GoodSignature } from "./apt-keyring.ts";
 
 /**
- * The cryptographic policies among which apt's own method chooses, the first that is there (SetPolicy, methods/sqv.cc): what
- * apt takes for too weak counts for nothing here either. The two variables that apt looks at besides are set for no program
- * that Aegis starts.
+ * Cryptographic policies; like apt's own method, the first that exists is used (SetPolicy, methods/sqv.cc), so that
+ * what apt considers too weak doesn't count here either. The two variables apt also looks at are never set by Aegis.
  */
 const POLICIES: readonly string[] = [
   "/etc/crypto-policies/back-ends/apt-sequoia.config",
@@ -13,15 +12,15 @@ const POLICIES: readonly string[] = [
   "/usr/share/apt/default-sequoia.config",
 ];
 
-/** Environment in which sqv(1) judges as it does for apt. */
+/** Environment in which sqv(1) applies apt's policy. */
 export function sqvEnvironment(exists: (path: string) => boolean): Record<string, string> {
   const policy = POLICIES.find(exists);
   return policy === undefined ? {} : { SEQUOIA_CRYPTO_POLICY: policy };
 }
 
 /**
- * Reads what sqv printed before it exited with 0: for each good signature the fingerprint of the certificate. It names no
- * subkey, so a source that is bound to one with `!` is verified by nothing: to apt with sqv it isn't either.
+ * Parses sqv's output after exit status 0: the certificate fingerprint of each good signature. It names no subkey, so a
+ * source bound to one with `!` can't be verified; nor can it in apt with sqv.
  */
 export function parseSqvSigners(stdout: string): GoodSignature[] {
   return stdout

@@ -4,18 +4,18 @@ import { DPKG_WARNING } from "./apt-grammar.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 
-/** What plans the repair of an interrupted dpkg. */
+/** Command that plans the repair of an interrupted dpkg. */
 export const REPAIR = "aegis plan apt repair";
-/** What plans the way out where a repair can't help: followed by the packages. */
+/** Command, followed by packages, for when a repair doesn't help. */
 export const REMOVE = "aegis plan apt remove";
 
-/** States of a package that dpkg has nothing left to do for. */
+/** Package states in which dpkg has nothing left to do. */
 export const SETTLED: readonly string[] = ["installed", "config-files"];
 
 /**
- * Signs of an interrupted dpkg, which a simulation passes over and a real run refuses: packages in a state between, apt
- * counting some as not fully installed, `Conf` lines of packages that are not in the transaction, dpkg's unmerged updates.
- * What the transaction itself is about does not stand in its way: to remove a half-done package is how to be rid of it.
+ * Signs of an interrupted dpkg, which a simulation ignores but a real run refuses: packages in intermediate states,
+ * apt's count of packages not fully installed, `Conf` lines for packages outside the transaction, dpkg's unmerged
+ * updates. Packages in the transaction don't count: removing an unfinished package is a way to resolve it.
  */
 export function interruptions(
   simulation: Simulation,
@@ -38,13 +38,13 @@ export function interruptions(
   const signs = [...between, ...foreign, ...count, ...updates];
   if (signs.length === 0) return [];
   return [
-    `${DPKG_WARNING} (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a; its plan says what that can't mend, and the way out`,
+    `${DPKG_WARNING} (${signs.join("; ")}): finish it first with \`${REPAIR}\`, which runs dpkg --configure -a; its plan lists what that can't fix, and how to proceed`,
   ];
 }
 
 /**
- * What the operation holds back: named so by apt, and for an upgrade whatever dpkg has on hold. A package on hold that the
- * transaction changes all the same counts too, since apt wants a permission for it.
+ * Packages the operation holds back: those apt names, and for an upgrade all on hold. A held package that the
+ * transaction changes anyway counts too, since apt needs permission for it.
  */
 export function heldBack(
   operation: string,

@@ -3,20 +3,20 @@ import { namesPackage, type Relation } from "./apt-relation.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 
 /*
- * `Replaces` (Debian Policy 7.6): a package that says so takes over files of another one that it names, and dpkg takes the
- * other away when no file of it is left. Planning reads it in the index, the hook in the .deb; both ask here what it means.
+ * `Replaces` (Debian Policy 7.6): a package may overwrite files of the packages it names, and dpkg removes a package
+ * that owns no file any more. Planning evaluates the index's field, the hook the .deb's; both use this file.
  */
 
-/** What has to be known of a package to tell whether a relation names it. */
+/** The fields of a package that a relation refers to. */
 type Named = Pick<DpkgPackage, "name" | "architecture" | "version">;
 
-/** What is installed, at least in part, and not changed by the transaction. */
+/** Packages installed, at least partly, that the transaction doesn't change. */
 export function stayingPackages(
   installed: ReadonlyMap<string, DpkgPackage>,
   transaction: readonly TransactionEntry[],
 ): DpkgPackage[] {
   const changed = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
-  // A package can change its architecture to `all` and back.
+  // A package can change architecture to `all` and back.
   const replaced = new Set(
     transaction.filter((e) => e.from_version !== null).map((e) => `${e.name} ${e.from_version}`),
   );
@@ -28,7 +28,7 @@ export function stayingPackages(
     .map(([, p]) => p);
 }
 
-/** What is there when the transaction is done, by name. */
+/** The packages present after the transaction, by name. */
 export function packagesAfter(
   installed: ReadonlyMap<string, DpkgPackage>,
   transaction: readonly TransactionEntry[],
@@ -43,8 +43,8 @@ export function packagesAfter(
 }
 
 /**
- * Names of the packages, sorted, whose files a package with these relations takes over: by their own names, since dpkg takes
- * no other for a Replaces, and in the versions that are there afterwards.
+ * Sorted names of the packages whose files a package with these relations takes over: by real name, since dpkg ignores
+ * provided names for Replaces, and in the versions present afterwards.
  */
 export function takenOver(
   name: string,

@@ -3,15 +3,16 @@ import type { DeniedTarget } from "./doc-plan.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
 
-/** Upstream version and revision: what dpkg allows (parseversion, lib/dpkg/parsehelp.c). A `:` needs an epoch before it. */
+/** Upstream version and revision, as dpkg accepts them (parseversion, lib/dpkg/parsehelp.c). A `:` requires an epoch. */
 const UPSTREAM = /^[0-9][0-9A-Za-z.+~:-]*$/;
 const REVISION = /^[0-9A-Za-z.+~]+$/;
-/** The largest epoch, dpkg's INT_MAX. */
+/** Largest epoch: dpkg's INT_MAX. */
 const MAX_EPOCH = "2147483647";
 
 /**
- * True for a Debian version as `dpkg --validate-version` takes it (deb-version(7)): no wildcard, no regular expression, no
- * white space. Stricter than dpkg in two ways that no archive uses: an epoch is digits alone, and the whole has a limit.
+ * Whether a text is a Debian version accepted by `dpkg --validate-version` (deb-version(7)): no wildcard, regular
+ * expression or white space. Stricter in two ways that no archive needs: an epoch is digits only, and the length is
+ * limited.
  */
 export function isDebVersion(text: string): boolean {
   if (text.length > 256) return false;
@@ -21,12 +22,12 @@ export function isDebVersion(text: string): boolean {
   const rest = text.slice(colon + 1);
   const dash = rest.lastIndexOf("-");
   if (dash < 0) return UPSTREAM.test(rest);
-  // A last `-` is an empty revision, and apt would read it as "remove".
+  // A trailing `-` is an empty revision, which apt would read as "remove".
   return UPSTREAM.test(rest.slice(0, dash)) && REVISION.test(rest.slice(dash + 1));
 }
 
 /**
- * Orders two Debian versions: negative where `a` is older, 0 where they are equal, positive where `a` is newer.
+ * Compares two Debian versions: negative if `a` is older, 0 if equal, positive if `a` is newer.
  * @see deb-version(7), "Sorting algorithm"
  */
 export function compareDebVersions(a: string, b: string): number {
@@ -49,7 +50,7 @@ function split(version: string): { epoch: string; upstream: string; revision: st
   };
 }
 
-/** Alternating runs of non-digits, by {@link rank}, and of digits, by value. */
+/** Compares alternating runs of non-digits, by {@link rank}, and digits, by value. */
 function comparePart(a: string, b: string): number {
   let [i, j] = [0, 0];
   while (i < a.length || j < b.length) {
@@ -72,7 +73,7 @@ function isOther(c: string | undefined): boolean {
   return c !== undefined && (c < "0" || c > "9");
 }
 
-/** `~` sorts before the end of a part, the end and digits before letters, letters before everything else. */
+/** `~` sorts before the end of a part, the end and digits before letters, letters before other characters. */
 function rank(c: string | undefined): number {
   if (c === undefined || !isOther(c)) return 0;
   if (c === "~") return -1;
@@ -86,28 +87,28 @@ function digitsFrom(text: string, start: number): string {
   return text.slice(start, end);
 }
 
-/** Decimal digits of any length, so no rounding; "" is zero. */
+/** Compares decimal digits of any length without rounding; "" is zero. */
 function compareNumbers(a: string, b: string): number {
   const [x, y] = [a.replace(/^0+/, ""), b.replace(/^0+/, "")];
   if (x.length !== y.length) return x.length - y.length;
   return byCodeUnit(x, y);
 }
 
-/** A package as apt names it on its command line. */
+/** A package on apt's command line. */
 export interface AptTarget {
   name: string;
-  /** Null where none was given: apt then takes the host's own architecture first. */
+  /** Null if not given: apt then prefers the host's architecture. */
   architecture: string | null;
   version: string | null;
 }
 
-/** Debian Policy 5.6.1. A last `-` is left out: apt reads it as "remove". */
+/** Debian Policy 5.6.1, without a trailing `-`, which apt reads as "remove". */
 const NAME = /^[a-z0-9][a-z0-9+.-]{0,126}[a-z0-9+.]$/;
 const ARCHITECTURE = /^[a-z0-9](?:[a-z0-9-]{0,29}[a-z0-9])?$/;
-/** Words that stand in an architecture's place but name none: a pinned target must say exactly one. */
+/** Architecture wildcards; a pinned target must name one architecture. */
 const WILDCARD_ARCHITECTURES: readonly string[] = ["any", "native"];
 
-/** True for the name of one Debian package. */
+/** Whether a text is a Debian package name. */
 export function isPackageName(text: string): boolean {
   return NAME.test(text);
 }
@@ -123,7 +124,7 @@ export function parseAptTarget(text: string): AptTarget {
   const colon = left.indexOf(":");
   const architecture = colon < 0 ? null : left.slice(colon + 1);
   const name = colon < 0 ? left : left.slice(0, colon);
-  if (name.endsWith("-")) throw invalid(text, "a `-` at the end asks apt to remove the package");
+  if (name.endsWith("-")) throw invalid(text, "apt reads a trailing `-` as a removal");
   if (!NAME.test(name)) throw invalid(text, "it is not the name of one Debian package");
   if (
     architecture !== null &&
@@ -136,13 +137,13 @@ export function parseAptTarget(text: string): AptTarget {
   return { name, architecture, version };
 }
 
-/** The target in apt's spelling. */
+/** A target in apt's syntax. */
 export function formatAptTarget({ name, architecture, version }: AptTarget): string {
   return `${name}${architecture === null ? "" : `:${architecture}`}${version === null ? "" : `=${version}`}`;
 }
 
 /**
- * Checks the targets of an apt operation: one exact package each. URLs and package files come back as denied.
+ * Checks the targets of an apt operation, one exact package each. URLs and package files are returned as denied.
  * @throws AegisError `invalid_target` for operators (`pkg-`), patterns, `name/suite`, options, white space
  */
 export function parseAptTargets(targets: readonly string[]): Targets {
@@ -156,7 +157,7 @@ export function parseAptTargets(targets: readonly string[]): Targets {
   return { targets: unique, denied, targetType: "package" };
 }
 
-/** What apt would fetch or read itself, going around its repositories. */
+/** Targets apt would fetch or read directly, bypassing its repositories. */
 function deniedBy(target: string): DeniedTarget["signal"] | null {
   if (target.length > 1024 || !/^[\x21-\x7e]+$/.test(target) || target.startsWith("-")) return null;
   if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(target)) return "url-denied";
@@ -166,8 +167,8 @@ function deniedBy(target: string): DeniedTarget["signal"] | null {
 }
 
 /**
- * Checks the targets of any apt operation, by what the operation takes: packages, packages without a version to remove, one
- * execution to roll back, or nothing.
+ * Checks the targets of any apt operation: packages, packages without versions to remove, one execution to roll back,
+ * or none.
  * @throws AegisError `invalid_target`
  */
 export function parseAptOperation(operation: string, targets: readonly string[]): Targets {
@@ -184,7 +185,7 @@ export function parseAptOperation(operation: string, targets: readonly string[])
     case "remove": {
       const parsed = parseAptTargets(targets);
       const versioned = parsed.targets.find((target) => target.includes("=") && !isDenied(parsed, target));
-      if (versioned !== undefined) throw invalid(versioned, "a removal takes whatever version is there");
+      if (versioned !== undefined) throw invalid(versioned, "a removal takes no version");
       return parsed;
     }
     case "rollback": {
@@ -194,7 +195,7 @@ export function parseAptOperation(operation: string, targets: readonly string[])
       }
       throw new AegisError(
         "invalid_target",
-        "a rollback is of one execution, named by its full id",
+        "a rollback takes one execution, named by its full id",
         "Ids: aegis daemon status. Type: aegis plan rollback <execution>",
       );
     }

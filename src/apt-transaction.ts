@@ -16,13 +16,13 @@ import {
 } from "./doc-plan.ts";
 import type { Planning } from "./eco-planning.ts";
 
-/** Everything that was read about the packages of a simulation. */
+/** Data about the packages of a simulation. */
 export interface PackageFacts {
   shown: ShownPackages;
   policy: ReadonlyMap<string, PolicyPackage>;
   installed: ReadonlyMap<string, DpkgPackage>;
   repositories: readonly RepositoryEvidence[];
-  /** The host's own dpkg architecture. */
+  /** The host's dpkg architecture. */
   native: string;
 }
 
@@ -55,7 +55,7 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
     const { name, architecture, to } = item;
     const key = `${name}:${architecture}`;
     const details = shown.find(name, architecture, to);
-    // apt may take a package away for a moment to put another version of it in.
+    // apt may remove a package temporarily before installing another version.
     const from = item.from ?? entries.get(key)?.from_version ?? null;
     const before = findInstalled(installed, name, architecture, native);
     const release = item.releases[0] === undefined ? null : splitRelease(item.releases[0]);
@@ -91,7 +91,7 @@ function withTakenOver(entries: readonly TransactionEntry[], { installed, shown 
   });
 }
 
-/** The source of the version that goes: dpkg knows what is installed, apt what is offered. */
+/** The old version's source package: from dpkg if installed, else from apt. */
 function sourceBefore(
   before: DpkgPackage | undefined,
   shown: ShownPackage | undefined,
@@ -100,7 +100,7 @@ function sourceBefore(
   return (before !== undefined && before.version === version ? before.source : shown?.source) ?? null;
 }
 
-/** An installed package; one of architecture `all` answers to the host's own, and the other way round. */
+/** Looks up an installed package; `all` and the host's architecture are interchangeable. */
 export function findInstalled(
   installed: ReadonlyMap<string, DpkgPackage>,
   name: string,
@@ -113,8 +113,8 @@ export function findInstalled(
 }
 
 /**
- * Ids of the repositories that offer a version, in apt's order of preference. One that no configured source explains
- * stands there too, by what apt calls it, so that nobody takes the others for all there are.
+ * Ids of the repositories offering a version, in apt's order of preference. A repository not among the configured
+ * sources is included under apt's name for it, so that the list is complete.
  */
 function offeredBy({ policy, repositories }: PackageFacts, name: string, version: string): string[] {
   const origins = policy.get(name)?.versions.get(version) ?? [];
@@ -131,13 +131,13 @@ function serves({ uri, suite, components }: RepositoryEvidence, origin: PolicyOr
   return components.some((component) => origin.place === `${suite}/${component}`);
 }
 
-/** Kind of the provenance entry that policy denies on. */
+/** Kind of the provenance evidence that policy denies. */
 const KIND = "apt-source-conflict";
 
 /**
- * Finds versions that several sources offer with different bytes. apt takes the first source's without a word (some
- * versions warn), so each source is asked alone: apt-cache with a source list that holds nothing else. Sources that the
- * distribution signed itself can't differ and are not asked.
+ * Finds versions that several sources offer with different contents. apt silently uses the first source (some versions
+ * warn), so each is queried alone, with a source list of its own. Sources signed by the distribution itself can't
+ * differ and are skipped.
  */
 export async function findSourceConflicts(
   entries: readonly TransactionEntry[],
@@ -168,14 +168,14 @@ export async function findSourceConflicts(
       const shown = answers.find((answer) => answer.id === id)?.shown;
       return { id, hash: shown?.find(entry.name, entry.architecture, entry.to_version)?.sha256 ?? null };
     });
-    // The plan's own hash is what would be signed.
+    // The plan's hash is the one to be signed.
     if (entry.sha256 !== null && hashes.every(({ hash }) => hash === entry.sha256)) return [];
     return conflictOf(entry, hashes.map(({ id, hash }) => `${id}: ${hash ?? "unknown"}`).join("; "));
   });
   return { conflicts, commands: answers.flatMap(({ outputs }) => outputs.map(({ evidence }) => evidence)) };
 }
 
-/** Conflicts that apt itself warns of while it builds its cache. */
+/** Conflicts that apt itself reports while building its cache. */
 export function warnedConflicts(stderr: string, entries: readonly TransactionEntry[]): ProvenanceEvidence[] {
   const pattern = /Sources disagree on hashes for supposedly identical version '([^'\n]+)' of '([^'\n]+)'/g;
   const warned = [...stderr.matchAll(pattern)].map(
@@ -191,14 +191,14 @@ function conflictOf(entry: TransactionEntry, detail: string): ProvenanceEvidence
   return { kind: KIND, subject, verified: false, key: null, detail };
 }
 
-/** Names that a stanza has for options of a line. */
+/** One-line options → stanza fields. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   arch: "Architectures",
   "arch+": "Architectures-Add",
   "arch-": "Architectures-Remove",
 };
 
-/** A source alone, as a file `.sources`: unlike a line, a stanza has nothing decoded by apt. */
+/** A source alone as a `.sources` file: unlike in a line, apt decodes nothing in a stanza. */
 export function oneSource({ uri, suite, components, architectures }: AptSource): string {
   const options = architectures.map((option) => {
     const equals = option.indexOf("=");
@@ -215,7 +215,7 @@ export function oneSource({ uri, suite, components, architectures }: AptSource):
     .join("");
 }
 
-/** Configuration for one call that sees `list` alone. The binary caches belong to the full list, so they are off. */
+/** Configuration for a call that sees only `list`. The binary caches belong to the full list, so they are disabled. */
 function only(list: string): string {
   return [
     `Dir::Etc::sourcelist "${list}";`,

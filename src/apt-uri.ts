@@ -1,16 +1,16 @@
-/** A URI in the parts into which apt takes it (URI::CopyFrom, apt-pkg/contrib/strutl.cc); credentials are dropped. */
+/** A URI split as apt does (URI::CopyFrom, apt-pkg/contrib/strutl.cc), without credentials. */
 interface AptUri {
   scheme: string;
   /** Without the brackets of an IPv6 address. */
   host: string;
-  /** As it is written, or empty. */
+  /** As written, or empty. */
   port: string;
   path: string;
 }
 
 /**
- * Takes a URI apart as apt does, which is not as RFC 3986 does. Null where there is no scheme, and for a port or brackets
- * that apt would pass over without a word.
+ * Splits a URI as apt does, which differs from RFC 3986. Null without a scheme, and for a port or brackets that apt
+ * would silently ignore.
  */
 function parseAptUri(text: string): AptUri | null {
   const colon = text.indexOf(":");
@@ -21,7 +21,7 @@ function parseAptUri(text: string): AptUri | null {
   const end = endOfHost(text, hasHost ? start : colon);
   const path = text.slice(end) || "/";
   const authority = text.slice(Math.min(start, end), end);
-  // A user's name has one letter at least: an `@` in front is no end of one.
+  // A user name has at least one character: a leading `@` doesn't end one.
   const at = authority.lastIndexOf("@");
   const written = at < 1 ? authority : authority.slice(at + 1);
   const [, inBrackets, plain = "", port = ""] =
@@ -30,7 +30,7 @@ function parseAptUri(text: string): AptUri | null {
   return { scheme: text.slice(0, colon), host: inBrackets ?? plain, port, path };
 }
 
-/** The first `/` that is not in brackets. */
+/** Index of the first `/` outside brackets. */
 function endOfHost(text: string, start: number): number {
   let inBrackets = false;
   for (let i = start; i < text.length; i++) {
@@ -42,8 +42,8 @@ function endOfHost(text: string, start: number): number {
 }
 
 /**
- * A repository's URI as apt shows it (URI::ArchiveOnly): without credentials and without a last `/`. Null for text that apt
- * could take for another URI than it seems to be.
+ * A repository's URI as apt prints it (URI::ArchiveOnly): without credentials and trailing `/`. Null for text that apt
+ * could read as another URI.
  */
 export function archiveUri(text: string): string | null {
   const uri = parseAptUri(text);
@@ -55,9 +55,9 @@ export function archiveUri(text: string): string | null {
 }
 
 /**
- * Name of a downloaded index below Dir::State::lists: the Release file's URI (constructMetaIndexURI,
- * apt-pkg/deb/debmetaindex.cc), in which the suite is encoded, as the name of a file (URItoFileName, strutl.cc): without the
- * scheme, with a `_` for each `/`, and encoded in its turn.
+ * File name of a downloaded index in Dir::State::lists: the Release file's URI (constructMetaIndexURI,
+ * apt-pkg/deb/debmetaindex.cc) with the suite encoded, converted to a file name (URItoFileName, strutl.cc): no scheme,
+ * `_` for each `/`, and encoded again.
  */
 export function listFileName({ uri, suite }: { uri: string; suite: string }, file: string): string {
   const encoded = quote(suite, "+~ ");
@@ -67,7 +67,7 @@ export function listFileName({ uri, suite }: { uri: string; suite: string }, fil
   return quote(`${site}${path}${base}${file}`, '\\|{}[]<>"^~_=!@#$%^&*').replaceAll("/", "_");
 }
 
-/** Percent-encoding of the characters in `bad` and of all that is not printable ASCII (QuoteString, strutl.cc). */
+/** Percent-encodes the characters in `bad` and everything but printable ASCII (QuoteString, strutl.cc). */
 function quote(text: string, bad: string): string {
   let quoted = "";
   for (const byte of Buffer.from(text)) {

@@ -4,20 +4,20 @@ import { parseSqvSigners, sqvEnvironment } from "./apt-sqv.ts";
 import type { CommandEvidence } from "./doc-plan.ts";
 import type { Planning, PlanningOutput } from "./eco-planning.ts";
 
-/** What is signed, in the two forms that the programs take. */
+/** Signed files, in the forms the two programs take. */
 export interface SignedFiles {
-  /** What gpgv reads: the InRelease, or a detached signature and the Release file. */
+  /** For gpgv: the InRelease, or a detached signature and the Release file. */
   clearSigned: readonly string[];
-  /** What sqv reads: a detached signature and what it signs. */
+  /** For sqv: a detached signature and the signed file. */
   detached(): readonly [signature: string, signed: string];
 }
 
 /**
- * Asks which keys of some keyrings signed a file: gpgv, and where that is not installed sqv, which a minimal Debian 13 has
- * instead. One run for each question.
+ * Finds which keys in keyrings signed a file, with gpgv, or with sqv if that is missing, as on a minimal Debian 13.
+ * Runs once per question.
  */
 export class Verifier {
-  /** True as soon as a question found neither program. */
+  /** True once neither program was found. */
   missing = false;
   readonly #planning: Planning;
   readonly #runs = new Map<string, Promise<PlanningOutput>>();
@@ -31,7 +31,7 @@ export class Verifier {
     if (keyrings.length === 0) return [];
     const keys = keyrings.flatMap((path) => ["--keyring", path]);
     const gpgv = await this.#run(["gpgv", "--status-fd", "1", ...keys, ...files.clearSigned]);
-    // A signature by a key that isn't in the keyring makes gpgv exit with 2 although another one is good.
+    // gpgv exits with 2 if any signature is by a key outside the keyring, even if another is good.
     if (gpgv.evidence.outcome === "ok" || gpgv.evidence.outcome === "failed") {
       return parseGpgStatus(gpgv.stdout).good;
     }
@@ -51,7 +51,7 @@ export class Verifier {
     return output;
   }
 
-  /** In the order they were asked for, whatever order they ended in. One program that is not there is none where the other is. */
+  /** In order of request, not completion. A missing program is omitted if the other was found. */
   commands(): CommandEvidence[] {
     const all = [...this.#runs.keys()].flatMap((key) => this.#evidence.get(key) ?? []);
     return this.missing ? all : all.filter(({ outcome }) => outcome !== "missing");

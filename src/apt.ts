@@ -15,8 +15,14 @@ import { aptGrammar } from "./apt-grammar.ts";
 import { aptSettings, planningConfig } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
-import { type Requested, refuseUnlocated, resolveWish, type Wish, wishFor } from "./apt-requested.ts";
-import { rollbackWish } from "./apt-rollback.ts";
+import {
+  type PackageRequest,
+  type Requested,
+  refuseUnlocated,
+  requestFor,
+  resolveRequest,
+} from "./apt-requested.ts";
+import { rollbackRequest } from "./apt-rollback.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS, readSources } from "./apt-sources.ts";
@@ -45,13 +51,13 @@ export const apt: Ecosystem = {
   driver: async () => (await import("./apt-driver.ts")).aptDriver,
 };
 
-/** `update`: the sources that it would refresh, read from files below apt's default directories. apt itself is not run. */
+/** `update`: the sources it would refresh, from files below apt's default directories. apt itself is not run. */
 async function gatherSources(planning: Planning): Promise<Findings> {
   const { repositories, problems } = await gatherRepositories(DEFAULT_APT_DIRS, planning);
   const { evidence } = repositories;
   return {
     ...aptFindings("update", [], repositories.commands, repositories.warnings),
-    // What can't be read may be a source that apt reads, and asks no signature of.
+    // An unreadable entry may be a source that apt reads without requiring a signature.
     metadata_available: problems.length === 0,
     signature_or_checksum_status:
       evidence.length > 0 && evidence.every((r) => r.signature_verified) ? "verified" : "unverified",
@@ -60,10 +66,10 @@ async function gatherSources(planning: Planning): Promise<Findings> {
 }
 
 /**
- * `upgrade`, `install`, `remove` and `rollback`. The host's settings come first, since every other command runs with them.
- * What doesn't depend on another runs side by side: the simulation and the sources, then, for all packages together, their
- * stanzas and version tables.
- * @throws AegisError `not_found` for a target that apt has never heard of
+ * `upgrade`, `install`, `remove` and `rollback`. The host's settings come first, since all other commands run with
+ * them. Independent commands run in parallel: the simulation and the sources, then stanzas and version tables of all
+ * packages.
+ * @throws AegisError `not_found` for a target unknown to apt
  */
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
@@ -73,10 +79,11 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const dirs = aptDirs(dump.stdout);
   const status = readDpkgStatus(dirs.status, planning);
   const installed = status?.packages ?? new Map<string, DpkgPackage>();
-  const wish = await wishOf(operation, targets.targets, installed, planning, config);
-  if (wish.verb === null || wish.problems.length > 0) return unasked(operation, wish, dump);
+  const request = await requestOf(operation, targets.targets, installed, planning, config);
+  if (request.verb === null || request.problems.length > 0)
+    return findingsWithoutSimulation(operation, request, dump);
   const [{ simulated, simulation, show, policy }, site] = await Promise.all([
-    simulate([...wish.verb, ...wish.packages], planning, config),
+    simulate([...request.verb, ...request.packages], planning, config),
     gatherRepositories(dirs, planning),
   ]);
   if (operation !== "rollback") refuseUnlocated(simulated, targets.targets);
@@ -89,7 +96,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   };
   const transaction = buildTransaction(simulation, facts);
   const { hooks, problems: unreadable } = dpkgHooks(planning);
-  const requested = resolveWish(wish, transaction, simulation, facts);
+  const requested = resolveRequest(request, transaction, simulation, facts);
   const failures = [
     ...failuresOf(simulated, simulation),
     ...[...show, ...policy].flatMap(commandFailure),
@@ -107,7 +114,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   );
   const commands = [
     dump.evidence,
-    ...wish.commands,
+    ...request.commands,
     simulated.evidence,
     ...site.repositories.commands,
     ...[...show, ...policy].map((output) => output.evidence),
@@ -116,7 +123,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const warnings = [
     ...failures,
     ...interruptions(simulation, transaction, installed, status?.journal ?? []),
-    ...wish.warnings,
+    ...request.warnings,
     ...requested.warnings,
     ...holdNotes(simulation),
     ...(status === null ? [`${dirs.status} can't be read`] : []),
@@ -125,7 +132,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...aptMessages(simulated.stderr),
   ];
   const base: Findings = {
-    ...aptFindings(operation, wish.packages, commands, warnings),
+    ...aptFindings(operation, request.packages, commands, warnings),
     repository_evidence: site.repositories.evidence,
     packages_held_back: heldBack(operation, simulation, installed, transaction, native),
     ...(hooks.length > 0 ? { host_hooks: hooks } : {}),
@@ -138,39 +145,43 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...base,
     ...conclusions(operation, transaction, requested, facts),
     metadata_available: true,
-    command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : wish.packages),
+    command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : request.packages),
     signature_or_checksum_status:
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
-    provenance_evidence: [...wish.evidence, ...conflicts, ...chain],
+    provenance_evidence: [...request.evidence, ...conflicts, ...chain],
     sbom_evidence: sbomEvidence(transaction, planning.host),
   };
 }
 
-/** What is asked of apt: the targets as they are, or for a rollback what the record of the execution says. */
-async function wishOf(
+/** The request to apt: the targets as given, or for a rollback those from the execution's record. */
+async function requestOf(
   operation: string,
   targets: readonly string[],
   installed: ReadonlyMap<string, DpkgPackage>,
   planning: Planning,
   config: string,
-): Promise<Wish> {
-  if (operation !== "rollback") return wishFor([operation], targets);
-  return rollbackWish(targets[0] ?? "", installed, planning, config);
+): Promise<PackageRequest> {
+  if (operation !== "rollback") return requestFor([operation], targets);
+  return rollbackRequest(targets[0] ?? "", installed, planning, config);
 }
 
-/** The findings where apt was never asked: nothing is left to undo, or something stands in the way. */
-function unasked(operation: string, wish: Wish, dump: PlanningOutput): Findings {
-  const commands = [dump.evidence, ...wish.commands];
-  const isDone = wish.problems.length === 0;
+/** Findings without running apt: nothing is left to undo, or there is a problem. */
+function findingsWithoutSimulation(
+  operation: string,
+  request: PackageRequest,
+  dump: PlanningOutput,
+): Findings {
+  const commands = [dump.evidence, ...request.commands];
+  const isDone = request.problems.length === 0;
   return {
-    ...aptFindings(operation, wish.packages, commands, [...wish.problems, ...wish.warnings]),
+    ...aptFindings(operation, request.packages, commands, [...request.problems, ...request.warnings]),
     metadata_available: isDone,
     nothing_to_do: isDone,
-    provenance_evidence: wish.evidence,
+    provenance_evidence: request.evidence,
   };
 }
 
-/** What follows from the transaction alone. */
+/** Findings derived from the transaction. */
 function conclusions(
   operation: string,
   transaction: TransactionEntry[],
@@ -193,7 +204,7 @@ function conclusions(
   };
 }
 
-/** The simulation, then the stanzas and version tables of every package in it. */
+/** Runs the simulation, then gets stanzas and version tables of every package in it. */
 async function simulate(argv: readonly string[], planning: Planning, config: string) {
   const native = planning.host.architecture;
   const simulated = await planning.run(["apt-get", "-s", ...argv], {
@@ -223,7 +234,7 @@ async function simulate(argv: readonly string[], planning: Planning, config: str
   return { simulated, simulation, show, policy };
 }
 
-/** The host's settings as planning gives them to apt, or why it can't plan with them. */
+/** The host's settings for planning, or why they can't be used. */
 function freeze(dump: PlanningOutput, aptCache: string | undefined): { config: string; problems: string[] } {
   const problems = commandFailure(dump);
   if (problems.length > 0) return { config: "", problems };
@@ -235,7 +246,7 @@ function freeze(dump: PlanningOutput, aptCache: string | undefined): { config: s
   }
 }
 
-/** The sources as this host's configuration names them. */
+/** This host's configured sources. */
 async function gatherRepositories(
   dirs: AptDirs,
   planning: Planning,
@@ -249,18 +260,18 @@ async function gatherRepositories(
   };
 }
 
-/** What apt holds back, for people. */
+/** Warnings about held back packages. */
 function holdNotes(simulation: Simulation): string[] {
   const phrase = (names: readonly string[], text: string) =>
     names.length === 0 ? [] : [`${text}: ${names.join(" ")}`];
   return [
-    ...phrase(simulation.heldChanged, "on hold, and would be changed all the same"),
+    ...phrase(simulation.heldChanged, "on hold, but would be changed"),
     ...phrase(simulation.keptBack, "kept back"),
-    ...phrase(simulation.phased, "deferred, since the update reaches hosts in phases"),
+    ...phrase(simulation.phased, "deferred by a phased update"),
   ];
 }
 
-/** apt's own errors and warnings. Its notes differ between root and others, so they stay out. */
+/** apt's errors and warnings. Its notices differ between root and others, so they are left out. */
 function aptMessages(stderr: string): string[] {
   return stderr.split("\n").filter((line) => /^[EW]: /.test(line));
 }

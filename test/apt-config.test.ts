@@ -28,7 +28,7 @@ const settingsFor = (dump: string, plan: OperationPlan = upgrade(), places = PLA
 /** A setting by its exact name; what apt calls by another spelling is not there. */
 const get = (settings: ReadonlyMap<string, string[]>, key: string) => settings.get(key);
 
-describe("a dump that can't be carried over exactly is refused", () => {
+describe("a dump that can't be reproduced exactly is refused", () => {
   const CASES: [name: string, dump: string][] = [
     ["a quotation mark in a value", 'A::B "x"y";'],
     ["a value over two lines", 'A::B "x\ny";'],
@@ -42,7 +42,7 @@ describe("a dump that can't be carried over exactly is refused", () => {
     ["an error message for a dump", "E: Syntax error /etc/apt/apt.conf:1"],
   ];
   for (const [name, dump] of CASES)
-    test(name, () => refuses(() => parseAptDump(dump), "refused", "can't be carried over exactly"));
+    test(name, () => refuses(() => parseAptDump(dump), "refused", "can't be reproduced exactly"));
 });
 
 describe("what can't be held is refused", () => {
@@ -306,7 +306,7 @@ describe("checkAptConfig", () => {
       "dpkg::pre-install-pkgs:: is null",
     ],
     ["apt said nothing", "", "is null"],
-    ["apt said something else", "E: broken", "can't be carried over"],
+    ["apt said something else", "E: broken", "can't be reproduced"],
   ];
   for (const [name, seen, says] of CASES)
     test(name, () => refuses(() => checkAptConfig(seen, meant), "refused", says));

@@ -191,11 +191,11 @@ describe("apt's message is refused", () => {
     ["a line that breaks off behind a space", message("hello 1.0 all none < 1.1 all none "), "can't be read"],
     ["a line of one word", message("hello"), "can't be read"],
     ["an unknown comparison", message(HELLO.replace(" < ", " ? ")), "unknown operator ?"],
-    ["the same package twice", message(HELLO, HELLO), "hello:all stands twice"],
+    ["the same package twice", message(HELLO, HELLO), "hello:all occurs twice"],
     [
       "removed and installed",
       message("hello 1.0 all none > - - none **REMOVE**", HELLO),
-      "hello:all stands twice",
+      "hello:all occurs twice",
     ],
     [
       "two other packages that are only configured, recorded",

@@ -86,7 +86,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
         rmSync(at(PACKAGES));
         symlinkSync("real", at(PACKAGES));
       },
-      "can't look at",
+      "can't examine",
     ],
     ["a Release file that isn't root's", () => chownSync(at(`${BASE}_InRelease`), 65534, 0), "InRelease"],
   ];
@@ -159,7 +159,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
   }
   describe("an index that its Release file does not name, of a source that the plan uses", () => {
     const ST = "http://example.org/debian st";
-    const [EXTRA, NOTHING] = [PACKAGES.replace("main", "extra"), "so nothing vouches for it"];
+    const [EXTRA, NOTHING] = [PACKAGES.replace("main", "extra"), "so its content can't be verified"];
     test("refused", async () => {
       put(EXTRA, TAMPERED);
       expect(await checked(ST)).toContain(NOTHING);
@@ -208,7 +208,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
           put(`${BASE}_InRelease`, signed(release(["main/binary-amd64/Packages.gz", "zipped"])));
           put(DEBIAN, evil("dists/st/main/binary-amd64/Packages"));
         },
-        "so nothing vouches for it",
+        "so its content can't be verified",
       ],
     ];
     for (const [what, prepare, says] of CASES) {

@@ -14,7 +14,7 @@ describe("a host that planning can't ask in the same way", () => {
     ],
     ["the same, in another case", 'binary::Apt-Get::quiet "1";', "binary::Apt-Get::quiet"],
     ["a solver that is a program", 'APT::Solver "aspcud";', "the solver aspcud"],
-    ["a value that can't be written back", 'APT::Foo "a"b";', "can't be carried over exactly"],
+    ["a value that can't be written back", 'APT::Foo "a"b";', "can't be reproduced exactly"],
   ];
   for (const [what, line, message] of cases) {
     test(what, () => expect(() => planningConfig(`${HOST}${line}\n`)).toThrow(message));

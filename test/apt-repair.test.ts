@@ -64,7 +64,7 @@ describe("what configuring can't mend is said, with the way out", () => {
     stanza(name, "install ok unpacked", "1.0", "amd64", `Depends: ${depends}`, ...more);
   const there = (name: string, ...more: string[]) =>
     stanza(name, "install ok installed", "2.0", "amd64", ...more);
-  const unmet = (name: string, text: string) => `${name}:amd64 can't be configured, for want of: ${text}`;
+  const unmet = (name: string, text: string) => `${name}:amd64 can't be configured; missing: ${text}`;
   test.each<[what: string, status: string, warnings: string[]]>([
     ["not there", half("a", "lib (>= 1), there") + there("there"), [unmet("a", "lib (>= 1)")]],
     ["too old", half("a", "lib (>> 2.0)") + there("lib"), [unmet("a", "lib (>> 2.0)")]],
@@ -97,9 +97,9 @@ describe("what configuring can't mend is said, with the way out", () => {
   ])("unmet: %s", async (_what, status, expected) => {
     const { warnings, metadata_available } = await repair(status);
     expect(metadata_available).toBe(true);
-    const unfinished = warnings.filter((warning) => !warning.includes("does not mend"));
+    const unfinished = warnings.filter((warning) => !warning.includes("does not fix"));
     expect(unfinished.slice(0, -1)).toEqual(expected);
-    expect(unfinished.at(-1)).toContain("The way out (this repair mends nothing): aegis plan apt remove a");
+    expect(unfinished.at(-1)).toContain("What to do (this repair fixes nothing): aegis plan apt remove a");
   });
   test.each<[what: string, status: string]>([
     ["there", half("a", "lib") + there("lib")],
@@ -120,7 +120,7 @@ describe("what configuring can't mend is said, with the way out", () => {
     const { rows, warnings } = await repair(half("b", "missing") + half("a", "") + foreign);
     expect(rows).toEqual(["configure a:amd64 1.0", "configure b:amd64 1.0", "configure f:i386 1"]);
     expect(warnings.at(-1)).toContain(
-      "once this repair has configured the others: aegis plan apt remove b f:i386;",
+      "after this repair has configured the others: aegis plan apt remove b f:i386;",
     );
   });
   test("a journal's Depends count over the status file's", async () => {

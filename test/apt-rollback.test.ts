@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { apt } from "../src/apt.ts";
 import { parseDpkgStatus } from "../src/apt-dpkg.ts";
-import { rollbackWish } from "../src/apt-rollback.ts";
+import { rollbackRequest } from "../src/apt-rollback.ts";
 import { canonicalJson } from "../src/canonical.ts";
 import type { Result, Undo } from "../src/doc-result.ts";
 import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
@@ -50,56 +50,56 @@ const offered = (name: string, ...versions: string[]) =>
     "        100 /var/lib/dpkg/status",
   ].join("\n");
 
-async function wish(text: string | null, status: string[], policy: string[] = []) {
+async function request(text: string | null, status: string[], policy: string[] = []) {
   const planning = fakePlanning({
     files: text === null ? {} : { [PATH]: text },
     answers: () => ({ stdout: policy.join("\n") }),
   });
-  const result = await rollbackWish(ID, parseDpkgStatus(status.join("\n")), planning, "");
+  const result = await rollbackRequest(ID, parseDpkgStatus(status.join("\n")), planning, "");
   for (const { command } of planning.calls) assertPlanningArgv(command.split(" "));
   return { ...result, asked: planning.calls.map(({ command }) => command) };
 }
 
 describe("nothing is wished for", () => {
   const CASES: [what: string, text: string | null, problem: string][] = [
-    ["an execution that never was", null, "no outcome of an execution"],
+    ["an execution that never was", null, "can't read an outcome of execution"],
     ["one that still runs", record(null, { state: "running" }), "still running"],
-    ["one of a version that recorded no inverse", record(null), "no record of what undoes it"],
-    ["a record cut off in the middle", record([]).slice(0, 100), "can't be understood"],
+    ["one of a version that recorded no inverse", record(null), "no record of how to undo it"],
+    ["a record cut off in the middle", record([]).slice(0, 100), "is malformed"],
     [
       "a copy of another's record",
       record([], { execution_plan_id: "22222222-2222-4333-8444-555555555555" }),
-      "is of another execution",
+      "belongs to another execution",
     ],
-    ["a record with a field too many", record([]).replace("{", '{"also":1,'), "can't be understood"],
+    ["a record with a field too many", record([]).replace("{", '{"also":1,'), "is malformed"],
   ];
   for (const [what, text, problem] of CASES) {
     test(what, async () => {
-      const { problems, verb, packages } = await wish(text, []);
+      const { problems, verb, packages } = await request(text, []);
       expect([problems, verb, packages]).toEqual([[expect.stringContaining(problem)], null, []]);
     });
   }
 
   test("where one of two old versions is gone: it is named, and there is no plan of the rest", async () => {
-    const { problems } = await wish(
+    const { problems } = await request(
       record([undo("aa", "1", "2"), undo("bb", "1", "2")]),
       [stanza("aa", "2"), stanza("bb", "2")],
       [offered("aa", "1"), offered("bb", "1.5")],
     );
-    expect(problems).toEqual([expect.stringMatching(/^bb=1 is no longer to be had/)]);
+    expect(problems).toEqual([expect.stringMatching(/^bb=1 is no longer available/)]);
   });
   test("where only dpkg itself knows the old version", async () => {
-    const { problems } = await wish(record([undo("aa", "9", null)]), [], [offered("aa")]);
-    expect(problems).toEqual([expect.stringMatching(/^aa=9 is no longer to be had/)]);
+    const { problems } = await request(record([undo("aa", "9", null)]), [], [offered("aa")]);
+    expect(problems).toEqual([expect.stringMatching(/^aa=9 is no longer available/)]);
   });
   test("where it is undone already, and where it changed nothing", async () => {
-    const done = await wish(record([undo("aa", "1", "2"), undo("bb", null, "1")]), [stanza("aa", "1")]);
+    const done = await request(record([undo("aa", "1", "2"), undo("bb", null, "1")]), [stanza("aa", "1")]);
     expect([done.verb, done.problems, done.evidence]).toEqual([null, [], []]);
-    const nothing = await wish(record([]), []);
+    const nothing = await request(record([]), []);
     expect([nothing.verb, nothing.warnings]).toEqual([null, [expect.stringContaining("nothing to undo")]]);
   });
   test("what only left its configuration files is gone", async () => {
-    const { verb } = await wish(record([undo("bb", null, "1")]), [
+    const { verb } = await request(record([undo("bb", null, "1")]), [
       stanza("bb", "1", "deinstall ok config-files"),
     ]);
     expect(verb).toBeNull();
@@ -108,7 +108,7 @@ describe("nothing is wished for", () => {
 
 describe("what is wished for", () => {
   test("versions first; what is left to remove is said, and is evidence already", async () => {
-    const { verb, packages, warnings, evidence, asked } = await wish(
+    const { verb, packages, warnings, evidence, asked } = await request(
       record([undo("aa", "1", "2"), undo("extra", null, "1", "all")]),
       [stanza("aa", "2"), stanza("extra", "1", "install ok installed", "all")],
       [offered("aa", "1")],
@@ -122,14 +122,14 @@ describe("what is wished for", () => {
     expect(asked).toEqual(["apt-cache policy aa"]);
   });
   test("then the removals", async () => {
-    const { verb, packages, asked } = await wish(
+    const { verb, packages, asked } = await request(
       record([undo("aa", "1", "2"), undo("extra", null, "1"), undo("lib", null, "1", "i386")]),
       [stanza("aa", "1"), stanza("extra", "1"), stanza("lib", "1", "install ok installed", "i386")],
     );
     expect([verb, packages, asked]).toEqual([["remove"], ["extra", "lib:i386"], []]);
   });
   test("a package that changed its architecture comes back under the old one", async () => {
-    const { packages, evidence } = await wish(
+    const { packages, evidence } = await request(
       record([undo("aa", "1", null, "all"), undo("aa", null, "2")]),
       [stanza("aa", "2")],
       [offered("aa", "1")],
@@ -143,7 +143,7 @@ describe("what is wished for", () => {
     ["installed again", undo("aa", "1", null), [stanza("aa", "3")], "left it not installed, now it is 3"],
     ["half-done", undo("aa", "1", "2"), [stanza("aa", "3", "install ok unpacked")], "now it is 3"],
   ])("what was %s since is said, and undone all the same", async (_what, one, status, said) => {
-    const { packages, warnings } = await wish(record([one]), status, [offered("aa", "1")]);
+    const { packages, warnings } = await request(record([one]), status, [offered("aa", "1")]);
     expect([packages, warnings]).toEqual([["aa=1"], [expect.stringContaining(said)]]);
   });
 });

@@ -434,7 +434,7 @@ describe("upgrade", () => {
   test("what is held, kept back and phased", async () => {
     const { findings } = await gather("upgrade", [], setup);
     expect(findings.packages_held_back).toEqual(["forheld:i386", "heldp", "keptp", "phasep"]);
-    expect(findings.warnings.join("\n")).toContain("phases: phasep");
+    expect(findings.warnings.join("\n")).toContain("phased update: phasep");
   });
   test("a hold that apt doesn't mention is known from dpkg", async () => {
     const { findings } = await gather("upgrade", [], {
@@ -591,7 +591,7 @@ describe("a name that apt has never heard of", () => {
       test(what, () =>
         expect(ask(operation, targets, said(...lines))).rejects.toMatchObject({
           code: "not_found",
-          message: `apt knows no package ${names}`,
+          message: `apt doesn't know the package ${names}`,
           hint: expect.stringContaining("aegis plan apt update"),
         }),
       );
@@ -628,7 +628,7 @@ describe("a host that can't be asked", () => {
     ["no apt-config", undefined, "apt-config dump is not installed"],
     ["apt-config fails", { status: 100 }, "apt-config dump failed"],
     ["settings for apt-get alone", { stdout: 'Binary::apt-get::APT::Get::Purge "1";\n' }, "Binary::apt-get"],
-    ["a setting with a quotation mark", { stdout: 'APT::Foo "a"b";\n' }, "can't be carried over exactly"],
+    ["a setting with a quotation mark", { stdout: 'APT::Foo "a"b";\n' }, "can't be reproduced exactly"],
   ];
   for (const [what, dump, warning] of cases) {
     test(what, async () => {

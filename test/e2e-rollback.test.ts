@@ -169,7 +169,7 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       document: {
         error: {
           code: "not_found",
-          message: "apt knows no package nobody-installed-this",
+          message: "apt doesn't know the package nobody-installed-this",
           hint: expect.stringContaining("aegis plan apt update"),
           details: { packages: ["nobody-installed-this"] },
         },
@@ -318,19 +318,19 @@ describeOnThrowaway("removing, undoing and repairing", () => {
 
     test("of an execution that never was", async () => {
       const { plan } = await chain.plan("rollback", crypto.randomUUID());
-      expect(plan.warnings.join("\n")).toContain("no outcome of an execution");
+      expect(plan.warnings.join("\n")).toContain("can't read an outcome of execution");
       expect((await chain.policy(plan.plan_id)).result.decision).toBe("deny");
       expect((await chain.aegis(["plan", "rollback", "00000000"])).status).toBe(2);
     });
   });
 
-  test("an old version that is no longer to be had is named, and nothing is planned", async () => {
+  test("an old version that is no longer available is named, and nothing is planned", async () => {
     await chain.host.aptInstall("hello-aegis=1.0");
     const id = await run("apt", "install", "hello-aegis=1.1");
     await chain.host.repo.publish([...pick(...ALL.filter((key) => key !== "hello-aegis=1.0")), ...OWN]);
     await chain.host.aptUpdate();
     const planned = await chain.plan("rollback", id);
-    expect(planned.plan.warnings.join("\n")).toContain("hello-aegis=1.0 is no longer to be had");
+    expect(planned.plan.warnings.join("\n")).toContain("hello-aegis=1.0 is no longer available");
     expect((await decide(planned)).slice(0, 2)).toEqual(["deny", "apt-rollback"]);
     await chain.host.repo.publish([...pick(...ALL), ...OWN]);
     await chain.host.aptUpdate();
@@ -446,8 +446,8 @@ describeOnThrowaway("removing, undoing and repairing", () => {
         expect(planned.plan).toEqual({ ...root.plan, plan_id, created_at, raw_evidence });
       }
       expect(alice.plan.warnings).toEqual([
-        "app:all can't be configured, for want of: libapp",
-        expect.stringContaining("once this repair has configured the others: aegis plan apt remove app;"),
+        "app:all can't be configured; missing: libapp",
+        expect.stringContaining("after this repair has configured the others: aegis plan apt remove app;"),
       ]);
       for (const user of ["root", "bob"] as const) {
         const { status, document } = await chain.json(["policy", "latest"], user);
@@ -458,7 +458,7 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       // Installing what is missing is refused, since apt would configure app along with it; that says where to look.
       const missing = await chain.signed("apt", "install", "libapp");
       const refused = await chain.apply(missing.path);
-      expect([refused.status, refused.stderr]).toEqual([8, expect.stringContaining("and the way out")]);
+      expect([refused.status, refused.stderr]).toEqual([8, expect.stringContaining("and how to proceed")]);
 
       // The executor comes to alice's plan, and dpkg does what it can of it.
       host.write(
