@@ -42,7 +42,9 @@ here.describe("install, on a host that somebody has prepared", () => {
   ])("the same program %s is replaced", async (_, prepare) => {
     await sh(`rm -f ${BINARY}; cp /root/aegis ${BINARY}; chmod 755 ${BINARY}; ${prepare}`);
     const { steps } = JSON.parse((await dryRun()).stdout) as InstallReport;
-    expect(steps.find(({ what }) => what === BINARY)?.done).toMatch(/^replace (?:it|what is there|0\.\d)/);
+    expect(steps.find(({ what }) => what === BINARY)?.done).toMatch(
+      /^replace (?:it|an unknown version|0\.\d)/,
+    );
     await sh(`rm -f ${BINARY}; cp /root/aegis ${BINARY}; chmod 755 ${BINARY}`);
   });
 
