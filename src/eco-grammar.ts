@@ -9,7 +9,7 @@ import type {
 import type { RiskSignal } from "./doc-signals.ts";
 
 /*
- * What an ecosystem's words mean: pure, and apart from what plans and runs, since policy judges with it.
+ * What an ecosystem's words mean. Pure, and separate from planning and running, because policy judges with it.
  */
 
 /** A request, checked against the ecosystem's grammar. */

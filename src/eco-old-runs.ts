@@ -2,13 +2,13 @@ import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UUID } from "./canonical.ts";
 
-/** Run directories that are kept, the newest. Each has what was laid out for the run, and its output; what became of a run stays elsewhere. */
+/** How many run directories are kept, newest first. Outcomes and the log are kept elsewhere. */
 export const KEPT_RUNS = 200;
 
 /**
- * Removes the oldest directories of runs below `runs`, so that no more than `kept` are left, and never the one of `current`,
- * whatever the clock said when it was made. The outcomes (results/) and the log are not touched. Whatever can't be removed
- * stays for the next time: an old directory must not take a run's end away.
+ * Removes the oldest run directories below `runs` until `kept` are left, but never that of `current`, whatever the clock said
+ * when it was made. Outcomes (results/) and the log are not touched. Never throws: an old directory that can't be removed must
+ * not affect the run that is ending.
  */
 export function removeOldRuns(runs: string, current: string, kept = KEPT_RUNS): void {
   try {

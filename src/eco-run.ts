@@ -12,23 +12,23 @@ import { identify, isSameProcess } from "./sys-process.ts";
 import type { Places } from "./sys-state.ts";
 
 /*
- * A run's process and files, whatever the tool: how it is started, followed, ended and tidied up.
+ * A run's process and files, for every tool: starting, watching, stopping and cleaning up.
  */
 
 const OVERDUE_MS = 60 * 60_000;
 const POLL_MS = 200;
-/** Pieces of 64 KiB that one look at a file passes on. */
+/** Most pieces of 64 KiB that are read from a file at once. */
 const MAX_PIECES = 64;
 /** How much of each output file is kept after the run; its hash covers all of it. */
 const KEEP_OUTPUT = 16 * 1024 * 1024;
 
-/** What the watcher of a run hears. */
+/** Receives what happens during a run. */
 export interface RunListener {
   progress(percent: number, message: string): void;
   output(stream: "stdout" | "stderr", data: string): void;
-  /** The run has taken longer than an hour; told once. */
+  /** Called once, when the run has taken longer than an hour. */
   overdue(): void;
-  /** Called at each look, every fifth of a second. */
+  /** Called at each poll, five times a second. */
   tick(): void;
 }
 
@@ -36,7 +36,7 @@ export interface RunListener {
 export const OUTPUT_FILES = {
   stdout: "stdout",
   stderr: "stderr",
-  /** What the tool tells of its progress, on descriptor 3. */
+  /** The tool's progress, from its descriptor 3. */
   status: "status",
   process: "process.json",
 } as const;
@@ -52,10 +52,10 @@ export function archivesOf(id: string, places: Places): string {
 }
 
 /**
- * Runs the signed argv as `account` (null for root) and waits for its end, however long that takes once it may not be stopped. Output goes to files, since
- * apt, for one, fails when the reader of a pipe dies; nothing of it depends on this process staying alive. `stop` ends what
- * may be stopped. When the tool is killed and what it started goes on, that is waited for too: until then the host changes.
- * Returns the exit status; null when a signal ended it.
+ * Runs the signed argv as `account` (null for root) and waits for its end, for as long as it takes once it must not be stopped. Output goes to
+ * files, because tools fail when the reader of a pipe dies, and the run must survive this process. `stop` ends a run that may be
+ * stopped. If the tool is killed while its children go on, they are waited for too, since they change the host.
+ * Returns the exit status; null if a signal ended it.
  */
 export function startRun(
   prepared: PreparedRun,
@@ -132,7 +132,7 @@ export function startRun(
 
 const ProcessRecord = v.strictObject({ pid: v.number(), start: v.number(), boot: v.string() });
 
-/** Which process the tool is, for a runner that comes after this one was killed. */
+/** Records the tool's process for the next runner, in case this one is killed. */
 function recordProcess(directory: string, pid: number): void {
   try {
     writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify(identify(pid)));
@@ -145,19 +145,19 @@ function recordedProcess(directory: string): v.InferOutput<typeof ProcessRecord>
   try {
     return v.parse(ProcessRecord, parseJson(readFileSync(join(directory, OUTPUT_FILES.process), "utf8")));
   } catch {
-    // Interrupted before the tool was started, or in the moment of it: then only the driver can tell.
+    // Interrupted before or while the tool was started. Then only the driver knows.
     return null;
   }
 }
 
-/** Whether anything of a run still lives, by the process on record and by what its driver knows. */
+/** Whether any process of a run is alive, by its record and by its driver. */
 export function isRunAlive(directory: string, driver: RunDriver): boolean {
   const recorded = recordedProcess(directory);
   if (recorded !== null && isSameProcess(recorded)) return true;
   return driver.isAlive(directory);
 }
 
-/** Ends a run whose runner can't any more, where its driver allows that. */
+/** Stops a run whose runner died, if its driver allows that. */
 export function stopRecorded(directory: string, driver: RunDriver): void {
   const recorded = recordedProcess(directory);
   if (recorded !== null && isSameProcess(recorded)) stopRun(directory, recorded.pid, driver);
@@ -168,11 +168,11 @@ function stopRun(directory: string, pid: number, driver: RunDriver): void {
   try {
     process.kill(-pid, "SIGTERM");
   } catch {
-    // It ended in the same moment.
+    // It has just ended.
   }
 }
 
-/** Reads what a run writes, from the start; works as well for a run that another process began. */
+/** Reads the output of a run from its start, also of one that another process started. */
 export class RunWatch {
   readonly #tails: { stdout: Tail; stderr: Tail; status: Tail };
   readonly #lines = new Lines();
@@ -195,7 +195,7 @@ export class RunWatch {
     this.#listener = listener;
   }
 
-  /** Passes on everything that has come since the last look. */
+  /** Passes on everything that was written since the last call. */
   look(): void {
     for (const stream of ["stdout", "stderr"] as const) {
       for (const piece of pieces(this.#tails[stream])) {
@@ -211,7 +211,7 @@ export class RunWatch {
   }
 }
 
-/** What has come since, a few megabytes at the most: a program that writes without end must not stop the watching. */
+/** What was written since the last call, at most a few megabytes, so that a program which never stops writing can't block us. */
 function* pieces(tail: Tail): Generator<Buffer> {
   for (let n = 0; n < MAX_PIECES; n++) {
     const piece = tail.read();
@@ -220,7 +220,7 @@ function* pieces(tail: Tail): Generator<Buffer> {
   }
 }
 
-/** Removes what was laid out for a run that was refused before it used anything up. */
+/** Removes the files of a run that was refused before it used anything up. */
 export function discardRun(id: string, places: Places): void {
   rmSync(runDirectory(id, places), { recursive: true, force: true });
   rmSync(archivesOf(id, places), { recursive: true, force: true });
@@ -233,8 +233,8 @@ export function digestRun(id: string, places: Places): { stdout_sha256: string; 
 }
 
 /**
- * Cuts the output files to what is kept, and removes the package files and the oldest runs' directories. Only after the
- * digests are in the log: a digest of a cut file would be no digest of the output.
+ * Truncates the output files, and removes the package files and the oldest runs' directories. Call it after the digests are in
+ * the log, since they cover the whole output.
  */
 export function closeRun(id: string, places: Places): void {
   rmSync(archivesOf(id, places), { recursive: true, force: true });
@@ -245,7 +245,7 @@ export function closeRun(id: string, places: Places): void {
   removeOldRuns(places.runs, id);
 }
 
-/** Follows a growing file: each call of `read` returns what has come since, at most `limit` bytes. */
+/** Follows a growing file: each `read` returns what was added, at most `limit` bytes. */
 export class Tail {
   readonly #path: string;
   #offset = 0;
@@ -273,7 +273,7 @@ export class Tail {
   }
 }
 
-/** Whole lines out of pieces; what follows the last newline waits for the next piece. */
+/** Splits pieces into whole lines; an incomplete line is kept for the next piece. */
 export class Lines {
   #rest = "";
 

@@ -18,7 +18,7 @@ const SHOWN = 500;
 /** Characters of a message. */
 const MESSAGE = 8192;
 
-/** What clients hear of a result file. */
+/** The part of a result file that clients get. */
 export function outcomeForClients(result: Result): Outcome {
   const { execution_plan_id: execution_id, state, exit_status, code, started_at, ended_at } = result;
   const command = clip(showArgv(result.argv), SHOWN);
@@ -27,7 +27,7 @@ export function outcomeForClients(result: Result): Outcome {
   return { execution_id, state, exit_status, code, message, command, actor, started_at, ended_at };
 }
 
-/** The one connection, as file descriptor 0. A reader that has gone away changes nothing for the run. */
+/** The connection on file descriptor 0. If the reader goes away, the run continues. */
 export class Connection {
   readonly #socket = new Socket();
   #open = true;
@@ -41,7 +41,7 @@ export class Connection {
     });
   }
 
-  /** Whether nobody is there to hear an answer any more. */
+  /** Whether the client has disconnected. */
   get gone(): boolean {
     return !this.#open;
   }
@@ -110,11 +110,11 @@ function connectDescriptor(socket: Socket, fd: number): void {
   socket.connect(options);
 }
 
-/** How fast something may be written down that anybody can bring about. */
+/** A rate limit for log entries that any client can cause. */
 export interface Pace {
   /** Time that each costs, in milliseconds. */
   eachMs: number;
-  /** How many are free when there were none for a while. */
+  /** How many are free after a pause. */
   free: number;
 }
 
@@ -134,12 +134,11 @@ export function nextDue({ eachMs, free }: Pace, due: number, now: number): { due
 }
 
 /**
- * Waits after something was written down, so that a front in foreign hands, which may send what it likes, can't fill the
- * disk: connections are limited, and each keeps its own until its time has come. `name` is the file that remembers what is
- * due. `stop` ends the wait.
+ * Waits after a log entry, so that a compromised front can't fill the disk: connections are limited, and each is held until its
+ * delay has passed. `name` is the file that stores when the next entry is due. `stop` ends the wait.
  */
 export async function pace(name: string, speed: Pace, stop: AbortSignal): Promise<void> {
-  // What is due stands in the file that is locked.
+  // The locked file holds the due time.
   const path = join(STATE.lock, name);
   const wait = withFileLock(path, () => {
     const { due, waitMs } = nextDue(speed, lastDue(path), Date.now());
@@ -147,7 +146,7 @@ export async function pace(name: string, speed: Pace, stop: AbortSignal): Promis
       writeFileSync(path, String(due), { mode: 0o600 });
       return waitMs;
     } catch {
-      // A full disk is no reason to go faster.
+      // A full disk must not lift the limit.
       return speed.eachMs;
     }
   });

@@ -7,10 +7,10 @@ import type { Places } from "./sys-state.ts";
 import { type Stopping, stoppingUnits } from "./sys-systemd.ts";
 
 /*
- * A runner that is told to stop waits for its tool, so that a shutdown does not cut that off. If it is not a shutdown, whoever
- * asked may be what that tool waits for: a maintainer script, or a hook that restarts services. The unit refuses to be stopped
- * by hand; this is for the ways around that, a drop-in or a dependency. The runner then goes, the tool goes on without it, and
- * aegis-recover.service closes the run as that of a runner that died.
+ * A runner that is asked to stop waits for its tool, so that a shutdown does not interrupt it. Without a shutdown this may be a
+ * deadlock: the tool may wait for a maintainer script or hook that restarts this service. The unit refuses a manual stop, but a
+ * drop-in or a dependency can still cause one. Then the runner ends, the tool continues, and aegis-recover.service closes the run
+ * as it does when a runner has died.
  */
 
 /** Enough for a download to end, which the signal stops. */
@@ -24,14 +24,14 @@ export interface Surroundings {
   isAtWork(): Promise<boolean>;
 }
 
-/** Whether this service has been told to stop by itself, and has a tool to wait for. */
+/** Whether this service, and not the whole host, is being stopped while a tool is running. */
 export async function isToGiveWay({ unit, stopping, isAtWork }: Surroundings): Promise<boolean> {
   if (unit === null || !(await isAtWork())) return false;
   const { units, hostToo } = await stopping(unit);
   return units.includes(unit) && !hostToo;
 }
 
-/** Called once this process was asked to stop: looks until it ends by itself, and ends it when it is to give way. */
+/** Called when this process is asked to stop: checks until the process ends by itself, and ends it when it must give way. */
 export function giveWay(log: Log, places: Places, ecosystems: Ecosystems): void {
   const around = {
     unit: ownUnit(),
@@ -47,17 +47,17 @@ export function giveWay(log: Log, places: Places, ecosystems: Ecosystems): void 
         process.exit(EXIT.unavailable);
       }
     } catch (error) {
-      // Whoever can't tell waits: that cuts nothing off.
+      // If in doubt, wait: that interrupts nothing.
       log.warn("can't see why this service is to stop", { problem: messageOf(error) });
     }
     later(POLL_MS);
   };
-  // It keeps no process alive that has nothing else to do.
+  // The timer alone must not keep the process alive.
   const later = (ms: number) => setTimeout(look, ms).unref();
   later(FIRST_LOOK_MS);
 }
 
-/** The service that this process is of, null where systemd started none. */
+/** The systemd service that this process belongs to, or null. */
 function ownUnit(): string | null {
   return unitOf(readFileSync("/proc/self/cgroup", "utf8"));
 }

@@ -6,9 +6,9 @@ import { identify, isSameProcess } from "./sys-process.ts";
 import { type Places, STATE } from "./sys-state.ts";
 
 const POLL_MS = 100;
-/** The file that is locked; in it, who had the lock lately. */
+/** The locked file. It holds the users who had the lock recently. */
 const LOCK = "run";
-/** What names of tickets begin with. */
+/** Prefixes of ticket names. */
 const WAITING = "q.";
 const RUNNING = "r.";
 /** More users than may wait at a time. */
@@ -38,7 +38,7 @@ export interface QueueLimits {
   perUid: number;
 }
 
-/** A place in the queue, as its file's name tells. */
+/** A slot in the queue, from its file name. */
 interface Ticket extends Waiter {
   /** Sorts by arrival. */
   key: string;
@@ -136,11 +136,11 @@ function rememberServed(uid: number, places: Places): void {
   try {
     writeFileSync(join(places.lock, LOCK), list.join(" "));
   } catch {
-    // A full disk must not hinder a repair: the turns are then by what is remembered from before.
+    // A full disk must not block a repair; turns then follow the last list that was written.
   }
 }
 
-/** One place a plan, so that one plan can't fill the queue, and not all of them to one user. */
+/** One slot per plan and a share per user, so that neither can fill the queue. */
 function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, places: Places): void {
   const waiting = tickets(places);
   if (waiting.some((ticket) => ticket.execution === execution)) {

@@ -5,10 +5,10 @@ import type { ErrorCode } from "./errors.ts";
 import { changedFiles, ownFiles } from "./exec-own-files.ts";
 import { clip } from "./terminal.ts";
 
-/** Characters of a message: it may quote what a package says of itself. */
+/** Longest message, in characters; it may quote a package's own output. */
 const MESSAGE = 2048;
 
-/** A message as it is kept: short enough for an event of the log. */
+/** A message cut to fit into an event of the log. */
 export function bounded(text: string): string {
   return clip(text, MESSAGE);
 }
@@ -16,8 +16,8 @@ export function bounded(text: string): string {
 type RunOutcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof Comparison>;
 
 /**
- * How a run ended: what the exit status, the witness of the bytes and the host's own state say together. It is done only
- * where none of the three speaks against the plan. `before` is the state before the run.
+ * How a run ended, by the exit status, the witness of the bytes and the host's state together. It succeeded only if none of the
+ * three contradicts the plan. `before` is the state before the run.
  */
 export async function judgeRun(
   driver: RunDriver,
@@ -58,8 +58,8 @@ export async function judgeRun(
 }
 
 /**
- * Looks now at what no state tells, and again when the returned function is called, which returns what has changed in
- * between, one sentence part each.
+ * Looks now at what the state does not show, and again when the returned function is called. That returns what changed in
+ * between, one part of a sentence each.
  */
 export function watchBesides(driver: RunDriver, transaction: readonly TransactionEntry[]): () => string[] {
   const [own, besides] = [ownFiles(), driver.watchBesides(transaction)];
@@ -75,7 +75,7 @@ function listed(what: string, items: readonly string[]): string[] {
   return [`${what}: ${items.slice(0, 5).join(", ")}${more}`];
 }
 
-/** Adds what {@link watchBesides} found: whatever else became of the run, that must be looked at. */
+/** Adds what {@link watchBesides} found, which needs attention however the run ended. */
 export function withBesides(outcome: RunOutcome, found: readonly string[]): RunOutcome {
   if (found.length === 0) return outcome;
   const what = found.join("; ");

@@ -6,16 +6,16 @@ import { SYSTEM } from "./paths.ts";
 import { namesIn, readFileLimited } from "./sys-files.ts";
 
 /*
- * What Aegis itself rests on: its program, keys, policy and units. A package is root and can change them, by shipping such
- * a file or from a script; a run in which they changed says so.
+ * The files that Aegis depends on: its program, keys, policy and units. A package can change them, by shipping such a file or
+ * from a maintainer script, which runs as root. A run in which they changed says so.
  */
 
 const UNIT_DIRECTORIES = ["/etc/systemd/system", "/usr/lib/systemd/system"];
-/** Larger than any file of ours but the program, which is told by its inode: 100 MB would cost each run a second. */
+/** Larger than any of our files except the program, which is compared by inode: hashing 100 MB would cost each run a second. */
 const MAX_BYTES = 1024 * 1024;
 const MAX_DEPTH = 4;
 
-/** Path → what can be told of it, for each file that is there. */
+/** Path → fingerprint, for each file that exists. */
 export type OwnFiles = ReadonlyMap<string, string>;
 
 /** The files of Aegis below `root`, which is `/` in the program. Never throws: what can't be read is part of the answer. */
@@ -48,7 +48,7 @@ export function ownFiles(root = "/"): OwnFiles {
   return found;
 }
 
-/** The paths of what is new, gone or another, sorted. */
+/** The paths that are new, gone or changed, sorted. */
 export function changedFiles(before: OwnFiles, after: OwnFiles): string[] {
   const paths = new Set([...before.keys(), ...after.keys()]);
   return [...paths].filter((path) => before.get(path) !== after.get(path)).sort();

@@ -22,7 +22,7 @@ import { evaluate } from "./policy.ts";
 import type { LoadedPolicyConfig, PolicyConfig } from "./policy-config.ts";
 import { showArgv } from "./terminal.ts";
 
-/** Everything that an execution plan is made of. */
+/** The parts of an execution plan. */
 export interface Ingredients {
   plan: Hashed<OperationPlan>;
   policy: Hashed<PolicyResult>;
@@ -31,7 +31,7 @@ export interface Ingredients {
   proofs: readonly ControlProof[];
   signer: string;
   key: SecretKey;
-  /** What is wished for; the configuration, 24 hours, and the approvals' and proofs' own expiry cap it. */
+  /** The requested lifetime; capped by the configuration, 24 hours, and the expiry of approvals and proofs. */
   minutes?: number | undefined;
   config: Pick<LoadedPolicyConfig, "config" | "hash">;
   /** Must know the signing key and the approvers' keys. */
@@ -105,8 +105,8 @@ export function assertFresh(plan: OperationPlan, policy: PolicyResult, now: Date
 }
 
 /**
- * Proves that the evidence the decision rests on is not out of date. Checked before what was decided is told: no decision
- * about an expired plan leads anywhere.
+ * Proves that the evidence behind the decision is not out of date. Checked before the decision is reported, since no decision
+ * about an expired plan can be used.
  * @throws AegisError `expired`
  */
 export function assertUnexpired(plan: OperationPlan, policy: PolicyResult, now: Date): void {
@@ -163,8 +163,8 @@ export function mostMinutes(config: PolicyConfig): number {
 }
 
 /**
- * When the plan ends, in milliseconds: the earliest of the wish, the limits, and whatever it depends on. What has expired
- * already is left to the preflight to name.
+ * When the plan expires, in milliseconds: the earliest of the request, the limits, and what it depends on. Preflight reports
+ * what has expired already.
  */
 function lastMoment({ minutes, config, approvals, proofs, now }: Ingredients): number {
   const most = mostMinutes(config.config);

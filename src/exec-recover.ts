@@ -25,7 +25,7 @@ import type { Places } from "./sys-state.ts";
 
 /*
  * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
- * disk, both under the run lock: a marker that is found by whoever takes the lock next belongs to a run whose runner died.
+ * disk, both under the run lock. So a marker found by the next process with the lock belongs to a run whose runner died.
  */
 
 const markerOf = (places: Places) => join(places.lock, "current.json");
@@ -35,10 +35,10 @@ const CurrentRunSchema = v.strictObject({
   transaction: v.array(TransactionEntry),
   before: v.record(v.string(), v.string()),
   actor: v.string(),
-  /** What every event of the run says of it. */
+  /** The details of every event of the run. */
   about: v.optional(v.record(v.string(), v.unknown()), {}),
 });
-/** What has to be known of a run to close it, whoever closes it. */
+/** What any process needs to know to close the run. */
 export type CurrentRun = v.InferOutput<typeof CurrentRunSchema>;
 
 /** What closing a run needs besides its marker. */
@@ -55,7 +55,7 @@ export function markCurrent(current: CurrentRun, places: Places): void {
   writeFileAtomic(markerOf(places), JSON.stringify(current));
 }
 
-/** Takes the mark away, durably. */
+/** Removes the marker, durably. */
 export function clearCurrent(places: Places): void {
   rmSync(markerOf(places), { force: true });
   syncDirectory(places.lock);
@@ -69,7 +69,7 @@ function readCurrent(places: Places): CurrentRun | null {
     throw new AegisError(
       "io",
       `${markerOf(places)}, which marks the run that is under way, can't be read: ${messageOf(error)}`,
-      "The log tells which run has no end: aegis audit show --system. Check what it changed, then remove the file.",
+      "The log shows which run has no end: aegis audit show --system. Check what it changed, then remove the file.",
     );
   }
 }
@@ -91,7 +91,7 @@ async function driverOf(
   }
 }
 
-/** Whether the tool of the run that is marked is at work. */
+/** Whether the tool of the marked run is running. */
 export async function isRunAtWork(places: Places, ecosystems: Ecosystems): Promise<boolean> {
   const current = readCurrent(places);
   if (current === null) return false;
@@ -128,7 +128,7 @@ export async function recoverInterrupted(recovery: Recovery, onWait: (() => void
   clearCurrent(places);
 }
 
-/** Waits for the end of the run's processes; false where they live and nobody is to wait. */
+/** Waits for the run's processes to end; false if they live and `onWait` is null. */
 async function hasEnded(
   { result }: CurrentRun,
   driver: RunDriver,
@@ -137,7 +137,7 @@ async function hasEnded(
 ): Promise<boolean> {
   const directory = runDirectory(result.execution_plan_id, places);
   const limitMs = driver.limitMs(result.argv);
-  // Counted from here, and not by the clock: that may have been set since.
+  // Measured from here and not by the clock, which may have been set since.
   const since = performance.now();
   while (isRunAlive(directory, driver)) {
     if (onWait === null) return false;
@@ -167,7 +167,7 @@ function neverStarted(current: CurrentRun, audit: AuditLog): void {
   });
 }
 
-/** Nobody wrote down how the run ended: the host itself is asked. */
+/** The end was not logged, so the host's state decides how it ended. */
 async function closeInterrupted(
   current: CurrentRun,
   driver: RunDriver,
@@ -210,8 +210,8 @@ function writeAuditedEnd(current: CurrentRun, ended: AuditEvent, driver: RunDriv
 }
 
 /**
- * Removes what runners left that died in the middle of something: files laid out for a run that was never marked, and
- * halves of files (writeFileAtomic) that are written under the run lock only.
+ * Removes what dead runners left: files of runs that were never marked, and temporary files of writeFileAtomic in directories
+ * that are written under the run lock only.
  */
 function sweep(marked: string | null, places: Places): void {
   for (const id of readdirSync(places.archives)) if (id !== marked) discardRun(id, places);
@@ -222,7 +222,7 @@ function sweep(marked: string | null, places: Places): void {
   }
 }
 
-/** What an event about the end tells of it. */
+/** The outcome as the end event has it. */
 function auditedEnd(details: Record<string, unknown> | null): Pick<Result, "state" | "code" | "message"> {
   const text = (value: unknown) => (typeof value === "string" ? value : null);
   return {

@@ -19,7 +19,7 @@ import type { Caller, EventInput } from "./wire-executor.ts";
 
 const ALIVE_MS = 10_000;
 
-/** Tells whoever watches one execution how it goes. */
+/** Reports the progress of one execution to its watchers. */
 export class RunEvents {
   readonly #emit: (event: EventInput) => void;
   #id: string | null = null;
@@ -30,7 +30,7 @@ export class RunEvents {
     this.#emit = emit;
   }
 
-  /** The execution that is spoken of; nothing is said before it is known. */
+  /** Sets the execution that the events are about; before that none are sent. */
   about(id: string): void {
     this.#id = id;
   }
@@ -40,12 +40,12 @@ export class RunEvents {
     if (this.#id !== null) this.#emit({ execution_id: this.#id, ...event });
   }
 
-  /** A sign of life, when nothing else has been said for a while. */
+  /** Sends a sign of life if nothing has been sent for a while. */
   alive(): void {
     if (performance.now() - this.#last >= ALIVE_MS) this.say({ kind: "alive" });
   }
 
-  /** The same while something is waited for that says nothing itself. */
+  /** Sends signs of life until `work` is done. */
   async aliveDuring<T>(work: Promise<T>): Promise<T> {
     const timer = setInterval(() => this.alive(), ALIVE_MS);
     try {
@@ -56,9 +56,9 @@ export class RunEvents {
   }
 }
 
-/** Kept free while a run is under way, so that its end can always be written down. */
+/** Reserved on disk during a run, so that its end can always be logged. */
 const RESERVE_BYTES = 8 * 1024 * 1024;
-/** And for its start, until that is written. */
+/** Reserved in addition for the start event. */
 const START_BYTES = 64 * 1024;
 
 /** Reasons in the start event. */
@@ -81,8 +81,8 @@ export interface Ready {
   snapshots: readonly FoundSnapshot[];
 }
 
-/** Where a run is written down, and who hears of it. */
-export interface RunDesk {
+/** Where a run is recorded, and who is notified. */
+export interface RunContext {
   places: Places;
   audit: AuditLog;
   used: UsedRecord;
@@ -91,20 +91,19 @@ export interface RunDesk {
   events: RunEvents;
   /** Aborted, with the reason, when this process is asked to end. */
   stop: AbortSignal;
-  /** The checks, made as far as this run being ready. */
+  /** The checks; those up to `laid-out` have been made. */
   checks: CheckSequence;
   /** Called once the start event is on disk: from then on a failure is an outcome, no refusal. */
   started(): void;
 }
 
 /**
- * Marks, uses up, audits the start, runs, compares, audits the end. The order is the guarantee. Whoever calls it holds the
- * lock of runs.
+ * Makes the last checks (exec-checks.ts), runs, compares, logs the end. The order is the guarantee. The caller holds the run lock.
  * @throws AegisError; before `started` was called nothing has been run
  */
-export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
+export async function runPlan(ready: Ready, context: RunContext): Promise<Result> {
   const { execution, executionKey, driver, prepared, account } = ready;
-  const { audit, places, caller, events, stop, checks } = desk;
+  const { audit, places, caller, events, stop, checks } = context;
   stop.throwIfAborted();
   const actor = actorOf(execution, executionKey);
   const result: Result = {
@@ -136,11 +135,11 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     checks.make("marked", () =>
       markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, places),
     );
-    checks.make("used-up", () => useUp(execution, result.started_at, desk));
+    checks.make("used-up", () => useUp(execution, result.started_at, context));
     checks.make("start-logged", () => {
-      // Gives back the room for this event: a full disk is met before the plan is used up.
+      // Frees the room for this event, so a full disk was noticed before the plan was used up.
       audit.reserve(RESERVE_BYTES);
-      auditStart(ready, desk);
+      auditStart(ready, context);
     });
   } catch (error) {
     // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
@@ -148,7 +147,7 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     audit.releaseReserve();
     throw error;
   }
-  desk.started();
+  context.started();
   writeResult(result, places);
   events.say({ kind: "started" });
   const status = await startRun(prepared, execution.argv, driver, account, stop, {
@@ -162,14 +161,14 @@ export async function carryOut(ready: Ready, desk: RunDesk): Promise<Result> {
     besides(),
   );
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
-  auditEnd(ready, ended, desk);
+  auditEnd(ready, ended, context);
   closeRun(execution.execution_plan_id, places);
   writeResult(ended, places);
   clearCurrent(places);
   return ended;
 }
 
-/** What a run of this plan uses up. An approval counts by what was signed, whatever its signature is spelled like. */
+/** What a run of this plan uses up. An approval is identified by what was signed, not by its signature. */
 export function useOf(
   execution: ExecutionPlan,
 ): Pick<Use, "tool" | "execution_plan_id" | "operation_plan_hash" | "approvals"> {
@@ -181,7 +180,7 @@ export function useOf(
   };
 }
 
-/** What every event of a verified plan says of it. */
+/** The fields of every event about a verified plan. */
 export function subjectOf(execution: ExecutionPlan, key: TrustedKey) {
   return {
     actor: actorOf(execution, key),
@@ -191,7 +190,7 @@ export function subjectOf(execution: ExecutionPlan, key: TrustedKey) {
   };
 }
 
-/** What the events of a run say of it: what it changes, and who has approved that, as verified. */
+/** The details of every event of a run: what it changes, and who approved that, as verified. */
 function aboutOf({ execution, approvers }: Ready) {
   return {
     ...subjectDetails(execution.operation_plan),
@@ -199,20 +198,20 @@ function aboutOf({ execution, approvers }: Ready) {
   };
 }
 
-/** The verified signer. The key stands beside the name, since a key that is trusted without a name signs any. */
+/** The verified signer, with the key: one that is trusted without a name may sign under any. */
 function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey): string {
   return `${signer_identity} (key ${keyName(key, signature.key_id)})`;
 }
 
-/** Writes the plan, and what the log knows and the record has lost, into the record of used plans. */
-function useUp(execution: ExecutionPlan, at: string, { audit, used, places }: RunDesk): void {
+/** Adds the plan to the record of used plans, and any uses that the log has and the record lost. */
+function useUp(execution: ExecutionPlan, at: string, { audit, used, places }: RunContext): void {
   used.append([
     ...usesLost(used.read(), places.audit),
     { ...useOf(execution), at, audit_sequence: audit.head()?.sequence ?? 0 },
   ]);
 }
 
-function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
+function auditStart(ready: Ready, { audit, caller }: RunContext): void {
   const { execution, executionKey, decided, prepared, snapshots, account } = ready;
   audit.append({
     kind: "execution_started",
@@ -234,7 +233,7 @@ function auditStart(ready: Ready, { audit, caller }: RunDesk): void {
   });
 }
 
-/** What the executor's own policy said, small enough for an event with all else that it tells: a reason may list many packages. */
+/** The decision of the executor's own policy, shortened to fit into the start event: a reason may list many packages. */
 export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
   const short = (text: string) => (text.length <= 160 ? text : `${text.slice(0, 157)}...`);
   return {
@@ -245,18 +244,18 @@ export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
   };
 }
 
-/** Says in the log that a run takes long. A log that can't take it must not end the watching of the run. */
+/** Logs that a run takes long. A failing log must not end the watching of the run. */
 function auditOverdue(ready: Ready, audit: AuditLog): void {
   try {
     const subject = subjectOf(ready.execution, ready.executionKey);
     audit.append({ kind: "execution_overdue", ...subject, details: { minutes: 60, ...aboutOf(ready) } });
   } catch {
-    // The end event, for which space is reserved, tells how long it took.
+    // The end event, for which space is reserved, shows how long it took.
   }
 }
 
-/** The room that was reserved is for this event. */
-function auditEnd(ready: Ready, ended: Result, { audit, places }: RunDesk): void {
+/** Logs the end, into the room that was reserved for it. */
+function auditEnd(ready: Ready, ended: Result, { audit, places }: RunContext): void {
   const { execution, executionKey } = ready;
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();

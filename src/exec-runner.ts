@@ -36,18 +36,18 @@ const ALIVE_MS = 10_000;
 /** How long a recovery tries to get the lock of runs. */
 const LOCK_MS = 5000;
 /**
- * Least time between two reports of refusals, and how many are free when there were none for a while: the front leaves a
- * second between its own, and gathers meanwhile what it has to tell.
+ * Minimum time between two reports of refusals, and how many are free after a pause. The front waits a second between
+ * reports and collects refusals in the meantime.
  */
 const REPORT_PACE = { eachMs: 5000, free: 60 };
-/** Entries that one report leaves in the log; the rest is a number. */
+/** Entries of one report that are logged one by one; the rest is a count. */
 const REPORT_ENTRIES = 8;
-/** Who lost the connection hears so long why a plan was refused meanwhile; further back the log is not read for any id. */
+/** How far back the log is read for the refusal of an execution, for clients that lost their connection. */
 const REFUSED_LATELY_MS = 10 * 60_000;
 /** Failures that an administrator has to do something about. */
 const OUR_FAULTS: readonly ErrorCode[] = ["internal", "io", "invalid_config", "log_tampered"];
 
-/** What the executor plans with: nothing of whoever submitted, and this host's own vulnerability data. */
+/** What the executor plans with: this host's own vulnerability data, and nothing from the submitter. */
 function planningEnv(): Env {
   return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
 }
@@ -73,7 +73,7 @@ export async function serveRunner(options: RunnerOptions): Promise<void> {
   const connection = new Connection();
   const stop = stopReason(options.log);
   try {
-    // First, or the answer that nothing can be done here would go out on a connection that nobody has opened yet.
+    // First: an error below is answered on this connection, which must be open by then.
     const call = readCall(parseCall(await connection.request()));
     prepareState();
     const audit = openRunnerAudit(options.log);
@@ -86,7 +86,7 @@ export async function serveRunner(options: RunnerOptions): Promise<void> {
   await connection.end();
 }
 
-/** A refusal stands in the log as an event of its execution, or is a client's own mistake; what is left is ours. */
+/** Logs failures that are neither refusals, which have their own events, nor a client's mistake. */
 function logFailure(error: unknown, log: Log): void {
   const code = error instanceof AegisError ? error.code : "internal";
   const level = OUR_FAULTS.includes(code) ? "error" : "debug";
@@ -94,20 +94,19 @@ function logFailure(error: unknown, log: Log): void {
 }
 
 /**
- * Closes a run whose runner died, when nobody else is at it; nothing to do otherwise. No signal ends it: at shutdown, a tool
- * that is still at work is guarded by this process alone.
+ * Closes a run whose runner died, unless another process does. No signal ends it: at shutdown this process alone guards a tool
+ * that is still running.
  */
 export async function recoverRuns(log: Log): Promise<void> {
   stopReason(log);
   prepareState();
-  let told = false;
+  let isLogged = false;
   const audit = openRunnerAudit(log);
   const onWait = () => {
-    if (!told) log.warn("the runner of an execution died, and its tool is at work: waiting for it");
-    told = true;
+    if (!isLogged) log.warn("the runner of an execution died, and its tool is at work: waiting for it");
+    isLogged = true;
   };
-  // A watcher of the same run looks after it too, for a moment each time, and guards nothing. Whoever keeps the lock for long
-  // is the next run, which has closed this one.
+  // A watcher takes the lock too, for a moment. A process that keeps it is the next run, which has closed this one.
   const end = performance.now() + LOCK_MS;
   while (!(await tryRecover(audit, onWait)) && performance.now() < end) await Bun.sleep(POLL_MS / 3);
 }
@@ -116,7 +115,7 @@ function openRunnerAudit(log: Log): AuditLog {
   return loggedAudit(openProductionLog(), log);
 }
 
-/** The same, by default without waiting for its tool, while a client waits for the answer. False where somebody has the lock. */
+/** The same for a waiting client, by default without waiting for the tool. False if another process has the lock. */
 async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): Promise<boolean> {
   const lock = tryRunLock();
   if (lock === null) return false;
@@ -128,16 +127,16 @@ async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): 
   return true;
 }
 
-interface Desk extends RunnerOptions {
+interface RunnerContext extends RunnerOptions {
   audit: AuditLog;
   connection: Connection;
   stop: AbortSignal;
 }
 
 /**
- * Aborted when a signal asks this process to end, as systemd does when the host goes down. It waits then until the tool is done,
- * before it takes the file systems away; so a signal must not end this process, or the tool would be killed with the rest. When
- * the host stays up, the process gives way.
+ * Aborted when a signal asks this process to end, as systemd does at shutdown. The process then waits for its tool, and systemd
+ * waits for the process before it unmounts file systems; if the signal ended it, the tool would be killed too. When the host
+ * stays up, the process gives way (exec-give-way.ts).
  */
 function stopReason(log: Log): AbortSignal {
   const controller = new AbortController();
@@ -154,14 +153,14 @@ function stopReason(log: Log): AbortSignal {
   return controller.signal;
 }
 
-async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
-  const { connection, audit } = desk;
+async function answer(call: ExecutorCall, context: RunnerContext): Promise<void> {
+  const { connection, audit } = context;
   switch (call.method) {
     case "Apply": {
       const result = await execute(call.parameters.plan, {
         ...THIS_EXECUTOR,
         rules: () => ({
-          trust: loadTrust({ rootOnly: true, bare: desk.bare }),
+          trust: loadTrust({ rootOnly: true, bare: context.bare }),
           policy: loadPolicyConfig({}, { system: true }),
         }),
         audit,
@@ -169,16 +168,16 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
         aegis: process.execPath,
         isReplaced: selfReplaced,
         emit: (event) => connection.event(event),
-        stop: desk.stop,
+        stop: context.stop,
       }).catch(async (error: unknown) => {
-        await pace("refused", REFUSAL_PACE, desk.stop);
+        await pace("refused", REFUSAL_PACE, context.stop);
         throw error;
       });
       connection.finished(result);
       return;
     }
     case "Watch":
-      connection.finished(await watch(call.parameters.execution_id, call.parameters.caller, desk));
+      connection.finished(await watch(call.parameters.execution_id, call.parameters.caller, context));
       return;
     case "Status": {
       await tryRecover(audit);
@@ -189,16 +188,15 @@ async function answer(call: ExecutorCall, desk: Desk): Promise<void> {
       return;
     }
     case "Report":
-      await recordRefusals(call.parameters.refusals, audit, desk.stop);
+      await recordRefusals(call.parameters.refusals, audit, context.stop);
       connection.reply({});
       return;
   }
 }
 
 /**
- * Writes down what the front says it refused, in an event of bounded size. Whoever reports without pause waits, and with
- * that the whole of it is bounded too: not even a front in foreign hands can fill the disk. Codes are ours; anything else
- * stands as `refused`.
+ * Logs what the front reports as refused, in an event of bounded size. Reports without a pause are delayed, so even a
+ * compromised front can't fill the disk. Codes that are not ours are logged as `refused`.
  */
 async function recordRefusals(
   refusals: readonly Refusal[],
@@ -222,10 +220,14 @@ async function recordRefusals(
 }
 
 /**
- * Follows an execution to its end. Its output is for root and for whoever submitted it; others hear its progress.
+ * Follows an execution to its end. Root and the submitter get its output, others only its progress.
  * @throws AegisError `not_found`
  */
-async function watch(id: string, caller: Caller | null, { audit, connection, stop }: Desk): Promise<Result> {
+async function watch(
+  id: string,
+  caller: Caller | null,
+  { audit, connection, stop }: RunnerContext,
+): Promise<Result> {
   let quiet = performance.now();
   const emit = (event: Omit<EventInput, "execution_id">) => {
     quiet = performance.now();
@@ -234,7 +236,7 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
   let follow: RunWatch | null = null;
   let place: number | null = null;
   for (;;) {
-    // A place at the runner's socket is not kept for somebody who has left: one user could take them all.
+    // A client that has left must not keep its connection slot: one user could take them all.
     if (connection.gone) throw new AegisError("protocol", "whoever watched has gone");
     if (stop.aborted) {
       const hint = "What runs goes on. Look again when the host is up: aegis daemon status";
@@ -265,7 +267,7 @@ async function watch(id: string, caller: Caller | null, { audit, connection, sto
   }
 }
 
-/** Why there is neither an outcome of an execution nor a place where it waits. `waited` is whether it was seen waiting. */
+/** Why an execution has no outcome and is not in the queue. `waited`: it was in the queue before. */
 function whyGone(id: string, waited: boolean): AegisError {
   const since = new Date(Date.now() - REFUSED_LATELY_MS).toISOString();
   const filter = { kind: "execution_denied", execution: id, last: 1, since } as const;

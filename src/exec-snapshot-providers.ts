@@ -15,7 +15,7 @@ export const LOOK_UPS: Readonly<Record<LookedUpType, LookUp>> = {
   "zfs-snapshot": zfs,
 };
 
-/** A subvolume whose parent is one that holds a place. What is writable and was written to since can't be told. */
+/** A subvolume whose parent is one that holds a place. Whether a writable one was changed since is unknown. */
 function btrfs(path: string, host: SnapshotHost): Snapshot {
   const found = host.subvolumeOf(path);
   if (found === null) throw cannotLookUp("there is no btrfs subvolume of that path");

@@ -15,7 +15,7 @@ import { waitForRunLock } from "./exec-lock.ts";
 import { checkArgv, type Submission, verifySubmission } from "./exec-preflight.ts";
 import { recoverInterrupted } from "./exec-recover.ts";
 import { planAgain } from "./exec-replan.ts";
-import { carryOut, type Ready, RunEvents, subjectOf, useOf } from "./exec-run.ts";
+import { type Ready, RunEvents, runPlan, subjectOf, useOf } from "./exec-run.ts";
 import { lookUpSnapshots } from "./exec-snapshot.ts";
 import { snapshotHost } from "./exec-snapshot-host.ts";
 import { alreadyUsed, UsedRecord, usesLost } from "./exec-used.ts";
@@ -42,7 +42,7 @@ const PARSE_LOCK = "parse";
 export interface ExecutorWorld {
   places: Places;
   ecosystems: Ecosystems;
-  /** With the executor's own settings, and nothing of whoever submitted. */
+  /** With the executor's own settings; nothing from the submitter's environment. */
   openPlanning(): Planning & { close(): void };
 }
 
@@ -56,9 +56,9 @@ export interface ExecutionContext extends ExecutorWorld {
   aegis: string;
   /** Whether the installed file is no longer the program that runs. */
   isReplaced(): boolean;
-  /** Tells whoever watches. Never throws, never waits. */
+  /** Sends an event to the watchers. Never throws, never waits. */
   emit(event: EventInput): void;
-  /** Aborted, with the reason, when this process is asked to end: nothing begins then, but what may not be broken off goes on. */
+  /** Aborted, with the reason, when this process is asked to end. Nothing starts after that; what must not be interrupted continues. */
   stop: AbortSignal;
 }
 
@@ -115,14 +115,14 @@ class Attempt {
     const waiter = { execution: id, uid: caller?.uid ?? -1 };
     const lock = await waitForRunLock(waiter, QUEUE_LIMITS, onPlace, stop, places);
     try {
-      // From here on this process watches over a tool, its own or that of a runner that died.
+      // From here on this process guards a tool: its own, or one whose runner died.
       needed();
       const ready = await this.#checkInTurn();
       const started = () => {
         this.#started = true;
       };
       const checks = this.#checks;
-      return await carryOut(ready, {
+      return await runPlan(ready, {
         places,
         audit,
         used: this.#used,
@@ -142,8 +142,8 @@ class Attempt {
   }
 
   /**
-   * The checks that need no turn, made before waiting for one. A parsed plan takes many times its bytes, so one runner at a
-   * time parses, and nothing of the tree is kept while waiting: all of it is checked again. Returns the execution's id.
+   * The checks that are made before waiting in the queue. A parsed plan takes many times its size in memory, so only one runner
+   * parses at a time, and nothing of the tree is kept while waiting: everything is checked again. Returns the execution's id.
    */
   #admit(): Promise<string> {
     const action = () => {
@@ -162,11 +162,11 @@ class Attempt {
     const checks = new CheckSequence();
     this.#checks = checks;
     checks.make("same-program", () => refuseReplaced(this.#context.isReplaced));
-    // Not ended by `stop`: a tool that lost its runner is guarded by whoever waits for it.
+    // `stop` does not end this: a tool that lost its runner is guarded by the process that waits for it.
     await checks.wait("nothing-open", () => recoverInterrupted(this.#context, () => this.#events.alive()));
     stop.throwIfAborted();
     const turnAt = new Date().toISOString();
-    // Waiting takes time: the plan may have expired, its key been revoked, and whoever was before us may have used it.
+    // Meanwhile the plan may have expired, its key may have been revoked, and an earlier run may have used it.
     this.#loaded = null;
     const submission = this.#verify();
     const { execution, executionKey } = submission;
@@ -208,7 +208,7 @@ class Attempt {
     }
   }
 
-  /** A run that broke off is closed like that of a runner that died, or else by the next one. */
+  /** Closes a run that broke off, as if its runner had died. Where that fails, the next runner closes it. */
   async #close(brokenBy: unknown): Promise<void> {
     const why = `the run broke off: ${messageOf(brokenBy)}`;
     try {
@@ -222,7 +222,7 @@ class Attempt {
     }
   }
 
-  /** Everything that the bytes alone, this host, its records and the clock decide. */
+  /** The checks of the submission alone. */
   #verify(): Submission {
     const newest = this.#context.audit.head();
     const context = {
@@ -245,15 +245,15 @@ class Attempt {
     return verifySubmission(this.#text, context, signed, this.#checks);
   }
 
-  /** One plan and one approval allow one run, whatever became of the record since: the log is asked too. */
+  /** A plan and an approval allow one run. The log is asked too, since the record may have been replaced by an older copy. */
   #usedBefore(execution: ExecutionPlan): string | null {
     const record = this.#used.read();
     return alreadyUsed([...record, ...usesLost(record, this.#context.places.audit)], useOf(execution));
   }
 
   /**
-   * Writes a refusal down. What an unverified client sent stands there as a digest only. Once a run has begun there is no
-   * refusal any more: its marker is still there, and whoever recovers it writes down how it ended.
+   * Logs a refusal. What an unverified client sent is logged as a digest only. After the start of a run nothing is logged here:
+   * its marker is on disk, and recovery logs how it ended.
    */
   auditRefusal(error: unknown): void {
     if (this.#started) return;
@@ -261,7 +261,7 @@ class Attempt {
     const signed = this.#signed;
     const details = {
       code: known.code,
-      // The check that refused; null where it was none of them: too many wait, this process is asked to end.
+      // The check that refused; null for other reasons, such as a full queue or a process that is asked to end.
       check: this.#checks.current,
       request_sha256: sha256Hex(this.#text),
       caller_reported_by_front: this.#context.caller,
@@ -270,7 +270,7 @@ class Attempt {
       kind: "execution_denied",
       ...signed?.subject,
       decision: "deny",
-      // A message and a plan may say anything: without a verified signature that would be anybody's words.
+      // Message and plan may hold any text. Without a verified signature nobody answers for it.
       details:
         signed === null
           ? details
@@ -280,7 +280,7 @@ class Attempt {
 }
 
 /**
- * A tool that calls back calls the file that is installed now, which must be of the version that prepared the run.
+ * A tool that calls back starts the file that is installed now. It must be the version that prepared the run.
  * @throws AegisError `unavailable`
  */
 function refuseReplaced(isReplaced: () => boolean): void {
