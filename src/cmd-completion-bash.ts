@@ -1,4 +1,4 @@
-import type { CommandRow, CompletionTable, PositionalRow } from "./cmd-completion.ts";
+import type { CommandRow, CompletionTable, PositionalRow } from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
 /** Completion for bash 4.2 or later; it needs no function of the package bash-completion, which only loads it. */

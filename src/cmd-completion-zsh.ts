@@ -1,4 +1,4 @@
-import type { CommandRow, CompletionTable, FlagRow, PositionalRow } from "./cmd-completion.ts";
+import type { CommandRow, CompletionTable, FlagRow, PositionalRow } from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
 /** Completion for zsh, as a file that compinit loads by its first line. */

@@ -1,4 +1,4 @@
-import type { Block, Section } from "./cmd-help-text.ts";
+import type { Block, HelpSection } from "./cmd-help-text.ts";
 import type { Topic } from "./cmd-help-topics.ts";
 import type { CommandName } from "./cmd-table.ts";
 import { EXIT } from "./errors.ts";
@@ -207,7 +207,7 @@ const HELP: Readonly<Record<CommandName, Help>> = {
 };
 
 /** The sections of a command's long help. */
-export function commandSections(name: CommandName): Section[] {
+export function commandSections(name: CommandName): HelpSection[] {
   const { about, examples = [], exits = [], topics } = HELP[name];
   const statuses = exits.map((exit): [string, string] => [`\`${EXIT[exit]}\``, EXIT_ADVICE[exit].means]);
   return [

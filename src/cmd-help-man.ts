@@ -1,9 +1,8 @@
-import { loadCommand } from "./cmd.ts";
 import { commandSections } from "./cmd-help-commands.ts";
 import type { Block } from "./cmd-help-text.ts";
 import { TOPIC_NAMES, TOPICS } from "./cmd-help-topics.ts";
-import { COMMANDS, type CommandName } from "./cmd-table.ts";
-import type { ArgSpec, ArgsSpec } from "./command.ts";
+import { COMMANDS, type CommandName, type Commands } from "./cmd-table.ts";
+import type { ArgSpec, ArgsSpec, Subcommand } from "./command.ts";
 import { VERSION } from "./self.ts";
 
 /*
@@ -12,17 +11,17 @@ import { VERSION } from "./self.ts";
  */
 
 /** The whole manual page, with a line feed at its end. */
-export async function manualPage(): Promise<string> {
+export async function manualPage(load: Commands["load"]): Promise<string> {
   const names = Object.keys(COMMANDS) as CommandName[];
-  const commands = await Promise.all(names.map(commandPart));
+  const commands = await Promise.all(names.map(async (name) => commandPart(name, await load(name))));
   const topics = await Promise.all(
     TOPIC_NAMES.map(async (topic) => {
-      const { summary, load } = TOPICS[topic];
+      const { summary, load: loadTopic } = TOPICS[topic];
       const about = `${summary[0]?.toUpperCase()}${summary.slice(1)}.`;
       return [
         `.SH ${quoted(topic.toUpperCase())}`,
         ...blockLines(about),
-        ...(await load()).flatMap(blockLines),
+        ...(await loadTopic()).flatMap(blockLines),
       ];
     }),
   );
@@ -52,8 +51,7 @@ export async function manualPage(): Promise<string> {
     .join("\n");
 }
 
-async function commandPart(name: CommandName): Promise<string[]> {
-  const { args, description } = await loadCommand(name);
+function commandPart(name: CommandName, { args, description }: Subcommand): string[] {
   const sections = commandSections(name).filter(({ title }) => title !== "See also");
   return [
     `.SS ${quoted(synopsis(name, args))}`,

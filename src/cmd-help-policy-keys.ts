@@ -50,7 +50,7 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
   snapshot: { accept_declared: "true: a snapshot that nothing looks up counts without a person" },
 };
 
-export interface Settings {
+export interface PolicyTable {
   table: string;
   /** An earlier table has the same keys, and says what they are for. */
   known: boolean;
@@ -58,7 +58,7 @@ export interface Settings {
 }
 
 /** Every table of a configuration with its keys, their values as TOML and what they are for. */
-export function settingsOf(config: PolicyConfig): Settings[] {
+export function settingsOf(config: PolicyConfig): PolicyTable[] {
   return Object.entries(config).map(([table, values]) => {
     const means: Readonly<Record<string, string>> = MEANS[table as Tables];
     const keys = Object.entries(values).map(([key, value]) => ({

@@ -1,4 +1,4 @@
-import { type Settings, settingsOf } from "./cmd-help-policy-keys.ts";
+import { type PolicyTable, settingsOf } from "./cmd-help-policy-keys.ts";
 import type { Block } from "./cmd-help-text.ts";
 import { SYSTEM } from "./paths.ts";
 import { decisionOf, reasonOf } from "./policy.ts";
@@ -34,6 +34,6 @@ export function policyText(): readonly Block[] {
   ];
 }
 
-function tableOf({ table, keys }: Settings): Block[] {
+function tableOf({ table, keys }: PolicyTable): Block[] {
   return [`\`[${table}]\``, { terms: keys.map(({ key, value, means }) => [`\`${key} = ${value}\``, means]) }];
 }

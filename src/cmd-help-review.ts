@@ -2,7 +2,7 @@ import type { Block } from "./cmd-help-text.ts";
 import { SYSTEM } from "./paths.ts";
 
 /** What a review is, and how the model is reached. */
-export const REVIEWER: readonly Block[] = [
+export const REVIEWER_TEXT: readonly Block[] = [
   "`aegis review <plan>` shows a plan to a local model through an OpenAI-compatible API and writes a review bound to the plan's hash, the prompt's hash and the model. A review can only make the decision stricter, whatever it says; a reply from which no single valid verdict can be taken is an error (exit status 8), never a pass. The model sees structured evidence, never raw output: 24,000 characters at most, the gravest first, text from outside quoted and escaped, with what was left out said in words. Its whole answer is kept beside the review (`<plan id>.reply.json`).",
   "The model's address, name, key and time limits are the `AEGIS_AI_*` variables of `aegis help environment`. Another machine needs `AEGIS_AI_ALLOW_REMOTE=1`, because plans say what a server runs.",
   `\`aegis daemon --reviewer\` serves the same to local clients at ${SYSTEM.reviewerSocket} (varlink, \`io.aegis.Reviewer\`): one model call for each plan, shared by everyone who asks meanwhile, two at a time. It runs as an ordinary user and signs its reviews with its own key. \`aegis review\` uses the service where its socket is there; \`--direct\` asks the model from here. The group aegis-review may ask it.`,
@@ -10,7 +10,7 @@ export const REVIEWER: readonly Block[] = [
 ];
 
 /** What the monitor finds, and the services' logs. */
-export const MONITOR: readonly Block[] = [
+export const MONITOR_TEXT: readonly Block[] = [
   "Once an hour aegis-monitor.timer starts `aegis daemon --monitor` as root. What it finds goes into the production log:",
   {
     terms: [

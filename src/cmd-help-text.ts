@@ -11,7 +11,7 @@ export type Block =
   | { terms: readonly (readonly [term: string, meaning: string])[] }
   | { lines: readonly string[] };
 
-export interface Section {
+export interface HelpSection {
   title: string;
   blocks: readonly Block[];
 }
@@ -22,7 +22,7 @@ const WIDEST = 100;
 const TERM_COLUMN = 24;
 
 /** Sections as a terminal shows them, below each other. */
-export function renderSections(sections: readonly Section[], terminal: Terminal): string {
+export function renderSections(sections: readonly HelpSection[], terminal: Terminal): string {
   return sections
     .map(({ title, blocks }) => {
       const head = paint(terminal, "bold", title.toUpperCase());

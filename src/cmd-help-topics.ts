@@ -44,7 +44,7 @@ export const TOPICS = {
   },
   monitor: {
     summary: "changes made without Aegis, and the services' logs",
-    load: () => import("./cmd-help-review.ts").then((m) => m.MONITOR),
+    load: () => import("./cmd-help-review.ts").then((m) => m.MONITOR_TEXT),
   },
   "policy-file": {
     summary: "the policy file: every key with its default, and every rule",
@@ -52,7 +52,7 @@ export const TOPICS = {
   },
   reviewer: {
     summary: "the model's review: settings, service, what it may do",
-    load: () => import("./cmd-help-review.ts").then((m) => m.REVIEWER),
+    load: () => import("./cmd-help-review.ts").then((m) => m.REVIEWER_TEXT),
   },
   rollback: {
     summary: "removing packages, undoing executions, repairing dpkg",

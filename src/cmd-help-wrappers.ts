@@ -1,7 +1,8 @@
 import type { Block } from "./cmd-help-text.ts";
 import { WRAPPER_NAMES, type WrapperName } from "./eco-names.ts";
 import { PROGRAMS } from "./wrap-table.ts";
-import type { Verb } from "./wrap-verbs.ts";
+
+type Verb = (typeof PROGRAMS)[WrapperName]["verbs"][string];
 
 /** What the wrappers do, from the table that they judge by. */
 export function wrappersText(): readonly Block[] {

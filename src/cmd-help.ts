@@ -1,50 +1,50 @@
-import { findCommand } from "./cmd.ts";
 import { nearest } from "./cmd-args.ts";
 import { renderSections } from "./cmd-help-text.ts";
 import { isTopic, TOPIC_NAMES, TOPICS, type Topic } from "./cmd-help-topics.ts";
-import { COMMANDS, type CommandName } from "./cmd-table.ts";
+import { COMMANDS, type CommandName, type Commands, type FoundCommand } from "./cmd-table.ts";
 import { defineSubcommand, type Io, type Subcommand } from "./command.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { VERSION } from "./self.ts";
 import { paint, safe, type Terminal } from "./terminal.ts";
 
 /** `aegis help [command or topic]` */
-export const help = defineSubcommand({
-  name: "help",
-  description: "Show the help of a command or a topic, through PAGER where it is longer than the terminal.",
-  args: {
-    words: {
-      type: "positional",
-      required: false,
-      multiple: true,
-      complete: "help",
-      description: "a command or a topic",
+export const help = (commands: Commands) =>
+  defineSubcommand({
+    name: "help",
+    description: "Show the help of a command or a topic, through PAGER where it is longer than the terminal.",
+    args: {
+      words: {
+        type: "positional",
+        required: false,
+        multiple: true,
+        complete: "help",
+        description: "a command or a topic",
+      },
+      man: { type: "boolean", description: "print the manual page aegis(1), with everything in it" },
     },
-    man: { type: "boolean", description: "print the manual page aegis(1), with everything in it" },
-  },
-  async run({ words, man }, io) {
-    if (man) {
-      if (words.length > 0) throw new AegisError("usage", "--man takes no words", "Type: aegis help --man");
-      const { manualPage } = await import("./cmd-help-man.ts");
-      const text = await manualPage();
-      // A manual page ends with the one line feed that io.result adds.
-      io.result({ man: text }, text.trimEnd());
-      return EXIT.ok;
-    }
-    const [first] = words;
-    if (first === undefined) return showOverview(io);
-    if (isTopic(first) && words.length === 1) return showTopic(first, io);
-    const { name, load, rest } = findWords(words);
-    const [extra] = rest;
-    if (extra !== undefined) throw unknown(extra);
-    return showHelp(name, await load(), io);
-  },
-});
+    async run({ words, man }, io) {
+      if (man) {
+        if (words.length > 0) throw new AegisError("usage", "--man takes no words", "Type: aegis help --man");
+        const { manualPage } = await import("./cmd-help-man.ts");
+        const text = await manualPage(commands.load);
+        // A manual page ends with the one line feed that io.result adds.
+        io.result({ man: text }, text.trimEnd());
+        return EXIT.ok;
+      }
+      const [first] = words;
+      if (first === undefined) return showOverview(io);
+      if (isTopic(first) && words.length === 1) return showTopic(first, io);
+      const { name, load, rest } = findWords(words, commands);
+      const [extra] = rest;
+      if (extra !== undefined) throw unknown(extra);
+      return showHelp(name, await load(), io);
+    },
+  });
 
 /** The command that words name; a topic's name nearly typed is suggested too. @throws AegisError `usage` */
-function findWords(words: readonly string[]): ReturnType<typeof findCommand> {
+function findWords(words: readonly string[], commands: Commands): FoundCommand {
   try {
-    return findCommand(words);
+    return commands.find(words);
   } catch (error) {
     const near = nearest(words[0] ?? "", TOPIC_NAMES);
     if (near === null || words.length > 1) throw error;

@@ -1,10 +1,10 @@
+import type { Commands } from "./cmd-table.ts";
 import { defineSubcommand } from "./command.ts";
 import type { ServiceState } from "./doctor-status.ts";
 import { AegisError, EXIT, messageOf } from "./errors.ts";
 import { fail, findingLines } from "./finding.ts";
 import type { StepReport } from "./host-install.ts";
-import type { SharedTexts } from "./host-shared.ts";
-import { SYSTEM } from "./paths.ts";
+import { type SharedTexts, SYSTEM } from "./paths.ts";
 import { fit, plural, safe, type Terminal, table } from "./terminal.ts";
 import type { Status } from "./wire-executor.ts";
 
@@ -26,43 +26,45 @@ function stepLines(steps: readonly StepReport[], dryRun: boolean, terminal: Term
 const DRY_RUN = { type: "boolean", description: "print every step, do nothing" } as const;
 
 /** `aegis daemon install`: sets this machine up as a production host, or upgrades it to this version. */
-export const daemonInstall = defineSubcommand({
-  name: "install",
-  description:
-    "Sets this host up from the binary itself: accounts, directories, units, manual page, completion. Repeatable; upgrades an older installation when no run is under way.",
-  args: {
-    "dry-run": DRY_RUN,
-    downgrade: {
-      type: "boolean",
-      description: "also when a newer version is installed; what that one wrote may mean nothing to this one",
+export const daemonInstall = (commands: Commands) =>
+  defineSubcommand({
+    name: "install",
+    description:
+      "Sets this host up from the binary itself: accounts, directories, units, manual page, completion. Repeatable; upgrades an older installation when no run is under way.",
+    args: {
+      "dry-run": DRY_RUN,
+      downgrade: {
+        type: "boolean",
+        description:
+          "also when a newer version is installed; what that one wrote may mean nothing to this one",
+      },
+      wrappers: {
+        type: "boolean",
+        description:
+          "also stand in for apt, npm, pip, docker and others: calls that would change something become plans (a guard rail, not a boundary)",
+      },
     },
-    wrappers: {
-      type: "boolean",
-      description:
-        "also stand in for apt, npm, pip, docker and others: calls that would change something become plans (a guard rail, not a boundary)",
+    async run({ "dry-run": dryRun, wrappers, downgrade }, io) {
+      const { install } = await import("./host-install.ts");
+      const report = await install({ dryRun, wrappers, downgrade, shared: await sharedTexts(commands) }, io);
+      const key = report.review_public_key_hex;
+      const about = key === null ? [] : [`Public key of this host's reviewer: ${key}`];
+      const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));
+      io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...said].join("\n"));
+      return EXIT.ok;
     },
-  },
-  async run({ "dry-run": dryRun, wrappers, downgrade }, io) {
-    const { install } = await import("./host-install.ts");
-    const report = await install({ dryRun, wrappers, downgrade, shared: await sharedTexts() }, io);
-    const key = report.review_public_key_hex;
-    const about = key === null ? [] : [`Public key of this host's reviewer: ${key}`];
-    const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));
-    io.result(report, [...stepLines(report.steps, dryRun, io.terminal), ...said].join("\n"));
-    return EXIT.ok;
-  },
-});
+  });
 
-async function sharedTexts(): Promise<SharedTexts> {
+async function sharedTexts({ load }: Commands): Promise<SharedTexts> {
   const [{ manualPage }, { completionScript }] = await Promise.all([
     import("./cmd-help-man.ts"),
     import("./cmd-completion.ts"),
   ]);
   const [manual, bash, zsh, fish] = await Promise.all([
-    manualPage(),
-    completionScript("bash"),
-    completionScript("zsh"),
-    completionScript("fish"),
+    manualPage(load),
+    completionScript("bash", load),
+    completionScript("zsh", load),
+    completionScript("fish", load),
   ]);
   return { manual, bash, zsh, fish };
 }

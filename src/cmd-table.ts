@@ -1,5 +1,7 @@
+import type { Subcommand } from "./command.ts";
+
 /*
- * Every command there is, as data: for the overview, and for the agents' rules. Nothing is imported here, since every start
+ * Every command there is, as data: for the overview, and for the agents' rules. Nothing is imported here for its value, since every start
  * pays for it; the code behind each name is in cmd.ts.
  */
 
@@ -49,3 +51,17 @@ export const COMMANDS = {
 } as const satisfies Record<string, Row>;
 
 export type CommandName = keyof typeof COMMANDS;
+
+/** The command that a command line begins with. */
+export interface FoundCommand {
+  name: CommandName;
+  load: () => Promise<Subcommand>;
+  /** The words after the name. */
+  rest: string[];
+}
+
+/** Access to all commands, for those that describe them: cmd.ts, which has it, imports them. */
+export interface Commands {
+  find(words: readonly string[]): FoundCommand;
+  load(name: CommandName): Promise<Subcommand>;
+}

@@ -1,8 +1,11 @@
 import { nearest } from "./cmd-args.ts";
-import { COMMANDS, type CommandName } from "./cmd-table.ts";
+import { COMMANDS, type CommandName, type Commands, type FoundCommand } from "./cmd-table.ts";
 import type { Subcommand } from "./command.ts";
 import { AegisError } from "./errors.ts";
 import { safe } from "./terminal.ts";
+
+/** Every command. */
+export const ALL: Commands = { find: findCommand, load: (name) => LOAD[name]() };
 
 /** Each command's code, loaded on demand. */
 const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
@@ -18,7 +21,7 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   "sign verify": () => import("./cmd-verify.ts").then((m) => m.signVerify),
   apply: () => import("./cmd-apply.ts").then((m) => m.apply),
   daemon: () => import("./cmd-daemon.ts").then((m) => m.daemon),
-  "daemon install": () => import("./cmd-host.ts").then((m) => m.daemonInstall),
+  "daemon install": () => import("./cmd-host.ts").then((m) => m.daemonInstall(ALL)),
   "daemon uninstall": () => import("./cmd-host.ts").then((m) => m.daemonUninstall),
   "daemon status": () => import("./cmd-host.ts").then((m) => m.daemonStatus),
   "audit path": () => import("./cmd-audit.ts").then((m) => m.auditPath),
@@ -27,26 +30,14 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   "audit checkpoint": () => import("./cmd-audit.ts").then((m) => m.auditCheckpoint),
   "audit prove": () => import("./cmd-audit.ts").then((m) => m.auditProve),
   doctor: () => import("./cmd-doctor.ts").then((m) => m.doctor),
-  help: () => import("./cmd-help.ts").then((m) => m.help),
-  completion: () => import("./cmd-completion.ts").then((m) => m.completion),
+  help: () => import("./cmd-help.ts").then((m) => m.help(ALL)),
+  completion: () => import("./cmd-completion.ts").then((m) => m.completion(ALL)),
 };
 
 const NAMES = Object.keys(COMMANDS);
 
-/** The code of one command. */
-export function loadCommand(name: CommandName): Promise<Subcommand> {
-  return LOAD[name]();
-}
-
 function isCommand(name: string): name is CommandName {
   return Object.hasOwn(COMMANDS, name);
-}
-
-interface Found {
-  name: CommandName;
-  load: () => Promise<Subcommand>;
-  /** The words after the name. */
-  rest: string[];
 }
 
 /** Takes no positional, so a word after it must be a mistyped subcommand. */
@@ -58,7 +49,7 @@ const SYSTEMD_VERBS = ["start", "stop", "restart", "reload", "enable", "disable"
  * Finds the command that the words begin with. Two-word names win over one-word names.
  * @throws AegisError `usage` for an unknown or incomplete command
  */
-export function findCommand(words: readonly string[]): Found {
+export function findCommand(words: readonly string[]): FoundCommand {
   const [first = "", second = ""] = words;
   for (const [name, n] of [
     [`${first} ${second}`, 2],

@@ -6,7 +6,7 @@ import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { queued, type RunLock, tryRunLock, waitForRunLock } from "./exec-lock.ts";
 import { serviceSteps } from "./host-services.ts";
-import { type SharedTexts, sharedFiles, sharedLeftOut, sharedSteps } from "./host-shared.ts";
+import { sharedFiles, sharedLeftOut, sharedSteps } from "./host-shared.ts";
 import { groundSteps, programSteps, type Step, unsafeProgram } from "./host-steps.ts";
 import {
   NEEDRESTART_FILE,
@@ -19,7 +19,7 @@ import {
 import { installedProgram, refuseDowngrade } from "./host-version.ts";
 import { removeWrappers, wrapperFiles, wrapperSteps, wrappersLeftOut } from "./host-wrappers.ts";
 import { trustsExecutionKey } from "./key-trust.ts";
-import { type Env, SYSTEM } from "./paths.ts";
+import { type Env, type SharedTexts, SYSTEM } from "./paths.ts";
 import { assertSafeEnvironment, isCompiled, VERSION } from "./self.ts";
 import { isFlocked } from "./sys-ffi.ts";
 import { refuseForeignAccounts, STATE, USERS } from "./sys-state.ts";

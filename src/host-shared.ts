@@ -1,16 +1,13 @@
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { file, type Step } from "./host-steps.ts";
-import { SHARED } from "./paths.ts";
+import { SHARED, type SharedTexts } from "./paths.ts";
 import { rootOnlyProblem } from "./sys-files.ts";
 
 /*
  * The manual page and the completion scripts, where man(1) and the shells look for them. Nothing of Aegis needs them, so what
  * stands in their way is told and stops nothing.
  */
-
-/** The texts, by what they are. They are made of the commands, which this room knows nothing of. */
-export type SharedTexts = Readonly<Record<keyof typeof SHARED, string>>;
 
 const NAMES = Object.keys(SHARED) as (keyof typeof SHARED)[];
 

@@ -39,6 +39,9 @@ export const SHARED = {
   fish: "/usr/local/share/fish/vendor_completions.d/aegis.fish",
 } as const;
 
+/** What is written there. */
+export type SharedTexts = Readonly<Record<keyof typeof SHARED, string>>;
+
 /** File name of the audit log inside its directory. */
 export const AUDIT_FILE = "audit.ndjson";
 

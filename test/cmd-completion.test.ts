@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ALL } from "../src/cmd.ts";
 import { completionScript } from "../src/cmd-completion.ts";
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
@@ -15,9 +16,9 @@ beforeAll(async () => {
   mkdirSync(join(FILES, "sub"), { recursive: true });
   for (const name of ["plan.json", "la.txt"]) writeFileSync(join(FILES, name), "");
   mkdirSync(join(home, "fpath"));
-  writeFileSync(join(home, "aegis.bash"), await completionScript("bash"));
-  writeFileSync(join(home, "fpath/_aegis"), await completionScript("zsh"));
-  writeFileSync(join(home, "aegis.fish"), await completionScript("fish"));
+  writeFileSync(join(home, "aegis.bash"), await completionScript("bash", ALL.load));
+  writeFileSync(join(home, "fpath/_aegis"), await completionScript("zsh", ALL.load));
+  writeFileSync(join(home, "aegis.fish"), await completionScript("fish", ALL.load));
 });
 afterAll(remove);
 

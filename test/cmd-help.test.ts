@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadCommand } from "../src/cmd.ts";
+import { ALL } from "../src/cmd.ts";
 import { completionScript } from "../src/cmd-completion.ts";
 import { showHelp } from "../src/cmd-help.ts";
 import { commandSections } from "../src/cmd-help-commands.ts";
@@ -91,7 +91,7 @@ describe("what the tables of the code have, the help has too", () => {
 describe("commands", () => {
   for (const name of NAMES) {
     test(name, async () => {
-      const { args } = await loadCommand(name);
+      const { args } = await ALL.load(name);
       let shown = "";
       const io: Io = {
         env: {},
@@ -103,8 +103,8 @@ describe("commands", () => {
         },
         note: () => {},
       };
-      expect(await showHelp(name, await loadCommand(name), io)).toBe(0);
-      expect(shown).toStartWith(`${(await loadCommand(name)).description.split(" ")[0]}`);
+      expect(await showHelp(name, await ALL.load(name), io)).toBe(0);
+      expect(shown).toStartWith(`${(await ALL.load(name)).description.split(" ")[0]}`);
       for (const [arg, { type }] of Object.entries(args))
         expect(shown).toContain(type === "positional" ? arg.toUpperCase() : `--${arg}`);
       const sections = commandSections(name);
@@ -156,27 +156,28 @@ describe("on a terminal", () => {
 
 describe("aegis(1)", () => {
   test("has every command, flag and topic, and the version", async () => {
-    const page = (await manualPage()).replaceAll("\\-", "-");
+    const page = (await manualPage(ALL.load)).replaceAll("\\-", "-");
     expect(page).toContain(`"aegis ${VERSION}"`);
     for (const name of NAMES) {
       expect(page).toContain(`.SS "aegis ${name}`);
-      for (const [arg, { type }] of Object.entries((await loadCommand(name)).args))
+      for (const [arg, { type }] of Object.entries((await ALL.load(name)).args))
         expect(page).toContain(type === "positional" ? `\\fI${arg}\\fR` : `\\fB--${arg}\\fR`);
     }
     for (const topic of TOPIC_NAMES) expect(page).toContain(`.SH "${topic.toUpperCase()}"`);
   });
   test("no line is a request by accident, and every character is ASCII", async () => {
     const requests = /^\.(?:TH|S[HS]|PP|TP|IP|RS|RE|nf|fi|BR|\\") ?/;
-    const page = await manualPage();
+    const page = await manualPage(ALL.load);
     expect(page.split("\n").filter((line) => /^['.]/.test(line) && !requests.test(line))).toEqual([]);
     expect(page).toMatch(/^[\n\x20-\x7e]+$/);
   });
-  test("the same bytes each time", async () => expect(await manualPage()).toBe(await manualPage()));
+  test("the same bytes each time", async () =>
+    expect(await manualPage(ALL.load)).toBe(await manualPage(ALL.load)));
 
   const has = (program: string) => Bun.which(program) !== null;
   needs(has("groff"), "groff (cmd-help.test.ts)").test("groff has no warnings", async () => {
     const { stderr, exitCode } = Bun.spawnSync(["groff", "-man", "-Tutf8", "-ww", "-z"], {
-      stdin: Buffer.from(await manualPage()),
+      stdin: Buffer.from(await manualPage(ALL.load)),
     });
     expect([exitCode, stderr.toString()]).toEqual([0, ""]);
   });
@@ -184,7 +185,7 @@ describe("aegis(1)", () => {
     "man has no warnings, and shows what is meant",
     async () => {
       const { stdout, stderr, exitCode } = Bun.spawnSync(["man", "--warnings", "-E", "UTF-8", "-l", "-"], {
-        stdin: Buffer.from(await manualPage()),
+        stdin: Buffer.from(await manualPage(ALL.load)),
         env: { ...process.env, MANWIDTH: "80", LC_ALL: "C.UTF-8", MAN_KEEP_FORMATTING: "" },
       });
       expect([exitCode, stderr.toString()]).toEqual([0, ""]);
@@ -199,8 +200,10 @@ describe("aegis(1)", () => {
 
 test("texts that daemon install writes end with one line feed", async () => {
   for (const text of [
-    await manualPage(),
-    ...(await Promise.all((["bash", "zsh", "fish"] as const).map(completionScript))),
+    await manualPage(ALL.load),
+    ...(await Promise.all(
+      (["bash", "zsh", "fish"] as const).map((shell) => completionScript(shell, ALL.load)),
+    )),
   ])
     expect(text).toMatch(/[^\n]\n$/);
 });

@@ -80,10 +80,12 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   host: ["host-install", "host-services", "host-steps", "host-units"],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
-  cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-usage"],
-  skill: ["skill"],
+  cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-help"],
+  // The rules for agents, and what each exit status means, which the help tells people.
+  skill: ["skill", "skill-text"],
   report: ["report", "report-advice", "report-plans", "report-view"],
-  wrap: ["wrap"],
+  // What a wrapper does, and the table that the help shows.
+  wrap: ["wrap", "wrap-table"],
   cli: [],
 };
 const SHELVES = ["core", "sys", "doc", "key", "audit", "wire", "eco"];
