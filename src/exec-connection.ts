@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Result } from "./doc-result.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { withFileLock } from "./sys-file-lock.ts";
-import { STATE } from "./sys-state.ts";
+import type { Places } from "./sys-state.ts";
 import { clip, showArgv } from "./terminal.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder } from "./wire.ts";
 import type { EventInput, Outcome } from "./wire-executor.ts";
@@ -27,12 +27,14 @@ export function outcomeForClients(result: Result): Outcome {
   return { execution_id, state, exit_status, code, message, command, actor, started_at, ended_at };
 }
 
-/** The connection on file descriptor 0. If the reader goes away, the run continues. */
+/** The connection on a socket that this process was given, its standard input. If the reader goes away, the run continues. */
 export class Connection {
   readonly #socket = new Socket();
+  readonly #fd: number;
   #open = true;
 
-  constructor() {
+  constructor(fd = 0) {
+    this.#fd = fd;
     this.#socket.on("error", () => {
       this.#open = false;
     });
@@ -72,7 +74,7 @@ export class Connection {
       this.#socket.on("end", () =>
         reject(new AegisError("protocol", "the connection ended before the request did")),
       );
-      connectDescriptor(this.#socket, 0);
+      connectDescriptor(this.#socket, this.#fd);
     });
   }
 
@@ -137,9 +139,9 @@ export function nextDue({ eachMs, free }: Pace, due: number, now: number): { due
  * Waits after a log entry, so that a compromised front can't fill the disk: connections are limited, and each is held until its
  * delay has passed. `name` is the file that stores when the next entry is due. `stop` ends the wait.
  */
-export async function pace(name: string, speed: Pace, stop: AbortSignal): Promise<void> {
+export async function pace(name: string, speed: Pace, stop: AbortSignal, places: Places): Promise<void> {
   // The locked file holds the due time.
-  const path = join(STATE.lock, name);
+  const path = join(places.lock, name);
   const wait = withFileLock(path, () => {
     const { due, waitMs } = nextDue(speed, lastDue(path), Date.now());
     try {

@@ -1,26 +1,20 @@
 import type { AuditLog } from "./audit-log.ts";
-import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { loggedAudit } from "./audit-service-log.ts";
 import { type Result, readResult, recentResults } from "./doc-result.ts";
-import { ECOSYSTEMS, loadDriver } from "./eco-load.ts";
+import { loadDriver } from "./eco-load.ts";
 import { RunWatch, runDirectory } from "./eco-run.ts";
 import { AegisError, type ErrorCode, isErrorCode, messageOf } from "./errors.ts";
-import { type ExecutorWorld, execute } from "./exec.ts";
+import { execute } from "./exec.ts";
 import { Connection, outcomeForClients, pace, REFUSAL_PACE } from "./exec-connection.ts";
 import { giveWay } from "./exec-give-way.ts";
 import { queued, tryRunLock } from "./exec-lock.ts";
 import { recoverInterrupted } from "./exec-recover.ts";
-import { loadTrust } from "./key-trust.ts";
+import { type RunnerWorld, thisHost } from "./exec-world.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
-import { type Env, SYSTEM } from "./paths.ts";
-import { hostVulnerabilityData } from "./plan-env.ts";
-import { openPlanning } from "./plan-world.ts";
-import { loadPolicyConfig } from "./policy-config.ts";
 import { selfReplaced } from "./self.ts";
-import { readText } from "./sys-files.ts";
-import { prepareState, STATE } from "./sys-state.ts";
+import type { Places } from "./sys-state.ts";
 import { parseCall } from "./wire.ts";
 import {
   type Caller,
@@ -47,18 +41,6 @@ const REFUSED_LATELY_MS = 10 * 60_000;
 /** Failures that an administrator has to do something about. */
 const OUR_FAULTS: readonly ErrorCode[] = ["internal", "io", "invalid_config", "log_tampered"];
 
-/** What the executor plans with: this host's own vulnerability data, and nothing from the submitter. */
-function planningEnv(): Env {
-  return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
-}
-
-/** This host's executor. */
-const THIS_EXECUTOR: ExecutorWorld = {
-  places: STATE,
-  ecosystems: ECOSYSTEMS,
-  openPlanning: () => openPlanning({ env: planningEnv(), ownCaches: true }),
-};
-
 export interface RunnerOptions {
   /** Keys given to a daemon that was started by hand, beside those of /etc/aegis. */
   bare: BareKeys;
@@ -69,18 +51,21 @@ export interface RunnerOptions {
  * The root half of the executor: serves one call on the connection that is its standard input, then ends. It believes
  * nothing the front says about the plan; what the front says about the caller is recorded as the front's word.
  */
-export async function serveRunner(options: RunnerOptions): Promise<void> {
-  const connection = new Connection();
-  const stop = stopReason(options.log);
+export async function serveRunner(
+  { bare, log }: RunnerOptions,
+  world: RunnerWorld = thisHost(bare),
+  connection = new Connection(),
+): Promise<void> {
+  const stop = stopReason(log, world);
   try {
     // First: an error below is answered on this connection, which must be open by then.
     const call = readCall(parseCall(await connection.request()));
-    prepareState();
-    const audit = openRunnerAudit(options.log);
+    world.prepare();
+    const audit = loggedAudit(world.openLog(), log);
     if ("answer" in call) connection.reply(call.answer);
-    else await answer(call, { ...options, audit, connection, stop });
+    else await answer(call, { world, audit, connection, stop });
   } catch (error) {
-    logFailure(error, options.log);
+    logFailure(error, log);
     connection.send(errorReply(error));
   }
   await connection.end();
@@ -97,37 +82,41 @@ function logFailure(error: unknown, log: Log): void {
  * Closes a run whose runner died, unless another process does. No signal ends it: at shutdown this process alone guards a tool
  * that is still running.
  */
-export async function recoverRuns(log: Log): Promise<void> {
-  stopReason(log);
-  prepareState();
+export async function recoverRuns(
+  log: Log,
+  world = thisHost({ execution: [], approval: [] }),
+): Promise<void> {
+  stopReason(log, world);
+  world.prepare();
   let isLogged = false;
-  const audit = openRunnerAudit(log);
+  const audit = loggedAudit(world.openLog(), log);
   const onWait = () => {
     if (!isLogged) log.warn("the runner of an execution died, and its tool is at work: waiting for it");
     isLogged = true;
   };
   // A watcher takes the lock too, for a moment. A process that keeps it is the next run, which has closed this one.
   const end = performance.now() + LOCK_MS;
-  while (!(await tryRecover(audit, onWait)) && performance.now() < end) await Bun.sleep(POLL_MS / 3);
-}
-
-function openRunnerAudit(log: Log): AuditLog {
-  return loggedAudit(openProductionLog(), log);
+  while (!(await tryRecover(world, audit, onWait)) && performance.now() < end) await Bun.sleep(POLL_MS / 3);
 }
 
 /** The same for a waiting client, by default without waiting for the tool. False if another process has the lock. */
-async function tryRecover(audit: AuditLog, onWait: (() => void) | null = null): Promise<boolean> {
-  const lock = tryRunLock();
+async function tryRecover(
+  world: RunnerWorld,
+  audit: AuditLog,
+  onWait: (() => void) | null = null,
+): Promise<boolean> {
+  const lock = tryRunLock(world.places);
   if (lock === null) return false;
   try {
-    await recoverInterrupted({ ...THIS_EXECUTOR, audit }, onWait);
+    await recoverInterrupted({ ...world, audit }, onWait);
   } finally {
     lock.release();
   }
   return true;
 }
 
-interface RunnerContext extends RunnerOptions {
+interface RunnerContext {
+  world: RunnerWorld;
   audit: AuditLog;
   connection: Connection;
   stop: AbortSignal;
@@ -138,7 +127,7 @@ interface RunnerContext extends RunnerOptions {
  * waits for the process before it unmounts file systems; if the signal ended it, the tool would be killed too. When the host
  * stays up, the process gives way (exec-give-way.ts).
  */
-function stopReason(log: Log): AbortSignal {
+function stopReason(log: Log, { places, ecosystems }: RunnerWorld): AbortSignal {
   const controller = new AbortController();
   const reason = new AegisError(
     "unavailable",
@@ -147,30 +136,27 @@ function stopReason(log: Log): AbortSignal {
   );
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
     process.on(signal, () => {
-      if (!controller.signal.aborted) giveWay(log, STATE, ECOSYSTEMS);
+      if (!controller.signal.aborted) giveWay(log, places, ecosystems);
       controller.abort(reason);
     });
   return controller.signal;
 }
 
 async function answer(call: ExecutorCall, context: RunnerContext): Promise<void> {
-  const { connection, audit } = context;
+  const { world, connection, audit, stop } = context;
+  const { places } = world;
   switch (call.method) {
     case "Apply": {
       const result = await execute(call.parameters.plan, {
-        ...THIS_EXECUTOR,
-        rules: () => ({
-          trust: loadTrust({ rootOnly: true, bare: context.bare }),
-          policy: loadPolicyConfig({}, { system: true }),
-        }),
+        ...world,
         audit,
         caller: call.parameters.caller,
         aegis: process.execPath,
         isReplaced: selfReplaced,
         emit: (event) => connection.event(event),
-        stop: context.stop,
+        stop,
       }).catch(async (error: unknown) => {
-        await pace("refused", REFUSAL_PACE, context.stop);
+        await pace("refused", REFUSAL_PACE, stop, places);
         throw error;
       });
       connection.finished(result);
@@ -180,15 +166,15 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
       connection.finished(await watch(call.parameters.execution_id, call.parameters.caller, context));
       return;
     case "Status": {
-      await tryRecover(audit);
-      const recent = recentResults(20);
+      await tryRecover(world, audit);
+      const recent = recentResults(20, places);
       const running = recent.find((result) => result.state === "running")?.execution_plan_id ?? null;
-      const waiting = queued().filter((id) => id !== running);
+      const waiting = queued(places).filter((id) => id !== running);
       connection.reply({ running, queued: waiting, recent: recent.map(outcomeForClients) });
       return;
     }
     case "Report":
-      await recordRefusals(call.parameters.refusals, audit, context.stop);
+      await recordRefusals(call.parameters.refusals, context);
       connection.reply({});
       return;
   }
@@ -200,8 +186,7 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
  */
 async function recordRefusals(
   refusals: readonly Refusal[],
-  audit: AuditLog,
-  stop: AbortSignal,
+  { world, audit, stop }: RunnerContext,
 ): Promise<void> {
   const most = [...refusals].sort((a, b) => b.count - a.count).slice(0, REPORT_ENTRIES);
   audit.append({
@@ -216,7 +201,7 @@ async function recordRefusals(
       others: refusals.length - most.length,
     },
   });
-  await pace("report", REPORT_PACE, stop);
+  await pace("report", REPORT_PACE, stop, world.places);
 }
 
 /**
@@ -226,8 +211,9 @@ async function recordRefusals(
 async function watch(
   id: string,
   caller: Caller | null,
-  { audit, connection, stop }: RunnerContext,
+  { world, audit, connection, stop }: RunnerContext,
 ): Promise<Result> {
+  const { places, ecosystems } = world;
   let quiet = performance.now();
   const emit = (event: Omit<EventInput, "execution_id">) => {
     quiet = performance.now();
@@ -242,24 +228,24 @@ async function watch(
       const hint = "What runs goes on. Look again when the host is up: aegis daemon status";
       throw new AegisError("unavailable", "the executor is being stopped", hint);
     }
-    const waiting = queued().indexOf(id);
-    const result = readResult(id);
+    const waiting = queued(places).indexOf(id);
+    const result = readResult(id, places);
     if (result !== null && result.state !== "running") {
       follow?.look();
       return result;
     }
-    if (result === null && waiting < 0) throw whyGone(id, place !== null);
+    if (result === null && waiting < 0) throw whyGone(id, place !== null, places);
     if (result !== null && follow === null) {
       const mayRead = caller !== null && (caller.uid === 0 || caller.uid === result.submitted_by_uid);
       emit({ kind: "started" });
-      const driver = await loadDriver(result.tool);
-      follow = new RunWatch(runDirectory(id, STATE), driver, {
+      const driver = await loadDriver(result.tool, ecosystems);
+      follow = new RunWatch(runDirectory(id, places), driver, {
         progress: (percent, message) => emit({ kind: "progress", percent: Math.floor(percent), message }),
         output: (stream, data) => mayRead && emit({ kind: "output", stream, data }),
       });
     }
     follow?.look();
-    if (result !== null) await tryRecover(audit);
+    if (result !== null) await tryRecover(world, audit);
     else if (waiting !== place) emit({ kind: "queued", place: waiting });
     place = waiting;
     if (performance.now() - quiet > ALIVE_MS) emit({ kind: "alive" });
@@ -268,10 +254,10 @@ async function watch(
 }
 
 /** Why an execution has no outcome and is not in the queue. `waited`: it was in the queue before. */
-function whyGone(id: string, waited: boolean): AegisError {
+function whyGone(id: string, waited: boolean, places: Places): AegisError {
   const since = new Date(Date.now() - REFUSED_LATELY_MS).toISOString();
   const filter = { kind: "execution_denied", execution: id, last: 1, since } as const;
-  const [denied] = readEvents(SYSTEM.auditDir, filter);
+  const [denied] = readEvents(places.audit, filter);
   const { code, message } = denied?.details ?? {};
   if (typeof code === "string" && isErrorCode(code) && typeof message === "string")
     return new AegisError(code, message, "Nothing was run.");

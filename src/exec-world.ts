@@ -1,0 +1,40 @@
+import type { AuditLog } from "./audit-log.ts";
+import { openProductionLog } from "./audit-production.ts";
+import { ECOSYSTEMS } from "./eco-load.ts";
+import type { ExecutionContext, ExecutorWorld } from "./exec.ts";
+import { loadTrust } from "./key-trust.ts";
+import type { BareKeys } from "./key-trusted-keys.ts";
+import type { Env } from "./paths.ts";
+import { hostVulnerabilityData } from "./plan-env.ts";
+import { openPlanning } from "./plan-world.ts";
+import { loadPolicyConfig } from "./policy-config.ts";
+import { readText } from "./sys-files.ts";
+import { prepareState, STATE } from "./sys-state.ts";
+
+/** What the executor plans with: this host's own vulnerability data, and nothing from the submitter. */
+function planningEnv(): Env {
+  return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
+}
+
+/** The executor that a runner serves, and how it opens what lasts longer than one run. */
+export interface RunnerWorld extends ExecutorWorld {
+  /** Makes the directories that are missing. @throws AegisError `io` for one that isn't root's */
+  prepare(): void;
+  openLog(): AuditLog;
+  rules: ExecutionContext["rules"];
+}
+
+/** This host's executor. `bare` are keys given to a daemon that was started by hand, beside those of /etc/aegis. */
+export function thisHost(bare: BareKeys): RunnerWorld {
+  return {
+    places: STATE,
+    ecosystems: ECOSYSTEMS,
+    openPlanning: () => openPlanning({ env: planningEnv(), ownCaches: true }),
+    prepare: prepareState,
+    openLog: openProductionLog,
+    rules: () => ({
+      trust: loadTrust({ rootOnly: true, bare }),
+      policy: loadPolicyConfig({}, { system: true }),
+    }),
+  };
+}
