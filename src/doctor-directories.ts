@@ -7,10 +7,10 @@ import { auditDir, type Env, SYSTEM, userPaths } from "./paths.ts";
 import { ownDirProblem } from "./sys-own-directory.ts";
 import { groupName } from "./sys-state.ts";
 
-/** Of the groups that distributions let write /var/log: rsyslog's, on Ubuntu (tmpfiles.d/00rsyslog.conf). */
+/** On Ubuntu, rsyslog's group may write /var/log (tmpfiles.d/00rsyslog.conf). */
 const LOG_WRITERS = "syslog";
 
-/** Whether this user's directories are theirs, and the system's root's. */
+/** Whether this user's directories belong to the user, and the system's to root. */
 export function directories(env: Env): Finding[] {
   const paths = userPaths(env);
   const own = [paths.data, paths.plans, paths.policy, paths.executions, paths.keys].flatMap((path) => {
@@ -20,31 +20,31 @@ export function directories(env: Env): Finding[] {
       return [fail("directories", `${path} can be written by others`, `Type: chmod go-w ${path}`)];
     return stat.uid === process.geteuid?.()
       ? []
-      : [warn("directories", `${path} belongs to another user`, `Look: ls -ld ${path}`)];
+      : [warn("directories", `${path} belongs to another user`, `Type: ls -ld ${path}`)];
   });
-  const system = [SYSTEM.config, SYSTEM.state, SYSTEM.run].flatMap((path) => onTheWay(path));
-  const all = [...foreign(env), ...own, ...system, ...logDirectory(SYSTEM.auditDir)];
-  // One directory lies on the way to several.
+  const system = [SYSTEM.config, SYSTEM.state, SYSTEM.run].flatMap((path) => pathProblems(path));
+  const all = [...foreignDirectories(env), ...own, ...system, ...logDirectory(SYSTEM.auditDir)];
+  // Several paths share parent directories.
   const findings = [...new Map(all.map((finding) => [finding.message, finding])).values()];
   return findings.some(({ level }) => level !== "ok")
     ? findings
     : [ok("directories", `${paths.data}, ${SYSTEM.state}, ${SYSTEM.auditDir}`), ...findings];
 }
 
-/** As root: what lies above the directories that the environment names, and isn't root's, as after `sudo -E`. */
-function foreign(env: Env): Finding[] {
+/** As root: directories named by the environment whose parents don't belong to root, as after `sudo -E`. */
+function foreignDirectories(env: Env): Finding[] {
   if (process.geteuid?.() !== 0) return [];
   const { data, cache, config, auditDir: own } = userPaths(env);
-  const places = [data, cache, config, ...(auditDir(env) === own ? [] : [auditDir(env)])];
-  return places.flatMap((path) => {
+  const paths = [data, cache, config, ...(auditDir(env) === own ? [] : [auditDir(env)])];
+  return paths.flatMap((path) => {
     const problem = ownDirProblem(dirname(path));
     if (problem === null) return [];
-    return [fail("directories", `${problem}, and root would use it`, "Type: sudo -H aegis doctor")];
+    return [fail("directories", `${problem}, but root would use it`, "Type: sudo -H aegis doctor")];
   });
 }
 
-/** Directories on the way to `path`, itself included, that others than root can change. None where there is no such path. */
-function onTheWay(path: string): Finding[] {
+/** Problems of `path` and its parents if others than root can change them; none if the path does not exist. */
+function pathProblems(path: string): Finding[] {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
   const all: string[] = [path];
   for (let at = path; at !== "/"; at = dirname(at)) all.push(dirname(at));
@@ -59,31 +59,31 @@ const notRoots = (path: string, problem: string) =>
   fail(
     "directories",
     `${path} ${problem}`,
-    `Look: ls -ld ${path}; then, as root: chown root ${path}; chmod go-w ${path}`,
+    `Type: ls -ld ${path}; then, as root: chown root ${path}; chmod go-w ${path}`,
   );
 
-/** Root's log: it is opened as the executor does, and what is above it may be writable by those who write logs. */
+/** Checks root's log directory as the executor does. Its parent may be writable by the group that writes logs. */
 function logDirectory(path: string): Finding[] {
   if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
   const parent = dirname(path);
   const above = lstatSync(parent);
-  return [...inside(path), ...(isLogWriters(above) ? [note(path)] : onTheWay(parent))];
+  return [...contentProblems(path), ...(isLogWriters(above) ? [note(path)] : pathProblems(parent))];
 }
 
-function inside(path: string): Finding[] {
+function contentProblems(path: string): Finding[] {
   try {
     closeSync(openLogDirectory(path));
     return [];
   } catch (error) {
     if (!(error instanceof AegisError)) throw error;
-    // Who may not list it can't open it; what it is can be seen all the same.
+    // A user who may not open it can still see its owner and mode.
     const stat = lstatSync(path);
-    const problem = stat.isDirectory() ? logDirectoryProblem(stat) : "is no directory";
+    const problem = stat.isDirectory() ? logDirectoryProblem(stat) : "is not a directory";
     return problem === null ? [] : [notRoots(path, problem)];
   }
 }
 
-/** Root's, and writable by group syslog besides; by nobody else. */
+/** Whether it belongs to root and is writable by root and group syslog only. */
 function isLogWriters({ uid, gid, mode }: Stats): boolean {
   return uid === 0 && (mode & 0o022) === 0o020 && groupName(gid) === LOG_WRITERS;
 }
@@ -91,6 +91,6 @@ function isLogWriters({ uid, gid, mode }: Stats): boolean {
 function note(path: string): Finding {
   return ok(
     "directories",
-    `${dirname(path)} can be written by the group ${LOG_WRITERS}, as Ubuntu has it: its members can rename ${basename(path)}, not change it, and the executor refuses to go on with another log`,
+    `${dirname(path)} can be written by the group ${LOG_WRITERS}, the default on Ubuntu: its members can rename ${basename(path)} but not change it, and the executor refuses to continue another log`,
   );
 }

@@ -7,14 +7,14 @@ import { listModels } from "./review-model.ts";
 import { readModelSettings } from "./review-settings.ts";
 import { reviewerStatus } from "./wire-reviewer-client.ts";
 
-/** Names of models that a finding repeats. */
+/** Limit on the model names in a finding. */
 const MODELS_SHOWN = 5;
-/** A service that says nothing for so long is not well. */
+/** How long the service may take to answer. */
 const SILENCE_MS = 10_000;
 
-/** Whether the model that reviews are asked of answers, and knows the configured name. */
+/** Whether the model server answers and has the configured model. */
 export async function reviewModel(env: Env): Promise<Finding[]> {
-  // A review is optional, so its model may be missing, unless the policy demands one.
+  // Reviews are optional, so a missing model is only a warning, unless the policy requires reviews.
   const problem = isRequired(env) ? fail : warn;
   try {
     const settings = readModelSettings(env);
@@ -26,40 +26,46 @@ export async function reviewModel(env: Env): Promise<Finding[]> {
     return [
       problem(
         "model",
-        `${where}: the server has no such model`,
-        models.length === 0 ? "Load it there." : `Set AEGIS_AI_MODEL to one of ${others}${more}, or load it.`,
+        `${where}: the server does not have this model`,
+        models.length === 0
+          ? "Load it on the server."
+          : `Set AEGIS_AI_MODEL to one of ${others}${more}, or load it on the server.`,
       ),
     ];
   } catch (error) {
     const hint = error instanceof AegisError ? error.hint : "";
     return [
-      problem("model", messageOf(error), hint || "Reviews are optional; start the model to have them."),
+      problem(
+        "model",
+        messageOf(error),
+        hint || "Reviews are optional; to get them, start the model server.",
+      ),
     ];
   }
 }
 
-/** Whether the reviewer service answers, and whether a policy that demands its reviews knows its key. */
+/** Whether the reviewer service answers, and whether policies that require reviews accept its key. */
 export async function reviewerService(env: Env, socket: string = SYSTEM.reviewerSocket): Promise<Finding[]> {
-  const demanding = policies(env).filter(({ config }) => config.review.required);
-  const problem = demanding.length > 0 ? fail : warn;
+  const requiring = policies(env).filter(({ config }) => config.review.required);
+  const problem = requiring.length > 0 ? fail : warn;
   const stat = lstatSync(socket, { throwIfNoEntry: false });
   if (stat === undefined) {
-    const start = "Start it as an ordinary user's service: aegis daemon --reviewer";
+    const start = "Start it as an unprivileged user: aegis daemon --reviewer";
     return [problem("reviewer", "no reviewer runs on this host", start)];
   }
-  if (!stat.isSocket()) return [fail("reviewer", `${socket} is not a socket`, `Look: ls -l ${socket}`)];
+  if (!stat.isSocket()) return [fail("reviewer", `${socket} is not a socket`, `Type: ls -l ${socket}`)];
   try {
     const status = await reviewerStatus(socket, { silenceMs: SILENCE_MS });
-    const strangers = demanding.filter(
+    const rejecting = requiring.filter(
       ({ config: { review } }) => !review.public_keys.includes(status.public_key_hex),
     );
     const message = `answers; model: ${status.model}, asking: ${status.asking}, waiting: ${status.waiting}`;
-    if (strangers.length === 0) return [ok("reviewer", message)];
+    if (rejecting.length === 0) return [ok("reviewer", message)];
     return [
       warn(
         "reviewer",
-        `${strangers.map(({ source }) => source).join(" and ")} requires reviews but does not take this reviewer's`,
-        `Put ${status.public_key_hex} into [review] public_keys, if this reviewer is the one meant.`,
+        `${rejecting.map(({ source }) => source).join(" and ")} requires reviews but does not accept this reviewer's`,
+        `If this is the right reviewer, add ${status.public_key_hex} to [review] public_keys.`,
       ),
     ];
   } catch (error) {
@@ -67,7 +73,7 @@ export async function reviewerService(env: Env, socket: string = SYSTEM.reviewer
   }
 }
 
-/** Policies that require a review and name no reviewer: this user's and the executor's. */
+/** Policies, the user's and the executor's, that require a review but name no reviewer. */
 export function reviewKeys(env: Env): Finding[] {
   return policies(env)
     .filter(({ config: { review } }) => review.required && review.public_keys.length === 0)
@@ -75,17 +81,17 @@ export function reviewKeys(env: Env): Finding[] {
       warn(
         "review",
         `${source} requires a review but trusts no reviewer, so every plan needs a human`,
-        "Put the reviewer's public key into [review] public_keys.",
+        "Add the reviewer's public key to [review] public_keys.",
       ),
     );
 }
 
-/** Whether the policy of this user or of the executor demands a review. */
+/** Whether the user's or the executor's policy requires a review. */
 function isRequired(env: Env): boolean {
   return policies(env).some(({ config }) => config.review.required);
 }
 
-/** This user's policy and the executor's, each once. One that can't be read is the policy check's to report. */
+/** The user's and the executor's policies, without duplicates. The policy check reports one that can't be read. */
 function policies(env: Env): { config: PolicyConfig; source: string }[] {
   const found = new Map<string, { config: PolicyConfig; source: string }>();
   for (const load of [() => loadPolicyConfig(env), () => loadPolicyConfig({}, { system: true })]) {

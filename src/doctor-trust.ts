@@ -9,7 +9,7 @@ import { dangerousEnvironment } from "./self.ts";
 import { namesIn } from "./sys-files.ts";
 import { plural } from "./terminal.ts";
 
-/** Whom the executor of this host trusts. */
+/** The keys that this host's executor trusts. */
 export function trustedKeys(): Finding[] {
   const trust = loadTrust({ rootOnly: true });
   if (count(trust, "execution") === 0) {
@@ -17,7 +17,7 @@ export function trustedKeys(): Finding[] {
       warn(
         "keys",
         "this host trusts no execution key: only a daemon started with --public-key-hex runs anything",
-        `Enrol one in ${SYSTEM.trustedKeys}`,
+        `Add one to ${SYSTEM.trustedKeys}`,
       ),
     ];
   }
@@ -37,7 +37,7 @@ export function trustFinding(trust: Trust): Finding {
     : warn("keys", text, "Without an approval key nothing that needs a human can run.");
 }
 
-/** The reviewer's keys of the executor's policy. A policy that can't be read is reported by its own check. */
+/** Reviewer keys of the executor's policy that have a second role. The policy check reports one that can't be read. */
 function reviewKeysBySystem(trust: Trust): Finding[] {
   try {
     return keysInTwoRoles(trust, loadPolicyConfig({}, { system: true }).config);
@@ -46,20 +46,20 @@ function reviewKeysBySystem(trust: Trust): Finding[] {
   }
 }
 
-/** Keys that may sign reviews and plans or approvals too: the executor refuses a plan with a key in two roles. */
+/** Keys that are trusted for reviews and for another role: the executor refuses plans with such a key. */
 export function keysInTwoRoles(trust: Trust, { review }: Pick<PolicyConfig, "review">): Finding[] {
   return trust
     .filter((key) => review.public_keys.includes(key.publicKeyHex))
     .map((key) =>
       fail(
         "keys",
-        `key ${key.ids[0]} is trusted as an ${key.role} key, and signs reviews by [review] public_keys`,
-        "Give the reviewer a key of its own.",
+        `key ${key.ids[0]} is trusted as an ${key.role} key and also listed in [review] public_keys`,
+        "Give the reviewer its own key.",
       ),
     );
 }
 
-/** Whoever can read both secrets can sign and approve alone: then approval proves nothing. */
+/** Warns if one user can read both kinds of secret: that user could sign and approve alone. */
 export function secrets(env: Env): Finding[] {
   const readable = readableSecrets(env);
   const trust = safeTrust();
@@ -70,12 +70,12 @@ export function secrets(env: Env): Finding[] {
       fail(
         "secrets",
         `one user can read an execution and an approval secret: ${readable.map((s) => s.where).join(", ")}`,
-        "Keep the approval secret under another account, best on another machine.",
+        "Keep the approval secret under another account, preferably on another machine.",
       ),
     ];
   }
   return [
-    ok("secrets", "no user here holds both an execution and an approval secret, as far as this user can see"),
+    ok("secrets", "as far as this user can see, nobody here has both an execution and an approval secret"),
   ];
 }
 
@@ -98,7 +98,7 @@ function readableSecrets(
         const key = loadSecret("signing", { file }, {}, () => {});
         return key === null ? [] : [{ where: file, publicKeyHex: key.publicKeyHex }];
       } catch {
-        // Not a key file, not readable, or encrypted: then it is no secret that this user holds by being this user.
+        // Not a key file, not readable, or encrypted, so this user does not hold the secret.
         return [];
       }
     }),
@@ -106,7 +106,7 @@ function readableSecrets(
   return [...fromVariables, ...fromFiles];
 }
 
-/** The variables without the ones that make loading a secret refuse: here it is only looked at whether one is there. */
+/** The environment without the variables that make loading a secret fail: this only checks whether one exists. */
 function withoutDanger(env: Env): Env {
   const bad = new Set(dangerousEnvironment(env));
   return Object.fromEntries(Object.entries(env).filter(([name]) => !bad.has(name)));
@@ -116,12 +116,12 @@ function safeTrust(): Trust {
   try {
     return loadTrust({ rootOnly: false });
   } catch {
-    // The check of the keys says so.
+    // The check of the keys reports it.
     return [];
   }
 }
 
-/** Whether the executor decides by the same policy as this user. */
+/** Whether this user and the executor have the same policy. */
 export function policyFile(env: Env): Finding[] {
   const mine = loadPolicyConfig(env);
   const system = loadPolicyConfig({}, { system: true });
@@ -130,13 +130,13 @@ export function policyFile(env: Env): Finding[] {
   return [
     warn(
       "policy",
-      `${text}: the two differ`,
-      "The executor decides by its own; plans may be refused as stricter there.",
+      `${text}: they differ`,
+      "The executor decides by its own policy and may refuse what yours allows.",
     ),
   ];
 }
 
-/** Variables that run foreign code in aegis. */
+/** Variables that would run foreign code in aegis. */
 export function environment(env: Env): Finding[] {
   const dangerous = dangerousEnvironment(env);
   if (dangerous.length === 0)
@@ -146,7 +146,7 @@ export function environment(env: Env): Finding[] {
 
 /** sudo must not carry the caller's BUN_* and NODE_* variables into a root aegis (sudoers(5)). */
 export function sudoers(): Finding[] {
-  // sudo passes over names with a dot or a tilde at the end.
+  // sudo ignores names that contain a dot or end in a tilde (sudoers(5)).
   const parts = namesIn("/etc/sudoers.d").filter((name) => !/\.|~$/.test(name));
   const files = ["/etc/sudoers", ...parts.map((name) => join("/etc/sudoers.d", name))];
   const findings = files.flatMap((file) => {
@@ -169,7 +169,7 @@ export function sudoers(): Finding[] {
     return [
       ok(
         "sudoers",
-        asRoot ? "there is none here" : "not readable or not there: run doctor as root to have it checked",
+        asRoot ? "sudo is not configured here" : "missing or not readable: run doctor as root to check it",
       ),
     ];
   }
@@ -196,7 +196,7 @@ export function sudoersProblems(text: string): string[] {
     });
 }
 
-/** Whether a name of env_keep, with `*` for anything, stands for a variable that runs foreign code. */
+/** Whether a name in env_keep, with `*` as a wildcard, matches a variable that runs foreign code. */
 function isDangerousPattern(name: string): boolean {
   const fixed = name.split("*")[0] ?? "";
   return ["BUN_", "NODE_", "LD_"].some(

@@ -43,7 +43,7 @@ export function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Fin
       fail(
         "services",
         `${name} is ${states[name].ActiveState} (${states[name].Result})`,
-        `Look: journalctl -b -u ${name}; then, as root: aegis daemon install`,
+        `Type: journalctl -b -u ${name}; then, as root: aegis daemon install`,
       ),
     ),
     ...(outdated.length + reload.length === 0
@@ -115,7 +115,7 @@ export function unitFiles(): Finding[] {
   ];
 }
 
-const UNIT_PLACES = [
+const UNIT_SEARCH_PATH = [
   UNIT_DIRECTORY,
   "/usr/local/lib/systemd/system",
   "/usr/lib/systemd/system",
@@ -127,8 +127,8 @@ const STALE = /(?:\/usr\/bin|\/usr\/libexec|\/usr\/local\/libexec|\/opt)\/aegis/
 /** Units and drop-ins of an older installation, which start another program. */
 export function staleUnits(): Finding[] {
   // /lib may be a link to /usr/lib: read each directory once.
-  const places = new Set(UNIT_PLACES.map((place) => safely(() => realpathSync(place)) ?? place));
-  const files = [...places].flatMap((place) =>
+  const directories = new Set(UNIT_SEARCH_PATH.map((place) => safely(() => realpathSync(place)) ?? place));
+  const files = [...directories].flatMap((place) =>
     namesIn(place)
       .filter((name) => name.startsWith("aegis"))
       .flatMap((name) => {

@@ -131,7 +131,7 @@ async function firstLook(now: Date): Promise<{ when: string; how: string }> {
   if (latest <= now)
     return {
       when: "its first look is overdue",
-      how: `Look: journalctl -b -u ${service}; then, as root: ${start}`,
+      how: `Type: journalctl -b -u ${service}; then, as root: ${start}`,
     };
   const minute = Number.isNaN(latest.getTime())
     ? `in ${after + spread} minutes`

@@ -18,7 +18,7 @@ import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
 
-/** Every check, in the order in which they are shown. All are read-only. */
+/** The checks, in display order. All are read-only. */
 const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "host", check: host },
   { name: "tools", check: tools },
@@ -37,7 +37,7 @@ const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "sudoers", check: sudoers },
 ];
 
-/** Runs all checks but those named in `without`. A check that breaks is itself a finding. */
+/** Runs all checks except those named in `without`. A check that throws becomes a finding. */
 export async function runChecks(env: Env, without: readonly string[] = []): Promise<Finding[]> {
   const checks = CHECKS.filter(({ name }) => !without.includes(name));
   const findings = await Promise.all(
@@ -46,7 +46,7 @@ export async function runChecks(env: Env, without: readonly string[] = []): Prom
         return await check(env);
       } catch (error) {
         const hint = error instanceof AegisError ? error.hint : "";
-        return [fail(name, messageOf(error), hint || "Correct what the message names.")];
+        return [fail(name, messageOf(error), hint || "Fix what the message names.")];
       }
     }),
   );
@@ -64,7 +64,7 @@ function host(): Finding[] {
   ];
 }
 
-/** The programs that the ecosystems need, and what is lost without them. */
+/** The programs that the ecosystems need, and what does not work without them. */
 async function tools(): Promise<Finding[]> {
   return Promise.all(
     Object.values(TABLE)
@@ -91,7 +91,7 @@ async function tools(): Promise<Finding[]> {
   );
 }
 
-/** What each ecosystem finds in the state of its package manager. */
+/** The state of each ecosystem's package manager. */
 async function packageState(): Promise<Finding[]> {
   const ecosystems = await Promise.all(Object.keys(TABLE).map((tool) => loadEcosystem(tool)));
   return (await Promise.all(ecosystems.map((ecosystem) => ecosystem.check()))).flat();
@@ -105,7 +105,7 @@ async function executor(): Promise<Finding[]> {
   }
   if (!stat.isSocket() || stat.uid !== 0 || (stat.mode & 0o002) !== 0) {
     return [
-      fail("executor", `${SYSTEM.socket} is not a socket that root guards`, `Look: ls -l ${SYSTEM.socket}`),
+      fail("executor", `${SYSTEM.socket} is not a socket protected by root`, `Type: ls -l ${SYSTEM.socket}`),
     ];
   }
   try {
@@ -130,7 +130,7 @@ function auditLogs(env: Env): Finding[] {
         );
       }
       if (result.torn_bytes > 0)
-        return warn("audit", `${directory} ends in a torn line`, "The next event repairs it and says so.");
+        return warn("audit", `${directory} ends in a torn line`, "The next event repairs and reports it.");
       return ok("audit", `${directory}: ${result.events} events, chain intact`);
     } catch (error) {
       if (error instanceof AegisError && error.code === "not_found")
@@ -138,7 +138,7 @@ function auditLogs(env: Env): Finding[] {
       return warn(
         "audit",
         `${directory}: ${messageOf(error)}`,
-        "Look again as root or a member of aegis-admin.",
+        "Run doctor as root or a member of aegis-admin.",
       );
     }
   });

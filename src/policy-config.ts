@@ -18,7 +18,7 @@ const minutes = (fallback: number) =>
 const flag = (fallback: boolean) => v.optional(v.boolean(), fallback);
 const list = <S extends v.GenericSchema>(item: S) => v.optional(v.pipe(v.array(item), v.maxLength(1000)), []);
 
-/** An OpenPGP v4 or v5 fingerprint, spaces allowed as gpg prints them; kept as upper-case hex. */
+/** An OpenPGP v4 or v5 fingerprint, with or without gpg's spaces; normalised to upper-case hex. */
 const fingerprint = v.pipe(
   v.string(),
   v.transform((s) => s.replaceAll(" ", "").toUpperCase()),
@@ -31,7 +31,7 @@ const packagePattern = v.pipe(
 );
 const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"));
 
-/** Ed25519 public keys, as strict as where a signer's key is enrolled: a key in two spellings would be two keys. */
+/** Ed25519 public keys. As strict as trusted-keys.toml, since a key in two spellings would count as two keys. */
 const publicKeys = v.pipe(
   v.array(
     v.pipe(
@@ -43,10 +43,10 @@ const publicKeys = v.pipe(
     ),
   ),
   v.maxLength(16),
-  v.check((keys) => new Set(keys).size === keys.length, "one key is named twice"),
+  v.check((keys) => new Set(keys).size === keys.length, "a key is listed twice"),
 );
 
-/** Settings of one ecosystem other than apt. `apply` decides about artifacts that are pinned and verified. */
+/** Settings of an ecosystem other than apt. `apply` is the decision about pinned and verified artifacts. */
 const artifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) =>
   v.optional(
     v.strictObject({
@@ -58,7 +58,7 @@ const artifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) 
     {},
   );
 
-/** The policy file. What is left out has the default written here. */
+/** The policy file, with its defaults. */
 const PolicyConfig = v.strictObject({
   apt: v.optional(
     v.strictObject({
@@ -67,7 +67,7 @@ const PolicyConfig = v.strictObject({
       install: v.optional(decision, "require_human"),
       upgrade: v.optional(decision, "allow_with_snapshot"),
       update: v.optional(decision, "allow"),
-      /** Sources trusted beside the distribution's own: by URI and signing key, never by what they call themselves. */
+      /** Sources trusted besides the distribution's own, by URI and signing key, never by the names they give themselves. */
       trusted_origins: list(v.strictObject({ uri, fingerprint })),
       sensitive_packages: list(packagePattern),
     }),
@@ -91,7 +91,7 @@ const PolicyConfig = v.strictObject({
     v.strictObject({ deny: v.optional(v.picklist(["low", "medium", "high", "critical"]), "critical") }),
     {},
   ),
-  /** `public_keys` are the reviewers'. With `required`, only a review signed by one of them counts as there. */
+  /** `public_keys` are the reviewers'. With `required`, only a review signed by one of them counts. */
   review: v.optional(v.strictObject({ required: flag(false), public_keys: v.optional(publicKeys, []) }), {}),
   snapshot: v.optional(v.strictObject({ accept_declared: flag(false) }), {}),
 });
@@ -101,14 +101,14 @@ export interface LoadedPolicyConfig {
   config: PolicyConfig;
   /** The file's path, or `built-in`. */
   source: string;
-  /** Over the settings in force, defaults included: equal settings have equal hashes wherever they were written. */
+  /** Hash of the settings in force, defaults included: equal settings have equal hashes, whatever their file. */
   hash: string;
 }
 
 export interface PolicyConfigOptions {
-  /** For the executor: only the system's file counts, and only root may be able to write it. */
+  /** For the executor: use only the system's file, which only root may be able to write. */
   system?: boolean;
-  /** Where the system's file is. */
+  /** Path of the system's file. */
   systemPath?: string;
 }
 
@@ -121,19 +121,20 @@ export function loadPolicyConfig(env: Env, options: PolicyConfigOptions = {}): L
   const { system = false, systemPath = SYSTEM.policy } = options;
   const named = env.AEGIS_POLICY_CONFIG ?? "";
   if (!system && named !== "") return load(named, readFileLimited(named, MAX_CONFIG_BYTES));
-  const places = system ? [systemPath] : [join(userPaths(env).config, "policy.toml"), systemPath];
-  for (const path of places) {
-    const data = readIfThere(path);
+  const paths = system ? [systemPath] : [join(userPaths(env).config, "policy.toml"), systemPath];
+  for (const path of paths) {
+    const data = readIfExists(path);
     if (data === null) continue;
     const asRoot = path !== systemPath && process.geteuid?.() === 0;
     const problem = system ? rootOnlyProblem(path) : asRoot ? ownFileProblem(path) : null;
-    if (problem !== null) throw invalid(path, problem, `Make it root's alone: chown root:root, chmod go-w.`);
+    if (problem !== null)
+      throw invalid(path, problem, `Make it writable by root only: chown root:root, chmod go-w.`);
     return load(path, data);
   }
   return load("built-in", new Uint8Array());
 }
 
-function readIfThere(path: string): Uint8Array | null {
+function readIfExists(path: string): Uint8Array | null {
   try {
     return readFileLimited(path, MAX_CONFIG_BYTES);
   } catch (error) {
@@ -163,6 +164,6 @@ export function parsePolicyConfig(data: Uint8Array | string, source: string): Po
   return settings;
 }
 
-function invalid(source: string, problem: string, hint = "Correct the file: nothing is decided until then.") {
+function invalid(source: string, problem: string, hint = "Correct the file; nothing is decided until then.") {
   return new AegisError("invalid_config", `the policy file ${source} can't be used: ${problem}`, hint);
 }

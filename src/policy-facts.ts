@@ -16,15 +16,15 @@ import type { Facts } from "./policy-rule.ts";
 import { plural } from "./terminal.ts";
 
 /*
- * What the rules look at, and the questions they ask. Answers come from the transaction, the evidence and the targets,
- * never from `risk_signals`, `risk_score` or `warnings`, which a plan's writer derives from them and could leave out.
+ * Questions that the rules ask about a plan. Answers come from the transaction, the evidence and the targets, never from
+ * `risk_signals`, `risk_score` or `warnings`, which a forged plan could leave out.
  */
 
 export type ArtifactTool = Exclude<Tool, "apt">;
 
 const MS_PER_DAY = 86_400_000;
 
-/** The package's name without the `:arch` that a name may carry. */
+/** The package's name without `:arch`. */
 export function nameOf(entry: TransactionEntry): string {
   return entry.name.replace(/:.*$/, "");
 }
@@ -36,9 +36,9 @@ export function isOperation(f: Facts, operation: AptOperation): boolean {
 }
 
 /**
- * Whether this very change was asked for: a removal by a target of `apt remove`, or what the record of an execution of this
- * host says has to be undone. Both are held against the executor's own plan, which reads its own record; everything else
- * that apt would remove or downgrade only goes along.
+ * Whether this change was requested: a removal named by a target of `apt remove`, or a change that undoes a recorded
+ * execution of this host. The executor compares both with its own plan, which reads its own record. Anything else that apt
+ * would remove or downgrade is a side effect.
  */
 export function isRequested(f: Facts, entry: TransactionEntry): boolean {
   const { architecture: native } = f.plan.host;
@@ -55,26 +55,25 @@ export function isRequested(f: Facts, entry: TransactionEntry): boolean {
   );
 }
 
-/** The host is already as asked for. The plan's word alone is not enough, and an update always has something to do. */
+/** Whether the host is already in the requested state. The plan's claim alone is not enough, and an update is never idle. */
 export function isIdle(f: Facts): boolean {
   return f.plan.nothing_to_do && f.plan.transaction.length === 0 && !isOperation(f, "update");
 }
 
-/** The settings of the plan's ecosystem; null for apt, and where there is no artifact to judge. */
+/** The settings of the plan's ecosystem; null for apt, or if there is no artifact to judge. */
 export function artifactSettings(f: Facts): PolicyConfig[ArtifactTool] | null {
   const { tool } = f.plan;
   return tool === "apt" || isIdle(f) || f.targets.denied.length > 0 ? null : f.config[tool];
 }
 
-/** Names of the apt packages of the transaction that `test` picks. */
+/** Names of the apt packages of the transaction that match `test`. */
 export function packages(f: Facts, test: (entry: TransactionEntry) => boolean): string[] {
   return f.plan.tool === "apt" ? f.plan.transaction.filter(test).map((e) => e.name) : [];
 }
 
 /**
- * Names of the packages that a source offers which nothing vouches for, in the version to be installed. One
- * trusted source among several is not enough: apt may fetch from any of them, and what each says of the package is
- * only as good as the source.
+ * Names of the packages whose version to be installed is offered by an untrusted source. One trusted source among several
+ * is not enough, since apt may fetch from any of them and believes each source's hashes.
  */
 export function untrustedPackages(f: Facts): string[] {
   const trusted = new Map<string, boolean>();
@@ -87,7 +86,7 @@ export function untrustedPackages(f: Facts): string[] {
   });
 }
 
-/** The policy can vouch for a source, by URI and key, but only for one whose signature is good. */
+/** Whether a source is trusted, by its pinned key or by the policy's URI and key. Its signature must have been verified. */
 function isTrusted(source: RepositoryEvidence, config: PolicyConfig): boolean {
   if (!source.signature_verified) return false;
   const keys = source.key_fingerprints.map((key) => key.toUpperCase());
@@ -103,7 +102,7 @@ function withoutSlash(uri: string): string {
   return uri.replace(/\/+$/, "");
 }
 
-/** Vulnerabilities of the versions to be installed that `test` picks by severity, the gravest first. */
+/** Vulnerabilities of the versions to be installed whose severity matches `test`, most severe first. */
 export function vulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
   return vulnerabilitiesOfNewVersions(f.plan)
     .filter(({ severity }) => test(severity))
@@ -119,7 +118,7 @@ export function vulnerabilityName({
   return id === NO_DATA ? `${name} (no data)` : `${name} ${id} (${severity})`;
 }
 
-/** What a person has to decide about: high or worse, and what nobody could rate or look up. */
+/** Severities that a person has to decide about: high or worse, and unknown. */
 export function isGrave(severity: Severity): boolean {
   return severity === "unknown" || atLeast(severity, "high");
 }
@@ -129,8 +128,8 @@ export function atLeast(severity: Severity, limit: Severity): boolean {
 }
 
 /**
- * Commands of planning that ended in one of `outcomes`. gpgv is left out: a signature that doesn't verify, or can't be
- * verified, makes its source untrusted, which matters only to packages that come from there.
+ * Planning commands that ended with one of `outcomes`. Except gpgv and sqv: a signature that can't be verified makes its
+ * source untrusted, which matters only to packages from that source.
  */
 export function commandsThat(f: Facts, ...outcomes: string[]): string[] {
   return f.plan.raw_evidence.commands
@@ -138,23 +137,23 @@ export function commandsThat(f: Facts, ...outcomes: string[]): string[] {
     .map((c) => `${c.argv.join(" ")} (${c.outcome})`);
 }
 
-/** Whether the plan should hold the evidence of a command: `apt update` spawns none, nor does a denied target. */
+/** Whether planning must have run a command: it runs none for `apt update` or a denied target. */
 export function needsCommands(f: Facts): boolean {
   return !isOperation(f, "update") && f.targets.denied.length === 0;
 }
 
-/** Scripts whose text `test` picks. */
+/** Scripts whose text matches `test`. */
 export function scriptsThat(f: Facts, test: (body: string) => boolean): string[] {
   return f.plan.scripts.filter((s) => test(s.body)).map((s) => `${s.package} ${s.name}`);
 }
 
-/** Every target stands for exactly one version: as it was asked for, and as planning found it. */
+/** Whether every target means exactly one version, both as requested and as planned. */
 export function isPinned(f: Facts): boolean {
   const { mutable_reference, exact_targets, targets } = f.plan;
   return !mutable_reference && !f.targets.mutable && exact_targets.length === targets.length;
 }
 
-/** Targets that no verified evidence of a kind vouches for: its `subject` is the exact target. */
+/** Targets without verified evidence of this kind, whose `subject` is the exact target. */
 export function unverifiedTargets(f: Facts, kind: (kind: string) => boolean): string[] {
   const good = new Set(
     f.plan.provenance_evidence.filter((p) => p.verified && kind(p.kind)).map((p) => p.subject),
@@ -163,7 +162,7 @@ export function unverifiedTargets(f: Facts, kind: (kind: string) => boolean): st
   return targets.filter((target) => !good.has(target));
 }
 
-/** Hosts that metadata and artifacts come from; `unknown` where the plan names no registry. */
+/** Hosts that metadata and artifacts come from; `unknown` if the plan names no registry. */
 export function registries(f: Facts): string[] {
   const origins = f.plan.transaction.flatMap((e) => (e.origin === null ? [] : [e.origin]));
   const named = [...(f.plan.source_registry ?? "unknown").split(" "), ...origins];
@@ -175,18 +174,18 @@ export function registries(f: Facts): string[] {
   );
 }
 
-/** Whether the version had been published for at least so many days when the plan was made. */
+/** Whether the version had been published for at least `days` days when the plan was made. */
 export function isPublishedFor(f: Facts, days: number): boolean {
   const { published_at, created_at } = f.plan;
   return published_at !== null && Date.parse(created_at) - Date.parse(published_at) >= days * MS_PER_DAY;
 }
 
-/** Whether a reviewer that the policy names has signed the review. */
+/** Whether the review is signed by one of the policy's reviewers. */
 export function isTrustedReview(f: Facts): boolean {
   return f.review !== null && reviewIsSignedBy(f.review, f.config.review.public_keys);
 }
 
-/** What in a review calls for a person's decision. In fixed words: a model's text has no place in a signed document. */
+/** Reasons in a review that call for a person's decision. Fixed texts: signed documents contain no text by a model. */
 export function concerns(review: AiReview): string[] {
   const levels = ["supply_chain_risk", "privilege_risk", "persistence_risk", "availability_risk"] as const;
   const found = levels.filter((level) => review[level] === "high").map((level) => `${level} is high`);

@@ -2,27 +2,27 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { canonicalHash, sha256Hex } from "./canonical.ts";
 
-/** Matches the path of every relative import and re-export, types included: leaving those out would need a parser. */
+/** Matches the path of every relative import and re-export, type-only ones included: excluding them would need a parser. */
 const RELATIVE_IMPORT = /\b(?:from|import)\s*\(?\s*["'](\.{1,2}\/[^"']+)["']/g;
 
 /**
- * The table of ecosystems. Its lazy imports are how the planner and the executor load an ecosystem; policy uses the grammars, which
- * the table imports at its top, and no decision depends on the rest.
+ * The table of ecosystems. Its dynamic imports are not followed: policy uses only the grammars, which the table imports
+ * statically, and no decision depends on the rest.
  */
 const TABLE = "eco-table.ts";
 
-/** Matches the name of every package that is imported: `valibot`, `@scope/name`; not `node:fs`, not a relative path. */
+/** Matches the name of every imported package: `valibot`, `@scope/name`; not `node:fs` or a relative path. */
 const PACKAGE_IMPORT =
   /(?:\bfrom\s+|\bimport\s*\(?\s*)["']((?:@[\w.-]+\/)?[A-Za-z][\w.-]*)(?:\/[^"']*)?["']\)?;$/gm;
 
-/** The paths of all relative imports of a file. */
+/** The paths of a file's relative imports. */
 function importsOf(text: string): string[] {
   return [...text.matchAll(RELATIVE_IMPORT)].map(([, path = ""]) => path);
 }
 
 /**
- * The source files that `entry` is made of: itself and, transitively, everything it imports by a relative path. Maps the
- * path from `entry`'s directory to the text. `imports` says which imports of a file are followed.
+ * `entry` and, transitively, every file it imports by a relative path. Maps the path relative to `entry`'s directory to the
+ * text. `imports` returns the imports to follow.
  */
 export function sourceClosure(
   entry: string,
@@ -42,14 +42,14 @@ export function sourceClosure(
   return sources;
 }
 
-/** A digest of a set of source files: SHA-256 of the canonical JSON object that maps each name to its text. */
+/** The digest of a set of source files: SHA-256 of the canonical JSON object that maps each name to its text. */
 export function sourcesHash(sources: ReadonlyMap<string, string>): string {
   return canonicalHash(Object.fromEntries(sources));
 }
 
 /**
- * The libraries that these sources import, and what those depend on: every file of the installed packages, by its SHA-256.
- * The lockfile alone says what should be installed; this is what is.
+ * The libraries that these sources import, with their dependencies: every file of the installed packages with its SHA-256.
+ * The lockfile says what should be installed; this is what is installed.
  */
 function librariesOf(sources: ReadonlyMap<string, string>, modules: string): Map<string, string> {
   const pending = [...sources.values()].flatMap((text) =>
@@ -72,8 +72,8 @@ function librariesOf(sources: ReadonlyMap<string, string>, modules: string): Map
 }
 
 /**
- * Everything that the decision is made of, in the checkout at `root`: the evaluator's sources, the lockfile, and the files
- * of the libraries that they import. Maps names to texts, and a library's file to its digest.
+ * Everything that the decision depends on in the checkout at `root`: the evaluator's sources, the lockfile, and the files of
+ * the libraries they import. Maps names to texts, or to digests for the files of libraries.
  */
 export function evaluatorFiles(root: string): Map<string, string> {
   const sources = sourceClosure(join(root, "src/policy.ts"), undefined, (text, name) =>
@@ -84,9 +84,9 @@ export function evaluatorFiles(root: string): Map<string, string> {
 }
 
 /**
- * `evaluator_hash`: the digest of the evaluator and of all it is made of. A Bun macro
- * (https://bun.sh/docs/bundler/macros), so it is worked out from the sources while they are compiled, and the binary
- * carries the digest of the rules that are in it.
+ * `evaluator_hash`: the digest of the evaluator and everything it depends on. A Bun macro
+ * (https://bun.sh/docs/bundler/macros), computed from the sources at compile time, so the binary contains the digest of its
+ * own rules.
  */
 export function evaluatorHash(): string {
   return sourcesHash(evaluatorFiles(join(import.meta.dir, "..")));

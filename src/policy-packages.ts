@@ -1,13 +1,13 @@
 import type { Tool } from "./doc-plan.ts";
 
 /*
- * Which apt packages deserve a second look, by binary package name without `:arch`. Tables of shell-like patterns in
- * which `*` stands for any characters; a name is in a table when one pattern fits all of it.
+ * Critical apt packages, by binary package name without `:arch`. Tables of patterns in which `*` matches any characters; a
+ * pattern must match the whole name.
  */
 
 /**
- * Every `linux-*` package is taken for a kernel unless it is listed below: there are dozens of flavours (linux-aws,
- * linux-nvidia-tegra, …) with new ones each release, and one that nobody listed must count as a kernel.
+ * Every `linux-*` package counts as a kernel unless it is listed below: there are dozens of flavours (linux-aws,
+ * linux-nvidia-tegra, …), new ones in each release, and an unlisted one must count as a kernel.
  */
 const KERNEL = [
   "linux-*",
@@ -23,7 +23,7 @@ const KERNEL = [
   "*-dkms",
 ];
 
-/** `linux-*` packages that neither are a kernel nor put code into one: headers for user space, tools, documents. */
+/** `linux-*` packages that are not a kernel and add no code to one: user-space headers, tools, documentation. */
 const NOT_KERNEL = [
   "linux-base*",
   "linux-bpf-dev",
@@ -49,7 +49,7 @@ const NOT_KERNEL = [
   "linux-wlan-ng*",
 ];
 
-/** The rest of what a machine needs to start: boot loader, signed shims, initramfs and what goes into it, firmware. */
+/** What else a machine needs to boot: boot loader, signed shims, initramfs and its contents, firmware. */
 const BOOTLOADER = [
   "amd64-microcode",
   "busybox-initramfs",
@@ -94,9 +94,9 @@ const BOOTLOADER = [
 ];
 
 /**
- * Packages that decide who may do what, or whom the host believes. The runtime libraries of systemd and of the TLS and
- * crypto stacks are included: they are loaded into sshd and other root services (which is how the xz backdoor of 2024
- * came in), so a bad one is as grave as a bad daemon.
+ * Packages that control access or trust. Includes the runtime libraries of systemd and of the TLS and crypto stacks, which
+ * sshd and other root services load (the way the xz backdoor of 2024 came in), so a malicious one is as serious as a
+ * malicious daemon.
  */
 const SENSITIVE = [
   // Cryptography and certificates.
@@ -125,7 +125,7 @@ const SENSITIVE = [
   "libp11-kit0",
   "libk5crypto3",
   "libgpg-error0",
-  // What sshd is linked with besides, directly or through its libraries.
+  // Other libraries that sshd links, directly or indirectly.
   "zlib1g",
   "libzstd1",
   "liblz4-1",
@@ -152,13 +152,13 @@ const SENSITIVE = [
   "util-linux-extra",
   "mount",
   "bsdutils",
-  // What pam_unix is linked with.
+  // Libraries that pam_unix links.
   "libtirpc3*",
   "libnsl2",
   "libdb5.3*",
   "libcrypt1",
   "base-passwd",
-  // Logging in, from here and elsewhere.
+  // Local and remote login.
   "ssh",
   "ssh-*",
   "openssh-*",
@@ -208,7 +208,7 @@ const SENSITIVE = [
   "*-keyring",
   "debsig-verify",
   "debian-security-support",
-  // The base that every process runs on.
+  // The base system that every process uses.
   "libc6",
   "libc6-i386",
   "libc-bin",
@@ -219,7 +219,7 @@ const SENSITIVE = [
   "coreutils",
   "perl-base",
   "python3*-minimal",
-  // What runs programs as root by itself, or gives a way to root.
+  // Programs that run others as root on their own, or give access to root.
   "cron",
   "cron-daemon-common",
   "cronie",
@@ -234,7 +234,7 @@ const SENSITIVE = [
   "podman",
   "lxd",
   "libvirt-daemon*",
-  // Confinement, filtering, watching.
+  // Confinement, filtering, monitoring.
   "apparmor*",
   "libapparmor*",
   "selinux*",
@@ -263,13 +263,13 @@ const notKernel = matcher(NOT_KERNEL);
 const bootloader = matcher(BOOTLOADER);
 const sensitive = matcher(SENSITIVE);
 
-/** Why a change of a package can take a host down or open it. */
+/** Why a change of a package can break or expose the host. */
 export type CriticalKind = "kernel" | "boot loader" | "security-sensitive";
 
 const IS_KIND: Readonly<Record<CriticalKind, (name: string, extra: readonly string[]) => boolean>> = {
-  /** A kernel, its modules and headers, and anything else that runs inside it. */
+  /** A kernel, its modules and headers, and other code that runs in it. */
   kernel: (name) => kernel.test(name) && !notKernel.test(name) && !bootloader.test(name),
-  /** What the machine needs to start besides its kernel. */
+  /** What else the machine needs to boot. */
   "boot loader": (name) => bootloader.test(name),
   "security-sensitive": (name, extra) =>
     sensitive.test(name) ||
@@ -277,9 +277,9 @@ const IS_KIND: Readonly<Record<CriticalKind, (name: string, extra: readonly stri
 };
 
 /**
- * Whether a package is critical in this way: for rules, signals, the reviewer's prompt and the approver's screen. The tables
- * hold names of Debian binary packages, so nothing of another tool is: npm's openssl is not apt's. `name` may carry `:arch`.
- * `extra` has further sensitive names, which may end in `*` (`[apt] sensitive_packages` of the policy).
+ * Whether a package is critical in this way, for rules, signals, the reviewer's prompt and the approver's screen. The tables
+ * have names of Debian binary packages, so packages of other tools never match: npm's openssl is not apt's. `name` may have
+ * `:arch`. `extra` has more sensitive names, which may end in `*` (the policy's `[apt] sensitive_packages`).
  */
 export function isCritical(
   kind: CriticalKind,
@@ -290,7 +290,7 @@ export function isCritical(
   return tool === "apt" && IS_KIND[kind](name.replace(/:.*$/, ""), extra);
 }
 
-/** One regular expression for a whole table: names come by the thousand. */
+/** One regular expression per table, for speed: a plan may have thousands of names. */
 function matcher(patterns: readonly string[]): RegExp {
   const alternatives = patterns.map((p) => p.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*"));
   return new RegExp(`^(?:${alternatives.join("|")})$`, "u");

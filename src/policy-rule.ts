@@ -4,7 +4,7 @@ import type { PolicyConfig } from "./policy-config.ts";
 import type { JudgedTargets } from "./policy-targets.ts";
 
 /*
- * What a rule is, and what it may look at. The rules are in policy-rules-*.ts by subject, their order in policy-rules.ts.
+ * The type of a rule and its input. The rules are in policy-rules-*.ts by subject, their order in policy-rules.ts.
  */
 
 /** Everything a decision depends on. */
@@ -12,7 +12,7 @@ export interface Facts {
   plan: OperationPlan;
   config: PolicyConfig;
   targets: JudgedTargets;
-  /** Of this very plan. */
+  /** A review of this plan. */
   review: AiReview | null;
 }
 
@@ -29,13 +29,13 @@ export interface Rule {
     | "artifact"
     | "operation"
     | "review";
-  /** Fixed, or as the configuration says. */
+  /** Fixed, or set by the configuration. */
   decision: Decision | ((config: PolicyConfig) => Decision);
   reason: string;
-  /** Said instead where the configuration makes a denial of it. */
+  /** The reason if the configuration makes the decision a denial. */
   denial?: string;
-  /** Needed besides the control that the decision itself brings. */
+  /** Required in addition to the decision's own control. */
   control?: Control;
-  /** Whether the rule applies, or a list of what it applies to: it applies when the list is not empty. */
+  /** Whether the rule applies, or what it applies to; an empty list means that it does not. */
   fires(facts: Facts): boolean | string[];
 }

@@ -1,20 +1,19 @@
 /*
- * Judges the text of a package's script. Only scripts come here: the word `curl` in a list of packages and a checksum in
- * base64 are no risk. This finds what nobody writes by accident; a script that passes is not thereby harmless, and policy
- * asks a person about every lifecycle script anyway. Patterns are searched one after the other, never with two open
- * gaps in one expression, so that a hostile script can't make this slow.
+ * Scans the text of a package's script for patterns that nobody writes by accident. A script that passes is not proved
+ * harmless: policy asks a person about every lifecycle script anyway. Patterns are searched one after the other, never with
+ * two unbounded gaps in one expression, so that a hostile script can't make the scan slow.
  */
 
 const DOWNLOADER = "(?:curl|wget|aria2c|fetch|Invoke-WebRequest|iwr)";
 const SHELL = "(?:sh|bash|dash|zsh|ksh|ash|busybox\\s+sh|pwsh|powershell|iex|Invoke-Expression)";
 const INTERPRETER = "(?:node|nodejs|bun|deno|python[0-9.]*|perl|ruby|php)";
-/** The beginning of a command: words that run another one, and a path. */
+/** The start of a command: words that run another command, and a path. */
 const BEGIN =
   "^[\\s({\"'`]*(?:(?:sudo|env|exec|nohup|command|time|xargs|then|do)(?:\\s+-\\S+|\\s+[A-Z_]+=\\S*)*\\s+)*(?:\\S*\\/)?";
 const INLINE = "\\s+(?:-\\S+\\s+)*(?:-\\w*[ecp]\\b|--eval\\b|--print\\b|-(?:\\s|$))";
 
 const DOWNLOADS = new RegExp(`(?<![\\w.-])${DOWNLOADER}\\s`, "i");
-/** A stage of a pipeline that runs what it is fed. */
+/** A stage of a pipeline that executes its input. */
 const RUNS_INPUT = new RegExp(
   `${BEGIN}(?:${SHELL}(?![\\w.-])|${INTERPRETER}(?:${INLINE}|\\s*["'\`)}]*\\s*$))`,
   "i",
@@ -27,7 +26,7 @@ const RUNS = new RegExp(
 const RUNS_WORDS = new RegExp(`(?<![\\w.-])(?:${SHELL}|eval|source|${INTERPRETER})\\s|^\\s*\\.\\s`, "i");
 const RUNNER = new RegExp(`^(?:\\S*/)?(?:${SHELL}|${INTERPRETER}|source|\\.)$`, "i");
 const SUBSTITUTED_DOWNLOAD = new RegExp(`(?:\\$\\(|<\\(|\`)\\s*(?:sudo\\s+)?${DOWNLOADER}\\s`, "i");
-/** Where a download is written to. */
+/** The file that a download is written to. */
 const OUTPUT_FILE = /(?:\s-[A-Za-z]*[oO]\s*|\s--output(?:-document)?[=\s]\s*|>\s*)["']?([^\s"';&|]+)/;
 
 const INLINE_CODE = new RegExp(`(?<![\\w.-])${INTERPRETER}${INLINE}`, "i");
@@ -43,30 +42,30 @@ const LONG_BLOB = /[A-Za-z0-9+/=_-]{80}/;
 
 const OBFUSCATED: readonly RegExp[] = [
   /\b(?:eval|Function|execSync|exec|runIn\w{0,16}Context|require)\s*\(\s*(?:\w{1,32}\.){0,3}(?:atob|unescape|decodeURIComponent|fromCharCode|b64decode|fromhex)\s*\(/,
-  // a blob longer than any checksum (SHA-512 in hex has 128 characters)
+  // a blob longer than any checksum (SHA-512 in hex is 128 characters)
   /[A-Za-z0-9+/=]{200}/,
-  // characters spelled by number, and names as obfuscators make them
+  // characters written as numbers, and names that obfuscators generate
   /(?:\\x[0-9a-f]{2}){4}/i,
   /(?:\\u[0-9a-f]{4}){4}/i,
   /(?:\\[0-7]{3}){4}/,
   /fromCharCode\s*\((?:\s*(?:0x)?[0-9a-f]{1,6}\s*,){5}/i,
   /\b_0x[0-9a-f]{4,12}\b/i,
-  // the shell's ways to write a word without writing it: c''url, cu$@rl, ${IFS}
+  // shell tricks that disguise a word: c''url, cu$@rl, ${IFS}
   /[a-z](?:''|"")[a-z]/,
   /[a-z]\$@[a-z]/,
   /\$\{?IFS\b/,
 ];
 
 export interface ScriptScan {
-  /** It downloads something and runs what it got. */
+  /** It downloads something and runs it. */
   downloadAndExecute: boolean;
   /** It hides what it does. */
   obfuscated: boolean;
 }
 
-/** What the text of one script does. Pure. */
+/** Scans one script. Pure. */
 export function scanScript(body: string): ScriptScan {
-  // A continued line is one command to the shell.
+  // The shell joins continued lines.
   const text = body.replace(/\\\r?\n/g, " ");
   const commands = text.split(/&&|\|\||[;\n]/);
   return {
@@ -85,7 +84,7 @@ export function scanScript(body: string): ScriptScan {
   };
 }
 
-/** `curl … | sh`, also through tee, gunzip and the like. */
+/** `curl … | sh`, also with tee, gunzip or others in between. */
 function pipesDownload(command: string): boolean {
   const stages = command.split("|");
   const download = stages.findIndex((stage) => DOWNLOADS.test(stage));
@@ -116,12 +115,12 @@ function runsAfterDownload(commands: readonly string[]): boolean {
   return false;
 }
 
-/** A word without quotes and without `./`. */
+/** A word without its quotes and `./`. */
 function bare(word: string): string {
   return word.replace(/^["'`({]?(?:\.\/)?/, "").replace(/["'`)}]$/, "");
 }
 
-/** True where each shape is found behind the one before it. */
+/** Whether the shapes occur one after the other. */
 function inOrder(text: string, ...shapes: readonly RegExp[]): boolean {
   let rest = text;
   for (const shape of shapes) {

@@ -2,18 +2,18 @@ import type { DeniedTarget, OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 
-/** What a plan's targets are by their ecosystem's grammar, whatever the plan itself says of them. */
+/** A plan's targets as its ecosystem's grammar sees them, whatever the plan itself claims. */
 export interface JudgedTargets {
   denied: DeniedTarget[];
-  /** Why targets are none, one sentence each. */
+  /** Why targets are invalid, one sentence each. */
   invalid: string[];
-  /** Some target leaves open which version it means, where its grammar can tell. */
+  /** Whether some target does not name an exact version, as far as the grammar can tell. */
   mutable: boolean;
 }
 
 /**
- * Judges a plan's targets again. A plan is a claim by whoever wrote it: its own `denied_targets` may have
- * been taken out, or its targets put in without ever having been parsed.
+ * Parses a plan's targets again. A plan is only a claim: its `denied_targets` may have been removed, or targets added that
+ * were never parsed.
  */
 export function judgeTargets(plan: OperationPlan, grammars: Grammars = TABLE): JudgedTargets {
   const grammar = grammars[plan.tool]?.grammar;
@@ -25,8 +25,7 @@ export function judgeTargets(plan: OperationPlan, grammars: Grammars = TABLE): J
   try {
     const { targets, denied } = grammar.parseTargets(plan.operation, plan.targets);
     judged.denied = denied;
-    if (targets.join("\n") !== plan.targets.join("\n"))
-      judged.invalid.push("targets are not as a plan writes them");
+    if (targets.join("\n") !== plan.targets.join("\n")) judged.invalid.push("targets are not in normal form");
     const names = new Set(denied.map((d) => d.target));
     judged.mutable = targets.some((target) => !names.has(target) && !grammar.isExact(target));
   } catch (error) {

@@ -17,15 +17,15 @@ import type { Facts, Rule } from "./policy-rule.ts";
 import { RULES } from "./policy-rules.ts";
 import { judgeTargets } from "./policy-targets.ts";
 
-/** Raised when a plan and configuration that were decided one way before may be decided another way. */
+/** Incremented when the same plan and configuration may get a different decision. */
 const POLICY_VERSION = "2";
 const EVALUATOR_HASH = evaluatorHash();
-/** Names that a reason lists before it only counts. */
+/** Limit on the names in a reason; the others are counted. */
 const LISTED = 8;
 
 export interface EvaluateInput {
   plan: OperationPlan;
-  /** Hash of the plan as it was read. */
+  /** Hash of the plan, taken over the tree as read. */
   planHash: string;
   config: PolicyConfig;
   configHash: string;
@@ -35,8 +35,8 @@ export interface EvaluateInput {
 }
 
 /**
- * The decision about a plan. Pure: no clock, no files, the same input gives the same bytes. The strictest rule
- * wins; every rule that fired gives its reason and its controls.
+ * The decision about a plan. Pure: no clock, no files, the same input gives the same bytes. The strictest rule wins; every
+ * rule that fires contributes its reason and controls.
  * @throws AegisError `hash_mismatch` for a review of another plan
  */
 export function evaluate(input: EvaluateInput): PolicyResult {
@@ -92,18 +92,18 @@ export function evaluate(input: EvaluateInput): PolicyResult {
   };
 }
 
-/** The rules that fired in a result of this configuration and decide `least` or something stricter. */
+/** The rules that fired in a result and whose decision under this configuration is `least` or stricter. */
 export function firedFrom(least: Decision, { rules }: PolicyResult, config: PolicyConfig): readonly Rule[] {
   const fired = RULES.filter(({ id }) => rules.includes(id));
   return fired.filter((rule) => strictness(decisionOf(rule, config)) >= strictness(least));
 }
 
-/** What a rule decides under a configuration. */
+/** A rule's decision under a configuration. */
 export function decisionOf(rule: Rule, config: PolicyConfig): Decision {
   return typeof rule.decision === "function" ? rule.decision(config) : rule.decision;
 }
 
-/** A rule's reason for what it decides. */
+/** A rule's reason for a decision. */
 export function reasonOf(rule: Rule, says: Decision): string {
   return says === "deny" ? (rule.denial ?? rule.reason) : rule.reason;
 }
@@ -131,7 +131,7 @@ function withSubjects(reason: string, subjects: readonly string[]): string {
   return `${reason}: ${listed}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
-/** Text of a plan made fit for a signed document and a terminal: printable ASCII, at most 160 characters. */
+/** A plan's text, safe for a signed document and a terminal: printable ASCII, at most 160 characters. */
 function bounded(text: string): string {
   const printable = text.replace(/[^\x20-\x7e]/gu, "?");
   return printable.length <= 160 ? printable : `${printable.slice(0, 157)}...`;

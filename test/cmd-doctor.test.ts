@@ -295,7 +295,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
 
   test("what is wrong above a directory: the hint names that one", async () => {
     await logsOf("bob");
-    expect((await doctor()).failed[0]?.fix).toStartWith("Look: ls -ld /var/log; ");
+    expect((await doctor()).failed[0]?.fix).toStartWith("Type: ls -ld /var/log; ");
   });
 
   test("people see every check, what to do about a failure, and the count", async () => {

@@ -56,7 +56,7 @@ describe("the model", () => {
       using server = startModelServer(undefined, ["a", "b", "c", "d", "e", "f"]);
       expect(await one(toml, { AEGIS_AI_BASE_URL: server.url })).toMatchObject({
         level,
-        message: expect.stringMatching(/^deepseek-v4-flash at 127.0.0.1:\d+: .*no such model/),
+        message: expect.stringMatching(/^deepseek-v4-flash at 127.0.0.1:\d+: .*does not have this model/),
         fix: expect.stringContaining("a, b, c, d, e, …"),
       });
     });
@@ -153,7 +153,7 @@ describe("the reviewer", () => {
       {
         check: "reviewer",
         level: "warn",
-        message: expect.stringContaining("does not take this reviewer's"),
+        message: expect.stringContaining("does not accept this reviewer's"),
         fix: expect.stringContaining(KEY),
       },
     ]);

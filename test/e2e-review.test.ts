@@ -105,7 +105,7 @@ describeOnThrowaway("[review] required = true", () => {
       const { signed: code, stderr } = await signed(planned, reviewed(planned, REVIEWER));
       expect([code, stderr]).toEqual([6, expect.stringContaining("signs reviews")]);
       const { document } = await chain.json(["doctor"]);
-      expect(JSON.stringify(document)).toContain("is trusted as an execution key, and signs reviews");
+      expect(JSON.stringify(document)).toContain("is trusted as an execution key and also listed");
     } finally {
       policy(REVIEWER.publicKeyHex);
     }

@@ -72,7 +72,7 @@ describe("a policy file is refused, naming the key", () => {
       `[review]\npublic_keys = ["${KEY}", "${"ff".repeat(32)}"]`,
       "review.public_keys, entry 2: not a public key: it is not a",
     ],
-    [`[review]\npublic_keys = ["${KEY}", "${KEY}"]`, "review.public_keys: one key is named twice"],
+    [`[review]\npublic_keys = ["${KEY}", "${KEY}"]`, "review.public_keys: a key is listed twice"],
     ["[npm]\nminimum_age_days = -1", "npm.minimum_age_days: "],
     ['[npm]\nallowed_registries = ["https://registry.npmjs.org/"]', "npm.allowed_registries, entry 1: "],
     ["[apt]\n[apt]", "line 2, column 2: this name has been used before"],
@@ -111,7 +111,7 @@ describe("a policy file is refused, naming the key", () => {
       expect(error.code).toBe("invalid_config");
       expect(error.message).toContain(`policy.toml can't be used: ${named}`);
       // `aegis policy rules` would say the same.
-      expect(error.hint).toBe("Correct the file: nothing is decided until then.");
+      expect(error.hint).toBe("Correct the file; nothing is decided until then.");
     });
   }
   test("bytes that are not UTF-8", () => {
