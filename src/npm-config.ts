@@ -3,16 +3,16 @@ import type { ToolSettings } from "./eco-planning.ts";
 import type { Env } from "./paths.ts";
 
 /*
- * The registry settings that a user really has, read from where npm reads them and nothing else of them: npmrc files can
- * also name programs to run. Credentials are left out, so packages that need a login are "not found" to a plan.
+ * The user's effective registry settings, read from the files npm reads, and nothing else from them: npmrc files can
+ * also name programs to run. Credentials are left out, so packages that need a login are "not found" in a plan.
  */
 
 const PUBLIC_REGISTRY = "https://registry.npmjs.org/";
 
-/** Where npm's global configuration is, depending on the prefix that npm was installed with. */
+/** npm's global configuration files, depending on the prefix npm was installed with. */
 const GLOBAL_FILES = ["/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc"];
 const KEYS = /^(?:registry|@[a-z0-9-][a-z0-9._-]*:registry|cafile|proxy|https-proxy|noproxy)$/;
-/** Names that npm takes from the environment without its own prefix. */
+/** Variables npm reads without its own prefix. */
 const PLAIN_VARIABLES: Readonly<Record<string, string>> = {
   http_proxy: "proxy",
   https_proxy: "https-proxy",
@@ -20,7 +20,7 @@ const PLAIN_VARIABLES: Readonly<Record<string, string>> = {
 };
 
 /**
- * The settings by key, later sources winning as in npm: global files, the user's file, the environment.
+ * The settings by key; as in npm, later sources win: global files, the user's file, the environment.
  * @see https://docs.npmjs.com/cli/using-npm/config
  */
 export function npmConfig(env: Env, readText: (path: string) => string | null): Map<string, string> {
@@ -42,31 +42,31 @@ export function npmConfig(env: Env, readText: (path: string) => string | null): 
   return config;
 }
 
-/** The configuration file that planning gives to npm in place of the user's. */
+/** The configuration file npm gets in planning instead of the user's. */
 function npmrc(config: ReadonlyMap<string, string>): string {
-  // No notices and no log files: they would only add requests and noise.
+  // Notices and log files would only cause extra requests and noise.
   const lines = ["update-notifier=false", "logs-max=0", "ignore-scripts=true"];
   for (const [key, value] of config) lines.push(`${key}=${value}`);
   return `${lines.join("\n")}\n`;
 }
 
-/** How one call of npm is given the registry settings of whoever plans, and nothing else of theirs. */
+/** Passes the planning user's registry settings, and nothing else of theirs, to a call of npm. */
 export function npmSettings(config: ReadonlyMap<string, string>): (home: string) => ToolSettings {
   return (home) => ({
     files: { ".npmrc": npmrc(config), ".npmrc-global": "" },
-    // npm would read the host's global file in any HOME, with whatever else it sets.
+    // npm reads the host's global file whatever HOME is, with everything it sets.
     variables: { NPM_CONFIG_GLOBALCONFIG: join(home, ".npmrc-global") },
   });
 }
 
-/** The registry that serves a package: its scope's own, else the default one. Ends with a slash. */
+/** A package's registry: its scope's, else the default one. Ends with a slash. */
 export function registryOf(config: ReadonlyMap<string, string>, name: string): string {
   const scope = name.startsWith("@") ? config.get(`${name.slice(0, name.indexOf("/"))}:registry`) : undefined;
   const url = scope ?? config.get("registry") ?? PUBLIC_REGISTRY;
   return url.endsWith("/") ? url : `${url}/`;
 }
 
-/** What the environment sets: `npm_config_<key>` in any case with `_` for `-`, and the usual proxy variables. */
+/** Settings in the environment: `npm_config_<key>` in any case with `_` for `-`, and the usual proxy variables. */
 function npmVariables(env: Env): Map<string, string> {
   const values = new Map<string, string>();
   const entries = Object.entries(env).filter((e): e is [string, string] => (e[1] ?? "") !== "");

@@ -1,19 +1,19 @@
 import type npa from "npm-package-arg";
 
-/** What npm makes of one word behind `npm install`, as far as it matters here. */
+/** npm's interpretation of an argument of `npm install`, as far as needed here. */
 export interface NpmReading {
   type: ReturnType<typeof npa>["type"];
-  /** Whether a registry is asked for it. */
+  /** Whether it comes from a registry. */
   registry: boolean;
   name: string | null;
-  /** The version, range or tag; the address or path of anything else. */
+  /** Version, range or tag; for anything else the URL or path. */
   spec: string | null;
 }
 
 /**
- * Reads a target with npm's own grammar. Loaded on the first call, by `require` since policy calls it and is synchronous:
- * most processes, and every run of apt, never need it.
- * @returns null for what npm refuses
+ * Parses a target with npm's own grammar. Loaded on first use, with `require` since policy calls it synchronously: most
+ * processes, and every run of apt, never need it.
+ * @returns null if npm refuses it
  * @see https://github.com/npm/npm-package-arg
  */
 export function readAsNpm(target: string): NpmReading | null {

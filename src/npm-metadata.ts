@@ -3,8 +3,8 @@ import { parseJson } from "./canonical.ts";
 import { isExactVersion, type NpmTarget } from "./npm-target.ts";
 
 /*
- * What `npm view <target> --json` says of one version. Only standard output is read: npm writes its notices to standard
- * error. Registries and mirrors leave fields out, so all but identity and version are optional.
+ * The output of `npm view <target> --json` for one version. Only standard output is read; npm writes notices to
+ * standard error. Registries and mirrors omit fields, so all but name and version are optional.
  */
 
 const text = v.string();
@@ -54,10 +54,9 @@ const NpmVersion = v.looseObject({
 export type NpmVersion = v.InferOutput<typeof NpmVersion>;
 
 /**
- * The version that npm would install for `target`, from the output of `npm view`, or a sentence that says why there is
- * none. A range is answered with an array of versions, in no order that could be relied on (one registry sorts 4.9.6
- * after 4.22.1), so npm's own rule is applied: `latest` if it is in the range, else the highest version that is not
- * deprecated, else the highest.
+ * The version npm would install for `target`, from the output of `npm view`, or a sentence saying why there is none.
+ * For a range the output is an array of versions in no reliable order (one registry sorts 4.9.6 after 4.22.1), so npm's
+ * rule is applied: `latest` if in the range, else the highest version that is not deprecated, else the highest.
  * @see https://github.com/npm/npm-pick-manifest
  */
 export function readNpmView(stdout: string, target: NpmTarget): NpmVersion | string {
@@ -92,21 +91,21 @@ function choose(offered: readonly NpmVersion[]): NpmVersion | undefined {
   );
 }
 
-/** The deprecation message of a version, or null. Registries also write `false` and "". */
+/** A version's deprecation message, or null. Registries also write `false` and "". */
 export function deprecation(version: NpmVersion): string | null {
   const { deprecated } = version;
   if (deprecated === undefined || deprecated === false || deprecated === "") return null;
   return deprecated === true ? "deprecated" : deprecated;
 }
 
-/** When this version was published, RFC 3339 in UTC; null where the registry does not tell. */
+/** The version's publication time, RFC 3339 in UTC; null if the registry doesn't say. */
 export function publishedAt(version: NpmVersion): string | null {
   const time = version.time?.[version.version];
   const date = typeof time === "string" ? new Date(time) : null;
   return date !== null && Number.isFinite(date.getTime()) ? date.toISOString() : null;
 }
 
-/** Scripts that npm can run when the package is installed or removed, by name. */
+/** Scripts npm can run when installing or removing a package. */
 const LIFECYCLE = [
   "preinstall",
   "install",
@@ -124,14 +123,14 @@ export interface NpmScript {
   body: string;
 }
 
-/** The lifecycle scripts, with those that npm would make up itself. */
+/** The lifecycle scripts, including those npm adds itself. */
 export function lifecycleScripts(version: NpmVersion): NpmScript[] {
   const scripts: NpmScript[] = LIFECYCLE.flatMap((name) => {
     const body = version.scripts?.[name];
     return typeof body === "string" && body !== "" ? [{ name, body }] : [];
   });
   const installs = scripts.some((s) => s.name === "preinstall" || s.name === "install");
-  // npm runs this where a package has a binding.gyp and neither script (npm-install(1), "binding.gyp").
+  // npm runs this if a package has a binding.gyp and neither script (npm-install(1), "binding.gyp").
   if (version.gypfile === true && !installs) scripts.push({ name: "install", body: "node-gyp rebuild" });
   const known = scripts.some((s) => ["preinstall", "install", "postinstall"].includes(s.name));
   if (version.hasInstallScript === true && !known) {
@@ -147,7 +146,7 @@ const NATIVE_DEPENDENCIES =
 const PLATFORM_PACKAGE = /(?:^|[/-])(?:linux|darwin|win32|freebsd|android)-(?:x64|arm64|arm|ia32)/;
 const DOWNLOADERS = /\b(?:node-pre-gyp|node-gyp-build|prebuild-install)\b/;
 
-/** The package compiles native code, or loads some. */
+/** Whether the package compiles or loads native code. */
 export function hasNativeCode(version: NpmVersion): boolean {
   return (
     version.gypfile === true ||
@@ -156,7 +155,7 @@ export function hasNativeCode(version: NpmVersion): boolean {
   );
 }
 
-/** The package carries or fetches machine code that nobody builds from source. */
+/** Whether the package contains or downloads prebuilt machine code. */
 export function hasBinaries(version: NpmVersion): boolean {
   return (
     version.binary !== undefined ||

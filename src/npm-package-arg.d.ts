@@ -1,14 +1,14 @@
-/** The part of npm-package-arg that is used; the package has no types of its own. */
+/** The parts of npm-package-arg that are used; the package ships no types. */
 declare module "npm-package-arg" {
   interface Result {
     type: "version" | "range" | "tag" | "alias" | "git" | "remote" | "file" | "directory";
-    /** Whether a registry is asked for it. */
+    /** Whether it comes from a registry. */
     registry?: boolean;
     name?: string | null;
-    /** The version, range or tag; the address or path of anything else. */
+    /** Version, range or tag; for anything else the URL or path. */
     fetchSpec?: string | null;
   }
-  /** Throws for what npm refuses. Paths are relative to `where`. */
+  /** Throws for arguments npm refuses. Paths are relative to `where`. */
   function npa(target: string, where?: string): Result;
   export = npa;
 }

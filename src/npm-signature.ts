@@ -3,16 +3,15 @@ import type { ProvenanceEvidence } from "./doc-plan.ts";
 import type { NpmVersion } from "./npm-metadata.ts";
 
 /*
- * Registry signatures: ECDSA P-256 with SHA-256 over `name@version:integrity`. The public registry's keys are part of
- * the program, so a mirror that serves the metadata can't also serve the key that vouches for it. A signature by any
- * other key counts as unverified.
+ * Registry signatures: ECDSA P-256 with SHA-256 over `name@version:integrity`. The public registry's keys are built in,
+ * so a mirror that serves the metadata can't also supply the key. A signature by any other key is unverified.
  * https://docs.npmjs.com/about-registry-signatures
  */
 
 interface RegistryKey {
   /** DER SubjectPublicKeyInfo in base64. */
   key: string;
-  /** The key signed nothing published after this; null while it is in use. */
+  /** Expiry: the key signed nothing published after this; null while in use. */
   expires: string | null;
 }
 
@@ -35,8 +34,8 @@ const KEYS: ReadonlyMap<string, RegistryKey> = new Map([
 ]);
 
 /**
- * One entry for each signature of a version, verified or not. Empty where the registry gives none.
- * `publishedAt` is compared with a key's expiry, as npm itself does.
+ * One entry per signature of a version, verified or not; empty if the registry provides none. As in npm, `publishedAt`
+ * is compared with a key's expiry.
  */
 export function registrySignatures(version: NpmVersion, publishedAt: string | null): ProvenanceEvidence[] {
   const { integrity, signatures = [] } = version.dist;
@@ -56,7 +55,7 @@ export function registrySignatures(version: NpmVersion, publishedAt: string | nu
   });
 }
 
-/** Why a signature does not count, or null when it is good. */
+/** Why a signature is not valid, or null. */
 function signatureProblem(
   message: string,
   keyid: string,

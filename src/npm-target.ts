@@ -6,19 +6,19 @@ import { AegisError } from "./errors.ts";
 import { type NpmReading, readAsNpm } from "./npm-grammar.ts";
 
 /*
- * What may be asked of npm: a name from a registry, alone or with an exact version, a range or a tag. Everything else
- * that npm would understand names bytes that no registry vouches for, and is always denied. The grammar is npm's own
- * (npm-package-arg); ours only takes something away from it.
+ * npm targets that can be planned: a name from a registry, alone or with an exact version, range or tag. Anything else
+ * npm accepts names content no registry vouches for, and is always denied. The grammar is npm's own (npm-package-arg),
+ * further restricted here.
  */
 
 const EXACT =
   /^(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$/;
-/** `^1`, `~1.2.3`, `1`, `1.x`, `1.2.x`: the ranges that need no shell metacharacters. */
+/** `^1`, `~1.2.3`, `1`, `1.x`, `1.2.x`: ranges without shell metacharacters. */
 const RANGE = /^[\^~]?\d+(?:\.(?:\d+|x))?(?:\.(?:\d+|x))?(?:-[0-9A-Za-z.-]+)?$/;
 const TAG = /^[A-Za-z][A-Za-z0-9._-]*$/;
 const MAX_TARGET = 512;
 
-/** First match wins. `name@source` gives a name to something that is not that name in the registry. */
+/** First match wins. `name@source` gives a name to something not in the registry under that name. */
 const SOURCES: readonly [RegExp, RiskSignal][] = [
   [/^(?:@[^/@]+\/)?[^/@:]+@(?:https?|ftp|npm):/i, "direct-url-denied"],
   [
@@ -32,11 +32,11 @@ const SOURCES: readonly [RegExp, RiskSignal][] = [
   [/^[a-z][a-z0-9+.-]*:/i, "url-denied"],
   [/^(?:\.{1,2}$|\.{0,2}\/|~\/)/, "local-path-denied"],
   [/\.(?:tgz|tar|tar\.gz)$/i, "local-path-denied"],
-  // `owner/repository`, GitHub's shorthand, also behind a name: `name@owner/repository`.
+  // `owner/repository`, GitHub's shorthand, also after a name: `name@owner/repository`.
   [/^(?:(?:@[^/@]+\/)?[^/@]+@)?[^@/][^/]*\/[^/]+$/, "git-source-denied"],
 ];
 
-/** What npm would read as something else than a name in a registry. */
+/** Types that npm would not look up by name in a registry. */
 const FOREIGN: Readonly<Partial<Record<NpmReading["type"], RiskSignal>>> = {
   alias: "direct-url-denied",
   git: "git-source-denied",
@@ -47,15 +47,15 @@ const FOREIGN: Readonly<Partial<Record<NpmReading["type"], RiskSignal>>> = {
 
 export interface NpmTarget {
   name: string;
-  /** Exact version, range or tag; null where none was given. */
+  /** Exact version, range or tag; null if not given. */
   spec: string | null;
-  /** The spec is an exact version, for npm too. */
+  /** Whether the spec is an exact version, for npm too. */
   exact: boolean;
 }
 
 /**
- * Sorts targets into those that a registry can answer and those that are always denied.
- * @throws AegisError `invalid_target` for what npm could never install
+ * Separates targets a registry can provide from those always denied.
+ * @throws AegisError `invalid_target` for anything npm could never install
  */
 export function parseNpmTargets(_operation: string, given: readonly string[]): Targets {
   const targets = new Set<string>();
@@ -71,7 +71,7 @@ export function parseNpmTargets(_operation: string, given: readonly string[]): T
   return { targets: [...targets], denied, targetType: "package" };
 }
 
-/** Why a target is always denied, or null for one that a registry answers. */
+/** The signal for which a target is always denied, or null. */
 function signalOf(target: string): RiskSignal | null {
   const source = SOURCES.find(([shape]) => shape.test(target));
   if (source !== undefined) return source[1];
@@ -80,7 +80,7 @@ function signalOf(target: string): RiskSignal | null {
 }
 
 /**
- * A registry target taken apart.
+ * Splits a registry target.
  * @throws AegisError `invalid_target`
  */
 export function splitNpmTarget(target: string): NpmTarget {
@@ -97,14 +97,14 @@ export function splitNpmTarget(target: string): NpmTarget {
   const reading = readAsNpm(target);
   if (reading === null) throw invalid(target, "npm itself refuses it");
   if (!reading.registry || reading.name !== name || reading.spec !== (spec ?? "*"))
-    throw invalid(target, "npm reads it as something else");
-  // Stricter than npm, for which v1.2.3 and 1.2.3beta are versions too.
+    throw invalid(target, "npm interprets it differently");
+  // Stricter than npm, which also accepts v1.2.3 and 1.2.3beta as versions.
   return { name, spec, exact: spec !== null && isExactVersion(spec) && reading.type === "version" };
 }
 
 /**
- * True for a full semantic version (https://semver.org), the only thing that is ever signed. With a number above 2^53-1 it
- * is none for npm, which then looks for a tag of that name.
+ * Whether a spec is a full semantic version (https://semver.org), the only kind ever signed. npm doesn't accept numbers
+ * above 2^53-1 and would look for a tag of that name.
  */
 export function isExactVersion(spec: string): boolean {
   const numbers = spec.split(/[-+]/, 1)[0]?.split(".") ?? [];
@@ -112,24 +112,25 @@ export function isExactVersion(spec: string): boolean {
 }
 
 /**
- * Why a name is no name for a new npm package, or null when it is one.
+ * Why a name is invalid for a new npm package, or null.
  * @see https://github.com/npm/validate-npm-package-name
  */
 function npmNameProblem(name: string): string | null {
   if (name.length === 0) return "the name is empty";
-  if (name.length > 214) return "a name has at most 214 characters";
-  if (name !== name.toLowerCase()) return "a name has no capital letters";
+  if (name.length > 214) return "a name can't be longer than 214 characters";
+  if (name !== name.toLowerCase()) return "a name can't contain capital letters";
   const scoped = /^@([^/@]+)\/([^/@]+)$/.exec(name);
   const parts = scoped === null ? [name] : [scoped[1] ?? "", scoped[2] ?? ""];
   for (const part of parts) {
-    if (/^[._-]/.test(part)) return "a name does not begin with a dot, an underscore or a hyphen";
-    if (!/^[a-z0-9._-]+$/.test(part)) return "a name has only letters, digits, dots, underscores and hyphens";
+    if (/^[._-]/.test(part)) return "a name can't begin with a dot, an underscore or a hyphen";
+    if (!/^[a-z0-9._-]+$/.test(part))
+      return "a name can contain only letters, digits, dots, underscores and hyphens";
   }
   if (name === "node_modules" || name === "favicon.ico") return `${name} is a reserved name`;
   return null;
 }
 
-/** What no target may contain, whatever it is: an option, or characters that a shell or a terminal would act on. */
+/** Why a target is never acceptable: an option, or characters that a shell or terminal would act on; null otherwise. */
 function unusable(target: string): string | null {
   if (target === "") return "it is empty";
   if (target.length > MAX_TARGET) return `it is longer than ${MAX_TARGET} characters`;
@@ -147,7 +148,7 @@ function invalid(target: string, reason: string): AegisError {
   );
 }
 
-/** What npm's words mean: see {@link Grammar}. */
+/** npm's {@link Grammar}. */
 export const npmGrammar: Grammar = {
   tool: "npm",
   operations: { install: "some" },

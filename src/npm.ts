@@ -17,21 +17,21 @@ import {
 import { registrySignatures } from "./npm-signature.ts";
 import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-target.ts";
 
-/** Where signed installations go. */
+/** Prefix for signed installations. */
 const PREFIX = "/var/lib/aegis/npm-global";
 const MAX_SCRIPT = 64 * 1024;
 
 interface Resolved {
   target: NpmTarget;
-  /** The registry that answered. */
+  /** The registry it comes from. */
   registry: string;
   version: NpmVersion;
   published: string | null;
 }
 
 /**
- * npm: `install` of packages from a registry into the managed prefix. The prefix belongs to root, so what is installed
- * there is not looked at: everybody who plans must get the same transaction, which is always an installation.
+ * npm: `install` of packages from a registry into the managed prefix. The prefix belongs to root, so its contents are
+ * not examined: every user must get the same transaction, which is always an installation.
  */
 export const npm: Ecosystem = {
   ...npmGrammar,
@@ -44,7 +44,7 @@ export const npm: Ecosystem = {
       throw new AegisError(
         "invalid_document",
         "the plan has no exact npm version to sign",
-        "Plan again when the registry answers: aegis plan npm install <name>@<version>",
+        "Plan again when the registry is reachable: aegis plan npm install <name>@<version>",
       );
     }
     return installArgv(plan.exact_targets);
@@ -66,7 +66,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const resolved: Resolved[] = [];
   const warnings: string[] = [];
   for (const [i, target] of wanted.entries()) {
-    const answer = understand(target, outputs[i]?.stdout ?? "", outputs[i]?.evidence.outcome ?? "missing");
+    const answer = readAnswer(target, outputs[i]?.stdout ?? "", outputs[i]?.evidence.outcome ?? "missing");
     if (typeof answer === "string") warnings.push(`${targets[i]}: ${answer.slice(0, 1000)}`);
     else {
       const registry = registryOf(config, target.name);
@@ -141,21 +141,21 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   };
 }
 
-/** `@scope/name` is a name in a namespace, to package URLs. */
+/** In package URLs `@scope/name` is a name in a namespace. */
 function scoped(full: string): { namespace: string | null; name: string } {
   const [, namespace = null, name = full] = /^(@[^/]+)\/(.+)$/.exec(full) ?? [];
   return { namespace, name };
 }
 
-/** The version that was found, or why there is none. */
-function understand(target: NpmTarget, stdout: string, outcome: string): NpmVersion | string {
+/** The version found, or why there is none. */
+function readAnswer(target: NpmTarget, stdout: string, outcome: string): NpmVersion | string {
   if (outcome === "missing") return "npm is not installed, so nothing is known about the package";
   if (outcome === "timeout") return "npm did not answer in time";
   if (outcome === "truncated") return "npm's answer is too large";
   const answer = readNpmView(stdout, target);
   if (typeof answer === "string") return answer;
   if (outcome !== "ok") return "npm view failed";
-  // A script that doesn't fit into the plan whole could not be judged.
+  // A script that doesn't fit into the plan completely can't be judged.
   const tooLong = lifecycleScripts(answer).find(({ body }) => body.length > MAX_SCRIPT);
   return tooLong === undefined
     ? answer
@@ -193,7 +193,7 @@ function provenanceOf({ version, published }: Resolved): ProvenanceEvidence[] {
     entries.unshift({
       kind: "npm-integrity",
       subject,
-      // True only where somebody we know vouches for it: the registry's metadata alone vouches for itself.
+      // True only if a known key vouches for it: the registry's metadata alone vouches only for itself.
       verified: entries.some((entry) => entry.verified),
       key: entries.find((entry) => entry.verified)?.key ?? null,
       detail: integrity.slice(0, 1024),
@@ -206,7 +206,7 @@ function provenanceOf({ version, published }: Resolved): ProvenanceEvidence[] {
   return entries;
 }
 
-/** One word for the worst of the packages. */
+/** The status of the worst package. */
 function statusOf(resolved: readonly Resolved[], provenance: readonly ProvenanceEvidence[]): string {
   if (resolved.length === 0) return "unknown";
   if (resolved.some(({ version }) => version.dist.integrity === undefined)) return "missing";
@@ -218,7 +218,7 @@ function statusOf(resolved: readonly Resolved[], provenance: readonly Provenance
     : "checksum-only";
 }
 
-/** The host that the tarball comes from; npm itself replaces the public registry's by the configured one. */
+/** The host of the tarball; npm itself replaces the public registry's host with the configured one. */
 function originOf({ version, registry }: Resolved): string {
   return tarballHost(version) ?? new URL(registry).host;
 }
@@ -230,14 +230,14 @@ function tarballHost(version: NpmVersion): string | null {
   return host === "registry.npmjs.org" || host === "" ? null : host.slice(0, 255);
 }
 
-/** The SHA-256 of the tarball where the registry gives one; nearly always it is SHA-512, which is in the evidence. */
+/** The tarball's SHA-256 if the registry provides it; it is nearly always SHA-512, which is in the evidence. */
 function sha256Of(version: NpmVersion): string | null {
   const match = /(?:^|\s)sha256-([A-Za-z0-9+/]{43}=)(?:\s|$)/.exec(version.dist.integrity ?? "");
   return match?.[1] === undefined ? null : Buffer.from(match[1], "base64").toString("hex");
 }
 
 function dependencyCount(version: NpmVersion): number {
-  // npm lists optional dependencies among the others as well.
+  // npm also lists optional dependencies among the others.
   return Object.keys({ ...version.dependencies, ...version.optionalDependencies }).length;
 }
 

@@ -12,17 +12,17 @@ import type { OsvSubject } from "./osv-subjects.ts";
 import { fetchJson } from "./sys-fetch.ts";
 
 /*
- * An OSV API (https://google.github.io/osv.dev/api/). Planning otherwise only sends GET requests; the query for many
- * packages at once is a POST by the API's design. It changes nothing on the server, and its body has nothing but ecosystem,
- * names and versions of the packages. Whether a record applies is judged here, as for a directory.
+ * An OSV API (https://google.github.io/osv.dev/api/). Planning otherwise sends only GET requests; the batch query is a
+ * POST by the API's design. It changes nothing on the server, and its body contains only ecosystem, names and versions.
+ * Whether a record applies is evaluated here, as for a directory.
  */
 
-/** The API takes 1000 queries at a time. */
+/** The API's limit on queries per request. */
 const BATCH = 1000;
 const MAX_PAGES = 100;
 const MAX_RECORDS = 5000;
 const MAX_ANSWER = 32 * 1024 * 1024;
-/** For all requests together. */
+/** For all requests in total. */
 const TIMEOUT_MS = 60_000;
 const CONCURRENCY = 16;
 
@@ -45,9 +45,8 @@ const Answer = v.object({
 });
 
 /**
- * The records that an API has for the subjects. A record that can't be had is a problem for the packages that it was named
- * for.
- * @throws AegisError `unavailable` where the API gives no usable answer
+ * An API's records for the subjects. A record that can't be retrieved is a problem for the packages it was listed for.
+ * @throws AegisError `unavailable` if the API gives no usable answer
  */
 export async function queryOsvApi(
   api: URL,
@@ -67,7 +66,7 @@ export async function queryOsvApi(
       const right = record?.id === id && record.affected.some((a) => names.has(a.package?.name ?? ""));
       if (record !== null && right) records.push(record);
       else
-        problems.push({ names: [...names], what: `${id} is not a record of the package it was named for` });
+        problems.push({ names: [...names], what: `${id} is not a record of the package it was listed for` });
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, worker));
@@ -90,7 +89,7 @@ function queriesOf(subjects: readonly OsvSubject[]): Query[] {
   return [...queries.values()];
 }
 
-/** Ids of records, each with the package names for which it was named. */
+/** Record ids, each with the package names it was listed for. */
 async function namedRecords(
   api: URL,
   queries: Query[],
@@ -105,7 +104,7 @@ async function namedRecords(
     const body = { queries: asked };
     const answer = await fetchJson(below(api, "v1/querybatch"), { body, signal, maxBytes: MAX_ANSWER });
     const parsed = v.safeParse(Answer, answer);
-    // The results have no names: only their order says what they are about.
+    // The results carry no names; only their order relates them to the queries.
     if (!parsed.success || parsed.output.results.length !== asked.length) {
       throw unusable(api, "its answer is not one result for each query");
     }

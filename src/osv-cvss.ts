@@ -1,16 +1,16 @@
 import { Cvss2, Cvss3P0, Cvss3P1, Cvss4P0 } from "ae-cvss-calculator";
 
-/** The base metrics, each of which a vector must have, with their values: tables of the specifications. */
+/** The required base metrics and their values, from the specifications' tables. */
 const BASE_2 = "AV:LAN AC:HML Au:MSN C:NPC I:NPC A:NPC";
 const BASE_3 = "AV:NALP AC:LH PR:NLH UI:NR S:UC C:HLN I:HLN A:HLN";
 const BASE_4 = "AV:NALP AC:LH AT:NP PR:NLH UI:NPA VC:HLN VI:HLN VA:HLN SC:HLN SI:HLN SA:HLN";
 
 /**
- * The base score, 0–10, of a CVSS 2.0, 3.0, 3.1 or 4.0 vector; null for anything else, a vector with an unknown, missing or
- * repeated metric among it. Threat, temporal and environmental metrics must be valid and are left out of account: they
- * could only lower what the vulnerability is by itself.
+ * The base score, 0–10, of a CVSS 2.0, 3.0, 3.1 or 4.0 vector; null for anything else, including a vector with an
+ * unknown, missing or repeated metric. Threat, temporal and environmental metrics must be valid but are ignored: they
+ * could only lower the score of the vulnerability itself.
  * @see https://www.first.org/cvss/v2/guide, https://www.first.org/cvss/v3.1/specification-document,
- *   https://www.first.org/cvss/v4.0/specification-document
+ * https://www.first.org/cvss/v4.0/specification-document
  */
 export function cvssBaseScore(vector: string): number | null {
   const [, prefix = "", metrics = ""] =
@@ -33,9 +33,8 @@ export function cvssBaseScore(vector: string): number | null {
 type Cvss = Cvss2 | Cvss3P0 | Cvss3P1 | Cvss4P0;
 
 /**
- * Fills an empty vector with the base metrics. Reading a whole vector, the library takes the last of two values, leaves out
- * what it doesn't know, and gives half a vector 0; and its score of the base alone is another one once further metrics are
- * in (1.0.13).
+ * Sets the base metrics on an empty vector. Parsing a complete vector, the library takes the last of two values,
+ * ignores unknown metrics, and scores half a vector 0; and its base score changes once other metrics are set (1.0.13).
  */
 function scoreOf<T extends Cvss>(
   cvss: T,

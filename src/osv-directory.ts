@@ -6,17 +6,17 @@ import { MAX_RECORD, type OsvData, type OsvProblem, type OsvRecord, toOsvRecord 
 const MAX_FILES = 1_000_000;
 /** In characters. */
 const MAX_TOTAL = 4 * 1024 ** 3;
-/** Files read before others get their turn: the executor sends signs of life. */
+/** Files read before yielding to the event loop, for the executor's `alive` events. */
 const FILES_PER_TURN = 500;
-/** Cautious: a name that is spelled with an escape ends in the backslash, and counts as wanted. */
+/** Cautious: a name written with an escape ends at the backslash and counts as wanted. */
 const NAMES = /"name"\s*:\s*"([^"\\]*)(["\\])/g;
 const MS_PER_DAY = 86_400_000;
 const MODIFIED = /"modified"\s*:\s*"(\d{4}-\d\d-\d\dT[\d:]{8})/;
 
 /**
  * The records in a directory that name one of `names`: files `*.json`, directly in it or one level down in directories
- * that are called like the ecosystem (`Debian`, `Debian:12`), as in OSV's own exports. Each file is read once; only those
- * that name a wanted package are parsed. What can't be read is a problem, and so is a directory without records.
+ * named after the ecosystem (`Debian`, `Debian:12`), as in OSV's exports. Each file is read once; only those naming a
+ * wanted package are parsed. Unreadable files are problems, and so is a directory without records.
  */
 export async function readOsvDirectory(
   directory: string,
@@ -74,7 +74,7 @@ function filesOf(
   return { files, problems };
 }
 
-/** The wanted names that a text holds as `"name"`; all of them where one is spelled in a way that hides it. */
+/** The wanted names in a text as `"name"`; all of them if a name is written with an escape. */
 function wantedIn(text: string, names: ReadonlySet<string>): string[] {
   const found = new Set<string>();
   for (const [, name = "", end] of text.matchAll(NAMES)) {
@@ -92,7 +92,7 @@ function parse(text: string): OsvRecord | null {
   }
 }
 
-/** Whole days since the newest record was modified: how stale the whole copy is. Null where no record tells. */
+/** Whole days since the newest record was modified, the age of the whole copy; null if unknown. */
 function ageInDays(newest: string, now: Date): number | null {
   const then = Date.parse(`${newest}Z`);
   return Number.isFinite(then) ? Math.max(0, Math.floor((now.getTime() - then) / MS_PER_DAY)) : null;

@@ -3,7 +3,7 @@ import type { OsvAffected, OsvEvent, OsvRange } from "./osv-record.ts";
 
 export interface RangeVerdict {
   affected: boolean;
-  /** The lowest version that has every fix known for this one; null where it is not affected or no fix is known. */
+  /** The lowest version with every known fix; null if not affected or no fix is known. */
   fixed: string | null;
 }
 
@@ -11,9 +11,9 @@ const UNAFFECTED: RangeVerdict = { affected: false, fixed: null };
 const UNDECIDABLE: RangeVerdict = { affected: true, fixed: null };
 
 /**
- * Whether a version of a package is affected, by the entries of a record that are about this package: listed, or in one of
- * the ranges. What can't be evaluated (no list and no range, commit ranges alone, bounds that are no versions) counts as
- * affected: a record that names the package must not be taken for none.
+ * Whether a version is affected, according to a record's entries for its package: listed, or in one of the ranges. What
+ * can't be evaluated (no list and no range, only commit ranges, bounds that aren't versions) counts as affected: a
+ * record naming the package must not be ignored.
  * @see https://ossf.github.io/osv-schema/#evaluation
  */
 export function judgeVersion(
@@ -39,7 +39,7 @@ function judgeEntry(entry: OsvAffected, version: string, versioning: Versioning)
   return { affected: true, fixed: highest(hits, versioning) };
 }
 
-/** All of them are needed, so the highest; none where one of them has no fix. */
+/** All fixes are needed, so the highest version; null if one entry has no fix. */
 function highest(hits: readonly RangeVerdict[], versioning: Versioning): string | null {
   let found: string | null = null;
   for (const { fixed } of hits) {
@@ -83,12 +83,12 @@ function changesOf(event: OsvEvent): Change[] {
   });
 }
 
-/** `introduced: "0"` is before every version, a limit with `*` after every one. */
+/** `introduced: "0"` is before every version, a limit containing `*` after every one. */
 function isSpecial({ kind, at }: Change): boolean {
   return (kind === "introduced" && at === "0") || (kind === "limit" && at.includes("*"));
 }
 
-/** By version; where two are equal, as the record has them. */
+/** By version; equal ones in the record's order. */
 function inOrder(changes: readonly Change[], versioning: Versioning): Change[] {
   return changes
     .filter(({ kind }) => kind !== "limit")

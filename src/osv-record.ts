@@ -1,23 +1,23 @@
 import * as v from "valibot";
 
 /*
- * An OSV record, as far as it is read. It comes from outside: what judging needs is checked and bounded, the rest (texts,
- * links, credits) is dropped.
+ * The parts of an OSV record that are used. It is untrusted: what evaluation needs is checked and bounded, the rest
+ * (texts, links, credits) is dropped.
  * @see https://ossf.github.io/osv-schema/
  */
 
-/** A record that is larger, in characters, is not read. The largest real ones, kernel flaws in Ubuntu, have about 2 million. */
+/** Size limit of a record in characters. The largest real ones, kernel flaws in Ubuntu, have about 2 million. */
 export const MAX_RECORD = 8 * 1024 * 1024;
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}$/;
 const MAX_ALIASES = 16;
 
 const short = v.pipe(v.string(), v.maxLength(512));
-/** Absent and null are an empty list: some writers put null. */
+/** Absent and null count as an empty list: some writers use null. */
 const list = <S extends v.GenericSchema>(item: S, max: number) =>
   v.nullish(v.pipe(v.array(item), v.maxLength(max)), []);
 
-/** Ratings by one method each, a CVSS vector or a word; one that has another form says nothing. */
+/** One rating per method, a CVSS vector or a word; malformed ones are ignored. */
 export const Ratings = v.fallback(list(v.fallback(v.object({ score: short }), { score: "" }), 64), []);
 
 const Event = v.object({
@@ -41,7 +41,7 @@ const Affected = v.object({
 });
 export type OsvAffected = v.InferOutput<typeof Affected>;
 
-/** Ids, the first of them; anything else is passed over. */
+/** The first ids; anything else is ignored. */
 const ids = v.optional(
   v.pipe(
     v.unknown(),
@@ -55,7 +55,7 @@ const OsvRecord = v.object({
   modified: v.nullish(short),
   withdrawn: v.nullish(short),
   aliases: ids,
-  /** What a distribution's own record stands for: nearly always a CVE. */
+  /** What a distribution's record refers to: nearly always a CVE. */
   upstream: ids,
   severity: Ratings,
   affected: list(Affected, 5000),
@@ -63,27 +63,27 @@ const OsvRecord = v.object({
 });
 export type OsvRecord = v.InferOutput<typeof OsvRecord>;
 
-/** Something that could not be read, so that nothing can be said of the packages it may be about. */
+/** A read failure that leaves it open whether packages are affected. */
 export interface OsvProblem {
-  /** Names of packages in OSV's terms; null where it may be about any. */
+  /** OSV's package names; null if it may concern any. */
   names: readonly string[] | null;
   what: string;
 }
 
-/** What a source of records gave. */
+/** Data from a source of records. */
 export interface OsvData {
   records: OsvRecord[];
   problems: OsvProblem[];
-  /** Whole days since the newest record of the source was modified; null where nothing tells. */
+  /** Whole days since the source's newest record was modified; null if unknown. */
   ageDays: number | null;
 }
 
-/** True for what may stand as the id of a record. */
+/** Whether a value can be a record id. */
 export function isOsvId(value: unknown): value is string {
   return typeof value === "string" && ID.test(value);
 }
 
-/** A record from its parsed JSON, or null where it is none. */
+/** A record from parsed JSON; null if invalid. */
 export function toOsvRecord(tree: unknown): OsvRecord | null {
   const parsed = v.safeParse(OsvRecord, tree, { abortEarly: true });
   return parsed.success ? parsed.output : null;

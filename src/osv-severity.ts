@@ -3,15 +3,15 @@ import type { Severity } from "./doc-plan.ts";
 import { cvssBaseScore } from "./osv-cvss.ts";
 import { type OsvAffected, type OsvRecord, Ratings } from "./osv-record.ts";
 
-/** From the least to the most grave. Not knowing is graver than a rating of nothing. */
-const GRAVITY: readonly Severity[] = ["none", "unknown", "low", "medium", "high", "critical"];
+/** From least to most severe. Unknown ranks above none. */
+const ASCENDING: readonly Severity[] = ["none", "unknown", "low", "medium", "high", "critical"];
 
-/** How grave, as a number for sorting: higher is graver. */
-export function gravity(severity: Severity): number {
-  return GRAVITY.indexOf(severity);
+/** Sort key of a severity: higher is more severe. */
+export function severityRank(severity: Severity): number {
+  return ASCENDING.indexOf(severity);
 }
 
-/** Words of the databases: GitHub's severities, Ubuntu's priorities, Debian's urgencies. */
+/** The databases' terms: GitHub's severities, Ubuntu's priorities, Debian's urgencies. */
 const WORDS: ReadonlyMap<string, Severity> = new Map([
   ["none", "none"],
   ["unimportant", "low"],
@@ -25,7 +25,7 @@ const WORDS: ReadonlyMap<string, Severity> = new Map([
 ]);
 
 const word = v.fallback(v.optional(v.string()), undefined);
-/** Where databases put their own rating; Ubuntu's notices have one for each CVE that they cover. */
+/** Fields for the databases' own ratings; Ubuntu's notices have one per CVE. */
 const Specific = v.object({
   severity: word,
   urgency: word,
@@ -38,8 +38,8 @@ const Specific = v.object({
 });
 
 /**
- * The gravest rating that a record has for a package, `entries` being what it says of it. A rating that can't be read counts
- * as unknown, so that it never makes one of nothing out of the others. A package that is itself malicious is critical.
+ * The most severe rating a record has for a package; `entries` are its entries for that package. An unreadable rating
+ * counts as unknown, so that it can't leave "none" from the others. A malicious package is critical.
  */
 export function severityOf(record: OsvRecord, entries: readonly OsvAffected[]): Severity {
   if ([record.id, ...record.aliases].some((id) => id.startsWith("MAL-"))) return "critical";
@@ -53,7 +53,7 @@ export function severityOf(record: OsvRecord, entries: readonly OsvAffected[]): 
     ]),
   ];
   if (found.length === 0) return "unknown";
-  return found.reduce((a, b) => (gravity(b) > gravity(a) ? b : a));
+  return found.reduce((a, b) => (severityRank(b) > severityRank(a) ? b : a));
 }
 
 function specificOf(value: unknown): Severity[] {
@@ -66,8 +66,8 @@ function specificOf(value: unknown): Severity[] {
 }
 
 /**
- * A CVSS vector or a database's word; Debian marks an urgency that is only guessed with asterisks. The bands are those of
- * CVSS 3 and 4 (3.1 specification, 5) for CVSS 2 too, which has none by itself: a 10.0 is critical by whichever version.
+ * The rating of a CVSS vector or a database's term; Debian marks guessed urgencies with asterisks. CVSS 2, which
+ * defines no bands, uses those of CVSS 3 and 4 (3.1 specification, 5): 10.0 is critical in any version.
  */
 function ratingOf(text: string): Severity {
   const score = cvssBaseScore(text);

@@ -2,18 +2,18 @@ import type { TransactionEntry } from "./doc-plan.ts";
 import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
 import type { OsvAffected } from "./osv-record.ts";
 
-/** One version of one package, in the plan's terms and in OSV's. */
+/** A version of a package, in the plan's terms and in OSV's. */
 export interface OsvSubject extends OsvName {
   package: string;
   version: string;
   appliesTo: "old" | "new";
 }
 
-/** Every version that a transaction installs or takes away, each once. */
+/** Every version a transaction installs or removes, without duplicates. */
 export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: OsvEcosystem): OsvSubject[] {
   const subjects = new Map<string, OsvSubject>();
   for (const entry of transaction) {
-    // It is there already, and finishing it is not what brings it in.
+    // Already installed; configuring it doesn't add it.
     if (entry.action === "configure") continue;
     const versions = { new: entry.to_version, old: entry.from_version };
     for (const appliesTo of ["new", "old"] as const) {
@@ -28,7 +28,7 @@ export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: 
   return [...subjects.values()];
 }
 
-/** The entries of a record that are about a subject: those of the first of its ecosystems for which there are any. */
+/** A record's entries for a subject, from the first of its ecosystems that has any. */
 export function entriesFor(affected: readonly OsvAffected[], subject: OsvSubject): OsvAffected[] {
   const named = affected.filter(({ package: it }) => it != null && subject.names.includes(it.name));
   for (const ecosystem of subject.ecosystems) {
@@ -38,7 +38,7 @@ export function entriesFor(affected: readonly OsvAffected[], subject: OsvSubject
   return [];
 }
 
-/** The same release, whether it is marked as LTS or not; an ecosystem without a release is about all of them. */
+/** Whether both are the same release, ignoring LTS; an ecosystem without a release covers all of them. */
 function isWithin(given: string, release: string): boolean {
   const plain = (text: string) => text.replace(/:LTS$/, "");
   return plain(given) === plain(release) || given === release.replace(/:.*$/, "");

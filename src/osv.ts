@@ -13,41 +13,44 @@ import { entriesFor, type OsvSubject, subjectsOf } from "./osv-subjects.ts";
 import { plural } from "./terminal.ts";
 
 /*
- * Vulnerability evidence: OSV records for the exact versions that a plan installs and takes away.
+ * Vulnerability evidence: OSV records for the exact versions a plan installs and removes.
  *
- * Without a source nothing is known, and the plan says so in a warning. A source that is configured but can't be used leaves
- * evidence of unknown severity for every version to be installed: policy then asks for a person, because silence would
- * look like a clean answer.
+ * Without a source nothing is known, and the plan has a warning. A configured source that can't be used leaves evidence
+ * of unknown severity for every version to be installed: policy then requires a person, since silence would look like a
+ * clean result.
  */
 
-/** More evidence would make the signed plan larger than the executor takes. The least grave is left out. */
+/** More evidence would make the signed plan too large for the executor. The least severe is dropped. */
 const MAX_EVIDENCE = 2000;
-/** Data older than this is told in a warning. */
+/** Data older than this causes a warning. */
 const STALE_DAYS = 14;
-/** Problems told one by one. */
-const TOLD = 3;
+/** Problems listed individually. */
+const LISTED = 3;
 
 type Evidence = OperationPlan["vulnerability_evidence"];
-/** What is looked at, and added to. */
-type Looked = Pick<Findings, "transaction" | "repository_evidence" | "vulnerability_evidence" | "warnings">;
+/** The findings read and extended here. */
+type VulnerabilityFindings = Pick<
+  Findings,
+  "transaction" | "repository_evidence" | "vulnerability_evidence" | "warnings"
+>;
 
 interface Source {
-  /** For people and the plan; no credentials. */
+  /** For messages and the plan; without credentials. */
   name: string;
   read(subjects: readonly OsvSubject[], ecosystem: OsvEcosystem): Promise<OsvData>;
 }
 
 /**
- * The findings with what is known of vulnerabilities in their transaction, by AEGIS_OSV_DIR (an absolute directory) or,
- * where that is not set, AEGIS_OSV_URL. Never throws: what fails is evidence and a warning.
+ * Adds known vulnerabilities in the transaction to the findings, from AEGIS_OSV_DIR (an absolute directory) or, if
+ * unset, AEGIS_OSV_URL. Never throws: a failure becomes evidence and a warning.
  */
-export async function withVulnerabilities<T extends Looked>(
+export async function withVulnerabilities<T extends VulnerabilityFindings>(
   grammar: Grammar,
   findings: T,
   planning: Planning,
 ): Promise<T> {
   if (findings.transaction.length === 0) return findings;
-  const { evidence, warnings } = await look(grammar, findings, planning);
+  const { evidence, warnings } = await lookUp(grammar, findings, planning);
   return {
     ...findings,
     vulnerability_evidence: [...findings.vulnerability_evidence, ...evidence],
@@ -55,14 +58,14 @@ export async function withVulnerabilities<T extends Looked>(
   };
 }
 
-async function look(
+async function lookUp(
   { tool, osv }: Grammar,
-  findings: Looked,
+  findings: VulnerabilityFindings,
   planning: Planning,
 ): Promise<{ evidence: Evidence; warnings: string[] }> {
   const source = sourceOf(planning);
   if (source === null) {
-    // What only takes away or finishes fetches nothing, so nobody expects an answer.
+    // Removals and repairs fetch nothing, so no lookup is expected.
     const warnings = findings.transaction.some(isFetched)
       ? ["not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."]
       : [];
@@ -89,7 +92,7 @@ async function look(
     warnings: [
       ...unknown.warnings,
       ...(known.length > MAX_EVIDENCE
-        ? [`${known.length} vulnerabilities are known; the plan has the ${MAX_EVIDENCE} gravest.`]
+        ? [`${known.length} vulnerabilities are known; the plan has the ${MAX_EVIDENCE} most severe.`]
         : []),
       ...(data.ageDays !== null && data.ageDays > STALE_DAYS
         ? [`The vulnerability data in ${source.name} is ${data.ageDays} days old.`]
@@ -136,15 +139,15 @@ function nameable(text: string): string {
   return text.slice(0, 1024).toWellFormed();
 }
 
-/** What the records say of the subjects, the gravest of what would be installed first. */
+/** Evidence from the records about the subjects, the most severe of the new versions first. */
 async function evidenceOf(
   subjects: readonly OsvSubject[],
   data: OsvData,
   ecosystem: OsvEcosystem,
   source: Source,
 ): Promise<Evidence> {
-  // Only here, since a plan without a record needs no scores, and their library is large.
-  const { gravity, severityOf } = await import("./osv-severity.ts");
+  // Loaded here, since plans without records need no scores and the library is large.
+  const { severityRank, severityOf } = await import("./osv-severity.ts");
   const byName = new Map<string, OsvRecord[]>();
   for (const record of uniqueRecords(data.records)) {
     for (const name of new Set(record.affected.map((entry) => entry.package?.name ?? ""))) {
@@ -179,14 +182,14 @@ async function evidenceOf(
   return evidence.sort(
     (a, b) =>
       byCodeUnit(a.applies_to, b.applies_to) ||
-      gravity(b.severity) - gravity(a.severity) ||
+      severityRank(b.severity) - severityRank(a.severity) ||
       byCodeUnit(a.package, b.package) ||
       byCodeUnit(a.version, b.version) ||
       byCodeUnit(a.id, b.id),
   );
 }
 
-/** Without withdrawn ones; of two with one id the one modified last is authoritative. */
+/** Without withdrawn records; of two with the same id the one modified last counts. */
 function uniqueRecords(records: readonly OsvRecord[]): OsvRecord[] {
   const newest = new Map<string, OsvRecord>();
   for (const record of records) {
@@ -197,7 +200,7 @@ function uniqueRecords(records: readonly OsvRecord[]): OsvRecord[] {
   return [...newest.values()].filter(({ withdrawn }) => withdrawn == null);
 }
 
-/** The versions for which a source's problems leave the question open. */
+/** The versions that a source's problems leave undecided. */
 function unanswered(subjects: readonly OsvSubject[], data: OsvData, source: Source) {
   const all = data.problems.some(({ names }) => names === null);
   const open = new Set(data.problems.flatMap(({ names }) => names ?? []));
@@ -212,8 +215,8 @@ function noData(
   source: Source,
   problems: readonly string[],
 ): { evidence: Evidence; warnings: string[] } {
-  const more = problems.length > TOLD ? `; and ${plural(problems.length - TOLD, "more problem")}` : "";
-  const told = problems.slice(0, TOLD).map((what) => nameable(what));
+  const more = problems.length > LISTED ? `; and ${plural(problems.length - LISTED, "more problem")}` : "";
+  const listed = problems.slice(0, LISTED).map((what) => nameable(what));
   return {
     evidence: versions.map((one) => ({
       package: one.package,
@@ -230,7 +233,7 @@ function noData(
     warnings:
       problems.length === 0
         ? []
-        : [`The vulnerability data in ${source.name} could not be used: ${told.join("; ")}${more}.`],
+        : [`The vulnerability data in ${source.name} could not be used: ${listed.join("; ")}${more}.`],
   };
 }
 
@@ -238,8 +241,8 @@ function newVersion({ name, to_version }: Findings["transaction"][number]) {
   return to_version === null ? [] : [{ package: name, version: to_version }];
 }
 
-/** OSV covers what a distribution builds itself. */
-function outsideWarning(tool: Tool, { transaction, repository_evidence }: Looked): string[] {
+/** OSV covers only packages built by the distribution. */
+function outsideWarning(tool: Tool, { transaction, repository_evidence }: VulnerabilityFindings): string[] {
   const own = new Set(
     repository_evidence.filter(({ trust }) => trust === "distribution").map(({ id }) => id),
   );
@@ -247,8 +250,8 @@ function outsideWarning(tool: Tool, { transaction, repository_evidence }: Looked
     ({ to_version, sources }) => tool === "apt" && to_version !== null && !sources.some((id) => own.has(id)),
   );
   if (outside.length === 0) return [];
-  const names = outside.slice(0, TOLD).map(({ name }) => name);
-  const more = outside.length > TOLD ? ", …" : "";
+  const names = outside.slice(0, LISTED).map(({ name }) => name);
+  const more = outside.length > LISTED ? ", …" : "";
   return [
     `${plural(outside.length, "package")} from outside the distribution (${names.join(", ")}${more}): OSV's records do not cover them.`,
   ];

@@ -2,8 +2,8 @@ import { type Env, SYSTEM } from "./paths.ts";
 import { parseEnvironmentFile } from "./sys-environment-file.ts";
 
 /**
- * Where this host's own vulnerability data comes from, by aegisd.env: the executor plans with it, and so does a user who has
- * set nothing else, so that both know the same. Empty where nothing is set or the file is not to be read.
+ * The host's source of vulnerability data, from aegisd.env. The executor plans with it, and by default so does a user,
+ * so that both have the same data. Empty if not set or not readable.
  */
 export function hostVulnerabilityData(
   readText: (path: string) => string | null,
@@ -12,7 +12,7 @@ export function hostVulnerabilityData(
   return { AEGIS_OSV_DIR: settings.get("AEGIS_OSV_DIR"), AEGIS_OSV_URL: settings.get("AEGIS_OSV_URL") };
 }
 
-/** The environment a user's plan is made with: theirs, with the host's vulnerability data where they name none. */
+/** The environment for a user's planning: theirs, with the host's vulnerability data unless they configure their own. */
 export function userPlanningEnv(env: Env, readText: (path: string) => string | null): Env {
   const isSet = env.AEGIS_OSV_DIR !== undefined || env.AEGIS_OSV_URL !== undefined;
   return isSet ? env : { ...env, ...hostVulnerabilityData(readText) };

@@ -1,10 +1,10 @@
 import type { OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 
-/** A target that is always denied. */
+/** Points for a target that is always denied. */
 const DENIED_POINTS = 100;
 
-/** What each signal adds. A number for people: it orders plans by how closely to look, and decides nothing. */
+/** Points per signal. For people: the score orders plans by how closely to look, and decides nothing. */
 const SIGNAL_POINTS: Readonly<Record<RiskSignal, number>> = {
   "requires-root": 5,
   "network-operation": 0,
@@ -63,7 +63,7 @@ const SIGNAL_POINTS: Readonly<Record<RiskSignal, number>> = {
 
 type Facts = Pick<OperationPlan, "risk_signals" | "transaction" | "deprecated">;
 
-/** The risk score, 0–100, and what it is made of, largest first. */
+/** The risk score, 0–100, and its contributions, largest first. */
 export function riskScore(facts: Facts): Pick<OperationPlan, "risk_score" | "risk_contributions"> {
   const parts: OperationPlan["risk_contributions"] = facts.risk_signals.map((name) => ({
     name,

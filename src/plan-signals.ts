@@ -3,7 +3,7 @@ import type { OperationPlan } from "./doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./doc-signals.ts";
 import { isCritical } from "./policy-packages.ts";
 
-/** The facts of a plan that signals are derived from. */
+/** Plan fields from which signals are derived. */
 export type SignalFacts = Pick<
   OperationPlan,
   | "tool"
@@ -22,7 +22,7 @@ export type SignalFacts = Pick<
   | "raw_evidence"
 >;
 
-/** Each signal that is derived from facts, and when it holds. The others come from denied targets and from ecosystems. */
+/** Signals derived from facts, and their conditions. Others come from denied targets and ecosystems. */
 const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean>>> = {
   "requires-root": (f) => f.requires_root,
   "no-root-required": (f) => !f.requires_root,
@@ -51,12 +51,12 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
     vulnerabilitiesOfNewVersions(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
 };
 
-/** Signals that follow from a plan's facts, whatever its ecosystem. */
+/** Signals derived from a plan's facts, for every ecosystem. */
 export const DERIVED_SIGNALS = Object.keys(HOLDS);
 
 /**
- * The risk signals of a plan, in the order of {@link RISK_SIGNALS}. `raised` are those that its ecosystem alone can raise.
- * For people and the reviewer; policy reads the facts.
+ * A plan's risk signals, in the order of {@link RISK_SIGNALS}. `raised` are those only its ecosystem can raise. For
+ * people and the reviewer; policy uses the facts.
  */
 export function riskSignals(facts: SignalFacts, raised: readonly RiskSignal[] = []): RiskSignal[] {
   const named = new Set([...raised, ...facts.denied_targets.map(({ signal }) => signal)]);
@@ -64,8 +64,8 @@ export function riskSignals(facts: SignalFacts, raised: readonly RiskSignal[] = 
 }
 
 /**
- * The sources that the plan takes something from: those that offer a package of the transaction, and all of them where
- * there is none, because then the plan is about the sources themselves (`apt update`).
+ * The sources used by a plan: those offering a package of the transaction, or all of them if it is empty, since the
+ * plan is then about the sources themselves (`apt update`).
  */
 export function usedSources(
   facts: Pick<OperationPlan, "transaction" | "repository_evidence">,

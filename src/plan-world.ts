@@ -14,7 +14,7 @@ import { ensureOwnDir } from "./sys-own-directory.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
-/** dpkg's name for what Node calls an architecture. */
+/** Node's architecture names → dpkg's. */
 const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
   x64: "amd64",
   arm64: "arm64",
@@ -26,10 +26,10 @@ const DPKG_ARCHITECTURES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Which host this is and which of its boots, from files alone. `readText` gives a file's text, or null where it can't be
- * read. `boot` is the boot in the words of the unit, as {@link bootId} takes it.
- * @throws AegisError `unavailable` when the machine id is missing or was never set: without one, a plan could be applied
- * to any other host that lacks one; or when the boot has no id: then a plan could outlive it
+ * The identity of this host and boot, from files alone. `readText` returns a file's text, or null if unreadable. `boot`
+ * is the unit's boot id, see {@link bootId}.
+ * @throws AegisError `unavailable` if the machine id is missing or was never set: otherwise a plan could be applied to
+ * any other host without one; or if the boot id is unknown: otherwise a plan could outlive the boot
  * @see machine-id(5), os-release(5), random(4)
  */
 export function hostIdentity(
@@ -49,13 +49,13 @@ export function hostIdentity(
     throw new AegisError(
       "unavailable",
       `${BOOT_ID} can't be read, so plans can't be bound to this boot`,
-      "Run aegis where /proc is mounted whole (not with ProcSubset=pid).",
+      "Run aegis with a complete /proc (not with ProcSubset=pid).",
     );
   }
   const release = osRelease(readText("/etc/os-release") ?? readText("/usr/lib/os-release") ?? "");
   return {
     hostname: hostname(),
-    // machine-id(5) asks that the id itself is never shown, only a keyed hash of it.
+    // machine-id(5) asks to disclose only a keyed hash of the id.
     machine_id_hash: createHmac("sha256", machineId).update("aegis").digest("hex"),
     os_id: release.get("ID") ?? "linux",
     os_version: release.get("VERSION_ID") ?? "",
@@ -64,13 +64,13 @@ export function hostIdentity(
   };
 }
 
-/** dpkg keeps its list of architectures, its own first, only on hosts that have foreign ones. */
+/** dpkg has a list of architectures, its own first, only on hosts with foreign ones. */
 function dpkgArchitecture(list: string | null): string {
   const native = list?.split("\n")[0]?.trim() ?? "";
   return native !== "" ? native : (DPKG_ARCHITECTURES[process.arch] ?? process.arch);
 }
 
-/** The assignments of an os-release file, quotes removed. */
+/** The variables in an os-release file, unquoted. */
 function osRelease(text: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const line of text.split("\n")) {
@@ -82,30 +82,30 @@ function osRelease(text: string): Map<string, string> {
 
 const TIMEOUT_MS = 120_000;
 const MAX_OUTPUT = 32 * 1024 * 1024;
-/** Cap on all evidence of a plan, in bytes of canonical JSON; output that doesn't fit stands only as its digest. */
+/** Limit on all evidence in a plan, in bytes of canonical JSON; output that doesn't fit is recorded only as a digest. */
 const MAX_EVIDENCE = 256 * 1024;
-/** Output up to this size is kept although nobody asked for it. */
+/** Output up to this size is kept even if not requested. */
 const SMALL_OUTPUT = 4 * 1024;
 
 export interface PlanningOptions {
-  /** Whose registry settings and cache directory count. */
+  /** The environment whose registry settings and cache directory are used. */
   env: Env;
   now?: Date;
   /**
-   * Apt builds its binary cache anew, inside the private directory. It believes the host's as long as a list has the size and
-   * time that it was built from, so the host's may say what no list says any more.
+   * Makes apt build a new binary cache in the private directory. apt trusts the host's cache as long as a list has the
+   * same size and time as when it was built, so the host's cache may contradict the lists.
    */
   ownCaches?: boolean;
-  /** Another host's identity, for tests. */
+  /** Overrides the host's identity, for tests. */
   host?: Host;
-  /** What starts programs, for tests. */
+  /** Overrides starting programs, for tests. */
   spawn?: typeof run;
 }
 
 /**
- * The real effects of planning. Commands run directly, with an environment of their own and an empty working directory
- * and HOME, because pip, cargo and npm otherwise obey files they find there. Everything temporary is in one private
- * directory under the cache's `tmp/`, which `close` removes.
+ * Planning's real effects. Commands run directly, with a clean environment and an empty working directory and HOME,
+ * since pip, cargo and npm would otherwise use files found there. Temporary files are in a private directory under the
+ * cache's `tmp/`, which `close` removes.
  * @throws AegisError `unavailable` (host without a machine id), `io`
  */
 export function openPlanning(options: PlanningOptions): Planning & { close(): void } {
@@ -116,7 +116,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
   let serial = 0;
   let room = MAX_EVIDENCE - byteLength({ commands: [] });
 
-  /** The evidence of one command, with the output text that still fits. */
+  /** The evidence of a command, with as much output as fits. */
   function record(argv: readonly string[], result: RunResult | null, keep: boolean): CommandEvidence {
     const evidence: CommandEvidence = {
       argv: [...argv],
@@ -198,8 +198,8 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
 }
 
 /**
- * A fresh directory that only this user can enter. apt reads its settings there, with their hooks: as root nobody else may be
- * able to put another directory in its place.
+ * A new directory that only this user can enter. apt reads its settings there, including hooks: for root, nobody else
+ * may be able to replace it.
  */
 function privateDirectory(env: Env): string {
   const parent = join(userPaths(env).cache, "tmp");
@@ -212,13 +212,13 @@ function privateDirectory(env: Env): string {
     if (error instanceof AegisError && error.code === "refused") throw error;
     throw new AegisError(
       "io",
-      `can't make a working directory under ${parent}: ${messageOf(error)}`,
+      `can't create a working directory under ${parent}: ${messageOf(error)}`,
       "Check the directory's permissions and free space, or set XDG_CACHE_HOME.",
     );
   }
 }
 
-/** Removes what a planning left that was killed: its directory names its process. */
+/** Removes directories left by killed planning processes; the name identifies the process. */
 function sweep(parent: string): void {
   for (const name of readdirSync(parent)) {
     const [, pid, start, boot = ""] = /^plan-(\d+)-(\d+)-(?:([0-9a-f-]*)-)?/.exec(name) ?? [];

@@ -12,8 +12,8 @@ import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";
 
 /**
- * Makes a plan: what the operation would do to this host, without doing any of it. Everything but `plan_id` follows from
- * the arguments and what `planning` returns. With a target that is always denied no command runs at all.
+ * Makes a plan: what the operation would do to this host, without doing it. Everything except `plan_id` depends only on
+ * the arguments and `planning`. If a target is always denied no command runs.
  * @throws AegisError `usage` (operation, number of targets), `invalid_target`, `not_found`
  */
 export async function makePlan(
@@ -43,7 +43,7 @@ function assemble(
     ...findings,
     tool,
     denied_targets: denied,
-    // With no package at all it may be an update, or nobody knows: then it counts as one that does.
+    // With no packages it may be an update, or unknown: assume it uses the network.
     network_access:
       denied.length === 0 &&
       !findings.nothing_to_do &&
@@ -73,11 +73,11 @@ function assemble(
     risk_signals,
     ...riskScore({ ...findings, risk_signals }),
   };
-  // Through its own text, so that what is returned is what will be written, read and hashed.
+  // Round-trips through text, so that the result is exactly what is written, read and hashed.
   return parseDocument("plan", parseJson(canonicalJson(plan)));
 }
 
-/** Names of the packages with this action, `name:arch` where one name stands for several architectures. */
+/** Names of the packages with this action; `name:arch` if the name occurs for several architectures. */
 function namesOf(transaction: readonly TransactionEntry[], action: TransactionEntry["action"]): string[] {
   const entries = transaction.filter((entry) => entry.action === action);
   const counts = new Map<string, number>();
@@ -85,11 +85,11 @@ function namesOf(transaction: readonly TransactionEntry[], action: TransactionEn
   return entries.map(({ name, architecture }) => (counts.get(name) === 1 ? name : `${name}:${architecture}`));
 }
 
-/** The findings of a plan that nobody gathered: a record of what was asked for, for policy to deny. */
+/** Findings for a denied target: a record of the request, for policy to deny. */
 function deniedFindings(ecosystem: Ecosystem, operation: string): Findings {
   return {
     ...emptyFindings([ecosystem.tool, operation]),
     mutable_reference: true,
-    warnings: ["This kind of target is always denied; no command was run to look at it."],
+    warnings: ["This kind of target is always denied; no command was run to examine it."],
   };
 }

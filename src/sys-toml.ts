@@ -1,13 +1,13 @@
 import { parse, TomlError } from "smol-toml";
 import * as v from "valibot";
 
-/** Tables and lists inside each other; no file of ours goes deeper than four. */
+/** Nesting limit; our files have at most four levels. */
 const MAX_DEPTH = 16;
 
 /**
- * The settings in a TOML text, checked, or what is wrong with it, for people: where, and what may stand there. Dates with an
- * offset come as Temporal.ZonedDateTime, integers beyond 2^53 are a mistake, and `__proto__` is a key like any other, which no
- * schema knows.
+ * The checked settings in a TOML text, or a problem in words: where, and what is allowed there. Dates with an offset
+ * become Temporal.ZonedDateTime, integers beyond 2^53 are errors, and `__proto__` is an ordinary key, unknown to every
+ * schema.
  */
 export function readToml<S extends v.GenericSchema>(
   text: string,
@@ -18,24 +18,24 @@ export function readToml<S extends v.GenericSchema>(
     tree = parse(text, { useLegacyDate: false, maxDepth: MAX_DEPTH });
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
-    return { settings: null, problem: mistakeText(error) };
+    return { settings: null, problem: syntaxProblem(error) };
   }
   const result = v.safeParse(schema, tree, { abortEarly: true });
   if (result.success) return { settings: result.output, problem: null };
   return { settings: null, problem: issueText(result.issues[0], schema) };
 }
 
-/** The parser's sentence, without its drawing of the place, or ours where that helps more. */
-function mistakeText({ line, column, message }: TomlError): string {
+/** The parser's message without its excerpt, or a more helpful one. */
+function syntaxProblem({ line, column, message }: TomlError): string {
   const [first = ""] = message.split("\n", 1);
   const theirs = first.replace(/^Invalid TOML document: /, "");
-  const what = MISTAKES.find(([pattern]) => pattern.test(theirs))?.[1] ?? theirs;
+  const what = CLEARER.find(([pattern]) => pattern.test(theirs))?.[1] ?? theirs;
   return `line ${line}, column ${column}: ${what}`;
 }
 
-/** What to write instead, for mistakes whose name alone doesn't tell. */
-const MISTAKES: readonly [theirs: RegExp, ours: string][] = [
-  [/^invalid value$/, "not a value: a text stands in quotes, and a list ends with ]"],
+/** Clearer messages for some syntax errors. */
+const CLEARER: readonly [theirs: RegExp, ours: string][] = [
+  [/^invalid value$/, "not a value: a text needs quotes, and a list ends with ]"],
   [
     /^(?:incomplete key-value|illegal character in key|unexpected end of key)/,
     "not a name: a setting is written name = value, a table [name]",
@@ -45,7 +45,7 @@ const MISTAKES: readonly [theirs: RegExp, ours: string][] = [
   [/Temporal/, "there is no such date or time"],
 ];
 
-/** What a schema has against a setting. Its own words are for programmers. */
+/** A schema violation in words; valibot's are for programmers. */
 function issueText(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): string {
   const keys = (issue.path ?? []).map(({ key }) => key);
   const where = keys
@@ -54,18 +54,18 @@ function issueText(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): string
       return `${n === 0 ? "" : typeof keys[n - 1] === "number" ? ", " : "."}${String(key)}`;
     })
     .join("");
-  return `${where || "the file"}: ${whatIsWrong(issue, schema, keys)}`;
+  return `${where || "the file"}: ${violation(issue, schema, keys)}`;
 }
 
-function whatIsWrong(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, keys: readonly unknown[]): string {
+function violation(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, keys: readonly unknown[]): string {
   const { type, kind, expected, received, message } = issue;
   if (type === "strict_object" && expected === "never") {
     const known = settingsAt(schema, keys.slice(0, -1));
-    return `unknown key${known.length === 0 ? "" : `; there are: ${known.join(", ")}`}`;
+    return `unknown key${known.length === 0 ? "" : `; known keys: ${known.join(", ")}`}`;
   }
   if (type === "strict_object" && expected !== "Object") return "missing";
   if (type === "picklist")
-    return `${received} is none of ${expected?.replace(/[()]/g, "").replaceAll(" | ", ", ")}`;
+    return `${received} is not one of ${expected?.replace(/[()]/g, "").replaceAll(" | ", ", ")}`;
   const wanted = kind === "schema" ? WANTED[type] : undefined;
   return wanted === undefined ? message : `${received} is not ${wanted}`;
 }
@@ -78,7 +78,7 @@ const WANTED: Readonly<Record<string, string>> = {
   strict_object: "a table",
 };
 
-/** The names that may stand at a place of a schema. */
+/** The names allowed at a position in a schema. */
 function settingsAt(schema: unknown, keys: readonly unknown[]): string[] {
   if (typeof schema !== "object" || schema === null) return [];
   if ("wrapped" in schema) return settingsAt(schema.wrapped, keys);

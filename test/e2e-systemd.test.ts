@@ -165,7 +165,7 @@ describeOnSystemd("a production host", (suite) => {
 
   test("a policy with a mistake: the status fails, with the words of every refusal", async () => {
     host.write("/etc/aegis/policy.toml", '[apt]\n\ninstal = "allow"\n');
-    const says = expect.stringContaining("policy.toml can't be used: apt.instal: unknown key; there are: ");
+    const says = expect.stringContaining("policy.toml can't be used: apt.instal: unknown key; known keys: ");
     for (const words of [["daemon", "status"], ["doctor"]]) {
       const { status, stdout } = await chain.aegis(words);
       expect([status, stdout]).toEqual([8, says]);

@@ -55,9 +55,9 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
     entry({ comment: '"x"' }),
     "",
     "invalid_config",
-    ".toml: key, entry 1, comment: unknown key; there are: id, name,",
+    ".toml: key, entry 1, comment: unknown key; known keys: id, name,",
   ],
-  ["an unknown table", "[other]\n", "", "invalid_config", "other: unknown key; there are: key"],
+  ["an unknown table", "[other]\n", "", "invalid_config", "other: unknown key; known keys: key"],
   ...['"<owner>"', '"…"', '" <x> "'].map((name): [string, string, string, ErrorCode, string] => [
     `the placeholder ${name}`,
     entry() + entry({ id: '"b"', public_key_hex: `"${ALICE.publicKeyHex}"`, name }),

@@ -94,7 +94,7 @@ describe("an API without a usable answer leaves the question open", () => {
     answer = naming("CVE-2023-5678");
     const plan = await lookUp();
     expect(lines(plan)).toEqual(NO_DATA);
-    expect(plan.warnings[0]).toContain("CVE-2023-5678 is not a record of the package it was named for");
+    expect(plan.warnings[0]).toContain("CVE-2023-5678 is not a record of the package it was listed for");
   });
 
   test("a record of another package", async () => {

@@ -461,7 +461,7 @@ describe("the policy", () => {
       severity: "critical",
     });
     expect(plan.warnings).toEqual([
-      "Vulnerabilities: 4202 vulnerabilities are known; the plan has the 2000 gravest.",
+      "Vulnerabilities: 4202 vulnerabilities are known; the plan has the 2000 most severe.",
     ]);
   });
 });

@@ -20,8 +20,8 @@ function refusal(run: () => unknown): AegisError {
 
 describe("a policy file is refused, naming the key", () => {
   const cases: readonly [toml: string, named: string][] = [
-    ["[apt]\nallow_removal = true", "apt.allow_removal: unknown key; there are: allow_removals, allow_"],
-    ["[atp]\nallow_removals = true", "atp: unknown key; there are: apt, npm, "],
+    ["[apt]\nallow_removal = true", "apt.allow_removal: unknown key; known keys: allow_removals, allow_"],
+    ["[atp]\nallow_removals = true", "atp: unknown key; known keys: apt, npm, "],
     ["allow_removals = true", "allow_removals: unknown key"],
     ["[constructor]", "constructor: unknown key"],
     ["[__proto__]\nallow = true", "__proto__: unknown key"],
@@ -29,7 +29,7 @@ describe("a policy file is refused, naming the key", () => {
     ["apt = true", "apt: true is not a table"],
     ['[apt]\nallow_removals = "true"', "apt.allow_removals: "],
     ["[apt]\nallow_removals = 1", "apt.allow_removals: 1 is not true or false"],
-    ['[apt]\ninstall = "yes"', 'apt.install: "yes" is none of "allow", '],
+    ['[apt]\ninstall = "yes"', 'apt.install: "yes" is not one of "allow", '],
     ['[apt]\nsensitive_packages = "sudo"', "apt.sensitive_packages: "],
     ['[apt]\nsensitive_packages = ["a", "B c"]', "apt.sensitive_packages, entry 2: "],
     ['[apt]\nsensitive_packages = ["a*b"]', "apt.sensitive_packages, entry 1: "],
@@ -53,7 +53,7 @@ describe("a policy file is refused, naming the key", () => {
     ["[approvals]\nrequired = 0", "approvals.required: "],
     ['[vulnerability]\ndeny = "never"', "vulnerability.deny: "],
     ['[review]\nrequired = "yes"', "review.required: "],
-    ["[review]\npublic_key = []", "review.public_key: unknown key; there are: required, public_keys"],
+    ["[review]\npublic_key = []", "review.public_key: unknown key; known keys: required, public_keys"],
     ['[review]\npublic_keys = "x"', "review.public_keys: "],
     ["[review]\npublic_keys = [1]", "review.public_keys, entry 1: "],
     [
@@ -90,7 +90,7 @@ describe("a policy file is refused, naming the key", () => {
     ["[apt\ninstall", "line 1, column 5: not a name: a setting is written"],
     ["[apt]\ninstall: deny", "line 2, column 8: not a name: a setting is written"],
     ['[apt]\n= "deny"', "line 2, column 1: not a name: a setting is written"],
-    ["[apt]\n\ninstall = allow\n[npm]\n", "line 3, column 11: not a value: a text stands in quotes"],
+    ["[apt]\n\ninstall = allow\n[npm]\n", "line 3, column 11: not a value: a text needs quotes"],
     [`[apt]\nsensitive_packages = [\n  "a",\n[npm]\napply = "deny"\n`, "line 4, column 2: not a value: "],
     ["[freshness]\nplan_minutes = 9007199254740993", "line 2, column 16: a number this large can't be kept"],
     ["[freshness]\nplan_minutes = 0x1fffffffffffffffff", "line 2, column 16: a number this large"],
