@@ -1,7 +1,12 @@
-import { describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Result } from "../src/doc-result.ts";
-import { nextDue, outcomeForClients, REFUSAL_PACE } from "../src/exec-connection.ts";
+import { nextDue, outcomeForClients, pace, REFUSAL_PACE } from "../src/exec-connection.ts";
+import type { Places } from "../src/sys-state.ts";
 import { readStatus } from "../src/wire-executor.ts";
+import { makePlaces, placesIn } from "./execution-kit.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
 
 const ID = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
 
@@ -84,4 +89,44 @@ test("reports in one after the other, as an honest front sends them, are each ta
   }
   expect(longest).toBeLessThanOrEqual(5000);
   expect(now - NOW).toBeGreaterThan(400 * 5000);
+});
+
+describe("waiting after something was written down", () => {
+  let places: Places;
+  let remove: () => void;
+  beforeEach(() => {
+    const directory = temporaryDirectory();
+    remove = directory.remove;
+    places = placesIn(directory.path);
+    makePlaces(places);
+  });
+  afterEach(() => remove());
+  const HOURLY = { eachMs: 3_600_000, free: 1 };
+  const due = () => Number(readFileSync(join(places.lock, "what"), "utf8"));
+
+  test("the first ones are free; a stop ends the wait of the next one", async () => {
+    const stop = new AbortController();
+    await pace("what", HOURLY, stop.signal, places);
+    await pace("what", HOURLY, stop.signal, places);
+    const waits = pace("what", HOURLY, stop.signal, places);
+    expect(await Promise.race([waits, Promise.resolve("waits")])).toBe("waits");
+    stop.abort();
+    await waits;
+    expect(due()).toBeGreaterThan(Date.now() + HOURLY.eachMs);
+  });
+  test("nobody waits who was told to stop before", async () => {
+    await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), places);
+    await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), places);
+  });
+  test("a wait ends by itself", async () => {
+    const quick = { eachMs: 20, free: 0 };
+    const { signal } = new AbortController();
+    for (let n = 0; n < 3; n++) await pace("what", quick, signal, places);
+    expect(due()).toBeGreaterThan(0);
+  });
+  test("a record that is nonsense counts as none", async () => {
+    writeFileSync(join(places.lock, "what"), "soon");
+    await pace("what", HOURLY, new AbortController().signal, places);
+    expect(due()).toBeGreaterThan(0);
+  });
 });

@@ -352,6 +352,15 @@ describe("Watch", () => {
     await client.refused("not_found", `execution ${ID} ended before it started anything`);
     first.release();
   });
+  test("told to stop: the watching ends, and what runs goes on", async () => {
+    writeResult(running(), places);
+    mkdirSync(runDirectory(ID, places));
+    const client = watch();
+    await client.until((events) => events.length > 0);
+    for (const listener of process.listeners("SIGTERM").slice(before)) listener("SIGTERM");
+    await client.refused("unavailable", "the executor is being stopped");
+    expect(readResult(ID, places)?.state).toBe("running");
+  });
   test("whoever watched leaves: this process ends, and what runs goes on", async () => {
     writeResult(running(), places);
     mkdirSync(runDirectory(ID, places));
