@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { findCommand } from "../src/cmd.ts";
+import { TOPIC_NAMES } from "../src/cmd-help-topics.ts";
 import { ROOT } from "./kit.ts";
 
 /*
@@ -44,6 +45,15 @@ test("every command that a session of the README types exists", () => {
   );
   expect(typed.length).toBeGreaterThan(15);
   for (const words of typed) expect(() => findCommand(words.split(" "))).not.toThrow();
+});
+
+test("it names every topic of help, and no other", () => {
+  const from = README.indexOf("| topics |");
+  const rows = README.slice(from).split("\n\n")[0]?.split("\n").slice(2) ?? [];
+  const named = rows.flatMap((row) =>
+    [...(row.split(" | ")[0] ?? "").matchAll(/`([\w-]+)`/g)].map(([, name]) => `${name}`),
+  );
+  expect(named.sort()).toEqual([...TOPIC_NAMES].sort());
 });
 
 test("the table of dependencies is that of package.json", () => {
