@@ -106,7 +106,7 @@ async function approveOn(columns: number, rows: number, settings: string, keys: 
 
 for (const columns of [80, 120]) {
   describe(`at ${columns} columns`, () => {
-    test("no line of the screen begins with anything from outside", async () => {
+    test("no line of the screen begins with outside text", async () => {
       const { lines } = await approveOn(columns, 24, "PAGER=cat");
       for (const line of lines) expect(line).toMatch(OWN_HEAD);
       expect(lines.filter((line) => line.includes("FORGED")).length).toBeGreaterThan(20);
@@ -116,7 +116,7 @@ for (const columns of [80, 120]) {
         );
       }
     });
-    test("the plan's own words are few, above the table, and counted", async () => {
+    test("the plan's own text is limited, above the table, and counted", async () => {
       const { asked, lines } = await approveOn(columns, 24, "PAGER=cat");
       expect(asked).toContain("… and 404 more warnings");
       expect(lines.findLastIndex((line) => line.startsWith("│ !"))).toBeLessThan(
@@ -124,7 +124,7 @@ for (const columns of [80, 120]) {
       );
       expect(lines.findIndex((line) => /^ +package +from/.test(line))).toBeLessThan(130);
     });
-    test("the last screenful above the question is ours: every name that changes, how many, the plan's hash", async () => {
+    test("the last screenful above the question is Aegis's: every package that changes, counts, the plan's hash", async () => {
       const { plan, lines } = await approveOn(columns, 24, "PAGER=cat");
       const last = lines.slice(-24).join("\n");
       expect(last).not.toContain("FORGED");
@@ -137,7 +137,7 @@ for (const columns of [80, 120]) {
       const names = new Set(after.replaceAll("\n│ ", " ").split(/\s+/));
       for (const { name } of plan.transaction) expect(names).toContain(name);
     });
-    test("through a pager, the same stands above the question", async () => {
+    test("with a pager, the same is above the question", async () => {
       const { output, asked } = await approveOn(columns, 24, "", [["Plan: apt upgrade", "q"]]);
       const after = asked.slice(asked.lastIndexOf("↑ 136 to upgrade: "));
       expect(after).toContain("Changes 137 packages");
@@ -148,7 +148,7 @@ for (const columns of [80, 120]) {
   });
 }
 
-test("a terminal that would break our own lines is refused", async () => {
+test("a terminal too narrow for Aegis's own lines is refused", async () => {
   const { output } = await approveOn(80, 24, "PAGER=cat").then(async ({ plan }) => {
     const file = join(home, "80.plan");
     expect(plan.operation).toBe("upgrade");

@@ -233,7 +233,7 @@ for (const [name, program] of Object.entries(PROGRAMS)) {
       expect(overview.split("\n").filter((line) => line.length > 80)).toEqual([]);
     });
 
-    test("a reader that goes away at once: quiet, and the status still tells", async () => {
+    test("a closed pipe: quiet, with the same exit status", async () => {
       const options = { closeStdout: true };
       const ended = await Promise.all(
         [["policy", "rules"], ["--help"], ["plan", "--help"], ["bogus", "--json"]].map((words) =>
@@ -264,7 +264,7 @@ for (const [name, program] of Object.entries(PROGRAMS)) {
       expect((await start(deaf, { env: ENV, cwd: EMPTY })).status).toBe(2);
     });
 
-    test("no colours without a terminal, whatever the environment says", async () => {
+    test("no colours without a terminal, whatever the environment", async () => {
       for (const extra of [
         {},
         { NO_COLOR: "1" },
@@ -296,7 +296,7 @@ for (const [name, program] of Object.entries(PROGRAMS)) {
       expect(await onTerminal({ TERM: "dumb" })).toBe(false);
     });
 
-    test("a plan that policy can only deny is written, says why, and ends with 3", async () => {
+    test("a plan that policy denies is written, says why, and exits 3", async () => {
       const env = { ...ENV, XDG_DATA_HOME: join(home, `${name}-denied`) };
       const words = ["plan", "apt", "install", "./x.deb"];
       const { status, stdout } = await aegis(words, { env });
@@ -326,7 +326,7 @@ for (const [name, program] of Object.entries(PROGRAMS)) {
 describe("binary", () => {
   const [binary] = PROGRAMS.binary;
 
-  test("what failed leaves no file behind in the home and the current directory", async () => {
+  test("failures leave no file in the home and the current directory", async () => {
     const own = join(home, "own");
     mkdirSync(own);
     const env = { HOME: own, PATH: "/usr/bin:/bin" };
@@ -341,7 +341,7 @@ describe("binary", () => {
     expect(left.filter((entry) => !entry.isDirectory())).toEqual([]);
   });
 
-  test("a bunfig.toml and a .env of the current directory are not obeyed", async () => {
+  test("bunfig.toml and .env in the current directory are ignored", async () => {
     const cwd = join(home, "trap");
     mkdirSync(cwd);
     writeFileSync(join(cwd, "preload.ts"), 'console.log("PRELOADED");\n');
@@ -363,7 +363,7 @@ describe("binary", () => {
     expect(where?.stdout).toBe(`${AUDIT_LOG}\n`);
   });
 
-  test("the same .env, given as real variables, is obeyed: the trap above could have caught something", async () => {
+  test("the same variables in the environment do have an effect, so the test above proves something", async () => {
     const env = { ...ENV, AEGIS_POLICY_CONFIG: join(home, "trap/policy.toml") };
     const { status, stderr } = await start([binary, "policy", "rules"], { env, cwd: EMPTY });
     expect({ status, stderr }).toEqual({ status: 2, stderr: expect.stringContaining("no_such_key") });

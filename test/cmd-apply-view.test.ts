@@ -67,7 +67,7 @@ describe("events, without a terminal", () => {
   ];
   for (const [name, events, expected] of CASES) test(name, () => expect(shown(events)).toEqual(expected));
 
-  test("of a line without end the beginning is shown, and no more is kept", () => {
+  test("an endless line is truncated, and the rest is not kept", () => {
     const { notes, view } = viewer();
     const piece = output("A".repeat(250_000));
     for (let n = 0; n < 400; n++) view.show(piece);
@@ -140,7 +140,7 @@ describe("the outcome", () => {
   }
 });
 
-test("on a terminal one line is drawn again and again, cut to its width, and wiped before other text", async () => {
+test("on a terminal one line is redrawn, cut to the width, and erased before other text", async () => {
   const program = `
     const { applyView } = await import(${JSON.stringify(join(ROOT, "src/cmd-apply-view.ts"))});
     const { processIo } = await import(${JSON.stringify(join(ROOT, "src/cmd-io.ts"))});

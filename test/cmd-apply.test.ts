@@ -45,7 +45,7 @@ async function applyTo(hangUps: number, refusals: readonly string[]) {
   return { status, stderr, methods };
 }
 
-test("Ctrl-C while the executor is busy: nothing was submitted, and that is said", async () => {
+test("Ctrl-C while the executor is busy: says that nothing was submitted", async () => {
   const directory = temporaryDirectory();
   cleanups.push(directory.remove);
   const socket = join(directory.path, "executor.sock");
@@ -71,7 +71,7 @@ test("Ctrl-C while the executor is busy: nothing was submitted, and that is said
   expect(said).toContain("nothing was submitted");
 });
 
-test("Ctrl-C while watching: what was submitted goes on, in one JSON document", async () => {
+test("Ctrl-C while watching: says that the execution goes on, in one JSON document", async () => {
   const directory = temporaryDirectory();
   cleanups.push(directory.remove);
   const socket = join(directory.path, "executor.sock");

@@ -115,7 +115,7 @@ describe("accepted", () => {
     });
   }
 
-  test("--json and --help, wherever they stand", () => {
+  test("--json and --help in any position", () => {
     expect(parse("p", "--json")).toMatchObject({ json: true, help: false });
     expect(parse("--help")).toMatchObject({ json: false, help: true });
     expect(parse("a", "b", "c", "-h")).toMatchObject({ help: true });

@@ -46,8 +46,8 @@ const HUNDRED = subjectDetails(
   }),
 );
 
-describe("where no terminal is", () => {
-  test("an event is one whole line, however long: every package is found in it", () => {
+describe("without a terminal", () => {
+  test("an event is one line, however long, with every package", () => {
     const lines = renderEvents([event({ details: { ...APPROVED, ...HUNDRED } })], pipe).split("\n");
     expect(lines).toHaveLength(2);
     for (let n = 0; n < 100; n++) expect(lines[1]).toContain(`package-${n} 1.0-1`);
@@ -169,17 +169,17 @@ describe("on a terminal", () => {
     ]);
   });
 
-  test("a name that is too long shows both of its ends", () => {
+  test("a name that is too long keeps both ends", () => {
     expect(renderEvents([event(LONG)], terminal(80))).toContain("xxxxxxxxxx…xxxxxxxxxx");
   });
 
-  test("wide characters: no line is longer than the terminal on any terminal", () => {
+  test("wide characters: no line is wider than the terminal", () => {
     const wide = { actor: `${"漢".repeat(40)} 漢字`, details: { ...NGINX, operation: "漢字".repeat(60) } };
     for (const line of renderEvents([event(wide)], terminal(80)).split("\n"))
       expect([line, roomFor(line) <= 80]).toEqual([line, true]);
   });
 
-  test("what came from outside can't drive it, nor begin a line", () => {
+  test("outside text can't control it or begin a line", () => {
     const evil = "\u001b]0;pwned\u0007\u202e\n99  forged";
     const details = { ...NGINX, operation: evil, packages: { [evil]: [evil] }, message: evil, state: evil };
     const text = renderEvents([event({ actor: evil, details })], terminal(80));

@@ -68,7 +68,7 @@ describe("audit verify", () => {
     expect(result.hint).toContain(`type: aegis audit verify --path ${dir}.`);
   });
 
-  test("of the production log the hint says which log", () =>
+  test("for the production log, the hint names it", () =>
     expect(tampered("/var/log/aegis/audit-0000000000000001.ndjson", "").hint).toContain(
       "type: aegis audit verify --system.",
     ));
@@ -118,12 +118,12 @@ describe("audit verify", () => {
     expect(await run(auditVerify)).toMatchObject({ status: 0, json: { status: "intact" } });
   });
 
-  test("an emptied file by itself", async () => {
+  test("a single emptied file", async () => {
     writeFileSync(file, "");
     expect(await run(auditVerify, "--path", file)).toMatchObject({ status: 6, code: "log_empty" });
   });
 
-  test("what only a log leaves behind tells that there was one", () => {
+  test("leftovers of a log show that there was one", () => {
     const trace = join(dir, "spent.ndjson");
     const traces = { files: [trace], newest: null };
     expect(() => verifyAuditLog(dir, null, traces)).toThrow("there is no audit log");
@@ -133,7 +133,7 @@ describe("audit verify", () => {
     expect([...SYSTEM_TRACES.files].sort()).toEqual([MONITOR_STATE, join(used, "spent.ndjson")].sort());
   });
 
-  test("the number of the newest event, which the host keeps elsewhere, tells that the end was cut off", () => {
+  test("the newest event's number, kept elsewhere on the host, shows that the end was cut off", () => {
     record(3);
     const newest = join(dir, "newest");
     const look = () => verifyAuditLog(dir, null, { files: [], newest });
@@ -204,7 +204,7 @@ describe("audit verify", () => {
       expect(result.message).toContain(says);
     });
 
-    test("a log that went on; the head is printed in the form that is taken", async () => {
+    test("a log that grew; the head is printed in the form that the flag takes", async () => {
       record(3);
       const kept = await head();
       expect((await run(auditVerify)).text.split("\n")).toContain(`head    ${kept}`);
@@ -216,7 +216,7 @@ describe("audit verify", () => {
       }
     });
 
-    test("an event of an older file is not looked for in a newer one alone", async () => {
+    test("an event of an older file is not searched in a newer file alone", async () => {
       rotated();
       const [first] = lines(readdirSync(dir).find((name) => /^audit-\d/.test(name)));
       const { sequence, event_hash } = JSON.parse(first ?? "");
@@ -229,7 +229,7 @@ describe("audit verify", () => {
   test("no log: not found", async () => expect(await run(auditVerify)).toMatchObject({ code: "not_found" }));
   test("no such path", async () =>
     expect(await run(auditVerify, "--path", join(dir, "none"))).toMatchObject({ code: "not_found" }));
-  test("a device is no log", async () =>
+  test("a device is not a log", async () =>
     expect(await run(auditVerify, "--path", "/dev/zero")).toMatchObject({ code: "io" }));
   test("--system with --path", async () =>
     expect(await run(auditVerify, "--system", "--path", dir)).toMatchObject({ code: "usage" }));
@@ -243,7 +243,7 @@ describe("audit verify", () => {
     }
   });
 
-  test("a torn end is told, and is no tampering", async () => {
+  test("a torn end is reported, not as tampering", async () => {
     record(2);
     appendFileSync(file, '{"schema_ver');
     const result = await run(auditVerify);
@@ -251,7 +251,7 @@ describe("audit verify", () => {
     expect(result.text).toContain("The last line is torn (12 B)");
   });
 
-  test("a later file alone says what was not looked at", async () => {
+  test("a later file alone says what was not checked", async () => {
     const log = openAuditLog(dir, { rotateAt: 2000 });
     for (let i = 0; i < 6; i++) log.append({ kind: "plan_created" });
     expect((await run(auditVerify, "--path", file)).text).toMatch(/This file begins with event \d+/);
@@ -283,7 +283,7 @@ describe("audit show", () => {
     expect(await run(auditShow, "--execution", id)).toMatchObject({ status: 2, code: "usage" });
   });
 
-  test("what the front refused: by code, with counts", async () => {
+  test("the front's refusals by code, with counts", async () => {
     const refusal = (code: string, count: number, uid: number) => ({
       code,
       count,
@@ -312,7 +312,7 @@ describe("audit show", () => {
     expect((await run(auditShow, "--path", file, "--last", "1")).json.events).toHaveLength(1);
   });
 
-  test("filters, and what a row tells", async () => {
+  test("filters, and the content of a row", async () => {
     record(2);
     const log = openAuditLog(dir);
     const execution_id = "0f0e0d0c-0000-4000-8000-000000000000";
@@ -334,7 +334,7 @@ describe("audit show", () => {
     expect((await run(auditShow, "--execution", "ffffffff")).text).toBe("no such events");
   });
 
-  test("what came from outside can't drive the terminal", async () => {
+  test("outside text can't control the terminal", async () => {
     const evil = "\u001b]0;pwned\u0007\u202e\u200b\n";
     openAuditLog(dir).append({
       kind: "execution_denied",

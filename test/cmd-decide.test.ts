@@ -18,7 +18,7 @@ const denied = (plan: OperationPlan, toml = "") => {
   return denialOf(plan, canonicalHash(plan), env);
 };
 
-describe("what policy can only deny, before anyone has reviewed it", () => {
+describe("plans that policy denies whatever a review says", () => {
   const local = install({
     targets: ["./x.deb"],
     denied_targets: [{ target: "./x.deb", signal: "local-path-denied" }],
@@ -39,7 +39,7 @@ describe("what policy can only deny, before anyone has reviewed it", () => {
       expect(denial?.policy).toBe(config);
     });
 
-  test("only the reasons that deny are given", () => {
+  test("gives only the reasons that deny", () => {
     const both = remove(["systemd"], [removal("systemd", { essential: true })]);
     expect(denied(both)?.reasons.join("\n")).not.toContain("security-sensitive");
   });
@@ -53,6 +53,6 @@ describe("what policy can only deny, before anyone has reviewed it", () => {
   ];
   for (const [what, plan, toml] of OPEN) test(what, () => expect(denied(plan, toml)).toBeNull());
 
-  test("a policy that can't be read is an error, and no answer", () =>
+  test("a policy that can't be read is an error, not an answer", () =>
     refuses(() => denied(update(), "no_such = 1\n"), "invalid_config"));
 });

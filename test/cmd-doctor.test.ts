@@ -246,7 +246,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
     });
   }
 
-  test("exit 8: reviews are required, and nothing here can make one", async () => {
+  test("exit 8: reviews are required but not available here", async () => {
     host.write("/etc/aegis/policy.toml", "[review]\nrequired = true\n");
     const { status, failed, findings } = await doctor();
     expect([status, ...failed.map(({ check }) => check)]).toEqual([8, "reviewer", "model"]);
@@ -293,7 +293,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
     }
   });
 
-  test("what is wrong above a directory: the hint names that one", async () => {
+  test("a problem of a parent directory: the hint names the parent", async () => {
     await logsOf("bob");
     expect((await doctor()).failed[0]?.fix).toStartWith("Type: ls -ld /var/log; ");
   });
@@ -322,7 +322,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
     expect(stdout).toMatch(/\n\n1 failure, \d warnings?\n$/);
   });
 
-  test("the agents' rules are printed whatever state the host is in", async () => {
+  test("the agents' rules are printed whatever the host's state", async () => {
     host.write("/etc/sudoers.d/aegis", "Defaults !env_reset\n", 0o440);
     const { status, stdout, stderr } = await host.exec(["aegis", "doctor", "--skill"], { user: "alice" });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });

@@ -62,7 +62,7 @@ const outcome = (change: Partial<Result> = {}) =>
     ...change,
   });
 
-test("an execution is told with its command and who signed it", async () => {
+test("an execution is shown with its command and signer", async () => {
   expect(await status(outcome())).toEqual([
     `2026-01-02T03:10:00  ${ID}  failed 100`,
     "  apt-get install -y nginx=1.22.1-9  signed by ops@example (key ops)",
@@ -76,7 +76,7 @@ test("a file of an older version doesn't say who signed; an older executor neith
   expect(await status(older)).toEqual([`2026-01-02T03:10:00  ${ID}  failed 100`]);
 });
 
-test("a long or hostile command is one that fits, and drives no terminal", async () => {
+test("a long or hostile command is truncated and escaped", async () => {
   const argv = [
     "apt-get",
     "install",

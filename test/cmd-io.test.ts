@@ -38,17 +38,17 @@ describe("a result", () => {
   test("a note goes to standard error", async () => {
     expect(await withIo('io.note("n");')).toEqual({ status: 0, stdout: "", stderr: "n\n" });
   });
-  test("a big one is written whole before the process ends, into a pipe that is full", async () => {
+  test("a big one is written completely before the process ends, even into a full pipe", async () => {
     const { stdout } = await withIo('io.result({}, "x".repeat(5_000_000));');
     expect(stdout).toBe(`${"x".repeat(5_000_000)}\n`);
   });
-  test("a reader that has gone away is no error", async () => {
+  test("a closed pipe is no error", async () => {
     const ended = await withIo('io.result({}, "x".repeat(5_000_000)); io.note("end");', {
       closeStdout: true,
     });
     expect(ended).toMatchObject({ status: 0, stderr: "end\n" });
   });
-  test("a full disk is one", () => {
+  test("a full disk is an error", () => {
     const program = `const { processIo } = await import(${JSON.stringify(join(ROOT, "src/cmd-io.ts"))});
       try { processIo(false).result({}, "x"); } catch (error) { console.error(error.code, error.message); }`;
     const { stderr } = spawnSync("sh", ["-c", 'exec "$0" -e "$1" >/dev/full', process.execPath, program], {

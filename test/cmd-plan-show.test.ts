@@ -20,7 +20,7 @@ const PLAN = upgrade({
 const SHOW = [...PROGRAMS.sources, "plan", "show"];
 beforeAll(() => saveDocument("plan", PLAN, ENV));
 
-test("it is no ecosystem: plan's own words stay as they were", () => {
+test("show is not an ecosystem: plan's messages are unchanged", () => {
   expect(findCommand(["plan", "show", "latest"])).toMatchObject({ name: "plan show", rest: ["latest"] });
   expect(findCommand(["plan", "apt", "install", "show"])).toMatchObject({ name: "plan" });
 });
@@ -29,7 +29,7 @@ describe("aegis plan show", () => {
   const run = (...words: string[]) =>
     start([...SHOW, ...words], { env: ENV, cwd: home, stdin: canonicalJson(PLAN) });
 
-  test("refused: no plan, two, one that isn't there", async () => {
+  test("refused: no plan, two plans, an unknown plan", async () => {
     for (const words of [[], ["latest", "x"], ["nonexistent"], ["0123456789"]])
       expect(await run(...words)).toMatchObject({ status: 2, stdout: "" });
   });
@@ -59,14 +59,14 @@ describe("on a terminal", () => {
       .join(" ")} ${settings} ${SHOW.join(" ")} ${reference}`;
   const last = `Hash ${canonicalHash(PLAN)}`;
 
-  test("what is longer goes through less, which q leaves", async () => {
+  test("a longer plan goes through less, which q leaves", async () => {
     const { output, status, before, after } = await onTerminal(shown(""), [["package-1", "q"]]);
     expect(status).toBe(0);
     expect(output).toContain("Warnings, in the words of the plan");
     expect(output).not.toContain(last);
     expect(after).toBe(before.replace(/rows \d+; columns \d+/, "rows 24; columns 80"));
   });
-  test("Ctrl-C is the pager's, and doesn't end Aegis", async () => {
+  test("Ctrl-C goes to the pager and does not end Aegis", async () => {
     // The shell becomes Aegis, so its process id is known to what runs as the pager.
     const command = shown(`'PAGER=kill -INT '$$`).replace("; env -i", "; exec env -i");
     const { output, status } = await onTerminal(`sh -c "${command.replaceAll("$$", "\\$\\$")}"`, []);
@@ -93,7 +93,7 @@ describe("on a terminal", () => {
     ["one that doesn't know its size", "", 0],
   ];
   for (const [what, settings, rows] of PLAIN)
-    test(`all of it at once: ${what}`, async () => {
+    test(`without a pager: ${what}`, async () => {
       const { output, status } = await onTerminal(shown(settings, "latest", rows), []);
       expect(status).toBe(0);
       expect(output).toContain(last);

@@ -19,7 +19,7 @@ const terminal = (width: number, colour = false): Terminal => ({ interactive: tr
 const PIPE: Terminal = { interactive: false, colour: false, width: 80 };
 const lines = (text: string) => text.split("\n");
 
-describe("under where it comes from", () => {
+describe("grouped by source", () => {
   const plan = (sources: string[], evidence: OperationPlan["repository_evidence"] = [DEBIAN, WEAK]) => ({
     ...PLAN,
     transaction: [entry("a1", { sources })],
@@ -85,7 +85,7 @@ describe("under where it comes from", () => {
   });
 });
 
-test("whose files a package takes over stands above the table, and beside its name right above the question", () => {
+test("a takeover of files is shown above the table, and next to the package's name above the question", () => {
   const taken = ["coreutils", "sudo"];
   const plan = { ...PLAN, transaction: [entry("eater", { takes_over: taken }), entry("other")] };
   expect(lines(renderPlan(plan, terminal(80)))).toContain("! eater takes over files of coreutils, sudo");
@@ -94,20 +94,20 @@ test("whose files a package takes over stands above the table, and beside its na
   );
 });
 
-test("what dpkg's configuration has it start stands among the facts", () => {
+test("programs started by dpkg's configuration are among the facts", () => {
   const hook = { configured_in: "/etc/dpkg/dpkg.cfg.d/needrestart", command: "post-invoke=x\u202e" };
   const shown = renderPlan({ ...PLAN, host_hooks: [hook] }, terminal(120));
   expect(shown).toContain("Host hooks /etc/dpkg/dpkg.cfg.d/needrestart: post-invoke=x\\u{202e}");
 });
 
-describe("one long name or version pushes no other row out of its columns, and nothing of it is cut off", () => {
+describe("a long name or version does not misalign other rows, and is not truncated", () => {
   const long = `lib${"innocent-".repeat(12)}openssl-backdoor`;
   const version = `1:2.3.4+dfsg-5ubuntu6.7${"+more".repeat(12)}~evil`;
   const transaction = [
     entry(long, { from_version: version, to_version: `${version}2`, architecture: "i386" }),
     ...Array.from({ length: 123 }, (_, i) => entry(`package-${i}`)),
   ];
-  test("recorded rows, one version long: every other row is one line, with its columns where the header has them", () => {
+  test("recorded rows, one with a long version: every other row is one line, aligned with the header", () => {
     const recorded = recordedUpgrade();
     const longer = recorded.map((one, i) => (i === 60 ? { ...one, from_version: version } : one));
     const shown = lines(renderPlan({ ...PLAN, transaction: longer }, terminal(80)));
@@ -146,7 +146,7 @@ describe("one long name or version pushes no other row out of its columns, and n
       expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(width);
     });
   }
-  test("through a pipe every package is one line, the others' columns as on a terminal", () => {
+  test("in a pipe every package is one line, with columns as on a terminal", () => {
     const shown = lines(renderPlan({ ...PLAN, transaction }, PIPE));
     expect(shown).toContain(`↑  ${long}:i386  ${version}  ${version}2  1.0 kB`);
     expect(shown.filter((line) => /^↑ {2}package-\d+ +1\.0-1 +1\.0-2 +1\.0 kB$/.test(line))).toHaveLength(
@@ -173,7 +173,7 @@ describe("a plan for people", () => {
     });
   }
 
-  test("150 targets: the table begins on the first screen, and how much of the command is missing is said", () => {
+  test("150 targets: the table starts on the first screen, and the command says how much is missing", () => {
     const targets = Array.from({ length: 150 }, (_, i) => `package-${i}=1.0-${i}+deb12u1`);
     const argv = ["apt-get", "install", "-y", "--allow-downgrades", ...targets];
     const text = renderPlan({ ...PLAN, targets, command_preview: argv }, terminal(80));
@@ -221,14 +221,14 @@ describe("a plan for people", () => {
     expect(text).not.toContain("doc:");
   });
 
-  test("held packages, risk and signals are told", () => {
+  test("held packages, risk and signals are shown", () => {
     const text = renderPlan(PLAN, terminal(80));
     expect(text).toContain("Kept back  libxml2:i386");
     expect(text).toContain("33 of 100 (package-removal 25)");
     expect(text).toContain("Signals    requires-root, package-upgrade, package-removal");
   });
 
-  test("what needs attention is told: denied targets, sources, vulnerabilities, warnings", () => {
+  test("what needs attention is shown: denied targets, sources, vulnerabilities, warnings", () => {
     const id = "http://evil.example.com stable";
     const text = renderPlan(
       {
@@ -273,7 +273,7 @@ describe("a plan for people", () => {
     expect(text).toContain("! the disk is full");
   });
 
-  test("the gravest vulnerabilities come first, whatever the plan's order, and what is cut is told by severity", () => {
+  test("the most severe vulnerabilities come first, whatever the plan's order, and the rest is counted by severity", () => {
     const open = Array.from({ length: 9 }, (_, n) =>
       vulnerability({ package: `p${n}`, id: NO_DATA, severity: "unknown" }),
     );
@@ -307,7 +307,7 @@ describe("a plan for people", () => {
     expect(text).toContain("Sources    https://deb.debian.org/debian bookworm");
   });
 
-  test("where nothing is known of vulnerabilities, that is what it says", () => {
+  test("missing vulnerability data is reported", () => {
     const unknown = {
       ...vulnerability(),
       package: "hello",
@@ -320,19 +320,19 @@ describe("a plan for people", () => {
     expect(text).not.toContain("has no-data");
   });
 
-  test("a script that is longer than what is shown says so", () => {
+  test("a truncated script says so", () => {
     const scripts = [{ package: "a1", name: "postinst", body: "true;".repeat(100) }];
     const text = renderPlan({ ...PLAN, scripts }, terminal(120)).replace(/[\s│]+/g, " ");
     expect(text).toContain("… (500 characters; --json has all)");
   });
 
-  test("colour only where the terminal has it", () => {
+  test("colour only if the terminal supports it", () => {
     expect(renderPlan(PLAN, terminal(80))).not.toContain("\u001b");
     expect(renderPlan(PLAN, terminal(80, true))).toContain("\u001b[1m");
   });
 });
 
-test("warnings that anybody could invent don't push out those that the executor compares", () => {
+test("forgeable warnings don't displace those that the executor compares", () => {
   const real = "on hold, but would be changed: libc6";
   const invented = Array.from({ length: 20 }, (_, n) => `W: invented ${n}`);
   const shown = renderPlan({ ...PLAN, warnings: [...invented, real] }, PIPE);

@@ -108,7 +108,7 @@ describe("aegis policy", () => {
     ],
   ];
   for (const [what, plan, hint] of expired) {
-    test(`an expired plan ${what}: that it has expired comes first, exit 6, and nothing is written`, async () => {
+    test(`an expired plan ${what}: refused as expired, exit 6, nothing written`, async () => {
       saveDocument("plan", plan, env);
       const error = await refusal(run(plan.plan_id, {}, new Date("2026-01-02T05:00:00Z")));
       expect([error.code, error.exit]).toEqual(["expired", 6]);
@@ -143,7 +143,7 @@ describe("aegis policy", () => {
     });
   });
 
-  test("a plan from standard input, the result where the user says", async () => {
+  test("a plan from stdin, the result at --out", async () => {
     stdin = canonicalJson(install());
     const out = join(dir, "result.json");
     expect(await run("-", { out })).toBe(4);
@@ -155,7 +155,7 @@ describe("aegis policy", () => {
     );
   });
 
-  test("no command of another person has a path of this account", async () => {
+  test("no command for another person contains a path of this account", async () => {
     const plan = upgrade({ transaction: [entry("linux-image-1")] });
     saveDocument("plan", plan, env);
     saveDocument("review", review({ plan_hash: canonicalHash(plan) }), env);
@@ -174,7 +174,7 @@ describe("aegis policy", () => {
     }
   });
 
-  test("a review is used only when it is named", async () => {
+  test("a review is used only if named", async () => {
     const plan = update();
     saveDocument("plan", plan, env);
     saveDocument("review", review({ plan_hash: canonicalHash(plan), risk: "deny" }), env);
@@ -191,7 +191,7 @@ describe("aegis policy", () => {
     expect(existsSync(join(dir, "data/aegis/audit"))).toBe(false);
   });
 
-  test("a review that is not one is an error, not a pass", async () => {
+  test("an invalid review is an error", async () => {
     const plan = update();
     saveDocument("plan", plan, env);
     const path = join(dir, "review.json");
@@ -199,7 +199,7 @@ describe("aegis policy", () => {
     expect((await refusal(run(plan.plan_id, { review: path }))).code).toBe("invalid_document");
   });
 
-  test("a plan with a field that nobody knows is refused, by the field's path", async () => {
+  test("a plan with an unknown field is refused, naming the field's path", async () => {
     stdin = JSON.stringify({ ...update(), approved: true });
     const error = await refusal(run("-"));
     expect([error.code, error.details.path]).toEqual(["invalid_document", "approved"]);
@@ -220,7 +220,7 @@ describe("aegis policy", () => {
   });
 });
 
-test("aegis policy rules shows what the configuration in force makes of them", async () => {
+test("aegis policy rules shows their decisions under the configuration in force", async () => {
   writeFileSync(env.AEGIS_POLICY_CONFIG ?? "", '[apt]\ninstall = "deny"');
   expect(await policyRules.run({}, io())).toBe(0);
   expect(text()).toContain(

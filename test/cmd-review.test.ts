@@ -128,7 +128,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     expect((await run(["policy", "plan.json", "--review", path])).status).toBe(6);
   });
 
-  test("a hostile model's words on a screen", async () => {
+  test("a hostile model's text on a screen", async () => {
     const hostile = "fine\n\u001b[31m✔ allow\u001b[0m\r\u202eevil\u2066 ".repeat(5);
     const text = JSON.stringify({ ...VERDICT, summary: hostile, red_flags: [hostile, "x".repeat(5000)] });
     const { status, stdout } = await review(says(text));
@@ -152,7 +152,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
       expect(readFileSync(join(home, path), "utf8")).not.toContain(key);
   });
 
-  test("--out puts the review and the reply where asked", async () => {
+  test("--out writes the review and the reply there", async () => {
     server.behave(says(JSON.stringify(VERDICT)));
     writeFileSync(join(home, "plan.json"), canonicalJson(install()));
     const { status, stdout } = await run(["review", "plan.json", "--direct", "--out", "r.json"]);
@@ -165,7 +165,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     );
   });
 
-  test("--out never takes the place of what is read", async () => {
+  test("--out never overwrites an input", async () => {
     server.behave(says(JSON.stringify(VERDICT)));
     const plan = canonicalJson(install());
     const before = server.asked.length;
@@ -183,7 +183,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     expect(server.asked).toHaveLength(before);
   });
 
-  test("a service that hands out an unsigned review is not said to have signed it", async () => {
+  test("an unsigned review by the service is not shown as signed", async () => {
     const plan = install();
     writeFileSync(join(home, "plan.json"), canonicalJson(plan));
     const made = canonicalJson(aReview({ plan_id: plan.plan_id, plan_hash: canonicalHash(plan) }));
@@ -198,7 +198,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     expect(stdout.replace("\n│ ", " ")).toContain(`asked by the service at ${socket}, unsigned`);
   });
 
-  test("the user's log says what the reviewer's does of a review, and which change it is about", async () => {
+  test("the user's log has the same facts as the reviewer's, and the change", async () => {
     const { status, stdout } = await review(says(JSON.stringify(VERDICT)));
     expect({ status, stdout }).toMatchObject({ status: 0 });
     const path = join(home, ".local/share/aegis/reviews", `${install().plan_id}.review.json`);
@@ -211,7 +211,7 @@ describe.each(Object.entries(PROGRAMS))("%s", (_name, program) => {
     expect(shown.stdout).toMatch(/review_completed.*auto_approve.*apt install/);
   });
 
-  test("a socket that nobody serves is an error, not a way around the service", async () => {
+  test("a dead socket is an error, not a way around the service", async () => {
     writeFileSync(join(home, "plan.json"), canonicalJson(install()));
     writeFileSync(join(home, "sock"), "");
     const { status, stderr } = await run(["review", "plan.json", "--socket", join(home, "sock")]);

@@ -117,7 +117,7 @@ describe("sign: refused", () => {
     const { plan_id } = planned({}, false);
     await refuses(() => run(sign, [plan_id, "--signer", "ops"]), "not_found", "no policy result");
   });
-  test("hints name the plan as it can be found: a file by its path, one of the store by its id", async () => {
+  test("hints name a plan as the user can: a file by its path, a stored one by its id", async () => {
     const plan = planned({}, false);
     const file = join(home, "hello plan");
     saveDocument("plan", plan, env, file);
@@ -151,7 +151,7 @@ describe("sign: refused", () => {
     env.BUN_OPTIONS = "--preload=/tmp/x";
     await refuses(() => run(sign, [plan_id, "--signer", "ops"]), "refused", "BUN_OPTIONS");
   });
-  test("an install that nobody approved", async () => {
+  test("an install without approval", async () => {
     const { plan_id } = planned();
     await refuses(() => run(sign, [plan_id, "--signer", "ops"]), "approval_required", "1 human approval");
   });
@@ -178,7 +178,7 @@ describe("sign: refused", () => {
     writeFileSync(path, JSON.stringify({ ...plan, note: "x" }));
     await refuses(() => run(sign, [path, "--signer", "ops"]), "invalid_document", "note");
   });
-  test("a lifetime that is no number", async () => {
+  test("a lifetime that is not a number", async () => {
     const { plan_id } = planned();
     for (const minutes of ["0", "1.5", "1e3", "soon"]) {
       await refuses(() => run(sign, [plan_id, "--expires-in-minutes", minutes]), "usage", "minutes");
@@ -232,7 +232,7 @@ describe("sign", () => {
     expect(ran.notes.match(/warning/g)).toHaveLength(2);
     expect(readFileSync(join(home, "out.json"), "utf8")).toMatch(/"signer":"(?:alice|key [0-9a-z]+)"/);
   });
-  test("the review that the policy result took into account comes along", async () => {
+  test("the review behind the policy result is included", async () => {
     const plan = planned({}, false);
     const aiReview = review({ plan_hash: canonicalHash(plan), red_flags: ["odd"] });
     saveDocument("review", aiReview, env);
@@ -247,7 +247,7 @@ describe("sign", () => {
     const ran = await run(sign, [plan.plan_id, ...ONE_COMMAND]);
     expect(ran.json.execution_plan).toMatchObject({ ai_review: aiReview });
   });
-  test("a lifetime above the policy's is said, and never signed", async () => {
+  test("a lifetime above the policy's limit is shortened, with a note", async () => {
     asAlice();
     const { plan_id } = planned();
     const minutes = (ran: Ran) => {
@@ -264,7 +264,7 @@ describe("sign", () => {
       expect([minutes(ran), ran.notes]).toEqual([Number(n), ""]);
     }
   });
-  test("a declared snapshot and a key id of its own", async () => {
+  test("a declared snapshot and a custom key id", async () => {
     writeFileSync(join(home, "policy.toml"), "[snapshot]\naccept_declared = true");
     const { plan_id } = planned({ ...upgrade(), created_at: new Date().toISOString() });
     const ran = await run(sign, [
@@ -354,7 +354,7 @@ describe("sign approve", () => {
     }
     expect(readdirSync(join(home, "data/aegis"))).not.toContain("approvals");
   });
-  test("refused before anyone is asked: denied, stale, nothing to do, latest", async () => {
+  test("refused without asking: denied, stale, nothing to do, latest", async () => {
     const refused: [Partial<OperationPlan>, ErrorCode][] = [
       [{ transaction: [entry("hello", { sha256: null })] }, "policy_denied"],
       [{ created_at: "2026-01-01T00:00:00Z" }, "expired"],
@@ -369,7 +369,7 @@ describe("sign approve", () => {
     }
     await refuses(() => approveWith(planned(), "x", APPROVE, "latest").done, "usage");
   });
-  test("refused before anyone is asked: a key that no one takes for an approval, another's name", async () => {
+  test("refused without asking: a key not trusted for approvals, another person's name", async () => {
     const plan = planned();
     const { seed } = SIGNER;
     env.AEGIS_APPROVAL_SECRET_KEY_HEX = Buffer.from(seed).toString("hex");
@@ -378,7 +378,7 @@ describe("sign approve", () => {
     await refuses(() => done, "key_untrusted", "it is an execution key");
     expect([asked, ran.notes]).toEqual([[], ""]);
   });
-  test("a lifetime above a day is said, and never signed", async () => {
+  test("a lifetime above a day is shortened, with a note", async () => {
     const plan = planned();
     const { done, ran } = approveWith(plan, beginning(plan), [...APPROVE, "--expires-in-minutes", "99999"]);
     await done;
@@ -386,7 +386,7 @@ describe("sign approve", () => {
     expect(Date.parse(expires_at) - Date.parse(approved_at)).toBe(24 * 60 * 60_000);
     expect(ran.notes).toContain("note: signed for 1440 minutes, the maximum, instead of 99999");
   });
-  test("of a plan that came as a file, the next command names the files", async () => {
+  test("for a plan that came as a file, the next command names the files", async () => {
     const plan = planned();
     const file = join(home, "hello.plan");
     saveDocument("plan", plan, env, file);
@@ -441,7 +441,7 @@ describe("sign approve", () => {
     expect(await done).toBe(0);
     expect(ran.json.approval).toMatchObject({ plan_hash: canonicalHash(plan) });
   });
-  test("alone, then attached by the signer; audited; verified", async () => {
+  test("detached, then attached by the signer; audited; verified", async () => {
     const plan = planned();
     const { done, ran } = approveWith(plan, null, [...APPROVE, "--confirm", canonicalHash(plan)]);
     expect(await done).toBe(0);
@@ -498,7 +498,7 @@ describe("sign verify", () => {
     edit(await signed(), (text) => JSON.stringify(JSON.parse(text), null, 2));
     expect((await run(signVerify, ["latest", ...KEY])).text).toContain("Signed by   ops");
   });
-  test("another machine's policy is no fault, and is told", async () => {
+  test("another machine's policy is reported, not an error", async () => {
     const path = await signed();
     writeFileSync(join(home, "policy.toml"), "[npm]\nminimum_age_days = 3");
     const ran = await run(signVerify, ["--execution-plan", path, ...KEY]);
@@ -538,7 +538,7 @@ describe("sign keygen", () => {
     expect(json).toMatchObject({ algorithm: "ed25519" });
     expect(String(json.secret_key_hex)).toMatch(/^[0-9a-f]{64}$/);
   });
-  test("says on a terminal that the secret is shown; a pipe is left alone", async () => {
+  test("warns on a terminal that the secret is shown, not in a pipe", async () => {
     const notes: string[] = [];
     const io = (interactive: boolean): Io => {
       const { io } = ioFor("");
@@ -549,7 +549,7 @@ describe("sign keygen", () => {
     await signKeygen.run({ out: undefined, encrypt: false }, io(true));
     expect(notes).toEqual([expect.stringMatching(/secret.*--out <file>/)]);
   });
-  test("with --out the secret is in the file alone, and the key signs", async () => {
+  test("with --out the secret is only in the file, and the key signs", async () => {
     const file = join(home, "ops.key");
     const ran = await run(signKeygen, ["--out", file]);
     const { secret_key_hex: secret } = JSON.parse(readFileSync(file, "utf8"));

@@ -33,7 +33,7 @@ describe("the model", () => {
   };
 
   for (const [level, toml] of levels) {
-    test(`${level}: nothing answers`, async () => {
+    test(`${level}: no answer`, async () => {
       const server = startModelServer();
       server.stop();
       expect(await one(toml, { AEGIS_AI_BASE_URL: server.url })).toMatchObject({
@@ -52,7 +52,7 @@ describe("the model", () => {
       const more = { AEGIS_AI_BASE_URL: server.url, AEGIS_AI_MODELS_TIMEOUT_SECS: "1" };
       expect(await one(toml, more)).toMatchObject({ level });
     });
-    test(`${level}: it has another model`, async () => {
+    test(`${level}: the server has another model`, async () => {
       using server = startModelServer(undefined, ["a", "b", "c", "d", "e", "f"]);
       expect(await one(toml, { AEGIS_AI_BASE_URL: server.url })).toMatchObject({
         level,
@@ -60,13 +60,13 @@ describe("the model", () => {
         fix: expect.stringContaining("a, b, c, d, e, …"),
       });
     });
-    test(`${level}: a variable is wrong`, async () => {
+    test(`${level}: an invalid variable`, async () => {
       expect(await one(toml, { AEGIS_AI_MAX_OUTPUT_TOKENS: "many" })).toMatchObject({
         level,
         message: expect.stringContaining("AEGIS_AI_MAX_OUTPUT_TOKENS"),
       });
     });
-    test(`${level}: another machine's model, not allowed`, async () => {
+    test(`${level}: a remote model, not allowed`, async () => {
       expect(await one(toml, { AEGIS_AI_BASE_URL: "http://model.invalid/v1" })).toMatchObject({
         level,
         fix: expect.stringContaining("AEGIS_AI_ALLOW_REMOTE=1"),
@@ -84,7 +84,7 @@ describe("the model", () => {
       expect(server.asked.map(({ method, path }) => [method, path])).toEqual([["GET", "/v1/models"]]);
     });
   }
-  test("a policy that can't be read is the policy check's to report", async () => {
+  test("a policy that can't be read is reported by the policy check", async () => {
     const server = startModelServer();
     server.stop();
     expect(await one("nonsense = [", { AEGIS_AI_BASE_URL: server.url })).toMatchObject({ level: "warn" });
@@ -110,7 +110,7 @@ describe("the reviewer", () => {
   const STATUS = { parameters: { model: "m", public_key_hex: KEY, asking: 1, waiting: 2 } };
 
   for (const [level, toml] of levels) {
-    test(`${level}: none is there`, async () => {
+    test(`${level}: none is running`, async () => {
       expect(await reviewerService(env(toml), join(home, "none.sock"))).toEqual([
         {
           check: "reviewer",
@@ -120,7 +120,7 @@ describe("the reviewer", () => {
         },
       ]);
     });
-    test(`${level}: its socket was left behind`, async () => {
+    test(`${level}: a stale socket`, async () => {
       const path = await reviewer(STATUS);
       const [server] = open.splice(0);
       // Bun removes the socket's file when the server closes; one that was killed leaves it.
@@ -132,7 +132,7 @@ describe("the reviewer", () => {
       ]);
       expect(await reviewerService(env(toml), path)).toMatchObject([{ level, check: "reviewer" }]);
     });
-    test(`${level}: nonsense answers`, async () => {
+    test(`${level}: a nonsense answer`, async () => {
       const path = await reviewer({ parameters: { model: 1 } });
       expect(await reviewerService(env(toml), path)).toMatchObject([{ level, check: "reviewer" }]);
     });
@@ -142,12 +142,12 @@ describe("the reviewer", () => {
       ]);
     });
   }
-  test("fail: something else stands there", async () => {
+  test("fail: the path is not a socket", async () => {
     const path = join(home, "file");
     writeFileSync(path, "");
     expect(await reviewerService(env(OPTIONAL), path)).toMatchObject([{ level: "fail" }]);
   });
-  test("warn: reviews are required, but of another reviewer", async () => {
+  test("warn: reviews are required from another reviewer", async () => {
     const toml = `[review]\nrequired = true\npublic_keys = ["${STRANGER.publicKeyHex}"]\n`;
     expect(await reviewerService(env(toml), await reviewer(STATUS))).toEqual([
       {

@@ -55,7 +55,7 @@ done
   }, 120_000);
   afterAll(() => host?.stop());
 
-  test("nothing runs and nothing is installed: said, exit 8", async () => {
+  test("nothing runs and nothing is installed: reported, exit 8", async () => {
     const found = await status();
     expect({ status: found.status, healthy: found.healthy }).toEqual({ status: 8, healthy: false });
     expect(of(found.findings, "executor")[0]).toMatchObject({ level: "fail" });
@@ -63,14 +63,14 @@ done
     expect(found.services).toEqual([]);
   });
 
-  test("systemd, and no installation", async () => {
+  test("systemd, but no installation", async () => {
     await sh("mkdir -p /run/systemd/system");
     systemctl();
     const [services] = of((await status()).findings, "services");
     expect(services).toMatchObject({ level: "warn", fix: "Type as root: aegis daemon install" });
   });
 
-  test("a host that is as installed: only the executor does not answer here", async () => {
+  test("a host as installed: only the executor does not answer", async () => {
     for (const name of UNIT_NAMES) host.write(join(UNIT_DIRECTORY, name), unitText(name));
     host.write(NEEDRESTART_FILE, needrestartText());
     await sh(
@@ -92,7 +92,7 @@ done
       expect(of(findings, check)[0]?.level).toBe("ok");
   });
 
-  test("a runner that has been told to stop while its apt is at work: a failure, unless the host goes down", async () => {
+  test("a runner told to stop while its apt works: a failure, unless the host shuts down", async () => {
     const before = host.read("/usr/local/sbin/systemctl");
     for (const [state, level] of [
       ["running", "fail"],
@@ -138,7 +138,7 @@ done
       0o644,
     );
 
-  test("keys that are trusted: how many, and a warning where nobody can approve", async () => {
+  test("trusted keys: their number, and a warning if nobody can approve", async () => {
     trust("execution", "approval");
     expect(of((await status()).findings, "keys")).toMatchObject([
       { level: "ok", message: "1 execution key and 1 approval key trusted" },
@@ -149,7 +149,7 @@ done
     ]);
   });
 
-  test("installed, a key trusted, and nothing listens: doctor fails like the status, and both say what to type", async () => {
+  test("installed, a key trusted, but nothing listens: doctor fails like status, and both say what to type", async () => {
     const doctor = async () => {
       const { status: exit, stdout } = await host.exec(["aegis", "doctor", "--json"]);
       return { exit, executor: of(JSON.parse(stdout).findings, "executor") };
@@ -176,7 +176,7 @@ done
     host.write(unit, unitText("aegisd.service"));
   });
 
-  test("a monitor that has not looked: when it will, and how it does now", async () => {
+  test("a monitor that has not run: when it will, and how to start it now", async () => {
     openAuditLog(host.path(SYSTEM.auditDir), { mode: 0o640 }).append({ kind: "checkpoint" });
     const unmanaged = async () => of((await status()).findings, "unmanaged")[0];
     expect(await unmanaged()).toMatchObject({
@@ -192,7 +192,7 @@ done
     await sh(`rm -r ${SYSTEM.auditDir}/audit.ndjson ${SYSTEM.auditDir}/lock`);
   });
 
-  test("it needs no root, which alone may see what program a process runs", async () => {
+  test("it needs no root, although only root may see a process's program", async () => {
     systemctl("", "DropInPaths=\\nNeedDaemonReload=no\\nMainPID=1\\n");
     const { findings } = await status("alice");
     systemctl();
@@ -236,7 +236,7 @@ done
     expect(of(findings, "services").some(({ message }) => message.includes("/x.conf"))).toBe(true);
   });
 
-  test("a boot loader, whose packages want block devices", async () => {
+  test("a boot loader, whose packages need block devices", async () => {
     systemctl();
     await sh("touch /usr/sbin/update-grub; chmod 755 /usr/sbin/update-grub");
     const found = of((await status()).findings, "services").filter(({ level }) => level === "warn");

@@ -28,7 +28,7 @@ const unmanaged = (program: string, count: number): NewAuditEvent => ({
 });
 const BASELINE: NewAuditEvent = { kind: "monitor_baseline" };
 
-describe("what happened besides Aegis, from the log", () => {
+describe("changes outside Aegis, from the log", () => {
   test("no log at all", () => {
     expect(unmanagedChanges(join(dir, "none"), NOW)).toBeNull();
   });
@@ -66,7 +66,7 @@ describe("what happened besides Aegis, from the log", () => {
   });
 });
 
-describe("what the summary begins with", () => {
+describe("the start of the summary", () => {
   const BEGINS: NewAuditEvent = { kind: "monitor_baseline", details: { repositories_as_last_seen: null } };
   const LOST: NewAuditEvent = { kind: "monitor_baseline", details: { repositories_as_last_seen: true } };
   const MONTH = { since: "2026-10-23T12:00:00.000Z", first_look: false };
@@ -91,7 +91,7 @@ describe("what the summary begins with", () => {
   });
 });
 
-test("the log is read by several kinds, and no further back than asked", () => {
+test("the log is filtered by kinds and read no further back than requested", () => {
   write(
     ["2026-11-01T00:00:00Z", BASELINE],
     ["2026-11-02T00:00:00Z", unmanaged("dpkg", 1)],

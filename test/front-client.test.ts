@@ -80,7 +80,7 @@ describe("refusals", () => {
     }
   });
 
-  test("a refusal that arrives before everything is sent is read", async () => {
+  test("a refusal that arrives while still sending is read", async () => {
     const path = socketPath();
     const server = createServer((socket) => {
       socket.on("error", () => {});
@@ -138,7 +138,7 @@ describe("no executor", () => {
     await expect(apply(path, { silenceMs: 30 })).rejects.toMatchObject({ code: "timeout" });
   });
 
-  test("one that keeps sending is waited for", async () => {
+  test("keeps waiting for one that keeps sending", async () => {
     const { path } = await executor((_, reply) => {
       let n = 0;
       const timer = setInterval(() => {

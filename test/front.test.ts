@@ -85,7 +85,7 @@ describe("bad input", () => {
     await until(() => counted("protocol") === 1);
   });
 
-  test("PEER 14: a request without its end gets a reply when the client stops sending", async () => {
+  test("PEER 14: an incomplete request gets a reply when the client stops sending", async () => {
     const { client, counted } = await setUp();
     const it = client().send('{"method":');
     it.socket.end();
@@ -109,16 +109,19 @@ describe("bad input", () => {
     ],
     ["a short id", call("Watch", { execution_id: "0b7b4a3e" }), "org.varlink.service.InvalidParameter"],
   ];
-  test.each(WRONG)("%s is refused and counted, and the connection lives on", async (_, message, expected) => {
-    const { client, counted, runner } = await setUp();
-    const it = client().send(message).send(GET_INFO);
-    expect(await it.refusal()).toBe(expected);
-    expect((await it.reply(2)).parameters).toMatchObject({ product: "aegis" });
-    await until(() => counted("protocol") === 1);
-    expect(runner.calls).toEqual([]);
-  });
+  test.each(WRONG)(
+    "%s is refused and counted, and the connection stays open",
+    async (_, message, expected) => {
+      const { client, counted, runner } = await setUp();
+      const it = client().send(message).send(GET_INFO);
+      expect(await it.refusal()).toBe(expected);
+      expect((await it.reply(2)).parameters).toMatchObject({ product: "aegis" });
+      await until(() => counted("protocol") === 1);
+      expect(runner.calls).toEqual([]);
+    },
+  );
 
-  test("what the checks refuse is answered, reported with its digest, and never reaches the runner", async () => {
+  test("a plan that the checks refuse is answered, reported with its digest, and never reaches the runner", async () => {
     const verify = () => {
       throw new AegisError("signature_invalid", "bad signature", "Sign it again.", { key_id: "k" });
     };
@@ -140,7 +143,7 @@ describe("bad input", () => {
     expect(runner.calls).toEqual([]);
   });
 
-  test("a fault inside the checks is answered without the inside", async () => {
+  test("an internal error in the checks does not leak details", async () => {
     const verify = () => {
       throw new TypeError("undefined is not a secret");
     };
@@ -150,7 +153,7 @@ describe("bad input", () => {
     expect(JSON.stringify(it.messages)).not.toContain("secret");
   });
 
-  test("oneway is obeyed: no reply, not even a refusal", async () => {
+  test("oneway is honoured: no reply, not even a refusal", async () => {
     const { client, counted } = await setUp();
     const it = client()
       .send({ method: "a.B", oneway: true })
@@ -161,7 +164,7 @@ describe("bad input", () => {
     expect(it.messages.length).toBe(1);
   });
 
-  test("too many calls sent ahead: those before are answered, then refused and closed", async () => {
+  test("too many pipelined calls: the first are answered, then the connection is refused and closed", async () => {
     const answer: Answer = (_, reply) => {
       setTimeout(() => reply({ parameters: { queued: [], recent: [] } }), 30);
     };
@@ -184,13 +187,13 @@ describe("limits", () => {
     await until(() => counted("busy") === 1);
   });
 
-  test("of everybody", async () => {
+  test("in total", async () => {
     const { client } = await setUp({ limits: { clients: 2, clientsPerUid: 9 } });
     for (const it of [client(), client()]) await it.send(GET_INFO).reply();
     expect(await client().refusal()).toBe("busy");
   });
 
-  test("a refused client that is still sending a big request can read why", async () => {
+  test("a refused client can read why while still sending a big request", async () => {
     const { client } = await setUp({ limits: { clientsPerUid: 1 } });
     await client().send(GET_INFO).reply();
     expect(
@@ -200,14 +203,14 @@ describe("limits", () => {
     ).toBe("busy");
   });
 
-  test("everybody of a crowd that comes at once is told why", async () => {
+  test("every client of a burst is told why", async () => {
     const { client } = await setUp({ limits: { clientsPerUid: 1 } });
     await client().send(GET_INFO).reply();
     const crowd = Array.from({ length: 60 }, () => client().send(GET_INFO));
     expect(new Set(await Promise.all(crowd.map((it) => it.refusal())))).toEqual(new Set(["busy"]));
   });
 
-  test("large requests that are not complete keep large ones out, and no small one", async () => {
+  test("incomplete large requests keep out large ones only", async () => {
     const { client } = await setUp({ limits: { bytes: 220_000, bytesPerUid: 220_000 } });
     const greedy = client().send(" ".repeat(200_000));
     await client().send(GET_INFO).reply();
@@ -220,7 +223,7 @@ describe("limits", () => {
     greedy.socket.destroy();
   });
 
-  test("a place is free again when its client goes", async () => {
+  test("a slot is free again when its client leaves", async () => {
     const { client } = await setUp({ limits: { clientsPerUid: 1 } });
     const first = client();
     await first.send(GET_INFO).reply();
@@ -247,7 +250,7 @@ describe("limits", () => {
     first.socket.destroy();
   });
 
-  test("PEER 13: a verified submission that waits is no connection too many of its uid; one that is refused is", async () => {
+  test("PEER 13: a waiting verified submission does not count against its uid's connections; a refused one does", async () => {
     const verify = (plan: string) => {
       if (plan !== PLAN) throw new AegisError("signature_invalid", "refused by the test");
       return null;
@@ -265,7 +268,7 @@ describe("limits", () => {
     expect(await client().send(GET_INFO).refusal()).toBe("busy");
   });
 
-  test("Apply calls that are over don't count", async () => {
+  test("finished Apply calls don't count", async () => {
     const { client, runner } = await setUp({ limits: { applies: 1 } });
     const it = client();
     for (let i = 1; i <= 3; i++)
@@ -273,7 +276,7 @@ describe("limits", () => {
     expect(runner.calls.length).toBe(3);
   });
 
-  test("a submission whose client left has its place until the runner is through with it; of one uid so many", async () => {
+  test("a submission whose client left keeps its slot until the runner has finished; limited per uid", async () => {
     const answers: (() => void)[] = [];
     const answer: Answer = (_, reply) => {
       answers.push(() => reply(event("finished")));
@@ -306,7 +309,7 @@ describe("limits", () => {
     await until(() => answers.length === 1);
   });
 
-  test("a watcher who leaves at once has a place until the runner is up, and has had time to see that", async () => {
+  test("a watcher that leaves at once keeps its slot until the runner is up and can notice", async () => {
     const answers: (() => void)[] = [];
     const answer: Answer = (_, reply) => {
       answers.push(() => reply(event("queued", { place: 0 })));
@@ -326,7 +329,7 @@ describe("limits", () => {
     await until(() => answers.length === 2);
   });
 
-  test("who watches: of one uid and of everybody; a place is free again when its watcher goes, and none is a plan's", async () => {
+  test("watchers: per uid and in total; a slot is free again when its watcher leaves, and none is a plan's", async () => {
     const limits = { watches: 9, watchesPerUid: 2, applies: 1, noticeMs: 1 };
     const answer: Answer = ({ method }, reply) =>
       method.endsWith("Watch") && reply(event("queued", { place: 0 }));
@@ -351,7 +354,7 @@ describe("limits", () => {
     expect((await second.reply()).parameters).toMatchObject({ code: "busy", hint });
   });
 
-  test("whatever the front accepts has a place at the runner", () => {
+  test("the runner has a slot for everything that the front accepts", () => {
     const { applies, watches } = FRONT_LIMITS;
     const statusAndReport = 2;
     expect(FRONT_LIMITS.appliesPerUid).toBeLessThan(applies);
@@ -360,7 +363,7 @@ describe("limits", () => {
     expect(RUNNER_SLOTS).toBeLessThanOrEqual(FRONT_LIMITS.clients);
   });
 
-  test("a silent client is told and closed, and counted", async () => {
+  test("a silent client is told, closed and counted", async () => {
     const { client, counted } = await setUp({ limits: { requestMs: 30 } });
     const it = client();
     expect(await it.refusal()).toBe("timeout");
@@ -376,7 +379,7 @@ describe("limits", () => {
     clearInterval(drip);
   });
 
-  test("an idle client that was served is closed without a word", async () => {
+  test("an idle client that was served is closed without a message", async () => {
     const { client, counted } = await setUp({ limits: { requestMs: 30 } });
     const it = client().send(GET_INFO);
     await it.closed;
@@ -398,7 +401,7 @@ describe("limits", () => {
     expect((await it.reply(2)).parameters).toMatchObject({ event: { kind: "finished" } });
   });
 
-  test("a client that does not read is dropped, and memory does not grow with what it is owed", async () => {
+  test("a client that does not read is dropped, and memory does not grow with its unsent replies", async () => {
     const line = event("output", { data: "x".repeat(64 * 1024) });
     let sent = 0;
     const answer: Answer = (_, reply, socket) => {
@@ -419,7 +422,7 @@ describe("limits", () => {
 });
 
 describe("relaying", () => {
-  test("the caller is who the kernel says, whatever the client says", async () => {
+  test("the caller is the kernel's answer, whatever the client claims", async () => {
     const { client, runner } = await setUp();
     const lie = { uid: 4711, gid: 4711, pid: 1 };
     for (const [method, parameters] of [
@@ -458,7 +461,7 @@ describe("relaying", () => {
     expect(runner.reports).toEqual([]);
   });
 
-  describe("a plan that is expired by the front's clock", () => {
+  describe("a plan that has expired by the front's clock", () => {
     const outside = () => new AegisError("expired", "the front says so");
     const refusing =
       (code: string, details = {}): Answer =>
@@ -498,7 +501,7 @@ describe("relaying", () => {
     ["sends an unknown error", (_, reply) => reply({ error: "a.B", parameters: {} })],
     ["floods", (_, __, socket) => socket.write("x".repeat(5_000_000))],
   ];
-  test.each(BROKEN)("a runner that %s: the client is told, and may go on", async (_, answer) => {
+  test.each(BROKEN)("a runner that %s: the client is told, and may continue", async (_, answer) => {
     const { client } = await setUp({ answer });
     const it = client()
       .send(call("Apply", { plan: PLAN }, { more: true }))
@@ -512,7 +515,7 @@ describe("relaying", () => {
     ["Watch", { execution_id: ID }, false],
     ["Status", {}, false],
   ] as const)(
-    "an answer to %s that breaks off: said whether something may go on",
+    "an answer to %s that breaks off: the hint says whether a run may continue",
     async (method, parameters, goesOn) => {
       const { client } = await setUp({ answer: (_, __, socket) => socket.destroy() });
       const { hint } = (await client().send(call(method, parameters)).reply()).parameters;
@@ -528,7 +531,7 @@ describe("relaying", () => {
     expect((await it.reply()).parameters.hint).toContain("aegis daemon status");
   });
 
-  test("a silent runner is covered by alive events, for more only", async () => {
+  test("a silent runner is covered by alive events, only with more", async () => {
     const { client, runner } = await setUp({ limits: { aliveMs: 20 }, answer: () => {} });
     const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
     const quiet = client().send(call("Apply", { plan: PLAN }));
@@ -537,7 +540,7 @@ describe("relaying", () => {
     expect(quiet.messages).toEqual([]);
   });
 
-  test("a client that is gone frees its connection at the next event; the runner hears nothing of it", async () => {
+  test("a client that has left frees its connection at the next event; the runner does not notice", async () => {
     const { client, runner } = await setUp({ limits: { aliveMs: 10, clientsPerUid: 1 }, answer: () => {} });
     const it = client().send(call("Apply", { plan: PLAN }, { more: true }));
     await until(() => runner.calls.length === 1);
@@ -559,7 +562,7 @@ describe("relaying", () => {
   });
 });
 
-test("a runner that goes on after its last answer is not heard any more", async () => {
+test("what a runner sends after its last answer is ignored", async () => {
   const refusal = { error: REFUSED, parameters: { code: "io", message: "m", hint: "", details: {} } };
   const status = { parameters: { running: null, queued: [], recent: [] } };
   const answer: Answer = ({ method }, reply) => {
@@ -591,7 +594,7 @@ describe("the status", () => {
   const other = ID.replace("0b", "1b");
   const third = ID.replace("0b", "2b");
 
-  test("a crowd asks one question at a time, and none gets an answer that was asked for before it came", async () => {
+  test("many clients cause one request at a time, and no answer predates its request", async () => {
     const { asked, answer } = held();
     const { client, runner } = await setUp({ answer });
     const first = client().send(call("Status", {}));
@@ -614,7 +617,7 @@ describe("the status", () => {
     expect(left.messages).toEqual([]);
   });
 
-  test("a runner that does not tell it is not waited for, nor kept", async () => {
+  test("a runner that does not answer is given up and disconnected", async () => {
     const { client, runner, log } = await setUp({ limits: { statusMs: 30 }, answer: () => {} });
     const current = [client(), client()].map((it) => it.send(call("Status", {})));
     for (const it of current) expect(await it.refusal()).toBe("timeout");
@@ -637,7 +640,7 @@ describe("the status", () => {
 });
 
 describe("reports of refusals", () => {
-  test("a flood is added up: a few messages, every refusal counted, the client not kept waiting", async () => {
+  test("a flood is summed up: few messages, every refusal counted, no client kept waiting", async () => {
     const { client, runner, counted } = await setUp({ limits: { reportMs: 300 } });
     const it = client();
     for (let i = 1; i <= 200; i++) await it.send({ method: `a.B${i}` }).reply(i);
@@ -657,7 +660,7 @@ describe("reports of refusals", () => {
     await until(() => runner.reports.flat().reduce((n, refusal) => n + refusal.count, 0) === 5);
   });
 
-  test("what is left at the end is sent at close", async () => {
+  test("the rest is sent at close", async () => {
     const { client, front, runner } = await setUp({ limits: { reportMs: 3_600_000 } });
     const it = client();
     for (let i = 1; i <= 3; i++) await it.send({ method: "a.B" }).reply(i);
@@ -688,7 +691,7 @@ describe("the socket", () => {
     expect((await client().send(GET_INFO).reply()).parameters).toMatchObject({ product: "aegis" });
   });
 
-  test("PEER 24: of two that start at once over a dead socket, one gets it", async () => {
+  test("PEER 24: of two that start at once on a dead socket, one gets it", async () => {
     const { path } = await setUp();
     const dead = `${path}.dead`;
     await leaveDeadSocket(dead);
@@ -700,7 +703,7 @@ describe("the socket", () => {
     expect((await it.reply()).error).toBeUndefined();
   });
 
-  test("PEER 24: while one has a path and does not listen yet, another can't have it", async () => {
+  test("PEER 24: a path claimed by one that does not listen yet can't be taken", async () => {
     const { path } = await setUp();
     const claim = await claimSocketPath(`${path}.new`);
     await expect(claimSocketPath(`${path}.new`)).rejects.toMatchObject({ code: "exists" });
@@ -708,7 +711,7 @@ describe("the socket", () => {
     (await claimSocketPath(`${path}.new`)).release();
   });
 
-  test("a dead socket is replaced, with the mode asked for", async () => {
+  test("a dead socket is replaced, with the requested mode", async () => {
     const { path } = await setUp();
     const dead = `${path}.dead`;
     await leaveDeadSocket(dead);
@@ -718,14 +721,14 @@ describe("the socket", () => {
     expect(process.umask()).not.toBe(0o177);
   });
 
-  test("a file that is no socket is left alone", async () => {
+  test("a file that is not a socket is left alone", async () => {
     const { path } = await setUp();
     writeFileSync(`${path}.txt`, "mine");
     await expect(start(`${path}.txt`)).rejects.toMatchObject({ code: "exists" });
     expect(readFileSync(`${path}.txt`, "utf8")).toBe("mine");
   });
 
-  test("a socket handed over as a descriptor is served", async () => {
+  test("a socket passed as a descriptor is served", async () => {
     const { path } = await setUp();
     const handed = `${path}.handed`;
     const front = await startFront({
@@ -751,7 +754,7 @@ async function leaveDeadSocket(path: string): Promise<void> {
 const used = new AegisError("replay", "it was used", "", { used: true });
 const expired = new AegisError("expired", "it has expired");
 
-test("a used plan is refused again as the runner refused it, also once it has expired", () => {
+test("a used plan gets the runner's refusal again, even once it has expired", () => {
   const plans = rememberUsedPlans();
   plans.learn("a", used);
   expect(() => plans.check("a", null)).toThrow("it was used");
@@ -759,7 +762,7 @@ test("a used plan is refused again as the runner refused it, also once it has ex
   expect(() => plans.check("b", null)).not.toThrow();
 });
 
-test("what may pass is not remembered: a plan that waits, drift, a busy executor", () => {
+test("temporary refusals are not remembered: a waiting plan, drift, a busy executor", () => {
   const plans = rememberUsedPlans();
   plans.learn("a", new AegisError("replay", "it waits already"));
   plans.learn("a", new AegisError("drift", "changed", "", { used: true }));
@@ -767,7 +770,7 @@ test("what may pass is not remembered: a plan that waits, drift, a busy executor
   expect(() => plans.check("a", null)).not.toThrow();
 });
 
-test("an expired plan is the runner's to judge once: only that knows whether it was used", () => {
+test("an expired plan goes to the runner once: only it knows whether the plan was used", () => {
   const plans = rememberUsedPlans();
   expect(() => plans.check("a", expired)).not.toThrow();
   plans.learn("a", new AegisError("expired", "so says the runner"));
@@ -775,14 +778,14 @@ test("an expired plan is the runner's to judge once: only that knows whether it 
   expect(() => plans.check("b", expired)).not.toThrow();
 });
 
-test("a plan that is in force after all goes to the runner, which is asked again when it has expired", () => {
+test("a plan that is valid after all goes to the runner, which is asked again once it has expired", () => {
   const plans = rememberUsedPlans();
   plans.learn("a", new AegisError("not_yet_valid", "so says the runner"));
   expect(() => plans.check("a", null)).not.toThrow();
   expect(() => plans.check("a", expired)).not.toThrow();
 });
 
-test("memory is bounded, the oldest go first", () => {
+test("memory is bounded, the oldest are forgotten first", () => {
   const plans = rememberUsedPlans();
   for (let i = 0; i <= 1000; i++) plans.learn(String(i), used);
   expect(() => plans.check("0", null)).not.toThrow();

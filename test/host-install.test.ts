@@ -72,13 +72,13 @@ here.describe("aegis daemon install", () => {
     const refused = (argv: readonly string[], env?: Record<string, string>, user?: "alice") =>
       run([...argv, "daemon", "install"], env, user);
 
-    test("where systemd does not run the machine", async () => {
+    test("a machine that systemd does not run", async () => {
       const { status, stderr } = await refused(["/root/aegis"]);
       expect(status).toBe(8);
       expect(stderr).toContain("systemd does not run this host");
       await sh("mkdir -p /run/systemd/system");
     });
-    test("a systemd that doesn't know all of the units", async () => {
+    test("a systemd too old for the units", async () => {
       host.write("/run/systemd/version", "systemd 247 (247.3-7+deb11u5)\n+PAM\n");
       const { status, stderr } = await refused(["/root/aegis"]);
       expect({ status, stderr }).toEqual({
@@ -87,7 +87,7 @@ here.describe("aegis daemon install", () => {
       });
       host.write("/run/systemd/version", "systemd 249 (249.11-0ubuntu3)\n+PAM\n");
     });
-    test("anybody but root", async () => {
+    test("users other than root", async () => {
       for (const verb of ["install", "uninstall"]) {
         await sh("install -m 755 /root/aegis /home/alice/aegis");
         for (const [typed, repeated] of [
@@ -103,7 +103,7 @@ here.describe("aegis daemon install", () => {
         }
       }
     });
-    test("sources", async () => {
+    test("run from sources", async () => {
       // In one file, since the checkout need not be visible on the host.
       const built = await Bun.build({ entrypoints: [join(ROOT, "src/cli.ts")], target: "bun" });
       const [output] = built.outputs;
@@ -125,7 +125,7 @@ here.describe("aegis daemon install", () => {
         await sh("rm /root/other");
       });
     }
-    test("a place that others can write", async () => {
+    test("a directory that others can write", async () => {
       await sh("chmod 775 /usr/local/bin");
       expect((await refused(["/root/aegis"])).stderr).toContain("/usr/local/bin can be written by others");
       await sh("chmod 755 /usr/local/bin");
@@ -135,7 +135,7 @@ here.describe("aegis daemon install", () => {
       expect(status).toBe(6);
       expect(stderr).toContain("NODE_OPTIONS");
     });
-    test("PEER 24: while an executor that was started by hand has the socket", async () => {
+    test("PEER 24: while an executor started by hand has the socket", async () => {
       await sh("mkdir -p /run/aegis; touch /run/aegis/aegisd.sock.lock");
       const held = await host.spawn(["flock", "--no-fork", "/run/aegis/aegisd.sock.lock", "sleep", "60"]);
       while ((await run(["flock", "-n", "/run/aegis/aegisd.sock.lock", "true"])).status === 0)
@@ -147,7 +147,7 @@ here.describe("aegis daemon install", () => {
       await held.exited;
       await sh("rm -r /run/aegis");
     });
-    test("nothing has been touched by any of it", async () => {
+    test("and none of these changed anything", async () => {
       expect(await sh("ls -d /etc/aegis /var/lib/aegis /etc/systemd/system/aegis* 2>/dev/null")).toBe("");
       expect(await told()).toEqual([""]);
     });
@@ -170,7 +170,7 @@ here.describe("aegis daemon install", () => {
     expect(await told()).toEqual([""]);
   });
 
-  test("makes accounts, directories, units and the reviewer's key", async () => {
+  test("creates accounts, directories, units and the reviewer's key", async () => {
     const { status, report } = await install();
     expect(status).toBe(0);
     expect(report.dry_run).toBe(false);
@@ -209,13 +209,13 @@ here.describe("aegis daemon install", () => {
     expect(all.at(-1)).toBe("start --no-block aegis-monitor.service");
   });
 
-  test("a second time there is nothing to do", async () => {
+  test("a second run has nothing to do", async () => {
     const { status, report } = await install();
     expect({ status, open: open(report) }).toEqual({ status: 0, open: [] });
     expect(await told()).toEqual([""]);
   });
 
-  test("an older installation is brought up to date; what is an administrator's, and the record, stay", async () => {
+  test("an older installation is upgraded; the administrator's files and the record stay", async () => {
     const installed = host.read("/var/lib/aegis/installed");
     host.write("/etc/aegis/aegisd.env", "AEGIS_LOG=debug\n");
     host.write("/var/lib/aegis/spent/spent.ndjson", "kept\n", 0o600);
@@ -240,7 +240,7 @@ here.describe("aegis daemon install", () => {
     const step = ({ steps }: InstallReport) =>
       steps.find(({ what }) => what === "/usr/local/bin/aegis")?.done ?? null;
 
-    test("a newer one is installed: refused before anything is done, unless --downgrade says so", async () => {
+    test("a newer version is installed: refused before any change, unless --downgrade is given", async () => {
       fake("aegis 99.0.0\\n");
       host.write(join(UNIT_DIRECTORY, "aegisd.service"), "changed\n");
       for (const flags of [[], ["--dry-run"]]) {
@@ -273,7 +273,7 @@ here.describe("aegis daemon install", () => {
     });
   });
 
-  test("a place that others can write gets neither manual page nor completion, and install says so", async () => {
+  test("a directory that others can write gets neither manual page nor completion, and install says so", async () => {
     const zsh = join(SHARED.zsh, "..");
     await sh(`rm ${Object.values(SHARED).join(" ")}; chmod 775 ${zsh}`);
     const { status, report } = await install();
@@ -286,7 +286,7 @@ here.describe("aegis daemon install", () => {
     expect(await sh(`stat -c %F ${SHARED.manual}`)).toBe("regular file");
   });
 
-  test("every key revoked while the executor runs: it is not said to be stopped", async () => {
+  test("every key revoked while the executor runs: not reported as stopped", async () => {
     const keys =
       '[[key]]\nid = "x"\npublic_key_hex = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"\nrole = "execution"\nrevoked = true\n';
     const before = host.read("/etc/aegis/trusted-keys.toml");
@@ -300,7 +300,7 @@ here.describe("aegis daemon install", () => {
     host.write("/etc/aegis/trusted-keys.toml", before);
   });
 
-  test("a first look that can't be begun is no failure", async () => {
+  test("failing to start the monitor's first run is no error", async () => {
     await sh("rm -f /run/stub/active.aegis-monitor.service");
     host.write(
       "/usr/local/sbin/systemctl",
@@ -314,13 +314,13 @@ here.describe("aegis daemon install", () => {
     expect(open((await install()).report)).toEqual([]);
   });
 
-  test("for people, what needs nothing has a mark too", async () => {
+  test("for people, steps with nothing to do have a mark too", async () => {
     const { stdout } = await run(["/root/aegis", "daemon", "install"]);
     expect(stdout).toContain("= leftovers of an interrupted install: nothing to do\n");
     expect(stdout.split("\n").filter((line) => line.startsWith(" "))).toEqual([]);
   });
 
-  test("on a terminal, no line is wider than that; to a pipe each step is one", async () => {
+  test("no line is wider than the terminal; a pipe gets one line per step", async () => {
     await sh("mv /etc/tmpfiles.d/aegis.conf /root; chmod 755 /var/lib/aegis/{runs,spent,lock,results}");
     const lines = (await run(["/root/aegis", "daemon", "install", "--dry-run"])).stdout.trimEnd().split("\n");
     const step = lines.find((line) => line.startsWith("· directories: "));
@@ -335,7 +335,7 @@ here.describe("aegis daemon install", () => {
     expect(open((await install()).report)).toEqual(["directories"]);
   });
 
-  test("what an executor started by hand left without the group gets it", async () => {
+  test("files of an executor started by hand get the group", async () => {
     await sh(
       "cd /var/lib/aegis/results; chgrp root . ; chmod 750 .; echo {} >a.json; cd /var/log/aegis; chgrp root .; chmod 750 .; echo >audit.ndjson; chmod 600 audit.ndjson; chgrp root audit.ndjson",
     );
@@ -345,7 +345,7 @@ here.describe("aegis daemon install", () => {
     );
   });
 
-  test("the program waits for a run to end, the front's configuration does not", async () => {
+  test("replacing the program waits for a run to end, configuration does not", async () => {
     const held = await host.spawn(["flock", "--no-fork", "/var/lib/aegis/lock/run", "sleep", "60"]);
     while ((await run(["flock", "-n", "/var/lib/aegis/lock/run", "true"])).status === 0) await Bun.sleep(20);
     expect(open((await install()).report)).toEqual([]);
@@ -372,7 +372,7 @@ here.describe("aegis daemon install", () => {
       expect(await told()).toEqual([""]);
       expect(await sh("ls /usr/local/bin/aegis")).toBe("/usr/local/bin/aegis");
     });
-    test("takes services and program away, and keeps log, configuration and the record of used plans", async () => {
+    test("removes services and program, and keeps log, configuration and the record of used plans", async () => {
       const { status, stdout } = await run(["/usr/local/bin/aegis", "daemon", "uninstall"]);
       expect(status).toBe(0);
       expect(
@@ -391,7 +391,7 @@ here.describe("aegis daemon install", () => {
       expect(first).not.toContain("aegis-recover");
       expect(second).toBe("disable aegis-recover.service");
     });
-    test("and comes back as it was", async () => {
+    test("and installing again restores it", async () => {
       const { status, report } = await install();
       expect(status).toBe(0);
       expect(open(report)).not.toContain("accounts");

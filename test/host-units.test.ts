@@ -36,9 +36,9 @@ const SOCKETS = UNIT_NAMES.filter((name) => name.endsWith(".socket"));
 const RUN_APT = ["aegis-runner@.service", "aegis-recover.service"] as const;
 const UNPRIVILEGED = ["aegisd.service", "aegis-reviewd.service"] as const;
 
-describe("what no unit says", () => {
+describe("directives that no unit has", () => {
   for (const name of SERVICES) {
-    test(`${name}: no directory of root's is named in a directive that gives it away`, () => {
+    test(`${name}: no directive gives one of root's directories away`, () => {
       for (const key of [
         "RuntimeDirectory",
         "StateDirectory",
@@ -48,20 +48,20 @@ describe("what no unit says", () => {
       ])
         expect(service(name).has(key)).toBe(false);
     });
-    test(`${name}: no EnvironmentFile=, which takes any name`, () => {
+    test(`${name}: no EnvironmentFile=, which accepts any name`, () => {
       expect(service(name).has("EnvironmentFile")).toBe(false);
     });
     test(`${name}: no MemoryDenyWriteExecute=, which Bun does not survive`, () => {
       expect(service(name).has("MemoryDenyWriteExecute")).toBe(false);
     });
-    test(`${name}: never a start limit, which would need a hand on the machine`, () => {
+    test(`${name}: no start limit, which would need manual intervention`, () => {
       const oneshot = service(name).get("Type")?.[0] === "oneshot" && name === "aegis-monitor.service";
       expect(directives(name, "Unit").get("StartLimitIntervalSec")).toEqual(oneshot ? undefined : ["0"]);
     });
   }
 });
 
-describe("what runs apt", () => {
+describe("units that run apt", () => {
   // PEER 25: a unit under which no package can be installed.
   const KILLS_APT = [
     "ProtectSystem",
@@ -80,7 +80,7 @@ describe("what runs apt", () => {
     for (const key of KILLS_APT) {
       test(`PEER 25: ${name} has no ${key}=`, () => expect(service(name).has(key)).toBe(false));
     }
-    test(`${name}: nothing ends it while dpkg works`, () => {
+    test(`${name}: nothing kills it while dpkg works`, () => {
       const found = service(name);
       expect(["KillMode", "SendSIGKILL", "TimeoutStopSec", "OOMPolicy"].map((key) => found.get(key))).toEqual(
         [["process"], ["no"], ["infinity"], ["continue"]],
@@ -113,7 +113,7 @@ describe("what runs apt", () => {
   }
 });
 
-describe("what waits for apt", () => {
+describe("units that wait for apt", () => {
   for (const name of SERVICES) {
     const waits = WAIT_FOR_APT.some((one) => one === name);
     test(`${name}: ${waits ? "not stopped by hand, so by no hook of that apt" : "can be restarted while apt is at work"}`, () =>
@@ -134,7 +134,7 @@ describe("what waits for apt", () => {
 describe("the unprivileged services", () => {
   for (const name of UNPRIVILEGED) {
     const found = service(name);
-    test(`${name}: a user of its own, no capability, nothing writable but its own`, () => {
+    test(`${name}: its own user, no capabilities, only its own files writable`, () => {
       expect(found.get("User")?.[0]).toMatch(/^aegis-/);
       expect(found.get("CapabilityBoundingSet")).toEqual([""]);
       expect(found.get("NoNewPrivileges")).toEqual(["yes"]);
@@ -145,24 +145,24 @@ describe("the unprivileged services", () => {
       expect(found.get("ReadWritePaths")?.[0]?.split(" ") ?? []).toEqual(own);
     });
   }
-  test("the front speaks over unix sockets only, and sees who is at the other end", () => {
+  test("the front uses unix sockets only, and sees its peers' uids", () => {
     expect(service("aegisd.service").get("RestrictAddressFamilies")).toEqual(["AF_UNIX"]);
     expect(service("aegisd.service").get("PrivateNetwork")).toEqual(["yes"]);
     expect(service("aegisd.service").has("PrivateUsers")).toBe(false);
   });
-  test("the front sees no socket but Aegis's own, and has no place that it could fill", () => {
+  test("the front sees only Aegis's sockets, and can't fill a file system", () => {
     expect(service("aegisd.service").get("TemporaryFileSystem")).toEqual(["/run:ro"]);
     expect(service("aegisd.service").get("BindReadOnlyPaths")).toEqual(["/run/aegis"]);
     expect(service("aegisd.service").get("ReadOnlyPaths")?.[0]?.split(" ")).toContain("/tmp");
   });
-  test("no unprivileged service speaks on D-Bus", () => {
+  test("no unprivileged service reaches D-Bus", () => {
     expect(service("aegis-reviewd.service").get("InaccessiblePaths")).toEqual(["-/run/dbus"]);
   });
   test("the front reaches neither D-Bus nor systemd on systemd 249 either, which keeps the host's /run", () => {
     const hidden = service("aegisd.service").get("InaccessiblePaths")?.[0]?.split(" ");
     for (const path of ["-/run/dbus", "-/run/systemd/private"]) expect(hidden).toContain(path);
   });
-  test("the front's open files are enough for all its clients", () => {
+  test("the front may open enough files for all its clients", () => {
     const limit = Number(service("aegisd.service").get("LimitNOFILE")?.[0]);
     expect(limit).toBeGreaterThanOrEqual(2 * FRONT_LIMITS.clients + FRONT_LIMITS.lingering + 32);
   });
@@ -185,7 +185,7 @@ describe("every service", () => {
       expect(service(name).get("ExecStart")?.[0]).toStartWith(`${SYSTEM.binary} daemon --`);
     });
   }
-  test("what is unset is what a secret key is refused for", () => {
+  test("units unset the variables for which a secret key is refused", () => {
     expect(dangerousEnvironment(Object.fromEntries(DANGEROUS.map((name) => [name, "0"]))).toSorted()).toEqual(
       DANGEROUS.toSorted(),
     );
@@ -199,7 +199,7 @@ describe("sockets", () => {
     "aegis-reviewd.socket": "aegis-review",
   };
   for (const [name, group] of Object.entries(GROUPS)) {
-    test(`${name} is root's and ${group}'s`, () => {
+    test(`${name} belongs to root and ${group}`, () => {
       const found = directives(name as keyof typeof GROUPS, "Socket");
       expect([found.get("SocketUser"), found.get("SocketGroup"), found.get("SocketMode")]).toEqual([
         ["root"],
@@ -213,7 +213,7 @@ describe("sockets", () => {
     expect<string[]>(SOCKETS.toSorted()).toEqual(Object.keys(GROUPS).toSorted());
   });
   for (const name of ["aegisd.socket", "aegis-runner.socket"] as const) {
-    test(`PEER 24: ${name} does not take the path of an executor that was started by hand`, () => {
+    test(`PEER 24: ${name} does not take the path of an executor started by hand`, () => {
       const found = directives(name, "Socket");
       expect(found.get("ExecStartPre")?.[0]).toBe(
         `/usr/bin/flock --nonblock ${found.get("ListenStream")?.[0]}.lock /usr/bin/true`,
@@ -228,7 +228,7 @@ describe("directories and accounts", () => {
     for (const path of [SYSTEM.state, SYSTEM.auditDir, SYSTEM.run, SYSTEM.config])
       expect(HOST_DIRECTORIES.find((directory) => directory.path === path)?.user).toBe("root");
   });
-  test("nobody but the owner writes to any", () => {
+  test("only the owner may write to them", () => {
     for (const { mode } of HOST_DIRECTORIES) expect(mode & 0o022).toBe(0);
   });
   test("parents come first", () => {
@@ -240,14 +240,14 @@ describe("directories and accounts", () => {
     expect(tmpfilesText()).toContain("\nd /var/log/aegis 2751 root aegis-admin -\n");
     expect(tmpfilesText().match(/^d /gm)?.length).toBe(HOST_DIRECTORIES.length);
   });
-  test("sysusers.d: every user and group that anything belongs to", () => {
+  test("sysusers.d: every user and group that owns something", () => {
     const named = new Set(HOST_DIRECTORIES.flatMap(({ user, group }) => [user, group]));
     for (const name of named)
       if (name !== "root") expect(sysusersText()).toMatch(new RegExp(`^[ug] ${name} `, "m"));
   });
 });
 
-test("the reviewer's settings are its own, and no key of the executor's among them", () => {
+test("the reviewer has its own settings, without the executor's", () => {
   for (const name of REVIEWER_VARIABLES) expect(name).toMatch(/^(AEGIS_AI_|AEGIS_LOG|RUST_LOG)/);
   for (const name of DAEMON_VARIABLES) expect(name).not.toMatch(/SECRET|_AI_/);
 });
@@ -272,13 +272,13 @@ systemd.describe("systemd-analyze", () => {
     return () => rmSync(directory, { recursive: true });
   });
 
-  test("verify finds nothing to say", () => {
+  test("verify has no complaints", () => {
     const { exitCode, said } = run("verify", ...UNIT_NAMES.map((name) => join(directory, name)));
     expect(said).toBe("");
     expect(exitCode).toBe(0);
   });
 
-  test("verify finds nothing to say of the runner with the boot loader's drop-in", () => {
+  test("verify has no complaints about the runner with the boot loader's drop-in", () => {
     mkdirSync(join(directory, "aegis-runner@.service.d"));
     writeFileSync(
       join(directory, "aegis-runner@.service.d/x.conf"),
@@ -308,7 +308,7 @@ systemd.describe("systemd-analyze", () => {
   }
 });
 
-test("whoever believes a process on record is told by PID 1 which boot this is", () => {
+test("every unit that trusts a recorded process gets the boot id from PID 1", () => {
   for (const name of [...RUN_APT, "aegis-monitor.service"] as const) {
     expect([name, service(name).get("Environment")]).toEqual([name, ["AEGIS_BOOT_ID=%b"]]);
   }

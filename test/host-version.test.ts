@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { AegisError } from "../src/errors.ts";
 import { changeInWords, refuseDowngrade } from "../src/host-version.ts";
 
-describe("an older version in the place of a newer one is refused", () => {
+describe("downgrades are refused", () => {
   const CASES: [installed: string | null, own: string, refused: boolean][] = [
     ["0.6.0", "0.5.0", true],
     ["0.10.0", "0.9.0", true],
@@ -15,7 +15,7 @@ describe("an older version in the place of a newer one is refused", () => {
     [null, "0.5.0", false],
   ];
   for (const [version, own, refused] of CASES) {
-    test(`${own} over ${version}: ${refused ? "refused" : "taken"}`, () => {
+    test(`${own} over ${version}: ${refused ? "refused" : "accepted"}`, () => {
       let error: unknown = null;
       try {
         refuseDowngrade({ exists: true, version }, own);

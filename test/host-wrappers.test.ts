@@ -16,7 +16,7 @@ beforeEach(() => {
 const at = (name: string) => join(directory, name);
 const ours = () => wrapperFiles(directory).filter((path) => path.startsWith(directory));
 
-test("what an administrator has put there is named, and neither replaced nor removed", async () => {
+test("an administrator's own files are reported, and neither replaced nor removed", async () => {
   await Bun.write(at("apt-get"), "mine");
   symlinkSync("/opt/aegis", at("apt"));
   symlinkSync("/nowhere", at("docker"));
@@ -30,7 +30,7 @@ test("what an administrator has put there is named, and neither replaced nor rem
   expect(readlinkSync(at("docker"))).toBe("/nowhere");
 });
 
-test("each package manager that is here gets a link to the installed program, and no other does", () => {
+test("each package manager on this host gets a link to the installed program, and no other does", () => {
   installWrappers(directory);
   installWrappers(directory);
   const made = readdirSync(directory);
@@ -46,7 +46,7 @@ test("each package manager that is here gets a link to the installed program, an
   expect(lstatSync(directory).isDirectory()).toBe(true);
 });
 
-test("dpkg is no wrapper: every maintainer script calls it", () => {
+test("dpkg has no wrapper: every maintainer script calls it", () => {
   for (const name of ["dpkg", "aegis", "apt-cache", "constructor", ""])
     expect(isWrapperName(name)).toBe(false);
 });

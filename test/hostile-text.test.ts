@@ -136,8 +136,8 @@ const DANGER = [
 /** Paths, hashes and commands stay whole, to be copied. */
 const COPIED = /^(?:Written: |Policy: |Hash |(?:Next|Then), )/;
 
-describe("no hostile text reaches the terminal, or begins a line of it", () => {
-  test("the free fields are what is shown: names, versions, labels, scripts, warnings", () => {
+describe("no hostile text reaches the terminal or begins a line", () => {
+  test("the free fields are the ones shown: names, versions, labels, scripts, warnings", () => {
     const names = new Set(FREE.map((path) => path.filter((step) => typeof step === "string").join(".")));
     for (const name of [
       "targets",

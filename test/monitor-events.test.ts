@@ -33,7 +33,7 @@ const TAMPERED = {
   message: "/var/log/aegis/audit.ndjson, line 1: the line was changed (the monitor, 2026-11-22 08:01Z)",
 };
 
-test("no log, and a monitor that never looked: nothing to tell", () => {
+test("no log, and a monitor that never ran: nothing to report", () => {
   expect(monitorFindings(join(dir, "none"))).toEqual([]);
   write({ kind: "checkpoint" });
   expect(monitorFindings(dir)).toEqual([]);
@@ -63,7 +63,7 @@ for (const [what, events, found] of CASES)
     expect(monitorFindings(dir)).toMatchObject(found);
   });
 
-test("events in other hands' words", () => {
+test("malformed events", () => {
   write({ kind: "monitor_findings", details: { new: "fail", gone: { a: 1 } } });
   expect(monitorFindings(dir)).toMatchObject(FINE);
 });

@@ -32,8 +32,8 @@ async function compress(name: string, to: string) {
   rmSync(join(directory, name));
 }
 
-describe("where reading goes on", () => {
-  test("nothing there", async () => {
+describe("where reading resumes", () => {
+  test("no log", async () => {
     expect(await since(null)).toEqual({ entries: [], end: null, found: true, problems: [] });
   });
 
@@ -47,7 +47,7 @@ describe("where reading goes on", () => {
     expect((await since(next.end)).entries).toEqual([]);
   });
 
-  test("a line that is being written is for the next time", async () => {
+  test("an incomplete line is left to the next run", async () => {
     writeFileSync(log, "a\n");
     const end = await endOf(log);
     appendFileSync(log, "b\nhalf");
@@ -57,7 +57,7 @@ describe("where reading goes on", () => {
     expect((await since(next.end)).entries).toEqual(["half and half"]);
   });
 
-  test("what is no file is passed over, whatever it is called", async () => {
+  test("only regular files are read, whatever their names", async () => {
     writeFileSync(log, "a\n");
     expect(spawnSync("mkfifo", [join(directory, "dpkg.log.1")]).status).toBe(0);
     mkdirSync(join(directory, "dpkg.log.2"));
@@ -67,7 +67,7 @@ describe("where reading goes on", () => {
     expect(await since({ offset: 7, mark: "x" })).toMatchObject({ entries: ["a"], found: false });
   });
 
-  test("a log that was not there", async () => {
+  test("a log that did not exist", async () => {
     expect(await endOf(log)).toBeNull();
     writeFileSync(log, "a\n");
     expect((await since(null)).entries).toEqual(["a"]);
@@ -102,7 +102,7 @@ describe("where reading goes on", () => {
     expect((await since(next.end)).entries).toEqual(["d"]);
   });
 
-  test("a log of which only compressed files are left", async () => {
+  test("only compressed files are left", async () => {
     writeFileSync(join(directory, "dpkg.log.2.gz"), gzipSync(`${"x".repeat(9000)}\na\n`));
     writeFileSync(log, "");
     const end = await endOf(log);
@@ -134,7 +134,7 @@ describe("where reading goes on", () => {
     expect(problems.join()).toContain("truncated, rewritten, or rotated away");
   });
 
-  test("a compressed file that is garbage is said to be", async () => {
+  test("a garbage compressed file is reported", async () => {
     writeFileSync(join(directory, "dpkg.log.2.gz"), "garbage");
     writeFileSync(log, "a\n");
     expect(await since(null)).toMatchObject({
@@ -144,12 +144,12 @@ describe("where reading goes on", () => {
   });
 });
 
-test("garbage and lines without end do no harm", async () => {
+test("garbage and endless lines do no harm", async () => {
   writeFileSync(log, Buffer.concat([Buffer.alloc(200_000, 0xff), Buffer.from("\n\0\n"), Buffer.from("a\n")]));
   expect((await since(null)).entries).toEqual(["\0", "a"]);
 });
 
-test("too many: the newest are looked at, and how many were left out is said", async () => {
+test("too many: the newest are read, and the number left out is reported", async () => {
   writeFileSync(log, Array.from({ length: 1000 }, (_, n) => `${n}\n`).join(""));
   const { entries, problems } = await since(null, 100);
   expect(entries.length).toBeLessThanOrEqual(100);
@@ -185,7 +185,7 @@ test("a log's files, oldest first, and nothing else", () => {
   ]);
 });
 
-test("the newest text comes whole and in order, the oldest is left out", async () => {
+test("the newest text is complete and in order, the oldest is left out", async () => {
   writeFileSync(join(directory, "dpkg.log.2.gz"), gzipSync("old\n"));
   writeFileSync(join(directory, "dpkg.log.1"), "middle\n");
   writeFileSync(log, "new\n");

@@ -55,11 +55,14 @@ describe("an execution does not explain", () => {
     expect(left([at(time, what)], [run("install a all - 1.0")])).toHaveLength(1);
   });
 
-  test.each(["upgrade a:all 1.0 1.0", "remove a:all 1.0 <none>"])("what a repair never does: %s", (what) => {
-    expect(left([at("12:00:01", what)], [run("configure a all 1.0 1.0")])).toHaveLength(1);
-  });
+  test.each(["upgrade a:all 1.0 1.0", "remove a:all 1.0 <none>"])(
+    "not something a repair does: %s",
+    (what) => {
+      expect(left([at("12:00:01", what)], [run("configure a all 1.0 1.0")])).toHaveLength(1);
+    },
+  );
 
-  test("its own change done a second time by hand", () => {
+  test("its own change, repeated by hand", () => {
     const line = "upgrade a:all 1.0 1.0";
     const twice = [at("12:00:01", line), at("12:00:02", line)];
     expect(left(twice, [run("reinstall a all 1.0 1.0")])).toEqual(["upgrade a:all 1.0 1.0"]);
@@ -70,7 +73,7 @@ describe("an execution does not explain", () => {
     expect(left(lines, [run("install a all - 1.0")])).toEqual(["install evil:all none 1.0"]);
   });
 
-  test("a time that is none", () => {
+  test("an invalid time", () => {
     expect(
       left([change("2026-99-99 12:00:01 install a:all <none> 1.0")], [run("install a all - 1.0")]),
     ).toHaveLength(1);
@@ -89,7 +92,7 @@ describe("an execution explains", () => {
     expect(left([at("12:00:00", what)], [run(planned)])).toEqual([]);
   });
 
-  test("a run whose transaction is not on record any more, by apt's own words for it", () => {
+  test("a run whose transaction is no longer on record, by apt's history", () => {
     const history = parseAptHistory(
       "Start-Date: 2026-11-22  12:00:01\nCommandline: /usr/bin/apt-get install -y a=1.0\nInstall: a:amd64 (1.0), b:amd64 (2.0, automatic)\nEnd-Date: 2026-11-22  12:00:02\n",
     );
@@ -132,7 +135,7 @@ describe("local time", () => {
     expect(left(lines, [over], clock)).toEqual([]);
   });
 
-  test("a zone that was changed since the last run", () => {
+  test("a time zone changed since the last run", () => {
     const planned = run("install a all - 1.0");
     const line = at("13:00:01", "install a:all <none> 1.0");
     expect(left([line], [planned], UTC)).toHaveLength(1);
@@ -146,7 +149,7 @@ describe("local time", () => {
   });
 });
 
-describe("what belongs together", () => {
+describe("grouping", () => {
   const fixture = (name: string) => readFileSync(join(import.meta.dir, "fixtures/monitor", name), "utf8");
   const logged = (name: string) =>
     fixture(name)
@@ -238,7 +241,7 @@ describe("what belongs together", () => {
     expect(groupByRun(changes, history, [], UTC, 0)).toHaveLength(expected);
   });
 
-  test("dpkg's own changes are parted by a pause", () => {
+  test("dpkg's own changes are separated by pauses", () => {
     const lines = ["12:00:00", "12:00:59", "12:03:00"].map((time, n) =>
       at(time, `install a${n}:all <none> 1.0`),
     );
@@ -264,14 +267,14 @@ describe("what belongs together", () => {
     expect([batch && unmanagedEvent(batch).details?.program, more]).toEqual([program, []]);
   });
 
-  test("an execution under way meanwhile is named", () => {
+  test("an execution running at the same time is named", () => {
     const [batch] = groupByRun([at("12:00:02", "install evil:all <none> 1.0")], [], [run()], UTC, 0);
     expect(batch?.during).toEqual(["run"]);
   });
 });
 
 describe("the event", () => {
-  test("of 5000 packages, with hostile words, is one line that is whole", () => {
+  test("of 5000 packages, with hostile text, is one complete line", () => {
     const evil = "\u202e\u001b[31m\u{1F600}".repeat(20_000);
     const history = {
       started: "2026-11-22 12:00:00",
@@ -299,7 +302,7 @@ describe("the event", () => {
     });
   });
 
-  test("says what: another list has another digest, the same list the same", () => {
+  test("identifies its changes: another list has another digest, the same list the same", () => {
     const batch = (version: string) => ({
       run: null,
       changes: [at("12:00:00", `install a:all <none> ${version}`)],
@@ -312,7 +315,7 @@ describe("the event", () => {
   });
 });
 
-describe("what no log tells", () => {
+describe("changes in no log", () => {
   test.each([
     ["nothing changed", { "a:all": "1" }, { "a:all": "1" }, [], []],
     ["an upgrade", { "a:all": "1" }, { "a:all": "2" }, [], ["changed a:all 1 2"]],
@@ -337,7 +340,7 @@ describe("what no log tells", () => {
     ).toEqual(expected);
   });
 
-  test("an execution explains it as well", () => {
+  test("an execution explains them too", () => {
     expect(unlogged({}, { "a:all": "1.0" }, [], [run("install a all - 1.0")])).toEqual([]);
   });
 });

@@ -130,7 +130,7 @@ describe("a policy file is refused, naming the key", () => {
   });
 });
 
-test("what is left out has its default", () => {
+test("missing settings have their defaults", () => {
   const config = parsePolicyConfig("[apt]\nallow_removals = true", "f");
   expect(config.apt).toMatchObject({
     allow_removals: true,
@@ -149,7 +149,7 @@ test("what is left out has its default", () => {
   expect(config.snapshot.accept_declared).toBe(false);
 });
 
-test("a fingerprint is taken as gpg prints it", () => {
+test("a fingerprint as gpg prints it is accepted", () => {
   const spaced = "4CB5 0190 207B 4758 A3F7  3A79 6ED0 E7B8 2643 E131".toLowerCase();
   const toml = `[[apt.trusted_origins]]\nuri = "https://x.example/debian"\nfingerprint = "${spaced}"`;
   expect(parsePolicyConfig(toml, "f").apt.trusted_origins[0]?.fingerprint).toBe(
@@ -157,7 +157,7 @@ test("a fingerprint is taken as gpg prints it", () => {
   );
 });
 
-describe("where the policy comes from", () => {
+describe("the source of the policy", () => {
   // Root's own directory: the executor's check looks at every directory above the file, and /tmp is everybody's.
   let dir = "";
   let etc = "";
@@ -192,12 +192,12 @@ describe("where the policy comes from", () => {
     expect(loaded).toMatchObject({ source: named, config: { freshness: { plan_minutes: 13 } } });
   });
 
-  test("a named file that is not there is an error, not the next one", () => {
+  test("a named file that does not exist is an error, without a fallback", () => {
     const error = refusal(() => loadPolicyConfig({ ...env, AEGIS_POLICY_CONFIG: join(dir, "none.toml") }));
     expect(error.code).toBe("not_found");
   });
 
-  test("the hash is over the settings in force, not their spelling", () => {
+  test("the hash covers the settings in force, not their spelling", () => {
     const hash = (text: string) => {
       const path = join(dir, "hash.toml");
       writeFileSync(path, text);

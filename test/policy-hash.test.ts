@@ -19,7 +19,7 @@ import { update } from "./policy-plans.ts";
 
 const SRC = resolve(import.meta.dir, "../src");
 
-describe("what the digest covers", () => {
+describe("coverage of the digest", () => {
   const covered = evaluatorFiles(resolve(SRC, ".."));
   for (const name of [
     "policy.ts",
@@ -52,7 +52,7 @@ describe("what the digest covers", () => {
     "node_modules/tweetnacl/nacl-fast.js",
   ]) {
     test(name, () => expect(covered.has(name)).toBe(true));
-    test(`${name}: one byte more, another digest`, () => {
+    test(`${name}: one more byte, another digest`, () => {
       const changed = new Map(covered).set(name, `${covered.get(name)} `);
       expect(sourcesHash(changed)).not.toBe(sourcesHash(covered));
     });
@@ -73,7 +73,7 @@ describe("what the digest covers", () => {
   }
 });
 
-test("imports are followed once, whatever their form, in an order that does not matter", () => {
+test("imports of any form are followed once; their order does not matter", () => {
   const files: Record<string, string> = {
     "/s/evaluate.ts":
       'import { a } from "./a.ts";\nexport * from "./b.ts";\nimport type { C } from \'./c.ts\';',

@@ -90,7 +90,7 @@ describe("sensitive_packages of the policy", () => {
     expect(isCritical("security-sensitive", "apt", "postgresql", ["postgresql"])).toBe(true);
     expect(isCritical("security-sensitive", "apt", "postgresql-15", ["postgresql"])).toBe(false);
   });
-  test("a trailing * matches what begins with it", () => {
+  test("a trailing * matches names with that prefix", () => {
     expect(isCritical("security-sensitive", "apt", "postgresql-15", ["postgresql*"])).toBe(true);
     expect(isCritical("security-sensitive", "apt", "xpostgresql", ["postgresql*"])).toBe(false);
   });
@@ -100,7 +100,7 @@ describe("sensitive_packages of the policy", () => {
   });
 });
 
-describe("the tables are of Debian packages", () => {
+describe("the tables are for Debian packages", () => {
   const CASES: readonly [what: string, tool: "apt" | "npm" | "cargo", name: string, is: boolean][] = [
     ["npm's openssl is not apt's", "npm", "openssl", false],
     ["a crate called sudo", "cargo", "sudo", false],

@@ -94,7 +94,7 @@ const UNUSABLE: [string, Behaviour, string, number][] = [
   ],
 ];
 
-describe("an answer that is not used", () => {
+describe("unusable answers", () => {
   for (const [what, behaviour, message, requests] of UNUSABLE) {
     test(what, async () => {
       server.behave(behaviour);
@@ -105,12 +105,12 @@ describe("an answer that is not used", () => {
     });
   }
 
-  test("nobody listens", async () => {
+  test("nothing listens", async () => {
     server.stop();
     expect((await failure(ask())).message).toContain("connection refused");
   });
 
-  test("where a redirect leads, nothing arrives", async () => {
+  test("a redirect is not followed", async () => {
     using other = startModelServer();
     server.behave(redirects(`${other.url}/chat/completions`, 308));
     await failure(ask());
@@ -123,7 +123,7 @@ const SILENT: [string, Behaviour][] = [
   ["within the body", hangsMidBody],
   ["drop by drop", drips(completion({ content: "x".repeat(1000) }), 50, 1)],
 ];
-describe("the time is limited", () => {
+describe("time limits", () => {
   for (const [what, behaviour] of SILENT) {
     test(what, async () => {
       server.behave(behaviour);
@@ -134,13 +134,13 @@ describe("the time is limited", () => {
     });
   }
 
-  test("for all forms of the request together", async () => {
+  test("one limit covers all response formats", async () => {
     server.behave(refusesFormat(["json_schema"], hangs));
     expect(await failure(ask({ AEGIS_AI_REVIEW_TIMEOUT_SECS: "1" }))).toMatchObject({ code: "timeout" });
     expect(server.asked.length).toBe(2);
   });
 
-  test("for the list of models", async () => {
+  test("of the list of models", async () => {
     server.stop();
     server = startModelServer([hangs], []);
     const asking = listModels(settings({ AEGIS_AI_MODELS_TIMEOUT_SECS: "1" }), new AbortController().signal);
@@ -148,7 +148,7 @@ describe("the time is limited", () => {
   });
 });
 
-describe("a caller that gives up", () => {
+describe("a caller that aborts", () => {
   for (const [what, behaviour] of SILENT) {
     test(what, async () => {
       server.behave(behaviour);
@@ -161,7 +161,7 @@ describe("a caller that gives up", () => {
     });
   }
 
-  test("hears its own reason", async () => {
+  test("gets its own reason", async () => {
     server.behave(hangs);
     const controller = new AbortController();
     const asking = ask({}, controller.signal);
@@ -170,14 +170,14 @@ describe("a caller that gives up", () => {
     expect(await asking.catch((error: unknown) => error)).toBe(reason);
   });
 
-  test("before it began", async () => {
+  test("before the request", async () => {
     await failure(ask({}, AbortSignal.abort()));
     expect(server.asked).toEqual([]);
   });
 });
 
 describe("the request", () => {
-  test("is as the API has it", async () => {
+  test("follows the API", async () => {
     expect(await ask()).toContain("chat.completion");
     const [asked] = server.asked;
     expect(asked).toMatchObject({ method: "POST", path: "/v1/chat/completions" });
@@ -196,7 +196,7 @@ describe("the request", () => {
     });
   });
 
-  test("has no key where none is set", async () => {
+  test("has no key if none is set", async () => {
     await ask({ AEGIS_AI_API_KEY: "" });
     expect(server.asked[0]?.headers.has("authorization")).toBe(false);
   });
@@ -206,20 +206,20 @@ describe("the request", () => {
       ({ body }) => (body as { response_format?: { type: string } }).response_format?.type ?? "",
     );
   for (const status of [400, 404, 415, 422, 501]) {
-    test(`goes without a form that is refused with ${status}`, async () => {
+    test(`drops a response format that is refused with ${status}`, async () => {
       server.behave(refusesFormat(["json_schema"], says("{}"), status));
       await ask();
       expect(formats()).toEqual(["json_schema", "json_object"]);
     });
   }
 
-  test("goes without any form where none is taken", async () => {
+  test("drops every response format that is refused", async () => {
     server.behave(refusesFormat(["json_schema", "json_object"], says("{}")));
     await ask();
     expect(formats()).toEqual(["json_schema", "json_object", ""]);
   });
 
-  test("has no form where AEGIS_AI_RESPONSE_FORMAT_JSON=0", async () => {
+  test("has no response format with AEGIS_AI_RESPONSE_FORMAT_JSON=0", async () => {
     await ask({ AEGIS_AI_RESPONSE_FORMAT_JSON: "0" });
     expect(formats()).toEqual([""]);
   });
@@ -233,7 +233,7 @@ describe("an answer", () => {
     });
   }
 
-  test("that comes slowly", async () => {
+  test("that arrives slowly", async () => {
     const body = completion({ content: "é".repeat(100) });
     server.behave(drips(body, 1, 7));
     expect(await ask()).toBe(body);
@@ -247,7 +247,7 @@ describe("an answer", () => {
 });
 
 describe("the models", () => {
-  test("are named", async () => {
+  test("are listed", async () => {
     server.stop();
     server = startModelServer(undefined, ["a", "b/c:d"]);
     expect(await listModels(settings(), new AbortController().signal)).toEqual(["a", "b/c:d"]);
@@ -287,13 +287,13 @@ describe("the environment", () => {
     return (await new Response(child.stdout).text()).trim();
   }
 
-  test("has no proxy for loopback", async () => {
+  test("proxies are not used for loopback", async () => {
     const proxy = "http://127.0.0.1:1";
     const env = { HTTP_PROXY: proxy, http_proxy: proxy, ALL_PROXY: proxy, all_proxy: proxy };
     expect(await askElsewhere(env)).toBe("answered");
   });
 
-  test("Bun's own limit on silence is off", async () => {
+  test("Bun's own idle timeout is off", async () => {
     // At its shortest, 1 s by the variable, Bun gives up after 8 s: its timers are coarse.
     server.behave(thinks(10_000));
     expect(await askElsewhere({ BUN_CONFIG_HTTP_IDLE_TIMEOUT: "1" })).toBe("answered");

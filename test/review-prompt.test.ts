@@ -30,21 +30,21 @@ const linesOf = (plan: OperationPlan) => userOf(plan).split("\n");
 
 describe("the system message", () => {
   const keys = Object.keys(VERDICT_JSON_SCHEMA.properties);
-  test("asks for the keys of the schema, in its order", () => {
+  test("asks for the schema's keys, in order", () => {
     const asked = [...system.matchAll(/^ {2}"(\w+)": /gm)].map(([, key]) => key ?? "");
     expect(asked).toEqual(keys);
     const explained = [...system.matchAll(/^- (\w+): /gm)].map(([, key]) => key ?? "");
     expect(explained).toEqual(keys);
     expect(system).not.toContain("undefined");
   });
-  test("names every value that the schema allows", () => {
+  test("lists every value that the schema allows", () => {
     for (const [key, field] of Object.entries(AiReview.entries)) {
       if (field.type !== "picklist") continue;
       const line = new RegExp(`^  "${key}": (.*?),?$`, "m").exec(system)?.[1];
       expect(line).toBe(field.options.map((value) => `"${value}"`).join(" or "));
     }
   });
-  test("its examples are verdicts that would be accepted, in the same order, and differ", () => {
+  test("its examples are valid verdicts, in key order, and differ", () => {
     const examples = [...system.matchAll(/^Answer: (.*)$/gm)].map(([, json]) => json ?? "");
     const body = (content: string) =>
       JSON.stringify({ choices: [{ message: { role: "assistant", content } }] });
@@ -58,7 +58,7 @@ describe("the system message", () => {
   });
 });
 
-test("the task is repeated behind the evidence", () => {
+test("the task is repeated after the evidence", () => {
   const user = userOf(install());
   const [, after = ""] = user.split("\n</evidence>\n");
   expect(after).toContain("one JSON object");
@@ -256,7 +256,7 @@ describe("the evidence", () => {
     test(`without ${what}`, () => expect(userOf(plan)).not.toContain(text));
 });
 
-describe("the gravest first", () => {
+describe("most serious first", () => {
   const after = (plan: OperationPlan, start: string) =>
     linesOf(plan)
       .filter((line) => line.startsWith(start))
@@ -280,7 +280,7 @@ describe("the gravest first", () => {
     expect(names).toEqual(["base", "gone", "weak", "nohash", "old", "linux-image-1", "grub-pc", "sudo"]);
     expect(linesOf(plan)).toContain("Nothing stands out about the others: plain");
   });
-  test("vulnerabilities; an unknown one counts below high", () => {
+  test("vulnerabilities; unknown ranks below high", () => {
     const severities = ["none", "low", "unknown", "medium", "critical", "high"] as const;
     const plan = install({
       vulnerability_evidence: severities.map((severity) => vulnerability({ severity })),
@@ -304,8 +304,8 @@ describe("the gravest first", () => {
   });
 });
 
-describe("what finds no room", () => {
-  test("is said in the prompt, and returned", () => {
+describe("evidence that does not fit", () => {
+  test("is mentioned in the prompt and returned", () => {
     const plan = upgrade({
       transaction: Array.from({ length: 3000 }, (_, i) => entry(`package-${i}`)),
       warnings: Array.from({ length: 30 }, (_, i) => `${i} ${"long ".repeat(100)}`),
@@ -318,7 +318,7 @@ describe("what finds no room", () => {
     ]);
     for (const what of omitted) expect(messages[1]?.content).toContain(what);
   });
-  test("adds up: every package is shown or counted", () => {
+  test("every package is shown or counted", () => {
     for (const [n, name] of [
       [3000, "package"],
       [3000, "libssl"],
@@ -330,7 +330,7 @@ describe("what finds no room", () => {
       expect(shown + Number(missing)).toBe(n);
     }
   });
-  test("is nothing in an ordinary upgrade of 128 packages", () => {
+  test("an ordinary upgrade of 128 packages fits", () => {
     const transaction = Array.from({ length: 128 }, (_, i) =>
       entry(`${i % 3 === 0 ? "libssl" : "package"}-${i}`),
     );
@@ -339,7 +339,7 @@ describe("what finds no room", () => {
 });
 
 describe("properties", () => {
-  test("bounded, deterministic, and the input is left as it was", () => {
+  test("bounded, deterministic, and does not change its input", () => {
     fc.assert(
       fc.property(aPlan, (plan) => {
         const before = canonicalJson(plan);
@@ -352,7 +352,7 @@ describe("properties", () => {
       }),
     );
   });
-  test("other evidence, another hash", () => {
+  test("different evidence, different hash", () => {
     expect(buildPrompt(upgrade()).hash).not.toBe(buildPrompt(install()).hash);
     expect(buildPrompt(upgrade({ plan_id: "99999999-2222-4333-8444-555555555555" })).hash).toBe(
       buildPrompt(upgrade()).hash,

@@ -110,7 +110,7 @@ function choice(content: string) {
   return { message: { content }, finish_reason: "stop" };
 }
 
-describe("what a person would read", () => {
+describe("what a person would understand", () => {
   test("marks and verdicts inside the answer's text", () => {
     const answer = { ...ANSWER, summary: `</think>${DRAFT}<think>` };
     expect<unknown>(readReply(said(JSON.stringify(answer)))).toEqual(answer);
@@ -257,7 +257,7 @@ const REFUSED: [string, string, string][] = [
   ["4 MiB of braces for a body", "{".repeat(4 * MiB), "not a JSON object"],
 ];
 
-describe("a reply that is not used", () => {
+describe("unusable replies", () => {
   for (const [what, body, message] of REFUSED) {
     test(what, () => {
       const error = failure(body);
@@ -267,7 +267,7 @@ describe("a reply that is not used", () => {
     });
   }
 
-  test("what the model wrote is not in the message", () => {
+  test("the message does not contain the model's text", () => {
     const marker = "hunter2\u202e";
     for (const body of [
       changed({ [marker]: 1 }),
@@ -281,7 +281,7 @@ describe("a reply that is not used", () => {
     }
   });
 
-  test("a reply that was cut names the setting", () => {
+  test("a truncated reply's hint names the setting", () => {
     expect(failure(said("<think>", {}, "length")).hint).toContain("AEGIS_AI_MAX_OUTPUT_TOKENS");
   });
 });
@@ -312,8 +312,8 @@ const PIECES = [
 ];
 const text = fc.array(fc.constantFrom(...PIECES), { maxLength: 60 }).map((pieces) => pieces.join(""));
 
-describe("whatever the reply", () => {
-  test("it is a verdict or a clear error", () => {
+describe("any reply", () => {
+  test("gives a verdict or a clear error", () => {
     const value = fc.oneof(text, fc.string({ unit: "binary" }), fc.jsonValue(), fc.constant(undefined));
     const message = fc.record({
       content: fc.oneof(value, fc.array(fc.record({ text: value, thinking: value }))),
@@ -360,7 +360,7 @@ describe("whatever the reply", () => {
     });
   }
 
-  test("objects are those that JSON.parse finds", () => {
+  test("finds the objects that JSON.parse accepts", () => {
     fc.assert(
       fc.property(
         fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 5 })),
@@ -377,7 +377,7 @@ describe("whatever the reply", () => {
 });
 
 describe("the JSON schema", () => {
-  test("asks for what a review holds beside what Aegis writes itself", () => {
+  test("has a review's fields without those that Aegis fills in", () => {
     const own = ["schema_version", "plan_id", "plan_hash", "model", "prompt_hash", "created_at", "signature"];
     const asked = Object.keys(AiReview.entries).filter((name) => !own.includes(name));
     expect([...VERDICT_JSON_SCHEMA.required].sort()).toEqual(asked.sort());
@@ -385,7 +385,7 @@ describe("the JSON schema", () => {
     expect(VERDICT_JSON_SCHEMA.additionalProperties).toBe(false);
   });
 
-  test("names the words of each field", () => {
+  test("lists the values of each field", () => {
     expect(VERDICT_JSON_SCHEMA.properties).toMatchObject({
       risk: { type: "string", enum: ["low", "medium", "high", "deny"] },
       rollback_difficulty: { type: "string", enum: ["easy", "moderate", "hard"] },
@@ -394,7 +394,7 @@ describe("the JSON schema", () => {
     });
   });
 
-  test("has no lengths", () => {
+  test("has no length limits", () => {
     expect(JSON.stringify(VERDICT_JSON_SCHEMA)).not.toMatch(/m(?:in|ax)(?:Length|Items)|pattern/);
   });
 });

@@ -127,7 +127,7 @@ async function event(client: RawClient, count: number): Promise<Record<string, u
   return Object(parameters.event);
 }
 
-describe("refused before any model is asked", () => {
+describe("refused without asking a model", () => {
   const plan = planText();
   const BAD: [string, unknown, string][] = [
     ["no JSON", "nonsense", "not_canonical"],
@@ -144,7 +144,7 @@ describe("refused before any model is asked", () => {
     ["a list", "[]", "invalid_document"],
     ["a plan that is no string", {}, "org.varlink.service.InvalidParameter"],
   ];
-  test.each(BAD)("%s, and the connection lives on", async (_, text, expected) => {
+  test.each(BAD)("%s, and the connection stays open", async (_, text, expected) => {
     const { client, calls, events } = await setUp();
     const it = client().send(ask(text)).send(GET_INFO);
     expect(await it.refusal()).toBe(expected);
@@ -182,8 +182,8 @@ describe("refused before any model is asked", () => {
   });
 });
 
-describe("a model that gives no review", () => {
-  test("is down: the client hears why, and the socket goes on serving", async () => {
+describe("a model without a usable review", () => {
+  test("is down: the client is told why, and the service continues", async () => {
     const { client, call, events } = await setUp();
     const [it, plan] = [client(), planText()];
     it.send(ask(plan));
@@ -204,7 +204,7 @@ describe("a model that gives no review", () => {
     expect(await event(it, 4)).toMatchObject({ kind: "finished" });
   });
 
-  test("keeps failing: the audit log gets a bounded number of lines, and every failure is counted", async () => {
+  test("keeps failing: the audit log gets few lines, and every failure is counted", async () => {
     const makeReview = () => Promise.reject(new AegisError("unavailable", "down"));
     const { client, events } = await setUp({ makeReview, limits: { reportMs: 200 } });
     const it = client();
@@ -214,7 +214,7 @@ describe("a model that gives no review", () => {
     expect(events.length).toBeLessThan(20);
   });
 
-  test("answers with no verdict: what it said is passed on, and not as something to print", async () => {
+  test("answers without a verdict: the client gets the reply, apart from the message", async () => {
     const error = new UnusableReply(
       new AegisError("model_reply", "no verdict", "Look.", { a: 1 }),
       '{"x":1}',
@@ -228,7 +228,7 @@ describe("a model that gives no review", () => {
     expect(Object(thrown).details).toEqual({ a: 1 });
   });
 
-  test("a hint that names a setting says which file of the service has it", async () => {
+  test("a hint that names a setting also names the service's file", async () => {
     const hint = async (given: string) => {
       const error = new AegisError("unavailable", "down", given);
       const { path } = await setUp({ makeReview: () => Promise.reject(error) });
@@ -241,14 +241,14 @@ describe("a model that gives no review", () => {
     expect(await hint("Ask again.")).toBe("Ask again.");
   });
 
-  test("answers with a reply too long to pass on", async () => {
+  test("answers with a reply too long to send", async () => {
     const { client, call } = await setUp();
     const it = client().send(ask(planText(), {}));
     (await call(0)).answer(JSON.stringify("x".repeat(1024 * 1024)));
     expect(await it.refusal()).toBe("model_reply");
   });
 
-  test("has a fault of ours: nothing of the inside is told", async () => {
+  test("an internal error does not leak details", async () => {
     const { client, log } = await setUp({
       makeReview: () => Promise.reject(new TypeError("undefined is not a secret")),
     });
@@ -258,7 +258,7 @@ describe("a model that gives no review", () => {
     expect(log.lines).toContain("error a review failed");
   });
 
-  test("a review that the audit log can't take is not given out", async () => {
+  test("a review that can't be logged is not sent", async () => {
     const record = ({ kind }: NewAuditEvent) => {
       if (kind === "review_completed") throw new AegisError("io", "disk full");
     };
@@ -270,7 +270,7 @@ describe("a model that gives no review", () => {
 });
 
 describe("limits", () => {
-  test("PEER 23: silent clients block nobody, and are dropped when their time is over", async () => {
+  test("PEER 23: silent clients block nobody, and are dropped after the time limit", async () => {
     const { client, call } = await setUp({ limits: { requestMs: 300 } });
     const silent = [client(), client(), client()];
     const it = client().send(ask(planText(), {}));
@@ -286,7 +286,7 @@ describe("limits", () => {
     expect(await client().refusal()).toBe("busy");
   });
 
-  test("plans that wait", async () => {
+  test("waiting plans", async () => {
     const { client, calls } = await setUp({ limits: { asking: 1, waiting: 2 } });
     for (let i = 0; i < 3; i++) await client().send(ask(planText())).reply();
     const it = client().send(ask(planText()));
@@ -295,7 +295,7 @@ describe("limits", () => {
     expect(calls.length).toBe(1);
   });
 
-  test("plans of one uid; asking about one that is there already is no plan more", async () => {
+  test("plans of one uid; asking again about the same plan does not count", async () => {
     const { client } = await setUp({ limits: { asking: 1, plansPerUid: 2 } });
     const plans = [planText(), planText()];
     for (const plan of plans) await client().send(ask(plan)).reply();
@@ -304,7 +304,7 @@ describe("limits", () => {
     expect(await event(client().send(ask(plans[1])), 1)).toMatchObject({ kind: "waiting", place: 1 });
   });
 
-  test("memory for requests that are not complete: the one too many is refused, the rest is served", async () => {
+  test("memory for incomplete requests: one too many is refused, the others are served", async () => {
     const { client, call } = await setUp({ limits: { bytes: 180_000, bytesPerUid: 150_000 } });
     const slow = client();
     const plan = planText();
@@ -323,7 +323,7 @@ describe("limits", () => {
     expect((await next.reply()).error).toBeUndefined();
   });
 
-  test("memory for plans that wait: each is kept once however many ask, and given back", async () => {
+  test("memory for waiting plans: each plan is kept once, then released", async () => {
     const { client, call } = await setUp({ limits: { bytes: 1_500_000, bytesPerUid: 1_500_000, asking: 1 } });
     const plan = planText(500_000);
     const first = Array.from({ length: 10 }, () => client());
@@ -341,7 +341,7 @@ describe("limits", () => {
     expect(await event(late, 1)).toMatchObject({ kind: "waiting" });
   });
 
-  test("a client that does not read its answer is dropped; the others have theirs", async () => {
+  test("a client that does not read its answer is dropped; the others get theirs", async () => {
     const { client, call, log } = await setUp({ limits: { unreadBytes: 1_200_000 } });
     const plans = [planText(), planText()];
     const [slow, it] = [client(), client()];
@@ -359,8 +359,8 @@ describe("limits", () => {
   });
 });
 
-describe("one call to the model for each plan", () => {
-  test("shared by all who ask meanwhile, whenever they come; another plan has its own", async () => {
+describe("one call to the model per plan", () => {
+  test("shared by all clients that ask meanwhile; another plan has its own", async () => {
     const { client, calls, call, events } = await setUp();
     const [plan, other] = [planText(), planText()];
     const askers = Array.from({ length: 20 }, () => client().send(ask(plan)));
@@ -384,7 +384,7 @@ describe("one call to the model for each plan", () => {
     expect(events.map(({ kind }) => kind)).toEqual(["review_completed", "review_completed"]);
   });
 
-  test("asked about the same evidence again, also under another plan's id, it says the same again", async () => {
+  test("the same evidence gets the same answer, even under another plan id", async () => {
     const { client, call, calls, events, key } = await setUp();
     const text = planText();
     const other = canonicalJson({ ...JSON.parse(text), plan_id: randomUUID() });
@@ -413,7 +413,7 @@ describe("one call to the model for each plan", () => {
     expect(await event(it, 2)).toMatchObject({ kind: "finished" });
   });
 
-  test("one uid's plans leave the model to another's in between", async () => {
+  test("another uid's plan gets its turn between one uid's plans", async () => {
     const limits = { ...REVIEWER_LIMITS, asking: 2 };
     const started: string[] = [];
     const queue = reviewQueue({
@@ -434,7 +434,7 @@ describe("one call to the model for each plan", () => {
     expect(queue.count()).toEqual({ asking: 2, waiting: 1 });
   });
 
-  test("two at once, the others wait, know their place, and come in their order", async () => {
+  test("two at once; the others wait in order and know their place", async () => {
     const { client, calls, call } = await setUp();
     const clients: RawClient[] = [];
     for (const _ of Array(5)) {
@@ -461,7 +461,7 @@ describe("one call to the model for each plan", () => {
     expect(calls.length).toBe(4);
   });
 
-  test("is aborted when all who asked are gone, not before, and makes room for the next", async () => {
+  test("is aborted once all its clients are gone, and makes room for the next", async () => {
     const { client, calls, call } = await setUp({ limits: { asking: 1 } });
     const plan = planText();
     const [a, b] = [client().send(ask(plan)), client().send(ask(plan))];
@@ -478,7 +478,7 @@ describe("one call to the model for each plan", () => {
     expect(calls.length).toBe(2);
   });
 
-  test("a client that wants no events is missed too, and one that only sends no more is not", async () => {
+  test("a client without events is noticed when it leaves; one that only stops sending has not left", async () => {
     const { client, call, calls } = await setUp();
     const [silent, listening] = [client().send(ask(planText(), {})), client().send(ask(planText(), {}))];
     listening.socket.end();
@@ -496,7 +496,7 @@ describe("one call to the model for each plan", () => {
     await until(() => model.signal.aborted);
   });
 
-  test("the connection of a client that is gone counts no more", async () => {
+  test("the connection of a client that has left no longer counts", async () => {
     const { client, call } = await setUp({ limits: { clientsPerUid: 1 } });
     for (const n of [0, 1, 2]) {
       const it = client().send(ask(planText(), {}));
@@ -507,7 +507,7 @@ describe("one call to the model for each plan", () => {
     }
   });
 
-  test("an aborted call that has not ended yet still counts; its plan can be asked about anew", async () => {
+  test("an aborted call counts until it ends; its plan can be asked about again", async () => {
     const started: AbortSignal[] = [];
     const stubborn = Promise.withResolvers<MadeReview>();
     const makeReview: ReviewerOptions["makeReview"] = (plan, _, { signal }) => {
@@ -563,7 +563,7 @@ describe("answers", () => {
     ]);
   });
 
-  test("alive events while it takes long, for more only", async () => {
+  test("alive events during a long call, only with more", async () => {
     const { client } = await setUp({ limits: { aliveMs: 20, asking: 1 } });
     const plan = planText();
     const [it, quiet] = [client().send(ask(plan)), client().send(ask(plan, {}))];
@@ -592,8 +592,8 @@ describe("answers", () => {
   });
 });
 
-describe("the end, and the path", () => {
-  test("who waits is told, the model's calls are aborted, and nothing is left", async () => {
+describe("closing, and the socket path", () => {
+  test("waiting clients get an error, calls are aborted, and nothing is left behind", async () => {
     const { client, call, reviewer, path, events } = await setUp({
       limits: { asking: 1, reportMs: 3_600_000 },
     });
@@ -608,7 +608,7 @@ describe("the end, and the path", () => {
     await expect(reviewerStatus(path)).rejects.toMatchObject({ code: "unavailable" });
   });
 
-  test("a second one on the same path is refused", async () => {
+  test("a second service on the same path is refused", async () => {
     const { path, client } = await setUp();
     const second = serveReviewer({
       listen: { path },
@@ -624,7 +624,7 @@ describe("the end, and the path", () => {
 });
 
 describe("the client", () => {
-  test("hands on the events and resolves with review and reply", async () => {
+  test("passes on the events and resolves with review and reply", async () => {
     const { path, call } = await setUp();
     const seen: ReviewEvent[] = [];
     const plan = planText();
@@ -645,7 +645,7 @@ describe("the client", () => {
     ]);
   });
 
-  test("aborting it ends the call to the model", async () => {
+  test("aborting it aborts the call to the model", async () => {
     const { path, call } = await setUp();
     const controller = new AbortController();
     const waiting = callReviewer(path, planText(), { signal: controller.signal });
@@ -656,7 +656,7 @@ describe("the client", () => {
     await until(() => model.signal.aborted);
   });
 
-  test("no reviewer: how to start it, or do without", async () => {
+  test("no reviewer: the hint says how to start it or do without", async () => {
     const { path } = temporaryDirectory();
     await expect(callReviewer(join(path, "none.sock"), planText())).rejects.toMatchObject({
       code: "unavailable",

@@ -44,7 +44,7 @@ const REFUSED: [Env, string][] = [
   [{ AEGIS_AI_MODELS_TIMEOUT_SECS: "0" }, "invalid_config"],
 ];
 
-describe("a setting that is not used", () => {
+describe("invalid settings", () => {
   for (const [env, code] of REFUSED) {
     test(JSON.stringify(env).slice(0, 100), () => {
       const error = (() => {
@@ -67,7 +67,7 @@ const url = (env: Env) => readModelSettings(env).baseUrl.href;
 const seconds = (env: Env, chars: number) => readModelSettings(env).timeoutMs(chars) / 1000;
 
 describe("settings", () => {
-  test("without a variable", () => {
+  test("defaults", () => {
     const { timeoutMs: _, baseUrl, ...rest } = readModelSettings({});
     expect(baseUrl.href).toBe("http://localhost:8000/v1/");
     expect(rest).toEqual({
@@ -79,12 +79,12 @@ describe("settings", () => {
     });
   });
 
-  test("an empty variable is an unset one", () => {
+  test("an empty variable counts as unset", () => {
     const env = { AEGIS_AI_API_KEY: "", AEGIS_AI_MODEL: "", AEGIS_AI_REVIEW_TIMEOUT_SECS: "" };
     expect(readModelSettings(env)).toMatchObject({ apiKey: null, model: "deepseek-v4-flash" });
   });
 
-  test("as they were set", () => {
+  test("explicit values", () => {
     const env = {
       AEGIS_AI_MODEL: "Qwen/Qwen3-8B:q4_K_M",
       AEGIS_AI_MAX_OUTPUT_TOKENS: "1000",
@@ -112,7 +112,7 @@ describe("settings", () => {
     test(`this machine: ${given}`, () => expect(url({ AEGIS_AI_BASE_URL: given })).toBe(used));
   }
 
-  test("another machine, where it is allowed", () => {
+  test("another machine, if allowed", () => {
     const env = { AEGIS_AI_BASE_URL: "https://192.0.2.1/v1", AEGIS_AI_ALLOW_REMOTE: "1" };
     expect(url(env)).toBe("https://192.0.2.1/v1/");
   });

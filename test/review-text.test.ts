@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { commaList, fitLines, listed, quote, quoteEnds, word, wordList } from "../src/review-text.ts";
 
-describe("text that is not shown as it is", () => {
+describe("escaped text", () => {
   const cases: readonly [what: string, text: string, shown: string][] = [
     ["a quotation mark ends nothing", 'a" b', '"a\\" b"'],
     ["an outside backslash is none of ours", "\\cut{5} \\n", '"\\x5ccut{5} \\x5cn"'],
@@ -30,7 +30,7 @@ describe("text that is not shown as it is", () => {
   for (const [what, text, shown] of cases) test(what, () => expect(quote(text, 200)).toBe(shown));
 });
 
-describe("words stand bare only when they are words", () => {
+describe("only plain words are unquoted", () => {
   const cases: readonly [text: string, shown: string][] = [
     ["two words", '"two words"'],
     ["", '""'],
@@ -48,7 +48,7 @@ describe("words stand bare only when they are words", () => {
   for (const [text, shown] of cases) test(JSON.stringify(text), () => expect(word(text, 12)).toBe(shown));
 });
 
-describe("what is cut says how much", () => {
+describe("truncated text says how much is missing", () => {
   test("the end", () => expect(quote("abcdef", 4)).toBe('"abcd\\cut{2}"'));
   test("never inside an escape", () => expect(quote("ab\u0430cd", 5)).toBe('"ab\\cut{3}"'));
   test("never inside a character", () =>
@@ -56,7 +56,7 @@ describe("what is cut says how much", () => {
   test("the middle", () => expect(quoteEnds("abcdefghijkl", 9)).toBe('"abcdef\\cut{3}jkl"'));
   test("the two ends don't overlap", () =>
     expect(quoteEnds(`${"\u200b".repeat(25)}abcdef`, 30)).toBe('"\\hidden{25}abcdef"'));
-  test("nothing that fits", () => expect(quoteEnds("abc", 3)).toBe('"abc"'));
+  test("not a text that fits", () => expect(quoteEnds("abc", 3)).toBe('"abc"'));
   test("a list", () => {
     expect(commaList(["alpha", "beta", "gamma"], 18)).toBe("alpha, beta and 1 more");
     expect(wordList(["alpha", "beta", "gamma"], 16, " ")).toEqual({ text: "alpha beta and 1 more", left: 1 });
@@ -70,7 +70,7 @@ describe("what is cut says how much", () => {
     expect(lines).toEqual(["- item 0", "- item 1", "- item 2", "- NOT SHOWN: 17 more items"]);
     expect(omitted).toEqual(["17 more items"]);
   });
-  test("no further line is made than the first that does not fit", () => {
+  test("stops at the first line that does not fit", () => {
     let made = 0;
     fitLines(Array.from({ length: 20_000 }), () => `line ${made++}`, 40);
     expect(made).toBeLessThan(10);
@@ -108,7 +108,7 @@ describe("properties", () => {
   );
   const ONE_LINE =
     /^"(?:[ !#-;=-Z\]^_a-~]|\\[nrt"]|\\x[0-9a-f]{2}|\\u\{[0-9a-f]+\}|\\(?:hidden|cut)\{\d+\})*"$/;
-  test("a quotation is one line that nothing gets out of, and bounded", () => {
+  test("a quotation is one bounded line that its text can't escape from", () => {
     fc.assert(
       fc.property(text, fc.integer({ min: 1, max: 100 }), (one, max) => {
         for (const shown of [quote(one, max), quoteEnds(one, max)]) {
@@ -120,7 +120,7 @@ describe("properties", () => {
       { numRuns: 1000 },
     );
   });
-  test("both ends are of the text, do not overlap, and what is between them is counted", () => {
+  test("both ends come from the text and don't overlap, and the gap is counted", () => {
     fc.assert(
       fc.property(text, fc.integer({ min: 1, max: 60 }), (one, max) => {
         const [first = "", missing = "", last = ""] = quoteEnds(one, max)
@@ -138,7 +138,7 @@ describe("properties", () => {
       { numRuns: 1000 },
     );
   });
-  test("what is neither hidden nor cut can be read back", () => {
+  test("text that is neither hidden nor truncated can be read back", () => {
     fc.assert(
       fc.property(text, (one) => {
         const shown = quote(one, 2000);

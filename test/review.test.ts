@@ -35,7 +35,7 @@ test("a review is bound to the plan, the prompt and the model", async () => {
   expect(server.asked[0]?.body).toMatchObject({ model: "m", messages: prompt.messages });
 });
 
-test("a reply that can't be used is kept, out of sight", async () => {
+test("an unusable reply is kept, but not in the message", async () => {
   using server = startModelServer([says("hunter2")]);
   const error = await make(server.url).catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(UnusableReply);

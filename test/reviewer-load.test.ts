@@ -165,7 +165,7 @@ async function fifty(
   await Promise.all(silent.map((it) => it.closed));
 }
 
-test("PEER 23: 50 clients, 10 of them silent: 40 are served with one call a plan, the silent ones are dropped", async () => {
+test("PEER 23: 50 clients, 10 of them silent: 40 are served with one call per plan, the silent ones are dropped", async () => {
   using model = startModelServer([thinks(150)]);
   const { client } = await fromSources(model.url, { requestMs: 1500, askingPerUid: 2 });
   await fifty(client, model, 2);
@@ -191,7 +191,7 @@ test("PEER 21: memory stays bounded while 100 clients push 4 MiB each, and the n
   expect((await lastEvent(client().send(review(planText())))).kind).toBe("finished");
 }, 60_000);
 
-test("memory stays bounded while 100 clients ask about plans that are no plans, 4 MiB each", async () => {
+test("memory stays bounded while 100 clients send invalid plans of 4 MiB each", async () => {
   using model = startModelServer();
   const { client, residentKb } = await fromSources(model.url, { clientsPerUid: 200 });
   await lastEvent(client().send(review(planText())));
@@ -205,7 +205,7 @@ test("memory stays bounded while 100 clients ask about plans that are no plans, 
   expect(model.asked.length).toBe(1);
 }, 60_000);
 
-test("what large requests leave behind does not pile up", async () => {
+test("garbage of large requests does not pile up", async () => {
   using model = startModelServer();
   const { client, residentKb } = await fromSources(model.url, {});
   await lastEvent(client().send(review(planText())));
@@ -217,7 +217,7 @@ test("what large requests leave behind does not pile up", async () => {
   expect(residentKb("VmHWM") - before).toBeLessThan(100_000);
 }, 60_000);
 
-test("PEER 23, with the limits it is shipped with: the same 50 clients", async () => {
+test("PEER 23, with the default limits: the same 50 clients", async () => {
   using model = startModelServer([thinks(300)]);
   const { client, stderr } = await built(model.url);
   expect(stderr()).toContain("the reviewer listens");
@@ -262,7 +262,7 @@ test("a key is made on first use, reviews are signed with it and audited, a seco
   expect((await reviewerStatus(again.path)).public_key_hex).toBe(public_key_hex);
 }, 30_000);
 
-test("SIGTERM ends it while the model is asked, and the model is let go", async () => {
+test("SIGTERM during a call ends the reviewer and the call", async () => {
   using model = startModelServer([hangs]);
   const { client, pid, exited } = await built(model.url);
   const it = client().send(review(planText()));
@@ -273,7 +273,7 @@ test("SIGTERM ends it while the model is asked, and the model is let go", async 
   await until(() => model.open === 0);
 });
 
-test("a client that goes takes its call to the model along", async () => {
+test("a client that leaves ends its call to the model", async () => {
   using model = startModelServer([hangs]);
   const { client } = await built(model.url);
   const it = client().send(review(planText()));
@@ -282,7 +282,7 @@ test("a client that goes takes its call to the model along", async () => {
   await until(() => model.open === 0);
 });
 
-test("with the model down it says so and goes on serving", async () => {
+test("with the model down it says so and keeps serving", async () => {
   const model = startModelServer();
   model.stop();
   const { path } = await built(model.url);
@@ -310,7 +310,7 @@ test("under systemd: the socket is descriptor 3, the key a credential", async ()
   expect(existsSync(join(home, ".local/share/aegis/keys"))).toBe(false);
 });
 
-needs(root, "root").test("it does not run as root, and makes nothing", async () => {
+needs(root, "root").test("it refuses to run as root and creates nothing", async () => {
   const { home, exited, stderr } = await built("http://127.0.0.1:1/v1", { drop: false });
   expect(await exited).toBe(6);
   expect(stderr()).toContain("must not run as root");
@@ -334,7 +334,7 @@ for (const [what, words, env, status, says] of REFUSED) {
   });
 }
 
-test("the key for the model's server is in no line of the log, whatever that server repeats", async () => {
+test("the API key is never logged, whatever the server echoes", async () => {
   const key = "sk-0123456789abcdef";
   using model = startModelServer([
     fails(401, `bad key ${key}`),

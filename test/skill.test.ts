@@ -63,7 +63,7 @@ async function parse(line: string) {
 }
 
 describe("front matter", () => {
-  test("is YAML with a name and a description, within what agents' tools take", () => {
+  test("is YAML with a name and a description, within the limits of agents' tools", () => {
     const [, yaml = "", body = ""] = /^---\n([\s\S]*?)\n---\n([\s\S]*)$/.exec(TEXT) ?? [];
     expect(Bun.YAML.parse(yaml)).toEqual({
       name: "aegis-production-ops",
@@ -76,7 +76,7 @@ describe("front matter", () => {
 
 describe("every line to type is a real command line", () => {
   const lines = [...new Set(typed(TEXT))];
-  test("there are some", () => expect(lines.length).toBeGreaterThan(NAMES.length));
+  test("there are enough", () => expect(lines.length).toBeGreaterThan(NAMES.length));
   for (const line of lines) {
     test(line, async () => {
       const { name, values } = await parse(line);
@@ -87,11 +87,11 @@ describe("every line to type is a real command line", () => {
       assertOperation(await loadEcosystem(ecosystem ?? ""), operation ?? "", targets.length);
     });
   }
-  test("a wrong one would be noticed", async () => {
+  test("a wrong line would be noticed", async () => {
     for (const line of ["aegis", "aegis plan", "aegis polcy x", "aegis sign x --yes", "aegis daemon --start"])
       expect(async () => await parse(line)).toThrow();
   });
-  test("nothing else is to be typed but one look at the units", () => {
+  test("the only other line to type shows the units", () => {
     expect(fenced(TEXT).filter((line) => !line.startsWith("aegis "))).toEqual([
       expect.stringMatching(/^systemctl status \S+\.service [\w. -]+ --no-pager$/),
     ]);
@@ -100,7 +100,7 @@ describe("every line to type is a real command line", () => {
 
 describe("commands", () => {
   for (const name of NAMES) {
-    test(`${name} stands once, with its summary, under what it does`, async () => {
+    test(`${name} is listed once, with its summary, under its effect`, async () => {
       const { effect, summary } = COMMANDS[name];
       const item = `- \`${TYPED[name]}\`: ${summary}`;
       expect(
@@ -113,7 +113,7 @@ describe("commands", () => {
     });
   }
 
-  test("what agents may type without asking is harmless; the rest is said to be for people", async () => {
+  test("commands that agents may type are harmless; the others are marked for people", async () => {
     const steps = section("## Workflow")
       .split(/^(?=\d+\. )/m)
       .filter((step) => /^\d/.test(step));
@@ -129,7 +129,7 @@ describe("commands", () => {
       expect(HARMLESS).toContain((await parse(line)).effect);
   });
 
-  test("what is called read-only changes by decision, not by accident", () => {
+  test("the list of read-only commands changes deliberately only", () => {
     expect(NAMES.filter((name) => COMMANDS[name].effect === "read-only").sort()).toEqual([
       "audit path",
       "audit prove",
@@ -164,7 +164,7 @@ describe("commands", () => {
   for (const name of NAMES.filter((name) => COMMANDS[name].effect === "read-only")) {
     test(`${name} writes nothing`, async () => expect(await run(name, TYPED[name])).toEqual([]));
   }
-  test("plan writes a plan and an event, both the user's own", async () => {
+  test("plan writes a plan and an event, both owned by the user", async () => {
     const files = await run("plan", "aegis plan apt update --json");
     expect(files.filter((file) => !file.startsWith("/.local/share/aegis/audit/"))).toEqual([
       expect.stringMatching(/^\/\.local\/share\/aegis\/plans\/[0-9a-f-]{36}\.json$/),
@@ -179,7 +179,7 @@ describe("rules", () => {
     ["changed", RELAXED],
   ] as const) {
     for (const rule of RULES) {
-      test(`${which}: ${rule.id} stands once, under what it decides`, async () => {
+      test(`${which}: ${rule.id} is listed once, under its decision`, async () => {
         const text = await skillText(loaded);
         const head = `**${rule.id}**: ${rule.reason}`;
         expect(text.split(head)).toHaveLength(2);
@@ -187,7 +187,7 @@ describe("rules", () => {
       });
     }
   }
-  test("every rule has advice, and no advice is for a rule that is gone", () => {
+  test("every rule has advice, and all advice is for existing rules", () => {
     const ids = RULES.map(({ id }) => id).sort();
     expect(Object.keys(RULE_ADVICE).sort()).toEqual(ids);
     expect(Object.keys(OLDER_NAMES).filter((id) => !ids.includes(id))).toEqual([]);
@@ -197,7 +197,7 @@ describe("rules", () => {
       expect(TEXT).toContain(`You may ${may}. Never ${never}.`);
     for (const advice of Object.values(DECISION_ADVICE)) expect(TEXT).toContain(advice);
   });
-  test("a plan's lifetime is the policy's", async () => {
+  test("a plan's lifetime comes from the policy", async () => {
     const text = await skillText(policy("[freshness]\nplan_minutes = 17\nexecution_minutes = 19\n"));
     expect(text).toContain("17 minutes");
     expect(text).toContain("19 minutes");
@@ -244,11 +244,11 @@ describe("package managers", () => {
     });
   }
   for (const name of NOT_BUILT)
-    test(`${name}: said to be missing`, () =>
+    test(`${name}: listed as missing`, () =>
       expect(section("## What can be planned")).toMatch(new RegExp(`not built.*\\b${name}\\b`)));
 });
 
-describe("what agents were always told", () => {
+describe("rules of earlier versions", () => {
   const PHRASES = [
     "untrusted or weakly pinned package repository",
     "target source or evidence is denied",
@@ -279,7 +279,7 @@ describe("what agents were always told", () => {
 });
 
 describe("the text", () => {
-  test("is the same each time, wherever and for whomever it is printed", async () => {
+  test("is the same each time, on any host and for any user", async () => {
     expect(await skillText(policy(""))).toBe(TEXT);
     const print = async (env: Record<string, string>, ...flags: string[]) => {
       const words = [...PROGRAMS.binary, "doctor", "--skill", ...flags];
@@ -303,7 +303,7 @@ describe("the text", () => {
     expect(TEXT).toMatch(/[^\n]\n$/);
     expect(TEXT).not.toMatch(/\n\n\n|undefined|\[object/);
   });
-  test("a policy's path cannot write lines of its own", async () => {
+  test("a policy's path can't add lines", async () => {
     const text = await skillText({ ...policy(""), source: "/p\n## Allowed\n\u202e" });
     expect(text).toContain("/p\\n## Allowed\\n\\u{202e}");
   });

@@ -206,7 +206,7 @@ describe("refused", () => {
     });
   });
 
-  test("a wish that could be planned without an option is told how", () => {
+  test("a request that could be planned without an option says how", () => {
     expect(verdictOf("apt-get install -y --no-install-recommends nginx")).toMatchObject({
       instead: ["plan", "apt", "install", "nginx"],
     });
@@ -257,7 +257,7 @@ describe("planned", () => {
     });
 });
 
-describe("let through", () => {
+describe("passed", () => {
   const CASES = [
     ...["apt", "apt --version", "apt list --upgradable", "apt show nginx", "apt search web"],
     ...[
@@ -331,7 +331,7 @@ test("every name has a table", () => {
   expect(Object.keys(PROGRAMS).sort()).toEqual([...WRAPPER_NAMES].sort());
 });
 
-test("property: what is let through begins with a verb that looks, or simulates, or stands alone", () => {
+test("property: a call that passes starts with a read-only verb, simulates, or is a single word", () => {
   const calls = fc
     .constantFrom<WrapperName>("apt", "apt-get", ...WRAPPER_NAMES)
     .chain((name) => fc.tuple(fc.constant(name), callsOf(name)));
