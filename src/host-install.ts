@@ -19,7 +19,7 @@ import {
 import { installedProgram, refuseDowngrade } from "./host-version.ts";
 import { removeWrappers, wrapperFiles, wrapperSteps, wrappersLeftOut } from "./host-wrappers.ts";
 import { trustsExecutionKey } from "./key-trust.ts";
-import { type Env, type SharedTexts, SYSTEM } from "./paths.ts";
+import { type Env, SHARED, type SharedTexts, SYSTEM } from "./paths.ts";
 import { assertSafeEnvironment, isCompiled, VERSION } from "./self.ts";
 import { isFlocked } from "./sys-ffi.ts";
 import { refuseForeignAccounts, STATE, USERS } from "./sys-state.ts";
@@ -259,7 +259,7 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
       steps.push({ what: path, done: "remove" });
       if (!dryRun) rmSync(path);
     }
-    if (!dryRun) removeEmpty(dirname(NEEDRESTART_FILE), dirname(dirname(NEEDRESTART_FILE)));
+    if (!dryRun) removeEmpty(NEEDRESTART_FILE, SHARED.fish);
     if (!dryRun && steps.length > 0) {
       await systemd("systemctl", ["daemon-reload"]);
       // Otherwise failed units would stay listed as not found. A pattern that matches nothing is no error.
@@ -277,9 +277,9 @@ function refusesManualStop(name: UnitName): boolean {
   return WAIT_FOR_APT.some((one) => one === name);
 }
 
-/** Removes these directories if empty: install created them if needrestart was not installed. */
-function removeEmpty(...directories: readonly string[]): void {
-  for (const directory of directories) {
+/** Removes the two directories above each file if empty: install created them where needrestart or fish was not installed. */
+function removeEmpty(...files: readonly string[]): void {
+  for (const directory of files.flatMap((file) => [dirname(file), dirname(dirname(file))])) {
     try {
       rmdirSync(directory);
     } catch (error) {

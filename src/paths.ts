@@ -29,14 +29,15 @@ export const SYSTEM = {
 } as const;
 
 /**
- * Where shells and man(1) look for what an administrator installs: bash-completion (XDG_DATA_DIRS, else /usr/local/share and
- * /usr/share), Debian's zsh ($fpath, README.Debian), fish (fish(1), vendor_completions.d).
+ * Where man(1) and shells look for what an administrator installs: bash-completion below XDG_DATA_DIRS, else /usr/local/share and
+ * /usr/share; Debian's zsh in $fpath (its README.Debian); fish in /etc (fish(1), "Where to put completions"), since Debian's looks
+ * into /usr/local/share only where XDG_DATA_DIRS names it (measured on 3.6).
  */
 export const SHARED = {
   manual: "/usr/local/share/man/man1/aegis.1",
   bash: "/usr/local/share/bash-completion/completions/aegis",
   zsh: "/usr/local/share/zsh/site-functions/_aegis",
-  fish: "/usr/local/share/fish/vendor_completions.d/aegis.fish",
+  fish: "/etc/fish/completions/aegis.fish",
 } as const;
 
 /** What is written there. */

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { InstallReport } from "../src/host-install.ts";
 import {
@@ -186,6 +187,17 @@ here.describe("aegis daemon install", () => {
       const script = `/usr/local/bin/aegis completion ${shell} | cmp - ${SHARED[shell]} && echo same`;
       expect(await sh(script)).toBe("same");
     }
+    // Each shell finds its own by itself.
+    const FINDS = {
+      "/usr/share/bash-completion/bash_completion": [
+        "bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader aegis; complete -p aegis'",
+        "complete -F _aegis aegis",
+      ],
+      "/usr/bin/zsh": ["zsh -fc 'autoload -Uz compinit; compinit -D; print $_comps[aegis]'", "_aegis"],
+      "/usr/bin/fish": ["fish -c 'complete -C \"aegis sign k\"'", expect.stringMatching(/^keygen\t/)],
+    } as const;
+    for (const [needed, [script, says]] of Object.entries(FINDS))
+      if (existsSync(needed)) expect(await sh(script)).toEqual(says);
     if (Bun.which("man") !== null) expect(await sh('readlink -f "$(man -w aegis)"')).toBe(SHARED.manual);
     // needrestart is not there, and may come: then it is to know.
     expect(host.read(NEEDRESTART_FILE)).toBe(needrestartText());
