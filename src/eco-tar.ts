@@ -1,0 +1,158 @@
+import { gunzipSync } from "node:zlib";
+import {
+  ARCHIVE_LIMITS,
+  ArchiveContents,
+  type ArchiveFile,
+  type ArchiveLimits,
+  archivePath,
+  badArchive,
+  unpackedLimit,
+} from "./eco-archive.ts";
+import { messageOf } from "./errors.ts";
+
+/*
+ * tar archives (.tgz, .crate), read strictly: POSIX.1-2017 pax(1) "ustar Interchange Format" and "pax Interchange Format", and
+ * GNU's long names, as npm, cargo and Python write them. Links, devices and sparse files are refused.
+ */
+
+const BLOCK = 512;
+const MAX_EXTENSION = 64 * 1024;
+/** Records of a pax header that say nothing about where a file goes or how long it is. */
+const HARMLESS = /^(?:atime|mtime|ctime|comment|uid|gid|uname|gname|(?:SCHILY|LIBARCHIVE|NODETAR)\..*)$/;
+
+/**
+ * The regular files of a gzip-compressed tar archive, in its order.
+ * @throws AegisError `refused` for a damaged, ambiguous or oversized archive
+ */
+export function readTarGz(packed: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS): ArchiveFile[] {
+  // Headers and padding come on top of the files.
+  const maxOutputLength = unpackedLimit(packed.length, limits) + 2 * BLOCK * limits.maxEntries;
+  let tar: Uint8Array;
+  try {
+    tar = gunzipSync(packed, { maxOutputLength });
+  } catch (error) {
+    const tooLarge = error instanceof RangeError;
+    throw badArchive(tooLarge ? "it unpacks to far too much" : `it is no gzip file (${messageOf(error)})`);
+  }
+  return readTar(tar, limits);
+}
+
+/**
+ * The regular files of a tar archive, in its order.
+ * @throws AegisError `refused`
+ */
+export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS): ArchiveFile[] {
+  const contents = new ArchiveContents(limits);
+  let at = 0;
+  /** The path of the next entry, where an extension gives it. */
+  let longPath: string | null = null;
+  while (at + BLOCK <= tar.length) {
+    const header = tar.subarray(at, at + BLOCK);
+    if (isZero(header)) return ended(tar.subarray(at), contents, longPath);
+    const { path, size, type, executable } = readHeader(header);
+    const data = tar.subarray(at + BLOCK, at + BLOCK + size);
+    if (data.length !== size) throw badArchive("it ends within a file");
+    at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
+    if (type === "g" || type === "x" || type === "L") {
+      if (size > MAX_EXTENSION) throw badArchive("it has an oversized extension header");
+      if (type !== "g" && longPath !== null) throw badArchive("it gives two paths for one file");
+      if (type === "L") longPath = textOf(trimNul(data));
+      else if (type === "x") longPath = paxPath(data, "path");
+      else paxPath(data, null);
+      continue;
+    }
+    const name = archivePath(longPath ?? path);
+    longPath = null;
+    if (type === "5") contents.addDirectory(name);
+    else if (type === "0" || type === "\0") contents.addFile({ path: name, executable, data });
+    else throw badArchive(`${JSON.stringify(name)} is ${KINDS[type] ?? "no regular file"}`);
+  }
+  throw badArchive("it has no end");
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  1: "a hard link",
+  2: "a symbolic link",
+  3: "a device",
+  4: "a device",
+  6: "a pipe",
+};
+
+interface Header {
+  path: string;
+  size: number;
+  type: string;
+  executable: boolean;
+}
+
+function readHeader(header: Uint8Array): Header {
+  const sum = header.reduce((n, byte, i) => n + (i >= 148 && i < 156 ? 32 : byte), 0);
+  if (octal(header.subarray(148, 156)) !== sum) throw badArchive("a header has a wrong checksum");
+  const magic = Buffer.from(header.subarray(257, 263)).toString("latin1");
+  if (magic !== "ustar\0" && magic !== "ustar ") throw badArchive("it is in an older format than ustar");
+  const name = textOf(trimNul(header.subarray(0, 100)));
+  // GNU's format has times where ustar has the first part of a long path.
+  const prefix = magic === "ustar\0" ? textOf(trimNul(header.subarray(345, 500))) : "";
+  const isDirectory = name.endsWith("/");
+  const type = String.fromCharCode(header[156] ?? 0);
+  if (isDirectory && (type === "0" || type === "\0"))
+    throw badArchive(`${JSON.stringify(name)} is a file that is called like a directory`);
+  return {
+    path: prefix === "" ? name : `${prefix}/${name}`,
+    size: octal(header.subarray(124, 136)),
+    type,
+    executable: (octal(header.subarray(100, 108)) & 0o111) !== 0,
+  };
+}
+
+/** A number in octal digits, padded with spaces or NULs. GNU's binary form is for sizes above 8 GiB, which are over every limit. */
+function octal(field: Uint8Array): number {
+  const text = Buffer.from(field).toString("latin1");
+  const digits = /^ *([0-7]*)[ \0]*$/.exec(text)?.[1];
+  if (digits === undefined) throw badArchive("a header has a number that is none");
+  return digits === "" ? 0 : Number.parseInt(digits, 8);
+}
+
+/** What a pax header says of `key`; null where it says nothing. Every record must be well-formed, and known to be harmless. */
+function paxPath(data: Uint8Array, key: string | null): string | null {
+  let found: string | null = null;
+  for (let at = 0; at < data.length; ) {
+    const space = data.indexOf(0x20, at);
+    const digits = space < 0 ? "" : Buffer.from(data.subarray(at, space)).toString("latin1");
+    const length = /^[1-9]\d{0,5}$/.test(digits) ? Number(digits) : 0;
+    const record = data.subarray(space + 1, at + length);
+    if (length === 0 || at + length > data.length || record.at(-1) !== 0x0a)
+      throw badArchive("a pax header is malformed");
+    const text = textOf(record.subarray(0, -1));
+    const equals = text.indexOf("=");
+    const name = text.slice(0, Math.max(equals, 0));
+    if (name === key && found === null) found = text.slice(equals + 1);
+    else if (!HARMLESS.test(name)) throw badArchive(`a pax header sets ${JSON.stringify(name.slice(0, 64))}`);
+    at += length;
+  }
+  return found;
+}
+
+/** After the first zero block only zeros may follow: some readers stop there, others go on. */
+function ended(rest: Uint8Array, contents: ArchiveContents, longPath: string | null): ArchiveFile[] {
+  if (!isZero(rest)) throw badArchive("something follows its end");
+  if (longPath !== null) throw badArchive("it ends behind an extension header");
+  return contents.files;
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
+}
+
+function trimNul(field: Uint8Array): Uint8Array {
+  const end = field.indexOf(0);
+  return end < 0 ? field : field.subarray(0, end);
+}
+
+function textOf(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw badArchive("a name in it is not UTF-8");
+  }
+}
