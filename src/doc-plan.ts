@@ -80,6 +80,18 @@ export const TransactionEntry = v.strictObject({
    * names, sorted. Omitted if empty.
    */
   takes_over: v.optional(v.pipe(v.array(name), v.minLength(1), v.maxLength(MAX_TAKEN_OVER))),
+  /** Where the package file is fetched from. With the five fields below: of ecosystems whose closure Aegis resolves itself. */
+  url: v.optional(v.pipe(v.string(), v.maxLength(2048))),
+  /** The file's hash as the ecosystem writes it: `sha512-…` (npm), `h1:…` (Go), `sha256:…`. */
+  integrity: v.optional(short),
+  /** Package URL. */
+  purl: v.optional(short),
+  /** As the package states it: an SPDX expression, or other words. */
+  license: v.optional(short),
+  /** RFC 3339 publication time of this version, where the registry tells. */
+  published_at: v.optional(timestamp),
+  /** The package whose dependency it is, `name version`; left out for what was asked for. */
+  required_by: v.optional(short),
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 

@@ -8,6 +8,7 @@ import type { Planning, PlanningOutput, ToolSettings } from "./eco-planning.ts";
 import { assertPlanningArgv } from "./eco-planning-argv.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
+import { registryAccess } from "./plan-registry.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
 import { namesIn, readText } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
@@ -100,6 +101,8 @@ export interface PlanningOptions {
   host?: Host;
   /** Overrides starting programs, for tests. */
   spawn?: typeof run;
+  /** What asks registries, for tests. */
+  registry?: Pick<Planning, "get" | "packageFile">;
 }
 
 /**
@@ -149,7 +152,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     const own = join(directory, `run-${++serial}`);
     const [home, cwd] = [join(own, "home"), join(own, "work")];
     for (const path of [own, home, cwd]) mkdirSync(path, { mode: 0o700 });
-    const { files = {}, variables = {} } = settings(home);
+    const { files = {}, workFiles = {}, variables = {} } = settings(home);
     const childEnv: Record<string, string> = {
       LANG: "C.UTF-8",
       LC_ALL: "C.UTF-8",
@@ -159,6 +162,8 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
       ...variables,
     };
     for (const [file, text] of Object.entries(files)) writeFileSync(join(home, file), text, { mode: 0o600 });
+    for (const [file, text] of Object.entries(workFiles))
+      writeFileSync(join(cwd, file), text, { mode: 0o600 });
     try {
       return await spawn(program, args, { env: childEnv, cwd, timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT });
     } catch (error) {
@@ -171,6 +176,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     now: options.now ?? new Date(),
     env,
     host,
+    ...(options.registry ?? registryAccess(join(userPaths(env).cache, "packages"))),
     ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
     list: (path) => namesIn(path).sort(),

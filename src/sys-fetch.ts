@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { createFetch } from "ofetch";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 
@@ -29,6 +30,23 @@ export interface JsonRequest {
   maxBytes: number;
 }
 
+export interface BytesRequest extends JsonRequest {
+  /** The proxy to ask (`http://host:port`), in place of what the environment names. */
+  proxy?: string;
+  /** Whose certificates are believed, in PEM; left out, the system's store. */
+  certificates?: string;
+}
+
+export interface BytesAnswer {
+  status: number;
+  /** As the server wrote it, or "". */
+  contentType: string;
+  /** Where the server wants the request to go instead, as it wrote it, or "". */
+  location: string;
+  /** The whole body where the status is 200; else the beginning of it. */
+  bytes: Uint8Array;
+}
+
 export interface TextAnswer {
   status: number;
   /** As sent, or "". */
@@ -52,14 +70,29 @@ export async function fetchJson(url: URL, request: JsonRequest): Promise<unknown
 }
 
 /**
- * The response of a URL, whatever its status. Redirects are not followed, requests are not retried, and loopback
- * addresses bypass the environment's proxy. Only `signal` limits the time.
+ * The response of a URL as text, whatever its status: {@link fetchBytes}.
  * @throws AegisError `unavailable` for no response, or a body that is too large or not UTF-8
  */
-export async function fetchText(
+export async function fetchText(url: URL, request: JsonRequest): Promise<TextAnswer> {
+  const { status, contentType, bytes } = await fetchBytes(url, request);
+  try {
+    const text = new TextDecoder("utf-8", { fatal: status === 200 }).decode(bytes);
+    return { status, contentType, text };
+  } catch (error) {
+    throw noUsableAnswer(url, messageOf(error));
+  }
+}
+
+/**
+ * The response of a URL, whatever its status. Redirects are not followed, requests are not retried, and loopback
+ * addresses bypass the environment's proxy. Only `signal` limits the time.
+ * @throws AegisError `unavailable` for no response, or a body that is too large
+ */
+export async function fetchBytes(
   url: URL,
-  { body, headers, signal, maxBytes }: JsonRequest,
-): Promise<TextAnswer> {
+  { body, headers, signal, maxBytes, proxy, certificates }: BytesRequest,
+): Promise<BytesAnswer> {
+  const ca = url.protocol === "https:" ? (certificates ?? systemCertificates()) : null;
   const options = {
     responseType: "stream" as const,
     redirect: "manual" as const,
@@ -68,19 +101,37 @@ export async function fetchText(
     signal,
     headers: { accept: "application/json", ...headers },
     ...(body === undefined ? {} : { method: "POST", body }),
-    ...(isLoopback(url) ? { proxy: false as const } : {}),
+    ...(isLoopback(url) ? { proxy: false as const } : proxy === undefined ? {} : { proxy }),
+    ...(ca === null ? {} : { tls: { ca } }),
   };
   try {
     const response = await fetchWithoutTimeout(url.href, options);
     const { status } = response;
-    const contentType = response.headers.get("content-type") ?? "";
-    const text =
+    const bytes =
       status === 200 ? await readCapped(response.body, maxBytes) : await readErrorBody(response.body);
-    return { status, contentType, text };
+    const [contentType, location] = ["content-type", "location"].map(
+      (name) => response.headers.get(name) ?? "",
+    );
+    return { status, contentType: contentType ?? "", location: location ?? "", bytes };
   } catch (error) {
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
     throw noUsableAnswer(url, timedOut ? messageOf(signal.reason) : reasonOf(error));
   }
+}
+
+/** The system's certificate store, with what its administrator added. Without it Bun's own applies. */
+const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
+let certificatesRead: string | null | undefined;
+
+function systemCertificates(): string | null {
+  if (certificatesRead === undefined) {
+    try {
+      certificatesRead = readFileSync(CERTIFICATES, "utf8");
+    } catch {
+      certificatesRead = null;
+    }
+  }
+  return certificatesRead;
 }
 
 /** Whether a URL points to this machine, where plain HTTP is as safe as HTTPS. */
@@ -95,7 +146,7 @@ export function noUsableAnswer(url: URL, why: string, hint = ""): AegisError {
 
 type Body = ReadableStream<Uint8Array> | null;
 
-async function readCapped(body: Body, maxBytes: number): Promise<string> {
+async function readCapped(body: Body, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let total = 0;
   // Throwing out of the loop cancels the stream.
@@ -104,20 +155,21 @@ async function readCapped(body: Body, maxBytes: number): Promise<string> {
     if (total > maxBytes) throw new Error(`the answer is larger than ${maxBytes} bytes`);
     chunks.push(chunk);
   }
-  return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
+  return Buffer.concat(chunks);
 }
 
 /** The start of an error body, which may be of any type and never end. */
-async function readErrorBody(body: Body): Promise<string> {
+async function readErrorBody(body: Body): Promise<Uint8Array> {
   const reader = body?.getReader();
   const timer = setTimeout(() => void reader?.cancel(), ERROR_BODY_TIMEOUT_MS);
-  const decoder = new TextDecoder();
-  let text = "";
+  const chunks: Uint8Array[] = [];
+  let total = 0;
   try {
-    while (text.length < MAX_ERROR_BYTES) {
+    while (total < MAX_ERROR_BYTES) {
       const next = await reader?.read();
       if (next?.value === undefined) break;
-      text += decoder.decode(next.value, { stream: true });
+      chunks.push(next.value);
+      total += next.value.length;
     }
   } catch {
     // The status is known, which is enough.
@@ -125,7 +177,7 @@ async function readErrorBody(body: Body): Promise<string> {
     clearTimeout(timer);
     await reader?.cancel().catch(() => {});
   }
-  return text;
+  return Buffer.concat(chunks);
 }
 
 /** The cause of an ofetch error. Its own message repeats the URL, which may hold secrets. */

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Planning, PlanningOutput } from "../src/eco-planning.ts";
+import { fakeRegistry } from "./registry-kit.ts";
 
 const FIXTURES = join(import.meta.dir, "fixtures/apt");
 
@@ -63,6 +64,7 @@ export function fakePlanning(setup: {
       };
       return Promise.resolve({ stdout: found?.stdout ?? "", stderr: found?.stderr ?? "", evidence });
     },
+    ...fakeRegistry({}),
     readText: (path) => files[path] ?? null,
     list: (path) =>
       Object.keys(files)

@@ -13,6 +13,7 @@ import { publishedAt, readNpmView } from "../src/npm-metadata.ts";
 import { parseNpmTargets, splitNpmTarget } from "../src/npm-target.ts";
 import { scanScript } from "../src/policy-scripts.ts";
 import { HOST } from "./policy-plans.ts";
+import { fakeRegistry } from "./registry-kit.ts";
 
 /** The text of the npmrc that npm is given. */
 const npmrcOf = (config: ReadonlyMap<string, string>) =>
@@ -47,6 +48,7 @@ function planningWith(
         },
       };
     },
+    ...fakeRegistry({}),
     readText: (path) => files[path] ?? null,
     list: () => [],
     temporary: () => {

@@ -6,6 +6,7 @@ import type { Planning } from "../src/eco-planning.ts";
 import { withVulnerabilities } from "../src/osv.ts";
 import { readText } from "../src/sys-files.ts";
 import { entry, upgrade } from "./policy-plans.ts";
+import { fakeRegistry } from "./registry-kit.ts";
 
 /*
  * Looks up the vulnerabilities of a transaction as the planner does, in real directories and on real servers.
@@ -22,6 +23,7 @@ export function planning(env: Planning["env"], os = "debian 12"): Planning {
     env,
     host: { hostname: "h", machine_id_hash: "0".repeat(64), os_id, os_version, architecture: "amd64" },
     run: () => Promise.reject(new Error("no command is run for this")),
+    ...fakeRegistry({}),
     readText,
     list(path) {
       try {

@@ -7,6 +7,7 @@ import type { Planning } from "../src/eco-planning.ts";
 import { npm } from "../src/npm.ts";
 import { makePlan } from "../src/plan.ts";
 import { HOST } from "./policy-plans.ts";
+import { fakeRegistry } from "./registry-kit.ts";
 
 const readText = (path: string) => readFileSync(path, "utf8");
 const list = (path: string) => readdirSync(path).sort();
@@ -24,6 +25,7 @@ function planning(stdout = ""): Planning & { asked: string[][] } {
       const nothing = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
       return { stdout, stderr: "", evidence: { argv: [...argv], status: 0, outcome: "ok", ...nothing } };
     },
+    ...fakeRegistry({}),
     readText: () => null,
     list: () => [],
     temporary: () => "/nonexistent",

@@ -1,0 +1,101 @@
+import { createHash } from "node:crypto";
+import { readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { join } from "node:path";
+import type { Digest, PackageFile, Planning } from "./eco-planning.ts";
+import { AegisError } from "./errors.ts";
+import { fetchBytes, noUsableAnswer } from "./sys-fetch.ts";
+import { readFileLimited, writeFileAtomic } from "./sys-files.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
+
+/*
+ * The GETs of planning, and the cache of package files that it keeps for its user: files by what they hold, so that nothing has to
+ * be believed of them.
+ */
+
+const METADATA_MS = 60_000;
+const FILE_MS = 600_000;
+const MAX_METADATA = 64 * 1024 * 1024;
+const MAX_FILE = 512 * 1024 * 1024;
+/** A file that no plan has needed for so long is removed. */
+const KEPT_MS = 30 * 86_400_000;
+const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
+
+/** The registry half of {@link Planning}; `cache` is the directory of the package files. */
+export function registryAccess(cache: string): Pick<Planning, "get" | "packageFile"> {
+  let isSwept = false;
+
+  const get: Planning["get"] = (url, { maxBytes = MAX_METADATA, ...request } = {}) =>
+    fetchBytes(url, { ...request, maxBytes, signal: timeout(url, METADATA_MS) });
+
+  async function packageFile(
+    ...[url, digest, { maxBytes = MAX_FILE, ...request } = {}]: Parameters<Planning["packageFile"]>
+  ): Promise<PackageFile> {
+    const path = digest === null ? null : join(cache, cacheName(digest));
+    const known = path === null ? null : readCached(path, digest, maxBytes);
+    if (known !== null) return known;
+    const headers = { accept: "*/*", ...request.headers };
+    const answer = await fetchBytes(url, { ...request, headers, maxBytes, signal: timeout(url, FILE_MS) });
+    if (answer.status !== 200) throw noUsableAnswer(url, statusOf(answer));
+    const { bytes } = answer;
+    if (digest !== null && digestOf(bytes, digest.algorithm) !== digest.hex) {
+      throw new AegisError(
+        "evidence_mismatch",
+        `${url.host} gives another file than its metadata says: ${url.pathname}`,
+        "Don't install it: plan again later, and tell the registry.",
+      );
+    }
+    if (path !== null) {
+      ensureOwnDir(cache);
+      if (!isSwept) sweep(cache);
+      isSwept = true;
+      writeFileAtomic(path, bytes);
+    }
+    return { bytes, sha256: digestOf(bytes, "sha256") };
+  }
+
+  return { get, packageFile };
+}
+
+function timeout(url: URL, ms: number): AbortSignal {
+  const controller = new AbortController();
+  const reason = new Error(`no answer from ${url.host} within ${ms / 1000} seconds`);
+  setTimeout(() => controller.abort(reason), ms).unref();
+  return controller.signal;
+}
+
+function statusOf({ status, location }: { status: number; location: string }): string {
+  const elsewhere =
+    location === "" ? "" : `, and sends elsewhere (${location.slice(0, 200)}), which is not followed`;
+  return `status ${status}${elsewhere}`;
+}
+
+/** @throws AegisError `internal` for what is no digest: it would be a path */
+function cacheName({ algorithm, hex }: Digest): string {
+  if (hex.length === LENGTHS[algorithm] && /^[0-9a-f]+$/.test(hex)) return `${algorithm}-${hex}`;
+  throw new AegisError("internal", `not a ${algorithm} digest`);
+}
+
+/** The cached file, if it is still what its name says. */
+function readCached(path: string, digest: Digest | null, maxBytes: number): PackageFile | null {
+  try {
+    const bytes = readFileLimited(path, maxBytes);
+    if (digest === null || digestOf(bytes, digest.algorithm) !== digest.hex) return null;
+    const now = new Date();
+    utimesSync(path, now, now);
+    return { bytes, sha256: digest.algorithm === "sha256" ? digest.hex : digestOf(bytes, "sha256") };
+  } catch {
+    return null;
+  }
+}
+
+function digestOf(bytes: Uint8Array, algorithm: Digest["algorithm"]): string {
+  return createHash(algorithm).update(bytes).digest("hex");
+}
+
+function sweep(cache: string): void {
+  for (const name of readdirSync(cache)) {
+    const path = join(cache, name);
+    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (age > KEPT_MS) rmSync(path, { force: true });
+  }
+}

@@ -1,0 +1,337 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { crc32, deflateRawSync, gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { ARCHIVE_LIMITS, archivePath } from "../src/eco-archive.ts";
+import { readTar, readTarGz } from "../src/eco-tar.ts";
+import { readZip } from "../src/eco-zip.ts";
+import { AegisError } from "../src/errors.ts";
+import { needs } from "./needs.ts";
+
+const text = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString();
+const NUL = Buffer.alloc(1);
+
+/** A tar header with the fields that a case changes. */
+function tarEntry(
+  path: string,
+  body = "",
+  over: {
+    type?: string;
+    mode?: string;
+    size?: string;
+    prefix?: string;
+    magic?: string;
+    link?: string;
+    sum?: number;
+  } = {},
+): Buffer {
+  const header = Buffer.alloc(512);
+  header.write(path, 0, "utf8");
+  header.write(over.mode ?? "0000644", 100);
+  header.write(over.size ?? body.length.toString(8).padStart(11, "0"), 124);
+  header.write("00000000000", 136);
+  header.write(over.type ?? "0", 156);
+  header.write(over.link ?? "", 157);
+  header.write(over.magic ?? "ustar\x0000", 257, "latin1");
+  header.write(over.prefix ?? "", 345);
+  header.write("        ", 148);
+  const sum = over.sum ?? header.reduce((a, b) => a + b, 0);
+  header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  const data = Buffer.from(body);
+  return Buffer.concat([header, data, Buffer.alloc((512 - (data.length % 512)) % 512)]);
+}
+
+const END = Buffer.alloc(1024);
+const tar = (...entries: Buffer[]) => Buffer.concat([...entries, END]);
+const pax = (...records: [string, string][]) => {
+  const lines = records.map(([key, value]) => {
+    const rest = ` ${key}=${value}\n`;
+    let length = rest.length + 1;
+    while (`${length}${rest}`.length !== length) length++;
+    return `${length}${rest}`;
+  });
+  return tarEntry("PaxHeader", lines.join(""), { type: "x" });
+};
+
+describe("tar: refused", () => {
+  const cases: [string, () => Uint8Array, RegExp][] = [
+    ["no end", () => tarEntry("a", "x"), /no end/],
+    ["nothing at all", () => new Uint8Array(), /no end/],
+    ["cut within a file", () => tarEntry("a", "x".repeat(600)).subarray(0, 900), /ends within a file/],
+    ["something behind the end", () => Buffer.concat([END, tarEntry("a", "x"), END]), /follows its end/],
+    [
+      "one zero block between entries",
+      () => Buffer.concat([tarEntry("a"), Buffer.alloc(512), tarEntry("b"), END]),
+      /follows its end/,
+    ],
+    ["climbs out", () => tar(tarEntry("package/../../etc/passwd", "x")), /no plain path/],
+    ["absolute", () => tar(tarEntry("/etc/passwd", "x")), /absolute path/],
+    ["drive letter", () => tar(tarEntry("C:/x", "x")), /absolute path/],
+    ["backslash", () => tar(tarEntry("a\\..\\b", "x")), /characters/],
+    ["control character", () => tar(tarEntry("a\x1b[2Jb", "x")), /characters/],
+    ["symbolic link", () => tar(tarEntry("a", "", { type: "2", link: "/etc" })), /symbolic link/],
+    ["hard link", () => tar(tarEntry("a", "", { type: "1", link: "b" })), /hard link/],
+    ["device", () => tar(tarEntry("a", "", { type: "3" })), /device/],
+    ["pipe", () => tar(tarEntry("a", "", { type: "6" })), /pipe/],
+    ["sparse file", () => tar(tarEntry("a", "", { type: "S" })), /no regular file/],
+    ["long link name", () => tar(tarEntry("././@LongLink", "x\0", { type: "K" })), /no regular file/],
+    ["twice", () => tar(tarEntry("a", "1"), tarEntry("a", "2")), /twice/],
+    ["twice, once with ./", () => tar(tarEntry("a", "1"), tarEntry("./a", "2")), /twice/],
+    ["differs by case", () => tar(tarEntry("a/B", "1"), tarEntry("a/b", "2")), /differ by case/],
+    [
+      "differs by composition",
+      () => tar(tarEntry("\u00e9", "1"), tarEntry("e\u0301", "2")),
+      /differ by case/,
+    ],
+    ["file and directory", () => tar(tarEntry("a", "1"), tarEntry("a/b", "2")), /file and a directory/],
+    ["directory and file", () => tar(tarEntry("a/b", "1"), tarEntry("a", "2")), /file and a directory/],
+    ["a file called like a directory", () => tar(tarEntry("a/", "1")), /called like a directory/],
+    ["wrong checksum", () => tar(tarEntry("a", "1", { sum: 1 })), /checksum/],
+    ["old format", () => tar(tarEntry("a", "1", { magic: "\0\0\0\0\0\0\0\0" })), /older format/],
+    ["size in binary", () => tar(tarEntry("a", "1", { size: "\x80\0\0\0\0\0\0\0\0\0\x01" })), /number/],
+    ["negative size", () => tar(tarEntry("a", "1", { size: "-0000000001" })), /number/],
+    ["pax sets the size", () => tar(pax(["size", "1"]), tarEntry("a", "1")), /sets "size"/],
+    ["pax sets a link", () => tar(pax(["linkpath", "x"]), tarEntry("a", "1")), /sets "linkpath"/],
+    ["pax gives two paths", () => tar(pax(["path", "b"], ["path", "c"]), tarEntry("a", "1")), /sets "path"/],
+    [
+      "two pax headers give two paths",
+      () => tar(pax(["path", "b"]), pax(["path", "c"]), tarEntry("a", "1")),
+      /two paths/,
+    ],
+    ["pax path climbs out", () => tar(pax(["path", "../b"]), tarEntry("a", "1")), /no plain path/],
+    ["pax path with NUL", () => tar(pax(["path", "b\0c"]), tarEntry("a", "1")), /characters/],
+    [
+      "a malformed pax record",
+      () => tar(tarEntry("x", "99 path=b\n", { type: "x" }), tarEntry("a", "1")),
+      /malformed/,
+    ],
+    ["ends behind a pax header", () => tar(pax(["path", "b"])), /extension header/],
+    ["not UTF-8", () => tar(tarEntry("a\xff".replace("\xff", "b"), "1").fill(0xff, 1, 2)), /checksum|UTF-8/],
+    ["too many entries", () => tar(...Array.from({ length: 11 }, (_, i) => tarEntry(`f${i}`))), /entries/],
+  ];
+  test.each(cases)("%s", (_, make, message) => {
+    expect(() => readTar(make(), { ...ARCHIVE_LIMITS, maxEntries: 10 })).toThrow(message);
+  });
+
+  test("ten gigabytes of zeros, packed well", () => {
+    // gzip of 64 MiB of zeros is 64 kB; members follow one another, so the same 64 kB stand for any size.
+    const member = gzipSync(Buffer.alloc(64 * 1024 * 1024), { level: 9 });
+    const bomb = Buffer.concat(Array.from({ length: 160 }, () => member));
+    expect(() => readTarGz(bomb)).toThrow(/far too much/);
+  });
+
+  test("no gzip, and bytes behind it", () => {
+    expect(() => readTarGz(Buffer.from("PK"))).toThrow(/no gzip file/);
+    expect(() => readTarGz(Buffer.concat([gzipSync(tar(tarEntry("a"))), Buffer.from("x")]))).toThrow(
+      /no gzip file/,
+    );
+  });
+});
+
+describe("tar: read", () => {
+  test("files, in order, with the execute bit; directories and harmless pax records make none", () => {
+    const archive = tar(
+      tarEntry("package", "", { type: "5" }),
+      pax(["mtime", "1.5"], ["path", "package/long"]),
+      tarEntry("short", "one", { mode: "0000755" }),
+      tarEntry("last", "two", { prefix: "package/deep" }),
+    );
+    const files = readTar(archive);
+    expect(files.map(({ path, executable, data }) => [path, executable, text(data)])).toEqual([
+      ["package/long", true, "one"],
+      ["package/deep/last", false, "two"],
+    ]);
+  });
+
+  test("what GNU tar writes in its three formats, long names among it", () => {
+    const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
+    const deep = "d".repeat(90);
+    mkdirSync(join(directory, "in", deep), { recursive: true });
+    const names = ["in/a", `in/${deep}/${"f".repeat(120)}`, "in/ä"];
+    for (const name of names) writeFileSync(join(directory, name), name);
+    for (const format of ["ustar", "gnu", "pax"]) {
+      const { exitCode } = Bun.spawnSync(["tar", `--format=${format}`, "-czf", "x.tgz", "in"], {
+        cwd: directory,
+      });
+      // ustar can't hold a last part above 100 bytes.
+      if (format === "ustar" && exitCode !== 0) continue;
+      const files = readTarGz(readFileSync(join(directory, "x.tgz")));
+      expect(files.map(({ path, data }) => [path, text(data)]).sort()).toEqual(
+        names.map((n) => [n, n]).sort(),
+      );
+    }
+    rmSync(directory, { recursive: true });
+  });
+});
+
+/** A zip of one or more entries, with the fields that a case changes. */
+interface ZipEntry {
+  name: string;
+  body?: string;
+  localName?: string;
+  flags?: number;
+  localFlags?: number;
+  method?: number;
+  size?: number;
+  localSize?: number;
+  crc?: number;
+  mode?: number;
+  descriptor?: "signed" | "plain" | "wrong";
+  before?: string;
+}
+
+function zip(entries: ZipEntry[], tail: { comment?: string; count?: number; behind?: string } = {}): Buffer {
+  const parts: Buffer[] = [];
+  const central: Buffer[] = [];
+  let offset = 0;
+  for (const entry of entries) {
+    const { name, body = "", method = 8, flags = 0x800, descriptor, before = "" } = entry;
+    const data = method === 8 ? deflateRawSync(body) : Buffer.from(body);
+    const [crc, size] = [entry.crc ?? crc32(body), entry.size ?? Buffer.byteLength(body)];
+    const bits = flags | (descriptor === undefined ? 0 : 8);
+    const numbers = descriptor === undefined ? [crc, data.length, entry.localSize ?? size] : [0, 0, 0];
+    const localName = Buffer.from(entry.localName ?? name);
+    const local = Buffer.alloc(30);
+    local.writeUInt32LE(0x04034b50, 0);
+    local.writeUInt16LE(entry.localFlags ?? bits, 6);
+    local.writeUInt16LE(method, 8);
+    for (const [i, n] of numbers.entries()) local.writeUInt32LE(n, 14 + 4 * i);
+    local.writeUInt16LE(localName.length, 26);
+    const after = Buffer.alloc(descriptor === undefined ? 0 : descriptor === "plain" ? 12 : 16);
+    if (descriptor !== undefined) {
+      const at = descriptor === "plain" ? 0 : 4;
+      if (at === 4) after.writeUInt32LE(0x08074b50, 0);
+      for (const [i, n] of [crc, data.length, descriptor === "wrong" ? size + 1 : size].entries())
+        after.writeUInt32LE(n, at + 4 * i);
+    }
+    parts.push(Buffer.from(before), local, localName, data, after);
+    const record = Buffer.alloc(46);
+    record.writeUInt32LE(0x02014b50, 0);
+    record.writeUInt8(3, 5);
+    record.writeUInt16LE(bits, 8);
+    record.writeUInt16LE(method, 10);
+    for (const [i, n] of [crc, data.length, size].entries()) record.writeUInt32LE(n, 16 + 4 * i);
+    record.writeUInt16LE(Buffer.byteLength(name), 28);
+    record.writeUInt32LE(((entry.mode ?? 0o100644) << 16) >>> 0, 38);
+    record.writeUInt32LE(offset + before.length, 42);
+    central.push(record, Buffer.from(name));
+    offset += before.length + 30 + localName.length + data.length + after.length;
+  }
+  const directory = Buffer.concat(central);
+  const end = Buffer.alloc(22);
+  end.writeUInt32LE(0x06054b50, 0);
+  end.writeUInt16LE(tail.count ?? entries.length, 8);
+  end.writeUInt16LE(tail.count ?? entries.length, 10);
+  end.writeUInt32LE(directory.length, 12);
+  end.writeUInt32LE(offset, 16);
+  end.writeUInt16LE(tail.comment?.length ?? 0, 20);
+  return Buffer.concat([
+    ...parts,
+    directory,
+    Buffer.from(tail.behind ?? ""),
+    end,
+    Buffer.from(tail.comment ?? ""),
+  ]);
+}
+
+describe("zip: refused", () => {
+  const one = { name: "a", body: "text" };
+  const cases: [string, () => Uint8Array, RegExp][] = [
+    ["empty", () => new Uint8Array(), /no zip file/],
+    ["a comment, which may hide a second end", () => zip([one], { comment: "x" }), /comment/],
+    ["bytes behind the directory", () => zip([one], { behind: "x" }), /behind its directory|shorter/],
+    ["fewer entries than it has", () => zip([one, { name: "b" }], { count: 1 }), /shorter than it says/],
+    ["more entries than it has", () => zip([one], { count: 2 }), /directory/],
+    ["climbs out", () => zip([{ name: "../a" }]), /no plain path/],
+    ["absolute", () => zip([{ name: "/a" }]), /absolute/],
+    ["backslash", () => zip([{ name: "..\\a" }]), /characters/],
+    ["NUL in a name", () => zip([{ name: `a${NUL}.py` }]), /characters/],
+    ["twice", () => zip([one, one]), /twice/],
+    ["differs by case", () => zip([one, { name: "A" }]), /differ by case/],
+    [
+      "another name in the local header",
+      () => zip([{ ...one, localName: "b" }]),
+      /one thing in the directory/,
+    ],
+    [
+      "another length in the local header",
+      () => zip([{ ...one, localSize: 3 }]),
+      /one thing in the directory/,
+    ],
+    ["other flags in the local header", () => zip([{ ...one, localFlags: 0 }]), /one thing in the directory/],
+    ["encrypted", () => zip([{ ...one, flags: 1 }]), /encrypted/],
+    ["another method", () => zip([{ ...one, method: 12 }]), /isn't deflate/],
+    ["longer than it says", () => zip([{ ...one, size: 3, localSize: 3 }]), /damaged/],
+    ["shorter than it says", () => zip([{ ...one, size: 5, localSize: 5 }]), /damaged/],
+    ["wrong checksum", () => zip([{ ...one, crc: 1 }]), /damaged/],
+    ["a descriptor that lies", () => zip([{ ...one, descriptor: "wrong" }]), /descriptor/],
+    ["symbolic link", () => zip([{ ...one, mode: 0o120777 }]), /link or a device/],
+    ["a directory with a file's mode", () => zip([{ name: "d/", mode: 0o100644 }]), /file and a directory/],
+    ["something between entries", () => zip([one, { name: "b", before: "hidden" }]), /hides/],
+    ["something before the first", () => zip([{ ...one, before: "MZ" }]), /hides/],
+    ["a name in another encoding", () => zip([{ name: "ä", flags: 0 }]), /unknown encoding/],
+    ["a bomb", () => zip([{ name: "a", body: "\0".repeat(64 * 1024 * 1024) }]), /far too much/],
+  ];
+  test.each(cases)("%s", (_, make, message) => expect(() => readZip(make())).toThrow(message));
+});
+
+describe("zip: read", () => {
+  test("stored and deflated, with and without descriptors, executables, directories", () => {
+    const files = readZip(
+      zip([
+        { name: "d/", body: "", method: 0, mode: 0o040755 },
+        { name: "d/run", body: "#!", mode: 0o100755 },
+        { name: "stored", body: "as it is", method: 0 },
+        { name: "signed", body: "s", descriptor: "signed" },
+        { name: "plain", body: "p", descriptor: "plain" },
+      ]),
+    );
+    expect(files.map(({ path, executable, data }) => [path, executable, text(data)])).toEqual([
+      ["d/run", true, "#!"],
+      ["stored", false, "as it is"],
+      ["signed", false, "s"],
+      ["plain", false, "p"],
+    ]);
+  });
+
+  needs(existsSync("/usr/bin/python3"), "/usr/bin/python3").test("what Python's zipfile writes", () => {
+    const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
+    const script = `import zipfile
+with zipfile.ZipFile("x.zip", "w", zipfile.ZIP_DEFLATED) as z:
+    z.writestr("a/b.py", "print()\\n" * 100)
+    z.writestr("ä", "x")`;
+    const { exitCode } = Bun.spawnSync(["/usr/bin/python3", "-c", script], { cwd: directory });
+    expect(exitCode).toBe(0);
+    const files = readZip(readFileSync(join(directory, "x.zip")));
+    expect(files.map(({ path, data }) => [path, data.length])).toEqual([
+      ["a/b.py", 800],
+      ["ä", 1],
+    ]);
+    rmSync(directory, { recursive: true });
+  });
+});
+
+describe("any bytes", () => {
+  const sound = [zip([{ name: "a", body: "text" }]), tar(tarEntry("a", "text"))] as const;
+  test("end in files or in a refusal", () => {
+    const mutated = fc.tuple(
+      fc.constantFrom(0, 1),
+      fc.array(fc.tuple(fc.nat(2000), fc.nat(255)), { maxLength: 4 }),
+    );
+    fc.assert(
+      fc.property(mutated, ([which, changes]) => {
+        const bytes = Buffer.from(sound[which === 0 ? 0 : 1]);
+        for (const [at, value] of changes) bytes[at % bytes.length] = value;
+        try {
+          for (const { path } of which === 0 ? readZip(bytes) : readTar(bytes))
+            expect(archivePath(path)).toBe(path);
+        } catch (error) {
+          if (!(error instanceof AegisError) || error.code !== "refused") throw error;
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+});
