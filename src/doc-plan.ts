@@ -163,6 +163,17 @@ export type ProvenanceEvidence = v.InferOutput<typeof ProvenanceEvidence>;
 
 const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) });
 
+/** A file that installing needs beside the package files: a go.mod of the module graph, for example. */
+const SupportFile = v.strictObject({
+  name: short,
+  url: v.pipe(v.string(), v.maxLength(2048)),
+  sha256,
+  size: count,
+  /** As the ecosystem writes it. */
+  integrity: short,
+});
+export type SupportFile = v.InferOutput<typeof SupportFile>;
+
 /** A script of the package that the package manager would run. */
 const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
 
@@ -214,6 +225,8 @@ export const OperationPlan = v.strictObject({
   packages_removed: names,
   packages_downgraded: names,
   packages_held_back: names,
+  /** Left out where there is none. */
+  support_files: v.optional(v.pipe(v.array(SupportFile), v.minLength(1), v.maxLength(20_000))),
   denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
   /** apt: programs that dpkg's configuration makes it run. Omitted if there are none. */
   host_hooks: v.optional(v.pipe(v.array(HostHook), v.minLength(1), v.maxLength(64))),

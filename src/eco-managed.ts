@@ -77,5 +77,8 @@ export interface ManagedTool {
   /** What a root holds. */
   inventory(tree: Tree, read: (path: string, limit: number) => Uint8Array): Inventory;
   /** Commands that a root offers: name → path below the root. */
-  executables(tree: Tree, read: (path: string, limit: number) => Uint8Array): Readonly<Record<string, string>>;
+  executables(
+    tree: Tree,
+    read: (path: string, limit: number) => Uint8Array,
+  ): Readonly<Record<string, string>>;
 }

@@ -39,6 +39,7 @@ const FORMS: readonly ArgvForm[] = [
   ["code", "--list-extensions", "--show-versions"],
   ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB"],
   ["go", "list", "-m", "-json", MODULE],
+  ["go", "list", "-m", "-json", "all"],
   ["cargo", "search", CRATE, "--limit", "5"],
   [TOOL, "--version"],
 ];

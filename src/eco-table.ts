@@ -1,6 +1,7 @@
 import { aptGrammar } from "./apt-grammar.ts";
 import type { Tool } from "./doc-plan.ts";
 import type { Grammar } from "./eco-grammar.ts";
+import { goGrammar } from "./go-target.ts";
 import { npmGrammar } from "./npm-target.ts";
 
 /** Grammars by the tool that plans name: all that policy needs. An ecosystem that is missing is not built, and is allowed nothing. */
@@ -30,5 +31,6 @@ export const TABLE = {
     load: async () => (await import("./apt.ts")).apt,
     hook: async () => (await import("./apt-hook.ts")).runAptHook,
   },
+  go: { grammar: goGrammar, load: async () => (await import("./go.ts")).go },
   npm: { grammar: npmGrammar, load: async () => (await import("./npm.ts")).npm },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

@@ -25,6 +25,7 @@ export type Findings = Pick<
   | "transaction"
   | "packages_held_back"
   | "host_hooks"
+  | "support_files"
   | "scripts"
   | "build_hooks_detected"
   | "native_code_risk"

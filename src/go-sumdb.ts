@@ -1,0 +1,128 @@
+import { createHash } from "node:crypto";
+import type { ArchiveFile } from "./eco-archive.ts";
+import { inclusionRanges, isIncluded, leafHash } from "./eco-merkle.ts";
+import { openNote, parseNoteKey } from "./eco-note.ts";
+import { tileHashes, tilePath } from "./eco-tiles.ts";
+import { AegisError } from "./errors.ts";
+
+/*
+ * Go's checksum database: a public log of the hashes of every module version, so that everybody gets the same bytes. What it says of
+ * a module is believed once the record is proven to be in a tree that the database has signed.
+ * https://go.dev/ref/mod#checksum-database, https://go.dev/design/25530-sumdb
+ */
+
+/** The hashes of one module version, as in go.sum. */
+export interface GoSums {
+  /** `h1:…` of the module's zip file. */
+  zip: string;
+  /** `h1:…` of its go.mod alone. */
+  mod: string;
+  /** Leaves of the signed tree. */
+  treeSize: number;
+}
+
+/** Reads a file of the database by its path, `lookup/…` or `tile/…`; null where there is none. */
+type ReadSumdb = (path: string) => Promise<Uint8Array | null>;
+
+/** A path or version as proxies and the database write it: a capital letter as `!` and the small one. */
+export function escapeGo(text: string): string {
+  return text.replace(/[A-Z]/g, (letter) => `!${letter.toLowerCase()}`);
+}
+
+/** Undoes {@link escapeGo}. */
+export function unescapeGo(text: string): string {
+  return text.replace(/![a-z]/g, (pair) => pair.slice(1).toUpperCase());
+}
+
+/** The checksum database with this key. Tiles of one tree are read once. */
+export class GoSumdb {
+  readonly #key: ReturnType<typeof parseNoteKey>;
+  readonly #read: ReadSumdb;
+  readonly #trees = new Map<string, ReturnType<typeof tileHashes>>();
+
+  /** @throws AegisError `invalid_key` */
+  constructor(key: string, read: ReadSumdb) {
+    this.#key = parseNoteKey(key);
+    this.#read = read;
+  }
+
+  /** The key that signs, as GOSUMDB writes it, without the key itself. */
+  get keyId(): string {
+    return `${this.#key.name}+${this.#key.id}`;
+  }
+
+  /**
+   * What the database says of a module version, proven.
+   * @throws AegisError `evidence_mismatch` for a record that is malformed, of another module, or not in the signed tree,
+   * `signature_invalid` for a tree that the database hasn't signed, `unavailable`
+   */
+  async sums(module: string, version: string): Promise<GoSums> {
+    const path = `lookup/${escapeGo(module)}@${escapeGo(version)}`;
+    const bytes = await this.#read(path);
+    if (bytes === null)
+      throw new AegisError("unavailable", `the checksum database has no ${module} ${version}`);
+    const text = new TextDecoder("utf-8").decode(bytes);
+    const [, number = "", record = "", note = ""] =
+      /^(\d{1,15})\n((?:[^\n]+\n)+)\n([\s\S]+)$/.exec(text) ?? [];
+    const { size, root } = this.#openTree(note);
+    const hashOf = this.#trees.get(note) ?? tileHashes(size, (tile) => this.#tile(tilePath(tile)));
+    this.#trees.set(note, hashOf);
+    const index = Number(number);
+    if (record === "" || index >= size) throw mismatch(module, version, "its record is malformed");
+    const proof = await Promise.all(inclusionRanges(index, size).map(hashOf));
+    if (!isIncluded(leafHash(Buffer.from(record)), index, size, proof, root))
+      throw mismatch(module, version, "its record is not in the tree that it has signed");
+    return { ...readRecord(record, module, version), treeSize: size };
+  }
+
+  #openTree(note: string): { size: number; root: Uint8Array } {
+    const [head, size = "", root = "", ...rest] = openNote(note, [this.#key]).split("\n");
+    const hash = Buffer.from(root, "base64");
+    if (head !== "go.sum database tree" || !/^\d{1,15}$/.test(size) || hash.length !== 32 || rest.length < 1)
+      throw new AegisError("evidence_mismatch", "what the checksum database has signed is no tree");
+    return { size: Number(size), root: hash };
+  }
+
+  async #tile(path: string): Promise<Uint8Array> {
+    const bytes = await this.#read(`tile/${path}`);
+    if (bytes === null) throw new AegisError("unavailable", `the checksum database lacks its tile ${path}`);
+    return bytes;
+  }
+}
+
+/** Exactly two lines, of this module and version. */
+function readRecord(record: string, module: string, version: string): { zip: string; mod: string } {
+  const lines = record.split("\n");
+  const hashOf = (line: string | undefined, expected: string) =>
+    line?.startsWith(`${expected} `) === true ? line.slice(expected.length + 1) : "";
+  const zip = hashOf(lines[0], `${module} ${version}`);
+  const mod = hashOf(lines[1], `${module} ${version}/go.mod`);
+  if (lines.length !== 3 || !isH1(zip) || !isH1(mod))
+    throw mismatch(module, version, "its record is of something else");
+  return { zip, mod };
+}
+
+function isH1(text: string): boolean {
+  return /^h1:[A-Za-z0-9+/]{43}=$/.test(text);
+}
+
+function mismatch(module: string, version: string, why: string): AegisError {
+  return new AegisError(
+    "evidence_mismatch",
+    `the checksum database can't be believed about ${module} ${version}: ${why}`,
+    "Don't install it. Plan again over another network, and tell the proxy's administrator.",
+  );
+}
+
+/** Go's hash of files: SHA-256 over their sorted list of SHA-256 and name. golang.org/x/mod/sumdb/dirhash, `Hash1` */
+export function dirHash(files: readonly Pick<ArchiveFile, "path" | "data">[]): string {
+  const lines = files
+    .toSorted((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
+    .map(({ path, data }) => `${createHash("sha256").update(data).digest("hex")}  ${path}\n`);
+  return `h1:${createHash("sha256").update(lines.join("")).digest("base64")}`;
+}
+
+/** The hash of a go.mod alone. */
+export function goModHash(data: Uint8Array): string {
+  return dirHash([{ path: "go.mod", data }]);
+}

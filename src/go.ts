@@ -1,0 +1,184 @@
+import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
+import type { RiskSignal } from "./doc-signals.ts";
+import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
+import { closureFindings } from "./eco-closure.ts";
+import type { Targets } from "./eco-grammar.ts";
+import type { Planning } from "./eco-planning.ts";
+import { purlOf } from "./eco-purl.ts";
+import { AegisError } from "./errors.ts";
+import { type GoConfig, goConfig } from "./go-config.ts";
+import { findModule, type GoModule, GraphError, newestVersion, proxyReader } from "./go-proxy.ts";
+import { type BuiltModule, type GoClosure, resolveGo } from "./go-resolve.ts";
+import { GoSumdb } from "./go-sumdb.ts";
+import { goGrammar, isPseudoVersion, splitGoTarget } from "./go-target.ts";
+
+/**
+ * Go: `go install` of one command and the modules that it is built from, into managed directories. Module files come from a module
+ * proxy and are held against the checksum database; version control is never used.
+ */
+export const go: Ecosystem = {
+  ...goGrammar,
+  gather,
+  check: () => Promise.resolve([]),
+  driver: null,
+  signedArgv(plan: OperationPlan): string[] {
+    const [target] = plan.exact_targets;
+    if (target === undefined || plan.exact_targets.length > 1 || !splitGoTarget(target).exact) {
+      throw new AegisError(
+        "invalid_document",
+        "the plan has no exact Go version to sign",
+        "Plan again with a version: aegis plan go get <module>@<version>",
+      );
+    }
+    return ["go", "install", target];
+  },
+};
+
+const GO_ENV = ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB"];
+
+async function gather(_operation: string, { targets }: Targets, planning: Planning): Promise<Findings> {
+  const [target = ""] = targets;
+  const { path, version, exact } = splitGoTarget(target);
+  const config = goConfig(planning.env, planning.readText);
+  const { evidence } = await planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) });
+  const read = proxyReader(config, planning);
+  const base: Findings = {
+    ...emptyFindings(["go", "install", target]),
+    source_registry: config.proxies.map(({ url }) => url.href).join(" ") || null,
+    mutable_reference: !exact,
+    raw_evidence: { commands: [evidence] },
+  };
+  if (config.proxies.length === 0)
+    return { ...base, warnings: ["GOPROXY names no module proxy, and version control is never used."] };
+  const root =
+    exact && version !== null ? await findModule(path, version, read) : await newestVersion(path, read);
+  const pinned = `${path}@${root.version}`;
+  const sumdb = config.sumdb === null ? null : new GoSumdb(config.sumdb.key, sumdbReader(config, planning));
+  try {
+    const closure = await resolveGo(root, path, { config, sumdb, planning });
+    return { ...base, ...describe({ root, pinned, exact, closure, config, sumdb }, base) };
+  } catch (error) {
+    if (!(error instanceof AegisError) || error.code === "internal" || error.code === "not_found")
+      throw error;
+    const commands = error instanceof GraphError ? [evidence, error.evidence] : [evidence];
+    return { ...base, warnings: [`${pinned}: ${error.message}`], raw_evidence: { commands } };
+  }
+}
+
+interface Resolution {
+  root: GoModule;
+  pinned: string;
+  exact: boolean;
+  closure: GoClosure;
+  config: GoConfig;
+  sumdb: GoSumdb | null;
+}
+
+function describe(
+  { root, pinned, exact, closure, config, sumdb }: Resolution,
+  base: Findings,
+): Partial<Findings> {
+  const { modules, goMods, command } = closure;
+  const bypassed = modules.flatMap((one) => config.bypass(one.path) ?? []);
+  const unverified = modules.filter(({ sums }) => sums === null);
+  const usesCgo = modules.filter((one) => packagesOf(one).some(({ imports }) => imports.includes("C")));
+  const binaries = modules.flatMap((one) =>
+    packagesOf(one).flatMap(({ native }) =>
+      native.filter((name) => name.endsWith(".syso")).map((name) => `${one.path} ${name}`),
+    ),
+  );
+  const pseudo = modules.filter((one) => isPseudoVersion(one.version));
+  const signals: RiskSignal[] = [];
+  if (sumdb === null) signals.push("gosumdb-disabled");
+  else if (unverified.length === 0) signals.push("checksum-db-enabled");
+  if (bypassed.length > 0) signals.push("private-module-bypass");
+  if (pseudo.length > 0) signals.push("pseudo-version-risk");
+  const main = modules.find((one) => one.path === root.path);
+  return {
+    exact_targets: [pinned],
+    target_version: root.version,
+    metadata_available: true,
+    command_preview: ["go", "install", pinned],
+    ...closureFindings(
+      modules.map((one) => ({
+        ...{
+          name: one.path,
+          version: one.version,
+          architecture: "all",
+          url: one.url,
+          sha256: one.sha256,
+          size: one.size,
+        },
+        integrity: one.hash,
+        purl: purlOf({ type: "golang", ...nameParts(one.path), version: one.version, qualifiers: null }),
+        ...{
+          license: null,
+          publishedAt: one.publishedAt,
+          requiredBy: one.path === root.path ? null : one.requiredBy,
+        },
+      })),
+    ),
+    ...(goMods.length === 0 ? {} : { support_files: goMods.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }),
+    native_code_risk: usesCgo.length > 0,
+    binary_artifact_risk: binaries.length > 0,
+    signature_or_checksum_status: unverified.length === 0 ? "checksum-verified" : "unverified",
+    published_at: main?.publishedAt ?? null,
+    warnings: [
+      ...(exact ? [] : [`${pinned} is the newest version today; name it to keep it.`]),
+      ...[...new Set(bypassed)].map((why) => `The checksum database isn't asked about a module: ${why}.`),
+      ...(sumdb === null ? ["GOSUMDB is off: nothing vouches for any module."] : []),
+      ...usesCgo.map(({ path }) => `${path} has packages that use C; they are built without it.`),
+      ...binaries.map((name) => `${name} is machine code that is linked in as it is.`),
+      ...pseudo.map(({ path, version }) => `${path} ${version} is a commit that nobody has released.`),
+    ].slice(0, 1000),
+    provenance_evidence: modules.map((one) => provenanceOf(one, sumdb)),
+    rollback_plan: {
+      inverse: [],
+      unobtainable: [],
+      notes: ["The previous content of the managed directory is kept."],
+    },
+    raw_evidence: { commands: [...base.raw_evidence.commands, command] },
+    signals,
+  };
+}
+
+function packagesOf(one: BuiltModule) {
+  return [...one.packages.values()];
+}
+
+function nameParts(path: string): { namespace: string | null; name: string } {
+  const slash = path.lastIndexOf("/");
+  return slash < 0
+    ? { namespace: null, name: path }
+    : { namespace: path.slice(0, slash), name: path.slice(slash + 1) };
+}
+
+function provenanceOf({ path, version, sums, hash }: BuiltModule, sumdb: GoSumdb | null): ProvenanceEvidence {
+  const detail =
+    sums === null ? `${hash}, which nothing vouches for` : `${hash}, in the signed tree of ${sums.treeSize}`;
+  return {
+    kind: "go-sumdb",
+    subject: `${path}@${version}`,
+    verified: sums !== null,
+    key: sums === null ? null : (sumdb?.keyId ?? null),
+    detail,
+  };
+}
+
+/**
+ * Reads the checksum database through each proxy that offers it, as the go command does, else at its own address.
+ * https://go.dev/design/25530-sumdb#proxying-a-checksum-database
+ */
+function sumdbReader(config: GoConfig, planning: Planning): (path: string) => Promise<Uint8Array | null> {
+  const { sumdb } = config;
+  const name = sumdb?.key.split("+")[0] ?? "";
+  const own = sumdb?.url ?? new URL(`https://${name}`);
+  const read = proxyReader(config, planning);
+  let throughProxy: Promise<boolean> | null = null;
+  return async (path) => {
+    throughProxy ??= read(`sumdb/${name}/supported`).then((found) => found !== null);
+    if (await throughProxy) return (await read(`sumdb/${name}/${path}`))?.bytes ?? null;
+    const { status, bytes } = await planning.get(new URL(`${own.href.replace(/\/$/, "")}/${path}`));
+    return status === 200 ? bytes : null;
+  };
+}
