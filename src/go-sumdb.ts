@@ -1,6 +1,13 @@
 import { createHash } from "node:crypto";
 import type { ArchiveFile } from "./eco-archive.ts";
-import { inclusionRanges, isIncluded, leafHash } from "./eco-merkle.ts";
+import {
+  consistencyRanges,
+  inclusionRanges,
+  isExtension,
+  isIncluded,
+  leafHash,
+  type RangeHash,
+} from "./eco-merkle.ts";
 import { openNote, parseNoteKey } from "./eco-note.ts";
 import { tileHashes, tilePath } from "./eco-tiles.ts";
 import { AegisError } from "./errors.ts";
@@ -21,6 +28,12 @@ export interface GoSums {
   treeSize: number;
 }
 
+interface Tree {
+  size: number;
+  root: Uint8Array;
+  hashOf: RangeHash;
+}
+
 /** Reads a file of the database by its path, `lookup/…` or `tile/…`; null where there is none. */
 type ReadSumdb = (path: string) => Promise<Uint8Array | null>;
 
@@ -38,7 +51,9 @@ export function unescapeGo(text: string): string {
 export class GoSumdb {
   readonly #key: ReturnType<typeof parseNoteKey>;
   readonly #read: ReadSumdb;
-  readonly #trees = new Map<string, ReturnType<typeof tileHashes>>();
+  /** The signed trees that were seen, each checked against the one before. */
+  readonly #trees = new Map<string, Promise<Tree>>();
+  #newest: Promise<Tree> | null = null;
 
   /** @throws AegisError `invalid_key` */
   constructor(key: string, read: ReadSumdb) {
@@ -64,9 +79,7 @@ export class GoSumdb {
     const text = new TextDecoder("utf-8").decode(bytes);
     const [, number = "", record = "", note = ""] =
       /^(\d{1,15})\n((?:[^\n]+\n)+)\n([\s\S]+)$/.exec(text) ?? [];
-    const { size, root } = this.#openTree(note);
-    const hashOf = this.#trees.get(note) ?? tileHashes(size, (tile) => this.#tile(tilePath(tile)));
-    this.#trees.set(note, hashOf);
+    const { size, root, hashOf } = await this.#tree(note);
     const index = Number(number);
     if (record === "" || index >= size) throw mismatch(module, version, "its record is malformed");
     const proof = await Promise.all(inclusionRanges(index, size).map(hashOf));
@@ -75,12 +88,31 @@ export class GoSumdb {
     return { ...readRecord(record, module, version), treeSize: size };
   }
 
-  #openTree(note: string): { size: number; root: Uint8Array } {
-    const [head, size = "", root = "", ...rest] = openNote(note, [this.#key]).split("\n");
-    const hash = Buffer.from(root, "base64");
-    if (head !== "go.sum database tree" || !/^\d{1,15}$/.test(size) || hash.length !== 32 || rest.length < 1)
-      throw new AegisError("evidence_mismatch", "what the checksum database has signed is no tree");
-    return { size: Number(size), root: hash };
+  #tree(note: string): Promise<Tree> {
+    const known = this.#trees.get(note);
+    if (known !== undefined) return known;
+    const previous = this.#newest;
+    const tree = this.#openTree(note, previous);
+    this.#trees.set(note, tree);
+    this.#newest = tree;
+    return tree;
+  }
+
+  /** A tree that the database has signed, and that has one history with `previous`. */
+  async #openTree(note: string, previous: Promise<Tree> | null): Promise<Tree> {
+    const [head, digits = "", base64 = "", ...rest] = openNote(note, [this.#key]).split("\n");
+    const [size, root] = [Number(digits), Buffer.from(base64, "base64")];
+    if (
+      head !== "go.sum database tree" ||
+      !/^\d{1,15}$/.test(digits) ||
+      root.length !== 32 ||
+      rest.length < 1
+    )
+      throw new AegisError("evidence_mismatch", "what the checksum database has signed is not a tree");
+    const tree = { size, root, hashOf: tileHashes(size, (tile) => this.#tile(tilePath(tile))) };
+    const other = await previous;
+    if (other !== null) await assertSameHistory(tree, other);
+    return tree;
   }
 
   async #tile(path: string): Promise<Uint8Array> {
@@ -88,6 +120,18 @@ export class GoSumdb {
     if (bytes === null) throw new AegisError("unavailable", `the checksum database lacks its tile ${path}`);
     return bytes;
   }
+}
+
+/** @throws AegisError `evidence_mismatch` where neither tree is the beginning of the other */
+async function assertSameHistory(a: Tree, b: Tree): Promise<void> {
+  const [older, newer] = a.size < b.size ? [a, b] : [b, a];
+  const proof = await Promise.all(consistencyRanges(older.size, newer.size).map(newer.hashOf));
+  if (isExtension(older.size, newer.size, proof, older.root, newer.root)) return;
+  throw new AegisError(
+    "evidence_mismatch",
+    "the checksum database has signed two trees that contradict each other",
+    "Don't install anything by it, and tell security@golang.org: it shows different people different hashes.",
+  );
 }
 
 /** Exactly two lines, of this module and version. */

@@ -153,13 +153,20 @@ export function isPinned(f: Facts): boolean {
   return !mutable_reference && !f.targets.mutable && exact_targets.length === targets.length;
 }
 
-/** Targets without verified evidence of this kind, whose `subject` is the exact target. */
-export function unverifiedTargets(f: Facts, kind: (kind: string) => boolean): string[] {
-  const good = new Set(
-    f.plan.provenance_evidence.filter((p) => p.verified && kind(p.kind)).map((p) => p.subject),
-  );
-  const targets = f.plan.exact_targets.length > 0 ? f.plan.exact_targets : f.plan.targets;
-  return targets.filter((target) => !good.has(target));
+/**
+ * Package files of the transaction that no verified evidence of a kind vouches for, dependencies included; where there is no
+ * transaction, the targets. Its `subject` is the package with its exact version, as the ecosystem writes that.
+ */
+export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): string[] {
+  const { provenance_evidence, transaction, exact_targets, targets } = f.plan;
+  const good = new Set(provenance_evidence.filter((p) => p.verified && kind(p.kind)).map((p) => p.subject));
+  const files = transaction.filter(isFetched);
+  if (files.length === 0)
+    return (exact_targets.length > 0 ? exact_targets : targets).filter((one) => !good.has(one));
+  return files
+    .map(({ name, to_version }) => [`${name}@${to_version}`, `${name}==${to_version}`])
+    .filter((spellings) => !spellings.some((one) => good.has(one)))
+    .map(([first = ""]) => first);
 }
 
 /** Hosts that metadata and artifacts come from; `unknown` if the plan names no registry. */

@@ -6,7 +6,7 @@ import {
   isPublishedFor,
   registries,
   scriptsThat,
-  unverifiedTargets,
+  unverifiedArtifacts,
   vulnerabilities,
 } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
@@ -51,7 +51,7 @@ export const CONTENT_DENIED: readonly Rule[] = [
     looks_at: "artifact",
     decision: "deny",
     reason: "no signature or checksum of the artifact was verified",
-    fires: (f) => artifactSettings(f) !== null && unverifiedTargets(f, () => true),
+    fires: (f) => artifactSettings(f) !== null && unverifiedArtifacts(f, () => true),
   },
   {
     id: "artifact-registry",
@@ -80,7 +80,7 @@ export const CONTENT_DENIED: readonly Rule[] = [
     reason: "require_provenance is set, and no build attestation was verified",
     fires: (f) =>
       artifactSettings(f)?.require_provenance === true &&
-      unverifiedTargets(f, (kind) => kind.endsWith("-attestation")),
+      unverifiedArtifacts(f, (kind) => kind.endsWith("-attestation")),
   },
 ];
 

@@ -12,6 +12,9 @@ const FILES = readdirSync(SRC).filter((name) => name.endsWith(".ts") && !name.en
 /** Words that everybody uses. */
 const CORE = ["canonical", "command", "errors", "finding", "log", "paths", "self", "terminal"];
 
+/** One room each; they never import one another. */
+const ECOSYSTEMS: readonly string[] = ["apt", "npm", "pip", "go", "cargo", "image", "nuget", "vscode"];
+
 /** Rooms from the ground up; those of one floor don't import each other unless {@link NEXT_DOOR} says so. */
 const FLOORS: readonly (readonly string[])[] = [
   ["core"],
@@ -19,7 +22,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["doc"],
   ["key", "audit", "wire"],
   ["eco"],
-  ["apt", "npm"],
+  ECOSYSTEMS,
   ["policy"],
   ["plan", "osv"],
   ["review"],
@@ -56,6 +59,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ],
   ],
   npm: ["npm", "npm-target"],
+  go: ["go", "go-target"],
   osv: ["osv"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [
@@ -132,7 +136,7 @@ for (const [room, doors] of Object.entries(DOORS)) {
 }
 
 test("the executor names no ecosystem", () => {
-  const named = pairs.filter(([from, to]) => roomOf(from) === "exec" && ["apt", "npm"].includes(roomOf(to)));
+  const named = pairs.filter(([from, to]) => roomOf(from) === "exec" && ECOSYSTEMS.includes(roomOf(to)));
   expect(named).toEqual([]);
 });
 

@@ -1,0 +1,417 @@
+import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { AegisError } from "../src/errors.ts";
+import { go } from "../src/go.ts";
+import { goConfig } from "../src/go-config.ts";
+import { importsOf, readGoPackage } from "../src/go-imports.ts";
+import { dirHash, escapeGo, GoSumdb, goModHash, unescapeGo } from "../src/go-sumdb.ts";
+import { isPseudoVersion, parseGoTargets, splitGoTarget } from "../src/go-target.ts";
+import { makePlan } from "../src/plan.ts";
+import { type FakeModule, fakeProxy, goPlanning, newDatabase, PROXY } from "./go-kit.ts";
+import type { RegistryAnswer } from "./registry-kit.ts";
+
+const FIXTURES = join(import.meta.dir, "fixtures/go");
+const SUM_GOLANG_ORG = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
+
+describe("targets", () => {
+  test.each([
+    ["", "it is empty"],
+    ["-x", "option"],
+    ["example.com/a b@v1.0.0", "white space"],
+    ["example.com/a;b@v1.0.0", "metacharacters"],
+    ["example.com/$(x)@v1.0.0", "metacharacters"],
+    ["example.com/a\u202e@v1.0.0", "control"],
+    ["a".repeat(600), "longer than"],
+    ["fmt", "host name"],
+    ["Example.com/a@v1.0.0", "host name"],
+    ["example.com//a@v1.0.0", "single slashes"],
+    ["example.com/a/@v1.0.0", "single slashes"],
+    ["example.com/../a@v1.0.0", "no element begins or ends with a dot"],
+    ["example.com/.git/a@v1.0.0", "no element begins"],
+    ["example.com/a./b@v1.0.0", "no element begins"],
+    ["example.com/aux/b@v1.0.0", "devices"],
+    ["example.com/Progra~1@v1.0.0", "devices"],
+    ["example.com/...@v1.0.0", "no element begins"],
+    ["example.com/a@", "no version"],
+    ["example.com/a@v1.0.0@v2.0.0", "no version"],
+    ["example.com/a@>=v1.0.0", "no version"],
+  ])("%j is none: %s", (target, why) => {
+    expect(() => parseGoTargets("get", [target])).toThrow(why);
+  });
+
+  test.each([
+    ["https://example.com/a", "direct-url-denied"],
+    ["https://example.com/a.git@v1.0.0", "git-source-denied"],
+    ["git@example.com:a/b", "git-source-denied"],
+    ["ftp://example.com/a", "url-denied"],
+    ["./cmd", "local-path-denied"],
+    ["/home/x/cmd", "local-path-denied"],
+    ["..", "local-path-denied"],
+    ["example.com/a=>example.com/b@v1.0.0", "replace-directive-denied"],
+  ] as const)("%j is denied as %s", (target, signal) => {
+    expect(parseGoTargets("get", [target]).denied).toEqual([{ target, signal }]);
+  });
+
+  test("two packages are two plans", () => {
+    expect(() => parseGoTargets("get", ["example.com/a@v1.0.0", "example.com/b@v1.0.0"])).toThrow(
+      "one package at a time",
+    );
+  });
+
+  test.each([
+    ["example.com/a", null, false],
+    ["example.com/a@latest", "latest", false],
+    ["example.com/a@main", "main", false],
+    ["example.com/a@v1", "v1", false],
+    ["example.com/a@v1.2", "v1.2", false],
+    ["example.com/a@1.2.3", "1.2.3", false],
+    ["example.com/a@v01.2.3", "v01.2.3", false],
+    ["example.com/a@v1.2.3", "v1.2.3", true],
+    ["example.com/a@v2.0.0+incompatible", "v2.0.0+incompatible", true],
+    ["example.com/a@v0.0.0-20260707140218-77df88e508fa", "v0.0.0-20260707140218-77df88e508fa", true],
+    ["github.com/A/b_c/cmd/d.e~f-g@v1.0.0-rc.1", "v1.0.0-rc.1", true],
+  ])("%j: version %p, exact %p", (target, version, exact) => {
+    const split = splitGoTarget(target);
+    expect([split.version, split.exact]).toEqual([version, exact]);
+  });
+
+  test.each([
+    ["v0.0.0-20260707140218-77df88e508fa", true],
+    ["v0.0.3-0.20260707140218-77df88e508fa", true],
+    ["v1.2.3-pre.0.20260707140218-77df88e508fa", true],
+    ["v2.0.0-20260707140218-77df88e508fa+incompatible", true],
+    ["v1.2.3", false],
+    ["v1.2.3-rc.1", false],
+  ])("%s stands for a commit: %p", (version, expected) => expect(isPseudoVersion(version)).toBe(expected));
+});
+
+describe("settings", () => {
+  const config = (env: Record<string, string>, files: Record<string, string> = {}) =>
+    goConfig({ HOME: "/home/u", ...env }, (path) => files[path] ?? null);
+  const proxiesOf = (env: Record<string, string>) => config(env).proxies.map(({ url }) => url.href);
+
+  test.each([
+    ["", ["https://proxy.golang.org/"]],
+    ["direct", []],
+    ["off", []],
+    ["https://a.example,direct,https://b.example", ["https://a.example/"]],
+    ["https://a.example|https://b.example/x/,off", ["https://a.example/", "https://b.example/x/"]],
+  ])("GOPROXY=%s", (value, urls) => expect(proxiesOf({ GOPROXY: value })).toEqual(urls));
+
+  test.each(["file:///srv/go", "ssh://a.example", "nonsense"])("GOPROXY=%s is refused", (value) => {
+    expect(() => config({ GOPROXY: value })).toThrow("GOPROXY can't be used");
+  });
+
+  test("the environment wins over go's own file; GOENV names another, or none", () => {
+    const files = {
+      "/home/u/.config/go/env": "GOPROXY=https://file.example\nGOFLAGS=-toolexec=/tmp/x\n",
+      "/other": "GOPROXY=https://other.example\n",
+    };
+    const first = (env: Record<string, string>) => config(env, files).proxies[0]?.url.href;
+    expect(first({})).toBe("https://file.example/");
+    expect(first({ GOPROXY: "https://env.example" })).toBe("https://env.example/");
+    expect(first({ GOENV: "/other" })).toBe("https://other.example/");
+    expect(first({ GOENV: "off" })).toBe("https://proxy.golang.org/");
+    expect(config({}, files).variables.GOFLAGS).toBe("-mod=mod");
+  });
+
+  test("credentials go into a header, and nowhere else", () => {
+    const { proxies, variables, shown } = config({ GOPROXY: "https://me:s%20cret@a.example" });
+    expect(proxies[0]?.request.headers).toEqual({ authorization: `Basic ${btoa("me:s cret")}` });
+    expect(JSON.stringify([proxies[0]?.url, variables, shown])).not.toContain("cret");
+  });
+
+  test.each([
+    ["GOPRIVATE", "*.corp.example", "git.corp.example/x/y", true],
+    ["GOPRIVATE", "*.corp.example", "corp.example/x", false],
+    ["GONOSUMDB", "a.example/x,b.example", "b.example/y", true],
+    ["GOPRIVATE", "a.example/x", "a.example/xy", false],
+    ["GOINSECURE", "a.example/*/z", "a.example/x/z", true],
+    ["GOPRIVATE", "[", "a.example/x", true],
+  ])("%s=%s: %s is left out: %p", (key, patterns, module, expected) => {
+    expect(config({ [key]: patterns }).bypass(module) !== null).toBe(expected);
+  });
+
+  test.each(["nonsense", "sum.golang.org ftp://x", "a+b c d"])("GOSUMDB=%s is refused", (value) => {
+    expect(() => config({ GOSUMDB: value })).toThrow("GOSUMDB can't be used");
+  });
+  test("GOSUMDB=off", () => expect(config({ GOSUMDB: "off" }).sumdb).toBeNull());
+});
+
+describe("the checksum database of sum.golang.org, as recorded from proxy.golang.org on 2026-11-30", () => {
+  const MODULE = "github.com/rogpeppe/go-internal";
+  const read = (path: string) => {
+    try {
+      return Promise.resolve(readFileSync(join(FIXTURES, "sumdb", path)));
+    } catch {
+      return Promise.resolve(null);
+    }
+  };
+  /** The database where one file has one bit changed. */
+  const changed = (name: string, at: number) =>
+    new GoSumdb(SUM_GOLANG_ORG, async (path) => {
+      const bytes = await read(path);
+      return bytes === null || !path.startsWith(name)
+        ? bytes
+        : Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 1 : byte));
+    });
+
+  test("knows two modules, in two trees of one history", async () => {
+    const db = new GoSumdb(SUM_GOLANG_ORG, read);
+    const sums = await db.sums(MODULE, "v1.12.0");
+    expect(sums.mod).toBe(goModHash(readFileSync(join(FIXTURES, "go-internal-v1.12.0.mod"))));
+    expect(sums.zip).toBe("h1:exVL4IDcn6na9z1rAb56Vxr+CgyK3nn3O+epU5NdKM8=");
+    const other = await db.sums("github.com/BurntSushi/toml", "v1.3.2");
+    expect([sums.treeSize, other.treeSize]).toEqual([66_332_798, 66_398_721]);
+  });
+
+  test.each([
+    ["the record's hash", "lookup/", 70, /not in the tree/],
+    ["the record's number", "lookup/", 7, /not in the tree/],
+    ["the tree's root", "lookup/", 245, /signature by sum.golang.org is wrong/],
+    ["a tile of leaves", "tile/8/0/x082", 40, /not in the tree/],
+    ["a tile at the top", "tile/8/3", 3, /not in the tree/],
+  ])("one bit of %s: refused", async (_, name, at, message) => {
+    await expect(changed(name, at).sums(MODULE, "v1.12.0")).rejects.toThrow(message);
+  });
+
+  test("another key: refused", async () => {
+    const key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    await expect(new GoSumdb(key, read).sums(MODULE, "v1.12.0")).rejects.toThrow("none of the known keys");
+  });
+
+  test("the record of another module: refused", async () => {
+    const db = new GoSumdb(SUM_GOLANG_ORG, (path) => read(path.replace("v9.9.9", "v1.12.0")));
+    await expect(db.sums(MODULE, "v9.9.9")).rejects.toThrow("its record is of something else");
+  });
+
+  test("no record", async () => {
+    await expect(new GoSumdb(SUM_GOLANG_ORG, read).sums("example.com/none", "v1.0.0")).rejects.toThrow(
+      "has no example.com/none",
+    );
+  });
+});
+
+test("two trees that contradict each other: refused", async () => {
+  const [one, two] = [MODULES.slice(0, 2), MODULES.slice(1, 3)].map((modules) =>
+    fakeProxy(modules, DATABASE),
+  );
+  const read = async (path: string) => {
+    const from = path.startsWith("lookup/lib.example") ? two : one;
+    const answer = from?.answers[`${PROXY}/sumdb/sum.example/${path}`];
+    return typeof answer === "string" ? Buffer.from(answer) : answer instanceof Uint8Array ? answer : null;
+  };
+  const db = new GoSumdb(one?.key ?? "", read);
+  await db.sums("tool.example/t", "v1.0.0");
+  await expect(db.sums("lib.example/Deep", "v0.3.0")).rejects.toThrow("contradict each other");
+});
+
+test("hashes of directories, as golang.org/x/mod/sumdb/dirhash has them", () => {
+  // TestHash1 of hash_test.go: the list is sorted by name, two spaces between.
+  const files = ["xyz", "abc"].map((path) => ({ path, data: Buffer.from(`data for ${path}`) }));
+  expect(dirHash(files)).toBe(dirHash(files.toReversed()));
+  expect(dirHash(files)).toBe("h1:EP6WfDoQTSk9klnxcjriWJOGztueJUywHNmWeq+efB8=");
+});
+
+test("capital letters are escaped, and come back", () => {
+  expect(escapeGo("github.com/BurntSushi/toml")).toBe("github.com/!burnt!sushi/toml");
+  expect(unescapeGo(escapeGo("github.com/BurntSushi/toml"))).toBe("github.com/BurntSushi/toml");
+});
+
+describe("imports", () => {
+  test.each([
+    ['package a\nimport "x.example/b"\n', ["x.example/b"]],
+    [
+      '// import "no"\n/* package b */ package a; import ("x.example/b"; . "x.example/c"; _ `x.example/d`)\nimport e "e"',
+      ["x.example/b", "x.example/c", "x.example/d", "e"],
+    ],
+    ['package a\nimport "C"\nimport "b.example/x"\nvar s = "import \\"no\\""', ["C", "b.example/x"]],
+    ['package a\nfunc f() {}\nimport "late.example/x"', []],
+    ["package a", []],
+    ["", []],
+    ["\u0000\ufffd", []],
+  ])("%j", (text, imports) => expect(importsOf(text)).toEqual(imports));
+
+  const files = (named: Record<string, string>) =>
+    Object.entries(named).map(([name, text]) => ({ name, data: Buffer.from(text) }));
+  const imported = (name: string, constraint = "") => {
+    const text = `${constraint}package a\nimport "x.example/y"\n`;
+    return readGoPackage(files({ "a.go": "package a", [name]: text }), "amd64")?.imports.length === 1;
+  };
+  test.each([
+    ["b.go", "", true],
+    ["b_linux.go", "", true],
+    ["b_amd64.go", "", true],
+    ["b_linux_amd64.go", "", true],
+    ["b_windows.go", "", false],
+    ["b_arm64.go", "", false],
+    ["b_darwin_amd64.go", "", false],
+    ["b_test.go", "", false],
+    ["_b.go", "", false],
+    [".b.go", "", false],
+    ["windows.go", "", true],
+    ["b.go", "//go:build windows\n\n", false],
+    ["b.go", "// Copyright\n\n//go:build !linux\n\n", false],
+    ["b.go", "//go:build (linux || windows) && amd64 && !cgo\n\n", true],
+    ["b.go", "//go:build linux && (arm64 || !gc)\n\n", false],
+    ["b.go", "//go:build go1.18 && !ignore\n\n", true],
+    ["b.go", "//go:build ignore\n\n", false],
+  ])("%s with %j is part of the build: %p", (name, constraint, expected) => {
+    expect(imported(name, constraint)).toBe(expected);
+  });
+  test("no Go file, no package; assembly and objects are told", () => {
+    expect(readGoPackage(files({ "README.md": "x", "a_test.go": "package a" }), "amd64")).toBeNull();
+    const native = files({ "a.go": 'package a\nimport "C"', "a_amd64.s": "", "b.syso": "", "c_arm64.s": "" });
+    expect(readGoPackage(native, "amd64")).toEqual({ imports: ["C"], native: ["a_amd64.s", "b.syso"] });
+  });
+});
+
+const MODULES: FakeModule[] = [
+  {
+    path: "tool.example/t",
+    version: "v1.0.0",
+    files: {
+      "go.mod": "module tool.example/t\n",
+      "cmd/t/main.go":
+        'package main\nimport ("fmt"; "lib.example/Deep/sub")\nfunc main() { fmt.Println(sub.X) }',
+    },
+  },
+  {
+    path: "unused.example/u",
+    version: "v1.0.0",
+    files: { "go.mod": "module unused.example/u\n", "u.go": "package u" },
+  },
+  {
+    path: "lib.example/Deep",
+    version: "v0.3.0",
+    files: { "go.mod": "module lib.example/Deep\n", "sub/s.go": "package sub\nconst X = 1" },
+  },
+];
+const DATABASE = newDatabase("sum.example");
+
+const TARGET = "tool.example/t/cmd/t@v1.0.0";
+
+describe("a plan", () => {
+  const world = fakeProxy(MODULES);
+  const planOf = (
+    over: Record<string, RegistryAnswer> = {},
+    env: Record<string, string> = {},
+    target = TARGET,
+    outcome: "ok" | "missing" | "failed" = "ok",
+  ) =>
+    makePlan(
+      go,
+      "get",
+      [target],
+      goPlanning(MODULES, { ...world, answers: { ...world.answers, ...over } }, env, outcome),
+    );
+  const lib = `${PROXY}/lib.example/!deep/@v/v0.3.0`;
+
+  test("has every module of the build and no other, each with its hashes, and every go.mod of the graph", async () => {
+    const plan = await planOf();
+    expect(plan.metadata_available).toBe(true);
+    expect(plan.transaction.map((e) => [e.name, e.to_version, e.integrity, e.required_by])).toEqual([
+      ["lib.example/Deep", "v0.3.0", expect.stringMatching(/^h1:/), "tool.example/t v1.0.0"],
+      ["tool.example/t", "v1.0.0", expect.stringMatching(/^h1:/), undefined],
+    ]);
+    expect(plan.support_files?.map(({ name }) => name)).toEqual([
+      "lib.example/Deep v0.3.0/go.mod",
+      "tool.example/t v1.0.0/go.mod",
+      "unused.example/u v1.0.0/go.mod",
+    ]);
+    expect(plan.provenance_evidence.every(({ kind, verified }) => kind === "go-sumdb" && verified)).toBe(
+      true,
+    );
+    expect(plan.risk_signals).toContain("checksum-db-enabled");
+    expect(go.signedArgv(plan)).toEqual(["go", "install", TARGET]);
+  });
+
+  test("without a version: the newest is named, and can't be signed as it was asked for", async () => {
+    const plan = await planOf({}, {}, "tool.example/t/cmd/t");
+    expect(plan.exact_targets).toEqual([TARGET]);
+    expect(plan.mutable_reference).toBe(true);
+    expect(plan.warnings[0]).toContain(`${TARGET} is the newest version today`);
+  });
+
+  const refusals: [string, Record<string, RegistryAnswer>, RegExp][] = [
+    [
+      "a zip that was changed",
+      {
+        [`${lib}.zip`]:
+          fakeProxy([{ ...MODULES[2], files: { "sub/s.go": "package sub // evil" } } as FakeModule]).answers[
+            `${lib}.zip`
+          ] ?? "",
+      },
+      /zip file of lib.example\/Deep v0.3.0 is not the one/,
+    ],
+    [
+      "a go.mod that was changed",
+      { [`${lib}.mod`]: "module lib.example/Deep\nrequire evil.example/x v1.0.0\n" },
+      /go.mod of lib.example\/Deep v0.3.0 is not the one/,
+    ],
+    ["a zip that isn't there", { [`${lib}.zip`]: { status: 404 } }, /no module proxy has the zip file/],
+    [
+      "a proxy that sends elsewhere",
+      { [`${lib}.zip`]: { status: 302, location: "https://evil.example" } },
+      /sends elsewhere, which is not followed/,
+    ],
+    ["a zip that is none", { [`${lib}.zip`]: "PK" }, /archive can't be used/],
+    [
+      "a lookup that fails",
+      { [`${world.sumdb}/lookup/lib.example/!deep@v0.3.0`]: { status: 404 } },
+      /checksum database has no lib.example\/Deep/,
+    ],
+    [
+      "a database that some other key signs",
+      {
+        [`${world.sumdb}/lookup/lib.example/!deep@v0.3.0`]:
+          fakeProxy(MODULES).answers[`${world.sumdb}/lookup/lib.example/!deep@v0.3.0`] ?? "",
+      },
+      /none of the known keys/,
+    ],
+  ];
+  test.each(refusals)("%s: nothing is known, and the reason is said", async (_, over, why) => {
+    const plan = await planOf(over);
+    expect(plan.metadata_available).toBe(false);
+    expect(plan.transaction).toEqual([]);
+    expect(plan.warnings.join("\n")).toMatch(why);
+    expect(() => go.signedArgv(plan)).toThrow("no exact Go version");
+  });
+
+  test.each([
+    ["GOSUMDB", "off", "gosumdb-disabled"],
+    ["GONOSUMDB", "lib.example", "private-module-bypass"],
+    ["GOPRIVATE", "*.example/Deep", "private-module-bypass"],
+  ])("%s=%s: planned, unverified, and said", async (key, value, signal) => {
+    const plan = await planOf({}, { [key]: value });
+    expect(plan.risk_signals).toContain(signal as never);
+    expect(plan.risk_signals).not.toContain("checksum-db-enabled");
+    expect(
+      plan.provenance_evidence.find(({ subject }) => subject === "lib.example/Deep@v0.3.0")?.verified,
+    ).toBe(false);
+  });
+
+  test.each([
+    ["missing", /go is not installed/],
+    ["failed", /module lookup disabled/],
+  ] as const)("go is %s", async (outcome, why) => {
+    const plan = await planOf({}, {}, TARGET, outcome);
+    expect(plan.metadata_available).toBe(false);
+    expect(plan.warnings.join("\n")).toMatch(why);
+    expect(plan.raw_evidence.commands.map(({ argv }) => argv.slice(0, 2))).toEqual([
+      ["go", "env"],
+      ["go", "list"],
+    ]);
+  });
+
+  test("a module without this package, and one that no proxy has", async () => {
+    await expect(planOf({}, {}, "tool.example/t/cmd/none@v1.0.0")).rejects.toThrow("has no package");
+    await expect(planOf({}, {}, "none.example/x@v1.0.0")).rejects.toThrow(AegisError);
+  });
+
+  test("GOPROXY=direct: version control is never used", async () => {
+    const plan = await planOf({}, { GOPROXY: "direct" });
+    expect(plan.warnings.join()).toContain("version control is never used");
+  });
+});
