@@ -86,7 +86,7 @@ export function isPseudoVersion(version: string): boolean {
 }
 
 /** Why a text is no path of a module or a package below one; null if it is one. https://go.dev/ref/mod#module-path */
-export function goPathProblem(path: string): string | null {
+function goPathProblem(path: string): string | null {
   if (path === "") return "the path is empty";
   const [first = "", ...rest] = path.split("/");
   if (!FIRST_ELEMENT.test(first)) return "a module's path begins with a host name, such as example.com";

@@ -156,7 +156,7 @@ const NOT_BUILT: Row[] = [
   [["plan", "container", "pull", "x"], 1, null, "container is not built yet"],
   [["plan", "nuget", "install", "x"], 1, null, "nuget is not built yet"],
   [["plan", "vscode", "install", "x"], 1, null, "vscode is not built yet"],
-  [["plan", "go", "get", "x"], 1, null, "go is not built yet"],
+  [["plan", "nuget", "install", "x"], 1, null, "nuget is not built yet"],
   [["plan", "cargo", "install", "x"], 1, null, "cargo is not built yet"],
 ];
 

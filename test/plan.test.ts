@@ -45,7 +45,7 @@ const FAULTS: [string, string, string[], string][] = [
   ["container", "pull", ["ubuntu"], "not_built"],
   ["nuget", "install", ["x"], "not_built"],
   ["vscode", "install", ["a.b"], "not_built"],
-  ["go", "get", ["example.com/x"], "not_built"],
+  ["nuget", "install", ["x"], "not_built"],
   ["cargo", "install", ["ripgrep"], "not_built"],
   ["npm", "uninstall", ["x"], "usage"],
   ["npm", "constructor", ["x"], "usage"],

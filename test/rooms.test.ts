@@ -13,7 +13,7 @@ const FILES = readdirSync(SRC).filter((name) => name.endsWith(".ts") && !name.en
 const CORE = ["canonical", "command", "errors", "finding", "log", "paths", "self", "terminal"];
 
 /** One room each; they never import one another. */
-const ECOSYSTEMS: readonly string[] = ["apt", "npm", "pip", "go", "cargo", "image", "nuget", "vscode"];
+const ECOSYSTEMS: readonly string[] = ["apt", "npm", "go"];
 
 /** Rooms from the ground up; those of one floor don't import each other unless {@link NEXT_DOOR} says so. */
 const FLOORS: readonly (readonly string[])[] = [
