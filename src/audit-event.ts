@@ -5,13 +5,13 @@ import { SCHEMA_VERSION } from "./doc.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * One audit event and the one line it is written as. A line is printable ASCII, at most MAX_LINE bytes, and always ends
+ * An audit event and the line it is written as. A line is printable ASCII, at most MAX_LINE bytes, and always ends
  *
  *     …,"previous_hash":"<64 hex>","event_hash":"<64 hex>"}
  *
- * event_hash is the SHA-256 of the line's bytes up to the comma before "event_hash". It stands at a fixed distance from
- * the end, so what it covers is found by counting, not by parsing, and no text inside an event can move it. The line's
- * bytes without the newline are also the leaf that a Merkle tree over the log hashes.
+ * event_hash is the SHA-256 of the line's bytes up to the comma before "event_hash". It is at a fixed distance from the
+ * end, so what it covers is determined by counting, not parsing, and no text inside an event can shift it. The line's
+ * bytes without the newline are also the leaf hashed by a Merkle tree over the log.
  */
 
 export const AUDIT_KINDS = [
@@ -43,20 +43,20 @@ export const GENESIS_HASH = "0".repeat(64);
 /** Longest line in bytes, without its newline. */
 export const MAX_LINE = 16 * 1024;
 
-/** Bytes that one field may take in the line. Their sum, with the fixed parts, stays below MAX_LINE. */
+/** Limit on each field's bytes in the line. Together with the fixed parts they stay below MAX_LINE. */
 const ROOM = { host: 300, actor: 600, id: 160, decision: 80, word: 600, argv: 5000, details: 8000 } as const;
 const MAX_NESTING = 16;
 
-/** Length of what follows the bytes that event_hash covers. */
+/** Length of what follows the bytes covered by event_hash. */
 export const HASH_TAIL = `,"event_hash":"${GENESIS_HASH}"}`.length;
 const PREVIOUS_TAIL = `,"previous_hash":"${GENESIS_HASH}"`.length;
-/** Length of the part at a line's end that is the same in every line but for two hashes. */
+/** Length of the end of a line, which is fixed except for the two hashes. */
 export const LINE_TAIL = PREVIOUS_TAIL + HASH_TAIL;
 
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256 in lower-case hex"));
 const text = v.nullable(v.string());
 
-/** An event as it is read back. What does not apply is null, never left out. */
+/** An event as read back. Members that don't apply are null, never missing. */
 export const AuditEvent = v.object({
   schema_version: v.pipe(v.string(), v.regex(/^1\.\d{1,4}$/, "unknown schema version")),
   sequence: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
@@ -64,7 +64,7 @@ export const AuditEvent = v.object({
   timestamp: v.string(),
   host: v.string(),
   kind: v.picklist(AUDIT_KINDS),
-  /** Who did it, as far as that was verified; `details` says what was only claimed. */
+  /** Who did it, as far as verified; `details` has unverified claims. */
   actor: text,
   plan_id: text,
   execution_id: text,
@@ -79,7 +79,7 @@ export const AuditEvent = v.object({
 });
 export type AuditEvent = v.InferOutput<typeof AuditEvent>;
 
-/** What a caller says about an event; the log adds the rest. Text of any length and content is safe to pass. */
+/** The caller's part of an event; the log adds the rest. Text of any length and content is safe. */
 export interface NewAuditEvent {
   kind: AuditKind;
   actor?: string | null | undefined;
@@ -93,7 +93,7 @@ export interface NewAuditEvent {
   details?: Readonly<Record<string, unknown>> | null | undefined;
 }
 
-/** Where a log stands: its newest event. Kept elsewhere, it shows later that nothing was cut off or rewritten. */
+/** The newest event of a log. Kept elsewhere, it later proves that nothing was cut off or rewritten. */
 export interface LogHead {
   sequence: number;
   /** event_hash of the newest event. */
@@ -102,7 +102,7 @@ export interface LogHead {
   timestamp: string;
 }
 
-/** What the log adds to an event. */
+/** Fields added by the log. */
 export interface Placement {
   sequence: number;
   event_id: string;
@@ -112,8 +112,8 @@ export interface Placement {
 }
 
 /**
- * The line of an event, newline included, and the event as it will be read back: bounded, well-formed.
- * @throws AegisError `internal` for an event that could not be read back (a digest that is none, say)
+ * The line of an event, with newline, and the event as it will be read back: bounded, well-formed.
+ * @throws AegisError `internal` for an event that could not be read back, for example with a malformed digest
  */
 export function encodeLine(event: NewAuditEvent, at: Placement): { event: AuditEvent; line: string } {
   const clip = (value: string | null | undefined, room: number) =>
@@ -144,12 +144,12 @@ export function encodeLine(event: NewAuditEvent, at: Placement): { event: AuditE
 
 export type Decoded = { event: AuditEvent; fault: null } | { event: null; fault: string };
 
-/** Reads one line, without its newline, and checks it against its own hash. `fault` says what is wrong with it. */
+/** Parses a line without its newline and checks it against its own hash. `fault` is the problem. */
 export function decodeLine(line: Buffer): Decoded {
   if (line.length > MAX_LINE) return fault(`longer than ${MAX_LINE} bytes`);
   const { body, event_hash } = splitLine(line);
-  if (event_hash === null) return fault("not laid out as a line of an audit log");
-  if (event_hash !== sha256Hex(body)) return fault("event_hash does not fit the line's bytes");
+  if (event_hash === null) return fault("not in the format of an audit log line");
+  if (event_hash !== sha256Hex(body)) return fault("event_hash does not match the line's bytes");
   let tree: unknown;
   try {
     tree = JSON.parse(line.toString("latin1"));
@@ -165,7 +165,7 @@ function fault(reason: string): Decoded {
   return { event: null, fault: reason };
 }
 
-/** The bytes that event_hash covers, and the two hashes; null where the line is not laid out like one. */
+/** The bytes covered by event_hash, and the two hashes; null if the line has another format. */
 export function splitLine(line: Buffer): {
   body: Buffer;
   previous_hash: string | null;
@@ -181,7 +181,7 @@ export function splitLine(line: Buffer): {
   };
 }
 
-/** JSON in printable ASCII: nothing in the file can drive a terminal, and a character is a byte. */
+/** JSON in printable ASCII: safe on a terminal, and one byte per character. */
 function encode(value: Json): string {
   return JSON.stringify(value).replace(
     /[^ -~]/g,
@@ -189,14 +189,14 @@ function encode(value: Json): string {
   );
 }
 
-/** `text` well-formed and cut to `room` bytes of the line; a cut text says how long it was. */
+/** `text` made well-formed and cut to `room` bytes in the line; a cut text states its original length. */
 function clipText(text: string, room: number): string {
-  const whole = text.toWellFormed();
-  if (whole.length <= room && encode(whole).length <= room) return whole;
-  const marker = `... [cut, ${whole.length} characters]`;
+  const full = text.toWellFormed();
+  if (full.length <= room && encode(full).length <= room) return full;
+  const marker = `... [cut, ${full.length} characters]`;
   let left = room - marker.length - 2;
   let kept = "";
-  for (const character of whole) {
+  for (const character of full) {
     left -= encode(character).length - 2;
     if (left < 0) break;
     kept += character;
@@ -204,7 +204,7 @@ function clipText(text: string, room: number): string {
   return kept + marker;
 }
 
-/** An argv within its room. Words that don't fit are replaced by their number and the digest of the whole argv. */
+/** An argv cut to its limit. Words that don't fit are replaced by their number and the digest of the complete argv. */
 function boundArgv(argv: readonly string[]): string[] {
   const words = argv.map((word) => clipText(word, ROOM.word));
   if (encode(words).length <= ROOM.argv) return words;
@@ -223,14 +223,14 @@ function boundArgv(argv: readonly string[]): string[] {
 }
 
 /**
- * Details within their room. The largest members go first: each is replaced by its size and digest, so that a long list
- * does not take the error's code with it.
+ * Details cut to their limit. The largest members are replaced first, each by its size and digest, so that a long list
+ * doesn't crowd out the error code.
  */
 function boundDetails(details: Readonly<Record<string, unknown>>): { [key: string]: Json } {
   const tree = plainObject(details, 0);
   let size = encode(tree).length;
   if (size <= ROOM.details) return tree;
-  const whole = digestOf(tree);
+  const digestOfAll = digestOf(tree);
   const bySize = Object.keys(tree).sort(
     (a, b) => encode(tree[b] ?? null).length - encode(tree[a] ?? null).length,
   );
@@ -241,7 +241,7 @@ function boundDetails(details: Readonly<Record<string, unknown>>): { [key: strin
     tree[key] = digest;
     if (size <= ROOM.details) return tree;
   }
-  return whole;
+  return digestOfAll;
 }
 
 function digestOf(value: Json): { omitted_bytes: number; omitted_sha256: string } {
@@ -249,7 +249,7 @@ function digestOf(value: Json): { omitted_bytes: number; omitted_sha256: string 
   return { omitted_bytes: encoded.length, omitted_sha256: sha256Hex(encoded) };
 }
 
-/** Any value as plain JSON. An event is recorded whatever was passed, so nothing is refused here. */
+/** Any value as plain JSON. Nothing is refused: an event is recorded whatever was passed. */
 function plainValue(value: unknown, depth: number): Json {
   if (value === null || typeof value === "boolean") return value;
   if (typeof value === "string") return value.toWellFormed();

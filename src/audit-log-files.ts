@@ -25,18 +25,18 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { ensureDir, syncDirectory, writeFully } from "./sys-files.ts";
 
 /*
- * The files of the log as its writer needs them: the directory and its lock, the current file and the full ones set aside,
- * and lines that are on disk whole or not at all.
+ * The log's files, as needed for writing: the directory and its lock, the current and the rotated files, and writes
+ * that are on disk completely or not at all.
  */
 
-/** Only who can enter this directory can open the lock in it, and so hold up the writers. */
+/** Only users who can enter this directory can open the lock, and thus block writers. */
 const LOCK_DIR = "lock";
 
 /**
- * Makes the directories and returns the path of the lock file. Looked at and changed by descriptor, without following a link:
- * by path another directory than ours could be given another mode.
+ * Creates the directories and returns the path of the lock file. Checks and changes go through descriptors, without
+ * following links: by path another directory's mode could be changed.
  */
-export function prepare(dir: string): string {
+export function prepareLogDirectory(dir: string): string {
   const locks = join(dir, LOCK_DIR);
   const uid = process.geteuid?.();
   try {
@@ -69,7 +69,7 @@ function withDirectory(path: string, use: (fd: number) => void): void {
   }
 }
 
-/** Who may not read the parent can't have made the directory in it: its name has been durable for long. */
+/** A user who can't read the parent can't have created the directory, so its name has been durable for long. */
 function syncParent(dir: string): void {
   try {
     syncDirectory(dirname(dir));
@@ -78,7 +78,7 @@ function syncParent(dir: string): void {
   }
 }
 
-/** Opens the current file, making it where there is none. Its name is durable before anything is written to it. */
+/** Opens the current file, creating it if missing. Its name is durable before anything is written. */
 export function openCurrent(dir: string, path: string, mode: number): number {
   try {
     const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
@@ -95,8 +95,8 @@ export function openCurrent(dir: string, path: string, mode: number): number {
 }
 
 /**
- * Writes complete lines after the last complete one and waits until they are on disk. When that fails the file is put
- * back as it was: what was not acknowledged is not there, and the chain goes on from where it was.
+ * Appends complete lines after the last complete one and syncs. On failure the file is restored: what was not
+ * acknowledged is not there, and the chain continues from where it was.
  */
 export function writeLines({ path, fd }: LogFile, tail: LogTail, lines: string): void {
   try {
@@ -109,15 +109,16 @@ export function writeLines({ path, fd }: LogFile, tail: LogTail, lines: string):
       writeFully(fd, tail.torn);
       fdatasyncSync(fd);
     } catch {
-      // What is left is a torn line, which the next append repairs.
+      // This leaves a torn line, which the next append repairs.
     }
     throw failed(path, error);
   }
 }
 
 /**
- * Puts a full current file aside under the number of its first event. Returns the event that says so, for the new file's
- * first line, or null. A torn file waits until an append has repaired it; one that can't be renamed is written on.
+ * Rotates a full current file, naming it after its first event's number. Returns the log_rotated event for the new
+ * file's first line, or null. A torn file is rotated only after an append has repaired it; one that can't be renamed
+ * stays current.
  */
 export function rotateFull(dir: string, current: string, rotateAt: number): NewAuditEvent | null {
   return withLogFile(current, (file) => {
@@ -127,7 +128,7 @@ export function rotateFull(dir: string, current: string, rotateAt: number): NewA
     const last = headOf(tail, current);
     if (last === null || tail.torn.length > 0) return null;
     const name = rotatedName(firstSequence(file));
-    if (existsSync(join(dir, name))) throw tampered(current, `there is already a full file ${name}`);
+    if (existsSync(join(dir, name))) throw tampered(current, `there is already a rotated file ${name}`);
     try {
       renameSync(current, join(dir, name));
     } catch {
@@ -137,7 +138,7 @@ export function rotateFull(dir: string, current: string, rotateAt: number): NewA
   });
 }
 
-/** The newest event of the newest full file: where the chain goes on when the current file is new. */
+/** The newest event in the newest rotated file, where the chain continues if the current file is new. */
 export function headOfRotated(dir: string): LogHead | null {
   const name = rotatedNames(dir).at(-1);
   if (name === undefined) return null;
@@ -151,8 +152,8 @@ export function headOfRotated(dir: string): LogHead | null {
 }
 
 /**
- * The newest event of a file. A complete line that does not verify was acknowledged once, so it is never "repaired":
- * somebody changed it.
+ * The newest event in a file. A complete line that doesn't verify was once acknowledged, so it is never "repaired": it
+ * has been changed.
  */
 export function headOf({ line }: LogTail, path: string): LogHead | null {
   if (line === null) return null;
@@ -165,6 +166,6 @@ function failed(path: string, error: unknown): AegisError {
   return new AegisError(
     "io",
     `can't write the audit log ${path}: ${messageOf(error)}; nothing was recorded`,
-    "Check free space and who owns the directory, then try again.",
+    "Check free space and the directory's owner, then try again.",
   );
 }

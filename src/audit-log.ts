@@ -9,7 +9,14 @@ import {
   type LogHead,
   type NewAuditEvent,
 } from "./audit-event.ts";
-import { headOf, headOfRotated, openCurrent, prepare, rotateFull, writeLines } from "./audit-log-files.ts";
+import {
+  headOf,
+  headOfRotated,
+  openCurrent,
+  prepareLogDirectory,
+  rotateFull,
+  writeLines,
+} from "./audit-log-files.ts";
 import { type LogTail, readTail, withLogFile } from "./audit-read.ts";
 import { sha256Hex } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
@@ -19,8 +26,8 @@ import { writeFileAtomic } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 
 /*
- * Writing the log: one event a line, each holding the hash of the one before. Every append looks at the file itself, at
- * its end only, so there is no state that could disagree with it and the cost does not depend on its length.
+ * Writing the log: one event per line, each with the previous line's hash. Every append reads the end of the file
+ * itself, so there is no cached state that could disagree with it, and the cost doesn't depend on its length.
  */
 
 const RESERVE = "audit.reserve";
@@ -28,39 +35,38 @@ const RESERVE = "audit.reserve";
 export interface AuditLogOptions {
   host?: string;
   now?: () => Date;
-  /** Mode of the log's files. The production log is 0640 in a setgid directory of the group aegis-admin. */
+  /** Mode of the log's files; the production log is 0640 in a setgid directory of the group aegis-admin. */
   mode?: number;
-  /** How long an append waits for another process's, in milliseconds. */
+  /** Longest wait for another process's append, in milliseconds. */
   lockWaitMs?: number;
-  /** Size in bytes at which the current file is put aside and a new one begun. */
+  /** Size in bytes at which the current file is rotated. */
   rotateAt?: number;
 }
 
 export interface AuditLog {
   /**
-   * Records an event and returns it as recorded. When it returns, the event is on disk.
-   * @throws AegisError `busy` when another process keeps the log's lock, `io` when it could not be written (nothing was
-   * recorded in either case), `log_tampered` when the log's last line
-   * is not what was written (nothing is added to such a log)
+   * Records an event and returns it as recorded; it is then on disk.
+   * @throws AegisError `busy` if another process keeps the log locked, `io` if it could not be written (in both cases
+   * nothing was recorded), `log_tampered` if the log's last line has been changed (nothing is ever added to such a log)
    */
   append(event: NewAuditEvent): AuditEvent;
-  /** The newest event, or null in an empty log. Takes no lock. @throws AegisError `io`, `log_tampered` */
+  /** The newest event; null for an empty log. Takes no lock. @throws AegisError `io`, `log_tampered` */
   head(): LogHead | null;
   /**
-   * Sets disk space aside, `bytes` of it, really allocated, for events that must not fail for want of space. What was set
-   * aside beyond that is given back.
-   * @throws AegisError `io` when there is not that much
+   * Reserves `bytes` of disk space, actually allocated, for events that must not fail on a full disk. Any excess
+   * reserve is released.
+   * @throws AegisError `io` if there isn't enough
    */
   reserve(bytes: number): void;
-  /** Gives the space back; call it just before such an event. */
+  /** Releases the reserve; call it just before such an event. */
   releaseReserve(): void;
-  /** Ends the use of this object: a later append is refused. Nothing is held open between two appends. */
+  /** Makes later appends fail. Nothing is held open between appends. */
   close(): void;
 }
 
 /**
- * The audit log in directory `dir`, which is made, 0700, where there is none. Any number of processes of its owner may
- * append at once.
+ * The audit log in directory `dir`, created (0700) if missing. Any number of processes of its owner may append
+ * concurrently.
  * @throws AegisError `io`
  */
 export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditLog {
@@ -73,10 +79,10 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
   } = options;
   const current = join(dir, AUDIT_FILE);
   const reserve = join(dir, RESERVE);
-  const lock = prepare(dir);
+  const lock = prepareLogDirectory(dir);
   let open = true;
 
-  /** Adds the events with one write and one sync; repairs a torn end first. The lock is held. */
+  /** Appends events with one write and one sync, repairing a torn end first. The caller holds the lock. */
   const add = (events: readonly NewAuditEvent[]): AuditEvent[] => {
     const fd = openCurrent(dir, current, mode);
     try {
@@ -87,7 +93,7 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
       let lines = "";
       for (const event of [...repair, ...events]) {
         const clock = now().toISOString();
-        // Times never go back: else one event under a clock that was set back would hide that it was.
+        // Timestamps never decrease; otherwise an event written under a clock set back would hide that.
         const behind = head !== null && clock < head.timestamp;
         const { event: next, line } = encodeLine(
           behind ? { ...event, details: { ...event.details, clock } } : event,
@@ -134,7 +140,7 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
         if (size > bytes) truncateSync(reserve, bytes);
         return;
       }
-      // Random, so that no file system can store it in less space than it stands for.
+      // Random data, so that no file system can compress it.
       writeFileAtomic(reserve, randomBytes(bytes));
     },
     releaseReserve() {
@@ -147,9 +153,9 @@ export function openAuditLog(dir: string, options: AuditLogOptions = {}): AuditL
 }
 
 /**
- * Appends to the user's own log what planning, policy, review and signing did. The actor is the user's number where `event`
- * names no other (a name would come from $USER).
- * @throws AegisError `refused` where root would write into a directory of others, `busy`, `io`, `log_tampered`
+ * Records planning, policy, review and signing events in the user's own log. The default actor is the uid (a name would
+ * come from $USER).
+ * @throws AegisError `refused` if root would write into another user's directory, `busy`, `io`, `log_tampered`
  */
 export function recordUserEvent(env: Env, event: NewAuditEvent): AuditEvent {
   const dir = auditDir(env);

@@ -1,17 +1,14 @@
 import { closeSync, constants, openSync, readFileSync, writeSync } from "node:fs";
 import { errnoOf } from "./errors.ts";
 
-/*
- * The number of the newest event that this host has written, kept apart from its log: it tells a log that was cut from a
- * whole one.
- */
+/* The number of the newest event this host has written, kept apart from the log: it reveals a log that was cut. */
 
-/** Always as long, so that a number is written over whole. */
+/** Fixed length, so that a number overwrites the previous one completely. */
 const DIGITS = 20;
 
 /**
- * Writes the number down, after the event is on disk, and without waiting: what a power failure takes of it only makes it
- * smaller. Of several processes the slower one may leave a smaller number too, and no larger one than was written.
+ * Records the number after the event is on disk, without syncing: a power failure can only leave a smaller number. So
+ * can the slower of several processes, but never a larger number than was written.
  */
 export function keepNumber(path: string, sequence: number): void {
   try {
@@ -22,11 +19,11 @@ export function keepNumber(path: string, sequence: number): void {
       closeSync(fd);
     }
   } catch {
-    // The event is on disk, which is what counts; a full disk under /var/lib leaves the smaller number.
+    // The event is on disk, which is what matters; a full disk under /var/lib leaves the smaller number.
   }
 }
 
-/** 0 where none is kept, or not a whole one. */
+/** The recorded number; 0 if missing or incomplete. */
 export function keptNumber(path: string): number {
   try {
     const text = readFileSync(path, "latin1");

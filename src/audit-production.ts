@@ -6,16 +6,16 @@ import { SYSTEM } from "./paths.ts";
 import { fileProblem } from "./sys-files.ts";
 
 /*
- * Root's log in a directory whose parent others can write. On Ubuntu /var/log is 0775 root:syslog, so that whoever runs as
- * syslog can rename /var/log/aegis away and put another directory in its place: one of their own, or another of root's.
+ * Root's log in a directory whose parent others may be able to write. On Ubuntu /var/log is 0775 root:syslog, so the
+ * syslog user can rename /var/log/aegis and put another directory in its place, its own or another of root's.
  *
- * What they can't do is change it. So it is opened once, without following a link, looked at by descriptor, and used through
- * that descriptor: from then on its name does not matter. Whether it is the log that this host has written so far is told by
- * the number of the newest event, which is kept below directories that are root's alone: a log that has fewer events is
- * another one, and root neither runs anything nor writes into it.
+ * They can't change the directory itself. So it is opened once, without following a link, checked, and used through
+ * that descriptor; its name no longer matters. Whether it is the log this host has written is determined by the number
+ * of the newest event, kept in directories only root can change: a log with fewer events is another one, and root then
+ * neither runs anything nor writes to it.
  */
 
-/** The descriptor of a directory that only root can change. @throws AegisError `io` */
+/** Opens a directory that only root can change. @throws AegisError `io` */
 export function openLogDirectory(path: string): number {
   let fd: number;
   try {
@@ -33,61 +33,61 @@ function unfit(path: string, problem: string): AegisError {
   return new AegisError(
     "io",
     `${path} ${problem}`,
-    `Look who put it there: ls -ld ${path}; then, as root: aegis daemon install`,
+    `Check who created it: ls -ld ${path}; then, as root: aegis daemon install`,
   );
 }
 
-/** What is wrong with a directory for root's log, in words, or null. */
+/** Why a directory is unfit for root's log, or null. */
 export function logDirectoryProblem(stat: Pick<Stats, "uid" | "mode">): string | null {
   if (stat.uid !== 0) return "does not belong to root";
   return (stat.mode & 0o022) === 0 ? null : "can be written by others than root";
 }
 
-/** Where the log is, and where the number of its newest event is kept. */
-export interface LogPlaces {
+/** Paths of the log and of the number of its newest event. */
+export interface LogPaths {
   path: string;
   newest: string;
 }
 
 /**
- * The production log, used through its directory's descriptor.
- * @throws AegisError `io` for a directory of others, `log_tampered` for a log that ends before the newest event
+ * The production log, accessed through its directory's descriptor.
+ * @throws AegisError `io` for a directory others can change, `log_tampered` for a log that ends before the newest event
  */
 export function openProductionLog(
-  { path, newest: kept }: LogPlaces = { path: SYSTEM.auditDir, newest: SYSTEM.newestEvent },
+  { path, newest: kept }: LogPaths = { path: SYSTEM.auditDir, newest: SYSTEM.newestEvent },
   options: AuditLogOptions = {},
 ): AuditLog {
   const fd = openLogDirectory(path);
   const held = `/proc/self/fd/${fd}`;
-  // With the dot it is the directory, and no link to it.
-  const log = inWords(held, path, () => openAuditLog(`${held}/.`, { mode: 0o640, ...options }));
-  const throughName: AuditLog = {
+  // The dot makes this the directory rather than a link to it.
+  const log = renamingErrors(held, path, () => openAuditLog(`${held}/.`, { mode: 0o640, ...options }));
+  const named: AuditLog = {
     append(event) {
-      const recorded = inWords(held, path, () => log.append(event));
+      const recorded = renamingErrors(held, path, () => log.append(event));
       keepNumber(kept, recorded.sequence);
       return recorded;
     },
-    head: () => inWords(held, path, () => log.head()),
-    reserve: (bytes) => inWords(held, path, () => log.reserve(bytes)),
-    releaseReserve: () => inWords(held, path, () => log.releaseReserve()),
+    head: () => renamingErrors(held, path, () => log.head()),
+    reserve: (bytes) => renamingErrors(held, path, () => log.reserve(bytes)),
+    releaseReserve: () => renamingErrors(held, path, () => log.releaseReserve()),
     close() {
       log.close();
       closeSync(fd);
     },
   };
-  // In this order: another process may write an event at any moment, and the number after it.
+  // In this order: another process may append an event at any time, and record its number after that.
   const seen = keptNumber(kept);
-  const newest = newestOf(throughName);
-  if (newest === null || newest >= seen) return throughName;
-  throughName.close();
+  const newest = newestOf(named);
+  if (newest === null || newest >= seen) return named;
+  named.close();
   throw new AegisError(
     "log_tampered",
-    `the log in ${path} ends with event ${newest}, but this host had written event ${seen}: it was cut, or another directory put in its place`,
-    `Put it back: ls -ld ${path}*. Where it is lost for good, type as root: rm ${kept}`,
+    `the log in ${path} ends with event ${newest}, but this host has written event ${seen}: it was cut, or replaced by another directory`,
+    `Restore it; look for it with: ls -ld ${path}*. If it is lost for good, type as root: rm ${kept}`,
   );
 }
 
-/** Null where the log's end is not what was written: every use of it says so. */
+/** The newest event's number; null if the log's end was changed, which every use of it reports. */
 function newestOf(log: AuditLog): number | null {
   try {
     return log.head()?.sequence ?? 0;
@@ -97,8 +97,8 @@ function newestOf(log: AuditLog): number | null {
   }
 }
 
-/** Errors name the log as people know it. */
-function inWords<T>(held: string, path: string, use: () => T): T {
+/** Replaces the descriptor's path with the log's path in errors. */
+function renamingErrors<T>(held: string, path: string, use: () => T): T {
   try {
     return use();
   } catch (error) {

@@ -15,15 +15,15 @@ import { AUDIT_FILE, SYSTEM } from "./paths.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
- * Reading the log. Readers take no lock: a line that is being written while they read looks like a torn one, and only
- * what ends in a newline is an event.
+ * Reading the log. Readers take no lock: a line being written looks like a torn one, and only a line ending in a
+ * newline is an event.
  */
 
 const NEWLINE = 10;
 const CHUNK = 64 * 1024;
 const ROTATED = /^audit-\d{16}\.ndjson$/;
 
-/** Name of a full file that begins with event `sequence`. Padded, so that the order of names is the order of events. */
+/** Name of a rotated file whose first event is `sequence`, padded so that names sort in event order. */
 export function rotatedName(sequence: number): string {
   return `audit-${String(sequence).padStart(16, "0")}.ndjson`;
 }
@@ -34,9 +34,9 @@ export interface LogFile {
 }
 
 /**
- * Opens the files of a log, oldest first: all of a directory's (none where nothing was recorded yet), or the one that
- * `path` names. Close them with {@link closeLog}.
- * @throws AegisError `not_found` where there is no such file or directory, `io`
+ * Opens the files of a log, oldest first: those in a directory (none if nothing was recorded yet), or the single file
+ * `path`. Close them with {@link closeLog}.
+ * @throws AegisError `not_found` if the file or directory doesn't exist, `io`
  */
 export function openLogFiles(path: string): LogFile[] {
   try {
@@ -45,7 +45,7 @@ export function openLogFiles(path: string): LogFile[] {
     for (;;) {
       const full = rotatedNames(path).map((name) => join(path, name));
       const files = openAll(existsSync(current) ? [...full, current] : full);
-      // A rotation between the listing and the opening would leave a gap before the current file: look again.
+      // A rotation between listing and opening would leave a gap before the current file: retry.
       const settled = rotatedNames(path).length === full.length;
       if (files !== null && settled) return files;
       closeLog(files ?? []);
@@ -56,7 +56,7 @@ export function openLogFiles(path: string): LogFile[] {
   }
 }
 
-/** Opens all of the files, or none and returns null where one of them is not there. */
+/** Opens all files, or returns null if one is missing. */
 function openAll(paths: readonly string[]): LogFile[] | null {
   const opened: LogFile[] = [];
   try {
@@ -77,14 +77,14 @@ export function closeLog(files: readonly LogFile[]): void {
   for (const { fd } of files) closeSync(fd);
 }
 
-/** Whether there is a log at `path`, with anything in it. @throws AegisError `not_found`, `io` */
+/** Whether the log at `path` has any files. @throws AegisError `not_found`, `io` */
 export function hasLog(path: string): boolean {
   const files = openLogFiles(path);
   closeLog(files);
   return files.length > 0;
 }
 
-/** Uses one file of the log and closes it; null where there is no such file. */
+/** Opens a file of the log for `use` and closes it; null if it doesn't exist. */
 export function withLogFile<T>(path: string, use: (file: LogFile) => T): T | null {
   let files: LogFile[] | null;
   try {
@@ -101,7 +101,7 @@ export function withLogFile<T>(path: string, use: (file: LogFile) => T): T | nul
   }
 }
 
-/** Names of the full files in a log's directory, oldest first. */
+/** Names of the rotated files in a log's directory, oldest first. */
 export function rotatedNames(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true })
     .filter((entry) => entry.isFile() && ROTATED.test(entry.name))
@@ -110,17 +110,17 @@ export function rotatedNames(dir: string): string[] {
 }
 
 export interface LogTail {
-  /** The last line that ends in a newline, without it; null where there is none. */
+  /** The last complete line, without its newline; null if there is none. */
   line: Buffer | null;
-  /** Where the last complete line ends, in bytes from the start of the file. */
+  /** End of the last complete line, as an offset in bytes. */
   end: number;
-  /** What follows it: a line whose writing was interrupted, or is going on. Empty in a file at rest. */
+  /** What follows it: an interrupted or ongoing write. Normally empty. */
   torn: Buffer;
 }
 
 /**
- * The end of a file, in one read of at most two lines' length whatever the file's size.
- * @throws AegisError `log_tampered` for a line longer than any that is ever written
+ * The end of a file, with one read of at most two lines' length, whatever the file's size.
+ * @throws AegisError `log_tampered` for a line longer than the limit
  */
 export function readTail({ path, fd }: LogFile): LogTail {
   const { size } = fstatSync(fd);
@@ -146,27 +146,27 @@ export function firstSequence({ path, fd }: LogFile): number {
 }
 
 export interface EventFilter {
-  /** At most so many of the newest events; all where it is left out. */
+  /** Limit on the number of newest events; default all. */
   last?: number | undefined;
-  /** Only of this kind, or of one of these. */
+  /** Only events of this kind or these kinds. */
   kind?: AuditKind | readonly AuditKind[] | undefined;
-  /** Execution id, or how it begins. */
+  /** Execution id or a prefix of one. */
   execution?: string | undefined;
-  /** Only events behind this sequence; reading stops there. */
+  /** Only events after this sequence number; reading stops there. */
   after?: number | undefined;
-  /** Only events of this time (RFC 3339 UTC) and later; reading stops there, since times never go back. */
+  /** Only events at or after this time (RFC 3339 UTC); reading stops there, since timestamps never decrease. */
   since?: string | undefined;
 }
 
 /**
- * The newest events that pass the filter, oldest first, from a log's directory or from one file of it. Reads backwards
- * and no further than needed. Each event is checked against its own hash; the chain is `audit verify`'s business.
+ * The newest events matching the filter, oldest first, from a log's directory or a single file. Reads backwards, only
+ * as far as needed. Each event is checked against its own hash; the chain is checked only by `audit verify`.
  * @throws AegisError `not_found`, `io`, `log_tampered`
  */
 export function readEvents(path: string, filter: EventFilter = {}): AuditEvent[] {
   const { last, kind, execution, after, since } = filter;
   const kinds = kind === undefined ? null : [kind].flat();
-  // Lines are printable ASCII with a fixed spelling, so most that don't match are passed over without parsing.
+  // Lines are printable ASCII in a fixed spelling, so most that don't match can be skipped without parsing.
   const kindMarks = kinds?.map((one) => `"kind":"${one}"`) ?? [""];
   const executionMark = execution === undefined ? "" : `"execution_id":"${execution}`;
   const files = openLogFiles(path);
@@ -191,7 +191,7 @@ export function readEvents(path: string, filter: EventFilter = {}): AuditEvent[]
   }
 }
 
-/** The complete lines of a file, last one first. */
+/** The complete lines of a file, last first. */
 function* linesBackwards({ path, fd }: LogFile): Generator<Buffer> {
   let position = fstatSync(fd).size;
   let rest: Buffer = Buffer.alloc(0);
@@ -214,24 +214,24 @@ function* linesBackwards({ path, fd }: LogFile): Generator<Buffer> {
   if (complete) yield rest;
 }
 
-/** The error for a log that was changed after it was written. */
+/** The error for a log changed after it was written. */
 export function tampered(file: string, reason: string, details: Record<string, unknown> = {}): AegisError {
   const directory = dirname(file);
   const which = directory === SYSTEM.auditDir ? "--system" : `--path ${showArgv([directory])}`;
   return new AegisError(
     "log_tampered",
     `the audit log ${file} was changed: ${reason}`,
-    `Keep the file as it is for inspection, compare it with your copies, and type: aegis audit verify ${which}. Moving it away starts a new log.`,
+    `Keep the file unchanged for inspection, compare it with your copies, and type: aegis audit verify ${which}. Moving it away starts a new log.`,
     { file, ...details },
   );
 }
 
-/** The error for a log that is not there. */
+/** The error for a missing log. */
 export function noLog(path: string): AegisError {
   return new AegisError(
     "not_found",
     `there is no audit log at ${path}`,
-    "Nothing has been recorded there yet; aegis audit path tells where the log is.",
+    "Nothing has been recorded there yet. For the log's path type: aegis audit path",
   );
 }
 
@@ -254,12 +254,12 @@ function readAt(fd: number, from: number, to: number): Buffer {
   return buffer.subarray(0, done);
 }
 
-/** The sequence a line claims, from its fixed place; enough to know when to stop reading. */
+/** The sequence number in a line, unverified; enough to know when to stop reading. */
 function sequenceOf(line: Buffer): number {
   return Number(/"sequence":(\d+),/.exec(line.toString("latin1", 0, 80))?.[1] ?? Number.POSITIVE_INFINITY);
 }
 
-/** The time a line claims, from its fixed place; one that can't be seen there does not end the reading. */
+/** The timestamp in a line, unverified; if not found, reading goes on. */
 function timeOf(line: Buffer): string {
   return /"timestamp":"([^"]{1,40})"/.exec(line.toString("latin1", 0, 200))?.[1] ?? "~";
 }

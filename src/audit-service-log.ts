@@ -3,8 +3,8 @@ import type { AuditLog } from "./audit-log.ts";
 import type { Log } from "./log.ts";
 
 /**
- * The audit log, each of whose events about an execution is a line of the service's log as well: what an administrator sees
- * of a run that goes well is that it started and that it ended.
+ * An audit log that also writes events about executions to the service's log. For a successful run, administrators see
+ * its start and its end.
  */
 export function loggedAudit(audit: AuditLog, log: Log): AuditLog {
   const started = new Map<string, number>();
@@ -13,7 +13,7 @@ export function loggedAudit(audit: AuditLog, log: Log): AuditLog {
     append(event) {
       const recorded = audit.append(event);
       const { kind, execution_id: id } = recorded;
-      // What the front refused stands in the front's own log.
+      // Refusals by the front are in the front's log.
       if (!kind.startsWith("execution_")) return recorded;
       if (kind === "execution_started" && id !== null) started.set(id, performance.now());
       const since = id === null ? undefined : started.get(id);
@@ -27,7 +27,7 @@ export function loggedAudit(audit: AuditLog, log: Log): AuditLog {
   };
 }
 
-/** A warning is what somebody should look at: everything but a start and an end as planned. */
+/** Everything deserves a warning except a start and a successful end. */
 function levelOf({ kind, details }: AuditEvent): "info" | "warn" {
   if (kind === "execution_started") return "info";
   return kind === "execution_completed" && details?.state === "completed" && details.code === null
@@ -35,7 +35,7 @@ function levelOf({ kind, details }: AuditEvent): "info" | "warn" {
     : "warn";
 }
 
-/** Who, what and why, without what does not apply. */
+/** Who, what and why; members that don't apply are omitted. */
 function fieldsOf({ execution_id, actor, argv, exit_status, details }: AuditEvent) {
   const { state, code, message, caller_reported_by_front: caller } = details ?? {};
   const uid = typeof caller === "object" && caller !== null && "uid" in caller ? caller.uid : null;

@@ -5,14 +5,14 @@ import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { clip } from "./terminal.ts";
 
 /*
- * What an event says of the plan or the review it is about. It stands in the log itself, because the document's file may be gone
- * by the time somebody reads it.
+ * An event's description of the plan or review it is about. It is stored in the log, since the document's file may be
+ * gone by the time the log is read.
  */
 
-/** Bytes that the package list may take of an event's details, which have 8000. */
+/** Limit on the package list, in bytes, of the 8000 for an event's details. */
 const PACKAGES_ROOM = 3500;
 const OPERATION_ROOM = 500;
-/** What people look for first comes first, and is the last to be left out. */
+/** Most important actions first; the last are dropped first. */
 const ORDER = ["remove", "downgrade", "install", "upgrade", "reinstall", "configure"] as const;
 
 type LoggedPackages = Partial<Record<TransactionEntry["action"], string[]>>;
@@ -20,13 +20,13 @@ type LoggedPackages = Partial<Record<TransactionEntry["action"], string[]>>;
 export interface Subject {
   /** `apt install nginx`. */
   operation: string;
-  /** Names with the new version (the old one of a removal); without versions where those leave no room. */
+  /** Names with the new version (the old one for a removal); without versions if there is no room. */
   packages: LoggedPackages;
-  /** How many there are, listed or not. */
+  /** Total number of packages, listed or not. */
   packages_count: number;
 }
 
-/** The members of an event's details that say what a plan does. */
+/** Members of an event's details that describe what a plan does. */
 export function subjectDetails(
   plan: Pick<OperationPlan, "tool" | "operation" | "targets" | "transaction" | "host">,
 ): Subject {
@@ -46,8 +46,9 @@ export function subjectDetails(
 }
 
 /**
- * The event of a review that was made, in the log of the user who asked and in the reviewer's. `details` are added to what the
- * review says of itself; its recommendation is the event's decision too, which `audit show` shows as its outcome.
+ * The event of a completed review, for the log of the user who requested it and for the reviewer's. `details` are added
+ * to the review's own fields. Its recommendation is also the event's decision, which `audit show` displays as the
+ * outcome.
  */
 export function reviewCompleted(review: AiReview, details: object): NewAuditEvent {
   const { plan_id, plan_hash, model, prompt_hash, risk, recommendation, signature } = review;
@@ -68,7 +69,7 @@ export function reviewCompleted(review: AiReview, details: object): NewAuditEven
   };
 }
 
-/** As many of the entries, from the first on, as fit into `room` bytes of JSON. */
+/** The leading entries that fit into `room` bytes of JSON. */
 function listed<E extends { text: string }>(entries: readonly E[], room: number): E[] {
   let left = room - 100;
   return entries.filter(({ text }) => {
@@ -87,7 +88,7 @@ function byAction(entries: readonly { action: TransactionEntry["action"]; text: 
   return groups;
 }
 
-/** The architecture is named where it is a foreign one. */
+/** The name, with its architecture if foreign. */
 function nameOf({ name, architecture }: TransactionEntry, own: string): string {
   return architecture === own || architecture === "all" ? name : `${name}:${architecture}`;
 }

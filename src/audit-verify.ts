@@ -8,21 +8,20 @@ import { AegisError } from "./errors.ts";
 import { AUDIT_FILE, SYSTEM } from "./paths.ts";
 
 /*
- * Checking a whole log, in constant memory and on bytes: the fixed layout of a line lets everything be compared without
- * parsing JSON.
+ * Verifies a complete log in constant memory, byte by byte: thanks to the fixed layout of lines no JSON needs parsing.
  *
- * A chain of hashes shows that a line was changed, removed from the middle, put in or moved. It can't show that lines were
- * cut off the end, or that whoever can write the file made a new chain from some line on: both leave a perfectly good
- * chain. Only a head kept elsewhere shows those; without one, what shows is a log that has lost all its events.
+ * A hash chain reveals lines that were changed, removed from the middle, inserted or moved. It can't reveal lines cut
+ * off the end, or a new chain written from some line on by someone who can write the file: both leave a valid chain.
+ * Only a head kept elsewhere reveals those; without one, only the loss of all events is visible.
  */
 
-/** An event that was kept elsewhere: it is to be there still, and the log to go on from it. */
+/** An event recorded elsewhere, which must still be there, with the log continuing from it. */
 export type ExpectedHead = Pick<LogHead, "sequence" | "hash">;
 
 /**
- * What is wrong with a log. `changed`: a line is not what was written, or not where it was. `empty`, `torn`: the newest file
- * holds no event, or only the beginning of one. `missing`: the newest file is gone. `rewritten`, `cut`: the expected event is
- * another one, or is not there any more.
+ * What is wrong with a log. `changed`: a line differs from what was written or is out of place. `empty`, `torn`: the
+ * newest file has no event, or only part of one. `missing`: the newest file is gone. `rewritten`, `cut`: the expected
+ * event differs, or is gone.
  */
 export type LogFault = "changed" | "empty" | "torn" | "missing" | "rewritten" | "cut";
 
@@ -32,17 +31,17 @@ export type Verification =
       status: "intact";
       files: number;
       events: number;
-      /** Number of the first event: 1, or more where one later file was looked at alone. */
+      /** Number of the first event: 1, or more if a later file was verified alone. */
       first: number | null;
       head: LogHead | null;
-      /** Length of an unfinished line at the end: an interrupted write, never acknowledged, repaired by the next append. */
+      /** Length of an incomplete line at the end: an interrupted write, never acknowledged, repaired by the next append. */
       torn_bytes: number;
     }
   | {
       ok: false;
       status: LogFault;
       file: string;
-      /** Null where it is the whole file. */
+      /** Null if it concerns the file as a whole. */
       line: number | null;
       sequence: number | null;
       reason: string;
@@ -53,26 +52,26 @@ const START =
 const LONGEST_START = 160;
 const NEWLINE = 10;
 
-/** How the head is written down to be kept elsewhere: `<number>:<hash>`. */
+/** Formats a head for keeping elsewhere: `<number>:<hash>`. */
 export function showHead({ sequence, hash }: ExpectedHead): string {
   return `${sequence}:${hash}`;
 }
 
-/** Reads what {@link showHead} wrote; null for anything else. */
+/** Parses the format of {@link showHead}; null for anything else. */
 export function parseHead(text: string): ExpectedHead | null {
   const [, sequence, hash] = /^([1-9]\d{0,14}):([0-9a-f]{64})$/.exec(text) ?? [];
   return sequence === undefined || hash === undefined ? null : { sequence: Number(sequence), hash };
 }
 
-/** What a host knows of a log besides the log. */
+/** Evidence on a host that a log once existed. */
 export interface LogTraces {
-  /** Files that would not be there without the log. */
+  /** Files created only after the log. */
   files: readonly string[];
-  /** The file that holds the number of the newest event; null for none. Only root can read it: to others it tells nothing. */
+  /** File with the number of the newest event, or null. Only root can read it; for others it has no effect. */
   newest: string | null;
 }
 
-/** What the runner and the monitor leave only after they have written to the production log. */
+/** Files that runner and monitor create only after writing to the production log. */
 export const SYSTEM_TRACES: LogTraces = {
   files: [join(SYSTEM.state, "spent", "spent.ndjson"), join(SYSTEM.state, "monitor", "state.json")],
   newest: SYSTEM.newestEvent,
@@ -81,10 +80,10 @@ export const SYSTEM_TRACES: LogTraces = {
 const NO_TRACES: LogTraces = { files: [], newest: null };
 
 /**
- * Verifies a log's directory with all its files, or one file by itself: every event's hash, the chain, the numbering, the
- * layout, the timestamps' form. `line` counts from 1 in `file`; `sequence` is the number that belongs there. `expected` must
- * be among the events.
- * @throws AegisError `not_found` where there is no log and never was one, `usage` for a file that begins after `expected`,
+ * Verifies all files in a log's directory, or a single file: every event's hash, the chain, the numbering, the layout,
+ * the timestamps' format. `line` counts from 1 in `file`; `sequence` is the number expected there. `expected` must be
+ * among the events.
+ * @throws AegisError `not_found` if there is no log and never was one, `usage` for a file that begins after `expected`,
  * `io`
  */
 export function verifyAuditLog(
@@ -92,21 +91,21 @@ export function verifyAuditLog(
   expected: ExpectedHead | null = null,
   traces: LogTraces = resolve(path) === SYSTEM.auditDir ? SYSTEM_TRACES : NO_TRACES,
 ): Verification {
-  // Before the log, which may grow meanwhile.
+  // Read before the log, which may grow meanwhile.
   const written = traces.newest === null ? 0 : numberIn(traces.newest);
-  const result = look(path, expected, traces.files);
+  const result = verifyFiles(path, expected, traces.files);
   const last = result.ok ? (result.head?.sequence ?? 0) : null;
   if (last !== null && last < written) {
-    const reason = `it ends with event ${last}, and this host had written event ${written}: its end was cut off`;
+    const reason = `it ends with event ${last}, but this host has written event ${written}: its end was cut off`;
     return { ok: false, status: "cut", file: path, line: null, sequence: last + 1, reason };
   }
   if (result.ok || !["empty", "torn", "missing"].includes(result.status)) return result;
-  // Perhaps the first event of a file is just being written, which takes far less.
+  // The first event of a new file may just be being written, which takes far less time.
   Bun.sleepSync(50);
-  return look(path, expected, traces.files);
+  return verifyFiles(path, expected, traces.files);
 }
 
-/** Nothing that can be read counts as no event. */
+/** The recorded number; 0 if unreadable. */
 function numberIn(path: string): number {
   try {
     return keptNumber(path);
@@ -115,7 +114,7 @@ function numberIn(path: string): number {
   }
 }
 
-function look(path: string, expected: ExpectedHead | null, traces: readonly string[]): Verification {
+function verifyFiles(path: string, expected: ExpectedHead | null, traces: readonly string[]): Verification {
   const files = openIfThere(path);
   const lost = newestLost(path, files, expected, traces);
   if (lost !== null) {
@@ -123,8 +122,8 @@ function look(path: string, expected: ExpectedHead | null, traces: readonly stri
     return lost;
   }
   if (files.length === 0) throw noLog(path);
-  const whole = files[0]?.path !== path;
-  let head: LogHead | null = whole ? { sequence: 0, hash: GENESIS_HASH, timestamp: "" } : null;
+  const isDirectory = files[0]?.path !== path;
+  let head: LogHead | null = isDirectory ? { sequence: 0, hash: GENESIS_HASH, timestamp: "" } : null;
   let first: number | null = null;
   let events = 0;
   let torn = 0;
@@ -142,10 +141,7 @@ function look(path: string, expected: ExpectedHead | null, traces: readonly stri
         const next = link(bytes, head);
         if (typeof next === "string") return problem(next);
         if (next.sequence === expected?.sequence && next.hash !== expected.hash)
-          return problem(
-            `event ${next.sequence} is not the one that was kept: it was rewritten`,
-            "rewritten",
-          );
+          return problem(`event ${next.sequence} is not the expected one: it was rewritten`, "rewritten");
         head = next;
         first ??= next.sequence;
         events++;
@@ -161,10 +157,10 @@ function look(path: string, expected: ExpectedHead | null, traces: readonly stri
   if (line === 1) return { ...nothingIn(newest, torn), sequence: last === null ? null : last.sequence + 1 };
   if (expected !== null && first !== null && first > expected.sequence) {
     const why = `${path} begins with event ${first}: event ${expected.sequence} is in an older file`;
-    throw new AegisError("usage", why, "Name the log's directory instead of one file.");
+    throw new AegisError("usage", why, "Give the log's directory instead of one file.");
   }
   if (expected !== null && last !== null && last.sequence < expected.sequence) {
-    const reason = `it ends with event ${last.sequence}, and event ${expected.sequence} was kept: its end was cut off`;
+    const reason = `it ends with event ${last.sequence}, but event ${expected.sequence} is expected: its end was cut off`;
     return { ok: false, status: "cut", file: newest, line, sequence: last.sequence + 1, reason };
   }
   return { ok: true, status: "intact", files: files.length, events, first, head: last, torn_bytes: torn };
@@ -179,17 +175,17 @@ function openIfThere(path: string): LogFile[] {
   }
 }
 
-/** A newest file without a whole event. A file comes into being with its first event, so it had one, or was to get it. */
+/** A newest file without a complete event. Files are created with their first event, so it once had one or was about to. */
 function nothingIn(file: string, torn: number) {
   const fault = { ok: false, file, line: null } as const;
   const first = "its very first write";
   if (torn === 0)
     return { ...fault, status: "empty", reason: `it holds no event: emptied, or ${first} failed` } as const;
-  const reason = `it holds ${torn} bytes and no whole event: cut off, or ${first} was interrupted`;
+  const reason = `it holds ${torn} bytes and no complete event: cut off, or ${first} was interrupted`;
   return { ...fault, status: "torn", reason } as const;
 }
 
-/** A directory whose newest file is gone, by whatever tells that it was there; null for any other. */
+/** Reports a directory whose newest file is gone, if there is evidence that it existed; else null. */
 function newestLost(
   path: string,
   files: readonly LogFile[],
@@ -199,15 +195,15 @@ function newestLost(
   const file = existsSync(path) ? join(path, AUDIT_FILE) : path;
   const older = files.at(-1)?.path;
   if (older === path || older === file) return null;
-  // The lock is made by the first append.
+  // The first append creates the lock.
   const trace = [join(path, "lock", "append"), ...traces].find((one) => existsSync(one));
   const why = older ?? trace ?? (expected === null ? null : `the kept event ${expected.sequence}`);
   if (why === null) return null;
-  const reason = `events were written here before, as ${why} tells`;
+  const reason = `events were written here before, as ${why} shows`;
   return { ok: false, status: "missing", file, line: null, sequence: null, reason };
 }
 
-/** The next line. At an unfinished one it waits once: perhaps that is just being written, which takes far less. */
+/** The next line. Retries an incomplete one once: it may just be being written, which takes far less time. */
 function nextLine(reader: LineReader): Buffer | null {
   const line = reader.next();
   if (line !== null || reader.pending === 0) return line;
@@ -215,10 +211,10 @@ function nextLine(reader: LineReader): Buffer | null {
   return reader.next();
 }
 
-/** The head after `line`, which follows `head` (null: whatever it says it follows), or what is wrong with it. */
+/** Returns the head after `line`, which follows `head` (null: unknown), or the problem. */
 function link(line: Buffer, head: LogHead | null): LogHead | string {
   const start = START.exec(line.toString("latin1", 0, LONGEST_START));
-  if (start === null || line.length > MAX_LINE) return misfit(line, head, null);
+  if (start === null || line.length > MAX_LINE) return problemOf(line, head, null);
   const sequence = Number(start[1]);
   const timestamp = start[2] ?? "";
   const body = line.subarray(0, line.length - HASH_TAIL);
@@ -229,28 +225,28 @@ function link(line: Buffer, head: LogHead | null): LogHead | string {
     line.toString("latin1", line.length - LINE_TAIL) === tail &&
     (head === null || sequence === head.sequence + 1) &&
     !Number.isNaN(Date.parse(timestamp));
-  return fits ? { sequence, hash: event_hash, timestamp } : misfit(line, head, sequence);
+  return fits ? { sequence, hash: event_hash, timestamp } : problemOf(line, head, sequence);
 }
 
-/** Why a line was refused, in the words of a report. Only ever called for one line of a log. */
-function misfit(line: Buffer, head: LogHead | null, sequence: number | null): string {
+/** The problem with a line, for the report. Called at most once per log. */
+function problemOf(line: Buffer, head: LogHead | null, sequence: number | null): string {
   if (line.length > MAX_LINE) return `the line is longer than ${MAX_LINE} bytes`;
   const { body, previous_hash, event_hash } = splitLine(line);
-  if (sequence === null || event_hash === null) return "the line is not laid out as an event of this log";
+  if (sequence === null || event_hash === null) return "the line is not in the format of an audit event";
   if (event_hash !== hash("sha256", body, "hex"))
-    return "the line was changed: event_hash does not fit its bytes";
+    return "the line was changed: event_hash does not match its bytes";
   if (head?.sequence === 0 && sequence !== 1)
     return `the log begins with event ${sequence}: earlier files are missing`;
   if (head !== null && sequence !== head.sequence + 1) {
-    return `event ${sequence} stands where ${head.sequence + 1} belongs: lines were removed, moved or put in`;
+    return `event ${sequence} is where ${head.sequence + 1} belongs: lines were removed, moved or inserted`;
   }
   if (previous_hash !== (head?.hash ?? GENESIS_HASH)) {
-    return "previous_hash is not the hash of the line before: that line was replaced";
+    return "previous_hash is not the hash of the previous line: that line was replaced";
   }
-  return "the timestamp is no date";
+  return "the timestamp is not a date";
 }
 
-/** The lines of a file, one after another, through one buffer of 1 MiB. */
+/** Reads the lines of a file in order, through a buffer of 1 MiB. */
 class LineReader {
   readonly #fd: number;
   readonly #buffer = Buffer.allocUnsafe(1 << 20);
@@ -261,14 +257,14 @@ class LineReader {
     this.#fd = fd;
   }
 
-  /** Bytes that were read after the last newline. */
+  /** Bytes read after the last newline. */
   get pending(): number {
     return this.#filled.length - this.#start;
   }
 
   /**
-   * The next complete line without its newline, or null at the end of the file; asked again, it sees what was written
-   * since. Good until the next call. A line that is too long comes cut, and is still too long.
+   * The next complete line without its newline, or null at the end of the file; called again, it sees what was
+   * appended. Valid until the next call. An overlong line is returned cut, and still too long.
    */
   next(): Buffer | null {
     for (;;) {

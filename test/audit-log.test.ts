@@ -77,7 +77,7 @@ describe("verification refuses", () => {
       "a changed byte",
       (all) => all.with(2, at(all, 2).replace('"i":2', '"i":9')),
       3,
-      /event_hash does not fit/,
+      /event_hash does not match/,
     ],
     [
       "a changed number",
@@ -85,9 +85,9 @@ describe("verification refuses", () => {
       3,
       /event_hash/,
     ],
-    ["a removed line", (all) => all.toSpliced(2, 1), 3, /event 4 stands where 3 belongs/],
-    ["two lines swapped", (all) => all.with(2, at(all, 3)).with(3, at(all, 2)), 3, /event 4 stands where 3/],
-    ["a repeated line", (all) => all.toSpliced(2, 0, at(all, 1)), 3, /event 2 stands where 3 belongs/],
+    ["a removed line", (all) => all.toSpliced(2, 1), 3, /event 4 is where 3 belongs/],
+    ["two lines swapped", (all) => all.with(2, at(all, 3)).with(3, at(all, 2)), 3, /event 4 is where 3/],
+    ["a repeated line", (all) => all.toSpliced(2, 0, at(all, 1)), 3, /event 2 is where 3 belongs/],
     ["a line of another chain", (all) => all.with(2, at(chain(5), 2)), 3, /previous_hash/],
     [
       "a rewritten line that hashes itself right",
@@ -99,15 +99,20 @@ describe("verification refuses", () => {
       "a number left out",
       (all) => [...all.slice(0, 2), rehash(at(all, 2), '"sequence":3', '"sequence":4')],
       3,
-      /event 4 stands where 3/,
+      /event 4 is where 3/,
     ],
     ["a first line that is not the first", (all) => all.slice(2), 1, /begins with event 3: earlier files/],
-    ["an empty line", (all) => all.toSpliced(2, 0, "\n"), 3, /not laid out/],
-    ["text", (all) => all.with(4, "hello\n"), 5, /not laid out/],
+    ["an empty line", (all) => all.toSpliced(2, 0, "\n"), 3, /not in the format/],
+    ["text", (all) => all.with(4, "hello\n"), 5, /not in the format/],
     ["a line without end", (all) => all.with(4, `${"x".repeat(3 << 20)}\n`), 5, /longer than/],
     ["no newline for ever", (all) => all.with(4, "x".repeat(MAX_LINE + 1)), 5, /longer than/],
-    ["an impossible date", () => chain(5, "2026-13-41T03:04:05.678Z"), 1, /timestamp is no date/],
-    ["another major version", (all) => all.with(0, rehash(at(all, 0), '"1.0"', '"2.0"')), 1, /not laid out/],
+    ["an impossible date", () => chain(5, "2026-13-41T03:04:05.678Z"), 1, /timestamp is not a date/],
+    [
+      "another major version",
+      (all) => all.with(0, rehash(at(all, 0), '"1.0"', '"2.0"')),
+      1,
+      /not in the format/,
+    ],
   ];
   const at = (all: string[], i: number) => all[i] ?? "";
 
@@ -545,7 +550,7 @@ describe("rotation", () => {
     const [one, two] = [readFileSync(first), readFileSync(second)];
     const check = () => verifyAuditLog(dir);
     rmSync(second);
-    expect(check()).toMatchObject({ ok: false, line: 1, reason: expect.stringContaining("stands where") });
+    expect(check()).toMatchObject({ ok: false, line: 1, reason: expect.stringContaining("is where") });
     writeFileSync(second, two.subarray(0, -1));
     expect(check()).toMatchObject({ ok: false, reason: expect.stringContaining("cut off") });
     writeFileSync(second, one);

@@ -82,7 +82,7 @@ here.test(
     mkdirSync(dir);
     const { code, message } = thrown(() => open());
     expect(code).toBe("log_tampered");
-    expect(message).toContain(`the log in ${dir} ends with event 0, but this host had written event 3`);
+    expect(message).toContain(`the log in ${dir} ends with event 0, but this host has written event 3`);
     expect(existsSync(join(dir, "audit.ndjson"))).toBe(false);
   },
 );

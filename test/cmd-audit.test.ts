@@ -85,7 +85,7 @@ describe("audit verify", () => {
       "cut within its only event",
       () => truncateSync(file, 20),
       "log_torn",
-      "it holds 20 bytes and no whole event",
+      "it holds 20 bytes and no complete event",
     ],
     ["removed", () => rmSync(file), "log_missing", "events were written here before"],
     [
@@ -104,7 +104,7 @@ describe("audit verify", () => {
       "with a full file, the current one removed",
       () => rotated(() => rmSync(file)),
       "log_missing",
-      ".ndjson tells",
+      ".ndjson shows",
     ],
   ];
   test.each(LOST)("a log that was %s: exit 6, and the word for it", async (_, lose, code, says) => {
@@ -167,7 +167,7 @@ describe("audit verify", () => {
         "cut off",
         () => writeFileSync(file, `${lines().slice(0, 2).join("\n")}\n`),
         "log_tampered",
-        "ends with event 2, and event 3 was kept",
+        "ends with event 2, but event 3 is expected",
       ],
       [
         "written anew",
@@ -176,7 +176,7 @@ describe("audit verify", () => {
           record(4);
         },
         "log_tampered",
-        "event 3 is not the one that was kept",
+        "event 3 is not the expected one",
       ],
       [
         "emptied and gone on with",
@@ -192,7 +192,7 @@ describe("audit verify", () => {
         "removed with all that was around it",
         () => rmSync(dir, { recursive: true }),
         "log_missing",
-        "as the kept event 3 tells",
+        "as the kept event 3 shows",
       ],
     ];
     test.each(FORGED)("a log that was %s", async (_, forge, code, says) => {

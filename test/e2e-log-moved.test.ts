@@ -43,7 +43,7 @@ describeOnThrowaway("the log is moved away by whoever may write /var/log", () =>
     const status = await chain.aegis(["daemon", "status"]);
     expect([status.status, status.stdout]).toEqual([
       8,
-      expect.stringContaining("another directory put in its place"),
+      expect.stringContaining("replaced by another directory"),
     ]);
 
     await asSyslog("mv /var/log/aegis /var/log/empty; mv /var/log/elsewhere /var/log/aegis");
