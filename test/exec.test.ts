@@ -247,9 +247,12 @@ describe("a runner that is killed", () => {
     worker.kill("SIGKILL");
     await worker.exited;
   }
+  /** What its tool has said, once the tool is on record too: it may be faster than the runner that records it. */
   const statusOf = (plan: ExecutionPlan) => {
-    const file = join(places.runs, plan.execution_plan_id, "status");
-    return existsSync(file) ? readFileSync(file, "utf8") : "";
+    const [file = "", record = ""] = ["status", "process.json"].map((name) =>
+      join(places.runs, plan.execution_plan_id, name),
+    );
+    return existsSync(file) && existsSync(record) ? readFileSync(file, "utf8") : "";
   };
   const recovery = () => ({ audit: openAuditLog(places.audit), places, ecosystems: withFake(host, places) });
 
