@@ -1,4 +1,7 @@
 import type { Block } from "./cmd-help-text.ts";
+import type { Ecosystem } from "./eco.ts";
+import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-load.ts";
+import { EXIT } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 
 /** What a signature promises, and what it does not. */
@@ -28,21 +31,33 @@ export const GUARANTEES: readonly Block[] = [
 ];
 
 /** What does not work, and what was tried where. */
-export const LIMITS: readonly Block[] = [
-  {
-    items: [
-      "Built: apt (`update`, `upgrade`, `install`, `remove`, `rollback`, `repair`) from plan to audit, and npm planning. Named but not built yet, with exit status 1: the other ecosystems, `audit checkpoint` and `audit prove`. The executor refuses an execution plan for npm.",
-      "systemd 249 or later. Everything was seen on 249 (Ubuntu 22.04, apt 2.4), 252 (Debian 12, apt 2.6), 255 (Ubuntu 24.04, apt 2.7), 257 (Debian 13, apt 3.0) and 259 (Ubuntu 26.04, apt 3.2), in containers on one kernel, on amd64. Versions between these are accepted untried: their neighbours know every directive of the units, the youngest of which, `NoExecPaths=`, came with 248. Later ones are untried too. On 249 the front still sees the host's /run (systemd puts it in place of the empty one), but neither D-Bus nor the socket that commands systemd. 247 (Debian 11, apt 2.2) is refused: it ignores `NoExecPaths=`, and a compromised front could start a program.",
-      "The program needs glibc 2.17 or newer, no other library, and /proc. x64 builds need SSE 4.2 (2008). There are no builds for musl. arm64 was tested under qemu's emulation only: start, help, policy, signing and verifying.",
-      "npm plans list the package itself, not its dependency tree. `transitive_dependency_count` is the direct count.",
-      "Sources are verified with gpgv, or with sqv where that is all there is (a minimal Debian 13). With neither no repository counts as verified, and policy denies every install. sqv judges as it does for apt: it names certificates and no subkeys, so a source bound to one subkey (`Signed-By` with `!`) is untrusted there.",
-      "A setting for apt-get alone (`Binary::apt-get::…`, `Version::0.…::…`) can't be frozen: nothing is planned or run while there is one.",
-      "Vulnerability records come only from a configured source (`AEGIS_OSV_DIR` or `AEGIS_OSV_URL`); without one, a plan that fetches something says that nothing is known.",
-      `Times in the log never go back. After a clock that ran ahead, executions are refused (\`clock_behind\`) until time has caught up, or root has put ${SYSTEM.auditDir} aside and removed ${SYSTEM.newestEvent}, which begins a new log. Without the second step a log with fewer events than were written is refused (\`log_tampered\`): on Ubuntu the group syslog may rename what is in /var/log.`,
-      "A run's output is cut to 16 MiB a stream after its end; its hash in the log covers all of it.",
-      "No command starts from a working directory that has been deleted, wrappers included: Bun's runtime ends with exit status 1 and a sentence of its own before Aegis begins. Type `cd /`.",
-      "No model runs in Aegis's tests: a test server answers with replies in the forms that real model families give. How well a given small model judges is not measured.",
-      "A required review is checked under the signed plan, not made again by the executor: that would make the decision depend on a model twice.",
-    ],
-  },
+export async function limitsText(): Promise<readonly Block[]> {
+  const ecosystems = [...new Set(await Promise.all(BUILT.map((name) => loadEcosystem(name))))];
+  return [{ items: [builtText(ecosystems), ...LIMITS] }];
+}
+
+/** Which ecosystems this version plans and runs, from the table of them. */
+function builtText(ecosystems: readonly Ecosystem[]): string {
+  const shown = ({ tool, operations }: Ecosystem) => `${tool} (${Object.keys(operations).join(", ")})`;
+  const run = ecosystems.filter(({ driver }) => driver !== null).map(shown);
+  const planned = ecosystems.filter(({ driver }) => driver === null).map(shown);
+  return [
+    `Planned and run: ${run.join(", ")}.`,
+    ...(planned.length === 0 ? [] : [`Only planned, and refused by the executor: ${planned.join(", ")}.`]),
+    `Named but not built yet, with exit status ${EXIT.internal}: ${[...NOT_BUILT, "`audit checkpoint`", "`audit prove`"].join(", ")}.`,
+  ].join(" ");
+}
+
+const LIMITS: readonly string[] = [
+  "systemd 249 or later. Everything was seen on 249 (Ubuntu 22.04, apt 2.4), 252 (Debian 12, apt 2.6), 255 (Ubuntu 24.04, apt 2.7), 257 (Debian 13, apt 3.0) and 259 (Ubuntu 26.04, apt 3.2), in containers on one kernel, on amd64. Versions between these are accepted untried: their neighbours know every directive of the units, the youngest of which, `NoExecPaths=`, came with 248. Later ones are untried too. On 249 the front still sees the host's /run (systemd puts it in place of the empty one), but neither D-Bus nor the socket that commands systemd. 247 (Debian 11, apt 2.2) is refused: it ignores `NoExecPaths=`, and a compromised front could start a program.",
+  "The program needs glibc 2.17 or newer, no other library, and /proc. x64 builds need SSE 4.2 (2008). There are no builds for musl. arm64 was tested under qemu's emulation only: start, help, policy, signing and verifying.",
+  "npm plans list the package itself, not its dependency tree. `transitive_dependency_count` is the direct count.",
+  "Sources are verified with gpgv, or with sqv where that is all there is (a minimal Debian 13). With neither no repository counts as verified, and policy denies every install. sqv judges as it does for apt: it names certificates and no subkeys, so a source bound to one subkey (`Signed-By` with `!`) is untrusted there.",
+  "A setting for apt-get alone (`Binary::apt-get::…`, `Version::0.…::…`) can't be frozen: nothing is planned or run while there is one.",
+  "Vulnerability records come only from a configured source (`AEGIS_OSV_DIR` or `AEGIS_OSV_URL`); without one, a plan that fetches something says that nothing is known.",
+  `Times in the log never go back. After a clock that ran ahead, executions are refused (\`clock_behind\`) until time has caught up, or root has put ${SYSTEM.auditDir} aside and removed ${SYSTEM.newestEvent}, which begins a new log. Without the second step a log with fewer events than were written is refused (\`log_tampered\`): on Ubuntu the group syslog may rename what is in /var/log.`,
+  "A run's output is cut to 16 MiB a stream after its end; its hash in the log covers all of it.",
+  "No command starts from a working directory that has been deleted, wrappers included: Bun's runtime ends with exit status 1 and a sentence of its own before Aegis begins. Type `cd /`.",
+  "No model runs in Aegis's tests: a test server answers with replies in the forms that real model families give. How well a given small model judges is not measured.",
+  "A required review is checked under the signed plan, not made again by the executor: that would make the decision depend on a model twice.",
 ];

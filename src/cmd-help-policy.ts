@@ -12,7 +12,7 @@ export function policyText(): readonly Block[] {
   return [
     `TOML. Read from the first of \`AEGIS_POLICY_CONFIG\`, ~/.config/aegis/policy.toml and ${SYSTEM.policy}; without any of them the built-in defaults hold. The executor reads only ${SYSTEM.policy}, and only if nobody but root can write it. An unknown key or a wrong type is an error, and nothing is decided until it is corrected. Keys and their defaults:`,
     ...settings.filter(({ known }) => !known).flatMap(tableOf),
-    "Keys of the same names, with the same meaning as those of `[npm]`, for ecosystems that this version can't plan yet:",
+    "The tables of the other ecosystems have the keys of `[npm]`, with the same meaning:",
     {
       terms: settings
         .filter(({ known }) => known)

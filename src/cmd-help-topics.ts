@@ -40,7 +40,7 @@ export const TOPICS = {
   },
   limits: {
     summary: "what does not work, and where Aegis was tried",
-    load: () => import("./cmd-help-guarantees.ts").then((m) => m.LIMITS),
+    load: () => import("./cmd-help-guarantees.ts").then((m) => m.limitsText()),
   },
   monitor: {
     summary: "changes made without Aegis, and the services' logs",

@@ -11,6 +11,7 @@ import { TOPIC_NAMES, TOPICS, type Topic } from "../src/cmd-help-topics.ts";
 import { EXPOSURE } from "../src/cmd-help-units.ts";
 import { COMMANDS, type CommandName } from "../src/cmd-table.ts";
 import type { Io } from "../src/command.ts";
+import { BUILT, NOT_BUILT } from "../src/eco-load.ts";
 import { WRAPPER_NAMES } from "../src/eco-names.ts";
 import { EXIT, EXIT_OF } from "../src/errors.ts";
 import { PROVIDERS } from "../src/exec-snapshot-id.ts";
@@ -41,6 +42,7 @@ describe("what the tables of the code have, the help has too", () => {
     ["exit-status", () => [...Object.values(EXIT).map(String), ...Object.keys(EXIT_OF)]],
     ["environment", () => [...DAEMON_VARIABLES, ...REVIEWER_VARIABLES]],
     ["files", () => [...Object.values(SYSTEM), ...Object.values(SHARED)]],
+    ["limits", () => [...BUILT, ...NOT_BUILT]],
     ["units", () => [...UNIT_NAMES, ...BOOT_LOADER_DROP_IN.lines, BOOT_LOADER_DROP_IN.path]],
     ["snapshots", () => Object.entries(PROVIDERS).map(([name, { like }]) => `${name}:<id> ${like}`)],
     [
