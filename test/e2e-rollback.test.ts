@@ -471,7 +471,7 @@ describeOnThrowaway("removing, undoing and repairing", () => {
       expect(await chain.dpkgStatus("bystander")).toBe("install ok installed");
 
       const only = await chain.plan("apt", "repair");
-      expect(only.plan.warnings.at(-1)).toContain("(this repair mends nothing): aegis plan apt remove app;");
+      expect(only.plan.warnings.at(-1)).toContain("(this repair fixes nothing): aegis plan apt remove app;");
       // Its removal says no more that it should be repaired first.
       const removal = await chain.signed("apt", "remove", "app");
       expect(removal.planned.plan.warnings).toEqual([]);

@@ -54,6 +54,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "policy-rules-operation": "apt's own; the rules of all others are made from the list of tools",
   "wrap-apt": "apt's own",
   "wrap-table": "Record<WrapperName, …>",
+  "cmd-help-policy-keys": "its types: every table of the policy file",
   "cmd-plan-changes": "apt's own",
   "cmd-plan-view": "apt's own",
   osv: "apt's own",
@@ -72,4 +73,12 @@ test("no other file names an ecosystem", () => {
     .map((name) => name.slice(0, -".ts".length));
   const own = (name: string) => TOOLS.some((tool) => name === tool || name.startsWith(`${tool}-`));
   expect(files.filter((name) => !own(name)).sort()).toEqual(Object.keys(NAMED).sort());
+});
+
+test("the executor's files name no tool, in their comments neither", () => {
+  const src = join(import.meta.dir, "../src");
+  const word = /\b(?:apt|dpkg|npm|pip|cargo|nuget|vscode|podman|docker)\b/i;
+  const files = readdirSync(src).filter((name) => /^exec[-.]/.test(name));
+  expect(files.length).toBeGreaterThan(20);
+  expect(files.filter((name) => word.test(readFileSync(join(src, name), "utf8")))).toEqual([]);
 });
