@@ -5,7 +5,7 @@ import { canonicalJson, isUuidPrefix, parseJson, UUID } from "./canonical.ts";
 import { FIRST_TOOL, TOOLS } from "./doc-plan.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
-import { groupId, type Places, STATE } from "./sys-state.ts";
+import { groupId, STATE, type StatePaths } from "./sys-state.ts";
 
 const nullableText = v.nullable(v.string());
 
@@ -68,24 +68,24 @@ export type Result = v.InferOutput<typeof ResultSchema>;
  * Path of an execution's outcome.
  * @throws AegisError `usage` if `id` is not a full id
  */
-export function resultPath(id: string, places: Places = STATE): string {
+export function resultPath(id: string, paths: StatePaths = STATE): string {
   if (!UUID.test(id)) throw new AegisError("usage", "an execution must be named by its full id");
-  return join(places.results, `${id}.json`);
+  return join(paths.results, `${id}.json`);
 }
 
 /** Writes an outcome, owned by the executor and readable by the group allowed to read outcomes. */
-export function writeResult(result: Result, places: Places = STATE): void {
+export function writeResult(result: Result, paths: StatePaths = STATE): void {
   // Without that group only the owner reads it: root's group, or the group of the user running the tests.
-  const gid = groupId(places.readers) ?? (places.owner === 0 ? 0 : -1);
-  writeFileAtomic(resultPath(result.execution_plan_id, places), canonicalJson(result), 0o640, gid);
+  const gid = groupId(paths.readers) ?? (paths.owner === 0 ? 0 : -1);
+  writeFileAtomic(resultPath(result.execution_plan_id, paths), canonicalJson(result), 0o640, gid);
 }
 
 /**
  * The outcome of an execution, or null if there is none. Only a file owned by the executor is trusted.
  * @throws AegisError `io` if it exists but can't be read, `refused` if it isn't the executor's
  */
-export function readResult(id: string, places: Places = STATE): Result | null {
-  const path = resultPath(id, places);
+export function readResult(id: string, paths: StatePaths = STATE): Result | null {
+  const path = resultPath(id, paths);
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -94,12 +94,12 @@ export function readResult(id: string, places: Places = STATE): Result | null {
     throw new AegisError(
       "io",
       `can't read ${path}: ${messageOf(error)}`,
-      `Only root and the group ${places.readers} may.`,
+      `Only root and the group ${paths.readers} may.`,
     );
   }
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile() || stat.uid !== places.owner || (stat.mode & 0o022) !== 0) {
+    if (!stat.isFile() || stat.uid !== paths.owner || (stat.mode & 0o022) !== 0) {
       throw new AegisError("refused", `${path} is not a file that only the executor can write`);
     }
     return parseResult(readFileSync(fd, "utf8"));
@@ -117,24 +117,24 @@ export function parseResult(text: string): Result {
  * Resolves `latest`, a full id, or a unique prefix of at least 8 characters to the full id of an execution.
  * @throws AegisError `not_found`, `usage`, `io` if the outcomes can't be listed
  */
-export function findExecution(reference: string, places: Places = STATE): string {
+export function findExecution(reference: string, paths: StatePaths = STATE): string {
   if (UUID.test(reference)) return reference;
   let ids: string[];
   try {
-    ids = resultIds(places);
+    ids = resultIds(paths);
   } catch (error) {
     if (errnoOf(error) !== "ENOENT") {
       throw new AegisError(
         "io",
-        `can't list executions in ${places.results}: ${messageOf(error)}`,
-        `Only root and the group ${places.readers} may.`,
+        `can't list executions in ${paths.results}: ${messageOf(error)}`,
+        `Only root and the group ${paths.readers} may.`,
       );
     }
     ids = [];
   }
   const matches = isUuidPrefix(reference) ? ids.filter((id) => id.startsWith(reference)) : [];
   if (reference === "latest" && ids.length > 0)
-    matches.push(...recentResults(1, places).map((result) => result.execution_plan_id));
+    matches.push(...recentResults(1, paths).map((result) => result.execution_plan_id));
   const [only] = matches;
   const see = "See: aegis daemon status";
   if (only === undefined) {
@@ -145,8 +145,8 @@ export function findExecution(reference: string, places: Places = STATE): string
   throw new AegisError("usage", `${reference} is a prefix of ${matches.length} execution ids`, see);
 }
 
-function resultIds(places: Places): string[] {
-  return readdirSync(places.results).flatMap((name) =>
+function resultIds(paths: StatePaths): string[] {
+  return readdirSync(paths.results).flatMap((name) =>
     name.endsWith(".json") && UUID.test(name.slice(0, -5)) ? [name.slice(0, -5)] : [],
   );
 }
@@ -155,14 +155,14 @@ function resultIds(places: Places): string[] {
  * The newest outcomes by modification time, at most `limit`; only that many files are read. Unreadable ones are left
  * out so that they don't hide the others.
  */
-export function recentResults(limit: number, places: Places = STATE): Result[] {
-  return resultIds(places)
-    .map((id) => ({ id, written: statSync(resultPath(id, places), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
+export function recentResults(limit: number, paths: StatePaths = STATE): Result[] {
+  return resultIds(paths)
+    .map((id) => ({ id, written: statSync(resultPath(id, paths), { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.written - a.written)
     .slice(0, limit)
     .flatMap(({ id }) => {
       try {
-        const result = readResult(id, places);
+        const result = readResult(id, paths);
         return result === null ? [] : [result];
       } catch {
         return [];

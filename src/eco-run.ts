@@ -9,7 +9,7 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { type Account, commandAs } from "./sys-account.ts";
 import { hashFile, writeFileAtomic } from "./sys-files.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
-import type { Places } from "./sys-state.ts";
+import type { StatePaths } from "./sys-state.ts";
 
 /*
  * A run's process and files, for every tool: starting, watching, stopping and cleaning up.
@@ -42,13 +42,13 @@ export const OUTPUT_FILES = {
 } as const;
 
 /** The directory of one execution. */
-export function runDirectory(id: string, places: Places): string {
-  return join(places.runs, id);
+export function runDirectory(id: string, paths: StatePaths): string {
+  return join(paths.runs, id);
 }
 
 /** The directory of one execution's package files. */
-export function archivesOf(id: string, places: Places): string {
-  return join(places.archives, id);
+export function archivesOf(id: string, paths: StatePaths): string {
+  return join(paths.archives, id);
 }
 
 /**
@@ -221,14 +221,14 @@ function* pieces(tail: Tail): Generator<Buffer> {
 }
 
 /** Removes the files of a run that was refused before it used anything up. */
-export function discardRun(id: string, places: Places): void {
-  rmSync(runDirectory(id, places), { recursive: true, force: true });
-  rmSync(archivesOf(id, places), { recursive: true, force: true });
+export function discardRun(id: string, paths: StatePaths): void {
+  rmSync(runDirectory(id, paths), { recursive: true, force: true });
+  rmSync(archivesOf(id, paths), { recursive: true, force: true });
 }
 
 /** SHA-256 of what a run wrote to its standard output and standard error. */
-export function digestRun(id: string, places: Places): { stdout_sha256: string; stderr_sha256: string } {
-  const digest = (name: string) => hashFile(join(runDirectory(id, places), name)).sha256;
+export function digestRun(id: string, paths: StatePaths): { stdout_sha256: string; stderr_sha256: string } {
+  const digest = (name: string) => hashFile(join(runDirectory(id, paths), name)).sha256;
   return { stdout_sha256: digest(OUTPUT_FILES.stdout), stderr_sha256: digest(OUTPUT_FILES.stderr) };
 }
 
@@ -236,13 +236,13 @@ export function digestRun(id: string, places: Places): { stdout_sha256: string; 
  * Truncates the output files, and removes the package files and the oldest runs' directories. Call it after the digests are in
  * the log, since they cover the whole output.
  */
-export function closeRun(id: string, places: Places): void {
-  rmSync(archivesOf(id, places), { recursive: true, force: true });
+export function closeRun(id: string, paths: StatePaths): void {
+  rmSync(archivesOf(id, paths), { recursive: true, force: true });
   for (const name of [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr]) {
-    const path = join(runDirectory(id, places), name);
+    const path = join(runDirectory(id, paths), name);
     if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > KEEP_OUTPUT) truncateSync(path, KEEP_OUTPUT);
   }
-  removeOldRuns(places.runs, id);
+  removeOldRuns(paths.runs, id);
 }
 
 /** Follows a growing file: each `read` returns what was added, at most `limit` bytes. */

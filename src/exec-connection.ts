@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Result } from "./doc-result.ts";
 import { AegisError, errnoOf } from "./errors.ts";
 import { withFileLock } from "./sys-file-lock.ts";
-import type { Places } from "./sys-state.ts";
+import type { StatePaths } from "./sys-state.ts";
 import { clip, showArgv } from "./terminal.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder } from "./wire.ts";
 import type { EventInput, Outcome } from "./wire-executor.ts";
@@ -139,9 +139,9 @@ export function nextDue({ eachMs, free }: Pace, due: number, now: number): { due
  * Waits after a log entry, so that a compromised front can't fill the disk: connections are limited, and each is held until its
  * delay has passed. `name` is the file that stores when the next entry is due. `stop` ends the wait.
  */
-export async function pace(name: string, speed: Pace, stop: AbortSignal, places: Places): Promise<void> {
+export async function pace(name: string, speed: Pace, stop: AbortSignal, paths: StatePaths): Promise<void> {
   // The locked file holds the due time.
-  const path = join(places.lock, name);
+  const path = join(paths.lock, name);
   const wait = withFileLock(path, () => {
     const { due, waitMs } = nextDue(speed, lastDue(path), Date.now());
     try {

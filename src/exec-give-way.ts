@@ -3,7 +3,7 @@ import type { Ecosystems } from "./eco-load.ts";
 import { EXIT, messageOf } from "./errors.ts";
 import { isRunAtWork } from "./exec-recover.ts";
 import type { Log } from "./log.ts";
-import type { Places } from "./sys-state.ts";
+import type { StatePaths } from "./sys-state.ts";
 import { type Stopping, stoppingUnits } from "./sys-systemd.ts";
 
 /*
@@ -32,11 +32,11 @@ export async function isToGiveWay({ unit, stopping, isAtWork }: Surroundings): P
 }
 
 /** Called when this process is asked to stop: checks until the process ends by itself, and ends it when it must give way. */
-export function giveWay(log: Log, places: Places, ecosystems: Ecosystems): void {
+export function giveWay(log: Log, paths: StatePaths, ecosystems: Ecosystems): void {
   const around = {
     unit: ownUnit(),
     stopping: (unit: string) => stoppingUnits([unit]),
-    isAtWork: () => isRunAtWork(places, ecosystems),
+    isAtWork: () => isRunAtWork(paths, ecosystems),
   };
   const look = async () => {
     try {

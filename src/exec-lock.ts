@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { AegisError } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
-import { type Places, STATE } from "./sys-state.ts";
+import { STATE, type StatePaths } from "./sys-state.ts";
 
 const POLL_MS = 100;
 /** The locked file. It holds the users who had the lock recently. */
@@ -19,8 +19,8 @@ export interface RunLock {
 }
 
 /** Takes the run lock when nobody holds it, without waiting. */
-export function tryRunLock(places: Places = STATE): RunLock | null {
-  const fd = openSync(join(places.lock, LOCK), "a", 0o600);
+export function tryRunLock(paths: StatePaths = STATE): RunLock | null {
+  const fd = openSync(join(paths.lock, LOCK), "a", 0o600);
   if (tryFlock(fd)) return { release: () => closeSync(fd) };
   closeSync(fd);
   return null;
@@ -58,13 +58,13 @@ export async function waitForRunLock(
   limits: QueueLimits,
   onPlace: (place: number) => void,
   stop?: AbortSignal,
-  places: Places = STATE,
+  paths: StatePaths = STATE,
 ): Promise<RunLock> {
   const { pid, start, boot } = identify(process.pid);
   const key = `${String(Date.now()).padStart(16, "0")}-${String(process.hrtime.bigint()).padStart(20, "0")}.${pid}.${start}.${execution}.${uid}.${boot}`;
-  admit({ execution, uid }, limits, places);
-  const waiting = join(places.lock, `${WAITING}${key}`);
-  const running = join(places.lock, `${RUNNING}${key}`);
+  admit({ execution, uid }, limits, paths);
+  const waiting = join(paths.lock, `${WAITING}${key}`);
+  const running = join(paths.lock, `${RUNNING}${key}`);
   writeFileSync(waiting, "", { mode: 0o600, flag: "wx" });
   const leave = () => {
     for (const path of [waiting, running]) rmSync(path, { force: true });
@@ -74,8 +74,8 @@ export async function waitForRunLock(
     let last = -1;
     for (;;) {
       stop?.throwIfAborted();
-      const place = inTurn(tickets(places), served(places)).findIndex((ticket) => ticket.key === key);
-      lock = place === 0 ? tryRunLock(places) : null;
+      const place = inTurn(tickets(paths), served(paths)).findIndex((ticket) => ticket.key === key);
+      lock = place === 0 ? tryRunLock(paths) : null;
       if (lock !== null) break;
       if (place !== last) onPlace(place);
       last = place;
@@ -83,7 +83,7 @@ export async function waitForRunLock(
       await Bun.sleep(POLL_MS * Math.min(place + 1, 10));
     }
     renameSync(waiting, running);
-    rememberServed(uid, places);
+    rememberServed(uid, paths);
     const { release } = lock;
     return {
       release() {
@@ -119,9 +119,9 @@ export function inTurn<T extends Pick<Ticket, "key" | "uid" | "running">>(
 }
 
 /** Users who had the lock lately, in the order in which they last had it. A guide for the order of turns, nothing more. */
-function served(places: Places): number[] {
+function served(paths: StatePaths): number[] {
   try {
-    return readFileSync(join(places.lock, LOCK), "utf8")
+    return readFileSync(join(paths.lock, LOCK), "utf8")
       .split(" ")
       .filter((uid) => /^-?\d+$/.test(uid))
       .map(Number);
@@ -131,18 +131,18 @@ function served(places: Places): number[] {
 }
 
 /** Called with the lock, into its file. */
-function rememberServed(uid: number, places: Places): void {
-  const list = [...served(places).filter((other) => other !== uid), uid].slice(-MAX_SERVED);
+function rememberServed(uid: number, paths: StatePaths): void {
+  const list = [...served(paths).filter((other) => other !== uid), uid].slice(-MAX_SERVED);
   try {
-    writeFileSync(join(places.lock, LOCK), list.join(" "));
+    writeFileSync(join(paths.lock, LOCK), list.join(" "));
   } catch {
     // A full disk must not block a repair; turns then follow the last list that was written.
   }
 }
 
 /** One slot per plan and a share per user, so that neither can fill the queue. */
-function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, places: Places): void {
-  const waiting = tickets(places);
+function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, paths: StatePaths): void {
+  const waiting = tickets(paths);
   if (waiting.some((ticket) => ticket.execution === execution)) {
     throw new AegisError(
       "replay",
@@ -160,20 +160,20 @@ function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, places:
 }
 
 /** Tickets of the living, in no order. */
-function tickets(places: Places): Ticket[] {
-  return readdirSync(places.lock)
+function tickets(paths: StatePaths): Ticket[] {
+  return readdirSync(paths.lock)
     .filter((name) => name.startsWith(WAITING) || name.startsWith(RUNNING))
     .flatMap((name) => {
       const key = name.slice(WAITING.length);
       const [, pid = "", start = "", execution = "", uid = "", boot = ""] = key.split(".");
       if (isSameProcess({ pid: Number(pid), start: Number(start), boot }))
         return [{ key, execution, uid: Number(uid), running: name.startsWith(RUNNING) }];
-      rmSync(join(places.lock, name), { force: true });
+      rmSync(join(paths.lock, name), { force: true });
       return [];
     });
 }
 
 /** Executions that have the lock or wait for it, in their order. */
-export function queued(places: Places = STATE): string[] {
-  return inTurn(tickets(places), served(places)).map((ticket) => ticket.execution);
+export function queued(paths: StatePaths = STATE): string[] {
+  return inTurn(tickets(paths), served(paths)).map((ticket) => ticket.execution);
 }

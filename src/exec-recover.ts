@@ -21,14 +21,14 @@ import {
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { bounded } from "./exec-outcome.ts";
 import { syncDirectory, writeFileAtomic } from "./sys-files.ts";
-import type { Places } from "./sys-state.ts";
+import type { StatePaths } from "./sys-state.ts";
 
 /*
  * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
  * disk, both under the run lock. So a marker found by the next process with the lock belongs to a run whose runner died.
  */
 
-const markerOf = (places: Places) => join(places.lock, "current.json");
+const markerOf = (paths: StatePaths) => join(paths.lock, "current.json");
 
 const CurrentRunSchema = v.strictObject({
   result: ResultSchema,
@@ -44,31 +44,31 @@ export type CurrentRun = v.InferOutput<typeof CurrentRunSchema>;
 /** What closing a run needs besides its marker. */
 export interface Recovery {
   audit: AuditLog;
-  places: Places;
+  paths: StatePaths;
   ecosystems: Ecosystems;
   /** Why its runner did not close it, in words; by default, that it was interrupted. */
   why?: string;
 }
 
 /** Marks a run as under way, durably. */
-export function markCurrent(current: CurrentRun, places: Places): void {
-  writeFileAtomic(markerOf(places), JSON.stringify(current));
+export function markCurrent(current: CurrentRun, paths: StatePaths): void {
+  writeFileAtomic(markerOf(paths), JSON.stringify(current));
 }
 
 /** Removes the marker, durably. */
-export function clearCurrent(places: Places): void {
-  rmSync(markerOf(places), { force: true });
-  syncDirectory(places.lock);
+export function clearCurrent(paths: StatePaths): void {
+  rmSync(markerOf(paths), { force: true });
+  syncDirectory(paths.lock);
 }
 
-function readCurrent(places: Places): CurrentRun | null {
+function readCurrent(paths: StatePaths): CurrentRun | null {
   try {
-    return v.parse(CurrentRunSchema, parseJson(readFileSync(markerOf(places), "utf8")));
+    return v.parse(CurrentRunSchema, parseJson(readFileSync(markerOf(paths), "utf8")));
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return null;
     throw new AegisError(
       "io",
-      `${markerOf(places)}, which marks the run that is under way, can't be read: ${messageOf(error)}`,
+      `${markerOf(paths)}, which marks the run that is under way, can't be read: ${messageOf(error)}`,
       "The log shows which run has no end: aegis audit show --system. Check what it changed, then remove the file.",
     );
   }
@@ -92,11 +92,11 @@ async function driverOf(
 }
 
 /** Whether the tool of the marked run is running. */
-export async function isRunAtWork(places: Places, ecosystems: Ecosystems): Promise<boolean> {
-  const current = readCurrent(places);
+export async function isRunAtWork(paths: StatePaths, ecosystems: Ecosystems): Promise<boolean> {
+  const current = readCurrent(paths);
   if (current === null) return false;
   const driver = await driverOf(current, ecosystems);
-  return isRunAlive(runDirectory(current.result.execution_plan_id, places), driver);
+  return isRunAlive(runDirectory(current.result.execution_plan_id, paths), driver);
 }
 
 /**
@@ -106,36 +106,36 @@ export async function isRunAtWork(places: Places, ecosystems: Ecosystems): Promi
  * run lock. `onWait` is called once a second while waiting; without it nothing is done as long as the tool lives.
  */
 export async function recoverInterrupted(recovery: Recovery, onWait: (() => void) | null): Promise<void> {
-  const { audit, places, ecosystems } = recovery;
-  const current = readCurrent(places);
-  if (onWait !== null) sweep(current?.result.execution_plan_id ?? null, places);
+  const { audit, paths, ecosystems } = recovery;
+  const current = readCurrent(paths);
+  if (onWait !== null) sweep(current?.result.execution_plan_id ?? null, paths);
   if (current === null) return;
   const id = current.result.execution_plan_id;
   const driver = await driverOf(current, ecosystems);
-  if (!(await hasEnded(current, driver, places, onWait))) return;
-  const audited = (kind: AuditKind) => readEvents(places.audit, { kind, execution: id, last: 1 })[0];
+  if (!(await hasEnded(current, driver, paths, onWait))) return;
+  const audited = (kind: AuditKind) => readEvents(paths.audit, { kind, execution: id, last: 1 })[0];
   const ended = audited("execution_completed") ?? audited("execution_interrupted");
-  const hasOutput = existsSync(join(runDirectory(id, places), OUTPUT_FILES.stdout));
+  const hasOutput = existsSync(join(runDirectory(id, paths), OUTPUT_FILES.stdout));
   if (audited("execution_started") === undefined && !hasOutput) {
     neverStarted(current, audit);
-    discardRun(id, places);
+    discardRun(id, paths);
   } else {
     if (ended === undefined) await closeInterrupted(current, driver, recovery);
     // A final result stays as it is: it knows more than the event does.
-    else if (readResult(id, places)?.state === "running") writeAuditedEnd(current, ended, driver, places);
-    closeRun(id, places);
+    else if (readResult(id, paths)?.state === "running") writeAuditedEnd(current, ended, driver, paths);
+    closeRun(id, paths);
   }
-  clearCurrent(places);
+  clearCurrent(paths);
 }
 
 /** Waits for the run's processes to end; false if they live and `onWait` is null. */
 async function hasEnded(
   { result }: CurrentRun,
   driver: RunDriver,
-  places: Places,
+  paths: StatePaths,
   onWait: (() => void) | null,
 ): Promise<boolean> {
-  const directory = runDirectory(result.execution_plan_id, places);
+  const directory = runDirectory(result.execution_plan_id, paths);
   const limitMs = driver.limitMs(result.argv);
   // Measured from here and not by the clock, which may have been set since.
   const since = performance.now();
@@ -171,13 +171,13 @@ function neverStarted(current: CurrentRun, audit: AuditLog): void {
 async function closeInterrupted(
   current: CurrentRun,
   driver: RunDriver,
-  { audit, places, why = "the runner was interrupted" }: Recovery,
+  { audit, paths, why = "the runner was interrupted" }: Recovery,
 ): Promise<void> {
   const { result, transaction, before } = current;
   const id = result.execution_plan_id;
   const run = { argv: result.argv, transaction };
   const { inverse, ...found } = driver.compare(run, before, driver.observe());
-  const { verdict } = driver.witness(runDirectory(id, places), run);
+  const { verdict } = driver.witness(runDirectory(id, paths), run);
   const advice = await driver.advice();
   const differing = found.not_as_planned.length;
   const parts = [
@@ -195,27 +195,27 @@ async function closeInterrupted(
   audit.append({
     kind: "execution_interrupted",
     ...subjectOf(current),
-    ...digests(id, places),
+    ...digests(id, paths),
     details: { ...advice.facts, ...ended, witness: verdict, ...found, ...current.about },
   });
-  writeResult({ ...result, ...found, inverse, ...ended, ended_at }, places);
+  writeResult({ ...result, ...found, inverse, ...ended, ended_at }, paths);
 }
 
 /** The end was audited, but the outcome had not been written yet. */
-function writeAuditedEnd(current: CurrentRun, ended: AuditEvent, driver: RunDriver, places: Places): void {
+function writeAuditedEnd(current: CurrentRun, ended: AuditEvent, driver: RunDriver, paths: StatePaths): void {
   const { result, transaction, before } = current;
   const { inverse } = driver.compare({ argv: result.argv, transaction }, before, driver.observe());
   const closed = { ...result, ...auditedEnd(ended.details), inverse };
-  writeResult({ ...closed, ended_at: ended.timestamp, exit_status: ended.exit_status }, places);
+  writeResult({ ...closed, ended_at: ended.timestamp, exit_status: ended.exit_status }, paths);
 }
 
 /**
  * Removes what dead runners left: files of runs that were never marked, and temporary files of writeFileAtomic in directories
  * that are written under the run lock only.
  */
-function sweep(marked: string | null, places: Places): void {
-  for (const id of readdirSync(places.archives)) if (id !== marked) discardRun(id, places);
-  for (const directory of [places.lock, places.results, places.audit]) {
+function sweep(marked: string | null, paths: StatePaths): void {
+  for (const id of readdirSync(paths.archives)) if (id !== marked) discardRun(id, paths);
+  for (const directory of [paths.lock, paths.results, paths.audit]) {
     for (const name of readdirSync(directory)) {
       if (/^\..*\.[0-9a-f-]{36}\.tmp$/.test(name)) rmSync(join(directory, name), { force: true });
     }
@@ -232,9 +232,9 @@ function auditedEnd(details: Record<string, unknown> | null): Pick<Result, "stat
   };
 }
 
-function digests(id: string, places: Places): Partial<ReturnType<typeof digestRun>> {
+function digests(id: string, paths: StatePaths): Partial<ReturnType<typeof digestRun>> {
   try {
-    return digestRun(id, places);
+    return digestRun(id, paths);
   } catch (error) {
     // Interrupted before there was any output file.
     if (errnoOf(error) === "ENOENT") return {};

@@ -14,7 +14,7 @@ import { type Use, type UsedRecord, usesLost } from "./exec-used.ts";
 import { keyName } from "./key-trust.ts";
 import type { TrustedKey } from "./key-trusted-keys.ts";
 import type { Account } from "./sys-account.ts";
-import type { Places } from "./sys-state.ts";
+import type { StatePaths } from "./sys-state.ts";
 import type { Caller, EventInput } from "./wire-executor.ts";
 
 const ALIVE_MS = 10_000;
@@ -83,7 +83,7 @@ export interface Ready {
 
 /** Where a run is recorded, and who is notified. */
 export interface RunContext {
-  places: Places;
+  paths: StatePaths;
   audit: AuditLog;
   used: UsedRecord;
   /** Who submitted it, as the front reports; null for a caller that the front did not name. */
@@ -103,7 +103,7 @@ export interface RunContext {
  */
 export async function runPlan(ready: Ready, context: RunContext): Promise<Result> {
   const { execution, executionKey, driver, prepared, account } = ready;
-  const { audit, places, caller, events, stop, checks } = context;
+  const { audit, paths, caller, events, stop, checks } = context;
   stop.throwIfAborted();
   const actor = actorOf(execution, executionKey);
   const result: Result = {
@@ -133,7 +133,7 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
   checks.make("room-reserved", () => audit.reserve(RESERVE_BYTES + START_BYTES));
   try {
     checks.make("marked", () =>
-      markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, places),
+      markCurrent({ result, transaction, before, actor, about: aboutOf(ready) }, paths),
     );
     checks.make("used-up", () => useUp(execution, result.started_at, context));
     checks.make("start-logged", () => {
@@ -143,12 +143,12 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
     });
   } catch (error) {
     // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
-    clearCurrent(places);
+    clearCurrent(paths);
     audit.releaseReserve();
     throw error;
   }
   context.started();
-  writeResult(result, places);
+  writeResult(result, paths);
   events.say({ kind: "started" });
   const status = await startRun(prepared, execution.argv, driver, account, stop, {
     progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),
@@ -162,9 +162,9 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
   );
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
   auditEnd(ready, ended, context);
-  closeRun(execution.execution_plan_id, places);
-  writeResult(ended, places);
-  clearCurrent(places);
+  closeRun(execution.execution_plan_id, paths);
+  writeResult(ended, paths);
+  clearCurrent(paths);
   return ended;
 }
 
@@ -204,9 +204,9 @@ function actorOf({ signer_identity, signature }: ExecutionPlan, key: TrustedKey)
 }
 
 /** Adds the plan to the record of used plans, and any uses that the log has and the record lost. */
-function useUp(execution: ExecutionPlan, at: string, { audit, used, places }: RunContext): void {
+function useUp(execution: ExecutionPlan, at: string, { audit, used, paths }: RunContext): void {
   used.append([
-    ...usesLost(used.read(), places.audit),
+    ...usesLost(used.read(), paths.audit),
     { ...useOf(execution), at, audit_sequence: audit.head()?.sequence ?? 0 },
   ]);
 }
@@ -255,7 +255,7 @@ function auditOverdue(ready: Ready, audit: AuditLog): void {
 }
 
 /** Logs the end, into the room that was reserved for it. */
-function auditEnd(ready: Ready, ended: Result, { audit, places }: RunContext): void {
+function auditEnd(ready: Ready, ended: Result, { audit, paths }: RunContext): void {
   const { execution, executionKey } = ready;
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();
@@ -263,7 +263,7 @@ function auditEnd(ready: Ready, ended: Result, { audit, places }: RunContext): v
     kind: "execution_completed",
     ...subjectOf(execution, executionKey),
     exit_status,
-    ...digestRun(execution.execution_plan_id, places),
+    ...digestRun(execution.execution_plan_id, paths),
     details: { state, code, message, not_as_planned, changed_besides, ...aboutOf(ready) },
   });
 }

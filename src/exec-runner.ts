@@ -14,7 +14,7 @@ import { type RunnerWorld, thisHost } from "./exec-world.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
 import { selfReplaced } from "./self.ts";
-import type { Places } from "./sys-state.ts";
+import type { StatePaths } from "./sys-state.ts";
 import { parseCall } from "./wire.ts";
 import {
   type Caller,
@@ -105,7 +105,7 @@ async function tryRecover(
   audit: AuditLog,
   onWait: (() => void) | null = null,
 ): Promise<boolean> {
-  const lock = tryRunLock(world.places);
+  const lock = tryRunLock(world.paths);
   if (lock === null) return false;
   try {
     await recoverInterrupted({ ...world, audit }, onWait);
@@ -127,7 +127,7 @@ interface RunnerContext {
  * waits for the process before it unmounts file systems; if the signal ended it, the tool would be killed too. When the host
  * stays up, the process gives way (exec-give-way.ts).
  */
-function stopReason(log: Log, { places, ecosystems }: RunnerWorld): AbortSignal {
+function stopReason(log: Log, { paths, ecosystems }: RunnerWorld): AbortSignal {
   const controller = new AbortController();
   const reason = new AegisError(
     "unavailable",
@@ -136,7 +136,7 @@ function stopReason(log: Log, { places, ecosystems }: RunnerWorld): AbortSignal 
   );
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
     process.on(signal, () => {
-      if (!controller.signal.aborted) giveWay(log, places, ecosystems);
+      if (!controller.signal.aborted) giveWay(log, paths, ecosystems);
       controller.abort(reason);
     });
   return controller.signal;
@@ -144,7 +144,7 @@ function stopReason(log: Log, { places, ecosystems }: RunnerWorld): AbortSignal 
 
 async function answer(call: ExecutorCall, context: RunnerContext): Promise<void> {
   const { world, connection, audit, stop } = context;
-  const { places } = world;
+  const { paths } = world;
   switch (call.method) {
     case "Apply": {
       const result = await execute(call.parameters.plan, {
@@ -156,7 +156,7 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
         emit: (event) => connection.event(event),
         stop,
       }).catch(async (error: unknown) => {
-        await pace("refused", REFUSAL_PACE, stop, places);
+        await pace("refused", REFUSAL_PACE, stop, paths);
         throw error;
       });
       connection.finished(result);
@@ -167,9 +167,9 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
       return;
     case "Status": {
       await tryRecover(world, audit);
-      const recent = recentResults(20, places);
+      const recent = recentResults(20, paths);
       const running = recent.find((result) => result.state === "running")?.execution_plan_id ?? null;
-      const waiting = queued(places).filter((id) => id !== running);
+      const waiting = queued(paths).filter((id) => id !== running);
       connection.reply({ running, queued: waiting, recent: recent.map(outcomeForClients) });
       return;
     }
@@ -201,7 +201,7 @@ async function recordRefusals(
       others: refusals.length - most.length,
     },
   });
-  await pace("report", REPORT_PACE, stop, world.places);
+  await pace("report", REPORT_PACE, stop, world.paths);
 }
 
 /**
@@ -213,7 +213,7 @@ async function watch(
   caller: Caller | null,
   { world, audit, connection, stop }: RunnerContext,
 ): Promise<Result> {
-  const { places, ecosystems } = world;
+  const { paths, ecosystems } = world;
   let quiet = performance.now();
   const emit = (event: Omit<EventInput, "execution_id">) => {
     quiet = performance.now();
@@ -228,18 +228,18 @@ async function watch(
       const hint = "What runs goes on. Look again when the host is up: aegis daemon status";
       throw new AegisError("unavailable", "the executor is being stopped", hint);
     }
-    const waiting = queued(places).indexOf(id);
-    const result = readResult(id, places);
+    const waiting = queued(paths).indexOf(id);
+    const result = readResult(id, paths);
     if (result !== null && result.state !== "running") {
       follow?.look();
       return result;
     }
-    if (result === null && waiting < 0) throw whyGone(id, place !== null, places);
+    if (result === null && waiting < 0) throw whyGone(id, place !== null, paths);
     if (result !== null && follow === null) {
       const mayRead = caller !== null && (caller.uid === 0 || caller.uid === result.submitted_by_uid);
       emit({ kind: "started" });
       const driver = await loadDriver(result.tool, ecosystems);
-      follow = new RunWatch(runDirectory(id, places), driver, {
+      follow = new RunWatch(runDirectory(id, paths), driver, {
         progress: (percent, message) => emit({ kind: "progress", percent: Math.floor(percent), message }),
         output: (stream, data) => mayRead && emit({ kind: "output", stream, data }),
       });
@@ -254,10 +254,10 @@ async function watch(
 }
 
 /** Why an execution has no outcome and is not in the queue. `waited`: it was in the queue before. */
-function whyGone(id: string, waited: boolean, places: Places): AegisError {
+function whyGone(id: string, waited: boolean, paths: StatePaths): AegisError {
   const since = new Date(Date.now() - REFUSED_LATELY_MS).toISOString();
   const filter = { kind: "execution_denied", execution: id, last: 1, since } as const;
-  const [denied] = readEvents(places.audit, filter);
+  const [denied] = readEvents(paths.audit, filter);
   const { code, message } = denied?.details ?? {};
   if (typeof code === "string" && isErrorCode(code) && typeof message === "string")
     return new AegisError(code, message, "Nothing was run.");

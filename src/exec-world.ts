@@ -27,7 +27,7 @@ export interface RunnerWorld extends ExecutorWorld {
 /** This host's executor. `bare` are keys given to a daemon that was started by hand, beside those of /etc/aegis. */
 export function thisHost(bare: BareKeys): RunnerWorld {
   return {
-    places: STATE,
+    paths: STATE,
     ecosystems: ECOSYSTEMS,
     openPlanning: () => openPlanning({ env: planningEnv(), ownCaches: true }),
     prepare: prepareState,

@@ -28,7 +28,7 @@ import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { awaitFileLock } from "./sys-file-lock.ts";
 import { readText } from "./sys-files.ts";
 import { expendable } from "./sys-oom.ts";
-import { installedAt, noSpace, type Places } from "./sys-state.ts";
+import { installedAt, noSpace, type StatePaths } from "./sys-state.ts";
 import { GARBAGE_PER_BYTE, sweepAfter } from "./wire-budget.ts";
 import type { Caller, EventInput } from "./wire-executor.ts";
 
@@ -40,7 +40,7 @@ const PARSE_LOCK = "parse";
 
 /** Where an executor keeps its records, what it can run, and how it plans. */
 export interface ExecutorWorld {
-  places: Places;
+  paths: StatePaths;
   ecosystems: Ecosystems;
   /** With the executor's own settings; nothing from the submitter's environment. */
   openPlanning(): Planning & { close(): void };
@@ -72,7 +72,7 @@ export async function execute(planText: string, context: ExecutionContext): Prom
   try {
     return await attempt.run();
   } catch (thrown) {
-    const error = noSpace(thrown, context.places.runs) ?? thrown;
+    const error = noSpace(thrown, context.paths.runs) ?? thrown;
     attempt.auditRefusal(error);
     throw error;
   }
@@ -96,7 +96,7 @@ class Attempt {
   constructor(text: string, context: ExecutionContext) {
     this.#text = text;
     this.#context = context;
-    this.#used = new UsedRecord(context.places.used);
+    this.#used = new UsedRecord(context.paths.used);
     this.#events = new RunEvents(context.emit);
   }
 
@@ -109,11 +109,11 @@ class Attempt {
   async run(): Promise<Result> {
     const needed = expendable();
     const id = await this.#admit();
-    const { audit, caller, stop, places } = this.#context;
+    const { audit, caller, stop, paths } = this.#context;
     const events = this.#events;
     const onPlace = (place: number) => events.say({ kind: "queued", place });
     const waiter = { execution: id, uid: caller?.uid ?? -1 };
-    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, onPlace, stop, places);
+    const lock = await waitForRunLock(waiter, QUEUE_LIMITS, onPlace, stop, paths);
     try {
       // From here on this process guards a tool: its own, or one whose runner died.
       needed();
@@ -123,7 +123,7 @@ class Attempt {
       };
       const checks = this.#checks;
       return await runPlan(ready, {
-        places,
+        paths,
         audit,
         used: this.#used,
         caller,
@@ -134,7 +134,7 @@ class Attempt {
       });
     } catch (error) {
       if (this.#started) await this.#close(error);
-      else if (this.#laidOut) discardRun(id, places);
+      else if (this.#laidOut) discardRun(id, paths);
       throw error;
     } finally {
       lock.release();
@@ -153,12 +153,12 @@ class Attempt {
         sweepAfter(this.#text.length * GARBAGE_PER_BYTE);
       }
     };
-    return awaitFileLock(join(this.#context.places.lock, PARSE_LOCK), action, this.#context.stop);
+    return awaitFileLock(join(this.#context.paths.lock, PARSE_LOCK), action, this.#context.stop);
   }
 
   /** The checks when it is this plan's turn, in the order of exec-checks.ts; the last ones are made in exec-run.ts. */
   async #checkInTurn(): Promise<Ready> {
-    const { aegis, stop, places, ecosystems } = this.#context;
+    const { aegis, stop, paths, ecosystems } = this.#context;
     const checks = new CheckSequence();
     this.#checks = checks;
     checks.make("same-program", () => refuseReplaced(this.#context.isReplaced));
@@ -190,9 +190,9 @@ class Attempt {
     const account = checks.make("account", () => accountOf(driver.user));
     const prepared = await checks.wait("laid-out", () => {
       // Left by an earlier attempt that was killed before it used anything up.
-      discardRun(id, places);
+      discardRun(id, paths);
       this.#laidOut = true;
-      const [directory, archives] = [runDirectory(id, places), archivesOf(id, places)];
+      const [directory, archives] = [runDirectory(id, paths), archivesOf(id, paths)];
       return driver.prepare(plan, argv, { directory, archives, aegis, account });
     });
     return { execution, executionKey, driver, turnAt, decided, account, prepared, approvers, snapshots };
@@ -248,7 +248,7 @@ class Attempt {
   /** A plan and an approval allow one run. The log is asked too, since the record may have been replaced by an older copy. */
   #usedBefore(execution: ExecutionPlan): string | null {
     const record = this.#used.read();
-    return alreadyUsed([...record, ...usesLost(record, this.#context.places.audit)], useOf(execution));
+    return alreadyUsed([...record, ...usesLost(record, this.#context.paths.audit)], useOf(execution));
   }
 
   /**

@@ -24,7 +24,7 @@ export const REVIEW_GROUP = "aegis-review";
 export const USERS = { front: "aegis-front", reviewer: "aegis-reviewd", build: "aegis-build" } as const;
 
 /** Paths and ownership of an executor's state. */
-export interface Places {
+export interface StatePaths {
   /** One directory per execution: the run's input and output. */
   runs: string;
   /** One outcome per execution. */
@@ -58,7 +58,7 @@ export const STATE = {
   audit: SYSTEM.auditDir,
   owner: 0,
   readers: ADMIN_GROUP,
-} as const satisfies Places;
+} as const satisfies StatePaths;
 
 /** A directory of a production host and its ownership. */
 export interface Directory {

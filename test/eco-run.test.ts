@@ -30,7 +30,7 @@ import {
   Tail,
 } from "../src/eco-run.ts";
 import { identify } from "../src/sys-process.ts";
-import { makePlaces, placesIn } from "./execution-kit.ts";
+import { makeStatePaths, statePathsIn } from "./execution-kit.ts";
 import { driverOf, makeFakeHost } from "./fake-ecosystem.ts";
 import { refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
@@ -159,7 +159,7 @@ describe("a tool that is started", () => {
   const run = (script: string, change: Partial<RunDriver> = {}, given: Partial<StartGiven> = {}) => {
     const directory = join(path, `run${made++}`);
     mkdirSync(directory);
-    const driver: RunDriver = { ...driverOf(makeFakeHost(directory), placesIn(directory)), ...change };
+    const driver: RunDriver = { ...driverOf(makeFakeHost(directory), statePathsIn(directory)), ...change };
     const prepared = {
       directory,
       program: "/bin/sh",
@@ -281,7 +281,7 @@ describe("a tool that is started", () => {
     const mayStop = () => {
       throw new Error("asked");
     };
-    const driver = { ...driverOf(makeFakeHost(directory), placesIn(directory)), mayStop };
+    const driver = { ...driverOf(makeFakeHost(directory), statePathsIn(directory)), mayStop };
     stopRecorded(directory, driver);
     writeFileSync(join(directory, "process.json"), JSON.stringify({ ...identify(process.pid), start: 1 }));
     stopRecorded(directory, driver);
@@ -291,38 +291,35 @@ describe("a tool that is started", () => {
 describe("a run's files after its end", () => {
   const ID = "aaaaaaaa-0000-4000-8000-000000000000";
   const { path, remove } = temporaryDirectory();
-  const places = placesIn(path);
+  const paths = statePathsIn(path);
   afterAll(remove);
   beforeEach(() => {
-    makePlaces(places);
-    for (const directory of [runDirectory(ID, places), archivesOf(ID, places)]) {
+    makeStatePaths(paths);
+    for (const directory of [runDirectory(ID, paths), archivesOf(ID, paths)]) {
       rmSync(directory, { recursive: true, force: true });
       mkdirSync(directory);
     }
   });
-  const output = (name: string) => join(runDirectory(ID, places), name);
+  const output = (name: string) => join(runDirectory(ID, paths), name);
 
   test("output is cut to what is kept; package files go", () => {
     writeFileSync(output("stdout"), "");
     truncateSync(output("stdout"), 20 * 1024 * 1024);
     writeFileSync(output("stderr"), "short");
-    closeRun(ID, places);
+    closeRun(ID, paths);
     expect([statSync(output("stdout")).size, statSync(output("stderr")).size]).toEqual([16 * 1024 * 1024, 5]);
-    expect(existsSync(archivesOf(ID, places))).toBe(false);
+    expect(existsSync(archivesOf(ID, paths))).toBe(false);
   });
-  test("without output there is nothing to cut", () => expect(() => closeRun(ID, places)).not.toThrow());
+  test("without output there is nothing to cut", () => expect(() => closeRun(ID, paths)).not.toThrow());
   test("digests are of all of it", () => {
     writeFileSync(output("stdout"), "a");
-    expect(() => digestRun(ID, places)).toThrow("ENOENT");
+    expect(() => digestRun(ID, paths)).toThrow("ENOENT");
     writeFileSync(output("stderr"), "");
-    expect(digestRun(ID, places)).toEqual({ stdout_sha256: sha256Hex("a"), stderr_sha256: sha256Hex("") });
+    expect(digestRun(ID, paths)).toEqual({ stdout_sha256: sha256Hex("a"), stderr_sha256: sha256Hex("") });
   });
   test("one that was refused leaves nothing", () => {
-    discardRun(ID, places);
-    expect([existsSync(runDirectory(ID, places)), existsSync(archivesOf(ID, places))]).toEqual([
-      false,
-      false,
-    ]);
-    expect(() => discardRun(ID, places)).not.toThrow();
+    discardRun(ID, paths);
+    expect([existsSync(runDirectory(ID, paths)), existsSync(archivesOf(ID, paths))]).toEqual([false, false]);
+    expect(() => discardRun(ID, paths)).not.toThrow();
   });
 });

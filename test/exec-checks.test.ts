@@ -9,8 +9,8 @@ import { AegisError } from "../src/errors.ts";
 import { type ExecutionContext, execute } from "../src/exec.ts";
 import { ALL_CHECKS, CHECKS, type CheckName, CheckSequence, SUBMISSION_CHECKS } from "../src/exec-checks.ts";
 import { PREFLIGHT_CHECKS } from "../src/exec-embedded.ts";
-import type { Places } from "../src/sys-state.ts";
-import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
+import type { StatePaths } from "../src/sys-state.ts";
+import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
 import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { ALICE, configOf, forged, refuses, STRANGER, snapshot, TRUST } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
@@ -75,12 +75,12 @@ describe("each check refuses, under its own name, and nothing has run", () => {
   let directory: string;
   let remove: () => void;
   let host: FakeHost;
-  let places: Places;
+  let paths: StatePaths;
   beforeEach(() => {
     ({ path: directory, remove } = temporaryDirectory());
     host = makeFakeHost(directory);
-    places = placesIn(directory);
-    makePlaces(places);
+    paths = statePathsIn(directory);
+    makeStatePaths(paths);
   });
   afterEach(() => remove());
 
@@ -90,7 +90,7 @@ describe("each check refuses, under its own name, and nothing has run", () => {
     throw new AegisError("io", "it can't be done");
   };
   const driving = (change: Partial<RunDriver>) => ({
-    change: { ecosystems: withFake(host, places, change) },
+    change: { ecosystems: withFake(host, paths, change) },
   });
   const onHost = (plan: ExecutionPlan, change: object) => {
     const { operation_plan } = plan;
@@ -103,12 +103,12 @@ describe("each check refuses, under its own name, and nothing has run", () => {
   const ruled = (toml: string, trust = TRUST) => ({
     change: { rules: () => ({ trust, policy: { ...configOf(toml), source: "test" } }) },
   });
-  const log = () => openAuditLog(places.audit);
+  const log = () => openAuditLog(paths.audit);
 
   const CASES: Record<CheckName, Case> = {
     "same-program": () => ({ change: { isReplaced: () => true } }),
     "nothing-open": () => {
-      writeFileSync(join(places.lock, "current.json"), "no marker");
+      writeFileSync(join(paths.lock, "current.json"), "no marker");
       return {};
     },
     canonical: (plan) => ({ text: `${canonicalJson(plan)}\n` }),
@@ -118,7 +118,7 @@ describe("each check refuses, under its own name, and nothing has run", () => {
       const { execution_plan_id, operation_plan_hash } = plan;
       const use = { at: plan.created_at, execution_plan_id, operation_plan_hash };
       const line = JSON.stringify({ ...use, approvals: [], audit_sequence: -1 });
-      writeFileSync(join(places.used, "spent.ndjson"), `${line}\n`);
+      writeFileSync(join(paths.used, "spent.ndjson"), `${line}\n`);
       return {};
     },
     lifetime: (plan) => ({ text: forged(plan, { expires_at: plan.created_at }) }),
@@ -149,7 +149,7 @@ describe("each check refuses, under its own name, and nothing has run", () => {
     marked: () => driving({ observe: () => ({ toJSON: no }) as unknown as HostState }),
     "used-up": () => {
       const observe = () => {
-        mkdirSync(join(places.used, "spent.ndjson"));
+        mkdirSync(join(paths.used, "spent.ndjson"));
         return {};
       };
       return driving({ observe });
@@ -166,28 +166,28 @@ describe("each check refuses, under its own name, and nothing has run", () => {
   };
   for (const name of ALL_CHECKS) {
     test(name, async () => {
-      const plan = await signed(host, places, directory, "install", "acme.tool@1.0.0");
+      const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
       const { text = canonicalJson(plan), change } = CASES[name](plan);
       const before = readdirSync(host.store);
-      const context = contextOf(host, places, directory, change);
+      const context = contextOf(host, paths, directory, change);
       await expect(execute(text, context)).rejects.toBeInstanceOf(AegisError);
-      expect(logged(places)).toMatchObject([{ kind: "execution_denied", details: { check: name } }]);
+      expect(logged(paths)).toMatchObject([{ kind: "execution_denied", details: { check: name } }]);
       expect(readdirSync(host.store)).toEqual(before);
-      for (const place of [places.runs, places.results, places.archives]) {
+      for (const place of [paths.runs, paths.results, paths.archives]) {
         expect(readdirSync(place)).toEqual([]);
       }
-      if (name !== "nothing-open") expect(existsSync(join(places.lock, "current.json"))).toBe(false);
+      if (name !== "nothing-open") expect(existsSync(join(paths.lock, "current.json"))).toBe(false);
     });
   }
   test("and without any of that the same plan runs", async () => {
-    const plan = await signed(host, places, directory, "install", "acme.tool@1.0.0");
-    const result = await submit(plan, contextOf(host, places, directory));
+    const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
+    const result = await submit(plan, contextOf(host, paths, directory));
     expect(result).toMatchObject({ state: "completed" });
   });
   test("who is refused between two checks is refused by none", async () => {
-    const plan = await signed(host, places, directory, "install", "acme.tool@1.0.0");
+    const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
     const stop = AbortSignal.abort(new AegisError("unavailable", "being stopped"));
-    await refuses(() => submit(plan, contextOf(host, places, directory, { stop })), "unavailable");
-    expect(logged(places)).toMatchObject([{ kind: "execution_denied", details: { check: null } }]);
+    await refuses(() => submit(plan, contextOf(host, paths, directory, { stop })), "unavailable");
+    expect(logged(paths)).toMatchObject([{ kind: "execution_denied", details: { check: null } }]);
   });
 });

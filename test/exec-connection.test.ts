@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Result } from "../src/doc-result.ts";
 import { nextDue, outcomeForClients, pace, REFUSAL_PACE } from "../src/exec-connection.ts";
-import type { Places } from "../src/sys-state.ts";
+import type { StatePaths } from "../src/sys-state.ts";
 import { readStatus } from "../src/wire-executor.ts";
-import { makePlaces, placesIn } from "./execution-kit.ts";
+import { makeStatePaths, statePathsIn } from "./execution-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 const ID = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
@@ -92,41 +92,41 @@ test("reports in one after the other, as an honest front sends them, are each ta
 });
 
 describe("waiting after something was written down", () => {
-  let places: Places;
+  let paths: StatePaths;
   let remove: () => void;
   beforeEach(() => {
     const directory = temporaryDirectory();
     remove = directory.remove;
-    places = placesIn(directory.path);
-    makePlaces(places);
+    paths = statePathsIn(directory.path);
+    makeStatePaths(paths);
   });
   afterEach(() => remove());
   const HOURLY = { eachMs: 3_600_000, free: 1 };
-  const due = () => Number(readFileSync(join(places.lock, "what"), "utf8"));
+  const due = () => Number(readFileSync(join(paths.lock, "what"), "utf8"));
 
   test("the first ones are free; a stop ends the wait of the next one", async () => {
     const stop = new AbortController();
-    await pace("what", HOURLY, stop.signal, places);
-    await pace("what", HOURLY, stop.signal, places);
-    const waits = pace("what", HOURLY, stop.signal, places);
+    await pace("what", HOURLY, stop.signal, paths);
+    await pace("what", HOURLY, stop.signal, paths);
+    const waits = pace("what", HOURLY, stop.signal, paths);
     expect(await Promise.race([waits, Promise.resolve("waits")])).toBe("waits");
     stop.abort();
     await waits;
     expect(due()).toBeGreaterThan(Date.now() + HOURLY.eachMs);
   });
   test("nobody waits who was told to stop before", async () => {
-    await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), places);
-    await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), places);
+    await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), paths);
+    await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), paths);
   });
   test("a wait ends by itself", async () => {
     const quick = { eachMs: 20, free: 0 };
     const { signal } = new AbortController();
-    for (let n = 0; n < 3; n++) await pace("what", quick, signal, places);
+    for (let n = 0; n < 3; n++) await pace("what", quick, signal, paths);
     expect(due()).toBeGreaterThan(0);
   });
   test("a record that is nonsense counts as none", async () => {
-    writeFileSync(join(places.lock, "what"), "soon");
-    await pace("what", HOURLY, new AbortController().signal, places);
+    writeFileSync(join(paths.lock, "what"), "soon");
+    await pace("what", HOURLY, new AbortController().signal, paths);
     expect(due()).toBeGreaterThan(0);
   });
 });

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { AegisError } from "../src/errors.ts";
 import { inTurn, queued, type RunLock, tryRunLock, waitForRunLock } from "../src/exec-lock.ts";
-import type { Places } from "../src/sys-state.ts";
-import { makePlaces, placesIn } from "./execution-kit.ts";
+import type { StatePaths } from "../src/sys-state.ts";
+import { makeStatePaths, statePathsIn } from "./execution-kit.ts";
 import { installStateWorker } from "./kit.ts";
 import { refuses } from "./signing-kit.ts";
 import { startHost, type ThrowawayHost } from "./throwaway.ts";
@@ -66,13 +66,13 @@ test("property: nobody waits for more turns than there are users, for each of th
 });
 
 describe("the queue, in one process", () => {
-  let places: Places;
+  let paths: StatePaths;
   let remove: () => void;
   beforeEach(() => {
     const directory = temporaryDirectory();
     remove = directory.remove;
-    places = placesIn(directory.path);
-    makePlaces(places);
+    paths = statePathsIn(directory.path);
+    makeStatePaths(paths);
   });
   afterEach(() => remove());
 
@@ -84,7 +84,7 @@ describe("the queue, in one process", () => {
   });
   /** Holds the lock without a ticket, as recovery does. */
   const hold = () => {
-    const lock = tryRunLock(places);
+    const lock = tryRunLock(paths);
     if (lock === null) throw new Error("the lock is taken");
     held.push(lock);
     return {
@@ -98,28 +98,28 @@ describe("the queue, in one process", () => {
   afterEach(() => {
     for (const stop of stops.splice(0)) stop.abort(stopping);
   });
-  /** Waits for the lock; the places that are told come into `told`. */
+  /** Waits for the lock; the queue positions reported go into `told`. */
   const wait = (execution: string, uid: number, told: number[] = []) => {
     const stop = new AbortController();
     stops.push(stop);
-    const lock = waitForRunLock({ execution, uid }, LIMITS, (place) => told.push(place), stop.signal, places);
+    const lock = waitForRunLock({ execution, uid }, LIMITS, (place) => told.push(place), stop.signal, paths);
     lock.catch(() => {});
     return { lock, stop, told };
   };
   const files = () =>
-    readdirSync(places.lock)
+    readdirSync(paths.lock)
       .filter((name) => name !== "run")
       .map((name) => name.slice(0, 2));
 
   test("free: at once, and free again after its release", async () => {
     const { lock } = wait(A, 1);
     const taken = await lock;
-    expect(tryRunLock(places)).toBeNull();
-    expect(queued(places)).toEqual([A]);
+    expect(tryRunLock(paths)).toBeNull();
+    expect(queued(paths)).toEqual([A]);
     expect(files()).toEqual(["r."]);
     taken.release();
     expect(files()).toEqual([]);
-    expect(queued(places)).toEqual([]);
+    expect(queued(paths)).toEqual([]);
     hold().release();
   });
   test("held: the place is told, at each change once", async () => {
@@ -127,11 +127,11 @@ describe("the queue, in one process", () => {
     const first = wait(A, 1);
     const second = wait(B, 2);
     while (second.told.length === 0) await Bun.sleep(5);
-    expect(queued(places)).toEqual([A, B]);
+    expect(queued(paths)).toEqual([A, B]);
     expect([first.told, second.told]).toEqual([[0], [1]]);
     lock.release();
     const taken = await first.lock;
-    expect(queued(places)).toEqual([A, B]);
+    expect(queued(paths)).toEqual([A, B]);
     taken.release();
     (await second.lock).release();
     expect(second.told[0]).toBe(1);
@@ -142,7 +142,7 @@ describe("the queue, in one process", () => {
     const own = wait(B, 1);
     const other = wait(C, 2);
     while (other.told.length === 0 || own.told.length === 0) await Bun.sleep(5);
-    expect(queued(places)).toEqual([C, B]);
+    expect(queued(paths)).toEqual([C, B]);
     lock.release();
     (await other.lock).release();
     (await own.lock).release();
@@ -159,7 +159,7 @@ describe("the queue, in one process", () => {
     wait(A, 1);
     const hint = await refuses(() => wait(A, 2).lock, "replay", "submitted already");
     expect(hint).toContain(`--watch ${A}`);
-    expect(queued(places)).toEqual([A]);
+    expect(queued(paths)).toEqual([A]);
   });
   test("too many of one user, but never of root", async () => {
     hold();
@@ -167,7 +167,7 @@ describe("the queue, in one process", () => {
     wait(B, 1);
     await refuses(() => wait(C, 1).lock, "busy", "2 executions are waiting already, 2 of them yours");
     wait(C, 0);
-    expect(queued(places)).toHaveLength(3);
+    expect(queued(paths)).toHaveLength(3);
   });
   test("too many of everybody, root too", async () => {
     hold();
@@ -179,9 +179,9 @@ describe("the queue, in one process", () => {
     const onPlace = () => {
       throw new Error("the connection broke");
     };
-    await expect(
-      waitForRunLock({ execution: A, uid: 1 }, LIMITS, onPlace, undefined, places),
-    ).rejects.toThrow("the connection broke");
+    await expect(waitForRunLock({ execution: A, uid: 1 }, LIMITS, onPlace, undefined, paths)).rejects.toThrow(
+      "the connection broke",
+    );
     expect(files()).toEqual([]);
   });
   const SWEPT: [what: string, name: string][] = [
@@ -191,15 +191,15 @@ describe("the queue, in one process", () => {
   ];
   for (const [what, name] of SWEPT) {
     test(`a ticket ${what} is swept away`, async () => {
-      writeFileSync(join(places.lock, name), "");
+      writeFileSync(join(paths.lock, name), "");
       (await wait(A, 1).lock).release();
       expect(files()).toEqual([]);
     });
   }
   test("what is remembered of turns may be nonsense", async () => {
-    writeFileSync(join(places.lock, "run"), "x 1 \n -1 2e9 ");
+    writeFileSync(join(paths.lock, "run"), "x 1 \n -1 2e9 ");
     (await wait(A, 7).lock).release();
-    expect(readFileSync(join(places.lock, "run"), "utf8")).toBe("1 -1 7");
+    expect(readFileSync(join(paths.lock, "run"), "utf8")).toBe("1 -1 7");
   });
 });
 

@@ -11,8 +11,8 @@ import type { RunDriver } from "../src/eco-driver.ts";
 import { runDirectory } from "../src/eco-run.ts";
 import { isRunAtWork, markCurrent, type Recovery, recoverInterrupted } from "../src/exec-recover.ts";
 import { identify } from "../src/sys-process.ts";
-import type { Places } from "../src/sys-state.ts";
-import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
+import type { StatePaths } from "../src/sys-state.ts";
+import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
 import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { installStateWorker } from "./kit.ts";
 import { refuses } from "./signing-kit.ts";
@@ -80,13 +80,13 @@ describe("a run that was never closed", () => {
   let directory: string;
   let remove: () => void;
   let host: FakeHost;
-  let places: Places;
+  let paths: StatePaths;
   const children: ChildProcess[] = [];
   beforeEach(() => {
     ({ path: directory, remove } = temporaryDirectory());
     host = makeFakeHost(directory);
-    places = placesIn(directory);
-    makePlaces(places);
+    paths = statePathsIn(directory);
+    makeStatePaths(paths);
   });
   afterEach(() => {
     for (const child of children.splice(0)) child.kill("SIGKILL");
@@ -117,14 +117,14 @@ describe("a run that was never closed", () => {
   /** Leaves a run: its marker, its files and these events. */
   const leave = ({ events = [], output = true, result }: Left) => {
     const about = { targets: ["acme.tool"] };
-    markCurrent({ result: run(), transaction: [entry], before: {}, actor: "ops", about }, places);
-    mkdirSync(join(places.archives, ID));
-    mkdirSync(runDirectory(ID, places));
+    markCurrent({ result: run(), transaction: [entry], before: {}, actor: "ops", about }, paths);
+    mkdirSync(join(paths.archives, ID));
+    mkdirSync(runDirectory(ID, paths));
     if (output)
-      for (const name of ["stdout", "stderr"]) writeFileSync(join(runDirectory(ID, places), name), name);
-    const audit = openAuditLog(places.audit);
+      for (const name of ["stdout", "stderr"]) writeFileSync(join(runDirectory(ID, paths), name), name);
+    const audit = openAuditLog(paths.audit);
     for (const event of events) audit.append({ ...SUBJECT, ...event });
-    if (result !== undefined) writeResult(result, places);
+    if (result !== undefined) writeResult(result, paths);
   };
   interface Left {
     events?: NewAuditEvent[];
@@ -132,25 +132,25 @@ describe("a run that was never closed", () => {
     result?: Result;
   }
   const recovery = (change?: Partial<RunDriver>): Recovery => ({
-    audit: openAuditLog(places.audit),
-    places,
-    ecosystems: withFake(host, places, change),
+    audit: openAuditLog(paths.audit),
+    paths,
+    ecosystems: withFake(host, paths, change),
   });
   const recover = (change?: Partial<RunDriver>) => recoverInterrupted(recovery(change), () => {});
   const done = () => writeFileSync(join(host.store, "acme.tool"), "1.0.0");
-  const vouch = (word: string) => writeFileSync(join(places.archives, ID, "receipt"), word);
-  const marked = () => existsSync(join(places.lock, "current.json"));
+  const vouch = (word: string) => writeFileSync(join(paths.archives, ID, "receipt"), word);
+  const marked = () => existsSync(join(paths.lock, "current.json"));
   const started = { kind: "execution_started" } as const;
 
   test("there is none: nothing is done, nothing is written", async () => {
     await recover();
-    expect(existsSync(join(places.audit, "audit.ndjson"))).toBe(false);
+    expect(existsSync(join(paths.audit, "audit.ndjson"))).toBe(false);
   });
 
   test("nothing was started: a refusal, without an outcome or files", async () => {
     leave({ output: false });
     await recover();
-    expect(logged(places)).toMatchObject([
+    expect(logged(paths)).toMatchObject([
       {
         kind: "execution_denied",
         execution_id: ID,
@@ -158,8 +158,8 @@ describe("a run that was never closed", () => {
         details: { code: "interrupted", targets: ["acme.tool"] },
       },
     ]);
-    expect(readResult(ID, places)).toBeNull();
-    expect([readdirSync(places.runs), readdirSync(places.archives), marked()]).toEqual([[], [], false]);
+    expect(readResult(ID, paths)).toBeNull();
+    expect([readdirSync(paths.runs), readdirSync(paths.archives), marked()]).toEqual([[], [], false]);
   });
 
   const ENDS: [what: string, before: () => void, change: Partial<RunDriver>, says: string][] = [
@@ -196,35 +196,35 @@ describe("a run that was never closed", () => {
       leave({ events: [started], result: run() });
       before();
       await recover(change);
-      expect(readResult(ID, places)).toMatchObject({ state: "interrupted", code: "interrupted", message });
-      const event = logged(places).at(-1);
+      expect(readResult(ID, paths)).toMatchObject({ state: "interrupted", code: "interrupted", message });
+      const event = logged(paths).at(-1);
       expect(event).toMatchObject({
         kind: "execution_interrupted",
         stdout_sha256: sha256Hex("stdout"),
         details: { message, targets: ["acme.tool"] },
       });
-      expect([readdirSync(places.archives), marked()]).toEqual([[], false]);
+      expect([readdirSync(paths.archives), marked()]).toEqual([[], false]);
     });
   }
   test("started, but there is no output file: closed without its digests", async () => {
     leave({ events: [started], output: false });
     await recover();
-    expect(logged(places).at(-1)).toMatchObject({ kind: "execution_interrupted", stdout_sha256: null });
-    expect(readResult(ID, places)?.state).toBe("interrupted");
+    expect(logged(paths).at(-1)).toMatchObject({ kind: "execution_interrupted", stdout_sha256: null });
+    expect(readResult(ID, paths)?.state).toBe("interrupted");
   });
   test("output that can't be read: not closed", async () => {
     leave({ events: [started] });
-    rmSync(join(runDirectory(ID, places), "stderr"));
-    mkdirSync(join(runDirectory(ID, places), "stderr"));
+    rmSync(join(runDirectory(ID, paths), "stderr"));
+    mkdirSync(join(runDirectory(ID, paths), "stderr"));
     await expect(recover()).rejects.toThrow();
-    expect(logged(places).map(({ kind }) => kind)).toEqual(["execution_started"]);
+    expect(logged(paths).map(({ kind }) => kind)).toEqual(["execution_started"]);
     expect(marked()).toBe(true);
   });
   test("output, but no start in the log: the log was cut, and what ran is closed", async () => {
     leave({});
     await recover();
-    expect(logged(places).at(-1)?.kind).toBe("execution_interrupted");
-    expect(readResult(ID, places)?.state).toBe("interrupted");
+    expect(logged(paths).at(-1)?.kind).toBe("execution_interrupted");
+    expect(readResult(ID, paths)?.state).toBe("interrupted");
   });
 
   describe("its end is in the log", () => {
@@ -265,8 +265,8 @@ describe("a run that was never closed", () => {
         done();
         await recover();
         const inverse = [{ package: "acme.tool", architecture: "all", before: null, left: "1.0.0" }];
-        expect(readResult(ID, places)).toMatchObject({ ...expected, exit_status: 3, inverse });
-        expect(logged(places)).toHaveLength(2);
+        expect(readResult(ID, paths)).toMatchObject({ ...expected, exit_status: 3, inverse });
+        expect(logged(paths)).toHaveLength(2);
         expect(marked()).toBe(false);
       });
     }
@@ -274,7 +274,7 @@ describe("a run that was never closed", () => {
       const result = run({ state: "completed", exit_status: 0, message: "its own" });
       leave({ events: [started, end({ state: "failed", code: null, message: null })], result });
       await recover();
-      expect(readResult(ID, places)).toEqual(result);
+      expect(readResult(ID, paths)).toEqual(result);
       expect(marked()).toBe(false);
     });
   });
@@ -290,22 +290,22 @@ describe("a run that was never closed", () => {
       ],
     ] as const) {
       test(what, async () => {
-        writeFileSync(join(places.lock, "current.json"), text);
+        writeFileSync(join(paths.lock, "current.json"), text);
         const hint = await refuses(
           () => recover(),
           "io",
-          `${join(places.lock, "current.json")}, which marks the run`,
+          `${join(paths.lock, "current.json")}, which marks the run`,
         );
         expect(hint).toContain("aegis audit show --system");
-        await refuses(() => isRunAtWork(places, withFake(host, places)), "io", "can't be read");
-        expect(existsSync(join(places.audit, "audit.ndjson"))).toBe(false);
+        await refuses(() => isRunAtWork(paths, withFake(host, paths)), "io", "can't be read");
+        expect(existsSync(join(paths.audit, "audit.ndjson"))).toBe(false);
       });
     }
     test("and nothing else runs until then", async () => {
-      const plan = await signed(host, places, directory, "install", "acme.tool@1.0.0");
-      writeFileSync(join(places.lock, "current.json"), "");
-      await refuses(() => submit(plan, contextOf(host, places, directory)), "io", "marks the run");
-      expect(logged(places).map(({ kind }) => kind)).toEqual(["execution_denied"]);
+      const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
+      writeFileSync(join(paths.lock, "current.json"), "");
+      await refuses(() => submit(plan, contextOf(host, paths, directory)), "io", "marks the run");
+      expect(logged(paths).map(({ kind }) => kind)).toEqual(["execution_denied"]);
       expect(readdirSync(host.store)).toEqual([]);
     });
   });
@@ -314,36 +314,36 @@ describe("a run that was never closed", () => {
     const start = () => {
       const child = spawn("/bin/sleep", ["1000"], { detached: true, stdio: "ignore" });
       children.push(child);
-      writeFileSync(join(runDirectory(ID, places), "process.json"), JSON.stringify(identify(child.pid ?? 0)));
+      writeFileSync(join(runDirectory(ID, paths), "process.json"), JSON.stringify(identify(child.pid ?? 0)));
       return child;
     };
     test("it is at work, and nothing is done when nobody is to wait", async () => {
       leave({ events: [started] });
       start();
-      expect(await isRunAtWork(places, withFake(host, places))).toBe(true);
+      expect(await isRunAtWork(paths, withFake(host, paths))).toBe(true);
       await recoverInterrupted(recovery(), null);
-      expect(logged(places)).toHaveLength(1);
+      expect(logged(paths)).toHaveLength(1);
       expect(marked()).toBe(true);
     });
     test("also by what only its driver knows", async () => {
       leave({ events: [started] });
-      expect(await isRunAtWork(places, withFake(host, places))).toBe(false);
-      expect(await isRunAtWork(places, withFake(host, places, { isAlive: () => true }))).toBe(true);
+      expect(await isRunAtWork(paths, withFake(host, paths))).toBe(false);
+      expect(await isRunAtWork(paths, withFake(host, paths, { isAlive: () => true }))).toBe(true);
       await recoverInterrupted(recovery({ isAlive: () => true }), null);
       expect(marked()).toBe(true);
     });
     test("a record of its process that can't be read doesn't count", async () => {
       leave({ events: [started] });
-      writeFileSync(join(runDirectory(ID, places), "process.json"), '{"pid":');
-      expect(await isRunAtWork(places, withFake(host, places))).toBe(false);
+      writeFileSync(join(runDirectory(ID, paths), "process.json"), '{"pid":');
+      expect(await isRunAtWork(paths, withFake(host, paths))).toBe(false);
     });
     test("beyond its limit it is stopped where its driver allows that", async () => {
       leave({ events: [started] });
       const child = start();
       await recover({ limitMs: () => 0 });
       expect(child.signalCode).toBe("SIGTERM");
-      expect(existsSync(join(runDirectory(ID, places), "stopped"))).toBe(true);
-      expect(logged(places).at(-1)?.kind).toBe("execution_interrupted");
+      expect(existsSync(join(runDirectory(ID, paths), "stopped"))).toBe(true);
+      expect(logged(paths).at(-1)?.kind).toBe("execution_interrupted");
     });
     test("and waited for where it forbids it", async () => {
       leave({ events: [started] });
@@ -361,17 +361,17 @@ describe("a run that was never closed", () => {
 
   test("what others left that died in the middle of something is swept away, and nothing else", async () => {
     const other = ID.replaceAll("a", "b");
-    for (const at of [places.runs, places.archives]) mkdirSync(join(at, other));
-    mkdirSync(join(places.runs, "kept"));
+    for (const at of [paths.runs, paths.archives]) mkdirSync(join(at, other));
+    mkdirSync(join(paths.runs, "kept"));
     const half = `.x.${other}.tmp`;
-    for (const at of [places.lock, places.results, places.audit]) {
+    for (const at of [paths.lock, paths.results, paths.audit]) {
       for (const name of [half, ".x.tmp", "x.tmp"]) writeFileSync(join(at, name), "");
     }
     await recoverInterrupted(recovery(), null);
-    expect(existsSync(join(places.archives, other))).toBe(true);
+    expect(existsSync(join(paths.archives, other))).toBe(true);
     await recover();
-    expect([readdirSync(places.archives), readdirSync(places.runs)]).toEqual([[], ["kept"]]);
-    for (const at of [places.lock, places.results, places.audit])
+    expect([readdirSync(paths.archives), readdirSync(paths.runs)]).toEqual([[], ["kept"]]);
+    for (const at of [paths.lock, paths.results, paths.audit])
       expect(
         readdirSync(at)
           .filter((name) => name.endsWith(".tmp"))

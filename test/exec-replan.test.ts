@@ -10,8 +10,8 @@ import { planAgain } from "../src/exec-replan.ts";
 import { signReview } from "../src/key-review-signature.ts";
 import { openPlanning } from "../src/plan-world.ts";
 import { buildPrompt } from "../src/review-prompt.ts";
-import type { Places } from "../src/sys-state.ts";
-import { makePlaces, placesIn, signed } from "./execution-kit.ts";
+import type { StatePaths } from "../src/sys-state.ts";
+import { makeStatePaths, signed, statePathsIn } from "./execution-kit.ts";
 import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { review } from "./policy-plans.ts";
 import { configOf, REVIEWER, refuses, STRANGER } from "./signing-kit.ts";
@@ -20,16 +20,16 @@ import { temporaryDirectory } from "./varlink-kit.ts";
 let directory: string;
 let remove: () => void;
 let host: FakeHost;
-let places: Places;
+let paths: StatePaths;
 beforeEach(() => {
   ({ path: directory, remove } = temporaryDirectory());
   host = makeFakeHost(directory);
-  places = placesIn(directory);
-  makePlaces(places);
+  paths = statePathsIn(directory);
+  makeStatePaths(paths);
 });
 afterEach(() => remove());
 
-const install = () => signed(host, places, directory, "install", "acme.tool@1.0.0");
+const install = () => signed(host, paths, directory, "install", "acme.tool@1.0.0");
 interface Change {
   driver?: Partial<RunDriver>;
   ecosystem?: Partial<Ecosystem>;
@@ -41,7 +41,7 @@ async function again(
   execution: ExecutionPlan,
   { driver, ecosystem, apply = "require_human", toml = "" }: Change = {},
 ) {
-  const fake = withFake(host, places, driver);
+  const fake = withFake(host, paths, driver);
   const entry = fake.vscode;
   if (entry === undefined) throw new Error("there is no fake ecosystem");
   const load = async () => ({ ...(await entry.load()), ...ecosystem });

@@ -10,8 +10,8 @@ import type { RunDriver } from "../src/eco-driver.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { boundedDecision } from "../src/exec-run.ts";
 import { RULES } from "../src/policy-rules.ts";
-import type { Places } from "../src/sys-state.ts";
-import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
+import type { StatePaths } from "../src/sys-state.ts";
+import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
 import { driverOf, type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
@@ -60,28 +60,28 @@ describe("an execution that fails", () => {
   let directory: string;
   let remove: () => void;
   let host: FakeHost;
-  let places: Places;
+  let paths: StatePaths;
   beforeEach(() => {
     ({ path: directory, remove } = temporaryDirectory());
     host = makeFakeHost(directory);
-    places = placesIn(directory);
-    makePlaces(places);
+    paths = statePathsIn(directory);
+    makeStatePaths(paths);
   });
   afterEach(() => remove());
 
-  const install = () => signed(host, places, directory, "install", "acme.tool@1.0.0");
-  const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, places, directory, change);
-  const driving = (change: Partial<RunDriver>) => ({ ecosystems: withFake(host, places, change) });
-  const kinds = () => logged(places).map(({ kind }) => kind);
-  const marker = () => existsSync(join(places.lock, "current.json"));
-  const usedFile = () => join(places.used, "spent.ndjson");
+  const install = () => signed(host, paths, directory, "install", "acme.tool@1.0.0");
+  const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, paths, directory, change);
+  const driving = (change: Partial<RunDriver>) => ({ ecosystems: withFake(host, paths, change) });
+  const kinds = () => logged(paths).map(({ kind }) => kind);
+  const marker = () => existsSync(join(paths.lock, "current.json"));
+  const usedFile = () => join(paths.used, "spent.ndjson");
   const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
   const broken = () => {
     throw new AegisError("io", "the tool's state can't be read");
   };
   /** A log that refuses what `refused` says, and takes the rest. */
   const auditThat = (refused: (event: NewAuditEvent | "reserve") => boolean): AuditLog => {
-    const log = openAuditLog(places.audit);
+    const log = openAuditLog(paths.audit);
     const refusing = <T>(what: NewAuditEvent | "reserve", action: () => T): T => {
       if (refused(what)) throw new AegisError("io", "the log can't be written");
       return action();
@@ -158,11 +158,11 @@ describe("an execution that fails", () => {
         const plan = await install();
         await refuses(() => submit(plan, context(change())), code, says);
         expect(readdirSync(host.store)).toEqual([]);
-        for (const place of [places.runs, places.results, places.archives])
+        for (const place of [paths.runs, paths.results, paths.archives])
           expect(readdirSync(place)).toEqual([]);
         expect(marker()).toBe(false);
         expect(kinds()).toEqual(["execution_denied"]);
-        expect(existsSync(join(places.audit, "audit.reserve"))).toBe(false);
+        expect(existsSync(join(paths.audit, "audit.reserve"))).toBe(false);
         // The lock is free, and the next plan runs.
         const next = await install();
         expect(await submit(next, context())).toMatchObject({ state: "completed" });
@@ -178,7 +178,7 @@ describe("an execution that fails", () => {
     test("the record of used plans is damaged: nothing runs", async () => {
       await submit(await install(), context());
       writeFileSync(usedFile(), `{"at":\n${readFileSync(usedFile(), "utf8")}`);
-      const plan = await signed(host, places, directory, "install", "acme.tool@2.0.0");
+      const plan = await signed(host, paths, directory, "install", "acme.tool@2.0.0");
       const hint = await refuses(() => submit(plan, context()), "refused", "line 1 is damaged");
       expect(hint).toContain("Restore the file");
       expect(kinds().at(-1)).toBe("execution_denied");
@@ -187,7 +187,7 @@ describe("an execution that fails", () => {
     test("its last line never got whole: the plan of it never ran, and the next one does", async () => {
       await submit(await install(), context());
       writeFileSync(usedFile(), '{"at":"2026-', { flag: "a" });
-      const plan = await signed(host, places, directory, "install", "acme.tool@2.0.0");
+      const plan = await signed(host, paths, directory, "install", "acme.tool@2.0.0");
       expect(await submit(plan, context())).toMatchObject({ state: "completed" });
       for (const line of readFileSync(usedFile(), "utf8").trimEnd().split("\n")) JSON.parse(line);
     });
@@ -223,7 +223,7 @@ describe("an execution that fails", () => {
         () =>
           driving({
             prepare: async (...given) => ({
-              ...(await driverOf(host, places).prepare(...given)),
+              ...(await driverOf(host, paths).prepare(...given)),
               program: "/nonexistent/tool",
             }),
           }),
@@ -233,7 +233,7 @@ describe("an execution that fails", () => {
         "state can't be read",
         () => {
           const first = once(broken);
-          return driving({ witness: (...given) => first(driverOf(host, places).witness(...given)) });
+          return driving({ witness: (...given) => first(driverOf(host, paths).witness(...given)) });
         },
       ],
       [
@@ -241,7 +241,7 @@ describe("an execution that fails", () => {
         "state can't be read",
         () => {
           const first = once(broken);
-          return driving({ compare: (...given) => first(driverOf(host, places).compare(...given)) });
+          return driving({ compare: (...given) => first(driverOf(host, paths).compare(...given)) });
         },
       ],
       ["its progress can't be read", "state can't be read", () => driving({ progress: broken })],
@@ -256,12 +256,12 @@ describe("an execution that fails", () => {
         const plan = await install();
         await expect(submit(plan, context(change()))).rejects.toThrow(says);
         expect(kinds()).toEqual(["execution_started", "execution_interrupted"]);
-        const result = readResult(plan.execution_plan_id, places);
+        const result = readResult(plan.execution_plan_id, paths);
         expect(result).toMatchObject({ state: "interrupted", code: "interrupted" });
         expect(result?.message).toContain(`the run broke off: `);
         expect(result?.message).toContain(says);
         expect(marker()).toBe(false);
-        expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+        expect(verifyAuditLog(paths.audit)).toMatchObject({ ok: true });
         await refuses(() => submit(plan, context()), "replay");
       });
     }
@@ -287,13 +287,13 @@ describe("an execution that fails", () => {
         () => ({
           emit(event) {
             if (event.kind !== "checking") return;
-            rmSync(places.results, { recursive: true });
-            writeFileSync(places.results, "");
+            rmSync(paths.results, { recursive: true });
+            writeFileSync(paths.results, "");
           },
         }),
         () => {
-          rmSync(places.results);
-          mkdirSync(places.results, { mode: 0o700 });
+          rmSync(paths.results);
+          mkdirSync(paths.results, { mode: 0o700 });
         },
       ],
     ];
@@ -304,14 +304,14 @@ describe("an execution that fails", () => {
         expect(marker()).toBe(true);
         expect(kinds()).toEqual(["execution_started"]);
         undo();
-        const next = await signed(host, places, directory, "install", "acme.tool@2.0.0");
+        const next = await signed(host, paths, directory, "install", "acme.tool@2.0.0");
         expect(await submit(next, context())).toMatchObject({ state: "completed" });
         expect(kinds()).toEqual([
           ...["execution_started", "execution_interrupted"],
           ...["execution_started", "execution_completed"],
         ]);
         await refuses(() => submit(plan, context()), "replay");
-        expect(readResult(plan.execution_plan_id, places)).toMatchObject({ state: "interrupted" });
+        expect(readResult(plan.execution_plan_id, paths)).toMatchObject({ state: "interrupted" });
         expect(marker()).toBe(false);
       });
     }

@@ -14,10 +14,10 @@ import { markCurrent } from "../src/exec-recover.ts";
 import { recoverRuns, serveRunner } from "../src/exec-runner.ts";
 import type { RunnerWorld } from "../src/exec-world.ts";
 import type { Log } from "../src/log.ts";
-import type { Places } from "../src/sys-state.ts";
+import type { StatePaths } from "../src/sys-state.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseReply, type Reply } from "../src/wire.ts";
 import { type Event, readEvent, readStatus, replyError } from "../src/wire-executor.ts";
-import { contextOf, logged, makePlaces, placesIn, signed } from "./execution-kit.ts";
+import { contextOf, logged, makeStatePaths, signed, statePathsIn } from "./execution-kit.ts";
 import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -37,24 +37,24 @@ const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 let directory: string;
 let remove: () => void;
 let host: FakeHost;
-let places: Places;
+let paths: StatePaths;
 let lines: string[];
 let world: RunnerWorld;
 let before: number;
 beforeEach(() => {
   ({ path: directory, remove } = temporaryDirectory());
   host = makeFakeHost(directory);
-  places = placesIn(directory);
-  makePlaces(places);
+  paths = statePathsIn(directory);
+  makeStatePaths(paths);
   lines = [];
-  const { ecosystems, openPlanning, rules } = contextOf(host, places, directory);
+  const { ecosystems, openPlanning, rules } = contextOf(host, paths, directory);
   world = {
-    places,
+    paths,
     ecosystems,
     openPlanning,
     rules,
     prepare: () => {},
-    openLog: () => openAuditLog(places.audit),
+    openLog: () => openAuditLog(paths.audit),
   };
   before = process.listenerCount("SIGTERM");
 });
@@ -138,7 +138,7 @@ class Client {
   }
 }
 
-const install = () => signed(host, places, directory, "install", "acme.tool@1.0.0");
+const install = () => signed(host, paths, directory, "install", "acme.tool@1.0.0");
 const CALLER = { uid: 1000, gid: 1000, pid: 7 };
 const outcome = (change: Partial<Result> = {}): Result => ({
   schema_version: "1.0",
@@ -158,11 +158,11 @@ const running = (change: Partial<Result> = {}) =>
   outcome({ state: "running", exit_status: null, ended_at: null, inverse: null, ...change });
 /** Marks a run as under way, as if its runner had died. */
 const leave = () => {
-  markCurrent({ result: running(), transaction: [], before: {}, actor: "ops", about: {} }, places);
-  mkdirSync(runDirectory(ID, places));
-  for (const name of ["stdout", "stderr", "status"]) writeFileSync(join(runDirectory(ID, places), name), "");
-  openAuditLog(places.audit).append({ kind: "execution_started", execution_id: ID, actor: "ops" });
-  writeResult(running(), places);
+  markCurrent({ result: running(), transaction: [], before: {}, actor: "ops", about: {} }, paths);
+  mkdirSync(runDirectory(ID, paths));
+  for (const name of ["stdout", "stderr", "status"]) writeFileSync(join(runDirectory(ID, paths), name), "");
+  openAuditLog(paths.audit).append({ kind: "execution_started", execution_id: ID, actor: "ops" });
+  writeResult(running(), paths);
 };
 
 describe("what is no request is answered and ends", () => {
@@ -219,15 +219,15 @@ describe("Apply", () => {
     const kinds = client.events().map(({ kind }) => kind);
     expect([kinds[0], kinds.at(-1)]).toEqual(["checking", "finished"]);
     expect(client.events().at(-1)?.outcome).toMatchObject({ state: "completed", exit_status: 0 });
-    expect(readResult(plan.execution_plan_id, places)?.submitted_by_uid).toBe(1000);
-    expect(logged(places)[0]?.details).toMatchObject({ caller_reported_by_front: CALLER });
+    expect(readResult(plan.execution_plan_id, paths)?.submitted_by_uid).toBe(1000);
+    expect(logged(paths)[0]?.details).toMatchObject({ caller_reported_by_front: CALLER });
   });
   test("refused: the code and words of the check, and the next one waits a little longer", async () => {
     await new Client().call("Apply", { plan: "{}", caller: CALLER }).refused("invalid_document", "");
-    expect(logged(places)).toMatchObject([
+    expect(logged(paths)).toMatchObject([
       { kind: "execution_denied", details: { code: "invalid_document" } },
     ]);
-    expect(Number(readFileSync(join(places.lock, "refused"), "utf8"))).toBeGreaterThan(0);
+    expect(Number(readFileSync(join(paths.lock, "refused"), "utf8"))).toBeGreaterThan(0);
   });
   test("whoever asked leaves: the run goes on to its end", async () => {
     const plan = await install();
@@ -237,7 +237,7 @@ describe("Apply", () => {
     client.leave();
     writeFileSync(join(directory, "mode.go"), "");
     await client.served;
-    expect(readResult(plan.execution_plan_id, places)).toMatchObject({ state: "completed" });
+    expect(readResult(plan.execution_plan_id, paths)).toMatchObject({ state: "completed" });
   });
 });
 
@@ -250,10 +250,10 @@ describe("Status", () => {
     });
   });
   test("what runs, what waits, and what was", async () => {
-    writeResult(outcome(), places);
-    writeResult(running({ execution_plan_id: PLAN, started_at: "2026-01-03T03:04:05Z" }), places);
+    writeResult(outcome(), paths);
+    writeResult(running({ execution_plan_id: PLAN, started_at: "2026-01-03T03:04:05Z" }), paths);
     const waiter = { execution: ID.replaceAll("a", "b"), uid: 1 };
-    const lock = await waitForRunLock(waiter, { all: 9, perUid: 9 }, () => {}, undefined, places);
+    const lock = await waitForRunLock(waiter, { all: 9, perUid: 9 }, () => {}, undefined, paths);
     const status = readStatus(await new Client().call("Status", {}).last());
     lock.release();
     expect(status).toMatchObject({ running: PLAN, queued: [waiter.execution] });
@@ -292,18 +292,18 @@ describe("Watch", () => {
   ];
   for (const [what, details, code, says] of LATELY) {
     test(what, async () => {
-      openAuditLog(places.audit).append({ kind: "execution_denied", execution_id: ID, details });
+      openAuditLog(paths.audit).append({ kind: "execution_denied", execution_id: ID, details });
       await watch().refused(code, says);
     });
   }
   test("refused long ago: the log is not read for that", async () => {
     const now = () => new Date(Date.now() - 11 * 60_000);
     const details = { code: "drift", message: "the host has changed" };
-    openAuditLog(places.audit, { now }).append({ kind: "execution_denied", execution_id: ID, details });
+    openAuditLog(paths.audit, { now }).append({ kind: "execution_denied", execution_id: ID, details });
     await watch().refused("not_found", "there is no execution");
   });
   test("ended: its outcome, at once", async () => {
-    writeResult(outcome(), places);
+    writeResult(outcome(), paths);
     const client = watch();
     await client.last();
     expect(client.events()).toMatchObject([{ kind: "finished", outcome: { state: "completed" } }]);
@@ -317,14 +317,14 @@ describe("Watch", () => {
   ];
   for (const [what, caller, mayRead] of READERS) {
     test(`under way, watched by ${what}: ${mayRead ? "with" : "without"} its output`, async () => {
-      mkdirSync(runDirectory(ID, places));
-      writeFileSync(join(runDirectory(ID, places), "stdout"), "secret\n");
-      writeFileSync(join(runDirectory(ID, places), "status"), "10 fetching\n");
-      writeResult(running(), places);
+      mkdirSync(runDirectory(ID, paths));
+      writeFileSync(join(runDirectory(ID, paths), "stdout"), "secret\n");
+      writeFileSync(join(runDirectory(ID, paths), "status"), "10 fetching\n");
+      writeResult(running(), paths);
       const client = watch(caller);
       await client.until((events) => events.some(({ kind }) => kind === "progress"));
-      appendFileSync(join(runDirectory(ID, places), "stdout"), "more\n");
-      writeResult(outcome(), places);
+      appendFileSync(join(runDirectory(ID, paths), "stdout"), "more\n");
+      writeResult(outcome(), paths);
       await client.last();
       const [first] = client.events();
       expect(first?.kind).toBe("started");
@@ -338,13 +338,13 @@ describe("Watch", () => {
     const client = watch();
     await client.last();
     expect(client.events().at(-1)).toMatchObject({ kind: "finished", outcome: { state: "interrupted" } });
-    expect(existsSync(join(places.lock, "current.json"))).toBe(false);
+    expect(existsSync(join(paths.lock, "current.json"))).toBe(false);
   });
   test("it waits: its place; and it went away without having started", async () => {
     const limits = { all: 9, perUid: 9 };
-    const first = await waitForRunLock({ execution: PLAN, uid: 1 }, limits, () => {}, undefined, places);
+    const first = await waitForRunLock({ execution: PLAN, uid: 1 }, limits, () => {}, undefined, paths);
     const stop = new AbortController();
-    const second = waitForRunLock({ execution: ID, uid: 1 }, limits, () => {}, stop.signal, places);
+    const second = waitForRunLock({ execution: ID, uid: 1 }, limits, () => {}, stop.signal, paths);
     const client = watch();
     await client.until((events) => events.some(({ kind, place }) => kind === "queued" && place === 1));
     stop.abort(new AegisError("unavailable", "gone"));
@@ -353,23 +353,23 @@ describe("Watch", () => {
     first.release();
   });
   test("told to stop: the watching ends, and what runs goes on", async () => {
-    writeResult(running(), places);
-    mkdirSync(runDirectory(ID, places));
+    writeResult(running(), paths);
+    mkdirSync(runDirectory(ID, paths));
     const client = watch();
     await client.until((events) => events.length > 0);
     for (const listener of process.listeners("SIGTERM").slice(before)) listener("SIGTERM");
     await client.refused("unavailable", "the executor is being stopped");
-    expect(readResult(ID, places)?.state).toBe("running");
+    expect(readResult(ID, paths)?.state).toBe("running");
   });
   test("whoever watched leaves: this process ends, and what runs goes on", async () => {
-    writeResult(running(), places);
-    mkdirSync(runDirectory(ID, places));
+    writeResult(running(), paths);
+    mkdirSync(runDirectory(ID, paths));
     const client = watch();
     await client.until((events) => events.length > 0);
     client.leave();
     await client.served;
     expect(lines.at(-1)).toContain("whoever watched has gone");
-    expect(readResult(ID, places)?.state).toBe("running");
+    expect(readResult(ID, paths)?.state).toBe("running");
   });
 });
 
@@ -380,7 +380,7 @@ describe("Report", () => {
       refusal(n + 1, n === 11 ? "words of a hostile front" : "busy"),
     );
     expect(await new Client().call("Report", { refusals }).last()).toMatchObject({ error: null });
-    const [event] = logged(places);
+    const [event] = logged(paths);
     expect(event).toMatchObject({
       kind: "requests_refused",
       details: { count: 78, reported_by: "front", others: 4 },
@@ -391,14 +391,14 @@ describe("Report", () => {
       { code: "busy", count: 11 },
       ...[{}, {}, {}, {}, {}, {}],
     ]);
-    expect(existsSync(join(places.lock, "report"))).toBe(true);
+    expect(existsSync(join(paths.lock, "report"))).toBe(true);
   });
   test("the pace counts also where its file is nonsense or can't be written", async () => {
-    writeFileSync(join(places.lock, "report"), "x");
+    writeFileSync(join(paths.lock, "report"), "x");
     expect(await new Client().call("Report", { refusals: [refusal(1)] }).last()).toMatchObject({
       error: null,
     });
-    expect(Number(readFileSync(join(places.lock, "report"), "utf8"))).toBeGreaterThan(0);
+    expect(Number(readFileSync(join(paths.lock, "report"), "utf8"))).toBeGreaterThan(0);
   });
 });
 
@@ -406,22 +406,22 @@ describe("a start of the host's recovery", () => {
   test("closes a run whose runner died", async () => {
     leave();
     await recoverRuns(log, world);
-    expect(logged(places).map(({ kind }) => kind)).toEqual(["execution_started", "execution_interrupted"]);
-    expect(readdirSync(places.lock)).not.toContain("current.json");
+    expect(logged(paths).map(({ kind }) => kind)).toEqual(["execution_started", "execution_interrupted"]);
+    expect(readdirSync(paths.lock)).not.toContain("current.json");
   });
   test("waits for its tool, and says so once", async () => {
     leave();
     let left = 2;
-    const ecosystems = withFake(host, places, { isAlive: () => left-- > 0 });
+    const ecosystems = withFake(host, paths, { isAlive: () => left-- > 0 });
     await recoverRuns(log, { ...world, ecosystems });
     expect(lines.filter((line) => line.startsWith("warn"))).toEqual([
       "warn the runner of an execution died, and its tool is at work: waiting for it",
       "warn execution interrupted",
     ]);
-    expect(logged(places).at(-1)?.kind).toBe("execution_interrupted");
+    expect(logged(paths).at(-1)?.kind).toBe("execution_interrupted");
   });
   test("has nothing to do", async () => {
     await recoverRuns(log, world);
-    expect(existsSync(join(places.audit, "audit.ndjson"))).toBe(false);
+    expect(existsSync(join(paths.audit, "audit.ndjson"))).toBe(false);
   });
 });

@@ -21,9 +21,9 @@ import { recoverInterrupted } from "../src/exec-recover.ts";
 import { makePlan } from "../src/plan.ts";
 import { openPlanning } from "../src/plan-world.ts";
 import { startTimeOf } from "../src/sys-process.ts";
-import { type Places, userIds } from "../src/sys-state.ts";
+import { type StatePaths, userIds } from "../src/sys-state.ts";
 import type { EventInput } from "../src/wire-executor.ts";
-import { contextOf, logged, makePlaces, placesIn, signed, submit } from "./execution-kit.ts";
+import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
 import { type FakeHost, fakeGrammar, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { needs } from "./needs.ts";
 import { ALICE, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
@@ -36,33 +36,33 @@ import { temporaryDirectory } from "./varlink-kit.ts";
 let directory: string;
 let remove: () => void;
 let host: FakeHost;
-let places: Places;
+let paths: StatePaths;
 beforeEach(() => {
   ({ path: directory, remove } = temporaryDirectory());
   host = makeFakeHost(directory);
-  places = placesIn(directory);
-  makePlaces(places);
+  paths = statePathsIn(directory);
+  makeStatePaths(paths);
 });
 afterEach(() => remove());
 
-const install = (target = "acme.tool@1.0.0") => signed(host, places, directory, "install", target);
-const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, places, directory, change);
+const install = (target = "acme.tool@1.0.0") => signed(host, paths, directory, "install", target);
+const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, paths, directory, change);
 const version = (name = "acme.tool") =>
   existsSync(join(host.store, name)) ? readFileSync(join(host.store, name), "utf8") : null;
-const kinds = () => logged(places).map(({ kind }) => kind);
+const kinds = () => logged(paths).map(({ kind }) => kind);
 /** Nothing was run, used up or left behind. */
 const untouched = () => {
   expect(version()).toBeNull();
-  for (const place of [places.runs, places.results, places.used, places.archives]) {
+  for (const place of [paths.runs, paths.results, paths.used, paths.archives]) {
     expect(readdirSync(place)).toEqual([]);
   }
-  expect(existsSync(join(places.lock, "current.json"))).toBe(false);
+  expect(existsSync(join(paths.lock, "current.json"))).toBe(false);
 };
 
 /** Has the tool run as another user, who can reach what it needs. */
 const runAs = (user: string) => {
   const ids = userIds(user);
-  for (const path of [directory, join(directory, "state"), places.archives]) chmodSync(path, 0o755);
+  for (const path of [directory, join(directory, "state"), paths.archives]) chmodSync(path, 0o755);
   if (ids !== null) chownSync(host.store, ids.uid, ids.gid);
   host = { ...host, user };
 };
@@ -87,7 +87,7 @@ describe("refused before anything is used up", () => {
     rules: () => ({ trust, policy: { ...configOf(toml), source: "test" } }),
   });
   const unbuilt = () => {
-    const ecosystems = withFake(host, places);
+    const ecosystems = withFake(host, paths);
     const load = async () => ({ ...(await loadEcosystem("vscode", ecosystems)), driver: null });
     return { ...ecosystems, vscode: { grammar: fakeGrammar, load } };
   };
@@ -120,7 +120,7 @@ describe("refused before anything is used up", () => {
 });
 
 test("a signal that its grammar does not list is a bug, and no plan", async () => {
-  const ecosystems = withFake(host, places);
+  const ecosystems = withFake(host, paths);
   const silent = { ...(await loadEcosystem("vscode", ecosystems)), signals: [] };
   const planning = openPlanning({ env: { HOME: directory } });
   try {
@@ -142,19 +142,19 @@ test("planned, signed, run, and written down in this order", async () => {
     { package: "acme.tool", architecture: "all", before: null, left: "1.0.0" },
   ]);
   expect(version()).toBe("1.0.0");
-  expect(readResult(plan.execution_plan_id, places)).toEqual(result);
+  expect(readResult(plan.execution_plan_id, paths)).toEqual(result);
   expect(heard.map(({ kind }) => kind).filter((kind) => kind !== "progress" && kind !== "alive")).toEqual([
     "checking",
     "started",
     "output",
   ]);
   expect(heard.filter(({ kind }) => kind === "progress").at(-1)).toMatchObject({ percent: 100 });
-  const [start, end] = logged(places);
+  const [start, end] = logged(paths);
   expect(start?.details).toMatchObject({ tool: "vscode", fake_settings_sha256: "1".repeat(64) });
   expect(end?.kind).toBe("execution_completed");
-  expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
-  expect(readFileSync(join(places.used, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
-  expect(readdirSync(places.archives)).toEqual([]);
+  expect(verifyAuditLog(paths.audit)).toMatchObject({ ok: true });
+  expect(readFileSync(join(paths.used, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
+  expect(readdirSync(paths.archives)).toEqual([]);
 });
 
 describe("as another user", () => {
@@ -171,7 +171,7 @@ describe("as another user", () => {
       runAs("nobody");
       const plan = await install();
       expect(await submit(plan, context())).toMatchObject({ state: "completed", code: null });
-      const said = readFileSync(join(places.runs, plan.execution_plan_id, "stdout"), "utf8");
+      const said = readFileSync(join(paths.runs, plan.execution_plan_id, "stdout"), "utf8");
       const field = (name: string) => new RegExp(`^${name}:[\\t ]*(.*?)[\\t ]*$`, "m").exec(said)?.[1];
       const all = (id = -1) => [id, id, id, id].join("\t");
       expect([field("Uid"), field("Gid"), field("Groups")]).toEqual([all(nobody?.uid), all(nobody?.gid), ""]);
@@ -179,7 +179,7 @@ describe("as another user", () => {
       for (const set of ["CapInh", "CapPrm", "CapEff", "CapAmb"])
         expect([set, field(set)]).toEqual([set, "0".repeat(16)]);
       expect(statSync(join(host.store, "acme.tool")).uid).toBe(nobody?.uid ?? -1);
-      expect(logged(places)[0]?.details).toMatchObject({ runs_as: { name: "nobody", ...nobody } });
+      expect(logged(paths)[0]?.details).toMatchObject({ runs_as: { name: "nobody", ...nobody } });
     },
   );
   needs(isRoot && nobody !== null, "root, and a user nobody").test(
@@ -250,11 +250,11 @@ describe("a runner that is killed", () => {
   /** What its tool has said, once the tool is on record too: it may be faster than the runner that records it. */
   const statusOf = (plan: ExecutionPlan) => {
     const [file = "", record = ""] = ["status", "process.json"].map((name) =>
-      join(places.runs, plan.execution_plan_id, name),
+      join(paths.runs, plan.execution_plan_id, name),
     );
     return existsSync(file) && existsSync(record) ? readFileSync(file, "utf8") : "";
   };
-  const recovery = () => ({ audit: openAuditLog(places.audit), places, ecosystems: withFake(host, places) });
+  const recovery = () => ({ audit: openAuditLog(paths.audit), paths, ecosystems: withFake(host, paths) });
 
   test("its tool goes on; whoever comes next waits for it, compares and writes down", async () => {
     const plan = await install();
@@ -268,15 +268,15 @@ describe("a runner that is killed", () => {
     });
     expect(waited).toBeGreaterThan(0);
     expect(version()).toBe("1.0.0");
-    const result = readResult(plan.execution_plan_id, places);
+    const result = readResult(plan.execution_plan_id, paths);
     expect(result).toMatchObject({ tool: "vscode", state: "interrupted", not_as_planned: [] });
     expect(result?.message).toBe("the runner was interrupted; every package is as planned");
-    expect(logged(places).at(-1)).toMatchObject({
+    expect(logged(paths).at(-1)).toMatchObject({
       kind: "execution_interrupted",
       details: { witness: "vouched", fake_state: "well" },
     });
     await refuses(() => submit(plan, context()), "replay");
-    expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+    expect(verifyAuditLog(paths.audit)).toMatchObject({ ok: true });
   });
 
   needs(process.getuid?.() === 0 && userIds("nobody") !== null, "root, and a user nobody").test(
@@ -286,16 +286,16 @@ describe("a runner that is killed", () => {
       const plan = await install();
       host.mode("waits");
       await killed(plan, () => statusOf(plan).includes("fetching"));
-      const run = join(places.runs, plan.execution_plan_id);
+      const run = join(paths.runs, plan.execution_plan_id);
       const { pid } = JSON.parse(readFileSync(join(run, "process.json"), "utf8"));
-      const driver = await loadDriver("vscode", withFake(host, places));
+      const driver = await loadDriver("vscode", withFake(host, paths));
       expect(readFileSync(`/proc/${pid}/status`, "utf8")).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
       expect(isRunAlive(run, driver)).toBe(true);
       stopRecorded(run, driver);
       while (startTimeOf(pid) !== null) await Bun.sleep(10);
       expect(isRunAlive(run, driver)).toBe(false);
       await recoverInterrupted(recovery(), () => {});
-      expect(readResult(plan.execution_plan_id, places)?.state).toBe("interrupted");
+      expect(readResult(plan.execution_plan_id, paths)?.state).toBe("interrupted");
       expect(version()).toBeNull();
     },
   );
@@ -308,7 +308,7 @@ describe("a runner that is killed", () => {
     await refuses(() => recoverInterrupted(older, () => {}), "unavailable", "another version of Aegis");
     writeFileSync(join(directory, "mode.go"), "");
     await recoverInterrupted(recovery(), () => {});
-    expect(readResult(plan.execution_plan_id, places)?.state).toBe("interrupted");
+    expect(readResult(plan.execution_plan_id, paths)?.state).toBe("interrupted");
   });
 
   test("what its tool did not do is told", async () => {
@@ -316,11 +316,11 @@ describe("a runner that is killed", () => {
     host.mode("waits");
     await killed(plan, () => statusOf(plan).includes("fetching"));
     const { pid } = JSON.parse(
-      readFileSync(join(places.runs, plan.execution_plan_id, "process.json"), "utf8"),
+      readFileSync(join(paths.runs, plan.execution_plan_id, "process.json"), "utf8"),
     );
     process.kill(pid, "SIGKILL");
     await recoverInterrupted(recovery(), () => {});
-    expect(readResult(plan.execution_plan_id, places)).toMatchObject({
+    expect(readResult(plan.execution_plan_id, paths)).toMatchObject({
       state: "interrupted",
       message: "the runner was interrupted; 1 of 1 packages are not as planned",
       not_as_planned: [{ package: "acme.tool", expected: "1.0.0", found: null }],
@@ -333,9 +333,9 @@ test("rolled back: the inverse of what the executor wrote down, as a plan of its
   const upgrade = await install("acme.tool@2.0.0");
   await submit(upgrade, context());
   expect(version()).toBe("2.0.0");
-  const back = await signed(host, places, directory, "rollback", upgrade.execution_plan_id);
+  const back = await signed(host, paths, directory, "rollback", upgrade.execution_plan_id);
   expect(back.argv).toContain("acme.tool@1.0.0");
   await submit(back, context());
   expect(version()).toBe("1.0.0");
-  expect(verifyAuditLog(places.audit)).toMatchObject({ ok: true });
+  expect(verifyAuditLog(paths.audit)).toMatchObject({ ok: true });
 });

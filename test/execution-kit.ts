@@ -9,7 +9,7 @@ import { buildExecutionPlan } from "../src/exec-plan.ts";
 import { makePlan } from "../src/plan.ts";
 import { openPlanning } from "../src/plan-world.ts";
 import { evaluate } from "../src/policy.ts";
-import type { Places } from "../src/sys-state.ts";
+import type { StatePaths } from "../src/sys-state.ts";
 import { type FakeHost, withFake } from "./fake-ecosystem.ts";
 import { approvalOf, configOf, SIGNER, TRUST } from "./signing-kit.ts";
 
@@ -17,7 +17,7 @@ import { approvalOf, configOf, SIGNER, TRUST } from "./signing-kit.ts";
 export const POLICY = configOf('[vscode]\napply = "require_human"');
 
 /** An executor's directories below a given one, owned by the user who runs the test. */
-export function placesIn(directory: string): Places {
+export function statePathsIn(directory: string): StatePaths {
   const at = (name: string) => join(directory, "state", name);
   return {
     runs: at("runs"),
@@ -31,20 +31,20 @@ export function placesIn(directory: string): Places {
   };
 }
 
-export function makePlaces(places: Places): void {
-  const { owner: _, readers: __, ...directories } = places;
+export function makeStatePaths(paths: StatePaths): void {
+  const { owner: _, readers: __, ...directories } = paths;
   for (const path of Object.values(directories)) mkdirSync(path, { recursive: true, mode: 0o700 });
 }
 
 /** Plans, decides, approves and signs a change of the fake host: the document as it is submitted. */
 export async function signed(
   host: FakeHost,
-  places: Places,
+  paths: StatePaths,
   cache: string,
   operation: string,
   target: string,
 ): Promise<ExecutionPlan> {
-  const ecosystems = withFake(host, places);
+  const ecosystems = withFake(host, paths);
   const planning = openPlanning({ env: { HOME: cache } });
   try {
     const plan = await makePlan(await loadEcosystem("vscode", ecosystems), operation, [target], planning);
@@ -77,16 +77,16 @@ export async function signed(
 /** The executor's dependencies in this test. */
 export function contextOf(
   host: FakeHost,
-  places: Places,
+  paths: StatePaths,
   cache: string,
   change: Partial<ExecutionContext> = {},
 ): ExecutionContext {
   return {
-    places,
-    ecosystems: withFake(host, places),
+    paths,
+    ecosystems: withFake(host, paths),
     openPlanning: () => openPlanning({ env: { HOME: cache } }),
     rules: () => ({ trust: TRUST, policy: { ...POLICY, source: "test" } }),
-    audit: openAuditLog(places.audit),
+    audit: openAuditLog(paths.audit),
     caller: { uid: process.getuid?.() ?? 0, gid: 0, pid: 1 },
     aegis: "/nonexistent/aegis",
     isReplaced: () => false,
@@ -100,8 +100,8 @@ export const submit = (plan: ExecutionPlan, context: ExecutionContext) =>
   execute(canonicalJson(plan), context);
 
 /** The kinds of the events in the log, oldest first, with their details. */
-export function logged(places: Places): { kind: string; details: Record<string, unknown> }[] {
-  return readFileSync(join(places.audit, "audit.ndjson"), "utf8")
+export function logged(paths: StatePaths): { kind: string; details: Record<string, unknown> }[] {
+  return readFileSync(join(paths.audit, "audit.ndjson"), "utf8")
     .trimEnd()
     .split("\n")
     .map((line) => JSON.parse(line));

@@ -16,7 +16,7 @@ import type { Grammar, Targets } from "../src/eco-grammar.ts";
 import { ECOSYSTEMS, type Ecosystems } from "../src/eco-load.ts";
 import { AegisError } from "../src/errors.ts";
 import { createFileExclusive } from "../src/sys-files.ts";
-import type { Places } from "../src/sys-state.ts";
+import type { StatePaths } from "../src/sys-state.ts";
 
 /*
  * An ecosystem for the tests of the executor: its host is a directory of files, name → version, and its tool is a program
@@ -86,14 +86,14 @@ export const fakeGrammar: Grammar = {
 };
 
 /**
- * This program's ecosystems and the fake one, on a fake host, for an executor with these places. `change` takes the place of
+ * This program's ecosystems and the fake one, on a fake host, for an executor with these paths. `change` takes the place of
  * parts of its driver.
  */
-export function withFake(host: FakeHost, places: Places, change: Partial<RunDriver> = {}): Ecosystems {
+export function withFake(host: FakeHost, paths: StatePaths, change: Partial<RunDriver> = {}): Ecosystems {
   const fake: Ecosystem = {
     ...fakeGrammar,
     async gather(operation, { targets }, planning) {
-      const exact = operation === "rollback" ? undone(targets[0] ?? "", places) : targets;
+      const exact = operation === "rollback" ? undone(targets[0] ?? "", paths) : targets;
       const [name = "", version = ""] = exact[0]?.split("@") ?? [];
       const from = installed(host)[name]?.split(" ")[0] ?? null;
       return {
@@ -128,7 +128,7 @@ export function withFake(host: FakeHost, places: Places, change: Partial<RunDriv
     },
     check: () => Promise.resolve([]),
     signedArgv: (plan: OperationPlan) => argvOf(plan.exact_targets),
-    driver: () => Promise.resolve({ ...driverOf(host, places), ...change }),
+    driver: () => Promise.resolve({ ...driverOf(host, paths), ...change }),
   };
   return { ...ECOSYSTEMS, vscode: { grammar: fakeGrammar, load: () => Promise.resolve(fake) } };
 }
@@ -141,8 +141,8 @@ function argvOf(exact: readonly string[]): string[] {
   ];
 }
 
-function undone(execution: string, places: Places): string[] {
-  return (readResult(execution, places)?.inverse ?? []).map((undo) => `${undo.package}@${undo.before}`);
+function undone(execution: string, paths: StatePaths): string[] {
+  return (readResult(execution, paths)?.inverse ?? []).map((undo) => `${undo.package}@${undo.before}`);
 }
 
 function installed({ store }: FakeHost): HostState {
@@ -151,7 +151,7 @@ function installed({ store }: FakeHost): HostState {
 }
 
 /** The run driver of the fake ecosystem. */
-export function driverOf(host: FakeHost, places: Places): RunDriver {
+export function driverOf(host: FakeHost, paths: StatePaths): RunDriver {
   return {
     user: host.user ?? "root",
     roots: [host.store],
@@ -183,7 +183,7 @@ export function driverOf(host: FakeHost, places: Places): RunDriver {
     limitMs: () => 60_000,
     isAlive: () => false,
     witness(directory) {
-      const path = join(places.archives, basename(directory), "receipt");
+      const path = join(paths.archives, basename(directory), "receipt");
       const said = existsSync(path) ? readFileSync(path, "utf8") : "";
       if (said === "vouched") return { verdict: "vouched" };
       if (said === "refused") return { verdict: "refused", code: "hash_mismatch", reason: "other bytes" };
