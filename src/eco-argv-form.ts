@@ -1,11 +1,11 @@
 /*
- * One matcher for the two lists of commands: what planning may spawn (eco-planning-argv.ts) and what the executor may run
- * (eco-argv.ts). The lists stay apart, so that a mistake in one can't widen the other.
+ * One matcher for the two lists of commands: those that planning may spawn (eco-planning-argv.ts) and those that the executor
+ * may run (eco-argv.ts). The lists are separate, so that a mistake in one can't widen the other.
  */
 
 /**
- * One element of a form: a literal word, a word that a pattern must match, the same option with a value one or more times,
- * or one to `max` words that a pattern must match, up to the end of the argv.
+ * One element of a form: a literal word, a word that matches a pattern, an option with a value, repeated at least once, or one
+ * to `max` words that match a pattern, up to the end of the argv.
  */
 export type FormPart = string | RegExp | { pairs: readonly [string, RegExp] } | { many: RegExp; max: number };
 
@@ -19,7 +19,7 @@ const MAX_WORDS = 4000;
 /** One or more words at the end: the targets. */
 export const oneOrMore = (many: RegExp): FormPart => ({ many, max: MAX_WORDS });
 
-/** Whether an argv is exactly of this form, with no word left over on either side. Pure; words are never split or unescaped. */
+/** Whether an argv matches a form completely. Pure; words are never split or unescaped. */
 export function matchesForm(form: ArgvForm, argv: readonly string[]): boolean {
   let at = 0;
   for (const part of form) {

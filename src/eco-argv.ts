@@ -10,8 +10,8 @@ const APT_PINNED = new RegExp(`^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?=$
 const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 
 /**
- * Every command that the executor may run. This repeats what the ecosystems build, on purpose: a mistake in one of them can't
- * widen what runs as root.
+ * Every command that the executor may run. Repeats what the ecosystems build on purpose: a bug in one of them can't widen
+ * what runs as root.
  */
 const ALLOWED: readonly ArgvForm[] = [
   ["apt-get", "update"],
@@ -53,7 +53,7 @@ export const ALLOWED_HEADS: readonly string[][] = ALLOWED.map((form) =>
   form.filter((part) => typeof part === "string"),
 );
 
-/** Whether a signed argv is one that may run. No shell ever reads it. */
+/** Whether a signed argv may run. No shell ever parses it. */
 export function isAllowedArgv(argv: readonly string[]): boolean {
   return ALLOWED.some((form) => matchesForm(form, argv));
 }

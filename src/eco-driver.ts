@@ -12,7 +12,7 @@ import type { Account } from "./sys-account.ts";
 /** What an ecosystem manages at one moment, for comparing two: key → version and state as one text. */
 export type HostState = Readonly<Record<string, string>>;
 
-/** The directories of one run, and who it runs for. */
+/** The directories of one run, and the account that runs the tool. */
 export interface RunPlace {
   /** Root-only directory of the run. It must not exist before `prepare`. */
   directory: string;
@@ -20,7 +20,7 @@ export interface RunPlace {
   archives: string;
   /** The aegis executable, for a tool that calls back. */
   aegis: string;
-  /** As whom the tool will run, for what it has to reach; null for root. */
+  /** The account that runs the tool, which must be able to read the run's files; null for root. */
   account: Account | null;
 }
 
@@ -92,7 +92,7 @@ export interface Held {
 }
 
 export interface RunDriver {
-  /** As whom the tool runs: `root`, or the name of an account, which must exist and not be root's. */
+  /** The account that runs the tool: `root`, or the name of an existing account other than root's. */
   user: string;
   /** Directories that a run changes. A snapshot without any of them undoes nothing. */
   roots: readonly string[];

@@ -16,7 +16,7 @@ import type { RiskSignal } from "./doc-signals.ts";
 export interface Targets {
   /** Normalised, in the order given, no duplicates. */
   targets: string[];
-  /** Legal to ask for, always denied: URLs, local paths, git sources, … */
+  /** Valid but always denied: URLs, local paths, git sources, … */
   denied: DeniedTarget[];
   /** What a target is called in this ecosystem: `package`, `image`, `module`, … */
   targetType: string;
@@ -25,7 +25,7 @@ export interface Targets {
 /** How an ecosystem orders its versions. */
 export interface Versioning {
   isVersion(text: string): boolean;
-  /** Negative where `a` comes first. Only for texts that are versions. */
+  /** Negative if `a` comes first. Only for valid versions. */
   compare(a: string, b: string): number;
 }
 
@@ -33,7 +33,7 @@ export interface Versioning {
 export interface OsvName {
   /** What OSV may call the package: the source package for Debian and Ubuntu. */
   names: readonly string[];
-  /** OSV's ecosystems that speak of this version, the one to be believed first. */
+  /** OSV's ecosystems that cover this version, most authoritative first. */
   ecosystems: readonly string[];
   /** The version as the ecosystem's advisories write it. */
   osvVersion: string;
@@ -49,18 +49,17 @@ export interface OsvEcosystem {
 }
 
 /**
- * How the executor holds its own plan of a request against the signed one. Its transaction must be equal, and so must every field
- * that is not named here.
+ * How the executor compares its own plan with the signed one. The transaction and every field not named here must be equal.
  */
 export interface Claims {
-  /** What the host itself adds to the change. A difference is drift, reported as `what` with the items of both plans. */
+  /** What the host adds to the change. A difference is drift, reported as `what` with the items of both plans. */
   hostFacts(plan: OperationPlan): readonly { what: string; items: readonly string[] }[];
   /** What may differ between two honest plans of the same change. */
   mayDiffer: {
     fields: readonly ("publisher_or_maintainer" | "deprecated" | "transitive_dependency_count")[];
     /** Fields of each element of `repository_evidence`. */
     ofRepositories: readonly (keyof RepositoryEvidence)[];
-    /** What warnings begin with. */
+    /** Prefixes of warnings. */
     warnings: readonly string[];
   };
 }
@@ -68,10 +67,10 @@ export interface Claims {
 /** A program that planning or running needs, for `aegis doctor`. */
 interface NeededProgram {
   name: string;
-  /** Another that does as well. */
+  /** An alternative program. */
   instead?: string;
   level: "warn" | "fail";
-  /** What is lost without it. */
+  /** What does not work without it. */
   without: string;
   fix: string;
 }
@@ -85,16 +84,16 @@ export interface Grammar {
   operations: Readonly<Record<string, "none" | "some">>;
   /**
    * Checks targets against the ecosystem's grammar.
-   * @throws AegisError `invalid_target` for what could never be meant
+   * @throws AegisError `invalid_target` for a target that the ecosystem does not allow
    */
   parseTargets(operation: string, targets: readonly string[]): Targets;
-  /** How people may write a target, for help texts, and which form names one exact version. */
+  /** The forms of a target, for help texts, and the one that names an exact version. */
   forms: { all: readonly string[]; exact: string };
-  /** Risk signals that only this ecosystem's planning can raise, beside those that follow from any plan's facts. */
+  /** Risk signals that this ecosystem's planning may raise, besides those derived from any plan's facts. */
   signals: readonly RiskSignal[];
-  /** Whether a target that parses stands for exactly one version, as far as its words can tell. */
+  /** Whether a valid target names exactly one version, as far as its text can tell. */
   isExact(target: string): boolean;
-  /** OSV's records for packages of this ecosystem on a host; null where OSV has none. */
+  /** OSV's ecosystem for packages of this kind on a host; null if OSV has none. */
   osv(host: Host): OsvEcosystem | null;
   claims: Claims;
   programs: readonly NeededProgram[];

@@ -6,7 +6,7 @@ import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
 import { type RunHook, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 
-/** What can be planned, and how. Replaced as a whole in tests. */
+/** The ecosystems that can be planned. Replaced as a whole in tests. */
 export type Ecosystems = Readonly<
   Partial<Record<Tool, { grammar: Grammar; load: () => Promise<Ecosystem>; hook?: () => Promise<RunHook> }>>
 >;
@@ -17,15 +17,15 @@ export const ECOSYSTEMS: Ecosystems = TABLE;
 const names = Object.keys(ECOSYSTEM_NAMES).filter(isEcosystemName);
 const isBuilt = (name: (typeof names)[number]) => Object.hasOwn(TABLE, ECOSYSTEM_NAMES[name]);
 
-/** The names of the command line that can be planned. */
+/** Ecosystem names that can be planned. */
 export const BUILT: readonly string[] = names.filter(isBuilt);
 
-/** Names of the command line that belong to later versions. */
+/** Ecosystem names of later versions. */
 export const NOT_BUILT: readonly string[] = names.filter((name) => !isBuilt(name));
 
 /**
- * The ecosystem of this name, or of a plan's `tool`.
- * @throws AegisError `not_built` for one that this version lacks, `usage` for an unknown name
+ * Loads an ecosystem by its name or a plan's `tool`.
+ * @throws AegisError `not_built` if this version lacks it, `usage` for an unknown name
  */
 export async function loadEcosystem(name: string, ecosystems: Ecosystems = ECOSYSTEMS): Promise<Ecosystem> {
   const tool = isEcosystemName(name) ? ECOSYSTEM_NAMES[name] : undefined;
@@ -39,22 +39,22 @@ export async function loadEcosystem(name: string, ecosystems: Ecosystems = ECOSY
 }
 
 /**
- * How plans of a tool are run.
- * @throws AegisError `not_built` for what this version only plans
+ * Loads the run driver of a tool.
+ * @throws AegisError `not_built` if this version only plans it
  */
 export async function loadDriver(tool: Tool, ecosystems: Ecosystems = ECOSYSTEMS): Promise<RunDriver> {
   const { driver } = await loadEcosystem(tool, ecosystems);
   if (driver !== null) return driver();
   throw new AegisError(
     "not_built",
-    `this version plans ${tool}, and does not run it`,
+    `this version can plan ${tool} but not run it`,
     "Wait for a version whose release notes name it.",
   );
 }
 
 /**
- * What a tool calls back during a run. Loads nothing of the ecosystem but that.
- * @throws AegisError `usage` for a name that is no tool with a hook
+ * Loads the hook that a tool calls during a run, and nothing else of its ecosystem.
+ * @throws AegisError `usage` for a name that is not a tool with a hook
  */
 export async function loadHook(name: string, ecosystems: Ecosystems = ECOSYSTEMS): Promise<RunHook> {
   const tool = TOOLS.find((one) => one === name);
@@ -62,13 +62,13 @@ export async function loadHook(name: string, ecosystems: Ecosystems = ECOSYSTEMS
   if (hook !== undefined) return hook();
   throw new AegisError(
     "usage",
-    `${JSON.stringify(name)} is no tool that calls aegis back`,
-    "The executor starts this itself, while it runs a signed plan; see: aegis apply --help",
+    `${JSON.stringify(name)} is not a tool that calls aegis back`,
+    "The executor starts this itself during a run; see: aegis apply --help",
   );
 }
 
 /**
- * Checks that an ecosystem has an operation and that it was given targets exactly where it takes some.
+ * Checks that an ecosystem has this operation, and that targets are given exactly if it takes some.
  * @throws AegisError `usage`
  */
 export function assertOperation(ecosystem: Ecosystem, operation: string, targets: number): void {

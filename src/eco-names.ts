@@ -1,6 +1,6 @@
 import type { Tool } from "./doc-plan.ts";
 
-/** The names by which ecosystems are called on the command line, and the tool that their plans name. */
+/** The names of ecosystems on the command line, and the `tool` of their plans. */
 export const ECOSYSTEM_NAMES = {
   apt: "apt",
   npm: "npm",
@@ -16,12 +16,12 @@ export const ECOSYSTEM_NAMES = {
 
 export type EcosystemName = keyof typeof ECOSYSTEM_NAMES;
 
-/** Whether a word of the command line is the name of an ecosystem, built or not. */
+/** Whether a word is the name of an ecosystem, built or not. */
 export function isEcosystemName(word: string): word is EcosystemName {
   return Object.hasOwn(ECOSYSTEM_NAMES, word);
 }
 
-/** Names under which `aegis daemon install --wrappers` puts this program in the way of package managers. */
+/** The package managers for which `aegis daemon install --wrappers` links this program. */
 export const WRAPPER_NAMES = [
   "apt",
   "apt-get",

@@ -2,8 +2,7 @@ import { type ArgvForm, matchesForm, oneOrMore } from "./eco-argv-form.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * Every argv that planning may spawn, as data. None of them changes the host: this list is everything that making a plan can
- * run on a machine.
+ * Every argv that planning may spawn. None changes the host; planning runs nothing else.
  */
 
 /** `name`, `name:arch`, `name=version`, `name:arch=version`; deb-control(5), deb-version(7). A trailing `-` would mean removal. */
@@ -45,8 +44,7 @@ const FORMS: readonly ArgvForm[] = [
 ];
 
 /**
- * Accepts the argv of planning and nothing else.
- * @throws AegisError `internal` for anything else, since asking for it is a bug in this program
+ * @throws AegisError `internal` for an argv that is not on the list, since requesting it is a bug in this program
  */
 export function assertPlanningArgv(argv: readonly string[]): void {
   if (!FORMS.some((form) => matchesForm(form, argv))) {

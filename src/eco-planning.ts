@@ -3,10 +3,10 @@ import type { Env } from "./paths.ts";
 import type { BytesAnswer } from "./sys-fetch.ts";
 
 /*
- * What planning may use of the world, and nothing else: programs, files and settings, read-only.
+ * The only way for planning to reach the system: programs, files and settings, read-only.
  */
 
-/** The settings of one program, in the form that the program takes them. */
+/** The settings of one program, in its own format. */
 export interface ToolSettings {
   /** Files of the fresh HOME, by name. */
   files?: Readonly<Record<string, string>>;
@@ -16,21 +16,21 @@ export interface ToolSettings {
   variables?: Readonly<Record<string, string>>;
 }
 
-/** For a program that may read this host's settings, since it is asked for them, or has none. */
+/** For a program that may read this host's settings because it reports them, or that has none. */
 export const HOST_SETTINGS = (): ToolSettings => ({});
 
-/** What planning may use of the world. Replaced as a whole in tests. */
+/** Access to the system for planning. Replaced as a whole in tests. */
 export interface Planning {
   now: Date;
-  /** The environment of whoever plans. */
+  /** The planning user's environment. */
   env: Env;
   host: Host;
-  /** Where apt keeps the binary cache of this planning alone (an absolute path); left out, the host's own is used. */
+  /** Absolute path of a private binary cache for apt; without it, the host's own is used. */
   aptCache?: string;
   /**
-   * Runs one of the read-only argv of planning and records it as evidence. A missing program, a failure, a time-out
-   * and an output over the cap are outcomes, not exceptions; anything outside the list of planning throws `internal`.
-   * `settings` gives the program its settings; `home` is the empty HOME it will have, where `files` go.
+   * Runs one of planning's read-only argv and records it as evidence. A missing program, a failure, a timeout and too much
+   * output are outcomes, not exceptions; an argv that is not on the list throws `internal`. `settings` returns the program's
+   * settings; `home` is its empty HOME, where `files` go.
    */
   run(argv: readonly string[], call: PlanningCall): Promise<PlanningOutput>;
   /**
@@ -44,11 +44,11 @@ export interface Planning {
    * @throws AegisError `unavailable` if the registry doesn't serve it, `evidence_mismatch` if it serves another file
    */
   packageFile(url: URL, digest: Digest | null, request?: RegistryRequest): Promise<PackageFile>;
-  /** The text of a file on the host, or null where it is not there or can't be read. */
+  /** The text of a file on the host, or null if it does not exist or can't be read. */
   readText(path: string): string | null;
-  /** Names in a directory, sorted; empty where it is not there. */
+  /** Names in a directory, sorted; empty if it does not exist. */
   list(path: string): string[];
-  /** Writes a private temporary file that lives as long as the planning; returns its path. */
+  /** Writes a private temporary file, removed when planning ends; returns its path. */
   temporary(name: string, data: string | Uint8Array): string;
 }
 
@@ -76,9 +76,9 @@ export interface RegistryRequest {
 }
 
 interface PlanningCall {
-  /** Required, so that no program reads the host's settings because somebody forgot: {@link HOST_SETTINGS} for one that has none. */
+  /** Required, so that no program reads the host's settings by oversight; {@link HOST_SETTINGS} for one without settings. */
   settings: (home: string) => ToolSettings;
-  /** Keep the output in the plan, however large, as long as there is room. */
+  /** Keep the output in the plan, however large, while there is room. */
   keep?: boolean;
 }
 

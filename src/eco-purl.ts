@@ -11,13 +11,13 @@ export interface PurlParts {
 }
 
 /**
- * The canonical package URL of these parts, with the rules of its type applied (case, for one).
- * @throws Error where a part may not be in a package URL
+ * The canonical package URL of these parts, with its type's rules applied (lower case, for example).
+ * @throws Error if a part is not allowed in a package URL
  */
 export function purlOf({ type, namespace, name, version, qualifiers, subpath }: PurlParts): string {
   const text = new PackageURL(type, namespace, name, version, qualifiers, subpath ?? null).toString();
-  // The specification leaves only letters, digits and .-_~: as they are, and / between segments and in values. The library
-  // is laxer in a version (+), which most of Debian's updates have, and in names, and stricter in the values of qualifiers.
+  // The specification leaves only letters, digits and .-_~: unescaped, and / between segments and in values. The library
+  // escapes less in names and versions (the + of most Debian updates), and more in the values of qualifiers.
   const [before = "", values] = text.split("?", 2);
   const canonical = before.replace(/[+!'()*]/g, percent);
   return values === undefined

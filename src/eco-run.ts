@@ -52,9 +52,9 @@ export function archivesOf(id: string, paths: StatePaths): string {
 }
 
 /**
- * Runs the signed argv as `account` (null for root) and waits for its end, for as long as it takes once it must not be stopped. Output goes to
- * files, because tools fail when the reader of a pipe dies, and the run must survive this process. `stop` ends a run that may be
- * stopped. If the tool is killed while its children go on, they are waited for too, since they change the host.
+ * Runs the signed argv as `account` (null for root) and waits for its end, without a limit once it must not be stopped. Output
+ * goes to files, because tools fail when the reader of a pipe dies, and the run must survive this process. `stop` ends a run
+ * that may be stopped. If the tool is killed while its children go on, they are waited for too, since they change the host.
  * Returns the exit status; null if a signal ended it.
  */
 export function startRun(
@@ -77,20 +77,20 @@ export function startRun(
   try {
     child = spawn(program, args, { env: environment, cwd, stdio: ["ignore", ...files], detached: true });
   } catch (error) {
-    // Some failures come at once (ENOEXEC, E2BIG), others as an event below.
+    // Some failures are thrown (ENOEXEC, E2BIG), others arrive as an event below.
     return Promise.reject(failed(error));
   } finally {
     for (const fd of files) closeSync(fd);
   }
   if (child.pid !== undefined) recordProcess(directory, child.pid);
   const watch = new RunWatch(directory, driver, listener);
-  // Not by the clock, which may be set while the tool works.
+  // Not the wall clock, which may be changed while the tool runs.
   const started = performance.now();
   let overdue = false;
   let exit: { status: number | null } | null = null;
 
   return new Promise((resolve, reject) => {
-    /** What is thrown while watching ends the watching, not this process: its caller closes the run. */
+    /** An error while watching rejects the promise instead of ending this process: the caller closes the run. */
     const guarded = (action: () => void) => {
       try {
         action();
@@ -110,7 +110,7 @@ export function startRun(
       listener.tick();
       const age = performance.now() - started;
       const ended = stop.aborted || age > limitMs;
-      // The id of a process that has ended may be another's by now.
+      // The pid of a process that has ended may have been reused.
       if (ended && exit === null && child.pid !== undefined) stopRun(directory, child.pid, driver);
       if (age > OVERDUE_MS && !overdue) {
         overdue = true;
@@ -137,7 +137,7 @@ function recordProcess(directory: string, pid: number): void {
   try {
     writeFileAtomic(join(directory, OUTPUT_FILES.process), JSON.stringify(identify(pid)));
   } catch {
-    // A full disk, say. The tool is at work and this runner watches it: giving up now would leave it alone.
+    // For example a full disk. The tool is running and this runner watches it: giving up now would abandon it.
   }
 }
 

@@ -5,13 +5,13 @@ import type { Versioning } from "./eco-grammar.ts";
 const VERSION =
   /^v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]*)?$/;
 
-/** True for text that {@link compareSemver} can order. */
+/** Whether {@link compareSemver} can order this text. */
 function isSemver(text: string): boolean {
   return text.length <= 256 && VERSION.test(text);
 }
 
 /**
- * Orders two versions for which {@link isSemver} holds: negative where `a` comes first. Build metadata doesn't count.
+ * Orders two versions for which {@link isSemver} holds: negative if `a` comes first. Ignores build metadata.
  * @see https://semver.org/#spec-item-11
  */
 function compareSemver(a: string, b: string): number {
@@ -29,7 +29,7 @@ function split(version: string): { numbers: (string | undefined)[]; prerelease: 
 }
 
 function comparePrerelease(a: readonly string[], b: readonly string[]): number {
-  // A version without a pre-release is the newer one.
+  // A version without a pre-release is newer than one with it.
   if (a.length === 0 || b.length === 0) return b.length - a.length;
   for (const [i, x] of a.entries()) {
     const y = b[i];
@@ -40,7 +40,7 @@ function comparePrerelease(a: readonly string[], b: readonly string[]): number {
   return a.length - b.length;
 }
 
-/** Numbers by value and before words, words by their characters. */
+/** Numeric identifiers sort by value and before others, which sort by code unit. */
 function compareIdentifiers(a: string, b: string): number {
   const [x, y] = [/^\d+$/.test(a), /^\d+$/.test(b)];
   if (x && y) return compareNumbers(a, b);
@@ -53,5 +53,5 @@ function compareNumbers(a = "0", b = "0"): number {
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/** Semantic versions in the order of https://semver.org. */
+/** Semantic versions, ordered by https://semver.org. */
 export const SEMVER: Versioning = { isVersion: isSemver, compare: compareSemver };

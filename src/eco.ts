@@ -6,12 +6,12 @@ import type { Planning } from "./eco-planning.ts";
 import type { Finding } from "./finding.ts";
 
 /*
- * What an ecosystem is, to everything that is not one. It comes in three parts, by what each may touch: a grammar
- * (eco-grammar.ts), which is pure; planning (eco-planning.ts), which reads; and a run driver (eco-driver.ts), which changes the
- * host. The table of all ecosystems is eco-table.ts.
+ * The interface of an ecosystem. It has three parts, by what each may touch: a grammar (eco-grammar.ts), which is pure;
+ * planning (eco-planning.ts), which reads; and a run driver (eco-driver.ts), which changes the host. eco-table.ts lists all
+ * ecosystems.
  */
 
-/** The part of a plan that the ecosystem finds out; the planner adds identity, host, signals and score. */
+/** The part of a plan that the ecosystem provides; the planner adds identity, host, signals and score. */
 export type Findings = Pick<
   OperationPlan,
   | "exact_targets"
@@ -44,11 +44,11 @@ export type Findings = Pick<
   | "rollback_plan"
   | "raw_evidence"
 > & {
-  /** Those of {@link Grammar.signals} that hold; the signals that follow from the facts above are added by the planner. */
+  /** Those of {@link Grammar.signals} that apply; the planner adds the signals derived from the facts above. */
   signals: readonly RiskSignal[];
 };
 
-/** Findings before anything is known: complete, and relied on by nobody. `preview` is the command that would be run. */
+/** Findings before anything is known. `preview` is the command that would be run. */
 export function emptyFindings(preview: readonly string[]): Findings {
   return {
     exact_targets: [],
@@ -85,17 +85,17 @@ export function emptyFindings(preview: readonly string[]): Findings {
 /** One package ecosystem: everything that differs between apt, npm and the others. */
 export interface Ecosystem extends Grammar {
   /**
-   * Gathers evidence, read-only. A tool that is missing or fails gives findings that say so.
-   * @throws AegisError `not_found` for a target that the tool has never heard of
+   * Gathers evidence, read-only. If the tool is missing or fails, the findings say so.
+   * @throws AegisError `not_found` for a target that the tool does not know
    */
   gather(operation: string, targets: Targets, planning: Planning): Promise<Findings>;
   /**
-   * The exact argv that a signature covers, from the plan alone. Pure.
-   * @throws AegisError `invalid_document` when the plan has no exact version to sign
+   * The exact argv to sign, from the plan alone. Pure.
+   * @throws AegisError `invalid_document` if the plan has no exact version to sign
    */
   signedArgv(plan: OperationPlan): string[];
-  /** What `aegis doctor` says of the state that this package manager is in. Read-only. */
+  /** The package manager's state, for `aegis doctor`. Read-only. */
   check(): Promise<Finding[]>;
-  /** How its signed plans are run; null where this version only plans it. */
+  /** Runs its signed plans; null if this version can only plan. */
   driver: (() => Promise<RunDriver>) | null;
 }

@@ -17,12 +17,12 @@ import type { TrustedKey } from "./key-trusted-keys.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { plural } from "./terminal.ts";
 
-/** How long an approval is good for where nobody says. */
+/** Default lifetime of an approval. */
 export const APPROVAL_MINUTES = 60;
-/** No signed document lives longer. */
+/** Maximum lifetime of any signed document. */
 export const MAX_LIFETIME_MINUTES = 24 * 60;
 
-/** Who approved, as verified. */
+/** A verified approver. */
 export interface Approver {
   signer: string;
   /** The key's fingerprint. */
@@ -32,8 +32,8 @@ export interface Approver {
 }
 
 /**
- * Hash of what an approver signed, the signature left out: an approval stays the same one whatever id of its key is
- * written into it. Use it, never a hash of the whole document, to remember that an approval was used.
+ * Hash of an approval without its signature, so that it is the same whichever of its key's ids the signature names. Use it,
+ * never a hash of the whole document, to record that an approval was used.
  */
 export function approvalHash(approval: Approval): string {
   return canonicalHash(unsigned(approval));
@@ -63,9 +63,9 @@ export function makeApproval(given: {
 }
 
 /**
- * Verifies every approval attached to a plan and returns who gave them. One bad approval refuses them all: whoever
- * attached it is wrong about what was approved.
- * `executionKey` is the public key, in hex, that signs the execution plan: it may not approve.
+ * Verifies every approval attached to a plan and returns the approvers. One bad approval refuses the plan, since the person
+ * who attached it is mistaken about what was approved. `executionKey` is the public key, in hex, that signs the execution
+ * plan: it may not approve.
  * @throws AegisError `approval_invalid`
  */
 export function verifyApprovals(
@@ -79,10 +79,10 @@ export function verifyApprovals(
   for (const approval of approvals) {
     const approver = verifyApproval(approval, planHash, trust, executionKey, now);
     if (approvers.some(({ key }) => key === approver.key)) {
-      throw invalid(approval, "its key has approved already; each approval needs a key of its own");
+      throw invalid(approval, "its key has already approved; each approval needs its own key");
     }
     if (approvers.some(({ signer }) => signer === approver.signer)) {
-      throw invalid(approval, "this person has approved already; each approval needs another person");
+      throw invalid(approval, "this person has already approved; each approval needs another person");
     }
     approvers.push(approver);
   }
@@ -99,17 +99,17 @@ function verifyApproval(
   const id = approval.signature.key_id;
   const claimsToBe = trust.some((key) => key.publicKeyHex === executionKey && key.ids.includes(id));
   if (claimsToBe || verifyDocument(approval, executionKey)) {
-    throw invalid(approval, "it is by the key that signs the execution plan");
+    throw invalid(approval, "it is signed with the key of the execution plan");
   }
   const key = trustedApprover(approval, trust, now);
-  if (!verifyDocument(approval, key.publicKeyHex)) throw invalid(approval, "its signature does not fit");
+  if (!verifyDocument(approval, key.publicKeyHex)) throw invalid(approval, "its signature is not valid");
   if (approval.plan_hash !== planHash) throw invalid(approval, "it approves another plan");
   const from = Date.parse(approval.approved_at);
   const until = Date.parse(approval.expires_at);
   if (from > now.getTime()) throw invalid(approval, `it is not valid before ${approval.approved_at}`);
   if (until <= now.getTime()) throw invalid(approval, `it expired at ${approval.expires_at}`);
   if (until - from > MAX_LIFETIME_MINUTES * 60_000) {
-    throw invalid(approval, "it was made to last longer than 24 hours");
+    throw invalid(approval, "its lifetime is longer than 24 hours");
   }
   const [fingerprint = id] = key.ids;
   return { signer: approval.signer, key: fingerprint, hash: approvalHash(approval) };
@@ -132,9 +132,9 @@ function invalid(approval: Approval, why: string, hint = "Ask for a new one: aeg
 }
 
 /**
- * Proves that every control which policy requires is there, as far as the documents tell: that the snapshots are there, too,
- * only the host tells (exec-snapshot.ts). `executionKey` is the signer's, as
- * verified: it may not approve. Returns the verified approvers.
+ * Proves that every control that policy requires is present, by the documents alone; whether the snapshots exist is checked
+ * on the host (exec-snapshot.ts). `executionKey` is the signer's verified key, which may not approve. Returns the verified
+ * approvers.
  * @throws AegisError `approval_invalid`, `key_untrusted`, `approval_required`, `control_invalid`, `snapshot_required`
  */
 export function checkControls(
@@ -159,7 +159,7 @@ export function checkControls(
   if (approvers.length < people) {
     throw new AegisError(
       "approval_required",
-      `policy requires ${plural(people, "human approval")}, and ${approvers.length} of them ${approvers.length === 1 ? "is" : "are"} here`,
+      `policy requires ${plural(people, "human approval")}, and ${approvers.length} ${approvers.length === 1 ? "is" : "are"} attached`,
       "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>; then sign with --approval <file>.",
     );
   }
@@ -172,20 +172,20 @@ export function checkControls(
       "Make one, then sign with --snapshot-id <provider>:<id>; the providers are btrfs, snapper, lvm and zfs.",
     );
   }
-  // A bare id is only a claim: a human must stand behind it, or policy must accept it. The others the executor looks up.
+  // A bare id is only a claim: it needs a human approval, or a policy that accepts it. The executor looks the others up.
   const isDeclared = !execution.control_proofs.some(isLookedUp);
   if (isDeclared && !config.snapshot.accept_declared && approvers.length === 0) {
     throw new AegisError(
       "snapshot_required",
-      "the snapshot is only declared, which counts with a human approval or with [snapshot] accept_declared=true",
-      "Name it with its provider, and the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>",
+      "the snapshot is only declared, which needs a human approval or [snapshot] accept_declared=true",
+      "Name it with its provider, so that the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>",
     );
   }
   return approvers;
 }
 
 /**
- * One key, one role: a reviewer's key that also signs or approves would be the model's side of the chain agreeing with
+ * One key, one role: with a reviewer's key that also signs or approves, the model's side of the chain would agree with
  * itself. `keys` are fingerprints.
  * @throws AegisError `key_untrusted`
  */
@@ -195,29 +195,29 @@ function assertNoReviewer(keys: readonly string[], config: PolicyConfig): void {
   if (both === undefined) return;
   throw new AegisError(
     "key_untrusted",
-    `key ${both} signs reviews, by [review] public_keys, and so it can neither sign an execution plan nor approve it`,
-    "Give the reviewer a key of its own.",
+    `key ${both} is listed in [review] public_keys, so it can neither sign nor approve an execution plan`,
+    "Give the reviewer its own key.",
     { key_id: both },
   );
 }
 
 /**
- * A proof must be of its control, younger than the plan, in force now, and not for longer than a day.
+ * A proof must be for its control, younger than the plan, valid now, and last no longer than a day.
  * @throws AegisError `control_invalid`
  */
 function checkProof(proof: ControlProof, planned: string, now: Date): void {
   const lifetime = Date.parse(proof.expires_at) - Date.parse(proof.created_at);
   const problem =
     proof.control !== "system snapshot"
-      ? `${proof.proof_type} is no proof of ${proof.control}`
+      ? `${proof.proof_type} does not prove ${proof.control}`
       : Date.parse(proof.created_at) > now.getTime()
-        ? `it is of the future (${proof.created_at})`
+        ? `it was made in the future (${proof.created_at})`
         : Date.parse(proof.expires_at) <= now.getTime()
           ? `it expired at ${proof.expires_at}`
           : Date.parse(proof.created_at) < Date.parse(planned)
             ? "it is older than the plan"
             : lifetime > PROOF_MINUTES * 60_000
-              ? "it says that it lasts for more than a day"
+              ? "its lifetime is longer than a day"
               : idProblem(proof);
   if (problem === null) return;
   throw new AegisError(

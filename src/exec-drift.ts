@@ -12,14 +12,14 @@ import { isGrave, vulnerabilityName } from "./policy-facts.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
- * What was signed against what the executor finds itself. A plan file is a claim by whoever wrote it: what matters is that the
- * executor's own plan for the same request is the same change, for the same reasons.
+ * Compares the signed plan with the executor's own. A plan file is only a claim: the executor's own plan for the same request
+ * must be the same change, for the same reasons.
  */
 
 /**
- * Everything that a plan claims besides the change itself, so that a field which is added to plans is compared without an edit
- * here. Left out: what differs between any two plans (id, time, raw output), what the ecosystem says may differ, the host, which
- * has been checked, and warnings and vulnerabilities, which are compared separately.
+ * A plan's claims besides the change itself. All fields but those removed here, so that new fields are compared by default.
+ * Removed: what differs between any two plans (id, time, raw output), what the ecosystem lets differ, the host, which was
+ * checked before, and warnings and vulnerabilities, which are compared separately.
  */
 function claimsOf(plan: OperationPlan, { fields, ofRepositories }: MayDiffer): Record<string, unknown> {
   const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
@@ -44,19 +44,19 @@ function without(record: object, fields: readonly string[]): Record<string, unkn
 
 const isOfVulnerability = (name: string) => name.startsWith("vulnerability-");
 
-/** Each side has vulnerability data of its own; {@link compareVulnerabilities} compares what matters of it. */
+/** Each side has its own vulnerability data; {@link compareVulnerabilities} compares what matters. */
 function withoutVulnerabilities({ risk_signals, risk_contributions, risk_score }: OperationPlan) {
   const others = risk_contributions.filter(({ name }) => !isOfVulnerability(name));
   const sum = (parts: typeof others) => parts.reduce((total, { points }) => total + points, 0);
   return {
     risk_signals: risk_signals.filter((name) => !isOfVulnerability(name)),
     risk_contributions: others,
-    // A score that is not the sum of its parts is no score.
+    // A score that is not the sum of its parts is invalid.
     risk_score: risk_score === Math.min(100, sum(risk_contributions)) ? sum(others) : null,
   };
 }
 
-/** Whether a plan's signals and points for vulnerabilities are the ones that follow from its evidence of them. */
+/** Whether a plan's signals and points for vulnerabilities follow from its evidence. */
 function tellsItsVulnerabilities(plan: OperationPlan): boolean {
   const follow = riskSignals(plan).filter(isOfVulnerability);
   const { risk_contributions } = riskScore({ risk_signals: follow, transaction: [], deprecated: null });
@@ -68,9 +68,9 @@ function tellsItsVulnerabilities(plan: OperationPlan): boolean {
 }
 
 /**
- * The signed plan must be what the executor plans now.
- * @throws AegisError `drift` with both sides when the change differs, or what the host adds to it; `evidence_mismatch` when the
- * change is the same and the plan describes it differently
+ * Proves that the signed plan is what the executor plans now.
+ * @throws AegisError `drift` with both sides if the change differs, or what the host adds to it; `evidence_mismatch` if the
+ * plan describes the same change differently
  */
 export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims: Claims): void {
   if (canonicalJson(signed.transaction) !== canonicalJson(own.transaction)) {
@@ -114,9 +114,9 @@ function mismatch(field: string, what: string): AegisError {
 }
 
 /**
- * Every grave vulnerability that the executor knows in a version to be installed must be in the signed plan, as its screen
- * shows it: a rule that fired for another package is no word about this one. The signed plan may know more, but only of
- * versions that its transaction brings or takes away: any other is there to fill the approver's screen.
+ * Every serious vulnerability that the executor knows of in a version to be installed must be in the signed plan, as its
+ * screen shows it: a rule that fired for another package says nothing about this one. The signed plan may have more, but only
+ * of versions in its transaction: others would only fill the approver's screen.
  * @throws AegisError `evidence_mismatch`, `drift`
  */
 export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan): void {
@@ -137,7 +137,7 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
   if (unreported.length === 0) return;
   throw new AegisError(
     "drift",
-    `this host knows of vulnerabilities that the signed plan says nothing of: ${list(unreported)}`,
+    `this host knows of vulnerabilities that the signed plan does not mention: ${list(unreported)}`,
     `${planAgainHint(signed)}; with this host's vulnerability data, then decide, approve and sign again.`,
     { untold: unreported.slice(0, 50) },
   );
@@ -150,8 +150,8 @@ function versionOf({ applies_to, package: name, version }: Vulnerability): strin
 }
 
 /**
- * Warnings are what an approver reads first, so those that every plan of this change has must be the executor's own, no more and
- * no fewer. The approver's screen attributes the others to the plan and its sources.
+ * An approver reads the warnings first, so those that every plan of this change has must equal the executor's own. The
+ * approver's screen attributes the others to the plan and its sources.
  * @throws AegisError `evidence_mismatch`
  */
 export function compareWarnings(signed: OperationPlan, own: OperationPlan, { mayDiffer }: Claims): void {
@@ -161,14 +161,14 @@ export function compareWarnings(signed: OperationPlan, own: OperationPlan, { may
   throw mismatch("warnings", "the executor finds on this host");
 }
 
-/** What to type for a plan of the same. */
+/** The hint to make the same plan again. */
 function planAgainHint({ tool, operation, targets }: OperationPlan): string {
   return `Plan again: ${showArgv(["aegis", "plan", tool, operation, ...targets])}`;
 }
 
 /**
- * The executor's own policy over its own plan may not be stricter than what was signed, and may not ask for it for reasons
- * that the signed result doesn't have: whoever approved approved those. `config` is what `own` was decided by.
+ * The executor's decision about its own plan may not be stricter than the signed one, nor rest on rules that the signed
+ * result lacks: the approvers did not see those. `config` is the configuration behind `own`.
  * @throws AegisError `evaluator_mismatch`, `policy_denied`, `policy_mismatch`, `approval_required`, `snapshot_required`,
  * `drift`
  */
@@ -177,7 +177,7 @@ export function compareDecisions(signed: PolicyResult, own: PolicyResult, config
   if (signed.evaluator_hash !== own.evaluator_hash) {
     throw new AegisError(
       "evaluator_mismatch",
-      "the plan was judged by another version of the rules",
+      "the plan was decided by another version of the rules",
       "Sign again with the version that is installed on this host.",
     );
   }
@@ -202,7 +202,7 @@ export function compareDecisions(signed: PolicyResult, own: PolicyResult, config
     const code = control === "human approval" ? "approval_required" : "snapshot_required";
     throw new AegisError(
       code,
-      `this host's policy also demands: ${control}`,
+      `this host's policy also requires: ${control}`,
       "Decide and sign again on this host.",
       reasons,
     );
@@ -211,7 +211,7 @@ export function compareDecisions(signed: PolicyResult, own: PolicyResult, config
   if (unsigned.length === 0) return;
   throw new AegisError(
     "drift",
-    `on this host rules fire that the signed decision doesn't have: ${list(unsigned.map(({ id, reason }) => `${id} (${reason})`))}`,
+    `on this host, rules fire that are not in the signed decision: ${list(unsigned.map(({ id, reason }) => `${id} (${reason})`))}`,
     "Nothing was used up. Plan again, then decide, approve and sign again: aegis plan --help",
     { ...reasons, unsigned_rules: unsigned.map(({ id }) => id) },
   );
@@ -227,7 +227,7 @@ function difference(signed: readonly TransactionEntry[], now: readonly Transacti
   };
 }
 
-/** `upgrade hello:amd64 1.0 -> 1.1`, with the digest when only that tells two entries apart. */
+/** `upgrade hello:amd64 1.0 -> 1.1`, and the beginning of the digest, which may be the only difference. */
 function describe(entry: TransactionEntry): string {
   const versions = [entry.from_version, entry.to_version].filter((version) => version !== null).join(" -> ");
   const digest = entry.sha256 === null ? "" : ` sha256:${entry.sha256.slice(0, 12)}`;

@@ -6,7 +6,7 @@ import { compareDecisions } from "./exec-drift.ts";
 import { evaluate } from "./policy.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 
-/** What the executor checks before it runs anything, in this order. Signed into every execution plan. */
+/** The executor's checks before a run, in order. Signed into every execution plan. */
 export const PREFLIGHT_CHECKS = [
   "canonical",
   "schema",
@@ -22,7 +22,7 @@ export const PREFLIGHT_CHECKS = [
 ] as const;
 
 /**
- * Proves that the embedded documents belong together: every hash, id and repeated field agrees with what it repeats.
+ * Proves that the embedded documents belong together: every hash, id and repeated field matches its source.
  * @throws AegisError `hash_mismatch`
  */
 export function checkHashes(execution: ExecutionPlan): void {
@@ -54,16 +54,16 @@ export function checkHashes(execution: ExecutionPlan): void {
   if (wrong === undefined) return;
   throw new AegisError(
     "hash_mismatch",
-    `${wrong[0]} does not agree with the documents inside the execution plan`,
+    `${wrong[0]} does not match the documents inside the execution plan`,
     "Sign again from the plan, policy result and review that belong together.",
     { field: wrong[0] },
   );
 }
 
 /**
- * Proves that policy allows the plan as embedded: these rules, over the embedded plan and review, give the embedded
- * result byte for byte, and it is not a denial. A result made under another configuration can't be reproduced; then only
- * what this configuration says about the plan is known, and that too must not be a denial.
+ * Proves that policy allows the plan: these rules, over the embedded plan and review, give the embedded result byte for byte,
+ * and it is not a denial. A result of another configuration can't be reproduced; then this configuration's own decision must
+ * not be a denial either, nor stricter.
  * @throws AegisError `evaluator_mismatch`, `policy_mismatch`, `policy_denied`, `nothing_to_do`
  */
 export function checkPolicy(
@@ -90,25 +90,25 @@ export function checkPolicy(
   if (unknown !== undefined) {
     throw new AegisError(
       "evaluator_mismatch",
-      `the plan demands the check ${unknown}, which this version of aegis does not have`,
+      `the plan requires the check ${unknown}, which this version of aegis does not have`,
       "Sign again with this version.",
     );
   }
   if (signed.policy_config_hash === policy.hash && canonicalJson(signed) !== canonicalJson(own)) {
     throw new AegisError(
       "policy_mismatch",
-      `policy decides ${own.decision} on this plan, and not as the policy result in it says`,
+      `policy decides ${own.decision} on this plan, which differs from the policy result in it`,
       "Decide again: aegis policy <plan>",
     );
   }
   assertPermitted(signed);
   assertPermitted(own);
-  // Under another configuration too: with the review that is embedded, nothing laxer than what this host decides.
+  // Another configuration's result must not be milder than this host's decision with the embedded review.
   if (signed.policy_config_hash !== policy.hash) compareDecisions(signed, own, policy.config);
-  if (plan.nothing_to_do) throw new AegisError("nothing_to_do", "the host is already as asked for");
+  if (plan.nothing_to_do) throw new AegisError("nothing_to_do", "the host is already in the requested state");
 }
 
-/** @throws AegisError `evaluator_mismatch` when other rules than `own`'s decided */
+/** @throws AegisError `evaluator_mismatch` if the rules differ from `own`'s */
 export function assertSameEvaluator(signed: PolicyResult, own: PolicyResult): void {
   if (signed.evaluator_hash === own.evaluator_hash && signed.policy_version === own.policy_version) return;
   throw new AegisError(

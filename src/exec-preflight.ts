@@ -17,17 +17,17 @@ import { showArgv } from "./terminal.ts";
 
 const MINUTE = 60_000;
 
-/** What a check may know beside the document. `null` stands for what the caller has no way to know. */
+/** What the checks know besides the document. Null means that the caller can't know. */
 export interface PreflightContext {
   trust: Trust;
   now: Date;
   host: Host;
   config: Pick<LoadedPolicyConfig, "config" | "hash">;
-  /** When Aegis was installed: a clock set back must not bring old plans to life. */
+  /** When Aegis was installed: setting the clock back must not revive older plans. */
   installedAt: Date | null;
   /** Time of the newest event in the audit log. */
   newestAudited: Date | null;
-  /** Says, in words, what of a plan was used before; null for nothing. Looks only: nothing is used up by it. */
+  /** Says what of a plan was used before, or returns null. Read-only: it uses nothing up. */
   usedBefore: ((execution: ExecutionPlan) => string | null) | null;
   /** Other grammars than this program's own, for tests. */
   grammars?: Grammars | undefined;
@@ -38,15 +38,15 @@ export interface Submission {
   execution: ExecutionPlan;
   /** SHA-256 of its canonical JSON, signature included. */
   hash: string;
-  /** The verified key; `execution.signer_identity` is its name where it has one. */
+  /** The verified key; `execution.signer_identity` is its name if it has one. */
   executionKey: TrustedKey;
 }
 
 /**
- * The checks of a submission alone (exec-checks.ts), in order; the first that fails is thrown. `signed` is called as soon as the
- * signature is verified: what is refused afterwards may be named by its signer and ids. Use comes before lifetime: the owner of a
- * plan that ran and has expired since should be told that it ran.
- * @throws AegisError `not_canonical`, `legacy_plan`, `invalid_document`, and as the single checks below
+ * The checks of a submission alone (exec-checks.ts), in order; throws the error of the first that fails. Calls `signed` once
+ * the signature is verified: later refusals may name the signer and ids. Use is checked before lifetime, so that the owner of
+ * a plan that ran and has expired is told that it ran.
+ * @throws AegisError `not_canonical`, `legacy_plan`, `invalid_document`; errors of the checks below
  */
 export function verifySubmission(
   text: string,
@@ -68,8 +68,8 @@ export function verifySubmission(
 }
 
 /**
- * Every check that the executor makes and that needs neither planning nor this host's records, as one: what `aegis sign`
- * runs on its own result. Returns the verified approvers.
+ * The executor's checks that need neither planning nor the host's records; `aegis sign` makes them on its own result.
+ * Returns the verified approvers.
  * @throws AegisError as {@link verifySubmission}, {@link checkArgv}, checkControls
  */
 export function preflight(text: string, ecosystem: Ecosystem, context: PreflightContext): Approver[] {
@@ -82,8 +82,7 @@ export function preflight(text: string, ecosystem: Ecosystem, context: Preflight
 }
 
 /**
- * The tree as an execution plan of today. Its schema is strict to the last field, so the parsed document hashes as the
- * tree does.
+ * Parses an execution plan. Its schema allows no unknown field, so the parsed document has the tree's hash.
  * @throws AegisError `legacy_plan`, `invalid_document`
  */
 export function readExecution(tree: Json): ExecutionPlan {
@@ -98,7 +97,7 @@ export function readExecution(tree: Json): ExecutionPlan {
 }
 
 /**
- * Proves who signed: the signature is by a trusted execution key, in force now, under its owner's name.
+ * Proves who signed: a trusted execution key, valid now, under its owner's name.
  * @throws AegisError `key_untrusted`, `signature_invalid`
  */
 export function checkSignature(execution: ExecutionPlan, trust: Trust, now: Date): TrustedKey {
@@ -106,7 +105,7 @@ export function checkSignature(execution: ExecutionPlan, trust: Trust, now: Date
   if (!verifyDocument(execution, key.publicKeyHex)) {
     throw new AegisError(
       "signature_invalid",
-      `the signature does not fit: the execution plan is not what key ${execution.signature.key_id} signed`,
+      `the signature is not valid: the execution plan is not what key ${execution.signature.key_id} signed`,
       "Sign again; a signed plan can't be edited.",
     );
   }
@@ -115,7 +114,7 @@ export function checkSignature(execution: ExecutionPlan, trust: Trust, now: Date
 }
 
 /**
- * Proves that neither the plan nor one of its approvals was used before: each allows one run.
+ * Proves that neither the plan nor any of its approvals was used before: each allows one run.
  * @throws AegisError `replay`
  */
 function checkUnused(execution: ExecutionPlan, { usedBefore }: Pick<PreflightContext, "usedBefore">): void {
@@ -127,7 +126,7 @@ function checkUnused(execution: ExecutionPlan, { usedBefore }: Pick<PreflightCon
 }
 
 /**
- * Proves that the plan is in force now, and that the clock which says so has not been set back.
+ * Proves that the plan is valid now, and that the clock has not been set back.
  * @throws AegisError `not_yet_valid`, `expired`, `clock_behind`
  */
 export function checkLifetime(
@@ -172,7 +171,7 @@ export function checkLifetime(
 }
 
 /**
- * Proves that the plan was made on this very host.
+ * Proves that the plan was made on this host.
  * @throws AegisError `wrong_host`
  */
 function checkHost(execution: ExecutionPlan, host: Host): void {
@@ -183,15 +182,15 @@ function checkHost(execution: ExecutionPlan, host: Host): void {
   throw new AegisError(
     "wrong_host",
     `the plan was made on ${planned.hostname}, this is ${host.hostname} (${other} differs)`,
-    "Plan and sign on, or for, the host that shall change.",
+    "Plan on the host to be changed, and sign that plan.",
     { field: other },
   );
 }
 
 /**
- * Proves that the host has not booted since the plan was made: whatever the clock says, it then is no plan of an earlier
- * boot. Checked after the host, since the boot of another host says nothing. Not by /proc/stat's btime: in a container that
- * is the outer machine's, and it moves when the clock is set.
+ * Proves that the host has not booted since the plan was made, whatever the clock says. Made after the host check, since
+ * another host's boot id means nothing. Not by btime in /proc/stat, which in a container is the outer machine's and changes
+ * when the clock is set.
  * @throws AegisError `expired`
  */
 function checkBoot(execution: ExecutionPlan, host: Host): void {
@@ -200,14 +199,14 @@ function checkBoot(execution: ExecutionPlan, host: Host): void {
   throw new AegisError(
     "expired",
     planned === undefined
-      ? "its plan was made by an older aegis and does not say in which boot of the host"
+      ? "its plan was made by an older aegis and does not name the host's boot"
       : "its plan was made before this host last booted",
     "Plan, decide and sign again.",
   );
 }
 
 /**
- * Proves that the signed argv is the one that follows from the plan, and a command that may be run at all.
+ * Proves that the signed argv follows from the plan, and that it is on the allowlist.
  * @throws AegisError `argv_mismatch`
  */
 export function checkArgv(execution: ExecutionPlan, ecosystem: Ecosystem): void {
@@ -215,11 +214,14 @@ export function checkArgv(execution: ExecutionPlan, ecosystem: Ecosystem): void 
   if (canonicalJson(derived) !== canonicalJson(execution.argv)) {
     throw new AegisError(
       "argv_mismatch",
-      `the signed command is not the one that follows from the plan: ${showArgv(execution.argv)}`,
+      `the signed command does not follow from the plan: ${showArgv(execution.argv)}`,
       `It should be: ${showArgv(derived)}`,
     );
   }
   if (!isAllowedArgv(execution.argv)) {
-    throw new AegisError("argv_mismatch", `this command is never run: ${showArgv(execution.argv)}`);
+    throw new AegisError(
+      "argv_mismatch",
+      `this command is not on the allowlist: ${showArgv(execution.argv)}`,
+    );
   }
 }

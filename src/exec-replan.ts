@@ -14,19 +14,18 @@ import { evaluate } from "./policy.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { buildPrompt } from "./review-prompt.ts";
 
-/** What planning again is done with. */
 export interface Replanning {
   ecosystems: Ecosystems;
   driver: RunDriver;
-  /** With the executor's own settings, and nothing of whoever submitted. */
+  /** With the executor's own settings; nothing from the submitter's environment. */
   planning: Planning;
 }
 
 /**
- * Plans the signed request again with the planner's own code and the executor's own settings, and judges that plan by this
- * host's own policy. The change must be the same, and the decision at most as strict as what was signed, for reasons that
- * were signed. Returns this host's own decision.
- * @throws AegisError as the driver's `hold` and what it gives, {@link compareWithOwn}, {@link compareDecisions},
+ * Plans the signed request again with the planner's own code and the executor's settings, and decides about that plan by this
+ * host's policy. The change must be the same, and the decision no stricter than the signed one, by rules that were signed.
+ * Returns this host's own decision.
+ * @throws AegisError as the driver's `hold` and its result, {@link compareWithOwn}, {@link compareDecisions},
  * {@link compareVulnerabilities} and {@link compareWarnings}; `not_built` for what this version lacks
  */
 export async function planAgain(
@@ -37,7 +36,7 @@ export async function planAgain(
   const { operation_plan: signed, ai_review: review } = execution;
   const ecosystem = await loadEcosystem(signed.tool, ecosystems);
   const held = await driver.hold(signed, planning);
-  // Both to their end, since what is still planning needs its directory.
+  // Waits for both, since planning that is still running needs its directory.
   const [made, checked] = await Promise.allSettled([
     makePlan(ecosystem, signed.operation, signed.targets, planning),
     held?.check(),
@@ -56,34 +55,34 @@ export async function planAgain(
 }
 
 /**
- * When the plan was made the host knew every target; one that it no longer knows is a change, of which nothing is left.
+ * The host knew every target when the plan was made. An unknown target now is drift: the change would be empty.
  * @throws AegisError `drift`, always for `not_found`
  */
 function asDrift(error: unknown, signed: OperationPlan, claims: Claims): never {
   if (!(error instanceof AegisError) || error.code !== "not_found") throw error;
   compareWithOwn(signed, { ...signed, transaction: [] }, claims);
-  // A plan that changes nothing and yet was signed: the copy is the signer's claims, and none of them may count.
+  // The signed plan changes nothing either, so the comparison passed; but the copy repeats the signer's claims.
   throw new AegisError("drift", `the host has changed since the plan: ${error.message}`, error.hint);
 }
 
 /**
- * A required review counts for what the model was shown: all of it, remarks too, must be what this host finds. Otherwise
- * whoever asks for the change could add soothing words to the plan before it is reviewed.
+ * A required review counts only if the model saw what this host finds, warnings included. Otherwise the requester could add
+ * reassuring text to the plan before the review.
  * @throws AegisError `evidence_mismatch`
  */
 function compareShown(review: AiReview, own: OperationPlan): void {
   if (review.prompt_hash === buildPrompt(own).hash) return;
   throw new AegisError(
     "evidence_mismatch",
-    "the model was shown other evidence than the executor finds on this host",
+    "the model saw other evidence than the executor finds on this host",
     "Plan and review again on this host, with the same vulnerability data (AEGIS_OSV_DIR, AEGIS_OSV_URL) as the executor.",
     { field: "ai_review.prompt_hash" },
   );
 }
 
 /**
- * What this host's policy says about its own plan. No review can be of a plan that was made just now, so its absence says
- * nothing here: the signed plan, which is the same change, has been judged with its own review before.
+ * This host's decision about its own plan. That plan was just made and can't have a review, so none is required: the signed
+ * plan, which is the same change, was already decided with its review.
  */
 export function decideOwn(own: OperationPlan, policy: LoadedPolicyConfig, grammars?: Grammars): PolicyResult {
   const config = { ...policy.config, review: { ...policy.config.review, required: false } };

@@ -2,9 +2,9 @@ import { dlopen, ptr } from "bun:ffi";
 import { closeSync, constants, fstatSync, openSync } from "node:fs";
 
 /*
- * What btrfs itself says of a subvolume: the ioctl BTRFS_IOC_GET_SUBVOL_INFO (linux/btrfs.h), which needs no privilege and
- * no btrfs-progs. `btrfs subvolume show` asks in another way when it runs as root, and fails without CAP_SYS_ADMIN
- * (measured with 6.2): the executor's unit does not have it.
+ * Asks btrfs about a subvolume with the ioctl BTRFS_IOC_GET_SUBVOL_INFO (linux/btrfs.h), which needs neither privileges nor
+ * btrfs-progs. As root, `btrfs subvolume show` uses another ioctl that needs CAP_SYS_ADMIN (measured with 6.2), which the
+ * executor's unit does not have.
  */
 
 const libc = dlopen("libc.so.6", {
@@ -20,19 +20,19 @@ const NAME_BYTES = 256;
 const TOP_INODE = 256;
 
 export interface Subvolume {
-  /** Its name in the directory that holds it; empty for the top of the file system. */
+  /** Its name in its parent directory; empty for the top of the file system. */
   name: string;
   /** Hex without dashes. */
   uuid: string;
-  /** Of the subvolume that it is a snapshot of; null where it is none. */
+  /** UUID of the subvolume that it is a snapshot of; null if it is not a snapshot. */
   parentUuid: string | null;
-  /** When it was made, by the kernel's clock; nothing can change it later. */
+  /** When it was made, by the kernel's clock; it can't be changed later. */
   created: Date;
   /** Whether the path is the subvolume itself, not something in it. */
   isTop: boolean;
 }
 
-/** The subvolume that a directory is on; null where the path is no directory of a btrfs. The last part may be no link. */
+/** The subvolume of a directory; null if the path is not a directory on btrfs. Does not follow a symbolic link. */
 export function subvolumeOf(directory: string): Subvolume | null {
   let fd: number;
   try {
@@ -42,7 +42,7 @@ export function subvolumeOf(directory: string): Subvolume | null {
   }
   try {
     const info = Buffer.alloc(INFO.size);
-    // Other file systems answer ENOTTY. A kernel 6.18 answers 1 for success.
+    // Other file systems return ENOTTY. Kernel 6.18 returns 1 for success.
     if (libc.ioctl(fd, GET_SUBVOL_INFO, ptr(info)) < 0) return null;
     const uuid = (at: number) => info.toString("hex", at, at + 16);
     const parentUuid = uuid(INFO.parentUuid);

@@ -6,24 +6,24 @@ import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 const TIMEOUT_MS = 10_000;
 const MAX_OUTPUT = 1024 * 1024;
-/** What a program speaks to the kernel through. The executor's unit hides it, unless a drop-in says otherwise. */
+/** The device that a program needs. The executor's unit hides it, unless a drop-in says otherwise. */
 const DEVICES: Readonly<Record<string, string>> = { lvs: "/dev/mapper/control", zfs: "/dev/zfs" };
 
-/** What was found out about a snapshot. */
+/** The facts of a snapshot. */
 export interface Snapshot {
-  /** To the second, cut off, except for btrfs. */
+  /** Truncated to the second, except for btrfs. */
   created: Date;
   /** What it is a snapshot of, for people. */
   of: string;
-  /** Which of the host's places the thing it is a snapshot of holds. */
+  /** The directories of `SnapshotHost.places` that its origin contains. */
   holds: readonly string[];
 }
 
-/** What look-ups may ask of a host. Nothing of it changes anything. */
+/** Read-only access to a host for look-ups. */
 export interface SnapshotHost {
-  /** Directories that a run changes: going back without one of them is not going back. */
+  /** Directories that a run changes; a snapshot must contain all of them to be a way back. */
   places: readonly string[];
-  /** Standard output of a program in the system's directories. @throws AegisError `control_invalid` when it fails */
+  /** Output of a program in the system's directories. @throws AegisError `control_invalid` if it fails */
   run(program: string, args: readonly string[]): Promise<string>;
   /** A file's text, or null. */
   readText(path: string): string | null;
@@ -33,7 +33,7 @@ export interface SnapshotHost {
   subvolumeOf(directory: string): Subvolume | null;
 }
 
-/** This machine, on which a run changes what is below `roots`. */
+/** This machine. A run changes the directories `roots`. */
 export function snapshotHost(roots: readonly string[]): SnapshotHost {
   return { ...LOOK_UPS_HERE, places: roots.map(realPath) };
 }
@@ -66,12 +66,12 @@ function realPath(path: string): string {
   }
 }
 
-/** A look-up that leads nowhere: never a pass. `why` finishes the sentence "the snapshot … is refused: …". */
+/** The error of a failed look-up. `why` completes "the snapshot … is refused: …". */
 export function cannotLookUp(why: string): AegisError {
   return new AegisError("control_invalid", why);
 }
 
-/** The file system that a path is on, by /proc/self/mountinfo (proc_pid_mountinfo(5)); null where it stands nowhere. */
+/** The file system of a path, by /proc/self/mountinfo (proc_pid_mountinfo(5)), or null. */
 export function mountOf(
   path: string,
   mountinfo: string,
@@ -84,7 +84,7 @@ export function mountOf(
     if (device === undefined || point === undefined || type === undefined || source === undefined) continue;
     const where = unescaped(point);
     const holds = where === "/" || path === where || path.startsWith(`${where}/`);
-    // Of two at one point the later one hides the earlier.
+    // Of two mounts at one point, the later one hides the earlier.
     if (holds && where.length >= (best?.point.length ?? 0)) {
       best = { point: where, device, type, source: unescaped(source) };
     }
@@ -92,7 +92,7 @@ export function mountOf(
   return best;
 }
 
-/** Spaces and the like stand as octal there. */
+/** Undoes mountinfo's octal escapes for spaces and others. */
 function unescaped(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

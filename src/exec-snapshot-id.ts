@@ -1,16 +1,16 @@
 import type { ControlProof } from "./doc.ts";
 import { AegisError } from "./errors.ts";
 
-/** How long a snapshot counts as a way back for the change that follows it. */
+/** How long a snapshot is accepted as a way back. */
 export const PROOF_MINUTES = 24 * 60;
 
-/** How clouds name a snapshot of theirs in full: declared, although a `:` stands in it. */
+/** Full names of cloud snapshots: only declared, although they contain a `:`. */
 const DECLARED = /^(?:arn:|https:\/\/)/;
 
 /** The proofs that the executor looks up on the host. */
 export type LookedUpType = Exclude<ControlProof["proof_type"], "snapshot-id">;
 
-/** What an id of each provider looks like. None begins with `-`, has a space, or leads anywhere but where it says. */
+/** The ids of each provider. None begins with `-`, contains a space, or has `.` or `..` as a path component. */
 export const PROVIDERS = {
   btrfs: {
     type: "btrfs-snapshot",
@@ -42,8 +42,8 @@ function isProvider(name: string): name is Provider {
 }
 
 /**
- * The proof that `--snapshot-id [provider:]<id>` stands for. With a provider the executor looks it up; a bare id is only
- * declared. A provider that is not known is refused, and not taken for a part of the id: the executor would look nothing up.
+ * The proof for `--snapshot-id [provider:]<id>`. With a provider the executor looks it up; a bare id is only declared. An
+ * unknown provider is refused rather than taken as part of the id, which would then not be looked up.
  * @throws AegisError `usage` for an unknown provider, `control_invalid` for an id that can't be one
  */
 export function snapshotProof(given: string, now: Date): ControlProof {
@@ -54,7 +54,7 @@ export function snapshotProof(given: string, now: Date): ControlProof {
     throw new AegisError(
       "usage",
       `--snapshot-id ${given}: there is no provider ${JSON.stringify(prefix)}`,
-      `There are: ${Object.keys(PROVIDERS).join(", ")}. An id that nothing looks up stands alone, without a colon.`,
+      `Providers: ${Object.keys(PROVIDERS).join(", ")}. An id that is only declared has no colon.`,
     );
   }
   const proof: ControlProof = {
@@ -69,24 +69,25 @@ export function snapshotProof(given: string, now: Date): ControlProof {
   return proof;
 }
 
-/** Why a proof's value can't be the id of a snapshot, or null. */
+/** Why a proof's value is not a valid snapshot id, or null. */
 export function idProblem({ proof_type, value }: Pick<ControlProof, "proof_type" | "value">): string | null {
   if (!/^[\x21-\x7e]{1,256}$/.test(value)) {
     return "a snapshot id is 1 to 256 printable characters without spaces";
   }
   for (const [name, { type, id, like }] of Object.entries(PROVIDERS)) {
-    if (type === proof_type && !id.test(value)) return `${value} is no id of ${name}: it is ${like}`;
+    if (type === proof_type && !id.test(value))
+      return `${value} is not a valid ${name} id: it must be ${like}`;
   }
   return null;
 }
 
-/** A snapshot as it is named on the command line: the same id means something else to each provider. */
+/** A snapshot's name on the command line, with its provider. */
 export function snapshotName({ proof_type, value }: Pick<ControlProof, "proof_type" | "value">): string {
   const provider = Object.entries(PROVIDERS).find(([, { type }]) => type === proof_type)?.[0];
   return provider === undefined ? value : `${provider}:${value}`;
 }
 
-/** Whether the executor looks for this snapshot itself. */
+/** Whether the executor looks this snapshot up. */
 export function isLookedUp(proof: ControlProof): proof is ControlProof & { proof_type: LookedUpType } {
   return proof.proof_type !== "snapshot-id";
 }

@@ -3,7 +3,7 @@ import { cannotLookUp, mountOf, type Snapshot, type SnapshotHost } from "./exec-
 import type { LookedUpType } from "./exec-snapshot-id.ts";
 
 /*
- * How a snapshot of each provider is looked up. The ids have been through the grammar of exec-snapshot-id.ts.
+ * Looks up snapshots by provider. The ids were checked in exec-snapshot-id.ts.
  */
 
 type LookUp = (id: string, host: SnapshotHost) => Promise<Snapshot> | Snapshot;
@@ -18,9 +18,9 @@ export const LOOK_UPS: Readonly<Record<LookedUpType, LookUp>> = {
 /** A subvolume whose parent is one that holds a place. Whether a writable one was changed since is unknown. */
 function btrfs(path: string, host: SnapshotHost): Snapshot {
   const found = host.subvolumeOf(path);
-  if (found === null) throw cannotLookUp("there is no btrfs subvolume of that path");
-  if (!found.isTop) throw cannotLookUp("that is a directory, and no subvolume");
-  if (found.parentUuid === null) throw cannotLookUp("that is a subvolume of its own, and no snapshot");
+  if (found === null) throw cannotLookUp("there is no btrfs subvolume at that path");
+  if (!found.isTop) throw cannotLookUp("that is a directory, not a subvolume");
+  if (found.parentUuid === null) throw cannotLookUp("that is a subvolume, but not a snapshot");
   const origins = host.places.map((place) => ({ place, subvolume: host.subvolumeOf(place) }));
   const held = origins.filter(({ subvolume }) => subvolume?.uuid === found.parentUuid);
   const name = held[0]?.subvolume?.name;
@@ -32,8 +32,8 @@ function btrfs(path: string, host: SnapshotHost): Snapshot {
 }
 
 /**
- * snapper(8) keeps snapshot 42 of a btrfs at .snapshots/42/snapshot of the configuration's subvolume. The subvolume itself
- * is asked rather than snapper, whose list is a directory of XML files that say what they say.
+ * snapper(8) keeps snapshot 42 of a btrfs at .snapshots/42/snapshot of the configuration's subvolume. Asks the subvolume
+ * rather than snapper, whose list is a directory of XML files that prove nothing.
  */
 function snapper(id: string, host: SnapshotHost): Snapshot {
   const [number = "", name = "root"] = id.split("/").reverse();
@@ -48,7 +48,7 @@ function snapper(id: string, host: SnapshotHost): Snapshot {
     throw cannotLookUp(`${path} names no SUBVOLUME`);
   }
   if (value("FSTYPE") !== "btrfs") {
-    throw cannotLookUp(`${path} is for another file system than btrfs: name the volume itself, with lvm:`);
+    throw cannotLookUp(`${path} is for a file system other than btrfs: name the volume itself, with lvm:`);
   }
   return btrfs(`${subvolume === "/" ? "" : subvolume}/.snapshots/${number}/snapshot`, host);
 }
@@ -74,7 +74,7 @@ const LvsReport = v.object({
   ),
 });
 
-/** lvs(8). The time as seconds, whatever lvm.conf says. */
+/** lvs(8). Sets the time format to seconds, whatever lvm.conf says. */
 const LVS = [
   "--reportformat",
   "json",
@@ -85,7 +85,7 @@ const LVS = [
   "--",
 ] as const;
 
-/** A snapshot, thick or thin, of the logical volume under the file system that holds a place. */
+/** A thick or thin snapshot of the logical volume under the file system of a changed directory. */
 async function lvm(id: string, host: SnapshotHost): Promise<Snapshot> {
   const [row, ...more] = parse(LvsReport, await host.run("lvs", [...LVS, id]), "lvs").report[0]?.lv ?? [];
   if (row === undefined || more.length > 0 || `${row.vg_name}/${row.lv_name}` !== id) {
@@ -93,7 +93,7 @@ async function lvm(id: string, host: SnapshotHost): Promise<Snapshot> {
   }
   const problem = lvmProblem(row);
   if (problem !== null) throw cannotLookUp(problem);
-  // device-mapper names a volume by both ids in a row (lvm2, dev_manager.c, UUID_PREFIX).
+  // device-mapper's UUID of a volume is both ids joined (lvm2, dev_manager.c, UUID_PREFIX).
   const origin = `LVM-${`${row.vg_uuid}${row.origin_uuid}`.replaceAll("-", "")}`;
   return {
     created: new Date(Number(row.lv_time) * 1000),
@@ -105,14 +105,14 @@ async function lvm(id: string, host: SnapshotHost): Promise<Snapshot> {
 /** By the bits of lv_attr (lvs(8), NOTES): type, state, health. */
 function lvmProblem({ origin, lv_attr }: { origin: string; lv_attr: string }): string | null {
   const [type, , , , state, , , , health] = lv_attr;
-  if (origin === "" || (type !== "s" && type !== "V")) return "that is a volume of its own, and no snapshot";
-  if (health !== "-") return `the volume is not whole (lv_attr ${lv_attr})`;
-  // A thick snapshot that is full is worthless, and only the kernel knows. A thin one is usually not active.
-  if (type === "s" && state !== "a") return `the snapshot is full, or not active (lv_attr ${lv_attr})`;
-  return state === "h" ? "the volume is gone, only its history is left" : null;
+  if (origin === "" || (type !== "s" && type !== "V")) return "that is a volume, but not a snapshot";
+  if (health !== "-") return `the volume is incomplete (lv_attr ${lv_attr})`;
+  // A full thick snapshot is worthless, and only an active one shows whether it is full. Thin ones are usually inactive.
+  if (type === "s" && state !== "a") return `the snapshot is full or not active (lv_attr ${lv_attr})`;
+  return state === "h" ? "the volume was removed; only its history is left" : null;
 }
 
-/** The id of the LVM volume under a place, through layers that have one device below them, such as dm-crypt; or null. */
+/** The id of the LVM volume under a directory, looking through layers with one device below, such as dm-crypt; or null. */
 function volumeUnder(place: string, host: SnapshotHost): string | null {
   const mount = mountOf(place, host.readText("/proc/self/mountinfo") ?? "");
   let directory = mount === null ? null : `/sys/dev/block/${mount.device}`;
@@ -125,7 +125,7 @@ function volumeUnder(place: string, host: SnapshotHost): string | null {
   return null;
 }
 
-/** A snapshot of the dataset that is mounted where a place is. zfs-get(8): -H no header and tabs, -p exact numbers. */
+/** A snapshot of the dataset that a changed directory is on. zfs-get(8): -H no header and tabs, -p exact numbers. */
 async function zfs(id: string, host: SnapshotHost): Promise<Snapshot> {
   const output = await host.run("zfs", ["get", "-Hp", "-o", "name,property,value", "type,creation", id]);
   const properties = new Map(
@@ -158,6 +158,6 @@ function parse<S extends v.GenericSchema>(schema: S, text: string, program: stri
     tree = null;
   }
   const parsed = v.safeParse(schema, tree, { abortEarly: true });
-  if (!parsed.success) throw cannotLookUp(`${program} printed something else than expected`);
+  if (!parsed.success) throw cannotLookUp(`${program} printed unexpected output`);
   return parsed.output;
 }

@@ -4,7 +4,7 @@ import type { Snapshot, SnapshotHost } from "./exec-snapshot-host.ts";
 import { isLookedUp, type LookedUpType, snapshotName } from "./exec-snapshot-id.ts";
 import { LOOK_UPS } from "./exec-snapshot-providers.ts";
 
-/** A snapshot as it was found on the host. */
+/** A snapshot found on the host. */
 export interface FoundSnapshot {
   proof_type: ControlProof["proof_type"];
   value: string;
@@ -14,9 +14,9 @@ export interface FoundSnapshot {
 }
 
 /**
- * Looks up every snapshot that a signed plan names with its provider. Each must be there, be a snapshot of something that
- * holds part of the system, and be younger than the plan; where policy requires a snapshot, together they must hold every
- * place that a package change changes. What can't be looked up is refused. Needs root.
+ * Looks up every snapshot that a signed plan names with its provider. Each must exist, contain a directory that the run
+ * changes, and be younger than the plan; if policy requires a snapshot, together they must contain all of these directories.
+ * A snapshot that can't be looked up is refused. Needs root.
  * @throws AegisError `control_invalid`
  */
 export async function lookUpSnapshots(
@@ -32,8 +32,8 @@ export async function lookUpSnapshots(
     const name = snapshotName({ proof_type, value });
     const made = `it was made at ${created.toISOString()}`;
     if (holds.length === 0)
-      throw refused(name, `it is of ${of}, which holds none of ${host.places.join(", ")}`);
-    // Most providers cut the time to the second: one made in the plan's own second is refused rather than believed.
+      throw refused(name, `it is of ${of}, which contains none of ${host.places.join(", ")}`);
+    // Most providers truncate the time to the second, so one made in the same second as the plan is refused.
     if (created < planned) throw refused(name, `${made}, before the plan (${planned.toISOString()})`);
     if (created > now) throw refused(name, `${made}, which is in the future`);
     found.push({ proof_type, value, of, holds, created_at: created.toISOString() });
@@ -41,7 +41,7 @@ export async function lookUpSnapshots(
   if (proofs.length > 0 && execution.policy_result.required_controls.includes("system snapshot")) {
     const missing = host.places.filter((place) => !found.some(({ holds }) => holds.includes(place)));
     if (missing.length > 0) {
-      throw refused(found.map(snapshotName).join(", "), `nothing there holds ${missing.join(", ")}`);
+      throw refused(found.map(snapshotName).join(", "), `none contains ${missing.join(", ")}`);
     }
   }
   return found;
@@ -61,6 +61,6 @@ function refused(name: string, why: string): AegisError {
   return new AegisError(
     "control_invalid",
     `the snapshot ${name} is refused: ${why}`,
-    "Make a snapshot now that the plan is there, and sign again with --snapshot-id <provider>:<id>.",
+    "Make a snapshot now, after the plan, and sign again with --snapshot-id <provider>:<id>.",
   );
 }

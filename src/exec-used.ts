@@ -18,26 +18,26 @@ import { AegisError, messageOf } from "./errors.ts";
 import { AUDIT_FILE } from "./paths.ts";
 import { syncDirectory } from "./sys-files.ts";
 
-/** What one execution used up, for ever. */
+/** What one execution used up, permanently. */
 const Use = v.strictObject({
   at: v.string(),
-  /** The ecosystem of the plan. Lines of versions that knew only one don't say. */
+  /** The ecosystem of the plan. Missing in lines of versions that had only one. */
   tool: v.optional(v.string(), FIRST_TOOL),
   execution_plan_id: v.string(),
   operation_plan_hash: v.string(),
-  /** Hashes of the approvals that counted. */
+  /** Hashes of the plan's approvals. */
   approvals: v.array(v.string()),
-  /** Sequence of the newest audit event at that time: where to go on reading the log. -1 when it was empty. */
+  /** Sequence of the newest audit event at that time, from which to read the log; 0 if it was empty. */
   audit_sequence: v.number(),
 });
 export type Use = v.InferOutput<typeof Use>;
 
-/** On disk since the first version, so the name stays. */
+/** An on-disk name since the first version, so it can't change. */
 const FILE = "spent.ndjson";
 
 /**
- * The record of used plans and approvals: one fsynced line an execution, appended under the run lock before anything
- * runs. It is read whole each time, so that nothing is believed from an earlier process.
+ * The record of used plans and approvals: one fsynced line per execution, appended under the run lock before anything runs.
+ * Read completely each time, without any cache.
  */
 export class UsedRecord {
   readonly #path: string;
@@ -50,7 +50,7 @@ export class UsedRecord {
 
   /**
    * All uses on record.
-   * @throws AegisError `refused` when a line in the middle can't be read: then nothing may run
+   * @throws AegisError `refused` if a complete line can't be parsed: then nothing may run
    */
   read(): Use[] {
     let text: string;
@@ -61,7 +61,7 @@ export class UsedRecord {
       throw new AegisError("io", `can't read ${this.#path}: ${messageOf(error)}`);
     }
     const lines = text.split("\n");
-    // Behind the last newline stands nothing, or a line whose append never finished: its plan was never started.
+    // After the last newline is nothing, or a line whose append was interrupted: its plan never started.
     lines.pop();
     return lines.map((line, n) => {
       try {
@@ -76,7 +76,7 @@ export class UsedRecord {
     });
   }
 
-  /** Writes uses down, durably; returns only when they are on disk. */
+  /** Appends uses durably: returns once they are on disk. */
   append(uses: readonly Use[]): void {
     if (uses.length === 0) return;
     const fd = openSync(this.#path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
@@ -93,7 +93,7 @@ export class UsedRecord {
   }
 }
 
-/** Writes and waits until it is on disk. When that fails the file is as it was, unless not even that can be written. */
+/** Writes durably. On failure it restores the file, if that is possible. */
 function appendAt(fd: number, bytes: Uint8Array, offset: number): void {
   try {
     let done = 0;
@@ -104,14 +104,14 @@ function appendAt(fd: number, bytes: Uint8Array, offset: number): void {
       ftruncateSync(fd, offset);
       fdatasyncSync(fd);
     } catch {
-      // Then the plan may count as used, and does not run.
+      // Then the plan may count as used although it does not run, which is safe.
     }
     throw new AegisError("io", `can't write the record of used plans: ${messageOf(error)}`);
   }
 }
 
 /**
- * What of `use` has been used before, in words, or null. Approvals count as well: one approval allows one run.
+ * Says what of `use` was used before, or returns null. Approvals count too: one approval allows one run.
  */
 export function alreadyUsed(
   record: readonly Use[],
@@ -131,8 +131,8 @@ export function alreadyUsed(
 }
 
 /**
- * Uses that the audit log tells of and `record` does not: what it lost, if somebody put an older copy of it back. Append
- * them with the next use, since the log is read only from where the record's last line says.
+ * Uses in the audit log that are missing from `record`, for example because an older copy was restored. Append them with the
+ * next use, since the log is read only from the position in the record's last line.
  * @throws AegisError `log_tampered`
  */
 export function usesLost(record: readonly Use[], auditDir: string): Use[] {

@@ -163,7 +163,11 @@ describe("sign: refused", () => {
   test("one key for both", async () => {
     const { plan_id } = planned();
     env.AEGIS_APPROVAL_SECRET_KEY_HEX = env.AEGIS_SIGNING_SECRET_KEY_HEX ?? "";
-    await refuses(() => run(sign, [plan_id, ...ONE_COMMAND]), "approval_invalid", "signs the execution plan");
+    await refuses(
+      () => run(sign, [plan_id, ...ONE_COMMAND]),
+      "approval_invalid",
+      "with the key of the execution plan",
+    );
   });
   test("a plan file edited by one byte after policy (PEER 9)", async () => {
     const plan = planned();
@@ -298,7 +302,7 @@ describe("sign", () => {
         await refuses(
           () => run(sign, [plan_id, "--signer", "ops", "--snapshot-id", id]),
           "control_invalid",
-          "is no id of",
+          "is not a valid",
         );
       }
     },

@@ -71,7 +71,7 @@ describeOnThrowaway("[review] required = true", () => {
     const applied = await chain.apply(out, "alice");
     expect([applied.status, applied.stderr]).toEqual([
       9,
-      expect.stringContaining("the model was shown other evidence"),
+      expect.stringContaining("the model saw other evidence"),
     ]);
   });
 

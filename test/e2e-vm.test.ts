@@ -123,13 +123,13 @@ needs(missing === null, `a virtual machine: ${missing}`).describe("in a virtual 
     await vm.sh("install -m 644 /tmp/signed /tmp/with-full; rm /tmp/signed");
     await vm.sh("dd if=/dev/urandom of=/root/filler bs=1M count=12 conv=fsync status=none; rm /root/filler");
     const refused: [names: string[], why: string][] = [
-      [["thick"], "nothing there holds /var/lib/dpkg"],
-      [["thin"], "nothing there holds /etc, /usr"],
+      [["thick"], "none contains /var/lib/dpkg"],
+      [["thin"], "none contains /etc, /usr"],
       [["early", "thin"], "before the plan"],
-      [["full", "thin"], "full, or not active"],
-      [["thick", "thin", "stray"], "it is of vg/other, which holds none of"],
-      [["root"], "no snapshot"],
-      [["pool"], "no snapshot"],
+      [["full", "thin"], "full or not active"],
+      [["thick", "thin", "stray"], "it is of vg/other, which contains none of"],
+      [["root"], "not a snapshot"],
+      [["pool"], "not a snapshot"],
       [["absent"], "Failed to find logical volume"],
     ];
     for (const [names, why] of refused) {
@@ -146,7 +146,7 @@ needs(missing === null, `a virtual machine: ${missing}`).describe("in a virtual 
     ]);
     await setDropIn(chain, dropInOfHelp("snapshots", "aegis-runner@.service"));
     const full = await submitted(chain, "/tmp/with-full");
-    expect([full.status, full.stderr]).toEqual([6, expect.stringContaining("full, or not active")]);
+    expect([full.status, full.stderr]).toEqual([6, expect.stringContaining("full or not active")]);
     expect(await status("quick0")).toBe("");
     expect(await answer(chain, "/tmp/signed")).toBe("0");
     expect(await status("quick0")).toBe("installed");

@@ -37,34 +37,42 @@ const REFUSED: [what: string, action: () => unknown, says: string][] = [
   ["of another plan", () => verify([approvalOf(upgrade())]), "another plan"],
   ["expired", () => verify([good], TRUST, minutesFrom(NOW, 60)), "expired at"],
   ["of the future", () => verify([good], TRUST, minutesFrom(NOW, -1)), "not valid before"],
-  ["by the execution key", () => verify([approvalOf(PLAN, { key: SIGNER })]), "signs the execution plan"],
+  [
+    "by the execution key",
+    () => verify([approvalOf(PLAN, { key: SIGNER })]),
+    "with the key of the execution plan",
+  ],
   [
     "by the execution key under another id",
     () => verify([approvalOf(PLAN, { key: { ...SIGNER, keyId: "ops-1" } })], ALIASED),
-    "signs the execution plan",
+    "with the key of the execution plan",
   ],
-  ["the same one twice", () => verify([good, good]), "its key has approved already"],
+  ["the same one twice", () => verify([good, good]), "its key has already approved"],
   [
     "twice by one key",
     () => verify([good, approvalOf(PLAN, { signer: "alice2" })]),
-    "its key has approved already",
+    "its key has already approved",
   ],
-  ["twice by one person", () => verify([good, approvalOf(PLAN, { key: BOB })]), "this person has approved"],
+  [
+    "twice by one person",
+    () => verify([good, approvalOf(PLAN, { key: BOB })]),
+    "this person has already approved",
+  ],
   ["by an unknown key", () => verify([approvalOf(PLAN, { key: STRANGER })]), "unknown here"],
   ["by a revoked key", () => verify([good], REVOKED), "revoked"],
   ["under another's name", () => verify([good], NAMED), "carol's"],
   [
     "with another reason than signed",
     () => verify([{ ...good, reason: "urgent" }]),
-    "signature does not fit",
+    "signature is not valid",
   ],
   [
     "with a later end than signed",
     () => verify([{ ...good, expires_at: "2036-01-01T00:00:00Z" }]),
-    "does not fit",
+    "is not valid",
   ],
-  ["with bob's signature", () => verify([{ ...good, signature: bob.signature }]), "does not fit"],
-  ["one bad among good ones", () => verify([bob, { ...good, reason: "x" }]), "does not fit"],
+  ["with bob's signature", () => verify([{ ...good, signature: bob.signature }]), "is not valid"],
+  ["one bad among good ones", () => verify([bob, { ...good, reason: "x" }]), "is not valid"],
 ];
 
 describe("approvals that are refused", () => {

@@ -55,7 +55,7 @@ describe("a sequence of checks", () => {
   test("a check out of turn is not made", async () => {
     let made = false;
     const late = () => new CheckSequence().wait("used-up", async () => (made = true));
-    await refuses(late, "internal", "comes where same-program is due");
+    await refuses(late, "internal", "out of order: same-program is due");
     expect(made).toBe(false);
   });
   test("knows which one refused, and none between two", async () => {

@@ -257,14 +257,14 @@ describe("this host's decision against the signed one", () => {
       HUMAN,
       BOTH,
       "snapshot_required",
-      "also demands: system snapshot",
+      "also requires: system snapshot",
     ],
     [
       "the human is missing from what was signed",
       { ...BOTH, required_controls: ["system snapshot"] },
       BOTH,
       "approval_required",
-      "also demands: human approval",
+      "also requires: human approval",
     ],
     [
       "a rule here that was not signed, as strict",

@@ -118,7 +118,7 @@ const REFUSED: [what: string, given: () => Ingredients, code: ErrorCode, says: s
     "an approval by the signing key",
     () => ingredients(PLAN, { approvals: [approvalOf(PLAN, { key: SIGNER })] }),
     "approval_invalid",
-    "signs the execution plan",
+    "with the key of the execution plan",
   ],
   [
     "an expired approval",
@@ -328,7 +328,7 @@ test("refused with the list: a provider that nobody knows, or none before the co
     if (given.includes(" ")) await refuses(() => snapshotProof(given, NOW), "control_invalid");
     else {
       const hint = await refuses(() => snapshotProof(given, NOW), "usage", `--snapshot-id ${given}`);
-      expect(hint).toContain("There are: btrfs, snapper, lvm, zfs.");
+      expect(hint).toContain("Providers: btrfs, snapper, lvm, zfs.");
     }
   }
 });

@@ -146,7 +146,7 @@ describe("a review that this host requires", () => {
     const hint = await refuses(
       async () => again(await reviewed({ prompt_hash: "a".repeat(64) }), { toml }),
       "evidence_mismatch",
-      "the model was shown other evidence",
+      "the model saw other evidence",
     );
     expect(hint).toContain("Plan and review again");
   });

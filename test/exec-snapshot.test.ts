@@ -123,9 +123,9 @@ async function lookUp(ids: readonly string[], given: Given, plan = upgrade()) {
 const REFUSED: [what: string, id: string, given: Given, says: string][] = [
   ["btrfs: nothing there (PEER 9)", "btrfs:/anything", BTRFS, "no btrfs subvolume"],
   ["btrfs: not a btrfs", "btrfs:/etc", {}, "no btrfs subvolume"],
-  ["btrfs: a subvolume that is no snapshot", "btrfs:/s/plain", BTRFS, "no snapshot"],
+  ["btrfs: a subvolume that is no snapshot", "btrfs:/s/plain", BTRFS, "not a snapshot"],
   ["btrfs: a directory in a snapshot", "btrfs:/s/good/etc", BTRFS, "a directory"],
-  ["btrfs: a snapshot of another subvolume", "btrfs:/s/of-home", BTRFS, "holds none of"],
+  ["btrfs: a snapshot of another subvolume", "btrfs:/s/of-home", BTRFS, "contains none of"],
   ["btrfs: older than the plan by a tenth of a second", "btrfs:/s/old", BTRFS, "before the plan"],
   ["btrfs: of the future", "btrfs:/s/future", BTRFS, "in the future"],
   ["snapper: no such snapshot (PEER 9)", "snapper:7", BTRFS, "no btrfs subvolume"],
@@ -136,20 +136,20 @@ const REFUSED: [what: string, id: string, given: Given, says: string][] = [
   ["lvm: lvs is not installed (PEER 9)", "lvm:vgt/rootsnap", {}, "is not installed"],
   ["lvm: no such volume", "lvm:vgt/rootsnap", lvm(fixture("lvs-absent.json")), "does not list"],
   ["lvm: another volume's answer", "lvm:vgt/rootsnap", lvm(THIN), "does not list"],
-  ["lvm: an origin", "lvm:vgt/root", lvm(attr("lvs-origin.json", "owi-aos---")), "no snapshot"],
-  ["lvm: a thin volume", "lvm:vgt/thin", lvm(attr("lvs-thin-volume.json", "Vwi-aotz--")), "no snapshot"],
+  ["lvm: an origin", "lvm:vgt/root", lvm(attr("lvs-origin.json", "owi-aos---")), "not a snapshot"],
+  ["lvm: a thin volume", "lvm:vgt/thin", lvm(attr("lvs-thin-volume.json", "Vwi-aotz--")), "not a snapshot"],
   ["lvm: as recorded, its state unknown", "lvm:vgt/rootsnap", lvm(fixture("lvs-thick-snapshot.json")), "XX"],
   ["lvm: a full one", "lvm:vgt/rootsnap", lvm(THICK.replace("swi-a-s", "swi-I-s")), "full"],
-  ["lvm: one being merged", "lvm:vgt/rootsnap", lvm(THICK.replace("swi-a-s", "Swi-a-s")), "no snapshot"],
-  ["lvm: with a disk missing", "lvm:vgt/rootsnap", lvm(THICK.replace("a-s---", "a-s-p-")), "not whole"],
+  ["lvm: one being merged", "lvm:vgt/rootsnap", lvm(THICK.replace("swi-a-s", "Swi-a-s")), "not a snapshot"],
+  ["lvm: with a disk missing", "lvm:vgt/rootsnap", lvm(THICK.replace("a-s---", "a-s-p-")), "incomplete"],
   ["lvm: only history", "lvm:vgt/thinsnap", lvm(THIN.replace("Vwi---", "Vwi-h-"), THIN_ORIGIN), "history"],
-  ["lvm: of a volume that holds nothing", "lvm:vgt/rootsnap", lvm(THICK, THIN_ORIGIN), "holds none of"],
-  ["lvm: no JSON", "lvm:vgt/rootsnap", lvm("  rootsnap vgt swi-a-s---"), "something else than expected"],
+  ["lvm: of a volume that holds nothing", "lvm:vgt/rootsnap", lvm(THICK, THIN_ORIGIN), "contains none of"],
+  ["lvm: no JSON", "lvm:vgt/rootsnap", lvm("  rootsnap vgt swi-a-s---"), "unexpected output"],
   [
     "lvm: a time that is none",
     "lvm:vgt/rootsnap",
     lvm(THICK.replace("1795323400", "2026-11-22 04:56:40 +0000")),
-    "something else than expected",
+    "unexpected output",
   ],
   [
     "lvm: older than the plan",
@@ -193,7 +193,7 @@ const REFUSED: [what: string, id: string, given: Given, says: string][] = [
     "zfs: of another dataset",
     "zfs:rpool/ROOT/debian@before",
     { ...zfsOf("snapshot", "1795323400"), files: { "/proc/self/mountinfo": MOUNTS.btrfs } },
-    "holds none of",
+    "contains none of",
   ],
 ];
 
@@ -248,7 +248,7 @@ describe("found", () => {
     await refuses(
       () => lookUp(["lvm:vgt/rootsnap"], { ...given, files, lists: two }),
       "control_invalid",
-      "holds none",
+      "contains none",
     );
   });
   test("a bare id is not looked up", async () => expect(await lookUp(["anything"], {})).toEqual([]));
@@ -265,7 +265,7 @@ describe("what the snapshots hold together", () => {
     },
   };
   test("refused: a required snapshot that leaves a place out", () =>
-    refuses(() => lookUp(["btrfs:/s/good"], split), "control_invalid", "nothing there holds /var/lib/dpkg"));
+    refuses(() => lookUp(["btrfs:/s/good"], split), "control_invalid", "none contains /var/lib/dpkg"));
   test("one for each", async () => {
     expect(await lookUp(["btrfs:/s/good", "btrfs:/s/var"], split)).toHaveLength(2);
   });

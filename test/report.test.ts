@@ -148,13 +148,13 @@ describe("refused, and nothing is written", () => {
       "a stranger's plan under the signer's id",
       () => [...reading(forged(FIRST, {}, { ...STRANGER, keyId: SIGNER.keyId })), ...KEYS],
       "signature_invalid",
-      "does not fit",
+      "is not valid",
     ],
     [
       "a plan that was edited",
       () => [...reading({ ...FIRST, signer_identity: "root" }), ...KEYS],
       "signature_invalid",
-      "does not fit",
+      "is not valid",
     ],
     [
       "documents that don't belong together",
@@ -172,7 +172,7 @@ describe("refused, and nothing is written", () => {
       "an approval that was edited",
       () => [...reading(forged(FIRST, { approvals: [{ ...ALICES, reason: "x" }] })), ...KEYS],
       "approval_invalid",
-      "does not fit",
+      "is not valid",
     ],
     [
       "an approval of another plan",
@@ -184,7 +184,7 @@ describe("refused, and nothing is written", () => {
       "an approval by the key that signs",
       () => [...reading(forged(FIRST, { approvals: [ownApproval] })), ...KEYS],
       "approval_invalid",
-      "by the key that signs",
+      "with the key of the execution plan",
     ],
     [
       "an approval under the signer's name",
