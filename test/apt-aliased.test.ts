@@ -33,7 +33,7 @@ describe("a file that another package has under its other name", () => {
       expect(clashes()).toEqual([clash]);
     });
   }
-  test("of a package for one of several architectures", () => {
+  test("of a package installed for several architectures", () => {
     list("new:amd64", "/usr/bin/true");
     expect(clashes()).toHaveLength(1);
   });
@@ -49,10 +49,10 @@ describe("a file that another package has under its other name", () => {
 
 describe("no clash", () => {
   const CASES: [what: string, paths: string[]][] = [
-    ["the same name, which dpkg sees itself", ["/bin/true"]],
+    ["the same name, which dpkg itself detects", ["/bin/true"]],
     ["a directory", ["/usr/bin/tools"]],
-    ["a directory that is no link here", ["/usr/sbin/init"]],
-    ["a name that only begins alike", ["/usr/bin/true2", "/usr/binary/true"]],
+    ["a directory that is not a link", ["/usr/sbin/init"]],
+    ["a name with the same prefix", ["/usr/bin/true2", "/usr/binary/true"]],
     ["nothing", []],
   ];
   for (const [what, paths] of CASES) {
@@ -74,11 +74,11 @@ describe("no clash", () => {
     );
     expect(clashes()).toEqual([]);
   });
-  test("a package that nobody asked about", () => {
+  test("a package outside the run", () => {
     list("new", "/usr/bin/true");
     expect(clashes("other")).toEqual([]);
   });
-  test("a host whose /bin is no link, or without dpkg", () => {
+  test("a host whose /bin is not a link, or without dpkg", () => {
     list("new", "/usr/bin/true");
     rmSync(join(root, "bin"));
     mkdirSync(join(root, "bin"));
@@ -87,7 +87,7 @@ describe("no clash", () => {
   });
 });
 
-test("what was so before the run is nothing new", () => {
+test("clashes from before the run are not new", () => {
   list("new", "/usr/bin/true");
   const before = aliasClashes(new Set(["new"]), root);
   list("new", "/usr/bin/true", "/bin/env");

@@ -3,7 +3,7 @@ import { signedAptArgv } from "../src/apt-argv.ts";
 
 const plan = (operation: string, ...exact_targets: string[]) => ({ operation, exact_targets });
 
-describe("no signature covers", () => {
+describe("can't be signed", () => {
   for (const [what, p] of [
     ["an install of nothing", plan("install")],
     ["a package without version", plan("install", "nginx")],
@@ -16,10 +16,10 @@ describe("no signature covers", () => {
     ["a removal with a version", plan("remove", "nginx=1.0")],
     ["a removal's operator", plan("remove", "nginx-")],
     ["a rollback of nothing", plan("rollback")],
-    ["a rollback that would install and remove in one", plan("rollback", "nginx=1.0", "jq")],
-    ["a rollback that would remove and install in one", plan("rollback", "jq", "nginx=1.0")],
+    ["a rollback that would both install and remove", plan("rollback", "nginx=1.0", "jq")],
+    ["a rollback that would both remove and install", plan("rollback", "jq", "nginx=1.0")],
     ["an unknown operation", plan("dist-upgrade")],
-    ["a name from Object's prototype", plan("constructor", "nginx=1")],
+    ["a name on Object.prototype", plan("constructor", "nginx=1")],
   ] as const) {
     test(what, () =>
       expect(() => signedAptArgv(p)).toThrow(expect.objectContaining({ code: "invalid_document" })),

@@ -8,7 +8,7 @@ const head = "Package: x1\nVersion: 1\nArchitecture: all\n";
 const offer = (sha256: string, size = 1) =>
   `${head}Filename: pool/x1.deb\nSize: ${size}\nSHA256: ${sha256}\n`;
 
-describe("one version has one hash, or nothing is known of it", () => {
+describe("a version has one hash, or nothing is known about it", () => {
   const cases: [what: string, text: string][] = [
     ["two stanzas with different hashes", `${offer(GOOD)}\n${offer(EVIL)}`],
     ["two stanzas with different sizes", `${offer(GOOD)}\n${offer(GOOD, 2)}`],
@@ -25,7 +25,7 @@ describe("one version has one hash, or nothing is known of it", () => {
       expect(shown.find("x1", "all", "1")).toBeUndefined();
     });
   }
-  test("the same file listed twice is no problem, nor is the installed state beside it", () => {
+  test("the same file listed twice is fine, and so is the installed version's stanza", () => {
     const installed = `${head}Status: install ok installed\n`;
     for (const text of [
       `${offer(GOOD)}\n${offer(GOOD)}`,
@@ -91,7 +91,7 @@ describe("apt-cache show", () => {
     expect(i386?.sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(amd64?.sha256).not.toBe(i386?.sha256);
   });
-  test("nonsense where a hash or a size should be is no hash and no size", () => {
+  test("a malformed hash or size counts as missing", () => {
     const text = `${head}SHA256: ABC\nSize: 1e9\n\nPackage: half\n`;
     expect(new ShownPackages(text).find("x1", "all", "1")).toMatchObject({
       ...{ sha256: null, size: null, source: { name: "x1", version: "1" } },
@@ -113,11 +113,11 @@ describe("apt-cache policy", () => {
   test("a version that two sources offer", () => {
     expect(packages.get("libcups2")?.versions.get("2.4.2-3+deb12u9")).toEqual([DEBIAN, SECURITY]);
   });
-  test("a version that only dpkg knows is offered by nobody", () => {
+  test("a version known only to dpkg is not offered", () => {
     expect(packages.get("bash")).toMatchObject({ installed: "5.2.15-2+b8", candidate: "5.2.15-2+b13" });
     expect(packages.get("bash")?.versions.get("5.2.15-2+b8")).toEqual([]);
   });
-  test("the installed version, offered still", () => {
+  test("the installed version, still offered", () => {
     expect(packages.get("g++")?.versions.get("4:12.2.0-3")).toEqual([DEBIAN]);
   });
   test("a foreign architecture has its own table", () => {
@@ -144,7 +144,7 @@ describe("apt-cache policy", () => {
       { uri: "file:/srv/repo", place: "./" },
     ]);
   });
-  test("a place that can't be read is still a place; what is installed is none", () => {
+  test("an unreadable source still counts; dpkg's status doesn't", () => {
     const table =
       "twin:\n  Version table:\n *** 1.0 500\n        500 strange\n        100 /var/lib/dpkg/status\n";
     expect(parsePolicy(table).get("twin")?.versions.get("1.0")).toEqual([{ uri: "strange", place: "?" }]);

@@ -25,7 +25,7 @@ const RECORDED = readFileSync(join(import.meta.dir, "fixtures/apt/bookworm/confi
 
 const settingsFor = (dump: string, plan: OperationPlan = upgrade(), places = PLACES) =>
   runSettings(parseAptDump(dump), plan, places);
-/** A setting by its exact name; what apt calls by another spelling is not there. */
+/** A setting by its exact name, without apt's other spellings. */
 const get = (settings: ReadonlyMap<string, string[]>, key: string) => settings.get(key);
 
 describe("a dump that can't be reproduced exactly is refused", () => {
@@ -45,7 +45,7 @@ describe("a dump that can't be reproduced exactly is refused", () => {
     test(name, () => refuses(() => parseAptDump(dump), "refused", "can't be reproduced exactly"));
 });
 
-describe("what can't be held is refused", () => {
+describe("settings that can't be overridden are refused", () => {
   const ELSEWHERE = ['RootDir "/srv";', 'rootdir "/srv";', 'Dir::State::status "/srv/status";'];
   for (const line of ELSEWHERE)
     test(line, () => refuses(() => settingsFor(line), "refused", "another system than dpkg changes"));
@@ -59,7 +59,7 @@ describe("what can't be held is refused", () => {
     });
     refuses(() => settingsFor("", plan), "refused", "nginx comes from a disc");
   });
-  // Of apt 3.2: its level for apt-get is below 1, and it ends at once over a level that is no number with a dot.
+  // apt 3.2: its level for apt-get is below 1, and it stops at a level that is not a number with a dot.
   const OWN = ["Binary::apt-get", "Binary::apt-get::APT::Get::Simulate", "BINARY::APT-GET::x"];
   const LEVELS = ["0.31::Dir::State::status", "0.0::DPkg::Post-Invoke::", "1::quiet", "x::quiet", "0.31", ""];
   for (const key of [...OWN, ...LEVELS.map((rest) => `Version::${rest}`), "vERSION::0.31.5::quiet"])
@@ -85,7 +85,7 @@ describe("what can't be held is refused", () => {
     ["--log=/var/log/dpkg.log", false],
   ];
   for (const [option, refused] of DPKG) {
-    // apt takes the options from every child of the list, whatever it is called.
+    // apt uses the options in every child of the list, whatever its name.
     for (const key of ["DPkg::Options::", "dpkg::options::named"]) {
       const dump = `${key} "${option}";`;
       test(`${dump}${refused ? "" : " is not"}`, () =>
@@ -109,7 +109,7 @@ describe("what can't be held is refused", () => {
     );
 });
 
-describe("ours win over the host's", () => {
+describe("our settings override the host's", () => {
   const HOST = `APT "";
 APT::Get "";
 APT::Get::Simulate "true";
@@ -145,7 +145,7 @@ CommandLine::AsString "apt-config dump";
     ["Dir::Etc::main", ["/dev/null"]],
     ["Dir::Cache::archives", ["/var/cache/aegis/archives/id/"]],
     ["Acquire::AllowInsecureRepositories", ["false"]],
-    // dpkg's own defaults before the host's options, ours last.
+    // dpkg's defaults before the host's options, ours last.
     [
       "DPkg::Options::",
       [
@@ -168,13 +168,13 @@ CommandLine::AsString "apt-config dump";
     ["CommandLine::AsString", undefined],
   ];
   for (const [key, expected] of CASES) test(key, () => expect(get(settings, key)).toEqual(expected));
-  test("our hook is there on a host that has none, and first", () => {
+  test("our hook comes first, also on a host without hooks", () => {
     expect(hookCommand(PLACES)).toBe(HOOK);
     expect(get(settingsFor(""), "DPkg::Pre-Install-Pkgs::")).toEqual([HOOK]);
   });
 });
 
-test("the blocks of apt 3.2 for its other programs are in every dump, and count for nothing", () => {
+test("the blocks of apt 3.2 for other programs are in every dump, and are ignored", () => {
   const builtIn =
     'Version "";\nVersion::0.31 "";\nVersion::1.2::APT::Color "1";\nVersion::2.11::APT::Solver "3.0";\n';
   const settings = settingsFor(builtIn);
@@ -182,7 +182,7 @@ test("the blocks of apt 3.2 for its other programs are in every dump, and count 
   checkAptConfig(builtIn + renderAptConfig(settings).replaceAll(/^#clear .*\n/gm, ""), settings);
 });
 
-describe("what would keep the run from being what was planned is left out, or set", () => {
+describe("settings that would make the run differ from the plan are dropped or set", () => {
   const LEFT_OUT = [
     'Debug "x";',
     'Debug:: "x";',
@@ -239,14 +239,14 @@ describe("what would keep the run from being what was planned is left out, or se
       ]);
     });
   }
-  test("NoLocking is said in words, and what debugs is emptied", () => {
+  test("NoLocking is set explicitly, and debug settings are cleared", () => {
     expect(renderAptConfig(plain)).toContain('\nDebug::NoLocking "false";\n');
     expect(renderAptConfig(plain)).toContain("#clear Debug;\n");
   });
-  test("an update reads file: sources as planning does", () => {
+  test("an update reads file: sources like planning", () => {
     expect(get(settingsFor("", upgrade({ operation: "update" })), "Dir::Bin::Methods::file")).toBeUndefined();
   });
-  test("hooks and options with a name of their own stand between ours", () => {
+  test("named hooks and options go between ours", () => {
     const settings = settingsFor(
       'DPkg::Pre-Install-Pkgs::one "a";\nDPkg::Pre-Install-Pkgs:: "b";\nDPkg::Options::one "--force-confnew";\n',
     );
@@ -260,7 +260,7 @@ describe("what would keep the run from being what was planned is left out, or se
   });
 });
 
-describe("permissions are given only as signed", () => {
+describe("only signed permissions are given", () => {
   const NAMES = { downgrades: "allow-downgrades", held: "allow-change-held-packages", removal: "Remove" };
   const held = (name: string) => ({ packages_held_back: [name], transaction: [entry("nginx")] });
   const CASES: [name: string, change: Partial<OperationPlan>, given: (keyof typeof NAMES)[]][] = [
@@ -297,8 +297,8 @@ describe("checkAptConfig", () => {
       'apt::get::simulate is ["true"], not ["false"]',
     ],
     ["a setting is missing", dump.replace('APT::Status-Fd "3";', ""), "apt::status-fd is null"],
-    ["a setting too many", `${dump}\nAPT::Extra "1";`, 'apt::extra is ["1"], not null'],
-    ["another hook too many", `${dump}\nDPkg::Pre-Install-Pkgs:: "/bin/evil";`, "dpkg::pre-install-pkgs::"],
+    ["an extra setting", `${dump}\nAPT::Extra "1";`, 'apt::extra is ["1"], not null'],
+    ["an extra hook", `${dump}\nDPkg::Pre-Install-Pkgs:: "/bin/evil";`, "dpkg::pre-install-pkgs::"],
     ["another hook is first", `DPkg::Pre-Install-Pkgs:: "/bin/evil";\n${dump}`, "dpkg::pre-install-pkgs::"],
     [
       "our hook is gone",
@@ -317,7 +317,7 @@ describe("checkAptConfig", () => {
   });
 });
 
-test("property: what a dump can hold comes back as it was", () => {
+test("property: a dump round-trips", () => {
   const key = fc.stringMatching(/^[A-Za-z][A-Za-z0-9/._-]{0,8}(::[A-Za-z0-9/._-]{1,8}){0,3}$/);
   const value = fc.string({ unit: fc.constantFrom(..."ab \\#/;{}%'$`ü") });
   fc.assert(
@@ -332,11 +332,11 @@ test("property: what a dump can hold comes back as it was", () => {
 });
 
 needs(Bun.which("apt-config") !== null, "apt-config").describe(
-  "this machine's apt-config sees exactly what was meant",
+  "this machine's apt-config sees exactly the intended settings",
   () => {
     const { path: directory, remove } = temporaryDirectory();
     afterAll(remove);
-    /** `apt-config dump` with `text` as the file that APT_CONFIG names. */
+    /** `apt-config dump` with `text` as the file named by APT_CONFIG. */
     const dump = (text: string) => {
       const file = join(directory, "apt.conf");
       writeFileSync(file, text);
@@ -348,7 +348,7 @@ needs(Bun.which("apt-config") !== null, "apt-config").describe(
     const HOSTS: [name: string, host: string][] = [
       ["as it is", ""],
       [
-        "everything refused to us is switched on",
+        "everything we disable is enabled",
         'APT::Get::Simulate "true"; APT::Get::AllowUnauthenticated "true"; apt::get::download-only "1";',
       ],
       [
@@ -403,7 +403,7 @@ describeOnThrowaway("a real apt-get run with the frozen settings", () => {
        DPkg::Pre-Install-Pkgs { "echo host >> /root/order"; };
        #clear DPkg::Tools; #clear Dir::Ignore-Files-Silently;\n`,
     );
-    // Stands in for Aegis: keeps what apt tells it.
+    // Stands in for Aegis: stores its input from apt.
     host.write(
       "/usr/local/bin/aegis",
       `#!/bin/sh\ncat > /root/input\necho "aegis $*" >> /root/order\n`,

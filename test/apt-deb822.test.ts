@@ -2,10 +2,10 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { readStanzas } from "../src/apt-deb822.ts";
 
-describe("what apt could read in another way is refused, and all of the text with it", () => {
+describe("a text that apt could read differently is refused as a whole", () => {
   const good = "Package: a1\nSHA256: good\n";
   const cases: [what: string, text: string, problem: string][] = [
-    ["two fields of one name", `${good}SHA256: evil\n`, "line 3 is a second field SHA256"],
+    ["two fields with the same name", `${good}SHA256: evil\n`, "line 3 is a second field SHA256"],
     ["two fields, another case", `${good}sha256: evil\n`, "line 3 is a second field sha256"],
     ["a second field behind a line of one space", `${good} \nSHA256: evil\n`, "line 4 is a second field"],
     ["a second field behind a line of one tab", `${good}\t\nSHA256: evil\n`, "line 4 is a second field"],
@@ -17,7 +17,7 @@ describe("what apt could read in another way is refused, and all of the text wit
     ["a form feed", `${good}\fSHA256: evil\n`, "line 3 holds a control"],
     ["NUL", "Package: a1\0\n", "line 1 holds a control"],
     ["a no-break space for an empty line", `${good}\u00a0\nSHA256: evil\n`, "line 3 is not a field"],
-    ["a comment where apt knows none", `${good}#\nSHA256: evil\n`, "line 3 is not a field"],
+    ["a comment where apt allows none", `${good}#\nSHA256: evil\n`, "line 3 is not a field"],
     ["a folded line before any field", `\n ${good}`, "line 2 continues no field"],
     ["a field without a name", ": empty\n", "line 1 is not a field"],
   ];
@@ -42,12 +42,12 @@ test("separates stanzas, folds lines, ignores the case of names", () => {
   ]);
 });
 
-test("comments, where they are allowed, are as if they were not there", () => {
+test("comments, where allowed, are ignored", () => {
   const { stanzas } = readStanzas("# first\nA: 1\n# between: x\n more\n", { configuration: true });
   expect(stanzas.map((stanza) => [...stanza])).toEqual([[["a", "1\nmore"]]]);
 });
 
-test("only blanks around a value are taken away", () => {
+test("only blanks around a value are trimmed", () => {
   const [stanza] = readStanzas("A: \t1\u00a0 \n").stanzas;
   expect(stanza?.get("a")).toBe("1\u00a0");
 });
@@ -61,7 +61,7 @@ describe("properties", () => {
       }),
     );
   });
-  test("as many stanzas as there are blocks between empty lines", () => {
+  test("one stanza per block between empty lines", () => {
     const line = fc.constantFrom("A: 1", "B: 2", " x", " ", "\t", "", "A : 3", "\r", "#c", "\u00a0", "a: 4");
     fc.assert(
       fc.property(fc.array(line), (lines) => {

@@ -4,7 +4,7 @@ import { refuses } from "./signing-kit.ts";
 
 const SITE = "/etc/dpkg/dpkg.cfg.d/site";
 
-/** A host with these files; null for one that can't be read. */
+/** A host with these files; null for unreadable ones. */
 const host = (files: Record<string, string | null>) => ({
   readText: (path: string) => files[path] ?? null,
   list: (directory: string) =>
@@ -53,8 +53,8 @@ describe("options of dpkg's configuration files that no plan would show are refu
   }
 });
 
-describe("what dpkg reads in another way than it looks", () => {
-  /** dpkg takes what is behind the first 1,023 bytes for a line of its own. */
+describe("text that dpkg reads differently than it looks", () => {
+  /** dpkg takes the text after the first 1,023 bytes as a new line. */
   const LONG = `#${"x".repeat(1022)}instdir=/srv`;
   for (const path of [SITE, "/etc/dpkg/dpkg.cfg", "/root/.dpkg.cfg"]) {
     test(`an option behind a long comment in ${path}`, () =>
@@ -66,7 +66,7 @@ describe("what dpkg reads in another way than it looks", () => {
     refuses(() => check({ [SITE]: `log /${"ü".repeat(500)}` }), "refused", "longer than 1000 bytes");
     expect(check({ [SITE]: `log /${"x".repeat(900)}` })).toBeUndefined();
   });
-  test("white space that is none to dpkg is an option that it doesn't know", () =>
+  test("white space that dpkg doesn't recognise is an unknown option", () =>
     refuses(() => check({ [SITE]: "\u00a0\n" }), "refused", "no plan would show"));
 });
 
@@ -78,7 +78,7 @@ describe("programs that dpkg starts", () => {
     "/etc/dpkg/dpkg.cfg.d/old~": "pre-invoke=x",
     "/root/.dpkg.cfg": "debug=1\n",
   };
-  test("of the host's files stand in the plan, in dpkg's order", () => {
+  test("of the host's files are in the plan, in dpkg's order", () => {
     expect(dpkgHooks(host(FILES))).toEqual({
       hooks: [
         { configured_in: "/etc/dpkg/dpkg.cfg.d/needrestart", command: LOGGER },
@@ -92,7 +92,7 @@ describe("programs that dpkg starts", () => {
     test(`of a file that only root reads are refused: ${line}`, () =>
       refuses(() => check({ "/root/.dpkg.cfg": line }), "refused", `dpkg is configured with ${line}`));
   }
-  test("a plan that can't tell them says so", () => {
+  test("a plan that can't determine them says so", () => {
     const said = (files: Record<string, string | null>) => dpkgHooks(host(files)).problems.join();
     expect(said({ [SITE]: null })).toContain(`${SITE} can't be read`);
     expect(said({ [SITE]: "x".repeat(1001) })).toContain("longer than 1000 bytes");
@@ -112,7 +112,7 @@ describe("others are not", () => {
   for (const text of PASSES) {
     test(JSON.stringify(text), () => expect(check({ [SITE]: text })).toBeUndefined());
   }
-  test("files that dpkg passes over", () => {
+  test("files that dpkg ignores", () => {
     expect(check({ [`${SITE}.dpkg-old`]: "no-act", "/etc/dpkg/dpkg.cfg.d/a~": "no-act" })).toBeUndefined();
   });
 });

@@ -50,7 +50,7 @@ describe("dpkg's journal", () => {
       list: () => Object.keys(journal),
     });
   };
-  test("later entries win; one may say that a package is gone", () => {
+  test("later entries win; one may say that a package was removed", () => {
     const unpacked = stanza(...HELLO.with(1, "Status: install ok unpacked"));
     const gone = stanza(...HELLO.with(1, "Status: deinstall ok not-installed"));
     expect(read({ "0001": gone, "0000": unpacked, "tmp.i": unpacked })).toEqual({
@@ -59,7 +59,7 @@ describe("dpkg's journal", () => {
     });
     expect(read({ "0000": unpacked })?.packages.get("hello:amd64")?.state).toBe("unpacked");
   });
-  test("a part that can't be read: nothing is known, rather than half of it", () => {
+  test("an unreadable part makes the whole unknown", () => {
     let looks = 0;
     const list = () => {
       looks++;
@@ -69,7 +69,7 @@ describe("dpkg's journal", () => {
     expect(readDpkgStatus("/d/status", { readText, list })).toBeNull();
     expect(looks).toBeLessThan(10);
   });
-  test("merged by a dpkg at work while it was read: looked at again", () => {
+  test("merged by a running dpkg meanwhile: read again", () => {
     const unpacked = stanza(...HELLO.with(1, "Status: install ok unpacked"));
     let merged = false;
     const found = readDpkgStatus("/d/status", {

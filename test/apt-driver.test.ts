@@ -9,7 +9,7 @@ import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 needs(process.getuid?.() === 0, "root").test(
-  "a run is over when its dpkg is, also where apt was killed before",
+  "a run ends with its dpkg, even if apt was killed before",
   async () => {
     const { path, remove } = temporaryDirectory();
     const dpkg = join(path, "dpkg");
@@ -42,7 +42,7 @@ needs(process.getuid?.() === 0, "root").test(
       await seen(3);
       const [pid] = dpkgs();
       expect([over, heard]).toEqual([false, ["apt\n"]]);
-      // Whoever wants it stopped now comes too late: there is nobody left to stop.
+      // Too late to stop it: the process is gone.
       stop.abort();
       appendFileSync(join(path, OUTPUT_FILES.stdout), "dpkg\n");
       await seen(3);
@@ -58,7 +58,7 @@ needs(process.getuid?.() === 0, "root").test(
 describe("a run that takes too long", () => {
   const RUNS: [what: string, dpkgBegan: boolean, stopped: boolean][] = [
     ["beyond it, it is stopped", false, true],
-    ["once dpkg may have begun, nothing stops it", true, false],
+    ["once dpkg may have started, nothing stops it", true, false],
   ];
   test.each(RUNS)("%s", async (_what, dpkgBegan, stopped) => {
     const { path, remove } = temporaryDirectory();

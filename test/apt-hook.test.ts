@@ -45,7 +45,7 @@ const all = (
   to: string,
 ): TransactionEntry => entry(name, { architecture: "all", action, from_version: from, to_version: to });
 const libmulti = (architecture: string) => ({ ...all("libmulti", "upgrade", "1.0", "1.1"), architecture });
-/** What `mixed.txt` was the run of. */
+/** The transaction recorded in `mixed.txt`. */
 const PLANNED: readonly TransactionEntry[] = [
   all("app", "upgrade", "1.0", "2.0"),
   removal("bystander", { architecture: "all", from_version: "1.0" }),
@@ -60,13 +60,13 @@ const without = (name: string) => PLANNED.filter((e) => e.name !== name);
 const changed = (name: string, change: Partial<TransactionEntry>) =>
   PLANNED.map((e) => (e.name === name ? { ...e, ...change } : e));
 
-/** One message of apt's with these lines as its steps. */
+/** A message from apt with these steps. */
 const message = (...lines: string[]) =>
   `VERSION 3\nAPT::Architecture=amd64\n\n${lines.map((line) => `${line}\n`).join("")}`;
 const HELLO = "hello 1.0 all none < 1.1 all none /a/hello_1.1_all.deb";
 
 const HELLO_CONTROL = "Package: hello\nVersion: 1.1\nArchitecture: all\n";
-/** What the file of HELLO says of itself. */
+/** The control fields of HELLO's file. */
 const CONTROL = {
   name: "hello",
   version: "1.1",
@@ -77,7 +77,7 @@ const CONTROL = {
   replaces: [],
 };
 
-describe("a .deb that calls itself something else", () => {
+describe("a .deb with other control fields is refused", () => {
   const steps = parseHookInput(message(HELLO));
   const plan = [all("hello", "upgrade", "1.0", "1.1")];
   const CASES: [name: string, control: Partial<typeof CONTROL>, says: string][] = [
@@ -91,14 +91,14 @@ describe("a .deb that calls itself something else", () => {
       expect(() => checkControl(steps, plan, () => ({ ...CONTROL, ...control }))).toThrow(says);
     });
   }
-  test("what the plan says passes", () => {
+  test("the planned fields pass", () => {
     expect(checkControl(steps, plan, () => CONTROL)).toEqual([CONTROL]);
     const said = [{ ...all("hello", "upgrade", "1.0", "1.1"), essential: true }];
     expect(checkControl(steps, said, () => ({ ...CONTROL, essential: true }))).toHaveLength(1);
   });
 });
 
-describe("a .deb that excludes what would be there", () => {
+describe("a .deb that conflicts with a package present afterwards", () => {
   const installed = parseDpkgStatus(
     ["openssh-server 1:9.2", "auditd 3.0", "gone 1.0"]
       .map((p) => p.split(" "))
@@ -152,21 +152,21 @@ describe("a .deb that excludes what would be there", () => {
   });
 });
 
-describe("a control file that could be read in two ways is refused", () => {
+describe("an ambiguous control file is refused", () => {
   const CASES: [name: string, text: string][] = [
     ["a carriage return hides fields", `X: a\rPackage: hello\rVersion: 1.1\n${HELLO_CONTROL}`],
-    ["a field twice", `${HELLO_CONTROL}Package: other\n`],
+    ["a repeated field", `${HELLO_CONTROL}Package: other\n`],
     ["two stanzas", `${HELLO_CONTROL}\nPackage: other\n`],
-    ["a line separator of Unicode hides fields", `X: a\u2028Package: hello\n${HELLO_CONTROL}`],
+    ["a Unicode line separator hides fields", `X: a\u2028Package: hello\n${HELLO_CONTROL}`],
     ["nothing", ""],
-    ["relations that can't be read", `${HELLO_CONTROL}Conflicts: a | b\n`],
+    ["malformed relations", `${HELLO_CONTROL}Conflicts: a | b\n`],
   ];
   for (const [name, text] of CASES) {
     test(name, () => {
       expect(() => parseControl(text, "x.deb")).toThrow("can't be read");
     });
   }
-  test("Essential is read as dpkg does, whatever its case; Protected counts", () => {
+  test("Essential is case-insensitive, as in dpkg; Protected counts too", () => {
     for (const field of ["Essential: Yes", "Essential: YES", "Protected: yes"]) {
       expect(parseControl(`${HELLO_CONTROL}${field}\n`, "x.deb").essential).toBe(true);
     }
@@ -179,18 +179,18 @@ describe("apt's message is refused", () => {
     ["version 2 of the interface, recorded", recorded("version-2"), "another version"],
     ["version 1: file names alone", "/var/cache/apt/archives/hello.deb\n", "another version"],
     ["version 30", MIXED.replace("VERSION 3\n", "VERSION 30\n"), "another version"],
-    ["the settings never end", "VERSION 3\nA=b\n", "another version"],
+    ["settings without an end", "VERSION 3\nA=b\n", "another version"],
     [
       "a package without a file",
       message("hello 1.0 all none < 1.1 all none hello.deb"),
       "hello has no package file",
     ],
     ["a file with a relative path", message(HELLO.replace("/a/", "../a/")), "no package file"],
-    ["an unknown word for what is done", message(HELLO.replace(/\/a.*/, "**PURGE**")), "no package file"],
-    ["a line that breaks off", message("hello 1.0 all none < 1.1 all none"), "can't be read: hello 1.0"],
-    ["a line that breaks off behind a space", message("hello 1.0 all none < 1.1 all none "), "can't be read"],
+    ["an unknown action", message(HELLO.replace(/\/a.*/, "**PURGE**")), "no package file"],
+    ["a truncated line", message("hello 1.0 all none < 1.1 all none"), "can't be read: hello 1.0"],
+    ["a line truncated after a space", message("hello 1.0 all none < 1.1 all none "), "can't be read"],
     ["a line of one word", message("hello"), "can't be read"],
-    ["an unknown comparison", message(HELLO.replace(" < ", " ? ")), "unknown operator ?"],
+    ["an unknown operator", message(HELLO.replace(" < ", " ? ")), "unknown operator ?"],
     ["the same package twice", message(HELLO, HELLO), "hello:all occurs twice"],
     [
       "removed and installed",
@@ -267,14 +267,10 @@ describe("apt's message is read", () => {
 
 describe("a transaction that is not the plan's is refused", () => {
   const CASES: [name: string, planned: readonly TransactionEntry[], says: string][] = [
-    ["a package more than planned", without("phased"), "phased:all (reinstall 1.0) is not in the plan"],
-    ["a removal more than planned", without("bystander"), "bystander:all (remove ) is not in the plan"],
-    [
-      "a dependency more than planned",
-      without("libapp-extra"),
-      "libapp-extra:all (install 1.0) is not in the plan",
-    ],
-    ["one architecture more than planned", PLANNED.filter((e) => e.architecture !== "i386"), "libmulti:i386"],
+    ["an extra package", without("phased"), "phased:all (reinstall 1.0) is not in the plan"],
+    ["an extra removal", without("bystander"), "bystander:all (remove ) is not in the plan"],
+    ["an extra dependency", without("libapp-extra"), "libapp-extra:all (install 1.0) is not in the plan"],
+    ["an extra architecture", PLANNED.filter((e) => e.architecture !== "i386"), "libmulti:i386"],
     [
       "another architecture",
       changed("hello-aegis", { architecture: "amd64" }),
@@ -285,7 +281,7 @@ describe("a transaction that is not the plan's is refused", () => {
       [...PLANNED, entry("more")],
       "more:amd64 is in the plan but not in what apt is about to do",
     ],
-    ["a removal less", [...PLANNED, removal("more")], "more:amd64 is in the plan but not"],
+    ["a missing removal", [...PLANNED, removal("more")], "more:amd64 is in the plan but not"],
     ["nothing planned at all", [], "is not in the plan"],
     [
       "another new version",
@@ -326,7 +322,7 @@ describe("a transaction that is not the plan's is refused", () => {
   for (const [name, planned, says] of CASES)
     test(name, () => refuses(() => compareTransaction(parseHookInput(MIXED), planned), "hook_refused", says));
 
-  test("the planned one passes, in whatever order", () => {
+  test("the planned one passes, in any order", () => {
     compareTransaction(parseHookInput(MIXED), PLANNED);
     compareTransaction(parseHookInput(MIXED), PLANNED.toReversed());
     compareTransaction([], []);
@@ -338,7 +334,7 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
   /** The run's private directory. */
   let archives: string;
   beforeAll(() => {
-    // Not in /tmp: nobody but root may write anywhere above.
+    // Not in /tmp: only root may be able to write to any directory above.
     root = mkdtempSync("/root/aegis-apt-hook-");
   });
   beforeEach(() => {
@@ -385,10 +381,10 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
     ["a FIFO", () => Bun.spawnSync(["mkfifo", deb()]), planned({ size: 0 }), "is not a regular file"],
     ["a directory", () => mkdirSync(deb()), planned(), "is not a regular file"],
     ["no file", () => {}, planned(), "no such file"],
-    ["archives that all may write to", () => chmodSync(archives, 0o777), planned(), "written by others"],
+    ["world-writable archives", () => chmodSync(archives, 0o777), planned(), "written by others"],
     ["archives that aren't root's", () => chownSync(archives, 65534, 0), planned(), "not belong to root"],
     [
-      "archives behind a link",
+      "archives that are a link",
       () => {
         symlinkSync(archives, `${archives}-link`);
         archives = `${archives}-link`;
@@ -397,12 +393,7 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
       planned(),
       "is a symbolic link",
     ],
-    [
-      "a directory of copies that is there already",
-      () => mkdirSync(join(archives, "checked")),
-      planned(),
-      "EEXIST",
-    ],
+    ["an existing directory of copies", () => mkdirSync(join(archives, "checked")), planned(), "EEXIST"],
   ];
   for (const [name, prepare, plan, says] of CASES) {
     test(`refused: ${name}`, () => {
@@ -424,7 +415,7 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
     });
   }
 
-  test("who opened the file for writing before the look can't change it after", () => {
+  test("a descriptor opened for writing before the check can't change the file after it", () => {
     write("package");
     chownSync(deb(), 65534, 0);
     const kept = openSync(deb(), "r+");
@@ -441,8 +432,8 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
     expect(statSync(join(archives, "checked")).mode & 0o7777).toBe(0o700);
     expect(readdirSync(join(archives, "checked"))).toEqual([]);
   });
-  test("a file system without room: refused, and nothing left behind", () => {
-    // A file-size limit ends the copy as a full disk does.
+  test("a full file system: refused, with nothing left behind", () => {
+    // A file-size limit stops the copy like a full disk.
     const code = `
       import { packageFiles } from ${JSON.stringify(join(import.meta.dir, "../src/apt-hook-copy.ts"))};
       process.on("SIGXFSZ", () => {});
@@ -500,7 +491,7 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
       said.length = 0;
     });
 
-    test("lets the planned change through, and says so in its receipt", () => {
+    test("passes the planned change, with a receipt", () => {
       expect([hook(), said]).toEqual([0, []]);
       expect(readReceipt(run)).toEqual({
         ok: true,
@@ -542,12 +533,12 @@ needs(process.getuid?.() === 0, "root").describe("package files", () => {
       });
     }
 
-    test("fails where it can leave no receipt", () => {
+    test("fails if it can't write a receipt", () => {
       rmSync(run, { recursive: true });
       expect(() => hook()).toThrow();
     });
 
-    test("no receipt, and one that is damaged, are none", () => {
+    test("a missing or damaged receipt is null", () => {
       expect(readReceipt(run)).toBeNull();
       for (const text of ["", "{}", '{"ok":true}', "null"]) {
         writeFileSync(join(run, RUN_FILES.receipt), text);

@@ -46,7 +46,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
   const put = (name: string, text: string) => writeFileSync(at(name), text);
   const seal = (...used: string[]) =>
     sealIndexes(lists, used, async (path) => sha256Hex(`content of ${path}`));
-  /** The refusal of the hashes, or null. */
+  /** The error of the hash check, or null. */
   const checked = async (...used: string[]) => {
     try {
       await seal(...used).check();
@@ -59,8 +59,8 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
 
   const WRITABLE: [what: string, prepare: () => unknown, says: string][] = [
     ["an index that isn't root's", () => chownSync(at(PACKAGES), 65534, 0), "does not belong to root"],
-    ["an index that all may write to", () => chmodSync(at(PACKAGES), 0o666), "can be written by others"],
-    ["lists that all may write to", () => chmodSync(lists, 0o777), "can be written by others"],
+    ["a world-writable index", () => chmodSync(at(PACKAGES), 0o666), "can be written by others"],
+    ["a world-writable lists directory", () => chmodSync(lists, 0o777), "can be written by others"],
     [
       "a link to what isn't root's",
       () => {
@@ -111,7 +111,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       expect(seal()).toBeDefined();
     });
   }
-  test("of a source that reads files of this host apt keeps links: what they lead to counts", async () => {
+  test("for a file: source apt keeps links, and their targets count", async () => {
     renameSync(at(PACKAGES), at("real"));
     symlinkSync("real", at(PACKAGES));
     expect(await checked()).toBeNull();
@@ -123,7 +123,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
     refuses(() => sealed.refuseReplaced(), "drift", "were refreshed");
     expect(await checked()).toContain("is not the index");
   });
-  test("open for reading is fine", async () => {
+  test("an index open for reading is fine", async () => {
     const kept = openSync(at(PACKAGES), "r");
     expect(await checked()).toBeNull();
     closeSync(kept);
@@ -144,7 +144,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
     ],
     ["an index that no Release file names", () => put(PACKAGES.replace("main", "extra"), TAMPERED), null],
     ["an index without a Release file", () => put("other.org_Packages", TAMPERED), null],
-    ["what is no index", () => put(`${BASE}_main_i18n_Translation-en`, TAMPERED), null],
+    ["not an index", () => put(`${BASE}_main_i18n_Translation-en`, TAMPERED), null],
     [
       "a compressed one, named compressed",
       () => put(`${BASE}_InRelease`, signed(release(["main/binary-all/Packages.gz", "zipped"]))),
@@ -157,7 +157,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       expect(await checked()).toBe(says?.replace("PATH", at(PACKAGES)) ?? null);
     });
   }
-  describe("an index that its Release file does not name, of a source that the plan uses", () => {
+  describe("an index not listed in its Release file, of a source the plan uses", () => {
     const ST = "http://example.org/debian st";
     const [EXTRA, NOTHING] = [PACKAGES.replace("main", "extra"), "so its content can't be verified"];
     test("refused", async () => {
@@ -174,7 +174,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       put("flat.org_._Packages", TEXT);
       expect(await checked("http://flat.org ./")).toBeNull();
     });
-    test("passes: of another source, of one without a Release file, and named ones", async () => {
+    test("passes: of another source, of one without a Release file, and listed ones", async () => {
       put(EXTRA, TAMPERED);
       expect(await checked("http://example.org/debian sta", "http://other.org st")).toBeNull();
       rmSync(at(EXTRA));
@@ -183,7 +183,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
       expect(await checked(ST)).toBeNull();
     });
   });
-  describe("a Release file vouches for nothing that another one signed otherwise", () => {
+  describe("a Release file can't vouch for a file that another signed differently", () => {
     const [ST, DEBIAN] = ["http://example.org/debian st", "example.org_debian_Release"];
     const evil = (path: string) => release([path, TAMPERED]);
     const CASES: [what: string, prepare: () => unknown, says: string][] = [
@@ -193,7 +193,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
         "is not the index",
       ],
       [
-        "of a source whose names begin alike",
+        "of a source with the same prefix",
         () => put(DEBIAN, evil("dists/st/main/binary-amd64/Packages")),
         "is not the index",
       ],
@@ -219,13 +219,13 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
         expect(await checked("http://example.org/ debian/", ST)).toContain(says);
       });
     }
-    test("passes: an index of one used source, whose name begins as another used one's", async () => {
+    test("passes: an index of a used source with another used source's prefix", async () => {
       put(DEBIAN, release(["Packages", TEXT]));
       put("example.org_debian_Packages", TEXT);
       expect(await checked("http://example.org/ debian/", ST)).toBeNull();
     });
   });
-  test("a compressed index counts by its content, or by its own bytes where those are named", async () => {
+  test("a compressed index is checked by content, or by its bytes if those are listed", async () => {
     const zipped = `${PACKAGES}.lz4`;
     renameSync(at(PACKAGES), at(zipped));
     expect(await checked()).toContain(`${zipped} is not the index`);
@@ -237,7 +237,7 @@ needs(process.getuid?.() === 0, "root").describe("apt's indexes", () => {
     expect(await checked()).toContain("is not the index");
   });
   needs(Bun.which("lz4") !== null || Bun.which("gzip") !== null, "gzip").describe("with apt-helper", () => {
-    test("a compressed index is read as apt reads it", async () => {
+    test("a compressed index is decompressed as by apt", async () => {
       rmSync(at(PACKAGES));
       writeFileSync(at(`${PACKAGES}.gz`), Bun.gzipSync(Buffer.from(TEXT)));
       await sealIndexes(lists).check();

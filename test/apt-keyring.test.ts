@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { parseGpgStatus } from "../src/apt-keyring.ts";
 import { fixture } from "./apt-kit.ts";
 
-describe("signatures that count for nothing", () => {
+describe("signatures that don't count", () => {
   for (const [what, text] of [
     ["of a changed text", fixture("keys/gpgv-bad.txt")],
     ["by a key that isn't in the keyring", fixture("keys/gpgv-no-key.txt")],
@@ -11,7 +11,7 @@ describe("signatures that count for nothing", () => {
     ["good ones beside a bad one", fixture("keys/gpgv-good.txt") + fixture("keys/gpgv-bad.txt")],
     ["VALIDSIG without GOODSIG", fixture("keys/gpgv-good.txt").replace(/.*GOODSIG.*\n/, "")],
     ["GOODSIG without VALIDSIG", fixture("keys/gpgv-good.txt").replace(/.*VALIDSIG.*\n/, "")],
-    ["words of a user id, on another line", "gpgv: [GNUPG:] GOODSIG 1 x\n [GNUPG:] VALIDSIG 1"],
+    ["a user id that imitates a status line", "gpgv: [GNUPG:] GOODSIG 1 x\n [GNUPG:] VALIDSIG 1"],
     ["nothing", ""],
   ] as const) {
     test(what, () => expect(parseGpgStatus(text).good).toEqual([]));
@@ -24,7 +24,7 @@ test("a good signature", () => {
   expect({ good, bad }).toEqual({ good: [{ fingerprint, primary: fingerprint }], bad: false });
 });
 
-test("one of three signers is known: that one counts", () => {
+test("of three signers only the known one counts", () => {
   expect(parseGpgStatus(fixture("keys/gpgv-one-of-three.txt")).good).toEqual([
     {
       fingerprint: "4D64FEC119C2029067D6E791F8D2585B8783D481",

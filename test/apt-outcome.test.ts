@@ -13,7 +13,7 @@ const NEW = "1.0-2 installed";
 const HELLO = [entry("hello")];
 const GONE = [removal("hello")];
 
-/** What differs, in words: `planned` for the plan's own packages, `besides` for others. */
+/** Differences in words: `planned` for the plan's packages, `besides` for others. */
 function differences(plan: readonly TransactionEntry[], before: HostState, after: HostState): string[] {
   const { not_as_planned, changed_besides } = postCheck(plan, before, after);
   return [
@@ -172,7 +172,7 @@ describe("postCheck", () => {
   });
 });
 
-test("a snapshot leaves out what only configuration files are left of", () => {
+test("a snapshot omits packages with only configuration files left", () => {
   const recorded = readFileSync(join(import.meta.dir, "fixtures/apt-hook/dpkg-status.txt"), "utf8");
   const snapshot = snapshotOf(parseDpkgStatus(recorded));
   expect(snapshot["conffile-owner:all"]).toBeUndefined();
@@ -184,7 +184,7 @@ test("a snapshot leaves out what only configuration files are left of", () => {
   });
 });
 
-describe("what undoes a run", () => {
+describe("the inverse of a run", () => {
   const HALF = "1.0-2 half-configured";
   const added = entry("hello", { action: "install", from_version: null });
   const CASES: [
@@ -207,7 +207,7 @@ describe("what undoes a run", () => {
     ["an install that failed", [added], {}, { "hello:amd64": HALF }, ["hello:amd64 - <- 1.0-2"]],
     ["a removal", GONE, { "hello:amd64": OLD }, {}, ["hello:amd64 1.0-1 <- -"]],
     [
-      "a version that nobody planned",
+      "an unplanned version",
       HELLO,
       { "hello:amd64": OLD },
       { "hello:amd64": "3 installed" },
@@ -221,7 +221,7 @@ describe("what undoes a run", () => {
       [],
     ],
     [
-      "what changed besides is not its own",
+      "changes outside the plan are not included",
       HELLO,
       { "hello:amd64": OLD, "x:all": OLD },
       { "hello:amd64": NEW },
@@ -259,7 +259,7 @@ describe("what undoes a run", () => {
   }
 });
 
-test("every run of apt that changes something has to have been seen by the hook; a repair can't be", () => {
+test("the hook must have seen every apt run that changes something, but no repair", () => {
   expect(isChecked(["apt-get", "upgrade"], HELLO)).toBe(true);
   expect(isChecked(["apt-get", "remove", "-y", "hello"], GONE)).toBe(true);
   expect(isChecked(["apt-get", "update"], [])).toBe(false);

@@ -5,7 +5,7 @@ import { fixture } from "./apt-kit.ts";
 const HOST = fixture("bookworm/config-dump.txt");
 const lines = (dump: string) => planningConfig(dump).split("\n");
 
-describe("a host that planning can't ask in the same way", () => {
+describe("a host configuration that planning can't reproduce", () => {
   const cases: [what: string, line: string, message: string][] = [
     [
       "settings for apt-get alone",
@@ -19,14 +19,14 @@ describe("a host that planning can't ask in the same way", () => {
   for (const [what, line, message] of cases) {
     test(what, () => expect(() => planningConfig(`${HOST}${line}\n`)).toThrow(message));
   }
-  test("apt's own settings for apt, and its own solvers, are fine", () => {
+  test("settings for apt and built-in solvers are fine", () => {
     for (const line of ['Binary::apt::APT::Color "1";', 'APT::Solver "3.0";', 'APT::Solver "internal";']) {
       expect(() => planningConfig(`${HOST}${line}\n`)).not.toThrow();
     }
   });
 });
 
-describe("what would make the run another than the simulation is set, or left out", () => {
+describe("settings that would make the run differ from the simulation are set or dropped", () => {
   const LEFT_OUT = ['Help "true";', 'Debug::pkgDPkgPM "true";', 'APT::Sources::With:: "/x.deb";'];
   for (const line of LEFT_OUT) {
     test(line, () => expect(planningConfig(`${HOST}${line}\n`)).toBe(planningConfig(HOST)));
@@ -41,7 +41,7 @@ describe("what would make the run another than the simulation is set, or left ou
   }
 });
 
-describe("apt says what it keeps back, in the form that is read, however the host wants it", () => {
+describe("apt lists what it keeps back in the parsed format, whatever the host's settings", () => {
   const CASES = [
     ['quiet "3";', 'quiet "1";'],
     ['QUIET "2";', 'quiet "1";'],
@@ -58,7 +58,7 @@ describe("apt says what it keeps back, in the form that is read, however the hos
   }
 });
 
-describe("nothing that runs a program is left", () => {
+describe("nothing that runs a program remains", () => {
   const HOOKS = [
     'AptCli::Hooks::Install:: "touch /x";',
     'aptcli::hooks::Upgrade:: "touch /x";',
@@ -75,7 +75,7 @@ describe("nothing that runs a program is left", () => {
   }
 });
 
-test("what decides a simulation is kept, the host's files are off, and our settings come last", () => {
+test("settings that affect a simulation are kept, the host's files are disabled, ours come last", () => {
   const all = lines(
     `${HOST}APT::Default-Release "stable";\nDir::Etc::preferences "pins";\nDir::Etc::parts "apt.conf.d";\ndir::bin::ischroot "/x";\n`,
   );
@@ -93,7 +93,7 @@ test("what decides a simulation is kept, the host's files are off, and our setti
   expect(ours.slice(-3)).toEqual(['Dir::Log::Planner "";', 'Dir::Log::Solver "";', ""]);
 });
 
-test("a planner that is a program is refused, whatever the case of its key; apt's own is not", () => {
+test("an external planner is refused, whatever the case of its key; a built-in one is not", () => {
   for (const line of ['APT::Planner "mine";', 'apt::planner "mine";']) {
     expect(() => planningConfig(`${HOST}${line}\n`)).toThrow("planner mine, a program");
   }
@@ -106,7 +106,7 @@ describe("apt's binary cache", () => {
       .split("\n")
       .filter((line) => /^Dir::Cache::(?:src)?pkgcache /i.test(line));
   test("is the host's", () => expect(cacheLines()).toContain('dir::cache::SRCPKGCACHE "s.bin";'));
-  test("is a planning's own, built from nothing else", () =>
+  test("can be private to a planning, built from scratch", () =>
     expect(cacheLines("/private/p.bin")).toEqual([
       'Dir::Cache::pkgcache "/private/p.bin";',
       'Dir::Cache::srcpkgcache "";',

@@ -6,7 +6,7 @@ import { fixture } from "./apt-kit.ts";
 const IN_RELEASE = fixture("keys/InRelease");
 const SIGNATURE = IN_RELEASE.slice(IN_RELEASE.indexOf("-----BEGIN PGP SIGNATURE"));
 
-describe("what is not inside the signature is not the index", () => {
+describe("text outside the signed part is refused", () => {
   for (const [what, text] of [
     ["text before", `Origin: Evil\n${IN_RELEASE}`],
     ["an empty line before", `\n${IN_RELEASE}`],
@@ -44,12 +44,12 @@ test("the signed text of a real InRelease", () => {
   });
 });
 
-test("a Release file that apt would read in another way is not read", () => {
+test("a Release file that apt could read differently is refused", () => {
   expect(parseRelease("Origin: a\n \nOrigin: b\n")).toBeNull();
   expect(parseRelease("Origin: a\n\nOrigin: b\n")).toBeNull();
 });
 
-test("two signatures are both kept; line ends and blanks that are not signed go", () => {
+test("both of two signatures are kept; unsigned line ends and blanks are dropped", () => {
   const signed = splitClearSigned(IN_RELEASE)?.text;
   expect(splitClearSigned(IN_RELEASE + SIGNATURE)).toEqual({
     text: signed ?? "",

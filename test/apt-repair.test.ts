@@ -4,7 +4,7 @@ import { fakePlanning } from "./apt-kit.ts";
 
 const stanza = (name: string, state: string, version = "1.0", architecture = "amd64", ...more: string[]) =>
   `${[`Package: ${name}`, `Status: ${state}`, `Architecture: ${architecture}`, `Version: ${version}`, ...more].join("\n")}\n\n`;
-/** What dpkg 1.21 says to an ordinary user on a host where something is half-done. */
+/** dpkg 1.21's error for an ordinary user when a package is unfinished. */
 const NOT_ROOT = {
   status: 2,
   stderr:
@@ -34,12 +34,12 @@ describe("nothing can be planned", () => {
     ["without dpkg's status", null, {}, "/var/lib/dpkg/status can't be read"],
     ["when dpkg --audit fails", "", { status: 2 }, "dpkg --audit failed"],
     [
-      "when it fails over what the lock is not",
+      "when it fails for another reason than the lock",
       "",
       { status: 2, stderr: "dpkg: error: parsing file\n" },
       "dpkg --audit failed",
     ],
-    ["when dpkg is not there", "", { outcome: "missing" }, "dpkg --audit is not installed"],
+    ["when dpkg is missing", "", { outcome: "missing" }, "dpkg --audit is not installed"],
   ])("%s", async (_what, status, audit, warning) => {
     const { metadata_available, nothing_to_do, warnings } = await repair(status, {}, audit);
     expect([metadata_available, nothing_to_do]).toEqual([false, false]);
@@ -47,7 +47,7 @@ describe("nothing can be planned", () => {
   });
 });
 
-test("an ordinary user, to whom dpkg --audit says nothing, plans what root plans", async () => {
+test("an ordinary user, for whom dpkg --audit fails, gets the same plan as root", async () => {
   const status =
     stanza("a", "install ok unpacked", "1.0", "all", "Depends: nobody-has-this") +
     stanza("b", "install ok half-configured");
@@ -55,11 +55,12 @@ test("an ordinary user, to whom dpkg --audit says nothing, plans what root plans
   const { raw_evidence, ...user } = await repair(status, {}, NOT_ROOT);
   expect(user.metadata_available).toBe(true);
   expect(user).toEqual(root);
-  // A command that failed would be denied by policy, and shown to the model; with none at all nobody would have asked.
+  // A failed command would be denied by policy, and shown to the model; with no command at all, the evidence would be
+  // missing.
   expect(raw_evidence.commands).toMatchObject([{ argv: ["dpkg", "--version"], outcome: "ok" }]);
 });
 
-describe("what configuring can't mend is said, with the way out", () => {
+describe("packages that configuring can't fix are listed, with what to do", () => {
   const half = (name: string, depends: string, ...more: string[]) =>
     stanza(name, "install ok unpacked", "1.0", "amd64", `Depends: ${depends}`, ...more);
   const there = (name: string, ...more: string[]) =>
@@ -115,7 +116,7 @@ describe("what configuring can't mend is said, with the way out", () => {
     ["of architecture all", half("a", "lib") + stanza("lib", "install ok installed", "1", "all")],
     ["nothing", half("a", "")],
   ])("met: %s", async (_what, status) => expect((await repair(status)).warnings).toEqual([]));
-  test("the others are configured all the same, and come first", async () => {
+  test("the others are still configured, and come first", async () => {
     const foreign = stanza("f", "install ok unpacked", "1", "i386", "Depends: missing");
     const { rows, warnings } = await repair(half("b", "missing") + half("a", "") + foreign);
     expect(rows).toEqual(["configure a:amd64 1.0", "configure b:amd64 1.0", "configure f:i386 1"]);
@@ -123,18 +124,18 @@ describe("what configuring can't mend is said, with the way out", () => {
       "after this repair has configured the others: aegis plan apt remove b f:i386;",
     );
   });
-  test("a journal's Depends count over the status file's", async () => {
+  test("a journal's Depends override the status file's", async () => {
     const { warnings } = await repair(half("a", "missing"), { "0000": half("a", "") });
     expect(warnings).toEqual(["dpkg merges its journal first"]);
   });
 });
 
-test("nothing is half-done", async () => {
+test("nothing is unfinished", async () => {
   const status = stanza("a", "install ok installed") + stanza("b", "deinstall ok config-files");
   expect(await repair(status)).toMatchObject({ nothing_to_do: true, rows: [], warnings: [] });
 });
 
-test("what dpkg would finish is configured, sorted; what it would pass over is said", async () => {
+test("packages dpkg would finish are configured, sorted; those it would skip are listed", async () => {
   const { rows, warnings, nothing_to_do } = await repair(
     [
       stanza("z", "install ok unpacked"),
@@ -159,7 +160,7 @@ test("what dpkg would finish is configured, sorted; what it would pass over is s
   expect(nothing_to_do).toBe(false);
 });
 
-test("dpkg's journal counts over its status file, in its order, and is itself something to do", async () => {
+test("dpkg's journal overrides its status file, in order, and is itself something to merge", async () => {
   const { rows, nothing_to_do, warnings } = await repair(
     stanza("a", "install ok unpacked") + stanza("b", "install ok installed"),
     {

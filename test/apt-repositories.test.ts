@@ -15,18 +15,18 @@ const NO_KEY: Answer = { stdout: fixture("keys/gpgv-no-key.txt"), status: 2 };
 const SQV_GOOD: Answer = { stdout: fixture("keys/sqv-good.txt") };
 const SQV_NO_KEY: Answer = { stderr: fixture("keys/sqv-no-key.stderr.txt"), status: 1 };
 const SQV_KEY = fixture("keys/sqv-good.txt").trim();
-/** How a binary keyring begins, where bytes that are no text were read as text. */
+/** The start of a binary keyring whose bytes were decoded as text. */
 const BINARY = "\ufffd\ufffd binary";
 const IN_RELEASE = fixture("keys/InRelease");
 
-/** One source line, its index, and the keyrings with which gpgv finds a good signature. */
+/** A source line, its index, and the keyrings with which gpgv finds a good signature. */
 async function inspect(
   line: string,
   setup: {
     files?: Record<string, string>;
     good?: string[];
     now?: string;
-    /** The only program that is there. */
+    /** The only program installed. */
     verifier?: "gpgv" | "sqv" | "none";
     answer?: Answer;
     os?: string;
@@ -65,7 +65,7 @@ const asWas = (change: (text: string) => string) => ({
   files: { [`${LISTS}/x.example_dists_st_InRelease`]: change(IN_RELEASE) },
 });
 
-describe("not to be trusted", () => {
+describe("untrusted", () => {
   const cases: [string, string, Parameters<typeof inspect>[1], string][] = [
     [
       "an index of another suite",
@@ -88,7 +88,7 @@ describe("not to be trusted", () => {
       "its index is of no suite, not of st",
     ],
     [
-      "an index of the future",
+      "an index dated in the future",
       PINNED,
       asWas((text) => text.replace("Sat, 21 Nov 2026 12", "Sun, 22 Nov 2026 12")),
       "dated in the future",
@@ -100,7 +100,7 @@ describe("not to be trusted", () => {
       "trusted=yes",
     ],
     [
-      "trusted=yes on the distribution's own",
+      "trusted=yes on the distribution's source",
       `deb [trusted=yes signed-by=${DISTRO}] https://x.example st main`,
       { good: [DISTRO] },
       "trusted=yes",
@@ -156,7 +156,7 @@ describe("not to be trusted", () => {
       "not signed",
     ],
     [
-      "an index whose fields can be read in two ways",
+      "an index with ambiguous fields",
       PINNED,
       {
         good: ["/k.gpg"],
@@ -167,7 +167,7 @@ describe("not to be trusted", () => {
       "can't be read as apt reads it",
     ],
     [
-      "two keyrings with a no-break space between, which are one path to apt",
+      "two keyrings separated by a no-break space, one path to apt",
       "",
       {
         files: {
@@ -180,12 +180,12 @@ describe("not to be trusted", () => {
     ],
     ["a missing keyring", "deb [signed-by=/none.gpg] https://x.example st main", {}, "can't be read"],
     [
-      "a keyring path that gpgv can't be given",
+      "a keyring path that can't be passed to gpgv",
       "",
       {
         files: {
           "/k\u0001.gpg": "binary",
-          // A line of sources.list may not hold the character at all.
+          // A line of sources.list can't contain the character at all.
           "/etc/apt/sources.list.d/x.sources":
             "Types: deb\nURIs: https://x.example\nSuites: st\nComponents: main\nSigned-By: /k\u0001.gpg\n",
         },
@@ -200,7 +200,7 @@ describe("not to be trusted", () => {
       "malformed",
     ],
     [
-      "a Signed-By that is no key",
+      "a Signed-By that is not a key",
       "deb [signed-by=k.gpg] https://x.example st main",
       { good: ["/k.gpg"] },
       "neither a keyring nor a fingerprint",
@@ -258,7 +258,7 @@ describe("an index is of the suite by one of its names", () => {
   }
 });
 
-describe("trusted, more or less", () => {
+describe("levels of trust", () => {
   test("the distribution's own keyring", async () => {
     const { entry, planning } = await inspect(`deb [signed-by=${DISTRO}] http://x.example st main`, {
       good: [DISTRO],
@@ -354,7 +354,7 @@ describe("trusted, more or less", () => {
   });
 });
 
-test("what a Release file calls itself changes no trust", async () => {
+test("a Release file's own claims don't affect trust", async () => {
   const claims = IN_RELEASE.replace("Origin: RepoA", "Origin: Debian").replace(
     "Label: RepoA",
     "Label: Debian",
@@ -363,7 +363,7 @@ test("what a Release file calls itself changes no trust", async () => {
   expect(entry).toMatchObject({ release_origin: "Debian", trust: "untrusted" });
 });
 
-test("with neither of the two the plan says which package to install, and that a tool is missing", async () => {
+test("with neither, the plan names the package to install and the missing tool", async () => {
   const { warnings, commands } = await inspect(PINNED, { verifier: "none" });
   expect(warnings.join()).toContain("apt-get install gpgv");
   expect(new Set(commands.map(({ argv, outcome }) => `${argv[0]} ${outcome}`))).toEqual(
@@ -371,7 +371,7 @@ test("with neither of the two the plan says which package to install, and that a
   );
 });
 
-describe("where there is sqv and no gpgv", () => {
+describe("with sqv and without gpgv", () => {
   const sqv = { verifier: "sqv" } as const;
   const refused: [string, string, Parameters<typeof inspect>[1]][] = [
     ["a key that isn't in the keyring", PINNED, {}],
@@ -379,19 +379,15 @@ describe("where there is sqv and no gpgv", () => {
     ["SHA-1", PINNED, { answer: { status: 1, stderr: fixture("keys/sqv-sha1.stderr.txt") } }],
     ["RSA of 1024 bits", PINNED, { answer: { status: 1, stderr: fixture("keys/sqv-rsa1024.stderr.txt") } }],
     ["fingerprints before a failure", PINNED, { answer: { ...SQV_GOOD, status: 1 } }],
-    [
-      "fingerprints before the time was over",
-      PINNED,
-      { answer: { ...SQV_GOOD, status: null, outcome: "timeout" } },
-    ],
+    ["fingerprints before a timeout", PINNED, { answer: { ...SQV_GOOD, status: null, outcome: "timeout" } }],
     ["nothing said", PINNED, { answer: { stdout: "" } }],
     [
-      "words that are no fingerprint",
+      "words that are not fingerprints",
       PINNED,
       { answer: { stdout: `${SQV_KEY.toLowerCase()}\n ${SQV_KEY}\n` } },
     ],
     ["another fingerprint", `deb [signed-by=/k.gpg,${"A".repeat(40)}] https://x.example st main`, {}],
-    // sqv names the certificate, and apt compares what it names with what is written.
+    // sqv reports the certificate, and apt compares that with the configured fingerprint.
     ["bound to one subkey", `deb [signed-by=/k.gpg,${SQV_KEY}!] https://x.example st main`, {}],
   ];
   for (const [what, line, setup] of refused) {
@@ -403,7 +399,7 @@ describe("where there is sqv and no gpgv", () => {
     });
   }
 
-  test("the distribution's own: what is verified is the very text that is read", async () => {
+  test("the distribution's own: the text verified is the text used", async () => {
     const { entry, planning, commands, warnings } = await inspect(
       `deb [signed-by=${DISTRO}] http://x.example st main`,
       { ...sqv, good: [DISTRO] },
@@ -433,7 +429,7 @@ describe("where there is sqv and no gpgv", () => {
     const { entry } = await inspect(PINNED, { ...sqv, good: ["/k.gpg"], answer });
     expect(entry?.key_fingerprints).toEqual(["41587F7DB8C774BCCF131416762F67A0B2C39DE4"]);
   });
-  test("Release and Release.gpg are given as they are", async () => {
+  test("Release and Release.gpg are passed unchanged", async () => {
     const at = `${LISTS}/x.example_dists_st_Release`;
     const files = {
       [`${LISTS}/x.example_dists_st_InRelease`]: "",
@@ -452,7 +448,7 @@ describe("where there is sqv and no gpgv", () => {
     const { commands } = await inspectRepositories(sources, DEFAULT_APT_DIRS, inRelease);
     expect(commands.map(({ argv }) => argv.join(" "))).toEqual([`sqv --keyring /k.gpg ${at}.gpg ${at}`]);
   });
-  test("of the keys for every source, a file of another format is left out, as apt leaves it out", async () => {
+  test("among the default keyrings, a file of another format is ignored, as in apt", async () => {
     const parts = "/etc/apt/trusted.gpg.d";
     const { planning } = await inspect("deb https://x.example st main", {
       ...sqv,

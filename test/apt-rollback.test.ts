@@ -60,18 +60,18 @@ async function request(text: string | null, status: string[], policy: string[] =
   return { ...result, asked: planning.calls.map(({ command }) => command) };
 }
 
-describe("nothing is wished for", () => {
+describe("nothing is requested", () => {
   const CASES: [what: string, text: string | null, problem: string][] = [
-    ["an execution that never was", null, "can't read an outcome of execution"],
+    ["an unknown execution", null, "can't read an outcome of execution"],
     ["one that still runs", record(null, { state: "running" }), "still running"],
     ["one of a version that recorded no inverse", record(null), "no record of how to undo it"],
-    ["a record cut off in the middle", record([]).slice(0, 100), "is malformed"],
+    ["a truncated record", record([]).slice(0, 100), "is malformed"],
     [
-      "a copy of another's record",
+      "a copy of another execution's record",
       record([], { execution_plan_id: "22222222-2222-4333-8444-555555555555" }),
       "belongs to another execution",
     ],
-    ["a record with a field too many", record([]).replace("{", '{"also":1,'), "is malformed"],
+    ["a record with an extra field", record([]).replace("{", '{"also":1,'), "is malformed"],
   ];
   for (const [what, text, problem] of CASES) {
     test(what, async () => {
@@ -80,7 +80,7 @@ describe("nothing is wished for", () => {
     });
   }
 
-  test("where one of two old versions is gone: it is named, and there is no plan of the rest", async () => {
+  test("if one of two old versions is unavailable: it is named, and the rest is not planned", async () => {
     const { problems } = await request(
       record([undo("aa", "1", "2"), undo("bb", "1", "2")]),
       [stanza("aa", "2"), stanza("bb", "2")],
@@ -88,17 +88,17 @@ describe("nothing is wished for", () => {
     );
     expect(problems).toEqual([expect.stringMatching(/^bb=1 is no longer available/)]);
   });
-  test("where only dpkg itself knows the old version", async () => {
+  test("if only dpkg itself knows the old version", async () => {
     const { problems } = await request(record([undo("aa", "9", null)]), [], [offered("aa")]);
     expect(problems).toEqual([expect.stringMatching(/^aa=9 is no longer available/)]);
   });
-  test("where it is undone already, and where it changed nothing", async () => {
+  test("if already undone, or if nothing was changed", async () => {
     const done = await request(record([undo("aa", "1", "2"), undo("bb", null, "1")]), [stanza("aa", "1")]);
     expect([done.verb, done.problems, done.evidence]).toEqual([null, [], []]);
     const nothing = await request(record([]), []);
     expect([nothing.verb, nothing.warnings]).toEqual([null, [expect.stringContaining("nothing to undo")]]);
   });
-  test("what only left its configuration files is gone", async () => {
+  test("a package with only configuration files left counts as removed", async () => {
     const { verb } = await request(record([undo("bb", null, "1")]), [
       stanza("bb", "1", "deinstall ok config-files"),
     ]);
@@ -106,8 +106,8 @@ describe("nothing is wished for", () => {
   });
 });
 
-describe("what is wished for", () => {
-  test("versions first; what is left to remove is said, and is evidence already", async () => {
+describe("what is requested", () => {
+  test("versions first; the remaining removals are announced, and already in the evidence", async () => {
     const { verb, packages, warnings, evidence, asked } = await request(
       record([undo("aa", "1", "2"), undo("extra", null, "1", "all")]),
       [stanza("aa", "2"), stanza("extra", "1", "install ok installed", "all")],
@@ -128,7 +128,7 @@ describe("what is wished for", () => {
     );
     expect([verb, packages, asked]).toEqual([["remove"], ["extra", "lib:i386"], []]);
   });
-  test("a package that changed its architecture comes back under the old one", async () => {
+  test("a package that changed architecture is restored with the old one", async () => {
     const { packages, evidence } = await request(
       record([undo("aa", "1", null, "all"), undo("aa", null, "2")]),
       [stanza("aa", "2")],
@@ -148,7 +148,7 @@ describe("what is wished for", () => {
   });
 });
 
-test("where apt is never asked, the findings say so", async () => {
+test("without a simulation, the findings say so", async () => {
   const gather = (text: string) => {
     const files = { [PATH]: text, "/var/lib/dpkg/status": "" };
     const planning = fakePlanning({ files, answers: { "apt-config dump": { stdout: "" } } });

@@ -31,7 +31,7 @@ describe("parseStatusLine", () => {
   ];
   for (const [line, expected] of CASES) test(line, () => expect(parseStatusLine(line)).toEqual(expected));
 
-  test("every recorded line is progress, and it never goes back within a phase", () => {
+  test("every recorded line is progress, never decreasing within a phase", () => {
     const lines = recorded("status-mixed").trimEnd().split("\n");
     expect(lines.length).toBeGreaterThan(40);
     const percents = lines.map((line) => parseStatusLine(line)?.percent ?? Number.NaN);

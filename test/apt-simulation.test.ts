@@ -7,7 +7,7 @@ function inst(line: string): Installation | undefined {
   return parseSimulation(line).installations[0];
 }
 
-describe("lines that can't be an action make the whole simulation unreadable", () => {
+describe("malformed action lines make the whole simulation unusable", () => {
   for (const line of [
     "Inst nginx",
     "Inst nginx [1.0",
@@ -51,7 +51,7 @@ describe("Inst lines", () => {
       releases: ["Debian:12.15/oldstable", "Debian-Security:12/oldstable-security"],
     });
   });
-  test("a foreign architecture, and what it breaks for the moment", () => {
+  test("a foreign architecture, and what it breaks temporarily", () => {
     expect(
       inst(
         "Inst forp [1.0] (2.0 RepoA:st [amd64]) [forp:amd64 on forp:i386] [forp:i386 on forp:amd64] [forp:i386 ]",
@@ -69,7 +69,7 @@ describe("Inst lines", () => {
       to: "1.0",
     });
   });
-  test("no release at all", () => {
+  test("no release", () => {
     expect(inst("Inst halfway (1.0  [amd64])")).toMatchObject({ to: "1.0", releases: [] });
   });
 });
@@ -96,7 +96,7 @@ describe("recorded runs", () => {
     expect(simulation.installations.map(actionOf)).toEqual(Array(136).fill("upgrade"));
     expect(simulation).toMatchObject({ removals: [], foreignConfigurations: [], keptBack: [], phased: [] });
   });
-  test("two fresh installs are no upgrades", () => {
+  test("two fresh installs are not upgrades", () => {
     const { installations } = parseSimulation(fixture("bookworm/install-nginx.txt"));
     expect(installations.map((i) => [i.name, i.architecture, actionOf(i)])).toEqual([
       ["nginx-common", "all", "install"],
@@ -160,7 +160,7 @@ describe("recorded runs", () => {
       ]);
     });
   }
-  test("unmet dependencies are told", () => {
+  test("unmet dependencies are explained", () => {
     expect(parseSimulation(fixture("bookworm/unmet.txt")).explanations).toEqual([
       "The following packages have unmet dependencies:",
       "nginx : Depends: nginx-common (< 1.22.1-9+deb12u9.1~) but 1.22.1-9+deb12u11 is to be installed",
@@ -211,7 +211,7 @@ const name = fc.stringMatching(/^[a-z0-9][a-z0-9+.-]{0,8}[a-z0-9+.]$/);
 const version = fc.stringMatching(/^(?:[0-9]:)?[0-9][0-9A-Za-z.+~-]{0,7}[0-9A-Za-z.+~]$/);
 const architecture = fc.constantFrom("amd64", "i386", "all");
 
-test("an Inst line comes back as it was, whatever the label says", () => {
+test("an Inst line round-trips, whatever the label", () => {
   const label = fc.string({ maxLength: 30 }).map((text) => text.replace(/[\r\n]/g, ""));
   fc.assert(
     fc.property(name, version, fc.option(version), architecture, label, (n, to, from, arch, text) => {

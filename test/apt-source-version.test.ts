@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { sourcePackageOf } from "../src/apt-source-version.ts";
 import { isDebVersion } from "../src/apt-target.ts";
 
-/** Field `Source`, the binary's version, and what it was built from. The binary is called `x1`. */
+/** Field `Source`, the binary's version, and the expected source. The binary is named `x1`. */
 const CASES: [field: string | undefined, version: string, source: string][] = [
   ["libbpf (1.1.2-0+deb12u1)", "1:1.1.2-0+deb12u1", "libbpf 1.1.2-0+deb12u1"],
   ["gcc-defaults (1.203)", "4:12.2.0-3", "gcc-defaults 1.203"],
@@ -15,7 +15,7 @@ const CASES: [field: string | undefined, version: string, source: string][] = [
   ["nginx", "1.22.1-9+b3", "nginx 1.22.1-9"],
   [undefined, "1.0-1", "x1 1.0-1"],
   [undefined, "1.0-1+b12", "x1 1.0-1"],
-  // What can't be read is left out, not guessed at.
+  // Malformed parts are ignored, not guessed.
   ["", "1.0-1", "x1 1.0-1"],
   ["x ()", "1.0-1", "x 1.0-1"],
   ["x (not a version)", "1.0-1", "x1 1.0-1"],
@@ -32,7 +32,7 @@ describe("the source of a binary package", () => {
       expect(`${found.name} ${found.version}`).toBe(source);
     });
   }
-  test("is always a name without white space and the given version or one like it", () => {
+  test("is always a name without white space, with the given version or the binary's", () => {
     fc.assert(
       fc.property(fc.string(), (field) => {
         const { name, version } = sourcePackageOf("x1", "1.0-1", field);

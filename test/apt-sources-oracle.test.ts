@@ -24,7 +24,7 @@ const PARTS = join(DIRECTORY, "sources.list.d");
 const LISTS = join(DIRECTORY, "lists");
 const PROBE = "0".repeat(40);
 
-/** apt-get with nothing of the machine's configuration. */
+/** apt-get without the machine's configuration. */
 function run(...args: string[]) {
   const command = [...(ROOT === "" ? [] : ["chroot", ROOT]), "apt-get", "indextargets", ...args];
   return spawnSync(command[0] ?? "", command.slice(1), {
@@ -38,7 +38,7 @@ function run(...args: string[]) {
   });
 }
 
-/** Its words; null where it refuses. */
+/** Its output; null if it refuses. */
 function apt(...args: string[]): string | null {
   const { status, stdout } = run(...args);
   return status === 0 ? stdout : null;
@@ -59,7 +59,7 @@ interface Read {
   trusted: string[];
 }
 
-/** What apt makes of the files: its indexes of packages, and which sources it trusts unseen. Null where it refuses them. */
+/** apt's result: its package indexes, and which sources it trusts unverified. Null if it refuses. */
 function byApt(files: Record<string, string>): Read | null {
   for (const at of [PARTS, LISTS]) {
     rmSync(at, { recursive: true, force: true });
@@ -74,7 +74,7 @@ function byApt(files: Record<string, string>): Read | null {
     .filter((line) => line !== "")
     .map((line) => line.split("\t"));
   for (const [, , , file = ""] of lines) {
-    // A name longer than a file's may be is nothing to compare.
+    // A name too long for a file can't be compared.
     if (Buffer.byteLength(file.slice(file.lastIndexOf("/") + 1)) < 250) writeFileSync(`${ROOT}${file}`, "");
   }
   const second = apt("--format", format, "Created-By: Packages") ?? "";
@@ -101,7 +101,7 @@ function byAegis(files: Record<string, string>): { sources: AptSource[]; problem
   });
 }
 
-/** The same of what Aegis read. */
+/** The same from Aegis. */
 function targetsOf(sources: readonly AptSource[]): Read {
   const shown = (suite: string) => (suite === "/" ? "" : suite);
   return {
@@ -142,7 +142,7 @@ function signedByApt(files: Record<string, string>, { uri, suite, components }: 
   throw new Error(`apt conflicts with every probe of ${JSON.stringify(files)}`);
 }
 
-/** apt indents the lines of an error, and leaves empty ones out. */
+/** apt indents the lines of an error and drops empty ones. */
 const bare = (text: string) =>
   text
     .split("\n")
@@ -168,10 +168,10 @@ function judge(files: Record<string, string>): void {
   compared++;
   expect({ files, ...targetsOf(sources) }).toEqual({ files, ...read });
   for (const source of sources.slice(0, 1)) {
-    // In a stanza, as the probe is, it would stand for something else.
+    // In a stanza like the probe it would have another meaning.
     if (source.suite.includes("$(ARCH)")) continue;
     expect([files, signedByApt(files, source)]).toEqual([files, joined(source.signedBy)]);
-    // Asked alone, it is the same source.
+    // Alone, it is the same source.
     expect([files, byApt({ "one.sources": oneSource(source) })?.targets]).toEqual([
       files,
       targetsOf([source]).targets,
@@ -179,7 +179,7 @@ function judge(files: Record<string, string>): void {
   }
 }
 
-/** Bounded: each case is up to four runs of apt. */
+/** Limited: each case is up to four runs of apt. */
 const RUNS = { numRuns: Number(process.env.AEGIS_TEST_RUNS ?? 60) };
 
 needs(existsSync("/usr/bin/apt-get"), "apt").describe("apt is the judge of", () => {
@@ -206,7 +206,7 @@ needs(existsSync("/usr/bin/apt-get"), "apt").describe("apt is the judge of", () 
     expect(compared).toBeGreaterThan(RUNS.numRuns / 10);
   }, 60_000);
 
-  test("which files are read, and in which order", () => {
+  test("files read, and their order", () => {
     const name = fc.constantFrom(
       "a.list",
       "b.sources",
@@ -233,7 +233,7 @@ needs(existsSync("/usr/bin/apt-get"), "apt").describe("apt is the judge of", () 
     );
   }, 60_000);
 
-  test("what people write, which is never refused", () => {
+  test("common hand-written forms, which are never refused", () => {
     const plain = [
       {
         "a.list":

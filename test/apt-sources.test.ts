@@ -62,7 +62,7 @@ describe("one-line sources", () => {
   test("a quoted URI is a problem, not nothing", () => {
     expect(line('deb [trusted=yes] "http://x.example" s main').problems).toHaveLength(1);
   });
-  test("a line that ends as on Windows, an IPv6 address and a quote in a comment are none", () => {
+  test("a CRLF line, an IPv6 address and a quote in a comment are fine", () => {
     for (const text of ["deb http://x s main\r", "deb http://[::1]/ s main", 'deb http://x s main # "%41"']) {
       expect(line(text)).toMatchObject({ sources: [{ trusted: false }], problems: [] });
     }
@@ -75,7 +75,7 @@ describe("one-line sources", () => {
   ]) {
     test(`nothing: ${JSON.stringify(text)}`, () => expect(line(text)).toEqual({ sources: [], problems: [] }));
   }
-  test("options, several components, a comment behind", () => {
+  test("options, several components, a trailing comment", () => {
     expect(
       line(
         "deb [arch=amd64,i386 signed-by=/k.gpg] https://user:secret@x.example/debian/ stable main contrib # note",
@@ -122,13 +122,13 @@ describe("one-line sources", () => {
       components: [],
     });
   });
-  test("the architecture is filled in", () => {
+  test("$(ARCH) is expanded", () => {
     expect(line("deb http://x.example/$(ARCH) s/$(ARCH) main").sources[0]?.id).toBe(
       "http://x.example/amd64 s/$(ARCH)",
     );
     expect(line("deb http://x.example $(ARCH)/").sources[0]?.id).toBe("http://x.example amd64/");
   });
-  // apt's names of options are to the letter; what it doesn't know it passes over.
+  // apt's option names are exact; unknown ones are ignored.
   for (const option of [
     "Signed-By=/k",
     "SIGNED-BY=/k",
@@ -144,11 +144,11 @@ describe("one-line sources", () => {
       });
     });
   }
-  test("a comment behind a bracket that isn't closed is none", () => {
+  test("a # inside an unclosed bracket is not a comment", () => {
     expect(line("deb [a=b] http://x.example s main # [").problems).toEqual([]);
     expect(line("deb [lang=[ ] # ] http://x.example s main").problems).toHaveLength(1);
   });
-  test("architectures are added and taken away", () => {
+  test("architectures are added and removed", () => {
     expect(line("deb [arch+=i386 arch-=amd64] http://x.example s main").sources[0]?.architectures).toEqual([
       "arch+=i386",
       "arch-=amd64",
@@ -157,7 +157,7 @@ describe("one-line sources", () => {
 });
 
 describe("deb822 sources", () => {
-  test("each URI with each suite; embedded keys; deb-src and disabled stanzas left out", () => {
+  test("each URI with each suite; embedded keys; deb-src and disabled stanzas omitted", () => {
     const { sources, problems } = stanza(
       [
         "# Debian",
@@ -202,7 +202,7 @@ describe("deb822 sources", () => {
     );
     expect(sources[4]).toMatchObject({ trusted: true, allowInsecure: true, components: [] });
   });
-  test("a `.` on a line of its own is an empty line of a key, and to every other field a word", () => {
+  test("a `.` alone on a line is an empty line of a key, but a word in any other field", () => {
     const text =
       "Types: deb\nURIs: http://x.example\nSuites: s\n .\nComponents: main\n .\nSigned-By: /k.gpg\n";
     expect(stanza(text).sources).toMatchObject([
@@ -210,18 +210,18 @@ describe("deb822 sources", () => {
       { id: "http://x.example ." },
     ]);
   });
-  test("a no-break space is no blank", () => {
+  test("a no-break space is not a blank", () => {
     const text = "Types: deb\nURIs: http://x.example\nSuites: s\u00a0t\nComponents: ma\u00a0in x\n";
     expect(stanza(text).sources).toMatchObject([{ suite: "s\u00a0t", components: ["ma\u00a0in", "x"] }]);
   });
-  test("lines that end as on Windows, and stanzas between them", () => {
+  test("CRLF lines, with stanzas between them", () => {
     const text =
       "# c\n\nTypes: deb\nURIs: http://x.example\nSuites: s\nComponents:\n main\n\nTypes: deb\nURIs: http://y.example\nSuites: ./\n";
     const both = ["http://x.example s", "http://y.example ./"];
     expect(stanza(text.replaceAll("\n", "\r\n")).sources.map(({ id }) => id)).toEqual(both);
     expect(stanza(text.replaceAll("\n", "\r\r\n")).sources.map(({ id }) => id)).toEqual(both);
   });
-  test("a word folded over lines, bytes that are no UTF-8, a snapshot, a flat suite with components: problems", () => {
+  test("a folded word, invalid UTF-8, a snapshot, a flat suite with components: problems", () => {
     const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n";
     for (const more of [
       "Enabled:\n no\n",
@@ -235,11 +235,11 @@ describe("deb822 sources", () => {
     expect(stanza(text.replace("deb", "deb rpm")).problems).toHaveLength(1);
     expect(stanza(`${text}Snapshot: enable\n`).problems).toEqual([]);
   });
-  test("a line of blanks ends no stanza: what stands behind it counts", () => {
+  test("a line of blanks doesn't end a stanza: what follows counts", () => {
     const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n \nTrusted: yes\n";
     expect(stanza(text).sources).toMatchObject([{ id: "http://x.example s", trusted: true }]);
   });
-  test("a file that apt would read in another way gives no source, and says so", () => {
+  test("a file that apt could read differently gives no source, and a problem", () => {
     const text = "Types: deb\nURIs: http://x.example\nSuites: s\nComponents: main\n";
     for (const more of [
       "Trusted : yes\n",
@@ -258,7 +258,7 @@ describe("deb822 sources", () => {
 });
 
 describe("files", () => {
-  test("both forms, in apt's order, other names passed over, one source configured twice joined", () => {
+  test("both forms, in apt's order, other names ignored, duplicate sources merged", () => {
     const planning = fakePlanning({
       files: {
         "/etc/apt/sources.list": "deb http://x.example/debian s main\n",
@@ -280,7 +280,7 @@ describe("files", () => {
     ]);
     expect(sources[0]).toMatchObject({ components: ["main", "contrib"], trusted: true });
   });
-  test("what apt takes for one repository is one, by the first entry's URI, even that of sources", () => {
+  test("entries that apt merges are merged, with the first entry's URI, even a deb-src one", () => {
     const read = (...lines: string[]) =>
       readSources(
         DEFAULT_APT_DIRS,
@@ -299,7 +299,7 @@ describe("files", () => {
     expect(archs("[arch=i386]", "[arch=i386]")).toEqual(["arch=i386"]);
     expect(archs("[arch=i386]", "")).toEqual([]);
   });
-  test("a sources.list that is there but can't be read is a problem, one that is missing is none", () => {
+  test("an unreadable sources.list is a problem, a missing one isn't", () => {
     const names: string[] = [];
     const planning = { readText: () => null, list: (path: string) => (path === "/etc/apt" ? names : []) };
     expect(readSources(DEFAULT_APT_DIRS, "amd64", planning).problems).toEqual([]);
@@ -310,7 +310,7 @@ describe("files", () => {
   });
 });
 
-test("arbitrary text never throws, and no credentials come out", () => {
+test("arbitrary text never throws, and credentials are dropped", () => {
   fc.assert(
     fc.property(fc.string(), fc.stringMatching(/^[a-z0-9]{8,12}$/), (text, secret) => {
       parseOneLineSources(text, "/f", "amd64");
@@ -325,11 +325,11 @@ test("an ordinary host has apt's defaults", () => {
   expect(aptDirs(fixture("bookworm/config-dump.txt"))).toEqual(DEFAULT_APT_DIRS);
 });
 
-test("nothing known: apt's defaults", () => {
+test("an empty dump: apt's defaults", () => {
   expect(aptDirs("")).toEqual(DEFAULT_APT_DIRS);
 });
 
-test("absolute values stand alone, relative ones hang below their parents", () => {
+test("absolute values are used as they are, relative ones resolved against their parents", () => {
   const dump = [
     'Dir "/srv/root";',
     'Dir::Etc "etc/apt";',

@@ -32,7 +32,7 @@ const SIMULATED = parseSimulation(
   ].join("\n"),
 );
 
-/** The transaction, where the index says of `new` what it replaces. */
+/** The transaction if the index has these Replaces for `new`. */
 function planned(replaces: string): TransactionEntry[] {
   const file = `Filename: x.deb\nSize: 1\nSHA256: ${"a".repeat(64)}\n`;
   const said = replaces === "" ? "" : `Replaces: ${replaces}\n`;
@@ -45,7 +45,7 @@ function planned(replaces: string): TransactionEntry[] {
   });
 }
 const takesOver = (replaces: string) => planned(replaces).find(({ name }) => name === "new")?.takes_over;
-/** The hook's look at the .deb of `new`, where the index says `said`. */
+/** The hook's check of the .deb of `new` if the index has `said`. */
 const hook = (replaces: string, said: string) =>
   checkTakenOver(
     [
@@ -56,7 +56,7 @@ const hook = (replaces: string, said: string) =>
     INSTALLED,
   );
 
-describe("Replaces of what is there afterwards", () => {
+describe("Replaces matching packages present afterwards", () => {
   const TAKEN: [replaces: string, names: string[]][] = [
     ["coreutils", ["coreutils"]],
     ["coreutils (<< 9.2)", ["coreutils"]],
@@ -76,11 +76,11 @@ describe("Replaces of what is there afterwards", () => {
       refuses(() => hook(replaces, ""), "hook_refused", `new takes over files of ${names[0]}`);
     });
   }
-  test("one more than the index says", () => {
+  test("one more than in the index", () => {
     refuses(() => hook("coreutils, half", "coreutils"), "hook_refused", "files of half");
     refuses(() => hook("coreutils", "coreutils (<< 9)"), "hook_refused", "files of coreutils");
   });
-  test("one less than the index says is no harm", () => {
+  test("one less than in the index is harmless", () => {
     expect(hook("half", "coreutils, half")).toBeUndefined();
   });
 });
@@ -104,7 +104,7 @@ describe("Replaces that takes nothing over", () => {
   }
 });
 
-test("a package that no hash or size binds is planned for nobody: the hook would refuse it", () => {
+test("a package without a hash or size is never planned: the hook would refuse it", () => {
   const requested = { exact: ["new=1.0"], chosen: [], problems: [], warnings: [] };
   const lacking = (change: Partial<TransactionEntry>) =>
     unpinnable(
@@ -120,7 +120,7 @@ test("a package that no hash or size binds is planned for nobody: the hook would
   expect(lacking({ sha256: null })[0]).toBe("no SHA-256 is known for app:amd64=2.0");
 });
 
-test("a package that replaces more than a plan can name is planned for nobody", () => {
+test("a package that replaces more than a plan can name is never planned", () => {
   const names = Array.from({ length: 257 }, (_, i) => `p${i}`);
   const [entry] = planned("coreutils").filter(({ name }) => name === "new");
   const taking = entry === undefined ? [] : [{ ...entry, takes_over: names }];

@@ -33,7 +33,7 @@ const REFUSED: [string, string][] = [
   ["a shell's semicolon", "nginx;reboot"],
   ["a substitution", "$(reboot)"],
   ["upper case", "Nginx"],
-  ["another script's letters", "ngіnx"],
+  ["letters of another script", "ngіnx"],
   ["one letter", "n"],
   ["nothing", ""],
   ["a name that is too long", "a".repeat(200)],
@@ -45,7 +45,7 @@ const REFUSED: [string, string][] = [
   ["a colon in a version's revision", "nginx=1:2-3:4"],
   ["an empty architecture", "nginx:"],
   ["any architecture", "nginx:any"],
-  ["whichever is native", "nginx:native"],
+  ["the `native` wildcard", "nginx:native"],
   ["two architectures", "nginx:amd64:i386"],
 ];
 
@@ -76,7 +76,7 @@ const DENIED: [string, DeniedTarget["signal"]][] = [
   ["FILE:///tmp/x", "url-denied"],
 ];
 
-describe("written down, to be denied by policy", () => {
+describe("recorded, to be denied by policy", () => {
   for (const [target, signal] of DENIED) {
     test(target, () => {
       expect(parseAptTargets(["nginx", target])).toEqual({
@@ -102,19 +102,19 @@ const TAKEN: [string, string, string | null, string | null][] = [
   ["0ad", "0ad", null, null],
 ];
 
-describe("taken as an apt target", () => {
+describe("accepted as an apt target", () => {
   for (const [text, name, architecture, version] of TAKEN) {
     test(text, () => {
       expect(parseAptTarget(text)).toEqual({ name, architecture, version });
       expect(formatAptTarget({ name, architecture, version })).toBe(text);
     });
   }
-  test("twice the same is once", () => {
+  test("duplicates are removed", () => {
     expect(parseAptTargets(["jq", "nginx", "jq"]).targets).toEqual(["jq", "nginx"]);
   });
 });
 
-test("what is taken holds nothing that apt or a shell could read otherwise", () => {
+test("an accepted target has nothing that apt or a shell could read differently", () => {
   const text = fc.oneof(fc.string(), fc.stringMatching(/^[a-z0-9+.:=^*?~/-]{1,12}$/));
   fc.assert(
     fc.property(text, (target) => {
@@ -128,7 +128,7 @@ test("what is taken holds nothing that apt or a shell could read otherwise", () 
   );
 });
 
-/** Older first. From python-debian's and apt's own tables, each checked with `dpkg --compare-versions`. */
+/** Older first. From python-debian's and apt's tests, each checked with `dpkg --compare-versions`. */
 const ORDERED: [string, string][] = [
   ["0", "a"],
   ["1.0", "1.1"],
@@ -245,13 +245,13 @@ needs(existsSync("/usr/bin/dpkg"), "dpkg").describe("dpkg is the judge", () => {
     fc.stringMatching(/^[0-9a.+~:_ -]{1,8}$/),
     fc.string({ maxLength: 6 }).filter((text) => !text.includes("\0")),
   );
-  /** What dpkg takes and Aegis doesn't on purpose: an epoch that is no plain number, blanks around the whole. */
+  /** Accepted by dpkg but deliberately not by Aegis: an epoch that is not plain digits, surrounding blanks. */
   const isStricter = (text: string) => /^\s|\s$|^\+/.test(text);
 
   test("of what is a version", () => {
     fc.assert(
       fc.property(odd, (text) => {
-        // dpkg would take a word with a dash in front for an option.
+        // dpkg would read a word starting with a dash as an option.
         const valid = !text.startsWith("-") && ask("--validate-version", text) === 0;
         expect([text, isDebVersion(text)]).toEqual([text, valid && !isStricter(text)]);
       }),

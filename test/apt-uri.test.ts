@@ -36,7 +36,7 @@ describe("archiveUri", () => {
   }
 });
 
-/** Names that apt gave to real files. */
+/** File names from a real apt. */
 describe("listFileName", () => {
   for (const [uri, suite, file, name] of [
     [

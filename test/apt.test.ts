@@ -18,22 +18,22 @@ const SOURCES =
   "deb [signed-by=/tmp/apt-lab/a.gpg] file:/tmp/apt-lab/repoA st main\ndeb [trusted=yes] file:/tmp/apt-lab/repoB st main\n";
 
 interface Case {
-  /** Recording of the simulation, below the suite. */
+  /** Path of the recorded simulation, below the suite. */
   run: string;
   suite?: string;
   show?: string;
-  /** Answer of `apt-cache show`, in place of a recording. */
+  /** Output of `apt-cache show` instead of the recording. */
   shown?: string;
   policy?: string;
   status?: string;
   simulation?: Answer;
-  /** Answer of apt-cache where only one source is visible: by the source's line. */
+  /** Output of apt-cache with only one source visible, by the source's line. */
   alone?: (line: string) => Answer | undefined;
   files?: Record<string, string>;
   sources?: string;
 }
 
-/** A lab host where the simulation is a recording and apt-cache answers from recordings. */
+/** A lab host with a recorded simulation and recorded apt-cache output. */
 function lab({ run, suite = "bookworm", ...more }: Case) {
   const read = (name: string) => fixture(`${suite}/${name}.txt`);
   const planning = fakePlanning({
@@ -63,7 +63,7 @@ async function gather(operation: string, targets: string[], setup: Case) {
   const planning = lab(setup);
   const findings = await apt.gather(operation, apt.parseTargets(operation, targets), planning);
   for (const { command } of planning.calls) assertPlanningArgv(command.split(" "));
-  // The findings are most of a plan: what its schema refuses could never be written.
+  // Findings are most of a plan; anything its schema refuses could never be written.
   for (const [key, schema] of Object.entries(OperationPlan.entries)) {
     if (key in findings) parse(schema, findings[key as keyof typeof findings]);
   }
@@ -89,7 +89,7 @@ const OTHER: Answer = {
 describe("nothing is planned", () => {
   const cases: [string, string[], Case, string][] = [
     [
-      "a name that apt took as a pattern",
+      "a name that apt read as a pattern",
       ["lib.do"],
       { run: "lab-pattern", show: "lab-install.show", policy: "lab-install.policy" },
       "lib.do: no package of exactly this name",
@@ -123,7 +123,7 @@ describe("nothing is planned", () => {
       "virtm: no package of exactly this name",
     ],
     [
-      "a pattern that fits an installed package and a new one",
+      "a pattern that matches an installed package and a new one",
       ["o.d"],
       {
         run: "lab-virtual",
@@ -140,7 +140,7 @@ describe("nothing is planned", () => {
       "nginx : Depends: nginx-common",
     ],
     [
-      "an action that can't be read",
+      "a malformed action line",
       ["nginx"],
       {
         run: "x",
@@ -168,13 +168,13 @@ describe("nothing is planned", () => {
       "took too long",
     ],
     [
-      "another version than asked for",
+      "another version than requested",
       ["nginx=1.0"],
       { run: "install-nginx" },
       "apt would install version 1.22.1-9+deb12u11",
     ],
     [
-      "another architecture than asked for",
+      "another architecture than requested",
       ["nginx:i386"],
       { run: "install-nginx" },
       "nginx:i386: no package of exactly this name",
@@ -198,7 +198,7 @@ describe("nothing is planned", () => {
       "no SHA-256 is known for nginx:amd64=1.22.1-9+deb12u11",
     ],
     [
-      "two records of one version in apt's answer",
+      "two records of one version in apt's output",
       ["nginx"],
       {
         run: "install-nginx",
@@ -264,7 +264,7 @@ describe("install", () => {
     ]);
   });
 
-  test("downgrade, removals by conflict, exact targets in the order asked for", async () => {
+  test("downgrade, removals by conflict, exact targets in the requested order", async () => {
     const { findings } = await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER });
     expect(findings.transaction.map(row)).toEqual([
       "conf-x:amd64 install - 1.0",
@@ -300,7 +300,7 @@ describe("install", () => {
     ]);
   });
 
-  test("a virtual package stands for the one provider that apt chose", async () => {
+  test("a virtual package resolves to the provider apt chose", async () => {
     const { findings } = await gather("install", ["virtx"], {
       run: "lab-virtual",
       policy: "lab-install.policy",
@@ -309,7 +309,7 @@ describe("install", () => {
     expect(findings.warnings.join()).toContain("virtx is a virtual package; apt chose virt-a");
   });
 
-  test("what is installed at its version is nothing to do", async () => {
+  test("a target already installed at its version leaves nothing to do", async () => {
     const { findings } = await gather("install", ["old-y", "essen=1.0"], {
       run: "lab-present",
       show: "lab-install.show",
@@ -323,7 +323,7 @@ describe("install", () => {
     });
   });
 
-  test("a foreign package that is installed is nothing to do either", async () => {
+  test("neither does an installed foreign package", async () => {
     const simulation = { stdout: "forheld:i386 is already the newest version (1.0).\n" };
     const { findings } = await gather("install", ["forheld"], { run: "lab-present", simulation });
     expect(findings).toMatchObject({ nothing_to_do: true, warnings: [] });
@@ -383,13 +383,13 @@ describe("two sources, one version", () => {
     const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
     expect(findings.provenance_evidence.filter((p) => p.kind === "apt-source-conflict")).toEqual([]);
   });
-  test("a source that doesn't answer is a conflict", async () => {
+  test("a source without output is a conflict", async () => {
     const alone = (line: string) =>
       line.includes("repoB") ? undefined : { stdout: fixture("trixie/lab-install.show.txt") };
     const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
     expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
   });
-  test("a source whose record can be read in two ways is a conflict", async () => {
+  test("a source with an ambiguous record is a conflict", async () => {
     const text = fixture("trixie/lab-install.show.txt");
     const alone = (line: string) => ({
       stdout: line.includes("repoB") ? text.replaceAll(/^SHA256: .*$/gm, "$&\n \nSHA256: evil") : text,
@@ -397,11 +397,11 @@ describe("two sources, one version", () => {
     const { findings } = await gather("install", INSTALL, { run: "lab-install", suite: "trixie", alone });
     expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
   });
-  test("every source agrees with the others but not with what the plan holds: a conflict", async () => {
+  test("sources that agree with each other but not with the plan: a conflict", async () => {
     const { findings } = await gather("install", INSTALL, { run: "lab-install", alone: () => OTHER });
     expect(findings.provenance_evidence[0]).toMatchObject({ kind: "apt-source-conflict", verified: false });
   });
-  test("a source that no file explains is named, and nothing is verified with it", async () => {
+  test("an unconfigured source is named, and nothing is verified with it", async () => {
     const { findings } = await gather("install", ["nginx"], {
       run: "install-nginx",
       sources: "deb http://deb.debian.org/debian bookworm main\n",
@@ -431,7 +431,7 @@ describe("two sources, one version", () => {
 
 describe("upgrade", () => {
   const setup: Case = { run: "lab-upgrade", suite: "trixie" };
-  test("what is held, kept back and phased", async () => {
+  test("held, kept back and phased packages", async () => {
     const { findings } = await gather("upgrade", [], setup);
     expect(findings.packages_held_back).toEqual(["forheld:i386", "heldp", "keptp", "phasep"]);
     expect(findings.warnings.join("\n")).toContain("phased update: phasep");
@@ -458,7 +458,7 @@ describe("upgrade", () => {
       "dpkg was interrupted earlier (halfway:amd64 is half-configured; solo:all would be configured as well; halfway:amd64 would be configured as well; 1 not fully installed or removed; dpkg has unmerged updates)",
     );
   });
-  test("136 packages of a real host: every one an upgrade, none lost", async () => {
+  test("136 packages of a real host: all upgrades, none lost", async () => {
     const text = fixture("bookworm/upgrade.txt");
     const show = parseSimulation(text)
       .installations.map(
@@ -499,7 +499,7 @@ describe("update", () => {
       expect(findings.warnings.join()).toContain(`/etc/apt/sources.list.d/${file}`);
     },
   );
-  test("runs gpgv at most, and lists the sources", async () => {
+  test("runs at most gpgv, and lists the sources", async () => {
     const planning = fakePlanning({
       files: { "/etc/apt/sources.list": "deb [trusted=yes] http://x.example s main\n" },
     });
@@ -534,13 +534,13 @@ test("every apt call but the one that reads the host's settings runs with them, 
   for (const { config } of others) expect(config).toStartWith(planningConfig(CONFIG, "/own/p.bin"));
 });
 
-describe("a name that apt has never heard of", () => {
+describe("a name unknown to apt", () => {
   const said = (...lines: string[]) => ({ status: 100, stderr: lines.map((line) => `${line}\n`).join("") });
   const ask = (operation: string, targets: string[], simulation: Answer) =>
     gather(operation, targets, { run: "lab-present", shown: "", policy: "lab-present", simulation });
   const LOCATE = "E: Unable to locate package nosuchpkg";
 
-  describe("something else is wrong as well: a plan, for policy to deny", () => {
+  describe("with another error: a plan, for policy to deny", () => {
     const CASES: [what: string, targets: string[], lines: string[]][] = [
       ["another error", ["nosuchpkg"], [LOCATE, "E: Malformed entry 1 in list file /x (URI)"]],
       [
@@ -548,7 +548,7 @@ describe("a name that apt has never heard of", () => {
         ["nosuchpkg", "old-y=9"],
         [LOCATE, "E: Version '9' for 'old-y' was not found"],
       ],
-      ["a name that nobody asked for", ["other"], [LOCATE]],
+      ["a name not requested", ["other"], [LOCATE]],
       ["no candidate", ["nosuchpkg"], ["E: Package 'nosuchpkg' has no installation candidate"]],
       ["a longer line", ["nosuchpkg"], [`${LOCATE} today`]],
       ["a warning of that name", ["nosuchpkg"], [LOCATE.replace("E:", "W:"), "E: Broken"]],
@@ -598,7 +598,7 @@ describe("a name that apt has never heard of", () => {
   });
 });
 
-describe("a half-done package", () => {
+describe("an unfinished package", () => {
   const status = `${fixture("bookworm/lab-status.txt")}\nPackage: halfway\nStatus: install ok half-configured\nArchitecture: all\nVersion: 1.0\n`;
   const remove = async (targets: string[], more = "") => {
     const stdout = `1 not fully installed or removed.\n${targets.map((name) => `Remv ${name} [1.0]\n`).join("")}${more}`;
@@ -611,19 +611,18 @@ describe("a half-done package", () => {
     });
     return findings.warnings.filter((warning) => warning.startsWith("dpkg was interrupted"));
   };
-  test("stands in the way of others", async () =>
+  test("blocks others", async () =>
     expect(await remove(["old-y"])).toEqual([
       expect.stringContaining("(halfway:all is half-configured; 1 not fully installed or removed)"),
     ]));
-  test("and of its own removal, if there is another", async () =>
+  test("and its own removal, if there is another", async () =>
     expect(await remove(["halfway"], "Conf old-y (1.0 [amd64])\n")).toEqual([
       expect.stringContaining("(old-y:amd64 would be configured as well)"),
     ]));
-  test("does not stand in the way of its own removal", async () =>
-    expect(await remove(["halfway"])).toEqual([]));
+  test("doesn't block its own removal", async () => expect(await remove(["halfway"])).toEqual([]));
 });
 
-describe("a host that can't be asked", () => {
+describe("a host whose settings can't be used", () => {
   const cases: [what: string, dump: Answer | undefined, warning: string][] = [
     ["no apt-config", undefined, "apt-config dump is not installed"],
     ["apt-config fails", { status: 100 }, "apt-config dump failed"],
