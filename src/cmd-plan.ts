@@ -2,7 +2,7 @@ import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { type Denial, denialOf } from "./cmd-decide.ts";
-import { renderSteps } from "./cmd-next.ts";
+import { type NextStep, renderSteps } from "./cmd-next.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
 import { renderDenial } from "./cmd-policy-view.ts";
 import { defineSubcommand, type Io } from "./command.ts";
@@ -83,7 +83,7 @@ export const plan = defineSubcommand({
     const next =
       denial === null
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
-        : renderDenial(denial, io.terminal);
+        : renderDenial(denial, io.terminal, pinnedRequest(document));
     const shown = renderPlan(document, io.terminal);
     const show = `To page through it: ${showArgv(["aegis", "plan", "show", reference])}`;
     io.result(
@@ -97,6 +97,15 @@ export const plan = defineSubcommand({
     return denial === null ? EXIT.ok : EXIT.denied;
   },
 });
+
+/** The same request with the versions that were found, which another plan can't answer differently. */
+export function pinnedRequest({ ecosystem, operation, targets, ...plan }: OperationPlan): NextStep | undefined {
+  const { mutable_reference, denied_targets, exact_targets } = plan;
+  const isResolved = exact_targets.length === targets.length && denied_targets.length === 0;
+  if (!mutable_reference || !isResolved || exact_targets.every((one, i) => one === targets[i]))
+    return undefined;
+  return { who: "you", argv: ["aegis", "plan", ecosystem, operation, ...exact_targets] };
+}
 
 /** Why policy denies the plan. An unreadable policy is only noted here; `aegis policy` refuses it later. */
 function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | null {

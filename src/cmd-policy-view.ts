@@ -61,15 +61,15 @@ function reasonLines(reasons: readonly string[], terminal: Terminal): string[] {
   });
 }
 
-/** Why policy denies a plan that was just made. No trailing newline. */
-export function renderDenial({ reasons, policy }: Denial, terminal: Terminal): string {
+/** Why policy denies a plan that was just made, and what to type instead, where that is known. No trailing newline. */
+export function renderDenial({ reasons, policy }: Denial, terminal: Terminal, next?: NextStep): string {
   return [
     "",
     paint(terminal, "red", "✘ Policy denies this plan"),
     ...wrap("No review, approval or snapshot can change that:", terminal.width, "  "),
     ...reasonLines(reasons, terminal),
     `Policy: ${safe(policy)}`,
-    denied(terminal),
+    next === undefined ? denied(terminal) : renderSteps([next], terminal),
   ].join("\n");
 }
 
