@@ -99,7 +99,12 @@ export const plan = defineSubcommand({
 });
 
 /** The same request with the versions that were found, which another plan can't answer differently. */
-export function pinnedRequest({ ecosystem, operation, targets, ...plan }: OperationPlan): NextStep | undefined {
+export function pinnedRequest({
+  ecosystem,
+  operation,
+  targets,
+  ...plan
+}: OperationPlan): NextStep | undefined {
   const { mutable_reference, denied_targets, exact_targets } = plan;
   const isResolved = exact_targets.length === targets.length && denied_targets.length === 0;
   if (!mutable_reference || !isResolved || exact_targets.every((one, i) => one === targets[i]))
