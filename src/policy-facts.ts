@@ -181,10 +181,20 @@ export function registries(f: Facts): string[] {
   );
 }
 
-/** Whether the version had been published for at least `days` days when the plan was made. */
-export function isPublishedFor(f: Facts, days: number): boolean {
-  const { published_at, created_at } = f.plan;
-  return published_at !== null && Date.parse(created_at) - Date.parse(published_at) >= days * MS_PER_DAY;
+/**
+ * Package files published less than so many days before the plan was made, or on an unknown day. Where the plan has no date of
+ * each, the one of its single target counts for all.
+ */
+export function publishedTooLately(f: Facts, days: number): string[] {
+  const { transaction, published_at: ofTarget, created_at } = f.plan;
+  const isOld = (published: string | null | undefined) =>
+    typeof published === "string" && Date.parse(created_at) - Date.parse(published) >= days * MS_PER_DAY;
+  const files = transaction.filter(isFetched);
+  const isClosure = files.some(({ url }) => url !== undefined);
+  if (!isClosure) return isOld(ofTarget) ? [] : f.plan.targets;
+  return files
+    .filter(({ published_at }) => !isOld(published_at))
+    .map((one) => `${one.name} ${one.to_version}`);
 }
 
 /** Whether the review is signed by one of the policy's reviewers. */

@@ -3,7 +3,7 @@ import {
   atLeast,
   isGrave,
   isPinned,
-  isPublishedFor,
+  publishedTooLately,
   registries,
   scriptsThat,
   unverifiedArtifacts,
@@ -67,10 +67,10 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "artifact-too-new",
     looks_at: "artifact",
     decision: "deny",
-    reason: "the version was published less than minimum_age_days ago, or its date is not known",
+    reason: "a version was published less than minimum_age_days ago, or its date is not known",
     fires: (f) => {
       const days = artifactSettings(f)?.minimum_age_days ?? 0;
-      return days > 0 && !isPublishedFor(f, days);
+      return days > 0 && publishedTooLately(f, days);
     },
   },
   {

@@ -20,7 +20,7 @@ describe("a request that leaves versions open is followed by the one that names 
     expect(step?.argv).toEqual(["aegis", "plan", "npm", "install", "lodash@4.17.21", "chalk@5.3.0"]);
     const terminal = { color: false, width: 80, unicode: true, interactive: false };
     const shown = renderDenial(
-      { reasons: ["a target is not pinned"], policy: "built-in" },
+      { reasons: ["a target is not pinned"], rules: [], policy: "built-in" },
       terminal as never,
       step,
     );

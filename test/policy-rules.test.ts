@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { type AiReview, type Decision, parseDocument } from "../src/doc.ts";
-import type { OperationPlan } from "../src/doc-plan.ts";
+import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
 import { signReview } from "../src/key-review-signature.ts";
 import { decisionOf, evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
@@ -64,6 +64,12 @@ const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv
 });
 const from = (...sources: string[]) => ({ transaction: [entry("hello", { sources })] });
 const SECURITY = { ...DEBIAN, id: "http://deb.debian.org/debian-security bookworm-security" };
+/** left-pad, published years ago, with a dependency that it brings along. */
+const withDependency = (change: Partial<TransactionEntry>) =>
+  npm().transaction.flatMap((e) => [
+    { ...e, url: "https://registry.npmjs.org/l.tgz", published_at: "2018-04-09T01:10:45.000Z" },
+    { ...e, name: "dep", to_version: "2.0.0", url: "https://registry.npmjs.org/d.tgz", ...change },
+  ]);
 const changing = (name: string) => upgrade({ transaction: [entry(name)] });
 
 const two = ([id = ""]: readonly string[]) => {
@@ -519,8 +525,20 @@ const CASES: Readonly<Record<string, RuleCases>> = {
           provenance_evidence: npm().provenance_evidence.map((p) => ({ ...p, subject: "x@1.0.0" })),
         }),
       },
+      { what: "a dependency without evidence", plan: npm({ transaction: withDependency({}) }) },
     ],
-    not: [{ what: "a verified signature", plan: npm() }],
+    not: [
+      { what: "a verified signature", plan: npm() },
+      {
+        what: "each package with its own",
+        plan: npm({
+          transaction: withDependency({}),
+          provenance_evidence: ["left-pad@1.3.0", "dep==2.0.0"].map((subject) => ({
+            ...{ kind: "checksum", subject, verified: true, key: null, detail: "" },
+          })),
+        }),
+      },
+    ],
   },
   "artifact-registry": {
     decision: "deny",
@@ -558,8 +576,23 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         toml: "[npm]\nminimum_age_days = 7",
       },
       { what: "unknown", plan: npm({ published_at: null }), toml: "[npm]\nminimum_age_days = 7" },
+      {
+        what: "a dependency alone",
+        plan: npm({ transaction: withDependency({ published_at: "2026-01-01T03:04:05Z" }) }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
+      {
+        what: "a dependency of unknown age",
+        plan: npm({ transaction: withDependency({}) }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
     ],
     not: [
+      {
+        what: "the whole closure is old enough",
+        plan: npm({ transaction: withDependency({ published_at: "2025-12-26T03:04:05Z" }) }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
       {
         what: "old enough to the second",
         plan: npm({ published_at: "2025-12-26T03:04:05Z" }),
