@@ -14,7 +14,7 @@ import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
 import { auditDir, type Env, SYSTEM } from "./paths.ts";
 import { hostIdentity } from "./plan-world.ts";
 import { readText } from "./sys-files.ts";
-import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+import { NO_HOME, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
 
@@ -69,7 +69,7 @@ async function tools(): Promise<Finding[]> {
   return Promise.all(
     Object.values(TABLE)
       .flatMap(({ grammar }) => grammar.programs)
-      .map(async ({ name, instead, level, without, fix }) => {
+      .map(async ({ name, instead, version = ["--version"], level, without, fix }) => {
         const names = instead === undefined ? [name] : [name, instead];
         const [program = null] = names.map((one) => resolveProgram(one)).filter((found) => found !== null);
         if (program === null)
@@ -79,16 +79,23 @@ async function tools(): Promise<Finding[]> {
             message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
             fix,
           };
-        const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
-        const { stdout } = await run(program, ["--version"], {
-          env,
-          cwd: "/",
-          timeoutMs: 15_000,
-          maxBytes: 64 * 1024,
-        });
-        return ok(name, `${program}: ${stdout.toString("utf8").split("\n")[0] ?? ""}`);
+        const line = await versionLine(program, version);
+        if (line !== null) return ok(name, `${program}: ${line}`);
+        const command = [program, ...version].join(" ");
+        return { check: name, level, message: `${command} failed: ${without}`, fix: `Type: ${command}` };
       }),
   );
+}
+
+/** The first line a program prints about its version; null if it fails or takes longer than 15 s. */
+export async function versionLine(program: string, args: readonly string[]): Promise<string | null> {
+  const { outcome, status, stdout } = await run(program, args, {
+    env: { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: NO_HOME },
+    cwd: "/",
+    timeoutMs: 15_000,
+    maxBytes: 64 * 1024,
+  });
+  return outcome === "exited" && status === 0 ? (stdout.toString("utf8").split("\n")[0] ?? "") : null;
 }
 
 /** The state of each ecosystem's package manager. */

@@ -69,6 +69,8 @@ interface NeededProgram {
   name: string;
   /** An alternative program. */
   instead?: string;
+  /** The arguments that print its version, unless `--version` does. */
+  version?: readonly string[];
   level: "warn" | "fail";
   /** What does not work without it. */
   without: string;

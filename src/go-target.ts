@@ -137,6 +137,7 @@ export const goGrammar: Grammar = {
   programs: [
     {
       name: "go",
+      version: ["version"],
       level: "warn",
       without: "Go modules can be neither planned nor installed",
       fix: "Install golang-go if you want to plan Go modules.",

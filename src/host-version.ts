@@ -4,7 +4,7 @@ import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { VERSION } from "./self.ts";
 import { rootOnlyProblem } from "./sys-files.ts";
-import { run, SYSTEM_PATH } from "./sys-spawn.ts";
+import { NO_HOME, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
  * The aegis installed on this host, and how it compares with this one. Versions are ordered by semver.org; two builds of
@@ -26,7 +26,7 @@ export async function installedProgram(path: string = SYSTEM.binary): Promise<In
   if (stat === undefined) return { exists: false, version: null };
   if (!stat.isFile() || rootOnlyProblem(path) !== null) return { exists: true, version: null };
   try {
-    const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" };
+    const env = { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: NO_HOME };
     const { outcome, status, stdout } = await run(path, ["--version"], {
       env,
       cwd: "/",

@@ -13,6 +13,9 @@ export const SYSTEM_PATH = [
   "/bin",
 ] as const;
 
+/** A HOME below which not even root can create a file. `go` and `cargo` create a HOME that doesn't exist. */
+export const NO_HOME = "/dev/null";
+
 /** The executable's file name, wherever it is installed. */
 const OWN_NAME = "aegis";
 

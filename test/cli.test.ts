@@ -8,6 +8,8 @@ import { temporaryDirectory } from "./varlink-kit.ts";
 const { path: home, remove } = temporaryDirectory();
 const HOME = join(home, "home");
 const EMPTY = join(home, "empty");
+/** Not /nonexistent: a program that runs as root with nobody's HOME creates that. */
+const MISSING = join(home, "missing");
 const ENV = {
   HOME,
   XDG_DATA_HOME: join(HOME, "data"),
@@ -103,7 +105,7 @@ const USAGE: Row[] = [
   [["policy", "/dev/null/plan"], 2, null, "can't read /dev/null/plan: a part of that path is a file"],
   [["policy", "x".repeat(300)], 2, null, "that name is too long"],
   [["sign", "keygen", "--out", "/tmp"], 2, null, "/tmp is a directory"],
-  [["sign", "keygen", "--out", "/nonexistent/key"], 2, null, "in /nonexistent: no such file or directory"],
+  [["sign", "keygen", "--out", join(MISSING, "key")], 2, null, `in ${MISSING}: no such file or directory`],
   // Where nothing answers is never asked: an id that can't be one is refused before.
   [["apply", "--watch", "latest", "--socket", "/nonexistent/s"], 2, null, "full id, which latest is not"],
   [["apply", "--watch", "0123abcd", "--socket", "/nonexistent/s"], 2, null, "Ids: aegis daemon status"],
@@ -118,10 +120,10 @@ const USAGE: Row[] = [
   [["sign"], 2, null, "name one plan"],
   [["sign", "latest"], 2, null, "path or full id"],
   [["verify"], 2, null, "name one execution plan"],
-  [["verify", "--execution-plan", "/nonexistent"], 2, null, "/nonexistent"],
+  [["verify", "--execution-plan", MISSING], 2, null, MISSING],
   [["apply", "latest"], 2, null, "path or full id"],
   [["apply", "01234567"], 2, null, "path or full id"],
-  [["apply", "--execution-plan", "/nonexistent"], 2, null, "/nonexistent"],
+  [["apply", "--execution-plan", MISSING], 2, null, MISSING],
   [["apply", "a", "--execution-plan", "b"], 2, null, "name one execution plan"],
   [["daemon"], 2, null, "name one service"],
   [["doctor", "--skill=1"], 2, null, "--skill takes no value"],

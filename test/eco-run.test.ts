@@ -226,7 +226,7 @@ describe("a tool that is started", () => {
   });
   test("a working directory that there isn't", async () => {
     await refuses(
-      () => run("true", {}, { prepared: { cwd: "/nonexistent" } }).ended,
+      () => run("true", {}, { prepared: { cwd: join(path, "missing") } }).ended,
       "unavailable",
       "can't start",
     );

@@ -357,9 +357,11 @@ describe("planning", () => {
 
   test("what can't be read is null or empty", () => {
     const planning = fakePlanning(() => ({}));
-    expect(planning.readText("/nonexistent")).toBeNull();
+    const missing = planning.temporary("missing", "");
+    rmSync(missing);
+    expect(planning.readText(missing)).toBeNull();
     expect(planning.readText("/dev/zero")).toBeNull();
-    expect(planning.list("/nonexistent")).toEqual([]);
+    expect(planning.list(missing)).toEqual([]);
     planning.close();
   });
 });
