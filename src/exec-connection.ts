@@ -10,12 +10,12 @@ import { encodeMessage, MAX_MESSAGE, MessageDecoder } from "./wire.ts";
 import type { EventInput, Outcome } from "./wire-executor.ts";
 
 const REQUEST_MS = 15_000;
-/** Output waiting for a reader that is slower than the tool; beyond it pieces are left out of the stream, not of the file. */
+/** Limit on output queued for a slow reader. Beyond it, pieces are dropped from the stream, but not from the file. */
 const MAX_BACKLOG = 1024 * 1024;
 
-/** Characters of a command and of a name. */
+/** Limit on a command and a name, in characters. */
 const SHOWN = 500;
-/** Characters of a message. */
+/** Limit on a message, in characters. */
 const MESSAGE = 8192;
 
 /** The part of a result file that clients get. */
@@ -96,7 +96,7 @@ export class Connection {
     if (this.#open) this.#socket.write(encodeMessage(message));
   }
 
-  /** Waits until everything is written, a few seconds at most. */
+  /** Closes the connection once everything is written, or after a few seconds. */
   end(): Promise<void> {
     return new Promise((resolve) => {
       setTimeout(resolve, 5000);
@@ -106,7 +106,7 @@ export class Connection {
   }
 }
 
-/** Bun opens an inherited descriptor by `connect`; the types of node know only `path` and `port` there. */
+/** Bun opens an inherited descriptor with `connect`, whose Node types only have `path` and `port`. */
 function connectDescriptor(socket: Socket, fd: number): void {
   const options: { path: string; fd?: number } = { path: "", fd };
   socket.connect(options);
@@ -114,21 +114,21 @@ function connectDescriptor(socket: Socket, fd: number): void {
 
 /** A rate limit for log entries that any client can cause. */
 export interface Pace {
-  /** Time that each costs, in milliseconds. */
+  /** Delay per entry, in milliseconds. */
   eachMs: number;
-  /** How many are free after a pause. */
+  /** Entries without delay after a pause. */
   free: number;
 }
 
-/** Refused plans. */
+/** The rate limit on refused plans. */
 export const REFUSAL_PACE: Pace = { eachMs: 800, free: 60 };
 
-/** As many may wait at once as there are connections to the runner. */
+/** How many may wait at once: the limit on connections to the runner. */
 const WAITING = 48;
 
 /**
- * How long the one at `now` has to wait, and when the next one is due. All in milliseconds; `due` is what this gave last time.
- * A clock that was set back costs no more than everybody who may be connected could.
+ * How long an entry at `now` has to wait, and when the next one is due. All in milliseconds; `due` is this function's previous
+ * result. If the clock was set back, the wait is at most that behind a full queue.
  */
 export function nextDue({ eachMs, free }: Pace, due: number, now: number): { due: number; waitMs: number } {
   const from = Math.min(Math.max(due, now - free * eachMs), now + WAITING * eachMs);

@@ -13,11 +13,11 @@ import { type Stopping, stoppingUnits } from "./sys-systemd.ts";
  * as it does when a runner has died.
  */
 
-/** Enough for a download to end, which the signal stops. */
+/** Long enough for a download to end, which the signal stops. */
 const FIRST_LOOK_MS = 2000;
 const POLL_MS = 1000;
 
-/** What is looked at; replaced in tests. */
+/** The facts that the decision rests on; replaced in tests. */
 export interface Surroundings {
   unit: string | null;
   stopping(unit: string): Promise<Stopping>;
@@ -42,13 +42,13 @@ export function giveWay(log: Log, paths: StatePaths, ecosystems: Ecosystems): vo
     try {
       if (await isToGiveWay(around)) {
         log.error(
-          "told to stop while a tool is at work, and the host stays up: it goes on without this process",
+          "asked to stop while a tool is running, but the host stays up: the tool continues without this process",
         );
         process.exit(EXIT.unavailable);
       }
     } catch (error) {
       // If in doubt, wait: that interrupts nothing.
-      log.warn("can't see why this service is to stop", { problem: messageOf(error) });
+      log.warn("can't determine why this service must stop", { problem: messageOf(error) });
     }
     later(POLL_MS);
   };

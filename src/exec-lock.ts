@@ -18,7 +18,7 @@ export interface RunLock {
   release(): void;
 }
 
-/** Takes the run lock when nobody holds it, without waiting. */
+/** Takes the run lock without waiting; null if another process holds it. */
 export function tryRunLock(paths: StatePaths = STATE): RunLock | null {
   const fd = openSync(join(paths.lock, LOCK), "a", 0o600);
   if (tryFlock(fd)) return { release: () => closeSync(fd) };
@@ -26,13 +26,13 @@ export function tryRunLock(paths: StatePaths = STATE): RunLock | null {
   return null;
 }
 
-/** Who waits: an execution, and the user who submitted it as the front reports. */
+/** A waiting execution, and the user who submitted it, as reported by the front. */
 export interface Waiter {
   execution: string;
   uid: number;
 }
 
-/** Most executions that may wait, of everybody and of one user. */
+/** Limits on waiting executions, in total and per user. */
 export interface QueueLimits {
   all: number;
   perUid: number;
@@ -47,11 +47,11 @@ interface Ticket extends Waiter {
 }
 
 /**
- * Waits for the run lock. Users take turns, so that one user's many plans don't keep the others' waiting; among one user's own,
- * first come first served. Each waiter leaves a ticket (arrival time and process) and takes the lock only when no ticket of
- * a living process is before it. The ticket stays until the lock is released, so that whoever holds it can be seen; a dead
- * one's is swept away. `onPlace` hears how many are before us, at each change.
- * @throws AegisError `replay` when this execution waits already, `busy` when too many do; the reason of `stop`
+ * Waits for the run lock. Users take turns, so that one user's many plans don't delay the others'; each user's own plans run
+ * in order of arrival. Each waiter creates a ticket (arrival time and process) and takes the lock only if no ticket of a live
+ * process comes before its own. The ticket stays until the lock is released, so that the holder is visible; tickets of dead
+ * processes are removed. Calls `onPlace` with the number of tickets ahead whenever it changes.
+ * @throws AegisError `replay` if this execution is already waiting, `busy` if too many are; the reason of `stop`
  */
 export async function waitForRunLock(
   { execution, uid }: Waiter,
@@ -79,7 +79,7 @@ export async function waitForRunLock(
       if (lock !== null) break;
       if (place !== last) onPlace(place);
       last = place;
-      // The further behind, the less there is to miss.
+      // Polls less often further back in the queue.
       await Bun.sleep(POLL_MS * Math.min(place + 1, 10));
     }
     renameSync(waiting, running);
@@ -99,8 +99,8 @@ export async function waitForRunLock(
 }
 
 /**
- * Tickets in the order of their turns: whoever has the lock; then every user's first, then every user's second, and so on, each
- * time with that user first who had the lock longest ago. `served` are users in the order in which they last had it.
+ * Tickets in order of turns: the lock's holder, then every user's first ticket, then every user's second, and so on; within a
+ * round, the user who had the lock longest ago comes first. `served` lists users in the order in which they last had it.
  */
 export function inTurn<T extends Pick<Ticket, "key" | "uid" | "running">>(
   tickets: readonly T[],
@@ -118,7 +118,7 @@ export function inTurn<T extends Pick<Ticket, "key" | "uid" | "running">>(
     .map(({ ticket }) => ticket);
 }
 
-/** Users who had the lock lately, in the order in which they last had it. A guide for the order of turns, nothing more. */
+/** Users in the order in which they last had the lock. Used for the order of turns only. */
 function served(paths: StatePaths): number[] {
   try {
     return readFileSync(join(paths.lock, LOCK), "utf8")
@@ -130,7 +130,7 @@ function served(paths: StatePaths): number[] {
   }
 }
 
-/** Called with the lock, into its file. */
+/** Saves the user in the lock's file. The caller holds the lock. */
 function rememberServed(uid: number, paths: StatePaths): void {
   const list = [...served(paths).filter((other) => other !== uid), uid].slice(-MAX_SERVED);
   try {
@@ -146,7 +146,7 @@ function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, paths: 
   if (waiting.some((ticket) => ticket.execution === execution)) {
     throw new AegisError(
       "replay",
-      "this execution plan has been submitted already: it runs, or waits",
+      "this execution plan has already been submitted: it is running or waiting",
       `Watch it: aegis apply --watch ${execution}`,
     );
   }
@@ -154,12 +154,12 @@ function admit({ execution, uid }: Waiter, { all, perUid }: QueueLimits, paths: 
   if (waiting.length < all && (own < perUid || uid === 0)) return;
   throw new AegisError(
     "busy",
-    `${waiting.length} executions are waiting already, ${own} of them yours`,
+    `${waiting.length} executions are already waiting, ${own} of them yours`,
     "Try again when some have ended: aegis daemon status",
   );
 }
 
-/** Tickets of the living, in no order. */
+/** Tickets of live processes, unordered. */
 function tickets(paths: StatePaths): Ticket[] {
   return readdirSync(paths.lock)
     .filter((name) => name.startsWith(WAITING) || name.startsWith(RUNNING))
@@ -173,7 +173,7 @@ function tickets(paths: StatePaths): Ticket[] {
     });
 }
 
-/** Executions that have the lock or wait for it, in their order. */
+/** Executions that hold the lock or wait for it, in order. */
 export function queued(paths: StatePaths = STATE): string[] {
   return inTurn(tickets(paths), served(paths)).map((ticket) => ticket.execution);
 }

@@ -40,7 +40,7 @@ export async function judgeRun(
     const stopped = driver.wasStopped(directory);
     if (stopped !== null) {
       const minutes = driver.limitMs(run.argv) / 60_000;
-      const why = `after ${minutes} minutes, or because the executor was told to stop`;
+      const why = `after ${minutes} minutes, or because the executor was asked to stop`;
       return failed("execution_failed", `${run.argv[0]} was stopped ${stopped}: ${why}`);
     }
     const how = status === null ? "a signal" : `status ${status}`;
@@ -53,7 +53,7 @@ export async function judgeRun(
   const done = { state: "completed", exit_status: status, ...found } as const;
   if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
   const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");
-  const message = bounded(`done as planned, but something else changed meanwhile: ${besides}`);
+  const message = bounded(`done as planned, but something else changed during the run: ${besides}`);
   return { ...done, code: "drift", message };
 }
 
@@ -64,7 +64,7 @@ export async function judgeRun(
 export function watchBesides(driver: RunDriver, transaction: readonly TransactionEntry[]): () => string[] {
   const [own, besides] = [ownFiles(), driver.watchBesides(transaction)];
   return () => [
-    ...listed("files of Aegis itself changed meanwhile", changedFiles(own, ownFiles())),
+    ...listed("files of Aegis itself changed during the run", changedFiles(own, ownFiles())),
     ...besides().flatMap(({ what, items }) => listed(what, items)),
   ];
 }

@@ -42,8 +42,8 @@ export interface Ingredients {
 }
 
 /**
- * Builds and signs an execution plan, and puts it through the executor's own preflight. Policy is evaluated again over
- * plan and review; a result that differs from it in any byte is refused. The argv comes from the plan alone.
+ * Builds and signs an execution plan, and makes the executor's own preflight checks. Evaluates policy again over plan and
+ * review, and refuses a policy result that differs in any byte. The argv comes from the plan alone.
  * @throws AegisError `evaluator_mismatch`, `policy_mismatch`, `policy_denied`, `nothing_to_do`, `expired`, `hash_mismatch`,
  * and as preflight: `approval_required`, `snapshot_required`, `approval_invalid`, `control_invalid`, `key_untrusted`, …
  */
@@ -94,13 +94,16 @@ export async function buildExecutionPlan(given: Ingredients): Promise<ExecutionP
 }
 
 /**
- * A plan that may still be approved and signed: its evidence is not out of date, and there is something to do.
+ * Proves that a plan may still be approved and signed: its evidence is not out of date, and there is something to do.
  * @throws AegisError `expired`, `nothing_to_do`
  */
 export function assertFresh(plan: OperationPlan, policy: PolicyResult, now: Date): void {
   assertUnexpired(plan, policy, now);
   if (plan.nothing_to_do) {
-    throw new AegisError("nothing_to_do", "the host is already as asked for, so there is nothing to sign");
+    throw new AegisError(
+      "nothing_to_do",
+      "the host is already in the requested state, so there is nothing to sign",
+    );
   }
 }
 
@@ -118,7 +121,7 @@ export function assertUnexpired(plan: OperationPlan, policy: PolicyResult, now: 
   );
 }
 
-/** Refuses a policy result that is not what this version decides about this plan and review. */
+/** Refuses a policy result that differs from this version's decision about this plan and review. */
 function decideAgain({ plan, policy, review, config, ecosystems }: Ingredients): void {
   const again = `Decide again: aegis policy ${plan.document.plan_id}${review === null ? "" : " --review <review>"}`;
   if (policy.document.plan_hash !== plan.hash) {
@@ -141,7 +144,7 @@ function decideAgain({ plan, policy, review, config, ecosystems }: Ingredients):
     throw new AegisError(
       "policy_mismatch",
       review === null
-        ? "the policy result takes a review into account, and none is given"
+        ? "the policy result takes a review into account, but none is given"
         : "the policy result was made without this review",
       review === null ? "Give it: --review <review>" : again,
     );
@@ -150,14 +153,14 @@ function decideAgain({ plan, policy, review, config, ecosystems }: Ingredients):
     throw new AegisError(
       "policy_mismatch",
       policy.document.policy_config_hash === config.hash
-        ? `policy decides ${own.decision} on this plan${review === null ? "" : " and review"}, and not as the policy result says`
+        ? `policy decides ${own.decision} on this plan${review === null ? "" : " and review"}, which differs from the policy result`
         : "the policy result was made under another policy configuration",
       again,
     );
   }
 }
 
-/** The longest that an execution plan may be good for. */
+/** The maximum lifetime of an execution plan. */
 export function mostMinutes(config: PolicyConfig): number {
   return Math.min(config.freshness.execution_minutes, MAX_LIFETIME_MINUTES);
 }

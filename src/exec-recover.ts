@@ -24,8 +24,8 @@ import { syncDirectory, writeFileAtomic } from "./sys-files.ts";
 import type { StatePaths } from "./sys-state.ts";
 
 /*
- * The one run that is under way. Its marker is written before anything is used up and removed after the outcome is on
- * disk, both under the run lock. So a marker found by the next process with the lock belongs to a run whose runner died.
+ * The current run. Its marker is written before anything is used up and removed after the outcome is on disk, both under the
+ * run lock. So a marker found by the next process with the lock belongs to a run whose runner died.
  */
 
 const markerOf = (paths: StatePaths) => join(paths.lock, "current.json");
@@ -46,11 +46,11 @@ export interface Recovery {
   audit: AuditLog;
   paths: StatePaths;
   ecosystems: Ecosystems;
-  /** Why its runner did not close it, in words; by default, that it was interrupted. */
+  /** Why its runner did not close it; by default, that it was interrupted. */
   why?: string;
 }
 
-/** Marks a run as under way, durably. */
+/** Marks a run as running, durably. */
 export function markCurrent(current: CurrentRun, paths: StatePaths): void {
   writeFileAtomic(markerOf(paths), JSON.stringify(current));
 }
@@ -68,7 +68,7 @@ function readCurrent(paths: StatePaths): CurrentRun | null {
     if (errnoOf(error) === "ENOENT") return null;
     throw new AegisError(
       "io",
-      `${markerOf(paths)}, which marks the run that is under way, can't be read: ${messageOf(error)}`,
+      `${markerOf(paths)}, which marks the current run, can't be read: ${messageOf(error)}`,
       "The log shows which run has no end: aegis audit show --system. Check what it changed, then remove the file.",
     );
   }
@@ -100,10 +100,10 @@ export async function isRunAtWork(paths: StatePaths, ecosystems: Ecosystems): Pr
 }
 
 /**
- * Closes a run whose runner died. Waits for its tool as long as that lives, compares the host with the plan, audits
- * `execution_interrupted` and writes the outcome. What was started stays used: it is never run again. Where
- * the runner died before the start was audited nothing has run: that is a refusal, without an outcome. Call it under the
- * run lock. `onWait` is called once a second while waiting; without it nothing is done as long as the tool lives.
+ * Closes a run whose runner died. Waits for its tool to end, compares the host with the plan, audits `execution_interrupted`
+ * and writes the outcome. The plan stays used and never runs again. If the runner died before the start was audited, nothing
+ * has run: that is a refusal, without an outcome. Call it under the run lock. `onWait` is called once a second while waiting;
+ * without it, nothing is done while the tool is alive.
  */
 export async function recoverInterrupted(recovery: Recovery, onWait: (() => void) | null): Promise<void> {
   const { audit, paths, ecosystems } = recovery;
@@ -121,7 +121,7 @@ export async function recoverInterrupted(recovery: Recovery, onWait: (() => void
     discardRun(id, paths);
   } else {
     if (ended === undefined) await closeInterrupted(current, driver, recovery);
-    // A final result stays as it is: it knows more than the event does.
+    // A final result stays: it has more facts than the event.
     else if (readResult(id, paths)?.state === "running") writeAuditedEnd(current, ended, driver, paths);
     closeRun(id, paths);
   }
@@ -184,7 +184,7 @@ async function closeInterrupted(
     why,
     verdict === "refused" ? "its packages were refused" : "",
     differing === 0
-      ? `every package is as planned${verdict === "absent" ? ", but nothing vouches for what was installed" : ""}`
+      ? `every package is as planned${verdict === "absent" ? ", but there is no evidence of what was installed" : ""}`
       : `${differing} of ${transaction.length} packages are not as planned`,
     advice.text,
   ];
@@ -236,7 +236,7 @@ function digests(id: string, paths: StatePaths): Partial<ReturnType<typeof diges
   try {
     return digestRun(id, paths);
   } catch (error) {
-    // Interrupted before there was any output file.
+    // Interrupted before the output files existed.
     if (errnoOf(error) === "ENOENT") return {};
     throw error;
   }

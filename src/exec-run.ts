@@ -61,10 +61,10 @@ const RESERVE_BYTES = 8 * 1024 * 1024;
 /** Reserved in addition for the start event. */
 const START_BYTES = 64 * 1024;
 
-/** Reasons in the start event. */
+/** Limit on the reasons in the start event. */
 const MAX_REASONS = 8;
 
-/** A plan that has passed every check, with what the checks found. */
+/** A plan that has passed every check, with the checks' results. */
 export interface Ready {
   execution: ExecutionPlan;
   driver: RunDriver;
@@ -74,7 +74,7 @@ export interface Ready {
   turnAt: string;
   /** This host's own decision about its own plan. */
   decided: PolicyResult;
-  /** As whom the tool runs; null for root. */
+  /** The account that runs the tool; null for root. */
   account: Account | null;
   prepared: PreparedRun;
   approvers: readonly Approver[];
@@ -93,13 +93,13 @@ export interface RunContext {
   stop: AbortSignal;
   /** The checks; those up to `laid-out` have been made. */
   checks: CheckSequence;
-  /** Called once the start event is on disk: from then on a failure is an outcome, no refusal. */
+  /** Called once the start event is on disk: from then on a failure is an outcome, not a refusal. */
   started(): void;
 }
 
 /**
  * Makes the last checks (exec-checks.ts), runs, compares, logs the end. The order is the guarantee. The caller holds the run lock.
- * @throws AegisError; before `started` was called nothing has been run
+ * @throws AegisError; if `started` was not called, nothing has run
  */
 export async function runPlan(ready: Ready, context: RunContext): Promise<Result> {
   const { execution, executionKey, driver, prepared, account } = ready;
@@ -142,7 +142,7 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
       auditStart(ready, context);
     });
   } catch (error) {
-    // Nothing has run, so there is nothing to recover; the refusal is audited with the space that was reserved.
+    // Nothing has run, so there is nothing to recover. The refusal is audited in the reserved space.
     clearCurrent(paths);
     audit.releaseReserve();
     throw error;

@@ -32,10 +32,10 @@ import { installedAt, noSpace, type StatePaths } from "./sys-state.ts";
 import { GARBAGE_PER_BYTE, sweepAfter } from "./wire-budget.ts";
 import type { Caller, EventInput } from "./wire-executor.ts";
 
-/** Most executions that may wait, and most of one user's. */
+/** Limits on waiting executions, in total and per user. */
 const QUEUE_LIMITS = { all: 32, perUid: 24 };
 
-/** Held by the one runner that parses a plan. */
+/** Held while parsing a plan, so that only one runner parses at a time. */
 const PARSE_LOCK = "parse";
 
 /** Where an executor keeps its records, what it can run, and how it plans. */
@@ -47,14 +47,14 @@ export interface ExecutorWorld {
 }
 
 export interface ExecutionContext extends ExecutorWorld {
-  /** What this host trusts and decides now. Asked again after waiting: a key may have been revoked meanwhile. */
+  /** The host's current trust and policy. Read again after waiting, since a key may have been revoked. */
   rules(): { trust: Trust; policy: LoadedPolicyConfig };
   audit: AuditLog;
   /** Who submitted it, as the front reports; null for a caller that the front did not name. */
   caller: Caller | null;
   /** The aegis executable for a tool that calls back, absolute. */
   aegis: string;
-  /** Whether the installed file is no longer the program that runs. */
+  /** Whether the installed file is no longer the running program. */
   isReplaced(): boolean;
   /** Sends an event to the watchers. Never throws, never waits. */
   emit(event: EventInput): void;
@@ -84,7 +84,7 @@ class Attempt {
   readonly #used: UsedRecord;
   readonly #events: RunEvents;
   #loaded: ReturnType<ExecutionContext["rules"]> | null = null;
-  /** The checks under way: first those of the submission, and in its turn all of them. */
+  /** The current checks: first those of the submission, then, when it is this plan's turn, all of them. */
   #checks = new CheckSequence(SUBMISSION_CHECKS);
   /** What the log may say of the plan, once its signature has been verified. */
   #signed: { subject: ReturnType<typeof subjectOf>; details: Subject } | null = null;
@@ -100,7 +100,7 @@ class Attempt {
     this.#events = new RunEvents(context.emit);
   }
 
-  /** Read when first asked for, so that a file that can't be read is a refusal like any other. */
+  /** Loaded on first use, so that an unreadable file is a refusal like any other. */
   get #rules() {
     this.#loaded ??= this.#context.rules();
     return this.#loaded;
@@ -162,11 +162,11 @@ class Attempt {
     const checks = new CheckSequence();
     this.#checks = checks;
     checks.make("same-program", () => refuseReplaced(this.#context.isReplaced));
-    // `stop` does not end this: a tool that lost its runner is guarded by the process that waits for it.
+    // `stop` does not end this wait: the process that waits guards a tool whose runner died.
     await checks.wait("nothing-open", () => recoverInterrupted(this.#context, () => this.#events.alive()));
     stop.throwIfAborted();
     const turnAt = new Date().toISOString();
-    // Meanwhile the plan may have expired, its key may have been revoked, and an earlier run may have used it.
+    // While waiting, the plan may have expired, its key may have been revoked, or an earlier run may have used it.
     this.#loaded = null;
     const submission = this.#verify();
     const { execution, executionKey } = submission;
@@ -208,7 +208,7 @@ class Attempt {
     }
   }
 
-  /** Closes a run that broke off, as if its runner had died. Where that fails, the next runner closes it. */
+  /** Closes a run that failed unexpectedly, as if its runner had died. If that fails too, the next runner closes it. */
   async #close(brokenBy: unknown): Promise<void> {
     const why = `the run broke off: ${messageOf(brokenBy)}`;
     try {
@@ -245,7 +245,7 @@ class Attempt {
     return verifySubmission(this.#text, context, signed, this.#checks);
   }
 
-  /** A plan and an approval allow one run. The log is asked too, since the record may have been replaced by an older copy. */
+  /** A plan and an approval allow one run. Checks the log too, since the record may have been replaced by an older copy. */
   #usedBefore(execution: ExecutionPlan): string | null {
     const record = this.#used.read();
     return alreadyUsed([...record, ...usesLost(record, this.#context.paths.audit)], useOf(execution));
@@ -261,7 +261,7 @@ class Attempt {
     const signed = this.#signed;
     const details = {
       code: known.code,
-      // The check that refused; null for other reasons, such as a full queue or a process that is asked to end.
+      // The check that refused; null for other reasons, for example a full queue or a stop signal.
       check: this.#checks.current,
       request_sha256: sha256Hex(this.#text),
       caller_reported_by_front: this.#context.caller,
@@ -270,7 +270,7 @@ class Attempt {
       kind: "execution_denied",
       ...signed?.subject,
       decision: "deny",
-      // Message and plan may hold any text. Without a verified signature nobody answers for it.
+      // Message and plan may contain any text, and without a verified signature nobody is accountable for it.
       details:
         signed === null
           ? details
@@ -287,7 +287,7 @@ function refuseReplaced(isReplaced: () => boolean): void {
   if (!isReplaced()) return;
   throw new AegisError(
     "unavailable",
-    "aegis was installed anew while this request waited",
+    "aegis was reinstalled while this request waited",
     "Apply it again: nothing has been run, and nothing used up.",
   );
 }

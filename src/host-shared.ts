@@ -5,8 +5,8 @@ import { SHARED, type SharedTexts } from "./paths.ts";
 import { rootOnlyProblem } from "./sys-files.ts";
 
 /*
- * The manual page and the completion scripts, where man(1) and the shells look for them. Nothing of Aegis needs them, so what
- * stands in their way is told and stops nothing.
+ * The manual page and the completion scripts, where man(1) and the shells look for them. Aegis does not need them, so an
+ * obstacle is reported and does not stop the installation.
  */
 
 const NAMES = Object.keys(SHARED) as (keyof typeof SHARED)[];
@@ -18,7 +18,7 @@ export function sharedSteps(texts: SharedTexts): Step[] {
   });
 }
 
-/** Files that are not written, in words. Root's shells read completion scripts, so nobody else may be able to replace them. */
+/** Sentences on files that are not written. Root's shells read completion scripts, so only root may be able to replace them. */
 export function sharedLeftOut(): string[] {
   return NAMES.flatMap((name) => {
     const problem = obstacle(SHARED[name]);
@@ -31,7 +31,7 @@ export function sharedFiles(): string[] {
   return Object.values(SHARED);
 }
 
-/** Why the nearest directory that is there already is not root's alone, or null. */
+/** Why others than root can change the nearest existing directory, or null. */
 function obstacle(path: string): string | null {
   let directory = dirname(path);
   while (!existsSync(directory)) directory = dirname(directory);

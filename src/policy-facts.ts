@@ -154,8 +154,8 @@ export function isPinned(f: Facts): boolean {
 }
 
 /**
- * Package files of the transaction that no verified evidence of a kind vouches for, dependencies included; where there is no
- * transaction, the targets. Its `subject` is the package with its exact version, as the ecosystem writes that.
+ * Package files of the transaction, dependencies included, without verified evidence of this kind; without a transaction, the
+ * targets. The evidence's `subject` is the package with its exact version, as the ecosystem writes it.
  */
 export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): string[] {
   const { provenance_evidence, transaction, exact_targets, targets } = f.plan;

@@ -3,7 +3,7 @@ import { type AptOperation, type ArtifactTool, isIdle, isOperation } from "./pol
 import type { Rule } from "./policy-rule.ts";
 
 /*
- * Rules about the operation: what each one needs even where nothing speaks against it.
+ * Rules about the operation: what each one requires even if no other rule fires.
  */
 
 /** An operation without a row here is left to a person. */

@@ -2,7 +2,7 @@ import { commandsThat, needsCommands } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
 
 /*
- * Rules about the request itself, and about whether planning found out enough to judge it.
+ * Rules about the request itself, and about whether planning found enough to decide about it.
  */
 
 const SHELL_SAFE = /^[A-Za-z0-9_@%+=:,./~^-]*$/;

@@ -6,8 +6,8 @@ import { METADATA_MISSING, REQUEST_DENIED } from "./policy-rules-request.ts";
 import { REVIEW } from "./policy-rules-review.ts";
 
 /**
- * Every rule, in the order in which reasons are reported. All of them are judged, and the strictest decision wins. A new rule
- * is one row in the list of its subject.
+ * Every rule, in the order in which reasons are reported. All are evaluated, and the strictest decision wins. A new rule is
+ * one row in the list of its subject.
  */
 export const RULES: readonly Rule[] = [
   ...REQUEST_DENIED,

@@ -1,9 +1,9 @@
 import { keep, OBJECT_BEGIN, type ObjectInText, objectAt, objectsIn } from "./review-json.ts";
 
 /*
- * What of a model's text is its answer, and what it only thought. Servers that know the model's format send the two
- * apart; others leave the model's own marks in the text, with the opening one missing where the prompt ended with it
- * (DeepSeek-R1, Qwen3), or the closing one where the reply was cut.
+ * Separates a model's answer from its thinking. Servers that know the model's format send the two separately; others leave
+ * the model's marks in the text. The opening mark is missing if the prompt ended with it (DeepSeek-R1, Qwen3), the closing
+ * one if the reply was truncated.
  */
 
 /** Pairs of marks around thinking. Matched case-insensitively. */

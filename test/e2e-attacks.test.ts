@@ -322,7 +322,7 @@ describeOnThrowaway("attacks that once worked", () => {
     await host.exec(["dpkg", "--purge", "takeover"]);
     await host.exec(["rm", "-f", POLICY]);
     host.write(KEYS, keys);
-    const said = `files of Aegis itself changed meanwhile: ${POLICY}, ${KEYS}`;
+    const said = `files of Aegis itself changed during the run: ${POLICY}, ${KEYS}`;
     expect([status, stdout]).toEqual([9, expect.stringContaining(said)]);
     const ended = chain.audit().findLast((e) => e["kind"] === "execution_completed");
     expect(ended?.["details"]).toMatchObject({ code: "drift", message: `done as planned, but ${said}` });

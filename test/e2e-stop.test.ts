@@ -67,9 +67,9 @@ describeOnThrowaway("a host that goes down, or is upgraded", () => {
     openGate(chain, "upgraded");
     // All as planned; that somebody replaced the program meanwhile is said.
     expect(await first.client.exited).toBe(9);
-    expect(first.client.stdout()).toContain(`files of Aegis itself changed meanwhile: ${AEGIS}`);
+    expect(first.client.stdout()).toContain(`files of Aegis itself changed during the run: ${AEGIS}`);
     expect(await second.client.exited).toBe(8);
-    expect(second.client.stderr()).toContain("aegis was installed anew while this request waited");
+    expect(second.client.stderr()).toContain("aegis was reinstalled while this request waited");
     expect(kindsOf(chain, idOf(second))).toEqual(["execution_denied"]);
     expect((await chain.apply(second.path)).status).toBe(0);
     expect(await brokenInvariants(chain)).toEqual([]);

@@ -157,7 +157,7 @@ describe("the queue, in one process", () => {
   test("the same execution a second time", async () => {
     hold();
     wait(A, 1);
-    const hint = await refuses(() => wait(A, 2).lock, "replay", "submitted already");
+    const hint = await refuses(() => wait(A, 2).lock, "replay", "already been submitted");
     expect(hint).toContain(`--watch ${A}`);
     expect(queued(paths)).toEqual([A]);
   });
@@ -165,14 +165,14 @@ describe("the queue, in one process", () => {
     hold();
     wait(A, 1);
     wait(B, 1);
-    await refuses(() => wait(C, 1).lock, "busy", "2 executions are waiting already, 2 of them yours");
+    await refuses(() => wait(C, 1).lock, "busy", "2 executions are already waiting, 2 of them yours");
     wait(C, 0);
     expect(queued(paths)).toHaveLength(3);
   });
   test("too many of everybody, root too", async () => {
     hold();
     for (const [uid, id] of [A, B, C].entries()) wait(id, uid);
-    await refuses(() => wait(D, 0).lock, "busy", "3 executions are waiting already, 1 of them yours");
+    await refuses(() => wait(D, 0).lock, "busy", "3 executions are already waiting, 1 of them yours");
   });
   test("whoever is told can't be told: its ticket goes with it", async () => {
     hold();
@@ -336,21 +336,21 @@ describeOnThrowaway("the run lock, between processes", () => {
       [A, { all: 2 }],
       [B, { all: 2 }],
       [C, { all: 2 }],
-      "busy: 2 executions are waiting already, 2 of them yours",
+      "busy: 2 executions are already waiting, 2 of them yours",
     ],
     [
       "too many of one user's",
       [A, { uid: 1 }],
       [B, { uid: 2 }],
       [C, { uid: 1, perUid: 1 }],
-      "busy: 2 executions are waiting already, 1 of them yours",
+      "busy: 2 executions are already waiting, 1 of them yours",
     ],
     [
       "an execution that waits already",
       [A, {}],
       [B, {}],
       [B, { uid: 1 }],
-      "replay: this execution plan has been submitted already",
+      "replay: this execution plan has already been submitted",
     ],
     ["an execution that runs already", [A, {}], [B, {}], [A, {}], "replay: "],
   ];

@@ -62,7 +62,7 @@ const REFUSED: [what: string, given: () => Ingredients, code: ErrorCode, says: s
     "a result with one reason less",
     () => edited({ reasons: [] }),
     "policy_mismatch",
-    "not as the policy result",
+    "differs from the policy result",
   ],
   [
     "a result that is fresh for longer",

@@ -176,7 +176,7 @@ describe("a run that was never closed", () => {
       "as planned, and nothing vouches for it",
       done,
       {},
-      "the runner was interrupted; every package is as planned, but nothing vouches for what was installed",
+      "the runner was interrupted; every package is as planned, but there is no evidence of what was installed",
     ],
     [
       "refused",
@@ -294,7 +294,7 @@ describe("a run that was never closed", () => {
         const hint = await refuses(
           () => recover(),
           "io",
-          `${join(paths.lock, "current.json")}, which marks the run`,
+          `${join(paths.lock, "current.json")}, which marks the current run`,
         );
         expect(hint).toContain("aegis audit show --system");
         await refuses(() => isRunAtWork(paths, withFake(host, paths)), "io", "can't be read");
@@ -304,7 +304,7 @@ describe("a run that was never closed", () => {
     test("and nothing else runs until then", async () => {
       const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
       writeFileSync(join(paths.lock, "current.json"), "");
-      await refuses(() => submit(plan, contextOf(host, paths, directory)), "io", "marks the run");
+      await refuses(() => submit(plan, contextOf(host, paths, directory)), "io", "marks the current run");
       expect(logged(paths).map(({ kind }) => kind)).toEqual(["execution_denied"]);
       expect(readdirSync(host.store)).toEqual([]);
     });
