@@ -154,8 +154,8 @@ function nameParts(path: string): { namespace: string | null; name: string } {
 }
 
 function provenanceOf({ path, version, sums, hash }: BuiltModule, sumdb: GoSumdb | null): ProvenanceEvidence {
-  const detail =
-    sums === null ? `${hash}, which nothing vouches for` : `${hash}, in the signed tree of ${sums.treeSize}`;
+  // Not the tree's size: the log grows, and the executor must find what the planner found.
+  const detail = `${hash}, ${sums === null ? "which nothing vouches for" : "in the signed log of the checksum database"}`;
   return {
     kind: "go-sumdb",
     subject: `${path}@${version}`,

@@ -327,6 +327,19 @@ describe("a plan", () => {
     expect(go.signedArgv(plan)).toEqual(["go", "install", TARGET]);
   });
 
+  test("is the same when the log has grown meanwhile", async () => {
+    const grown = fakeProxy(
+      [...MODULES, { path: "later.example/x", version: "v1.0.0", files: {} }],
+      DATABASE,
+    );
+    const first = fakeProxy(MODULES, DATABASE);
+    const [before, after] = await Promise.all(
+      [first, grown].map((one) => makePlan(go, "get", [TARGET], goPlanning(MODULES, one))),
+    );
+    expect(after?.provenance_evidence).toEqual(before?.provenance_evidence ?? []);
+    expect(after?.transaction).toEqual(before?.transaction ?? []);
+  });
+
   test("without a version: the newest is named, and can't be signed as it was asked for", async () => {
     const plan = await planOf({}, {}, "tool.example/t/cmd/t");
     expect(plan.exact_targets).toEqual([TARGET]);
