@@ -21,7 +21,7 @@ import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
 import { needs } from "./needs.ts";
 
-// Several tests start processes of their own.
+// Several tests start processes.
 setDefaultTimeout(60_000);
 
 const MODULE = join(import.meta.dir, "../src/audit-log.ts");
@@ -34,7 +34,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(join(dir, ".."), { recursive: true, force: true }));
 
-/** A log of `n` events, appended for real. */
+/** A log of `n` events, actually appended. */
 function logOf(n: number, options: Parameters<typeof openAuditLog>[1] = {}): AuditEvent[] {
   const log = openAuditLog(dir, options);
   return Array.from({ length: n }, (_, i) => log.append({ kind: "plan_created", details: { i } }));
@@ -54,7 +54,7 @@ function codeOf(action: () => unknown): string {
   }
 }
 
-/** A chain of `n` events as text, made without a log: for logs that are long or forged. */
+/** A chain of `n` events as text, for long or forged logs. */
 function chain(n: number, timestamp = "2026-01-02T03:04:05.678Z"): string[] {
   let previous_hash = GENESIS_HASH;
   return Array.from({ length: n }, (_, i) => {
@@ -65,7 +65,7 @@ function chain(n: number, timestamp = "2026-01-02T03:04:05.678Z"): string[] {
   });
 }
 
-/** A program that uses the log, in a process of its own. */
+/** A program that uses the log, in its own process. */
 function program(code: string, ...wrap: string[]) {
   const source = `import { openAuditLog } from ${JSON.stringify(MODULE)};\nconst dir = ${JSON.stringify(dir)};\n${code}`;
   return Bun.spawn([...wrap, process.execPath, "-e", source], { stdout: "pipe", stderr: "pipe" });
@@ -101,11 +101,11 @@ describe("verification refuses", () => {
       3,
       /event 4 is where 3/,
     ],
-    ["a first line that is not the first", (all) => all.slice(2), 1, /begins with event 3: earlier files/],
+    ["a first line with another number", (all) => all.slice(2), 1, /begins with event 3: earlier files/],
     ["an empty line", (all) => all.toSpliced(2, 0, "\n"), 3, /not in the format/],
     ["text", (all) => all.with(4, "hello\n"), 5, /not in the format/],
-    ["a line without end", (all) => all.with(4, `${"x".repeat(3 << 20)}\n`), 5, /longer than/],
-    ["no newline for ever", (all) => all.with(4, "x".repeat(MAX_LINE + 1)), 5, /longer than/],
+    ["an endless line", (all) => all.with(4, `${"x".repeat(3 << 20)}\n`), 5, /longer than/],
+    ["no newline anywhere", (all) => all.with(4, "x".repeat(MAX_LINE + 1)), 5, /longer than/],
     ["an impossible date", () => chain(5, "2026-13-41T03:04:05.678Z"), 1, /timestamp is not a date/],
     [
       "another major version",
@@ -140,31 +140,31 @@ describe("verification refuses", () => {
       bad[i] = (bad[i] ?? 0) ^ (1 << (i % 7));
       writeFileSync(file, bad);
       const result = verifyAuditLog(file);
-      // The very last newline is the one byte whose loss makes a torn line instead.
+      // Losing the last newline is the one change that makes a torn line instead.
       expect([i, result.ok && result.torn_bytes === 0]).toEqual([i, false]);
     }
   });
 
-  test("a log that is not there", () => {
+  test("a missing log", () => {
     expect(codeOf(() => verifyAuditLog(dir))).toBe("not_found");
     openAuditLog(dir);
     expect(codeOf(() => verifyAuditLog(dir))).toBe("not_found");
   });
 
-  test("nothing of an honest log; a cut at a line's end is what a chain alone can't show", () => {
+  test("accepts an honest log; a cut at a line's end can't be detected by the chain alone", () => {
     logOf(5);
     const whole = verifyAuditLog(dir);
     expect(whole).toMatchObject({ ok: true, events: 5, first: 1, torn_bytes: 0, head: { sequence: 5 } });
     writeFileSync(file, `${lines().slice(0, 3).join("\n")}\n`);
     const cut = verifyAuditLog(dir);
     expect(cut).toMatchObject({ ok: true, events: 3 });
-    // Only the head tells, to whoever kept the old one.
+    // Only a head kept elsewhere detects it.
     expect(cut.ok && whole.ok && cut.head?.hash !== whole.head?.hash).toBe(true);
   });
 });
 
 describe("append", () => {
-  test("refuses a complete last line that was changed, and leaves it as it is", () => {
+  test("refuses a changed complete last line, and leaves it unchanged", () => {
     logOf(3);
     const bad = readFileSync(file, "utf8").replace('"i":2', '"i":7');
     writeFileSync(file, bad);
@@ -173,7 +173,7 @@ describe("append", () => {
     expect(readFileSync(file, "utf8")).toBe(bad);
   });
 
-  test("times never go back: under a clock that was set back the last time stands, and the clock beside it", () => {
+  test("times never decrease: with the clock set back, the last time is used and the clock recorded", () => {
     let now = new Date("2026-02-01T00:00:00.000Z");
     const log = openAuditLog(dir, { now: () => now });
     log.append({ kind: "plan_created" });
@@ -201,7 +201,7 @@ describe("append", () => {
     expect(statSync(file).size).toBe(0);
   });
 
-  test("records what was said, null for what was not, and links it", () => {
+  test("records the given fields, null for the others, and links the event", () => {
     const now = () => new Date("2026-05-06T07:08:09.010Z");
     const log = openAuditLog(dir, { host: "server", now });
     const first = log.append({ kind: "plan_created", plan_id: "p", argv: ["apt-get", "-s"], exit_status: 0 });
@@ -232,7 +232,7 @@ describe("append", () => {
     expect(log.head()).toEqual({ sequence: 2, hash: second.event_hash, timestamp: second.timestamp });
   });
 
-  test("hashes the line's own bytes", () => {
+  test("hashes the line's bytes", () => {
     const [event] = logOf(1);
     const line = lines()[0] ?? "";
     expect(line.endsWith(`,"event_hash":"${event?.event_hash}"}`)).toBe(true);
@@ -241,7 +241,7 @@ describe("append", () => {
 
   test("an empty log has no head", () => expect(openAuditLog(dir).head()).toBeNull());
 
-  test("modes: directories for the owner only, files as asked whatever the umask", () => {
+  test("modes: private directories, files as requested whatever the umask", () => {
     const umask = process.umask(0o077);
     try {
       openAuditLog(dir, { mode: 0o640 }).append({ kind: "plan_created" });
@@ -275,7 +275,7 @@ describe("append", () => {
       log.head();
       return bytesRead() - before;
     };
-    // rchar of proc(5): every byte that read(2) and its kin gave this process.
+    // rchar of proc(5): all bytes this process has read.
     const bytesRead = () => Number(/^rchar: (\d+)/.exec(readFileSync("/proc/self/io", "utf8"))?.[1]);
     const long = readBy(20_000);
     expect(statSync(file).size).toBeGreaterThan(8_000_000);
@@ -288,7 +288,7 @@ describe("bounds", () => {
   const anything = fc.anything({ maxDepth: 6, withBigInt: true, withNullPrototype: true });
   const wild = fc.string({ unit: "binary", maxLength: 3000 });
 
-  test("whatever is passed, the line is short printable ASCII, reads back the same and verifies", () => {
+  test("any input gives a bounded line of printable ASCII that round-trips and verifies", () => {
     fc.assert(
       fc.property(
         fc.record({
@@ -319,7 +319,7 @@ describe("bounds", () => {
     );
   });
 
-  test("the largest of everything still fits", () => {
+  test("the largest values together still fit", () => {
     const long = "\u0001".repeat(100_000);
     const log = openAuditLog(dir, { host: long });
     const all = {
@@ -334,7 +334,7 @@ describe("bounds", () => {
     expect(verifyAuditLog(dir).ok).toBe(true);
   });
 
-  test("a cut says so: strings, argv, and the largest details first", () => {
+  test("cuts are marked: strings, argv, and the largest details first", () => {
     const argv = Array.from({ length: 2000 }, (_, i) => `package-${i}`);
     const event = openAuditLog(dir).append({
       kind: "execution_denied",
@@ -354,7 +354,7 @@ describe("bounds", () => {
     expect(event.details).toEqual({ code: "drift", planned, list: ["kept"] });
   });
 
-  test("a member named event_hash or __proto__ in the details moves nothing", () => {
+  test("a member named event_hash or __proto__ in the details has no effect", () => {
     const details = JSON.parse('{"event_hash":"0","previous_hash":"1","__proto__":{"x":1}}');
     openAuditLog(dir).append({ kind: "execution_denied", details });
     openAuditLog(dir).append({ kind: "execution_denied", details });
@@ -381,14 +381,14 @@ describe("a torn last line", () => {
     }
   });
 
-  test("is repaired where it is the very first, and where it is no text at all", () => {
+  test("is repaired even if it is the very first, or not text", () => {
     openAuditLog(dir);
     writeFileSync(file, new Uint8Array(4096));
     expect(openAuditLog(dir).append({ kind: "plan_signed" }).sequence).toBe(2);
     expect(verifyAuditLog(dir)).toMatchObject({ ok: true, events: 2 });
   });
 
-  test("longer than any line was not written by us", () => {
+  test("longer than the limit is tampering", () => {
     logOf(2);
     appendFileSync(file, "x".repeat(MAX_LINE + 1));
     expect(codeOf(() => openAuditLog(dir).append({ kind: "plan_signed" }))).toBe("log_tampered");
@@ -396,8 +396,8 @@ describe("a torn last line", () => {
 });
 
 describe("a failed append", () => {
-  test("short write: nothing is acknowledged, nothing is left behind", async () => {
-    // A file size limit makes write(2) stop in the middle of a line, then fail with EFBIG.
+  test("short write: nothing is acknowledged or left behind", async () => {
+    // A file size limit stops write(2) in the middle of a line, then makes it fail with EFBIG.
     const child = program(
       `const log = openAuditLog(dir); let n = 0;
        try { for (;;) { log.append({ kind: "plan_created" }); n++; } } catch (e) { console.log(n, e.code); }`,
@@ -445,14 +445,14 @@ describe("a failed append", () => {
     },
   );
 
-  test("the reserve is really allocated, kept once, and given back", () => {
+  test("the reserve is actually allocated, kept once, and released", () => {
     const log = openAuditLog(dir);
     log.reserve(8 << 20);
     const made = statSync(join(dir, "audit.reserve"));
     expect(made.blocks * 512).toBeGreaterThanOrEqual(8 << 20);
     log.reserve(8 << 20);
     expect(statSync(join(dir, "audit.reserve")).ino).toBe(made.ino);
-    // What is not needed any more is given back without making it anew.
+    // Excess is released without rewriting the rest.
     log.reserve(1 << 20);
     expect(statSync(join(dir, "audit.reserve"))).toMatchObject({ ino: made.ino, size: 1 << 20 });
     log.releaseReserve();
@@ -462,7 +462,7 @@ describe("a failed append", () => {
 });
 
 describe("many processes", () => {
-  test("320 events at once from 8 processes: all there, one chain", async () => {
+  test("320 concurrent events from 8 processes: all there, in one chain", async () => {
     const children = Array.from({ length: 8 }, (_, p) =>
       program(`const log = openAuditLog(dir);
         for (let i = 0; i < 40; i++) log.append({ kind: "execution_denied", actor: "${p}", details: { i } });`),
@@ -473,7 +473,7 @@ describe("many processes", () => {
     expect(new Set(said).size).toBe(320);
   });
 
-  test("SIGKILL at any moment: what was acknowledged is there, the chain goes on", async () => {
+  test("SIGKILL at any moment: acknowledged events are there, the chain continues", async () => {
     let acknowledged = 0;
     for (let round = 0; round < 6; round++) {
       const child = program(`import { writeSync } from "node:fs"; const log = openAuditLog(dir);
@@ -497,7 +497,7 @@ describe("many processes", () => {
     expect(verifyAuditLog(dir)).toMatchObject({ ok: true, torn_bytes: 0 });
   });
 
-  test("a holder of the lock that was killed blocks nobody", async () => {
+  test("a killed lock holder blocks nobody", async () => {
     logOf(1);
     const holder = program(`import { openSync } from "node:fs";
       import { tryFlock } from ${JSON.stringify(join(import.meta.dir, "../src/sys-ffi.ts"))};
@@ -511,7 +511,7 @@ describe("many processes", () => {
     await holder.exited;
   });
 
-  test("a lock that somebody holds on the log file itself holds up nobody", async () => {
+  test("a lock on the log file itself blocks nobody", async () => {
     logOf(1);
     const holder = Bun.spawn(["flock", file, "sh", "-c", "echo held; exec sleep 60"], { stdout: "pipe" });
     await holder.stdout.getReader().read();
@@ -528,7 +528,7 @@ describe("many processes", () => {
 describe("rotation", () => {
   const full = () => rotatedNames(dir);
 
-  test("the chain goes on in the next file, readers see one log", () => {
+  test("the chain continues in the next file, readers see one log", () => {
     const events = logOf(30, { rotateAt: 4000 });
     expect(full().length).toBeGreaterThan(2);
     expect(full()[0]).toBe("audit-0000000000000001.ndjson");
@@ -544,7 +544,7 @@ describe("rotation", () => {
     expect(readEvents(dir, { kind: "log_rotated" }).map((event) => event.details?.file)).toEqual(full());
   });
 
-  test("a full file taken away, cut off or exchanged is found", () => {
+  test("a removed, cut or replaced rotated file is detected", () => {
     logOf(30, { rotateAt: 4000 });
     const [first = "", second = ""] = full().map((name) => join(dir, name));
     const [one, two] = [readFileSync(first), readFileSync(second)];
@@ -559,7 +559,7 @@ describe("rotation", () => {
     expect(check().ok).toBe(true);
     rmSync(first);
     expect(check()).toMatchObject({ ok: false, line: 1, reason: expect.stringContaining("earlier files") });
-    // By itself a later file is fine, and says where it begins.
+    // Alone, a later file is fine, and the result says where it begins.
     expect(verifyAuditLog(second)).toMatchObject({ ok: true, files: 1 });
   });
 
@@ -573,7 +573,7 @@ describe("rotation", () => {
     expect(verifyAuditLog(dir).ok).toBe(true);
   });
 
-  test("a torn file is repaired before it is put aside", () => {
+  test("a torn file is repaired before rotation", () => {
     logOf(8);
     appendFileSync(file, '{"schema');
     const log = openAuditLog(dir, { rotateAt: 1000 });
@@ -584,7 +584,7 @@ describe("rotation", () => {
     expect(verifyAuditLog(dir)).toMatchObject({ ok: true, events: 12 });
   });
 
-  test("never onto a file that is there", () => {
+  test("never overwrites an existing file", () => {
     logOf(8);
     writeFileSync(join(dir, "audit-0000000000000001.ndjson"), "precious");
     const log = openAuditLog(dir, { rotateAt: 1000 });
@@ -594,7 +594,7 @@ describe("rotation", () => {
 });
 
 describe("readEvents", () => {
-  test("the newest that pass, oldest first, over chunk borders", () => {
+  test("the newest matching events, oldest first, across chunk borders", () => {
     const log = openAuditLog(dir);
     const text = "y".repeat(5000);
     for (let i = 0; i < 60; i++) {
@@ -611,20 +611,20 @@ describe("readEvents", () => {
     expect(numbers({ execution: "nobody" })).toEqual([]);
   });
 
-  test("shows no event whose hash is wrong", () => {
+  test("returns no event with a wrong hash", () => {
     logOf(3);
     writeFileSync(file, readFileSync(file, "utf8").replace('"i":1', '"i":8'));
     expect(codeOf(() => readEvents(dir))).toBe("log_tampered");
     expect(readEvents(dir, { last: 1 }).length).toBe(1);
   });
 
-  test("nothing recorded yet is no error; no directory is", () => {
+  test("an empty log is no error; a missing directory is", () => {
     expect(codeOf(() => readEvents(dir))).toBe("not_found");
     openAuditLog(dir);
     expect(readEvents(dir)).toEqual([]);
   });
 
-  test("cut to any length, only whole events come back", () => {
+  test("cut to any length, only complete events are returned", () => {
     logOf(3);
     const size = statSync(file).size;
     for (let length = size - 1; length > 0; length -= 97) {

@@ -18,7 +18,7 @@ import { AegisError } from "../src/errors.ts";
 import { needs } from "./needs.ts";
 
 /*
- * Root's log below a directory that others can write, as /var/log on Ubuntu: what whoever runs as syslog could put in its
+ * Root's log below a directory that others can write, like /var/log on Ubuntu: what the syslog user could put in its
  * place.
  */
 
@@ -54,9 +54,9 @@ const CASES: [what: string, put: () => unknown, says: string][] = [
   ["nothing", () => {}, "no such file"],
   ["a link to a directory of root's", () => symlinkSync("/etc", dir), "can't be opened as a directory"],
   ["a file", () => writeFileSync(dir, ""), "can't be opened as a directory"],
-  ["a directory of theirs", () => made(0o755, 61002), "does not belong to root"],
-  ["one that a group writes", () => made(0o770), "can be written by others"],
-  ["one that everybody writes", () => made(0o1777), "can be written by others"],
+  ["a directory of another user", () => made(0o755, 61002), "does not belong to root"],
+  ["a group-writable one", () => made(0o770), "can be written by others"],
+  ["a world-writable one", () => made(0o1777), "can be written by others"],
 ];
 for (const [what, put, says] of CASES) {
   here.test(`${what} in its place: refused, and nothing is written there`, () => {
@@ -108,7 +108,7 @@ for (const [what, kept] of OTHERS) {
   );
 }
 
-here.test("renamed while it is open: what is written goes into the log, not into what has its name", () => {
+here.test("renamed while open: writes go to the log, not to the new directory of that name", () => {
   mkdirSync(dir);
   const log = open();
   log.append(EVENT);
@@ -123,7 +123,7 @@ here.test("renamed while it is open: what is written goes into the log, not into
   expect([existsSync(join(dir, "audit.ndjson")), existsSync(join(dir, "lock"))]).toEqual([false, false]);
 });
 
-here.test("errors call it by its name", () => {
+here.test("errors use its path", () => {
   mkdirSync(dir);
   const log = open();
   log.append(EVENT);
@@ -134,18 +134,18 @@ here.test("errors call it by its name", () => {
   expect(message + hint).not.toContain("/proc/");
 });
 
-here.test("a log whose end was changed is told by its use, not taken for another one", () => {
+here.test("a log with a changed end is reported on use, not as another log", () => {
   mkdirSync(dir);
   open().append(EVENT);
   writeFileSync(join(dir, "audit.ndjson"), "not an event\n", { flag: "a" });
   expect(thrown(() => open().append(EVENT)).message).toContain("its last line");
 });
 
-here.test("an event that another process writes while the log is opened is no shorter log", async () => {
+here.test("an event written by another process while opening doesn't look like a shorter log", async () => {
   made(0o755);
   const first = open();
   first.append(EVENT);
-  // The other writes its event once this one reads the number, which is given out only then.
+  // The other process writes its event once this one reads the number, which is provided only then.
   rmSync(newest());
   Bun.spawnSync(["mkfifo", newest()]);
   const log = join(import.meta.dir, "../src/audit-log.ts");

@@ -7,7 +7,7 @@ import { openAuditLog } from "../src/audit-log.ts";
 import { loggedAudit } from "../src/audit-service-log.ts";
 import { openLog } from "../src/log.ts";
 
-/** The lines, without their times, that the events leave in a service's log. */
+/** The lines, without times, that the events leave in a service's log. */
 function linesOf(...events: readonly NewAuditEvent[]): string[] {
   const dir = mkdtempSync(join(tmpdir(), "aegis-logged-"));
   const lines: string[] = [];
@@ -86,7 +86,7 @@ describe("what an administrator sees of an execution", () => {
     expect(line).toContain(expected);
   });
 
-  test("whose client could not be verified: its code and nothing of its words", () => {
+  test("whose client could not be verified: its code, and none of its text", () => {
     const details = {
       code: "signature_invalid",
       request_sha256: "a".repeat(64),
@@ -97,7 +97,7 @@ describe("what an administrator sees of an execution", () => {
     ]);
   });
 
-  test("what the front refused stands in the front's log already", () => {
+  test("the front's refusals are already in the front's log", () => {
     expect(linesOf({ kind: "requests_refused", details: { count: 3 } })).toEqual([]);
   });
 });

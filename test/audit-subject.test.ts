@@ -6,15 +6,15 @@ import { entry, install, removal, upgrade } from "./policy-plans.ts";
 const many = (count: number, version = "1.0") =>
   Array.from({ length: count }, (_, n) => entry(`package-number-${n}`, { to_version: version }));
 
-describe("what an event says of a plan", () => {
-  test("thousands of packages leave room for the rest of the event, and the count stays true", () => {
+describe("an event's description of a plan", () => {
+  test("thousands of packages leave room for the rest of the event, and the count is right", () => {
     const details = subjectDetails(upgrade({ transaction: many(5000) }));
     expect(JSON.stringify(details).length).toBeLessThan(4100);
     expect(details.packages_count).toBe(5000);
     expect(Object.values(details.packages).flat().length).toBeGreaterThan(100);
   });
 
-  test("removals come first: they are the last to be left out", () => {
+  test("removals come first and are dropped last", () => {
     const details = subjectDetails(upgrade({ transaction: [...many(5000), removal("essential-thing")] }));
     expect(Object.keys(details.packages)[0]).toBe("remove");
     expect(details.packages.remove).toEqual(["essential-thing"]);

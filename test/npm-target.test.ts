@@ -6,7 +6,7 @@ import { isExactVersion, parseNpmTargets, splitNpmTarget } from "../src/npm-targ
 import { refuses } from "./signing-kit.ts";
 
 /*
- * Our grammar against npm's own. Whatever is accepted must mean the same to both; what npm takes from elsewhere than a
+ * Our grammar against npm's. Whatever we accept must mean the same to both; anything npm fetches from elsewhere than a
  * registry must be denied or refused.
  */
 
@@ -17,7 +17,7 @@ describe("npm itself refuses", () => {
     test(target, () => refuses(() => parseNpmTargets("install", [target]), "invalid_target"));
 });
 
-describe("a tag to npm, so no exact version", () => {
+describe("a tag to npm, so not an exact version", () => {
   for (const version of [
     `${TOO_LARGE}.0.0`,
     `1.${TOO_LARGE}.0`,
@@ -35,7 +35,7 @@ describe("a tag to npm, so no exact version", () => {
       }
       expect(exact).toBe(false);
     });
-  test("the largest number that npm can count to is one", () => {
+  test("npm's largest safe number is an exact version", () => {
     const version = `1.2.${Number.MAX_SAFE_INTEGER}`;
     expect(splitNpmTarget(`x@${version}`)).toEqual({ name: "x", spec: version, exact: true });
     expect(isExactVersion(`1.2.3-${TOO_LARGE}`)).toBe(true);
@@ -109,7 +109,7 @@ const target = fc.oneof(
   fc.tuple(name, version).map(([n, s]) => `${n}@${s}`),
 );
 
-test("property: an accepted target is for npm the same name and version of a registry", () => {
+test("property: npm reads an accepted target as the same name and version from a registry", () => {
   const seen = { exact: 0, open: 0, denied: 0, refused: 0 };
   fc.assert(
     fc.property(target, (text) => {
@@ -141,7 +141,7 @@ test("property: an accepted target is for npm the same name and version of a reg
   expect(Math.min(...Object.values(seen))).toBeGreaterThan(100);
 });
 
-test("property: what npm takes from elsewhere than a registry is never accepted", () => {
+test("property: targets npm fetches from elsewhere than a registry are never accepted", () => {
   fc.assert(
     fc.property(target, (text) => {
       let type: string | null = null;

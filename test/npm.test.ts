@@ -15,7 +15,7 @@ import { scanScript } from "../src/policy-scripts.ts";
 import { HOST } from "./policy-plans.ts";
 import { fakeRegistry } from "./registry-kit.ts";
 
-/** The text of the npmrc that npm is given. */
+/** The npmrc passed to npm. */
 const npmrcOf = (config: ReadonlyMap<string, string>) =>
   npmSettings(config)("/nonexistent").files?.[".npmrc"] ?? "";
 
@@ -192,13 +192,13 @@ describe("targets", () => {
       expect(splitNpmTarget(target)).toEqual(parts);
     });
   }
-  test("order is kept, what is said twice counts once", () => {
+  test("order is kept, duplicates are removed", () => {
     expect(parseNpmTargets("install", ["b", "a", "b", "./x", "./x"])).toMatchObject({
       targets: ["b", "a", "./x"],
       denied: [{ target: "./x" }],
     });
   });
-  test("whatever is accepted can only be read as one package of a registry", () => {
+  test("an accepted target can only mean one package from a registry", () => {
     const piece = fc.constantFrom(
       "@",
       "/",
@@ -272,14 +272,14 @@ describe("npm view", () => {
     });
   }
 
-  test("notices on standard error never touch the data", async () => {
+  test("notices on standard error don't affect the data", async () => {
     const stdout = fixture("lodash.json");
     const noisy = await gather("lodash", { stdout, stderr: fixture("notice.stderr") });
     expect(noisy).toEqual(await gather("lodash", { stdout }));
     expect(noisy.target_version).toBe("4.18.1");
   });
 
-  test("the whole finding for an exact version", async () => {
+  test("the complete findings for an exact version", async () => {
     const findings = await gather("lodash@4.17.20", { stdout: fixture("lodash@4.17.20.json") });
     expect(findings).toMatchObject({
       exact_targets: ["lodash@4.17.20"],
@@ -331,11 +331,11 @@ describe("npm view", () => {
     const findings = await gather("bcrypt", { stdout: fixture("bcrypt.json") });
     expect(findings).toMatchObject({ native_code_risk: true, scripts: [{ name: "install" }] });
   });
-  test("scripts that only development needs are not lifecycle scripts", async () => {
+  test("development scripts are not lifecycle scripts", async () => {
     expect((await gather("express", { stdout: fixture("express.json") })).scripts).toEqual([]);
   });
 
-  test("a range is answered in no order: the highest version is taken, and it stays a mutable reference", async () => {
+  test("an unordered answer to a range: the highest version is used, and the reference is still mutable", async () => {
     const findings = await gather("express@^4.0.0", { stdout: fixture("express-range.json") });
     expect(findings).toMatchObject({ exact_targets: ["express@4.22.3"], mutable_reference: true });
     expect(findings.command_preview.at(-1)).toBe("express@4.22.3");
@@ -391,11 +391,11 @@ describe("npm view", () => {
       expect(findings.warnings.join(" ")).toContain(why);
     });
   }
-  test("another version than the one asked for is no answer", async () => {
+  test("a version other than the requested one is not an answer", async () => {
     const findings = await gather("lodash@4.17.21", { stdout: fixture("lodash@4.17.20.json") });
     expect(findings.metadata_available).toBe(false);
   });
-  test("one target that fails leaves the whole without metadata, and the preview as asked", async () => {
+  test("one failing target leaves the plan without metadata, and the preview as requested", async () => {
     const planning = planningWith({ "lodash@4.17.20": { stdout: fixture("lodash@4.17.20.json") } });
     const findings = await npm.gather(
       "install",
@@ -409,13 +409,13 @@ describe("npm view", () => {
       ["npm", "view", "chalk", "--json"],
     ]);
   });
-  test("any text at all is answered with a version or a reason", () => {
+  test("any text gives a version or a reason", () => {
     const target = splitNpmTarget("lodash");
     fc.assert(fc.property(fc.json(), (text) => expect(typeof readNpmView(text, target)).toBe("string")));
   });
 });
 
-/** A real version: its signature is by the registry's key of 2025. */
+/** A real version, signed with the registry's key of 2025. */
 const SIGNED = {
   name: "@anthropic-ai/claude-code",
   version: "2.1.97",
@@ -485,7 +485,7 @@ describe("registry signatures", () => {
       expect(findings.signature_or_checksum_status).toBe("signature-unverified");
     });
   }
-  test("verified: the registry's own, and with it the integrity", async () => {
+  test("verified: the registry's signature, and with it the integrity", async () => {
     const findings = await signedAs(() => undefined);
     const key = SIGNED.dist.signatures[0]?.keyid ?? "";
     expect(findings.signature_or_checksum_status).toBe("signature-verified");
@@ -494,7 +494,7 @@ describe("registry signatures", () => {
       { kind: "npm-registry-signature", verified: true, key },
     ]);
   });
-  test("an attestation is told, not believed", async () => {
+  test("an attestation is recorded as unverified", async () => {
     const findings = await signedAs((v) => {
       Object.assign(v.dist, { attestations: { url: "https://registry.npmjs.org/-/npm/v1/attestations/x" } });
     });
@@ -502,7 +502,7 @@ describe("registry signatures", () => {
   });
 });
 
-describe("what the registry may leave out or write otherwise", () => {
+describe("fields the registry may omit or write differently", () => {
   const minimal = { name: "lodash", version: "1.0.0", dist: {} };
   const CASES: [string, object, object][] = [
     [
@@ -622,7 +622,7 @@ describe("registry settings", () => {
       expect(text).not.toMatch(/secret|evil|scripts=false/);
     });
   }
-  test("credentials in an address are taken out", () => {
+  test("credentials in a URL are removed", () => {
     expect(
       npmrcOf(npmConfig({ NPM_CONFIG_REGISTRY: "https://u:secret@r.example.com/" }, read({}))),
     ).toContain("registry=https://r.example.com/\n");

@@ -35,7 +35,7 @@ beforeEach(() => {
 });
 afterEach(() => server.stop(true));
 
-/** Names `ids` for every query, and has one record. */
+/** Lists `ids` for every query, and has one record. */
 const naming =
   (...ids: string[]): Answer =>
   (_path, body) =>
@@ -79,7 +79,7 @@ const UNUSABLE: [string, Answer, string][] = [
   ],
 ];
 
-describe("an API without a usable answer leaves the question open", () => {
+describe("an API without a usable answer leaves no-data evidence", () => {
   for (const [what, reply, problem] of UNUSABLE) {
     test(what, async () => {
       answer = reply;
@@ -90,7 +90,7 @@ describe("an API without a usable answer leaves the question open", () => {
     });
   }
 
-  test("another record than the one asked for", async () => {
+  test("a record other than the requested one", async () => {
     answer = naming("CVE-2023-5678");
     const plan = await lookUp();
     expect(lines(plan)).toEqual(NO_DATA);
@@ -145,7 +145,7 @@ describe("an API without a usable answer leaves the question open", () => {
 });
 
 describe("an API that answers", () => {
-  test("the records that it names are judged here", async () => {
+  test("the records it lists are evaluated here", async () => {
     answer = naming(ID);
     const plan = await lookUp();
     expect(lines(plan)).toEqual([
@@ -157,7 +157,7 @@ describe("an API that answers", () => {
     expect(asked).toEqual(["POST /v1/querybatch", `GET /v1/vulns/${ID}`]);
   });
 
-  test("it hears of packages and versions, nothing else", async () => {
+  test("it is sent packages and versions, nothing else", async () => {
     let body: Asked | null = null;
     answer = (path, given) => {
       body ??= given;
@@ -177,7 +177,7 @@ describe("an API that answers", () => {
     expect(lines(await lookUp())).toHaveLength(2);
   });
 
-  test("more than a thousand questions go in several requests", async () => {
+  test("more than a thousand queries take several requests", async () => {
     answer = naming();
     const many = Array.from({ length: 1100 }, (_, i) => change(`p${i}`, null, "1"));
     const plan = await look(planning({ AEGIS_OSV_URL: api }), many);
@@ -185,13 +185,13 @@ describe("an API that answers", () => {
     expect(asked).toHaveLength(2);
   });
 
-  test("below a path of its own", async () => {
+  test("below a path", async () => {
     answer = naming();
     for (const base of [`${api}/osv`, `${api}/osv/`]) await lookUp(base);
     expect(asked).toEqual(["POST /osv/v1/querybatch", "POST /osv/v1/querybatch"]);
   });
 
-  test("a directory goes first", async () => {
+  test("a directory takes precedence", async () => {
     const plan = await look(planning({ AEGIS_OSV_DIR: FIXTURES, AEGIS_OSV_URL: api }), [OPENSSL]);
     expect(lines(plan)).toHaveLength(2);
     expect(asked).toEqual([]);

@@ -43,7 +43,7 @@ describe("no score", () => {
     V4.replace("/SA:H", ""),
     V4.replace("/AT:N", ""),
     V4.replace("AV:N", "AV:X"),
-    // Safety is a value of the modified metric only.
+    // Safety is only a value of the modified metric.
     V4.replace("SI:H", "SI:S"),
   ];
   for (const text of CASES) test(JSON.stringify(text), () => expect(cvssBaseScore(text)).toBeNull());

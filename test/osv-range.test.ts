@@ -18,7 +18,7 @@ function entries(...affected: object[]): OsvAffected[] {
 const range = (...events: Event[]) => ({ ranges: [{ type: "SEMVER", events }] });
 const from0 = { introduced: "0" };
 
-/** `fixed version` or nothing where it is affected; null where it is not. */
+/** The fixed version or "" if affected; null if not affected. */
 const judged = (affected: OsvAffected[], version: string, versioning: Versioning) => {
   const verdict = judgeVersion(affected, version, versioning);
   return verdict.affected ? (verdict.fixed ?? "") : verdict.fixed;
@@ -53,9 +53,9 @@ const SEMANTIC: [string, object[], Record<string, string | null>][] = [
     [range(from0, { limit: "1.0.0" }, { limit: "2.0.0" })],
     { "1.5.0": "", "2.0.0": null },
   ],
-  ["a limit that is none", [range(from0, { limit: "*" })], { "99.0.0": "" }],
+  ["a limit of *", [range(from0, { limit: "*" })], { "99.0.0": "" }],
   ["never introduced", [range({ fixed: "1.0.0" })], { "0.1.0": null }],
-  ["fixed before it began", [range(from0, { fixed: "0" })], { "0.1.0": null, "1.0.0": null }],
+  ["fixed before introduced", [range(from0, { fixed: "0" })], { "0.1.0": null, "1.0.0": null }],
   ["listed", [{ versions: ["1.0.0", "1.0.1"] }], { "1.0.0": "", "1.0.2": null }],
   [
     "listed outside its range",
@@ -79,8 +79,8 @@ const SEMANTIC: [string, object[], Record<string, string | null>][] = [
   ],
   ["undecidable: commits alone", [{ ranges: [{ type: "GIT", events: [from0] }] }], { "1.0.0": "" }],
   ["undecidable: neither range nor list", [{}], { "1.0.0": "" }],
-  ["undecidable: a bound that is no version", [range(from0, { fixed: "see notes" })], { "1.0.0": "" }],
-  ["undecidable: a version that is none", [range(from0, { fixed: "1.0.0" })], { "not-a-version": "" }],
+  ["undecidable: a bound that is not a version", [range(from0, { fixed: "see notes" })], { "1.0.0": "" }],
+  ["undecidable: an invalid version", [range(from0, { fixed: "1.0.0" })], { "not-a-version": "" }],
   ["about nothing", [], { "1.0.0": null }],
 ];
 

@@ -14,13 +14,13 @@ function scored(change: Partial<OperationPlan> = {}): OperationPlan {
 }
 const VULNERABLE = scored({ vulnerability_evidence: [vulnerability()] });
 
-test("both sides may know of different vulnerabilities", () => {
+test("both sides may know different vulnerabilities", () => {
   expect(VULNERABLE.risk_score).toBeGreaterThan(scored().risk_score);
   compareWithOwn(scored(), VULNERABLE, aptGrammar.claims);
   compareWithOwn(VULNERABLE, scored(), aptGrammar.claims);
 });
 
-test("also where one score has reached its upper end", () => {
+test("also if one score has reached its maximum", () => {
   const weak = { ...DEBIAN, trust: "untrusted" as const };
   const removal = { ...entry("old"), action: "remove" as const, essential: true };
   const transaction = [...upgrade().transaction, entry("hello", { sources: [weak.id] }), removal];
@@ -36,9 +36,9 @@ test("also where one score has reached its upper end", () => {
 });
 
 const LIES: [string, Partial<OperationPlan>, string][] = [
-  ["a score of nothing", { risk_score: 0, risk_contributions: [] }, "risk_score"],
+  ["a score of zero", { risk_score: 0, risk_contributions: [] }, "risk_score"],
   ["a score that is not the sum", { risk_score: 1 }, "risk_score"],
-  ["a signal left out", { risk_signals: [] }, "risk_signals"],
+  ["a missing signal", { risk_signals: [] }, "risk_signals"],
   [
     "evidence without its signals and points",
     (({ risk_signals, risk_score, risk_contributions }) => ({

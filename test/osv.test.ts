@@ -63,7 +63,7 @@ function decide(plan: Awaited<ReturnType<typeof look>>): string[] {
 
 const NO_DATA = "new hello-bin 1.0-2 no-data unknown";
 
-describe("what can't be answered never looks like an answer", () => {
+describe("missing data never looks like a clean result", () => {
   const BROKEN: [string, Record<string, string>, string][] = [
     ["no file", {}, "no readable *.json files"],
     ["other files", { "all.zip": "PK", "Debian/all.zip": "PK" }, "no readable *.json files"],
@@ -103,18 +103,18 @@ describe("what can't be answered never looks like an answer", () => {
     });
   }
 
-  test("a directory that is not there", async () => {
+  test("a missing directory", async () => {
     const plan = await look(planning({ AEGIS_OSV_DIR: "/nonexistent/osv" }), [HELLO]);
     expect(lines(plan)).toEqual([NO_DATA]);
   });
 
-  test("a relative directory is not read, even where it exists", async () => {
+  test("a relative directory is not read, even if it exists", async () => {
     const plan = await look(planning({ AEGIS_OSV_DIR: "test/fixtures/osv" }), [HELLO]);
     expect(lines(plan)).toEqual([NO_DATA]);
     expect(plan.warnings[0]).toContain("not an absolute path");
   });
 
-  test("a broken record leaves open only the packages that it names", async () => {
+  test("a broken record affects only the packages it names", async () => {
     const other = record({ id: "X-2" }, { package: { ecosystem: "Debian:12", name: "other" } });
     const plan = await lookIn({ "a.json": record({ id: 1 }), "b.json": other }, [
       HELLO,
@@ -124,7 +124,7 @@ describe("what can't be answered never looks like an answer", () => {
     expect(lines(plan)).toEqual([NO_DATA, "new other-bin 1.0-1 X-2 critical fixed 1.0-2"]);
   });
 
-  test("many problems are told shortly", async () => {
+  test("many problems are summarised", async () => {
     const files = Array.from({ length: 50 }, (_, i) => [`${i}.json`, "{"]);
     const plan = await lookIn(Object.fromEntries(files));
     expect(plan.warnings[0]).toEndWith("; and 47 more problems.");
@@ -147,13 +147,13 @@ describe("what can't be answered never looks like an answer", () => {
     expect(decide(plan)).toEqual([]);
   });
 
-  test("no source, and nothing is fetched: nobody expects an answer", async () => {
+  test("no source, and nothing is fetched: no warning", async () => {
     const gone = change("gone", "1.0", null);
     expect((await look(planning({}), [gone])).warnings).toEqual([]);
     expect((await look(planning({}), [gone, HELLO])).warnings).toHaveLength(1);
   });
 
-  test("nothing to change: nothing is looked up or said", async () => {
+  test("nothing to change: no lookup and no warning", async () => {
     expect(await look(planning({}), [])).toMatchObject({ vulnerability_evidence: [], warnings: [] });
     expect(await look(planning({ AEGIS_OSV_DIR: "/nonexistent" }), [])).toMatchObject({ warnings: [] });
   });
@@ -236,7 +236,7 @@ describe("records of Debian and Ubuntu", () => {
     });
   }
 
-  test("evidence has everything that the record tells", async () => {
+  test("evidence has all the record's data", async () => {
     const plan = await look(recorded(), [change("openssl", null, "3.0.11-1")]);
     expect(plan.vulnerability_evidence).toEqual([
       {
@@ -254,7 +254,7 @@ describe("records of Debian and Ubuntu", () => {
     ]);
   });
 
-  test("a binary package's name alone is no match, the package's own name is where no source is known", async () => {
+  test("a binary package's name alone doesn't match, except if its source is unknown", async () => {
     const named = (source: string | null) => [entry("openssl", { source, to_version: "3.0.1-1" })];
     expect(lines(await look(recorded(), named("openssl-other")))).toEqual([]);
     expect(lines(await look(recorded(), named(null)))).toHaveLength(2);
@@ -267,14 +267,14 @@ describe("records of Debian and Ubuntu", () => {
     });
   }
 
-  test("a rebuild for one architecture is the version that it was built from", async () => {
+  test("a binary-only rebuild has the version it was built from", async () => {
     const listed = record({}, { ranges: [], versions: ["1.0-1"] });
     const found = async (version: string) =>
       lines(await lookIn({ "a.json": listed }, [change("hello", null, version)])).length;
     expect([await found("1.0-1+b12"), await found("1.0-1+b"), await found("1.0-1+x1")]).toEqual([1, 0, 0]);
   });
 
-  /** What planning makes of apt's own words about one package, from a line of the simulation to the transaction. */
+  /** Planning's result from apt's output about a package, from a simulation line to the transaction. */
   const planned = (simulated: string, shown: string, status = "") =>
     buildTransaction(parseSimulation(simulated), {
       shown: new ShownPackages(shown),
@@ -308,7 +308,7 @@ describe("records of Debian and Ubuntu", () => {
     expect(lines(await lookIn({ "a.json": inLibbpf }, install(u2)))).toEqual([]);
   });
 
-  test("the installed version's source is dpkg's own word for it", async () => {
+  test("the installed version's source comes from dpkg", async () => {
     const [u1, u2] = ["1:1.1.2-0+deb12u1", "1:1.1.2-0+deb12u2"];
     const status = libbpf(u1, "Status: install ok installed\n");
     const upgrade = planned(`Inst libbpf1 [${u1}] (${u2} Debian:12.11/stable [amd64])`, libbpf(u2), status);
@@ -319,8 +319,8 @@ describe("records of Debian and Ubuntu", () => {
     }
   });
 
-  test("a binary version that only looks like the fix is not taken for it", async () => {
-    // Its source, 1.0-1, is below the fix 1.0-2; the binary is called 1.0-2.
+  test("a binary version that only looks like the fix is not mistaken for it", async () => {
+    // Its source, 1.0-1, is older than the fix 1.0-2; the binary's version is 1.0-2.
     const shown =
       "Package: hh\nSource: hello (1.0-1)\nVersion: 1.0-2\nArchitecture: amd64\nFilename: x.deb\n";
     const plan = await lookIn({ "a.json": record() }, planned("Inst hh (1.0-2 D:12/stable [amd64])", shown));
@@ -329,7 +329,7 @@ describe("records of Debian and Ubuntu", () => {
     expect(riskSignals(plan)).toContain("vulnerability-known");
   });
 
-  test("the signed kernel's source has a version of its own, which is no version of linux", async () => {
+  test("the signed kernel's source has its own version, unrelated to linux", async () => {
     const kernel = (version: string) =>
       planned(
         `Inst kk (${version} D:12/stable [amd64])`,
@@ -346,12 +346,12 @@ describe("records of Debian and Ubuntu", () => {
     expect(lines(await lookIn({ "a.json": fixed }, kernel("6.1.192-4")))).toEqual([]);
   });
 
-  test("architectures of one version are one evidence", async () => {
+  test("architectures of a version share one evidence entry", async () => {
     const both = ["amd64", "i386"].map((architecture) => ({ ...HELLO, architecture, to_version: "1.0-1" }));
     expect(lines(await lookIn({ "a.json": record() }, both))).toHaveLength(2);
   });
 
-  test("records that were withdrawn, replaced, or are of another ecosystem do not count", async () => {
+  test("records that are withdrawn, replaced, or of another ecosystem don't count", async () => {
     const item = [change("hello", null, "1.0-1")];
     expect(lines(await lookIn({ "a.json": record({ withdrawn: "2026-01-01T00:00:00Z" }) }, item))).toEqual(
       [],
@@ -387,14 +387,14 @@ describe("records of Debian and Ubuntu", () => {
     expect(await found(plain)).toEqual(["new", "old"]);
   });
 
-  test("old data is told", async () => {
+  test("old data causes a warning", async () => {
     const plan = await lookIn({ "a.json": record({ modified: "2026-10-01T00:00:00Z" }) });
     expect(plan.warnings).toEqual([
       expect.stringMatching(/^Vulnerabilities: The vulnerability data in \S+ is 52 days old\.$/),
     ]);
   });
 
-  test("packages from elsewhere are told", async () => {
+  test("packages from elsewhere cause a warning", async () => {
     const outside = ["a", "b", "c", "d"].map((name) => ({
       ...change(name, null, "1"),
       sources: ["https://x y"],
@@ -441,13 +441,13 @@ describe("the policy", () => {
       "vulnerability-denied",
     );
   });
-  test("not where the new version is the fix", async () => {
+  test("but not if the new version is the fix", async () => {
     const plan = await lookIn(critical);
     expect(lines(plan)).toEqual(["old hello-bin 1.0-1 DEBIAN-CVE-2026-1 critical fixed 1.0-2"]);
     expect(decide(plan)).toEqual([]);
   });
 
-  test("with too many, the gravest of the new version are kept", async () => {
+  test("if there are too many, the most severe of the new version are kept", async () => {
     const files: Record<string, string> = {};
     for (let i = 0; i < 2100; i++)
       files[`a${i}.json`] = record({ id: `A-${i}`, severity: [{ score: "low" }] });
@@ -467,7 +467,7 @@ describe("the policy", () => {
 });
 
 describe("hostile records", () => {
-  /** What is put in place of a part of a good record. */
+  /** Replacements for a part of a valid record. */
   const evil = fc.oneof(
     fc.jsonValue({ maxDepth: 4 }),
     fc.constantFrom("__proto__", "constructor", "\ud800", "x".repeat(600), "", "0", "*", -0, 1e308, null),
@@ -475,7 +475,7 @@ describe("hostile records", () => {
   );
   const path = fc.array(fc.nat(6), { minLength: 1, maxLength: 7 });
 
-  /** Replaces the part that a path of positions leads to, or puts it under a key of its own. */
+  /** Replaces the part at a path of positions, or adds it under a new key. */
   function spoil(tree: unknown, [step = 0, ...rest]: number[], value: unknown): unknown {
     if (tree === null || typeof tree !== "object") return value;
     const keys = Object.keys(tree);
@@ -485,7 +485,7 @@ describe("hostile records", () => {
     return Object.fromEntries([...Object.entries(tree).filter(([name]) => name !== key), [key, inner]]);
   }
 
-  test("never make planning fail, and what comes of them is a valid plan", async () => {
+  test("never make planning fail, and give a valid plan", async () => {
     const spoiled = fc.array(fc.tuple(path, evil), { minLength: 1, maxLength: 4 });
     await fc.assert(
       fc.asyncProperty(spoiled, async (changes) => {
@@ -518,7 +518,7 @@ describe("hostile records", () => {
     );
   });
 
-  test("a record of deep nesting", async () => {
+  test("a deeply nested record", async () => {
     const deep = `${"[".repeat(1_000_000)}${"]".repeat(1_000_000)}`;
     for (const key of ["database_specific", "aliases", "credits"]) {
       const text = record().replace(/^\{/, `{"${key}":${deep},`);

@@ -70,13 +70,13 @@ const command = (outcome: Outcome, name = "npm"): SignalFacts["raw_evidence"] =>
 });
 const ID = "https://ppa.example/debian stable";
 
-/** What is changed in the calm facts, and what must be signalled besides `no-root-required`. */
+/** Changes to the calm facts, and the expected signals besides `no-root-required`. */
 const CASES: [string, Partial<SignalFacts>, RiskSignal[]][] = [
   ["nothing", {}, []],
   ["network", { network_access: true }, ["network-operation"]],
-  ["a fresh install is no upgrade", { transaction: change("install") }, ["package-install"]],
-  ["an upgrade is no install", { transaction: change("upgrade") }, ["package-upgrade"]],
-  ["a downgrade is no upgrade", { transaction: change("downgrade") }, ["package-downgrade"]],
+  ["a fresh install is not an upgrade", { transaction: change("install") }, ["package-install"]],
+  ["an upgrade is not an install", { transaction: change("upgrade") }, ["package-upgrade"]],
+  ["a downgrade is not an upgrade", { transaction: change("downgrade") }, ["package-downgrade"]],
   ["removal", { transaction: change("remove") }, ["package-removal"]],
   ["held back", { packages_held_back: ["libxml2:i386"] }, ["package-held-back"]],
   ["kernel", { transaction: change("upgrade", "linux-image-amd64") }, ["package-upgrade", "kernel-change"]],
@@ -198,7 +198,7 @@ describe("score", () => {
   });
 });
 
-/** Signals of ecosystems that are not built. Building one takes its line from here, and its grammar then lists them. */
+/** Signals of ecosystems not implemented yet. Implementing one moves its line from here to its grammar. */
 const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = {
   pip: [
     ...(["build-backend-risk", "setup-py-risk", "native-extension-risk"] as const),
@@ -216,7 +216,7 @@ const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = 
 describe("every signal can fire", () => {
   const built = Object.values(TABLE).flatMap(({ grammar }) => grammar.signals);
   const raised = new Set<string>([...DERIVED_SIGNALS, ...built, ...Object.values(LATER).flat()]);
-  test("by a plan's facts, a denied target, or an ecosystem whose grammar lists it", () => {
+  test("from a plan's facts, a denied target, or an ecosystem whose grammar lists it", () => {
     expect(RISK_SIGNALS.filter((signal) => !signal.endsWith("-denied") && !raised.has(signal))).toEqual([]);
   });
   for (const [tool, { grammar }] of Object.entries(TABLE)) {

@@ -175,7 +175,7 @@ interface Seen extends RunOptions {
   args: readonly string[];
 }
 
-/** Planning whose programs are replaced by a function of what would have been started. */
+/** Planning with programs replaced by a function of the command line. */
 function fakePlanning(answer: (seen: Seen) => Partial<RunResult>) {
   const spawn: typeof run = async (program, args, options) => ({
     status: 0,
@@ -200,7 +200,7 @@ describe("planning", () => {
     expect(started).toBe(0);
   });
 
-  test("starts programs from system directories, in an empty private directory, with an environment of its own", async () => {
+  test("starts programs from system directories, in an empty private directory, with a clean environment", async () => {
     const seen: Seen[] = [];
     const planning = fakePlanning((one) => {
       seen.push(one);
@@ -229,7 +229,7 @@ describe("planning", () => {
     expect(seen[0]?.cwd).not.toBe(seen[1]?.cwd ?? "");
   });
 
-  test("gives apt its configuration by APT_CONFIG, for that call only", async () => {
+  test("passes apt its configuration in APT_CONFIG, for that call only", async () => {
     const planning = openPlanning({ env: freshEnv(), host: HOST });
     const { stdout } = await planning.run(["apt-config", "dump"], {
       settings: aptSettings('Aegis::Probe "yes";\n'),
@@ -257,13 +257,13 @@ describe("planning", () => {
     });
   }
 
-  test("a program that is not there is an outcome, not an exception", async () => {
+  test("a missing program is an outcome, not an exception", async () => {
     const planning = openPlanning({
       env: freshEnv(),
       host: HOST,
       spawn: () => Promise.reject(new Error("never")),
     });
-    // `nuget` is on no test machine.
+    // No test machine has `nuget`.
     const { evidence, stdout } = await planning.run(["nuget", "--version"], { settings: HOST_SETTINGS });
     planning.close();
     expect(evidence).toEqual({
@@ -288,7 +288,7 @@ describe("planning", () => {
     expect([stdout, stderr]).toEqual(["{}", "npm notice new version"]);
   });
 
-  test("large output stands as its digest, kept output until 256 KiB are full", async () => {
+  test("large output is recorded as a digest, requested output until 256 KiB are used", async () => {
     const planning = fakePlanning(() => ({ stdout: Buffer.from("\u0001".repeat(5000)) }));
     const first = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
     expect(first.evidence.stdout).toBeNull();
@@ -331,7 +331,7 @@ describe("planning", () => {
     expect(npmrc).not.toContain("evil");
   });
 
-  test("temporary files are private and gone after close, also when a command throws", async () => {
+  test("temporary files are private and removed by close, also if a command throws", async () => {
     const planning = openPlanning({
       env: freshEnv(),
       host: HOST,
@@ -355,7 +355,7 @@ describe("planning", () => {
     for (const planning of [theirs, own]) planning.close();
   });
 
-  test("what can't be read is null or empty", () => {
+  test("unreadable files are null, unreadable directories empty", () => {
     const planning = fakePlanning(() => ({}));
     const missing = planning.temporary("missing", "");
     rmSync(missing);
@@ -366,14 +366,14 @@ describe("planning", () => {
   });
 });
 
-test("what a killed planning left is swept away, a living one's is not", () => {
+test("directories of killed planning processes are removed, those of live ones aren't", () => {
   const cache = mkdtempSync(join(tmpdir(), "aegis-sweep-"));
   const parent = join(cache, "aegis/tmp");
   const alive = openPlanning({ env: { XDG_CACHE_HOME: cache }, host: HOST });
   mkdirSync(join(parent, "plan-1-1-dead/run-1"), { recursive: true });
   mkdirSync(join(parent, "not-ours"));
   const [living = ""] = readdirSync(parent).filter((name) => name.startsWith(`plan-${process.pid}-`));
-  // The same pid and start time, as a process of an earlier boot had them.
+  // The same pid and start time, from an earlier boot.
   const earlier = living.replace(
     /-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-/,
     "-00000000-0000-4000-8000-000000000000-",
@@ -433,9 +433,9 @@ describe("a boot without an id", () => {
   }
 });
 
-describe("the boot in the words of the unit", () => {
+describe("the boot id from the unit", () => {
   const given = files({ "/etc/machine-id": ID, [BOOT_FILE]: "11111111-2222-3333-4444-555555555555" });
-  test("comes before the file, and is written as the file has it", () =>
+  test("takes precedence over the file, in the file's format", () =>
     expect(hostIdentity(given, BOOT.replaceAll("-", "")).boot_id).toBe(BOOT));
   for (const word of ["", "%b", "0", BOOT.replaceAll("-", "").slice(1)]) {
     test(`${JSON.stringify(word)} is none: unavailable, and not the file's`, () =>
@@ -462,7 +462,7 @@ test("identity is a keyed hash, the release, dpkg's native architecture, and the
   expect(JSON.stringify(host)).not.toContain(ID);
 });
 
-test("the vendor's os-release stands in, and a host of one architecture has no list of them", () => {
+test("falls back to the vendor's os-release; a host of one architecture has no list", () => {
   const host = hostIdentity(
     files({
       "/etc/machine-id": ID,

@@ -80,7 +80,7 @@ test("every built ecosystem is loaded under its own name", async () => {
   for (const name of ["apt", "npm"]) expect((await loadEcosystem(name)).tool).toBe(name as "apt" | "npm");
 });
 
-test("a denied target: a plan is written, nothing was run, not even for the others", async () => {
+test("a denied target: a plan is written, but nothing is run, even for the others", async () => {
   const world = planning(fixture("lodash.json"));
   const plan = await makePlan(npm, "install", ["lodash", "https://example.com/x.tgz"], world);
   expect(world.asked).toEqual([]);
@@ -120,7 +120,7 @@ test("the plan is a valid document with identity, lists and score", async () => 
   });
 });
 
-test("known vulnerabilities of what would be installed are in the plan, its signals and its score", async () => {
+test("known vulnerabilities of versions to be installed are in the plan, its signals and its score", async () => {
   const env = { AEGIS_OSV_DIR: join(import.meta.dir, "fixtures/osv") };
   const world = { ...planning(fixture("lodash@4.17.20.json")), env, readText, list };
   const plan = await makePlan(npm, "install", ["lodash@4.17.20"], world);
@@ -137,7 +137,7 @@ test("known vulnerabilities of what would be installed are in the plan, its sign
   expect(plan.risk_contributions).toContainEqual({ name: "vulnerability-known", points: 15 });
 });
 
-test("the same answers give the same plan, but for its id", async () => {
+test("the same answers give the same plan, except for its id", async () => {
   const [a, b] = await Promise.all(
     [0, 1].map(() => makePlan(npm, "install", ["esbuild"], planning(fixture("esbuild.json")))),
   );
