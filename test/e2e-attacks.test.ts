@@ -122,7 +122,7 @@ describeOnThrowaway("attacks that once worked", () => {
     await Bun.sleep(500);
     const again = await chain.apply(waiting.path, "alice");
     expect(again.status).toBe(6);
-    expect(again.stderr).toContain("submitted already");
+    expect(again.stderr).toContain("already been submitted");
     expect((await first).status).toBe(0);
     expect((await occupied.done).status).toBe(0);
   });

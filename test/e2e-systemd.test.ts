@@ -145,7 +145,7 @@ describeOnSystemd("a production host", (suite) => {
     expect([refused.status, refused.stderr]).toEqual([1, says]);
     const status = await chain.aegis(["daemon", "status"]);
     expect([status.status, status.stdout]).toEqual([8, says]);
-    expect(status.stdout).not.toContain("What was started");
+    expect(status.stdout).not.toContain("A run that has started");
     // Installing puts it right.
     await mustExec(host, ["/root/aegis", "daemon", "install"]);
     expect((await chain.apply(path, "alice")).status).toBe(0);
