@@ -72,9 +72,7 @@ export async function execute(planText: string, context: ExecutionContext): Prom
   try {
     return await attempt.run();
   } catch (thrown) {
-    const error = noSpace(thrown, context.paths.runs) ?? thrown;
-    attempt.auditRefusal(error);
-    throw error;
+    throw attempt.refuse(thrown);
   }
 }
 
@@ -92,6 +90,7 @@ class Attempt {
   #started = false;
   /** True once there are files for the run. */
   #laidOut = false;
+  #isRefusalLogged = false;
 
   constructor(text: string, context: ExecutionContext) {
     this.#text = text;
@@ -135,7 +134,8 @@ class Attempt {
     } catch (error) {
       if (this.#started) await this.#close(error);
       else if (this.#laidOut) discardRun(id, paths);
-      throw error;
+      // Logged while its ticket is still there: a client that reconnects finds the plan in the queue or in the log.
+      throw this.refuse(error);
     } finally {
       lock.release();
     }
@@ -251,12 +251,17 @@ class Attempt {
     return alreadyUsed([...record, ...usesLost(record, this.#context.paths.audit)], useOf(execution));
   }
 
-  /**
-   * Logs a refusal. What an unverified client sent is logged as a digest only. After the start of a run nothing is logged here:
-   * its marker is on disk, and recovery logs how it ended.
-   */
-  auditRefusal(error: unknown): void {
-    if (this.#started) return;
+  /** Logs a refusal, once, and returns the error to throw. Once the run has started, recovery logs how it ended. */
+  refuse(thrown: unknown): unknown {
+    const error = noSpace(thrown, this.#context.paths.runs) ?? thrown;
+    if (this.#started || this.#isRefusalLogged) return error;
+    this.#isRefusalLogged = true;
+    this.#auditRefusal(error);
+    return error;
+  }
+
+  /** What an unverified client sent is logged as a digest only. */
+  #auditRefusal(error: unknown): void {
     const known = error instanceof AegisError ? error : new AegisError("internal", messageOf(error));
     const signed = this.#signed;
     const details = {

@@ -17,6 +17,7 @@ import { ECOSYSTEMS, loadDriver, loadEcosystem } from "../src/eco-load.ts";
 import { isRunAlive, stopRecorded } from "../src/eco-run.ts";
 import { AegisError } from "../src/errors.ts";
 import { execute } from "../src/exec.ts";
+import { queued } from "../src/exec-lock.ts";
 import { recoverInterrupted } from "../src/exec-recover.ts";
 import { makePlan } from "../src/plan.ts";
 import { openPlanning } from "../src/plan-world.ts";
@@ -105,6 +106,20 @@ describe("refused before anything is used up", () => {
     await refuses(() => submit(plan, context()), "drift", "upgrade acme.tool:all 0.9.0 -> 1.0.0");
     expect(version()).toBe("0.9.0");
     expect(kinds()).toEqual(["execution_denied"]);
+  });
+  // A client that reconnects in between would learn only that nothing was started.
+  test("the refusal is in the log before the plan leaves the queue", async () => {
+    const plan = await install();
+    writeFileSync(join(host.store, "acme.tool"), "0.9.0");
+    const audit = openAuditLog(paths.audit);
+    let waiting: string[] = [];
+    const append: typeof audit.append = (event) => {
+      waiting = queued(paths);
+      return audit.append(event);
+    };
+    await refuses(() => submit(plan, context({ audit: { ...audit, append } })), "drift");
+    expect(waiting).toEqual([plan.execution_plan_id]);
+    expect(queued(paths)).toEqual([]);
   });
   test("a plan that somebody else signed again", async () => {
     const plan = await install();
