@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
@@ -16,7 +17,8 @@ import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
 import { openPlanning } from "./plan-world.ts";
-import { readText } from "./sys-files.ts";
+import { VERSION } from "./self.ts";
+import { readText, writeTyped } from "./sys-files.ts";
 import { isLong } from "./sys-pager.ts";
 import { safe, showArgv } from "./terminal.ts";
 
@@ -55,8 +57,14 @@ export const plan = defineSubcommand({
       description: eachBuilt(({ forms }) => forms.all),
     },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
+    sbom: {
+      type: "string",
+      valueHint: "file",
+      description: "also write what would be installed as a bill of materials (CycloneDX 1.6 JSON)",
+    },
   },
   async run(values, io) {
+    assertTwoFiles(values.out, values.sbom);
     const request = await requestOf(values.ecosystem, values.operation, values.targets);
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
@@ -72,6 +80,7 @@ export const plan = defineSubcommand({
     }
     const planHash = canonicalHash(document);
     const path = saveDocument("plan", document, io.env, values.out);
+    if (values.sbom !== undefined) writeTyped(resolve(values.sbom), await sbomText(document));
     recordUserEvent(io.env, {
       kind: "plan_created",
       plan_id: document.plan_id,
@@ -90,6 +99,7 @@ export const plan = defineSubcommand({
       { plan: document, path, plan_hash: planHash, denial },
       [
         `${shown}\n\nWritten: ${safe(path)}`,
+        ...(values.sbom === undefined ? [] : [`Bill of materials: ${safe(values.sbom)}`]),
         ...(isLong(shown, io.terminal) ? [show] : []),
         ...(document.nothing_to_do ? [] : [next]),
       ].join("\n"),
@@ -97,6 +107,17 @@ export const plan = defineSubcommand({
     return denial === null ? EXIT.ok : EXIT.denied;
   },
 });
+
+/** @throws AegisError `usage` */
+function assertTwoFiles(out: string | undefined, sbom: string | undefined): void {
+  if (out === undefined || sbom === undefined || resolve(out) !== resolve(sbom)) return;
+  throw new AegisError("usage", "--out and --sbom name the same file", "Give each a file of its own.");
+}
+
+async function sbomText(plan: OperationPlan): Promise<string> {
+  const { cyclonedx } = await import("./plan-sbom.ts");
+  return `${JSON.stringify(cyclonedx(plan, VERSION), null, 2)}\n`;
+}
 
 /** The same request with the versions that were found, which another plan can't answer differently. */
 export function pinnedRequest({
