@@ -36,7 +36,7 @@ function halfDone(why: string): string {
 /** The audit as a finding of `aegis doctor`. */
 export async function dpkgFindings(): Promise<Finding[]> {
   const { text, packages } = await dpkgAudit();
-  if (text === "") return [ok("packages", "dpkg has nothing half-done")];
+  if (text === "") return [ok("packages", "dpkg has no unfinished packages")];
   const what = packages.length === 0 ? text.split("\n")[0] : packages.join(", ");
   return [
     fail(

@@ -225,7 +225,7 @@ export const OperationPlan = v.strictObject({
   packages_removed: names,
   packages_downgraded: names,
   packages_held_back: names,
-  /** Left out where there is none. */
+  /** Omitted if empty. */
   support_files: v.optional(v.pipe(v.array(SupportFile), v.minLength(1), v.maxLength(20_000))),
   denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
   /** apt: programs that dpkg's configuration makes it run. Omitted if there are none. */

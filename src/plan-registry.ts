@@ -8,15 +8,15 @@ import { readFileLimited, writeFileAtomic } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 
 /*
- * The GETs of planning, and the cache of package files that it keeps for its user: files by what they hold, so that nothing has to
- * be believed of them.
+ * Planning's GET requests, and its per-user cache of package files. Cached files are named by digest and verified on
+ * every use.
  */
 
 const METADATA_MS = 60_000;
 const FILE_MS = 600_000;
 const MAX_METADATA = 64 * 1024 * 1024;
 const MAX_FILE = 512 * 1024 * 1024;
-/** A file that no plan has needed for so long is removed. */
+/** Files unused for this long are removed. */
 const KEPT_MS = 30 * 86_400_000;
 const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
 
@@ -40,7 +40,7 @@ export function registryAccess(cache: string): Pick<Planning, "get" | "packageFi
     if (digest !== null && digestOf(bytes, digest.algorithm) !== digest.hex) {
       throw new AegisError(
         "evidence_mismatch",
-        `${url.host} gives another file than its metadata says: ${url.pathname}`,
+        `${url.host} sent a file that doesn't match its metadata: ${url.pathname}`,
         "Don't install it: plan again later, and tell the registry.",
       );
     }
@@ -65,17 +65,17 @@ function timeout(url: URL, ms: number): AbortSignal {
 
 function statusOf({ status, location }: { status: number; location: string }): string {
   const elsewhere =
-    location === "" ? "" : `, and sends elsewhere (${location.slice(0, 200)}), which is not followed`;
+    location === "" ? "" : `, with a redirect (${location.slice(0, 200)}), which is not followed`;
   return `status ${status}${elsewhere}`;
 }
 
-/** @throws AegisError `internal` for what is no digest: it would be a path */
+/** @throws AegisError `internal` for a malformed digest, which could be a path */
 function cacheName({ algorithm, hex }: Digest): string {
   if (hex.length === LENGTHS[algorithm] && /^[0-9a-f]+$/.test(hex)) return `${algorithm}-${hex}`;
   throw new AegisError("internal", `not a ${algorithm} digest`);
 }
 
-/** The cached file, if it is still what its name says. */
+/** The cached file, if it still has its digest. */
 function readCached(path: string, digest: Digest | null, maxBytes: number): PackageFile | null {
   try {
     const bytes = readFileLimited(path, maxBytes);

@@ -10,8 +10,8 @@ export interface Account {
 }
 
 /**
- * The account that a program is to run as; null for `root`, which stays what it is.
- * @throws AegisError `unavailable` for an account that doesn't exist, `refused` for one that is root under another name
+ * The account a program should run as; null for `root`, which changes nothing.
+ * @throws AegisError `unavailable` if the account doesn't exist, `refused` if it is root under another name
  */
 export function accountOf(name: string, ids: typeof userIds = userIds): Account | null {
   if (name === "root") return null;
@@ -19,7 +19,7 @@ export function accountOf(name: string, ids: typeof userIds = userIds): Account 
   if (found === null) {
     throw new AegisError(
       "unavailable",
-      `there is no user ${name} on this host, as whom the tool would run`,
+      `the tool should run as the user ${name}, which doesn't exist on this host`,
       "Have an administrator create it: aegis daemon install",
     );
   }
@@ -27,16 +27,16 @@ export function accountOf(name: string, ids: typeof userIds = userIds): Account 
     throw new AegisError(
       "refused",
       `the user ${name} is root's (uid ${found.uid}, gid ${found.gid}), and the tool must not run as root`,
-      "Give it a uid and a group of its own, or remove it and type: aegis daemon install",
+      "Give it its own uid and group, or remove it and type: aegis daemon install",
     );
   }
   return { name, ...found };
 }
 
 /**
- * The command line that runs a program as an account: no supplementary groups, no capabilities, and no way to new privileges
- * (setpriv(1)). It replaces itself by the program, so the process keeps its pid. For null the command line stays as it is.
- * @throws AegisError `unavailable` where util-linux's setpriv is missing
+ * The command line that runs a program as an account: without supplementary groups, capabilities, or a way to gain
+ * privileges (setpriv(1)). setpriv execs the program, so the pid stays the same. Unchanged for null.
+ * @throws AegisError `unavailable` if util-linux's setpriv is missing
  */
 export function commandAs(
   account: Account | null,

@@ -4,8 +4,8 @@ import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
 const MAX_CONFIG_BYTES = 256 * 1024;
 
 /**
- * The text of a configuration file, or null where there is none. With `rootOnly` a file that others than root can write is
- * an error.
+ * The text of a configuration file; null if it doesn't exist. With `rootOnly`, a file that others than root can write
+ * is an error.
  * @throws AegisError `invalid_config`, `invalid_document`, `io`
  */
 export function readConfig(path: string, rootOnly: boolean): string | null {
@@ -16,7 +16,7 @@ export function readConfig(path: string, rootOnly: boolean): string | null {
     if (error instanceof AegisError && error.code === "not_found") return null;
     throw error;
   }
-  // Safe after reading: a path that only root can change has not been changed by anyone else in between.
+  // Checking after reading is safe: nobody but root can have changed a path that only root can change.
   const problem = rootOnly ? rootOnlyProblem(path) : null;
   if (problem !== null) {
     throw new AegisError("invalid_config", problem, `Type: chown root ${path} && chmod go-w ${path}`);

@@ -31,19 +31,19 @@ export interface JsonRequest {
 }
 
 export interface BytesRequest extends JsonRequest {
-  /** The proxy to ask (`http://host:port`), in place of what the environment names. */
+  /** Proxy (`http://host:port`) to use instead of the environment's. */
   proxy?: string;
-  /** Whose certificates are believed, in PEM; left out, the system's store. */
+  /** Trusted CA certificates in PEM; defaults to the system's store. */
   certificates?: string;
 }
 
 export interface BytesAnswer {
   status: number;
-  /** As the server wrote it, or "". */
+  /** As sent, or "". */
   contentType: string;
-  /** Where the server wants the request to go instead, as it wrote it, or "". */
+  /** Target of a redirect, as sent, or "". */
   location: string;
-  /** The whole body where the status is 200; else the beginning of it. */
+  /** The whole body if the status is 200, otherwise the start of it. */
   bytes: Uint8Array;
 }
 
