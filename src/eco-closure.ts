@@ -1,4 +1,5 @@
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import type { ArchiveFile } from "./eco-archive.ts";
 
 /*
  * A package with everything it needs, resolved to single files: what npm, pip, Go and cargo have in common when they are planned.
@@ -56,4 +57,22 @@ function entryOf(one: ClosurePackage): TransactionEntry {
 
 function order(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** The kinds of machine code by their first bytes: ELF, PE, Mach-O in its forms, `ar` archives, WebAssembly. */
+const MACHINE_CODE: readonly (readonly [hex: string, kind: string])[] = [
+  ["7f454c46", "ELF"],
+  ["4d5a", "PE"],
+  ["feedface", "Mach-O"],
+  ["feedfacf", "Mach-O"],
+  ["cefaedfe", "Mach-O"],
+  ["cffaedfe", "Mach-O"],
+  ["213c617263683e0a", "static library"],
+  ["0061736d", "WebAssembly"],
+];
+
+/** What machine code a file is, by its first bytes; null for everything else. */
+export function machineCode({ data }: Pick<ArchiveFile, "data">): string | null {
+  const head = Buffer.from(data.subarray(0, 8)).toString("hex");
+  return MACHINE_CODE.find(([magic]) => head.startsWith(magic))?.[1] ?? null;
 }

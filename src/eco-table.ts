@@ -1,4 +1,5 @@
 import { aptGrammar } from "./apt-grammar.ts";
+import { cargoGrammar } from "./cargo-target.ts";
 import type { Tool } from "./doc-plan.ts";
 import type { Grammar } from "./eco-grammar.ts";
 import { goGrammar } from "./go-target.ts";
@@ -31,6 +32,7 @@ export const TABLE = {
     load: async () => (await import("./apt.ts")).apt,
     hook: async () => (await import("./apt-hook.ts")).runAptHook,
   },
+  cargo: { grammar: cargoGrammar, load: async () => (await import("./cargo.ts")).cargo },
   go: { grammar: goGrammar, load: async () => (await import("./go.ts")).go },
   npm: { grammar: npmGrammar, load: async () => (await import("./npm.ts")).npm },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

@@ -13,16 +13,21 @@ export function readToml<S extends v.GenericSchema>(
   text: string,
   schema: S,
 ): { settings: v.InferOutput<S>; problem: null } | { settings: null; problem: string } {
-  let tree: unknown;
-  try {
-    tree = parse(text, { useLegacyDate: false, maxDepth: MAX_DEPTH });
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    return { settings: null, problem: syntaxProblem(error) };
-  }
+  const { tree, problem } = parseToml(text);
+  if (problem !== null) return { settings: null, problem };
   const result = v.safeParse(schema, tree, { abortEarly: true });
   if (result.success) return { settings: result.output, problem: null };
   return { settings: null, problem: issueText(result.issues[0], schema) };
+}
+
+/** A TOML text as a tree that no schema has checked, or a problem in words. */
+export function parseToml(text: string): { tree: unknown; problem: null } | { tree: null; problem: string } {
+  try {
+    return { tree: parse(text, { useLegacyDate: false, maxDepth: MAX_DEPTH }), problem: null };
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    return { tree: null, problem: syntaxProblem(error) };
+  }
 }
 
 /** The parser's message without its excerpt, or a more helpful one. */

@@ -159,7 +159,6 @@ const NOT_BUILT: Row[] = [
   [["plan", "nuget", "install", "x"], 1, null, "nuget is not built yet"],
   [["plan", "vscode", "install", "x"], 1, null, "vscode is not built yet"],
   [["plan", "nuget", "install", "x"], 1, null, "nuget is not built yet"],
-  [["plan", "cargo", "install", "x"], 1, null, "cargo is not built yet"],
 ];
 
 const GOOD: Row[] = [

@@ -210,7 +210,6 @@ const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = 
     ...(["activation-events-risk", "command-activation-risk", "workspace-contains-risk"] as const),
     ...(["bundled-binary-risk", "workspace-access-risk"] as const),
   ],
-  cargo: ["build-rs-risk", "proc-macro-risk", "native-link-risk"],
 };
 
 describe("every signal can fire", () => {

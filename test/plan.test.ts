@@ -46,7 +46,6 @@ const FAULTS: [string, string, string[], string][] = [
   ["nuget", "install", ["x"], "not_built"],
   ["vscode", "install", ["a.b"], "not_built"],
   ["nuget", "install", ["x"], "not_built"],
-  ["cargo", "install", ["ripgrep"], "not_built"],
   ["npm", "uninstall", ["x"], "usage"],
   ["npm", "constructor", ["x"], "usage"],
   ["npm", "install", [], "usage"],
