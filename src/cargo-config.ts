@@ -1,6 +1,7 @@
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import type { RegistryRequest } from "./eco-planning.ts";
+import { hostRegistries } from "./eco-registries.ts";
 import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import { readToml } from "./sys-toml.ts";
@@ -15,23 +16,17 @@ const CRATES_IO = "sparse+https://index.crates.io/";
 const MAX_REPLACEMENTS = 8;
 
 const text = v.optional(v.string());
-const Source = v.looseObject({
-  "replace-with": text,
-  registry: text,
-  directory: v.optional(v.unknown()),
-  "local-registry": v.optional(v.unknown()),
-  git: v.optional(v.unknown()),
-});
-const Registry = v.looseObject({ index: text, token: text });
+const tables = <S extends v.GenericSchema>(schema: S) => v.optional(v.record(v.string(), schema), {});
+const Registries = tables(v.looseObject({ index: text, token: text }));
 const Config = v.looseObject({
-  source: v.optional(v.record(v.string(), Source), {}),
-  registries: v.optional(v.record(v.string(), Registry), {}),
+  source: tables(v.looseObject({ "replace-with": text, registry: text })),
+  registries: Registries,
   http: v.optional(v.looseObject({ proxy: text, cainfo: text }), {}),
 });
-const Credentials = v.looseObject({ registries: v.optional(v.record(v.string(), Registry), {}) });
+const Credentials = v.looseObject({ registries: Registries });
 
 export interface CargoConfig {
-  /** The sparse index in place of crates.io's, with a last slash. */
+  /** The sparse index in place of crates.io's, with a last slash and without credentials. */
   index: URL;
   request: RegistryRequest;
 }
@@ -42,60 +37,95 @@ export interface CargoConfig {
  */
 export function cargoConfig(env: Env, readText: (path: string) => string | null): CargoConfig {
   const home = env.CARGO_HOME ?? (env.HOME === undefined ? null : join(env.HOME, ".cargo"));
-  const config = readFile(home, ["config.toml", "config"], Config, readText);
-  const credentials = readFile(home, ["credentials.toml", "credentials"], Credentials, readText);
-  const { index, registry } = indexOf(config, env);
+  // Where both names are there, cargo takes the one without an extension.
+  const config = readFile(home, ["config", "config.toml"], Config, readText);
+  const credentials = readFile(home, ["credentials", "credentials.toml"], Credentials, readText);
+  const { index, registry } = indexOf(config, env, hostRegistries(readText).cargo.index);
   const token =
     registry === null
       ? undefined
-      : (env[`CARGO_REGISTRIES_${registry.toUpperCase().replaceAll("-", "_")}_TOKEN`] ??
-        credentials?.registries[registry]?.token ??
-        config?.registries[registry]?.token);
-  const proxy = config?.http.proxy ?? env.CARGO_HTTP_PROXY;
-  const cainfo = config?.http.cainfo ?? env.CARGO_HTTP_CAINFO;
-  const certificates = cainfo === undefined ? null : readText(cainfo);
+      : (env[variableOf(registry, "TOKEN")] ??
+        tableOf(credentials.registries, registry)?.token ??
+        tableOf(config.registries, registry)?.token);
+  const authorization = passwordOf(index) ?? token;
+  const proxy = env.CARGO_HTTP_PROXY ?? config.http.proxy ?? "";
+  const cainfo = env.CARGO_HTTP_CAINFO ?? config.http.cainfo ?? "";
   return {
-    index,
+    index: withoutPassword(index),
     request: {
-      ...(token === undefined ? {} : { headers: { authorization: token } }),
-      ...(proxy === undefined || proxy === ""
-        ? {}
-        : { proxy: proxy.includes("://") ? proxy : `http://${proxy}` }),
-      ...(certificates === null ? {} : { certificates }),
+      ...(authorization === undefined ? {} : { headers: { authorization } }),
+      ...(proxy === "" ? {} : { proxy: proxy.includes("://") ? proxy : `http://${proxy}` }),
+      ...(cainfo === "" ? {} : { certificates: certificatesIn(cainfo, readText) }),
     },
   };
 }
 
 /** The index that stands for crates.io, and the name of the registry that it belongs to, for its token. */
 function indexOf(
-  config: v.InferOutput<typeof Config> | null,
+  config: v.InferOutput<typeof Config>,
   env: Env,
+  ofHost: string | undefined,
 ): { index: URL; registry: string | null } {
-  const own = env.AEGIS_CARGO_INDEX ?? "";
-  if (own !== "") return { index: sparse(own, "AEGIS_CARGO_INDEX"), registry: null };
   let name = "crates-io";
   for (let n = 0; n < MAX_REPLACEMENTS; n++) {
-    const source = config?.source[name];
-    const registry = config?.registries[name];
+    const source = tableOf(config.source, name);
+    const registry = tableOf(config.registries, name);
     const next = source?.["replace-with"];
     if (next !== undefined) {
       name = next;
       continue;
     }
-    const index = source?.registry ?? registry?.index;
+    const named = env[variableOf(name, "INDEX")] ?? registry?.index;
+    const index = source?.registry ?? named;
     if (index !== undefined)
-      return { index: sparse(index, `[source.${name}]`), registry: registry === undefined ? null : name };
-    if (name === "crates-io") return { index: sparse(CRATES_IO, "crates.io"), registry: null };
-    throw invalid(`[source.${name}] is no registry: vendored and local sources are not used`);
+      return { index: sparse(index, `[source.${name}]`), registry: named === undefined ? null : name };
+    if (name !== "crates-io")
+      throw invalid(`[source.${name}] is no registry; vendored and local sources are not used`);
+    return { index: sparse(ofHost ?? CRATES_IO, "[cargo] index of registries.toml"), registry: null };
   }
   throw invalid("its source replacements go in a circle");
 }
 
+function variableOf(registry: string, what: "INDEX" | "TOKEN"): string {
+  return `CARGO_REGISTRIES_${registry.toUpperCase().replaceAll("-", "_")}_${what}`;
+}
+
+function tableOf<T>(table: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}
+
 function sparse(index: string, where: string): URL {
-  const url = index.startsWith("sparse+") ? index.slice("sparse+".length) : "";
-  if (!/^https?:/.test(url) || !URL.canParse(url))
+  const address = index.startsWith("sparse+") ? index.slice("sparse+".length) : "";
+  if (!/^https?:\/\//.test(address) || !URL.canParse(address))
     throw invalid(`${where} is no sparse registry (sparse+https://…)`);
-  return new URL(url.endsWith("/") ? url : `${url}/`);
+  const url = new URL(address);
+  url.search = "";
+  url.hash = "";
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url;
+}
+
+/** User and password in an address as the header that they become. */
+function passwordOf({ username, password }: URL): string | undefined {
+  if (username === "" && password === "") return undefined;
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return `Basic ${Buffer.from(pair).toString("base64")}`;
+}
+
+function withoutPassword(url: URL): URL {
+  const plain = new URL(url);
+  plain.username = "";
+  plain.password = "";
+  return plain;
+}
+
+/** Certificates that are configured and can't be read are no reason to believe others. */
+function certificatesIn(path: string, readText: (path: string) => string | null): string {
+  const certificates = isAbsolute(path) ? readText(path) : null;
+  if (certificates !== null) return certificates;
+  throw invalid(
+    `http.cainfo names ${JSON.stringify(path)}, which is no absolute path of a file that can be read`,
+  );
 }
 
 function readFile<S extends v.GenericSchema>(
@@ -103,16 +133,16 @@ function readFile<S extends v.GenericSchema>(
   names: readonly string[],
   schema: S,
   readText: (path: string) => string | null,
-): v.InferOutput<S> | null {
-  for (const name of home === null ? [] : names) {
-    const path = join(home, name);
+): v.InferOutput<S> {
+  const paths = home === null ? [] : names.map((name) => join(home, name));
+  for (const path of paths) {
     const content = readText(path);
     if (content === null) continue;
-    const { settings, problem } = readToml(content, schema);
-    if (problem !== null) throw invalid(`${path}: ${problem}`);
-    return settings;
+    const read = readToml(content, schema);
+    if (read.problem !== null) throw invalid(`${path}: ${read.problem}`);
+    return read.settings;
   }
-  return null;
+  return v.parse(schema, {});
 }
 
 function invalid(problem: string): AegisError {

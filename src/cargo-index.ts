@@ -1,8 +1,9 @@
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import type { CargoConfig } from "./cargo-config.ts";
-import { isCrateVersion } from "./cargo-target.ts";
-import type { Planning } from "./eco-planning.ts";
+import type { CrateDependency, CrateNeeds } from "./cargo-manifest.ts";
+import { isCrate } from "./cargo-target.ts";
+import type { PackageFile, Planning, RegistryRequest } from "./eco-planning.ts";
 import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
 
@@ -11,118 +12,138 @@ import { AegisError } from "./errors.ts";
  * https://doc.rust-lang.org/cargo/reference/registry-index.html
  */
 
+const text = v.optional(v.nullable(v.string()));
+const lists = v.optional(v.nullable(v.record(v.string(), v.array(v.string()))));
 const Dependency = v.looseObject({
   name: v.string(),
-  target: v.optional(v.nullable(v.string())),
-  kind: v.optional(v.nullable(v.string())),
+  req: v.string(),
+  target: text,
+  kind: text,
   /** The crate's own name where `name` renames it. */
-  package: v.optional(v.nullable(v.string())),
+  package: text,
+  optional: v.optional(v.nullable(v.boolean())),
+  default_features: v.optional(v.nullable(v.boolean())),
+  features: v.optional(v.nullable(v.array(v.string()))),
 });
-
 const Entry = v.looseObject({
   name: v.string(),
   vers: v.string(),
   cksum: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
   deps: v.array(Dependency),
-  yanked: v.boolean(),
-  pubtime: v.optional(v.nullable(v.string())),
+  features: lists,
+  features2: lists,
+  yanked: v.optional(v.nullable(v.boolean())),
+  pubtime: text,
 });
-export type CrateEntry = v.InferOutput<typeof Entry>;
+const Settings = v.looseObject({ dl: v.string(), "auth-required": v.optional(v.boolean(), false) });
+
+/** One version of a crate, as the index has it. */
+export interface CrateEntry extends CrateNeeds {
+  name: string;
+  version: string;
+  /** SHA-256 of its file, in lower-case hex. */
+  checksum: string;
+  isYanked: boolean;
+  /** RFC 3339 in UTC; null where the index doesn't tell. */
+  publishedAt: string | null;
+}
 
 /** The registry of a configuration; each crate's index file is read once. */
 export class CargoIndex {
   readonly #config: CargoConfig;
   readonly #planning: Planning;
-  readonly #crates = new Map<string, Promise<CrateEntry[]>>();
-  #download: Promise<string> | null = null;
+  readonly #crates = new Map<string, Promise<string[]>>();
+  #settings: Promise<v.InferOutput<typeof Settings>> | null = null;
 
   constructor(config: CargoConfig, planning: Planning) {
     this.#config = config;
     this.#planning = planning;
   }
 
-  /**
-   * The versions of a crate.
-   * @throws AegisError `not_found`, `unavailable`, `evidence_mismatch` for an index that can't be read
-   */
-  crate(name: string): Promise<CrateEntry[]> {
-    const known = this.#crates.get(name) ?? this.#read(name);
-    this.#crates.set(name, known);
-    return known;
-  }
-
-  /** @throws AegisError `not_found` as {@link crate}, and where the crate has no such version */
+  /** @throws AegisError `not_found`, `unavailable`, `evidence_mismatch` for an index that can't be read */
   async version(name: string, version: string): Promise<CrateEntry> {
-    // Build metadata doesn't tell versions apart in a registry.
-    const entry = (await this.crate(name)).find(({ vers }) => vers === version);
+    const found = entriesOf(name, await this.#lines(name), version);
+    const [entry, second] = found.filter((one) => one.version === version);
+    if (second !== undefined) throw damaged(`it has two entries for ${name} ${version}`);
     if (entry !== undefined) return entry;
     throw new AegisError(
       "not_found",
       `the registry has no ${name} ${version}`,
-      "aegis plan cargo install <crate> names the newest.",
+      `aegis plan cargo install ${name} names the newest.`,
     );
   }
 
   /**
    * The newest version that `cargo install` would take: no pre-release, nothing yanked.
-   * @throws AegisError `not_found`
+   * @throws AegisError as {@link version}
    */
   async newest(name: string): Promise<CrateEntry> {
-    const offered = (await this.crate(name)).filter(
-      ({ vers, yanked }) => !yanked && isCrateVersion(vers) && !vers.includes("-"),
-    );
-    const [newest] = offered.toSorted((a, b) => SEMVER.compare(b.vers, a.vers));
+    const [newest] = entriesOf(name, await this.#lines(name))
+      .filter((one) => !one.isYanked && isCrate(name, one.version) && !one.version.includes("-"))
+      .toSorted((a, b) => SEMVER.compare(b.version, a.version));
     if (newest !== undefined) return newest;
     throw new AegisError(
       "not_found",
-      `the registry has no release of ${name} that isn't yanked`,
+      `the registry has no release of ${name} that isn't withdrawn`,
       "Name an exact version.",
     );
   }
 
-  /** The address of a crate's file, by the registry's own template. */
-  async fileUrl({ name, vers, cksum }: CrateEntry): Promise<URL> {
-    this.#download ??= this.#readDownload();
-    const template = await this.#download;
-    const values: Record<string, string> = {
-      "{crate}": name,
-      "{version}": vers,
-      "{prefix}": prefixOf(name),
-      "{lowerprefix}": prefixOf(name.toLowerCase()),
-      "{sha256-checksum}": cksum,
+  /**
+   * A crate's file, checked against the index, and its address by the registry's own template.
+   * @throws AegisError `unavailable`, `evidence_mismatch`
+   */
+  async file({ name, version, checksum }: CrateEntry): Promise<{ url: URL; file: PackageFile }> {
+    this.#settings ??= this.#readSettings();
+    const { dl, "auth-required": isPrivate } = await this.#settings;
+    const values = new Map([
+      ["{crate}", name],
+      ["{version}", version],
+      ["{prefix}", prefixOf(name)],
+      ["{lowerprefix}", prefixOf(name.toLowerCase())],
+      ["{sha256-checksum}", checksum],
+    ]);
+    const filled = dl.replace(/\{[a-z0-9-]+\}/g, (marker) => values.get(marker) ?? marker);
+    const address = filled === dl ? `${dl.replace(/\/$/, "")}/${name}/${version}/download` : filled;
+    if (!/^https?:\/\//.test(address) || !URL.canParse(address))
+      throw damaged("its download address is none");
+    const url = new URL(address);
+    if (url.username !== "" || url.password !== "") throw damaged("its download address holds a password");
+    const request = this.#requestOf(url, isPrivate);
+    return {
+      url,
+      file: await this.#planning.packageFile(url, { algorithm: "sha256", hex: checksum }, request),
     };
-    const filled = template.replace(/\{[a-z0-9-]+\}/g, (marker) => values[marker] ?? marker);
-    const url = filled === template ? `${template.replace(/\/$/, "")}/${name}/${vers}/download` : filled;
-    if (!/^https?:/.test(url) || !URL.canParse(url)) throw damaged("its download address is none");
-    return new URL(url);
   }
 
-  async #readDownload(): Promise<string> {
+  /** As cargo, files are only asked for with the token where the registry says so; and never in the clear where its index is not. */
+  #requestOf(url: URL, isPrivate: boolean): RegistryRequest {
+    const { request, index } = this.#config;
+    const { headers, ...open } = request;
+    const isDowngrade = index.protocol === "https:" && url.protocol !== "https:";
+    return headers === undefined || ((!isPrivate || isDowngrade) && url.origin !== index.origin)
+      ? open
+      : request;
+  }
+
+  async #readSettings(): Promise<v.InferOutput<typeof Settings>> {
     const bytes = await this.#get("config.json");
-    const parsed = v.safeParse(v.looseObject({ dl: v.string() }), jsonOf(bytes ?? new Uint8Array()));
+    const parsed = v.safeParse(Settings, bytes === null ? null : jsonOf(Buffer.from(bytes).toString("utf8")));
     if (!parsed.success) throw damaged("its config.json names no download address");
-    return parsed.output.dl;
+    return parsed.output;
   }
 
-  async #read(name: string): Promise<CrateEntry[]> {
-    const bytes = await this.#get(`${prefixOf(name.toLowerCase())}/${name.toLowerCase()}`);
-    if (bytes === null)
-      throw new AegisError(
-        "not_found",
-        `the registry has no crate ${name}`,
-        "Check the name at the registry.",
-      );
-    const lines = Buffer.from(bytes)
-      .toString("utf8")
-      .split("\n")
-      .filter((line) => line.trim() !== "");
-    const entries = lines.flatMap((line) => {
-      const parsed = v.safeParse(Entry, jsonOf(Buffer.from(line)));
-      return parsed.success ? parsed.output : [];
-    });
-    if (entries.some((entry) => entry.name.toLowerCase() !== name.toLowerCase()))
-      throw damaged(`its entry of ${name} is of another crate`);
-    return entries;
+  #lines(name: string): Promise<string[]> {
+    const lower = name.toLowerCase();
+    const known = this.#crates.get(lower) ?? this.#read(lower);
+    this.#crates.set(lower, known);
+    return known;
+  }
+
+  async #read(name: string): Promise<string[]> {
+    const bytes = await this.#get(`${prefixOf(name)}/${name}`);
+    if (bytes !== null) return Buffer.from(bytes).toString("utf8").split("\n");
+    throw new AegisError("not_found", `the registry has no crate ${name}`, "Check the name at the registry.");
   }
 
   async #get(path: string): Promise<Uint8Array | null> {
@@ -135,9 +156,45 @@ export class CargoIndex {
   }
 }
 
-function jsonOf(bytes: Uint8Array): unknown {
+/** The entries of an index file, or only those of one version. As for cargo, a line in a format that isn't known is none. */
+function entriesOf(name: string, lines: readonly string[], version?: string): CrateEntry[] {
+  const wanted = version === undefined ? '"' : JSON.stringify(version);
+  return lines.flatMap((line) => {
+    if (!line.includes(wanted)) return [];
+    const parsed = v.safeParse(Entry, jsonOf(line));
+    if (!parsed.success) return [];
+    const one = parsed.output;
+    if (one.name.toLowerCase() !== name.toLowerCase())
+      throw damaged(`an entry of ${name} is of another crate`);
+    const time = new Date(one.pubtime ?? "");
+    return {
+      name: one.name,
+      version: one.vers,
+      checksum: one.cksum,
+      isYanked: one.yanked === true,
+      publishedAt: Number.isFinite(time.getTime()) ? time.toISOString() : null,
+      dependencies: one.deps.map(dependencyOf),
+      features: new Map([...Object.entries(one.features ?? {}), ...Object.entries(one.features2 ?? {})]),
+    };
+  });
+}
+
+function dependencyOf(one: v.InferOutput<typeof Dependency>): CrateDependency {
+  return {
+    name: one.name,
+    crate: one.package ?? one.name,
+    versions: one.req,
+    kind: one.kind === "dev" || one.kind === "build" ? one.kind : "normal",
+    target: one.target ?? null,
+    isOptional: one.optional === true,
+    features: one.features ?? [],
+    usesDefault: one.default_features !== false,
+  };
+}
+
+function jsonOf(line: string): unknown {
   try {
-    return parseJson(Buffer.from(bytes).toString("utf8"));
+    return parseJson(line);
   } catch {
     return null;
   }
@@ -155,60 +212,4 @@ function damaged(why: string): AegisError {
     `the registry's index can't be used: ${why}`,
     "Tell the registry's administrator.",
   );
-}
-
-/** What rustc says of the targets that a host builds for, by dpkg architecture: triple and `target_arch`, `target_pointer_width`. */
-const RUST_TARGETS: Readonly<Record<string, readonly [triple: string, arch: string, width: string]>> = {
-  amd64: ["x86_64-unknown-linux-gnu", "x86_64", "64"],
-  arm64: ["aarch64-unknown-linux-gnu", "aarch64", "64"],
-  i386: ["i686-unknown-linux-gnu", "x86", "32"],
-  armhf: ["armv7-unknown-linux-gnueabihf", "arm", "32"],
-  ppc64el: ["powerpc64le-unknown-linux-gnu", "powerpc64", "64"],
-  s390x: ["s390x-unknown-linux-gnu", "s390x", "64"],
-  riscv64: ["riscv64gc-unknown-linux-gnu", "riscv64", "64"],
-};
-
-/**
- * Whether a dependency's `target`, a triple or a `cfg(…)`, is for a host of this dpkg architecture. What isn't known counts as
- * holding: a file too many is fetched then, and none too few.
- * https://doc.rust-lang.org/reference/conditional-compilation.html
- */
-export function isForTarget(target: string | null | undefined, architecture: string): boolean {
-  const host = RUST_TARGETS[architecture];
-  if (target === null || target === undefined || host === undefined) return true;
-  const [triple, arch, width] = host;
-  if (!target.startsWith("cfg(")) return target === triple;
-  const known: Readonly<Record<string, string>> = {
-    target_os: "linux",
-    target_family: "unix",
-    target_env: "gnu",
-    target_vendor: "unknown",
-    target_endian: architecture === "s390x" ? "big" : "little",
-    target_arch: arch,
-    target_pointer_width: width,
-  };
-  const tokens = target.match(/[A-Za-z_][A-Za-z0-9_]*|"[^"]*"|[=(),]/g) ?? [];
-  let at = 0;
-  /** True, false, or null for what isn't known. */
-  const expression = (): boolean | null => {
-    const word = tokens[at++] ?? "";
-    if (tokens[at] === "(") return group(word);
-    if (tokens[at] !== "=") return word === "unix" ? true : word === "windows" ? false : null;
-    const value = tokens[at + 1] ?? "";
-    at += 2;
-    return word in known ? `"${known[word]}"` === value : null;
-  };
-  const group = (word: string): boolean | null => {
-    at++;
-    const values: (boolean | null)[] = [];
-    while (at < tokens.length && tokens[at] !== ")") {
-      values.push(expression());
-      if (tokens[at] === ",") at++;
-    }
-    at++;
-    if (word === "not") return values[0] === null || values[0] === undefined ? null : !values[0];
-    if (word === "any") return values.includes(true) ? true : values.includes(null) ? null : false;
-    return values.includes(false) ? false : values.includes(null) ? null : true;
-  };
-  return expression() !== false;
 }

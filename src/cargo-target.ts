@@ -64,8 +64,13 @@ export function splitCargoTarget(target: string): CargoTarget {
 }
 
 /** Whether a text is a whole version, which names one file of the registry for ever. */
-export function isCrateVersion(text: string): boolean {
+function isCrateVersion(text: string): boolean {
   return text.length <= 128 && EXACT.test(text);
+}
+
+/** Whether these are the name and the whole version of a crate. */
+export function isCrate(name: string, version: string): boolean {
+  return NAME.test(name) && isCrateVersion(version);
 }
 
 function unusable(target: string): string | null {

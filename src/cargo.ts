@@ -1,21 +1,23 @@
 import { cargoConfig } from "./cargo-config.ts";
 import { CargoIndex } from "./cargo-index.ts";
-import { type Crate, resolveCrate, textOf } from "./cargo-resolve.ts";
+import { type Crate, resolveCrate } from "./cargo-resolve.ts";
 import { cargoGrammar, splitCargoTarget } from "./cargo-target.ts";
 import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
-import { closureFindings, machineCode } from "./eco-closure.ts";
+import { closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
-import type { Planning } from "./eco-planning.ts";
+import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** Where signed installations go. */
 const ROOT = "/var/lib/aegis/cargo";
-const MAX_SCRIPT = 64 * 1024;
+/** Limits on the build scripts in a plan: how many, and characters of each and of all. */
 const MAX_SCRIPTS = 256;
+const MAX_SCRIPT = 64 * 1024;
+const MAX_SCRIPT_TEXT = 1024 * 1024;
 
 /**
  * cargo: `cargo install` of one crate, built from the crates that its own Cargo.lock names. Building runs the build scripts and
@@ -48,19 +50,25 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const { name, version } = splitCargoTarget(target);
   const config = cargoConfig(planning.env, planning.readText);
   const index = new CargoIndex(config, planning);
+  // Everything is found out by GETs; whether there is a cargo to run is all that it is asked.
+  const { evidence } = await planning.run(["cargo", "--version"], { settings: HOST_SETTINGS });
   const root = version === null ? await index.newest(name) : await index.version(name, version);
-  const pinned = `${root.name}@${root.vers}`;
+  const pinned = `${root.name}@${root.version}`;
   const base: Findings = {
-    ...emptyFindings(installArgv(target)),
+    ...emptyFindings(installArgv(pinned)),
     source_registry: config.index.href,
     mutable_reference: version === null,
+    raw_evidence: { commands: [evidence] },
   };
-  if (root.yanked)
+  if (root.isYanked)
     return { ...base, warnings: [`${pinned} has been withdrawn by its authors (yanked); cargo refuses it.`] };
   try {
-    const crates = await resolveCrate(root, index, config.request, planning);
-    const named = version === null ? [`${pinned} is the newest version today; name it to keep it.`] : [];
-    return { ...base, ...describe(pinned, crates, named, planning) };
+    const { crates, features } = await resolveCrate(root, index, planning.host.architecture);
+    const remarks = [
+      ...(version === null ? [`${pinned} is the newest version today; name it to keep it.`] : []),
+      ...(evidence.outcome === "missing" ? ["cargo is not installed: the plan can't be run here."] : []),
+    ];
+    return { ...base, ...describe(pinned, crates, features, { remarks, planning }) };
   } catch (error) {
     if (!(error instanceof AegisError) || error.code === "internal") throw error;
     return { ...base, warnings: [`${pinned}: ${error.message}`] };
@@ -70,85 +78,66 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
 function describe(
   pinned: string,
   crates: readonly Crate[],
-  named: readonly string[],
-  planning: Planning,
+  features: ReadonlySet<string>,
+  { remarks, planning }: { remarks: readonly string[]; planning: Planning },
 ): Partial<Findings> {
   const [root] = crates;
-  const idsOf = (test: (crate: Crate) => boolean) => crates.filter(test).map(idOf);
-  const buildScripts = crates.flatMap((crate) => buildScript(crate) ?? []);
-  const macros = idsOf(
-    ({ manifest }) => manifest.lib?.["proc-macro"] === true || manifest.lib?.proc_macro === true,
-  );
+  const scripts = scriptsOf(crates);
+  const macros = crates.filter(({ facts }) => facts.manifest.isMacro).map(idOf);
   const links = crates.flatMap((crate) => {
-    const { links: library } = crate.manifest.package;
-    return library === undefined ? [] : [`${idOf(crate)} links ${library}`];
+    const { links: library } = crate.facts.manifest;
+    return library === null ? [] : [`${idOf(crate)} links ${library}`];
   });
   const binaries = crates.flatMap((crate) =>
-    crate.files.flatMap((file) => {
-      const kind = machineCode(file);
-      return kind === null || isOfTests(file.path)
-        ? []
-        : [`${idOf(crate)} carries machine code: ${file.path} (${kind})`];
-    }),
+    crate.facts.machineCode.map(({ path, kind }) => `${idOf(crate)} carries machine code: ${path} (${kind})`),
   );
-  const commands = root === undefined ? [] : commandsOf(root);
+  const commands = root === undefined ? [] : commandsOf(root, features);
   const shadowed = commands.filter((command) =>
     SYSTEM_PATH.some((path) => planning.list(path).includes(command)),
   );
   const signals: RiskSignal[] = [];
-  if (buildScripts.length > 0) signals.push("build-rs-risk");
+  if (scripts.length > 0) signals.push("build-rs-risk");
   if (macros.length > 0) signals.push("proc-macro-risk");
   if (links.length > 0) signals.push("native-link-risk");
   return {
     exact_targets: [pinned],
-    target_version: root?.entry.vers ?? null,
+    target_version: root?.entry.version ?? null,
     metadata_available: commands.length > 0,
-    command_preview: installArgv(pinned),
     ...closureFindings(
-      crates.map(({ entry, url, file, manifest, requiredBy }) => ({
-        ...{
-          name: entry.name,
-          version: entry.vers,
-          architecture: "all",
-          url,
-          sha256: file.sha256,
-          size: file.bytes.length,
-        },
-        integrity: `sha256:${entry.cksum}`,
-        purl: purlOf({
-          type: "cargo",
-          namespace: null,
-          name: entry.name,
-          version: entry.vers,
-          qualifiers: null,
+      crates.map(
+        ({ entry: { name, version, checksum, publishedAt }, url, sha256, size, facts, requiredBy }) => ({
+          ...{ name, version, architecture: "all", url, sha256, size },
+          integrity: `sha256:${checksum}`,
+          purl: purlOf({ type: "cargo", namespace: null, name, version, qualifiers: null }),
+          ...{ license: facts.manifest.license, publishedAt, requiredBy },
         }),
-        license: manifest.package.license ?? null,
-        publishedAt: timeOf(entry.pubtime),
-        requiredBy,
-      })),
+      ),
     ),
-    scripts: buildScripts.slice(0, MAX_SCRIPTS),
-    build_hooks_detected: buildScripts.length > 0 || macros.length > 0,
+    scripts: withinLimits(scripts),
+    build_hooks_detected: scripts.length > 0 || macros.length > 0,
     native_code_risk: links.length > 0,
     binary_artifact_risk: binaries.length > 0,
     signature_or_checksum_status: "checksum-verified",
-    published_at: timeOf(root?.entry.pubtime),
+    published_at: root?.entry.publishedAt ?? null,
     warnings: [
-      ...named,
+      ...remarks,
       ...(commands.length > 0 ? [] : [`${pinned} has no command: there is nothing to install.`]),
       ...shadowed.map(
         (command) => `${pinned} installs ${command}, which is the name of a command of this system.`,
       ),
       ...crates
-        .filter(({ entry }) => entry.yanked)
+        .filter(({ entry }) => entry.isYanked)
         .map((crate) => `${idOf(crate)} has been withdrawn by its authors (yanked).`),
       ...(macros.length === 0 ? [] : [`Procedural macros run while it is built: ${macros.join(", ")}.`]),
       ...links.map((text) => `${text}.`),
       ...binaries.map((text) => `${text}.`),
-      ...(buildScripts.length <= MAX_SCRIPTS
+      ...(withinLimits(scripts).every(({ body }, i) => body === scripts[i]?.body) &&
+      scripts.length <= MAX_SCRIPTS
         ? []
-        : [`Only the first ${MAX_SCRIPTS} build scripts are in the plan.`]),
-    ].slice(0, 1000),
+        : ["The build scripts are too long for the plan: not all of their text is in it."]),
+    ]
+      .slice(0, 1000)
+      .map((text) => text.slice(0, 4096)),
     provenance_evidence: crates.map(provenanceOf),
     rollback_plan: {
       inverse: [],
@@ -160,48 +149,41 @@ function describe(
 }
 
 function idOf({ entry }: Crate): string {
-  return `${entry.name} ${entry.vers}`;
+  return `${entry.name} ${entry.version}`;
 }
 
-/** The build script of a crate, which cargo compiles and runs; null where it has none. */
-function buildScript({ entry, files, manifest }: Crate): Findings["scripts"][number] | null {
-  const { build } = manifest.package;
-  if (build === false) return null;
-  const path = typeof build === "string" ? build.replace(/^(?:\.\/)+/, "") : "build.rs";
-  const body = textOf(files, path);
-  if (body === null && typeof build !== "string") return null;
-  const shown = (body ?? "(its manifest names one that isn't there)").slice(0, MAX_SCRIPT);
-  return { package: entry.name, name: path.slice(0, 1024), body: shown.toWellFormed() };
+function scriptsOf(crates: readonly Crate[]): Findings["scripts"] {
+  return crates.flatMap(({ entry, facts }) =>
+    facts.buildScripts.map(({ path, body }) => ({
+      package: entry.name,
+      name: path.slice(0, 1024),
+      body: (body ?? "(its manifest names one that isn't there)").toWellFormed(),
+    })),
+  );
 }
 
-/** Names of the commands that cargo installs: its manifest's, and those that cargo finds by their place. */
-function commandsOf({ entry, files, manifest }: Crate): string[] {
-  const found = new Set(manifest.bin.flatMap(({ name }) => name ?? []));
-  for (const { path } of files) {
-    if (path === "src/main.rs") found.add(entry.name);
-    const [, name] = /^src\/bin\/([^/]+?)(?:\.rs|\/main\.rs)$/.exec(path) ?? [];
-    if (name !== undefined) found.add(name);
-  }
-  return [...found].sort();
+function withinLimits(scripts: Findings["scripts"]): Findings["scripts"] {
+  let left = MAX_SCRIPT_TEXT;
+  return scripts.slice(0, MAX_SCRIPTS).map((script) => {
+    const body = script.body.slice(0, Math.min(MAX_SCRIPT, left)).toWellFormed();
+    left -= body.length;
+    return { ...script, body };
+  });
 }
 
-/** Files that no build reads: data of tests, examples and benchmarks. */
-function isOfTests(path: string): boolean {
-  return /^(?:tests|test|examples|benches|fuzz)\//.test(path);
+/** Names of the commands that cargo installs: those whose features are on. */
+function commandsOf({ facts }: Crate, features: ReadonlySet<string>): string[] {
+  const installed = facts.manifest.commands.filter((one) => one.features.every((it) => features.has(it)));
+  return installed.map(({ name }) => name).sort();
 }
 
-function timeOf(pubtime: string | null | undefined): string | null {
-  const time = new Date(pubtime ?? "");
-  return Number.isFinite(time.getTime()) ? time.toISOString() : null;
-}
-
-function provenanceOf({ entry, url }: Crate): ProvenanceEvidence {
+function provenanceOf({ entry: { name, version, checksum }, url }: Crate): ProvenanceEvidence {
   return {
     kind: "crates-cksum",
-    subject: `${entry.name}@${entry.vers}`,
+    subject: `${name}@${version}`,
     // The file was fetched and has this hash; the index, over TLS, is all that vouches for it.
     verified: true,
     key: null,
-    detail: `sha256:${entry.cksum}, by the index for ${url.host}`,
+    detail: `sha256:${checksum}, by the index for ${url.host}`,
   };
 }

@@ -85,7 +85,7 @@ function facts(plan: OperationPlan): [string, string][] {
       plan.tool === "apt" || plan.transaction.length === 0 ? "" : safe(plan.signature_or_checksum_status),
     ],
     ["Host hooks", named((plan.host_hooks ?? []).map(hookText), "; ", LISTED)],
-    ["Scripts", named(plan.scripts.map(scriptText), "; ", LISTED)],
+    ...scriptLines(plan),
     ["Signals", plan.risk_signals.join(", ")],
     ["Warnings", warnings > 0 && plan.transaction.length > LISTED ? `${warnings}, above the table` : ""],
     ["Risk", riskText(plan)],
@@ -110,8 +110,21 @@ function named(names: readonly string[], separator: string, most = NAMED): strin
   return more > 0 ? `${shown}${separator}and ${more} more (--json has all)` : shown;
 }
 
+/** One script to a line: a command in its own words, the text of a program by its length. */
+function scriptLines({ scripts }: OperationPlan): [string, string][] {
+  const more = scripts.length - LISTED;
+  const texts = scripts.slice(0, LISTED).map(scriptText);
+  if (more > 0) texts.push(`and ${more} more (--json has all)`);
+  return texts.map((text, n) => [n === 0 ? "Scripts" : GUTTER.padStart(INDENT), text]);
+}
+
 function scriptText({ package: name, name: script, body }: OperationPlan["scripts"][number]): string {
-  return `${safeStart(`${name} ${script}`, NAME_SHOWN)}: ${safeStart(body, SCRIPT_SHOWN)}`;
+  const lines = body.trimEnd().split("\n").length;
+  const text =
+    lines === 1
+      ? safeStart(body.trimEnd(), SCRIPT_SHOWN)
+      : `${lines} lines, ${body.length} characters (--json has all)`;
+  return `${safeStart(`${name} ${script}`, NAME_SHOWN)}: ${text}`;
 }
 
 function hookText({ configured_in, command }: NonNullable<OperationPlan["host_hooks"]>[number]): string {

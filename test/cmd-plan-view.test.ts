@@ -326,6 +326,21 @@ describe("a plan for people", () => {
     expect(text).toContain("… (500 characters; --json has all)");
   });
 
+  test("the text of a program is given by its length, and every script has a line", () => {
+    const scripts = Array.from({ length: 10 }, (_, n) => ({
+      package: `crate${n}`,
+      name: "build.rs",
+      body: n === 0 ? "fn main() {\n! FORGED\n}\n" : "true",
+    }));
+    const lines = renderPlan({ ...PLAN, scripts }, terminal(80)).split("\n");
+    const first = lines.findIndex((line) => line.startsWith("Scripts"));
+    expect(lines.slice(first, first + 9)).toEqual([
+      "Scripts    crate0 build.rs: 3 lines, 23 characters (--json has all)",
+      ...Array.from({ length: 7 }, (_, n) => `         │ crate${n + 1} build.rs: true`),
+      "         │ and 2 more (--json has all)",
+    ]);
+  });
+
   test("colour only if the terminal supports it", () => {
     expect(renderPlan(PLAN, terminal(80))).not.toContain("\u001b");
     expect(renderPlan(PLAN, terminal(80, true))).toContain("\u001b[1m");
