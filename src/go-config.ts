@@ -25,16 +25,36 @@ const KNOWN: Readonly<Record<string, string>> = {
 };
 
 export interface GoConfig {
-  /** Proxies in the order of GOPROXY. `direct`, which runs version control, and what follows it is left out. */
-  proxies: { url: URL; request: RegistryRequest }[];
+  /**
+   * Proxies in the order of GOPROXY. `direct`, which runs version control, and what follows it is left out. After `|` the next is
+   * asked whatever went wrong, after `,` only where this one has no such file.
+   */
+  proxies: { url: URL; request: RegistryRequest; next: "," | "|" }[];
   /** Null where GOSUMDB is `off`. `url` is null for the database's own address, which is also asked through each proxy. */
   sumdb: { key: string; url: URL | null } | null;
   /** Why nothing vouches for this module, by GOPRIVATE and its kin; null where the database is asked. */
   bypass(module: string): string | null;
+  /** Why no proxy may learn of this module, by GONOPROXY; null where they are asked. */
+  unasked(module: string): string | null;
   /** The settings as variables, without credentials: what `go env` shows. */
   shown: Readonly<Record<string, string>>;
-  /** The settings as variables, for the go command: without credentials, and without version control. */
-  variables: Readonly<Record<string, string>>;
+}
+
+/**
+ * What the go command of planning runs with: modules by one proxy (an address) and nothing else. The checksum database is asked by
+ * planning itself, for every file. No version control, no other toolchain, no workspace file above the working directory.
+ */
+export function planningVariables(proxy: string): Readonly<Record<string, string>> {
+  return {
+    GOPROXY: proxy,
+    GOSUMDB: "off",
+    GOENV: "off",
+    GOWORK: "off",
+    GOTOOLCHAIN: "local",
+    GOVCS: "*:off",
+    GOFLAGS: "-mod=mod",
+    GOTELEMETRY: "off",
+  };
 }
 
 /**
@@ -43,35 +63,31 @@ export interface GoConfig {
  */
 export function goConfig(env: Env, readText: (path: string) => string | null): GoConfig {
   const settings = readSettings(env, readText);
-  const proxies = (settings.get("GOPROXY") ?? "https://proxy.golang.org,direct")
-    .split(/[,|]/)
-    .map((s) => s.trim());
-  const direct = proxies.findIndex((proxy) => proxy === "direct" || proxy === "off");
-  const used = proxies.slice(0, direct < 0 ? proxies.length : direct).filter((proxy) => proxy !== "");
-  const parsed = used.map(parseProxy);
-  const patterns = (["GOPRIVATE", "GONOSUMDB", "GOINSECURE"] as const).flatMap((key) =>
-    (settings.get(key) ?? "")
-      .split(",")
-      .flatMap((p) => (p.trim() === "" ? [] : [{ key, pattern: p.trim() }])),
-  );
+  const proxies = parseProxies(settings.get("GOPROXY") ?? "https://proxy.golang.org,direct");
+  // Both take GOPRIVATE's patterns where they have none of their own.
+  const privately = (key: "GONOSUMDB" | "GONOPROXY") => {
+    const from = settings.has(key) ? key : "GOPRIVATE";
+    const patterns = (settings.get(from) ?? "").split(",").flatMap((p) => p.trim() || []);
+    return (module: string) => {
+      const found = patterns.find((pattern) => matchesPrefix(pattern, module));
+      return found === undefined ? null : `${from} names it (${found})`;
+    };
+  };
   return {
-    proxies: parsed,
+    proxies,
     sumdb: parseSumdb(settings.get("GOSUMDB") ?? "sum.golang.org"),
-    bypass(module) {
-      const found = patterns.find(({ pattern }) => matchesPrefix(pattern, module));
-      return found === undefined ? null : `${found.key} names it (${found.pattern})`;
-    },
-    shown: Object.fromEntries(
-      [...settings].map(([key, value]) => [key, value.replace(/\/\/[^@/,|]*@/g, "//")]),
-    ),
-    variables: {
-      GOPROXY: parsed.length === 0 ? "off" : parsed.map(({ url }) => url.href.replace(/\/$/, "")).join(","),
-      GOSUMDB: "off",
-      GOENV: "off",
-      GOTOOLCHAIN: "local",
-      GOVCS: "*:off",
-      GOFLAGS: "-mod=mod",
-      GOTELEMETRY: "off",
+    bypass: privately("GONOSUMDB"),
+    unasked: privately("GONOPROXY"),
+    shown: {
+      ...Object.fromEntries(settings),
+      ...(settings.has("GOPROXY")
+        ? {
+            GOPROXY:
+              proxies
+                .map(({ url, next }, i) => (i + 1 < proxies.length ? url.href + next : url.href))
+                .join("") || "off",
+          }
+        : {}),
     },
   };
 }
@@ -92,10 +108,22 @@ function readSettings(env: Env, readText: (path: string) => string | null): Read
   return settings;
 }
 
-function parseProxy(text: string): GoConfig["proxies"][number] {
+function parseProxies(text: string): GoConfig["proxies"] {
+  const parts = text.match(/[^,|]*[,|]?/g) ?? [];
+  const proxies: GoConfig["proxies"] = [];
+  for (const part of parts) {
+    const name = part.replace(/[,|]$/, "").trim();
+    if (name === "direct" || name === "off") break;
+    if (name !== "") proxies.push({ ...parseProxy(name), next: part.endsWith("|") ? "|" : "," });
+  }
+  return proxies;
+}
+
+function parseProxy(text: string): Omit<GoConfig["proxies"][number], "next"> {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:"))
     throw invalid("GOPROXY", "it names something that is no http or https address");
+  if (url.search !== "" || url.hash !== "") throw invalid("GOPROXY", "an address in it has a ? or a #");
   const { username, password } = url;
   url.username = "";
   url.password = "";
@@ -120,7 +148,10 @@ function parseSumdb(text: string): GoConfig["sumdb"] {
   if (address === undefined) return { key, url: null };
   if (!/^https?:/.test(address) || !URL.canParse(address))
     throw invalid("GOSUMDB", "its address is no http or https address");
-  return { key, url: new URL(address) };
+  const url = new URL(address);
+  if (url.username !== "" || url.password !== "")
+    throw invalid("GOSUMDB", "its address has credentials; the database is asked without");
+  return { key, url };
 }
 
 function invalid(variable: string, problem: string): AegisError {

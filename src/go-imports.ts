@@ -10,14 +10,20 @@ const OTHER_SYSTEMS =
   /^(?:aix|android|darwin|dragonfly|freebsd|hurd|illumos|ios|js|nacl|netbsd|openbsd|plan9|solaris|wasip1|windows|zos)$/;
 const ARCHITECTURES =
   /^(?:386|amd64|arm|arm64|loong64|mips|mips64|mips64le|mipsle|ppc64|ppc64le|riscv64|s390x|wasm)$/;
-/** Tags that hold in our builds beside the operating system and architecture. Releases of Go are taken to hold. */
-const TRUE_TAGS = /^(?:linux|unix|gc|go1\.\d+)$/;
+/** Tags that hold in our builds beside the operating system and architecture. */
+const TRUE_TAGS = /^(?:linux|unix|gc)$/;
+/** Tags that may hold or not, by the go command that builds: both are looked at. */
+const OPEN_TAGS = /^(?:go1\.\d+|goexperiment\..*)$/;
 
 export interface GoPackage {
   /** Import paths, `C` for cgo among them. */
   imports: string[];
   /** Files of machine code or assembly. */
   native: string[];
+  /** Whether a Go file is left once those that use C are left out. */
+  buildable: boolean;
+  /** Whether it is a program, rather than a library. */
+  isCommand: boolean;
 }
 
 /** A package by the files of its directory, for Linux on `architecture` (Go's name); null where it has no Go file at all. */
@@ -28,18 +34,22 @@ export function readGoPackage(
   const imports = new Set<string>();
   const native: string[] = [];
   let isPackage = false;
+  let [buildable, isCommand] = [false, false];
   for (const { name, data } of files) {
     if (/^[._]/.test(name) || !matchesName(name, architecture)) continue;
     if (/\.(?:s|S|sx|syso)$/.test(name)) native.push(name);
     if (!name.endsWith(".go") || name.endsWith("_test.go")) continue;
     const text = Buffer.from(data).toString("utf8");
     isPackage = true;
-    const found = importsOf(text);
+    const { name: packageName, imports: found } = readGoHead(text);
     // Without cgo a file that imports "C" is left out of the build, like one whose constraint doesn't hold.
-    if (found.includes("C")) imports.add("C");
-    else if (holds(text, architecture)) for (const path of found) imports.add(path);
+    const usesC = found.includes("C");
+    if (!holds(text, architecture, usesC)) continue;
+    buildable ||= !usesC;
+    isCommand ||= !usesC && packageName === "main";
+    for (const path of usesC ? ["C"] : found) imports.add(path);
   }
-  return isPackage ? { imports: [...imports].sort(), native } : null;
+  return isPackage ? { imports: [...imports].sort(), native, buildable, isCommand } : null;
 }
 
 /** `name_<system>.go`, `name_<architecture>.go`, `name_<system>_<architecture>.go`. */
@@ -54,43 +64,67 @@ function matchesName(name: string, architecture: string): boolean {
   return last === architecture && !OTHER_SYSTEMS.test(before);
 }
 
-/** Whether the file's `//go:build` line holds. A line that can't be read counts as holding: more is looked at, not less. */
-function holds(text: string, architecture: string): boolean {
-  const line = /^(?:[^\S\n]*(?:\/\/[^\n]*)?\n|\/\*[\s\S]*?\*\/\s*)*?\/\/go:build ([^\n]*)$/m.exec(
-    beforePackage(text),
-  )?.[1];
-  if (line === undefined) return true;
+/** True, false, or null for what depends on the go command. */
+type Truth = boolean | null;
+const not = (a: Truth): Truth => (a === null ? null : !a);
+const both = (a: Truth, b: Truth): Truth => (a === false || b === false ? false : a === null ? null : b);
+const either = (a: Truth, b: Truth): Truth => not(both(not(a), not(b)));
+
+/**
+ * Whether the file's build constraint can hold, with cgo or without. A constraint that can't be read counts as holding: more is
+ * looked at, not less. https://pkg.go.dev/go/build/constraint
+ */
+function holds(text: string, architecture: string, cgo: boolean): boolean {
+  const isTrue = (tag: string): Truth =>
+    OPEN_TAGS.test(tag) ? null : TRUE_TAGS.test(tag) || tag === architecture || (cgo && tag === "cgo");
+  const [, line] =
+    /^(?:[^\S\n]*(?:\/\/[^\n]*)?\r?\n|\/\*[\s\S]*?\*\/\s*)*?\/\/go:build ([^\n]*)$/m.exec(
+      beforePackage(text),
+    ) ?? [];
+  if (line !== undefined) return evaluate(line, isTrue) !== false;
+  const older = [...beforePackage(text).matchAll(/^\/\/[^\S\n]*\+build[^\S\n]+([^\n]*)$/gm)];
+  return older.every(([, options = ""]) => oneOf(options, isTrue) !== false);
+}
+
+/** The older form: options with white space between, one of which must hold; in each, terms with commas between, which all must. */
+function oneOf(options: string, isTrue: (tag: string) => Truth): Truth {
+  const term = (text: string) => (text.startsWith("!") ? not(isTrue(text.slice(1))) : isTrue(text));
+  return options
+    .trim()
+    .split(/\s+/)
+    .map((option) => option.split(",").map(term).reduce(both))
+    .reduce(either);
+}
+
+function evaluate(line: string, isTrue: (tag: string) => Truth): Truth {
   const tokens = line.match(/&&|\|\||[!()]|[\w.]+/g) ?? [];
   let at = 0;
-  const isTrue = (tag: string) => TRUE_TAGS.test(tag) || tag === architecture;
-  const unary = (): boolean => {
+  const unary = (): Truth => {
     const token = tokens[at++];
-    if (token === "!") return !unary();
+    if (token === "!") return not(unary());
     if (token !== "(") return isTrue(token ?? "");
-    const value = either();
+    const value = anyOf();
     at++;
     return value;
   };
-  const both = (): boolean => {
+  const allOf = (): Truth => {
     let value = unary();
     while (tokens[at] === "&&") {
       at++;
-      const right = unary();
-      value = value && right;
+      value = both(value, unary());
     }
     return value;
   };
-  const either = (): boolean => {
-    let value = both();
+  const anyOf = (): Truth => {
+    let value = allOf();
     while (tokens[at] === "||") {
       at++;
-      const right = both();
-      value = value || right;
+      value = either(value, allOf());
     }
     return value;
   };
-  const value = either();
-  return at === tokens.length ? value : true;
+  const value = anyOf();
+  return at === tokens.length ? value : null;
 }
 
 function beforePackage(text: string): string {
@@ -98,9 +132,9 @@ function beforePackage(text: string): string {
   return at < 0 ? text : text.slice(0, at);
 }
 
-/** The import paths of a Go file: its import declarations stand before everything else. */
-export function importsOf(text: string): string[] {
-  const paths: string[] = [];
+/** A Go file's package name and import paths: they stand before everything else. */
+export function readGoHead(text: string): { name: string; imports: string[] } {
+  const head = { name: "", imports: [] as string[] };
   const scanner =
     /\s+|;|\/\/[^\n]*|\/\*[\s\S]*?\*\/|"(?:[^"\\\n]|\\.)*"|`[^`]*`|[\p{L}_][\p{L}\p{Nd}_]*|[.()]|[\s\S]/uy;
   let state: "start" | "name" | "between" | "import" | "group" = "start";
@@ -108,18 +142,20 @@ export function importsOf(text: string): string[] {
     const [token] = match;
     if (/^(?:\s|;|\/\/|\/\*)/.test(token)) continue;
     if (state === "start") {
-      if (token !== "package") return paths;
+      if (token !== "package") return head;
       state = "name";
-    } else if (state === "name") state = "between";
-    else if (state === "between") {
-      if (token !== "import") return paths;
+    } else if (state === "name") {
+      head.name = token;
+      state = "between";
+    } else if (state === "between") {
+      if (token !== "import") return head;
       state = "import";
     } else if (token === "(" && state === "import") state = "group";
     else if (token === ")" && state === "group") state = "between";
     else if (/^["`]/.test(token)) {
-      paths.push(token.slice(1, -1));
+      head.imports.push(token.slice(1, -1));
       if (state === "import") state = "between";
-    } else if (token !== "." && !/^[\p{L}_]/u.test(token)) return paths;
+    } else if (token !== "." && !/^[\p{L}_]/u.test(token)) return head;
   }
-  return paths;
+  return head;
 }

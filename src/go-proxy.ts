@@ -1,163 +1,196 @@
-import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
-import type { CommandEvidence } from "./doc-plan.ts";
 import type { Planning } from "./eco-planning.ts";
 import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
 import type { GoConfig } from "./go-config.ts";
+import { type GoMod, readGoMod, retraction } from "./go-mod.ts";
 import { escapeGo, unescapeGo } from "./go-sumdb.ts";
 import { isGoVersion } from "./go-target.ts";
 
 /*
- * Module proxies, and the module graph that the go command makes from what they serve. https://go.dev/ref/mod#goproxy-protocol
+ * Module proxies: their files, and in which module and version a package is. https://go.dev/ref/mod#goproxy-protocol
  */
 
-/** Files of the module graph beyond which no plan is made. */
-const MAX_MODULES = 4000;
 const MAX_PATH_ELEMENTS = 32;
-
-const Module = v.looseObject({
-  Path: v.string(),
-  Version: v.optional(v.string()),
-  Main: v.optional(v.boolean()),
-  Time: v.optional(v.string()),
-  Replace: v.optional(v.unknown()),
-  Error: v.optional(v.looseObject({ Err: v.string() })),
-});
 
 export interface GoModule {
   path: string;
   version: string;
 }
 
-/** Asks the proxies of a configuration, in their order: the next where one has no such file (404, 410). */
+/** Longest zip file of a module, as the go command has it. golang.org/x/mod/zip, `MaxZipFile` */
+const MAX_ZIP = 500 * 1024 * 1024;
+
+/**
+ * Asks the proxies of a configuration, in their order, as GOPROXY's commas and bars say. Everything but zip files is asked for once.
+ * A module that the settings keep from proxies is not asked for.
+ */
 export function proxyReader(config: GoConfig, planning: Planning) {
-  return async function read(path: string): Promise<{ url: URL; bytes: Uint8Array } | null> {
-    for (const { url: proxy, request } of config.proxies) {
+  const known = new Map<string, Promise<ProxyFile | null>>();
+
+  async function ask(path: string): Promise<ProxyFile | null> {
+    let failure: AegisError | null = null;
+    for (const { url: proxy, request, next } of config.proxies) {
       const url = new URL(`${proxy.href.replace(/\/$/, "")}/${path}`);
-      const { status, bytes, location } = await planning.get(url, request);
-      if (status === 200) return { url, bytes };
-      if (status === 404 || status === 410) continue;
-      const elsewhere = location === "" ? "" : " and sends elsewhere, which is not followed";
-      throw new AegisError("unavailable", `${url.host} answers ${status}${elsewhere}: ${path}`);
+      try {
+        const maxBytes = path.endsWith(".zip") ? { maxBytes: MAX_ZIP } : {};
+        const { status, bytes, location } = await planning.get(url, { ...request, ...maxBytes });
+        if (status === 200) return { url, bytes };
+        if (status !== 404 && status !== 410) throw refusal(url, status, location, path);
+      } catch (error) {
+        if (!(error instanceof AegisError) || next === ",") throw error;
+        failure ??= error;
+      }
     }
+    if (failure !== null) throw failure;
     return null;
+  }
+
+  return function read(path: string): Promise<ProxyFile | null> {
+    const [module = ""] = path.split("/@");
+    if (path.includes("/@") && config.unasked(unescapeGo(module)) !== null) return Promise.resolve(null);
+    if (path.endsWith(".zip")) return ask(path);
+    const answer = known.get(path) ?? ask(path);
+    known.set(path, answer);
+    return answer;
   };
 }
 export type ReadProxy = ReturnType<typeof proxyReader>;
 
-/**
- * The module that has a package, as the go command finds it: the longest path that is a module with this version.
- * @throws AegisError `not_found`, `unavailable`
- */
-export async function findModule(path: string, version: string, read: ReadProxy): Promise<GoModule> {
-  const elements = path.split("/").slice(0, MAX_PATH_ELEMENTS);
-  for (let n = elements.length; n > 0; n--) {
-    const prefix = elements.slice(0, n).join("/");
-    if ((await read(`${escapeGo(prefix)}/@v/${escapeGo(version)}.info`)) !== null)
-      return { path: prefix, version };
-  }
-  throw new AegisError(
-    "not_found",
-    `no module proxy has ${path} ${version}`,
-    "See which versions there are: aegis plan go get <module> takes the newest and names it.",
-  );
+interface ProxyFile {
+  url: URL;
+  bytes: Uint8Array;
+}
+
+function refusal(url: URL, status: number, location: string, path: string): AegisError {
+  const why =
+    location !== ""
+      ? " and sends elsewhere, which is not followed"
+      : status === 401 || status === 403
+        ? " (if it wants credentials: they are taken from GOPROXY, https://user:password@host, never from .netrc)"
+        : "";
+  return new AegisError("unavailable", `${url.host} answers ${status}${why}: ${path}`);
 }
 
 /**
- * The newest release of the module that has a package; of modules without one the newest version at all.
+ * The modules that could have a package in this version, the longest path first, as the go command tries them.
  * @throws AegisError `not_found`, `unavailable`
  */
-export async function newestVersion(path: string, read: ReadProxy): Promise<GoModule> {
-  const elements = path.split("/").slice(0, MAX_PATH_ELEMENTS);
-  for (let n = elements.length; n > 0; n--) {
-    const prefix = elements.slice(0, n).join("/");
-    const answer = await read(`${escapeGo(prefix)}/@v/list`);
-    const versions = Buffer.from(answer?.bytes ?? [])
-      .toString()
-      .split("\n")
-      .filter(isGoVersion);
-    const sorted = versions.toSorted((a, b) => SEMVER.compare(b, a));
-    const newest = sorted.find((one) => !one.includes("-")) ?? sorted[0];
-    if (newest !== undefined) return { path: prefix, version: newest };
-  }
+export async function modulesOf(
+  path: string,
+  version: string,
+  config: GoConfig,
+  read: ReadProxy,
+): Promise<GoModule[]> {
+  const modules = await modulesAbove(path, async (prefix) => {
+    const answer = await read(`${escapeGo(prefix)}/@v/${escapeGo(version)}.info`);
+    return answer !== null && versionOf(answer.bytes) === version ? version : null;
+  });
+  if (modules.length > 0) return modules;
   throw new AegisError(
     "not_found",
-    `no module proxy has a tagged version of ${path}`,
+    `no module proxy has ${path} ${version}${keptBack(path, config)}`,
+    `See what its newest version is: aegis plan go get ${path}`,
+  );
+}
+
+/** The modules that could have a package, each in the version that a query means: https://go.dev/ref/mod#version-queries */
+export async function modulesByQuery(
+  path: string,
+  query: string,
+  config: GoConfig,
+  read: ReadProxy,
+): Promise<GoModule[]> {
+  const modules = await modulesAbove(path, (prefix) => resolveQuery(prefix, query, read));
+  if (modules.length > 0) return modules;
+  throw new AegisError(
+    "not_found",
+    `no module proxy has a version of ${path} that ${query} stands for${keptBack(path, config)}`,
     "Name the version: <module>@<version>.",
   );
 }
 
-/** A module version that a build takes. */
-export type Listed = GoModule & { time: string | null };
-
 /**
- * The module graph by the go command: the versions that a build takes, and every version whose go.mod it read to find them.
- * @throws AegisError `unavailable`
+ * The paths from a package's upwards that are modules, with their versions. As for the go command, what goes wrong with a path
+ * doesn't matter once a longer one is a module: proxies answer 403 about `github.com`.
  */
-export async function moduleGraph(
-  root: GoModule,
-  config: GoConfig,
-  planning: Planning,
-): Promise<{ list: ReadonlyMap<string, Listed>; graph: GoModule[]; command: CommandEvidence }> {
-  let home = "";
-  const goMod = `module aegis.invalid/plan\n\ngo 1.17\n\nrequire ${root.path} ${root.version}\n`;
-  const { stdout, stderr, evidence } = await planning.run(["go", "list", "-m", "-json", "all"], {
-    settings: (fresh) => {
-      home = fresh;
-      return {
-        workFiles: { "go.mod": goMod },
-        variables: { ...config.variables, GOPATH: join(fresh, "go"), GOCACHE: join(fresh, "cache") },
-      };
-    },
-  });
-  if (evidence.outcome !== "ok") {
-    const said = stderr.trim().split("\n").at(-1) ?? "";
-    const why =
-      evidence.outcome === "missing"
-        ? "go is not installed"
-        : `go list ended with ${evidence.outcome}: ${said}`;
-    throw new GraphError(why.slice(0, 1000), evidence);
+async function modulesAbove(
+  path: string,
+  versionIn: (prefix: string) => Promise<string | null>,
+): Promise<GoModule[]> {
+  const paths = prefixes(path);
+  const answers = await Promise.allSettled(paths.map(versionIn));
+  const modules: GoModule[] = [];
+  for (const [i, answer] of answers.entries()) {
+    if (answer.status === "rejected") {
+      if (modules.length === 0) throw answer.reason;
+    } else if (answer.value !== null) modules.push({ path: paths[i] ?? "", version: answer.value });
   }
-  const list = new Map<string, Listed>();
-  for (const text of stdout.split(/^(?=\{$)/m).filter((part) => part.trim() !== "")) {
-    const one = v.parse(Module, parseJson(text));
-    if (one.Main === true) continue;
-    if (one.Version === undefined || one.Error !== undefined || one.Replace !== undefined)
-      throw new GraphError(`go list says of ${one.Path}: ${one.Error?.Err ?? "no plain version"}`, evidence);
-    list.set(one.Path, { path: one.Path, version: one.Version, time: one.Time ?? null });
-  }
-  const graph = cachedGoMods(join(home, "go/pkg/mod/cache/download"), planning);
-  if (list.size > MAX_MODULES || graph.length > MAX_MODULES)
-    throw new GraphError(`its module graph has more than ${MAX_MODULES} modules`, evidence);
-  return { list, graph, command: evidence };
+  return modules;
 }
 
-/** Why there is no module graph, with the evidence of the command. */
-export class GraphError extends AegisError {
-  readonly evidence: CommandEvidence;
+async function resolveQuery(module: string, query: string, read: ReadProxy): Promise<string | null> {
+  const base = `${escapeGo(module)}/@v`;
+  const isPrefix = /^v\d+(?:\.\d+)?$/.test(query);
+  if (query !== "latest" && !isPrefix) {
+    const answer = await read(`${base}/${encodeURIComponent(escapeGo(query))}.info`);
+    return answer === null ? null : versionOf(answer.bytes);
+  }
+  const versions = await versionsOf(module, read);
+  const newest = newestOf(isPrefix ? versions.filter((one) => one.startsWith(`${query}.`)) : versions);
+  if (newest === null || isPrefix) {
+    const latest = isPrefix ? null : await read(`${escapeGo(module)}/@latest`);
+    return newest ?? (latest === null ? null : versionOf(latest.bytes));
+  }
+  const mod = await newestGoMod(module, read);
+  return newestOf(versions.filter((one) => mod === null || retraction(mod, one) === null)) ?? newest;
+}
 
-  constructor(why: string, evidence: CommandEvidence) {
-    super("unavailable", why);
-    this.evidence = evidence;
+async function versionsOf(module: string, read: ReadProxy): Promise<string[]> {
+  const list = await read(`${escapeGo(module)}/@v/list`);
+  return Buffer.from(list?.bytes ?? [])
+    .toString()
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(isGoVersion);
+}
+
+/** The newest release, else the newest pre-release; what has a go.mod before what hasn't. */
+function newestOf(versions: readonly string[]): string | null {
+  const sorted = versions.toSorted((a, b) => SEMVER.compare(b, a));
+  const releases = sorted.filter((one) => !/^[^+]*-/.test(one));
+  return releases.find((one) => !one.endsWith("+incompatible")) ?? releases[0] ?? sorted[0] ?? null;
+}
+
+/** The go.mod of the newest version, where authors retract versions and deprecate the module; null where it can't be had. */
+export async function newestGoMod(module: string, read: ReadProxy): Promise<GoMod | null> {
+  const newest = newestOf(await versionsOf(module, read));
+  const file = newest === null ? null : await read(`${escapeGo(module)}/@v/${escapeGo(newest)}.mod`);
+  return file === null ? null : readGoMod(Buffer.from(file.bytes).toString());
+}
+
+/** The version that an `.info` document names; null where that is not a canonical one. */
+function versionOf(info: Uint8Array): string | null {
+  const { output, success } = v.safeParse(v.looseObject({ Version: v.string() }), parsed(info));
+  return success && isGoVersion(output.Version) ? output.Version : null;
+}
+
+function parsed(bytes: Uint8Array): unknown {
+  try {
+    return parseJson(Buffer.from(bytes).toString());
+  } catch {
+    return null;
   }
 }
 
-/** The module versions whose go.mod is in a download cache of the go command. https://go.dev/ref/mod#module-cache */
-function cachedGoMods(cache: string, planning: Planning): GoModule[] {
-  const found: GoModule[] = [];
-  const visit = (directory: string, path: string, depth: number): void => {
-    for (const name of depth > MAX_PATH_ELEMENTS ? [] : planning.list(directory)) {
-      if (name === "@v") {
-        const mods = planning.list(join(directory, name)).filter((file) => file.endsWith(".mod"));
-        for (const file of mods)
-          found.push({ path: unescapeGo(path), version: unescapeGo(file.slice(0, -4)) });
-      } else if (!(depth === 0 && (name === "sumdb" || name === "cache.lock"))) {
-        visit(join(directory, name), path === "" ? name : `${path}/${name}`, depth + 1);
-      }
-    }
-  };
-  visit(cache, "", 0);
-  return found;
+function keptBack(path: string, config: GoConfig): string {
+  const why = prefixes(path).flatMap((prefix) => config.unasked(prefix) ?? [])[0];
+  return why === undefined ? "" : `: ${why}, so proxies aren't asked, and version control is never used`;
+}
+
+/** The path and all paths above it, the longest first. */
+export function prefixes(path: string): string[] {
+  const elements = path.split("/").slice(0, MAX_PATH_ELEMENTS);
+  return elements.map((_, i) => elements.slice(0, elements.length - i).join("/"));
 }

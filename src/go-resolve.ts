@@ -1,19 +1,21 @@
-import { sha256Hex } from "./canonical.ts";
+import { byCodeUnit, sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, SupportFile } from "./doc-plan.ts";
 import { badArchive } from "./eco-archive.ts";
 import type { Planning } from "./eco-planning.ts";
 import { readZip } from "./eco-zip.ts";
 import { AegisError } from "./errors.ts";
 import type { GoConfig } from "./go-config.ts";
+import { GraphError, type Listed, moduleGraph } from "./go-graph.ts";
 import { type GoPackage, readGoPackage } from "./go-imports.ts";
-import { type GoModule, type Listed, moduleGraph, proxyReader, type ReadProxy } from "./go-proxy.ts";
-import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash } from "./go-sumdb.ts";
+import { type GoMod, planningGoMod, readGoMod, retraction } from "./go-mod.ts";
+import { type GoModule, newestGoMod, prefixes, type ReadProxy } from "./go-proxy.ts";
+import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash, unescapeGo } from "./go-sumdb.ts";
 
 /*
  * A Go package with every module that building it reads, by the go command's own module graph and the packages' imports.
  */
 
-const ASKED_AT_ONCE = 16;
+const ASKED_AT_ONCE = 8;
 
 /** A module whose packages are built, with its zip file. */
 export interface BuiltModule extends GoModule {
@@ -30,23 +32,34 @@ export interface BuiltModule extends GoModule {
 }
 
 export interface GoClosure {
+  /** The module that has the package asked for. */
+  root: GoModule;
+  /** What its authors say against using it: retracted, deprecated. */
+  advice: string | null;
   modules: BuiltModule[];
   /** The go.mod of every version in the graph. */
   goMods: SupportFile[];
+  /** Imports that no module of the graph has: `path (needed by package)`. */
+  unresolved: string[];
   command: CommandEvidence;
 }
 
+interface Sources {
+  config: GoConfig;
+  sumdb: GoSumdb | null;
+  planning: Planning;
+  read: ReadProxy;
+}
+
 /**
- * Resolves a package of `root` to everything that `go install` reads.
- * @throws AegisError `unavailable`, `evidence_mismatch`, `signature_invalid`, `refused` (an archive that can't be used)
+ * Resolves a package to everything that `go install` reads. Its module is the first of `candidates` that has it.
+ * @throws AegisError `not_found`, `unavailable`, `evidence_mismatch`, `signature_invalid`, `refused` (an archive that can't be used)
  */
 export async function resolveGo(
-  root: GoModule,
+  candidates: readonly GoModule[],
   target: string,
-  { config, sumdb, planning }: { config: GoConfig; sumdb: GoSumdb | null; planning: Planning },
+  { config, sumdb, planning, read }: Sources,
 ): Promise<GoClosure> {
-  const read = proxyReader(config, planning);
-  const { list, graph, command } = await moduleGraph(root, config, planning);
   const sumsOf = once(
     ({ path, version }: GoModule) => `${path} ${version}`,
     (one): Promise<GoSums | null> =>
@@ -54,14 +67,70 @@ export async function resolveGo(
         ? Promise.resolve(null)
         : sumdb.sums(one.path, one.version),
   );
-  const goMods = await inGroups(graph, (one) => fetchGoMod(one, read, sumsOf));
   const moduleOf = once(
-    ({ path }: Listed) => path,
+    ({ path, version }: GoModule) => `${path} ${version}`,
     (one) => fetchModule(one, read, sumsOf),
   );
+  const root = await moduleWith(target, candidates, moduleOf);
+  await fetchGoMod(root, read, sumsOf);
+  const mod = readGoMod(Buffer.from((await goModFile(root, read)).bytes).toString());
+  const { list, graph, command } = await moduleGraph(
+    planningGoMod(root.path, root.version, mod),
+    async (path) => {
+      const [, module, version] = /^(.+)\/@v\/([^/]+)\.mod$/.exec(path) ?? [];
+      const kept = config.unasked(unescapeGo(path.split("/@")[0] ?? ""));
+      if (kept !== null)
+        throw new AegisError(
+          "unavailable",
+          `its module graph has a private module, which proxies aren't asked for: ${kept}; version control is never used`,
+        );
+      const found = await read(path);
+      // The database is asked while the go command goes on; the answer is awaited below.
+      if (found !== null && module !== undefined && version !== undefined)
+        sumsOf({ path: unescapeGo(module), version: unescapeGo(version) }).catch(() => {});
+      return found;
+    },
+    planning,
+  );
+  const selected = list.get(root.path)?.version;
+  if (selected !== root.version)
+    throw new GraphError(
+      `what it needs asks for ${root.path} ${selected}, so go install refuses ${root.version}`,
+      command,
+    );
+  const goMods = await inGroups(graph, (one) => fetchGoMod(one, read, sumsOf));
   const architecture = GO_ARCHITECTURES[planning.host.architecture] ?? planning.host.architecture;
-  const modules = await followImports(root, target, { list, moduleOf, architecture });
-  return { modules, goMods, command };
+  const { modules, unresolved } = await followImports(target, { list, moduleOf, architecture });
+  const asked = modules.find(({ path }) => path === root.path)?.packages.get(target);
+  if (asked?.isCommand !== true)
+    throw new GraphError(`${target} is a library: go install makes nothing of it`, command);
+  return { root, advice: await adviceOn(root, mod, read), modules, goMods, unresolved, command };
+}
+
+async function adviceOn(root: GoModule, own: GoMod, read: ReadProxy): Promise<string | null> {
+  const newest = (await newestGoMod(root.path, read)) ?? own;
+  const retracted = retraction(newest, root.version);
+  if (retracted !== null) return `${root.path} ${root.version} was retracted by its authors: ${retracted}`;
+  return newest.deprecated === null ? null : `${root.path} is deprecated: ${newest.deprecated}`;
+}
+
+/** The first module that has Go files where the target is. */
+async function moduleWith(
+  target: string,
+  candidates: readonly GoModule[],
+  moduleOf: (one: GoModule) => Promise<Fetched>,
+): Promise<GoModule> {
+  for (const one of candidates) {
+    const { directories } = await moduleOf(one);
+    if (directories.get(target.slice(one.path.length + 1))?.some(({ name }) => name.endsWith(".go")) === true)
+      return one;
+  }
+  const names = candidates.map(({ path, version }) => `${path} ${version}`).join(" and ");
+  throw new AegisError(
+    "not_found",
+    `${names} has no package ${target}`,
+    "Name the command's own path, such as <module>/cmd/<name>.",
+  );
 }
 
 /** dpkg's architectures as Go calls them, where the names differ. */
@@ -75,28 +144,35 @@ const GO_ARCHITECTURES: Readonly<Record<string, string>> = {
 
 type ReadSums = (one: GoModule) => Promise<GoSums | null>;
 
-async function fetchGoMod(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<SupportFile> {
+async function goModFile(one: GoModule, read: ReadProxy) {
   const found = await read(`${escapeGo(one.path)}/@v/${escapeGo(one.version)}.mod`);
   if (found === null) throw missing(one, "go.mod");
-  const integrity = goModHash(found.bytes);
+  return found;
+}
+
+async function fetchGoMod(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<SupportFile> {
+  const { url, bytes } = await goModFile(one, read);
+  const integrity = goModHash(bytes);
   const sums = await sumsOf(one);
   if (sums !== null && sums.mod !== integrity) throw differs(one, "go.mod");
   return {
     name: `${one.path} ${one.version}/go.mod`,
-    url: found.url.href,
-    sha256: sha256Hex(found.bytes),
-    size: found.bytes.length,
+    url: url.href,
+    sha256: sha256Hex(bytes),
+    size: bytes.length,
     integrity,
   };
 }
 
 interface Fetched {
-  module: Omit<BuiltModule, "requiredBy" | "packages">;
-  /** Files by directory, relative to the module. */
+  module: Omit<BuiltModule, "requiredBy" | "packages" | "publishedAt">;
+  /** Files by directory, relative to the module; only Go files have their contents. */
   directories: ReadonlyMap<string, { name: string; data: Uint8Array }[]>;
 }
 
-async function fetchModule(one: Listed, read: ReadProxy, sumsOf: ReadSums): Promise<Fetched> {
+const NO_DATA = new Uint8Array();
+
+async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<Fetched> {
   const found = await read(`${escapeGo(one.path)}/@v/${escapeGo(one.version)}.zip`);
   if (found === null) throw missing(one, "zip file");
   const { url, bytes } = found;
@@ -112,12 +188,11 @@ async function fetchModule(one: Listed, read: ReadProxy, sumsOf: ReadSums): Prom
     const relative = path.slice(prefix.length);
     const slash = relative.lastIndexOf("/");
     const directory = relative.slice(0, Math.max(slash, 0));
-    directories.set(directory, [
-      ...(directories.get(directory) ?? []),
-      { name: relative.slice(slash + 1), data },
-    ]);
+    const siblings = directories.get(directory) ?? [];
+    siblings.push({ name: relative.slice(slash + 1), data: path.endsWith(".go") ? data : NO_DATA });
+    directories.set(directory, siblings);
   }
-  const { path, version, time } = one;
+  const { path, version } = one;
   const module = {
     path,
     version,
@@ -126,65 +201,63 @@ async function fetchModule(one: Listed, read: ReadProxy, sumsOf: ReadSums): Prom
     size: bytes.length,
     sums,
     hash,
-    publishedAt: time,
   };
   return { module, directories };
 }
 
 /**
  * Follows imports from the target's package, and returns the modules that a build looks into: those that have a package of it, and
- * those whose path would let them have one, which the go command has to look at too.
- * @throws AegisError `not_found` where the target is no package
+ * those whose path would let them have one, which the go command has to look at too. All imports of one distance from the target are
+ * looked up together, in the order of their names, so that everybody who plans gets the same.
  */
 async function followImports(
-  root: GoModule,
   target: string,
   build: {
     list: ReadonlyMap<string, Listed>;
-    moduleOf: (one: Listed) => Promise<Fetched>;
+    moduleOf: (one: GoModule) => Promise<Fetched>;
     architecture: string;
   },
-): Promise<BuiltModule[]> {
+): Promise<Pick<GoClosure, "modules" | "unresolved">> {
   const modules = new Map<string, BuiltModule>();
-  const seen = new Set<string>();
-  const visit = async (path: string, from: string | null): Promise<void> => {
-    if (seen.has(path)) return;
-    seen.add(path);
-    const candidates = prefixes(path).flatMap((prefix) => build.list.get(prefix) ?? []);
-    for (const candidate of candidates) {
-      const { module, directories } = await build.moduleOf(candidate);
-      const known = modules.get(candidate.path) ?? { ...module, requiredBy: from, packages: new Map() };
-      modules.set(candidate.path, known);
-      const files = directories.get(path.slice(candidate.path.length + 1));
-      const found = files === undefined ? null : readGoPackage(files, build.architecture);
-      if (found === null || known.packages.has(path)) continue;
-      known.packages.set(path, found);
-      const self = `${module.path} ${module.version}`;
-      for (const next of found.imports.filter(isModulePath)) {
-        const isOwn = next === module.path || next.startsWith(`${module.path}/`);
-        await visit(next, isOwn ? known.requiredBy : self);
+  const unresolved: string[] = [];
+  const seen = new Set([target]);
+  /** Import path → the package that imports it, and the module which that is in. */
+  let wave = new Map<string, { from: string; module: string | null }>([[target, { from: "", module: null }]]);
+  while (wave.size > 0) {
+    const asked = [...wave].sort(([a], [b]) => byCodeUnit(a, b));
+    const candidatesOf = (path: string) => prefixes(path).flatMap((prefix) => build.list.get(prefix) ?? []);
+    await inGroups([...new Set(asked.flatMap(([path]) => candidatesOf(path)))], build.moduleOf);
+    const next: typeof wave = new Map();
+    for (const [path, { from, module: needing }] of asked) {
+      let isFound = false;
+      for (const candidate of candidatesOf(path)) {
+        const { module, directories } = await build.moduleOf(candidate);
+        const requiredBy = needing === `${module.path} ${module.version}` ? null : needing;
+        const known = modules.get(candidate.path) ?? {
+          ...module,
+          ...{ publishedAt: candidate.time, requiredBy, packages: new Map() },
+        };
+        modules.set(candidate.path, known);
+        const files = directories.get(path.slice(candidate.path.length + 1));
+        const found = files === undefined ? null : readGoPackage(files, build.architecture);
+        if (found === null) continue;
+        isFound = true;
+        known.packages.set(path, found);
+        for (const one of found.imports.filter((one) => isModulePath(one) && !seen.has(one))) {
+          seen.add(one);
+          next.set(one, { from: path, module: `${module.path} ${module.version}` });
+        }
       }
+      if (!isFound) unresolved.push(`${path} (needed by ${from})`);
     }
-  };
-  await visit(target, null);
-  if (modules.get(root.path)?.packages.has(target) !== true)
-    throw new AegisError(
-      "not_found",
-      `${root.path} ${root.version} has no package ${target}`,
-      "Name the command's own path, such as <module>/cmd/<name>.",
-    );
-  return [...modules.values()];
+    wave = next;
+  }
+  return { modules: [...modules.values()], unresolved };
 }
 
 /** Whether an import path is no package of the standard library: those have no dot in their first element. */
 function isModulePath(path: string): boolean {
   return /^[^/]*\./.test(path);
-}
-
-/** The path and all paths above it, the longest first. */
-function prefixes(path: string): string[] {
-  const elements = path.split("/");
-  return elements.map((_, i) => elements.slice(0, elements.length - i).join("/"));
 }
 
 /** Remembers what `make` returns, by key. */

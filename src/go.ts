@@ -7,7 +7,8 @@ import type { Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { type GoConfig, goConfig } from "./go-config.ts";
-import { findModule, type GoModule, GraphError, newestVersion, proxyReader } from "./go-proxy.ts";
+import { GraphError } from "./go-graph.ts";
+import { modulesByQuery, modulesOf, proxyReader, type ReadProxy } from "./go-proxy.ts";
 import { type BuiltModule, type GoClosure, resolveGo } from "./go-resolve.ts";
 import { GoSumdb } from "./go-sumdb.ts";
 import { goGrammar, isPseudoVersion, splitGoTarget } from "./go-target.ts";
@@ -50,24 +51,29 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   };
   if (config.proxies.length === 0)
     return { ...base, warnings: ["GOPROXY names no module proxy, and version control is never used."] };
-  const root =
-    exact && version !== null ? await findModule(path, version, read) : await newestVersion(path, read);
-  const pinned = `${path}@${root.version}`;
-  const sumdb = config.sumdb === null ? null : new GoSumdb(config.sumdb.key, sumdbReader(config, planning));
+  const query = version ?? "latest";
+  const candidates =
+    exact && version !== null
+      ? await modulesOf(path, version, config, read)
+      : await modulesByQuery(path, query, config, read);
+  const sumdb =
+    config.sumdb === null ? null : new GoSumdb(config.sumdb.key, sumdbReader(config, read, planning));
   try {
-    const closure = await resolveGo(root, path, { config, sumdb, planning });
-    return { ...base, ...describe({ root, pinned, exact, closure, config, sumdb }, base) };
+    const closure = await resolveGo(candidates, path, { config, sumdb, planning, read });
+    return { ...base, ...describe({ path, query, exact, closure, config, sumdb }, base) };
   } catch (error) {
     if (!(error instanceof AegisError) || error.code === "internal" || error.code === "not_found")
       throw error;
     const commands = error instanceof GraphError ? [evidence, error.evidence] : [evidence];
-    return { ...base, warnings: [`${pinned}: ${error.message}`], raw_evidence: { commands } };
+    return { ...base, warnings: [`${target}: ${error.message}`], raw_evidence: { commands } };
   }
 }
 
 interface Resolution {
-  root: GoModule;
-  pinned: string;
+  /** Of the package. */
+  path: string;
+  /** The version as it was asked for, or `latest`. */
+  query: string;
   exact: boolean;
   closure: GoClosure;
   config: GoConfig;
@@ -75,13 +81,19 @@ interface Resolution {
 }
 
 function describe(
-  { root, pinned, exact, closure, config, sumdb }: Resolution,
+  { path, query, exact, closure, config, sumdb }: Resolution,
   base: Findings,
 ): Partial<Findings> {
-  const { modules, goMods, command } = closure;
+  const { root, advice, modules, goMods, unresolved, command } = closure;
+  const pinned = `${path}@${root.version}`;
   const bypassed = modules.flatMap((one) => config.bypass(one.path) ?? []);
   const unverified = modules.filter(({ sums }) => sums === null);
   const usesCgo = modules.filter((one) => packagesOf(one).some(({ imports }) => imports.includes("C")));
+  const onlyC = modules.flatMap((one) =>
+    [...one.packages].flatMap(([name, { buildable, imports }]) =>
+      !buildable && imports.includes("C") ? [name] : [],
+    ),
+  );
   const binaries = modules.flatMap((one) =>
     packagesOf(one).flatMap(({ native }) =>
       native.filter((name) => name.endsWith(".syso")).map((name) => `${one.path} ${name}`),
@@ -119,17 +131,21 @@ function describe(
       })),
     ),
     ...(goMods.length === 0 ? {} : { support_files: goMods.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }),
-    native_code_risk: usesCgo.length > 0,
+    // C is left out of the build, so there is nothing native to build.
+    native_code_risk: false,
+    deprecated: advice,
     binary_artifact_risk: binaries.length > 0,
     signature_or_checksum_status: unverified.length === 0 ? "checksum-verified" : "unverified",
     published_at: main?.publishedAt ?? null,
     warnings: [
-      ...(exact ? [] : [`${pinned} is the newest version today; name it to keep it.`]),
+      ...(exact ? [] : [`${pinned} is what ${query} stands for today; name it to keep it.`]),
       ...[...new Set(bypassed)].map((why) => `The checksum database isn't asked about a module: ${why}.`),
       ...(sumdb === null ? ["GOSUMDB is off: nothing vouches for any module."] : []),
-      ...usesCgo.map(({ path }) => `${path} has packages that use C; they are built without it.`),
+      ...usesCgo.map((one) => `${one.path} has packages that use C; they are built without it.`),
+      ...onlyC.map((name) => `${name} has nothing but files that use C: go install may fail without them.`),
+      ...unresolved.map((one) => `No module has ${one}: go install may fail.`),
       ...binaries.map((name) => `${name} is machine code that is linked in as it is.`),
-      ...pseudo.map(({ path, version }) => `${path} ${version} is a commit that nobody has released.`),
+      ...pseudo.map((one) => `${one.path} ${one.version} is a commit that nobody has released.`),
     ].slice(0, 1000),
     provenance_evidence: modules.map((one) => provenanceOf(one, sumdb)),
     rollback_plan: {
@@ -169,11 +185,14 @@ function provenanceOf({ path, version, sums, hash }: BuiltModule, sumdb: GoSumdb
  * Reads the checksum database through each proxy that offers it, as the go command does, else at its own address.
  * https://go.dev/design/25530-sumdb#proxying-a-checksum-database
  */
-function sumdbReader(config: GoConfig, planning: Planning): (path: string) => Promise<Uint8Array | null> {
+function sumdbReader(
+  config: GoConfig,
+  read: ReadProxy,
+  planning: Planning,
+): (path: string) => Promise<Uint8Array | null> {
   const { sumdb } = config;
   const name = sumdb?.key.split("+")[0] ?? "";
   const own = sumdb?.url ?? new URL(`https://${name}`);
-  const read = proxyReader(config, planning);
   let throughProxy: Promise<boolean> | null = null;
   return async (path) => {
     throughProxy ??= read(`sumdb/${name}/supported`).then((found) => found !== null);

@@ -1,5 +1,4 @@
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
-import { join } from "node:path";
 import { leafHash, nodeHash, splitOf } from "../src/eco-merkle.ts";
 import type { Planning } from "../src/eco-planning.ts";
 import { dirHash, escapeGo, goModHash } from "../src/go-sumdb.ts";
@@ -75,46 +74,62 @@ export function fakeProxy(modules: readonly FakeModule[], database = newDatabase
   return { answers, key: database.key, sumdb };
 }
 
+/** What the go command was run with. */
+interface GoRun {
+  variables: Readonly<Record<string, string>>;
+  goMod: string;
+}
+
+async function unreadable(modules: readonly FakeModule[], proxy: string): Promise<string | null> {
+  for (const { path, version } of modules) {
+    const url = `${proxy}/${escapeGo(path)}/@v/${escapeGo(version)}.mod`;
+    const { ok, status } = await fetch(url, { proxy: "" });
+    if (!ok) return `reading ${url}: ${status}`;
+  }
+  return null;
+}
+
 /** Planning on a host whose go command finds this module graph, and whose settings name the proxy and the database. */
 export function goPlanning(
   modules: readonly FakeModule[],
   { answers, key }: Pick<ReturnType<typeof fakeProxy>, "answers" | "key">,
   env: Record<string, string> = {},
   outcome: "ok" | "missing" | "failed" = "ok",
-): Planning & { ran: string[][]; requests: { url: string; headers: Readonly<Record<string, string>> }[] } {
+): Planning & {
+  ran: string[][];
+  given: GoRun[];
+  requests: { url: string; headers: Readonly<Record<string, string>> }[];
+} {
   const ran: string[][] = [];
-  const cache = "/home/x/go/pkg/mod/cache/download";
-  const directories = new Map<string, Set<string>>();
-  for (const { path, version } of modules) {
-    const elements = [...escapeGo(path).split("/"), "@v", `${escapeGo(version)}.mod`];
-    for (const [i, element] of elements.entries()) {
-      const parent = join(cache, ...elements.slice(0, i));
-      directories.set(parent, (directories.get(parent) ?? new Set()).add(element));
-    }
-  }
+  const given: GoRun[] = [];
   const registry = fakeRegistry(answers);
   return {
     ran,
+    given,
     ...registry,
     now: new Date("2026-11-30T00:00:00Z"),
     env: { HOME: "/home/u", GOPROXY: PROXY, GOSUMDB: key, ...env },
     host: HOST,
     async run(argv, { settings }) {
       ran.push([...argv]);
-      settings("/home/x");
+      const { variables = {}, workFiles = {} } = settings("/home/x");
+      given.push({ variables, goMod: workFiles["go.mod"] ?? "" });
       const isList = argv[1] === "list";
+      // Like the real one it reads every go.mod, from the proxy that it is given.
+      const missing = isList && outcome === "ok" ? await unreadable(modules, variables.GOPROXY ?? "") : null;
+      if (missing !== null) outcome = "failed";
       const listed = modules.map(({ path, version, time = "2026-01-02T03:04:05Z" }) =>
         JSON.stringify({ Path: path, Version: version, Time: time }, null, 1),
       );
       const main = JSON.stringify({ Path: "aegis.invalid/plan", Main: true }, null, 1);
       const stdout = isList && outcome === "ok" ? [main, ...listed].join("\n") : "";
-      const stderr = isList && outcome === "failed" ? "go: module lookup disabled\n" : "";
+      const stderr = isList && outcome === "failed" ? `go: ${missing ?? "module lookup disabled"}\n` : "";
       const status = outcome === "ok" ? 0 : 1;
       const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
       return { stdout, stderr, evidence: { argv: [...argv], status, outcome, ...none } };
     },
     readText: () => null,
-    list: (path) => [...(directories.get(path) ?? [])].sort(),
+    list: () => [],
     temporary: () => {
       throw new Error("Go needs no temporary files");
     },

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError } from "../src/errors.ts";
 import { go } from "../src/go.ts";
-import { goConfig } from "../src/go-config.ts";
-import { importsOf, readGoPackage } from "../src/go-imports.ts";
+import { goConfig, planningVariables } from "../src/go-config.ts";
+import { readGoHead, readGoPackage } from "../src/go-imports.ts";
 import { dirHash, escapeGo, GoSumdb, goModHash, unescapeGo } from "../src/go-sumdb.ts";
 import { isPseudoVersion, parseGoTargets, splitGoTarget } from "../src/go-target.ts";
 import { makePlan } from "../src/plan.ts";
@@ -113,13 +113,12 @@ describe("settings", () => {
     expect(first({ GOPROXY: "https://env.example" })).toBe("https://env.example/");
     expect(first({ GOENV: "/other" })).toBe("https://other.example/");
     expect(first({ GOENV: "off" })).toBe("https://proxy.golang.org/");
-    expect(config({}, files).variables.GOFLAGS).toBe("-mod=mod");
   });
 
   test("credentials go into a header, and nowhere else", () => {
-    const { proxies, variables, shown } = config({ GOPROXY: "https://me:s%20cret@a.example" });
+    const { proxies, shown } = config({ GOPROXY: "https://me:s%20cret@a.example" });
     expect(proxies[0]?.request.headers).toEqual({ authorization: `Basic ${btoa("me:s cret")}` });
-    expect(JSON.stringify([proxies[0]?.url, variables, shown])).not.toContain("cret");
+    expect(JSON.stringify([proxies[0]?.url, shown])).not.toContain("cret");
   });
 
   test.each([
@@ -127,15 +126,48 @@ describe("settings", () => {
     ["GOPRIVATE", "*.corp.example", "corp.example/x", false],
     ["GONOSUMDB", "a.example/x,b.example", "b.example/y", true],
     ["GOPRIVATE", "a.example/x", "a.example/xy", false],
-    ["GOINSECURE", "a.example/*/z", "a.example/x/z", true],
+    ["GOPRIVATE", "a.example/*/z", "a.example/x/z", true],
+    ["GOINSECURE", "a.example", "a.example/x", false],
     ["GOPRIVATE", "[", "a.example/x", true],
   ])("%s=%s: %s is left out: %p", (key, patterns, module, expected) => {
     expect(config({ [key]: patterns }).bypass(module) !== null).toBe(expected);
   });
 
-  test.each(["nonsense", "sum.golang.org ftp://x", "a+b c d"])("GOSUMDB=%s is refused", (value) => {
-    expect(() => config({ GOSUMDB: value })).toThrow("GOSUMDB can't be used");
+  test("a setting of its own takes the place of GOPRIVATE, for the database and for proxies", () => {
+    const patterns = { GOPRIVATE: "a.example", GONOSUMDB: "none", GONOPROXY: "b.example" };
+    const { bypass, unasked } = config(patterns);
+    expect([bypass("a.example/x"), unasked("a.example/x")]).toEqual([null, null]);
+    expect(unasked("b.example/x")).toBe("GONOPROXY names it (b.example)");
+    expect(config({ GOPRIVATE: "a.example" }).unasked("a.example/x")).toBe("GOPRIVATE names it (a.example)");
   });
+
+  test("after a comma the next proxy is for missing files, after a bar for everything", () => {
+    const { proxies } = config({ GOPROXY: "https://a.example|https://b.example,https://c.example,direct" });
+    expect(proxies.map(({ next }) => next)).toEqual(["|", ",", ","]);
+  });
+
+  test("no part of a password is shown, whatever it has in it", () => {
+    const { shown } = config({ GOPROXY: "https://me:p@ss@a.example/x|https://u:q@b.example,direct" });
+    expect(shown).toEqual({ GOPROXY: "https://a.example/x|https://b.example/" });
+  });
+
+  test.each(["https://a.example/?token=1", "https://a.example/#x"])("GOPROXY=%s is refused", (value) => {
+    expect(() => config({ GOPROXY: value })).toThrow("has a ? or a #");
+  });
+
+  test("the go command of planning has settings of its own: no workspace, other toolchain or version control", () => {
+    expect(planningVariables("http://127.0.0.1:1/x")).toEqual({
+      ...{ GOPROXY: "http://127.0.0.1:1/x", GOSUMDB: "off", GOENV: "off", GOWORK: "off" },
+      ...{ GOTOOLCHAIN: "local", GOVCS: "*:off", GOFLAGS: "-mod=mod", GOTELEMETRY: "off" },
+    });
+  });
+
+  test.each(["nonsense", "sum.golang.org ftp://x", "a+b c d", "sum.golang.org https://u:p@x.example"])(
+    "GOSUMDB=%s is refused",
+    (value) => {
+      expect(() => config({ GOSUMDB: value })).toThrow("GOSUMDB can't be used");
+    },
+  );
   test("GOSUMDB=off", () => expect(config({ GOSUMDB: "off" }).sumdb).toBeNull());
 });
 
@@ -231,7 +263,7 @@ describe("imports", () => {
     ["package a", []],
     ["", []],
     ["\u0000\ufffd", []],
-  ])("%j", (text, imports) => expect(importsOf(text)).toEqual(imports));
+  ])("%j", (text, imports) => expect(readGoHead(text).imports).toEqual(imports));
 
   const files = (named: Record<string, string>) =>
     Object.entries(named).map(([name, text]) => ({ name, data: Buffer.from(text) }));
@@ -256,6 +288,16 @@ describe("imports", () => {
     ["b.go", "//go:build (linux || windows) && amd64 && !cgo\n\n", true],
     ["b.go", "//go:build linux && (arm64 || !gc)\n\n", false],
     ["b.go", "//go:build go1.18 && !ignore\n\n", true],
+    ["b.go", "//go:build !go1.21\n\n", true],
+    ["b.go", "//go:build !go1.21 && windows\n\n", false],
+    ["b.go", "//go:build !(go1.21 || linux)\n\n", false],
+    ["b.go", "//go:build cgo\n\n", false],
+    ["b.go", "//go:build linux\r\n\r\n", true],
+    ["b.go", "// +build ignore\n\n", false],
+    ["b.go", "// +build linux,amd64 windows\n\n", true],
+    ["b.go", "// +build linux,!amd64 windows\n\n", false],
+    ["b.go", "// +build linux\n// +build !amd64\n\n", false],
+    ["b.go", "// +build windows\n//go:build linux\n\n", true],
     ["b.go", "//go:build ignore\n\n", false],
   ])("%s with %j is part of the build: %p", (name, constraint, expected) => {
     expect(imported(name, constraint)).toBe(expected);
@@ -263,7 +305,9 @@ describe("imports", () => {
   test("no Go file, no package; assembly and objects are told", () => {
     expect(readGoPackage(files({ "README.md": "x", "a_test.go": "package a" }), "amd64")).toBeNull();
     const native = files({ "a.go": 'package a\nimport "C"', "a_amd64.s": "", "b.syso": "", "c_arm64.s": "" });
-    expect(readGoPackage(native, "amd64")).toEqual({ imports: ["C"], native: ["a_amd64.s", "b.syso"] });
+    expect(readGoPackage(native, "amd64")).toEqual({
+      ...{ imports: ["C"], native: ["a_amd64.s", "b.syso"], buildable: false, isCommand: false },
+    });
   });
 });
 
@@ -344,7 +388,7 @@ describe("a plan", () => {
     const plan = await planOf({}, {}, "tool.example/t/cmd/t");
     expect(plan.exact_targets).toEqual([TARGET]);
     expect(plan.mutable_reference).toBe(true);
-    expect(plan.warnings[0]).toContain(`${TARGET} is the newest version today`);
+    expect(plan.warnings[0]).toContain(`${TARGET} is what latest stands for today`);
   });
 
   const refusals: [string, Record<string, RegistryAnswer>, RegExp][] = [
@@ -395,15 +439,18 @@ describe("a plan", () => {
   test.each([
     ["GOSUMDB", "off", "gosumdb-disabled"],
     ["GONOSUMDB", "lib.example", "private-module-bypass"],
-    ["GOPRIVATE", "*.example/Deep", "private-module-bypass"],
-  ])("%s=%s: planned, unverified, and said", async (key, value, signal) => {
-    const plan = await planOf({}, { [key]: value });
-    expect(plan.risk_signals).toContain(signal as never);
-    expect(plan.risk_signals).not.toContain("checksum-db-enabled");
-    expect(
-      plan.provenance_evidence.find(({ subject }) => subject === "lib.example/Deep@v0.3.0")?.verified,
-    ).toBe(false);
-  });
+    ["GOPRIVATE", "*.example/Deep", "private-module-bypass", { GONOPROXY: "none" }],
+  ] as [string, string, string, Record<string, string>?][])(
+    "%s=%s: planned, unverified, and said",
+    async (key, value, signal, more = {}) => {
+      const plan = await planOf({}, { [key]: value, ...more });
+      expect(plan.risk_signals).toContain(signal as never);
+      expect(plan.risk_signals).not.toContain("checksum-db-enabled");
+      expect(
+        plan.provenance_evidence.find(({ subject }) => subject === "lib.example/Deep@v0.3.0")?.verified,
+      ).toBe(false);
+    },
+  );
 
   test.each([
     ["missing", /go is not installed/],
