@@ -59,6 +59,19 @@ function order(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/**
+ * Why a package is in the closure, from what was asked for down to it: `flask 3.0.0 → jinja2 3.1.4`. `parents` gives, for each
+ * `name version`, the one that needs it.
+ */
+export function requirementChain(subject: string, parents: ReadonlyMap<string, string | null>): string {
+  const chain = [subject];
+  for (let next = parents.get(subject) ?? null; next !== null && !chain.includes(next); ) {
+    chain.unshift(next);
+    next = parents.get(next) ?? null;
+  }
+  return chain.join(" → ");
+}
+
 /** The kinds of machine code by their first bytes: ELF, PE, Mach-O in its forms, `ar` archives, WebAssembly. */
 const MACHINE_CODE: readonly (readonly [hex: string, kind: string])[] = [
   ["7f454c46", "ELF"],
