@@ -153,8 +153,9 @@ export const SUBMISSION_CHECKS: readonly CheckName[] = namesOf(SUBMISSION);
 export const ALL_CHECKS: readonly CheckName[] = namesOf(CHECKS);
 
 /**
- * Enforces the list: every check is made once, in order. A check out of order throws `internal` before it is made, so a bug
- * in the order refuses the plan, and making the last check proves that all were made.
+ * Enforces the list: every check is made once, in order, after the one before it has passed. Otherwise it throws `internal`
+ * before the check is made: a bug in the order, a refusal that is swallowed, and a check that isn't awaited refuse the plan,
+ * and passing the last check proves that all passed.
  */
 export class CheckSequence {
   readonly #names: readonly CheckName[];
@@ -187,6 +188,8 @@ export class CheckSequence {
   }
 
   #begin(name: CheckName): void {
+    if (this.#current !== null)
+      throw new AegisError("internal", `the check ${name} is too early: ${this.#current} has not passed`);
     const due = this.#names[this.#next];
     if (due !== name)
       throw new AegisError("internal", `the check ${name} is out of order: ${due ?? "none"} is due`);

@@ -58,6 +58,19 @@ describe("a sequence of checks", () => {
     await refuses(late, "internal", "out of order: same-program is due");
     expect(made).toBe(false);
   });
+  test("a check is not made after one that refused, nor beside one that isn't done", async () => {
+    const refused = new CheckSequence(SUBMISSION_CHECKS);
+    const no = () => {
+      throw new AegisError("io", "no");
+    };
+    await refuses(() => refused.make("canonical", no), "io");
+    await refuses(() => through(refused, "schema"), "internal", "canonical has not passed");
+    const busy = new CheckSequence();
+    const first = busy.wait("same-program", () => Bun.sleep(0));
+    await refuses(() => busy.wait("nothing-open", async () => {}), "internal", "same-program has not passed");
+    await first;
+    await busy.wait("nothing-open", async () => {});
+  });
   test("knows which one refused, and none between two", async () => {
     const checks = new CheckSequence();
     const fails = () => {
