@@ -4,14 +4,14 @@ import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
 const MAX_CONFIG_BYTES = 256 * 1024;
 
 /**
- * The text of a configuration file; null if it doesn't exist. With `rootOnly`, a file that others than root can write
+ * The text of a configuration file in UTF-8; null if it doesn't exist. With `rootOnly`, a file that others than root can write
  * is an error.
  * @throws AegisError `invalid_config`, `invalid_document`, `io`
  */
 export function readConfig(path: string, rootOnly: boolean): string | null {
-  let text: string;
+  let data: Uint8Array;
   try {
-    text = readFileLimited(path, MAX_CONFIG_BYTES).toString("utf8");
+    data = readFileLimited(path, MAX_CONFIG_BYTES);
   } catch (error) {
     if (error instanceof AegisError && error.code === "not_found") return null;
     throw error;
@@ -21,5 +21,10 @@ export function readConfig(path: string, rootOnly: boolean): string | null {
   if (problem !== null) {
     throw new AegisError("invalid_config", problem, `Type: chown root ${path} && chmod go-w ${path}`);
   }
-  return text;
+  try {
+    // Not lenient: two names could become one where their bytes are replaced.
+    return new TextDecoder("utf-8", { fatal: true }).decode(data);
+  } catch {
+    throw new AegisError("invalid_config", `${path} is not UTF-8`, `Find the line: grep -naxv '.*' ${path}`);
+  }
 }

@@ -24,14 +24,15 @@ const directory = mkdtempSync(join(tmpdir(), "aegis-trust-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 let made = 0;
-function files(toml: string, env = ""): TrustFiles {
+function files(toml: string | Uint8Array, env: string | Uint8Array = ""): TrustFiles {
   const n = made++;
   const paths = { trustedKeys: join(directory, `${n}.toml`), daemonEnv: join(directory, `${n}.env`) };
   writeFileSync(paths.trustedKeys, toml);
   writeFileSync(paths.daemonEnv, env);
   return paths;
 }
-const load = (toml: string, env = "") => loadTrust({ rootOnly: false, files: files(toml, env) });
+const load = (toml: string | Uint8Array, env: string | Uint8Array = "") =>
+  loadTrust({ rootOnly: false, files: files(toml, env) });
 
 function entry(change: Record<string, string> = {}): string {
   const fields = {
@@ -148,6 +149,12 @@ describe("refused files", () => {
       "invalid_config",
       "others than root",
     );
+  });
+  test("text that is not UTF-8: in it two names may look like one", async () => {
+    const latin1 = (text: string) => Buffer.from(text, "latin1");
+    const named = latin1(entry({ name: '"op\u00ff"' }));
+    await refuses(() => load(named), "invalid_config", "is not UTF-8");
+    await refuses(() => load("", latin1("# \u00fc\n")), "invalid_config", "is not UTF-8");
   });
   test("the executor follows no symbolic link", async () => {
     const good = files(entry());
