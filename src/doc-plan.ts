@@ -92,6 +92,15 @@ export const TransactionEntry = v.strictObject({
   published_at: v.optional(timestamp),
   /** The package whose dependency it is, `name version`; left out for what was asked for. */
   required_by: v.optional(short),
+  /** What earlier versions of the package were published with, and this one is not; left out where nothing is lost. */
+  trust_downgrade: v.optional(short),
+  /**
+   * When whoever published this version first published one of this package, where others had published it before; left out where the
+   * registry doesn't tell.
+   */
+  publisher_since: v.optional(timestamp),
+  /** npm: the package pins its own dependencies, and the registry says so, so that npm looks into the file for them. */
+  has_shrinkwrap: v.optional(v.literal(true)),
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 

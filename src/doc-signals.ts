@@ -45,6 +45,8 @@ export const RISK_SIGNALS = [
   "weakly-pinned-repository",
   "vulnerability-critical",
   "vulnerability-known",
+  "trust-downgrade",
+  "publisher-change",
   "direct-url-denied",
   "url-denied",
   "git-source-denied",

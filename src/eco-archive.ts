@@ -53,30 +53,34 @@ export function unpackedLimit(packed: number, { maxBytes, maxRatio }: ArchiveLim
 /**
  * A path as it stands in an archive, checked: what could leave the directory that it is unpacked into, or that file systems
  * read in different ways, is refused (absolute paths, `..`, backslashes, control characters, text that isn't NFC-stable UTF-8).
- * A trailing `/`, which marks a directory, is dropped.
+ * A trailing `/`, which marks a directory, is dropped, and so are components that are `.`: every reader does.
  * @throws AegisError `refused`
  */
 export function archivePath(raw: string): string {
-  const path = raw.replace(/^(?:\.\/)+/, "").replace(/\/$/, "");
+  const path = raw
+    .replace(/\/$/, "")
+    .split("/")
+    .filter((part) => part !== ".")
+    .join("/");
   const shown = JSON.stringify(raw.slice(0, 200));
   if (path === "" || path.length > MAX_PATH) throw badArchive(`${shown} is no path`);
   if (path.startsWith("/") || /^[A-Za-z]:/.test(path)) throw badArchive(`${shown} is an absolute path`);
   if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(path))
     throw badArchive(`${shown} has characters that no file name needs`);
   for (const part of path.split("/")) {
-    if (part === ".." || part === "." || part === "") throw badArchive(`${shown} is no plain path`);
+    if (part === ".." || part === "") throw badArchive(`${shown} is no plain path`);
     if (Buffer.byteLength(part) > MAX_COMPONENT) throw badArchive(`${shown} has a name that is too long`);
   }
   return path;
 }
 
 /**
- * Collects the entries of an archive and refuses what two readers could understand differently: one path twice, paths that a
+ * Collects the entries of an archive and refuses what two readers could understand differently: one path with two contents, paths that a
  * file system without case, or with normalised names, would make one, and a file that another entry needs as a directory.
  */
 export class ArchiveContents {
   readonly files: ArchiveFile[] = [];
-  readonly #paths = new Map<string, string>();
+  readonly #paths = new Map<string, ArchiveFile>();
   readonly #directories = new Set<string>();
   readonly #limits: ArchiveLimits;
   #entries = 0;
@@ -100,12 +104,16 @@ export class ArchiveContents {
       throw badArchive(`it unpacks to more than ${this.#limits.maxBytes} bytes`);
     const key = folded(file.path);
     const twin = this.#paths.get(key);
-    if (twin === file.path) throw badArchive(`${JSON.stringify(file.path)} is in it twice`);
+    if (twin?.path === file.path) {
+      // pnpm packs some files twice. Whichever of the two a reader takes, it gets the same.
+      if (twin.executable === file.executable && Buffer.compare(twin.data, file.data) === 0) return;
+      throw badArchive(`${JSON.stringify(file.path)} is in it twice`);
+    }
     if (twin !== undefined)
-      throw badArchive(`${JSON.stringify(twin)} and ${JSON.stringify(file.path)} differ by case alone`);
+      throw badArchive(`${JSON.stringify(twin.path)} and ${JSON.stringify(file.path)} differ by case alone`);
     if (this.#directories.has(key))
       throw badArchive(`${JSON.stringify(file.path)} is a file and a directory in it`);
-    this.#paths.set(key, file.path);
+    this.#paths.set(key, file);
     const parent = file.path.lastIndexOf("/");
     if (parent > 0) this.#needDirectory(file.path.slice(0, parent));
     this.files.push(file);

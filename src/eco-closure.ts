@@ -25,6 +25,8 @@ export interface ClosurePackage {
   publishedAt: string | null;
   /** `name version` of a package that needs it, or null for what was asked for. */
   requiredBy: string | null;
+  /** What counts against it in comparison with earlier versions, and what installing has to know; see {@link TransactionEntry}. */
+  facts?: Pick<TransactionEntry, "trust_downgrade" | "publisher_since" | "has_shrinkwrap">;
 }
 
 /**
@@ -52,6 +54,7 @@ function entryOf(one: ClosurePackage): TransactionEntry {
     ...(license === null ? {} : { license: license.slice(0, 1024) }),
     ...(one.publishedAt === null ? {} : { published_at: one.publishedAt }),
     ...(one.requiredBy === null ? {} : { required_by: one.requiredBy.slice(0, 1024) }),
+    ...one.facts,
   };
 }
 

@@ -44,8 +44,9 @@ export function readTarGz(packed: Uint8Array, limits: ArchiveLimits = ARCHIVE_LI
 export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS): ArchiveFile[] {
   const contents = new ArchiveContents(limits);
   let at = 0;
-  /** The path of the next entry, where an extension gives it. */
+  /** The path and the size of the next entry, where an extension gives them. */
   let longPath: string | null = null;
+  let longSize: number | null = null;
   while (at + BLOCK <= tar.length) {
     const header = tar.subarray(at, at + BLOCK);
     if (isZero(header)) return ended(tar.subarray(at), contents, longPath);
@@ -55,12 +56,16 @@ export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS)
     at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
     if (type === "g" || type === "x" || type === "L") {
       if (size > MAX_EXTENSION) throw badArchive("it has an oversized extension header");
-      if (type !== "g" && longPath !== null) throw badArchive("it gives two paths for one file");
+      if (type !== "g" && (longPath !== null || longSize !== null))
+        throw badArchive("it gives two paths or sizes for one file");
       if (type === "L") longPath = textOf(trimNul(data));
-      else if (type === "x") longPath = paxPath(data, "path");
-      else paxPath(data, null);
+      else if (type === "x") ({ path: longPath, size: longSize } = readPax(data, ["path", "size"]));
+      else readPax(data, []);
       continue;
     }
+    // Both say it, and readers differ in which one they believe.
+    if (longSize !== null && longSize !== size) throw badArchive("it gives two sizes for one file");
+    longSize = null;
     const name = archivePath(longPath ?? path);
     longPath = null;
     if (type === "5") contents.addDirectory(name);
@@ -113,9 +118,9 @@ function octal(field: Uint8Array): number {
   return digits === "" ? 0 : Number.parseInt(digits, 8);
 }
 
-/** What a pax header says of `key`; null where it says nothing. Every record must be well-formed, and known to be harmless. */
-function paxPath(data: Uint8Array, key: string | null): string | null {
-  let found: string | null = null;
+/** What a pax header says of path and size, where it may. Every other record must be well-formed, and known to be harmless. */
+function readPax(data: Uint8Array, allowed: readonly string[]): { path: string | null; size: number | null } {
+  const found = new Map<string, string>();
   for (let at = 0; at < data.length; ) {
     const space = data.indexOf(0x20, at);
     const digits = space < 0 ? "" : Buffer.from(data.subarray(at, space)).toString("latin1");
@@ -126,11 +131,13 @@ function paxPath(data: Uint8Array, key: string | null): string | null {
     const text = textOf(record.subarray(0, -1));
     const equals = text.indexOf("=");
     const name = text.slice(0, Math.max(equals, 0));
-    if (name === key && found === null) found = text.slice(equals + 1);
+    if (allowed.includes(name) && !found.has(name)) found.set(name, text.slice(equals + 1));
     else if (!HARMLESS.test(name)) throw badArchive(`a pax header sets ${JSON.stringify(name.slice(0, 64))}`);
     at += length;
   }
-  return found;
+  const size = found.get("size");
+  if (size !== undefined && !/^\d{1,15}$/.test(size)) throw badArchive("a pax header is malformed");
+  return { path: found.get("path") ?? null, size: size === undefined ? null : Number(size) };
 }
 
 /** After the first zero block only zeros may follow: some readers stop there, others go on. */

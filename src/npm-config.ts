@@ -1,10 +1,11 @@
 import { join } from "node:path";
-import type { ToolSettings } from "./eco-planning.ts";
+import type { RegistryRequest, ToolSettings } from "./eco-planning.ts";
 import type { Env } from "./paths.ts";
+import { isLoopback } from "./sys-fetch.ts";
 
 /*
  * The user's effective registry settings, read from the files npm reads, and nothing else from them: npmrc files can
- * also name programs to run. Credentials are left out, so packages that need a login are "not found" in a plan.
+ * also name programs to run. Credentials are kept apart: they become headers of GETs, and reach no program, file or plan.
  */
 
 const PUBLIC_REGISTRY = "https://registry.npmjs.org/";
@@ -25,6 +26,13 @@ const PLAIN_VARIABLES: Readonly<Record<string, string>> = {
  */
 export function npmConfig(env: Env, readText: (path: string) => string | null): Map<string, string> {
   const config = new Map<string, string>();
+  for (const [key, value] of npmLines(env, readText)) setKnown(config, key, value);
+  for (const [key, value] of npmVariables(env)) setKnown(config, key, value);
+  return config;
+}
+
+/** The lines of the npmrc files, in the order in which later ones win. */
+function* npmLines(env: Env, readText: (path: string) => string | null): Generator<[string, string]> {
   const variables = npmVariables(env);
   const userFile = variables.get("userconfig") ?? (env.HOME === undefined ? null : join(env.HOME, ".npmrc"));
   const globalFile = variables.get("globalconfig");
@@ -35,11 +43,65 @@ export function npmConfig(env: Env, readText: (path: string) => string | null): 
   for (const file of files) {
     for (const line of (readText(file) ?? "").split("\n")) {
       const match = /^\s*([^=;#\s]+)\s*=\s*(?:"([^"]*)"|(.*?))\s*$/.exec(line);
-      if (match !== null) setKnown(config, match[1] ?? "", expand(match[2] ?? match[3] ?? "", env));
+      if (match !== null) yield [match[1] ?? "", expand(match[2] ?? match[3] ?? "", env)];
     }
   }
-  for (const [key, value] of variables) setKnown(config, key, value);
-  return config;
+}
+
+/** How each URL is requested: proxy and certificates as the settings say, and the credentials of its registry. */
+export type NpmRequests = (url: URL) => RegistryRequest;
+
+/**
+ * The requests that npm's settings make. Credentials are sent to the address they are configured for and below it, and never over
+ * plain HTTP except to this machine.
+ * @see https://docs.npmjs.com/cli/configuring-npm/npmrc#auth-related-configuration
+ */
+export function npmRequests(
+  env: Env,
+  readText: (path: string) => string | null,
+  config: ReadonlyMap<string, string>,
+): NpmRequests {
+  const secrets = new Map<string, string>();
+  for (const [key, value] of npmLines(env, readText)) {
+    if (/^\/\/.+:(?:_authToken|_auth|username|_password)$/.test(key) && !/\p{C}/u.test(value))
+      secrets.set(key, value);
+  }
+  const cafile = config.get("cafile");
+  const certificates = cafile === undefined ? null : readText(cafile);
+  return (url) => {
+    const authorization =
+      url.protocol === "https:" || isLoopback(url) ? authorizationFor(url, secrets) : null;
+    const proxy = proxyFor(url, config);
+    return {
+      ...(authorization === null ? {} : { headers: { authorization } }),
+      ...(proxy === undefined ? {} : { proxy }),
+      ...(certificates === null ? {} : { certificates }),
+    };
+  };
+}
+
+/** The credentials for `//host/path` or what is above it, with or without the last slash, as npm-registry-fetch looks them up. */
+function authorizationFor(url: URL, secrets: ReadonlyMap<string, string>): string | null {
+  for (let key = `//${url.host}${url.pathname}`; key.length > 2; key = key.replace(/(?:[^/]+|\/)$/, "")) {
+    const token = secrets.get(`${key}:_authToken`) ?? "";
+    if (token !== "") return `Bearer ${token}`;
+    const auth = secrets.get(`${key}:_auth`) ?? "";
+    if (auth !== "") return `Basic ${auth}`;
+    const [user = "", password = ""] = [secrets.get(`${key}:username`), secrets.get(`${key}:_password`)];
+    if (user === "" || password === "") continue;
+    const both = `${user}:${Buffer.from(password, "base64").toString()}`;
+    return `Basic ${Buffer.from(both).toString("base64")}`;
+  }
+  return null;
+}
+
+function proxyFor({ protocol, hostname }: URL, config: ReadonlyMap<string, string>): string | undefined {
+  const excluded = (config.get("noproxy") ?? "").split(",").map((one) => one.trim().replace(/^\*?\./, ""));
+  const isExcluded = excluded.some(
+    (one) => one !== "" && (one === "*" || hostname === one || hostname.endsWith(`.${one}`)),
+  );
+  if (isExcluded) return undefined;
+  return (protocol === "https:" ? config.get("https-proxy") : undefined) ?? config.get("proxy");
 }
 
 /** The configuration file npm gets in planning instead of the user's. */

@@ -1,10 +1,10 @@
 import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
-import { isExactVersion, type NpmTarget } from "./npm-target.ts";
+import { isExactVersion } from "./npm-target.ts";
 
 /*
- * The output of `npm view <target> --json` for one version. Only standard output is read; npm writes notices to
- * standard error. Registries and mirrors omit fields, so all but name and version are optional.
+ * A package's metadata as registries serve it (the packument), and one version in it. Registries and mirrors omit fields, so all
+ * but name and version are optional.
+ * https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md#package
  */
 
 const text = v.string();
@@ -20,14 +20,18 @@ const person = v.union([
   ),
 ]);
 
+/** `{name: range}`; anything else is no dependency list that npm would read. */
+const ranges = v.optional(textMap);
 const NpmVersion = v.looseObject({
   name: text,
   version: v.pipe(text, v.check(isExactVersion, "not a semantic version")),
-  "dist-tags": v.optional(textMap),
-  time: v.optional(v.record(text, v.unknown())),
   scripts: v.optional(v.record(text, v.unknown())),
-  dependencies: v.optional(textMap),
-  optionalDependencies: v.optional(textMap),
+  dependencies: ranges,
+  optionalDependencies: ranges,
+  peerDependencies: ranges,
+  bundleDependencies: v.optional(v.unknown()),
+  bin: v.optional(v.unknown()),
+  license: v.optional(v.unknown()),
   maintainers: v.optional(
     v.union([
       v.array(person),
@@ -38,9 +42,11 @@ const NpmVersion = v.looseObject({
     ]),
   ),
   author: v.optional(person),
+  _npmUser: v.optional(v.unknown()),
   deprecated: v.optional(v.union([text, v.boolean()])),
   gypfile: v.optional(v.boolean()),
   hasInstallScript: v.optional(v.boolean()),
+  _hasShrinkwrap: v.optional(v.unknown()),
   binary: v.optional(v.unknown()),
   cpu: v.optional(v.unknown()),
   dist: v.looseObject({
@@ -53,42 +59,29 @@ const NpmVersion = v.looseObject({
 });
 export type NpmVersion = v.InferOutput<typeof NpmVersion>;
 
-/**
- * The version npm would install for `target`, from the output of `npm view`, or a sentence saying why there is none.
- * For a range the output is an array of versions in no reliable order (one registry sorts 4.9.6 after 4.22.1), so npm's
- * rule is applied: `latest` if in the range, else the highest version that is not deprecated, else the highest.
- * @see https://github.com/npm/npm-pick-manifest
- */
-export function readNpmView(stdout: string, target: NpmTarget): NpmVersion | string {
-  let tree: unknown;
-  try {
-    tree = parseJson(stdout);
-  } catch {
-    return "npm's answer is not JSON";
-  }
-  const failure = v.safeParse(v.looseObject({ error: v.looseObject({ summary: text }) }), tree);
-  if (failure.success) return failure.output.error.summary;
-  const parsed = v.safeParse(v.array(NpmVersion), Array.isArray(tree) ? tree : [tree]);
-  if (!parsed.success) {
-    const path = v.getDotPath(parsed.issues[0]) ?? "";
-    return `npm's answer is not package metadata (field ${path.replace(/^\d+\.?/, "")})`;
-  }
-  const offered = parsed.output.filter((one) => one.name === target.name);
-  const chosen = choose(offered);
-  if (chosen === undefined) return "npm's answer has no version of this package";
-  if (target.exact && chosen.version !== target.spec?.replace(/\+.*$/, "")) {
-    return `npm answered with version ${chosen.version}`;
-  }
-  return chosen;
+const Packument = v.looseObject({
+  name: text,
+  "dist-tags": v.optional(textMap, {}),
+  versions: v.record(text, v.looseObject({})),
+  time: v.optional(v.record(text, v.unknown()), {}),
+});
+export type Packument = v.InferOutput<typeof Packument>;
+
+/** The metadata of a package, or what is wrong with it. */
+export function readPackument(name: string, document: unknown): Packument | string {
+  const parsed = v.safeParse(Packument, document);
+  if (!parsed.success) return `no package metadata (field ${v.getDotPath(parsed.issues[0]) ?? ""})`;
+  return parsed.output.name === name ? parsed.output : `the metadata of ${parsed.output.name}`;
 }
 
-function choose(offered: readonly NpmVersion[]): NpmVersion | undefined {
-  const sorted = offered.toSorted((a, b) => Bun.semver.order(b.version, a.version));
-  return (
-    sorted.find((one) => one.version === one["dist-tags"]?.latest) ??
-    sorted.find((one) => deprecation(one) === null) ??
-    sorted[0]
-  );
+/** One version of a package, or what is wrong with it. */
+export function readVersion(packument: Packument, version: string): NpmVersion | string {
+  const found = Object.hasOwn(packument.versions, version) ? packument.versions[version] : undefined;
+  if (found === undefined) return "it has no such version";
+  const parsed = v.safeParse(NpmVersion, found);
+  if (!parsed.success) return `no package metadata (field ${v.getDotPath(parsed.issues[0]) ?? ""})`;
+  const { name, version: said } = parsed.output;
+  return name === packument.name && said === version ? parsed.output : `the metadata of ${name}@${said}`;
 }
 
 /** A version's deprecation message, or null. Registries also write `false` and "". */
@@ -98,41 +91,44 @@ export function deprecation(version: NpmVersion): string | null {
   return deprecated === true ? "deprecated" : deprecated;
 }
 
-/** The version's publication time, RFC 3339 in UTC; null if the registry doesn't say. */
-export function publishedAt(version: NpmVersion): string | null {
-  const time = version.time?.[version.version];
-  const date = typeof time === "string" ? new Date(time) : null;
+/** When a version was published, RFC 3339 in UTC; null if the registry doesn't say. */
+export function publishedAt({ time }: Packument, version: string): string | null {
+  const said = Object.hasOwn(time, version) ? time[version] : undefined;
+  const date = typeof said === "string" ? new Date(said) : null;
   return date !== null && Number.isFinite(date.getTime()) ? date.toISOString() : null;
 }
 
-/** Scripts npm can run when installing or removing a package. */
-const LIFECYCLE = [
-  "preinstall",
-  "install",
-  "postinstall",
-  "preprepare",
-  "prepare",
-  "postprepare",
-  "preuninstall",
-  "uninstall",
-  "postuninstall",
-] as const;
+/** The license as the package states it: an SPDX expression, or the types of older forms; null where it states none. */
+export function licenseOf({ license, licenses }: { license?: unknown; licenses?: unknown }): string | null {
+  const one = (value: unknown): string[] => {
+    if (typeof value === "string") return value === "" ? [] : [value];
+    if (Array.isArray(value)) return value.flatMap(one);
+    return typeof value === "object" && value !== null && "type" in value ? one(value.type) : [];
+  };
+  const all = one(license ?? licenses);
+  return all.length === 0 ? null : all.join(" OR ").slice(0, 1024);
+}
+
+/** Scripts that npm runs when it installs a package from a registry, unless it is told not to. */
+export const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall"] as const;
 
 export interface NpmScript {
   name: string;
   body: string;
 }
 
-/** The lifecycle scripts, including those npm adds itself. */
-export function lifecycleScripts(version: NpmVersion): NpmScript[] {
-  const scripts: NpmScript[] = LIFECYCLE.flatMap((name) => {
+/** A version's install scripts, including the one npm adds itself. */
+export function lifecycleScripts(
+  version: Pick<NpmVersion, "scripts" | "gypfile" | "hasInstallScript">,
+): NpmScript[] {
+  const scripts: NpmScript[] = INSTALL_SCRIPTS.flatMap((name) => {
     const body = version.scripts?.[name];
     return typeof body === "string" && body !== "" ? [{ name, body }] : [];
   });
   const installs = scripts.some((s) => s.name === "preinstall" || s.name === "install");
   // npm runs this if a package has a binding.gyp and neither script (npm-install(1), "binding.gyp").
   if (version.gypfile === true && !installs) scripts.push({ name: "install", body: "node-gyp rebuild" });
-  const known = scripts.some((s) => ["preinstall", "install", "postinstall"].includes(s.name));
+  const known = scripts.some(({ name }) => INSTALL_SCRIPTS.some((one) => one === name));
   if (version.hasInstallScript === true && !known) {
     scripts.push({ name: "install", body: "(the registry says there is one, but not what it does)" });
   }

@@ -1,37 +1,34 @@
 import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
-import type { Ecosystem, Findings } from "./eco.ts";
+import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
+import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
-import type { Planning } from "./eco-planning.ts";
+import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
-import { npmConfig, npmSettings, registryOf } from "./npm-config.ts";
+import { type Fetched, type NpmClosure, npmClosure } from "./npm-closure.ts";
+import { npmConfig, npmRequests, npmSettings } from "./npm-config.ts";
 import {
   deprecation,
   hasBinaries,
   hasNativeCode,
-  lifecycleScripts,
+  licenseOf,
   type NpmVersion,
   publishedAt,
-  readNpmView,
 } from "./npm-metadata.ts";
-import { registrySignatures } from "./npm-signature.ts";
+import { digestOf, NpmRegistry } from "./npm-registry.ts";
 import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-target.ts";
+import { viewProblem } from "./npm-view.ts";
+import { SYSTEM_PATH } from "./sys-spawn.ts";
+import { plural } from "./terminal.ts";
 
 /** Prefix for signed installations. */
 const PREFIX = "/var/lib/aegis/npm-global";
-const MAX_SCRIPT = 64 * 1024;
-
-interface Resolved {
-  target: NpmTarget;
-  /** The registry it comes from. */
-  registry: string;
-  version: NpmVersion;
-  published: string | null;
-}
+/** As many scripts as a plan holds. */
+const MAX_SCRIPTS = 256;
 
 /**
- * npm: `install` of packages from a registry into the managed prefix. The prefix belongs to root, so its contents are
- * not examined: every user must get the same transaction, which is always an installation.
+ * npm: `install` of packages from a registry, with everything that they need, into the managed prefix. The prefix belongs to root,
+ * so its contents are not examined: every user must get the same transaction, which is always an installation.
  */
 export const npm: Ecosystem = {
   ...npmGrammar,
@@ -58,87 +55,133 @@ function installArgv(targets: readonly string[]): string[] {
 
 async function gather(_operation: string, { targets }: Targets, planning: Planning): Promise<Findings> {
   const config = npmConfig(planning.env, planning.readText);
+  const registry = new NpmRegistry(config, npmRequests(planning.env, planning.readText, config), planning);
   const wanted = targets.map(splitNpmTarget);
+  const node = await planning.run(["node", "--version"], { settings: HOST_SETTINGS });
   const settings = npmSettings(config);
-  const view = (target: string) => planning.run(["npm", "view", target, "--json"], { settings });
-  const outputs = await Promise.all(targets.map(view));
+  // npm is given no credentials: where the registry wants some, it would only be told that there is no such package.
+  const viewed = targets.filter((_, i) => !registry.needsLogin(wanted[i]?.name ?? ""));
+  const [views, closure] = await Promise.all([
+    Promise.all(viewed.map((target) => planning.run(["npm", "view", target, "--json"], { settings }))),
+    npmClosure(targets, wanted, registry, planning, node.stdout.trim()),
+  ]);
+  const base: Findings = {
+    ...emptyFindings(installArgv(targets)),
+    source_registry: [...new Set(wanted.map(({ name }) => registry.urlOf(name).href))].sort().join(" "),
+    mutable_reference: wanted.some(({ exact }) => !exact),
+    raw_evidence: { commands: [node, ...views].map(({ evidence }) => evidence) },
+  };
+  const warnings = [
+    ...(views.some(({ evidence }) => evidence.outcome === "missing")
+      ? ["npm is not installed: the plan is complete, but nothing can be installed by it."]
+      : []),
+    ...targets.flatMap((target) =>
+      viewed.includes(target) ? [] : [`npm was not asked about ${target}: its registry wants a login.`],
+    ),
+  ];
+  const problem = typeof closure === "string" ? closure : differingView(views, viewed, closure);
+  if (typeof closure === "string" || problem !== null)
+    return { ...base, warnings: [...warnings, problem ?? ""] };
+  return { ...base, ...describe(wanted, closure, planning, warnings) };
+}
 
-  const resolved: Resolved[] = [];
-  const warnings: string[] = [];
-  for (const [i, target] of wanted.entries()) {
-    const answer = readAnswer(target, outputs[i]?.stdout ?? "", outputs[i]?.evidence.outcome ?? "missing");
-    if (typeof answer === "string") warnings.push(`${targets[i]}: ${answer.slice(0, 1000)}`);
-    else {
-      const registry = registryOf(config, target.name);
-      resolved.push({ target, registry, version: answer, published: publishedAt(answer) });
-    }
+/** What npm itself says of a target that is not what the registry told us, or null. */
+function differingView(
+  views: readonly PlanningOutput[],
+  viewed: readonly string[],
+  { tree, packages }: NpmClosure,
+) {
+  for (const [i, target] of viewed.entries()) {
+    const { name, exact } = splitNpmTarget(target);
+    const found = packages.find(({ version: v }) => v.name === name && v.version === tree.roots.get(name));
+    const { stdout = "", evidence } = views[i] ?? {};
+    if (found === undefined || evidence?.outcome !== "ok") continue;
+    const problem = viewProblem(stdout, found.version, exact);
+    if (problem !== null) return `${target}: ${problem}`;
   }
-  for (const one of resolved) warnings.push(...warningsOf(one));
-  const complete = resolved.length === wanted.length;
-  const exactTargets = resolved.map(({ version }) => `${version.name}@${version.version}`);
-  const single = resolved.length === 1 && wanted.length === 1 ? resolved[0] : undefined;
-  const versions = resolved.map((one) => one.version);
-  const scripts = versions.flatMap((one) =>
-    lifecycleScripts(one).map((script) => ({ package: one.name, ...script })),
-  );
-  const provenance = resolved.flatMap(provenanceOf);
+  return null;
+}
 
+function describe(
+  wanted: readonly NpmTarget[],
+  { tree, packages }: NpmClosure,
+  planning: Planning,
+  before: readonly string[],
+): Partial<Findings> {
+  const { parents } = tree;
+  const exactTargets = wanted.map(({ name }) => `${name}@${tree.roots.get(name)}`);
+  const isTarget = ({ version }: Fetched) => exactTargets.includes(`${version.name}@${version.version}`);
+  const asked = packages.filter(isTarget);
+  const single = asked.length === 1 ? asked[0] : undefined;
+  const provenance = packages.flatMap(({ evidence }) => evidence);
+  const scripts = packages.flatMap(({ version, contents }) =>
+    contents.scripts.map((script) => ({ package: version.name, ...script })),
+  );
+  if (scripts.length > MAX_SCRIPTS)
+    return {
+      warnings: [...before, `More than ${MAX_SCRIPTS} install scripts are more than anybody can judge.`],
+    };
+  const closure = closureFindings(packages.map((one) => closurePackage(one, parents)));
+  const messages = asked.map(({ version }) => deprecation(version)).filter((message) => message !== null);
   return {
     exact_targets: exactTargets,
     target_version: single?.version.version ?? null,
-    source_registry: [...new Set(wanted.map(({ name }) => registryOf(config, name)))].sort().join(" "),
-    metadata_available: complete,
-    command_preview: installArgv(complete ? exactTargets : targets),
-    mutates_system: true,
-    requires_root: true,
-    nothing_to_do: false,
-    transaction: resolved.map((one) => ({
-      name: one.version.name,
-      architecture: "all",
-      action: "install",
-      from_version: null,
-      to_version: one.version.version,
-      origin: originOf(one),
-      archive: null,
-      sha256: sha256Of(one.version),
-      size: null,
-      essential: false,
-      source: null,
-      from_source: null,
-      to_source: null,
-      sources: [],
-    })),
-    packages_held_back: [],
+    metadata_available: true,
+    command_preview: installArgv(exactTargets),
+    ...closure,
+    sbom_evidence: [...closure.sbom_evidence, ...bundledOf(packages)],
     scripts,
-    build_hooks_detected: versions.some((one) => one.gypfile === true),
-    native_code_risk: versions.some(hasNativeCode),
-    binary_artifact_risk: versions.some(hasBinaries),
-    signature_or_checksum_status: statusOf(resolved, provenance),
-    mutable_reference: wanted.some(({ exact }) => !exact),
+    build_hooks_detected: packages.some(({ contents }) => contents.hasBindingGyp),
+    native_code_risk: packages.some(({ version }) => hasNativeCode(version)),
+    binary_artifact_risk: packages.some(
+      ({ version, contents }) => hasBinaries(version) || contents.binaries.length > 0,
+    ),
+    signature_or_checksum_status: statusOf(packages, provenance),
     publisher_or_maintainer: single === undefined ? null : publisherOf(single.version),
-    published_at: single?.published ?? null,
-    deprecated:
-      versions
-        .map(deprecation)
-        .find((message) => message !== null)
-        ?.slice(0, 4096) ?? null,
-    transitive_dependency_count: complete ? versions.reduce((n, one) => n + dependencyCount(one), 0) : null,
-    warnings,
-    repository_evidence: [],
-    vulnerability_evidence: [],
+    published_at: single === undefined ? null : publishedAt(single.packument, single.version.version),
+    deprecated: messages[0]?.slice(0, 4096) ?? null,
+    warnings: [
+      ...before,
+      ...wanted.flatMap(({ name, exact }) =>
+        exact
+          ? []
+          : [`${name}@${tree.roots.get(name)} is what this means today; name the version to keep it.`],
+      ),
+      ...tree.warnings,
+      ...shadowed(asked, planning),
+      ...packages.flatMap((one) => warningsOf(one)),
+    ].slice(0, 1000),
     provenance_evidence: provenance,
-    sbom_evidence: versions.map((one) => ({
-      purl: purlOf({ type: "npm", ...scoped(one.name), version: one.version, qualifiers: null }),
-      sha256: sha256Of(one),
-    })),
     rollback_plan: {
-      inverse: versions.map(({ name }) => `${name}:all-`),
+      inverse: [],
       unobtainable: [],
-      notes: versions.map(({ name }) => `npm uninstall --global --prefix ${PREFIX} ${name}`).slice(0, 64),
+      notes: ["The previous content of the managed directory is kept."],
     },
-    signals: [],
-    raw_evidence: { commands: outputs.map(({ evidence }) => evidence) },
   };
+}
+
+function closurePackage(one: Fetched, parents: ReadonlyMap<string, string | null>): ClosurePackage {
+  const { name, version, dist } = one.version;
+  return {
+    ...{ name, version, architecture: "all", url: one.url, sha256: one.sha256, size: one.size },
+    integrity:
+      dist.integrity?.slice(0, 1024) ?? `sha1-${Buffer.from(dist.shasum ?? "", "hex").toString("base64")}`,
+    purl: purlOf({ type: "npm", ...scoped(name), version, qualifiers: null }),
+    license: licenseOf(one.version),
+    publishedAt: publishedAt(one.packument, version),
+    requiredBy: parents.get(`${name} ${version}`) ?? null,
+    ...(one.facts === undefined ? {} : { facts: one.facts }),
+  };
+}
+
+/** Packages inside the files of others, whose hashes are theirs. */
+function bundledOf(packages: readonly Fetched[]): Findings["sbom_evidence"] {
+  const named = new Set(packages.flatMap(({ contents }) => contents.bundled));
+  return [...named].sort().map((one) => {
+    const at = one.lastIndexOf("@");
+    const [name, version] = [one.slice(0, at), one.slice(at + 1)];
+    return { purl: purlOf({ type: "npm", ...scoped(name), version, qualifiers: null }), sha256: null };
+  });
 }
 
 /** In package URLs `@scope/name` is a name in a namespace. */
@@ -147,98 +190,60 @@ function scoped(full: string): { namespace: string | null; name: string } {
   return { namespace, name };
 }
 
-/** The version found, or why there is none. */
-function readAnswer(target: NpmTarget, stdout: string, outcome: string): NpmVersion | string {
-  if (outcome === "missing") return "npm is not installed, so nothing is known about the package";
-  if (outcome === "timeout") return "npm did not answer in time";
-  if (outcome === "truncated") return "npm's answer is too large";
-  const answer = readNpmView(stdout, target);
-  if (typeof answer === "string") return answer;
-  if (outcome !== "ok") return "npm view failed";
-  // A script that doesn't fit into the plan completely can't be judged.
-  const tooLong = lifecycleScripts(answer).find(({ body }) => body.length > MAX_SCRIPT);
-  return tooLong === undefined
-    ? answer
-    : `its ${tooLong.name} script is longer than ${MAX_SCRIPT} characters`;
+/** Commands of the targets that this system has already: only targets get theirs into the prefix's bin directory. */
+function shadowed(asked: readonly Fetched[], planning: Planning): string[] {
+  const commands = asked.flatMap(({ version, contents }) =>
+    contents.commands.map((one) => [version.name, one] as const),
+  );
+  if (commands.length === 0) return [];
+  const known = new Map(
+    SYSTEM_PATH.toReversed().flatMap((path) => planning.list(path).map((name) => [name, path] as const)),
+  );
+  return commands.flatMap(([name, command]) => {
+    const path = known.get(command);
+    return path === undefined ? [] : [`${name} brings a command that this system has: ${path}/${command}.`];
+  });
 }
 
-function warningsOf({ target, version, registry, published }: Resolved): string[] {
+function warningsOf({ version, contents, packument }: Fetched): string[] {
   const id = `${version.name}@${version.version}`;
-  const warnings: string[] = [];
-  if (!target.exact) {
-    warnings.push(
-      `${target.name}${target.spec === null ? "" : `@${target.spec}`} is ${version.version} today; name the version to keep it.`,
-    );
-  }
   const message = deprecation(version);
-  if (message !== null) warnings.push(`${id} is deprecated: ${message.slice(0, 4096)}`);
-  const dependencies = dependencyCount(version);
-  if (dependencies > 0) {
-    warnings.push(
-      `${id} has ${dependencies} direct dependencies, which npm resolves when it installs; they are not part of this plan.`,
-    );
-  }
-  if (version.dist.integrity === undefined) warnings.push(`${id} has no integrity in the registry.`);
-  if (published === null) warnings.push(`${id}: the registry does not tell when it was published.`);
-  const host = tarballHost(version);
-  if (host !== null && host !== new URL(registry).host) warnings.push(`${id} is downloaded from ${host}.`);
-  return warnings;
+  const { bundled, binaries, hasShrinkwrap } = contents;
+  return [
+    ...(message === null ? [] : [`${id} is deprecated: ${message.slice(0, 4096)}`]),
+    ...(digestOf(version)?.algorithm === "sha1"
+      ? [`${id}: its registry states only a SHA-1, which can be forged.`]
+      : []),
+    ...(publishedAt(packument, version.version) === null
+      ? [`${id}: the registry does not tell when it was published.`]
+      : []),
+    ...(bundled.length === 0
+      ? []
+      : [`${id} bundles ${plural(bundled.length, "package")}, not looked up: ${firstOf(bundled)}.`]),
+    ...(binaries.length === 0 ? [] : [`${id} contains machine code: ${firstOf(binaries)}.`]),
+    ...(hasShrinkwrap && version._hasShrinkwrap !== true
+      ? [
+          `${id} pins its dependencies in npm-shrinkwrap.json; npm doesn't see that, since the registry doesn't say so.`,
+        ]
+      : []),
+  ];
 }
 
-function provenanceOf({ version, published }: Resolved): ProvenanceEvidence[] {
-  const subject = `${version.name}@${version.version}`;
-  const { integrity, attestations } = version.dist;
-  const entries = registrySignatures(version, published);
-  if (integrity !== undefined) {
-    entries.unshift({
-      kind: "npm-integrity",
-      subject,
-      // True only if a known key vouches for it: the registry's metadata alone vouches only for itself.
-      verified: entries.some((entry) => entry.verified),
-      key: entries.find((entry) => entry.verified)?.key ?? null,
-      detail: integrity.slice(0, 1024),
-    });
-  }
-  if (attestations !== undefined) {
-    const detail = `not verified: ${(attestations.url ?? "no address").slice(0, 1024)}`;
-    entries.push({ kind: "npm-attestation", subject, verified: false, key: null, detail });
-  }
-  return entries;
+function firstOf(names: readonly string[]): string {
+  const shown = names.slice(0, 10).join(", ").slice(0, 2048);
+  return names.length <= 10 ? shown : `${shown} and ${names.length - 10} more`;
 }
 
 /** The status of the worst package. */
-function statusOf(resolved: readonly Resolved[], provenance: readonly ProvenanceEvidence[]): string {
-  if (resolved.length === 0) return "unknown";
-  if (resolved.some(({ version }) => version.dist.integrity === undefined)) return "missing";
-  const signatures = provenance.filter(({ kind }) => kind === "npm-registry-signature");
-  if (signatures.some(({ verified }) => !verified)) return "signature-unverified";
+function statusOf(packages: readonly Fetched[], provenance: readonly ProvenanceEvidence[]): string {
+  const subjects = packages.map(({ version }) => `${version.name}@${version.version}`);
+  const [signatures, hashes] = ["npm-registry-signature", "npm-integrity"].map((kind) =>
+    provenance.filter((one) => one.kind === kind),
+  );
+  if (hashes?.some(({ verified }) => !verified) !== false) return "unverified";
+  if (signatures?.some(({ verified }) => !verified) !== false) return "signature-unverified";
   const signed = new Set(signatures.map(({ subject }) => subject));
-  return signed.size === new Set(resolved.map(({ version }) => `${version.name}@${version.version}`)).size
-    ? "signature-verified"
-    : "checksum-only";
-}
-
-/** The host of the tarball; npm itself replaces the public registry's host with the configured one. */
-function originOf({ version, registry }: Resolved): string {
-  return tarballHost(version) ?? new URL(registry).host;
-}
-
-function tarballHost(version: NpmVersion): string | null {
-  const { tarball } = version.dist;
-  if (tarball === undefined || !URL.canParse(tarball)) return null;
-  const { host } = new URL(tarball);
-  return host === "registry.npmjs.org" || host === "" ? null : host.slice(0, 255);
-}
-
-/** The tarball's SHA-256 if the registry provides it; it is nearly always SHA-512, which is in the evidence. */
-function sha256Of(version: NpmVersion): string | null {
-  const match = /(?:^|\s)sha256-([A-Za-z0-9+/]{43}=)(?:\s|$)/.exec(version.dist.integrity ?? "");
-  return match?.[1] === undefined ? null : Buffer.from(match[1], "base64").toString("hex");
-}
-
-function dependencyCount(version: NpmVersion): number {
-  // npm also lists optional dependencies among the others.
-  return Object.keys({ ...version.dependencies, ...version.optionalDependencies }).length;
+  return subjects.every((subject) => signed.has(subject)) ? "signature-verified" : "checksum-verified";
 }
 
 function publisherOf(version: NpmVersion): string | null {

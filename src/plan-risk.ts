@@ -51,6 +51,8 @@ const SIGNAL_POINTS: Readonly<Record<RiskSignal, number>> = {
   "weakly-pinned-repository": 30,
   "vulnerability-critical": 50,
   "vulnerability-known": 15,
+  "trust-downgrade": 40,
+  "publisher-change": 10,
   "direct-url-denied": DENIED_POINTS,
   "url-denied": DENIED_POINTS,
   "git-source-denied": DENIED_POINTS,

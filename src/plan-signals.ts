@@ -49,6 +49,8 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
     vulnerabilitiesOfNewVersions(f).some(({ severity }) => severity === "critical"),
   "vulnerability-known": (f) =>
     vulnerabilitiesOfNewVersions(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
+  "trust-downgrade": (f) => f.transaction.some(({ trust_downgrade }) => trust_downgrade !== undefined),
+  "publisher-change": (f) => f.transaction.some(({ publisher_since }) => publisher_since !== undefined),
 };
 
 /** Signals derived from a plan's facts, for every ecosystem. */

@@ -74,12 +74,12 @@ const PolicyConfig = v.strictObject({
     {},
   ),
   npm: artifacts("deny", ["registry.npmjs.org"]),
-  pip: artifacts("deny", ["pypi.org", "files.pythonhosted.org"]),
+  pip: artifacts("deny", ["pypi.org"]),
   container: artifacts("allow", ["docker.io"]),
   nuget: artifacts("deny", ["api.nuget.org"]),
   vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
   go: artifacts("allow", ["proxy.golang.org"]),
-  cargo: artifacts("deny", ["index.crates.io", "static.crates.io"]),
+  cargo: artifacts("deny", ["crates.io"]),
   freshness: v.optional(v.strictObject({ plan_minutes: minutes(60), execution_minutes: minutes(30) }), {}),
   approvals: v.optional(
     v.strictObject({

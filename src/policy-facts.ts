@@ -197,6 +197,23 @@ export function publishedTooLately(f: Facts, days: number): string[] {
     .map((one) => `${one.name} ${one.to_version}`);
 }
 
+/** Packages whose publisher has published them for less than `days` days, after somebody else had. */
+export function newlyPublished(f: Facts, days: number): string[] {
+  const { created_at, transaction } = f.plan;
+  return transaction.flatMap(({ name, to_version, publisher_since: since }) =>
+    since === undefined || Date.parse(created_at) - Date.parse(since) >= days * MS_PER_DAY
+      ? []
+      : [`${name}@${to_version} (since ${since})`],
+  );
+}
+
+/** Packages that deserve less trust than they ask for or than earlier versions had, and why. */
+export function lessTrusted(f: Facts): string[] {
+  return f.plan.transaction.flatMap(({ name, to_version, trust_downgrade }) =>
+    trust_downgrade === undefined ? [] : [`${name}@${to_version} (${trust_downgrade})`],
+  );
+}
+
 /** Whether the review is signed by one of the policy's reviewers. */
 export function isTrustedReview(f: Facts): boolean {
   return f.review !== null && reviewIsSignedBy(f.review, f.config.review.public_keys);

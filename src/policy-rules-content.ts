@@ -3,6 +3,8 @@ import {
   atLeast,
   isGrave,
   isPinned,
+  lessTrusted,
+  newlyPublished,
   publishedTooLately,
   registries,
   scriptsThat,
@@ -72,6 +74,20 @@ export const CONTENT_DENIED: readonly Rule[] = [
       const days = artifactSettings(f)?.minimum_age_days ?? 0;
       return days > 0 && publishedTooLately(f, days);
     },
+  },
+  {
+    id: "publisher-change",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "the publisher of a package changed less than minimum_age_days ago",
+    fires: (f) => newlyPublished(f, artifactSettings(f)?.minimum_age_days ?? 0),
+  },
+  {
+    id: "trust-downgrade",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "a package lacks a valid signature or provenance that it claims, or that earlier versions had",
+    fires: lessTrusted,
   },
   {
     id: "artifact-provenance",

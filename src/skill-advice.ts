@@ -103,6 +103,14 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "plan an older version, or wait until this one is old enough",
     never: "ask for an exception because it is urgent",
   },
+  "publisher-change": {
+    may: "plan a version by the former publisher, or wait until the change is old enough",
+    never: "take the new publisher's word for it",
+  },
+  "trust-downgrade": {
+    may: "plan the last version that was signed and built as before, and show a person what is missing",
+    never: "explain the missing signature away",
+  },
   "artifact-provenance": {
     may: "plan a version whose publisher attests how it was built",
     never: "take a checksum for an attestation",

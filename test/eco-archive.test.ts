@@ -37,6 +37,11 @@ describe("tar: refused", () => {
     ["sparse file", () => tar(tarEntry("a", "", { type: "S" })), /no regular file/],
     ["long link name", () => tar(tarEntry("././@LongLink", "x\0", { type: "K" })), /no regular file/],
     ["twice", () => tar(tarEntry("a", "1"), tarEntry("a", "2")), /twice/],
+    [
+      "twice, once executable",
+      () => tar(tarEntry("a", "1"), tarEntry("a", "1", { mode: "0000755" })),
+      /twice/,
+    ],
     ["twice, once with ./", () => tar(tarEntry("a", "1"), tarEntry("./a", "2")), /twice/],
     ["differs by case", () => tar(tarEntry("a/B", "1"), tarEntry("a/b", "2")), /differ by case/],
     [
@@ -51,7 +56,19 @@ describe("tar: refused", () => {
     ["old format", () => tar(tarEntry("a", "1", { magic: "\0\0\0\0\0\0\0\0" })), /older format/],
     ["size in binary", () => tar(tarEntry("a", "1", { size: "\x80\0\0\0\0\0\0\0\0\0\x01" })), /number/],
     ["negative size", () => tar(tarEntry("a", "1", { size: "-0000000001" })), /number/],
-    ["pax sets the size", () => tar(pax(["size", "1"]), tarEntry("a", "1")), /sets "size"/],
+    ["pax says another size", () => tar(pax(["size", "2"]), tarEntry("a", "1")), /two sizes/],
+    [
+      "pax says a size twice",
+      () => tar(pax(["size", "1"], ["size", "1"]), tarEntry("a", "1")),
+      /sets "size"/,
+    ],
+    ["a size that is none", () => tar(pax(["size", "1 "]), tarEntry("a", "1")), /malformed/],
+    [
+      "two pax headers, one of which says the size",
+      () => tar(pax(["size", "1"]), pax(["path", "b"]), tarEntry("a", "1")),
+      /two paths or sizes/,
+    ],
+    ["twice, once with a dot within", () => tar(tarEntry("a/b", "1"), tarEntry("a/./b", "2")), /twice/],
     ["pax sets a link", () => tar(pax(["linkpath", "x"]), tarEntry("a", "1")), /sets "linkpath"/],
     ["pax gives two paths", () => tar(pax(["path", "b"], ["path", "c"]), tarEntry("a", "1")), /sets "path"/],
     [
@@ -93,7 +110,7 @@ describe("tar: read", () => {
   test("files, in order, with the execute bit; directories and harmless pax records make none", () => {
     const archive = tar(
       tarEntry("package", "", { type: "5" }),
-      pax(["mtime", "1.5"], ["path", "package/long"]),
+      pax(["mtime", "1.5"], ["path", "package/./long"], ["size", "3"]),
       tarEntry("short", "one", { mode: "0000755" }),
       tarEntry("last", "two", { prefix: "package/deep" }),
     );
@@ -102,6 +119,11 @@ describe("tar: read", () => {
       ["package/long", true, "one"],
       ["package/deep/last", false, "two"],
     ]);
+  });
+
+  test("a file that is in it twice, byte for byte, as pnpm packs some", () => {
+    const files = readTar(tar(tarEntry("a/./b", "1"), tarEntry("a/b", "1")));
+    expect(files.map(({ path }) => path)).toEqual(["a/b"]);
   });
 
   test("what GNU tar writes in its three formats, long names among it", () => {
@@ -137,7 +159,7 @@ describe("zip: refused", () => {
     ["absolute", () => zip([{ name: "/a" }]), /absolute/],
     ["backslash", () => zip([{ name: "..\\a" }]), /characters/],
     ["NUL in a name", () => zip([{ name: `a${NUL}.py` }]), /characters/],
-    ["twice", () => zip([one, one]), /twice/],
+    ["twice", () => zip([one, { ...one, body: "other" }]), /twice/],
     ["differs by case", () => zip([one, { name: "A" }]), /differ by case/],
     [
       "another name in the local header",

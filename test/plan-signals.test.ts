@@ -146,6 +146,16 @@ const CASES: [string, Partial<SignalFacts>, RiskSignal[]][] = [
     { transaction: change("upgrade"), vulnerability_evidence: vulnerability("critical", "old") },
     ["package-upgrade", "vulnerability-critical", "vulnerability-known"],
   ],
+  [
+    "less trust than before",
+    { transaction: [entry("a", { action: "install", trust_downgrade: "1.0.0 was signed by the registry" })] },
+    ["package-install", "trust-downgrade"],
+  ],
+  [
+    "a new publisher",
+    { transaction: [entry("a", { action: "install", publisher_since: "2026-01-01T00:00:00Z" })] },
+    ["package-install", "publisher-change"],
+  ],
   ["fixed by the change", { vulnerability_evidence: vulnerability("critical", "old") }, []],
   [
     "denied",
@@ -200,6 +210,10 @@ describe("score", () => {
 
 /** Signals of ecosystems not implemented yet. Implementing one moves its line from here to its grammar. */
 const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = {
+  pip: [
+    ...(["build-backend-risk", "setup-py-risk", "native-extension-risk"] as const),
+    ...(["virtualenv-missing", "user-site-risk"] as const),
+  ],
   container: ["unknown-registry", "dockerhub-default", "unsigned-image"],
   nuget: ["build-targets-risk", "powershell-risk", "native-dll-risk", "aspnet-sensitive"],
   vscode: [

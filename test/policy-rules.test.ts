@@ -601,6 +601,38 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       { what: "no minimum", plan: npm({ published_at: null }) },
     ],
   },
+  "publisher-change": {
+    decision: "deny",
+    fires: [
+      {
+        what: "a day short",
+        plan: npm({ transaction: withDependency({ publisher_since: "2025-12-27T03:04:05Z" }) }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
+    ],
+    not: [
+      {
+        what: "a week ago",
+        plan: npm({ transaction: withDependency({ publisher_since: "2025-12-26T03:04:05Z" }) }),
+        toml: "[npm]\nminimum_age_days = 7",
+      },
+      { what: "no change", plan: npm(), toml: "[npm]\nminimum_age_days = 7" },
+      {
+        what: "no minimum",
+        plan: npm({ transaction: withDependency({ publisher_since: "2026-01-02T03:04:05Z" }) }),
+      },
+    ],
+  },
+  "trust-downgrade": {
+    decision: "deny",
+    fires: [
+      {
+        what: "of a dependency",
+        plan: npm({ transaction: withDependency({ trust_downgrade: "1.0.0 was signed by the registry" }) }),
+      },
+    ],
+    not: [{ what: "nothing lost", plan: npm({ transaction: withDependency({}) }) }],
+  },
   "artifact-provenance": {
     decision: "deny",
     fires: [{ what: "no attestation", plan: npm(), toml: "[npm]\nrequire_provenance = true" }],

@@ -1,0 +1,118 @@
+import { createPublicKey } from "node:crypto";
+import { bundleFromJSON, isBundleWithDsseEnvelope } from "@sigstore/bundle";
+import { TrustedRoot } from "@sigstore/protobuf-specs";
+import { toSignedEntity, toTrustMaterial, Verifier } from "@sigstore/verify";
+import * as v from "valibot";
+import { SIGSTORE_ROOT } from "./eco-sigstore-root.ts";
+import { AegisError, messageOf } from "./errors.ts";
+
+/*
+ * Attestations as npm and PyPI publish them: an in-toto statement in a DSSE envelope, signed with a certificate of Sigstore's (or a
+ * key that the registry is known by), and entered in its transparency log. All of it is verified here, without a network.
+ * Loads a parser of certificates: import it only when there is an attestation.
+ */
+
+/** A key that signs without a certificate, DER SubjectPublicKeyInfo in base64. */
+interface HintedKey {
+  key: string;
+  /** RFC 3339; null for no end. */
+  expires: string | null;
+}
+
+/** https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md */
+const Statement = v.looseObject({
+  _type: v.picklist(["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"]),
+  subject: v.pipe(
+    v.array(v.looseObject({ name: v.optional(v.string(), ""), digest: v.record(v.string(), v.string()) })),
+    v.minLength(1),
+  ),
+  predicateType: v.string(),
+  predicate: v.unknown(),
+});
+export type Statement = v.InferOutput<typeof Statement>;
+
+/** Who signed, by the certificate: what its issuer knew of the workflow. Null where the certificate doesn't say. */
+interface SigstoreIdentity {
+  /** Subject alternative name: a workflow's address, or a mail address. */
+  subject: string;
+  issuer: string;
+  /** https://github.com/…, without what is behind it. */
+  sourceRepository: string | null;
+  sourceRef: string | null;
+  sourceDigest: string | null;
+  /** `github-hosted` or `self-hosted`. */
+  runner: string | null;
+}
+
+export interface VerifiedAttestation {
+  statement: Statement;
+  /** Null for one signed by a key without a certificate; `key` is then its hint. */
+  identity: SigstoreIdentity | null;
+  key: string;
+}
+
+/** https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md */
+const FULCIO = "1.3.6.1.4.1.57264.1";
+
+/**
+ * Verifies a bundle: the signature over the statement, the signer's certificate at the time of signing (or the key that `keys` has for
+ * its hint), and the entry in the transparency log. What the statement says, and whether this signer may say it, is for the caller.
+ * @throws AegisError `signature_invalid`
+ */
+export function verifyAttestation(
+  document: unknown,
+  keys: ReadonlyMap<string, HintedKey> = new Map(),
+): VerifiedAttestation {
+  try {
+    const bundle = bundleFromJSON(document);
+    if (!isBundleWithDsseEnvelope(bundle)) throw new Error("it is no statement");
+    const { payload, payloadType } = bundle.content.dsseEnvelope;
+    if (payloadType !== "application/vnd.in-toto+json") throw new Error("its statement is of another type");
+    const trust = toTrustMaterial(TrustedRoot.fromJSON(SIGSTORE_ROOT), (hint) => findKey(hint, keys));
+    const signer = new Verifier(trust).verify(toSignedEntity(bundle));
+    const statement = v.parse(Statement, JSON.parse(payload.toString()));
+    const { content } = bundle.verificationMaterial;
+    if (content.$case === "publicKey") return { statement, identity: null, key: content.publicKey.hint };
+    const identity = identityOf(signer.identity ?? {});
+    return { statement, identity, key: identity.subject };
+  } catch (error) {
+    throw new AegisError("signature_invalid", `the attestation can't be verified: ${messageOf(error)}`);
+  }
+}
+
+function findKey(hint: string, keys: ReadonlyMap<string, HintedKey>) {
+  const found = keys.get(hint);
+  if (found === undefined) throw new Error("its key is not known");
+  const publicKey = createPublicKey({ key: Buffer.from(found.key, "base64"), format: "der", type: "spki" });
+  const end = found.expires === null ? null : new Date(found.expires);
+  return { publicKey, validFor: (date: Date) => end === null || date < end };
+}
+
+type Signer = ReturnType<Verifier["verify"]>;
+
+function identityOf({
+  subjectAlternativeName,
+  extensions,
+  oids = [],
+}: NonNullable<Signer["identity"]>): SigstoreIdentity {
+  const extension = (last: number): string | null => {
+    const value = oids.find(({ oid }) => oid?.id.join(".") === `${FULCIO}.${last}`)?.value;
+    return value === undefined ? null : derText(value);
+  };
+  return {
+    subject: subjectAlternativeName ?? "",
+    issuer: extension(8) ?? extensions?.issuer ?? "",
+    sourceRepository: extension(12),
+    sourceRef: extension(14),
+    sourceDigest: extension(13),
+    runner: extension(11),
+  };
+}
+
+/** The text of a DER UTF8String; the extensions from 8 on have one. */
+function derText(value: Uint8Array): string | null {
+  const [tag, length = 0] = value;
+  if (tag !== 0x0c) return null;
+  const lengthBytes = length < 0x80 ? 0 : length - 0x80;
+  return Buffer.from(value.subarray(2 + lengthBytes)).toString("utf8");
+}
