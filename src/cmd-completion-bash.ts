@@ -1,4 +1,9 @@
-import type { CommandRow, CompletionTable, PositionalRow } from "./cmd-completion-table.ts";
+import {
+  type CommandRow,
+  type CompletionTable,
+  type PositionalRow,
+  packageNames,
+} from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
 /** Completion for bash 4.2 or later; it needs no function of the package bash-completion, which only loads it. */
@@ -75,7 +80,7 @@ ${table.operations
     package)
       case "\${typed[0]-} \${typed[1]-}" in
         'apt install' | 'apt remove')
-          mapfile -t COMPREPLY < <(/usr/bin/apt-cache --no-generate pkgnames "$cur" 2>/dev/null) ;;
+          mapfile -t COMPREPLY < <(${packageNames('"$cur"')}) ;;
       esac ;;
     help)
       if ((\${#typed[@]} == 0)); then _aegis_words '${words([...table.first, ...table.topics])}'

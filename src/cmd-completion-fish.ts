@@ -1,4 +1,10 @@
-import type { CommandRow, CompletionTable, FlagRow, PositionalRow } from "./cmd-completion-table.ts";
+import {
+  type CommandRow,
+  type CompletionTable,
+  type FlagRow,
+  type PositionalRow,
+  packageNames,
+} from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
 /** Completion for fish 3.1 or later. */
@@ -124,7 +130,7 @@ function positionalLines(
       return ["install", "remove"].map((operation) =>
         line(
           `${at}; and __aegis_words apt ${operation}`,
-          "-a '(/usr/bin/apt-cache --no-generate pkgnames (commandline -ct) 2>/dev/null)'",
+          `-a ${quote(`(${packageNames("(commandline -ct)")})`)}`,
         ),
       );
     case "help": {

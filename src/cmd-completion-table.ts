@@ -42,6 +42,14 @@ export interface CompletionTable {
   operations: [ecosystem: string, operations: string[]][];
 }
 
+/**
+ * The pipeline that prints apt's package names with a prefix, in the words of all three shells. The prefix is no option, and
+ * names by which a repository could put a command on the command line are left out: apt takes any, and bash quotes none.
+ */
+export function packageNames(prefix: string): string {
+  return `/usr/bin/apt-cache --no-generate pkgnames -- ${prefix} 2>/dev/null | LC_ALL=C /usr/bin/grep -x '[a-z0-9][a-z0-9+.-]*'`;
+}
+
 const HELP: FlagRow = { name: "help", description: "show help", value: null, multiple: false };
 const JSON_FLAG: FlagRow = { ...HELP, name: "json", description: "print one JSON document" };
 /** Value hints that stand for a file. */

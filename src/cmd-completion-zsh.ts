@@ -1,4 +1,10 @@
-import type { CommandRow, CompletionTable, FlagRow, PositionalRow } from "./cmd-completion-table.ts";
+import {
+  type CommandRow,
+  type CompletionTable,
+  type FlagRow,
+  type PositionalRow,
+  packageNames,
+} from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
 /** Completion for zsh, as a file that compinit loads by its first line. */
@@ -43,7 +49,7 @@ ${table.operations
     package)
       case "$line[1] $line[2]" in
         'apt install' | 'apt remove')
-          compadd -- \${(f)"$(/usr/bin/apt-cache --no-generate pkgnames "$PREFIX" 2>/dev/null)"} ;;
+          compadd -- \${(f)"$(${packageNames('"$PREFIX"')})"} ;;
       esac ;;
     help)
       if ((CURRENT == 2)); then

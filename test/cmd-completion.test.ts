@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ALL } from "../src/cmd.ts";
-import { completionScript } from "../src/cmd-completion.ts";
+import { completionScript, type Shell } from "../src/cmd-completion.ts";
 import { needs } from "./needs.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
@@ -16,11 +16,23 @@ beforeAll(async () => {
   mkdirSync(join(FILES, "sub"), { recursive: true });
   for (const name of ["plan.json", "la.txt"]) writeFileSync(join(FILES, name), "");
   mkdirSync(join(home, "fpath"));
-  writeFileSync(join(home, "aegis.bash"), await completionScript("bash", ALL.load));
-  writeFileSync(join(home, "fpath/_aegis"), await completionScript("zsh", ALL.load));
-  writeFileSync(join(home, "aegis.fish"), await completionScript("fish", ALL.load));
+  writeFileSync(join(home, "apt-cache"), APT_CACHE, { mode: 0o755 });
+  const scriptOf = async (shell: Shell) =>
+    (await completionScript(shell, ALL.load)).replaceAll("/usr/bin/apt-cache", join(home, "apt-cache"));
+  writeFileSync(join(home, "aegis.bash"), await scriptOf("bash"));
+  writeFileSync(join(home, "fpath/_aegis"), await scriptOf("zsh"));
+  writeFileSync(join(home, "aegis.fish"), await scriptOf("fish"));
 });
 afterAll(remove);
+
+/** Names that apt takes from a repository's index (apt 2.6); `zz-option` where the prefix could be read as an option. */
+const HOSTILE = ["zz$(id)", "zz`id`", "zz;id", "zz two", "zz\u001b[31m", "zz'", "-oDir::Log=x"];
+const APT_CACHE = `#!/bin/sh
+case "$*" in '--no-generate pkgnames -- '*) ;; *) echo zz-option ;; esac
+cat <<'END'
+${["zz-good", "zz+1.0", ...HOSTILE].join("\n")}
+END
+`;
 
 /** Words that must be offered, and some that must not. `FILE` stands for names of files. */
 type Row = [line: string, offered: string[], not?: string[]];
@@ -51,7 +63,8 @@ const CASES: Row[] = [
   ["plan npm ", ["install"], ["remove"]],
   ["plan --out x apt ", ["install"], ["apt", "npm"]],
   ["plan rollback ", [], ["install", FILE]],
-  ["plan apt install bash-comp", [], ["apt", FILE]],
+  ["plan apt install zz", ["zz-good", "zz+1.0"], [...HOSTILE, "zz-option", "apt", FILE]],
+  ["plan apt install -- -o", [], [...HOSTILE, "zz-option"]],
   ["plan show p", [FILE], ["apt"]],
   ["policy lat", ["latest"], ["rules"]],
   ["policy ru", ["rules"], ["report"]],
