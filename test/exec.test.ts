@@ -177,7 +177,11 @@ describe("as another user", () => {
   const isRoot = process.getuid?.() === 0;
   test("one that doesn't exist: refused, and nothing is used up", async () => {
     host = { ...host, user: "no-such-user" };
-    await refuses(async () => submit(await install(), context()), "unavailable", "no user no-such-user");
+    await refuses(
+      async () => submit(await install(), context()),
+      "unavailable",
+      "user no-such-user, which doesn't exist on this host",
+    );
     untouched();
   });
   needs(isRoot && nobody !== null, "root, and a user nobody").test(
