@@ -7,13 +7,16 @@ import type { Terminal } from "./terminal.ts";
 /* Paging of long text. */
 
 const DEFAULT_PAGER = "less -R";
-/** Pagers allowed under sudo(8): PAGER may be the invoking user's (-E), and `sh -c …` would run as root. */
-const ALLOWED_UNDER_SUDO: readonly string[] = ["less", "more", "most", "pg"];
+/**
+ * The one pager under sudo(8): PAGER may be the invoking user's, and `sh -c …` would run as root. So would what more, most and
+ * pg start at `!`, which only less can be told to refuse (LESSSECURE).
+ */
+const PAGER_UNDER_SUDO = "less";
 
 /**
  * The pager's argv: PAGER split at white space, never run through a shell, else `less -R`. Only programs in system
  * directories are run; a PAGER elsewhere falls back to `less`. Null for no pager: PAGER empty or `cat`, or none
- * installed. Under sudo only known pagers are run, without PAGER's options.
+ * installed. Under sudo only `less` is run, without PAGER's options.
  */
 export function pagerArgv(env: Env, find: typeof resolveProgram = resolveProgram): string[] | null {
   const isSudo = env.SUDO_UID !== undefined;
@@ -21,12 +24,11 @@ export function pagerArgv(env: Env, find: typeof resolveProgram = resolveProgram
   for (const candidate of [wanted, DEFAULT_PAGER]) {
     const [name, ...args] = candidate.split(/\s+/).filter((word) => word !== "");
     if (name === undefined || basename(name) === "cat") return null;
-    if (isSudo && !ALLOWED_UNDER_SUDO.includes(basename(name))) continue;
+    if (isSudo && basename(name) !== PAGER_UNDER_SUDO) continue;
     const program = SYSTEM_PATH.some((directory) => directory === dirname(name))
       ? find(basename(name), [dirname(name)])
       : find(name);
-    const safe = isSudo ? (basename(name) === "less" ? ["-R"] : []) : args;
-    if (program !== null) return [program, ...safe];
+    if (program !== null) return [program, ...(isSudo ? ["-R"] : args)];
   }
   return null;
 }

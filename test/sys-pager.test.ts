@@ -3,9 +3,14 @@ import { isLong, pagerArgv } from "../src/sys-pager.ts";
 
 /** Programs of a host, by path. */
 const find = (name: string, path: readonly string[] = ["/usr/local/bin", "/usr/bin"]) =>
-  ["/usr/bin/less", "/usr/bin/most", "/usr/local/bin/bat", "/usr/bin/false"].find((program) =>
-    path.some((directory) => program === `${directory}/${name}`),
-  ) ?? null;
+  [
+    "/usr/bin/less",
+    "/usr/bin/more",
+    "/usr/bin/pg",
+    "/usr/bin/most",
+    "/usr/local/bin/bat",
+    "/usr/bin/false",
+  ].find((program) => path.some((directory) => program === `${directory}/${name}`)) ?? null;
 
 describe("the pager", () => {
   const CASES: [pager: string | undefined, argv: string[] | null][] = [
@@ -36,7 +41,10 @@ describe("the pager", () => {
     ["/usr/bin/false", ["/usr/bin/less", "-R"]],
     ["bat", ["/usr/bin/less", "-R"]],
     ["less -o /etc/passwd", ["/usr/bin/less", "-R"]],
-    ["most", ["/usr/bin/most"]],
+    // They start a shell at a key.
+    ["most", ["/usr/bin/less", "-R"]],
+    ["/usr/bin/more", ["/usr/bin/less", "-R"]],
+    ["pg", ["/usr/bin/less", "-R"]],
     ["cat", null],
   ];
   for (const [pager, argv] of BEHIND_SUDO) {
