@@ -28,7 +28,7 @@ const ALLOWED: readonly ArgvForm[] = [
   [
     ...["python3", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"],
     ...["--target", "/var/lib/aegis/pip-packages"],
-    new RegExp(`^${NAME}==[0-9A-Za-z][0-9A-Za-z.+!_-]*$`),
+    oneOrMore(new RegExp(`^${NAME}==[0-9A-Za-z][0-9A-Za-z.+_-]*$`)),
   ],
   ["docker", "pull", IMAGE],
   [

@@ -4,6 +4,7 @@ import type { Tool } from "./doc-plan.ts";
 import type { Grammar } from "./eco-grammar.ts";
 import { goGrammar } from "./go-target.ts";
 import { npmGrammar } from "./npm-target.ts";
+import { pipGrammar } from "./pip-target.ts";
 
 /** Grammars by a plan's `tool`: all that policy needs. A missing ecosystem is not built and allowed nothing. */
 export type Grammars = Readonly<Partial<Record<Tool, { grammar: Grammar }>>>;
@@ -35,4 +36,5 @@ export const TABLE = {
   cargo: { grammar: cargoGrammar, load: async () => (await import("./cargo.ts")).cargo },
   go: { grammar: goGrammar, load: async () => (await import("./go.ts")).go },
   npm: { grammar: npmGrammar, load: async () => (await import("./npm.ts")).npm },
+  pip: { grammar: pipGrammar, load: async () => (await import("./pip.ts")).pip },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

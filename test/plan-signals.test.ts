@@ -210,10 +210,6 @@ describe("score", () => {
 
 /** Signals of ecosystems not implemented yet. Implementing one moves its line from here to its grammar. */
 const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = {
-  pip: [
-    ...(["build-backend-risk", "setup-py-risk", "native-extension-risk"] as const),
-    ...(["virtualenv-missing", "user-site-risk"] as const),
-  ],
   container: ["unknown-registry", "dockerhub-default", "unsigned-image"],
   nuget: ["build-targets-risk", "powershell-risk", "native-dll-risk", "aspnet-sensitive"],
   vscode: [

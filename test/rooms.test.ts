@@ -13,7 +13,7 @@ const FILES = readdirSync(SRC).filter((name) => name.endsWith(".ts") && !name.en
 const CORE = ["canonical", "command", "errors", "finding", "log", "paths", "self", "terminal"];
 
 /** One room each; they never import one another. */
-const ECOSYSTEMS: readonly string[] = ["apt", "npm", "go", "cargo"];
+const ECOSYSTEMS: readonly string[] = ["apt", "npm", "pip", "go", "cargo"];
 
 /** Rooms from the ground up; those of one floor don't import each other unless {@link NEXT_DOOR} says so. */
 const FLOORS: readonly (readonly string[])[] = [
@@ -59,6 +59,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ],
   ],
   npm: ["npm", "npm-target"],
+  pip: ["pip", "pip-target"],
   go: ["go", "go-target"],
   cargo: ["cargo", "cargo-target"],
   osv: ["osv"],
