@@ -92,7 +92,7 @@ export function indexReader(config: PipConfig, host: Promise<PythonHost>, planni
 }
 
 /** The request for an address that the index names: its credentials go to its own host alone. */
-export function requestFor(url: URL, config: PipConfig): RegistryRequest {
+export function indexRequest(url: URL, config: PipConfig): RegistryRequest {
   return url.origin === config.index.origin ? config.request : config.otherRequest;
 }
 

@@ -40,7 +40,7 @@ export function comparePython(a: string, b: string): number {
 }
 
 /** Whether a version is a pre-release or a development release. */
-export function isPreRelease(version: string): boolean {
+function isPreRelease(version: string): boolean {
   return read(version)?.is_prerelease === true;
 }
 

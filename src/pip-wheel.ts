@@ -169,7 +169,7 @@ function recordProblem(files: readonly ArchiveFile[], info: string): string | nu
 }
 
 /** Rows of a CSV text as Python's csv module writes it; null where a quote isn't closed. */
-export function readCsv(text: string): string[][] | null {
+function readCsv(text: string): string[][] | null {
   const rows: string[][] = [];
   for (const line of text.split(/\r?\n/)) {
     if (line === "") continue;
@@ -189,7 +189,7 @@ export function readCsv(text: string): string[][] | null {
 }
 
 /** Names of `[console_scripts]` and `[gui_scripts]`. https://packaging.python.org/en/latest/specifications/entry-points/ */
-export function consoleScripts(text: string): string[] {
+function consoleScripts(text: string): string[] {
   let section = "";
   return text.split(/\r?\n/).flatMap((line) => {
     const header = /^\s*\[([^\]]+)\]\s*$/.exec(line)?.[1];

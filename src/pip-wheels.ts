@@ -2,7 +2,7 @@ import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import type { PipConfig } from "./pip-config.ts";
 import type { ResolveWorld } from "./pip-criteria.ts";
-import { requestFor, type Wheel } from "./pip-index.ts";
+import { indexRequest, type Wheel } from "./pip-index.ts";
 import { admitsPython, type MarkerEnvironment, type Requirement } from "./pip-requirement.ts";
 import type { Resolved } from "./pip-resolve.ts";
 import { readMetadata, readWheel, type WheelContents, type WheelMetadata } from "./pip-wheel.ts";
@@ -26,7 +26,7 @@ export function wheelReader(config: PipConfig, environment: MarkerEnvironment, p
     (wheel): Promise<WheelContents> =>
       slots(async () => {
         const digest = { algorithm: "sha256", hex: wheel.sha256 } as const;
-        const { bytes } = await planning.packageFile(wheel.url, digest, requestFor(wheel.url, config));
+        const { bytes } = await planning.packageFile(wheel.url, digest, indexRequest(wheel.url, config));
         return readWheel(bytes, wheel);
       }),
   );
@@ -36,7 +36,7 @@ export function wheelReader(config: PipConfig, environment: MarkerEnvironment, p
     if (hex === null) return (await contentsOf(wheel)).metadata;
     const url = new URL(`${wheel.url.href}.metadata`);
     const { bytes } = await slots(() =>
-      planning.packageFile(url, { algorithm: "sha256", hex }, requestFor(url, config)),
+      planning.packageFile(url, { algorithm: "sha256", hex }, indexRequest(url, config)),
     );
     const metadata = readMetadata(bytes, wheel);
     if (typeof metadata === "string")

@@ -74,7 +74,7 @@ const PolicyConfig = v.strictObject({
     {},
   ),
   npm: artifacts("deny", ["registry.npmjs.org"]),
-  pip: artifacts("deny", ["pypi.org"]),
+  pip: artifacts("deny", ["pypi.org", "files.pythonhosted.org"]),
   container: artifacts("allow", ["docker.io"]),
   nuget: artifacts("deny", ["api.nuget.org"]),
   vscode: artifacts("deny", ["marketplace.visualstudio.com"]),

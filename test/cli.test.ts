@@ -149,10 +149,8 @@ const USAGE: Row[] = [
 ];
 
 const NOT_BUILT: Row[] = [
-  [["plan", "pip"], 1, null, "pip is not built yet"],
   [["audit", "checkpoint"], 1, null, "not built yet"],
   [["audit", "prove"], 1, null, "not built yet"],
-  [["pip", "install", "x", "--plan"], 1, null, "pip is not built yet"],
   [["plan", "docker", "pull", "x"], 1, null, "docker is not built yet"],
   [["plan", "podman", "pull", "x"], 1, null, "podman is not built yet"],
   [["plan", "container", "pull", "x"], 1, null, "container is not built yet"],

@@ -20,7 +20,6 @@ const FAULTS: [string, string, string[], string][] = [
   ["toString", "install", ["x"], "usage"],
   ["brew", "install", ["x"], "usage"],
   ["", "install", ["x"], "usage"],
-  ["pip", "install", ["requests"], "not_built"],
   ["docker", "pull", ["ubuntu"], "not_built"],
   ["podman", "pull", ["ubuntu"], "not_built"],
   ["container", "pull", ["ubuntu"], "not_built"],
