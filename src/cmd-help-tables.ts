@@ -102,6 +102,12 @@ function variables(): Readonly<Record<string, string>> {
     AEGIS_OSV_DIR:
       "directory with OSV vulnerability records. The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
     AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",
+    AEGIS_GOPROXY:
+      "in aegisd.env: the registry that the executor plans Go modules from, as GOPROXY. So does `aegis plan` where the user's environment names none. A plan from another registry is refused. Without credentials: everybody can read aegisd.env",
+    AEGIS_GOSUMDB: "likewise the checksum database, as GOSUMDB",
+    AEGIS_NPM_REGISTRY: "likewise npm's registry, as `npm_config_registry`",
+    AEGIS_PIP_INDEX_URL: "likewise pip's index, as `PIP_INDEX_URL`",
+    AEGIS_CARGO_INDEX: "likewise cargo's index, in place of crates.io",
     AEGIS_SIGNING_SECRET_KEY_HEX: "secret that `aegis sign` signs with, where no `--key` is given",
     AEGIS_APPROVAL_SECRET_KEY_HEX:
       "secret that `aegis sign approve` approves with, where no `--key` is given",

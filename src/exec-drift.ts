@@ -4,6 +4,7 @@ import { isStableWarning, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
 import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";
 import { firedFrom, strictness } from "./policy.ts";
@@ -73,6 +74,7 @@ function tellsItsVulnerabilities(plan: OperationPlan): boolean {
  * plan describes the same change differently
  */
 export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims: Claims): void {
+  compareRegistries(signed, own);
   if (canonicalJson(signed.transaction) !== canonicalJson(own.transaction)) {
     const { only_signed, only_now } = difference(signed.transaction, own.transaction);
     throw new AegisError(
@@ -92,6 +94,20 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims
     }
   }
   if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
+}
+
+/** Packages come from the registries that the host's administrator has named, never from one that a plan's author knows. */
+function compareRegistries(signed: OperationPlan, own: OperationPlan): void {
+  const addresses = (plan: OperationPlan): string[] => plan.source_registry?.match(/[a-z]+:\/\/\S+/g) ?? [];
+  const known = addresses(own);
+  const strange = addresses(signed).filter((one) => !known.includes(one));
+  if (known.length === 0 || strange.length === 0) return;
+  throw new AegisError(
+    "evidence_mismatch",
+    `the plan's packages come from ${strange.join(" ")}, which this host's executor doesn't know: it takes them from ${known.join(" ")}`,
+    `Plan again without registry settings of your own, or have the registry named in ${SYSTEM.daemonEnv} (aegis help environment).`,
+    { field: "source_registry" },
+  );
 }
 
 function compareHostFacts(signed: OperationPlan, own: OperationPlan, { hostFacts }: Claims): void {

@@ -4,17 +4,11 @@ import { ECOSYSTEMS } from "./eco-load.ts";
 import type { ExecutionContext, ExecutorWorld } from "./exec.ts";
 import { loadTrust } from "./key-trust.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
-import type { Env } from "./paths.ts";
-import { hostVulnerabilityData } from "./plan-env.ts";
+import { executorPlanningEnv } from "./plan-env.ts";
 import { openPlanning } from "./plan-world.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { readText } from "./sys-files.ts";
 import { prepareState, STATE } from "./sys-state.ts";
-
-/** What the executor plans with: this host's own vulnerability data, and nothing from the submitter. */
-function planningEnv(): Env {
-  return { HOME: "/root", XDG_CACHE_HOME: "/var/cache", ...hostVulnerabilityData(readText) };
-}
 
 /** The executor that a runner serves, and how it opens what lasts longer than one run. */
 export interface RunnerWorld extends ExecutorWorld {
@@ -29,7 +23,7 @@ export function thisHost(bare: BareKeys): RunnerWorld {
   return {
     paths: STATE,
     ecosystems: ECOSYSTEMS,
-    openPlanning: () => openPlanning({ env: planningEnv(), ownCaches: true }),
+    openPlanning: () => openPlanning({ env: executorPlanningEnv(readText), ownCaches: true }),
     prepare: prepareState,
     openLog: openProductionLog,
     rules: () => ({

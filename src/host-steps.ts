@@ -268,6 +268,12 @@ const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is a
 #AEGIS_LOG_FORMAT=json
 #AEGIS_OSV_DIR=/var/lib/osv
 #AEGIS_OSV_URL=http://localhost:8080
+# Registries that plans come from, where they aren't the public ones. Everybody can read this file: no credentials.
+#AEGIS_NPM_REGISTRY=https://registry.npmjs.org/
+#AEGIS_PIP_INDEX_URL=https://pypi.org/simple/
+#AEGIS_GOPROXY=https://proxy.golang.org
+#AEGIS_GOSUMDB=sum.golang.org
+#AEGIS_CARGO_INDEX=sparse+https://index.crates.io/
 # Keys without a name; prefer ${SYSTEM.trustedKeys}
 #AEGIS_SIGNING_PUBLIC_KEY_HEX=
 #AEGIS_APPROVAL_PUBLIC_KEY_HEX=

@@ -79,7 +79,7 @@ const PolicyConfig = v.strictObject({
   nuget: artifacts("deny", ["api.nuget.org"]),
   vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
   go: artifacts("allow", ["proxy.golang.org"]),
-  cargo: artifacts("deny", ["crates.io"]),
+  cargo: artifacts("deny", ["index.crates.io", "static.crates.io"]),
   freshness: v.optional(v.strictObject({ plan_minutes: minutes(60), execution_minutes: minutes(30) }), {}),
   approvals: v.optional(
     v.strictObject({

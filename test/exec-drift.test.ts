@@ -37,6 +37,30 @@ const change = (index: number, fields: Parameters<typeof entry>[1]) => ({
   transaction: OWN.transaction.map((e, i) => (i === index ? { ...e, ...fields } : e)),
 });
 
+describe("a registry that the executor doesn't know", () => {
+  const own = npm({ source_registry: "https://registry.npmjs.org/ https://npm.example/" });
+  const compare = (registry: string | null) => () =>
+    compareWithOwn({ ...own, source_registry: registry }, own, TABLE.npm.grammar.claims);
+
+  test.each(["https://evil.example/", "https://registry.npmjs.org/ https://evil.example/"])(
+    "%s: refused, with what to configure",
+    async (registry) => {
+      const hint = await refuses(
+        compare(registry),
+        "evidence_mismatch",
+        "packages come from https://evil.example/, which this host's executor doesn't know: it takes them from https://registry.npmjs.org/ https://npm.example/",
+      );
+      expect(hint).toContain("/etc/aegis/aegisd.env (aegis help environment)");
+    },
+  );
+
+  test("those that it knows, and what is no address, are compared like everything else", async () => {
+    compare("https://registry.npmjs.org/ https://npm.example/")();
+    await refuses(compare("https://npm.example/"), "evidence_mismatch");
+    await refuses(compare(null), "evidence_mismatch");
+  });
+});
+
 describe("another change than was signed is drift", () => {
   const CASES: [name: string, signed: Partial<OperationPlan>, says: string][] = [
     [
