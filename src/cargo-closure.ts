@@ -95,7 +95,10 @@ function activeOf({ needs, chosen }: State): CrateDependency[] {
   );
 }
 
-/** `name`, `dep:name`, `name/feature` or `name?/feature`, which cargo's resolver takes for the third. */
+/**
+ * `name`, `dep:name`, `name/feature` or `name?/feature`. cargo's resolver switches the dependency on for the last too, which its build
+ * may then leave out; but not the feature that is called like the dependency.
+ */
 function switchOn(feature: string, state: State): void {
   const { needs, features, chosen, asked } = state;
   const queue = [feature];
@@ -104,10 +107,11 @@ function switchOn(feature: string, state: State): void {
     if (one.startsWith("dep:")) {
       chosen.add(one.slice(4));
     } else if (slash > 0) {
-      const name = one.slice(0, slash).replace(/\?$/, "");
+      const isWeak = one[slash - 1] === "?";
+      const name = one.slice(0, isWeak ? slash - 1 : slash);
       chosen.add(name);
       asked.set(name, (asked.get(name) ?? new Set()).add(one.slice(slash + 1)));
-      if (needs.dependencies.some((it) => it.isOptional && it.name === name)) queue.push(name);
+      if (!isWeak && needs.dependencies.some((it) => it.isOptional && it.name === name)) queue.push(name);
     } else if (!features.has(one)) {
       features.add(one);
       const means = needs.features.get(one);

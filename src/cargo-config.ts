@@ -1,7 +1,6 @@
 import { isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import type { RegistryRequest } from "./eco-planning.ts";
-import { hostRegistries } from "./eco-registries.ts";
 import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import { readToml } from "./sys-toml.ts";
@@ -40,7 +39,7 @@ export function cargoConfig(env: Env, readText: (path: string) => string | null)
   // Where both names are there, cargo takes the one without an extension.
   const config = readFile(home, ["config", "config.toml"], Config, readText);
   const credentials = readFile(home, ["credentials", "credentials.toml"], Credentials, readText);
-  const { index, registry } = indexOf(config, env, hostRegistries(readText).cargo.index);
+  const { index, registry } = indexOf(config, env);
   const token =
     registry === null
       ? undefined
@@ -61,11 +60,13 @@ export function cargoConfig(env: Env, readText: (path: string) => string | null)
 }
 
 /** The index that stands for crates.io, and the name of the registry that it belongs to, for its token. */
-function indexOf(
-  config: v.InferOutput<typeof Config>,
-  env: Env,
-  ofHost: string | undefined,
-): { index: URL; registry: string | null } {
+function indexOf(config: v.InferOutput<typeof Config>, env: Env): { index: URL; registry: string | null } {
+  // The host's own, which the executor plans from; a token for it may stand with a registry of the same address.
+  const own = env.AEGIS_CARGO_INDEX ?? "";
+  if (own !== "") {
+    const same = Object.entries(config.registries).find(([, registry]) => registry.index === own);
+    return { index: sparse(own, "AEGIS_CARGO_INDEX"), registry: same?.[0] ?? null };
+  }
   let name = "crates-io";
   for (let n = 0; n < MAX_REPLACEMENTS; n++) {
     const source = tableOf(config.source, name);
@@ -81,7 +82,7 @@ function indexOf(
       return { index: sparse(index, `[source.${name}]`), registry: named === undefined ? null : name };
     if (name !== "crates-io")
       throw invalid(`[source.${name}] is no registry; vendored and local sources are not used`);
-    return { index: sparse(ofHost ?? CRATES_IO, "[cargo] index of registries.toml"), registry: null };
+    return { index: sparse(CRATES_IO, "crates.io"), registry: null };
   }
   throw invalid("its source replacements go in a circle");
 }

@@ -14,6 +14,8 @@ const RUST_TARGETS: Readonly<Record<string, readonly [triple: string, arch: stri
   riscv64: ["riscv64gc-unknown-linux-gnu", "riscv64", "64"],
 };
 
+/** `target_has_atomic` on every one of these. */
+const ATOMIC: ReadonlySet<string> = new Set(['"8"', '"16"', '"32"', '"64"', '"ptr"']);
 /** Set by the compiler in ways that differ between its versions and machines. */
 const VARIES = /^(?:target_\w+|panic|debug_assertions|relocation_model)$/;
 /** Far more than anybody writes; keeps the nesting within the stack. */
@@ -64,6 +66,7 @@ class Expression {
     if (this.#tokens[this.#at] !== "=") return this.#flag(word);
     this.#at++;
     const value = this.#next();
+    if (word === "target_has_atomic" && ATOMIC.has(value)) return true;
     const known = this.#known.get(word);
     if (known !== undefined) return value === `"${known}"`;
     return VARIES.test(word) || !value.startsWith('"') ? null : false;

@@ -34,7 +34,11 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
   nuget: ARTIFACTS,
   vscode: ARTIFACTS,
   go: ARTIFACTS,
-  cargo: ARTIFACTS,
+  cargo: {
+    ...ARTIFACTS,
+    allow_build_scripts:
+      "true: build scripts and procedural macros, which run while crates are built, need a person instead of being denied",
+  },
   freshness: {
     plan_minutes: "how long after planning a plan can be decided about, approved and signed; at most 1440",
     execution_minutes: "how long a signed plan may be submitted; at most 1440",

@@ -34,8 +34,6 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   policy: "the policy that the executor decides by; `aegis help policy-file`",
   trustedKeys: "the keys that may sign and approve; `aegis help keys`",
   daemonEnv: "settings of the executor and its monitor",
-  registries:
-    "where the executor plans from, for tools without a configuration in /etc: `[cargo] index`, `[go] proxy`, `sumdb`, `[npm] registry`, `[pip] index_url`",
   reviewerEnv: "settings of the reviewer",
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:

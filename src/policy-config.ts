@@ -47,16 +47,14 @@ const publicKeys = v.pipe(
 );
 
 /** Settings of an ecosystem other than apt. `apply` is the decision about pinned and verified artifacts. */
-const artifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) =>
-  v.optional(
-    v.strictObject({
-      apply: v.optional(decision, apply),
-      minimum_age_days: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3650)), 0),
-      allowed_registries: v.optional(v.pipe(v.array(registry), v.maxLength(1000)), registries),
-      require_provenance: flag(false),
-    }),
-    {},
-  );
+const ofArtifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) => ({
+  apply: v.optional(decision, apply),
+  minimum_age_days: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3650)), 0),
+  allowed_registries: v.optional(v.pipe(v.array(registry), v.maxLength(1000)), registries),
+  require_provenance: flag(false),
+});
+const artifacts = (...defaults: Parameters<typeof ofArtifacts>) =>
+  v.optional(v.strictObject(ofArtifacts(...defaults)), {});
 
 /** The policy file, with its defaults. */
 const PolicyConfig = v.strictObject({
@@ -79,7 +77,14 @@ const PolicyConfig = v.strictObject({
   nuget: artifacts("deny", ["api.nuget.org"]),
   vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
   go: artifacts("allow", ["proxy.golang.org"]),
-  cargo: artifacts("deny", ["index.crates.io", "static.crates.io"]),
+  cargo: v.optional(
+    v.strictObject({
+      ...ofArtifacts("deny", ["index.crates.io", "static.crates.io"]),
+      /** Code of crates runs while they are built: build scripts and procedural macros. */
+      allow_build_scripts: flag(false),
+    }),
+    {},
+  ),
   freshness: v.optional(v.strictObject({ plan_minutes: minutes(60), execution_minutes: minutes(30) }), {}),
   approvals: v.optional(
     v.strictObject({

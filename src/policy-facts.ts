@@ -147,6 +147,13 @@ export function scriptsThat(f: Facts, test: (body: string) => boolean): string[]
   return f.plan.scripts.filter((s) => test(s.body)).map((s) => `${s.package} ${s.name}`);
 }
 
+/** Crates whose code runs while they are built. Plans name build scripts one by one, and tell of macros that there are some. */
+export function cratesThatRun({ plan }: Facts): string[] {
+  if (plan.tool !== "cargo") return [];
+  const scripts = plan.scripts.map(({ package: name, name: path }) => `${name} ${path}`);
+  return scripts.length === 0 && plan.build_hooks_detected ? ["procedural macros"] : scripts;
+}
+
 /** Whether every target means exactly one version, both as requested and as planned. */
 export function isPinned(f: Facts): boolean {
   const { mutable_reference, exact_targets, targets } = f.plan;

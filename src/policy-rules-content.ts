@@ -1,6 +1,7 @@
 import {
   artifactSettings,
   atLeast,
+  cratesThatRun,
   isGrave,
   isPinned,
   lessTrusted,
@@ -97,6 +98,14 @@ export const CONTENT_DENIED: readonly Rule[] = [
     fires: (f) =>
       artifactSettings(f)?.require_provenance === true &&
       unverifiedArtifacts(f, (kind) => kind.endsWith("-attestation")),
+  },
+  {
+    id: "cargo-build-scripts",
+    looks_at: "scripts",
+    decision: "deny",
+    reason:
+      "code of crates would run while they are built; [cargo] allow_build_scripts = true leaves it to a person",
+    fires: (f) => artifactSettings(f) !== null && !f.config.cargo.allow_build_scripts && cratesThatRun(f),
   },
 ];
 

@@ -115,6 +115,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "plan a version whose publisher attests how it was built",
     never: "take a checksum for an attestation",
   },
+  "cargo-build-scripts": {
+    may: "report which crates run code while they are built; whoever owns the policy may set allow_build_scripts",
+    never: "build the crate yourself, or take a binary from elsewhere",
+  },
   "kernel-change": HUMAN,
   "bootloader-change": HUMAN,
   "security-sensitive": HUMAN,

@@ -139,14 +139,22 @@ describe("configuration", () => {
     expect(read(files, {}).index.host).toBe("index.crates.io");
   });
 
-  test("the host's own registry is used where nothing else is named, and the executor has no HOME", () => {
+  test("the host's own registry, which the executor plans from, wins; a token may stand with the same address", () => {
+    const mirror = "sparse+https://host.example/";
     const files = {
-      "/etc/aegis/registries.toml": '[cargo]\nindex = "sparse+https://host.example/"',
-      [PATH]: replaced('[source.a]\nregistry = "sparse+https://a.example/"'),
+      [PATH]: replaced(
+        `[source.a]\nregistry = "sparse+https://a.example/"\n[registries.m]\nindex = "${mirror}"\ntoken = "m"`,
+      ),
     };
-    expect(read(files, {}).index.host).toBe("host.example");
-    expect(read(files).index.host).toBe("a.example");
-    expect(() => read({ "/etc/aegis/registries.toml": "[cargo]\nproxy = 1" }, {})).toThrow("unknown key");
+    const own = read(files, { HOME: "/home/u", AEGIS_CARGO_INDEX: mirror });
+    expect(own).toEqual({
+      index: new URL("https://host.example/"),
+      request: { headers: { authorization: "m" } },
+    });
+    expect(read({}, { HOME: "/nonexistent", AEGIS_CARGO_INDEX: mirror }).request).toEqual({});
+    expect(() => read({}, { AEGIS_CARGO_INDEX: "https://host.example/" })).toThrow(
+      "AEGIS_CARGO_INDEX is no sparse",
+    );
   });
 
   test("variables name an index and a token, and win over the files", () => {
@@ -239,6 +247,8 @@ describe("platforms of dependencies", () => {
     ['cfg(target_feature = "avx2")', true],
     ['cfg(not(target_feature = "avx2"))', true],
     ['cfg(target_has_atomic = "64")', true],
+    ['cfg(not(target_has_atomic = "ptr"))', false],
+    ['cfg(not(target_has_atomic = "128"))', true],
     ["cfg(debug_assertions)", true],
     ['cfg(all(windows, target_feature = "avx2"))', false],
     // Nonsense is planned too; cargo refuses it.

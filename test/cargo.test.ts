@@ -211,6 +211,17 @@ describe("which crates of the lock file", () => {
     ]);
   });
 
+  test("x?/y switches the dependency x on, as cargo's resolver does, and not the feature x", async () => {
+    const optional = { optional: true };
+    const root = tool([dep("x", optional), dep("z")], {
+      features: { default: ["x?/y"], x: ["dep:x", "z/extra"] },
+    });
+    const z = lib("z", { dependencies: [dep("w", optional)], features: { extra: ["dep:w"] } });
+    expect(await closure([root, lib("x"), z, lib("w")])).toEqual(["tool 1.0.0", "x 1.0.0", "z 1.0.0"]);
+    root.features = { default: ["x/y"], x: ["dep:x", "z/extra"] };
+    expect(await closure([root, lib("x"), z, lib("w")])).toContain("w 1.0.0");
+  });
+
   test("features that others ask for count, whoever asks first", async () => {
     const z = lib("z", { dependencies: [dep("late", { optional: true })], features: { x: ["dep:late"] } });
     const crates = [

@@ -59,6 +59,7 @@ const script = (body: string) => ({
   scripts: [{ package: "left-pad", name: "postinstall", body }],
   scripts_detected: true,
 });
+const crate = (over: Partial<OperationPlan>) => npm({ tool: "cargo", ecosystem: "cargo", ...over });
 const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv: string[]) => ({
   raw_evidence: { commands: [{ ...command(...argv), status: null, outcome }] },
 });
@@ -649,6 +650,27 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       },
     ],
   },
+  "cargo-build-scripts": {
+    decision: "deny",
+    fires: [
+      { what: "a build script", plan: crate(script("fn main() {}")) },
+      { what: "a procedural macro", plan: crate({ build_hooks_detected: true }) },
+      {
+        what: "a build script whose flags were taken out, with cargo allowed",
+        plan: crate({ ...script("fn main() {}"), scripts_detected: false }),
+        toml: '[cargo]\napply = "allow"',
+      },
+    ],
+    not: [
+      { what: "nothing runs while it is built", plan: crate({}) },
+      {
+        what: "allowed, which leaves it to a person",
+        plan: crate({ ...script("fn main() {}"), build_hooks_detected: true }),
+        toml: "[cargo]\nallow_build_scripts = true",
+      },
+      { what: "another ecosystem's scripts", plan: npm(script("node x.js")) },
+    ],
+  },
   "kernel-change": {
     decision: "require_human",
     fires: [
@@ -951,6 +973,22 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     not: [{ what: "nothing against it", plan: update(), review: review() }],
   },
 };
+
+test("crates whose code would run are named, with what to configure, and a person decides where it is allowed", () => {
+  const plan = crate({
+    ...script("fn main() {}"),
+    build_hooks_detected: true,
+    source_registry: "https://index.crates.io/",
+    transaction: [],
+  });
+  const denied = decide(plan, '[cargo]\napply = "require_human"');
+  expect(denied.reasons.find((text) => text.includes("allow_build_scripts = true"))).toContain(
+    "left-pad postinstall",
+  );
+  const allowed = decide(plan, '[cargo]\napply = "allow"\nallow_build_scripts = true');
+  expect(allowed.rules).toEqual(expect.arrayContaining(["build-hooks", "lifecycle-scripts"]));
+  expect(allowed.rules).not.toContain("artifact-registry");
+});
 
 test("every rule has cases", () => {
   expect(Object.keys(CASES).sort()).toEqual(RULES.map((rule) => rule.id).sort());
