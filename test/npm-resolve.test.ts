@@ -1,4 +1,6 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { npm } from "../src/npm.ts";
 import { makePlan } from "../src/plan.ts";
 import { type FakePackage, fakeNpm, npmPlanning, REGISTRY } from "./npm-kit.ts";
@@ -285,4 +287,34 @@ describe("the tree", () => {
     expect(found.plan.command_preview.slice(-2)).toEqual(["b@3.0.0", "app@1.0.0"]);
     expect(versionsOf(found)).toEqual(["a 1.0.0 < app 1.0.0", "app 1.0.0 < null", "b 3.0.0 < null"]);
   });
+});
+
+describe("on a real network", () => {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    response.end("{}");
+  });
+  beforeAll(async () => {
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+  });
+  afterAll(() => {
+    server.close();
+  });
+  const address = () => {
+    const at = server.address();
+    return `127.0.0.1:${typeof at === "object" && at !== null ? at.port : 0}`;
+  };
+  const KINDS: [string, (host: string) => string][] = [
+    ["git", (host) => `git+http://${host}/x.git`],
+    ["a tarball", (host) => `http://${host}/x.tgz`],
+  ];
+  for (const kind of ["dependencies", "optionalDependencies", "peerDependencies"])
+    test.each(KINDS)(`${kind}: %s is never asked for`, async (_, spec) => {
+      const manifest = { [kind]: { x: spec(address()) } };
+      const { plan } = await planOf([app({ middle: "1" }), { name: "middle", version: "1.0.0", manifest }]);
+      expect(plan.metadata_available).toBe(false);
+      expect(asked).toEqual([]);
+    });
 });
