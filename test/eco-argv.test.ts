@@ -76,7 +76,7 @@ const ALLOWED: string[][] = [
   npm("lodash@4.17.21", "@babel/core@7.0.0-beta.1"),
 ];
 
-describe("what the executor may run", () => {
+describe("commands that the executor may run", () => {
   for (const argv of REFUSED) test(`not: ${argv.join(" ")}`, () => expect(isAllowedArgv(argv)).toBe(false));
   for (const argv of PLANNING_ONLY) {
     test(`not, though planning may: ${argv.join(" ")}`, () => {

@@ -30,7 +30,7 @@ function make(n: number): string {
 }
 const left = () => readdirSync(runs).sort();
 
-test("the newest are kept, the oldest go with what is in them", () => {
+test("the newest are kept, the oldest are removed with their content", () => {
   for (let n = 1; n <= 5; n++) make(n);
   removeOldRuns(runs, id(5), 3);
   expect(left()).toEqual([id(3), id(4), id(5)]);
@@ -38,19 +38,19 @@ test("the newest are kept, the oldest go with what is in them", () => {
   expect(left()).toEqual([id(3), id(4), id(5)]);
 });
 
-test("the run that ends is kept, even where it looks like the oldest", () => {
+test("the run that is ending is kept, even if it looks like the oldest", () => {
   for (let n = 1; n <= 5; n++) make(n);
   removeOldRuns(runs, id(1), 2);
   expect(left()).toEqual([id(1), id(5)]);
 });
 
-test("200 are kept in the program", () => {
+test("the program keeps 200", () => {
   for (let n = 1; n <= 203; n++) make(n);
   removeOldRuns(runs, id(203));
   expect([left().length, left()[0], KEPT_RUNS]).toEqual([200, id(4), 200]);
 });
 
-test("what is no run's stays, and a link is removed as one", () => {
+test("other files stay, and a link is removed without its target", () => {
   const outside = join(runs, "notes");
   mkdirSync(outside);
   writeFileSync(join(outside, "kept"), "x");

@@ -39,7 +39,7 @@ describe("Tail", () => {
   const { path, remove } = temporaryDirectory();
   afterAll(remove);
 
-  test("what has come since the last look, at most as much as asked for", () => {
+  test("returns what was added since the last read, up to the limit", () => {
     const file = join(path, "growing");
     const tail = new Tail(file);
     expect(tail.read()).toHaveLength(0);
@@ -50,7 +50,7 @@ describe("Tail", () => {
     appendFileSync(file, "g");
     expect(tail.read().toString()).toBe("g");
   });
-  test("what can't be read is an error, not silence", () => {
+  test("an unreadable file is an error", () => {
     mkdirSync(join(path, "directory"));
     chmodSync(join(path, "directory"), 0o700);
     expect(() => new Tail(join(path, "directory")).read()).toThrow("EISDIR");
@@ -77,12 +77,12 @@ describe("Lines", () => {
       expect(pieces.flatMap((piece) => lines.push(piece))).toEqual(expected);
     });
   }
-  test("a line without an end does not grow for ever", () => {
+  test("an endless line does not grow without limit", () => {
     const lines = new Lines();
     for (let i = 0; i < 10; i++) expect(lines.push("x".repeat(50_000))).toEqual([]);
     expect(lines.push("\n")).toEqual(["x".repeat(64 * 1024)]);
   });
-  test("property: the cuts between pieces change nothing", () => {
+  test("property: the boundaries of the pieces don't matter", () => {
     const piece = fc.string({ unit: fc.constantFrom("a", "b", "\n") });
     fc.assert(
       fc.property(fc.array(piece), (pieces) => {
@@ -116,7 +116,7 @@ describe("RunWatch", () => {
     appendFileSync(join(path, OUTPUT_FILES[name]), data);
 
   test("before there is anything", () => expect(look()).toEqual([]));
-  test("what has come since the last look, each thing once", () => {
+  test("what was added since the last look, once each", () => {
     add("stdout", "one\ntw");
     add("stderr", "W: careful\n");
     expect(look()).toEqual(["stdout: one\ntw", "stderr: W: careful\n"]);
@@ -124,13 +124,13 @@ describe("RunWatch", () => {
     expect(look()).toEqual(["stdout: o\n"]);
     expect(look()).toEqual([]);
   });
-  test("a status line only when it is whole", () => {
+  test("a status line only once it is complete", () => {
     add("status", "10 fir");
     expect(look()).toEqual([]);
     add("status", "st\n20 second\nnonsense\n30 th");
     expect(look()).toEqual(["10 first", "20 second"]);
   });
-  test("a character that comes in two pieces", () => {
+  test("a character split between two pieces", () => {
     const bytes = Buffer.from("ü");
     add("stdout", bytes.subarray(0, 1));
     expect(look().join("")).not.toContain("\ufffd");
@@ -141,7 +141,7 @@ describe("RunWatch", () => {
     add("stdout", "x".repeat(200_000));
     expect(look().join("").replaceAll("stdout: ", "")).toBe("x".repeat(200_000));
   });
-  test("a watcher that comes later hears everything from the start", () => {
+  test("a later watcher gets everything from the start", () => {
     writeFileSync(join(path, OUTPUT_FILES.stdout), "all of it");
     const late: string[] = [];
     new RunWatch(path, PERCENT, { progress: () => {}, output: (_, data) => late.push(data) }).look();
@@ -193,14 +193,14 @@ describe("a tool that is started", () => {
     expect(read("stdout").replace(/^(?:_|PWD|SHLVL|OLDPWD)=.*\n/gm, "")).toBe("A=b\n/\n");
     expect([read("stderr"), read("status")]).toEqual(["x\n", "10 half\n"]);
   });
-  test("its output files are its owner's alone, and never others'", async () => {
+  test("its output files are private to their owner and never replace existing files", async () => {
     const { ended, directory } = run("true");
     expect(await ended).toBe(0);
     for (const name of ["stdout", "stderr", "status"])
       expect(statSync(join(directory, name)).mode & 0o777).toBe(0o600);
     expect(() => run("true", {}, { prepared: { directory } })).toThrow("EEXIST");
   });
-  test("everything it said is passed on by its end", async () => {
+  test("all its output is passed on by its end", async () => {
     const heard: string[] = [];
     const listener = {
       output: (stream: string, data: string) => heard.push(`${stream} ${data}`),
@@ -224,14 +224,14 @@ describe("a tool that is started", () => {
   test("a command line that is too long for the kernel", async () => {
     await refuses(() => run(":".repeat(200_000)).ended, "unavailable", "can't start /bin/sh");
   });
-  test("a working directory that there isn't", async () => {
+  test("a missing working directory", async () => {
     await refuses(
       () => run("true", {}, { prepared: { cwd: join(path, "missing") } }).ended,
       "unavailable",
       "can't start",
     );
   });
-  test("is on record while it lives, with all it has started", async () => {
+  test("is alive by its record while it or its children live", async () => {
     const { ended, directory, driver } = run(`while [ ! -e ${path}/go ]; do sleep 0.05; done`);
     while (!existsSync(join(directory, "process.json"))) await Bun.sleep(5);
     expect(isRunAlive(directory, driver)).toBe(true);
@@ -239,7 +239,7 @@ describe("a tool that is started", () => {
     expect(await ended).toBe(0);
     expect(isRunAlive(directory, driver)).toBe(false);
   });
-  test("that can't be put on record is watched all the same", async () => {
+  test("that can't be recorded is watched anyway", async () => {
     const directory = join(path, "unrecorded");
     mkdirSync(join(directory, "process.json"), { recursive: true });
     expect(await run("exit 3", {}, { prepared: { directory } }).ended).toBe(3);
@@ -265,7 +265,7 @@ describe("a tool that is started", () => {
     expect(await ended).toBeNull();
     expect(existsSync(join(directory, "stopped"))).toBe(true);
   });
-  test("a stopped one that doesn't listen is waited for", async () => {
+  test("one that ignores the stop is waited for", async () => {
     const stop = new AbortController();
     const script = `trap 'touch ${path}/told' TERM; while [ ! -e ${path}/told ]; do sleep 0.05; done; exit 4`;
     const { ended } = run(
@@ -275,7 +275,7 @@ describe("a tool that is started", () => {
     );
     expect(await ended).toBe(4);
   });
-  test("one that has ended is not stopped: its id may be another's", () => {
+  test("one that has ended is not stopped: its pid may have been reused", () => {
     const directory = join(path, "gone");
     mkdirSync(directory);
     const mayStop = () => {
@@ -302,7 +302,7 @@ describe("a run's files after its end", () => {
   });
   const output = (name: string) => join(runDirectory(ID, paths), name);
 
-  test("output is cut to what is kept; package files go", () => {
+  test("output is truncated; package files are removed", () => {
     writeFileSync(output("stdout"), "");
     truncateSync(output("stdout"), 20 * 1024 * 1024);
     writeFileSync(output("stderr"), "short");
@@ -310,14 +310,14 @@ describe("a run's files after its end", () => {
     expect([statSync(output("stdout")).size, statSync(output("stderr")).size]).toEqual([16 * 1024 * 1024, 5]);
     expect(existsSync(archivesOf(ID, paths))).toBe(false);
   });
-  test("without output there is nothing to cut", () => expect(() => closeRun(ID, paths)).not.toThrow());
-  test("digests are of all of it", () => {
+  test("without output there is nothing to truncate", () => expect(() => closeRun(ID, paths)).not.toThrow());
+  test("digests cover all output", () => {
     writeFileSync(output("stdout"), "a");
     expect(() => digestRun(ID, paths)).toThrow("ENOENT");
     writeFileSync(output("stderr"), "");
     expect(digestRun(ID, paths)).toEqual({ stdout_sha256: sha256Hex("a"), stderr_sha256: sha256Hex("") });
   });
-  test("one that was refused leaves nothing", () => {
+  test("a refused run leaves nothing", () => {
     discardRun(ID, paths);
     expect([existsSync(runDirectory(ID, paths)), existsSync(archivesOf(ID, paths))]).toEqual([false, false]);
     expect(() => discardRun(ID, paths)).not.toThrow();

@@ -3,7 +3,7 @@ import { SEMVER } from "../src/eco-semver.ts";
 
 const { compare: compareSemver, isVersion: isSemver } = SEMVER;
 
-test("no version", () => {
+test("invalid versions", () => {
   for (const text of [
     "",
     "x",
@@ -42,7 +42,7 @@ for (const versions of ASCENDING) {
   });
 }
 
-test("build metadata and missing numbers do not count", () => {
+test("build metadata and missing numbers are ignored", () => {
   expect(compareSemver("1.0.0+a", "1.0.0+b")).toBe(0);
   expect(compareSemver("1.0.0-x+a", "1.0.0-x")).toBe(0);
   expect(compareSemver("2", "2.0.0")).toBe(0);

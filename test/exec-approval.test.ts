@@ -75,9 +75,9 @@ const REFUSED: [what: string, action: () => unknown, says: string][] = [
   ["one bad among good ones", () => verify([bob, { ...good, reason: "x" }]), "is not valid"],
 ];
 
-describe("approvals that are refused", () => {
+describe("refused approvals", () => {
   for (const [what, action, says] of REFUSED) test(what, () => refuses(action, "approval_invalid", says));
-  test("made to last longer than a day", async () => {
+  test("a lifetime longer than a day", async () => {
     const { signDocument } = await import("../src/key-sign.ts");
     const { signature: _, ...rest } = { ...good, expires_at: minutesFrom(NOW, 24 * 60 + 1).toISOString() };
     await refuses(
@@ -88,20 +88,20 @@ describe("approvals that are refused", () => {
   });
 });
 
-describe("approvals that count", () => {
+describe("accepted approvals", () => {
   test("by two people", () => {
     expect(verify([good, bob])).toEqual([
       { signer: "alice", key: ALICE.keyId, hash: approvalHash(good) },
       { signer: "bob", key: BOB.keyId, hash: approvalHash(bob) },
     ]);
   });
-  test("none is none", () => expect(verify([])).toEqual([]));
-  test("what is made is valid by its schema, and lasts a day at most", () => {
+  test("no approvals", () => expect(verify([])).toEqual([]));
+  test("a new approval is valid by its schema, and lasts a day at most", () => {
     const long = approvalOf(PLAN, { minutes: 100_000 });
     expect(parseDocument("approval", long)).toEqual(long);
     expect(long.expires_at).toBe(minutesFrom(NOW, 24 * 60).toISOString());
   });
-  test("an approval under another id of its key is the same approval", () => {
+  test("an approval under another of its key's ids is the same approval", () => {
     const trust = loadTrust({
       rootOnly: false,
       bare: { execution: [], approval: [ALICE.publicKeyHex] },

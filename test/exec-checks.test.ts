@@ -25,12 +25,12 @@ test("the order of the checks", () => {
   ]);
   expect(SUBMISSION_CHECKS).toEqual(ALL_CHECKS.slice(2, 11));
 });
-test("what a signed plan demands stands in the same order", () => {
+test("the checks that a signed plan requires are in the same order", () => {
   expect(ALL_CHECKS.filter((name) => PREFLIGHT_CHECKS.some((one) => one === name))).toEqual([
     ...PREFLIGHT_CHECKS,
   ]);
 });
-test("each says what it proves and what it stops, in words that no other has", () => {
+test("each says what it proves and what it stops, and no two say the same", () => {
   const said = CHECKS.flatMap(({ proves, stops }) => [proves, stops]);
   expect(said.filter((text) => text.length < 20)).toEqual([]);
   expect(new Set(said).size).toBe(2 * CHECKS.length);
@@ -52,7 +52,7 @@ describe("a sequence of checks", () => {
       await refuses(() => through(new CheckSequence(SUBMISSION_CHECKS), ...names), "internal", "is due");
     });
   }
-  test("a check out of turn is not made", async () => {
+  test("a check out of order is not made", async () => {
     let made = false;
     const late = () => new CheckSequence().wait("used-up", async () => (made = true));
     await refuses(late, "internal", "out of order: same-program is due");
@@ -192,12 +192,12 @@ describe("each check refuses, under its own name, and nothing has run", () => {
       if (name !== "nothing-open") expect(existsSync(join(paths.lock, "current.json"))).toBe(false);
     });
   }
-  test("and without any of that the same plan runs", async () => {
+  test("without these faults the same plan runs", async () => {
     const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
     const result = await submit(plan, contextOf(host, paths, directory));
     expect(result).toMatchObject({ state: "completed" });
   });
-  test("who is refused between two checks is refused by none", async () => {
+  test("a refusal between two checks names no check", async () => {
     const plan = await signed(host, paths, directory, "install", "acme.tool@1.0.0");
     const stop = AbortSignal.abort(new AegisError("unavailable", "being stopped"));
     await refuses(() => submit(plan, contextOf(host, paths, directory, { stop })), "unavailable");

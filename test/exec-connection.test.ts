@@ -31,7 +31,7 @@ const quoting = (length: number): Result => ({
   inverse: [],
 });
 
-test("one outcome with a long message doesn't keep clients from the others", () => {
+test("an outcome with a long message does not hide the others from clients", () => {
   const outcome = outcomeForClients(quoting(300_000));
   const recent = [outcome, outcomeForClients(quoting(3))];
   const status = readStatus({
@@ -54,7 +54,7 @@ function waits(count: number, every: number, due = 0): number[] {
   });
 }
 
-describe("the pace of refusals", () => {
+describe("the rate limit on refusals", () => {
   test("a flood on 48 connections costs a bounded number of events", () => {
     // Each connection sends its next one when its wait is over.
     const free = Array.from({ length: 48 }, () => NOW);
@@ -71,9 +71,9 @@ describe("the pace of refusals", () => {
     }
     expect(events).toBeLessThan(3600 / 0.8 + 60 + 48 + 1);
   });
-  test("a burst of an honest front waits for nothing", () => expect(Math.max(...waits(50, 0))).toBe(0));
-  test("nor do refusals now and then", () => expect(Math.max(...waits(500, 1000))).toBe(0));
-  test("a clock that was set back by a year holds nobody up for longer than a minute", () => {
+  test("a burst of an honest front does not wait", () => expect(Math.max(...waits(50, 0))).toBe(0));
+  test("nor do occasional refusals", () => expect(Math.max(...waits(500, 1000))).toBe(0));
+  test("a clock set back by a year delays nobody for longer than a minute", () => {
     expect(nextDue(REFUSAL_PACE, NOW + 3e10, NOW).waitMs).toBeLessThan(60_000);
   });
 });
@@ -91,7 +91,7 @@ test("reports in one after the other, as an honest front sends them, are each ta
   expect(now - NOW).toBeGreaterThan(400 * 5000);
 });
 
-describe("waiting after something was written down", () => {
+describe("waiting after a log entry", () => {
   let paths: StatePaths;
   let remove: () => void;
   beforeEach(() => {
@@ -114,7 +114,7 @@ describe("waiting after something was written down", () => {
     await waits;
     expect(due()).toBeGreaterThan(Date.now() + HOURLY.eachMs);
   });
-  test("nobody waits who was told to stop before", async () => {
+  test("a stop before the wait skips it", async () => {
     await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), paths);
     await pace("what", { ...HOURLY, free: 0 }, AbortSignal.abort(), paths);
   });
@@ -124,7 +124,7 @@ describe("waiting after something was written down", () => {
     for (let n = 0; n < 3; n++) await pace("what", quick, signal, paths);
     expect(due()).toBeGreaterThan(0);
   });
-  test("a record that is nonsense counts as none", async () => {
+  test("an invalid record counts as none", async () => {
     writeFileSync(join(paths.lock, "what"), "soon");
     await pace("what", HOURLY, new AbortController().signal, paths);
     expect(due()).toBeGreaterThan(0);

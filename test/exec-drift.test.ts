@@ -124,13 +124,13 @@ describe("another change than was signed is drift", () => {
       ),
     );
   }
-  test("the same hook is no drift", () => {
+  test("the same hook is not drift", () => {
     expect(
       compareWithOwn({ ...OWN, ...hook("x") }, { ...OWN, ...hook("x") }, aptGrammar.claims),
     ).toBeUndefined();
   });
 
-  test("many differences are counted in the message, and whole in the details", () => {
+  test("many differences are counted in the message, and listed in the details", () => {
     const many = Array.from({ length: 8 }, (_, i) => entry(`p${i}`));
     try {
       compareWithOwn(install({ transaction: [] }), install({ transaction: many }), aptGrammar.claims);
@@ -145,7 +145,7 @@ describe("another change than was signed is drift", () => {
   });
 });
 
-describe("another story about the same change is no plan of this host's", () => {
+describe("another description of the same change is refused", () => {
   const CASES: [field: keyof OperationPlan, signed: Partial<OperationPlan>][] = [
     ["tool", { tool: "npm" }],
     ["operation", { operation: "install" }],
@@ -222,7 +222,7 @@ describe("another story about the same change is no plan of this host's", () => 
   });
 });
 
-describe("this host's decision against the signed one", () => {
+describe("this host's decision compared with the signed one", () => {
   const result = (
     decision: PolicyResult["decision"],
     controls: PolicyResult["required_controls"] = [],
@@ -351,7 +351,7 @@ describe("vulnerabilities that the executor knows and the approver was not shown
   const soothed = { warnings: ["All versions were checked: no known vulnerability."] };
   const decided = (plan: OperationPlan) => decideOwn(plan, policy);
 
-  test("the evidence emptied, a soothing word added, and a person asked for by another rule", async () => {
+  test("the evidence removed, a reassuring text added, and a person required by another rule", async () => {
     const signed = decided(install({ vulnerability_evidence: [], ...soothed }));
     expect([signed.decision, decided(own).decision]).toEqual(["require_human", "require_human"]);
     const hint = await refuses(
@@ -396,21 +396,21 @@ describe("vulnerabilities that the executor knows and the approver was not shown
         "the plan's vulnerability_evidence",
       ));
   }
-  test("a reason names the gravest, whatever comes before it in the plan", () => {
+  test("a reason names the most serious one, whatever its position in the plan", () => {
     const { reasons } = decided(install({ vulnerability_evidence: [...noise(9), grave] }));
     expect(reasons.join("\n")).toContain("hello CVE-2026-0001 (high), ");
   });
-  test("what is installed now may have some too", () => {
+  test("installed versions may have vulnerabilities too", () => {
     const vulnerability_evidence = [{ ...grave, applies_to: "old" as const, version: "1.0-1" }];
     compareVulnerabilities(upgrade({ vulnerability_evidence }), upgrade());
   });
-  test("what needs no person need not be told", () => {
+  test("a vulnerability that needs no person need not be in the plan", () => {
     const minor = install({ vulnerability_evidence: [{ ...grave, severity: "medium" }] });
     compareVulnerabilities(install(), minor);
   });
 });
 
-describe("warnings that the planner makes again", () => {
+describe("warnings that planning again repeats", () => {
   const own = install({
     warnings: ["kept back: x", "W: apt says this to root", "Vulnerabilities: 3 days old."],
   });

@@ -29,7 +29,7 @@ describe("stays", () => {
     expect(await isToGiveWay(here)).toBe(true));
 });
 
-describe("units that are told to stop", () => {
+describe("units that are asked to stop", () => {
   const block = (id: string, state: string, job: string) => `Id=${id}\nActiveState=${state}\nJob=${job}`;
   // As `systemctl show --property=Id,ActiveState,Job` of systemd 255 answers, and 257.
   const CASES: [string, string, string[]][] = [

@@ -44,7 +44,7 @@ const TURNS: [what: string, tickets: string, served: number[], order: string][] 
 for (const [what, given, served, expected] of TURNS)
   test(`turns: ${what}`, () => expect(order(given, served)).toBe(expected));
 
-test("property: nobody waits for more turns than there are users, for each of the own plans that came before", () => {
+test("property: per own earlier plan, nobody waits for more turns than there are users", () => {
   const uid = fc.integer({ min: 0, max: 4 });
   fc.assert(
     fc.property(fc.array(uid, { minLength: 1, maxLength: 30 }), fc.array(uid), (uids, before) => {
@@ -122,7 +122,7 @@ describe("the queue, in one process", () => {
     expect(queued(paths)).toEqual([]);
     hold().release();
   });
-  test("held: the place is told, at each change once", async () => {
+  test("held: the place is reported once per change", async () => {
     const lock = hold();
     const first = wait(A, 1);
     const second = wait(B, 2);
@@ -136,7 +136,7 @@ describe("the queue, in one process", () => {
     (await second.lock).release();
     expect(second.told[0]).toBe(1);
   });
-  test("whoever had it waits behind a user who hadn't", async () => {
+  test("a user who had the lock waits behind one who had not", async () => {
     (await wait(A, 1).lock).release();
     const lock = hold();
     const own = wait(B, 1);
@@ -147,7 +147,7 @@ describe("the queue, in one process", () => {
     (await other.lock).release();
     (await own.lock).release();
   });
-  test("asked to end while waiting: its reason, and no ticket is left", async () => {
+  test("stopped while waiting: the stop's reason, and no ticket is left", async () => {
     hold();
     const { lock, stop } = wait(A, 1);
     stop.abort(stopping);
@@ -169,12 +169,12 @@ describe("the queue, in one process", () => {
     wait(C, 0);
     expect(queued(paths)).toHaveLength(3);
   });
-  test("too many of everybody, root too", async () => {
+  test("too many in total, root's too", async () => {
     hold();
     for (const [uid, id] of [A, B, C].entries()) wait(id, uid);
     await refuses(() => wait(D, 0).lock, "busy", "3 executions are already waiting, 1 of them yours");
   });
-  test("whoever is told can't be told: its ticket goes with it", async () => {
+  test("an error in the callback removes the ticket", async () => {
     hold();
     const onPlace = () => {
       throw new Error("the connection broke");
@@ -196,7 +196,7 @@ describe("the queue, in one process", () => {
       expect(files()).toEqual([]);
     });
   }
-  test("what is remembered of turns may be nonsense", async () => {
+  test("an invalid record of turns is ignored", async () => {
     writeFileSync(join(paths.lock, "run"), "x 1 \n -1 2e9 ");
     (await wait(A, 7).lock).release();
     expect(readFileSync(join(paths.lock, "run"), "utf8")).toBe("1 -1 7");
@@ -243,7 +243,7 @@ describeOnThrowaway("the run lock, between processes", () => {
   const call = async (step: string) => JSON.parse((await host.exec([...worker, step])).stdout);
   const files = () => readdirSync(host.path(LOCK)).filter((name) => /^[qr]\./.test(name));
 
-  test("first come, first served; each hears its place; the lock is free afterwards", async () => {
+  test("first come, first served; each gets its place; the lock is free afterwards", async () => {
     const a = await hold(A);
     await says(a, "locked");
     const b = await hold(B);
@@ -290,7 +290,7 @@ describeOnThrowaway("the run lock, between processes", () => {
     await says(b, "locked");
   });
 
-  test("who dies, waiting or holding, holds nobody up, and leaves no ticket", async () => {
+  test("a process that dies, waiting or holding, delays nobody and leaves no ticket", async () => {
     const a = await hold(A);
     await says(a, "locked");
     const b = await hold(B);
@@ -313,7 +313,7 @@ describeOnThrowaway("the run lock, between processes", () => {
     expect(files()).toHaveLength(1);
   });
 
-  test("a ticket of an earlier boot is swept away, even where pid and start time fit", async () => {
+  test("a ticket of an earlier boot is swept away, even if pid and start time match", async () => {
     const a = await hold(A);
     await says(a, "locked");
     const [, pid, start, , uid] = files()[0]?.split(".").slice(1) ?? [];
@@ -389,7 +389,7 @@ describeOnThrowaway("the run lock, between processes", () => {
     await says(c, "locked");
   });
 
-  test("another user still has a place, and root beyond its own", async () => {
+  test("another user still has a slot, and root even beyond its share", async () => {
     const a = await hold(A, { uid: 1, perUid: 1 });
     await says(a, "locked");
     const others = [

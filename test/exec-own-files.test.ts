@@ -28,7 +28,7 @@ function put(path: string, text: string): void {
 }
 const at = (path: string) => join(root, path);
 
-describe("what a package does to Aegis's own files is seen", () => {
+describe("changes to Aegis's own files are detected", () => {
   const CASES: [what: string, act: () => void, changed: string[]][] = [
     ["another policy", () => put("/etc/aegis/policy.toml", "hers\n"), ["/etc/aegis/policy.toml"]],
     ["no keys", () => rmSync(at("/etc/aegis/trusted-keys.toml")), ["/etc/aegis/trusted-keys.toml"]],
@@ -75,7 +75,7 @@ describe("what a package does to Aegis's own files is seen", () => {
   }
 });
 
-test("other files, and the same text written again, are no change", () => {
+test("other files, and rewriting the same text, are no change", () => {
   const before = ownFiles(root);
   put("/etc/systemd/system/other.service", "x");
   put("/etc/aegis/policy.toml", "ours\n");

@@ -174,13 +174,13 @@ const REFUSED: [what: string, given: () => Ingredients, code: ErrorCode, says: s
   ],
 ];
 
-describe("what is not signed", () => {
+describe("plans that are not signed", () => {
   for (const [what, given, code, says] of REFUSED) {
     test(what, () => refuses(() => buildExecutionPlan(given()), code, says));
   }
 });
 
-describe("what is signed", () => {
+describe("plans that are signed", () => {
   test("an approved install, complete and valid by its schema", async () => {
     const plan = await execution();
     expect(parseDocument("execution", plan)).toEqual(plan);
@@ -203,7 +203,7 @@ describe("what is signed", () => {
   test("an update needs no control", async () => {
     expect((await execution(update(), { approvals: [] })).argv).toEqual(["apt-get", "update"]);
   });
-  test("a declared snapshot counts where policy accepts it", async () => {
+  test("a declared snapshot counts if policy accepts it", async () => {
     const toml = "[snapshot]\naccept_declared = true";
     const plan = await execution(UPGRADE, {
       toml,
@@ -219,12 +219,12 @@ describe("what is signed", () => {
   test("a declared snapshot counts with a human approval", async () => {
     expect((await execution(UPGRADE, { proofs: [snapshot()] })).policy_decision).toBe("allow_with_snapshot");
   });
-  test("two approvals where two are required", async () => {
+  test("two approvals if two are required", async () => {
     const approvals = [approvalOf(PLAN), approvalOf(PLAN, { key: BOB, signer: "bob" })];
     const plan = await execution(PLAN, { toml: "[approvals]\nrequired = 2", approvals });
     expect(plan.approvals.map(({ signer }) => signer)).toEqual(["alice", "bob"]);
   });
-  test("the review that escalated is inside, so that the decision can be reproduced", async () => {
+  test("the review that escalated is embedded, so that the decision can be reproduced", async () => {
     const plan = await execution(UPGRADE, { aiReview, proofs: [snapshot()] });
     expect(plan).toMatchObject({ policy_decision: "require_human", ai_review: aiReview });
     expect(plan.ai_review_hash).toBe(canonicalHash(aiReview));
@@ -323,7 +323,7 @@ describe("--snapshot-id", () => {
   }
 });
 
-test("refused with the list: a provider that nobody knows, or none before the colon", async () => {
+test("refused with the list of providers: an unknown provider, or none before the colon", async () => {
   for (const given of ["constructor:x", "vmware:", "vmware:vm-1", ":x", "Btrfs:/x", "btrfs :/x"]) {
     if (given.includes(" ")) await refuses(() => snapshotProof(given, NOW), "control_invalid");
     else {

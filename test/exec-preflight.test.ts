@@ -340,7 +340,7 @@ const REFUSED: [what: string, action: () => unknown, code: ErrorCode, says: stri
   ],
 ];
 
-describe("submissions that are refused", () => {
+describe("refused submissions", () => {
   for (const [what, action, code, says] of REFUSED) test(what, () => refuses(action, code, says));
 
   test("any change to the text is refused", () => {
@@ -357,13 +357,13 @@ describe("submissions that are refused", () => {
   });
 });
 
-describe("submissions that pass", () => {
+describe("accepted submissions", () => {
   test("the good plan", () => {
     const submission = verify(TEXT, { newestAudited: NOW, installedAt: NOW });
     expect(submission).toMatchObject({ execution: GOOD, hash: canonicalHash(GOOD) });
     expect(submission.executionKey.publicKeyHex).toBe(SIGNER.publicKeyHex);
   });
-  test("the whole preflight tells who approved", () => {
+  test("the whole preflight returns the approvers", () => {
     expect(preflight(TEXT, APT, context()).map(({ signer }) => signer)).toEqual(["alice"]);
   });
   test("made under another configuration, which this host's own also allows", () => {
@@ -386,7 +386,7 @@ describe("argv", () => {
     test(`refused: ${what}`, () =>
       refuses(() => checkArgv(plan, APT), "argv_mismatch", "does not follow from the plan"));
   }
-  test("refused: what an ecosystem should never have built", async () => {
+  test("refused: a command that no ecosystem may build", async () => {
     const broken = { ...APT, signedArgv: () => ["apt-get", "install", "-y", "--allow-unauthenticated"] };
     await refuses(
       () => checkArgv(argv(...broken.signedArgv()), broken),

@@ -227,7 +227,7 @@ describe("a run that was never closed", () => {
     expect(readResult(ID, paths)?.state).toBe("interrupted");
   });
 
-  describe("its end is in the log", () => {
+  describe("its end is logged", () => {
     const end = (
       details: Record<string, unknown>,
       kind: "execution_completed" | "execution_interrupted" = "execution_completed",
@@ -279,7 +279,7 @@ describe("a run that was never closed", () => {
     });
   });
 
-  describe("its marker can't be read: nothing is closed, and it is said what to do", () => {
+  describe("its marker can't be read: nothing is closed, and the hint says what to do", () => {
     for (const [what, text] of [
       ["empty", ""],
       ["torn", '{"result":{"schema_ver'],
@@ -310,14 +310,14 @@ describe("a run that was never closed", () => {
     });
   });
 
-  describe("while its tool is at work", () => {
+  describe("while its tool is running", () => {
     const start = () => {
       const child = spawn("/bin/sleep", ["1000"], { detached: true, stdio: "ignore" });
       children.push(child);
       writeFileSync(join(runDirectory(ID, paths), "process.json"), JSON.stringify(identify(child.pid ?? 0)));
       return child;
     };
-    test("it is at work, and nothing is done when nobody is to wait", async () => {
+    test("the tool is running, and nothing is done without waiting", async () => {
       leave({ events: [started] });
       start();
       expect(await isRunAtWork(paths, withFake(host, paths))).toBe(true);
@@ -359,7 +359,7 @@ describe("a run that was never closed", () => {
     });
   });
 
-  test("what others left that died in the middle of something is swept away, and nothing else", async () => {
+  test("leftovers of dead runners are removed, and nothing else", async () => {
     const other = ID.replaceAll("a", "b");
     for (const at of [paths.runs, paths.archives]) mkdirSync(join(at, other));
     mkdirSync(join(paths.runs, "kept"));

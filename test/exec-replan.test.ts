@@ -150,7 +150,7 @@ describe("a review that this host requires", () => {
     );
     expect(hint).toContain("Plan and review again");
   });
-  test("one that counts as none here, by a stranger or where none is required, is not compared", async () => {
+  test("a review that does not count here, by an unknown key or not required, is not compared", async () => {
     const prompt_hash = "a".repeat(64);
     expect(await again(await reviewed({ prompt_hash }, STRANGER), { toml })).toMatchObject({
       decision: "require_human",

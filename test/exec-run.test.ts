@@ -32,7 +32,7 @@ const result = (reasons: string[], rules: string[] = []): PolicyResult => ({
   evidence_fresh_until: "2026-01-02T04:04:05Z",
 });
 
-test("the executor's decision stands whole in the start event where it is short", () => {
+test("a short decision of the executor is complete in the start event", () => {
   expect(boundedDecision(result(["a", "b"], ["x"]))).toEqual({
     decision: "require_human",
     rules: ["x"],
@@ -184,20 +184,20 @@ describe("an execution that fails", () => {
       expect(kinds().at(-1)).toBe("execution_denied");
       expect(readFileSync(join(host.store, "acme.tool"), "utf8")).toBe("1.0.0");
     });
-    test("its last line never got whole: the plan of it never ran, and the next one does", async () => {
+    test("its last line is incomplete: that plan never ran, and the next one does", async () => {
       await submit(await install(), context());
       writeFileSync(usedFile(), '{"at":"2026-', { flag: "a" });
       const plan = await signed(host, paths, directory, "install", "acme.tool@2.0.0");
       expect(await submit(plan, context())).toMatchObject({ state: "completed" });
       for (const line of readFileSync(usedFile(), "utf8").trimEnd().split("\n")) JSON.parse(line);
     });
-    test("an older record was put back: the log still knows the plan", async () => {
+    test("an older record was restored: the log still knows the plan", async () => {
       const plan = await install();
       await submit(plan, context());
       rmSync(usedFile());
       await refuses(() => submit(plan, context()), "replay", "was used at");
     });
-    test("the log takes nothing at all: whoever asks hears of that", async () => {
+    test("the log can't be written: the client is told", async () => {
       const plan = await install();
       await refuses(
         () => submit(plan, context({ audit: auditThat(() => true) })),
@@ -315,7 +315,7 @@ describe("an execution that fails", () => {
         expect(marker()).toBe(false);
       });
     }
-    test("files besides are named, the first five of them", async () => {
+    test("other changed files are named, the first five of them", async () => {
       const items = ["a", "b", "c", "d", "e", "f", "g"];
       const watchBesides = () => () => [
         { what: "units changed", items },
@@ -339,7 +339,7 @@ describe("an execution that fails", () => {
         message: "units changed: a; code ended with status 3; try again",
       });
     });
-    test("what takes longer than its driver allows is stopped", async () => {
+    test("a run that takes longer than its driver allows is stopped", async () => {
       const plan = await install();
       host.mode("waits");
       const result = await submit(plan, context(driving({ limitMs: () => 300 })));
@@ -359,7 +359,7 @@ describe("an execution that fails", () => {
       });
       expect(asked).toBeGreaterThan(1);
     });
-    test("what its tool left at work is waited for", async () => {
+    test("processes that the tool left running are waited for", async () => {
       let left = 3;
       const result = await submit(await install(), context(driving({ isAlive: () => left-- > 0 })));
       expect(result).toMatchObject({ state: "completed" });

@@ -165,7 +165,7 @@ const leave = () => {
   writeResult(running(), paths);
 };
 
-describe("what is no request is answered and ends", () => {
+describe("invalid requests are answered, and the runner ends", () => {
   test("half of one: whoever ends its side has gone, and that is logged", async () => {
     const client = new Client().send('{"method":').end();
     await client.served;
@@ -185,7 +185,7 @@ describe("what is no request is answered and ends", () => {
       expect((await new Client().call(method, {}).last()).error).toBe("org.varlink.service.MethodNotFound");
     });
   }
-  test("parameters that are others", async () => {
+  test("wrong parameters", async () => {
     const reply = await new Client().call("Watch", { execution_id: "../../x" }).last();
     expect(reply.error).toBe("org.varlink.service.InvalidParameter");
   });
@@ -198,7 +198,7 @@ describe("what is no request is answered and ends", () => {
   });
 });
 
-describe("a host on which nothing can be done: told, and logged as a fault", () => {
+describe("a host on which nothing works: the client is told, and it is logged as a fault", () => {
   const fails = () => {
     throw new AegisError("io", "/var/lib/aegis isn't root's");
   };
@@ -229,7 +229,7 @@ describe("Apply", () => {
     ]);
     expect(Number(readFileSync(join(paths.lock, "refused"), "utf8"))).toBeGreaterThan(0);
   });
-  test("whoever asked leaves: the run goes on to its end", async () => {
+  test("the client leaves: the run continues to its end", async () => {
     const plan = await install();
     host.mode("waits");
     const client = new Client().call("Apply", { plan: canonicalJson(plan) });
@@ -272,7 +272,7 @@ describe("Status", () => {
 describe("Watch", () => {
   const watch = (caller: object | null = CALLER) => new Client().call("Watch", { execution_id: ID, caller });
 
-  test("an execution that there isn't", async () => {
+  test("an unknown execution", async () => {
     await watch().refused("not_found", `there is no execution ${ID} here`);
   });
   const LATELY: [what: string, details: Record<string, unknown>, code: ErrorCode, says: string][] = [
@@ -352,7 +352,7 @@ describe("Watch", () => {
     await client.refused("not_found", `execution ${ID} ended before it started anything`);
     first.release();
   });
-  test("told to stop: the watching ends, and what runs goes on", async () => {
+  test("asked to stop: watching ends, and the run continues", async () => {
     writeResult(running(), paths);
     mkdirSync(runDirectory(ID, paths));
     const client = watch();
@@ -361,7 +361,7 @@ describe("Watch", () => {
     await client.refused("unavailable", "the executor is being stopped");
     expect(readResult(ID, paths)?.state).toBe("running");
   });
-  test("whoever watched leaves: this process ends, and what runs goes on", async () => {
+  test("the watcher leaves: this process ends, and the run continues", async () => {
     writeResult(running(), paths);
     mkdirSync(runDirectory(ID, paths));
     const client = watch();

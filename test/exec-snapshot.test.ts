@@ -203,7 +203,7 @@ describe("refused", () => {
   }
   test("one of several", () =>
     refuses(() => lookUp(["btrfs:/s/good", "btrfs:/s/plain"], BTRFS), "control_invalid", "/s/plain"));
-  test("also where policy asks for no snapshot: what is signed must be true", () =>
+  test("even if policy requires no snapshot: what is signed must be true", () =>
     refuses(() => lookUp(["btrfs:/anything"], BTRFS, install()), "control_invalid"));
 });
 
@@ -254,7 +254,7 @@ describe("found", () => {
   test("a bare id is not looked up", async () => expect(await lookUp(["anything"], {})).toEqual([]));
 });
 
-describe("what the snapshots hold together", () => {
+describe("what the snapshots contain together", () => {
   /** /var/lib/dpkg has a subvolume of its own. */
   const split: Given = {
     ...BTRFS,
@@ -264,12 +264,12 @@ describe("what the snapshots hold together", () => {
       "/s/var": { uuid: "98", parentUuid: "99" },
     },
   };
-  test("refused: a required snapshot that leaves a place out", () =>
+  test("refused: a required snapshot that leaves a directory out", () =>
     refuses(() => lookUp(["btrfs:/s/good"], split), "control_invalid", "none contains /var/lib/dpkg"));
   test("one for each", async () => {
     expect(await lookUp(["btrfs:/s/good", "btrfs:/s/var"], split)).toHaveLength(2);
   });
-  test("where policy requires none, one of a part is good", async () => {
+  test("if policy requires none, a snapshot of a part is accepted", async () => {
     expect(await lookUp(["btrfs:/s/good"], split, install())).toHaveLength(1);
   });
 });

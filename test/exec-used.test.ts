@@ -119,7 +119,7 @@ describe("append", () => {
     expect(readFileSync(file(), "utf8").split("\n")).toHaveLength(5);
     expect(statSync(file()).mode & 0o777).toBe(0o600);
   });
-  test("a torn last line was never started: it is passed over, then written over", () => {
+  test("a torn last line never started: it is skipped, then overwritten", () => {
     record().append([use(1), use(2)]);
     truncateSync(file(), statSync(file()).size - 20);
     expect(record().read()).toEqual([use(1)]);
@@ -158,7 +158,7 @@ describe("append", () => {
   );
 });
 
-describe("what the log tells of and the record lost", () => {
+describe("uses in the log that the record lost", () => {
   const started = (n: number) => {
     const { at: _, audit_sequence: __, ...details } = use(n);
     return openAuditLog(join(dir, "log")).append({ kind: "execution_started", details });
@@ -166,7 +166,7 @@ describe("what the log tells of and the record lost", () => {
   const lost = (known: readonly Use[]) => usesLost(known, join(dir, "log")).map((u) => u.execution_plan_id);
 
   test("no log, an empty record", () => expect(lost([])).toEqual([]));
-  test("a record that is gone: everything, the very first event too", () => {
+  test("a lost record: everything, including the first event", () => {
     const first = started(1);
     openAuditLog(join(dir, "log")).append({ kind: "plan_created" });
     started(2);
@@ -175,7 +175,7 @@ describe("what the log tells of and the record lost", () => {
       use(1, { at: first.timestamp, audit_sequence: first.sequence }),
     );
   });
-  test("an older copy of the record: what came after it, once", () => {
+  test("an older copy of the record: the later uses, once", () => {
     started(1);
     const copy = [use(1, { audit_sequence: 0 })];
     started(2);
@@ -193,7 +193,7 @@ describe("what the log tells of and the record lost", () => {
     const { sequence } = started(1);
     expect(lost([use(1, { audit_sequence: sequence - 1 })])).toEqual([]);
   });
-  test("a log that was tampered with says so", async () => {
+  test("a tampered log is an error", async () => {
     started(1);
     started(2);
     const log = join(dir, "log/audit.ndjson");

@@ -134,7 +134,7 @@ describe("refused before anything is used up", () => {
   });
 });
 
-test("a signal that its grammar does not list is a bug, and no plan", async () => {
+test("a signal that its grammar does not list is a bug, not a plan", async () => {
   const ecosystems = withFake(host, paths);
   const silent = { ...(await loadEcosystem("vscode", ecosystems)), signals: [] };
   const planning = openPlanning({ env: { HOME: directory } });
@@ -148,7 +148,7 @@ test("a signal that its grammar does not list is a bug, and no plan", async () =
   }
 });
 
-test("planned, signed, run, and written down in this order", async () => {
+test("planned, signed, run and recorded, in this order", async () => {
   const plan = await install();
   const heard: EventInput[] = [];
   const result = await submit(plan, context({ emit: (event) => heard.push(event) }));
@@ -232,14 +232,14 @@ describe("a run that did not go as planned", () => {
       await refuses(() => submit(plan, context()), "replay");
     });
   }
-  test("something else changed meanwhile: done, and said", async () => {
+  test("something else changed during the run: done, with a message", async () => {
     const plan = await install();
     host.mode("besides");
     const result = await submit(plan, context());
     expect(result).toMatchObject({ state: "completed", code: "drift" });
     expect(result.message).toContain("other.thing:all");
   });
-  test("a runner that is asked to end meanwhile ends what may be ended", async () => {
+  test("a runner that is asked to stop during a run stops what may be stopped", async () => {
     const plan = await install();
     host.mode("waits");
     const controller = new AbortController();
@@ -275,7 +275,7 @@ describe("a runner that is killed", () => {
   };
   const recovery = () => ({ audit: openAuditLog(paths.audit), paths, ecosystems: withFake(host, paths) });
 
-  test("its tool goes on; whoever comes next waits for it, compares and writes down", async () => {
+  test("its tool continues; the next runner waits for it, compares and records the end", async () => {
     const plan = await install();
     host.mode("waits");
     await killed(plan, () => statusOf(plan).includes("fetching"));
@@ -319,7 +319,7 @@ describe("a runner that is killed", () => {
     },
   );
 
-  test("a version that can't run its tool leaves the run as it is, and says whose it is", async () => {
+  test("a version that can't run its tool leaves the run open, and says which version began it", async () => {
     const plan = await install();
     host.mode("waits");
     await killed(plan, () => statusOf(plan).includes("fetching"));
@@ -347,7 +347,7 @@ describe("a runner that is killed", () => {
   });
 });
 
-test("rolled back: the inverse of what the executor wrote down, as a plan of its own", async () => {
+test("rolled back: the recorded inverse, as a separate plan", async () => {
   await submit(await install("acme.tool@1.0.0"), context());
   const upgrade = await install("acme.tool@2.0.0");
   await submit(upgrade, context());

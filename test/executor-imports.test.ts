@@ -19,7 +19,7 @@ for (const entry of ["exec-runner.ts", "exec.ts", "front.ts"]) {
   });
 }
 
-test("the pattern names files that there are", () => {
+test("the pattern matches existing files", () => {
   const closure = [...sourceClosure(join(SRC, "review.ts")).keys()].filter((name) => MODEL_SIDE.test(name));
   expect(closure.sort()).toEqual([
     "review-json.ts",
