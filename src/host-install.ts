@@ -283,7 +283,8 @@ function removeEmpty(...files: readonly string[]): void {
     try {
       rmdirSync(directory);
     } catch (error) {
-      if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(errnoOf(error))) throw error;
+      // A link is an administrator's own.
+      if (!["ENOENT", "ENOTDIR", "ENOTEMPTY", "EEXIST"].includes(errnoOf(error))) throw error;
     }
   }
 }

@@ -1,8 +1,8 @@
-import { existsSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import { file, type Step } from "./host-steps.ts";
 import { SHARED, type SharedTexts } from "./paths.ts";
-import { rootOnlyProblem } from "./sys-files.ts";
+import { isDirectory, rootOnlyProblem } from "./sys-files.ts";
 
 /*
  * The manual page and the completion scripts, where man(1) and the shells look for them. Aegis does not need them, so an
@@ -14,26 +14,38 @@ const NAMES = Object.keys(SHARED) as (keyof typeof SHARED)[];
 export function sharedSteps(texts: SharedTexts): Step[] {
   return NAMES.map((name): Step => {
     const step = file(SHARED[name], texts[name]);
-    return { ...step, needed: () => (obstacle(SHARED[name]) === null ? step.needed() : null) };
+    return { ...step, needed: () => (sharedObstacle(SHARED[name]) === null ? step.needed() : null) };
   });
 }
 
 /** Sentences on files that are not written. Root's shells read completion scripts, so only root may be able to replace them. */
 export function sharedLeftOut(): string[] {
   return NAMES.flatMap((name) => {
-    const problem = obstacle(SHARED[name]);
+    const problem = sharedObstacle(SHARED[name]);
     return problem === null ? [] : [`${SHARED[name]} is not written: ${problem}`];
   });
 }
 
-/** The files that an uninstall removes. */
+/** The files that an uninstall removes. Through a link of somebody else's it would remove another file of that name. */
 export function sharedFiles(): string[] {
-  return Object.values(SHARED);
+  return Object.values(SHARED).filter((path) => sharedObstacle(path) === null);
 }
 
-/** Why others than root can change the nearest existing directory, or null. */
-function obstacle(path: string): string | null {
+/** Why a file is neither written nor removed, or null: others can change its nearest existing directory, or something is in the way. */
+export function sharedObstacle(path: string): string | null {
+  if (isDirectory(path)) return `${path} is a directory`;
   let directory = dirname(path);
-  while (!existsSync(directory)) directory = dirname(directory);
-  return rootOnlyProblem(directory);
+  while (!isThere(directory)) directory = dirname(directory);
+  const problem = rootOnlyProblem(directory);
+  return problem === null && !isDirectory(directory) ? `${directory} is not a directory` : problem;
+}
+
+/** Whether there is anything by this name, also a link that leads nowhere. */
+function isThere(path: string): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
