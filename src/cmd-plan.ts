@@ -1,4 +1,5 @@
-import { resolve } from "node:path";
+import { realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
@@ -18,8 +19,9 @@ import { makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
 import { openPlanning } from "./plan-world.ts";
 import { VERSION } from "./self.ts";
-import { readText, writeTyped } from "./sys-files.ts";
+import { readText } from "./sys-files.ts";
 import { isLong } from "./sys-pager.ts";
+import { writeTyped } from "./sys-typed-file.ts";
 import { safe, showArgv } from "./terminal.ts";
 
 const NAMES = [...BUILT, ...NOT_BUILT];
@@ -79,8 +81,9 @@ export const plan = defineSubcommand({
       planning.close();
     }
     const planHash = canonicalHash(document);
-    const path = saveDocument("plan", document, io.env, values.out);
+    // First, so that where it can't be written there is no plan either, which the log would not have.
     if (values.sbom !== undefined) writeTyped(resolve(values.sbom), await sbomText(document));
+    const path = saveDocument("plan", document, io.env, values.out);
     recordUserEvent(io.env, {
       kind: "plan_created",
       plan_id: document.plan_id,
@@ -110,8 +113,18 @@ export const plan = defineSubcommand({
 
 /** @throws AegisError `usage` */
 function assertTwoFiles(out: string | undefined, sbom: string | undefined): void {
-  if (out === undefined || sbom === undefined || resolve(out) !== resolve(sbom)) return;
+  if (out === undefined || sbom === undefined || realPath(out) !== realPath(sbom)) return;
   throw new AegisError("usage", "--out and --sbom name the same file", "Give each a file of its own.");
+}
+
+/** The path by which a file is replaced: links among its directories are followed, the last name isn't. */
+function realPath(typed: string): string {
+  const path = resolve(typed);
+  try {
+    return join(realpathSync(dirname(path)), basename(path));
+  } catch {
+    return path;
+  }
 }
 
 async function sbomText(plan: OperationPlan): Promise<string> {

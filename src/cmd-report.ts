@@ -8,7 +8,7 @@ import { makeReport, type PolicyReport } from "./report.ts";
 import type { ReportAdvice } from "./report-advice.ts";
 import { type ReadPlan, readPlan } from "./report-plans.ts";
 import { renderReport } from "./report-view.ts";
-import { writeTyped } from "./sys-files.ts";
+import { writeTyped } from "./sys-typed-file.ts";
 import { safe } from "./terminal.ts";
 
 const REPORT_ARGS = {

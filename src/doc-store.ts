@@ -15,8 +15,9 @@ import {
 import type { OperationPlan } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
-import { asTyped, namesIn, readFileLimited, writeFileAtomic, writeTyped } from "./sys-files.ts";
+import { asTyped, namesIn, readFileLimited, writeFileAtomic } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
+import { writeTyped } from "./sys-typed-file.ts";
 import { showArgv } from "./terminal.ts";
 
 /** Size limit of a document; the executor's request limit of 4 MiB applies to every document. */

@@ -277,13 +277,12 @@ function refusesManualStop(name: UnitName): boolean {
   return WAIT_FOR_APT.some((one) => one === name);
 }
 
-/** Removes the two directories above each file if empty: install created them where needrestart or fish was not installed. */
+/** Removes the two directories above each file if empty, no links: install made them where needrestart or fish wasn't installed. */
 function removeEmpty(...files: readonly string[]): void {
   for (const directory of files.flatMap((file) => [dirname(file), dirname(dirname(file))])) {
     try {
       rmdirSync(directory);
     } catch (error) {
-      // A link is an administrator's own.
       if (!["ENOENT", "ENOTDIR", "ENOTEMPTY", "EEXIST"].includes(errnoOf(error))) throw error;
     }
   }

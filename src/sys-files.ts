@@ -71,18 +71,6 @@ export function typedPath<T>(use: () => T): T {
   }
 }
 
-/**
- * {@link writeFileAtomic} to a path the user typed.
- * @throws AegisError `usage` for a path that can't be written, `io`
- */
-export function writeTyped(path: string, data: string): void {
-  // Check first: writing to a directory such as /tmp would fail with a confusing error about its parent.
-  if (isDirectory(path)) {
-    throw new AegisError("usage", `can't write ${path}: it is a directory`, writeHint(path, "EISDIR"));
-  }
-  typedPath(() => writeFileAtomic(path, data));
-}
-
 /** False also if the path can't be examined. */
 export function isDirectory(path: string): boolean {
   try {
@@ -102,7 +90,7 @@ export function namesIn(directory: string): string[] {
 }
 
 /** Advice for a file that can't be written. `path` is the file's, though often its directory is the problem. */
-function writeHint(path: string, errno: string): string {
+export function writeHint(path: string, errno: string): string {
   const directory = dirname(path);
   switch (errno) {
     case "ENOENT":
