@@ -34,6 +34,8 @@ export interface CrateManifest extends CrateNeeds {
   name: string;
   version: string;
   license: string | null;
+  /** The oldest Rust that it can be built with, as it states it. */
+  oldestRust: string | null;
   /** The library that it links with. */
   links: string | null;
   isMacro: boolean;
@@ -72,6 +74,7 @@ const Manifest = v.looseObject({
     build: optional(v.union([v.string(), v.boolean(), strings])),
     links: optional(v.string()),
     license: optional(v.string()),
+    "rust-version": optional(v.string()),
     edition: optional(v.string()),
     autobins: flag,
   }),
@@ -107,6 +110,7 @@ export function readManifest(files: readonly ArchiveFile[]): CrateManifest {
     name: stated.name,
     version: stated.version,
     license: stated.license ?? null,
+    oldestRust: stated["rust-version"] ?? null,
     links: stated.links ?? null,
     isMacro: lib?.["proc-macro"] === true || lib?.proc_macro === true,
     buildScripts: buildScriptsOf(stated.build, files),

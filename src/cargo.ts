@@ -9,6 +9,7 @@ import { closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
@@ -51,7 +52,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const config = cargoConfig(planning.env, planning.readText);
   const index = new CargoIndex(config, planning);
   // Everything is found out by GETs; whether there is a cargo to run is all that it is asked.
-  const { evidence } = await planning.run(["cargo", "--version"], { settings: HOST_SETTINGS });
+  const { evidence, stdout } = await planning.run(["cargo", "--version"], { settings: HOST_SETTINGS });
   const root = version === null ? await index.newest(name) : await index.version(name, version);
   const pinned = `${root.name}@${root.version}`;
   const base: Findings = {
@@ -67,6 +68,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
     const remarks = [
       ...(version === null ? [`${pinned} is the newest version today; name it to keep it.`] : []),
       ...(evidence.outcome === "missing" ? ["cargo is not installed: the plan can't be run here."] : []),
+      ...tooOld(crates[0], /^cargo (\d+\.\d+\.\d+)/.exec(stdout)?.[1]),
     ];
     return { ...base, ...describe(pinned, crates, features, { remarks, planning }) };
   } catch (error) {
@@ -146,6 +148,14 @@ function describe(
     },
     signals,
   };
+}
+
+/** cargo refuses to install what states that it needs a newer compiler; it comes with one of its own version. */
+function tooOld(root: Crate | undefined, version: string | undefined): string[] {
+  const needed = root?.facts.manifest.oldestRust ?? null;
+  if (needed === null || version === undefined || !SEMVER.isVersion(needed)) return [];
+  if (SEMVER.compare(version, needed) >= 0) return [];
+  return [`It needs Rust ${needed}, and cargo here is ${version}: the plan can't be run here.`];
 }
 
 function idOf({ entry }: Crate): string {

@@ -66,10 +66,15 @@ export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS)
     // Both say it, and readers differ in which one they believe.
     if (longSize !== null && longSize !== size) throw badArchive("it gives two sizes for one file");
     longSize = null;
-    const name = archivePath(longPath ?? path);
+    // Where an extension gives the path, the header has as much of it as fits, which may end anywhere.
+    const given = longPath ?? path;
+    const name = archivePath(given);
     longPath = null;
+    const isFile = type === "0" || type === "\0";
+    if (isFile && given.endsWith("/"))
+      throw badArchive(`${JSON.stringify(given)} is a file that is called like a directory`);
     if (type === "5") contents.addDirectory(name);
-    else if (type === "0" || type === "\0") contents.addFile({ path: name, executable, data });
+    else if (isFile) contents.addFile({ path: name, executable, data });
     else throw badArchive(`${JSON.stringify(name)} is ${KINDS[type] ?? "no regular file"}`);
   }
   throw badArchive("it has no end");
@@ -98,14 +103,10 @@ function readHeader(header: Uint8Array): Header {
   const name = textOf(trimNul(header.subarray(0, 100)));
   // GNU's format has times where ustar has the first part of a long path.
   const prefix = magic === "ustar\0" ? textOf(trimNul(header.subarray(345, 500))) : "";
-  const isDirectory = name.endsWith("/");
-  const type = String.fromCharCode(header[156] ?? 0);
-  if (isDirectory && (type === "0" || type === "\0"))
-    throw badArchive(`${JSON.stringify(name)} is a file that is called like a directory`);
   return {
     path: prefix === "" ? name : `${prefix}/${name}`,
     size: octal(header.subarray(124, 136)),
-    type,
+    type: String.fromCharCode(header[156] ?? 0),
     executable: (octal(header.subarray(100, 108)) & 0o111) !== 0,
   };
 }

@@ -465,6 +465,19 @@ describe("a plan", () => {
     expect(plan.raw_evidence.commands.map(({ outcome }) => outcome)).toEqual(["missing"]);
   });
 
+  test.each([
+    ["1.97", true],
+    ["1.95.1", true],
+    ["1.95", false],
+    ["1.95.0", false],
+    ["nonsense", false],
+  ])("it states that it needs Rust %s and cargo is 1.95.0: said %p", async (needed, isSaid) => {
+    const plan = await planOf(fakeCrates([tool([], { stated: `rust-version = "${needed}"` })]));
+    expect(saidBy(plan)).toEqual(
+      isSaid ? [`It needs Rust ${needed}, and cargo here is 1.95.0: the plan can't be run here.`] : [],
+    );
+  });
+
   test("what runs while it is built is named: build scripts with their text, macros, libraries linked, machine code", async () => {
     const crates = [
       tool([dep("a"), dep("m"), dep("n"), dep("o")], {

@@ -126,6 +126,16 @@ describe("tar: read", () => {
     expect(files.map(({ path }) => path)).toEqual(["a/b"]);
   });
 
+  test("a long path of which the header has a part that ends in a slash (tikv-jemalloc-sys 0.7.1)", () => {
+    const path = `${"d".repeat(99)}/f`;
+    const entry = tarEntry(path.slice(0, 100), "1");
+    const long = tarEntry("././@LongLink", `${path}\0`, { type: "L" });
+    expect(readTar(tar(long, entry)).map((file) => file.path)).toEqual([path]);
+    expect(() => readTar(tar(tarEntry("././@LongLink", "a/\0", { type: "L" }), entry))).toThrow(
+      "called like a directory",
+    );
+  });
+
   test("what GNU tar writes in its three formats, long names among it", () => {
     const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
     const deep = "d".repeat(90);
