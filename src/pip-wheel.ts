@@ -201,9 +201,10 @@ function consoleScripts(text: string): string[] {
   });
 }
 
-/** A `.pth` file at the top of the packages with a line that Python executes when it starts. https://docs.python.org/3/library/site.html */
+/** What Python runs when it starts, at the top of the packages. https://docs.python.org/3/library/site.html */
 function isStartupFile(file: ArchiveFile): boolean {
   const name = file.path.replace(/^[^/]+\.data\/(?:purelib|platlib)\//, "");
+  if (/^(?:site|user)customize(?:\/__init__)?\.py$/.test(name)) return true;
   return /^[^/]+\.pth$/.test(name) && /^import[ \t]/m.test(textOf(file));
 }
 

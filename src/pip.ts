@@ -186,7 +186,7 @@ function warningsOf({ wheel, contents }: PlannedWheel, planning: Planning): stri
       warnings.push(`${id} brings a command ${command}, which ${directory} has too.`);
   }
   for (const { name } of contents.scripts)
-    if (name.endsWith(".pth"))
+    if (/\.pth$|customize(?:\/__init__)?\.py$/.test(name))
       warnings.push(`${id}: ${name} is run by every Python that finds it in its own directory.`);
   return warnings;
 }

