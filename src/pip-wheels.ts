@@ -1,5 +1,6 @@
 import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
+import { type WheelProvenance, wheelProvenance } from "./pip-attestation.ts";
 import type { PipConfig } from "./pip-config.ts";
 import type { ResolveWorld } from "./pip-criteria.ts";
 import { indexRequest, type Wheel } from "./pip-index.ts";
@@ -16,6 +17,7 @@ const AT_ONCE = 8;
 
 export interface PlannedWheel extends Resolved {
   contents: WheelContents;
+  provenance: WheelProvenance;
 }
 
 export function wheelReader(config: PipConfig, environment: MarkerEnvironment, planning: Planning) {
@@ -57,21 +59,26 @@ export function wheelReader(config: PipConfig, environment: MarkerEnvironment, p
     return text;
   };
 
-  /** The closure by name, with the contents of its wheels, each of them checked. */
-  const read = (closure: readonly Resolved[]): Promise<PlannedWheel[]> =>
+  /** The closure by name, with the contents and the attestations of its wheels, each of them checked. */
+  const read = (closure: readonly Resolved[], project: ResolveWorld["project"]): Promise<PlannedWheel[]> =>
     Promise.all(
       closure
         .toSorted((a, b) => (a.wheel.name < b.wheel.name ? -1 : 1))
         .map(async (one) => {
-          const [contents, metadata] = await Promise.all([contentsOf(one.wheel), metadataOf(one.wheel)]);
+          const { wheel } = one;
+          const [contents, metadata, provenance] = await Promise.all([
+            contentsOf(wheel),
+            metadataOf(wheel),
+            project(wheel.name).then((page) => slots(() => wheelProvenance(wheel, page, config, planning))),
+          ]);
           const problem =
             contents.metadata.sha256 === metadata.sha256
               ? contents.problem
               : "its metadata is not the one that the index offers beside it";
-          if (problem === null) return { ...one, contents };
+          if (problem === null) return { ...one, contents, provenance };
           throw new AegisError(
             "evidence_mismatch",
-            `${one.wheel.filename} can't be used: ${problem}`,
+            `${wheel.filename} can't be used: ${problem}`,
             "Don't install it: report it to its maintainers.",
           );
         }),

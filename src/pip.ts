@@ -79,7 +79,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
       specifiers: parseSpecifiers(version === null ? "" : `==${version}`) ?? [],
     }));
     const world = { project: index.project, requirements: wheels.requirements, unusable: wheels.unusable };
-    const closure = await wheels.read(await resolvePip(wanted, world));
+    const closure = await wheels.read(await resolvePip(wanted, world), index.project);
     return {
       ...base,
       ...describe({ asked: asked.map(({ name }) => name), closure, planning, base, command }),
@@ -111,6 +111,7 @@ function describe({ asked, closure, planning, base, command }: Resolution): Part
   const exact = main.map(({ wheel }) => `${wheel.name}==${wheel.version}`);
   const [single] = main.length === 1 ? main : [];
   const native = closure.filter(({ contents }) => contents.native.length > 0);
+  const isAttested = closure.every(({ provenance }) => provenance.evidence.some(({ verified }) => verified));
   const hasCommands = closure.some(({ contents }) => contents.commands.length > 0);
   return {
     exact_targets: exact,
@@ -125,7 +126,7 @@ function describe({ asked, closure, planning, base, command }: Resolution): Part
       .slice(0, MAX_SCRIPTS),
     native_code_risk: native.length > 0,
     binary_artifact_risk: native.length > 0,
-    signature_or_checksum_status: "checksum-verified",
+    signature_or_checksum_status: isAttested ? "attestation-verified" : "checksum-verified",
     publisher_or_maintainer: single?.contents.metadata.author?.slice(0, 4096) ?? null,
     published_at: single?.wheel.publishedAt ?? null,
     warnings: [
@@ -137,7 +138,7 @@ function describe({ asked, closure, planning, base, command }: Resolution): Part
       ),
       ...closure.flatMap((one) => warningsOf(one, planning)),
     ].slice(0, 1000),
-    provenance_evidence: closure.map(provenanceOf),
+    provenance_evidence: closure.flatMap(provenanceOf),
     rollback_plan: {
       inverse: [],
       unobtainable: [],
@@ -155,7 +156,7 @@ function describe({ asked, closure, planning, base, command }: Resolution): Part
 
 const MAX_SCRIPTS = 256;
 
-function closurePackage({ wheel, contents, requiredBy }: PlannedWheel, architecture: string) {
+function closurePackage({ wheel, contents, provenance, requiredBy }: PlannedWheel, architecture: string) {
   const { name, version, url, sha256, publishedAt } = wheel;
   return {
     ...{ name, version, url, sha256, publishedAt, size: contents.size },
@@ -164,6 +165,7 @@ function closurePackage({ wheel, contents, requiredBy }: PlannedWheel, architect
     purl: purlOf({ type: "pypi", namespace: null, name, version, qualifiers: null }),
     license: contents.metadata.license,
     requiredBy: requiredBy === null ? null : `${requiredBy.name} ${requiredBy.version}`,
+    ...(provenance.downgrade === null ? {} : { facts: { trust_downgrade: provenance.downgrade } }),
   };
 }
 
@@ -191,12 +193,13 @@ function warningsOf({ wheel, contents }: PlannedWheel, planning: Planning): stri
   return warnings;
 }
 
-function provenanceOf({ wheel }: PlannedWheel): ProvenanceEvidence {
-  return {
+function provenanceOf({ wheel, provenance }: PlannedWheel): ProvenanceEvidence[] {
+  const hash: ProvenanceEvidence = {
     kind: "pypi-sha256",
     subject: `${wheel.name}==${wheel.version}`,
     verified: true,
     key: null,
     detail: `${wheel.filename} is the file of the index: sha256:${wheel.sha256}`,
   };
+  return [hash, ...provenance.evidence];
 }
