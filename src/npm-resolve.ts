@@ -173,7 +173,12 @@ function parentsOf(tree: ArboristNode): Map<string, string | null> {
 
 async function readTree(tree: ArboristNode, registry: NpmRegistry): Promise<NpmTree> {
   const parents = parentsOf(tree);
-  const nodes = nodesOf(tree).filter(({ extraneous }) => !extraneous);
+  // What nothing strictly needs, such as a peer that is optional, is installed; what a shrinkwrap has for development isn't (npm 11.19).
+  const nodes = nodesOf(tree).filter(({ extraneous, inShrinkwrap }) => !extraneous || !inShrinkwrap);
+  for (const node of nodes) {
+    const above = node.parent === null || node.parent.isRoot ? null : idOf(node.parent);
+    if (!parents.has(idOf(node))) parents.set(idOf(node), above);
+  }
   for (const node of nodes) assertRegistryEdges(node, parents);
   const warnings = [...new Set(nodes.flatMap(unmetOf))].sort();
   const packages = new Map<string, ResolvedPackage>();

@@ -236,12 +236,13 @@ describe("the tree", () => {
     expect(found.plan.sbom_evidence).toContainEqual({ purl: "pkg:npm/a@1.0.7", sha256: null });
   });
 
-  const shrinkwrap = (node: Record<string, unknown>) =>
+  const shrinkwrap = (node: Record<string, unknown>, more: Record<string, unknown> = {}) =>
     JSON.stringify({
       ...{ name: "app", version: "1.0.0", lockfileVersion: 3, requires: true },
       packages: {
         "": { name: "app", version: "1.0.0", dependencies: { a: "^1.0.0" } },
         "node_modules/a": node,
+        ...more,
       },
     });
   const wrapped = (
@@ -258,6 +259,23 @@ describe("the tree", () => {
     const found = await wrapped({ version: "1.0.0", resolved: `${REGISTRY}a/-/a-1.0.0.tgz` });
     expect(versionsOf(found)).toEqual(["a 1.0.0 < app 1.0.0", "app 1.0.0 < null"]);
     expect(found.plan.transaction[1]?.has_shrinkwrap).toBe(true);
+  });
+  test("its development dependencies are not, as npm does", async () => {
+    const found = await planOf([
+      {
+        ...app({ a: "^1.0.0" }),
+        files: {
+          "npm-shrinkwrap.json": shrinkwrap(
+            { version: "1.0.0" },
+            { "node_modules/d": { version: "2.0.0", dev: true } },
+          ),
+        },
+        metadata: { _hasShrinkwrap: true },
+      },
+      leaf("a"),
+      leaf("d", "2.0.0"),
+    ]);
+    expect(versionsOf(found)).toEqual(["a 1.0.0 < app 1.0.0", "app 1.0.0 < null"]);
   });
   test("one that it doesn't speak of is not, as npm does, and told", async () => {
     const found = await wrapped({ version: "1.0.0" }, {});
