@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import type { CargoConfig } from "./cargo-config.ts";
-import type { CrateDependency, CrateNeeds } from "./cargo-manifest.ts";
+import { type CrateDependency, type CrateNeeds, named } from "./cargo-manifest.ts";
 import { isCrate } from "./cargo-target.ts";
 import type { PackageFile, Planning, RegistryRequest } from "./eco-planning.ts";
 import { SEMVER } from "./eco-semver.ts";
@@ -13,7 +13,7 @@ import { AegisError } from "./errors.ts";
  */
 
 const text = v.optional(v.nullable(v.string()));
-const lists = v.optional(v.nullable(v.record(v.string(), v.array(v.string()))));
+const lists = v.optional(v.nullable(named(v.array(v.string()))));
 const Dependency = v.looseObject({
   name: v.string(),
   req: v.string(),
@@ -174,7 +174,7 @@ function entriesOf(name: string, lines: readonly string[], version?: string): Cr
       isYanked: one.yanked === true,
       publishedAt: Number.isFinite(time.getTime()) ? time.toISOString() : null,
       dependencies: one.deps.map(dependencyOf),
-      features: new Map([...Object.entries(one.features ?? {}), ...Object.entries(one.features2 ?? {})]),
+      features: new Map([...(one.features ?? []), ...(one.features2 ?? [])]),
     };
   });
 }

@@ -45,6 +45,14 @@ export interface CrateManifest extends CrateNeeds {
   commands: readonly { name: string; features: readonly string[] }[];
 }
 
+/** A table by its names, whatever they are: a record of valibot's leaves out `constructor`, which is a feature of some crates. */
+export const named = <S extends v.GenericSchema>(schema: S) =>
+  v.pipe(
+    v.custom<object>((value) => typeof value === "object" && value !== null && !Array.isArray(value)),
+    v.transform((table) => new Map<unknown, unknown>(Object.entries(table))),
+    v.map(v.string(), schema),
+  );
+
 const optional = <S extends v.GenericSchema>(schema: S) => v.optional(schema);
 const strings = v.array(v.string());
 const flag = optional(v.boolean());
@@ -59,7 +67,7 @@ const Dependency = v.union([
     default_features: flag,
   }),
 ]);
-const dependencies = v.optional(v.record(v.string(), Dependency), {});
+const dependencies = v.optional(named(Dependency), {});
 const DEPENDENCIES = {
   dependencies,
   "build-dependencies": dependencies,
@@ -88,8 +96,8 @@ const Manifest = v.looseObject({
       }),
     ),
   ),
-  features: v.optional(v.record(v.string(), strings), {}),
-  target: v.optional(v.record(v.string(), v.looseObject(DEPENDENCIES)), {}),
+  features: v.optional(named(strings), {}),
+  target: v.optional(named(v.looseObject(DEPENDENCIES)), {}),
   ...DEPENDENCIES,
 });
 type Manifest = v.InferOutput<typeof Manifest>;
@@ -115,10 +123,10 @@ export function readManifest(files: readonly ArchiveFile[]): CrateManifest {
     isMacro: lib?.["proc-macro"] === true || lib?.proc_macro === true,
     buildScripts: buildScriptsOf(stated.build, files),
     commands: commandsOf(parsed.output, files),
-    features: new Map(Object.entries(features)),
+    features,
     dependencies: [
       ...tableOf(parsed.output, null),
-      ...Object.entries(target).flatMap(([condition, tables]) => tableOf(tables, condition)),
+      ...[...target].flatMap(([condition, tables]) => tableOf(tables, condition)),
     ],
   };
 }
@@ -135,11 +143,11 @@ function tableOf(
 ): CrateDependency[] {
   const kinds = [
     ["normal", tables.dependencies],
-    ["build", { ...tables["build-dependencies"], ...tables.build_dependencies }],
-    ["dev", { ...tables["dev-dependencies"], ...tables.dev_dependencies }],
+    ["build", new Map([...tables["build-dependencies"], ...tables.build_dependencies])],
+    ["dev", new Map([...tables["dev-dependencies"], ...tables.dev_dependencies])],
   ] as const;
   return kinds.flatMap(([kind, table]) =>
-    Object.entries(table).map(([name, given]) => {
+    [...table].map(([name, given]) => {
       const one = typeof given === "string" ? { version: given, features: [] } : given;
       return {
         name,

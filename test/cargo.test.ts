@@ -222,6 +222,15 @@ describe("which crates of the lock file", () => {
     expect(await closure([root, lib("x"), z, lib("w")])).toContain("w 1.0.0");
   });
 
+  test.each(["constructor", "prototype", "toString"])(
+    "a feature called %s counts like any other (derive_more 2.0.1)",
+    async (name) => {
+      const root = tool([dep("a", { features: [name] })]);
+      const a = lib("a", { dependencies: [dep("b", { optional: true })], features: { [name]: ["dep:b"] } });
+      expect(await closure([root, a, lib("b")])).toEqual(["a 1.0.0", "b 1.0.0", "tool 1.0.0"]);
+    },
+  );
+
   test("features that others ask for count, whoever asks first", async () => {
     const z = lib("z", { dependencies: [dep("late", { optional: true })], features: { x: ["dep:late"] } });
     const crates = [
