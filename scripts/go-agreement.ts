@@ -59,7 +59,10 @@ for (const [i, target] of targets.entries()) {
   }
   const proxy = closedProxy(plan, files, join(own, "proxy"));
   const closed = install(pinned, `file://${proxy}`, join(own, "closed"));
-  const ours = new Set(plan.transaction.map(({ name, to_version }) => `${name}@${to_version}`));
+  const built = new Set(plan.transaction.map(({ name, to_version }) => `${name}@${to_version}`));
+  const looked = (plan.support_files ?? []).filter(({ name }) => name.endsWith("/zip"));
+  const ours = new Set([...built, ...looked.map(({ name }) => name.slice(0, -4).replace(" ", "@"))]);
+  const parts = packagesOf(pinned, plan, `file://${proxy}`, join(own, "parts"));
   const lacking = [...real.zips].filter((one) => !ours.has(one));
   const extra = [...ours].filter((one) => !real.zips.has(one));
   // A zip that the plan lacks is no harm where the closed proxy shows that it isn't needed; said in any case.
@@ -70,6 +73,10 @@ for (const [i, target] of targets.entries()) {
       : extra.length > 0
         ? "more"
         : "same";
+  const unlike =
+    parts === null
+      ? null
+      : [...new Set([...built, ...parts])].filter((one) => built.has(one) !== parts.has(one));
   if (verdict === "same" || verdict === "more") counts[verdict]++;
   else counts.wrong++;
   say(
@@ -78,6 +85,11 @@ for (const [i, target] of targets.entries()) {
   if (extra.length > 0) say(`    planned only: ${extra.join(" ")}`);
   if (lacking.length > 0) say(`    downloaded only: ${lacking.join(" ")}`);
   for (const { ok, said } of [real, closed]) if (!ok) say(`    ${said}`);
+  if (unlike === null) say("    go list -deps fails");
+  else if (unlike.length > 0)
+    say(
+      `    built by one side only: ${unlike.map((one) => `${one} (${built.has(one) ? "plan" : "go list -deps"})`).join(" ")}`,
+    );
   const worries = plan.warnings.filter((text) => /may fail|retracted|deprecated/.test(text));
   for (const text of [...worries, ...(plan.deprecated === null ? [] : [plan.deprecated])])
     say(`    plan: ${text}`);
@@ -122,6 +134,9 @@ function closedProxy(plan: OperationPlan, files: ReadonlyMap<string, Uint8Array>
     put(`${base}.zip`, bytesOf(url));
   }
   for (const { name, url } of plan.support_files ?? []) {
+    const zip = /^(\S+) (\S+)\/zip$/.exec(name);
+    if (zip !== null) put(`${escapeGo(zip[1] ?? "")}/@v/${escapeGo(zip[2] ?? "")}.zip`, bytesOf(url));
+    if (zip !== null) continue;
     const [module = "", version = ""] = name.replace(/\/go\.mod$/, "").split(" ");
     const base = `${escapeGo(module)}/@v/${escapeGo(version)}`;
     put(`${base}.mod`, bytesOf(url));
@@ -144,23 +159,7 @@ function install(
     encoding: "utf8",
     maxBuffer: 1 << 28,
     stdio: ["ignore", "ignore", "pipe"],
-    env: {
-      ...{ PATH: "/usr/bin:/bin", HOME: home, GOPATH: join(home, "go"), GOBIN: join(home, "bin") },
-      ...{
-        GOCACHE: join(scratch, "gocache"),
-        GOMODCACHE: cache,
-        GOPROXY: proxy,
-        GOENV: "off",
-        GOTOOLCHAIN: "local",
-      },
-      ...{
-        GOFLAGS: "-mod=mod -trimpath -modcacherw",
-        GOVCS: "*:off",
-        CGO_ENABLED: "0",
-        GOSUMDB: "off",
-        GOWORK: "off",
-      },
-    },
+    env: environment(proxy, home, cache),
   });
   const said = stderr
     .split("\n")
@@ -169,6 +168,42 @@ function install(
     ok: status === 0,
     said: said.slice(-3).join(" ").slice(0, 400),
     zips: zipsIn(join(cache, "cache/download")),
+  };
+}
+
+/** The modules that the program has packages of, by `go list -deps`. */
+function packagesOf(target: string, plan: OperationPlan, proxy: string, home: string): Set<string> | null {
+  const [path = "", version = ""] = target.split("@");
+  const root = plan.transaction
+    .map(({ name }) => name)
+    .filter((name) => path === name || path.startsWith(`${name}/`))
+    .sort((a, b) => b.length - a.length)[0];
+  mkdirSync(home, { recursive: true });
+  writeFileSync(join(home, "go.mod"), `module aegis.invalid/plan\n\ngo 1.17\n\nrequire ${root} ${version}\n`);
+  const format = "{{with .Module}}{{.Path}}@{{.Version}}{{end}}";
+  const { status, stdout } = spawnSync("/usr/local/sbin/go", ["list", "-deps", "-f", format, path], {
+    ...{ cwd: home, encoding: "utf8", maxBuffer: 1 << 28, env: environment(proxy, home, join(home, "mod")) },
+  });
+  return status === 0 ? new Set(stdout.split("\n").filter((line) => line !== "")) : null;
+}
+
+function environment(proxy: string, home: string, cache: string): Record<string, string> {
+  return {
+    ...{ PATH: "/usr/bin:/bin", HOME: home, GOPATH: join(home, "go"), GOBIN: join(home, "bin") },
+    ...{
+      GOCACHE: join(scratch, "gocache"),
+      GOMODCACHE: cache,
+      GOPROXY: proxy,
+      GOENV: "off",
+      GOTOOLCHAIN: "local",
+    },
+    ...{
+      GOFLAGS: "-mod=mod -trimpath -modcacherw",
+      GOVCS: "*:off",
+      CGO_ENABLED: "0",
+      GOSUMDB: "off",
+      GOWORK: "off",
+    },
   };
 }
 

@@ -36,7 +36,7 @@ const FORMS: readonly ArgvForm[] = [
   [/^(?:docker|podman)$/, "manifest", "inspect", IMAGE],
   ["dotnet", "nuget", "search", NUGET],
   ["code", "--list-extensions", "--show-versions"],
-  ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB"],
+  ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"],
   ["go", "list", "-m", "-json", MODULE],
   ["go", "list", "-m", "-json", "all"],
   ["cargo", "search", CRATE, "--limit", "5"],

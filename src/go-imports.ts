@@ -12,12 +12,19 @@ const ARCHITECTURES =
   /^(?:386|amd64|arm|arm64|loong64|mips|mips64|mips64le|mipsle|ppc64|ppc64le|riscv64|s390x|wasm)$/;
 /** Tags that hold in our builds beside the operating system and architecture. */
 const TRUE_TAGS = /^(?:linux|unix|gc)$/;
-/** Tags that may hold or not, by the go command that builds: both are looked at. */
-const OPEN_TAGS = /^(?:go1\.\d+|goexperiment\..*)$/;
+/** For whom packages are read. */
+export interface GoBuild {
+  /** As Go calls it. */
+  architecture: string;
+  /** The go command's release: 19 for go1.19.8. Null where it isn't known: constraints on it are then open. */
+  release: number | null;
+}
 
 export interface GoPackage {
   /** Import paths, `C` for cgo among them. */
   imports: string[];
+  /** Those of them that are certainly part of the build; the others depend on what isn't known of the go command. */
+  certain: string[];
   /** Files of machine code or assembly. */
   native: string[];
   /** Whether a Go file is left once those that use C are left out. */
@@ -26,11 +33,13 @@ export interface GoPackage {
   isCommand: boolean;
 }
 
-/** A package by the files of its directory, for Linux on `architecture` (Go's name); null where it has no Go file at all. */
+/** A package by the files of its directory, for Linux; null where it has no Go file at all. */
 export function readGoPackage(
   files: readonly { name: string; data: ArchiveFile["data"] }[],
-  architecture: string,
+  build: GoBuild,
 ): GoPackage | null {
+  const { architecture } = build;
+  const certain = new Set<string>();
   const imports = new Set<string>();
   const native: string[] = [];
   let isPackage = false;
@@ -44,12 +53,18 @@ export function readGoPackage(
     const { name: packageName, imports: found } = readGoHead(text);
     // Without cgo a file that imports "C" is left out of the build, like one whose constraint doesn't hold.
     const usesC = found.includes("C");
-    if (!holds(text, architecture, usesC)) continue;
+    const truth = holds(text, build, usesC);
+    if (truth === false) continue;
     buildable ||= !usesC;
     isCommand ||= !usesC && packageName === "main";
-    for (const path of usesC ? ["C"] : found) imports.add(path);
+    for (const path of usesC ? ["C"] : found) {
+      imports.add(path);
+      if (truth === true) certain.add(path);
+    }
   }
-  return isPackage ? { imports: [...imports].sort(), native, buildable, isCommand } : null;
+  return isPackage
+    ? { imports: [...imports].sort(), certain: [...certain].sort(), native, buildable, isCommand }
+    : null;
 }
 
 /** `name_<system>.go`, `name_<architecture>.go`, `name_<system>_<architecture>.go`. */
@@ -64,26 +79,28 @@ function matchesName(name: string, architecture: string): boolean {
   return last === architecture && !OTHER_SYSTEMS.test(before);
 }
 
-/** True, false, or null for what depends on the go command. */
+/** True, false, or null for what isn't known of the go command. */
 type Truth = boolean | null;
 const not = (a: Truth): Truth => (a === null ? null : !a);
 const both = (a: Truth, b: Truth): Truth => (a === false || b === false ? false : a === null ? null : b);
 const either = (a: Truth, b: Truth): Truth => not(both(not(a), not(b)));
 
 /**
- * Whether the file's build constraint can hold, with cgo or without. A constraint that can't be read counts as holding: more is
- * looked at, not less. https://pkg.go.dev/go/build/constraint
+ * Whether the file's build constraint holds, with cgo or without; null for one that can't be read. https://pkg.go.dev/go/build/constraint
  */
-function holds(text: string, architecture: string, cgo: boolean): boolean {
-  const isTrue = (tag: string): Truth =>
-    OPEN_TAGS.test(tag) ? null : TRUE_TAGS.test(tag) || tag === architecture || (cgo && tag === "cgo");
+function holds(text: string, { architecture, release }: GoBuild, cgo: boolean): Truth {
+  const isTrue = (tag: string): Truth => {
+    const [, minor] = /^go1\.(\d+)$/.exec(tag) ?? [];
+    if (minor !== undefined) return release === null ? null : Number(minor) <= release;
+    if (tag.startsWith("goexperiment.")) return null;
+    return TRUE_TAGS.test(tag) || tag === architecture || (cgo && tag === "cgo");
+  };
+  const head = beforePackage(text);
   const [, line] =
-    /^(?:[^\S\n]*(?:\/\/[^\n]*)?\r?\n|\/\*[\s\S]*?\*\/\s*)*?\/\/go:build ([^\n]*)$/m.exec(
-      beforePackage(text),
-    ) ?? [];
-  if (line !== undefined) return evaluate(line, isTrue) !== false;
-  const older = [...beforePackage(text).matchAll(/^\/\/[^\S\n]*\+build[^\S\n]+([^\n]*)$/gm)];
-  return older.every(([, options = ""]) => oneOf(options, isTrue) !== false);
+    /^(?:[^\S\n]*(?:\/\/[^\n]*)?\r?\n|\/\*[\s\S]*?\*\/\s*)*?\/\/go:build ([^\n]*)$/m.exec(head) ?? [];
+  if (line !== undefined) return evaluate(line, isTrue);
+  const older = [...head.matchAll(/^\/\/[^\S\n]*\+build[^\S\n]+([^\n]*)$/gm)];
+  return older.map(([, options = ""]) => oneOf(options, isTrue)).reduce(both, true);
 }
 
 /** The older form: options with white space between, one of which must hold; in each, terms with commas between, which all must. */

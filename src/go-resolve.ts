@@ -1,35 +1,19 @@
-import { byCodeUnit, sha256Hex } from "./canonical.ts";
+import { sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, SupportFile } from "./doc-plan.ts";
 import { badArchive } from "./eco-archive.ts";
 import type { Planning } from "./eco-planning.ts";
 import { readZip } from "./eco-zip.ts";
 import { AegisError } from "./errors.ts";
 import type { GoConfig } from "./go-config.ts";
-import { GraphError, type Listed, moduleGraph } from "./go-graph.ts";
-import { type GoPackage, readGoPackage } from "./go-imports.ts";
+import { GraphError, moduleGraph } from "./go-graph.ts";
 import { type GoMod, planningGoMod, readGoMod, retraction } from "./go-mod.ts";
-import { type GoModule, newestGoMod, prefixes, type ReadProxy } from "./go-proxy.ts";
+import { type BuiltModule, type Fetched, followImports, inGroups } from "./go-packages.ts";
+import { type GoModule, newestGoMod, type ReadProxy } from "./go-proxy.ts";
 import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash, unescapeGo } from "./go-sumdb.ts";
 
 /*
  * A Go package with every module that building it reads, by the go command's own module graph and the packages' imports.
  */
-
-const ASKED_AT_ONCE = 8;
-
-/** A module whose packages are built, with its zip file. */
-export interface BuiltModule extends GoModule {
-  url: URL;
-  sha256: string;
-  size: number;
-  sums: GoSums | null;
-  /** `h1:…` of the zip as it was fetched. */
-  hash: string;
-  publishedAt: string | null;
-  /** `path version` of a module whose package needs one of its packages. */
-  requiredBy: string | null;
-  packages: Map<string, GoPackage>;
-}
 
 export interface GoClosure {
   /** The module that has the package asked for. */
@@ -49,6 +33,8 @@ interface Sources {
   sumdb: GoSumdb | null;
   planning: Planning;
   read: ReadProxy;
+  /** Of the go command, see GoBuild. */
+  release: number | null;
 }
 
 /**
@@ -58,7 +44,7 @@ interface Sources {
 export async function resolveGo(
   candidates: readonly GoModule[],
   target: string,
-  { config, sumdb, planning, read }: Sources,
+  { config, sumdb, planning, read, release }: Sources,
 ): Promise<GoClosure> {
   const sumsOf = once(
     ({ path, version }: GoModule) => `${path} ${version}`,
@@ -100,7 +86,7 @@ export async function resolveGo(
     );
   const goMods = await inGroups(graph, (one) => fetchGoMod(one, read, sumsOf));
   const architecture = GO_ARCHITECTURES[planning.host.architecture] ?? planning.host.architecture;
-  const { modules, unresolved } = await followImports(target, { list, moduleOf, architecture });
+  const { modules, unresolved } = await followImports(target, { list, moduleOf, architecture, release });
   const asked = modules.find(({ path }) => path === root.path)?.packages.get(target);
   if (asked?.isCommand !== true)
     throw new GraphError(`${target} is a library: go install makes nothing of it`, command);
@@ -164,12 +150,6 @@ async function fetchGoMod(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pro
   };
 }
 
-interface Fetched {
-  module: Omit<BuiltModule, "requiredBy" | "packages" | "publishedAt">;
-  /** Files by directory, relative to the module; only Go files have their contents. */
-  directories: ReadonlyMap<string, { name: string; data: Uint8Array }[]>;
-}
-
 const NO_DATA = new Uint8Array();
 
 async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<Fetched> {
@@ -205,61 +185,6 @@ async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pr
   return { module, directories };
 }
 
-/**
- * Follows imports from the target's package, and returns the modules that a build looks into: those that have a package of it, and
- * those whose path would let them have one, which the go command has to look at too. All imports of one distance from the target are
- * looked up together, in the order of their names, so that everybody who plans gets the same.
- */
-async function followImports(
-  target: string,
-  build: {
-    list: ReadonlyMap<string, Listed>;
-    moduleOf: (one: GoModule) => Promise<Fetched>;
-    architecture: string;
-  },
-): Promise<Pick<GoClosure, "modules" | "unresolved">> {
-  const modules = new Map<string, BuiltModule>();
-  const unresolved: string[] = [];
-  const seen = new Set([target]);
-  /** Import path → the package that imports it, and the module which that is in. */
-  let wave = new Map<string, { from: string; module: string | null }>([[target, { from: "", module: null }]]);
-  while (wave.size > 0) {
-    const asked = [...wave].sort(([a], [b]) => byCodeUnit(a, b));
-    const candidatesOf = (path: string) => prefixes(path).flatMap((prefix) => build.list.get(prefix) ?? []);
-    await inGroups([...new Set(asked.flatMap(([path]) => candidatesOf(path)))], build.moduleOf);
-    const next: typeof wave = new Map();
-    for (const [path, { from, module: needing }] of asked) {
-      let isFound = false;
-      for (const candidate of candidatesOf(path)) {
-        const { module, directories } = await build.moduleOf(candidate);
-        const requiredBy = needing === `${module.path} ${module.version}` ? null : needing;
-        const known = modules.get(candidate.path) ?? {
-          ...module,
-          ...{ publishedAt: candidate.time, requiredBy, packages: new Map() },
-        };
-        modules.set(candidate.path, known);
-        const files = directories.get(path.slice(candidate.path.length + 1));
-        const found = files === undefined ? null : readGoPackage(files, build.architecture);
-        if (found === null) continue;
-        isFound = true;
-        known.packages.set(path, found);
-        for (const one of found.imports.filter((one) => isModulePath(one) && !seen.has(one))) {
-          seen.add(one);
-          next.set(one, { from: path, module: `${module.path} ${module.version}` });
-        }
-      }
-      if (!isFound) unresolved.push(`${path} (needed by ${from})`);
-    }
-    wave = next;
-  }
-  return { modules: [...modules.values()], unresolved };
-}
-
-/** Whether an import path is no package of the standard library: those have no dot in their first element. */
-function isModulePath(path: string): boolean {
-  return /^[^/]*\./.test(path);
-}
-
 /** Remembers what `make` returns, by key. */
 function once<A, R>(keyOf: (arg: A) => string, make: (arg: A) => Promise<R>): (arg: A) => Promise<R> {
   const made = new Map<string, Promise<R>>();
@@ -268,13 +193,6 @@ function once<A, R>(keyOf: (arg: A) => string, make: (arg: A) => Promise<R>): (a
     made.set(keyOf(arg), known);
     return known;
   };
-}
-
-async function inGroups<A, R>(items: readonly A[], make: (item: A) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let at = 0; at < items.length; at += ASKED_AT_ONCE)
-    results.push(...(await Promise.all(items.slice(at, at + ASKED_AT_ONCE).map(make))));
-  return results;
 }
 
 function missing({ path, version }: GoModule, what: string): AegisError {

@@ -1,4 +1,5 @@
-import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
+import { byCodeUnit } from "./canonical.ts";
+import type { OperationPlan, ProvenanceEvidence, SupportFile } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import { closureFindings } from "./eco-closure.ts";
@@ -8,8 +9,9 @@ import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { type GoConfig, goConfig } from "./go-config.ts";
 import { GraphError } from "./go-graph.ts";
+import type { BuiltModule } from "./go-packages.ts";
 import { modulesByQuery, modulesOf, proxyReader, type ReadProxy } from "./go-proxy.ts";
-import { type BuiltModule, type GoClosure, resolveGo } from "./go-resolve.ts";
+import { type GoClosure, resolveGo } from "./go-resolve.ts";
 import { GoSumdb } from "./go-sumdb.ts";
 import { goGrammar, isPseudoVersion, splitGoTarget } from "./go-target.ts";
 
@@ -35,13 +37,13 @@ export const go: Ecosystem = {
   },
 };
 
-const GO_ENV = ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB"];
+const GO_ENV = ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"];
 
 async function gather(_operation: string, { targets }: Targets, planning: Planning): Promise<Findings> {
   const [target = ""] = targets;
   const { path, version, exact } = splitGoTarget(target);
   const config = goConfig(planning.env, planning.readText);
-  const { evidence } = await planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) });
+  const { evidence, stdout } = await planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) });
   const read = proxyReader(config, planning);
   const base: Findings = {
     ...emptyFindings(["go", "install", target]),
@@ -59,7 +61,9 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const sumdb =
     config.sumdb === null ? null : new GoSumdb(config.sumdb.key, sumdbReader(config, read, planning));
   try {
-    const closure = await resolveGo(candidates, path, { config, sumdb, planning, read });
+    const [, minor] = /^go1\.(\d+)/.exec(stdout.trim().split("\n").at(-1) ?? "") ?? [];
+    const release = minor === undefined ? null : Number(minor);
+    const closure = await resolveGo(candidates, path, { config, sumdb, planning, read, release });
     return { ...base, ...describe({ path, query, exact, closure, config, sumdb }, base) };
   } catch (error) {
     if (!(error instanceof AegisError) || error.code === "internal" || error.code === "not_found")
@@ -105,6 +109,12 @@ function describe(
   else if (unverified.length === 0) signals.push("checksum-db-enabled");
   if (bypassed.length > 0) signals.push("private-module-bypass");
   if (pseudo.length > 0) signals.push("pseudo-version-risk");
+  const looked = modules.filter(({ isBuilt }) => !isBuilt);
+  // What nothing vouches for can change which versions are built, so nothing vouches for those either.
+  const isGraphVerified =
+    sumdb !== null &&
+    looked.every(({ sums }) => sums !== null) &&
+    goMods.every(({ name }) => config.bypass(name.split(" ")[0] ?? "") === null);
   const main = modules.find((one) => one.path === root.path);
   return {
     exact_targets: [pinned],
@@ -112,30 +122,33 @@ function describe(
     metadata_available: true,
     command_preview: ["go", "install", pinned],
     ...closureFindings(
-      modules.map((one) => ({
-        ...{
-          name: one.path,
-          version: one.version,
-          architecture: "all",
-          url: one.url,
-          sha256: one.sha256,
-          size: one.size,
-        },
-        integrity: one.hash,
-        purl: purlOf({ type: "golang", ...nameParts(one.path), version: one.version, qualifiers: null }),
-        ...{
-          license: null,
-          publishedAt: one.publishedAt,
-          requiredBy: one.path === root.path ? null : one.requiredBy,
-        },
-      })),
+      modules
+        .filter(({ isBuilt }) => isBuilt)
+        .map((one) => ({
+          ...{
+            name: one.path,
+            version: one.version,
+            architecture: "all",
+            url: one.url,
+            sha256: one.sha256,
+            size: one.size,
+          },
+          integrity: one.hash,
+          purl: purlOf({ type: "golang", ...nameParts(one.path), version: one.version, qualifiers: null }),
+          ...{
+            license: null,
+            publishedAt: one.publishedAt,
+            requiredBy: one.path === root.path ? null : one.requiredBy,
+          },
+        })),
     ),
-    ...(goMods.length === 0 ? {} : { support_files: goMods.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }),
+    support_files: [...goMods, ...looked.map(zipFile)].sort((a, b) => byCodeUnit(a.name, b.name)),
     // C is left out of the build, so there is nothing native to build.
     native_code_risk: false,
     deprecated: advice,
     binary_artifact_risk: binaries.length > 0,
-    signature_or_checksum_status: unverified.length === 0 ? "checksum-verified" : "unverified",
+    signature_or_checksum_status:
+      unverified.length === 0 && isGraphVerified ? "checksum-verified" : "unverified",
     published_at: main?.publishedAt ?? null,
     warnings: [
       ...(exact ? [] : [`${pinned} is what ${query} stands for today; name it to keep it.`]),
@@ -147,7 +160,7 @@ function describe(
       ...binaries.map((name) => `${name} is machine code that is linked in as it is.`),
       ...pseudo.map((one) => `${one.path} ${one.version} is a commit that nobody has released.`),
     ].slice(0, 1000),
-    provenance_evidence: modules.map((one) => provenanceOf(one, sumdb)),
+    provenance_evidence: modules.map((one) => provenanceOf(one, sumdb, isGraphVerified)),
     rollback_plan: {
       inverse: [],
       unobtainable: [],
@@ -156,6 +169,11 @@ function describe(
     raw_evidence: { commands: [...base.raw_evidence.commands, command] },
     signals,
   };
+}
+
+/** A module that the go command looks into, and takes nothing from. */
+function zipFile({ path, version, url, sha256, size, hash }: BuiltModule): SupportFile {
+  return { name: `${path} ${version}/zip`, url: url.href, sha256, size, integrity: hash };
 }
 
 function packagesOf(one: BuiltModule) {
@@ -169,15 +187,24 @@ function nameParts(path: string): { namespace: string | null; name: string } {
     : { namespace: path.slice(0, slash), name: path.slice(slash + 1) };
 }
 
-function provenanceOf({ path, version, sums, hash }: BuiltModule, sumdb: GoSumdb | null): ProvenanceEvidence {
+function provenanceOf(
+  { path, version, sums, hash }: BuiltModule,
+  sumdb: GoSumdb | null,
+  isGraphVerified: boolean,
+): ProvenanceEvidence {
+  const verified = sums !== null && isGraphVerified;
   // Not the tree's size: the log grows, and the executor must find what the planner found.
-  const detail = `${hash}, ${sums === null ? "which nothing vouches for" : "in the signed log of the checksum database"}`;
+  const detail = verified
+    ? "in the signed log of the checksum database"
+    : sums === null
+      ? "which nothing vouches for"
+      : "chosen with modules that nothing vouches for";
   return {
     kind: "go-sumdb",
     subject: `${path}@${version}`,
-    verified: sums !== null,
-    key: sums === null ? null : (sumdb?.keyId ?? null),
-    detail,
+    verified,
+    key: verified ? (sumdb?.keyId ?? null) : null,
+    detail: `${hash}, ${detail}`,
   };
 }
 

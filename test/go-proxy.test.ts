@@ -159,6 +159,41 @@ describe("what go install would refuse is refused in planning", () => {
   });
 });
 
+describe("modules that the go command looks into, and takes nothing from", () => {
+  const tool = module("tool.example/t", "v1.0.0", "", {
+    "cmd/t/main.go": 'package main\nimport "lib.example/a/b"',
+  });
+  const outer = module("lib.example/a", "v1.0.0", "", { "other/x.go": "package other" });
+  const inner = module("lib.example/a/b", "v1.0.0", "", { "b.go": "package b" });
+
+  test("are support files, beside every go.mod", async () => {
+    const { plan } = await planned(TARGET, [tool, outer, inner]);
+    expect(plan.transaction.map(({ name }) => name)).toEqual(["lib.example/a/b", "tool.example/t"]);
+    expect(plan.support_files?.map(({ name }) => name)).toEqual([
+      "lib.example/a v1.0.0/go.mod",
+      "lib.example/a v1.0.0/zip",
+      "lib.example/a/b v1.0.0/go.mod",
+      "tool.example/t v1.0.0/go.mod",
+    ]);
+    expect(plan.provenance_evidence.every(({ verified }) => verified)).toBe(true);
+  });
+
+  test("if nothing vouches for one of them, it doesn't for what was chosen with it", async () => {
+    const { plan } = await planned(TARGET, [tool, outer, inner], { env: { GONOSUMDB: "lib.example/*" } });
+    expect(plan.provenance_evidence.map(({ verified }) => verified)).toEqual([false, false, false]);
+    const { plan: other } = await planned(TARGET, [tool, inner, module("unused.example/u", "v1.0.0")], {
+      env: { GONOSUMDB: "unused.example/u" },
+    });
+    expect(
+      other.provenance_evidence.map(({ verified, detail }) => [verified, detail.split(", ")[1]]),
+    ).toEqual([
+      [false, "chosen with modules that nothing vouches for"],
+      [false, "chosen with modules that nothing vouches for"],
+    ]);
+    expect(other.signature_or_checksum_status).toBe("unverified");
+  });
+});
+
 describe("proxies", () => {
   const SECOND = "https://second.example";
   const second = Object.fromEntries(

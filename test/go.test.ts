@@ -251,6 +251,8 @@ test("capital letters are escaped, and come back", () => {
   expect(unescapeGo(escapeGo("github.com/BurntSushi/toml"))).toBe("github.com/BurntSushi/toml");
 });
 
+const BUILD = { architecture: "amd64", release: null };
+
 describe("imports", () => {
   test.each([
     ['package a\nimport "x.example/b"\n', ["x.example/b"]],
@@ -269,7 +271,7 @@ describe("imports", () => {
     Object.entries(named).map(([name, text]) => ({ name, data: Buffer.from(text) }));
   const imported = (name: string, constraint = "") => {
     const text = `${constraint}package a\nimport "x.example/y"\n`;
-    return readGoPackage(files({ "a.go": "package a", [name]: text }), "amd64")?.imports.length === 1;
+    return readGoPackage(files({ "a.go": "package a", [name]: text }), BUILD)?.imports.length === 1;
   };
   test.each([
     ["b.go", "", true],
@@ -302,11 +304,33 @@ describe("imports", () => {
   ])("%s with %j is part of the build: %p", (name, constraint, expected) => {
     expect(imported(name, constraint)).toBe(expected);
   });
+  test("constraints on a release that is known: certain; otherwise looked at, and not certain", () => {
+    const source = (n: number, name: string) =>
+      `//go:build go1.${n}\n\npackage a\nimport "x.example/${name}"`;
+    const named = files({
+      "a.go": source(18, "old"),
+      "b.go": source(21, "new"),
+      "c.go": source(99, "future"),
+    });
+    const read = (release: number | null) => {
+      const found = readGoPackage(named, { architecture: "amd64", release });
+      return [found?.imports, found?.certain];
+    };
+    expect(read(19)).toEqual([["x.example/old"], ["x.example/old"]]);
+    expect(read(null)).toEqual([["x.example/future", "x.example/new", "x.example/old"], []]);
+  });
+
   test("no Go file, no package; assembly and objects are told", () => {
-    expect(readGoPackage(files({ "README.md": "x", "a_test.go": "package a" }), "amd64")).toBeNull();
+    expect(readGoPackage(files({ "README.md": "x", "a_test.go": "package a" }), BUILD)).toBeNull();
     const native = files({ "a.go": 'package a\nimport "C"', "a_amd64.s": "", "b.syso": "", "c_arm64.s": "" });
-    expect(readGoPackage(native, "amd64")).toEqual({
-      ...{ imports: ["C"], native: ["a_amd64.s", "b.syso"], buildable: false, isCommand: false },
+    expect(readGoPackage(native, BUILD)).toEqual({
+      ...{
+        imports: ["C"],
+        certain: ["C"],
+        native: ["a_amd64.s", "b.syso"],
+        buildable: false,
+        isCommand: false,
+      },
     });
   });
 });

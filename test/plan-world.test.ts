@@ -37,7 +37,7 @@ const ALLOWED: string[][] = [
   ["podman", "manifest", "inspect", `ghcr.io/org/image@sha256:${"a".repeat(64)}`],
   ["dotnet", "nuget", "search", "Newtonsoft.Json"],
   ["code", "--list-extensions", "--show-versions"],
-  ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB"],
+  ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"],
   ["go", "list", "-m", "-json", "github.com/gin-gonic/gin@v1.10.0"],
   ["cargo", "search", "ripgrep", "--limit", "5"],
   ["npm", "--version"],
