@@ -75,6 +75,7 @@ function tellsItsVulnerabilities(plan: OperationPlan): boolean {
  */
 export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims: Claims): void {
   compareRegistries(signed, own);
+  assertFound(signed, own);
   if (canonicalJson(signed.transaction) !== canonicalJson(own.transaction)) {
     const { only_signed, only_now } = difference(signed.transaction, own.transaction);
     throw new AegisError(
@@ -107,6 +108,18 @@ function compareRegistries(signed: OperationPlan, own: OperationPlan): void {
     `the plan's packages come from ${strange.join(" ")}, which this host's executor doesn't know: it takes them from ${known.join(" ")}`,
     `Plan again without registry settings of your own, or have the registry named in ${SYSTEM.daemonEnv} (aegis help environment).`,
     { field: "source_registry" },
+  );
+}
+
+/** Where the executor can't plan what was signed, its reason is the news, not that nothing would be done. */
+function assertFound(signed: OperationPlan, own: OperationPlan): void {
+  if (own.metadata_available || !signed.metadata_available) return;
+  const why = own.warnings.filter((text) => !signed.warnings.includes(text));
+  throw new AegisError(
+    "drift",
+    `the executor doesn't find what was signed: ${why.join("; ") || "it can't say why"}`,
+    planAgainHint(signed),
+    { why: why.slice(0, 20) },
   );
 }
 

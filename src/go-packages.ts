@@ -26,7 +26,7 @@ export interface BuiltModule extends GoModule {
   isBuilt: boolean;
 }
 
-export interface Fetched {
+export interface UnpackedModule {
   module: Omit<BuiltModule, "requiredBy" | "packages" | "publishedAt" | "isBuilt">;
   /** Files by directory, relative to the module; only Go files have their contents. */
   directories: ReadonlyMap<string, { name: string; data: Uint8Array }[]>;
@@ -41,7 +41,7 @@ export async function followImports(
   target: string,
   build: GoBuild & {
     list: ReadonlyMap<string, Listed>;
-    moduleOf: (one: GoModule) => Promise<Fetched>;
+    moduleOf: (one: GoModule) => Promise<UnpackedModule>;
   },
 ): Promise<{ modules: BuiltModule[]; unresolved: string[] }> {
   const modules = new Map<string, BuiltModule>();

@@ -7,7 +7,7 @@ import { AegisError } from "./errors.ts";
 import type { GoConfig } from "./go-config.ts";
 import { GraphError, moduleGraph } from "./go-graph.ts";
 import { type GoMod, planningGoMod, readGoMod, retraction } from "./go-mod.ts";
-import { type BuiltModule, type Fetched, followImports, inGroups } from "./go-packages.ts";
+import { type BuiltModule, followImports, inGroups, type UnpackedModule } from "./go-packages.ts";
 import { type GoModule, newestGoMod, type ReadProxy } from "./go-proxy.ts";
 import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash, unescapeGo } from "./go-sumdb.ts";
 
@@ -104,7 +104,7 @@ async function adviceOn(root: GoModule, own: GoMod, read: ReadProxy): Promise<st
 async function moduleWith(
   target: string,
   candidates: readonly GoModule[],
-  moduleOf: (one: GoModule) => Promise<Fetched>,
+  moduleOf: (one: GoModule) => Promise<UnpackedModule>,
 ): Promise<GoModule> {
   for (const one of candidates) {
     const { directories } = await moduleOf(one);
@@ -152,7 +152,7 @@ async function fetchGoMod(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pro
 
 const NO_DATA = new Uint8Array();
 
-async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<Fetched> {
+async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<UnpackedModule> {
   const found = await read(`${escapeGo(one.path)}/@v/${escapeGo(one.version)}.zip`);
   if (found === null) throw missing(one, "zip file");
   const { url, bytes } = found;

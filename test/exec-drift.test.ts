@@ -37,6 +37,18 @@ const change = (index: number, fields: Parameters<typeof entry>[1]) => ({
   transaction: OWN.transaction.map((e, i) => (i === index ? { ...e, ...fields } : e)),
 });
 
+test("what the executor can't plan itself is refused with its reason", async () => {
+  const signed = npm();
+  const own = npm({
+    ...{ metadata_available: false, transaction: [] },
+    warnings: [...signed.warnings, "a zip is not the one"],
+  });
+  const compare = (a: OperationPlan, b: OperationPlan) => () =>
+    compareWithOwn(a, b, TABLE.npm.grammar.claims);
+  await refuses(compare(signed, own), "drift", /doesn't find what was signed: a zip is not the one$/);
+  compare(own, own)();
+});
+
 describe("a registry that the executor doesn't know", () => {
   const own = npm({ source_registry: "https://registry.npmjs.org/ https://npm.example/" });
   const compare = (registry: string | null) => () =>
