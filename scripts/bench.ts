@@ -11,6 +11,7 @@ const BENCHMARKS: Readonly<Record<string, (quick: boolean) => Promise<Line[]>>> 
   plan: async (quick) => (await import("./bench-plan.ts")).plan(quick),
   npm: async (quick) => (await import("./bench-npm.ts")).npmPlan(quick),
   pip: async (quick) => (await import("./bench-pip.ts")).planPip(quick),
+  go: async (quick) => (await import("./bench-go.ts")).planGo(quick),
   policy: async (quick) => (await import("./bench-policy.ts")).policy(quick),
   audit: async (quick) => (await import("./bench-audit.ts")).audit(quick),
   front: async (quick) => (await import("./bench-front.ts")).front(quick),

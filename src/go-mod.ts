@@ -2,7 +2,7 @@ import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * What planning has to know of a go.mod beside the requirements, which the go command reads itself. https://go.dev/ref/mod#go-mod-file
+ * What planning has to know of a go.mod; which versions its requirements come to is the go command's business. https://go.dev/ref/mod#go-mod-file
  */
 
 export interface GoMod {
@@ -11,6 +11,7 @@ export interface GoMod {
   /** Text of the `go` directive: `1.21`, `1.24.0`. */
   go: string | null;
   toolchain: string | null;
+  require: { path: string; version: string }[];
   /** Directives that count only in a main module, each as it is written. */
   replace: string[];
   exclude: string[];
@@ -25,7 +26,8 @@ const WORD = /\/\/.*|"(?:[^"\\]|\\.)*"|`[^`]*`|=>|[()[\],]|[^\s"`()[\],]+/g;
 /** Reads the directives; lines that can't be read are left to the go command, which refuses them. */
 export function readGoMod(text: string): GoMod {
   const mod: GoMod = {
-    ...{ module: null, go: null, toolchain: null, replace: [], exclude: [], retract: [], deprecated: null },
+    ...{ module: null, go: null, toolchain: null, deprecated: null },
+    ...{ require: [], replace: [], exclude: [], retract: [] },
   };
   let block: string | null = null;
   let comments: string[] = [];
@@ -61,6 +63,7 @@ function take(mod: GoMod, verb: string, words: readonly string[], said: readonly
     if (at >= 0) mod.deprecated = said.slice(at).join(" ").slice("Deprecated:".length).trim();
   } else if (verb === "go") mod.go = first;
   else if (verb === "toolchain") mod.toolchain = first;
+  else if (verb === "require") mod.require.push({ path: first, version: second });
   else if (verb === "replace" || verb === "exclude") mod[verb].push(words.join(" "));
   else if (verb === "retract") {
     const [from, to] = first === "[" ? [second, words[3] ?? second] : [first, first];

@@ -5,8 +5,8 @@ import type { Planning } from "./eco-planning.ts";
 import { readZip } from "./eco-zip.ts";
 import { AegisError } from "./errors.ts";
 import type { GoConfig } from "./go-config.ts";
-import { GraphError, moduleGraph } from "./go-graph.ts";
-import { type GoMod, planningGoMod, readGoMod, retraction } from "./go-mod.ts";
+import { GraphError, type Listed, moduleGraph } from "./go-graph.ts";
+import { planningGoMod, readGoMod, retraction } from "./go-mod.ts";
 import { type BuiltModule, followImports, inGroups, type UnpackedModule } from "./go-packages.ts";
 import { type GoModule, newestGoMod, type ReadProxy } from "./go-proxy.ts";
 import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash, unescapeGo } from "./go-sumdb.ts";
@@ -57,44 +57,68 @@ export async function resolveGo(
     ({ path, version }: GoModule) => `${path} ${version}`,
     (one) => fetchModule(one, read, sumsOf),
   );
-  const root = await moduleWith(target, candidates, moduleOf);
+  const architecture = GO_ARCHITECTURES[planning.host.architecture] ?? planning.host.architecture;
+  const follow = (list: ReadonlyMap<string, Listed>) =>
+    followImports(target, { list, moduleOf, architecture, release });
+  const found = begun(moduleWith(target, candidates, moduleOf));
+  const [first] = candidates;
+  const root = first !== undefined && candidates.length === 1 ? first : await found;
+  const advice = begun(adviceOn(root, read));
   await fetchGoMod(root, read, sumsOf);
   const mod = readGoMod(Buffer.from((await goModFile(root, read)).bytes).toString());
-  const { list, graph, command } = await moduleGraph(
-    planningGoMod(root.path, root.version, mod),
-    async (path) => {
-      const [, module, version] = /^(.+)\/@v\/([^/]+)\.mod$/.exec(path) ?? [];
-      const kept = config.unasked(unescapeGo(path.split("/@")[0] ?? ""));
-      if (kept !== null)
-        throw new AegisError(
-          "unavailable",
-          `its module graph has a private module, which proxies aren't asked for: ${kept}; version control is never used`,
-        );
-      const found = await read(path);
-      // The database is asked while the go command goes on; the answer is awaited below.
-      if (found !== null && module !== undefined && version !== undefined)
-        sumsOf({ path: unescapeGo(module), version: unescapeGo(version) }).catch(() => {});
-      return found;
-    },
-    planning,
+  const graphing = begun(
+    moduleGraph(planningGoMod(root.path, root.version, mod), forGraph(config, read, sumsOf), planning),
   );
-  const selected = list.get(root.path)?.version;
-  if (selected !== root.version)
-    throw new GraphError(
-      `what it needs asks for ${root.path} ${selected}, so go install refuses ${root.version}`,
-      command,
-    );
-  const goMods = await inGroups(graph, (one) => fetchGoMod(one, read, sumsOf));
-  const architecture = GO_ARCHITECTURES[planning.host.architecture] ?? planning.host.architecture;
-  const { modules, unresolved } = await followImports(target, { list, moduleOf, architecture, release });
-  const asked = modules.find(({ path }) => path === root.path)?.packages.get(target);
-  if (asked?.isCommand !== true)
-    throw new GraphError(`${target} is a library: go install makes nothing of it`, command);
-  return { root, advice: await adviceOn(root, mod, read), modules, goMods, unresolved, command };
+  // Most of what the graph will name is what this go.mod requires: it is fetched while the go command goes on.
+  const ahead = follow(
+    new Map([root, ...mod.require].map((one) => [one.path, { ...one, time: null }])),
+  ).catch(() => null);
+  try {
+    await found;
+    const { list, graph, command } = await graphing;
+    const selected = list.get(root.path)?.version;
+    if (selected !== root.version)
+      throw new GraphError(
+        `what it needs asks for ${root.path} ${selected}, so go install refuses ${root.version}`,
+        command,
+      );
+    const goMods = await inGroups(graph, (one) => fetchGoMod(one, read, sumsOf));
+    const { modules, unresolved } = await follow(list);
+    const asked = modules.find(({ path }) => path === root.path)?.packages.get(target);
+    if (asked?.isCommand !== true)
+      throw new GraphError(`${target} is a library: go install makes nothing of it`, command);
+    return { root, advice: await advice, modules, goMods, unresolved, command };
+  } finally {
+    await ahead;
+  }
 }
 
-async function adviceOn(root: GoModule, own: GoMod, read: ReadProxy): Promise<string | null> {
-  const newest = (await newestGoMod(root.path, read)) ?? own;
+/** A promise that is awaited later, or never, once something else has failed. */
+function begun<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
+/** What the go command reads while it makes the graph. The database is asked meanwhile; its answers are awaited afterwards. */
+function forGraph(config: GoConfig, read: ReadProxy, sumsOf: ReadSums): ReadProxy {
+  return async (path) => {
+    const [, module, version] = /^(.+)\/@v\/([^/]+)\.mod$/.exec(path) ?? [];
+    const kept = config.unasked(unescapeGo(path.split("/@")[0] ?? ""));
+    if (kept !== null)
+      throw new AegisError(
+        "unavailable",
+        `its module graph has a private module, which proxies aren't asked for: ${kept}; version control is never used`,
+      );
+    const found = await read(path);
+    if (found !== null && module !== undefined && version !== undefined)
+      void begun(sumsOf({ path: unescapeGo(module), version: unescapeGo(version) }));
+    return found;
+  };
+}
+
+async function adviceOn(root: GoModule, read: ReadProxy): Promise<string | null> {
+  const newest = await newestGoMod(root.path, read);
+  if (newest === null) return null;
   const retracted = retraction(newest, root.version);
   if (retracted !== null) return `${root.path} ${root.version} was retracted by its authors: ${retracted}`;
   return newest.deprecated === null ? null : `${root.path} is deprecated: ${newest.deprecated}`;

@@ -43,8 +43,16 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const [target = ""] = targets;
   const { path, version, exact } = splitGoTarget(target);
   const config = goConfig(planning.env, planning.readText);
-  const { evidence, stdout } = await planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) });
+  const environment = planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) });
   const read = proxyReader(config, planning);
+  const query = version ?? "latest";
+  const candidatesOf = () => {
+    if (config.proxies.length === 0) return Promise.resolve([]);
+    return exact && version !== null
+      ? modulesOf(path, version, config, read)
+      : modulesByQuery(path, query, config, read);
+  };
+  const [{ evidence, stdout }, candidates] = await Promise.all([environment, candidatesOf()]);
   const base: Findings = {
     ...emptyFindings(["go", "install", target]),
     source_registry: config.proxies.map(({ url }) => url.href).join(" ") || null,
@@ -53,11 +61,6 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   };
   if (config.proxies.length === 0)
     return { ...base, warnings: ["GOPROXY names no module proxy, and version control is never used."] };
-  const query = version ?? "latest";
-  const candidates =
-    exact && version !== null
-      ? await modulesOf(path, version, config, read)
-      : await modulesByQuery(path, query, config, read);
   const sumdb =
     config.sumdb === null ? null : new GoSumdb(config.sumdb.key, sumdbReader(config, read, planning));
   try {

@@ -31,6 +31,10 @@ describe("a go.mod", () => {
       module: "example.com/old",
       go: "1.24.0",
       toolchain: "go1.24.5",
+      require: [
+        { path: "example.com/a", version: "v1.0.0" },
+        { path: "example.com/replace", version: "v1.0.0" },
+      ],
       replace: ["example.com/a v1.0.0 => ../a"],
       exclude: ["example.com/b v1.2.3"],
       retract: [
