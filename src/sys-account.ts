@@ -13,7 +13,10 @@ export interface Account {
  * The account a program should run as; null for `root`, which changes nothing.
  * @throws AegisError `unavailable` if the account doesn't exist, `refused` if it is root under another name
  */
-export function accountOf(name: string, ids: typeof userIds = userIds): Account | null {
+export function accountOf(
+  name: string,
+  ids: (name: string) => ReturnType<typeof userIds> = userIds,
+): Account | null {
   if (name === "root") return null;
   const found = ids(name);
   if (found === null) {

@@ -84,11 +84,7 @@ export const STATE_DIRECTORIES: readonly Directory[] = [
 
 /** The numeric id of a group in /etc/group, or null. */
 export function groupId(name: string): number | null {
-  const line = readFileSync("/etc/group", "utf8")
-    .split("\n")
-    .find((entry) => entry.startsWith(`${name}:`));
-  const gid = Number(line?.split(":")[2]);
-  return line !== undefined && Number.isInteger(gid) ? gid : null;
+  return numericId(entries(readFileSync("/etc/group", "utf8")).find(([found]) => found === name)?.[2]);
 }
 
 /** The name of a group in /etc/group, or null. */
@@ -100,14 +96,22 @@ export function groupName(gid: number): string | null {
 }
 
 /** The numeric ids of a user in /etc/passwd, or null. */
-export function userIds(name: string): { uid: number; gid: number } | null {
-  const fields = readFileSync("/etc/passwd", "utf8")
-    .split("\n")
-    .find((entry) => entry.startsWith(`${name}:`))
-    ?.split(":");
-  const uid = Number(fields?.[2]);
-  const gid = Number(fields?.[3]);
-  return fields !== undefined && Number.isInteger(uid) && Number.isInteger(gid) ? { uid, gid } : null;
+export function userIds(
+  name: string,
+  passwd: string = readFileSync("/etc/passwd", "utf8"),
+): { uid: number; gid: number } | null {
+  const fields = entries(passwd).find(([found]) => found === name);
+  const [uid, gid] = [numericId(fields?.[2]), numericId(fields?.[3])];
+  return uid === null || gid === null ? null : { uid, gid };
+}
+
+/**
+ * An id as such a file has it; null for anything else. 2³² - 1 leaves root's id as it is (setresuid(2)), and setpriv(1) takes
+ * larger ones modulo 2³²: both would be root.
+ */
+function numericId(text: string | undefined): number | null {
+  const id = /^\d{1,10}$/.test(text ?? "") ? Number(text) : Number.POSITIVE_INFINITY;
+  return id < 2 ** 32 - 1 ? id : null;
 }
 
 /** Ids that systemd assigns temporarily (DynamicUser= of systemd.exec(5)), never to a person or package. */

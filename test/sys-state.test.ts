@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { accountProblems } from "../src/sys-state.ts";
+import { accountProblems, userIds } from "../src/sys-state.ts";
 
 const FRONT = "aegis-front:x:994:994:Aegis executor, the front:/:/usr/sbin/nologin";
 const OWN = "aegis-front:x:994:";
@@ -28,4 +28,27 @@ describe("accounts unfit for services", () => {
   ])("and those that are right: %s", (_, passwd, group) => {
     expect(accountProblems(`${ROOT}\n${passwd}\n`, `root:x:0:\n${group}\n`)).toEqual([]);
   });
+});
+
+describe("the ids of a user", () => {
+  const idsOf = (entry: string) => userIds("tool", `root:x:0:0::/root:/bin/bash\n${entry}\n`);
+  const NONE: [what: string, entry: string][] = [
+    ["no such user", "tools:x:5:6::/:/bin/sh"],
+    ["a name that only begins so", "tool:x"],
+    // By setpriv(1) these run as root: setresuid(2) leaves an id of 2^32 - 1 as it is, and a larger one is cut.
+    ["2^32 - 1", "tool:x:4294967295:6::/:/bin/sh"],
+    ["2^32", "tool:x:4294967296:6::/:/bin/sh"],
+    ["a group of 2^32", "tool:x:5:4294967296::/:/bin/sh"],
+    ["below zero", "tool:x:-1:6::/:/bin/sh"],
+    // No users for glibc either.
+    ["empty", "tool:x:::::"],
+    ["hexadecimal", "tool:x:0x10:0x10::/:/bin/sh"],
+    ["an exponent", "tool:x:1e3:1e3::/:/bin/sh"],
+    ["white space", "tool:x: 7 :6::/:/bin/sh"],
+    ["the first entry counts", "tool:x:x:6::/:/bin/sh\ntool:x:5:6::/:/bin/sh"],
+  ];
+  for (const [what, entry] of NONE) test(`none: ${what}`, () => expect(idsOf(entry)).toBeNull());
+  test("the largest", () =>
+    expect(idsOf("tool:x:4294967294:6::/:/bin/sh")).toEqual({ uid: 4294967294, gid: 6 }));
+  test("a name with a colon is none", () => expect(userIds("tool:x", "tool:x:5:6::/:/bin/sh\n")).toBeNull());
 });
