@@ -65,23 +65,38 @@ export function renderQuestion(
     .join("\n");
 }
 
+/** A package in words, and the most serious of its reasons. */
+interface Risky {
+  text: string;
+  reason: string;
+}
+
 /** Packages whose change can break or expose the host, most serious first, each with the reasons. */
 function riskyFirst(plan: OperationPlan, config: PolicyConfig, terminal: Terminal): string {
-  const risky = byAttention(plan, config.apt.sensitive_packages).notable.flatMap(({ entry, marks }) => {
-    const why = marks.filter(({ isDanger }) => isDanger).map(({ what }) => what);
-    const to = entry.to_version ?? "removed";
-    return why.length === 0
-      ? []
-      : [`${entry.name} ${entry.from_version ?? "–"} → ${to}  (${why.join(", ")})`];
-  });
+  const risky = byAttention(plan, config.apt.sensitive_packages).notable.flatMap(
+    ({ entry, marks }): Risky[] => {
+      const why = marks.filter(({ isDanger }) => isDanger).map(({ what }) => what);
+      const [reason] = why;
+      const change = `${entry.name} ${entry.from_version ?? "–"} → ${entry.to_version ?? "removed"}`;
+      return reason === undefined ? [] : [{ text: `${change}  (${why.join(", ")})`, reason }];
+    },
+  );
   if (risky.length === 0) return "";
   const more = risky.length - LISTED_FIRST;
   return [
     paint(terminal, "yellow", "Look at these first:"),
-    ...risky.slice(0, LISTED_FIRST).flatMap((text) => {
+    ...listedFirst(risky).flatMap(({ text }) => {
       const [first = "", ...rest] = wrap(safeStart(text, 2 * NAME_SHOWN), terminal.width - 2, `  ${GUTTER}`);
       return [`  ${first}`, ...rest];
     }),
     ...(more > 0 ? [`  and ${more} more, marked by policy's rules; the table lists all`] : []),
   ].join("\n");
+}
+
+/** So many of them, of each reason in turn: a repository must not push a kernel out with many packages of a graver reason. */
+function listedFirst(risky: readonly Risky[]): Risky[] {
+  const groups = [...Map.groupBy(risky, ({ reason }) => reason).values()];
+  const inTurn = Array.from({ length: LISTED_FIRST }, (_, n) => groups.flatMap((group) => group[n] ?? []));
+  const listed = new Set(inTurn.flat().slice(0, LISTED_FIRST));
+  return risky.filter((one) => listed.has(one));
 }

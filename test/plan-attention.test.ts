@@ -69,6 +69,14 @@ test("what an approver must look at is not pushed out by what is less grave", ()
   expect(names).toHaveLength(21);
 });
 
+test("nor by many packages of a graver reason, which a repository can make up", () => {
+  const many = Array.from({ length: 60 }, (_, i) => entry(`dep-${i}`, { takes_over: ["a1"] }));
+  const grave = ["linux-image-amd64", "grub-pc", "sudo"].map((name) => entry(name));
+  const names = lookedAtFirst(upgrade(of(...many, ...grave)));
+  expect(names).toHaveLength(21);
+  expect(names.slice(-4)).toEqual(["linux-image-amd64", "grub-pc", "sudo", "and"]);
+});
+
 test("an approver is told of packages whose source nothing vouches for", () => {
   expect(lookedAtFirst(upgrade({ ...from(WEAK), targets: ["x1"] }))).toEqual(["x1"]);
   expect(lookedAtFirst(upgrade({ ...from({ ...WEAK, trust: "pinned" }), targets: ["x1"] }))).toEqual([]);
