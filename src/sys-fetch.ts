@@ -86,12 +86,15 @@ export async function fetchText(url: URL, request: JsonRequest): Promise<TextAns
 /**
  * The response of a URL, whatever its status. Redirects are not followed, requests are not retried, and loopback
  * addresses bypass the environment's proxy. Only `signal` limits the time.
- * @throws AegisError `unavailable` for no response, or a body that is too large
+ * @throws AegisError `unavailable` for no response, a body that is too large, or a protocol other than HTTP
  */
 export async function fetchBytes(
   url: URL,
   { body, headers, signal, maxBytes, proxy, certificates }: BytesRequest,
 ): Promise<BytesAnswer> {
+  // Bun's fetch also reads file:, data: and s3: addresses, and a registry's answer may name any.
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw noUsableAnswer(url, `${url.protocol} addresses are not asked`);
   const ca = url.protocol === "https:" ? (certificates ?? systemCertificates()) : null;
   const options = {
     responseType: "stream" as const,
@@ -141,7 +144,7 @@ export function isLoopback({ hostname }: URL): boolean {
 
 /** The `unavailable` error of a failed request. */
 export function noUsableAnswer(url: URL, why: string, hint = ""): AegisError {
-  return new AegisError("unavailable", `${url.host} gave no usable answer: ${why}`, hint);
+  return new AegisError("unavailable", `${url.host || url.protocol} gave no usable answer: ${why}`, hint);
 }
 
 type Body = ReadableStream<Uint8Array> | null;
