@@ -1,11 +1,4 @@
-import type {
-  DeniedTarget,
-  Host,
-  OperationPlan,
-  RepositoryEvidence,
-  Tool,
-  TransactionEntry,
-} from "./doc-plan.ts";
+import type { DeniedTarget, Host, OperationPlan, Tool, TransactionEntry } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 
 /*
@@ -57,8 +50,8 @@ export interface Claims {
   /** What may differ between two honest plans of the same change. */
   mayDiffer: {
     fields: readonly ("publisher_or_maintainer" | "deprecated" | "transitive_dependency_count")[];
-    /** Fields of each element of `repository_evidence`. */
-    ofRepositories: readonly (keyof RepositoryEvidence)[];
+    /** Fields of each element of `repository_evidence`; never those that trust rests on. */
+    ofRepositories: readonly ("release_date" | "release_valid_until" | "release_sha256")[];
     /** Prefixes of warnings. */
     warnings: readonly string[];
   };
