@@ -3,13 +3,13 @@ import { AegisError, EXIT } from "./errors.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
 
-const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "hook"] as const;
+const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "hook", "build", "confined"] as const;
 
 /** `aegis daemon --executor`, `--reviewer` and the processes that the executor starts. */
 export const daemon = defineSubcommand({
   name: "daemon",
   description:
-    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover and --hook are started by the executor itself.",
+    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover, --hook, --build and --confined are started by the executor itself.",
   args: {
     executor: {
       type: "boolean",
@@ -20,6 +20,8 @@ export const daemon = defineSubcommand({
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
     hook: { type: "string", valueHint: "tool", description: "what a tool calls back during a run, as root" },
+    build: { type: "string", valueHint: "directory", description: "the build of a run, as root" },
+    confined: { type: "string", valueHint: "role", description: "a process inside a sandbox" },
     run: { type: "string", valueHint: "directory", description: "the run that --hook is called for" },
     socket: {
       type: "string",
@@ -68,6 +70,18 @@ export const daemon = defineSubcommand({
         const { loadHook } = await import("./eco-load.ts");
         const hook = await loadHook(values.hook ?? "");
         return hook(values.run ?? "", await io.readStdin(), io.note) === 0 ? EXIT.ok : EXIT.internal;
+      }
+      case "build": {
+        const [{ superviseBuild }, { loadManaged }] = await Promise.all([
+          import("./eco-build.ts"),
+          import("./eco-load.ts"),
+        ]);
+        return (await superviseBuild(values.build ?? "", loadManaged)) === 0 ? EXIT.ok : EXIT.internal;
+      }
+      case "confined": {
+        const { runConfined } = await import("./eco-confined.ts");
+        await runConfined(values.confined ?? "", () => io.readStdin());
+        return EXIT.ok;
       }
       case "executor": {
         const { openLog } = await import("./log.ts");

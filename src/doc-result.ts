@@ -34,6 +34,17 @@ const Undo = v.strictObject({
 });
 export type Undo = v.InferOutput<typeof Undo>;
 
+/** A command that a managed root offers after a run. */
+export const ExecutableSchema = v.strictObject({
+  name: v.string(),
+  /** Absolute, in the managed root. */
+  path: v.string(),
+  sha256: v.string(),
+  /** Programs of the system with the same name. */
+  shadows: v.array(v.string()),
+});
+export type Executable = v.InferOutput<typeof ExecutableSchema>;
+
 /** The outcome of an execution, written by the executor and read by `apply`. */
 export const ResultSchema = v.strictObject({
   schema_version: v.literal("1.0"),
@@ -61,6 +72,8 @@ export const ResultSchema = v.strictObject({
   changed_besides: v.array(Difference),
   /** What reverts it, from the host's state before and after. Null until the end, and in files of older versions. */
   inverse: v.optional(v.nullable(v.array(Undo)), null),
+  /** Commands of the managed root that it changed, all of them. Left out where the ecosystem has no managed root. */
+  executables: v.optional(v.array(ExecutableSchema)),
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
 

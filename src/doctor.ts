@@ -15,6 +15,7 @@ import { auditDir, type Env, SYSTEM } from "./paths.ts";
 import { hostIdentity } from "./plan-world.ts";
 import { readText } from "./sys-files.ts";
 import { NO_HOME, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
+import { USERS, userIds } from "./sys-state.ts";
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
 
@@ -22,6 +23,7 @@ type Check = (env: Env) => Promise<Finding[]> | Finding[];
 const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "host", check: host },
   { name: "tools", check: tools },
+  { name: "confinement", check: confinement },
   { name: "packages", check: packageState },
   { name: "directories", check: directories },
   { name: "keys", check: trustedKeys },
@@ -85,6 +87,19 @@ async function tools(): Promise<Finding[]> {
         return { check: name, level, message: `${command} failed: ${without}`, fix: `Type: ${command}` };
       }),
   );
+}
+
+/** What confines the tools of other ecosystems than apt's. */
+function confinement(): Finding[] {
+  const absent = ["unshare", "setpriv", "prlimit"].filter((name) => resolveProgram(name) === null);
+  if (absent.length > 0) {
+    const why = `${absent.join(", ")}: not installed: no other tool than apt can be run`;
+    return [warn("confinement", why, "Type: sudo apt-get install util-linux")];
+  }
+  const users = [USERS.build, USERS.fetch].filter((name) => userIds(name) === null);
+  if (users.length === 0) return [ok("confinement", "its programs and users are there")];
+  const why = `there is no user ${users.join(" and no user ")}: no other tool than apt can be run`;
+  return [warn("confinement", why, "Type: sudo aegis daemon install")];
 }
 
 /** The first line a program prints about its version; null if it fails or takes longer than 15 s. */

@@ -1,5 +1,5 @@
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
-import type { Difference, Undo } from "./doc-result.ts";
+import type { Difference, Executable, Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
@@ -27,8 +27,13 @@ export interface RunPlace {
 /** A run that is ready to start: see `startRun`. */
 export interface PreparedRun {
   directory: string;
-  /** The program's absolute path. Its arguments are the signed argv without the first word. */
+  /** The program's absolute path. */
   program: string;
+  /**
+   * The program's arguments; left out, the signed argv without the first word. A program with arguments is no tool but supervises
+   * one: it runs as whoever started it, and itself runs the signed argv as the driver's user.
+   */
+  arguments?: readonly string[];
   environment: Record<string, string>;
   /** The working directory. */
   cwd: string;
@@ -44,6 +49,15 @@ interface Waiting {
   alive(): void;
 }
 
+/** What `prepare` needs while it downloads. */
+interface Preparing {
+  /** Aborted, with the reason, when the runner is asked to end. */
+  stop: AbortSignal;
+  alive(): void;
+  /** 0 to 100. */
+  progress(percent: number, message: string): void;
+}
+
 interface Progress {
   /** 0 to 100. */
   percent: number;
@@ -55,7 +69,7 @@ interface Progress {
  * `absent`: there is no evidence. `reason` completes "the run failed: ".
  */
 type Witness =
-  | { verdict: "vouched" | "not_needed" }
+  | { verdict: "vouched" | "not_needed"; executables?: readonly Executable[] }
   | { verdict: "absent"; reason: string }
   | { verdict: "refused"; code: ErrorCode; reason: string };
 
@@ -107,10 +121,15 @@ export interface RunDriver {
    */
   ready(plan: OperationPlan, wait: Waiting): Promise<void>;
   /**
-   * Creates the two directories of a run, with everything that the run needs.
-   * @throws AegisError `refused`, `unavailable`
+   * Creates the two directories of a run, with everything that the run needs, package files included where the tool doesn't fetch them.
+   * @throws AegisError `refused`, `unavailable`, `evidence_mismatch` for a file that isn't the signed one; the reason of `stop`
    */
-  prepare(plan: OperationPlan, argv: readonly string[], place: RunPlace): Promise<PreparedRun>;
+  prepare(
+    plan: OperationPlan,
+    argv: readonly string[],
+    place: RunPlace,
+    preparing: Preparing,
+  ): Promise<PreparedRun>;
   /** @throws AegisError `io` */
   observe(): HostState;
   /** Parses one line of the tool's status stream; null for a line without progress. */
@@ -126,6 +145,8 @@ export interface RunDriver {
   limitMs(argv: readonly string[]): number;
   /** Whether a process of this run is alive besides the recorded one. */
   isAlive(directory: string): boolean;
+  /** Finishes or takes away what a run left that was killed. Called before the host is compared. @throws AegisError `io` */
+  settle?(directory: string): void;
   witness(directory: string, run: RunSubject): Witness;
   compare(run: RunSubject, before: HostState, after: HostState): Comparison;
   /**

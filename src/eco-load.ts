@@ -2,13 +2,24 @@ import { TOOLS, type Tool } from "./doc-plan.ts";
 import type { Ecosystem } from "./eco.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import type { Grammar } from "./eco-grammar.ts";
+import type { ManagedTool } from "./eco-managed.ts";
 import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
 import { type RunHook, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 
 /** The ecosystems that can be planned. Replaced as a whole in tests. */
 export type Ecosystems = Readonly<
-  Partial<Record<Tool, { grammar: Grammar; load: () => Promise<Ecosystem>; hook?: () => Promise<RunHook> }>>
+  Partial<
+    Record<
+      Tool,
+      {
+        grammar: Grammar;
+        load: () => Promise<Ecosystem>;
+        managed?: () => Promise<ManagedTool>;
+        hook?: () => Promise<RunHook>;
+      }
+    >
+  >
 >;
 
 /** This program's ecosystems. */
@@ -65,6 +76,16 @@ export async function loadHook(name: string, ecosystems: Ecosystems = ECOSYSTEMS
     `${JSON.stringify(name)} is not a tool that calls aegis back`,
     "The executor starts this itself during a run; see: aegis apply --help",
   );
+}
+
+/**
+ * What the supervisor of a build has to know of a tool. Loads nothing of the ecosystem but that.
+ * @throws AegisError `not_built` for a tool without a managed root
+ */
+export async function loadManaged(tool: Tool, ecosystems: Ecosystems = ECOSYSTEMS): Promise<ManagedTool> {
+  const load = ecosystems[tool]?.managed;
+  if (load !== undefined) return load();
+  throw new AegisError("not_built", `this version builds nothing with ${tool}`);
 }
 
 /**

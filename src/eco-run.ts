@@ -52,8 +52,8 @@ export function archivesOf(id: string, paths: StatePaths): string {
 }
 
 /**
- * Runs the signed argv as `account` (null for root) and waits for its end, without a limit once it must not be stopped. Output
- * goes to files, because tools fail when the reader of a pipe dies, and the run must survive this process. `stop` ends a run
+ * Runs the signed argv as `account` (null for root), or the tool's supervisor, and waits for its end, without a limit once it must
+ * not be stopped. Output goes to files, because tools fail when the reader of a pipe dies, and the run must survive this process. `stop` ends a run
  * that may be stopped. If the tool is killed while its children go on, they are waited for too, since they change the host.
  * Returns the exit status; null if a signal ended it.
  */
@@ -66,7 +66,10 @@ export function startRun(
   listener: RunListener,
 ): Promise<number | null> {
   const { directory, environment, cwd } = prepared;
-  const [program, args] = commandAs(account, prepared.program, argv.slice(1));
+  const [program, args] =
+    prepared.arguments === undefined
+      ? commandAs(account, prepared.program, argv.slice(1))
+      : [prepared.program, [...prepared.arguments]];
   const limitMs = driver.limitMs(argv);
   const files = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr, OUTPUT_FILES.status].map((name) =>
     openSync(join(directory, name), "wx", 0o600),

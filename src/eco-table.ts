@@ -19,6 +19,8 @@ interface Entry {
   grammar: Grammar;
   /** Loads the whole ecosystem. Its full type is checked in eco-load.ts, so that policy's sources exclude planning and running. */
   load: () => Promise<Grammar>;
+  /** For a tool with a managed root, whose supervisor loads only this. Its type is checked in eco-load.ts too. */
+  managed?: () => Promise<object>;
   /** For a tool that calls back. Separate from `load` for speed, since the tool waits for it. */
   hook?: () => Promise<RunHook>;
 }
@@ -35,6 +37,10 @@ export const TABLE = {
   },
   cargo: { grammar: cargoGrammar, load: async () => (await import("./cargo.ts")).cargo },
   go: { grammar: goGrammar, load: async () => (await import("./go.ts")).go },
-  npm: { grammar: npmGrammar, load: async () => (await import("./npm.ts")).npm },
+  npm: {
+    grammar: npmGrammar,
+    load: async () => (await import("./npm.ts")).npm,
+    managed: async () => (await import("./npm-managed.ts")).npmManaged,
+  },
   pip: { grammar: pipGrammar, load: async () => (await import("./pip.ts")).pip },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

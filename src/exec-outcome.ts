@@ -13,7 +13,10 @@ export function bounded(text: string): string {
   return clip(text, MESSAGE);
 }
 
-type RunOutcome = Pick<Result, "state" | "exit_status" | "code" | "message" | keyof Comparison>;
+type RunOutcome = Pick<
+  Result,
+  "state" | "exit_status" | "code" | "message" | "executables" | keyof Comparison
+>;
 
 /**
  * How a run ended, by the exit status, the witness of the bytes and the host's state together. It succeeded only if none of the
@@ -50,7 +53,13 @@ export async function judgeRun(
   if (witness.verdict === "absent") return failed("execution_failed", witness.reason);
   const [first] = found.not_as_planned;
   if (first !== undefined) return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
-  const done = { state: "completed", exit_status: status, ...found } as const;
+  const { executables } = witness;
+  const done = {
+    state: "completed" as const,
+    exit_status: status,
+    ...found,
+    ...(executables === undefined ? {} : { executables: [...executables] }),
+  };
   if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
   const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");
   const message = bounded(`done as planned, but something else changed during the run: ${besides}`);

@@ -113,6 +113,7 @@ export async function recoverInterrupted(recovery: Recovery, onWait: (() => void
   const id = current.result.execution_plan_id;
   const driver = await driverOf(current, ecosystems);
   if (!(await hasEnded(current, driver, paths, onWait))) return;
+  driver.settle?.(runDirectory(id, paths));
   const audited = (kind: AuditKind) => readEvents(paths.audit, { kind, execution: id, last: 1 })[0];
   const ended = audited("execution_completed") ?? audited("execution_interrupted");
   const hasOutput = existsSync(join(runDirectory(id, paths), OUTPUT_FILES.stdout));

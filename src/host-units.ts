@@ -275,7 +275,8 @@ export function sysusersText(): string {
   const users = [
     `u ${USERS.front} - "Aegis executor, the front"`,
     `u ${USERS.reviewer} - "Aegis reviewer"`,
-    `u ${USERS.build} - "Aegis, builds from source"`,
+    `u ${USERS.build} - "Aegis, tools with managed directories"`,
+    `u ${USERS.fetch} - "Aegis, downloads of package files"`,
   ];
   const groups = [ADMIN_GROUP, REVIEW_GROUP].map((group) => `g ${group} -`);
   return `# Written by \`aegis daemon install\`.\n${[...groups, ...users].join("\n")}\n`;

@@ -34,7 +34,13 @@ export const npm: Ecosystem = {
   ...npmGrammar,
   gather,
   check: () => Promise.resolve([]),
-  driver: null,
+  driver: async () => {
+    const [{ managedDriver }, { npmManaged }] = await Promise.all([
+      import("./eco-managed-driver.ts"),
+      import("./npm-managed.ts"),
+    ]);
+    return managedDriver(npmManaged);
+  },
   signedArgv(plan: OperationPlan): string[] {
     const exact = plan.exact_targets.every((target) => splitNpmTarget(target).exact);
     if (plan.exact_targets.length === 0 || !exact) {

@@ -88,25 +88,9 @@ export async function fetchText(url: URL, request: JsonRequest): Promise<TextAns
  * addresses bypass the environment's proxy. Only `signal` limits the time.
  * @throws AegisError `unavailable` for no response, a body that is too large, or a protocol other than HTTP
  */
-export async function fetchBytes(
-  url: URL,
-  { body, headers, signal, maxBytes, proxy, certificates }: BytesRequest,
-): Promise<BytesAnswer> {
-  // Bun's fetch also reads file:, data: and s3: addresses, and a registry's answer may name any.
-  if (url.protocol !== "https:" && url.protocol !== "http:")
-    throw noUsableAnswer(url, `${url.protocol} addresses are not asked`);
-  const ca = url.protocol === "https:" ? (certificates ?? systemCertificates()) : null;
-  const options = {
-    responseType: "stream" as const,
-    redirect: "manual" as const,
-    retry: 0 as const,
-    ignoreResponseError: true,
-    signal,
-    headers: { accept: "application/json", ...headers },
-    ...(body === undefined ? {} : { method: "POST", body }),
-    ...(isLoopback(url) ? { proxy: false as const } : proxy === undefined ? {} : { proxy }),
-    ...(ca === null ? {} : { tls: { ca } }),
-  };
+export async function fetchBytes(url: URL, request: BytesRequest): Promise<BytesAnswer> {
+  const { signal, maxBytes } = request;
+  const options = requestOptions(url, request);
   try {
     const response = await fetchWithoutTimeout(url.href, options);
     const { status } = response;
@@ -119,6 +103,58 @@ export async function fetchBytes(
   } catch (error) {
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
     throw noUsableAnswer(url, timedOut ? messageOf(signal.reason) : reasonOf(error));
+  }
+}
+
+/** @throws AegisError `unavailable` for another protocol than HTTP */
+function requestOptions(url: URL, { body, headers, signal, proxy, certificates }: BytesRequest) {
+  // Bun's fetch also reads file:, data: and s3: addresses, and a registry's answer may name any.
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw noUsableAnswer(url, `${url.protocol} addresses are not asked`);
+  const ca = url.protocol === "https:" ? (certificates ?? systemCertificates()) : null;
+  return {
+    responseType: "stream" as const,
+    redirect: "manual" as const,
+    retry: 0 as const,
+    ignoreResponseError: true,
+    signal,
+    headers: { accept: "application/json", ...headers },
+    ...(body === undefined ? {} : { method: "POST", body }),
+    ...(isLoopback(url) ? { proxy: false as const } : proxy === undefined ? {} : { proxy }),
+    ...(ca === null ? {} : { tls: { ca } }),
+  };
+}
+
+/**
+ * Passes on the body of a URL as it comes. Everything else is as in {@link fetchBytes}.
+ * @throws AegisError `unavailable` for no response, a status other than 200, or a body larger than `maxBytes`
+ */
+export async function fetchStreamed(
+  url: URL,
+  request: BytesRequest,
+  take: (chunk: Uint8Array) => Promise<void>,
+): Promise<void> {
+  const { signal, maxBytes } = request;
+  const options = requestOptions(url, request);
+  let total = 0;
+  let refusal: string | null = null;
+  try {
+    const response = await fetchWithoutTimeout(url.href, options);
+    if (response.status !== 200) {
+      const location = response.headers.get("location");
+      const elsewhere = location === null ? "" : ", and sends elsewhere, which is not followed";
+      refusal = `status ${response.status}${elsewhere}`;
+      await response.body?.cancel();
+      throw new Error(refusal);
+    }
+    for await (const chunk of response.body ?? []) {
+      total += chunk.length;
+      if (total > maxBytes) throw new Error(`the file is larger than ${maxBytes} bytes`);
+      await take(chunk);
+    }
+  } catch (error) {
+    const timedOut = signal.aborted && messageOf(signal.reason) !== "";
+    throw noUsableAnswer(url, refusal ?? (timedOut ? messageOf(signal.reason) : reasonOf(error)));
   }
 }
 

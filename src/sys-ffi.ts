@@ -13,6 +13,8 @@ const libc = dlopen("libc.so.6", {
   fcntl: { args: ["i32", "i32", "ptr"], returns: "i32" },
   tcflush: { args: ["i32", "i32"], returns: "i32" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
+  renameat2: { args: ["i32", "ptr", "i32", "ptr", "u32"], returns: "i32" },
+  syncfs: { args: ["i32"], returns: "i32" },
 }).symbols;
 
 const LOCK_SH = 1;
@@ -136,6 +138,27 @@ export function peerIsGone(socket: Socket): boolean {
   new Int32Array(request.buffer)[0] = fd;
   libc.poll(ptr(request), 1, 0);
   return ((request[3] ?? 0) & POLLERR_OR_HUP) !== 0;
+}
+
+const AT_FDCWD = -100;
+const RENAME_EXCHANGE = 2;
+
+/**
+ * Exchanges two directories of one file system in one step: renameat2(2), RENAME_EXCHANGE.
+ * @throws AegisError `io`
+ */
+export function exchangePaths(one: string, other: string): void {
+  const path = (text: string) => Buffer.from(`${text}\0`);
+  if (libc.renameat2(AT_FDCWD, path(one), AT_FDCWD, path(other), RENAME_EXCHANGE) === 0) return;
+  throw new AegisError("io", `can't exchange ${one} and ${other}: one is missing, or the file system can't`);
+}
+
+/**
+ * Writes everything of the file system that holds the open file to disk (syncfs(2)).
+ * @throws AegisError `io`
+ */
+export function syncFileSystem(fd: number): void {
+  if (libc.syncfs(fd) !== 0) throw new AegisError("io", "the file system can't be written to disk");
 }
 
 const AF_UNIX = 1;

@@ -20,8 +20,13 @@ import { idsInUse } from "./sys-process.ts";
 export const ADMIN_GROUP = "aegis-admin";
 /** The group whose members may ask the reviewer. */
 export const REVIEW_GROUP = "aegis-review";
-/** Users that the front, the reviewer, and the tools of source builds run as. Each has a group of its name. */
-export const USERS = { front: "aegis-front", reviewer: "aegis-reviewd", build: "aegis-build" } as const;
+/** Users that the front, the reviewer, tools with managed directories, and the downloads for those run as. Each has a group of its name. */
+export const USERS = {
+  front: "aegis-front",
+  reviewer: "aegis-reviewd",
+  build: "aegis-build",
+  fetch: "aegis-fetch",
+} as const;
 
 /** Paths and ownership of an executor's state. */
 export interface StatePaths {

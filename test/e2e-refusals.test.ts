@@ -441,9 +441,9 @@ describeOnThrowaway("what the executor refuses", () => {
       await chain.host.exec(["rm", POLICY]);
     });
 
-    test("an npm plan, even one that policy allows: npm is never started", async () => {
+    test("an npm plan without its closure, even one that policy allows: npm never installs", async () => {
       const calls = "/tmp/npm-was-called";
-      chain.host.write("/usr/local/bin/npm", `#!/bin/sh\ntouch ${calls}\n`, 0o755);
+      chain.host.write("/usr/local/bin/npm", `#!/bin/sh\necho "$@" >> ${calls}\n`, 0o755);
       const plan = npm({
         plan_id: crypto.randomUUID(),
         created_at: new Date().toISOString(),
@@ -455,11 +455,11 @@ describeOnThrowaway("what the executor refuses", () => {
       chain.host.write(POLICY, '[npm]\napply = "allow"\n');
       const { execution, path } = await chain.sign(wish);
       expect(execution.policy_decision).toBe("allow");
-      expect((await chain.apply(path)).stderr).toContain("[not_built]");
-      expect(last()).toMatchObject({ kind: "execution_denied", details: { code: "not_built" } });
+      expect((await chain.apply(path)).stderr).toContain("[drift]");
+      expect(last()).toMatchObject({ kind: "execution_denied", details: { code: "drift" } });
       await chain.host.exec(["rm", POLICY]);
       expect(await chain.submit(chain.host.read(path))).toBe("policy_denied");
-      expect((await chain.host.exec(["test", "-e", calls])).status).toBe(1);
+      expect((await chain.host.exec(["grep", "-w", "install", calls])).stdout).toBe("");
     });
   });
 

@@ -58,7 +58,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
       "apt-sources",
     ],
   ],
-  npm: ["npm", "npm-target"],
+  npm: ["npm", "npm-managed", "npm-target"],
   pip: ["pip", "pip-target"],
   go: ["go", "go-target"],
   cargo: ["cargo", "cargo-target"],

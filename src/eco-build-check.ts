@@ -1,0 +1,66 @@
+import { dirname, join } from "node:path";
+import type { OperationPlan } from "./doc-plan.ts";
+import { describeDifference, type Executable } from "./doc-result.ts";
+import { type ManagedPlaces, shadowed } from "./eco-exchange.ts";
+import type { ManagedTool, SignedFile, Tree } from "./eco-managed.ts";
+import { treeReader } from "./eco-stage.ts";
+import { AegisError } from "./errors.ts";
+
+/*
+ * A stage, once nothing works on it any more, against the signed files.
+ */
+
+/** Differences named in a refusal. */
+const NAMED = 5;
+
+interface Checked {
+  plan: OperationPlan;
+  files: readonly SignedFile[];
+  before: Tree;
+  after: Tree;
+  root: string;
+  stage: string;
+}
+
+/** @throws AegisError `hash_mismatch` unless the stage is the root with the signed files, and nothing else */
+export async function checkStage(
+  tool: ManagedTool,
+  { plan, files, before, after, root, stage }: Checked,
+): Promise<void> {
+  const differences = await tool.check({
+    ...{ plan, files, before, stage: after },
+    read: treeReader(stage, after),
+    readBefore: treeReader(root, before),
+  });
+  if (differences.length === 0) return;
+  const more = differences.length > NAMED ? ` and ${differences.length - NAMED} more` : "";
+  const named = differences.slice(0, NAMED).map(describeDifference).join("; ");
+  throw new AegisError("hash_mismatch", `what was installed isn't what was signed: ${named}${more}`);
+}
+
+/** The commands that a stage offers, as they will be in the root. */
+export function executablesOf(
+  tool: ManagedTool,
+  tree: Tree,
+  stage: string,
+  places: ManagedPlaces,
+): Executable[] {
+  const found = tool.executables(tree, treeReader(stage, tree));
+  return Object.entries(found).flatMap(([name, path]) => {
+    const entry = fileBehind(tree, path);
+    if (entry === null || !/^[A-Za-z0-9][A-Za-z0-9._+-]*$/.test(name)) return [];
+    return [{ name, path: join(places.root, path), sha256: entry.sha256, shadows: shadowed(name, places) }];
+  });
+}
+
+/** The file that a path leads to, through the links of the tree. */
+function fileBehind(tree: Tree, path: string) {
+  let at = path;
+  for (let hops = 0; hops < 8; hops++) {
+    const entry = tree.get(at);
+    if (entry?.kind === "file") return entry;
+    if (entry?.kind !== "link") return null;
+    at = join(dirname(at), entry.target);
+  }
+  return null;
+}

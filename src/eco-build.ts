@@ -1,0 +1,288 @@
+import {
+  appendFileSync,
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import * as v from "valibot";
+import { parseJson } from "./canonical.ts";
+import { OperationPlan, type Tool } from "./doc-plan.ts";
+import { checkStage, executablesOf } from "./eco-build-check.ts";
+import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
+import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
+import { filesOf } from "./eco-fetch.ts";
+import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
+import { isRollback, replacedTree } from "./eco-rollback.ts";
+import { OUTPUT_FILES } from "./eco-run.ts";
+import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } from "./eco-sandbox.ts";
+import { copyTree, readTree, treeDigest } from "./eco-stage.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { tryFlock } from "./sys-ffi.ts";
+import { createFileExclusive } from "./sys-files.ts";
+import { SYSTEM_PATH } from "./sys-spawn.ts";
+
+/*
+ * The supervisor of one build: copies the managed root to a stage, lets the tool work on that in a sandbox, compares what it left with
+ * the signed bytes, and exchanges root and copy. It is root's, and the only process that writes to managed roots.
+ */
+
+/** The port of the closed registry, in a network namespace where nothing else listens. */
+const REGISTRY_PORT = 4873;
+const HOME = "/build/home";
+const SCRATCH = "/build/scratch";
+
+const AccountSchema = v.strictObject({ name: v.string(), uid: v.number(), gid: v.number() });
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+
+/** What `prepare` leaves for the supervisor, in a file that only root can write. */
+export const BuildRun = v.strictObject({
+  plan: OperationPlan,
+  argv: v.pipe(v.array(v.string()), v.minLength(1)),
+  program: v.string(),
+  /** The aegis executable. */
+  aegis: v.string(),
+  /** The fetched files. */
+  files: v.string(),
+  /** The directory of managed roots. */
+  state: v.string(),
+  account: AccountSchema,
+  registry: AccountSchema,
+  limits: v.strictObject({ memory: count, tasks: count, disk: count, entries: count }),
+});
+export type BuildRun = v.InferOutput<typeof BuildRun>;
+
+/** Steps as they are reported, with the percentage at which each begins. */
+const STEPS = {
+  copying: [2, "copying the managed directory"],
+  building: [10, "installing, without a network"],
+  comparing: [80, "comparing what was installed with the signed files"],
+  exchanging: [95, "exchanging the managed directory"],
+  done: [100, "done"],
+} as const;
+
+/**
+ * Runs the build that `directory` describes, to its end. Returns the exit status: 1 where the root stays as it was, for the reason in
+ * the refusal file.
+ */
+export async function superviseBuild(
+  directory: string,
+  load: (tool: Tool) => Promise<ManagedTool>,
+): Promise<0 | 1> {
+  const build = new Build(directory, readRun(directory));
+  const alive = openSync(join(directory, BUILD_FILES.alive), "a", 0o600);
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
+    process.on(signal, () => stop.abort(new AegisError("interrupted", "it was told to stop")));
+  try {
+    tryFlock(alive);
+    await build.run(await load(build.tool), alive, stop.signal);
+    return 0;
+  } catch (error) {
+    const code = error instanceof AegisError ? error.code : "internal";
+    if (code !== "interrupted") writeRefusal(directory, code, messageOf(error));
+    build.note(messageOf(error));
+    return 1;
+  } finally {
+    build.clean();
+    closeSync(alive);
+  }
+}
+
+function readRun(directory: string): BuildRun {
+  return v.parse(BuildRun, parseJson(readFileSync(join(directory, BUILD_FILES.run), "utf8")));
+}
+
+/** From one content of a root to another. */
+interface Change {
+  tool: ManagedTool;
+  places: ManagedPlaces;
+  before: Tree;
+  after: Tree;
+  /** Where `after` is to be had. */
+  from: string;
+  files: readonly SignedFile[];
+}
+
+class Build {
+  readonly #directory: string;
+  readonly #given: BuildRun;
+  readonly #execution: string;
+  readonly #stage: string;
+
+  constructor(directory: string, given: BuildRun) {
+    this.#directory = directory;
+    this.#given = given;
+    this.#execution = basename(directory);
+    this.#stage = join(given.state, "stage", this.#execution);
+  }
+
+  get tool() {
+    return this.#given.plan.tool;
+  }
+
+  async run(tool: ManagedTool, alive: number, stop: AbortSignal): Promise<void> {
+    const places = managedPlaces(this.#given.state, tool.root);
+    step("copying");
+    const before = readTree(places.root, process.getuid?.() ?? 0);
+    if (isRollback(this.#given.plan)) {
+      const { tree, from } = replacedTree(this.#given.plan, dirname(this.#directory), places, before);
+      this.#exchange({ tool, places, before, after: tree, from, files: [] }, stop);
+      return;
+    }
+    const files = filesOf(this.#given.plan, this.#given.files);
+    const stage = this.#layStage(places.root, before);
+    step("building");
+    this.#refuseFailed(await this.#build(tool, files, stage, alive, stop));
+    step("comparing");
+    const after = readTree(stage, this.#given.account.uid);
+    await checkStage(tool, { plan: this.#given.plan, files, before, after, root: places.root, stage });
+    this.#exchange({ tool, places, before, after, from: stage, files }, stop);
+  }
+
+  /** @throws AegisError `execution_failed` */
+  #refuseFailed({ status, exceeded }: SandboxEnd): void {
+    const [name] = this.#given.argv;
+    if (exceeded !== null) throw new AegisError("execution_failed", `${name} was ended: ${exceeded}`);
+    if (status === 0) return;
+    const how = status === null ? "a signal" : `status ${status}`;
+    throw new AegisError("execution_failed", `${name} ended with ${how}`);
+  }
+
+  /** Makes a tree of root's from `from` and exchanges it with the root. Once it is claimed, nothing stops it. */
+  #exchange({ tool, places, before, after, from, files }: Change, stop: AbortSignal): void {
+    const next = join(this.#stage, "next");
+    mkdirSync(this.#stage, { recursive: true, mode: 0o700 });
+    copyTree(after, from, next, null);
+    const executables = executablesOf(tool, after, from, places);
+    stop.throwIfAborted();
+    if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))
+      throw new AegisError("interrupted", "it was told to stop");
+    step("exchanging");
+    writeBuildReceipt(this.#directory, {
+      root: tool.root,
+      files: files.map(({ sha256 }) => sha256).sort(),
+      tree_before: treeDigest(before),
+      tree_after: treeDigest(after),
+      directory_id: directoryId(next),
+      executables,
+    });
+    exchangeRoot(next, this.#execution, places, executables);
+    step("done");
+  }
+
+  /** The directories that the tool writes to: a copy of the root, a home and scratch space. Returns the copy. */
+  #layStage(root: string, before: Tree): string {
+    const { uid, gid } = this.#given.account;
+    rmSync(this.#stage, { recursive: true, force: true });
+    mkdirSync(this.#stage, { mode: 0o700 });
+    for (const name of ["home", "scratch"]) {
+      mkdirSync(join(this.#stage, name), { mode: 0o700 });
+      chownSync(join(this.#stage, name), uid, gid);
+    }
+    const stage = join(this.#stage, "root");
+    copyTree(before, root, stage, this.#given.account);
+    return stage;
+  }
+
+  async #build(
+    tool: ManagedTool,
+    files: readonly SignedFile[],
+    stage: string,
+    alive: number,
+    stop: AbortSignal,
+  ): Promise<SandboxEnd> {
+    const { argv, program, aegis, account, registry, limits } = this.#given;
+    const address = `http://127.0.0.1:${REGISTRY_PORT}`;
+    const routes = await tool.routes(files, address);
+    const settings = tool.settings({ registry: address, home: HOME, scratch: SCRATCH });
+    for (const [name, text] of Object.entries(settings.files ?? {})) this.#writeHome(name, text);
+    const outputs = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr].map((name) =>
+      openSync(join(this.#directory, name), "a", 0o600),
+    );
+    const [stdout = 1, stderr = 2] = outputs;
+    const from = (name: string) => join(this.#stage, name);
+    const spec: SandboxSpec = {
+      ...{
+        aegis,
+        root: join(this.#directory, BUILD_FILES.sandbox),
+        network: false,
+        account,
+        program,
+        limits,
+      },
+      args: argv.slice(1),
+      binds: [
+        { from: stage, to: `/var/lib/aegis/${tool.root}`, writable: true },
+        { from: from("home"), to: HOME, writable: true },
+        { from: from("scratch"), to: SCRATCH, writable: true },
+        { from: from("scratch"), to: "/tmp", writable: true },
+      ],
+      environment: {
+        ...{ PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", TERM: "dumb", HOME, TMPDIR: SCRATCH },
+        ...settings.variables,
+      },
+      cwd: "/build/empty",
+      input: null,
+      registry: {
+        ...{ account: registry, port: REGISTRY_PORT, files: this.#given.files },
+        routes: Object.fromEntries([...routes].map(([path, route]) => [path, answerOf(route)])),
+      },
+    };
+    const missing = (path: string) =>
+      this.note(`the tool asked for ${path}, which the plan lacks: it was answered with 404`);
+    try {
+      return await runSandbox(spec, { stdout, stderr, alive }, { missing }, stop);
+    } finally {
+      for (const fd of outputs) closeSync(fd);
+    }
+  }
+
+  #writeHome(name: string, text: string): void {
+    const { uid, gid } = this.#given.account;
+    const home = join(this.#stage, "home");
+    const path = join(home, name);
+    const parents = dirname(name)
+      .split("/")
+      .filter((word) => word !== ".");
+    for (const [i] of parents.entries()) {
+      const parent = join(home, ...parents.slice(0, i + 1));
+      mkdirSync(parent, { recursive: true, mode: 0o755 });
+      chownSync(parent, uid, gid);
+    }
+    writeFileSync(path, text, { mode: 0o644, flag: "wx" });
+  }
+
+  /** Adds a line to the run's standard error. */
+  note(line: string): void {
+    appendFileSync(join(this.#directory, OUTPUT_FILES.stderr), `aegis: ${line}\n`);
+  }
+
+  /** Never throws: what is left is removed before the next run. */
+  clean(): void {
+    try {
+      rmSync(this.#stage, { recursive: true, force: true });
+    } catch (error) {
+      this.note(`the stage can't be removed: ${messageOf(error)}`);
+    }
+  }
+}
+
+function answerOf(route: Route): RegistryRoute {
+  return "file" in route ? { ...route, file: basename(route.file) } : route;
+}
+
+/** Reports progress, on the descriptor that eco-run.ts reads. */
+function step(name: keyof typeof STEPS): void {
+  const [percent, text] = STEPS[name];
+  try {
+    writeSync(3, `${percent} ${text}\n`);
+  } catch {
+    // A full disk stops the build elsewhere, with a reason.
+  }
+}

@@ -1,0 +1,77 @@
+import { writeSync } from "node:fs";
+import * as v from "valibot";
+import { parseJson } from "./canonical.ts";
+import { FRAME, frameHeader } from "./eco-fetch-frames.ts";
+import { messageOf } from "./errors.ts";
+import { fetchStreamed } from "./sys-fetch.ts";
+
+/*
+ * The unprivileged half of fetching. It downloads what it is told to, and hands the bytes to root's process over its standard
+ * output. It has no file to write to and nothing to decide: root counts and hashes.
+ */
+
+/** Downloads at a time. */
+const CONCURRENCY = 8;
+const MAX_CHUNK = 64 * 1024;
+
+const texts = v.record(v.string(), v.string());
+const Input = v.array(
+  v.strictObject({
+    url: v.pipe(v.string(), v.url()),
+    size: v.number(),
+    headers: v.optional(texts),
+    proxy: v.optional(v.string()),
+    certificates: v.optional(v.string()),
+  }),
+);
+type Download = v.InferOutput<typeof Input>[number];
+
+/** Downloads the list on standard input. The first failure is reported as a frame, and ends it. */
+export async function runFetchWorker(readStdin: () => Promise<string>): Promise<void> {
+  const list = v.parse(Input, parseJson(await readStdin()));
+  const queue = [...list.entries()];
+  const stop = new AbortController();
+  const work = async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [index, download] = next;
+      try {
+        await fetchOne(index, download, stop.signal);
+      } catch (error) {
+        if (!stop.signal.aborted) write(index, FRAME.failed, Buffer.from(messageOf(error).slice(0, 2000)));
+        stop.abort(new Error("another download failed"));
+        return;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, work));
+}
+
+async function fetchOne(index: number, download: Download, signal: AbortSignal): Promise<void> {
+  const { url, size, headers, proxy, certificates } = download;
+  const request = {
+    headers: { accept: "*/*", ...headers },
+    signal,
+    // One more than there should be, so that root sees that it is too much.
+    maxBytes: size + 1,
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(certificates === undefined ? {} : { certificates }),
+  };
+  await fetchStreamed(new URL(url), request, async (chunk) => {
+    for (let at = 0; at < chunk.length; at += MAX_CHUNK)
+      write(index, FRAME.data, chunk.subarray(at, at + MAX_CHUNK));
+  });
+  write(index, FRAME.end, new Uint8Array(0));
+}
+
+/** Blocks while the pipe is full, which also slows the downloads down. */
+function write(index: number, kind: number, data: Uint8Array): void {
+  const frame = Buffer.concat([frameHeader(index, kind, data.length), data]);
+  for (let at = 0; at < frame.length; ) {
+    try {
+      at += writeSync(1, frame, at);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+      Bun.sleepSync(1);
+    }
+  }
+}

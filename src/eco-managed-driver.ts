@@ -1,0 +1,196 @@
+import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { canonicalJson, sha256Hex } from "./canonical.ts";
+import type { BuildRun } from "./eco-build.ts";
+import { BUILD_FILES, DECISION, readBuildReceipt, readRefusal } from "./eco-build-receipt.ts";
+import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
+import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-exchange.ts";
+import { fetchFiles, filesOf } from "./eco-fetch.ts";
+import type { Inventory, ManagedTool } from "./eco-managed.ts";
+import { isRollback } from "./eco-rollback.ts";
+import { namespaced, neededProgram, type SandboxLimits } from "./eco-sandbox.ts";
+import { readTree, treeReader } from "./eco-stage.ts";
+import { AegisError } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+import { type Account, accountOf } from "./sys-account.ts";
+import { isFlocked } from "./sys-ffi.ts";
+import { createFileExclusive, readText } from "./sys-files.ts";
+import { resolveProgram, run } from "./sys-spawn.ts";
+import { USERS, unusedId, userIds } from "./sys-state.ts";
+
+/*
+ * The run driver of every ecosystem with a managed root: fetch, confined build, comparison, exchange.
+ */
+
+const LIMITS: SandboxLimits = {
+  memory: 8 * 1024 ** 3,
+  tasks: 4096,
+  disk: 16 * 1024 ** 3,
+  entries: 500_000,
+};
+const LIMIT_MS = 60 * 60_000;
+
+/** What tests replace. */
+export interface ManagedHost {
+  /** The directory of managed roots. */
+  state: string;
+  /** The user as whom tools run. */
+  user: string;
+  limits: SandboxLimits;
+}
+
+const THIS_HOST: ManagedHost = { state: SYSTEM.state, user: USERS.build, limits: LIMITS };
+
+export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}): RunDriver {
+  const { state, user, limits } = { ...THIS_HOST, ...host };
+  const places = managedPlaces(state, tool.root);
+  const observe = (): HostState => {
+    if (!existsSync(places.root)) return {};
+    const tree = readTree(places.root, process.getuid?.() ?? 0);
+    return tool.inventory(tree, treeReader(places.root, tree));
+  };
+  const settle = (directory: string) =>
+    sweepStages(state, (execution) => readBuildReceipt(join(dirname(directory), execution)));
+  return {
+    user,
+    roots: [places.root],
+    hold: () => Promise.resolve(null),
+    ready: refuseWithoutNamespaces,
+
+    async prepare(plan, argv, { directory, archives, aegis, account }, { stop, alive, progress }) {
+      if (account === null) throw new AegisError("internal", "a build needs a user other than root");
+      const undoes = isRollback(plan);
+      const program = undoes ? aegis : resolveProgram(argv[0] ?? "");
+      if (program === null) throw new AegisError("unavailable", `${argv[0]} is not installed`);
+      const files = undoes ? [] : filesOf(plan, archives);
+      mkdirSync(directory, { mode: 0o700 });
+      mkdirSync(join(directory, BUILD_FILES.sandbox), { mode: 0o700 });
+      prepareManaged(places);
+      settle(directory);
+      const fetcher = fetchAccount();
+      let shown = -1;
+      await fetchFiles(files, archives, {
+        aegis,
+        account: fetcher,
+        root: join(directory, BUILD_FILES.sandbox),
+        reached: tool.access?.(readText) ?? (() => ({})),
+        progress: (done, of) => {
+          alive();
+          const percent = Math.floor((done / Math.max(of, 1)) * 100);
+          if (percent > shown) progress(percent, `fetched ${done} of ${of} bytes`);
+          shown = Math.max(shown, percent);
+        },
+        stop,
+      });
+      const text = canonicalJson({
+        ...{
+          plan,
+          argv: [...argv],
+          program,
+          aegis,
+          files: archives,
+          state,
+          account,
+          registry: fetcher,
+          limits,
+        },
+      } satisfies BuildRun);
+      writeFileSync(join(directory, BUILD_FILES.run), text, { mode: 0o600, flag: "wx" });
+      return {
+        ...{ directory, program: aegis, environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8" }, cwd: "/" },
+        arguments: ["daemon", "--build", directory],
+        facts: { build_sha256: sha256Hex(text) },
+      };
+    },
+
+    observe,
+    progress(line) {
+      const [, percent, message] = /^(\d+) (.*)$/.exec(line) ?? [];
+      return message === undefined ? null : { percent: Number(percent), message };
+    },
+    mayStop: (directory) => createFileExclusive(join(directory, BUILD_FILES.decision), DECISION.stopped),
+    wasStopped: (directory) =>
+      readText(join(directory, BUILD_FILES.decision)) === DECISION.stopped
+        ? "before anything was changed"
+        : null,
+    limitMs: () => LIMIT_MS,
+    isAlive: (directory) => isHeld(join(directory, BUILD_FILES.alive)),
+    settle,
+    witness(directory) {
+      const refusal = readRefusal(directory);
+      if (refusal !== null) return { verdict: "refused", ...refusal };
+      const receipt = readBuildReceipt(directory);
+      if (receipt === null || !isExchanged(receipt, places))
+        return { verdict: "absent", reason: `${places.root} was not exchanged and is as it was` };
+      return { verdict: "vouched", executables: receipt.executables };
+    },
+    compare: compareInventories,
+    watchBesides: () => () => [],
+    advice: () => Promise.resolve({ text: "", facts: {} }),
+  };
+}
+
+/** @throws AegisError `unavailable` where a sandbox can't be made, found out by making its namespaces */
+async function refuseWithoutNamespaces(): Promise<void> {
+  neededProgram("prlimit");
+  const [program, args] = namespaced(false, [neededProgram("true")]);
+  const result = await run(program, args, {
+    ...{ env: { PATH: "/usr/bin:/bin" }, cwd: "/", timeoutMs: 10_000, maxBytes: 10_000 },
+  });
+  if (result.outcome === "exited" && result.status === 0) return;
+  const why = result.stderr.toString("utf8").trim().slice(0, 300);
+  throw new AegisError(
+    "unavailable",
+    `tools can't be confined here, and don't run otherwise: ${why || `status ${result.status}`}`,
+    "This version confines them where root may make namespaces: start the executor by hand, as root.",
+  );
+}
+
+/** As whom to fetch. Not `nobody`, whose processes could look into it. */
+function fetchAccount(): Account {
+  if (userIds(USERS.fetch) !== null) {
+    const found = accountOf(USERS.fetch);
+    if (found !== null) return found;
+  }
+  const id = unusedId();
+  return { name: USERS.fetch, uid: id, gid: id };
+}
+
+/** Whether a living process holds the lock on a file. */
+function isHeld(path: string): boolean {
+  if (!existsSync(path)) return false;
+  const fd = openSync(path, "r");
+  try {
+    return isFlocked(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Packages by their names, which are the first words of the inventory's keys. Private copies of other packages, of which a planned one
+ * is the second word, may come and go with it: the supervisor has compared every file of them.
+ */
+function compareInventories({ transaction }: RunSubject, before: HostState, after: Inventory): Comparison {
+  const planned = new Set(transaction.map(({ name }) => name));
+  const versions = (state: HostState, name: string) =>
+    Object.entries(state).flatMap(([key, value]) => (key.split(" ")[0] === name ? value.split(" ") : []));
+  const difference = (name: string, expected: string | null, found: string | null) => ({
+    ...{ package: name, architecture: "all", expected, found },
+  });
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
+  const changed = keys.filter((key) => before[key] !== after[key]);
+  return {
+    not_as_planned: transaction.flatMap(({ name, to_version }) => {
+      const found = versions(after, name);
+      if (to_version === null ? found.length === 0 : found.includes(to_version)) return [];
+      return [difference(name, to_version, found.length === 0 ? null : found.join(" "))];
+    }),
+    changed_besides: changed
+      .filter((key) => !key.split(" ").some((word) => planned.has(word)))
+      .map((key) => difference(key, before[key] ?? null, after[key] ?? null)),
+    inverse: changed.map((key) => ({
+      ...{ package: key, architecture: "all", before: before[key] ?? null, left: after[key] ?? null },
+    })),
+  };
+}

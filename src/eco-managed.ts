@@ -1,0 +1,100 @@
+import type { OperationPlan, Tool } from "./doc-plan.ts";
+import type { Difference } from "./doc-result.ts";
+
+/*
+ * What the mechanism of managed roots has to know of one tool. The mechanism (fetch, closed registry, confined build, staging,
+ * comparison, exchange) is the same for npm, pip, Go, cargo and the others.
+ */
+
+/** One package file (or support file) of the signed plan, on disk and equal to its signed hash. */
+export interface SignedFile {
+  name: string;
+  /** Empty for a support file. */
+  version: string;
+  /** From the plan's `support_files`, which a build needs beside the packages. */
+  isSupport: boolean;
+  /** Where planning found it. */
+  url: string;
+  /** The ecosystem's own hash, as it writes it. */
+  integrity: string;
+  sha256: string;
+  size: number;
+  /** Absolute, for root's own reading (`routes`, `check`). The build reaches it through the closed registry alone. */
+  path: string;
+}
+
+/** What the closed registry answers for one path. */
+export type Route =
+  | { file: string; type: string }
+  | { body: string; type: string; headers?: Readonly<Record<string, string>> };
+
+/** Where one build happens, as the tool sees it. */
+export interface BuildPlaces {
+  /** Address of the closed registry, without a last slash: `http://127.0.0.1:<port>`. */
+  registry: string;
+  /** The fresh HOME, the build user's. */
+  home: string;
+  /** The build user's scratch directory, on disk, thrown away afterwards. */
+  scratch: string;
+}
+
+/** How a tool is pointed at the closed registry, and at nothing else. */
+export interface BuildSettings {
+  variables: Readonly<Record<string, string>>;
+  /** Files of the fresh HOME, by relative path. */
+  files?: Readonly<Record<string, string>>;
+}
+
+/** A directory tree, read once: relative path → what is there. Directories stand in it where they are empty. */
+export type Tree = ReadonlyMap<string, TreeEntry>;
+
+export type TreeEntry =
+  | { kind: "file"; sha256: string; size: number; executable: boolean }
+  | { kind: "link"; target: string }
+  | { kind: "directory" };
+
+/**
+ * What is installed in a managed root, by its own records: key → version. The first word of a key is the package's name. A second one,
+ * after a space, says whose part it is where packages have private copies (`accepts express`), and several versions are joined by spaces.
+ */
+export type Inventory = Readonly<Record<string, string>>;
+
+/** How the executor reaches one address. Headers may hold credentials: they go to the fetch process and are written nowhere. */
+export interface FetchAccess {
+  headers?: Readonly<Record<string, string>>;
+  proxy?: string;
+  /** In PEM, in place of the system's. */
+  certificates?: string;
+}
+
+export interface ManagedTool {
+  tool: Tool;
+  /** Name of the managed root below /var/lib/aegis, as it stands in the signed argv: one component. */
+  root: string;
+  /** Everything that the closed registry answers; any other path is 404. `registry` is its address, for documents that name one. */
+  routes(files: readonly SignedFile[], registry: string): Promise<ReadonlyMap<string, Route>>;
+  settings(places: BuildPlaces): BuildSettings;
+  /** How package files are reached by this host's own settings (files below /etc); left out, without anything special. */
+  access?(readText: (path: string) => string | null): (url: URL) => FetchAccess;
+  /**
+   * Compares what the tool left in the stage with what the signed files give, file by file. `before` is the root as it was. An empty
+   * list: exactly what was signed has been added to or replaced in it, and nothing else has changed.
+   */
+  check(run: {
+    plan: OperationPlan;
+    files: readonly SignedFile[];
+    before: Tree;
+    stage: Tree;
+    /** Reads a file of the stage, at most `limit` bytes. */
+    read(path: string, limit: number): Uint8Array;
+    /** Reads a file of the root as it was. */
+    readBefore(path: string, limit: number): Uint8Array;
+  }): Promise<Difference[]>;
+  /** What a root holds. */
+  inventory(tree: Tree, read: (path: string, limit: number) => Uint8Array): Inventory;
+  /** Commands that a root offers: name → path below the root. */
+  executables(
+    tree: Tree,
+    read: (path: string, limit: number) => Uint8Array,
+  ): Readonly<Record<string, string>>;
+}

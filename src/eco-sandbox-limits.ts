@@ -1,0 +1,102 @@
+import { lstatSync, readdirSync, readFileSync, statfsSync } from "node:fs";
+import { join } from "node:path";
+import type { SandboxLimits } from "./eco-sandbox.ts";
+
+/*
+ * What a sandbox uses, looked at from inside by its first process. rlimits bound each process; this bounds all of them together,
+ * also where no control group does. A program can overshoot by what it uses between two looks.
+ */
+
+/** A change of free space on the disk that makes a walk worthwhile. */
+const NOTICEABLE_BYTES = 16 * 1024 * 1024;
+const NOTICEABLE_ENTRIES = 2000;
+/** Deeper trees are refused in any case. */
+const MAX_DEPTH = 64;
+
+/** Returns a function that says which limit is exceeded now, in words, or null. `writable` are the directories that count. */
+export function exceededLimit(limits: SandboxLimits, writable: readonly string[]): () => string | null {
+  const disk = new DiskUse(limits, writable);
+  return () => processesExceed(limits) ?? disk.exceeded();
+}
+
+function processesExceed({ memory, tasks }: SandboxLimits): string | null {
+  let used = 0;
+  let count = 0;
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name) || name === "1") continue;
+    const status = textOf(`/proc/${name}/status`);
+    const field = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0);
+    count += field("Threads");
+    used += (field("RssAnon") + field("RssShmem")) * 1024;
+  }
+  if (used > memory) return `it used more than ${inMiB(memory)} MiB of memory`;
+  if (count >= tasks) return `it had ${tasks} processes and threads at once`;
+  return null;
+}
+
+class DiskUse {
+  readonly #limits: SandboxLimits;
+  readonly #writable: readonly string[];
+  #seen = { bytes: Number.POSITIVE_INFINITY, entries: Number.POSITIVE_INFINITY };
+
+  constructor(limits: SandboxLimits, writable: readonly string[]) {
+    this.#limits = limits;
+    this.#writable = writable;
+  }
+
+  exceeded(): string | null {
+    const [first] = this.#writable;
+    if (first === undefined) return null;
+    const { bavail, bsize, ffree } = statfsSync(first);
+    const free = { bytes: bavail * bsize, entries: ffree };
+    const changed =
+      this.#seen.bytes - free.bytes > NOTICEABLE_BYTES ||
+      this.#seen.entries - free.entries > NOTICEABLE_ENTRIES;
+    if (!changed) return null;
+    this.#seen = free;
+    const { disk, entries } = this.#limits;
+    const left = { bytes: disk, entries };
+    const fits = this.#writable.every((path) => takeAway(path, left, MAX_DEPTH));
+    if (fits) return null;
+    return left.bytes < 0
+      ? `it wrote more than ${inMiB(disk)} MiB`
+      : `it made more than ${entries} files, or directories too deep`;
+  }
+}
+
+/** Subtracts what a directory holds; false as soon as it is too much. Links are not followed. */
+function takeAway(path: string, left: { bytes: number; entries: number }, depth: number): boolean {
+  let names: string[];
+  try {
+    names = readdirSync(path);
+  } catch {
+    return true; // Removed meanwhile.
+  }
+  for (const name of names) {
+    const child = join(path, name);
+    left.entries--;
+    let isDirectory = false;
+    try {
+      const stat = lstatSync(child);
+      left.bytes -= stat.blocks * 512;
+      isDirectory = stat.isDirectory();
+    } catch {
+      // Removed meanwhile.
+    }
+    if (left.bytes < 0 || left.entries < 0) return false;
+    if (isDirectory && (depth === 0 || !takeAway(child, left, depth - 1))) return false;
+  }
+  return true;
+}
+
+function inMiB(bytes: number): number {
+  return Math.floor(bytes / (1024 * 1024));
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // The process has ended.
+  }
+}

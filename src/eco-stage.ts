@@ -1,0 +1,187 @@
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  fstatSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  symlinkSync,
+} from "node:fs";
+import { dirname, join, posix } from "node:path";
+import type { Tree, TreeEntry } from "./eco-managed.ts";
+import { AegisError } from "./errors.ts";
+import type { Account } from "./sys-account.ts";
+import { hashOpenFile, readFileLimited, writeFully } from "./sys-files.ts";
+
+/*
+ * Trees of managed roots: reading one strictly, and copying what was read. A stage has been another user's, so nothing in it is
+ * believed: only plain files, directories, and links that stay inside may be in it, and contents alone are copied.
+ */
+
+export interface TreeLimits {
+  entries: number;
+  /** Of all files together. */
+  bytes: number;
+}
+
+const TREE_LIMITS: TreeLimits = { entries: 500_000, bytes: 16 * 1024 ** 3 };
+const MAX_DEPTH = 64;
+const MAX_PATH = 3000;
+const MAX_LINK = 1024;
+const ANY_X = 0o111;
+/** Set-user-id, set-group-id, sticky. */
+const SPECIAL = 0o7000;
+
+/**
+ * Everything below `root`, whose files must all be `owner`'s. Nobody may be changing it meanwhile.
+ * @throws AegisError `refused` for anything that is neither a plain file, a directory nor a link that stays inside, for hard links,
+ * special mode bits, other owners, names with control characters, and more than the limits
+ */
+export function readTree(root: string, owner: number, limits: TreeLimits = TREE_LIMITS): Tree {
+  const tree = new Map<string, TreeEntry>();
+  let bytes = 0;
+  const refuse = (path: string, why: string) =>
+    new AegisError("refused", `${JSON.stringify(path)} ${why}, which has no place in a managed directory`);
+
+  const readFile = (path: string): TreeEntry => {
+    const fd = openSync(join(root, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stat = fstatSync(fd);
+      if (!stat.isFile()) throw refuse(path, "was exchanged while it was read");
+      bytes += stat.size;
+      if (bytes > limits.bytes) throw refuse(path, `and the others are larger than ${limits.bytes} bytes`);
+      return { kind: "file", ...hashOpenFile(fd), executable: (stat.mode & ANY_X) !== 0 };
+    } finally {
+      closeSync(fd);
+    }
+  };
+  const readLink = (path: string): TreeEntry => {
+    const target = readlinkSync(join(root, path));
+    if (!staysInside(path, target))
+      throw refuse(path, `is a link to ${JSON.stringify(target.slice(0, 200))}`);
+    return { kind: "link", target };
+  };
+  const walk = (directory: string, depth: number): void => {
+    const names = readdirSync(join(root, directory)).sort();
+    if (names.length === 0 && directory !== "") tree.set(directory, { kind: "directory" });
+    for (const name of names) {
+      const path = directory === "" ? name : `${directory}/${name}`;
+      if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(name)) throw refuse(path, "has characters that no file name needs");
+      if (depth > MAX_DEPTH || path.length > MAX_PATH) throw refuse(path.slice(0, 200), "is too deep");
+      if (tree.size >= limits.entries) throw refuse(path, `is one of more than ${limits.entries} files`);
+      const stat = lstatSync(join(root, path));
+      if (stat.uid !== owner) throw refuse(path, `belongs to uid ${stat.uid}`);
+      if (!stat.isSymbolicLink() && (stat.mode & SPECIAL) !== 0) throw refuse(path, "has special mode bits");
+      if (stat.isDirectory()) {
+        walk(path, depth + 1);
+        continue;
+      }
+      if (stat.nlink !== 1) throw refuse(path, "has a second name (hard link)");
+      if (stat.isFile()) tree.set(path, readFile(path));
+      else if (stat.isSymbolicLink()) tree.set(path, readLink(path));
+      else throw refuse(path, "is a device, pipe or socket");
+    }
+  };
+  const top = lstatSync(root);
+  if (!top.isDirectory() || top.uid !== owner) throw refuse(root, "is no directory of its owner's");
+  walk("", 0);
+  return tree;
+}
+
+/** Whether a link's target is relative and stays below the root, wherever the link is. */
+function staysInside(path: string, target: string): boolean {
+  if (target === "" || target.length > MAX_LINK || target.startsWith("/")) return false;
+  if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(target)) return false;
+  const resolved = posix.normalize(posix.join(posix.dirname(path), target));
+  return resolved !== ".." && !resolved.startsWith("../");
+}
+
+/** Identifies a tree: SHA-256 over its sorted entries. */
+export function treeDigest(tree: Tree): string {
+  const hash = createHash("sha256");
+  for (const [path, entry] of [...tree].sort(([a], [b]) => (a < b ? -1 : 1)))
+    hash.update(`${JSON.stringify([path, entry])}\n`);
+  return hash.digest("hex");
+}
+
+/** Reads a file of a tree that {@link readTree} has read, at most `limit` bytes. @throws AegisError `internal` for a path that isn't in it */
+export function treeReader(root: string, tree: Tree): (path: string, limit: number) => Uint8Array {
+  return (path, limit) => {
+    if (tree.get(path)?.kind !== "file") throw new AegisError("internal", `${path} is no file of the tree`);
+    return readFileLimited(join(root, path), limit);
+  };
+}
+
+/**
+ * Copies a tree into a new directory, as root's or as `account`'s. Files are hashed as they are copied, so what arrives is what was
+ * read. Nothing but contents and the execute bit goes along.
+ * @throws AegisError `refused` if a file has changed since it was read
+ */
+export function copyTree(tree: Tree, from: string, to: string, account: Account | null): void {
+  const give = (path: string) => account !== null && lchownSync(path, account.uid, account.gid);
+  const made = new Set<string>();
+  const directory = (path: string): void => {
+    if (made.has(path)) return;
+    if (path !== "") directory(parentOf(path));
+    mkdirSync(join(to, path), { mode: 0o755 });
+    chmodSync(join(to, path), 0o755);
+    give(join(to, path));
+    made.add(path);
+  };
+  directory("");
+  for (const [path, entry] of tree) {
+    if (entry.kind === "directory") {
+      directory(path);
+      continue;
+    }
+    directory(parentOf(path));
+    const target = join(to, path);
+    if (entry.kind === "link") symlinkSync(entry.target, target);
+    else copyFile(join(from, path), target, entry, account);
+    give(target);
+  }
+}
+
+function parentOf(path: string): string {
+  const parent = dirname(path);
+  return parent === "." ? "" : parent;
+}
+
+const PIECE = Buffer.allocUnsafe(1 << 20);
+
+function copyFile(
+  from: string,
+  to: string,
+  { sha256, executable }: Extract<TreeEntry, { kind: "file" }>,
+  account: Account | null,
+): void {
+  const source = openSync(from, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const target = openSync(to, "wx", 0o600);
+    try {
+      const hash = createHash("sha256");
+      for (;;) {
+        const n = readSync(source, PIECE, 0, PIECE.length, null);
+        if (n === 0) break;
+        const piece = PIECE.subarray(0, n);
+        hash.update(piece);
+        writeFully(target, piece);
+      }
+      if (hash.digest("hex") !== sha256)
+        throw new AegisError("refused", `${JSON.stringify(from)} changed while it was copied`);
+    } finally {
+      closeSync(target);
+    }
+    if (account !== null) chownSync(to, account.uid, account.gid);
+    chmodSync(to, executable ? 0o755 : 0o644);
+  } finally {
+    closeSync(source);
+  }
+}

@@ -1,0 +1,220 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "bun:test";
+import { spawnSync } from "node:child_process";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { readBuildReceipt } from "../src/eco-build-receipt.ts";
+import { startRun } from "../src/eco-run.ts";
+import { readText } from "../src/sys-files.ts";
+import { fakeManaged } from "./managed-fake.ts";
+import { compileAegis, ManagedTest, managed, script } from "./managed-kit.ts";
+import { temporaryDirectory, until } from "./varlink-kit.ts";
+
+const TOOL = { name: "tool", bytes: "#!/bin/sh\necho tool 1\n" };
+const INSTALL = "get tool > $R/tool && chmod 755 $R/tool";
+
+managed.describe("a managed run", () => {
+  let aegis: string;
+  let compiled: { path: string; remove(): void };
+  let at: ManagedTest;
+  beforeAll(() => {
+    compiled = temporaryDirectory();
+    aegis = compileAegis(compiled.path);
+  });
+  afterAll(() => compiled.remove());
+  beforeEach(() => {
+    at = new ManagedTest(aegis, fakeManaged, {
+      limits: { memory: 1 << 30, tasks: 300, disk: 64 << 20, entries: 5000 },
+    });
+  });
+  afterEach(() => at.close());
+
+  managed.test("installs what was signed, keeps what was there, and links its commands", async () => {
+    at.place("older", "as before\n");
+    const { result, status } = await at.run([TOOL], script(INSTALL));
+    expect(result).toMatchObject({ state: "completed", code: null, exit_status: 0 });
+    expect(status).toBe(0);
+    expect(at.installed()).toEqual({ older: "as before\n", tool: TOOL.bytes });
+    const { uid, mode } = statSync(join(at.root, "tool"));
+    expect({ uid, mode: mode & 0o7777 }).toEqual({ uid: 0, mode: 0o755 });
+    expect(readlinkSync(join(at.state, "bin/tool"))).toBe(join(at.root, "tool"));
+    expect(readFileSync(join(at.state, "previous/fake", at.execution, "older"), "utf8")).toBe("as before\n");
+    expect(result.executables).toMatchObject([{ name: "tool", path: join(at.root, "tool"), shadows: [] }]);
+    expect(result.inverse).toEqual([{ package: "tool", architecture: "all", before: null, left: "1.0.0" }]);
+    expect(readBuildReceipt(at.runDirectory())?.files).toHaveLength(1);
+    expect(at.leftOver()).toEqual([]);
+    expect(at.progress[0]).toEqual([100, `fetched ${TOOL.bytes.length} of ${TOOL.bytes.length} bytes`]);
+    expect(at.progress.at(-1)).toEqual([100, "done"]);
+  });
+
+  managed.test("keeps the three newest of the previous contents", async () => {
+    for (const n of [1, 2, 3, 4, 5]) {
+      const one = { name: "tool", version: `${n}.0.0`, bytes: `${n}` };
+      await at.run([one], script(INSTALL));
+    }
+    expect(at.installed()).toEqual({ tool: "5" });
+    expect(readdirSync(join(at.state, "previous/fake"))).toHaveLength(3);
+  });
+
+  managed.test("a tool that fails changes nothing, and says with what status", async () => {
+    at.place("tool", "old");
+    const { result, stderr } = await at.run([TOOL], script(`${INSTALL}; echo no luck >&2; exit 3`));
+    expect(result).toMatchObject({ state: "failed", message: "bash ended with status 3" });
+    expect(stderr).toContain("no luck");
+    expect(at.installed()).toEqual({ tool: "old" });
+    expect(at.leftOver()).toEqual([]);
+  });
+
+  managed.test("what the closed registry lacks is named in the run's output", async () => {
+    const { stderr, result } = await at.run([TOOL], script(`${INSTALL}; get other/thing?x=1`));
+    expect(result.state).toBe("completed");
+    expect(stderr).toContain("asked for /other/thing, which the plan lacks");
+  });
+
+  /** Runs until `when` holds, kills the supervisor as the kernel would, and does what the next runner does. */
+  async function killed(when: (directory: string) => boolean) {
+    const plan = at.plan([TOOL]);
+    const argv = script(`${INSTALL}; sleep 0.3`);
+    const prepared = await at.prepare(plan, argv);
+    const { directory } = prepared;
+    const ended = startRun(prepared, argv, at.driver, at.account, new AbortController().signal, {
+      ...{ progress() {}, output() {}, overdue() {}, tick() {} },
+    });
+    await until(() => when(directory));
+    const { pid } = JSON.parse(readFileSync(join(directory, "process.json"), "utf8"));
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It was faster.
+    }
+    await ended;
+    at.driver.settle?.(directory);
+    return at.driver.witness(directory, { argv, transaction: plan.transaction });
+  }
+
+  const contains = (directory: string, name: string, text: string) =>
+    readText(join(directory, name))?.includes(text) === true;
+  const MOMENTS: [when: string, moment: (directory: string) => boolean, exchanged: boolean | null][] = [
+    ["as it begins", (directory) => readText(join(directory, "process.json")) !== null, false],
+    ["while it copies", (directory) => contains(directory, "status", "copying"), false],
+    ["while the tool works", (directory) => contains(directory, "status", "installing"), false],
+    ["while it compares", (directory) => contains(directory, "status", "comparing"), null],
+    ["when it has decided", (directory) => contains(directory, "decision", "exchange"), null],
+    ["when the receipt is there", (directory) => contains(directory, "receipt.json", "}"), null],
+    ["just after the exchange", () => at.installed().tool !== undefined, true],
+    ["when it is done", (directory) => contains(directory, "status", "done"), true],
+  ];
+  for (const [when, moment, exchanged] of MOMENTS) {
+    managed.test(`SIGKILL ${when}: one whole tree or the other, and it is known which`, async () => {
+      at.place("kept", "as before");
+      const { verdict } = await killed(moment);
+      const [old, now] = [{ kept: "as before" }, { kept: "as before", tool: TOOL.bytes }];
+      if (exchanged !== null) expect(verdict).toBe(exchanged ? "vouched" : "absent");
+      expect(at.installed()).toEqual(verdict === "vouched" ? now : old);
+      expect(readdirSync(join(at.state, "bin"))).toEqual(verdict === "vouched" ? ["tool"] : []);
+      expect(readdirSync(join(at.state, "previous/fake"))).toHaveLength(verdict === "vouched" ? 1 : 0);
+      expect(at.leftOver()).toEqual([]);
+      const again = await at.run([{ ...TOOL, bytes: "two" }], script(INSTALL));
+      expect(again.result.state).toBe("completed");
+      expect(at.installed()).toEqual({ kept: "as before", tool: "two" });
+    });
+  }
+
+  managed.test("a run that was told to stop changes nothing", async () => {
+    const stop = new AbortController();
+    const tick = () => at.progress.some(([, message]) => message.startsWith("installing")) && stop.abort();
+    const { result } = await at.run([TOOL], script(`${INSTALL}; sleep 20`), {}, tick, stop.signal);
+    expect(result).toMatchObject({ state: "failed", code: "execution_failed" });
+    expect(result.message).toContain("bash was stopped before anything was changed");
+    expect(at.installed()).toEqual({});
+    expect(at.leftOver()).toEqual([]);
+  });
+
+  managed.test("a run that has decided to exchange can't be stopped any more", async () => {
+    const { result } = await at.run([TOOL], script(INSTALL));
+    expect(result.state).toBe("completed");
+    expect(at.driver.mayStop(at.runDirectory())).toBe(false);
+    expect(at.driver.wasStopped(at.runDirectory())).toBeNull();
+  });
+
+  managed.test("commands that shadow others are named, and another root's link stays", async () => {
+    mkdirSync(join(at.state, "bin"), { recursive: true });
+    symlinkSync("/elsewhere/tool", join(at.state, "bin/tool"));
+    const both = [TOOL, { name: "env", bytes: "#!/bin/sh\n" }];
+    const { result } = await at.run(both, script(`${INSTALL}; get env > $R/env; chmod 755 $R/env`));
+    const shadows = Object.fromEntries((result.executables ?? []).map((one) => [one.name, one.shadows]));
+    expect(shadows.tool).toEqual([join(at.state, "bin/tool")]);
+    expect(shadows.env).toContain("/usr/bin/env");
+    expect(readlinkSync(join(at.state, "bin/tool"))).toBe("/elsewhere/tool");
+  });
+
+  managed.describe("a rollback", () => {
+    const undo = (execution: string) =>
+      at.run([], ["aegis"], { operation: "rollback", targets: [execution], transaction: [] });
+    const install = async (bytes: string) => {
+      await at.run([{ ...TOOL, bytes }], script(INSTALL));
+      return at.execution;
+    };
+
+    managed.test(
+      "brings back what the run replaced, its commands too, and can be undone itself",
+      async () => {
+        at.place("kept", "as before");
+        const execution = await install("one");
+        const { status } = await undo(execution);
+        expect(status).toBe(0);
+        expect(at.installed()).toEqual({ kept: "as before" });
+        expect(readdirSync(join(at.state, "bin"))).toEqual([]);
+        await undo(at.execution);
+        expect(at.installed()).toEqual({ kept: "as before", tool: "one" });
+        expect(readdirSync(join(at.state, "bin"))).toEqual(["tool"]);
+        expect(at.leftOver()).toEqual([]);
+      },
+    );
+
+    const REFUSED: [what: string, before: (execution: string) => unknown, why: string][] = [
+      ["the root has changed since by a run", () => install("two"), "is not what execution"],
+      ["a file of the root was changed by hand", () => at.place("tool", "evil"), "is not what execution"],
+      [
+        "what was kept was changed",
+        (id) => writeFileSync(join(at.state, "previous/fake", id, "x"), ""),
+        "is not what was there",
+      ],
+      [
+        "nothing is kept",
+        (id) => rmSync(join(at.state, "previous/fake", id), { recursive: true }),
+        "isn't kept any more",
+      ],
+    ];
+    for (const [what, change, why] of REFUSED) {
+      managed.test(`is refused if ${what}`, async () => {
+        const execution = await install("one");
+        await change(execution);
+        const before = at.installed();
+        const { result } = await undo(execution);
+        expect(result.state).toBe("failed");
+        expect(result.message).toContain(why);
+        expect(at.installed()).toEqual(before);
+      });
+    }
+  });
+
+  managed.test("without the right to make namespaces the tool isn't ready, and nothing is run", async () => {
+    const without = ["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"];
+    const path = join(import.meta.dir, "managed-ready.ts");
+    const { stdout, stderr } = spawnSync("setpriv", [...without, process.execPath, path], {
+      encoding: "utf8",
+    });
+    expect(`${stdout}${stderr}`).toContain(
+      "unavailable: tools can't be confined here, and don't run otherwise",
+    );
+  });
+});

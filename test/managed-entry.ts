@@ -1,0 +1,13 @@
+import { superviseBuild } from "../src/eco-build.ts";
+import { runConfined } from "../src/eco-confined.ts";
+import { npmManaged } from "../src/npm-managed.ts";
+import { fakeManaged } from "./managed-fake.ts";
+
+/*
+ * The doors of Aegis that a managed run goes through, as one executable for tests: with the fake tool beside npm.
+ */
+
+const [, , , door, argument = ""] = process.argv;
+const load = (tool: string) => Promise.resolve(tool === "npm" ? npmManaged : fakeManaged);
+if (door === "--build") process.exit(await superviseBuild(argument, load));
+await runConfined(argument, () => Bun.stdin.text());

@@ -1,0 +1,40 @@
+import type { Difference } from "../src/doc-result.ts";
+import type { BuildPlaces, BuildSettings, ManagedTool } from "../src/eco-managed.ts";
+
+/*
+ * A tool for the tests of managed roots. Its packages are single files: the package `name` must be the file `name` with the signed
+ * bytes, and nothing else may be there. Its command line is a shell script, which may do what it likes.
+ */
+
+export const fakeManaged: ManagedTool = {
+  tool: "vscode",
+  root: "fake",
+  routes: (files) =>
+    Promise.resolve(
+      new Map(files.map(({ name, path }) => [`/${name}`, { file: path, type: "application/octet-stream" }])),
+    ),
+  settings: ({ registry }: BuildPlaces): BuildSettings => ({
+    variables: { FAKE_REGISTRY: registry },
+    files: { ".config/fake": "settings\n" },
+  }),
+  check({ files, before, stage }) {
+    const expected = new Map(files.map(({ name, sha256 }) => [name, sha256]));
+    for (const [path, entry] of before) {
+      if (entry.kind === "file" && !expected.has(path)) expected.set(path, entry.sha256);
+    }
+    const paths = new Set([...expected.keys(), ...stage.keys()]);
+    return Promise.resolve(
+      [...paths].flatMap((path): Difference[] => {
+        const entry = stage.get(path);
+        const found = entry?.kind === "file" ? entry.sha256 : (entry?.kind ?? null);
+        const want = expected.get(path) ?? null;
+        return found === want ? [] : [{ package: path, architecture: "all", expected: want, found }];
+      }),
+    );
+  },
+  inventory: (tree) => Object.fromEntries([...tree.keys()].map((path) => [path, "1.0.0"])),
+  executables: (tree) =>
+    Object.fromEntries(
+      [...tree].flatMap(([path, entry]) => (entry.kind === "file" && entry.executable ? [[path, path]] : [])),
+    ),
+};

@@ -1,0 +1,13 @@
+import { managedDriver } from "../src/eco-managed-driver.ts";
+import { AegisError } from "../src/errors.ts";
+import { fakeManaged } from "./managed-fake.ts";
+import { install } from "./policy-plans.ts";
+
+/** Asks, in a process with other rights than the test's, whether managed runs are possible. */
+try {
+  await managedDriver(fakeManaged).ready(install(), { stop() {}, alive() {} });
+  process.stdout.write("ready\n");
+} catch (error) {
+  if (!(error instanceof AegisError)) throw error;
+  process.stdout.write(`${error.code}: ${error.message}\n`);
+}
