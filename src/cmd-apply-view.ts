@@ -98,6 +98,10 @@ function outcomeText(result: Result, io: Io): string {
       );
   const lines = [`${mark}  execution ${safe(result.execution_plan_id)}${took(result)}`, ...parts(result)];
   if (result.message !== null) lines.push(`  ${safe(result.message)}`);
+  for (const { name, shadows } of result.executables ?? []) {
+    const also = shadows.length === 0 ? "" : `, a name that ${shadows.join(" and ")} has too`;
+    lines.push(`  command: ${safe(name)}${safe(also)}`);
+  }
   for (const difference of result.not_as_planned)
     lines.push(`  not as planned: ${safe(describeDifference(difference))}`);
   for (const difference of result.changed_besides)

@@ -60,7 +60,7 @@ export type BuildRun = v.InferOutput<typeof BuildRun>;
 /** Steps as they are reported, with the percentage at which each begins. */
 const STEPS = {
   copying: [2, "copying the managed directory"],
-  building: [10, "installing, without a network"],
+  building: [12, "installing, without a network"],
   comparing: [80, "comparing what was installed with the signed files"],
   exchanging: [95, "exchanging the managed directory"],
   done: [100, "done"],

@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, expect } from "bun:test";
+import { createHash } from "node:crypto";
+import { posix } from "node:path";
+import { resolveProgram } from "../src/sys-spawn.ts";
+import { type Chain, startChain } from "./e2e-kit.ts";
+import { npmTarball, type TestPackage } from "./managed-kit.ts";
+import { needs } from "./needs.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+/*
+ * npm from the plan to the log, with the real npm and the compiled program, and a registry of the test's own.
+ */
+
+const PACKAGES = [
+  npmTarball(
+    "greeter",
+    "1.0.0",
+    { bin: { greeter: "cli.js" }, dependencies: { words: "^1.0.0" } },
+    { "cli.js": "#!/usr/bin/env node\nconsole.log(require('words'))\n" },
+  ),
+  npmTarball("words", "1.1.0", { main: "i.js" }, { "i.js": "module.exports = 'hello'\n" }),
+];
+
+/** The registry's answers: packuments with what npm's have, and the tarballs. */
+function registryOf(packages: readonly TestPackage[]) {
+  const path = ({ name, version = "" }: TestPackage) => `/${name}/-/${posix.basename(name)}-${version}.tgz`;
+  return Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request) {
+      const { pathname, origin } = new URL(request.url);
+      const tarball = packages.find((one) => path(one) === pathname);
+      if (tarball !== undefined) return new Response(Buffer.from(tarball.bytes));
+      const named = packages.filter(({ name }) => `/${name}` === decodeURIComponent(pathname));
+      if (named.length === 0) return new Response("{}", { status: 404 });
+      const versions = Object.fromEntries(
+        named.map((one) => {
+          const { name, version = "", bytes } = one;
+          const integrity = `sha512-${createHash("sha512").update(Buffer.from(bytes)).digest("base64")}`;
+          const known =
+            name === "greeter" ? { bin: { greeter: "cli.js" }, dependencies: { words: "^1.0.0" } } : {};
+          return [
+            version,
+            { name, version, ...known, dist: { tarball: `${origin}${path(one)}`, integrity } },
+          ];
+        }),
+      );
+      const time = Object.fromEntries(named.map(({ version = "" }) => [version, "2020-01-01T00:00:00.000Z"]));
+      const latest = named.at(-1)?.version;
+      return Response.json({ name: named[0]?.name, "dist-tags": { latest }, versions, time });
+    },
+  });
+}
+
+describeOnThrowaway("npm, from the plan to the log", () => {
+  const real = needs(
+    resolveProgram("npm") !== null && resolveProgram("node") !== null,
+    "npm, which installs here",
+  );
+  let chain: Chain;
+  let registry: ReturnType<typeof registryOf>;
+  beforeAll(async () => {
+    registry = registryOf(PACKAGES);
+    chain = await startChain();
+    const { host } = chain;
+    const { port } = registry;
+    host.write(
+      "/etc/aegis/policy.toml",
+      `[npm]\napply = "require_human"\nallowed_registries = ["127.0.0.1:${port}"]\n`,
+    );
+    host.write("/etc/npmrc", `registry=http://127.0.0.1:${port}/\n`);
+    for (const user of ["aegis-build", "aegis-fetch"])
+      await host.exec(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", user]);
+    await chain.startDaemon();
+  }, 120_000);
+  afterAll(async () => {
+    await chain.stop();
+    await registry.stop(true);
+  });
+
+  real.test(
+    "a closure is planned, approved, signed, installed and can be run; not twice",
+    async () => {
+      const { host } = chain;
+      const { execution, path } = await chain.signed("npm", "install", "greeter@1.0.0");
+      expect(execution.operation_plan.transaction.map(({ name }) => name)).toEqual(["greeter", "words"]);
+      const applied = await chain.apply(path);
+      expect(applied.stderr).toContain("installing, without a network");
+      expect(applied.stdout).toContain("command: greeter");
+      expect(applied.status).toBe(0);
+      const ran = await host.exec(["/var/lib/aegis/bin/greeter"], { user: "bob" });
+      expect(ran.stdout).toBe("hello\n");
+      const owner = await host.exec(["find", "/var/lib/aegis/npm-global", "!", "-user", "root"]);
+      expect(owner.stdout).toBe("");
+      expect((await chain.apply(path)).status).toBe(6);
+      const kinds = chain.audit().map(({ kind }) => kind);
+      expect(kinds).toContain("execution_completed");
+      expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
+    },
+    120_000,
+  );
+});
