@@ -40,6 +40,15 @@ export class RunEvents {
     if (this.#id !== null) this.#emit({ execution_id: this.#id, ...event });
   }
 
+  /** What a driver needs while it downloads. */
+  preparing(stop: AbortSignal) {
+    return {
+      stop,
+      alive: () => this.alive(),
+      progress: (percent: number, message: string) => this.say({ kind: "progress", percent, message }),
+    };
+  }
+
   /** Sends a sign of life if nothing has been sent for a while. */
   alive(): void {
     if (performance.now() - this.#last >= ALIVE_MS) this.say({ kind: "alive" });

@@ -188,18 +188,17 @@ class Attempt {
     const waiting = { stop: () => stop.throwIfAborted(), alive: () => this.#events.alive() };
     await checks.wait("tool-ready", () => driver.ready(plan, waiting));
     const account = checks.make("account", () => accountOf(driver.user));
-    const preparing = {
-      stop,
-      alive: () => this.#events.alive(),
-      progress: (percent: number, message: string) =>
-        this.#events.say({ kind: "progress", percent: Math.floor(percent), message }),
-    };
     const prepared = await checks.wait("laid-out", () => {
       // Left by an earlier attempt that was killed before it used anything up.
       discardRun(id, paths);
       this.#laidOut = true;
       const [directory, archives] = [runDirectory(id, paths), archivesOf(id, paths)];
-      return driver.prepare(plan, argv, { directory, archives, aegis, account }, preparing);
+      return driver.prepare(
+        plan,
+        argv,
+        { directory, archives, aegis, account },
+        this.#events.preparing(stop),
+      );
     });
     return { execution, executionKey, driver, turnAt, decided, account, prepared, approvers, snapshots };
   }
