@@ -22,7 +22,7 @@ import { SYSTEM_PATH } from "./sys-spawn.ts";
  * program does, or when its standard input ends, since then nobody waits for it; either kills whatever is left inside.
  */
 
-const POLL_MS = 100;
+const POLL_MS = 200;
 /** Most paths reported that the registry lacks. */
 const MAX_MISSING = 50;
 
