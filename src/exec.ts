@@ -192,13 +192,8 @@ class Attempt {
       // Left by an earlier attempt that was killed before it used anything up.
       discardRun(id, paths);
       this.#laidOut = true;
-      const [directory, archives] = [runDirectory(id, paths), archivesOf(id, paths)];
-      return driver.prepare(
-        plan,
-        argv,
-        { directory, archives, aegis, account },
-        this.#events.preparing(stop),
-      );
+      const place = { directory: runDirectory(id, paths), archives: archivesOf(id, paths), aegis, account };
+      return driver.prepare(plan, argv, place, this.#events.preparing(stop));
     });
     return { execution, executionKey, driver, turnAt, decided, account, prepared, approvers, snapshots };
   }
