@@ -49,12 +49,12 @@ class DiskUse {
     if (first === undefined) return null;
     const { bavail, bsize, ffree } = statfsSync(first);
     const free = { bytes: bavail * bsize, entries: ffree };
+    const { disk, entries } = this.#limits;
     const changed =
-      this.#seen.bytes - free.bytes > NOTICEABLE_BYTES ||
-      this.#seen.entries - free.entries > NOTICEABLE_ENTRIES;
+      this.#seen.bytes - free.bytes > Math.min(NOTICEABLE_BYTES, disk / 16) ||
+      this.#seen.entries - free.entries > Math.min(NOTICEABLE_ENTRIES, entries / 16);
     if (!changed) return null;
     this.#seen = free;
-    const { disk, entries } = this.#limits;
     const left = { bytes: disk, entries };
     const fits = this.#writable.every((path) => takeAway(path, left, MAX_DEPTH));
     if (fits) return null;
