@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { lstatSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import type { Digest, PackageFile, Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
@@ -16,7 +16,7 @@ const METADATA_MS = 60_000;
 const FILE_MS = 600_000;
 const MAX_METADATA = 64 * 1024 * 1024;
 const MAX_FILE = 512 * 1024 * 1024;
-/** Files unused for this long are removed. */
+/** Files unused for this long are removed; nothing else that somebody keeps there is. */
 const KEPT_MS = 30 * 86_400_000;
 const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
 
@@ -95,7 +95,7 @@ function digestOf(bytes: Uint8Array, algorithm: Digest["algorithm"]): string {
 function sweep(cache: string): void {
   for (const name of readdirSync(cache)) {
     const path = join(cache, name);
-    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-    if (age > KEPT_MS) rmSync(path, { force: true });
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found?.isFile() === true && Date.now() - found.mtimeMs > KEPT_MS) rmSync(path, { force: true });
   }
 }
