@@ -147,6 +147,19 @@ describe("a run that was never closed", () => {
     expect(existsSync(join(paths.audit, "audit.ndjson"))).toBe(false);
   });
 
+  test("what was there before is known by every name that a package can have", async () => {
+    leave({ events: [started] });
+    const state = { constructor: "1.0.0", prototype: "1.0.0", a: "1" };
+    markCurrent({ result: run(), transaction: [entry], before: state, actor: "ops", about: {} }, paths);
+    let known = {};
+    const compare: RunDriver["compare"] = (_run, before) => {
+      known = before;
+      return { not_as_planned: [], changed_besides: [], inverse: [] };
+    };
+    await recover({ compare });
+    expect(known).toEqual(state);
+  });
+
   test("nothing was started: a refusal, without an outcome or files", async () => {
     leave({ output: false });
     await recover();
@@ -284,6 +297,10 @@ describe("a run that was never closed", () => {
       ["empty", ""],
       ["torn", '{"result":{"schema_ver'],
       ["of another kind", "[]"],
+      [
+        "with a state that is none",
+        JSON.stringify({ result: run(), transaction: [], before: { a: 1 }, actor: "x" }),
+      ],
       [
         "with a field that this version doesn't know",
         JSON.stringify({ result: run(), transaction: [], before: {}, actor: "x", y: 1 }),
