@@ -156,29 +156,31 @@ function isFound(node: ArboristNode | null | undefined): node is ArboristNode {
   return node !== null && node !== undefined && node.errors.length === 0;
 }
 
-/** For each package the one that needs it, by the shortest way down from the root. */
+/** Everything that a dependency leads to, by the shortest way down from the root, with the node that it was reached from. */
+function reachedFrom(tree: ArboristNode): Map<ArboristNode, ArboristNode | null> {
+  const reached = new Map<ArboristNode, ArboristNode | null>([[tree, null]]);
+  for (const [node] of reached) {
+    const edges = [...node.edgesOut.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    for (const { to } of edges) if (isFound(to) && !reached.has(to)) reached.set(to, node);
+  }
+  return reached;
+}
+
+/** For each package the one that needs it; null for what was asked for. */
 function parentsOf(tree: ArboristNode): Map<string, string | null> {
   const parents = new Map<string, string | null>();
-  const seen = new Set([tree]);
-  for (const node of seen) {
-    const edges = [...node.edgesOut.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
-    for (const { to } of edges) {
-      if (!isFound(to) || seen.has(to)) continue;
-      seen.add(to);
-      if (!parents.has(idOf(to))) parents.set(idOf(to), node.isRoot ? null : idOf(node));
-    }
+  for (const [node, from] of reachedFrom(tree)) {
+    if (from === null || parents.has(idOf(node))) continue;
+    parents.set(idOf(node), from.isRoot ? null : idOf(from));
   }
   return parents;
 }
 
 async function readTree(tree: ArboristNode, registry: NpmRegistry): Promise<NpmTree> {
   const parents = parentsOf(tree);
-  // What nothing strictly needs, such as a peer that is optional, is installed; what a shrinkwrap has for development isn't (npm 11.19).
-  const nodes = nodesOf(tree).filter(({ extraneous, inShrinkwrap }) => !extraneous || !inShrinkwrap);
-  for (const node of nodes) {
-    const above = node.parent === null || node.parent.isRoot ? null : idOf(node.parent);
-    if (!parents.has(idOf(node))) parents.set(idOf(node), above);
-  }
+  // npm installs what some dependency leads to, an optional peer for one, and leaves out what was replaced while it built the tree.
+  const reached = reachedFrom(tree);
+  const nodes = nodesOf(tree).filter((node) => reached.has(node));
   for (const node of nodes) assertRegistryEdges(node, parents);
   const warnings = [...new Set(nodes.flatMap(unmetOf))].sort();
   const packages = new Map<string, ResolvedPackage>();

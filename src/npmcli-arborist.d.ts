@@ -12,14 +12,9 @@ declare module "@npmcli/arborist" {
   export interface ArboristNode {
     isRoot: boolean;
     isLink: boolean;
-    /** The one in whose node_modules it is. */
-    parent: ArboristNode | null;
     /** An optional package that this platform can't have; npm leaves it out. */
     inert: boolean;
-    extraneous: boolean;
     inBundle: boolean;
-    /** Null where it isn't in one. */
-    inShrinkwrap: boolean | null;
     optional: boolean;
     /** Why it could not be loaded. */
     errors: unknown[];
