@@ -36,7 +36,11 @@ export const TABLE = {
     hook: async () => (await import("./apt-hook.ts")).runAptHook,
   },
   cargo: { grammar: cargoGrammar, load: async () => (await import("./cargo.ts")).cargo },
-  go: { grammar: goGrammar, load: async () => (await import("./go.ts")).go },
+  go: {
+    grammar: goGrammar,
+    load: async () => (await import("./go.ts")).go,
+    managed: async () => (await import("./go-managed.ts")).goManaged,
+  },
   npm: {
     grammar: npmGrammar,
     load: async () => (await import("./npm.ts")).npm,

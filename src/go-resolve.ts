@@ -1,6 +1,6 @@
 import { sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, SupportFile } from "./doc-plan.ts";
-import { badArchive } from "./eco-archive.ts";
+import { type ArchiveFile, badArchive } from "./eco-archive.ts";
 import type { Planning } from "./eco-planning.ts";
 import { readZip } from "./eco-zip.ts";
 import { AegisError } from "./errors.ts";
@@ -180,7 +180,7 @@ async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pr
   const found = await read(`${escapeGo(one.path)}/@v/${escapeGo(one.version)}.zip`);
   if (found === null) throw missing(one, "zip file");
   const { url, bytes } = found;
-  const files = readZip(bytes);
+  const files = unpacked(one, bytes);
   const prefix = `${one.path}@${one.version}/`;
   const stray = files.find(({ path }) => !path.startsWith(prefix));
   if (stray !== undefined) throw badArchive(`${JSON.stringify(stray.path)} is not below ${prefix}`);
@@ -217,6 +217,16 @@ function once<A, R>(keyOf: (arg: A) => string, make: (arg: A) => Promise<R>): (a
     made.set(keyOf(arg), known);
     return known;
   };
+}
+
+/** @throws AegisError `refused` naming the module */
+function unpacked({ path, version }: GoModule, zip: Uint8Array): ArchiveFile[] {
+  try {
+    return readZip(zip);
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    throw new AegisError(error.code, `${path} ${version}: ${error.message}`, error.hint);
+  }
 }
 
 function missing({ path, version }: GoModule, what: string): AegisError {

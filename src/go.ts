@@ -23,7 +23,13 @@ export const go: Ecosystem = {
   ...goGrammar,
   gather,
   check: () => Promise.resolve([]),
-  driver: null,
+  driver: async () => {
+    const [{ managedDriver }, { goManaged }] = await Promise.all([
+      import("./eco-managed-driver.ts"),
+      import("./go-managed.ts"),
+    ]);
+    return managedDriver(goManaged);
+  },
   signedArgv(plan: OperationPlan): string[] {
     const [target] = plan.exact_targets;
     if (target === undefined || plan.exact_targets.length > 1 || !splitGoTarget(target).exact) {

@@ -437,7 +437,11 @@ describe("a plan", () => {
       { [`${lib}.zip`]: { status: 302, location: "https://evil.example" } },
       /sends elsewhere, which is not followed/,
     ],
-    ["a zip that is none", { [`${lib}.zip`]: "PK" }, /archive can't be used/],
+    [
+      "a zip that is none",
+      { [`${lib}.zip`]: "PK" },
+      /lib\.example\/Deep v0\.3\.0: the archive can't be used/,
+    ],
     [
       "a lookup that fails",
       { [`${world.sumdb}/lookup/lib.example/!deep@v0.3.0`]: { status: 404 } },
