@@ -201,7 +201,7 @@ function jsonOf(line: string): unknown {
 }
 
 /** The directories of a crate's index file: `1`, `2`, `3/a`, `ab/cd`. */
-function prefixOf(name: string): string {
+export function prefixOf(name: string): string {
   if (name.length < 3) return String(name.length);
   return name.length === 3 ? `3/${name.slice(0, 1)}` : `${name.slice(0, 2)}/${name.slice(2, 4)}`;
 }

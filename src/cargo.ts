@@ -28,7 +28,13 @@ export const cargo: Ecosystem = {
   ...cargoGrammar,
   gather,
   check: () => Promise.resolve([]),
-  driver: null,
+  driver: async () => {
+    const [{ managedDriver }, { cargoManaged }] = await Promise.all([
+      import("./eco-managed-driver.ts"),
+      import("./cargo-managed.ts"),
+    ]);
+    return managedDriver(cargoManaged);
+  },
   signedArgv(plan: OperationPlan): string[] {
     const [target] = plan.exact_targets;
     if (target === undefined || plan.exact_targets.length > 1 || splitCargoTarget(target).version === null) {

@@ -124,7 +124,12 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
         return { verdict: "absent", reason: `${places.root} was not exchanged and is as it was` };
       return { verdict: "vouched", executables: receipt.executables };
     },
-    compare: compareInventories,
+    compare({ argv, transaction }, before, after) {
+      const recorded = transaction.filter(
+        (one) => !tool.recordsRequestedOnly || one.required_by === undefined,
+      );
+      return compareInventories({ argv, transaction: recorded }, before, after);
+    },
     watchBesides: () => () => [],
     advice: () => Promise.resolve({ text: "", facts: {} }),
   };

@@ -90,6 +90,8 @@ export interface ManagedTool {
     /** Reads a file of the root as it was. */
     readBefore(path: string, limit: number): Uint8Array;
   }): Promise<Difference[]>;
+  /** Set where the root's records name what was asked for and not what that was made from. */
+  recordsRequestedOnly?: true;
   /** What a root holds. */
   inventory(tree: Tree, read: (path: string, limit: number) => Uint8Array): Inventory;
   /** Commands that a root offers: name → path below the root. */

@@ -35,7 +35,11 @@ export const TABLE = {
     load: async () => (await import("./apt.ts")).apt,
     hook: async () => (await import("./apt-hook.ts")).runAptHook,
   },
-  cargo: { grammar: cargoGrammar, load: async () => (await import("./cargo.ts")).cargo },
+  cargo: {
+    grammar: cargoGrammar,
+    load: async () => (await import("./cargo.ts")).cargo,
+    managed: async () => (await import("./cargo-managed.ts")).cargoManaged,
+  },
   go: {
     grammar: goGrammar,
     load: async () => (await import("./go.ts")).go,

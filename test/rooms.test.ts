@@ -61,7 +61,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   npm: ["npm", "npm-managed", "npm-target"],
   pip: ["pip", "pip-target"],
   go: ["go", "go-managed", "go-target"],
-  cargo: ["cargo", "cargo-target"],
+  cargo: ["cargo", "cargo-managed", "cargo-target"],
   osv: ["osv"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [
