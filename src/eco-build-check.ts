@@ -38,6 +38,23 @@ export async function checkStage(
   throw new AegisError("hash_mismatch", `what was installed isn't what was signed: ${named}${more}`);
 }
 
+/** What of the root is put beside what the tool left: nothing for a tool that works on a copy of it. */
+export function keptOf(
+  tool: ManagedTool,
+  { before, after, root, stage }: Omit<Checked, "plan" | "files">,
+): Tree {
+  const readers = { read: treeReader(stage, after), readBefore: treeReader(root, before) };
+  const paths = tool.keeps?.({ before, stage: after, ...readers }) ?? [];
+  return new Map(
+    paths.flatMap((path) => {
+      const entry = before.get(path);
+      return entry === undefined || entry.kind === "directory" || after.has(path)
+        ? []
+        : [[path, entry] as const];
+    }),
+  );
+}
+
 /** The commands that a stage offers, as they will be in the root. */
 export function executablesOf(
   tool: ManagedTool,

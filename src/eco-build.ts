@@ -13,7 +13,7 @@ import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
 import { OperationPlan, type Tool } from "./doc-plan.ts";
-import { checkStage, executablesOf } from "./eco-build-check.ts";
+import { checkStage, executablesOf, keptOf } from "./eco-build-check.ts";
 import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
 import { filesOf } from "./eco-fetch.ts";
@@ -21,7 +21,7 @@ import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
 import { isRollback, replacedTree } from "./eco-rollback.ts";
 import { OUTPUT_FILES } from "./eco-run.ts";
 import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } from "./eco-sandbox.ts";
-import { copyTree, readTree, treeDigest } from "./eco-stage.ts";
+import { copyTree, copyTrees, readTree, type Source, treeDigest } from "./eco-stage.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { createFileExclusive } from "./sys-files.ts";
@@ -98,14 +98,25 @@ function readRun(directory: string): BuildRun {
   return v.parse(BuildRun, parseJson(readFileSync(join(directory, BUILD_FILES.run), "utf8")));
 }
 
+/** Trees as one, in which a directory stands only where it is empty. */
+function unionOf(sources: readonly Source[]): Tree {
+  const all = sources.flatMap(({ tree }) => [...tree]);
+  const filled = new Set(all.flatMap(([path]) => ancestorsOf(path)));
+  return new Map(all.filter(([path, { kind }]) => kind !== "directory" || !filled.has(path)));
+}
+
+function ancestorsOf(path: string): string[] {
+  const parts = path.split("/");
+  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
+}
+
 /** From one content of a root to another. */
 interface Change {
   tool: ManagedTool;
   places: ManagedPlaces;
   before: Tree;
-  after: Tree;
-  /** Where `after` is to be had. */
-  from: string;
+  /** What the root will hold, together. */
+  sources: readonly Source[];
   files: readonly SignedFile[];
 }
 
@@ -132,17 +143,19 @@ class Build {
     const before = readTree(places.root, process.getuid?.() ?? 0);
     if (isRollback(this.#given.plan)) {
       const { tree, from } = replacedTree(this.#given.plan, dirname(this.#directory), places, before);
-      this.#exchange({ tool, places, before, after: tree, from, files: [] }, stop);
+      this.#exchange({ tool, places, before, sources: [{ tree, from }], files: [] }, stop);
       return;
     }
     const files = filesOf(this.#given.plan, this.#given.files);
-    const stage = this.#layStage(places.root, before);
+    const stage = this.#layStage(places.root, tool.keeps === undefined ? before : new Map());
     step("building");
     this.#refuseFailed(await this.#build(tool, files, stage, alive, stop));
     step("comparing");
     const after = readTree(stage, this.#given.account.uid);
-    await checkStage(tool, { plan: this.#given.plan, files, before, after, root: places.root, stage });
-    this.#exchange({ tool, places, before, after, from: stage, files }, stop);
+    const trees = { before, after, root: places.root, stage };
+    await checkStage(tool, { plan: this.#given.plan, files, ...trees });
+    const kept = { tree: keptOf(tool, trees), from: places.root };
+    this.#exchange({ tool, places, before, sources: [{ tree: after, from: stage }, kept], files }, stop);
   }
 
   /** @throws AegisError `execution_failed` */
@@ -155,11 +168,12 @@ class Build {
   }
 
   /** Makes a tree of root's from `from` and exchanges it with the root. Once it is claimed, nothing stops it. */
-  #exchange({ tool, places, before, after, from, files }: Change, stop: AbortSignal): void {
+  #exchange({ tool, places, before, sources, files }: Change, stop: AbortSignal): void {
     const next = join(this.#stage, "next");
     mkdirSync(this.#stage, { recursive: true, mode: 0o700 });
-    copyTree(after, from, next, null);
-    const executables = executablesOf(tool, after, from, places);
+    copyTrees(sources, next, null);
+    const after = unionOf(sources);
+    const executables = executablesOf(tool, after, next, places);
     stop.throwIfAborted();
     if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))
       throw new AegisError("interrupted", "it was told to stop");

@@ -77,6 +77,16 @@ export interface ManagedTool {
   /** How package files are reached by this host's own settings (files below /etc); left out, without anything special. */
   access?(readText: (path: string) => string | null): (url: URL) => FetchAccess;
   /**
+   * For a tool that is confused by what is there already: it then works on an empty directory, and these paths of the root, which must
+   * be files or links, are put beside what it left. Left out, the tool works on a copy of the root.
+   */
+  keeps?(run: {
+    before: Tree;
+    stage: Tree;
+    read(path: string, limit: number): Uint8Array;
+    readBefore(path: string, limit: number): Uint8Array;
+  }): readonly string[];
+  /**
    * Compares what the tool left in the stage with what the signed files give, file by file. `before` is the root as it was. An empty
    * list: exactly what was signed has been added to or replaced in it, and nothing else has changed.
    */

@@ -125,6 +125,20 @@ export function treeReader(root: string, tree: Tree): (path: string, limit: numb
  * @throws AegisError `refused` if a file has changed since it was read
  */
 export function copyTree(tree: Tree, from: string, to: string, account: Account | null): void {
+  copyTrees([{ tree, from }], to, account);
+}
+
+/** Some tree, and the directory that it was read from. */
+export interface Source {
+  tree: Tree;
+  from: string;
+}
+
+/**
+ * Copies trees that have no path in common, directories aside, into one new directory: as {@link copyTree}.
+ * @throws AegisError `refused` if a file has changed since it was read
+ */
+export function copyTrees(sources: readonly Source[], to: string, account: Account | null): void {
   const give = (path: string) => account !== null && lchownSync(path, account.uid, account.gid);
   const made = new Set<string>();
   const directory = (path: string): void => {
@@ -136,16 +150,18 @@ export function copyTree(tree: Tree, from: string, to: string, account: Account 
     made.add(path);
   };
   directory("");
-  for (const [path, entry] of tree) {
-    if (entry.kind === "directory") {
-      directory(path);
-      continue;
+  for (const { tree, from } of sources) {
+    for (const [path, entry] of tree) {
+      if (entry.kind === "directory") {
+        directory(path);
+        continue;
+      }
+      directory(parentOf(path));
+      const target = join(to, path);
+      if (entry.kind === "link") symlinkSync(entry.target, target);
+      else copyFile(join(from, path), target, entry, account);
+      give(target);
     }
-    directory(parentOf(path));
-    const target = join(to, path);
-    if (entry.kind === "link") symlinkSync(entry.target, target);
-    else copyFile(join(from, path), target, entry, account);
-    give(target);
   }
 }
 

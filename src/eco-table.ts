@@ -50,5 +50,9 @@ export const TABLE = {
     load: async () => (await import("./npm.ts")).npm,
     managed: async () => (await import("./npm-managed.ts")).npmManaged,
   },
-  pip: { grammar: pipGrammar, load: async () => (await import("./pip.ts")).pip },
+  pip: {
+    grammar: pipGrammar,
+    load: async () => (await import("./pip.ts")).pip,
+    managed: async () => (await import("./pip-managed.ts")).pipManaged,
+  },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

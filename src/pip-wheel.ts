@@ -67,7 +67,7 @@ export function readWheel(bytes: Uint8Array, wheel: Pick<Wheel, "name" | "versio
 }
 
 /** The wheel's one `.dist-info` directory, which must be named after it. */
-function infoDirectory(
+export function infoDirectory(
   files: readonly ArchiveFile[],
   { name, version }: Pick<Wheel, "name" | "version">,
 ): string {
@@ -169,7 +169,7 @@ function recordProblem(files: readonly ArchiveFile[], info: string): string | nu
 }
 
 /** Rows of a CSV text as Python's csv module writes it; null where a quote isn't closed. */
-function readCsv(text: string): string[][] | null {
+export function readCsv(text: string): string[][] | null {
   const rows: string[][] = [];
   for (const line of text.split(/\r?\n/)) {
     if (line === "") continue;

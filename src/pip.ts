@@ -26,7 +26,13 @@ export const pip: Ecosystem = {
   ...pipGrammar,
   gather,
   check: () => Promise.resolve([]),
-  driver: null,
+  driver: async () => {
+    const [{ managedDriver }, { pipManaged }] = await Promise.all([
+      import("./eco-managed-driver.ts"),
+      import("./pip-managed.ts"),
+    ]);
+    return managedDriver(pipManaged);
+  },
   signedArgv(plan: OperationPlan): string[] {
     const exact = plan.exact_targets.every((target) => splitPipTarget(target).version !== null);
     if (plan.exact_targets.length === 0 || !exact) {

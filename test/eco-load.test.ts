@@ -14,7 +14,7 @@ describe("what is not in the table", () => {
   test("a word that names none", () =>
     expect(loadEcosystem("toString")).rejects.toMatchObject({ code: "usage" }));
   test("a driver where plans are only made", () =>
-    expect(loadDriver("pip")).rejects.toMatchObject({ code: "not_built" }));
+    expect(loadDriver("container")).rejects.toMatchObject({ code: "not_built" }));
 });
 
 describe("what a tool calls back", () => {

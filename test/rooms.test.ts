@@ -59,7 +59,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ],
   ],
   npm: ["npm", "npm-managed", "npm-target"],
-  pip: ["pip", "pip-target"],
+  pip: ["pip", "pip-managed", "pip-target"],
   go: ["go", "go-managed", "go-target"],
   cargo: ["cargo", "cargo-managed", "cargo-target"],
   osv: ["osv"],
