@@ -21,7 +21,7 @@ import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
 import { isRollback, replacedTree } from "./eco-rollback.ts";
 import { OUTPUT_FILES } from "./eco-run.ts";
 import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } from "./eco-sandbox.ts";
-import { copyTree, copyTrees, readTree, type Source, treeDigest } from "./eco-stage.ts";
+import { copyTree, copyTrees, readTree, type Source, treeDigest, unionOf } from "./eco-stage.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { createFileExclusive } from "./sys-files.ts";
@@ -96,18 +96,6 @@ export async function superviseBuild(
 
 function readRun(directory: string): BuildRun {
   return v.parse(BuildRun, parseJson(readFileSync(join(directory, BUILD_FILES.run), "utf8")));
-}
-
-/** Trees as one, in which a directory stands only where it is empty. */
-function unionOf(sources: readonly Source[]): Tree {
-  const all = sources.flatMap(({ tree }) => [...tree]);
-  const filled = new Set(all.flatMap(([path]) => ancestorsOf(path)));
-  return new Map(all.filter(([path, { kind }]) => kind !== "directory" || !filled.has(path)));
-}
-
-function ancestorsOf(path: string): string[] {
-  const parts = path.split("/");
-  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
 }
 
 /** From one content of a root to another. */

@@ -165,6 +165,18 @@ export function copyTrees(sources: readonly Source[], to: string, account: Accou
   }
 }
 
+/** Trees as one, in which a directory stands only where it is empty. */
+export function unionOf(sources: readonly Source[]): Tree {
+  const all = sources.flatMap(({ tree }) => [...tree]);
+  const filled = new Set(all.flatMap(([path]) => ancestorsOf(path)));
+  return new Map(all.filter(([path, { kind }]) => kind !== "directory" || !filled.has(path)));
+}
+
+function ancestorsOf(path: string): string[] {
+  const parts = path.split("/");
+  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
+}
+
 function parentOf(path: string): string {
   const parent = dirname(path);
   return parent === "." ? "" : parent;
