@@ -61,8 +61,10 @@ const anEntry = fc
     sha256: mostly<string | null>("e".repeat(64), null),
     sources: mostly<string[]>([DEBIAN.id], [WEAK.id], [DEBIAN.id, WEAK.id], ["unknown"], []),
     origin: mostly<string | null>("Debian", "evil.example", null),
+    lost: mostly<{ trust_downgrade?: string }>({}, { trust_downgrade: "a signature" }),
+    publisher: mostly<{ publisher_since?: string }>({}, { publisher_since: "2026-01-02T03:00:00Z" }),
   })
-  .map(({ name, ...rest }) => entry(name, rest));
+  .map(({ name, lost, publisher, ...rest }) => entry(name, { ...rest, ...lost, ...publisher }));
 
 const aVulnerability = fc
   .record({
