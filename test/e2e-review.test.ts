@@ -103,7 +103,7 @@ describeOnThrowaway("[review] required = true", () => {
     try {
       const planned = await chain.plan("apt", "update");
       const { signed: code, stderr } = await signed(planned, reviewed(planned, REVIEWER));
-      expect([code, stderr]).toEqual([6, expect.stringContaining("signs reviews")]);
+      expect([code, stderr]).toEqual([6, expect.stringContaining("is listed in [review] public_keys")]);
       const { document } = await chain.json(["doctor"]);
       expect(JSON.stringify(document)).toContain("is trusted as an execution key and also listed");
     } finally {
