@@ -97,8 +97,12 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims
   if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
 }
 
-/** Packages come from the registries that the host's administrator has named, never from one that a plan's author knows. */
+/**
+ * Packages with an address of their own come from the registries that the host's administrator has named, never from one that a plan's
+ * author knows. Where the host's sources decide, a package that comes from another is a change.
+ */
 function compareRegistries(signed: OperationPlan, own: OperationPlan): void {
+  if (!signed.transaction.some(({ url }) => url !== undefined)) return;
   const addresses = (plan: OperationPlan): string[] => plan.source_registry?.match(/[a-z]+:\/\/\S+/g) ?? [];
   const known = addresses(own);
   const strange = addresses(signed).filter((one) => !known.includes(one));

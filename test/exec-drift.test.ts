@@ -50,9 +50,21 @@ test("what the executor can't plan itself is refused with its reason", async () 
 });
 
 describe("a registry that the executor doesn't know", () => {
-  const own = npm({ source_registry: "https://registry.npmjs.org/ https://npm.example/" });
+  const transaction = npm().transaction.map((e) => ({ ...e, url: "https://npm.example/left-pad.tgz" }));
+  const own = npm({ source_registry: "https://registry.npmjs.org/ https://npm.example/", transaction });
   const compare = (registry: string | null) => () =>
     compareWithOwn({ ...own, source_registry: registry }, own, TABLE.npm.grammar.claims);
+
+  test("of packages that the host's own sources offer: a change of the host, as before", () =>
+    refuses(
+      () =>
+        compareWithOwn(
+          { ...OWN, source_registry: "http://one.example/" },
+          upgrade({ ...OWN, ...change(0, { sources: ["other"] }), source_registry: "http://two.example/" }),
+          TABLE.apt.grammar.claims,
+        ),
+      "drift",
+    ));
 
   test.each(["https://evil.example/", "https://registry.npmjs.org/ https://evil.example/"])(
     "%s: refused, with what to configure",
