@@ -167,7 +167,8 @@ function neverStarted(current: CurrentRun, audit: AuditLog): void {
     ...subjectOf(current),
     decision: "deny",
     details: {
-      code: "interrupted",
+      // Not "interrupted", which is of runs: for whoever asks later the executor was not there.
+      code: "unavailable",
       message: "the runner was interrupted before it started anything",
       ...current.about,
     },

@@ -168,7 +168,7 @@ describe("a run that was never closed", () => {
         kind: "execution_denied",
         execution_id: ID,
         decision: "deny",
-        details: { code: "interrupted", targets: ["acme.tool"] },
+        details: { code: "unavailable", targets: ["acme.tool"] },
       },
     ]);
     expect(readResult(ID, paths)).toBeNull();
