@@ -153,10 +153,11 @@ export function sweepStages(state: string, receiptOf: (execution: string) => Bui
     const stage = join(stages, execution);
     const receipt = UUID.test(execution) ? receiptOf(execution) : null;
     const next = join(stage, "next");
-    if (receipt !== null && existsSync(next)) {
+    if (receipt !== null) {
       const places = managedPlaces(state, receipt.root);
       if (isExchanged(receipt, places)) {
-        keepPrevious(next, execution, places);
+        // It may have died between these two as well.
+        if (existsSync(next)) keepPrevious(next, execution, places);
         linkExecutables(places, receipt.executables);
       }
     }

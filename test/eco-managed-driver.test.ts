@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { readBuildReceipt } from "../src/eco-build-receipt.ts";
 import { startRun } from "../src/eco-run.ts";
 import { readText } from "../src/sys-files.ts";
@@ -127,6 +127,19 @@ managed.describe("a managed run", () => {
       expect(at.installed()).toEqual({ kept: "as before", tool: "two" });
     });
   }
+
+  managed.test(
+    "one that died between keeping the previous content and linking its commands: they are linked",
+    async () => {
+      const { result } = await at.run([TOOL], script(INSTALL));
+      expect(result.state).toBe("completed");
+      rmSync(join(at.state, "bin/tool"));
+      mkdirSync(join(at.state, "stage", basename(at.runDirectory())), { recursive: true });
+      at.driver.settle?.(at.runDirectory());
+      expect(readdirSync(join(at.state, "bin"))).toEqual(["tool"]);
+      expect(at.leftOver()).toEqual([]);
+    },
+  );
 
   managed.test("a run that was told to stop changes nothing", async () => {
     const stop = new AbortController();
