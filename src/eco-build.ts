@@ -113,6 +113,8 @@ class Build {
   readonly #given: BuildRun;
   readonly #execution: string;
   readonly #stage: string;
+  /** Set while the stage may hold the previous content. */
+  #isHalfway = false;
 
   constructor(directory: string, given: BuildRun) {
     this.#directory = directory;
@@ -174,7 +176,9 @@ class Build {
       directory_id: directoryId(next),
       executables,
     });
+    this.#isHalfway = true;
     exchangeRoot(next, this.#execution, places, executables);
+    this.#isHalfway = false;
     step("done");
   }
 
@@ -265,8 +269,12 @@ class Build {
     appendFileSync(join(this.#directory, OUTPUT_FILES.stderr), `aegis: ${line}\n`);
   }
 
-  /** Never throws: what is left is removed before the next run. */
+  /**
+   * Removes the stage, unless it may hold the previous content: then {@link sweepStages} finishes the exchange or removes it. Never
+   * throws, since what is left is removed before the next run.
+   */
   clean(): void {
+    if (this.#isHalfway) return;
     try {
       rmSync(this.#stage, { recursive: true, force: true });
     } catch (error) {

@@ -103,11 +103,18 @@ export function exchangeRoot(
 function keepPrevious(old: string, execution: string, { previous }: ManagedPlaces): void {
   renameSync(old, join(previous, execution));
   syncDirectory(previous);
-  const kept = readdirSync(previous)
-    .map((name) => ({ name, since: statSync(join(previous, name)).ctimeMs }))
-    .sort((a, b) => b.since - a.since);
-  for (const { name } of kept.slice(KEPT_PREVIOUS))
+  const kept = readdirSync(previous).map((name) => ({ name, since: statSync(join(previous, name)).ctimeMs }));
+  for (const name of outdated(kept, execution))
     rmSync(join(previous, name), { recursive: true, force: true });
+}
+
+/** Previous contents beyond the limit, the oldest: `newest` is never one, whatever the clock said when the others were kept. */
+export function outdated(kept: readonly { name: string; since: number }[], newest: string): string[] {
+  return kept
+    .filter(({ name }) => name !== newest)
+    .toSorted((a, b) => b.since - a.since)
+    .slice(KEPT_PREVIOUS - 1)
+    .map(({ name }) => name);
 }
 
 /** Makes the links to a root's commands what they should be; those to other roots stay. Never overwrites what isn't our link. */

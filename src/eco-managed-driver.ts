@@ -49,8 +49,10 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     const tree = readTree(places.root, process.getuid?.() ?? 0);
     return tool.inventory(tree, treeReader(places.root, tree));
   };
-  const settle = (directory: string) =>
+  const sweep = (directory: string) =>
     sweepStages(state, (execution) => readBuildReceipt(join(dirname(directory), execution)));
+  const claimStop = (directory: string) =>
+    createFileExclusive(join(directory, BUILD_FILES.decision), DECISION.stopped);
   return {
     user,
     roots: [places.root],
@@ -66,7 +68,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
       mkdirSync(directory, { mode: 0o700 });
       mkdirSync(join(directory, BUILD_FILES.sandbox), { mode: 0o700 });
       prepareManaged(places);
-      settle(directory);
+      sweep(directory);
       const fetcher = fetchAccount();
       let shown = -1;
       await fetchFiles(files, archives, {
@@ -108,21 +110,26 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
       const [, percent, message] = /^(\d+) (.*)$/.exec(line) ?? [];
       return message === undefined ? null : { percent: Number(percent), message };
     },
-    mayStop: (directory) => createFileExclusive(join(directory, BUILD_FILES.decision), DECISION.stopped),
+    mayStop: claimStop,
     wasStopped: (directory) =>
       readText(join(directory, BUILD_FILES.decision)) === DECISION.stopped
         ? "before anything was changed"
         : null,
     limitMs: () => LIMIT_MS,
     isAlive: (directory) => isHeld(join(directory, BUILD_FILES.alive)),
-    settle,
+    settle(directory) {
+      // A supervisor that its runner did not live to record may only be starting now: it must not exchange what is closed here.
+      if (existsSync(directory)) claimStop(directory);
+      sweep(directory);
+    },
     witness(directory) {
+      const receipt = readBuildReceipt(directory);
+      // Also if keeping the previous content or linking the commands failed after it: the new content is in place.
+      if (receipt !== null && isExchanged(receipt, places))
+        return { verdict: "vouched", executables: receipt.executables };
       const refusal = readRefusal(directory);
       if (refusal !== null) return { verdict: "refused", ...refusal };
-      const receipt = readBuildReceipt(directory);
-      if (receipt === null || !isExchanged(receipt, places))
-        return { verdict: "absent", reason: `${places.root} was not exchanged and is as it was` };
-      return { verdict: "vouched", executables: receipt.executables };
+      return { verdict: "absent", reason: `${places.root} was not exchanged and is as it was` };
     },
     compare({ argv, transaction }, before, after) {
       const recorded = transaction.filter(

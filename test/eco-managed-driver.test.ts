@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   mkdirSync,
@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { readBuildReceipt } from "../src/eco-build-receipt.ts";
+import { outdated } from "../src/eco-exchange.ts";
 import { startRun } from "../src/eco-run.ts";
 import { readText } from "../src/sys-files.ts";
 import { fakeManaged } from "./managed-fake.ts";
@@ -20,6 +21,19 @@ import { temporaryDirectory, until } from "./varlink-kit.ts";
 
 const TOOL = { name: "tool", bytes: "#!/bin/sh\necho tool 1\n" };
 const INSTALL = "get tool > $R/tool && chmod 755 $R/tool";
+
+const SILENT = { progress() {}, output() {}, overdue() {}, tick() {} };
+
+test("the content just replaced is kept, whatever the clock says of the others", () => {
+  const kept = [
+    { name: "now", since: 1 },
+    { name: "a", since: 30 },
+    { name: "b", since: 20 },
+    { name: "c", since: 10 },
+  ];
+  expect(outdated(kept, "now")).toEqual(["c"]);
+  expect(outdated(kept.slice(0, 3), "now")).toEqual([]);
+});
 
 managed.describe("a managed run", () => {
   let aegis: string;
@@ -85,9 +99,7 @@ managed.describe("a managed run", () => {
     const argv = script(`${INSTALL}; sleep 0.3`);
     const prepared = await at.prepare(plan, argv);
     const { directory } = prepared;
-    const ended = startRun(prepared, argv, at.driver, at.account, new AbortController().signal, {
-      ...{ progress() {}, output() {}, overdue() {}, tick() {} },
-    });
+    const ended = startRun(prepared, argv, at.driver, at.account, new AbortController().signal, SILENT);
     await until(() => when(directory));
     const { pid } = JSON.parse(readFileSync(join(directory, "process.json"), "utf8"));
     try {
@@ -136,6 +148,42 @@ managed.describe("a managed run", () => {
       rmSync(join(at.state, "bin/tool"));
       mkdirSync(join(at.state, "stage", basename(at.runDirectory())), { recursive: true });
       at.driver.settle?.(at.runDirectory());
+      expect(readdirSync(join(at.state, "bin"))).toEqual(["tool"]);
+      expect(at.leftOver()).toEqual([]);
+    },
+  );
+
+  managed.test("a supervisor that starts when its run is closed already exchanges nothing", async () => {
+    at.place("kept", "as before");
+    const plan = at.plan([TOOL]);
+    const argv = script(INSTALL);
+    const prepared = await at.prepare(plan, argv);
+    at.driver.settle?.(prepared.directory);
+    const { signal } = new AbortController();
+    expect(await startRun(prepared, argv, at.driver, at.account, signal, SILENT)).toBe(1);
+    expect(at.installed()).toEqual({ kept: "as before" });
+    expect(at.leftOver()).toEqual([]);
+  });
+
+  managed.test(
+    "a failure just after the exchange: the new content is vouched for, the old is not lost",
+    async () => {
+      at.place("kept", "as before");
+      const plan = at.plan([TOOL]);
+      const argv = script(INSTALL);
+      const prepared = await at.prepare(plan, argv);
+      const previous = join(at.state, "previous/fake");
+      rmSync(previous, { recursive: true });
+      writeFileSync(previous, "in the way");
+      const { signal } = new AbortController();
+      expect(await startRun(prepared, argv, at.driver, at.account, signal, SILENT)).toBe(1);
+      const run = { argv, transaction: plan.transaction };
+      expect(at.driver.witness(prepared.directory, run).verdict).toBe("vouched");
+      expect(at.installed()).toEqual({ kept: "as before", tool: TOOL.bytes });
+      rmSync(previous);
+      mkdirSync(previous, { mode: 0o700 });
+      at.driver.settle?.(prepared.directory);
+      expect(readdirSync(previous)).toHaveLength(1);
       expect(readdirSync(join(at.state, "bin"))).toEqual(["tool"]);
       expect(at.leftOver()).toEqual([]);
     },
