@@ -1,7 +1,7 @@
-import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
+import { parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -34,18 +34,14 @@ interface CargoTarget {
  * @throws AegisError `invalid_target`
  */
 function parseCargoTargets(_operation: string, given: readonly string[]): Targets {
-  const targets = [...new Set(given)];
-  const denied: DeniedTarget[] = [];
-  for (const target of targets) {
-    const reason = unusable(target);
-    if (reason !== null) throw invalid(target, reason);
-    const signal = SOURCES.find(([shape]) => shape.test(target))?.[1];
-    if (signal === undefined) splitCargoTarget(target);
-    else denied.push({ target, signal });
-  }
-  const [, second] = targets;
-  if (second !== undefined) throw invalid(second, "cargo builds one crate at a time; plan it by itself");
-  return { targets, denied, targetType: "crate" };
+  return parseSingleTarget(given, {
+    targetType: "crate",
+    problemOf: (target) => targetProblem(target, MAX_TARGET),
+    sources: SOURCES,
+    split: splitCargoTarget,
+    invalid,
+    single: "cargo builds one crate at a time; plan it by itself",
+  });
 }
 
 /**
@@ -71,15 +67,6 @@ function isCrateVersion(text: string): boolean {
 /** Whether these are the name and the whole version of a crate. */
 export function isCrate(name: string, version: string): boolean {
   return NAME.test(name) && isCrateVersion(version);
-}
-
-function unusable(target: string): string | null {
-  if (target === "") return "it is empty";
-  if (target.length > MAX_TARGET) return `it is longer than ${MAX_TARGET} characters`;
-  if (target.startsWith("-")) return "it would be read as an option";
-  if (/[\s\p{C}\p{Z}]/u.test(target)) return "it contains white space or control characters";
-  if (/["'`$;|<>(){}[\]*!\\]/.test(target)) return "it contains shell metacharacters";
-  return null;
 }
 
 function invalid(target: string, reason: string): AegisError {

@@ -1,7 +1,7 @@
-import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
+import { parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -45,18 +45,15 @@ export interface GoTarget {
  * @throws AegisError `invalid_target`
  */
 export function parseGoTargets(_operation: string, given: readonly string[]): Targets {
-  const targets = [...new Set(given)];
-  const denied: DeniedTarget[] = [];
-  for (const target of targets) {
-    const reason = unusable(target);
-    if (reason !== null) throw invalid(target, reason);
-    const signal = SOURCES.find(([shape]) => shape.test(target))?.[1];
-    if (signal === undefined) splitGoTarget(target);
-    else denied.push({ target, signal });
-  }
-  const [, second] = targets;
-  if (second !== undefined) throw invalid(second, "go installs one package at a time; plan it by itself");
-  return { targets, denied, targetType: "module" };
+  return parseSingleTarget(given, {
+    targetType: "module",
+    // The arrow of a replace directive is told as such, and not as white space or a redirection.
+    problemOf: (target) => targetProblem(target.replaceAll(" => ", "=>").replaceAll(">", "="), MAX_TARGET),
+    sources: SOURCES,
+    split: splitGoTarget,
+    invalid,
+    single: "go installs one package at a time; plan it by itself",
+  });
 }
 
 /**
@@ -95,16 +92,6 @@ function goPathProblem(path: string): string | null {
       return "a path has letters, digits and . _ ~ - between single slashes, and no element begins or ends with a dot";
   }
   return [first, ...rest].some((element) => RESERVED.test(element)) ? "a path has no names of devices" : null;
-}
-
-function unusable(target: string): string | null {
-  if (target === "") return "it is empty";
-  if (target.length > MAX_TARGET) return `it is longer than ${MAX_TARGET} characters`;
-  if (target.startsWith("-")) return "it would be read as an option";
-  if (/[\s\p{C}\p{Z}]/u.test(target.replaceAll(" => ", "=>")))
-    return "it contains white space or control characters";
-  if (/["'`$;|<(){}[\]*!\\]/.test(target)) return "it contains shell metacharacters";
-  return null;
 }
 
 function invalid(target: string, reason: string): AegisError {

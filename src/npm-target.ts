@@ -2,6 +2,7 @@ import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
+import { targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { type NpmReading, readAsNpm } from "./npm-grammar.ts";
 
@@ -61,7 +62,7 @@ export function parseNpmTargets(_operation: string, given: readonly string[]): T
   const targets = new Set<string>();
   const denied: DeniedTarget[] = [];
   for (const target of given) {
-    const reason = unusable(target);
+    const reason = targetProblem(target, MAX_TARGET);
     if (reason !== null) throw invalid(target, reason);
     const signal = signalOf(target);
     if (signal !== null && !targets.has(target)) denied.push({ target, signal });
@@ -127,16 +128,6 @@ function npmNameProblem(name: string): string | null {
       return "a name can contain only letters, digits, dots, underscores and hyphens";
   }
   if (name === "node_modules" || name === "favicon.ico") return `${name} is a reserved name`;
-  return null;
-}
-
-/** Why a target is never acceptable: an option, or characters that a shell or terminal would act on; null otherwise. */
-function unusable(target: string): string | null {
-  if (target === "") return "it is empty";
-  if (target.length > MAX_TARGET) return `it is longer than ${MAX_TARGET} characters`;
-  if (target.startsWith("-")) return "it would be read as an option";
-  if (/[\s\p{C}\p{Z}]/u.test(target)) return "it contains white space or control characters";
-  if (/["'`$;|<>(){}[\]*!\\]/.test(target)) return "it contains shell metacharacters";
   return null;
 }
 
