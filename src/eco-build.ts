@@ -4,7 +4,6 @@ import {
   closeSync,
   mkdirSync,
   openSync,
-  readFileSync,
   rmSync,
   writeFileSync,
   writeSync,
@@ -24,7 +23,7 @@ import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } fro
 import { copyTree, copyTrees, readTree, type Source, treeDigest, unionOf } from "./eco-stage.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
-import { createFileExclusive } from "./sys-files.ts";
+import { createFileExclusive, readText } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
@@ -94,8 +93,15 @@ export async function superviseBuild(
   }
 }
 
+/** @throws AegisError `usage` for a directory that no run has prepared */
 function readRun(directory: string): BuildRun {
-  return v.parse(BuildRun, parseJson(readFileSync(join(directory, BUILD_FILES.run), "utf8")));
+  const text = readText(join(directory, BUILD_FILES.run));
+  if (text !== null) return v.parse(BuildRun, parseJson(text));
+  throw new AegisError(
+    "usage",
+    `${JSON.stringify(directory)} is no directory of a prepared run`,
+    "The executor starts this itself, while it runs a signed plan; see: aegis apply --help",
+  );
 }
 
 /** From one content of a root to another. */
