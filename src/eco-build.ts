@@ -9,11 +9,10 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
-import { OperationPlan, type Tool } from "./doc-plan.ts";
+import type { Tool } from "./doc-plan.ts";
 import { checkStage, executablesOf, keptOf } from "./eco-build-check.ts";
 import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
+import { type BuildRun, readBuildRun } from "./eco-build-run.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
 import { filesOf } from "./eco-fetch.ts";
 import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
@@ -23,7 +22,7 @@ import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } fro
 import { copyTree, copyTrees, readTree, type Source, treeDigest, unionOf } from "./eco-stage.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
-import { createFileExclusive, readText } from "./sys-files.ts";
+import { createFileExclusive } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
@@ -35,26 +34,6 @@ import { SYSTEM_PATH } from "./sys-spawn.ts";
 const REGISTRY_PORT = 4873;
 const HOME = "/build/home";
 const SCRATCH = "/build/scratch";
-
-const AccountSchema = v.strictObject({ name: v.string(), uid: v.number(), gid: v.number() });
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-
-/** What `prepare` leaves for the supervisor, in a file that only root can write. */
-export const BuildRun = v.strictObject({
-  plan: OperationPlan,
-  argv: v.pipe(v.array(v.string()), v.minLength(1)),
-  program: v.string(),
-  /** The aegis executable. */
-  aegis: v.string(),
-  /** The fetched files. */
-  files: v.string(),
-  /** The directory of managed roots. */
-  state: v.string(),
-  account: AccountSchema,
-  registry: AccountSchema,
-  limits: v.strictObject({ memory: count, tasks: count, disk: count, entries: count }),
-});
-export type BuildRun = v.InferOutput<typeof BuildRun>;
 
 /** Steps as they are reported, with the percentage at which each begins. */
 const STEPS = {
@@ -73,7 +52,7 @@ export async function superviseBuild(
   directory: string,
   load: (tool: Tool) => Promise<ManagedTool>,
 ): Promise<0 | 1> {
-  const build = new Build(directory, readRun(directory));
+  const build = new Build(directory, readBuildRun(directory));
   const alive = openSync(join(directory, BUILD_FILES.alive), "a", 0o600);
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
@@ -91,17 +70,6 @@ export async function superviseBuild(
     build.clean();
     closeSync(alive);
   }
-}
-
-/** @throws AegisError `usage` for a directory that no run has prepared */
-function readRun(directory: string): BuildRun {
-  const text = readText(join(directory, BUILD_FILES.run));
-  if (text !== null) return v.parse(BuildRun, parseJson(text));
-  throw new AegisError(
-    "usage",
-    `${JSON.stringify(directory)} is no directory of a prepared run`,
-    "The executor starts this itself, while it runs a signed plan; see: aegis apply --help",
-  );
 }
 
 /** From one content of a root to another. */

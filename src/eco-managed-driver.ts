@@ -1,8 +1,8 @@
 import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
-import type { BuildRun } from "./eco-build.ts";
 import { BUILD_FILES, DECISION, readBuildReceipt, readRefusal } from "./eco-build-receipt.ts";
+import type { BuildRun } from "./eco-build-run.ts";
 import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
 import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-exchange.ts";
 import { fetchFiles, filesOf } from "./eco-fetch.ts";
