@@ -7,6 +7,7 @@ import type { FetchAccess, SignedFile } from "./eco-managed.ts";
 import { confinedCommand, runSandbox } from "./eco-sandbox.ts";
 import { AegisError } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
+import { refuseUnprotected } from "./sys-fetch.ts";
 import { writeFully } from "./sys-files.ts";
 
 /*
@@ -50,7 +51,8 @@ export function filesOf(plan: OperationPlan, directory: string): SignedFile[] {
 
 /**
  * Downloads files into a new directory and returns when each is on disk and equal to its signed hash.
- * @throws AegisError `evidence_mismatch` for other bytes, `unavailable` if a file can't be had; the reason of `stop`
+ * @throws AegisError `refused` for an address without encryption, `evidence_mismatch` for other bytes, `unavailable` if a file can't be
+ * had; the reason of `stop`
  */
 export async function fetchFiles(
   files: readonly SignedFile[],
@@ -58,6 +60,7 @@ export async function fetchFiles(
   fetching: Fetching,
 ): Promise<void> {
   const { aegis, account, root, reached, stop, pace = FETCH_PACE } = fetching;
+  for (const { url } of files) refuseUnprotected(new URL(url));
   mkdirSync(directory, { mode: 0o750 });
   chownSync(directory, 0, account.gid);
   chmodSync(directory, 0o750);

@@ -36,12 +36,13 @@ export interface Planning {
   /**
    * GETs metadata from a registry. Redirects are not followed; a response with a status other than 200 is returned with the
    * beginning of its body.
-   * @throws AegisError `unavailable` for no response within the time limit, or one that is too large
+   * @throws AegisError `unavailable` for no response within the time limit, or one that is too large; `refused` for plain HTTP to
+   * another machine
    */
   get(url: URL, request?: RegistryRequest): Promise<BytesAnswer>;
   /**
    * The package file with this digest, from the user's cache or by one GET; the digest is checked either way.
-   * @throws AegisError `unavailable` if the registry doesn't serve it, `evidence_mismatch` if it serves another file
+   * @throws AegisError as {@link get}, `evidence_mismatch` for another file
    */
   packageFile(url: URL, digest: Digest | null, request?: RegistryRequest): Promise<PackageFile>;
   /** The text of a file on the host, or null if it does not exist or can't be read. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { RegistryRequest, ToolSettings } from "./eco-planning.ts";
 import type { Env } from "./paths.ts";
-import { isLoopback } from "./sys-fetch.ts";
+import { isProtected } from "./sys-fetch.ts";
 
 /*
  * The user's effective registry settings, read from the files npm reads, and nothing else from them: npmrc files can
@@ -69,8 +69,7 @@ export function npmRequests(
   const cafile = config.get("cafile");
   const certificates = cafile === undefined ? null : readText(cafile);
   return (url) => {
-    const authorization =
-      url.protocol === "https:" || isLoopback(url) ? authorizationFor(url, secrets) : null;
+    const authorization = isProtected(url) ? authorizationFor(url, secrets) : null;
     const proxy = proxyFor(url, config);
     return {
       ...(authorization === null ? {} : { headers: { authorization } }),

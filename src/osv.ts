@@ -120,13 +120,11 @@ function sourceOf({ env, now, readText, list }: Planning): Source | null {
   return {
     name: url === null ? "AEGIS_OSV_URL" : nameable(url.origin + url.pathname),
     async read(subjects) {
-      const [{ queryOsvApi }, { isLoopback }] = await Promise.all([
+      const [{ queryOsvApi }, { isProtected }] = await Promise.all([
         import("./osv-api.ts"),
         import("./sys-fetch.ts"),
       ]);
-      const safe =
-        url !== null && (url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url)));
-      if (!safe) throw new Error("AEGIS_OSV_URL is not an https: address");
+      if (url === null || !isProtected(url)) throw new Error("AEGIS_OSV_URL is not an https: address");
       if (url.username !== "" || url.password !== "" || url.search !== "") {
         throw new Error("AEGIS_OSV_URL must have no credentials and no query");
       }

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { RegistryRequest } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
-import { isLoopback } from "./sys-fetch.ts";
+import { isProtected } from "./sys-fetch.ts";
 
 /*
  * Where Python packages come from by pip's own settings, read as data: configuration files and PIP_* variables.
@@ -63,7 +63,7 @@ function refusalOf(settings: ReadonlyMap<string, string>, index: URL): string | 
     return `extra-index-url names another index (${hosts.join(", ")}): whoever registers a name there could take the place of a package of ${index.host} (dependency confusion). Use one index that has both, as index-url`;
   }
   if (isTrue(settings.get("no-index"))) return "no-index is set, so there is no index to plan from";
-  if (index.protocol === "http:" && !isLoopback(index))
+  if (!isProtected(index))
     return `${index.host} is asked without encryption, so anybody on the way could answer; use an https address as index-url`;
   return null;
 }

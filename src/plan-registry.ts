@@ -3,7 +3,7 @@ import { lstatSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import type { Digest, PackageFile, Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
-import { fetchBytes, noUsableAnswer } from "./sys-fetch.ts";
+import { fetchBytes, noUsableAnswer, refuseUnprotected } from "./sys-fetch.ts";
 import { readFileLimited, writeFileAtomic } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 
@@ -24,12 +24,15 @@ const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
 export function registryAccess(cache: string): Pick<Planning, "get" | "packageFile"> {
   let isSwept = false;
 
-  const get: Planning["get"] = (url, { maxBytes = MAX_METADATA, ...request } = {}) =>
-    fetchBytes(url, { ...request, maxBytes, signal: timeout(url, METADATA_MS) });
+  const get: Planning["get"] = async (url, { maxBytes = MAX_METADATA, ...request } = {}) => {
+    refuseUnprotected(url);
+    return fetchBytes(url, { ...request, maxBytes, signal: timeout(url, METADATA_MS) });
+  };
 
   async function packageFile(
     ...[url, digest, { maxBytes = MAX_FILE, ...request } = {}]: Parameters<Planning["packageFile"]>
   ): Promise<PackageFile> {
+    refuseUnprotected(url);
     const path = digest === null ? null : join(cache, cacheName(digest));
     const known = path === null ? null : readCached(path, digest, maxBytes);
     if (known !== null) return known;

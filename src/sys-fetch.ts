@@ -178,6 +178,21 @@ export function isLoopback({ hostname }: URL): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127(?:\.\d+){3}$/.test(hostname);
 }
 
+/** Whether nobody on the way can read or replace what a URL is asked for: HTTPS, or this machine. */
+export function isProtected(url: URL): boolean {
+  return url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url));
+}
+
+/** @throws AegisError `refused` for a registry's address over plain HTTP, unless it is on this machine */
+export function refuseUnprotected(url: URL): void {
+  if (url.protocol !== "http:" || isLoopback(url)) return;
+  throw new AegisError(
+    "refused",
+    `${url.origin} is asked without encryption, so anybody on the way could answer`,
+    "Configure the registry with its https address.",
+  );
+}
+
 /** The `unavailable` error of a failed request. */
 export function noUsableAnswer(url: URL, why: string, hint = ""): AegisError {
   return new AegisError("unavailable", `${url.host || url.protocol} gave no usable answer: ${why}`, hint);

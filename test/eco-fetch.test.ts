@@ -173,6 +173,26 @@ managed.describe("fetching", () => {
   });
 });
 
+test("an address without encryption: refused before anything is made", async () => {
+  const { path, remove } = temporaryDirectory();
+  const directory = join(path, "files");
+  const file = {
+    name: "x",
+    version: "1.0.0",
+    isSupport: false,
+    integrity: "",
+    sha256: "0".repeat(64),
+    size: 1,
+  };
+  const files = [{ ...file, url: "http://registry.example/x.tgz", path: join(directory, "0") }];
+  const account = { name: "nobody", uid: 65_534, gid: 65_534 };
+  const stop = new AbortController().signal;
+  const fetching = { aegis: "/none", account, root: path, reached: () => ({}), progress() {}, stop };
+  await refuses(() => fetchFiles(files, directory, fetching), "refused", "without encryption");
+  expect(existsSync(directory)).toBe(false);
+  remove();
+});
+
 test("what is no frame is refused", () => {
   const reader = new FrameReader();
   expect(reader.push(frameHeader(1, FRAME.data, 2))).toEqual([]);

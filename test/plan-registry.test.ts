@@ -37,6 +37,18 @@ test.each(["../../etc/passwd", "A".repeat(64), "0".repeat(63), `${HEX}/`])("no d
   await refuses(() => fetched(newCache(), hex), "internal", "not a sha256 digest");
 });
 
+test.each(["http://r.example/x", "http://r.example:80/x", "http://10.0.0.1/x", "http://localhost.example/x"])(
+  "%s is asked for nothing, be it in the cache or not",
+  async (address) => {
+    const cache = newCache();
+    writeFileSync(join(cache, `sha256-${HEX}`), "a package");
+    const { get, packageFile } = registryAccess(cache);
+    const digest = { algorithm: "sha256", hex: HEX } as const;
+    for (const ask of [() => get(new URL(address)), () => packageFile(new URL(address), digest)])
+      await refuses(ask, "refused", "without encryption");
+  },
+);
+
 test("only files that are long unused are removed: what else is there stops no planning", async () => {
   const cache = newCache();
   writeFileSync(join(cache, "old"), "");
