@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { canonicalize } from "json-canonicalize";
+import * as v from "valibot";
 import { AegisError } from "./errors.ts";
 
 /** Any JSON value, the only input canonicalisation accepts. */
@@ -14,6 +15,22 @@ const MAX_VALUES = 400_000;
 
 /** Error code for a tree JSON can't represent exactly; depends on where the tree came from. */
 type Code = "invalid_document" | "not_canonical";
+
+/**
+ * Schema of an object whose keys are names that others chose. valibot's `record` leaves out `__proto__`, `prototype` and
+ * `constructor`, which are packages and files too.
+ */
+export const anyKeys = <S extends v.GenericSchema>(schema: S) =>
+  v.pipe(
+    v.custom<Readonly<Record<string, v.InferInput<S>>>>(isTable, "not an object"),
+    v.transform((table) => new Map<unknown, unknown>(Object.entries(table))),
+    v.map(v.string(), schema),
+    v.transform((table): Record<string, v.InferOutput<S>> => Object.fromEntries(table)),
+  );
+
+function isTable(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
 
 /** Whether a text is a {@link UUID} or its first characters, at least `least` of them: 8 are enough to name a document. */
 export function isUuidPrefix(text: string, least = 8): boolean {

@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
+import { anyKeys, parseJson } from "./canonical.ts";
 import { type ClosedCrate, indexFiles } from "./cargo-closed-index.ts";
 import { inspectCrate } from "./cargo-evidence.ts";
 import type { Difference } from "./doc-result.ts";
@@ -18,9 +18,9 @@ const MAX_RECORD = 16 * 1024 * 1024;
 const RECORDS = [".crates.toml", ".crates2.json"] as const;
 
 /** `name version (source)` → names of its commands. */
-const Crates = v.looseObject({ v1: v.optional(v.record(v.string(), v.array(v.string())), {}) });
+const Crates = v.looseObject({ v1: v.optional(anyKeys(v.array(v.string())), {}) });
 const Crates2 = v.looseObject({
-  installs: v.optional(v.record(v.string(), v.looseObject({ bins: v.array(v.string()) })), {}),
+  installs: v.optional(anyKeys(v.looseObject({ bins: v.array(v.string()) })), {}),
 });
 
 type Read = (path: string, limit: number) => Uint8Array;

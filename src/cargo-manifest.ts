@@ -1,5 +1,6 @@
 import { posix } from "node:path";
 import * as v from "valibot";
+import { anyKeys } from "./canonical.ts";
 import { type ArchiveFile, badArchive } from "./eco-archive.ts";
 import { parseToml } from "./sys-toml.ts";
 
@@ -45,12 +46,11 @@ export interface CrateManifest extends CrateNeeds {
   commands: readonly { name: string; features: readonly string[] }[];
 }
 
-/** A table by its names, whatever they are: a record of valibot's leaves out `constructor`, which is a feature of some crates. */
+/** A table by its names, as a map: `constructor` is a feature of some crates. */
 export const named = <S extends v.GenericSchema>(schema: S) =>
   v.pipe(
-    v.custom<object>((value) => typeof value === "object" && value !== null && !Array.isArray(value)),
-    v.transform((table) => new Map<unknown, unknown>(Object.entries(table))),
-    v.map(v.string(), schema),
+    anyKeys(schema),
+    v.transform((table) => new Map(Object.entries(table))),
   );
 
 const optional = <S extends v.GenericSchema>(schema: S) => v.optional(schema);

@@ -1,6 +1,6 @@
 import { writeSync } from "node:fs";
 import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
+import { anyKeys, parseJson } from "./canonical.ts";
 import { FRAME, frameHeader } from "./eco-fetch-frames.ts";
 import { messageOf } from "./errors.ts";
 import { fetchStreamed } from "./sys-fetch.ts";
@@ -14,7 +14,7 @@ import { fetchStreamed } from "./sys-fetch.ts";
 const CONCURRENCY = 8;
 const MAX_CHUNK = 64 * 1024;
 
-const texts = v.record(v.string(), v.string());
+const texts = anyKeys(v.string());
 const Input = v.array(
   v.strictObject({
     url: v.pipe(v.string(), v.url()),

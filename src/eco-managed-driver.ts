@@ -191,7 +191,9 @@ function compareInventories({ transaction }: RunSubject, before: HostState, afte
     ...{ package: name, architecture: "all", expected, found },
   });
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
-  const changed = keys.filter((key) => before[key] !== after[key]);
+  // Not by subscript alone: every object has a `constructor`, and npm a package of that name.
+  const of = (state: HostState, key: string) => (Object.hasOwn(state, key) ? (state[key] ?? null) : null);
+  const changed = keys.filter((key) => of(before, key) !== of(after, key));
   return {
     not_as_planned: transaction.flatMap(({ name, to_version }) => {
       const found = versions(after, name);
@@ -200,9 +202,9 @@ function compareInventories({ transaction }: RunSubject, before: HostState, afte
     }),
     changed_besides: changed
       .filter((key) => !key.split(" ").some((word) => planned.has(word)))
-      .map((key) => difference(key, before[key] ?? null, after[key] ?? null)),
+      .map((key) => difference(key, of(before, key), of(after, key))),
     inverse: changed.map((key) => ({
-      ...{ package: key, architecture: "all", before: before[key] ?? null, left: after[key] ?? null },
+      ...{ package: key, architecture: "all", before: of(before, key), left: of(after, key) },
     })),
   };
 }

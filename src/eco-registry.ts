@@ -1,7 +1,7 @@
 import { writeSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
+import { anyKeys, parseJson } from "./canonical.ts";
 import { REGISTRY_FILES } from "./eco-sandbox.ts";
 
 /*
@@ -15,14 +15,13 @@ const MAX_REPORTED = 50;
 
 const Input = v.strictObject({
   port: v.number(),
-  routes: v.record(
-    v.string(),
+  routes: anyKeys(
     v.union([
       v.strictObject({ file: v.string(), type: v.string() }),
       v.strictObject({
         body: v.string(),
         type: v.string(),
-        headers: v.optional(v.record(v.string(), v.string())),
+        headers: v.optional(anyKeys(v.string())),
       }),
     ]),
   ),

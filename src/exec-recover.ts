@@ -4,10 +4,10 @@ import * as v from "valibot";
 import type { AuditEvent, AuditKind } from "./audit-event.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
-import { parseJson } from "./canonical.ts";
+import { anyKeys, parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./doc-plan.ts";
 import { type Result, ResultSchema, readResult, writeResult } from "./doc-result.ts";
-import type { HostState, RunDriver } from "./eco-driver.ts";
+import type { RunDriver } from "./eco-driver.ts";
 import { type Ecosystems, loadDriver } from "./eco-load.ts";
 import {
   closeRun,
@@ -30,16 +30,10 @@ import type { StatePaths } from "./sys-state.ts";
 
 const markerOf = (paths: StatePaths) => join(paths.lock, "current.json");
 
-/** A record of valibot's leaves out `constructor`, which is a package: a rollback would remove what was there before. */
-function isHostState(value: unknown): value is HostState {
-  const isTable = typeof value === "object" && value !== null && !Array.isArray(value);
-  return isTable && Object.values(value).every((text) => typeof text === "string");
-}
-
 const CurrentRunSchema = v.strictObject({
   result: ResultSchema,
   transaction: v.array(TransactionEntry),
-  before: v.custom<HostState>(isHostState, "not a state"),
+  before: anyKeys(v.string()),
   actor: v.string(),
   /** The details of every event of the run. */
   about: v.optional(v.record(v.string(), v.unknown()), {}),

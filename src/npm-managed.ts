@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import * as v from "valibot";
-import { parseJson, sha256Hex } from "./canonical.ts";
+import { anyKeys, parseJson, sha256Hex } from "./canonical.ts";
 import type { Difference } from "./doc-result.ts";
 import type { ArchiveFile } from "./eco-archive.ts";
 import type { Inventory, ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
@@ -124,7 +124,7 @@ function unpack(signed: SignedFile): Package {
   const archive = readTarGz(readFileLimited(signed.path, MAX_TARBALL));
   const contents = new Map(archive.map((file) => [withoutTop(file), file]));
   const manifest = v.parse(
-    v.record(v.string(), v.unknown()),
+    anyKeys(v.unknown()),
     parseJson(textOf(contents.get("package.json")?.data ?? Buffer.from("{}"))),
   );
   const files = new Map<string, string>();
@@ -221,7 +221,7 @@ function isHiddenLock(path: string): boolean {
 function isLock(bytes: Uint8Array): boolean {
   try {
     return v.is(
-      v.looseObject({ lockfileVersion: v.number(), packages: v.record(v.string(), v.unknown()) }),
+      v.looseObject({ lockfileVersion: v.number(), packages: anyKeys(v.unknown()) }),
       parseJson(textOf(bytes)),
     );
   } catch {

@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { anyKeys } from "./canonical.ts";
 import { isExactVersion } from "./npm-target.ts";
 
 /*
@@ -8,7 +9,7 @@ import { isExactVersion } from "./npm-target.ts";
  */
 
 const text = v.string();
-const textMap = v.record(text, text);
+const textMap = anyKeys(text);
 /** `"name <mail>"` or an object. */
 const person = v.union([
   text,
@@ -25,7 +26,7 @@ const ranges = v.optional(textMap);
 const NpmVersion = v.looseObject({
   name: text,
   version: v.pipe(text, v.check(isExactVersion, "not a semantic version")),
-  scripts: v.optional(v.record(text, v.unknown())),
+  scripts: v.optional(anyKeys(v.unknown())),
   dependencies: ranges,
   optionalDependencies: ranges,
   peerDependencies: ranges,
@@ -62,8 +63,8 @@ export type NpmVersion = v.InferOutput<typeof NpmVersion>;
 const Packument = v.looseObject({
   name: text,
   "dist-tags": v.optional(textMap, {}),
-  versions: v.record(text, v.looseObject({})),
-  time: v.optional(v.record(text, v.unknown()), {}),
+  versions: anyKeys(v.looseObject({})),
+  time: v.optional(anyKeys(v.unknown()), {}),
 });
 export type Packument = v.InferOutput<typeof Packument>;
 

@@ -3,7 +3,9 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
+import * as v from "valibot";
 import {
+  anyKeys,
   canonicalHash,
   canonicalJson,
   isUuidPrefix,
@@ -282,3 +284,13 @@ describe("the beginning of a UUID", () => {
     test(`${JSON.stringify(text)}, at least ${least ?? "8"}: ${is}`, () =>
       expect(isUuidPrefix(text, least)).toBe(is));
 });
+
+test.each(["constructor", "prototype", "__proto__", "toString", "x"])("a table with the name %s", (name) => {
+  const table: unknown = JSON.parse(`{"${name}":"1"}`);
+  expect(Object.entries(v.parse(anyKeys(v.string()), table))).toEqual([[name, "1"]]);
+  expect(v.is(anyKeys(v.number()), table)).toBe(false);
+});
+
+test.each([null, "x", 1, ["x"]])("no table: %j", (value) =>
+  expect(v.is(anyKeys(v.string()), value)).toBe(false),
+);

@@ -13,10 +13,12 @@ import {
 import { basename, join } from "node:path";
 import { readBuildReceipt } from "../src/eco-build-receipt.ts";
 import { outdated } from "../src/eco-exchange.ts";
+import { managedDriver } from "../src/eco-managed-driver.ts";
 import { startRun } from "../src/eco-run.ts";
 import { readText } from "../src/sys-files.ts";
 import { fakeManaged } from "./managed-fake.ts";
 import { compileAegis, ManagedTest, managed, script } from "./managed-kit.ts";
+import { install } from "./policy-plans.ts";
 import { temporaryDirectory, until } from "./varlink-kit.ts";
 
 const TOOL = { name: "tool", bytes: "#!/bin/sh\necho tool 1\n" };
@@ -33,6 +35,21 @@ test("the content just replaced is kept, whatever the clock says of the others",
   ];
   expect(outdated(kept, "now")).toEqual(["c"]);
   expect(outdated(kept.slice(0, 3), "now")).toEqual([]);
+});
+
+test("a package called constructor wasn't there before, and is what a rollback removes", () => {
+  const entry = { name: "constructor", to_version: "1.0.0" };
+  const plan = { ...install(), transaction: install().transaction.map((one) => ({ ...one, ...entry })) };
+  const { compare } = managedDriver(fakeManaged);
+  const run = { argv: [], transaction: plan.transaction };
+  const made = { package: "constructor", architecture: "all", before: null, left: "1.0.0" };
+  expect(compare(run, {}, { constructor: "1.0.0" })).toEqual({
+    ...{ not_as_planned: [], changed_besides: [], inverse: [made] },
+  });
+  expect(compare(run, { constructor: "0.9.0" }, {})).toMatchObject({
+    ...{ not_as_planned: [{ package: "constructor", expected: "1.0.0", found: null }] },
+    ...{ inverse: [{ before: "0.9.0", left: null }] },
+  });
 });
 
 managed.describe("a managed run", () => {

@@ -116,6 +116,16 @@ managed.describe("npm with a managed directory", () => {
     expect(result.message).toContain("isn't what was signed: lib:all is not installed, expected 1.2.0");
   });
 
+  real.test("packages and files may be called prototype", async () => {
+    const files = { prototype: "#!/usr/bin/env node\nconsole.log('ran')\n" };
+    const manifest = { dependencies: { prototype: "*" }, bin: { prototype: "prototype" } };
+    const closure = [npmTarball("app", "1.0.0", manifest, files), npmTarball("prototype", "1.0.0", {})];
+    const { result } = await run(closure, "app@1.0.0");
+    expect(result).toMatchObject({ state: "completed", code: null, not_as_planned: [] });
+    const command = join(at.state, "bin/prototype");
+    expect(spawnSync(command, { encoding: "utf8", env: { PATH: "/usr/bin:/bin" } }).stdout).toBe("ran\n");
+  });
+
   real.test("a shrinkwrap is obeyed", async () => {
     const lock = {
       name: "one",

@@ -164,6 +164,19 @@ describe("the tree", () => {
     ]);
   });
 
+  test("a dependency called constructor, which no npm can resolve, isn't left out of a plan", async () => {
+    const { plan } = await planOf([app({ constructor: "^1.0.0" }), leaf("constructor", "1.2.0")]);
+    expect(plan).toMatchObject({ metadata_available: false, transaction: [] });
+  });
+
+  test.each(["prototype", "hasownproperty"])("a dependency called %s is one", async (name) => {
+    const made = await planOf([app({ [name]: "^1.0.0" }), leaf(name, "1.2.0")]);
+    expect(versionsOf(made)).toEqual(["app 1.0.0 < null", `${name} 1.2.0 < app 1.0.0`]);
+    expect(made.plan.metadata_available).toBe(true);
+    const { plan } = await planOf([leaf(name)], {}, [`${name}@1.0.0`]);
+    expect(plan.exact_targets).toEqual([`${name}@1.0.0`]);
+  });
+
   test("a circle", async () => {
     const found = await planOf([
       app({ a: "1" }),
