@@ -5,6 +5,7 @@ import { type ManagedPlaces, shadowed } from "./eco-exchange.ts";
 import type { ManagedTool, SignedFile, Tree } from "./eco-managed.ts";
 import { treeReader } from "./eco-stage.ts";
 import { AegisError } from "./errors.ts";
+import { hashFile } from "./sys-files.ts";
 
 /*
  * A stage, once nothing works on it any more, against the signed files.
@@ -20,6 +21,15 @@ interface Checked {
   after: Tree;
   root: string;
   stage: string;
+}
+
+/** @throws AegisError `hash_mismatch` for a fetched file that isn't on disk as it was signed any more: tools and checks have read others */
+export function refuseChangedFiles(files: readonly SignedFile[]): void {
+  for (const { name, version, path, sha256 } of files) {
+    if (hashFile(path).sha256 === sha256) continue;
+    const what = `${name} ${version}`.trim();
+    throw new AegisError("hash_mismatch", `the fetched file of ${what} was changed on this host: ${path}`);
+  }
 }
 
 /** @throws AegisError `hash_mismatch` unless the stage is the root with the signed files, and nothing else */

@@ -19,6 +19,8 @@ export const BUILD_FILES = {
   receipt: "receipt.json",
   /** Why it was refused. */
   refusal: "refusal.json",
+  /** Room on the disk for the reason, should the disk be full. */
+  reserve: "reserve",
   /** Locked as long as anything of the run is alive. */
   alive: "alive",
   /** An empty directory: the root of sandboxes. */

@@ -5,12 +5,13 @@ import {
   mkdirSync,
   openSync,
   rmSync,
+  statfsSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Tool } from "./doc-plan.ts";
-import { checkStage, executablesOf, keptOf } from "./eco-build-check.ts";
+import { checkStage, executablesOf, keptOf, refuseChangedFiles } from "./eco-build-check.ts";
 import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
 import { type BuildRun, readBuildRun } from "./eco-build-run.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
@@ -24,6 +25,7 @@ import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { createFileExclusive } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
+import { noSpace } from "./sys-state.ts";
 
 /*
  * The supervisor of one build: copies the managed root to a stage, lets the tool work on that in a sandbox, compares what it left with
@@ -32,6 +34,8 @@ import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** The port of the closed registry, in a network namespace where nothing else listens. */
 const REGISTRY_PORT = 4873;
+/** With less than this left a disk is called full. */
+const FULL_BYTES = 256 * 1024;
 const HOME = "/build/home";
 const SCRATCH = "/build/scratch";
 
@@ -61,13 +65,18 @@ export async function superviseBuild(
     tryFlock(alive);
     await build.run(await load(build.tool), alive, stop.signal);
     return 0;
-  } catch (error) {
+  } catch (thrown) {
+    const error = noSpace(thrown, directory) ?? thrown;
     const code = error instanceof AegisError ? error.code : "internal";
+    // What the tool wrote may be what fills the disk, and the reason must not be lost.
+    build.clean();
+    rmSync(join(directory, BUILD_FILES.reserve), { force: true });
     if (code !== "interrupted") writeRefusal(directory, code, messageOf(error));
     build.note(messageOf(error));
     return 1;
   } finally {
     build.clean();
+    rmSync(join(directory, BUILD_FILES.reserve), { force: true });
     closeSync(alive);
   }
 }
@@ -113,7 +122,9 @@ class Build {
     const files = filesOf(this.#given.plan, this.#given.files);
     const stage = this.#layStage(places.root, tool.keeps === undefined ? before : new Map());
     step("building");
-    this.#refuseFailed(await this.#build(tool, files, stage, alive, stop));
+    const end = await this.#build(tool, files, stage, alive, stop);
+    refuseChangedFiles(files);
+    this.#refuseFailed(end);
     step("comparing");
     const after = readTree(stage, this.#given.account.uid);
     const trees = { before, after, root: places.root, stage };
@@ -128,7 +139,12 @@ class Build {
     if (exceeded !== null) throw new AegisError("execution_failed", `${name} was ended: ${exceeded}`);
     if (status === 0) return;
     const how = status === null ? "a signal" : `status ${status}`;
-    throw new AegisError("execution_failed", `${name} ended with ${how}`);
+    const { bavail, bsize, ffree } = statfsSync(this.#stage);
+    const isFull = bavail * bsize < FULL_BYTES || ffree === 0;
+    throw new AegisError(
+      "execution_failed",
+      `${name} ended with ${how}${isFull ? `, and the disk of ${this.#given.state} is full` : ""}`,
+    );
   }
 
   /** Makes a tree of root's from `from` and exchanges it with the root. Once it is claimed, nothing stops it. */

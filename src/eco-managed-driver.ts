@@ -29,6 +29,8 @@ const LIMITS: SandboxLimits = {
   entries: 500_000,
 };
 const LIMIT_MS = 60 * 60_000;
+/** A refusal, and a line of output. */
+const RESERVE_BYTES = 16 * 1024;
 
 /** What tests replace. */
 export interface ManagedHost {
@@ -98,6 +100,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
         },
       } satisfies BuildRun);
       writeFileSync(join(directory, BUILD_FILES.run), text, { mode: 0o600, flag: "wx" });
+      writeFileSync(join(directory, BUILD_FILES.reserve), Buffer.alloc(RESERVE_BYTES), { mode: 0o600 });
       return {
         ...{ directory, program: aegis, environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8" }, cwd: "/" },
         arguments: ["daemon", "--build", directory],

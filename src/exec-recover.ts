@@ -179,14 +179,14 @@ async function closeInterrupted(
   const id = result.execution_plan_id;
   const run = { argv: result.argv, transaction };
   const { inverse, ...found } = driver.compare(run, before, driver.observe());
-  const { verdict } = driver.witness(runDirectory(id, paths), run);
+  const witness = driver.witness(runDirectory(id, paths), run);
   const advice = await driver.advice();
   const differing = found.not_as_planned.length;
   const parts = [
     why,
-    verdict === "refused" ? "its packages were refused" : "",
+    witness.verdict === "refused" ? witness.reason : "",
     differing === 0
-      ? `every package is as planned${verdict === "absent" ? ", but there is no evidence of what was installed" : ""}`
+      ? `every package is as planned${witness.verdict === "absent" ? ", but there is no evidence of what was installed" : ""}`
       : `${differing} of ${transaction.length} packages are not as planned`,
     advice.text,
   ];
@@ -198,7 +198,7 @@ async function closeInterrupted(
     kind: "execution_interrupted",
     ...subjectOf(current),
     ...digests(id, paths),
-    details: { ...advice.facts, ...ended, witness: verdict, ...found, ...current.about },
+    details: { ...advice.facts, ...ended, witness: witness.verdict, ...found, ...current.about },
   });
   writeResult({ ...result, ...found, inverse, ...ended, ended_at }, paths);
 }

@@ -29,7 +29,12 @@ export function wheelReader(config: PipConfig, environment: MarkerEnvironment, p
       slots(async () => {
         const digest = { algorithm: "sha256", hex: wheel.sha256 } as const;
         const { bytes } = await planning.packageFile(wheel.url, digest, indexRequest(wheel.url, config));
-        return readWheel(bytes, wheel);
+        try {
+          return readWheel(bytes, wheel);
+        } catch (error) {
+          if (!(error instanceof AegisError)) throw error;
+          throw new AegisError(error.code, `${wheel.filename}: ${error.message}`, error.hint);
+        }
       }),
   );
 
@@ -95,11 +100,13 @@ function byAddress(requirements: readonly Requirement[]): string | null {
     : `it needs ${found.name} from an address (${found.url?.slice(0, 200)}), not from the index`;
 }
 
+/** Not by the hash alone: an index may give one file two names, and what is checked of it depends on the name. */
 function remember<R>(make: (wheel: Wheel) => Promise<R>): (wheel: Wheel) => Promise<R> {
   const made = new Map<string, Promise<R>>();
   return (wheel) => {
-    const known = made.get(wheel.sha256) ?? make(wheel);
-    made.set(wheel.sha256, known);
+    const key = `${wheel.filename} ${wheel.sha256}`;
+    const known = made.get(key) ?? make(wheel);
+    made.set(key, known);
     return known;
   };
 }

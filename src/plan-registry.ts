@@ -12,8 +12,11 @@ import { ensureOwnDir } from "./sys-own-directory.ts";
  * every use.
  */
 
-const METADATA_MS = 60_000;
-const FILE_MS = 600_000;
+/**
+ * For one document, for one package file, and for all of one plan together: the executor plans again while others wait in its queue,
+ * and a registry can be slow at each of a thousand requests.
+ */
+const LIMITS = { metadataMs: 60_000, fileMs: 10 * 60_000, totalMs: 30 * 60_000 };
 const MAX_METADATA = 64 * 1024 * 1024;
 const MAX_FILE = 512 * 1024 * 1024;
 /** Files unused for this long are removed; nothing else that somebody keeps there is. */
@@ -21,12 +24,23 @@ const KEPT_MS = 30 * 86_400_000;
 const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
 
 /** The registry half of {@link Planning}; `cache` is the directory of the package files. */
-export function registryAccess(cache: string): Pick<Planning, "get" | "packageFile"> {
+export function registryAccess(cache: string, limits = LIMITS): Pick<Planning, "get" | "packageFile"> {
+  const { metadataMs, fileMs, totalMs } = limits;
   let isSwept = false;
+  let end: number | null = null;
+
+  /** Aborted when a request has taken `ms`, or all of them together too long. */
+  function timeLimit(url: URL, ms: number): AbortSignal {
+    end ??= performance.now() + totalMs;
+    const left = Math.max(end - performance.now(), 0);
+    return left > ms
+      ? timeout(ms, `no answer from ${url.host} within ${ms / 1000} seconds`)
+      : timeout(left, `the registries have taken longer than ${totalMs / 60_000} minutes`);
+  }
 
   const get: Planning["get"] = async (url, { maxBytes = MAX_METADATA, ...request } = {}) => {
     refuseUnprotected(url);
-    return fetchBytes(url, { ...request, maxBytes, signal: timeout(url, METADATA_MS) });
+    return fetchBytes(url, { ...request, maxBytes, signal: timeLimit(url, metadataMs) });
   };
 
   async function packageFile(
@@ -37,7 +51,7 @@ export function registryAccess(cache: string): Pick<Planning, "get" | "packageFi
     const known = path === null ? null : readCached(path, digest, maxBytes);
     if (known !== null) return known;
     const headers = { accept: "*/*", ...request.headers };
-    const answer = await fetchBytes(url, { ...request, headers, maxBytes, signal: timeout(url, FILE_MS) });
+    const answer = await fetchBytes(url, { ...request, headers, maxBytes, signal: timeLimit(url, fileMs) });
     if (answer.status !== 200) throw noUsableAnswer(url, statusOf(answer));
     const { bytes } = answer;
     if (digest !== null && digestOf(bytes, digest.algorithm) !== digest.hex) {
@@ -59,10 +73,9 @@ export function registryAccess(cache: string): Pick<Planning, "get" | "packageFi
   return { get, packageFile };
 }
 
-function timeout(url: URL, ms: number): AbortSignal {
+function timeout(ms: number, reason: string): AbortSignal {
   const controller = new AbortController();
-  const reason = new Error(`no answer from ${url.host} within ${ms / 1000} seconds`);
-  setTimeout(() => controller.abort(reason), ms).unref();
+  setTimeout(() => controller.abort(new Error(reason)), ms).unref();
   return controller.signal;
 }
 

@@ -104,6 +104,23 @@ managed.describe("a managed run", () => {
     expect(at.leftOver()).toEqual([]);
   });
 
+  managed.test(
+    "a fetched file that changes on disk while the tool works: refused, whatever the tool left",
+    async () => {
+      const archive = () => join(at.directory, "archives", at.execution, "0");
+      const flip = () => {
+        if (at.progress.some(([, message]) => message.startsWith("installing")))
+          writeFileSync(archive(), TOOL.bytes.replace("1", "2"));
+      };
+      const install = `sleep 1; printf '#!/bin/sh\\necho tool 1\\n' > $R/tool`;
+      const { result } = await at.run([TOOL], script(install), {}, flip);
+      expect(result).toMatchObject({ state: "failed", code: "hash_mismatch" });
+      expect(result.message).toBe(`the fetched file of tool 1.0.0 was changed on this host: ${archive()}`);
+      expect(at.installed()).toEqual({});
+      expect(at.leftOver()).toEqual([]);
+    },
+  );
+
   managed.test("what the closed registry lacks is named in the run's output", async () => {
     const { stderr, result } = await at.run([TOOL], script(`${INSTALL}; get other/thing?x=1`));
     expect(result.state).toBe("completed");

@@ -195,7 +195,7 @@ describe("a run that was never closed", () => {
       "refused",
       () => vouch("refused"),
       {},
-      "the runner was interrupted; its packages were refused; 1 of 1 packages are not as planned",
+      "the runner was interrupted; other bytes; 1 of 1 packages are not as planned",
     ],
     [
       "half done, with advice",

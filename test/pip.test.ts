@@ -141,7 +141,12 @@ describe("nothing is known, and the reason is told", () => {
     [
       "a path out of the wheel",
       () => planOf([APP, { ...LIB, files: { "../evil.py": "" } }]),
-      /is no plain path/,
+      /^lib-2\.1-py3-none-any\.whl: .* is no plain path/m,
+    ],
+    [
+      "one file under two names",
+      () => planOf([{ ...APP, requires: ["lib>=2", "twin"] }, LIB], undefined, twinOf(LIB)),
+      /^twin-2\.1-py3-none-any\.whl: .*is of another package than twin 2\.1/m,
     ],
     [
       "one name in two cases",
@@ -230,6 +235,15 @@ function broken(text: string): Over & { answers: Record<string, RegistryAnswer> 
   const sha256 = new Bun.CryptoHasher("sha256").update(text).digest("hex");
   const page = fakeIndex([{ ...LIB, entry: { hashes: { sha256 } } }])[`${INDEX}lib/`] ?? "";
   return { answers: { [`${INDEX}lib/`]: page, [`${FILES}/${wheelFile(LIB)}`]: text } };
+}
+
+/** The index where a project called twin offers the file of another. */
+function twinOf(one: FakeWheel): Over & { answers: Record<string, RegistryAnswer> } {
+  const bytes = wheel(one);
+  const twin = { ...one, name: "twin" };
+  const sha256 = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+  const page = fakeIndex([{ ...twin, entry: { hashes: { sha256 } } }])[`${INDEX}twin/`] ?? "";
+  return { answers: { [`${INDEX}twin/`]: page, [`${FILES}/${wheelFile(twin)}`]: bytes } };
 }
 
 describe("a plan", () => {

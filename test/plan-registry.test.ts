@@ -49,6 +49,45 @@ test.each(["http://r.example/x", "http://r.example:80/x", "http://10.0.0.1/x", "
   },
 );
 
+test("registries that are slow at every request are given up, however short each answer takes", async () => {
+  const slow = Bun.serve({
+    ...{ port: 0, hostname: "127.0.0.1" },
+    async fetch() {
+      await Bun.sleep(40);
+      return new Response("{}");
+    },
+  });
+  const limits = { metadataMs: 5000, fileMs: 5000, totalMs: 150 };
+  const { get, packageFile } = registryAccess(newCache(), limits);
+  const many = async () => {
+    for (let n = 0; n < 20; n++) await get(slow.url);
+  };
+  await refuses(many, "unavailable", "the registries have taken longer than 0.0025 minutes");
+  await refuses(() => packageFile(slow.url, null), "unavailable", "the registries have taken longer");
+  await slow.stop(true);
+});
+
+test("a registry that says nothing, or drips, is given up", async () => {
+  const drip = async function* () {
+    for (;;) {
+      yield new Uint8Array(1);
+      await Bun.sleep(10);
+    }
+  };
+  const silent = Bun.serve({
+    ...{ port: 0, hostname: "127.0.0.1" },
+    fetch: ({ url }) => new Response(url.endsWith("drip") ? drip() : new ReadableStream({})),
+  });
+  const limits = { metadataMs: 100, fileMs: 100, totalMs: 60_000 };
+  const { get, packageFile } = registryAccess(newCache(), limits);
+  for (const path of ["silent", "drip"]) {
+    const url = new URL(path, silent.url);
+    await refuses(() => get(url), "unavailable", "within 0.1 seconds");
+    await refuses(() => packageFile(url, null), "unavailable", "within 0.1 seconds");
+  }
+  await silent.stop(true);
+});
+
 test("only files that are long unused are removed: what else is there stops no planning", async () => {
   const cache = newCache();
   writeFileSync(join(cache, "old"), "");
