@@ -4,6 +4,7 @@ import type { CargoIndex, CrateEntry } from "./cargo-index.ts";
 import { type LockedCrate, readLock } from "./cargo-lock.ts";
 import type { CrateNeeds } from "./cargo-manifest.ts";
 import { badArchive } from "./eco-archive.ts";
+import { inParallel } from "./eco-closure.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -45,14 +46,14 @@ export async function resolveCrate(
   };
   let closure = crateClosure(start, lock, byIndex, architecture);
   for (; closure.unknown.length > 0; closure = crateClosure(start, lock, byIndex, architecture)) {
-    const found = await inParallel(closure.unknown, async (crate) => ({
+    const found = await inParallel(closure.unknown, ASKED_AT_ONCE, async (crate) => ({
       crate,
       entry: await index.version(crate.name, crate.version),
     }));
     for (const { crate, entry } of found) entries.set(crate, entry);
   }
   const [, ...others] = closure.built;
-  const fetched = await inParallel(others, async ({ locked, requiredBy }) => {
+  const fetched = await inParallel(others, ASKED_AT_ONCE, async ({ locked, requiredBy }) => {
     const entry = entries.get(locked);
     if (entry === undefined || entry.checksum !== locked.checksum) throw otherFile(locked, root);
     return { locked, crate: await fetchCrate(entry, requiredBy, index) };
@@ -109,16 +110,4 @@ function otherFile({ name, version }: LockedCrate, root: CrateEntry): AegisError
     `the registry has another file of ${name} ${version} than the Cargo.lock of ${root.name} names`,
     "Don't install it, and tell the crate's authors.",
   );
-}
-
-/** As many at once as a registry likes, in the order given. */
-async function inParallel<A, R>(items: readonly A[], make: (item: A) => Promise<R>): Promise<R[]> {
-  const waiting = [...items.entries()];
-  const results: R[] = [];
-  const worker = async () => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
-      results[next[0]] = await make(next[1]);
-  };
-  await Promise.all(Array.from({ length: Math.min(ASKED_AT_ONCE, items.length) }, worker));
-  return results;
 }

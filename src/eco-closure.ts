@@ -92,3 +92,27 @@ export function machineCode({ data }: Pick<ArchiveFile, "data">): string | null 
   const head = Buffer.from(data.subarray(0, 8)).toString("hex");
   return MACHINE_CODE.find(([magic]) => head.startsWith(magic))?.[1] ?? null;
 }
+
+/** The results of `make` in the order of `items`, at most `atOnce` of them being made; after the first failure none is begun. */
+export async function inParallel<A, R>(
+  items: readonly A[],
+  atOnce: number,
+  make: (item: A) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const queue = items.entries();
+  let failed = false;
+  const worker = async () => {
+    for (const [i, item] of queue) {
+      if (failed) return;
+      try {
+        results[i] = await make(item);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  return results;
+}

@@ -37,7 +37,7 @@ export async function moduleGraph(
   goMod: string,
   read: ReadProxy,
   planning: Planning,
-): Promise<{ list: ReadonlyMap<string, Listed>; graph: GoModule[]; command: CommandEvidence }> {
+): Promise<{ list: ReadonlyMap<string, Listed>; graph: GoModule[] }> {
   const relay = startRelay(read);
   try {
     const { stdout, stderr, evidence } = await planning.run(["go", "list", "-m", "-json", "all"], {
@@ -50,11 +50,10 @@ export async function moduleGraph(
       }),
     });
     if (evidence.outcome !== "ok") {
-      if (relay.failure?.error instanceof AegisError)
-        throw new GraphError(relay.failure.error.message, evidence);
-      throw new GraphError(whyFailed(evidence, stderr.replaceAll(relay.address, "<proxy>")), evidence);
+      if (relay.failure?.error instanceof AegisError) throw noGraph(relay.failure.error.message);
+      throw noGraph(whyFailed(evidence, stderr.replaceAll(relay.address, "<proxy>")));
     }
-    const list = readList(stdout, evidence);
+    const list = readList(stdout);
     const graph = relay.served.flatMap((path) => {
       const [, module, version] = /^(.+)\/@v\/([^/]+)\.mod$/.exec(path) ?? [];
       return module === undefined || version === undefined
@@ -62,8 +61,8 @@ export async function moduleGraph(
         : [{ path: unescapeGo(module), version: unescapeGo(version) }];
     });
     if (list.size > MAX_MODULES || graph.length > MAX_MODULES)
-      throw new GraphError(`its module graph has more than ${MAX_MODULES} modules`, evidence);
-    return { list, graph, command: evidence };
+      throw noGraph(`its module graph has more than ${MAX_MODULES} modules`);
+    return { list, graph };
   } finally {
     await relay.close();
   }
@@ -81,24 +80,18 @@ function whyFailed({ outcome }: CommandEvidence, stderr: string): string {
   return `go list ended with ${outcome}: ${said.slice(0, 800)}${hint}`;
 }
 
-function readList(stdout: string, evidence: CommandEvidence): Map<string, Listed> {
+function readList(stdout: string): Map<string, Listed> {
   const list = new Map<string, Listed>();
   for (const text of stdout.split(/^(?=\{$)/m).filter((part) => part.trim() !== "")) {
     const one = v.parse(Module, parseJson(text));
     if (one.Main === true) continue;
     if (one.Version === undefined || one.Error !== undefined || one.Replace !== undefined)
-      throw new GraphError(`go list says of ${one.Path}: ${one.Error?.Err ?? "no plain version"}`, evidence);
+      throw noGraph(`go list says of ${one.Path}: ${one.Error?.Err ?? "no plain version"}`);
     list.set(one.Path, { path: one.Path, version: one.Version, time: one.Time ?? null });
   }
   return list;
 }
 
-/** Why there is no module graph, with the evidence of the command. */
-export class GraphError extends AegisError {
-  readonly evidence: CommandEvidence;
-
-  constructor(why: string, evidence: CommandEvidence) {
-    super("unavailable", why);
-    this.evidence = evidence;
-  }
+function noGraph(why: string): AegisError {
+  return new AegisError("unavailable", why);
 }

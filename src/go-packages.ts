@@ -1,4 +1,5 @@
 import { byCodeUnit } from "./canonical.ts";
+import { inParallel } from "./eco-closure.ts";
 import type { Listed } from "./go-graph.ts";
 import { type GoBuild, type GoPackage, readGoPackage } from "./go-imports.ts";
 import { type GoModule, prefixes } from "./go-proxy.ts";
@@ -8,7 +9,8 @@ import type { GoSums } from "./go-sumdb.ts";
  * The packages of a program, and the modules that they are in.
  */
 
-const ASKED_AT_ONCE = 8;
+/** Files of a proxy that are asked for together. */
+export const ASKED_AT_ONCE = 8;
 
 /** A module that a build looks into, with its zip file. */
 export interface BuiltModule extends GoModule {
@@ -52,7 +54,11 @@ export async function followImports(
   while (wave.size > 0) {
     const asked = [...wave].sort(([a], [b]) => byCodeUnit(a, b));
     const candidatesOf = (path: string) => prefixes(path).flatMap((prefix) => build.list.get(prefix) ?? []);
-    await inGroups([...new Set(asked.flatMap(([path]) => candidatesOf(path)))], build.moduleOf);
+    await inParallel(
+      [...new Set(asked.flatMap(([path]) => candidatesOf(path)))],
+      ASKED_AT_ONCE,
+      build.moduleOf,
+    );
     const next: typeof wave = new Map();
     for (const [path, { from, module: needing }] of asked) {
       let isFound = false;
@@ -99,12 +105,4 @@ function markBuilt(target: string, modules: readonly BuiltModule[]): void {
 /** Whether an import path is no package of the standard library: those have no dot in their first element. */
 function isModulePath(path: string): boolean {
   return /^[^/]*\./.test(path);
-}
-
-/** Does something with each item, a few at once. */
-export async function inGroups<A, R>(items: readonly A[], make: (item: A) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let at = 0; at < items.length; at += ASKED_AT_ONCE)
-    results.push(...(await Promise.all(items.slice(at, at + ASKED_AT_ONCE).map(make))));
-  return results;
 }

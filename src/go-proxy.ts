@@ -73,61 +73,98 @@ function refusal(url: URL, status: number, location: string, path: string): Aegi
   return new AegisError("unavailable", `${url.host} answers ${status}${why}: ${path}`);
 }
 
-/**
- * The modules that could have a package in this version, the longest path first, as the go command tries them.
- * @throws AegisError `not_found`, `unavailable`
- */
-export async function modulesOf(
-  path: string,
-  version: string,
-  config: GoConfig,
-  read: ReadProxy,
-): Promise<GoModule[]> {
-  const modules = await modulesAbove(path, async (prefix) => {
-    const answer = await read(`${escapeGo(prefix)}/@v/${escapeGo(version)}.info`);
-    return answer !== null && versionOf(answer.bytes) === version ? version : null;
-  });
-  if (modules.length > 0) return modules;
-  throw new AegisError(
-    "not_found",
-    `no module proxy has ${path} ${version}${keptBack(path, config)}`,
-    `See what its newest version is: aegis plan go get ${path}`,
-  );
+/** The modules that could have a package. */
+export interface Candidates {
+  /** A path from the package's upwards, the longest first: a module in some version, or null where it is none. */
+  found: readonly Promise<GoModule | null>[];
+  /** Why there is nothing to plan where none of them is a module. */
+  none(): AegisError;
+}
+
+/** The modules that could have a package in this version. All are asked for at once. */
+export function modulesOf(path: string, version: string, config: GoConfig, read: ReadProxy): Candidates {
+  return {
+    found: modulesAbove(path, async (prefix) => {
+      const answer = await read(`${escapeGo(prefix)}/@v/${escapeGo(version)}.info`);
+      return answer !== null && versionOf(answer.bytes) === version ? version : null;
+    }),
+    none: () =>
+      new AegisError(
+        "not_found",
+        `no module proxy has ${path} ${version}${keptBack(path, config)}`,
+        `See what its newest version is: aegis plan go get ${path}`,
+      ),
+  };
 }
 
 /** The modules that could have a package, each in the version that a query means: https://go.dev/ref/mod#version-queries */
-export async function modulesByQuery(
+export function modulesByQuery(path: string, query: string, config: GoConfig, read: ReadProxy): Candidates {
+  return {
+    found: modulesAbove(path, (prefix) => resolveQuery(prefix, query, read)),
+    none: () =>
+      new AegisError(
+        "not_found",
+        `no module proxy has a version of ${path} that ${query} stands for${keptBack(path, config)}`,
+        "Name the version: <module>@<version>.",
+      ),
+  };
+}
+
+function modulesAbove(
   path: string,
-  query: string,
-  config: GoConfig,
-  read: ReadProxy,
-): Promise<GoModule[]> {
-  const modules = await modulesAbove(path, (prefix) => resolveQuery(prefix, query, read));
-  if (modules.length > 0) return modules;
-  throw new AegisError(
-    "not_found",
-    `no module proxy has a version of ${path} that ${query} stands for${keptBack(path, config)}`,
-    "Name the version: <module>@<version>.",
+  versionIn: (prefix: string) => Promise<string | null>,
+): Candidates["found"] {
+  return prefixes(path).map((prefix) =>
+    begun(versionIn(prefix).then((version) => (version === null ? null : { path: prefix, version }))),
   );
 }
 
 /**
- * The paths from a package's upwards that are modules, with their versions. As for the go command, what goes wrong with a path
- * doesn't matter once a longer one is a module: proxies answer 403 about `github.com`.
+ * The module that has the package, as the go command chooses: the longest path that is a module and for which `hasPackage` holds. What
+ * goes wrong with a path doesn't matter once a longer one is a module (proxies answer 403 about `github.com`), and no answer about a
+ * shorter one is waited for.
+ * @throws AegisError `not_found`, `unavailable`
  */
-async function modulesAbove(
-  path: string,
-  versionIn: (prefix: string) => Promise<string | null>,
-): Promise<GoModule[]> {
-  const paths = prefixes(path);
-  const answers = await Promise.allSettled(paths.map(versionIn));
-  const modules: GoModule[] = [];
-  for (const [i, answer] of answers.entries()) {
-    if (answer.status === "rejected") {
-      if (modules.length === 0) throw answer.reason;
-    } else if (answer.value !== null) modules.push({ path: paths[i] ?? "", version: answer.value });
+export async function moduleWith(
+  target: string,
+  { found, none }: Candidates,
+  hasPackage: (one: GoModule) => Promise<boolean>,
+): Promise<GoModule> {
+  const without: GoModule[] = [];
+  for (const answer of found) {
+    const one = await (without.length === 0 ? answer : answer.catch(() => null));
+    if (one === null) continue;
+    if (await hasPackage(one)) return one;
+    without.push(one);
   }
-  return modules;
+  if (without.length === 0) throw none();
+  const names = without.map(({ path, version }) => `${path} ${version}`).join(" and ");
+  throw new AegisError(
+    "not_found",
+    `${names} has no package ${target}`,
+    "Name the command's own path, such as <module>/cmd/<name>.",
+  );
+}
+
+/**
+ * Waits until it is known that some path is a module.
+ * @throws AegisError `not_found`, `unavailable`
+ */
+export async function assertFound({ found, none }: Candidates): Promise<void> {
+  for (const answer of found) if ((await answer) !== null) return;
+  throw none();
+}
+
+/** Whichever path is known first to be a module; null where none is. */
+export async function firstFound({ found }: Candidates): Promise<GoModule | null> {
+  const modules = found.map((answer) => answer.then((one) => one ?? Promise.reject(new Error("no module"))));
+  return Promise.any(modules).catch(() => null);
+}
+
+/** A promise that is awaited later, or never, once something else has failed. */
+export function begun<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 async function resolveQuery(module: string, query: string, read: ReadProxy): Promise<string | null> {

@@ -1,14 +1,23 @@
 import { sha256Hex } from "./canonical.ts";
-import type { CommandEvidence, SupportFile } from "./doc-plan.ts";
+import type { SupportFile } from "./doc-plan.ts";
 import { type ArchiveFile, badArchive } from "./eco-archive.ts";
+import { inParallel } from "./eco-closure.ts";
 import type { Planning } from "./eco-planning.ts";
 import { readZip } from "./eco-zip.ts";
 import { AegisError } from "./errors.ts";
 import type { GoConfig } from "./go-config.ts";
-import { GraphError, type Listed, moduleGraph } from "./go-graph.ts";
+import { type Listed, moduleGraph } from "./go-graph.ts";
 import { planningGoMod, readGoMod, retraction } from "./go-mod.ts";
-import { type BuiltModule, followImports, inGroups, type UnpackedModule } from "./go-packages.ts";
-import { type GoModule, newestGoMod, type ReadProxy } from "./go-proxy.ts";
+import { ASKED_AT_ONCE, type BuiltModule, followImports, type UnpackedModule } from "./go-packages.ts";
+import {
+  begun,
+  type Candidates,
+  firstFound,
+  type GoModule,
+  moduleWith,
+  newestGoMod,
+  type ReadProxy,
+} from "./go-proxy.ts";
 import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash, unescapeGo } from "./go-sumdb.ts";
 
 /*
@@ -25,7 +34,6 @@ export interface GoClosure {
   goMods: SupportFile[];
   /** Imports that no module of the graph has: `path (needed by package)`. */
   unresolved: string[];
-  command: CommandEvidence;
 }
 
 interface Sources {
@@ -34,69 +42,71 @@ interface Sources {
   planning: Planning;
   read: ReadProxy;
   /** Of the go command, see GoBuild. */
-  release: number | null;
+  release: Promise<number | null>;
 }
 
 /**
- * Resolves a package to everything that `go install` reads. Its module is the first of `candidates` that has it.
+ * Resolves a package to everything that `go install` reads. Nothing is left running when it ends.
  * @throws AegisError `not_found`, `unavailable`, `evidence_mismatch`, `signature_invalid`, `refused` (an archive that can't be used)
  */
 export async function resolveGo(
-  candidates: readonly GoModule[],
+  candidates: Candidates,
   target: string,
   { config, sumdb, planning, read, release }: Sources,
 ): Promise<GoClosure> {
   const sumsOf = once(
-    ({ path, version }: GoModule) => `${path} ${version}`,
+    keyOf,
     (one): Promise<GoSums | null> =>
       sumdb === null || config.bypass(one.path) !== null
         ? Promise.resolve(null)
         : sumdb.sums(one.path, one.version),
   );
-  const moduleOf = once(
-    ({ path, version }: GoModule) => `${path} ${version}`,
-    (one) => fetchModule(one, read, sumsOf),
-  );
+  const moduleOf = once(keyOf, (one) => fetchModule(one, read, sumsOf));
   const architecture = GO_ARCHITECTURES[planning.host.architecture] ?? planning.host.architecture;
-  const follow = (list: ReadonlyMap<string, Listed>) =>
-    followImports(target, { list, moduleOf, architecture, release });
-  const found = begun(moduleWith(target, candidates, moduleOf));
-  const [first] = candidates;
-  const root = first !== undefined && candidates.length === 1 ? first : await found;
-  const advice = begun(adviceOn(root, read));
-  await fetchGoMod(root, read, sumsOf);
-  const mod = readGoMod(Buffer.from((await goModFile(root, read)).bytes).toString());
-  const graphing = begun(
-    moduleGraph(planningGoMod(root.path, root.version, mod), forGraph(config, read, sumsOf), planning),
-  );
-  // Most of what the graph will name is what this go.mod requires: it is fetched while the go command goes on.
-  const ahead = follow(
-    new Map([root, ...mod.require].map((one) => [one.path, { ...one, time: null }])),
-  ).catch(() => null);
+  const follow = async (list: ReadonlyMap<string, Listed>) =>
+    followImports(target, { list, moduleOf, architecture, release: await release });
+  const started: Promise<unknown>[] = [];
+  const start = <T>(promise: Promise<T>): Promise<T> => {
+    started.push(promise);
+    return begun(promise);
+  };
+  /** What is worth knowing of a module as soon as it may be the one. */
+  const begin = once(keyOf, async (one) => {
+    void start(moduleOf(one));
+    const advice = start(adviceOn(one, read));
+    const mod = readGoMod(Buffer.from((await goModFile(one, read)).bytes).toString());
+    const graph = start(
+      moduleGraph(planningGoMod(one.path, one.version, mod), forGraph(config, read, sumsOf), planning),
+    );
+    // Most of what the graph will name is what this go.mod requires: it is fetched while the go command goes on.
+    const required = [one, ...mod.require].map((each) => [each.path, { ...each, time: null }] as const);
+    void start(follow(new Map(required)));
+    return { advice, graph };
+  });
+  // Proxies take longest to say that a path is no module, so the first that is one is taken to be it until all is known.
+  const guess = firstFound(candidates).then((one) => (one === null ? null : start(begin(one))));
   try {
-    await found;
-    const { list, graph, command } = await graphing;
+    const root = await moduleWith(target, candidates, async (one) =>
+      isGoDirectory(await moduleOf(one), target),
+    );
+    const { advice, graph: graphing } = await begin(root);
+    const { list, graph } = await graphing;
     const selected = list.get(root.path)?.version;
     if (selected !== root.version)
-      throw new GraphError(
+      throw new AegisError(
+        "unavailable",
         `what it needs asks for ${root.path} ${selected}, so go install refuses ${root.version}`,
-        command,
       );
-    const goMods = await inGroups(graph, (one) => fetchGoMod(one, read, sumsOf));
+    const goMods = await inParallel(graph, ASKED_AT_ONCE, (one) => fetchGoMod(one, read, sumsOf));
     const { modules, unresolved } = await follow(list);
     const asked = modules.find(({ path }) => path === root.path)?.packages.get(target);
     if (asked?.isCommand !== true)
-      throw new GraphError(`${target} is a library: go install makes nothing of it`, command);
-    return { root, advice: await advice, modules, goMods, unresolved, command };
+      throw new AegisError("unavailable", `${target} is a library: go install makes nothing of it`);
+    return { root, advice: await advice, modules, goMods, unresolved };
   } finally {
-    await ahead;
+    await guess.catch(() => {});
+    await Promise.allSettled(started);
   }
-}
-
-/** A promise that is awaited later, or never, once something else has failed. */
-function begun<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
 }
 
 /** What the go command reads while it makes the graph. The database is asked meanwhile; its answers are awaited afterwards. */
@@ -124,23 +134,10 @@ async function adviceOn(root: GoModule, read: ReadProxy): Promise<string | null>
   return newest.deprecated === null ? null : `${root.path} is deprecated: ${newest.deprecated}`;
 }
 
-/** The first module that has Go files where the target is. */
-async function moduleWith(
-  target: string,
-  candidates: readonly GoModule[],
-  moduleOf: (one: GoModule) => Promise<UnpackedModule>,
-): Promise<GoModule> {
-  for (const one of candidates) {
-    const { directories } = await moduleOf(one);
-    if (directories.get(target.slice(one.path.length + 1))?.some(({ name }) => name.endsWith(".go")) === true)
-      return one;
-  }
-  const names = candidates.map(({ path, version }) => `${path} ${version}`).join(" and ");
-  throw new AegisError(
-    "not_found",
-    `${names} has no package ${target}`,
-    "Name the command's own path, such as <module>/cmd/<name>.",
-  );
+/** Whether the module has Go files where the target is. */
+function isGoDirectory({ module, directories }: UnpackedModule, target: string): boolean {
+  const files = directories.get(target.slice(module.path.length + 1)) ?? [];
+  return files.some(({ name }) => name.endsWith(".go"));
 }
 
 /** dpkg's architectures as Go calls them, where the names differ. */
@@ -208,6 +205,8 @@ async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pr
   };
   return { module, directories };
 }
+
+const keyOf = ({ path, version }: GoModule) => `${path} ${version}`;
 
 /** Remembers what `make` returns, by key. */
 function once<A, R>(keyOf: (arg: A) => string, make: (arg: A) => Promise<R>): (arg: A) => Promise<R> {

@@ -1,5 +1,5 @@
 import { byCodeUnit } from "./canonical.ts";
-import type { OperationPlan, ProvenanceEvidence, SupportFile } from "./doc-plan.ts";
+import type { CommandEvidence, OperationPlan, ProvenanceEvidence, SupportFile } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import { closureFindings } from "./eco-closure.ts";
@@ -8,9 +8,8 @@ import type { Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { type GoConfig, goConfig } from "./go-config.ts";
-import { GraphError } from "./go-graph.ts";
 import type { BuiltModule } from "./go-packages.ts";
-import { modulesByQuery, modulesOf, proxyReader, type ReadProxy } from "./go-proxy.ts";
+import { assertFound, begun, modulesByQuery, modulesOf, proxyReader, type ReadProxy } from "./go-proxy.ts";
 import { type GoClosure, resolveGo } from "./go-resolve.ts";
 import { GoSumdb } from "./go-sumdb.ts";
 import { goGrammar, isPseudoVersion, splitGoTarget } from "./go-target.ts";
@@ -45,41 +44,61 @@ export const go: Ecosystem = {
 
 const GO_ENV = ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"];
 
-async function gather(_operation: string, { targets }: Targets, planning: Planning): Promise<Findings> {
+async function gather(_operation: string, { targets }: Targets, world: Planning): Promise<Findings> {
   const [target = ""] = targets;
   const { path, version, exact } = splitGoTarget(target);
-  const config = goConfig(planning.env, planning.readText);
-  const environment = planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) });
+  const config = goConfig(world.env, world.readText);
+  const { commands, planning } = recorded(world);
+  const environment = begun(planning.run(GO_ENV, { settings: () => ({ variables: config.shown }) }));
   const read = proxyReader(config, planning);
   const query = version ?? "latest";
-  const candidatesOf = () => {
-    if (config.proxies.length === 0) return Promise.resolve([]);
-    return exact && version !== null
-      ? modulesOf(path, version, config, read)
-      : modulesByQuery(path, query, config, read);
-  };
-  const [{ evidence, stdout }, candidates] = await Promise.all([environment, candidatesOf()]);
   const base: Findings = {
     ...emptyFindings(["go", "install", target]),
     source_registry: config.proxies.map(({ url }) => url.href).join(" ") || null,
     mutable_reference: !exact,
-    raw_evidence: { commands: [evidence] },
+    raw_evidence: { commands },
   };
-  if (config.proxies.length === 0)
+  if (config.proxies.length === 0) {
+    await environment;
     return { ...base, warnings: ["GOPROXY names no module proxy, and version control is never used."] };
+  }
   const sumdb =
     config.sumdb === null ? null : new GoSumdb(config.sumdb.key, sumdbReader(config, read, planning));
+  const release = environment.then(({ stdout }) => releaseOf(stdout));
+  const candidates =
+    exact && version !== null
+      ? modulesOf(path, version, config, read)
+      : modulesByQuery(path, query, config, read);
   try {
-    const [, minor] = /^go1\.(\d+)/.exec(stdout.trim().split("\n").at(-1) ?? "") ?? [];
-    const release = minor === undefined ? null : Number(minor);
     const closure = await resolveGo(candidates, path, { config, sumdb, planning, read, release });
-    return { ...base, ...describe({ path, query, exact, closure, config, sumdb }, base) };
+    return { ...base, ...describe({ path, query, exact, closure, config, sumdb }) };
   } catch (error) {
     if (!(error instanceof AegisError) || error.code === "internal" || error.code === "not_found")
       throw error;
-    const commands = error instanceof GraphError ? [evidence, error.evidence] : [evidence];
-    return { ...base, warnings: [`${target}: ${error.message}`], raw_evidence: { commands } };
+    // Without a module there is nothing to plan; with one, the plan says why it can't be used.
+    await assertFound(candidates);
+    await environment;
+    return { ...base, warnings: [`${target}: ${error.message}`] };
   }
+}
+
+/** Planning that keeps the evidence of every command, in the order in which they were started. */
+function recorded(planning: Planning): { planning: Planning; commands: CommandEvidence[] } {
+  const commands: CommandEvidence[] = [];
+  let started = 0;
+  const run: Planning["run"] = async (argv, call) => {
+    const place = started++;
+    const output = await planning.run(argv, call);
+    commands[place] = output.evidence;
+    return output;
+  };
+  return { planning: { ...planning, run }, commands };
+}
+
+/** The minor release of the go command, by what `go env` says last. */
+function releaseOf(environment: string): number | null {
+  const [, minor] = /^go1\.(\d+)/.exec(environment.trim().split("\n").at(-1) ?? "") ?? [];
+  return minor === undefined ? null : Number(minor);
 }
 
 interface Resolution {
@@ -93,11 +112,8 @@ interface Resolution {
   sumdb: GoSumdb | null;
 }
 
-function describe(
-  { path, query, exact, closure, config, sumdb }: Resolution,
-  base: Findings,
-): Partial<Findings> {
-  const { root, advice, modules, goMods, unresolved, command } = closure;
+function describe({ path, query, exact, closure, config, sumdb }: Resolution): Partial<Findings> {
+  const { root, advice, modules, goMods, unresolved } = closure;
   const pinned = `${path}@${root.version}`;
   const bypassed = modules.flatMap((one) => config.bypass(one.path) ?? []);
   const unverified = modules.filter(({ sums }) => sums === null);
@@ -175,7 +191,6 @@ function describe(
       unobtainable: [],
       notes: ["The previous content of the managed directory is kept."],
     },
-    raw_evidence: { commands: [...base.raw_evidence.commands, command] },
     signals,
   };
 }

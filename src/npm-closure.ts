@@ -1,5 +1,5 @@
 import type { ProvenanceEvidence } from "./doc-plan.ts";
-import { type ClosurePackage, requirementChain } from "./eco-closure.ts";
+import { type ClosurePackage, inParallel, requirementChain } from "./eco-closure.ts";
 import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { provenanceOf, trustFacts } from "./npm-evidence.ts";
@@ -43,7 +43,9 @@ export async function npmClosure(
     return "One package is asked for in two versions, and only one can be installed.";
   try {
     const tree = await resolveNpmTree(targets, registry, planning, nodeVersion === "" ? null : nodeVersion);
-    const packages = await allOf(tree.packages, (one) => fetchOne(one, tree, registry, planning));
+    const packages = await inParallel(tree.packages, FETCHED_AT_ONCE, (one) =>
+      fetchOne(one, tree, registry, planning),
+    );
     return { tree, packages };
   } catch (error) {
     if (error instanceof AegisError && error.code !== "internal" && error.code !== "invalid_config")
@@ -75,15 +77,4 @@ async function fetchOne(
     const chain = requirementChain(`${version.name} ${version.version}`, parents);
     throw new AegisError(error.code, `${chain}: ${error.message}`, error.hint);
   }
-}
-
-/** The results of `work` in the order of `items`, some of them at once; the first failure ends it. */
-async function allOf<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  const queue = items.entries();
-  const worker = async () => {
-    for (const [i, item] of queue) results[i] = await work(item);
-  };
-  await Promise.all(Array.from({ length: FETCHED_AT_ONCE }, worker));
-  return results;
 }
