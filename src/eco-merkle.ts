@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash as hashOf } from "node:crypto";
 
 /*
  * Merkle trees over a log, RFC 6962 section 2.1: hashes of leaves and nodes, and the two proofs. Hashes are SHA-256, 32 bytes.
@@ -10,14 +10,16 @@ export type Range = readonly [from: number, to: number];
 /** The hash of the leaves of a range, from wherever hashes are kept. */
 export type RangeHash = (range: Range) => Promise<Uint8Array>;
 
+const [LEAF, NODE] = [Buffer.of(0), Buffer.of(1)];
+
 /** `SHA-256(0x00 ‖ data)`. */
 export function leafHash(data: Uint8Array): Uint8Array {
-  return createHash("sha256").update(Uint8Array.of(0)).update(data).digest();
+  return hashOf("sha256", Buffer.concat([LEAF, data]), "buffer");
 }
 
 /** `SHA-256(0x01 ‖ left ‖ right)`. */
 export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
-  return createHash("sha256").update(Uint8Array.of(1)).update(left).update(right).digest();
+  return hashOf("sha256", Buffer.concat([NODE, left, right]), "buffer");
 }
 
 /** Where a subtree of `size` leaves splits: the largest power of two below it. */
@@ -105,7 +107,7 @@ export function isExtension(
 }
 
 /** The root of the tree without leaves: SHA-256 of nothing. */
-export const EMPTY_ROOT: Uint8Array = createHash("sha256").digest();
+export const EMPTY_ROOT: Uint8Array = hashOf("sha256", "", "buffer");
 
 function isTreeSize(size: number): boolean {
   return Number.isSafeInteger(size) && size >= 0;

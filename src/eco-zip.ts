@@ -1,3 +1,4 @@
+import { isAscii } from "node:buffer";
 import { crc32, inflateRawSync } from "node:zlib";
 import {
   ARCHIVE_LIMITS,
@@ -19,6 +20,8 @@ const CENTRAL = 0x02014b50;
 const LOCAL = 0x04034b50;
 const END_SIZE = 22;
 const [STORED, DEFLATED] = [0, 8];
+/** Bytes of an output buffer of zlib, at least and at most. */
+const [MIN_CHUNK, MAX_CHUNK] = [64, 1024 * 1024];
 const [ENCRYPTED, HAS_DESCRIPTOR, UTF8] = [1, 8, 0x800];
 /** `version made by`: the host whose file modes the external attributes hold. */
 const UNIX = 3;
@@ -163,7 +166,9 @@ function unpack(packed: Buffer, { name, method, size, crc }: Entry): Uint8Array 
 
 function inflate(packed: Buffer, name: string, size: number): Uint8Array {
   try {
-    return inflateRawSync(packed, { maxOutputLength: Math.max(size, 1) });
+    // One output buffer of the right size: zlib's usual one, allocated and copied for each file, costs more than the unpacking.
+    const chunkSize = Math.max(MIN_CHUNK, Math.min(size + 1, MAX_CHUNK));
+    return inflateRawSync(packed, { chunkSize, maxOutputLength: Math.max(size, 1) });
   } catch {
     throw badArchive(`${JSON.stringify(name)} is damaged, or longer than it says`);
   }
@@ -171,8 +176,7 @@ function inflate(packed: Buffer, name: string, size: number): Uint8Array {
 
 /** Names are UTF-8 where the flag says so, else they must be ASCII: code page 437 is read as this and that. */
 function nameOf(bytes: Buffer, flags: number): string {
-  const isAscii = bytes.every((byte) => byte < 0x80);
-  if (!isAscii && (flags & UTF8) === 0) throw badArchive("a name in it is in an unknown encoding");
+  if (!isAscii(bytes) && (flags & UTF8) === 0) throw badArchive("a name in it is in an unknown encoding");
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {

@@ -48,7 +48,7 @@ export function readGoPackage(
     if (/^[._]/.test(name) || !matchesName(name, architecture)) continue;
     if (/\.(?:s|S|sx|syso)$/.test(name)) native.push(name);
     if (!name.endsWith(".go") || name.endsWith("_test.go")) continue;
-    const text = Buffer.from(data).toString("utf8");
+    const text = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("utf8");
     isPackage = true;
     const { name: packageName, imports: found } = readGoHead(text);
     // Without cgo a file that imports "C" is left out of the build, like one whose constraint doesn't hold.
@@ -85,6 +85,8 @@ const not = (a: Truth): Truth => (a === null ? null : !a);
 const both = (a: Truth, b: Truth): Truth => (a === false || b === false ? false : a === null ? null : b);
 const either = (a: Truth, b: Truth): Truth => not(both(not(a), not(b)));
 
+const BUILD_LINE = /^(?:[^\S\n]*(?:\/\/[^\n]*)?\r?\n|\/\*[\s\S]*?\*\/\s*)*?\/\/go:build ([^\n]*)$/m;
+
 /**
  * Whether the file's build constraint holds, with cgo or without; null for one that can't be read. https://pkg.go.dev/go/build/constraint
  */
@@ -96,8 +98,7 @@ function holds(text: string, { architecture, release }: GoBuild, cgo: boolean): 
     return TRUE_TAGS.test(tag) || tag === architecture || (cgo && tag === "cgo");
   };
   const head = beforePackage(text);
-  const [, line] =
-    /^(?:[^\S\n]*(?:\/\/[^\n]*)?\r?\n|\/\*[\s\S]*?\*\/\s*)*?\/\/go:build ([^\n]*)$/m.exec(head) ?? [];
+  const line = head.includes("//go:build") ? BUILD_LINE.exec(head)?.[1] : undefined;
   if (line !== undefined) return evaluate(line, isTrue);
   const older = [...head.matchAll(/^\/\/[^\S\n]*\+build[^\S\n]+([^\n]*)$/gm)];
   return older.map(([, options = ""]) => oneOf(options, isTrue)).reduce(both, true);

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { ArchiveFile } from "./eco-archive.ts";
 import {
   consistencyRanges,
@@ -162,8 +162,8 @@ function mismatch(module: string, version: string, why: string): AegisError {
 export function dirHash(files: readonly Pick<ArchiveFile, "path" | "data">[]): string {
   const lines = files
     .toSorted((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
-    .map(({ path, data }) => `${createHash("sha256").update(data).digest("hex")}  ${path}\n`);
-  return `h1:${createHash("sha256").update(lines.join("")).digest("base64")}`;
+    .map(({ path, data }) => `${hash("sha256", data)}  ${path}\n`);
+  return `h1:${hash("sha256", lines.join(""), "base64")}`;
 }
 
 /** The hash of a go.mod alone. */
