@@ -70,6 +70,50 @@ describe("the module that has a package", () => {
   });
 });
 
+describe("no answer is waited for without need", () => {
+  const info = (path: string) => `${PROXY}/${path}/@v/v1.0.0.info`;
+  /** A world in which the answer about this address comes once `until` has come true, or never. */
+  function slow(address: string, modules: FakeModule[], until: (ran: readonly string[][]) => boolean) {
+    const planning = goPlanning(modules.slice(0, 1), world(modules));
+    const get: typeof planning.get = async (url, request) => {
+      while (url.href === address && !until(planning.ran)) await Bun.sleep(1);
+      return planning.get(url, request);
+    };
+    return { ...planning, get };
+  }
+  const isListed = (ran: readonly string[][]) => ran.some(([, verb]) => verb === "list");
+
+  test("about a shorter path: never", async () => {
+    let isDone = false;
+    const plan = await makePlan(
+      go,
+      "install",
+      [TARGET],
+      slow(info("tool.example"), [TOOL], () => isDone),
+    );
+    isDone = true;
+    expect(plan.transaction.map(({ name }) => name)).toEqual(["tool.example/t"]);
+  });
+
+  test("about a longer one: the graph is made meanwhile", async () => {
+    const plan = await makePlan(
+      go,
+      "install",
+      [TARGET],
+      slow(info("tool.example/t/cmd/t"), [TOOL], isListed),
+    );
+    expect(plan.transaction.map(({ name }) => name)).toEqual(["tool.example/t"]);
+  });
+
+  test("a longer one that turns out to have the package is planned, and every command is told", async () => {
+    const own = module("tool.example/t/cmd/t", "v1.0.0", "", { "main.go": "package main" });
+    const planning = slow(info("tool.example/t/cmd/t"), [own, TOOL], isListed);
+    const plan = await makePlan(go, "install", [TARGET], planning);
+    expect(plan.transaction.map(({ name }) => name)).toEqual(["tool.example/t/cmd/t"]);
+    expect(plan.raw_evidence.commands.map(({ argv }) => argv[1])).toEqual(["env", "list", "list"]);
+  });
+});
+
 describe("a version that is no exact one", () => {
   const all = ["v1.0.0", "v1.1.0", "v1.2.0-rc.1", "v2.0.0+incompatible"].map((version) =>
     module("tool.example/t", version),
