@@ -34,6 +34,8 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   policy: "the policy that the executor decides by; `aegis help policy-file`",
   trustedKeys: "the keys that may sign and approve; `aegis help keys`",
   daemonEnv: "settings of the executor and its monitor",
+  registries:
+    'credentials that the executor sends to registries; root\'s, mode 0600. For each host `[[registry]]`, `host = "npm.example.com"` and either `authorization = "Bearer …"`, the whole value of the header, or `user` and `password`',
   reviewerEnv: "settings of the reviewer",
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:
@@ -100,8 +102,7 @@ function variables(): Readonly<Record<string, string>> {
     AEGIS_OSV_DIR:
       "directory with OSV vulnerability records. The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
     AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",
-    AEGIS_GOPROXY:
-      "in aegisd.env: the registry that the executor plans Go modules from, as GOPROXY. So does `aegis plan` where the user's environment names none. A plan from another registry is refused. Without credentials: everybody can read aegisd.env",
+    AEGIS_GOPROXY: `in aegisd.env: the registry that the executor plans Go modules from, as GOPROXY. So does \`aegis plan\` where the user's environment names none. A plan from another registry is refused. Without credentials, since everybody can read aegisd.env: the executor has them in ${SYSTEM.registries} (\`aegis help files\`)`,
     AEGIS_GOSUMDB: "likewise the checksum database, as GOSUMDB",
     AEGIS_NPM_REGISTRY: "likewise npm's registry, as `npm_config_registry`",
     AEGIS_PIP_INDEX_URL: "likewise pip's index, as `PIP_INDEX_URL`",

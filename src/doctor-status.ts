@@ -12,7 +12,7 @@ import {
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
-import { isMisconfigured, reviewKeyProblem } from "./host-steps.ts";
+import { isMisconfigured } from "./host-steps.ts";
 import { HOST_DIRECTORIES, UNIT_NAMES } from "./host-units.ts";
 import { loadTrust, trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-events.ts";
@@ -20,7 +20,7 @@ import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
-import { rootOnlyProblem } from "./sys-files.ts";
+import { rootOnlyProblem, secretFileProblem } from "./sys-files.ts";
 import { ADMIN_GROUP, accountProblems, groupId, REVIEW_GROUP, USERS } from "./sys-state.ts";
 import { hasSystemd, isInstalled, showUnits } from "./sys-systemd.ts";
 
@@ -151,7 +151,7 @@ function policy(): Finding[] {
 function keys(): Finding[] {
   const hidden = hiddenFromFront("keys", SYSTEM.trustedKeys, SYSTEM.daemonEnv);
   if (hidden.length > 0) return hidden;
-  const readable = reviewKeyProblem();
+  const readable = secretFileProblem(SYSTEM.reviewKey);
   if (readable !== null)
     return [fail("keys", readable, `Type as root: rm ${SYSTEM.reviewKey}*; then: aegis daemon install`)];
   if (trustsExecutionKey()) return [trustFinding(loadTrust({ rootOnly: true }))];

@@ -1,5 +1,6 @@
-import { accessSync, constants, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { credentialsProblem, registryCredentials } from "./eco-credentials.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { loadSecret } from "./key.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
@@ -77,6 +78,15 @@ export function secrets(env: Env): Finding[] {
   return [
     ok("secrets", "as far as this user can see, nobody here has both an execution and an approval secret"),
   ];
+}
+
+/** The executor's credentials of registries: who can read them, and for root also what is in the file. */
+export function registryFile(): Finding[] {
+  const problem = credentialsProblem();
+  if (problem !== null) return [fail("registries", problem.why, problem.fix)];
+  if (!existsSync(SYSTEM.registries)) return [];
+  if (process.geteuid?.() === 0) registryCredentials()(new URL("https://localhost/"));
+  return [ok("registries", `root alone can read ${SYSTEM.registries}`)];
 }
 
 function readableSecrets(

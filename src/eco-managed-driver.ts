@@ -3,10 +3,11 @@ import { dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import { BUILD_FILES, DECISION, readBuildReceipt, readRefusal } from "./eco-build-receipt.ts";
 import type { BuildRun } from "./eco-build-run.ts";
+import { type CredentialsOf, registryCredentials } from "./eco-credentials.ts";
 import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
 import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-exchange.ts";
 import { fetchFiles, filesOf } from "./eco-fetch.ts";
-import type { Inventory, ManagedTool } from "./eco-managed.ts";
+import type { FetchAccess, Inventory, ManagedTool } from "./eco-managed.ts";
 import { isRollback } from "./eco-rollback.ts";
 import { namespaced, neededProgram, type SandboxLimits } from "./eco-sandbox.ts";
 import { readTree, treeReader } from "./eco-stage.ts";
@@ -39,12 +40,19 @@ export interface ManagedHost {
   /** The user as whom tools run. */
   user: string;
   limits: SandboxLimits;
+  /** Credentials of registries. */
+  credentials: CredentialsOf;
 }
 
-const THIS_HOST: ManagedHost = { state: SYSTEM.state, user: USERS.build, limits: LIMITS };
+const THIS_HOST: ManagedHost = {
+  state: SYSTEM.state,
+  user: USERS.build,
+  limits: LIMITS,
+  credentials: registryCredentials(),
+};
 
 export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}): RunDriver {
-  const { state, user, limits } = { ...THIS_HOST, ...host };
+  const { state, user, limits, credentials } = { ...THIS_HOST, ...host };
   const places = managedPlaces(state, tool.root);
   const observe = (): HostState => {
     if (!existsSync(places.root)) return {};
@@ -77,7 +85,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
         aegis,
         account: fetcher,
         root: join(directory, BUILD_FILES.sandbox),
-        reached: tool.access?.(readText) ?? (() => ({})),
+        reached: withCredentials(tool.access?.(readText), credentials),
         progress: (done, of) => {
           alive();
           const percent = Math.floor((done / Math.max(of, 1)) * 100);
@@ -169,6 +177,16 @@ function fetchAccount(): Account {
   }
   const id = unusedId();
   return { name: USERS.fetch, uid: id, gid: id };
+}
+
+function withCredentials(
+  access: ((url: URL) => FetchAccess) | undefined,
+  credentials: CredentialsOf,
+): (url: URL) => FetchAccess {
+  return (url) => {
+    const { headers, ...rest } = access?.(url) ?? {};
+    return { ...rest, headers: { ...headers, ...credentials(url) } };
+  };
 }
 
 /** Whether a living process holds the lock on a file. */

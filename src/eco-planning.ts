@@ -45,6 +45,8 @@ export interface Planning {
    * @throws AegisError as {@link get}, `evidence_mismatch` for another file
    */
   packageFile(url: URL, digest: Digest | null, request?: RegistryRequest): Promise<PackageFile>;
+  /** Whether requests to an address get credentials that are not in the tool's own settings. */
+  hasCredentials?(url: URL): boolean;
   /** The text of a file on the host, or null if it does not exist or can't be read. */
   readText(path: string): string | null;
   /** Names in a directory, sorted; empty if it does not exist. */

@@ -1,5 +1,6 @@
 import type { AuditLog } from "./audit-log.ts";
 import { openProductionLog } from "./audit-production.ts";
+import { registryCredentials } from "./eco-credentials.ts";
 import { ECOSYSTEMS } from "./eco-load.ts";
 import type { ExecutionContext, ExecutorWorld } from "./exec.ts";
 import { loadTrust } from "./key-trust.ts";
@@ -23,7 +24,10 @@ export function thisHost(bare: BareKeys): RunnerWorld {
   return {
     paths: STATE,
     ecosystems: ECOSYSTEMS,
-    openPlanning: () => openPlanning({ env: executorPlanningEnv(readText), ownCaches: true }),
+    openPlanning: () =>
+      openPlanning({
+        ...{ env: executorPlanningEnv(readText), ownCaches: true, credentials: registryCredentials() },
+      }),
     prepare: prepareState,
     openLog: openProductionLog,
     rules: () => ({

@@ -24,7 +24,14 @@ import {
 import { changeInWords, type InstalledProgram } from "./host-version.ts";
 import { generateKey, writeKeyFiles } from "./key-file.ts";
 import { SYSTEM } from "./paths.ts";
-import { createFileExclusive, ensureDir, hashFile, rootOnlyProblem, writeFileAtomic } from "./sys-files.ts";
+import {
+  createFileExclusive,
+  ensureDir,
+  hashFile,
+  rootOnlyProblem,
+  secretFileProblem,
+  writeFileAtomic,
+} from "./sys-files.ts";
 import {
   ADMIN_GROUP,
   type Directory,
@@ -94,7 +101,7 @@ export function groundSteps(): Step[] {
     {
       what: SYSTEM.reviewKey,
       needed() {
-        const problem = reviewKeyProblem();
+        const problem = secretFileProblem(SYSTEM.reviewKey);
         if (problem === null) return existsSync(SYSTEM.reviewKey) ? null : "generate the review signing key";
         const hint = `Anyone who has read it can sign reviews. Type as root: rm ${SYSTEM.reviewKey}*; install generates a new one.`;
         throw new AegisError("refused", problem, hint);
@@ -163,13 +170,6 @@ export async function makeDirectories(): Promise<void> {
 
 function listed(verb: string, names: readonly string[]): string | null {
   return names.length === 0 ? null : `${verb} ${names.join(", ")}`;
-}
-
-/** Why others may have read the review signing key, or null; also null if there is no key. */
-export function reviewKeyProblem(): string | null {
-  const stat = lstatSync(SYSTEM.reviewKey, { throwIfNoEntry: false });
-  if (stat === undefined || (stat.isFile() && stat.uid === 0 && (stat.mode & 0o077) === 0)) return null;
-  return `${SYSTEM.reviewKey} is not a file that root alone can read`;
 }
 
 /** Whether a directory is missing or has the wrong owner, group or mode. */
@@ -268,7 +268,8 @@ const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is a
 #AEGIS_LOG_FORMAT=json
 #AEGIS_OSV_DIR=/var/lib/osv
 #AEGIS_OSV_URL=http://localhost:8080
-# Registries that plans come from, where they aren't the public ones. Everybody can read this file: no credentials.
+# Registries that plans come from, where they aren't the public ones. Everybody can read this file: credentials
+# belong into registries.toml, mode 0600 (aegis help files).
 #AEGIS_NPM_REGISTRY=https://registry.npmjs.org/
 #AEGIS_PIP_INDEX_URL=https://pypi.org/simple/
 #AEGIS_GOPROXY=https://proxy.golang.org

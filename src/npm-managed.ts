@@ -5,6 +5,7 @@ import type { Difference } from "./doc-result.ts";
 import type { ArchiveFile } from "./eco-archive.ts";
 import type { Inventory, ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
 import { readTarGz } from "./eco-tar.ts";
+import { npmConfig, npmRequests } from "./npm-config.ts";
 import { readFileLimited } from "./sys-files.ts";
 
 /*
@@ -75,6 +76,8 @@ export const npmManaged: ManagedTool = {
       npm_config_logs_max: "0",
     },
   }),
+
+  access: (readText) => npmRequests({}, readText, npmConfig({}, readText)),
 
   check({ plan, files, before, stage, read }) {
     const packages = packagesOf(files);

@@ -31,7 +31,8 @@ export class NpmRegistry {
 
   /** Whether requests about a package carry credentials, which no program is given. */
   needsLogin(name: string): boolean {
-    return this.#requests(this.urlOf(name)).headers !== undefined;
+    const url = this.urlOf(name);
+    return this.#requests(url).headers !== undefined || this.#planning.hasCredentials?.(url) === true;
   }
 
   /**

@@ -140,6 +140,9 @@ function invalid(target: string, reason: string): AegisError {
 }
 
 /** npm's {@link Grammar}. */
+/** Whether npm itself is asked depends on whose credentials are in its settings. */
+export const NOT_ASKED = "npm was not asked about ";
+
 export const npmGrammar: Grammar = {
   tool: "npm",
   operations: { install: "some" },
@@ -154,7 +157,7 @@ export const npmGrammar: Grammar = {
   }),
   claims: {
     hostFacts: () => [],
-    mayDiffer: { fields: ["publisher_or_maintainer"], ofRepositories: [], warnings: [] },
+    mayDiffer: { fields: ["publisher_or_maintainer"], ofRepositories: [], warnings: [NOT_ASKED] },
   },
   programs: [
     {

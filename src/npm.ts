@@ -16,7 +16,7 @@ import {
   publishedAt,
 } from "./npm-metadata.ts";
 import { digestOf, NpmRegistry } from "./npm-registry.ts";
-import { type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-target.ts";
+import { NOT_ASKED, type NpmTarget, npmGrammar, splitNpmTarget } from "./npm-target.ts";
 import { viewProblem } from "./npm-view.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 import { plural } from "./terminal.ts";
@@ -82,7 +82,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
       ? ["npm is not installed: the plan is complete, but nothing can be installed by it."]
       : []),
     ...targets.flatMap((target) =>
-      viewed.includes(target) ? [] : [`npm was not asked about ${target}: its registry wants a login.`],
+      viewed.includes(target) ? [] : [`${NOT_ASKED}${target}: its registry wants a login.`],
     ),
   ];
   const problem = typeof closure === "string" ? closure : differingView(views, viewed, closure);

@@ -11,6 +11,8 @@ export const SYSTEM = {
   policy: "/etc/aegis/policy.toml",
   trustedKeys: "/etc/aegis/trusted-keys.toml",
   daemonEnv: "/etc/aegis/aegisd.env",
+  /** Credentials of registries, for the executor alone. */
+  registries: "/etc/aegis/registries.toml",
   reviewerEnv: "/etc/aegis/aegis-reviewd.env",
   /** The reviewer's signing key. systemd passes it in (LoadCredential=), so the reviewer can read but not replace it. */
   reviewKey: "/etc/aegis/review-key",

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
+import type { CredentialsOf } from "./eco-credentials.ts";
 import type { Digest, PackageFile, Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { fetchBytes, noUsableAnswer, refuseUnprotected } from "./sys-fetch.ts";
@@ -23,8 +24,12 @@ const MAX_FILE = 512 * 1024 * 1024;
 const KEPT_MS = 30 * 86_400_000;
 const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
 
-/** The registry half of {@link Planning}; `cache` is the directory of the package files. */
-export function registryAccess(cache: string, limits = LIMITS): Pick<Planning, "get" | "packageFile"> {
+/** The registry half of {@link Planning}; `cache` is the directory of the package files, `credentials` those beside the tools' own. */
+export function registryAccess(
+  cache: string,
+  credentials: CredentialsOf = () => ({}),
+  limits = LIMITS,
+): Pick<Planning, "get" | "packageFile"> {
   const { metadataMs, fileMs, totalMs } = limits;
   let isSwept = false;
   let end: number | null = null;
@@ -40,7 +45,8 @@ export function registryAccess(cache: string, limits = LIMITS): Pick<Planning, "
 
   const get: Planning["get"] = async (url, { maxBytes = MAX_METADATA, ...request } = {}) => {
     refuseUnprotected(url);
-    return fetchBytes(url, { ...request, maxBytes, signal: timeLimit(url, metadataMs) });
+    const headers = { ...request.headers, ...credentials(url) };
+    return fetchBytes(url, { ...request, headers, maxBytes, signal: timeLimit(url, metadataMs) });
   };
 
   async function packageFile(
@@ -50,7 +56,7 @@ export function registryAccess(cache: string, limits = LIMITS): Pick<Planning, "
     const path = digest === null ? null : join(cache, cacheName(digest));
     const known = path === null ? null : readCached(path, digest, maxBytes);
     if (known !== null) return known;
-    const headers = { accept: "*/*", ...request.headers };
+    const headers = { accept: "*/*", ...request.headers, ...credentials(url) };
     const answer = await fetchBytes(url, { ...request, headers, maxBytes, signal: timeLimit(url, fileMs) });
     if (answer.status !== 200) throw noUsableAnswer(url, statusOf(answer));
     const { bytes } = answer;

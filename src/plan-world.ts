@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, Host } from "./doc-plan.ts";
+import type { CredentialsOf } from "./eco-credentials.ts";
 import type { Planning, PlanningOutput, ToolSettings } from "./eco-planning.ts";
 import { assertPlanningArgv } from "./eco-planning-argv.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -101,6 +102,8 @@ export interface PlanningOptions {
   host?: Host;
   /** Overrides starting programs, for tests. */
   spawn?: typeof run;
+  /** Credentials of registries, beside those of the tools' own settings. */
+  credentials?: CredentialsOf;
   /** What asks registries, for tests. */
   registry?: Pick<Planning, "get" | "packageFile">;
 }
@@ -176,7 +179,8 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     now: options.now ?? new Date(),
     env,
     host,
-    ...(options.registry ?? registryAccess(join(userPaths(env).cache, "packages"))),
+    ...(options.registry ?? registryAccess(join(userPaths(env).cache, "packages"), options.credentials)),
+    hasCredentials: (url) => Object.keys(options.credentials?.(url) ?? {}).length > 0,
     ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
     list: (path) => namesIn(path).sort(),

@@ -250,6 +250,13 @@ export function rootOnlyProblem(path: string): string | null {
   }
 }
 
+/** Why others may have read root's secret in a file, or null; also null if there is no file. */
+export function secretFileProblem(path: string): string | null {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || (stat.isFile() && stat.uid === 0 && (stat.mode & 0o077) === 0)) return null;
+  return `${path} is not a file that root alone can read`;
+}
+
 /** SHA-256 (hex) and length in bytes of a file. */
 export function hashFile(path: string): { sha256: string; size: number } {
   const fd = openSync(path, "r");

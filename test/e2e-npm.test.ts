@@ -18,17 +18,20 @@ const PACKAGES = [
     { bin: { greeter: "cli.js" }, dependencies: { words: "^1.0.0" } },
     { "cli.js": "#!/usr/bin/env node\nconsole.log(require('words'))\n" },
   ),
+  npmTarball("private", "1.0.0", {}),
   npmTarball("words", "1.1.0", { main: "i.js" }, { "i.js": "module.exports = 'hello'\n" }),
 ];
 
-/** The registry's answers: packuments with what npm's have, and the tarballs. */
-function registryOf(packages: readonly TestPackage[]) {
+/** The registry's answers: packuments with what npm's have, and the tarballs. `wants` is the header that it demands. */
+function registryOf(packages: readonly TestPackage[], wants: () => string | null) {
   const path = ({ name, version = "" }: TestPackage) => `/${name}/-/${posix.basename(name)}-${version}.tgz`;
   return Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     fetch(request) {
       const { pathname, origin } = new URL(request.url);
+      if (wants() !== null && request.headers.get("authorization") !== wants())
+        return new Response("{}", { status: 401 });
       const tarball = packages.find((one) => path(one) === pathname);
       if (tarball !== undefined) return new Response(Buffer.from(tarball.bytes));
       const named = packages.filter(({ name }) => `/${name}` === decodeURIComponent(pathname));
@@ -59,8 +62,9 @@ describeOnThrowaway("npm, from the plan to the log", () => {
   );
   let chain: Chain;
   let registry: ReturnType<typeof registryOf>;
+  let wanted: string | null = null;
   beforeAll(async () => {
-    registry = registryOf(PACKAGES);
+    registry = registryOf(PACKAGES, () => wanted);
     chain = await startChain();
     const { host } = chain;
     const { port } = registry;
@@ -96,6 +100,34 @@ describeOnThrowaway("npm, from the plan to the log", () => {
       const kinds = chain.audit().map(({ kind }) => kind);
       expect(kinds).toContain("execution_completed");
       expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
+    },
+    120_000,
+  );
+
+  real.test(
+    "a registry that wants a login: the executor's own credentials, from a file that only root can read",
+    async () => {
+      const { host } = chain;
+      const { port } = registry;
+      const token = crypto.randomUUID();
+      wanted = `Bearer ${token}`;
+      host.write("/root/.npmrc", `//127.0.0.1:${port}/:_authToken=${token}\n`);
+      const { path } = await chain.signed("npm", "install", "private@1.0.0");
+      const without = await chain.apply(path);
+      expect(without.stderr).toContain("401");
+      const file = "/etc/aegis/registries.toml";
+      host.write(file, `[[registry]]\nhost = "127.0.0.1:${port}"\nauthorization = "Bearer ${token}"\n`);
+      const open = await chain.apply(path);
+      expect(open.stderr).toContain(`sudo chmod 600 ${file}`);
+      const doctor = await chain.aegis(["doctor"]);
+      expect(doctor.stdout).toContain(`${file} is not a file that root alone can read`);
+      await host.exec(["chmod", "600", file]);
+      const applied = await chain.apply(path);
+      expect(applied.status).toBe(0);
+      const places = ["/var/lib/aegis", "/var/log/aegis", "/var/cache/aegis", "/root/.local", "/run/aegis"];
+      const found = await host.exec(["grep", "-rlaF", token, ...places]);
+      expect(found.stdout).toBe("");
+      wanted = null;
     },
     120_000,
   );

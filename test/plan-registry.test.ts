@@ -58,7 +58,7 @@ test("registries that are slow at every request are given up, however short each
     },
   });
   const limits = { metadataMs: 5000, fileMs: 5000, totalMs: 150 };
-  const { get, packageFile } = registryAccess(newCache(), limits);
+  const { get, packageFile } = registryAccess(newCache(), undefined, limits);
   const many = async () => {
     for (let n = 0; n < 20; n++) await get(slow.url);
   };
@@ -79,7 +79,7 @@ test("a registry that says nothing, or drips, is given up", async () => {
     fetch: ({ url }) => new Response(url.endsWith("drip") ? drip() : new ReadableStream({})),
   });
   const limits = { metadataMs: 100, fileMs: 100, totalMs: 60_000 };
-  const { get, packageFile } = registryAccess(newCache(), limits);
+  const { get, packageFile } = registryAccess(newCache(), undefined, limits);
   for (const path of ["silent", "drip"]) {
     const url = new URL(path, silent.url);
     await refuses(() => get(url), "unavailable", "within 0.1 seconds");
