@@ -32,6 +32,8 @@ interface Tree {
   size: number;
   root: Uint8Array;
   hashOf: RangeHash;
+  /** Of which it is proven to be the beginning. */
+  extendedBy?: Tree;
 }
 
 /** Reads a file of the database by its path, `lookup/…` or `tile/…`; null where there is none. */
@@ -51,9 +53,12 @@ export function unescapeGo(text: string): string {
 export class GoSumdb {
   readonly #key: ReturnType<typeof parseNoteKey>;
   readonly #read: ReadSumdb;
-  /** The signed trees that were seen, each checked against the one before. */
+  /** The signed trees that were seen, by their notes. */
   readonly #trees = new Map<string, Promise<Tree>>();
-  #newest: Promise<Tree> | null = null;
+  /** The tree that the database has now, which the older ones are checked against, each by itself. */
+  #latest: Promise<Tree | null> | null = null;
+  /** Of the trees that are newer than that, the last: each is checked against the one before. */
+  #newest: Promise<Tree | null> | null = null;
 
   /** @throws AegisError `invalid_key` */
   constructor(key: string, read: ReadSumdb) {
@@ -79,27 +84,57 @@ export class GoSumdb {
     const text = new TextDecoder("utf-8").decode(bytes);
     const [, number = "", record = "", note = ""] =
       /^(\d{1,15})\n((?:[^\n]+\n)+)\n([\s\S]+)$/.exec(text) ?? [];
-    const { size, root, hashOf } = await this.#tree(note);
+    const tree = await this.#tree(note);
     const index = Number(number);
-    if (record === "" || index >= size) throw mismatch(module, version, "its record is malformed");
+    if (record === "" || index >= tree.size) throw mismatch(module, version, "its record is malformed");
+    // A tree is the beginning of the one that extends it, so what is in its range there is in it; all records share one tree's tiles.
+    const { size, root, hashOf } = tree.extendedBy ?? tree;
     const proof = await Promise.all(inclusionRanges(index, size).map(hashOf));
     if (!isIncluded(leafHash(Buffer.from(record)), index, size, proof, root))
       throw mismatch(module, version, "its record is not in the tree that it has signed");
-    return { ...readRecord(record, module, version), treeSize: size };
+    return { ...readRecord(record, module, version), treeSize: tree.size };
   }
 
   #tree(note: string): Promise<Tree> {
     const known = this.#trees.get(note);
     if (known !== undefined) return known;
-    const previous = this.#newest;
-    const tree = this.#openTree(note, previous);
+    const tree = this.#related(note);
     this.#trees.set(note, tree);
-    this.#newest = tree;
     return tree;
   }
 
-  /** A tree that the database has signed, and that has one history with `previous`. */
-  async #openTree(note: string, previous: Promise<Tree> | null): Promise<Tree> {
+  /** A tree that the database has signed, and that has one history with every other one here. */
+  async #related(note: string): Promise<Tree> {
+    const tree = this.#openTree(note);
+    this.#latest ??= this.#readLatest();
+    const latest = await this.#latest;
+    if (latest !== null && tree.size <= latest.size) {
+      await assertSameHistory(tree, latest);
+      return { ...tree, extendedBy: latest };
+    }
+    const previous = this.#newest ?? this.#latest;
+    this.#newest = previous.then(async (other) => {
+      if (other !== null) await assertSameHistory(tree, other);
+      return tree;
+    });
+    await this.#newest;
+    return tree;
+  }
+
+  /** Null where it can't be had: then the trees are checked against each other. */
+  async #readLatest(): Promise<Tree | null> {
+    try {
+      const bytes = await this.#read("latest");
+      return bytes === null ? null : this.#openTree(new TextDecoder("utf-8").decode(bytes));
+    } catch (error) {
+      // Nothing rests on it: a proxy that passes on lookups may have no such file, or something else there.
+      if (error instanceof AegisError) return null;
+      throw error;
+    }
+  }
+
+  /** A tree that the database has signed. */
+  #openTree(note: string): Tree {
     const [head, digits = "", base64 = "", ...rest] = openNote(note, [this.#key]).split("\n");
     const [size, root] = [Number(digits), Buffer.from(base64, "base64")];
     if (
@@ -109,10 +144,7 @@ export class GoSumdb {
       rest.length < 1
     )
       throw new AegisError("evidence_mismatch", "what the checksum database has signed is not a tree");
-    const tree = { size, root, hashOf: tileHashes(size, (tile) => this.#tile(tilePath(tile))) };
-    const other = await previous;
-    if (other !== null) await assertSameHistory(tree, other);
-    return tree;
+    return { size, root, hashOf: tileHashes(size, (tile) => this.#tile(tilePath(tile))) };
   }
 
   async #tile(path: string): Promise<Uint8Array> {

@@ -239,6 +239,57 @@ test("two trees that contradict each other: refused", async () => {
   await expect(db.sums("lib.example/Deep", "v0.3.0")).rejects.toThrow("contradict each other");
 });
 
+describe("lookups that were answered at different times", () => {
+  const bytesOf = (answer: RegistryAnswer | undefined) =>
+    typeof answer === "string" ? Buffer.from(answer) : answer instanceof Uint8Array ? answer : null;
+  const worldOf = (modules: readonly FakeModule[]) => {
+    const { answers, key } = fakeProxy(modules, DATABASE);
+    const read = (path: string) => bytesOf(answers[`${PROXY}/sumdb/sum.example/${path}`]);
+    const [, note = ""] =
+      /\n(go\.sum database tree\n[\s\S]+)$/.exec(String(read(lookupOf(modules[0])))) ?? [];
+    return { key, read, latest: Buffer.from(note) };
+  };
+  const lookupOf = (one: FakeModule | undefined) => `lookup/${escapeGo(one?.path ?? "")}@${one?.version}`;
+  const [first, second, third] = [1, 2, 3].map((size) => worldOf(MODULES.slice(0, size)));
+  const forked = worldOf(MODULES.toReversed());
+
+  /** Sums of the first two modules, from trees of one and of two leaves. */
+  async function sums(latest: Uint8Array | null, tiles = third) {
+    const asked: string[] = [];
+    const db = new GoSumdb(first?.key ?? "", async (path) => {
+      asked.push(path);
+      if (path === "latest") return latest;
+      const from = path === lookupOf(MODULES[0]) ? first : path === lookupOf(MODULES[1]) ? second : tiles;
+      return from?.read(path) ?? second?.read(path) ?? first?.read(path) ?? null;
+    });
+    const found = await Promise.all(MODULES.slice(0, 2).map(({ path, version }) => db.sums(path, version)));
+    return {
+      sizes: found.map(({ treeSize }) => treeSize),
+      tiles: asked.filter((path) => path.startsWith("tile")),
+    };
+  }
+
+  test("are checked against the tree of now, whose tiles alone are read", async () => {
+    expect(await sums(third?.latest ?? null)).toEqual({ sizes: [1, 2], tiles: ["tile/8/0/000.p/3"] });
+  });
+
+  test("a tree of now that contradicts them: refused", async () => {
+    await expect(sums(forked.latest, forked)).rejects.toThrow("contradict each other");
+  });
+
+  test("a tree of now that is older than they are is extended by them", async () => {
+    expect((await sums(first?.latest ?? null)).sizes).toEqual([1, 2]);
+  });
+
+  test.each([
+    ["nothing", null],
+    ["a page", Buffer.from("<html>")],
+    ["another tree, unsigned", Buffer.from("go.sum database tree\n1\n")],
+  ] as const)("%s in its place: they are checked against each other", async (_, latest) =>
+    expect((await sums(latest)).sizes).toEqual([1, 2]),
+  );
+});
+
 test("hashes of directories, as golang.org/x/mod/sumdb/dirhash has them", () => {
   // TestHash1 of hash_test.go: the list is sorted by name, two spaces between.
   const files = ["xyz", "abc"].map((path) => ({ path, data: Buffer.from(`data for ${path}`) }));
