@@ -3,7 +3,6 @@ import { inParallel } from "./eco-closure.ts";
 import type { Listed } from "./go-graph.ts";
 import { type GoBuild, type GoPackage, readGoPackage } from "./go-imports.ts";
 import { type GoModule, prefixes } from "./go-proxy.ts";
-import type { GoSums } from "./go-sumdb.ts";
 
 /*
  * The packages of a program, and the modules that they are in.
@@ -17,7 +16,6 @@ export interface BuiltModule extends GoModule {
   url: URL;
   sha256: string;
   size: number;
-  sums: GoSums | null;
   /** `h1:…` of the zip as it was fetched. */
   hash: string;
   publishedAt: string | null;

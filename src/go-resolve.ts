@@ -24,12 +24,15 @@ import { dirHash, escapeGo, type GoSumdb, type GoSums, goModHash, unescapeGo } f
  * A Go package with every module that building it reads, by the go command's own module graph and the packages' imports.
  */
 
+/** What the checksum database says of it, which its zip file was held against; null where nothing vouches for it. */
+export type VerifiedModule = BuiltModule & { sums: GoSums | null };
+
 export interface GoClosure {
   /** The module that has the package asked for. */
   root: GoModule;
   /** What its authors say against using it: retracted, deprecated. */
   advice: string | null;
-  modules: BuiltModule[];
+  modules: VerifiedModule[];
   /** The go.mod of every version in the graph. */
   goMods: SupportFile[];
   /** Imports that no module of the graph has: `path (needed by package)`. */
@@ -61,7 +64,16 @@ export async function resolveGo(
         ? Promise.resolve(null)
         : sumdb.sums(one.path, one.version),
   );
-  const moduleOf = once(keyOf, (one) => fetchModule(one, read, sumsOf));
+  const moduleOf = once(keyOf, (one) => {
+    void begun(sumsOf(one));
+    return fetchModule(one, read);
+  });
+  // A file is looked into while the database is still being asked; nothing is concluded before its answer is known.
+  const verified = once(keyOf, async (one) => {
+    const [{ module }, sums] = await Promise.all([moduleOf(one), sumsOf(one)]);
+    if (sums !== null && sums.zip !== module.hash) throw differs(one, "zip file");
+    return sums;
+  });
   const architecture = GO_ARCHITECTURES[planning.host.architecture] ?? planning.host.architecture;
   const follow = async (list: ReadonlyMap<string, Listed>) =>
     followImports(target, { list, moduleOf, architecture, release: await release });
@@ -86,9 +98,11 @@ export async function resolveGo(
   // Proxies take longest to say that a path is no module, so the first that is one is taken to be it until all is known.
   const guess = firstFound(candidates).then((one) => (one === null ? null : start(begin(one))));
   try {
-    const root = await moduleWith(target, candidates, async (one) =>
-      isGoDirectory(await moduleOf(one), target),
-    );
+    const root = await moduleWith(target, candidates, async (one) => {
+      if (isGoDirectory(await moduleOf(one), target)) return true;
+      await verified(one);
+      return false;
+    });
     const { advice, graph: graphing } = await begin(root);
     const { list, graph } = await graphing;
     const selected = list.get(root.path)?.version;
@@ -98,7 +112,8 @@ export async function resolveGo(
         `what it needs asks for ${root.path} ${selected}, so go install refuses ${root.version}`,
       );
     const goMods = await inParallel(graph, ASKED_AT_ONCE, (one) => fetchGoMod(one, read, sumsOf));
-    const { modules, unresolved } = await follow(list);
+    const { modules: found, unresolved } = await follow(list);
+    const modules = await Promise.all(found.map(async (one) => ({ ...one, sums: await verified(one) })));
     const asked = modules.find(({ path }) => path === root.path)?.packages.get(target);
     if (asked?.isCommand !== true)
       throw new AegisError("unavailable", `${target} is a library: go install makes nothing of it`);
@@ -173,7 +188,7 @@ async function fetchGoMod(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pro
 
 const NO_DATA = new Uint8Array();
 
-async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Promise<UnpackedModule> {
+async function fetchModule(one: GoModule, read: ReadProxy): Promise<UnpackedModule> {
   const found = await read(`${escapeGo(one.path)}/@v/${escapeGo(one.version)}.zip`);
   if (found === null) throw missing(one, "zip file");
   const { url, bytes } = found;
@@ -182,8 +197,6 @@ async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pr
   const stray = files.find(({ path }) => !path.startsWith(prefix));
   if (stray !== undefined) throw badArchive(`${JSON.stringify(stray.path)} is not below ${prefix}`);
   const hash = dirHash(files);
-  const sums = await sumsOf(one);
-  if (sums !== null && sums.zip !== hash) throw differs(one, "zip file");
   const directories = new Map<string, { name: string; data: Uint8Array }[]>();
   for (const { path, data } of files) {
     const relative = path.slice(prefix.length);
@@ -200,7 +213,6 @@ async function fetchModule(one: GoModule, read: ReadProxy, sumsOf: ReadSums): Pr
     url,
     sha256: sha256Hex(bytes),
     size: bytes.length,
-    sums,
     hash,
   };
   return { module, directories };

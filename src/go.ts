@@ -8,9 +8,8 @@ import type { Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { type GoConfig, goConfig } from "./go-config.ts";
-import type { BuiltModule } from "./go-packages.ts";
 import { assertFound, begun, modulesByQuery, modulesOf, proxyReader, type ReadProxy } from "./go-proxy.ts";
-import { type GoClosure, resolveGo } from "./go-resolve.ts";
+import { type GoClosure, resolveGo, type VerifiedModule } from "./go-resolve.ts";
 import { GoSumdb } from "./go-sumdb.ts";
 import { goGrammar, isPseudoVersion, splitGoTarget } from "./go-target.ts";
 
@@ -196,11 +195,11 @@ function describe({ path, query, exact, closure, config, sumdb }: Resolution): P
 }
 
 /** A module that the go command looks into, and takes nothing from. */
-function zipFile({ path, version, url, sha256, size, hash }: BuiltModule): SupportFile {
+function zipFile({ path, version, url, sha256, size, hash }: VerifiedModule): SupportFile {
   return { name: `${path} ${version}/zip`, url: url.href, sha256, size, integrity: hash };
 }
 
-function packagesOf(one: BuiltModule) {
+function packagesOf(one: VerifiedModule) {
   return [...one.packages.values()];
 }
 
@@ -212,7 +211,7 @@ function nameParts(path: string): { namespace: string | null; name: string } {
 }
 
 function provenanceOf(
-  { path, version, sums, hash }: BuiltModule,
+  { path, version, sums, hash }: VerifiedModule,
   sumdb: GoSumdb | null,
   isGraphVerified: boolean,
 ): ProvenanceEvidence {

@@ -48,6 +48,15 @@ describe("the module that has a package", () => {
     expect(plan.transaction.map(({ name }) => name)).toEqual(["tool.example/t"]);
   });
 
+  test("a longer one from which the package was taken away is not passed over: it is another than the database knows", async () => {
+    const whole = module("tool.example/t/cmd", "v1.0.0", "", { "t/main.go": "package main" });
+    const emptied = fakeProxy([inner]).answers[`${PROXY}/tool.example/t/cmd/@v/v1.0.0.zip`] ?? "";
+    const over = { [`${PROXY}/tool.example/t/cmd/@v/v1.0.0.zip`]: emptied };
+    expect(await reasons(TARGET, [TOOL, whole], { over, graph: [TOOL] })).toContain(
+      "the zip file of tool.example/t/cmd v1.0.0 is not the one",
+    );
+  });
+
   test("in none of them", async () => {
     await expect(planned("tool.example/t/cmd/x@v1.0.0", [TOOL, inner])).rejects.toThrow(
       "tool.example/t/cmd v1.0.0 and tool.example/t v1.0.0 has no package",
