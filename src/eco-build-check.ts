@@ -1,8 +1,10 @@
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { sha256Hex } from "./canonical.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { describeDifference, type Executable } from "./doc-result.ts";
 import { type ManagedPlaces, shadowed } from "./eco-exchange.ts";
-import type { ManagedTool, SignedFile, Tree } from "./eco-managed.ts";
+import type { ManagedTool, SignedFile, Tree, TreeEntry } from "./eco-managed.ts";
 import { treeReader } from "./eco-stage.ts";
 import { AegisError } from "./errors.ts";
 import { hashFile } from "./sys-files.ts";
@@ -63,6 +65,26 @@ export function keptOf(
         : [[path, entry] as const];
     }),
   );
+}
+
+/** Writes a tree's launchers beside it into `next`, its copy. Returns both. */
+export function withLaunchers(tool: ManagedTool, tree: Tree, next: string): Tree {
+  const texts = Object.entries(tool.launchers?.(tree, treeReader(next, tree)) ?? {});
+  return new Map([
+    ...tree,
+    ...texts.map(([path, text]): [string, TreeEntry] => {
+      const target = join(next, path);
+      mkdirSync(dirname(target), { recursive: true });
+      chmodSync(dirname(target), 0o755);
+      rmSync(target, { force: true });
+      writeFileSync(target, text, { mode: 0o755, flag: "wx" });
+      chmodSync(target, 0o755);
+      return [
+        path,
+        { kind: "file", sha256: sha256Hex(text), size: Buffer.byteLength(text), executable: true },
+      ];
+    }),
+  ]);
 }
 
 /** The commands that a stage offers, as they will be in the root. */

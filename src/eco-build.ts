@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Tool } from "./doc-plan.ts";
-import { checkStage, executablesOf, keptOf, refuseChangedFiles } from "./eco-build-check.ts";
+import { checkStage, executablesOf, keptOf, refuseChangedFiles, withLaunchers } from "./eco-build-check.ts";
 import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
 import { type BuildRun, readBuildRun } from "./eco-build-run.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
@@ -152,7 +152,7 @@ class Build {
     const next = join(this.#stage, "next");
     mkdirSync(this.#stage, { recursive: true, mode: 0o700 });
     copyTrees(sources, next, null);
-    const after = unionOf(sources);
+    const after = withLaunchers(tool, unionOf(sources), next);
     const executables = executablesOf(tool, after, next, places);
     stop.throwIfAborted();
     if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))

@@ -104,6 +104,11 @@ export interface ManagedTool {
   recordsRequestedOnly?: true;
   /** What a root holds. */
   inventory(tree: Tree, read: (path: string, limit: number) => Uint8Array): Inventory;
+  /**
+   * Programs that root adds to a tree once it has been compared, where the tool's own need a setting to run: path → text, made from the
+   * tree alone. They are made anew by each run; `keeps` and `check` leave them to it.
+   */
+  launchers?(tree: Tree, read: (path: string, limit: number) => Uint8Array): Readonly<Record<string, string>>;
   /** Commands that a root offers: name → path below the root. */
   executables(
     tree: Tree,

@@ -4,6 +4,7 @@ import { badArchive } from "./eco-archive.ts";
 import type { Inventory, ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
 import { pipConfig } from "./pip-config.ts";
 import { indexRequest } from "./pip-index.ts";
+import { isLauncher, pipCommands, pipLaunchers } from "./pip-launcher.ts";
 import { entryPoints, isShim, layOut } from "./pip-layout.ts";
 import { parseWheelName } from "./pip-tags.ts";
 import { normalName } from "./pip-target.ts";
@@ -71,7 +72,9 @@ export const pipManaged: ManagedTool = {
         .filter(({ name }) => replaced.has(name))
         .flatMap(({ info }) => recorded(before, info, readBefore)),
     );
-    return [...before.keys()].filter((path) => !gone.has(path) && before.get(path)?.kind !== "directory");
+    return [...before.keys()].filter(
+      (path) => !gone.has(path) && !isLauncher(path) && before.get(path)?.kind !== "directory",
+    );
   },
 
   check({ plan, files, before, stage, read, readBefore }) {
@@ -96,6 +99,9 @@ export const pipManaged: ManagedTool = {
     const kept = pipManaged.keeps?.({ before, stage, read, readBefore }) ?? [];
     return Promise.resolve([
       ...twice,
+      ...[...expected.keys(), ...stage.keys()]
+        .filter(isLauncher)
+        .map((path) => difference(path, null, "a place that is kept for launchers")),
       ...missing(expected, stage),
       ...others(expected, stage, read),
       ...recordsDiffering(stage, read),
@@ -110,12 +116,8 @@ export const pipManaged: ManagedTool = {
   inventory: (tree) =>
     Object.fromEntries(packagesOf(tree).map(({ name, version }) => [name, version])) satisfies Inventory,
 
-  executables: (tree) =>
-    Object.fromEntries(
-      [...tree].flatMap(([path, entry]) =>
-        entry.kind === "file" && entry.executable && /^bin\/[^/]+$/.test(path) ? [[path.slice(4), path]] : [],
-      ),
-    ),
+  launchers: pipLaunchers,
+  executables: pipCommands,
 };
 
 interface Shim {

@@ -101,10 +101,7 @@ needs(hasPip, "pip of /usr/bin/python3").describe("the system's pip", () =>
       await server.stop(true);
     });
 
-    const run = (name: string) =>
-      chain.host.exec(["env", "PYTHONPATH=/var/lib/aegis/pip-packages", `/var/lib/aegis/bin/${name}`], {
-        user: "bob",
-      });
+    const run = (name: string) => chain.host.exec([`/var/lib/aegis/bin/${name}`], { user: "bob" });
 
     test("a closure is planned, approved, signed, installed and can be run; not twice", async () => {
       const { execution, path } = await chain.signed("pip", "install", "greeter==1.0.0");

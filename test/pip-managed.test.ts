@@ -1,8 +1,18 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sha256Hex } from "../src/canonical.ts";
+import { withLaunchers } from "../src/eco-build-check.ts";
 import type { SignedFile, Tree, TreeEntry } from "../src/eco-managed.ts";
 import { entryPoints, isShim, layOut } from "../src/pip-layout.ts";
 import { pipManaged } from "../src/pip-managed.ts";
@@ -119,6 +129,9 @@ async function install(
   return { status, stderr, stage, asked };
 }
 
+const fileEntry = (text: string): TreeEntry => ({
+  ...{ kind: "file", sha256: sha256Hex(text), size: text.length, executable: true },
+});
 const EMPTY: Tree = new Map();
 const checked = (
   files: SignedFile[],
@@ -167,9 +180,51 @@ needs(HAS_PIP, "pip of Debian's python3-pip").describe("what the host's pip leav
     rmSync(join(stage, "a_tool/__pycache__"), { recursive: true, force: true });
   });
 
+  test("its commands run without any setting, and heed none of the caller's", () => {
+    const next = mkdtempSync(join(work, "next-"));
+    Bun.spawnSync(["cp", "-a", `${stage}/.`, next]);
+    writeFileSync(join(next, "bin/binary"), "\u007fELF", { mode: 0o755 });
+    chmodSync(join(next, "bin/old-style"), 0o755);
+    const tree = withLaunchers(pipManaged, treeOf(next), next);
+    const commands = pipManaged.executables(tree, reader(next));
+    expect(commands).toEqual({
+      ...{ "a-gui": ".launchers/a-gui", "a-tool": ".launchers/a-tool", "old-style": ".launchers/old-style" },
+      binary: "bin/binary",
+    });
+    expect(tree).toEqual(treeOf(next));
+    const evil = mkdtempSync(join(work, "evil-"));
+    for (const name of ["a_tool", "runpy", "sitecustomize"])
+      writeFileSync(join(evil, `${name}.py`), "raise SystemExit('evil')\n");
+    const links = mkdtempSync(join(work, "bin-"));
+    symlinkSync(join(next, ".launchers/a-tool"), join(links, "a-tool"));
+    for (const [command, said] of [
+      [join(links, "a-tool"), "runs\n"],
+      [join(next, ".launchers/old-style"), "old\n"],
+    ] as const) {
+      const env = { PYTHONPATH: evil, PYTHONHOME: evil, PYTHONSTARTUP: join(evil, "runpy.py") };
+      const run = Bun.spawnSync([command], { env, cwd: evil });
+      expect([run.stdout.toString(), run.stderr.toString()]).toEqual([said, ""]);
+    }
+  });
+
+  test("launchers are made anew: none is kept", () => {
+    const before: Tree = new Map([...treeOf(stage), [".launchers/a-tool", fileEntry("old")]]);
+    const kept = pipManaged.keeps?.({ before, stage: EMPTY, read: reader(stage), readBefore: reader(stage) });
+    expect(kept).toContain("bin/a-tool");
+    expect(kept).not.toContain(".launchers/a-tool");
+  });
+
   const tampered: [string, (root: string) => void, RegExp][] = [
     ["one byte of a file", (root) => writeFileSync(join(root, "lib/data.txt"), "date\n"), /lib\/data\.txt/],
     ["a file more", (root) => writeFileSync(join(root, "lib/evil.py"), ""), /lib\/evil\.py/],
+    [
+      "a launcher of its own",
+      (root) => {
+        mkdirSync(join(root, ".launchers"));
+        writeFileSync(join(root, ".launchers/a-tool"), "");
+      },
+      /\.launchers\/a-tool/,
+    ],
     ["a startup file", (root) => writeFileSync(join(root, "evil.pth"), "import os"), /evil\.pth/],
     [
       "compiled code",
@@ -280,6 +335,11 @@ test("two packages of one plan with one file: refused", async () => {
     expected: "one file",
     found: "two packages have it",
   });
+});
+
+test("a wheel with a launcher: refused, be it installed or not", async () => {
+  const files = signed({ ...LIB, files: { ".launchers/lib": "" } });
+  expect(names(await checked(files, mkdtempSync(join(work, "empty-")), []))).toContain(".launchers/lib");
 });
 
 test("a wheel that puts files elsewhere: refused", () => {
