@@ -36,6 +36,8 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   daemonEnv: "settings of the executor and its monitor",
   registries:
     'credentials that the executor sends to registries; root\'s, mode 0600. For each host `[[registry]]`, `host = "npm.example.com"` and either `authorization = "Bearer …"`, the whole value of the header, or `user` and `password`',
+  sigstoreRoot:
+    "the keys that vouch for provenance, in place of those in the program: `trusted_root.json` of Sigstore's TUF repository, or of an instance of your own. `aegis doctor` says which counts",
   reviewerEnv: "settings of the reviewer",
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:

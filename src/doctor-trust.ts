@@ -1,12 +1,14 @@
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { credentialsProblem, registryCredentials } from "./eco-credentials.ts";
+import { SIGSTORE_ROOT_OF } from "./eco-sigstore-root.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { loadSecret } from "./key.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { dangerousEnvironment } from "./self.ts";
+import { readConfig } from "./sys-config.ts";
 import { namesIn } from "./sys-files.ts";
 import { plural } from "./terminal.ts";
 
@@ -78,6 +80,17 @@ export function secrets(env: Env): Finding[] {
   return [
     ok("secrets", "as far as this user can see, nobody here has both an execution and an approval secret"),
   ];
+}
+
+/** By which keys provenance is checked. */
+export async function provenanceRoot(): Promise<Finding[]> {
+  const text = readConfig(SYSTEM.sigstoreRoot, true);
+  if (text === null)
+    return [ok("provenance", `checked by Sigstore's keys of ${SIGSTORE_ROOT_OF}, which are in the program`)];
+  const { trustedRoot } = await import("./eco-sigstore.ts");
+  trustedRoot(text);
+  const saved = lstatSync(SYSTEM.sigstoreRoot).mtime.toISOString().slice(0, 10);
+  return [ok("provenance", `checked by the keys in ${SYSTEM.sigstoreRoot}, saved on ${saved}`)];
 }
 
 /** The executor's credentials of registries: who can read them, and for root also what is in the file. */

@@ -2,7 +2,15 @@ import { lstatSync } from "node:fs";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
-import { environment, policyFile, registryFile, secrets, sudoers, trustedKeys } from "./doctor-trust.ts";
+import {
+  environment,
+  policyFile,
+  provenanceRoot,
+  registryFile,
+  secrets,
+  sudoers,
+  trustedKeys,
+} from "./doctor-trust.ts";
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { TABLE } from "./eco-table.ts";
@@ -29,6 +37,7 @@ const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "keys", check: trustedKeys },
   { name: "secrets", check: secrets },
   { name: "registries", check: registryFile },
+  { name: "provenance", check: provenanceRoot },
   { name: "policy", check: policyFile },
   { name: "executor", check: executor },
   { name: "reviewer", check: (env) => reviewerService(env) },

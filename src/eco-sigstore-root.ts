@@ -3,6 +3,8 @@
  * target `trusted_root.json` of its TUF repository (https://tuf-repo-cdn.sigstore.dev, root version 14) as @sigstore/tuf 4.0.2 ships it,
  * unchanged. It is part of the program and is not refreshed: keys that came into use later are unknown until a new version.
  */
+export const SIGSTORE_ROOT_OF = "July 2025";
+
 export const SIGSTORE_ROOT = {
   mediaType: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
   tlogs: [

@@ -5,6 +5,8 @@ import { toSignedEntity, toTrustMaterial, Verifier } from "@sigstore/verify";
 import * as v from "valibot";
 import { SIGSTORE_ROOT } from "./eco-sigstore-root.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
+import { readConfig } from "./sys-config.ts";
 
 /*
  * Attestations as npm and PyPI publish them: an in-toto statement in a DSSE envelope, signed with a certificate of Sigstore's (or a
@@ -55,20 +57,44 @@ export interface VerifiedAttestation {
 const FULCIO = "1.3.6.1.4.1.57264.1";
 
 /**
+ * What vouches for Sigstore: root's file, else what is in the program. `text` is the file's, null without one.
+ * @throws AegisError `invalid_config` for a file that isn't a trusted root, or without authorities or logs: it would vouch for nothing
+ */
+export function trustedRoot(text: string | null): TrustedRoot {
+  if (text === null) return TrustedRoot.fromJSON(SIGSTORE_ROOT);
+  try {
+    const root = TrustedRoot.fromJSON(JSON.parse(text));
+    if (root.certificateAuthorities.length === 0) throw new Error("it has no certificate authorities");
+    if (root.tlogs.length === 0) throw new Error("it has no transparency logs");
+    // Parses every key and certificate.
+    toTrustMaterial(root);
+    return root;
+  } catch (error) {
+    throw new AegisError(
+      "invalid_config",
+      `${SYSTEM.sigstoreRoot} is no trusted root of Sigstore's: ${messageOf(error)}`,
+      `Save trusted_root.json there again, or remove the file: the one in the program counts then.`,
+    );
+  }
+}
+
+/**
  * Verifies a bundle: the signature over the statement, the signer's certificate at the time of signing (or the key that `keys` has for
  * its hint), and the entry in the transparency log. What the statement says, and whether this signer may say it, is for the caller.
- * @throws AegisError `signature_invalid`
+ * @throws AegisError `signature_invalid`; as {@link trustedRoot}, `invalid_config` also for a file that others than root can write
  */
 export function verifyAttestation(
   document: unknown,
   keys: ReadonlyMap<string, HintedKey> = new Map(),
+  readRoot = () => readConfig(SYSTEM.sigstoreRoot, true),
 ): VerifiedAttestation {
+  const root = trustedRoot(readRoot());
   try {
     const bundle = bundleFromJSON(document);
     if (!isBundleWithDsseEnvelope(bundle)) throw new Error("it is no statement");
     const { payload, payloadType } = bundle.content.dsseEnvelope;
     if (payloadType !== "application/vnd.in-toto+json") throw new Error("its statement is of another type");
-    const trust = toTrustMaterial(TrustedRoot.fromJSON(SIGSTORE_ROOT), (hint) => findKey(hint, keys));
+    const trust = toTrustMaterial(root, (hint) => findKey(hint, keys));
     const signer = new Verifier(trust).verify(toSignedEntity(bundle));
     const statement = v.parse(Statement, JSON.parse(payload.toString()));
     const { content } = bundle.verificationMaterial;

@@ -13,6 +13,8 @@ export const SYSTEM = {
   daemonEnv: "/etc/aegis/aegisd.env",
   /** Credentials of registries, for the executor alone. */
   registries: "/etc/aegis/registries.toml",
+  /** Sigstore's `trusted_root.json`, in place of the one in the program. */
+  sigstoreRoot: "/etc/aegis/sigstore-trusted-root.json",
   reviewerEnv: "/etc/aegis/aegis-reviewd.env",
   /** The reviewer's signing key. systemd passes it in (LoadCredential=), so the reviewer can read but not replace it. */
   reviewKey: "/etc/aegis/review-key",
