@@ -1,6 +1,7 @@
-import { byCodeUnit, UUID } from "./canonical.ts";
+import { byCodeUnit } from "./canonical.ts";
 import type { DeniedTarget } from "./doc-plan.ts";
 import type { Targets } from "./eco-grammar.ts";
+import { parseExecution } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /** Upstream version and revision, as dpkg accepts them (parseversion, lib/dpkg/parsehelp.c). A `:` requires an epoch. */
@@ -188,17 +189,8 @@ export function parseAptOperation(operation: string, targets: readonly string[])
       if (versioned !== undefined) throw invalid(versioned, "a removal takes no version");
       return parsed;
     }
-    case "rollback": {
-      const [id = ""] = targets;
-      if (targets.length === 1 && UUID.test(id)) {
-        return { targets: [id], denied: [], targetType: "execution" };
-      }
-      throw new AegisError(
-        "invalid_target",
-        "a rollback takes one execution, named by its full id",
-        "Ids: aegis daemon status. Type: aegis plan rollback <execution>",
-      );
-    }
+    case "rollback":
+      return parseExecution(targets);
     default:
       return parseAptTargets(targets);
   }

@@ -1,7 +1,7 @@
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
-import { parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -80,8 +80,8 @@ function invalid(target: string, reason: string): AegisError {
 /** What cargo's words mean: see {@link Grammar}. */
 export const cargoGrammar: Grammar = {
   tool: "cargo",
-  operations: { install: "some" },
-  parseTargets: parseCargoTargets,
+  operations: { install: "some", rollback: "some" },
+  parseTargets: orExecution(parseCargoTargets),
   forms: { all: ["crate", "crate@version"], exact: "crate@version" },
   signals: ["build-rs-risk", "proc-macro-risk", "native-link-risk"],
   isExact: (target) => splitCargoTarget(target).version !== null,

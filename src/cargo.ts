@@ -10,6 +10,7 @@ import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { SEMVER } from "./eco-semver.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
@@ -24,29 +25,39 @@ const MAX_SCRIPT_TEXT = 1024 * 1024;
  * cargo: `cargo install` of one crate, built from the crates that its own Cargo.lock names. Building runs the build scripts and
  * procedural macros of all of them, so a plan names each.
  */
-export const cargo: Ecosystem = {
-  ...cargoGrammar,
-  gather,
-  check: () => Promise.resolve([]),
-  driver: async () => {
-    const [{ managedDriver }, { cargoManaged }] = await Promise.all([
-      import("./eco-managed-driver.ts"),
-      import("./cargo-managed.ts"),
-    ]);
-    return managedDriver(cargoManaged);
+export const cargo: Ecosystem = withRollback(
+  {
+    ...cargoGrammar,
+    gather,
+    check: () => Promise.resolve([]),
+    driver: async () => {
+      const [{ managedDriver }, { cargoManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./cargo-managed.ts"),
+      ]);
+      return managedDriver(cargoManaged);
+    },
+    signedArgv(plan: OperationPlan): string[] {
+      const [target] = plan.exact_targets;
+      if (
+        target === undefined ||
+        plan.exact_targets.length > 1 ||
+        splitCargoTarget(target).version === null
+      ) {
+        throw new AegisError(
+          "invalid_document",
+          "the plan has no exact version of a crate to sign",
+          "Plan again with a version: aegis plan cargo install <crate>@<version>",
+        );
+      }
+      return installArgv(target);
+    },
   },
-  signedArgv(plan: OperationPlan): string[] {
-    const [target] = plan.exact_targets;
-    if (target === undefined || plan.exact_targets.length > 1 || splitCargoTarget(target).version === null) {
-      throw new AegisError(
-        "invalid_document",
-        "the plan has no exact version of a crate to sign",
-        "Plan again with a version: aegis plan cargo install <crate>@<version>",
-      );
-    }
-    return installArgv(target);
+  {
+    root: "cargo",
+    purl: (name, version) => purlOf({ type: "cargo", namespace: null, name, version, qualifiers: null }),
   },
-};
+);
 
 function installArgv(target: string): string[] {
   return ["cargo", "install", "--locked", "--root", ROOT, target];

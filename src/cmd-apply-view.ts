@@ -106,6 +106,9 @@ function outcomeText(result: Result, io: Io): string {
     lines.push(`  not as planned: ${safe(describeDifference(difference))}`);
   for (const difference of result.changed_besides)
     lines.push(`  changed besides: ${safe(describeDifference(difference))}`);
+  const { content } = result;
+  if (content !== undefined && content.before !== content.after)
+    lines.push(`  to undo it: aegis plan rollback ${safe(result.execution_plan_id)}`);
   lines.push(
     "",
     good

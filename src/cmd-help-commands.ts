@@ -23,7 +23,7 @@ const DOCUMENT_HELP: readonly Topic[] = ["documents", "files"];
 const HELP: Readonly<Record<CommandName, Help>> = {
   plan: {
     about: [
-      `Runs only commands that read (apt-get -s, apt-cache, npm view and the like; no shell), in an empty directory and with a minimal environment. ${PLANNED} \`aegis plan rollback <execution>\` is short for \`aegis plan apt rollback <execution>\`. Where nothing has to be done the plan says so, and there is nothing to sign.`,
+      `Runs only commands that read (apt-get -s, apt-cache, npm view and the like; no shell), in an empty directory and with a minimal environment. ${PLANNED} \`aegis plan rollback <execution>\` is short for \`aegis plan <ecosystem> rollback <execution>\`. Where nothing has to be done the plan says so, and there is nothing to sign.`,
     ],
     examples: [
       "$ aegis plan apt install hello",

@@ -18,6 +18,18 @@ export function isStableWarning(warning: string, passing: readonly string[]): bo
 /** Evidence kind in a rollback plan: each subject is one change recorded by the executor. */
 export const RECORDED_INVERSE = "apt-recorded-inverse";
 
+/**
+ * Evidence kinds in a rollback of a managed root: what the execution left, which is there now, and what it replaced, which comes back.
+ * Each subject is a tree's digest (treeDigest), which the supervisor of the run compares too.
+ */
+export const CONTENT_LEFT = "managed-content-left";
+export const CONTENT_REPLACED = "managed-content-replaced";
+
+/** Whether a plan brings back what an execution replaced in a managed root: nothing is fetched, and no tool runs. */
+export function bringsBack({ tool, operation }: Pick<OperationPlan, "tool" | "operation">): boolean {
+  return operation === "rollback" && tool !== "apt";
+}
+
 /** A source's trust. Without a signature checked by apt it is untrusted, whatever its evidence says. */
 export function checkedTrust(source: RepositoryEvidence): RepositoryEvidence["trust"] {
   const isChecked = source.signature_verified && !source.trusted_option && !source.allow_insecure;

@@ -56,7 +56,7 @@ export const TransactionEntry = v.strictObject({
   action: v.picklist(ACTIONS),
   from_version: v.nullable(short),
   to_version: v.nullable(short),
-  /** apt: the archive's Origin/Label; npm: the registry host. Null for removals. */
+  /** apt: the archive's Origin/Label; npm: the registry host; of a managed root's rollback the directory. Null for removals. */
   origin: v.nullable(short),
   /** apt: the suite or archive, e.g. `bookworm-security`. Null where the ecosystem has none. */
   archive: v.nullable(short),

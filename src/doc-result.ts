@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, s
 import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, isUuidPrefix, parseJson, UUID } from "./canonical.ts";
-import { FIRST_TOOL, TOOLS } from "./doc-plan.ts";
+import { FIRST_TOOL, sha256, TOOLS } from "./doc-plan.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
 import { groupId, STATE, type StatePaths } from "./sys-state.ts";
@@ -45,6 +45,10 @@ export const ExecutableSchema = v.strictObject({
 });
 export type Executable = v.InferOutput<typeof ExecutableSchema>;
 
+/** What a run of a managed root found there and what it left, as treeDigest of eco-stage.ts. */
+const Content = v.strictObject({ before: sha256, after: sha256 });
+export type Content = v.InferOutput<typeof Content>;
+
 /** The outcome of an execution, written by the executor and read by `apply`. */
 export const ResultSchema = v.strictObject({
   schema_version: v.literal("1.0"),
@@ -74,6 +78,8 @@ export const ResultSchema = v.strictObject({
   inverse: v.optional(v.nullable(v.array(Undo)), null),
   /** Commands of the managed root that it changed, all of them. Left out where the ecosystem has no managed root. */
   executables: v.optional(v.array(ExecutableSchema)),
+  /** Of the managed root, if the run exchanged it, however it ended. */
+  content: v.optional(Content),
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
 

@@ -9,6 +9,9 @@ const APT_PINNED = new RegExp(`^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?=$
 /** A name must not end in `-`, which apt reads as an operator. It may end in `+` (g++). */
 const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 
+/** A UUID in lower case. */
+const EXECUTION = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 /**
  * Every command that the executor may run. Repeats what the ecosystems build on purpose: a bug in one of them can't widen
  * what runs as root.
@@ -46,11 +49,16 @@ const ALLOWED: readonly ArgvForm[] = [
   ],
   ["go", "install", new RegExp(`^[A-Za-z0-9][A-Za-z0-9._~/-]*@v${VERSION}$`)],
   [...["cargo", "install", "--locked", "--root", "/var/lib/aegis/cargo"], new RegExp(`^${NAME}@${VERSION}$`)],
+  // Done by the supervisor of managed runs itself.
+  ["aegis", "rollback", "npm", "/var/lib/aegis/npm-global", EXECUTION],
+  ["aegis", "rollback", "pip", "/var/lib/aegis/pip-packages", EXECUTION],
+  ["aegis", "rollback", "go", "/var/lib/aegis/go", EXECUTION],
+  ["aegis", "rollback", "cargo", "/var/lib/aegis/cargo", EXECUTION],
 ];
 
-/** The fixed words of each of those commands. */
-export const ALLOWED_HEADS: readonly string[][] = ALLOWED.map((form) =>
-  form.filter((part) => typeof part === "string"),
+/** The fixed words of each of those commands that is a package manager's. */
+export const ALLOWED_HEADS: readonly string[][] = ALLOWED.filter(([program]) => program !== "aegis").map(
+  (form) => form.filter((part) => typeof part === "string"),
 );
 
 /** Whether a signed argv may run. No shell ever parses it. */

@@ -10,6 +10,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { bringsBack } from "./doc-evidence.ts";
 import type { Tool } from "./doc-plan.ts";
 import { checkStage, executablesOf, keptOf, refuseChangedFiles, withLaunchers } from "./eco-build-check.ts";
 import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
@@ -17,10 +18,10 @@ import { type BuildRun, readBuildRun } from "./eco-build-run.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
 import { filesOf } from "./eco-fetch.ts";
 import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
-import { isRollback, replacedTree } from "./eco-rollback.ts";
+import { replacedTree } from "./eco-rollback.ts";
 import { OUTPUT_FILES } from "./eco-run.ts";
 import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } from "./eco-sandbox.ts";
-import { copyTree, copyTrees, readTree, type Source, treeDigest, unionOf } from "./eco-stage.ts";
+import { copyTree, copyTrees, readRoot, readTree, type Source, treeDigest, unionOf } from "./eco-stage.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { createFileExclusive } from "./sys-files.ts";
@@ -113,10 +114,10 @@ class Build {
   async run(tool: ManagedTool, alive: number, stop: AbortSignal): Promise<void> {
     const places = managedPlaces(this.#given.state, tool.root);
     step("copying");
-    const before = readTree(places.root, process.getuid?.() ?? 0);
-    if (isRollback(this.#given.plan)) {
-      const { tree, from } = replacedTree(this.#given.plan, dirname(this.#directory), places, before);
-      this.#exchange({ tool, places, before, sources: [{ tree, from }], files: [] }, stop);
+    const before = readRoot(places.root);
+    if (bringsBack(this.#given.plan)) {
+      const sources = [replacedTree(this.#given.plan, places, before)];
+      this.#exchange({ tool, places, before, sources, files: [] }, stop);
       return;
     }
     const files = filesOf(this.#given.plan, this.#given.files);
@@ -152,7 +153,9 @@ class Build {
     const next = join(this.#stage, "next");
     mkdirSync(this.#stage, { recursive: true, mode: 0o700 });
     copyTrees(sources, next, null);
-    const after = withLaunchers(tool, unionOf(sources), next);
+    const all = unionOf(sources);
+    // What comes back has the launchers of its time: its digest is signed.
+    const after = bringsBack(this.#given.plan) ? all : withLaunchers(tool, all, next);
     const executables = executablesOf(tool, after, next, places);
     stop.throwIfAborted();
     if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))

@@ -1,5 +1,5 @@
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
-import type { Difference, Executable, Undo } from "./doc-result.ts";
+import type { Content, Difference, Executable, Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
@@ -69,7 +69,7 @@ interface Progress {
  * `absent`: there is no evidence. `reason` completes "the run failed: ".
  */
 type Witness =
-  | { verdict: "vouched" | "not_needed"; executables?: readonly Executable[] }
+  | { verdict: "vouched" | "not_needed"; executables?: readonly Executable[]; content?: Content }
   | { verdict: "absent"; reason: string }
   | { verdict: "refused"; code: ErrorCode; reason: string };
 

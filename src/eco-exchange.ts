@@ -51,7 +51,8 @@ export function managedPlaces(state: string, root: string): ManagedPlaces {
 export function prepareManaged({ root, stages, previous, bin }: ManagedPlaces): void {
   for (const [path, mode] of [
     ...[[root, 0o755] as const, [bin, 0o755] as const, [stages, 0o700] as const],
-    ...[[dirname(previous), 0o700] as const, [previous, 0o700] as const],
+    // What is kept was open to all when it was installed, and whoever plans has to see whether it still is kept.
+    ...[[dirname(previous), 0o755] as const, [previous, 0o755] as const],
   ]) {
     if (!existsSync(path)) {
       mkdirSync(path, { mode });
@@ -64,6 +65,7 @@ export function prepareManaged({ root, stages, previous, bin }: ManagedPlaces): 
         `${path} must be a directory that belongs to root and that only root can write`,
         `Check it: ls -ld ${path}`,
       );
+    if ((stat.mode & 0o777) !== mode) chmodSync(path, mode);
   }
 }
 

@@ -1,16 +1,18 @@
 import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
+import { bringsBack } from "./doc-evidence.ts";
 import { BUILD_FILES, DECISION, readBuildReceipt, readRefusal } from "./eco-build-receipt.ts";
 import type { BuildRun } from "./eco-build-run.ts";
+import { compareInventories, compareRestored } from "./eco-compare.ts";
 import { type CredentialsOf, registryCredentials } from "./eco-credentials.ts";
-import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
+import type { HostState, RunDriver } from "./eco-driver.ts";
 import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-exchange.ts";
 import { fetchFiles, filesOf } from "./eco-fetch.ts";
-import type { FetchAccess, Inventory, ManagedTool } from "./eco-managed.ts";
-import { isRollback } from "./eco-rollback.ts";
+import type { FetchAccess, ManagedTool } from "./eco-managed.ts";
 import { namespaced, neededProgram, type SandboxLimits } from "./eco-sandbox.ts";
-import { readTree, treeReader } from "./eco-stage.ts";
+import { readRoot, treeReader } from "./eco-stage.ts";
+import { isRollbackArgv, rollbackArgv } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { type Account, accountOf } from "./sys-account.ts";
@@ -56,7 +58,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
   const places = managedPlaces(state, tool.root);
   const observe = (): HostState => {
     if (!existsSync(places.root)) return {};
-    const tree = readTree(places.root, process.getuid?.() ?? 0);
+    const tree = readRoot(places.root);
     return tool.inventory(tree, treeReader(places.root, tree));
   };
   const sweep = (directory: string) =>
@@ -67,11 +69,14 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     user,
     roots: [places.root],
     hold: () => Promise.resolve(null),
-    ready: refuseWithoutNamespaces,
+    ready: (plan) => (bringsBack(plan) ? Promise.resolve() : refuseWithoutNamespaces()),
 
     async prepare(plan, argv, { directory, archives, aegis, account }, { stop, alive, progress }) {
       if (account === null) throw new AegisError("internal", "a build needs a user other than root");
-      const undoes = isRollback(plan);
+      const undoes = bringsBack(plan);
+      // The executor has compared the signed argv with the plan. This is what the supervisor goes by.
+      if (undoes && argv.join("\n") !== rollbackArgv(tool.tool, tool.root, plan.targets[0] ?? "").join("\n"))
+        throw new AegisError("argv_mismatch", "the command is not the rollback of the plan's execution");
       const program = undoes ? aegis : resolveProgram(argv[0] ?? "");
       if (program === null) throw new AegisError("unavailable", `${argv[0]} is not installed`);
       const files = undoes ? [] : filesOf(plan, archives);
@@ -137,12 +142,17 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
       const receipt = readBuildReceipt(directory);
       // Also if keeping the previous content or linking the commands failed after it: the new content is in place.
       if (receipt !== null && isExchanged(receipt, places))
-        return { verdict: "vouched", executables: receipt.executables };
+        return {
+          verdict: "vouched",
+          executables: receipt.executables,
+          content: { before: receipt.tree_before, after: receipt.tree_after },
+        };
       const refusal = readRefusal(directory);
       if (refusal !== null) return { verdict: "refused", ...refusal };
       return { verdict: "absent", reason: `${places.root} was not exchanged and is as it was` };
     },
     compare({ argv, transaction }, before, after) {
+      if (isRollbackArgv(argv)) return compareRestored({ argv, transaction }, before, after);
       const recorded = transaction.filter(
         (one) => !tool.recordsRequestedOnly || one.required_by === undefined,
       );
@@ -198,34 +208,4 @@ function isHeld(path: string): boolean {
   } finally {
     closeSync(fd);
   }
-}
-
-/**
- * Packages by their names, which are the first words of the inventory's keys. Private copies of other packages, of which a planned one
- * is the second word, may come and go with it: the supervisor has compared every file of them.
- */
-function compareInventories({ transaction }: RunSubject, before: HostState, after: Inventory): Comparison {
-  const planned = new Set(transaction.map(({ name }) => name));
-  const versions = (state: HostState, name: string) =>
-    Object.entries(state).flatMap(([key, value]) => (key.split(" ")[0] === name ? value.split(" ") : []));
-  const difference = (name: string, expected: string | null, found: string | null) => ({
-    ...{ package: name, architecture: "all", expected, found },
-  });
-  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
-  // Not by subscript alone: every object has a `constructor`, and npm a package of that name.
-  const of = (state: HostState, key: string) => (Object.hasOwn(state, key) ? (state[key] ?? null) : null);
-  const changed = keys.filter((key) => of(before, key) !== of(after, key));
-  return {
-    not_as_planned: transaction.flatMap(({ name, to_version }) => {
-      const found = versions(after, name);
-      if (to_version === null ? found.length === 0 : found.includes(to_version)) return [];
-      return [difference(name, to_version, found.length === 0 ? null : found.join(" "))];
-    }),
-    changed_besides: changed
-      .filter((key) => !key.split(" ").some((word) => planned.has(word)))
-      .map((key) => difference(key, of(before, key), of(after, key))),
-    inverse: changed.map((key) => ({
-      ...{ package: key, architecture: "all", before: of(before, key), left: of(after, key) },
-    })),
-  };
 }

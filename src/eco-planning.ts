@@ -51,6 +51,11 @@ export interface Planning {
   readText(path: string): string | null;
   /** Names in a directory, sorted; empty if it does not exist. */
   list(path: string): string[];
+  /**
+   * The digest of a managed root (treeDigest); null where there is none.
+   * @throws AegisError `refused` for what has no place in one, `io`
+   */
+  contentOf(root: string): Promise<string | null>;
   /** Writes a private temporary file, removed when planning ends; returns its path. */
   temporary(name: string, data: string | Uint8Array): string;
 }

@@ -1,49 +1,40 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UUID } from "./canonical.ts";
+import { CONTENT_LEFT, CONTENT_REPLACED } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { readBuildReceipt } from "./eco-build-receipt.ts";
-import { isExchanged, type ManagedPlaces } from "./eco-exchange.ts";
+import type { ManagedPlaces } from "./eco-exchange.ts";
 import type { Tree } from "./eco-managed.ts";
-import { readTree, treeDigest } from "./eco-stage.ts";
+import { readRoot, treeDigest } from "./eco-stage.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * Undoing a run of a managed root: the content that it replaced comes back, if nothing has happened since.
+ * Undoing a run of a managed root: the content that it replaced comes back, if the root still holds what it left.
  */
-
-export function isRollback({ operation }: Pick<OperationPlan, "operation">): boolean {
-  return operation === "rollback";
-}
 
 /**
- * The content that an execution replaced. `runs` is the directory of run directories, `before` the root as it is now.
- * @throws AegisError `not_found` if it isn't kept any more, `drift` if the root is not what that execution left, `refused` if what was
- * kept is not what was there
+ * The content that an execution replaced, compared with the digests of the signed plan. `before` is the root as it is now.
+ * @throws AegisError `not_found` if it isn't kept any more, `drift` if the root is not what that execution left, `refused` if what is
+ * kept is not what was there, `invalid_document` for a plan without the digests
  */
 export function replacedTree(
-  plan: Pick<OperationPlan, "targets">,
-  runs: string,
+  plan: Pick<OperationPlan, "targets" | "provenance_evidence">,
   places: ManagedPlaces,
   before: Tree,
 ): { tree: Tree; from: string } {
   const [execution = ""] = plan.targets;
-  const receipt = UUID.test(execution) ? readBuildReceipt(join(runs, execution)) : null;
+  const [left, replaced] = [CONTENT_LEFT, CONTENT_REPLACED].map((kind) =>
+    plan.provenance_evidence.find((one) => one.kind === kind),
+  );
+  if (!UUID.test(execution) || left === undefined || replaced === undefined)
+    throw new AegisError("invalid_document", "the plan doesn't say what its rollback brings back");
   const from = join(places.previous, execution);
-  if (receipt === null || !existsSync(from))
-    throw new AegisError(
-      "not_found",
-      `what execution ${execution} replaced isn't kept any more`,
-      "Install the earlier versions by name.",
-    );
-  if (!isExchanged(receipt, places) || treeDigest(before) !== receipt.tree_after)
-    throw new AegisError(
-      "drift",
-      `${places.root} is not what execution ${execution} left`,
-      "Undo what came after it first; see: aegis daemon status",
-    );
-  const tree = readTree(from, process.getuid?.() ?? 0);
-  if (treeDigest(tree) !== receipt.tree_before)
+  if (!existsSync(from))
+    throw new AegisError("not_found", `what execution ${execution} replaced isn't kept any more`);
+  if (treeDigest(before) !== left.subject)
+    throw new AegisError("drift", `${places.root} is not what execution ${execution} left`);
+  const tree = readRoot(from);
+  if (treeDigest(tree) !== replaced.subject)
     throw new AegisError("refused", `${from} is not what was there before execution ${execution}`);
   return { tree, from };
 }

@@ -12,6 +12,7 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
+  statSync,
   symlinkSync,
 } from "node:fs";
 import { dirname, join, posix } from "node:path";
@@ -19,6 +20,7 @@ import type { Tree, TreeEntry } from "./eco-managed.ts";
 import { AegisError } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
 import { hashOpenFile, readFileLimited, writeFully } from "./sys-files.ts";
+import { showArgv } from "./terminal.ts";
 
 /*
  * Trees of managed roots: reading one strictly, and copying what was read. A stage has been another user's, so nothing in it is
@@ -39,16 +41,50 @@ const ANY_X = 0o111;
 /** Set-user-id, set-group-id, sticky. */
 const SPECIAL = 0o7000;
 
+/** How a path with something that has no place in a managed root is put right, by an administrator who has looked at it. */
+type Mend = (path: string) => string[];
+const remove: Mend = (path) => ["rm", "-r", path];
+
+/**
+ * A managed root, or what is kept of one, as runs leave them: everything is root's. Nothing but a run writes there, so what
+ * {@link readTree} refuses was put there by hand, and every run is refused until it is gone.
+ * @throws AegisError `refused` with the path and what to type
+ */
+export function readRoot(root: string): Tree {
+  const owner = process.getuid?.() === 0 ? 0 : statSync(root).uid;
+  return read(root, owner, TREE_LIMITS, (path, why, mend = remove) => {
+    const at = path === root ? root : join(root, path);
+    const typed = showArgv(mend(at));
+    const other = mend === remove ? "" : `, or remove it: ${showArgv(remove(at))}`;
+    return new AegisError(
+      "refused",
+      `${JSON.stringify(at)} ${why}, which has no place in a managed directory: no run of Aegis left it so`,
+      `Look at it (${showArgv(["ls", "-ld", at])}); then, as root: ${typed}${other}`,
+    );
+  });
+}
+
 /**
  * Everything below `root`, whose files must all be `owner`'s. Nobody may be changing it meanwhile.
  * @throws AegisError `refused` for anything that is neither a plain file, a directory nor a link that stays inside, for hard links,
  * special mode bits, other owners, names with control characters, and more than the limits
  */
 export function readTree(root: string, owner: number, limits: TreeLimits = TREE_LIMITS): Tree {
+  return read(
+    ...([root, owner, limits] as const),
+    (path, why) =>
+      new AegisError("refused", `${JSON.stringify(path)} ${why}, which has no place in a managed directory`),
+  );
+}
+
+function read(
+  root: string,
+  owner: number,
+  limits: TreeLimits,
+  refuse: (path: string, why: string, mend?: Mend) => AegisError,
+): Tree {
   const tree = new Map<string, TreeEntry>();
   let bytes = 0;
-  const refuse = (path: string, why: string) =>
-    new AegisError("refused", `${JSON.stringify(path)} ${why}, which has no place in a managed directory`);
 
   const readFile = (path: string): TreeEntry => {
     const fd = openSync(join(root, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -77,8 +113,10 @@ export function readTree(root: string, owner: number, limits: TreeLimits = TREE_
       if (depth > MAX_DEPTH || path.length > MAX_PATH) throw refuse(path.slice(0, 200), "is too deep");
       if (tree.size >= limits.entries) throw refuse(path, `is one of more than ${limits.entries} files`);
       const stat = lstatSync(join(root, path));
-      if (stat.uid !== owner) throw refuse(path, `belongs to uid ${stat.uid}`);
-      if (!stat.isSymbolicLink() && (stat.mode & SPECIAL) !== 0) throw refuse(path, "has special mode bits");
+      if (stat.uid !== owner)
+        throw refuse(path, `belongs to uid ${stat.uid}`, (at) => ["chown", "-h", "root:root", at]);
+      if (!stat.isSymbolicLink() && (stat.mode & SPECIAL) !== 0)
+        throw refuse(path, "has special mode bits", (at) => ["chmod", "ug-s,o-t", at]);
       if (stat.isDirectory()) {
         walk(path, depth + 1);
         continue;

@@ -1,11 +1,15 @@
+import { UUID } from "./canonical.ts";
 import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
-import type { Targets } from "./eco-grammar.ts";
-import type { AegisError } from "./errors.ts";
+import type { Grammar, Targets } from "./eco-grammar.ts";
+import { AegisError } from "./errors.ts";
 
 /*
  * What no target may be, whatever its ecosystem: an option, or text that a shell or a terminal would act on.
  */
+
+/** The target type of a rollback. */
+export const EXECUTION = "execution";
 
 /** Why a text is no target of any ecosystem; null if it may be one. `max` in characters. */
 export function targetProblem(target: string, max: number): string | null {
@@ -15,6 +19,25 @@ export function targetProblem(target: string, max: number): string | null {
   if (/[\s\p{C}\p{Z}]/u.test(target)) return "it contains white space or control characters";
   if (/["'`$;|<>(){}[\]*!\\]/.test(target)) return "it contains shell metacharacters";
   return null;
+}
+
+/**
+ * The one execution that a rollback takes.
+ * @throws AegisError `invalid_target`
+ */
+export function parseExecution(given: readonly string[]): Targets {
+  const [id = ""] = given;
+  if (given.length === 1 && UUID.test(id)) return { targets: [id], denied: [], targetType: EXECUTION };
+  throw new AegisError(
+    "invalid_target",
+    "a rollback takes one execution, named by its full id",
+    "Ids: aegis daemon status. Type: aegis plan rollback <execution>",
+  );
+}
+
+/** How an ecosystem with a managed root reads targets: `parse` for everything but its rollback. */
+export function orExecution(parse: Grammar["parseTargets"]): Grammar["parseTargets"] {
+  return (operation, given) => (operation === "rollback" ? parseExecution(given) : parse(operation, given));
 }
 
 /** How an ecosystem reads the one target that its operations take. */

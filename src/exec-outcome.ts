@@ -15,7 +15,7 @@ export function bounded(text: string): string {
 
 type RunOutcome = Pick<
   Result,
-  "state" | "exit_status" | "code" | "message" | "executables" | keyof Comparison
+  "state" | "exit_status" | "code" | "message" | "executables" | "content" | keyof Comparison
 >;
 
 /**
@@ -37,6 +37,7 @@ export async function judgeRun(
     code,
     message: bounded(text),
     ...found,
+    ...leftBy(witness),
   });
   if (witness.verdict === "refused") return failed(witness.code, witness.reason);
   if (status !== 0) {
@@ -53,17 +54,21 @@ export async function judgeRun(
   if (witness.verdict === "absent") return failed("execution_failed", witness.reason);
   const [first] = found.not_as_planned;
   if (first !== undefined) return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
-  const { executables } = witness;
-  const done = {
-    state: "completed" as const,
-    exit_status: status,
-    ...found,
-    ...(executables === undefined ? {} : { executables: [...executables] }),
-  };
+  const done = { state: "completed" as const, exit_status: status, ...found, ...leftBy(witness) };
   if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
   const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");
   const message = bounded(`done as planned, but something else changed during the run: ${besides}`);
   return { ...done, code: "drift", message };
+}
+
+/** What a managed root offers and holds after a run that exchanged it, though the run may have failed after that. */
+export function leftBy(witness: ReturnType<RunDriver["witness"]>): Pick<Result, "executables" | "content"> {
+  if (witness.verdict !== "vouched") return {};
+  const { executables, content } = witness;
+  return {
+    ...(executables === undefined ? {} : { executables: [...executables] }),
+    ...(content === undefined ? {} : { content }),
+  };
 }
 
 /**

@@ -19,7 +19,7 @@ import {
   stopRecorded,
 } from "./eco-run.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { bounded } from "./exec-outcome.ts";
+import { bounded, leftBy } from "./exec-outcome.ts";
 import { syncDirectory, writeFileAtomic } from "./sys-files.ts";
 import type { StatePaths } from "./sys-state.ts";
 
@@ -200,14 +200,16 @@ async function closeInterrupted(
     ...digests(id, paths),
     details: { ...advice.facts, ...ended, witness: witness.verdict, ...found, ...current.about },
   });
-  writeResult({ ...result, ...found, inverse, ...ended, ended_at }, paths);
+  writeResult({ ...result, ...found, inverse, ...leftBy(witness), ...ended, ended_at }, paths);
 }
 
 /** The end was audited, but the outcome had not been written yet. */
 function writeAuditedEnd(current: CurrentRun, ended: AuditEvent, driver: RunDriver, paths: StatePaths): void {
   const { result, transaction, before } = current;
-  const { inverse } = driver.compare({ argv: result.argv, transaction }, before, driver.observe());
-  const closed = { ...result, ...auditedEnd(ended.details), inverse };
+  const run = { argv: result.argv, transaction };
+  const { inverse } = driver.compare(run, before, driver.observe());
+  const left = leftBy(driver.witness(runDirectory(result.execution_plan_id, paths), run));
+  const closed = { ...result, ...auditedEnd(ended.details), inverse, ...left };
   writeResult({ ...closed, ended_at: ended.timestamp, exit_status: ended.exit_status }, paths);
 }
 

@@ -1,7 +1,7 @@
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
-import { parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -105,8 +105,8 @@ function invalid(target: string, reason: string): AegisError {
 /** What Go's words mean: see {@link Grammar}. */
 export const goGrammar: Grammar = {
   tool: "go",
-  operations: { get: "some", install: "some" },
-  parseTargets: parseGoTargets,
+  operations: { get: "some", install: "some", rollback: "some" },
+  parseTargets: orExecution(parseGoTargets),
   forms: { all: ["module", "module@version"], exact: "module@v1.2.3" },
   signals: ["gosumdb-disabled", "checksum-db-enabled", "private-module-bypass", "pseudo-version-risk"],
   isExact: (target) => splitGoTarget(target).exact,

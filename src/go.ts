@@ -6,6 +6,7 @@ import { closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import type { Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { type GoConfig, goConfig } from "./go-config.ts";
 import { assertFound, begun, modulesByQuery, modulesOf, proxyReader, type ReadProxy } from "./go-proxy.ts";
@@ -17,29 +18,35 @@ import { goGrammar, isPseudoVersion, splitGoTarget } from "./go-target.ts";
  * Go: `go install` of one command and the modules that it is built from, into managed directories. Module files come from a module
  * proxy and are held against the checksum database; version control is never used.
  */
-export const go: Ecosystem = {
-  ...goGrammar,
-  gather,
-  check: () => Promise.resolve([]),
-  driver: async () => {
-    const [{ managedDriver }, { goManaged }] = await Promise.all([
-      import("./eco-managed-driver.ts"),
-      import("./go-managed.ts"),
-    ]);
-    return managedDriver(goManaged);
+export const go: Ecosystem = withRollback(
+  {
+    ...goGrammar,
+    gather,
+    check: () => Promise.resolve([]),
+    driver: async () => {
+      const [{ managedDriver }, { goManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./go-managed.ts"),
+      ]);
+      return managedDriver(goManaged);
+    },
+    signedArgv(plan: OperationPlan): string[] {
+      const [target] = plan.exact_targets;
+      if (target === undefined || plan.exact_targets.length > 1 || !splitGoTarget(target).exact) {
+        throw new AegisError(
+          "invalid_document",
+          "the plan has no exact Go version to sign",
+          "Plan again with a version: aegis plan go get <module>@<version>",
+        );
+      }
+      return ["go", "install", target];
+    },
   },
-  signedArgv(plan: OperationPlan): string[] {
-    const [target] = plan.exact_targets;
-    if (target === undefined || plan.exact_targets.length > 1 || !splitGoTarget(target).exact) {
-      throw new AegisError(
-        "invalid_document",
-        "the plan has no exact Go version to sign",
-        "Plan again with a version: aegis plan go get <module>@<version>",
-      );
-    }
-    return ["go", "install", target];
+  {
+    root: "go",
+    purl: (name, version) => purlOf({ type: "golang", ...nameParts(name), version, qualifiers: null }),
   },
-};
+);
 
 const GO_ENV = ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"];
 

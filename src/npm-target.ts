@@ -2,7 +2,7 @@ import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
-import { targetProblem } from "./eco-target.ts";
+import { orExecution, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { type NpmReading, readAsNpm } from "./npm-grammar.ts";
 
@@ -145,8 +145,8 @@ export const NOT_ASKED = "npm was not asked about ";
 
 export const npmGrammar: Grammar = {
   tool: "npm",
-  operations: { install: "some" },
-  parseTargets: parseNpmTargets,
+  operations: { install: "some", rollback: "some" },
+  parseTargets: orExecution(parseNpmTargets),
   forms: { all: ["name", "name@version"], exact: "name@version" },
   signals: [],
   isExact: (target) => splitNpmTarget(target).exact,

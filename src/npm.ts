@@ -4,6 +4,7 @@ import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { type Fetched, type NpmClosure, npmClosure } from "./npm-closure.ts";
 import { npmConfig, npmRequests, npmSettings } from "./npm-config.ts";
@@ -30,29 +31,35 @@ const MAX_SCRIPTS = 256;
  * npm: `install` of packages from a registry, with everything that they need, into the managed prefix. The prefix belongs to root,
  * so its contents are not examined: every user must get the same transaction, which is always an installation.
  */
-export const npm: Ecosystem = {
-  ...npmGrammar,
-  gather,
-  check: () => Promise.resolve([]),
-  driver: async () => {
-    const [{ managedDriver }, { npmManaged }] = await Promise.all([
-      import("./eco-managed-driver.ts"),
-      import("./npm-managed.ts"),
-    ]);
-    return managedDriver(npmManaged);
+export const npm: Ecosystem = withRollback(
+  {
+    ...npmGrammar,
+    gather,
+    check: () => Promise.resolve([]),
+    driver: async () => {
+      const [{ managedDriver }, { npmManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./npm-managed.ts"),
+      ]);
+      return managedDriver(npmManaged);
+    },
+    signedArgv(plan: OperationPlan): string[] {
+      const exact = plan.exact_targets.every((target) => splitNpmTarget(target).exact);
+      if (plan.exact_targets.length === 0 || !exact) {
+        throw new AegisError(
+          "invalid_document",
+          "the plan has no exact npm version to sign",
+          "Plan again when the registry is reachable: aegis plan npm install <name>@<version>",
+        );
+      }
+      return installArgv(plan.exact_targets);
+    },
   },
-  signedArgv(plan: OperationPlan): string[] {
-    const exact = plan.exact_targets.every((target) => splitNpmTarget(target).exact);
-    if (plan.exact_targets.length === 0 || !exact) {
-      throw new AegisError(
-        "invalid_document",
-        "the plan has no exact npm version to sign",
-        "Plan again when the registry is reachable: aegis plan npm install <name>@<version>",
-      );
-    }
-    return installArgv(plan.exact_targets);
+  {
+    root: "npm-global",
+    purl: (name, version) => purlOf({ type: "npm", ...scoped(name), version, qualifiers: null }),
   },
-};
+);
 
 function installArgv(targets: readonly string[]): string[] {
   const options = ["--global", "--prefix", PREFIX, "--ignore-scripts", "--no-audit", "--no-fund"];

@@ -1,6 +1,7 @@
 import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
+import { orExecution } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { comparePython, isPythonVersion } from "./pip-version.ts";
 
@@ -110,8 +111,8 @@ function invalid(target: string, reason: string): AegisError {
 /** What pip's words mean: see {@link Grammar}. */
 export const pipGrammar: Grammar = {
   tool: "pip",
-  operations: { install: "some" },
-  parseTargets: parsePipTargets,
+  operations: { install: "some", rollback: "some" },
+  parseTargets: orExecution(parsePipTargets),
   forms: { all: ["name", "name==version"], exact: "name==version" },
   signals: [
     ...(["build-backend-risk", "setup-py-risk", "native-extension-risk"] as const),

@@ -5,6 +5,7 @@ import { closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import type { Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { pipConfig } from "./pip-config.ts";
 import { inspectHost } from "./pip-host.ts";
@@ -22,29 +23,35 @@ const TARGET = "/var/lib/aegis/pip-packages";
  * pip: `install` of projects from one index into a managed directory, wheels only. The directory is root's, so its content is not
  * looked at: everybody who plans gets the same transaction, which is always an installation.
  */
-export const pip: Ecosystem = {
-  ...pipGrammar,
-  gather,
-  check: () => Promise.resolve([]),
-  driver: async () => {
-    const [{ managedDriver }, { pipManaged }] = await Promise.all([
-      import("./eco-managed-driver.ts"),
-      import("./pip-managed.ts"),
-    ]);
-    return managedDriver(pipManaged);
+export const pip: Ecosystem = withRollback(
+  {
+    ...pipGrammar,
+    gather,
+    check: () => Promise.resolve([]),
+    driver: async () => {
+      const [{ managedDriver }, { pipManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./pip-managed.ts"),
+      ]);
+      return managedDriver(pipManaged);
+    },
+    signedArgv(plan: OperationPlan): string[] {
+      const exact = plan.exact_targets.every((target) => splitPipTarget(target).version !== null);
+      if (plan.exact_targets.length === 0 || !exact) {
+        throw new AegisError(
+          "invalid_document",
+          "the plan has no exact Python version to sign",
+          "Plan again with a version: aegis plan pip install <name>==<version>",
+        );
+      }
+      return installArgv(plan.exact_targets);
+    },
   },
-  signedArgv(plan: OperationPlan): string[] {
-    const exact = plan.exact_targets.every((target) => splitPipTarget(target).version !== null);
-    if (plan.exact_targets.length === 0 || !exact) {
-      throw new AegisError(
-        "invalid_document",
-        "the plan has no exact Python version to sign",
-        "Plan again with a version: aegis plan pip install <name>==<version>",
-      );
-    }
-    return installArgv(plan.exact_targets);
+  {
+    root: "pip-packages",
+    purl: (name, version) => purlOf({ type: "pypi", namespace: null, name, version, qualifiers: null }),
   },
-};
+);
 
 function installArgv(targets: readonly string[]): string[] {
   const options = ["--disable-pip-version-check", "--no-input", "--target", TARGET];

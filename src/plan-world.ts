@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
@@ -192,6 +192,12 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
         stderr: result?.stderr.toString() ?? "",
         evidence: record(argv, result, keep),
       };
+    },
+    async contentOf(root) {
+      if (!existsSync(root)) return null;
+      // Only a rollback needs it.
+      const { readRoot, treeDigest } = await import("./eco-stage.ts");
+      return treeDigest(readRoot(root));
     },
     temporary(name, data) {
       if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) {

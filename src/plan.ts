@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { parseDocument, SCHEMA_VERSION } from "./doc.ts";
+import { bringsBack } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
@@ -46,6 +47,7 @@ function assemble(
     // With no packages it may be an update, or unknown: assume it uses the network.
     network_access:
       denied.length === 0 &&
+      !bringsBack({ tool, operation }) &&
       !findings.nothing_to_do &&
       (findings.transaction.length === 0 || findings.transaction.some(isFetched)),
   };

@@ -1,6 +1,12 @@
 import { madeSubject } from "./apt-argv.ts";
 import type { AiReview } from "./doc.ts";
-import { NO_DATA, RECORDED_INVERSE, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import {
+  bringsBack,
+  CONTENT_REPLACED,
+  NO_DATA,
+  RECORDED_INVERSE,
+  vulnerabilitiesOfNewVersions,
+} from "./doc-evidence.ts";
 import {
   isFetched,
   type OperationPlan,
@@ -60,8 +66,12 @@ export function isIdle(f: Facts): boolean {
   return f.plan.nothing_to_do && f.plan.transaction.length === 0 && !isOperation(f, "update");
 }
 
-/** The settings of the plan's ecosystem; null for apt, or if there is no artifact to judge. */
+/**
+ * The settings of the plan's ecosystem; null for apt, or if there is no artifact to judge. A rollback has none: it fetches nothing, and
+ * what it brings back was judged when it was installed.
+ */
 export function artifactSettings(f: Facts): PolicyConfig[ArtifactTool] | null {
+  if (bringsBack(f.plan)) return null;
   const { tool } = f.plan;
   return tool === "apt" || isIdle(f) || f.targets.denied.length > 0 ? null : f.config[tool];
 }
@@ -137,9 +147,9 @@ export function commandsThat(f: Facts, ...outcomes: string[]): string[] {
     .map((c) => `${c.argv.join(" ")} (${c.outcome})`);
 }
 
-/** Whether planning must have run a command: it runs none for `apt update` or a denied target. */
+/** Whether planning must have run a command: it runs none for `apt update`, a managed root's rollback or a denied target. */
 export function needsCommands(f: Facts): boolean {
-  return !isOperation(f, "update") && f.targets.denied.length === 0;
+  return !isOperation(f, "update") && !bringsBack(f.plan) && f.targets.denied.length === 0;
 }
 
 /** Scripts whose text matches `test`. */
@@ -174,6 +184,15 @@ export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): 
     .map(({ name, to_version }) => [`${name}@${to_version}`, `${name}==${to_version}`])
     .filter((spellings) => !spellings.some((one) => good.has(one)))
     .map(([first = ""]) => first);
+}
+
+/** The execution whose rollback would bring back content that did not all come by executions, where it is one. */
+export function unaccountedContent(f: Facts): string[] {
+  if (!bringsBack(f.plan) || isIdle(f)) return [];
+  const { provenance_evidence, targets } = f.plan;
+  return provenance_evidence.some(({ kind, verified }) => kind === CONTENT_REPLACED && verified)
+    ? []
+    : targets;
 }
 
 /** Hosts that metadata and artifacts come from; `unknown` if the plan names no registry. */

@@ -9,6 +9,7 @@ import {
   publishedTooLately,
   registries,
   scriptsThat,
+  unaccountedContent,
   unverifiedArtifacts,
   vulnerabilities,
 } from "./policy-facts.ts";
@@ -55,6 +56,13 @@ export const CONTENT_DENIED: readonly Rule[] = [
     decision: "deny",
     reason: "no signature or checksum of the artifact was verified",
     fires: (f) => artifactSettings(f) !== null && unverifiedArtifacts(f, () => true),
+  },
+  {
+    id: "rollback-unverified",
+    looks_at: "artifact",
+    decision: "deny",
+    reason: "what a rollback would bring back did not all come by executions, so nothing vouches for it",
+    fires: unaccountedContent,
   },
   {
     id: "artifact-registry",

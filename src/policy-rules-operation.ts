@@ -1,3 +1,4 @@
+import { bringsBack } from "./doc-evidence.ts";
 import { TOOLS } from "./doc-plan.ts";
 import { type AptOperation, type ArtifactTool, isIdle, isOperation } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
@@ -21,6 +22,13 @@ export const OPERATIONS: readonly Rule[] = [
   byPerson("remove", "apt remove removes packages from the system"),
   byPerson("rollback", "a rollback undoes an earlier execution"),
   byPerson("repair", "a repair runs maintainer scripts that have not finished"),
+  {
+    id: "managed-rollback",
+    looks_at: "operation",
+    decision: "require_human",
+    reason: "a rollback brings back what an execution replaced in a managed directory",
+    fires: (f) => bringsBack(f.plan) && !isIdle(f),
+  },
   ...TOOLS.filter((tool) => tool !== "apt").map(artifactRule),
 ];
 
@@ -50,7 +58,7 @@ function artifactRule(tool: ArtifactTool): Rule {
     decision: (config) => config[tool].apply,
     reason: `artifacts are applied as [${tool}] apply says`,
     denial: `the policy denies ${tool} artifacts ([${tool}] apply)`,
-    fires: (f) => f.plan.tool === tool && !isIdle(f),
+    fires: (f) => f.plan.tool === tool && !bringsBack(f.plan) && !isIdle(f),
   };
 }
 

@@ -1,5 +1,6 @@
 import type { DeniedTarget, OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
+import { EXECUTION } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /** A plan's targets as its ecosystem's grammar sees them, whatever the plan itself claims. */
@@ -23,11 +24,13 @@ export function judgeTargets(plan: OperationPlan, grammars: Grammars = TABLE): J
     return judged;
   }
   try {
-    const { targets, denied } = grammar.parseTargets(plan.operation, plan.targets);
+    const { targets, denied, targetType } = grammar.parseTargets(plan.operation, plan.targets);
     judged.denied = denied;
     if (targets.join("\n") !== plan.targets.join("\n")) judged.invalid.push("targets are not in normal form");
     const names = new Set(denied.map((d) => d.target));
-    judged.mutable = targets.some((target) => !names.has(target) && !grammar.isExact(target));
+    // An execution is one, whatever the ecosystem's versions look like.
+    judged.mutable =
+      targetType !== EXECUTION && targets.some((target) => !names.has(target) && !grammar.isExact(target));
   } catch (error) {
     if (!(error instanceof AegisError) || error.code !== "invalid_target") throw error;
     judged.invalid.push(error.message);

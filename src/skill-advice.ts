@@ -95,6 +95,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   },
   "artifact-mutable": PINNED,
   "artifact-unverified": PINNED,
+  "rollback-unverified": {
+    may: "report that earlier content can't be vouched for, and plan the earlier version by its name",
+    never: "put the directory into another state by hand so that the rollback passes",
+  },
   "artifact-registry": {
     may: "report the registry; whoever owns the policy may add it to allowed_registries",
     never: "mirror, rename or proxy it",
@@ -158,6 +162,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   "apt-rollback": {
     may: "name what it restores and removes and what its warnings say, and hand the plan over",
     never: "roll back on your own because a run failed",
+  },
+  "managed-rollback": {
+    may: "name what comes back and what goes, say why it should, and hand the plan over",
+    never: "copy anything out of /var/lib/aegis/previous, or roll back on your own because a run failed",
   },
   "apt-repair": {
     may: "report what dpkg left half-done, and hand the plan over",

@@ -3,9 +3,10 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type FakeCrate, FILES, fakeCrates, INDEX } from "./cargo-kit.ts";
+import { type FakeCrate, FILES, fakeCrates, INDEX, indexUrl } from "./cargo-kit.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { needs } from "./needs.ts";
+import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /*
@@ -23,6 +24,19 @@ const COMMAND: FakeCrate = {
   dependencies: [{ name: "words", version: "1.2.0" }],
   files: { "src/main.rs": 'fn main() { println!("{}", words::word()); }\n' },
 };
+
+const NEWER: FakeCrate = {
+  ...COMMAND,
+  version: "1.1.0",
+  files: { "src/main.rs": 'fn main() { println!("{} again", words::word()); }\n' },
+};
+
+/** A registry with both; each has a lock file of its own. */
+function bothVersions() {
+  const [older, newer] = [fakeCrates([COMMAND, LIBRARY]), fakeCrates([NEWER, LIBRARY])];
+  const url = indexUrl(COMMAND.name);
+  return { ...older, ...newer, [url]: `${older[url]}${newer[url]}` };
+}
 
 /** A build script that tries what it must not reach, and says in the program what it reached. */
 function BUILD(): string {
@@ -64,7 +78,7 @@ needs(DEBS !== null, "Debian's packages of cargo, by apt-get").describe("Debian'
     let chain: Chain;
 
     beforeAll(async () => {
-      const answers = fakeCrates([COMMAND, LIBRARY]);
+      const answers = bothVersions();
       server = Bun.serve({
         hostname: "127.0.0.1",
         port: 0,
@@ -116,5 +130,14 @@ needs(DEBS !== null, "Debian's packages of cargo, by apt-get").describe("Debian'
       expect((await chain.apply(path)).status).toBe(6);
       expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
     }, 180_000);
+
+    test(
+      "what an upgrade replaced comes back, and what that replaced",
+      () =>
+        provesRollback(chain, "cargo", "greeter@1.1.0", async () => {
+          return (await chain.host.exec(["/var/lib/aegis/bin/greeter"], { user: "bob" })).stdout;
+        }),
+      300_000,
+    );
   }),
 );

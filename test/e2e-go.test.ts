@@ -8,6 +8,7 @@ import { type Chain, startChain } from "./e2e-kit.ts";
 import { type FakeModule, fakeProxy, newDatabase, PROXY } from "./go-kit.ts";
 import { needs } from "./needs.ts";
 import type { RegistryAnswer } from "./registry-kit.ts";
+import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /*
@@ -187,10 +188,8 @@ function run(isFull: boolean, installGo: Installation["install"]) {
     return;
   }
 
-  test("a newer version takes its place", async () => {
-    const { path } = await chain.signed("go", "install", "tool.example/T/cmd/t@v1.1.0");
-    const applied = await chain.apply(path);
-    expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error")]);
+  test("a newer version takes its place, what it replaced comes back, and what that replaced", async () => {
+    await provesRollback(chain, "go", "tool.example/T/cmd/t@v1.1.0", runs);
     expect(await runs()).toBe("hello two\n");
   }, 300_000);
 

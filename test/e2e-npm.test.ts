@@ -5,19 +5,23 @@ import { resolveProgram } from "../src/sys-spawn.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { npmTarball, type TestPackage } from "./managed-kit.ts";
 import { needs } from "./needs.ts";
+import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /*
  * npm from the plan to the log, with the real npm and the compiled program, and a registry of the test's own.
  */
 
-const PACKAGES = [
+const greeter = (version: string, says: string) =>
   npmTarball(
     "greeter",
-    "1.0.0",
+    version,
     { bin: { greeter: "cli.js" }, dependencies: { words: "^1.0.0" } },
-    { "cli.js": "#!/usr/bin/env node\nconsole.log(require('words'))\n" },
-  ),
+    { "cli.js": `#!/usr/bin/env node\nconsole.log(${says})\n` },
+  );
+const PACKAGES = [
+  greeter("1.0.0", "require('words')"),
+  greeter("1.2.0", "`${require('words')} again`"),
   npmTarball("private", "1.0.0", {}),
   npmTarball("words", "1.1.0", { main: "i.js" }, { "i.js": "module.exports = 'hello'\n" }),
 ];
@@ -130,5 +134,14 @@ describeOnThrowaway("npm, from the plan to the log", () => {
       wanted = null;
     },
     120_000,
+  );
+
+  real.test(
+    "what an upgrade replaced comes back, and what that replaced",
+    () =>
+      provesRollback(chain, "npm", "greeter@1.2.0", async () => {
+        return (await chain.host.exec(["/var/lib/aegis/bin/greeter"], { user: "bob" })).stdout;
+      }),
+    240_000,
   );
 });

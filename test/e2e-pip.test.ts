@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { zip } from "./archive-kit.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { needs } from "./needs.ts";
+import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /*
@@ -26,6 +27,13 @@ const WHEELS: Wheel[] = [
     requires: "words>=1",
     command: "greeter",
     code: "import words\ndef main():\n    print(words.WORD)\n",
+  },
+  {
+    name: "greeter",
+    version: "1.1.0",
+    requires: "words>=1",
+    command: "greeter",
+    code: "import words\ndef main():\n    print(words.WORD, 'again')\n",
   },
   { name: "other", version: "2.0.0", command: "other", code: "def main():\n    print('other')\n" },
 ];
@@ -121,5 +129,11 @@ needs(hasPip, "pip of /usr/bin/python3").describe("the system's pip", () =>
       expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error")]);
       expect([(await run("other")).stdout, (await run("greeter")).stdout]).toEqual(["other\n", "hello\n"]);
     }, 120_000);
+
+    test(
+      "what an upgrade replaced comes back, and what that replaced",
+      () => provesRollback(chain, "pip", "greeter==1.1.0", async () => (await run("greeter")).stdout),
+      240_000,
+    );
   }),
 );

@@ -7,7 +7,21 @@ const QUIET = ["--ignore-scripts", "--no-audit", "--no-fund"];
 const npm = (...targets: string[]) => [...NPM, ...QUIET, ...targets];
 const apt = (...targets: string[]) => ["apt-get", "install", "-y", ...targets];
 
+const RUN = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
+const rollback = (...words: string[]) => ["aegis", "rollback", ...words];
+
 const REFUSED: string[][] = [
+  ["aegis"],
+  rollback("npm", "/var/lib/aegis/npm-global"),
+  rollback("npm", "/var/lib/aegis/npm-global", "latest"),
+  rollback("npm", "/var/lib/aegis/npm-global", RUN.slice(0, 8)),
+  rollback("npm", "/var/lib/aegis/npm-global", RUN.toUpperCase()),
+  rollback("npm", "/var/lib/aegis/npm-global", RUN, RUN),
+  rollback("npm", "/var/lib/aegis/npm-global", `../${RUN}`),
+  rollback("npm", "/var/lib/aegis/cargo", RUN),
+  rollback("npm", "/etc", RUN),
+  rollback("apt", "/var/lib/aegis/npm-global", RUN),
+  ["aegis", "daemon", "--build", "/tmp"],
   [],
   ["sh", "-c", "true"],
   ["apt-get"],
@@ -74,6 +88,10 @@ const ALLOWED: string[][] = [
   ["dpkg", "--configure", "-a"],
   npm("lodash@4.17.21"),
   npm("lodash@4.17.21", "@babel/core@7.0.0-beta.1"),
+  rollback("npm", "/var/lib/aegis/npm-global", RUN),
+  rollback("pip", "/var/lib/aegis/pip-packages", RUN),
+  rollback("go", "/var/lib/aegis/go", RUN),
+  rollback("cargo", "/var/lib/aegis/cargo", RUN),
 ];
 
 describe("commands that the executor may run", () => {

@@ -44,6 +44,7 @@ test("of all that policy is made of, only the table imports lazily", () => {
  * asks only for apt's own (repositories, dpkg's packages) treats every other ecosystem alike and needs no edit.
  */
 const NAMED: Readonly<Record<string, string>> = {
+  "doc-evidence": "apt's own; every other rollback is of a managed root",
   "doc-plan": "the list of tools that all types come from",
   "eco-argv": "exec-preflight.test.ts: what an ecosystem signs is on the list",
   "eco-names": "the list of names on the command line",

@@ -11,10 +11,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import type { OperationPlan } from "../src/doc-plan.ts";
 import { readBuildReceipt } from "../src/eco-build-receipt.ts";
 import { outdated } from "../src/eco-exchange.ts";
 import { managedDriver } from "../src/eco-managed-driver.ts";
 import { startRun } from "../src/eco-run.ts";
+import { rollbackArgv } from "../src/eco-undo.ts";
 import { readText } from "../src/sys-files.ts";
 import { fakeManaged } from "./managed-fake.ts";
 import { compileAegis, ManagedTest, managed, script } from "./managed-kit.ts";
@@ -252,8 +254,20 @@ managed.describe("a managed run", () => {
   });
 
   managed.describe("a rollback", () => {
-    const undo = (execution: string) =>
-      at.run([], ["aegis"], { operation: "rollback", targets: [execution], transaction: [] });
+    /** Of the whole chain this has the run alone, so that the digests are the receipt's. */
+    const undoing = (execution: string): Partial<OperationPlan> => {
+      const receipt = readBuildReceipt(at.runDirectory(execution));
+      const about = { verified: true, key: null, detail: "" };
+      return {
+        ...{ operation: "rollback", targets: [execution], transaction: [] },
+        provenance_evidence: [
+          { kind: "managed-content-left", subject: receipt?.tree_after ?? "", ...about },
+          { kind: "managed-content-replaced", subject: receipt?.tree_before ?? "", ...about },
+        ],
+      };
+    };
+    const undo = (execution: string, change: Partial<OperationPlan> = {}) =>
+      at.run([], rollbackArgv("vscode", "fake", execution), { ...undoing(execution), ...change });
     const install = async (bytes: string) => {
       await at.run([{ ...TOOL, bytes }], script(INSTALL));
       return at.execution;
@@ -264,8 +278,10 @@ managed.describe("a managed run", () => {
       async () => {
         at.place("kept", "as before");
         const execution = await install("one");
-        const { status } = await undo(execution);
+        const { status, result } = await undo(execution);
         expect(status).toBe(0);
+        const { tree_before = "", tree_after = "" } = readBuildReceipt(at.runDirectory(execution)) ?? {};
+        expect(result.content).toEqual({ before: tree_after, after: tree_before });
         expect(at.installed()).toEqual({ kept: "as before" });
         expect(readdirSync(join(at.state, "bin"))).toEqual([]);
         await undo(at.execution);
@@ -300,6 +316,12 @@ managed.describe("a managed run", () => {
         expect(at.installed()).toEqual(before);
       });
     }
+  });
+
+  managed.test("the rollback of one execution is not run for the plan of another", () => {
+    const argv = rollbackArgv("vscode", "fake", at.execution);
+    const plan = at.plan([], { operation: "rollback", targets: [at.execution.replace("0b", "0c")] });
+    expect(at.prepare(plan, argv)).rejects.toMatchObject({ code: "argv_mismatch" });
   });
 
   managed.test("without the right to make namespaces the tool isn't ready, and nothing is run", async () => {

@@ -138,6 +138,7 @@ export function pipPlanning(
     },
     readText: (path) => files[path] ?? null,
     list: (path) => commands[path] ?? [],
+    contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("pip needs no temporary files");
     },

@@ -204,6 +204,29 @@ export const rollback = (transaction: TransactionEntry[], ...subjects: string[])
   operation: "rollback",
 });
 
+/** A rollback of npm's managed root, with what its record says of the content that comes back. */
+export const restoring = (change: Partial<OperationPlan> = {}, verified = true): OperationPlan => ({
+  ...npm({
+    transaction: [
+      entry("left-pad", {
+        ...{ action: "downgrade", from_version: "1.3.0", to_version: "1.2.0", sha256: null, size: null },
+        ...{ origin: null, archive: null, source: null, sources: [] },
+      }),
+    ],
+    source_registry: null,
+    published_at: null,
+    raw_evidence: { commands: [] },
+    provenance_evidence: [
+      { kind: "managed-content-left", subject: "a".repeat(64), verified: true, key: null, detail: "" },
+      { kind: "managed-content-replaced", subject: "b".repeat(64), verified, key: null, detail: "" },
+    ],
+  }),
+  ...asked([RUN]),
+  operation: "rollback",
+  exact_targets: [RUN],
+  ...change,
+});
+
 /** A package that dpkg left unpacked. */
 export const configured = entry("hello", {
   action: "configure",

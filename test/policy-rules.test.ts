@@ -16,6 +16,7 @@ import {
   removal,
   remove,
   repair,
+  restoring,
   review,
   rollback,
   undoing,
@@ -96,6 +97,8 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         what: "a rollback of two executions",
         plan: { ...rollback([]), ...two(rollback([]).targets) },
       },
+      { what: "npm's rollback of a package", plan: restoring({ target: "left-pad", targets: ["left-pad"] }) },
+      { what: "npm's rollback of two executions", plan: { ...restoring(), ...two(restoring().targets) } },
       { what: "an upgrade of one package", plan: upgrade({ target: "hello", targets: ["hello"] }) },
       { what: "an update with a target", plan: update({ target: "hello", targets: ["hello"] }) },
       { what: "a repair with a target", plan: { ...repair([]), target: "hello", targets: ["hello"] } },
@@ -108,6 +111,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       },
       { what: "a removal", plan: remove(["hello", "libc6:i386"], [removal("hello")]) },
       { what: "a rollback of an execution", plan: rollback([]) },
+      { what: "npm's rollback of an execution", plan: restoring() },
       { what: "a scoped npm package", plan: npm({ target: "@a/b@1.0.0", targets: ["@a/b@1.0.0"] }) },
     ],
   },
@@ -435,6 +439,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     decision: "deny",
     fires: [
       { what: "critical", plan: upgrade({ vulnerability_evidence: [vulnerability()] }) },
+      { what: "critical in what comes back", plan: restoring({ vulnerability_evidence: [vulnerability()] }) },
       {
         what: "critical in what would be installed, declared old",
         plan: upgrade({ vulnerability_evidence: [vulnerability({ applies_to: "old" })] }),
@@ -539,6 +544,31 @@ const CASES: Readonly<Record<string, RuleCases>> = {
           })),
         }),
       },
+    ],
+  },
+  "rollback-unverified": {
+    decision: "deny",
+    fires: [
+      { what: "nothing vouches for what comes back", plan: restoring({}, false) },
+      { what: "no evidence of it", plan: restoring({ provenance_evidence: [] }) },
+      {
+        what: "evidence of what goes alone",
+        plan: restoring({ provenance_evidence: restoring().provenance_evidence.slice(0, 1) }),
+      },
+      {
+        what: "evidence of a package in its place",
+        plan: restoring({ provenance_evidence: npm().provenance_evidence }),
+      },
+      {
+        what: "a claim that nothing is to do, with packages that change",
+        plan: restoring({ nothing_to_do: true }, false),
+      },
+    ],
+    not: [
+      { what: "executions alone made what comes back", plan: restoring() },
+      { what: "an installation", plan: npm() },
+      { what: "apt's", plan: rollback([older], "a:amd64=0.9") },
+      { what: "nothing to undo", plan: restoring({ nothing_to_do: true, transaction: [] }, false) },
     ],
   },
   "artifact-registry": {
@@ -787,6 +817,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     not: [
       { what: "evidence is there", plan: upgrade() },
       { what: "apt update asks nobody", plan: update() },
+      { what: "npm's rollback asks nobody", plan: restoring() },
     ],
   },
   "vulnerability-grave": {
@@ -854,6 +885,24 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     fires: [{ what: "a rollback", plan: rollback([older], "a:amd64=0.9") }],
     not: [{ what: "undone already", plan: { ...rollback([]), nothing_to_do: true } }],
   },
+  "managed-rollback": {
+    decision: "require_human",
+    fires: [
+      { what: "a rollback, where the policy denies npm", plan: restoring(), toml: '[npm]\napply = "deny"' },
+      { what: "a rollback, where the policy allows npm", plan: restoring(), toml: NPM_ALLOWED },
+      {
+        what: "a rollback, whatever the policy asks of what is fetched",
+        plan: restoring(),
+        toml: '[npm]\nminimum_age_days = 7\nrequire_provenance = true\nallowed_registries = ["npm.example"]',
+      },
+      { what: "files alone that change", plan: restoring({ transaction: [] }) },
+    ],
+    not: [
+      { what: "nothing to undo", plan: restoring({ nothing_to_do: true, transaction: [] }) },
+      { what: "an installation", plan: npm() },
+      { what: "apt's", plan: rollback([older], "a:amd64=0.9") },
+    ],
+  },
   "apt-repair": {
     decision: "require_human",
     fires: [
@@ -875,7 +924,10 @@ const CASES: Readonly<Record<string, RuleCases>> = {
   "npm-apply": {
     decision: "deny",
     fires: [{ what: "npm", plan: npm() }],
-    not: [{ what: "apt", plan: install() }],
+    not: [
+      { what: "apt", plan: install() },
+      { what: "a rollback", plan: restoring() },
+    ],
   },
   ...Object.fromEntries(
     (["pip", "container", "nuget", "vscode", "go", "cargo"] as const).map((tool) => [
