@@ -69,7 +69,7 @@ export async function moduleGraph(
 }
 
 function whyFailed({ outcome }: CommandEvidence, stderr: string): string {
-  if (outcome === "missing") return "go is not installed";
+  if (outcome === "missing") return "go is not installed, and plans its modules: install golang-go";
   const said = stderr
     .split("\n")
     .filter((line) => line.trim() !== "" && !/^go: (?:downloading|finding) /.test(line))

@@ -181,9 +181,9 @@ export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): 
   if (files.length === 0)
     return (exact_targets.length > 0 ? exact_targets : targets).filter((one) => !good.has(one));
   return files
-    .map(({ name, to_version }) => [`${name}@${to_version}`, `${name}==${to_version}`])
+    .map(({ name, to_version }) => [`${name}@${to_version}`, `${name}==${to_version}`] as const)
     .filter((spellings) => !spellings.some((one) => good.has(one)))
-    .map(([first = ""]) => first);
+    .map(([at, equals]) => (f.plan.tool === "pip" ? equals : at));
 }
 
 /** The execution whose rollback would bring back content that did not all come by executions, where it is one. */

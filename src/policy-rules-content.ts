@@ -47,14 +47,14 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "artifact-mutable",
     looks_at: "artifact",
     decision: "deny",
-    reason: "a target is not pinned to one exact version",
+    reason: "a target is not pinned to one exact version; name the version",
     fires: (f) => artifactSettings(f) !== null && !isPinned(f),
   },
   {
     id: "artifact-unverified",
     looks_at: "artifact",
     decision: "deny",
-    reason: "no signature or checksum of the artifact was verified",
+    reason: "no signature or checksum of a package was verified; the plan's warnings say what was missing",
     fires: (f) => artifactSettings(f) !== null && unverifiedArtifacts(f, () => true),
   },
   {
@@ -68,7 +68,7 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "artifact-registry",
     looks_at: "artifact",
     decision: "deny",
-    reason: "a registry is not in allowed_registries",
+    reason: "a registry is not in allowed_registries, where the policy's owner can add it",
     fires: (f) => {
       const allowed = artifactSettings(f)?.allowed_registries;
       return allowed !== undefined && registries(f).filter((host) => !allowed.includes(host));
@@ -78,7 +78,8 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "artifact-too-new",
     looks_at: "artifact",
     decision: "deny",
-    reason: "a version was published less than minimum_age_days ago, or its date is not known",
+    reason:
+      "a version was published less than minimum_age_days ago, or its registry doesn't tell when; name older versions, or wait",
     fires: (f) => {
       const days = artifactSettings(f)?.minimum_age_days ?? 0;
       return days > 0 && publishedTooLately(f, days);
@@ -88,21 +89,23 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "publisher-change",
     looks_at: "artifact",
     decision: "deny",
-    reason: "the publisher of a package changed less than minimum_age_days ago",
+    reason:
+      "the publisher of a package changed less than minimum_age_days ago; name a version of the former one, or wait",
     fires: (f) => newlyPublished(f, artifactSettings(f)?.minimum_age_days ?? 0),
   },
   {
     id: "trust-downgrade",
     looks_at: "artifact",
     decision: "deny",
-    reason: "a package lacks a valid signature or provenance that it claims, or that earlier versions had",
+    reason:
+      "a package lacks a valid signature or provenance that it claims, or that earlier versions had; the plan's evidence says which",
     fires: lessTrusted,
   },
   {
     id: "artifact-provenance",
     looks_at: "artifact",
     decision: "deny",
-    reason: "require_provenance is set, and no build attestation was verified",
+    reason: "require_provenance is set, and no build attestation was verified; name a version that has one",
     fires: (f) =>
       artifactSettings(f)?.require_provenance === true &&
       unverifiedArtifacts(f, (kind) => kind.endsWith("-attestation")),

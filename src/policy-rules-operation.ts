@@ -56,8 +56,8 @@ function artifactRule(tool: ArtifactTool): Rule {
     id: `${tool}-apply`,
     looks_at: "operation",
     decision: (config) => config[tool].apply,
-    reason: `artifacts are applied as [${tool}] apply says`,
-    denial: `the policy denies ${tool} artifacts ([${tool}] apply)`,
+    reason: `[${tool}] apply decides about ${tool} packages`,
+    denial: `the policy denies ${tool} packages; [${tool}] apply = "require_human" leaves them to a person`,
     fires: (f) => f.plan.tool === tool && !bringsBack(f.plan) && !isIdle(f),
   };
 }

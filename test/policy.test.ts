@@ -103,6 +103,42 @@ describe("decision, controls and exit status together", () => {
     );
     expect(denied(update(), '[apt]\nupdate = "deny"')[1]).toBe("the policy denies apt update ([apt] update)");
   });
+  const HUMAN = '[npm]\napply = "require_human"\n';
+  const [PACKAGE] = npm().transaction;
+  const DENIALS: [what: string, plan: OperationPlan, toml: string, says: string][] = [
+    [
+      "by default",
+      npm(),
+      "",
+      'the policy denies npm packages; [npm] apply = "require_human" leaves them to a person',
+    ],
+    ["without a version", npm({ mutable_reference: true }), HUMAN, "name the version"],
+    [
+      "nothing verified",
+      npm({ provenance_evidence: [] }),
+      HUMAN,
+      `the plan's warnings say what was missing: ${PACKAGE?.name}@${PACKAGE?.to_version}`,
+    ],
+    [
+      "nothing verified, as pip spells it",
+      { ...npm({ provenance_evidence: [] }), tool: "pip", ecosystem: "pip" },
+      '[pip]\napply = "require_human"\n',
+      `what was missing: ${PACKAGE?.name}==${PACKAGE?.to_version}`,
+    ],
+    [
+      "another registry",
+      npm(),
+      `${HUMAN}allowed_registries = ["r.example"]\n`,
+      "not in allowed_registries, where the policy's owner can add it: registry.npmjs.org",
+    ],
+    ["too new", npm(), `${HUMAN}minimum_age_days = 3650\n`, "name older versions, or wait"],
+    ["without an attestation", npm(), `${HUMAN}require_provenance = true\n`, "name a version that has one"],
+  ];
+  test.each(DENIALS)("a denied package says what to type or configure: %s", (_, plan, toml, says) => {
+    const { decision, reasons } = decide(plan, undefined, toml);
+    expect([decision, reasons.join("\n")]).toEqual(["deny", expect.stringContaining(says)]);
+  });
+
   test("the policy's number of approvals", () => {
     const toml = "[approvals]\nrequired = 2";
     expect(decide(install(), undefined, toml).approvals_required).toBe(2);
