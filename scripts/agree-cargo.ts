@@ -14,7 +14,7 @@ import { openPlanning } from "../src/plan-world.ts";
  */
 
 const CRATES =
-  "ripgrep hexyl fd-find bat tokei just eza sd hyperfine bottom du-dust procs zoxide git-delta xsv grex choose skim lsd tealdeer cargo-edit cargo-watch cargo-deny mdbook oxipng watchexec-cli difftastic gping miniserve navi pastel rustscan xh topgrade broot ouch dua-cli vivid xcp cargo-nextest".split(
+  "ripgrep hexyl fd-find bat tokei just eza sd hyperfine bottom du-dust procs zoxide git-delta xsv grex choose skim lsd tealdeer cargo-edit cargo-watch cargo-deny mdbook oxipng watchexec-cli difftastic gping miniserve navi pastel rustscan xh topgrade broot ouch dua-cli vivid xcp cargo-nextest fnm starship zellij atuin bandwhich bacon cargo-audit cargo-expand cargo-outdated cargo-generate cargo-make cross wasm-pack typos-cli taplo-cli".split(
     " ",
   );
 

@@ -9,9 +9,10 @@ import { BINARY, type Line, type Measured } from "./bench-measure.ts";
 const BENCHMARKS: Readonly<Record<string, (quick: boolean) => Promise<Line[]>>> = {
   startup: async (quick) => (await import("./bench-startup.ts")).startup(quick),
   plan: async (quick) => (await import("./bench-plan.ts")).plan(quick),
-  npm: async (quick) => (await import("./bench-npm.ts")).npmPlan(quick),
-  pip: async (quick) => (await import("./bench-pip.ts")).planPip(quick),
-  go: async (quick) => (await import("./bench-go.ts")).planGo(quick),
+  npm: async (quick) => (await import("./bench-planning.ts")).planning("npm", quick),
+  pip: async (quick) => (await import("./bench-planning.ts")).planning("pip", quick),
+  go: async (quick) => (await import("./bench-planning.ts")).planning("go", quick),
+  cargo: async (quick) => (await import("./bench-planning.ts")).planning("cargo", quick),
   policy: async (quick) => (await import("./bench-policy.ts")).policy(quick),
   audit: async (quick) => (await import("./bench-audit.ts")).audit(quick),
   front: async (quick) => (await import("./bench-front.ts")).front(quick),
