@@ -5,6 +5,7 @@ import type { Difference } from "./doc-result.ts";
 import type { ArchiveFile } from "./eco-archive.ts";
 import type { Inventory, ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
 import { readTarGz } from "./eco-tar.ts";
+import { mendedCommand, packageCommands } from "./npm-commands.ts";
 import { npmConfig, npmRequests } from "./npm-config.ts";
 import { readFileLimited } from "./sys-files.ts";
 
@@ -26,8 +27,10 @@ interface Package {
   signed: SignedFile;
   /** Path below the package's directory → SHA-256 of the file, as npm lays it out. */
   files: ReadonlyMap<string, string>;
-  /** The files that npm links as commands, and may have mended a line end of. */
+  /** Command → its file, as npm links it. */
   commands: ReadonlyMap<string, string>;
+  /** Those files, which npm may have mended a line end of → their SHA-256 then. */
+  mended: ReadonlyMap<string, string>;
   manifest: Record<string, unknown>;
   hasShrinkwrap: boolean;
 }
@@ -136,9 +139,14 @@ function unpack(signed: SignedFile): Package {
     const ignored = path.replace(/(^|\/)\.gitignore$/, "$1.npmignore");
     if (ignored === path || !contents.has(ignored)) files.set(ignored, sha256Hex(data));
   }
+  const commands = packageCommands(manifest, contents);
+  const mended = [...new Set(commands.values())].map((path): [string, string] => {
+    const data = contents.get(path)?.data ?? new Uint8Array();
+    return [path, sha256Hex(mendedCommand(data))];
+  });
   return {
-    ...{ signed, files, manifest },
-    commands: commandsOf(manifest, contents),
+    ...{ signed, files, manifest, commands },
+    mended: new Map(mended),
     hasShrinkwrap: contents.has("npm-shrinkwrap.json"),
   };
 }
@@ -146,27 +154,6 @@ function unpack(signed: SignedFile): Package {
 /** A tarball has one directory at the top, whatever it is called. */
 function withoutTop({ path }: ArchiveFile): string {
   return path.slice(path.indexOf("/") + 1);
-}
-
-/** Files that `bin` names, by name of the command, with the SHA-256 that npm's line ends in a `#!` line make (bin-links, fix-bin.js). */
-function commandsOf(
-  { bin, name }: Record<string, unknown>,
-  contents: ReadonlyMap<string, ArchiveFile>,
-): Map<string, string> {
-  const single = typeof bin === "string" && typeof name === "string" ? { [posix.basename(name)]: bin } : {};
-  const all = typeof bin === "object" && bin !== null ? bin : single;
-  const commands = new Map<string, string>();
-  for (const path of Object.values(all)) {
-    const inside = typeof path === "string" ? posix.normalize(path).replace(/^(?:\.\/|\/)+/, "") : "";
-    const file = contents.get(inside);
-    if (file !== undefined) commands.set(inside, sha256Hex(mended(file.data)));
-  }
-  return commands;
-}
-
-function mended(data: Uint8Array): Uint8Array {
-  const script = Buffer.from(data).toString("latin1");
-  return Buffer.from(script.replace(/^(#![^\n]+)\r\n/, "$1\n"), "latin1");
 }
 
 /** Directories of the stage by the package that they hold, which its package.json shows. */
@@ -198,11 +185,11 @@ function filesDiffering(
   read: (path: string, limit: number) => Uint8Array,
 ): Difference[] {
   const signed = new Map<string, Set<string>>();
-  for (const [directory, { files, commands }] of places) {
+  for (const [directory, { files, mended }] of places) {
     if (!isOurs(`${directory}/`)) continue;
     for (const [path, sha256] of files) {
       const allowed = signed.get(`${directory}/${path}`) ?? new Set();
-      signed.set(`${directory}/${path}`, allowed.add(sha256).add(commands.get(path) ?? sha256));
+      signed.set(`${directory}/${path}`, allowed.add(sha256).add(mended.get(path) ?? sha256));
     }
   }
   const missing = [...signed.keys()].filter((path) => stage.get(path)?.kind !== "file");
@@ -232,28 +219,30 @@ function isLock(bytes: Uint8Array): boolean {
   }
 }
 
-/** Links may be commands and manual pages, and lead to signed files of the packages; at the top, of what was asked for. */
+/** Links may be commands, with the names and files that their packages state, and manual pages; at the top, of what was asked for. */
 function linksDiffering(
   stage: Tree,
   places: ReadonlyMap<string, Package>,
   targets: readonly string[],
   before: Tree,
 ): Difference[] {
-  const owner = (file: string) => {
-    const directory = [...places.keys()]
-      .filter((one) => file.startsWith(`${one}/`))
-      .sort((a, b) => b.length - a.length)[0];
-    const found = directory === undefined ? undefined : places.get(directory);
-    return found?.files.has(file.slice((directory?.length ?? 0) + 1)) === true ? directory : undefined;
-  };
+  const owner = (file: string) =>
+    [...places]
+      .filter(([directory]) => file.startsWith(`${directory}/`))
+      .sort(([a], [b]) => b.length - a.length)[0];
   return [...stage].flatMap(([path, entry]) => {
     if (entry.kind !== "link") return [];
     const known = before.get(path);
     if (known?.kind === "link" && known.target === entry.target) return [];
-    const directory = owner(posix.normalize(posix.join(posix.dirname(path), entry.target)));
-    const atTop = /^(?:bin|share\/man\/man[^/]+)\/[^/]+$/.test(path);
+    const linked = posix.normalize(posix.join(posix.dirname(path), entry.target));
+    const [directory = "", found] = owner(linked) ?? [];
+    const file = linked.slice(directory.length + 1);
+    const isCommand = found?.commands.get(posix.basename(path)) === file;
     const isTarget = targets.some((name) => directory === `${MODULES}/${name}`);
-    const fits = directory !== undefined && (atTop ? isTarget : /\/node_modules\/\.bin\/[^/]+$/.test(path));
+    const fits =
+      (isTarget && /^bin\/[^/]+$/.test(path) && isCommand) ||
+      (isTarget && /^share\/man\/man[^/]+\/[^/]+$/.test(path) && found?.files.has(file) === true) ||
+      (/\/node_modules\/\.bin\/[^/]+$/.test(path) && isCommand);
     return fits ? [] : [difference(path, null, `a link to ${entry.target}`)];
   });
 }

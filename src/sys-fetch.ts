@@ -126,7 +126,7 @@ function requestOptions(url: URL, { body, headers, signal, proxy, certificates }
 }
 
 /**
- * Passes on the body of a URL as it comes. Everything else is as in {@link fetchBytes}.
+ * Passes on the body of a URL as it comes, at most `maxBytes` of it. Everything else is as in {@link fetchBytes}.
  * @throws AegisError `unavailable` for no response, a status other than 200, or a body larger than `maxBytes`
  */
 export async function fetchStreamed(
@@ -148,9 +148,10 @@ export async function fetchStreamed(
       throw new Error(refusal);
     }
     for await (const chunk of response.body ?? []) {
+      const room = maxBytes - total;
       total += chunk.length;
+      await take(chunk.subarray(0, room));
       if (total > maxBytes) throw new Error(`the file is larger than ${maxBytes} bytes`);
-      await take(chunk);
     }
   } catch (error) {
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";

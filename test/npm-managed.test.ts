@@ -31,7 +31,12 @@ const APP = npmTarball(
     ".gitignore": "x\n",
   },
 );
-const LIB = npmTarball("lib", "1.2.0", { main: "i.js" }, { "i.js": "module.exports = 'lib 1'\n" });
+const LIB = npmTarball(
+  "lib",
+  "1.2.0",
+  { main: "i.js", bin: "i.js" },
+  { "i.js": "module.exports = 'lib 1'\n" },
+);
 const LIB2 = npmTarball("lib", "2.0.0", { main: "i.js" }, { "i.js": "module.exports = 'lib 2'\n" });
 const BOTH = npmTarball(
   "@scope/both",
@@ -162,7 +167,7 @@ describe("a stage that npm left", () => {
       path,
     };
   };
-  const text = JSON.stringify({ name: "lib", version: "1.2.0", main: "i.js" });
+  const text = JSON.stringify({ name: "lib", version: "1.2.0", main: "i.js", bin: "i.js" });
   const file = (body: string): TreeEntry => ({
     kind: "file",
     sha256: sha256Hex(body),
@@ -205,6 +210,26 @@ describe("a stage that npm left", () => {
       "a command that it doesn't have",
       [...GOOD, OTHER, ["bin/ls", { kind: "link", target: "../lib/node_modules/other/package.json" }]],
       ["bin/ls"],
+    ],
+    [
+      "a command under another name",
+      [...GOOD, OTHER, ["bin/ls", { kind: "link", target: "../lib/node_modules/lib/i.js" }]],
+      ["bin/ls"],
+    ],
+    [
+      "a command that a package has within itself, under another name",
+      [...GOOD, OTHER, [`${D}/node_modules/.bin/ls`, { kind: "link", target: "../../i.js" }]],
+      [`${D}/node_modules/.bin/ls`],
+    ],
+    [
+      "its command",
+      [...GOOD, OTHER, ["bin/lib", { kind: "link", target: "../lib/node_modules/lib/i.js" }]],
+      [],
+    ],
+    [
+      "its command, with another of its files",
+      [...GOOD, OTHER, ["bin/lib", { kind: "link", target: "../lib/node_modules/lib/package.json" }]],
+      ["bin/lib"],
     ],
     ["a file among the commands", [...GOOD, OTHER, ["bin/lib", file("x")]], ["bin/lib"]],
     [
