@@ -110,6 +110,7 @@ function judgePlan(
   const [ecosystem, operation] = verb.plan;
   const targets: string[] = [];
   const options = [...before];
+  const versions: string[] = [];
   let unknown: string | null = null;
   for (let i = 0; i < rest.length; i++) {
     const word = rest[i] ?? "";
@@ -117,6 +118,11 @@ function judgePlan(
     if (signal !== undefined) return refusal(`${label} ${optionName(word)}`, `policy denies it (${signal})`);
     if (!word.startsWith("-")) {
       targets.push(word);
+      continue;
+    }
+    const name = optionName(word);
+    if (verb.version?.includes(name) === true) {
+      versions.push(name === word ? (rest[++i] ?? "") : word.slice(name.length + 1));
       continue;
     }
     const option = knownOption(program, word, verb.drop);
@@ -133,7 +139,11 @@ function judgePlan(
     const instead = ["plan", ...(other ?? [ecosystem, operation]), ...targets];
     return refusal(label, `a plan can't have ${unplannable}`, instead);
   }
-  return { does: "plan", ecosystem, operation, targets };
+  if (versions.length === 0) return { does: "plan", ecosystem, operation, targets };
+  const [[target = "", another], [version = "", second]] = [targets, versions];
+  if (another !== undefined || second !== undefined || !/^[^@]+$/.test(target) || !/^[^@-]/.test(version))
+    return refusal(label, "a version belongs to one package that has no other: <package>@<version>");
+  return { does: "plan", ecosystem, operation, targets: [`${target}@${version}`] };
 }
 
 /** Words that apt takes as the value of the flag before them, as in `-s no` (StringToBool, apt-pkg/contrib/strutl.cc). */

@@ -12,7 +12,7 @@ const NPM_INSTALL: Verb = {
   plan: ["npm", "install"],
   simulate: [],
   drop: words(
-    "-g --global --no-audit --no-fund --ignore-scripts -s --silent -q --quiet -y --yes --dry-run --json",
+    "-g --global --no-audit --no-fund --ignore-scripts -s --silent -q --quiet -y --yes --dry-run --json --location=global",
   ),
 };
 
@@ -140,8 +140,8 @@ const GO: Program = {
     ...look("-m --m -v --v", "version"),
     env: { options: words("-json --json -changed --changed"), words: /^[A-Za-z0-9_]+$/ },
     help: { options: [], words: "any" },
-    get: { plan: ["go", "get"], simulate: [], drop: [] },
-    install: { plan: ["go", "get"], simulate: [], drop: [] },
+    get: { plan: ["go", "get"], simulate: [], drop: words("-v -x") },
+    install: { plan: ["go", "install"], simulate: [], drop: words("-v -x") },
     ...refuse(GO_DOWNLOADS, "build vet list mod work fix tool doc"),
     ...refuse("it may download modules and run their code", "run test generate"),
   },
@@ -164,7 +164,12 @@ const CARGO: Program = {
     ),
     // For an unknown word it runs the program cargo-<word>.
     help: { options: [], words: "verbs" },
-    install: { plan: ["cargo", "install"], simulate: [], drop: words("-q --quiet -v --verbose --locked") },
+    install: {
+      plan: ["cargo", "install"],
+      simulate: [],
+      drop: words("-q --quiet -v --verbose --locked"),
+      version: words("--version --vers"),
+    },
     ...refuse(
       "it downloads crates and runs their build scripts",
       "build b check c test t run r bench doc d rustc",

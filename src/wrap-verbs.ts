@@ -25,6 +25,8 @@ export interface PlanVerb {
   simulate: readonly string[];
   /** Options that mean another operation if no target is named, and how to plan that. */
   alone?: Readonly<Record<string, readonly [ecosystem: string, operation: string]>>;
+  /** Options with the version of the one target, which stands behind its `@` in a plan. */
+  version?: readonly string[];
   /** Options that policy denies, with the signal that names the reason. */
   denied?: Readonly<Record<string, string>>;
 }
