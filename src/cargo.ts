@@ -2,6 +2,7 @@ import { cargoConfig } from "./cargo-config.ts";
 import { CargoIndex } from "./cargo-index.ts";
 import { type Crate, resolveCrate } from "./cargo-resolve.ts";
 import { cargoGrammar, splitCargoTarget } from "./cargo-target.ts";
+import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
@@ -158,11 +159,7 @@ function describe(
       .slice(0, 1000)
       .map((text) => text.slice(0, 4096)),
     provenance_evidence: crates.map(provenanceOf),
-    rollback_plan: {
-      inverse: [],
-      unobtainable: [],
-      notes: ["The previous content of the managed directory is kept."],
-    },
+    rollback_plan: CONTENT_KEPT,
     signals,
   };
 }

@@ -78,8 +78,13 @@ export function findCommand(words: readonly string[]): FoundCommand {
   throw new AegisError(
     "usage",
     `unknown command: ${safe(first)}`,
-    near === null ? "Type: aegis --help" : `Did you mean: aegis ${near}?`,
+    near === null ? elsewhere(first) : `Did you mean: aegis ${near}?`,
   );
+}
+
+/** The signed command of a managed rollback begins with `aegis rollback`, which is the executor's. */
+function elsewhere(word: string): string {
+  return `Type: aegis ${word === "rollback" ? "plan rollback <execution>" : "--help"}`;
 }
 
 function meant(first: string, second: string, choices: readonly string[]): string {

@@ -25,6 +25,13 @@ export const RECORDED_INVERSE = "apt-recorded-inverse";
 export const CONTENT_LEFT = "managed-content-left";
 export const CONTENT_REPLACED = "managed-content-replaced";
 
+/** The way back from a run of a managed root, whose content is kept as a whole. */
+export const CONTENT_KEPT: OperationPlan["rollback_plan"] = {
+  inverse: [],
+  unobtainable: [],
+  notes: ["What the run replaces is kept, and a rollback of the execution brings it back."],
+};
+
 /** Whether a plan brings back what an execution replaced in a managed root: nothing is fetched, and no tool runs. */
 export function bringsBack({ tool, operation }: Pick<OperationPlan, "tool" | "operation">): boolean {
   return operation === "rollback" && tool !== "apt";

@@ -13,7 +13,7 @@ import type { FetchAccess, ManagedTool } from "./eco-managed.ts";
 import { namespaced, neededProgram, type SandboxLimits } from "./eco-sandbox.ts";
 import { readRoot, treeReader } from "./eco-stage.ts";
 import { isRollbackArgv, rollbackArgv } from "./eco-undo.ts";
-import { AegisError } from "./errors.ts";
+import { AegisError, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { type Account, accountOf } from "./sys-account.ts";
 import { isFlocked } from "./sys-ffi.ts";
@@ -59,7 +59,16 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
   const observe = (): HostState => {
     if (!existsSync(places.root)) return {};
     const tree = readRoot(places.root);
-    return tool.inventory(tree, treeReader(places.root, tree));
+    try {
+      return tool.inventory(tree, treeReader(places.root, tree));
+    } catch (error) {
+      // Whoever changes it by hand may leave records that nobody can read.
+      throw new AegisError(
+        "refused",
+        `the records of ${places.root} can't be read: ${messageOf(error)}; no run of Aegis left them so`,
+        `Put the directory back as it was, or, as root, move it away; then install again: mv ${places.root} ${places.root}.broken`,
+      );
+    }
   };
   const sweep = (directory: string) =>
     sweepStages(state, (execution) => readBuildReceipt(join(dirname(directory), execution)));

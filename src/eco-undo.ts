@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { sha256Hex } from "./canonical.ts";
-import { CONTENT_LEFT, CONTENT_REPLACED } from "./doc-evidence.ts";
+import { CONTENT_KEPT, CONTENT_LEFT, CONTENT_REPLACED } from "./doc-evidence.ts";
 import type { ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
 import { type Content, parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
@@ -118,10 +118,7 @@ async function rollbackFindings(
         `what was there before: ${vouched ?? "nothing vouches for all of it"}`,
       ),
     ],
-    rollback_plan: {
-      ...{ inverse: [], unobtainable: [] },
-      notes: ["What this rollback replaces is kept as well, so that it can be undone in the same way."],
-    },
+    rollback_plan: CONTENT_KEPT,
   };
 }
 

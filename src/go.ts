@@ -1,4 +1,5 @@
 import { byCodeUnit } from "./canonical.ts";
+import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { CommandEvidence, OperationPlan, ProvenanceEvidence, SupportFile } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
@@ -192,11 +193,7 @@ function describe({ path, query, exact, closure, config, sumdb }: Resolution): P
       ...pseudo.map((one) => `${one.path} ${one.version} is a commit that nobody has released.`),
     ].slice(0, 1000),
     provenance_evidence: modules.map((one) => provenanceOf(one, sumdb, isGraphVerified)),
-    rollback_plan: {
-      inverse: [],
-      unobtainable: [],
-      notes: ["The previous content of the managed directory is kept."],
-    },
+    rollback_plan: CONTENT_KEPT,
     signals,
   };
 }

@@ -1,3 +1,4 @@
+import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
@@ -165,11 +166,7 @@ function describe(
       ...packages.flatMap((one) => warningsOf(one)),
     ].slice(0, 1000),
     provenance_evidence: provenance,
-    rollback_plan: {
-      inverse: [],
-      unobtainable: [],
-      notes: ["The previous content of the managed directory is kept."],
-    },
+    rollback_plan: CONTENT_KEPT,
   };
 }
 

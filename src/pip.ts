@@ -1,3 +1,4 @@
+import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { CommandEvidence, OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
@@ -152,11 +153,7 @@ function describe({ asked, closure, planning, base, command }: Resolution): Part
       ...closure.flatMap((one) => warningsOf(one, planning)),
     ].slice(0, 1000),
     provenance_evidence: closure.flatMap(provenanceOf),
-    rollback_plan: {
-      inverse: [],
-      unobtainable: [],
-      notes: ["The previous content of the managed directory is kept."],
-    },
+    rollback_plan: CONTENT_KEPT,
     raw_evidence: { commands: [command] },
     signals: [
       ...(native.length > 0 ? (["native-extension-risk"] as const) : []),

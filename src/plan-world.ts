@@ -197,7 +197,12 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
       if (!existsSync(root)) return null;
       // Only a rollback needs it.
       const { readRoot, treeDigest } = await import("./eco-stage.ts");
-      return treeDigest(readRoot(root));
+      try {
+        return treeDigest(readRoot(root));
+      } catch (error) {
+        if (error instanceof AegisError) throw error;
+        throw new AegisError("io", `can't read all of ${root}: ${messageOf(error)}`, "Plan as root.");
+      }
     },
     temporary(name, data) {
       if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) {

@@ -1,4 +1,4 @@
-import { NO_DATA, RECORDED_INVERSE, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { CONTENT_KEPT, NO_DATA, RECORDED_INVERSE, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { scanScript } from "./policy-scripts.ts";
 import { changesSection, type NumberedSource, numberSources } from "./review-changes.ts";
@@ -232,9 +232,10 @@ function rollbackSection(plan: OperationPlan): Section {
     "note on undoing it",
     "notes on undoing it",
   );
+  const isKept = CONTENT_KEPT.notes.every((note) => notes.includes(note));
   const head =
     inverse.length === 0
-      ? ["No way back is known."]
+      ? ["No way back is known."].filter(() => !isKept)
       : [
           `Steps to undo it: ${inverse.length}. Old versions that no source offers any more: ${unobtainable.length}` +
             (unobtainable.length === 0 ? "." : ` (${commaList(unobtainable, 200)}).`),

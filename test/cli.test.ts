@@ -75,6 +75,7 @@ const USAGE: Row[] = [
   [["plan", "__proto__", "install", "x"], 2, null, 'no ecosystem "__proto__"'],
   [["plan", "apt", "purge", "x"], 2, null, 'apt has no operation "purge"'],
   [["plan", "rollback"], 2, null, "Type: aegis plan rollback <execution>"],
+  [["rollback", "latest"], 2, null, "Type: aegis plan rollback <execution>"],
   [["plan", "rollback", "hello"], 2, null, "there is no execution hello on this host"],
   [
     ["plan", "rollback", "1b7b4a3e-7c9e-4f6a-9a44-af0c2d3e4f50", "x"],

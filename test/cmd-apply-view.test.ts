@@ -123,6 +123,18 @@ describe("the outcome", () => {
     ],
     ["changed besides", { changed_besides: [x] }, ["changed besides: x\\x1b[0m:all"], []],
     ["a hostile message", { state: "failed", message: "a\u202e\nb" }, ["a\\u{202e}\\nb"], []],
+    [
+      "a managed directory was exchanged: how to undo it, also where the run failed after that",
+      { state: "failed", code: "io", content: { before: "1".repeat(64), after: "2".repeat(64) } },
+      [`  to undo it: aegis plan rollback ${ID}`],
+      ["✓"],
+    ],
+    [
+      "a managed directory is as it was: nothing to undo",
+      { content: { before: "1".repeat(64), after: "1".repeat(64) } },
+      ["✓ done"],
+      ["undo"],
+    ],
     ["good", {}, [`✓ done  execution ${ID} in 5.3 s`, "aegis audit show --system"], ["✗", "dpkg --audit"]],
     [
       "planning again is part of the time, and told",

@@ -1,6 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
+  chownSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -130,9 +133,11 @@ managed.describe("a managed run", () => {
   });
 
   /** Runs until `when` holds, kills the supervisor as the kernel would, and does what the next runner does. */
-  async function killed(when: (directory: string) => boolean) {
-    const plan = at.plan([TOOL]);
-    const argv = script(`${INSTALL}; sleep 0.3`);
+  async function killed(
+    when: (directory: string) => boolean,
+    plan = at.plan([TOOL]),
+    argv = script(`${INSTALL}; sleep 0.3`),
+  ) {
     const prepared = await at.prepare(plan, argv);
     const { directory } = prepared;
     const ended = startRun(prepared, argv, at.driver, at.account, new AbortController().signal, SILENT);
@@ -291,6 +296,47 @@ managed.describe("a managed run", () => {
       },
     );
 
+    managed.test("works when the run's own directory has gone, and twice in a row", async () => {
+      const [first, second] = [await install("one"), await install("two")];
+      const changes = [undoing(first), undoing(second)];
+      for (const id of [first, second]) rmSync(at.runDirectory(id), { recursive: true });
+      await undo(second, changes[1]);
+      expect(at.installed()).toEqual({ tool: "one" });
+      await undo(first, changes[0]);
+      expect(at.installed()).toEqual({});
+    });
+
+    const DEATHS: [when: string, moment: (directory: string) => boolean][] = [
+      ["as it begins", (directory) => readText(join(directory, "process.json")) !== null],
+      ["while it copies", (directory) => contains(directory, "status", "copying")],
+      ["when it has decided", (directory) => contains(directory, "decision", "exchange")],
+      ["when the receipt is there", (directory) => contains(directory, "receipt.json", "}")],
+      ["just after the exchange", () => at.installed().tool !== "two"],
+      ["when it is done", (directory) => contains(directory, "status", "done")],
+    ];
+    for (const [when, moment] of DEATHS) {
+      managed.test(`SIGKILL ${when}: one whole tree or the other, and its commands`, async () => {
+        at.place("kept", "as before");
+        await install("one");
+        const both = [
+          { ...TOOL, bytes: "two" },
+          { name: "more", bytes: "more" },
+        ];
+        await at.run(both, script(`${INSTALL}; get more > $R/more && chmod 755 $R/more`));
+        const plan = at.plan([], undoing(at.execution));
+        const { verdict } = await killed(moment, plan, rollbackArgv("vscode", "fake", at.execution));
+        const [old, now] = [
+          { kept: "as before", tool: "one" },
+          { kept: "as before", tool: "two", more: "more" },
+        ];
+        expect(at.installed()).toEqual(verdict === "vouched" ? old : now);
+        expect(readdirSync(join(at.state, "bin"))).toEqual(
+          verdict === "vouched" ? ["tool"] : ["more", "tool"],
+        );
+        expect(at.leftOver()).toEqual([]);
+      });
+    }
+
     const REFUSED: [what: string, before: (execution: string) => unknown, why: string][] = [
       ["the root has changed since by a run", () => install("two"), "is not what execution"],
       ["a file of the root was changed by hand", () => at.place("tool", "evil"), "is not what execution"],
@@ -318,6 +364,48 @@ managed.describe("a managed run", () => {
     }
   });
 
+  const HANDMADE: [what: string, change: (path: string) => unknown, why: string, typed: string][] = [
+    ["a setuid file", (path) => chmodSync(path, 0o4755), "has special mode bits", "chmod ug-s,o-t"],
+    [
+      "another user's file",
+      (path) => chownSync(path, 12345, 0),
+      "belongs to uid 12345",
+      "chown -h root:root",
+    ],
+    ["a second name", (path) => linkSync(path, `${path}2`), "has a second name", "rm -r"],
+    ["a pipe", (path) => spawnSync("mkfifo", [`${path}.p`]), "is a device, pipe or socket", "rm -r"],
+    ["a link that leads out", (path) => symlinkSync("/etc", `${path}.l`), 'is a link to "/etc"', "rm -r"],
+  ];
+  for (const [what, change, why, typed] of HANDMADE) {
+    managed.test(`${what} put into the root by hand: no run, but what to type`, () => {
+      at.place("tool", "x");
+      const path = join(at.root, "tool");
+      change(path);
+      const refused = expect(() => at.driver.observe());
+      refused.toThrow(why);
+      try {
+        at.driver.observe();
+      } catch (error) {
+        expect(error).toMatchObject({ code: "refused", message: expect.stringContaining(`"${path}`) });
+        expect(error).toMatchObject({ hint: expect.stringContaining(`${typed} ${path}`) });
+      }
+    });
+  }
+
+  managed.test("records in the root that can't be read: no run, but what to type", () => {
+    const at2 = managedDriver(
+      {
+        ...fakeManaged,
+        inventory() {
+          throw new SyntaxError("no JSON");
+        },
+      },
+      { state: at.state },
+    );
+    at.place("tool", "x");
+    expect(() => at2.observe()).toThrow(`the records of ${at.root} can't be read: no JSON`);
+  });
+
   managed.test("the rollback of one execution is not run for the plan of another", () => {
     const argv = rollbackArgv("vscode", "fake", at.execution);
     const plan = at.plan([], { operation: "rollback", targets: [at.execution.replace("0b", "0c")] });
@@ -333,5 +421,7 @@ managed.describe("a managed run", () => {
     expect(`${stdout}${stderr}`).toContain(
       "unavailable: tools can't be confined here, and don't run otherwise",
     );
+    const back = spawnSync("setpriv", [...without, process.execPath, path, "rollback"], { encoding: "utf8" });
+    expect(`${back.stdout}${back.stderr}`).toBe("ready\n");
   });
 });

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import { AiReview } from "../src/doc.ts";
+import { CONTENT_KEPT } from "../src/doc-evidence.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { VERDICT_JSON_SCHEMA } from "../src/doc-verdict.ts";
 import { buildPrompt, PROMPT_CHARS } from "../src/review-prompt.ts";
@@ -232,6 +233,11 @@ describe("the evidence", () => {
     ],
   ];
   for (const [what, plan, line] of cases) test(what, () => expect(linesOf(plan)).toContain(line));
+  test("a managed directory, whose content is kept, has a way back", () => {
+    const lines = linesOf(npm({ rollback_plan: CONTENT_KEPT }));
+    expect(lines).toContain(`- "${CONTENT_KEPT.notes[0]}"`);
+    expect(lines).not.toContain("No way back is known.");
+  });
 
   const absent: readonly [what: string, plan: OperationPlan, text: string][] = [
     [
