@@ -2,6 +2,7 @@ import type { Block, HelpSection } from "./cmd-help-text.ts";
 import type { Topic } from "./cmd-help-topics.ts";
 import type { CommandName } from "./cmd-table.ts";
 import { EXIT } from "./errors.ts";
+import { SYSTEM } from "./paths.ts";
 import { EXIT_ADVICE } from "./skill-text.ts";
 
 /*
@@ -166,6 +167,15 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     examples: ["root# aegis audit show --system --last 50"],
     exits: ["verification"],
     topics: ["monitor", "files"],
+  },
+  "audit installed": {
+    about: [
+      `Lists the packages of the managed directories below ${SYSTEM.state} (npm, pip, go, cargo): which execution brought each, who signed and approved it, and known vulnerabilities where AEGIS_OSV_DIR or AEGIS_OSV_URL is set; else they are unknown.`,
+      `Every file is compared with what executions left, by the digests in the production log. What isn't as signed is named, with exit status ${EXIT.verification}: reinstall that package in another version by a signed plan, or have root remove what nobody signed.`,
+    ],
+    examples: ["$ aegis audit installed npm"],
+    exits: ["verification", "unavailable"],
+    topics: ["monitor", "exit-status"],
   },
   "audit verify": {
     about: [

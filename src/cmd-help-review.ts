@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { Block } from "./cmd-help-text.ts";
 import { SYSTEM } from "./paths.ts";
 
@@ -18,11 +19,15 @@ export const MONITOR_TEXT: readonly Block[] = [
         "`unmanaged_change`",
         "a package change that no execution explains, once, with what apt's history says of it (command line, who asked; unattended-upgrades is named). dpkg's and apt's logs are read, rotated and gzipped ones too, and dpkg's package list is compared with the last one, so that a change without a log line shows as well. A change by hand while an execution runs is not taken for the execution's. The first look is the baseline and says so.",
       ],
+      [
+        "`unmanaged_change` with `managed_root`",
+        `a managed directory (npm, pip, go, cargo) that is not what the newest execution left, by the digests in the log: files added, changed or removed, links, modes, owners, and what in ${join(SYSTEM.state, "bin")} is not ours. Once, again when it changes or when an execution keeps it, and with a count of 0 when it is gone. An execution that keeps a changed file doesn't make it right. \`aegis audit installed\` names every path and who signed what. Python run as root leaves \`__pycache__\` in the directory: nobody signed that.`,
+      ],
       ["`repository_drift`", "sources, keyrings and trust that are not as the last look saw them"],
       ["`monitor_findings`", "what `aegis doctor` finds, when it changes"],
     ],
   },
-  "`aegis doctor` and `aegis daemon status` show the unmanaged changes of the last 30 days.",
+  "`aegis doctor` and `aegis daemon status` show the unmanaged changes of the last 30 days, and managed directories that deviate until they no longer do.",
   "Appending to the log looks at its end only, so that it costs the same however long the log is: a line that was changed further up doesn't stop the executor. The monitor verifies the whole log each hour (some 200 MB/s) and logs what it finds; from then on `aegis daemon status` fails until the log is well. `aegis audit verify --system` tells at once.",
   `The services log to standard error, which systemd keeps with its priorities (\`journalctl -u 'aegis*' -p warning\`): one event a line, text from outside escaped and bounded, no secrets, floods counted instead of repeated. \`AEGIS_LOG\` and \`AEGIS_LOG_FORMAT\` stand in ${SYSTEM.daemonEnv} and ${SYSTEM.reviewerEnv}.`,
 ];

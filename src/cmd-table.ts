@@ -42,6 +42,7 @@ export const COMMANDS = {
   "daemon status": { summary: "are the services well", effect: "read-only" },
   "audit path": { summary: "where the audit log is", effect: "read-only" },
   "audit show": { summary: "show the newest events", effect: "read-only" },
+  "audit installed": { summary: "what managed directories hold, and by whom", effect: "read-only" },
   "audit verify": { summary: "check the log's hash chain", effect: "read-only" },
   "audit checkpoint": { summary: "print a signed checkpoint", effect: "secret" },
   "audit prove": { summary: "print an inclusion or consistency proof", effect: "read-only" },

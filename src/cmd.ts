@@ -26,6 +26,7 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   "daemon status": () => import("./cmd-host.ts").then((m) => m.daemonStatus),
   "audit path": () => import("./cmd-audit.ts").then((m) => m.auditPath),
   "audit show": () => import("./cmd-audit.ts").then((m) => m.auditShow),
+  "audit installed": () => import("./cmd-installed.ts").then((m) => m.auditInstalled),
   "audit verify": () => import("./cmd-audit.ts").then((m) => m.auditVerify),
   "audit checkpoint": () => import("./cmd-audit.ts").then((m) => m.auditCheckpoint),
   "audit prove": () => import("./cmd-audit.ts").then((m) => m.auditProve),

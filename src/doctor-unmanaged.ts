@@ -4,6 +4,7 @@ import { AegisError } from "./errors.ts";
 import { type Finding, ok, warn } from "./finding.ts";
 import { FIRST_LOOK } from "./host-units.ts";
 import { minuteOf } from "./monitor-events.ts";
+import { type ManagedDeviation, managedDeviations } from "./monitor-managed-events.ts";
 import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
 import { SYSTEM } from "./paths.ts";
 import { isInstalled, secondsOf, showUnits } from "./sys-systemd.ts";
@@ -33,10 +34,13 @@ export interface UnmanagedSummary {
   programs: Record<string, number>;
   /** A few of the newest events, newest last. */
   newest: { at: string; message: string }[];
+  /** Managed directories that are not as executions left them. */
+  managed: ManagedDeviation[];
 }
 
 /**
- * The package changes of the last 30 days that no execution explains, from the production log. Null if there is no log.
+ * The package changes of the last 30 days that no execution explains, and the managed directories that deviate, from the
+ * production log. Null if there is no log.
  * @throws AegisError `io` if this user may not read the log, `log_tampered`
  */
 export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()): UnmanagedSummary | null {
@@ -44,13 +48,17 @@ export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()
   let events: AuditEvent[];
   let begin: AuditEvent | undefined;
   let monitored: boolean;
+  let managed: ManagedDeviation[];
   try {
-    events = readEvents(dir, { kind: "unmanaged_change", since: window, last: COUNTED });
+    events = readEvents(dir, { kind: "unmanaged_change", since: window, last: COUNTED }).filter(
+      ({ details }) => details?.managed_root === undefined,
+    );
+    managed = managedDeviations(dir);
     const baselines = readEvents(dir, { kind: "monitor_baseline", since: window });
     // The other baselines were set after the state was lost, and the log had the monitor's progress.
     begin = baselines.find(({ details }) => (details?.repositories_as_last_seen ?? null) === null);
     monitored =
-      events.length + baselines.length > 0 ||
+      events.length + managed.length + baselines.length > 0 ||
       readEvents(dir, { kind: "monitor_baseline", last: 1 }).length > 0;
   } catch (error) {
     if (error instanceof AegisError && error.code === "not_found") return null;
@@ -75,6 +83,7 @@ export function unmanagedChanges(dir: string = SYSTEM.auditDir, now = new Date()
     packages,
     programs,
     newest,
+    managed,
   };
 }
 
@@ -92,23 +101,32 @@ export async function unmanagedFindings(): Promise<Finding[]> {
     const message = `the monitor has not looked at this host yet, so changes outside Aegis are not detected: ${when}`;
     return [warn(UNMANAGED_CHECK, message, how)];
   }
+  const deviating = summary.managed.map(({ at, message }) =>
+    warn(
+      UNMANAGED_CHECK,
+      `${clip(message, 300)} (the monitor, ${minuteOf(at)})`,
+      "See: aegis audit installed",
+    ),
+  );
+  return [...deviating, packagesFinding(summary)];
+}
+
+function packagesFinding(summary: UnmanagedSummary): Finding {
   const since = summary.first_look
     ? `the monitor's first look, ${minuteOf(summary.since)}`
     : summary.since.slice(0, 10);
-  if (summary.runs === 0) return [ok(UNMANAGED_CHECK, `no package changed outside Aegis since ${since}`)];
+  if (summary.runs === 0) return ok(UNMANAGED_CHECK, `no package changed outside Aegis since ${since}`);
   const by = Object.entries(summary.programs)
     .map(([program, runs]) => `${program} ${runs}`)
     .join(", ");
   const newest = summary.newest.at(-1);
   const last =
     newest === undefined ? "" : `; latest ${newest.at.slice(0, 19)}Z: ${clip(newest.message, 200)}`;
-  return [
-    warn(
-      UNMANAGED_CHECK,
-      `${plural(summary.packages, "package change")} outside Aegis since ${since} (runs by program: ${by})${last}`,
-      "See: aegis audit show --system --kind unmanaged_change",
-    ),
-  ];
+  return warn(
+    UNMANAGED_CHECK,
+    `${plural(summary.packages, "package change")} outside Aegis since ${since} (runs by program: ${by})${last}`,
+    "See: aegis audit show --system --kind unmanaged_change",
+  );
 }
 
 /** When the monitor will first look at this host, and what to type to start it now. */

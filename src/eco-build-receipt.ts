@@ -3,6 +3,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { ExecutableSchema } from "./doc-result.ts";
+import { LeftRoot } from "./eco-record.ts";
 import { type ErrorCode, errnoOf, isErrorCode } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
 
@@ -43,6 +44,8 @@ const Receipt = v.strictObject({
   tree_after: sha256,
   /** The directory that becomes the root. */
   directory_id: v.string(),
+  /** For the log: what the files must be. */
+  left: LeftRoot,
   executables: v.array(ExecutableSchema),
 });
 export type BuildReceipt = v.InferOutput<typeof Receipt>;

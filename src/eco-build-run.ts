@@ -1,3 +1,4 @@
+import { writeSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
@@ -7,7 +8,7 @@ import { AegisError } from "./errors.ts";
 import { readText } from "./sys-files.ts";
 
 /*
- * What the driver of a managed root tells the supervisor of its build.
+ * What the driver of a managed root tells the supervisor of its build, and what that tells of its progress.
  */
 
 const AccountSchema = v.strictObject({ name: v.string(), uid: v.number(), gid: v.number() });
@@ -39,4 +40,23 @@ export function readBuildRun(directory: string): BuildRun {
     `${JSON.stringify(directory)} is no directory of a prepared run`,
     "The executor starts this itself, while it runs a signed plan; see: aegis apply --help",
   );
+}
+
+/** Steps as they are reported, with the percentage at which each begins. */
+const STEPS = {
+  copying: [2, "copying the managed directory"],
+  building: [12, "installing, without a network"],
+  comparing: [80, "comparing what was installed with the signed files"],
+  exchanging: [95, "exchanging the managed directory"],
+  done: [100, "done"],
+} as const;
+
+/** Reports progress, on the descriptor that eco-run.ts reads. */
+export function reportStep(name: keyof typeof STEPS): void {
+  const [percent, text] = STEPS[name];
+  try {
+    writeSync(3, `${percent} ${text}\n`);
+  } catch {
+    // A full disk stops the build elsewhere, with a reason.
+  }
 }

@@ -7,21 +7,30 @@ import {
   rmSync,
   statfsSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { bringsBack } from "./doc-evidence.ts";
 import type { Tool } from "./doc-plan.ts";
 import { checkStage, executablesOf, keptOf, refuseChangedFiles, withLaunchers } from "./eco-build-check.ts";
 import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
-import { type BuildRun, readBuildRun } from "./eco-build-run.ts";
+import { type BuildRun, readBuildRun, reportStep } from "./eco-build-run.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
 import { filesOf } from "./eco-fetch.ts";
 import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
+import { installedBeside, type PathOrigin, restoredOver, stageRecord } from "./eco-record.ts";
 import { replacedTree } from "./eco-rollback.ts";
 import { OUTPUT_FILES } from "./eco-run.ts";
 import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } from "./eco-sandbox.ts";
-import { copyTree, copyTrees, readRoot, readTree, type Source, treeDigest, unionOf } from "./eco-stage.ts";
+import {
+  copyTree,
+  copyTrees,
+  readRoot,
+  readTree,
+  type Source,
+  treeDigest,
+  treeReader,
+  unionOf,
+} from "./eco-stage.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { createFileExclusive } from "./sys-files.ts";
@@ -39,15 +48,6 @@ const REGISTRY_PORT = 4873;
 const FULL_BYTES = 256 * 1024;
 const HOME = "/build/home";
 const SCRATCH = "/build/scratch";
-
-/** Steps as they are reported, with the percentage at which each begins. */
-const STEPS = {
-  copying: [2, "copying the managed directory"],
-  building: [12, "installing, without a network"],
-  comparing: [80, "comparing what was installed with the signed files"],
-  exchanging: [95, "exchanging the managed directory"],
-  done: [100, "done"],
-} as const;
 
 /**
  * Runs the build that `directory` describes, to its end. Returns the exit status: 1 where the root stays as it was, for the reason in
@@ -90,6 +90,8 @@ interface Change {
   /** What the root will hold, together. */
   sources: readonly Source[];
   files: readonly SignedFile[];
+  /** What a path of those is there by. */
+  origin: PathOrigin;
 }
 
 class Build {
@@ -113,25 +115,28 @@ class Build {
 
   async run(tool: ManagedTool, alive: number, stop: AbortSignal): Promise<void> {
     const places = managedPlaces(this.#given.state, tool.root);
-    step("copying");
+    reportStep("copying");
     const before = readRoot(places.root);
     if (bringsBack(this.#given.plan)) {
-      const sources = [replacedTree(this.#given.plan, places, before)];
-      this.#exchange({ tool, places, before, sources, files: [] }, stop);
+      const restored = replacedTree(this.#given.plan, places, before);
+      const origin = restoredOver(before, restored.tree);
+      this.#exchange({ tool, places, before, sources: [restored], files: [], origin }, stop);
       return;
     }
     const files = filesOf(this.#given.plan, this.#given.files);
     const stage = this.#layStage(places.root, tool.keeps === undefined ? before : new Map());
-    step("building");
+    reportStep("building");
     const end = await this.#build(tool, files, stage, alive, stop);
     refuseChangedFiles(files);
     this.#refuseFailed(end);
-    step("comparing");
+    reportStep("comparing");
     const after = readTree(stage, this.#given.account.uid);
     const trees = { before, after, root: places.root, stage };
     await checkStage(tool, { plan: this.#given.plan, files, ...trees });
     const kept = { tree: keptOf(tool, trees), from: places.root };
-    this.#exchange({ tool, places, before, sources: [{ tree: after, from: stage }, kept], files }, stop);
+    const origin = installedBeside(tool.keeps === undefined ? before : kept.tree);
+    const sources = [{ tree: after, from: stage }, kept];
+    this.#exchange({ tool, places, before, sources, files, origin }, stop);
   }
 
   /** @throws AegisError `execution_failed` */
@@ -149,7 +154,7 @@ class Build {
   }
 
   /** Makes a tree of root's from `from` and exchanges it with the root. Once it is claimed, nothing stops it. */
-  #exchange({ tool, places, before, sources, files }: Change, stop: AbortSignal): void {
+  #exchange({ tool, places, before, sources, files, origin }: Change, stop: AbortSignal): void {
     const next = join(this.#stage, "next");
     mkdirSync(this.#stage, { recursive: true, mode: 0o700 });
     copyTrees(sources, next, null);
@@ -157,22 +162,28 @@ class Build {
     // What comes back has the launchers of its time: its digest is signed.
     const after = bringsBack(this.#given.plan) ? all : withLaunchers(tool, all, next);
     const executables = executablesOf(tool, after, next, places);
+    const left = stageRecord(this.#stage, this.#given.state, {
+      ...{ plan: this.#given.plan, root: tool.root, execution: this.#execution, after, origin, executables },
+      inventory: tool.inventory(after, treeReader(next, after)),
+      recordsRequestedOnly: tool.recordsRequestedOnly === true,
+    });
     stop.throwIfAborted();
     if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))
       throw new AegisError("interrupted", "it was told to stop");
-    step("exchanging");
+    reportStep("exchanging");
     writeBuildReceipt(this.#directory, {
       root: tool.root,
       files: files.map(({ sha256 }) => sha256).sort(),
       tree_before: treeDigest(before),
       tree_after: treeDigest(after),
       directory_id: directoryId(next),
+      left,
       executables,
     });
     this.#isHalfway = true;
     exchangeRoot(next, this.#execution, places, executables);
     this.#isHalfway = false;
-    step("done");
+    reportStep("done");
   }
 
   /** The directories that the tool writes to: a copy of the root, a home and scratch space. Returns the copy. */
@@ -278,14 +289,4 @@ class Build {
 
 function answerOf(route: Route): RegistryRoute {
   return "file" in route ? { ...route, file: basename(route.file) } : route;
-}
-
-/** Reports progress, on the descriptor that eco-run.ts reads. */
-function step(name: keyof typeof STEPS): void {
-  const [percent, text] = STEPS[name];
-  try {
-    writeSync(3, `${percent} ${text}\n`);
-  } catch {
-    // A full disk stops the build elsewhere, with a reason.
-  }
 }

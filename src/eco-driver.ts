@@ -148,6 +148,8 @@ export interface RunDriver {
   /** Finishes or takes away what a run left that was killed. Called before the host is compared. @throws AegisError `io` */
   settle?(directory: string): void;
   witness(directory: string, run: RunSubject): Witness;
+  /** Small facts for the end event of what the run left in place, however it ended; null if it changed nothing. */
+  left?(directory: string): Readonly<Record<string, unknown>> | null;
   compare(run: RunSubject, before: HostState, after: HostState): Comparison;
   /**
    * Looks now at what the state does not show, and again when the returned function is called. That returns what changed in

@@ -12,10 +12,11 @@ import {
   statSync,
   symlinkSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { UUID } from "./canonical.ts";
 import type { Executable } from "./doc-result.ts";
 import type { BuildReceipt } from "./eco-build-receipt.ts";
+import { pruneRecords, publishRecord, recordDirectories } from "./eco-record.ts";
 import { AegisError } from "./errors.ts";
 import { exchangePaths, syncFileSystem } from "./sys-ffi.ts";
 import { namesIn, syncDirectory } from "./sys-files.ts";
@@ -32,6 +33,8 @@ const KEPT_PREVIOUS = 3;
 
 /** Paths of one managed root. */
 export interface ManagedPlaces {
+  /** The directory of managed roots. */
+  state: string;
   root: string;
   stages: string;
   previous: string;
@@ -40,6 +43,7 @@ export interface ManagedPlaces {
 
 export function managedPlaces(state: string, root: string): ManagedPlaces {
   return {
+    state,
     root: join(state, root),
     stages: join(state, "stage"),
     previous: join(state, "previous", root),
@@ -48,11 +52,12 @@ export function managedPlaces(state: string, root: string): ManagedPlaces {
 }
 
 /** Makes the directories that are missing; an absent root is an empty one. @throws AegisError `io` for one that isn't root's */
-export function prepareManaged({ root, stages, previous, bin }: ManagedPlaces): void {
+export function prepareManaged({ state, root, stages, previous, bin }: ManagedPlaces): void {
   for (const [path, mode] of [
     ...[[root, 0o755] as const, [bin, 0o755] as const, [stages, 0o700] as const],
     // What is kept was open to all when it was installed, and whoever plans has to see whether it still is kept.
     ...[[dirname(previous), 0o755] as const, [previous, 0o755] as const],
+    ...recordDirectories(state, basename(root)).map((path) => [path, 0o755] as const),
   ]) {
     if (!existsSync(path)) {
       mkdirSync(path, { mode });
@@ -81,7 +86,7 @@ export function isExchanged({ directory_id }: BuildReceipt, { root }: ManagedPla
 }
 
 /**
- * Exchanges the root with `next`, a complete tree of root's, keeps what was there, and links the commands.
+ * Exchanges the root with `next`, a complete tree of root's beside which its record is, keeps what was there, and links the commands.
  * @throws AegisError `io`; the root is then as it was, or the new one, and {@link sweepStages} finishes the rest
  */
 export function exchangeRoot(
@@ -98,16 +103,18 @@ export function exchangeRoot(
   }
   exchangePaths(next, places.root);
   syncDirectory(dirname(places.root));
+  publishRecord(dirname(next), places.state, basename(places.root), execution);
   keepPrevious(next, execution, places);
   linkExecutables(places, executables);
 }
 
-function keepPrevious(old: string, execution: string, { previous }: ManagedPlaces): void {
+function keepPrevious(old: string, execution: string, { state, root, previous }: ManagedPlaces): void {
   renameSync(old, join(previous, execution));
   syncDirectory(previous);
   const kept = readdirSync(previous).map((name) => ({ name, since: statSync(join(previous, name)).ctimeMs }));
   for (const name of outdated(kept, execution))
     rmSync(join(previous, name), { recursive: true, force: true });
+  pruneRecords(state, basename(root), (one) => existsSync(join(previous, one)));
 }
 
 /** Previous contents beyond the limit, the oldest: `newest` is never one, whatever the clock said when the others were kept. */
@@ -165,7 +172,8 @@ export function sweepStages(state: string, receiptOf: (execution: string) => Bui
     if (receipt !== null) {
       const places = managedPlaces(state, receipt.root);
       if (isExchanged(receipt, places)) {
-        // It may have died between these two as well.
+        publishRecord(stage, state, receipt.root, execution);
+        // It may have died between these as well.
         if (existsSync(next)) keepPrevious(next, execution, places);
         linkExecutables(places, receipt.executables);
       }

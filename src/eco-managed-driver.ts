@@ -160,6 +160,10 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
       if (refusal !== null) return { verdict: "refused", ...refusal };
       return { verdict: "absent", reason: `${places.root} was not exchanged and is as it was` };
     },
+    left(directory) {
+      const receipt = readBuildReceipt(directory);
+      return receipt !== null && isExchanged(receipt, places) ? { managed_root: receipt.left } : null;
+    },
     compare({ argv, transaction }, before, after) {
       if (isRollbackArgv(argv)) return compareRestored({ argv, transaction }, before, after);
       const recorded = transaction.filter(

@@ -12,6 +12,7 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
+  type Stats,
   statSync,
   symlinkSync,
 } from "node:fs";
@@ -52,11 +53,11 @@ const remove: Mend = (path) => ["rm", "-r", path];
  */
 export function readRoot(root: string): Tree {
   const owner = process.getuid?.() === 0 ? 0 : statSync(root).uid;
-  return read(root, owner, TREE_LIMITS, (path, why, mend = remove) => {
+  return walkTree(root, owner, TREE_LIMITS, (path, why, mend = remove) => {
     const at = path === root ? root : join(root, path);
     const typed = showArgv(mend(at));
     const other = mend === remove ? "" : `, or remove it: ${showArgv(remove(at))}`;
-    return new AegisError(
+    throw new AegisError(
       "refused",
       `${JSON.stringify(at)} ${why}, which has no place in a managed directory: no run of Aegis left it so`,
       `Look at it (${showArgv(["ls", "-ld", at])}); then, as root: ${typed}${other}`,
@@ -70,66 +71,98 @@ export function readRoot(root: string): Tree {
  * special mode bits, other owners, names with control characters, and more than the limits
  */
 export function readTree(root: string, owner: number, limits: TreeLimits = TREE_LIMITS): Tree {
-  return read(
-    ...([root, owner, limits] as const),
-    (path, why) =>
-      new AegisError("refused", `${JSON.stringify(path)} ${why}, which has no place in a managed directory`),
-  );
+  return walkTree(root, owner, limits, (path, why) => {
+    throw new AegisError(
+      "refused",
+      `${JSON.stringify(path)} ${why}, which has no place in a managed directory`,
+    );
+  });
 }
 
-function read(
+/**
+ * A tree as it is found, for comparing: what {@link readTree} would refuse is in `odd`, path → what is wrong with it, as are modes
+ * that {@link copyTree} doesn't set. The root itself is the empty path. Reads only as much as the limits allow.
+ */
+export function surveyTree(
+  root: string,
+  owner: number,
+  limits: TreeLimits = TREE_LIMITS,
+): { tree: Tree; odd: ReadonlyMap<string, string> } {
+  const odd = new Map<string, string>();
+  const tree = walkTree(root, owner, limits, (path, why) => void odd.set(path, odd.get(path) ?? why), true);
+  return { tree, odd };
+}
+
+/** Walks a tree. `object` is told of what doesn't belong into it, and may throw; what it was told of isn't followed. */
+function walkTree(
   root: string,
   owner: number,
   limits: TreeLimits,
-  refuse: (path: string, why: string, mend?: Mend) => AegisError,
+  object: (path: string, why: string, mend?: Mend) => void,
+  checksModes = false,
 ): Tree {
   const tree = new Map<string, TreeEntry>();
   let bytes = 0;
 
-  const readFile = (path: string): TreeEntry => {
+  const addFile = (path: string): void => {
     const fd = openSync(join(root, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const stat = fstatSync(fd);
-      if (!stat.isFile()) throw refuse(path, "was exchanged while it was read");
       bytes += stat.size;
-      if (bytes > limits.bytes) throw refuse(path, `and the others are larger than ${limits.bytes} bytes`);
-      return { kind: "file", ...hashOpenFile(fd), executable: (stat.mode & ANY_X) !== 0 };
+      if (!stat.isFile()) object(path, "was exchanged while it was read");
+      else if (bytes > limits.bytes) object(path, `and the others are larger than ${limits.bytes} bytes`);
+      else tree.set(path, { kind: "file", ...hashOpenFile(fd), executable: (stat.mode & ANY_X) !== 0 });
     } finally {
       closeSync(fd);
     }
   };
-  const readLink = (path: string): TreeEntry => {
+  const addLink = (path: string): void => {
     const target = readlinkSync(join(root, path));
-    if (!staysInside(path, target))
-      throw refuse(path, `is a link to ${JSON.stringify(target.slice(0, 200))}`);
-    return { kind: "link", target };
+    if (staysInside(path, target)) tree.set(path, { kind: "link", target });
+    else object(path, `is a link to ${JSON.stringify(target.slice(0, 200))}`);
+  };
+  const checkMode = (path: string, { mode }: Stats, right: readonly number[]): void => {
+    const found = mode & 0o7777;
+    if (checksModes && !right.includes(found))
+      object(path, `has the mode ${found.toString(8).padStart(4, "0")}`);
   };
   const walk = (directory: string, depth: number): void => {
     const names = readdirSync(join(root, directory)).sort();
     if (names.length === 0 && directory !== "") tree.set(directory, { kind: "directory" });
     for (const name of names) {
       const path = directory === "" ? name : `${directory}/${name}`;
-      if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(name)) throw refuse(path, "has characters that no file name needs");
-      if (depth > MAX_DEPTH || path.length > MAX_PATH) throw refuse(path.slice(0, 200), "is too deep");
-      if (tree.size >= limits.entries) throw refuse(path, `is one of more than ${limits.entries} files`);
-      const stat = lstatSync(join(root, path));
-      if (stat.uid !== owner)
-        throw refuse(path, `belongs to uid ${stat.uid}`, (at) => ["chown", "-h", "root:root", at]);
-      if (!stat.isSymbolicLink() && (stat.mode & SPECIAL) !== 0)
-        throw refuse(path, "has special mode bits", (at) => ["chmod", "ug-s,o-t", at]);
-      if (stat.isDirectory()) {
-        walk(path, depth + 1);
-        continue;
-      }
-      if (stat.nlink !== 1) throw refuse(path, "has a second name (hard link)");
-      if (stat.isFile()) tree.set(path, readFile(path));
-      else if (stat.isSymbolicLink()) tree.set(path, readLink(path));
-      else throw refuse(path, "is a device, pipe or socket");
+      if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(name)) object(path, "has characters that no file name needs");
+      else if (depth > MAX_DEPTH || path.length > MAX_PATH) object(path.slice(0, 200), "is too deep");
+      else if (tree.size >= limits.entries) {
+        object(path, `is one of more than ${limits.entries} files`);
+        return;
+      } else visit(path, lstatSync(join(root, path)), depth);
     }
   };
+  const visit = (path: string, stat: Stats, depth: number): void => {
+    if (stat.uid !== owner)
+      object(path, `belongs to uid ${stat.uid}`, (at) => ["chown", "-h", "root:root", at]);
+    if (!stat.isSymbolicLink() && (stat.mode & SPECIAL) !== 0)
+      object(path, "has special mode bits", (at) => ["chmod", "ug-s,o-t", at]);
+    if (stat.isDirectory()) {
+      checkMode(path, stat, [0o755]);
+      walk(path, depth + 1);
+      return;
+    }
+    if (stat.nlink !== 1) object(path, "has a second name (hard link)");
+    if (stat.isFile()) {
+      checkMode(path, stat, [0o644, 0o755]);
+      addFile(path);
+    } else if (stat.isSymbolicLink()) addLink(path);
+    else object(path, "is a device, pipe or socket");
+  };
   const top = lstatSync(root);
-  if (!top.isDirectory() || top.uid !== owner) throw refuse(root, "is no directory of its owner's");
-  walk("", 0);
+  if (!top.isDirectory() || top.uid !== owner)
+    object(checksModes ? "" : root, "is no directory of its owner's");
+  else {
+    checkMode("", top, [0o755]);
+    walk("", 0);
+  }
   return tree;
 }
 

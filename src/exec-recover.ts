@@ -180,6 +180,7 @@ async function closeInterrupted(
   const run = { argv: result.argv, transaction };
   const { inverse, ...found } = driver.compare(run, before, driver.observe());
   const witness = driver.witness(runDirectory(id, paths), run);
+  const left = driver.left?.(runDirectory(id, paths));
   const advice = await driver.advice();
   const differing = found.not_as_planned.length;
   const parts = [
@@ -198,7 +199,7 @@ async function closeInterrupted(
     kind: "execution_interrupted",
     ...subjectOf(current),
     ...digests(id, paths),
-    details: { ...advice.facts, ...ended, witness: witness.verdict, ...found, ...current.about },
+    details: { ...advice.facts, ...ended, witness: witness.verdict, ...found, ...left, ...current.about },
   });
   writeResult({ ...result, ...found, inverse, ...leftBy(witness), ...ended, ended_at }, paths);
 }

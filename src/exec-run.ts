@@ -265,7 +265,8 @@ function auditOverdue(ready: Ready, audit: AuditLog): void {
 
 /** Logs the end, into the room that was reserved for it. */
 function auditEnd(ready: Ready, ended: Result, { audit, paths }: RunContext): void {
-  const { execution, executionKey } = ready;
+  const { execution, executionKey, driver, prepared } = ready;
+  const left = driver.left?.(prepared.directory);
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();
   audit.append({
@@ -273,6 +274,6 @@ function auditEnd(ready: Ready, ended: Result, { audit, paths }: RunContext): vo
     ...subjectOf(execution, executionKey),
     exit_status,
     ...digestRun(execution.execution_plan_id, paths),
-    details: { state, code, message, not_as_planned, changed_besides, ...aboutOf(ready) },
+    details: { state, code, message, not_as_planned, changed_besides, ...left, ...aboutOf(ready) },
   });
 }

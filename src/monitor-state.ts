@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import { PositionSchema } from "./monitor-logs.ts";
+import { ManagedSeenSchema } from "./monitor-managed-events.ts";
 import { RepositoriesSchema } from "./monitor-repositories.ts";
 import { SYSTEM } from "./paths.ts";
 import { ensureDir, readFileLimited, writeFileAtomic } from "./sys-files.ts";
@@ -28,6 +29,8 @@ const StateSchema = v.strictObject({
   repositories: RepositoriesSchema,
   /** Doctor's warnings and failures, one text each. */
   findings: v.array(v.string()),
+  /** Deviations of managed roots. Missing in files of versions without them. */
+  managed: v.optional(ManagedSeenSchema, {}),
 });
 /** What one run of the monitor saves for the next. */
 export type MonitorState = v.InferOutput<typeof StateSchema>;

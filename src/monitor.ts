@@ -11,6 +11,8 @@ import { type Finding, fail } from "./finding.ts";
 import type { Log } from "./log.ts";
 import { baselineEvent, driftEvents, findingsEvents, MONITOR_KINDS, type Present } from "./monitor-events.ts";
 import { endOf, PositionSchema } from "./monitor-logs.ts";
+import { lookAtManaged } from "./monitor-managed.ts";
+import { type ManagedSeen, managedEvents } from "./monitor-managed-events.ts";
 import {
   DPKG_LOG,
   dpkgIsBusy,
@@ -98,7 +100,12 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   const repositories = await repositoriesNow();
   // What the monitor itself reported is not news, nor are packages that are being changed right now.
   const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
-  const findings = [...reported(await checks(env, without)), ...repositories.findings].sort();
+  const managed = await managedNow(state?.managed ?? {}, recorded);
+  const findings = [
+    ...reported(await checks(env, without)),
+    ...repositories.findings,
+    ...managed.findings,
+  ].sort();
   const present: Present = {
     packages: packages?.versions ?? state?.packages ?? {},
     repositories: repositories.state ?? state?.repositories ?? {},
@@ -108,6 +115,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   const after = seenOf({ dpkg_log: end, repositories: present.repositories });
   const events = [
     ...unmanagedEvents(batches, recorded),
+    ...managed.events,
     ...(state === null
       ? [baseline(saved, seen, after, present, problems)]
       : [
@@ -129,6 +137,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
     audit_sequence,
     dpkg_log: end,
     utc_offset: offset(Date.now()),
+    managed: managed.seen,
     ...present,
   });
   log.info("inspected this host", { events: events.length, findings: findings.length });
@@ -233,6 +242,22 @@ async function repositoriesNow(): Promise<{ state: RepositoryState | null; findi
     }
   } catch (error) {
     return { state: null, findings: [textOf(fail("repositories", messageOf(error), ""))] };
+  }
+}
+
+/** What is new of managed roots, or a finding that says why they can't be looked at. */
+async function managedNow(
+  saved: ManagedSeen,
+  recorded: readonly AuditEvent[],
+): Promise<ReturnType<typeof managedEvents> & { findings: string[] }> {
+  try {
+    const { roots } = await lookAtManaged(null);
+    return { ...managedEvents(roots, saved, recorded), findings: [] };
+  } catch (error) {
+    // The check of the log tells that, with what to do.
+    const isTold = error instanceof AegisError && error.code === "log_tampered";
+    const findings = isTold ? [] : [textOf(fail("managed", messageOf(error), ""))];
+    return { events: [], seen: saved, findings };
   }
 }
 

@@ -34,6 +34,9 @@ type VulnerabilityFindings = Pick<
   "transaction" | "repository_evidence" | "vulnerability_evidence" | "warnings"
 >;
 
+/** What a look-up needs of planning. */
+type Lookup = Pick<Planning, "env" | "host" | "now" | "readText" | "list">;
+
 interface Source {
   /** For messages and the plan; without credentials. */
   name: string;
@@ -58,10 +61,30 @@ export async function withVulnerabilities<T extends VulnerabilityFindings>(
   };
 }
 
+/** Whether a source is set that says what is known. */
+export function hasOsvSource({ AEGIS_OSV_DIR: directory, AEGIS_OSV_URL: url }: Planning["env"]): boolean {
+  return ((directory ?? "") || (url ?? "")) !== "";
+}
+
+/** The same for exact versions that are installed. What could not be looked up is evidence with the id {@link NO_DATA}. */
+export function vulnerabilitiesOf(
+  grammar: Grammar,
+  installed: readonly { name: string; version: string }[],
+  lookup: Lookup,
+): Promise<{ evidence: Evidence; warnings: string[] }> {
+  const transaction = installed.map(({ name, version }) => ({
+    ...{ name, architecture: "all", action: "install" as const, from_version: null, to_version: version },
+    ...{ origin: null, archive: null, sha256: null, size: null, essential: false, source: null },
+    ...{ from_source: null, to_source: null, sources: [] },
+  }));
+  const none = { repository_evidence: [], vulnerability_evidence: [], warnings: [] };
+  return lookUp(grammar, { transaction, ...none }, lookup);
+}
+
 async function lookUp(
   { tool, osv }: Grammar,
   findings: VulnerabilityFindings,
-  planning: Planning,
+  planning: Lookup,
 ): Promise<{ evidence: Evidence; warnings: string[] }> {
   const source = sourceOf(planning);
   if (source === null) {
@@ -102,7 +125,7 @@ async function lookUp(
   };
 }
 
-function sourceOf({ env, now, readText, list }: Planning): Source | null {
+function sourceOf({ env, now, readText, list }: Lookup): Source | null {
   const directory = env.AEGIS_OSV_DIR ?? "";
   if (directory !== "") {
     return {

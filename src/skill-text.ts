@@ -28,6 +28,7 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "daemon status": "aegis daemon status --json",
   "audit path": "aegis audit path --system",
   "audit show": "aegis audit show --system --json",
+  "audit installed": "aegis audit installed --json",
   "audit verify": "aegis audit verify --system --json",
   "audit checkpoint": "aegis audit checkpoint --system",
   "audit prove": "aegis audit prove --system --sequence <n>",

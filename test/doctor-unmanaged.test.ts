@@ -62,7 +62,31 @@ describe("changes outside Aegis, from the log", () => {
         { at: "2026-11-03T00:00:00.000Z", message: "apt-get did it" },
         { at: "2026-11-04T00:00:00.000Z", message: "unattended-upgrades did it" },
       ],
+      managed: [],
     });
+  });
+
+  const deviates = (managed_root: string, count: number): NewAuditEvent => ({
+    kind: "unmanaged_change",
+    details: { managed_root, count, message: `${managed_root} deviates` },
+  });
+  const leaves = (root: string): NewAuditEvent => ({
+    kind: "execution_completed",
+    details: {
+      managed_root: { root, tree_sha256: "0".repeat(64), record_sha256: "0".repeat(64), files: 0, bytes: 0 },
+    },
+  });
+  test.each<[string, NewAuditEvent[], string[]]>([
+    ["a managed directory that deviates, months ago too", [deviates("/m/npm", 2)], ["/m/npm deviates"]],
+    ["not once it is as it was", [deviates("/m/npm", 2), deviates("/m/npm", 0)], []],
+    ["not once an execution has exchanged it", [deviates("/m/npm", 2), leaves("npm")], []],
+    ["another's execution changes nothing", [deviates("/m/npm", 2), leaves("pip")], ["/m/npm deviates"]],
+    ["what deviates after it", [leaves("npm"), deviates("/m/npm", 1)], ["/m/npm deviates"]],
+  ])("%s", (_, events, expected) => {
+    write(...events.map((event) => ["2026-05-01T00:00:00Z", event] as const));
+    const summary = unmanagedChanges(dir, NOW);
+    expect(summary?.managed.map(({ message }) => message)).toEqual(expected);
+    expect(summary).toMatchObject({ runs: 0, packages: 0 });
   });
 });
 

@@ -109,6 +109,63 @@ describeOnThrowaway("npm, from the plan to the log", () => {
   );
 
   real.test(
+    "what is installed is listed with execution and people; a byte changed by root is named, and audited once",
+    async () => {
+      const { host } = chain;
+      type Document = {
+        roots: { tool: string | null; state: string; packages: object[]; deviations: object[] }[];
+      };
+      const npm = async (user: "root" | "alice") => {
+        const { status, document } = await chain.json(["audit", "installed"], user);
+        const { roots } = document as Document;
+        return { status, ...roots.find(({ tool }) => tool === "npm") };
+      };
+      const monitor = async () => {
+        const before = chain.audit().length;
+        expect((await chain.aegis(["daemon", "--monitor"])).status).toBe(0);
+        return chain
+          .audit()
+          .slice(before)
+          .filter(({ kind }) => kind === "unmanaged_change");
+      };
+      const execution = chain.audit().find(({ kind }) => kind === "execution_completed")?.["execution_id"];
+      const by = {
+        ...{ execution, signed_by: expect.stringMatching(/^ops@example \(key /) },
+        ...{ approved_by: [expect.stringMatching(/^alice@example \(key /)], vulnerabilities: null },
+      };
+      for (const user of ["root", "alice"] as const)
+        expect(await npm(user)).toMatchObject({
+          ...{ status: 0, state: "signed", deviations: [] },
+          packages: [
+            { name: "greeter", version: "1.0.0", part_of: null, ...by },
+            { name: "words", version: "1.1.0", part_of: "greeter", ...by },
+          ],
+        });
+      const stranger = await chain.aegis(["audit", "installed"], { user: "bob" });
+      expect(stranger.status).toBe(8);
+      expect(stranger.stderr).toContain("aegis-admin");
+      expect(await monitor()).toEqual([]);
+
+      const file = "lib/node_modules/greeter/cli.js";
+      await host.exec(["sed", "-i", "s/words/wordz/", `/var/lib/aegis/npm-global/${file}`]);
+      const told = await chain.aegis(["audit", "installed", "npm"], { user: "alice" });
+      expect(told.status).toBe(6);
+      expect(told.stderr).toContain(`not as signed: ${file} (changed)`);
+      expect(await monitor()).toMatchObject([
+        { details: { tool: "npm", execution, count: 1, changes: [`changed: ${file}`] } },
+      ]);
+      expect(await monitor()).toEqual([]);
+      const status = await chain.aegis(["daemon", "status"]);
+      expect(status.stdout).toContain(`changed: ${file}`);
+      await host.exec(["sed", "-i", "s/wordz/words/", `/var/lib/aegis/npm-global/${file}`]);
+      expect(await monitor()).toMatchObject([{ details: { count: 0 } }]);
+      expect((await chain.aegis(["audit", "installed", "apt"])).stderr).toContain("dpkg-query");
+      expect((await npm("alice")).status).toBe(0);
+    },
+    120_000,
+  );
+
+  real.test(
     "a registry that wants a login: the executor's own credentials, from a file that only root can read",
     async () => {
       const { host } = chain;

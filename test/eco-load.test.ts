@@ -56,6 +56,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "wrap-apt": "apt's own",
   "wrap-table": "Record<WrapperName, …>",
   "cmd-help-policy-keys": "its types: every table of the policy file",
+  "cmd-installed": "apt's packages are dpkg's",
   "cmd-plan-changes": "apt's own",
   "cmd-plan-view": "apt's own",
   osv: "apt's own",

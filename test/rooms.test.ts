@@ -83,7 +83,10 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ...["exec-snapshot", "exec-snapshot-host", "exec-snapshot-id"],
   ],
   front: ["front", "front-absent", "front-client", "front-supervisor"],
-  monitor: ["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
+  monitor: [
+    ...["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
+    ...["monitor-managed", "monitor-managed-events"],
+  ],
   host: ["host-install", "host-services", "host-steps", "host-units"],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.

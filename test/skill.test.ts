@@ -131,6 +131,7 @@ describe("commands", () => {
 
   test("the list of read-only commands changes deliberately only", () => {
     expect(NAMES.filter((name) => COMMANDS[name].effect === "read-only").sort()).toEqual([
+      "audit installed",
       "audit path",
       "audit prove",
       "audit show",
