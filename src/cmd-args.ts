@@ -4,6 +4,8 @@ import { safe } from "./terminal.ts";
 
 /** Flags that every command takes. */
 const GLOBAL_FLAGS = ["json", "help"] as const;
+/** Flags that name a file to write. */
+const OUTPUTS = ["out", "sbom"];
 
 export interface Parsed<A extends ArgsSpec> {
   values: Values<A>;
@@ -52,6 +54,8 @@ export function parseArgs<A extends ArgsSpec>(command: string, spec: A, words: r
     if (value === undefined || value === "" || (equals < 0 && value.startsWith("-") && value !== "-")) {
       throw fail(`--${name} needs a value`);
     }
+    if (value === "-" && OUTPUTS.includes(name))
+      throw fail(`--${name} needs a file; --json prints the document on standard output`);
     if (equals < 0) i++;
     const earlier = flags.get(name);
     if (Array.isArray(earlier) && kind !== "multiple") throw fail(`--${name} is given twice`);

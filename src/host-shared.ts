@@ -2,12 +2,15 @@ import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import { file, type Step } from "./host-steps.ts";
 import { SHARED, type SharedTexts } from "./paths.ts";
-import { isDirectory, rootOnlyProblem } from "./sys-files.ts";
+import { isDirectory, readText, rootOnlyProblem } from "./sys-files.ts";
 
 /*
  * The manual page and the completion scripts, where man(1) and the shells look for them. Aegis does not need them, so an
  * obstacle is reported and does not stop the installation.
  */
+
+/** In the first lines of all of them. */
+const OURS = /^(?:[^\n]*\n)?[^\n]*Made by: aegis (?:help|completion)/;
 
 const NAMES = Object.keys(SHARED) as (keyof typeof SHARED)[];
 
@@ -31,9 +34,13 @@ export function sharedFiles(): string[] {
   return Object.values(SHARED).filter((path) => sharedObstacle(path) === null);
 }
 
-/** Why a file is neither written nor removed, or null: others can change its nearest existing directory, or something is in the way. */
+/**
+ * Why a file is neither written nor removed, or null: others can change its nearest existing directory, something is in the way, or it
+ * is an administrator's own.
+ */
 export function sharedObstacle(path: string): string | null {
   if (isDirectory(path)) return `${path} is a directory`;
+  if (isThere(path) && !OURS.test(readText(path) ?? "")) return `${path} is not one that Aegis wrote`;
   let directory = dirname(path);
   while (!isThere(directory)) directory = dirname(directory);
   const problem = rootOnlyProblem(directory);

@@ -1,8 +1,23 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ALL } from "../src/cmd.ts";
+import { completionScript } from "../src/cmd-completion.ts";
+import { manualPage } from "../src/cmd-help-man.ts";
 import { sharedObstacle } from "../src/host-shared.ts";
 import { needs } from "./needs.ts";
+
+const WRITTEN = {
+  manual: await manualPage(ALL.load),
+  bash: await completionScript("bash", ALL.load),
+  zsh: await completionScript("zsh", ALL.load),
+  fish: await completionScript("fish", ALL.load),
+};
+const FOREIGN = {
+  empty: "",
+  page: '.TH AEGIS 1 "" "another aegis" "User Commands"\n',
+  late: `.TH AEGIS 1\n.SH NAME\nMade by: aegis help --man\n`,
+};
 
 /* Below a directory that only root can change, as /usr/local/share is. */
 needs(process.geteuid?.() === 0, "root: a directory that only root can change").describe(
@@ -22,7 +37,9 @@ needs(process.geteuid?.() === 0, "root: a directory that only root can change").
       symlinkSync(join(base, "foreign/not-there"), join(base, "nowhere"));
       symlinkSync(join(base, "own"), join(base, "foreign/link"));
       writeFileSync(join(base, "file"), "");
-      writeFileSync(join(base, "own/written"), "");
+      for (const [name, text] of Object.entries(WRITTEN)) writeFileSync(join(base, "own", name), text);
+      for (const [name, text] of Object.entries(FOREIGN)) writeFileSync(join(base, "own", name), text);
+      symlinkSync("/etc/passwd", join(base, "own/passwd"));
     });
     afterAll(() => rmSync(base, { recursive: true }));
 
@@ -39,7 +56,12 @@ needs(process.geteuid?.() === 0, "root: a directory that only root can change").
     for (const [what, path, says] of REFUSED) {
       test(what, () => expect(sharedObstacle(join(base, path))).toBe(join(base, says)));
     }
-    for (const path of ["own/aegis", "own/written", "own/a/b/aegis"]) {
+    for (const name of [...Object.keys(FOREIGN), "passwd"]) {
+      const path = join("own", name);
+      test(`an administrator's own: ${path}`, () =>
+        expect(sharedObstacle(join(base, path))).toBe(`${join(base, path)} is not one that Aegis wrote`));
+    }
+    for (const path of ["own/aegis", ...Object.keys(WRITTEN).map((name) => `own/${name}`), "own/a/b/aegis"]) {
       test(`of root alone: ${path}`, () => expect(sharedObstacle(join(base, path))).toBeNull());
     }
   },
