@@ -33,13 +33,14 @@ export const GUARANTEES: readonly Block[] = [
 
 /** What does not work, and what was tried where. */
 export async function limitsText(): Promise<readonly Block[]> {
-  const ecosystems = [...new Set(await Promise.all(BUILT.map((name) => loadEcosystem(name))))];
+  const ecosystems = await Promise.all(BUILT.map(async (name) => ({ ...(await loadEcosystem(name)), name })));
   return [{ items: [builtText(ecosystems), ...LIMITS] }];
 }
 
 /** Which ecosystems this version plans and runs, from the table of them. */
-function builtText(ecosystems: readonly Ecosystem[]): string {
-  const shown = ({ tool, operations }: Ecosystem) => `${tool} (${Object.keys(operations).join(", ")})`;
+function builtText(ecosystems: readonly (Omit<Ecosystem, "name"> & { name: string })[]): string {
+  const shown = ({ name, operations }: (typeof ecosystems)[number]) =>
+    `${name} (${Object.keys(operations).join(", ")})`;
   const run = ecosystems.filter(({ driver }) => driver !== null).map(shown);
   const planned = ecosystems.filter(({ driver }) => driver === null).map(shown);
   return [

@@ -69,7 +69,7 @@ export function renderPlan(plan: OperationPlan, terminal: Terminal): string {
 
 /** The request, escaped, in a few lines however many targets it has. */
 export function requestText(plan: OperationPlan, terminal: Terminal): string {
-  return showSomeArgv([plan.tool, plan.operation, ...plan.targets], terminal.width, 2);
+  return showSomeArgv([plan.ecosystem, plan.operation, ...plan.targets], terminal.width, 2);
 }
 
 function facts(plan: OperationPlan): [string, string][] {
@@ -78,6 +78,7 @@ function facts(plan: OperationPlan): [string, string][] {
   return [
     ["Sources", named(sources.map(safe), ", ")],
     ["Kept back", named(plan.packages_held_back.map(quoteWord), ", ")],
+    ["Image", plan.image === undefined ? "" : imageText(plan.image)],
     ["Published", safe(plan.published_at?.slice(0, 10) ?? "")],
     ["Publisher", quotedText(plan.publisher_or_maintainer)],
     [
@@ -90,6 +91,13 @@ function facts(plan: OperationPlan): [string, string][] {
     ["Warnings", warnings > 0 && plan.transaction.length > LISTED ? `${warnings}, above the table` : ""],
     ["Risk", riskText(plan)],
   ];
+}
+
+/** What the image itself says: where it runs, and what it starts as whom. */
+function imageText({ platform, user, entrypoint, command }: NonNullable<OperationPlan["image"]>): string {
+  const argv = [...entrypoint, ...command];
+  const starts = argv.length === 0 ? "" : `, starts ${argv.map(quoteWord).join(" ")}`;
+  return safeStart(`${platform}${starts} as ${user === "" ? "root" : quoteWord(user)}`, LISTED_CHARS);
 }
 
 /** `33 of 100 (package-removal 25, …)` */

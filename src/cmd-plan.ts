@@ -13,6 +13,7 @@ import { findExecution, readResult } from "./doc-result.ts";
 import { saveDocument } from "./doc-store.ts";
 import type { Grammar } from "./eco-grammar.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-load.ts";
+import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
 import { TABLE } from "./eco-table.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
@@ -58,6 +59,12 @@ export const plan = defineSubcommand({
       complete: "package",
       description: eachBuilt(({ forms }) => forms.all),
     },
+    runtime: {
+      type: "string",
+      valueHint: "name",
+      description:
+        "for container: the engine that pulls, docker or podman (the one that is there, or podman)",
+    },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
     sbom: {
       type: "string",
@@ -67,7 +74,8 @@ export const plan = defineSubcommand({
   },
   async run(values, io) {
     assertTwoFiles(values.out, values.sbom);
-    const request = await requestOf(values.ecosystem, values.operation, values.targets);
+    const ecosystem = runtimeOf(values.ecosystem, values.runtime);
+    const request = await requestOf(ecosystem, values.operation, values.targets);
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
     try {
@@ -110,6 +118,22 @@ export const plan = defineSubcommand({
     return denial === null ? EXIT.ok : EXIT.denied;
   },
 });
+
+/**
+ * The ecosystem that a runtime stands for: a name of the same tool besides its own, which leaves the engine open.
+ * @throws AegisError `usage`
+ */
+function runtimeOf(ecosystem: string, runtime: string | undefined): string {
+  if (runtime === undefined) return ecosystem;
+  const isOpen = isEcosystemName(ecosystem) && ECOSYSTEM_NAMES[ecosystem] === ecosystem;
+  const names = Object.keys(ECOSYSTEM_NAMES)
+    .filter(isEcosystemName)
+    .filter((name) => isOpen && name !== ecosystem && ECOSYSTEM_NAMES[name] === ecosystem);
+  if (names.some((name) => name === runtime)) return runtime;
+  if (names.length === 0)
+    throw new AegisError("usage", `${ecosystem} has no runtimes`, "Leave --runtime out.");
+  throw new AegisError("usage", `--runtime takes ${names.join(" or ")}`, `Type: --runtime ${names[0]}`);
+}
 
 /** @throws AegisError `usage` */
 function assertTwoFiles(out: string | undefined, sbom: string | undefined): void {
@@ -175,8 +199,8 @@ async function requestOf(ecosystem: string, operation: string | undefined, targe
   }
   if (!NAMES.includes(ecosystem)) assertNoOperation(ecosystem, operation, targets);
   if (operation === undefined) {
-    const { operations, tool } = await loadEcosystem(ecosystem);
-    const known = Object.keys(operations).map((one) => `aegis plan ${tool} ${one}`);
+    const { operations } = await loadEcosystem(ecosystem);
+    const known = Object.keys(operations).map((one) => `aegis plan ${ecosystem} ${one}`);
     throw new AegisError("usage", "<operation> is missing", `Try: ${known.join(" · ")}`);
   }
   const [reference] = targets;

@@ -1,25 +1,20 @@
 import * as v from "valibot";
-import { UUID } from "./canonical.ts";
+import {
+  argv,
+  base64,
+  count,
+  name,
+  names,
+  schemaVersion,
+  sha256,
+  short,
+  text,
+  timestamp,
+  uuid,
+} from "./doc-fields.ts";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
-/* The operation plan, and the field types shared by all documents: bounded, and exact where a grammar is known. */
-
-export const schemaVersion = v.pipe(v.string(), v.regex(/^1\.\d{1,4}$/, "unknown schema version"));
-export const text = v.pipe(v.string(), v.maxLength(64 * 1024));
-export const short = v.pipe(v.string(), v.maxLength(1024));
-export const name = v.pipe(v.string(), v.minLength(1), v.maxLength(512));
-export const names = v.pipe(v.array(name), v.maxLength(20_000));
-export const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a SHA-256 in lower-case hex"));
-export const uuid = v.pipe(v.string(), v.regex(UUID, "not a UUID"));
-export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-/** RFC 3339 in UTC with a literal `Z`. Other offsets are refused so that string order is time order. */
-export const timestamp = v.pipe(
-  v.string(),
-  v.regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/, "not an RFC 3339 UTC timestamp"),
-  v.check((s) => Number.isFinite(Date.parse(s)), "not a real date"),
-);
-export const argv = v.pipe(v.array(v.pipe(v.string(), v.maxLength(4096))), v.minLength(1), v.maxLength(4096));
-export const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]+={0,2}$/, "not base64"), v.maxLength(256));
+/* The operation plan. */
 
 export const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
 export type Tool = (typeof TOOLS)[number];
@@ -99,6 +94,8 @@ export const TransactionEntry = v.strictObject({
    * registry doesn't tell.
    */
   publisher_since: v.optional(timestamp),
+  /** Images: the media type that the registry serves the file as. */
+  media_type: v.optional(short),
   /** npm: the package pins its own dependencies, and the registry says so, so that npm looks into the file for them. */
   has_shrinkwrap: v.optional(v.literal(true)),
 });
@@ -167,6 +164,12 @@ export const ProvenanceEvidence = v.strictObject({
   /** Key id or fingerprint; null if no key is involved. */
   key: v.nullable(short),
   detail: text,
+  /** Who signed, by a certificate that was verified: whoever issued the identity, and whose it is. */
+  identity: v.optional(
+    v.strictObject({ issuer: short, subject: short, source_repository: v.nullable(short) }),
+  ),
+  /** A signature by a bare key, which only the policy can know: what was signed, and the signature, both in base64. */
+  signed: v.optional(v.strictObject({ payload: v.pipe(text, v.base64()), signature: base64 })),
 });
 export type ProvenanceEvidence = v.InferOutput<typeof ProvenanceEvidence>;
 
@@ -185,6 +188,22 @@ export type SupportFile = v.InferOutput<typeof SupportFile>;
 
 /** A script of the package that the package manager would run. */
 const ScriptEvidence = v.strictObject({ package: name, name: short, body: text });
+
+/** What an image says of itself: how it is started, and what its author wrote down. */
+const ImageFacts = v.strictObject({
+  /** `linux/amd64` */
+  platform: short,
+  /** `USER` as it stands there; empty for root. */
+  user: short,
+  entrypoint: v.pipe(v.array(short), v.maxLength(64)),
+  command: v.pipe(v.array(short), v.maxLength(64)),
+  exposed_ports: v.pipe(v.array(short), v.maxLength(256)),
+  volumes: v.pipe(v.array(short), v.maxLength(256)),
+  labels: v.record(short, short),
+  /** When it says that it was made; null where it doesn't, or not as a time. */
+  created: v.nullable(timestamp),
+});
+export type ImageFacts = v.InferOutput<typeof ImageFacts>;
 
 /** A program that the host's configuration makes the package manager run with every change. */
 const HostHook = v.strictObject({ configured_in: short, command: short });
@@ -236,6 +255,8 @@ export const OperationPlan = v.strictObject({
   packages_held_back: names,
   /** Omitted if empty. */
   support_files: v.optional(v.pipe(v.array(SupportFile), v.minLength(1), v.maxLength(20_000))),
+  /** Of images only. */
+  image: v.optional(ImageFacts),
   denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
   /** apt: programs that dpkg's configuration makes it run. Omitted if there are none. */
   host_hooks: v.optional(v.pipe(v.array(HostHook), v.minLength(1), v.maxLength(64))),

@@ -2,7 +2,8 @@ import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, s
 import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, isUuidPrefix, parseJson, UUID } from "./canonical.ts";
-import { FIRST_TOOL, sha256, TOOLS } from "./doc-plan.ts";
+import { sha256 } from "./doc-fields.ts";
+import { FIRST_TOOL, TOOLS } from "./doc-plan.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
 import { groupId, STATE, type StatePaths } from "./sys-state.ts";

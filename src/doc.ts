@@ -6,14 +6,14 @@ import {
   count,
   name,
   names,
-  OperationPlan,
   schemaVersion,
   sha256,
   short,
   text,
   timestamp,
   uuid,
-} from "./doc-plan.ts";
+} from "./doc-fields.ts";
+import { OperationPlan } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
 
 /** Version written into every document. Readers accept any 1.x and refuse other major versions. */

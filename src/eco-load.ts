@@ -41,7 +41,10 @@ export const NOT_BUILT: readonly string[] = names.filter((name) => !isBuilt(name
 export async function loadEcosystem(name: string, ecosystems: Ecosystems = ECOSYSTEMS): Promise<Ecosystem> {
   const tool = isEcosystemName(name) ? ECOSYSTEM_NAMES[name] : undefined;
   const load = tool === undefined ? undefined : ecosystems[tool]?.load;
-  if (load !== undefined) return load();
+  if (load !== undefined) {
+    const ecosystem = await load();
+    return isEcosystemName(name) ? (ecosystem.named?.(name) ?? ecosystem) : ecosystem;
+  }
   const known = BUILT.join(", ");
   if (tool !== undefined) {
     throw new AegisError("not_built", `${name} is not built yet in this version`, `Built so far: ${known}.`);
@@ -94,7 +97,7 @@ export async function loadManaged(tool: Tool, ecosystems: Ecosystems = ECOSYSTEM
  */
 export function assertOperation(ecosystem: Ecosystem, operation: string, targets: number): void {
   const takes = Object.hasOwn(ecosystem.operations, operation) ? ecosystem.operations[operation] : undefined;
-  const { tool } = ecosystem;
+  const tool = ecosystem.name ?? ecosystem.tool;
   if (takes === undefined) {
     const known = Object.keys(ecosystem.operations).map((one) => `aegis plan ${tool} ${one}`);
     throw new AegisError(

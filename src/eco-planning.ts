@@ -75,12 +75,16 @@ export interface PackageFile {
 export interface RegistryRequest {
   /** May hold credentials: they are sent, and written nowhere. */
   headers?: Readonly<Record<string, string>>;
+  /** The authorization is a token that the registry gave out, which the executor's own credentials don't replace. */
+  hasToken?: boolean;
   /** The proxy that the tool's settings name. */
   proxy?: string;
   /** The certificates that the tool's settings name, in PEM, in place of the system's. */
   certificates?: string;
   /** Limit on the response, in bytes. */
   maxBytes?: number;
+  /** For a package file with a digest: follow redirects to https, without the headers. */
+  redirects?: boolean;
 }
 
 interface PlanningCall {

@@ -1,5 +1,5 @@
-import { createPublicKey } from "node:crypto";
-import { bundleFromJSON, isBundleWithDsseEnvelope } from "@sigstore/bundle";
+import { createHash, createPublicKey } from "node:crypto";
+import { bundleFromJSON, isBundleWithDsseEnvelope, isBundleWithMessageSignature } from "@sigstore/bundle";
 import { TrustedRoot } from "@sigstore/protobuf-specs";
 import { toSignedEntity, toTrustMaterial, Verifier } from "@sigstore/verify";
 import * as v from "valibot";
@@ -34,7 +34,7 @@ const Statement = v.looseObject({
 export type Statement = v.InferOutput<typeof Statement>;
 
 /** Who signed, by the certificate: what its issuer knew of the workflow. Null where the certificate doesn't say. */
-interface SigstoreIdentity {
+export interface SigstoreIdentity {
   /** Subject alternative name: a workflow's address, or a mail address. */
   subject: string;
   issuer: string;
@@ -103,6 +103,27 @@ export function verifyAttestation(
     return { statement, identity, key: identity.subject };
   } catch (error) {
     throw new AegisError("signature_invalid", `the attestation can't be verified: ${messageOf(error)}`);
+  }
+}
+
+/**
+ * Verifies a bundle with a signature of bytes that come separately: the signature, the signer's certificate at the time of signing, and
+ * the entry in the transparency log. Returns who signed.
+ * @throws AegisError `signature_invalid`
+ */
+export function verifySigned(document: unknown, bytes: Uint8Array): SigstoreIdentity {
+  try {
+    const bundle = bundleFromJSON(document);
+    if (!isBundleWithMessageSignature(bundle)) throw new Error("it is no signature of bytes");
+    const { messageDigest } = bundle.content.messageSignature;
+    if (!createHash("sha256").update(bytes).digest().equals(messageDigest.digest))
+      throw new Error("it is a signature of something else");
+    const trust = toTrustMaterial(TrustedRoot.fromJSON(SIGSTORE_ROOT));
+    const { identity } = new Verifier(trust).verify(toSignedEntity(bundle, Buffer.from(bytes)));
+    if (identity === undefined) throw new Error("it has no certificate");
+    return identityOf(identity);
+  } catch (error) {
+    throw new AegisError("signature_invalid", `the signature can't be verified: ${messageOf(error)}`);
   }
 }
 

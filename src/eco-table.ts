@@ -3,6 +3,7 @@ import { cargoGrammar } from "./cargo-target.ts";
 import type { Tool } from "./doc-plan.ts";
 import type { Grammar } from "./eco-grammar.ts";
 import { goGrammar } from "./go-target.ts";
+import { imageGrammar } from "./image-target.ts";
 import { npmGrammar } from "./npm-target.ts";
 import { pipGrammar } from "./pip-target.ts";
 
@@ -39,6 +40,10 @@ export const TABLE = {
     grammar: cargoGrammar,
     load: async () => (await import("./cargo.ts")).cargo,
     managed: async () => (await import("./cargo-managed.ts")).cargoManaged,
+  },
+  container: {
+    grammar: imageGrammar,
+    load: async () => (await import("./image.ts")).image,
   },
   go: {
     grammar: goGrammar,

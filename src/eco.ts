@@ -2,6 +2,7 @@ import type { OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
+import type { EcosystemName } from "./eco-names.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { Finding } from "./finding.ts";
 
@@ -26,6 +27,7 @@ export type Findings = Pick<
   | "packages_held_back"
   | "host_hooks"
   | "support_files"
+  | "image"
   | "scripts"
   | "build_hooks_detected"
   | "native_code_risk"
@@ -84,6 +86,10 @@ export function emptyFindings(preview: readonly string[]): Findings {
 
 /** One package ecosystem: everything that differs between apt, npm and the others. */
 export interface Ecosystem extends Grammar {
+  /** The name on the command line that it goes by, where a tool has several: a plan's `ecosystem`. Left out, the tool's. */
+  name?: EcosystemName;
+  /** The ecosystem under another of its tool's names; for each of them the same, but for what that name stands for. */
+  named?(name: EcosystemName): Ecosystem;
   /**
    * Gathers evidence, read-only. If the tool is missing or fails, the findings say so.
    * @throws AegisError `not_found` for a target that the tool does not know

@@ -195,8 +195,8 @@ export function compareWarnings(signed: OperationPlan, own: OperationPlan, { may
 }
 
 /** The hint to make the same plan again. */
-function planAgainHint({ tool, operation, targets }: OperationPlan): string {
-  return `Plan again: ${showArgv(["aegis", "plan", tool, operation, ...targets])}`;
+function planAgainHint({ ecosystem, operation, targets }: OperationPlan): string {
+  return `Plan again: ${showArgv(["aegis", "plan", ecosystem, operation, ...targets])}`;
 }
 
 /**

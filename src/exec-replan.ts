@@ -34,7 +34,9 @@ export async function planAgain(
   { ecosystems, driver, planning }: Replanning,
 ): Promise<PolicyResult> {
   const { operation_plan: signed, ai_review: review } = execution;
-  const ecosystem = await loadEcosystem(signed.tool, ecosystems);
+  const ecosystem = await loadEcosystem(signed.ecosystem, ecosystems);
+  if (ecosystem.tool !== signed.tool)
+    throw new AegisError("evidence_mismatch", `${signed.ecosystem} is not planned as ${signed.tool}`);
   const held = await driver.hold(signed, planning);
   // Waits for both, since planning that is still running needs its directory.
   const [made, checked] = await Promise.allSettled([

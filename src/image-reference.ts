@@ -23,7 +23,7 @@ export interface ImageReference extends ReferenceParts {
 }
 
 /** Docker Hub in references; its API has another address. */
-const DOCKER_HUB = "docker.io";
+export const DOCKER_HUB = "docker.io";
 const DOCKER_INDEX = "index.docker.io";
 const OFFICIAL = "library/";
 const MAX_PATH = 255;

@@ -2,9 +2,17 @@ import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import type { CredentialsOf } from "./eco-credentials.ts";
-import type { Digest, PackageFile, Planning } from "./eco-planning.ts";
+import type { Digest, PackageFile, Planning, RegistryRequest } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
-import { fetchBytes, noUsableAnswer, refuseUnprotected } from "./sys-fetch.ts";
+import {
+  type BytesAnswer,
+  type BytesRequest,
+  fetchBytes,
+  isLoopback,
+  isProtected,
+  noUsableAnswer,
+  refuseUnprotected,
+} from "./sys-fetch.ts";
 import { readFileLimited, writeFileAtomic } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 
@@ -22,6 +30,9 @@ const MAX_METADATA = 64 * 1024 * 1024;
 const MAX_FILE = 512 * 1024 * 1024;
 /** Files unused for this long are removed; nothing else that somebody keeps there is. */
 const KEPT_MS = 30 * 86_400_000;
+/** Storages of registries send on at most once more. */
+const MAX_REDIRECTS = 3;
+const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
 const LENGTHS = { sha256: 64, sha512: 128, sha1: 40 } as const;
 
 /** The registry half of {@link Planning}; `cache` is the directory of the package files, `credentials` those beside the tools' own. */
@@ -43,9 +54,12 @@ export function registryAccess(
       : timeout(left, `the registries have taken longer than ${totalMs / 60_000} minutes`);
   }
 
+  const hostCredentials = (url: URL, { hasToken = false }: RegistryRequest) =>
+    hasToken ? {} : credentials(url);
+
   const get: Planning["get"] = async (url, { maxBytes = MAX_METADATA, ...request } = {}) => {
     refuseUnprotected(url);
-    const headers = { ...request.headers, ...credentials(url) };
+    const headers = { ...request.headers, ...hostCredentials(url, request) };
     return fetchBytes(url, { ...request, headers, maxBytes, signal: timeLimit(url, metadataMs) });
   };
 
@@ -56,8 +70,12 @@ export function registryAccess(
     const path = digest === null ? null : join(cache, cacheName(digest));
     const known = path === null ? null : readCached(path, digest, maxBytes);
     if (known !== null) return known;
-    const headers = { accept: "*/*", ...request.headers, ...credentials(url) };
-    const answer = await fetchBytes(url, { ...request, headers, maxBytes, signal: timeLimit(url, fileMs) });
+    const headers = { accept: "*/*", ...request.headers, ...hostCredentials(url, request) };
+    const fetching = { ...request, headers, maxBytes, signal: timeLimit(url, fileMs) };
+    const answer =
+      request.redirects === true && digest !== null
+        ? await followed(url, fetching)
+        : await fetchBytes(url, fetching);
     if (answer.status !== 200) throw noUsableAnswer(url, statusOf(answer));
     const { bytes } = answer;
     if (digest !== null && digestOf(bytes, digest.algorithm) !== digest.hex) {
@@ -77,6 +95,24 @@ export function registryAccess(
   }
 
   return { get, packageFile };
+}
+
+/**
+ * A file that its registry keeps elsewhere: image registries send to a storage. The storage gets no header, so no password; what it
+ * answers is compared with the digest.
+ */
+async function followed(url: URL, request: BytesRequest): Promise<BytesAnswer> {
+  let answer = await fetchBytes(url, request);
+  for (let hops = 0; hops < MAX_REDIRECTS && REDIRECTS.includes(answer.status); hops++) {
+    const next = URL.canParse(answer.location, url.href) ? new URL(answer.location, url) : null;
+    // A registry elsewhere has no business with what listens on this machine alone.
+    if (next === null || !isProtected(next) || (isLoopback(next) && !isLoopback(url)))
+      throw noUsableAnswer(url, `${statusOf(answer)}: only https is, to another machine`);
+    const { certificates, ...others } = request;
+    const own = next.host === url.host && certificates !== undefined ? { certificates } : {};
+    answer = await fetchBytes(next, { ...others, ...own, headers: { accept: "*/*" } });
+  }
+  return answer;
 }
 
 function timeout(ms: number, reason: string): AbortSignal {

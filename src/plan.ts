@@ -62,7 +62,7 @@ function assemble(
     plan_id: randomUUID(),
     created_at: planning.now.toISOString(),
     operation,
-    ecosystem: tool,
+    ecosystem: ecosystem.name ?? tool,
     target_type: targetType,
     target: targets.join(" "),
     targets,
@@ -79,9 +79,19 @@ function assemble(
   return parseDocument("plan", parseJson(canonicalJson(plan)));
 }
 
-/** Names of the packages with this action; `name:arch` if the name occurs for several architectures. */
+/**
+ * Names of the packages with this action; `name:arch` if the name occurs for several architectures. The files of an image share one.
+ */
 function namesOf(transaction: readonly TransactionEntry[], action: TransactionEntry["action"]): string[] {
-  const entries = transaction.filter((entry) => entry.action === action);
+  const entries = transaction.filter((entry, at) => {
+    const isSame = (other: TransactionEntry) =>
+      other.name === entry.name &&
+      other.architecture === entry.architecture &&
+      other.media_type !== undefined;
+    return (
+      entry.action === action && (entry.media_type === undefined || transaction.findIndex(isSame) === at)
+    );
+  });
   const counts = new Map<string, number>();
   for (const { name } of entries) counts.set(name, (counts.get(name) ?? 0) + 1);
   return entries.map(({ name, architecture }) => (counts.get(name) === 1 ? name : `${name}:${architecture}`));

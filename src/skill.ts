@@ -94,16 +94,16 @@ To learn what a change would do, plan it. Planning is read-only.`;
 }
 
 async function ecosystems(): Promise<string> {
-  const built = await Promise.all(BUILT.map((name) => loadEcosystem(name)));
-  const lines = built.flatMap(({ tool, operations }) =>
+  const built = await Promise.all(BUILT.map(async (name) => ({ ...(await loadEcosystem(name)), name })));
+  const lines = built.flatMap(({ name, operations }) =>
     Object.entries(operations).map(([operation, takes]) =>
       [
-        ...["aegis plan", tool, operation],
+        ...["aegis plan", name, operation],
         ...(takes === "none" ? [] : [operation === "rollback" ? "<execution>" : "<name>"]),
       ].join(" "),
     ),
   );
-  const exact = built.map(({ tool, forms }) => `${tool}: \`${forms.exact}\``);
+  const exact = built.map(({ name, forms }) => `${name}: \`${forms.exact}\``);
   const later =
     NOT_BUILT.length === 0
       ? ""

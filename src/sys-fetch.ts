@@ -43,6 +43,8 @@ export interface BytesAnswer {
   contentType: string;
   /** Target of a redirect, as sent, or "". */
   location: string;
+  /** Another header, as sent, or "". */
+  header(name: string): string;
   /** The whole body if the status is 200, otherwise the start of it. */
   bytes: Uint8Array;
 }
@@ -96,10 +98,9 @@ export async function fetchBytes(url: URL, request: BytesRequest): Promise<Bytes
     const { status } = response;
     const bytes =
       status === 200 ? await readCapped(response.body, maxBytes) : await readErrorBody(response.body);
-    const [contentType, location] = ["content-type", "location"].map(
-      (name) => response.headers.get(name) ?? "",
-    );
-    return { status, contentType: contentType ?? "", location: location ?? "", bytes };
+    const { headers } = response;
+    const header = (name: string) => headers.get(name) ?? "";
+    return { status, contentType: header("content-type"), location: header("location"), header, bytes };
   } catch (error) {
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
     throw noUsableAnswer(url, timedOut ? messageOf(signal.reason) : reasonOf(error));

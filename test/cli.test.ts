@@ -152,9 +152,6 @@ const USAGE: Row[] = [
 const NOT_BUILT: Row[] = [
   [["audit", "checkpoint"], 1, null, "not built yet"],
   [["audit", "prove"], 1, null, "not built yet"],
-  [["plan", "docker", "pull", "x"], 1, null, "docker is not built yet"],
-  [["plan", "podman", "pull", "x"], 1, null, "podman is not built yet"],
-  [["plan", "container", "pull", "x"], 1, null, "container is not built yet"],
   [["plan", "nuget", "install", "x"], 1, null, "nuget is not built yet"],
   [["plan", "vscode", "install", "x"], 1, null, "vscode is not built yet"],
   [["plan", "nuget", "install", "x"], 1, null, "nuget is not built yet"],

@@ -3,7 +3,10 @@ import type { Planning } from "../src/eco-planning.ts";
 import { AegisError } from "../src/errors.ts";
 
 /** What a fake registry answers for one address: a body, or a status with one. */
-export type RegistryAnswer = string | Uint8Array | { status: number; body?: string; location?: string };
+export type RegistryAnswer =
+  | string
+  | Uint8Array
+  | { status: number; body?: string; location?: string; headers?: Readonly<Record<string, string>> };
 
 type Registry = Pick<Planning, "get" | "packageFile"> & {
   /** Addresses in the order they were asked for, with the headers. */
@@ -17,8 +20,15 @@ export function fakeRegistry(answers: Readonly<Record<string, RegistryAnswer>>):
     requests.push({ url: url.href, headers });
     const answer = answers[url.href] ?? { status: 404 };
     const isBody = typeof answer === "string" || answer instanceof Uint8Array;
-    const { status, body = "", location = "" } = isBody ? { status: 200, body: answer } : answer;
-    return { status, contentType: "", location, bytes: typeof body === "string" ? Buffer.from(body) : body };
+    const {
+      status,
+      body = "",
+      location = "",
+      headers: sent = {},
+    } = isBody ? { status: 200, body: answer } : answer;
+    const header = (name: string) => sent[name] ?? "";
+    const bytes = typeof body === "string" ? Buffer.from(body) : body;
+    return { status, contentType: header("content-type"), location, header, bytes };
   };
   return {
     requests,

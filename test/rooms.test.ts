@@ -62,7 +62,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   pip: ["pip", "pip-managed", "pip-target"],
   go: ["go", "go-managed", "go-target"],
   cargo: ["cargo", "cargo-managed", "cargo-target"],
-  image: [],
+  image: ["image", "image-target"],
   osv: ["osv"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [

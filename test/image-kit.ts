@@ -1,0 +1,141 @@
+import { createHash } from "node:crypto";
+import { gzipSync } from "node:zlib";
+import type { Planning } from "../src/eco-planning.ts";
+import { tar, tarEntry } from "./archive-kit.ts";
+import { HOST } from "./policy-plans.ts";
+import { fakeRegistry, type RegistryAnswer } from "./registry-kit.ts";
+
+/*
+ * A registry of our own with images: documents from words, digests made from the bytes.
+ */
+
+export const REGISTRY = "https://registry.example";
+/** The repository of the images, and its name. */
+export const NAME = "registry.example/team/app";
+export const BASE = `${REGISTRY}/v2/team/app`;
+
+export const digestOf = (bytes: Uint8Array | string) =>
+  `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+export const OCI = "application/vnd.oci.image";
+export const TYPES = {
+  index: `${OCI}.index.v1+json`,
+  manifest: `${OCI}.manifest.v1+json`,
+  config: `${OCI}.config.v1+json`,
+  layer: `${OCI}.layer.v1.tar+gzip`,
+  list: "application/vnd.docker.distribution.manifest.list.v2+json",
+  docker: "application/vnd.docker.distribution.manifest.v2+json",
+} as const;
+
+export interface FakeImage {
+  architecture?: string;
+  /** `config` of the configuration. */
+  config?: Record<string, unknown>;
+  /** Fields of the configuration that differ. */
+  configuration?: Record<string, unknown>;
+  layers?: readonly Buffer[];
+  layerType?: string;
+  /** Fields of the manifest that differ. */
+  manifest?: Record<string, unknown>;
+  created?: string;
+}
+
+export const layer = (text: string) => gzipSync(tar(tarEntry("hello", text)));
+
+export interface MadeImage {
+  /** The manifest's bytes and digest. */
+  bytes: string;
+  digest: string;
+  /** Everything by digest, the manifest apart. */
+  blobs: ReadonlyMap<string, Buffer>;
+}
+
+export function fakeImage(given: FakeImage = {}): MadeImage {
+  const { architecture = "amd64", config = {}, layers = [layer("hello")], layerType = TYPES.layer } = given;
+  const configuration = Buffer.from(
+    JSON.stringify({
+      ...{ architecture, os: "linux", created: given.created ?? "2026-11-01T10:00:00.123456789Z", config },
+      rootfs: { type: "layers", diff_ids: layers.map((one) => digestOf(one)) },
+      ...given.configuration,
+    }),
+  );
+  const descriptor = (mediaType: string, bytes: Buffer) => ({
+    mediaType,
+    digest: digestOf(bytes),
+    size: bytes.length,
+  });
+  const bytes = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: TYPES.manifest,
+    config: descriptor(TYPES.config, configuration),
+    layers: layers.map((one) => descriptor(layerType, one)),
+    ...given.manifest,
+  });
+  const blobs = new Map([configuration, ...layers].map((one) => [digestOf(one), one]));
+  return { bytes, digest: digestOf(bytes), blobs };
+}
+
+/** An index of images, each with a platform. */
+export function fakeIndex(
+  images: readonly (readonly [MadeImage, Record<string, string> | null, Record<string, string>?])[],
+  over: Record<string, unknown> = {},
+): { bytes: string; digest: string } {
+  const manifests = images.map(([{ bytes, digest }, platform, annotations]) => ({
+    ...{ mediaType: TYPES.manifest, digest, size: Buffer.byteLength(bytes) },
+    ...(platform === null ? {} : { platform }),
+    ...(annotations === undefined ? {} : { annotations }),
+  }));
+  const bytes = JSON.stringify({ schemaVersion: 2, mediaType: TYPES.index, manifests, ...over });
+  return { bytes, digest: digestOf(bytes) };
+}
+
+export const AMD64 = { architecture: "amd64", os: "linux" };
+
+/** What the registry answers for images, and for tags that stand for one of the documents. */
+export function imageAnswers(
+  documents: readonly { bytes: string; digest: string; blobs?: MadeImage["blobs"] }[],
+  tags: Readonly<Record<string, { bytes: string }>> = {},
+): Record<string, RegistryAnswer> {
+  const answers: Record<string, RegistryAnswer> = {};
+  for (const { bytes, digest, blobs = new Map() } of documents) {
+    answers[`${BASE}/manifests/${digest}`] = bytes;
+    for (const [name, blob] of blobs) answers[`${BASE}/blobs/${name}`] = blob;
+  }
+  for (const [tag, { bytes }] of Object.entries(tags)) answers[`${BASE}/manifests/${tag}`] = bytes;
+  return answers;
+}
+
+interface ImageHost {
+  env: Record<string, string>;
+  files: Record<string, string>;
+  hasEngine: boolean;
+  architecture: string;
+}
+
+/** Planning on a host that asks this registry. */
+export function imagePlanning(
+  answers: Readonly<Record<string, RegistryAnswer>>,
+  { env = {}, files = {}, hasEngine = true, architecture = "amd64" }: Partial<ImageHost> = {},
+): Planning & ReturnType<typeof fakeRegistry> {
+  return {
+    ...fakeRegistry(answers),
+    now: new Date("2026-11-30T00:00:00Z"),
+    env: { HOME: "/home/u", ...env },
+    host: { ...HOST, architecture },
+    run(argv, { settings }) {
+      settings("/home/x");
+      const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
+      const outcome = hasEngine ? ("ok" as const) : ("missing" as const);
+      const evidence = { argv: [...argv], status: hasEngine ? 0 : null, outcome, ...none };
+      return Promise.resolve({ stdout: "", stderr: "", evidence });
+    },
+    readText: (path) => files[path] ?? null,
+    list: (path) =>
+      Object.keys(files)
+        .filter((name) => name.startsWith(`${path}/`))
+        .map((name) => name.slice(path.length + 1)),
+    contentOf: () => Promise.resolve(null),
+    temporary: () => {
+      throw new Error("images need no temporary files");
+    },
+  };
+}
