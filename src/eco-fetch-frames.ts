@@ -1,8 +1,15 @@
+import type { FetchAccess } from "./eco-managed.ts";
 import { AegisError } from "./errors.ts";
 
 /*
- * What the fetch process says to root's: frames of a file's index, a kind and a length, 32 bits each, big-endian, and as many bytes.
+ * What root's process and the fetch process say to each other. Root's: one document, {@link FetchRequest}. The other's: frames of a file's index, a kind and a length, 32 bits each, big-endian, and as many bytes.
  */
+
+/** The files to download; `way` is the index of how each is reached. */
+export interface FetchRequest {
+  ways: readonly FetchAccess[];
+  files: readonly { url: string; size: number; way: number }[];
+}
 
 export const FRAME = { data: 0, end: 1, failed: 2 } as const;
 const HEADER = 12;

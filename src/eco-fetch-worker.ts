@@ -15,27 +15,29 @@ const CONCURRENCY = 8;
 const MAX_CHUNK = 64 * 1024;
 
 const texts = anyKeys(v.string());
-const Input = v.array(
+const Way = v.strictObject({
+  headers: v.optional(texts),
+  proxy: v.optional(v.string()),
+  certificates: v.optional(v.string()),
+});
+const Input = v.pipe(
   v.strictObject({
-    url: v.pipe(v.string(), v.url()),
-    size: v.number(),
-    headers: v.optional(texts),
-    proxy: v.optional(v.string()),
-    certificates: v.optional(v.string()),
+    ways: v.array(Way),
+    files: v.array(v.strictObject({ url: v.pipe(v.string(), v.url()), size: v.number(), way: v.number() })),
   }),
+  v.check(({ ways, files }) => files.every(({ way }) => ways[way] !== undefined), "a file has no way"),
 );
-type Download = v.InferOutput<typeof Input>[number];
 
 /** Downloads the list on standard input. The first failure is reported as a frame, and ends it. */
 export async function runFetchWorker(readStdin: () => Promise<string>): Promise<void> {
-  const list = v.parse(Input, parseJson(await readStdin()));
-  const queue = [...list.entries()];
+  const { ways, files } = v.parse(Input, parseJson(await readStdin()));
+  const queue = [...files.entries()];
   const stop = new AbortController();
   const work = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const [index, download] = next;
+      const [index, { url, size, way }] = next;
       try {
-        await fetchOne(index, download, stop.signal);
+        await fetchOne(index, { url, size, ...ways[way] }, stop.signal);
       } catch (error) {
         if (!stop.signal.aborted) write(index, FRAME.failed, Buffer.from(messageOf(error).slice(0, 2000)));
         stop.abort(new Error("another download failed"));
@@ -45,6 +47,8 @@ export async function runFetchWorker(readStdin: () => Promise<string>): Promise<
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, work));
 }
+
+type Download = { url: string; size: number } & v.InferOutput<typeof Way>;
 
 async function fetchOne(index: number, download: Download, signal: AbortSignal): Promise<void> {
   const { url, size, headers, proxy, certificates } = download;

@@ -2,7 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { chmodSync, chownSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import type { OperationPlan } from "./doc-plan.ts";
-import { FRAME, type Frame, FrameReader } from "./eco-fetch-frames.ts";
+import { type FetchRequest, FRAME, type Frame, FrameReader } from "./eco-fetch-frames.ts";
 import type { FetchAccess, SignedFile } from "./eco-managed.ts";
 import { confinedCommand, runSandbox } from "./eco-sandbox.ts";
 import { AegisError } from "./errors.ts";
@@ -71,7 +71,6 @@ export async function fetchFiles(
   if (stop.aborted) forward();
   const arriving = new Arriving(files, account.gid, fetching.progress);
   const [program, ...args] = confinedCommand(aegis, "fetch");
-  const list = files.map(({ url, size }) => ({ url, size, ...reached(new URL(url)) }));
   const slow = (what: string) => () =>
     controller.abort(
       new AegisError("unavailable", `the registry is too slow: ${what}`, "Apply it again later."),
@@ -90,7 +89,7 @@ export async function fetchFiles(
         binds: [{ from: program, to: program, writable: false }],
         environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8", HOME: "/nonexistent" },
         cwd: "/run",
-        input: JSON.stringify(list),
+        input: JSON.stringify(requestFor(files, reached)),
       },
       { stdout: "pipe", stderr: 2, alive: "ignore" },
       { output: (data) => arriving.take(data) },
@@ -105,6 +104,20 @@ export async function fetchFiles(
     stop.removeEventListener("abort", forward);
     arriving.close();
   }
+}
+
+/** For the fetch process. Each way to a registry stands there once: a way may have a company's whole list of certificates. */
+function requestFor(files: readonly SignedFile[], reached: Fetching["reached"]): FetchRequest {
+  const ways: FetchAccess[] = [];
+  const known = new Map<string, number>();
+  const list = files.map(({ url, size }) => {
+    const access = reached(new URL(url));
+    const key = JSON.stringify(access);
+    const way = known.get(key) ?? ways.push(access) - 1;
+    known.set(key, way);
+    return { url, size, way };
+  });
+  return { ways, files: list };
 }
 
 /** Files as they arrive, each written, counted and hashed. */

@@ -152,6 +152,18 @@ managed.describe("fetching", () => {
     await prepared;
   });
 
+  managed.test("many files that are reached by a company's list of certificates", async () => {
+    const certificates = "certificate\n".repeat(20_000);
+    const company = new ManagedTest(aegis, { ...fakeManaged, access: () => () => ({ certificates }) });
+    try {
+      const packages = Array.from({ length: 40 }, (_, i) => ({ ...TOOL, name: `tool-${i}` }));
+      await company.prepare(company.plan(packages), script("true"));
+      expect(company.asked).toHaveLength(40);
+    } finally {
+      company.close();
+    }
+  });
+
   managed.test("credentials reach the registry, and no file of the run", async () => {
     const secret = "Bearer very-secret-token";
     const seen: (string | null)[] = [];

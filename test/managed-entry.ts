@@ -1,3 +1,4 @@
+import { processIo } from "../src/cmd-io.ts";
 import { superviseBuild } from "../src/eco-build.ts";
 import { runConfined } from "../src/eco-confined.ts";
 import { npmManaged } from "../src/npm-managed.ts";
@@ -10,4 +11,4 @@ import { fakeManaged } from "./managed-fake.ts";
 const [, , , door, argument = ""] = process.argv;
 const load = (tool: string) => Promise.resolve(tool === "npm" ? npmManaged : fakeManaged);
 if (door === "--build") process.exit(await superviseBuild(argument, load));
-await runConfined(argument, () => Bun.stdin.text());
+await runConfined(argument, processIo(false).readStdin);
