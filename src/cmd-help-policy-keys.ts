@@ -30,7 +30,13 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
   },
   npm: ARTIFACTS,
   pip: ARTIFACTS,
-  container: ARTIFACTS,
+  container: {
+    ...ARTIFACTS,
+    require_signature: "true: deny images that none of `signers` has signed",
+    allow_root_user: "false: deny images whose process starts as root unless told otherwise",
+    signers:
+      'who may sign which images: `[{ images = ["ghcr.io/org/*"], public_key = "-----BEGIN PUBLIC KEY-----…" }]` (ECDSA P-256 or Ed25519), or in place of the key `issuer = "https://token.actions.githubusercontent.com"`, `subject` (the certificate\'s, may end in `*`) and, where others sign as the same subject, `source_repository`',
+  },
   nuget: ARTIFACTS,
   vscode: ARTIFACTS,
   go: ARTIFACTS,

@@ -193,8 +193,8 @@ const ScriptEvidence = v.strictObject({ package: name, name: short, body: text }
 const ImageFacts = v.strictObject({
   /** `linux/amd64` */
   platform: short,
-  /** `USER` as it stands there; empty for root. */
   user: short,
+  starts_as_root: v.boolean(),
   entrypoint: v.pipe(v.array(short), v.maxLength(64)),
   command: v.pipe(v.array(short), v.maxLength(64)),
   exposed_ports: v.pipe(v.array(short), v.maxLength(256)),

@@ -27,6 +27,7 @@ export function imageFactsOf(config: ImageConfig): ImageFacts {
   return {
     platform: platformName(config),
     user: bounded(User ?? ""),
+    starts_as_root: isRoot(User ?? ""),
     entrypoint: words(Entrypoint),
     command: words(Cmd),
     exposed_ports: names(ExposedPorts),
@@ -44,17 +45,17 @@ function timeOf(text: string): string | null {
 }
 
 /** Whether an image's process starts as root. `USER` is a name or a number, with or without a group. */
-function startsAsRoot({ user }: Pick<ImageFacts, "user">): boolean {
+function isRoot(user: string): boolean {
   const [name = ""] = user.split(":", 1);
   return name === "" || name === "root" || /^0+$/.test(name);
 }
 
 /** What the facts tell that a person should not miss, as sentences. */
 export function remarksOn(facts: ImageFacts): string[] {
-  const { user, exposed_ports: ports, created } = facts;
+  const { user, exposed_ports: ports, created, starts_as_root } = facts;
   const date = created?.slice(0, 10);
   return [
-    ...(startsAsRoot(facts)
+    ...(starts_as_root
       ? [`Its process starts as root${user === "" ? ": it names no user" : ` (USER ${user})`}.`]
       : []),
     ...(ports.length === 0 ? [] : [`It listens on ${ports.slice(0, 20).join(", ")}.`]),

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { canonicalHash } from "./canonical.ts";
 import { DECISIONS } from "./doc.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { imageKeyProblem } from "./key-image.ts";
 import { publicKeyProblem } from "./key-sign.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
@@ -31,6 +32,15 @@ const packagePattern = v.pipe(
 );
 const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"));
 
+const imagePattern = v.pipe(
+  v.string(),
+  v.regex(/^[a-z0-9][a-z0-9._:-]*\/[a-z0-9][a-z0-9._/-]*\*?$/, "not registry/name, or one that ends in *"),
+);
+const signerPattern = v.pipe(
+  v.string(),
+  v.regex(/^[\x21-\x29\x2b-\x7e]+\*?$/, "not a name, or one that ends in *"),
+);
+
 /** Ed25519 public keys. As strict as trusted-keys.toml, since a key in two spellings would count as two keys. */
 const publicKeys = v.pipe(
   v.array(
@@ -44,6 +54,32 @@ const publicKeys = v.pipe(
   ),
   v.maxLength(16),
   v.check((keys) => new Set(keys).size === keys.length, "a key is listed twice"),
+);
+
+/** Who may sign which images: a key, or an identity of Sigstore's public instance. */
+const imageSigner = v.pipe(
+  v.strictObject({
+    images: v.pipe(v.array(imagePattern), v.minLength(1), v.maxLength(100)),
+    public_key: v.optional(
+      v.pipe(
+        v.string(),
+        v.check(
+          (pem) => imageKeyProblem(pem) === null,
+          ({ input }) => `not a signer's key: ${imageKeyProblem(input)}`,
+        ),
+      ),
+    ),
+    issuer: v.optional(v.pipe(v.string(), v.regex(/^https:\/\/[\x21-\x7e]+$/, "not an https address"))),
+    subject: v.optional(signerPattern),
+    source_repository: v.optional(signerPattern),
+  }),
+  v.check(
+    ({ public_key: key, issuer, subject, source_repository: source }) =>
+      key === undefined
+        ? issuer !== undefined && subject !== undefined
+        : issuer === undefined && subject === undefined && source === undefined,
+    "give public_key, or issuer and subject (and source_repository)",
+  ),
 );
 
 /** Settings of an ecosystem other than apt. `apply` is the decision about pinned and verified artifacts. */
@@ -73,7 +109,16 @@ const PolicyConfig = v.strictObject({
   ),
   npm: artifacts("deny", ["registry.npmjs.org"]),
   pip: artifacts("deny", ["pypi.org", "files.pythonhosted.org"]),
-  container: artifacts("allow", ["docker.io"]),
+  container: v.optional(
+    v.strictObject({
+      ...ofArtifacts("allow", ["docker.io"]),
+      /** An image must be signed by one of `signers` that is named for it. */
+      require_signature: flag(false),
+      allow_root_user: flag(true),
+      signers: list(imageSigner),
+    }),
+    {},
+  ),
   nuget: artifacts("deny", ["api.nuget.org"]),
   vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
   go: artifacts("allow", ["proxy.golang.org"]),

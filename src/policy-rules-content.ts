@@ -13,6 +13,7 @@ import {
   unverifiedArtifacts,
   vulnerabilities,
 } from "./policy-facts.ts";
+import { isOfImage, rootImages, unattestedImages, unsignedImages } from "./policy-images.ts";
 import type { Rule } from "./policy-rule.ts";
 import { scanScript } from "./policy-scripts.ts";
 
@@ -108,7 +109,37 @@ export const CONTENT_DENIED: readonly Rule[] = [
     reason: "require_provenance is set, and no build attestation was verified; name a version that has one",
     fires: (f) =>
       artifactSettings(f)?.require_provenance === true &&
+      !isOfImage(f) &&
       unverifiedArtifacts(f, (kind) => kind.endsWith("-attestation")),
+  },
+  {
+    id: "image-provenance",
+    looks_at: "artifact",
+    decision: "deny",
+    reason:
+      "require_provenance is set, and no build attestation of the image is by one of [container] signers; plan an image that has one, or have its builder added there",
+    fires: (f) => isOfImage(f) && artifactSettings(f)?.require_provenance === true && unattestedImages(f),
+  },
+  {
+    id: "image-signature",
+    looks_at: "artifact",
+    decision: "deny",
+    reason:
+      "require_signature is set, and no signature of the image is by one of [container] signers; ask its publisher to sign it (cosign sign), or have the signer added there",
+    fires: (f) =>
+      isOfImage(f) &&
+      artifactSettings(f) !== null &&
+      f.config.container.require_signature &&
+      unsignedImages(f),
+  },
+  {
+    id: "image-root-user",
+    looks_at: "artifact",
+    decision: "deny",
+    reason:
+      "the image's process starts as root, and allow_root_user is false; plan an image that names a user (USER), or have it allowed in [container]",
+    fires: (f) =>
+      isOfImage(f) && artifactSettings(f) !== null && !f.config.container.allow_root_user && rootImages(f),
   },
   {
     id: "cargo-build-scripts",

@@ -119,6 +119,18 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "plan a version whose publisher attests how it was built",
     never: "take a checksum for an attestation",
   },
+  "image-provenance": {
+    may: "plan an image whose builder the policy names; whoever owns the policy may add one to signers",
+    never: "take a statement that nobody signed for provenance, or build the image yourself",
+  },
+  "image-signature": {
+    may: "plan an image that one of the policy's signers has signed, and report who signed this one, if anybody did",
+    never: "sign the image yourself, or copy it to where other signers count",
+  },
+  "image-root-user": {
+    may: "plan an image that names a user; whoever owns the policy may set allow_root_user",
+    never: "change the image and push it elsewhere",
+  },
   "cargo-build-scripts": {
     may: "report which crates run code while they are built; whoever owns the policy may set allow_build_scripts",
     never: "build the crate yourself, or take a binary from elsewhere",

@@ -51,6 +51,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "eco-planning-argv": "planning throws for an argv that is not on the list",
   "plan-signals": "of containers, whose references are called tags",
   "policy-facts": "apt's own; the type ArtifactTool asks for the settings of all others",
+  "policy-images": "images' own; the type of [container] asks for it",
   "policy-packages": "apt's own packages",
   "policy-rules-operation": "apt's own; the rules of all others are made from the list of tools",
   "wrap-apt": "apt's own",

@@ -411,6 +411,7 @@ describe("what an image says of itself", () => {
     expect(plan.image).toEqual({
       platform: "linux/amd64",
       user: "app:app",
+      starts_as_root: false,
       entrypoint: ["/app"],
       command: ["--serve"],
       exposed_ports: ["53/udp", "8080/tcp"],

@@ -46,6 +46,39 @@ describe("a policy file is refused, naming the key", () => {
       `[[apt.trusted_origins]]\nuri = "x"\nfingerprint = "${"A".repeat(40)}"`,
       "apt.trusted_origins, entry 1, uri: ",
     ],
+    ["[container]\nsigners = [{}]", "container.signers, entry 1, images: missing"],
+    [
+      '[container]\nsigners = [{ images = [], issuer = "https://x", subject = "a" }]',
+      "container.signers, entry 1, images: ",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["*"], issuer = "https://x", subject = "a" }]',
+      "container.signers, entry 1, images, entry 1: not registry/name",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["a/*/b"], issuer = "https://x", subject = "a" }]',
+      "container.signers, entry 1, images, entry 1: not registry/name",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["a/b"] }]',
+      "container.signers, entry 1: give public_key, or issuer and subject",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["a/b"], issuer = "https://x" }]',
+      "container.signers, entry 1: give public_key, or issuer",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["a/b"], issuer = "x", subject = "a" }]',
+      "container.signers, entry 1, issuer: not an https address",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["a/b"], issuer = "https://x", subject = "*@b" }]',
+      "container.signers, entry 1, subject: not a name",
+    ],
+    [
+      '[container]\nsigners = [{ images = ["a/b"], public_key = "x" }]',
+      "container.signers, entry 1, public_key: not a signer's key: give it in PEM",
+    ],
     ["[freshness]\nplan_minutes = 1441", "freshness.plan_minutes: "],
     ["[freshness]\nexecution_minutes = 1441", "freshness.execution_minutes: "],
     ["[freshness]\nplan_minutes = 0", "freshness.plan_minutes: "],

@@ -243,6 +243,40 @@ export const repair = (transaction: TransactionEntry[]): OperationPlan => ({
   raw_evidence: { commands: [command("dpkg", "--audit")] },
 });
 
+const IMAGE_DIGEST = `sha256:${"a".repeat(64)}`;
+export const IMAGE = `docker.io/library/app@${IMAGE_DIGEST}`;
+
+/** A pull of an image whose files were all compared with their digests. */
+export function pull(change: Partial<OperationPlan> = {}): OperationPlan {
+  return {
+    ...npm(),
+    tool: "container",
+    ecosystem: "podman",
+    operation: "pull",
+    target_type: "image",
+    target: IMAGE,
+    targets: [IMAGE],
+    exact_targets: [IMAGE],
+    target_version: IMAGE_DIGEST,
+    source_registry: "docker.io",
+    command_preview: ["podman", "pull", IMAGE],
+    transaction: [
+      entry("docker.io/library/app", {
+        ...{ architecture: "amd64", action: "install", from_version: null, to_version: IMAGE_DIGEST },
+        ...{ origin: "docker.io", archive: null, sha256: "a".repeat(64), sources: [] },
+      }),
+    ],
+    image: {
+      ...{ platform: "linux/amd64", user: "app", starts_as_root: false, entrypoint: ["/app"], command: [] },
+      ...{ exposed_ports: [], volumes: [], labels: {}, created: null },
+    },
+    published_at: null,
+    provenance_evidence: [{ kind: "image-digest", subject: IMAGE, verified: true, key: null, detail: "" }],
+    raw_evidence: { commands: [command("podman", "--version")] },
+    ...change,
+  };
+}
+
 export function npm(change: Partial<OperationPlan> = {}): OperationPlan {
   return {
     ...BASE,

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { type AiReview, type Decision, parseDocument } from "../src/doc.ts";
 import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
 import { signReview } from "../src/key-review-signature.ts";
@@ -11,8 +12,10 @@ import {
   configured,
   DEBIAN,
   entry,
+  IMAGE,
   install,
   npm,
+  pull,
   removal,
   remove,
   repair,
@@ -79,6 +82,50 @@ const two = ([id = ""]: readonly string[]) => {
   return { target: targets.join(" "), targets };
 };
 const older = entry("a", { action: "downgrade", to_version: "0.9" });
+
+const P256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const ED25519 = generateKeyPairSync("ed25519");
+const SIGNED = "[container]\nrequire_signature = true\n";
+const SIGNER = `[[container.signers]]
+images = ["docker.io/library/*"]
+issuer = "https://github.com/login/oauth"
+subject = "a@b"
+`;
+const KEY_OF = ({ publicKey }: { publicKey: KeyObject }) =>
+  `[[container.signers]]\nimages = ["docker.io/library/app"]\npublic_key = """${publicKey.export({ type: "spki", format: "pem" })}"""`;
+type Evidence = OperationPlan["provenance_evidence"][number];
+const IDENTITY: Evidence = {
+  ...{ kind: "image-signature", subject: IMAGE, verified: true, key: "a@b", detail: "" },
+  identity: {
+    ...{
+      issuer: "https://github.com/login/oauth",
+      subject: "a@b",
+      source_repository: "https://github.com/x/y",
+    },
+  },
+};
+const SLSA: Evidence = { ...IDENTITY, kind: "image-attestation" };
+/** A signature by a key, of bytes that differ by a bit if so. */
+function keyed(key: KeyObject, bit = 0): Evidence {
+  const payload = Buffer.from("what was signed");
+  const signature = sign(key.asymmetricKeyType === "ed25519" ? null : "sha256", payload, key).toString(
+    "base64",
+  );
+  payload[0] = (payload[0] ?? 0) ^ bit;
+  return {
+    ...{ kind: "image-signature", subject: IMAGE, verified: false, key: null, detail: "" },
+    signed: { payload: payload.toString("base64"), signature },
+  };
+}
+const by = (evidence: Evidence) => pull({ provenance_evidence: [...pull().provenance_evidence, evidence] });
+const APP = pull().image ?? raise("an image says what it starts");
+function raise(why: string): never {
+  throw new Error(why);
+}
+const unconfigured = () => {
+  const { image: _, ...plan } = pull();
+  return plan;
+};
 
 /** For each rule: what fires it, and the nearest thing that does not. */
 const CASES: Readonly<Record<string, RuleCases>> = {
@@ -678,6 +725,117 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         }),
         toml: "[npm]\nrequire_provenance = true",
       },
+    ],
+  },
+  "image-provenance": {
+    decision: "deny",
+    fires: [
+      { what: "none", plan: pull(), toml: "[container]\nrequire_provenance = true" },
+      {
+        what: "by nobody that the policy names",
+        plan: by(SLSA),
+        toml: "[container]\nrequire_provenance = true",
+      },
+      {
+        what: "a signature, which says nothing of the build",
+        plan: by(IDENTITY),
+        toml: `[container]\nrequire_provenance = true\n${SIGNER}`,
+      },
+      {
+        what: "of another image",
+        plan: by({ ...SLSA, subject: `${IMAGE}0` }),
+        toml: `[container]\nrequire_provenance = true\n${SIGNER}`,
+      },
+    ],
+    not: [
+      { what: "not required", plan: pull() },
+      {
+        what: "by somebody named",
+        plan: by(SLSA),
+        toml: `[container]\nrequire_provenance = true\n${SIGNER}`,
+      },
+    ],
+  },
+  "image-signature": {
+    decision: "deny",
+    fires: [
+      { what: "none", plan: pull(), toml: SIGNED },
+      { what: "none, with a signer", plan: pull(), toml: `${SIGNED}${SIGNER}` },
+      { what: "by an identity that isn't named", plan: by(IDENTITY), toml: SIGNED },
+      {
+        what: "one that was not verified",
+        plan: by({ ...IDENTITY, verified: false }),
+        toml: `${SIGNED}${SIGNER}`,
+      },
+      { what: "another subject", plan: by(IDENTITY), toml: SIGNED + SIGNER.replace("a@b", "c@b") },
+      { what: "another issuer", plan: by(IDENTITY), toml: SIGNED + SIGNER.replace("github", "gitlab") },
+      {
+        what: "named for other images",
+        plan: by(IDENTITY),
+        toml: SIGNED + SIGNER.replace("docker.io/library/*", "docker.io/library/app2"),
+      },
+      {
+        what: "another source",
+        plan: by(IDENTITY),
+        toml: `${SIGNED}${SIGNER}source_repository = "https://github.com/x/z"`,
+      },
+      { what: "provenance, which is no signature", plan: by(SLSA), toml: `${SIGNED}${SIGNER}` },
+      {
+        what: "of another image",
+        plan: by({ ...IDENTITY, subject: `${IMAGE}0` }),
+        toml: `${SIGNED}${SIGNER}`,
+      },
+      {
+        what: "by another key",
+        plan: by(keyed(P256.privateKey)),
+        toml: `${SIGNED}${KEY_OF(generateKeyPairSync("ed25519"))}`,
+      },
+      {
+        what: "by a key, one bit changed",
+        plan: by(keyed(P256.privateKey, 1)),
+        toml: `${SIGNED}${KEY_OF(P256)}`,
+      },
+      {
+        what: "by a key that an identity is said to have",
+        plan: by({ ...keyed(P256.privateKey), verified: true }),
+        toml: `${SIGNED}${SIGNER}`,
+      },
+    ],
+    not: [
+      { what: "not required", plan: pull() },
+      { what: "by a named identity", plan: by(IDENTITY), toml: `${SIGNED}${SIGNER}` },
+      {
+        what: "by a named identity for this image alone",
+        plan: by(IDENTITY),
+        toml: SIGNED + SIGNER.replace("library/*", "library/app"),
+      },
+      {
+        what: "with a source",
+        plan: by(IDENTITY),
+        toml: `${SIGNED}${SIGNER}source_repository = "https://github.com/x/*"`,
+      },
+      { what: "by a named P-256 key", plan: by(keyed(P256.privateKey)), toml: `${SIGNED}${KEY_OF(P256)}` },
+      {
+        what: "by a named Ed25519 key",
+        plan: by(keyed(ED25519.privateKey)),
+        toml: `${SIGNED}${KEY_OF(ED25519)}`,
+      },
+      { what: "another ecosystem", plan: npm(), toml: SIGNED },
+    ],
+  },
+  "image-root-user": {
+    decision: "deny",
+    fires: [
+      {
+        what: "root",
+        plan: pull({ image: { ...APP, starts_as_root: true } }),
+        toml: "[container]\nallow_root_user = false",
+      },
+      { what: "unknown", plan: unconfigured(), toml: "[container]\nallow_root_user = false" },
+    ],
+    not: [
+      { what: "another user", plan: pull(), toml: "[container]\nallow_root_user = false" },
+      { what: "allowed, as by default", plan: pull({ image: { ...APP, starts_as_root: true } }) },
     ],
   },
   "cargo-build-scripts": {
