@@ -80,8 +80,7 @@ export const daemon = defineSubcommand({
       }
       case "confined": {
         const { runConfined } = await import("./eco-confined.ts");
-        await runConfined(values.confined ?? "", () => io.readStdin());
-        return EXIT.ok;
+        return await runConfined(values.confined ?? "", () => io.readStdin());
       }
       case "executor": {
         const { openLog } = await import("./log.ts");

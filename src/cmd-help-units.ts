@@ -10,6 +10,13 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
   "aegis-runner.socket": "where the front hands requests over",
   "aegis-runner@.service":
     "one process for each request, reached by the front alone; verifies everything again and runs apt",
+  "aegis-fetch.socket":
+    "where the runner starts the downloads of a run of npm, pip, go or cargo; root alone can connect",
+  "aegis-fetch@.service":
+    "downloads the signed list and hands the bytes to the runner; sees no file of Aegis's but the program",
+  "aegis-build.socket": "where the runner starts the sandbox of such a run; root alone can connect",
+  "aegis-build@.service":
+    "makes the sandbox, whose tool runs as aegis-build without capabilities and network; everything in it is killed with it",
   "aegis-recover.service": "closes a run whose runner died: at boot, and when a runner fails",
   "aegis-reviewd.socket": `where the reviewer's clients connect, ${SYSTEM.reviewerSocket}`,
   "aegis-reviewd.service": `asks the model; settings in ${SYSTEM.reviewerEnv}`,
@@ -21,6 +28,8 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
 export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
   "aegisd.service": 0.4,
   "aegis-runner@.service": 3.6,
+  "aegis-fetch@.service": 1.3,
+  "aegis-build@.service": 2.7,
   "aegis-recover.service": 3.6,
   "aegis-reviewd.service": 1.3,
   "aegis-monitor.service": 2.8,

@@ -12,8 +12,9 @@ import {
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
+import { HOST_DIRECTORIES } from "./host-accounts.ts";
 import { isMisconfigured } from "./host-steps.ts";
-import { HOST_DIRECTORIES, UNIT_NAMES } from "./host-units.ts";
+import { UNIT_NAMES } from "./host-units.ts";
 import { loadTrust, trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-events.ts";
 import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
@@ -114,16 +115,18 @@ function directories(): Finding[] {
 /** Sockets belong to root; their group decides who may connect. */
 function sockets(): Finding[] {
   const table = [
-    { path: SYSTEM.socket, group: ADMIN_GROUP },
-    { path: SYSTEM.runnerSocket, group: USERS.front },
-    { path: SYSTEM.reviewerSocket, group: REVIEW_GROUP },
+    { path: SYSTEM.socket, group: ADMIN_GROUP, mode: 0o660 },
+    { path: SYSTEM.runnerSocket, group: USERS.front, mode: 0o660 },
+    { path: SYSTEM.fetchSocket, group: "root", mode: 0o600 },
+    { path: SYSTEM.buildSocket, group: "root", mode: 0o600 },
+    { path: SYSTEM.reviewerSocket, group: REVIEW_GROUP, mode: 0o660 },
   ];
-  const findings = table.flatMap(({ path, group }) => {
+  const findings = table.flatMap(({ path, group, mode }) => {
     const stat = lstatSync(path, { throwIfNoEntry: false });
     if (stat === undefined) return [];
     const right =
-      stat.isSocket() && stat.uid === 0 && stat.gid === groupId(group) && (stat.mode & 0o777) === 0o660;
-    return right ? [] : [fail("sockets", `${path} is not root:${group} 0660`, INSTALL)];
+      stat.isSocket() && stat.uid === 0 && stat.gid === groupId(group) && (stat.mode & 0o777) === mode;
+    return right ? [] : [fail("sockets", `${path} is not root:${group} 0${mode.toString(8)}`, INSTALL)];
   });
   return findings.length > 0 ? findings : [ok("sockets", "correct owners, groups and modes")];
 }

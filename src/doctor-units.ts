@@ -24,6 +24,8 @@ import { stoppingUnits, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts"
 /** Units that must always be active. */
 const ALWAYS: readonly UnitName[] = [
   "aegis-runner.socket",
+  "aegis-fetch.socket",
+  "aegis-build.socket",
   "aegis-reviewd.socket",
   "aegis-reviewd.service",
   "aegis-monitor.timer",

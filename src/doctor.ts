@@ -13,6 +13,7 @@ import {
 } from "./doctor-trust.ts";
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { loadEcosystem } from "./eco-load.ts";
+import { LISTEN, sandboxUnits } from "./eco-sandbox-unit.ts";
 import { TABLE } from "./eco-table.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -24,6 +25,7 @@ import { hostIdentity } from "./plan-world.ts";
 import { readText } from "./sys-files.ts";
 import { NO_HOME, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 import { USERS, userIds } from "./sys-state.ts";
+import { isInstalled } from "./sys-systemd.ts";
 
 type Check = (env: Env) => Promise<Finding[]> | Finding[];
 
@@ -107,9 +109,22 @@ function confinement(): Finding[] {
     return [warn("confinement", why, "Type: sudo apt-get install util-linux")];
   }
   const users = [USERS.build, USERS.fetch].filter((name) => userIds(name) === null);
-  if (users.length === 0) return [ok("confinement", "its programs and users are there")];
-  const why = `there is no user ${users.join(" and no user ")}: no other tool than apt can be run`;
-  return [warn("confinement", why, "Type: sudo aegis daemon install")];
+  if (users.length > 0) {
+    const why = `there is no user ${users.join(" and no user ")}: no other tool than apt can be run`;
+    return [warn("confinement", why, "Type: sudo aegis daemon install")];
+  }
+  const { build, fetch } = sandboxUnits();
+  if (build !== null && fetch !== null)
+    return [
+      ok(
+        "confinement",
+        "other tools than apt run in aegis-build@.service, their downloads in aegis-fetch@.service",
+      ),
+    ];
+  if (build === null && fetch === null && !isInstalled())
+    return [ok("confinement", "by namespaces, for an executor that root starts by hand")];
+  const why = "aegis-build.socket or aegis-fetch.socket doesn't listen: no other tool than apt can be run";
+  return [warn("confinement", why, LISTEN)];
 }
 
 /** The first line a program prints about its version; null if it fails or takes longer than 15 s. */

@@ -22,8 +22,10 @@ export const BUILD_FILES = {
   refusal: "refusal.json",
   /** Room on the disk for the reason, should the disk be full. */
   reserve: "reserve",
-  /** Locked as long as anything of the run is alive. */
+  /** Locked as long as the supervisor is alive. */
   alive: "alive",
+  /** Locked as long as anything in the sandbox is alive. */
+  inside: "inside",
   /** An empty directory: the root of sandboxes. */
   sandbox: "sandbox",
 } as const;

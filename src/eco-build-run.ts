@@ -27,6 +27,8 @@ export const BuildRun = v.strictObject({
   state: v.string(),
   account: AccountSchema,
   registry: AccountSchema,
+  /** The socket of systemd's unit for the sandbox; null for namespaces by hand. */
+  unit: v.nullable(v.string()),
   limits: v.strictObject({ memory: count, tasks: count, disk: count, entries: count }),
 });
 export type BuildRun = v.InferOutput<typeof BuildRun>;

@@ -64,7 +64,7 @@ export async function superviseBuild(
     process.on(signal, () => stop.abort(new AegisError("interrupted", "it was told to stop")));
   try {
     tryFlock(alive);
-    await build.run(await load(build.tool), alive, stop.signal);
+    await build.run(await load(build.tool), stop.signal);
     return 0;
   } catch (thrown) {
     const error = noSpace(thrown, directory) ?? thrown;
@@ -113,7 +113,7 @@ class Build {
     return this.#given.plan.tool;
   }
 
-  async run(tool: ManagedTool, alive: number, stop: AbortSignal): Promise<void> {
+  async run(tool: ManagedTool, stop: AbortSignal): Promise<void> {
     const places = managedPlaces(this.#given.state, tool.root);
     reportStep("copying");
     const before = readRoot(places.root);
@@ -126,7 +126,7 @@ class Build {
     const files = filesOf(this.#given.plan, this.#given.files);
     const stage = this.#layStage(places.root, tool.keeps === undefined ? before : new Map());
     reportStep("building");
-    const end = await this.#build(tool, files, stage, alive, stop);
+    const end = await this.#build(tool, files, stage, stop);
     refuseChangedFiles(files);
     this.#refuseFailed(end);
     reportStep("comparing");
@@ -204,23 +204,19 @@ class Build {
     tool: ManagedTool,
     files: readonly SignedFile[],
     stage: string,
-    alive: number,
     stop: AbortSignal,
   ): Promise<SandboxEnd> {
-    const { argv, program, aegis, account, registry, limits } = this.#given;
+    const { argv, program, aegis, account, registry, limits, unit } = this.#given;
     const address = `http://127.0.0.1:${REGISTRY_PORT}`;
     const routes = await tool.routes(files, address);
     const settings = tool.settings({ registry: address, home: HOME, scratch: SCRATCH });
     for (const [name, text] of Object.entries(settings.files ?? {})) this.#writeHome(name, text);
-    const outputs = [OUTPUT_FILES.stdout, OUTPUT_FILES.stderr].map((name) =>
-      openSync(join(this.#directory, name), "a", 0o600),
-    );
-    const [stdout = 1, stderr = 2] = outputs;
+    const file = (name: string) => join(this.#directory, name);
     const from = (name: string) => join(this.#stage, name);
     const spec: SandboxSpec = {
       ...{
         aegis,
-        root: join(this.#directory, BUILD_FILES.sandbox),
+        root: file(BUILD_FILES.sandbox),
         network: false,
         account,
         program,
@@ -239,6 +235,11 @@ class Build {
       },
       cwd: "/build/empty",
       input: null,
+      files: {
+        stdout: file(OUTPUT_FILES.stdout),
+        stderr: file(OUTPUT_FILES.stderr),
+        alive: file(BUILD_FILES.inside),
+      },
       registry: {
         ...{ account: registry, port: REGISTRY_PORT, files: this.#given.files },
         routes: Object.fromEntries([...routes].map(([path, route]) => [path, answerOf(route)])),
@@ -246,11 +247,7 @@ class Build {
     };
     const missing = (path: string) =>
       this.note(`the tool asked for ${path}, which the plan lacks: it was answered with 404`);
-    try {
-      return await runSandbox(spec, { stdout, stderr, alive }, { missing }, stop);
-    } finally {
-      for (const fd of outputs) closeSync(fd);
-    }
+    return await runSandbox(spec, unit, { missing }, stop);
   }
 
   #writeHome(name: string, text: string): void {

@@ -1,3 +1,4 @@
+import { EXECUTOR_STARTS } from "./eco-sandbox.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -5,22 +6,18 @@ import { AegisError } from "./errors.ts";
  */
 
 /**
- * Runs the process with this role inside a sandbox; `init` and `registry` never return.
+ * Runs the process with this role inside a sandbox. Never returns.
  * @throws AegisError `usage` for a name that is no role
  */
-export async function runConfined(role: string, readStdin: () => Promise<string>): Promise<void> {
+export async function runConfined(role: string, readStdin: () => Promise<string>): Promise<never> {
   switch (role) {
     case "init":
       return (await import("./eco-sandbox-init.ts")).runSandboxInit();
     case "registry":
       return (await import("./eco-registry.ts")).serveClosedRegistry(readStdin);
     case "fetch":
-      return (await import("./eco-fetch-worker.ts")).runFetchWorker(readStdin);
+      return (await import("./eco-fetch-worker.ts")).runFetchWorker();
     default:
-      throw new AegisError(
-        "usage",
-        `${JSON.stringify(role)} is no process of a sandbox`,
-        "The executor starts this itself, while it runs a signed plan; see: aegis apply --help",
-      );
+      throw new AegisError("usage", `${JSON.stringify(role)} is no process of a sandbox`, EXECUTOR_STARTS);
   }
 }

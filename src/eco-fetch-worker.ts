@@ -1,7 +1,7 @@
-import { writeSync } from "node:fs";
 import * as v from "valibot";
 import { anyKeys, parseJson } from "./canonical.ts";
 import { FRAME, frameHeader } from "./eco-fetch-frames.ts";
+import { requestLine, writeBlocking } from "./eco-sandbox.ts";
 import { messageOf } from "./errors.ts";
 import { fetchStreamed } from "./sys-fetch.ts";
 
@@ -28,9 +28,9 @@ const Input = v.pipe(
   v.check(({ ways, files }) => files.every(({ way }) => ways[way] !== undefined), "a file has no way"),
 );
 
-/** Downloads the list on standard input. The first failure is reported as a frame, and ends it. */
-export async function runFetchWorker(readStdin: () => Promise<string>): Promise<void> {
-  const { ways, files } = v.parse(Input, parseJson(await readStdin()));
+/** Downloads the list on standard input. The first failure is reported as a frame, and ends it. Never returns. */
+export async function runFetchWorker(): Promise<never> {
+  const { ways, files } = v.parse(Input, parseJson(await requestLine()));
   const queue = [...files.entries()];
   const stop = new AbortController();
   const work = async () => {
@@ -46,6 +46,7 @@ export async function runFetchWorker(readStdin: () => Promise<string>): Promise<
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  process.exit(0);
 }
 
 type Download = { url: string; size: number } & v.InferOutput<typeof Way>;
@@ -67,15 +68,7 @@ async function fetchOne(index: number, download: Download, signal: AbortSignal):
   write(index, FRAME.end, new Uint8Array(0));
 }
 
-/** Blocks while the pipe is full, which also slows the downloads down. */
+/** Blocks while root's process is behind, which also slows the downloads down. */
 function write(index: number, kind: number, data: Uint8Array): void {
-  const frame = Buffer.concat([frameHeader(index, kind, data.length), data]);
-  for (let at = 0; at < frame.length; ) {
-    try {
-      at += writeSync(1, frame, at);
-    } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
-      Bun.sleepSync(1);
-    }
-  }
+  writeBlocking(1, Buffer.concat([frameHeader(index, kind, data.length), data]));
 }

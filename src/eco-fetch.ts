@@ -5,6 +5,7 @@ import type { OperationPlan } from "./doc-plan.ts";
 import { type FetchRequest, FRAME, type Frame, FrameReader } from "./eco-fetch-frames.ts";
 import type { FetchAccess, SignedFile } from "./eco-managed.ts";
 import { confinedCommand, runSandbox } from "./eco-sandbox.ts";
+import { callUnit } from "./eco-sandbox-unit.ts";
 import { AegisError } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
 import { refuseUnprotected } from "./sys-fetch.ts";
@@ -23,6 +24,8 @@ const LIMITS = { memory: 2 * 1024 ** 3, tasks: 512, disk: 1024 * 1024, entries: 
 export interface Fetching {
   /** The aegis executable. */
   aegis: string;
+  /** The socket of systemd's unit that fetches; null for a sandbox by hand. */
+  unit: string | null;
   /** As whom to fetch; its group may read the files, for the closed registry. */
   account: Account;
   /** An empty directory of root's for the sandbox. */
@@ -59,7 +62,7 @@ export async function fetchFiles(
   directory: string,
   fetching: Fetching,
 ): Promise<void> {
-  const { aegis, account, root, reached, stop, pace = FETCH_PACE } = fetching;
+  const { account, reached, stop, pace = FETCH_PACE } = fetching;
   for (const { url } of files) refuseUnprotected(new URL(url));
   mkdirSync(directory, { mode: 0o750 });
   chownSync(directory, 0, account.gid);
@@ -70,7 +73,7 @@ export async function fetchFiles(
   stop.addEventListener("abort", forward);
   if (stop.aborted) forward();
   const arriving = new Arriving(files, account.gid, fetching.progress);
-  const [program, ...args] = confinedCommand(aegis, "fetch");
+  const request = `${JSON.stringify(requestFor(files, reached))}\n`;
   const slow = (what: string) => () =>
     controller.abort(
       new AegisError("unavailable", `the registry is too slow: ${what}`, "Apply it again later."),
@@ -83,20 +86,7 @@ export async function fetchFiles(
     before = arriving.bytes;
   }, pace.windowMs);
   try {
-    const end = await runSandbox(
-      {
-        ...{ aegis, root, network: true, account, program, args, limits: LIMITS, registry: null },
-        binds: [{ from: program, to: program, writable: false }],
-        environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8", HOME: "/nonexistent" },
-        cwd: "/run",
-        input: JSON.stringify(requestFor(files, reached)),
-      },
-      { stdout: "pipe", stderr: 2, alive: "ignore" },
-      { output: (data) => arriving.take(data) },
-      controller.signal,
-    );
-    if (end.exceeded !== null || end.status !== 0)
-      throw new AegisError("unavailable", `fetching failed: ${end.exceeded ?? `status ${end.status}`}`);
+    await work(fetching, request, (data) => arriving.take(data), controller.signal);
     arriving.refuseMissing();
   } finally {
     clearTimeout(total);
@@ -118,6 +108,34 @@ function requestFor(files: readonly SignedFile[], reached: Fetching["reached"]):
     return { url, size, way };
   });
   return { ways, files: list };
+}
+
+/** Lets the fetch process do what `line` says, to its end. */
+async function work(
+  { aegis, unit, account, root }: Fetching,
+  line: string,
+  take: (data: Buffer) => void,
+  stop: AbortSignal,
+): Promise<void> {
+  if (unit !== null) {
+    await callUnit(unit, line, take, stop);
+    return;
+  }
+  const [program, ...args] = confinedCommand(aegis, "fetch");
+  const end = await runSandbox(
+    {
+      ...{ aegis, root, network: true, account, program, args, limits: LIMITS, registry: null, files: null },
+      binds: [{ from: program, to: program, writable: false }],
+      environment: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8", HOME: "/nonexistent" },
+      cwd: "/run",
+      input: line,
+    },
+    null,
+    { output: take },
+    stop,
+  );
+  if (end.exceeded !== null || end.status !== 0)
+    throw new AegisError("unavailable", `fetching failed: ${end.exceeded ?? `status ${end.status}`}`);
 }
 
 /** Files as they arrive, each written, counted and hashed. */

@@ -10,7 +10,10 @@ import type { HostState, RunDriver } from "./eco-driver.ts";
 import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-exchange.ts";
 import { fetchFiles, filesOf } from "./eco-fetch.ts";
 import type { FetchAccess, ManagedTool } from "./eco-managed.ts";
-import { namespaced, neededProgram, type SandboxLimits } from "./eco-sandbox.ts";
+import { type SandboxLimits, trySandboxUnit } from "./eco-sandbox.ts";
+import { MANAGED_LIMITS } from "./eco-sandbox-limits.ts";
+import { namespaced, neededProgram } from "./eco-sandbox-namespaces.ts";
+import { LISTEN, type SandboxUnits, sandboxUnits } from "./eco-sandbox-unit.ts";
 import { readRoot, treeReader } from "./eco-stage.ts";
 import { isRollbackArgv, rollbackArgv } from "./eco-undo.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -25,12 +28,6 @@ import { USERS, unusedId, userIds } from "./sys-state.ts";
  * The run driver of every ecosystem with a managed root: fetch, confined build, comparison, exchange.
  */
 
-const LIMITS: SandboxLimits = {
-  memory: 8 * 1024 ** 3,
-  tasks: 4096,
-  disk: 16 * 1024 ** 3,
-  entries: 500_000,
-};
 const LIMIT_MS = 60 * 60_000;
 /** A refusal, and a line of output. */
 const RESERVE_BYTES = 16 * 1024;
@@ -44,17 +41,20 @@ export interface ManagedHost {
   limits: SandboxLimits;
   /** Credentials of registries. */
   credentials: CredentialsOf;
+  /** The sockets of systemd's units that confine. */
+  units(): SandboxUnits;
 }
 
 const THIS_HOST: ManagedHost = {
   state: SYSTEM.state,
   user: USERS.build,
-  limits: LIMITS,
+  limits: MANAGED_LIMITS,
   credentials: registryCredentials(),
+  units: sandboxUnits,
 };
 
 export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}): RunDriver {
-  const { state, user, limits, credentials } = { ...THIS_HOST, ...host };
+  const { state, user, limits, credentials, units } = { ...THIS_HOST, ...host };
   const places = managedPlaces(state, tool.root);
   const observe = (): HostState => {
     if (!existsSync(places.root)) return {};
@@ -78,7 +78,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     user,
     roots: [places.root],
     hold: () => Promise.resolve(null),
-    ready: (plan) => (bringsBack(plan) ? Promise.resolve() : refuseWithoutNamespaces()),
+    ready: (plan) => (bringsBack(plan) ? Promise.resolve() : refuseUnconfined(units())),
 
     async prepare(plan, argv, { directory, archives, aegis, account }, { stop, alive, progress }) {
       if (account === null) throw new AegisError("internal", "a build needs a user other than root");
@@ -94,9 +94,11 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
       prepareManaged(places);
       sweep(directory);
       const fetcher = fetchAccount();
+      const { build, fetch } = units();
       let shown = -1;
       await fetchFiles(files, archives, {
         aegis,
+        unit: fetch,
         account: fetcher,
         root: join(directory, BUILD_FILES.sandbox),
         reached: withCredentials(tool.access?.(readText), credentials),
@@ -118,6 +120,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
           state,
           account,
           registry: fetcher,
+          unit: build,
           limits,
         },
       } satisfies BuildRun);
@@ -141,7 +144,8 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
         ? "before anything was changed"
         : null,
     limitMs: () => LIMIT_MS,
-    isAlive: (directory) => isHeld(join(directory, BUILD_FILES.alive)),
+    isAlive: (directory) =>
+      [BUILD_FILES.alive, BUILD_FILES.inside].some((name) => isHeld(join(directory, name))),
     settle(directory) {
       // A supervisor that its runner did not live to record may only be starting now: it must not exchange what is closed here.
       if (existsSync(directory)) claimStop(directory);
@@ -176,9 +180,20 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
   };
 }
 
-/** @throws AegisError `unavailable` where a sandbox can't be made, found out by making its namespaces */
-async function refuseWithoutNamespaces(): Promise<void> {
-  neededProgram("prlimit");
+/** @throws AegisError `unavailable` where a sandbox can't be made, found out by starting the unit or by making its namespaces */
+async function refuseUnconfined({ build, fetch }: SandboxUnits): Promise<void> {
+  for (const name of ["unshare", "setpriv", "prlimit"]) neededProgram(name);
+  // One of them alone would confine one half by the unit and the other one differently.
+  if ((build === null) !== (fetch === null))
+    throw new AegisError(
+      "unavailable",
+      `${build === null ? "aegis-build" : "aegis-fetch"}.socket doesn't listen`,
+      LISTEN,
+    );
+  if (build !== null) {
+    await trySandboxUnit(build);
+    return;
+  }
   const [program, args] = namespaced(false, [neededProgram("true")]);
   const result = await run(program, args, {
     ...{ env: { PATH: "/usr/bin:/bin" }, cwd: "/", timeoutMs: 10_000, maxBytes: 10_000 },
@@ -188,7 +203,7 @@ async function refuseWithoutNamespaces(): Promise<void> {
   throw new AegisError(
     "unavailable",
     `tools can't be confined here, and don't run otherwise: ${why || `status ${result.status}`}`,
-    "This version confines them where root may make namespaces: start the executor by hand, as root.",
+    LISTEN,
   );
 }
 

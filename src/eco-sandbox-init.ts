@@ -1,67 +1,85 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { writeSync } from "node:fs";
+import { fstatSync, openSync } from "node:fs";
 import {
   confinedCommand,
-  eachLine,
-  neededProgram,
+  EXECUTOR_STARTS,
+  lineReader,
   type RegistrySpec,
+  requestLine,
   type SandboxEnd,
+  type SandboxRequest,
   type SandboxSpec,
+  writeBlocking,
 } from "./eco-sandbox.ts";
 import { exceededLimit } from "./eco-sandbox-limits.ts";
+import { neededProgram } from "./eco-sandbox-namespaces.ts";
 import { enterSandboxRoot } from "./eco-sandbox-root.ts";
-import { messageOf } from "./errors.ts";
+import { AegisError, messageOf } from "./errors.ts";
+import { VERSION } from "./self.ts";
 import { commandAs } from "./sys-account.ts";
-import { loopbackUp, newSessionKeyring } from "./sys-namespace.ts";
+import { peerOf, tryFlock } from "./sys-ffi.ts";
+import { newSessionKeyring, reapOrphans, refuseNetwork, startLoopback } from "./sys-namespace.ts";
 import { expendable } from "./sys-oom.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
  * The first process inside a sandbox. It gets the specification as one line on its standard input, makes the root, starts the
  * closed registry and the program as their own users, watches the limits, and reports on its standard output. It ends when the
- * program does, or when its standard input ends, since then nobody waits for it; either kills whatever is left inside.
+ * program does, or when its standard input ends, since then nobody waits for it; either kills whatever is left inside. Under
+ * systemd both are a connection of root's to aegis-build.socket, and the unit's network has a loopback interface already.
  */
 
 const POLL_MS = 200;
 /** Most paths reported that the registry lacks. */
 const MAX_MISSING = 50;
 
+/** Pids of the processes that this one has started and waits for. */
+const children = new Set<number>();
+
 type Report = { missing: string } | { failed: string } | { ended: SandboxEnd };
 
-/** Never returns. */
+/** Never returns. @throws AegisError `usage` for whoever types it, `refused` for a request that isn't root's */
 export async function runSandboxInit(): Promise<never> {
+  // In the host's own namespaces it would take the host's files away.
+  if (process.pid !== 1)
+    throw new AegisError("usage", "this is the first process inside a sandbox", EXECUTOR_STARTS);
+  if (fstatSync(0).isSocket() && peerOf(0).uid !== 0)
+    throw new AegisError("refused", "only root's process may say what runs in a sandbox");
+  const line = await requestLine();
   try {
-    const spec = await readSpec();
-    newSessionKeyring();
-    if (!spec.network) loopbackUp();
-    if (spec.registry !== null) await startRegistry(spec.aegis, spec.registry);
-    enterSandboxRoot(spec);
-    report({ ended: await runProgram(spec) });
+    report({ ended: await runRequest(JSON.parse(line)) });
   } catch (error) {
     report({ failed: messageOf(error) });
   }
   process.exit(0);
 }
 
-/** Synchronous, so that nothing is lost when the process ends. */
-function report(what: Report): void {
-  writeSync(1, `${JSON.stringify(what)}\n`);
+async function runRequest({ version, spec }: SandboxRequest): Promise<SandboxEnd> {
+  if (version !== VERSION)
+    throw new Error(`Aegis ${version} asks ${VERSION} for a sandbox: install one of them on this host`);
+  if (spec?.network !== true) {
+    startLoopback();
+    refuseNetwork();
+  }
+  if (spec === null) return { status: 0, exceeded: null };
+  // For the directories of the root as well as for the program.
+  process.umask(0o022);
+  const output = spec.files === null ? ([3, 2] as const) : openFiles(spec.files);
+  newSessionKeyring();
+  if (spec.registry !== null) await startRegistry(spec.aegis, spec.registry);
+  enterSandboxRoot(spec);
+  return await runProgram(spec, output);
 }
 
-/** The specification comes from root's own process, over a pipe that only root can write. */
-function readSpec(): Promise<SandboxSpec> {
-  return new Promise((resolve) => {
-    let text = "";
-    let isWhole = false;
-    process.stdin.setEncoding("utf8");
-    process.stdin.on("data", (data: string) => {
-      if (isWhole) return;
-      text += data;
-      isWhole = text.includes("\n");
-      if (isWhole) resolve(JSON.parse(text));
-    });
-    process.stdin.on("end", () => process.exit(1));
-  });
+/** Opens the program's output, and locks the file that says that something inside is alive. */
+function openFiles({ stdout, stderr, alive }: NonNullable<SandboxSpec["files"]>): readonly [number, number] {
+  if (!tryFlock(openSync(alive, "a", 0o600))) throw new Error("another sandbox of this run is alive");
+  return [openSync(stdout, "a", 0o600), openSync(stderr, "a", 0o600)];
+}
+
+/** Synchronous, so that nothing is lost when the process ends. */
+function report(what: Report): void {
+  writeBlocking(1, Buffer.from(`${JSON.stringify(what)}\n`));
 }
 
 /** Starts the closed registry and waits until it listens. It loads its code before the host's files are gone. */
@@ -74,25 +92,28 @@ function startRegistry(aegis: string, { account, port, routes }: RegistrySpec): 
     stdio: ["pipe", "pipe", 2],
   });
   child.stdin?.end(JSON.stringify({ port, routes }));
+  children.add(child.pid ?? 0);
   let missing = 0;
   return new Promise((resolve, reject) => {
-    eachLine(child.stdout, (line) => {
+    const take = lineReader((line) => {
       if (line === "ready") resolve();
       else if (missing++ < MAX_MISSING) report({ missing: line });
     });
+    child.stdout?.on("data", take);
     child.on("error", reject);
     child.on("exit", () => reject(new Error("the closed registry ended")));
   });
 }
 
 /** Runs the program to its end, or until it exceeds a limit. */
-function runProgram(spec: SandboxSpec): Promise<SandboxEnd> {
-  const started = startProgram(spec);
+function runProgram(spec: SandboxSpec, output: readonly [number, number]): Promise<SandboxEnd> {
+  const started = startProgram(spec, output);
   const { child } = started;
   return new Promise((resolve, reject) => {
     const watched = spec.binds.filter(({ writable }) => writable).map(({ to }) => to);
     const look = exceededLimit(spec.limits, watched);
     const timer = setInterval(() => {
+      reapOrphans(children);
       const exceeded = look();
       if (exceeded !== null) resolve({ status: null, exceeded });
     }, POLL_MS);
@@ -108,23 +129,23 @@ function runProgram(spec: SandboxSpec): Promise<SandboxEnd> {
   });
 }
 
-function startProgram(spec: SandboxSpec): { child: ChildProcess } {
+function startProgram(spec: SandboxSpec, output: readonly [number, number]): { child: ChildProcess } {
   const { memory, tasks, disk } = spec.limits;
   // Our own program, which fetches, reserves more than it uses: without that its engine falls back to an interpreter.
   const data = spec.network ? [] : [`--data=${memory}`];
   const limits = [`--nproc=${tasks}`, `--fsize=${disk}`, ...data, "--core=0"];
   const [program, args] = commandAs(spec.account, spec.program, spec.args);
-  process.umask(0o022);
   // The kernel takes these processes first when the host runs out of memory.
   const restore = expendable();
   const child = spawn(neededProgram("prlimit"), [...limits, "--", program, ...args], {
     cwd: spec.cwd,
     env: { ...spec.environment },
-    stdio: [spec.input === null ? "ignore" : "pipe", 3, 4],
+    stdio: [spec.input === null ? "ignore" : "pipe", ...output],
     detached: true,
   });
   restore();
   child.stdin?.on("error", () => {}); // It didn't want it.
-  child.stdin?.end(spec.input);
+  if (spec.input !== null) child.stdin?.write(spec.input);
+  children.add(child.pid ?? 0);
   return { child };
 }

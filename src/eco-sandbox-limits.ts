@@ -7,6 +7,14 @@ import type { SandboxLimits } from "./eco-sandbox.ts";
  * also where no control group does. A program can overshoot by what it uses between two looks.
  */
 
+/** What a managed run may use. */
+export const MANAGED_LIMITS: SandboxLimits = {
+  memory: 8 * 1024 ** 3,
+  tasks: 4096,
+  disk: 16 * 1024 ** 3,
+  entries: 500_000,
+};
+
 /** A change of free space on the disk that makes a walk worthwhile. */
 const NOTICEABLE_BYTES = 16 * 1024 * 1024;
 const NOTICEABLE_ENTRIES = 2000;

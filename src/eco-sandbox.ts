@@ -1,14 +1,17 @@
-import { spawn } from "node:child_process";
+import { writeSync } from "node:fs";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
-import { AegisError, messageOf } from "./errors.ts";
+import { callNamespaces } from "./eco-sandbox-namespaces.ts";
+import { callUnit, UNIT_JOURNAL } from "./eco-sandbox-unit.ts";
+import { AegisError, errnoOf } from "./errors.ts";
+import { VERSION } from "./self.ts";
 import type { Account } from "./sys-account.ts";
-import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
  * A program of another user, confined: in mount, PID, IPC and UTS namespaces of its own, in a root directory that holds the
  * host's programs read-only and nothing else of it, and, unless it is to fetch, without a network. Its first process is Aegis
- * (eco-sandbox-init.ts), which is root's; when that ends, the kernel kills everything inside (pid_namespaces(7)).
+ * (eco-sandbox-init.ts), which is root's; when that ends, the kernel kills everything inside (pid_namespaces(7)). A unit of systemd
+ * starts it where there is one (eco-sandbox-unit.ts), unshare(1) otherwise.
  */
 
 export interface SandboxLimits {
@@ -44,11 +47,21 @@ export interface SandboxSpec {
   environment: Readonly<Record<string, string>>;
   /** Absolute, inside. */
   cwd: string;
-  /** For its standard input; null closes that. */
+  /** For its standard input, which then stays open; null closes it. */
   input: string | null;
+  /** Where its output goes; null hands it to this process. */
+  files: SandboxFiles | null;
   limits: SandboxLimits;
   /** The closed registry beside it; null for none. */
   registry: RegistrySpec | null;
+}
+
+/** Absolute, on the host; the first process inside opens them. */
+interface SandboxFiles {
+  stdout: string;
+  stderr: string;
+  /** A file that it locks and keeps locked until it ends, and all with it. */
+  alive: string;
 }
 
 export interface RegistrySpec {
@@ -81,81 +94,69 @@ const Report = v.union([
   v.strictObject({ ended: SandboxEndSchema }),
 ]);
 
-export interface SandboxPipes {
-  /** Open descriptors for the program's standard output and error, or `pipe` for output that `onOutput` takes. */
-  stdout: number | "pipe";
-  stderr: number;
-  /** A descriptor that stays open as long as anything inside lives. */
-  alive: number | "ignore";
+/** The line that the first process gets. */
+export interface SandboxRequest {
+  /** Of the Aegis that asks: a unit may have been started from another. */
+  version: string;
+  /** Null only tries whether a sandbox can be made. */
+  spec: SandboxSpec | null;
 }
 
-export interface SandboxListener {
+interface SandboxListener {
   /** A path that the closed registry lacks. */
   missing?(path: string): void;
-  /** With `stdout: "pipe"`. What it throws ends the sandbox. */
+  /** The program's standard output, without `files`. What it throws ends the sandbox. */
   output?(data: Buffer): void;
 }
 
 /**
- * Runs a program confined, and resolves when it has ended and nothing of it is alive. `stop` kills it.
+ * Runs a program confined, and resolves when it has ended and nothing of it is alive. `unit` is the socket of systemd's unit, null
+ * makes namespaces; `stop` kills it.
  * @throws AegisError `unavailable` if the sandbox can't be made; what `listener` throws; the reason of `stop`
  */
 export function runSandbox(
   spec: SandboxSpec,
-  pipes: SandboxPipes,
+  unit: string | null,
   listener: SandboxListener,
   stop: AbortSignal,
 ): Promise<SandboxEnd> {
-  const [program, args] = namespaced(spec.network, confinedCommand(spec.aegis, "init"));
-  const { stdout, stderr, alive } = pipes;
-  const child = spawn(program, args, {
-    cwd: "/",
-    env: { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8" },
-    stdio: ["pipe", "pipe", stderr, stdout, stderr, alive],
-  });
-  let failure: unknown = null;
-  let end: SandboxEnd | null = null;
-  const fail = (error: unknown) => {
-    failure ??= error;
-    // The first process inside ends then, and unshare waits until the kernel has killed the rest. A kill wouldn't wait.
-    child.stdin?.end();
-    setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS).unref();
-  };
-  const guarded = (action: () => void) => {
-    try {
-      if (failure === null) action();
-    } catch (error) {
-      fail(error);
-    }
-  };
-  const aborted = () => fail(stop.reason);
-  if (stop.aborted) aborted();
-  stop.addEventListener("abort", aborted);
-  eachLine(child.stdout, (line) =>
-    guarded(() => {
-      const report = v.parse(Report, parseJson(line));
-      if ("missing" in report) listener.missing?.(report.missing);
-      else if ("failed" in report) throw new AegisError("unavailable", report.failed);
-      else end = report.ended;
-    }),
+  const output = (data: Buffer) => listener.output?.(data);
+  return endOf(spec, listener, (request, report) =>
+    unit === null
+      ? callNamespaces(spec.network, confinedCommand(spec.aegis, "init"), request, { report, output }, stop)
+      : callUnit(unit, request, report, stop),
   );
-  const output = child.stdio[3];
-  if (output !== null && output !== undefined && "on" in output)
-    output.on("data", (data: Buffer) => guarded(() => listener.output?.(data)));
-  child.stdin?.on("error", () => {}); // It has ended, which is seen below.
-  // The pipe stays open: its end tells the first process inside that nobody waits for it any more.
-  child.stdin?.write(`${JSON.stringify(spec)}\n`);
-  return new Promise((resolve, reject) => {
-    child.on("error", (error) =>
-      reject(new AegisError("unavailable", `can't start ${program}: ${messageOf(error)}`)),
-    );
-    child.on("close", (status, signal) => {
-      stop.removeEventListener("abort", aborted);
-      if (failure !== null) reject(failure);
-      else if (end !== null) resolve(end);
-      else reject(new AegisError("unavailable", `the sandbox ended with ${signal ?? `status ${status}`}`));
-    });
+}
+
+/** Tries whether the unit behind a socket can make sandboxes, by all of one but its files. @throws AegisError `unavailable` */
+export async function trySandboxUnit(unit: string): Promise<void> {
+  const stop = new AbortController();
+  const slow = new AegisError("unavailable", `${unit} doesn't answer`, UNIT_JOURNAL);
+  const timer = setTimeout(() => stop.abort(slow), TRIAL_MS);
+  try {
+    await endOf(null, {}, (request, take) => callUnit(unit, request, take, stop.signal));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the first process reports at its end. */
+async function endOf(
+  spec: SandboxSpec | null,
+  listener: SandboxListener,
+  call: (request: string, take: (data: Buffer) => void) => Promise<void>,
+): Promise<SandboxEnd> {
+  const ends: SandboxEnd[] = [];
+  const take = lineReader((line) => {
+    const report = v.parse(Report, parseJson(line));
+    if ("missing" in report) listener.missing?.(report.missing);
+    else if ("failed" in report) throw new AegisError("unavailable", report.failed);
+    else ends.push(report.ended);
   });
+  await call(`${JSON.stringify({ version: VERSION, spec } satisfies SandboxRequest)}\n`, take);
+  const [end] = ends;
+  if (end !== undefined) return end;
+  throw new AegisError("unavailable", "the sandbox ended without a word: it was killed", UNIT_JOURNAL);
 }
 
 /** The command of a process of ours inside a sandbox. */
@@ -163,36 +164,54 @@ export function confinedCommand(aegis: string, role: "init" | "registry" | "fetc
   return [aegis, "daemon", "--confined", role];
 }
 
-/**
- * A command in new namespaces (unshare(1)) that dies with this process (setpriv(1), `--pdeathsig`).
- * @throws AegisError `unavailable` where util-linux's programs are missing
- */
-export function namespaced(network: boolean, command: readonly string[]): [string, string[]] {
-  const [setpriv, unshare] = [neededProgram("setpriv"), neededProgram("unshare")];
-  const spaces = ["--mount", "--pid", "--ipc", "--uts", ...(network ? [] : ["--net"])];
-  return [
-    setpriv,
-    ["--pdeathsig", "KILL", "--", unshare, ...spaces, "--fork", "--kill-child", "--", ...command],
-  ];
-}
+/** For whoever types what only the executor starts. */
+export const EXECUTOR_STARTS =
+  "The executor starts this itself, while it runs a signed plan; see: aegis apply --help";
 
-/** @throws AegisError `unavailable` */
-export function neededProgram(name: string): string {
-  const path = resolveProgram(name);
-  if (path !== null) return path;
-  throw new AegisError("unavailable", `${name} is not installed`, "Install util-linux.");
-}
-
-/** How long the first process inside may take to notice that nobody waits for it. */
-const PATIENCE_MS = 5000;
+/** For an answer from a unit that has nothing to do. */
+const TRIAL_MS = 30_000;
 const MAX_LINE = 64 * 1024;
 
-/** Calls back for each whole line of a stream; what has no end within 64 KiB is dropped. */
-export function eachLine(stream: NodeJS.ReadableStream | null, use: (line: string) => void): void {
+/** A function that takes pieces and calls back for each whole line; what has no end within 64 KiB is dropped. */
+export function lineReader(use: (line: string) => void): (data: Buffer) => void {
   let rest = "";
-  stream?.on("data", (data: Buffer) => {
+  return (data) => {
     const lines = (rest + data.toString("utf8")).split("\n");
     rest = (lines.pop() ?? "").slice(0, MAX_LINE);
     for (const line of lines) use(line);
+  };
+}
+
+/**
+ * The first line on standard input. Whatever comes after it, or its end, says that nobody waits for this process any more: it exits.
+ * @throws AegisError `usage` if there is no line
+ */
+export function requestLine(): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    let isWhole = false;
+    process.stdin.setEncoding("utf8");
+    process.stdin.on("data", (data: string) => {
+      if (isWhole) process.exit(1);
+      text += data;
+      isWhole = text.includes("\n");
+      if (isWhole) resolve(text);
+    });
+    process.stdin.on("end", () => {
+      if (isWhole) process.exit(1);
+      reject(new AegisError("usage", "nothing says what to do", EXECUTOR_STARTS));
+    });
   });
+}
+
+/** Writes to a pipe or socket that may be non-blocking, and waits while it is full. */
+export function writeBlocking(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      if (errnoOf(error) !== "EAGAIN") throw error;
+      Bun.sleepSync(1);
+    }
+  }
 }

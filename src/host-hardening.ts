@@ -1,3 +1,5 @@
+import { MANAGED_LIMITS } from "./eco-sandbox-limits.ts";
+
 /*
  * The services' sandboxes. Measured on systemd 252 and 257, with apt installing kernels, databases, setuid programs and
  * services inside them.
@@ -65,6 +67,16 @@ export const RUNS_TOOLS: Directives = {
   IPAddressDeny: "link-local multicast",
 };
 
+/** For units that run apt. Nothing may kill a running dpkg, however long it takes. */
+export const NEVER_KILLED: Directives = {
+  KillMode: "process",
+  SendSIGKILL: "no",
+  TimeoutStopSec: "infinity",
+  OOMPolicy: "continue",
+  TasksMax: "infinity",
+  LimitNOFILE: "1024:524288",
+};
+
 /** For services that need no privileges and change nothing. Without MemoryDenyWriteExecute=, since Bun has a JIT compiler. */
 const UNPRIVILEGED: Directives = {
   ...EVERY,
@@ -104,6 +116,60 @@ export const REVIEWER: Directives = {
   IPAddressDeny: "link-local multicast",
   // Not all of /run: name resolution needs parts of it.
   InaccessiblePaths: "-/run/dbus",
+};
+
+/**
+ * For what the runner starts by a socket: it ends with its connection. Nothing else ends it at shutdown, before the runner that waits
+ * for it (systemd.unit(5), DefaultDependencies=).
+ */
+export const ENDS_WITH_RUNNER: Directives = { DefaultDependencies: "no", CollectMode: "inactive-or-failed" };
+const BY_CONNECTION: Directives = {
+  StandardInput: "socket",
+  StandardOutput: "socket",
+  StandardError: "journal",
+  LimitCORE: "0",
+  TimeoutStopSec: "5s",
+  // If everything else fails: longer than the runner lets a run take.
+  RuntimeMaxSec: "2h",
+  OOMPolicy: "kill",
+  MemorySwapMax: "0",
+};
+
+/** For the process that downloads the files of a managed run: as the reviewer, and of Aegis it sees the program alone. */
+export const FETCHER: Directives = {
+  ...REVIEWER,
+  ...BY_CONNECTION,
+  TasksMax: "256",
+  MemoryMax: "1G",
+  InaccessiblePaths:
+    "-/run/dbus -/run/aegis -/run/systemd/private -/etc/aegis -/var/lib/aegis -/var/log -/var/cache",
+  ReadOnlyPaths: "/tmp /var/tmp /dev/shm /dev/mqueue",
+};
+
+/**
+ * For the first process of a sandbox, which makes its root directory and starts the tool as another user, and for the tool, which
+ * inherits all of this but the capabilities.
+ */
+export const SANDBOX: Directives = {
+  ...EVERY,
+  ...BY_CONNECTION,
+  // A little more than what the first process allows the tool, so that it can say which limit was exceeded.
+  TasksMax: String(MANAGED_LIMITS.tasks + 256),
+  LimitNPROC: String(MANAGED_LIMITS.tasks),
+  MemoryMax: String(MANAGED_LIMITS.memory + 1024 ** 3),
+  UMask: "0077",
+  RestrictNamespaces: "mnt pid ipc uts",
+  CapabilityBoundingSet: "CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
+  ProtectSystem: "strict",
+  ProtectHome: "yes",
+  ProtectKernelModules: "yes",
+  PrivateTmp: "yes",
+  PrivateNetwork: "yes",
+  RestrictSUIDSGID: "yes",
+  RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6",
+  SystemCallFilter: "@system-service @mount",
+  IPAddressDeny: "any",
+  IPAddressAllow: "localhost",
 };
 
 /** For the monitor: root, reads everything, writes its own findings only. */

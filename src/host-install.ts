@@ -5,17 +5,11 @@ import { parseJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { queued, type RunLock, tryRunLock, waitForRunLock } from "./exec-lock.ts";
+import { SYSUSERS_FILE, TMPFILES_FILE } from "./host-accounts.ts";
 import { serviceSteps } from "./host-services.ts";
 import { sharedFiles, sharedLeftOut, sharedSteps } from "./host-shared.ts";
 import { groundSteps, programSteps, type Step, unsafeProgram } from "./host-steps.ts";
-import {
-  NEEDRESTART_FILE,
-  SYSUSERS_FILE,
-  TMPFILES_FILE,
-  UNIT_NAMES,
-  type UnitName,
-  WAIT_FOR_APT,
-} from "./host-units.ts";
+import { NEEDRESTART_FILE, UNIT_NAMES, type UnitName, WAIT_FOR_APT } from "./host-units.ts";
 import { installedProgram, refuseDowngrade } from "./host-version.ts";
 import { removeWrappers, wrapperFiles, wrapperSteps, wrappersLeftOut } from "./host-wrappers.ts";
 import { trustsExecutionKey } from "./key-trust.ts";

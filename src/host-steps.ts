@@ -12,15 +12,12 @@ import { dirname, join } from "node:path";
 import { AegisError, errnoOf } from "./errors.ts";
 import {
   HOST_DIRECTORIES,
-  NEEDRESTART_FILE,
-  needrestartText,
   SYSUSERS_FILE,
   sysusersText,
   TMPFILES_FILE,
   tmpfilesText,
-  UNIT_NAMES,
-  unitText,
-} from "./host-units.ts";
+} from "./host-accounts.ts";
+import { NEEDRESTART_FILE, needrestartText, UNIT_NAMES, unitText } from "./host-units.ts";
 import { changeInWords, type InstalledProgram } from "./host-version.ts";
 import { generateKey, writeKeyFiles } from "./key-file.ts";
 import { SYSTEM } from "./paths.ts";

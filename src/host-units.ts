@@ -1,17 +1,25 @@
-import { type Directives, FRONT, MONITOR, REVIEWER, RUNS_TOOLS } from "./host-hardening.ts";
+import {
+  type Directives,
+  ENDS_WITH_RUNNER,
+  FETCHER,
+  FRONT,
+  MONITOR,
+  NEVER_KILLED,
+  REVIEWER,
+  RUNS_TOOLS,
+  SANDBOX,
+} from "./host-hardening.ts";
 import { SYSTEM } from "./paths.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
-import { ADMIN_GROUP, type Directory, REVIEW_GROUP, STATE_DIRECTORIES, USERS } from "./sys-state.ts";
+import { ADMIN_GROUP, REVIEW_GROUP, STATE, USERS } from "./sys-state.ts";
 import { UNIT_DIRECTORY } from "./sys-systemd.ts";
 import { RUNNER_SLOTS } from "./wire-limits.ts";
 
 /*
  * The units and other systemd configuration, as data. systemd.unit(5), systemd.socket(5), systemd.service(5),
- * systemd.kill(5), systemd.timer(5), tmpfiles.d(5), sysusers.d(5).
+ * systemd.kill(5), systemd.timer(5).
  */
 
-export const SYSUSERS_FILE = "/etc/sysusers.d/aegis.conf";
-export const TMPFILES_FILE = "/etc/tmpfiles.d/aegis.conf";
 /** Written even if needrestart is not installed: a later run may install it. */
 export const NEEDRESTART_FILE = "/etc/needrestart/conf.d/aegis.conf";
 
@@ -30,16 +38,6 @@ const NO_START_LIMIT: Directives = { StartLimitIntervalSec: "0" };
  */
 const NO_MANUAL_STOP: Directives = { RefuseManualStop: "yes" };
 
-/** For units that run apt. Nothing may kill a running dpkg, however long it takes. */
-const NEVER_KILLED: Directives = {
-  KillMode: "process",
-  SendSIGKILL: "no",
-  TimeoutStopSec: "infinity",
-  OOMPolicy: "continue",
-  TasksMax: "infinity",
-  LimitNOFILE: "1024:524288",
-};
-
 /** For every socket: root creates it, and members of a group may connect. */
 const GUARDED: Directives = {
   SocketMode: "0660",
@@ -47,6 +45,15 @@ const GUARDED: Directives = {
   RemoveOnStop: "yes",
   // No limit: hitting one stops the socket until somebody starts it again.
   TriggerLimitIntervalSec: "0",
+};
+
+/** For the sockets by which the runner starts what confines a managed run. One run at a time needs two, one of them ending. */
+const ROOT_ONLY: Directives = {
+  ...GUARDED,
+  SocketMode: "0600",
+  SocketGroup: "root",
+  Accept: "yes",
+  MaxConnections: "4",
 };
 
 /** Keeps systemd from taking the path over from an executor started by hand, which holds this lock. */
@@ -76,7 +83,7 @@ const UNITS = {
     Unit: {
       Description: "Aegis executor, the front",
       Requires: "aegisd.socket",
-      Wants: "aegis-runner.socket",
+      Wants: "aegis-runner.socket aegis-build.socket aegis-fetch.socket",
       After: "aegisd.socket aegis-runner.socket",
       ...NO_START_LIMIT,
     },
@@ -130,6 +137,35 @@ const UNITS = {
       StandardError: "journal",
       ...NEVER_KILLED,
       ...RUNS_TOOLS,
+    },
+  },
+  "aegis-fetch.socket": {
+    Unit: { Description: "Aegis executor, where downloads start" },
+    Socket: { ListenStream: SYSTEM.fetchSocket, ...ROOT_ONLY },
+    Install: { WantedBy: "sockets.target" },
+  },
+  "aegis-fetch@.service": {
+    Unit: { Description: "Aegis executor, downloads of one run", ...ENDS_WITH_RUNNER, ...NO_START_LIMIT },
+    Service: {
+      User: USERS.fetch,
+      Group: USERS.fetch,
+      ExecStart: `${SYSTEM.binary} daemon --confined fetch`,
+      ...FETCHER,
+    },
+  },
+  "aegis-build.socket": {
+    Unit: { Description: "Aegis executor, where sandboxes start" },
+    Socket: { ListenStream: SYSTEM.buildSocket, ...ROOT_ONLY },
+    Install: { WantedBy: "sockets.target" },
+  },
+  "aegis-build@.service": {
+    Unit: { Description: "Aegis executor, the sandbox of one run", ...ENDS_WITH_RUNNER, ...NO_START_LIMIT },
+    Service: {
+      // The first process is of Aegis too. When it ends, the kernel kills all others of its PID namespace.
+      ExecStart: `/usr/bin/unshare --mount --pid --ipc --uts --fork --kill-child -- ${SYSTEM.binary} daemon --confined init`,
+      ...SANDBOX,
+      // It opens the files for the tool's output. The stage it mounts anew.
+      ReadWritePaths: STATE.runs,
     },
   },
   "aegis-recover.service": {
@@ -242,42 +278,19 @@ export const BOOT_LOADER_DROP_IN = {
   ],
 } as const;
 
-/** Every directory of a production host, parents first. */
-export const HOST_DIRECTORIES: readonly Directory[] = [
-  { path: SYSTEM.config, mode: 0o755, user: "root", group: "root" },
-  { path: SYSTEM.run, mode: 0o755, user: "root", group: "root" },
-  ...STATE_DIRECTORIES,
-  // Not by StateDirectory=, with which systemd would chown root's parent directories to the service's user too.
-  { path: SYSTEM.reviewerState, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
-  { path: SYSTEM.reviewerAudit, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
-];
-
-/** The tmpfiles.d text: systemd-tmpfiles creates the directories at boot and corrects their owners and modes. */
-export function tmpfilesText(): string {
-  const lines = HOST_DIRECTORIES.map(
-    ({ path, mode, user, group }) => `d ${path} ${mode.toString(8).padStart(4, "0")} ${user} ${group} -`,
-  );
-  return `# Written by \`aegis daemon install\`.\n${lines.join("\n")}\n`;
-}
+/** Restarted, these would end the run that they work for. */
+const LEFT_ALONE = [
+  ...WAIT_FOR_APT,
+  "aegis-fetch@.service",
+  "aegis-build@.service",
+] as const satisfies readonly UnitName[];
 
 /**
- * Keeps needrestart from restarting the services that wait for apt. apt calls needrestart as a hook, Ubuntu's restarts
+ * Keeps needrestart from restarting the services that wait for apt or work for a run. apt calls needrestart as a hook, Ubuntu's restarts
  * services without asking, and after an upgrade of libc6 that is all of them. Perl, read by needrestart.conf, which excludes
  * apt-daily.service for the same reason.
  */
 export function needrestartText(): string {
-  const names = WAIT_FOR_APT.map((name) => name.replace(/^aegis-(\w+).*$/, "$1")).join("|");
-  return `# Written by \`aegis daemon install\`. These services wait for the apt that calls needrestart.\n$nrconf{override_rc}{qr(^aegis-(?:${names})\\b)} = 0;\n`;
-}
-
-/** The sysusers.d text: locked accounts without shell and home. */
-export function sysusersText(): string {
-  const users = [
-    `u ${USERS.front} - "Aegis executor, the front"`,
-    `u ${USERS.reviewer} - "Aegis reviewer"`,
-    `u ${USERS.build} - "Aegis, tools with managed directories"`,
-    `u ${USERS.fetch} - "Aegis, downloads of package files"`,
-  ];
-  const groups = [ADMIN_GROUP, REVIEW_GROUP].map((group) => `g ${group} -`);
-  return `# Written by \`aegis daemon install\`.\n${[...groups, ...users].join("\n")}\n`;
+  const names = LEFT_ALONE.map((name) => name.replace(/^aegis-(\w+).*$/, "$1")).join("|");
+  return `# Written by \`aegis daemon install\`. These services wait for the apt that calls needrestart, or work for a run.\n$nrconf{override_rc}{qr(^aegis-(?:${names})\\b)} = 0;\n`;
 }

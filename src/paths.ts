@@ -23,6 +23,9 @@ export const SYSTEM = {
   socket: "/run/aegis/aegisd.sock",
   runnerSocket: "/run/aegis/runner.sock",
   reviewerSocket: "/run/aegis/aegis-reviewd.sock",
+  /** Where root alone starts the sandbox of a managed run and its downloads. */
+  buildSocket: "/run/aegis/build.sock",
+  fetchSocket: "/run/aegis/fetch.sock",
   auditDir: "/var/log/aegis",
   reviewerState: "/var/lib/aegis/reviewd",
   reviewerAudit: "/var/log/aegis/reviewd",

@@ -1,4 +1,5 @@
-import { dlopen, read } from "bun:ffi";
+import { dlopen, ptr, read } from "bun:ffi";
+import { existsSync, readFileSync } from "node:fs";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -14,6 +15,8 @@ const libc = dlopen("libc.so.6", {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
+  waitid: { args: ["i32", "u32", "ptr", "i32"], returns: "i32" },
+  waitpid: { args: ["i32", "ptr", "i32"], returns: "i32" },
   syscall: { args: ["i64", "i64", "ptr"], returns: "i64" },
   __errno_location: { args: [], returns: "ptr" },
 }).symbols;
@@ -87,18 +90,63 @@ export function enterRoot(root: string, inner: string): void {
 
 const AF_INET = 2;
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
+/** Of `ifr_flags` in a struct ifreq. */
+const FLAGS_AT = 16;
 const IFF_UP = 1;
 
-/** Switches the loopback interface of this network namespace on. */
-export function loopbackUp(): void {
+/** Switches the loopback interface of this network namespace on, if it isn't. */
+export function startLoopback(): void {
   const socket = libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
   const request = Buffer.alloc(40);
   request.write("lo");
-  request.writeUInt16LE(IFF_UP, 16);
-  const result = libc.ioctl(socket, SIOCSIFFLAGS, request);
+  const found = libc.ioctl(socket, SIOCGIFFLAGS, request);
+  const flags = request.readUInt16LE(FLAGS_AT);
+  request.writeUInt16LE(flags | IFF_UP, FLAGS_AT);
+  // The interface that systemd has switched on needs no capability.
+  const result = found === 0 && (flags & IFF_UP) !== 0 ? 0 : libc.ioctl(socket, SIOCSIFFLAGS, request);
   libc.close(socket);
   succeed(result, "switching loopback on");
+}
+
+/**
+ * Checks that nothing but the loopback interface can be reached from this network namespace.
+ * @throws AegisError `refused`
+ */
+export function refuseNetwork(): void {
+  const [, ...routes] = linesOf("/proc/self/net/route");
+  const ipv6 = "/proc/self/net/ipv6_route";
+  const others = existsSync(ipv6) ? linesOf(ipv6).filter((line) => !/\slo$/.test(line)) : [];
+  if (routes.length + others.length > 0)
+    throw new AegisError("refused", "the sandbox has a network, and must have none");
+}
+
+function linesOf(path: string): string[] {
+  return readFileSync(path, "utf8")
+    .split("\n")
+    .filter((line) => line !== "");
+}
+
+const P_ALL = 0;
+const WNOHANG = 1;
+const WEXITED = 4;
+const WNOWAIT = 0x1000000;
+/** Of `si_pid` in a siginfo_t of 128 bytes. */
+const SI_PID = 16;
+
+/**
+ * As the first process of a PID namespace: takes away the ended processes whose parents ended before them, which otherwise count as
+ * processes of their user. `own` are this process's children, which are waited for elsewhere.
+ */
+export function reapOrphans(own: ReadonlySet<number>): void {
+  for (;;) {
+    const info = Buffer.alloc(128);
+    if (libc.waitid(P_ALL, 0, ptr(info), WEXITED | WNOHANG | WNOWAIT) !== 0) return;
+    const pid = info.readInt32LE(SI_PID);
+    if (pid === 0 || own.has(pid)) return;
+    libc.waitpid(pid, null, WNOHANG);
+  }
 }
 
 /** keyctl(2) has no function in libc. */

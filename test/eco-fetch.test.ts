@@ -96,7 +96,7 @@ managed.describe("fetching", () => {
     const files = filesOf(at.plan([TOOL]), directory);
     const root = join(at.directory, "runs");
     const fetching = {
-      ...{ aegis, account: buildUser(), root, reached: () => ({}), progress() {} },
+      ...{ aegis, unit: null, account: buildUser(), root, reached: () => ({}), progress() {} },
       ...{ stop: new AbortController().signal, pace: { windowMs: 1500, bytes: 10_000, totalMs: 60_000 } },
     };
     await refuses(() => fetchFiles(files, directory, fetching), "unavailable");
@@ -204,7 +204,15 @@ test("an address without encryption: refused before anything is made", async () 
   const files = [{ ...file, url: "http://registry.example/x.tgz", path: join(directory, "0") }];
   const account = { name: "nobody", uid: 65_534, gid: 65_534 };
   const stop = new AbortController().signal;
-  const fetching = { aegis: "/none", account, root: path, reached: () => ({}), progress() {}, stop };
+  const fetching = {
+    aegis: "/none",
+    unit: null,
+    account,
+    root: path,
+    reached: () => ({}),
+    progress() {},
+    stop,
+  };
   await refuses(() => fetchFiles(files, directory, fetching), "refused", "without encryption");
   expect(existsSync(directory)).toBe(false);
   remove();

@@ -169,6 +169,13 @@ managed.describe("a hostile tool", () => {
     expect(at.installed()).toEqual(after);
   });
 
+  managed.test("processes whose parents ended are taken away, and don't count", async () => {
+    const orphans = `for i in $(seq 100); do (true &); done; sleep 1; grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l`;
+    const { stdout, result } = await at.run([TOOL], script(`${INSTALL}; ${orphans}`));
+    expect(result.state).toBe("completed");
+    expect(stdout.trim()).toBe("0");
+  });
+
   managed.test("an empty directory and user attributes don't go along", async () => {
     const { result } = await at.run(
       [TOOL],

@@ -1,14 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { HOST_DIRECTORIES } from "../src/host-accounts.ts";
 import type { InstallReport } from "../src/host-install.ts";
-import {
-  HOST_DIRECTORIES,
-  NEEDRESTART_FILE,
-  needrestartText,
-  UNIT_NAMES,
-  unitText,
-} from "../src/host-units.ts";
+import { NEEDRESTART_FILE, needrestartText, UNIT_NAMES, unitText } from "../src/host-units.ts";
 import { SHARED } from "../src/paths.ts";
 import { VERSION } from "../src/self.ts";
 import { UNIT_DIRECTORY } from "../src/sys-systemd.ts";

@@ -2,12 +2,11 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { MANAGED_LIMITS } from "../src/eco-sandbox-limits.ts";
+import { HOST_DIRECTORIES, sysusersText, tmpfilesText } from "../src/host-accounts.ts";
 import {
   BOOT_LOADER_DROP_IN,
-  HOST_DIRECTORIES,
   needrestartText,
-  sysusersText,
-  tmpfilesText,
   UNIT_NAMES,
   unitText,
   WAIT_FOR_APT,
@@ -34,7 +33,7 @@ const service = (name: (typeof UNIT_NAMES)[number]) => directives(name, "Service
 const SERVICES = UNIT_NAMES.filter((name) => name.endsWith(".service"));
 const SOCKETS = UNIT_NAMES.filter((name) => name.endsWith(".socket"));
 const RUN_APT = ["aegis-runner@.service", "aegis-recover.service"] as const;
-const UNPRIVILEGED = ["aegisd.service", "aegis-reviewd.service"] as const;
+const UNPRIVILEGED = ["aegisd.service", "aegis-reviewd.service", "aegis-fetch@.service"] as const;
 
 describe("directives that no unit has", () => {
   for (const name of SERVICES) {
@@ -124,6 +123,8 @@ describe("units that wait for apt", () => {
     ["aegis-runner@6-8198-995.service", true],
     ["aegis-recover.service", true],
     ["aegis-monitor.service", true],
+    ["aegis-build@3-567-0.service", true],
+    ["aegis-fetch@3-567-0.service", true],
     ["aegisd.service", false],
     ["aegis-reviewd.service", false],
     ["not-aegis-runner@1.service", false],
@@ -139,12 +140,18 @@ describe("the unprivileged services", () => {
       expect(found.get("CapabilityBoundingSet")).toEqual([""]);
       expect(found.get("NoNewPrivileges")).toEqual(["yes"]);
       expect(found.get("ProtectSystem")).toEqual(["strict"]);
+      // The fetch process hands over what it downloads, and stores nothing.
       const own = HOST_DIRECTORIES.filter(({ user }) => user === found.get("User")?.[0]).map(
         ({ path }) => path,
       );
       expect(found.get("ReadWritePaths")?.[0]?.split(" ") ?? []).toEqual(own);
     });
   }
+  test("the fetch process sees nothing of Aegis's but the program", () => {
+    const hidden = service("aegis-fetch@.service").get("InaccessiblePaths")?.at(-1)?.split(" ");
+    for (const path of [SYSTEM.state, SYSTEM.config, SYSTEM.run, "/var/log"])
+      expect(hidden).toContain(`-${path}`);
+  });
   test("the front uses unix sockets only, and sees its peers' uids", () => {
     expect(service("aegisd.service").get("RestrictAddressFamilies")).toEqual(["AF_UNIX"]);
     expect(service("aegisd.service").get("PrivateNetwork")).toEqual(["yes"]);
@@ -168,6 +175,42 @@ describe("the unprivileged services", () => {
   });
 });
 
+describe("the sandbox of a managed run", () => {
+  const found = service("aegis-build@.service");
+  test("it has the capabilities that its first process was measured to need, and the tool none of them", () => {
+    expect(found.get("CapabilityBoundingSet")?.[0]?.split(" ").toSorted()).toEqual([
+      "CAP_DAC_READ_SEARCH",
+      "CAP_SETGID",
+      "CAP_SETUID",
+      "CAP_SYS_ADMIN",
+      "CAP_SYS_CHROOT",
+    ]);
+    expect(found.get("NoNewPrivileges")).toEqual(["yes"]);
+  });
+  test("it has no network, and makes no user and network namespace", () => {
+    expect(found.get("PrivateNetwork")).toEqual(["yes"]);
+    expect([found.get("IPAddressDeny"), found.get("IPAddressAllow")]).toEqual([["any"], ["localhost"]]);
+    expect(found.get("RestrictNamespaces")).toEqual(["mnt pid ipc uts"]);
+    expect(found.get("RestrictAddressFamilies")?.[0]).not.toContain("NETLINK");
+  });
+  test("nothing outlives it, and its control group holds a little more than the tool may use", () => {
+    expect([found.has("KillMode"), found.has("SendSIGKILL")]).toEqual([false, false]);
+    expect(found.get("OOMPolicy")).toEqual(["kill"]);
+    expect(Number(found.get("MemoryMax")?.[0])).toBeGreaterThan(MANAGED_LIMITS.memory);
+    expect(Number(found.get("TasksMax")?.[0])).toBeGreaterThan(MANAGED_LIMITS.tasks);
+    expect(found.get("MemorySwapMax")).toEqual(["0"]);
+  });
+  for (const name of ["aegis-build@.service", "aegis-fetch@.service"] as const) {
+    test(`${name}: ends with its connection, and at shutdown not before the runner`, () => {
+      expect([service(name).get("StandardInput"), service(name).get("StandardOutput")]).toEqual([
+        ["socket"],
+        ["socket"],
+      ]);
+      expect(directives(name, "Unit").get("DefaultDependencies")).toEqual(["no"]);
+    });
+  }
+});
+
 describe("every service", () => {
   const DANGEROUS = [
     "BUN_OPTIONS",
@@ -182,7 +225,9 @@ describe("every service", () => {
       test(`${name} unsets ${variable}`, () => expect(unset).toContain(variable));
     }
     test(`${name} starts the one executable`, () => {
-      expect(service(name).get("ExecStart")?.[0]).toStartWith(`${SYSTEM.binary} daemon --`);
+      const unshare = "/usr/bin/unshare --mount --pid --ipc --uts --fork --kill-child -- ";
+      const prefix = name === "aegis-build@.service" ? unshare : "";
+      expect(service(name).get("ExecStart")?.[0]).toStartWith(`${prefix}${SYSTEM.binary} daemon --`);
     });
   }
   test("units unset the variables for which a secret key is refused", () => {
@@ -197,6 +242,8 @@ describe("sockets", () => {
     "aegisd.socket": "aegis-admin",
     "aegis-runner.socket": "aegis-front",
     "aegis-reviewd.socket": "aegis-review",
+    "aegis-build.socket": "root",
+    "aegis-fetch.socket": "root",
   };
   for (const [name, group] of Object.entries(GROUPS)) {
     test(`${name} belongs to root and ${group}`, () => {
@@ -204,7 +251,7 @@ describe("sockets", () => {
       expect([found.get("SocketUser"), found.get("SocketGroup"), found.get("SocketMode")]).toEqual([
         ["root"],
         [group],
-        ["0660"],
+        [group === "root" ? "0600" : "0660"],
       ]);
       expect(found.get("TriggerLimitIntervalSec")).toEqual(["0"]);
     });
@@ -298,6 +345,8 @@ systemd.describe("systemd-analyze", () => {
     "aegis-monitor.service": 2.8,
     "aegis-runner@.service": 3.6,
     "aegis-recover.service": 3.6,
+    "aegis-fetch@.service": 1.3,
+    "aegis-build@.service": 2.7,
   };
   for (const [name, most] of Object.entries(EXPOSURE)) {
     test(`${name} is exposed no more than ${most}`, () => {

@@ -11,6 +11,12 @@ const file = {
   ...{ url: `http://127.0.0.1:${port}/file/0`, path: join(directory, "files/0") },
 };
 await fetchFiles([file], join(directory, "files"), {
-  ...{ aegis, root, account: { name: "fetch", uid: Number(uid), gid: Number(uid) }, reached: () => ({}) },
+  ...{
+    aegis,
+    root,
+    unit: null,
+    account: { name: "fetch", uid: Number(uid), gid: Number(uid) },
+    reached: () => ({}),
+  },
   ...{ progress() {}, stop: new AbortController().signal },
 });

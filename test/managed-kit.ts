@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,7 +9,9 @@ import type { ManagedTool } from "../src/eco-managed.ts";
 import { type ManagedHost, managedDriver } from "../src/eco-managed-driver.ts";
 import { startRun } from "../src/eco-run.ts";
 import { judgeRun } from "../src/exec-outcome.ts";
-import type { Account } from "../src/sys-account.ts";
+import { unitText } from "../src/host-units.ts";
+import { SYSTEM } from "../src/paths.ts";
+import { type Account, commandAs } from "../src/sys-account.ts";
 import { resolveProgram } from "../src/sys-spawn.ts";
 import { userIds } from "../src/sys-state.ts";
 import { tar, tarEntry } from "./archive-kit.ts";
@@ -213,6 +215,43 @@ export class ManagedTest {
     void this.#server.stop(true);
     this.#remove();
   }
+}
+
+/** Stand-ins for the units that confine, which start what theirs would, and a way to end them. */
+export async function standInUnits(
+  directory: string,
+  aegis: string,
+): Promise<{ units: { build: string; fetch: string }; stop(): void }> {
+  const commandOf = (name: "aegis-build@.service" | "aegis-fetch@.service") =>
+    (/^ExecStart=(.*)$/m.exec(unitText(name))?.[1] ?? "")
+      .split(" ")
+      .map((word) => (word === SYSTEM.binary ? aegis : word));
+  // What systemd does by PrivateNetwork= and User=.
+  const build = commandOf("aegis-build@.service").map((word) =>
+    word === "--mount" ? ["--mount", "--net"] : word,
+  );
+  const [program = "", ...args] = commandOf("aegis-fetch@.service");
+  const fetch = commandAs(buildUser(), program, args).flat();
+  const start = (name: string, argv: readonly string[]) => standInUnit(join(directory, `${name}.sock`), argv);
+  const [one, other] = [await start("build", build.flat()), await start("fetch", fetch)];
+  return {
+    units: { build: one.path, fetch: other.path },
+    stop() {
+      one.stop();
+      other.stop();
+    },
+  };
+}
+
+/** Starts a program for each connection to a socket that root alone can reach. */
+export async function standInUnit(
+  path: string,
+  argv: readonly string[],
+): Promise<{ path: string; stop(): void }> {
+  const script = join(import.meta.dir, "managed-units.ts");
+  const child = spawn(process.execPath, [script, path, ...argv], { stdio: ["ignore", "pipe", "ignore"] });
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  return { path, stop: () => void child.kill("SIGKILL") };
 }
 
 /** Command lines of a user's processes. */

@@ -87,7 +87,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ...["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
     ...["monitor-managed", "monitor-managed-events"],
   ],
-  host: ["host-install", "host-services", "host-steps", "host-units"],
+  host: ["host-accounts", "host-install", "host-services", "host-steps", "host-units"],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
   cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-help"],
