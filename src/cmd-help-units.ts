@@ -29,7 +29,7 @@ export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
   "aegisd.service": 0.4,
   "aegis-runner@.service": 3.6,
   "aegis-fetch@.service": 1.3,
-  "aegis-build@.service": 2.7,
+  "aegis-build@.service": 2.3,
   "aegis-recover.service": 3.6,
   "aegis-reviewd.service": 1.3,
   "aegis-monitor.service": 2.8,

@@ -112,11 +112,22 @@ function runProgram(spec: SandboxSpec, output: readonly [number, number]): Promi
   return new Promise((resolve, reject) => {
     const watched = spec.binds.filter(({ writable }) => writable).map(({ to }) => to);
     const look = exceededLimit(spec.limits, watched);
-    const timer = setInterval(() => {
-      reapOrphans(children);
-      const exceeded = look();
-      if (exceeded !== null) resolve({ status: null, exceeded });
-    }, POLL_MS);
+    const guarded = (action: () => void) => {
+      try {
+        action();
+      } catch (error) {
+        reject(error);
+      }
+    };
+    const timer = setInterval(
+      () =>
+        guarded(() => {
+          reapOrphans(children);
+          const exceeded = look();
+          if (exceeded !== null) resolve({ status: null, exceeded });
+        }),
+      POLL_MS,
+    );
     child.on("error", (error) => {
       clearInterval(timer);
       reject(new Error(`can't start ${spec.program}: ${messageOf(error)}`));
@@ -124,7 +135,7 @@ function runProgram(spec: SandboxSpec, output: readonly [number, number]): Promi
     child.on("exit", (status) => {
       clearInterval(timer);
       // Once more: what it used up last may be why it failed.
-      resolve({ status, exceeded: look() });
+      guarded(() => resolve({ status, exceeded: look() }));
     });
   });
 }

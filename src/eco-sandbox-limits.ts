@@ -1,6 +1,7 @@
 import { lstatSync, readdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import type { SandboxLimits } from "./eco-sandbox.ts";
+import { errnoOf } from "./errors.ts";
 
 /*
  * What a sandbox uses, looked at from inside by its first process. rlimits bound each process; this bounds all of them together,
@@ -77,8 +78,8 @@ function takeAway(path: string, left: { bytes: number; entries: number }, depth:
   let names: string[];
   try {
     names = readdirSync(path);
-  } catch {
-    return true; // Removed meanwhile.
+  } catch (error) {
+    return isGone(error);
   }
   for (const name of names) {
     const child = join(path, name);
@@ -88,13 +89,21 @@ function takeAway(path: string, left: { bytes: number; entries: number }, depth:
       const stat = lstatSync(child);
       left.bytes -= stat.blocks * 512;
       isDirectory = stat.isDirectory();
-    } catch {
-      // Removed meanwhile.
+    } catch (error) {
+      if (!isGone(error)) return false;
     }
     if (left.bytes < 0 || left.entries < 0) return false;
     if (isDirectory && (depth === 0 || !takeAway(child, left, depth - 1))) return false;
   }
   return true;
+}
+
+/** False for a path that has become too long to be looked at. @throws other errors: what can't be seen would not be counted */
+function isGone(error: unknown): boolean {
+  const code = errnoOf(error);
+  if (code === "ENOENT" || code === "ENOTDIR") return true; // Removed or replaced meanwhile.
+  if (code === "ENAMETOOLONG") return false;
+  throw error;
 }
 
 function inMiB(bytes: number): number {

@@ -42,6 +42,7 @@ export function callUnit(
 ): Promise<void> {
   const socket = connect(path);
   let failure: unknown = null;
+  let isConnected = false;
   const fail = (error: unknown) => {
     if (failure === null) socket.write("stop\n");
     failure ??= error;
@@ -49,6 +50,7 @@ export function callUnit(
   const aborted = () => fail(stop.reason);
   return new Promise((resolve, reject) => {
     socket.on("connect", () => {
+      isConnected = true;
       socket.write(line);
       if (stop.aborted) aborted();
       stop.addEventListener("abort", aborted);
@@ -61,7 +63,9 @@ export function callUnit(
       }
     });
     socket.on("error", (error) => {
-      failure ??= new AegisError("unavailable", `${path} can't be used: ${messageOf(error)}`, LISTEN);
+      failure ??= isConnected
+        ? new AegisError("unavailable", `what ${path} starts has ended: ${messageOf(error)}`, UNIT_JOURNAL)
+        : new AegisError("unavailable", `${path} can't be reached: ${messageOf(error)}`, LISTEN);
     });
     socket.on("close", () => {
       stop.removeEventListener("abort", aborted);

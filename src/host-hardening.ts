@@ -158,16 +158,24 @@ export const SANDBOX: Directives = {
   LimitNPROC: String(MANAGED_LIMITS.tasks),
   MemoryMax: String(MANAGED_LIMITS.memory + 1024 ** 3),
   UMask: "0077",
-  RestrictNamespaces: "mnt pid ipc uts",
+  RestrictNamespaces: "mnt pid",
   CapabilityBoundingSet: "CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH",
   ProtectSystem: "strict",
   ProtectHome: "yes",
   ProtectKernelModules: "yes",
   PrivateTmp: "yes",
+  // Network, IPC and UTS namespaces (ProtectHostname=) are the unit's, mount and PID namespaces are unshare's.
   PrivateNetwork: "yes",
+  PrivateIPC: "yes",
+  ProtectProc: "invisible",
+  ProcSubset: "pid",
   RestrictSUIDSGID: "yes",
-  RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6",
-  SystemCallFilter: "@system-service @mount",
+  // socketpair(2), by which tools speak with their children, isn't affected.
+  RestrictAddressFamilies: "AF_INET AF_INET6",
+  SystemCallFilter: [
+    "@system-service @mount",
+    "~@resources @keyring io_uring_setup io_uring_enter io_uring_register",
+  ],
   IPAddressDeny: "any",
   IPAddressAllow: "localhost",
 };

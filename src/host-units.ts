@@ -162,7 +162,7 @@ const UNITS = {
     Unit: { Description: "Aegis executor, the sandbox of one run", ...ENDS_WITH_RUNNER, ...NO_START_LIMIT },
     Service: {
       // The first process is of Aegis too. When it ends, the kernel kills all others of its PID namespace.
-      ExecStart: `/usr/bin/unshare --mount --pid --ipc --uts --fork --kill-child -- ${SYSTEM.binary} daemon --confined init`,
+      ExecStart: `/usr/bin/unshare --mount --pid --fork --kill-child -- ${SYSTEM.binary} daemon --confined init`,
       ...SANDBOX,
       // It opens the files for the tool's output. The stage it mounts anew.
       ReadWritePaths: STATE.runs,

@@ -138,6 +138,11 @@ managed.describe("a hostile tool", () => {
       `${INSTALL}; for i in 1 2 3; do head -c 30000000 /dev/zero > $R/$i; done; sleep 5`,
       /wrote more than 64 MiB/,
     ],
+    [
+      "a full disk, where names are too long to be looked at",
+      `${INSTALL}; cd $R; n=$(printf 'd%.0s' $(seq 200)); for i in $(seq 30); do mkdir $n; cd $n; done; for i in 1 2 3; do head -c 30000000 /dev/zero > $i; done; sleep 5`,
+      /directories too deep/,
+    ],
     ["a memory hog", `perl -e '$x = "a" x 400000000; sleep 5'`, /status|memory/],
     [
       "memory hogs together",
