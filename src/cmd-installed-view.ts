@@ -112,7 +112,8 @@ function stateLines(root: InstalledRoot, terminal: Terminal): string[] {
   const more = rest > 0 ? [`    and ${rest} more (--json has them)`] : [];
   const left = count === 0 ? "" : `: ${plural(count, "path")}`;
   const head = `  ${paint(terminal, "red", `NOT AS SIGNED${left}`)}`;
-  return [head, ...problems, ...named, ...more];
+  const advice = "Install the package again by a signed plan, or have root remove what nobody signed.";
+  return [head, ...problems, ...named, ...more, ...indented(2, advice, terminal)];
 }
 
 function packageLines(packages: readonly InstalledPackage[], terminal: Terminal): string[] {

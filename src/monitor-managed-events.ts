@@ -60,6 +60,8 @@ function lastTold(path: string, recorded: readonly AuditEvent[]): ManagedSeen[st
   };
 }
 
+/** Changes that doctor and status name of each. */
+const NAMED = 3;
 /** Newest events that are searched for deviations. */
 const SEARCHED = 1000;
 
@@ -80,7 +82,10 @@ export function managedDeviations(dir: string): ManagedDeviation[] {
   }
   return [...newest].flatMap(([path, { sequence, timestamp: at, details }]) => {
     if (details?.count === 0 || isExchangedSince(dir, path, sequence)) return [];
-    return [{ path, at, message: String(details?.message) }];
+    const changes = v.safeParse(v.array(v.string()), details?.changes);
+    const named =
+      changes.success && changes.output.length > 0 ? `: ${changes.output.slice(0, NAMED).join(", ")}` : "";
+    return [{ path, at, message: `${details?.message}${named}` }];
   });
 }
 
@@ -117,15 +122,12 @@ function deviationEvent(look: ManagedLook, changes_sha256: string): NewAuditEven
   };
 }
 
-/** In words: how many, and the first. */
 function describeDeviation({ tool, path, execution, deviations, problem }: ManagedLook): string {
   const paths = plural(deviations.length, "path");
-  const [first] = deviations;
-  const named = first === undefined ? "" : `; ${first.what}: ${first.path === "" ? path : first.path}`;
-  if (tool === null) return `${path}: ${paths} not as executions left them${named}`;
-  if (execution === null) return `${path}: no execution has left what is there (${paths})`;
-  if (first === undefined) return `${path} is not what execution ${execution} left: ${problem ?? "unknown"}`;
-  return `${path}: ${paths} not as execution ${execution} left them${named}`;
+  if (tool === null) return `${path}: ${paths} not as executions left them`;
+  if (execution === null) return `${path}: ${paths} that no execution has left`;
+  if (deviations.length > 0) return `${path}: ${paths} not as execution ${execution} left them`;
+  return `${path} is not what execution ${execution} left: ${problem ?? "unknown"}`;
 }
 
 function goneEvent({ tool, path, execution }: ManagedLook): NewAuditEvent {

@@ -68,7 +68,7 @@ describe("changes outside Aegis, from the log", () => {
 
   const deviates = (managed_root: string, count: number): NewAuditEvent => ({
     kind: "unmanaged_change",
-    details: { managed_root, count, message: `${managed_root} deviates` },
+    details: { managed_root, count, message: `${managed_root} deviates`, changes: ["added: x"] },
   });
   const leaves = (root: string): NewAuditEvent => ({
     kind: "execution_completed",
@@ -77,11 +77,19 @@ describe("changes outside Aegis, from the log", () => {
     },
   });
   test.each<[string, NewAuditEvent[], string[]]>([
-    ["a managed directory that deviates, months ago too", [deviates("/m/npm", 2)], ["/m/npm deviates"]],
+    [
+      "a managed directory that deviates, months ago too",
+      [deviates("/m/npm", 2)],
+      ["/m/npm deviates: added: x"],
+    ],
     ["not once it is as it was", [deviates("/m/npm", 2), deviates("/m/npm", 0)], []],
     ["not once an execution has exchanged it", [deviates("/m/npm", 2), leaves("npm")], []],
-    ["another's execution changes nothing", [deviates("/m/npm", 2), leaves("pip")], ["/m/npm deviates"]],
-    ["what deviates after it", [leaves("npm"), deviates("/m/npm", 1)], ["/m/npm deviates"]],
+    [
+      "another's execution changes nothing",
+      [deviates("/m/npm", 2), leaves("pip")],
+      ["/m/npm deviates: added: x"],
+    ],
+    ["what deviates after it", [leaves("npm"), deviates("/m/npm", 1)], ["/m/npm deviates: added: x"]],
   ])("%s", (_, events, expected) => {
     write(...events.map((event) => ["2026-05-01T00:00:00Z", event] as const));
     const summary = unmanagedChanges(dir, NOW);

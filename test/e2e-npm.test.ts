@@ -145,6 +145,19 @@ describeOnThrowaway("npm, from the plan to the log", () => {
       expect(stranger.status).toBe(8);
       expect(stranger.stderr).toContain("aegis-admin");
       expect(await monitor()).toEqual([]);
+      const affected = [{ package: { ecosystem: "npm", name: "words" }, versions: ["1.1.0"] }];
+      host.write(
+        "/srv/osv/npm/OSV-1.json",
+        JSON.stringify({ id: "OSV-1", modified: "2026-01-01T00:00:00Z", affected }),
+      );
+      const { stdout } = await chain.aegis(["audit", "installed"], { env: { AEGIS_OSV_DIR: "/srv/osv" } });
+      const lines = stdout.split("\n").map((line) => line.split(/ {2,}/));
+      expect(lines.map((cells) => [cells[1], cells[3], cells.at(-1)])).toEqual([
+        ["PACKAGE", "PART OF", "VULNERABILITIES"],
+        ["greeter", "-", "none known"],
+        ["words", "greeter", "1: OSV-1 (unknown)"],
+        [undefined, undefined, ""],
+      ]);
 
       const file = "lib/node_modules/greeter/cli.js";
       await host.exec(["sed", "-i", "s/words/wordz/", `/var/lib/aegis/npm-global/${file}`]);
@@ -157,8 +170,10 @@ describeOnThrowaway("npm, from the plan to the log", () => {
       expect(await monitor()).toEqual([]);
       const status = await chain.aegis(["daemon", "status"]);
       expect(status.stdout).toContain(`changed: ${file}`);
-      await host.exec(["sed", "-i", "s/wordz/words/", `/var/lib/aegis/npm-global/${file}`]);
-      expect(await monitor()).toMatchObject([{ details: { count: 0 } }]);
+      const again = await chain.signed("npm", "install", "greeter@1.0.0");
+      expect((await chain.apply(again.path)).status).toBe(0);
+      expect(await monitor()).toEqual([]);
+      expect((await chain.aegis(["daemon", "status"])).stdout).not.toContain(file);
       expect((await chain.aegis(["audit", "installed", "apt"])).stderr).toContain("dpkg-query");
       expect((await npm("alice")).status).toBe(0);
     },

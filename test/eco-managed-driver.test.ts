@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import { sha256Hex } from "../src/canonical.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { readBuildReceipt } from "../src/eco-build-receipt.ts";
 import { outdated } from "../src/eco-exchange.ts";
@@ -175,6 +176,13 @@ managed.describe("a managed run", () => {
       expect(readdirSync(join(at.state, "bin"))).toEqual(verdict === "vouched" ? ["tool"] : []);
       expect(readdirSync(join(at.state, "previous/fake"))).toHaveLength(verdict === "vouched" ? 1 : 0);
       expect(at.leftOver()).toEqual([]);
+      // The record is that of the tree, and the log gets its digest.
+      const record = readText(join(at.state, "inventory/fake.ndjson"));
+      expect(record?.includes('"tool"') ?? false).toBe(verdict === "vouched");
+      const left = record === null ? null : { record_sha256: sha256Hex(record), root: "fake" };
+      expect(at.driver.left?.(at.runDirectory())?.["managed_root"] ?? null).toEqual(
+        left === null ? null : expect.objectContaining(left),
+      );
       const again = await at.run([{ ...TOOL, bytes: "two" }], script(INSTALL));
       expect(again.result.state).toBe("completed");
       expect(at.installed()).toEqual({ kept: "as before", tool: "two" });

@@ -149,6 +149,9 @@ managed.describe("npm through the executor", () => {
       expect(messages).toContain("installing, without a network");
       expect(logged(places).map(({ kind }) => kind)).toEqual(["execution_started", "execution_completed"]);
       expect(logged(places)[0]?.details).toMatchObject({ runs_as: { name: at.account.name } });
+      expect(logged(places)[1]?.details).toMatchObject({
+        managed_root: { root: "npm-global", files: 3, tree_sha256: result.content?.after },
+      });
       expect(readdirSync(places.archives)).toEqual([]);
       await refuses(() => submit(plan, { ...executor }), "replay");
     },

@@ -366,8 +366,6 @@ describe("the monitor's events of managed roots", () => {
     const [event] = readEvents(audit, { kind: "unmanaged_change" });
     expect(event?.details).toMatchObject({ count: 3000, tool: "npm", managed_root: root, execution: FIRST });
     expect(event?.details?.changes).toHaveLength(20);
-    expect(String(event?.details?.message)).toContain(
-      `3000 paths not as execution ${FIRST} left them; added: n0`,
-    );
+    expect(String(event?.details?.message)).toContain(`3000 paths not as execution ${FIRST} left them`);
   });
 });

@@ -17,6 +17,13 @@ export async function provesRollback(
     expect([status, stderr]).toEqual([0, expect.not.stringContaining("error")]);
     return stdout;
   };
+  const installed = async () => {
+    const { status, document } = await chain.json(["audit", "installed", tool], "alice");
+    const { roots } = document as { roots: { tool: string; deviations: object[]; execution: string }[] };
+    const found = roots.find((root) => root.tool === tool);
+    expect([status, found?.deviations]).toEqual([0, []]);
+    return found?.execution;
+  };
   const old = await ran();
   const upgrade = await chain.signed(tool, "install", newer);
   const { execution_plan_id: id } = upgrade.execution;
@@ -42,6 +49,7 @@ export async function provesRollback(
 
   await apply(undo, "alice");
   expect(await ran()).toBe(old);
+  expect(await installed()).toBe(undo.execution.execution_plan_id);
   expect((await chain.apply(undo.path)).status).toBe(6);
   const again = await chain.aegis(["plan", "rollback", id]);
   const { execution_plan_id: undoing } = undo.execution;
@@ -51,5 +59,6 @@ export async function provesRollback(
 
   await apply(await chain.signed("rollback", undoing));
   expect(await ran()).toBe(changed);
+  await installed();
   expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
 }
