@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { canonicalJson, parseJson } from "./canonical.ts";
+import { canonicalJson, parseJson, UUID } from "./canonical.ts";
 import { ExecutableSchema } from "./doc-result.ts";
 import { LeftRoot } from "./eco-record.ts";
 import { type ErrorCode, errnoOf, isErrorCode } from "./errors.ts";
@@ -49,6 +49,8 @@ const Receipt = v.strictObject({
   /** For the log: what the files must be. */
   left: LeftRoot,
   executables: v.array(ExecutableSchema),
+  /** The execution that a rollback undoes. */
+  undoes: v.optional(v.nullable(v.pipe(v.string(), v.regex(UUID))), null),
 });
 export type BuildReceipt = v.InferOutput<typeof Receipt>;
 

@@ -12,7 +12,13 @@ import { basename, dirname, join } from "node:path";
 import { bringsBack } from "./doc-evidence.ts";
 import type { Tool } from "./doc-plan.ts";
 import { checkStage, executablesOf, keptOf, refuseChangedFiles, withLaunchers } from "./eco-build-check.ts";
-import { BUILD_FILES, DECISION, writeBuildReceipt, writeRefusal } from "./eco-build-receipt.ts";
+import {
+  BUILD_FILES,
+  type BuildReceipt,
+  DECISION,
+  writeBuildReceipt,
+  writeRefusal,
+} from "./eco-build-receipt.ts";
 import { type BuildRun, readBuildRun, reportStep } from "./eco-build-run.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
 import { filesOf } from "./eco-fetch.ts";
@@ -171,7 +177,7 @@ class Build {
     if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))
       throw new AegisError("interrupted", "it was told to stop");
     reportStep("exchanging");
-    writeBuildReceipt(this.#directory, {
+    const receipt: BuildReceipt = {
       root: tool.root,
       files: files.map(({ sha256 }) => sha256).sort(),
       tree_before: treeDigest(before),
@@ -179,9 +185,11 @@ class Build {
       directory_id: directoryId(next),
       left,
       executables,
-    });
+      undoes: bringsBack(this.#given.plan) ? (this.#given.plan.targets[0] ?? null) : null,
+    };
+    writeBuildReceipt(this.#directory, receipt);
     this.#isHalfway = true;
-    exchangeRoot(next, this.#execution, places, executables);
+    exchangeRoot(next, this.#execution, places, receipt);
     this.#isHalfway = false;
     reportStep("done");
   }

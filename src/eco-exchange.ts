@@ -93,7 +93,7 @@ export function exchangeRoot(
   next: string,
   execution: string,
   places: ManagedPlaces,
-  executables: readonly Executable[],
+  { executables, undoes }: Pick<BuildReceipt, "executables" | "undoes">,
 ): void {
   const fd = openSync(next, "r");
   try {
@@ -104,12 +104,19 @@ export function exchangeRoot(
   exchangePaths(next, places.root);
   syncDirectory(dirname(places.root));
   publishRecord(dirname(next), places.state, basename(places.root), execution);
-  keepPrevious(next, execution, places);
+  keepPrevious(next, execution, places, undoes);
   linkExecutables(places, executables);
 }
 
-function keepPrevious(old: string, execution: string, { state, root, previous }: ManagedPlaces): void {
+/** What a rollback has brought back is the root now: it needs no second copy, whose place an older content can keep. */
+function keepPrevious(
+  old: string,
+  execution: string,
+  { state, root, previous }: ManagedPlaces,
+  undoes: string | null,
+): void {
   renameSync(old, join(previous, execution));
+  if (undoes !== null) rmSync(join(previous, undoes), { recursive: true, force: true });
   syncDirectory(previous);
   const kept = readdirSync(previous).map((name) => ({ name, since: statSync(join(previous, name)).ctimeMs }));
   for (const name of outdated(kept, execution))
@@ -174,7 +181,7 @@ export function sweepStages(state: string, receiptOf: (execution: string) => Bui
       if (isExchanged(receipt, places)) {
         publishRecord(stage, state, receipt.root, execution);
         // It may have died between these as well.
-        if (existsSync(next)) keepPrevious(next, execution, places);
+        if (existsSync(next)) keepPrevious(next, execution, places, receipt.undoes);
         linkExecutables(places, receipt.executables);
       }
     }

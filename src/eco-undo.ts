@@ -87,11 +87,21 @@ async function rollbackFindings(
   const byName = earlierByName(ecosystem, inverse);
   if (now !== content.after) throw changedSince(record, content, now, records, { managed, byName });
   const kept = join(state, "previous", root);
-  if (!planning.list(kept).includes(id)) {
+  const isKept = planning.list(kept);
+  if (!isKept.includes(id)) {
+    // After a rollback, and one of that.
+    const same = records.findLast(
+      (one) =>
+        one.content.after === now &&
+        one.content.before === content.before &&
+        isKept.includes(one.execution_plan_id),
+    );
     throw new AegisError(
       "not_found",
       `what execution ${id} replaced isn't kept any more: of each managed directory the last three contents are`,
-      byName,
+      same === undefined
+        ? byName
+        : `A later execution made the same change, undo that: ${showArgv(["aegis", "plan", "rollback", same.execution_plan_id])}`,
     );
   }
   const transaction = inverse

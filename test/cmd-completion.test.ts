@@ -62,6 +62,8 @@ const CASES: Row[] = [
   ["plan apt ", ["install", "remove", "repair", "rollback", "update", "upgrade"], ["purge", FILE]],
   ["plan npm ", ["install"], ["remove"]],
   ["plan --out x apt ", ["install"], ["apt", "npm"]],
+  ["plan npm ", ["install", "rollback"], ["update", FILE]],
+  ["plan cargo ", ["install", "rollback"], ["update", FILE]],
   ["plan rollback ", [], ["install", FILE]],
   ["plan apt install zz", ["zz-good", "zz+1.0"], [...HOSTILE, "zz-option", "apt", FILE]],
   ["plan apt install -- -o", [], [...HOSTILE, "zz-option"]],

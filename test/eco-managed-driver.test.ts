@@ -314,6 +314,25 @@ managed.describe("a managed run", () => {
       expect(at.installed()).toEqual({});
     });
 
+    managed.test(
+      "three executions are undone one after the other, as many as contents are kept",
+      async () => {
+        at.place("kept", "as before");
+        const ids: string[] = [];
+        for (const bytes of ["one", "two", "three"]) ids.push(await install(bytes));
+        const changes = new Map(ids.map((id) => [id, undoing(id)]));
+        for (const [id, left] of [...ids.toReversed().entries()].map(
+          ([n, id]) => [id, ["two", "one"][n]] as const,
+        )) {
+          const { result } = await undo(id, changes.get(id));
+          expect(result.state).toBe("completed");
+          expect(at.installed().tool).toBe(left);
+          expect(readdirSync(join(at.state, "previous/fake"))).toHaveLength(3);
+        }
+        expect(at.installed()).toEqual({ kept: "as before" });
+      },
+    );
+
     const DEATHS: [when: string, moment: (directory: string) => boolean][] = [
       ["as it begins", (directory) => readText(join(directory, "process.json")) !== null],
       ["while it copies", (directory) => contains(directory, "status", "copying")],

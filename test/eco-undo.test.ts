@@ -146,6 +146,11 @@ describe("what can't be undone, why, and what to type", () => {
       ...(["not_found", /isn't kept any more/, "aegis plan npm install greeter@1.0.0"] as const),
     ],
     [
+      "not kept, but a later execution made the same change again",
+      { records: [INSTALLED, UPGRADED, record(3, TWO, ONE), record(4, ONE, TWO)], kept: [id(1), id(4)] },
+      ...(["not_found", /isn't kept any more/, `undo that: aegis plan rollback ${id(4)}`] as const),
+    ],
+    [
       "not kept, and there was nothing before",
       { records: [{ ...INSTALLED, execution_plan_id: id(2) }], now: ONE, kept: [] },
       ...(["not_found", /isn't kept any more/, "There was no earlier version"] as const),
