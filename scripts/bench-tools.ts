@@ -69,7 +69,7 @@ function debianOverlay(tool: string): [string, ...string[]] | null {
  * The packages that apt would install for this one, unpacked; made once, kept in node_modules/.cache. Null where they can't be had.
  * They are not installed: their scripts don't run.
  */
-function unpackedDebian(name: string): string | null {
+export function unpackedDebian(name: string): string | null {
   const root = join(ROOT, "node_modules/.cache/debian", name);
   const done = join(root, ".complete");
   if (existsSync(done)) return root;

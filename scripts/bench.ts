@@ -13,6 +13,7 @@ const BENCHMARKS: Readonly<Record<string, (quick: boolean) => Promise<Line[]>>> 
   pip: async (quick) => (await import("./bench-planning.ts")).planning("pip", quick),
   go: async (quick) => (await import("./bench-planning.ts")).planning("go", quick),
   cargo: async (quick) => (await import("./bench-planning.ts")).planning("cargo", quick),
+  install: async (quick) => (await import("./bench-install.ts")).installs(quick),
   policy: async (quick) => (await import("./bench-policy.ts")).policy(quick),
   audit: async (quick) => (await import("./bench-audit.ts")).audit(quick),
   front: async (quick) => (await import("./bench-front.ts")).front(quick),

@@ -4,7 +4,7 @@ import { compare } from "./npm-compare.ts";
 
 /*
  * Compares our closures of real packages with those of this machine's npm, in which the registry and node are the same. Prints one line
- * a package, and what differs. Needs the network: bun scripts/npm-agreement.ts [package…]
+ * a package, and what differs. Needs the network: scripts/agreement npm [package…]
  */
 
 const PACKAGES = `

@@ -7,7 +7,7 @@ import { compare } from "../scripts/npm-compare.ts";
 import { needs } from "./needs.ts";
 
 /*
- * Against the real registry and this machine's npm. scripts/npm-agreement.ts does the same with some hundred packages.
+ * Against the real registry and this machine's npm. `scripts/agreement npm` does the same with some hundred packages.
  */
 
 const isReachable = spawnSync("npm", ["view", "left-pad@1.3.0", "version"], { timeout: 20_000 }).status === 0;

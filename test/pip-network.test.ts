@@ -9,7 +9,7 @@ import { needs } from "./needs.ts";
 import { HOST } from "./policy-plans.ts";
 
 /*
- * Real packages of the index that this machine's settings name. scripts/pip-agreement compares many more with pip itself.
+ * Real packages of the index that this machine's settings name. `scripts/agreement pip` compares many more with pip itself.
  */
 
 const work = mkdtempSync(join(tmpdir(), "aegis-pip-network-"));

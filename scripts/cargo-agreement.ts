@@ -44,6 +44,8 @@ async function compare(target: string): Promise<string> {
     return `${target}: no plan: ${plan.warnings.find((text) => text.startsWith(target)) ?? ""}\n  cargo downloads ${files.size}`;
   const missing = [...files.difference(ours)];
   const besides = [...ours.difference(files)];
+  const [, refusal] = /^error: (cannot install package .*)$/m.exec(said) ?? [];
+  if (refusal !== undefined) return `${pinned}: ours ${ours.size} crates; this cargo refuses: ${refusal}`;
   if (missing.length + besides.length === 0) return `${pinned}: equal, ${ours.size} crates`;
   return `${pinned}: ours ${ours.size}, cargo's ${files.size}; missing: ${missing.join(" ")}; besides: ${besides.join(" ")}${files.size === 0 ? `\n${said}` : ""}`;
 }
