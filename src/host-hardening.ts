@@ -119,10 +119,10 @@ export const REVIEWER: Directives = {
 };
 
 /**
- * For what the runner starts by a socket: it ends with its connection. Nothing else ends it at shutdown, before the runner that waits
- * for it (systemd.unit(5), DefaultDependencies=).
+ * For what the runner starts by a socket: it ends with its connection, and at shutdown at once. The run has then failed, and its root
+ * is as it was.
  */
-export const ENDS_WITH_RUNNER: Directives = { DefaultDependencies: "no", CollectMode: "inactive-or-failed" };
+export const ENDS_WITH_RUNNER: Directives = { CollectMode: "inactive-or-failed" };
 const BY_CONNECTION: Directives = {
   StandardInput: "socket",
   StandardOutput: "socket",

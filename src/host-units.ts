@@ -162,7 +162,8 @@ const UNITS = {
     Unit: { Description: "Aegis executor, the sandbox of one run", ...ENDS_WITH_RUNNER, ...NO_START_LIMIT },
     Service: {
       // The first process is of Aegis too. When it ends, the kernel kills all others of its PID namespace.
-      ExecStart: `/usr/bin/unshare --mount --pid --fork --kill-child -- ${SYSTEM.binary} daemon --confined init`,
+      // Without --mount-proc util-linux 2.37 (Ubuntu 22.04) can't drop capabilities: setpriv(1) reads /proc/self, which isn't there.
+      ExecStart: `/usr/bin/unshare --mount --pid --fork --kill-child --mount-proc -- ${SYSTEM.binary} daemon --confined init`,
       ...SANDBOX,
       // It opens the files for the tool's output. The stage it mounts anew.
       ReadWritePaths: STATE.runs,
