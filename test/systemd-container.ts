@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { archiveKeys, mirror, type Suite, suiteRoot, tool, toolEnvironment } from "./systemd-root.ts";
+import { archiveKeys, archiveSource, type Suite, suiteRoot, tool, toolEnvironment } from "./systemd-root.ts";
 import type { ThrowawayHost } from "./throwaway.ts";
 import { exitOf, Inside, ROOT_ENV } from "./throwaway-inside.ts";
 import { startRepository } from "./throwaway-repo.ts";
@@ -29,8 +29,11 @@ export interface SystemdHost extends ThrowawayHost {
 
 const DEBIAN = "/etc/apt/sources.list.d/debian.sources";
 
-/** Why no container of this suite can be started here, or null. Makes the suite's root when there is none yet. */
-export function systemdUnavailable(suite: Suite): string | null {
+/** Gives the root of a suite, and makes it where there is none yet. */
+export type RootOf = (suite: Suite) => string;
+
+/** Why no container of this suite can be started here, or null. Makes its root when there is none yet. */
+export function systemdUnavailable(suite: Suite, rootOf: RootOf = suiteRoot): string | null {
   if (process.platform !== "linux") return "it needs Linux";
   if (process.getuid?.() !== 0) return "it needs root";
   const missing = ["apt-get", "dpkg-deb", "gpg", "unshare", "nsenter", "setpriv"].filter(
@@ -45,22 +48,36 @@ export function systemdUnavailable(suite: Suite): string | null {
   });
   if (trial.status !== 0) return `no overlay or no unified cgroups: ${trial.stderr.trim()}`;
   try {
-    suiteRoot(suite);
+    rootOf(suite);
   } catch (error) {
     return `no Debian ${suite} can be made here: ${error instanceof Error ? error.message : error}`;
   }
   return null;
 }
 
+/** The controllers that containers have; a machine with cgroups of version 1 keeps some for itself (cgroups(7)). */
+export function cgroupControllers(): string[] {
+  const script = "mount -t cgroup2 none /sys/fs/cgroup && cat /sys/fs/cgroup/cgroup.controllers";
+  const { stdout } = spawnSync("/usr/bin/unshare", ["--mount", "sh", "-c", script], {
+    env: ROOT_ENV,
+    encoding: "utf8",
+  });
+  return (stdout ?? "").split(/\s+/);
+}
+
 /** Boots a container with users alice and bob, and an empty new repository as the only source of packages. */
-export async function startSystemd(suite: Suite, binary: string): Promise<SystemdHost> {
+export async function startSystemd(
+  suite: Suite,
+  binary: string,
+  rootOf: RootOf = suiteRoot,
+): Promise<SystemdHost> {
   const repo = await startRepository();
   const name = `aegis-test-${suite}-${crypto.randomUUID().slice(0, 8)}`;
   const box = spawn(
     "/usr/bin/unshare",
     [
       ...["--mount", "--propagation", "private", "bash", join(import.meta.dir, "systemd-init")],
-      ...[suiteRoot(suite), name, tool("systemd-nspawn") ?? "systemd-nspawn"],
+      ...[rootOf(suite), name, tool("systemd-nspawn") ?? "systemd-nspawn"],
     ],
     { env: toolEnvironment(), cwd: "/", detached: true, stdio: ["pipe", "ignore", "pipe"] },
   );
@@ -105,9 +122,7 @@ export async function startSystemd(suite: Suite, binary: string): Promise<System
       await must("apt-get", "install", "-y", "--allow-downgrades", ...targets);
     },
     addDebian({ updates } = { updates: false }) {
-      const suites = updates ? `${suite} ${suite}-updates` : suite;
-      const text = `Types: deb\nURIs: ${mirror(suite)}\nSuites: ${suites}\nComponents: main\nSigned-By: /usr/share/keyrings/${archiveKeys(suite)}\n`;
-      inside.write(DEBIAN, text);
+      inside.write(DEBIAN, archiveSource(suite, { updates }));
     },
     addSource(id, source) {
       const keyring = `/usr/share/keyrings/${id}.gpg`;

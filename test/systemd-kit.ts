@@ -2,7 +2,7 @@ import { describe, test } from "bun:test";
 import { join } from "node:path";
 import { type Chain, chainOn } from "./e2e-kit.ts";
 import { ROOT } from "./kit.ts";
-import { type SystemdHost, startSystemd, systemdUnavailable } from "./systemd-container.ts";
+import { type RootOf, type SystemdHost, startSystemd, systemdUnavailable } from "./systemd-container.ts";
 import { SUITES, type Suite } from "./systemd-root.ts";
 import type { PackageDefinition } from "./throwaway-packages.ts";
 
@@ -14,9 +14,9 @@ import type { PackageDefinition } from "./throwaway-packages.ts";
 const wanted = process.env["AEGIS_E2E_SUITES"]?.split(" ") ?? ["bookworm"];
 
 /** `describe` once for each suite that AEGIS_E2E_SUITES names, bookworm by default; where it can't boot, one skipped test. */
-export function describeOnSystemd(name: string, tests: (suite: Suite) => void): void {
+export function describeOnSystemd(name: string, tests: (suite: Suite) => void, rootOf?: RootOf): void {
   for (const suite of SUITES.filter((known) => wanted.includes(known))) {
-    const reason = systemdUnavailable(suite);
+    const reason = systemdUnavailable(suite, rootOf);
     if (reason === null) {
       describe(`${suite}, ${name}`, () => tests(suite));
       continue;
@@ -31,13 +31,13 @@ export interface Production extends Chain {
 }
 
 /** A container with nothing of Aegis but the binary, in /root. */
-export function bootSuite(suite: Suite): Promise<SystemdHost> {
-  return startSystemd(suite, join(ROOT, "dist/aegis"));
+export function bootSuite(suite: Suite, rootOf?: RootOf): Promise<SystemdHost> {
+  return startSystemd(suite, join(ROOT, "dist/aegis"), rootOf);
 }
 
 /** A container on which Aegis is installed and running; see `setUp`. */
-export async function startProduction(suite: Suite): Promise<Production> {
-  const host = await bootSuite(suite);
+export async function startProduction(suite: Suite, rootOf?: RootOf): Promise<Production> {
+  const host = await bootSuite(suite, rootOf);
   try {
     return await setUp(host);
   } catch (error) {

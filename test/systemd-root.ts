@@ -14,7 +14,8 @@ export const SUITES: readonly Suite[] = ["bookworm", "trixie", "jammy", "noble",
 /** Ubuntu's, which have another archive and other keys. */
 const UBUNTU: readonly Suite[] = ["jammy", "noble", "resolute"];
 
-const CACHE = join(ROOT, "node_modules/.cache/systemd");
+/** Where roots are kept. */
+export const CACHE = join(ROOT, "node_modules/.cache/systemd");
 const TOOLS = join(CACHE, "tools");
 const KEYS = join(CACHE, "keys");
 const PROGRAMS = ["debootstrap", "systemd-nspawn"] as const;
@@ -133,6 +134,13 @@ function keysOf(suite: Suite, apt: Apt): string | undefined {
   return places.find(existsSync);
 }
 
+/** A source of the distribution's own packages; those of Ubuntu in `universe` too. */
+export function archiveSource(suite: Suite, { updates }: { updates: boolean }): string {
+  const suites = updates ? `${suite} ${suite}-updates` : suite;
+  const components = isUbuntu(suite) ? "main universe" : "main";
+  return `Types: deb\nURIs: ${mirror(suite)}\nSuites: ${suites}\nComponents: ${components}\nSigned-By: /usr/share/keyrings/${archiveKeys(suite)}\n`;
+}
+
 /** The Debian mirror that this machine uses; deb.debian.org on other systems. */
 export function mirror(suite: Suite): string {
   if (isUbuntu(suite)) return "http://archive.ubuntu.com/ubuntu";
@@ -170,7 +178,11 @@ function bootstrap(suite: Suite, directory: string, apt: Apt): void {
   renameSync(work, directory);
 }
 
-function run(program: string, args: readonly string[], env: Record<string, string> = {}) {
+/**
+ * Runs a program to its end.
+ * @throws Error with the last line of its output when it fails
+ */
+export function run(program: string, args: readonly string[], env: Record<string, string> = {}) {
   const result = spawnSync(program, args, {
     env: { ...toolEnvironment(), ...env },
     encoding: "utf8",
