@@ -8,6 +8,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import { CONTENT_REPLACED } from "../src/doc-evidence.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { readResult } from "../src/doc-result.ts";
 import { type Ecosystem, emptyFindings } from "../src/eco.ts";
@@ -116,13 +117,11 @@ export function withFake(host: FakeHost, paths: StatePaths, change: Partial<RunD
                   ...{ source: null, from_source: null, to_source: null, sources: [] },
                 },
               ],
-        provenance_evidence: [...exact, ...targets].map((subject) => ({
-          kind: "fake-checksum",
-          subject,
-          verified: true,
-          key: null,
-          detail: planning.host.hostname,
-        })),
+        provenance_evidence: [
+          ...[...exact, ...targets].map((subject) => ({ kind: "fake-checksum", subject })),
+          // A rollback brings back a version that an execution installed.
+          ...(operation === "rollback" ? [{ kind: CONTENT_REPLACED, subject: targets[0] ?? "" }] : []),
+        ].map((entry) => ({ ...entry, verified: true, key: null, detail: planning.host.hostname })),
         signals: ["bundled-binary-risk"],
       };
     },
