@@ -103,7 +103,7 @@ export function readImageManifest(bytes: Uint8Array, contentType: string): Docum
   const tree = treeOf(bytes, "the manifest");
   const isRecord = typeof tree === "object" && tree !== null && !Array.isArray(tree);
   const has = (key: string) => isRecord && Object.hasOwn(tree, key);
-  if (has("fsLayers") || /manifest\.v1\+(?:json|prettyjws)/.test(contentType))
+  if (has("fsLayers") || /docker\.distribution\.manifest\.v1\+/.test(contentType))
     throw refused(
       "its manifest is of schema 1, which names no hash of its configuration; have it pushed again",
     );
@@ -124,13 +124,17 @@ export function readImageManifest(bytes: Uint8Array, contentType: string): Docum
   return document;
 }
 
+/** Whether a media type is that of an image's configuration. */
+export function isImageConfig(mediaType: string): boolean {
+  return CONFIG_TYPES.includes(mediaType);
+}
+
 /**
  * That the files of a manifest are an image's: a configuration, and layers that the registry itself has.
  * @throws AegisError `refused`
  */
 export function assertImage({ config, layers }: ImageManifest): void {
-  if (!CONFIG_TYPES.includes(config.mediaType))
-    throw refused(`it is no image but ${config.mediaType.slice(0, 100)}`);
+  if (!isImageConfig(config.mediaType)) throw refused(`it is no image but ${config.mediaType.slice(0, 100)}`);
   for (const { mediaType } of layers) {
     if (LAYER_TYPES.includes(mediaType)) continue;
     const isForeign = /foreign|nondistributable/.test(mediaType);

@@ -390,6 +390,32 @@ describe("a plan", () => {
   });
 });
 
+describe("what a manifest is served as", () => {
+  const served = (bytes: string, type: string): Answers => {
+    const body = { status: 200, body: bytes, headers: { "content-type": type } };
+    return { ...imageAnswers([IMAGE]), [`${BASE}/manifests/${IMAGE.digest}`]: body };
+  };
+  const target = `${NAME}@${IMAGE.digest}`;
+
+  test.each([TYPES.manifest, `${TYPES.manifest}; charset=utf-8`, "application/octet-stream", ""])(
+    "%p is fine",
+    async (type) => {
+      expect((await planOf(served(IMAGE.bytes, type), target)).metadata_available).toBe(true);
+    },
+  );
+  test("an index by its own type, too", async () => {
+    const body = { status: 200, body: INDEX.bytes, headers: { "content-type": TYPES.index } };
+    const plan = await planOf({ ...ALL, [`${BASE}/manifests/${INDEX.digest}`]: body }, PINNED);
+    expect(plan.metadata_available).toBe(true);
+  });
+  test.each([
+    [TYPES.index, "says that it is application/vnd.oci.image.index.v1+json, and isn't"],
+    [TYPES.list, "says that it is application/vnd.docker.distribution.manifest.list.v2+json, and isn't"],
+    ["application/vnd.docker.distribution.manifest.v1+prettyjws", "schema 1"],
+    ["application/vnd.docker.distribution.manifest.v1+json", "schema 1"],
+  ])("%s: refused", (type, why) => refusedFor(served(IMAGE.bytes, type), target, why));
+});
+
 describe("what an image says of itself", () => {
   const warningsOf = async (given: FakeImage) => {
     const made = fakeImage(given);
