@@ -43,7 +43,7 @@ function engine(runtime: Runtime): Ecosystem {
     named: (name) => ENGINES[name === "docker" || name === "podman" ? name : (installed() ?? "podman")],
     gather: (_operation, targets, planning) => gather(runtime, targets, planning),
     check: () => Promise.resolve([]),
-    driver: null,
+    driver: async () => (await import("./image-docker.ts")).dockerDriver(),
     signedArgv(plan: OperationPlan): string[] {
       const [target] = plan.exact_targets;
       const { ecosystem } = plan;
@@ -90,6 +90,11 @@ async function gather(runtime: Runtime, { targets }: Targets, planning: Planning
     const signatures = await signaturesOf(pinned, name, digests, repository);
     const remarks = [
       ...requestRemarks(reference, pinned),
+      ...(runtime === "docker"
+        ? [
+            "docker's engine fetches the image itself, by its own settings and network: the digest is what protects.",
+          ]
+        : []),
       ...(evidence.outcome === "missing" ? [`${runtime} is not installed: the plan can't be run here.`] : []),
       ...access.notes,
     ];

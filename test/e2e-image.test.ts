@@ -1,0 +1,185 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { type Chain, startChain } from "./e2e-kit.ts";
+import {
+  AMD64,
+  BASE,
+  digestOf,
+  type FakeImage,
+  fakeImage,
+  fakeIndex,
+  imageAnswers,
+  layer,
+} from "./image-kit.ts";
+import { needs } from "./needs.ts";
+import type { Running } from "./throwaway.ts";
+import { describeOnThrowaway } from "./throwaway-suite.ts";
+
+/*
+ * docker from the plan to the log, with Debian's engine and a registry of the test's own.
+ */
+
+/** Debian's packages of docker with what they need here, by its mirror; null where they can't be had. */
+function debian(): string | null {
+  const directory = mkdtempSync(join(tmpdir(), "aegis-docker-"));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+  mkdirSync(join(directory, "partial"));
+  const options = ["-y", "--no-install-recommends", "--download-only", "-o", "Debug::NoLocking=1"];
+  const archives = ["-o", `Dir::Cache::archives=${directory}`];
+  const { status } = spawnSync("/usr/bin/apt-get", [...options, ...archives, "install", "docker.io"], {
+    cwd: directory,
+  });
+  return status === 0 && readdirSync(directory).some((name) => name.startsWith("docker.io_"))
+    ? directory
+    : null;
+}
+
+/** An image whose layers an engine can unpack. */
+function realImage(text: string, given: FakeImage = {}) {
+  const layers = [layer(text)];
+  const diff_ids = layers.map((one) => digestOf(gunzipSync(one)));
+  return fakeImage({ ...given, layers, configuration: { rootfs: { type: "layers", diff_ids } } });
+}
+
+const DEBS = debian();
+const IMAGE = realImage("hello\n", { config: { Entrypoint: ["/hello"], User: "1000" } });
+const INDEX = fakeIndex([[IMAGE, AMD64]]);
+const NEWER = realImage("hello again\n");
+const LATER = realImage("later\n");
+const SPOILT = realImage("good\n");
+
+needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian's docker", () =>
+  describeOnThrowaway("from intent to an image", () => {
+    let server: ReturnType<typeof Bun.serve>;
+    let chain: Chain;
+    let engine: Running;
+    let name = "";
+    /** Whom the registry gives a changed layer: the engine, and not planning. */
+    let spoils = false;
+    /** What it has no more. */
+    let gone = "none";
+
+    beforeAll(async () => {
+      const answers = imageAnswers([INDEX, IMAGE, NEWER, LATER, SPOILT], { latest: INDEX });
+      server = Bun.serve({
+        hostname: "127.0.0.1",
+        port: 0,
+        fetch(request) {
+          const { pathname } = new URL(request.url);
+          if (pathname === "/v2/") return new Response("{}");
+          const answer = answers[`${BASE}${pathname.replace("/v2/team/app", "")}`];
+          if (gone !== "" && pathname.endsWith(gone)) return new Response("{}", { status: 404 });
+          if (typeof answer !== "string" && !(answer instanceof Uint8Array))
+            return new Response("{}", { status: 404 });
+          const isEngine = /docker\//.test(request.headers.get("user-agent") ?? "");
+          const bytes = Buffer.from(answer);
+          if (spoils && isEngine && pathname.includes("/blobs/")) bytes[bytes.length - 1] = 0x55;
+          const mediaType = pathname.includes("/manifests/") ? JSON.parse(bytes.toString()).mediaType : "";
+          return new Response(bytes, {
+            headers: { "content-type": mediaType || "application/octet-stream" },
+          });
+        },
+      });
+      name = `127.0.0.1:${server.port}/team/app`;
+      chain = await startChain();
+      const { host } = chain;
+      for (const deb of readdirSync(DEBS ?? "").filter((one) => one.endsWith(".deb"))) {
+        host.write(`/var/tmp/${deb}`, readFileSync(join(DEBS ?? "", deb)));
+        // dpkg-deb would put directories in the place of /lib and /sbin, which are links.
+        const unpack = `dpkg-deb --fsys-tarfile /var/tmp/${deb} | tar -x --keep-directory-symlink -C /`;
+        const { status, stderr } = await host.exec(["sh", "-ec", unpack], { timeoutMs: 120_000 });
+        if (status !== 0) throw new Error(stderr);
+      }
+      // The engine wants to see control groups, although nothing is started in one.
+      const groups = "cd /sys/fs/cgroup && mkdir -p devices && mount -t cgroup -o devices none devices";
+      const mounted = `mount -t tmpfs none /sys/fs/cgroup && ${groups} || mount -t cgroup2 none /sys/fs/cgroup`;
+      await host.exec(["sh", "-c", mounted]);
+      const alone = ["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"];
+      engine = await host.spawn(["/usr/sbin/dockerd", ...alone]);
+      for (let n = 0; (await host.exec(["docker", "info"])).status !== 0; n++) {
+        if (n > 50) throw new Error(`docker's engine did not come up: ${engine.stderr().slice(-4000)}`);
+        await Bun.sleep(100);
+      }
+      host.write(
+        "/etc/aegis/policy.toml",
+        `[container]\nallowed_registries = ["127.0.0.1:${server.port}"]\n`,
+      );
+      await chain.startDaemon();
+    }, 240_000);
+    afterAll(async () => {
+      await engine?.kill();
+      await chain?.stop();
+      await server?.stop(true);
+    });
+
+    test("an image is planned, signed, pulled by its digest, compared, and holds what was signed; not twice", async () => {
+      const { host } = chain;
+      const { execution, path } = await chain.signed("docker", "pull", `${name}@${INDEX.digest}`);
+      expect(execution.argv).toEqual(["docker", "pull", `${name}@${INDEX.digest}`]);
+      expect(execution.policy_decision).toBe("allow");
+      const applied = await chain.apply(path);
+      expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error")]);
+      const made = await host.exec(["docker", "create", "--name", "one", `${name}@${INDEX.digest}`]);
+      expect([made.status, made.stderr]).toEqual([0, ""]);
+      expect((await host.exec(["docker", "cp", "one:/hello", "/var/tmp/hello"])).status).toBe(0);
+      expect(host.read("/var/tmp/hello")).toBe("hello\n");
+      expect((await chain.apply(path)).status).toBe(6);
+      expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
+    }, 240_000);
+
+    test("a tag is resolved, and policy denies it until the digest is named", async () => {
+      const { stdout, status } = await chain.aegis(["plan", "docker", "pull", name]);
+      expect(status).toBe(3);
+      expect(stdout).toContain(`aegis plan docker pull ${name}@${INDEX.digest}`);
+    }, 60_000);
+
+    test("an engine that is given another layer: the run fails, nothing is there, and the log says so", async () => {
+      spoils = true;
+      const { path } = await chain.signed("docker", "pull", `${name}@${SPOILT.digest}`);
+      const applied = await chain.apply(path);
+      spoils = false;
+      expect(applied.status).toBe(7);
+      const { stdout } = await chain.host.exec(["docker", "images", "--digests"]);
+      expect(stdout).not.toContain(SPOILT.digest);
+      expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_completed", exit_status: 1 });
+    }, 120_000);
+
+    test("a registry that has the image no more: drift, and nothing is used up", async () => {
+      const { path } = await chain.signed("docker", "pull", `${name}@${LATER.digest}`);
+      gone = LATER.digest;
+      expect((await chain.apply(path)).status).toBe(9);
+      gone = "";
+      expect((await chain.apply(path)).status).toBe(0);
+    }, 120_000);
+
+    test("podman's pull is planned and signed, and refused before anything is used up", async () => {
+      const { path } = await chain.signed("podman", "pull", `${name}@${NEWER.digest}`);
+      const applied = await chain.apply(path);
+      expect(applied.stderr).toContain("can plan pulls of podman but not run them");
+      expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_denied" });
+    }, 120_000);
+
+    // Last, since the engine writes its store anew with the next pull.
+    test("an engine whose store has another image under the digest: a breach, in the log", async () => {
+      const { host } = chain;
+      const [id = ""] = NEWER.blobs.keys();
+      const other = id.replace(/.{8}$/, "00000000");
+      const store = "/var/lib/docker/image/vfs/repositories.json";
+      const lying = `/usr/bin/docker "$@"; status=$?; sed -i 's/${id}/${other}/' ${store}; exit $status`;
+      host.write("/usr/local/bin/docker", `#!/bin/sh\n${lying}\n`, 0o755);
+      const { path } = await chain.signed("docker", "pull", `${name}@${NEWER.digest}`);
+      const applied = await chain.apply(path);
+      await host.exec(["rm", "/usr/local/bin/docker"]);
+      expect(applied.status).toBe(9);
+      expect(applied.stdout).toContain(`docker's store has ${other} under the signed digest, not ${id}`);
+      expect(chain.audit().at(-1)).toMatchObject({
+        kind: "execution_completed",
+        details: { state: "failed", code: "evidence_mismatch" },
+      });
+    }, 120_000);
+  }),
+);
