@@ -13,8 +13,13 @@ describe("what is not in the table", () => {
     expect(loadEcosystem("nuget")).rejects.toMatchObject({ code: "not_built" }));
   test("a word that names none", () =>
     expect(loadEcosystem("toString")).rejects.toMatchObject({ code: "usage" }));
-  test("a driver where plans are only made", () =>
-    expect(loadDriver("container")).rejects.toMatchObject({ code: "not_built" }));
+  test("a driver where plans are only made", async () => {
+    const planned = { ...(await loadEcosystem("npm")), driver: null };
+    const load = () => Promise.resolve(planned);
+    expect(loadDriver("npm", { npm: { grammar: planned, load } })).rejects.toMatchObject({
+      code: "not_built",
+    });
+  });
 });
 
 describe("what a tool calls back", () => {
