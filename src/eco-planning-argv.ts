@@ -35,6 +35,8 @@ const FORMS: readonly ArgvForm[] = [
   ["python3", "-m", "pip", "inspect"],
   [/^(?:docker|podman)$/, "manifest", "inspect", IMAGE],
   ["dotnet", "nuget", "search", NUGET],
+  // How it tells its version: it has no option for that.
+  ["nuget", "help"],
   ["code", "--list-extensions", "--show-versions"],
   ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"],
   ["go", "list", "-m", "-json", MODULE],

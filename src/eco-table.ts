@@ -5,6 +5,7 @@ import type { Grammar } from "./eco-grammar.ts";
 import { goGrammar } from "./go-target.ts";
 import { imageGrammar } from "./image-target.ts";
 import { npmGrammar } from "./npm-target.ts";
+import { nugetGrammar } from "./nuget-target.ts";
 import { pipGrammar } from "./pip-target.ts";
 
 /** Grammars by a plan's `tool`: all that policy needs. A missing ecosystem is not built and allowed nothing. */
@@ -54,6 +55,10 @@ export const TABLE = {
     grammar: npmGrammar,
     load: async () => (await import("./npm.ts")).npm,
     managed: async () => (await import("./npm-managed.ts")).npmManaged,
+  },
+  nuget: {
+    grammar: nugetGrammar,
+    load: async () => (await import("./nuget.ts")).nuget,
   },
   pip: {
     grammar: pipGrammar,

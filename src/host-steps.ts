@@ -272,6 +272,7 @@ const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is a
 #AEGIS_GOPROXY=https://proxy.golang.org
 #AEGIS_GOSUMDB=sum.golang.org
 #AEGIS_CARGO_INDEX=sparse+https://index.crates.io/
+#AEGIS_NUGET_SOURCE=https://api.nuget.org/v3/index.json
 # Keys without a name; prefer ${SYSTEM.trustedKeys}
 #AEGIS_SIGNING_PUBLIC_KEY_HEX=
 #AEGIS_APPROVAL_PUBLIC_KEY_HEX=

@@ -14,6 +14,8 @@ const REGISTRIES: Readonly<Record<string, readonly [string, ...string[]]>> = {
   AEGIS_PIP_INDEX_URL: ["PIP_INDEX_URL"],
   // cargo itself reads a file.
   AEGIS_CARGO_INDEX: ["AEGIS_CARGO_INDEX"],
+  // nuget too.
+  AEGIS_NUGET_SOURCE: ["AEGIS_NUGET_SOURCE"],
 };
 
 type ReadText = (path: string) => string | null;

@@ -13,6 +13,7 @@ export const DAEMON_VARIABLES: ReadonlySet<string> = new Set([
   "AEGIS_LOG",
   "AEGIS_LOG_FORMAT",
   "AEGIS_NPM_REGISTRY",
+  "AEGIS_NUGET_SOURCE",
   "AEGIS_OSV_DIR",
   "AEGIS_OSV_URL",
   "AEGIS_PIP_INDEX_URL",

@@ -49,7 +49,7 @@ export const pax = (...records: [string, string][]) => {
 /** A zip of one or more entries, with the fields that a case changes. */
 interface ZipEntry {
   name: string;
-  body?: string;
+  body?: string | Uint8Array;
   localName?: string;
   flags?: number;
   localFlags?: number;

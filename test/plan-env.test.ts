@@ -7,6 +7,7 @@ const SETTINGS = [
   "AEGIS_NPM_REGISTRY=https://npm.example/",
   "AEGIS_PIP_INDEX_URL=https://pip.example/simple/",
   "AEGIS_CARGO_INDEX=sparse+https://cargo.example/",
+  "AEGIS_NUGET_SOURCE=https://nuget.example/v3/index.json",
   "AEGIS_OSV_DIR=/var/lib/osv",
 ].join("\n");
 const file = (text: string) => (path: string) => (path === "/etc/aegis/aegisd.env" ? text : null);
@@ -16,6 +17,7 @@ const REGISTRIES = {
   npm_config_registry: "https://npm.example/",
   PIP_INDEX_URL: "https://pip.example/simple/",
   AEGIS_CARGO_INDEX: "sparse+https://cargo.example/",
+  AEGIS_NUGET_SOURCE: "https://nuget.example/v3/index.json",
 };
 
 describe("the executor plans with the host's settings", () => {

@@ -210,7 +210,6 @@ describe("score", () => {
 
 /** Signals of ecosystems not implemented yet. Implementing one moves its line from here to its grammar. */
 const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = {
-  nuget: ["build-targets-risk", "powershell-risk", "native-dll-risk", "aspnet-sensitive"],
   vscode: [
     ...(["activation-events-risk", "command-activation-risk", "workspace-contains-risk"] as const),
     ...(["bundled-binary-risk", "workspace-access-risk"] as const),
