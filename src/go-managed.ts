@@ -70,9 +70,10 @@ export const goManaged: ManagedTool = {
     },
   }),
 
-  check({ plan, files, before, stage, read }) {
+  check({ plan, files, before, stage, read, readBefore }) {
     const program = `${BIN}/${commandName(plan)}`;
     return Promise.resolve([
+      ...programReplaced(plan, before, program, readBefore),
       ...programDiffering(plan, files, stage, program, read),
       ...changedElsewhere(before, stage, program),
     ]);
@@ -150,6 +151,20 @@ function programDiffering(
     ...(info.isReplaced ? [difference(program, null, "replaced modules")] : []),
     ...(info.settings.get("CGO_ENABLED") === "0" ? [] : [difference(program, "no C", "built with C")]),
   ];
+}
+
+/** go overwrites whatever has the name. Another major version of a package has another path. */
+function programReplaced(
+  plan: OperationPlan,
+  before: Tree,
+  program: string,
+  read: (path: string, limit: number) => Uint8Array,
+): Difference[] {
+  const old = before.get(program)?.kind === "file" ? readBuildInfo(read(program, MAX_PROGRAM)) : null;
+  const { path } = splitGoTarget(plan.exact_targets[0] ?? "");
+  const withoutMajor = (one: string) => one.replace(/\/v\d+(?=\/|$)/g, "");
+  if (old === null || withoutMajor(old.path) === withoutMajor(path)) return [];
+  return [difference(program, `the program of ${old.path}, which is installed`, `the one of ${path}`)];
 }
 
 function isOf({ path, main }: BuildInfo, target: { path: string; version: string | null }): boolean {

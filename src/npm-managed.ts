@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { anyKeys, parseJson, sha256Hex } from "./canonical.ts";
 import type { Difference } from "./doc-result.ts";
 import type { ArchiveFile } from "./eco-archive.ts";
-import type { Inventory, ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
+import type { Inventory, ManagedTool, Route, SignedFile, Tree, TreeEntry } from "./eco-managed.ts";
 import { readTarGz } from "./eco-tar.ts";
 import { mendedCommand, packageCommands } from "./npm-commands.ts";
 import { npmConfig, npmRequests } from "./npm-config.ts";
@@ -247,23 +247,23 @@ function linksDiffering(
   });
 }
 
-/** Outside of what was asked for everything stays, but for links to it. */
+/** Outside of what was asked for everything stays, but for links to it, which take no other's place. */
 function changedElsewhere(
   before: Tree,
   stage: Tree,
   isOurs: (path: string) => boolean,
   targets: readonly string[],
 ): Difference[] {
-  const isLinkToOurs = (path: string) => {
-    const entry = stage.get(path) ?? before.get(path);
-    if (entry?.kind !== "link") return false;
+  const leadsToOurs = (path: string, entry: TreeEntry | undefined) => {
+    if (entry?.kind !== "link") return entry === undefined;
     const target = posix.normalize(posix.join(posix.dirname(path), entry.target));
     return targets.some((name) => target.startsWith(`${MODULES}/${name}/`));
   };
   const paths = new Set([...before.keys(), ...stage.keys()]);
   return [...paths].flatMap((path) => {
     const [old, now] = [before.get(path), stage.get(path)];
-    if (isOurs(path) || isLinkToOurs(path) || [old?.kind, now?.kind].includes("directory")) return [];
+    if (isOurs(path) || [old?.kind, now?.kind].includes("directory")) return [];
+    if (leadsToOurs(path, old) && leadsToOurs(path, now)) return [];
     if (JSON.stringify(old) === JSON.stringify(now)) return [];
     return [
       difference(path, old === undefined ? null : "as before", now === undefined ? null : "another file"),

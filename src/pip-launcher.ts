@@ -55,11 +55,12 @@ function interpreterOf(script: Uint8Array): string | null {
 }
 
 /**
- * `-I` keeps the caller's variables, home and working directory out. The packages come after the standard library, as in any
+ * `-I` keeps the caller's variables, home and working directory out; `-B` keeps root's runs from leaving compiled modules in the
+ * directory, which nobody signed. The packages come after the standard library, as in any
  * installation, and before what the distribution has. https://docs.python.org/3/using/cmdline.html#cmdoption-I
  */
 function launcher(name: string, interpreter: string): string {
-  return `#!${interpreter} -I
+  return `#!${interpreter} -IB
 # Written by Aegis: runs ../bin/${name} with the packages that are installed beside it.
 import os
 import runpy

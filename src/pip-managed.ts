@@ -80,7 +80,7 @@ export const pipManaged: ManagedTool = {
   check({ plan, files, before, stage, read, readBefore }) {
     const targets = plan.exact_targets.map((target) => target.replace(/==.*$/, ""));
     const expected = new Map<string, string | Shim>();
-    const twice: Difference[] = [];
+    const twice: string[] = [];
     for (const signed of files) {
       const layout = layOut(readFileLimited(signed.path, MAX_WHEEL), {
         name: signed.name,
@@ -89,16 +89,19 @@ export const pipManaged: ManagedTool = {
       const isAsked = targets.includes(signed.name);
       for (const [path, sha256] of [...layout.files, ...written(layout.info, isAsked)]) {
         const other = expected.get(path);
-        if (other !== undefined && other !== sha256)
-          twice.push(difference(path, "one file", "two packages have it"));
+        if (other !== undefined && other !== sha256) twice.push(path);
         expected.set(path, sha256);
       }
-      for (const { name, module, attribute } of entryPoints(layout.entryPoints))
-        expected.set(`bin/${name}`, { module, attribute });
+      for (const { name, module, attribute } of entryPoints(layout.entryPoints)) {
+        const path = `bin/${name}`;
+        const [other, shim] = [expected.get(path), { module, attribute }];
+        if (other !== undefined && JSON.stringify(other) !== JSON.stringify(shim)) twice.push(path);
+        expected.set(path, shim);
+      }
     }
     const kept = pipManaged.keeps?.({ before, stage, read, readBefore }) ?? [];
     return Promise.resolve([
-      ...twice,
+      ...twice.map((path) => difference(path, "one file", "two packages have it")),
       ...[...expected.keys(), ...stage.keys()]
         .filter(isLauncher)
         .map((path) => difference(path, null, "a place that is kept for launchers")),

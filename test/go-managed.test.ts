@@ -100,7 +100,8 @@ describe("the program that go leaves", () => {
   const differences = async (stage: Record<string, Uint8Array>, before: Record<string, Uint8Array> = {}) => {
     const run = {
       ...{ plan, files, before: tree(before), stage: tree(stage) },
-      ...{ read: (path: string) => stage[path] ?? Buffer.of(), readBefore: () => Buffer.of() },
+      ...{ read: (path: string) => stage[path] ?? Buffer.of() },
+      ...{ readBefore: (path: string) => before[path] ?? Buffer.of() },
     };
     const found = await goManaged.check(run);
     return found.map(({ package: what, expected, found: now }) => `${what}: ${expected}, ${now}`);
@@ -166,6 +167,19 @@ describe("the program that go leaves", () => {
       "bin/o: as before, another file",
     ]);
     expect(await differences({ "bin/t": t, "pkg/sumdb/x": other })).toHaveLength(1);
+  });
+
+  test.each([
+    ["the same package, older", "tool.example/T/cmd/t", []],
+    ["the same in another major version", "tool.example/T/v2/cmd/t", []],
+    [
+      "another package",
+      "good.example/t",
+      ["bin/t: the program of good.example/t, which is installed, the one of tool.example/T/cmd/t"],
+    ],
+  ])("in the place of the program of %s", async (_, path, said) => {
+    const before = goProgram([`path\t${path}`, `mod\t${path.replace("/cmd/t", "")}\tv0.9.0\th1:x=`]);
+    expect(await differences({ "bin/t": goProgram(lines()) }, { "bin/t": before })).toEqual(said);
   });
 
   test("what a root holds, by the programs themselves", () => {

@@ -239,6 +239,12 @@ describe("a stage that npm left", () => {
     ],
     ["its directory as a link", [OTHER, [D, { kind: "link", target: "other" }]], ["lib", D]],
   ];
+  test("its command in the place of another package's", async () => {
+    const command = (target: string): [string, TreeEntry] => ["bin/lib", { kind: "link", target }];
+    const before = [OTHER, command("../lib/node_modules/other/package.json")];
+    const found = await check([...GOOD, OTHER, command("../lib/node_modules/lib/i.js")], before);
+    expect(found.map((one) => one.package)).toEqual(["bin/lib"]);
+  });
   for (const [what, stage, named] of CASES) {
     test(what, async () => {
       const found = await check(stage);

@@ -205,6 +205,8 @@ needs(HAS_PIP, "pip of Debian's python3-pip").describe("what the host's pip leav
       const run = Bun.spawnSync([command], { env, cwd: evil });
       expect([run.stdout.toString(), run.stderr.toString()]).toEqual([said, ""]);
     }
+    // Root may write there: what Python would keep of the compiled modules, nobody signed.
+    expect(treeOf(next)).toEqual(tree as Map<string, TreeEntry>);
   });
 
   test("launchers are made anew: none is kept", () => {
@@ -335,6 +337,21 @@ test("two packages of one plan with one file: refused", async () => {
     expected: "one file",
     found: "two packages have it",
   });
+});
+
+test("two packages of one plan with one command: refused", async () => {
+  const command = (one: FakeWheel, says: string): FakeWheel => ({
+    ...one,
+    files: { [`${infoOf(one)}/entry_points.txt`]: `[console_scripts]\ntool = ${says}\n` },
+  });
+  const found = (other: string) =>
+    checked(signed(command(LIB, "lib:run"), command(OTHER, other)), mkdtempSync(join(work, "empty-")), []);
+  const twice = {
+    ...{ package: "bin/tool", architecture: "all" },
+    ...{ expected: "one file", found: "two packages have it" },
+  };
+  expect(await found("other:run")).toContainEqual(twice);
+  expect(await found("lib:run")).not.toContainEqual(twice);
 });
 
 test("a wheel with a launcher: refused, be it installed or not", async () => {
