@@ -30,9 +30,13 @@ function debian(): string | null {
   mkdirSync(join(directory, "partial"));
   const options = ["-y", "--no-install-recommends", "--download-only", "-o", "Debug::NoLocking=1"];
   const archives = ["-o", `Dir::Cache::archives=${directory}`];
-  const { status } = spawnSync("/usr/bin/apt-get", [...options, ...archives, "install", "docker.io"], {
-    cwd: directory,
-  });
+  const { status } = spawnSync(
+    "/usr/bin/apt-get",
+    [...options, ...archives, "install", "docker.io", "docker-registry"],
+    {
+      cwd: directory,
+    },
+  );
   return status === 0 && readdirSync(directory).some((name) => name.startsWith("docker.io_"))
     ? directory
     : null;
@@ -162,6 +166,70 @@ needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian
       expect(applied.stderr).toContain("can plan pulls of podman but not run them");
       expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_denied" });
     }, 120_000);
+
+    test("Debian's docker-registry, behind a password: whose it is decides, for planning, for the executor and for the engine", async () => {
+      const { host } = chain;
+      const hash = await Bun.password.hash("s3cret", { algorithm: "bcrypt", cost: 4 });
+      host.write("/var/tmp/htpasswd", `ops:${hash.replace("$2b$", "$2y$")}\n`);
+      const settings = {
+        version: 0.1,
+        storage: { filesystem: { rootdirectory: "/var/tmp/registry" } },
+        http: { addr: "127.0.0.1:5077" },
+        auth: { htpasswd: { realm: "ours", path: "/var/tmp/htpasswd" } },
+      };
+      host.write("/var/tmp/registry.yml", JSON.stringify(settings));
+      const registry = await host.spawn(["/usr/bin/docker-registry", "serve", "/var/tmp/registry.yml"]);
+      const theirs = "127.0.0.1:5077/team/app";
+      const must = async (...argv: string[]) => {
+        const { status, stdout, stderr } = await host.exec(argv, { timeoutMs: 60_000 });
+        if (status !== 0) throw new Error(`${argv.join(" ")}: ${stdout}${stderr}`);
+        return stdout;
+      };
+      for (let n = 0; ; n++) {
+        const { status } = await host.exec([
+          "docker",
+          "login",
+          "-u",
+          "ops",
+          "-p",
+          "s3cret",
+          "127.0.0.1:5077",
+        ]);
+        if (status === 0) break;
+        if (n > 50) throw new Error(registry.stderr());
+        await Bun.sleep(100);
+      }
+      await must("docker", "tag", `${name}@${INDEX.digest}`, `${theirs}:1`);
+      const [digest = ""] =
+        /sha256:[0-9a-f]{64}(?= size)/.exec(await must("docker", "push", `${theirs}:1`)) ?? [];
+      host.write(
+        "/etc/aegis/policy.toml",
+        `[container]\nallowed_registries = ["127.0.0.1:${server.port}", "127.0.0.1:5077"]\n`,
+      );
+
+      const stranger = await chain.aegis(["plan", "docker", "pull", `${theirs}@${digest}`], { user: "bob" });
+      expect([stranger.status, stranger.stdout.replace(/\n│ +/g, " ")]).toEqual([
+        3,
+        expect.stringContaining("status 401: without a password, there is no such image or no access to it"),
+      ]);
+      // Root's own planning finds what docker login has left.
+      const { path, execution } = await chain.signed("docker", "pull", `${theirs}@${digest}`);
+      expect(JSON.stringify(execution)).not.toContain(Buffer.from("ops:s3cret").toString("base64"));
+      const without = await chain.apply(path);
+      expect([without.status, without.stderr]).toEqual([9, expect.stringContaining("status 401")]);
+      host.write(
+        "/etc/aegis/registries.toml",
+        '[[registry]]\nhost = "127.0.0.1:5077"\nuser = "ops"\npassword = "s3cret"\n',
+        0o600,
+      );
+      // The executor now plans it; the engine has no password of anybody's.
+      const applied = await chain.apply(path);
+      expect([applied.status, applied.stderr]).toEqual([
+        7,
+        expect.stringContaining("basic auth credentials"),
+      ]);
+      registry.kill();
+    }, 240_000);
 
     // Last, since the engine writes its store anew with the next pull.
     test("an engine whose store has another image under the digest: a breach, in the log", async () => {
