@@ -99,7 +99,7 @@ function outcomeText(result: Result, io: Io): string {
   const lines = [`${mark}  execution ${safe(result.execution_plan_id)}${took(result)}`, ...parts(result)];
   if (result.message !== null) lines.push(`  ${safe(result.message)}`);
   for (const { name, shadows } of result.executables ?? []) {
-    const also = shadows.length === 0 ? "" : `, a name that ${shadows.join(" and ")} has too`;
+    const also = shadows.length === 0 ? "" : `, which is also the name of ${shadows.join(" and ")}`;
     lines.push(`  command: ${safe(name)}${safe(also)}`);
   }
   for (const difference of result.not_as_planned)

@@ -160,9 +160,13 @@ function linkTarget(path: string): string | null {
 export function shadowed(name: string, { root, bin }: Pick<ManagedPlaces, "root" | "bin">): string[] {
   const other = linkTarget(join(bin, name));
   const links = other === null || other.startsWith(`${root}/`) ? [] : [join(bin, name)];
+  // Where /bin is a link to /usr/bin, a program has one name, not two.
+  const directories = SYSTEM_PATH.filter(
+    (path) => !lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink(),
+  );
   return [
     ...links,
-    ...SYSTEM_PATH.map((directory) => join(directory, name)).filter((path) => existsSync(path)),
+    ...directories.map((directory) => join(directory, name)).filter((path) => existsSync(path)),
   ];
 }
 

@@ -156,7 +156,9 @@ async function endOf(
   await call(`${JSON.stringify({ version: VERSION, spec } satisfies SandboxRequest)}\n`, take);
   const [end] = ends;
   if (end !== undefined) return end;
-  throw new AegisError("unavailable", "the sandbox ended without a word: it was killed", UNIT_JOURNAL);
+  // A trial and fetching come before the plan is used up; what has no network is the tool itself.
+  const code = spec === null || spec.network ? "unavailable" : "execution_failed";
+  throw new AegisError(code, "the sandbox ended without a word: it was killed", UNIT_JOURNAL);
 }
 
 /** The command of a process of ours inside a sandbox. */

@@ -4,6 +4,7 @@ import {
   chmodSync,
   chownSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -262,7 +263,11 @@ managed.describe("a managed run", () => {
     const { result } = await at.run(both, script(`${INSTALL}; get env > $R/env; chmod 755 $R/env`));
     const shadows = Object.fromEntries((result.executables ?? []).map((one) => [one.name, one.shadows]));
     expect(shadows.tool).toEqual([join(at.state, "bin/tool")]);
-    expect(shadows.env).toContain("/usr/bin/env");
+    // One name of each program: /bin may be a link to /usr/bin.
+    expect(shadows.env).toEqual([
+      "/usr/bin/env",
+      ...(lstatSync("/bin").isSymbolicLink() ? [] : ["/bin/env"]),
+    ]);
     expect(readlinkSync(join(at.state, "bin/tool"))).toBe("/elsewhere/tool");
   });
 
