@@ -1,4 +1,5 @@
 import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import { bringsBack } from "./doc-evidence.ts";
@@ -11,7 +12,7 @@ import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-e
 import { fetchFiles, filesOf } from "./eco-fetch.ts";
 import type { FetchAccess, ManagedTool } from "./eco-managed.ts";
 import { type SandboxLimits, trySandboxUnit } from "./eco-sandbox.ts";
-import { MANAGED_LIMITS } from "./eco-sandbox-limits.ts";
+import { managedLimits } from "./eco-sandbox-limits.ts";
 import { namespaced, neededProgram } from "./eco-sandbox-namespaces.ts";
 import { LISTEN, type SandboxUnits, sandboxUnits } from "./eco-sandbox-unit.ts";
 import { readRoot, treeReader } from "./eco-stage.ts";
@@ -48,7 +49,7 @@ export interface ManagedHost {
 const THIS_HOST: ManagedHost = {
   state: SYSTEM.state,
   user: USERS.build,
-  limits: MANAGED_LIMITS,
+  limits: managedLimits(availableParallelism()),
   credentials: registryCredentials(),
   units: sandboxUnits,
 };

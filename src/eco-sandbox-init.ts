@@ -11,7 +11,7 @@ import {
   type SandboxSpec,
   writeBlocking,
 } from "./eco-sandbox.ts";
-import { exceededLimit } from "./eco-sandbox-limits.ts";
+import { exceededLimit, kernelTasks } from "./eco-sandbox-limits.ts";
 import { neededProgram } from "./eco-sandbox-namespaces.ts";
 import { enterSandboxRoot } from "./eco-sandbox-root.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -144,7 +144,7 @@ function startProgram(spec: SandboxSpec, output: readonly [number, number]): { c
   const { memory, tasks, disk } = spec.limits;
   // Our own program, which fetches, reserves more than it uses: without that its engine falls back to an interpreter.
   const data = spec.network ? [] : [`--data=${memory}`];
-  const limits = [`--nproc=${tasks}`, `--fsize=${disk}`, ...data, "--core=0"];
+  const limits = [`--nproc=${kernelTasks(tasks)}`, `--fsize=${disk}`, ...data, "--core=0"];
   const [program, args] = commandAs(spec.account, spec.program, spec.args);
   // The kernel takes these processes first when the host runs out of memory.
   const restore = expendable();

@@ -1,4 +1,4 @@
-import { MANAGED_LIMITS } from "./eco-sandbox-limits.ts";
+import { kernelTasks, MANAGED_LIMITS } from "./eco-sandbox-limits.ts";
 
 /*
  * The services' sandboxes. Measured on systemd 252 and 257, with apt installing kernels, databases, setuid programs and
@@ -154,8 +154,8 @@ export const SANDBOX: Directives = {
   ...EVERY,
   ...BY_CONNECTION,
   // A little more than what the first process allows the tool, so that it can say which limit was exceeded.
-  TasksMax: String(MANAGED_LIMITS.tasks + 256),
-  LimitNPROC: String(MANAGED_LIMITS.tasks),
+  TasksMax: String(kernelTasks(MANAGED_LIMITS.tasks) + 256),
+  LimitNPROC: String(kernelTasks(MANAGED_LIMITS.tasks)),
   MemoryMax: String(MANAGED_LIMITS.memory + 1024 ** 3),
   UMask: "0077",
   RestrictNamespaces: "mnt pid",

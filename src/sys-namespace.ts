@@ -135,12 +135,16 @@ const WNOWAIT = 0x1000000;
 /** Of `si_pid` in a siginfo_t of 128 bytes. */
 const SI_PID = 16;
 
+/** Most that are taken away at once. */
+const MAX_REAPED = 2000;
+
 /**
  * As the first process of a PID namespace: takes away the ended processes whose parents ended before them, which otherwise count as
- * processes of their user. `own` are this process's children, which are waited for elsewhere.
+ * processes of their user. `own` are this process's children, which are waited for elsewhere. Returns also while others end as fast as
+ * they are taken away, as those of a fork bomb do.
  */
 export function reapOrphans(own: ReadonlySet<number>): void {
-  for (;;) {
+  for (let n = 0; n < MAX_REAPED; n++) {
     const info = Buffer.alloc(128);
     if (libc.waitid(P_ALL, 0, ptr(info), WEXITED | WNOHANG | WNOWAIT) !== 0) return;
     const pid = info.readInt32LE(SI_PID);

@@ -83,7 +83,7 @@ describeOnThrowaway("managed runs that end badly", () => {
     const crates = [
       building("reaching", REACHING.replace("PORT", registries.host)),
       building("outliving", shell("setsid sleep 1000 >/dev/null 2>&1 </dev/null &")),
-      building("forking", shell("f() { f | f & }; f; sleep 30")),
+      building("forking", shell("perl -e 'fork while 1'")),
       building("filling", FILL),
     ];
     registries.offer({ npm: NPM, cargo: crates.map((one) => ({ crates: [one] })) });
@@ -140,7 +140,7 @@ describeOnThrowaway("managed runs that end badly", () => {
       expect(applied.status).toBe(7);
       const ended = managed.ended(id);
       expect(ended).toMatchObject({ kind: "execution_completed", state: "failed", code: "execution_failed" });
-      expect(ended.message).toMatch(/cargo was ended: it had 4096 processes|cargo ended with/);
+      expect(ended.message).toMatch(/^cargo was ended: it had \d+ processes and threads at once$/);
       expect(managed.installed()).toEqual(before);
       await sound();
     },

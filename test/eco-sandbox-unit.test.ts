@@ -76,7 +76,7 @@ managed.describe("managed runs by units", () => {
       `${INSTALL}; for i in 1 2 3; do head -c 30000000 /dev/zero > $R/$i; done; sleep 5`,
       /64 MiB/,
     ],
-    ["a fork bomb", `f() { f | f & }; f; sleep 20`, /processes and threads|status|signal/],
+    ["a fork bomb", "perl -e 'fork while 1'", /it had 200 processes and threads at once/],
   ];
   for (const [what, attack, why] of REFUSED) {
     managed.test(`${what}: refused, and the directory stays as it was`, async () => {

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MANAGED_LIMITS } from "../src/eco-sandbox-limits.ts";
+import { kernelTasks, MANAGED_LIMITS } from "../src/eco-sandbox-limits.ts";
 import { HOST_DIRECTORIES, sysusersText, tmpfilesText } from "../src/host-accounts.ts";
 import {
   BOOT_LOADER_DROP_IN,
@@ -197,7 +197,8 @@ describe("the sandbox of a managed run", () => {
     expect([found.has("KillMode"), found.has("SendSIGKILL")]).toEqual([false, false]);
     expect(found.get("OOMPolicy")).toEqual(["kill"]);
     expect(Number(found.get("MemoryMax")?.[0])).toBeGreaterThan(MANAGED_LIMITS.memory);
-    expect(Number(found.get("TasksMax")?.[0])).toBeGreaterThan(MANAGED_LIMITS.tasks);
+    expect(Number(found.get("TasksMax")?.[0])).toBeGreaterThan(kernelTasks(MANAGED_LIMITS.tasks));
+    expect(Number(found.get("LimitNPROC")?.[0])).toBeGreaterThanOrEqual(kernelTasks(MANAGED_LIMITS.tasks));
     expect(found.get("MemorySwapMax")).toEqual(["0"]);
   });
   for (const name of ["aegis-build@.service", "aegis-fetch@.service"] as const) {
