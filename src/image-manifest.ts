@@ -166,12 +166,16 @@ const PLATFORMS: Readonly<Record<string, { architecture: string; variants: reado
   s390x: { architecture: "s390x", variants: [""] },
 };
 
+function platformOf(architecture: string) {
+  return Object.hasOwn(PLATFORMS, architecture) ? PLATFORMS[architecture] : undefined;
+}
+
 /**
  * The manifest of an index for a host, by its dpkg architecture; the first of the best variant, as the engines take it.
  * @throws AegisError `refused`, naming the platforms that there are
  */
 export function manifestFor({ manifests }: ImageIndex, architecture: string): Descriptor {
-  const wanted = PLATFORMS[architecture];
+  const wanted = platformOf(architecture);
   const images = manifests.filter((one) => !isAttestation(one));
   for (const variant of wanted?.variants ?? []) {
     const found = images.find(
@@ -193,7 +197,7 @@ function isPlatform({ os, architecture, variant }: Platform, wanted: string, as:
 
 /** Whether an image's configuration says that it runs on a host of this dpkg architecture. */
 export function runsOn(config: ImageConfig, architecture: string): boolean {
-  const wanted = PLATFORMS[architecture];
+  const wanted = platformOf(architecture);
   return wanted?.variants.some((variant) => isPlatform(config, wanted.architecture, variant)) ?? false;
 }
 

@@ -93,3 +93,50 @@ describe("deb and npm", () => {
     });
   }
 });
+
+/*
+ * The "build" cases of tests/types/oci-test.json at 0ca0e9f8f184dfff0e56a2cc2f1d50822db749fb (4) and docker-test.json at
+ * 3c83b4c906cd92fa7d5eb0bb050bf1632e61d6c3 (4). That oci-test.json escapes the slash in values, which npm-test.json above does not;
+ * ours is the second spelling, of the same package URL.
+ */
+describe("images", () => {
+  const CASES: [namespace: string | null, name: string, version: string, qualifiers: string, purl: string][] =
+    [
+      [
+        ...([null, "debian", "sha256:244fd47e07d10"] as const),
+        "arch=amd64 repository_url=docker.io/library/debian tag=latest",
+        "oci/debian@sha256:244fd47e07d10?arch=amd64&repository_url=docker.io%2Flibrary%2Fdebian&tag=latest",
+      ],
+      [
+        ...([null, "debian", "sha256:244fd47e07d10"] as const),
+        "repository_url=ghcr.io/debian tag=bullseye",
+        "oci/debian@sha256:244fd47e07d10?repository_url=ghcr.io%2Fdebian&tag=bullseye",
+      ],
+      [
+        ...([null, "static", "sha256:244fd47e07d10"] as const),
+        "repository_url=gcr.io/distroless/static tag=latest",
+        "oci/static@sha256:244fd47e07d10?repository_url=gcr.io%2Fdistroless%2Fstatic&tag=latest",
+      ],
+      [null, "hello-wasm", "sha256:244fd47e07d10", "tag=v1", "oci/hello-wasm@sha256:244fd47e07d10?tag=v1"],
+      [
+        ...(["customer", "dockerimage", "sha256:244fd47e07d1004f0aed9c"] as const),
+        "repository_url=gcr.io",
+        "docker/customer/dockerimage@sha256:244fd47e07d1004f0aed9c?repository_url=gcr.io",
+      ],
+      [null, "cassandra", "latest", "", "docker/cassandra@latest"],
+      ["smartentry", "debian", "dc437cc87d10", "", "docker/smartentry/debian@dc437cc87d10"],
+      [
+        ...(["customer", "dockerimage", "sha256:244fd47e07d10"] as const),
+        "repository_url=gcr.io",
+        "docker/customer/dockerimage@sha256:244fd47e07d10?repository_url=gcr.io",
+      ],
+    ];
+  test.each(CASES)("%p %s %s %s", (namespace, name, version, qualifiers, purl) => {
+    const pairs = qualifiers.split(" ").filter(Boolean);
+    const values = Object.fromEntries(pairs.map((pair) => pair.split(/=(.*)/).slice(0, 2)));
+    const [type = ""] = purl.split("/", 1);
+    expect(purlOf({ type, namespace, name, version, qualifiers: values })).toBe(
+      `pkg:${purl.replaceAll("%2F", "/")}`,
+    );
+  });
+});
