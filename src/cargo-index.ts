@@ -6,6 +6,7 @@ import { isCrate } from "./cargo-target.ts";
 import type { PackageFile, Planning, RegistryRequest } from "./eco-planning.ts";
 import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
+import { leadsHome } from "./sys-fetch.ts";
 
 /*
  * A sparse registry: what versions a crate has, what they need, and where their files are.
@@ -109,6 +110,8 @@ export class CargoIndex {
       throw damaged("its download address is none");
     const url = new URL(address);
     if (url.username !== "" || url.password !== "") throw damaged("its download address holds a password");
+    if (leadsHome(this.#config.index, url))
+      throw damaged("its download address is on this machine, and it is not");
     const request = this.#requestOf(url, isPrivate);
     return {
       url,

@@ -39,6 +39,7 @@ const MAX_DEPTH = 64;
 const MAX_PATH = 3000;
 const MAX_LINK = 1024;
 const ANY_X = 0o111;
+const FOR_ALL = 0o555;
 /** Set-user-id, set-group-id, sticky. */
 const SPECIAL = 0o7000;
 
@@ -53,7 +54,7 @@ const remove: Mend = (path) => ["rm", "-r", path];
  */
 export function readRoot(root: string): Tree {
   const owner = process.getuid?.() === 0 ? 0 : statSync(root).uid;
-  return walkTree(root, owner, TREE_LIMITS, (path, why, mend = remove) => {
+  const refuse = (path: string, why: string, mend: Mend = remove) => {
     const at = path === root ? root : join(root, path);
     const typed = showArgv(mend(at));
     const other = mend === remove ? "" : `, or remove it: ${showArgv(remove(at))}`;
@@ -62,7 +63,8 @@ export function readRoot(root: string): Tree {
       `${JSON.stringify(at)} ${why}, which has no place in a managed directory: no run of Aegis left it so`,
       `Look at it (${showArgv(["ls", "-ld", at])}); then, as root: ${typed}${other}`,
     );
-  });
+  };
+  return walkTree(root, owner, TREE_LIMITS, refuse, "open");
 }
 
 /**
@@ -89,17 +91,20 @@ export function surveyTree(
   limits: TreeLimits = TREE_LIMITS,
 ): { tree: Tree; odd: ReadonlyMap<string, string> } {
   const odd = new Map<string, string>();
-  const tree = walkTree(root, owner, limits, (path, why) => void odd.set(path, odd.get(path) ?? why), true);
+  const tree = walkTree(root, owner, limits, (path, why) => void odd.set(path, odd.get(path) ?? why), "ours");
   return { tree, odd };
 }
 
-/** Walks a tree. `object` is told of what doesn't belong into it, and may throw; what it was told of isn't followed. */
+/**
+ * Walks a tree. `object` is told of what doesn't belong into it, and may throw; what it was told of isn't followed. `modes` are the
+ * right ones: any, what {@link copyTree} sets, or what lets everybody read, as its copies do.
+ */
 function walkTree(
   root: string,
   owner: number,
   limits: TreeLimits,
   object: (path: string, why: string, mend?: Mend) => void,
-  checksModes = false,
+  modes: "any" | "ours" | "open" = "any",
 ): Tree {
   const tree = new Map<string, TreeEntry>();
   let bytes = 0;
@@ -123,8 +128,11 @@ function walkTree(
   };
   const checkMode = (path: string, { mode }: Stats, right: readonly number[]): void => {
     const found = mode & 0o7777;
-    if (checksModes && !right.includes(found))
+    if (modes === "ours" && !right.includes(found))
       object(path, `has the mode ${found.toString(8).padStart(4, "0")}`);
+    const all = right.reduce((one, other) => one & other);
+    if (modes === "open" && (found & all & FOR_ALL) !== (all & FOR_ALL))
+      object(path, "is not for everybody to read", (at) => ["chmod", "a+rX", at]);
   };
   const walk = (directory: string, depth: number): void => {
     const names = readdirSync(join(root, directory)).sort();
@@ -158,7 +166,7 @@ function walkTree(
   };
   const top = lstatSync(root);
   if (!top.isDirectory() || top.uid !== owner)
-    object(checksModes ? "" : root, "is no directory of its owner's");
+    object(modes === "ours" ? "" : root, "is no directory of its owner's");
   else {
     checkMode("", top, [0o755]);
     walk("", 0);

@@ -5,6 +5,7 @@ import type { VerifiedAttestation } from "./eco-sigstore.ts";
 import { AegisError } from "./errors.ts";
 import type { PipConfig } from "./pip-config.ts";
 import { indexRequest, type Project, type Wheel } from "./pip-index.ts";
+import { leadsHome } from "./sys-fetch.ts";
 
 /*
  * What an index attests about a wheel: that a workflow known to it published the file, signed by the workflow with a certificate of
@@ -75,6 +76,12 @@ export async function wheelProvenance(
 async function ask(wheel: Wheel, config: PipConfig, planning: Planning): Promise<Uint8Array | null> {
   const { name, version, filename, provenance } = wheel;
   const url = provenance ?? new URL(`/integrity/${name}/${version}/${filename}/provenance`, config.index);
+  if (leadsHome(config.index, url))
+    throw new AegisError(
+      "refused",
+      `the index has the attestations of ${filename} on this machine, where it is not itself`,
+      "Don't install it: tell the index's administrator.",
+    );
   const { headers, ...request } = indexRequest(url, config);
   const accept = "application/vnd.pypi.integrity.v1+json";
   const { status, bytes } = await planning.get(url, {

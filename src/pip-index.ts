@@ -6,6 +6,7 @@ import { admitsPython, newestFirst } from "./pip-requirement.ts";
 import { type PythonHost, parseWheelName, supportedTags, tagRank } from "./pip-tags.ts";
 import { normalName } from "./pip-target.ts";
 import { isPythonVersion } from "./pip-version.ts";
+import { leadsHome } from "./sys-fetch.ts";
 
 /*
  * An index's page of a project: https://packaging.python.org/en/latest/specifications/simple-repository-api/ (PEP 503, 592, 658,
@@ -179,7 +180,7 @@ function wheelOf(
   const sha256 = file.hashes.sha256?.toLowerCase() ?? "";
   if (!/^[0-9a-f]{64}$/.test(sha256)) return refused(version, "the index gives no SHA-256");
   const url = URL.canParse(file.url, page.href) ? new URL(file.url, page.href) : null;
-  if (url === null || (url.protocol !== "https:" && url.origin !== page.origin))
+  if (url === null || leadsHome(page, url) || (url.protocol !== "https:" && url.origin !== page.origin))
     return refused(version, "its address can't be used");
   url.hash = "";
   const metadata = file["core-metadata"] ?? file["dist-info-metadata"];

@@ -8,8 +8,8 @@ import {
   type BytesAnswer,
   type BytesRequest,
   fetchBytes,
-  isLoopback,
   isProtected,
+  leadsHome,
   noUsableAnswer,
   refuseUnprotected,
 } from "./sys-fetch.ts";
@@ -105,8 +105,7 @@ async function followed(url: URL, request: BytesRequest): Promise<BytesAnswer> {
   let answer = await fetchBytes(url, request);
   for (let hops = 0; hops < MAX_REDIRECTS && REDIRECTS.includes(answer.status); hops++) {
     const next = URL.canParse(answer.location, url.href) ? new URL(answer.location, url) : null;
-    // A registry elsewhere has no business with what listens on this machine alone.
-    if (next === null || !isProtected(next) || (isLoopback(next) && !isLoopback(url)))
+    if (next === null || !isProtected(next) || leadsHome(url, next))
       throw noUsableAnswer(url, `${statusOf(answer)}: only https is, to another machine`);
     const { certificates, ...others } = request;
     const own = next.host === url.host && certificates !== undefined ? { certificates } : {};

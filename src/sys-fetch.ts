@@ -185,6 +185,11 @@ export function isProtected(url: URL): boolean {
   return url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url));
 }
 
+/** Whether a registry elsewhere sends to this machine: it has no business with what listens here alone. */
+export function leadsHome(from: URL, to: URL): boolean {
+  return isLoopback(to) && !isLoopback(from);
+}
+
 /** @throws AegisError `refused` for a registry's address over plain HTTP, unless it is on this machine */
 export function refuseUnprotected(url: URL): void {
   if (url.protocol !== "http:" || isLoopback(url)) return;

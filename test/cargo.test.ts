@@ -343,6 +343,11 @@ describe("the registry", () => {
       { [`${INDEX}/config.json`]: '{"dl":"https://u:p@x.example"}' },
       "holds a password",
     ],
+    [
+      "a download address on this machine, by a registry elsewhere",
+      { [`${INDEX}/config.json`]: '{"dl":"http://127.0.0.1:2375/containers/{crate}"}' },
+      "download address is on this machine",
+    ],
   ];
   test.each(refusals)("%s: refused", (_, over, why) => refusedFor({ ...good, ...over }, why));
 

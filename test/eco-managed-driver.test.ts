@@ -404,6 +404,12 @@ managed.describe("a managed run", () => {
       "belongs to uid 12345",
       "chown -h root:root",
     ],
+    [
+      "a file that only root may read",
+      (path) => chmodSync(path, 0o600),
+      "is not for everybody to read",
+      "chmod a+rX",
+    ],
     ["a second name", (path) => linkSync(path, `${path}2`), "has a second name", "rm -r"],
     ["a pipe", (path) => spawnSync("mkfifo", [`${path}.p`]), "is a device, pipe or socket", "rm -r"],
     ["a link that leads out", (path) => symlinkSync("/etc", `${path}.l`), 'is a link to "/etc"', "rm -r"],

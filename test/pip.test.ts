@@ -110,6 +110,16 @@ describe("nothing is known, and the reason is told", () => {
       /its address can't be used/,
     ],
     [
+      "a wheel on this machine, by an index elsewhere",
+      () => planOf([APP, { ...LIB, entry: { url: "https://localhost:8443/x.whl" } }]),
+      /its address can't be used/,
+    ],
+    [
+      "attestations on this machine, by an index elsewhere",
+      () => planOf([APP, { ...LIB, entry: { provenance: "http://127.0.0.1:2375/images/json" } }]),
+      /attestations of lib-2\.1-py3-none-any\.whl on this machine/,
+    ],
+    [
       "a withdrawn dependency",
       () => planOf([APP, { ...LIB, entry: { yanked: "broken" } }]),
       /no versions fit together/,
