@@ -63,7 +63,7 @@ function issueText(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): string
 }
 
 function violation(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, keys: readonly unknown[]): string {
-  const { type, kind, expected, received, message } = issue;
+  const { type, kind, expected, received, requirement, input, message } = issue;
   if (type === "strict_object" && expected === "never") {
     const known = settingsAt(schema, keys.slice(0, -1));
     return `unknown key${known.length === 0 ? "" : `; known keys: ${known.join(", ")}`}`;
@@ -71,16 +71,32 @@ function violation(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, keys: r
   if (type === "strict_object" && expected !== "Object") return "missing";
   if (type === "picklist")
     return `${received} is not one of ${expected?.replace(/[()]/g, "").replaceAll(" | ", ", ")}`;
-  const wanted = kind === "schema" ? WANTED[type] : undefined;
+  const bound = BOUNDS[type];
+  if (bound !== undefined) {
+    const allowed = `${bound} ${String(requirement)}`;
+    if (typeof input === "number") return `it must be ${allowed}, and is ${received}`;
+    const unit = Array.isArray(input) ? "entries" : "characters";
+    return `it must have ${allowed} ${unit}, and has ${received}`;
+  }
+  const wanted = kind === "schema" || type === "integer" ? WANTED[type] : undefined;
   return wanted === undefined ? message : `${received} is not ${wanted}`;
 }
 
 const WANTED: Readonly<Record<string, string>> = {
   string: "a text in quotes",
   number: "a number",
+  integer: "a whole number",
   boolean: "true or false",
   array: "a list",
   strict_object: "a table",
+};
+
+/** Of numbers, and of how much lists and texts hold. */
+const BOUNDS: Readonly<Record<string, string>> = {
+  min_value: "at least",
+  max_value: "at most",
+  min_length: "at least",
+  max_length: "at most",
 };
 
 /** The names allowed at a position in a schema. */
