@@ -37,7 +37,13 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     signers:
       'who may sign which images: `[{ images = ["ghcr.io/org/*"], public_key = "-----BEGIN PUBLIC KEY-----…" }]` (ECDSA P-256 or Ed25519), or in place of the key `issuer = "https://token.actions.githubusercontent.com"`, `subject` (the certificate\'s, may end in `*`) and, where others sign as the same subject, `source_repository`',
   },
-  nuget: ARTIFACTS,
+  nuget: {
+    ...ARTIFACTS,
+    require_provenance:
+      "true: deny packages without a verified signature of their source, or of one of `authors`; NuGet has no build attestations",
+    authors:
+      "whose own signatures count: SHA-256 fingerprints of their certificates, as `openssl x509 -fingerprint -sha256` prints them",
+  },
   vscode: ARTIFACTS,
   go: ARTIFACTS,
   cargo: {

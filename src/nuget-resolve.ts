@@ -3,6 +3,7 @@ import { inParallel, requirementChain } from "./eco-closure.ts";
 import { AegisError } from "./errors.ts";
 import type { NugetDependency } from "./nuget-nuspec.ts";
 import { inspectNupkg, type NupkgContents } from "./nuget-package.ts";
+import type { NugetEvidence, NugetSignatures } from "./nuget-signature.ts";
 import type { NugetSource, Registered } from "./nuget-source.ts";
 import { isInRange, isPrerelease } from "./nuget-version.ts";
 
@@ -28,17 +29,10 @@ export interface NugetPackage {
   contents: NupkgContents;
   registered: Registered;
   evidence: NugetEvidence[];
+  /** What counts against it besides: see the plan's `trust_downgrade`. */
+  downgrade: string | null;
   /** `id version` of a package that needs it; null for what was asked for. */
   requiredBy: string | null;
-}
-
-/** One thing that was verified of a package's file, or could not be. */
-export interface NugetEvidence {
-  kind: "nuget-sha512" | "nuget-author-signature" | "nuget-repository-signature";
-  verified: boolean;
-  /** SHA-256 fingerprint of the signer's certificate in lower-case hex, or null. */
-  key: string | null;
-  detail: string;
 }
 
 /** Reads one package; each is asked for once. */
@@ -47,7 +41,7 @@ export type ReadPackage = (id: string, version: string) => Promise<Omit<NugetPac
 /** Fetches packages and looks into them. `verify` gives what vouches for a file besides its hash. */
 export function packageReader(
   source: NugetSource,
-  verify: (bytes: Uint8Array, contents: NupkgContents) => Promise<NugetEvidence[]>,
+  verify: (bytes: Uint8Array, contents: NupkgContents) => Promise<NugetSignatures>,
 ): ReadPackage {
   const known = new Map<string, ReturnType<ReadPackage>>();
   const read: ReadPackage = async (id, version) => {
@@ -64,7 +58,9 @@ export function packageReader(
           ? `${url.host} tells no SHA-512 of the file`
           : `the file has the SHA-512 that the catalog of ${url.host} tells`,
     };
-    const evidence = [hash, ...(await verify(file.bytes, contents))];
+    const signatures = await verify(file.bytes, contents);
+    const evidence = [hash, ...signatures.evidence];
+    const { downgrade } = signatures;
     const { id: name, version: exact } = contents.nuspec;
     return {
       id: name,
@@ -76,6 +72,7 @@ export function packageReader(
       contents,
       registered,
       evidence,
+      downgrade,
     };
   };
   return (id, version) => {

@@ -1,14 +1,17 @@
+import type { X509Certificate } from "node:crypto";
 import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { CommandEvidence, OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
-import { closureFindings } from "./eco-closure.ts";
+import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import type { Planning, ToolSettings } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { certificatesOf } from "./eco-timestamp.ts";
 import { AegisError } from "./errors.ts";
 import { nugetConfig } from "./nuget-config.ts";
 import { firstListed, type NugetPackage, packageReader, resolveNuget } from "./nuget-resolve.ts";
+import { verifyNugetSignature } from "./nuget-signature.ts";
 import { NugetSource } from "./nuget-source.ts";
 import { nugetGrammar, splitNugetTarget } from "./nuget-target.ts";
 import { isPrerelease, NUGET_VERSIONS, needsSemver2 } from "./nuget-version.ts";
@@ -17,6 +20,8 @@ import { SYSTEM_PATH } from "./sys-spawn.ts";
 /** Where signed installations go. */
 const PACKAGES = "/var/lib/aegis/nuget/packages";
 const MAX_SCRIPTS = 256;
+/** Roots for the authorities of timestamps. */
+const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
 /**
  * NuGet: `nuget install` of one package with everything it needs into a managed directory. That runs no code; but projects that use the
@@ -63,7 +68,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const source = new NugetSource(config, planning);
   const version = await versionOf(asked, source);
   try {
-    const read = packageReader(source, () => Promise.resolve([]));
+    const read = packageReader(source, verifierFor(source, planning));
     const closure = await resolveNuget(asked.id, version, source, read);
     const owners = await source.owners(asked.id);
     return { ...base, ...describe(closure, { base, running, owners, isNewest: asked.version === null }) };
@@ -71,6 +76,29 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
     if (!(error instanceof AegisError) || error.code === "internal") throw error;
     return failed(`${asked.id} ${version}: ${error.message}`);
   }
+}
+
+/** Verifies signatures by the certificates that the source names, and timestamps by the system's. */
+function verifierFor(source: NugetSource, { readText, now }: Planning): Parameters<typeof packageReader>[1] {
+  let known: X509Certificate[] | null = null;
+  const roots = () => {
+    known ??= certificatesOf(readText(CERTIFICATES) ?? "");
+    return known;
+  };
+  return async (bytes, { signature }) => {
+    const { fingerprints, signsAll } = await source.signers();
+    const { evidence, downgrade } =
+      signature === null
+        ? { evidence: [], downgrade: null }
+        : verifyNugetSignature(bytes, signature, { repository: fingerprints, roots, now });
+    const isSigned = evidence.some(({ kind, verified }) => verified && kind === "nuget-repository-signature");
+    return {
+      evidence,
+      downgrade:
+        downgrade ??
+        (signsAll && !isSigned ? "its source signs all packages, and this one isn't signed by it" : null),
+    };
+  };
 }
 
 /** @throws AegisError `not_found` for an id or a version that the source doesn't have */
@@ -152,15 +180,7 @@ function describe(closure: readonly NugetPackage[], of: Circumstances): Partial<
     target_version: root.version,
     metadata_available: true,
     command_preview: installArgv(root.id, root.version),
-    ...closureFindings(
-      closure.map(({ id, version, url, sha256, sha512, size, contents, registered, requiredBy }) => ({
-        ...{ name: id, version, architecture: "all", url, sha256, size, requiredBy },
-        integrity: `sha512:${sha512}`,
-        purl: purlOf({ type: "nuget", namespace: null, name: id, version, qualifiers: null }),
-        license: contents.nuspec.license,
-        publishedAt: registered.publishedAt,
-      })),
-    ),
+    ...closureFindings(closure.map(closurePackage)),
     scripts: scripts.slice(0, MAX_SCRIPTS),
     build_hooks_detected: targets.length > 0,
     native_code_risk: native.length > 0,
@@ -189,6 +209,18 @@ function describe(closure: readonly NugetPackage[], of: Circumstances): Partial<
     ),
     rollback_plan: CONTENT_KEPT,
     signals,
+  };
+}
+
+function closurePackage(one: NugetPackage): ClosurePackage {
+  const { id, version, url, sha256, sha512, size, contents, registered, downgrade, requiredBy } = one;
+  return {
+    ...{ name: id, version, architecture: "all", url, sha256, size, requiredBy },
+    integrity: `sha512:${sha512}`,
+    purl: purlOf({ type: "nuget", namespace: null, name: id, version, qualifiers: null }),
+    license: contents.nuspec.license,
+    publishedAt: registered.publishedAt,
+    ...(downgrade === null ? {} : { facts: { trust_downgrade: downgrade.slice(0, 1024) } }),
   };
 }
 

@@ -25,6 +25,12 @@ const fingerprint = v.pipe(
   v.transform((s) => s.replaceAll(" ", "").toUpperCase()),
   v.regex(/^(?:[0-9A-F]{40}|[0-9A-F]{64})$/, "not a full OpenPGP key fingerprint"),
 );
+/** A certificate's SHA-256 fingerprint, with or without openssl's colons; normalised to lower-case hex. */
+const certificate = v.pipe(
+  v.string(),
+  v.transform((text) => text.replaceAll(":", "").toLowerCase()),
+  v.regex(/^[0-9a-f]{64}$/, "not the SHA-256 fingerprint of a certificate"),
+);
 const uri = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9+.-]*:[\x21-\x7e]+$/, "not a repository URI"));
 const packagePattern = v.pipe(
   v.string(),
@@ -119,7 +125,14 @@ const PolicyConfig = v.strictObject({
     }),
     {},
   ),
-  nuget: artifacts("deny", ["api.nuget.org"]),
+  nuget: v.optional(
+    v.strictObject({
+      ...ofArtifacts("deny", ["api.nuget.org"]),
+      /** SHA-256 fingerprints of the certificates of authors whose signatures count. */
+      authors: list(certificate),
+    }),
+    {},
+  ),
   vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
   go: artifacts("allow", ["proxy.golang.org"]),
   cargo: v.optional(

@@ -10,6 +10,7 @@ import {
 import {
   isFetched,
   type OperationPlan,
+  type ProvenanceEvidence,
   type RepositoryEvidence,
   SEVERITIES,
   type Severity,
@@ -176,7 +177,8 @@ export function isPinned(f: Facts): boolean {
  */
 export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): string[] {
   const { provenance_evidence, transaction, exact_targets, targets } = f.plan;
-  const good = new Set(provenance_evidence.filter((p) => p.verified && kind(p.kind)).map((p) => p.subject));
+  const counts = (p: ProvenanceEvidence) => p.verified && kind(p.kind) && !isByUnknownAuthor(f, p);
+  const good = new Set(provenance_evidence.filter(counts).map((p) => p.subject));
   const files = transaction.filter(isFetched);
   if (files.length === 0)
     return (exact_targets.length > 0 ? exact_targets : targets).filter((one) => !good.has(one));
@@ -184,6 +186,11 @@ export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): 
     .map(({ name, to_version }) => [`${name}@${to_version}`, `${name}==${to_version}`] as const)
     .filter((spellings) => !spellings.some((one) => good.has(one)))
     .map(([at, equals]) => (f.plan.tool === "pip" ? equals : at));
+}
+
+/** A signature by an author of a NuGet package says who it is, and not that the policy knows them. */
+function isByUnknownAuthor({ config }: Facts, { kind, key }: ProvenanceEvidence): boolean {
+  return kind === "nuget-author-signature" && (key === null || !config.nuget.authors.includes(key));
 }
 
 /** The execution whose rollback would bring back content that did not all come by executions, where it is one. */

@@ -110,7 +110,19 @@ export const CONTENT_DENIED: readonly Rule[] = [
     fires: (f) =>
       artifactSettings(f)?.require_provenance === true &&
       !isOfImage(f) &&
+      f.plan.tool !== "nuget" &&
       unverifiedArtifacts(f, (kind) => kind.endsWith("-attestation")),
+  },
+  {
+    id: "nuget-signature",
+    looks_at: "artifact",
+    decision: "deny",
+    reason:
+      "require_provenance is set, and a package has no verified signature of its source, nor of an author in [nuget] authors; the plan's evidence names the signers and their certificates",
+    fires: (f) =>
+      artifactSettings(f)?.require_provenance === true &&
+      f.plan.tool === "nuget" &&
+      unverifiedArtifacts(f, (kind) => kind.startsWith("nuget-") && kind.endsWith("-signature")),
   },
   {
     id: "image-provenance",

@@ -131,6 +131,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "plan an image that names a user; whoever owns the policy may set allow_root_user",
     never: "change the image and push it elsewhere",
   },
+  "nuget-signature": {
+    may: "report who signed the package, by the plan's evidence; whoever owns the policy may add an author's certificate",
+    never: "take a hash for a signature, or get the package from elsewhere",
+  },
   "cargo-build-scripts": {
     may: "report which crates run code while they are built; whoever owns the policy may set allow_build_scripts",
     never: "build the crate yourself, or take a binary from elsewhere",

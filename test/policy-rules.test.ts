@@ -85,6 +85,19 @@ const older = entry("a", { action: "downgrade", to_version: "0.9" });
 
 const P256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const ED25519 = generateKeyPairSync("ed25519");
+const NUGET_SIGNED = "[nuget]\nrequire_provenance = true\n";
+/** A NuGet package whose author has signed it, or with other evidence. */
+const nupkg = (over: Partial<OperationPlan["provenance_evidence"][number]> = {}): OperationPlan => ({
+  ...npm(),
+  tool: "nuget",
+  provenance_evidence: [
+    {
+      ...{ kind: "nuget-author-signature", subject: "left-pad@1.3.0", verified: true, detail: "" },
+      key: "a".repeat(64),
+      ...over,
+    },
+  ],
+});
 const SIGNED = "[container]\nrequire_signature = true\n";
 const SIGNER = `[[container.signers]]
 images = ["docker.io/library/*"]
@@ -579,9 +592,15 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         }),
       },
       { what: "a dependency without evidence", plan: npm({ transaction: withDependency({}) }) },
+      { what: "the signature of an author whom the policy doesn't know", plan: nupkg() },
     ],
     not: [
       { what: "a verified signature", plan: npm() },
+      {
+        what: "the signature of an author whom it knows",
+        plan: nupkg(),
+        toml: `[nuget]\nauthors = ["${"a".repeat(64)}"]`,
+      },
       {
         what: "each package with its own",
         plan: npm({
@@ -724,6 +743,37 @@ const CASES: Readonly<Record<string, RuleCases>> = {
           ],
         }),
         toml: "[npm]\nrequire_provenance = true",
+      },
+    ],
+  },
+  "nuget-signature": {
+    decision: "deny",
+    fires: [
+      { what: "none", plan: { ...nupkg(), provenance_evidence: [] }, toml: NUGET_SIGNED },
+      { what: "a hash", plan: nupkg({ kind: "nuget-sha512", key: null }), toml: NUGET_SIGNED },
+      {
+        what: "one that was not verified",
+        plan: nupkg({ kind: "nuget-repository-signature", verified: false }),
+        toml: NUGET_SIGNED,
+      },
+      {
+        what: "an author's whom nobody knows",
+        plan: nupkg(),
+        toml: `${NUGET_SIGNED}authors = ["${"b".repeat(64)}"]`,
+      },
+      {
+        what: "of another package",
+        plan: nupkg({ kind: "nuget-repository-signature", subject: "x@1" }),
+        toml: NUGET_SIGNED,
+      },
+    ],
+    not: [
+      { what: "not required", plan: nupkg() },
+      { what: "the source's", plan: nupkg({ kind: "nuget-repository-signature" }), toml: NUGET_SIGNED },
+      {
+        what: "a known author's",
+        plan: nupkg(),
+        toml: `${NUGET_SIGNED}authors = ["${"AA:".repeat(32).slice(0, -1)}"]`,
       },
     ],
   },

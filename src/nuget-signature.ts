@@ -1,0 +1,178 @@
+import type { X509Certificate } from "node:crypto";
+import {
+  hashOf,
+  readSignedData,
+  readSigner,
+  type SignerInfo,
+  signerCertificate,
+  singleValue,
+} from "./eco-cms.ts";
+import { derChildren, expectTag, notDer, oidOf, TAG } from "./eco-der.ts";
+import { isValidAt, timestampOf } from "./eco-timestamp.ts";
+import { AegisError } from "./errors.ts";
+import { hashWithoutSignature } from "./nuget-content.ts";
+
+/*
+ * Package signatures: by the author, by the repository, or by the author with the repository's countersignature. A repository's
+ * certificate has to be one of those that the source's index names; an author's is for the policy to know.
+ * https://github.com/NuGet/Home/wiki/Package-Signatures-Technical-Details and
+ * https://github.com/NuGet/Home/wiki/Repository-Signatures-and-Countersignatures-Technical-Specification
+ */
+
+const DATA = "1.2.840.113549.1.7.1";
+const COMMITMENT = "1.2.840.113549.1.9.16.2.16";
+const PROOF_OF_ORIGIN = "1.2.840.113549.1.9.16.6.1";
+const PROOF_OF_RECEIPT = "1.2.840.113549.1.9.16.6.2";
+const SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.47";
+const SERVICE_INDEX = "1.3.6.1.4.1.311.84.2.1.1.1";
+const COUNTERSIGNATURE = "1.2.840.113549.1.9.6";
+const TIMESTAMP = "1.2.840.113549.1.9.16.2.14";
+const CODE_SIGNING = "1.3.6.1.5.5.7.3.3";
+const MIN_RSA_BITS = 2048;
+
+/** One thing that was verified of a package's file, or could not be. */
+export interface NugetEvidence {
+  kind: "nuget-sha512" | "nuget-author-signature" | "nuget-repository-signature";
+  verified: boolean;
+  /** SHA-256 fingerprint of the signer's certificate in lower-case hex, or null. */
+  key: string | null;
+  detail: string;
+}
+
+export interface SignatureTrust {
+  /** SHA-256 fingerprints of the certificates that the source signs with, in lower-case hex. */
+  repository: readonly string[];
+  /** Roots for timestamps; asked for where there is one. */
+  roots(): readonly X509Certificate[];
+  now: Date;
+}
+
+export interface NugetSignatures {
+  /** One entry for each signature, or one for what makes them invalid. */
+  evidence: NugetEvidence[];
+  /** Why the package deserves less trust than one without a signature; null where it doesn't. */
+  downgrade: string | null;
+}
+
+/** What a package's signature is worth. */
+export function verifyNugetSignature(
+  file: Uint8Array,
+  signature: Uint8Array,
+  trust: SignatureTrust,
+): NugetSignatures {
+  try {
+    const { contentType, content, certificates, signers } = readSignedData(signature);
+    const [primary, second] = signers;
+    if (contentType !== DATA || primary === undefined || second !== undefined)
+      throw notDer("it has not exactly one primary signature");
+    const isAuthor = commitmentOf(primary) === "author";
+    const certificate = signerCertificate(primary, content, DATA, certificates);
+    refuseOtherFile(file, content);
+    const countersigners = (primary.unsigned.get(COUNTERSIGNATURE) ?? [])
+      .map(readSigner)
+      .filter((one) => commitmentOf(one) === "repository");
+    if (countersigners.length > (isAuthor ? 1 : 0)) throw notDer("it has two signatures of a repository");
+    const found = [judge(primary, certificate, isAuthor, trust)];
+    for (const one of countersigners)
+      found.push(judge(one, signerCertificate(one, primary.signature, null, certificates), false, trust));
+    const [bad] = found.filter(({ isValid }) => !isValid);
+    return { evidence: found.map(({ evidence }) => evidence), downgrade: bad?.evidence.detail ?? null };
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    const detail = `its signature is not valid: ${error.message}`;
+    const kind = "nuget-repository-signature";
+    return { evidence: [{ kind, verified: false, key: null, detail }], downgrade: detail };
+  }
+}
+
+function judge(
+  signer: SignerInfo,
+  certificate: X509Certificate,
+  isAuthor: boolean,
+  { repository, roots, now }: SignatureTrust,
+): { evidence: NugetEvidence; isValid: boolean } {
+  const key = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
+  const kind = isAuthor ? "nuget-author-signature" : "nuget-repository-signature";
+  const who = `${isAuthor ? "author" : "repository"} ${nameIn(certificate)}`;
+  const told = (verified: boolean, detail: string, isValid = verified) => ({
+    isValid,
+    evidence: { kind, verified, key, detail: detail.slice(0, 4096) } satisfies NugetEvidence,
+  });
+  const index = isAuthor ? "" : ` for ${serviceIndexOf(signer)}`;
+  singleValue(signer.signed, SIGNING_CERTIFICATE);
+  const unfit = unfitness(certificate);
+  if (unfit !== null) return told(false, `signed by ${who} with a certificate that ${unfit}`);
+  const stamp = stampOf(signer, roots);
+  if (typeof stamp === "string") return told(false, `signed by ${who}: ${stamp}`);
+  const { time } = stamp;
+  if (!isValidAt(certificate, time ?? now))
+    return told(
+      false,
+      `signed by ${who} with a certificate that ${time === null ? "has expired, without a timestamp" : "was not valid at the time of its timestamp"}`,
+    );
+  if (!isAuthor && !repository.includes(key))
+    return told(
+      false,
+      `signed by ${who}${index} with a certificate that its source does not name (SHA-256 ${key})`,
+      true,
+    );
+  const when = time === null ? "without a timestamp" : `at ${time.toISOString()}`;
+  return told(true, `signed by ${who}${index} ${when}`);
+}
+
+/** A signature says what it is; what says both, or neither, is none. */
+function commitmentOf({ signed }: SignerInfo): "author" | "repository" {
+  const types = (signed.get(COMMITMENT) ?? []).map((one) =>
+    oidOf(derChildren(expectTag(one, TAG.sequence))[0]),
+  );
+  const [isAuthor, isRepository] = [types.includes(PROOF_OF_ORIGIN), types.includes(PROOF_OF_RECEIPT)];
+  if (isAuthor === isRepository) throw notDer("it is neither an author's nor a repository's");
+  return isAuthor ? "author" : "repository";
+}
+
+/** The signed content names the hash of the package: `Version:1`, an empty line, `<OID of the hash>-Hash:<base64>`. */
+function refuseOtherFile(file: Uint8Array, content: Uint8Array): void {
+  const text = Buffer.from(content).toString("utf8");
+  const [, oid = "", hash = ""] =
+    /^Version:1\r?\n\r?\n([0-9.]+)-Hash:([A-Za-z0-9+/]+={0,2})(?:\r?\n)*$/.exec(text) ?? [];
+  if (oid === "") throw notDer("what it signs can't be read");
+  const actual = hashWithoutSignature(file, hashOf(oid));
+  if (Buffer.compare(Buffer.from(hash, "base64"), actual) !== 0)
+    throw notDer("the package was changed after it was signed");
+}
+
+/** The time of its one timestamp, null without any, or why that isn't valid. */
+function stampOf(
+  { unsigned, signature }: SignerInfo,
+  roots: SignatureTrust["roots"],
+): { time: Date | null } | string {
+  if (!unsigned.has(TIMESTAMP)) return { time: null };
+  try {
+    return { time: timestampOf(singleValue(unsigned, TIMESTAMP).raw, signature, roots()) };
+  } catch (error) {
+    if (error instanceof AegisError) return error.message;
+    throw error;
+  }
+}
+
+/** Why a certificate can't sign packages; null where it can. */
+function unfitness({ keyUsage, publicKey }: X509Certificate): string | null {
+  if (keyUsage?.includes(CODE_SIGNING) !== true) return "is not for signing code";
+  const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
+  if (publicKey.asymmetricKeyType !== "rsa" || bits < MIN_RSA_BITS)
+    return `has no RSA key of ${MIN_RSA_BITS} bits`;
+  return null;
+}
+
+function serviceIndexOf({ signed }: SignerInfo): string {
+  const { content } = expectTag(singleValue(signed, SERVICE_INDEX), TAG.ia5);
+  const address = Buffer.from(content).toString("latin1").slice(0, 512);
+  if (!/^https:\/\/[\x21-\x7e]+$/.test(address)) throw notDer("it names no repository");
+  return address;
+}
+
+/** The certificate's common name, for people; what identifies it is its fingerprint. */
+function nameIn({ subject }: X509Certificate): string {
+  const name = /^CN=(.*)$/m.exec(subject)?.[1] ?? subject;
+  return JSON.stringify(name.toWellFormed().slice(0, 200));
+}
