@@ -1,11 +1,13 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
+import { type CredentialsOf, registryCredentials } from "./eco-credentials.ts";
 import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
 import { imagesIn, otherThan } from "./image-docker-store.ts";
 import { isImageConfig } from "./image-manifest.ts";
+import { DOCKER_HUB, normalizeReference } from "./image-reference.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { type RunResult, resolveProgram, run } from "./sys-spawn.ts";
 
@@ -19,6 +21,11 @@ const SOCKET = "unix:///var/run/docker.sock";
 const LIMIT_MS = 30 * 60_000;
 const READY_MS = 30_000;
 const MAX_INFO = 4 * 1024 * 1024;
+/** docker's settings in its HOME. */
+const SETTINGS = "config.json";
+/** Docker Hub in docker's settings, and where it asks for passwords. */
+const HUB_KEY = "https://index.docker.io/v1/";
+const HUB_HOSTS: readonly string[] = ["auth.docker.io", "registry-1.docker.io"];
 /** Created by whoever stops the run. */
 const STOPPED = "stopped";
 
@@ -34,9 +41,11 @@ interface DockerHost {
   root: string;
   /** `docker info --format {{json .}}`, or null without docker. */
   info(): Promise<RunResult | null>;
+  credentials: CredentialsOf;
 }
 
-export function dockerDriver({ root = ROOT, info = askEngine }: Partial<DockerHost> = {}): RunDriver {
+export function dockerDriver(host: Partial<DockerHost> = {}): RunDriver {
+  const { root = ROOT, info = askEngine, credentials = registryCredentials() } = host;
   return {
     user: "root",
     roots: [root],
@@ -56,7 +65,9 @@ export function dockerDriver({ root = ROOT, info = askEngine }: Partial<DockerHo
       if (program === null) throw new AegisError("unavailable", `${argv[0]} is not installed`);
       const home = join(directory, "home");
       for (const path of [directory, archives, home]) mkdirSync(path, { mode: 0o700 });
-      // No settings of anybody's: another engine, a helper for passwords or a plug-in would be named there.
+      const settings = passwordFor(argv.at(-1) ?? "", credentials);
+      if (settings !== null) writeFileSync(join(home, SETTINGS), settings, { mode: 0o600, flag: "wx" });
+      // No settings of anybody else's: another engine, a helper for passwords or a plug-in would be named there.
       return { directory, program, environment: environment(home), cwd: home, facts: { engine: SOCKET } };
     },
 
@@ -67,7 +78,9 @@ export function dockerDriver({ root = ROOT, info = askEngine }: Partial<DockerHo
       readText(join(directory, STOPPED)) === null ? null : "before the image was there",
     limitMs: () => LIMIT_MS,
     isAlive: () => false,
-    witness(_directory, subject) {
+    witness(directory, subject) {
+      // The run is over, and what it was given for the registry is of no more use.
+      rmSync(join(directory, "home", SETTINGS), { force: true });
       if (imagesIn(root)[imageOf(subject)] === undefined)
         return { verdict: "absent", reason: "docker's store has nothing under the signed digest" };
       const why = otherThan(configOf(subject), imageOf(subject), root);
@@ -79,6 +92,21 @@ export function dockerDriver({ root = ROOT, info = askEngine }: Partial<DockerHo
     watchBesides: () => () => [],
     advice: () => Promise.resolve({ text: "", facts: {} }),
   };
+}
+
+/**
+ * docker's settings with the executor's own password for the image's registry; null without one. docker sends it to its engine, which
+ * sends it to that registry, or to whom that names for tokens.
+ */
+function passwordFor(image: string, credentials: CredentialsOf): string | null {
+  const { domain } = normalizeReference(image);
+  const [key, hosts] = domain === DOCKER_HUB ? [HUB_KEY, HUB_HOSTS] : [domain, [domain]];
+  for (const host of hosts) {
+    const [, auth] =
+      /^Basic (\S+)$/.exec(credentials(new URL(`https://${host}/`))["authorization"] ?? "") ?? [];
+    if (auth !== undefined) return JSON.stringify({ auths: { [key]: { auth } } });
+  }
+  return null;
 }
 
 function environment(home: string): Record<string, string> {

@@ -222,12 +222,14 @@ needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian
         '[[registry]]\nhost = "127.0.0.1:5077"\nuser = "ops"\npassword = "s3cret"\n',
         0o600,
       );
-      // The executor now plans it; the engine has no password of anybody's.
+      // The executor now plans it, and hands its own password to docker for this run.
       const applied = await chain.apply(path);
-      expect([applied.status, applied.stderr]).toEqual([
-        7,
-        expect.stringContaining("basic auth credentials"),
-      ]);
+      expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error")]);
+      expect((await host.exec(["grep", "-rl", "s3cret", "/var/lib/aegis", "/var/log/aegis"])).stdout).toBe(
+        "",
+      );
+      const encoded = Buffer.from("ops:s3cret").toString("base64");
+      expect((await host.exec(["grep", "-rl", encoded, "/var/lib/aegis", "/var/log/aegis"])).stdout).toBe("");
       registry.kill();
     }, 240_000);
 

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { RunSubject } from "../src/eco-driver.ts";
@@ -168,6 +168,55 @@ describe("whether the engine is one whose store can be compared", () => {
   );
   test("podman's pulls are planned only", () =>
     expect(ready(GOOD, 0, "podman")).rejects.toMatchObject({ code: "not_built" }));
+});
+
+describe("what docker is given", () => {
+  const prepare = async (image: string, known: Record<string, string>) => {
+    const run = join(base, `prepared-${serial++}`);
+    const place = { directory: run, archives: `${run}-archives`, aegis: "/usr/bin/aegis", account: null };
+    const credentials = (url: URL) => {
+      const authorization = known[url.host];
+      return authorization === undefined ? {} : { authorization };
+    };
+    const driver = dockerDriver({ root: store(), credentials });
+    // Any program of the system stands in for docker.
+    const preparing = { stop: new AbortController().signal, alive() {}, progress() {} };
+    const prepared = await driver.prepare(pull(), ["env", "pull", image], place, preparing);
+    const settings = join(run, "home/config.json");
+    return { driver, run, prepared, settings };
+  };
+
+  test("nothing of anybody's", async () => {
+    const { prepared, settings } = await prepare(IMAGE, { "other.example": "Basic eDp5" });
+    expect(existsSync(settings)).toBe(false);
+    expect(prepared).toMatchObject({
+      environment: {
+        HOME: prepared.cwd,
+        DOCKER_CONFIG: prepared.cwd,
+        DOCKER_HOST: "unix:///var/run/docker.sock",
+      },
+      facts: { engine: "unix:///var/run/docker.sock" },
+    });
+  });
+  test.each([
+    [IMAGE, "auth.docker.io", "https://index.docker.io/v1/"],
+    [IMAGE, "registry-1.docker.io", "https://index.docker.io/v1/"],
+    [`r.example:5000/a@sha256:${"1".repeat(64)}`, "r.example:5000", "r.example:5000"],
+  ])(
+    "the executor's password for %s (%s), for root's eyes, until the run is over",
+    async (image, host, key) => {
+      const { driver, run, prepared, settings } = await prepare(image, { [host]: "Basic eDp5" });
+      expect(JSON.parse(readFileSync(settings, "utf8"))).toEqual({ auths: { [key]: { auth: "eDp5" } } });
+      expect(statSync(settings).mode & 0o777).toBe(0o600);
+      expect(JSON.stringify(prepared)).not.toContain("eDp5");
+      driver.witness(run, SUBJECT);
+      expect(existsSync(settings)).toBe(false);
+    },
+  );
+  test("a token is no password", async () => {
+    const { settings } = await prepare(IMAGE, { "auth.docker.io": "Bearer x" });
+    expect(existsSync(settings)).toBe(false);
+  });
 });
 
 test("a run can be stopped once, and says so", () => {
