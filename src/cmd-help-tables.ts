@@ -113,6 +113,8 @@ function variables(): Readonly<Record<string, string>> {
     AEGIS_PIP_INDEX_URL: "likewise pip's index, as `PIP_INDEX_URL`",
     AEGIS_CARGO_INDEX: "likewise cargo's index, in place of crates.io",
     AEGIS_NUGET_SOURCE: "likewise the service index of NuGet's source (`…/v3/index.json`)",
+    AEGIS_VSCODE_GALLERY:
+      "likewise the gallery of VS Code's extensions, as the `serviceUrl` of code-server's EXTENSIONS_GALLERY",
     AEGIS_SIGNING_SECRET_KEY_HEX: "secret that `aegis sign` signs with, where no `--key` is given",
     AEGIS_APPROVAL_SECRET_KEY_HEX:
       "secret that `aegis sign approve` approves with, where no `--key` is given",

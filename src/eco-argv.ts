@@ -12,6 +12,13 @@ const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-
 /** A UUID in lower case. */
 const EXECUTION = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
+/** What both of VS Code's command lines take. */
+const EXTENSION: ArgvForm = [
+  ...["--install-extension", new RegExp(`^${NAME}@${VERSION}$`)],
+  ...["--user-data-dir", "/var/lib/aegis/vscode/user-data"],
+  ...["--extensions-dir", "/var/lib/aegis/vscode/extensions"],
+];
+
 /**
  * Every command that the executor may run. Repeats what the ecosystems build on purpose: a bug in one of them can't widen
  * what runs as root.
@@ -42,11 +49,8 @@ const ALLOWED: readonly ArgvForm[] = [
     ...["nuget", "install", new RegExp(`^${NAME}$`), "-Version", new RegExp(`^${VERSION}$`)],
     ...["-OutputDirectory", "/var/lib/aegis/nuget/packages", "-NonInteractive"],
   ],
-  [
-    ...["code", "--install-extension", new RegExp(`^${NAME}@${VERSION}$`)],
-    ...["--user-data-dir", "/var/lib/aegis/vscode/user-data"],
-    ...["--extensions-dir", "/var/lib/aegis/vscode/extensions"],
-  ],
+  ["code", ...EXTENSION],
+  ["code-server", ...EXTENSION],
   ["go", "install", new RegExp(`^[A-Za-z0-9][A-Za-z0-9._~/-]*@v${VERSION}$`)],
   [...["cargo", "install", "--locked", "--root", "/var/lib/aegis/cargo"], new RegExp(`^${NAME}@${VERSION}$`)],
   // Done by the supervisor of managed runs itself.

@@ -7,6 +7,7 @@ import { imageGrammar } from "./image-target.ts";
 import { npmGrammar } from "./npm-target.ts";
 import { nugetGrammar } from "./nuget-target.ts";
 import { pipGrammar } from "./pip-target.ts";
+import { vscodeGrammar } from "./vscode-target.ts";
 
 /** Grammars by a plan's `tool`: all that policy needs. A missing ecosystem is not built and allowed nothing. */
 export type Grammars = Readonly<Partial<Record<Tool, { grammar: Grammar }>>>;
@@ -64,5 +65,9 @@ export const TABLE = {
     grammar: pipGrammar,
     load: async () => (await import("./pip.ts")).pip,
     managed: async () => (await import("./pip-managed.ts")).pipManaged,
+  },
+  vscode: {
+    grammar: vscodeGrammar,
+    load: async () => (await import("./vscode.ts")).vscode,
   },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

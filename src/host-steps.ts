@@ -273,6 +273,7 @@ const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is a
 #AEGIS_GOSUMDB=sum.golang.org
 #AEGIS_CARGO_INDEX=sparse+https://index.crates.io/
 #AEGIS_NUGET_SOURCE=https://api.nuget.org/v3/index.json
+#AEGIS_VSCODE_GALLERY=https://open-vsx.org/vscode/gallery
 # Keys without a name; prefer ${SYSTEM.trustedKeys}
 #AEGIS_SIGNING_PUBLIC_KEY_HEX=
 #AEGIS_APPROVAL_PUBLIC_KEY_HEX=

@@ -16,6 +16,7 @@ const REGISTRIES: Readonly<Record<string, readonly [string, ...string[]]>> = {
   AEGIS_CARGO_INDEX: ["AEGIS_CARGO_INDEX"],
   // nuget too.
   AEGIS_NUGET_SOURCE: ["AEGIS_NUGET_SOURCE"],
+  AEGIS_VSCODE_GALLERY: ["AEGIS_VSCODE_GALLERY", "EXTENSIONS_GALLERY"],
 };
 
 type ReadText = (path: string) => string | null;

@@ -133,7 +133,7 @@ const PolicyConfig = v.strictObject({
     }),
     {},
   ),
-  vscode: artifacts("deny", ["marketplace.visualstudio.com"]),
+  vscode: artifacts("deny", ["marketplace.visualstudio.com", "open-vsx.org", "openvsx.eclipsecontent.org"]),
   go: artifacts("allow", ["proxy.golang.org"]),
   cargo: v.optional(
     v.strictObject({

@@ -17,6 +17,7 @@ export const DAEMON_VARIABLES: ReadonlySet<string> = new Set([
   "AEGIS_OSV_DIR",
   "AEGIS_OSV_URL",
   "AEGIS_PIP_INDEX_URL",
+  "AEGIS_VSCODE_GALLERY",
   "RUST_LOG",
 ]);
 

@@ -152,7 +152,6 @@ const USAGE: Row[] = [
 const NOT_BUILT: Row[] = [
   [["audit", "checkpoint"], 1, null, "not built yet"],
   [["audit", "prove"], 1, null, "not built yet"],
-  [["plan", "vscode", "install", "x"], 1, null, "vscode is not built yet"],
 ];
 
 const GOOD: Row[] = [

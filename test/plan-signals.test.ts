@@ -210,10 +210,6 @@ describe("score", () => {
 
 /** Signals of ecosystems not implemented yet. Implementing one moves its line from here to its grammar. */
 const LATER: Record<Exclude<Tool, keyof typeof TABLE>, readonly RiskSignal[]> = {
-  vscode: [
-    ...(["activation-events-risk", "command-activation-risk", "workspace-contains-risk"] as const),
-    ...(["bundled-binary-risk", "workspace-access-risk"] as const),
-  ],
 };
 
 /** Rooms that aren't named after their tool. */

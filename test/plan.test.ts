@@ -20,7 +20,7 @@ const FAULTS: [string, string, string[], string][] = [
   ["toString", "install", ["x"], "usage"],
   ["brew", "install", ["x"], "usage"],
   ["", "install", ["x"], "usage"],
-  ["vscode", "install", ["a.b"], "not_built"],
+  ["vscode", "install", ["x"], "invalid_target"],
   ["npm", "uninstall", ["x"], "usage"],
   ["npm", "constructor", ["x"], "usage"],
   ["npm", "install", [], "usage"],

@@ -13,7 +13,7 @@ const FILES = readdirSync(SRC).filter((name) => name.endsWith(".ts") && !name.en
 const CORE = ["canonical", "command", "errors", "finding", "log", "paths", "self", "terminal"];
 
 /** One room each; they never import one another. */
-const ECOSYSTEMS: readonly string[] = ["apt", "npm", "pip", "go", "cargo", "image", "nuget"];
+const ECOSYSTEMS: readonly string[] = ["apt", "npm", "pip", "go", "cargo", "image", "nuget", "vscode"];
 
 /** Rooms from the ground up; those of one floor don't import each other unless {@link NEXT_DOOR} says so. */
 const FLOORS: readonly (readonly string[])[] = [
@@ -64,6 +64,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   cargo: ["cargo", "cargo-managed", "cargo-target"],
   image: ["image", "image-target"],
   nuget: ["nuget", "nuget-target"],
+  vscode: ["vscode", "vscode-target"],
   osv: ["osv"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [
