@@ -18,7 +18,8 @@ const MODULE = /^[A-Za-z0-9][A-Za-z0-9._~/-]*(?:@[A-Za-z0-9][A-Za-z0-9._+-]*)?$/
 const CRATE = /^[A-Za-z][A-Za-z0-9_-]*$/;
 /** An absolute path without `.`, `..` or empty components. */
 const FILE = /^(?:\/(?!\.{0,2}(?:\/|$))[^/\p{C}]+)+$/u;
-const TOOL = /^(?:apt-get|dpkg|gpgv|sqv|npm|node|python3|docker|podman|dotnet|nuget|code|code-server|go|cargo)$/;
+const TOOL =
+  /^(?:apt-get|dpkg|gpgv|sqv|npm|node|python3|docker|podman|dotnet|nuget|code|code-server|go|cargo)$/;
 
 const FORMS: readonly ArgvForm[] = [
   ["apt-get", "-s", "upgrade"],

@@ -7,7 +7,7 @@ import type { Env } from "./paths.ts";
  * Which gallery extensions come from, by the settings of whoever plans.
  */
 
-export const OPEN_VSX = "https://open-vsx.org/vscode/gallery";
+const OPEN_VSX = "https://open-vsx.org/vscode/gallery";
 /** Where Microsoft's package has its product's settings. */
 const PRODUCT = "/usr/share/code/resources/app/product.json";
 /** The end of the address by which editors reach Open VSX's software; its own interface has another. */

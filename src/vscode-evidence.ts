@@ -49,7 +49,7 @@ export async function statedSha256({ sha256 }: ListedExtension, get: GetDocument
  * The evidence for a file whose bytes have the hash that the gallery states, where it states one.
  * @throws AegisError `unavailable`; `evidence_mismatch` for a file that isn't the one that its signature archive names
  */
-export async function evidenceOf(
+export async function extensionEvidence(
   listed: ListedExtension,
   bytes: Uint8Array,
   stated: string | null,

@@ -3,7 +3,12 @@ import { inParallel, requirementChain } from "./eco-closure.ts";
 import type { PackageFile, Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import type { VscodeGallery } from "./vscode-config.ts";
-import { type ExtensionEvidence, evidenceOf, type GetDocument, statedSha256 } from "./vscode-evidence.ts";
+import {
+  type ExtensionEvidence,
+  extensionEvidence,
+  type GetDocument,
+  statedSha256,
+} from "./vscode-evidence.ts";
 import { addressIn, type ListedExtension, unusable } from "./vscode-gallery.ts";
 import { newestInMarketplace } from "./vscode-marketplace.ts";
 import { findInOpenVsx } from "./vscode-openvsx.ts";
@@ -98,7 +103,7 @@ async function planOne(
     const get: GetDocument = (url, maxBytes) => document(url, maxBytes, planning);
     const stated = await statedSha256(listed, get);
     const { url, file } = await packageFile(listed.file, stated, planning);
-    const evidence = await evidenceOf(listed, file.bytes, stated, get);
+    const evidence = await extensionEvidence(listed, file.bytes, stated, get);
     const vsix = readVsix(file.bytes);
     refuseOther(listed, vsix);
     if (editor !== null && !Bun.semver.satisfies(editor, vsix.engine))

@@ -51,7 +51,7 @@ export interface Vsix {
 }
 
 /** What of an extension runs, and when. */
-export interface ExtensionFacts {
+interface ExtensionFacts {
   hasCode: boolean;
   /** Events that start it without anybody asking for it. */
   startsAlways: string[];

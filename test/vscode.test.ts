@@ -98,7 +98,14 @@ describe("nothing is planned, and the reason is told", () => {
       () =>
         one(
           {},
-          { answers: { [`${API}/acme/one/1.0.0/file/Acme.One-1.0.0.vsix`]: { status: 302, location: `${API}/acme/one/1.0.0/file/Acme.One-1.0.0.vsix` } } },
+          {
+            answers: {
+              [`${API}/acme/one/1.0.0/file/Acme.One-1.0.0.vsix`]: {
+                status: 302,
+                location: `${API}/acme/one/1.0.0/file/Acme.One-1.0.0.vsix`,
+              },
+            },
+          },
         ),
       /status 302/,
     ],
