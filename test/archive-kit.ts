@@ -71,7 +71,7 @@ export function zip(
   let offset = 0;
   for (const entry of entries) {
     const { name, body = "", method = 8, flags = 0x800, descriptor, before = "" } = entry;
-    const data = method === 8 ? deflateRawSync(body) : typeof body === "string" ? Buffer.from(body) : body;
+    const data = method === 8 ? deflateRawSync(body) : Buffer.from(body);
     const [crc, size] = [entry.crc ?? crc32(body), entry.size ?? Buffer.byteLength(body)];
     const bits = flags | (descriptor === undefined ? 0 : 8);
     const numbers = descriptor === undefined ? [crc, data.length, entry.localSize ?? size] : [0, 0, 0];

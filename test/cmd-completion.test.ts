@@ -57,7 +57,7 @@ const CASES: Row[] = [
   ["audit show --kind=plan_c", ["plan_created"], ["plan_signed", FILE]],
   ["sign approve --reason ", [], [FILE]],
   ["sign approve --plan p", [FILE], ["--plan"]],
-  ["plan ", ["apt", "npm", "docker", "podman", "container", "nuget", "rollback", "show"], ["vscode", FILE]],
+  ["plan ", ["apt", "npm", "docker", "podman", "container", "nuget", "vscode", "rollback", "show"], [FILE]],
   ["plan a", ["apt"], ["npm"]],
   ["plan apt ", ["install", "remove", "repair", "rollback", "update", "upgrade"], ["purge", FILE]],
   ["plan npm ", ["install"], ["remove"]],
