@@ -79,7 +79,7 @@ export function settingsOf(config: PolicyConfig): PolicyTable[] {
     const means: Readonly<Record<string, string>> = MEANS[table as Tables];
     const keys = Object.entries(values).map(([key, value]) => ({
       key,
-      value: JSON.stringify(value),
+      value: JSON.stringify(value).replaceAll(`","`, `", "`),
       means: means[key] ?? "",
     }));
     return { table, known: means === ARTIFACTS && table !== FIRST_ARTIFACTS, keys };
