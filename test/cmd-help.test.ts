@@ -57,7 +57,9 @@ describe("what the tables of the code have, the help has too", () => {
           ...RULES.map((rule) => `${rule.id} ${decisionOf(rule, defaults)}: `),
           ...Object.entries(defaults).flatMap(([table, keys]) => [
             `[${table}]`,
-            ...Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`),
+            ...Object.entries(keys).map(
+              ([key, value]) => `${key} = ${JSON.stringify(value).replaceAll('","', '", "')}`,
+            ),
           ]),
         ];
       },

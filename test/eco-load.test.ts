@@ -10,7 +10,7 @@ import { evaluatorFiles } from "../src/policy-hash.ts";
 
 describe("what is not in the table", () => {
   test("an ecosystem of a later version", () =>
-    expect(loadEcosystem("vscode")).rejects.toMatchObject({ code: "not_built" }));
+    expect(loadEcosystem("vscode", {})).rejects.toMatchObject({ code: "not_built" }));
   test("a word that names none", () =>
     expect(loadEcosystem("toString")).rejects.toMatchObject({ code: "usage" }));
   test("a driver where plans are only made", async () => {
