@@ -57,7 +57,7 @@ export function addressIn(address: string, asked: URL): URL {
 }
 
 /** RFC 3339 in UTC; null for what is no time. */
-export function timeOf(given: string | null | undefined): string | null {
+export function publicationTime(given: string | null | undefined): string | null {
   if (typeof given !== "string" || !/^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)$/.test(given)) return null;
   const time = Date.parse(given);
   return Number.isFinite(time) ? new Date(time).toISOString() : null;

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import type { VscodeGallery } from "./vscode-config.ts";
-import { addressIn, jsonOf, type ListedExtension, timeOf, unusable } from "./vscode-gallery.ts";
+import { addressIn, jsonOf, type ListedExtension, publicationTime, unusable } from "./vscode-gallery.ts";
 
 /*
  * Microsoft's gallery protocol, as far as it answers to GET: the newest versions of an extension. All others it tells by POST alone,
@@ -75,7 +75,7 @@ export async function newestInMarketplace(
   return {
     ...{ id, version: found.version, platform: platformOf(found), file },
     ...{ sha256: null, signature: asset("VsixSignature"), publicKey: asset("PublicKey") },
-    publishedAt: timeOf(found.lastUpdated),
+    publishedAt: publicationTime(found.lastUpdated),
     publisher: by.displayName ?? by.publisherName,
     isVerified: by.isDomainVerified ?? null,
     deprecated: null,

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import type { Planning } from "./eco-planning.ts";
 import { SEMVER } from "./eco-semver.ts";
 import { AegisError } from "./errors.ts";
-import { addressIn, jsonOf, type ListedExtension, timeOf, unusable } from "./vscode-gallery.ts";
+import { addressIn, jsonOf, type ListedExtension, publicationTime, unusable } from "./vscode-gallery.ts";
 import { isExtensionVersion } from "./vscode-target.ts";
 
 /*
@@ -75,7 +75,7 @@ function readOpenVsx(
     sha256: address(files.sha256),
     signature: address(files.signature),
     publicKey: address(files.publicKey),
-    publishedAt: timeOf(timestamp),
+    publishedAt: publicationTime(timestamp),
     publisher: publishedBy?.loginName ?? namespace,
     isVerified: rest.verified ?? null,
     deprecated: deprecated
