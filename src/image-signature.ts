@@ -47,10 +47,16 @@ export async function signaturesOf(
   repository: ImageRepository,
 ): Promise<SignatureFindings> {
   const all: SignatureFindings = { evidence: [], unreadable: [] };
+  let room = MAX_ALL_SIGNED;
   for (const digest of new Set(digests)) {
     const { found, unreadable } = await findSignatures(digest, repository);
     all.unreadable.push(...unreadable);
-    for (const one of found) all.evidence.push(await judged(one, { subject, name, digest }, repository));
+    for (const one of found) {
+      const evidence = await judged(one, { subject, name, digest }, repository);
+      room -= evidence.signed?.payload.length ?? 0;
+      if (room >= 0) all.evidence.push(evidence);
+      else all.unreadable.push(`${one.where}: with it, what keys have signed would be too long for a plan`);
+    }
   }
   return all;
 }
@@ -160,6 +166,11 @@ function byKey(
   bytes: Uint8Array,
 ): ProvenanceEvidence {
   const { signature, where } = one;
+  if (kind === KINDS.other)
+    return {
+      ...{ kind, subject, verified: false, key: null },
+      detail: `${digest}, ${where}: signed by a key, and about something that policy doesn't ask for`,
+    };
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(signature) || signature.length > 256 || bytes.length > MAX_SIGNED)
     throw wrong("its signature, or what it signs, is longer than any of a supported key");
   return {
@@ -169,8 +180,9 @@ function byKey(
   };
 }
 
-/** In base64 it must fit into a text of a plan. */
+/** In base64 it must fit into a text of a plan, and all of them together into what the executor takes. */
 const MAX_SIGNED = 48 * 1024;
+const MAX_ALL_SIGNED = 512 * 1024;
 
 function byIdentity(
   kind: string,

@@ -30,6 +30,13 @@ type Row = [words: string[], status: number, stdout: string | null, stderr: stri
 
 const USAGE: Row[] = [
   [[], 2, null, "no command given"],
+  [["plan", "apt", "install", "x", "--runtime", "docker"], 2, null, "apt has no runtimes"],
+  [["plan", "docker", "pull", "x", "--runtime", "podman"], 2, null, "docker has no runtimes"],
+  [["plan", "container", "pull", "x", "--runtime", "nerdctl"], 2, null, "--runtime takes docker or podman"],
+  [["plan", "container", "pull", "x", "--runtime", "container"], 2, null, "--runtime takes docker or podman"],
+  [["plan", "container", "pull", "a b", "--runtime", "docker"], 2, null, "can't be an image"],
+  [["plan", "podman", "pull"], 2, null, "podman pull needs at least one target"],
+  [["plan", "docker", "run", "x"], 2, null, "docker has no operation"],
   [["constructor"], 2, null, "unknown command: constructor"],
   [["__proto__"], 2, null, "unknown command: __proto__"],
   [["toString", "x"], 2, null, "unknown command: toString"],

@@ -118,6 +118,15 @@ describe("refused", () => {
       expect(readdirSync(host.store)).toEqual([]);
     });
   }
+  test("a name that stands for another tool", async () => {
+    const execution = await install();
+    const operation_plan = { ...execution.operation_plan, tool: "npm" as const };
+    await refuses(
+      () => again({ ...execution, operation_plan }),
+      "evidence_mismatch",
+      "vscode is not planned as npm",
+    );
+  });
   test("the host has changed", async () => {
     const execution = await install();
     writeFileSync(join(host.store, "acme.tool"), "0.9.0");

@@ -439,7 +439,6 @@ describe("a bundle by a key of our own", () => {
     test.each([
       ["https://sigstore.dev/cosign/sign/v1", "image-signature"],
       ["https://slsa.dev/provenance/v1", "image-attestation"],
-      ["https://spdx.dev/Document", "image-statement"],
     ])(`${name}: %s is %s`, async (predicateType, kind) => {
       const { evidence } = await found(statementOf(predicateType), privateKey);
       expect(evidence).toMatchObject([{ kind, verified: false, key: null }]);
@@ -450,6 +449,32 @@ describe("a bundle by a key of our own", () => {
       ).toBe(true);
     });
   }
+  test("what policy doesn't ask for isn't carried along", async () => {
+    const { evidence } = await found(statementOf("https://spdx.dev/Document"), keys.P256.privateKey);
+    expect(evidence).toMatchObject([{ kind: "image-statement", verified: false }]);
+    expect(evidence[0]?.signed).toBeUndefined();
+  });
+  test("more than a plan holds is said", async () => {
+    const payload = (n: number) =>
+      JSON.stringify({
+        critical: {
+          identity: { "docker-reference": NAME },
+          image: { "docker-manifest-digest": IMAGE.digest },
+          type: "cosign container image signature",
+        },
+        optional: { n, long: "x".repeat(40_000) },
+      });
+    const layers = Array.from({ length: 20 }, (_, n) => ({
+      mediaType: "application/vnd.dev.cosign.simplesigning.v1+json",
+      bytes: payload(n),
+      annotations: { [SIGNATURE]: "AAAA" },
+    }));
+    const { answers } = tagged(BASE, `${IMAGE.digest.replace(":", "-")}.sig`, layers);
+    const { evidence, unreadable } = await find(NAME, [IMAGE.digest], answers);
+    expect(evidence).toHaveLength(9);
+    expect(unreadable).toHaveLength(11);
+    expect(unreadable[0]).toContain("would be too long for a plan");
+  });
   test("of another image", async () => {
     const statement = statementOf("https://sigstore.dev/cosign/sign/v1", "0".repeat(64));
     const { evidence } = await found(statement, keys.P256.privateKey);
