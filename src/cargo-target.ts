@@ -1,7 +1,7 @@
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
-import { orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { hintOnSign, orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -73,7 +73,7 @@ function invalid(target: string, reason: string): AegisError {
   return new AegisError(
     "invalid_target",
     `${JSON.stringify(target)} can't be a crate: ${reason}`,
-    "Name it as in the registry: ripgrep or ripgrep@14.1.1.",
+    hintOnSign(target, "@", "Name it as in the registry: ripgrep or ripgrep@14.1.1."),
   );
 }
 

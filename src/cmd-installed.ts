@@ -66,13 +66,13 @@ async function managedTool(name: string): Promise<Tool> {
       "apt has no managed directory: its packages are in dpkg's database",
       "For what is installed type: dpkg-query --list; for what Aegis changed: aegis audit show --system",
     );
-  const { tool } = await loadEcosystem(name);
-  if (ECOSYSTEMS[tool]?.managed !== undefined) return tool;
-  throw new AegisError(
-    "usage",
-    `${safe(name)} has no managed directory`,
-    `There are: ${MANAGED.join(", ")}.`,
-  );
+  if (!isEcosystemName(name) || !MANAGED.includes(name)) {
+    const what = isEcosystemName(name)
+      ? `${name} has no managed directory`
+      : `there is no ecosystem ${safe(name)}`;
+    throw new AegisError("usage", what, `With managed directories there are: ${MANAGED.join(", ")}.`);
+  }
+  return (await loadEcosystem(name)).tool;
 }
 
 /** The roots with what is known of each package. */

@@ -21,6 +21,16 @@ export function targetProblem(target: string, max: number): string | null {
   return null;
 }
 
+/** The hint for a target with another tool's sign before its version; `otherwise` for one that is wrong in another way. */
+export function hintOnSign(target: string, sign: "@" | "==", otherwise: string): string {
+  const [, name, version] =
+    /^(@?[A-Za-z0-9][\w./-]{0,200}?)(?:={1,3}|@)(v?\d[\w.+-]{0,100})$/.exec(target) ?? [];
+  const meant = `${name}${sign}${version}`;
+  return name === undefined || meant === target
+    ? otherwise
+    : `The version stands after ${sign} here: ${meant}`;
+}
+
 /**
  * The one execution that a rollback takes.
  * @throws AegisError `invalid_target`

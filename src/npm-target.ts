@@ -2,7 +2,7 @@ import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
-import { orExecution, targetProblem } from "./eco-target.ts";
+import { hintOnSign, orExecution, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { type NpmReading, readAsNpm } from "./npm-grammar.ts";
 
@@ -135,7 +135,7 @@ function invalid(target: string, reason: string): AegisError {
   return new AegisError(
     "invalid_target",
     `${JSON.stringify(target)} can't be an npm package: ${reason}`,
-    "Name it as in the registry: name, @scope/name or name@1.2.3.",
+    hintOnSign(target, "@", "Name it as in the registry: name, @scope/name or name@1.2.3."),
   );
 }
 

@@ -1,6 +1,6 @@
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
-import { parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { hintOnSign, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { NUGET_VERSIONS, normalizedVersion } from "./nuget-version.ts";
 
@@ -66,7 +66,7 @@ function invalid(target: string, reason: string): AegisError {
   return new AegisError(
     "invalid_target",
     `${JSON.stringify(target)} can't be a NuGet package: ${reason}`,
-    "Name it as in the registry: Newtonsoft.Json or Newtonsoft.Json@13.0.3.",
+    hintOnSign(target, "@", "Name it as in the registry: Newtonsoft.Json or Newtonsoft.Json@13.0.3."),
   );
 }
 

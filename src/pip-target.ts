@@ -1,7 +1,7 @@
 import type { DeniedTarget } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
-import { orExecution } from "./eco-target.ts";
+import { hintOnSign, orExecution } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { comparePython, isPythonVersion } from "./pip-version.ts";
 
@@ -104,7 +104,7 @@ function invalid(target: string, reason: string): AegisError {
   return new AegisError(
     "invalid_target",
     `${JSON.stringify(target)} can't be a Python package: ${reason}`,
-    "Name it as in its index: name or name==1.2.3.",
+    hintOnSign(target, "==", "Name it as in its index: name or name==1.2.3."),
   );
 }
 

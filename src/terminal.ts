@@ -88,8 +88,8 @@ export function jsonLine(value: unknown): string {
 }
 
 /**
- * An argv as words that a shell would read back unchanged, with unsafe characters escaped. A tilde stays unquoted only
- * where a shell doesn't expand it.
+ * An argv as words that a shell would read back unchanged; words with unsafe characters in bash's and zsh's own quotes, `$'\\x1b'`. A
+ * tilde stays unquoted only where a shell doesn't expand it.
  */
 export function showArgv(argv: readonly string[]): string {
   return argv.map(quoteWord).join(" ");
@@ -97,9 +97,16 @@ export function showArgv(argv: readonly string[]): string {
 
 /** One word of {@link showArgv}, quoted if necessary. */
 export function quoteWord(word: string): string {
-  return /^(?:[A-Za-z0-9_@%+=:,./-]|(?<=[^=:])~)+$/.test(word)
-    ? word
-    : `'${safe(word).replaceAll("'", "'\\''")}'`;
+  if (/^(?:[A-Za-z0-9_@%+=:,./-]|(?<=[^=:])~)+$/.test(word)) return word;
+  if (safe(word) === word) return `'${word.replaceAll("'", "'\\''")}'`;
+  const escaped = word.toWellFormed().replace(/['\\]/g, "\\$&");
+  return `$'${escaped.replace(UNSAFE, (c) => shellEscape(c.codePointAt(0) ?? 0))}'`;
+}
+
+function shellEscape(code: number): string {
+  const hex = (digits: number) => code.toString(16).padStart(digits, "0");
+  if (code < 0x80) return `\\x${hex(2)}`;
+  return code < 0x10000 ? `\\u${hex(4)}` : `\\U${hex(8)}`;
 }
 
 /** `Command argv`: wrapped and shortened for a terminal, else complete on one line. */
