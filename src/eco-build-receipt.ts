@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { canonicalJson, parseJson, UUID } from "./canonical.ts";
 import { ExecutableSchema } from "./doc-result.ts";
 import { LeftRoot } from "./eco-record.ts";
-import { type ErrorCode, errnoOf, isErrorCode } from "./errors.ts";
+import { AegisError, type ErrorCode, errnoOf, isErrorCode, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
 
 /*
@@ -46,8 +46,8 @@ const Receipt = v.strictObject({
   tree_after: sha256,
   /** The directory that becomes the root. */
   directory_id: v.string(),
-  /** For the log: what the files must be. */
-  left: LeftRoot,
+  /** For the log: what the files must be. Receipts of earlier builds lack it. */
+  left: v.optional(v.nullable(LeftRoot), null),
   executables: v.array(ExecutableSchema),
   /** The execution that a rollback undoes. */
   undoes: v.optional(v.nullable(v.pipe(v.string(), v.regex(UUID))), null),
@@ -60,10 +60,19 @@ export function writeBuildReceipt(directory: string, receipt: BuildReceipt): voi
   writeFileAtomic(join(directory, BUILD_FILES.receipt), canonicalJson(receipt));
 }
 
-/** The receipt in a run's directory; null if the run never came so far. @throws an error for one that can't be read */
+/** The receipt in a run's directory; null if the run never came so far. @throws AegisError `io` for one that can't be read */
 export function readBuildReceipt(directory: string): BuildReceipt | null {
   const text = textIn(directory, BUILD_FILES.receipt);
-  return text === null ? null : v.parse(Receipt, parseJson(text));
+  if (text === null) return null;
+  try {
+    return v.parse(Receipt, parseJson(text));
+  } catch (error) {
+    throw new AegisError(
+      "io",
+      `${join(directory, BUILD_FILES.receipt)} can't be read: ${messageOf(error)}; another version of Aegis may have written it`,
+      "Install that version again, which finishes the run; see: aegis daemon status",
+    );
+  }
 }
 
 export function writeRefusal(directory: string, code: ErrorCode, reason: string): void {

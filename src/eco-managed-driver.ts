@@ -167,7 +167,8 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     },
     left(directory) {
       const receipt = readBuildReceipt(directory);
-      return receipt !== null && isExchanged(receipt, places) ? { managed_root: receipt.left } : null;
+      if (receipt === null || receipt.left === null || !isExchanged(receipt, places)) return null;
+      return { managed_root: receipt.left };
     },
     compare({ argv, transaction }, before, after) {
       if (isRollbackArgv(argv)) return compareRestored({ argv, transaction }, before, after);
