@@ -207,7 +207,11 @@ async function follow(run: Followed, lost: AegisError | null): Promise<void> {
         throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
       const starting = error.code === "unavailable" || isConnectionLoss(error);
       const first = lost === null && !noted;
-      if (first || !starting || ++failures >= REATTACH_TRIES) throw error;
+      if (first || !starting) throw error;
+      if (++failures >= REATTACH_TRIES) {
+        const hint = `An execution that has started goes on. Follow it: aegis apply --watch ${id}`;
+        throw lost === null ? error : new AegisError(error.code, error.message, hint, error.details);
+      }
       if (await endsWithin(PAUSE_MS, run)) return;
     }
   }

@@ -108,6 +108,8 @@ export interface Held {
 export interface RunDriver {
   /** The account that runs the tool: `root`, or the name of an existing account other than root's. */
   user: string;
+  /** The run's process is Aegis, which starts the tool and gives a reason where that fails. */
+  isSupervised?: true;
   /** Directories that a run changes. A snapshot without any of them undoes nothing. */
   roots: readonly string[];
   /**

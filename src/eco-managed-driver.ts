@@ -77,6 +77,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     createFileExclusive(join(directory, BUILD_FILES.decision), DECISION.stopped);
   return {
     user,
+    isSupervised: true,
     roots: [places.root],
     hold: () => Promise.resolve(null),
     ready: (plan) => (bringsBack(plan) ? Promise.resolve() : refuseUnconfined(units())),

@@ -48,6 +48,11 @@ export async function judgeRun(
       return failed("execution_failed", `${run.argv[0]} was stopped ${stopped}: ${why}`);
     }
     const how = status === null ? "a signal" : `status ${status}`;
+    if (driver.isSupervised === true) {
+      const left = witness.verdict === "absent" ? `; ${witness.reason}` : "";
+      const what = `Aegis's own process, which supervises ${run.argv[0]}, ended with ${how}${left}`;
+      return failed("execution_failed", what);
+    }
     const { text } = await driver.advice();
     return failed("execution_failed", `${run.argv[0]} ended with ${how}${text === "" ? "" : `; ${text}`}`);
   }

@@ -85,7 +85,7 @@ export function relay(
       stage: failure.stage,
       problem: failure.error.message,
     });
-    finish(errorReply(runnerFailure(failure, request.method)));
+    finish(errorReply(runnerFailure(failure, request.method, executionId)));
   };
   const parameters = { ...request.parameters, caller };
   const call = openCall(
@@ -114,6 +114,7 @@ function executionOf(request: ExecutionCall): string {
 function runnerFailure(
   { stage, error }: CallFailure,
   method: Exclude<ExecutorCall["method"], "Report">,
+  executionId = "",
 ): AegisError {
   if (stage === "connect") {
     const hint = "Type: aegis daemon status; the runner's log has more: journalctl -u 'aegis-runner*'";
@@ -122,7 +123,7 @@ function runnerFailure(
   // Only an Apply may have started something.
   const hint =
     method === "Apply"
-      ? "A run that has started goes on. Follow it: aegis apply --watch <execution id>"
+      ? `A run that has started goes on. Follow it: aegis apply --watch ${executionId}`
       : "The runner's log says why: journalctl -u 'aegis-runner*'; see also: aegis daemon status";
   return new AegisError("protocol", `the runner's answer broke off: ${error.message}`, hint);
 }

@@ -202,7 +202,11 @@ describeOnThrowaway("managed runs that end badly", () => {
       const { client, id, before, go } = await untilBuilding("1.3.0");
       kill(supervisor());
       expect(await client.exited).toBe(7);
-      expect(managed.ended(id)).toMatchObject({ kind: "execution_completed", state: "failed" });
+      expect(managed.ended(id)).toMatchObject({
+        ...{ kind: "execution_completed", state: "failed" },
+        message:
+          "Aegis's own process, which supervises npm, ended with a signal; /var/lib/aegis/npm-global was not exchanged and is as it was",
+      });
       expect(managed.installed()).toEqual(before);
       // The stage of a supervisor that was killed is the next run's to remove.
       expect(managed.leftOver().filter((one) => !one.startsWith("/var/lib/aegis/stage/"))).toEqual([]);

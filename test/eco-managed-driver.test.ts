@@ -257,18 +257,21 @@ managed.describe("a managed run", () => {
     expect(at.driver.wasStopped(at.runDirectory())).toBeNull();
   });
 
-  managed.test("the receipt of another version of Aegis: an older one counts, a newer one is named", async () => {
-    await at.run([TOOL], script(INSTALL));
-    const path = join(at.runDirectory(), "receipt.json");
-    const { left, ...older } = JSON.parse(readFileSync(path, "utf8"));
-    expect(at.driver.left?.(at.runDirectory())).toEqual({ managed_root: left });
-    writeFileSync(path, JSON.stringify(older));
-    expect(at.driver.witness(at.runDirectory(), { argv: [], transaction: [] }).verdict).toBe("vouched");
-    expect(at.driver.left?.(at.runDirectory())).toBeNull();
-    writeFileSync(path, JSON.stringify({ ...older, news: 1 }));
-    const why = /receipt\.json can't be read: .*; another version of Aegis may have written it$/;
-    await refuses(() => at.driver.left?.(at.runDirectory()), "io", why);
-  });
+  managed.test(
+    "the receipt of another version of Aegis: an older one counts, a newer one is named",
+    async () => {
+      await at.run([TOOL], script(INSTALL));
+      const path = join(at.runDirectory(), "receipt.json");
+      const { left, ...older } = JSON.parse(readFileSync(path, "utf8"));
+      expect(at.driver.left?.(at.runDirectory())).toEqual({ managed_root: left });
+      writeFileSync(path, JSON.stringify(older));
+      expect(at.driver.witness(at.runDirectory(), { argv: [], transaction: [] }).verdict).toBe("vouched");
+      expect(at.driver.left?.(at.runDirectory())).toBeNull();
+      writeFileSync(path, JSON.stringify({ ...older, news: 1 }));
+      const why = /receipt\.json can't be read: .*; another version of Aegis may have written it$/;
+      await refuses(() => at.driver.left?.(at.runDirectory()), "io", why);
+    },
+  );
 
   managed.test("commands that shadow others are named, and another root's link stays", async () => {
     mkdirSync(join(at.state, "bin"), { recursive: true });

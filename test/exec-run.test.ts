@@ -339,6 +339,15 @@ describe("an execution that fails", () => {
         message: "units changed: a; code ended with status 3; try again",
       });
     });
+    test("where the process that ended is Aegis's own, the tool isn't blamed", async () => {
+      const plan = await install();
+      host.mode("dies");
+      const witness = () => ({ verdict: "absent", reason: "the store is as it was" }) as const;
+      expect(await submit(plan, context(driving({ isSupervised: true, witness })))).toMatchObject({
+        state: "failed",
+        message: "Aegis's own process, which supervises code, ended with a signal; the store is as it was",
+      });
+    });
     test("a run that takes longer than its driver allows is stopped", async () => {
       const plan = await install();
       host.mode("waits");

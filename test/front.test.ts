@@ -519,7 +519,7 @@ describe("relaying", () => {
     async (method, parameters, goesOn) => {
       const { client } = await setUp({ answer: (_, __, socket) => socket.destroy() });
       const { hint } = (await client().send(call(method, parameters)).reply()).parameters;
-      expect(String(hint).includes("A run that has started goes on")).toBe(goesOn);
+      expect(String(hint).includes(`goes on. Follow it: aegis apply --watch ${ID}`)).toBe(goesOn);
       expect(String(hint).includes("journalctl -u 'aegis-runner*'")).toBe(!goesOn);
     },
   );
