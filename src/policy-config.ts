@@ -40,7 +40,10 @@ const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a
 
 const imagePattern = v.pipe(
   v.string(),
-  v.regex(/^[a-z0-9][a-z0-9._:-]*\/[a-z0-9][a-z0-9._/-]*\*?$/, "not registry/name, or one that ends in *"),
+  v.regex(
+    /^[a-z0-9][a-z0-9._:-]*\/(?:[a-z0-9][a-z0-9._/-]*\*?|\*)$/,
+    "not registry/name, or one that ends in *",
+  ),
 );
 const signerPattern = v.pipe(
   v.string(),

@@ -58,7 +58,6 @@ describeOnThrowaway("wrappers", () => {
       ["apt-get install -y --reinstall bash", "aegis plan apt install bash"],
       ["pip install -r x.txt", "requirements-file-denied"],
       ["apt install -f", "aegis plan apt repair"],
-      ["docker pull alpine", "can't plan docker pull yet"],
       ["nuget list", "nuget is not installed"],
       ["cargo search again", "call each other"],
       ["cargo search again-exec", "call each other"],
@@ -69,8 +68,6 @@ describeOnThrowaway("wrappers", () => {
         expect(stderr).toContain(says);
         expect({ status, stdout }).toEqual({ status: 126, stdout: "" });
       });
-    test("what can't be planned yet is not announced as a plan", async () =>
-      expect((await sh("docker pull alpine")).stderr).not.toContain("plans the change"));
     test("nothing of it has run", async () =>
       expect((await sh("podman run alpine; ls /tmp/podman-ran")).stderr).toContain("No such file"));
     test("--json is the package manager's own", async () =>
@@ -96,6 +93,11 @@ describeOnThrowaway("wrappers", () => {
     expect({ status, written: stdout.includes("Written: ") }).toEqual({ status: 3, written: true });
     expect(stdout).toContain("Policy denies this plan");
     expect(stdout).toContain("local-path-denied");
+  });
+  test("an image's pull becomes a plan for the engine that was called", async () => {
+    const { status, stdout, stderr } = await sh("podman pull oci:/var/x");
+    expect(stderr).toContain("aegis plan podman pull oci:/var/x");
+    expect([status, stdout]).toEqual([3, expect.stringContaining("local-path-denied")]);
   });
   test("likewise of another package manager", async () => {
     const { status, stdout } = await sh("pip3 install ./requests");

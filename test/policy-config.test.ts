@@ -171,6 +171,15 @@ describe("a policy file is refused, naming the key", () => {
   });
 });
 
+test.each(["ghcr.io/*", "ghcr.io/org/*", "ghcr.io/org/app", "localhost:5000/a__b", "docker.io/library/deb*"])(
+  "a signer may be named for %s",
+  (pattern) => {
+    const signer = `{ images = ["${pattern}"], issuer = "https://x.example", subject = "a@b" }`;
+    const { container } = parsePolicyConfig(`[container]\nsigners = [${signer}]`, "policy.toml");
+    expect(container.signers[0]?.images).toEqual([pattern]);
+  },
+);
+
 test("missing settings have their defaults", () => {
   const config = parsePolicyConfig("[apt]\nallow_removals = true", "f");
   expect(config.apt).toMatchObject({
