@@ -21,6 +21,7 @@ import { peerOf, tryFlock } from "./sys-ffi.ts";
 import { newSessionKeyring, reapOrphans, refuseNetwork, startLoopback } from "./sys-namespace.ts";
 import { expendable } from "./sys-oom.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
+import { refuseLocalSockets } from "./sys-syscalls.ts";
 
 /*
  * The first process inside a sandbox. It gets the specification as one line on its standard input, makes the root, starts the
@@ -68,6 +69,7 @@ async function runRequest({ version, spec }: SandboxRequest): Promise<SandboxEnd
   newSessionKeyring();
   if (spec.registry !== null) await startRegistry(spec.aegis, spec.registry);
   enterSandboxRoot(spec);
+  if (!spec.network) refuseLocalSockets();
   return await runProgram(spec, output);
 }
 

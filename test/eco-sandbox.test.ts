@@ -83,6 +83,12 @@ managed.describe("a hostile tool", () => {
 
   const ATTEMPTS: [what: string, command: string][] = [
     ["reach a server of the host", "exec 8<>/dev/tcp/127.0.0.1/HOSTPORT"],
+    // A socket with a name below /usr or /opt is in another network and yet within reach.
+    [
+      "have a local socket",
+      "perl -MSocket -e 'socket(my $s, AF_INET, SOCK_STREAM, 0) or exit 0; exit(socket($s, AF_UNIX, SOCK_STREAM, 0) ? 0 : 1)'",
+    ],
+    ["have a ring of system calls", "perl -e 'exit(syscall(425, 8, \"x\" x 200) < 0 && $!{EPERM} ? 1 : 0)'"],
     ["reach the network", "exec 8<>/dev/tcp/192.0.2.1/80"],
     ["signal the first process", "kill -9 1"],
     ["read its environment", "cat /proc/1/environ"],
@@ -174,6 +180,12 @@ managed.describe("a hostile tool", () => {
       expect(at.leftOver()).toEqual([]);
     });
   }
+
+  managed.test("processes speak with their children over pairs of sockets", async () => {
+    const pair =
+      "perl -MSocket -e 'socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0) and print qq(paired\\n)'";
+    expect((await at.run([TOOL], script(`${INSTALL}\n${pair}`))).stdout).toBe("paired\n");
+  });
 
   managed.test("what outlives the tool is dead before root looks", async () => {
     const outlive = `(setsid bash -c 'while true; do echo evil > $0/tool; done' $R &) ; sleep 0.2; rm $R/tool; ${INSTALL}`;
