@@ -77,6 +77,8 @@ export const npmManaged: ManagedTool = {
       npm_config_globalconfig: posix.join(home, "no-global-npmrc"),
       npm_config_update_notifier: "false",
       npm_config_logs_max: "0",
+      // The registry answers at once and always the same; npm would wait for minutes, and ask again for a file that has changed.
+      npm_config_fetch_retries: "0",
     },
   }),
 
