@@ -13,7 +13,7 @@ import {
 } from "./doctor-trust.ts";
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { loadEcosystem } from "./eco-load.ts";
-import { LISTEN, sandboxUnits } from "./eco-sandbox-unit.ts";
+import { LISTEN, type SandboxUnits, sandboxUnits } from "./eco-sandbox-unit.ts";
 import { TABLE } from "./eco-table.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -33,7 +33,7 @@ type Check = (env: Env) => Promise<Finding[]> | Finding[];
 const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "host", check: host },
   { name: "tools", check: tools },
-  { name: "confinement", check: confinement },
+  { name: "confinement", check: () => confinement(THIS_HOST) },
   { name: "packages", check: packageState },
   { name: "directories", check: directories },
   { name: "keys", check: trustedKeys },
@@ -101,29 +101,49 @@ async function tools(): Promise<Finding[]> {
   );
 }
 
+/** What confinement depends on. */
+interface ConfiningHost {
+  program(name: string): string | null;
+  hasUser(name: string): boolean;
+  units(): SandboxUnits;
+  isInstalled(): boolean;
+}
+
+const THIS_HOST: ConfiningHost = {
+  program: resolveProgram,
+  hasUser: (name) => userIds(name) !== null,
+  units: sandboxUnits,
+  isInstalled,
+};
+
 /** What confines the tools of other ecosystems than apt's. */
-function confinement(): Finding[] {
-  const absent = ["unshare", "setpriv", "prlimit"].filter((name) => resolveProgram(name) === null);
+export function confinement(host: ConfiningHost): Finding[] {
+  const absent = ["unshare", "setpriv", "prlimit"].filter((name) => host.program(name) === null);
   if (absent.length > 0) {
     const why = `${absent.join(", ")}: not installed: no other tool than apt can be run`;
     return [warn("confinement", why, "Type: sudo apt-get install util-linux")];
   }
-  const users = [USERS.build, USERS.fetch].filter((name) => userIds(name) === null);
+  const users = [USERS.build, USERS.fetch].filter((name) => !host.hasUser(name));
   if (users.length > 0) {
     const why = `there is no user ${users.join(" and no user ")}: no other tool than apt can be run`;
     return [warn("confinement", why, "Type: sudo aegis daemon install")];
   }
-  const { build, fetch } = sandboxUnits();
-  if (build !== null && fetch !== null)
+  const { build, fetch } = host.units();
+  const silent = [
+    ...(build === null ? ["aegis-build.socket"] : []),
+    ...(fetch === null ? ["aegis-fetch.socket"] : []),
+  ];
+  if (silent.length === 0)
     return [
       ok(
         "confinement",
         "other tools than apt run in aegis-build@.service, their downloads in aegis-fetch@.service",
       ),
     ];
-  if (build === null && fetch === null && !isInstalled())
+  if (silent.length === 2 && !host.isInstalled())
     return [ok("confinement", "by namespaces, for an executor that root starts by hand")];
-  const why = "aegis-build.socket or aegis-fetch.socket doesn't listen: no other tool than apt can be run";
+  const verb = silent.length === 2 ? "don't" : "doesn't";
+  const why = `${silent.join(" and ")} ${verb} listen: no other tool than apt can be run`;
   return [warn("confinement", why, LISTEN)];
 }
 

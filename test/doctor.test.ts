@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { versionLine } from "../src/doctor.ts";
+import { confinement, versionLine } from "../src/doctor.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
 const { path, remove } = temporaryDirectory();
@@ -30,5 +30,84 @@ describe("a program's version", () => {
     const tool = script("creates", `mkdir -p "$HOME/.config/tool" && : > ${made}; echo 1.0`);
     expect(await versionLine(tool, ["--version"])).toBe("1.0");
     expect(existsSync(made)).toBe(false);
+  });
+});
+
+describe("confinement", () => {
+  const [BUILD, FETCH] = ["/run/aegis/build.sock", "/run/aegis/fetch.sock"];
+  const LISTEN = "systemctl start aegis-build.socket aegis-fetch.socket";
+  /** Whether Aegis is installed for systemd, which sockets listen, and what else is missing. */
+  type Row = [
+    what: string,
+    isInstalled: boolean,
+    sockets: string,
+    absent: string[],
+    level: string,
+    says: string,
+    fix: string,
+  ];
+  const ROWS: Row[] = [
+    ["by units", true, "build fetch", [], "ok", "run in aegis-build@.service", ""],
+    [
+      "by units, though nothing else is installed",
+      false,
+      "build fetch",
+      [],
+      "ok",
+      "run in aegis-build@.service",
+      "",
+    ],
+    ["by hand", false, "", [], "ok", "by namespaces, for an executor that root starts by hand", ""],
+    ["no socket", true, "", [], "warn", "aegis-build.socket and aegis-fetch.socket don't listen", LISTEN],
+    ["one socket", true, "build", [], "warn", "aegis-fetch.socket doesn't listen: no other tool", LISTEN],
+    [
+      "the other socket",
+      true,
+      "fetch",
+      [],
+      "warn",
+      "aegis-build.socket doesn't listen: no other tool",
+      LISTEN,
+    ],
+    ["one socket by hand", false, "build", [], "warn", "aegis-fetch.socket doesn't listen", LISTEN],
+    [
+      "no program",
+      true,
+      "build fetch",
+      ["setpriv", "prlimit"],
+      "warn",
+      "setpriv, prlimit: not installed",
+      "util-linux",
+    ],
+    [
+      "no user",
+      true,
+      "build fetch",
+      ["aegis-fetch"],
+      "warn",
+      "there is no user aegis-fetch: no other",
+      "daemon install",
+    ],
+    [
+      "no users",
+      false,
+      "",
+      ["aegis-build", "aegis-fetch"],
+      "warn",
+      "no user aegis-build and no user aegis-fetch",
+      "daemon install",
+    ],
+  ];
+  test.each(ROWS)("%s", (_, isInstalled, sockets, absent, level, says, fix) => {
+    const listens = (name: string, path: string) => (sockets.includes(name) ? path : null);
+    const [finding, ...others] = confinement({
+      program: (name) => (absent.includes(name) ? null : `/usr/bin/${name}`),
+      hasUser: (name) => !absent.includes(name),
+      units: () => ({ build: listens("build", BUILD), fetch: listens("fetch", FETCH) }),
+      isInstalled: () => isInstalled,
+    });
+    expect(finding).toMatchObject({ check: "confinement", level, message: expect.stringContaining(says) });
+    expect(finding?.fix ?? "").toContain(fix);
+    expect(others).toEqual([]);
   });
 });
