@@ -98,6 +98,12 @@ describe("tar: refused", () => {
     expect(() => readTarGz(bomb)).toThrow(/far too much/);
   });
 
+  test("a file of zeros is packed too well from 16 MiB on", () => {
+    const zeros = (mebibytes: number) => gzipSync(tar(tarEntry("a", "\0".repeat(mebibytes << 20))));
+    expect(readTarGz(zeros(15))).toHaveLength(1);
+    expect(() => readTarGz(zeros(17))).toThrow(/far too much/);
+  });
+
   test("no gzip, and bytes behind it", () => {
     expect(() => readTarGz(Buffer.from("PK"))).toThrow(/no gzip file/);
     expect(() => readTarGz(Buffer.concat([gzipSync(tar(tarEntry("a"))), Buffer.from("x")]))).toThrow(

@@ -339,6 +339,12 @@ test("two packages of one plan with one file: refused", async () => {
   });
 });
 
+test("two packages of one plan with one file of the same bytes: accepted, since it doesn't matter whose it is", async () => {
+  const files = signed(LIB, { ...OTHER, files: { "lib/data.txt": LIB.files?.["lib/data.txt"] ?? "" } });
+  const found = await checked(files, mkdtempSync(join(work, "empty-")), []);
+  expect(found.map((one) => one.found)).not.toContain("two packages have it");
+});
+
 test("two packages of one plan with one command: refused", async () => {
   const command = (one: FakeWheel, says: string): FakeWheel => ({
     ...one,
