@@ -48,10 +48,8 @@ const NPM: FakePackage[] = [
   needing("deep-git", { middle: "1" }),
   needing("middle", { evil: "git+https://127.0.0.1:1/evil.git" }),
   needing("lacking", { nobody: "1" }),
-  npmArchive("climbing", tarEntry("package/../../../etc/cron.d/x", "x")),
   npmArchive("linking", tarEntry("package/l", "", { type: "2", link: "/etc/passwd" })),
   npmArchive("hard-linking", tarEntry("package/l", "", { type: "1", link: "package/package.json" })),
-  npmArchive("two-cases", tarEntry("package/A.js", "1"), tarEntry("package/a.js", "2")),
   { name: "zeros", version: "1.0.0", tarball: tenGigabytes() },
   { name: "moved", version: "1.0.0" },
 ];
@@ -71,9 +69,6 @@ const PIP: FakeWheel[] = [
   ...["1.0", "1.1", "1.2"].map(theApp),
   wheelNeeding("words"),
   { ...wheelNeeding("lying"), record: (lines) => lines.map((line) => line.replace(/sha256=./, "sha256=x")) },
-  wheelNeeding("climbing", { "../x.py": "" }),
-  wheelNeeding("two-cases", { "two_cases/A.py": "", "two_cases/a.py": "1" }),
-  wheelNeeding("zeros", { "zeros/z": MANY_ZEROS }),
   { ...wheelNeeding("lacking"), requires: ["nobody"] },
   { ...wheelNeeding("deep-git"), requires: ["middle"] },
   { ...wheelNeeding("middle"), requires: ["evil @ git+https://127.0.0.1:1/evil.git"] },
@@ -137,7 +132,7 @@ const CARGO = [
   { crates: [crateOf("climbing", tarEntry("climbing-1.0.0/../../x", "x"))] },
   { crates: [crateOf("linking", tarEntry("linking-1.0.0/l", "", { type: "2", link: "/etc/passwd" }))] },
   { crates: [crateOf("two-cases", tarEntry("two-cases-1.0.0/A", "1"), tarEntry("two-cases-1.0.0/a", "2"))] },
-  { crates: [crateOf("zeros", tarEntry("zeros-1.0.0/z", MANY_ZEROS.repeat(4)))] },
+  { crates: [crateOf("zeros", tarEntry("zeros-1.0.0/z", MANY_ZEROS))] },
   { crates: [crate("moved")] },
   {
     crates: [crate("lacking", { dependencies: [{ name: "nobody", version: "1.0.0" }] })],
@@ -263,21 +258,17 @@ describeOnThrowaway("hostile registries and packages", () => {
   });
 
   describe("can't be planned", () => {
+    // What npm's and cargo's archives are refused for is seen by one reader, and so it is with pip's and Go's: the quicker ones show it.
     const ROWS: [tool: ManagedToolName, target: string, why: RegExp][] = [
       ["npm", "deep-git@1.0.0", /deep-git 1\.0\.0 → middle 1\.0\.0 → evil@git.* is from a git repository/],
       ["npm", "lacking@1.0.0", /lacking 1\.0\.0 → nobody@1: .* has no nobody/],
-      ["npm", "climbing@1.0.0", /climbing 1\.0\.0: .*cron\.d\/x" is no plain path/],
       ["npm", "linking@1.0.0", /linking 1\.0\.0: .*"package\/l" is a symbolic link/],
       ["npm", "hard-linking@1.0.0", /hard-linking 1\.0\.0: .*"package\/l" is a hard link/],
-      ["npm", "two-cases@1.0.0", /two-cases 1\.0\.0: .* differ by case alone/],
       ["npm", "zeros@1.0.0", /zeros 1\.0\.0: .* unpacks to far too much/],
       ["npm", "moved@1.0.0", /status 302, .* sends elsewhere.* not followed/],
       ["pip", "source-only==1.0", /source-only 1\.0: only a source archive, which would run its own code/],
       ["pip", "lying==1.0", /its RECORD lies about "lying\/__init__\.py"/],
-      ["pip", "climbing==1.0", /climbing-1\.0.*: "\.\.\/x\.py" is no plain path/],
       ["pip", "linking==1.0", /linking-1\.0.*: "linking\/l" is a link or a device/],
-      ["pip", "two-cases==1.0", /two_cases-1\.0.* differ by case alone/],
-      ["pip", "zeros==1.0", /zeros-1\.0.* unpacks to far too much/],
       ["pip", "lacking==1.0", /nobody \(lacking 1\.0\)\. The index has no nobody/],
       ["pip", "deep-git==1.0", /middle 1\.0 can't be used: it needs evil from an address \(git/],
       ["pip", "moved==1.0", /status 302, and sends elsewhere, which is not followed/],
@@ -488,34 +479,31 @@ describeOnThrowaway("hostile registries and packages", () => {
   describe("in the sandbox", () => {
     const ROOT = "/var/lib/aegis";
     /** What a tool gone bad does once it has installed what was signed. */
+    // One run of each tool, since all of what differs is named; go compiles its standard library each time.
     const TAMPERED: [tool: ManagedToolName, what: string, after: string, why: RegExp][] = [
       [
         "npm",
-        "a byte that differs",
-        `sed -i s/hello/hallo/ ${ROOT}/npm-global/lib/node_modules/app/node_modules/words/i.js`,
-        /words\/i\.js/,
+        "a byte that differs, and a command more",
+        `sed -i s/hello/hallo/ ${ROOT}/npm-global/lib/node_modules/app/node_modules/words/i.js; ln -s ../lib/node_modules/app/cli.js ${ROOT}/npm-global/bin/sudo`,
+        /words\/i\.js.*bin\/sudo/,
       ],
       [
-        "npm",
-        "a command more",
-        `ln -s ../lib/node_modules/app/cli.js ${ROOT}/npm-global/bin/sudo`,
-        /bin\/sudo/,
+        "pip",
+        "a byte that differs, and code that runs at every start",
+        `echo >> ${ROOT}/pip-packages/the_app/cli.py; echo import os > ${ROOT}/pip-packages/x.pth`,
+        /^(?=.*the_app\/cli\.py).*x\.pth/m,
       ],
-      ["pip", "a byte that differs", `echo >> ${ROOT}/pip-packages/the_app/cli.py`, /the_app\/cli\.py/],
-      ["pip", "code that runs at every start", `echo import os > ${ROOT}/pip-packages/x.pth`, /x\.pth/],
-      // One run: go compiles its standard library each time.
       [
         "go",
         "another version in a program, and a program more",
         `cp ${ROOT}/go/bin/app ${ROOT}/go/bin/sudo; sed -i s/v1\\.0\\.0/v1.0.1/g ${ROOT}/go/bin/app`,
         /bin\/app.*v1\.0\.1.*bin\/sudo/,
       ],
-      ["cargo", "a program more", `cp ${ROOT}/cargo/bin/the-app ${ROOT}/cargo/bin/sudo`, /bin\/sudo/],
       [
         "cargo",
-        "a record that differs",
-        `sed -i s/the-app/sudo/g ${ROOT}/cargo/.crates2.json`,
-        /crates2\.json/,
+        "a program more, and a record that differs",
+        `cp ${ROOT}/cargo/bin/the-app ${ROOT}/cargo/bin/sudo; sed -i s/the-app/sudo/g ${ROOT}/cargo/.crates2.json`,
+        /^(?=.*bin\/sudo).*crates2\.json/m,
       ],
     ];
     for (const [tool, what, after, why] of TAMPERED) {
