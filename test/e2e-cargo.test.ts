@@ -1,10 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type FakeCrate, FILES, fakeCrates, INDEX, indexUrl } from "./cargo-kit.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
+import { AVAILABLE, installCargo } from "./managed-chain.ts";
 import { needs } from "./needs.ts";
 import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
@@ -55,24 +52,7 @@ fn main() {
 `;
 }
 
-/** Debian's packages of cargo with what they need here, by its mirror; null where they can't be had. */
-function debian(): string | null {
-  const directory = mkdtempSync(join(tmpdir(), "aegis-cargo-"));
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
-  mkdirSync(join(directory, "partial"));
-  const options = ["-y", "--no-install-recommends", "--download-only", "-o", "Debug::NoLocking=1"];
-  const archives = ["-o", `Dir::Cache::archives=${directory}`];
-  const { status } = spawnSync("/usr/bin/apt-get", [...options, ...archives, "install", "cargo-web"], {
-    cwd: directory,
-  });
-  return status === 0 && readdirSync(directory).some((name) => name.startsWith("cargo-web_"))
-    ? directory
-    : null;
-}
-
-const DEBS = debian();
-
-needs(DEBS !== null, "Debian's packages of cargo, by apt-get").describe("Debian's cargo", () =>
+needs(AVAILABLE.cargo, "Debian's packages of cargo, by apt-get").describe("Debian's cargo", () =>
   describeOnThrowaway("from intent to a command", () => {
     let server: ReturnType<typeof Bun.serve>;
     let chain: Chain;
@@ -96,12 +76,7 @@ needs(DEBS !== null, "Debian's packages of cargo, by apt-get").describe("Debian'
       const { host } = chain;
       for (const user of ["aegis-build", "aegis-fetch"])
         await host.exec(["useradd", "--system", "--no-create-home", user]);
-      for (const deb of readdirSync(DEBS ?? "").filter((name) => name.endsWith(".deb"))) {
-        host.write(`/var/tmp/${deb}`, readFileSync(join(DEBS ?? "", deb)));
-        const unpack = ["dpkg-deb", "-x", `/var/tmp/${deb}`, "/"];
-        const { status, stderr } = await host.exec(unpack, { timeoutMs: 120_000 });
-        if (status !== 0) throw new Error(stderr);
-      }
+      await installCargo(chain);
       const { port } = server;
       host.write("/etc/aegis/aegisd.env", `AEGIS_CARGO_INDEX=sparse+http://127.0.0.1:${port}/\n`);
       const policy = ['apply = "require_human"', "allow_build_scripts = true"];

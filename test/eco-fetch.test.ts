@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { AegisError } from "../src/errors.ts";
 import { fakeManaged } from "./managed-fake.ts";
 import {
   buildUser,
-  compileAegis,
+  compiledAegis,
   ManagedTest,
   managed,
   pidsOf,
@@ -22,16 +22,10 @@ import { temporaryDirectory, until } from "./varlink-kit.ts";
 const TOOL = { name: "tool", bytes: "signed bytes\n".repeat(10_000) };
 
 managed.describe("fetching", () => {
-  let aegis: string;
-  let compiled: { path: string; remove(): void };
+  const aegis = compiledAegis();
   let at: ManagedTest;
-  beforeAll(() => {
-    compiled = temporaryDirectory();
-    aegis = compileAegis(compiled.path);
-  });
-  afterAll(() => compiled.remove());
   beforeEach(() => {
-    at = new ManagedTest(aegis, fakeManaged);
+    at = new ManagedTest(aegis(), fakeManaged);
   });
   afterEach(() => at.close());
 
@@ -96,7 +90,7 @@ managed.describe("fetching", () => {
     const files = filesOf(at.plan([TOOL]), directory);
     const root = join(at.directory, "runs");
     const fetching = {
-      ...{ aegis, unit: null, account: buildUser(), root, reached: () => ({}), progress() {} },
+      ...{ aegis: aegis(), unit: null, account: buildUser(), root, reached: () => ({}), progress() {} },
       ...{ stop: new AbortController().signal, pace: { windowMs: 1500, bytes: 10_000, totalMs: 60_000 } },
     };
     await refuses(() => fetchFiles(files, directory, fetching), "unavailable");
@@ -117,7 +111,7 @@ managed.describe("fetching", () => {
     at.trick = () => new Response(new ReadableStream({}));
     const { uid } = at.account;
     const path = join(import.meta.dir, "managed-fetcher.ts");
-    const args = [path, aegis, join(at.directory, "killed"), String(at.port), String(uid)];
+    const args = [path, aegis(), join(at.directory, "killed"), String(at.port), String(uid)];
     const runner = spawn(process.execPath, args, { stdio: "inherit" });
     await until(() => at.asked.length > 0);
     expect(processesOf(uid)).toHaveLength(1);
@@ -154,7 +148,7 @@ managed.describe("fetching", () => {
 
   managed.test("many files that are reached by a company's list of certificates", async () => {
     const certificates = "certificate\n".repeat(20_000);
-    const company = new ManagedTest(aegis, { ...fakeManaged, access: () => () => ({ certificates }) });
+    const company = new ManagedTest(aegis(), { ...fakeManaged, access: () => () => ({ certificates }) });
     try {
       const packages = Array.from({ length: 40 }, (_, i) => ({ ...TOOL, name: `tool-${i}` }));
       await company.prepare(company.plan(packages), script("true"));
@@ -171,7 +165,7 @@ managed.describe("fetching", () => {
       seen.push(request.headers.get("authorization"));
       return new Response(bytes);
     };
-    const with_ = new ManagedTest(aegis, {
+    const with_ = new ManagedTest(aegis(), {
       ...fakeManaged,
       access: () => () => ({ headers: { authorization: secret } }),
     });

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -24,10 +24,10 @@ import { startRun } from "../src/eco-run.ts";
 import { rollbackArgv } from "../src/eco-undo.ts";
 import { readText } from "../src/sys-files.ts";
 import { fakeManaged } from "./managed-fake.ts";
-import { compileAegis, ManagedTest, managed, script } from "./managed-kit.ts";
+import { compiledAegis, ManagedTest, managed, script } from "./managed-kit.ts";
 import { install } from "./policy-plans.ts";
 import { refuses } from "./signing-kit.ts";
-import { temporaryDirectory, until } from "./varlink-kit.ts";
+import { until } from "./varlink-kit.ts";
 
 const TOOL = { name: "tool", bytes: "#!/bin/sh\necho tool 1\n" };
 const INSTALL = "get tool > $R/tool && chmod 755 $R/tool";
@@ -61,16 +61,10 @@ test("a package called constructor wasn't there before, and is what a rollback r
 });
 
 managed.describe("a managed run", () => {
-  let aegis: string;
-  let compiled: { path: string; remove(): void };
+  const aegis = compiledAegis();
   let at: ManagedTest;
-  beforeAll(() => {
-    compiled = temporaryDirectory();
-    aegis = compileAegis(compiled.path);
-  });
-  afterAll(() => compiled.remove());
   beforeEach(() => {
-    at = new ManagedTest(aegis, fakeManaged, {
+    at = new ManagedTest(aegis(), fakeManaged, {
       limits: { memory: 1 << 30, tasks: 300, disk: 64 << 20, entries: 5000 },
     });
   });

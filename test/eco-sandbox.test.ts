@@ -1,8 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, test } from "bun:test";
 import { MANAGED_LIMITS, managedLimits } from "../src/eco-sandbox-limits.ts";
 import { fakeManaged } from "./managed-fake.ts";
-import { compileAegis, ManagedTest, managed, processesOf, script } from "./managed-kit.ts";
-import { temporaryDirectory } from "./varlink-kit.ts";
+import { compiledAegis, ManagedTest, managed, processesOf, script } from "./managed-kit.ts";
 
 /*
  * What a hostile tool can do inside. It is a real shell with the host's real programs; each case installs what was signed, and tries
@@ -24,16 +23,10 @@ test.each(TASKS)("with %i processors a run may have %i processes and threads", (
 });
 
 managed.describe("a hostile tool", () => {
-  let aegis: string;
-  let compiled: { path: string; remove(): void };
+  const aegis = compiledAegis();
   let at: ManagedTest;
-  beforeAll(() => {
-    compiled = temporaryDirectory();
-    aegis = compileAegis(compiled.path);
-  });
-  afterAll(() => compiled.remove());
   beforeEach(() => {
-    at = new ManagedTest(aegis, fakeManaged, {
+    at = new ManagedTest(aegis(), fakeManaged, {
       limits: { memory: 256 << 20, tasks: 200, disk: 64 << 20, entries: 3000 },
     });
     at.place("kept", "as before");

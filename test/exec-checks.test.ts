@@ -10,10 +10,9 @@ import { type ExecutionContext, execute } from "../src/exec.ts";
 import { ALL_CHECKS, CHECKS, type CheckName, CheckSequence, SUBMISSION_CHECKS } from "../src/exec-checks.ts";
 import { PREFLIGHT_CHECKS } from "../src/exec-embedded.ts";
 import type { StatePaths } from "../src/sys-state.ts";
-import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
-import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { contextOf, logged, makeExecutionHost, signed, submit } from "./execution-kit.ts";
+import { type FakeHost, withFake } from "./fake-ecosystem.ts";
 import { ALICE, configOf, forged, refuses, STRANGER, snapshot, TRUST } from "./signing-kit.ts";
-import { temporaryDirectory } from "./varlink-kit.ts";
 
 test("the order of the checks", () => {
   expect(ALL_CHECKS).toEqual([
@@ -90,10 +89,7 @@ describe("each check refuses, under its own name, and nothing has run", () => {
   let host: FakeHost;
   let paths: StatePaths;
   beforeEach(() => {
-    ({ path: directory, remove } = temporaryDirectory());
-    host = makeFakeHost(directory);
-    paths = statePathsIn(directory);
-    makeStatePaths(paths);
+    ({ directory, remove, host, paths } = makeExecutionHost());
   });
   afterEach(() => remove());
 

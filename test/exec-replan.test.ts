@@ -11,21 +11,17 @@ import { signReview } from "../src/key-review-signature.ts";
 import { openPlanning } from "../src/plan-world.ts";
 import { buildPrompt } from "../src/review-prompt.ts";
 import type { StatePaths } from "../src/sys-state.ts";
-import { makeStatePaths, signed, statePathsIn } from "./execution-kit.ts";
-import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { makeExecutionHost, signed } from "./execution-kit.ts";
+import { type FakeHost, withFake } from "./fake-ecosystem.ts";
 import { review } from "./policy-plans.ts";
 import { configOf, REVIEWER, refuses, STRANGER } from "./signing-kit.ts";
-import { temporaryDirectory } from "./varlink-kit.ts";
 
 let directory: string;
 let remove: () => void;
 let host: FakeHost;
 let paths: StatePaths;
 beforeEach(() => {
-  ({ path: directory, remove } = temporaryDirectory());
-  host = makeFakeHost(directory);
-  paths = statePathsIn(directory);
-  makeStatePaths(paths);
+  ({ directory, remove, host, paths } = makeExecutionHost());
 });
 afterEach(() => remove());
 

@@ -11,10 +11,9 @@ import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { boundedDecision } from "../src/exec-run.ts";
 import { RULES } from "../src/policy-rules.ts";
 import type { StatePaths } from "../src/sys-state.ts";
-import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
-import { driverOf, type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { contextOf, logged, makeExecutionHost, signed, submit } from "./execution-kit.ts";
+import { driverOf, type FakeHost, withFake } from "./fake-ecosystem.ts";
 import { refuses } from "./signing-kit.ts";
-import { temporaryDirectory } from "./varlink-kit.ts";
 
 const result = (reasons: string[], rules: string[] = []): PolicyResult => ({
   schema_version: "1.0",
@@ -62,10 +61,7 @@ describe("an execution that fails", () => {
   let host: FakeHost;
   let paths: StatePaths;
   beforeEach(() => {
-    ({ path: directory, remove } = temporaryDirectory());
-    host = makeFakeHost(directory);
-    paths = statePathsIn(directory);
-    makeStatePaths(paths);
+    ({ directory, remove, host, paths } = makeExecutionHost());
   });
   afterEach(() => remove());
 

@@ -17,9 +17,8 @@ import type { Log } from "../src/log.ts";
 import type { StatePaths } from "../src/sys-state.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseReply, type Reply } from "../src/wire.ts";
 import { type Event, readEvent, readStatus, replyError } from "../src/wire-executor.ts";
-import { contextOf, logged, makeStatePaths, signed, statePathsIn } from "./execution-kit.ts";
-import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
-import { temporaryDirectory } from "./varlink-kit.ts";
+import { contextOf, logged, makeExecutionHost, signed } from "./execution-kit.ts";
+import { type FakeHost, withFake } from "./fake-ecosystem.ts";
 
 /*
  * The runner in this process, on one end of a pair of sockets, with an ecosystem that exists only here, and without root.
@@ -42,10 +41,7 @@ let lines: string[];
 let world: RunnerWorld;
 let before: number;
 beforeEach(() => {
-  ({ path: directory, remove } = temporaryDirectory());
-  host = makeFakeHost(directory);
-  paths = statePathsIn(directory);
-  makeStatePaths(paths);
+  ({ directory, remove, host, paths } = makeExecutionHost());
   lines = [];
   const { ecosystems, openPlanning, rules } = contextOf(host, paths, directory);
   world = {

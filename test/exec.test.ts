@@ -24,11 +24,10 @@ import { openPlanning } from "../src/plan-world.ts";
 import { startTimeOf } from "../src/sys-process.ts";
 import { type StatePaths, userIds } from "../src/sys-state.ts";
 import type { EventInput } from "../src/wire-executor.ts";
-import { contextOf, logged, makeStatePaths, signed, statePathsIn, submit } from "./execution-kit.ts";
-import { type FakeHost, fakeGrammar, makeFakeHost, withFake } from "./fake-ecosystem.ts";
+import { contextOf, logged, makeExecutionHost, signed, submit } from "./execution-kit.ts";
+import { type FakeHost, fakeGrammar, withFake } from "./fake-ecosystem.ts";
 import { needs } from "./needs.ts";
 import { ALICE, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
-import { temporaryDirectory } from "./varlink-kit.ts";
 
 /*
  * The executor's own code, from the submitted text to the log, with an ecosystem that exists only here, and without root.
@@ -39,10 +38,7 @@ let remove: () => void;
 let host: FakeHost;
 let paths: StatePaths;
 beforeEach(() => {
-  ({ path: directory, remove } = temporaryDirectory());
-  host = makeFakeHost(directory);
-  paths = statePathsIn(directory);
-  makeStatePaths(paths);
+  ({ directory, remove, host, paths } = makeExecutionHost());
 });
 afterEach(() => remove());
 

@@ -10,8 +10,9 @@ import { makePlan } from "../src/plan.ts";
 import { openPlanning } from "../src/plan-world.ts";
 import { evaluate } from "../src/policy.ts";
 import type { StatePaths } from "../src/sys-state.ts";
-import { type FakeHost, withFake } from "./fake-ecosystem.ts";
+import { type FakeHost, makeFakeHost, withFake } from "./fake-ecosystem.ts";
 import { approvalOf, configOf, SIGNER, TRUST } from "./signing-kit.ts";
+import { temporaryDirectory } from "./varlink-kit.ts";
 
 /** The policy of these tests: what the fake ecosystem installs needs a person. */
 export const POLICY = configOf('[vscode]\napply = "require_human"');
@@ -34,6 +35,20 @@ export function statePathsIn(directory: string): StatePaths {
 export function makeStatePaths(paths: StatePaths): void {
   const { owner: _, readers: __, ...directories } = paths;
   for (const path of Object.values(directories)) mkdirSync(path, { recursive: true, mode: 0o700 });
+}
+
+/** A directory with the executor's state, and a host with an ecosystem that exists only in tests. */
+export function makeExecutionHost(): {
+  directory: string;
+  host: FakeHost;
+  paths: StatePaths;
+  remove(): void;
+} {
+  const { path: directory, remove } = temporaryDirectory();
+  const host = makeFakeHost(directory);
+  const paths = statePathsIn(directory);
+  makeStatePaths(paths);
+  return { directory, host, paths, remove };
 }
 
 /** Plans, decides, approves and signs a change of the fake host: the document as it is submitted. */

@@ -23,7 +23,7 @@ const GO = "/usr/local/go/bin/go";
 const HOOKS = "/usr/share/aegis-test";
 
 /** Debian's packages of cargo with what they need here, by its mirror; null where they can't be had. */
-export function cargoPackages(): string | null {
+function cargoPackages(): string | null {
   const directory = mkdtempSync(join(tmpdir(), "aegis-cargo-"));
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   mkdirSync(join(directory, "partial"));
@@ -36,17 +36,18 @@ export function cargoPackages(): string | null {
   return status === 0 && names.some((name) => name.startsWith("cargo-web_")) ? directory : null;
 }
 
-/** Unpacks them into a throw-away host. */
-export async function installCargo({ host }: Chain, packages: string): Promise<void> {
-  for (const deb of readdirSync(packages).filter((name) => name.endsWith(".deb"))) {
-    host.write(`/var/tmp/${deb}`, readFileSync(join(packages, deb)));
+const cargo = cargoPackages();
+
+/** Unpacks Debian's cargo into a throw-away host, where this machine can get it. */
+export async function installCargo({ host }: Chain): Promise<void> {
+  if (cargo === null) return;
+  for (const deb of readdirSync(cargo).filter((name) => name.endsWith(".deb"))) {
+    host.write(`/var/tmp/${deb}`, readFileSync(join(cargo, deb)));
     const unpack = ["dpkg-deb", "-x", `/var/tmp/${deb}`, "/"];
     const { status, stderr } = await host.exec(unpack, { timeoutMs: 120_000 });
     if (status !== 0) throw new Error(stderr);
   }
 }
-
-const cargo = cargoPackages();
 
 /** Which of the tools this machine has, or can get. */
 export const AVAILABLE: Readonly<Record<ManagedToolName, boolean>> = {
@@ -91,7 +92,7 @@ export class ManagedChain {
     const { host } = chain;
     for (const user of ["aegis-build", "aegis-fetch"])
       await host.exec(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", user]);
-    if (cargo !== null) await installCargo(chain, cargo);
+    await installCargo(chain);
     const programs = { npm: "/usr/bin/npm", python3: "/usr/bin/python3", go: GO, cargo: "/usr/bin/cargo" };
     for (const [name, program] of Object.entries(programs)) {
       const run = (when: string) => `[ -r ${HOOKS}/${when} ] && . ${HOOKS}/${when}`;

@@ -1,3 +1,4 @@
+import { afterAll, beforeAll } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -48,6 +49,18 @@ export function compileAegis(directory: string): string {
   });
   if (status !== 0) throw new Error(`can't compile: ${stderr}`);
   return path;
+}
+
+/** Compiles it once for the tests of a group; call what this returns in them. */
+export function compiledAegis(): () => string {
+  let place: { path: string; remove(): void };
+  let aegis = "";
+  beforeAll(() => {
+    place = temporaryDirectory();
+    aegis = compileAegis(place.path);
+  });
+  afterAll(() => place.remove());
+  return () => aegis;
 }
 
 export type RegistryTrick = (bytes: Uint8Array, request: Request) => Response | Promise<Response>;

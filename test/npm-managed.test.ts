@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { sha256Hex } from "../src/canonical.ts";
 import type { SignedFile, TreeEntry } from "../src/eco-managed.ts";
 import { npmManaged } from "../src/npm-managed.ts";
 import { resolveProgram } from "../src/sys-spawn.ts";
-import { compileAegis, ManagedTest, managed, npmTarball, type TestPackage } from "./managed-kit.ts";
+import { compiledAegis, ManagedTest, managed, npmTarball, type TestPackage } from "./managed-kit.ts";
 import { needs } from "./needs.ts";
 import { install } from "./policy-plans.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
@@ -51,16 +51,10 @@ managed.describe("npm with a managed directory", () => {
     resolveProgram("npm") !== null && resolveProgram("node") !== null,
     "npm, which installs here",
   );
-  let aegis: string;
-  let compiled: { path: string; remove(): void };
+  const aegis = compiledAegis();
   let at: ManagedTest;
-  beforeAll(() => {
-    compiled = temporaryDirectory();
-    aegis = compileAegis(compiled.path);
-  });
-  afterAll(() => compiled.remove());
   beforeEach(() => {
-    at = new ManagedTest(aegis, npmManaged);
+    at = new ManagedTest(aegis(), npmManaged);
   });
   afterEach(() => at.close());
   const run = (packages: readonly TestPackage[], ...targets: string[]) =>
