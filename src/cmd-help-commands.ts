@@ -170,7 +170,7 @@ const HELP: Readonly<Record<CommandName, Help>> = {
   },
   "audit installed": {
     about: [
-      `Lists the packages of the managed directories below ${SYSTEM.state} (npm, pip, go, cargo): which execution brought each, who signed and approved it, and known vulnerabilities where AEGIS_OSV_DIR or AEGIS_OSV_URL is set; else they are unknown.`,
+      `Lists the packages of the managed directories below ${SYSTEM.state} (npm, pip, go, cargo, nuget): which execution brought each, who signed and approved it, and known vulnerabilities where AEGIS_OSV_DIR or AEGIS_OSV_URL is set; else they are unknown.`,
       `Every file is compared with what executions left, by the digests in the production log. What isn't as signed is named, with exit status ${EXIT.verification}: install that package again by a signed plan, or have root remove what nobody signed.`,
     ],
     examples: ["$ aegis audit installed npm"],

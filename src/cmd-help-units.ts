@@ -11,7 +11,7 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
   "aegis-runner@.service":
     "one process for each request, reached by the front alone; verifies everything again and runs apt",
   "aegis-fetch.socket":
-    "where the runner starts the downloads of a run of npm, pip, go or cargo; root alone can connect",
+    "where the runner starts the downloads of a run of npm, pip, go, cargo or nuget; root alone can connect",
   "aegis-fetch@.service":
     "downloads the signed list and hands the bytes to the runner; sees no file of Aegis's but the program",
   "aegis-build.socket": "where the runner starts the sandbox of such a run; root alone can connect",

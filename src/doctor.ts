@@ -93,6 +93,7 @@ async function tools(): Promise<Finding[]> {
             message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
             fix,
           };
+        if (version === null) return ok(name, program);
         const line = await versionLine(program, version);
         if (line !== null) return ok(name, `${program}: ${line}`);
         const command = [program, ...version].join(" ");

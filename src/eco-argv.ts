@@ -58,6 +58,7 @@ const ALLOWED: readonly ArgvForm[] = [
   ["aegis", "rollback", "pip", "/var/lib/aegis/pip-packages", EXECUTION],
   ["aegis", "rollback", "go", "/var/lib/aegis/go", EXECUTION],
   ["aegis", "rollback", "cargo", "/var/lib/aegis/cargo", EXECUTION],
+  ["aegis", "rollback", "nuget", "/var/lib/aegis/nuget", EXECUTION],
 ];
 
 /** The fixed words of each of those commands that is a package manager's. */

@@ -62,8 +62,8 @@ interface NeededProgram {
   name: string;
   /** An alternative program. */
   instead?: string;
-  /** The arguments that print its version, unless `--version` does. */
-  version?: readonly string[];
+  /** The arguments that print its version, unless `--version` does; null where none do. */
+  version?: readonly string[] | null;
   level: "warn" | "fail";
   /** What does not work without it. */
   without: string;

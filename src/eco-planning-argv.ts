@@ -36,8 +36,8 @@ const FORMS: readonly ArgvForm[] = [
   ["python3", "-m", "pip", "inspect"],
   [/^(?:docker|podman)$/, "manifest", "inspect", IMAGE],
   ["dotnet", "nuget", "search", NUGET],
-  // How it tells its version: it has no option for that.
-  ["nuget", "help"],
+  // The value of a setting, which planning has set: whether there is a nuget that runs. It has no option for its version.
+  ["nuget", "config", "repositoryPath"],
   ["code", "--list-extensions", "--show-versions"],
   ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"],
   ["go", "list", "-m", "-json", MODULE],

@@ -8,9 +8,9 @@ import type { BytesAnswer } from "./sys-fetch.ts";
 
 /** The settings of one program, in its own format. */
 export interface ToolSettings {
-  /** Files of the fresh HOME, by name. */
+  /** Files of the fresh HOME, by relative path. */
   files?: Readonly<Record<string, string>>;
-  /** Files of the working directory, which is otherwise empty, by name. */
+  /** Files of the working directory, which is otherwise empty, by relative path. */
   workFiles?: Readonly<Record<string, string>>;
   /** Variables of its environment. */
   variables?: Readonly<Record<string, string>>;

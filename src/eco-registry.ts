@@ -43,12 +43,14 @@ export async function serveClosedRegistry(readStdin: () => Promise<string>): Pro
     maxRequestBodySize: 64 * 1024,
     idleTimeout: 60,
     fetch(request) {
-      const { pathname } = new URL(request.url);
-      if (pathname.length > MAX_PATH) return new Response("too long\n", { status: 414 });
+      const { pathname, search } = new URL(request.url);
+      const whole = `${pathname}${search}`;
+      if (whole.length > MAX_PATH) return new Response("too long\n", { status: 414 });
       if (request.method !== "GET" && request.method !== "HEAD")
         return missing(`${request.method} ${pathname}`);
-      const route = known.get(pathname) ?? known.get(decoded(pathname));
-      if (route === undefined) return missing(pathname);
+      // A route may have a query; one without answers any.
+      const route = known.get(decoded(whole)) ?? known.get(pathname) ?? known.get(decoded(pathname));
+      if (route === undefined) return missing(whole);
       const headers = { "content-type": route.type };
       if ("body" in route) return new Response(route.body, { headers: { ...headers, ...route.headers } });
       return new Response(Bun.file(join(REGISTRY_FILES, route.file)), { headers });

@@ -22,6 +22,8 @@ const PROGRAMS = ["/usr", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "
 const SETTINGS = [
   ...["/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"],
   ...["/etc/ssl/openssl.cnf", "/etc/ssl/certs", "/etc/localtime"],
+  // Which libraries of the system a runtime loads.
+  "/etc/mono",
 ];
 const DEVICES = ["null", "zero", "full", "random", "urandom"];
 /** Of a sandbox that has the host's network. */

@@ -60,6 +60,7 @@ export const TABLE = {
   nuget: {
     grammar: nugetGrammar,
     load: async () => (await import("./nuget.ts")).nuget,
+    managed: async () => (await import("./nuget-managed.ts")).nugetManaged,
   },
   pip: {
     grammar: pipGrammar,

@@ -61,7 +61,7 @@ export function inspectNupkg(id: string, version: string, bytes: Uint8Array): Nu
  * The files of a package with the paths that they are unpacked to.
  * @throws AegisError `refused`
  */
-function filesOfNupkg(bytes: Uint8Array): ArchiveFile[] {
+export function filesOfNupkg(bytes: Uint8Array): ArchiveFile[] {
   const paths = new Set<string>();
   return readZip(bytes).map((file) => {
     const path = unescapedPath(file.path);

@@ -1,6 +1,6 @@
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
-import { hintOnSign, parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { hintOnSign, orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { NUGET_VERSIONS, normalizedVersion } from "./nuget-version.ts";
 
@@ -73,8 +73,8 @@ function invalid(target: string, reason: string): AegisError {
 /** What NuGet's words mean: see {@link Grammar}. */
 export const nugetGrammar: Grammar = {
   tool: "nuget",
-  operations: { install: "some" },
-  parseTargets: parseNugetTargets,
+  operations: { install: "some", rollback: "some" },
+  parseTargets: orExecution(parseNugetTargets),
   forms: { all: ["id", "id@version"], exact: "id@version" },
   signals: ["build-targets-risk", "powershell-risk", "native-dll-risk", "aspnet-sensitive"],
   isExact: (target) => splitNugetTarget(target).version !== null,
@@ -90,7 +90,8 @@ export const nugetGrammar: Grammar = {
   programs: [
     {
       name: "nuget",
-      version: ["help"],
+      // It has no option for that, and its help, written to anything but a terminal, never ends (2.8.7, measured).
+      version: null,
       level: "warn",
       without: "NuGet packages can be planned and not installed",
       fix: "Install nuget if you want to install NuGet packages.",

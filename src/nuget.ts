@@ -8,6 +8,7 @@ import type { Targets } from "./eco-grammar.ts";
 import type { Planning, ToolSettings } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
 import { certificatesOf } from "./eco-timestamp.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { nugetConfig } from "./nuget-config.ts";
 import { firstListed, type NugetPackage, packageReader, resolveNuget } from "./nuget-resolve.ts";
@@ -20,6 +21,8 @@ import { SYSTEM_PATH } from "./sys-spawn.ts";
 /** Where signed installations go. */
 const PACKAGES = "/var/lib/aegis/nuget/packages";
 const MAX_SCRIPTS = 256;
+/** The version of nuget that Debian and Ubuntu have. */
+const DEBIANS = "2.8.7";
 /** Roots for the authorities of timestamps. */
 const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -27,24 +30,37 @@ const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
  * NuGet: `nuget install` of one package with everything it needs into a managed directory. That runs no code; but projects that use the
  * packages run their build targets, so a plan names them.
  */
-export const nuget: Ecosystem = {
-  ...nugetGrammar,
-  gather,
-  check: () => Promise.resolve([]),
-  driver: null,
-  signedArgv(plan: OperationPlan): string[] {
-    const [target] = plan.exact_targets;
-    const version = target === undefined ? null : splitNugetTarget(target).version;
-    if (target === undefined || plan.exact_targets.length > 1 || version === null) {
-      throw new AegisError(
-        "invalid_document",
-        "the plan has no exact version of a NuGet package to sign",
-        "Plan again with a version: aegis plan nuget install <id>@<version>",
-      );
-    }
-    return installArgv(splitNugetTarget(target).id, version);
+export const nuget: Ecosystem = withRollback(
+  {
+    ...nugetGrammar,
+    gather,
+    check: () => Promise.resolve([]),
+    driver: async () => {
+      const [{ managedDriver }, { nugetManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./nuget-managed.ts"),
+      ]);
+      return managedDriver(nugetManaged);
+    },
+    signedArgv(plan: OperationPlan): string[] {
+      const [target] = plan.exact_targets;
+      const version = target === undefined ? null : splitNugetTarget(target).version;
+      if (target === undefined || plan.exact_targets.length > 1 || version === null) {
+        throw new AegisError(
+          "invalid_document",
+          "the plan has no exact version of a NuGet package to sign",
+          "Plan again with a version: aegis plan nuget install <id>@<version>",
+        );
+      }
+      return installArgv(splitNugetTarget(target).id, version);
+    },
   },
-};
+  { root: "nuget", purl: purlOfPackage },
+);
+
+function purlOfPackage(name: string, version: string): string {
+  return purlOf({ type: "nuget", namespace: null, name, version, qualifiers: null });
+}
 
 function installArgv(id: string, version: string | null): string[] {
   const pinned = version === null ? [] : ["-Version", version];
@@ -55,7 +71,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
   const [target = ""] = targets;
   const asked = splitNugetTarget(target);
   const config = nugetConfig(planning.env, planning.readText, planning.list);
-  const { commands, running } = await askTools(asked.id, config.source, planning);
+  const commands = await askTools(asked.id, config.source, planning);
   const base: Findings = {
     ...emptyFindings(installArgv(asked.id, asked.version)),
     source_registry: config.source.href,
@@ -71,7 +87,7 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
     const read = packageReader(source, verifierFor(source, planning));
     const closure = await resolveNuget(asked.id, version, source, read);
     const owners = await source.owners(asked.id);
-    return { ...base, ...describe(closure, { base, running, owners, isNewest: asked.version === null }) };
+    return { ...base, ...describe(closure, { base, owners, isNewest: asked.version === null }) };
   } catch (error) {
     if (!(error instanceof AegisError) || error.code === "internal") throw error;
     return failed(`${asked.id} ${version}: ${error.message}`);
@@ -118,26 +134,19 @@ async function versionOf(
   throw new AegisError("not_found", `the source has no ${id} ${version}`, hint);
 }
 
-/** Which nuget would run the plan, and dotnet's search where there is a dotnet; where there is none, the source is asked by GET. */
-async function askTools(
-  id: string,
-  source: URL,
-  planning: Planning,
-): Promise<{ commands: CommandEvidence[]; running: string | null }> {
+/** Whether there is a nuget to run the plan, and dotnet's search where there is a dotnet; where there is none, the source is asked by GET. */
+async function askTools(id: string, source: URL, planning: Planning): Promise<CommandEvidence[]> {
   const settings = (): ToolSettings => settingsFor(source);
-  const { evidence, stdout } = await planning.run(["nuget", "help"], { settings });
+  const { evidence } = await planning.run(["nuget", "config", "repositoryPath"], { settings });
   const hasDotnet = SYSTEM_PATH.some((path) => planning.list(path).includes("dotnet"));
   const search = hasDotnet ? [await planning.run(["dotnet", "nuget", "search", id], { settings })] : [];
-  return {
-    commands: [evidence, ...search.map((one) => one.evidence)],
-    running: /^NuGet Version: (\d+(?:\.\d+){1,3})/m.exec(stdout)?.[1] ?? null,
-  };
+  return [evidence, ...search.map((one) => one.evidence)];
 }
 
 /** The one source, without its password; both tools look for their settings in HOME, at different places. */
 function settingsFor(source: URL): ToolSettings {
   const address = source.href.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
-  const text = `<?xml version="1.0" encoding="utf-8"?>\n<configuration><packageSources><clear /><add key="source" value="${address}" protocolVersion="3" /></packageSources></configuration>\n`;
+  const text = `<?xml version="1.0" encoding="utf-8"?>\n<configuration><packageSources><clear /><add key="source" value="${address}" protocolVersion="3" /></packageSources><config><add key="repositoryPath" value="packages" /></config></configuration>\n`;
   return {
     files: { ".config/NuGet/NuGet.Config": text, ".nuget/NuGet/NuGet.Config": text },
     variables: {
@@ -150,8 +159,6 @@ function settingsFor(source: URL): ToolSettings {
 
 interface Circumstances {
   base: Findings;
-  /** Version of this host's nuget, or null. */
-  running: string | null;
   owners: string | null;
   isNewest: boolean;
 }
@@ -195,12 +202,15 @@ function describe(closure: readonly NugetPackage[], of: Circumstances): Partial<
     deprecated: root.registered.deprecated,
     warnings: [
       ...of.base.warnings,
+      ...(of.base.raw_evidence.commands[0]?.outcome === "missing"
+        ? ["nuget is not installed: the plan can't be run here."]
+        : []),
       ...(of.isNewest ? [`${pinned} is the newest version today; name it to keep it.`] : []),
       ...(scripts.length > MAX_SCRIPTS
         ? ["There are too many scripts for the plan: not all are in it."]
         : []),
       ...frameworkWarning(closure),
-      ...closure.flatMap((one) => warningsOf(one, of.running)),
+      ...closure.flatMap((one) => warningsOf(one)),
     ]
       .slice(0, 1000)
       .map((text) => text.slice(0, 4096)),
@@ -217,7 +227,7 @@ function closurePackage(one: NugetPackage): ClosurePackage {
   return {
     ...{ name: id, version, architecture: "all", url, sha256, size, requiredBy },
     integrity: `sha512:${sha512}`,
-    purl: purlOf({ type: "nuget", namespace: null, name: id, version, qualifiers: null }),
+    purl: purlOfPackage(id, version),
     license: contents.nuspec.license,
     publishedAt: registered.publishedAt,
     ...(downgrade === null ? {} : { facts: { trust_downgrade: downgrade.slice(0, 1024) } }),
@@ -233,10 +243,7 @@ function frameworkWarning(closure: readonly NugetPackage[]): string[] {
   ];
 }
 
-function warningsOf(
-  { id, version, contents, registered, evidence }: NugetPackage,
-  running: string | null,
-): string[] {
+function warningsOf({ id, version, contents, registered, evidence }: NugetPackage): string[] {
   const named = `${id} ${version}`;
   const { nuspec } = contents;
   const needed = nuspec.minClientVersion;
@@ -260,14 +267,13 @@ function warningsOf(
   if (registered.publishedAt === null)
     warnings.push(`${named}: the source does not tell when it was published.`);
   for (const one of evidence) if (!one.verified) warnings.push(`${named}: ${one.detail}.`);
-  if (running === null) return warnings;
-  if (needed !== null && NUGET_VERSIONS.isVersion(needed) && NUGET_VERSIONS.compare(running, needed) < 0)
+  if (needed !== null && NUGET_VERSIONS.isVersion(needed) && NUGET_VERSIONS.compare(DEBIANS, needed) < 0)
     warnings.push(
-      `${named} needs NuGet ${needed}, and nuget here is ${running}: the plan can't be run here.`,
+      `${named} needs NuGet ${needed}, and Debian's is ${DEBIANS}: the plan can't be run with that.`,
     );
-  if (needsSemver2(nuspec.writtenVersion) && NUGET_VERSIONS.compare(running, "4.3") < 0)
+  if (needsSemver2(nuspec.writtenVersion))
     warnings.push(
-      `${named}: nuget here is ${running} and can't read such a version: the plan can't be run here.`,
+      `${named}: Debian's nuget (${DEBIANS}) can't read such a version: the plan can't be run with that.`,
     );
   return warnings;
 }

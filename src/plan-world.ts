@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, Host } from "./doc-plan.ts";
 import type { CredentialsOf } from "./eco-credentials.ts";
@@ -164,9 +164,14 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
       PYTHONSAFEPATH: "1",
       ...variables,
     };
-    for (const [file, text] of Object.entries(files)) writeFileSync(join(home, file), text, { mode: 0o600 });
-    for (const [file, text] of Object.entries(workFiles))
-      writeFileSync(join(cwd, file), text, { mode: 0o600 });
+    for (const [place, texts] of [
+      [home, files],
+      [cwd, workFiles],
+    ] as const)
+      for (const [file, text] of Object.entries(texts)) {
+        mkdirSync(dirname(join(place, file)), { recursive: true, mode: 0o700 });
+        writeFileSync(join(place, file), text, { mode: 0o600 });
+      }
     try {
       return await spawn(program, args, { env: childEnv, cwd, timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT });
     } catch (error) {

@@ -195,7 +195,12 @@ const NUGET: Program = {
       "source list",
     ]),
     ...all({ options: [], words: "verbs" }, words("help ?")),
-    install: { plan: ["nuget", "install"], simulate: [], drop: words("-NonInteractive") },
+    install: {
+      plan: ["nuget", "install"],
+      simulate: [],
+      drop: words("-NonInteractive"),
+      version: words("-Version -version"),
+    },
     ...refuse("it changes what is installed", "restore update add init delete push"),
   },
   alone: words("--help -help -h"),

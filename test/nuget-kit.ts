@@ -137,8 +137,7 @@ interface NugetHost {
   files: Record<string, string>;
   /** Names by directory. */
   lists: Record<string, string[]>;
-  /** What `nuget help` prints; null where there is none. */
-  help: string | null;
+  hasNuget: boolean;
 }
 
 export const CONFIG = "/home/u/.config/NuGet/NuGet.Config";
@@ -150,7 +149,7 @@ export const configOfSources = (sources: Record<string, string>, more = "") =>
 /** Planning on a host whose nuget takes its packages from this source. */
 export function nugetPlanning(
   answers: Readonly<Record<string, RegistryAnswer>>,
-  { env = {}, files = {}, lists = {}, help = "NuGet Version: 2.8.7.0\n" }: Partial<NugetHost> = {},
+  { env = {}, files = {}, lists = {}, hasNuget = true }: Partial<NugetHost> = {},
 ): Planning & { requests: { url: string; headers: Readonly<Record<string, string>> }[]; ran: string[] } {
   const config: Record<string, string> = { [CONFIG]: configOfSources({ ours: INDEX }), ...files };
   const ran: string[] = [];
@@ -164,11 +163,11 @@ export function nugetPlanning(
       settings("/home/x");
       ran.push(argv.join(" "));
       const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
-      const outcome = help === null ? ("missing" as const) : ("ok" as const);
+      const outcome = hasNuget ? ("ok" as const) : ("missing" as const);
       return Promise.resolve({
-        stdout: help ?? "",
+        stdout: "",
         stderr: "",
-        evidence: { argv: [...argv], status: help === null ? null : 0, outcome, ...none },
+        evidence: { argv: [...argv], status: hasNuget ? 0 : null, outcome, ...none },
       });
     },
     readText: (path) => config[path] ?? null,

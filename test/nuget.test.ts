@@ -347,7 +347,9 @@ describe("the closure", () => {
     expect(nuget.signedArgv(plan).join(" ")).toBe(
       "nuget install Root -Version 1.0.0 -OutputDirectory /var/lib/aegis/nuget/packages -NonInteractive",
     );
-    expect(plan.raw_evidence.commands.map(({ argv }) => argv.join(" "))).toEqual(["nuget help"]);
+    expect(plan.raw_evidence.commands.map(({ argv }) => argv.join(" "))).toEqual([
+      "nuget config repositoryPath",
+    ]);
     expect([plan.transaction[1]?.license, saidBy(plan)]).toEqual(["MIT", []]);
   });
 
@@ -360,7 +362,7 @@ describe("the closure", () => {
   test("dotnet's search is asked where there is a dotnet", async () => {
     const planning = nugetPlanning(fakeSource(LIBS), { lists: { "/usr/bin": ["dotnet"] } });
     await makePlan(nuget, "install", ["Lib@1.0.0"], planning);
-    expect(planning.ran).toEqual(["nuget help", "dotnet nuget search Lib"]);
+    expect(planning.ran).toEqual(["nuget config repositoryPath", "dotnet nuget search Lib"]);
   });
   test("owners, by the source's search", async () => {
     const search = `${SOURCE}/query?q=packageid%3ALib&prerelease=true&semVerLevel=2.0.0&take=1`;
@@ -392,14 +394,16 @@ describe("the closure", () => {
     [
       "a newer nuget",
       pkg("Root", "1.0.0", { attributes: 'minClientVersion="3.0"' }),
-      "needs NuGet 3.0, and nuget here is 2.8.7.0",
+      "needs NuGet 3.0, and Debian's is",
     ],
     ["a version of semantic versioning 2", pkg("Root", "1.0.0-a.1"), "can't read such a version"],
-  ])("it says that it can't be run here: %s", async (_, one, why) => {
-    expect(saidBy(await planOf(fakeSource([one]), `Root@${one.version}`)).join()).toContain(why);
-    expect(
-      saidBy(await planOf(fakeSource([one]), `Root@${one.version}`, { help: "NuGet Version: 6.0.0.1\n" })),
-    ).toEqual([]);
+  ])("it says that it can't be run here: %s", async (_, one, why) =>
+    expect(saidBy(await planOf(fakeSource([one]), `Root@${one.version}`)).join()).toContain(why),
+  );
+  test("without a nuget it can be planned", async () => {
+    const plan = await planOf(fakeSource([pkg("Root", "1.0.0")]), "Root@1.0.0", { hasNuget: false });
+    expect(saidBy(plan)).toEqual(["nuget is not installed: the plan can't be run here."]);
+    expect(plan.metadata_available).toBe(true);
   });
 });
 

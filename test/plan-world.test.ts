@@ -8,6 +8,7 @@ import { aptSettings } from "../src/apt-planning.ts";
 import { canonicalJson } from "../src/canonical.ts";
 import { HOST_SETTINGS } from "../src/eco-planning.ts";
 import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
+import { AegisError } from "../src/errors.ts";
 import { npmConfig, npmSettings } from "../src/npm-config.ts";
 import { hostIdentity, openPlanning } from "../src/plan-world.ts";
 import { startTimeOf } from "../src/sys-process.ts";
@@ -239,6 +240,22 @@ describe("planning", () => {
     expect(stdout).toContain('Aegis::Probe "yes";');
     expect(without.stdout).toContain("APT::Architecture");
     expect(without.stdout).not.toContain("Aegis::Probe");
+  });
+
+  test("settings in a directory of the fresh HOME", async () => {
+    const found: string[] = [];
+    const planning = openPlanning({
+      env: freshEnv(),
+      host: HOST,
+      spawn: (_program, _args, { env }) => {
+        found.push(readFileSync(join(env.HOME ?? "", ".config/NuGet/NuGet.Config"), "utf8"));
+        return Promise.reject(new AegisError("unavailable", "no such program"));
+      },
+    });
+    const settings = () => ({ files: { ".config/NuGet/NuGet.Config": "<configuration />" } });
+    await planning.run(["apt-config", "dump"], { settings });
+    planning.close();
+    expect(found).toEqual(["<configuration />"]);
   });
 
   const OUTCOMES: [string, Partial<RunResult>, string][] = [

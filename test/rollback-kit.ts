@@ -5,12 +5,13 @@ import type { Chain } from "./e2e-kit.ts";
  * Going back, with the compiled program: an upgrade of what is installed is rolled back, and that too.
  */
 
-/** `newer` is a target whose installation changes what `ran` returns: what the command prints. */
+/** `undone` is what bringing an older version back means: where versions stand side by side, the newer one goes. `newer` is a target whose installation changes what `ran` returns: what the command prints. */
 export async function provesRollback(
   chain: Chain,
   tool: string,
   newer: string,
   ran: () => Promise<string>,
+  undone: "downgrade" | "remove" = "downgrade",
 ): Promise<void> {
   const apply = async ({ path }: { path: string }, user: "root" | "alice" = "root") => {
     const { status, stdout, stderr } = await chain.apply(path, user);
@@ -37,7 +38,7 @@ export async function provesRollback(
   const { document } = await chain.json(["plan", "rollback", id.slice(0, 8)], "alice");
   const { transaction, provenance_evidence, warnings } = plan;
   expect(document).toMatchObject({ plan: { transaction, provenance_evidence, warnings } });
-  expect(transaction.map(({ action }) => action)).toContain("downgrade");
+  expect(transaction.map(({ action }) => action)).toContain(undone);
   expect(plan.network_access).toBe(false);
   expect(argv).toEqual(["aegis", "rollback", tool, expect.stringContaining("/var/lib/aegis/"), id]);
   expect([policy_decision, policy_result.rules]).toEqual([

@@ -266,6 +266,7 @@ describe("planned", () => {
     ["docker image pull alpine", "docker pull alpine"],
     ["podman pull -q alpine", "podman pull alpine"],
     ["nuget install Newtonsoft.Json", "nuget install Newtonsoft.Json"],
+    ["nuget install Newtonsoft.Json -Version 13.0.3 -NonInteractive", "nuget install Newtonsoft.Json@13.0.3"],
     ["code --install-extension ms-python.python --force", "vscode install ms-python.python"],
     ["code --install-extension=ms-python.python", "vscode install ms-python.python"],
     ["go get golang.org/x/text@v0.3.0", "go get golang.org/x/text@v0.3.0"],
