@@ -1,9 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { debianPackages, unpackPackages } from "./debian-packages.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import {
   AMD64,
@@ -23,25 +20,6 @@ import { describeOnThrowaway } from "./throwaway-suite.ts";
  * docker from the plan to the log, with Debian's engine and a registry of the test's own.
  */
 
-/** Debian's packages of docker with what they need here, by its mirror; null where they can't be had. */
-function debian(): string | null {
-  const directory = mkdtempSync(join(tmpdir(), "aegis-docker-"));
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
-  mkdirSync(join(directory, "partial"));
-  const options = ["-y", "--no-install-recommends", "--download-only", "-o", "Debug::NoLocking=1"];
-  const archives = ["-o", `Dir::Cache::archives=${directory}`];
-  const { status } = spawnSync(
-    "/usr/bin/apt-get",
-    [...options, ...archives, "install", "docker.io", "docker-registry"],
-    {
-      cwd: directory,
-    },
-  );
-  return status === 0 && readdirSync(directory).some((name) => name.startsWith("docker.io_"))
-    ? directory
-    : null;
-}
-
 /** An image whose layers an engine can unpack. */
 function realImage(text: string, given: FakeImage = {}) {
   const layers = [layer(text)];
@@ -49,7 +27,7 @@ function realImage(text: string, given: FakeImage = {}) {
   return fakeImage({ ...given, layers, configuration: { rootfs: { type: "layers", diff_ids } } });
 }
 
-const DEBS = debian();
+const DEBS = debianPackages("docker.io", "docker-registry");
 const IMAGE = realImage("hello\n", { config: { Entrypoint: ["/hello"], User: "1000" } });
 const INDEX = fakeIndex([[IMAGE, AMD64]]);
 const NEWER = realImage("hello again\n");
@@ -91,13 +69,7 @@ needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian
       name = `127.0.0.1:${server.port}/team/app`;
       chain = await startChain();
       const { host } = chain;
-      for (const deb of readdirSync(DEBS ?? "").filter((one) => one.endsWith(".deb"))) {
-        host.write(`/var/tmp/${deb}`, readFileSync(join(DEBS ?? "", deb)));
-        // dpkg-deb would put directories in the place of /lib and /sbin, which are links.
-        const unpack = `dpkg-deb --fsys-tarfile /var/tmp/${deb} | tar -x --keep-directory-symlink -C /`;
-        const { status, stderr } = await host.exec(["sh", "-ec", unpack], { timeoutMs: 120_000 });
-        if (status !== 0) throw new Error(stderr);
-      }
+      await unpackPackages(host, DEBS ?? "");
       // The engine wants to see control groups, although nothing is started in one.
       const groups = "cd /sys/fs/cgroup && mkdir -p devices && mount -t cgroup -o devices none devices";
       const mounted = `mount -t tmpfs none /sys/fs/cgroup && ${groups} || mount -t cgroup2 none /sys/fs/cgroup`;
