@@ -34,17 +34,23 @@ export function refuseChangedFiles(files: readonly SignedFile[]): void {
   }
 }
 
-/** @throws AegisError `hash_mismatch` unless the stage is the root with the signed files, and nothing else */
+/**
+ * What of the stage is taken over.
+ * @throws AegisError `hash_mismatch` unless the stage is the root with the signed files, and nothing else
+ */
 export async function checkStage(
   tool: ManagedTool,
   { plan, files, before, after, root, stage }: Checked,
-): Promise<void> {
+): Promise<Tree> {
   const differences = await tool.check({
     ...{ plan, files, before, stage: after },
     read: treeReader(stage, after),
     readBefore: treeReader(root, before),
   });
-  if (differences.length === 0) return;
+  if (differences.length === 0) {
+    const discarded = new Set(tool.discards?.(after) ?? []);
+    return new Map([...after].filter(([path]) => !discarded.has(path)));
+  }
   const more = differences.length > NAMED ? ` and ${differences.length - NAMED} more` : "";
   const named = differences.slice(0, NAMED).map(describeDifference).join("; ");
   throw new AegisError("hash_mismatch", `what was installed isn't what was signed: ${named}${more}`);
@@ -77,12 +83,10 @@ export function withLaunchers(tool: ManagedTool, tree: Tree, next: string): Tree
       mkdirSync(dirname(target), { recursive: true });
       chmodSync(dirname(target), 0o755);
       rmSync(target, { force: true });
-      writeFileSync(target, text, { mode: 0o755, flag: "wx" });
-      chmodSync(target, 0o755);
-      return [
-        path,
-        { kind: "file", sha256: sha256Hex(text), size: Buffer.byteLength(text), executable: true },
-      ];
+      const executable = text.startsWith("#!");
+      writeFileSync(target, text, { mode: 0o644, flag: "wx" });
+      chmodSync(target, executable ? 0o755 : 0o644);
+      return [path, { kind: "file", sha256: sha256Hex(text), size: Buffer.byteLength(text), executable }];
     }),
   ]);
 }

@@ -136,9 +136,9 @@ class Build {
     refuseChangedFiles(files);
     this.#refuseFailed(end);
     reportStep("comparing");
-    const after = readTree(stage, this.#given.account.uid);
-    const trees = { before, after, root: places.root, stage };
-    await checkStage(tool, { plan: this.#given.plan, files, ...trees });
+    const made = readTree(stage, this.#given.account.uid);
+    const trees = { before, after: made, root: places.root, stage };
+    const after = await checkStage(tool, { plan: this.#given.plan, files, ...trees });
     const kept = { tree: keptOf(tool, trees), from: places.root };
     const origin = installedBeside(tool.keeps === undefined ? before : kept.tree);
     const sources = [{ tree: after, from: stage }, kept];

@@ -71,7 +71,7 @@ export interface ManagedTool {
   tool: Tool;
   /** Name of the managed root below /var/lib/aegis, as it stands in the signed argv: one component. */
   root: string;
-  /** Everything that the closed registry answers; any other path is 404. `registry` is its address, for documents that name one. */
+  /** Everything that the closed registry answers, by path, or `POST <path>` for that; anything else is 404. `registry` is its address, for documents that name one. */
   routes(files: readonly SignedFile[], registry: string): Promise<ReadonlyMap<string, Route>>;
   settings(places: BuildPlaces): BuildSettings;
   /** How package files are reached by this host's own settings (files below /etc); left out, without anything special. */
@@ -100,13 +100,15 @@ export interface ManagedTool {
     /** Reads a file of the root as it was. */
     readBefore(path: string, limit: number): Uint8Array;
   }): Promise<Difference[]>;
+  /** What the tool writes for itself: paths of the stage that are not taken over once it has been compared. Left out, none. */
+  discards?(stage: Tree): readonly string[];
   /** Set where the root's records name what was asked for and not what that was made from. */
   recordsRequestedOnly?: true;
   /** What a root holds. */
   inventory(tree: Tree, read: (path: string, limit: number) => Uint8Array): Inventory;
   /**
-   * Programs that root adds to a tree once it has been compared, where the tool's own need a setting to run: path → text, made from the
-   * tree alone. They are made anew by each run; `keeps` and `check` leave them to it.
+   * Files that root adds to a tree once it has been compared: programs, where the tool's own need a setting to run, and records that the
+   * tool reads. Path → text, made from the tree alone. They are made anew by each run; `keeps` and `check` leave them to it.
    */
   launchers?(tree: Tree, read: (path: string, limit: number) => Uint8Array): Readonly<Record<string, string>>;
   /** Commands that a root offers: name → path below the root. */

@@ -46,11 +46,13 @@ export async function serveClosedRegistry(readStdin: () => Promise<string>): Pro
       const { pathname, search } = new URL(request.url);
       const whole = `${pathname}${search}`;
       if (whole.length > MAX_PATH) return new Response("too long\n", { status: 414 });
-      if (request.method !== "GET" && request.method !== "HEAD")
-        return missing(`${request.method} ${pathname}`);
+      // A route for another method than GET begins with it.
+      const isRead = request.method === "GET" || request.method === "HEAD";
+      const named = (path: string) => (isRead ? path : `${request.method} ${path}`);
       // A route may have a query; one without answers any.
-      const route = known.get(decoded(whole)) ?? known.get(pathname) ?? known.get(decoded(pathname));
-      if (route === undefined) return missing(whole);
+      const route =
+        known.get(named(decoded(whole))) ?? known.get(named(pathname)) ?? known.get(named(decoded(pathname)));
+      if (route === undefined) return missing(named(whole));
       const headers = { "content-type": route.type };
       if ("body" in route) return new Response(route.body, { headers: { ...headers, ...route.headers } });
       return new Response(Bun.file(join(REGISTRY_FILES, route.file)), { headers });

@@ -70,5 +70,6 @@ export const TABLE = {
   vscode: {
     grammar: vscodeGrammar,
     load: async () => (await import("./vscode.ts")).vscode,
+    managed: async () => (await import("./vscode-managed.ts")).vscodeManaged,
   },
 } as const satisfies Readonly<Partial<Record<Tool, Entry>>>;

@@ -1,7 +1,7 @@
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { SEMVER } from "./eco-semver.ts";
-import { parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -87,8 +87,8 @@ function invalid(target: string, reason: string): AegisError {
 /** What the words of VS Code mean: see {@link Grammar}. */
 export const vscodeGrammar: Grammar = {
   tool: "vscode",
-  operations: { install: "some" },
-  parseTargets: parseExtensionTargets,
+  operations: { install: "some", rollback: "some" },
+  parseTargets: orExecution(parseExtensionTargets),
   forms: { all: ["publisher.name", "publisher.name@version"], exact: "publisher.name@version" },
   signals: [
     ...(["activation-events-risk", "command-activation-risk", "workspace-contains-risk"] as const),

@@ -6,6 +6,7 @@ import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { type VscodeGallery, vscodeGallery } from "./vscode-config.ts";
 import { type PlannedExtension, resolveExtension } from "./vscode-resolve.ts";
@@ -20,26 +21,35 @@ type Editor = "code" | "code-server";
  * VS Code: `install` of one extension, with those that it needs or brings along, into managed directories. Everything is found out by
  * GETs; an editor is needed to run a plan, and to know which version extensions must fit.
  */
-export const vscode: Ecosystem = {
-  ...vscodeGrammar,
-  gather,
-  check: () => Promise.resolve([]),
-  driver: null,
-  signedArgv(plan: OperationPlan): string[] {
-    const [target, ...others] = plan.exact_targets;
-    const [editor] = plan.command_preview;
-    const isOne =
-      target !== undefined && others.length === 0 && splitExtensionTarget(target).version !== null;
-    if (!isOne || (editor !== "code" && editor !== "code-server")) {
-      throw new AegisError(
-        "invalid_document",
-        "the plan has no exact version of an extension to sign",
-        "Plan again with a version: aegis plan vscode install <publisher.name>@<version>",
-      );
-    }
-    return installArgv(editor, target);
+export const vscode: Ecosystem = withRollback(
+  {
+    ...vscodeGrammar,
+    gather,
+    check: () => Promise.resolve([]),
+    driver: async () => {
+      const [{ managedDriver }, { vscodeManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./vscode-managed.ts"),
+      ]);
+      return managedDriver(vscodeManaged);
+    },
+    signedArgv(plan: OperationPlan): string[] {
+      const [target, ...others] = plan.exact_targets;
+      const [editor] = plan.command_preview;
+      const isOne =
+        target !== undefined && others.length === 0 && splitExtensionTarget(target).version !== null;
+      if (!isOne || (editor !== "code" && editor !== "code-server")) {
+        throw new AegisError(
+          "invalid_document",
+          "the plan has no exact version of an extension to sign",
+          "Plan again with a version: aegis plan vscode install <publisher.name>@<version>",
+        );
+      }
+      return installArgv(editor, target);
+    },
   },
-};
+  { root: "vscode", purl: (id, version) => purlIn(id, version, {}) },
+);
 
 function installArgv(editor: Editor, target: string): string[] {
   const places = ["--user-data-dir", `${ROOT}/user-data`, "--extensions-dir", `${ROOT}/extensions`];
@@ -160,19 +170,20 @@ function idOf({ vsix }: PlannedExtension): string {
 function packageOf(one: PlannedExtension, gallery: VscodeGallery, architecture: string): ClosurePackage {
   const { vsix, listed, url, sha256, size, requiredBy, evidence } = one;
   const { id, version, platform, license } = vsix;
-  const [namespace = "", name = ""] = id.split(".");
   const base = gallery.service.href.replace(/\/vscode\/gallery$/, "");
   const elsewhere = gallery.openVsx === null ? {} : { repository_url: base };
   return {
     ...{ name: id, version, url, sha256, size, license, requiredBy, publishedAt: listed.publishedAt },
     architecture: platform === "universal" ? "all" : architecture,
     integrity: `sha256:${sha256}`,
-    purl: purlOf({
-      ...{ type: "vscode-extension", namespace, name, version },
-      qualifiers: { ...(platform === "universal" ? {} : { platform }), ...elsewhere },
-    }),
+    purl: purlIn(id, version, { ...(platform === "universal" ? {} : { platform }), ...elsewhere }),
     ...(evidence.downgrade === null ? {} : { facts: { trust_downgrade: evidence.downgrade } }),
   };
+}
+
+function purlIn(id: string, version: string, qualifiers: Record<string, string>): string {
+  const [namespace = "", name = ""] = id.split(".");
+  return purlOf({ type: "vscode-extension", namespace, name, version, qualifiers });
 }
 
 /** What a person should not miss of one extension. */

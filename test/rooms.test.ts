@@ -64,7 +64,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   cargo: ["cargo", "cargo-managed", "cargo-target"],
   image: ["image", "image-target"],
   nuget: ["nuget", "nuget-managed", "nuget-target"],
-  vscode: ["vscode", "vscode-target"],
+  vscode: ["vscode", "vscode-managed", "vscode-target"],
   osv: ["osv"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [
