@@ -21,7 +21,7 @@ export const MONITOR_TEXT: readonly Block[] = [
       ],
       [
         "`unmanaged_change` with `managed_root`",
-        `a managed directory (npm, pip, go, cargo, nuget) that is not what the newest execution left, by the digests in the log: files added, changed or removed, links, modes, owners, and what in ${join(SYSTEM.state, "bin")} is not ours. Once, again when it changes or when an execution keeps it, and with a count of 0 when it is gone. An execution that keeps a changed file doesn't make it right. \`aegis audit installed\` names every path and who signed what. A Python that root starts by hand there, not by a command in ${join(SYSTEM.state, "bin")}, leaves \`__pycache__\`: nobody signed that.`,
+        `a managed directory (npm, pip, go, cargo, nuget, vscode) that is not what the newest execution left, by the digests in the log: files added, changed or removed, links, modes, owners, and what in ${join(SYSTEM.state, "bin")} is not ours. Once, again when it changes or when an execution keeps it, and with a count of 0 when it is gone. An execution that keeps a changed file doesn't make it right. \`aegis audit installed\` names every path and who signed what. A Python that root starts by hand there, not by a command in ${join(SYSTEM.state, "bin")}, leaves \`__pycache__\`: nobody signed that.`,
       ],
       ["`repository_drift`", "sources, keyrings and trust that are not as the last look saw them"],
       ["`monitor_findings`", "what `aegis doctor` finds, when it changes"],

@@ -77,6 +77,8 @@ needs(PEER !== null, "code-server from npm, and what builds its native modules")
     let server: ReturnType<typeof Bun.serve>;
     let chain: Chain;
     let extensions = [WORDS, GREETER, NEWER, NATIVE, DRAGS];
+    /** The gallery shows planning, which asks for the first byte to begin with, another file than it gives for the run. */
+    let isTwoFaced = false;
 
     beforeAll(async () => {
       server = Bun.serve({
@@ -86,7 +88,11 @@ needs(PEER !== null, "code-server from npm, and what builds its native modules")
           const { href, origin } = new URL(request.url);
           const answer = fakeGallery(extensions, origin)[href];
           const isBody = typeof answer === "string" || answer instanceof Uint8Array;
-          return isBody ? new Response(Buffer.from(answer)) : new Response(null, { status: 404 });
+          if (!isBody) return new Response(null, { status: 404 });
+          const body = Buffer.from(answer);
+          if (isTwoFaced && href.endsWith(".vsix") && !request.headers.has("range"))
+            body.writeUInt8(body.readUInt8(body.length - 1) ^ 1, body.length - 1);
+          return new Response(body);
         },
       });
       chain = await startChain();
@@ -165,6 +171,16 @@ needs(PEER !== null, "code-server from npm, and what builds its native modules")
       expect(status).not.toBe(0);
       expect(await listed()).toBe(before);
       extensions = extensions.map((one) => (one.id === WORDS.id ? WORDS : one));
+    }, 120_000);
+
+    test("a gallery that gives another file for the run than for planning: refused at the first difference", async () => {
+      const before = await listed();
+      const { path } = await chain.signed("vscode", "install", "acme.words@2.0.0");
+      isTwoFaced = true;
+      const { status, stderr } = await chain.apply(path);
+      isTwoFaced = false;
+      expect([status, stderr]).toEqual([6, expect.stringContaining("evidence_mismatch")]);
+      expect(await listed()).toBe(before);
     }, 120_000);
 
     test("an extension that drags in another, which the gallery has: in the plan, and for a person", async () => {
