@@ -179,7 +179,7 @@ needs(PEER !== null, "code-server from npm, and what builds its native modules")
       isTwoFaced = true;
       const { status, stderr } = await chain.apply(path);
       isTwoFaced = false;
-      expect([status, stderr]).toEqual([6, expect.stringContaining("evidence_mismatch")]);
+      expect([status, stderr]).toEqual([9, expect.stringContaining("evidence_mismatch")]);
       expect(await listed()).toBe(before);
     }, 120_000);
 
