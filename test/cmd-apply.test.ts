@@ -94,6 +94,24 @@ test("Ctrl-C while watching: says that the execution goes on, in one JSON docume
   });
 });
 
+test("an executor that is lost and doesn't come back: how to follow the execution later", async () => {
+  const directory = temporaryDirectory();
+  cleanups.push(directory.remove);
+  const [socket, plan] = [join(directory.path, "executor.sock"), join(directory.path, "execution.json")];
+  const signed = await execution();
+  const id = signed.execution_plan_id;
+  writeFileSync(plan, canonicalJson(signed));
+  const runner = await startRunner(socket, (_, reply) => {
+    reply({ parameters: { event: { execution_id: id, kind: "started" } }, continues: true });
+    setTimeout(runner.close, 50);
+  });
+  const { status, stderr } = await start([...PROGRAMS.sources, "apply", plan, "--socket", socket], {
+    env: { PATH: "/usr/bin:/bin", HOME: directory.path },
+    cwd: directory.path,
+  });
+  expect([status, stderr]).toEqual([8, expect.stringContaining(`Follow it: aegis apply --watch ${id}`)]);
+}, 30_000);
+
 const APPLY = "io.aegis.Executor.Apply";
 const WATCH = "io.aegis.Executor.Watch";
 
