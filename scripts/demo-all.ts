@@ -8,6 +8,7 @@ import { debianPackages, unpackPackages } from "../test/debian-packages.ts";
 import { type Chain, startChain } from "../test/e2e-kit.ts";
 import { BASE, digestOf, fakeImage, imageAnswers, layer } from "../test/image-kit.ts";
 import { Registries } from "../test/managed-registries.ts";
+import { fakeSource } from "../test/nuget-kit.ts";
 import { throwawayUnavailable } from "../test/throwaway.ts";
 
 /*
@@ -103,6 +104,13 @@ const image = fakeImage({
   configuration: { rootfs: { type: "layers", diff_ids } },
   config: { Entrypoint: ["/hello"], User: "1000" },
 });
+const source = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: ({ url }) => answered(nupkgs()[url]) });
+/** As the source's service index has its own address. */
+function nupkgs(): Readonly<Record<string, unknown>> {
+  const words = { id: "Words", version: "1.0.0", files: { "content/words.txt": "hello from NuGet\n" } };
+  const greet = { id: "Greet", version: "1.0.0", dependencies: [{ id: "Words", version: "[1.0.0]" }] };
+  return fakeSource([words, greet], { base: source.url.origin });
+}
 const images = answering(imageAnswers([image]), (path) => `${BASE}${path.replace("/v2/team/app", "")}`);
 
 heading("the tools: this machine's, or Debian's, for the throw-away host alone");
@@ -115,6 +123,7 @@ const wanted = {
   go: { here: resolveProgram("go") !== null, packages: ["golang-go"] },
   cargo: { here: resolveProgram("cargo") !== null, packages: ["cargo-web"] },
   docker: { here: resolveProgram("dockerd") !== null, packages: ["docker.io"] },
+  nuget: { here: resolveProgram("nuget") !== null, packages: ["nuget"] },
 };
 type ToolName = keyof typeof wanted;
 const archives = new Map<ToolName, string | null>();
@@ -141,6 +150,7 @@ try {
   await chain.stop();
   await registries.stop();
   await images.stop(true);
+  await source.stop(true);
 }
 const tools = ((toolsReady - began) / 1000).toFixed(0);
 say(
@@ -175,6 +185,10 @@ function parts(): Part[] {
       use: ["docker", "image", "inspect", "--format", "{{.RepoDigests}}", digest],
       lacking: lacking("docker"),
     },
+    {
+      ...{ title: "nuget", plan: ["nuget", "install", "Greet@1.0.0"], lacking: lacking("nuget") },
+      use: ["cat", "/var/lib/aegis/nuget/packages/Words.1.0.0/content/words.txt"],
+    },
   ];
 }
 
@@ -183,10 +197,18 @@ async function prepare({ host, startDaemon, offer }: Chain): Promise<void> {
   for (const user of ["aegis-build", "aegis-fetch"])
     await host.exec(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", user]);
   for (const directory of archives.values()) if (directory !== null) await unpackPackages(host, directory);
-  host.write("/etc/aegis/aegisd.env", registries.settings);
-  const allowed = JSON.stringify([registries.host, `127.0.0.1:${images.port}`]);
+  // As the package's own script does.
+  await host.exec(["update-alternatives", "--install", "/usr/bin/cli", "cli", "/usr/bin/mono", "200"]);
+  host.write(
+    "/etc/aegis/aegisd.env",
+    `${registries.settings}AEGIS_NUGET_SOURCE=${source.url.origin}/v3/index.json\n`,
+  );
+  const allowed = JSON.stringify([
+    registries.host,
+    ...[images, source].map(({ port }) => `127.0.0.1:${port}`),
+  ]);
   const settings = `apply = "require_human"\nallowed_registries = ${allowed}\n`;
-  const tables = ["npm", "pip", "go", "cargo", "container"].map((tool) => `[${tool}]\n${settings}`);
+  const tables = ["npm", "pip", "go", "cargo", "container", "nuget"].map((tool) => `[${tool}]\n${settings}`);
   host.write("/etc/aegis/policy.toml", tables.join("\n"));
   await offer("hello-aegis=1.0");
   if (lacking("docker") === null) {
@@ -248,11 +270,15 @@ function answering(answers: Readonly<Record<string, unknown>>, of: (path: string
       const { pathname } = new URL(request.url);
       if (pathname === "/v2/") return new Response("{}");
       const answer = answers[of(pathname)];
-      if (typeof answer !== "string" && !(answer instanceof Uint8Array))
-        return new Response("{}", { status: 404 });
-      const bytes = Buffer.from(answer);
-      const type = pathname.includes("/manifests/") ? JSON.parse(bytes.toString()).mediaType : "";
-      return new Response(bytes, { headers: { "content-type": type || "application/octet-stream" } });
+      if (!pathname.includes("/manifests/")) return answered(answer);
+      const { mediaType } = JSON.parse(String(answer ?? "{}"));
+      return answered(answer, mediaType);
     },
   });
+}
+
+function answered(answer: unknown, type = "application/octet-stream"): Response {
+  const isBody = typeof answer === "string" || answer instanceof Uint8Array;
+  if (!isBody) return new Response("{}", { status: 404 });
+  return new Response(Buffer.from(answer), { headers: { "content-type": type } });
 }
