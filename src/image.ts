@@ -90,12 +90,7 @@ async function gather(runtime: Runtime, { targets }: Targets, planning: Planning
     const signatures = await signaturesOf(pinned, name, digests, repository);
     const remarks = [
       ...requestRemarks(reference, pinned),
-      ...(runtime === "docker"
-        ? [
-            "docker's engine fetches the image itself, by its own settings and network: the digest is what protects.",
-          ]
-        : []),
-      ...(evidence.outcome === "missing" ? [`${runtime} is not installed: the plan can't be run here.`] : []),
+      ...engineRemarks(runtime, evidence.outcome === "missing"),
       ...access.notes,
     ];
     const described = describe(reference, found, {
@@ -109,6 +104,17 @@ async function gather(runtime: Runtime, { targets }: Targets, planning: Planning
     const hint = error.code === "unavailable" && error.hint !== "" ? ` ${error.hint}` : "";
     return { ...base, warnings: [`${pulledReference(reference)}: ${error.message}.${hint}`.slice(0, 4096)] };
   }
+}
+
+/** What there is to know of who runs the plan. */
+function engineRemarks(runtime: Runtime, isMissing: boolean): string[] {
+  // Before anybody reviews and approves what the executor will refuse.
+  if (runtime === "podman")
+    return ["This version plans pulls of podman and doesn't run them: apply will refuse. It runs docker's."];
+  return [
+    "docker's engine fetches the image itself, by its own settings and network: the digest is what protects.",
+    ...(isMissing ? ["docker is not installed: the plan can't be run here."] : []),
+  ];
 }
 
 function requestRemarks({ isQualified, digest, tag, domain }: ImageReference, pinned: string): string[] {

@@ -384,9 +384,17 @@ describe("a plan", () => {
   });
 
   test("without the engine: planned, and said", async () => {
-    const plan = await planOf(ALL, PINNED, { hasEngine: false });
+    const plan = await planOf(ALL, PINNED, { hasEngine: false }, "docker");
     expect(plan.metadata_available).toBe(true);
-    expect(plan.warnings).toContain("podman is not installed: the plan can't be run here.");
+    expect(plan.warnings).toContain("docker is not installed: the plan can't be run here.");
+  });
+
+  test.each([
+    ["podman", true],
+    ["docker", false],
+  ] as const)("a plan for %s says whether this version runs it", async (runtime, isOnlyPlanned) => {
+    const { warnings } = await planOf(ALL, PINNED, {}, runtime);
+    expect(warnings.some((one) => one.includes("doesn't run them: apply will refuse"))).toBe(isOnlyPlanned);
   });
 });
 
