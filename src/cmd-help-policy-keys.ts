@@ -44,7 +44,13 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     authors:
       "whose own signatures count: SHA-256 fingerprints of their certificates, as `openssl x509 -fingerprint -sha256` prints them",
   },
-  vscode: ARTIFACTS,
+  vscode: {
+    ...ARTIFACTS,
+    require_provenance:
+      "true: deny extensions without a verified signature of their gallery; there are no build attestations",
+    signing_keys:
+      "whose signatures count for that, in hex as a plan's evidence names them; left out, the key that the gallery gives",
+  },
   go: ARTIFACTS,
   cargo: {
     ...ARTIFACTS,

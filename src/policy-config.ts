@@ -136,7 +136,14 @@ const PolicyConfig = v.strictObject({
     }),
     {},
   ),
-  vscode: artifacts("deny", ["marketplace.visualstudio.com", "open-vsx.org", "openvsx.eclipsecontent.org"]),
+  vscode: v.optional(
+    v.strictObject({
+      ...ofArtifacts("deny", ["marketplace.visualstudio.com", "open-vsx.org", "openvsx.eclipsecontent.org"]),
+      /** Keys of galleries whose signatures count for `require_provenance`; without any, each gallery's own. */
+      signing_keys: v.optional(publicKeys, []),
+    }),
+    {},
+  ),
   go: artifacts("allow", ["proxy.golang.org"]),
   cargo: v.optional(
     v.strictObject({

@@ -175,9 +175,9 @@ export function isPinned(f: Facts): boolean {
  * Package files of the transaction, dependencies included, without verified evidence of this kind; without a transaction, the
  * targets. The evidence's `subject` is the package with its exact version, as the ecosystem writes it.
  */
-export function unverifiedArtifacts(f: Facts, kind: (kind: string) => boolean): string[] {
+export function unverifiedArtifacts(f: Facts, kind: (kind: string, key: string | null) => boolean): string[] {
   const { provenance_evidence, transaction, exact_targets, targets } = f.plan;
-  const counts = (p: ProvenanceEvidence) => p.verified && kind(p.kind) && !isByUnknownAuthor(f, p);
+  const counts = (p: ProvenanceEvidence) => p.verified && kind(p.kind, p.key) && !isByUnknownAuthor(f, p);
   const good = new Set(provenance_evidence.filter(counts).map((p) => p.subject));
   const files = transaction.filter(isFetched);
   if (files.length === 0)

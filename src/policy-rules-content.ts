@@ -111,6 +111,7 @@ export const CONTENT_DENIED: readonly Rule[] = [
       artifactSettings(f)?.require_provenance === true &&
       !isOfImage(f) &&
       f.plan.tool !== "nuget" &&
+      f.plan.tool !== "vscode" &&
       unverifiedArtifacts(f, (kind) => kind.endsWith("-attestation")),
   },
   {
@@ -123,6 +124,23 @@ export const CONTENT_DENIED: readonly Rule[] = [
       artifactSettings(f)?.require_provenance === true &&
       f.plan.tool === "nuget" &&
       unverifiedArtifacts(f, (kind) => kind.startsWith("nuget-") && kind.endsWith("-signature")),
+  },
+  {
+    id: "vscode-signature",
+    looks_at: "artifact",
+    decision: "deny",
+    reason:
+      "require_provenance is set, and an extension has no verified signature of its gallery, or not by one of [vscode] signing_keys; plan it from a gallery that signs (Open VSX), or have the key added there that the plan's evidence names",
+    fires: (f) => {
+      const { require_provenance: isRequired, signing_keys: keys } = f.config.vscode;
+      const counts = (key: string | null) => keys.length === 0 || (key !== null && keys.includes(key));
+      return (
+        f.plan.tool === "vscode" &&
+        artifactSettings(f) !== null &&
+        isRequired &&
+        unverifiedArtifacts(f, (kind, key) => kind === "vscode-signature" && counts(key))
+      );
+    },
   },
   {
     id: "image-provenance",

@@ -131,6 +131,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "plan an image that names a user; whoever owns the policy may set allow_root_user",
     never: "change the image and push it elsewhere",
   },
+  "vscode-signature": {
+    may: "plan the extension from a gallery that signs; whoever owns the policy may add a gallery's key to signing_keys",
+    never: "take a checksum for a signature, or the key from a web page",
+  },
   "nuget-signature": {
     may: "report who signed the package, by the plan's evidence; whoever owns the policy may add an author's certificate",
     never: "take a hash for a signature, or get the package from elsewhere",

@@ -25,12 +25,15 @@ const GREETER: FakeExtension = {
 const NEWER: FakeExtension = {
   ...GREETER,
   version: "1.1.0",
+  manifest: { main: "./main.js", extensionPack: ["acme.words"] },
   files: { "main.js": "exports.activate = () => 'two'" },
 };
 const NATIVE: FakeExtension = {
   id: "acme.native",
   version: "1.0.0",
   platform: "linux-x64",
+  // Part of the editor, so nobody is asked for it.
+  manifest: { extensionDependencies: ["vscode.git"] },
   files: { "bin/run": ELF },
 };
 const DRAGS: FakeExtension = {

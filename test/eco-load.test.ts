@@ -58,7 +58,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "policy-facts": "apt's own; the type ArtifactTool asks for the settings of all others",
   "policy-images": "images' own; the type of [container] asks for it",
   "policy-packages": "apt's own packages",
-  "policy-rules-content": "packages of NuGet are signed, not attested; the type of [nuget] asks for it",
+  "policy-rules-content": "packages of NuGet and VS Code are signed, not attested",
   "policy-rules-operation": "apt's own; the rules of all others are made from the list of tools",
   "wrap-apt": "apt's own",
   "wrap-table": "Record<WrapperName, …>",

@@ -189,6 +189,7 @@ export const aPolicy: fc.Arbitrary<string> = fc
       allow_root_user: rarely,
     }),
     nuget: fc.record({ apply: decision, require_provenance: rarely }),
+    vscode: fc.record({ apply: decision, require_provenance: rarely }),
     go: fc.record({ apply: decision }),
     approvals: fc.record({ required: fc.integer({ min: 1, max: 16 }) }),
     freshness: fc.record({ plan_minutes: fc.integer({ min: 1, max: 1440 }) }),

@@ -85,6 +85,20 @@ const older = entry("a", { action: "downgrade", to_version: "0.9" });
 
 const P256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const ED25519 = generateKeyPairSync("ed25519");
+const VSCODE_SIGNED = "[vscode]\nrequire_provenance = true\n";
+const GALLERY_KEY = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+/** An extension that its gallery has signed, or with other evidence. */
+const extension = (over: Partial<OperationPlan["provenance_evidence"][number]> = {}): OperationPlan => ({
+  ...npm(),
+  tool: "vscode",
+  provenance_evidence: [
+    {
+      ...{ kind: "vscode-signature", subject: "left-pad@1.3.0", verified: true, detail: "" },
+      key: GALLERY_KEY,
+      ...over,
+    },
+  ],
+});
 const NUGET_SIGNED = "[nuget]\nrequire_provenance = true\n";
 /** A NuGet package whose author has signed it, or with other evidence. */
 const nupkg = (over: Partial<OperationPlan["provenance_evidence"][number]> = {}): OperationPlan => ({
@@ -743,6 +757,29 @@ const CASES: Readonly<Record<string, RuleCases>> = {
           ],
         }),
         toml: "[npm]\nrequire_provenance = true",
+      },
+    ],
+  },
+  "vscode-signature": {
+    decision: "deny",
+    fires: [
+      { what: "none", plan: { ...extension(), provenance_evidence: [] }, toml: VSCODE_SIGNED },
+      { what: "a hash", plan: extension({ kind: "vscode-sha256", key: null }), toml: VSCODE_SIGNED },
+      { what: "one that was not verified", plan: extension({ verified: false }), toml: VSCODE_SIGNED },
+      { what: "of another extension", plan: extension({ subject: "x@1.0.0" }), toml: VSCODE_SIGNED },
+      {
+        what: "by another key",
+        plan: extension(),
+        toml: `${VSCODE_SIGNED}signing_keys = ["3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"]`,
+      },
+    ],
+    not: [
+      { what: "not required", plan: extension() },
+      { what: "by the gallery's key", plan: extension(), toml: VSCODE_SIGNED },
+      {
+        what: "by a key of the policy",
+        plan: extension(),
+        toml: `${VSCODE_SIGNED}signing_keys = ["${GALLERY_KEY}"]`,
       },
     ],
   },
