@@ -89,6 +89,8 @@ describe("a policy file is refused, naming the key", () => {
     ["[review]\npublic_key = []", "review.public_key: unknown key; known keys: required, public_keys"],
     ['[review]\npublic_keys = "x"', "review.public_keys: "],
     ["[review]\npublic_keys = [1]", "review.public_keys, entry 1: "],
+    ["[vscode]\nsigning_keys = [1]", "vscode.signing_keys, entry 1: "],
+    [`[vscode]\nsigning_keys = ["${KEY.toUpperCase()}"]`, "vscode.signing_keys, entry 1: not a public key"],
     [
       `[review]\npublic_keys = ["${KEY.toUpperCase()}"]`,
       "review.public_keys, entry 1: not a public key: it is not 64 lower",
