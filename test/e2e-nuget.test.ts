@@ -1,11 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { readZip } from "../src/eco-zip.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { needs } from "./needs.ts";
+import { NUGET_DEBS, unpackNuget } from "./nuget-debian.ts";
 import { type FakeNupkg, fakeSource, nupkgFile } from "./nuget-kit.ts";
 import { makeSigner, REPOSITORY, signedData, signedPackage, signerInfo } from "./nuget-signing-kit.ts";
 import type { RegistryAnswer } from "./registry-kit.ts";
@@ -58,22 +55,7 @@ const SIGNED: FakeNupkg = {
   ).file,
 };
 
-/** Debian's packages of nuget with what they need here, by its mirror; null where they can't be had. 12 MB. */
-function debian(): string | null {
-  const directory = mkdtempSync(join(tmpdir(), "aegis-nuget-"));
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
-  mkdirSync(join(directory, "partial"));
-  const options = ["-y", "--no-install-recommends", "--download-only", "-o", "Debug::NoLocking=1"];
-  const archives = ["-o", `Dir::Cache::archives=${directory}`];
-  const { status } = spawnSync("/usr/bin/apt-get", [...options, ...archives, "install", "nuget"], {
-    cwd: directory,
-  });
-  return status === 0 && readdirSync(directory).some((name) => name.startsWith("nuget_")) ? directory : null;
-}
-
-const DEBS = debian();
-
-needs(DEBS !== null, "Debian's packages of nuget, by apt-get").describe("Debian's nuget", () =>
+needs(NUGET_DEBS !== null, "Debian's packages of nuget, by apt-get").describe("Debian's nuget", () =>
   describeOnThrowaway("from intent to packages", () => {
     let server: ReturnType<typeof Bun.serve>;
     let chain: Chain;
@@ -111,15 +93,7 @@ needs(DEBS !== null, "Debian's packages of nuget, by apt-get").describe("Debian'
       const { host } = chain;
       for (const user of ["aegis-build", "aegis-fetch"])
         await host.exec(["useradd", "--system", "--no-create-home", user]);
-      for (const deb of readdirSync(DEBS ?? "").filter((name) => name.endsWith(".deb"))) {
-        host.write(`/var/tmp/${deb}`, readFileSync(join(DEBS ?? "", deb)));
-        const { status, stderr } = await host.exec(["dpkg-deb", "-x", `/var/tmp/${deb}`, "/"], {
-          timeoutMs: 120_000,
-        });
-        if (status !== 0) throw new Error(stderr);
-      }
-      // As the packages' own scripts do.
-      await host.exec(["update-alternatives", "--install", "/usr/bin/cli", "cli", "/usr/bin/mono", "200"]);
+      await unpackNuget(host);
       host.write("/etc/aegis/aegisd.env", `AEGIS_NUGET_SOURCE=${base}/v3/index.json\n`);
       policy();
       await chain.startDaemon();
