@@ -132,8 +132,8 @@ class Build {
     const files = filesOf(this.#given.plan, this.#given.files);
     const stage = this.#layStage(places.root, tool.keeps === undefined ? before : new Map());
     reportStep("building");
-    const end = await this.#build(tool, files, stage, stop);
-    refuseChangedFiles(files);
+    // Also after a failure, of which a changed file may be the reason.
+    const end = await this.#build(tool, files, stage, stop).finally(() => refuseChangedFiles(files));
     this.#refuseFailed(end);
     reportStep("comparing");
     const made = readTree(stage, this.#given.account.uid);
