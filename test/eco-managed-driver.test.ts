@@ -126,7 +126,7 @@ managed.describe("a managed run", () => {
   managed.test("what the closed registry lacks is named in the run's output", async () => {
     const { stderr, result } = await at.run([TOOL], script(`${INSTALL}; get other/thing?x=1`));
     expect(result.state).toBe("completed");
-    expect(stderr).toContain("asked for /other/thing, which the plan lacks");
+    expect(stderr).toContain("asked for /other/thing?x=1, which the plan lacks");
   });
 
   /** Runs until `when` holds, kills the supervisor as the kernel would, and does what the next runner does. */
