@@ -129,6 +129,16 @@ managed.describe("a managed run", () => {
     expect(stderr).toContain("asked for /other/thing?x=1, which the plan lacks");
   });
 
+  managed.test("a route without a query answers any, one with a query that alone", async () => {
+    const asked = "get tool?x=1 > $R/tool && chmod 755 $R/tool";
+    const { stderr, result } = await at.run(
+      [TOOL],
+      script(`${asked}; get "asks?of=(Id)%20eq%20%27tool%27"; get asks`),
+    );
+    expect([result.state, stderr]).toEqual(["completed", expect.stringContaining("asked for /asks, which")]);
+    expect(stderr).not.toContain("asked for /asks?");
+  });
+
   /** Runs until `when` holds, kills the supervisor as the kernel would, and does what the next runner does. */
   async function killed(
     when: (directory: string) => boolean,

@@ -1,5 +1,5 @@
 import type { Difference } from "../src/doc-result.ts";
-import type { BuildPlaces, BuildSettings, ManagedTool } from "../src/eco-managed.ts";
+import type { BuildPlaces, BuildSettings, ManagedTool, Route } from "../src/eco-managed.ts";
 
 /*
  * A tool for the tests of managed roots. Its packages are single files: the package `name` must be the file `name` with the signed
@@ -11,7 +11,12 @@ export const fakeManaged: ManagedTool = {
   root: "fake",
   routes: (files) =>
     Promise.resolve(
-      new Map(files.map(({ name, path }) => [`/${name}`, { file: path, type: "application/octet-stream" }])),
+      new Map<string, Route>(
+        files.flatMap(({ name, path }): [string, Route][] => [
+          [`/${name}`, { file: path, type: "application/octet-stream" }],
+          [`/asks?of=(Id) eq '${name}'`, { body: "asked\n", type: "text/plain" }],
+        ]),
+      ),
     ),
   settings: ({ registry }: BuildPlaces): BuildSettings => ({
     variables: { FAKE_REGISTRY: registry },
