@@ -10,6 +10,8 @@ import { BASE, digestOf, fakeImage, imageAnswers, layer } from "../test/image-ki
 import { Registries } from "../test/managed-registries.ts";
 import { fakeSource } from "../test/nuget-kit.ts";
 import { throwawayUnavailable } from "../test/throwaway.ts";
+import { serveGallery } from "../test/vscode-kit.ts";
+import { codeServer, installCodeServer } from "../test/vscode-peer.ts";
 
 /*
  * Every ecosystem from intent to use, with the compiled program and the real tools, on one throw-away host. The packages are the
@@ -111,6 +113,10 @@ function nupkgs(): Readonly<Record<string, unknown>> {
   const greet = { id: "Greet", version: "1.0.0", dependencies: [{ id: "Words", version: "[1.0.0]" }] };
   return fakeSource([words, greet], { base: source.url.origin });
 }
+const gallery = serveGallery(() => [
+  { id: "demo.words", version: "1.0.0", files: { "words.js": "exports.text = 'hello'\n" } },
+  { id: "demo.greet", version: "1.0.0", manifest: { extensionDependencies: ["demo.words"] } },
+]);
 const images = answering(imageAnswers([image]), (path) => `${BASE}${path.replace("/v2/team/app", "")}`);
 
 heading("the tools: this machine's, or Debian's, for the throw-away host alone");
@@ -132,6 +138,8 @@ for (const [name, { here, packages }] of Object.entries(wanted) as [ToolName, (t
   const got = here ? "this machine's" : archives.get(name) === null ? "can't be had" : "Debian's";
   say(`${name.padEnd(8)}${got}`);
 }
+const editor = codeServer();
+say(`vscode  ${editor === null ? "can't be had" : "code-server from npm"}`);
 const toolsReady = performance.now();
 const lacking = (name: ToolName): string | null =>
   wanted[name].here || archives.get(name) !== null
@@ -151,6 +159,7 @@ try {
   await registries.stop();
   await images.stop(true);
   await source.stop(true);
+  await gallery.stop(true);
 }
 const tools = ((toolsReady - began) / 1000).toFixed(0);
 say(
@@ -189,6 +198,11 @@ function parts(): Part[] {
       ...{ title: "nuget", plan: ["nuget", "install", "Greet@1.0.0"], lacking: lacking("nuget") },
       use: ["cat", "/var/lib/aegis/nuget/packages/Words.1.0.0/content/words.txt"],
     },
+    {
+      ...{ title: "vscode", plan: ["vscode", "install", "demo.greet@1.0.0"] },
+      use: ["code-server", "--list-extensions", "--extensions-dir", "/var/lib/aegis/vscode/extensions"],
+      lacking: editor === null ? "code-server can't be had from npm" : null,
+    },
   ];
 }
 
@@ -201,16 +215,20 @@ async function prepare({ host, startDaemon, offer }: Chain): Promise<void> {
   await host.exec(["update-alternatives", "--install", "/usr/bin/cli", "cli", "/usr/bin/mono", "200"]);
   host.write(
     "/etc/aegis/aegisd.env",
-    `${registries.settings}AEGIS_NUGET_SOURCE=${source.url.origin}/v3/index.json\n`,
+    `${registries.settings}AEGIS_NUGET_SOURCE=${source.url.origin}/v3/index.json
+AEGIS_VSCODE_GALLERY=${gallery.url.origin}/vscode/gallery\n`,
   );
   const allowed = JSON.stringify([
     registries.host,
-    ...[images, source].map(({ port }) => `127.0.0.1:${port}`),
+    ...[images, source, gallery].map(({ port }) => `127.0.0.1:${port}`),
   ]);
   const settings = `apply = "require_human"\nallowed_registries = ${allowed}\n`;
-  const tables = ["npm", "pip", "go", "cargo", "container", "nuget"].map((tool) => `[${tool}]\n${settings}`);
+  const tables = ["npm", "pip", "go", "cargo", "container", "nuget", "vscode"].map(
+    (tool) => `[${tool}]\n${settings}`,
+  );
   host.write("/etc/aegis/policy.toml", tables.join("\n"));
   await offer("hello-aegis=1.0");
+  if (editor !== null) await installCodeServer(host, editor);
   if (lacking("docker") === null) {
     // The engine wants to see control groups, although nothing is started in one.
     const groups = "cd /sys/fs/cgroup && mkdir -p devices && mount -t cgroup -o devices none devices";

@@ -3,8 +3,8 @@ import { type Chain, startChain } from "./e2e-kit.ts";
 import { needs } from "./needs.ts";
 import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
-import { type FakeExtension, fakeGallery } from "./vscode-kit.ts";
-import { codeServer, launcherOf } from "./vscode-peer.ts";
+import { type FakeExtension, serveGallery } from "./vscode-kit.ts";
+import { codeServer, installCodeServer } from "./vscode-peer.ts";
 
 /*
  * VS Code's extensions from the plan to the log, with the real code-server and the compiled program, and a gallery of the test's own.
@@ -72,7 +72,6 @@ json.dump(entries, open(os.path.join(at, "extensions.json"), "w"))
 `;
 
 const PEER = codeServer();
-const PLACE = "/usr/local/lib/code-server";
 const ROOT = "/var/lib/aegis/vscode/extensions";
 
 needs(PEER !== null, "code-server from npm, and what builds its native modules").describe("code-server", () =>
@@ -84,28 +83,17 @@ needs(PEER !== null, "code-server from npm, and what builds its native modules")
     let isTwoFaced = false;
 
     beforeAll(async () => {
-      server = Bun.serve({
-        hostname: "127.0.0.1",
-        port: 0,
-        fetch(request) {
-          const { href, origin } = new URL(request.url);
-          const answer = fakeGallery(extensions, origin)[href];
-          const isBody = typeof answer === "string" || answer instanceof Uint8Array;
-          if (!isBody) return new Response(null, { status: 404 });
-          const body = Buffer.from(answer);
-          if (isTwoFaced && href.endsWith(".vsix") && !request.headers.has("range"))
-            body.writeUInt8(body.readUInt8(body.length - 1) ^ 1, body.length - 1);
-          return new Response(body);
-        },
-      });
+      const alter = (body: Buffer, { url, headers }: Request) => {
+        if (isTwoFaced && url.endsWith(".vsix") && !headers.has("range"))
+          body.writeUInt8(body.readUInt8(body.length - 1) ^ 1, body.length - 1);
+        return body;
+      };
+      server = serveGallery(() => extensions, alter);
       chain = await startChain();
       const { host } = chain;
       for (const user of ["aegis-build", "aegis-fetch"])
         await host.exec(["useradd", "--system", "--no-create-home", user]);
-      const copied = await host.exec(["cp", "-a", PEER ?? "", PLACE], { timeoutMs: 120_000 });
-      if (copied.status !== 0) throw new Error(copied.stderr);
-      host.write("/usr/local/bin/code-server", launcherOf(PLACE));
-      await host.exec(["chmod", "755", "/usr/local/bin/code-server"]);
+      await installCodeServer(host, PEER ?? "");
       const { port } = server;
       host.write("/etc/aegis/aegisd.env", `AEGIS_VSCODE_GALLERY=http://127.0.0.1:${port}/vscode/gallery\n`);
       const policy = ['apply = "require_human"', `allowed_registries = ["127.0.0.1:${port}"]`];

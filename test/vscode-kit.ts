@@ -106,6 +106,25 @@ export function fakeGallery(
   return answers;
 }
 
+/** The gallery on loopback. `alter` may change what is sent. */
+export function serveGallery(
+  extensions: () => readonly FakeExtension[],
+  alter: (body: Buffer, request: Request) => Buffer = (body) => body,
+) {
+  return Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch(request) {
+      const { href, origin } = new URL(request.url);
+      const answer = fakeGallery(extensions(), origin)[href];
+      const isBody = typeof answer === "string" || answer instanceof Uint8Array;
+      return isBody
+        ? new Response(new Uint8Array(alter(Buffer.from(answer), request)))
+        : new Response(null, { status: 404 });
+    },
+  });
+}
+
 interface VscodeHost {
   env: Record<string, string>;
   files: Record<string, string>;

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./kit.ts";
+import type { ThrowawayHost } from "./throwaway.ts";
 
 /*
  * code-server, the peer of Microsoft's `code` that can be had: from npm, 300 MB, kept below node_modules/.cache. Its two native modules
@@ -31,6 +32,12 @@ export function codeServer(): string | null {
   return DIRECTORY;
 }
 
-/** The program as Debian's package of it has it, for a copy of {@link codeServer} in this directory. */
-export const launcherOf = (directory: string) =>
-  `#!/bin/sh\nexec /usr/bin/node ${directory}/node_modules/code-server/out/node/entry.js "$@"\n`;
+/** Puts what {@link codeServer} has found into a throw-away host, with a program as Debian's package of it has one. */
+export async function installCodeServer(host: ThrowawayHost, found: string): Promise<void> {
+  const place = "/usr/local/lib/code-server";
+  const copied = await host.exec(["cp", "-a", found, place], { timeoutMs: 120_000 });
+  if (copied.status !== 0) throw new Error(copied.stderr);
+  const entry = `${place}/node_modules/code-server/out/node/entry.js`;
+  host.write("/usr/local/bin/code-server", `#!/bin/sh\nexec /usr/bin/node ${entry} "$@"\n`);
+  await host.exec(["chmod", "755", "/usr/local/bin/code-server"]);
+}
