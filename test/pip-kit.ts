@@ -111,8 +111,14 @@ export function pipPlanning(
     inspect?: string;
     commands?: Record<string, string[]>;
   } = {},
-): Planning & { ran: string[][]; requests: { url: string; headers: Readonly<Record<string, string>> }[] } {
+): Planning & {
+  ran: string[][];
+  /** What the programs that it ran were told by their environment. */
+  variables: Record<string, string>;
+  requests: { url: string; headers: Readonly<Record<string, string>> }[];
+} {
   const ran: string[][] = [];
+  const variables: Record<string, string> = {};
   const { outcome = "ok", inspect = JSON.stringify({ environment: ENVIRONMENT }), commands = {} } = over;
   const files: Record<string, string> = {
     "/var/lib/dpkg/status":
@@ -120,14 +126,14 @@ export function pipPlanning(
     ...over.files,
   };
   return {
-    ran,
+    ...{ ran, variables },
     ...fakeRegistry(answers),
     now: new Date("2026-11-30T00:00:00Z"),
     env: { HOME: "/home/u", PIP_INDEX_URL: INDEX, ...over.env },
     host: HOST,
     async run(argv, { settings }) {
       ran.push([...argv]);
-      settings("/home/x");
+      Object.assign(variables, settings("/home/x")?.variables);
       const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
       const stderr = outcome === "failed" ? "/usr/bin/python3: No module named pip\n" : "";
       return {

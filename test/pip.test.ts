@@ -18,6 +18,14 @@ const planOf = (
   { answers = {}, ...over }: Over & { answers?: Record<string, RegistryAnswer> } = {},
 ) => makePlan(pip, "install", targets, pipPlanning({ ...fakeIndex(wheels), ...answers }, over));
 
+test("pip is asked about this Python, and not about what is installed", async () => {
+  const planning = pipPlanning(fakeIndex([APP, LIB]));
+  await makePlan(pip, "install", ["the-app==1.0"], planning);
+  expect(planning.ran).toEqual([["python3", "-m", "pip", "inspect"]]);
+  // An empty directory: pip's `--path` (pip inspect --help) by its variable.
+  expect(planning.variables).toMatchObject({ PIP_PATH: "/home/x", PIP_CONFIG_FILE: "/dev/null" });
+});
+
 describe("nothing is known, and the reason is told", () => {
   const cases: [string, () => ReturnType<typeof planOf>, RegExp][] = [
     [
