@@ -41,8 +41,10 @@ export async function limitsText(): Promise<readonly Block[]> {
 function builtText(ecosystems: readonly (Omit<Ecosystem, "name"> & { name: string })[]): string {
   const shown = ({ name, operations }: (typeof ecosystems)[number]) =>
     `${name} (${Object.keys(operations).join(", ")})`;
-  const run = ecosystems.filter(({ driver }) => driver !== null).map(shown);
-  const planned = ecosystems.filter(({ driver }) => driver === null).map(shown);
+  // docker and podman are one ecosystem, of which only one is run.
+  const isRun = ({ name, driver }: (typeof ecosystems)[number]) => driver !== null && name !== "podman";
+  const run = ecosystems.filter(isRun).map(shown);
+  const planned = ecosystems.filter((one) => !isRun(one)).map(shown);
   return [
     `Planned and run: ${run.join(", ")}.`,
     ...(planned.length === 0 ? [] : [`Only planned, and refused by the executor: ${planned.join(", ")}.`]),

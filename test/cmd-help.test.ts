@@ -72,6 +72,12 @@ describe("what the tables of the code have, the help has too", () => {
     });
   }
 
+  test("limits: podman's pulls are only planned, docker's are run", async () => {
+    const text = unwrapped(await topicText("limits"));
+    expect(/Planned and run: [^.]*/.exec(text)?.[0]).toMatch(/^(?!.*podman).*docker \(pull\)/);
+    expect(text).toContain("Only planned, and refused by the executor: podman (pull).");
+  });
+
   test("every variable that the sources read, and none that they don't", async () => {
     const read = new Set<string>();
     for (const name of readdirSync(join(ROOT, "src")).filter((one) => !one.startsWith("cmd-help"))) {

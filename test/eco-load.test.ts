@@ -62,6 +62,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "policy-rules-operation": "apt's own; the rules of all others are made from the list of tools",
   "wrap-apt": "apt's own",
   "wrap-table": "Record<WrapperName, …>",
+  "cmd-help-guarantees": "cmd-help.test.ts: of docker and podman, one ecosystem, only docker's pulls are run",
   "cmd-help-policy-keys": "its types: every table of the policy file",
   "cmd-installed": "apt's packages are dpkg's",
   "cmd-plan-changes": "apt's own",
