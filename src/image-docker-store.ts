@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
+import { anyKeys, parseJson } from "./canonical.ts";
 import type { HostState } from "./eco-driver.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { normalizeReference, pulledReference } from "./image-reference.ts";
@@ -17,7 +17,7 @@ import { readFileLimited } from "./sys-files.ts";
 
 const MAX_FILE = 32 * 1024 * 1024;
 const Repositories = v.looseObject({
-  Repositories: v.record(v.string(), v.record(v.string(), v.string())),
+  Repositories: anyKeys(anyKeys(v.string())),
 });
 const Config = v.looseObject({ rootfs: v.looseObject({ diff_ids: v.array(v.string()) }) });
 

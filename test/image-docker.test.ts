@@ -55,6 +55,12 @@ function store(
 const witness = (root: string) => dockerDriver({ root }).witness("/nowhere", SUBJECT);
 const content = `image/vfs/imagedb/content/${ID.replace(":", "/")}`;
 
+test("an image whose name is a word of Object's is observed too", () => {
+  const repositories = { Repositories: { constructor: { "constructor:1": ID } } };
+  const root = store({ "image/vfs/repositories.json": JSON.stringify(repositories) });
+  expect(dockerDriver({ root }).observe()).toEqual({ "docker.io/library/constructor:1": ID });
+});
+
 describe("what the engine left", () => {
   test("the image, by its configuration and every layer", () =>
     expect(witness(store())).toEqual({ verdict: "vouched" }));
