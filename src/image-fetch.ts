@@ -15,15 +15,16 @@ import { type ImageReference, pulledReference } from "./image-reference.ts";
 import type { FetchedManifest, ImageRepository } from "./image-registry.ts";
 
 /*
- * An image from its reference down to its last layer: each document names the files below it by digest and size, and each file is
- * fetched and compared. So one digest stands for every byte.
+ * An image from its reference down to the list of its layers: each document names the files below it by digest and size, so one digest
+ * stands for every byte. Index, manifest and configuration are fetched and compared. Layers aren't: nothing in a plan comes from what
+ * is in them, and the run compares them with their digests.
  */
 
-/** Layers that are fetched at the same time: they are kept in memory while they are hashed. */
-const CONCURRENCY = 2;
+/** The largest configuration, as containers/image (podman) has it: `iolimits.MaxConfigBodySize`. */
+const MAX_CONFIG = 4 * 1024 * 1024;
 
 /** One file of an image. */
-interface ImageFile {
+export interface ImageFile {
   /** `sha256:<hex>` */
   digest: string;
   /** Bytes. */
@@ -32,6 +33,8 @@ interface ImageFile {
   url: URL;
   /** The digest of the document that names it; null for what was asked for. */
   parent: string | null;
+  /** Whether its bytes were fetched and compared; a layer is only named. */
+  isRead: boolean;
 }
 
 export interface FetchedImage {
@@ -80,21 +83,16 @@ export async function fetchImage(
   }
   assertImage(manifest);
 
-  const blob = (one: Descriptor) => ({
+  const blob = (one: Descriptor, isRead: boolean) => ({
     ...{ digest: one.digest, size: one.size, mediaType: one.mediaType },
-    ...{ url: repository.blobUrl(one.digest), parent: fetched.digest },
+    ...{ url: repository.blobUrl(one.digest), parent: fetched.digest, isRead },
   });
-  const config = readImageConfig((await repository.blob(manifest.config)).bytes, manifest);
+  const config = readImageConfig((await repository.blob(manifest.config, MAX_CONFIG)).bytes, manifest);
   const fits = runsOn(config, architecture);
   if (!fits && document.kind === "manifest")
     throw refused(`it is for ${platformName(config)}, and this host is ${architecture}`);
-  for (const one of [manifest.config, ...manifest.layers]) add(blob(one));
-
-  const layers = [...new Map(manifest.layers.map((one) => [one.digest, one])).values()];
-  const work = async () => {
-    for (let next = layers.shift(); next !== undefined; next = layers.shift()) await repository.blob(next);
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  add(blob(manifest.config, true));
+  for (const one of manifest.layers) add(blob(one, false));
   return {
     top: { digest: top.digest },
     index: document.kind === "index" ? document.index : null,
@@ -111,7 +109,7 @@ function fileOf(
   parent: string | null,
 ): ImageFile {
   const type = mediaType ?? contentType.split(";", 1)[0]?.trim() ?? "";
-  return { digest, size: bytes.length, mediaType: type, url, parent };
+  return { digest, size: bytes.length, mediaType: type, url, parent, isRead: true };
 }
 
 async function needed(

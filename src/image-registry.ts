@@ -18,8 +18,6 @@ import { type BytesAnswer, isLoopback, isProtected, noUsableAnswer } from "./sys
 const HUB_API = "registry-1.docker.io";
 const MAX_MANIFEST = 4 * 1024 * 1024;
 const MAX_TOKEN = 64 * 1024;
-/** The largest file of an image that planning reads, as it is kept in memory while its hash is taken. */
-const MAX_BLOB = 1024 ** 3;
 /** Seconds that a token is good for where its giver doesn't say, and that it is thrown away before its end. */
 const TOKEN_SECONDS = 60;
 const TOKEN_SPARE = 10;
@@ -85,13 +83,10 @@ export class ImageRepository {
   }
 
   /**
-   * A file of an image, compared with its digest and size.
-   * @throws AegisError `unavailable`, `evidence_mismatch`
+   * A small file of an image, compared with its digest and size. It is kept in memory.
+   * @throws AegisError `unavailable`, also for one that is larger than `maxBytes`; `evidence_mismatch`
    */
-  async blob(
-    { digest, size }: Pick<Descriptor, "digest" | "size">,
-    maxBytes = MAX_BLOB,
-  ): Promise<PackageFile> {
+  async blob({ digest, size }: Pick<Descriptor, "digest" | "size">, maxBytes: number): Promise<PackageFile> {
     const url = this.blobUrl(digest);
     if (size > maxBytes)
       throw noUsableAnswer(url, `${digest} has ${size} bytes, and planning reads ${maxBytes} at most`);

@@ -7,7 +7,7 @@ import { purlOf } from "./eco-purl.ts";
 import { AegisError } from "./errors.ts";
 import { imageAccess } from "./image-config.ts";
 import { imageFactsOf, remarksOn } from "./image-facts.ts";
-import { type FetchedImage, fetchImage } from "./image-fetch.ts";
+import { type FetchedImage, fetchImage, type ImageFile } from "./image-fetch.ts";
 import { isAttestation } from "./image-manifest.ts";
 import { type ImageReference, pulledReference, repositoryOf } from "./image-reference.ts";
 import { ImageRepository } from "./image-registry.ts";
@@ -179,7 +179,7 @@ function describe(reference: ImageReference, found: FetchedImage, described: Des
       ...signatures.unreadable.map((text) => `A signature can't be read: ${text}.`),
     ].map((text) => text.slice(0, 4096).toWellFormed()),
     provenance_evidence: [
-      ...transaction.map((entry) => digestEvidence(name, entry)),
+      ...found.files.map((file) => digestEvidence(name, file)),
       ...signatures.evidence,
       ...statements.map(({ digest }) => buildkitEvidence(pinned, digest)),
     ],
@@ -234,13 +234,15 @@ function entriesOf(reference: ImageReference, found: FetchedImage, architecture:
   }));
 }
 
-function digestEvidence(name: string, { to_version, media_type }: TransactionEntry): ProvenanceEvidence {
+/** That a digest follows from the one that was asked for. */
+function digestEvidence(name: string, { digest, mediaType, parent, isRead }: ImageFile): ProvenanceEvidence {
+  const named = parent === null ? "what was asked for" : `named by ${parent}`;
+  const how = isRead
+    ? "its bytes were compared with this digest"
+    : "its bytes were not fetched for the plan: they are compared with this digest when the image is pulled";
   return {
-    kind: "image-digest",
-    subject: `${name}@${to_version}`,
-    verified: true,
-    key: null,
-    detail: `${media_type}: the bytes have this digest, which what was asked for names`,
+    ...{ kind: "image-digest", subject: `${name}@${digest}`, verified: true, key: null },
+    detail: `${mediaType.slice(0, 1024)}, ${named}: ${how}`,
   };
 }
 

@@ -181,18 +181,17 @@ describe("what is no image for this host", () => {
 });
 
 describe("bytes that aren't the named ones", () => {
-  const [configuration = "", first = ""] = [...IMAGE.blobs.keys()];
+  const [configuration = ""] = [...IMAGE.blobs.keys()];
   const other = Buffer.from("another file");
 
   test.each([
     ["the index", `${BASE}/manifests/${INDEX.digest}`, "a manifest that doesn't match its digest"],
     ["the manifest", `${BASE}/manifests/${IMAGE.digest}`, "a manifest that doesn't match its digest"],
     ["the configuration", `${BASE}/blobs/${configuration}`, "another file"],
-    ["a layer", `${BASE}/blobs/${first}`, "another file"],
   ])("%s", (_, address, why) => refusedFor(replaced(ALL, address, other), PINNED, why));
 
-  test("a layer that isn't there", () =>
-    refusedFor(replaced(ALL, `${BASE}/blobs/${first}`, { status: 404 }), PINNED, "status 404"));
+  test("a configuration that isn't there", () =>
+    refusedFor(replaced(ALL, `${BASE}/blobs/${configuration}`, { status: 404 }), PINNED, "status 404"));
 
   test("a tag whose digest the registry states otherwise", () => {
     const headers = { "docker-content-digest": `sha256:${"0".repeat(64)}` };
@@ -228,14 +227,40 @@ describe("bytes that aren't the named ones", () => {
     return refusedFor(answers, `${NAME}@${digestOf(bytes)}`, /is named with \d+ and with \d+ bytes/);
   });
 
-  test("a layer larger than planning reads", () => {
+  test("a configuration larger than planning reads", () => {
     const made = fakeImage();
     const manifest = JSON.parse(made.bytes);
-    manifest.layers[0].size = 10 * 1024 ** 3;
+    manifest.config.size = 4 * 1024 ** 2 + 1;
     const bytes = JSON.stringify(manifest);
     const answers = imageAnswers([{ ...made, bytes, digest: digestOf(bytes) }]);
-    return refusedFor(answers, `${NAME}@${digestOf(bytes)}`, "has 10737418240 bytes, and planning reads");
+    return refusedFor(answers, `${NAME}@${digestOf(bytes)}`, "has 4194305 bytes, and planning reads 4194304");
   });
+});
+
+test("layers are planned by their manifest, however large, and none is asked for", async () => {
+  const made = fakeImage();
+  const manifest = JSON.parse(made.bytes);
+  manifest.layers[0].size = 10 * 1024 ** 3;
+  const bytes = JSON.stringify(manifest);
+  const [configuration = "", first = ""] = [...made.blobs.keys()];
+  const digest = digestOf(bytes);
+  const planning = imagePlanning({
+    ...imageAnswers([{ ...made, bytes, digest }]),
+    [`${BASE}/blobs/${first}`]: { status: 500 },
+  });
+  const plan = await makePlan(image, "pull", [`${NAME}@${digest}`], planning);
+  expect(plan).toMatchObject({ metadata_available: true, transaction: [{}, {}, { size: 10 * 1024 ** 3 }] });
+  expect(planning.requests.filter(({ url }) => url.includes("/blobs/")).map(({ url }) => url)).toEqual([
+    `${BASE}/blobs/${configuration}`,
+  ]);
+  const details = plan.provenance_evidence
+    .filter(({ kind }) => kind === "image-digest")
+    .map(({ detail }) => detail);
+  expect(details).toEqual([
+    `${TYPES.manifest}, what was asked for: its bytes were compared with this digest`,
+    `${TYPES.config}, named by ${digest}: its bytes were compared with this digest`,
+    `${TYPES.layer}, named by ${digest}: its bytes were not fetched for the plan: they are compared with this digest when the image is pulled`,
+  ]);
 });
 
 test("no such tag", () =>
