@@ -18,10 +18,10 @@ const MODULE = /^[A-Za-z0-9][A-Za-z0-9._~/-]*(?:@[A-Za-z0-9][A-Za-z0-9._+-]*)?$/
 const CRATE = /^[A-Za-z][A-Za-z0-9_-]*$/;
 /** An absolute path without `.`, `..` or empty components. */
 const FILE = /^(?:\/(?!\.{0,2}(?:\/|$))[^/\p{C}]+)+$/u;
-const TOOL =
-  /^(?:apt-get|dpkg|gpgv|sqv|npm|node|python3|docker|podman|dotnet|nuget|code|code-server|go|cargo)$/;
+/** Without nuget, which has no option for its version. */
+const TOOL = /^(?:apt-get|dpkg|gpgv|sqv|npm|node|python3|docker|podman|dotnet|code|code-server|go|cargo)$/;
 
-const FORMS: readonly ArgvForm[] = [
+export const PLANNING_FORMS: readonly ArgvForm[] = [
   ["apt-get", "-s", "upgrade"],
   ["apt-get", "-s", "install", oneOrMore(DEB)],
   ["apt-get", "-s", "install", "--allow-downgrades", oneOrMore(DEB)],
@@ -36,8 +36,6 @@ const FORMS: readonly ArgvForm[] = [
   ["python3", "-m", "pip", "inspect"],
   [/^(?:docker|podman)$/, "manifest", "inspect", IMAGE],
   ["dotnet", "nuget", "search", NUGET],
-  // The value of a setting, which planning has set: whether there is a nuget that runs. It has no option for its version.
-  ["nuget", "config", "repositoryPath"],
   ["code", "--list-extensions", "--show-versions"],
   ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"],
   ["go", "list", "-m", "-json", MODULE],
@@ -50,7 +48,7 @@ const FORMS: readonly ArgvForm[] = [
  * @throws AegisError `internal` for an argv that is not on the list, since requesting it is a bug in this program
  */
 export function assertPlanningArgv(argv: readonly string[]): void {
-  if (!FORMS.some((form) => matchesForm(form, argv))) {
+  if (!PLANNING_FORMS.some((form) => matchesForm(form, argv))) {
     throw new AegisError("internal", `planning may not run ${JSON.stringify(argv)}`);
   }
 }

@@ -16,7 +16,6 @@ import { verifyNugetSignature } from "./nuget-signature.ts";
 import { NugetSource } from "./nuget-source.ts";
 import { nugetGrammar, splitNugetTarget } from "./nuget-target.ts";
 import { isPrerelease, NUGET_VERSIONS, needsSemver2 } from "./nuget-version.ts";
-import { SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** Where signed installations go. */
 const PACKAGES = "/var/lib/aegis/nuget/packages";
@@ -134,21 +133,27 @@ async function versionOf(
   throw new AegisError("not_found", `the source has no ${id} ${version}`, hint);
 }
 
-/** Whether there is a nuget to run the plan, and dotnet's search where there is a dotnet; where there is none, the source is asked by GET. */
+/**
+ * dotnet's search, where there is a dotnet; everything else is asked of the source by GET. nuget, which is to run the plan, is looked
+ * for and not started: it has nothing to tell that planning needs.
+ */
 async function askTools(id: string, source: URL, planning: Planning): Promise<CommandEvidence[]> {
-  const settings = (): ToolSettings => settingsFor(source);
-  const { evidence } = await planning.run(["nuget", "config", "repositoryPath"], { settings });
-  const hasDotnet = SYSTEM_PATH.some((path) => planning.list(path).includes("dotnet"));
-  const search = hasDotnet ? [await planning.run(["dotnet", "nuget", "search", id], { settings })] : [];
-  return [evidence, ...search.map((one) => one.evidence)];
+  const missing: CommandEvidence = {
+    ...{ argv: ["nuget"], status: null, outcome: "missing" },
+    ...{ stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null },
+  };
+  const search = planning.hasProgram("dotnet")
+    ? [await planning.run(["dotnet", "nuget", "search", id], { settings: () => dotnetSettings(source) })]
+    : [];
+  return [...(planning.hasProgram("nuget") ? [] : [missing]), ...search.map(({ evidence }) => evidence)];
 }
 
-/** The one source, without its password; both tools look for their settings in HOME, at different places. */
-function settingsFor(source: URL): ToolSettings {
+/** The one source, without its password. */
+function dotnetSettings(source: URL): ToolSettings {
   const address = source.href.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
-  const text = `<?xml version="1.0" encoding="utf-8"?>\n<configuration><packageSources><clear /><add key="source" value="${address}" protocolVersion="3" /></packageSources><config><add key="repositoryPath" value="packages" /></config></configuration>\n`;
+  const text = `<?xml version="1.0" encoding="utf-8"?>\n<configuration><packageSources><clear /><add key="source" value="${address}" protocolVersion="3" /></packageSources></configuration>\n`;
   return {
-    files: { ".config/NuGet/NuGet.Config": text, ".nuget/NuGet/NuGet.Config": text },
+    files: { ".nuget/NuGet/NuGet.Config": text },
     variables: {
       DOTNET_CLI_TELEMETRY_OPTOUT: "1",
       DOTNET_NOLOGO: "1",

@@ -188,6 +188,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     hasCredentials: (url) => Object.keys(options.credentials?.(url) ?? {}).length > 0,
     ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
+    hasProgram: (name) => resolveProgram(name) !== null,
     list: (path) => namesIn(path).sort(),
     async run(argv, { settings, keep = false }): Promise<PlanningOutput> {
       assertPlanningArgv(argv);

@@ -148,9 +148,13 @@ export function commandsThat(f: Facts, ...outcomes: string[]): string[] {
     .map((c) => `${c.argv.join(" ")} (${c.outcome})`);
 }
 
-/** Whether planning must have run a command: it runs none for `apt update`, a managed root's rollback or a denied target. */
+/**
+ * Whether planning must have run a command: it runs none for `apt update`, a managed root's rollback or a denied target, nor for NuGet,
+ * whose source answers by itself.
+ */
 export function needsCommands(f: Facts): boolean {
-  return !isOperation(f, "update") && !bringsBack(f.plan) && f.targets.denied.length === 0;
+  const isAskedByGet = f.plan.tool === "nuget";
+  return !isAskedByGet && !isOperation(f, "update") && !bringsBack(f.plan) && f.targets.denied.length === 0;
 }
 
 /** Scripts whose text matches `test`. */

@@ -72,6 +72,7 @@ export function fakePlanning(setup: {
         .map((file) => file.slice(path.length + 1))
         .filter((file) => !file.includes("/"))
         .sort(),
+    hasProgram: () => true,
     contentOf: () => Promise.resolve(null),
     temporary(name, data) {
       const path = `/private/${temporaries.size + 1}-${name}`;

@@ -170,6 +170,7 @@ export function cargoPlanning(
     },
     readText: (path) => config[path] ?? null,
     list: (path) => (path === "/usr/bin" ? commands : []),
+    hasProgram: () => true,
     contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("cargo needs no temporary files");

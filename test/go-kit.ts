@@ -130,6 +130,7 @@ export function goPlanning(
     },
     readText: () => null,
     list: () => [],
+    hasProgram: () => true,
     contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("Go needs no temporary files");

@@ -1,9 +1,7 @@
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
-import type { Planning } from "../src/eco-planning.ts";
 import { tar, tarEntry } from "./archive-kit.ts";
-import { HOST } from "./policy-plans.ts";
-import { fakeRegistry, type RegistryAnswer } from "./registry-kit.ts";
+import { type RegistryAnswer, type StandIn, standInPlanning } from "./registry-kit.ts";
 
 /*
  * A registry of our own with images: documents from words, digests made from the bytes.
@@ -104,38 +102,8 @@ export function imageAnswers(
   return answers;
 }
 
-interface ImageHost {
-  env: Record<string, string>;
-  files: Record<string, string>;
-  hasEngine: boolean;
-  architecture: string;
-}
-
-/** Planning on a host that asks this registry. */
-export function imagePlanning(
+/** Planning on a host that asks this registry, by docker or podman. */
+export const imagePlanning = (
   answers: Readonly<Record<string, RegistryAnswer>>,
-  { env = {}, files = {}, hasEngine = true, architecture = "amd64" }: Partial<ImageHost> = {},
-): Planning & ReturnType<typeof fakeRegistry> {
-  return {
-    ...fakeRegistry(answers),
-    now: new Date("2026-11-30T00:00:00Z"),
-    env: { HOME: "/home/u", ...env },
-    host: { ...HOST, architecture },
-    run(argv, { settings }) {
-      settings("/home/x");
-      const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
-      const outcome = hasEngine ? ("ok" as const) : ("missing" as const);
-      const evidence = { argv: [...argv], status: hasEngine ? 0 : null, outcome, ...none };
-      return Promise.resolve({ stdout: "", stderr: "", evidence });
-    },
-    readText: (path) => files[path] ?? null,
-    list: (path) =>
-      Object.keys(files)
-        .filter((name) => name.startsWith(`${path}/`))
-        .map((name) => name.slice(path.length + 1)),
-    contentOf: () => Promise.resolve(null),
-    temporary: () => {
-      throw new Error("images need no temporary files");
-    },
-  };
-}
+  host: Partial<StandIn> = {},
+) => standInPlanning(answers, { programs: { docker: "", podman: "" }, ...host });

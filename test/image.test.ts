@@ -409,7 +409,7 @@ describe("a plan", () => {
   });
 
   test("without the engine: planned, and said", async () => {
-    const plan = await planOf(ALL, PINNED, { hasEngine: false }, "docker");
+    const plan = await planOf(ALL, PINNED, { programs: {} }, "docker");
     expect(plan.metadata_available).toBe(true);
     expect(plan.warnings).toContain("docker is not installed: the plan can't be run here.");
   });

@@ -109,6 +109,7 @@ export function npmPlanning(answers: Readonly<Record<string, RegistryAnswer>>, h
     },
     readText: (path) => host.files?.[path] ?? null,
     list: (path) => host.lists?.[path] ?? [],
+    hasProgram: () => true,
     contentOf: () => Promise.resolve(null),
     temporary(name, data) {
       const path = join(directory, name);

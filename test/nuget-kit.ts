@@ -1,9 +1,7 @@
 import { createHash } from "node:crypto";
-import type { Planning } from "../src/eco-planning.ts";
 import { normalizedVersion } from "../src/nuget-version.ts";
 import { zip } from "./archive-kit.ts";
-import { HOST } from "./policy-plans.ts";
-import { fakeRegistry, type RegistryAnswer } from "./registry-kit.ts";
+import { type RegistryAnswer, type StandIn, standInPlanning } from "./registry-kit.ts";
 
 /*
  * A package source of our own, by NuGet's protocol of version 3: packages from their nuspecs, the documents made from the same words.
@@ -132,14 +130,6 @@ export function fakeSource(
   return answers;
 }
 
-interface NugetHost {
-  env: Record<string, string>;
-  files: Record<string, string>;
-  /** Names by directory. */
-  lists: Record<string, string[]>;
-  hasNuget: boolean;
-}
-
 export const CONFIG = "/home/u/.config/NuGet/NuGet.Config";
 export const configOfSources = (sources: Record<string, string>, more = "") =>
   `<?xml version="1.0" encoding="utf-8"?><configuration><packageSources>${Object.entries(sources)
@@ -147,34 +137,12 @@ export const configOfSources = (sources: Record<string, string>, more = "") =>
     .join("")}</packageSources>${more}</configuration>`;
 
 /** Planning on a host whose nuget takes its packages from this source. */
-export function nugetPlanning(
+export const nugetPlanning = (
   answers: Readonly<Record<string, RegistryAnswer>>,
-  { env = {}, files = {}, lists = {}, hasNuget = true }: Partial<NugetHost> = {},
-): Planning & { requests: { url: string; headers: Readonly<Record<string, string>> }[]; ran: string[] } {
-  const config: Record<string, string> = { [CONFIG]: configOfSources({ ours: INDEX }), ...files };
-  const ran: string[] = [];
-  return {
-    ...fakeRegistry(answers),
-    ran,
-    now: new Date("2026-11-30T00:00:00Z"),
-    env: { HOME: "/home/u", ...env },
-    host: HOST,
-    run(argv, { settings }) {
-      settings("/home/x");
-      ran.push(argv.join(" "));
-      const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
-      const outcome = hasNuget ? ("ok" as const) : ("missing" as const);
-      return Promise.resolve({
-        stdout: "",
-        stderr: "",
-        evidence: { argv: [...argv], status: hasNuget ? 0 : null, outcome, ...none },
-      });
-    },
-    readText: (path) => config[path] ?? null,
-    list: (path) => lists[path] ?? [],
-    contentOf: () => Promise.resolve(null),
-    temporary: () => {
-      throw new Error("nuget needs no temporary files");
-    },
-  };
-}
+  { files = {}, ...host }: Partial<StandIn> = {},
+) =>
+  standInPlanning(answers, {
+    programs: { nuget: "" },
+    ...host,
+    files: { [CONFIG]: configOfSources({ ours: INDEX }), ...files },
+  });

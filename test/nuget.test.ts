@@ -347,9 +347,7 @@ describe("the closure", () => {
     expect(nuget.signedArgv(plan).join(" ")).toBe(
       "nuget install Root -Version 1.0.0 -OutputDirectory /var/lib/aegis/nuget/packages -NonInteractive",
     );
-    expect(plan.raw_evidence.commands.map(({ argv }) => argv.join(" "))).toEqual([
-      "nuget config repositoryPath",
-    ]);
+    expect(plan.raw_evidence.commands).toEqual([]);
     expect([plan.transaction[1]?.license, saidBy(plan)]).toEqual(["MIT", []]);
   });
 
@@ -360,9 +358,14 @@ describe("the closure", () => {
   });
 
   test("dotnet's search is asked where there is a dotnet", async () => {
-    const planning = nugetPlanning(fakeSource(LIBS), { lists: { "/usr/bin": ["dotnet"] } });
+    const planning = nugetPlanning(fakeSource(LIBS), { programs: { nuget: "", dotnet: "" } });
     await makePlan(nuget, "install", ["Lib@1.0.0"], planning);
-    expect(planning.ran).toEqual(["nuget config repositoryPath", "dotnet nuget search Lib"]);
+    expect(planning.ran).toEqual(["dotnet nuget search Lib"]);
+  });
+  test("nothing is started where there is no dotnet, nuget neither", async () => {
+    const planning = nugetPlanning(fakeSource(LIBS));
+    await makePlan(nuget, "install", ["Lib@1.0.0"], planning);
+    expect(planning.ran).toEqual([]);
   });
   test("owners, by the source's search", async () => {
     const search = `${SOURCE}/query?q=packageid%3ALib&prerelease=true&semVerLevel=2.0.0&take=1`;
@@ -401,7 +404,7 @@ describe("the closure", () => {
     expect(saidBy(await planOf(fakeSource([one]), `Root@${one.version}`)).join()).toContain(why),
   );
   test("without a nuget it can be planned", async () => {
-    const plan = await planOf(fakeSource([pkg("Root", "1.0.0")]), "Root@1.0.0", { hasNuget: false });
+    const plan = await planOf(fakeSource([pkg("Root", "1.0.0")]), "Root@1.0.0", { programs: {} });
     expect(saidBy(plan)).toEqual(["nuget is not installed: the plan can't be run here."]);
     expect(plan.metadata_available).toBe(true);
   });

@@ -32,6 +32,7 @@ export function planning(env: Planning["env"], os = "debian 12"): Planning {
         return [];
       }
     },
+    hasProgram: () => true,
     contentOf: () => Promise.resolve(null),
     temporary: () => "/nonexistent",
   };

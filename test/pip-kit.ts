@@ -144,6 +144,7 @@ export function pipPlanning(
     },
     readText: (path) => files[path] ?? null,
     list: (path) => commands[path] ?? [],
+    hasProgram: () => true,
     contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("pip needs no temporary files");

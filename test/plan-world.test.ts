@@ -6,8 +6,9 @@ import { dirname, join } from "node:path";
 import fc from "fast-check";
 import { aptSettings } from "../src/apt-planning.ts";
 import { canonicalJson } from "../src/canonical.ts";
+import { matchesForm } from "../src/eco-argv-form.ts";
 import { HOST_SETTINGS } from "../src/eco-planning.ts";
-import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
+import { assertPlanningArgv, PLANNING_FORMS } from "../src/eco-planning-argv.ts";
 import { AegisError } from "../src/errors.ts";
 import { npmConfig, npmSettings } from "../src/npm-config.ts";
 import { hostIdentity, openPlanning } from "../src/plan-world.ts";
@@ -41,6 +42,7 @@ const ALLOWED: string[][] = [
   ["go", "env", "GOSUMDB", "GOPROXY", "GOPRIVATE", "GONOSUMDB", "GOVERSION"],
   ["go", "list", "-m", "-json", "github.com/gin-gonic/gin@v1.10.0"],
   ["cargo", "search", "ripgrep", "--limit", "5"],
+  ["go", "list", "-m", "-json", "all"],
   ["npm", "--version"],
 ];
 
@@ -130,6 +132,11 @@ const FORBIDDEN: string[][] = [
   ["podman", "pull", "ubuntu"],
   ["dotnet", "add", "package", "x"],
   ["nuget", "install", "x"],
+  ["nuget", "config", "repositoryPath"],
+  ["nuget", "list", "x"],
+  ["nuget", "help"],
+  ["nuget", "--version"],
+  ["nuget"],
   ["code", "--install-extension", "a.b"],
   ["go", "get", "example.com/x"],
   ["go", "install", "example.com/x@v1.0.0"],
@@ -150,6 +157,10 @@ describe("argv", () => {
   for (const argv of ALLOWED) {
     test(`allowed: ${argv.join(" ")}`, () => expect(() => assertPlanningArgv(argv)).not.toThrow());
   }
+  test("no form is on the list but those of these", () => {
+    const unused = PLANNING_FORMS.filter((form) => !ALLOWED.some((argv) => matchesForm(form, argv)));
+    expect(unused).toEqual([]);
+  });
   test("one more word, or an option anywhere, is refused", () => {
     const option = fc.string({ minLength: 1, maxLength: 12 }).map((s) => `-${s}`);
     fc.assert(
@@ -280,11 +291,11 @@ describe("planning", () => {
       host: HOST,
       spawn: () => Promise.reject(new Error("never")),
     });
-    // No test machine has `nuget`.
-    const { evidence, stdout } = await planning.run(["nuget", "--version"], { settings: HOST_SETTINGS });
+    // No test machine has `dotnet`.
+    const { evidence, stdout } = await planning.run(["dotnet", "--version"], { settings: HOST_SETTINGS });
     planning.close();
     expect(evidence).toEqual({
-      argv: ["nuget", "--version"],
+      argv: ["dotnet", "--version"],
       status: null,
       outcome: "missing",
       stdout_sha256: null,
@@ -293,6 +304,14 @@ describe("planning", () => {
       stderr: null,
     });
     expect(stdout).toBe("");
+  });
+
+  test("whether there is a program is looked up, and nothing is started", () => {
+    const spawn = () => Promise.reject(new Error("never"));
+    const planning = openPlanning({ env: freshEnv(), host: HOST, spawn });
+    const found = ["dpkg", "dotnet", "aegis", "../bin/dpkg", ""].map((name) => planning.hasProgram(name));
+    planning.close();
+    expect(found).toEqual([true, false, false, false, false]);
   });
 
   test("keeps standard output and standard error apart", async () => {

@@ -1058,11 +1058,17 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     fires: [
       { what: "apt-get is missing", plan: upgrade(failed("missing", "apt-get", "-s", "upgrade")) },
       { what: "all evidence taken out", plan: upgrade({ raw_evidence: { commands: [] } }) },
+      { what: "there is no nuget", plan: { ...nupkg(), ...failed("missing", "nuget") } },
     ],
     not: [
       { what: "evidence is there", plan: upgrade() },
       { what: "apt update asks nobody", plan: update() },
       { what: "npm's rollback asks nobody", plan: restoring() },
+      {
+        what: "NuGet's source was asked by GET alone",
+        plan: { ...nupkg(), raw_evidence: { commands: [] } },
+        toml: '[nuget]\napply = "allow"\nallowed_registries = ["registry.npmjs.org"]\n',
+      },
     ],
   },
   "vulnerability-grave": {

@@ -1,8 +1,6 @@
 import { createHash, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import type { Planning } from "../src/eco-planning.ts";
 import { zip } from "./archive-kit.ts";
-import { HOST } from "./policy-plans.ts";
-import { fakeRegistry, type RegistryAnswer } from "./registry-kit.ts";
+import { type RegistryAnswer, type StandIn, serveAnswers, standInPlanning } from "./registry-kit.ts";
 
 /*
  * A gallery of our own that answers as Open VSX does: extensions made of a manifest and files, signed with a key made here.
@@ -107,57 +105,15 @@ export function fakeGallery(
 }
 
 /** The gallery on loopback. `alter` may change what is sent. */
-export function serveGallery(
+export const serveGallery = (
   extensions: () => readonly FakeExtension[],
-  alter: (body: Buffer, request: Request) => Buffer = (body) => body,
-) {
-  return Bun.serve({
-    hostname: "127.0.0.1",
-    port: 0,
-    fetch(request) {
-      const { href, origin } = new URL(request.url);
-      const answer = fakeGallery(extensions(), origin)[href];
-      const isBody = typeof answer === "string" || answer instanceof Uint8Array;
-      return isBody
-        ? new Response(new Uint8Array(alter(Buffer.from(answer), request)))
-        : new Response(null, { status: 404 });
-    },
-  });
-}
-
-interface VscodeHost {
-  env: Record<string, string>;
-  files: Record<string, string>;
-  /** What `--version` of an editor prints. */
-  editors: Readonly<Record<string, string>>;
-  architecture: string;
-}
+  alter?: Parameters<typeof serveAnswers>[1],
+) => serveAnswers((origin) => fakeGallery(extensions(), origin), alter);
 
 export const CODE_SERVER = { "code-server": "4.100.3 9f5dcd with Code 1.100.3\n" };
 
-/** Planning on a host that asks this gallery. */
-export function vscodePlanning(
+/** Planning on a host that asks this gallery, by code-server. */
+export const vscodePlanning = (
   answers: Readonly<Record<string, RegistryAnswer>>,
-  { env = {}, files = {}, editors = CODE_SERVER, architecture = "amd64" }: Partial<VscodeHost> = {},
-): Planning & ReturnType<typeof fakeRegistry> {
-  return {
-    ...fakeRegistry(answers),
-    now: new Date("2026-11-30T00:00:00Z"),
-    env: { HOME: "/home/u", ...env },
-    host: { ...HOST, architecture },
-    run(argv, { settings }) {
-      settings("/home/x");
-      const stdout = editors[argv[0] ?? ""];
-      const none = { stdout_sha256: null, stderr_sha256: null, stdout: null, stderr: null };
-      const outcome = stdout === undefined ? ("missing" as const) : ("ok" as const);
-      const evidence = { argv: [...argv], status: stdout === undefined ? null : 0, outcome, ...none };
-      return Promise.resolve({ stdout: stdout ?? "", stderr: "", evidence });
-    },
-    readText: (path) => files[path] ?? null,
-    list: () => [],
-    contentOf: () => Promise.resolve(null),
-    temporary: () => {
-      throw new Error("extensions need no temporary files");
-    },
-  };
-}
+  host: Partial<StandIn> = {},
+) => standInPlanning(answers, { programs: CODE_SERVER, ...host });

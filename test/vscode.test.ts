@@ -339,12 +339,13 @@ describe("where a file really is stands in the plan, since a run follows nothing
 });
 
 describe("the editor", () => {
-  const argvOf = async (editors: Record<string, string>) => (await one({}, { editors })).command_preview[0];
+  const argvOf = async (editors: Record<string, string>) =>
+    (await one({}, { programs: editors })).command_preview[0];
   test("code-server first, then code; without either the plan can't be run", async () => {
     const code = { code: "1.100.3\nabc\nx64\n" };
     expect(await argvOf({ ...CODE_SERVER, ...code })).toBe("code-server");
     expect(await argvOf(code)).toBe("code");
-    const none = await one({}, { editors: {} });
+    const none = await one({}, { programs: {} });
     expect(told(none)).toEqual(["Neither code-server nor code is installed: the plan can't be run here."]);
   });
 });
@@ -357,7 +358,7 @@ describe("the gallery", () => {
   const own = "https://gallery.example:8443/base/vscode/gallery/";
   const CASES: [string, Host, string][] = [
     ["code-server's own", {}, `${API}/`],
-    ["code's own", { editors: { code: "1.100.3\n" }, files: product }, "https://code.example/g"],
+    ["code's own", { programs: { code: "1.100.3\n" }, files: product }, "https://code.example/g"],
     ["code-server doesn't ask code's", { files: product }, `${API}/`],
     [
       "code-server's variable",
