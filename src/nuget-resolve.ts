@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { inParallel, requirementChain } from "./eco-closure.ts";
 import { AegisError } from "./errors.ts";
-import type { NugetDependency } from "./nuget-nuspec.ts";
+import type { NugetDependency } from "./nuget-package.ts";
 import { inspectNupkg, type NupkgContents } from "./nuget-package.ts";
 import type { NugetEvidence, NugetSignatures } from "./nuget-signature.ts";
 import type { NugetSource, Registered } from "./nuget-source.ts";

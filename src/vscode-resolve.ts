@@ -9,9 +9,13 @@ import {
   type GetDocument,
   statedSha256,
 } from "./vscode-evidence.ts";
-import { addressIn, type ListedExtension, unusable } from "./vscode-gallery.ts";
-import { newestInMarketplace } from "./vscode-marketplace.ts";
-import { findInOpenVsx } from "./vscode-openvsx.ts";
+import {
+  addressIn,
+  findInOpenVsx,
+  type ListedExtension,
+  newestInMarketplace,
+  unusable,
+} from "./vscode-gallery.ts";
 import { readVsix, type Vsix } from "./vscode-vsix.ts";
 
 /*
