@@ -23,7 +23,10 @@ import { VERSION } from "./self.ts";
 import { readText } from "./sys-files.ts";
 import { isLong } from "./sys-pager.ts";
 import { writeTyped } from "./sys-typed-file.ts";
-import { safe, showArgv } from "./terminal.ts";
+import { clip, safe, showArgv } from "./terminal.ts";
+
+/** Room in an event for why a plan knows nothing of its targets, in UTF-16 units. */
+const WHY_ROOM = 1000;
 
 const NAMES = [...BUILT, ...NOT_BUILT];
 
@@ -96,7 +99,10 @@ export const plan = defineSubcommand({
       kind: "plan_created",
       plan_id: document.plan_id,
       argv: document.command_preview,
-      details: { plan_hash: planHash, risk_score: document.risk_score, ...subjectDetails(document) },
+      details: {
+        ...{ plan_hash: planHash, risk_score: document.risk_score, ...subjectDetails(document) },
+        ...(document.metadata_available ? {} : { why: clip(document.warnings.join(" "), WHY_ROOM) }),
+      },
     });
     const denial = document.nothing_to_do ? null : deniedAlready(document, planHash, io);
     const reference = values.out === undefined ? document.plan_id.slice(0, 8) : path;

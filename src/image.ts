@@ -47,7 +47,7 @@ function engine(runtime: Runtime): Ecosystem {
     signedArgv(plan: OperationPlan): string[] {
       const [target] = plan.exact_targets;
       const { ecosystem } = plan;
-      const isOne = target !== undefined && plan.exact_targets.length === 1;
+      const isOne = target !== undefined && plan.exact_targets.length === 1 && plan.metadata_available;
       if (!isOne || !imageGrammar.isExact(target) || (ecosystem !== "docker" && ecosystem !== "podman")) {
         throw new AegisError(
           "invalid_document",
@@ -79,6 +79,8 @@ async function gather(runtime: Runtime, { targets }: Targets, planning: Planning
     ...emptyFindings(pullArgv(runtime, pulledReference(reference))),
     source_registry: reference.domain,
     mutable_reference: reference.digest === null,
+    // Known without anybody's answer; what else is in the plan says whether the image is.
+    exact_targets: reference.digest === null ? [] : [`${name}@${reference.digest}`],
     raw_evidence: { commands: [evidence] },
   };
   try {

@@ -15,14 +15,14 @@ export function isOfImage({ plan }: Facts): boolean {
   return plan.tool === "container";
 }
 
-/** The images that nobody has signed whom the policy names for them, each with who did. */
+/** Who signed the images, where it is nobody whom the policy names for them; empty where somebody did. */
 export function unsignedImages(f: Facts): string[] {
-  return without(f, "image-signature", "no signature was found");
+  return signersBesides(f, "image-signature", "no signature was found");
 }
 
-/** The images without a build's provenance by somebody whom the policy names for them. */
+/** Who signed the provenance of the images' builds, where it is nobody whom the policy names for them. */
 export function unattestedImages(f: Facts): string[] {
-  return without(f, "image-attestation", "no signed provenance was found");
+  return signersBesides(f, "image-attestation", "no signed provenance was found");
 }
 
 /** The images whose process starts as root, or that don't say. */
@@ -32,7 +32,7 @@ export function rootImages({ plan }: Facts): string[] {
   return exact_targets.length > 0 ? exact_targets : targets;
 }
 
-function without({ plan, config }: Facts, kind: string, none: string): string[] {
+function signersBesides({ plan, config }: Facts, kind: string, none: string): string[] {
   const { exact_targets, targets, provenance_evidence } = plan;
   return (exact_targets.length > 0 ? exact_targets : targets).flatMap((image) => {
     const found = provenance_evidence.filter((one) => one.kind === kind && one.subject === image);
@@ -40,8 +40,8 @@ function without({ plan, config }: Facts, kind: string, none: string): string[] 
       images.some((one) => matches(one, repositoryName(image))),
     );
     if (found.some((one) => signers.some((signer) => isBy(signer, one)))) return [];
-    const who = found.map(signedBy).filter((text) => text !== null);
-    return [`${image} (${who.length === 0 ? none : who.join("; ")})`];
+    const who = found.flatMap(signedBy);
+    return who.length === 0 ? [none] : who;
   });
 }
 
@@ -60,10 +60,12 @@ function isBy(signer: Signer, { verified, identity, signed }: ProvenanceEvidence
   );
 }
 
-/** Who signed, for somebody who wonders why it doesn't count; null where nothing was signed. */
-function signedBy({ verified, identity, signed }: ProvenanceEvidence): string | null {
-  if (verified && identity !== undefined) return `signed by ${identity.subject}, known to ${identity.issuer}`;
-  return signed === undefined ? null : "signed by a key that is not among them";
+/** Who signed, for somebody who wonders why it doesn't count: short texts, as a reason's items are cut; empty where nothing was signed. */
+function signedBy({ verified, identity, signed }: ProvenanceEvidence): string[] {
+  if (!verified || identity === undefined)
+    return signed === undefined ? [] : ["signed by a key that is not among them"];
+  const { subject, issuer, source_repository: source } = identity;
+  return [`signed by ${subject}`, `known to ${issuer}`, ...(source === null ? [] : [`run for ${source}`])];
 }
 
 /** `pattern` may end in `*`. */

@@ -27,7 +27,9 @@ const planOf = (answers: Answers, target: string, host: Host = {}, runtime: "doc
 async function refusedFor(answers: Answers, target: string, why: string | RegExp, host: Host = {}) {
   const plan = await planOf(answers, target, host);
   expect(plan.warnings.join("\n")).toMatch(why);
-  expect(plan).toMatchObject({ metadata_available: false, transaction: [], exact_targets: [] });
+  const [, digest] = target.split("@");
+  const exact_targets = digest === undefined ? [] : [`${NAME}@${digest}`];
+  expect(plan).toMatchObject({ metadata_available: false, transaction: [], exact_targets });
   expect(() => image.signedArgv(plan)).toThrow("no image with a digest");
 }
 

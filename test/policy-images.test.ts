@@ -123,7 +123,9 @@ describe("from a registry to a decision", () => {
     expect(reasons.join("\n")).toContain(
       "no signature of the image is by one of [container] signers; ask its publisher",
     );
-    expect(reasons.join("\n")).toContain("(signed by a key that is not among them)");
+    expect(reasons.join("\n")).toContain(
+      "have the signer added there: signed by a key that is not among them",
+    );
   });
   test.each([
     ["a signature of another image", NAME, `sha256:${"0".repeat(64)}`],
@@ -133,12 +135,12 @@ describe("from a registry to a decision", () => {
     expect(plan.risk_signals).toContain("unsigned-image");
     const { decision, reasons } = decide(plan, REQUIRED + signer());
     expect(decision).toBe("deny");
-    expect(reasons.join("\n")).toContain("(no signature was found)");
+    expect(reasons.join("\n")).toContain("added there: no signature was found");
   });
   test("no signature where none is asked for: allowed", async () => {
     const plan = await makePlan(image, "pull", [PINNED], imagePlanning(imageAnswers([IMAGE])));
     expect(decide(plan, ALLOWED).decision).toBe("allow");
-    expect(decide(plan, REQUIRED).reasons.join("\n")).toContain("(no signature was found)");
+    expect(decide(plan, REQUIRED).reasons.join("\n")).toContain("added there: no signature was found");
   });
   test("by the built-in policy, a registry that isn't Docker Hub: denied, with what to do", async () => {
     const { decision, reasons } = decide(await planned(), "");
