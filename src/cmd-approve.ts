@@ -27,7 +27,11 @@ const APPROVE_ARGS = {
   plan: { type: "string", required: true, valueHint: "plan", description: "path, full id, or -" },
   review: { type: "string", valueHint: "review", description: "a review of this plan" },
   reason: { type: "string", required: true, valueHint: "why", description: "why this change is right" },
-  key: { type: "string", valueHint: "file", description: "secret key file that approves" },
+  key: {
+    type: "string",
+    valueHint: "file",
+    description: "secret key file that approves; else ~/.config/aegis/approval-key",
+  },
   "approval-secret-key-hex": {
     type: "string",
     valueHint: "hex",
@@ -37,7 +41,7 @@ const APPROVE_ARGS = {
   signer: {
     type: "string",
     valueHint: "name",
-    description: "who approves; else the name of the trusted key",
+    description: "who approves; else the name of the key",
   },
   "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime; 60, at most 1440" },
   confirm: {
@@ -79,7 +83,7 @@ export async function approve(
     io.env,
     io.note,
   );
-  const key = requireKey(secret, values["key-id"], "--key <file>");
+  const key = requireKey(secret, "approval", values["key-id"]);
   if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
   const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
   const signer = signerName(values.signer, trust, key, "--signer");
@@ -135,15 +139,14 @@ function next(
   approval: string,
   { env }: Io,
 ): NextStep[] {
-  const key = ["--key", "<key file>"];
   if (referenceTo("plan", document.plan_id, path, env) === document.plan_id) {
-    const argv = ["aegis", "sign", document.plan_id, "--approval", approval, ...key];
+    const argv = ["aegis", "sign", document.plan_id, "--approval", approval];
     return [{ who: "the signer, in this account", argv }];
   }
   const called = path === null ? `${document.plan_id}.json` : basename(path);
   const documents = ["--plan", called, "--policy", policyBeside(document.plan_id, path)];
   const reviewed = typeof review === "string" ? ["--review", basename(review)] : [];
-  const argv = ["aegis", "sign", ...documents, ...reviewed, "--approval", basename(approval), ...key];
+  const argv = ["aegis", "sign", ...documents, ...reviewed, "--approval", basename(approval)];
   return [handOver([approval]), { who: "the signer, there", argv }];
 }
 

@@ -84,17 +84,18 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     ],
     examples: [
       "ops$ aegis sign --plan hello.plan --policy hello.policy \\",
-      "       --approval hello.approval --key ~/execution-key \\",
-      "       --signer ops@example --out ~/hello.execution",
+      "       --approval hello.approval --out ~/hello.execution",
     ],
     exits: ["denied", "approval", "snapshot", "verification"],
     topics: ["keys", "snapshots", "guarantees", "documents"],
   },
   "sign keygen": {
-    about: ["Without `--out` the key is printed, and kept nowhere."],
+    about: [
+      "With `--role` the key goes to its place, where `sign` and `sign approve` find it without flags. With neither `--role` nor `--out` it is printed, and kept nowhere.",
+    ],
     examples: [
-      "ops$   aegis sign keygen --out ~/execution-key",
-      "alice$ aegis sign keygen --encrypt --out ~/approval-key",
+      "ops$   aegis sign keygen --role execution --name ops@example",
+      "alice$ aegis sign keygen --role approval --name alice@example --encrypt",
     ],
     topics: ["keys"],
   },
@@ -104,7 +105,6 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     ],
     examples: [
       'alice$ aegis sign approve --plan hello.plan --reason "wanted" \\',
-      "         --key ~/approval-key --signer alice@example \\",
       "         --out ~/hello.approval",
     ],
     exits: ["denied", "verification"],

@@ -3,11 +3,11 @@ import { PROVIDERS } from "./exec-snapshot-id.ts";
 import { SYSTEM } from "./paths.ts";
 
 export const KEYS: readonly Block[] = [
-  "Two kinds of Ed25519 key: an execution key signs execution plans, an approval key approves plans and is held by another person. `aegis sign keygen --out <file>` writes the secret to `<file>` (mode 0600) and the public part to `<file>.pub`, and prints the entry for the trusted keys.",
+  "Two kinds of Ed25519 key: an execution key signs execution plans, an approval key approves plans and is held by another person. `aegis sign keygen --role <role> --name <name>` writes the secret to `~/.config/aegis/<role>-key` (mode 0600; `$XDG_CONFIG_HOME/aegis` where that is set; elsewhere with `--out`) and the public part, with name and role, to `<role>-key.pub`, and prints the entry for the trusted keys. `sign` and `sign approve` use the key from there where no flag, variable or systemd credential gives one, and its name where the host trusts it under none. A key is never overwritten.",
   {
     lines: [
-      "ops$   aegis sign keygen --out ~/execution-key",
-      "alice$ aegis sign keygen --encrypt --out ~/approval-key",
+      "ops$   aegis sign keygen --role execution --name ops@example",
+      "alice$ aegis sign keygen --role approval --name alice@example --encrypt",
       `root#  editor ${SYSTEM.trustedKeys}`,
     ],
   },
@@ -25,7 +25,7 @@ export const KEYS: readonly Block[] = [
       "revoked = false",
     ],
   },
-  "keygen prints the name as `<whose it is>`; until it is filled in, the file and with it every plan is refused. Changes to the file need no restart.",
+  "Without `--name` or `--role` keygen prints `<owner>` and `<role>` in their place; until both are filled in, the file and with it every plan is refused. Changes to the file need no restart.",
   "A key can also be given in hex: by `--public-key-hex` and `--approval-public-key-hex` of `sign verify`, `apply` and a daemon started by hand, or by `AEGIS_SIGNING_PUBLIC_KEY_HEX` and `AEGIS_APPROVAL_PUBLIC_KEY_HEX` for `sign verify` and `apply`. It is trusted under whatever id a signature names, but the name, dates and revocation that the host's files have for that key still apply.",
   "A key file holds `algorithm`, `key_id` and `public_key_hex` in clear. An encrypted one holds the 32-byte seed in NaCl's secretbox under a key that scrypt (RFC 7914; N = 2^17, r = 8, p = 1, 128 MiB) derives from the passphrase. Parameters weaker than these or above 256 MiB are refused. The passphrase is normalised to Unicode NFC, so that é is the same on every keyboard; spaces and case count.",
 ];

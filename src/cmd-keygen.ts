@@ -1,29 +1,54 @@
-import { defineSubcommand } from "./command.ts";
+import { type ArgsSpec, defineSubcommand, type Values } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { assertKeyPath, generateKey, writeKeyFiles } from "./key-file.ts";
+import { assertKeyPath, defaultKeyPath, generateKey, type PublicKey, writeKeyFiles } from "./key-file.ts";
+import { entryText } from "./key-trust-text.ts";
+import type { Role } from "./key-trusted-keys.ts";
 import { newPassphrase } from "./key-unlock.ts";
+import { SYSTEM, userPaths } from "./paths.ts";
 import { assertSafeEnvironment } from "./self.ts";
+import { ensureOwnDir } from "./sys-own-directory.ts";
 import { safe } from "./terminal.ts";
 
-/** `aegis sign keygen`: generates an Ed25519 key, into files or onto stdout. */
+const ROLES: readonly Role[] = ["execution", "approval"];
+const KEYGEN_ARGS = {
+  role: {
+    type: "enum",
+    options: [...ROLES],
+    description: "what it is for: signing plans, or approving other people's",
+  },
+  name: {
+    type: "string",
+    valueHint: "name",
+    description: "whose it is, such as alice@example: signs and approves under this name only",
+  },
+  out: {
+    type: "string",
+    valueHint: "file",
+    description: "write <file> and <file>.pub; with --role else ~/.config/aegis/<role>-key",
+  },
+  encrypt: { type: "boolean", description: "encrypt <file> with a passphrase, asked for on the terminal" },
+} as const satisfies ArgsSpec;
+
+/** `aegis sign keygen`: generates an Ed25519 key, into files or onto stdout, and prints its entry for trusted-keys.toml. */
 export const signKeygen = defineSubcommand({
   name: "sign keygen",
   description:
     "Make an Ed25519 key: the secret into a 0600 file and the public part beside it, or both as JSON.",
-  args: {
-    out: { type: "string", valueHint: "file", description: "write <file> and <file>.pub" },
-    encrypt: { type: "boolean", description: "encrypt <file> with a passphrase, asked for on the terminal" },
-  },
+  args: KEYGEN_ARGS,
   async run(values, io) {
     assertSafeEnvironment(io.env);
-    if (values.encrypt && values.out === undefined) {
-      throw new AegisError("usage", "--encrypt needs a file to encrypt", "Add: --out <file>");
+    const owner = ownerOf(values);
+    const out = values.out ?? (owner.role === undefined ? undefined : defaultKeyPath(owner.role, io.env));
+    if (out === undefined && (values.encrypt || owner.name !== undefined)) {
+      const what = values.encrypt ? "--encrypt needs a file to encrypt" : "--name is for a key in a file";
+      throw new AegisError("usage", what, "Add: --role execution, --role approval, or --out <file>");
     }
-    if (values.out !== undefined) assertKeyPath(values.out);
+    if (values.out === undefined && out !== undefined) ensureOwnDir(userPaths(io.env).config);
+    if (out !== undefined) assertKeyPath(out);
     const passphrase = values.encrypt ? await newPassphrase() : undefined;
     const key = generateKey();
-    const { secret_key_hex: _, ...publicPart } = key;
-    if (values.out === undefined) {
+    const { secret_key_hex: _, ...bare } = key;
+    if (out === undefined) {
       if (io.terminal.interactive) {
         io.note(
           "warning: secret_key_hex is the secret, and stays in this terminal's history. Better: --out <file>, which only you can read",
@@ -32,27 +57,43 @@ export const signKeygen = defineSubcommand({
       io.result(key, JSON.stringify(key, null, 2));
       return EXIT.ok;
     }
-    writeKeyFiles(values.out, key, passphrase);
+    writeKeyFiles(out, key, passphrase, owner);
     if (passphrase === undefined) {
-      io.note(`note: ${safe(values.out)} is not encrypted: anyone who can read it can sign. See --encrypt.`);
+      io.note(`note: ${safe(out)} is not encrypted: anyone who can read it can sign. See --encrypt.`);
     }
-    const toml = [
-      "[[key]]",
-      `id = "${key.key_id}"`,
-      'name = "<owner>"',
-      `public_key_hex = "${key.public_key_hex}"`,
-      'role = "execution"   # or "approval"; never both',
-    ];
+    const publicKey: PublicKey = { ...bare, ...owner };
+    const entry = entryText(publicKey);
     io.result(
-      { ...publicPart, path: values.out, public_path: `${values.out}.pub`, encrypted: values.encrypt },
+      { ...publicKey, path: out, public_path: `${out}.pub`, encrypted: values.encrypt, entry },
       [
         `Key ${key.key_id}`,
-        `Secret    ${safe(values.out)} (${values.encrypt ? "encrypted; " : ""}readable only by you)`,
-        `Public    ${safe(values.out)}.pub`,
-        "\nTo trust it, root adds to /etc/aegis/trusted-keys.toml:\n",
-        ...toml.map((line) => `  ${line}`),
+        `Secret    ${safe(out)} (${values.encrypt ? "encrypted; " : ""}readable only by you)`,
+        `Public    ${safe(out)}.pub`,
+        `\nTo trust it, root ${owner.name && owner.role ? "adds this" : "completes this and adds it"} to ${SYSTEM.trustedKeys}:\n`,
+        ...entry
+          .trimEnd()
+          .split("\n")
+          .map((line) => `  ${line}`),
       ].join("\n"),
     );
     return EXIT.ok;
   },
 });
+
+/**
+ * Name and role as given; absent where they are not.
+ * @throws AegisError `usage` for a name that the trusted keys could not have
+ */
+function ownerOf({ name, role }: Values<typeof KEYGEN_ARGS>): Pick<PublicKey, "name" | "role"> {
+  if (name !== undefined && (name.length > 200 || /[\p{C}\p{Zl}\p{Zp}]|^[\s<…]|[\s>]$/u.test(name))) {
+    throw new AegisError(
+      "usage",
+      "--name takes up to 200 printable characters, not between spaces or < and >",
+      "For example: --name alice@example",
+    );
+  }
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...ROLES.filter((one) => one === role).map((role) => ({ role }))[0],
+  };
+}

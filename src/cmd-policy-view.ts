@@ -99,25 +99,24 @@ function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): Ne
   const snapshot = result.required_controls.includes("system snapshot")
     ? ["--snapshot-id", "<snapshot>"]
     : [];
-  const key = ["--key", "<key file>"];
   if (!result.required_controls.includes("human approval")) {
     const documents = isStored
       ? [plan.plan_id]
       : ["--plan", files.plan ?? "<plan file>", "--policy", files.result];
     const review = files.isOwnReview ? [] : reviewFlag(files.review);
-    const argv = ["aegis", "sign", ...documents, ...review, ...snapshot, ...key];
+    const argv = ["aegis", "sign", ...documents, ...review, ...snapshot];
     return [{ who: "the signer, in this account", argv }];
   }
   const there = files.plan === null ? `${plan.plan_id}.json` : basename(files.plan);
   const given = [files.plan, files.result, files.review].filter((file) => typeof file === "string");
   const review = reviewFlag(typeof files.review === "string" ? basename(files.review) : files.review);
-  const approve = ["aegis", "sign", "approve", "--plan", there, ...review, "--reason", "<why>", ...key];
+  const approve = ["aegis", "sign", "approve", "--plan", there, ...review, "--reason", "<why>"];
   const policy = ["--policy", basename(files.result)];
   const sign = ["aegis", "sign", "--plan", there, ...policy, ...review, "--approval", "<approval file>"];
   return [
     handOver(given),
     { who: "the approver, there", argv: approve },
-    { who: "the signer, there", argv: [...sign, ...snapshot, ...key] },
+    { who: "the signer, there", argv: [...sign, ...snapshot] },
   ];
 }
 

@@ -1,6 +1,7 @@
 import { AegisError } from "./errors.ts";
 import type { SecretKey } from "./key.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
+import type { Role } from "./key-trusted-keys.ts";
 import { safe } from "./terminal.ts";
 
 /* Flags that `sign` and `sign approve` share. */
@@ -21,12 +22,17 @@ export function noteShorter(asked: number | undefined, most: number, note: (line
 }
 
 /** The key, with `keyId` as its id if given. @throws AegisError `invalid_key` if there is no key */
-export function requireKey(key: SecretKey | null, keyId: string | undefined, flag: string): SecretKey {
+export function requireKey(
+  key: SecretKey | null,
+  role: Role,
+  keyId: string | undefined,
+  flag = "--key <file>",
+): SecretKey {
   if (key === null) {
     throw new AegisError(
       "invalid_key",
-      "no secret key is given",
-      `Give ${flag}; generate one: aegis sign keygen --out <file>`,
+      `no secret key is given, and you have no ${role} key of your own`,
+      `Give ${flag}; generate one: aegis sign keygen --role ${role} --name <name>`,
     );
   }
   return keyId === undefined ? key : { ...key, keyId };
@@ -51,11 +57,12 @@ export function noteOtherId(
 }
 
 /**
- * The signer's name: the one given, else the trusted key's.
+ * The signer's name: the one given, else the trusted key's, else the one beside the key file.
  * @throws AegisError `usage`
  */
 export function signerName(given: string | undefined, trust: Trust, key: SecretKey, flag: string): string {
-  const name = given ?? trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
-  if (name === undefined || name === null) throw new AegisError("usage", `who signs? Give ${flag} <name>`);
+  const trusted = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
+  const name = given ?? trusted ?? key.name;
+  if (name === undefined) throw new AegisError("usage", `who signs? Give ${flag} <name>`);
   return name;
 }

@@ -40,10 +40,14 @@ const SIGN_ARGS = {
     valueHint: "review",
     description: "the review the policy result took into account; else the plan's own, by id",
   },
-  key: { type: "string", valueHint: "file", description: "secret key file that signs" },
+  key: {
+    type: "string",
+    valueHint: "file",
+    description: "secret key file that signs; else ~/.config/aegis/execution-key",
+  },
   "secret-key-hex": { type: "string", valueHint: "hex", description: "the secret itself: others can see it" },
   "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
-  signer: { type: "string", valueHint: "name", description: "who signs; else the name of the trusted key" },
+  signer: { type: "string", valueHint: "name", description: "who signs; else the name of the key" },
   approval: { type: "string", multiple: true, valueHint: "file", description: "a detached approval" },
   "approval-public-key-hex": {
     type: "string",
@@ -52,7 +56,11 @@ const SIGN_ARGS = {
     description: "public key of an approver that this machine does not trust yet",
   },
   "approval-reason": { type: "string", valueHint: "why", description: "approve in the same command" },
-  "approval-key": { type: "string", valueHint: "file", description: "secret key file that approves" },
+  "approval-key": {
+    type: "string",
+    valueHint: "file",
+    description: "secret key file that approves; else ~/.config/aegis/approval-key",
+  },
   "approval-secret-key-hex": {
     type: "string",
     valueHint: "hex",
@@ -83,8 +91,8 @@ export const sign = defineSubcommand({
     const documents = await readDocuments(values, io);
     const key = requireKey(
       await unlockSecret("signing", { file: values.key, hex: values["secret-key-hex"] }, io.env, io.note),
+      "execution",
       values["key-id"],
-      "--key <file>",
     );
     if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
     let trust = withOwnKey(
@@ -242,7 +250,7 @@ async function approverOf(values: SignValues, io: Io): Promise<{ key: SecretKey;
     return null;
   }
   const secret = await unlockSecret("approval", { file, hex }, io.env, io.note);
-  return { key: requireKey(secret, values["approval-key-id"], "--approval-key <file>"), reason };
+  return { key: requireKey(secret, "approval", values["approval-key-id"], "--approval-key <file>"), reason };
 }
 
 function approveNow(
@@ -254,6 +262,6 @@ function approveNow(
 ): Approval {
   // Without a name the approval goes under the key's id, never under the signer's name: nobody approves what they sign.
   const known = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
-  const signer = values.approver ?? known ?? `key ${key.keyId}`;
+  const signer = values.approver ?? known ?? key.name ?? `key ${key.keyId}`;
   return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });
 }

@@ -112,7 +112,8 @@ function readableSecrets(
       ? []
       : [{ where: `the environment (${purpose})`, publicKeyHex: key.publicKeyHex, role }];
   });
-  const directories = [userPaths(env).keys, SYSTEM.config];
+  const { keys, config } = userPaths(env);
+  const directories = [keys, config, SYSTEM.config];
   const fromFiles = directories.flatMap((directory) =>
     namesIn(directory).flatMap((name) => {
       const file = join(directory, name);

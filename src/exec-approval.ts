@@ -160,7 +160,7 @@ export function checkControls(
     throw new AegisError(
       "approval_required",
       `policy requires ${plural(people, "human approval")}, and ${approvers.length} ${approvers.length === 1 ? "is" : "are"} attached`,
-      "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>; then sign with --approval <file>.",
+      "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why>; then sign with --approval <file>.",
     );
   }
   for (const proof of execution.control_proofs) checkProof(proof, execution.operation_plan.created_at, now);
@@ -178,7 +178,7 @@ export function checkControls(
     throw new AegisError(
       "snapshot_required",
       "the snapshot is only declared, which needs a human approval or [snapshot] accept_declared=true",
-      "Name it with its provider, so that the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why> --key <key file>",
+      "Name it with its provider, so that the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why>",
     );
   }
   return approvers;

@@ -2,9 +2,12 @@ import { randomBytes } from "node:crypto";
 import { accessSync, constants, lstatSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
+import { parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import { Encryption, encryptSeed } from "./key-encryption.ts";
 import { keyId, publicKeyOf } from "./key-sign.ts";
+import type { Role } from "./key-trusted-keys.ts";
+import { type Env, userPaths } from "./paths.ts";
 import { createFileExclusive, fileProblem, isDirectory, typedPath } from "./sys-files.ts";
 
 /* Key files: their format, and creating them. None is ever overwritten. */
@@ -21,6 +24,31 @@ export const KeyFile = v.strictObject({ ...publicPart, secret_key_hex: hex32 });
 type KeyFile = v.InferOutput<typeof KeyFile>;
 /** A key file with a passphrase. The unencrypted fields are trusted only after the secret has been decrypted. */
 export const EncryptedKeyFile = v.strictObject({ ...publicPart, encryption: Encryption });
+
+/**
+ * The public part beside a secret key. Name and role are the owner's words: the commands that sign take the name from here, and
+ * root what to write into the trusted keys, which alone decide.
+ */
+const PublicKeyFile = v.strictObject({
+  ...publicPart,
+  name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
+  role: v.optional(v.picklist(["execution", "approval"])),
+});
+export type PublicKey = v.InferOutput<typeof PublicKeyFile>;
+
+/** The public part in a JSON text, or null if it is something else. */
+export function parsePublicKey(text: string): PublicKey | null {
+  try {
+    return v.parse(PublicKeyFile, parseJson(text));
+  } catch {
+    return null;
+  }
+}
+
+/** Where `keygen --role` writes a key, and where `sign` and `sign approve` look when none is given. */
+export function defaultKeyPath(role: Role, env: Env): string {
+  return join(userPaths(env).config, `${role}-key`);
+}
 
 /** A new key from the kernel's random number generator. */
 export function generateKey(): KeyFile {
@@ -67,10 +95,15 @@ function alreadyExists(file: string): AegisError {
 }
 
 /**
- * Writes the secret to `path` (0600), encrypted if a passphrase is given, and the public part to `path`.pub (0644).
+ * Writes the secret to `path` (0600), encrypted if a passphrase is given, and the public part with name and role to `path`.pub (0644).
  * @throws AegisError `exists` if either file exists, `usage` for a path that can't be written, `io`
  */
-export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): void {
+export function writeKeyFiles(
+  path: string,
+  key: KeyFile,
+  passphrase?: string,
+  owner: Pick<PublicKey, "name" | "role"> = {},
+): void {
   const { secret_key_hex: secret, ...publicPart } = key;
   const file =
     passphrase === undefined
@@ -79,7 +112,7 @@ export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string): 
   assertKeyPath(path);
   typedPath(() => {
     if (!createFileExclusive(path, `${JSON.stringify(file)}\n`, 0o600)) throw alreadyExists(path);
-    if (!createFileExclusive(`${path}.pub`, `${JSON.stringify(publicPart)}\n`, 0o644))
+    if (!createFileExclusive(`${path}.pub`, `${JSON.stringify({ ...publicPart, ...owner })}\n`, 0o644))
       throw alreadyExists(`${path}.pub`);
   });
 }

@@ -1,5 +1,8 @@
+import { existsSync } from "node:fs";
 import { AegisError } from "./errors.ts";
-import { readSecret, type SecretKey } from "./key.ts";
+import { type LockedKey, readSecret, type SecretKey } from "./key.ts";
+import { defaultKeyPath, parsePublicKey } from "./key-file.ts";
+import { readFileLimited } from "./sys-files.ts";
 import { askHidden } from "./sys-tty.ts";
 import { safe } from "./terminal.ts";
 
@@ -10,24 +13,49 @@ import { safe } from "./terminal.ts";
 
 const TRIES = 3;
 const SHORTEST = 8;
+const MAX_PUBLIC_BYTES = 16 * 1024;
 
 type Ask = (question: string) => Promise<string | null>;
 
 /**
- * The secret key for an interactive command: like {@link readSecret}, but asks for the passphrase of an encrypted file
+ * The secret key for an interactive command: like {@link readSecret}, but the user's own key of that purpose is used if no other
+ * is found, the owner's name is read from the public part beside the file, and the passphrase of an encrypted file is asked for
  * on the terminal, at most three times.
  * @throws AegisError `refused` without a terminal, `invalid_key` after the last wrong passphrase, and as readSecret
  */
 export async function unlockSecret(
   ...[purpose, given, env, note, ask = askHidden]: [...Parameters<typeof readSecret>, ask?: Ask]
 ): Promise<SecretKey | null> {
-  const found = readSecret(purpose, given, env, note);
-  if (found === null || !("unlock" in found)) return found;
-  const source = safe(found.source);
+  let { file } = given;
+  let found = readSecret(purpose, given, env, note);
+  if (found === null && purpose !== "review") {
+    const own = defaultKeyPath(purpose === "signing" ? "execution" : "approval", env);
+    if (!existsSync(own)) return null;
+    file = own;
+    found = readSecret(purpose, { file }, env, note);
+  }
+  if (found === null) return null;
+  const key = "unlock" in found ? await unlocked(found, note, ask) : found;
+  const name = file === undefined ? undefined : nameBeside(file, key.publicKeyHex);
+  return name === undefined ? key : { ...key, name };
+}
+
+/** The name in the public part beside a key file. Nothing where that is missing or belongs to another key. */
+function nameBeside(file: string, publicKeyHex: string): string | undefined {
+  try {
+    const beside = parsePublicKey(readFileLimited(`${file}.pub`, MAX_PUBLIC_BYTES).toString("utf8"));
+    return beside?.public_key_hex === publicKeyHex ? beside.name : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function unlocked(locked: LockedKey, note: (line: string) => void, ask: Ask): Promise<SecretKey> {
+  const source = safe(locked.source);
   for (let left = TRIES; left > 0; left--) {
     const passphrase = await ask(`Passphrase of ${source}: `);
     if (passphrase === null) throw noAnswer(`the passphrase of ${source}`);
-    const key = found.unlock(passphrase);
+    const key = locked.unlock(passphrase);
     if (key !== null) return key;
     if (left > 1) note("Wrong passphrase; try again.");
   }

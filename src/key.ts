@@ -35,10 +35,12 @@ export interface SecretKey {
   publicKeyHex: string;
   /** Key id in signatures: the key file's `key_id`, else the fingerprint. */
   keyId: string;
+  /** Its owner's name, from the public part beside the key file, where that says so. */
+  name?: string;
 }
 
 /** A key in an encrypted file. */
-interface LockedKey {
+export interface LockedKey {
   /** Its source, for messages. */
   source: string;
   /**

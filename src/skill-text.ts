@@ -17,9 +17,9 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "policy rules": "aegis policy rules --json",
   "policy report":
     "aegis policy report --execution-plan <file> --execution-public-key-hex <hex> --approval-public-key-hex <hex> --skip-model --out <report_file>",
-  sign: "aegis sign --plan <plan_file> --policy <policy_file> --key <key_file> --signer <name> --approval <approval_file>",
-  "sign keygen": "aegis sign keygen --out <key_file>",
-  "sign approve": "aegis sign approve --plan <plan_file> --reason <why> --key <key_file> --signer <name>",
+  sign: "aegis sign --plan <plan_file> --policy <policy_file> --approval <approval_file>",
+  "sign keygen": "aegis sign keygen --role execution --name <name>",
+  "sign approve": "aegis sign approve --plan <plan_file> --reason <why>",
   "sign verify": "aegis sign verify <execution_plan_file> --json",
   apply: "aegis apply <execution_plan_file> --json",
   daemon: "aegis daemon --executor",

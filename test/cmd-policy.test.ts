@@ -63,7 +63,7 @@ describe("aegis policy", () => {
         "● require_human",
         "Needed: human approval",
         "Next, you: install -m 640 -t <directory they can read> /",
-        "Then, the approver, there: aegis sign approve --plan 11111111-2222-4333-8444-555555555555.json --reason <why> --key <key file>",
+        "Then, the approver, there: aegis sign approve --plan 11111111-2222-4333-8444-555555555555.json --reason <why>",
         "Then, the signer, there: aegis sign --plan 11111111-2222-4333-8444-555555555555.json --policy 11111111-2222-4333-8444-555555555555.policy.json --approval <approval file>",
       ],
     ],

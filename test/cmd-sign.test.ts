@@ -23,6 +23,7 @@ import type { OperationPlan } from "../src/doc-plan.ts";
 import { documentPath, saveDocument } from "../src/doc-store.ts";
 import type { ErrorCode } from "../src/errors.ts";
 import { signDocument } from "../src/key-sign.ts";
+import { parseTrustedKeys } from "../src/key-trusted-keys.ts";
 import { evaluate } from "../src/policy.ts";
 import { loadPolicyConfig } from "../src/policy-config.ts";
 import { entry, install, review, upgrade } from "./policy-plans.ts";
@@ -399,7 +400,7 @@ describe("sign approve", () => {
     const approval = /^Written: (.*)$/m.exec(handed.ran.text)?.[1] ?? "";
     expect(handed.ran.text).toContain(`Next, you: install -m 640 -t <directory they can read> ${approval}\n`);
     expect(handed.ran.text).toContain(
-      `Then, the signer, there: aegis sign --plan hello.plan --policy ${plan.plan_id}.policy.json --approval ${basename(approval)} --key <key file>`,
+      `Then, the signer, there: aegis sign --plan hello.plan --policy ${plan.plan_id}.policy.json --approval ${basename(approval)}`,
     );
     saveDocument("plan", plan, env, join(home, "hello.policy"));
     const named = approveWith(plan, beginning(plan), APPROVE, file);
@@ -548,9 +549,10 @@ describe("sign keygen", () => {
       const { io } = ioFor("");
       return { ...io, terminal: { ...io.terminal, interactive }, note: (line) => notes.push(line) };
     };
-    await signKeygen.run({ out: undefined, encrypt: false }, io(false));
+    const nothing = parseArgs("sign keygen", signKeygen.args, []).values;
+    await signKeygen.run(nothing, io(false));
     expect(notes).toEqual([]);
-    await signKeygen.run({ out: undefined, encrypt: false }, io(true));
+    await signKeygen.run(nothing, io(true));
     expect(notes).toEqual([expect.stringMatching(/secret.*--out <file>/)]);
   });
   test("with --out the secret is only in the file, and the key signs", async () => {
@@ -563,5 +565,80 @@ describe("sign keygen", () => {
     const signed = await run(sign, [planned().plan_id, ...ONE_COMMAND, "--key", file]);
     expect(signed.json.execution_plan).toMatchObject({ signature: { key_id: ran.json.key_id } });
     await refuses(() => run(signKeygen, ["--out", file]), "exists");
+  });
+  test.each([
+    [["--name", "alice"], "--name is for a key in a file"],
+    [["--encrypt"], "--encrypt needs a file"],
+    [["--role", "execution", "--name", "a\u202eb"], "printable"],
+    [["--role", "execution", "--name", "a\nb"], "printable"],
+    [["--role", "execution", "--name", " a"], "not between spaces"],
+    [["--role", "execution", "--name", "<owner>"], "not between spaces"],
+    [["--role", "execution", "--name", "x".repeat(201)], "up to 200"],
+    [["--role", "owner"], "--role must be one of execution, approval"],
+  ])("refused with nothing written: %j", async (words, why) => {
+    await refuses(() => run(signKeygen, words), "usage", why);
+    expect(readdirSync(home)).toEqual(["policy.toml"]);
+  });
+  test.each(["execution", "approval"] as const)(
+    "--role %s: the entry is complete and right",
+    async (role) => {
+      const ran = await run(signKeygen, ["--role", role, "--name", 'Alice "al" \\ <al@example> x']);
+      const printed = ran.text.slice(ran.text.indexOf("[[key]]"));
+      for (const text of [printed, String(ran.json.entry)]) {
+        expect(parseTrustedKeys(text, "keys")).toEqual([
+          expect.objectContaining({
+            role,
+            name: 'Alice "al" \\ <al@example> x',
+            ids: [ran.json.key_id, ran.json.key_id],
+          }),
+        ]);
+      }
+    },
+  );
+  test("what is not known of a key is a placeholder, with which nothing is trusted", async () => {
+    for (const [n, words] of [[], ["--name", "ops"], ["--role", "approval"]].entries()) {
+      const ran = await run(signKeygen, [...words, "--out", join(home, `key-${n}`)]);
+      expect(ran.text).toContain("root completes this");
+      await refuses(() => parseTrustedKeys(String(ran.json.entry), "keys"), "invalid_config");
+    }
+  });
+  test("with --role the key is in its place, never over another, and is used without flags", async () => {
+    delete env.AEGIS_SIGNING_SECRET_KEY_HEX;
+    delete env.AEGIS_APPROVAL_PUBLIC_KEY_HEX;
+    const plan = planned();
+    await refuses(() => run(sign, [plan.plan_id]), "invalid_key", "no execution key of your own");
+    const ops = await run(signKeygen, ["--role", "execution", "--name", "ops@example"]);
+    const path = join(home, ".config/aegis/execution-key");
+    expect(ops.json).toMatchObject({
+      path,
+      public_path: `${path}.pub`,
+      role: "execution",
+      name: "ops@example",
+    });
+    expect([statSync(path).mode & 0o777, statSync(join(home, ".config/aegis")).mode & 0o777]).toEqual([
+      0o600, 0o700,
+    ]);
+    expect(JSON.parse(readFileSync(`${path}.pub`, "utf8"))).toEqual({
+      algorithm: "ed25519",
+      key_id: ops.json.key_id,
+      public_key_hex: ops.json.public_key_hex,
+      name: "ops@example",
+      role: "execution",
+    });
+    await refuses(() => run(signKeygen, ["--role", "execution"]), "exists");
+    const alice = await run(signKeygen, ["--role", "approval", "--name", "alice@example"]);
+    const approved = await run(signApprove, [
+      ...["--plan", documentPath("plan", plan.plan_id, env), "--reason", "wanted"],
+      ...["--confirm", canonicalHash(plan)],
+    ]);
+    expect(approved.json.approval).toMatchObject({ signer: "alice@example" });
+    const signed = await run(sign, [
+      ...[plan.plan_id, "--approval", String(approved.json.path)],
+      ...["--approval-public-key-hex", String(alice.json.public_key_hex)],
+    ]);
+    expect(signed.json.execution_plan).toMatchObject({
+      signer_identity: "ops@example",
+      signature: { key_id: ops.json.key_id },
+    });
   });
 });
