@@ -24,6 +24,7 @@ import {
   type Refusal,
   readCall,
 } from "./wire-executor.ts";
+import { serviceError } from "./wire-service.ts";
 
 const POLL_MS = 300;
 const ALIVE_MS = 10_000;
@@ -177,6 +178,8 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
       await recordRefusals(call.parameters.refusals, context);
       connection.reply({});
       return;
+    default:
+      throw serviceError("MethodNotImplemented", { method: call.method });
   }
 }
 

@@ -2,7 +2,8 @@ import { executorAbsence } from "./front-absent.ts";
 import { type CallOptions, callService, type RemoteService } from "./wire-client.ts";
 import { type Event, EXECUTOR_INTERFACE, readEvent, readStatus, type Status } from "./wire-executor.ts";
 
-const SERVICE: RemoteService = {
+/** The executor as clients describe it in messages. */
+export const EXECUTOR_SERVICE: RemoteService = {
   interface: EXECUTOR_INTERFACE,
   title: "the executor",
   group: "aegis-admin",
@@ -43,8 +44,14 @@ export function callExecutor(
   { onEvent, ...options }: CallOptions<Event> = {},
 ): Promise<Event | Status> {
   if (method === "Status") {
-    return callService(socketPath, SERVICE, { method, parameters, more: false }, readStatus, options);
+    return callService(
+      socketPath,
+      EXECUTOR_SERVICE,
+      { method, parameters, more: false },
+      readStatus,
+      options,
+    );
   }
   const listening = onEvent === undefined ? options : { ...options, onEvent };
-  return callService(socketPath, SERVICE, { method, parameters, more: true }, readEvent, listening);
+  return callService(socketPath, EXECUTOR_SERVICE, { method, parameters, more: true }, readEvent, listening);
 }

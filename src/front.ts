@@ -113,7 +113,9 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
       send({ parameters: request.answer });
       return null;
     }
-    if (request.method === "Report") throw serviceError("MethodNotImplemented", { method: "Report" });
+    if (request.method !== "Apply" && request.method !== "Watch" && request.method !== "Status") {
+      throw serviceError("MethodNotImplemented", { method: request.method });
+    }
     if (request.method === "Status") return { ...status.ask({ send, done }), uncounted: false };
     const submits = request.method === "Apply";
     if (request.method === "Apply") {

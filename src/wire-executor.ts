@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { UUID } from "./canonical.ts";
+import { canonicalHash, UUID } from "./canonical.ts";
 import type { AegisError } from "./errors.ts";
 import type { Call, Reply } from "./wire.ts";
 import { EXECUTOR_IDL } from "./wire-idl.ts";
@@ -79,6 +79,89 @@ export type Status = v.InferOutput<typeof StatusSchema>;
 const ApplyParameters = v.strictObject({ plan: v.string(), caller: maybe(CallerSchema) });
 const WatchParameters = v.strictObject({ execution_id: uuid, caller: maybe(CallerSchema) });
 const StatusParameters = v.strictObject({ caller: maybe(CallerSchema) });
+const requestNumber = v.pipe(int, v.minValue(1));
+/** Documents travel as strings that hold their canonical JSON, like plans. */
+const document = v.string();
+const SubmitParameters = v.strictObject({
+  operation_plan: document,
+  policy_result: document,
+  review: maybe(document),
+  reason: shortText,
+  caller: maybe(CallerSchema),
+});
+const RequestsParameters = v.strictObject({
+  number: maybe(requestNumber),
+  all: maybe(v.boolean()),
+  caller: maybe(CallerSchema),
+});
+const DecideParameters = v.strictObject({
+  number: requestNumber,
+  request_hash: sha256,
+  approval: maybe(document),
+  rejection: maybe(document),
+  operation_plan: maybe(document),
+  policy_result: maybe(document),
+  review: maybe(document),
+  caller: maybe(CallerSchema),
+});
+const WithdrawParameters = v.strictObject({
+  number: requestNumber,
+  reason: maybe(shortText),
+  caller: maybe(CallerSchema),
+});
+const WatchRequestsParameters = v.strictObject({ number: maybe(requestNumber), caller: maybe(CallerSchema) });
+
+/** Name of a proof: a file's name, see {@link RequestEvent}. */
+const PROOF_NAME = /^[0-9a-f]{32}$/;
+
+/**
+ * An event of Submit, Decide or Withdraw as read. `proof` names the file into which the client writes what it asks for
+ * ({@link proofText}), so that the runner knows it from the kernel and not from the front. `done` has the request.
+ */
+const RequestEventSchema = v.strictObject({
+  kind: v.picklist(["proof", "alive", "done"]),
+  proof: maybe(v.pipe(v.string(), v.regex(PROOF_NAME, "not the name of a proof"))),
+  request: maybe(v.unknown()),
+});
+export type RequestEvent = v.InferOutput<typeof RequestEventSchema>;
+
+/** The methods that a client has to prove. */
+export type ProvenMethod = "Submit" | "Decide" | "Withdraw";
+
+/**
+ * What a client writes into a proof: a digest of the call as the client has made it, and of the proof's name. The front can
+ * neither write there nor use one call's proof for another.
+ */
+export function proofText(method: ProvenMethod, parameters: object, proof: string): string {
+  const { caller: _, ...own } = { caller: null, ...parameters };
+  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== null));
+  return canonicalHash({ method: `${EXECUTOR}.${method}`, parameters: given, proof });
+}
+
+/** States of requests as WatchRequests sends them: first all or the one that was asked for, then changes. */
+const RequestChangeSchema = v.strictObject({
+  kind: v.picklist(["state", "none", "current", "alive"]),
+  number: maybe(requestNumber),
+  revision: maybe(requestNumber),
+  state: maybe(shortText),
+});
+export type RequestChange = v.InferOutput<typeof RequestChangeSchema>;
+
+const RequestsSchema = v.strictObject({
+  requests: v.pipe(v.array(v.unknown()), v.maxLength(4096)),
+  left_out: nonNegative,
+  documents: maybe(
+    v.strictObject({
+      operation_plan: document,
+      policy_result: document,
+      review: maybe(document),
+      approvals: v.pipe(v.array(document), v.maxLength(16)),
+    }),
+  ),
+});
+/** The answer to Requests: summaries, and of one request that has not ended its documents. */
+export type RequestsAnswer = v.InferOutput<typeof RequestsSchema>;
+
 const ReportParameters = v.strictObject({
   refusals: v.pipe(v.array(RefusalSchema), v.minLength(1), v.maxLength(MAX_REFUSALS)),
 });
@@ -88,6 +171,11 @@ export type ExecutorCall =
   | { method: "Apply"; parameters: v.InferOutput<typeof ApplyParameters> }
   | { method: "Watch"; parameters: v.InferOutput<typeof WatchParameters> }
   | { method: "Status"; parameters: v.InferOutput<typeof StatusParameters> }
+  | { method: "Submit"; parameters: v.InferOutput<typeof SubmitParameters> }
+  | { method: "Requests"; parameters: v.InferOutput<typeof RequestsParameters> }
+  | { method: "Decide"; parameters: v.InferOutput<typeof DecideParameters> }
+  | { method: "Withdraw"; parameters: v.InferOutput<typeof WithdrawParameters> }
+  | { method: "WatchRequests"; parameters: v.InferOutput<typeof WatchRequestsParameters> }
   | { method: "Report"; parameters: v.InferOutput<typeof ReportParameters> };
 
 /**
@@ -105,6 +193,16 @@ export function readCall(call: Call): ExecutorCall | { answer: Record<string, un
       return { method, parameters: readParameters(WatchParameters, call) };
     case "Status":
       return { method, parameters: readParameters(StatusParameters, call) };
+    case "Submit":
+      return { method, parameters: readParameters(SubmitParameters, call) };
+    case "Requests":
+      return { method, parameters: readParameters(RequestsParameters, call) };
+    case "Decide":
+      return { method, parameters: readParameters(DecideParameters, call) };
+    case "Withdraw":
+      return { method, parameters: readParameters(WithdrawParameters, call) };
+    case "WatchRequests":
+      return { method, parameters: readParameters(WatchRequestsParameters, call) };
     case "Report":
       return { method, parameters: readParameters(ReportParameters, call) };
     default:
@@ -136,4 +234,28 @@ export function readEvent(reply: Reply): Event {
  */
 export function readStatus(reply: Reply): Status {
   return readAnswer(StatusSchema, reply);
+}
+
+/**
+ * The event in a reply to Submit, Decide or Withdraw.
+ * @throws AegisError `protocol`
+ */
+export function readRequestEvent(reply: Reply): RequestEvent {
+  return readAnswer(v.strictObject({ event: RequestEventSchema }), reply).event;
+}
+
+/**
+ * The event in a reply to WatchRequests.
+ * @throws AegisError `protocol`
+ */
+export function readRequestChange(reply: Reply): RequestChange {
+  return readAnswer(v.strictObject({ event: RequestChangeSchema }), reply).event;
+}
+
+/**
+ * The answer to Requests. Summaries and documents are checked by their own schemas.
+ * @throws AegisError `protocol`
+ */
+export function readRequests(reply: Reply): RequestsAnswer {
+  return readAnswer(RequestsSchema, reply);
 }

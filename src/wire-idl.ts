@@ -41,6 +41,18 @@ type Refusal (
   execution_id: ?string
 )
 
+# The documents of a request: canonical JSON, one string each.
+type Documents (operation_plan: string, policy_result: string, review: ?string, approvals: []string)
+
+# One step of a call that changes a request. "proof" names a file in /run/aegis/proof that belongs to the caller: the caller
+# writes into it, within ten seconds, the SHA-256 in hex of the canonical JSON of {method, parameters, proof}, where the
+# parameters are those it sent, without null members. "done" is the last and has the request's members.
+type RequestEvent (kind: (proof, alive, done), proof: ?string, request: ?object)
+
+# The state of a request. A watch begins with "state" for each request, or "none" for one that isn't there, and "current";
+# after that "state" says what has changed.
+type RequestChange (kind: (state, none, current, alive), number: ?int, revision: ?int, state: ?string)
+
 # Submits an execution plan: its canonical JSON as one string. With "more" every event is sent, without it the last one.
 method Apply(plan: string, caller: ?Caller) -> (event: Event)
 
@@ -49,6 +61,38 @@ method Watch(execution_id: string, caller: ?Caller) -> (event: Event)
 
 # The running, queued and most recent executions.
 method Status(caller: ?Caller) -> (running: ?string, queued: []string, recent: []Outcome)
+
+# Asks for a change that a person has to approve. Needs "more".
+method Submit(
+  operation_plan: string,
+  policy_result: string,
+  review: ?string,
+  reason: string,
+  caller: ?Caller
+) -> (event: RequestEvent)
+
+# The requests that wait, with "all" also those that ended, newest first; or one, with its documents while it waits.
+method Requests(number: ?int, all: ?bool, caller: ?Caller) -> (requests: []object, left_out: int, documents: ?Documents)
+
+# Hands over an approval or a rejection, both signed. An approver who has planned again hands over that plan too.
+# "request_hash" says what the approver was shown: the SHA-256 of the canonical JSON of the request's number, submitted_at,
+# expires_at, uid, user, reason, tool, ecosystem, operation, targets, targets_left_out and asked_plan_hash. Needs "more".
+method Decide(
+  number: int,
+  request_hash: string,
+  approval: ?string,
+  rejection: ?string,
+  operation_plan: ?string,
+  policy_result: ?string,
+  review: ?string,
+  caller: ?Caller
+) -> (event: RequestEvent)
+
+# Ends an own request. Needs "more".
+method Withdraw(number: int, reason: ?string, caller: ?Caller) -> (event: RequestEvent)
+
+# The states of requests, and every change of them. Needs "more".
+method WatchRequests(number: ?int, caller: ?Caller) -> (event: RequestChange)
 
 # From the front to the runner only.
 method Report(refusals: []Refusal) -> ()
