@@ -14,6 +14,7 @@ import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./exec-approval.ts";
 import { assertPermitted } from "./exec-embedded.ts";
 import { assertFresh } from "./exec-plan.ts";
+import { substanceOf } from "./exec-substance.ts";
 import { checkSigner, findKey, userTrust, withOwnKey } from "./key-trust.ts";
 import { unlockSecret } from "./key-unlock.ts";
 import { isLong, page } from "./sys-pager.ts";
@@ -103,7 +104,11 @@ export async function approve(
   }
 
   noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
-  const approval = makeApproval({ planHash: plan.hash, signer, reason: values.reason, key, now, minutes });
+  const approval = makeApproval({
+    planHash: plan.hash,
+    substance: substanceOf(plan.document, policy),
+    ...{ signer, reason: values.reason, key, now, minutes },
+  });
   // Logged before it is written: without a log entry there is no approval.
   recordUserEvent(io.env, {
     kind: "approval_signed",

@@ -81,6 +81,8 @@ export const Approval = v.strictObject({
   approved_at: timestamp,
   expires_at: timestamp,
   plan_hash: sha256,
+  /** The plan's and decision's substance (exec-substance.ts): the approval also counts for a later plan with the same one. */
+  substance_hash: v.exactOptional(sha256),
   signature: Signature,
 });
 export type Approval = v.InferOutput<typeof Approval>;

@@ -8,8 +8,10 @@ import {
   SCHEMA_VERSION,
   unsigned,
 } from "./doc.ts";
+import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { idProblem, isLookedUp, PROOF_MINUTES, snapshotName } from "./exec-snapshot-id.ts";
+import { substanceOf } from "./exec-substance.ts";
 import type { SecretKey } from "./key.ts";
 import { keyId, signDocument, verifyDocument } from "./key-sign.ts";
 import { checkSigner, findSigner, type Trust } from "./key-trust.ts";
@@ -39,9 +41,14 @@ export function approvalHash(approval: Approval): string {
   return canonicalHash(unsigned(approval));
 }
 
-/** A signed approval of the plan with this hash, good for `minutes` (at most 24 hours) from `now`. */
+/**
+ * A signed approval of the plan with this hash, good for `minutes` (at most 24 hours) from `now`; with a substance also for
+ * another plan of the same substance.
+ */
 export function makeApproval(given: {
   planHash: string;
+  /** substanceOf (exec-substance.ts) */
+  substance?: string;
   signer: string;
   reason: string;
   key: SecretKey;
@@ -58,8 +65,22 @@ export function makeApproval(given: {
     approved_at: given.now.toISOString(),
     expires_at: new Date(given.now.getTime() + minutes * 60_000).toISOString(),
     plan_hash: given.planHash,
+    ...(given.substance === undefined ? {} : { substance_hash: given.substance }),
   };
   return signDocument(approval, given.key.seed, given.key.keyId);
+}
+
+/** What approvals have to be of. */
+export interface Approvable {
+  planHash: string;
+  /** The plan's substance, by the caller's own computation from the documents. */
+  substance(): string;
+}
+
+/** The plan and decision of an execution plan, for its approvals. */
+export function approvableIn(execution: ExecutionPlan, grammars?: Grammars): Approvable {
+  const { operation_plan: plan, policy_result: policy, operation_plan_hash: planHash } = execution;
+  return { planHash, substance: () => substanceOf(plan, policy, grammars) };
 }
 
 /**
@@ -70,14 +91,14 @@ export function makeApproval(given: {
  */
 export function verifyApprovals(
   approvals: readonly Approval[],
-  planHash: string,
+  approvable: Approvable,
   trust: Trust,
   executionKey: string,
   now: Date,
 ): Approver[] {
   const approvers: Approver[] = [];
   for (const approval of approvals) {
-    const approver = verifyApproval(approval, planHash, trust, executionKey, now);
+    const approver = verifyApproval(approval, approvable, trust, executionKey, now);
     if (approvers.some(({ key }) => key === approver.key)) {
       throw invalid(approval, "its key has already approved; each approval needs its own key");
     }
@@ -91,7 +112,7 @@ export function verifyApprovals(
 
 function verifyApproval(
   approval: Approval,
-  planHash: string,
+  approvable: Approvable,
   trust: Trust,
   executionKey: string,
   now: Date,
@@ -103,7 +124,7 @@ function verifyApproval(
   }
   const key = trustedApprover(approval, trust, now);
   if (!verifyDocument(approval, key.publicKeyHex)) throw invalid(approval, "its signature is not valid");
-  if (approval.plan_hash !== planHash) throw invalid(approval, "it approves another plan");
+  if (!isOf(approval, approvable)) throw invalid(approval, "it approves another plan");
   const from = Date.parse(approval.approved_at);
   const until = Date.parse(approval.expires_at);
   if (from > now.getTime()) throw invalid(approval, `it is not valid before ${approval.approved_at}`);
@@ -113,6 +134,14 @@ function verifyApproval(
   }
   const [fingerprint = id] = key.ids;
   return { signer: approval.signer, key: fingerprint, hash: approvalHash(approval) };
+}
+
+/**
+ * Whether an approval is of this plan, or of an earlier one with the same substance: then the same person has read the same
+ * change, decided for the same reasons.
+ */
+function isOf({ plan_hash, substance_hash }: Approval, { planHash, substance }: Approvable): boolean {
+  return plan_hash === planHash || (substance_hash !== undefined && substance_hash === substance());
 }
 
 function trustedApprover(approval: Approval, trust: Trust, now: Date) {
@@ -139,11 +168,22 @@ function invalid(approval: Approval, why: string, hint = "Ask for a new one: aeg
  */
 export function checkControls(
   { execution, executionKey }: { execution: ExecutionPlan; executionKey: TrustedKey },
-  { trust, now, config }: { trust: Trust; now: Date; config: PolicyConfig },
+  {
+    trust,
+    now,
+    config,
+    grammars,
+  }: { trust: Trust; now: Date; config: PolicyConfig; grammars?: Grammars | undefined },
 ): Approver[] {
-  const { policy_result: policy, operation_plan_hash: planHash } = execution;
+  const { policy_result: policy } = execution;
   const required = (control: Control) => policy.required_controls.includes(control);
-  const approvers = verifyApprovals(execution.approvals, planHash, trust, executionKey.publicKeyHex, now);
+  const approvers = verifyApprovals(
+    execution.approvals,
+    approvableIn(execution, grammars),
+    trust,
+    executionKey.publicKeyHex,
+    now,
+  );
   assertNoReviewer([keyId(executionKey.publicKeyHex), ...approvers.map(({ key }) => key)], config);
   const own = approvers.find(({ signer }) => signer === execution.signer_identity);
   if (own !== undefined) {

@@ -1,61 +1,29 @@
 import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
-import { isStableWarning, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
+import {
+  claimsOf,
+  graveVulnerabilities,
+  isOfVulnerability,
+  lastingWarnings,
+  shownVulnerability,
+  vulnerableVersion,
+} from "./exec-substance.ts";
 import { SYSTEM } from "./paths.ts";
 import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";
 import { firedFrom, strictness } from "./policy.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { isGrave, vulnerabilityName } from "./policy-facts.ts";
+import { vulnerabilityName } from "./policy-facts.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
  * Compares the signed plan with the executor's own. A plan file is only a claim: the executor's own plan for the same request
  * must be the same change, for the same reasons.
  */
-
-/**
- * A plan's claims besides the change itself. All fields but those removed here, so that new fields are compared by default.
- * Removed: what differs between any two plans (id, time, raw output), what the ecosystem lets differ, the host, which was
- * checked before, and warnings and vulnerabilities, which are compared separately.
- */
-function claimsOf(plan: OperationPlan, { fields, ofRepositories }: MayDiffer): Record<string, unknown> {
-  const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
-  const {
-    raw_evidence: _raw,
-    warnings: _warnings,
-    vulnerability_evidence: _vulnerabilities,
-    ...claims
-  } = rest;
-  return {
-    ...without(claims, fields),
-    ...withoutVulnerabilities(plan),
-    repository_evidence: plan.repository_evidence.map((source) => without(source, ofRepositories)),
-  };
-}
-
-type MayDiffer = Claims["mayDiffer"];
-
-function without(record: object, fields: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(record).filter(([field]) => !fields.includes(field)));
-}
-
-const isOfVulnerability = (name: string) => name.startsWith("vulnerability-");
-
-/** Each side has its own vulnerability data; {@link compareVulnerabilities} compares what matters. */
-function withoutVulnerabilities({ risk_signals, risk_contributions, risk_score }: OperationPlan) {
-  const others = risk_contributions.filter(({ name }) => !isOfVulnerability(name));
-  const sum = (parts: typeof others) => parts.reduce((total, { points }) => total + points, 0);
-  return {
-    risk_signals: risk_signals.filter((name) => !isOfVulnerability(name)),
-    risk_contributions: others,
-    // A score that is not the sum of its parts is invalid.
-    risk_score: risk_score === Math.min(100, sum(risk_contributions)) ? sum(others) : null,
-  };
-}
 
 /** Whether a plan's signals and points for vulnerabilities follow from its evidence. */
 function tellsItsVulnerabilities(plan: OperationPlan): boolean {
@@ -86,7 +54,7 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims
     );
   }
   compareHostFacts(signed, own, claims);
-  const [claimed, found] = [claimsOf(signed, claims.mayDiffer), claimsOf(own, claims.mayDiffer)];
+  const [claimed, found] = [claimsOf(signed, claims), claimsOf(own, claims)];
   const textOf = (fields: Record<string, unknown>, name: string) =>
     Object.hasOwn(fields, name) ? canonicalJson(fields[name]) : "left out";
   for (const field of new Set([...Object.keys(found), ...Object.keys(claimed)])) {
@@ -159,13 +127,12 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
       ...(to === null ? [] : [`new ${name} ${to}`]),
     ]),
   );
-  if (!signed.vulnerability_evidence.every((x) => changing.has(versionOf(x)))) {
+  if (!signed.vulnerability_evidence.every((x) => changing.has(vulnerableVersion(x)))) {
     throw mismatch("vulnerability_evidence", "can be known of its transaction");
   }
-  const shown = (x: Vulnerability) => `${versionOf(x)} ${vulnerabilityName(x)}`;
-  const reported = new Set(vulnerabilitiesOfNewVersions(signed).map(shown));
-  const unreported = vulnerabilitiesOfNewVersions(own)
-    .filter((x) => isGrave(x.severity) && !reported.has(shown(x)))
+  const reported = new Set(vulnerabilitiesOfNewVersions(signed).map(shownVulnerability));
+  const unreported = graveVulnerabilities(own)
+    .filter((x) => !reported.has(shownVulnerability(x)))
     .map(vulnerabilityName);
   if (unreported.length === 0) return;
   throw new AegisError(
@@ -176,21 +143,13 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
   );
 }
 
-type Vulnerability = OperationPlan["vulnerability_evidence"][number];
-
-function versionOf({ applies_to, package: name, version }: Vulnerability): string {
-  return `${applies_to} ${name} ${version}`;
-}
-
 /**
  * An approver reads the warnings first, so those that every plan of this change has must equal the executor's own. The
  * approver's screen attributes the others to the plan and its sources.
  * @throws AegisError `evidence_mismatch`
  */
-export function compareWarnings(signed: OperationPlan, own: OperationPlan, { mayDiffer }: Claims): void {
-  const lasting = ({ warnings }: OperationPlan) =>
-    warnings.filter((text) => isStableWarning(text, mayDiffer.warnings));
-  if (canonicalJson(lasting(signed)) === canonicalJson(lasting(own))) return;
+export function compareWarnings(signed: OperationPlan, own: OperationPlan, claims: Claims): void {
+  if (canonicalJson(lastingWarnings(signed, claims)) === canonicalJson(lastingWarnings(own, claims))) return;
   throw mismatch("warnings", "the executor finds on this host");
 }
 

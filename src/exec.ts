@@ -180,7 +180,7 @@ class Attempt {
     checks.make("argv", () => checkArgv(execution, ecosystem));
     const { trust, policy } = this.#rules;
     const approvers = checks.make("controls", () =>
-      checkControls(submission, { trust, now: new Date(), config: policy.config }),
+      checkControls(submission, { trust, now: new Date(), config: policy.config, grammars: ecosystems }),
     );
     const snapshots = await checks.wait("snapshots", () =>
       lookUpSnapshots(execution, new Date(), snapshotHost(driver.roots)),

@@ -3,7 +3,7 @@ import type { Io } from "./command.ts";
 import type { Decision, ExecutionPlan } from "./doc.ts";
 import { resolveDocument } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { type Approver, verifyApprovals } from "./exec-approval.ts";
+import { type Approver, approvableIn, verifyApprovals } from "./exec-approval.ts";
 import { checkHashes } from "./exec-embedded.ts";
 import { checkSignature } from "./exec-preflight.ts";
 import { keyId } from "./key-sign.ts";
@@ -67,8 +67,8 @@ function verify(execution: ExecutionPlan, keys: BareKeys): Omit<Verified, "probl
   const at = new Date(execution.created_at);
   const key = checkSignature(execution, trust, at);
   checkHashes(execution);
-  const { approvals, operation_plan_hash: planHash, signer_identity: signer } = execution;
-  const approvers = verifyApprovals(approvals, planHash, trust, key.publicKeyHex, at);
+  const { approvals, signer_identity: signer } = execution;
+  const approvers = verifyApprovals(approvals, approvableIn(execution), trust, key.publicKeyHex, at);
   if (approvers.some((approver) => approver.signer === signer)) {
     throw new AegisError("approval_invalid", `${signer} signed this execution plan and approved it as well`);
   }

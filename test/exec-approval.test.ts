@@ -18,10 +18,20 @@ import {
 } from "./signing-kit.ts";
 
 const PLAN = install();
+/** The plan's own, as a verifier computes it. */
+const SUBSTANCE = "5".repeat(64);
 const good = approvalOf(PLAN);
 const bob = approvalOf(PLAN, { key: BOB, signer: "bob" });
+/** Of an earlier plan with the same substance. */
+const SAME = approvalOf(upgrade(), { substance: SUBSTANCE });
 const verify = (approvals: Approval[], trust: Trust = TRUST, now = NOW) =>
-  verifyApprovals(approvals, canonicalHash(PLAN), trust, SIGNER.publicKeyHex, now);
+  verifyApprovals(
+    approvals,
+    { planHash: canonicalHash(PLAN), substance: () => SUBSTANCE },
+    trust,
+    SIGNER.publicKeyHex,
+    now,
+  );
 
 const REVOKED = TRUST.map((key) => ({ ...key, revoked: key.publicKeyHex === ALICE.publicKeyHex }));
 const NAMED = TRUST.map((key) => ({
@@ -35,6 +45,32 @@ const ALIASED = TRUST.map((key) =>
 
 const REFUSED: [what: string, action: () => unknown, says: string][] = [
   ["of another plan", () => verify([approvalOf(upgrade())]), "another plan"],
+  [
+    "of a plan of another substance",
+    () => verify([approvalOf(upgrade(), { substance: "6".repeat(64) })]),
+    "another plan",
+  ],
+  [
+    "of this substance, which was not signed",
+    () => verify([{ ...approvalOf(upgrade()), substance_hash: SUBSTANCE }]),
+    "signature is not valid",
+  ],
+  [
+    "of this substance, with a later end than signed",
+    () => verify([{ ...SAME, expires_at: "2036-01-01T00:00:00Z" }]),
+    "signature is not valid",
+  ],
+  ["of this substance, expired", () => verify([SAME], TRUST, minutesFrom(NOW, 60)), "expired at"],
+  [
+    "of this substance, by the execution key",
+    () => verify([approvalOf(upgrade(), { key: SIGNER, substance: SUBSTANCE })]),
+    "with the key of the execution plan",
+  ],
+  [
+    "of this plan and of its substance, by one person",
+    () => verify([good, SAME]),
+    "its key has already approved",
+  ],
   ["expired", () => verify([good], TRUST, minutesFrom(NOW, 60)), "expired at"],
   ["of the future", () => verify([good], TRUST, minutesFrom(NOW, -1)), "not valid before"],
   [
@@ -94,6 +130,10 @@ describe("accepted approvals", () => {
       { signer: "alice", key: ALICE.keyId, hash: approvalHash(good) },
       { signer: "bob", key: BOB.keyId, hash: approvalHash(bob) },
     ]);
+  });
+  test("of an earlier plan with the same substance, and of this plan whatever its substance", () => {
+    const odd = approvalOf(PLAN, { key: BOB, signer: "bob", substance: "6".repeat(64) });
+    expect(verify([SAME, odd]).map(({ signer }) => signer)).toEqual(["alice", "bob"]);
   });
   test("no approvals", () => expect(verify([])).toEqual([]));
   test("a new approval is valid by its schema, and lasts a day at most", () => {

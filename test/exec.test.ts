@@ -5,20 +5,24 @@ import {
   existsSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
 import { verifyAuditLog } from "../src/audit-verify.ts";
-import type { ExecutionPlan } from "../src/doc.ts";
+import type { Approval, ExecutionPlan } from "../src/doc.ts";
 import { readResult } from "../src/doc-result.ts";
 import { ECOSYSTEMS, loadDriver, loadEcosystem } from "../src/eco-load.ts";
 import { isRunAlive, stopRecorded } from "../src/eco-run.ts";
 import { AegisError } from "../src/errors.ts";
 import { execute } from "../src/exec.ts";
+import { approvalHash } from "../src/exec-approval.ts";
 import { queued } from "../src/exec-lock.ts";
 import { recoverInterrupted } from "../src/exec-recover.ts";
+import { substanceOf } from "../src/exec-substance.ts";
+import { signDocument } from "../src/key-sign.ts";
 import { makePlan } from "../src/plan.ts";
 import { openPlanning } from "../src/plan-world.ts";
 import { startTimeOf } from "../src/sys-process.ts";
@@ -27,7 +31,7 @@ import type { EventInput } from "../src/wire-executor.ts";
 import { contextOf, logged, makeExecutionHost, signed, submit } from "./execution-kit.ts";
 import { type FakeHost, fakeGrammar, withFake } from "./fake-ecosystem.ts";
 import { needs } from "./needs.ts";
-import { ALICE, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
+import { ALICE, approvalOf, configOf, forged, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
 
 /*
  * The executor's own code, from the submitted text to the log, with an ecosystem that exists only here, and without root.
@@ -166,6 +170,87 @@ test("planned, signed, run and recorded, in this order", async () => {
   expect(verifyAuditLog(paths.audit)).toMatchObject({ ok: true });
   expect(readFileSync(join(paths.used, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
   expect(readdirSync(paths.archives)).toEqual([]);
+});
+
+describe("planned again with an approval of the earlier plan", () => {
+  /** alice's approval of a plan and its substance, as `aegis sign approve` writes it. */
+  const approvalFor = (
+    { operation_plan: plan, policy_result: policy }: ExecutionPlan,
+    change: Parameters<typeof approvalOf>[1] = {},
+  ) => {
+    const substance = substanceOf(plan, policy, withFake(host, paths));
+    return approvalOf(plan, { now: new Date(), substance, ...change });
+  };
+  const again = async (approvals: Approval[], target?: string) =>
+    execute(forged(await install(target), { approvals }), context());
+
+  const REFUSED: [what: string, attempt: () => Promise<unknown>, says: string][] = [
+    ["another version", async () => again([approvalFor(await install("acme.tool@1.0.1"))]), "another plan"],
+    [
+      "a host that has changed, and was planned again",
+      async () => {
+        const approval = approvalFor(await install());
+        writeFileSync(join(host.store, "acme.tool"), "0.9.0");
+        return again([approval]);
+      },
+      "another plan",
+    ],
+    [
+      "an approval of the plan alone",
+      async () => {
+        const { substance_hash: _, ...alone } = approvalFor(await install());
+        const { signature: __, ...rest } = alone;
+        return again([signDocument(rest, ALICE.seed, ALICE.keyId)]);
+      },
+      "another plan",
+    ],
+    [
+      "a substance put in later",
+      async () => {
+        const earlier = await install("acme.tool@1.0.1");
+        const { substance_hash } = approvalFor(await install());
+        return again([
+          { ...approvalFor(earlier), ...(substance_hash === undefined ? {} : { substance_hash }) },
+        ]);
+      },
+      "signature is not valid",
+    ],
+    [
+      "expired",
+      async () => again([approvalFor(await install(), { now: new Date(Date.now() - 3_600_000) })]),
+      "it expired at",
+    ],
+    [
+      "by the signer's own key",
+      async () => again([approvalFor(await install(), { key: SIGNER })]),
+      "the key of the execution plan",
+    ],
+    [
+      "by the same person as of this plan",
+      async () => {
+        const plan = await install();
+        return execute(
+          forged(plan, { approvals: [...plan.approvals, approvalFor(await install())] }),
+          context(),
+        );
+      },
+      "already approved",
+    ],
+  ];
+  for (const [what, attempt, says] of REFUSED)
+    test(`refused: ${what}`, () => refuses(attempt, "approval_invalid", says));
+
+  test("the same change for the same reasons: runs once", async () => {
+    const approval = approvalFor(await install());
+    const later = await install();
+    expect(approval.plan_hash).not.toBe(later.operation_plan_hash);
+    expect(await again([approval])).toMatchObject({ state: "completed", code: null });
+    expect(logged(paths)[0]?.details["approvals"]).toEqual([approvalHash(approval)]);
+    // The host is as before, but the approval is used up.
+    rmSync(join(host.store, "acme.tool"));
+    await refuses(() => again([approval]), "replay");
+    expect(version()).toBeNull();
+  });
 });
 
 describe("as another user", () => {
