@@ -12,11 +12,13 @@ import { messageOf } from "./errors.ts";
 
 /*
  * tar archives (.tgz, .crate), read strictly: POSIX.1-2017 pax(1) "ustar Interchange Format" and "pax Interchange Format", and
- * GNU's long names, as npm, cargo and Python write them. Links, devices and sparse files are refused.
+ * GNU's long names, as npm, cargo and Python write them. Links, devices and sparse files are refused here; layers of images may have them
+ * (`image-layer.ts`), and share the reading of headers.
  */
 
 const BLOCK = 512;
 const MAX_EXTENSION = 64 * 1024;
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** Records of a pax header that say nothing about where a file goes or how long it is. */
 const HARMLESS = /^(?:atime|mtime|ctime|comment|uid|gid|uname|gname|(?:SCHILY|LIBARCHIVE|NODETAR)\..*)$/;
 
@@ -52,7 +54,11 @@ export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS)
   while (at + BLOCK <= tar.length) {
     const header = tar.subarray(at, at + BLOCK);
     if (isZero(header)) return ended(tar.subarray(at), contents, longPath);
-    const { path, size, type, executable } = readHeader(header);
+    const fields = readTarHeader(header);
+    const { type } = fields;
+    // GNU's binary form is for sizes above 8 GiB, which are over every limit.
+    const size = tarOctal(header.subarray(124, 136));
+    const executable = (tarOctal(header.subarray(100, 108)) & 0o111) !== 0;
     const data = tar.subarray(at + BLOCK, at + BLOCK + size);
     if (data.length !== size) throw badArchive("it ends within a file");
     at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
@@ -60,7 +66,7 @@ export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS)
       if (size > MAX_EXTENSION) throw badArchive("it has an oversized extension header");
       if (type !== "g" && (longPath !== null || longSize !== null))
         throw badArchive("it gives two paths or sizes for one file");
-      if (type === "L") longPath = textOf(trimNul(data));
+      if (type === "L") longPath = tarText(data);
       else if (type === "x") ({ path: longPath, size: longSize } = readPax(data, ["path", "size"]));
       else readPax(data, []);
       continue;
@@ -68,8 +74,7 @@ export function readTar(tar: Uint8Array, limits: ArchiveLimits = ARCHIVE_LIMITS)
     // Both say it, and readers differ in which one they believe.
     if (longSize !== null && longSize !== size) throw badArchive("it gives two sizes for one file");
     longSize = null;
-    // Where an extension gives the path, the header has as much of it as fits, which may end anywhere.
-    const given = longPath ?? path;
+    const given = longPath ?? tarPath(header, fields);
     const name = archivePath(given);
     longPath = null;
     const isFile = type === "0" || type === "\0";
@@ -90,31 +95,43 @@ const KINDS: Readonly<Record<string, string>> = {
   6: "a pipe",
 };
 
-interface Header {
-  path: string;
-  size: number;
+/** What decides how a header block is read on. */
+export interface TarHeader {
   type: string;
-  executable: boolean;
+  /** GNU's format, which has times where ustar has the first part of a long path. */
+  isGnu: boolean;
 }
 
-function readHeader(header: Uint8Array): Header {
-  const sum = header.reduce((n, byte, i) => n + (i >= 148 && i < 156 ? 32 : byte), 0);
-  if (octal(header.subarray(148, 156)) !== sum) throw badArchive("a header has a wrong checksum");
-  const magic = Buffer.from(header.subarray(257, 263)).toString("latin1");
+/**
+ * Reads a header of ustar, pax or GNU's format, and compares it with its checksum.
+ * @throws AegisError `refused`
+ */
+export function readTarHeader(block: Uint8Array): TarHeader {
+  let sum = 8 * 32;
+  for (const byte of block) sum += byte;
+  for (const byte of block.subarray(148, 156)) sum -= byte;
+  if (tarOctal(block.subarray(148, 156)) !== sum) throw badArchive("a header has a wrong checksum");
+  const magic = Buffer.from(block.subarray(257, 263)).toString("latin1");
   if (magic !== "ustar\0" && magic !== "ustar ") throw badArchive("it is in an older format than ustar");
-  const name = textOf(trimNul(header.subarray(0, 100)));
-  // GNU's format has times where ustar has the first part of a long path.
-  const prefix = magic === "ustar\0" ? textOf(trimNul(header.subarray(345, 500))) : "";
-  return {
-    path: prefix === "" ? name : `${prefix}/${name}`,
-    size: octal(header.subarray(124, 136)),
-    type: String.fromCharCode(header[156] ?? 0),
-    executable: (octal(header.subarray(100, 108)) & 0o111) !== 0,
-  };
+  return { type: String.fromCharCode(block[156] ?? 0), isGnu: magic === "ustar " };
 }
 
-/** A number in octal digits, padded with spaces or NULs. GNU's binary form is for sizes above 8 GiB, which are over every limit. */
-function octal(field: Uint8Array): number {
+/**
+ * The path in a header. Where an extension gives the path, the header has as much of it as fits, which may end anywhere, within a
+ * character too: so it is read only where it counts.
+ * @throws AegisError `refused`
+ */
+export function tarPath(block: Uint8Array, { isGnu }: TarHeader): string {
+  const name = tarText(block.subarray(0, 100));
+  const prefix = isGnu ? "" : tarText(block.subarray(345, 500));
+  return prefix === "" ? name : `${prefix}/${name}`;
+}
+
+/**
+ * A number in octal digits, padded with spaces or NULs.
+ * @throws AegisError `refused`, also for GNU's binary form
+ */
+export function tarOctal(field: Uint8Array): number {
   const text = Buffer.from(field).toString("latin1");
   const digits = /^ *([0-7]*)[ \0]*$/.exec(text)?.[1];
   if (digits === undefined) throw badArchive("a header has a number that is none");
@@ -124,23 +141,42 @@ function octal(field: Uint8Array): number {
 /** What a pax header says of path and size, where it may. Every other record must be well-formed, and known to be harmless. */
 function readPax(data: Uint8Array, allowed: readonly string[]): { path: string | null; size: number | null } {
   const found = new Map<string, string>();
+  for (const [name, value] of paxRecords(data)) {
+    if (allowed.includes(name) && !found.has(name)) found.set(name, decoded(value));
+    else if (!HARMLESS.test(name)) throw badArchive(`a pax header sets ${JSON.stringify(name.slice(0, 64))}`);
+  }
+  const size = found.get("size");
+  return { path: found.get("path") ?? null, size: size === undefined ? null : paxSize(size) };
+}
+
+/**
+ * The records of a pax header, in order.
+ * @throws AegisError `refused`
+ */
+export function paxRecords(data: Uint8Array): [name: string, value: Uint8Array][] {
+  const records: [string, Uint8Array][] = [];
   for (let at = 0; at < data.length; ) {
     const space = data.indexOf(0x20, at);
     const digits = space < 0 ? "" : Buffer.from(data.subarray(at, space)).toString("latin1");
-    const length = /^[1-9]\d{0,5}$/.test(digits) ? Number(digits) : 0;
+    const length = /^[1-9]\d{0,6}$/.test(digits) ? Number(digits) : 0;
     const record = data.subarray(space + 1, at + length);
     if (length === 0 || at + length > data.length || record.at(-1) !== 0x0a)
       throw badArchive("a pax header is malformed");
-    const text = textOf(record.subarray(0, -1));
-    const equals = text.indexOf("=");
-    const name = text.slice(0, Math.max(equals, 0));
-    if (allowed.includes(name) && !found.has(name)) found.set(name, text.slice(equals + 1));
-    else if (!HARMLESS.test(name)) throw badArchive(`a pax header sets ${JSON.stringify(name.slice(0, 64))}`);
+    const equals = record.indexOf(0x3d);
+    if (equals < 1) throw badArchive("a pax header is malformed");
+    records.push([decoded(record.subarray(0, equals)), record.subarray(equals + 1, -1)]);
     at += length;
   }
-  const size = found.get("size");
-  if (size !== undefined && !/^\d{1,15}$/.test(size)) throw badArchive("a pax header is malformed");
-  return { path: found.get("path") ?? null, size: size === undefined ? null : Number(size) };
+  return records;
+}
+
+/**
+ * A size as a pax header gives it.
+ * @throws AegisError `refused`
+ */
+export function paxSize(value: string): number {
+  if (!/^\d{1,15}$/.test(value)) throw badArchive("a pax header is malformed");
+  return Number(value);
 }
 
 /** After the first zero block only zeros may follow: some readers stop there, others go on. */
@@ -150,18 +186,23 @@ function ended(rest: Uint8Array, contents: ArchiveContents, longPath: string | n
   return contents.files;
 }
 
-function isZero(bytes: Uint8Array): boolean {
+export function isZero(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0);
 }
 
-function trimNul(field: Uint8Array): Uint8Array {
+/**
+ * The text of a field, which a NUL may end.
+ * @throws AegisError `refused`
+ */
+export function tarText(field: Uint8Array): string {
   const end = field.indexOf(0);
-  return end < 0 ? field : field.subarray(0, end);
+  return decoded(end < 0 ? field : field.subarray(0, end));
 }
 
-function textOf(bytes: Uint8Array): string {
+/** @throws AegisError `refused` */
+export function decoded(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch {
     throw badArchive("a name in it is not UTF-8");
   }

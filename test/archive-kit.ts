@@ -16,21 +16,24 @@ export function tarEntry(
     magic?: string;
     link?: string;
     sum?: number;
+    /** Other fields, by their offsets. */
+    fields?: Readonly<Record<number, string>>;
   } = {},
 ): Buffer {
   const header = Buffer.alloc(512);
+  const data = Buffer.from(body);
   header.write(path, 0, "utf8");
   header.write(over.mode ?? "0000644", 100);
-  header.write(over.size ?? body.length.toString(8).padStart(11, "0"), 124);
+  header.write(over.size ?? data.length.toString(8).padStart(11, "0"), 124);
   header.write("00000000000", 136);
   header.write(over.type ?? "0", 156);
   header.write(over.link ?? "", 157);
   header.write(over.magic ?? "ustar\x0000", 257, "latin1");
   header.write(over.prefix ?? "", 345);
+  for (const [at, value] of Object.entries(over.fields ?? {})) header.write(value, Number(at), "latin1");
   header.write("        ", 148);
   const sum = over.sum ?? header.reduce((a, b) => a + b, 0);
   header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
-  const data = Buffer.from(body);
   return Buffer.concat([header, data, Buffer.alloc((512 - (data.length % 512)) % 512)]);
 }
 
@@ -39,8 +42,8 @@ export const tar = (...entries: Buffer[]) => Buffer.concat([...entries, END]);
 export const pax = (...records: [string, string][]) => {
   const lines = records.map(([key, value]) => {
     const rest = ` ${key}=${value}\n`;
-    let length = rest.length + 1;
-    while (`${length}${rest}`.length !== length) length++;
+    let length = Buffer.byteLength(rest) + 1;
+    while (Buffer.byteLength(`${length}${rest}`) !== length) length++;
     return `${length}${rest}`;
   });
   return tarEntry("PaxHeader", lines.join(""), { type: "x" });

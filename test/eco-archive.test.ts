@@ -142,6 +142,13 @@ describe("tar: read", () => {
     );
   });
 
+  test("a long path of which the header has a part that ends within a character", () => {
+    const path = `${"d".repeat(99)}é/f`;
+    const entry = tarEntry("", "1", { fields: { 0: Buffer.from(path).subarray(0, 100).toString("latin1") } });
+    const long = tarEntry("././@LongLink", `${path}\0`, { type: "L" });
+    expect(readTar(tar(long, entry)).map((file) => file.path)).toEqual([path]);
+  });
+
   test("what GNU tar writes in its three formats, long names among it", () => {
     const directory = mkdtempSync(join(tmpdir(), "aegis-archive-"));
     const deep = "d".repeat(90);
