@@ -50,6 +50,8 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
       "true: deny extensions without a verified signature of their gallery; there are no build attestations",
     signing_keys:
       "whose signatures count for that, in hex as a plan's evidence names them; left out, the key that the gallery gives",
+    certificates:
+      "whose signatures count besides, in Microsoft's format: SHA-256 fingerprints of the signers' certificates, as a plan's warnings name them; make sure by another way whose they are, since nothing on this host vouches for them",
   },
   go: ARTIFACTS,
   cargo: {

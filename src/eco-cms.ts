@@ -62,10 +62,11 @@ export interface SignedData {
 }
 
 /**
- * Reads signed data with its content inside. Nothing is verified.
+ * Reads signed data. Its content is inside; where `detached` is given, it may be left out for that, and must be the same otherwise.
+ * Nothing is verified.
  * @throws AegisError `invalid_document`
  */
-export function readSignedData(bytes: Uint8Array): SignedData {
+export function readSignedData(bytes: Uint8Array, detached?: Uint8Array): SignedData {
   const [type, outer, ...behind] = derChildren(expectTag(readDer(bytes), TAG.sequence));
   if (oidOf(type) !== SIGNED_DATA || behind.length > 0) throw notDer("it is no signed data");
   const [inner, ...more] = derChildren(expectTag(outer, contextTag(0)));
@@ -74,13 +75,17 @@ export function readSignedData(bytes: Uint8Array): SignedData {
   expectTag(version, TAG.integer);
   expectTag(hashes, TAG.set);
   const [contentType, wrapped] = derChildren(expectTag(content, TAG.sequence));
-  const [octets] = derChildren(expectTag(wrapped, contextTag(0)));
+  const inside =
+    wrapped === undefined && detached !== undefined
+      ? detached
+      : expectTag(derChildren(expectTag(wrapped, contextTag(0)))[0], TAG.octets).content;
+  if (detached !== undefined && !isSame(inside, detached)) throw notDer("it signs something else");
   const certificates = rest.find(({ tag }) => tag === contextTag(0));
   const signers = derChildren(expectTag(rest.at(-1), TAG.set));
   if (signers.length > MAX_SIGNERS) throw notDer("it has too many signers");
   return {
     contentType: oidOf(contentType),
-    content: expectTag(octets, TAG.octets).content,
+    content: inside,
     certificates: certificates === undefined ? [] : certificatesIn(certificates),
     signers: signers.map(readSigner),
   };

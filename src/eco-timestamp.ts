@@ -1,20 +1,93 @@
 import { createHash, X509Certificate } from "node:crypto";
-import { hashOf, readSignedData, signerCertificate } from "./eco-cms.ts";
+import { hashOf, readSignedData, type SignerInfo, signerCertificate, singleValue } from "./eco-cms.ts";
 import { derChildren, expectTag, notDer, oidOf, readDer, TAG, timeOf } from "./eco-der.ts";
+import { AegisError } from "./errors.ts";
 
 /*
- * Timestamps of RFC 3161: an authority's word that something existed at a time. The authority's certificate has to lead to a root of
- * the system's store, and to be for timestamps alone.
+ * When code was signed. Timestamps of RFC 3161 are an authority's word that something existed at a time: its certificate has to lead to
+ * a root of the system's store, and to be for timestamps alone. The signer's has to have been valid then, or now where there is none.
  */
 
 const TST_INFO = "1.2.840.113549.1.9.16.1.4";
 const TIME_STAMPING = "1.3.6.1.5.5.7.3.8";
+const CODE_SIGNING = "1.3.6.1.5.5.7.3.3";
+const TIMESTAMP = "1.2.840.113549.1.9.16.2.14";
+/** Roots for the authorities of timestamps. */
+const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
+const MIN_RSA_BITS = 2048;
+
+/** What vouches for the time of a signature. */
+export interface TimeTrust {
+  /** Roots for timestamps; asked for where there is one. */
+  roots(): readonly X509Certificate[];
+  now: Date;
+}
+
+/** This system's roots, read where they are needed, and the time of the plan. */
+export function timeTrust({
+  readText,
+  now,
+}: {
+  readText: (path: string) => string | null;
+  now: Date;
+}): TimeTrust {
+  let known: X509Certificate[] | null = null;
+  const roots = () => {
+    known ??= certificatesOf(readText(CERTIFICATES) ?? "");
+    return known;
+  };
+  return { roots, now };
+}
+
+/**
+ * The time of a signature's one timestamp, null without any; or why the certificate could not sign code when it did, as the end of a
+ * sentence.
+ */
+export function signingTime(
+  { unsigned, signature }: SignerInfo,
+  certificate: X509Certificate,
+  { roots, now }: TimeTrust,
+): { time: Date | null } | string {
+  const unfit = unfitness(certificate);
+  if (unfit !== null) return ` with a certificate that ${unfit}`;
+  let time: Date | null = null;
+  try {
+    if (unsigned.has(TIMESTAMP)) time = timestampOf(singleValue(unsigned, TIMESTAMP).raw, signature, roots());
+  } catch (error) {
+    if (error instanceof AegisError) return `: ${error.message}`;
+    throw error;
+  }
+  if (isValidAt(certificate, time ?? now)) return { time };
+  const when =
+    time === null ? "has expired, without a timestamp" : "was not valid at the time of its timestamp";
+  return ` with a certificate that ${when}`;
+}
+
+/** The certificate's common name, for people; what identifies it is its fingerprint. */
+export function holderOf({ subject }: X509Certificate): string {
+  const name = /^CN=(.*)$/m.exec(subject)?.[1] ?? subject;
+  return JSON.stringify(name.toWellFormed().slice(0, 200));
+}
+
+/** The SHA-256 fingerprint of a certificate in lower-case hex. */
+export function fingerprintOf({ fingerprint256 }: X509Certificate): string {
+  return fingerprint256.replaceAll(":", "").toLowerCase();
+}
+
+/** Why a certificate can't sign code; null where it can. */
+function unfitness({ keyUsage, publicKey }: X509Certificate): string | null {
+  if (keyUsage?.includes(CODE_SIGNING) !== true) return "is not for signing code";
+  const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
+  if (publicKey.asymmetricKeyType !== "rsa" || bits < MIN_RSA_BITS)
+    return `has no RSA key of ${MIN_RSA_BITS} bits`;
+  return null;
+}
 
 /**
  * The time at which `stamped` existed, by a timestamp token.
  * @throws AegisError `invalid_document` for a token that isn't valid
  */
-export function timestampOf(token: Uint8Array, stamped: Uint8Array, roots: readonly X509Certificate[]): Date {
+function timestampOf(token: Uint8Array, stamped: Uint8Array, roots: readonly X509Certificate[]): Date {
   const { contentType, content, certificates, signers } = readSignedData(token);
   const [signer, second] = signers;
   if (contentType !== TST_INFO || signer === undefined || second !== undefined)
@@ -61,12 +134,12 @@ function leadsTo(
 }
 
 /** Whether a certificate's dates have this one. */
-export function isValidAt({ validFrom, validTo }: X509Certificate, time: Date): boolean {
+function isValidAt({ validFrom, validTo }: X509Certificate, time: Date): boolean {
   return Date.parse(validFrom) <= time.getTime() && time.getTime() <= Date.parse(validTo);
 }
 
 /** The certificates in a text of PEM; those that can't be read are left out, since nothing they say is then believed. */
-export function certificatesOf(pem: string): X509Certificate[] {
+function certificatesOf(pem: string): X509Certificate[] {
   const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
   return found.flatMap((one) => {
     try {

@@ -9,7 +9,7 @@ import {
   singleValue,
 } from "./eco-cms.ts";
 import { derChildren, expectTag, notDer, oidOf, TAG } from "./eco-der.ts";
-import { isValidAt, timestampOf } from "./eco-timestamp.ts";
+import { fingerprintOf, holderOf, signingTime, type TimeTrust } from "./eco-timestamp.ts";
 import { AegisError } from "./errors.ts";
 
 /*
@@ -26,9 +26,6 @@ const PROOF_OF_RECEIPT = "1.2.840.113549.1.9.16.6.2";
 const SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.47";
 const SERVICE_INDEX = "1.3.6.1.4.1.311.84.2.1.1.1";
 const COUNTERSIGNATURE = "1.2.840.113549.1.9.6";
-const TIMESTAMP = "1.2.840.113549.1.9.16.2.14";
-const CODE_SIGNING = "1.3.6.1.5.5.7.3.3";
-const MIN_RSA_BITS = 2048;
 
 /** One thing that was verified of a package's file, or could not be. */
 export interface NugetEvidence {
@@ -39,12 +36,9 @@ export interface NugetEvidence {
   detail: string;
 }
 
-export interface SignatureTrust {
+interface SignatureTrust extends TimeTrust {
   /** SHA-256 fingerprints of the certificates that the source signs with, in lower-case hex. */
   repository: readonly string[];
-  /** Roots for timestamps; asked for where there is one. */
-  roots(): readonly X509Certificate[];
-  now: Date;
 }
 
 export interface NugetSignatures {
@@ -89,34 +83,26 @@ function judge(
   signer: SignerInfo,
   certificate: X509Certificate,
   isAuthor: boolean,
-  { repository, roots, now }: SignatureTrust,
+  { repository, ...time }: SignatureTrust,
 ): { evidence: NugetEvidence; isValid: boolean } {
-  const key = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
+  const key = fingerprintOf(certificate);
   const kind = isAuthor ? "nuget-author-signature" : "nuget-repository-signature";
-  const who = `${isAuthor ? "author" : "repository"} ${nameIn(certificate)}`;
+  const who = `${isAuthor ? "author" : "repository"} ${holderOf(certificate)}`;
   const told = (verified: boolean, detail: string, isValid = verified) => ({
     isValid,
     evidence: { kind, verified, key, detail: detail.slice(0, 4096) } satisfies NugetEvidence,
   });
   const index = isAuthor ? "" : ` for ${serviceIndexOf(signer)}`;
   singleValue(signer.signed, SIGNING_CERTIFICATE);
-  const unfit = unfitness(certificate);
-  if (unfit !== null) return told(false, `signed by ${who} with a certificate that ${unfit}`);
-  const stamp = stampOf(signer, roots);
-  if (typeof stamp === "string") return told(false, `signed by ${who}: ${stamp}`);
-  const { time } = stamp;
-  if (!isValidAt(certificate, time ?? now))
-    return told(
-      false,
-      `signed by ${who} with a certificate that ${time === null ? "has expired, without a timestamp" : "was not valid at the time of its timestamp"}`,
-    );
+  const signed = signingTime(signer, certificate, time);
+  if (typeof signed === "string") return told(false, `signed by ${who}${signed}`);
   if (!isAuthor && !repository.includes(key))
     return told(
       false,
       `signed by ${who}${index} with a certificate that its source does not name (SHA-256 ${key})`,
       true,
     );
-  const when = time === null ? "without a timestamp" : `at ${time.toISOString()}`;
+  const when = signed.time === null ? "without a timestamp" : `at ${signed.time.toISOString()}`;
   return told(true, `signed by ${who}${index} ${when}`);
 }
 
@@ -141,40 +127,11 @@ function refuseOtherFile(file: Uint8Array, content: Uint8Array): void {
     throw notDer("the package was changed after it was signed");
 }
 
-/** The time of its one timestamp, null without any, or why that isn't valid. */
-function stampOf(
-  { unsigned, signature }: SignerInfo,
-  roots: SignatureTrust["roots"],
-): { time: Date | null } | string {
-  if (!unsigned.has(TIMESTAMP)) return { time: null };
-  try {
-    return { time: timestampOf(singleValue(unsigned, TIMESTAMP).raw, signature, roots()) };
-  } catch (error) {
-    if (error instanceof AegisError) return error.message;
-    throw error;
-  }
-}
-
-/** Why a certificate can't sign packages; null where it can. */
-function unfitness({ keyUsage, publicKey }: X509Certificate): string | null {
-  if (keyUsage?.includes(CODE_SIGNING) !== true) return "is not for signing code";
-  const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
-  if (publicKey.asymmetricKeyType !== "rsa" || bits < MIN_RSA_BITS)
-    return `has no RSA key of ${MIN_RSA_BITS} bits`;
-  return null;
-}
-
 function serviceIndexOf({ signed }: SignerInfo): string {
   const { content } = expectTag(singleValue(signed, SERVICE_INDEX), TAG.ia5);
   const address = Buffer.from(content).toString("latin1").slice(0, 512);
   if (!/^https:\/\/[\x21-\x7e]+$/.test(address)) throw notDer("it names no repository");
   return address;
-}
-
-/** The certificate's common name, for people; what identifies it is its fingerprint. */
-function nameIn({ subject }: X509Certificate): string {
-  const name = /^CN=(.*)$/m.exec(subject)?.[1] ?? subject;
-  return JSON.stringify(name.toWellFormed().slice(0, 200));
 }
 
 /*

@@ -1,4 +1,3 @@
-import type { X509Certificate } from "node:crypto";
 import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { CommandEvidence, OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
@@ -7,7 +6,7 @@ import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import type { Planning, ToolSettings } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
-import { certificatesOf } from "./eco-timestamp.ts";
+import { timeTrust } from "./eco-timestamp.ts";
 import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { nugetConfig } from "./nuget-config.ts";
@@ -22,8 +21,6 @@ const PACKAGES = "/var/lib/aegis/nuget/packages";
 const MAX_SCRIPTS = 256;
 /** The version of nuget that Debian and Ubuntu have. */
 const DEBIANS = "2.8.7";
-/** Roots for the authorities of timestamps. */
-const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
 /**
  * NuGet: `nuget install` of one package with everything it needs into a managed directory. That runs no code; but projects that use the
@@ -94,18 +91,14 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
 }
 
 /** Verifies signatures by the certificates that the source names, and timestamps by the system's. */
-function verifierFor(source: NugetSource, { readText, now }: Planning): Parameters<typeof packageReader>[1] {
-  let known: X509Certificate[] | null = null;
-  const roots = () => {
-    known ??= certificatesOf(readText(CERTIFICATES) ?? "");
-    return known;
-  };
+function verifierFor(source: NugetSource, planning: Planning): Parameters<typeof packageReader>[1] {
+  const time = timeTrust(planning);
   return async (bytes, { signature }) => {
     const { fingerprints, signsAll } = await source.signers();
     const { evidence, downgrade } =
       signature === null
         ? { evidence: [], downgrade: null }
-        : verifyNugetSignature(bytes, signature, { repository: fingerprints, roots, now });
+        : verifyNugetSignature(bytes, signature, { repository: fingerprints, ...time });
     const isSigned = evidence.some(({ kind, verified }) => verified && kind === "nuget-repository-signature");
     return {
       evidence,

@@ -141,6 +141,8 @@ const PolicyConfig = v.strictObject({
       ...ofArtifacts("deny", ["marketplace.visualstudio.com", "open-vsx.org", "openvsx.eclipsecontent.org"]),
       /** Keys of galleries whose signatures count for `require_provenance`; without any, each gallery's own. */
       signing_keys: v.optional(publicKeys, []),
+      /** SHA-256 fingerprints of the certificates of galleries and publishers whose signatures count: Microsoft's gallery has one. */
+      certificates: list(certificate),
     }),
     {},
   ),

@@ -181,7 +181,7 @@ export function isPinned(f: Facts): boolean {
  */
 export function unverifiedArtifacts(f: Facts, kind: (kind: string, key: string | null) => boolean): string[] {
   const { provenance_evidence, transaction, exact_targets, targets } = f.plan;
-  const counts = (p: ProvenanceEvidence) => p.verified && kind(p.kind, p.key) && !isByUnknownAuthor(f, p);
+  const counts = (p: ProvenanceEvidence) => p.verified && kind(p.kind, p.key) && !isByStranger(f, p);
   const good = new Set(provenance_evidence.filter(counts).map((p) => p.subject));
   const files = transaction.filter(isFetched);
   if (files.length === 0)
@@ -192,9 +192,14 @@ export function unverifiedArtifacts(f: Facts, kind: (kind: string, key: string |
     .map(([at, equals]) => (f.plan.tool === "pip" ? equals : at));
 }
 
-/** A signature by an author of a NuGet package says who it is, and not that the policy knows them. */
-function isByUnknownAuthor({ config }: Facts, { kind, key }: ProvenanceEvidence): boolean {
-  return kind === "nuget-author-signature" && (key === null || !config.nuget.authors.includes(key));
+/** A signature by a certificate says whose it is, and not that the policy knows them. */
+function isByStranger({ config }: Facts, { kind, key }: ProvenanceEvidence): boolean {
+  const known: Readonly<Record<string, readonly string[]>> = {
+    "nuget-author-signature": config.nuget.authors,
+    "vscode-cms-signature": config.vscode.certificates,
+  };
+  const ours = Object.hasOwn(known, kind) ? known[kind] : undefined;
+  return ours !== undefined && (key === null || !ours.includes(key));
 }
 
 /** The execution whose rollback would bring back content that did not all come by executions, where it is one. */

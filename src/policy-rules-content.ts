@@ -130,7 +130,7 @@ export const CONTENT_DENIED: readonly Rule[] = [
     looks_at: "artifact",
     decision: "deny",
     reason:
-      "require_provenance is set, and an extension has no verified signature of its gallery, or not by one of [vscode] signing_keys; plan it from a gallery that signs (Open VSX), or have the key added there that the plan's evidence names",
+      "require_provenance is set, and an extension has no verified signature of its gallery, or not by one of [vscode] signing_keys and certificates; plan it from a gallery that signs (Open VSX), or have the key or certificate added there that the plan's evidence names",
     fires: (f) => {
       const { require_provenance: isRequired, signing_keys: keys } = f.config.vscode;
       const counts = (key: string | null) => keys.length === 0 || (key !== null && keys.includes(key));
@@ -138,7 +138,10 @@ export const CONTENT_DENIED: readonly Rule[] = [
         f.plan.tool === "vscode" &&
         artifactSettings(f) !== null &&
         isRequired &&
-        unverifiedArtifacts(f, (kind, key) => kind === "vscode-signature" && counts(key))
+        unverifiedArtifacts(
+          f,
+          (kind, key) => (kind === "vscode-signature" && counts(key)) || kind === "vscode-cms-signature",
+        )
       );
     },
   },

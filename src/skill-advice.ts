@@ -132,7 +132,7 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     never: "change the image and push it elsewhere",
   },
   "vscode-signature": {
-    may: "plan the extension from a gallery that signs; whoever owns the policy may add a gallery's key to signing_keys",
+    may: "plan the extension from a gallery that signs; whoever owns the policy may add a gallery's key to signing_keys, or a certificate to certificates",
     never: "take a checksum for a signature, or the key from a web page",
   },
   "nuget-signature": {

@@ -1,25 +1,17 @@
-import { createHash, createPublicKey } from "node:crypto";
-import * as v from "valibot";
-import { parseJson } from "./canonical.ts";
+import { createHash } from "node:crypto";
 import type { ProvenanceEvidence } from "./doc-plan.ts";
-import { readZip } from "./eco-zip.ts";
+import type { TimeTrust } from "./eco-timestamp.ts";
 import { AegisError } from "./errors.ts";
-import { verifyBytes } from "./key-sign.ts";
 import type { ListedExtension } from "./vscode-gallery.ts";
+import { judgeSignature } from "./vscode-signature.ts";
+import type { Vsix } from "./vscode-vsix.ts";
 
 /*
- * What vouches for an extension's file. Open VSX states its SHA-256, and signs the file with Ed25519; the signature lies in a zip
- * (`.sigzip`) as `.signature.sig`, beside a manifest of hashes that nobody signs. Microsoft's gallery signs that manifest in CMS
- * (`.signature.p7s`), which is not verified here; of its archive the manifest's hash of the file counts, as a checksum.
- * (openvsx, ExtensionVersionIntegrityService.java)
+ * What vouches for an extension's file: the SHA-256 that Open VSX states, and the gallery's signature. The hash in a signature's archive
+ * counts as a checksum, whether or not anybody is known to have signed it. (openvsx, ExtensionVersionIntegrityService.java)
  */
 
 const MAX_DOCUMENT = 8 * 1024 * 1024;
-const SIGNATURE_LIMITS = { maxEntries: 16, maxBytes: 32 * 1024 * 1024, maxRatio: 200 };
-
-const Manifest = v.looseObject({
-  package: v.looseObject({ size: v.number(), digests: v.looseObject({ sha256: v.string() }) }),
-});
 
 /** Gets a document that the gallery may keep elsewhere. */
 export type GetDocument = (url: URL, maxBytes: number) => Promise<Uint8Array>;
@@ -51,13 +43,18 @@ export async function statedSha256({ sha256 }: ListedExtension, get: GetDocument
  */
 export async function extensionEvidence(
   listed: ListedExtension,
-  bytes: Uint8Array,
+  { bytes, vsix }: { bytes: Uint8Array; vsix: Vsix },
   stated: string | null,
   get: GetDocument,
+  time: TimeTrust,
 ): Promise<ExtensionEvidence> {
   const subject = `${listed.id}@${listed.version}`;
+  const { signature: archive, publicKey } = listed;
+  const key = publicKey === null ? null : async () => new TextDecoder().decode(await get(publicKey, 4096));
   const signature =
-    listed.signature === null ? null : await signatureOf(listed.signature, listed.publicKey, bytes, get);
+    archive === null
+      ? null
+      : await judgeSignature({ archive: await get(archive, MAX_DOCUMENT), key, time }, bytes, vsix.entries);
   const bySignature = signature?.packageSha256 ?? null;
   const sha256 = createHash("sha256").update(bytes).digest("hex");
   if (bySignature !== null && bySignature !== sha256)
@@ -73,80 +70,12 @@ export async function extensionEvidence(
       stated !== null
         ? `the file has the SHA-256 that the gallery states: ${sha256}`
         : bySignature !== null
-          ? `the file has the SHA-256 in its signature archive, whose own signature is not verified: ${sha256}`
+          ? `the file has the SHA-256 in its signature archive: ${sha256}`
           : "the gallery states no hash of the file",
   };
-  if (signature === null) return { evidence: [hash], downgrade: null };
-  const { verified, key, detail, broken } = signature;
+  const { evidence = [], broken = null } = signature ?? {};
   return {
-    evidence: [hash, { kind: "vscode-signature", subject, verified, key, detail }],
-    downgrade: broken ? `its signature does not count: ${detail}`.slice(0, 1024) : null,
+    evidence: [hash, ...evidence.map((one) => ({ ...one, subject }))],
+    downgrade: broken === null ? null : `its signature does not count: ${broken}`.slice(0, 1024),
   };
-}
-
-interface FoundSignature {
-  verified: boolean;
-  /** The key in hex. */
-  key: string | null;
-  detail: string;
-  /** Whether there is one that can be verified, and it doesn't hold. */
-  broken: boolean;
-  /** The file's hash by the manifest in the archive, in hex. */
-  packageSha256: string | null;
-}
-
-async function signatureOf(
-  archive: URL,
-  publicKey: URL | null,
-  bytes: Uint8Array,
-  get: GetDocument,
-): Promise<FoundSignature> {
-  const none = { verified: false, key: null, packageSha256: null };
-  let files: ReadonlyMap<string, Uint8Array>;
-  let packageSha256: string | null;
-  const packed = await get(archive, MAX_DOCUMENT);
-  try {
-    files = new Map(readZip(packed, SIGNATURE_LIMITS).map(({ path, data }) => [path, data]));
-    packageSha256 = packageHash(files.get(".signature.manifest"));
-  } catch {
-    return { ...none, broken: true, detail: "its archive can't be read" };
-  }
-  const signature = files.get(".signature.sig");
-  if (signature === undefined) {
-    const isCms = (files.get(".signature.p7s")?.length ?? 0) > 0;
-    const detail = isCms
-      ? "it is signed in Microsoft's format (.signature.p7s), which is not verified"
-      : "its archive holds no signature";
-    return { ...none, packageSha256, broken: !isCms, detail };
-  }
-  if (publicKey === null)
-    return { ...none, packageSha256, broken: true, detail: "the gallery names no key for it" };
-  const key = rawKey(new TextDecoder().decode(await get(publicKey, 4096)));
-  if (key === null)
-    return { ...none, packageSha256, broken: true, detail: "the gallery's key is no Ed25519 key" };
-  const verified = verifyBytes(key, bytes, signature);
-  const detail = verified
-    ? `the file is signed with the gallery's key ${key}`
-    : `the file is not signed with the gallery's key ${key}`;
-  return { verified, key, detail, broken: !verified, packageSha256 };
-}
-
-/** @throws Error for a manifest that can't be read */
-function packageHash(manifest: Uint8Array | undefined): string | null {
-  if (manifest === undefined) return null;
-  const read = v.parse(Manifest, parseJson(new TextDecoder("utf-8", { fatal: true }).decode(manifest)));
-  const hash = Buffer.from(read.package.digests.sha256, "base64");
-  if (hash.length !== 32) throw new Error("no SHA-256");
-  return hash.toString("hex");
-}
-
-/** An Ed25519 key in PEM as hex; null for any other. */
-function rawKey(pem: string): string | null {
-  if (!/^\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*$/.test(pem)) return null;
-  try {
-    const { x } = createPublicKey(pem).export({ format: "jwk" });
-    return x === undefined ? null : Buffer.from(x, "base64url").toString("hex");
-  } catch {
-    return null;
-  }
 }

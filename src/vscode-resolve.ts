@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { inParallel, requirementChain } from "./eco-closure.ts";
 import type { PackageFile, Planning } from "./eco-planning.ts";
+import type { TimeTrust } from "./eco-timestamp.ts";
 import { AegisError } from "./errors.ts";
 import type { VscodeGallery } from "./vscode-config.ts";
 import {
@@ -55,6 +56,7 @@ export interface ExtensionWorld {
   planning: Planning;
   /** Of the editor that is to run them; null where none is installed. */
   editor: string | null;
+  time: TimeTrust;
 }
 
 /**
@@ -99,7 +101,7 @@ function nameOf({ vsix }: PlannedExtension): string {
 
 async function planOne(
   { id, version, requiredBy }: { id: string; version: string | null; requiredBy: string | null },
-  { gallery, planning, editor }: ExtensionWorld,
+  { gallery, planning, editor, time }: ExtensionWorld,
   parents: ReadonlyMap<string, string | null>,
 ): Promise<PlannedExtension> {
   try {
@@ -107,8 +109,8 @@ async function planOne(
     const get: GetDocument = (url, maxBytes) => document(url, maxBytes, planning);
     const stated = await statedSha256(listed, get);
     const { url, file } = await packageFile(listed.file, stated, planning);
-    const evidence = await extensionEvidence(listed, file.bytes, stated, get);
     const vsix = readVsix(file.bytes);
+    const evidence = await extensionEvidence(listed, { bytes: file.bytes, vsix }, stated, get, time);
     refuseOther(listed, vsix);
     if (editor !== null && !Bun.semver.satisfies(editor, vsix.engine))
       throw refused(

@@ -48,6 +48,8 @@ export interface Vsix {
   files: ReadonlyMap<string, ArchiveFile>;
   /** extension.vsixmanifest. */
   description: Uint8Array;
+  /** Everything in the package file, as it stands there. */
+  entries: readonly ArchiveFile[];
 }
 
 /** What of an extension runs, and when. */
@@ -70,7 +72,8 @@ interface ExtensionFacts {
  * @throws AegisError `refused` for one that can't be used
  */
 export function readVsix(bytes: Uint8Array): Vsix {
-  const all = new Map(readZip(bytes).map((file) => [file.path, file]));
+  const entries = readZip(bytes);
+  const all = new Map(entries.map((file) => [file.path, file]));
   const manifestFile = all.get(`${BELOW}package.json`);
   const description = all.get("extension.vsixmanifest")?.data;
   if (manifestFile === undefined || description === undefined)
@@ -95,7 +98,14 @@ export function readVsix(bytes: Uint8Array): Vsix {
       .map((file) => [file.path.slice(BELOW.length), file]),
   );
   return {
-    ...{ id: id.toLowerCase(), version: manifest.version, platform: stated.platform, files, description },
+    ...{
+      id: id.toLowerCase(),
+      version: manifest.version,
+      platform: stated.platform,
+      files,
+      description,
+      entries,
+    },
     engine: manifest.engines.vscode,
     license: manifest.license ?? null,
     requires: requirementsOf(manifest),

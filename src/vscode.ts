@@ -6,10 +6,12 @@ import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { timeTrust } from "./eco-timestamp.ts";
 import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { type VscodeGallery, vscodeGallery } from "./vscode-config.ts";
 import { type PlannedExtension, resolveExtension } from "./vscode-resolve.ts";
+import { CMS_SIGNATURE, GALLERY_SIGNATURE } from "./vscode-signature.ts";
 import { splitExtensionTarget, vscodeGrammar } from "./vscode-target.ts";
 
 /** Where signed installations go. */
@@ -68,7 +70,9 @@ async function gather(_operation: string, { targets }: Targets, planning: Planni
     raw_evidence: { commands: outputs.map(({ evidence }) => evidence) },
   };
   try {
-    const closure = await resolveExtension(id, version, { gallery, planning, editor: editorVersion });
+    const closure = await resolveExtension(id, version, {
+      ...{ gallery, planning, editor: editorVersion, time: timeTrust(planning) },
+    });
     const pinned = closure.filter(({ requiredBy }) => requiredBy === null).map(idOf);
     const remarks = [
       ...(version === null
@@ -119,7 +123,7 @@ function describe(
   const facts = closure.map(({ vsix }) => vsix.facts);
   const binaries = facts.some(({ machineCode }) => machineCode.length > 0);
   const isSigned = closure.every(({ evidence }) =>
-    evidence.evidence.some(({ kind, verified }) => kind === "vscode-signature" && verified),
+    evidence.evidence.some(({ kind, verified }) => kind === GALLERY_SIGNATURE && verified),
   );
   const isChecked = closure.every(({ evidence }) => evidence.evidence.some(({ verified }) => verified));
   const signals: RiskSignal[] = [];
@@ -192,7 +196,8 @@ function remarksOn({ vsix, listed, evidence }: PlannedExtension): string[] {
   const id = `${vsix.id} ${vsix.version}`;
   const code = facts.machineCode.slice(0, 3).map(({ path, kind }) => `${path} (${kind})`);
   const rest = facts.machineCode.length - code.length;
-  const unsigned = evidence.evidence.filter(({ verified }) => !verified).map(({ detail }) => detail);
+  // What is signed by a certificate is worth what the reader knows of its holder.
+  const unsigned = evidence.evidence.filter(({ verified, kind }) => !verified || kind === CMS_SIGNATURE);
   const builtIn = requires.filter((one) => one.startsWith("vscode."));
   return [
     ...(facts.startsAlways.length > 0
@@ -215,6 +220,6 @@ function remarksOn({ vsix, listed, evidence }: PlannedExtension): string[] {
     ...(builtIn.length > 0
       ? [`${id} needs ${builtIn.join(", ")}, which is part of the editor and not planned.`]
       : []),
-    ...unsigned.map((detail) => `${id}: ${detail}.`),
+    ...unsigned.map(({ detail }) => `${id}: ${detail}.`),
   ];
 }

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readZip } from "../src/eco-zip.ts";
+import { makeSigner, REPOSITORY, signedData, signedPackage, signerInfo } from "./cms-kit.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { needs } from "./needs.ts";
 import { NUGET_DEBS, unpackNuget } from "./nuget-debian.ts";
 import { type FakeNupkg, fakeSource, nupkgFile } from "./nuget-kit.ts";
-import { makeSigner, REPOSITORY, signedData, signedPackage, signerInfo } from "./nuget-signing-kit.ts";
 import type { RegistryAnswer } from "./registry-kit.ts";
 import { provesRollback } from "./rollback-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";

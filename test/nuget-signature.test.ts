@@ -7,7 +7,6 @@ import { nuget } from "../src/nuget.ts";
 import { hashWithoutSignature, verifyNugetSignature } from "../src/nuget-signature.ts";
 import { makePlan } from "../src/plan.ts";
 import { zip } from "./archive-kit.ts";
-import { fakeSource, nugetPlanning, nuspecOf, SOURCE } from "./nuget-kit.ts";
 import {
   AUTHOR,
   contentOf,
@@ -22,7 +21,8 @@ import {
   signedPackage,
   signerInfo,
   timestamped,
-} from "./nuget-signing-kit.ts";
+} from "./cms-kit.ts";
+import { fakeSource, nugetPlanning, nuspecOf, SOURCE } from "./nuget-kit.ts";
 
 const author = makeSigner("author");
 const repository = makeSigner("repository");

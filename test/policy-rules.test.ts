@@ -99,6 +99,8 @@ const extension = (over: Partial<OperationPlan["provenance_evidence"][number]> =
     },
   ],
 });
+/** Signed in Microsoft's format. */
+const CMS = { kind: "vscode-cms-signature", key: "a".repeat(64) };
 const NUGET_SIGNED = "[nuget]\nrequire_provenance = true\n";
 /** A NuGet package whose author has signed it, or with other evidence. */
 const nupkg = (over: Partial<OperationPlan["provenance_evidence"][number]> = {}): OperationPlan => ({
@@ -772,6 +774,22 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         plan: extension(),
         toml: `${VSCODE_SIGNED}signing_keys = ["3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"]`,
       },
+      { what: "by a certificate that nobody knows", plan: extension(CMS), toml: VSCODE_SIGNED },
+      {
+        what: "by another certificate",
+        plan: extension(CMS),
+        toml: `${VSCODE_SIGNED}certificates = ["${"b".repeat(64)}"]`,
+      },
+      {
+        what: "by a certificate of the policy, not verified",
+        plan: extension({ ...CMS, verified: false }),
+        toml: `${VSCODE_SIGNED}certificates = ["${CMS.key}"]`,
+      },
+      {
+        what: "by a certificate that authors of NuGet have",
+        plan: extension(CMS),
+        toml: `${VSCODE_SIGNED}[nuget]\nauthors = ["${CMS.key}"]`,
+      },
     ],
     not: [
       { what: "not required", plan: extension() },
@@ -780,6 +798,11 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         what: "by a key of the policy",
         plan: extension(),
         toml: `${VSCODE_SIGNED}signing_keys = ["${GALLERY_KEY}"]`,
+      },
+      {
+        what: "by a certificate of the policy",
+        plan: extension(CMS),
+        toml: `${VSCODE_SIGNED}certificates = ["${CMS.key}"]`,
       },
     ],
   },

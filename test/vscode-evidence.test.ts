@@ -123,12 +123,6 @@ describe("the gallery's signature", () => {
     expect(plan.warnings.join()).toContain("is not the one that its signature archive names");
     expect(plan.metadata_available).toBe(false);
   });
-  test("in Microsoft's format: told, not verified, and nothing is lost", async () => {
-    const { found, downgrade } = await signatureOf(archive({ ".signature.p7s": Buffer.from("x") }));
-    expect(found).toMatchObject({ verified: false, key: null });
-    expect(found?.detail).toContain("Microsoft's format");
-    expect(downgrade).toBeUndefined();
-  });
   test("left out: there is no evidence of one", async () => {
     expect((await signatureOf({}, { ...ONE, links: { signature: null } })).found).toBeUndefined();
   });

@@ -9,7 +9,7 @@ import { zip } from "./archive-kit.ts";
  * Certificates and timestamps by openssl, and package signatures put together here, element by element, so that a case can change any.
  */
 
-const scratch = mkdtempSync(join(tmpdir(), "aegis-nuget-signing-"));
+const scratch = mkdtempSync(join(tmpdir(), "aegis-cms-"));
 process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
 
 export function openssl(args: readonly string[], input?: Uint8Array): Buffer {
@@ -218,13 +218,18 @@ export const timestamped =
   (signature: Buffer) =>
     attribute("1.2.840.113549.1.9.16.2.14", change(timestamp(authority, issuer, signature)));
 
-/** The whole signature: signed data with the certificates of `carried`. */
-export function signedData(content: Uint8Array, signers: Buffer[], carried: readonly Signer[]): Buffer {
+/** The whole signature: signed data with the certificates of `carried`, and with what is signed unless that is `detached`. */
+export function signedData(
+  content: Uint8Array,
+  signers: Buffer[],
+  carried: readonly Signer[],
+  detached = false,
+): Buffer {
   const inner = der(
     0x30,
     der(0x02, Buffer.from([1])),
     der(0x31, SHA256),
-    der(0x30, oid("1.2.840.113549.1.7.1"), der(0xa0, der(0x04, content))),
+    der(0x30, oid("1.2.840.113549.1.7.1"), ...(detached ? [] : [der(0xa0, der(0x04, content))])),
     der(0xa0, ...carried.map(({ certificate }) => Buffer.from(certificate.raw))),
     der(0x31, ...signers),
   );
