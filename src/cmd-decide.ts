@@ -1,11 +1,30 @@
-import type { Io } from "./command.ts";
+import type { ArgsSpec, Io } from "./command.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Found, resolveDocument, withPlanReference } from "./doc-store.ts";
+import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import { decisionOf, evaluate, reasonOf } from "./policy.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { RULES } from "./policy-rules.ts";
+
+/** For the commands whose document may be a plan. */
+export const SUMMARY_FLAG = {
+  summary: {
+    type: "boolean",
+    description: "with --json: a summary of at most 10 kB in place of the whole document",
+  },
+} as const satisfies ArgsSpec;
+
+/** @throws AegisError `usage` for --summary without --json */
+export function assertJson(summary: boolean, io: Pick<Io, "json">): void {
+  if (!summary || io.json) return;
+  throw new AegisError(
+    "usage",
+    "--summary goes with --json; what people see is a summary already",
+    "Add --json, or leave --summary out.",
+  );
+}
 
 /** A plan, the review named if any, and the decision of the policy in force. */
 interface Decided {
@@ -52,8 +71,24 @@ export interface Denial {
  * @throws AegisError as {@link loadPolicyConfig}
  */
 export function denialOf(plan: OperationPlan, planHash: string, env: Env): Denial | null {
+  return decideNow(plan, planHash, env).denial;
+}
+
+/**
+ * What the policy in force says of a plan without a review; nothing is written.
+ * @throws AegisError as {@link loadPolicyConfig}
+ */
+export function decideNow(
+  plan: OperationPlan,
+  planHash: string,
+  env: Env,
+): { result: PolicyResult; denial: Denial | null } {
   const { config, hash, source } = loadPolicyConfig(env);
   const result = evaluate({ plan, planHash, config, configHash: hash });
+  return { result, denial: denialIn(result, config, source) };
+}
+
+function denialIn(result: PolicyResult, config: PolicyConfig, source: string): Denial | null {
   if (result.decision !== "deny") return null;
   const denying = RULES.filter(({ id }) => result.rules.includes(id)).filter(
     (rule) => decisionOf(rule, config) === "deny",

@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { type Denial, denialOf } from "./cmd-decide.ts";
+import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { type NextStep, renderSteps } from "./cmd-next.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
 import { renderDenial } from "./cmd-policy-view.ts";
@@ -18,6 +18,7 @@ import { TABLE } from "./eco-table.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
+import { planSummary } from "./plan-summary.ts";
 import { openPlanning } from "./plan-world.ts";
 import { VERSION } from "./self.ts";
 import { readText } from "./sys-files.ts";
@@ -74,9 +75,11 @@ export const plan = defineSubcommand({
       valueHint: "file",
       description: "also write what would be installed as a bill of materials (CycloneDX 1.6 JSON)",
     },
+    ...SUMMARY_FLAG,
   },
   async run(values, io) {
     assertTwoFiles(values.out, values.sbom);
+    assertJson(values.summary, io);
     const ecosystem = runtimeOf(values.ecosystem, values.runtime);
     const request = await requestOf(ecosystem, values.operation, values.targets);
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
@@ -104,7 +107,8 @@ export const plan = defineSubcommand({
         ...(document.metadata_available ? {} : { why: clip(document.warnings.join(" "), WHY_ROOM) }),
       },
     });
-    const denial = document.nothing_to_do ? null : deniedAlready(document, planHash, io);
+    const decided = document.nothing_to_do ? null : decidedAlready(document, planHash, io);
+    const denial = decided?.denial ?? null;
     const reference = values.out === undefined ? document.plan_id.slice(0, 8) : path;
     const next =
       denial === null
@@ -112,8 +116,11 @@ export const plan = defineSubcommand({
         : renderDenial(denial, io.terminal, pinnedRequest(document));
     const shown = renderPlan(document, io.terminal);
     const show = `To page through it: ${showArgv(["aegis", "plan", "show", reference])}`;
+    const json = values.summary
+      ? { summary: planSummary(document, planHash, decided?.result ?? null), path }
+      : { plan: document, path, plan_hash: planHash, denial };
     io.result(
-      { plan: document, path, plan_hash: planHash, denial },
+      json,
       [
         `${shown}\n\nWritten: ${safe(path)}`,
         ...(values.sbom === undefined ? [] : [`Bill of materials: ${safe(values.sbom)}`]),
@@ -176,10 +183,10 @@ export function pinnedRequest({
   return { who: "you", argv: ["aegis", "plan", ecosystem, operation, ...exact_targets] };
 }
 
-/** Why policy denies the plan. An unreadable policy is only noted here; `aegis policy` refuses it later. */
-function deniedAlready(plan: OperationPlan, planHash: string, io: Io): Denial | null {
+/** What policy says of the plan. An unreadable policy is only noted here; `aegis policy` refuses it later. */
+function decidedAlready(plan: OperationPlan, planHash: string, io: Io): ReturnType<typeof decideNow> | null {
   try {
-    return denialOf(plan, planHash, io.env);
+    return decideNow(plan, planHash, io.env);
   } catch (error) {
     if (!(error instanceof AegisError)) throw error;
     io.note(`note: the policy's decision is unknown: ${safe(error.message)}`);

@@ -1,12 +1,13 @@
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { readAndDecide } from "./cmd-decide.ts";
+import { assertJson, readAndDecide, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { renderPolicyResult, renderRules } from "./cmd-policy-view.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { assertNotInput, documentPath, saveDocument } from "./doc-store.ts";
 import { EXIT, type ExitStatus } from "./errors.ts";
 import { assertUnexpired } from "./exec-plan.ts";
+import { planSummary } from "./plan-summary.ts";
 import { decisionOf, policyExit, reasonOf } from "./policy.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { RULES } from "./policy-rules.ts";
@@ -24,6 +25,7 @@ const POLICY_ARGS = {
     description: "a review of this plan; it can only add to the result",
   },
   out: { type: "string", valueHint: "file", description: "write the policy result here instead" },
+  ...SUMMARY_FLAG,
 } as const satisfies ArgsSpec;
 
 /** `aegis policy <plan>`. Exits 0, 5, 4 or 3 for allow, allow_with_snapshot, require_human and deny, 6 for an expired plan. */
@@ -39,6 +41,7 @@ export const policy = defineSubcommand({
  * @throws AegisError `expired`, with nothing written; errors of loading documents and configuration
  */
 export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
+  assertJson(values.summary, io);
   const { plan, review, source, result } = await readAndDecide(values, io);
   if (values.out !== undefined) assertNotInput(values.out, review === undefined ? [plan] : [plan, review]);
   assertUnexpired(plan.document, result, now);
@@ -64,7 +67,10 @@ export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now:
     config: source,
     isOut: values.out !== undefined,
   };
-  io.result({ policy_result: result, path }, renderPolicyResult(plan.document, result, files, io.terminal));
+  const json = values.summary
+    ? { summary: planSummary(plan.document, plan.hash, result), path }
+    : { policy_result: result, path };
+  io.result(json, renderPolicyResult(plan.document, result, files, io.terminal));
   return policyExit(result.decision);
 }
 

@@ -39,7 +39,7 @@ function io(): Io {
 /** While the plans of policy-plans.ts are fresh. */
 const NOW = new Date("2026-01-02T03:10:00Z");
 const run = (plan: string, flags: { review?: string; out?: string } = {}, now = NOW) =>
-  runPolicy({ plan, review: flags.review, out: flags.out }, io(), now);
+  runPolicy({ plan, review: flags.review, out: flags.out, summary: false }, io(), now);
 const text = () => printed.map((p) => p.text).join("\n");
 
 async function refusal(promise: Promise<unknown>): Promise<AegisError> {

@@ -76,7 +76,16 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     "policy-rules",
     "policy-scripts",
   ],
-  plan: ["plan", "plan-attention", "plan-env", "plan-risk", "plan-sbom", "plan-signals", "plan-world"],
+  plan: [
+    "plan",
+    "plan-attention",
+    "plan-env",
+    "plan-risk",
+    "plan-sbom",
+    "plan-signals",
+    "plan-summary",
+    "plan-world",
+  ],
   // Asking the model, alone or as a service. The executor compares prompts, doctor and reports use the model and its settings.
   review: ["review", "review-daemon", "review-model", "review-prompt", "review-settings"],
   // The runner, and before it all that is decided without root: signing, approving and preflight, which the front does too.
