@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { assertNotInput } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import type { BareKeys } from "./key-trusted-keys.ts";
+import { type BareKeys, bareKeys } from "./key-trusted-keys.ts";
 import { SYSTEM } from "./paths.ts";
 import { makeReport, type PolicyReport } from "./report.ts";
 import type { ReportAdvice } from "./report-advice.ts";
@@ -98,7 +98,7 @@ function render(report: PolicyReport, advice: ReportAdvice | null, out: string |
   return out === null ? text : `${text}\n\nWritten: ${safe(out)}`;
 }
 
-/** @throws AegisError `usage` without a signer's key, or with a key in both roles */
+/** @throws AegisError `usage` without a signer's key, or with a key in both roles; `invalid_key` */
 function keysOf(values: ReportValues): BareKeys {
   const keys = { execution: values["execution-public-key-hex"], approval: values["approval-public-key-hex"] };
   if (keys.execution.length === 0 && !values["allow-unverified-execution-signature"]) {
@@ -108,13 +108,14 @@ function keysOf(values: ReportValues): BareKeys {
       `Give --execution-public-key-hex <hex>, and --approval-public-key-hex <hex> for each approver. A host's keys are in ${SYSTEM.trustedKeys}.`,
     );
   }
-  const both = keys.execution.find((one) =>
-    keys.approval.some((two) => one.toLowerCase() === two.toLowerCase()),
+  const trust = bareKeys(keys);
+  const both = trust.find(({ role, publicKeyHex }) =>
+    trust.some((other) => other.publicKeyHex === publicKeyHex && other.role !== role),
   );
   if (both !== undefined) {
     throw new AegisError(
       "usage",
-      `key ${safe(both.slice(0, 16))}… is given both as a signer's and as an approver's key`,
+      `key ${both.publicKeyHex.slice(0, 16)}… is given both as a signer's and as an approver's key`,
     );
   }
   return keys;

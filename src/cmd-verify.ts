@@ -7,7 +7,7 @@ import type { ExecutionPlan } from "./doc.ts";
 import { isLegacy, type LegacyExecution } from "./doc-legacy.ts";
 import { type Found, MAX_DOCUMENT_BYTES, resolveDocument } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { type Approver, checkControls } from "./exec-approval.ts";
+import { checkControls } from "./exec-approval.ts";
 import { checkHashes, checkPolicy } from "./exec-embedded.ts";
 import { checkLifetime, checkSignature } from "./exec-preflight.ts";
 import { isLookedUp, snapshotName } from "./exec-snapshot-id.ts";
@@ -114,10 +114,7 @@ function verifyExecution(execution: ExecutionPlan, trust: Trust, config: LoadedP
   checkLifetime(execution, { now, config, installedAt: null, newestAudited: null });
   checkHashes(execution);
   const reproduced = reproducesPolicy(execution, config);
-  const approvers: Approver[] = checkControls(
-    { execution, executionKey },
-    { trust, now, config: config.config },
-  );
+  const approvers = checkControls({ execution, executionKey }, { trust, now, config: config.config });
   return {
     verified: true,
     legacy: false,
@@ -125,7 +122,7 @@ function verifyExecution(execution: ExecutionPlan, trust: Trust, config: LoadedP
     operation_plan_id: execution.operation_plan_id,
     signer: execution.signer_identity,
     key: executionKey.ids[0] ?? executionKey.publicKeyHex,
-    approvals: approvers,
+    approvals: approvers.map(({ signer, key, hash }) => ({ signer, key, hash })),
     decision: execution.policy_decision,
     policy_reproduced: reproduced,
     host: execution.operation_plan.host.hostname,

@@ -18,4 +18,5 @@ export const timestamp = v.pipe(
   v.check((s) => Number.isFinite(Date.parse(s)), "not a real date"),
 );
 export const argv = v.pipe(v.array(v.pipe(v.string(), v.maxLength(4096))), v.minLength(1), v.maxLength(4096));
-export const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]+={0,2}$/, "not base64"), v.maxLength(256));
+export const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
+export const base64 = v.pipe(v.string(), v.regex(BASE64, "not base64"), v.maxLength(256));

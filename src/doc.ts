@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { canonicalHash, type Json, parseJson } from "./canonical.ts";
 import {
   argv,
+  BASE64,
   base64,
   count,
   name,
@@ -30,6 +31,15 @@ export const Signature = v.strictObject({
   signature: base64,
 });
 export type Signature = v.InferOutput<typeof Signature>;
+
+/** An OpenSSH key's signature (PROTOCOL.sshsig), without armor: what a security key makes. For approvals only. */
+const SshSignature = v.strictObject({
+  algorithm: v.literal("sshsig"),
+  key_id: name,
+  signature: v.pipe(v.string(), v.regex(BASE64, "not base64"), v.maxLength(1024)),
+});
+const ApprovalSignature = v.variant("algorithm", [Signature, SshSignature]);
+export type ApprovalSignature = v.InferOutput<typeof ApprovalSignature>;
 
 const level = v.picklist(["low", "medium", "high"]);
 export const AiReview = v.strictObject({
@@ -83,7 +93,7 @@ export const Approval = v.strictObject({
   plan_hash: sha256,
   /** The plan's and decision's substance (exec-substance.ts): the approval also counts for a later plan with the same one. */
   substance_hash: v.exactOptional(sha256),
-  signature: Signature,
+  signature: ApprovalSignature,
 });
 export type Approval = v.InferOutput<typeof Approval>;
 

@@ -14,7 +14,8 @@ import { idProblem, isLookedUp, PROOF_MINUTES, snapshotName } from "./exec-snaps
 import { substanceOf } from "./exec-substance.ts";
 import type { SecretKey } from "./key.ts";
 import { keyId, signDocument, verifyDocument } from "./key-sign.ts";
-import { checkSigner, findSigner, type Trust } from "./key-trust.ts";
+import { sshSignatureKey } from "./key-sshsig.ts";
+import { checkSigner, findSigner, signatureProblem, type Trust } from "./key-trust.ts";
 import type { TrustedKey } from "./key-trusted-keys.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { plural } from "./terminal.ts";
@@ -29,6 +30,8 @@ export interface Approver {
   signer: string;
   /** The key's fingerprint. */
   key: string;
+  /** The Ed25519 key itself, the same in every form. */
+  publicKeyHex: string;
   /** {@link approvalHash} */
   hash: string;
 }
@@ -41,33 +44,39 @@ export function approvalHash(approval: Approval): string {
   return canonicalHash(unsigned(approval));
 }
 
-/**
- * A signed approval of the plan with this hash, good for `minutes` (at most 24 hours) from `now`; with a substance also for
- * another plan of the same substance.
- */
-export function makeApproval(given: {
+/** What an approval says. */
+interface ApprovalTerms {
   planHash: string;
   /** substanceOf (exec-substance.ts) */
   substance?: string;
   signer: string;
   reason: string;
-  key: SecretKey;
   now: Date;
   minutes: number;
-}): Approval {
+}
+
+/** An approval signed with one of our own keys. */
+export function makeApproval(given: ApprovalTerms & { key: SecretKey }): Approval {
+  return signDocument(unsignedApproval(given), given.key.seed, given.key.keyId);
+}
+
+/**
+ * An approval of the plan with this hash, good for `minutes` (at most 24 hours) from `now`, without its signature; with a
+ * substance also for another plan of the same substance.
+ */
+function unsignedApproval(given: ApprovalTerms): Omit<Approval, "signature"> {
   const minutes = Math.min(given.minutes, MAX_LIFETIME_MINUTES);
-  const approval = {
+  return {
     schema_version: SCHEMA_VERSION,
     approval_id: randomUUID(),
     signer: given.signer,
-    role: "approver" as const,
+    role: "approver",
     reason: given.reason,
     approved_at: given.now.toISOString(),
     expires_at: new Date(given.now.getTime() + minutes * 60_000).toISOString(),
     plan_hash: given.planHash,
     ...(given.substance === undefined ? {} : { substance_hash: given.substance }),
   };
-  return signDocument(approval, given.key.seed, given.key.keyId);
 }
 
 /** What approvals have to be of. */
@@ -119,11 +128,12 @@ function verifyApproval(
 ): Approver {
   const id = approval.signature.key_id;
   const claimsToBe = trust.some((key) => key.publicKeyHex === executionKey && key.ids.includes(id));
-  if (claimsToBe || verifyDocument(approval, executionKey)) {
+  if (claimsToBe || isMadeWith(approval, executionKey)) {
     throw invalid(approval, "it is signed with the key of the execution plan");
   }
   const key = trustedApprover(approval, trust, now);
-  if (!verifyDocument(approval, key.publicKeyHex)) throw invalid(approval, "its signature is not valid");
+  const problem = signatureProblem(approval, key);
+  if (problem !== null) throw invalid(approval, problem);
   if (!isOf(approval, approvable)) throw invalid(approval, "it approves another plan");
   const from = Date.parse(approval.approved_at);
   const until = Date.parse(approval.expires_at);
@@ -133,7 +143,16 @@ function verifyApproval(
     throw invalid(approval, "its lifetime is longer than 24 hours");
   }
   const [fingerprint = id] = key.ids;
-  return { signer: approval.signer, key: fingerprint, hash: approvalHash(approval) };
+  const { publicKeyHex } = key;
+  return { signer: approval.signer, key: fingerprint, publicKeyHex, hash: approvalHash(approval) };
+}
+
+/** Whether the approval claims this Ed25519 key, in whatever form: a signer's key made into an SSH key is the same key. */
+function isMadeWith(approval: Approval, publicKeyHex: string): boolean {
+  const { algorithm, signature } = approval.signature;
+  return algorithm === "sshsig"
+    ? sshSignatureKey(Buffer.from(signature, "base64")) === publicKeyHex
+    : verifyDocument(approval, publicKeyHex);
 }
 
 /**
@@ -184,7 +203,7 @@ export function checkControls(
     executionKey.publicKeyHex,
     now,
   );
-  assertNoReviewer([keyId(executionKey.publicKeyHex), ...approvers.map(({ key }) => key)], config);
+  assertNoReviewer([executionKey, ...approvers], config);
   const own = approvers.find(({ signer }) => signer === execution.signer_identity);
   if (own !== undefined) {
     throw new AegisError(
@@ -226,13 +245,13 @@ export function checkControls(
 
 /**
  * One key, one role: with a reviewer's key that also signs or approves, the model's side of the chain would agree with
- * itself. `keys` are fingerprints.
+ * itself.
  * @throws AegisError `key_untrusted`
  */
-function assertNoReviewer(keys: readonly string[], config: PolicyConfig): void {
-  const reviewers = config.review.public_keys.map(keyId);
-  const both = keys.find((key) => reviewers.includes(key));
-  if (both === undefined) return;
+function assertNoReviewer(keys: readonly { publicKeyHex: string }[], config: PolicyConfig): void {
+  const found = keys.find(({ publicKeyHex }) => config.review.public_keys.includes(publicKeyHex));
+  if (found === undefined) return;
+  const both = keyId(found.publicKeyHex);
   throw new AegisError(
     "key_untrusted",
     `key ${both} is listed in [review] public_keys, so it can neither sign nor approve an execution plan`,

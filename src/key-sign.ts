@@ -1,7 +1,7 @@
 import { createPublicKey, verify } from "node:crypto";
 import nacl from "tweetnacl";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
-import { type Signature, unsigned } from "./doc.ts";
+import { type ApprovalSignature, type Signature, unsigned } from "./doc.ts";
 import { AegisError } from "./errors.ts";
 
 /** DER prefix of a SubjectPublicKeyInfo for Ed25519 (RFC 8410 §4); the raw 32 bytes follow. */
@@ -101,7 +101,8 @@ export function signDocument<T extends object>(
  * too. Only canonical base64 is accepted: the signature's text is not itself signed, so a second spelling would be a
  * second document with the same meaning.
  */
-export function verifyDocument(document: { signature: Signature }, publicKeyHex: string): boolean {
+export function verifyDocument(document: { signature: ApprovalSignature }, publicKeyHex: string): boolean {
+  if (document.signature.algorithm !== "ed25519") return false;
   const bytes = Buffer.from(document.signature.signature, "base64");
   if (bytes.toString("base64") !== document.signature.signature) return false;
   return verifyBytes(publicKeyHex, Buffer.from(canonicalJson(unsigned(document))), bytes);

@@ -1,6 +1,8 @@
-import type { Signature } from "./doc.ts";
+import { canonicalJson } from "./canonical.ts";
+import { type ApprovalSignature, unsigned } from "./doc.ts";
 import { AegisError } from "./errors.ts";
 import { verifyDocument } from "./key-sign.ts";
+import { type SshKey, sshSignatureProblem } from "./key-sshsig.ts";
 import { type BareKeys, bareKeys, parseTrustedKeys, type Role, type TrustedKey } from "./key-trusted-keys.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { readConfig } from "./sys-config.ts";
@@ -53,13 +55,12 @@ function enrolledBare(text: string, path: string): TrustedKey[] {
 export function userTrust(flags: BareKeys, env: Env, files: TrustFiles = SYSTEM): Trust {
   const variables = keysOfEnvironment(new Map(Object.entries(env)));
   const bare: BareKeys = {
-    execution: [...flags.execution, ...variables.execution].map((hex) => hex.toLowerCase()),
-    approval: [...flags.approval, ...variables.approval].map((hex) => hex.toLowerCase()),
+    execution: [...flags.execution, ...variables.execution],
+    approval: [...flags.approval, ...variables.approval],
   };
   const trust = loadTrust({ rootOnly: false, bare, files });
-  return trust.filter(
-    ({ role, publicKeyHex }) => bare[role].length === 0 || bare[role].includes(publicKeyHex),
-  );
+  const given = new Set(bareKeys(bare).map(({ publicKeyHex }) => publicKeyHex));
+  return trust.filter(({ role, publicKeyHex }) => bare[role].length === 0 || given.has(publicKeyHex));
 }
 
 /**
@@ -67,17 +68,23 @@ export function userTrust(flags: BareKeys, env: Env, files: TrustFiles = SYSTEM)
  * dates) is kept.
  * @throws AegisError `invalid_key` if another key has that id
  */
-export function withOwnKey(trust: Trust, role: Role, own: { publicKeyHex: string; keyId: string }): Trust {
+export function withOwnKey(
+  trust: Trust,
+  role: Role,
+  own: { publicKeyHex: string; keyId: string; sshLine?: string },
+): Trust {
   const isOwn = (key: TrustedKey) => key.publicKeyHex === own.publicKeyHex;
   if (trust.some((key) => key.ids.includes(own.keyId) && !isOwn(key))) {
     throw new AegisError("invalid_key", `the id ${own.keyId} belongs to another trusted key`);
   }
-  const known = trust.some(isOwn) ? trust : [...trust, ...bareKeys(keysOf(role, own.publicKeyHex))];
+  const known = trust.some(isOwn)
+    ? trust
+    : [...trust, ...bareKeys(keysOf(role, own.sshLine ?? own.publicKeyHex))];
   return known.map((key) => (isOwn(key) ? { ...key, ids: [...key.ids, own.keyId] } : key));
 }
 
-function keysOf(role: Role, publicKeyHex: string): BareKeys {
-  return { execution: [], approval: [], [role]: [publicKeyHex] };
+function keysOf(role: Role, key: string): BareKeys {
+  return { execution: [], approval: [], [role]: [key] };
 }
 
 function keysOfEnvironment(values: ReadonlyMap<string, string | undefined>): BareKeys {
@@ -121,10 +128,18 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
   if (a.name !== null && b.name !== null && a.name !== b.name) {
     throw new AegisError("invalid_config", `key ${fingerprint} has two names: ${a.name} and ${b.name}`);
   }
+  if (!isSameForm(a.ssh, b.ssh)) {
+    throw new AegisError(
+      "invalid_config",
+      `key ${fingerprint} is trusted in two forms, once as ${formOf(a.ssh)} and once as ${formOf(b.ssh)}`,
+    );
+  }
   const earlier = (x: Date | null, y: Date | null) => (x === null || (y !== null && y < x) ? y : x);
   const later = (x: Date | null, y: Date | null) => (x === null || (y !== null && y > x) ? y : x);
+  const verifyRequired = a.ssh?.verifyRequired === true || b.ssh?.verifyRequired === true;
   return {
     publicKeyHex: a.publicKeyHex,
+    ssh: a.ssh === null ? null : { ...a.ssh, verifyRequired },
     role: a.role,
     ids: [...new Set([...a.ids, ...b.ids])],
     name: a.name ?? b.name,
@@ -133,6 +148,34 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
     notAfter: earlier(a.notAfter, b.notAfter),
     revoked: a.revoked || b.revoked,
   };
+}
+
+function isSameForm(a: SshKey | null, b: SshKey | null): boolean {
+  return a === null || b === null ? a === b : a.blob.equals(b.blob);
+}
+
+function formOf(ssh: SshKey | null): string {
+  if (ssh === null) return "public_key_hex";
+  return ssh.application === null ? "an SSH key" : `an SSH key for ${ssh.application}`;
+}
+
+/**
+ * Why this key did not make the document's signature; null if it did. A key signs in its own form only: an OpenSSH key makes
+ * SSHSIG signatures, for which touch and PIN are checked, and every other key plain Ed25519 ones.
+ */
+export function signatureProblem(
+  document: { signature: ApprovalSignature },
+  { publicKeyHex, ssh }: Pick<TrustedKey, "publicKeyHex" | "ssh">,
+): string | null {
+  const { algorithm, signature } = document.signature;
+  if (algorithm !== "sshsig") {
+    if (ssh !== null) return `it is an ${algorithm} signature, but its key is an SSH key`;
+    return verifyDocument(document, publicKeyHex) ? null : "its signature is not valid";
+  }
+  if (ssh === null) return "it is an SSH signature, but its key is not trusted as an SSH key";
+  const blob = Buffer.from(signature, "base64");
+  if (blob.toString("base64") !== signature) return "its signature is not canonical base64";
+  return sshSignatureProblem(blob, Buffer.from(canonicalJson(unsigned(document))), ssh, ssh.verifyRequired);
 }
 
 /**
@@ -144,12 +187,12 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
 export function findSigner(
   trust: Trust,
   role: Role,
-  document: { signature: Signature },
+  document: { signature: ApprovalSignature },
   at: Date,
 ): TrustedKey {
   const { key_id: id } = document.signature;
   const given = trust.filter((key) => key.given && key.role === role);
-  const signer = given.find((key) => verifyDocument(document, key.publicKeyHex));
+  const signer = given.find((key) => signatureProblem(document, key) === null);
   if (signer !== undefined) return validKey(signer, role, id, at);
   if (given.length > 0 && !trust.some(({ ids }) => ids.includes(id))) {
     throw new AegisError(

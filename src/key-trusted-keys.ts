@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { AegisError } from "./errors.ts";
 import { checkPublicKey, keyId } from "./key-sign.ts";
+import { parseSshKey, type SshKey } from "./key-sshsig.ts";
 import { readToml } from "./sys-toml.ts";
 
 export type Role = "execution" | "approval";
@@ -8,8 +9,10 @@ export type Role = "execution" | "approval";
 /** A public key with everything known about it, merged from all sources. */
 export interface TrustedKey {
   publicKeyHex: string;
+  /** For a key of OpenSSH, which signs as PROTOCOL.sshsig says and in no other way; null for our own keys. */
+  ssh: (SshKey & { verifyRequired: boolean }) | null;
   role: Role;
-  /** Every id of the key, including its fingerprint. */
+  /** Every id of the key, the fingerprint first: of an OpenSSH key as `ssh-keygen -l` prints it. */
   ids: readonly string[];
   /** Owner's name; null if only the bare key is known. */
   name: string | null;
@@ -23,7 +26,7 @@ export interface TrustedKey {
   revoked: boolean;
 }
 
-/** Public keys in hex, as flags and variables give them. */
+/** Public keys as flags and variables give them: in hex, and an approver's also as the line of an OpenSSH .pub file. */
 export type BareKeys = Readonly<Record<Role, readonly string[]>>;
 
 /** An RFC 3339 time: a TOML date with an offset, or a UTC string. */
@@ -55,7 +58,9 @@ const TrustedKeysFile = v.strictObject({
         v.strictObject({
           id: v.pipe(v.string(), v.minLength(1), v.maxLength(512)),
           name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
-          public_key_hex: v.string(),
+          public_key_hex: v.optional(v.string()),
+          ssh_public_key: v.optional(v.string()),
+          verify_required: v.optional(v.boolean(), false),
           role: v.picklist(["execution", "approval"]),
           not_before: v.optional(date),
           not_after: v.optional(date),
@@ -83,11 +88,11 @@ export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
         'As root, fill in the name its owner signs with, for example: name = "ops@example"',
       );
     }
-    checkPublicKey(entry.public_key_hex);
+    const { ids, ...key } = keyOf(entry, `${source}: key, entry ${n + 1}`);
     return {
-      publicKeyHex: entry.public_key_hex,
+      ...key,
       role: entry.role,
-      ids: [keyId(entry.public_key_hex), entry.id],
+      ids: [...ids, entry.id],
       name: entry.name ?? null,
       given: false,
       notBefore: entry.not_before ?? null,
@@ -97,20 +102,47 @@ export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
   });
 }
 
+type Entry = v.InferOutput<typeof TrustedKeysFile>["key"][number];
+
+/** The key of an entry, given in one of the two forms, and its fingerprints. @throws AegisError `invalid_config`, `invalid_key` */
+function keyOf(entry: Entry, where: string): Pick<TrustedKey, "publicKeyHex" | "ssh" | "ids"> {
+  const { public_key_hex: hex, ssh_public_key: line, verify_required: verifyRequired, role } = entry;
+  const problem =
+    (hex === undefined) === (line === undefined)
+      ? "give public_key_hex or ssh_public_key, and not both"
+      : line !== undefined && role !== "approval"
+        ? "an SSH key approves and never signs execution plans: role must be approval"
+        : null;
+  if (problem !== null) throw new AegisError("invalid_config", `${where}: ${problem}`);
+  const key = line === undefined ? hexKey(hex ?? "") : sshKey(line, verifyRequired);
+  if (!verifyRequired || typeof key.ssh?.application === "string") return key;
+  const why = "verify_required needs a key in a security key: sk-ssh-ed25519@openssh.com";
+  throw new AegisError("invalid_config", `${where}: ${why}`);
+}
+
+function hexKey(publicKeyHex: string): Pick<TrustedKey, "publicKeyHex" | "ssh" | "ids"> {
+  checkPublicKey(publicKeyHex);
+  return { publicKeyHex, ssh: null, ids: [keyId(publicKeyHex)] };
+}
+
+function sshKey(line: string, verifyRequired: boolean): Pick<TrustedKey, "publicKeyHex" | "ssh" | "ids"> {
+  const ssh = parseSshKey(line);
+  const { publicKeyHex, fingerprint } = ssh;
+  return { publicKeyHex, ssh: { ...ssh, verifyRequired }, ids: [fingerprint, keyId(publicKeyHex)] };
+}
+
 /** Placeholders in the output of keygen and in the example file. */
 function isPlaceholder(text: string): boolean {
   return /^\s*(?:<.*>|…|\.\.\.)\s*$/.test(text);
 }
 
-/** Keys given in hex, about which nothing else is known. @throws AegisError `invalid_key` */
+/** Keys about which nothing else is known. @throws AegisError `invalid_key` */
 export function bareKeys(bare: BareKeys): TrustedKey[] {
   return (["execution", "approval"] as const).flatMap((role) =>
     bare[role].map((given) => {
-      const publicKeyHex = given.toLowerCase();
-      checkPublicKey(publicKeyHex);
-      const ids = [keyId(publicKeyHex)];
-      const known = { publicKeyHex, role, ids, name: null, given: true };
-      return { ...known, notBefore: null, notAfter: null, revoked: false };
+      const key =
+        role === "approval" && given.includes(" ") ? sshKey(given, false) : hexKey(given.toLowerCase());
+      return { ...key, role, name: null, given: true, notBefore: null, notAfter: null, revoked: false };
     }),
   );
 }

@@ -3,6 +3,7 @@ import { canonicalHash } from "../src/canonical.ts";
 import { type Approval, parseDocument } from "../src/doc.ts";
 import { approvalHash, verifyApprovals } from "../src/exec-approval.ts";
 import { loadTrust, type Trust } from "../src/key-trust.ts";
+import { bareKeys } from "../src/key-trusted-keys.ts";
 import { install, upgrade } from "./policy-plans.ts";
 import {
   ALICE,
@@ -14,8 +15,10 @@ import {
   refuses,
   SIGNER,
   STRANGER,
+  sshApprovalOf,
   TRUST,
 } from "./signing-kit.ts";
+import { sshPublicKey } from "./ssh-token.ts";
 
 const PLAN = install();
 /** The plan's own, as a verifier computes it. */
@@ -124,11 +127,109 @@ describe("refused approvals", () => {
   });
 });
 
+/** Alice's key is in a security key, Bob's in a file; `required`: hers must check a PIN. */
+const sshTrust = (required = false): Trust =>
+  bareKeys({
+    execution: [SIGNER.publicKeyHex],
+    approval: [sshPublicKey(ALICE.seed), sshPublicKey(BOB.seed, { application: null })],
+  }).map((key) => ({
+    ...key,
+    given: false,
+    ssh: key.ssh === null ? null : { ...key.ssh, verifyRequired: required && key.ssh.application !== null },
+  }));
+const token = (change: Parameters<typeof sshApprovalOf>[2] = {}, trust = sshTrust()) =>
+  verify([sshApprovalOf(PLAN, {}, change)], trust);
+const sshGood = sshApprovalOf(PLAN);
+const sshBob = sshApprovalOf(PLAN, { key: BOB, signer: "bob" }, { application: null });
+
+const REFUSED_SSH: [what: string, action: () => unknown, says: string][] = [
+  ["not touched", () => token({ flags: 0 }), "nobody touched the security key"],
+  ["without the PIN its entry requires", () => token({}, sshTrust(true)), "neither a PIN nor"],
+  ["with an unknown flag", () => token({ flags: 0x11 }), "flags are 0x11"],
+  ["for another namespace", () => token({ namespace: "file" }), 'was made for "file"'],
+  ["with a reserved field", () => token({ reserved: "x" }), "reserved field"],
+  ["by a key of another application", () => token({ application: "ssh:x" }), "unknown here"],
+  ["by the same key in a file", () => token({ application: null }), "unknown here"],
+  [
+    "by the key's own Ed25519 signature",
+    () =>
+      verify([{ ...good, signature: { ...good.signature, key_id: sshGood.signature.key_id } }], sshTrust()),
+    "but its key is an SSH key",
+  ],
+  [
+    "by an SSH signature of a key that is not trusted as one",
+    () => verify([{ ...sshGood, signature: { ...sshGood.signature, key_id: ALICE.keyId } }]),
+    "not trusted as an SSH key",
+  ],
+  [
+    "in another spelling of base64",
+    () =>
+      verify(
+        [{ ...sshGood, signature: { ...sshGood.signature, signature: `${sshGood.signature.signature}=` } }],
+        sshTrust(),
+      ),
+    "canonical base64",
+  ],
+  [
+    "with another reason than signed",
+    () => verify([{ ...sshGood, reason: "urgent" }], sshTrust()),
+    "is not valid",
+  ],
+  ["of another plan", () => verify([sshApprovalOf(upgrade())], sshTrust()), "another plan"],
+  [
+    "with bob's signature",
+    () => verify([{ ...sshGood, signature: sshBob.signature }], sshTrust()),
+    "is not valid",
+  ],
+  [
+    "with bob's signature under alice's id",
+    () =>
+      verify(
+        [{ ...sshGood, signature: { ...sshBob.signature, key_id: sshGood.signature.key_id } }],
+        sshTrust(),
+      ),
+    "made by another key",
+  ],
+  [
+    "by the execution key made into an SSH key",
+    () => verify([sshApprovalOf(PLAN, { key: SIGNER }, { application: null })], sshTrust()),
+    "with the key of the execution plan",
+  ],
+  [
+    "by the execution key in a security key",
+    () => verify([sshApprovalOf(PLAN, { key: SIGNER })], sshTrust()),
+    "with the key of the execution plan",
+  ],
+  [
+    "twice by one security key, with two counters",
+    () => verify([sshGood, sshApprovalOf(PLAN, { signer: "alice2" }, { counter: 9 })], sshTrust()),
+    "its key has already approved",
+  ],
+];
+
+describe("refused approvals by SSH keys", () => {
+  for (const [what, action, says] of REFUSED_SSH) test(what, () => refuses(action, "approval_invalid", says));
+});
+
 describe("accepted approvals", () => {
+  test("by a security key and by an SSH key in a file", () => {
+    const fingerprint = expect.stringMatching(/^SHA256:[A-Za-z0-9+/]{43}$/);
+    expect(verify([sshGood, sshBob], sshTrust())).toEqual([
+      { signer: "alice", key: fingerprint, publicKeyHex: ALICE.publicKeyHex, hash: approvalHash(sshGood) },
+      { signer: "bob", key: fingerprint, publicKeyHex: BOB.publicKeyHex, hash: approvalHash(sshBob) },
+    ]);
+    expect(parseDocument("approval", sshGood)).toEqual(sshGood);
+  });
+  test("by a security key that checked the PIN its entry requires", () => {
+    expect(token({ flags: 0x05 }, sshTrust(true))).toHaveLength(1);
+  });
+  test("another signature of the same approval is the same approval: it is used once", () => {
+    expect(approvalHash({ ...sshGood, signature: sshBob.signature })).toBe(approvalHash(sshGood));
+  });
   test("by two people", () => {
     expect(verify([good, bob])).toEqual([
-      { signer: "alice", key: ALICE.keyId, hash: approvalHash(good) },
-      { signer: "bob", key: BOB.keyId, hash: approvalHash(bob) },
+      { signer: "alice", key: ALICE.keyId, publicKeyHex: ALICE.publicKeyHex, hash: approvalHash(good) },
+      { signer: "bob", key: BOB.keyId, publicKeyHex: BOB.publicKeyHex, hash: approvalHash(bob) },
     ]);
   });
   test("of an earlier plan with the same substance, and of this plan whatever its substance", () => {

@@ -19,6 +19,7 @@ import type { BareKeys } from "../src/key-trusted-keys.ts";
 import { parseEnvironmentFile } from "../src/sys-environment-file.ts";
 import { needs } from "./needs.ts";
 import { ALICE, BOB, NOW, NOWHERE, refuses, SIGNER, STRANGER } from "./signing-kit.ts";
+import { sshPublicKey } from "./ssh-token.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "aegis-trust-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -47,6 +48,17 @@ function entry(change: Record<string, string> = {}): string {
     .map(([name, value]) => `${name} = ${value}`)
     .join("\n")}\n`;
 }
+
+const TOKEN = sshPublicKey(ALICE.seed);
+const FILE = sshPublicKey(ALICE.seed, { application: null });
+/** Of an entry with an SSH key. */
+const SSH = {
+  id: '"alice"',
+  name: '"alice"',
+  public_key_hex: "",
+  ssh_public_key: `"${TOKEN}"`,
+  role: '"approval"',
+};
 
 const SMALL_ORDER = `01${"00".repeat(31)}`;
 const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says: string][] = [
@@ -96,6 +108,71 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
     "",
     "invalid_config",
     "__proto__: unknown key",
+  ],
+  [
+    "no key",
+    entry({ public_key_hex: "" }),
+    "",
+    "invalid_config",
+    "entry 1: give public_key_hex or ssh_public_key",
+  ],
+  [
+    "a key in both forms",
+    entry({ ...SSH, public_key_hex: `"${ALICE.publicKeyHex}"` }),
+    "",
+    "invalid_config",
+    "not both",
+  ],
+  [
+    "an SSH key that signs plans",
+    entry({ ...SSH, role: '"execution"' }),
+    "",
+    "invalid_config",
+    "role must be approval",
+  ],
+  [
+    "an SSH key of RSA",
+    entry({ ...SSH, ssh_public_key: '"ssh-rsa AAAA"' }),
+    "",
+    "invalid_key",
+    "ssh-rsa is neither",
+  ],
+  [
+    "an SSH key with options",
+    entry({ ...SSH, ssh_public_key: `"no-touch-required ${TOKEN}"` }),
+    "",
+    "invalid_key",
+    "not the one line",
+  ],
+  [
+    "a PIN of a key in a file",
+    entry({ ...SSH, ssh_public_key: `"${FILE}"`, verify_required: "true" }),
+    "",
+    "invalid_config",
+    "verify_required needs",
+  ],
+  ["a PIN of our own key", entry({ verify_required: "true" }), "", "invalid_config", "verify_required needs"],
+  ["a PIN as text", entry({ ...SSH, verify_required: '"true"' }), "", "invalid_config", "verify_required"],
+  [
+    "the signer's key as an approver's SSH key",
+    entry() + entry({ ...SSH, ssh_public_key: `"${sshPublicKey(SIGNER.seed, { application: null })}"` }),
+    "",
+    "invalid_config",
+    "two keys of two people",
+  ],
+  [
+    "one key in two forms",
+    entry(SSH),
+    `AEGIS_APPROVAL_PUBLIC_KEY_HEX=${ALICE.publicKeyHex}`,
+    "invalid_config",
+    "in two forms, once as an SSH key for ssh: and once as public_key_hex",
+  ],
+  [
+    "one key in a security key and in a file",
+    entry(SSH) + entry({ ...SSH, id: '"b"', ssh_public_key: `"${FILE}"` }),
+    "",
+    "invalid_config",
+    "in two forms",
   ],
   ["a key of small order", entry({ public_key_hex: `"${SMALL_ORDER}"` }), "", "invalid_key", "small order"],
   ["not a key", entry({ public_key_hex: '"abc"' }), "", "invalid_key", "hex digits"],
@@ -369,4 +446,26 @@ describe("environment files", () => {
       else expect(parseEnvironmentFile(line, "f").get("AEGIS_LOG")).toBe(value);
     });
   }
+});
+
+describe("SSH keys", () => {
+  test("are known by ssh-keygen's fingerprint, by ours and by their id; restrictions add up", () => {
+    const [key] = load(
+      entry({ ...SSH, ssh_public_key: `"${TOKEN} alice@laptop"`, verify_required: "true" }) + entry(SSH),
+    );
+    expect(key?.ids).toEqual([expect.stringMatching(/^SHA256:/), ALICE.keyId, "alice"]);
+    expect(key).toMatchObject({ publicKeyHex: ALICE.publicKeyHex, role: "approval", name: "alice" });
+    expect(key?.ssh).toMatchObject({ application: "ssh:", verifyRequired: true });
+  });
+  test("a flag and a file name the same key", () => {
+    const trust = userTrust({ execution: [], approval: [TOKEN] }, {}, files(entry() + entry(SSH)));
+    expect(trust.map(({ name, given }) => [name, given])).toEqual([
+      ["ops", false],
+      ["alice", true],
+    ]);
+  });
+  test("one's own key is added in its form", () => {
+    const own = { publicKeyHex: ALICE.publicKeyHex, keyId: "mine", sshLine: TOKEN };
+    expect(withOwnKey([], "approval", own)[0]?.ssh?.application).toBe("ssh:");
+  });
 });

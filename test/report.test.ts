@@ -377,6 +377,7 @@ describe("the report", () => {
       trust: [
         {
           publicKeyHex: SIGNER.publicKeyHex,
+          ssh: null,
           role: "execution",
           ids: ["ops-key"],
           name: null,
@@ -387,6 +388,7 @@ describe("the report", () => {
         },
         {
           publicKeyHex: ALICE.publicKeyHex,
+          ssh: null,
           role: "approval",
           ids: [ALICE.keyId],
           name: null,

@@ -8,10 +8,12 @@ import { buildExecutionPlan, type Ingredients } from "../src/exec-plan.ts";
 import type { PreflightContext } from "../src/exec-preflight.ts";
 import type { SecretKey } from "../src/key.ts";
 import { keyId, publicKeyOf, signDocument } from "../src/key-sign.ts";
+import { parseSshKey } from "../src/key-sshsig.ts";
 import { loadTrust, type Trust } from "../src/key-trust.ts";
 import { evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import { install } from "./policy-plans.ts";
+import { type Forgery, sshPublicKey, sshSign } from "./ssh-token.ts";
 
 /*
  * Signed documents for the tests of signing: one signer, two approvers, one stranger, one moment.
@@ -62,6 +64,20 @@ export function approvalOf(
     minutes: 60,
     ...change,
   });
+}
+
+/** An approval by the same key made into an OpenSSH key: in a security key, or with `application: null` in a file. */
+export function sshApprovalOf(
+  plan: OperationPlan,
+  change: Partial<Parameters<typeof makeApproval>[0]> = {},
+  forgery: Partial<Forgery> = {},
+): Approval {
+  const { key = ALICE } = change;
+  const { signature: _, ...approval } = approvalOf(plan, change);
+  const { fingerprint } = parseSshKey(sshPublicKey(key.seed, forgery));
+  const blob = sshSign(key.seed, Buffer.from(canonicalJson(approval)), forgery);
+  const signature = { algorithm: "sshsig" as const, key_id: fingerprint, signature: blob.toString("base64") };
+  return { ...approval, signature };
 }
 
 export const snapshot = (change: Partial<ControlProof> = {}): ControlProof => ({
