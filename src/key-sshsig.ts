@@ -65,7 +65,7 @@ export function parseSshKey(line: string): SshKey {
  * The signature's bytes from the armored form that ssh-keygen writes.
  * @throws AegisError `signature_invalid`
  */
-export function dearmor(text: string): Buffer {
+export function dearmorSshSignature(text: string): Buffer {
   const [, body = ""] =
     /^-----BEGIN SSH SIGNATURE-----\n((?:[A-Za-z0-9+/=]{1,76}\n)+)-----END SSH SIGNATURE-----\n?$/.exec(
       text,

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { dearmor, parseSshKey, sshSignatureKey, sshSignatureProblem } from "../src/key-sshsig.ts";
+import { dearmorSshSignature, parseSshKey, sshSignatureKey, sshSignatureProblem } from "../src/key-sshsig.ts";
 import { ALICE, BOB, refuses } from "./signing-kit.ts";
 import { armored, type Forgery, sshPublicKey, sshSign } from "./ssh-token.ts";
 
@@ -200,11 +200,11 @@ describe("armor is refused for", () => {
     ["other base64", good.replace(/(.)\n-----END/, "$1=\n-----END")],
   ];
   for (const [what, text] of cases) {
-    test(what, () => refuses(() => dearmor(text), "signature_invalid", "SSH signature: "));
+    test(what, () => refuses(() => dearmorSshSignature(text), "signature_invalid", "SSH signature: "));
   }
   test("not what is right, with or without the last newline", () => {
-    expect(dearmor(good)).toEqual(sshSign(ALICE.seed, MESSAGE));
-    expect(dearmor(good.slice(0, -1))).toEqual(sshSign(ALICE.seed, MESSAGE));
+    expect(dearmorSshSignature(good)).toEqual(sshSign(ALICE.seed, MESSAGE));
+    expect(dearmorSshSignature(good.slice(0, -1))).toEqual(sshSign(ALICE.seed, MESSAGE));
   });
 });
 
@@ -226,7 +226,7 @@ describe("OpenSSH's own test data", () => {
   const namespace = vector("namespace");
   for (const [name, refused] of OPENSSH) {
     test(name, async () => {
-      const blob = dearmor(vector(`${name}.sig`));
+      const blob = dearmorSshSignature(vector(`${name}.sig`));
       if (refused !== null) {
         await refuses(() => parseSshKey(vector(`${name}.pub`)), "invalid_key", "is neither ssh-ed25519 nor");
         expect(sshSignatureProblem(blob, message, TOKEN, false, namespace)).toContain(refused);
@@ -265,7 +265,7 @@ describe("this machine's ssh-keygen", () => {
   for (const options of [[], ["-O", "hashalg=sha256"], ["-O", "hashalg=sha512"]]) {
     test(`signs ${options.join(" ")}`.trim(), () => {
       const args = ["-Y", "sign", "-n", "approval@aegis", ...options, "-f", file];
-      const blob = dearmor(keygen(args, MESSAGE).toString());
+      const blob = dearmorSshSignature(keygen(args, MESSAGE).toString());
       expect(sshSignatureProblem(blob, MESSAGE, key, false)).toBeNull();
       for (let at = 0; at < blob.length; at++) {
         const changed = Buffer.from(blob);
