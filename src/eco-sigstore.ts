@@ -78,6 +78,11 @@ export function trustedRoot(text: string | null): TrustedRoot {
   }
 }
 
+/** The text of the file in which root trusts another Sigstore than the public one, or its newer keys; null without one. */
+function readSigstoreRoot(): string | null {
+  return readConfig(SYSTEM.sigstoreRoot, true);
+}
+
 /**
  * Verifies a bundle: the signature over the statement, the signer's certificate at the time of signing (or the key that `keys` has for
  * its hint), and the entry in the transparency log. What the statement says, and whether this signer may say it, is for the caller.
@@ -86,7 +91,7 @@ export function trustedRoot(text: string | null): TrustedRoot {
 export function verifyAttestation(
   document: unknown,
   keys: ReadonlyMap<string, HintedKey> = new Map(),
-  readRoot = () => readConfig(SYSTEM.sigstoreRoot, true),
+  readRoot = readSigstoreRoot,
 ): VerifiedAttestation {
   const root = trustedRoot(readRoot());
   try {
@@ -109,16 +114,21 @@ export function verifyAttestation(
 /**
  * Verifies a bundle with a signature of bytes that come separately: the signature, the signer's certificate at the time of signing, and
  * the entry in the transparency log. Returns who signed.
- * @throws AegisError `signature_invalid`
+ * @throws AegisError as {@link verifyAttestation}
  */
-export function verifySigned(document: unknown, bytes: Uint8Array): SigstoreIdentity {
+export function verifySigned(
+  document: unknown,
+  bytes: Uint8Array,
+  readRoot = readSigstoreRoot,
+): SigstoreIdentity {
+  const root = trustedRoot(readRoot());
   try {
     const bundle = bundleFromJSON(document);
     if (!isBundleWithMessageSignature(bundle)) throw new Error("it is no signature of bytes");
     const { messageDigest } = bundle.content.messageSignature;
     if (!createHash("sha256").update(bytes).digest().equals(messageDigest.digest))
       throw new Error("it is a signature of something else");
-    const trust = toTrustMaterial(TrustedRoot.fromJSON(SIGSTORE_ROOT));
+    const trust = toTrustMaterial(root);
     const { identity } = new Verifier(trust).verify(toSignedEntity(bundle, Buffer.from(bytes)));
     if (identity === undefined) throw new Error("it has no certificate");
     return identityOf(identity);

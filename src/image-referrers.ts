@@ -50,6 +50,8 @@ export interface FoundSignature {
   signature: string;
   /** In Sigstore's form; null for one by a bare key. */
   bundle: object | null;
+  /** Why it can't count, whoever signed. */
+  problem?: string;
 }
 
 export interface FoundSignatures {
@@ -96,19 +98,28 @@ function oldSignature(
   { mediaType, annotations }: Descriptor,
   bytes: Uint8Array,
 ): FoundSignature {
-  const certificate = annotations?.[`${OLD}certificate`];
   if (mediaType === ENVELOPE) {
     const envelope = v.parse(Envelope, parseJson(Buffer.from(bytes).toString("utf8")));
     const signature = envelope.signatures[0]?.sig ?? "";
-    const content = { dsseEnvelope: envelope };
-    const bundle = certificate === undefined ? null : asBundle(certificate, annotations ?? {}, content);
-    return { where, signed: { envelope }, signature, bundle };
+    return { where, signed: { envelope }, signature, ...certified(annotations, { dsseEnvelope: envelope }) };
   }
   const signature = annotations?.["dev.cosignproject.cosign/signature"] ?? "";
   const digest = new Bun.CryptoHasher("sha256").update(bytes).digest("base64");
   const content = { messageSignature: { messageDigest: { algorithm: "SHA2_256", digest }, signature } };
-  const bundle = certificate === undefined ? null : asBundle(certificate, annotations ?? {}, content);
-  return { where, signed: { payload: bytes }, signature, bundle };
+  return { where, signed: { payload: bytes }, signature, ...certified(annotations, content) };
+}
+
+function certified(
+  annotations: Descriptor["annotations"],
+  content: object,
+): Pick<FoundSignature, "bundle" | "problem"> {
+  const certificate = annotations?.[`${OLD}certificate`];
+  if (certificate === undefined) return { bundle: null };
+  if (annotations?.[`${OLD}bundle`] !== undefined)
+    return { bundle: asBundle(certificate, annotations, content) };
+  // A time stamp vouches for the time; only the log shows the owner of an identity what was signed with it.
+  const stamp = annotations?.[`${OLD}rfc3161timestamp`] === undefined ? "" : ", only a time stamp";
+  return { bundle: null, problem: `it has a certificate and no entry in a transparency log${stamp}` };
 }
 
 /** cosign's older annotations in the form that Sigstore's verifiers take. */

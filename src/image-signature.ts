@@ -45,6 +45,7 @@ export async function signaturesOf(
   name: string,
   digests: readonly string[],
   repository: ImageRepository,
+  readRoot?: () => string | null,
 ): Promise<SignatureFindings> {
   const all: SignatureFindings = { evidence: [], unreadable: [] };
   let room = MAX_ALL_SIGNED;
@@ -52,7 +53,7 @@ export async function signaturesOf(
     const { found, unreadable } = await findSignatures(digest, repository);
     all.unreadable.push(...unreadable);
     for (const one of found) {
-      const evidence = await judged(one, { subject, name, digest }, repository);
+      const evidence = await judged(one, { subject, name, digest }, repository, readRoot);
       room -= evidence.signed?.payload.length ?? 0;
       if (room >= 0) all.evidence.push(evidence);
       else all.unreadable.push(`${one.where}: with it, what keys have signed would be too long for a plan`);
@@ -71,17 +72,19 @@ async function judged(
   one: FoundSignature,
   about: About,
   repository: ImageRepository,
+  readRoot?: () => string | null,
 ): Promise<ProvenanceEvidence> {
   let kind: string = KINDS.signature;
   try {
     kind = kindOf(one);
+    if (one.problem !== undefined) throw wrong(one.problem);
     const bytes = await signedBytes(one, about, repository);
     if (one.bundle === null) return byKey(kind, one, about, bytes);
     const { verifyAttestation, verifySigned } = await import("./eco-sigstore.ts");
     const identity =
       one.signed !== null && "envelope" in one.signed
-        ? verifyAttestation(one.bundle).identity
-        : verifySigned(one.bundle, bytes);
+        ? verifyAttestation(one.bundle, undefined, readRoot).identity
+        : verifySigned(one.bundle, bytes, readRoot);
     if (identity === null) throw wrong("it has no certificate");
     return byIdentity(kind, one, about, identity);
   } catch (error) {

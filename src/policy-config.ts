@@ -65,7 +65,7 @@ const publicKeys = v.pipe(
   v.check((keys) => new Set(keys).size === keys.length, "a key is listed twice"),
 );
 
-/** Who may sign which images: a key, or an identity of Sigstore's public instance. */
+/** Who may sign which images: a key, or an identity of the Sigstore that this host trusts. */
 const imageSigner = v.pipe(
   v.strictObject({
     images: v.pipe(v.array(imagePattern), v.minLength(1), v.maxLength(100)),

@@ -272,6 +272,65 @@ describeOnThrowaway("images that must not be pulled", () => {
     );
   });
 
+  describe("signatures by identities, where policy requires one: cosign 3.1.3's, of a Sigstore that root trusts", () => {
+    const { root, repositories } = JSON.parse(
+      readFileSync(join(import.meta.dir, "fixtures/image/cosign/recorded.json"), "utf8"),
+    );
+    const { manifests, blobs, referrers } = repositories["v3-identity-bundle"];
+    const [digest = ""] = Object.keys(referrers);
+    const signed = () =>
+      registry((_, path) => {
+        const [, kind = "", name = ""] = /^\/(manifests|blobs|referrers)\/(.+)$/.exec(path) ?? [];
+        if (kind === "referrers") return name === digest ? Response.json(referrers[digest]) : undefined;
+        const text: string | undefined = (kind === "manifests" ? manifests : blobs)[name];
+        if (text === undefined) return undefined;
+        const type = kind === "manifests" ? TYPES.manifest : "application/octet-stream";
+        return new Response(text, { headers: { "content-type": type } });
+      });
+    const required = (host: string, subject: string, issuer = "https://127.0.0.1:5056") =>
+      `require_signature = true\n[[container.signers]]\nimages = ["${host}/*"]\nissuer = "${issuer}"\nsubject = "${subject}"\n`;
+    const trusted = "/etc/aegis/sigstore-trusted-root.json";
+    beforeAll(() => chain.host.write(trusted, JSON.stringify(root)));
+    afterAll(() => chain.host.exec(["rm", "-f", trusted]));
+
+    test("the one that the policy names: allowed", async () => {
+      const host = signed();
+      const found = await met(`${host}/team/app@${digest}`, required(host, "dev@aegis.test"));
+      expect({ plan: found.status, policy: found.policy }).toEqual({ plan: 0, policy: 0 });
+      expect(found.said).toContain(bare("signed by dev@aegis.test, known to https://127.0.0.1:5056"));
+    }, 60_000);
+
+    test.each([
+      ["another person", "ops@aegis.test", "https://127.0.0.1:5056"],
+      ["the same name, known to somebody else", "dev@aegis.test", "https://accounts.example"],
+    ])(
+      "%s",
+      async (_, subject, issuer) => {
+        const host = signed();
+        await denied(
+          `${host}/team/app@${digest}`,
+          "have the signer added there: signed by dev@aegis.test, known to https://127.0.0.1:5056",
+          "image-signature",
+          required(host, subject, issuer),
+        );
+      },
+      60_000,
+    );
+
+    test("where nobody trusts that Sigstore", async () => {
+      await chain.host.exec(["mv", trusted, `${trusted}.off`]);
+      const host = signed();
+      const { said } = await denied(
+        `${host}/team/app@${digest}`,
+        "have the signer added there: no signature was found",
+        "image-signature",
+        required(host, "dev@aegis.test"),
+      );
+      await chain.host.exec(["mv", `${trusted}.off`, trusted]);
+      expect(said).toContain(bare("A signature of it doesn't count"));
+    }, 60_000);
+  });
+
   describe("no image for this host", () => {
     test("a manifest list without this platform", async () => {
       const list = fakeIndex([[ARM, { architecture: "arm64", os: "linux" }]], { mediaType: TYPES.list });

@@ -198,11 +198,21 @@ describe("cosign's tag, by an identity", () => {
     expect(evidence[0]?.detail).toMatch(why);
   });
 
-  test("without the log's entry: can't be read", async () => {
+  test("without the log's entry: not verified, and said", async () => {
     const { evidence, unreadable } = await sigOf(KEYLESS, (layer) => {
       const { "dev.sigstore.cosign/bundle": _, ...annotations } = layer.annotations;
       return { ...layer, annotations };
     });
+    expect(unreadable).toEqual([]);
+    expect(evidence).toMatchObject([{ kind: "image-signature", verified: false, key: null }]);
+    expect(evidence[0]?.signed).toBeUndefined();
+    expect(evidence[0]?.detail).toEndWith("it has a certificate and no entry in a transparency log");
+  });
+
+  test("with nonsense for the log's entry: can't be read", async () => {
+    const { evidence, unreadable } = await sigOf(KEYLESS, (layer) =>
+      annotated(layer, "dev.sigstore.cosign/bundle", () => "{}"),
+    );
     expect(evidence).toEqual([]);
     expect(unreadable.join()).toContain(`tag ${KEYLESS.digest.replace(":", "-")}.sig`);
   });
