@@ -94,7 +94,7 @@ export const nugetGrammar: Grammar = {
       version: null,
       level: "warn",
       without: "NuGet packages can be planned and not installed",
-      fix: "Install nuget if you want to install NuGet packages.",
+      fix: "Install nuget if you want to install NuGet packages. Debian 12 and Ubuntu 22.04 have it; Debian 13 runs Debian 12's package on its own Mono.",
     },
   ],
 };

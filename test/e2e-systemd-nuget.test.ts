@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { kindsOf } from "./e2e-running.ts";
-import { needs } from "./needs.ts";
-import { NUGET_DEBS, unpackNuget } from "./nuget-debian.ts";
 import { fakeSource } from "./nuget-kit.ts";
+import { serveAnswers } from "./registry-kit.ts";
 import { describeOnSystemd, mustExec, type Production, startProduction } from "./systemd-kit.ts";
+import { nugetRoot } from "./systemd-tools.ts";
 
 /*
- * NuGet on a production host: Debian's nuget, which is a program of Mono's, in the units that `daemon install` writes.
+ * NuGet on a production host: nuget, which is a program of Mono's, in the units that `daemon install` writes.
  */
 
 const ROOT = "/var/lib/aegis/nuget/packages";
@@ -18,24 +18,14 @@ const PACKAGES = [
   { id: "Words", version: "1.0.0", files: { "lib/net45/words.txt": "words" } },
 ];
 
-describeOnSystemd("NuGet", (suite) => {
-  const can = needs(NUGET_DEBS !== null && suite === "bookworm", `nuget of Debian 12, on ${suite}`);
-  can.describe("in its unit", () => {
+describeOnSystemd(
+  "NuGet",
+  (suite) => {
     let chain: Production;
     let server: ReturnType<typeof Bun.serve>;
     beforeAll(async () => {
-      server = Bun.serve({
-        hostname: "127.0.0.1",
-        port: 0,
-        fetch(request) {
-          const answer = answers[request.url];
-          const isBody = typeof answer === "string" || answer instanceof Uint8Array;
-          return isBody ? new Response(Buffer.from(answer)) : new Response(null, { status: 404 });
-        },
-      });
-      const answers = fakeSource(PACKAGES, { base: server.url.origin });
-      chain = await startProduction(suite);
-      await unpackNuget(chain.host);
+      server = serveAnswers((base) => fakeSource(PACKAGES, { base }));
+      chain = await startProduction(suite, nugetRoot);
       chain.host.write("/etc/aegis/aegisd.env", `AEGIS_NUGET_SOURCE=${server.url.origin}/v3/index.json\n`);
       const registries = `allowed_registries = ["127.0.0.1:${server.port}"]`;
       chain.host.write("/etc/aegis/policy.toml", `[nuget]\napply = "require_human"\n${registries}\n`);
@@ -64,5 +54,6 @@ describeOnSystemd("NuGet", (suite) => {
       expect((await chain.host.exec(["cat", file])).stderr).toContain("No such file");
       expect(await mustExec(chain.host, ["aegis", "audit", "verify", "--system"])).not.toBe("");
     }, 180_000);
-  });
-});
+  },
+  nugetRoot,
+);

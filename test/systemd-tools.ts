@@ -4,7 +4,7 @@ import { archiveSource, CACHE, isUbuntu, run, type Suite, suiteRoot } from "./sy
 
 /*
  * A suite's root with npm, pip, go and cargo, as its own archive has them: made once, kept beside the plain one. It takes a minute, a
- * download of 280 MB and 2 GB on disk.
+ * download of 280 MB and 2 GB on disk. Another one has nuget.
  */
 
 /** bookworm's first cargo is too old for today's crates; a newer one has a name of its own. */
@@ -22,12 +22,23 @@ chroot "$root" apt-get update -o APT::Update::Error-Mode=any
 chroot "$root" apt-get install -y --no-install-recommends "$@"
 chroot "$root" apt-get clean`;
 
-/**
- * The directory of the root, read-only by agreement.
- * @throws Error with the words of what failed
- */
-export function toolsRoot(suite: Suite): string {
-  const directory = join(CACHE, `${suite}-tools`);
+/** Where nuget comes from: Debian dropped it after 12, and Ubuntu after 22.04. Its Mono is the suite's own. */
+const NUGET_OF: Readonly<Partial<Record<Suite, Suite>>> = {
+  trixie: "bookworm",
+  noble: "jammy",
+  resolute: "jammy",
+};
+
+/** @throws Error with the words of what failed */
+export const toolsRoot = (suite: Suite) =>
+  rootWith(suite, "tools", ["npm", "python3-pip", "golang-go", cargoOf(suite)]);
+
+/** @throws Error with the words of what failed */
+export const nugetRoot = (suite: Suite) => rootWith(suite, "nuget", ["nuget"], NUGET_OF[suite]);
+
+/** The directory of a root with these packages, of which some may be from another suite; read-only by agreement. */
+function rootWith(suite: Suite, name: string, packages: readonly string[], other?: Suite): string {
+  const directory = join(CACHE, `${suite}-${name}`);
   if (existsSync(directory)) return directory;
   const work = `${directory}.new`;
   rmSync(work, { recursive: true, force: true });
@@ -37,13 +48,14 @@ export function toolsRoot(suite: Suite): string {
   rmSync(at("etc/resolv.conf"), { force: true });
   run("cp", ["/etc/resolv.conf", at("etc/resolv.conf")]);
   const temporary = {
-    "etc/apt/sources.list.d/archive.sources": archiveSource(suite, { updates: isUbuntu(suite) }),
+    "etc/apt/sources.list.d/archive.sources": [suite, ...(other === undefined ? [] : [other])]
+      .map((one) => archiveSource(one, { updates: isUbuntu(one) }))
+      .join("\n"),
     "etc/dpkg/dpkg.cfg.d/lean": LEAN,
     // invoke-rc.d(8): no service is started.
     "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
   };
   for (const [path, text] of Object.entries(temporary)) writeFileSync(at(path), text, { mode: 0o755 });
-  const packages = ["npm", "python3-pip", "golang-go", cargoOf(suite)];
   const namespaces = ["--mount", "--propagation", "private", "--pid", "--fork"];
   run("unshare", [...namespaces, "sh", "-c", INSTALL, "sh", work, ...packages]);
   for (const path of Object.keys(temporary)) rmSync(at(path));
