@@ -6,6 +6,7 @@ import { AegisError, messageOf } from "./errors.ts";
 import { normalizeReference, repositoryOf } from "./image-reference.ts";
 import { type Envelope, type FoundSignature, findSignatures } from "./image-referrers.ts";
 import type { ImageRepository } from "./image-registry.ts";
+import { SIGNATURE_KINDS } from "./image-target.ts";
 
 /*
  * What signatures of an image are worth. One with a certificate of Sigstore's is verified here, as Sigstore's roots are part of the
@@ -25,9 +26,6 @@ const SimpleSigning = v.looseObject({
 const COSIGN_SIGN = "https://sigstore.dev/cosign/sign/v1";
 const SLSA = /^https:\/\/slsa\.dev\/provenance\/v(?:1|0\.2)$/;
 const IN_TOTO = "application/vnd.in-toto+json";
-
-/** The kinds of evidence about an image. `-attestation` is what the policy's require_provenance asks for. */
-const KINDS = { signature: "image-signature", slsa: "image-attestation", other: "image-statement" } as const;
 
 export interface SignatureFindings {
   evidence: ProvenanceEvidence[];
@@ -74,7 +72,7 @@ async function judged(
   repository: ImageRepository,
   readRoot?: () => string | null,
 ): Promise<ProvenanceEvidence> {
-  let kind: string = KINDS.signature;
+  let kind: string = SIGNATURE_KINDS.signature;
   try {
     kind = kindOf(one);
     if (one.problem !== undefined) throw wrong(one.problem);
@@ -99,10 +97,10 @@ async function judged(
 }
 
 function kindOf({ signed }: FoundSignature): string {
-  if (signed === null || "payload" in signed) return KINDS.signature;
+  if (signed === null || "payload" in signed) return SIGNATURE_KINDS.signature;
   const { predicateType } = statementOf(signed.envelope);
-  if (predicateType === COSIGN_SIGN) return KINDS.signature;
-  return SLSA.test(predicateType) ? KINDS.slsa : KINDS.other;
+  if (predicateType === COSIGN_SIGN) return SIGNATURE_KINDS.signature;
+  return SLSA.test(predicateType) ? SIGNATURE_KINDS.slsa : SIGNATURE_KINDS.other;
 }
 
 /**
@@ -169,7 +167,7 @@ function byKey(
   bytes: Uint8Array,
 ): ProvenanceEvidence {
   const { signature, where } = one;
-  if (kind === KINDS.other)
+  if (kind === SIGNATURE_KINDS.other)
     return {
       ...{ kind, subject, verified: false, key: null },
       detail: `${digest}, ${where}: signed by a key, and about something that policy doesn't ask for`,

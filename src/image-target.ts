@@ -1,3 +1,4 @@
+import type { OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
 import { parseSingleTarget, targetProblem } from "./eco-target.ts";
@@ -12,6 +13,14 @@ import { type ImageReference, normalizeReference } from "./image-reference.ts";
 /** A package's name in a plan. */
 const MAX_TARGET = 512;
 const MAX_PORT = 65535;
+
+/** Kinds of evidence about an image. `image-attestation` is what the policy's require_provenance asks for. */
+export const SIGNATURE_KINDS = {
+  signature: "image-signature",
+  slsa: "image-attestation",
+  other: "image-statement",
+} as const;
+const SIGNATURES: readonly string[] = Object.values(SIGNATURE_KINDS);
 
 /** Podman's other places for images: containers-transports(5). */
 const TRANSPORTS = "containers-storage|dir|docker-archive|docker-daemon|oci|oci-archive|ostree|sif|tarball";
@@ -61,6 +70,18 @@ function invalid(target: string, reason: string): AegisError {
   );
 }
 
+/** The longest part of a signature's description that shows in a refusal, in characters. */
+const MAX_SHOWN = 300;
+
+/** Signatures come and go beside an image without changing it. */
+function signedAbout({ provenance_evidence }: Pick<OperationPlan, "provenance_evidence">) {
+  const signatures = provenance_evidence.filter(({ kind }) => SIGNATURES.includes(kind));
+  return {
+    what: "what is signed about the image",
+    items: signatures.map(({ detail }) => detail.slice(0, MAX_SHOWN).toWellFormed()),
+  };
+}
+
 /** What the words of container engines mean: see {@link Grammar}. */
 export const imageGrammar: Grammar = {
   tool: "container",
@@ -70,7 +91,10 @@ export const imageGrammar: Grammar = {
   signals: ["unknown-registry", "dockerhub-default", "unsigned-image"],
   isExact: (target) => splitImageTarget(target).digest !== null,
   osv: () => null,
-  claims: { hostFacts: () => [], mayDiffer: { fields: [], ofRepositories: [], warnings: [] } },
+  claims: {
+    hostFacts: (plan) => [signedAbout(plan)],
+    mayDiffer: { fields: [], ofRepositories: [], warnings: [] },
+  },
   programs: [
     {
       name: "podman",

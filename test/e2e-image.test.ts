@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { gunzipSync } from "node:zlib";
+import { canonicalHash } from "../src/canonical.ts";
 import { debianPackages, unpackPackages } from "./debian-packages.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import {
@@ -11,6 +12,7 @@ import {
   fakeIndex,
   imageAnswers,
   layer,
+  TYPES,
 } from "./image-kit.ts";
 import { needs } from "./needs.ts";
 import type { Running } from "./throwaway.ts";
@@ -32,7 +34,20 @@ const IMAGE = realImage("hello\n", { config: { Entrypoint: ["/hello"], User: "10
 const INDEX = fakeIndex([[IMAGE, AMD64]]);
 const NEWER = realImage("hello again\n");
 const LATER = realImage("later\n");
+const MOVED = realImage("moved\n");
 const SPOILT = realImage("good\n");
+
+/** A document under cosign's tag; whose signature is in there doesn't matter. */
+const SIGNATURE = JSON.stringify({
+  ...{ schemaVersion: 2, mediaType: TYPES.manifest },
+  config: { mediaType: TYPES.config, digest: digestOf("{}"), size: 2 },
+  layers: [
+    {
+      mediaType: "application/vnd.dev.cosign.simplesigning.v1+json",
+      ...{ digest: digestOf("{}"), size: 2 },
+    },
+  ],
+});
 
 needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian's docker", () =>
   describeOnThrowaway("from intent to an image", () => {
@@ -44,16 +59,26 @@ needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian
     let spoils = false;
     /** What it has no more. */
     let gone = "none";
+    /** What the tag `latest` stands for. */
+    let latest: { bytes: string; digest: string } = INDEX;
+    /** The image that is signed by now. */
+    let signed = "none";
 
     beforeAll(async () => {
-      const answers = imageAnswers([INDEX, IMAGE, NEWER, LATER, SPOILT], { latest: INDEX });
+      const answers = imageAnswers([INDEX, IMAGE, NEWER, LATER, MOVED, SPOILT]);
       server = Bun.serve({
         hostname: "127.0.0.1",
         port: 0,
         fetch(request) {
           const { pathname } = new URL(request.url);
           if (pathname === "/v2/") return new Response("{}");
-          const answer = answers[`${BASE}${pathname.replace("/v2/team/app", "")}`];
+          const answer = pathname.endsWith("/manifests/latest")
+            ? latest.bytes
+            : pathname.endsWith(`/${signed.replace(":", "-")}.sig`)
+              ? SIGNATURE
+              : pathname.endsWith(digestOf("{}"))
+                ? "{}"
+                : answers[`${BASE}${pathname.replace("/v2/team/app", "")}`];
           if (gone !== "" && pathname.endsWith(gone)) return new Response("{}", { status: 404 });
           if (typeof answer !== "string" && !(answer instanceof Uint8Array))
             return new Response("{}", { status: 404 });
@@ -128,8 +153,63 @@ needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian
       const { path } = await chain.signed("docker", "pull", `${name}@${LATER.digest}`);
       gone = LATER.digest;
       expect((await chain.apply(path)).status).toBe(9);
-      gone = "";
+      expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_denied", details: { code: "drift" } });
+      gone = "none";
       expect((await chain.apply(path)).status).toBe(0);
+    }, 120_000);
+
+    test("a tag that moves between plan and run: what it stood for is pulled", async () => {
+      const { host } = chain;
+      const { path } = await chain.signed("docker", "pull", `${name}@${IMAGE.digest}`);
+      const [, asTag = ""] =
+        /aegis plan docker pull (\S+)/.exec((await chain.aegis(["plan", "docker", "pull", name])).stdout) ??
+        [];
+      expect(asTag).toBe(`${name}@${INDEX.digest}`);
+      const resolved = await chain.signed("docker", "pull", asTag);
+      latest = MOVED;
+      for (const one of [path, resolved.path]) expect((await chain.apply(one)).status).toBe(0);
+      const { stdout } = await host.exec(["docker", "images", "--digests", "--no-trunc"]);
+      expect(stdout).toContain(IMAGE.digest);
+      expect(stdout).not.toContain(MOVED.digest);
+      expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_completed", exit_status: 0 });
+      latest = INDEX;
+    }, 120_000);
+
+    test("a signer who signs a tag against the rules: refused, wherever the tag stands", async () => {
+      const { execution } = await chain.signed("docker", "pull", `${name}@${INDEX.digest}`);
+      const { plan } = await chain.plan("docker", "pull", name);
+      const operation_plan = { ...plan, mutable_reference: false };
+      const operation_plan_hash = canonicalHash(operation_plan);
+      const policy_result = {
+        ...{ ...execution.policy_result, plan_id: plan.plan_id, plan_hash: operation_plan_hash },
+      };
+      const forged = await chain.forge({
+        ...{ ...execution, operation_plan, operation_plan_hash, operation_plan_id: plan.plan_id },
+        ...{ policy_result, policy_result_hash: canonicalHash(policy_result) },
+      });
+      latest = MOVED;
+      const applied = await chain.apply(forged);
+      latest = INDEX;
+      expect(applied.stderr).toContain("policy decides deny on this plan, which differs");
+      expect(applied.status).toBe(6);
+      expect(chain.audit().at(-1)).toMatchObject({
+        ...{ kind: "execution_denied", plan_id: plan.plan_id },
+        details: { code: "policy_mismatch", check: "policy" },
+      });
+    }, 120_000);
+
+    test("a signature that comes between plan and run: drift", async () => {
+      const { path } = await chain.signed("docker", "pull", `${name}@${LATER.digest}`);
+      signed = LATER.digest;
+      const applied = await chain.apply(path);
+      signed = "none";
+      expect(applied.stderr).toContain(
+        "what is signed about the image has changed since the plan: signed nothing; now it would be",
+      );
+      expect(applied.status).toBe(9);
+      expect(chain.audit().at(-1)).toMatchObject({
+        ...{ kind: "execution_denied", details: { code: "drift", check: "plan-again", signed: [] } },
+      });
     }, 120_000);
 
     test("podman's pull is planned and signed, and refused before anything is used up", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { image } from "../src/image.ts";
+import { imageGrammar } from "../src/image-target.ts";
 import { makePlan } from "../src/plan.ts";
 import {
   AMD64,
@@ -423,6 +424,15 @@ describe("a plan", () => {
     const { warnings } = await planOf(ALL, PINNED, {}, runtime);
     expect(warnings.some((one) => one.includes("doesn't run them: apply will refuse"))).toBe(isOnlyPlanned);
   });
+});
+
+test("signatures that come or go are a change of the host's, told by what they are", async () => {
+  const plan = await planOf(ALL, PINNED);
+  const evidence = { kind: "image-signature", subject: PINNED, verified: false, key: null, detail: "by X" };
+  const signed = { ...plan, provenance_evidence: [...plan.provenance_evidence, evidence] };
+  const what = "what is signed about the image";
+  expect(imageGrammar.claims.hostFacts(plan)).toEqual([{ what, items: [] }]);
+  expect(imageGrammar.claims.hostFacts(signed)).toEqual([{ what, items: ["by X"] }]);
 });
 
 describe("what a manifest is served as", () => {
