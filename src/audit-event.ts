@@ -34,6 +34,7 @@ export const AUDIT_KINDS = [
   "log_repaired",
   "log_rotated",
   "requests_refused",
+  "trust_changed",
 ] as const;
 export type AuditKind = (typeof AUDIT_KINDS)[number];
 

@@ -99,6 +99,18 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     ],
     topics: ["keys"],
   },
+  "sign trust": {
+    about: [
+      "Anyone may list. As root `add` takes the `.pub` file that `keygen` writes, or an entry; `rotate` adds the new key and lets the old one end after 7 days, or with `--until`; `revoke` ends a key at once and for good; `expire` sets its end. The answer names the requests, signed plans and approvals that end with the key, as far as this host knows them.",
+      `A change holds at once. It is refused with nothing written if the file could not be edited without touching anything else, or if the keys would contradict each other.`,
+    ],
+    examples: [
+      "root# aegis sign trust add /home/alice/.config/aegis/approval-key.pub",
+      "root# aegis sign trust rotate b291cf324ffa7e84 new.pub --until 2027-01-31",
+      'root# aegis sign trust revoke b291cf324ffa7e84 --reason "laptop lost"',
+    ],
+    topics: ["keys"],
+  },
   "sign approve": {
     about: [
       "Shows host, rules and packages, through a pager where that is long; then command, risk, and the names of all that changes, and asks for the first 8 characters of the plan's hash.",

@@ -8,7 +8,8 @@ export const KEYS: readonly Block[] = [
     lines: [
       "ops$   aegis sign keygen --role execution --name ops@example",
       "alice$ aegis sign keygen --role approval --name alice@example --encrypt",
-      `root#  editor ${SYSTEM.trustedKeys}`,
+      "root#  aegis sign trust add ~ops/.config/aegis/execution-key.pub",
+      "root#  aegis sign trust add ~alice/.config/aegis/approval-key.pub",
     ],
   },
   "The secret is not encrypted unless `--encrypt` is given: services and scripts have nobody to ask. An approver's key belongs encrypted. `--encrypt` asks for a passphrase twice, on the terminal only (`/dev/tty`, or the terminal on standard input and standard error where a session has no controlling terminal, as after `su -c`); without a terminal no key is made. `sign` and `sign approve` ask for the passphrase at most three times; no flag, variable or standard input can supply it. A service can't unlock an encrypted key: systemd's `LoadCredentialEncrypted=` protects a service's key on disk.",
@@ -26,6 +27,7 @@ export const KEYS: readonly Block[] = [
     ],
   },
   "Without `--name` or `--role` keygen prints `<owner>` and `<role>` in their place; until both are filled in, the file and with it every plan is refused. Changes to the file need no restart.",
+  "`aegis sign trust` lists the keys, and as root adds, revokes, rotates and expires them. It edits the file without touching its other lines, refuses what it can't edit so, and logs each change (`trust_changed`). The file may be edited by hand as well; that is not logged. Thirty days before a key ends, doctor and `daemon status` say so, unless its owner has another key of that role that ends later.",
   "A key can also be given in hex: by `--public-key-hex` and `--approval-public-key-hex` of `sign verify`, `apply` and a daemon started by hand, or by `AEGIS_SIGNING_PUBLIC_KEY_HEX` and `AEGIS_APPROVAL_PUBLIC_KEY_HEX` for `sign verify` and `apply`. It is trusted under whatever id a signature names, but the name, dates and revocation that the host's files have for that key still apply.",
   "A key file holds `algorithm`, `key_id` and `public_key_hex` in clear. An encrypted one holds the 32-byte seed in NaCl's secretbox under a key that scrypt (RFC 7914; N = 2^17, r = 8, p = 1, 128 MiB) derives from the passphrase. Parameters weaker than these or above 256 MiB are refused. The passphrase is normalised to Unicode NFC, so that é is the same on every keyboard; spaces and case count.",
 ];

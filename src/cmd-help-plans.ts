@@ -31,7 +31,7 @@ export const DOCUMENTS: readonly Block[] = [
     ],
   },
   "`Next, the approver, there: …` in an answer says whose command comes next; `there` is where the files were handed over.",
-  'Standard output carries the result, standard error everything else. With `--json` every command prints one JSON document; failures are `{"error": {"code", "message", "hint"}}`. `--json --summary` prints a plan, and a decision about one, in at most 10 kB: whole, an upgrade of 150 packages is 190 kB.',
+  'Standard output carries the result, standard error everything else. With `--json` every command prints one JSON document; failures are `{"error": {"code", "message", "hint"}}`. `--json --summary` prints a plan, and a decision about one, in at most 10 kB: whole, an upgrade of 150 packages is 190 kB. `aegis plan show <plan> --json --page <n>` prints what changes in pages of 10 kB, with the number of pages and of entries.',
   "Long plans and help texts go through `PAGER` (else `less -R`) on a terminal: a program of the system's own directories, started without a shell, with an environment in which less starts no other program. Under sudo it is always `less`. `PAGER=cat`, or an empty one: no pager.",
   "Text that others wrote (a plan's warnings, a Maintainer field, what a repository calls itself) is escaped and shortened, and stands behind a bar or a word of Aegis's own: it never begins a line.",
 ];

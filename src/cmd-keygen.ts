@@ -7,7 +7,7 @@ import { newPassphrase } from "./key-unlock.ts";
 import { SYSTEM, userPaths } from "./paths.ts";
 import { assertSafeEnvironment } from "./self.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
-import { safe } from "./terminal.ts";
+import { safe, showArgv } from "./terminal.ts";
 
 const ROLES: readonly Role[] = ["execution", "approval"];
 const KEYGEN_ARGS = {
@@ -69,7 +69,7 @@ export const signKeygen = defineSubcommand({
         `Key ${key.key_id}`,
         `Secret    ${safe(out)} (${values.encrypt ? "encrypted; " : ""}readable only by you)`,
         `Public    ${safe(out)}.pub`,
-        `\nTo trust it, root ${owner.name && owner.role ? "adds this" : "completes this and adds it"} to ${SYSTEM.trustedKeys}:\n`,
+        ...trusting(publicKey, out),
         ...entry
           .trimEnd()
           .split("\n")
@@ -79,6 +79,14 @@ export const signKeygen = defineSubcommand({
     return EXIT.ok;
   },
 });
+
+/** How root trusts the key: by one command where name and role are known, else by an entry to complete. */
+function trusting({ name, role }: PublicKey, out: string): string[] {
+  if (name === undefined || role === undefined)
+    return [`\nTo trust it, root completes this and adds it to ${SYSTEM.trustedKeys}:\n`];
+  const argv = showArgv(["aegis", "sign", "trust", "add", `${out}.pub`]);
+  return [`\nTo trust it, as root: ${argv}`, `That adds to ${SYSTEM.trustedKeys}:\n`];
+}
 
 /**
  * Name and role as given; absent where they are not.

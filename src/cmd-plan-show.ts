@@ -1,9 +1,9 @@
 import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
-import { defineSubcommand } from "./command.ts";
+import { defineSubcommand, type Io } from "./command.ts";
 import { resolveDocument } from "./doc-store.ts";
-import { EXIT } from "./errors.ts";
-import { planSummary } from "./plan-summary.ts";
+import { AegisError, EXIT } from "./errors.ts";
+import { planPage, planSummary } from "./plan-summary.ts";
 import { isLong, page } from "./sys-pager.ts";
 
 /** `aegis plan show <plan>`: uses a pager if the plan is longer than the terminal. `--json` prints the document. */
@@ -19,18 +19,40 @@ export const planShow = defineSubcommand({
       description: "path, id, beginning of an id, latest, or -",
     },
     ...SUMMARY_FLAG,
+    page: {
+      type: "string",
+      valueHint: "n",
+      description: "with --json: page n of what changes, in 10 kB at a time, counted from 1",
+    },
   },
   async run(values, io) {
     assertJson(values.summary, io);
+    const number = pageNumber(values, io);
     const { document, hash, path } = await resolveDocument("plan", values.plan, io);
     const about = `Plan ${document.plan_id}, made ${document.created_at}\nHash ${hash}`;
     const text = io.json ? "" : `${renderPlan(document, io.terminal)}\n\n${about}`;
     const { terminal } = io;
     if (!io.json && isLong(text, terminal) && (await page(text, terminal, io.env, 1))) return EXIT.ok;
-    if (values.summary) {
+    if (number !== null) io.result(planPage(document, hash, number), text);
+    else if (values.summary) {
       const decided = document.nothing_to_do ? null : decideNow(document, hash, io.env).result;
       io.result({ summary: planSummary(document, hash, decided), path }, text);
     } else io.result(document, text);
     return EXIT.ok;
   },
 });
+
+/** The page asked for, or null. @throws AegisError `usage` */
+function pageNumber(
+  { page, summary }: { page?: string | undefined; summary: boolean },
+  io: Io,
+): number | null {
+  if (page === undefined) return null;
+  if (!/^[1-9]\d{0,6}$/.test(page)) throw new AegisError("usage", "--page takes a number, from 1 on");
+  if (io.json && !summary) return Number(page);
+  throw new AegisError(
+    "usage",
+    summary ? "--summary and --page are two answers; ask for one" : "--page goes with --json",
+    summary ? "Leave one of them out." : "Add --json; without it the whole plan is shown, through a pager.",
+  );
+}

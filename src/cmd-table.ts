@@ -34,6 +34,7 @@ export const COMMANDS = {
   sign: { summary: "build and sign an execution plan", effect: "secret" },
   "sign keygen": { summary: "make an Ed25519 key", effect: "secret" },
   "sign approve": { summary: "approve a plan as a second person", effect: "secret" },
+  "sign trust": { summary: "list the trusted keys, or as root change them", effect: "service" },
   "sign verify": { summary: "verify an execution plan offline", effect: "read-only" },
   apply: { summary: "submit an execution plan, show its progress", effect: "changes-host" },
   daemon: { summary: "run one of the services", effect: "service" },

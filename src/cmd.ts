@@ -18,6 +18,7 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   sign: () => import("./cmd-sign.ts").then((m) => m.sign),
   "sign keygen": () => import("./cmd-keygen.ts").then((m) => m.signKeygen),
   "sign approve": () => import("./cmd-approve.ts").then((m) => m.signApprove),
+  "sign trust": () => import("./cmd-trust.ts").then((m) => m.signTrust),
   "sign verify": () => import("./cmd-verify.ts").then((m) => m.signVerify),
   apply: () => import("./cmd-apply.ts").then((m) => m.apply),
   daemon: () => import("./cmd-daemon.ts").then((m) => m.daemon),

@@ -1,5 +1,5 @@
 import { lstatSync } from "node:fs";
-import { trustFinding } from "./doctor-trust.ts";
+import { trustFindings } from "./doctor-trust.ts";
 import {
   bootLoader,
   INSTALL,
@@ -157,7 +157,7 @@ function keys(): Finding[] {
   const readable = secretFileProblem(SYSTEM.reviewKey);
   if (readable !== null)
     return [fail("keys", readable, `Type as root: rm ${SYSTEM.reviewKey}*; then: aegis daemon install`)];
-  if (trustsExecutionKey()) return [trustFinding(loadTrust({ rootOnly: true }))];
+  if (trustsExecutionKey()) return trustFindings(loadTrust({ rootOnly: true }));
   return [
     warn(
       "keys",

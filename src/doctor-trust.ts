@@ -5,17 +5,18 @@ import { SIGSTORE_ROOT_OF } from "./eco-sigstore-root.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { loadSecret } from "./key.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
+import { keyState, keysToReplace } from "./key-trusted-keys.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { dangerousEnvironment } from "./self.ts";
 import { readConfig } from "./sys-config.ts";
 import { namesIn } from "./sys-files.ts";
-import { plural } from "./terminal.ts";
+import { plural, showArgv } from "./terminal.ts";
 
 /** The keys that this host's executor trusts. */
 export function trustedKeys(): Finding[] {
   const trust = loadTrust({ rootOnly: true });
-  if (count(trust, "execution") === 0) {
+  if (!trust.some((key) => key.role === "execution" && !key.revoked)) {
     return [
       warn(
         "keys",
@@ -24,20 +25,35 @@ export function trustedKeys(): Finding[] {
       ),
     ];
   }
-  return [trustFinding(trust), ...reviewKeysBySystem(trust)];
+  return [...trustFindings(trust), ...reviewKeysBySystem(trust)];
 }
 
-function count(trust: Trust, role: "execution" | "approval"): number {
-  return trust.filter((key) => key.role === role && !key.revoked).length;
+function count(trust: Trust, role: "execution" | "approval", now = new Date()): number {
+  return trust.filter((key) => key.role === role && ["valid", "expiring"].includes(keyState(key, now)))
+    .length;
 }
 
-/** How many keys of each role are trusted; for doctor and status. */
-export function trustFinding(trust: Trust): Finding {
-  const approval = count(trust, "approval");
-  const text = `${plural(count(trust, "execution"), "execution key")} and ${plural(approval, "approval key")} trusted`;
-  return approval > 0
-    ? ok("keys", text)
-    : warn("keys", text, "Without an approval key nothing that needs a human can run.");
+/** How many keys of each role are good now, and which need a successor; for doctor and status. */
+export function trustFindings(trust: Trust, now = new Date()): Finding[] {
+  const [execution, approval] = [count(trust, "execution", now), count(trust, "approval", now)];
+  const text = `${plural(execution, "execution key")} and ${plural(approval, "approval key")} trusted`;
+  const missing =
+    execution === 0
+      ? "Without an execution key nothing runs."
+      : "Without an approval key nothing that needs a human can run.";
+  return [
+    execution > 0 && approval > 0 ? ok("keys", text) : warn("keys", text, missing),
+    ...keysToReplace(trust, now).map((key) => {
+      const id = key.ids.at(-1) ?? "";
+      const ends = key.notAfter?.toISOString().slice(0, 10);
+      const state = keyState(key, now) === "expired" ? `expired on ${ends}` : `expires on ${ends}`;
+      return warn(
+        "keys",
+        `the ${key.role} key ${id} of ${key.name ?? "nobody named"} ${state}`,
+        `Its owner makes a new one; then, as root: aegis sign trust rotate ${showArgv([id])} <file>.pub; or, if it is no longer needed: aegis sign trust revoke ${showArgv([id])} --reason <why>`,
+      );
+    }),
+  ];
 }
 
 /** Reviewer keys of the executor's policy that have a second role. The policy check reports one that can't be read. */

@@ -186,7 +186,7 @@ async function next(): Promise<string[]> {
       runs
         ? "No execution key is trusted any more: the executor runs but refuses every plan."
         : "No execution key is trusted yet, so the executor is not started.",
-      `Add the public parts of an execution key and of another person's approval key to ${SYSTEM.trustedKeys} (aegis sign keygen --role <role> --name <name> prints what to write)${runs ? "; no restart needed" : ", then type again: aegis daemon install"}.`,
+      `Add the public parts of an execution key and of another person's approval key to ${SYSTEM.trustedKeys} (aegis sign keygen --role <role> --name <name>, then aegis sign trust add <file>.pub)${runs ? "; no restart needed" : ", then type again: aegis daemon install"}.`,
       "Let a user submit signed plans: adduser <user> aegis-admin",
     ];
   }

@@ -249,7 +249,7 @@ export function unsafeProgram(sudoUid: string | undefined): string | null {
 }
 
 const TRUSTED_KEYS = `# The keys that this host's executor trusts. Changes take effect without a restart.
-# \`aegis sign keygen --role <role> --name <name>\` prints an entry for a new key; secret keys don't belong here.
+# \`aegis sign trust add <file>.pub\` adds what \`aegis sign keygen --role <role> --name <name>\` made; secret keys don't belong here.
 #
 # [[key]]
 # id = "…"

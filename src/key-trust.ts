@@ -21,9 +21,15 @@ export interface TrustFiles {
  * the executor, a file writable by others than root is an error.
  * @throws AegisError `invalid_config`, `invalid_key`, `io`
  */
-export function loadTrust(options: { rootOnly: boolean; bare?: BareKeys; files?: TrustFiles }): Trust {
+export function loadTrust(options: {
+  rootOnly: boolean;
+  bare?: BareKeys;
+  files?: TrustFiles;
+  /** What trusted-keys.toml is about to hold, instead of what it holds. */
+  intended?: string;
+}): Trust {
   const { rootOnly, bare, files = SYSTEM } = options;
-  const toml = readConfig(files.trustedKeys, rootOnly);
+  const toml = options.intended ?? readConfig(files.trustedKeys, rootOnly);
   const env = readConfig(files.daemonEnv, rootOnly);
   return mergeKeys([
     ...(toml === null ? [] : parseTrustedKeys(toml, files.trustedKeys)),

@@ -146,3 +146,35 @@ export function bareKeys(bare: BareKeys): TrustedKey[] {
     }),
   );
 }
+
+/** Days before its end in which a key is reported as expiring. */
+const EXPIRING_DAYS = 30;
+
+/** How a key stands at a time, without regard to its role. */
+export function keyState(
+  { revoked, notBefore, notAfter }: TrustedKey,
+  at: Date,
+): "revoked" | "not yet valid" | "expired" | "expiring" | "valid" {
+  if (revoked) return "revoked";
+  if (notBefore !== null && at < notBefore) return "not yet valid";
+  if (notAfter === null) return "valid";
+  if (at > notAfter) return "expired";
+  return notAfter.getTime() - at.getTime() < EXPIRING_DAYS * 86_400_000 ? "expiring" : "valid";
+}
+
+/**
+ * Keys that expire soon or have expired, and whose owner has no other key of that role that is good for longer. A key that was
+ * replaced, or that nobody needs and is revoked, is none of them.
+ */
+export function keysToReplace(keys: readonly TrustedKey[], at: Date): TrustedKey[] {
+  return keys.filter((key) => {
+    const state = keyState(key, at);
+    if (state !== "expired" && state !== "expiring") return false;
+    return !keys.some((other) => isSuccessor(other, key));
+  });
+}
+
+function isSuccessor(other: TrustedKey, { role, name, notAfter }: TrustedKey): boolean {
+  if (other.revoked || other.role !== role || other.name === null || other.name !== name) return false;
+  return other.notAfter === null || (notAfter !== null && other.notAfter > notAfter);
+}

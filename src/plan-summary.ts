@@ -2,9 +2,10 @@ import * as v from "valibot";
 import { CONTROLS, DECISIONS, type PolicyResult } from "./doc.ts";
 import { checkedTrust, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import { count, sha256, uuid } from "./doc-fields.ts";
-import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { type OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { AegisError } from "./errors.ts";
 import { byAttention } from "./plan-attention.ts";
-import { clip, showArgv } from "./terminal.ts";
+import { clip, plural, showArgv } from "./terminal.ts";
 
 /*
  * A plan in a few kilobytes, at most 8 kB: whole, an upgrade of 150 packages is 190 kB. `left_out` counts what was cut from the lists.
@@ -130,4 +131,50 @@ export function planSummary(
 function packageLine({ action, name, architecture, from_version, to_version }: TransactionEntry): string {
   const versions = [from_version, to_version].filter((one) => one !== null).join(" → ");
   return `${action} ${name}:${architecture} ${versions}`;
+}
+
+/** Characters of the entries on one page; one that is larger has a page of its own. */
+const PAGE_ROOM = 9600;
+
+export const PlanPage = v.strictObject({
+  plan_id: uuid,
+  plan_hash: sha256,
+  page: count,
+  pages: count,
+  /** Of all pages. */
+  entries: count,
+  /** Number of this page's first entry, from 0. */
+  first: count,
+  transaction: v.array(TransactionEntry),
+});
+
+/**
+ * One page of a plan's transaction, in the plan's order. The same plan always has the same pages.
+ * @throws AegisError `usage` for a page that it doesn't have
+ */
+export function planPage(
+  plan: OperationPlan,
+  planHash: string,
+  page: number,
+): v.InferOutput<typeof PlanPage> {
+  const starts = [0];
+  let room = PAGE_ROOM;
+  for (const [n, entry] of plan.transaction.entries()) {
+    const size = JSON.stringify(entry).length;
+    if (size > room && n > (starts.at(-1) ?? 0)) {
+      starts.push(n);
+      room = PAGE_ROOM;
+    }
+    room -= size;
+  }
+  const first = starts[page - 1];
+  if (first === undefined) {
+    const what = `the plan has ${plural(starts.length, "page")}`;
+    throw new AegisError("usage", what, `Give --page from 1 to ${starts.length}.`);
+  }
+  return {
+    ...{ plan_id: plan.plan_id, plan_hash: planHash, page, pages: starts.length },
+    ...{ entries: plan.transaction.length, first },
+    transaction: plan.transaction.slice(first, starts[page]),
+  };
 }

@@ -20,6 +20,7 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   sign: "aegis sign --plan <plan_file> --policy <policy_file> --approval <approval_file>",
   "sign keygen": "aegis sign keygen --role execution --name <name>",
   "sign approve": "aegis sign approve --plan <plan_file> --reason <why>",
+  "sign trust": "aegis sign trust",
   "sign verify": "aegis sign verify <execution_plan_file> --json",
   apply: "aegis apply <execution_plan_file> --json",
   daemon: "aegis daemon --executor",

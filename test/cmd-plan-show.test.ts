@@ -46,6 +46,20 @@ describe("aegis plan show", () => {
       expect(stdout).toContain("100 packages: 100 to upgrade");
       expect(stdout).toEndWith(`Hash ${canonicalHash(PLAN)}\n`);
     });
+  test("--json --page prints one page, and its number must be one of them", async () => {
+    const { stdout } = await run("latest", "--json", "--page", "2");
+    const { page, pages, entries, first, transaction } = JSON.parse(stdout);
+    expect({ page, entries }).toEqual({ page: 2, entries: 100 });
+    expect(transaction[0]).toEqual(PLAN.transaction[first]);
+    for (const words of [
+      ["--page", "1"],
+      ["--json", "--page", "1", "--summary"],
+      ...["0", "01", "-1", "x", "9999"].map((n) => ["--json", `--page=${n}`]),
+    ])
+      expect([words, (await run("latest", ...words)).status]).toEqual([words, 2]);
+    const beyond = await run("latest", "--json", "--page", String(pages + 1));
+    expect(beyond.stdout).toContain(`the plan has ${pages} pages`);
+  });
   test("--json prints the document", async () => {
     const { stdout } = await run("latest", "--json");
     expect(canonicalHash(parseDocument("plan", JSON.parse(stdout)))).toBe(canonicalHash(PLAN));

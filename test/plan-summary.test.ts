@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { canonicalHash } from "../src/canonical.ts";
 import { assertJson } from "../src/cmd-decide.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
-import { PlanSummary, planSummary } from "../src/plan-summary.ts";
+import { PlanPage, PlanSummary, planPage, planSummary } from "../src/plan-summary.ts";
 import { entry, install, removal, upgrade, vulnerability } from "./policy-plans.ts";
 
 const summaryOf = (plan: OperationPlan) => planSummary(plan, canonicalHash(plan), null);
@@ -77,4 +77,31 @@ test("--summary without --json is refused: what people see is a summary already"
   expect(() => assertJson(true, io)).toThrow("--summary goes with --json");
   assertJson(true, { json: true });
   assertJson(false, io);
+});
+
+test("the pages of a plan hold its whole transaction once, in order, each within 10 kB", () => {
+  fc.assert(
+    fc.property(fc.array(fc.nat(500), { maxLength: 200 }), (sizes) => {
+      const transaction = sizes.map((size, n) => ({
+        ...entry(`p${n}`),
+        source: "x".repeat(size + 1),
+      }));
+      const plan = upgrade({ transaction });
+      const read = (page: number) => v.parse(PlanPage, planPage(plan, canonicalHash(plan), page));
+      const pages = Array.from({ length: read(1).pages }, (_, n) => read(n + 1));
+      expect(pages.flatMap((one) => one.transaction)).toEqual(plan.transaction);
+      for (const [n, { page, first, entries, transaction: some }] of pages.entries()) {
+        expect([page, first, entries]).toEqual([
+          n + 1,
+          pages.slice(0, n).reduce((sum, one) => sum + one.transaction.length, 0),
+          transaction.length,
+        ]);
+        expect(JSON.stringify(read(n + 1)).length).toBeLessThan(10_000);
+        expect(some.length > 0 || transaction.length === 0).toBe(true);
+      }
+      expect(() => read(pages.length + 1)).toThrow(`the plan has ${pages.length} page`);
+      expect(() => read(0)).toThrow("the plan has");
+    }),
+    { numRuns: 50 },
+  );
 });

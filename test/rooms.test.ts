@@ -93,7 +93,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ...["exec-runner", "exec-plan", "exec-approval", "exec-embedded", "exec-preflight", "exec-lock"],
     ...["exec-snapshot", "exec-snapshot-host", "exec-snapshot-id", "exec-substance"],
   ],
-  front: ["front", "front-absent", "front-client", "front-supervisor"],
+  front: ["front", "front-absent", "front-client", "front-requests", "front-supervisor"],
   monitor: [
     ...["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
     ...["monitor-managed", "monitor-managed-events"],

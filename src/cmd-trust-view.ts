@@ -1,0 +1,104 @@
+import { columnsRow, fitColumns } from "./cmd-columns.ts";
+import type { KeyUse } from "./cmd-trust-uses.ts";
+import type { Trust } from "./key-trust.ts";
+import { keyState, type TrustedKey } from "./key-trusted-keys.ts";
+import { fit, GUTTER, paint, safe, type Terminal } from "./terminal.ts";
+
+/* The trusted keys and their changes, for people. */
+
+/** A key as shown: with dates as text, and how it stands. */
+export function shownKey(key: TrustedKey, now: Date) {
+  return {
+    id: key.ids.at(-1) ?? "",
+    ids: key.ids,
+    name: key.name,
+    role: key.role,
+    public_key_hex: key.publicKeyHex,
+    not_before: key.notBefore?.toISOString() ?? null,
+    not_after: key.notAfter?.toISOString() ?? null,
+    state: keyState(key, now),
+  };
+}
+type ShownKey = ReturnType<typeof shownKey>;
+
+const HEADER = ["ID", "NAME", "ROLE", "STATE", "GOOD UNTIL"];
+
+/** A line for each key, and below it what rests on it. */
+export function renderKeys(
+  keys: readonly (ShownKey & { uses: readonly KeyUse[] })[],
+  unknown: readonly string[],
+  terminal: Terminal,
+): string {
+  if (keys.length === 0) return "No key is trusted. Add one as root: aegis sign trust add <file>.pub";
+  const rows = keys.map(({ id, name, role, state, not_before, not_after }) => [
+    ...[id, name ?? "–", role, state].map(safe),
+    state === "not yet valid" ? `from ${day(not_before)}` : day(not_after),
+  ]);
+  const widths = fitColumns([HEADER, ...rows], terminal.width);
+  const line = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER, !terminal.interactive);
+  return [
+    paint(terminal, "dim", line(HEADER)),
+    ...keys.flatMap(({ state, uses }, n) => [
+      state === "valid" ? line(rows[n] ?? []) : paint(terminal, "bold", line(rows[n] ?? [])),
+      ...uses.flatMap((use) => fit(terminal, `  ${describe(use)}`, "    ")),
+    ]),
+    ...unknown.flatMap((text) => fit(terminal, `Not known: ${safe(text)}`, "  ")),
+  ].join("\n");
+}
+
+function day(time: string | null): string {
+  return time === null ? "–" : time.replace(/:\d\d\.\d+Z$/, "Z").replace("T", " ");
+}
+
+function describe({ what, id, until }: KeyUse): string {
+  return `${what} ${safe(id)}, until ${day(until)}`;
+}
+
+/** What a change did and ends, and what is left. */
+export function renderChange(
+  {
+    change,
+    key,
+    added,
+    ends,
+    unknown,
+    path,
+  }: {
+    change: string;
+    key: ShownKey | null;
+    added: ShownKey | null;
+    ends: readonly KeyUse[];
+    unknown: readonly string[];
+    path: string;
+  },
+  trust: Trust,
+  now: Date,
+  terminal: Terminal,
+): string {
+  const named = (one: ShownKey) => `${one.role} key ${safe(one.id)} of ${safe(one.name ?? "nobody named")}`;
+  const lines = [
+    ...(key === null
+      ? []
+      : [change === "revoke" ? `Revoked: ${named(key)}` : `Good until ${day(key.not_after)}: ${named(key)}`]),
+    ...(added === null ? [] : [`Trusted: ${named(added)}`]),
+    ...ends.map((use) => `Ends with it: ${describe(use)}`),
+    ...(key !== null && ends.length === 0 ? ["Nothing open that is known here rests on the old key."] : []),
+    ...unknown.map((text) => `Not known: ${safe(text)}`),
+    ...(["execution", "approval"] as const).flatMap((role) => {
+      const good = trust.filter(
+        (one) => one.role === role && ["valid", "expiring"].includes(keyState(one, now)),
+      );
+      if (good.length > 0) return [];
+      return [
+        role === "execution"
+          ? "No execution key is good now: the executor runs nothing."
+          : "No approval key is good now: nothing that needs a person can run.",
+      ];
+    }),
+    `Written: ${safe(path)}; it holds from now on. In the log: aegis audit show --system --kind trust_changed`,
+    ...(added?.role === "execution"
+      ? ["If the executor is not started yet, as root: aegis daemon install"]
+      : []),
+  ];
+  return lines.flatMap((line) => fit(terminal, line, "  ")).join("\n");
+}
