@@ -108,6 +108,8 @@ export class LayerExtensions {
     const isLong = Buffer.byteLength(name) > MAX_XATTR_NAME || value.length > MAX_XATTR_VALUE;
     if (name === "" || name.includes("\0") || isLong || this.#xattrs.size >= MAX_XATTRS)
       throw badArchive(`a pax header sets the attribute ${shown}, which no file can have`);
+    // Go passes over records without a value.
+    if (value.length === 0) return;
     // A copy: the header's buffer would live as long as the entry.
     this.#xattrs.set(name, Uint8Array.from(value));
   }

@@ -7,7 +7,7 @@ import { crc32, deflateRawSync } from "node:zlib";
 /** A tar header with the fields that a case changes. */
 export function tarEntry(
   path: string,
-  body = "",
+  body: string | Uint8Array = "",
   over: {
     type?: string;
     mode?: string;
@@ -39,14 +39,14 @@ export function tarEntry(
 
 export const END = Buffer.alloc(1024);
 export const tar = (...entries: Buffer[]) => Buffer.concat([...entries, END]);
-export const pax = (...records: [string, string][]) => {
+export const pax = (...records: [string, string | Uint8Array][]) => {
   const lines = records.map(([key, value]) => {
-    const rest = ` ${key}=${value}\n`;
-    let length = Buffer.byteLength(rest) + 1;
-    while (Buffer.byteLength(`${length}${rest}`) !== length) length++;
-    return `${length}${rest}`;
+    const rest = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value), Buffer.from("\n")]);
+    let length = rest.length + 1;
+    while (`${length}`.length + rest.length !== length) length++;
+    return Buffer.concat([Buffer.from(`${length}`), rest]);
   });
-  return tarEntry("PaxHeader", lines.join(""), { type: "x" });
+  return tarEntry("PaxHeader", Buffer.concat(lines), { type: "x" });
 };
 
 /** A zip of one or more entries, with the fields that a case changes. */

@@ -459,7 +459,7 @@ describe("property", () => {
     mode: fc.nat(0o7777),
     uid: fc.nat(65_535),
     mtime: fc.integer({ min: -(2 ** 31), max: 2 ** 32 }),
-    xattr: fc.option(fc.string({ maxLength: 40 })),
+    xattr: fc.option(fc.string({ minLength: 1, maxLength: 40 })),
   });
   test("what is written is read: paths, modes, owners, times, content and attributes", () => {
     fc.assert(
