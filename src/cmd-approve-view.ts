@@ -41,6 +41,7 @@ export function renderQuestion(
   policy: PolicyResult,
   argv: readonly string[],
   terminal: Terminal,
+  snapshot = "",
 ): string {
   const room = terminal.width - 11;
   return [
@@ -51,6 +52,7 @@ export function renderQuestion(
       ["On", quoteWord(plan.host.hostname)],
       ["Policy", policy.decision],
       ["Needs", policy.required_controls.join(", ")],
+      ["Snapshot", snapshot],
       ["Risk", riskText(plan)],
       ["Plan", `${plan.plan_id}, made ${plan.created_at}`],
     ]),
@@ -63,6 +65,19 @@ export function renderQuestion(
   ]
     .slice(plan.transaction.length === 0 ? 1 : 0)
     .join("\n");
+}
+
+/** Which snapshot the run may have, if it needs one: what the approver accepts is not looked up by anybody. */
+export function snapshotText(
+  policy: PolicyResult,
+  { snapshot }: Pick<PolicyConfig, "snapshot">,
+  accepted: readonly string[],
+): string {
+  if (accepted.length > 0) return `you accept ${accepted.map(quoteWord).join(", ")}, which nothing looks up`;
+  if (!policy.required_controls.includes("system snapshot")) return "";
+  return snapshot.accept_declared
+    ? "any that the signer names: your policy accepts one that nothing looks up"
+    : "one that the executor looks up; accept another: --accept-snapshot <id>";
 }
 
 /** A package in words, and the most serious of its reasons. */

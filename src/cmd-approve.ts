@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
-import { renderApproval, renderQuestion } from "./cmd-approve-view.ts";
+import { renderApproval, renderQuestion, snapshotText } from "./cmd-approve-view.ts";
 import { readAndDecide } from "./cmd-decide.ts";
 import { writeAll } from "./cmd-io.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
@@ -14,6 +14,7 @@ import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./exec-approval.ts";
 import { assertPermitted } from "./exec-embedded.ts";
 import { assertFresh } from "./exec-plan.ts";
+import { acceptedSnapshot } from "./exec-snapshot-id.ts";
 import { substanceOf } from "./exec-substance.ts";
 import { checkSigner, findKey, userTrust, withOwnKey } from "./key-trust.ts";
 import { unlockSecret } from "./key-unlock.ts";
@@ -43,6 +44,12 @@ const APPROVE_ARGS = {
     type: "string",
     valueHint: "name",
     description: "who approves; else the name of the key",
+  },
+  "accept-snapshot": {
+    type: "string",
+    multiple: true,
+    valueHint: "id",
+    description: "a snapshot that you know of and the executor can't look up, by its id",
   },
   "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime; 60, at most 1440" },
   confirm: {
@@ -77,6 +84,7 @@ export async function approve(
   const { plan, review, config, result: policy } = await readAndDecide(values, io, { exact: true });
   assertFresh(plan.document, policy, now);
   assertPermitted(policy);
+  const accepted = values["accept-snapshot"].map((id) => acceptedSnapshot(id, now));
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
   const secret = await unlockSecret(
     "approval",
@@ -93,7 +101,7 @@ export async function approve(
 
   const view = (terminal: Terminal) => ({
     screen: renderApproval(plan.document, policy, config, terminal),
-    question: renderQuestion(plan.document, policy, argv, terminal),
+    question: renderQuestion(plan.document, policy, argv, terminal, snapshotText(policy, config, accepted)),
   });
   if (values.confirm === undefined) await askOn(open(), view, plan.hash, io);
   else {
@@ -107,6 +115,7 @@ export async function approve(
   const approval = makeApproval({
     planHash: plan.hash,
     substance: substanceOf(plan.document, policy),
+    acceptedSnapshots: accepted,
     ...{ signer, reason: values.reason, key, now, minutes },
   });
   // Logged before it is written: without a log entry there is no approval.
@@ -121,6 +130,7 @@ export async function approve(
       plan_hash: plan.hash,
       key_id: key.keyId,
       reason: approval.reason,
+      accepted_snapshots: accepted,
       expires_at: approval.expires_at,
       ...subjectDetails(plan.document),
     },
@@ -130,6 +140,7 @@ export async function approve(
     { approval, path, public_key_hex: key.publicKeyHex },
     [
       `Approved by ${safe(signer)} (key ${safe(key.keyId)}) until ${approval.expires_at}`,
+      ...accepted.map((id) => `Accepts     snapshot ${safe(id)}, which nothing looks up`),
       `\nWritten: ${safe(path)}`,
       renderSteps(next(plan, review?.path, path, io), io.terminal),
     ].join("\n"),

@@ -53,11 +53,11 @@ export function snapshotsText(): readonly Block[] {
         ...providers,
         [
           "`<id>`",
-          "not looked up: it counts with a human approval, or where the policy sets `[snapshot] accept_declared = true`",
+          "not looked up: it counts if an approver accepts this very id (`aegis sign approve --accept-snapshot <id>`), or where the policy sets `[snapshot] accept_declared = true`",
         ],
       ],
     },
-    "Any other provider is refused. A bare id has no colon; a cloud's `arn:…` and `https://…` may. Without btrfs, LVM or ZFS: plan, snapshot the machine from outside, have somebody approve, and sign with `--snapshot-id <its name>`.",
+    "Any other provider is refused. A bare id has no colon; a cloud's `arn:…` and `https://…` may. Without btrfs, LVM or ZFS: plan, snapshot the machine from outside, have somebody approve with `--accept-snapshot <its name>`, and sign with `--snapshot-id <its name>`. The approver vouches for it: the signer alone can't.",
     "Times of snapper and btrfs are exact. lvm and zfs know seconds, and a snapshot of the plan's own second is refused, since it may have been made before. `lvs` and `zfs` need devices and CAP_SYS_ADMIN, which the executor's unit hides. Where they are in use, a drop-in for aegis-runner@.service gives them back (tried with thick and thin LVM volumes in a virtual machine; not with ZFS):",
     {
       lines: [

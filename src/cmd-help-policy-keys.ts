@@ -71,7 +71,9 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     required: "true: without a review signed by one of `public_keys` a person is needed",
     public_keys: "the reviewers' keys in hex; never a key that signs or approves",
   },
-  snapshot: { accept_declared: "true: a snapshot that nothing looks up counts without a person" },
+  snapshot: {
+    accept_declared: "true: a snapshot that nothing looks up counts without an approver who accepts its id",
+  },
 };
 
 export interface PolicyTable {

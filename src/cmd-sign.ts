@@ -18,7 +18,7 @@ import { AegisError, EXIT } from "./errors.ts";
 import { APPROVAL_MINUTES, makeApproval } from "./exec-approval.ts";
 import { buildExecutionPlan, mostMinutes } from "./exec-plan.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
-import { isLookedUp, snapshotName, snapshotProof } from "./exec-snapshot-id.ts";
+import { isLookedUp, knownOf, snapshotName, snapshotProof } from "./exec-snapshot-id.ts";
 import type { SecretKey } from "./key.ts";
 import { type Trust, userTrust, withOwnKey } from "./key-trust.ts";
 import { unlockSecret } from "./key-unlock.ts";
@@ -150,7 +150,7 @@ export const sign = defineSubcommand({
         ...argvLines(execution.argv, io.terminal),
         `Decision    ${execution.policy_decision}`,
         ...approvals.map((one) => `Approved by ${safe(one.signer)}: ${safe(one.reason)}`),
-        ...execution.control_proofs.map((proof) => showSnapshot(proof, snapshots)),
+        ...execution.control_proofs.map((proof) => showSnapshot(proof, execution, snapshots)),
         `Good until  ${execution.expires_at}`,
         `\nWritten: ${safe(path)}`,
         renderSteps(next(execution.execution_plan_id, path, io), io.terminal),
@@ -211,12 +211,16 @@ async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] |
   return lookUpSnapshots(execution, new Date(), snapshotHost(roots));
 }
 
-function showSnapshot(proof: ControlProof, found: readonly FoundSnapshot[] | null): string {
+function showSnapshot(
+  proof: ControlProof,
+  execution: ExecutionPlan,
+  found: readonly FoundSnapshot[] | null,
+): string {
   const one = found?.find(
     ({ proof_type, value }) => proof_type === proof.proof_type && value === proof.value,
   );
-  const known = isLookedUp(proof) ? "the executor looks it up before running" : "declared";
-  const facts = one === undefined ? known : `found: of ${safe(one.of)}, made ${one.created_at}`;
+  const facts =
+    one === undefined ? knownOf(proof, execution) : `found: of ${safe(one.of)}, made ${one.created_at}`;
   return `Snapshot    ${safe(snapshotName(proof))} (${facts})`;
 }
 
@@ -263,5 +267,8 @@ function approveNow(
   // Without a name the approval goes under the key's id, never under the signer's name: nobody approves what they sign.
   const known = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
   const signer = values.approver ?? known ?? key.name ?? `key ${key.keyId}`;
-  return makeApproval({ planHash, signer, reason, key, now, minutes: APPROVAL_MINUTES });
+  // Whoever approves in this command has the ids that it names before them.
+  const proofs = values["snapshot-id"].map((id) => snapshotProof(id, now));
+  const acceptedSnapshots = proofs.filter((proof) => !isLookedUp(proof)).map(({ value }) => value);
+  return makeApproval({ planHash, acceptedSnapshots, signer, reason, key, now, minutes: APPROVAL_MINUTES });
 }

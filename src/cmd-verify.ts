@@ -10,7 +10,7 @@ import { AegisError, EXIT } from "./errors.ts";
 import { checkControls } from "./exec-approval.ts";
 import { checkHashes, checkPolicy } from "./exec-embedded.ts";
 import { checkLifetime, checkSignature } from "./exec-preflight.ts";
-import { isLookedUp, snapshotName } from "./exec-snapshot-id.ts";
+import { knownOf, snapshotName } from "./exec-snapshot-id.ts";
 import { verifyDocument } from "./key-sign.ts";
 import { type Trust, userTrust } from "./key-trust.ts";
 import { type LoadedPolicyConfig, loadPolicyConfig } from "./policy-config.ts";
@@ -156,8 +156,7 @@ function render(
     `Signed by   ${safe(report.signer)} (key ${safe(report.key)}) at ${execution.created_at}`,
     ...reasons,
     ...execution.control_proofs.map(
-      (proof) =>
-        `Snapshot    ${safe(snapshotName(proof))} (${isLookedUp(proof) ? "the executor looks it up" : "declared, not looked up"})`,
+      (proof) => `Snapshot    ${safe(snapshotName(proof))} (${knownOf(proof, execution)})`,
     ),
     ...argvLines(report.argv, terminal),
     `Host        ${safe(report.host)}`,

@@ -82,6 +82,8 @@ export const PolicyResult = v.strictObject({
 });
 export type PolicyResult = v.InferOutput<typeof PolicyResult>;
 
+const snapshotId = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
+
 export const Approval = v.strictObject({
   schema_version: schemaVersion,
   approval_id: uuid,
@@ -93,6 +95,8 @@ export const Approval = v.strictObject({
   plan_hash: sha256,
   /** The plan's and decision's substance (exec-substance.ts): the approval also counts for a later plan with the same one. */
   substance_hash: v.exactOptional(sha256),
+  /** Snapshots that nothing looks up and the approver vouches for, by the ids that `aegis sign --snapshot-id` takes. */
+  accepted_snapshots: v.exactOptional(v.pipe(v.array(snapshotId), v.minLength(1), v.maxLength(16))),
   signature: ApprovalSignature,
 });
 export type Approval = v.InferOutput<typeof Approval>;
@@ -107,7 +111,7 @@ const PROOF_TYPES = [
 export const ControlProof = v.strictObject({
   control: v.picklist(CONTROLS),
   proof_type: v.picklist(PROOF_TYPES),
-  value: v.pipe(v.string(), v.minLength(1), v.maxLength(256)),
+  value: snapshotId,
   created_at: timestamp,
   expires_at: timestamp,
 });

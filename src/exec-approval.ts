@@ -1,16 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { canonicalHash } from "./canonical.ts";
-import {
-  type Approval,
-  type Control,
-  type ControlProof,
-  type ExecutionPlan,
-  SCHEMA_VERSION,
-  unsigned,
-} from "./doc.ts";
+import { type Approval, type Control, type ExecutionPlan, SCHEMA_VERSION, unsigned } from "./doc.ts";
 import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
-import { idProblem, isLookedUp, PROOF_MINUTES, snapshotName } from "./exec-snapshot-id.ts";
+import { checkSnapshots } from "./exec-snapshot-id.ts";
 import { substanceOf } from "./exec-substance.ts";
 import type { SecretKey } from "./key.ts";
 import { keyId, signDocument, verifyDocument } from "./key-sign.ts";
@@ -49,6 +42,8 @@ interface ApprovalTerms {
   planHash: string;
   /** substanceOf (exec-substance.ts) */
   substance?: string;
+  /** Declared snapshots, by id, that the approver vouches for. */
+  acceptedSnapshots?: readonly string[];
   signer: string;
   reason: string;
   now: Date;
@@ -66,6 +61,7 @@ export function makeApproval(given: ApprovalTerms & { key: SecretKey }): Approva
  */
 function unsignedApproval(given: ApprovalTerms): Omit<Approval, "signature"> {
   const minutes = Math.min(given.minutes, MAX_LIFETIME_MINUTES);
+  const { substance, acceptedSnapshots = [] } = given;
   return {
     schema_version: SCHEMA_VERSION,
     approval_id: randomUUID(),
@@ -75,7 +71,8 @@ function unsignedApproval(given: ApprovalTerms): Omit<Approval, "signature"> {
     approved_at: given.now.toISOString(),
     expires_at: new Date(given.now.getTime() + minutes * 60_000).toISOString(),
     plan_hash: given.planHash,
-    ...(given.substance === undefined ? {} : { substance_hash: given.substance }),
+    ...(substance === undefined ? {} : { substance_hash: substance }),
+    ...(acceptedSnapshots.length === 0 ? {} : { accepted_snapshots: [...acceptedSnapshots] }),
   };
 }
 
@@ -222,24 +219,7 @@ export function checkControls(
       "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why>; then sign with --approval <file>.",
     );
   }
-  for (const proof of execution.control_proofs) checkProof(proof, execution.operation_plan.created_at, now);
-  if (!required("system snapshot")) return approvers;
-  if (execution.control_proofs.length === 0) {
-    throw new AegisError(
-      "snapshot_required",
-      "policy requires a system snapshot",
-      "Make one, then sign with --snapshot-id <provider>:<id>; the providers are btrfs, snapper, lvm and zfs.",
-    );
-  }
-  // A bare id is only a claim: it needs a human approval, or a policy that accepts it. The executor looks the others up.
-  const isDeclared = !execution.control_proofs.some(isLookedUp);
-  if (isDeclared && !config.snapshot.accept_declared && approvers.length === 0) {
-    throw new AegisError(
-      "snapshot_required",
-      "the snapshot is only declared, which needs a human approval or [snapshot] accept_declared=true",
-      "Name it with its provider, so that the executor looks it up: --snapshot-id btrfs:<path>; or hand the plan over, and a second person types, there: aegis sign approve --plan <plan file> --reason <why>",
-    );
-  }
+  checkSnapshots(execution, config, now);
   return approvers;
 }
 
@@ -257,31 +237,5 @@ function assertNoReviewer(keys: readonly { publicKeyHex: string }[], config: Pol
     `key ${both} is listed in [review] public_keys, so it can neither sign nor approve an execution plan`,
     "Give the reviewer its own key.",
     { key_id: both },
-  );
-}
-
-/**
- * A proof must be for its control, younger than the plan, valid now, and last no longer than a day.
- * @throws AegisError `control_invalid`
- */
-function checkProof(proof: ControlProof, planned: string, now: Date): void {
-  const lifetime = Date.parse(proof.expires_at) - Date.parse(proof.created_at);
-  const problem =
-    proof.control !== "system snapshot"
-      ? `${proof.proof_type} does not prove ${proof.control}`
-      : Date.parse(proof.created_at) > now.getTime()
-        ? `it was made in the future (${proof.created_at})`
-        : Date.parse(proof.expires_at) <= now.getTime()
-          ? `it expired at ${proof.expires_at}`
-          : Date.parse(proof.created_at) < Date.parse(planned)
-            ? "it is older than the plan"
-            : lifetime > PROOF_MINUTES * 60_000
-              ? "its lifetime is longer than a day"
-              : idProblem(proof);
-  if (problem === null) return;
-  throw new AegisError(
-    "control_invalid",
-    `the snapshot ${snapshotName(proof)} is refused: ${problem}`,
-    "Sign again with --snapshot-id.",
   );
 }

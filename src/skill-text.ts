@@ -85,7 +85,7 @@ export const DECISION_ADVICE: Readonly<Record<Decision, string>> = {
   deny: "Nothing can be signed. Report the rules and reasons, and stop. Never look for another way to the same change.",
   require_human: "A second person must approve this very plan. Prepare it, hand it over, wait.",
   allow_with_snapshot:
-    "A snapshot must be named when the plan is signed. One of btrfs, snapper, lvm or zfs is looked up by the executor and must be younger than the plan. A bare id is only declared: it counts together with a human approval, unless the policy sets `[snapshot] accept_declared`.",
+    "A snapshot must be named when the plan is signed. One of btrfs, snapper, lvm or zfs is looked up by the executor and must be younger than the plan. A bare id is only declared: it counts if an approver accepts this very id (with `--accept-snapshot <id>` when approving), or if the policy sets `[snapshot] accept_declared`.",
   allow: "No control is needed, but the plan must still be signed and submitted.",
 };
 

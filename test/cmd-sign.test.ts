@@ -383,6 +383,52 @@ describe("sign approve", () => {
     await refuses(() => done, "key_untrusted", "it is an execution key");
     expect([asked, ran.notes]).toEqual([[], ""]);
   });
+  test("refused without asking: to accept a snapshot that is looked up, or no snapshot's id", async () => {
+    const plan = planned();
+    const cases: [id: string, code: ErrorCode, says: string][] = [
+      ["btrfs:/.snapshots/1", "usage", "the executor looks this snapshot up"],
+      ["gcp:disk", "usage", "there is no provider"],
+      ["two words", "control_invalid", "without spaces"],
+    ];
+    for (const [id, code, says] of cases) {
+      const { done, asked } = approveWith(plan, beginning(plan), [...APPROVE, "--accept-snapshot", id]);
+      await refuses(() => done, code, says);
+      expect(asked).toEqual([]);
+    }
+  });
+  test("a snapshot that nothing looks up counts once the approver has seen and accepted its id", async () => {
+    const plan = planned({ ...upgrade(), created_at: new Date().toISOString() });
+    const signWith = (approval: Ran, id: string) =>
+      run(sign, [
+        ...[plan.plan_id, "--signer", "ops", "--approval", String(approval.json.path), "--snapshot-id", id],
+      ]);
+    const unseen = approveWith(plan, beginning(plan));
+    await unseen.done;
+    expect(unseen.ran.notes).toContain(
+      "Needs      system snapshot\nSnapshot   one that the executor looks up;",
+    );
+    await refuses(() => signWith(unseen.ran, "made-up"), "snapshot_required", "no approver accepted it");
+    const seen = approveWith(plan, beginning(plan), [...APPROVE, "--accept-snapshot", "snap-0abc"]);
+    await seen.done;
+    expect(seen.ran.notes).toContain("Snapshot   you accept snap-0abc, which nothing looks up\n");
+    expect(seen.ran.json.approval).toMatchObject({ accepted_snapshots: ["snap-0abc"] });
+    expect(audit().at(-1)).toMatchObject({ details: { accepted_snapshots: ["snap-0abc"] } });
+    await refuses(() => signWith(seen.ran, "snap-0abcd"), "snapshot_required", "snap-0abcd is only declared");
+    const signed = await signWith(seen.ran, "snap-0abc");
+    expect(signed.text).toContain("Snapshot    snap-0abc (declared, accepted by alice)\n");
+  });
+  test("where policy accepts declared snapshots, the approver is told", async () => {
+    writeFileSync(join(home, "policy.toml"), "[snapshot]\naccept_declared = true");
+    const plan = planned({ ...upgrade(), created_at: new Date().toISOString() });
+    const { done, ran } = approveWith(plan, beginning(plan));
+    await done;
+    expect(ran.notes).toContain("Snapshot   any that the signer names: your policy accepts one");
+  });
+  test("who approves in the signer's command accepts the snapshot that it names", async () => {
+    const { plan_id } = planned({ ...upgrade(), created_at: new Date().toISOString() });
+    const { text } = await run(sign, [plan_id, ...ONE_COMMAND, "--snapshot-id", "snap-0abc"]);
+    expect(text).toContain("Snapshot    snap-0abc (declared, accepted by alice)\n");
+  });
   test("a lifetime above a day is shortened, with a note", async () => {
     const plan = planned();
     const { done, ran } = approveWith(plan, beginning(plan), [...APPROVE, "--expires-in-minutes", "99999"]);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { canonicalHash, canonicalJson } from "../src/canonical.ts";
-import { type PolicyResult, parseDocument } from "../src/doc.ts";
+import { type ControlProof, type PolicyResult, parseDocument } from "../src/doc.ts";
 import type { ErrorCode } from "../src/errors.ts";
 import { PREFLIGHT_CHECKS } from "../src/exec-embedded.ts";
 import { buildExecutionPlan, type Ingredients } from "../src/exec-plan.ts";
@@ -23,6 +23,12 @@ import {
 
 const PLAN = install();
 const UPGRADE = upgrade();
+
+/** An approval of the upgrade that accepts these snapshots, and the proofs that the signer names. */
+const accepting = (acceptedSnapshots: string[], proofs: ControlProof[]) => ({
+  approvals: [approvalOf(UPGRADE, { acceptedSnapshots })],
+  proofs,
+});
 
 /** Ingredients whose policy result was edited, its hash made to fit. */
 function edited(change: Partial<PolicyResult>, given: Ingredients = ingredients()): Ingredients {
@@ -139,6 +145,34 @@ const REFUSED: [what: string, given: () => Ingredients, code: ErrorCode, says: s
     "only declared",
   ],
   [
+    "a snapshot that the signer made up, with an approval by somebody who never saw it",
+    () => ingredients(UPGRADE, { proofs: [snapshotProof("anything", NOW)] }),
+    "snapshot_required",
+    "the snapshot anything is only declared: no approver accepted it",
+  ],
+  [
+    "another snapshot than the approver accepted",
+    () => ingredients(UPGRADE, accepting(["snap-1"], [snapshotProof("snap-10", NOW)])),
+    "snapshot_required",
+    "the snapshot snap-10 is only declared",
+  ],
+  [
+    "two declared snapshots, one of them accepted",
+    () => ingredients(UPGRADE, accepting(["snap-1"], [snapshot(), snapshotProof("snap-2", NOW)])),
+    "snapshot_required",
+    "the snapshot snap-2 is only declared",
+  ],
+  [
+    "a snapshot accepted after the approval was signed",
+    () => {
+      const { approvals, proofs } = accepting(["other"], [snapshot()]);
+      const changed = approvals.map((one) => ({ ...one, accepted_snapshots: ["snap-1"] }));
+      return ingredients(UPGRADE, { approvals: changed, proofs });
+    },
+    "approval_invalid",
+    "signature is not valid",
+  ],
+  [
     "an expired snapshot proof",
     () => ingredients(UPGRADE, { proofs: [snapshot({ expires_at: NOW.toISOString() })] }),
     "control_invalid",
@@ -216,8 +250,15 @@ describe("plans that are signed", () => {
     const proofs = [snapshotProof("btrfs:/.snapshots/42", NOW)];
     expect((await execution(UPGRADE, { approvals: [], proofs })).approvals).toEqual([]);
   });
-  test("a declared snapshot counts with a human approval", async () => {
-    expect((await execution(UPGRADE, { proofs: [snapshot()] })).policy_decision).toBe("allow_with_snapshot");
+  test("a declared snapshot counts if an approver accepted this id", async () => {
+    const plan = await execution(UPGRADE, accepting(["snap-0", "snap-1"], [snapshot()]));
+    expect(plan.policy_decision).toBe("allow_with_snapshot");
+    expect(plan.approvals[0]?.accepted_snapshots).toEqual(["snap-0", "snap-1"]);
+  });
+  test("it counts if one of two approvers did", async () => {
+    const bob = approvalOf(UPGRADE, { key: BOB, signer: "bob" });
+    const approvals = [bob, ...accepting(["snap-1"], []).approvals];
+    expect((await execution(UPGRADE, { approvals, proofs: [snapshot()] })).approvals).toHaveLength(2);
   });
   test("two approvals if two are required", async () => {
     const approvals = [approvalOf(PLAN), approvalOf(PLAN, { key: BOB, signer: "bob" })];
@@ -225,7 +266,7 @@ describe("plans that are signed", () => {
     expect(plan.approvals.map(({ signer }) => signer)).toEqual(["alice", "bob"]);
   });
   test("the review that escalated is embedded, so that the decision can be reproduced", async () => {
-    const plan = await execution(UPGRADE, { aiReview, proofs: [snapshot()] });
+    const plan = await execution(UPGRADE, { aiReview, ...accepting(["snap-1"], [snapshot()]) });
     expect(plan).toMatchObject({ policy_decision: "require_human", ai_review: aiReview });
     expect(plan.ai_review_hash).toBe(canonicalHash(aiReview));
   });

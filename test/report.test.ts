@@ -697,7 +697,8 @@ test("a plan's review is reported without its text", async () => {
     risk: "high",
     summary: HOSTILE,
   });
-  const reviewed = await execution(plan, { aiReview, proofs: [snapshot()] });
+  const approvals = [approvalOf(plan, { acceptedSnapshots: ["snap-1"] })];
+  const reviewed = await execution(plan, { aiReview, approvals, proofs: [snapshot()] });
   const report = await reportOf([...reading(reviewed), ...KEYS]);
   expect(report.plans[0]?.review).toEqual({ risk: "high", recommendation: "auto_approve" });
   expect(JSON.stringify(report)).not.toContain("IGNORE");
