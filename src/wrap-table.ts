@@ -122,7 +122,10 @@ function container(tool: "docker" | "podman"): Program {
           )),
       pull,
       "image pull": pull,
-      ...refuse("it may pull an image and run it", "run create compose"),
+      ...refuse(
+        `it may pull an image and run it; the pull can be planned: aegis plan ${tool} pull <image>`,
+        "run create compose",
+      ),
       ...refuse("it adds an image that nobody has reviewed", "load import build buildx commit"),
       ...refuse("it runs a program in a container", "exec"),
     },

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { WRAPPER_NAMES } from "../src/eco-names.ts";
 import { SYSTEM_PATH } from "../src/sys-spawn.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
+import { BASE, fakeImage, imageAnswers } from "./image-kit.ts";
 import { pick } from "./throwaway-packages.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
@@ -40,11 +41,12 @@ describeOnThrowaway("wrappers", () => {
     await host.repo.publish(pick("hello-aegis=1.0"));
     await host.aptUpdate();
     const present = SYSTEM_PATH.flatMap((path) =>
-      ["cargo", "podman", "nuget"].map((name) => `${path}/${name}`),
+      ["cargo", "docker", "podman", "nuget"].map((name) => `${path}/${name}`),
     );
     await host.exec(["rm", "-f", ...present]);
     host.write("/usr/bin/cargo", CARGO, 0o755);
-    host.write("/usr/bin/podman", "#!/bin/sh\necho ran >/tmp/podman-ran\n", 0o755);
+    for (const name of ["docker", "podman"])
+      host.write(`/usr/bin/${name}`, `#!/bin/sh\necho "$@" >>/tmp/${name}-ran\n`, 0o755);
     for (const name of WRAPPER_NAMES)
       await host.exec(["ln", "-sf", "/usr/local/bin/aegis", `/usr/local/bin/${name}`]);
   });
@@ -53,7 +55,6 @@ describeOnThrowaway("wrappers", () => {
   describe("refused with 126", () => {
     const CASES: [line: string, says: string][] = [
       ["npm run build", "npm run was not run: it runs scripts of a package"],
-      ["podman run alpine", "podman run was not run: it may pull an image"],
       ["podman --bogus ps", "does not know --bogus"],
       ["apt-get install -y --reinstall bash", "aegis plan apt install bash"],
       ["pip install -r x.txt", "requirements-file-denied"],
@@ -68,8 +69,6 @@ describeOnThrowaway("wrappers", () => {
         expect(stderr).toContain(says);
         expect({ status, stdout }).toEqual({ status: 126, stdout: "" });
       });
-    test("nothing of it has run", async () =>
-      expect((await sh("podman run alpine; ls /tmp/podman-ran")).stderr).toContain("No such file"));
     test("--json is the package manager's own", async () =>
       expect((await sh("npm ci --json")).stdout).toBe(""));
   });
@@ -94,11 +93,93 @@ describeOnThrowaway("wrappers", () => {
     expect(stdout).toContain("Policy denies this plan");
     expect(stdout).toContain("local-path-denied");
   });
-  test("an image's pull becomes a plan for the engine that was called", async () => {
-    const { status, stdout, stderr } = await sh("podman pull oci:/var/x");
-    expect(stderr).toContain("aegis plan podman pull oci:/var/x");
-    expect([status, stdout]).toEqual([3, expect.stringContaining("local-path-denied")]);
+
+  describe.each(["docker", "podman"])("%s", (engine) => {
+    const ARGV = {
+      docker: ["docker"],
+      podman: ["podman", "--root", "/var/lib/aegis/podman/storage", "--runroot", "/run/aegis/podman"],
+    }[engine];
+    const IMAGE = fakeImage();
+    let registry: ReturnType<typeof Bun.serve>;
+    let name = "";
+    /** What the engine itself was called with, that isn't a question about its version. */
+    const engineRan = async () =>
+      (await sh(`grep -v '^--version$' /tmp/${engine}-ran; rm -f /tmp/${engine}-ran`)).stdout;
+
+    beforeAll(() => {
+      const answers = imageAnswers([IMAGE], { "1.27": IMAGE });
+      registry = Bun.serve({
+        hostname: "127.0.0.1",
+        port: 0,
+        fetch(request) {
+          const answer = answers[`${BASE}${new URL(request.url).pathname.replace("/v2/nginx", "")}`];
+          const isThere = typeof answer === "string" || answer instanceof Uint8Array;
+          return isThere ? new Response(Buffer.from(answer)) : new Response("{}", { status: 404 });
+        },
+      });
+      name = `127.0.0.1:${registry.port}/nginx`;
+      chain.host.write(
+        "/etc/aegis/policy.toml",
+        `[container]\nallowed_registries = ["127.0.0.1:${registry.port}"]\n`,
+      );
+    });
+    afterAll(async () => {
+      await registry.stop(true);
+      await chain.host.exec(["rm", "-f", "/etc/aegis/policy.toml"]);
+    });
+
+    test("a pull by tag becomes a plan for this engine, which says what to plan instead", async () => {
+      const { status, stdout, stderr } = await sh(`${engine} pull ${name}:1.27 && echo went on`);
+      expect(stderr).toContain(
+        `${engine} was not run; Aegis plans the change instead: aegis plan ${engine} pull ${name}:1.27`,
+      );
+      expect(stdout).toContain(`aegis plan ${engine} pull ${name}@${IMAGE.digest}`);
+      expect([status, stdout]).toEqual([3, expect.not.stringContaining("went on")]);
+      const path = /Written: (\S+)/.exec(stdout)?.[1] ?? "";
+      expect(JSON.parse(chain.host.read(path))).toMatchObject({
+        ...{ ecosystem: engine, mutable_reference: true, exact_targets: [`${name}@${IMAGE.digest}`] },
+        command_preview: [...(ARGV ?? []), "pull", `${name}@${IMAGE.digest}`],
+      });
+      expect(await engineRan()).toBe("");
+    });
+    test("a pull by digest is allowed by policy, and waits for a signature all the same", async () => {
+      const { status, stdout } = await sh(`${engine} pull -q ${name}@${IMAGE.digest}`);
+      expect(stdout).toMatch(/Next, you: aegis policy [0-9a-f]{8}/);
+      expect(status).toBe(4);
+      expect(await engineRan()).toBe("");
+    });
+    test("what is no image of a registry is denied", async () => {
+      const { status, stdout, stderr } = await sh(`${engine} image pull oci:/var/x`);
+      expect(stderr).toContain(`aegis plan ${engine} pull oci:/var/x`);
+      expect([status, stdout]).toEqual([3, expect.stringContaining("local-path-denied")]);
+    });
+    test.each([
+      [
+        "run --rm nginx:1.27",
+        `it may pull an image and run it; the pull can be planned: aegis plan ${engine} pull <image>`,
+      ],
+      ["run --pull=never nginx:1.27", "it may pull an image and run it"],
+      ["create nginx:1.27", "it may pull an image and run it"],
+      ["compose up -d", "it may pull an image and run it"],
+      ["build .", "it adds an image that nobody has reviewed"],
+      ["load -i x.tar", "it adds an image that nobody has reviewed"],
+      ["exec x sh", "it runs a program in a container"],
+      ["container run nginx", "the wrapper does not know container"],
+      ["start x", "the wrapper does not know start"],
+      ["pull --all-tags nginx", "the wrapper does not know --all-tags"],
+      ["pull nginx redis", "images are pulled one at a time"],
+    ])("%s doesn't reach the engine", async (line, says) => {
+      const { status, stdout, stderr } = await sh(`${engine} ${line}`);
+      expect(stderr).toContain(says);
+      expect({ isRefused: status === 126 || status === 2, stdout }).toEqual({ isRefused: true, stdout: "" });
+      expect(await engineRan()).toBe("");
+    });
+    test("what only reads does", async () => {
+      expect((await sh(`${engine} images --digests; ${engine} --version`)).status).toBe(0);
+      expect(await engineRan()).toBe("images --digests\n");
+    });
   });
+
   test("likewise of another package manager", async () => {
     const { status, stdout } = await sh("pip3 install ./requests");
     expect({ status, written: stdout.includes("Written: ") }).toEqual({ status: 3, written: true });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { PackageURL } from "packageurl-js";
 import { type PurlParts, purlOf } from "../src/eco-purl.ts";
 
 interface Vector extends PurlParts {
@@ -95,9 +96,10 @@ describe("deb and npm", () => {
 });
 
 /*
- * The "build" cases of tests/types/oci-test.json at 0ca0e9f8f184dfff0e56a2cc2f1d50822db749fb (4) and docker-test.json at
- * 3c83b4c906cd92fa7d5eb0bb050bf1632e61d6c3 (4). That oci-test.json escapes the slash in values, which npm-test.json above does not;
- * ours is the second spelling, of the same package URL.
+ * The cases of tests/types/oci-test.json at 0ca0e9f8f184dfff0e56a2cc2f1d50822db749fb (12: 4 "build", 4 "parse", 4 "roundtrip") and
+ * docker-test.json at 3c83b4c906cd92fa7d5eb0bb050bf1632e61d6c3 (18: 4 "build", 4 "parse", 5 "roundtrip"; its 5 of "validation" are of
+ * lists of allowed qualifiers, which nothing here has). Aegis builds package URLs and never reads one: parsing is the library's. That
+ * oci-test.json escapes the slash in values, which npm-test.json above does not; ours is the second spelling, of the same package URL.
  */
 describe("images", () => {
   const CASES: [namespace: string | null, name: string, version: string, qualifiers: string, purl: string][] =
@@ -135,8 +137,27 @@ describe("images", () => {
     const pairs = qualifiers.split(" ").filter(Boolean);
     const values = Object.fromEntries(pairs.map((pair) => pair.split(/=(.*)/).slice(0, 2)));
     const [type = ""] = purl.split("/", 1);
-    expect(purlOf({ type, namespace, name, version, qualifiers: values })).toBe(
-      `pkg:${purl.replaceAll("%2F", "/")}`,
-    );
+    const canonical = `pkg:${purl.replaceAll("%2F", "/")}`;
+    expect(purlOf({ type, namespace, name, version, qualifiers: values })).toBe(canonical);
+    // As the parse and roundtrip cases spell it: escaped where it needn't be, and the qualifiers in another order.
+    const [before = "", after] = purl.split("?", 2);
+    const reversed = after === undefined ? "" : `?${after.split("&").reverse().join("&")}`;
+    for (const spelling of [
+      `pkg:${purl}`,
+      canonical,
+      `pkg:${purl.replace("sha256:", "sha256%3A")}`,
+      `pkg:${before}${reversed}`,
+    ]) {
+      const read = PackageURL.fromString(spelling);
+      expect([read.type, read.namespace ?? null, read.name, read.version]).toEqual([
+        type,
+        namespace,
+        name,
+        version,
+      ]);
+      expect({ ...read.qualifiers }).toEqual(values);
+      const { namespace: theirs = null, qualifiers: theirValues = null } = read;
+      expect(purlOf({ type, namespace: theirs, name, version, qualifiers: theirValues })).toBe(canonical);
+    }
   });
 });
