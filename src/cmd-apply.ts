@@ -1,24 +1,15 @@
-import { applyView } from "./cmd-apply-view.ts";
+import { submitPlan, watchExecution } from "./cmd-apply-run.ts";
 import { defineSubcommand, type Io } from "./command.ts";
-import { type Result, readResult } from "./doc-result.ts";
 import { isFullId, resolveDocument } from "./doc-store.ts";
-import { AegisError, EXIT, type ExitStatus, isErrorCode } from "./errors.ts";
-import { callExecutor } from "./front-client.ts";
+import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { safe } from "./terminal.ts";
-import type { Event } from "./wire-executor.ts";
-
-const REATTACH_TRIES = 20;
-const BUSY_TRIES = 20;
-const PAUSE_MS = 500;
-/** Pause before asking for a watch slot again; each attempt costs a line in the log. */
-const WATCH_PAUSE_MS = 15_000;
 
 /** `aegis apply`: submits an execution plan or watches an execution, and reports its outcome. */
 export const apply = defineSubcommand({
   name: "apply",
   description:
-    "Submits a signed execution plan to the executor and shows its progress. The outcome is read from the executor's own result file.",
+    "Submits a signed execution plan to the executor and shows its progress. With --request it asks a person for the approval first. The outcome is read from the executor's own result file.",
   args: {
     plan: {
       type: "positional",
@@ -30,6 +21,36 @@ export const apply = defineSubcommand({
       type: "string",
       valueHint: "id",
       description: "reattach to an execution instead of submitting one",
+    },
+    request: {
+      type: "string",
+      valueHint: "plan",
+      description:
+        "ask a person to approve this plan: its path, full id or -; or go on with a request by its number",
+    },
+    reason: { type: "string", valueHint: "why", description: "with --request: why the change is needed" },
+    review: { type: "string", valueHint: "review", description: "with --request: a review of the plan" },
+    wait: {
+      type: "boolean",
+      description: "with --request: wait for the decision, then sign with --key and apply",
+    },
+    "wait-minutes": {
+      type: "string",
+      valueHint: "n",
+      description: "how long --wait waits; else until the request expires",
+    },
+    key: {
+      type: "string",
+      valueHint: "file",
+      description: "with --request: execution key file that signs; else the account's own",
+    },
+    "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
+    signer: { type: "string", valueHint: "name", description: "with --request: who signs" },
+    "snapshot-id": {
+      type: "string",
+      multiple: true,
+      valueHint: "[provider:]id",
+      description: "with --request: a snapshot, where policy requires one",
     },
     socket: {
       type: "string",
@@ -51,18 +72,25 @@ export const apply = defineSubcommand({
     },
   },
   async run(values, io) {
-    const given = [values.plan, values["execution-plan"], values.watch].filter(
-      (value) => value !== undefined,
-    );
+    const { plan, request, watch, socket } = values;
+    const given = [plan, values["execution-plan"], watch, request].filter((value) => value !== undefined);
     const [only] = given;
     if (only === undefined || given.length > 1) {
       throw new AegisError(
         "usage",
-        "name one execution plan, or --watch one execution",
+        "name one execution plan, or --watch one execution, or --request an approval of one plan",
         "Type: aegis apply <execution-plan>",
       );
     }
-    const { watch, socket } = values;
+    if (request !== undefined) {
+      const { askPerson } = await import("./cmd-request.ts");
+      return askPerson({ ...values, request }, io);
+    }
+    const stray = REQUEST_FLAGS.find((flag) => isGiven(values[flag]));
+    if (stray !== undefined) {
+      const hint = "Type: aegis apply --request <plan> --reason <why>";
+      throw new AegisError("usage", `--${stray} is for --request`, hint);
+    }
     // Checked here, since the executor logs malformed requests.
     if (watch !== undefined && !isFullId(watch)) {
       throw new AegisError(
@@ -71,175 +99,31 @@ export const apply = defineSubcommand({
         "Ids: aegis daemon status. To submit a signed plan: aegis apply <execution-plan>",
       );
     }
-    if (watch !== undefined) return attached(watch, socket, io, (run) => follow(run, null));
+    if (watch !== undefined) return watchExecution(watch, socket, io);
     const { text, document } = await resolveDocument("execution", only, io, { exact: true });
     await checkHere(
       document,
       { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] },
       io,
     );
-    return attached(document.execution_plan_id, socket, io, (run) => submit(text, run));
+    return submitPlan(text, document.execution_plan_id, socket, io);
   },
 });
 
-/** An execution being followed. */
-interface Followed {
-  id: string;
-  socket: string;
-  onEvent: (event: Event) => void;
-  /** Reports on the connection itself. */
-  note(line: string): void;
-  /** Aborted by Ctrl-C, which stops watching, never the run. */
-  signal: AbortSignal;
-}
+/** Flags that mean something only with --request. */
+const REQUEST_FLAGS = [
+  "reason",
+  "review",
+  "wait",
+  "wait-minutes",
+  "key",
+  "key-id",
+  "signer",
+  "snapshot-id",
+] as const;
 
-/** Shows the events that `call` receives until the execution ends, then reports its outcome. */
-async function attached(
-  id: string,
-  socket: string,
-  io: Io,
-  call: (run: Followed) => Promise<void>,
-): Promise<ExitStatus> {
-  const view = applyView(io);
-  let accepted = false;
-  const onEvent = (event: Event) => {
-    accepted = true;
-    view.show(event);
-  };
-  try {
-    await interruptible(id, async (signal) => {
-      const run = { id, socket, onEvent, note: view.note, signal };
-      try {
-        await call(run);
-      } catch (error) {
-        if (!accepted || !isConnectionLoss(error)) throw error;
-        view.note("connection lost; the execution goes on, reattaching");
-        await follow(run, error);
-      }
-    });
-  } finally {
-    view.end();
-  }
-  return report(id, io);
-}
-
-/**
- * Submits the plan. When many clients come at once, some exceed the limit on connections, and some of those are
- * disconnected without a reply; both pass, so it tries again.
- */
-async function submit(plan: string, run: Followed): Promise<void> {
-  let heard = false;
-  let hungUp = false;
-  const onEvent = (event: Event) => {
-    heard = true;
-    run.onEvent(event);
-  };
-  for (let n = 1; ; n++) {
-    try {
-      await callExecutor(run.socket, "Apply", { plan }, { signal: run.signal, onEvent });
-      return;
-    } catch (error) {
-      if (!(error instanceof AegisError)) throw error;
-      // An earlier attempt was accepted, but its reply was lost.
-      if (hungUp && error.code === "replay") return follow(run, null);
-      hungUp ||= isHangUp(error);
-      if (n >= BUSY_TRIES || heard || !(isHangUp(error) || error.code === "busy")) throw error;
-      await Bun.sleep(PAUSE_MS);
-      if (run.signal.aborted && !hungUp) {
-        const why = "you stopped while the executor was busy; nothing was submitted";
-        throw new AegisError("stopped", why, "Apply the same plan again.");
-      }
-      run.signal.throwIfAborted();
-    }
-  }
-}
-
-function isHangUp({ details }: AegisError): boolean {
-  return details["errno"] === "ECONNRESET" || details["errno"] === "EPIPE";
-}
-
-/** @throws AegisError `stopped` */
-async function interruptible<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
-  const stop = () =>
-    controller.abort(
-      new AegisError(
-        "stopped",
-        "you stopped watching; the execution goes on",
-        `Reattach: aegis apply --watch ${id}`,
-      ),
-    );
-  process.once("SIGINT", stop);
-  try {
-    return await work(controller.signal);
-  } finally {
-    process.removeListener("SIGINT", stop);
-  }
-}
-
-async function pause(signal: AbortSignal): Promise<void> {
-  await Bun.sleep(PAUSE_MS);
-  signal.throwIfAborted();
-}
-
-/**
- * Watches an execution to its end. The front may be restarting or out of watch slots; the run depends on neither, and its
- * outcome is in a file. `lost` is the error that broke an earlier connection, thrown if the execution turns out not to
- * exist. Once a front has answered, losing it is retried for a while.
- */
-async function follow(run: Followed, lost: AegisError | null): Promise<void> {
-  const { id, socket, onEvent, signal } = run;
-  let failures = 0;
-  let noted = false;
-  for (;;) {
-    try {
-      await callExecutor(socket, "Watch", { execution_id: id }, { signal, onEvent });
-      return;
-    } catch (error) {
-      if (!(error instanceof AegisError)) throw error;
-      if (error.code === "busy") {
-        if (!noted) run.note("too many clients are watching: waiting for the outcome without progress");
-        noted = true;
-        if (await endsWithin(WATCH_PAUSE_MS, run)) return;
-        continue;
-      }
-      if (lost !== null && error.code === "not_found")
-        throw new AegisError(lost.code, lost.message, "Nothing was started: apply the same plan again.");
-      const starting = error.code === "unavailable" || isConnectionLoss(error);
-      const first = lost === null && !noted;
-      if (first || !starting) throw error;
-      if (++failures >= REATTACH_TRIES) {
-        const hint = `An execution that has started goes on. Follow it: aegis apply --watch ${id}`;
-        throw lost === null ? error : new AegisError(error.code, error.message, hint, error.details);
-      }
-      if (await endsWithin(PAUSE_MS, run)) return;
-    }
-  }
-}
-
-/** Whether the outcome file appears within `ms` milliseconds. */
-async function endsWithin(ms: number, { id, signal }: Followed): Promise<boolean> {
-  for (const until = performance.now() + ms; performance.now() < until; await pause(signal)) {
-    if (hasEnded(id)) return true;
-  }
-  return false;
-}
-
-function hasEnded(id: string): boolean {
-  try {
-    const result = readResult(id);
-    return result !== null && result.state !== "running";
-  } catch (error) {
-    // The file exists a moment before its group can read it.
-    if (error instanceof AegisError && error.code === "io") return false;
-    throw error;
-  }
-}
-
-/** Whether the connection to the runner failed. The runner's own `unavailable` has no errno. */
-function isConnectionLoss(error: unknown): error is AegisError {
-  if (!(error instanceof AegisError)) return false;
-  return error.code === "protocol" || error.code === "timeout" || "errno" in error.details;
+function isGiven(value: string | boolean | readonly string[] | undefined): boolean {
+  return value !== undefined && value !== false && (!Array.isArray(value) || value.length > 0);
 }
 
 /** Checks the signature on the client, if it trusts any key; the executor does not rely on this. */
@@ -258,26 +142,4 @@ async function checkHere(
     return;
   }
   checkSignature(document, trust, new Date());
-}
-
-/** Prints the outcome from the file that root wrote. */
-function report(id: string, io: Io): ExitStatus {
-  const result = readResult(id);
-  if (result === null || result.state === "running") {
-    throw new AegisError(
-      "unavailable",
-      `the executor has no outcome for ${id} yet`,
-      `Try again: aegis apply --watch ${id}`,
-    );
-  }
-  const status = exitOf(result);
-  io.result({ ...result, ok: status === EXIT.ok }, applyView(io).outcome(result));
-  return status;
-}
-
-function exitOf(result: Result): ExitStatus {
-  if (result.code === null) return result.state === "completed" ? EXIT.ok : EXIT.packageManager;
-  return isErrorCode(result.code)
-    ? new AegisError(result.code, safe(result.message ?? "")).exit
-    : EXIT.packageManager;
 }

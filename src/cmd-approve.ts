@@ -1,34 +1,38 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import { recordUserEvent } from "./audit-log.ts";
-import { subjectDetails } from "./audit-subject.ts";
+import { askOn } from "./cmd-approve-ask.ts";
 import { renderApproval, renderQuestion, snapshotText } from "./cmd-approve-view.ts";
+import { signApproval, unlockApprover } from "./cmd-approver.ts";
 import { readAndDecide } from "./cmd-decide.ts";
-import { writeAll } from "./cmd-io.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
-import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
+import { minutesOf, noteShorter, requestNumber } from "./cmd-sign-args.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { type Found, referenceTo, saveDocument } from "./doc-store.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
-import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES, makeApproval } from "./exec-approval.ts";
+import { APPROVAL_MINUTES, MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
 import { assertPermitted } from "./exec-embedded.ts";
 import { assertFresh } from "./exec-plan.ts";
 import { acceptedSnapshot } from "./exec-snapshot-id.ts";
-import { substanceOf } from "./exec-substance.ts";
-import { checkSigner, findKey, userTrust, withOwnKey } from "./key-trust.ts";
-import { unlockSecret } from "./key-unlock.ts";
-import { isLong, page } from "./sys-pager.ts";
+import { SYSTEM } from "./paths.ts";
 import { openScreen, type Screen } from "./sys-tty.ts";
-import { MIN_WIDTH, safe, type Terminal, terminalOf } from "./terminal.ts";
-
-/** Characters of the plan's hash that a person types. */
-const CONFIRM_LENGTH = 8;
+import { safe, type Terminal, terminalOf } from "./terminal.ts";
 
 const APPROVE_ARGS = {
-  plan: { type: "string", required: true, valueHint: "plan", description: "path, full id, or -" },
-  review: { type: "string", valueHint: "review", description: "a review of this plan" },
-  reason: { type: "string", required: true, valueHint: "why", description: "why this change is right" },
+  request: {
+    type: "positional",
+    required: false,
+    complete: [],
+    description: "a request's number: aegis sign inbox lists them",
+  },
+  plan: { type: "string", valueHint: "plan", description: "a plan instead: path, full id, or -" },
+  review: { type: "string", valueHint: "review", description: "with --plan: a review of it" },
+  reason: { type: "string", valueHint: "why", description: "why this change is right; needed with --plan" },
+  via: {
+    type: "string",
+    valueHint: "user@host",
+    description: "the request is on that host, reached by ssh; your key stays here",
+  },
   key: {
     type: "string",
     valueHint: "file",
@@ -51,30 +55,79 @@ const APPROVE_ARGS = {
     valueHint: "id",
     description: "a snapshot that you know of and the executor can't look up, by its id",
   },
-  "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime; 60, at most 1440" },
+  "expires-in-minutes": {
+    type: "string",
+    valueHint: "n",
+    description: "lifetime, at most 1440; else 60, or until the request expires",
+  },
   confirm: {
     type: "string",
     valueHint: "hash",
     description: "the plan's whole hash, where a human who has read the plan elsewhere has no terminal here",
   },
   out: { type: "string", valueHint: "file", description: "write the approval here instead" },
+  approval: {
+    type: "string",
+    valueHint: "-",
+    description:
+      "hand over an approval that was signed elsewhere, from standard input: what --via types there",
+  },
+  socket: { type: "string", default: SYSTEM.socket, valueHint: "path", description: "the executor's socket" },
 } as const satisfies ArgsSpec;
 
 /** `aegis sign approve`: a second person reads a plan and signs an approval, on any machine. */
 export const signApprove = defineSubcommand({
   name: "sign approve",
-  description: "Approve a plan as a second person: shows what it does, asks, and writes a detached approval.",
+  description:
+    "Approve a request or a plan as a second person: shows what it does, asks, and signs. A request is planned again first.",
   args: APPROVE_ARGS,
   run: (values, io) => approve(values, io, openScreen),
 });
 
+type ApproveValues = Values<typeof APPROVE_ARGS>;
+/** Flags that mean something only with --plan, and only with a request. */
+const OF_PLAN = ["review", "confirm", "out"] as const;
+const OF_REQUEST = ["via", "approval"] as const;
+
+/**
+ * Approves a request by its number, or a plan by its file. `open` opens the terminal, or returns null if there is none.
+ * @throws AegisError `usage`; as {@link approvePlan}, approveRequest and relayDecision
+ */
+export async function approve(values: ApproveValues, io: Io, open: () => Screen | null): Promise<ExitStatus> {
+  const { request, plan, reason } = values;
+  if ((request === undefined) === (plan === undefined)) {
+    throw new AegisError(
+      "usage",
+      "name one request by its number, or one plan with --plan",
+      "Requests: aegis sign inbox. Type: aegis sign approve <number>",
+    );
+  }
+  const stray = (request === undefined ? OF_REQUEST : OF_PLAN).find((flag) => values[flag] !== undefined);
+  if (stray !== undefined) {
+    throw new AegisError("usage", `--${stray} is not for a ${request === undefined ? "plan" : "request"}`);
+  }
+  if (request !== undefined) {
+    const number = requestNumber(request);
+    if (values.approval !== undefined) {
+      const { relayDecision } = await import("./cmd-via.ts");
+      return relayDecision(number, values.approval, values.socket, io);
+    }
+    const { approveRequest } = await import("./cmd-approve-request.ts");
+    return approveRequest(number, values, io, open);
+  }
+  if (reason === undefined) {
+    throw new AegisError("usage", "--reason is missing", "Add: --reason <why>; the executor logs it.");
+  }
+  return approvePlan({ ...values, plan: plan ?? "", reason }, io, open);
+}
+
 /**
  * Reads the plan once, decides about it again, shows it on the terminal, asks, and signs. With `--confirm` it does not ask
- * and shows the plan on stderr. `open` opens the terminal, or returns null if there is none.
+ * and shows the plan on stderr.
  * @throws AegisError `expired`, `nothing_to_do`, `policy_denied`, `refused`; errors of loading documents and keys
  */
-export async function approve(
-  values: Values<typeof APPROVE_ARGS>,
+async function approvePlan(
+  values: ApproveValues & { plan: string; reason: string },
   io: Io,
   open: () => Screen | null,
 ): Promise<ExitStatus> {
@@ -86,18 +139,7 @@ export async function approve(
   assertPermitted(policy);
   const accepted = values["accept-snapshot"].map((id) => acceptedSnapshot(id, now));
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
-  const secret = await unlockSecret(
-    "approval",
-    { file: values.key, hex: values["approval-secret-key-hex"] },
-    io.env,
-    io.note,
-  );
-  const key = requireKey(secret, "approval", values["key-id"]);
-  if (values["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
-  const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
-  const signer = signerName(values.signer, trust, key, "--signer");
-  // Checked first, so that nobody reads a plan and types its hash for an approval that would not count.
-  checkSigner(findKey(trust, "approval", key.keyId, now), signer);
+  const approver = await unlockApprover(values, io, now);
 
   const view = (terminal: Terminal) => ({
     screen: renderApproval(plan.document, policy, config, terminal),
@@ -112,34 +154,16 @@ export async function approve(
   }
 
   noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
-  const approval = makeApproval({
-    planHash: plan.hash,
-    substance: substanceOf(plan.document, policy),
-    acceptedSnapshots: accepted,
-    ...{ signer, reason: values.reason, key, now, minutes },
-  });
-  // Logged before it is written: without a log entry there is no approval.
-  recordUserEvent(io.env, {
-    kind: "approval_signed",
-    actor: signer,
-    plan_id: plan.document.plan_id,
-    argv,
-    decision: policy.decision,
-    details: {
-      approval_id: approval.approval_id,
-      plan_hash: plan.hash,
-      key_id: key.keyId,
-      reason: approval.reason,
-      accepted_snapshots: accepted,
-      expires_at: approval.expires_at,
-      ...subjectDetails(plan.document),
-    },
-  });
+  const approval = signApproval(
+    approver,
+    { plan, policy, argv, accepted, reason: values.reason, now, minutes },
+    io,
+  );
   const path = saveDocument("approval", approval, io.env, values.out);
   io.result(
-    { approval, path, public_key_hex: key.publicKeyHex },
+    { approval, path, public_key_hex: approver.key.publicKeyHex },
     [
-      `Approved by ${safe(signer)} (key ${safe(key.keyId)}) until ${approval.expires_at}`,
+      `Approved by ${safe(approver.signer)} (key ${safe(approver.key.keyId)}) until ${approval.expires_at}`,
       ...accepted.map((id) => `Accepts     snapshot ${safe(id)}, which nothing looks up`),
       `\nWritten: ${safe(path)}`,
       renderSteps(next(plan, review?.path, path, io), io.terminal),
@@ -173,46 +197,4 @@ function policyBeside(planId: string, plan: string | null): string {
   const alike = plan.replace(/\.(?:plan|json)$/, "");
   const found = [`${alike}.policy`, `${alike}.policy.json`].find((file) => existsSync(file));
   return found === undefined ? made : basename(found);
-}
-
-/**
- * Shows the plan, through a pager if it is longer than the terminal, then asks. The first characters of the hash are enough
- * from a person who has just read the plan on this screen. A person who read it elsewhere gives the full hash (--confirm),
- * since two plans whose hashes begin alike are quickly made.
- * @throws AegisError `refused` unless the answer is the beginning of the plan's hash
- */
-async function askOn(
-  found: Screen | null,
-  view: (terminal: Terminal) => { screen: string; question: string },
-  planHash: string,
-  { env }: Io,
-): Promise<void> {
-  if (found === null) {
-    throw new AegisError(
-      "refused",
-      "there is no terminal to ask on; nothing was approved",
-      "Approve on a terminal. A person who has read the plan elsewhere may add --confirm with its full hash.",
-    );
-  }
-  const { columns, rows, output } = found;
-  if (columns && columns < MIN_WIDTH) {
-    throw new AegisError(
-      "refused",
-      `a terminal of ${columns} columns wraps lines in misleading places; nothing was approved`,
-      `Make it at least ${MIN_WIDTH} columns wide.`,
-    );
-  }
-  const terminal = terminalOf({ isTTY: true, columns: columns ?? 80, rows: rows ?? 0 }, env);
-  const { screen, question } = view(terminal);
-  const isPaged =
-    isLong(`${screen}\n\n${question}`, terminal, 2) && (await page(screen, terminal, env, output));
-  writeAll(output, `${isPaged ? "" : `${screen}\n\n`}${question}\n`);
-  const answer = found.ask(`Type the first ${CONFIRM_LENGTH} characters of the plan's hash to approve it: `);
-  if (answer === planHash.slice(0, CONFIRM_LENGTH)) return;
-  throw new AegisError(
-    "refused",
-    answer === null
-      ? "the answer was incomplete; nothing was approved"
-      : "that is not the beginning of this plan's hash; nothing was approved",
-  );
 }

@@ -111,16 +111,48 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     ],
     topics: ["keys"],
   },
+  "sign inbox": {
+    about: [
+      "Members of aegis-admin see every request: its number, who asks (as the kernel says), what for and why, policy's decision, approvals so far. With `--wait` it returns at once if a request lacks an approval, and otherwise when one does.",
+    ],
+    examples: ["alice$ aegis sign inbox"],
+    exits: ["unavailable"],
+    topics: ["keys", "guarantees"],
+  },
+  "sign show": {
+    about: [
+      "With `--again` the plan is made again on the request's host, read-only, and what has changed since it was asked for stands above the hash.",
+    ],
+    examples: ["alice$ aegis sign show 3"],
+    exits: ["unavailable"],
+    topics: ["guarantees", "documents"],
+  },
   "sign approve": {
     about: [
       "Shows host, rules and packages, through a pager where that is long; then command, risk, and the names of all that changes, and asks for the first 8 characters of the plan's hash.",
+      "A request is planned again first, so its age doesn't matter, and what has changed since it was asked for is shown. The approval is of the new plan. It stays with the request when that is planned once more with the same result, until the request expires or `--expires-in-minutes` is over.",
+      "With `--via` the request is another host's: it is fetched and the approval handed back by ssh, under your own configuration there. The key, and your ssh agent, stay here.",
     ],
     examples: [
+      "alice$ aegis sign approve 3",
+      "alice$ aegis sign approve 3 --via alice@web1",
       'alice$ aegis sign approve --plan hello.plan --reason "wanted" \\',
       "         --out ~/hello.approval",
     ],
-    exits: ["denied", "verification"],
+    exits: ["denied", "verification", "unavailable"],
     topics: ["keys", "guarantees", "documents"],
+  },
+  "sign reject": {
+    about: ["A requester who waits is told the reason at once, and ends with status 3. Nothing was run."],
+    examples: ['alice$ aegis sign reject 3 --reason "use the load balancer"'],
+    exits: ["verification", "unavailable"],
+    topics: ["keys"],
+  },
+  "sign withdraw": {
+    about: ["An approval that was given for it can't be used through this request any more."],
+    examples: ["agent$ aegis sign withdraw 3"],
+    exits: ["verification", "unavailable"],
+    topics: ["guarantees"],
   },
   "sign verify": {
     about: ["Asks nothing of the host but whom it trusts. A plan of an older version is shown as `legacy`."],
@@ -129,9 +161,11 @@ const HELP: Readonly<Record<CommandName, Help>> = {
   },
   apply: {
     about: [
+      "With `--request` it asks a person: it submits plan, decision and review with the reason, and prints the request's number (status 4). With `--wait` it waits for the decision, signs the approved plan with this account's execution key, and applies it; a rejection is status 3, with its reason. Stopped or killed, it goes on with `--request <number> --wait`. Policy is asked first: what it denies is never submitted.",
       "The executor verifies the plan, plans again as root, compares, and runs exactly what was signed. Ctrl-C stops the waiting only: what was submitted goes on, and `--watch <execution>` shows it again. Needs membership of aegis-admin, not root.",
     ],
     examples: [
+      'agent$ aegis apply --request nginx.plan --reason "web server" --wait',
       "alice$ aegis apply execution.json",
       "✓ done  execution 0b6ffbe2-db1a-40f3-8640-af35314f02dd",
       "alice$ aegis apply execution.json",
@@ -139,7 +173,7 @@ const HELP: Readonly<Record<CommandName, Help>> = {
       "  2026-11-22T01:52:37.377Z",
       "  its advice: A signed plan runs once. Plan, decide and sign again.",
     ],
-    exits: ["verification", "packageManager", "unavailable", "drift", "stopped"],
+    exits: ["denied", "approval", "verification", "packageManager", "unavailable", "drift", "stopped"],
     topics: ["guarantees", "exit-status", "units", "rollback"],
   },
   daemon: {

@@ -26,6 +26,8 @@ interface PolicyFiles {
   config: string;
   /** Whether --out was given, so that later commands need the result's path. */
   isOut: boolean;
+  /** Whether an executor listens on this host, which keeps requests. */
+  hasExecutor: boolean;
 }
 
 /** A policy result for people: decision, reasons, controls, next commands. No trailing newline. */
@@ -91,8 +93,8 @@ function controls(result: PolicyResult): string {
 }
 
 /**
- * The next commands, in order. Without an approval the plan can be signed in this account. An approver has another account,
- * so the files are handed over and named by their base names.
+ * The next commands, in order. Without an approval the plan can be signed in this account. An approval is asked for where an
+ * executor keeps requests; elsewhere the files are handed over to the approver's account, and named by their base names.
  */
 function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): NextStep[] {
   const isStored = files.plan !== null && !files.isOut && files.plan.endsWith(`/${plan.plan_id}.json`);
@@ -106,6 +108,16 @@ function next(plan: OperationPlan, result: PolicyResult, files: PolicyFiles): Ne
     const review = files.isOwnReview ? [] : reviewFlag(files.review);
     const argv = ["aegis", "sign", ...documents, ...review, ...snapshot];
     return [{ who: "the signer, in this account", argv }];
+  }
+  if (files.hasExecutor) {
+    const named = isStored ? plan.plan_id : (files.plan ?? "<plan file>");
+    const review = files.isOwnReview ? [] : reviewFlag(files.review);
+    const ask = ["aegis", "apply", "--request", named, ...review, "--reason", "<why>", ...snapshot, "--wait"];
+    const approve = ["aegis", "sign", "approve", "<number>"];
+    return [
+      { who: "you", argv: ask },
+      { who: "the approver, on this host", argv: approve },
+    ];
   }
   const there = files.plan === null ? `${plan.plan_id}.json` : basename(files.plan);
   const given = [files.plan, files.result, files.review].filter((file) => typeof file === "string");

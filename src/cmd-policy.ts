@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
@@ -7,6 +8,7 @@ import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command
 import { assertNotInput, documentPath, saveDocument } from "./doc-store.ts";
 import { EXIT, type ExitStatus } from "./errors.ts";
 import { assertUnexpired } from "./exec-plan.ts";
+import { SYSTEM } from "./paths.ts";
 import { planSummary } from "./plan-summary.ts";
 import { decisionOf, policyExit, reasonOf } from "./policy.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
@@ -37,10 +39,15 @@ export const policy = defineSubcommand({
 });
 
 /**
- * Decides, saves the result and shows it.
+ * Decides, saves the result and shows it. Where this host has an executor, an approval is asked for there.
  * @throws AegisError `expired`, with nothing written; errors of loading documents and configuration
  */
-export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now: Date): Promise<ExitStatus> {
+export async function runPolicy(
+  values: Values<typeof POLICY_ARGS>,
+  io: Io,
+  now: Date,
+  hasExecutor = existsSync(SYSTEM.socket),
+): Promise<ExitStatus> {
   assertJson(values.summary, io);
   const { plan, review, source, result } = await readAndDecide(values, io);
   if (values.out !== undefined) assertNotInput(values.out, review === undefined ? [plan] : [plan, review]);
@@ -66,6 +73,7 @@ export async function runPolicy(values: Values<typeof POLICY_ARGS>, io: Io, now:
     result: path,
     config: source,
     isOut: values.out !== undefined,
+    hasExecutor,
   };
   const json = values.summary
     ? { summary: planSummary(plan.document, plan.hash, result), path }

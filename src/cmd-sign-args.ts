@@ -15,6 +15,13 @@ export function minutesOf(given: string | undefined): number | undefined {
   return Number(given);
 }
 
+/** A request's number. @throws AegisError `usage` */
+export function requestNumber(typed: string): number {
+  if (/^[1-9]\d{0,14}$/.test(typed)) return Number(typed);
+  const hint = "Requests: aegis sign inbox";
+  throw new AegisError("usage", `a request has a number, which ${safe(typed)} is not`, hint);
+}
+
 /** Notes that a signature will expire earlier than requested. */
 export function noteShorter(asked: number | undefined, most: number, note: (line: string) => void): void {
   if (asked === undefined || asked <= most) return;

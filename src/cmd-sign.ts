@@ -1,27 +1,27 @@
 import { basename } from "node:path";
-import { recordUserEvent } from "./audit-log.ts";
-import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
-import { minutesOf, noteOtherId, noteShorter, requireKey, signerName } from "./cmd-sign-args.ts";
-import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
-import type { Approval, ControlProof, ExecutionPlan } from "./doc.ts";
 import {
-  documentPath,
-  type Found,
-  referenceTo,
-  resolveDocument,
-  saveDocument,
-  withPlanReference,
-} from "./doc-store.ts";
+  minutesOf,
+  noteOtherId,
+  noteShorter,
+  requestNumber,
+  requireKey,
+  signerName,
+} from "./cmd-sign-args.ts";
+import { signExecution } from "./cmd-sign-execution.ts";
+import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
+import type { AiReview, Approval, ControlProof, ExecutionPlan, Hashed, PolicyResult } from "./doc.ts";
+import { documentPath, type Found, referenceTo, resolveDocument, withPlanReference } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { APPROVAL_MINUTES, makeApproval } from "./exec-approval.ts";
-import { buildExecutionPlan, mostMinutes } from "./exec-plan.ts";
+import { mostMinutes } from "./exec-plan.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
 import { isLookedUp, knownOf, snapshotName, snapshotProof } from "./exec-snapshot-id.ts";
 import type { SecretKey } from "./key.ts";
 import { type Trust, userTrust, withOwnKey } from "./key-trust.ts";
 import { unlockSecret } from "./key-unlock.ts";
+import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { ADMIN_GROUP, groupId } from "./sys-state.ts";
 import { argvLines, safe } from "./terminal.ts";
@@ -34,6 +34,11 @@ const SIGN_ARGS = {
     description: "the plan: its path, its full id, or -",
   },
   plan: { type: "string", valueHint: "plan", description: "the plan, as a flag" },
+  request: {
+    type: "string",
+    valueHint: "number",
+    description: "an approved request instead: its plan, decision and approvals",
+  },
   policy: { type: "string", valueHint: "result", description: "policy result; else the plan's own, by id" },
   review: {
     type: "string",
@@ -77,6 +82,7 @@ const SIGN_ARGS = {
   },
   "expires-in-minutes": { type: "string", valueHint: "n", description: "lifetime, as far as policy allows" },
   out: { type: "string", valueHint: "file", description: "write the execution plan here instead" },
+  socket: { type: "string", default: SYSTEM.socket, valueHint: "path", description: "the executor's socket" },
 } as const satisfies ArgsSpec;
 type SignValues = Values<typeof SIGN_ARGS>;
 
@@ -101,7 +107,7 @@ export const sign = defineSubcommand({
       key,
     );
     const signer = signerName(values.signer, trust, key, "--signer");
-    const approvals = await readApprovals(values.approval, io);
+    const approvals = [...documents.approvals, ...(await readApprovals(values.approval, io))];
     const approver = await approverOf(values, io);
     if (approver !== null) {
       if (values["approval-key-id"] !== undefined) noteOtherId(approver.key, "--approval-key-id", io.note);
@@ -110,39 +116,17 @@ export const sign = defineSubcommand({
     }
     const config = loadPolicyConfig(io.env);
     noteShorter(minutes, mostMinutes(config.config), io.note);
-    const execution = await buildExecutionPlan({
-      ...documents,
-      approvals,
-      proofs: values["snapshot-id"].map((id) => snapshotProof(id, now)),
-      signer,
-      key,
-      minutes,
-      config,
-      trust,
-      now,
-    }).catch((error) => {
+    const { execution, snapshots, path } = await signExecution(
+      {
+        ...{ plan: documents.plan, policy: documents.policy, review: documents.review, approvals },
+        proofs: values["snapshot-id"].map((id) => snapshotProof(id, now)),
+        ...{ signer, key, minutes, config, trust, now },
+      },
+      io,
+      values.out,
+    ).catch((error) => {
       throw withPlanReference(error, documents.plan, io.env);
     });
-    const snapshots = await lookUpAsRoot(execution);
-    // Logged before it is written: without a log entry there is no execution plan.
-    recordUserEvent(io.env, {
-      kind: "plan_signed",
-      actor: signer,
-      plan_id: execution.operation_plan_id,
-      execution_id: execution.execution_plan_id,
-      argv: execution.argv,
-      decision: execution.policy_decision,
-      details: {
-        execution_plan_hash: canonicalHash(execution),
-        operation_plan_hash: execution.operation_plan_hash,
-        key_id: key.keyId,
-        approvers: approvals.map((approval) => approval.signer),
-        snapshots: execution.control_proofs.map(({ proof_type, value }) => `${proof_type} ${value}`),
-        expires_at: execution.expires_at,
-        ...subjectDetails(execution.operation_plan),
-      },
-    });
-    const path = saveDocument("execution", execution, io.env, values.out);
     io.result(
       { execution_plan: execution, execution_plan_hash: canonicalHash(execution), path },
       [
@@ -175,11 +159,21 @@ function next(id: string, path: string, { env }: Io): NextStep[] {
   ];
 }
 
+interface Documents {
+  plan: Found<"plan">;
+  policy: Hashed<PolicyResult>;
+  review: Hashed<AiReview> | null;
+  /** Those of a request. */
+  approvals: Approval[];
+}
+
 /** The plan, its policy result and the review behind that: as named, else by the plan's id. */
-async function readDocuments(values: SignValues, io: Io) {
-  if ((values.plan === undefined) === (values.document === undefined)) {
-    throw new AegisError("usage", "name one plan", "Type: aegis sign <plan> --key <file> --signer <name>");
+async function readDocuments(values: SignValues, io: Io): Promise<Documents> {
+  const named = [values.plan, values.document, values.request].filter((one) => one !== undefined);
+  if (named.length !== 1) {
+    throw new AegisError("usage", "name one plan, or one request", "Type: aegis sign <plan>");
   }
+  if (values.request !== undefined) return requested(values, values.request, io);
   const references = [values.document, values.plan, values.policy, values.review, ...values.approval];
   if (references.filter((reference) => reference === "-").length > 1) {
     throw new AegisError("usage", "only one document can come from standard input");
@@ -194,21 +188,29 @@ async function readDocuments(values: SignValues, io: Io) {
   const review = wantsReview
     ? await resolveDocument("review", values.review ?? own("review"), io, exact)
     : null;
-  return { plan, policy, review };
+  return { plan, policy, review, approvals: [] };
 }
 
-/** Looks the snapshots up now if root signs; the executor does so anyway, but only root sees every provider's. */
-async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] | null> {
-  if (process.geteuid?.() !== 0 || !execution.control_proofs.some(isLookedUp)) return null;
-  const [{ lookUpSnapshots }, { snapshotHost }, { loadEcosystem }] = await Promise.all([
-    import("./exec-snapshot.ts"),
-    import("./exec-snapshot-host.ts"),
-    import("./eco-load.ts"),
+/**
+ * The documents of an approved request, planned again where they are out of date.
+ * @throws AegisError `usage`; `refused` for one that has ended; as signableDocuments
+ */
+async function requested(values: SignValues, typed: string, io: Io): Promise<Documents> {
+  if (values.policy !== undefined || values.review !== undefined) {
+    throw new AegisError(
+      "usage",
+      "a request has its own policy result and review",
+      "Leave --policy and --review out.",
+    );
+  }
+  const [{ pending }, { readRequest }, { signableDocuments }] = await Promise.all([
+    import("./cmd-requests.ts"),
+    import("./front-requests.ts"),
+    import("./cmd-plan-again.ts"),
   ]);
-  const { driver } = await loadEcosystem(execution.operation_plan.tool);
-  if (driver === null) return null;
-  const { roots } = await driver();
-  return lookUpSnapshots(execution, new Date(), snapshotHost(roots));
+  const found = pending(await readRequest(values.socket, requestNumber(typed)));
+  const documents = await signableDocuments(found, io, new Date());
+  return { ...documents, plan: { ...documents.plan, text: "", path: null } };
 }
 
 function showSnapshot(

@@ -11,6 +11,8 @@ export type Effect =
   | "read-only"
   /** Writes a document and an audit event of the user's own, nothing else. */
   | "writes-document"
+  /** Asks people for a decision, or takes that back. */
+  | "asks-people"
   /** Makes or uses a secret key. */
   | "secret"
   /** Has the executor change this host. */
@@ -33,8 +35,12 @@ export const COMMANDS = {
   "policy report": { summary: "advisory report over signed plans", effect: "writes-document" },
   sign: { summary: "build and sign an execution plan", effect: "secret" },
   "sign keygen": { summary: "make an Ed25519 key", effect: "secret" },
-  "sign approve": { summary: "approve a plan as a second person", effect: "secret" },
   "sign trust": { summary: "list the trusted keys, or as root change them", effect: "service" },
+  "sign inbox": { summary: "list requests that wait for a person", effect: "read-only" },
+  "sign show": { summary: "show a request as its approver sees it", effect: "read-only" },
+  "sign approve": { summary: "approve a request or a plan as a second person", effect: "secret" },
+  "sign reject": { summary: "reject a request", effect: "secret" },
+  "sign withdraw": { summary: "end a request of your own", effect: "asks-people" },
   "sign verify": { summary: "verify an execution plan offline", effect: "read-only" },
   apply: { summary: "submit an execution plan, show its progress", effect: "changes-host" },
   daemon: { summary: "run one of the services", effect: "service" },

@@ -19,8 +19,12 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
     "aegis policy report --execution-plan <file> --execution-public-key-hex <hex> --approval-public-key-hex <hex> --skip-model --out <report_file>",
   sign: "aegis sign --plan <plan_file> --policy <policy_file> --approval <approval_file>",
   "sign keygen": "aegis sign keygen --role execution --name <name>",
-  "sign approve": "aegis sign approve --plan <plan_file> --reason <why>",
   "sign trust": "aegis sign trust",
+  "sign inbox": "aegis sign inbox --json",
+  "sign show": "aegis sign show <number> --json",
+  "sign approve": "aegis sign approve <number>",
+  "sign reject": "aegis sign reject <number> --reason <why>",
+  "sign withdraw": "aegis sign withdraw <number> --json",
   "sign verify": "aegis sign verify <execution_plan_file> --json",
   apply: "aegis apply <execution_plan_file> --json",
   daemon: "aegis daemon --executor",
@@ -44,13 +48,17 @@ export const EFFECTS: Readonly<Record<Effect, { title: string; rule: string }>> 
     title: "Write a document",
     rule: "They write into your own data directory (or where `--out` says) and into your own audit log, nothing else. Run them for the task that you were given.",
   },
+  "asks-people": {
+    title: "Ask people",
+    rule: "Yours to use for the task that you were given: `aegis apply --request <plan_id> --reason <why> --wait --json` asks for an approval and applies exactly what a person approved; the other ends your own request when it is no longer wanted. Ask once for one change. Give the true reason in one plain sentence: a person reads it.",
+  },
   secret: {
     title: "Need a secret key: a human's",
     rule: "Leave them to people. An approval key is never yours to hold, read or use, and nobody approves what they sign. Sign only if this account was given an execution key on purpose, the person told you to sign this plan, the decision is not deny, and every required control is there. A secret never goes onto a command line.",
   },
   "changes-host": {
     title: "Change the host: a human decides",
-    rule: "Submit only the one signed plan that a person handed to you and told you to submit. It needs membership of the group aegis-admin, not root.",
+    rule: "Submit only what a person approved on your request (`--request`), or the one signed plan that a person handed to you and told you to submit. It needs membership of the group aegis-admin, not root.",
   },
   service: {
     title: "Run or set up services: root",
@@ -76,14 +84,15 @@ export const INSPECT = {
 
 export const CONTROL_ADVICE: Readonly<Record<Control, string>> = {
   "human approval":
-    "hand over `plan_id`, `plan_hash` (the approver types its first characters), the reasons, and the files of plan, policy result and review; wait",
+    "ask for it (step 7) and wait; the approver reads your reason, and plans again on this host",
   "system snapshot":
     "ask the person to make one now, after the plan, and to tell you its name for `--snapshot-id <provider>:<id>`; never invent or reuse one",
 };
 
 export const DECISION_ADVICE: Readonly<Record<Decision, string>> = {
   deny: "Nothing can be signed. Report the rules and reasons, and stop. Never look for another way to the same change.",
-  require_human: "A second person must approve this very plan. Prepare it, hand it over, wait.",
+  require_human:
+    "A second person must approve. Ask with `aegis apply --request <plan_id> --reason <why>`, say why, wait.",
   allow_with_snapshot:
     "A snapshot must be named when the plan is signed. One of btrfs, snapper, lvm or zfs is looked up by the executor and must be younger than the plan. A bare id is only declared: it counts if an approver accepts this very id (with `--accept-snapshot <id>` when approving), or if the policy sets `[snapshot] accept_declared`.",
   allow: "No control is needed, but the plan must still be signed and submitted.",
@@ -105,7 +114,7 @@ export const EXIT_ADVICE: Readonly<Record<keyof typeof EXIT, { means: string; ne
   },
   approval: {
     means: "a human approval is needed",
-    next: "Hand the plan over with its id, hash, reasons and file, and wait.",
+    next: "Ask for it with `aegis apply --request <plan_id> --reason <why>`, and wait. If that waited: nobody has decided yet, or the request has ended; `error.message` says which.",
   },
   snapshot: {
     means: "a snapshot is needed",

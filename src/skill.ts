@@ -159,9 +159,15 @@ ${sh([TYPED.policy, "aegis policy <plan_id> --json"], 3)}
 6. Provide what \`required_controls\` names, through people. A plan is good for ${plan_minutes} minutes:
 ${controls.join("\n")}
 
-7. People type these, under their own accounts: first the approver, then the signer (both add \`--review <review_file>\` if there is a review, the signer \`--snapshot-id <id>\` for a snapshot). A signed plan is good for ${execution_minutes} minutes and runs once.
+7. Hand over: ask a person, on the host that is to be changed. One command submits the plan with its decision and review (yours is found by itself), waits, and applies exactly what was approved, if this account has an execution key; otherwise a person signs, and the same command shows the run. Tell the person the request's number: it is on standard error, and without \`--wait\` in \`request.number\`, with status ${EXIT.approval}.
 
-${sh([TYPED["sign approve"], TYPED.sign], 3)}
+${sh(["aegis apply --request <plan_id> --reason <why> --wait --json"], 3)}
+
+   - Killed or stopped, it goes on with \`aegis apply --request <number> --wait\`. A request waits for a day at most, however old its plan gets: the approver plans again.
+   - Status ${EXIT.denied} with code \`rejected\`: a person said no. Report the reason and stop.
+   - A change that is no longer wanted: \`${TYPED["sign withdraw"]}\`.
+   - What people type: \`${TYPED["sign inbox"].replace(" --json", "")}\`, then \`${TYPED["sign approve"]}\` or \`${TYPED["sign reject"]}\`. Never type these two yourself.
+   - Where no executor answers on this host, hand over the files of plan, policy result and review instead, with \`plan_hash\`. People type, under their own accounts, \`aegis sign approve --plan <plan_file> --reason <why>\`, then \`${TYPED.sign}\` (both with \`--review <review_file>\` if there is one, the signer with \`--snapshot-id <id>\` for a snapshot). A signed plan is good for ${execution_minutes} minutes and runs once; the next two steps are for that.
 
 8. Check the signed plan that you are handed. Compare its argv with what was requested.
 

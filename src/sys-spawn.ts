@@ -121,6 +121,62 @@ export function run(program: string, args: readonly string[], options: RunOption
   });
 }
 
+/** Limit on one line of standard error, in bytes, and on all of it. */
+const MAX_ERROR_LINE = 4096;
+const MAX_ERRORS = 256 * 1024;
+
+/**
+ * Runs a program by absolute path that may ask the user on the terminal, as ssh does: in our session, with `input` as its standard
+ * input. Standard output is captured and capped, standard error is handed over line by line, untrusted as it is.
+ * @throws AegisError `unavailable` if it can't be started
+ */
+export function runFed(
+  program: string,
+  args: readonly string[],
+  given: Omit<RunOptions, "cwd"> & { input: string; onErrorLine(line: string): void },
+): Promise<Pick<RunResult, "status" | "outcome" | "stdout">> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { env: given.env, cwd: "/", stdio: ["pipe", "pipe", "pipe"] });
+    let outcome: RunResult["outcome"] = "exited";
+    const stop = (why: "timeout" | "truncated") => {
+      if (outcome === "exited") outcome = why;
+      child.kill("SIGKILL");
+      child.stdout.destroy();
+      child.stderr.destroy();
+    };
+    const timer = setTimeout(() => stop("timeout"), given.timeoutMs);
+    const chunks: Buffer[] = [];
+    let total = 0;
+    child.stdout.on("data", (chunk: Buffer) => {
+      total += chunk.length;
+      if (total > given.maxBytes) stop("truncated");
+      else chunks.push(chunk);
+    });
+    let rest = "";
+    let errors = 0;
+    child.stderr.on("data", (chunk: Buffer) => {
+      errors += chunk.length;
+      if (errors > MAX_ERRORS) return;
+      const lines = (rest + chunk.toString("utf8")).split(/\r?\n/);
+      rest = (lines.pop() ?? "").slice(0, MAX_ERROR_LINE);
+      for (const line of lines) if (line !== "") given.onErrorLine(line.slice(0, MAX_ERROR_LINE));
+    });
+    // A program that ends without reading its input is no fault of ours; its status says what happened.
+    child.stdin.on("error", () => {});
+    child.stdin.end(given.input);
+    child.on("error", (error) => {
+      clearTimeout(timer);
+      const code = errnoOf(error) === "ENOENT" || errnoOf(error) === "EACCES" ? "unavailable" : "internal";
+      reject(new AegisError(code, `can't run ${program}: ${messageOf(error)}`));
+    });
+    child.on("close", (status) => {
+      clearTimeout(timer);
+      if (rest !== "") given.onErrorLine(rest);
+      resolve({ status, outcome, stdout: Buffer.concat(chunks) });
+    });
+  });
+}
+
 function killGroup(pid: number | undefined): void {
   if (pid === undefined) return;
   try {

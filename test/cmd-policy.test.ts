@@ -39,7 +39,7 @@ function io(): Io {
 /** While the plans of policy-plans.ts are fresh. */
 const NOW = new Date("2026-01-02T03:10:00Z");
 const run = (plan: string, flags: { review?: string; out?: string } = {}, now = NOW) =>
-  runPolicy({ plan, review: flags.review, out: flags.out, summary: false }, io(), now);
+  runPolicy({ plan, review: flags.review, out: flags.out, summary: false }, io(), now, false);
 const text = () => printed.map((p) => p.text).join("\n");
 
 async function refusal(promise: Promise<unknown>): Promise<AegisError> {
@@ -172,6 +172,17 @@ describe("aegis policy", () => {
       expect(["you", "the approver, there", "the signer, there"]).toContain(who);
       if (who !== "you") expect(typed).not.toContain("/");
     }
+  });
+
+  test("where this host has an executor, a person is asked there, and no file is handed over", async () => {
+    const { plan_id } = install();
+    saveDocument("plan", install(), env);
+    const here = { plan: plan_id, review: undefined, out: undefined, summary: false };
+    expect(await runPolicy(here, io(), NOW, true)).toBe(4);
+    expect(text()).toContain(
+      `Next, you: aegis apply --request ${plan_id} --reason <why> --wait\nThen, the approver, on this host: aegis sign approve <number>`,
+    );
+    expect(text()).not.toContain("install -m");
   });
 
   test("a review is used only if named", async () => {

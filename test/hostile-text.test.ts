@@ -4,12 +4,24 @@ import { canonicalJson, parseJson } from "../src/canonical.ts";
 import { renderApproval, renderQuestion } from "../src/cmd-approve-view.ts";
 import { renderPlan } from "../src/cmd-plan-view.ts";
 import { renderPolicyResult } from "../src/cmd-policy-view.ts";
+import { changesSince, renderInbox, renderRequest, renderRequestReview } from "../src/cmd-request-view.ts";
 import { parseDocument } from "../src/doc.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
 import { columnsOf, roomFor } from "../src/terminal.ts";
-import { command, DEBIAN, entry, npm, removal, upgrade, vulnerability, WEAK } from "./policy-plans.ts";
+import {
+  command,
+  DEBIAN,
+  entry,
+  npm,
+  removal,
+  review,
+  upgrade,
+  vulnerability,
+  WEAK,
+} from "./policy-plans.ts";
+import { aSummary } from "./request-kit.ts";
 
 /*
  * A plan file is whatever its writer put there. With every string of it hostile, no view may let a character through that
@@ -85,13 +97,34 @@ const decide = (plan: OperationPlan) =>
   evaluate({ plan, planHash: "0".repeat(64), config: CONFIG, configHash: "1".repeat(64) });
 const TERMINAL = { interactive: true, colour: false };
 
+/** A request whose every word comes from outside. */
+const hostileRequest = (plan: OperationPlan, text: string) =>
+  aSummary({
+    ...{ user: text, reason: text, targets: plan.targets, operation: plan.operation, state: "rejected" },
+    approvals: [
+      {
+        ...{ approval_id: "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50", signer: text, key_id: text, reason: text },
+        ...{ approved_at: "2026-01-02T03:05:00.000Z", expires_at: "2026-01-02T04:05:00.000Z", uid: 1 },
+      },
+    ],
+    end: { at: "2026-01-02T03:05:00.000Z", by: text, uid: 1, reason: text, execution_id: null },
+  });
+
 const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: string) => string>> = {
   plan: (plan, width) => renderPlan(plan, { ...TERMINAL, width }),
   policy: (plan, width, text) =>
     renderPolicyResult(
       plan,
       { ...decide(plan), reasons: [text], rules: [text] },
-      { plan: text, review: text, result: text, config: text, isOut: true, isOwnReview: false },
+      {
+        plan: text,
+        review: text,
+        result: text,
+        config: text,
+        isOut: true,
+        isOwnReview: false,
+        hasExecutor: false,
+      },
       { ...TERMINAL, width },
     ),
   "policy, allowed": (plan, width, text) =>
@@ -102,9 +135,48 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
         decision: "require_human",
         required_controls: ["human approval", "system snapshot"],
       },
-      { plan: text, review: text, result: text, config: text, isOut: true, isOwnReview: false },
+      {
+        plan: text,
+        review: text,
+        result: text,
+        config: text,
+        isOut: true,
+        isOwnReview: false,
+        hasExecutor: false,
+      },
       { ...TERMINAL, width },
     ),
+  "policy, asked for here": (plan, width, text) =>
+    renderPolicyResult(
+      plan,
+      { ...decide(plan), decision: "require_human", required_controls: ["human approval"] },
+      {
+        plan: text,
+        review: text,
+        result: text,
+        config: text,
+        isOut: true,
+        isOwnReview: false,
+        hasExecutor: true,
+      },
+      { ...TERMINAL, width },
+    ),
+  inbox: (plan, width, text) =>
+    renderInbox({ requests: [hostileRequest(plan, text)], left_out: 1 }, new Date(), { ...TERMINAL, width }),
+  request: (plan, width, text) =>
+    renderRequest(hostileRequest(plan, text), new Date(), { ...TERMINAL, width }),
+  changes: (plan, width, text) => {
+    const hashed = { document: plan, hash: "0".repeat(64) };
+    const [then, now] = [[], [text]].map((reasons) => ({
+      plan: { ...hashed, document: { ...plan, warnings: reasons } },
+      policy: { document: { ...decide(plan), reasons }, hash: "0".repeat(64) },
+    }));
+    return then === undefined || now === undefined
+      ? ""
+      : changesSince(then, now, "then", { ...TERMINAL, width });
+  },
+  "request's review": (_plan, width, text) =>
+    renderRequestReview(review({ summary: text, red_flags: [text], model: text }), { ...TERMINAL, width }),
   approve: (plan, width, text) =>
     renderApproval(plan, { ...decide(plan), reasons: [text], rules: [text] }, CONFIG, { ...TERMINAL, width }),
   question: (plan, width, text) => renderQuestion(plan, decide(plan), [text], { ...TERMINAL, width }),

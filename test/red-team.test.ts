@@ -177,6 +177,7 @@ describe("no screen shows such text unescaped", () => {
     config: "c",
     isOut: false,
     isOwnReview: true,
+    hasExecutor: false,
     by: "direct",
   };
   const screens: Readonly<Record<string, (plan: OperationPlan, text: string) => string>> = {

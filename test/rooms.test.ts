@@ -91,7 +91,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   // The runner, and before it all that is decided without root: signing, approving and preflight, which the front does too.
   exec: [
     ...["exec-runner", "exec-plan", "exec-approval", "exec-embedded", "exec-preflight", "exec-lock"],
-    ...["exec-snapshot", "exec-snapshot-host", "exec-snapshot-id", "exec-substance"],
+    ...["exec-snapshot", "exec-snapshot-host", "exec-snapshot-id", "exec-substance", "exec-rejection"],
   ],
   front: ["front", "front-absent", "front-client", "front-requests", "front-supervisor"],
   monitor: [

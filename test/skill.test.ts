@@ -27,7 +27,7 @@ beforeAll(buildWhereNeeded);
 
 const TEXT = await skillText(policy(""));
 const NAMES = Object.keys(COMMANDS) as CommandName[];
-const HARMLESS = ["read-only", "writes-document"];
+const HARMLESS = ["read-only", "writes-document", "asks-people"];
 
 /** The part of a text below a heading, up to the next heading of the same or a higher level. */
 function section(heading: string, text = TEXT): string {
@@ -119,7 +119,8 @@ describe("commands", () => {
       .filter((step) => /^\d/.test(step));
     expect(steps.length).toBe(10);
     for (const step of steps) {
-      const effects = new Set((await Promise.all(fenced(step).map(parse))).map(({ effect }) => effect));
+      const lines = fenced(step).filter((line) => !line.startsWith("aegis apply --request "));
+      const effects = new Set((await Promise.all(lines.map(parse))).map(({ effect }) => effect));
       if (effects.has("secret")) expect(step).toMatch(/^\d+\. People type these/);
       else if (effects.has("changes-host"))
         expect(step).toMatch(/^\d+\. Submit it only when the person told you/);
@@ -142,6 +143,8 @@ describe("commands", () => {
       "help",
       "plan show",
       "policy rules",
+      "sign inbox",
+      "sign show",
       "sign verify",
     ]);
   });
