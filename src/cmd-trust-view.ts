@@ -14,12 +14,24 @@ export function shownKey(key: TrustedKey, now: Date) {
     name: key.name,
     role: key.role,
     public_key_hex: key.publicKeyHex,
+    ssh: key.ssh === null ? null : sshOf(key.ssh),
     not_before: key.notBefore?.toISOString() ?? null,
     not_after: key.notAfter?.toISOString() ?? null,
     state: keyState(key, now),
   };
 }
+
+function sshOf({ fingerprint, application, verifyRequired }: NonNullable<TrustedKey["ssh"]>) {
+  return { fingerprint, in_security_key: application !== null, verify_required: verifyRequired };
+}
 type ShownKey = ReturnType<typeof shownKey>;
+
+/** How the key is held, where the entry says so. */
+function kindOf({ ssh }: ShownKey): string {
+  if (ssh === null) return "";
+  if (!ssh.in_security_key) return ", SSH";
+  return ssh.verify_required ? ", security key, PIN" : ", security key";
+}
 
 const HEADER = ["ID", "NAME", "ROLE", "STATE", "GOOD UNTIL"];
 
@@ -30,9 +42,9 @@ export function renderKeys(
   terminal: Terminal,
 ): string {
   if (keys.length === 0) return "No key is trusted. Add one as root: aegis sign trust add <file>.pub";
-  const rows = keys.map(({ id, name, role, state, not_before, not_after }) => [
-    ...[id, name ?? "–", role, state].map(safe),
-    state === "not yet valid" ? `from ${day(not_before)}` : day(not_after),
+  const rows = keys.map((key) => [
+    ...[key.id, key.name ?? "–", `${key.role}${kindOf(key)}`, key.state].map(safe),
+    key.state === "not yet valid" ? `from ${day(key.not_before)}` : day(key.not_after),
   ]);
   const widths = fitColumns([HEADER, ...rows], terminal.width);
   const line = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER, !terminal.interactive);

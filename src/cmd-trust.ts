@@ -32,7 +32,12 @@ const TRUST_ARGS = {
     multiple: true,
     complete: "file",
     description:
-      "a trusted key's id; an entry: a .pub file of `sign keygen`, a file with what it prints, or -",
+      "a trusted key's id; an entry: a .pub file of `sign keygen` or ssh-keygen, a file with what keygen prints, or -",
+  },
+  name: { type: "string", valueHint: "owner", description: "whose OpenSSH key it is; it can only approve" },
+  "verify-required": {
+    type: "boolean",
+    description: "its security key must check a PIN or a fingerprint, and not only be touched",
   },
   reason: { type: "string", valueHint: "why", description: "why; into the log, and beside a revoked key" },
   until: {
@@ -88,7 +93,7 @@ export async function trust(values: TrustValues, io: Io, host: TrustHost): Promi
   if (action === undefined) throw new AegisError("usage", `sign trust takes ${ACTIONS.join(", ")}`, HELP);
   const now = host.now();
   if (action === "list") {
-    if (values.operands.length > 0 || values.reason !== undefined || values.until !== undefined)
+    if ([...values.operands, values.reason, values.until, values.name].some((one) => one !== undefined))
       throw new AegisError("usage", "list takes nothing else", HELP);
     const keys = loadTrust({ rootOnly: false, files: host.files });
     const uses = await host.uses(io, now);
@@ -126,7 +131,7 @@ export async function trust(values: TrustValues, io: Io, host: TrustHost): Promi
 /** What was asked for, checked as far as that goes without the file. */
 async function plannedChange(
   action: Change,
-  { operands, reason, until }: TrustValues,
+  { operands, reason, until, name, "verify-required": verifyRequired }: TrustValues,
   io: Io,
   now: Date,
 ): Promise<Planned> {
@@ -144,8 +149,11 @@ async function plannedChange(
   if (until !== undefined && (action === "add" || action === "revoke"))
     throw new AegisError("usage", `${action} takes no --until`, HELP);
   const end = takesId && action !== "revoke" ? endOf(until, action, now) : null;
+  if ((name !== undefined && file === undefined) || (verifyRequired && name === undefined))
+    throw new AegisError("usage", "--name and --verify-required are for an OpenSSH key that is added", HELP);
+  const owner = name === undefined ? null : { name, verifyRequired };
   const entry =
-    file === undefined ? null : oneEntry(await entryAt(file, io), file === "-" ? "the entry" : file);
+    file === undefined ? null : oneEntry(await entryAt(file, io), file === "-" ? "the entry" : file, owner);
   return { id, entry, until: end, reason: reason ?? null };
 }
 

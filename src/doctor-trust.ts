@@ -4,14 +4,17 @@ import { credentialsProblem, registryCredentials } from "./eco-credentials.ts";
 import { SIGSTORE_ROOT_OF } from "./eco-sigstore-root.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { loadSecret } from "./key.ts";
+import { isOpenSshSecret, parseSshKey } from "./key-sshsig.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
 import { keyState, keysToReplace } from "./key-trusted-keys.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { dangerousEnvironment } from "./self.ts";
 import { readConfig } from "./sys-config.ts";
-import { namesIn } from "./sys-files.ts";
+import { namesIn, readFileLimited } from "./sys-files.ts";
 import { plural, showArgv } from "./terminal.ts";
+
+const MAX_SSH_BYTES = 16 * 1024;
 
 /** The keys that this host's executor trusts. */
 export function trustedKeys(): Finding[] {
@@ -143,7 +146,24 @@ function readableSecrets(
       }
     }),
   );
-  return [...fromVariables, ...fromFiles];
+  return [...fromVariables, ...fromFiles, ...readableSshSecrets(join(env.HOME ?? "", ".ssh"))];
+}
+
+/** OpenSSH keys that lie in a file without a passphrase. The file of one in a security key is of no use without it. */
+function readableSshSecrets(directory: string): { where: string; publicKeyHex: string }[] {
+  return namesIn(directory)
+    .filter((name) => name.endsWith(".pub"))
+    .flatMap((name) => {
+      const where = join(directory, name.slice(0, -".pub".length));
+      try {
+        const key = parseSshKey(readFileLimited(`${where}.pub`, MAX_SSH_BYTES).toString("utf8").trimEnd());
+        const isOpen = isOpenSshSecret(readFileLimited(where, MAX_SSH_BYTES).toString("utf8"));
+        return key.application === null && isOpen ? [{ where, publicKeyHex: key.publicKeyHex }] : [];
+      } catch {
+        // Another kind of key, or not readable.
+        return [];
+      }
+    });
 }
 
 /** The environment without the variables that make loading a secret fail: this only checks whether one exists. */

@@ -80,6 +80,19 @@ export function dearmorSshSignature(text: string): Buffer {
   }
 }
 
+/** Whether a text is the file of an OpenSSH secret key without a passphrase (PROTOCOL.key): who reads it can sign. */
+export function isOpenSshSecret(text: string): boolean {
+  const [, body = ""] = /^-----BEGIN OPENSSH PRIVATE KEY-----\n([A-Za-z0-9+/=\n]+)-----END/.exec(text) ?? [];
+  const magic = Buffer.from("openssh-key-v1\0");
+  const bytes = Buffer.from(body, "base64");
+  if (!bytes.subarray(0, magic.length).equals(magic)) return false;
+  try {
+    return new Reader(bytes.subarray(magic.length)).text() === "none";
+  } catch {
+    return false;
+  }
+}
+
 /** The key in a signature, in hex; null if the signature is malformed. Who signed is proved by {@link sshSignatureProblem} only. */
 export function sshSignatureKey(blob: Buffer): string | null {
   try {

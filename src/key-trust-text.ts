@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { AegisError } from "./errors.ts";
 import { type PublicKey, parsePublicKey } from "./key-file.ts";
+import { parseSshKey } from "./key-sshsig.ts";
 import { parseTrustedKeys, type TrustedKey } from "./key-trusted-keys.ts";
 
 /*
@@ -28,17 +29,49 @@ function quoted(value: string): string {
   return JSON.stringify(value.toWellFormed()).replaceAll("\u007f", "\\u007f");
 }
 
+/** The entry for an approver's OpenSSH key, by the line of its .pub file. @throws AegisError `invalid_key` */
+function sshEntryText(line: string, { name, verifyRequired }: SshOwner): string {
+  return [
+    "[[key]]",
+    `id = ${quoted(parseSshKey(line).fingerprint)}`,
+    `name = ${quoted(name)}`,
+    `ssh_public_key = ${quoted(line)}`,
+    'role = "approval"',
+    ...(verifyRequired ? ["verify_required = true"] : []),
+    "",
+  ].join("\n");
+}
+
+/** What the .pub file of an OpenSSH key doesn't say. */
+export interface SshOwner {
+  name: string;
+  verifyRequired: boolean;
+}
+
 /**
- * The one entry in `given`: an entry as `keygen` prints it, or the .pub file that it writes.
+ * The one entry in `given`: an entry as `keygen` prints it, or a .pub file, of `keygen` or, with its owner, of ssh-keygen.
  * @throws AegisError `usage`, and as {@link parseTrustedKeys}
  */
-export function oneEntry(given: string, source: string): { text: string; key: TrustedKey } {
-  const file = parsePublicKey(given);
+export function oneEntry(
+  given: string,
+  source: string,
+  owner: SshOwner | null = null,
+): { text: string; key: TrustedKey } {
+  if (owner === null && /^(?:sk-)?ssh-/.test(given)) {
+    throw new AegisError(
+      "usage",
+      `${source} is an OpenSSH key, which doesn't say whose it is`,
+      "Add --name <owner>; and --verify-required if its security key must check a PIN or a fingerprint.",
+    );
+  }
+  const file = owner === null ? parsePublicKey(given) : null;
   if (file !== null && (file.name === undefined || file.role === undefined)) {
     const hint = "Make it with --role and --name, or complete the entry that `aegis sign keygen` printed.";
     throw new AegisError("usage", `${source} does not say whose key it is, or what it is for`, hint);
   }
-  const text = `${(file === null ? given : entryText(file)).trim()}\n`;
+  const entry =
+    owner !== null ? sshEntryText(given.trimEnd(), owner) : file === null ? given : entryText(file);
+  const text = `${entry.trim()}\n`;
   const [key, ...more] = parseTrustedKeys(text, source);
   if (key === undefined || more.length > 0 || !HEADER.test(text.split("\n").find(hasContent) ?? "")) {
     const hint = "Give the .pub file of a key, or the entry that `aegis sign keygen` prints.";

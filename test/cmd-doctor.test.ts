@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { keysInTwoRoles, sudoersProblems } from "../src/doctor-trust.ts";
 import type { Finding } from "../src/finding.ts";
 import { buildWhereNeeded, PROGRAMS } from "./kit.ts";
@@ -82,6 +83,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       "/etc/sudoers.d",
       "/etc/sudoers",
       "/root/.local",
+      "/root/.ssh",
       "/home/alice/.local",
       "/var/log/aegis",
     ])
@@ -104,6 +106,15 @@ describeOnThrowaway("doctor, on a host of its own", () => {
     chownSync(host.path(path), uid, 0);
   };
   const nothing = () => {};
+  /** A trusted approval key in root's ~/.ssh. */
+  const approverInSsh = (passphrase: string) => {
+    directory("/root/.ssh", 0o700);
+    const file = host.path("/root/.ssh/id_ed25519");
+    spawnSync("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", file]);
+    const line = readFileSync(`${file}.pub`, "utf8").trim();
+    const entry = `[[key]]\nid = "a"\nname = "alice"\nssh_public_key = "${line}"\nrole = "approval"\n`;
+    host.write("/etc/aegis/trusted-keys.toml", entry);
+  };
   /** The log's directory as it should be, below one that a group may write. */
   const logsOf = async (group: string, mode = 0o775) => {
     directory("/var/log/aegis", 0o755);
@@ -139,6 +150,13 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       "one user can read an execution and an approval secret",
       nothing,
       { ...SIGNING, ...APPROVAL },
+    ],
+    [
+      "an execution secret and an approver's SSH key without a passphrase",
+      "secrets",
+      "one user can read an execution and an approval secret: the environment (signing), /root/.ssh/id_ed25519",
+      () => approverInSsh(""),
+      SIGNING,
     ],
     [
       "a data directory that a group writes to",
@@ -270,6 +288,7 @@ describeOnThrowaway("doctor, on a host of its own", () => {
       "root",
     ],
     ["private directories", () => directory(DATA, 0o700), {}, "root"],
+    ["an approver's SSH key with a passphrase", () => approverInSsh("a passphrase"), SIGNING, "root"],
   ];
   for (const [name, prepare, env, user] of HEALTHY) {
     test(`exit 0: ${name}`, async () => {

@@ -11,11 +11,13 @@ import type { Io } from "../src/command.ts";
 import { trustFindings } from "../src/doctor-trust.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
 import { generateKey } from "../src/key-file.ts";
+import { parseSshKey } from "../src/key-sshsig.ts";
 import { loadTrust } from "../src/key-trust.ts";
 import { entryText } from "../src/key-trust-text.ts";
 import { keyState, parseTrustedKeys } from "../src/key-trusted-keys.ts";
 import { install } from "./policy-plans.ts";
-import { ALICE, approvalOf, execution, minutesFrom, refuses, SIGNER } from "./signing-kit.ts";
+import { ALICE, approvalOf, BOB, execution, minutesFrom, refuses, SIGNER } from "./signing-kit.ts";
+import { sshPublicKey } from "./ssh-token.ts";
 
 const NOW = new Date("2026-11-30T12:00:00.500Z");
 const root = mkdtempSync(join(tmpdir(), "aegis-trust-"));
@@ -35,6 +37,8 @@ public_key_hex = "${ALICE.publicKeyHex}"
 role = "approval"
 `;
 const NEW = generateKey();
+const TOKEN = `${sshPublicKey(BOB.seed)} bob's "security" key`;
+const IN_FILE = sshPublicKey(BOB.seed, { application: null });
 const entry = (name: string, role: "execution" | "approval", key = NEW) => entryText({ ...key, name, role });
 
 let files = { trustedKeys: "", daemonEnv: "" };
@@ -115,6 +119,17 @@ describe("refused, with nothing written and nothing logged", () => {
       "trusted",
     ],
     ["expire alice", "", "not_found", "no key"],
+    ["add -", `${TOKEN}\n`, "usage", "doesn't say whose it is"],
+    ["add - --name", `${TOKEN}\n`, "usage", "--name needs a value"],
+    ["add - --verify-required", `${TOKEN}\n`, "usage", "are for an OpenSSH key"],
+    ["add - --name <owner>", TOKEN, "invalid_config", "placeholder"],
+    ["add - --name bob", `${TOKEN}\n${TOKEN}`, "invalid_key", "not the one line"],
+    ["add - --name bob", "ssh-rsa AAAA", "invalid_key", "neither ssh-ed25519 nor"],
+    ["add - --name bob --verify-required", IN_FILE, "invalid_config", "verify_required needs"],
+    ["add - --name ops@example", sshPublicKey(SIGNER.seed), "exists", "is trusted already"],
+    ["add - --name bob", entry("bob", "approval"), "invalid_key", "not the one line"],
+    ["list --name bob", "", "usage", "takes nothing else"],
+    ["expire ops-1 --name bob", "", "usage", "are for an OpenSSH key"],
   ])("%s", async (words, stdin, code, why) => {
     const argv = words.split(/ (?=[^\n]*)/);
     await refuses(() => run(argv, stdin), code, why);
@@ -185,6 +200,26 @@ describe("a change", () => {
         }),
       },
     ]);
+  });
+  test("add: an approver's OpenSSH key, by ssh-keygen's .pub file", async () => {
+    const { json, text: said } = await run(
+      ["add", "-", "--name", "bob@example", "--verify-required"],
+      `${TOKEN}\n`,
+    );
+    const id = parseSshKey(TOKEN).fingerprint;
+    expect(text()).toBe(
+      `${FILE}\n[[key]]\nid = "${id}"\nname = "bob@example"\nssh_public_key = ${JSON.stringify(TOKEN)}\nrole = "approval"\nverify_required = true\n`,
+    );
+    expect(said).toContain(`Trusted: approval key ${id} of bob@example`);
+    expect(json.added).toMatchObject({ ssh: { in_security_key: true, verify_required: true } });
+    expect(trusted().at(-1)).toMatchObject({
+      name: "bob@example",
+      role: "approval",
+      publicKeyHex: BOB.publicKeyHex,
+    });
+    expect((await run(["list"])).text).toContain("approval, security key, PIN");
+    await run(["revoke", id, "--reason", "lost it"]);
+    expect(trusted().at(-1)).toMatchObject({ revoked: true });
   });
   test("add where there is no file yet", async () => {
     rmSync(files.trustedKeys);

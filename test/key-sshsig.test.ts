@@ -4,7 +4,13 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { dearmorSshSignature, parseSshKey, sshSignatureKey, sshSignatureProblem } from "../src/key-sshsig.ts";
+import {
+  dearmorSshSignature,
+  isOpenSshSecret,
+  parseSshKey,
+  sshSignatureKey,
+  sshSignatureProblem,
+} from "../src/key-sshsig.ts";
 import { ALICE, BOB, refuses } from "./signing-kit.ts";
 import { armored, type Forgery, sshPublicKey, sshSign } from "./ssh-token.ts";
 
@@ -274,6 +280,12 @@ describe("this machine's ssh-keygen", () => {
       }
     });
   }
+  test("its secret key's file is open or has a passphrase", () => {
+    const locked = join(directory, "locked");
+    keygen(["-q", "-t", "ed25519", "-N", "a passphrase", "-f", locked]);
+    const isOpen = (path: string) => isOpenSshSecret(readFileSync(path, "utf8"));
+    expect([file, locked, `${file}.pub`].map(isOpen)).toEqual([true, false, false]);
+  });
   test("accepts what the token in software signs", () => {
     for (const application of [null, "ssh:"]) {
       const signature = join(directory, "signature");
