@@ -35,6 +35,14 @@ export const AUDIT_KINDS = [
   "log_rotated",
   "requests_refused",
   "trust_changed",
+  "request_submitted",
+  "request_approved",
+  "request_lapsed",
+  "request_rejected",
+  "request_withdrawn",
+  "request_expired",
+  "request_applied",
+  "request_denied",
 ] as const;
 export type AuditKind = (typeof AUDIT_KINDS)[number];
 

@@ -63,7 +63,12 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     plan_minutes: "how long after planning a plan can be decided about, approved and signed; at most 1440",
     execution_minutes: "how long a signed plan may be submitted; at most 1440",
   },
-  approvals: { required: "how many people must approve where one is needed, 1 to 16" },
+  approvals: {
+    required: "how many people must approve where one is needed, 1 to 16",
+    same_user:
+      "true: a request may be approved from the account that made it, for a host of one person; the log says so each time",
+  },
+  requests: { hours: "how long a request waits for a person before it expires, 1 to 168" },
   vulnerability: {
     deny: "the least severity of a known vulnerability in the new version that is denied: low, medium, high or critical",
   },

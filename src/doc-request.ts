@@ -1,8 +1,9 @@
 import * as v from "valibot";
 import { canonicalHash } from "./canonical.ts";
-import { CONTROLS, DECISIONS, Signature } from "./doc.ts";
+import { type Approval, CONTROLS, DECISIONS, type PolicyResult, Signature } from "./doc.ts";
 import { count, name, schemaVersion, sha256, short, timestamp, uuid } from "./doc-fields.ts";
-import { TOOLS } from "./doc-plan.ts";
+import { type OperationPlan, TOOLS } from "./doc-plan.ts";
+import { clip } from "./terminal.ts";
 
 /* The documents of a hand-over: an agent asks for a change, and a person decides. */
 
@@ -51,9 +52,13 @@ const RequestEnd = v.strictObject({
   reason: v.nullable(v.pipe(v.string(), v.maxLength(4096))),
   execution_id: v.nullable(uuid),
 });
+export type RequestEnd = v.InferOutput<typeof RequestEnd>;
 
-/** Targets that a summary shows. */
+/** Targets that a summary shows, and the length of each, in characters. */
 const SHOWN_TARGETS = 16;
+const SHOWN_TARGET = 120;
+/** Length of an approver's reason in a summary. The approval has all of it. */
+const SHOWN_REASON = 500;
 
 /** An approval as a summary shows it. */
 const ApprovalSummary = v.strictObject({
@@ -115,4 +120,39 @@ export function requestHash(request: Readonly<RequestSummary>): string {
     ...{ number, submitted_at, expires_at, uid, user, reason },
     ...{ tool, ecosystem, operation, targets, targets_left_out, asked_plan_hash },
   });
+}
+
+/** The part of a summary that follows from a request's current plan. */
+export function planSummary(plan: OperationPlan, planHash: string, policy: PolicyResult) {
+  return {
+    tool: plan.tool,
+    ecosystem: clip(plan.ecosystem, SHOWN_TARGET),
+    operation: clip(plan.operation, SHOWN_TARGET),
+    targets: plan.targets.slice(0, SHOWN_TARGETS).map((target) => clip(target, SHOWN_TARGET)),
+    targets_left_out: Math.max(0, plan.targets.length - SHOWN_TARGETS),
+    plan_id: plan.plan_id,
+    plan_hash: planHash,
+    planned_at: plan.created_at,
+    decision: policy.decision,
+    required_controls: policy.required_controls,
+    risk_score: plan.risk_score,
+    installed: plan.packages_installed.length,
+    upgraded: plan.packages_upgraded.length,
+    removed: plan.packages_removed.length,
+    downgraded: plan.packages_downgraded.length,
+  };
+}
+
+/** An approval in a summary. `uid` is the account that handed it over. */
+export function approvalSummary(approval: Approval, uid: number): v.InferOutput<typeof ApprovalSummary> {
+  const { approval_id, signer, signature, reason, approved_at, expires_at } = approval;
+  return {
+    approval_id,
+    signer: clip(signer, SHOWN_TARGET),
+    key_id: clip(signature.key_id, SHOWN_TARGET),
+    reason: clip(reason, SHOWN_REASON),
+    approved_at,
+    expires_at,
+    uid,
+  };
 }

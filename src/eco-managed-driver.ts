@@ -19,11 +19,11 @@ import { readRoot, treeReader } from "./eco-stage.ts";
 import { isRollbackArgv, rollbackArgv } from "./eco-undo.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
-import { type Account, accountOf } from "./sys-account.ts";
+import { type Account, accountOf, unusedId } from "./sys-account.ts";
 import { isFlocked } from "./sys-ffi.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { resolveProgram, run } from "./sys-spawn.ts";
-import { USERS, unusedId, userIds } from "./sys-state.ts";
+import { USERS, userIds } from "./sys-state.ts";
 
 /*
  * The run driver of every ecosystem with a managed root: fetch, confined build, comparison, exchange.

@@ -1,6 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { canonicalHash } from "./canonical.ts";
-import { type Approval, type Control, type ExecutionPlan, SCHEMA_VERSION, unsigned } from "./doc.ts";
+import {
+  type Approval,
+  type Control,
+  type ExecutionPlan,
+  type PolicyResult,
+  SCHEMA_VERSION,
+  unsigned,
+} from "./doc.ts";
 import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { checkSnapshots } from "./exec-snapshot-id.ts";
@@ -209,9 +216,7 @@ export function checkControls(
       "Another person types: aegis sign approve --help",
     );
   }
-  const people = required("human approval")
-    ? Math.max(1, policy.approvals_required, config.approvals.required)
-    : 0;
+  const people = approvalsNeeded(policy, config);
   if (approvers.length < people) {
     throw new AegisError(
       "approval_required",
@@ -221,6 +226,12 @@ export function checkControls(
   }
   checkSnapshots(execution, config, now);
   return approvers;
+}
+
+/** How many people have to approve what was decided so. */
+export function approvalsNeeded(policy: PolicyResult, config: PolicyConfig): number {
+  if (!policy.required_controls.includes("human approval")) return 0;
+  return Math.max(1, policy.approvals_required, config.approvals.required);
 }
 
 /**

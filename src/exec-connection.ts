@@ -3,6 +3,7 @@ import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Result } from "./doc-result.ts";
 import { AegisError, errnoOf } from "./errors.ts";
+import { peerOf } from "./sys-ffi.ts";
 import { withFileLock } from "./sys-file-lock.ts";
 import type { StatePaths } from "./sys-state.ts";
 import { clip, showArgv } from "./terminal.ts";
@@ -41,6 +42,11 @@ export class Connection {
     this.#socket.on("close", () => {
       this.#open = false;
     });
+  }
+
+  /** The uid at the other end: the front's. */
+  get peerUid(): number {
+    return peerOf(this.#fd).uid;
   }
 
   /** Whether the client has disconnected. */

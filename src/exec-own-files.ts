@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "./canonical.ts";
-import { errnoOf, messageOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { namesIn, readFileLimited } from "./sys-files.ts";
 
@@ -52,4 +52,17 @@ export function ownFiles(root = "/"): OwnFiles {
 export function changedFiles(before: OwnFiles, after: OwnFiles): string[] {
   const paths = new Set([...before.keys(), ...after.keys()]);
   return [...paths].filter((path) => before.get(path) !== after.get(path)).sort();
+}
+
+/**
+ * A tool that calls back starts the file that is installed now. It must be the version that prepared the run.
+ * @throws AegisError `unavailable`
+ */
+export function refuseReplaced(isReplaced: () => boolean): void {
+  if (!isReplaced()) return;
+  throw new AegisError(
+    "unavailable",
+    "aegis was reinstalled while this request waited",
+    "Apply it again: nothing has been run, and nothing used up.",
+  );
 }

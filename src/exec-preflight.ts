@@ -1,7 +1,7 @@
 import { canonicalJson, type Json, parseCanonical, sha256Hex } from "./canonical.ts";
 import { type ExecutionPlan, parseDocument } from "./doc.ts";
 import { isLegacy } from "./doc-legacy.ts";
-import type { Host } from "./doc-plan.ts";
+import type { Host, OperationPlan } from "./doc-plan.ts";
 import type { Ecosystem } from "./eco.ts";
 import { isAllowedArgv } from "./eco-argv.ts";
 import type { Grammars } from "./eco-table.ts";
@@ -60,8 +60,8 @@ export function verifySubmission(
   signed(execution, executionKey);
   checks.make("not-used-before", () => checkUnused(execution, context));
   checks.make("lifetime", () => checkLifetime(execution, context));
-  checks.make("host", () => checkHost(execution, context.host));
-  checks.make("boot", () => checkBoot(execution, context.host));
+  checks.make("host", () => checkHost(execution.operation_plan, context.host));
+  checks.make("boot", () => checkBoot(execution.operation_plan, context.host));
   checks.make("hashes", () => checkHashes(execution));
   checks.make("policy", () => checkPolicy(execution, context.config, context.grammars));
   return { execution, hash: sha256Hex(text), executionKey };
@@ -174,8 +174,7 @@ export function checkLifetime(
  * Proves that the plan was made on this host.
  * @throws AegisError `wrong_host`
  */
-function checkHost(execution: ExecutionPlan, host: Host): void {
-  const planned = execution.operation_plan.host;
+export function checkHost({ host: planned }: OperationPlan, host: Host): void {
   const fields = ["machine_id_hash", "hostname", "os_id", "os_version", "architecture"] as const;
   const other = fields.find((field) => planned[field] !== host[field]);
   if (other === undefined) return;
@@ -193,8 +192,8 @@ function checkHost(execution: ExecutionPlan, host: Host): void {
  * when the clock is set.
  * @throws AegisError `expired`
  */
-function checkBoot(execution: ExecutionPlan, host: Host): void {
-  const planned = execution.operation_plan.host.boot_id;
+export function checkBoot(plan: OperationPlan, host: Host): void {
+  const planned = plan.host.boot_id;
   if (planned !== undefined && planned === host.boot_id) return;
   throw new AegisError(
     "expired",

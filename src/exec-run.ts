@@ -104,6 +104,8 @@ export interface RunContext {
   checks: CheckSequence;
   /** Called once the start event is on disk: from then on a failure is an outcome, not a refusal. */
   started(): void;
+  /** Called after that, once the outcome's file is there. */
+  recorded(): void;
 }
 
 /**
@@ -158,6 +160,7 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
   }
   context.started();
   writeResult(result, paths);
+  context.recorded();
   events.say({ kind: "started" });
   const status = await startRun(prepared, execution.argv, driver, account, stop, {
     progress: (percent, message) => events.say({ kind: "progress", percent: Math.floor(percent), message }),

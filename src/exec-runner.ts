@@ -10,6 +10,8 @@ import { Connection, outcomeForClients, pace, REFUSAL_PACE } from "./exec-connec
 import { giveWay } from "./exec-give-way.ts";
 import { queued, tryRunLock } from "./exec-lock.ts";
 import { recoverInterrupted } from "./exec-recover.ts";
+import { answerRequests, storeOf } from "./exec-request-calls.ts";
+import { settleRequests } from "./exec-requests.ts";
 import { type RunnerWorld, thisHost } from "./exec-world.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
@@ -64,7 +66,7 @@ export async function serveRunner(
     world.prepare();
     const audit = loggedAudit(world.openLog(), log);
     if ("answer" in call) connection.reply(call.answer);
-    else await answer(call, { world, audit, connection, stop });
+    else await answer(call, { world, audit, connection, stop, log });
   } catch (error) {
     logFailure(error, log);
     connection.send(errorReply(error));
@@ -87,7 +89,7 @@ export async function recoverRuns(
   log: Log,
   world = thisHost({ execution: [], approval: [] }),
 ): Promise<void> {
-  stopReason(log, world);
+  const stop = stopReason(log, world);
   world.prepare();
   let isLogged = false;
   const audit = loggedAudit(world.openLog(), log);
@@ -98,6 +100,7 @@ export async function recoverRuns(
   // A watcher takes the lock too, for a moment. A process that keeps it is the next run, which has closed this one.
   const end = performance.now() + LOCK_MS;
   while (!(await tryRecover(world, audit, onWait)) && performance.now() < end) await Bun.sleep(POLL_MS / 3);
+  await settleRequests(storeOf({ world, audit, log }), stop);
 }
 
 /** The same for a waiting client, by default without waiting for the tool. False if another process has the lock. */
@@ -121,6 +124,7 @@ interface RunnerContext {
   audit: AuditLog;
   connection: Connection;
   stop: AbortSignal;
+  log: Log;
 }
 
 /**
@@ -155,6 +159,7 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
         aegis: process.execPath,
         isReplaced: selfReplaced,
         emit: (event) => connection.event(event),
+        recorded: () => settleRequests(storeOf(context), stop),
         stop,
       }).catch(async (error: unknown) => {
         await pace("refused", REFUSAL_PACE, stop, paths);
@@ -178,8 +183,10 @@ async function answer(call: ExecutorCall, context: RunnerContext): Promise<void>
       await recordRefusals(call.parameters.refusals, context);
       connection.reply({});
       return;
-    default:
+    case "WatchRequests":
       throw serviceError("MethodNotImplemented", { method: call.method });
+    default:
+      await answerRequests(call, context);
   }
 }
 

@@ -12,6 +12,7 @@ import { AegisError, messageOf } from "./errors.ts";
 import { checkControls } from "./exec-approval.ts";
 import { CheckSequence, SUBMISSION_CHECKS } from "./exec-checks.ts";
 import { waitForRunLock } from "./exec-lock.ts";
+import { refuseReplaced } from "./exec-own-files.ts";
 import { checkArgv, type Submission, verifySubmission } from "./exec-preflight.ts";
 import { recoverInterrupted } from "./exec-recover.ts";
 import { planAgain } from "./exec-replan.ts";
@@ -36,7 +37,10 @@ import type { Caller, EventInput } from "./wire-executor.ts";
 const QUEUE_LIMITS = { all: 32, perUid: 24 };
 
 /** Held while parsing a plan, so that only one runner parses at a time. */
-const PARSE_LOCK = "parse";
+export const PARSE_LOCK = "parse";
+
+/** How long a finished run waits for the bookkeeping of requests. What is left is done by whoever opens them next. */
+const RECORDED_MS = 5000;
 
 /** Where an executor keeps its records, what it can run, and how it plans. */
 export interface ExecutorWorld {
@@ -58,6 +62,8 @@ export interface ExecutionContext extends ExecutorWorld {
   isReplaced(): boolean;
   /** Sends an event to the watchers. Never throws, never waits. */
   emit(event: EventInput): void;
+  /** Called once a run is in the log and has its outcome's file: requests are ended by it. Never throws; checks nothing. */
+  recorded(): Promise<void>;
   /** Aborted, with the reason, when this process is asked to end. Nothing starts after that; what must not be interrupted continues. */
   stop: AbortSignal;
 }
@@ -106,6 +112,7 @@ class Attempt {
   }
 
   async run(): Promise<Result> {
+    let recorded = Promise.resolve();
     const needed = expendable();
     const id = await this.#admit();
     const { audit, caller, stop, paths } = this.#context;
@@ -130,6 +137,9 @@ class Attempt {
         stop,
         checks,
         started,
+        recorded: () => {
+          recorded = this.#context.recorded();
+        },
       });
     } catch (error) {
       if (this.#started) await this.#close(error);
@@ -138,6 +148,7 @@ class Attempt {
       throw this.refuse(error);
     } finally {
       lock.release();
+      await Promise.race([recorded, Bun.sleep(RECORDED_MS)]);
     }
   }
 
@@ -282,17 +293,4 @@ class Attempt {
           : { ...details, message: known.message, ...known.details, ...signed.details },
     });
   }
-}
-
-/**
- * A tool that calls back starts the file that is installed now. It must be the version that prepared the run.
- * @throws AegisError `unavailable`
- */
-function refuseReplaced(isReplaced: () => boolean): void {
-  if (!isReplaced()) return;
-  throw new AegisError(
-    "unavailable",
-    "aegis was reinstalled while this request waited",
-    "Apply it again: nothing has been run, and nothing used up.",
-  );
 }

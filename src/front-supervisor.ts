@@ -7,10 +7,11 @@ import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
 import { SYSTEM } from "./paths.ts";
 import { isCompiled, selfCommand, stopSignal } from "./self.ts";
+import { unusedId } from "./sys-account.ts";
 import { descriptorOf, listenUnix } from "./sys-ffi.ts";
 import { rootOnlyProblem } from "./sys-files.ts";
 import { SYSTEM_PATH } from "./sys-spawn.ts";
-import { ADMIN_GROUP, groupId, prepareState, USERS, unusedId, userIds } from "./sys-state.ts";
+import { ADMIN_GROUP, groupId, prepareState, USERS, userIds } from "./sys-state.ts";
 import { RUNNER_SLOTS } from "./wire-limits.ts";
 import { claimSocketPath } from "./wire-socket-path.ts";
 

@@ -11,7 +11,6 @@ export const TMPFILES_FILE = "/etc/tmpfiles.d/aegis.conf";
 /** Every directory of a production host, parents first. */
 export const HOST_DIRECTORIES: readonly Directory[] = [
   { path: SYSTEM.config, mode: 0o755, user: "root", group: "root" },
-  { path: SYSTEM.run, mode: 0o755, user: "root", group: "root" },
   ...STATE_DIRECTORIES,
   // Not by StateDirectory=, with which systemd would chown root's parent directories to the service's user too.
   { path: SYSTEM.reviewerState, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },

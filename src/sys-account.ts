@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { AegisError } from "./errors.ts";
+import { idsInUse } from "./sys-process.ts";
 import { resolveProgram } from "./sys-spawn.ts";
 import { userIds } from "./sys-state.ts";
 
@@ -53,4 +55,30 @@ export function commandAs(
   }
   const ids = ["--reuid", String(account.uid), "--regid", String(account.gid), "--clear-groups"];
   return [setpriv, [...ids, "--inh-caps=-all", "--no-new-privs", "--", program, ...args]];
+}
+
+/** Ids that systemd assigns temporarily (DynamicUser= of systemd.exec(5)), never to a person or package. */
+const DYNAMIC_IDS = { first: 61184, last: 65519 };
+
+/**
+ * An id that no user, group or process has.
+ * @throws AegisError `unavailable` if all are taken
+ */
+export function unusedId(): number {
+  const named = new Set(
+    ["/etc/passwd", "/etc/group"].flatMap((file) =>
+      readFileSync(file, "utf8")
+        .split("\n")
+        .map((line) => Number(line.split(":")[2])),
+    ),
+  );
+  const running = idsInUse();
+  for (let id = DYNAMIC_IDS.first; id <= DYNAMIC_IDS.last; id++) {
+    if (!named.has(id) && !running.has(id)) return id;
+  }
+  throw new AegisError(
+    "unavailable",
+    "no user id is free for the front",
+    "Create the system user aegis-front.",
+  );
 }

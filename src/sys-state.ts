@@ -14,7 +14,6 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { readConfig } from "./sys-config.ts";
 import { createFileExclusive } from "./sys-files.ts";
-import { idsInUse } from "./sys-process.ts";
 
 /** The group whose members may submit plans and read outcomes. */
 export const ADMIN_GROUP = "aegis-admin";
@@ -40,6 +39,12 @@ export interface StatePaths {
   lock: string;
   /** Directories of package files, one per run. */
   archives: string;
+  /** The requests that wait for a person, and how others ended. */
+  requests: string;
+  /** Where clients prove who they are: one file per call, for its user alone. */
+  proofs: string;
+  /** The states of requests, for everybody. */
+  run: string;
   /** The log of executions. */
   audit: string;
   /** Uid whose files are trusted. */
@@ -60,6 +65,11 @@ export const STATE = {
   lock: join(SYSTEM.state, "lock"),
   /** Directories of package files, one per run. 0755: a tool's own users must reach them. */
   archives: "/var/cache/aegis/archives",
+  /** One file per request, and its documents while it waits. 0700. */
+  requests: join(SYSTEM.state, "requests"),
+  /** 0711: a user must reach the own file by its name, and find no other. */
+  proofs: join(SYSTEM.run, "proof"),
+  run: SYSTEM.run,
   audit: SYSTEM.auditDir,
   owner: 0,
   readers: ADMIN_GROUP,
@@ -79,6 +89,9 @@ export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: STATE.runs, mode: 0o700, user: "root", group: "root" },
   { path: STATE.used, mode: 0o700, user: "root", group: "root" },
   { path: STATE.lock, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.requests, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.run, mode: 0o755, user: "root", group: "root" },
+  { path: STATE.proofs, mode: 0o711, user: "root", group: "root" },
   // Set-group-id here too: an outcome always has its group, even between rename and chown.
   { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },
   { path: "/var/cache/aegis", mode: 0o755, user: "root", group: "root" },
@@ -100,6 +113,11 @@ export function groupName(gid: number): string | null {
   return line?.split(":")[0] ?? null;
 }
 
+/** The name of a user in /etc/passwd, or null. */
+export function userName(uid: number, passwd: string = readFileSync("/etc/passwd", "utf8")): string | null {
+  return entries(passwd).find((fields) => numericId(fields[2]) === uid)?.[0] ?? null;
+}
+
 /** The numeric ids of a user in /etc/passwd, or null. */
 export function userIds(
   name: string,
@@ -117,32 +135,6 @@ export function userIds(
 function numericId(text: string | undefined): number | null {
   const id = /^\d{1,10}$/.test(text ?? "") ? Number(text) : Number.POSITIVE_INFINITY;
   return id < 2 ** 32 - 1 ? id : null;
-}
-
-/** Ids that systemd assigns temporarily (DynamicUser= of systemd.exec(5)), never to a person or package. */
-const DYNAMIC_IDS = { first: 61184, last: 65519 };
-
-/**
- * An id that no user, group or process has.
- * @throws AegisError `unavailable` if all are taken
- */
-export function unusedId(): number {
-  const named = new Set(
-    ["/etc/passwd", "/etc/group"].flatMap((file) =>
-      readFileSync(file, "utf8")
-        .split("\n")
-        .map((line) => Number(line.split(":")[2])),
-    ),
-  );
-  const running = idsInUse();
-  for (let id = DYNAMIC_IDS.first; id <= DYNAMIC_IDS.last; id++) {
-    if (!named.has(id) && !running.has(id)) return id;
-  }
-  throw new AegisError(
-    "unavailable",
-    "no user id is free for the front",
-    "Create the system user aegis-front.",
-  );
 }
 
 /**

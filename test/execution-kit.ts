@@ -26,6 +26,9 @@ export function statePathsIn(directory: string): StatePaths {
     used: at("spent"),
     lock: at("lock"),
     archives: at("archives"),
+    requests: at("requests"),
+    proofs: at("proof"),
+    run: at("run"),
     audit: at("audit"),
     owner: process.getuid?.() ?? 0,
     readers: "no-such-group",
@@ -106,6 +109,7 @@ export function contextOf(
     aegis: "/nonexistent/aegis",
     isReplaced: () => false,
     emit: () => {},
+    recorded: async () => {},
     stop: new AbortController().signal,
     ...change,
   };
