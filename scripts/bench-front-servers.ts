@@ -116,6 +116,7 @@ async function serve(path: string, trustedKey: string): Promise<void> {
   await startFront({
     listen: { path },
     runner: { path: `${path}.runner` },
+    states: "/nonexistent",
     verify(text) {
       const execution = readExecution(parseCanonical(text));
       const trust = loadTrust({ rootOnly: true, bare: { execution: [trustedKey], approval: [] } });

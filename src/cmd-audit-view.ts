@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { AuditEvent } from "./audit-event.ts";
+import type { AuditEvent, AuditKind } from "./audit-event.ts";
 import { UUID } from "./canonical.ts";
 import {
   columnsOf,
@@ -156,18 +156,21 @@ function rowOf(event: AuditEvent, short: boolean): Row {
   };
 }
 
+/** Events whose actor decides about what another has asked for. */
+const DECIDES: readonly AuditKind[] = ["approval_signed", "request_approved", "request_rejected"];
+
 const Name = v.object({ name: v.string(), key_id: v.string() });
 const ReportedCaller = v.object({ uid: v.number() });
 
 /** The actor, or, if no signature was verified, the sender that the front reported. */
 function askedBy({ kind, actor, details }: AuditEvent): string | null {
-  if (kind === "approval_signed") return null;
+  if (DECIDES.includes(kind)) return null;
   const caller = read(ReportedCaller, details?.["caller_reported_by_front"]);
   return actor ?? (caller === null ? null : `uid ${caller.uid}, reported by the front`);
 }
 
 function approvedBy({ kind, actor, details }: AuditEvent): string | null {
-  if (kind === "approval_signed") return actor;
+  if (DECIDES.includes(kind)) return actor;
   const names =
     read(v.array(Name), details?.["approved_by"])?.map(({ name, key_id }) => `${name} (key ${key_id})`) ??
     read(v.array(v.string()), details?.["approvers"]);
@@ -206,8 +209,11 @@ function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boo
   const operation = read(v.string(), details?.["operation"]) ?? (argv === null ? null : showArgv(argv));
   const packages = packagesIn(details, short ? NAMED_PACKAGES : Number.POSITIVE_INFINITY);
   const message = read(v.string(), details?.["message"]);
+  const request = read(v.number(), details?.["request"]);
+  const reason = request === null ? null : read(v.string(), details?.["reason"]);
   const changes = read(v.array(v.string()), details?.["changes"]);
   return [
+    request === null ? null : `request ${request}${reason === null ? "" : ` (${reason})`}`,
     operation === null || packages === null ? (operation ?? packages) : `${operation}: ${packages}`,
     message === null || changes === null
       ? (message ?? changes?.join(", "))

@@ -15,6 +15,7 @@ export const GUARANTEES: readonly Block[] = [
       "A signed plan runs once, on the host it was made on, within its lifetime (30 minutes, at most 24 hours by policy), and not after a reboot in between. A longer `--expires-in-minutes` is cut to the limit, and that is said. Used plans and approvals stay used even if an older copy of /var/lib/aegis is put back, because the log is asked too.",
       "Whoever approves is not the signer: the executor refuses an approval by the signing key, a repeated approver, an approval under the signer's own name, and an approval of any other plan.",
       "A change of settings under /etc/apt/apt.conf.d can't loosen a run: apt runs with the host's settings frozen, ours behind them, and the host's files switched off; the result is dumped and compared before apt starts. Settings for apt's developers (`Debug`) are left out. In dpkg's own files (/etc/dpkg/dpkg.cfg, dpkg.cfg.d) an option that changes what is done, such as `instdir` or `ignore-depends`, is refused before anything is used up; the programs that dpkg starts because of them (`post-invoke`, as needrestart has it) stand in the plan, and different ones at the time of the run are drift.",
+      "Who asks for a change, approves, rejects or withdraws a request is known from the kernel: the runner makes a file that only that user can write, and the client writes a digest of its call into it. A front in foreign hands can lose or delay a request, and nothing else. A request that was acknowledged is on disk and in the log, once, wherever the runner was killed.",
       "Killing the client, the front or the runner does not stop dpkg halfway. The next runner compares, logs what it finds as `execution_interrupted`, and never runs the plan again.",
     ],
   },
@@ -26,7 +27,7 @@ export const GUARANTEES: readonly Block[] = [
       "Root can do anything, rewriting the log and its hashes included. Against root only what was kept elsewhere proves anything: keep the head that `aegis audit verify` prints (`<number>:<hash>`) and give it next time as `--expect-head`: a log that was cut off or rewritten then fails. A hash chain alone can't show that; that all its events are gone fails without it too (exit status 6).",
       "An agent that shares the approver's account can approve for them. Keep the approval secret under another account, best on another machine. `--confirm <whole hash>` exists so that a person who has read a plan elsewhere can script; an agent must not have the key.",
       "A snapshot is looked up, not tried. That it is there, of the right thing and newer than the plan is checked; that the host boots from it is not. A bare id (of a cloud's disk, say) is only declared: nothing looks it up.",
-      "Who submitted a plan (the uid) is what the front reports. The actor in the log is the verified signer and approvers.",
+      "Who submitted a signed plan (the uid) is what the front reports. The actor in the log is the verified signer and approvers.",
     ],
   },
 ];

@@ -42,8 +42,8 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   reviewerEnv: "settings of the reviewer",
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:
-    "results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals",
-  run: "sockets",
+    "results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals. requests/: what waits for a person, with its documents, and how the last 1,000 requests ended; root's alone",
+  run: "sockets; proof/: where the runner has clients prove who they are; requests.state: number, revision and state of each request",
   socket: "where clients connect: varlink, `io.aegis.Executor`; 0660 root:aegis-admin",
   runnerSocket: "where the front hands requests over to root",
   buildSocket: "where the runner has tools other than apt confined",

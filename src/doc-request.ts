@@ -123,7 +123,7 @@ export function requestHash(request: Readonly<RequestSummary>): string {
 }
 
 /** The part of a summary that follows from a request's current plan. */
-export function planSummary(plan: OperationPlan, planHash: string, policy: PolicyResult) {
+export function planFacts(plan: OperationPlan, planHash: string, policy: PolicyResult) {
   return {
     tool: plan.tool,
     ecosystem: clip(plan.ecosystem, SHOWN_TARGET),

@@ -239,7 +239,7 @@ export function approvalsNeeded(policy: PolicyResult, config: PolicyConfig): num
  * itself.
  * @throws AegisError `key_untrusted`
  */
-function assertNoReviewer(keys: readonly { publicKeyHex: string }[], config: PolicyConfig): void {
+export function assertNoReviewer(keys: readonly { publicKeyHex: string }[], config: PolicyConfig): void {
   const found = keys.find(({ publicKeyHex }) => config.review.public_keys.includes(publicKeyHex));
   if (found === undefined) return;
   const both = keyId(found.publicKeyHex);

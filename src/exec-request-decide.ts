@@ -5,13 +5,13 @@ import type { Approval } from "./doc.ts";
 import {
   approvalSummary,
   isPending,
-  planSummary,
+  planFacts,
   Rejection,
   type RequestSummary,
   requestHash,
 } from "./doc-request.ts";
 import { AegisError } from "./errors.ts";
-import { approvalHash, approvalsNeeded, verifyApprovals } from "./exec-approval.ts";
+import { approvalHash, approvalsNeeded, assertNoReviewer, verifyApprovals } from "./exec-approval.ts";
 import { verifyRejection } from "./exec-rejection.ts";
 import type { KeptRequest } from "./exec-request-files.ts";
 import {
@@ -114,14 +114,15 @@ export function addApproval(
   };
   const earlier = kept.approvals.filter(stays);
   const approvals = [...earlier, approval];
-  const approver = verify(approvals).at(-1);
+  const approvers = verify(approvals);
+  assertNoReviewer(approvers, given.policy.config);
   if (approvals.length > MAX_APPROVALS)
     throw new AegisError("approval_invalid", `request ${number} has ${MAX_APPROVALS} approvals already`);
   const dropped = kept.approvals.filter((one) => !earlier.includes(one));
   const request = withApprovals(
     {
       ...kept.request,
-      ...planSummary(plan, planHash, policy),
+      ...planFacts(plan, planHash, policy),
       approvals: [...kept.request.approvals, approvalSummary(approval, uid)],
       approvals_required: approvalsNeeded(policy, given.policy.config),
     },
@@ -137,7 +138,7 @@ export function addApproval(
     ...{ approvals: approvals.length, approvals_required: request.approvals_required },
     ...subjectDetails(plan),
   };
-  const actor = `${approval.signer} (key ${approver?.key})`;
+  const actor = `${approval.signer} (key ${approvers.at(-1)?.key})`;
   const event = { kind: "request_approved", actor, execution_id: null, details } as const;
   const changes = newer === null ? { request, approvals } : { request, approvals, texts };
   return store.change(kept, changes, event).request;

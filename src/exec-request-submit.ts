@@ -3,7 +3,7 @@ import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash, canonicalJson, parseCanonical, sha256Hex } from "./canonical.ts";
 import { type PolicyResult, parseDocument } from "./doc.ts";
 import type { Host, OperationPlan } from "./doc-plan.ts";
-import { planSummary, RequestReason, type RequestSummary } from "./doc-request.ts";
+import { planFacts, RequestReason, type RequestSummary } from "./doc-request.ts";
 import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { approvalsNeeded } from "./exec-approval.ts";
@@ -117,7 +117,7 @@ export function keepSubmitted(
     uid,
     user: userName(uid),
     reason,
-    ...planSummary(plan, planHash, policy),
+    ...planFacts(plan, planHash, policy),
     asked_plan_hash: planHash,
     approvals: [],
     approvals_required: required,

@@ -10,6 +10,8 @@ import {
   type ExecutorCall,
   errorReply,
   readEvent,
+  readRequestEvent,
+  readRequests,
   readStatus,
   replyError,
 } from "./wire-executor.ts";
@@ -98,6 +100,68 @@ export function relay(
       clearInterval(timer);
       stopped = true;
       if (heard && request.method === "Watch") hangUp();
+    },
+  };
+}
+
+interface RequestRelay {
+  runnerPath: string;
+  aliveMs: number;
+  log: Log;
+  send(reply: object): void;
+  /** Called once, after the last reply was sent; not after `stop`. */
+  done(): void;
+  /** Called once, when the runner has finished the call, which may be after `stop`. */
+  ended(): void;
+}
+
+/** The calls about requests. Each has its own connection to the runner. */
+type RequestsCall = Extract<ExecutorCall, { method: "Submit" | "Requests" | "Decide" | "Withdraw" }>;
+
+/**
+ * Relays a call about requests, with `caller` instead of the identity the client claims. The runner asks the client itself for a
+ * proof of that, in an event that is relayed like any other. `stop` does not stop the runner.
+ */
+export function relayRequests(
+  request: RequestsCall,
+  caller: Caller,
+  { runnerPath, aliveMs, log, send, done, ended }: RequestRelay,
+): { stop(): void } {
+  const { method } = request;
+  const alive = () => send({ parameters: { event: { kind: "alive" } }, continues: true });
+  const timer = method === "Requests" ? undefined : setInterval(alive, aliveMs);
+  let stopped = false;
+  const finish = (reply: object) => {
+    clearInterval(timer);
+    call.close();
+    if (!stopped) {
+      send(reply);
+      done();
+    }
+    ended();
+  };
+  const onReply = (reply: Reply) => {
+    const error = replyError(reply);
+    if (error !== null) return finish(errorReply(error));
+    const parameters = method === "Requests" ? readRequests(reply) : { event: readRequestEvent(reply) };
+    if (!reply.continues) finish({ parameters });
+    else if (!stopped) send({ parameters, continues: true });
+  };
+  const onFailure = (failure: CallFailure) => {
+    const problem = failure.error.message;
+    log.error("the runner could not be asked", { method, uid: caller.uid, stage: failure.stage, problem });
+    finish(errorReply(runnerFailure(failure, method)));
+  };
+  const parameters = { ...request.parameters, caller };
+  const call = openCall(
+    runnerPath,
+    { method: `${EXECUTOR}.${method}`, parameters, more: true },
+    { onReply, onFailure },
+  );
+  return {
+    stop() {
+      clearInterval(timer);
+      stopped = true;
     },
   };
 }

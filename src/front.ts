@@ -2,7 +2,8 @@ import { fstatSync } from "node:fs";
 import { parseCanonical, sha256Hex } from "./canonical.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
 import { checkLifetime, checkSignature, readExecution } from "./exec-preflight.ts";
-import { relay, statusRelay } from "./front-relay.ts";
+import { relay, relayRequests, statusRelay } from "./front-relay.ts";
+import { requestWatchers, type Watchers } from "./front-watchers.ts";
 import { loadTrust } from "./key-trust.ts";
 import type { BareKeys } from "./key-trusted-keys.ts";
 import type { Log } from "./log.ts";
@@ -10,12 +11,12 @@ import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { stopSignal } from "./self.ts";
 import { byteBudget, slots } from "./wire-budget.ts";
-import { EXECUTOR_INTERFACE, readCall } from "./wire-executor.ts";
+import { type Caller, EXECUTOR_INTERFACE, type ExecutorCall, readCall } from "./wire-executor.ts";
 import { FRONT_LIMITS, type FrontLimits } from "./wire-limits.ts";
 import { reportRefusals } from "./wire-refusals.ts";
 import { type Listen, startServer } from "./wire-server.ts";
 import { serviceError } from "./wire-service.ts";
-import type { Service } from "./wire-session.ts";
+import type { Answer, Service } from "./wire-session.ts";
 
 /** Limit on remembered plans. A forgotten one costs the runner another check. */
 const LIMIT = 1000;
@@ -66,6 +67,8 @@ export function rememberUsedPlans(): UsedPlans {
 export interface FrontOptions {
   listen: Listen;
   runner: { path: string };
+  /** Directory of the file with the states of requests. */
+  states: string;
   limits?: Partial<FrontLimits>;
   /**
    * Cheap checks of a submitted plan's text; an error is the reply. The runner repeats them all. Returns the error about the
@@ -84,37 +87,49 @@ export async function startFront(options: FrontOptions): Promise<{ close(): Prom
   const { listen, log } = options;
   const limits = { ...FRONT_LIMITS, ...options.limits };
   const refusals = reportRefusals(options.runner.path, limits.reportMs, log);
+  const watchers = requestWatchers(options.states, limits, log);
   const service: Service = {
     title: "the executor",
     interface: EXECUTOR_INTERFACE,
-    start: executorCalls(options, limits),
+    start: executorCalls(options, watchers, limits),
     refused: (refusal) => refusals.add({ ...refusal, execution_id: null }),
   };
   // One for the client and at most one to the runner, which stays open when its client leaves.
-  const sizes = { limits, budget: byteBudget(limits), descriptorsPerClient: 2 };
+  const sizes = {
+    ...{ limits, budget: byteBudget(limits) },
+    ...{ descriptorsPerClient: 2, descriptorsApart: limits.watchers },
+  };
   const server = await startServer({ listen, service, log, ...sizes });
   return {
     async close() {
       await server.close();
+      watchers.close();
       await refusals.close();
     },
   };
 }
 
 /** Checks each call and relays it to the runner. */
-function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimits): Service["start"] {
+function executorCalls(
+  { runner, verify, log }: FrontOptions,
+  watchers: Watchers,
+  limits: FrontLimits,
+): Service["start"] {
   const usedPlans = rememberUsedPlans();
   const applies = slots(limits.applies, (uid) => (uid === 0 ? limits.applies : limits.appliesPerUid));
   const watches = slots(limits.watches, () => limits.watchesPerUid);
   const status = statusRelay({ runnerPath: runner.path, limitMs: limits.statusMs, log });
-  return (call, caller, { send, done }) => {
+  const requests = requestCalls(runner.path, watchers, limits, log);
+  return (call, caller, answer) => {
+    const { send, done } = answer;
     const request = readCall(call);
     if ("answer" in request) {
       send({ parameters: request.answer });
       return null;
     }
+    if (request.method === "Report") throw serviceError("MethodNotImplemented", { method: "Report" });
     if (request.method !== "Apply" && request.method !== "Watch" && request.method !== "Status") {
-      throw serviceError("MethodNotImplemented", { method: request.method });
+      return requests(request, caller, call.more, answer);
     }
     if (request.method === "Status") return { ...status.ask({ send, done }), uncounted: false };
     const submits = request.method === "Apply";
@@ -142,6 +157,39 @@ function executorCalls({ runner, verify, log }: FrontOptions, limits: FrontLimit
   };
 }
 
+type RequestsCall = Exclude<ExecutorCall, { method: "Apply" | "Watch" | "Status" | "Report" }>;
+
+/** Relays the calls about requests to the runner, and lets clients wait. */
+function requestCalls(runnerPath: string, watchers: Watchers, limits: FrontLimits, log: Log) {
+  const places = slots(limits.requests, () => limits.requestsPerUid);
+  return (
+    request: RequestsCall,
+    caller: Caller,
+    more: boolean,
+    { send, done, taken }: Answer,
+  ): ReturnType<Service["start"]> => {
+    const { method } = request;
+    if (method !== "Requests" && !more) {
+      throw new AegisError("protocol", `${method} sends more than one reply`, "Call it with more.");
+    }
+    if (request.method === "WatchRequests") {
+      const work = watchers.watch(caller.uid, { number: request.parameters.number, send });
+      return { ...work, uncounted: true, apart: true };
+    }
+    const leave = places.take(caller.uid);
+    if (leave === null) throw tooManyAsk(limits);
+    const context = { runnerPath, aliveMs: limits.aliveMs, log, send, done };
+    // An answer may be large: the place is taken until the client has it.
+    const work = relayRequests(request, caller, { ...context, ended: () => taken(leave) });
+    return { ...work, uncounted: false };
+  };
+}
+
+function tooManyAsk({ requests, requestsPerUid }: FrontLimits): AegisError {
+  const why = `too many calls about requests at once: at most ${requests} in total and ${requestsPerUid} per user`;
+  return new AegisError("busy", why, "Try again: they take a moment.");
+}
+
 function queueFull({ applies, appliesPerUid }: FrontLimits): AegisError {
   const why = `too many executions are waiting: at most ${applies} in total and ${appliesPerUid} per user`;
   return new AegisError("busy", why, "Try again when some have ended: aegis daemon status");
@@ -159,6 +207,7 @@ export async function runFront(listen: FrontOptions["listen"], bare: BareKeys, l
   const front = await startFront({
     listen,
     runner: { path: SYSTEM.runnerSocket },
+    states: SYSTEM.run,
     verify: (plan) => checkCheaply(plan, bare),
     log,
   });

@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseReply, type Reply } from "./wire.ts";
+import { encodeMessage, MAX_REPLY, MessageDecoder, parseReply, type Reply } from "./wire.ts";
 import { type Interface, refusalIn } from "./wire-service.ts";
 
 /** Why a call got no final reply; with stage `connect` nothing was sent. */
@@ -27,7 +27,7 @@ export function openCall(
   call: { method: string; parameters: object; more?: boolean },
   handlers: CallHandlers,
 ): { close(): void } {
-  const decoder = new MessageDecoder(MAX_MESSAGE);
+  const decoder = new MessageDecoder(MAX_REPLY);
   let stage: CallFailure["stage"] = "connect";
   let over = false;
   const socket = connect({ path });

@@ -1,7 +1,7 @@
 import type { ServerLimits } from "./wire-session.ts";
 
 /** Runner processes at a time. */
-export const RUNNER_SLOTS = 48;
+export const RUNNER_SLOTS = 60;
 
 /** Limits of one front process. Times in milliseconds. */
 export const FRONT_LIMITS = {
@@ -10,13 +10,22 @@ export const FRONT_LIMITS = {
   clientsPerUid: 8,
   /**
    * Apply calls that the runner has not finished answering, whether or not their client is still connected; Watch calls
-   * to other executions; and each per uid. Together with one Status and one Report they must fit into the runner's
+   * to other executions; and each per uid. Together with `requests`, one Status and one Report they must fit into the runner's
    * slots, so that no user can lock out the others. As in the runner's queue, only `applies` limits root's plans.
    */
   applies: 32,
   appliesPerUid: 24,
   watches: 12,
   watchesPerUid: 4,
+  /**
+   * Calls about requests that the runner has not finished answering, or whose answer the client has not taken; and per uid, root
+   * included. They are short, except for a client that doesn't prove who it is: that takes ten seconds.
+   */
+  requests: 12,
+  requestsPerUid: 3,
+  /** Clients that wait for a request. They are the front's alone, and count towards no other limit. */
+  watchers: 256,
+  watchersPerUid: 16,
   /** Time within which a runner notices that its watcher is gone, and ends. */
   noticeMs: 1000,
   /** How long to wait for a runner's answer to Status. */

@@ -18,8 +18,9 @@ export interface ServerOptions {
   limits: ServerLimits;
   /** Memory for requests not yet being answered. */
   budget: ByteBudget;
-  /** Open files needed per client. */
+  /** Open files needed per client, and by connections that are limited apart. */
   descriptorsPerClient: number;
+  descriptorsApart?: number;
   log: Log;
 }
 
@@ -40,8 +41,9 @@ export async function startServer(options: ServerOptions): Promise<{ close(): Pr
     // its accept loop never gets EMFILE, which would make it spin.
     socket.on("error", (error) => log.debug("client connection failed", { problem: error.message }));
     const { uid, gid, pid } = peerOf(descriptorOf(socket));
-    const ofUid = [...clients.values()].filter((it) => it.uid === uid && it.counts()).length;
-    if (clients.size >= limits.clients || ofUid >= limits.clientsPerUid) {
+    const counted = [...clients.values()].filter((it) => !it.isApart());
+    const ofUid = counted.filter((it) => it.uid === uid && it.counts()).length;
+    if (counted.length >= limits.clients || ofUid >= limits.clientsPerUid) {
       const subject = ofUid >= limits.clientsPerUid ? "you have" : `${service.title} has`;
       const hint = "Wait until one of them ends, then try again.";
       const why = new AegisError("busy", `${subject} too many connections open`, hint);
@@ -127,8 +129,9 @@ function listenOn(server: Server, where: Listen): Promise<void> {
 }
 
 /** The constant covers the process's other open files. */
-function requireDescriptors({ service, limits, descriptorsPerClient }: ServerOptions): void {
-  const needed = descriptorsPerClient * limits.clients + limits.lingering + 32;
+function requireDescriptors(options: ServerOptions): void {
+  const { service, limits, descriptorsPerClient, descriptorsApart = 0 } = options;
+  const needed = descriptorsPerClient * limits.clients + descriptorsApart + limits.lingering + 32;
   const soft = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
   if (soft !== undefined && Number(soft) < needed) {
     const hint = `Raise it (ulimit -n, or LimitNOFILE= of the unit) to ${needed}.`;

@@ -14,6 +14,9 @@ const AHEAD_BYTES = 64 * 1024;
 /** Bytes a connection may always hold, so that large requests can't lock out small ones. */
 const ALWAYS_BYTES = 64 * 1024;
 
+/** Interval for checking whether a client has taken a large answer. */
+const TAKEN_MS = 20;
+
 /** Interval for checking whether a client that stopped sending still reads. */
 const GONE_MS = 1000;
 
@@ -40,13 +43,17 @@ interface Work {
   stop(): void;
   /** Its connection doesn't count towards its uid's limit: something else limits this work. */
   uncounted: boolean;
+  /** Nor towards the limit on all connections. */
+  apart?: boolean;
 }
 
 /** Sends the answers to a call. */
-interface Answer {
+export interface Answer {
   send(reply: object): void;
   /** Called once after the last reply, unless `stop` was called; never before `start` has returned. */
   done(): void;
+  /** Calls `then` once the client has taken everything that was sent, or has gone. */
+  taken(then: () => void): void;
 }
 
 /** A service behind the common listening, limits and framing. */
@@ -80,6 +87,8 @@ export interface Session {
   uid: number;
   /** Whether it counts towards its uid's connections. */
   counts(): boolean;
+  /** Whether it is limited apart from all others. */
+  isApart(): boolean;
 }
 
 /**
@@ -109,8 +118,10 @@ export function serveClient(
 
   const send = (reply: object) => {
     if (over) return;
+    // One answer may be larger than the limit, so what counts is what was left unread before it.
+    const unread = socket.writableLength;
     socket.write(encodeMessage(reply));
-    if (socket.writableLength <= limits.unreadBytes) return;
+    if (unread <= limits.unreadBytes) return;
     log.warn("dropped a client that does not read its answers", { uid: caller.uid, pid: caller.pid });
     socket.destroy();
     end();
@@ -124,6 +135,12 @@ export function serveClient(
     const request_sha256 = subject === null ? null : sha256Hex(subject);
     service.refused({ code, uid: caller.uid, request_sha256 });
     if (answer) send(refusalReply(error, service.interface));
+  };
+
+  // Polls: a socket reports neither the last of several writes nor, below its high-water mark, that it was drained.
+  const taken = (then: () => void) => {
+    if (socket.destroyed || socket.writableLength === 0) then();
+    else setTimeout(taken, TAKEN_MS, then);
   };
 
   /** Stops all work for this connection. */
@@ -169,7 +186,13 @@ export function serveClient(
     };
     try {
       calls++;
-      active = service.start(call, caller, { send: call.oneway ? () => {} : send, done });
+      active = service.start(call, caller, {
+        send: call.oneway ? () => {} : send,
+        done,
+        taken,
+      });
+      // A client that was dropped while the answer began.
+      if (over) active?.stop();
     } catch (error) {
       const plan = call.parameters.plan;
       refuse(error, typeof plan === "string" ? plan : text, !call.oneway);
@@ -238,5 +261,9 @@ export function serveClient(
   });
   socket.on("close", end);
   timer = setTimeout(onDeadline, limits.requestMs);
-  return { uid: caller.uid, counts: () => active?.uncounted !== true };
+  return {
+    uid: caller.uid,
+    counts: () => active?.uncounted !== true,
+    isApart: () => active?.apart === true,
+  };
 }

@@ -10,6 +10,9 @@ import { AegisError, messageOf } from "./errors.ts";
 /** Size limit of one message in bytes, without its NUL: 4 MiB of payload plus the envelope. */
 export const MAX_MESSAGE = 4 * 1024 * 1024 + 4096;
 
+/** Size limit of one reply: the documents of a request come back with what was added since, its approvals. */
+export const MAX_REPLY = MAX_MESSAGE + 1024 * 1024;
+
 /** A JSON object; valibot's object schemas accept arrays. */
 const object = v.custom<Record<string, unknown>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),

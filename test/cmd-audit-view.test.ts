@@ -107,6 +107,26 @@ describe("without a terminal", () => {
       { kind: "approval_signed", actor: "alice@example", execution_id: null },
       ["approval_signed", "-", "alice@example", "require_human", "apt-get install"],
     ],
+    [
+      "an approval of a request",
+      {
+        ...{ kind: "request_approved", actor: "alice@example (key a1b2)", execution_id: null, argv: null },
+        details: {
+          request: 7,
+          revision: 2,
+          state: "approved",
+          reason: "looks right",
+          operation: "apt install x",
+        },
+      },
+      [
+        "-",
+        "alice@example (key a1b2)",
+        "require_human, approved",
+        "request 7 (looks right)",
+        "apt install x",
+      ],
+    ],
     ["a signature", { kind: "plan_signed", details: { approvers: ["alice", "bob"] } }, ["alice, bob"]],
     [
       "a change besides: its packages",

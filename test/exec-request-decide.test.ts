@@ -59,6 +59,12 @@ describe("an approval is refused", () => {
     await refuses(() => host.approve(request, given(planned(1), { key })), "approval_invalid");
   });
 
+  test("by a key that signs reviews", async () => {
+    host.toml = `[review]\npublic_keys = ["${ALICE.publicKeyHex}"]`;
+    const other = await host.submit(planned(2), { uid: 1002 });
+    await refuses(() => host.approve(other, given(planned(2))), "key_untrusted", "[review] public_keys");
+  });
+
   test("edited", async () => {
     const approval = { ...given(planned(1)), reason: "other" };
     await refuses(() => host.approve(request, approval), "approval_invalid");

@@ -72,7 +72,10 @@ test("PEER 21: ten requests of 100 MB leave the memory flat", async () => {
 
 test("PEER 22: 500 silent clients at the open files limit: no busy loop, and service resumes when they are cut off", async () => {
   // 8 clients need 2 * 8 + 16 + 32 descriptors: it may have not one more.
-  const { client, cpuTicks, ready } = await startProcess({ clients: 8, lingering: 16, requestMs: 1500 }, 64);
+  const { client, cpuTicks, ready } = await startProcess(
+    { clients: 8, lingering: 16, watchers: 0, requestMs: 1500 },
+    64,
+  );
   expect(ready).toBe(true);
   const silent = Array.from({ length: 500 }, client);
   const refused = silent.slice(8);

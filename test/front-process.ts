@@ -7,6 +7,7 @@ const [path = "", limits = "{}"] = process.argv.slice(2);
 await startFront({
   listen: { path },
   runner: { path: `${path}.no-runner` },
+  states: "/nonexistent",
   limits: JSON.parse(limits),
   verify: () => {
     throw new AegisError("signature_invalid", "refused by the test");

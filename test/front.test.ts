@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256Hex } from "../src/canonical.ts";
 import { AegisError } from "../src/errors.ts";
@@ -52,6 +52,7 @@ async function setUp({ limits = {}, answer = finished, verify = () => null }: Gi
   const front = await startFront({
     listen: { path },
     runner: { path: runnerPath },
+    states: directory.path,
     limits: { reportMs: 20, lingerMs: 200, ...limits },
     verify,
     log,
@@ -64,7 +65,7 @@ async function setUp({ limits = {}, answer = finished, verify = () => null }: Gi
   };
   const counted = (code: string) =>
     runner.reports.flat().reduce((n, refusal) => n + (refusal.code === code ? refusal.count : 0), 0);
-  return { path, runnerPath, runner, front, log, client, counted };
+  return { path, directory: directory.path, runnerPath, runner, front, log, client, counted };
 }
 
 describe("bad input", () => {
@@ -355,10 +356,10 @@ describe("limits", () => {
   });
 
   test("the runner has a slot for everything that the front accepts", () => {
-    const { applies, watches } = FRONT_LIMITS;
+    const { applies, watches, requests } = FRONT_LIMITS;
     const statusAndReport = 2;
     expect(FRONT_LIMITS.appliesPerUid).toBeLessThan(applies);
-    expect(applies + watches + statusAndReport).toBeLessThanOrEqual(RUNNER_SLOTS);
+    expect(applies + watches + requests + statusAndReport).toBeLessThanOrEqual(RUNNER_SLOTS);
     // Each needs a descriptor, and there is one for each client.
     expect(RUNNER_SLOTS).toBeLessThanOrEqual(FRONT_LIMITS.clients);
   });
@@ -499,7 +500,7 @@ describe("relaying", () => {
     ["sends an event that is none", (_, reply) => reply({ parameters: { event: { kind: "started" } } })],
     ["sends an unknown field", (_, reply) => reply(event("finished", { root: true }))],
     ["sends an unknown error", (_, reply) => reply({ error: "a.B", parameters: {} })],
-    ["floods", (_, __, socket) => socket.write("x".repeat(5_000_000))],
+    ["floods", (_, __, socket) => socket.write("x".repeat(6_000_000))],
   ];
   test.each(BROKEN)("a runner that %s: the client is told, and may continue", async (_, answer) => {
     const { client } = await setUp({ answer });
@@ -674,6 +675,7 @@ describe("the socket", () => {
     startFront({
       listen: { path, ...(mode === undefined ? {} : { mode }) },
       runner: { path: "/nonexistent" },
+      states: "/nonexistent",
       verify: () => null,
       log: memoryLog(),
     });
@@ -734,6 +736,7 @@ describe("the socket", () => {
     const front = await startFront({
       listen: { fd: listenUnix(handed) },
       runner: { path: "/nonexistent" },
+      states: "/nonexistent",
       verify: () => null,
       log: memoryLog(),
     });
@@ -791,4 +794,228 @@ test("memory is bounded, the oldest are forgotten first", () => {
   expect(() => plans.check("0", null)).not.toThrow();
   expect(() => plans.check("1", null)).toThrow();
   expect(() => plans.check("1000", null)).toThrow();
+});
+
+describe("calls about requests", () => {
+  const SUBMIT = { operation_plan: "{}", policy_result: "{}", reason: "web server" };
+  const done: Answer = (_, reply) =>
+    reply({ parameters: { event: { kind: "done", request: { number: 1 } } } });
+
+  const wrong: [string, object, string][] = [
+    [
+      "without its plan",
+      call("Submit", { ...SUBMIT, operation_plan: undefined }, { more: true }),
+      "InvalidParameter",
+    ],
+    [
+      "with an unknown member",
+      call("Submit", { ...SUBMIT, approved: true }, { more: true }),
+      "InvalidParameter",
+    ],
+    [
+      "with a request that is no number",
+      call("Withdraw", { number: "1" }, { more: true }),
+      "InvalidParameter",
+    ],
+    ["with request 0", call("Withdraw", { number: 0 }, { more: true }), "InvalidParameter"],
+    [
+      "with another hash",
+      call("Decide", { number: 1, request_hash: "x" }, { more: true }),
+      "InvalidParameter",
+    ],
+  ];
+  test.each(wrong)("%s are refused and counted, and reach no runner", async (_, message, error) => {
+    const { client, counted, runner } = await setUp({ answer: done });
+    expect(await client().send(message).refusal()).toBe(`org.varlink.service.${error}`);
+    await until(() => counted("protocol") === 1);
+    expect(runner.calls).toEqual([]);
+  });
+
+  test.each([
+    ["Submit", SUBMIT],
+    ["Withdraw", { number: 1 }],
+    ["Decide", { number: 1, request_hash: "a".repeat(64) }],
+    ["WatchRequests", {}],
+  ])("%s needs more replies than one", async (method, parameters) => {
+    const { client, runner } = await setUp({ answer: done });
+    expect(await client().send(call(method, parameters)).refusal()).toBe("protocol");
+    expect(runner.calls).toEqual([]);
+  });
+
+  test("more than 4 MiB are refused", async () => {
+    const { client, runner } = await setUp({ answer: done });
+    const big = call(
+      "Submit",
+      { ...SUBMIT, operation_plan: "x".repeat(4 * 1024 * 1024 + 4096) },
+      { more: true },
+    );
+    expect(await client().send(big).refusal()).toBe("protocol");
+    expect(runner.calls).toEqual([]);
+  });
+
+  test("of one user beyond the limit are refused, and others of theirs served as soon as one is answered", async () => {
+    const replies: ((message: object) => void)[] = [];
+    const { client, runner } = await setUp({
+      limits: { requestsPerUid: 2 },
+      answer: (_, reply) => replies.push(reply),
+    });
+    const two = [client(), client()].map((it) => it.send(call("Submit", SUBMIT, { more: true })));
+    await until(() => runner.calls.length === 2);
+    expect(await client().send(call("Requests", {})).refusal()).toBe("busy");
+    for (const reply of replies) reply({ parameters: { event: { kind: "done", request: {} } } });
+    await Promise.all(two.map((it) => it.reply()));
+    const third = client().send(call("Requests", {}));
+    await until(() => runner.calls.length === 3);
+    replies[2]?.({ parameters: { requests: [], left_out: 0 } });
+    expect((await third.reply()).parameters).toMatchObject({ requests: [] });
+  });
+
+  test("of a client that left stay counted until the runner has ended them", async () => {
+    const replies: ((message: object) => void)[] = [];
+    const { client, runner } = await setUp({
+      limits: { requestsPerUid: 1 },
+      answer: (_, reply) => replies.push(reply),
+    });
+    const gone = client().send(call("Submit", SUBMIT, { more: true }));
+    await until(() => runner.calls.length === 1);
+    gone.socket.destroy();
+    await Bun.sleep(20);
+    expect(await client().send(call("Requests", {})).refusal()).toBe("busy");
+    replies[0]?.({ parameters: { event: { kind: "done", request: {} } } });
+    await until(() => runner.sockets.size === 0);
+    client().send(call("Requests", {}));
+    await until(() => runner.calls.length === 2);
+  });
+
+  test("go to the runner with the kernel's identity instead of the claimed one, and its events come back", async () => {
+    const proof = "0".repeat(32);
+    const { client, runner } = await setUp({
+      answer: (_, reply) => {
+        reply({ parameters: { event: { kind: "proof", proof } }, continues: true });
+        reply({ parameters: { event: { kind: "done", request: { number: 1 } } } });
+      },
+    });
+    const caller = { uid: 4242, gid: 0, pid: 1 };
+    const it = client().send(call("Submit", { ...SUBMIT, caller }, { more: true }));
+    expect((await it.reply(1)).parameters).toMatchObject({ event: { kind: "proof", proof } });
+    expect((await it.reply(2)).parameters).toMatchObject({ event: { kind: "done", request: { number: 1 } } });
+    expect(runner.calls[0]?.parameters).toMatchObject({ ...SUBMIT, caller: { uid: UID } });
+  });
+
+  test("a refusal of the runner is passed on", async () => {
+    const parameters = { code: "refused", message: "m", hint: "h", details: {} };
+    const { client } = await setUp({ answer: (_, reply) => reply({ error: REFUSED, parameters }) });
+    const it = client().send(call("Withdraw", { number: 1 }, { more: true }));
+    expect((await it.reply()).parameters).toEqual(parameters);
+  });
+
+  test("documents larger than what a client may leave unread arrive whole", async () => {
+    const operation_plan = "x".repeat(4 * 1024 * 1024);
+    const documents = { operation_plan, policy_result: "{}", approvals: [] };
+    const { client } = await setUp({
+      answer: (_, reply) => reply({ parameters: { requests: [{ number: 1 }], left_out: 0, documents } }),
+    });
+    const { requestDocuments } = await (async () => {
+      const it = client().send(call("Requests", { number: 1 }));
+      const { parameters } = await it.reply();
+      return { requestDocuments: parameters["documents"] };
+    })();
+    expect(requestDocuments).toMatchObject({ operation_plan });
+  });
+
+  test("a client that takes no answer keeps its place, and is cut off", async () => {
+    const documents = { operation_plan: "x".repeat(4 * 1024 * 1024), policy_result: "{}", approvals: [] };
+    const { client, runner } = await setUp({
+      limits: { requestsPerUid: 1, requestMs: 300 },
+      answer: (_, reply) => reply({ parameters: { requests: [{ number: 1 }], left_out: 0, documents } }),
+    });
+    const deaf = client();
+    deaf.socket.pause();
+    deaf.send(call("Requests", { number: 1 }));
+    await until(() => runner.calls.length === 1);
+    await Bun.sleep(50);
+    expect(await client().send(call("Requests", {})).refusal()).toBe("busy");
+    let served = false;
+    while (!served) {
+      const it = client().send(call("Requests", {}));
+      served = (await it.reply()).error === undefined;
+    }
+  });
+});
+
+describe("waiting for requests", () => {
+  const states = (directory: string, text: string) => {
+    writeFileSync(join(directory, ".new"), text);
+    renameSync(join(directory, ".new"), join(directory, "requests.state"));
+  };
+  const wait = (number?: number) =>
+    call("WatchRequests", number === undefined ? {} : { number }, { more: true });
+  const eventsOf = (it: RawClient) => it.messages.map(({ parameters }) => parameters["event"]);
+
+  test("too many of one user, and too many in all, are refused; calls are served beside them", async () => {
+    const { client, runner } = await setUp({
+      limits: { watchers: 12, watchersPerUid: 10, clients: 4, clientsPerUid: 4 },
+      answer: (_, reply) => reply({ parameters: { requests: [], left_out: 0 } }),
+    });
+    for (let n = 0; n < 10; n++) await client().send(wait()).reply();
+    expect(await client().send(wait()).refusal()).toBe("busy");
+    expect((await client().send(call("Requests", {})).reply()).error).toBeUndefined();
+    // None of them held a runner.
+    expect(runner.calls.map(({ method }) => method)).toEqual(["io.aegis.Executor.Requests"]);
+  });
+
+  test("one that isn't there", async () => {
+    const { client } = await setUp();
+    const it = client().send(wait(3));
+    await it.reply(2);
+    expect(eventsOf(it)).toEqual([{ kind: "none", number: 3 }, { kind: "current" }]);
+  });
+
+  test("malformed lines are left out", async () => {
+    const { client, directory } = await setUp();
+    states(directory, "1 1 open\nx\n2 2\n3 1 open; rm\n");
+    const it = client().send(wait());
+    await it.reply(2);
+    expect(eventsOf(it)).toEqual([
+      { kind: "state", number: 1, revision: 1, state: "open" },
+      { kind: "current" },
+    ]);
+  });
+
+  test("all states come first, then changes, each to those who wait for it", async () => {
+    const { client, directory } = await setUp();
+    states(directory, "2 1 open\n1 1 open\n");
+    const [all, one] = [client().send(wait()), client().send(wait(1))];
+    await Promise.all([all.reply(3), one.reply(2)]);
+    states(directory, "2 2 approved\n1 1 open\n");
+    await all.reply(4);
+    states(directory, "2 2 approved\n1 2 rejected\n");
+    await Promise.all([all.reply(5), one.reply(3)]);
+    expect(eventsOf(all).slice(3)).toEqual([
+      { kind: "state", number: 2, revision: 2, state: "approved" },
+      { kind: "state", number: 1, revision: 2, state: "rejected" },
+    ]);
+    expect(eventsOf(one)).toEqual([
+      { kind: "state", number: 1, revision: 1, state: "open" },
+      { kind: "current" },
+      { kind: "state", number: 1, revision: 2, state: "rejected" },
+    ]);
+  });
+
+  test("a sign of life comes while nothing changes, and a missed event is made up for", async () => {
+    const { client, directory } = await setUp({ limits: { aliveMs: 30 } });
+    const it = client().send(wait());
+    await until(() => eventsOf(it).some((event) => JSON.stringify(event) === '{"kind":"alive"}'));
+    states(directory, "1 1 open\n");
+    await until(() => JSON.stringify(eventsOf(it)).includes('"state":"open"'));
+  });
+
+  test("a client that leaves makes room", async () => {
+    const { client } = await setUp({ limits: { watchersPerUid: 1 } });
+    const first = client().send(wait());
+    await first.reply();
+    first.socket.destroy();
+    let served = false;
+    while (!served) served = (await client().send(wait()).reply()).error === undefined;
+  });
 });

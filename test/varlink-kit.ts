@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Log } from "../src/log.ts";
-import { type Call, encodeMessage, MAX_MESSAGE, MessageDecoder, parseCall } from "../src/wire.ts";
+import { type Call, encodeMessage, MAX_MESSAGE, MAX_REPLY, MessageDecoder, parseCall } from "../src/wire.ts";
 
 /** Shared by tests of the socket code: raw clients, a fake runner, a log that records. */
 
@@ -30,7 +30,7 @@ export class RawClient {
   #waiters: (() => void)[] = [];
 
   constructor(path: string) {
-    const decoder = new MessageDecoder(MAX_MESSAGE);
+    const decoder = new MessageDecoder(MAX_REPLY);
     this.socket = connect({ path, allowHalfOpen: true });
     this.socket.on("error", () => {});
     this.socket.on("data", (chunk: Buffer) => {
