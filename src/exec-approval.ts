@@ -1,13 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { canonicalHash } from "./canonical.ts";
-import {
-  type Approval,
-  type Control,
-  type ExecutionPlan,
-  type PolicyResult,
-  SCHEMA_VERSION,
-  unsigned,
-} from "./doc.ts";
+import { type Approval, type ExecutionPlan, type PolicyResult, SCHEMA_VERSION, unsigned } from "./doc.ts";
 import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { checkSnapshots } from "./exec-snapshot-id.ts";
@@ -199,7 +192,6 @@ export function checkControls(
   }: { trust: Trust; now: Date; config: PolicyConfig; grammars?: Grammars | undefined },
 ): Approver[] {
   const { policy_result: policy } = execution;
-  const required = (control: Control) => policy.required_controls.includes(control);
   const approvers = verifyApprovals(
     execution.approvals,
     approvableIn(execution, grammars),
