@@ -28,7 +28,7 @@ type Read = (path: string, limit: number) => Uint8Array;
 export const cargoManaged: ManagedTool = {
   tool: "cargo",
   root: "cargo",
-  recordsRequestedOnly: true,
+  recordsRequestedOnly: { listsParts: true },
 
   routes(files, registry) {
     const crates = cratesOf(files);

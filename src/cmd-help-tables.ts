@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Block } from "./cmd-help-text.ts";
 import { EXIT, EXIT_OF } from "./errors.ts";
 import { SYSUSERS_FILE, TMPFILES_FILE } from "./host-accounts.ts";
-import { NEEDRESTART_FILE } from "./host-units.ts";
+import { NEEDRESTART_FILE } from "./host-drop-ins.ts";
 import { AUDIT_FILE, SHARED, SYSTEM } from "./paths.ts";
 import { FLOOR_SECONDS, PACE, readModelSettings } from "./review-settings.ts";
 import { EXIT_ADVICE } from "./skill-text.ts";
@@ -47,6 +47,7 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   socket: "where clients connect: varlink, `io.aegis.Executor`; 0660 root:aegis-admin",
   runnerSocket: "where the front hands requests over to root",
   buildSocket: "where the runner has tools other than apt confined",
+  unpackSocket: "where the runner has podman confined, which unpacks files of several users",
   fetchSocket: "where the runner has their files downloaded",
   reviewerSocket: "where the reviewer listens: varlink, `io.aegis.Reviewer`",
   auditDir: `the production log, ${AUDIT_FILE}; root's, readable by aegis-admin`,

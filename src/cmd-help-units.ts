@@ -1,5 +1,6 @@
 import type { Block } from "./cmd-help-text.ts";
-import { BOOT_LOADER_DROP_IN, UNIT_NAMES, type UnitName, unitText, WAIT_FOR_APT } from "./host-units.ts";
+import { BOOT_LOADER_DROP_IN } from "./host-drop-ins.ts";
+import { UNIT_NAMES, type UnitName, unitText, WAIT_FOR_APT } from "./host-units.ts";
 import { SYSTEM } from "./paths.ts";
 
 /** What each unit is for. */
@@ -11,12 +12,15 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
   "aegis-runner@.service":
     "one process for each request, reached by the front alone; verifies everything again and runs apt",
   "aegis-fetch.socket":
-    "where the runner starts the downloads of a run of npm, pip, go, cargo or nuget; root alone can connect",
+    "where the runner starts the downloads of a run of any tool but apt and docker; root alone can connect",
   "aegis-fetch@.service":
     "downloads the signed list and hands the bytes to the runner; sees no file of Aegis's but the program",
   "aegis-build.socket": "where the runner starts the sandbox of such a run; root alone can connect",
   "aegis-build@.service":
     "makes the sandbox, whose tool runs as aegis-build without capabilities and network; everything in it is killed with it",
+  "aegis-unpack.socket": "the same for podman, which unpacks files of several users; root alone can connect",
+  "aegis-unpack@.service":
+    "as aegis-build@.service, with a user namespace: the tool is root in it, of the users from 700000000 on, and nobody on the host",
   "aegis-recover.service": "closes a run whose runner died: at boot, and when a runner fails",
   "aegis-reviewd.socket": `where the reviewer's clients connect, ${SYSTEM.reviewerSocket}`,
   "aegis-reviewd.service": `asks the model; settings in ${SYSTEM.reviewerEnv}`,
@@ -30,6 +34,7 @@ export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
   "aegis-runner@.service": 3.6,
   "aegis-fetch@.service": 1.3,
   "aegis-build@.service": 2.3,
+  "aegis-unpack@.service": 2.6,
   "aegis-recover.service": 3.6,
   "aegis-reviewd.service": 1.3,
   "aegis-monitor.service": 2.8,

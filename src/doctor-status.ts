@@ -119,6 +119,7 @@ function sockets(): Finding[] {
     { path: SYSTEM.runnerSocket, group: USERS.front, mode: 0o660 },
     { path: SYSTEM.fetchSocket, group: "root", mode: 0o600 },
     { path: SYSTEM.buildSocket, group: "root", mode: 0o600 },
+    { path: SYSTEM.unpackSocket, group: "root", mode: 0o600 },
     { path: SYSTEM.reviewerSocket, group: REVIEW_GROUP, mode: 0o660 },
   ];
   const findings = table.flatMap(({ path, group, mode }) => {

@@ -2,16 +2,9 @@ import { lstatSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { AegisError, errnoOf } from "./errors.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
+import { BOOT_LOADER_DROP_IN, NEEDRESTART_FILE, needrestartText } from "./host-drop-ins.ts";
 import { isOutdated } from "./host-services.ts";
-import {
-  BOOT_LOADER_DROP_IN,
-  NEEDRESTART_FILE,
-  needrestartText,
-  UNIT_NAMES,
-  type UnitName,
-  unitText,
-  WAIT_FOR_APT,
-} from "./host-units.ts";
+import { UNIT_NAMES, type UnitName, unitText, WAIT_FOR_APT } from "./host-units.ts";
 import { trustsExecutionKey } from "./key-trust.ts";
 import { SYSTEM } from "./paths.ts";
 import { namesIn } from "./sys-files.ts";
@@ -26,6 +19,7 @@ const ALWAYS: readonly UnitName[] = [
   "aegis-runner.socket",
   "aegis-fetch.socket",
   "aegis-build.socket",
+  "aegis-unpack.socket",
   "aegis-reviewd.socket",
   "aegis-reviewd.service",
   "aegis-monitor.timer",

@@ -129,22 +129,25 @@ export function confinement(host: ConfiningHost): Finding[] {
     const why = `there is no user ${users.join(" and no user ")}: no other tool than apt can be run`;
     return [warn("confinement", why, "Type: sudo aegis daemon install")];
   }
-  const { build, fetch } = host.units();
+  const { build, unpack, fetch } = host.units();
   const silent = [
     ...(build === null ? ["aegis-build.socket"] : []),
+    ...(unpack === null ? ["aegis-unpack.socket"] : []),
     ...(fetch === null ? ["aegis-fetch.socket"] : []),
   ];
   if (silent.length === 0)
     return [
       ok(
         "confinement",
-        "other tools than apt run in aegis-build@.service, their downloads in aegis-fetch@.service",
+        "other tools than apt run in aegis-build@.service or aegis-unpack@.service, their downloads in aegis-fetch@.service",
       ),
     ];
-  if (silent.length === 2 && !host.isInstalled())
+  if (silent.length === 3 && !host.isInstalled())
     return [ok("confinement", "by namespaces, for an executor that root starts by hand")];
-  const verb = silent.length === 2 ? "don't" : "doesn't";
-  const why = `${silent.join(" and ")} ${verb} listen: no other tool than apt can be run`;
+  const verb = silent.length > 1 ? "don't" : "doesn't";
+  const names = silent.join(", ").replace(/, (\S+)$/, " and $1");
+  const tools = build !== null && fetch !== null ? "no tool that unpacks images" : "no other tool than apt";
+  const why = `${names} ${verb} listen: ${tools} can be run`;
   return [warn("confinement", why, LISTEN)];
 }
 

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { sha256Hex } from "./canonical.ts";
 import type { OperationPlan } from "./doc-plan.ts";
-import { describeDifference, type Executable } from "./doc-result.ts";
+import { type Difference, describeDifference, type Executable } from "./doc-result.ts";
 import { type ManagedPlaces, shadowed } from "./eco-exchange.ts";
 import type { ManagedTool, SignedFile, Tree, TreeEntry } from "./eco-managed.ts";
 import { treeReader } from "./eco-stage.ts";
@@ -47,10 +47,14 @@ export async function checkStage(
     read: treeReader(stage, after),
     readBefore: treeReader(root, before),
   });
-  if (differences.length === 0) {
-    const discarded = new Set(tool.discards?.(after) ?? []);
-    return new Map([...after].filter(([path]) => !discarded.has(path)));
-  }
+  refuseDifferences(differences);
+  const discarded = new Set(tool.discards?.(after) ?? []);
+  return new Map([...after].filter(([path]) => !discarded.has(path)));
+}
+
+/** @throws AegisError `hash_mismatch` if there are any */
+export function refuseDifferences(differences: readonly Difference[]): void {
+  if (differences.length === 0) return;
   const more = differences.length > NAMED ? ` and ${differences.length - NAMED} more` : "";
   const named = differences.slice(0, NAMED).map(describeDifference).join("; ");
   throw new AegisError("hash_mismatch", `what was installed isn't what was signed: ${named}${more}`);
@@ -66,9 +70,22 @@ export function keptOf(
   return new Map(
     paths.flatMap((path) => {
       const entry = before.get(path);
-      return entry === undefined || entry.kind === "directory" || after.has(path)
-        ? []
-        : [[path, entry] as const];
+      return entry === undefined || after.has(path) ? [] : [[path, entry] as const];
+    }),
+  );
+}
+
+/** A tree less some of its paths. */
+export function without(tree: Tree, others: Tree): Tree {
+  return new Map([...tree].filter(([path]) => !others.has(path)));
+}
+
+/** The directories taken whole that two contents have in common. */
+export function sharedBy(before: Tree, after: Tree): Tree {
+  return new Map(
+    [...after].filter(([path, entry]) => {
+      const other = before.get(path);
+      return entry.kind === "whole" && other?.kind === "whole" && other.sha256 === entry.sha256;
     }),
   );
 }

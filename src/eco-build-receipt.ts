@@ -49,6 +49,8 @@ const Receipt = v.strictObject({
   /** For the log: what the files must be. Receipts of earlier builds lack it. */
   left: v.optional(v.nullable(LeftRoot), null),
   executables: v.array(ExecutableSchema),
+  /** Directories taken whole that are in the root before and after, in paths below it: see keepOldDirectories. */
+  shared: v.optional(v.array(v.string()), []),
   /** The execution that a rollback undoes. */
   undoes: v.optional(v.nullable(v.pipe(v.string(), v.regex(UUID))), null),
 });

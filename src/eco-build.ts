@@ -1,17 +1,17 @@
-import {
-  appendFileSync,
-  chownSync,
-  closeSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { appendFileSync, chmodSync, closeSync, mkdirSync, openSync, rmSync, statfsSync } from "node:fs";
+import { basename, join } from "node:path";
 import { bringsBack } from "./doc-evidence.ts";
 import type { Tool } from "./doc-plan.ts";
-import { checkStage, executablesOf, keptOf, refuseChangedFiles, withLaunchers } from "./eco-build-check.ts";
+import {
+  checkStage,
+  executablesOf,
+  keptOf,
+  refuseChangedFiles,
+  refuseDifferences,
+  sharedBy,
+  withLaunchers,
+  without,
+} from "./eco-build-check.ts";
 import {
   BUILD_FILES,
   type BuildReceipt,
@@ -20,27 +20,19 @@ import {
   writeRefusal,
 } from "./eco-build-receipt.ts";
 import { type BuildRun, readBuildRun, reportStep } from "./eco-build-run.ts";
+import { layStage, runTool, type ToolRun, workerOf } from "./eco-build-tool.ts";
 import { directoryId, exchangeRoot, type ManagedPlaces, managedPlaces } from "./eco-exchange.ts";
 import { filesOf } from "./eco-fetch.ts";
-import type { ManagedTool, Route, SignedFile, Tree } from "./eco-managed.ts";
+import type { ManagedStore, ManagedTool, SignedFile, Tree } from "./eco-managed.ts";
 import { installedBeside, type PathOrigin, restoredOver, stageRecord } from "./eco-record.ts";
 import { replacedTree } from "./eco-rollback.ts";
 import { OUTPUT_FILES } from "./eco-run.ts";
-import { type RegistryRoute, runSandbox, type SandboxEnd, type SandboxSpec } from "./eco-sandbox.ts";
-import {
-  copyTree,
-  copyTrees,
-  readRoot,
-  readTree,
-  type Source,
-  treeDigest,
-  treeReader,
-  unionOf,
-} from "./eco-stage.ts";
+import type { SandboxEnd } from "./eco-sandbox.ts";
+import { CLOSED_MODE, readRoot, readTree, treeDigest, treeReader } from "./eco-stage.ts";
+import { copyTrees, type Source, unionOf } from "./eco-stage-copy.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { tryFlock } from "./sys-ffi.ts";
 import { createFileExclusive } from "./sys-files.ts";
-import { SYSTEM_PATH } from "./sys-spawn.ts";
 import { noSpace } from "./sys-state.ts";
 
 /*
@@ -48,12 +40,8 @@ import { noSpace } from "./sys-state.ts";
  * the signed bytes, and exchanges root and copy. It is root's, and the only process that writes to managed roots.
  */
 
-/** The port of the closed registry, in a network namespace where nothing else listens. */
-const REGISTRY_PORT = 4873;
 /** With less than this left a disk is called full. */
 const FULL_BYTES = 256 * 1024;
-const HOME = "/build/home";
-const SCRATCH = "/build/scratch";
 
 /**
  * Runs the build that `directory` describes, to its end. Returns the exit status: 1 where the root stays as it was, for the reason in
@@ -120,29 +108,46 @@ class Build {
   }
 
   async run(tool: ManagedTool, stop: AbortSignal): Promise<void> {
+    const { store } = tool;
     const places = managedPlaces(this.#given.state, tool.root);
     reportStep("copying");
-    const before = readRoot(places.root);
+    const before = readRoot(places.root, store);
     if (bringsBack(this.#given.plan)) {
-      const restored = replacedTree(this.#given.plan, places, before);
+      const restored = replacedTree(this.#given.plan, places, before, store);
       const origin = restoredOver(before, restored.tree);
       this.#exchange({ tool, places, before, sources: [restored], files: [], origin }, stop);
       return;
     }
     const files = filesOf(this.#given.plan, this.#given.files);
-    const stage = this.#layStage(places.root, tool.keeps === undefined ? before : new Map());
+    const run = { tool, directory: this.#directory, given: this.#given, stage: this.#stage, files };
+    const left = layStage(run, places.root, tool.keeps === undefined ? before : new Map());
     reportStep("building");
     // Also after a failure, of which a changed file may be the reason.
-    const end = await this.#build(tool, files, stage, stop).finally(() => refuseChangedFiles(files));
+    const end = await runTool(run, (line) => this.note(line), stop).finally(() => refuseChangedFiles(files));
     this.#refuseFailed(end);
     reportStep("comparing");
-    const made = readTree(stage, this.#given.account.uid);
+    const stage = store === undefined ? left : await this.#settled(run, store, left);
+    const made = readTree(stage, store === undefined ? workerOf(run).uid : 0, store);
     const trees = { before, after: made, root: places.root, stage };
     const after = await checkStage(tool, { plan: this.#given.plan, files, ...trees });
-    const kept = { tree: keptOf(tool, trees), from: places.root };
-    const origin = installedBeside(tool.keeps === undefined ? before : kept.tree);
-    const sources = [{ tree: after, from: stage }, kept];
+    const kept = keptOf(tool, trees);
+    // What whole directories hold is there already: the files of the root, instead of their equals.
+    const shared = sharedBy(before, after);
+    const sources = [
+      { tree: without(after, shared), from: stage },
+      { tree: new Map([...kept, ...shared]), from: places.root },
+    ];
+    const origin = installedBeside(tool.keeps === undefined ? before : kept);
     this.#exchange({ tool, places, before, sources, files, origin }, stop);
+  }
+
+  /** What the tool of a store left, compared and made root's. */
+  async #settled(run: ToolRun, store: ManagedStore, left: string): Promise<string> {
+    const { files } = run;
+    const stage = join(this.#stage, "settled");
+    const firstUser = workerOf(run).uid;
+    refuseDifferences(await store.settle({ plan: this.#given.plan, files, left, stage, firstUser }));
+    return stage;
   }
 
   /** @throws AegisError `execution_failed` */
@@ -164,6 +169,7 @@ class Build {
     const next = join(this.#stage, "next");
     mkdirSync(this.#stage, { recursive: true, mode: 0o700 });
     copyTrees(sources, next, null);
+    if (tool.store !== undefined) chmodSync(next, CLOSED_MODE);
     const all = unionOf(sources);
     // What comes back has the launchers of its time: its digest is signed.
     const after = bringsBack(this.#given.plan) ? all : withLaunchers(tool, all, next);
@@ -171,7 +177,7 @@ class Build {
     const left = stageRecord(this.#stage, this.#given.state, {
       ...{ plan: this.#given.plan, root: tool.root, execution: this.#execution, after, origin, executables },
       inventory: tool.inventory(after, treeReader(next, after)),
-      recordsRequestedOnly: tool.recordsRequestedOnly === true,
+      listsParts: tool.recordsRequestedOnly?.listsParts === true,
     });
     stop.throwIfAborted();
     if (!createFileExclusive(join(this.#directory, BUILD_FILES.decision), DECISION.exchange))
@@ -185,6 +191,7 @@ class Build {
       directory_id: directoryId(next),
       left,
       executables,
+      shared: [...sharedBy(before, after).keys()],
       undoes: bringsBack(this.#given.plan) ? (this.#given.plan.targets[0] ?? null) : null,
     };
     writeBuildReceipt(this.#directory, receipt);
@@ -192,85 +199,6 @@ class Build {
     exchangeRoot(next, this.#execution, places, receipt);
     this.#isHalfway = false;
     reportStep("done");
-  }
-
-  /** The directories that the tool writes to: a copy of the root, a home and scratch space. Returns the copy. */
-  #layStage(root: string, before: Tree): string {
-    const { uid, gid } = this.#given.account;
-    rmSync(this.#stage, { recursive: true, force: true });
-    mkdirSync(this.#stage, { mode: 0o700 });
-    for (const name of ["home", "scratch"]) {
-      mkdirSync(join(this.#stage, name), { mode: 0o700 });
-      chownSync(join(this.#stage, name), uid, gid);
-    }
-    const stage = join(this.#stage, "root");
-    copyTree(before, root, stage, this.#given.account);
-    return stage;
-  }
-
-  async #build(
-    tool: ManagedTool,
-    files: readonly SignedFile[],
-    stage: string,
-    stop: AbortSignal,
-  ): Promise<SandboxEnd> {
-    const { argv, program, aegis, account, registry, limits, unit } = this.#given;
-    const address = `http://127.0.0.1:${REGISTRY_PORT}`;
-    const routes = await tool.routes(files, address);
-    const settings = tool.settings({ registry: address, home: HOME, scratch: SCRATCH });
-    for (const [name, text] of Object.entries(settings.files ?? {})) this.#writeHome(name, text);
-    const file = (name: string) => join(this.#directory, name);
-    const from = (name: string) => join(this.#stage, name);
-    const spec: SandboxSpec = {
-      ...{
-        aegis,
-        root: file(BUILD_FILES.sandbox),
-        network: false,
-        account,
-        program,
-        limits,
-      },
-      args: argv.slice(1),
-      binds: [
-        { from: stage, to: `/var/lib/aegis/${tool.root}`, writable: true },
-        { from: from("home"), to: HOME, writable: true },
-        { from: from("scratch"), to: SCRATCH, writable: true },
-        { from: from("scratch"), to: "/tmp", writable: true },
-      ],
-      environment: {
-        ...{ PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", TERM: "dumb", HOME, TMPDIR: SCRATCH },
-        ...settings.variables,
-      },
-      cwd: "/build/empty",
-      input: null,
-      files: {
-        stdout: file(OUTPUT_FILES.stdout),
-        stderr: file(OUTPUT_FILES.stderr),
-        alive: file(BUILD_FILES.inside),
-      },
-      registry: {
-        ...{ account: registry, port: REGISTRY_PORT, files: this.#given.files },
-        routes: Object.fromEntries([...routes].map(([path, route]) => [path, answerOf(route)])),
-      },
-    };
-    const missing = (path: string) =>
-      this.note(`the tool asked for ${path}, which the plan lacks: it was answered with 404`);
-    return await runSandbox(spec, unit, { missing }, stop);
-  }
-
-  #writeHome(name: string, text: string): void {
-    const { uid, gid } = this.#given.account;
-    const home = join(this.#stage, "home");
-    const path = join(home, name);
-    const parents = dirname(name)
-      .split("/")
-      .filter((word) => word !== ".");
-    for (const [i] of parents.entries()) {
-      const parent = join(home, ...parents.slice(0, i + 1));
-      mkdirSync(parent, { recursive: true, mode: 0o755 });
-      chownSync(parent, uid, gid);
-    }
-    writeFileSync(path, text, { mode: 0o644, flag: "wx" });
   }
 
   /** Adds a line to the run's standard error. */
@@ -290,8 +218,4 @@ class Build {
       this.note(`the stage can't be removed: ${messageOf(error)}`);
     }
   }
-}
-
-function answerOf(route: Route): RegistryRoute {
-  return "file" in route ? { ...route, file: basename(route.file) } : route;
 }

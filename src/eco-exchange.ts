@@ -17,6 +17,8 @@ import { UUID } from "./canonical.ts";
 import type { Executable } from "./doc-result.ts";
 import type { BuildReceipt } from "./eco-build-receipt.ts";
 import { pruneRecords, publishRecord, recordDirectories } from "./eco-record.ts";
+import { CLOSED_MODE } from "./eco-stage.ts";
+import { keepOldDirectories } from "./eco-whole.ts";
 import { AegisError } from "./errors.ts";
 import { exchangePaths, syncFileSystem } from "./sys-ffi.ts";
 import { namesIn, syncDirectory } from "./sys-files.ts";
@@ -51,10 +53,13 @@ export function managedPlaces(state: string, root: string): ManagedPlaces {
   };
 }
 
-/** Makes the directories that are missing; an absent root is an empty one. @throws AegisError `io` for one that isn't root's */
-export function prepareManaged({ state, root, stages, previous, bin }: ManagedPlaces): void {
+/** Makes the directories that are missing; an absent root is an empty one, and closed to all but root or not. @throws AegisError `io` for one that isn't root's */
+export function prepareManaged(
+  { state, root, stages, previous, bin }: ManagedPlaces,
+  isClosed = false,
+): void {
   for (const [path, mode] of [
-    ...[[root, 0o755] as const, [bin, 0o755] as const, [stages, 0o700] as const],
+    ...[[root, isClosed ? CLOSED_MODE : 0o755] as const, [bin, 0o755] as const, [stages, 0o700] as const],
     // What is kept was open to all when it was installed, and whoever plans has to see whether it still is kept.
     ...[[dirname(previous), 0o755] as const, [previous, 0o755] as const],
     ...recordDirectories(state, basename(root)).map((path) => [path, 0o755] as const),
@@ -93,7 +98,7 @@ export function exchangeRoot(
   next: string,
   execution: string,
   places: ManagedPlaces,
-  { executables, undoes }: Pick<BuildReceipt, "executables" | "undoes">,
+  { executables, undoes, shared }: Pick<BuildReceipt, "executables" | "undoes" | "shared">,
 ): void {
   const fd = openSync(next, "r");
   try {
@@ -104,6 +109,7 @@ export function exchangeRoot(
   exchangePaths(next, places.root);
   syncDirectory(dirname(places.root));
   publishRecord(dirname(next), places.state, basename(places.root), execution);
+  keepOldDirectories(places.root, next, shared);
   keepPrevious(next, execution, places, undoes);
   linkExecutables(places, executables);
 }
@@ -185,7 +191,10 @@ export function sweepStages(state: string, receiptOf: (execution: string) => Bui
       if (isExchanged(receipt, places)) {
         publishRecord(stage, state, receipt.root, execution);
         // It may have died between these as well.
-        if (existsSync(next)) keepPrevious(next, execution, places, receipt.undoes);
+        if (existsSync(next)) {
+          keepOldDirectories(places.root, next, receipt.shared);
+          keepPrevious(next, execution, places, receipt.undoes);
+        }
         linkExecutables(places, receipt.executables);
       }
     }

@@ -43,10 +43,14 @@ export interface Fetching {
  * @throws AegisError `refused` for a plan that doesn't say of each package where it is, how large and with which SHA-256
  */
 export function filesOf(plan: OperationPlan, directory: string): SignedFile[] {
-  const entries = plan.transaction.map(({ name, to_version, url, integrity, sha256, size }) => {
+  const entries = plan.transaction.map(({ name, to_version, url, integrity, sha256, size, media_type }) => {
     if (to_version === null || url === undefined || sha256 === null || size === null)
       throw new AegisError("refused", `the plan doesn't say what the file of ${name} is: it has no closure`);
-    return { name, version: to_version, isSupport: false, url, integrity: integrity ?? "", sha256, size };
+    const type = media_type === undefined ? {} : { mediaType: media_type };
+    return {
+      ...{ name, version: to_version, isSupport: false, url, integrity: integrity ?? "", sha256, size },
+      ...type,
+    };
   });
   const support = (plan.support_files ?? []).map((one) => ({ ...one, version: "", isSupport: true }));
   return [...entries, ...support].map((file, i) => ({ ...file, path: join(directory, String(i)) }));

@@ -10,7 +10,7 @@ import { type CredentialsOf, registryCredentials } from "./eco-credentials.ts";
 import type { HostState, RunDriver } from "./eco-driver.ts";
 import { isExchanged, managedPlaces, prepareManaged, sweepStages } from "./eco-exchange.ts";
 import { fetchFiles, filesOf } from "./eco-fetch.ts";
-import type { FetchAccess, ManagedTool } from "./eco-managed.ts";
+import type { FetchAccess, ManagedStore, ManagedTool } from "./eco-managed.ts";
 import { type SandboxLimits, trySandboxUnit } from "./eco-sandbox.ts";
 import { managedLimits } from "./eco-sandbox-limits.ts";
 import { namespaced, neededProgram } from "./eco-sandbox-namespaces.ts";
@@ -30,6 +30,7 @@ import { USERS, userIds } from "./sys-state.ts";
  */
 
 const LIMIT_MS = 60 * 60_000;
+const MAX_NAMESPACES = "/proc/sys/user/max_user_namespaces";
 /** A refusal, and a line of output. */
 const RESERVE_BYTES = 16 * 1024;
 
@@ -57,9 +58,15 @@ const THIS_HOST: ManagedHost = {
 export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}): RunDriver {
   const { state, user, limits, credentials, units } = { ...THIS_HOST, ...host };
   const places = managedPlaces(state, tool.root);
+  const confining = (): Confining => {
+    const { build, unpack, fetch } = units();
+    return tool.store === undefined
+      ? { name: "aegis-build.socket", sandbox: build, fetch }
+      : { name: "aegis-unpack.socket", sandbox: unpack, fetch };
+  };
   const observe = (): HostState => {
     if (!existsSync(places.root)) return {};
-    const tree = readRoot(places.root);
+    const tree = readRoot(places.root, withoutWhole(tool.store));
     try {
       return tool.inventory(tree, treeReader(places.root, tree));
     } catch (error) {
@@ -80,7 +87,8 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     isSupervised: true,
     roots: [places.root],
     hold: () => Promise.resolve(null),
-    ready: (plan) => (bringsBack(plan) ? Promise.resolve() : refuseUnconfined(units())),
+    ready: (plan) =>
+      bringsBack(plan) ? Promise.resolve() : refuseUnconfined(confining(), tool.store !== undefined),
 
     async prepare(plan, argv, { directory, archives, aegis, account }, { stop, alive, progress }) {
       if (account === null) throw new AegisError("internal", "a build needs a user other than root");
@@ -93,10 +101,10 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
       const files = undoes ? [] : filesOf(plan, archives);
       mkdirSync(directory, { mode: 0o700 });
       mkdirSync(join(directory, BUILD_FILES.sandbox), { mode: 0o700 });
-      prepareManaged(places);
+      prepareManaged(places, tool.store !== undefined);
       sweep(directory);
       const fetcher = fetchAccount();
-      const { build, fetch } = units();
+      const { sandbox, fetch } = confining();
       let shown = -1;
       await fetchFiles(files, archives, {
         aegis,
@@ -122,7 +130,7 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
           state,
           account,
           registry: fetcher,
-          unit: build,
+          unit: sandbox,
           limits,
         },
       } satisfies BuildRun);
@@ -183,18 +191,33 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
   };
 }
 
+/** The sockets of the units for a tool; null where there is none. */
+interface Confining {
+  /** Of the first one's unit. */
+  name: string;
+  sandbox: string | null;
+  fetch: string | null;
+}
+
 /** @throws AegisError `unavailable` where a sandbox can't be made, found out by starting the unit or by making its namespaces */
-async function refuseUnconfined({ build, fetch }: SandboxUnits): Promise<void> {
-  for (const name of ["unshare", "setpriv", "prlimit"]) neededProgram(name);
-  // One of them alone would confine one half by the unit and the other one differently.
-  if ((build === null) !== (fetch === null))
+async function refuseUnconfined({ name, sandbox, fetch }: Confining, needsUsers: boolean): Promise<void> {
+  for (const program of ["unshare", "setpriv", "prlimit", ...(needsUsers ? ["flock"] : [])])
+    neededProgram(program);
+  if (needsUsers && readText(MAX_NAMESPACES)?.trim() === "0")
     throw new AegisError(
       "unavailable",
-      `${build === null ? "aegis-build" : "aegis-fetch"}.socket doesn't listen`,
+      "this host makes no user namespaces, without which the tool can't be confined",
+      "Type as root: sysctl user.max_user_namespaces=10000",
+    );
+  // One of them alone would confine one half by the unit and the other one differently.
+  if ((sandbox === null) !== (fetch === null))
+    throw new AegisError(
+      "unavailable",
+      `${sandbox === null ? name : "aegis-fetch.socket"} doesn't listen`,
       LISTEN,
     );
-  if (build !== null) {
-    await trySandboxUnit(build);
+  if (sandbox !== null) {
+    await trySandboxUnit(sandbox);
     return;
   }
   const [program, args] = namespaced(false, [neededProgram("true")]);
@@ -208,6 +231,12 @@ async function refuseUnconfined({ build, fetch }: SandboxUnits): Promise<void> {
     `tools can't be confined here, and don't run otherwise: ${why || `status ${result.status}`}`,
     LISTEN,
   );
+}
+
+/** A store in which what is taken whole is passed over: the records that an inventory is made from are beside it. */
+function withoutWhole(store: ManagedStore | undefined): ManagedStore | undefined {
+  if (store === undefined) return undefined;
+  return { ...store, isPassing: (path) => store.isPassing(path) || store.isWhole(path) };
 }
 
 /** As whom to fetch. Not `nobody`, whose processes could look into it. */

@@ -17,6 +17,8 @@ export interface SignedFile {
   url: string;
   /** The ecosystem's own hash, as it writes it. */
   integrity: string;
+  /** Of ecosystems whose files have one. */
+  mediaType?: string;
   sha256: string;
   size: number;
   /** Absolute, for root's own reading (`routes`, `check`). The build reaches it through the closed registry alone. */
@@ -45,13 +47,38 @@ export interface BuildSettings {
   files?: Readonly<Record<string, string>>;
 }
 
-/** A directory tree, read once: relative path → what is there. Directories stand in it where they are empty. */
+/** A directory tree, read once: relative path → what is there. Directories stand in it where they are empty, or taken whole. */
 export type Tree = ReadonlyMap<string, TreeEntry>;
 
 export type TreeEntry =
   | { kind: "file"; sha256: string; size: number; executable: boolean }
   | { kind: "link"; target: string }
-  | { kind: "directory" };
+  | { kind: "directory" }
+  /** A directory with all that is in it, by one digest: see eco-whole.ts. */
+  | { kind: "whole"; sha256: string; entries: number; size: number };
+
+/**
+ * A root whose files belong to several users, with special modes and attributes. Nobody but root can enter it. The tool runs as the root
+ * of a user namespace, on an empty directory, and root makes the files what they must be before it reads them.
+ */
+export interface ManagedStore {
+  /** Directories that are taken whole. */
+  isWhole(path: string): boolean;
+  /** What whoever uses the root writes into it: neither compared nor kept. */
+  isPassing(path: string): boolean;
+  /**
+   * Compares what the tool left in `left` with the signed files, and makes of it the new directory `stage`, which is root's. Nothing in
+   * `left` is believed; nobody changes it any more.
+   */
+  settle(run: {
+    plan: OperationPlan;
+    files: readonly SignedFile[];
+    left: string;
+    stage: string;
+    /** The id on the host of the namespace's user 0. */
+    firstUser: number;
+  }): Promise<Difference[]>;
+}
 
 /**
  * What is installed in a managed root, by its own records: key → version. The first word of a key is the package's name. A second one,
@@ -73,12 +100,14 @@ export interface ManagedTool {
   root: string;
   /** Everything that the closed registry answers, by path, or `POST <path>` for that; anything else is 404. `registry` is its address, for documents that name one. */
   routes(files: readonly SignedFile[], registry: string): Promise<ReadonlyMap<string, Route>>;
-  settings(places: BuildPlaces): BuildSettings;
+  settings(places: BuildPlaces, files: readonly SignedFile[]): BuildSettings;
+  /** Left out, a root of plain files that are open to everybody. */
+  store?: ManagedStore;
   /** How package files are reached by this host's own settings (files below /etc); left out, without anything special. */
   access?(readText: (path: string) => string | null): (url: URL) => FetchAccess;
   /**
-   * For a tool that is confused by what is there already: it then works on an empty directory, and these paths of the root, which must
-   * be files or links, are put beside what it left. Left out, the tool works on a copy of the root.
+   * For a tool that is confused by what is there already: it then works on an empty directory, and these paths of the root are put beside
+   * what it left. Left out, the tool works on a copy of the root.
    */
   keeps?(run: {
     before: Tree;
@@ -102,8 +131,8 @@ export interface ManagedTool {
   }): Promise<Difference[]>;
   /** What the tool writes for itself: paths of the stage that are not taken over once it has been compared. Left out, none. */
   discards?(stage: Tree): readonly string[];
-  /** Set where the root's records name what was asked for and not what that was made from. */
-  recordsRequestedOnly?: true;
+  /** Set where the root's records name what was asked for and not what that was made from, with whether that is listed all the same. */
+  recordsRequestedOnly?: { listsParts: boolean };
   /** What a root holds. */
   inventory(tree: Tree, read: (path: string, limit: number) => Uint8Array): Inventory;
   /**

@@ -5,7 +5,7 @@ import { canonicalJson, parseJson, sha256Hex } from "./canonical.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { Executable } from "./doc-result.ts";
 import type { Inventory, Tree, TreeEntry } from "./eco-managed.ts";
-import { treeDigest } from "./eco-stage.ts";
+import { sizeOfTree, treeDigest } from "./eco-stage.ts";
 import { errnoOf } from "./errors.ts";
 import { namesIn, readFileLimited, syncDirectory, writeFileAtomic } from "./sys-files.ts";
 
@@ -22,6 +22,7 @@ const Entry = v.variant("kind", [
   v.strictObject({ kind: v.literal("file"), sha256, size: count, executable: v.boolean() }),
   v.strictObject({ kind: v.literal("link"), target: v.string() }),
   v.strictObject({ kind: v.literal("directory") }),
+  v.strictObject({ kind: v.literal("whole"), sha256, entries: count, size: count }),
 ]);
 
 const RecordedPackage = v.strictObject({
@@ -126,7 +127,7 @@ export interface RecordedChange {
   /** Of the root afterwards. */
   inventory: Inventory;
   /** The root's records name what was asked for only: what that was made from is taken from the plan. */
-  recordsRequestedOnly: boolean;
+  listsParts: boolean;
   executables: readonly Executable[];
 }
 
@@ -150,13 +151,11 @@ export function stageRecord(stage: string, state: string, change: RecordedChange
   const text = [header, ...tree].map((line) => `${canonicalJson(line)}\n`).join("");
   writeFileAtomic(join(stage, STAGED), text);
   chmodSync(join(stage, STAGED), 0o644);
-  const sizes = [...tree.values()].flatMap((entry) => (entry.kind === "file" ? [entry.size] : []));
   return {
     root,
     tree_sha256: treeDigest(tree),
     record_sha256: sha256Hex(text),
-    files: sizes.length,
-    bytes: sizes.reduce((sum, size) => sum + size, 0),
+    ...sizeOfTree(tree),
   };
 }
 
@@ -196,7 +195,7 @@ function packagesAfter(
       const [name = "", part_of = null] = words.split(" ");
       return found.split(" ").map((version) => ({ name, version, part_of }));
     }),
-    ...(change.recordsRequestedOnly ? builtFrom(change, current, restored) : []),
+    ...(change.listsParts ? builtFrom(change, current, restored) : []),
   ];
   return found.map((one) => {
     const isBack = earlier.has(key(one)) && !known.has(key(one));

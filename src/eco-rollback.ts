@@ -4,7 +4,7 @@ import { UUID } from "./canonical.ts";
 import { CONTENT_LEFT, CONTENT_REPLACED } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { ManagedPlaces } from "./eco-exchange.ts";
-import type { Tree } from "./eco-managed.ts";
+import type { ManagedStore, Tree } from "./eco-managed.ts";
 import { readRoot, treeDigest } from "./eco-stage.ts";
 import { AegisError } from "./errors.ts";
 
@@ -21,6 +21,7 @@ export function replacedTree(
   plan: Pick<OperationPlan, "targets" | "provenance_evidence">,
   places: ManagedPlaces,
   before: Tree,
+  store?: ManagedStore,
 ): { tree: Tree; from: string } {
   const [execution = ""] = plan.targets;
   const [left, replaced] = [CONTENT_LEFT, CONTENT_REPLACED].map((kind) =>
@@ -33,7 +34,7 @@ export function replacedTree(
     throw new AegisError("not_found", `what execution ${execution} replaced isn't kept any more`);
   if (treeDigest(before) !== left.subject)
     throw new AegisError("drift", `${places.root} is not what execution ${execution} left`);
-  const tree = readRoot(from);
+  const tree = readRoot(from, store);
   if (treeDigest(tree) !== replaced.subject)
     throw new AegisError("refused", `${from} is not what was there before execution ${execution}`);
   return { tree, from };

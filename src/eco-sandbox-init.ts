@@ -1,19 +1,21 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { fstatSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readlinkSync, writeFileSync } from "node:fs";
 import {
   confinedCommand,
   EXECUTOR_STARTS,
   lineReader,
+  type MappedUsers,
   type RegistrySpec,
   requestLine,
   type SandboxEnd,
   type SandboxRequest,
   type SandboxSpec,
+  UNPACKING,
   writeBlocking,
 } from "./eco-sandbox.ts";
 import { exceededLimit, kernelTasks } from "./eco-sandbox-limits.ts";
 import { neededProgram } from "./eco-sandbox-namespaces.ts";
-import { enterSandboxRoot } from "./eco-sandbox-root.ts";
+import { enterSandboxRoot, USERS_MAPPED } from "./eco-sandbox-root.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { VERSION } from "./self.ts";
 import { commandAs } from "./sys-account.ts";
@@ -108,9 +110,12 @@ function startRegistry(aegis: string, { account, port, routes }: RegistrySpec): 
 }
 
 /** Runs the program to its end, or until it exceeds a limit. */
-function runProgram(spec: SandboxSpec, output: readonly [number, number]): Promise<SandboxEnd> {
+async function runProgram(spec: SandboxSpec, output: readonly [number, number]): Promise<SandboxEnd> {
+  const lock = spec.users === undefined ? null : openSync(USERS_MAPPED, "r");
+  if (lock !== null && !tryFlock(lock)) throw new Error("something else is in this sandbox");
   const started = startProgram(spec, output);
   const { child } = started;
+  if (lock !== null && spec.users !== undefined) await mapUsers(child, spec.users, lock);
   return new Promise((resolve, reject) => {
     const watched = spec.binds.filter(({ writable }) => writable).map(({ to }) => to);
     const look = exceededLimit(spec.limits, watched);
@@ -147,7 +152,10 @@ function startProgram(spec: SandboxSpec, output: readonly [number, number]): { c
   // Our own program, which fetches, reserves more than it uses: without that its engine falls back to an interpreter.
   const data = spec.network ? [] : [`--data=${memory}`];
   const limits = [`--nproc=${kernelTasks(tasks)}`, `--fsize=${disk}`, ...data, "--core=0"];
-  const [program, args] = commandAs(spec.account, spec.program, spec.args);
+  const [program, args] =
+    spec.users === undefined
+      ? commandAs(spec.account, spec.program, spec.args)
+      : asRootOfUsers(spec.program, spec.args);
   // The kernel takes these processes first when the host runs out of memory.
   const restore = expendable();
   const child = spawn(neededProgram("prlimit"), [...limits, "--", program, ...args], {
@@ -161,4 +169,38 @@ function startProgram(spec: SandboxSpec, output: readonly [number, number]): { c
   if (spec.input !== null) child.stdin?.write(spec.input);
   children.add(child.pid ?? 0);
   return { child };
+}
+
+/**
+ * The command line that runs a program as the root of a new user namespace, with a mount namespace that belongs to it: unshare(1) keeps
+ * its capabilities, flock(1) waits until there is a user 0, setpriv(1) becomes that and gives up all but {@link UNPACKING}.
+ */
+function asRootOfUsers(program: string, args: readonly string[]): [string, string[]] {
+  const namespaces = ["--user", "--mount", "--keep-caps", "--"];
+  const bounding = ["-all", ...UNPACKING.map((name) => `+${name}`)].join();
+  const root = ["--reuid", "0", "--regid", "0", "--clear-groups", `--bounding-set=${bounding}`];
+  return [
+    neededProgram("unshare"),
+    [
+      ...[...namespaces, neededProgram("flock"), "--close", USERS_MAPPED],
+      ...[neededProgram("setpriv"), ...root, "--inh-caps=-all", "--no-new-privs", "--", program, ...args],
+    ],
+  ];
+}
+
+/** How long unshare(1) may take to start. */
+const UNSHARED_MS = 10_000;
+
+/** Gives the namespace that a child of ours makes its users, and lets the child go on. */
+async function mapUsers(child: ChildProcess, { first, count }: MappedUsers, lock: number): Promise<void> {
+  const namespace = (pid: number | "self" | undefined) => readlinkSync(`/proc/${pid}/ns/user`);
+  const until = performance.now() + UNSHARED_MS;
+  while (namespace(child.pid) === namespace("self")) {
+    if (child.exitCode !== null || child.signalCode !== null || performance.now() > until)
+      throw new Error("unshare made no user namespace");
+    await Bun.sleep(5);
+  }
+  for (const map of ["uid_map", "gid_map"])
+    writeFileSync(`/proc/${child.pid}/${map}`, `0 ${first} ${count}\n`);
+  closeSync(lock);
 }

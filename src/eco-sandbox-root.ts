@@ -11,7 +11,15 @@ import {
 import { dirname, join } from "node:path";
 import { REGISTRY_FILES, type SandboxSpec } from "./eco-sandbox.ts";
 import { readText } from "./sys-files.ts";
-import { bind, enterRoot, mountProc, mountTmpfs, privateMounts, sealMount } from "./sys-namespace.ts";
+import {
+  bind,
+  enterRoot,
+  mountOnItself,
+  mountProc,
+  mountTmpfs,
+  privateMounts,
+  sealMount,
+} from "./sys-namespace.ts";
 
 /*
  * The root directory of a sandbox: programs and libraries of the host, read-only; a few files of /etc that they need to start;
@@ -30,6 +38,8 @@ const DEVICES = ["null", "zero", "full", "random", "urandom"];
 const NETWORK = ["/etc/resolv.conf", "/etc/hosts"];
 /** Where the root of the program lies below the root of the namespace. */
 const INNER = "inner";
+/** A file inside, locked by the first process until the users of the program's namespace are mapped. */
+export const USERS_MAPPED = "/build/users-mapped";
 
 /** Makes the root of a sandbox and enters it. Nothing of the host can be reached afterwards. @throws AegisError `unavailable` */
 export function enterSandboxRoot(spec: SandboxSpec): void {
@@ -37,6 +47,8 @@ export function enterSandboxRoot(spec: SandboxSpec): void {
   mountTmpfs(spec.root, "16m");
   const inner = join(spec.root, INNER);
   mkdirSync(inner, { mode: 0o755 });
+  const isOnTop = spec.users !== undefined;
+  if (isOnTop) mountOnItself(inner);
   for (const path of PROGRAMS) show(path, inner);
   for (const path of nestedMounts()) bind(path, join(inner, path), "read-only");
   for (const path of SETTINGS) show(path, inner);
@@ -58,12 +70,14 @@ export function enterSandboxRoot(spec: SandboxSpec): void {
     bind(from, target, writable ? "writable" : "read-only");
   }
   makeDirectory(join(inner, spec.cwd));
+  if (isOnTop) touch(join(inner, USERS_MAPPED));
   if (spec.registry !== null) {
     makeDirectory(join(spec.root, REGISTRY_FILES));
     bind(spec.registry.files, join(spec.root, REGISTRY_FILES), "read-only");
   }
   sealMount(spec.root);
-  enterRoot(spec.root, INNER);
+  if (isOnTop) sealMount(inner);
+  enterRoot(spec.root, INNER, isOnTop);
 }
 
 /** Shows a path of the host inside, if the host has it: a link as a link, everything else read-only. */
@@ -90,13 +104,14 @@ function nestedMounts(): string[] {
   return [...new Set(points)].sort();
 }
 
-/** Users and groups with a name inside: root's and the program's. */
-function writeAccounts({ account }: SandboxSpec, inner: string): void {
+/** Users and groups with a name inside: root's and the program's, which is root in a user namespace of its own. */
+function writeAccounts({ account, users }: SandboxSpec, inner: string): void {
   const { name, uid, gid } = account;
   makeDirectory(join(inner, "etc"));
   const write = (file: string, text: string) =>
     writeFileSync(join(inner, "etc", file), text, { mode: 0o644 });
-  write("passwd", `root:x:0:0::/nonexistent:/bin/false\n${name}:x:${uid}:${gid}::/build/home:/bin/false\n`);
+  const root = users === undefined ? "/nonexistent" : "/build/home";
+  write("passwd", `root:x:0:0::${root}:/bin/false\n${name}:x:${uid}:${gid}::/build/home:/bin/false\n`);
   write("group", `root:x:0:\n${name}:x:${gid}:\n`);
   write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
   write("hosts", "127.0.0.1 localhost\n");

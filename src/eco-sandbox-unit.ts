@@ -8,19 +8,24 @@ import { SYSTEM } from "./paths.ts";
  * first one of a sandbox, or the one that fetches. It gets one line and ends with the connection.
  */
 
-export const UNIT_JOURNAL = "Type: journalctl -b -u 'aegis-build@*' -u 'aegis-fetch@*'";
+export const UNIT_JOURNAL = "Type: journalctl -b -u 'aegis-build@*' -u 'aegis-unpack@*' -u 'aegis-fetch@*'";
 export const LISTEN =
-  "Type as root: systemctl start aegis-build.socket aegis-fetch.socket; if there are none: aegis daemon install";
+  "Type as root: systemctl start aegis-build.socket aegis-unpack.socket aegis-fetch.socket; if there are none: aegis daemon install";
 
 /** The sockets of the units; null where there is none, and namespaces are made by hand. */
 export interface SandboxUnits {
   build: string | null;
+  /** For tools that unpack files of several users. */
+  unpack: string | null;
   fetch: string | null;
 }
 
 /** @throws AegisError `refused` for a path that isn't a socket of root's alone */
 export function sandboxUnits(): SandboxUnits {
-  return { build: rootSocket(SYSTEM.buildSocket), fetch: rootSocket(SYSTEM.fetchSocket) };
+  const [build, unpack, fetch] = [SYSTEM.buildSocket, SYSTEM.unpackSocket, SYSTEM.fetchSocket].map(
+    rootSocket,
+  );
+  return { build: build ?? null, unpack: unpack ?? null, fetch: fetch ?? null };
 }
 
 function rootSocket(path: string): string | null {

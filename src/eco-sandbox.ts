@@ -42,6 +42,11 @@ export interface SandboxSpec {
   network: boolean;
   binds: readonly SandboxBind[];
   account: Account;
+  /**
+   * For a program that makes files of several users: it runs in a user namespace, as its root with {@link UNPACKING}, and `account` stands
+   * for nobody. Left out, as `account`.
+   */
+  users?: MappedUsers;
   program: string;
   args: readonly string[];
   environment: Readonly<Record<string, string>>;
@@ -55,6 +60,18 @@ export interface SandboxSpec {
   /** The closed registry beside it; null for none. */
   registry: RegistrySpec | null;
 }
+
+/** The users and groups of a user namespace: those from 0 inside are those from `first` on the host. */
+export interface MappedUsers {
+  first: number;
+  count: number;
+}
+
+/**
+ * What the root of a user namespace may do, to its own files and in its own mounts only (capabilities(7)). Without CAP_FSETID podman
+ * loses set-group-id bits and says nothing (measured).
+ */
+export const UNPACKING = ["chown", "fowner", "dac_override", "fsetid", "setfcap", "sys_admin"] as const;
 
 /** Absolute, on the host; the first process inside opens them. */
 interface SandboxFiles {

@@ -1,40 +1,30 @@
 import { createHash } from "node:crypto";
 import {
-  chmodSync,
-  chownSync,
   closeSync,
   constants,
   fstatSync,
-  lchownSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readlinkSync,
-  readSync,
   type Stats,
   statSync,
-  symlinkSync,
 } from "node:fs";
-import { dirname, join, posix } from "node:path";
-import type { Tree, TreeEntry } from "./eco-managed.ts";
+import { join, posix } from "node:path";
+import type { ManagedStore, Tree, TreeEntry } from "./eco-managed.ts";
+import { readWhole } from "./eco-whole.ts";
 import { AegisError } from "./errors.ts";
-import type { Account } from "./sys-account.ts";
-import { hashOpenFile, readFileLimited, writeFully } from "./sys-files.ts";
+import { hashOpenFile, readFileLimited } from "./sys-files.ts";
 import { showArgv } from "./terminal.ts";
 
 /*
- * Trees of managed roots: reading one strictly, and copying what was read. A stage has been another user's, so nothing in it is
- * believed: only plain files, directories, and links that stay inside may be in it, and contents alone are copied.
+ * Trees of managed roots, read strictly. A stage has been another user's, so nothing in it is believed: only plain files, directories, and
+ * links that stay inside may be in it, and contents alone are copied (eco-stage-copy.ts).
  */
 
-export interface TreeLimits {
-  entries: number;
-  /** Of all files together. */
-  bytes: number;
-}
-
-const TREE_LIMITS: TreeLimits = { entries: 500_000, bytes: 16 * 1024 ** 3 };
+const TREE_LIMITS = { entries: 500_000, bytes: 16 * 1024 ** 3 };
+/** Of directories that are taken whole, of which only digests are kept in memory. */
+const WHOLE_LIMITS = { entries: 20_000_000, bytes: 4 * 1024 ** 4 };
 const MAX_DEPTH = 64;
 const MAX_PATH = 3000;
 const MAX_LINK = 1024;
@@ -52,7 +42,7 @@ const remove: Mend = (path) => ["rm", "-r", path];
  * {@link readTree} refuses was put there by hand, and every run is refused until it is gone.
  * @throws AegisError `refused` with the path and what to type
  */
-export function readRoot(root: string): Tree {
+export function readRoot(root: string, store?: ManagedStore): Tree {
   const owner = process.getuid?.() === 0 ? 0 : statSync(root).uid;
   const refuse = (path: string, why: string, mend: Mend = remove) => {
     const at = path === root ? root : join(root, path);
@@ -64,7 +54,7 @@ export function readRoot(root: string): Tree {
       `Look at it (${showArgv(["ls", "-ld", at])}); then, as root: ${typed}${other}`,
     );
   };
-  return walkTree(root, owner, TREE_LIMITS, refuse, "open");
+  return walkTree(root, { owner, modes: "open", store }, refuse);
 }
 
 /**
@@ -72,8 +62,8 @@ export function readRoot(root: string): Tree {
  * @throws AegisError `refused` for anything that is neither a plain file, a directory nor a link that stays inside, for hard links,
  * special mode bits, other owners, names with control characters, and more than the limits
  */
-export function readTree(root: string, owner: number, limits: TreeLimits = TREE_LIMITS): Tree {
-  return walkTree(root, owner, limits, (path, why) => {
+export function readTree(root: string, owner: number, store?: ManagedStore): Tree {
+  return walkTree(root, { owner, modes: "any", store }, (path, why) => {
     throw new AegisError(
       "refused",
       `${JSON.stringify(path)} ${why}, which has no place in a managed directory`,
@@ -83,28 +73,31 @@ export function readTree(root: string, owner: number, limits: TreeLimits = TREE_
 
 /**
  * A tree as it is found, for comparing: what {@link readTree} would refuse is in `odd`, path → what is wrong with it, as are modes
- * that {@link copyTree} doesn't set. The root itself is the empty path. Reads only as much as the limits allow.
+ * that copyTree doesn't set. The root itself is the empty path. Reads only as much as the limits allow.
  */
 export function surveyTree(
   root: string,
   owner: number,
-  limits: TreeLimits = TREE_LIMITS,
+  store?: ManagedStore,
 ): { tree: Tree; odd: ReadonlyMap<string, string> } {
   const odd = new Map<string, string>();
-  const tree = walkTree(root, owner, limits, (path, why) => void odd.set(path, odd.get(path) ?? why), "ours");
+  const object = (path: string, why: string) => void odd.set(path, odd.get(path) ?? why);
+  const tree = walkTree(root, { owner, modes: "ours", store }, object);
   return { tree, odd };
 }
 
-/**
- * Walks a tree. `object` is told of what doesn't belong into it, and may throw; what it was told of isn't followed. `modes` are the
- * right ones: any, what {@link copyTree} sets, or what lets everybody read, as its copies do.
- */
+interface Walk {
+  owner: number;
+  /** The right ones: any, what copyTree sets, or what lets everybody read, as its copies do. */
+  modes: "any" | "ours" | "open";
+  store: ManagedStore | undefined;
+}
+
+/** Walks a tree. `object` is told of what doesn't belong into it, and may throw; what it was told of isn't followed. */
 function walkTree(
   root: string,
-  owner: number,
-  limits: TreeLimits,
+  { owner, modes, store }: Walk,
   object: (path: string, why: string, mend?: Mend) => void,
-  modes: "any" | "ours" | "open" = "any",
 ): Tree {
   const tree = new Map<string, TreeEntry>();
   let bytes = 0;
@@ -115,10 +108,19 @@ function walkTree(
       const stat = fstatSync(fd);
       bytes += stat.size;
       if (!stat.isFile()) object(path, "was exchanged while it was read");
-      else if (bytes > limits.bytes) object(path, `and the others are larger than ${limits.bytes} bytes`);
+      else if (bytes > TREE_LIMITS.bytes)
+        object(path, `and the others are larger than ${TREE_LIMITS.bytes} bytes`);
       else tree.set(path, { kind: "file", ...hashOpenFile(fd), executable: (stat.mode & ANY_X) !== 0 });
     } finally {
       closeSync(fd);
+    }
+  };
+  const addWhole = (path: string): void => {
+    try {
+      tree.set(path, readWhole(join(root, path), WHOLE_LIMITS));
+    } catch (error) {
+      if (!(error instanceof AegisError)) throw error;
+      object(path, `can't be taken whole: ${error.message}`);
     }
   };
   const addLink = (path: string): void => {
@@ -141,13 +143,18 @@ function walkTree(
       const path = directory === "" ? name : `${directory}/${name}`;
       if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(name)) object(path, "has characters that no file name needs");
       else if (depth > MAX_DEPTH || path.length > MAX_PATH) object(path.slice(0, 200), "is too deep");
-      else if (tree.size >= limits.entries) {
-        object(path, `is one of more than ${limits.entries} files`);
+      else if (tree.size >= TREE_LIMITS.entries) {
+        object(path, `is one of more than ${TREE_LIMITS.entries} files`);
         return;
       } else visit(path, lstatSync(join(root, path)), depth);
     }
   };
   const visit = (path: string, stat: Stats, depth: number): void => {
+    if (store?.isPassing(path) === true) return;
+    if (stat.isDirectory() && store?.isWhole(path) === true) {
+      addWhole(path);
+      return;
+    }
     if (stat.uid !== owner)
       object(path, `belongs to uid ${stat.uid}`, (at) => ["chown", "-h", "root:root", at]);
     if (!stat.isSymbolicLink() && (stat.mode & SPECIAL) !== 0)
@@ -168,7 +175,9 @@ function walkTree(
   if (!top.isDirectory() || top.uid !== owner)
     object(modes === "ours" ? "" : root, "is no directory of its owner's");
   else {
-    checkMode("", top, [0o755]);
+    if (store === undefined) checkMode("", top, [0o755]);
+    else if ((top.mode & 0o777) !== CLOSED_MODE)
+      object("", "is not closed to everybody but root", (at) => ["chmod", "0700", at]);
     walk("", 0);
   }
   return tree;
@@ -180,6 +189,19 @@ function staysInside(path: string, target: string): boolean {
   if (/[\p{Cc}\p{Cs}\uFFFD\\]/u.test(target)) return false;
   const resolved = posix.normalize(posix.join(posix.dirname(path), target));
   return resolved !== ".." && !resolved.startsWith("../");
+}
+
+/** The mode of a root that nobody but root can enter. */
+export const CLOSED_MODE = 0o700;
+
+/** How many files a tree has, and their bytes. */
+export function sizeOfTree(tree: Tree): { files: number; bytes: number } {
+  let [files, bytes] = [0, 0];
+  for (const entry of tree.values()) {
+    files += entry.kind === "file" ? 1 : entry.kind === "whole" ? entry.entries : 0;
+    bytes += entry.kind === "file" || entry.kind === "whole" ? entry.size : 0;
+  }
+  return { files, bytes };
 }
 
 /** Identifies a tree: SHA-256 over its sorted entries. */
@@ -196,99 +218,4 @@ export function treeReader(root: string, tree: Tree): (path: string, limit: numb
     if (tree.get(path)?.kind !== "file") throw new AegisError("internal", `${path} is no file of the tree`);
     return readFileLimited(join(root, path), limit);
   };
-}
-
-/**
- * Copies a tree into a new directory, as root's or as `account`'s. Files are hashed as they are copied, so what arrives is what was
- * read. Nothing but contents and the execute bit goes along.
- * @throws AegisError `refused` if a file has changed since it was read
- */
-export function copyTree(tree: Tree, from: string, to: string, account: Account | null): void {
-  copyTrees([{ tree, from }], to, account);
-}
-
-/** Some tree, and the directory that it was read from. */
-export interface Source {
-  tree: Tree;
-  from: string;
-}
-
-/**
- * Copies trees that have no path in common, directories aside, into one new directory: as {@link copyTree}.
- * @throws AegisError `refused` if a file has changed since it was read
- */
-export function copyTrees(sources: readonly Source[], to: string, account: Account | null): void {
-  const give = (path: string) => account !== null && lchownSync(path, account.uid, account.gid);
-  const made = new Set<string>();
-  const directory = (path: string): void => {
-    if (made.has(path)) return;
-    if (path !== "") directory(parentOf(path));
-    mkdirSync(join(to, path), { mode: 0o755 });
-    chmodSync(join(to, path), 0o755);
-    give(join(to, path));
-    made.add(path);
-  };
-  directory("");
-  for (const { tree, from } of sources) {
-    for (const [path, entry] of tree) {
-      if (entry.kind === "directory") {
-        directory(path);
-        continue;
-      }
-      directory(parentOf(path));
-      const target = join(to, path);
-      if (entry.kind === "link") symlinkSync(entry.target, target);
-      else copyFile(join(from, path), target, entry, account);
-      give(target);
-    }
-  }
-}
-
-/** Trees as one, in which a directory stands only where it is empty. */
-export function unionOf(sources: readonly Source[]): Tree {
-  const all = sources.flatMap(({ tree }) => [...tree]);
-  const filled = new Set(all.flatMap(([path]) => ancestorsOf(path)));
-  return new Map(all.filter(([path, { kind }]) => kind !== "directory" || !filled.has(path)));
-}
-
-function ancestorsOf(path: string): string[] {
-  const parts = path.split("/");
-  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
-}
-
-function parentOf(path: string): string {
-  const parent = dirname(path);
-  return parent === "." ? "" : parent;
-}
-
-const PIECE = Buffer.allocUnsafe(1 << 20);
-
-function copyFile(
-  from: string,
-  to: string,
-  { sha256, executable }: Extract<TreeEntry, { kind: "file" }>,
-  account: Account | null,
-): void {
-  const source = openSync(from, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const target = openSync(to, "wx", 0o600);
-    try {
-      const hash = createHash("sha256");
-      for (;;) {
-        const n = readSync(source, PIECE, 0, PIECE.length, null);
-        if (n === 0) break;
-        const piece = PIECE.subarray(0, n);
-        hash.update(piece);
-        writeFully(target, piece);
-      }
-      if (hash.digest("hex") !== sha256)
-        throw new AegisError("refused", `${JSON.stringify(from)} changed while it was copied`);
-    } finally {
-      closeSync(target);
-    }
-    if (account !== null) chownSync(to, account.uid, account.gid);
-    chmodSync(to, executable ? 0o755 : 0o644);
-  } finally {
-    closeSync(source);
-  }
 }

@@ -180,6 +180,13 @@ export const SANDBOX: Directives = {
   IPAddressAllow: "localhost",
 };
 
+const { RestrictSUIDSGID: _, ...WITH_SPECIAL_MODES } = SANDBOX;
+/**
+ * For the sandbox of a program that makes files of several users: as {@link SANDBOX}, with set-user-id files, and with the user namespace
+ * in which the program is root and outside of which it is nobody.
+ */
+export const UNPACKER: Directives = { ...WITH_SPECIAL_MODES, RestrictNamespaces: "mnt pid user" };
+
 /** For the monitor: root, reads everything, writes its own findings only. */
 export const MONITOR: Directives = {
   ...EVERY,

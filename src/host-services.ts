@@ -25,6 +25,11 @@ interface Part {
 const RUNNER: Part = { what: "the runner's socket", listener: "aegis-runner.socket", service: null };
 const FETCH: Part = { what: "the socket for downloads", listener: "aegis-fetch.socket", service: null };
 const BUILD: Part = { what: "the socket for sandboxes", listener: "aegis-build.socket", service: null };
+const UNPACK: Part = {
+  what: "the socket for sandboxes that unpack",
+  listener: "aegis-unpack.socket",
+  service: null,
+};
 const RECOVERY: Part = { what: "recovery", listener: null, service: "aegis-recover.service", later: true };
 const EXECUTOR: Part = { what: "the executor", listener: "aegisd.socket", service: "aegisd.service" };
 const REVIEW: Part = {
@@ -53,7 +58,7 @@ export function serviceSteps(unitsWritten: boolean): Step[] {
       },
       apply: () => systemd("systemctl", ["daemon-reload"]),
     },
-    ...[RUNNER, FETCH, BUILD, RECOVERY, EXECUTOR, REVIEW, MONITOR].map(partStep),
+    ...[RUNNER, FETCH, BUILD, UNPACK, RECOVERY, EXECUTOR, REVIEW, MONITOR].map(partStep),
     FIRST_LOOK,
   ];
 }

@@ -17,7 +17,8 @@ import {
   TMPFILES_FILE,
   tmpfilesText,
 } from "./host-accounts.ts";
-import { NEEDRESTART_FILE, needrestartText, UNIT_NAMES, unitText } from "./host-units.ts";
+import { NEEDRESTART_FILE, needrestartText } from "./host-drop-ins.ts";
+import { UNIT_NAMES, unitText } from "./host-units.ts";
 import { changeInWords, type InstalledProgram } from "./host-version.ts";
 import { generateKey, writeKeyFiles } from "./key-file.ts";
 import { SYSTEM } from "./paths.ts";

@@ -8,20 +8,17 @@ import {
   REVIEWER,
   RUNS_TOOLS,
   SANDBOX,
+  UNPACKER,
 } from "./host-hardening.ts";
 import { SYSTEM } from "./paths.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { ADMIN_GROUP, REVIEW_GROUP, STATE, USERS } from "./sys-state.ts";
-import { UNIT_DIRECTORY } from "./sys-systemd.ts";
 import { RUNNER_SLOTS } from "./wire-limits.ts";
 
 /*
  * The units and other systemd configuration, as data. systemd.unit(5), systemd.socket(5), systemd.service(5),
  * systemd.kill(5), systemd.timer(5).
  */
-
-/** Written even if needrestart is not installed: a later run may install it. */
-export const NEEDRESTART_FILE = "/etc/needrestart/conf.d/aegis.conf";
 
 type Section = "Unit" | "Socket" | "Service" | "Timer" | "Install";
 type Unit = Readonly<Partial<Record<Section, Directives>>>;
@@ -65,6 +62,23 @@ function unlessStartedByHand(socket: string): Directives {
   };
 }
 
+/**
+ * The first process of a sandbox is of Aegis too. When it ends, the kernel kills all others of its PID namespace.
+ * Without --mount-proc util-linux 2.37 (Ubuntu 22.04) can't drop capabilities: setpriv(1) reads /proc/self, which isn't there.
+ */
+function sandboxUnit(what: string, hardening: Directives) {
+  const start = "/usr/bin/unshare --mount --pid --fork --kill-child --mount-proc --";
+  return {
+    Unit: { Description: `Aegis executor, ${what}`, ...ENDS_WITH_RUNNER, ...NO_START_LIMIT },
+    Service: {
+      ExecStart: `${start} ${SYSTEM.binary} daemon --confined init`,
+      ...hardening,
+      // It opens the files for the tool's output. The stage it mounts anew.
+      ReadWritePaths: STATE.runs,
+    },
+  };
+}
+
 /** Minutes from the start of the timer to the monitor's first run, and the maximum random delay on top. */
 export const FIRST_LOOK = { after: 10, spread: 5 } as const;
 
@@ -83,7 +97,7 @@ const UNITS = {
     Unit: {
       Description: "Aegis executor, the front",
       Requires: "aegisd.socket",
-      Wants: "aegis-runner.socket aegis-build.socket aegis-fetch.socket",
+      Wants: "aegis-runner.socket aegis-build.socket aegis-unpack.socket aegis-fetch.socket",
       After: "aegisd.socket aegis-runner.socket",
       ...NO_START_LIMIT,
     },
@@ -158,17 +172,15 @@ const UNITS = {
     Socket: { ListenStream: SYSTEM.buildSocket, ...ROOT_ONLY },
     Install: { WantedBy: "sockets.target" },
   },
-  "aegis-build@.service": {
-    Unit: { Description: "Aegis executor, the sandbox of one run", ...ENDS_WITH_RUNNER, ...NO_START_LIMIT },
-    Service: {
-      // The first process is of Aegis too. When it ends, the kernel kills all others of its PID namespace.
-      // Without --mount-proc util-linux 2.37 (Ubuntu 22.04) can't drop capabilities: setpriv(1) reads /proc/self, which isn't there.
-      ExecStart: `/usr/bin/unshare --mount --pid --fork --kill-child --mount-proc -- ${SYSTEM.binary} daemon --confined init`,
-      ...SANDBOX,
-      // It opens the files for the tool's output. The stage it mounts anew.
-      ReadWritePaths: STATE.runs,
+  "aegis-build@.service": sandboxUnit("the sandbox of one run", SANDBOX),
+  "aegis-unpack.socket": {
+    Unit: {
+      Description: "Aegis executor, where sandboxes start that unpack",
     },
+    Socket: { ListenStream: SYSTEM.unpackSocket, ...ROOT_ONLY },
+    Install: { WantedBy: "sockets.target" },
   },
+  "aegis-unpack@.service": sandboxUnit("the sandbox of one run that unpacks", UNPACKER),
   "aegis-recover.service": {
     Unit: {
       Description: "Aegis executor, the end of an interrupted run",
@@ -262,36 +274,4 @@ export function unitText(name: UnitName): string {
     return `[${section}]\n${lines.join("\n")}\n`;
   });
   return `${HEADER}\n# systemctl edit ${name}\n\n${sections.join("\n")}`;
-}
-
-/**
- * What boot loader, EFI and RAID packages need beyond the runner's unit: block devices, EFI variables, and the privileges
- * to query the kernel about them. A drop-in, since most virtual machines don't need it.
- */
-export const BOOT_LOADER_DROP_IN = {
-  path: `${UNIT_DIRECTORY}/aegis-runner@.service.d/boot-loader.conf`,
-  lines: [
-    "[Service]",
-    "PrivateDevices=no",
-    "DevicePolicy=auto",
-    "ProtectKernelTunables=no",
-    "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RAWIO CAP_LINUX_IMMUTABLE CAP_MKNOD",
-  ],
-} as const;
-
-/** Restarted, these would end the run that they work for. */
-const LEFT_ALONE = [
-  ...WAIT_FOR_APT,
-  "aegis-fetch@.service",
-  "aegis-build@.service",
-] as const satisfies readonly UnitName[];
-
-/**
- * Keeps needrestart from restarting the services that wait for apt or work for a run. apt calls needrestart as a hook, Ubuntu's restarts
- * services without asking, and after an upgrade of libc6 that is all of them. Perl, read by needrestart.conf, which excludes
- * apt-daily.service for the same reason.
- */
-export function needrestartText(): string {
-  const names = LEFT_ALONE.map((name) => name.replace(/^aegis-(\w+).*$/, "$1")).join("|");
-  return `# Written by \`aegis daemon install\`. These services wait for the apt that calls needrestart, or work for a run.\n$nrconf{override_rc}{qr(^aegis-(?:${names})\\b)} = 0;\n`;
 }

@@ -5,7 +5,7 @@ import { managedPlaces } from "./eco-exchange.ts";
 import { ECOSYSTEMS, type Ecosystems, loadManaged } from "./eco-load.ts";
 import type { ManagedTool, Tree, TreeEntry } from "./eco-managed.ts";
 import { boundRecord, type RecordedPackage, type RootRecord } from "./eco-record.ts";
-import { surveyTree, treeDigest, treeReader } from "./eco-stage.ts";
+import { sizeOfTree, surveyTree, treeDigest, treeReader } from "./eco-stage.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import {
   executionsOf,
@@ -139,11 +139,12 @@ function withRecord(tool: ManagedTool, { last }: History, { state }: ManagedHere
 function lookAt({ tool, last, record }: Recorded, history: History, here: ManagedHere): ManagedLook {
   const { root: path } = managedPlaces(here.state, tool.root);
   const { tree, odd } =
-    lstatSync(path, { throwIfNoEntry: false }) === undefined ? NOTHING : surveyTree(path, here.owner);
-  const sizes = [...tree.values()].flatMap((entry) => (entry.kind === "file" ? [entry.size] : []));
+    lstatSync(path, { throwIfNoEntry: false }) === undefined
+      ? NOTHING
+      : surveyTree(path, here.owner, tool.store);
   const look = {
     ...{ tool: tool.tool, path, execution: last?.execution ?? null, problem: null },
-    ...{ files: sizes.length, bytes: sizes.reduce((sum: number, size: number) => sum + size, 0) },
+    ...sizeOfTree(tree),
   };
   const isRunning = history.running.has(tool.tool);
   const state = isRunning ? "changing" : "deviating";

@@ -25,6 +25,7 @@ export const SYSTEM = {
   reviewerSocket: "/run/aegis/aegis-reviewd.sock",
   /** Where root alone starts the sandbox of a managed run and its downloads. */
   buildSocket: "/run/aegis/build.sock",
+  unpackSocket: "/run/aegis/unpack.sock",
   fetchSocket: "/run/aegis/fetch.sock",
   auditDir: "/var/log/aegis",
   reviewerState: "/var/lib/aegis/reviewd",

@@ -27,6 +27,7 @@ const MS_NODEV = 4;
 const MS_NOEXEC = 8;
 const MS_REMOUNT = 32;
 const MS_BIND = 4096;
+const MS_MOVE = 8192;
 const MS_REC = 16_384;
 const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
@@ -74,16 +75,23 @@ export function sealMount(path: string): void {
   succeed(libc.mount(text("none"), text(path), null, flags, null), `sealing ${path}`);
 }
 
+/** Makes a directory a mount, so that it can become the root of a namespace. */
+export function mountOnItself(path: string): void {
+  succeed(libc.mount(text(path), text(path), null, MS_BIND, null), `binding ${path}`);
+}
+
 /**
  * Makes `root`, a mount, the root of this mount namespace and takes the old one away; then `inner`, a directory below it, the root
- * directory of this process. A process whose root isn't the namespace's can't make user namespaces (user_namespaces(7), EPERM).
+ * directory of this process. A process whose root isn't the namespace's can't make user namespaces (user_namespaces(7), EPERM): with
+ * `isOnTop`, `inner`, then a mount as well, covers the namespace's root and counts as that.
  */
-export function enterRoot(root: string, inner: string): void {
+export function enterRoot(root: string, inner: string, isOnTop: boolean): void {
   process.chdir(root);
   // The old root goes on top of the new one, and off it: pivot_root(2), "pivot_root(".", ".")".
   succeed(libc.pivot_root(text("."), text(".")), "pivot_root");
   succeed(libc.umount2(text("."), MNT_DETACH), "taking the host's files away");
   process.chdir(inner);
+  if (isOnTop) succeed(libc.mount(text("."), text("/"), null, MS_MOVE, null), "covering the root");
   succeed(libc.chroot(text(".")), "chroot");
   process.chdir("/");
 }

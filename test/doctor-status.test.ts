@@ -3,13 +3,8 @@ import { join } from "node:path";
 import { openAuditLog } from "../src/audit-log.ts";
 import type { Finding } from "../src/finding.ts";
 import { HOST_DIRECTORIES } from "../src/host-accounts.ts";
-import {
-  BOOT_LOADER_DROP_IN,
-  NEEDRESTART_FILE,
-  needrestartText,
-  UNIT_NAMES,
-  unitText,
-} from "../src/host-units.ts";
+import { BOOT_LOADER_DROP_IN, NEEDRESTART_FILE, needrestartText } from "../src/host-drop-ins.ts";
+import { UNIT_NAMES, unitText } from "../src/host-units.ts";
 import { SYSTEM } from "../src/paths.ts";
 import { UNIT_DIRECTORY } from "../src/sys-systemd.ts";
 import { buildWhereNeeded, ROOT } from "./kit.ts";

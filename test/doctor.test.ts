@@ -34,8 +34,8 @@ describe("a program's version", () => {
 });
 
 describe("confinement", () => {
-  const [BUILD, FETCH] = ["/run/aegis/build.sock", "/run/aegis/fetch.sock"];
-  const LISTEN = "systemctl start aegis-build.socket aegis-fetch.socket";
+  const [BUILD, UNPACK, FETCH] = ["build", "unpack", "fetch"].map((name) => `/run/aegis/${name}.sock`);
+  const LISTEN = "systemctl start aegis-build.socket aegis-unpack.socket aegis-fetch.socket";
   /** Whether Aegis is installed for systemd, which sockets listen, and what else is missing. */
   type Row = [
     what: string,
@@ -47,29 +47,62 @@ describe("confinement", () => {
     fix: string,
   ];
   const ROWS: Row[] = [
-    ["by units", true, "build fetch", [], "ok", "run in aegis-build@.service", ""],
+    ["by units", true, "build unpack fetch", [], "ok", "run in aegis-build@.service", ""],
     [
       "by units, though nothing else is installed",
       false,
-      "build fetch",
+      "build unpack fetch",
       [],
       "ok",
       "run in aegis-build@.service",
       "",
     ],
     ["by hand", false, "", [], "ok", "by namespaces, for an executor that root starts by hand", ""],
-    ["no socket", true, "", [], "warn", "aegis-build.socket and aegis-fetch.socket don't listen", LISTEN],
-    ["one socket", true, "build", [], "warn", "aegis-fetch.socket doesn't listen: no other tool", LISTEN],
+    [
+      "no socket",
+      true,
+      "",
+      [],
+      "warn",
+      "aegis-build.socket, aegis-unpack.socket and aegis-fetch.socket don't listen: no other",
+      LISTEN,
+    ],
+    [
+      "no socket for unpacking, as before an update",
+      true,
+      "build fetch",
+      [],
+      "warn",
+      "aegis-unpack.socket doesn't listen: no tool that unpacks images can be run",
+      LISTEN,
+    ],
+    [
+      "one socket too few",
+      true,
+      "build unpack",
+      [],
+      "warn",
+      "aegis-fetch.socket doesn't listen: no other tool",
+      LISTEN,
+    ],
     [
       "the other socket",
       true,
-      "fetch",
+      "unpack fetch",
       [],
       "warn",
       "aegis-build.socket doesn't listen: no other tool",
       LISTEN,
     ],
-    ["one socket by hand", false, "build", [], "warn", "aegis-fetch.socket doesn't listen", LISTEN],
+    [
+      "one socket too few by hand",
+      false,
+      "build unpack",
+      [],
+      "warn",
+      "aegis-fetch.socket doesn't listen",
+      LISTEN,
+    ],
     [
       "no program",
       true,
@@ -103,7 +136,11 @@ describe("confinement", () => {
     const [finding, ...others] = confinement({
       program: (name) => (absent.includes(name) ? null : `/usr/bin/${name}`),
       hasUser: (name) => !absent.includes(name),
-      units: () => ({ build: listens("build", BUILD), fetch: listens("fetch", FETCH) }),
+      units: () => ({
+        build: listens("build", BUILD ?? ""),
+        unpack: listens("unpack", UNPACK ?? ""),
+        fetch: listens("fetch", FETCH ?? ""),
+      }),
       isInstalled: () => isInstalled,
     });
     expect(finding).toMatchObject({ check: "confinement", level, message: expect.stringContaining(says) });

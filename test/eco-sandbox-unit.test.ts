@@ -46,7 +46,10 @@ managed.describe("managed runs by units", () => {
     place.remove();
   });
   beforeEach(() => {
-    at = new ManagedTest(aegis, fakeManaged, { limits: LIMITS, units: () => standIn.units });
+    at = new ManagedTest(aegis, fakeManaged, {
+      limits: LIMITS,
+      units: () => ({ unpack: null, ...standIn.units }),
+    });
     at.place("kept", "as before");
   });
   afterEach(() => at.close());
@@ -54,7 +57,10 @@ managed.describe("managed runs by units", () => {
   const OLD: Record<string, string> = { kept: "as before" };
   const NEW: Record<string, string> = { ...OLD, tool: TOOL.bytes };
   const ready = (build: string | null, fetch: string | null) =>
-    new ManagedTest(aegis, fakeManaged, { units: () => ({ build, fetch }) }).driver.ready(install(), WAIT);
+    new ManagedTest(aegis, fakeManaged, { units: () => ({ build, unpack: null, fetch }) }).driver.ready(
+      install(),
+      WAIT,
+    );
 
   managed.test("what was signed is installed, and the output is the run's", async () => {
     const text = `${INSTALL}; echo out; echo err >&2; get other; id -u; grep -c : /proc/net/dev`;

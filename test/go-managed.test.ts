@@ -75,7 +75,7 @@ describe("the closed registry", () => {
 
   test("is all that the go command knows", () => {
     const places = { registry: "http://127.0.0.1:1", home: "/h", scratch: "/s" };
-    expect(goManaged.settings(places).variables).toMatchObject({
+    expect(goManaged.settings(places, []).variables).toMatchObject({
       ...{ GOPROXY: "http://127.0.0.1:1", GOENV: "off", GOTOOLCHAIN: "local", GOVCS: "*:off", GOWORK: "off" },
       ...{ GOFLAGS: "-mod=mod -trimpath", CGO_ENABLED: "0", GOBIN: "/var/lib/aegis/go/bin" },
     });
@@ -237,7 +237,7 @@ describe.skipIf(!needs(GO !== null, "a go command: what it really does with the 
       const home = join(own, "home");
       for (const path of [root, home, join(own, "scratch")]) mkdirSync(path, { recursive: true });
       const places = { registry: `http://127.0.0.1:${server.port}`, home, scratch: join(own, "scratch") };
-      const { variables } = goManaged.settings(places);
+      const { variables } = goManaged.settings(places, []);
       const env = {
         ...variables,
         HOME: home,

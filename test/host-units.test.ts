@@ -4,13 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { kernelTasks, MANAGED_LIMITS } from "../src/eco-sandbox-limits.ts";
 import { HOST_DIRECTORIES, sysusersText, tmpfilesText } from "../src/host-accounts.ts";
-import {
-  BOOT_LOADER_DROP_IN,
-  needrestartText,
-  UNIT_NAMES,
-  unitText,
-  WAIT_FOR_APT,
-} from "../src/host-units.ts";
+import { BOOT_LOADER_DROP_IN, needrestartText } from "../src/host-drop-ins.ts";
+import { UNIT_NAMES, unitText, WAIT_FOR_APT } from "../src/host-units.ts";
 import { SYSTEM } from "../src/paths.ts";
 import { dangerousEnvironment } from "../src/self.ts";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "../src/sys-environment-file.ts";
@@ -124,6 +119,7 @@ describe("units that wait for apt", () => {
     ["aegis-recover.service", true],
     ["aegis-monitor.service", true],
     ["aegis-build@3-567-0.service", true],
+    ["aegis-unpack@3-567-0.service", true],
     ["aegis-fetch@3-567-0.service", true],
     ["aegisd.service", false],
     ["aegis-reviewd.service", false],
@@ -202,7 +198,14 @@ describe("the sandbox of a managed run", () => {
     expect(Number(found.get("LimitNPROC")?.[0])).toBeGreaterThanOrEqual(kernelTasks(MANAGED_LIMITS.tasks));
     expect(found.get("MemorySwapMax")).toEqual(["0"]);
   });
-  for (const name of ["aegis-build@.service", "aegis-fetch@.service"] as const) {
+  test("where files of several users are unpacked: the same, but for user namespaces and special modes", () => {
+    const other = new Map(service("aegis-unpack@.service"));
+    expect(other.get("RestrictNamespaces")).toEqual(["mnt pid user"]);
+    expect(other.has("RestrictSUIDSGID")).toBe(false);
+    other.set("RestrictNamespaces", ["mnt pid"]).set("RestrictSUIDSGID", ["yes"]);
+    expect(Object.fromEntries(other)).toEqual(Object.fromEntries(found));
+  });
+  for (const name of ["aegis-build@.service", "aegis-unpack@.service", "aegis-fetch@.service"] as const) {
     test(`${name}: ends with its connection`, () => {
       expect([service(name).get("StandardInput"), service(name).get("StandardOutput")]).toEqual([
         ["socket"],
@@ -227,7 +230,7 @@ describe("every service", () => {
     }
     test(`${name} starts the one executable`, () => {
       const unshare = "/usr/bin/unshare --mount --pid --fork --kill-child --mount-proc -- ";
-      const prefix = name === "aegis-build@.service" ? unshare : "";
+      const prefix = /^aegis-(?:build|unpack)@/.test(name) ? unshare : "";
       expect(service(name).get("ExecStart")?.[0]).toStartWith(`${prefix}${SYSTEM.binary} daemon --`);
     });
   }
@@ -244,6 +247,7 @@ describe("sockets", () => {
     "aegis-runner.socket": "aegis-front",
     "aegis-reviewd.socket": "aegis-review",
     "aegis-build.socket": "root",
+    "aegis-unpack.socket": "root",
     "aegis-fetch.socket": "root",
   };
   for (const [name, group] of Object.entries(GROUPS)) {
@@ -348,6 +352,7 @@ systemd.describe("systemd-analyze", () => {
     "aegis-recover.service": 3.6,
     "aegis-fetch@.service": 1.3,
     "aegis-build@.service": 2.3,
+    "aegis-unpack@.service": 2.6,
   };
   for (const [name, most] of Object.entries(EXPOSURE)) {
     test(`${name} is exposed no more than ${most}`, () => {

@@ -85,7 +85,7 @@ function execute(id: string, files: Record<string, string>, change: Partial<Reco
     ...{ root: TOOL.root, execution: id, after },
     origin: change.plan?.operation === "rollback" ? restoredOver(before, after) : installedBeside(before),
     inventory: Object.fromEntries([...after.keys()].map((path) => [path, "1.0.0"])),
-    recordsRequestedOnly: false,
+    listsParts: false,
     executables: executables.map((one) => ({ ...one, sha256: "", shadows: [] })),
     ...change,
   });
@@ -249,7 +249,7 @@ describe("a managed root, by the log", () => {
       { ...ENTRY, name: "serde", required_by: "tool 1.0.0" },
       { ...ENTRY, name: "itoa", required_by: "serde 1.0.0" },
     ];
-    const built = { recordsRequestedOnly: true, inventory: { tool: "1.0.0" } };
+    const built = { listsParts: true, inventory: { tool: "1.0.0" } };
     execute(FIRST, { tool: "t" }, { ...built, plan: { ...install(), transaction } });
     const names = async () =>
       (await look()).fake.packages.map(

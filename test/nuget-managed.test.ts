@@ -68,7 +68,7 @@ describe("the closed feed", () => {
     expect(entry).toContain(`<d:PackageHash>${hash}</d:PackageHash>`);
   });
   test("nuget is pointed at it and at nothing else", () => {
-    const { files = {} } = nugetManaged.settings({ registry: REGISTRY, home: "/h", scratch: "/s" });
+    const { files = {} } = nugetManaged.settings({ registry: REGISTRY, home: "/h", scratch: "/s" }, []);
     expect(Object.keys(files)).toEqual([".config/NuGet/NuGet.Config"]);
     expect(Object.values(files)[0]).toContain(`<clear /><add key="signed" value="${REGISTRY}/api/v2/" />`);
   });

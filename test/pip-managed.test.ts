@@ -106,7 +106,7 @@ async function install(
   routes = await pipManaged.routes(files, registry);
   const home = mkdtempSync(join(work, "home-"));
   const stage = mkdtempSync(join(work, "stage-"));
-  const { variables } = pipManaged.settings({ registry, home, scratch: home });
+  const { variables } = pipManaged.settings({ registry, home, scratch: home }, []);
   const argv = [
     "-m",
     "pip",
