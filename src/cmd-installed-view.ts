@@ -101,6 +101,7 @@ function stateLines(root: InstalledRoot, terminal: Terminal): string[] {
   const content = `${plural(files, tool === null ? "command" : "file")}${tool === null ? "" : `, ${bytes(size)}`}`;
   if (state === "changing")
     return [...line("an execution is changing it: look again when it has ended"), ...problems];
+  if (state === "closed") return [...line(`${content} by the log`), ...problems];
   if (state === "signed") {
     const by = execution === null ? "" : `, by execution ${shortId(execution)}`;
     return [...line(`${content}: as signed${by}`), ...problems];

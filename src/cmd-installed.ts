@@ -21,10 +21,10 @@ import { safe } from "./terminal.ts";
 /** Deviations of one root in the document; its count is of all. */
 const MOST_DEVIATIONS = 1000;
 
-/** Names of the ecosystems with managed directories. */
+/** Names of the ecosystems with managed directories. docker has podman's tool and keeps its images itself. */
 const MANAGED = Object.keys(ECOSYSTEM_NAMES)
   .filter(isEcosystemName)
-  .filter((name) => ECOSYSTEMS[ECOSYSTEM_NAMES[name]]?.managed !== undefined);
+  .filter((name) => name !== "docker" && ECOSYSTEMS[ECOSYSTEM_NAMES[name]]?.managed !== undefined);
 
 export const auditInstalled = defineSubcommand({
   name: "installed",
@@ -66,12 +66,10 @@ async function managedTool(name: string): Promise<Tool> {
       "apt has no managed directory: its packages are in dpkg's database",
       "For what is installed type: dpkg-query --list; for what Aegis changed: aegis audit show --system",
     );
-  if (!isEcosystemName(name) || !MANAGED.includes(name)) {
-    const what = isEcosystemName(name)
-      ? `${name} has no managed directory`
-      : `there is no ecosystem ${safe(name)}`;
-    throw new AegisError("usage", what, `With managed directories there are: ${MANAGED.join(", ")}.`);
-  }
+  const refused = (what: string) =>
+    new AegisError("usage", what, `With managed directories there are: ${MANAGED.join(", ")}.`);
+  if (!isEcosystemName(name)) throw refused(`there is no ecosystem ${safe(name)}`);
+  if (!MANAGED.includes(name)) throw refused(`${name} has no managed directory`);
   return (await loadEcosystem(name)).tool;
 }
 

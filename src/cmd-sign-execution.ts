@@ -53,6 +53,6 @@ async function lookUpAsRoot(execution: ExecutionPlan): Promise<FoundSnapshot[] |
   ]);
   const { driver } = await loadEcosystem(execution.operation_plan.tool);
   if (driver === null) return null;
-  const { roots } = await driver();
+  const { roots } = await driver(execution.argv);
   return lookUpSnapshots(execution, new Date(), snapshotHost(roots));
 }

@@ -146,7 +146,8 @@ class Build {
     const { files } = run;
     const stage = join(this.#stage, "settled");
     const firstUser = workerOf(run).uid;
-    refuseDifferences(await store.settle({ plan: this.#given.plan, files, left, stage, firstUser }));
+    const note = (line: string) => this.note(line);
+    refuseDifferences(await store.settle({ plan: this.#given.plan, files, left, stage, firstUser, note }));
     return stage;
   }
 

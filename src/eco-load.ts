@@ -53,12 +53,15 @@ export async function loadEcosystem(name: string, ecosystems: Ecosystems = ECOSY
 }
 
 /**
- * Loads the run driver of a tool.
+ * Loads the run driver of a tool's signed command.
  * @throws AegisError `not_built` if this version only plans it
  */
-export async function loadDriver(tool: Tool, ecosystems: Ecosystems = ECOSYSTEMS): Promise<RunDriver> {
+export async function loadDriver(
+  { tool, argv }: { tool: Tool; argv: readonly string[] },
+  ecosystems: Ecosystems = ECOSYSTEMS,
+): Promise<RunDriver> {
   const { driver } = await loadEcosystem(tool, ecosystems);
-  if (driver !== null) return driver();
+  if (driver !== null) return driver(argv);
   throw new AegisError(
     "not_built",
     `this version can plan ${tool} but not run it`,

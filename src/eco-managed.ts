@@ -77,6 +77,8 @@ export interface ManagedStore {
     stage: string;
     /** The id on the host of the namespace's user 0. */
     firstUser: number;
+    /** Adds a line to the run's output. */
+    note(line: string): void;
   }): Promise<Difference[]>;
 }
 

@@ -1,4 +1,5 @@
 import type { CommandEvidence, Host } from "./doc-plan.ts";
+import type { ManagedStore } from "./eco-managed.ts";
 import type { Env } from "./paths.ts";
 import type { BytesAnswer } from "./sys-fetch.ts";
 
@@ -54,10 +55,10 @@ export interface Planning {
   /** Names in a directory, sorted; empty if it does not exist. */
   list(path: string): string[];
   /**
-   * The digest of a managed root (treeDigest); null where there is none.
+   * The digest of a managed root (treeDigest), of the kind of `store`; null where there is none.
    * @throws AegisError `refused` for what has no place in one, `io`
    */
-  contentOf(root: string): Promise<string | null>;
+  contentOf(root: string, store?: ManagedStore): Promise<string | null>;
   /** Writes a private temporary file, removed when planning ends; returns its path. */
   temporary(name: string, data: string | Uint8Array): string;
 }

@@ -176,7 +176,7 @@ function walkTree(
     object(modes === "ours" ? "" : root, "is no directory of its owner's");
   else {
     if (store === undefined) checkMode("", top, [0o755]);
-    else if ((top.mode & 0o777) !== CLOSED_MODE)
+    else if (modes !== "any" && (top.mode & 0o7777) !== CLOSED_MODE)
       object("", "is not closed to everybody but root", (at) => ["chmod", "0700", at]);
     walk("", 0);
   }

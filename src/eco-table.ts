@@ -46,6 +46,7 @@ export const TABLE = {
   container: {
     grammar: imageGrammar,
     load: async () => (await import("./image.ts")).image,
+    managed: async () => (await import("./image-podman.ts")).podmanManaged,
   },
   go: {
     grammar: goGrammar,

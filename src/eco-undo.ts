@@ -4,6 +4,7 @@ import { CONTENT_KEPT, CONTENT_LEFT, CONTENT_REPLACED } from "./doc-evidence.ts"
 import type { ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
 import { type Content, parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
+import type { ManagedStore } from "./eco-managed.ts";
 import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
@@ -20,6 +21,8 @@ interface ManagedRoot {
   /** Its name below `state`. */
   root: string;
   purl(name: string, version: string): string;
+  /** Loads what says how the root is read, where it isn't one of plain files. */
+  store?: () => Promise<ManagedStore | undefined>;
   state: string;
   paths: StatePaths;
 }
@@ -28,10 +31,7 @@ const HERE = { state: SYSTEM.state, paths: STATE };
 /** treeDigest of an empty directory. */
 const EMPTY = sha256Hex("");
 
-/**
- * The signed argv of a rollback. It names no program: the supervisor of managed runs (eco-build.ts) does this itself, by the digests
- * of the signed plan.
- */
+/** The signed argv of a rollback. It names no program: the supervisor (eco-build.ts) does this itself, by the digests of the plan. */
 export function rollbackArgv(tool: string, root: string, execution: string): string[] {
   return ["aegis", "rollback", tool, join(SYSTEM.state, root), execution];
 }
@@ -44,7 +44,7 @@ export function isRollbackArgv(argv: readonly string[]): boolean {
 /** An ecosystem with the rollback of its managed root. `at` names other directories, for tests. */
 export function withRollback(
   ecosystem: Ecosystem,
-  how: Pick<ManagedRoot, "root" | "purl">,
+  how: Pick<ManagedRoot, "root" | "purl" | "store">,
   at: Pick<ManagedRoot, "state" | "paths"> = HERE,
 ): Ecosystem {
   const managed = { ...how, ...at };
@@ -71,7 +71,7 @@ async function rollbackFindings(
   planning: Planning,
   managed: ManagedRoot,
 ): Promise<Findings> {
-  const { root, state, paths } = managed;
+  const { root, state, paths, store } = managed;
   const record = recordOf(id, ecosystem.tool, planning, paths);
   const base: Findings = {
     ...emptyFindings(rollbackArgv(ecosystem.tool, root, id)),
@@ -83,7 +83,7 @@ async function rollbackFindings(
     return { ...base, nothing_to_do: true, warnings: [what] };
   }
   const records = recordsOf(ecosystem.tool, planning, paths);
-  const now = (await planning.contentOf(join(state, root))) ?? EMPTY;
+  const now = (await planning.contentOf(join(state, root), await store?.())) ?? EMPTY;
   const byName = earlierByName(ecosystem, inverse);
   if (now !== content.after) throw changedSince(record, content, now, records, { managed, byName });
   const kept = join(state, "previous", root);

@@ -12,16 +12,15 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readlinkSync,
   type Stats,
   statSync,
 } from "node:fs";
 import { join } from "node:path";
 import type { TreeEntry } from "./eco-managed.ts";
 import { AegisError } from "./errors.ts";
+import { linkTarget, openBeneath, reopen, setXattr, xattrsOf } from "./sys-beneath.ts";
 import { exchangePaths } from "./sys-ffi.ts";
 import { hashOpenFile } from "./sys-files.ts";
-import { setXattr, xattrsOf } from "./sys-xattr.ts";
 
 /*
  * Directories of a managed root that are taken whole: their files have owners, special modes, attributes, second names, and may be whiteouts
@@ -45,48 +44,81 @@ const PERMISSIONS = 0o7777;
  * @throws AegisError `refused` for what is too much or has a name that is no text
  */
 export function readWhole(root: string, limits: WholeLimits): WholeEntry {
-  const hash = createHash("sha256");
-  const names = new Map<string, string>();
-  const refuse = (path: string, why: string) =>
-    new AegisError("refused", `${JSON.stringify(join(root, path).slice(0, 300))} ${why}`);
-  let [entries, size] = [0, 0];
-  const say = (path: string, stat: Stats, what: readonly (string | number)[]) => {
-    const attributes = [...xattrsOf(join(root, path))].map(([name, value]) => [name, value.toString("hex")]);
-    const facts = [path, stat.mode, stat.uid, stat.gid, attributes, ...what];
-    hash.update(`${JSON.stringify(facts)}\n`);
-  };
-  const content = (path: string, stat: Stats): string => {
-    const fd = openSync(join(root, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const top = openDirectory(root);
+  try {
+    const reading = new Reading(root, top, limits);
+    reading.visit("", 0);
+    return reading.entry();
+  } finally {
+    closeSync(top);
+  }
+}
+
+class Reading {
+  readonly #root: string;
+  readonly #top: number;
+  readonly #limits: WholeLimits;
+  readonly #hash = createHash("sha256");
+  /** First paths of files with several. */
+  readonly #names = new Map<string, string>();
+  #entries = 0;
+  #size = 0;
+
+  constructor(root: string, top: number, limits: WholeLimits) {
+    this.#root = root;
+    this.#top = top;
+    this.#limits = limits;
+  }
+
+  entry(): WholeEntry {
+    return { kind: "whole", sha256: this.#hash.digest("hex"), entries: this.#entries, size: this.#size };
+  }
+
+  visit(path: string, depth: number): void {
+    if (++this.#entries > this.#limits.entries)
+      throw this.#refused(path, `is one of more than ${this.#limits.entries} files`);
+    const fd = openBeneath(this.#top, path);
+    if (fd === null) throw this.#refused(path, "went away while it was read");
+    let isDirectory: boolean;
     try {
-      size += stat.size;
-      if (!fstatSync(fd).isFile()) throw refuse(path, "was exchanged while it was read");
-      if (size > limits.bytes) throw refuse(path, `and the others are larger than ${limits.bytes} bytes`);
-      return hashOpenFile(fd).sha256;
+      const stat = fstatSync(fd);
+      isDirectory = stat.isDirectory();
+      const attributes = [...xattrsOf(fd)].map(([name, value]) => [name, value.toString("hex")]).sort();
+      const facts = [path, stat.mode, stat.uid, stat.gid, attributes, ...this.#content(path, fd, stat)];
+      this.#hash.update(`${JSON.stringify(facts)}\n`);
     } finally {
       closeSync(fd);
     }
-  };
-  const visit = (path: string, depth: number): void => {
-    const stat = lstatSync(join(root, path));
-    if (++entries > limits.entries) throw refuse(path, `is one of more than ${limits.entries} files`);
-    if (stat.isDirectory()) {
-      if (depth > MAX_DEPTH) throw refuse(path, "is too deep");
-      say(path, stat, ["directory"]);
-      for (const name of readdirSync(join(root, path)).sort()) {
-        if (name.includes("\uFFFD")) throw refuse(path, "has a file whose name is no text");
-        visit(path === "" ? name : `${path}/${name}`, depth + 1);
-      }
-      return;
+    if (!isDirectory) return;
+    if (depth > MAX_DEPTH) throw this.#refused(path, "is too deep");
+    for (const name of readdirSync(join(this.#root, path)).sort()) {
+      if (name.includes("\uFFFD")) throw this.#refused(path, "has a file whose name is no text");
+      this.visit(path === "" ? name : `${path}/${name}`, depth + 1);
     }
-    const first = stat.nlink > 1 ? names.get(`${stat.dev}:${stat.ino}`) : undefined;
-    if (first !== undefined) say(path, stat, ["same", first]);
-    else if (stat.isFile()) say(path, stat, ["file", stat.size, content(path, stat)]);
-    else if (stat.isSymbolicLink()) say(path, stat, ["link", readlinkSync(join(root, path))]);
-    else say(path, stat, ["other", stat.rdev]);
-    if (stat.nlink > 1) names.set(`${stat.dev}:${stat.ino}`, path);
-  };
-  visit("", 0);
-  return { kind: "whole", sha256: hash.digest("hex"), entries, size };
+  }
+
+  #content(path: string, fd: number, stat: Stats): (string | number)[] {
+    if (stat.isDirectory()) return ["directory"];
+    const inode = `${stat.dev}:${stat.ino}`;
+    const first = stat.nlink > 1 ? this.#names.get(inode) : undefined;
+    if (first !== undefined) return ["same", first];
+    if (stat.nlink > 1) this.#names.set(inode, path);
+    if (stat.isSymbolicLink()) return ["link", linkTarget(fd).toString("hex")];
+    if (!stat.isFile()) return ["other", stat.rdev];
+    this.#size += stat.size;
+    if (this.#size > this.#limits.bytes)
+      throw this.#refused(path, `and the others are larger than ${this.#limits.bytes} bytes`);
+    const file = reopen(fd);
+    try {
+      return ["file", stat.size, hashOpenFile(file).sha256];
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  #refused(path: string, why: string): AegisError {
+    return new AegisError("refused", `${JSON.stringify(join(this.#root, path).slice(0, 300))} ${why}`);
+  }
 }
 
 /** Makes a directory with the files of another one, which stays, by hard links. @throws AegisError `io` */
@@ -98,11 +130,18 @@ export function linkWhole(from: string, to: string): void {
     if (lstatSync(source).isDirectory()) linkWhole(source, target);
     else linkSync(source, target);
   }
-  for (const [name, value] of xattrsOf(from)) setXattr(to, name, value);
+  const [old, made] = [openDirectory(from), openDirectory(to)];
+  for (const [name, value] of xattrsOf(old)) setXattr(made, name, value);
+  closeSync(old);
+  closeSync(made);
   lchownSync(to, stat.uid, stat.gid);
   // After the owner, with whom special bits go.
   chmodSync(to, stat.mode & PERMISSIONS);
   lutimesSync(to, stat.atime, stat.mtime);
+}
+
+function openDirectory(path: string): number {
+  return openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
 }
 
 /**

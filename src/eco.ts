@@ -103,5 +103,5 @@ export interface Ecosystem extends Grammar {
   /** The package manager's state, for `aegis doctor`. Read-only. */
   check(): Promise<Finding[]>;
   /** Runs its signed plans; null if this version can only plan. */
-  driver: (() => Promise<RunDriver>) | null;
+  driver: ((argv: readonly string[]) => Promise<RunDriver>) | null;
 }

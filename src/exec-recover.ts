@@ -75,17 +75,14 @@ function readCurrent(paths: StatePaths): CurrentRun | null {
 }
 
 /** @throws AegisError `unavailable` where this version can't run what another one has begun */
-async function driverOf(
-  { result: { tool, execution_plan_id } }: CurrentRun,
-  ecosystems: Ecosystems,
-): Promise<RunDriver> {
+async function driverOf({ result }: CurrentRun, ecosystems: Ecosystems): Promise<RunDriver> {
   try {
-    return await loadDriver(tool, ecosystems);
+    return await loadDriver(result, ecosystems);
   } catch (error) {
     if (!(error instanceof AegisError) || error.code !== "not_built") throw error;
     throw new AegisError(
       "unavailable",
-      `another version of Aegis has begun a run of ${tool} (${execution_plan_id}), which this one can't close`,
+      `another version of Aegis has begun a run of ${result.tool} (${result.execution_plan_id}), which this one can't close`,
       "Install that version again: it closes the run.",
     );
   }

@@ -248,7 +248,7 @@ async function watch(
     if (result !== null && follow === null) {
       const mayRead = caller !== null && (caller.uid === 0 || caller.uid === result.submitted_by_uid);
       emit({ kind: "started" });
-      const driver = await loadDriver(result.tool, ecosystems);
+      const driver = await loadDriver(result, ecosystems);
       follow = new RunWatch(runDirectory(id, paths), driver, {
         progress: (percent, message) => emit({ kind: "progress", percent: Math.floor(percent), message }),
         output: (stream, data) => mayRead && emit({ kind: "output", stream, data }),

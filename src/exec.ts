@@ -182,7 +182,7 @@ class Attempt {
     const submission = this.#verify();
     const { execution, executionKey } = submission;
     const { operation_plan: plan, execution_plan_id: id, argv } = execution;
-    const driver = await loadDriver(plan.tool, ecosystems);
+    const driver = await loadDriver({ tool: plan.tool, argv }, ecosystems);
     this.#events.say({ kind: "checking", message: "planning again" });
     const decided = await checks.wait("plan-again", () =>
       this.#events.aliveDuring(this.#planAgain(execution, driver)),

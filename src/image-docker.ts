@@ -50,13 +50,7 @@ export function dockerDriver(host: Partial<DockerHost> = {}): RunDriver {
     user: "root",
     roots: [root],
     hold: () => Promise.resolve(null),
-    async ready({ ecosystem }) {
-      if (ecosystem !== "docker")
-        throw new AegisError(
-          "not_built",
-          `this version can plan pulls of ${ecosystem} but not run them`,
-          "Plan it for docker, or wait for a version whose release notes name it.",
-        );
+    async ready() {
       refuseUnready(await info(), root);
     },
 

@@ -1,7 +1,7 @@
 import type { OperationPlan } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import type { Grammar, Targets } from "./eco-grammar.ts";
-import { parseSingleTarget, targetProblem } from "./eco-target.ts";
+import { orExecution, parseSingleTarget, targetProblem } from "./eco-target.ts";
 import { AegisError } from "./errors.ts";
 import { type ImageReference, normalizeReference } from "./image-reference.ts";
 
@@ -85,8 +85,8 @@ function signedAbout({ provenance_evidence }: Pick<OperationPlan, "provenance_ev
 /** What the words of container engines mean: see {@link Grammar}. */
 export const imageGrammar: Grammar = {
   tool: "container",
-  operations: { pull: "some" },
-  parseTargets: parseImageTargets,
+  operations: { pull: "some", rollback: "some" },
+  parseTargets: orExecution(parseImageTargets),
   forms: { all: ["image", "image:tag", "image@sha256:digest"], exact: "registry/image@sha256:digest" },
   signals: ["unknown-registry", "dockerhub-default", "unsigned-image"],
   isExact: (target) => splitImageTarget(target).digest !== null,

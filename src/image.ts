@@ -1,9 +1,11 @@
+import { CONTENT_KEPT } from "./doc-evidence.ts";
 import type { OperationPlan, ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { withRollback } from "./eco-undo.ts";
 import { AegisError } from "./errors.ts";
 import { imageAccess } from "./image-config.ts";
 import { imageFactsOf, remarksOn } from "./image-facts.ts";
@@ -28,6 +30,9 @@ const WELL_KNOWN: readonly string[] = [
   ],
 ];
 
+/** docker keeps its images itself, and nothing of what a pull replaces. */
+const ONLY_PULL: Ecosystem["operations"] = { pull: "some" };
+
 /**
  * Images: `docker pull` and `podman pull` of one image, by the digest that a plan names. Everything is found out by GETs; the engine
  * is needed to run a plan only.
@@ -36,14 +41,22 @@ const ENGINES: Readonly<Record<Runtime, Ecosystem>> = { docker: engine("docker")
 export const image: Ecosystem = ENGINES.podman;
 
 function engine(runtime: Runtime): Ecosystem {
-  return {
+  const ecosystem: Ecosystem = {
     ...imageGrammar,
+    ...(runtime === "docker" ? { operations: ONLY_PULL } : {}),
     name: runtime,
     // `container` leaves the engine open: the one that is there, or podman.
     named: (name) => ENGINES[name === "docker" || name === "podman" ? name : (installed() ?? "podman")],
     gather: (_operation, targets, planning) => gather(runtime, targets, planning),
     check: () => Promise.resolve([]),
-    driver: async () => (await import("./image-docker.ts")).dockerDriver(),
+    driver: async ([program]) => {
+      if (program === "docker") return (await import("./image-docker.ts")).dockerDriver();
+      const [{ managedDriver }, { podmanManaged }] = await Promise.all([
+        import("./eco-managed-driver.ts"),
+        import("./image-podman.ts"),
+      ]);
+      return managedDriver(podmanManaged);
+    },
     signedArgv(plan: OperationPlan): string[] {
       const [target] = plan.exact_targets;
       const { ecosystem } = plan;
@@ -58,6 +71,8 @@ function engine(runtime: Runtime): Ecosystem {
       return pullArgv(ecosystem, target);
     },
   };
+  const store = async () => (await import("./image-podman.ts")).podmanManaged.store;
+  return withRollback(ecosystem, { root: "podman", purl: purlOfImage, store });
 }
 
 function installed(): Runtime | undefined {
@@ -96,6 +111,7 @@ async function gather(runtime: Runtime, { targets }: Targets, planning: Planning
       ...access.notes,
     ];
     const described = describe(reference, found, {
+      runtime,
       remarks,
       signatures,
       architecture: planning.host.architecture,
@@ -110,9 +126,7 @@ async function gather(runtime: Runtime, { targets }: Targets, planning: Planning
 
 /** What there is to know of who runs the plan. */
 function engineRemarks(runtime: Runtime, isMissing: boolean): string[] {
-  // Before anybody reviews and approves what the executor will refuse.
-  if (runtime === "podman")
-    return ["This version plans pulls of podman and doesn't run them: apply will refuse. It runs docker's."];
+  if (runtime === "podman") return isMissing ? ["podman is not installed: the plan can't be run here."] : [];
   return [
     "docker's engine fetches the image itself, by its own settings and network: the digest is what protects.",
     ...(isMissing ? ["docker is not installed: the plan can't be run here."] : []),
@@ -132,13 +146,14 @@ function requestRemarks({ isQualified, digest, tag, domain }: ImageReference, pi
 }
 
 interface Described {
+  runtime: Runtime;
   remarks: readonly string[];
   signatures: SignatureFindings;
   architecture: string;
 }
 
 function describe(reference: ImageReference, found: FetchedImage, described: Described): Partial<Findings> {
-  const { remarks, signatures, architecture } = described;
+  const { runtime, remarks, signatures, architecture } = described;
   const name = repositoryOf(reference);
   const pinned = `${name}@${found.top.digest}`;
   const transaction = entriesOf(reference, found, architecture);
@@ -185,11 +200,16 @@ function describe(reference: ImageReference, found: FetchedImage, described: Des
       ...signatures.evidence,
       ...statements.map(({ digest }) => buildkitEvidence(pinned, digest)),
     ],
-    rollback_plan: {
-      inverse: [],
-      unobtainable: [],
-      notes: ["An image that was pulled runs nothing until somebody starts it, and can be removed again."],
-    },
+    rollback_plan:
+      runtime === "podman"
+        ? CONTENT_KEPT
+        : {
+            inverse: [],
+            unobtainable: [],
+            notes: [
+              "An image that was pulled runs nothing until somebody starts it, and can be removed again.",
+            ],
+          },
     signals,
   };
 }
@@ -211,15 +231,7 @@ function signatureRemark({ kind, verified, signed, detail }: ProvenanceEvidence)
 /** Index, manifest, configuration and layers, each a file with its digest. */
 function entriesOf(reference: ImageReference, found: FetchedImage, architecture: string): TransactionEntry[] {
   const name = repositoryOf(reference);
-  const purl = purlOf({
-    ...{
-      type: "oci",
-      namespace: null,
-      name: name.slice(name.lastIndexOf("/") + 1),
-      version: found.top.digest,
-    },
-    qualifiers: { repository_url: name },
-  });
+  const purl = purlOfImage(name, found.top.digest);
   return found.files.map(({ digest, size, mediaType, url, parent }, at) => ({
     ...{ name, architecture, action: "install", from_version: null, to_version: digest },
     ...{
@@ -237,6 +249,13 @@ function entriesOf(reference: ImageReference, found: FetchedImage, architecture:
 }
 
 /** That a digest follows from the one that was asked for. */
+function purlOfImage(name: string, version: string): string {
+  return purlOf({
+    ...{ type: "oci", namespace: null, name: name.slice(name.lastIndexOf("/") + 1), version },
+    qualifiers: { repository_url: name },
+  });
+}
+
 function digestEvidence(name: string, { digest, mediaType, parent, isRead }: ImageFile): ProvenanceEvidence {
   const named = parent === null ? "what was asked for" : `named by ${parent}`;
   const how = isRead

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, readlinkSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { TOOLS, type Tool } from "./doc-plan.ts";
 import { managedPlaces } from "./eco-exchange.ts";
@@ -54,8 +54,11 @@ export interface ManagedLook {
   /** Null for the directory of links. */
   tool: Tool | null;
   path: string;
-  /** `changing`: an execution of the tool has no end yet, and its files are not what the one before left. */
-  state: "empty" | "signed" | "deviating" | "changing";
+  /**
+   * `changing`: an execution of the tool has no end yet, and its files are not what the one before left. `closed`: this user may not
+   * read it, and what is told of it are the log's words.
+   */
+  state: "empty" | "signed" | "deviating" | "changing" | "closed";
   /** The execution that left it. */
   execution: string | null;
   files: number;
@@ -90,7 +93,7 @@ export async function lookAtManaged(
       const all = tools.map((tool) => withRecord(tool, history, here));
       const looked = all.filter(({ tool: { tool } }) => only === null || tool === only);
       const roots = [...looked.map((one) => lookAt(one, history, here)), lookAtLinks(all, history, here)];
-      const isSettled = roots.every(({ state }) => state === "signed" || state === "empty");
+      const isSettled = roots.every(({ state }) => state !== "deviating" && state !== "changing");
       if (isSettled || n === TRIES || readHistory(here.audit).newest === history.newest)
         return { roots, executions: executionsOf(namedIn(roots), history) };
     } catch (error) {
@@ -138,6 +141,7 @@ function withRecord(tool: ManagedTool, { last }: History, { state }: ManagedHere
 
 function lookAt({ tool, last, record }: Recorded, history: History, here: ManagedHere): ManagedLook {
   const { root: path } = managedPlaces(here.state, tool.root);
+  if (tool.store !== undefined && !mayRead(path)) return closedLook(path, { tool, last, record });
   const { tree, odd } =
     lstatSync(path, { throwIfNoEntry: false }) === undefined
       ? NOTHING
@@ -164,6 +168,25 @@ function lookAt({ tool, last, record }: Recorded, history: History, here: Manage
   }
   const deviations = isSame ? [] : deviationsOf(record.tree, tree, odd);
   return { ...look, state: isSame ? "signed" : state, packages: record.packages, deviations };
+}
+
+/** Also of one that isn't there. */
+function mayRead(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK | constants.X_OK);
+    return true;
+  } catch (error) {
+    return errnoOf(error) !== "EACCES";
+  }
+}
+
+function closedLook(path: string, { tool, last, record }: Recorded): ManagedLook {
+  const { files = 0, bytes = 0 } = last?.left ?? {};
+  return {
+    ...{ tool: tool.tool, path, state: "closed", execution: last?.execution ?? null, files, bytes },
+    ...{ packages: record?.packages ?? [], deviations: [] },
+    problem: "only root can compare its files: sudo aegis audit installed",
+  };
 }
 
 const NOTHING: ReturnType<typeof surveyTree> = { tree: new Map(), odd: new Map() };

@@ -199,12 +199,12 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
         evidence: record(argv, result, keep),
       };
     },
-    async contentOf(root) {
+    async contentOf(root, store) {
       if (!existsSync(root)) return null;
       // Only a rollback needs it.
       const { readRoot, treeDigest } = await import("./eco-stage.ts");
       try {
-        return treeDigest(readRoot(root));
+        return treeDigest(readRoot(root, store));
       } catch (error) {
         if (error instanceof AegisError) throw error;
         throw new AegisError("io", `can't read all of ${root}: ${messageOf(error)}`, "Plan as root.");

@@ -212,13 +212,6 @@ needs(DEBS !== null, "Debian's packages of docker, by apt-get").describe("Debian
       });
     }, 120_000);
 
-    test("podman's pull is planned and signed, and refused before anything is used up", async () => {
-      const { path } = await chain.signed("podman", "pull", `${name}@${NEWER.digest}`);
-      const applied = await chain.apply(path);
-      expect(applied.stderr).toContain("can plan pulls of podman but not run them");
-      expect(chain.audit().at(-1)).toMatchObject({ kind: "execution_denied" });
-    }, 120_000);
-
     test("Debian's docker-registry, behind a password: whose it is decides, for planning, for the executor and for the engine", async () => {
       const { host } = chain;
       const hash = await Bun.password.hash("s3cret", { algorithm: "bcrypt", cost: 4 });

@@ -269,7 +269,10 @@ needs(NUGET_DEBS !== null, "Debian's packages of nuget, by apt-get").describe("D
           },
         });
         const address = feed.url.origin;
-        const { files: settings = {} } = nugetManaged.settings({ registry: address, home: "", scratch: "" });
+        const { files: settings = {} } = nugetManaged.settings(
+          { registry: address, home: "", scratch: "" },
+          [],
+        );
         // nuget keeps what it has downloaded in HOME.
         await host.exec(["rm", "-rf", "/root/out", "/root/feed"]);
         for (const [name, text] of Object.entries(settings)) host.write(`/root/feed/${name}`, text);

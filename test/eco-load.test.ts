@@ -16,7 +16,7 @@ describe("what is not in the table", () => {
   test("a driver where plans are only made", async () => {
     const planned = { ...(await loadEcosystem("npm")), driver: null };
     const load = () => Promise.resolve(planned);
-    expect(loadDriver("npm", { npm: { grammar: planned, load } })).rejects.toMatchObject({
+    expect(loadDriver({ tool: "npm", argv: [] }, { npm: { grammar: planned, load } })).rejects.toMatchObject({
       code: "not_built",
     });
   });
@@ -62,7 +62,6 @@ const NAMED: Readonly<Record<string, string>> = {
   "policy-rules-operation": "apt's own; the rules of all others are made from the list of tools",
   "wrap-apt": "apt's own",
   "wrap-table": "Record<WrapperName, …>",
-  "cmd-help-guarantees": "cmd-help.test.ts: of docker and podman, one ecosystem, only docker's pulls are run",
   "cmd-help-policy-keys": "its types: every table of the policy file",
   "cmd-installed": "apt's packages are dpkg's",
   "cmd-plan-changes": "apt's own",

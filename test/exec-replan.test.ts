@@ -47,7 +47,7 @@ async function again(
     const policy = { ...configOf(`[vscode]\napply = "${apply}"\n${toml}`), source: "test" };
     return await planAgain(execution, policy, {
       ecosystems,
-      driver: await loadDriver("vscode", ecosystems),
+      driver: await loadDriver({ tool: "vscode", argv: [] }, ecosystems),
       planning,
     });
   } finally {

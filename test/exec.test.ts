@@ -388,7 +388,7 @@ describe("a runner that is killed", () => {
       await killed(plan, () => statusOf(plan).includes("fetching"));
       const run = join(paths.runs, plan.execution_plan_id);
       const { pid } = JSON.parse(readFileSync(join(run, "process.json"), "utf8"));
-      const driver = await loadDriver("vscode", withFake(host, paths));
+      const driver = await loadDriver({ tool: "vscode", argv: [] }, withFake(host, paths));
       expect(readFileSync(`/proc/${pid}/status`, "utf8")).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
       expect(isRunAlive(run, driver)).toBe(true);
       stopRecorded(run, driver);

@@ -172,8 +172,6 @@ describe("whether the engine is one whose store can be compared", () => {
       message: expect.stringContaining(why),
     }),
   );
-  test("podman's pulls are planned only", () =>
-    expect(ready(GOOD, 0, "podman")).rejects.toMatchObject({ code: "not_built" }));
 });
 
 describe("what docker is given", () => {

@@ -420,9 +420,9 @@ describe("a plan", () => {
   test.each([
     ["podman", true],
     ["docker", false],
-  ] as const)("a plan for %s says whether this version runs it", async (runtime, isOnlyPlanned) => {
-    const { warnings } = await planOf(ALL, PINNED, {}, runtime);
-    expect(warnings.some((one) => one.includes("doesn't run them: apply will refuse"))).toBe(isOnlyPlanned);
+  ] as const)("what %s pulls can be taken back: %s", async (runtime, isKept) => {
+    const { rollback_plan } = await planOf(ALL, PINNED, {}, runtime);
+    expect(rollback_plan.notes.join().includes("a rollback of the execution brings it back")).toBe(isKept);
   });
 });
 

@@ -62,7 +62,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   pip: ["pip", "pip-managed", "pip-target"],
   go: ["go", "go-managed", "go-target"],
   cargo: ["cargo", "cargo-managed", "cargo-target"],
-  image: ["image", "image-target"],
+  image: ["image", "image-podman", "image-target"],
   nuget: ["nuget", "nuget-managed", "nuget-target"],
   vscode: ["vscode", "vscode-managed", "vscode-target"],
   osv: ["osv"],
@@ -98,7 +98,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ...["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
     ...["monitor-managed", "monitor-managed-events"],
   ],
-  host: ["host-accounts", "host-install", "host-services", "host-steps", "host-units"],
+  host: ["host-accounts", "host-drop-ins", "host-install", "host-services", "host-steps", "host-units"],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
   cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-help"],

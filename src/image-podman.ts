@@ -1,0 +1,116 @@
+import type { ManagedTool, Route, SignedFile } from "./eco-managed.ts";
+import { MANIFEST_TYPES } from "./image-manifest.ts";
+import { settlePodman } from "./image-podman-settle.ts";
+import { layerPath, listsOf, ownedBy, pullsIn, STORAGE } from "./image-podman-store.ts";
+import { normalizeReference } from "./image-reference.ts";
+
+/*
+ * podman with a managed store: `podman pull` of an image's digest from a registry that holds its signed files, in a user namespace and
+ * with an empty store. What it unpacks is compared with the layers and put beside the images that are there.
+ */
+
+/**
+ * What podman (4.3 to 5.4) writes whenever somebody looks into a store or mounts an image of it. Not the directories of containers, which
+ * belong into podman's own store: with them a run is refused.
+ */
+const PASSING = new RegExp(
+  `^${STORAGE}/(?:${[
+    ...[
+      "[a-z]+\\.lock",
+      "overlay-(?:images|layers)/[a-z]+\\.lock",
+      "overlay-containers",
+      "defaultNetworkBackend",
+    ],
+    ...["libpod", "db\\.sql[^/]*", "cache", "mounts", "tmp", "networks", "secrets", "volumes", "artifacts"],
+    "overlay/(?:\\.has-mount-program|backingFsBlockDev|metacopy[^/]*|staging|[0-9a-f]{64}/(?:merged|work))",
+  ].join("|")})(?:/|$)`,
+);
+
+export const podmanManaged: ManagedTool = {
+  tool: "container",
+  root: "podman",
+
+  store: {
+    isWhole: (path) => path.startsWith(layerPath("")) && /\/[0-9a-f]{64}\/diff$/.test(path),
+    isPassing: (path) => PASSING.test(path),
+    settle: settlePodman,
+  },
+
+  routes(files) {
+    const repository = `/v2/${pathOf(files)}`;
+    return Promise.resolve(
+      new Map<string, Route>([
+        ["/v2/", { body: "{}", type: "application/json" }],
+        ...files.map((file): [string, Route] => {
+          const type = file.mediaType ?? "";
+          const isManifest = MANIFEST_TYPES.some((one) => one === type);
+          return [
+            `${repository}/${isManifest ? "manifests" : "blobs"}/sha256:${file.sha256}`,
+            { file: file.path, type: isManifest ? type : "application/octet-stream" },
+          ];
+        }),
+      ]),
+    );
+  },
+
+  settings({ registry, home }, files) {
+    const [name, location] = [nameOf(files), `${new URL(registry).host}/${pathOf(files)}`];
+    const registries = [
+      "unqualified-search-registries = []",
+      "[[registry]]",
+      `prefix = ${JSON.stringify(name)}`,
+      `location = ${JSON.stringify(location)}`,
+      "insecure = true",
+    ];
+    const policy = {
+      default: [{ type: "reject" }],
+      transports: { docker: { [name]: [{ type: "insecureAcceptAnything" }] } },
+    };
+    return {
+      variables: {
+        CONTAINERS_REGISTRIES_CONF: `${home}/registries.conf`,
+        REGISTRY_AUTH_FILE: `${home}/auth.json`,
+        // Otherwise it would take vfs, with a copy of everything for each layer, where overlay can't be had.
+        STORAGE_DRIVER: "overlay",
+      },
+      files: {
+        "registries.conf": `${registries.join("\n")}\n`,
+        "auth.json": "{}\n",
+        ".config/containers/policy.json": JSON.stringify(policy),
+      },
+    };
+  },
+
+  keeps({ before, stage, readBefore }) {
+    const pulls = pullsIn(before, readBefore);
+    const isOwned = ownedBy(pulls);
+    return [...before.keys()].filter((path) => isOwned(path) && !stage.has(path));
+  },
+
+  // Everything was compared when it was settled; and nothing but that is in the stage.
+  check: () => Promise.resolve([]),
+
+  recordsRequestedOnly: { listsParts: false },
+
+  inventory(tree, read) {
+    const found = new Map<string, string[]>();
+    for (const { reference } of pullsIn(tree, read)) {
+      const [name = "", digest = ""] = reference.split("@");
+      found.set(name, [...(found.get(name) ?? []), digest].sort());
+    }
+    return Object.fromEntries([...found].map(([name, digests]) => [name, digests.join(" ")]));
+  },
+
+  launchers: (tree, read) => listsOf(pullsIn(tree, read), tree),
+  executables: () => ({}),
+};
+
+/** The repository of a plan's files, with its registry. */
+function nameOf(files: readonly SignedFile[]): string {
+  return files[0]?.name ?? "";
+}
+
+/** The repository within its registry. */
+function pathOf(files: readonly SignedFile[]): string {
+  return normalizeReference(nameOf(files)).path;
+}
