@@ -39,7 +39,9 @@ function stateText(request: RequestSummary): string {
   const snapshot = controls.includes("system snapshot") ? " + snapshot" : "";
   if (state === "open") return `${approvals.length} of ${plural(required, "approval")}${snapshot}`;
   if (state === "approved") return `approved${snapshot}`;
-  return end?.by === undefined || end.by === null ? state : `${state} by ${safe(clip(end.by, 40))}`;
+  if (end === null || end.by === null) return state;
+  // The log has the key.
+  return `${state} by ${safe(clip(end.by.replace(/ \(key [^)]*\)$/, ""), 40))}`;
 }
 
 const STATE_STYLE = {
@@ -149,7 +151,7 @@ export function changesSince(
 ): string {
   const changes = listedChanges(then, now, terminal);
   if (changes.length === 0) {
-    const text = `DecidedPlan again just now: the same change as planned at ${planned}.`;
+    const text = `Planned again just now: the same change as planned at ${planned}.`;
     return wrap(text, terminal.width, "  ").join("\n");
   }
   return [

@@ -200,9 +200,14 @@ async function changed(
   signal: AbortSignal,
   io: Io,
 ): Promise<RequestSummary> {
+  // Nobody may be there to notice that it expires, so it is looked at then.
+  const left = Math.max(0, Date.parse(known.expires_at) - Date.now()) + 1000;
+  const expired = AbortSignal.timeout(left);
   for (let failures = 0; ; failures++) {
     try {
-      await watchRequest(socket, known, signal);
+      await watchRequest(socket, known, AbortSignal.any([signal, expired])).catch((error: unknown) => {
+        if (signal.aborted || !expired.aborted) throw error;
+      });
       return (await readRequest(socket, known.number, { signal })).request;
     } catch (error) {
       signal.throwIfAborted();

@@ -51,7 +51,7 @@ export function requestsOf({ via, socket }: { via?: string | undefined; socket: 
  * The requests of the host that `ssh <destination>` reaches.
  * @throws AegisError `usage` for a destination that isn't one
  */
-function requestsVia(destination: string, io: Io, program = SSH): Requests {
+export function requestsVia(destination: string, io: Io, program = SSH): Requests {
   if (!DESTINATION.test(destination) || destination.length > 255) {
     throw new AegisError(
       "usage",
