@@ -46,6 +46,13 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     examples: ["$ aegis plan show latest"],
     topics: DOCUMENT_HELP,
   },
+  "plan list": {
+    about: [
+      "Of the plans in your store, with the decision of the policy result beside each. `stale`: policy must decide again.",
+    ],
+    examples: ["$ aegis plan list --last 5"],
+    topics: DOCUMENT_HELP,
+  },
   review: {
     about: [
       "The review is bound to this plan and can only make the decision stricter. Give it to `aegis policy --review`.",
@@ -69,6 +76,17 @@ const HELP: Readonly<Record<CommandName, Help>> = {
   },
   "policy rules": {
     about: ["With `--json` also the configuration in force and where it was read."],
+    topics: ["policy-file"],
+  },
+  "policy check": {
+    about: [
+      "Reads nothing but the file. A mistake is shown as line:column, all of them at once; a file with any decides nothing. The executor's own file must also be writable by root alone.",
+    ],
+    examples: [
+      "$ aegis policy check policy.toml",
+      "✘ policy.toml: 1 mistake",
+      "  2:1: apt.instal: unknown key; known keys: allow_removals, …",
+    ],
     topics: ["policy-file"],
   },
   "policy report": {
@@ -175,6 +193,13 @@ const HELP: Readonly<Record<CommandName, Help>> = {
     ],
     exits: ["denied", "approval", "verification", "packageManager", "unavailable", "drift", "stopped"],
     topics: ["guarantees", "exit-status", "units", "rollback"],
+  },
+  "apply list": {
+    about: [
+      "The executor names its latest executions, whoever signed them; your own signed plans are listed with theirs, whether they ran or not. `aegis apply --watch <execution>` follows one, `aegis plan rollback <execution>` undoes one.",
+    ],
+    examples: ["$ aegis apply list --last 5"],
+    topics: ["rollback", "exit-status"],
   },
   daemon: {
     about: ["systemd starts these on a host that `aegis daemon install` has set up."],

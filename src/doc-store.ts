@@ -183,15 +183,13 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
       `Full ids: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
     );
   }
-  const ids = storedIds(kind, env);
   if (reference === "latest") {
-    const newest = ids
-      .map((id) => ({ id, mtime: statSync(documentPath(kind, id, env)).mtimeMs }))
-      .sort((a, b) => b.mtime - a.mtime)[0];
+    const [newest] = newestFirst(kind, env);
     if (newest === undefined)
       throw new AegisError("not_found", `there is no ${what} yet`, "Start with: aegis plan --help");
-    return documentPath(kind, newest.id, env);
+    return documentPath(kind, newest, env);
   }
+  const ids = storedIds(kind, env);
   const matches = ids.filter((id) => id.startsWith(reference));
   const [only] = matches;
   if (only === undefined) {
@@ -216,4 +214,43 @@ function storedIds(kind: DocumentKind, env: Env): string[] {
   return namesIn(userPaths(env)[directory]).flatMap((name) =>
     name.endsWith(suffix) && UUID.test(name.slice(0, -suffix.length)) ? [name.slice(0, -suffix.length)] : [],
   );
+}
+
+/** Ids of the stored documents, the last written first. */
+function newestFirst(kind: DocumentKind, env: Env): string[] {
+  return storedIds(kind, env)
+    .map((id) => ({ id, mtime: statOrUndefined(documentPath(kind, id, env))?.mtimeMs ?? 0 }))
+    .sort((a, b) => b.mtime - a.mtime)
+    .map(({ id }) => id);
+}
+
+/**
+ * The stored documents of a kind, the last written first, at most `limit`; only that many are read. `unreadable` are the paths of
+ * those among them that can't be used, and `left_out` counts the older ones.
+ */
+export function newestDocuments<K extends DocumentKind>(
+  kind: K,
+  env: Env,
+  limit: number,
+): { found: Found<K>[]; unreadable: string[]; left_out: number } {
+  const ids = newestFirst(kind, env);
+  const found: Found<K>[] = [];
+  const unreadable: string[] = [];
+  for (const id of ids.slice(0, limit)) {
+    const path = documentPath(kind, id, env);
+    const one = readStored(kind, path);
+    if (one === null) unreadable.push(path);
+    else found.push(one);
+  }
+  return { found, unreadable, left_out: Math.max(0, ids.length - limit) };
+}
+
+/** The document at a path of the store, or null if there is none that can be used. */
+export function readStored<K extends DocumentKind>(kind: K, path: string): Found<K> | null {
+  try {
+    const text = readFileLimited(path, MAX_DOCUMENT_BYTES).toString("utf8");
+    return { ...parse(kind, text, path), text, path };
+  } catch {
+    return null;
+  }
 }

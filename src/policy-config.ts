@@ -8,7 +8,7 @@ import { publicKeyProblem } from "./key-sign.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
 import { ownFileProblem } from "./sys-own-directory.ts";
-import { readToml } from "./sys-toml.ts";
+import { readToml, type TomlProblem, tomlProblems } from "./sys-toml.ts";
 
 const MAX_CONFIG_BYTES = 256 * 1024;
 const MAX_MINUTES = 24 * 60;
@@ -245,6 +245,15 @@ export function parsePolicyConfig(data: Uint8Array | string, source: string): Po
   const { settings, problem } = readToml(text, PolicyConfig);
   if (problem !== null) throw invalid(source, problem);
   return settings;
+}
+
+/** Every mistake in the bytes of a policy file, with its place. None for a file that {@link parsePolicyConfig} takes. */
+export function policyProblems(data: Uint8Array): TomlProblem[] {
+  try {
+    return tomlProblems(new TextDecoder("utf-8", { fatal: true }).decode(data), PolicyConfig);
+  } catch (error) {
+    return [{ line: null, column: null, message: messageOf(error) }];
+  }
 }
 
 function invalid(source: string, problem: string, hint = "Correct the file; nothing is decided until then.") {

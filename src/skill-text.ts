@@ -12,9 +12,11 @@ import type { EXIT } from "./errors.ts";
 export const TYPED: Readonly<Record<CommandName, string>> = {
   plan: "aegis plan apt install nginx --json",
   "plan show": "aegis plan show <plan_id> --json",
+  "plan list": "aegis plan list --json",
   review: "aegis review <plan_id> --json",
   policy: "aegis policy <plan_id> --review <plan_id> --json",
   "policy rules": "aegis policy rules --json",
+  "policy check": "aegis policy check <file> --json",
   "policy report":
     "aegis policy report --execution-plan <file> --execution-public-key-hex <hex> --approval-public-key-hex <hex> --skip-model --out <report_file>",
   sign: "aegis sign --plan <plan_file> --policy <policy_file> --approval <approval_file>",
@@ -27,6 +29,7 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "sign withdraw": "aegis sign withdraw <number> --json",
   "sign verify": "aegis sign verify <execution_plan_file> --json",
   apply: "aegis apply <execution_plan_file> --json",
+  "apply list": "aegis apply list --json",
   daemon: "aegis daemon --executor",
   "daemon install": "aegis daemon install",
   "daemon uninstall": "aegis daemon uninstall",

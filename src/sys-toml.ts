@@ -20,6 +20,70 @@ export function readToml<S extends v.GenericSchema>(
   return { settings: null, problem: issueText(result.issues[0], schema) };
 }
 
+/** A mistake in a TOML text. Line and column count from 1, the column in UTF-16 code units; null where it has no place. */
+export interface TomlProblem {
+  line: number | null;
+  column: number | null;
+  message: string;
+}
+
+/** Mistakes that are reported of one text. */
+const MOST_PROBLEMS = 50;
+
+/** Every mistake in a TOML text as far as `schema` can tell, in the order of the text; a syntax error hides the others. */
+export function tomlProblems(text: string, schema: v.GenericSchema): TomlProblem[] {
+  const { tree, problem } = parseToml(text);
+  if (problem !== null) {
+    const [, line, column, message] = /^line (\d+), column (\d+): (.*)$/s.exec(problem) ?? [];
+    return [{ line: Number(line ?? 1), column: Number(column ?? 1), message: message ?? problem }];
+  }
+  const { issues = [] } = v.safeParse(schema, tree);
+  return issues
+    .slice(0, MOST_PROBLEMS)
+    .map((issue) => {
+      const keys = (issue.path ?? []).map(({ key }) => key);
+      return { ...placeOf(keys, text), message: issueText(issue, schema) };
+    })
+    .sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
+}
+
+/**
+ * Where a key, or if it is missing the table around it, is written. What a file begins with is TOML too wherever a statement ends,
+ * so the key is in the statement that ends the first such beginning that has it.
+ */
+function placeOf(keys: readonly unknown[], text: string): Pick<TomlProblem, "line" | "column"> {
+  const lines = text.split("\n");
+  /** The shortest beginning of at least `n` lines that is TOML. */
+  const beginning = (n: number): { end: number; tree: unknown } => {
+    for (let end = n; ; end++) {
+      const { tree, problem } = parseToml(lines.slice(0, end).join("\n"));
+      if (problem === null || end >= lines.length) return { end, tree };
+    }
+  };
+  if (keys.length === 0) return { line: null, column: null };
+  if (!has(beginning(lines.length).tree, keys)) return placeOf(keys.slice(0, -1), text);
+  let [without, first] = [0, lines.length];
+  while (first - without > 1) {
+    const middle = Math.floor((without + first) / 2);
+    if (has(beginning(middle).tree, keys)) first = middle;
+    else without = middle;
+  }
+  const statement = lines.slice(first - 1, beginning(first).end);
+  const name = keys.findLast((key) => typeof key === "string") ?? "";
+  const word = new RegExp(`(?<![\\w-])${RegExp.escape(name)}(?![\\w-])`, "g");
+  const found = statement.flatMap((line, n) => [...line.matchAll(word)].map(({ index }) => ({ n, index })));
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return { line: first + only.n, column: only.index + 1 };
+  return { line: first, column: (statement[0]?.search(/\S/) ?? 0) + 1 };
+}
+
+function has(tree: unknown, keys: readonly unknown[]): boolean {
+  const [key, ...rest] = keys;
+  if (key === undefined) return true;
+  if (typeof tree !== "object" || tree === null || !Object.hasOwn(tree, String(key))) return false;
+  return has(Object.entries(tree).find(([name]) => name === String(key))?.[1], rest);
+}
+
 /** A TOML text as a tree that no schema has checked, or a problem in words. */
 export function parseToml(text: string): { tree: unknown; problem: null } | { tree: null; problem: string } {
   try {

@@ -132,6 +132,7 @@ describe("commands", () => {
 
   test("the list of read-only commands changes deliberately only", () => {
     expect(NAMES.filter((name) => COMMANDS[name].effect === "read-only").sort()).toEqual([
+      "apply list",
       "audit installed",
       "audit path",
       "audit prove",
@@ -141,7 +142,9 @@ describe("commands", () => {
       "daemon status",
       "doctor",
       "help",
+      "plan list",
       "plan show",
+      "policy check",
       "policy rules",
       "sign inbox",
       "sign show",
