@@ -1,4 +1,5 @@
 import type { Block } from "./cmd-help-text.ts";
+import type { EXIT } from "./errors.ts";
 
 /*
  * What `aegis help` tells beside the commands. Each text is loaded when it is asked for.
@@ -78,4 +79,14 @@ export const TOPIC_NAMES = Object.keys(TOPICS) as readonly Topic[];
 /** Whether a word is the name of a topic. */
 export function isTopic(word: string): word is Topic {
   return Object.hasOwn(TOPICS, word);
+}
+
+/** What the long help of a command says beside its usage and flags. */
+export interface CommandHelp {
+  about: readonly Block[];
+  /** Lines of real sessions, their output indented. */
+  examples?: readonly string[];
+  /** The statuses that mean something here besides ok, usage and internal. */
+  exits?: readonly (keyof typeof EXIT)[];
+  topics: readonly Topic[];
 }

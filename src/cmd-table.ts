@@ -61,6 +61,28 @@ export const COMMANDS = {
   completion: { summary: "print a completion script for a shell", effect: "read-only" },
 } as const satisfies Record<string, Row>;
 
+/** The documents whose JSON Schemas `doctor --schema` prints, and what each is. */
+export const SCHEMA_NAMES = {
+  "operation-plan": "what an operation would change (aegis plan)",
+  "plan-summary": "a plan in at most 10 kB (--json --summary)",
+  "plan-page": "a page of what a plan changes (aegis plan show --json --page)",
+  "ai-review": "a model's review of a plan (aegis review)",
+  "policy-result": "what policy decided about a plan (aegis policy)",
+  approval: "a person's approval of a plan (aegis sign approve)",
+  "control-proof": "a snapshot in an execution plan",
+  "execution-plan": "a signed plan (aegis sign)",
+  "execution-result": "how an execution ended (aegis apply)",
+  request: "a request for an approval, as lists show it",
+  rejection: "a person's signed refusal of a request (aegis sign reject)",
+  "audit-event": "a line of the audit log",
+  "policy-file": "policy.toml, as the tree that it stands for",
+  "trusted-keys": "trusted-keys.toml, as the tree that it stands for",
+  "key-file": "a secret key (aegis sign keygen)",
+  "encrypted-key-file": "a secret key with a passphrase (aegis sign keygen --encrypt)",
+  "public-key-file": "the public part beside a secret key",
+} as const;
+export type SchemaName = keyof typeof SCHEMA_NAMES;
+
 export type CommandName = keyof typeof COMMANDS;
 
 /** The command that a command line begins with. */

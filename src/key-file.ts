@@ -29,7 +29,7 @@ export const EncryptedKeyFile = v.strictObject({ ...publicPart, encryption: Encr
  * The public part beside a secret key. Name and role are the owner's words: the commands that sign take the name from here, and
  * root what to write into the trusted keys, which alone decide.
  */
-const PublicKeyFile = v.strictObject({
+export const PublicKeyFile = v.strictObject({
   ...publicPart,
   name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
   role: v.optional(v.picklist(["execution", "approval"])),

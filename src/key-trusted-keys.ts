@@ -51,7 +51,7 @@ function instantOf(text: string): Date {
   }
 }
 
-const TrustedKeysFile = v.strictObject({
+export const TrustedKeysFile = v.strictObject({
   key: v.optional(
     v.pipe(
       v.array(

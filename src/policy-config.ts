@@ -102,7 +102,7 @@ const artifacts = (...defaults: Parameters<typeof ofArtifacts>) =>
   v.optional(v.strictObject(ofArtifacts(...defaults)), {});
 
 /** The policy file, with its defaults. */
-const PolicyConfig = v.strictObject({
+export const PolicyConfig = v.strictObject({
   apt: v.optional(
     v.strictObject({
       allow_removals: flag(false),
