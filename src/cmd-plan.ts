@@ -67,7 +67,7 @@ export const plan = defineSubcommand({
       type: "string",
       valueHint: "name",
       description:
-        "for container: the engine that pulls, docker or podman (the one that is there, or podman)",
+        "for container: the engine that pulls, docker or podman (left out: the one that is installed, podman where both or neither are)",
     },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
     sbom: {

@@ -45,7 +45,7 @@ function engine(runtime: Runtime): Ecosystem {
     ...imageGrammar,
     ...(runtime === "docker" ? { operations: ONLY_PULL } : {}),
     name: runtime,
-    // `container` leaves the engine open: the one that is there, or podman.
+    // `container` leaves the engine open: the one that is installed, podman where both or neither are.
     named: (name) => ENGINES[name === "docker" || name === "podman" ? name : (installed() ?? "podman")],
     gather: (_operation, targets, planning) => gather(runtime, targets, planning),
     check: () => Promise.resolve([]),

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { SYSTEM_PATH } from "../src/sys-spawn.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { AMD64, digestOf, fakeImage, fakeIndex, imageAnswers, TYPES } from "./image-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
@@ -139,8 +140,15 @@ describeOnThrowaway("images that must not be pulled", () => {
     return found;
   }
 
+  const install = (name: string) => chain.host.write(`/usr/local/sbin/${name}`, "#!/bin/sh\n", 0o755);
+  const removeEngines = () =>
+    chain.host.exec(["rm", "-f", ...SYSTEM_PATH.flatMap((path) => [`${path}/docker`, `${path}/podman`])]);
+
   beforeAll(async () => {
     chain = await startChain();
+    // The engine has nothing to do with what a registry says, and its absence would be a reason of its own.
+    await removeEngines();
+    install("docker");
   }, 120_000);
   afterAll(async () => {
     for (const server of servers) await server.stop(true);
@@ -479,4 +487,18 @@ describeOnThrowaway("images that must not be pulled", () => {
       expect(sent.bytes).toBe(0);
     }, 120_000);
   });
+
+  test("`container` takes the engine that is installed, podman of both, and the one that is named", async () => {
+    const host = registry();
+    const engine = async (...runtime: string[]) => {
+      const target = `${host}/team/app@${INDEX.digest}`;
+      const { document } = await chain.json(["plan", "container", "pull", target, ...runtime], "alice");
+      return Object(document).plan.ecosystem;
+    };
+    expect(await engine()).toBe("docker");
+    install("podman");
+    expect([await engine(), await engine("--runtime", "docker")]).toEqual(["podman", "docker"]);
+    await removeEngines();
+    expect(await engine()).toBe("podman");
+  }, 60_000);
 });

@@ -1,5 +1,5 @@
-import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { archiveSource, CACHE, isUbuntu, run, type Suite, suiteRoot } from "./systemd-root.ts";
 
 /*
@@ -36,8 +36,30 @@ export const toolsRoot = (suite: Suite) =>
 /** @throws Error with the words of what failed */
 export const nugetRoot = (suite: Suite) => rootWith(suite, "nuget", ["nuget"], NUGET_OF[suite]);
 
-/** The directory of a root with these packages, of which some may be from another suite; read-only by agreement. */
-function rootWith(suite: Suite, name: string, packages: readonly string[], other?: Suite): string {
+/**
+ * docker's engine, which starts with the container: it must leave the machine's network alone, which containers share. The image store is
+ * the one that Aegis can compare.
+ */
+const DOCKER_ALONE = JSON.stringify({
+  ...{ "storage-driver": "vfs", iptables: false, ip6tables: false, "ip-forward": false, bridge: "none" },
+  features: { "containerd-snapshotter": false },
+});
+
+/** Debian 13 has the command apart from the engine. */
+const dockerOf = (suite: Suite) => (suite === "trixie" ? ["docker.io", "docker-cli"] : ["docker.io"]);
+
+/** @throws Error with the words of what failed */
+export const dockerRoot = (suite: Suite) =>
+  rootWith(suite, "docker", dockerOf(suite), undefined, { "etc/docker/daemon.json": DOCKER_ALONE });
+
+/** The directory of a root with these packages, of which some may be from another suite, and files; read-only by agreement. */
+function rootWith(
+  suite: Suite,
+  name: string,
+  packages: readonly string[],
+  other?: Suite,
+  files: Readonly<Record<string, string>> = {},
+): string {
   const directory = join(CACHE, `${suite}-${name}`);
   if (existsSync(directory)) return directory;
   const work = `${directory}.new`;
@@ -59,6 +81,10 @@ function rootWith(suite: Suite, name: string, packages: readonly string[], other
   const namespaces = ["--mount", "--propagation", "private", "--pid", "--fork"];
   run("unshare", [...namespaces, "sh", "-c", INSTALL, "sh", work, ...packages]);
   for (const path of Object.keys(temporary)) rmSync(at(path));
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(at(path)), { recursive: true });
+    writeFileSync(at(path), text);
+  }
   renameSync(work, directory);
   return directory;
 }
