@@ -118,7 +118,11 @@ function askEngine(): Promise<RunResult | null> {
 /** @throws AegisError `unavailable` */
 function refuseUnready(result: RunResult | null, root: string): void {
   const refuse = (why: string, hint: string) => new AegisError("unavailable", why, hint);
-  if (result === null) throw refuse("docker is not installed", "Install docker.io, then apply it again.");
+  if (result === null)
+    throw refuse(
+      "docker is not installed",
+      "Install docker.io, on Debian 13 docker-cli as well, then apply it again.",
+    );
   const tree = result.status === 0 ? tried(() => parseJson(result.stdout.toString("utf8"))) : null;
   const parsed = v.safeParse(Info, tree);
   if (!parsed.success || (parsed.output.ServerErrors ?? []).length > 0)
@@ -132,7 +136,7 @@ function refuseUnready(result: RunResult | null, root: string): void {
   if ((DriverStatus ?? []).some((pair) => pair.some((word) => word.startsWith("io.containerd.snapshotter"))))
     throw refuse(
       "docker's engine keeps its images in containerd's store, where what it pulls can't be compared afterwards",
-      'Set "features": { "containerd-snapshotter": false } in /etc/docker/daemon.json, or pull with another host.',
+      'Set "features": { "containerd-snapshotter": false } in /etc/docker/daemon.json and restart docker (it won\'t see the images of that store then), or pull with another host.',
     );
 }
 

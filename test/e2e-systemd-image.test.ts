@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { gunzipSync } from "node:zlib";
 import { kindsOf } from "./e2e-running.ts";
 import { BASE, digestOf, fakeImage, imageAnswers, layer } from "./image-kit.ts";
+import { needs } from "./needs.ts";
 import { describeOnSystemd, mustExec, type Production, startProduction } from "./systemd-kit.ts";
 import { dockerRoot } from "./systemd-tools.ts";
 
@@ -49,6 +50,35 @@ describeOnSystemd(
       await chain?.stop();
       await registry?.stop(true);
     });
+
+    needs(suite !== "bookworm" && suite !== "trixie", `docker 29, on ${suite}`).test(
+      "an engine that keeps images in containerd's store, as docker 29 does by itself: refused, nothing used up",
+      async () => {
+        const { host } = chain;
+        const { execution, path } = await chain.signed("docker", "pull", `${name}@${IMAGE.digest}`);
+        const settings = host.read("/etc/docker/daemon.json");
+        const { features: _, "storage-driver": __, ...alone } = JSON.parse(settings);
+        host.write("/etc/docker/daemon.json", JSON.stringify(alone));
+        // An overlay can't be on the container's root, which is one.
+        const onTmpfs = ["docker", "containerd"]
+          .map((one) => `mount -t tmpfs none /var/lib/${one}`)
+          .join(" && ");
+        const stop = "systemctl stop docker.socket docker containerd";
+        await mustExec(host, ["sh", "-c", `${stop} && ${onTmpfs} && systemctl start docker`]);
+        const applied = await chain.apply(path, "alice");
+        await mustExec(host, ["sh", "-c", `${stop} && umount /var/lib/docker /var/lib/containerd`]);
+        host.write("/etc/docker/daemon.json", settings);
+        await mustExec(host, ["systemctl", "start", "docker"]);
+        expect([applied.status, applied.stderr]).toEqual([
+          8,
+          expect.stringContaining("in containerd's store"),
+        ]);
+        expect(kindsOf(chain, execution.execution_plan_id)).toEqual(["execution_denied"]);
+        expect((await chain.apply(path, "alice")).status).toBe(0);
+        await mustExec(host, ["docker", "image", "rm", `${name}@${IMAGE.digest}`]);
+      },
+      180_000,
+    );
 
     test("from intent to an image in the engine's store, by a member of aegis-admin; not twice", async () => {
       const { execution, path } = await chain.signed("docker", "pull", `${name}@${IMAGE.digest}`);
