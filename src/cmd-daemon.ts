@@ -3,7 +3,17 @@ import { AegisError, EXIT } from "./errors.ts";
 import { type Env, SYSTEM } from "./paths.ts";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
 
-const MODES = ["executor", "reviewer", "runner", "recover", "monitor", "hook", "build", "confined"] as const;
+const MODES = [
+  "executor",
+  "reviewer",
+  "runner",
+  "recover",
+  "monitor",
+  "notify",
+  "hook",
+  "build",
+  "confined",
+] as const;
 
 /** `aegis daemon --executor`, `--reviewer` and the processes that the executor starts. */
 export const daemon = defineSubcommand({
@@ -19,6 +29,7 @@ export const daemon = defineSubcommand({
     runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
+    notify: { type: "boolean", description: "post and mail what has changed of requests, then end" },
     hook: { type: "string", valueHint: "tool", description: "what a tool calls back during a run, as root" },
     build: { type: "string", valueHint: "directory", description: "the build of a run, as root" },
     confined: { type: "string", valueHint: "role", description: "a process inside a sandbox" },
@@ -117,6 +128,11 @@ export const daemon = defineSubcommand({
           import("./log.ts"),
         ]);
         await runMonitor(io.env, openLog(executorEnv(io.env)), runChecks);
+        return EXIT.ok;
+      }
+      case "notify": {
+        const [{ runNotifier }, { openLog }] = await Promise.all([import("./notify.ts"), import("./log.ts")]);
+        await runNotifier(openLog(executorEnv(io.env)));
         return EXIT.ok;
       }
       case "reviewer": {

@@ -79,6 +79,11 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
   snapshot: {
     accept_declared: "true: a snapshot that nothing looks up counts without an approver who accepts its id",
   },
+  notify: {
+    webhook: "address that each change of a request is posted to, as JSON with a `text`",
+    webhook_file: "file that holds that address where it is a secret; root:aegis-notify, 0640",
+    mail: "address that the same is mailed to, by the host's sendmail",
+  },
 };
 
 export interface PolicyTable {

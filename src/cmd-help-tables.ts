@@ -51,6 +51,8 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   fetchSocket: "where the runner has their files downloaded",
   reviewerSocket: "where the reviewer listens: varlink, `io.aegis.Reviewer`",
   auditDir: `the production log, ${AUDIT_FILE}; root's, readable by aegis-admin`,
+  notices: "what is told of requests: one small file per change, the newest 500",
+  notifierState: "what the notifier has sent, and what it could not",
   reviewerState: "the reviewer's own state",
   reviewerAudit: "the reviewer's own log",
   newestEvent: "the number of the log's newest event",

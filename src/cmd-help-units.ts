@@ -24,6 +24,8 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
   "aegis-recover.service": "closes a run whose runner died: at boot, and when a runner fails",
   "aegis-reviewd.socket": `where the reviewer's clients connect, ${SYSTEM.reviewerSocket}`,
   "aegis-reviewd.service": `asks the model; settings in ${SYSTEM.reviewerEnv}`,
+  "aegis-notify.path": "starts the notifier when a request has changed",
+  "aegis-notify.service": "posts and mails what has changed, by [notify] of the policy file",
   "aegis-monitor.service": "looks for changes that no execution explains",
   "aegis-monitor.timer": "starts the monitor once an hour",
 };
@@ -38,6 +40,7 @@ export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
   "aegis-recover.service": 3.6,
   "aegis-reviewd.service": 1.3,
   "aegis-monitor.service": 2.8,
+  "aegis-notify.service": 3,
 };
 
 function unitTerm(name: UnitName): readonly [string, string] {

@@ -18,6 +18,7 @@ import { UNIT_NAMES } from "./host-units.ts";
 import { loadTrust, trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-events.ts";
 import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
+import { notifyFindings } from "./notify.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
@@ -90,6 +91,7 @@ export async function hostStatus(): Promise<HostStatus> {
   await check("settings", settings);
   await check(UNMANAGED_CHECK, unmanagedFindings);
   await check(MONITOR_CHECK, monitorFindings);
+  await check("notify", () => notifyFindings());
   return { services, findings };
 }
 

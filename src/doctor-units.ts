@@ -23,6 +23,7 @@ const ALWAYS: readonly UnitName[] = [
   "aegis-reviewd.socket",
   "aegis-reviewd.service",
   "aegis-monitor.timer",
+  "aegis-notify.path",
 ];
 /** Units that must be active once an execution key is trusted. */
 const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];

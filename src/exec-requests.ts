@@ -1,8 +1,10 @@
 import { existsSync, readdirSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import type { Approval } from "./doc.ts";
+import { noticeOf, writeNotice } from "./doc-notice.ts";
 import { isPending, type RequestEnd, type RequestState, type RequestSummary } from "./doc-request.ts";
 import { readResult } from "./doc-result.ts";
 import { AegisError, messageOf } from "./errors.ts";
@@ -233,7 +235,10 @@ export class RequestStore {
       this.#world.audit.append({ ...event, plan_id, decision, details: about });
     }
     const noted = { ...kept, unaudited: null };
-    if (unaudited !== null) this.#files.write(noted);
+    if (unaudited !== null) {
+      this.#tell(request);
+      this.#files.write(noted);
+    }
     if (isPending(state)) this.#pending.set(number, noted);
     else {
       this.#pending.delete(number);
@@ -241,6 +246,16 @@ export class RequestStore {
     }
     this.#files.sweep(this.#pending);
     return noted;
+  }
+
+  /** People are told of a change that was kept and audited. Nothing waits for that, and nothing fails with it. */
+  #tell(request: RequestSummary): void {
+    const { paths, now, warn } = this.#world;
+    try {
+      writeNotice(paths.notices, noticeOf(request, hostname(), now()));
+    } catch (error) {
+      warn("nobody can be told of a request", messageOf(error));
+    }
   }
 
   #isAudited({ request, unaudited }: KeptRequest): boolean {

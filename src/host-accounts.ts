@@ -14,6 +14,7 @@ export const HOST_DIRECTORIES: readonly Directory[] = [
   ...STATE_DIRECTORIES,
   // Not by StateDirectory=, with which systemd would chown root's parent directories to the service's user too.
   { path: SYSTEM.reviewerState, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
+  { path: SYSTEM.notifierState, mode: 0o755, user: USERS.notify, group: USERS.notify },
   { path: SYSTEM.reviewerAudit, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
 ];
 
@@ -32,6 +33,7 @@ export function sysusersText(): string {
     `u ${USERS.reviewer} - "Aegis reviewer"`,
     `u ${USERS.build} - "Aegis, tools with managed directories"`,
     `u ${USERS.fetch} - "Aegis, downloads of package files"`,
+    `u ${USERS.notify} - "Aegis, notices of requests"`,
   ];
   const groups = [ADMIN_GROUP, REVIEW_GROUP].map((group) => `g ${group} -`);
   return `# Written by \`aegis daemon install\`.\n${[...groups, ...users].join("\n")}\n`;

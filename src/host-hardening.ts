@@ -22,6 +22,10 @@ const UNSET = [
   "http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY",
 ] as const;
 
+function without(directives: Directives, ...names: readonly string[]): Directives {
+  return Object.fromEntries(Object.entries(directives).filter(([name]) => !names.includes(name)));
+}
+
 /** For every service. */
 const EVERY: Directives = {
   UnsetEnvironment: UNSET,
@@ -116,6 +120,19 @@ export const REVIEWER: Directives = {
   IPAddressDeny: "link-local multicast",
   // Not all of /run: name resolution needs parts of it.
   InaccessiblePaths: "-/run/dbus",
+};
+
+/**
+ * For the notifier: as the reviewer, but that it may start sendmail, which writes its queue, and in most mail servers is set-group-id or
+ * set-user-id for that. Nothing else of Aegis is visible to it but its notices.
+ */
+export const NOTIFIER: Directives = {
+  ...without(REVIEWER, "NoExecPaths", "ExecPaths"),
+  NoNewPrivileges: "no",
+  CapabilityBoundingSet: "CAP_SETUID CAP_SETGID CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE",
+  SystemCallFilter: "@system-service",
+  ReadWritePaths: "/var/lib/aegis/notify -/var/spool -/var/mail -/var/log/exim4",
+  InaccessiblePaths: "-/run/dbus -/run/aegis -/run/systemd/private -/var/log/aegis -/var/cache/aegis",
 };
 
 /**

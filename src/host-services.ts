@@ -37,6 +37,7 @@ const REVIEW: Part = {
   listener: "aegis-reviewd.socket",
   service: "aegis-reviewd.service",
 };
+const NOTIFIER: Part = { what: "the notifier", listener: "aegis-notify.path", service: null };
 const MONITOR: Part = { what: "the monitor", listener: "aegis-monitor.timer", service: null };
 
 /**
@@ -58,7 +59,7 @@ export function serviceSteps(unitsWritten: boolean): Step[] {
       },
       apply: () => systemd("systemctl", ["daemon-reload"]),
     },
-    ...[RUNNER, FETCH, BUILD, UNPACK, RECOVERY, EXECUTOR, REVIEW, MONITOR].map(partStep),
+    ...[RUNNER, FETCH, BUILD, UNPACK, RECOVERY, EXECUTOR, REVIEW, NOTIFIER, MONITOR].map(partStep),
     FIRST_LOOK,
   ];
 }

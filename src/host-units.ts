@@ -5,6 +5,7 @@ import {
   FRONT,
   MONITOR,
   NEVER_KILLED,
+  NOTIFIER,
   REVIEWER,
   RUNS_TOOLS,
   SANDBOX,
@@ -20,7 +21,7 @@ import { RUNNER_SLOTS } from "./wire-limits.ts";
  * systemd.kill(5), systemd.timer(5).
  */
 
-type Section = "Unit" | "Socket" | "Service" | "Timer" | "Install";
+type Section = "Unit" | "Socket" | "Service" | "Timer" | "Path" | "Install";
 type Unit = Readonly<Partial<Record<Section, Directives>>>;
 
 const HEADER = "# Written by `aegis daemon install`, which overwrites it. Put changes into a drop-in:";
@@ -232,6 +233,27 @@ const UNITS = {
       ReadWritePaths: `${SYSTEM.reviewerState} ${SYSTEM.reviewerAudit}`,
     },
     Install: { WantedBy: "multi-user.target", Also: "aegis-reviewd.socket" },
+  },
+  "aegis-notify.path": {
+    Unit: { Description: "Aegis notifier, started by a new notice" },
+    Path: { PathChanged: SYSTEM.notices },
+    Install: { WantedBy: "paths.target" },
+  },
+  "aegis-notify.service": {
+    Unit: { Description: "Aegis notifier", After: "network.target nss-lookup.target", ...NO_START_LIMIT },
+    Service: {
+      User: USERS.notify,
+      Group: USERS.notify,
+      ExecStart: `${SYSTEM.binary} daemon --notify`,
+      Restart: "on-failure",
+      RestartSec: "1min",
+      TimeoutStopSec: "30s",
+      LimitCORE: "0",
+      TasksMax: "256",
+      MemoryMax: "512M",
+      MemorySwapMax: "0",
+      ...NOTIFIER,
+    },
   },
   "aegis-monitor.service": {
     Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target", ...NO_MANUAL_STOP },

@@ -28,6 +28,9 @@ export const SYSTEM = {
   unpackSocket: "/run/aegis/unpack.sock",
   fetchSocket: "/run/aegis/fetch.sock",
   auditDir: "/var/log/aegis",
+  /** What the runner has to tell people, and what the notifier has sent. */
+  notices: "/var/lib/aegis/notices",
+  notifierState: "/var/lib/aegis/notify",
   reviewerState: "/var/lib/aegis/reviewd",
   reviewerAudit: "/var/log/aegis/reviewd",
   /** Sequence number of the newest event in the log in `auditDir`. */

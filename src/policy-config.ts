@@ -101,6 +101,22 @@ const ofArtifacts = (apply: v.InferOutput<typeof decision>, registries: string[]
 const artifacts = (...defaults: Parameters<typeof ofArtifacts>) =>
   v.optional(v.strictObject(ofArtifacts(...defaults)), {});
 
+/** Where notices are posted: https, or plain http to this host. */
+export const WebhookAddress = v.pipe(
+  v.string(),
+  v.maxLength(2000),
+  v.check((text) => {
+    const url = URL.parse(text);
+    const isLocal = url?.protocol === "http:" && ["127.0.0.1", "[::1]", "localhost"].includes(url.hostname);
+    return (url?.protocol === "https:" || isLocal) && url?.username === "" && url.password === "";
+  }, "not an https address, or http on this host, without a password in it"),
+);
+const address = v.pipe(
+  v.string(),
+  v.maxLength(254),
+  v.regex(/^[A-Za-z0-9_][A-Za-z0-9._%+-]*(?:@[A-Za-z0-9][A-Za-z0-9.-]*)?$/, "not a mail address"),
+);
+
 /** The policy file, with its defaults. */
 export const PolicyConfig = v.strictObject({
   apt: v.optional(
@@ -177,6 +193,21 @@ export const PolicyConfig = v.strictObject({
   /** `public_keys` are the reviewers'. With `required`, only a review signed by one of them counts. */
   review: v.optional(v.strictObject({ required: flag(false), public_keys: v.optional(publicKeys, []) }), {}),
   snapshot: v.optional(v.strictObject({ accept_declared: flag(false) }), {}),
+  /** Who is told of requests. `webhook_file` holds the address where it is a secret: this file isn't one. */
+  notify: v.optional(
+    v.pipe(
+      v.strictObject({
+        webhook: v.optional(WebhookAddress),
+        webhook_file: v.optional(v.pipe(v.string(), v.regex(/^\/[\x21-\x7e]+$/, "not an absolute path"))),
+        mail: v.optional(address),
+      }),
+      v.check(
+        (given) => given.webhook === undefined || given.webhook_file === undefined,
+        "give webhook or webhook_file",
+      ),
+    ),
+    {},
+  ),
 });
 export type PolicyConfig = v.InferOutput<typeof PolicyConfig>;
 
@@ -184,7 +215,10 @@ export interface LoadedPolicyConfig {
   config: PolicyConfig;
   /** The file's path, or `built-in`. */
   source: string;
-  /** Hash of the settings in force, defaults included: equal settings have equal hashes, whatever their file. */
+  /**
+   * Hash of the settings that decide, defaults included: equal settings have equal hashes, whatever their file. Who is told of
+   * requests decides nothing.
+   */
   hash: string;
 }
 
@@ -228,7 +262,8 @@ function readIfExists(path: string): Uint8Array | null {
 
 function load(source: string, data: Uint8Array): LoadedPolicyConfig {
   const config = parsePolicyConfig(data, source);
-  return { config, source, hash: canonicalHash(config) };
+  const { notify: _told, ...deciding } = config;
+  return { config, source, hash: canonicalHash(deciding) };
 }
 
 /**

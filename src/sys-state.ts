@@ -25,6 +25,7 @@ export const USERS = {
   reviewer: "aegis-reviewd",
   build: "aegis-build",
   fetch: "aegis-fetch",
+  notify: "aegis-notify",
 } as const;
 
 /** Paths and ownership of an executor's state. */
@@ -45,6 +46,8 @@ export interface StatePaths {
   proofs: string;
   /** The states of requests, for everybody. */
   run: string;
+  /** What people are to be told of requests. */
+  notices: string;
   /** The log of executions. */
   audit: string;
   /** Uid whose files are trusted. */
@@ -70,6 +73,8 @@ export const STATE = {
   /** 0711: a user must reach the own file by its name, and find no other. */
   proofs: join(SYSTEM.run, "proof"),
   run: SYSTEM.run,
+  /** 2750: each notice gets the notifier's group. */
+  notices: SYSTEM.notices,
   audit: SYSTEM.auditDir,
   owner: 0,
   readers: ADMIN_GROUP,
@@ -79,8 +84,8 @@ export const STATE = {
 export interface Directory {
   path: string;
   mode: number;
-  user: "root" | typeof USERS.reviewer;
-  group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer;
+  user: "root" | typeof USERS.reviewer | typeof USERS.notify;
+  group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer | typeof USERS.notify;
 }
 
 /** The executor's directories, parents first. */
@@ -90,6 +95,7 @@ export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: STATE.used, mode: 0o700, user: "root", group: "root" },
   { path: STATE.lock, mode: 0o700, user: "root", group: "root" },
   { path: STATE.requests, mode: 0o700, user: "root", group: "root" },
+  { path: STATE.notices, mode: 0o2750, user: "root", group: USERS.notify },
   { path: STATE.run, mode: 0o755, user: "root", group: "root" },
   { path: STATE.proofs, mode: 0o711, user: "root", group: "root" },
   // Set-group-id here too: an outcome always has its group, even between rename and chown.

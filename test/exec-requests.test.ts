@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalHash } from "../src/canonical.ts";
+import { noticeNames, readNotice } from "../src/doc-notice.ts";
 import { writeResult } from "../src/doc-result.ts";
 import { approvalHash } from "../src/exec-approval.ts";
 import { settleRequests } from "../src/exec-requests.ts";
@@ -289,4 +290,23 @@ describe("killed", () => {
       });
     }
   }
+});
+
+describe("notices", () => {
+  test("each change that was audited is told once, by a file of the request's number and revision", async () => {
+    await host.withdraw(await host.submit(planned(1)), AGENT);
+    const names = noticeNames(host.paths.notices);
+    expect(names).toEqual(["1-1.json", "1-2.json"]);
+    expect(names.map((name) => readNotice(host.paths.notices, name))).toMatchObject([
+      { number: 1, state: "open", approvals: 0 },
+      { number: 1, state: "withdrawn" },
+    ]);
+  });
+
+  test("a request that nobody can be told of is kept all the same", async () => {
+    rmSync(host.paths.notices, { recursive: true });
+    await host.submit(planned(1));
+    expect(host.events()).toEqual(["request_submitted 1.1"]);
+    expect(host.warnings).toEqual([expect.stringContaining("nobody can be told of a request")]);
+  });
 });

@@ -29,6 +29,7 @@ export function statePathsIn(directory: string): StatePaths {
     requests: at("requests"),
     proofs: at("proof"),
     run: at("run"),
+    notices: at("notices"),
     audit: at("audit"),
     owner: process.getuid?.() ?? 0,
     readers: "no-such-group",

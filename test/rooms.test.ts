@@ -28,7 +28,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["review"],
   ["exec"],
   ["front"],
-  ["monitor"],
+  ["monitor", "notify"],
   ["host", "doctor"],
   ["cmd", "skill", "report", "wrap", "cli"],
 ];
@@ -98,6 +98,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ...["monitor", "monitor-events", "monitor-state", "monitor-unmanaged-events"],
     ...["monitor-managed", "monitor-managed-events"],
   ],
+  notify: ["notify"],
   host: ["host-accounts", "host-drop-ins", "host-install", "host-services", "host-steps", "host-units"],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
