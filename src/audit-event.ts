@@ -35,6 +35,8 @@ export const AUDIT_KINDS = [
   "log_rotated",
   "requests_refused",
   "trust_changed",
+  "break_glass_used",
+  "break_glass_acknowledged",
   "request_submitted",
   "request_approved",
   "request_lapsed",

@@ -38,7 +38,12 @@ export async function unlockApprover(flags: ApproverFlags, io: Io, now: Date): P
   if (flags["key-id"] !== undefined) noteOtherId(key, "--key-id", io.note);
   const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "approval", key);
   const signer = signerName(flags.signer, trust, key, "--signer");
-  checkSigner(findKey(trust, "approval", key.keyId, now), signer);
+  const trusted = findKey(trust, "approval", key.keyId, now);
+  checkSigner(trusted, signer);
+  if (trusted.breakGlass)
+    io.note(
+      "warning: this is a break-glass key. Its use is logged, and shown until root acknowledges it: aegis help break-glass",
+    );
   return { signer, key };
 }
 

@@ -167,6 +167,13 @@ const HELP: Readonly<Record<CommandName, CommandHelp>> = {
     exits: ["verification"],
     topics: ["guarantees", "limits"],
   },
+  "audit acknowledge": {
+    about: [
+      "Changes nothing but the log: the use is no longer shown by `doctor` and `daemon status`, and the log has who looked at it.",
+    ],
+    examples: ['root# aegis audit acknowledge 0b6ffbe2 --reason "outage, as planned"'],
+    topics: ["break-glass"],
+  },
   "audit checkpoint": { about: [], topics: ["limits"] },
   "audit prove": { about: [], topics: ["limits"] },
   doctor: {

@@ -24,12 +24,48 @@ export const KEYS: readonly Block[] = [
       "not_before = 2026-01-01T00:00:00Z # optional",
       "not_after = 2027-01-01T00:00:00Z  # optional",
       "revoked = false",
+      "break_glass = true                # optional: aegis help break-glass",
     ],
   },
   "Without `--name` or `--role` keygen prints `<owner>` and `<role>` in their place; until both are filled in, the file and with it every plan is refused. Changes to the file need no restart.",
   "`aegis sign trust` lists the keys, and as root adds, revokes, rotates and expires them. It edits the file without touching its other lines, refuses what it can't edit so, and logs each change (`trust_changed`). The file may be edited by hand as well; that is not logged. Thirty days before a key ends, doctor and `daemon status` say so, unless its owner has another key of that role that ends later.",
   "A key can also be given in hex: by `--public-key-hex` and `--approval-public-key-hex` of `sign verify`, `apply` and a daemon started by hand, or by `AEGIS_SIGNING_PUBLIC_KEY_HEX` and `AEGIS_APPROVAL_PUBLIC_KEY_HEX` for `sign verify` and `apply`. It is trusted under whatever id a signature names, but the name, dates and revocation that the host's files have for that key still apply.",
   "A key file holds `algorithm`, `key_id` and `public_key_hex` in clear. An encrypted one holds the 32-byte seed in NaCl's secretbox under a key that scrypt (RFC 7914; N = 2^17, r = 8, p = 1, 128 MiB) derives from the passphrase. Parameters weaker than these or above 256 MiB are refused. The passphrase is normalised to Unicode NFC, so that é is the same on every keyboard; spaces and case count.",
+];
+
+export const BREAK_GLASS: readonly Block[] = [
+  "For the night when a change can't wait and no approver can be reached. Nothing is switched off: policy, planning again and the log stay as they are, and a denied plan stays denied. There is only one more approval key, which lies sealed. Without such a key there is no other way, and `aegis policy` loosened by hand at night is the worse one.",
+  "Beforehand, two people who are not the ones that sign: the first keeps the key file on a medium in a safe, the second the passphrase in a sealed envelope. Neither can approve alone.",
+  {
+    lines: [
+      "first$  aegis sign keygen --role approval --name break-glass --break-glass \\",
+      "          --encrypt --out /media/usb/break-glass-key   # the second types the passphrase",
+      "root#   aegis sign trust add /media/usb/break-glass-key.pub",
+    ],
+  },
+  "In the emergency the two come together, with a terminal and the plan; whoever signs executes, as always another person:",
+  {
+    lines: [
+      "ops$    aegis plan apt install hello --out hello.plan",
+      "ops$    aegis policy hello.plan --out hello.policy",
+      'both$   aegis sign approve --plan hello.plan --reason "INC-42: …" \\',
+      "          --key /media/usb/break-glass-key --out hello.approval",
+      "ops$    aegis sign --plan hello.plan --policy hello.policy \\",
+      "          --approval hello.approval --out hello.execution",
+      "ops$    aegis apply hello.execution",
+    ],
+  },
+  "It is one approval by one key: where policy requires two, another approver or a second sealed key must give the other.",
+  "What is audited: `approval_signed` in the log of the account that approved; in the production log `break_glass_used` (execution, key, name, operation and the reason that was given) directly before `execution_started`. If it can't be written, nothing runs.",
+  "How it shows afterwards: `doctor` and `daemon status` warn of the execution, the key and the reason until root has looked at it. The monitor logs the warning too. `aegis audit acknowledge` ends it with an event of its own (`break_glass_acknowledged`), with the reason and whoever logged in before becoming root; the use itself stays in the log for good.",
+  {
+    lines: [
+      "root#   aegis audit show --system --execution <execution>",
+      'root#   aegis audit acknowledge <execution> --reason "INC-42 closed"',
+      "root#   aegis sign trust rotate <id> new-key.pub     # the seal is broken: a new key",
+    ],
+  },
+  "What it does not give: whoever has both file and passphrase is one person for Aegis, and root can trust any key and is not held by any of this. Keep the log's head elsewhere (`aegis audit verify --expect-head`).",
 ];
 
 /** How the snapshots of each provider are found on the host; the ids themselves are described beside their grammar. */

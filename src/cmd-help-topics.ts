@@ -35,6 +35,10 @@ export const TOPICS = {
     summary: "what a signature promises, and what it does not",
     load: () => import("./cmd-help-guarantees.ts").then((m) => m.GUARANTEES),
   },
+  "break-glass": {
+    summary: "when no approver can be reached: a sealed key, two people",
+    load: () => import("./cmd-help-keys.ts").then((m) => m.BREAK_GLASS),
+  },
   keys: {
     summary: "making keys, trusting them, their file format",
     load: () => import("./cmd-help-keys.ts").then((m) => m.KEYS),

@@ -1,6 +1,13 @@
 import { type ArgsSpec, defineSubcommand, type Values } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
-import { assertKeyPath, defaultKeyPath, generateKey, type PublicKey, writeKeyFiles } from "./key-file.ts";
+import {
+  assertKeyPath,
+  defaultKeyPath,
+  generateKey,
+  type KeyOwner,
+  type PublicKey,
+  writeKeyFiles,
+} from "./key-file.ts";
 import { entryText } from "./key-trust-text.ts";
 import type { Role } from "./key-trusted-keys.ts";
 import { newPassphrase } from "./key-unlock.ts";
@@ -25,6 +32,10 @@ const KEYGEN_ARGS = {
     type: "string",
     valueHint: "file",
     description: "write <file> and <file>.pub; with --role else ~/.config/aegis/<role>-key",
+  },
+  "break-glass": {
+    type: "boolean",
+    description: "an approval key for emergencies, to be sealed away: each use is logged and stays shown",
   },
   encrypt: { type: "boolean", description: "encrypt <file> with a passphrase, asked for on the terminal" },
 } as const satisfies ArgsSpec;
@@ -92,7 +103,15 @@ function trusting({ name, role }: PublicKey, out: string): string[] {
  * Name and role as given; absent where they are not.
  * @throws AegisError `usage` for a name that the trusted keys could not have
  */
-function ownerOf({ name, role }: Values<typeof KEYGEN_ARGS>): Pick<PublicKey, "name" | "role"> {
+function ownerOf({ name, role, encrypt, ...values }: Values<typeof KEYGEN_ARGS>): KeyOwner {
+  const isBreakGlass = values["break-glass"];
+  if (isBreakGlass && (role !== "approval" || !encrypt || values.out === undefined)) {
+    throw new AegisError(
+      "usage",
+      "a break-glass key approves, has a passphrase, and is kept elsewhere",
+      "Add: --role approval --encrypt --out <file on a medium of its own>",
+    );
+  }
   if (name !== undefined && (name.length > 200 || /[\p{C}\p{Zl}\p{Zp}]|^[\s<…]|[\s>]$/u.test(name))) {
     throw new AegisError(
       "usage",
@@ -103,5 +122,6 @@ function ownerOf({ name, role }: Values<typeof KEYGEN_ARGS>): Pick<PublicKey, "n
   return {
     ...(name === undefined ? {} : { name }),
     ...ROLES.filter((one) => one === role).map((role) => ({ role }))[0],
+    ...(isBreakGlass ? { break_glass: true as const } : {}),
   };
 }

@@ -5,9 +5,10 @@ import { AegisError, messageOf } from "./errors.ts";
 import { loadTrust, type Trust, type TrustFiles } from "./key-trust.ts";
 import { withChange, withEntry } from "./key-trust-text.ts";
 import { parseTrustedKeys, type TrustedKey } from "./key-trusted-keys.ts";
+import { loginUid } from "./sys-account.ts";
 import { readConfig } from "./sys-config.ts";
 import { withFileLock } from "./sys-file-lock.ts";
-import { readText, writeFileAtomic } from "./sys-files.ts";
+import { writeFileAtomic } from "./sys-files.ts";
 
 /* A change of the trusted keys: checked, logged, and written in one piece. */
 
@@ -137,7 +138,10 @@ function changeEvent(
   before: string,
   after: string,
 ): NewAuditEvent {
-  const about = (key: TrustedKey) => ({ id: key.ids.at(-1), name: key.name, role: key.role });
+  const about = (key: TrustedKey) => ({
+    ...{ id: key.ids.at(-1), name: key.name, role: key.role },
+    ...(key.breakGlass ? { break_glass: true } : {}),
+  });
   const named = (key: TrustedKey) => `${key.role} key ${key.ids.at(-1)} of ${key.name ?? "nobody named"}`;
   const what = [
     ...(old === null
@@ -160,10 +164,4 @@ function changeEvent(
       trusted_keys_sha256: sha256Hex(after),
     },
   };
-}
-
-/** Who logged in before becoming root, as the kernel keeps it (pam_loginuid(8)); null where nobody did. */
-function loginUid(): number | null {
-  const text = readText("/proc/self/loginuid");
-  return text === null || !/^\d+$/.test(text) || text === "4294967295" ? null : Number(text);
 }

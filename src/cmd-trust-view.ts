@@ -13,6 +13,7 @@ export function shownKey(key: TrustedKey, now: Date) {
     ids: key.ids,
     name: key.name,
     role: key.role,
+    break_glass: key.breakGlass,
     public_key_hex: key.publicKeyHex,
     ssh: key.ssh === null ? null : sshOf(key.ssh),
     not_before: key.notBefore?.toISOString() ?? null,
@@ -27,10 +28,11 @@ function sshOf({ fingerprint, application, verifyRequired }: NonNullable<Trusted
 type ShownKey = ReturnType<typeof shownKey>;
 
 /** How the key is held, where the entry says so. */
-function kindOf({ ssh }: ShownKey): string {
-  if (ssh === null) return "";
-  if (!ssh.in_security_key) return ", SSH";
-  return ssh.verify_required ? ", security key, PIN" : ", security key";
+function kindOf({ ssh, break_glass }: ShownKey): string {
+  const sealed = break_glass ? ", break-glass" : "";
+  if (ssh === null) return sealed;
+  if (!ssh.in_security_key) return `${sealed}, SSH`;
+  return `${sealed}${ssh.verify_required ? ", security key, PIN" : ", security key"}`;
 }
 
 const HEADER = ["ID", "NAME", "ROLE", "STATE", "GOOD UNTIL"];

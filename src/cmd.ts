@@ -36,6 +36,7 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   "audit show": () => import("./cmd-audit.ts").then((m) => m.auditShow),
   "audit installed": () => import("./cmd-installed.ts").then((m) => m.auditInstalled),
   "audit verify": () => import("./cmd-audit.ts").then((m) => m.auditVerify),
+  "audit acknowledge": () => import("./cmd-acknowledge.ts").then((m) => m.auditAcknowledge),
   "audit checkpoint": () => import("./cmd-audit.ts").then((m) => m.auditCheckpoint),
   "audit prove": () => import("./cmd-audit.ts").then((m) => m.auditProve),
   doctor: () => import("./cmd-doctor.ts").then((m) => m.doctor),

@@ -1,5 +1,5 @@
 import { lstatSync } from "node:fs";
-import { trustFindings } from "./doctor-trust.ts";
+import { BREAK_GLASS_CHECK, breakGlassFindings, trustFindings } from "./doctor-trust.ts";
 import {
   bootLoader,
   INSTALL,
@@ -87,6 +87,7 @@ export async function hostStatus(): Promise<HostStatus> {
   }
   await check("stale", staleUnits);
   await check("keys", keys);
+  await check(BREAK_GLASS_CHECK, breakGlassFindings);
   await check("policy", policy);
   await check("settings", settings);
   await check(UNMANAGED_CHECK, unmanagedFindings);

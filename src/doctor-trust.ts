@@ -1,5 +1,6 @@
 import { accessSync, constants, existsSync, lstatSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { type BreakGlassUse, openBreakGlass } from "./audit-break-glass.ts";
 import { credentialsProblem, registryCredentials } from "./eco-credentials.ts";
 import { SIGSTORE_ROOT_OF } from "./eco-sigstore-root.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
@@ -7,6 +8,7 @@ import { loadSecret } from "./key.ts";
 import { isOpenSshSecret, parseSshKey } from "./key-sshsig.ts";
 import { loadTrust, type Trust } from "./key-trust.ts";
 import { keyState, keysToReplace } from "./key-trusted-keys.ts";
+import { minuteOf } from "./monitor-events.ts";
 import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 import { dangerousEnvironment } from "./self.ts";
@@ -57,6 +59,26 @@ export function trustFindings(trust: Trust, now = new Date()): Finding[] {
       );
     }),
   ];
+}
+
+/** Name of the check of break-glass keys. */
+export const BREAK_GLASS_CHECK = "break-glass";
+
+/** Uses of break-glass keys that nobody has acknowledged. A log that can't be read is reported by the check of the log. */
+export function breakGlassFindings(dir: string = SYSTEM.auditDir): Finding[] {
+  let uses: BreakGlassUse[];
+  try {
+    uses = openBreakGlass(dir);
+  } catch {
+    return [];
+  }
+  return uses.map(({ execution_id, at, name, key_id, operation, reason }) =>
+    warn(
+      BREAK_GLASS_CHECK,
+      `${name} approved ${operation} with the break-glass key ${key_id} at ${minuteOf(at)}: ${reason}`,
+      `See: aegis audit show --system --execution ${execution_id}; then, as root: aegis audit acknowledge ${execution_id} --reason <what you found>`,
+    ),
+  );
 }
 
 /** Reviewer keys of the executor's policy that have a second role. The policy check reports one that can't be read. */

@@ -3,6 +3,8 @@ import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import {
+  BREAK_GLASS_CHECK,
+  breakGlassFindings,
   environment,
   policyFile,
   provenanceRoot,
@@ -37,6 +39,7 @@ const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "packages", check: packageState },
   { name: "directories", check: directories },
   { name: "keys", check: trustedKeys },
+  { name: BREAK_GLASS_CHECK, check: () => breakGlassFindings() },
   { name: "secrets", check: secrets },
   { name: "registries", check: registryFile },
   { name: "provenance", check: provenanceRoot },

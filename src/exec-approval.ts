@@ -27,6 +27,8 @@ export interface Approver {
   publicKeyHex: string;
   /** {@link approvalHash} */
   hash: string;
+  /** Only of a break-glass key: what the approver gave as the reason. */
+  breakGlass?: { reason: string };
 }
 
 /**
@@ -141,7 +143,10 @@ function verifyApproval(
   }
   const [fingerprint = id] = key.ids;
   const { publicKeyHex } = key;
-  return { signer: approval.signer, key: fingerprint, publicKeyHex, hash: approvalHash(approval) };
+  return {
+    ...{ signer: approval.signer, key: fingerprint, publicKeyHex, hash: approvalHash(approval) },
+    ...(key.breakGlass ? { breakGlass: { reason: approval.reason } } : {}),
+  };
 }
 
 /** Whether the approval claims this Ed25519 key, in whatever form: a signer's key made into an SSH key is the same key. */

@@ -224,7 +224,20 @@ function useUp(execution: ExecutionPlan, at: string, { audit, used, paths }: Run
 }
 
 function auditStart(ready: Ready, { audit, caller }: RunContext): void {
-  const { execution, executionKey, decided, prepared, snapshots, account } = ready;
+  const { execution, executionKey, decided, prepared, snapshots, account, approvers } = ready;
+  // Before the start, so that no run with such an approval is without it.
+  for (const { signer, key, breakGlass } of approvers) {
+    if (breakGlass === undefined) continue;
+    const { operation } = subjectDetails(execution.operation_plan);
+    audit.append({
+      kind: "break_glass_used",
+      ...subjectOf(execution, executionKey),
+      details: {
+        message: `approved with the break-glass key ${key} of ${signer}: ${operation}`,
+        ...{ name: signer, key_id: key, operation, reason: breakGlass.reason },
+      },
+    });
+  }
   audit.append({
     kind: "execution_started",
     ...subjectOf(execution, executionKey),

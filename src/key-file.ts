@@ -33,8 +33,12 @@ export const PublicKeyFile = v.strictObject({
   ...publicPart,
   name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
   role: v.optional(v.picklist(["execution", "approval"])),
+  break_glass: v.optional(v.literal(true)),
 });
 export type PublicKey = v.InferOutput<typeof PublicKeyFile>;
+
+/** What `keygen` was told about a key. */
+export type KeyOwner = Pick<PublicKey, "name" | "role" | "break_glass">;
 
 /** The public part in a JSON text, or null if it is something else. */
 export function parsePublicKey(text: string): PublicKey | null {
@@ -98,12 +102,7 @@ function alreadyExists(file: string): AegisError {
  * Writes the secret to `path` (0600), encrypted if a passphrase is given, and the public part with name and role to `path`.pub (0644).
  * @throws AegisError `exists` if either file exists, `usage` for a path that can't be written, `io`
  */
-export function writeKeyFiles(
-  path: string,
-  key: KeyFile,
-  passphrase?: string,
-  owner: Pick<PublicKey, "name" | "role"> = {},
-): void {
+export function writeKeyFiles(path: string, key: KeyFile, passphrase?: string, owner: KeyOwner = {}): void {
   const { secret_key_hex: secret, ...publicPart } = key;
   const file =
     passphrase === undefined

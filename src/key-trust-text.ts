@@ -13,13 +13,16 @@ import { parseTrustedKeys, type TrustedKey } from "./key-trusted-keys.ts";
  * The entry for a key. What is not known of it is a placeholder, with which the file is refused: an entry that is right by
  * accident would trust an approver's key to sign.
  */
-export function entryText({ key_id, public_key_hex, name, role }: PublicKey): string {
+export function entryText({ key_id, public_key_hex, name, role, break_glass }: PublicKey): string {
   return [
     "[[key]]",
     `id = ${quoted(key_id)}`,
     `name = ${quoted(name ?? "<owner>")}`,
     `public_key_hex = ${quoted(public_key_hex)}`,
     `role = ${role === undefined ? '"<role>"   # "execution" or "approval"; never both' : quoted(role)}`,
+    ...(break_glass === true
+      ? ["break_glass = true   # each use is logged and stays shown until it is acknowledged"]
+      : []),
     "",
   ].join("\n");
 }

@@ -153,6 +153,7 @@ function combine(a: TrustedKey, b: TrustedKey): TrustedKey {
     notBefore: later(a.notBefore, b.notBefore),
     notAfter: earlier(a.notAfter, b.notAfter),
     revoked: a.revoked || b.revoked,
+    breakGlass: a.breakGlass || b.breakGlass,
   };
 }
 

@@ -24,6 +24,8 @@ export interface TrustedKey {
   notBefore: Date | null;
   notAfter: Date | null;
   revoked: boolean;
+  /** An approval key that is sealed away for emergencies: each use is an event of its own, and stays shown until it is acknowledged. */
+  breakGlass: boolean;
 }
 
 /** Public keys as flags and variables give them: in hex, and an approver's also as the line of an OpenSSH .pub file. */
@@ -65,6 +67,7 @@ export const TrustedKeysFile = v.strictObject({
           not_before: v.optional(date),
           not_after: v.optional(date),
           revoked: v.optional(v.boolean(), false),
+          break_glass: v.optional(v.boolean(), false),
         }),
       ),
       v.maxLength(1000),
@@ -98,6 +101,7 @@ export function parseTrustedKeys(text: string, source: string): TrustedKey[] {
       notBefore: entry.not_before ?? null,
       notAfter: entry.not_after ?? null,
       revoked: entry.revoked,
+      breakGlass: entry.break_glass,
     };
   });
 }
@@ -112,7 +116,9 @@ function keyOf(entry: Entry, where: string): Pick<TrustedKey, "publicKeyHex" | "
       ? "give public_key_hex or ssh_public_key, and not both"
       : line !== undefined && role !== "approval"
         ? "an SSH key approves and never signs execution plans: role must be approval"
-        : null;
+        : entry.break_glass && role !== "approval"
+          ? "break_glass is for keys that approve: role must be approval"
+          : null;
   if (problem !== null) throw new AegisError("invalid_config", `${where}: ${problem}`);
   const key = line === undefined ? hexKey(hex ?? "") : sshKey(line, verifyRequired);
   if (!verifyRequired || typeof key.ssh?.application === "string") return key;
@@ -142,7 +148,16 @@ export function bareKeys(bare: BareKeys): TrustedKey[] {
     bare[role].map((given) => {
       const key =
         role === "approval" && given.includes(" ") ? sshKey(given, false) : hexKey(given.toLowerCase());
-      return { ...key, role, name: null, given: true, notBefore: null, notAfter: null, revoked: false };
+      return {
+        ...key,
+        role,
+        name: null,
+        given: true,
+        notBefore: null,
+        notAfter: null,
+        revoked: false,
+        breakGlass: false,
+      };
     }),
   );
 }

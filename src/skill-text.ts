@@ -38,6 +38,7 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "audit show": "aegis audit show --system --json",
   "audit installed": "aegis audit installed --json",
   "audit verify": "aegis audit verify --system --json",
+  "audit acknowledge": "aegis audit acknowledge <execution> --reason <why>",
   "audit checkpoint": "aegis audit checkpoint --system",
   "audit prove": "aegis audit prove --system --sequence <n>",
   doctor: "aegis doctor --json",

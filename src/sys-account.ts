@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { AegisError } from "./errors.ts";
+import { readText } from "./sys-files.ts";
 import { idsInUse } from "./sys-process.ts";
 import { resolveProgram } from "./sys-spawn.ts";
 import { userIds } from "./sys-state.ts";
@@ -81,4 +82,10 @@ export function unusedId(): number {
     "no user id is free for the front",
     "Create the system user aegis-front.",
   );
+}
+
+/** Who logged in before becoming root, as the kernel keeps it (pam_loginuid(8)); null where nobody did. */
+export function loginUid(): number | null {
+  const text = readText("/proc/self/loginuid");
+  return text === null || !/^\d+$/.test(text) || text === "4294967295" ? null : Number(text);
 }

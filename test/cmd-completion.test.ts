@@ -50,7 +50,11 @@ const CASES: Row[] = [
   ["daemon install --d", ["--dry-run", "--downgrade"], ["--wrappers", "--key"]],
   ["daemon install ", [], [FILE, "install", "apt"]],
   ["daemon --ex", ["--executor"], ["--dry-run"]],
-  ["sign keygen --", ["--role", "--name", "--out", "--encrypt", "--json", "--help"], ["--snapshot-id"]],
+  [
+    "sign keygen --",
+    ["--role", "--name", "--out", "--break-glass", "--encrypt", "--json", "--help"],
+    ["--snapshot-id"],
+  ],
   ["sign --snap", ["--snapshot-id"], ["--skill"]],
   ["sign --out ", [FILE], ["keygen", "--plan"]],
   ["sign --out=p", [FILE]],

@@ -621,6 +621,9 @@ describe("sign keygen", () => {
     [["--role", "execution", "--name", "<owner>"], "not between spaces"],
     [["--role", "execution", "--name", "x".repeat(201)], "up to 200"],
     [["--role", "owner"], "--role must be one of execution, approval"],
+    [["--break-glass", "--role", "execution", "--encrypt", "--out", "k"], "a break-glass key approves"],
+    [["--break-glass", "--role", "approval", "--out", "k"], "has a passphrase"],
+    [["--break-glass", "--role", "approval", "--encrypt"], "is kept elsewhere"],
   ])("refused with nothing written: %j", async (words, why) => {
     await refuses(() => run(signKeygen, words), "usage", why);
     expect(readdirSync(home)).toEqual(["policy.toml"]);

@@ -292,6 +292,13 @@ describe("a change", () => {
   });
 });
 
+test("a break-glass key is trusted as one, and shown as one", async () => {
+  await run(["add", "-"], entryText({ ...NEW, name: "glass", role: "approval", break_glass: true }));
+  expect(trusted().map(({ breakGlass }) => breakGlass)).toEqual([false, false, true]);
+  expect((await run([])).text).toContain("approval, break-glass");
+  expect(events[0]?.details).toMatchObject({ added: { name: "glass", break_glass: true } });
+});
+
 test("list: each key, how it stands, and what rests on it", async () => {
   await run(["expire", "ops-1", "--until", "2026-12-10"]);
   uses = [{ what: "approval", id: "a1", key_ids: [ALICE.keyId], until: "2026-11-30T13:00:00.000Z" }];

@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { openBreakGlass } from "../src/audit-break-glass.ts";
 import { openAuditLog } from "../src/audit-log.ts";
 import { verifyAuditLog } from "../src/audit-verify.ts";
 import type { Approval, ExecutionPlan } from "../src/doc.ts";
@@ -50,6 +51,13 @@ const install = (target = "acme.tool@1.0.0") => signed(host, paths, directory, "
 const context = (change?: Parameters<typeof contextOf>[3]) => contextOf(host, paths, directory, change);
 const version = (name = "acme.tool") =>
   existsSync(join(host.store, name)) ? readFileSync(join(host.store, name), "utf8") : null;
+/** Rules by which alice's key is a break-glass key. */
+const sealed = () => {
+  const trust = TRUST.map((key) => ({ ...key, breakGlass: key.publicKeyHex === ALICE.publicKeyHex }));
+  return {
+    rules: () => ({ trust, policy: { ...configOf('[vscode]\napply = "require_human"'), source: "test" } }),
+  };
+};
 const kinds = () => logged(paths).map(({ kind }) => kind);
 /** Nothing was run, used up or left behind. */
 const untouched = () => {
@@ -126,6 +134,12 @@ describe("refused before anything is used up", () => {
     await refuses(() => execute(forged(plan, {}, STRANGER), context()), "key_untrusted");
     untouched();
   });
+  test("with a break-glass key, and then not run: no use of it is in the log", async () => {
+    const plan = await install();
+    writeFileSync(join(host.store, "acme.tool"), "0.9.0");
+    await refuses(() => submit(plan, context(sealed())), "drift");
+    expect(kinds()).toEqual(["execution_denied"]);
+  });
   test("a plan that was used", async () => {
     const plan = await install();
     await submit(plan, context());
@@ -170,6 +184,35 @@ test("planned, signed, run and recorded, in this order", async () => {
   expect(verifyAuditLog(paths.audit)).toMatchObject({ ok: true });
   expect(readFileSync(join(paths.used, "spent.ndjson"), "utf8")).toContain('"tool":"vscode"');
   expect(readdirSync(paths.archives)).toEqual([]);
+});
+
+test("a run that a break-glass key approved: its use is an event of its own, before the start", async () => {
+  const plan = await install();
+  await submit(plan, context(sealed()));
+  expect(kinds()).toEqual(["break_glass_used", "execution_started", "execution_completed"]);
+  expect(logged(paths)[0]).toMatchObject({
+    execution_id: plan.execution_plan_id,
+    details: {
+      name: "alice",
+      key_id: ALICE.keyId,
+      operation: "vscode install acme.tool@1.0.0",
+      reason: "looked at it",
+    },
+  });
+  expect(openBreakGlass(paths.audit)).toMatchObject([
+    { execution_id: plan.execution_plan_id, name: "alice" },
+  ]);
+});
+test("a use of a break-glass key that can't be logged: nothing runs", async () => {
+  const plan = await install();
+  const audit = openAuditLog(paths.audit);
+  const append: typeof audit.append = (event) => {
+    if (event.kind === "break_glass_used") throw new AegisError("io", "played");
+    return audit.append(event);
+  };
+  await refuses(() => submit(plan, context({ ...sealed(), audit: { ...audit, append } })), "io");
+  expect(version()).toBeNull();
+  expect(kinds()).toEqual(["execution_denied"]);
 });
 
 describe("planned again with an approval of the earlier plan", () => {

@@ -117,6 +117,13 @@ const BAD_FILES: [what: string, toml: string, env: string, code: ErrorCode, says
     "entry 1: give public_key_hex or ssh_public_key",
   ],
   [
+    "a break-glass key that signs plans",
+    entry({ break_glass: "true", role: '"execution"' }),
+    "",
+    "invalid_config",
+    "break_glass is for keys that approve",
+  ],
+  [
     "a key in both forms",
     entry({ ...SSH, public_key_hex: `"${ALICE.publicKeyHex}"` }),
     "",

@@ -384,6 +384,7 @@ describe("the report", () => {
           given: false,
           notBefore: null,
           notAfter: null,
+          breakGlass: false,
           revoked: false,
         },
         {
@@ -395,6 +396,7 @@ describe("the report", () => {
           given: false,
           notBefore: null,
           notAfter: null,
+          breakGlass: false,
           revoked: false,
         },
       ],
