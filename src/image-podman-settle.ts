@@ -51,9 +51,11 @@ export const settlePodman: ManagedStore["settle"] = async ({ files, left, stage,
   if (found.length > 0) return found;
   const unpacked: UnpackedLayer[] = [];
   const lower: LayerTree[] = [];
+  let rootMode: number | null = null;
   for (const [i, { id, diffId, file }] of image.layers.entries()) {
     const diff = realDirectory(left, STORAGE, "overlay", id, "diff");
-    const { tree, bytes, diffId: read } = await readLayerTree(file.path);
+    const { tree, bytes, diffId: read, ...layer } = await readLayerTree(file.path, rootMode);
+    rootMode = layer.rootMode;
     if (read !== diffId) return [difference(`layer ${id}`, diffId, read)];
     const differences = await compareLayer(diff, tree, { base: firstUser });
     if (differences.length > 0) return differences;

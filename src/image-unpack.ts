@@ -45,18 +45,18 @@ const [PAUSE_FILES, PAUSE_CHUNKS] = [500, 32];
 const LABEL = "security.selinux";
 
 /**
- * Reads a layer's file, which the caller has compared with its digest. `rootMode` is what this returned for the layer below, and left out
- * for the lowest.
+ * Reads a layer's file, which the caller has compared with its digest. `rootMode` is what this returned for the layer below, null for the
+ * lowest.
  * @throws AegisError `refused`, `io`
  */
 export async function readLayerTree(
   file: string,
-  rootMode = ROOT_MODE,
+  rootMode: number | null,
   limits: LayerLimits = LAYER_LIMITS,
 ): Promise<LayerSums & { tree: LayerTree; rootMode: number }> {
-  const builder = new LayerTreeBuilder(LAYER_IDS, rootMode);
+  const builder = new LayerTreeBuilder(LAYER_IDS, rootMode ?? ROOT_MODE);
   const sums = await readLayer(file, (entry) => builder.add(entry), limits);
-  return { ...sums, tree: builder.tree, rootMode: builder.tree.get("")?.mode ?? rootMode };
+  return { ...sums, tree: builder.tree, rootMode: builder.tree.get("")?.mode ?? ROOT_MODE };
 }
 
 /** How a layer lies in its directory: as the namespace left it, whose user 0 is `base` outside; or settled. */

@@ -115,7 +115,7 @@ needs(DEBS !== null && existsSync(PYTHON), "Debian's podman by apt-get, and pyth
     };
 
     /** The layers below come first: podman takes the mode of a root from there. */
-    let rootMode: number | undefined;
+    let rootMode: number | null = null;
     test.each([0, 1, 2])("layer %d: compared, settled, it is what root's podman leaves", async (n) => {
       host.write("/tmp/layer", LAYERS[n] ?? "");
       const { tree, diffId, ...read } = await readLayerTree(host.path("/tmp/layer"), rootMode);

@@ -23,6 +23,8 @@ function imageOf(layers: readonly (readonly Buffer[])[], given: FakeImage = {}) 
 const directory = (path: string, given: LayerEntryFields = {}) => layerEntry(path, { type: "5", ...given });
 
 const BOTTOM = [
+  // Layers above, without an entry for their root, get its mode.
+  directory("/", { mode: 0o751 }),
   directory("bin"),
   layerEntry("bin/su", { mode: 0o4755 }, "su"),
   layerEntry("bin/su2", { type: "1", link: "bin/su", mode: 0o4755 }),

@@ -73,7 +73,7 @@ needs(process.getuid?.() === 0, "root").describe("a layer in a directory", () =>
     scratch = mkdtempSync(join(tmpdir(), "aegis-unpack-"));
     diff = join(scratch, "diff");
     writeFileSync(join(scratch, "layer"), LAYER);
-    ({ tree } = await readLayerTree(join(scratch, "layer")));
+    ({ tree } = await readLayerTree(join(scratch, "layer"), null));
     mkdirSync(diff);
     for (const path of ["bin", "etc", "opaque"]) mkdirSync(at(path));
     writeFileSync(at("bin/su"), "su");
@@ -107,6 +107,16 @@ needs(process.getuid?.() === 0, "root").describe("a layer in a directory", () =>
     expect([su.mode, su.uid, su.gid, su.mtimeNs]).toEqual([0o104755n, 3n, 4n, 1_700_000_000_000_000_000n]);
     expect(lstatSync(at("null"), { bigint: true }).rdev).toBe(0x103n);
     expect((await compared()).length).toBeGreaterThan(5);
+  });
+
+  test("a root without an entry has the mode of the layer below, and the first one podman's", async () => {
+    const file = join(scratch, "layer");
+    writeFileSync(file, tar(dir("/", { mode: 0o750, uid: 3 })));
+    const lower = await readLayerTree(file, null);
+    writeFileSync(file, LAYER);
+    const upper = await readLayerTree(file, lower.rootMode);
+    const modes = [tree, lower.tree, upper.tree].map((one) => one.get("")?.mode.toString(8));
+    expect([...modes, upper.tree.get("")?.uid]).toEqual(["555", "750", "750", 0]);
   });
 
   const own = (path: string) => lchownSync(at(path), BASE, BASE);
