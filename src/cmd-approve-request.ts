@@ -15,9 +15,10 @@ import type { PendingRequest } from "./cmd-requests.ts";
 import { minutesOf, noteShorter } from "./cmd-sign-args.ts";
 import { requestsOf } from "./cmd-via.ts";
 import type { Io } from "./command.ts";
+import type { PolicyResult } from "./doc.ts";
 import { requestHash } from "./doc-request.ts";
 import { loadEcosystem } from "./eco-load.ts";
-import { EXIT, type ExitStatus } from "./errors.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
 import { assertPermitted } from "./exec-embedded.ts";
 import { assertFresh } from "./exec-plan.ts";
@@ -75,6 +76,7 @@ export async function approveRequest(
   await askOn(open(), view, plan.hash, io);
 
   const now = new Date();
+  assertStillFresh(number, policy.document, now);
   const left = Math.floor((Date.parse(request.expires_at) - now.getTime()) / 60_000);
   const most = Math.max(1, Math.min(left, MAX_LIFETIME_MINUTES));
   noteShorter(asked, most, io.note);
@@ -105,6 +107,19 @@ export async function approveRequest(
     ].join("\n"),
   );
   return EXIT.ok;
+}
+
+/**
+ * The plan was fresh when it was shown, but people take their time.
+ * @throws AegisError `expired`
+ */
+function assertStillFresh(number: number, { evidence_fresh_until: until }: PolicyResult, now: Date): void {
+  if (Date.parse(until) > now.getTime()) return;
+  throw new AegisError(
+    "expired",
+    `the plan was good until ${until}, and went out of date while it was read; nothing was approved`,
+    `Approve it once more, which plans again: aegis sign approve ${number}`,
+  );
 }
 
 /** What is shown was said by that host, and the approval counts there only. */
