@@ -12,7 +12,16 @@ export const DOCUMENTS: readonly Block[] = [
     ],
   },
   "`sign`, `sign approve` and `apply` take no part of an id and no `latest`, since the document behind it could change between reading and deciding. `aegis sign <plan>` finds the plan's own policy result and review by its id.",
-  "Documents change hands as files: `--out <file>` writes one elsewhere, mode 0600. A shared directory for people of one group:",
+  "On a host with an executor a plan is handed over as a request, which the executor keeps for a day (`[requests] hours`); no file changes hands, and the approver plans again, however old the request is:",
+  {
+    lines: [
+      'agent$ aegis apply --request <id> --reason "web server" --wait',
+      "alice$ aegis sign inbox",
+      "alice$ aegis sign approve 1          # or: aegis sign reject 1 --reason <why>",
+    ],
+  },
+  "An approval counts for the plan that was approved, and for a later one that is the same change for the same reasons: host and boot, packages to the byte, evidence, serious vulnerabilities, decision and rules. Anything else needs a new one.",
+  "Elsewhere documents change hands as files: `--out <file>` writes one elsewhere, mode 0600. A shared directory for people of one group:",
   {
     lines: [
       "root#  install -d -m 2770 -g aegis-admin /srv/changes",

@@ -38,13 +38,13 @@ export const AGENTS: readonly Block[] = [
   {
     lines: ["agent$ aegis doctor --skill >aegis-production-ops/SKILL.md   # among its skills"],
   },
-  "An agent plans, asks for a review, has the policy decide, explains the result and hands the plan over. Give it an account of its own:",
+  "An agent plans, asks for a review, has the policy decide, and asks a person with `aegis apply --request <plan> --reason <why> --wait`. Give it an account of its own:",
   {
     items: [
       "never root, no sudo, no approval key, not the account of anybody who approves;",
-      "no execution key, unless it may sign what the policy allows without a person (by default `apt update`). Even with one, what needs a person waits for an approval by another key;",
-      "membership of aegis-admin only if it may submit signed plans and read the production log.",
+      "an execution key if it may sign what the policy allows without a person (by default `apt update`) and what a person has approved: then one command of the agent and one of a person are all. Without a key somebody else signs (`aegis sign --request <number>`);",
+      "membership of aegis-admin if it may make requests, submit signed plans and read the production log; without it, files change hands (`aegis help documents`).",
     ],
   },
-  "The exit status tells what comes next: 0 go on; 3 stop and report; 4 hand over for approval; 5 ask for a snapshot; 6 stop, something does not verify; 7 and 9 tell a person at once; 130 watch the execution, don't submit it again; 8 run `aegis doctor`; 1 and 2 read the message. From `aegis policy`, 3, 4 and 5 are answers, not failures.",
+  "The exit status tells what comes next: 0 go on; 3 stop and report; 4 ask a person, or go on waiting; 5 ask for a snapshot; 6 stop, something does not verify; 7 and 9 tell a person at once; 130 watch the execution, don't submit it again; 8 run `aegis doctor`; 1 and 2 read the message. From `aegis policy`, 3, 4 and 5 are answers, not failures.",
 ];
