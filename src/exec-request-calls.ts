@@ -74,14 +74,19 @@ export async function answerRequests(call: RequestsCall, context: CallContext): 
       },
     );
     const request = await change(call, uid, context);
-    await pace(`request.${uid}`, USER_PACE, stop, world.paths);
+    await paceOf(uid, context);
     connection.reply({ event: { kind: "done", request } });
   } catch (error) {
     auditDenied(call, uid, error, context);
-    if (uid === null) await pace("request", UNPROVED_PACE, stop, world.paths);
-    else await pace(`request.${uid}`, USER_PACE, stop, world.paths);
+    await paceOf(uid, context);
     throw error;
   }
+}
+
+/** Root may fill its own disk. */
+async function paceOf(uid: number | null, { world: { paths }, stop }: CallContext): Promise<void> {
+  if (uid === null) await pace("request", UNPROVED_PACE, stop, paths);
+  else if (uid !== 0) await pace(`request.${uid}`, USER_PACE, stop, paths);
 }
 
 /** The store as a runner opens it. */

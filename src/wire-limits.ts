@@ -1,7 +1,7 @@
 import type { ServerLimits } from "./wire-session.ts";
 
 /** Runner processes at a time. */
-export const RUNNER_SLOTS = 60;
+export const RUNNER_SLOTS = 64;
 
 /** Limits of one front process. Times in milliseconds. */
 export const FRONT_LIMITS = {
@@ -21,7 +21,7 @@ export const FRONT_LIMITS = {
    * Calls about requests that the runner has not finished answering, or whose answer the client has not taken; and per uid, root
    * included. They are short, except for a client that doesn't prove who it is: that takes ten seconds.
    */
-  requests: 12,
+  requests: 16,
   requestsPerUid: 3,
   /** Clients that wait for a request. They are the front's alone, and count towards no other limit. */
   watchers: 256,
