@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { archiveSource, CACHE, isUbuntu, run, type Suite, suiteRoot } from "./systemd-root.ts";
+import { codeServer, codeServerProgram } from "./vscode-peer.ts";
 
 /*
  * A suite's root with npm, pip, go and cargo, as its own archive has them: made once, kept beside the plain one. It takes a minute, a
@@ -35,6 +36,27 @@ export const toolsRoot = (suite: Suite) =>
 
 /** @throws Error with the words of what failed */
 export const nugetRoot = (suite: Suite) => rootWith(suite, "nuget", ["nuget"], NUGET_OF[suite]);
+
+/**
+ * With code-server, which brings its own node: the one that built its native modules.
+ * @throws Error with the words of what failed
+ */
+export function codeServerRoot(suite: Suite): string {
+  const directory = join(CACHE, `${suite}-code-server`);
+  if (existsSync(directory)) return directory;
+  const peer = codeServer();
+  const node = Bun.which("node");
+  if (peer === null || node === null) throw new Error("code-server can't be had from npm here");
+  const work = `${directory}.new`;
+  rmSync(work, { recursive: true, force: true });
+  run("cp", ["--archive", suiteRoot(suite), work]);
+  run("cp", ["--archive", peer, join(work, "usr/local/lib/code-server")]);
+  run("cp", ["--dereference", node, join(work, "usr/local/lib/code-server/node")]);
+  const program = codeServerProgram("/usr/local/lib/code-server/node");
+  writeFileSync(join(work, "usr/local/bin/code-server"), program, { mode: 0o755 });
+  renameSync(work, directory);
+  return directory;
+}
 
 /**
  * docker's engine, which starts with the container: it must leave the machine's network alone, which containers share. The image store is

@@ -11,6 +11,8 @@ import type { ThrowawayHost } from "./throwaway.ts";
 
 const VERSION = "4.100.3";
 const DIRECTORY = join(ROOT, "node_modules/.cache/code-server");
+/** Where it is put on a host. */
+const PLACE = "/usr/local/lib/code-server";
 const PACKAGE = join(DIRECTORY, "node_modules/code-server");
 
 /** Where code-server is, installed on first use; null where that can't be done. */
@@ -34,10 +36,12 @@ export function codeServer(): string | null {
 
 /** Puts what {@link codeServer} has found into a throw-away host, with a program as Debian's package of it has one. */
 export async function installCodeServer(host: ThrowawayHost, found: string): Promise<void> {
-  const place = "/usr/local/lib/code-server";
-  const copied = await host.exec(["cp", "-a", found, place], { timeoutMs: 120_000 });
+  const copied = await host.exec(["cp", "-a", found, PLACE], { timeoutMs: 120_000 });
   if (copied.status !== 0) throw new Error(copied.stderr);
-  const entry = `${place}/node_modules/code-server/out/node/entry.js`;
-  host.write("/usr/local/bin/code-server", `#!/bin/sh\nexec /usr/bin/node ${entry} "$@"\n`);
-  await host.exec(["chmod", "755", "/usr/local/bin/code-server"]);
+  host.write("/usr/local/bin/code-server", codeServerProgram("/usr/bin/node"), 0o755);
+}
+
+/** A program as Debian's package of code-server has one. */
+export function codeServerProgram(node: string): string {
+  return `#!/bin/sh\nexec ${node} ${PLACE}/node_modules/code-server/out/node/entry.js "$@"\n`;
 }
