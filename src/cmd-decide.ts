@@ -1,12 +1,12 @@
+import { type Remedy, remedyFor } from "./cmd-remedy.ts";
 import type { ArgsSpec, Io } from "./command.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Found, resolveDocument, withPlanReference } from "./doc-store.ts";
 import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
-import { decisionOf, evaluate, reasonOf } from "./policy.ts";
-import { loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
-import { RULES } from "./policy-rules.ts";
+import { decisionOf, evaluate, firedFrom, reasonOf } from "./policy.ts";
+import { type LoadedPolicyConfig, loadPolicyConfig, type PolicyConfig } from "./policy-config.ts";
 
 /** For the commands whose document may be a plan. */
 export const SUMMARY_FLAG = {
@@ -57,10 +57,12 @@ export async function readAndDecide(
   }
 }
 
-/** Why policy denies a plan. */
-export interface Denial {
+/** Why policy denies a plan, and what would help. */
+export interface Denial extends Remedy {
   rules: string[];
   reasons: string[];
+  /** What a person would have to know besides, if it weren't denied. */
+  besides: string[];
   /** Source of the configuration that denies it. */
   policy: string;
 }
@@ -83,19 +85,33 @@ export function decideNow(
   planHash: string,
   env: Env,
 ): { result: PolicyResult; denial: Denial | null } {
-  const { config, hash, source } = loadPolicyConfig(env);
-  const result = evaluate({ plan, planHash, config, configHash: hash });
-  return { result, denial: denialIn(result, config, source) };
+  return decideWith(plan, planHash, loadPolicyConfig(env));
 }
 
-function denialIn(result: PolicyResult, config: PolicyConfig, source: string): Denial | null {
+/** The same by a policy that was loaded. */
+export function decideWith(
+  plan: OperationPlan,
+  planHash: string,
+  { config, hash, source }: LoadedPolicyConfig,
+): { result: PolicyResult; denial: Denial | null } {
+  const result = evaluate({ plan, planHash, config, configHash: hash });
+  return { result, denial: denialIn(plan, result, config, source) };
+}
+
+/** The same for a result that there is. */
+export function denialIn(
+  plan: OperationPlan,
+  result: PolicyResult,
+  config: PolicyConfig,
+  source: string,
+): Denial | null {
   if (result.decision !== "deny") return null;
-  const denying = RULES.filter(({ id }) => result.rules.includes(id)).filter(
-    (rule) => decisionOf(rule, config) === "deny",
-  );
-  return {
-    rules: denying.map(({ id }) => id),
-    reasons: result.reasons.filter((text) => denying.some((rule) => text.startsWith(reasonOf(rule, "deny")))),
-    policy: source,
+  const saying = (says: "deny" | "require_human") => {
+    const rules = firedFrom(says, result, config).filter((rule) => decisionOf(rule, config) === says);
+    const isTheirs = (text: string) => rules.some((rule) => text.startsWith(reasonOf(rule, says)));
+    return { rules: rules.map(({ id }) => id), reasons: result.reasons.filter(isTheirs) };
   };
+  const { rules, reasons } = saying("deny");
+  const besides = saying("require_human").reasons;
+  return { rules, reasons, besides, policy: source, ...remedyFor(plan, rules, config) };
 }

@@ -4,9 +4,10 @@ import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
 import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
-import { type NextStep, renderSteps } from "./cmd-next.ts";
+import { renderSteps } from "./cmd-next.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
 import { renderDenial } from "./cmd-policy-view.ts";
+import { pinnedRequest } from "./cmd-remedy.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import { FIRST_TOOL, type OperationPlan } from "./doc-plan.ts";
 import { findExecution, readResult } from "./doc-result.ts";
@@ -113,7 +114,7 @@ export const plan = defineSubcommand({
     const next =
       denial === null
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
-        : renderDenial(denial, io.terminal, pinnedRequest(document));
+        : renderDenial(denial, io.terminal, { plan: reference, pinned: pinnedRequest(document) });
     const shown = renderPlan(document, io.terminal);
     const show = `To page through it: ${showArgv(["aegis", "plan", "show", reference])}`;
     const json = values.summary
@@ -167,20 +168,6 @@ function realPath(typed: string): string {
 async function sbomText(plan: OperationPlan): Promise<string> {
   const { cyclonedx } = await import("./plan-sbom.ts");
   return `${JSON.stringify(cyclonedx(plan, VERSION), null, 2)}\n`;
-}
-
-/** The same request with the versions that were found, which another plan can't answer differently. */
-export function pinnedRequest({
-  ecosystem,
-  operation,
-  targets,
-  ...plan
-}: OperationPlan): NextStep | undefined {
-  const { mutable_reference, denied_targets, exact_targets } = plan;
-  const isResolved = exact_targets.length === targets.length && denied_targets.length === 0;
-  if (!mutable_reference || !isResolved || exact_targets.every((one, i) => one === targets[i]))
-    return undefined;
-  return { who: "you", argv: ["aegis", "plan", ecosystem, operation, ...exact_targets] };
 }
 
 /** What policy says of the plan. An unreadable policy is only noted here; `aegis policy` refuses it later. */

@@ -2,8 +2,10 @@ import { basename } from "node:path";
 import type { Denial } from "./cmd-decide.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
 import { requestText } from "./cmd-plan-view.ts";
+import { pinnedRequest } from "./cmd-remedy.ts";
 import type { Decision, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import { SYSTEM } from "./paths.ts";
 import { fit, GUTTER, paint, safe, type Terminal, wrap } from "./terminal.ts";
 
 const LOOK = {
@@ -28,6 +30,8 @@ interface PolicyFiles {
   isOut: boolean;
   /** Whether an executor listens on this host, which keeps requests. */
   hasExecutor: boolean;
+  /** Why it is denied, and what would help; null where it isn't. */
+  denial: Denial | null;
 }
 
 /** A policy result for people: decision, reasons, controls, next commands. No trailing newline. */
@@ -43,7 +47,7 @@ export function renderPolicyResult(
     `${paint(terminal, style, `${symbol} ${result.decision}`)}  ${first}`,
     ...rest,
     "",
-    ...reasonLines(result.reasons, terminal),
+    ...(files.denial === null ? reasonLines(result.reasons, terminal) : denialLines(files.denial, terminal)),
     "",
   ];
   if (result.decision !== "deny" && result.required_controls.length > 0) {
@@ -51,7 +55,10 @@ export function renderPolicyResult(
   }
   lines.push(`Fresh until: ${result.evidence_fresh_until}`, `Policy: ${safe(files.config)}`);
   lines.push(`Written: ${safe(files.result)}`);
-  if (result.decision === "deny") lines.push(denied(terminal));
+  if (files.denial !== null)
+    lines.push(
+      afterDenial(files.denial, { plan: planNamed(plan, files), pinned: pinnedRequest(plan) }, terminal),
+    );
   else if (!plan.nothing_to_do) lines.push(renderSteps(next(plan, result, files), terminal));
   return lines.join("\n");
 }
@@ -63,15 +70,57 @@ function reasonLines(reasons: readonly string[], terminal: Terminal): string[] {
   });
 }
 
+/** The reasons of rules that deny, then those that would only ask for a person, then what the plan lacks. */
+function denialLines(denial: Denial, terminal: Terminal): string[] {
+  return [
+    ...reasonLines(denial.reasons, terminal),
+    ...section("Besides, a person would have to know:", denial.besides, terminal),
+    ...missingLines(denial, terminal),
+  ];
+}
+
+function missingLines({ missing }: Denial, terminal: Terminal): string[] {
+  return section("Evidence that the plan lacks, and how to get it:", missing, terminal);
+}
+
+function section(title: string, items: readonly string[], terminal: Terminal): string[] {
+  return items.length === 0
+    ? []
+    : ["", ...wrap(title, terminal.width, "  "), ...reasonLines(items, terminal)];
+}
+
 /** Why policy denies a plan that was just made, and what to type instead, where that is known. No trailing newline. */
-export function renderDenial({ reasons, policy }: Denial, terminal: Terminal, next?: NextStep): string {
+export function renderDenial(denial: Denial, terminal: Terminal, after: AfterDenial): string {
   return [
     "",
     paint(terminal, "red", "✘ Policy denies this plan"),
     ...wrap("No review, approval or snapshot can change that:", terminal.width, "  "),
-    ...reasonLines(reasons, terminal),
-    `Policy: ${safe(policy)}`,
-    next === undefined ? denied(terminal) : renderSteps([next], terminal),
+    ...reasonLines(denial.reasons, terminal),
+    ...missingLines(denial, terminal),
+    ...(denial.missing.length === 0 ? [] : [""]),
+    `Policy: ${safe(denial.policy)}`,
+    afterDenial(denial, after, terminal),
+  ].join("\n");
+}
+
+interface AfterDenial {
+  /** The plan, as the user may name it. */
+  plan: string;
+  /** The request that names the versions, where that is what is wrong. */
+  pinned: NextStep | undefined;
+}
+
+/** What to type: the request with its versions, or the policy's lines for whoever owns it. */
+function afterDenial({ settings }: Denial, { plan, pinned }: AfterDenial, terminal: Terminal): string {
+  const again: NextStep = { who: "you", argv: ["aegis", "policy", plan] };
+  if (settings.length === 0) return pinned === undefined ? denied(terminal) : renderSteps([pinned], terminal);
+  const owner = `If its owner agrees, root writes into ${SYSTEM.policy}, which leaves such a plan to a person:`;
+  return [
+    "",
+    ...wrap(owner, terminal.width, "  "),
+    ...settings.map((line) => `    ${safe(line)}`),
+    "",
+    renderSteps([pinned ?? again], terminal),
   ].join("\n");
 }
 
@@ -81,6 +130,12 @@ function denied(terminal: Terminal): string {
   return fit(terminal, next, "  ")
     .map((line) => paint(terminal, "bold", line))
     .join("\n");
+}
+
+/** A plan as the next command names it. */
+function planNamed(plan: OperationPlan, files: PolicyFiles): string {
+  const isStored = files.plan?.endsWith(`/${plan.plan_id}.json`) === true && !files.isOut;
+  return isStored ? plan.plan_id.slice(0, 8) : (files.plan ?? "<plan file>");
 }
 
 function controls(result: PolicyResult): string {

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { assertJson, readAndDecide, SUMMARY_FLAG } from "./cmd-decide.ts";
+import { assertJson, denialIn, readAndDecide, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { renderPolicyResult, renderRules } from "./cmd-policy-view.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { assertNotInput, documentPath, saveDocument } from "./doc-store.ts";
@@ -49,7 +49,7 @@ export async function runPolicy(
   hasExecutor = existsSync(SYSTEM.socket),
 ): Promise<ExitStatus> {
   assertJson(values.summary, io);
-  const { plan, review, source, result } = await readAndDecide(values, io);
+  const { plan, review, config, source, result } = await readAndDecide(values, io);
   if (values.out !== undefined) assertNotInput(values.out, review === undefined ? [plan] : [plan, review]);
   assertUnexpired(plan.document, result, now);
   const path = saveDocument("policy", result, io.env, values.out);
@@ -74,6 +74,7 @@ export async function runPolicy(
     config: source,
     isOut: values.out !== undefined,
     hasExecutor,
+    denial: denialIn(plan.document, result, config, source),
   };
   const json = values.summary
     ? { summary: planSummary(plan.document, plan.hash, result), path }

@@ -169,17 +169,24 @@ export function cratesThatRun({ plan }: Facts): string[] {
   return scripts.length === 0 && plan.build_hooks_detected ? ["procedural macros"] : scripts;
 }
 
-/** Whether every target means exactly one version, both as requested and as planned. */
-export function isPinned(f: Facts): boolean {
-  const { mutable_reference, exact_targets, targets } = f.plan;
-  return !mutable_reference && !f.targets.mutable && exact_targets.length === targets.length;
+/** Whether a target leaves its version open, by what was requested or by what the plan says of it. */
+export function isMutable(f: Facts): boolean {
+  return f.plan.mutable_reference || f.targets.mutable;
+}
+
+/** Whether planning found one version for every target. */
+export function isResolved({ plan: { exact_targets, targets } }: Facts): boolean {
+  return exact_targets.length === targets.length;
 }
 
 /**
  * Package files of the transaction, dependencies included, without verified evidence of this kind; without a transaction, the
  * targets. The evidence's `subject` is the package with its exact version, as the ecosystem writes it.
  */
-export function unverifiedArtifacts(f: Facts, kind: (kind: string, key: string | null) => boolean): string[] {
+export function unverifiedArtifacts(
+  f: Pick<Facts, "plan" | "config">,
+  kind: (kind: string, key: string | null) => boolean,
+): string[] {
   const { provenance_evidence, transaction, exact_targets, targets } = f.plan;
   const counts = (p: ProvenanceEvidence) => p.verified && kind(p.kind, p.key) && !isByStranger(f, p);
   const good = new Set(provenance_evidence.filter(counts).map((p) => p.subject));
@@ -193,7 +200,7 @@ export function unverifiedArtifacts(f: Facts, kind: (kind: string, key: string |
 }
 
 /** A signature by a certificate says whose it is, and not that the policy knows them. */
-function isByStranger({ config }: Facts, { kind, key }: ProvenanceEvidence): boolean {
+function isByStranger({ config }: Pick<Facts, "config">, { kind, key }: ProvenanceEvidence): boolean {
   const known: Readonly<Record<string, readonly string[]>> = {
     "nuget-author-signature": config.nuget.authors,
     "vscode-cms-signature": config.vscode.certificates,
@@ -212,7 +219,7 @@ export function unaccountedContent(f: Facts): string[] {
 }
 
 /** Hosts that metadata and artifacts come from; `unknown` if the plan names no registry. */
-export function registries(f: Facts): string[] {
+export function registries(f: Pick<Facts, "plan">): string[] {
   const origins = f.plan.transaction.flatMap((e) => (e.origin === null ? [] : [e.origin]));
   const named = [...(f.plan.source_registry ?? "unknown").split(" "), ...origins];
   return named.map((text) =>

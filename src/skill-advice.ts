@@ -94,6 +94,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     never: "decode and run it",
   },
   "artifact-mutable": PINNED,
+  "artifact-unresolved": {
+    may: "report the plan's warnings, which say what kept planning from an answer, and plan again once that is mended",
+    never: "install a missing tool yourself, or take the package from elsewhere",
+  },
   "artifact-unverified": PINNED,
   "rollback-unverified": {
     may: "report that earlier content can't be vouched for, and plan the earlier version by its name",

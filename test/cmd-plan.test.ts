@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { pinnedRequest } from "../src/cmd-plan.ts";
 import { renderDenial } from "../src/cmd-policy-view.ts";
+import { pinnedRequest } from "../src/cmd-remedy.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { upgrade } from "./policy-plans.ts";
 
@@ -20,9 +20,16 @@ describe("a request that leaves versions open is followed by the one that names 
     expect(step?.argv).toEqual(["aegis", "plan", "npm", "install", "lodash@4.17.21", "chalk@5.3.0"]);
     const terminal = { color: false, width: 80, unicode: true, interactive: false };
     const shown = renderDenial(
-      { reasons: ["a target is not pinned"], rules: [], policy: "built-in" },
+      {
+        reasons: ["a target is not pinned"],
+        rules: [],
+        besides: [],
+        policy: "built-in",
+        missing: [],
+        settings: [],
+      },
       terminal as never,
-      step,
+      { plan: "latest", pinned: step },
     );
     expect(shown).toContain("Next, you: aegis plan npm install lodash@4.17.21 chalk@5.3.0");
     expect(shown).not.toContain("plan something else");

@@ -54,7 +54,12 @@ async function refusal(promise: Promise<unknown>): Promise<AegisError> {
 
 describe("aegis policy", () => {
   const cases: readonly [string, OperationPlan, number, string[]][] = [
-    ["deny", npm(), 3, ["✘ deny", "[npm] apply", "Next, you: plan something else"]],
+    [
+      "deny",
+      npm(),
+      3,
+      ["✘ deny", "[npm] apply", '    [npm]\n    apply = "require_human"\n', "Next, you: aegis policy"],
+    ],
     [
       "require_human",
       install(),

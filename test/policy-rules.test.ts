@@ -586,11 +586,25 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         what: "no version",
         plan: npm({ target: "left-pad", targets: ["left-pad"], mutable_reference: true }),
       },
-      { what: "a target that was not resolved", plan: npm({ exact_targets: [] }) },
     ],
     not: [
       { what: "an exact version", plan: npm() },
       { what: "apt", plan: install() },
+      { what: "an exact version that nothing was found for", plan: npm({ exact_targets: [] }) },
+    ],
+  },
+  "artifact-unresolved": {
+    decision: "deny",
+    fires: [
+      { what: "nothing was found", plan: npm({ exact_targets: [] }) },
+      {
+        what: "one of two was found",
+        plan: npm({ target: "left-pad@1.3.0 x@1.0.0", targets: ["left-pad@1.3.0", "x@1.0.0"] }),
+      },
+    ],
+    not: [
+      { what: "found", plan: npm() },
+      { what: "apt", plan: install({ exact_targets: [] }) },
     ],
   },
   "artifact-unverified": {

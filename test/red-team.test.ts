@@ -178,6 +178,7 @@ describe("no screen shows such text unescaped", () => {
     isOut: false,
     isOwnReview: true,
     hasExecutor: false,
+    denial: null,
     by: "direct",
   };
   const screens: Readonly<Record<string, (plan: OperationPlan, text: string) => string>> = {
