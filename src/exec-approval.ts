@@ -218,7 +218,7 @@ export function checkControls(
     throw new AegisError(
       "approval_required",
       `policy requires ${plural(people, "human approval")}, and ${approvers.length} ${approvers.length === 1 ? "is" : "are"} attached`,
-      "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file> --reason <why>; then sign with --approval <file>.",
+      "Ask on the host: aegis apply --request <plan> --reason <why>. Elsewhere hand the plan over; a second person types, there: aegis sign approve --plan <plan file> --reason <why>; then sign with --approval <file>.",
     );
   }
   checkSnapshots(execution, config, now);

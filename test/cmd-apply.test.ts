@@ -130,3 +130,24 @@ test.each([
     expect(applied.stderr).toContain(`[${code}]`);
   },
 );
+
+test.each([
+  [["plan.json", "--reason", "x"], "--reason is for --request"],
+  [["plan.json", "--wait"], "--wait is for --request"],
+  [["plan.json", "--snapshot-id", "x"], "--snapshot-id is for --request"],
+  [["plan.json", "--request", "x"], "name one execution plan"],
+  [["--request", "x", "--wait-minutes", "0"], "--wait-minutes takes a whole number"],
+  [["--request", "x", "--wait-minutes", "ten"], "--wait-minutes takes a whole number"],
+  [["--request", "x"], "a request needs a reason"],
+  [["--request", "latest", "--reason", "x"], "by its path or full id"],
+  [["--request", "1", "--reason", "x"], "request 1 has its reason and review already"],
+  [["--request", "1", "--review", "x"], "request 1 has its reason and review already"],
+])("aegis apply %p: %s", async (words, says) => {
+  const directory = temporaryDirectory();
+  cleanups.push(directory.remove);
+  const { status, stderr } = await start([...PROGRAMS.sources, "apply", ...words], {
+    env: { PATH: "/usr/bin:/bin", HOME: directory.path },
+    cwd: directory.path,
+  });
+  expect([status, stderr]).toEqual([2, expect.stringContaining(says)]);
+});

@@ -135,7 +135,7 @@ describe("sign: refused", () => {
     // The approver has an account of their own, where neither this path nor this id leads to the plan.
     for (const hint of needed) {
       expect(hint).toContain(
-        "Hand the plan over. A second person types, there: aegis sign approve --plan <plan file>",
+        "Elsewhere hand the plan over; a second person types, there: aegis sign approve --plan <plan file>",
       );
       expect(hint).not.toContain(plan.plan_id);
       expect(hint).not.toContain(home);
@@ -335,6 +335,31 @@ function approveWith(
   const done = approve(values, io, () => screen).finally(() => closeSync(output));
   return { done, ran, asked };
 }
+
+test.each([
+  [[], "name one request by its number, or one plan"],
+  [["1", "--plan", "x", "--reason", "y"], "name one request by its number, or one plan"],
+  [["1", "--confirm", "0"], "--confirm is not for a request"],
+  [["1", "--out", "x"], "--out is not for a request"],
+  [["--plan", "x", "--reason", "y", "--via", "a@b"], "--via is not for a plan"],
+  [["--plan", "x"], "--reason is missing"],
+  [["-1"], "unknown flag -1"],
+  [["0"], "a request has a number, which 0 is not"],
+  [["1e3"], "a request has a number, which 1e3 is not"],
+  [["1", "--via", "-oProxyCommand=x"], "--via needs a value"],
+  [["1", "--via=-oProxyCommand=x"], "--via takes user@host"],
+])("sign approve %p: %s", (words, says) => refuses(() => run(signApprove, words), "usage", says));
+
+test("sign: a request, or a plan, and nothing beside it", async () => {
+  for (const words of [["--request", "1", "x"], ["--request", "1", "--plan", "x"], []])
+    await refuses(() => run(sign, words), "usage", "name one plan, or one request");
+  await refuses(
+    () => run(sign, ["--request", "1", "--policy", "x"]),
+    "usage",
+    "a request has its own policy result",
+  );
+  await refuses(() => run(sign, ["--request", "one"]), "usage", "a request has a number");
+});
 
 describe("sign approve", () => {
   beforeEach(asAlice);

@@ -24,11 +24,12 @@ async function submitted(waiting: Running): Promise<number> {
 
 describeOnThrowaway("one command of the agent and one of a person", () => {
   let people: Handover;
+  let daemon: Running;
   beforeAll(async () => {
     people = await startHandover();
     await people.host.repo.publish(pick("hello-aegis=1.0"));
     await people.host.aptUpdate();
-    await people.startDaemon();
+    daemon = await people.startDaemon();
   });
   afterAll(() => people.host.stop());
   afterEach(async () => {
@@ -122,6 +123,16 @@ describeOnThrowaway("one command of the agent and one of a person", () => {
     await submitted(resumed);
     expect((await people.approve("alice", [`${number}`])).status).toBe(0);
     expect(await resumed.exited).toBe(0);
+    expect(await people.installed("hello-aegis")).toBe(true);
+  });
+
+  test("the executor is restarted while the agent waits: the request is kept, and the waiting goes on", async () => {
+    const { number, waiting } = await ask();
+    daemon.kill();
+    await daemon.exited;
+    daemon = await people.startDaemon();
+    expect((await people.approve("alice", [`${number}`])).status).toBe(0);
+    expect([await waiting.exited, waiting.stderr()]).toEqual([0, expect.stringContaining("still waiting: ")]);
     expect(await people.installed("hello-aegis")).toBe(true);
   });
 

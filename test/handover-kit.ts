@@ -55,7 +55,11 @@ export interface Approved {
 
 /** Starts the host with keys trusted, and policy as given. `stop()` of the host ends all of it. */
 export async function startHandover(policy = "", options: HostOptions = {}): Promise<Handover> {
-  const host = await startHost({ binary: BINARY, ...options });
+  return handoverOn(await startHost({ binary: BINARY, ...options }), policy);
+}
+
+/** The people on a host that has aegis, alice and bob; makes the others, and trusts all their keys. */
+export async function handoverOn(host: ThrowawayHost, policy: string): Promise<Handover> {
   const must = async (argv: readonly string[]) => {
     const { status, stdout, stderr } = await host.exec(argv);
     if (status !== 0) throw new Error(`${argv.join(" ")}: ${status}\n${stdout}${stderr}`);
@@ -63,7 +67,7 @@ export async function startHandover(policy = "", options: HostOptions = {}): Pro
   };
   await must([
     ...["sh", "-ec"],
-    `sed -i 's/^aegis-admin:.*/aegis-admin:x:61003:alice,bob,agent,ops/; /^agent:/d; /^ops:/d' /etc/group
+    `sed -i -E 's/^(aegis-admin:[^:]*:[0-9]+):.*/\\1:alice,bob,agent,ops/; /^agent:/d; /^ops:/d' /etc/group
      sed -i '/^agent:/d; /^ops:/d' /etc/passwd
      for it in agent:61010 ops:61011; do user="\${it%:*}" id="\${it#*:}"
        echo "$user:x:$id:" >> /etc/group
