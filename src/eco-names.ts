@@ -33,6 +33,7 @@ export const WRAPPER_NAMES = [
   "podman",
   "nuget",
   "code",
+  "code-server",
   "go",
   "cargo",
 ] as const;

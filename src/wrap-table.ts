@@ -226,6 +226,15 @@ const CODE: Program = {
   files: true,
 };
 
+/** Its options for extensions are code's; those with which it serves the editor are left to its own service. */
+const CODE_SERVER: Program = {
+  flags: words("--verbose"),
+  valued: [],
+  verbs: Object.fromEntries(Object.entries(CODE.verbs).filter(([verb]) => verb.startsWith("--"))),
+  alone: words("--help -h --version -v"),
+  bare: true,
+};
+
 export const PROGRAMS: Readonly<Record<WrapperName, Program>> = {
   apt: APT,
   "apt-get": APT,
@@ -237,6 +246,7 @@ export const PROGRAMS: Readonly<Record<WrapperName, Program>> = {
   podman: container("podman"),
   nuget: NUGET,
   code: CODE,
+  "code-server": CODE_SERVER,
   go: GO,
   cargo: CARGO,
 };

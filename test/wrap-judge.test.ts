@@ -213,6 +213,10 @@ describe("refused", () => {
     ["code --extensionDevelopmentPath=/tmp/x .", "does not know --extensionDevelopmentPath"],
     ["code tunnel", "gives others access"],
     ["code --unknown x", "does not know --unknown"],
+    ["code-server --uninstall-extension x.y", "changes what is installed"],
+    ["code-server --bind-addr 0.0.0.0:80", "does not know --bind-addr"],
+    ["code-server --list-extensions --install-extension x.y", "does not know --install-extension after it"],
+    ["code-server --verbose --list-extensions", "only as the first word"],
   ];
   for (const [line, why] of CASES)
     test(line, () => {
@@ -269,6 +273,8 @@ describe("planned", () => {
     ["nuget install Newtonsoft.Json -Version 13.0.3 -NonInteractive", "nuget install Newtonsoft.Json@13.0.3"],
     ["code --install-extension ms-python.python --force", "vscode install ms-python.python"],
     ["code --install-extension=ms-python.python", "vscode install ms-python.python"],
+    ["code-server --install-extension ms-python.python --force", "vscode install ms-python.python"],
+    ["code-server --install-extension=ms-python.python@1.0.0", "vscode install ms-python.python@1.0.0"],
     ["go get golang.org/x/text@v0.3.0", "go get golang.org/x/text@v0.3.0"],
     ["go get -v golang.org/x/text@v0.3.0", "go get golang.org/x/text@v0.3.0"],
     ["go install x.org/y@latest", "go install x.org/y@latest"],
