@@ -6,6 +6,7 @@ import type { ExecutionPlan } from "../src/doc.ts";
 import type { Attempts, Task } from "./compromised-front.ts";
 import { brokenInvariants, eventually, kindsOf, plain, resultOf } from "./e2e-running.ts";
 import { ROOT } from "./kit.ts";
+import type { Came, Deed } from "./request-client.ts";
 import { describeOnSystemd, type Production, ranTwice, startProduction } from "./systemd-kit.ts";
 import { pick } from "./throwaway-packages.ts";
 
@@ -134,6 +135,13 @@ describeOnSystemd("a front in foreign hands", (suite) => {
     ["call what is not there", "org.varlink.service.MethodNotFound"],
   ])("can't have a plan run: %s", (name, code) => expect(attempts[name]).toBe(code));
 
+  test("can't ask in anybody's name, nor answer who calls", () => {
+    expect(attempts["withdraw in root's name"]).toMatch(/^timeout (?:EACCES|EROFS)$/);
+    expect(attempts["withdraw in its own name"]).toBe("refused");
+    const denied = chain.audit().filter(({ kind }) => kind === "request_denied");
+    expect(denied.map(({ details }) => (details as { code: string }).code)).toEqual(["timeout", "refused"]);
+  });
+
   test("what it hands over runs in the order in which it came, in the name of who signed it", () => {
     const started = chain.audit().filter(({ kind }) => kind === "execution_started");
     const ids = ordered.map((execution) => execution.execution_plan_id);
@@ -168,5 +176,47 @@ describeOnSystemd("a front in foreign hands", (suite) => {
     ]);
     for (const n of [0, 1, 2, 3]) expect(await chain.dpkgStatus(`quick${n}`)).not.toContain("installed");
     expect([...(await brokenInvariants(chain)), ...ranTwice(chain)]).toEqual([]);
+  });
+
+  test("requests work under the units: who asks is known, who waits is told, and only the runner writes", async () => {
+    const { host } = chain;
+    const built = await Bun.build({ entrypoints: [join(ROOT, "test/request-client.ts")], target: "bun" });
+    host.write(`${HOME}/client.js`, (await built.outputs[0]?.text()) ?? "");
+    const deeds = async (user: "alice" | "root", ...list: Deed[]): Promise<Came[]> => {
+      const { stdout, stderr } = await host.exec([`${HOME}/bun`, `${HOME}/client.js`], {
+        user,
+        stdin: JSON.stringify(list),
+      });
+      const lines = stdout.trimEnd().split("\n");
+      if (lines.length !== list.length) throw new Error(`${stdout}${stderr}`);
+      return lines.map((line) => JSON.parse(line));
+    };
+    const { plan, plan_hash } = await chain.plan("apt", "install", "quick8");
+    const { result } = await chain.policy(plan.plan_id);
+    const texts = { operation_plan: canonicalJson(plan), policy_result: canonicalJson(result), review: null };
+    const [asked] = await deeds("alice", { do: "submit", given: { ...texts, reason: "web server" } });
+    expect(asked).toMatchObject({ done: { number: 1, user: "alice", state: "open", plan_hash } });
+    const waiting = deeds("alice", { do: "watch", given: { number: 1, revision: 1 } });
+    await Bun.sleep(1000);
+    // Nobody waits in a process of root's.
+    const runners = await host.systemctl("list-units", "--plain", "--no-legend", "aegis-runner@*");
+    expect(runners.trim()).toBe("");
+    const [withdrawn] = await deeds("root", { do: "withdraw", given: { number: 1, reason: "no longer" } });
+    expect(withdrawn).toMatchObject({ done: { state: "withdrawn", end: { uid: 0, reason: "no longer" } } });
+    expect(await waiting).toEqual([{ done: { number: 1, revision: 2, state: "withdrawn" } }]);
+    const { stdout } = await host.exec([
+      ...[
+        "stat",
+        "-c",
+        "%a %U %n",
+        "/var/lib/aegis/requests",
+        "/run/aegis/proof",
+        "/run/aegis/requests.state",
+      ],
+    ]);
+    expect(stdout).toBe(
+      "700 root /var/lib/aegis/requests\n711 root /run/aegis/proof\n644 root /run/aegis/requests.state\n",
+    );
+    expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
   });
 });

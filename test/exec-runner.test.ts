@@ -12,13 +12,24 @@ import { Connection } from "../src/exec-connection.ts";
 import { waitForRunLock } from "../src/exec-lock.ts";
 import { markCurrent } from "../src/exec-recover.ts";
 import { recoverRuns, serveRunner } from "../src/exec-runner.ts";
+import { UsedRecord } from "../src/exec-used.ts";
 import type { RunnerWorld } from "../src/exec-world.ts";
 import type { Log } from "../src/log.ts";
 import type { StatePaths } from "../src/sys-state.ts";
 import { encodeMessage, MAX_MESSAGE, MessageDecoder, parseReply, type Reply } from "../src/wire.ts";
-import { type Event, readEvent, readStatus, replyError } from "../src/wire-executor.ts";
+import {
+  type Event,
+  type ProvenMethod,
+  proofText,
+  readEvent,
+  readRequestEvent,
+  readRequests,
+  readStatus,
+  replyError,
+} from "../src/wire-executor.ts";
 import { contextOf, logged, makeExecutionHost, signed } from "./execution-kit.ts";
 import { type FakeHost, withFake } from "./fake-ecosystem.ts";
+import { needs } from "./needs.ts";
 
 /*
  * The runner in this process, on one end of a pair of sockets, with an ecosystem that exists only here, and without root.
@@ -395,6 +406,146 @@ describe("Report", () => {
       error: null,
     });
     expect(Number(readFileSync(join(paths.lock, "report"), "utf8"))).toBeGreaterThan(0);
+  });
+});
+
+describe("requests", () => {
+  const own = { uid: process.getuid?.() ?? 0, gid: 0, pid: 7 };
+  const asked = async () => {
+    const plan = await install();
+    const texts = {
+      operation_plan: canonicalJson(plan.operation_plan),
+      policy_result: canonicalJson(plan.policy_result),
+    };
+    return { plan, parameters: { ...texts, reason: "an editor's extension", caller: own } };
+  };
+  /** Makes a call and answers the proof as its client would; `text` is what it writes. */
+  const proved = async (method: ProvenMethod, parameters: object, text = proofText): Promise<Reply> => {
+    const client = new Client();
+    const answer = async () => {
+      for (;;) {
+        const [name] = readdirSync(paths.proofs);
+        if (name !== undefined)
+          return writeFileSync(join(paths.proofs, name), text(method, parameters, name));
+        await Bun.sleep(2);
+      }
+    };
+    const [last] = await Promise.all([client.call(method, parameters).last(), answer()]);
+    expect(readdirSync(paths.proofs)).toEqual([]);
+    return last;
+  };
+  const refusals = () =>
+    logged(paths)
+      .filter(({ kind }) => kind === "request_denied")
+      .map(({ details }) => `${details["method"]} ${details["code"]}`);
+
+  test("those who wait are the front's", async () => {
+    const reply = await new Client().call("WatchRequests", {}).last();
+    expect(reply.error).toBe("org.varlink.service.MethodNotImplemented");
+  });
+  test("a front that doesn't say who calls is refused, and that is logged", async () => {
+    await new Client().call("Withdraw", { number: 1 }).refused("protocol", "who calls");
+    expect(refusals()).toEqual(["Withdraw protocol"]);
+    expect(logged(paths)[0]).toMatchObject({
+      actor: null,
+      details: { request: 1, caller_reported_by_front: null },
+    });
+  });
+  test("one that isn't there", async () => {
+    await new Client().call("Requests", { number: 4 }).refused("not_found", "no request 4");
+  });
+
+  // The runner and its client are one process here, and only root may be its own front.
+  const asRoot = needs(own.uid === 0, "root");
+  asRoot.test("another call than the client's is refused, and nothing is kept", async () => {
+    const { parameters } = await asked();
+    const reply = await proved("Submit", parameters, (method, given, name) =>
+      proofText(method, { ...given, reason: "another" }, name),
+    );
+    expect(replyError(reply)).toMatchObject({
+      code: "refused",
+      message: expect.stringContaining("another one"),
+    });
+    expect(refusals()).toEqual(["Submit refused"]);
+    expect(readdirSync(paths.requests)).toEqual([]);
+  });
+  const hash = "0".repeat(64);
+  const odd: [string, ProvenMethod, object, ErrorCode][] = [
+    [
+      "a decision that is both",
+      "Decide",
+      { number: 1, request_hash: hash, approval: "{}", rejection: "{}" },
+      "usage",
+    ],
+    ["a decision that is neither", "Decide", { number: 1, request_hash: hash }, "usage"],
+    [
+      "a newer plan alone",
+      "Decide",
+      { number: 1, request_hash: hash, approval: "{}", operation_plan: "{}" },
+      "usage",
+    ],
+    [
+      "an approval that is none",
+      "Decide",
+      { number: 1, request_hash: hash, approval: "{}" },
+      "invalid_document",
+    ],
+    [
+      "a rejection of what isn't there",
+      "Decide",
+      { number: 1, request_hash: hash, rejection: "{}" },
+      "not_found",
+    ],
+    ["what isn't there", "Withdraw", { number: 1 }, "not_found"],
+    ["no plan", "Submit", { operation_plan: "{}", policy_result: "{}", reason: "x" }, "invalid_document"],
+  ];
+  for (const [what, method, parameters, code] of odd) {
+    asRoot.test(`${what} is refused, in the name of who is proved`, async () => {
+      const reply = await proved(method, { ...parameters, caller: own });
+      expect(replyError(reply)).toMatchObject({ code });
+      expect(logged(paths).at(-1)).toMatchObject({
+        kind: "request_denied",
+        actor: "uid 0 (root)",
+        details: { code },
+      });
+    });
+  }
+
+  asRoot.test("asked, listed, read, and ended by the run of its plan", async () => {
+    const { plan, parameters } = await asked();
+    const kept = readRequestEvent(await proved("Submit", parameters)).request;
+    expect(kept).toMatchObject({
+      number: 1,
+      state: "open",
+      uid: own.uid,
+      plan_hash: plan.operation_plan_hash,
+    });
+    const listed = readRequests(await new Client().call("Requests", {}).last());
+    expect(listed).toEqual({ requests: [kept], left_out: 0, documents: null });
+    const { documents } = readRequests(await new Client().call("Requests", { number: 1 }).last());
+    const { reason: _, caller: __, ...texts } = parameters;
+    expect(documents).toEqual({ ...texts, review: null, approvals: [] });
+    expect(readFileSync(join(paths.run, "requests.state"), "utf8")).toBe("1 1 open\n");
+    await new Client().call("Apply", { plan: canonicalJson(plan), caller: CALLER }).last();
+    const after = readRequests(await new Client().call("Requests", { number: 1 }).last());
+    expect(after.requests).toMatchObject([
+      { state: "applied", end: { execution_id: plan.execution_plan_id } },
+    ]);
+    expect(logged(paths).map(({ kind }) => kind)).toEqual([
+      ...["request_submitted", "execution_started", "request_applied", "execution_completed"],
+    ]);
+  });
+
+  asRoot.test("a run whose runner died ends its request when it is closed", async () => {
+    const { plan, parameters } = await asked();
+    await proved("Submit", parameters);
+    leave();
+    const use = { tool: "vscode", at: "then", approvals: [], audit_sequence: 0, execution_plan_id: ID };
+    new UsedRecord(paths.used).append([{ ...use, operation_plan_hash: plan.operation_plan_hash }]);
+    await recoverRuns(log, world);
+    expect(logged(paths).map(({ kind }) => kind)).toEqual([
+      ...["request_submitted", "execution_started", "execution_interrupted", "request_applied"],
+    ]);
   });
 });
 
