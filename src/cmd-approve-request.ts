@@ -32,6 +32,7 @@ interface RequestFlags {
   reason?: string | undefined;
   via?: string | undefined;
   key?: string | undefined;
+  "ssh-key"?: string | undefined;
   "approval-secret-key-hex"?: string | undefined;
   "key-id"?: string | undefined;
   signer?: string | undefined;
@@ -82,7 +83,7 @@ export async function approveRequest(
   noteShorter(asked, most, io.note);
   const minutes = Math.min(asked ?? most, most);
   const reason = values.reason ?? `request ${number}: ${request.reason}`;
-  const approval = signApproval(
+  const approval = await signApproval(
     approver,
     { plan, policy: policy.document, argv, accepted, reason, now, minutes },
     io,

@@ -5,7 +5,7 @@ import { renderApproval, renderQuestion, snapshotText } from "./cmd-approve-view
 import { signApproval, unlockApprover } from "./cmd-approver.ts";
 import { readAndDecide } from "./cmd-decide.ts";
 import { handOver, type NextStep, renderSteps } from "./cmd-next.ts";
-import { minutesOf, noteShorter, requestNumber } from "./cmd-sign-args.ts";
+import { minutesOf, noteShorter, requestNumber, SSH_KEY_ARG } from "./cmd-sign-args.ts";
 import { type ArgsSpec, defineSubcommand, type Io, type Values } from "./command.ts";
 import { type Found, referenceTo, saveDocument } from "./doc-store.ts";
 import { loadEcosystem } from "./eco-load.ts";
@@ -38,6 +38,7 @@ const APPROVE_ARGS = {
     valueHint: "file",
     description: "secret key file that approves; else ~/.config/aegis/approval-key",
   },
+  "ssh-key": SSH_KEY_ARG,
   "approval-secret-key-hex": {
     type: "string",
     valueHint: "hex",
@@ -154,7 +155,7 @@ async function approvePlan(
   }
 
   noteShorter(asked, MAX_LIFETIME_MINUTES, io.note);
-  const approval = signApproval(
+  const approval = await signApproval(
     approver,
     { plan, policy, argv, accepted, reason: values.reason, now, minutes },
     io,

@@ -3,13 +3,13 @@ import { renderApproval, renderQuestion } from "./cmd-approve-view.ts";
 import { unlockApprover } from "./cmd-approver.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { changesSince, renderInbox, renderRequest, renderRequestReview } from "./cmd-request-view.ts";
-import { requestNumber } from "./cmd-sign-args.ts";
+import { requestNumber, SSH_KEY_ARG } from "./cmd-sign-args.ts";
 import { relayDecision, requestsOf } from "./cmd-via.ts";
 import { type ArgsSpec, defineSubcommand, type Io } from "./command.ts";
 import { isPending, type RequestSummary, requestHash } from "./doc-request.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
-import { makeRejection } from "./exec-rejection.ts";
+import { unsignedRejection } from "./exec-rejection.ts";
 import { watchRequests, withdrawRequest } from "./front-requests.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
@@ -149,6 +149,7 @@ const REJECT_ARGS = {
     valueHint: "file",
     description: "approval key file; else ~/.config/aegis/approval-key",
   },
+  "ssh-key": SSH_KEY_ARG,
   "key-id": { type: "string", valueHint: "id", description: "the key's id in trusted-keys.toml" },
   signer: { type: "string", valueHint: "name", description: "who rejects; else the name of the key" },
   via: { ...VIA, description: "the request is on that host, reached by ssh; your key stays here" },
@@ -176,7 +177,7 @@ export const signReject = defineSubcommand({
     if (reason === undefined) throw new AegisError("usage", "--reason is missing", "Add: --reason <why>");
     const requests = requestsOf(values, io);
     const now = new Date();
-    const { signer, key } = await unlockApprover(values, io, now);
+    const { signer, key, sign } = await unlockApprover(values, io, now);
     const { request } = await requests.read(number);
     if (!isPending(request.state)) {
       throw new AegisError(
@@ -185,10 +186,9 @@ export const signReject = defineSubcommand({
         "See: aegis sign inbox --all",
       );
     }
-    const rejection = makeRejection({
-      ...{ request: number, requestHash: requestHash(request) },
-      ...{ signer, reason, key, now },
-    });
+    const rejection = await sign(
+      unsignedRejection({ request: number, requestHash: requestHash(request), signer, reason, now }),
+    );
     const decision = { number, request_hash: requestHash(request), rejection: canonicalJson(rejection) };
     return tell(await requests.decide(decision), `Rejected by ${safe(signer)} (key ${safe(key.keyId)}).`, io);
   },

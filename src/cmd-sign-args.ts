@@ -4,7 +4,17 @@ import { loadTrust, type Trust } from "./key-trust.ts";
 import type { Role } from "./key-trusted-keys.ts";
 import { safe } from "./terminal.ts";
 
-/* Flags that `sign` and `sign approve` share. */
+/* Flags that `sign`, `sign approve` and `sign reject` share. */
+
+/** The approver's OpenSSH key. */
+export const SSH_KEY_ARG = {
+  type: "string",
+  valueHint: "file",
+  description: "your OpenSSH key instead, also one in a security key: ssh-keygen signs with it",
+} as const;
+
+/** What these helpers need to know of a key. */
+type KnownKey = Pick<SecretKey, "publicKeyHex" | "keyId" | "name">;
 
 /** The minutes of `--expires-in-minutes`, or undefined. @throws AegisError `usage` */
 export function minutesOf(given: string | undefined): number | undefined {
@@ -50,7 +60,7 @@ export function requireKey(
  * @throws AegisError as {@link loadTrust}
  */
 export function noteOtherId(
-  key: SecretKey,
+  key: KnownKey,
   flag: string,
   note: (line: string) => void,
   host: Trust = loadTrust({ rootOnly: false }),
@@ -67,7 +77,7 @@ export function noteOtherId(
  * The signer's name: the one given, else the trusted key's, else the one beside the key file.
  * @throws AegisError `usage`
  */
-export function signerName(given: string | undefined, trust: Trust, key: SecretKey, flag: string): string {
+export function signerName(given: string | undefined, trust: Trust, key: KnownKey, flag: string): string {
   const trusted = trust.find(({ publicKeyHex }) => publicKeyHex === key.publicKeyHex)?.name;
   const name = given ?? trusted ?? key.name;
   if (name === undefined) throw new AegisError("usage", `who signs? Give ${flag} <name>`);

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { canonicalHash } from "./canonical.ts";
-import { type Approval, CONTROLS, DECISIONS, type PolicyResult, Signature } from "./doc.ts";
+import { type Approval, ApprovalSignature, CONTROLS, DECISIONS, type PolicyResult } from "./doc.ts";
 import { count, name, schemaVersion, sha256, short, timestamp, uuid } from "./doc-fields.ts";
 import { type OperationPlan, TOOLS } from "./doc-plan.ts";
 import { clip } from "./terminal.ts";
@@ -39,7 +39,7 @@ export const Rejection = v.strictObject({
   request_hash: sha256,
   reason: RequestReason,
   rejected_at: timestamp,
-  signature: Signature,
+  signature: ApprovalSignature,
 });
 export type Rejection = v.InferOutput<typeof Rejection>;
 

@@ -38,7 +38,7 @@ const SshSignature = v.strictObject({
   key_id: name,
   signature: v.pipe(v.string(), v.regex(BASE64, "not base64"), v.maxLength(1024)),
 });
-const ApprovalSignature = v.variant("algorithm", [Signature, SshSignature]);
+export const ApprovalSignature = v.variant("algorithm", [Signature, SshSignature]);
 export type ApprovalSignature = v.InferOutput<typeof ApprovalSignature>;
 
 const level = v.picklist(["low", "medium", "high"]);

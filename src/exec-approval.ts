@@ -61,7 +61,7 @@ export function makeApproval(given: ApprovalTerms & { key: SecretKey }): Approva
  * An approval of the plan with this hash, good for `minutes` (at most 24 hours) from `now`, without its signature; with a
  * substance also for another plan of the same substance.
  */
-function unsignedApproval(given: ApprovalTerms): Omit<Approval, "signature"> {
+export function unsignedApproval(given: ApprovalTerms): Omit<Approval, "signature"> {
   const minutes = Math.min(given.minutes, MAX_LIFETIME_MINUTES);
   const { substance, acceptedSnapshots = [] } = given;
   return {

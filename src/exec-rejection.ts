@@ -2,33 +2,29 @@ import { randomUUID } from "node:crypto";
 import { SCHEMA_VERSION } from "./doc.ts";
 import type { Rejection } from "./doc-request.ts";
 import { AegisError } from "./errors.ts";
-import type { SecretKey } from "./key.ts";
-import { signDocument, verifyDocument } from "./key-sign.ts";
-import { checkSigner, findSigner, type Trust } from "./key-trust.ts";
+import { checkSigner, findSigner, signatureProblem, type Trust } from "./key-trust.ts";
 
 /** A rejection of a request is good for this long, in minutes: its approver hands it over at once. */
 const REJECTION_MINUTES = 60;
 
-/** A signed rejection of a request. `requestHash` is that of what its approver was shown. */
-export function makeRejection(given: {
+/** A rejection of a request, without its signature. `requestHash` is that of what its approver was shown. */
+export function unsignedRejection(given: {
   request: number;
   requestHash: string;
   signer: string;
   reason: string;
-  key: SecretKey;
   now: Date;
-}): Rejection {
-  const rejection = {
+}): Omit<Rejection, "signature"> {
+  return {
     schema_version: SCHEMA_VERSION,
     rejection_id: randomUUID(),
     signer: given.signer,
-    role: "approver" as const,
+    role: "approver",
     request: given.request,
     request_hash: given.requestHash,
     reason: given.reason,
     rejected_at: given.now.toISOString(),
   };
-  return signDocument(rejection, given.key.seed, given.key.keyId);
 }
 
 /**
@@ -42,9 +38,10 @@ export function verifyRejection(
   now: Date,
 ): string {
   const key = findSigner(trust, "approval", rejection, now);
-  if (!verifyDocument(rejection, key.publicKeyHex)) {
+  const problem = signatureProblem(rejection, key);
+  if (problem !== null) {
     const hint = "Reject it again: aegis sign reject --help";
-    throw new AegisError("signature_invalid", "the rejection's signature is not valid", hint);
+    throw new AegisError("signature_invalid", `the rejection is refused: ${problem}`, hint);
   }
   checkSigner(key, rejection.signer);
   if (rejection.request !== request.number || rejection.request_hash !== request.hash) {

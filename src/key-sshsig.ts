@@ -9,7 +9,7 @@ import { publicKeyProblem, verifyBytes } from "./key-sign.ts";
  */
 
 /** The domain of our signatures: what was signed for files, git or a login is never an approval. */
-const SSHSIG_NAMESPACE = "approval@aegis";
+export const SSHSIG_NAMESPACE = "approval@aegis";
 
 const PLAIN = "ssh-ed25519";
 const TOKEN = "sk-ssh-ed25519@openssh.com";

@@ -1,4 +1,5 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import {
   closeSync,
   mkdtempSync,
@@ -453,6 +454,27 @@ describe("sign approve", () => {
     const { plan_id } = planned({ ...upgrade(), created_at: new Date().toISOString() });
     const { text } = await run(sign, [plan_id, ...ONE_COMMAND, "--snapshot-id", "snap-0abc"]);
     expect(text).toContain("Snapshot    snap-0abc (declared, accepted by alice)\n");
+  });
+  test("with an OpenSSH key, which the signer and sign verify have to trust as one", async () => {
+    const file = join(home, "id_ed25519");
+    spawnSync("/usr/bin/ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file]);
+    const line = readFileSync(`${file}.pub`, "utf8").trim();
+    env.AEGIS_APPROVAL_PUBLIC_KEY_HEX = "";
+    const plan = planned();
+    const both = approveWith(plan, "x", [...APPROVE, "--ssh-key", file, "--key", file]);
+    await refuses(() => both.done, "usage", "give one");
+    const { done, ran } = approveWith(plan, beginning(plan), [...APPROVE, "--ssh-key", file]);
+    await done;
+    expect(ran.text).toMatch(/^Approved by alice \(key SHA256:[A-Za-z0-9+/]{43}\) until /);
+    expect(ran.json.approval).toMatchObject({ signature: { algorithm: "sshsig" } });
+    const words = [plan.plan_id, "--signer", "ops", "--approval", String(ran.json.path)];
+    await refuses(() => run(sign, words), "approval_invalid", "is unknown here");
+    const { json } = await run(sign, [...words, "--approval-public-key-hex", line]);
+    const keys = ["--public-key-hex", SIGNER.publicKeyHex, "--approval-public-key-hex", line];
+    const verified = await run(signVerify, [String(json.path), ...keys]);
+    expect(verified.json).toMatchObject({
+      approvals: [{ signer: "alice", key: expect.stringMatching(/^SHA256:/) }],
+    });
   });
   test("a lifetime above a day is shortened, with a note", async () => {
     const plan = planned();

@@ -5,9 +5,10 @@ import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { type RequestSummary, requestHash } from "../src/doc-request.ts";
 import { makeApproval } from "../src/exec-approval.ts";
-import { makeRejection } from "../src/exec-rejection.ts";
+import { unsignedRejection } from "../src/exec-rejection.ts";
 import { REQUEST_LIMITS } from "../src/exec-request-submit.ts";
 import { substanceOf } from "../src/exec-substance.ts";
+import { signDocument } from "../src/key-sign.ts";
 import { evaluate } from "../src/policy.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { eventually, executorProcesses, kill, plain } from "./e2e-running.ts";
@@ -168,10 +169,11 @@ describeOnThrowaway("requests", () => {
     test("rejected by a signed word, which ends it", async () => {
       const request = requestIn(await deed(AGENT, submission()));
       const { key } = approvalOf(base);
-      const rejection = makeRejection({
+      const unsigned = unsignedRejection({
         ...{ request: request.number, requestHash: requestHash(request), signer: "alice@example" },
-        ...{ reason: "not on a Friday", key, now: new Date() },
+        ...{ reason: "not on a Friday", now: new Date() },
       });
+      const rejection = signDocument(unsigned, key.seed, key.keyId);
       const given = {
         number: request.number,
         request_hash: requestHash(request),

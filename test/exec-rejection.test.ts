@@ -1,20 +1,27 @@
 import { describe, expect, test } from "bun:test";
-import { requestHash } from "../src/doc-request.ts";
-import { makeRejection, verifyRejection } from "../src/exec-rejection.ts";
+import { canonicalJson } from "../src/canonical.ts";
+import { type Rejection, requestHash } from "../src/doc-request.ts";
+import { unsignedRejection, verifyRejection } from "../src/exec-rejection.ts";
+import { signDocument } from "../src/key-sign.ts";
+import { parseSshKey } from "../src/key-sshsig.ts";
+import { bareKeys } from "../src/key-trusted-keys.ts";
 import { aSummary } from "./request-kit.ts";
-import { ALICE, minutesFrom, NOW, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
+import { ALICE, minutesFrom, NOW, refuses, SIGNER, STRANGER, TRUST } from "./signing-kit.ts";
+import { type Forgery, sshPublicKey, sshSign } from "./ssh-token.ts";
 
 const REQUEST = { number: 7, hash: requestHash(aSummary()) };
-const rejectionOf = (change: Partial<Parameters<typeof makeRejection>[0]> = {}) =>
-  makeRejection({
+type Change = Partial<Parameters<typeof unsignedRejection>[0]>;
+const unsignedOf = (change: Change) =>
+  unsignedRejection({
     request: REQUEST.number,
     requestHash: REQUEST.hash,
     signer: "alice",
     reason: "not on a Friday",
-    key: ALICE,
     now: NOW,
     ...change,
   });
+const rejectionOf = ({ key = ALICE, ...change }: Change & { key?: typeof ALICE } = {}): Rejection =>
+  signDocument(unsignedOf(change), key.seed, key.keyId);
 
 describe("refused", () => {
   const CASES: [string, ReturnType<typeof rejectionOf>, string][] = [
@@ -38,4 +45,32 @@ describe("refused", () => {
 
 test("a rejection by a trusted approval key", () => {
   expect(verifyRejection(rejectionOf(), REQUEST, TRUST, NOW)).toBe(ALICE.keyId);
+});
+
+describe("by a security key", () => {
+  const line = sshPublicKey(ALICE.seed);
+  const trust = bareKeys({ execution: [], approval: [line] });
+  const byToken = (forgery: Partial<Forgery> = {}): Rejection => {
+    const rejection = unsignedOf({});
+    const blob = sshSign(ALICE.seed, Buffer.from(canonicalJson(rejection)), forgery);
+    const { fingerprint } = parseSshKey(line);
+    const signature = {
+      algorithm: "sshsig" as const,
+      key_id: fingerprint,
+      signature: blob.toString("base64"),
+    };
+    return { ...rejection, signature };
+  };
+  test("refused: not touched, and made for something else", async () => {
+    for (const [forgery, says] of [
+      [{ flags: 0 }, "nobody touched"],
+      [{ namespace: "file" }, "was made for"],
+    ] as const) {
+      const action = () => verifyRejection(byToken(forgery), REQUEST, trust, NOW);
+      await refuses(action, "signature_invalid", says);
+    }
+  });
+  test("accepted", () => {
+    expect(verifyRejection(byToken(), REQUEST, trust, NOW)).toBe(parseSshKey(line).fingerprint);
+  });
 });

@@ -3,11 +3,12 @@ import { canonicalHash, canonicalJson } from "../src/canonical.ts";
 import type { Approval } from "../src/doc.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { type RequestSummary, requestHash } from "../src/doc-request.ts";
-import { makeRejection } from "../src/exec-rejection.ts";
+import { unsignedRejection } from "../src/exec-rejection.ts";
 import { addApproval, endRejected, endWithdrawn } from "../src/exec-request-decide.ts";
 import type { RequestTexts } from "../src/exec-request-files.ts";
 import { type Judging, judgeDocuments, keepSubmitted } from "../src/exec-request-submit.ts";
 import { type RequestStore, type RequestWorld, withRequests } from "../src/exec-requests.ts";
+import { signDocument } from "../src/key-sign.ts";
 import { evaluate } from "../src/policy.ts";
 import type { StatePaths } from "../src/sys-state.ts";
 import { logged, makeStatePaths, statePathsIn } from "./execution-kit.ts";
@@ -122,13 +123,20 @@ export class RequestHost {
     return this.open((store) => addApproval(decision, store, this.given()));
   }
 
-  reject(request: RequestSummary, change: Partial<Parameters<typeof makeRejection>[0]> = {}) {
+  reject(
+    request: RequestSummary,
+    {
+      key = ALICE,
+      ...change
+    }: Partial<Parameters<typeof unsignedRejection>[0]> & { key?: typeof ALICE } = {},
+  ) {
     const hash = requestHash(request);
-    const rejection = makeRejection({
+    const unsigned = unsignedRejection({
       ...{ request: request.number, requestHash: hash, signer: "alice", reason: "not on a Friday" },
-      ...{ key: ALICE, now: this.now },
+      now: this.now,
       ...change,
     });
+    const rejection = signDocument(unsigned, key.seed, key.keyId);
     const given = { number: request.number, hash, rejection: canonicalJson(rejection), uid: ALICE_UID };
     return this.open((store) => endRejected(given, store, this.given()));
   }
