@@ -27,6 +27,16 @@ export const KEYS: readonly Block[] = [
       "break_glass = true                # optional: aegis help break-glass",
     ],
   },
+  "An approver may use an OpenSSH key instead, of type `ssh-ed25519` or, in a FIDO2 security key, `sk-ssh-ed25519@openssh.com` (with `ssh_public_key` in place of `public_key_hex`, and only with the role approval). `--ssh-key` of `sign approve` and `sign reject` takes its file, or the .pub file of a key in the agent; ssh-keygen signs (`-Y sign`, namespace `approval@aegis`) and asks for PIN and touch.",
+  {
+    lines: [
+      "alice$ ssh-keygen -t ed25519-sk -O verify-required -f ~/.ssh/approval",
+      "root#  aegis sign trust add ~alice/.ssh/approval.pub --name alice@example --verify-required",
+      "alice$ aegis sign approve 1 --ssh-key ~/.ssh/approval",
+    ],
+  },
+  "What that changes: whoever works in the approver's account (an agent, malware) can read a software key or use an unlocked ssh-agent, and approve with it, on a terminal of their own. With a security key they can't: each approval has to state, signed by the key itself, that somebody touched it, and with `verify_required = true` that it checked a PIN or a fingerprint. A key made with `-O no-touch-required` is refused, as are keys of websites and passkeys that are copied between devices. What it doesn't change: the key can't show what is signed. Whoever works in that account can ask for a touch just when one is expected, so touch it only for the command that you typed, or approve from a machine where no agent works (`--via`). The key's counter is signed and not compared: that an approval is used only once is recorded by the executor.",
+  "Ids of such a key are its fingerprint as `ssh-keygen -l` prints it, that of the Ed25519 key inside, and the entry's id. The same Ed25519 key is the same key in every form: a signer can't approve with theirs made into an SSH key.",
   "Without `--name` or `--role` keygen prints `<owner>` and `<role>` in their place; until both are filled in, the file and with it every plan is refused. Changes to the file need no restart.",
   "`aegis sign trust` lists the keys, and as root adds, revokes, rotates and expires them. It edits the file without touching its other lines, refuses what it can't edit so, and logs each change (`trust_changed`). The file may be edited by hand as well; that is not logged. Thirty days before a key ends, doctor and `daemon status` say so, unless its owner has another key of that role that ends later.",
   "A key can also be given in hex: by `--public-key-hex` and `--approval-public-key-hex` of `sign verify`, `apply` and a daemon started by hand, or by `AEGIS_SIGNING_PUBLIC_KEY_HEX` and `AEGIS_APPROVAL_PUBLIC_KEY_HEX` for `sign verify` and `apply`. It is trusted under whatever id a signature names, but the name, dates and revocation that the host's files have for that key still apply.",
