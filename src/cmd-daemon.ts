@@ -10,6 +10,7 @@ const MODES = [
   "recover",
   "monitor",
   "notify",
+  "mcp",
   "hook",
   "build",
   "confined",
@@ -30,6 +31,10 @@ export const daemon = defineSubcommand({
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
     notify: { type: "boolean", description: "post and mail what has changed of requests, then end" },
+    mcp: {
+      type: "boolean",
+      description: "the tools of an AI agent, by the Model Context Protocol on standard input and output",
+    },
     hook: { type: "string", valueHint: "tool", description: "what a tool calls back during a run, as root" },
     build: { type: "string", valueHint: "directory", description: "the build of a run, as root" },
     confined: { type: "string", valueHint: "role", description: "a process inside a sandbox" },
@@ -133,6 +138,11 @@ export const daemon = defineSubcommand({
       case "notify": {
         const [{ runNotifier }, { openLog }] = await Promise.all([import("./notify.ts"), import("./log.ts")]);
         await runNotifier(openLog(executorEnv(io.env)));
+        return EXIT.ok;
+      }
+      case "mcp": {
+        const { serveMcp } = await import("./mcp.ts");
+        await serveMcp(io.env);
         return EXIT.ok;
       }
       case "reviewer": {

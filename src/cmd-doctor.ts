@@ -1,8 +1,10 @@
 import { SCHEMA_NAMES } from "./cmd-table.ts";
-import { defineSubcommand } from "./command.ts";
+import { defineSubcommand, type Io } from "./command.ts";
 import { runChecks } from "./doctor.ts";
-import { AegisError, EXIT } from "./errors.ts";
+import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { findingLines } from "./finding.ts";
+import { clientSettings, MCP_CLIENTS } from "./mcp-clients.ts";
+import type { Env } from "./paths.ts";
 
 /** `aegis doctor`: checks this host and this user's set-up. */
 export const doctor = defineSubcommand({
@@ -16,22 +18,26 @@ export const doctor = defineSubcommand({
       options: [...Object.keys(SCHEMA_NAMES), "all"],
       description: "print the JSON Schema of a document instead, or all by name",
     },
+    "mcp-config": {
+      type: "enum",
+      options: [...MCP_CLIENTS],
+      description:
+        "print the settings by which this agent starts `aegis daemon --mcp`; with --skill both, and where each belongs",
+    },
   },
-  async run({ skill, schema }, io) {
+  async run({ skill, schema, "mcp-config": client }, io) {
     if (schema !== undefined) {
-      if (skill) throw new AegisError("usage", "--skill and --schema are two answers; ask for one");
+      if (skill || client !== undefined)
+        throw new AegisError("usage", "--schema and the agents' rules are two answers; ask for one");
       const { allJsonSchemas } = await import("./cmd-schema.ts");
       const all = allJsonSchemas();
       const found = schema === "all" ? all : (all[schema] ?? {});
       io.result(found, JSON.stringify(found, null, 2));
       return EXIT.ok;
     }
+    if (client !== undefined) return await printSettings(client, skill, io);
     if (skill) {
-      const [{ skillText }, { loadPolicyConfig }] = await Promise.all([
-        import("./skill.ts"),
-        import("./policy-config.ts"),
-      ]);
-      const text = await skillText(loadPolicyConfig(io.env));
+      const text = await skillHere(io.env);
       io.result({ skill: text }, text);
       return EXIT.ok;
     }
@@ -41,3 +47,26 @@ export const doctor = defineSubcommand({
     return failed === 0 ? EXIT.ok : EXIT.unavailable;
   },
 });
+
+async function skillHere(env: Env): Promise<string> {
+  const [{ skillText }, { loadPolicyConfig }] = await Promise.all([
+    import("./skill.ts"),
+    import("./policy-config.ts"),
+  ]);
+  return await skillText(loadPolicyConfig(env));
+}
+
+/** The settings alone can be sent into a file; with the rules, each part is headed by the file that it belongs into. */
+async function printSettings(client: string, withSkill: boolean, io: Io): Promise<ExitStatus> {
+  const { title, file, skill_file, settings } = clientSettings(client);
+  if (!withSkill) {
+    io.result({ client: title, file, settings }, settings.trimEnd());
+    return EXIT.ok;
+  }
+  const rules = await skillHere(io.env);
+  io.result(
+    { client: title, file, settings, skill_file, skill: rules },
+    `==> ${file} <==\n${settings}\n==> ${skill_file} <==\n${rules.trimEnd()}`,
+  );
+  return EXIT.ok;
+}

@@ -38,6 +38,13 @@ export const AGENTS: readonly Block[] = [
   {
     lines: ["agent$ aegis doctor --skill >aegis-production-ops/SKILL.md   # among its skills"],
   },
+  "`aegis daemon --mcp` offers the same as tools of the Model Context Protocol on standard input and output: plan, policy, review, request, request_status, withdraw, executions, audit, doctor, policy_rules, and as resources the rules (aegis://skill), the policy (aegis://policy) and each plan (aegis://plan/<id>). Each call is a command of this program, run as the agent's user; no tool approves, rejects or changes policy, and an answer about an upgrade of hundreds of packages has at most 16 kB. The settings that start it, for each agent's own file:",
+  {
+    lines: [
+      "agent$ aegis doctor --mcp-config claude-code >.mcp.json     # or codex, gemini-cli, opencode",
+      "agent$ aegis doctor --skill --mcp-config codex              # settings and rules, and where each belongs",
+    ],
+  },
   "An agent plans, asks for a review, has the policy decide, and asks a person with `aegis apply --request <plan> --reason <why> --wait`. Give it an account of its own:",
   {
     items: [

@@ -27,6 +27,8 @@ export interface RunOptions {
   timeoutMs: number;
   /** Limit in bytes, for standard output and standard error each. */
   maxBytes: number;
+  /** Kills the child when aborted, as the time limit does. */
+  signal?: AbortSignal;
 }
 
 export interface RunResult {
@@ -96,6 +98,13 @@ export function run(program: string, args: readonly string[], options: RunOption
       child.stderr.destroy();
     };
     const timer = setTimeout(() => stop("timeout"), options.timeoutMs);
+    const onAbort = () => stop("timeout");
+    options.signal?.addEventListener("abort", onAbort, { once: true });
+    if (options.signal?.aborted === true) onAbort();
+    const release = () => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener("abort", onAbort);
+    };
     const collect = (stream: NodeJS.ReadableStream) => {
       const chunks: Buffer[] = [];
       let total = 0;
@@ -110,12 +119,12 @@ export function run(program: string, args: readonly string[], options: RunOption
     const stdout = collect(child.stdout);
     const stderr = collect(child.stderr);
     child.on("error", (error) => {
-      clearTimeout(timer);
+      release();
       const code = errnoOf(error) === "ENOENT" || errnoOf(error) === "EACCES" ? "unavailable" : "internal";
       reject(new AegisError(code, `can't run ${program}: ${messageOf(error)}`));
     });
     child.on("close", (status) => {
-      clearTimeout(timer);
+      release();
       resolve({ status, outcome, stdout: stdout(), stderr: stderr() });
     });
   });

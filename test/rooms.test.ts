@@ -30,7 +30,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["front"],
   ["monitor", "notify"],
   ["host", "doctor"],
-  ["cmd", "skill", "report", "wrap", "cli"],
+  ["cmd", "mcp", "skill", "report", "wrap", "cli"],
 ];
 const NEXT_DOOR = new Set(["plan osv", "osv plan", "host doctor", "doctor host"]);
 const TOP = FLOORS.length - 1;
@@ -105,6 +105,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-help"],
   // The rules for agents, and what each exit status means, which the help tells people.
   skill: ["skill", "skill-text"],
+  // The server, and the agents' settings that start it.
+  mcp: ["mcp", "mcp-clients"],
   report: ["report", "report-advice", "report-plans", "report-view"],
   // What a wrapper does, and the table that the help shows.
   wrap: ["wrap", "wrap-table"],
