@@ -59,6 +59,7 @@ const ALLOWED: readonly ArgvForm[] = [
   ["aegis", "rollback", "go", "/var/lib/aegis/go", EXECUTION],
   ["aegis", "rollback", "cargo", "/var/lib/aegis/cargo", EXECUTION],
   ["aegis", "rollback", "nuget", "/var/lib/aegis/nuget", EXECUTION],
+  ["aegis", "rollback", "container", "/var/lib/aegis/podman", EXECUTION],
   ["aegis", "rollback", "vscode", "/var/lib/aegis/vscode", EXECUTION],
 ];
 

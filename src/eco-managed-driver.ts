@@ -87,8 +87,11 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
     isSupervised: true,
     roots: [places.root],
     hold: () => Promise.resolve(null),
-    ready: (plan) =>
-      bringsBack(plan) ? Promise.resolve() : refuseUnconfined(confining(), tool.store !== undefined),
+    async ready(plan) {
+      tool.store?.ready(places.root);
+      if (bringsBack(plan)) return;
+      await refuseUnconfined(confining(), tool.store !== undefined);
+    },
 
     async prepare(plan, argv, { directory, archives, aegis, account }, { stop, alive, progress }) {
       if (account === null) throw new AegisError("internal", "a build needs a user other than root");

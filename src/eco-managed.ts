@@ -64,8 +64,10 @@ export type TreeEntry =
 export interface ManagedStore {
   /** Directories that are taken whole. */
   isWhole(path: string): boolean;
-  /** What whoever uses the root writes into it: neither compared nor kept. */
+  /** What whoever uses the root writes into it: neither compared nor kept. An empty directory has a slash behind its path. */
   isPassing(path: string): boolean;
+  /** @throws AegisError `unavailable` where the tool can't work in a root, which may be missing; `busy` while somebody uses it */
+  ready(root: string): void;
   /**
    * Compares what the tool left in `left` with the signed files, and makes of it the new directory `stage`, which is root's. Nothing in
    * `left` is believed; nobody changes it any more.

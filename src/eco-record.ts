@@ -88,6 +88,12 @@ function readRecord(path: string): { record: RootRecord; sha256: string } | null
   }
 }
 
+/** What the files of a root must be by its record (treeDigest): for whoever may not read them. Null without a record. */
+export function recordedContent(state: string, root: string): string | null {
+  const found = readRecord(recordPath(state, root));
+  return found === null ? null : treeDigest(found.record.tree);
+}
+
 /** The record of a root if it is the one that the log has. */
 export function boundRecord(state: string, left: LeftRoot): RootRecord | null {
   const found = readRecord(recordPath(state, left.root));

@@ -43,6 +43,8 @@ const NO_LAYER = /^(?:l|\.has-mount-program|backingFsBlockDev|staging)$/;
 
 export const settlePodman: ManagedStore["settle"] = async ({ files, left, stage, firstUser, note }) => {
   const image = signedImage(files);
+  if (readdirSync(realDirectory(left, STORAGE)).includes("vfs-images"))
+    throw new AegisError("unavailable", "podman can't use overlayfs here, and copies every layer instead");
   const found = [...listDifferences(left, image), ...documentDifferences(left, image)];
   const overlay = realDirectory(left, STORAGE, "overlay");
   const ids = new Set(image.layers.map(({ id }) => id));

@@ -1,4 +1,7 @@
+import { existsSync, readFileSync, statfsSync } from "node:fs";
+import { dirname } from "node:path";
 import type { ManagedTool, Route, SignedFile } from "./eco-managed.ts";
+import { AegisError } from "./errors.ts";
 import { MANIFEST_TYPES } from "./image-manifest.ts";
 import { settlePodman } from "./image-podman-settle.ts";
 import { layerPath, listsOf, ownedBy, pullsIn, STORAGE } from "./image-podman-store.ts";
@@ -10,21 +13,22 @@ import { normalizeReference } from "./image-reference.ts";
  */
 
 /**
- * What podman (4.3 to 5.4) writes whenever somebody looks into a store or mounts an image of it. Not the directories of containers, which
- * belong into podman's own store: with them a run is refused.
+ * What podman (4.3 to 5.4) writes whenever somebody looks into a store or mounts an image of it, and the directories that it makes in an
+ * empty one. Not its lists of containers, which belong into podman's own store: with them a run is refused.
  */
-const PASSING = new RegExp(
-  `^${STORAGE}/(?:${[
-    ...[
-      "[a-z]+\\.lock",
-      "overlay-(?:images|layers)/[a-z]+\\.lock",
-      "overlay-containers",
-      "defaultNetworkBackend",
-    ],
-    ...["libpod", "db\\.sql[^/]*", "cache", "mounts", "tmp", "networks", "secrets", "volumes", "artifacts"],
-    "overlay/(?:\\.has-mount-program|backingFsBlockDev|metacopy[^/]*|staging|[0-9a-f]{64}/(?:merged|work))",
-  ].join("|")})(?:/|$)`,
-);
+const PASSING = [
+  ...["[a-z]+\\.lock", "overlay-[a-z]+/[a-z]+\\.lock", "defaultNetworkBackend", "libpod", "db\\.sql[^/]*"],
+  ...["cache", "mounts", "tmp", "networks", "secrets", "volumes", "artifacts"],
+  "overlay/(?:\\.has-mount-program|backingFsBlockDev|metacopy[^/]*|staging|[0-9a-f]{64}/(?:merged|work))",
+];
+const PASSING_PATH = new RegExp(`^${STORAGE}/(?:${PASSING.join("|")})(?:/|$)`);
+const EMPTY_DIRECTORY = new RegExp(`^${STORAGE}(?:/overlay(?:/l|-[a-z]+)?)?/$`);
+
+const CONTAINERS = `${STORAGE}/overlay-containers/containers.json`;
+const MAX_CONTAINERS = 64 * 1024 * 1024;
+
+/** OVERLAYFS_SUPER_MAGIC of linux/magic.h. podman would take vfs there, with a copy of everything for each layer. */
+const OVERLAYFS = 0x794c7630;
 
 export const podmanManaged: ManagedTool = {
   tool: "container",
@@ -32,7 +36,24 @@ export const podmanManaged: ManagedTool = {
 
   store: {
     isWhole: (path) => path.startsWith(layerPath("")) && /\/[0-9a-f]{64}\/diff$/.test(path),
-    isPassing: (path) => PASSING.test(path),
+    isPassing: (path) => PASSING_PATH.test(path) || EMPTY_DIRECTORY.test(path),
+    ready(root) {
+      const directory = existsSync(root) ? root : dirname(root);
+      if (statfsSync(directory).type === OVERLAYFS)
+        throw new AegisError(
+          "unavailable",
+          `${directory} is on overlayfs, on which podman can't make layers of overlayfs`,
+          "Mount another file system there: ext4, xfs or btrfs.",
+        );
+      const [mount] = mountsBelow(root);
+      if (mount === undefined) return;
+      const typed = `podman --root ${root}/${STORAGE} image unmount --all; umount ${mount}`;
+      throw new AegisError(
+        "busy",
+        `podman has ${mount} mounted, by somebody's use of the store`,
+        `Type as root: ${typed}`,
+      );
+    },
     settle: settlePodman,
   },
 
@@ -70,8 +91,6 @@ export const podmanManaged: ManagedTool = {
       variables: {
         CONTAINERS_REGISTRIES_CONF: `${home}/registries.conf`,
         REGISTRY_AUTH_FILE: `${home}/auth.json`,
-        // Otherwise it would take vfs, with a copy of everything for each layer, where overlay can't be had.
-        STORAGE_DRIVER: "overlay",
       },
       files: {
         "registries.conf": `${registries.join("\n")}\n`,
@@ -93,6 +112,8 @@ export const podmanManaged: ManagedTool = {
   recordsRequestedOnly: { listsParts: false },
 
   inventory(tree, read) {
+    if (tree.has(CONTAINERS) && !/^(?:\[\])?\s*$/.test(textOf(read(CONTAINERS, MAX_CONTAINERS))))
+      throw new AegisError("refused", "there are containers in it, which belong into podman's own store");
     const found = new Map<string, string[]>();
     for (const { reference } of pullsIn(tree, read)) {
       const [name = "", digest = ""] = reference.split("@");
@@ -104,6 +125,20 @@ export const podmanManaged: ManagedTool = {
   launchers: (tree, read) => listsOf(pullsIn(tree, read), tree),
   executables: () => ({}),
 };
+
+/** Mounts below a directory, deepest first: podman leaves one when it is killed, or has mounted an image. */
+function mountsBelow(root: string): string[] {
+  return readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((point) => point.startsWith(`${root}/`))
+    .sort()
+    .reverse();
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("utf8");
+}
 
 /** The repository of a plan's files, with its registry. */
 function nameOf(files: readonly SignedFile[]): string {

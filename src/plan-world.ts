@@ -1,13 +1,13 @@
 import { createHmac } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { CommandEvidence, Host } from "./doc-plan.ts";
 import type { CredentialsOf } from "./eco-credentials.ts";
 import type { Planning, PlanningOutput, ToolSettings } from "./eco-planning.ts";
 import { assertPlanningArgv } from "./eco-planning-argv.ts";
-import { AegisError, messageOf } from "./errors.ts";
+import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { registryAccess } from "./plan-registry.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
@@ -207,6 +207,10 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
         return treeDigest(readRoot(root, store));
       } catch (error) {
         if (error instanceof AegisError) throw error;
+        // The executor, which may read it, plans again.
+        const { recordedContent } = await import("./eco-record.ts");
+        const recorded = store === undefined ? null : recordedContent(dirname(root), basename(root));
+        if (recorded !== null && errnoOf(error) === "EACCES") return recorded;
         throw new AegisError("io", `can't read all of ${root}: ${messageOf(error)}`, "Plan as root.");
       }
     },

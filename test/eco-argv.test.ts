@@ -20,6 +20,7 @@ const REFUSED: string[][] = [
   rollback("npm", "/var/lib/aegis/npm-global", `../${RUN}`),
   rollback("npm", "/var/lib/aegis/cargo", RUN),
   rollback("npm", "/etc", RUN),
+  rollback("container", "/var/lib/docker", RUN),
   rollback("apt", "/var/lib/aegis/npm-global", RUN),
   ["aegis", "daemon", "--build", "/tmp"],
   [],
@@ -92,6 +93,7 @@ const ALLOWED: string[][] = [
   rollback("pip", "/var/lib/aegis/pip-packages", RUN),
   rollback("go", "/var/lib/aegis/go", RUN),
   rollback("cargo", "/var/lib/aegis/cargo", RUN),
+  rollback("container", "/var/lib/aegis/podman", RUN),
 ];
 
 describe("commands that the executor may run", () => {

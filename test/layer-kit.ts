@@ -19,7 +19,11 @@ export interface LayerEntryFields {
 const octal = (value: number) => `${value.toString(8).padStart(7, "0")}\0`;
 
 /** One entry, with a pax header for what ustar has no place for. */
-export function layerEntry(path: string, given: LayerEntryFields = {}, body = ""): Buffer {
+export function layerEntry(
+  path: string,
+  given: LayerEntryFields = {},
+  body: string | Uint8Array = "",
+): Buffer {
   const { type = "0", mode = type === "5" ? 0o755 : 0o644, uid = 0, gid = 0, mtime = 1_700_000_000 } = given;
   const { link = "", device = [0, 0], xattrs = {} } = given;
   const records: [string, string | Uint8Array][] = [

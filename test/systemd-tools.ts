@@ -5,7 +5,7 @@ import { codeServer, codeServerProgram } from "./vscode-peer.ts";
 
 /*
  * A suite's root with npm, pip, go and cargo, as its own archive has them: made once, kept beside the plain one. It takes a minute, a
- * download of 280 MB and 2 GB on disk. Another one has nuget.
+ * download of 280 MB and 2 GB on disk. Others have nuget, and podman.
  */
 
 /** bookworm's first cargo is too old for today's crates; a newer one has a name of its own. */
@@ -73,6 +73,9 @@ const dockerOf = (suite: Suite) => (suite === "trixie" ? ["docker.io", "docker-c
 /** @throws Error with the words of what failed */
 export const dockerRoot = (suite: Suite) =>
   rootWith(suite, "docker", dockerOf(suite), undefined, { "etc/docker/daemon.json": DOCKER_ALONE });
+
+/** @throws Error with the words of what failed */
+export const podmanRoot = (suite: Suite) => rootWith(suite, "podman", ["podman", "crun"]);
 
 /** The directory of a root with these packages, of which some may be from another suite, and files; read-only by agreement. */
 function rootWith(
