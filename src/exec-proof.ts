@@ -76,6 +76,9 @@ export async function proveCaller(question: ProofQuestion, place: ProofPlace): P
   try {
     fchmodSync(fd, 0o200);
     if (caller.uid !== process.geteuid?.()) fchownSync(fd, caller.uid, -1);
+    // chown(2) takes 4294967295 for "leave the owner", which is root: no call of root's may go under a number that isn't theirs.
+    const { uid } = fstatSync(fd);
+    if (uid !== caller.uid) throw new AegisError("refused", `uid ${caller.uid} is nobody's`);
     place.announce(name);
     const found = await answerIn(fd, caller.uid, place);
     if (found === proofText(method, parameters, name)) return caller.uid;

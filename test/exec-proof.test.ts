@@ -62,6 +62,11 @@ describe("not proved", () => {
     await refuses(() => ask(honest, { caller: { uid: -1, gid: -1, pid: 1 } }), "refused");
   });
 
+  needs(UID === 0, "root").test("by root under the number that chown(2) takes for nobody's", async () => {
+    const caller = { uid: 0xffff_ffff, gid: 0, pid: 1 };
+    await refuses(() => ask(honest, { caller }), "refused", "is nobody's");
+  });
+
   const wrong: [string, (name: string) => string][] = [
     ["another request", (name) => proofText("Withdraw", { number: 8 }, name)],
     ["another reason", (name) => proofText("Withdraw", { ...PARAMETERS, reason: "x" }, name)],
