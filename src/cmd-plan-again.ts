@@ -1,4 +1,4 @@
-import { canonicalHash } from "./canonical.ts";
+import { canonicalHash, canonicalJson } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import type { Approval, Hashed, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
@@ -55,18 +55,48 @@ export function isSameSubstance(a: DecidedPlan, b: DecidedPlan): boolean {
 }
 
 type RequestDocuments = NonNullable<FoundRequest["documents"]>;
+type Approved = { request: FoundRequest["request"]; documents: RequestDocuments };
+
+/**
+ * Proves that what is about to be signed was asked for and approved, where the front's word is all that says so: a front in foreign
+ * hands would otherwise have another plan signed, one that policy lets through without a person. `asked` is null where the caller
+ * knows the request by its number only.
+ * @throws AegisError `hash_mismatch`, `approval_required`
+ */
+function checkAsked({ request: { number }, documents }: Approved, asked: OperationPlan | null): void {
+  const { document: plan } = documents.plan;
+  const fields = ["tool", "ecosystem", "operation", "targets"] as const;
+  const other = fields.find(
+    (field) => asked !== null && canonicalJson(plan[field]) !== canonicalJson(asked[field]),
+  );
+  if (other !== undefined) {
+    throw new AegisError(
+      "hash_mismatch",
+      `the executor's answer for request ${number} has another ${other} than what was asked for; nothing was signed`,
+      "The front may not be what was installed: aegis doctor",
+    );
+  }
+  if (documents.approvals.length > 0) return;
+  throw new AegisError(
+    "approval_required",
+    `the executor's answer for request ${number} has no approval that is valid now; nothing was signed`,
+    `See: aegis sign show ${number}. What policy allows without a person needs no request: aegis sign --help`,
+  );
+}
 
 /**
  * A request's documents as they can be signed now: where its plan's evidence is out of date, it is planned again, and the approvals
  * that name the plan's substance stay if that is the same. Expired approvals are left out.
- * @throws AegisError `drift` if planning again gives another change; as {@link planAgainHere}
+ * @throws AegisError `drift` if planning again gives another change; as {@link checkAsked} and {@link planAgainHere}
  */
 export async function signableDocuments(
-  { request, documents }: { request: FoundRequest["request"]; documents: RequestDocuments },
-  io: Io,
+  { request, documents }: Approved,
+  io: Pick<Io, "env" | "note">,
   now: Date,
+  asked: OperationPlan | null,
 ): Promise<RequestDocuments> {
   const approvals = documents.approvals.filter(({ expires_at }) => Date.parse(expires_at) > now.getTime());
+  checkAsked({ request, documents: { ...documents, approvals } }, asked);
   const isFresh = Date.parse(documents.policy.document.evidence_fresh_until) > now.getTime() + MARGIN_MS;
   if (isFresh) return { ...documents, approvals };
   io.note(`planning again: the plan of request ${request.number} is from ${request.planned_at}`);

@@ -7,6 +7,7 @@ import { askedFor, requestSteps } from "./cmd-request-view.ts";
 import { noteOtherId, requireKey, signerName } from "./cmd-sign-args.ts";
 import { signExecution } from "./cmd-sign-execution.ts";
 import type { Io } from "./command.ts";
+import type { OperationPlan } from "./doc-plan.ts";
 import { isPending, type RequestSummary } from "./doc-request.ts";
 import { documentPath } from "./doc-store.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
@@ -52,7 +53,9 @@ export async function askPerson(flags: RequestFlags, io: Io): Promise<ExitStatus
   const unlock = () => unlockSecret("signing", { file: flags.key, hex: undefined }, io.env, io.note);
   // With --wait the passphrase is asked for now: nobody is at the terminal when the approval comes.
   let key = limit === null ? null : await unlock();
-  let request = NUMBER.test(flags.request) ? await resumed(flags, io) : await submit(flags, io);
+  const submitted = NUMBER.test(flags.request) ? null : await submit(flags, io);
+  const asked = submitted?.asked ?? null;
+  let request = submitted?.request ?? (await resumed(flags, io));
   if (limit === null && request.state === "approved") key = await unlock();
   if (limit !== null && waits(request, key)) {
     tellWaiting(request, key, io);
@@ -61,7 +64,7 @@ export async function askPerson(flags: RequestFlags, io: Io): Promise<ExitStatus
   const { number, state, end } = request;
   if (state === "applied" && end?.execution_id) return watchExecution(end.execution_id, flags.socket, io);
   if (!isPending(state)) throw ended(request);
-  if (state === "approved" && key !== null) return signAndApply(number, key, flags, io);
+  if (state === "approved" && key !== null) return signAndApply(number, asked, key, flags, io);
   report(request, key, io);
   return EXIT.approval;
 }
@@ -81,17 +84,20 @@ function waits({ state }: RequestSummary, key: SecretKey | null): boolean {
 }
 
 /** Decides first: what policy denies is never submitted, and what needs no person needs no request. */
-async function submit(flags: RequestFlags, io: Io): Promise<RequestSummary> {
-  const { request, reason, socket } = flags;
+async function submit(
+  flags: RequestFlags,
+  io: Io,
+): Promise<{ request: RequestSummary; asked: OperationPlan }> {
+  const { reason, socket } = flags;
   if (reason === undefined) {
     const hint = "Add --reason <why>: the approver reads it.";
     throw new AegisError("usage", "a request needs a reason", hint);
   }
-  const named = { plan: request, review: flags.review };
+  const named = { plan: flags.request, review: flags.review };
   let { plan, review, result } = await readAndDecide(named, io, { exact: true });
   const own = documentPath("review", plan.document.plan_id, io.env);
   // A review that was made is never left out.
-  if (review === undefined && request !== "-" && (await Bun.file(own).exists()))
+  if (review === undefined && flags.request !== "-" && (await Bun.file(own).exists()))
     ({ plan, review, result } = await readAndDecide({ ...named, review: own }, io, { exact: true }));
   assertFresh(plan.document, result, new Date());
   assertPermitted(result);
@@ -107,7 +113,7 @@ async function submit(flags: RequestFlags, io: Io): Promise<RequestSummary> {
     policy_result: canonicalJson(result),
     review: review === undefined ? null : canonicalJson(review.document),
   };
-  return submitRequest(socket, { ...documents, reason });
+  return { request: await submitRequest(socket, { ...documents, reason }), asked: plan.document };
 }
 
 /** @throws AegisError `usage` for somebody else's request */
@@ -238,6 +244,7 @@ function ended({ number, state, end }: RequestSummary): AegisError {
 /** Signs what was approved and applies it. */
 async function signAndApply(
   number: number,
+  asked: OperationPlan | null,
   key: SecretKey,
   flags: RequestFlags,
   io: Io,
@@ -245,7 +252,7 @@ async function signAndApply(
   const { request, documents } = await readRequest(flags.socket, number);
   if (documents === null) throw ended(request);
   const now = new Date();
-  const { plan, policy, review, approvals } = await signableDocuments({ request, documents }, io, now);
+  const { plan, policy, review, approvals } = await signableDocuments({ request, documents }, io, now, asked);
   const own = requireKey(key, "execution", flags["key-id"]);
   if (flags["key-id"] !== undefined) noteOtherId(own, "--key-id", io.note);
   const trust = withOwnKey(userTrust({ execution: [], approval: [] }, io.env), "execution", own);

@@ -209,7 +209,7 @@ async function requested(values: SignValues, typed: string, io: Io): Promise<Doc
     import("./cmd-plan-again.ts"),
   ]);
   const found = pending(await readRequest(values.socket, requestNumber(typed)));
-  const documents = await signableDocuments(found, io, new Date());
+  const documents = await signableDocuments(found, io, new Date(), null);
   return { ...documents, plan: { ...documents.plan, text: "", path: null } };
 }
 
