@@ -140,7 +140,10 @@ export function addApproval(
   };
   const actor = `${approval.signer} (key ${approvers.at(-1)?.key})`;
   const event = { kind: "request_approved", actor, execution_id: null, details } as const;
-  const changes = newer === null ? { request, approvals } : { request, approvals, texts };
+  const changes = {
+    ...{ request, approvals, void: dropped.map(approvalHash) },
+    ...(newer === null ? {} : { texts }),
+  };
   return store.change(kept, changes, event).request;
 }
 

@@ -1,4 +1,4 @@
-import { readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson, sha256Hex } from "./canonical.ts";
@@ -17,6 +17,8 @@ import type { StatePaths } from "./sys-state.ts";
 /** Ended requests are kept until there are this many newer ones, and no longer than this. */
 const KEPT_ENDED = 1000;
 const KEPT_MS = 90 * 24 * 3600_000;
+/** Longer than any signed document lives. */
+const VOID_MS = 25 * 3600_000;
 /** More than any file of ours: documents of 4 MiB, written as JSON texts again. */
 const MAX_FILE = 32 * 1024 * 1024;
 /** File in the run directory with the states. */
@@ -52,6 +54,11 @@ const KeptRequestSchema = v.strictObject({
   submission: sha256,
   /** SHA-256 of tool, operation and targets, which an approver's plan must have too. */
   asked: sha256,
+  /**
+   * What may not run any more: hashes of approvals that a newer plan or an end other than a run has taken away, and of the plans of a
+   * rejected request. Whoever has copies of them still holds good signatures.
+   */
+  void: v.optional(v.array(sha256), () => []),
   /** The revision in the name of the file with the documents, and its SHA-256; null once it has ended. */
   documents: v.nullable(v.strictObject({ revision: count, sha256 })),
   /** A change that the log may not have yet, and the log's newest event before it. */
@@ -79,10 +86,10 @@ const ON_DISK: FileChanges = {
 
 /** The caller holds the lock of the store. */
 export class RequestFiles {
-  readonly #paths: StatePaths;
+  readonly #paths: Pick<StatePaths, "requests" | "run">;
   readonly #disk: FileChanges;
 
-  constructor(paths: StatePaths, disk: FileChanges = ON_DISK) {
+  constructor(paths: Pick<StatePaths, "requests" | "run">, disk: FileChanges = ON_DISK) {
     this.#paths = paths;
     this.#disk = disk;
   }
@@ -140,13 +147,41 @@ export class RequestFiles {
     }
   }
 
-  /** Removes old ones. Never the newest, so that its number isn't used again. */
+  /** Removes old ones. Never the newest, so that its number isn't used again, nor one whose documents could still be signed. */
   prune(now: Date): void {
     for (const [place, number] of this.endedNumbers().entries()) {
       const path = this.#endedPath(number);
-      const isOld = place >= KEPT_ENDED || statSync(path).mtimeMs < now.getTime() - KEPT_MS;
+      const age = now.getTime() - statSync(path).mtimeMs;
+      const isOld =
+        age > KEPT_MS || (place >= KEPT_ENDED && (age > VOID_MS || this.readEnded(number).void.length === 0));
       if (place > 0 && isOld) this.#disk.remove(path);
     }
+  }
+
+  /**
+   * Says which request has taken away a plan or an approval with one of these hashes, or returns null. Needs no lock: a request that
+   * ends meanwhile is found among those that ended.
+   * @throws AegisError `io`
+   */
+  takenAway(hashes: readonly string[], now: Date): string | null {
+    const isLate = (number: number) => {
+      const stat = statSync(this.#endedPath(number), { throwIfNoEntry: false });
+      return stat !== undefined && now.getTime() - stat.mtimeMs <= VOID_MS;
+    };
+    const takes = (path: string) => {
+      const kept = readIfThere(path);
+      return kept?.void.some((hash) => hashes.includes(hash)) ? kept.request : null;
+    };
+    for (const number of this.pendingNumbers()) {
+      if (takes(this.#path(number)) !== null)
+        return `an approval of it no longer counts: request ${number} was planned again since, and is another change`;
+    }
+    for (const number of this.endedNumbers().filter(isLate)) {
+      const request = takes(this.#endedPath(number));
+      if (request !== null)
+        return `request ${number}, which it or an approval of it belongs to, has ended: ${request.state}`;
+    }
+    return null;
   }
 
   /**
@@ -192,6 +227,16 @@ const ENDED = /^\d+ \d+ (?:applied|rejected|expired|withdrawn)$/;
 
 function lineOf({ request: { number, revision, state } }: KeptRequest): string {
   return `${number} ${revision} ${state}`;
+}
+
+/** Null for one that has gone, because its request has ended meanwhile or is an old one. */
+function readIfThere(path: string): KeptRequest | null {
+  try {
+    return read(path);
+  } catch (error) {
+    if (!existsSync(path)) return null;
+    throw error;
+  }
 }
 
 /** @throws AegisError `io` */

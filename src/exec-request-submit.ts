@@ -12,7 +12,7 @@ import { assertFresh } from "./exec-plan.ts";
 import { checkBoot, checkHost } from "./exec-preflight.ts";
 import type { KeptRequest, RequestTexts } from "./exec-request-files.ts";
 import type { RequestStore } from "./exec-requests.ts";
-import { alreadyUsed, UsedRecord, usesLost } from "./exec-used.ts";
+import { whyUnusable } from "./exec-used.ts";
 import type { Trust } from "./key-trust.ts";
 import { evaluate } from "./policy.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
@@ -149,12 +149,11 @@ export function checkReason(reason: string): void {
 }
 
 /** @throws AegisError `replay` */
-export function refuseUsed(planHash: string, approvals: readonly string[], { paths }: Judging): void {
-  const record = new UsedRecord(paths.used).read();
+export function refuseUsed(planHash: string, approvals: readonly string[], { paths, now }: Judging): void {
   const use = { execution_plan_id: "", operation_plan_hash: planHash, approvals: [...approvals] };
-  const used = alreadyUsed([...record, ...usesLost(record, paths.audit)], use);
-  if (used !== null)
-    throw new AegisError("replay", used, "A plan and an approval are good for one run. Plan again.");
+  const why = whyUnusable(paths, use, now);
+  if (why !== null)
+    throw new AegisError("replay", why, "A plan and an approval are good for one run. Plan again.");
 }
 
 /** One plan is one request: two would be ended by one run. @throws AegisError `exists` */

@@ -43,6 +43,8 @@ interface Changes {
   request: RequestSummary;
   approvals?: Approval[];
   texts?: RequestTexts;
+  /** Hashes that may not run from now on. */
+  void?: readonly string[];
 }
 
 /**
@@ -123,7 +125,13 @@ export class RequestStore {
   ): KeptRequest {
     const { texts, ...facts } = given;
     this.#files.prune(this.#world.now());
-    const base = { schema_version: "1.0" as const, approvals: [], documents: null, unaudited: null };
+    const base = {
+      schema_version: "1.0" as const,
+      approvals: [],
+      void: [],
+      documents: null,
+      unaudited: null,
+    };
     return this.#commit({ ...base, ...facts }, texts, event);
   }
 
@@ -131,10 +139,14 @@ export class RequestStore {
   change(kept: KeptRequest, changes: Changes, event: RequestAudit): KeptRequest {
     const { approvals = kept.approvals, texts = null } = changes;
     const request = { ...changes.request, revision: kept.request.revision + 1 };
-    return this.#commit({ ...kept, request, approvals }, texts, event);
+    const taken = [...kept.void, ...(changes.void ?? [])];
+    return this.#commit({ ...kept, request, approvals, void: taken }, texts, event);
   }
 
-  /** Ends a request, durably. Its documents are dropped: the log has the facts. */
+  /**
+   * Ends a request, durably. Its documents are dropped: the log has the facts. Unless it was run, its approvals are void, and with a
+   * rejection its plans as well: every member of the group may have copies.
+   */
   end(
     kept: KeptRequest,
     state: Exclude<RequestState, "open" | "approved">,
@@ -144,7 +156,10 @@ export class RequestStore {
     const nothing = { by: null, uid: null, reason: null, execution_id: null };
     const at = this.#world.now().toISOString();
     const request = { ...kept.request, state, end: { at, ...nothing, ...end } };
-    return this.change(kept, { request, approvals: [] }, event);
+    const { plan_hash, asked_plan_hash } = kept.request;
+    const plans = state === "rejected" ? [plan_hash, asked_plan_hash] : [];
+    const taken = state === "applied" ? [] : [...plans, ...kept.approvals.map(approvalHash)];
+    return this.change(kept, { request, approvals: [], void: taken }, event);
   }
 
   /** Audits what was not, lets approvals lapse, and ends what has expired or was run. */

@@ -15,8 +15,10 @@ import { readEvents } from "./audit-read.ts";
 import { parseJson } from "./canonical.ts";
 import { FIRST_TOOL } from "./doc-plan.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { RequestFiles } from "./exec-request-files.ts";
 import { AUDIT_FILE } from "./paths.ts";
 import { syncDirectory } from "./sys-files.ts";
+import type { StatePaths } from "./sys-state.ts";
 
 /** What one execution used up, permanently. */
 const Use = v.strictObject({
@@ -108,6 +110,21 @@ function appendAt(fd: number, bytes: Uint8Array, offset: number): void {
     }
     throw new AegisError("io", `can't write the record of used plans: ${messageOf(error)}`);
   }
+}
+
+/**
+ * Says why a plan and its approvals may not run, or returns null: they allow one run, and none once their request was rejected,
+ * withdrawn or planned again as another change. Asks the log too, since the record may have been replaced by an older copy.
+ * @throws AegisError `refused`, `log_tampered`, `io`
+ */
+export function whyUnusable(
+  paths: Pick<StatePaths, "used" | "audit" | "requests" | "run">,
+  use: Pick<Use, "execution_plan_id" | "operation_plan_hash" | "approvals">,
+  now: Date,
+): string | null {
+  const record = new UsedRecord(paths.used).read();
+  const used = alreadyUsed([...record, ...usesLost(record, paths.audit)], use);
+  return used ?? new RequestFiles(paths).takenAway([use.operation_plan_hash, ...use.approvals], now);
 }
 
 /**

@@ -19,7 +19,7 @@ import { planAgain } from "./exec-replan.ts";
 import { type Ready, RunEvents, runPlan, subjectOf, useOf } from "./exec-run.ts";
 import { lookUpSnapshots } from "./exec-snapshot.ts";
 import { snapshotHost } from "./exec-snapshot-host.ts";
-import { alreadyUsed, UsedRecord, usesLost } from "./exec-used.ts";
+import { UsedRecord, whyUnusable } from "./exec-used.ts";
 import type { Trust } from "./key-trust.ts";
 import type { TrustedKey } from "./key-trusted-keys.ts";
 import { hostIdentity } from "./plan-world.ts";
@@ -243,7 +243,8 @@ class Attempt {
       config: this.#rules.policy,
       installedAt: installedAt(),
       newestAudited: newest === null ? null : new Date(newest.timestamp),
-      usedBefore: (execution: ExecutionPlan) => this.#usedBefore(execution),
+      usedBefore: (execution: ExecutionPlan) =>
+        whyUnusable(this.#context.paths, useOf(execution), new Date()),
       grammars: this.#context.ecosystems,
     };
     const signed = (execution: ExecutionPlan, key: TrustedKey) => {
@@ -254,12 +255,6 @@ class Attempt {
       this.#events.about(execution.execution_plan_id);
     };
     return verifySubmission(this.#text, context, signed, this.#checks);
-  }
-
-  /** A plan and an approval allow one run. Checks the log too, since the record may have been replaced by an older copy. */
-  #usedBefore(execution: ExecutionPlan): string | null {
-    const record = this.#used.read();
-    return alreadyUsed([...record, ...usesLost(record, this.#context.paths.audit)], useOf(execution));
   }
 
   /** Logs a refusal, once, and returns the error to throw. Once the run has started, recovery logs how it ended. */

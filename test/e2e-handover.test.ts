@@ -99,6 +99,19 @@ describeOnThrowaway("one command of the agent and one of a person", () => {
     expect(await people.installed("hello-aegis")).toBe(false);
   });
 
+  test("approved, signed, then rejected by another person: what was signed doesn't run", async () => {
+    const id = await people.plan("apt", "install", "hello-aegis");
+    const asked = await people.as("agent", ["apply", "--request", id, "--reason", REASON]);
+    const number = /^Request (\d+)/.exec(asked.stdout)?.[1] ?? "";
+    expect((await people.approve("alice", [number])).status).toBe(0);
+    const signed = await people.as("agent", ["sign", "--request", number, "--json"]);
+    const { execution_plan_id } = JSON.parse(signed.stdout).execution_plan;
+    const no = await people.as("bob", ["sign", "reject", number, "--reason", "not on a Friday"]);
+    expect(no.status).toBe(0);
+    await refused("agent", ["apply", execution_plan_id], "has ended: rejected", 6);
+    expect(await people.installed("hello-aegis")).toBe(false);
+  });
+
   test("withdrawn by the agent alone; then nobody can approve it", async () => {
     const { number, waiting } = await ask();
     await refused("alice", ["sign", "withdraw", `${number}`], "[refused]", 6);

@@ -1,10 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { canonicalHash } from "../src/canonical.ts";
+import type { Approval } from "../src/doc.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { type RequestSummary, requestHash } from "../src/doc-request.ts";
 import { approvalHash } from "../src/exec-approval.ts";
 import { substanceOf } from "../src/exec-substance.ts";
-import { UsedRecord } from "../src/exec-used.ts";
+import { UsedRecord, whyUnusable } from "../src/exec-used.ts";
 import { logged } from "./execution-kit.ts";
 import { entry, HOST, update } from "./policy-plans.ts";
 import { AGENT, planned, RequestHost } from "./request-kit.ts";
@@ -22,6 +25,7 @@ const substance = (plan: OperationPlan) => substanceOf(plan, JSON.parse(host.tex
 /** An approval as a person gives it now: of a plan and its substance. */
 const given = (plan: OperationPlan, change: Parameters<typeof approvalOf>[1] = {}) =>
   approvalOf(plan, { substance: substance(plan), now: host.now, ...change });
+const APPLIED = { kind: "request_applied", actor: null, execution_id: null, details: {} } as const;
 const byBob = { key: BOB, signer: "bob" };
 
 describe("an approval is refused", () => {
@@ -241,6 +245,96 @@ test("a rejection ends the request, with its reason", async () => {
     end: { by: `alice (key ${ALICE.keyId})`, uid: 1001, reason: "not on a Friday" },
   });
   expect(host.events()).toEqual(["request_submitted 1.1", "request_rejected 1.2"]);
+});
+
+describe("what was approved can't be run or approved elsewhere with copies", () => {
+  /** Why a run of this plan with this approval is refused. */
+  const why = (plan: OperationPlan, approval: Approval) =>
+    whyUnusable(
+      host.paths,
+      {
+        ...{ execution_plan_id: "", operation_plan_hash: canonicalHash(plan) },
+        approvals: [approvalHash(approval)],
+      },
+      host.now,
+    );
+  /** The approval of the first request, handed over for the same change again. */
+  const reused = async (approval: Approval) => {
+    const next = await host.submit(planned(9), { uid: 1002 });
+    await refuses(
+      () => host.approve(next, approval, { newer: planned(8) }),
+      "replay",
+      `request ${request.number}`,
+    );
+  };
+
+  test("after another person's rejection", async () => {
+    const approval = given(planned(1));
+    await host.approve(request, approval);
+    expect(why(planned(1), approval)).toBeNull();
+    await host.reject(request, { key: BOB, signer: "bob" });
+    expect(why(planned(1), approval)).toContain(
+      "request 1, which it or an approval of it belongs to, has ended: rejected",
+    );
+    // Nor the plan with another approval, nor the approval with another plan.
+    expect(why(planned(1), given(planned(1), byBob))).toContain("rejected");
+    expect(why(planned(7), approval)).toContain("rejected");
+    await refuses(() => host.submit(planned(1), { reason: "please" }), "replay", "has ended: rejected");
+    await reused(approval);
+  });
+
+  test("after it was withdrawn, though the plan may be asked for again", async () => {
+    const approval = given(planned(1));
+    await host.approve(request, approval);
+    await host.withdraw(request, AGENT);
+    expect(why(planned(1), approval)).toContain("has ended: withdrawn");
+    await reused(approval);
+    expect(await host.submit(planned(1))).toMatchObject({ state: "open" });
+  });
+
+  test("after it has expired", async () => {
+    host.toml = "[requests]\nhours = 1";
+    const short = await host.submit(planned(2), { uid: 1002 });
+    const approval = given(planned(2), { minutes: 24 * 60 });
+    await host.approve(short, approval);
+    host.pass(61);
+    expect(await host.find(short.number)).toMatchObject({ state: "expired" });
+    expect(why(planned(2), approval)).toContain("has ended: expired");
+  });
+
+  test("after an approver planned another change", async () => {
+    host.toml = "[approvals]\nrequired = 2";
+    const two = await host.submit(planned(2), { uid: 1002 });
+    const first = given(planned(2));
+    await host.approve(two, first);
+    const newer = planned(3, {
+      transaction: [entry("hello", { action: "install", from_version: null, to_version: "2" })],
+    });
+    await host.approve(two, given(newer, byBob), { newer });
+    expect(why(planned(2), first)).toContain(`request ${two.number} was planned again since`);
+  });
+
+  test("but after its run that is what is said", async () => {
+    const approval = given(planned(1));
+    await host.approve(request, approval);
+    await host.open((store) => store.end(store.find(1), "applied", {}, APPLIED));
+    expect(why(planned(1), approval)).toBeNull();
+  });
+
+  test("however many requests end afterwards", async () => {
+    const approval = given(planned(1));
+    await host.approve(request, approval);
+    await host.reject(request);
+    const ended = await Bun.file(join(host.paths.requests, "1.ended.json")).text();
+    for (let n = 2; n <= 1003; n++) {
+      const other = JSON.parse(ended);
+      other.request.number = n;
+      writeFileSync(join(host.paths.requests, `${n}.ended.json`), JSON.stringify({ ...other, void: [] }));
+    }
+    await host.submit(planned(9), { uid: 1002 });
+    expect(why(planned(1), approval)).toContain("request 1,");
+    expect(existsSync(join(host.paths.requests, "2.ended.json"))).toBe(false);
+  });
 });
 
 describe("withdrawing", () => {
