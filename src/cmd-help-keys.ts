@@ -44,16 +44,16 @@ export const KEYS: readonly Block[] = [
 ];
 
 export const BREAK_GLASS: readonly Block[] = [
-  "For the night when a change can't wait and no approver can be reached. Nothing is switched off: policy, planning again and the log stay as they are, and a denied plan stays denied. There is only one more approval key, which lies sealed. Without such a key there is no other way, and `aegis policy` loosened by hand at night is the worse one.",
-  "Beforehand, two people who are not the ones that sign: the first keeps the key file on a medium in a safe, the second the passphrase in a sealed envelope. Neither can approve alone.",
+  "For the night when a change can't wait and no approver can be reached. Nothing is switched off: policy, planning again and the log stay as they are, and a denied plan stays denied. There is one more approval key, and it is sealed away until then.",
+  "Prepare it with two people, neither of whom holds an execution key. The first keeps the key file on a medium in a safe, the second the passphrase in a sealed envelope: neither can approve alone. The second types the passphrase.",
   {
     lines: [
       "first$  aegis sign keygen --role approval --name break-glass --break-glass \\",
-      "          --encrypt --out /media/usb/break-glass-key   # the second types the passphrase",
+      "          --encrypt --out /media/usb/break-glass-key",
       "root#   aegis sign trust add /media/usb/break-glass-key.pub",
     ],
   },
-  "In the emergency the two come together, with a terminal and the plan; whoever signs executes, as always another person:",
+  "In an emergency the two meet at a terminal and read the plan. Signing stays with another person, as always:",
   {
     lines: [
       "ops$    aegis plan apt install hello --out hello.plan",
@@ -72,10 +72,11 @@ export const BREAK_GLASS: readonly Block[] = [
     lines: [
       "root#   aegis audit show --system --execution <execution>",
       'root#   aegis audit acknowledge <execution> --reason "INC-42 closed"',
-      "root#   aegis sign trust rotate <id> new-key.pub     # the seal is broken: a new key",
+      'root#   aegis sign trust revoke <id> --reason "seal broken, INC-42"',
+      "root#   aegis sign trust add /media/usb/new-key.pub",
     ],
   },
-  "What it does not give: whoever has both file and passphrase is one person for Aegis, and root can trust any key and is not held by any of this. Keep the log's head elsewhere (`aegis audit verify --expect-head`).",
+  "What it does not give: to Aegis, whoever has both file and passphrase is one person; and root can trust any key, so none of this binds root. Keep the log's head elsewhere (`aegis audit verify --expect-head`).",
 ];
 
 /** How the snapshots of each provider are found on the host; the ids themselves are described beside their grammar. */

@@ -24,6 +24,8 @@ export interface TrustFilesHost {
   lock: string;
   /** Whether the files must be writable by root alone. */
   rootOnly: boolean;
+  /** Creates the executor's directories where they are missing, the lock's and the log's among them. */
+  prepare(): void;
   /** Appends to the production log. */
   record(event: NewAuditEvent): void;
 }
@@ -51,6 +53,7 @@ interface Changed {
  * second event says so.
  */
 export function changeTrust(action: Change, planned: Planned, host: TrustFilesHost, now: Date): Changed {
+  host.prepare();
   return withFileLock(host.lock, () => change(action, planned, host, now), LOCK_MS);
 }
 
@@ -122,8 +125,15 @@ function assertFits(added: TrustedKey, old: TrustedKey | null, keys: readonly Tr
       : "is trusted already";
     throw new AegisError("exists", `key ${added.ids[0]} ${how}`, "Make a new one: aegis sign keygen --help");
   }
-  if (old !== null && (old.role !== added.role || (old.name !== null && old.name !== added.name))) {
-    const [is, was] = [added, old].map(({ role, name }) => `${name ?? "nobody"}'s ${role} key`);
+  const isAnother =
+    old !== null &&
+    (old.role !== added.role ||
+      old.breakGlass !== added.breakGlass ||
+      (old.name !== null && old.name !== added.name));
+  if (isAnother) {
+    const [is, was] = [added, old].map(
+      ({ role, name, breakGlass }) => `${name ?? "nobody"}'s ${breakGlass ? "break-glass" : role} key`,
+    );
     throw new AegisError(
       "usage",
       `the new key is ${is}, the old one ${was}: a rotation changes neither owner nor role`,

@@ -48,13 +48,13 @@ export function renderKeys(
     ...[key.id, key.name ?? "–", `${key.role}${kindOf(key)}`, key.state].map(safe),
     key.state === "not yet valid" ? `from ${day(key.not_before)}` : day(key.not_after),
   ]);
-  const widths = fitColumns([HEADER, ...rows], terminal.width);
-  const line = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER, !terminal.interactive);
+  const widths = fitColumns([HEADER, ...rows], terminal.interactive ? terminal.width : 10_000);
+  const line = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER, false);
   return [
     paint(terminal, "dim", line(HEADER)),
     ...keys.flatMap(({ state, uses }, n) => [
       state === "valid" ? line(rows[n] ?? []) : paint(terminal, "bold", line(rows[n] ?? [])),
-      ...uses.flatMap((use) => fit(terminal, `  ${describe(use)}`, "    ")),
+      ...uses.flatMap((use) => fit(terminal, describe(use), "  ")).map((text) => `  ${text}`),
     ]),
     ...unknown.flatMap((text) => fit(terminal, `Not known: ${safe(text)}`, "  ")),
   ].join("\n");

@@ -16,6 +16,7 @@ import { loadTrust } from "./key-trust.ts";
 import { oneEntry } from "./key-trust-text.ts";
 import { SYSTEM } from "./paths.ts";
 import { readFileLimited, readText, typedPath } from "./sys-files.ts";
+import { prepareState, STATE } from "./sys-state.ts";
 
 const ACTIONS = ["list", ...CHANGES] as const;
 
@@ -66,7 +67,8 @@ export interface TrustHost extends TrustFilesHost {
 
 const THIS_HOST: TrustHost = {
   files: SYSTEM,
-  lock: join(SYSTEM.state, "trusted-keys.lock"),
+  lock: join(STATE.lock, "trusted-keys"),
+  prepare: prepareState,
   isRoot: process.geteuid?.() === 0,
   rootOnly: true,
   now: () => new Date(),

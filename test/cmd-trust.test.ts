@@ -55,6 +55,7 @@ beforeEach(() => {
 const host = (): TrustHost => ({
   files,
   lock: join(root, "lock"),
+  prepare: () => {},
   isRoot: true,
   rootOnly: false,
   now: () => NOW,
