@@ -71,6 +71,29 @@ describeOnSystemd("services", (suite) => {
     expect(verified.status, verified.stderr).toBe(0);
   });
 
+  test("trusted keys: a change holds without a restart, and the monitor tells of a key that ends soon", async () => {
+    const { host } = chain;
+    const trust = async (...args: readonly string[]) => {
+      const { status, stdout, stderr } = await chain.aegis(["sign", "trust", ...args, "--json"]);
+      expect(status, stderr).toBe(0);
+      return JSON.parse(stdout);
+    };
+    const { keys, unknown } = await trust("list");
+    expect(unknown).toEqual([]);
+    const { id } = keys.find(({ role }: { role: string }) => role === "execution");
+    const { path } = await chain.signed("apt", "update");
+    await trust("expire", id);
+    expect(await apply(path)).toEqual([6, expect.stringContaining("[key_untrusted]")]);
+    const soon = new Date(Date.now() + 10 * 86_400_000).toISOString().slice(0, 10);
+    await trust("expire", id, "--until", soon);
+    expect(await apply(path)).toEqual([0, ""]);
+    await host.systemctl("start", "aegis-monitor.service");
+    const found = chain.audit().filter(({ kind }) => kind === "monitor_findings");
+    expect(JSON.stringify(found)).toContain(`expires on ${soon}`);
+    const verified = await chain.aegis(["audit", "verify", "--system"]);
+    expect(verified.status, verified.stderr).toBe(0);
+  });
+
   test("uninstalled: log, configuration and what was used stay; installed again, the used stays used", async () => {
     const { host } = chain;
     const { path } = await chain.signed("apt", "install", "quick2");
