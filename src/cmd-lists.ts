@@ -65,7 +65,7 @@ function listed(plan: OperationPlan, path: string, { env }: Io): ListedPlan {
   };
 }
 
-const PLAN_HEADER = ["PLAN", "MADE (UTC)", "DECISION", "RISK", "CHANGES", "REQUEST"];
+const PLAN_HEADER = ["MADE (UTC)", "PLAN", "DECISION", "CHANGES", "REQUEST"];
 
 function renderPlans(
   plans: readonly ListedPlan[],
@@ -75,17 +75,20 @@ function renderPlans(
 ): string {
   const now = Date.now();
   const rows = plans.map((plan) => [
-    terminal.interactive ? plan.plan_id.slice(0, 8) : plan.plan_id,
     minute(plan.created_at),
+    plan.plan_id,
     decisionText(plan, now),
-    String(plan.risk_score),
-    String(plan.packages),
+    `${plural(plan.packages, "change")}, risk ${plan.risk_score}`,
     safe(plan.request),
   ]);
   const lines =
     plans.length === 0
       ? ["No plans yet. Start with: aegis plan --help"]
-      : columns(PLAN_HEADER, rows, terminal);
+      : terminal.interactive
+        ? rows.flatMap(([time, id, decision, what, request]) =>
+            entry([time, id, decision], `${request}  (${what})`, terminal),
+          )
+        : columns(PLAN_HEADER, rows);
   return [...lines, ...notes(unreadable, leftOut, terminal)].join("\n");
 }
 
@@ -222,11 +225,8 @@ function renderExecutions(
     executions.length === 0
       ? ["No executions yet."]
       : terminal.interactive
-        ? cells.flatMap(([time = "", id = "", state = "", what = ""]) => [
-            ...fit(terminal, `${time}  ${paint(terminal, "bold", id)}  ${state}`, "  "),
-            ...fit({ ...terminal, width: terminal.width - 2 }, what, GUTTER).map((line) => `  ${line}`),
-          ])
-        : columns(["WHEN (UTC)", "EXECUTION", "OUTCOME", "COMMAND"], cells, terminal);
+        ? cells.flatMap(([time, id, state, what]) => entry([time, id, state], what ?? "", terminal))
+        : columns(["WHEN (UTC)", "EXECUTION", "OUTCOME", "COMMAND"], cells);
   const silent = executor === null ? [] : [`Only your own are listed: ${safe(executor)}`];
   return [
     ...lines,
@@ -235,16 +235,24 @@ function renderExecutions(
   ].join("\n");
 }
 
-/** In a pipe each row is one full line, for grep. */
-function columns(
-  header: readonly string[],
-  rows: readonly (readonly string[])[],
+/** On a terminal: when, what with its full id, and how it stands; below it the request or the command. */
+function entry(
+  [time = "", id = "", state = ""]: readonly (string | undefined)[],
+  what: string,
   terminal: Terminal,
 ): string[] {
-  const width = terminal.interactive ? terminal.width : 10_000;
-  const widths = fitColumns([header, ...rows], width);
-  const line = (cells: readonly string[]) => columnsRow(cells, widths, GUTTER, false);
-  return [paint(terminal, "dim", line(header)), ...rows.map(line)];
+  return [
+    ...fit(terminal, `${time}  ${id}  ${state}`, "  ").map((line) =>
+      line.replace(id, (text) => paint(terminal, "bold", text)),
+    ),
+    ...fit({ ...terminal, width: terminal.width - 2 }, what, GUTTER).map((line) => `  ${line}`),
+  ];
+}
+
+/** In a pipe each row is one full line, for grep. */
+function columns(header: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = fitColumns([header, ...rows], 10_000);
+  return [header, ...rows].map((cells) => columnsRow(cells, widths, GUTTER, false));
 }
 
 function notes(unreadable: readonly string[], leftOut: number, terminal: Terminal): string[] {

@@ -167,9 +167,15 @@ function readNamed(kind: DocumentKind, path: string, exact: boolean, env: Env): 
     throw new AegisError(
       "not_found",
       error.message,
-      `Name the ${DOCUMENT_NAMES[kind]} by ${ways}. Yours: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
+      `Name the ${DOCUMENT_NAMES[kind]} by ${ways}. Yours: ${listing(kind, env)}`,
     );
   }
+}
+
+/** What to type to see the stored documents of a kind. */
+function listing(kind: DocumentKind, env: Env): string {
+  if (kind === "plan") return "aegis plan list";
+  return kind === "execution" ? "aegis apply list" : `ls ${userPaths(env)[LOCATIONS[kind].directory]}`;
 }
 
 function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean): string {
@@ -180,7 +186,7 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
     throw new AegisError(
       "usage",
       `name the ${what} by its path or full id: ${reference} could soon mean another one`,
-      `Full ids: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
+      `Full ids: ${listing(kind, env)}`,
     );
   }
   if (reference === "latest") {
@@ -196,7 +202,7 @@ function locate(kind: DocumentKind, reference: string, env: Env, exact: boolean)
     throw new AegisError(
       "not_found",
       `there is no ${what} with an id starting with ${reference}`,
-      `See: ls ${userPaths(env)[LOCATIONS[kind].directory]}`,
+      `See: ${listing(kind, env)}`,
     );
   }
   if (matches.length > 1) {

@@ -25,9 +25,10 @@ async function run<A extends ArgsSpec>(command: Subcommand<A>, words: readonly s
   const io: Io = {
     env,
     json: false,
-    terminal: { interactive: width > 0, colour: false, width: width || 80 },
+    terminal: { interactive: width > 0, colour: width > 0, width: width || 80 },
     readStdin: async () => "",
-    result: (json, text) => Object.assign(ran, { json: JSON.parse(JSON.stringify(json)), text }),
+    result: (json, text) =>
+      Object.assign(ran, { json: JSON.parse(JSON.stringify(json)), text: Bun.stripANSI(text) }),
     note: () => {},
   };
   ran.status = await command.run(parseArgs(command.name, command.args, words).values, io);
@@ -100,6 +101,7 @@ describe("plan list", () => {
     const { text } = await run(planList, [], 80);
     expect(text.split("\n").every((line) => line.length <= 80)).toBe(true);
     expect(text.replaceAll(/[\s│]/g, "")).toContain("package-19");
+    expect(text).toContain(`2026-01-02 03:04  ${ids[0]}  –\n`);
   });
 });
 
