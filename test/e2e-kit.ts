@@ -57,7 +57,7 @@ export interface Chain {
   sign(planned: Planned, extra?: readonly string[]): Promise<{ execution: ExecutionPlan; path: string }>;
   policy(planId: string): Promise<{ status: number | null; result: PolicyResult }>;
   /** The approver's approval of a plan; returns the file. */
-  approve(planned: Planned): Promise<string>;
+  approve(planned: Planned, extra?: readonly string[]): Promise<string>;
   startDaemon(env?: Record<string, string>): Promise<Running>;
   /** Submits an execution plan. */
   apply(path: string, user?: "root" | "alice" | "bob"): Promise<ExecResult>;
@@ -123,7 +123,7 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
       const { status, stdout } = await aegis(["policy", planId, "--json"], { user: signer });
       return { status, result: JSON.parse(stdout).policy_result };
     },
-    async approve({ plan, plan_hash }) {
+    async approve({ plan, plan_hash }, extra = []) {
       const file = `/tmp/plan-${plan.plan_id}.json`;
       host.write(file, canonicalJson(plan));
       const out = `/tmp/approval-${crypto.randomUUID()}.json`;
@@ -143,6 +143,7 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
           plan_hash,
           "--out",
           out,
+          ...extra,
         ],
         approver,
       );
@@ -152,11 +153,11 @@ export async function chainOn(host: ThrowawayHost, { signer, approver }: Roles):
     },
     async sign(planned, extra = []) {
       const { result } = await chain.policy(planned.plan.plan_id);
+      const needsSnapshot = result.required_controls.includes("system snapshot");
+      const snapshot = needsSnapshot ? ["--snapshot-id", "snap-1"] : [];
+      const accepted = needsSnapshot ? ["--accept-snapshot", "snap-1"] : [];
       const approvals = result.required_controls.includes("human approval")
-        ? ["--approval", await chain.approve(planned)]
-        : [];
-      const snapshot = result.required_controls.includes("system snapshot")
-        ? ["--snapshot-id", "snap-1"]
+        ? ["--approval", await chain.approve(planned, accepted)]
         : [];
       const path = `/tmp/execution-${crypto.randomUUID()}.json`;
       await must([

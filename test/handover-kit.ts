@@ -38,13 +38,21 @@ export interface Handover {
   /** The same in the background. */
   start(who: Person, args: readonly string[], env?: Record<string, string>): Promise<Running>;
   /** `aegis sign approve …` on a terminal: types the beginning of the hash that it shows last. */
-  approve(who: Person, args: readonly string[], how?: { columns?: number; type?: string }): Promise<Approved>;
+  approve(who: Person, args: readonly string[], how?: OnTerminal): Promise<Approved>;
   /** A stored plan's id. */
   plan(...args: readonly string[]): Promise<string>;
   startDaemon(env?: Record<string, string>): Promise<Running>;
   /** Events of the production log, oldest first. */
   audit(): { kind: string; actor: string | null; details: Record<string, unknown> }[];
   installed(name: string): Promise<boolean>;
+}
+
+interface OnTerminal {
+  columns?: number;
+  type?: string;
+  env?: Record<string, string>;
+  /** Typed when a security key's PIN is asked for. */
+  pin?: string;
 }
 
 export interface Approved {
@@ -103,8 +111,8 @@ export async function handoverOn(host: ThrowawayHost, policy: string): Promise<H
     host,
     as,
     start: (who, args, env) => host.spawn(command(who, args, env)),
-    approve(who, args, { columns = 100, type } = {}) {
-      const typed = command(who, ["sign", "approve", ...args], { TERM: "xterm" });
+    approve(who, args, { columns = 100, type, env, pin } = {}) {
+      const typed = command(who, ["sign", "approve", ...args], { TERM: "xterm", ...env });
       const enter = [
         "nsenter",
         "--target",
@@ -117,7 +125,7 @@ export async function handoverOn(host: ThrowawayHost, policy: string): Promise<H
         "sh",
       ];
       const line = [...enter, ...typed].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-      return onPseudoTerminal(`stty columns ${columns} rows 200; ${line}`, type);
+      return onPseudoTerminal(`stty columns ${columns} rows 200; ${line}`, type, pin);
     },
     async plan(...args) {
       const { status, stdout, stderr } = await as("agent", ["plan", ...args, "--json"]);
@@ -148,14 +156,19 @@ export async function handoverOn(host: ThrowawayHost, policy: string): Promise<H
 const QUESTION = "characters of the plan's hash to approve it: ";
 
 /** Runs a shell command on a terminal of its own, and answers its question once that is shown. */
-function onPseudoTerminal(command: string, type?: string): Promise<Approved> {
+function onPseudoTerminal(command: string, type?: string, pin?: string): Promise<Approved> {
   const child = spawn("/usr/bin/script", ["-qec", `${command}; echo "@status $?"`, "/dev/null"], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   let text = "";
   let answered = false;
+  let unlocked = pin === undefined;
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
     text += chunk;
+    if (!unlocked && text.includes("Enter PIN")) {
+      unlocked = true;
+      child.stdin.write(`${pin}\n`);
+    }
     if (answered || !text.includes(QUESTION)) return;
     answered = true;
     const hash = [...text.matchAll(/Hash ([0-9a-f]{64})/g)].at(-1)?.[1] ?? "";
