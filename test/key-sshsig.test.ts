@@ -280,6 +280,44 @@ describe("this machine's ssh-keygen", () => {
       }
     });
   }
+  // The cases of openssh-portable's regress/sshsig.sh (V_9_2_P1) that concern a signature and not ssh-keygen's own files.
+  describe("as in regress/sshsig.sh", () => {
+    const sign = (path: string, namespace = "approval@aegis") =>
+      dearmorSshSignature(keygen(["-Y", "sign", "-n", namespace, "-f", path], MESSAGE).toString());
+    const made = (name: string, type: string): string => {
+      const path = join(directory, name);
+      keygen(["-q", "-t", type, "-N", "", "-f", path]);
+      return path;
+    };
+    test("wrong key, wrong data, wrong namespace", () => {
+      expect(sshSignatureProblem(sign(made("wrong", "ed25519")), MESSAGE, key, false)).toBe(
+        "it was made by another key",
+      );
+      const twice = Buffer.concat([MESSAGE, MESSAGE]);
+      expect(sshSignatureProblem(sign(file), twice, key, false)).toBe("its signature is not valid");
+      expect(sshSignatureProblem(sign(file, "COWS_COWS_COWS"), MESSAGE, key, false)).toBe(
+        'it was made for "COWS_COWS_COWS"',
+      );
+    });
+    for (const [type, name] of [
+      ["rsa", "ssh-rsa"],
+      ["ecdsa", "ecdsa-sha2-nistp256"],
+    ] as const) {
+      test(`a key of ${type}, which Aegis doesn't take`, () => {
+        expect(sshSignatureProblem(sign(made(`a-${type}`, type)), MESSAGE, key, false)).toContain(
+          `type is "${name}"`,
+        );
+      });
+    }
+    test("a certificate, although for a trusted key", async () => {
+      const ca = made("ca", "ed25519");
+      keygen(["-q", "-s", ca, "-I", "test", "-n", "alice", `${file}.pub`]);
+      const cert = `${file}-cert.pub`;
+      const says = 'type is "ssh-ed25519-cert-v01@openssh.com"';
+      expect(sshSignatureProblem(sign(cert), MESSAGE, key, false)).toContain(says);
+      await refuses(() => parseSshKey(readFileSync(cert, "utf8")), "invalid_key", "is neither");
+    });
+  });
   test("its secret key's file is open or has a passphrase", () => {
     const locked = join(directory, "locked");
     keygen(["-q", "-t", "ed25519", "-N", "a passphrase", "-f", locked]);
