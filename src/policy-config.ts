@@ -216,8 +216,8 @@ export interface LoadedPolicyConfig {
   /** The file's path, or `built-in`. */
   source: string;
   /**
-   * Hash of the settings that decide, defaults included: equal settings have equal hashes, whatever their file. Who is told of
-   * requests decides nothing.
+   * Hash of the settings that decide, defaults included: equal settings have equal hashes, whatever their file. How long
+   * requests wait, and who is told of them, decides nothing.
    */
   hash: string;
 }
@@ -262,7 +262,7 @@ function readIfExists(path: string): Uint8Array | null {
 
 function load(source: string, data: Uint8Array): LoadedPolicyConfig {
   const config = parsePolicyConfig(data, source);
-  const { notify: _told, ...deciding } = config;
+  const { notify: _told, requests: _kept, ...deciding } = config;
   return { config, source, hash: canonicalHash(deciding) };
 }
 

@@ -10,12 +10,12 @@ import { REQUEST_LIMITS } from "../src/exec-request-submit.ts";
 import { substanceOf } from "../src/exec-substance.ts";
 import { signDocument } from "../src/key-sign.ts";
 import { evaluate } from "../src/policy.ts";
+import { loadPolicyConfig } from "../src/policy-config.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { eventually, executorProcesses, kill, plain } from "./e2e-running.ts";
 import type { HostileOutcomes, HostilePlan } from "./hostile-front.ts";
 import { ROOT } from "./kit.ts";
 import type { Came, Deed } from "./request-client.ts";
-import { configOf } from "./signing-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 import { call, RawClient } from "./varlink-kit.ts";
 
@@ -53,7 +53,7 @@ describeOnThrowaway("requests", () => {
     plan_id: `00000000-0000-4000-8000-${String(++nth).padStart(12, "0")}`,
   });
   const policyOf = (plan: OperationPlan) => {
-    const { config, hash } = configOf();
+    const { config, hash } = loadPolicyConfig({}, { system: true, systemPath: "/nonexistent" });
     return evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
   };
   const textsOf = (plan: OperationPlan) => ({
@@ -70,6 +70,7 @@ describeOnThrowaway("requests", () => {
     ...[process.execPath, CLIENT],
   ];
   const deeds = async (uid: number, ...list: Deed[]): Promise<Came[]> => {
+    if (list.length === 0) return [];
     const { stdout, stderr } = await chain.host.exec(as(uid), {
       stdin: JSON.stringify(list),
       timeoutMs: 120_000,

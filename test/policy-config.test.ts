@@ -30,6 +30,9 @@ describe("a policy file is refused, naming the key", () => {
     ['[apt]\nallow_removals = "true"', "apt.allow_removals: "],
     ["[apt]\nallow_removals = 1", "apt.allow_removals: 1 is not true or false"],
     ['[apt]\ninstall = "yes"', 'apt.install: "yes" is not one of "allow", '],
+    ["[requests]\nhours = 0", "requests.hours: "],
+    ["[requests]\nhours = 169", "requests.hours: "],
+    ['[approvals]\nsame_user = "yes"', "approvals.same_user: "],
     ['[apt]\nsensitive_packages = "sudo"', "apt.sensitive_packages: "],
     ['[apt]\nsensitive_packages = ["a", "B c"]', "apt.sensitive_packages, entry 2: "],
     ['[apt]\nsensitive_packages = ["a*b"]', "apt.sensitive_packages, entry 1: "],
@@ -259,6 +262,9 @@ describe("the source of the policy", () => {
     expect(hash("# nothing\n")).toBe(builtIn);
     expect(hash('[npm]\napply = "deny"\n[apt]\nallow_removals = false')).toBe(builtIn);
     expect(hash("[apt]\nallow_removals = true")).not.toBe(builtIn);
+    expect(hash("[approvals]\nsame_user = true")).not.toBe(builtIn);
+    // How long requests wait decides nothing: another time must not end those that wait.
+    expect(hash("[requests]\nhours = 48")).toBe(builtIn);
   });
 
   test.if(process.getuid?.() === 0)("the executor obeys only a system file that is root's alone", () => {
