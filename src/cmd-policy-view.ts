@@ -114,7 +114,7 @@ interface AfterDenial {
 function afterDenial({ settings }: Denial, { plan, pinned }: AfterDenial, terminal: Terminal): string {
   const again: NextStep = { who: "you", argv: ["aegis", "policy", plan] };
   if (settings.length === 0) return pinned === undefined ? denied(terminal) : renderSteps([pinned], terminal);
-  const owner = `If its owner agrees, root writes into ${SYSTEM.policy}, which leaves such a plan to a person:`;
+  const owner = `If its owner agrees, root writes this into ${SYSTEM.policy}, and such a plan is no longer denied:`;
   return [
     "",
     ...wrap(owner, terminal.width, "  "),

@@ -13,7 +13,7 @@ import { type ArtifactTool, registries, unverifiedArtifacts } from "./policy-fac
 export interface Remedy {
   /** Evidence that the plan lacks, each with how to get it. */
   missing: string[];
-  /** Lines of the policy file with which this plan would be for a person; empty where no setting does that. */
+  /** Lines of the policy file with which this plan would not be denied; empty where no setting does that. */
   settings: string[];
 }
 
