@@ -136,6 +136,6 @@ function sinceThen({ request, documents }: PendingRequest, again: DecidedPlan, t
   const changes = changesSince(documents, again, request.planned_at, terminal);
   const lost = isSameSubstance(documents, again) ? 0 : documents.approvals.length;
   if (lost === 0) return changes;
-  const text = `${plural(lost, "earlier approval")} of that plan will no longer count.`;
+  const text = `${plural(lost, "earlier approval")} of that plan won't count for this one.`;
   return `${changes}\n${wrap(text, terminal.width, "  ").join("\n")}`;
 }

@@ -69,13 +69,15 @@ export const SIGN_HELP: Readonly<Record<Extract<CommandName, `sign${string}`>, C
     topics: ["keys", "guarantees", "documents"],
   },
   "sign reject": {
-    about: ["A requester who waits is told the reason at once, and ends with status 3. Nothing was run."],
+    about: [
+      "A requester who waits is told the reason at once, and ends with status 3. Nothing was run, and approvals that were given to the request are no good any more, also where somebody has kept them.",
+    ],
     examples: ['alice$ aegis sign reject 3 --reason "use the load balancer"'],
     exits: ["verification", "unavailable"],
     topics: ["keys"],
   },
   "sign withdraw": {
-    about: ["An approval that was given for it can't be used through this request any more."],
+    about: ["Approvals that were given to the request are no good any more."],
     examples: ["agent$ aegis sign withdraw 3"],
     exits: ["verification", "unavailable"],
     topics: ["guarantees"],

@@ -112,6 +112,31 @@ describeOnThrowaway("one command of the agent and one of a person", () => {
     expect(await people.installed("hello-aegis")).toBe(false);
   });
 
+  test("a yes that became a no is no good, though the agent has kept it", async () => {
+    const id = await people.plan("apt", "install", "hello-aegis");
+    const args = ["apply", "--request", id, "--reason", REASON, "--json"];
+    const { number } = JSON.parse((await people.as("agent", args)).stdout).request;
+    expect((await people.approve("alice", [`${number}`])).status).toBe(0);
+    const kept = JSON.parse((await people.as("agent", ["sign", "show", `${number}`, "--json"])).stdout);
+    for (const [name, document] of [
+      ["plan", kept.plan],
+      ["policy", kept.policy_result],
+      ["approval", kept.approvals[0]],
+    ])
+      people.host.write(`/tmp/${name}.json`, JSON.stringify(document));
+    const no = await people.as("alice", ["sign", "reject", `${number}`, "--reason", "on second thoughts"]);
+    expect(no.status).toBe(0);
+    const files = ["plan", "policy", "approval"].flatMap((name) => [`--${name}`, `/tmp/${name}.json`]);
+    const signed = await people.as("agent", ["sign", ...files, "--json"]);
+    expect([signed.status, signed.stderr]).toEqual([0, ""]);
+    const ran = await people.as("agent", [
+      "apply",
+      JSON.parse(signed.stdout).execution_plan.execution_plan_id,
+    ]);
+    expect([ran.status, ran.stderr]).toEqual([6, expect.stringContaining("has ended: rejected")]);
+    expect(await people.installed("hello-aegis")).toBe(false);
+  });
+
   test("withdrawn by the agent alone; then nobody can approve it", async () => {
     const { number, waiting } = await ask();
     await refused("alice", ["sign", "withdraw", `${number}`], "[refused]", 6);
@@ -270,7 +295,7 @@ describeOnThrowaway("two people must approve", () => {
     await people.host.repo.publish(pick("hello-aegis=1.1"));
     await people.host.aptUpdate();
     const second = await yes("bob");
-    expect(second.screen).toContain("1 earlier approval of that plan will no longer count");
+    expect(second.screen).toContain("1 earlier approval of that plan won't count for this one");
     expect(second.screen).toContain(`Request ${number} has 1 of 2 approvals.`);
   });
 
