@@ -12,18 +12,19 @@ import {
   statSync,
 } from "node:fs";
 import { join } from "node:path";
-import { AegisError } from "./errors.ts";
+import { AegisError, errnoOf } from "./errors.ts";
+import { makePipe } from "./sys-ffi.ts";
 import { type Caller, type ProvenMethod, proofText } from "./wire-executor.ts";
 
 /*
- * Who calls, by the kernel's word and not by the front's: the runner makes a file that only the claimed user can write, and that
+ * Who calls, by the kernel's word and not by the front's: the runner makes a pipe that only the claimed user can write, and that
  * user's client writes into it a digest of the call it has made. A front in foreign hands can't write there, and one client's
  * answer is no good for another call, so it can lose or delay a request and nothing else.
  */
 
 /** Time for the client to answer. */
 const PROOF_MS = 10_000;
-/** Files older than this were left by a runner that was killed. */
+/** Pipes older than this were left by a runner that was killed. */
 const STALE_MS = 60_000;
 /** SHA-256 in hex. */
 const LENGTH = 64;
@@ -39,9 +40,9 @@ export interface ProofQuestion {
 }
 
 export interface ProofPlace {
-  /** Only its owner may write to it; others need to reach the files in it by name. */
+  /** Only its owner may write to it; others need to reach the pipes in it by name. */
   directory: string;
-  /** Tells the client the name of its file. */
+  /** Tells the client the name of its pipe. */
   announce(name: string): void;
   /** Whether the client has left. */
   gone(): boolean;
@@ -52,7 +53,7 @@ export interface ProofPlace {
 }
 
 /**
- * Proves that the user whom the front names has made exactly this call. Returns their uid. The file is gone when it returns or
+ * Proves that the user whom the front names has made exactly this call. Returns their uid. The pipe is gone when it returns or
  * throws; one that a killed runner left is removed by the next call.
  * @throws AegisError `refused` with what is wrong, `timeout` if nothing came in time, `protocol` without a caller, `io`
  */
@@ -68,12 +69,11 @@ export async function proveCaller(question: ProofQuestion, place: ProofPlace): P
   removeStale(place.directory, place.staleMs ?? STALE_MS);
   const name = randomBytes(16).toString("hex");
   const path = join(place.directory, name);
-  const fd = openSync(
-    path,
-    constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-    0o200,
-  );
+  let fd = -1;
+  // A pipe and no file: whoever may write into a file of /run could fill /run, also after it was removed.
+  makePipe(path);
   try {
+    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     fchmodSync(fd, 0o200);
     if (caller.uid !== process.geteuid?.()) fchownSync(fd, caller.uid, -1);
     // chown(2) takes 4294967295 for "leave the owner", which is root: no call of root's may go under a number that isn't theirs.
@@ -84,7 +84,7 @@ export async function proveCaller(question: ProofQuestion, place: ProofPlace): P
     if (found === proofText(method, parameters, name)) return caller.uid;
   } finally {
     rmSync(path, { force: true });
-    closeSync(fd);
+    if (fd >= 0) closeSync(fd);
   }
   throw new AegisError(
     "refused",
@@ -93,16 +93,17 @@ export async function proveCaller(question: ProofQuestion, place: ProofPlace): P
   );
 }
 
-/** What was written into the file. */
+/** What was written into the pipe; an empty text if that is too much. */
 async function answerIn(
   fd: number,
   uid: number,
   { gone, stop, limitMs = PROOF_MS }: ProofPlace,
 ): Promise<string> {
   const end = performance.now() + limitMs;
+  let answer = "";
   for (let pause = 2; ; pause = Math.min(50, pause * 2)) {
-    const { size } = fstatSync(fd);
-    if (size >= LENGTH) return size === LENGTH ? textOf(fd) : "";
+    answer += readNow(fd);
+    if (answer.length >= LENGTH) return answer.length === LENGTH ? answer : "";
     stop.throwIfAborted();
     if (gone()) throw new AegisError("protocol", "the connection ended before its client proved who it is");
     if (performance.now() >= end) {
@@ -116,9 +117,15 @@ async function answerIn(
   }
 }
 
-function textOf(fd: number): string {
-  const bytes = Buffer.alloc(LENGTH);
-  return bytes.toString("latin1", 0, readSync(fd, bytes, 0, LENGTH, 0));
+/** What is in the pipe, at most one character more than an answer. */
+function readNow(fd: number): string {
+  const bytes = Buffer.alloc(LENGTH + 1);
+  try {
+    return bytes.toString("latin1", 0, readSync(fd, bytes));
+  } catch (error) {
+    if (errnoOf(error) === "EAGAIN") return "";
+    throw error;
+  }
 }
 
 /** By the time of the last change of the inode, which its owner can't set. */

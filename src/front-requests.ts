@@ -114,7 +114,7 @@ async function change(
 }
 
 /**
- * Answers the runner's question who calls, by writing into a file that the runner has made for this user and nobody else.
+ * Answers the runner's question who calls, by writing into a pipe that the runner has made for this user and nobody else.
  * @throws AegisError `refused` for anything else, `io`
  */
 function prove(path: string, text: string): void {
@@ -130,8 +130,8 @@ function prove(path: string, text: string): void {
   }
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile() || stat.uid !== process.geteuid?.() || stat.nlink !== 1 || stat.size !== 0) {
-      throw new AegisError("refused", `${path} is not an empty file of this user's, so nothing was written`);
+    if (!stat.isFIFO() || stat.uid !== process.geteuid?.() || stat.nlink !== 1) {
+      throw new AegisError("refused", `${path} is not a pipe of this user's, so nothing was written`);
     }
     writeFully(fd, Buffer.from(text));
   } finally {

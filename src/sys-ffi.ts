@@ -14,6 +14,7 @@ const libc = dlopen("libc.so.6", {
   tcflush: { args: ["i32", "i32"], returns: "i32" },
   poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
   renameat2: { args: ["i32", "ptr", "i32", "ptr", "u32"], returns: "i32" },
+  mkfifo: { args: ["ptr", "u32"], returns: "i32" },
   syncfs: { args: ["i32"], returns: "i32" },
 }).symbols;
 
@@ -151,6 +152,15 @@ export function exchangePaths(one: string, other: string): void {
   const path = (text: string) => Buffer.from(`${text}\0`);
   if (libc.renameat2(AT_FDCWD, path(one), AT_FDCWD, path(other), RENAME_EXCHANGE) === 0) return;
   throw new AegisError("io", `can't exchange ${one} and ${other}: one is missing, or the file system can't`);
+}
+
+/**
+ * Makes a pipe with a name, for its owner alone (mkfifo(3)).
+ * @throws AegisError `io`, also if the name is taken
+ */
+export function makePipe(path: string): void {
+  if (libc.mkfifo(Buffer.from(`${path}\0`), 0o600) === 0) return;
+  throw new AegisError("io", `can't make the pipe ${path}`);
 }
 
 /**

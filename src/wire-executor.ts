@@ -111,11 +111,11 @@ const WithdrawParameters = v.strictObject({
 });
 const WatchRequestsParameters = v.strictObject({ number: maybe(requestNumber), caller: maybe(CallerSchema) });
 
-/** Name of a proof: a file's name, see {@link RequestEvent}. */
+/** Name of a proof: a pipe's name, see {@link RequestEvent}. */
 const PROOF_NAME = /^[0-9a-f]{32}$/;
 
 /**
- * An event of Submit, Decide or Withdraw as read. `proof` names the file into which the client writes what it asks for
+ * An event of Submit, Decide or Withdraw as read. `proof` names the pipe into which the client writes what it asks for
  * ({@link proofText}), so that the runner knows it from the kernel and not from the front. `done` has the request.
  */
 const RequestEventSchema = v.strictObject({

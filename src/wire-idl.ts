@@ -44,7 +44,7 @@ type Refusal (
 # The documents of a request: canonical JSON, one string each.
 type Documents (operation_plan: string, policy_result: string, review: ?string, approvals: []string)
 
-# One step of a call that changes a request. "proof" names a file in /run/aegis/proof that belongs to the caller: the caller
+# One step of a call that changes a request. "proof" names a pipe in /run/aegis/proof that belongs to the caller: the caller
 # writes into it, within ten seconds, the SHA-256 in hex of the canonical JSON of {method, parameters, proof}, where the
 # parameters are those it sent, without null members. "done" is the last and has the request's members.
 type RequestEvent (kind: (proof, alive, done), proof: ?string, request: ?object)

@@ -1,5 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { type ProofPlace, type ProofQuestion, proveCaller } from "../src/exec-proof.ts";
 import { proofText } from "../src/wire-executor.ts";
@@ -110,6 +121,25 @@ describe("not proved", () => {
     };
     await refuses(() => ask(write, { caller }), "timeout");
   });
+});
+
+test("nothing that a client writes stays: what it keeps open is a pipe, and no room in /run", async () => {
+  let kept = -1;
+  const flood = (path: string) => {
+    kept = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    const mebibyte = Buffer.alloc(1 << 20, "x");
+    let written = 0;
+    try {
+      for (let n = 0; n < 4; n++) written += writeSync(kept, mebibyte);
+    } catch (error) {
+      expect(error).toMatchObject({ code: "EAGAIN" });
+    }
+    expect(written).toBeLessThanOrEqual(1 << 20);
+    expect(fstatSync(kept).blocks).toBe(0);
+  };
+  await refuses(() => ask(flood), "refused", "has not made this call");
+  expect(() => writeSync(kept, "x")).toThrow("EPIPE");
+  closeSync(kept);
 });
 
 test("proved by the digest of the call, in a file for its user alone", async () => {

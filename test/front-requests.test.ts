@@ -1,5 +1,15 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import {
   decideRequest,
@@ -10,6 +20,7 @@ import {
   watchRequests,
   withdrawRequest,
 } from "../src/front-requests.ts";
+import { makePipe } from "../src/sys-ffi.ts";
 import { proofText } from "../src/wire-executor.ts";
 import { needs } from "./needs.ts";
 import { aSummary } from "./request-kit.ts";
@@ -37,6 +48,22 @@ async function setUp(answer: Parameters<typeof startRunner>[1]) {
   return { socket, proofs, server, file: join(proofs, PROOF) };
 }
 
+/** Makes a pipe as the runner does. Returns what reads it. */
+function openPipe(path: string): () => string {
+  makePipe(path);
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  cleanups.push(() => closeSync(fd));
+  return () => {
+    try {
+      const bytes = Buffer.alloc(1024);
+      return bytes.toString("latin1", 0, readSync(fd, bytes));
+    } catch (error) {
+      expect(error).toMatchObject({ code: "EAGAIN" });
+      return "";
+    }
+  };
+}
+
 /** Asks for a proof, and answers as soon as it is there. */
 const asksOnce: Parameters<typeof startRunner>[1] = (_, reply) => {
   reply(proofEvent(PROOF));
@@ -48,7 +75,15 @@ describe("a proof is refused", () => {
     ["where there is no file", () => {}, "io"],
     ["through a link", (file) => symlinkSync(process.execPath, file), "io"],
     ["into a directory", (file) => mkdirSync(file), "io"],
-    ["into a file that holds something", (file) => writeFileSync(file, "x"), "refused"],
+    ["into a file, which could grow", (file) => writeFileSync(file, ""), "refused"],
+    [
+      "into a pipe that has another name too",
+      (file) => {
+        openPipe(file);
+        linkSync(file, `${file}2`);
+      },
+      "refused",
+    ],
     [
       "into a pipe, without waiting for its reader",
       (file) => void Bun.spawnSync(["/usr/bin/mkfifo", file]),
@@ -63,10 +98,10 @@ describe("a proof is refused", () => {
 
   needs(process.getuid?.() === 0, "root").test("into somebody else's file", async () => {
     const { socket, proofs, file } = await setUp(asksOnce);
-    writeFileSync(file, "");
+    const read = openPipe(file);
     Bun.spawnSync(["/usr/bin/chown", "65534", file]);
     await expect(submitRequest(socket, ASKED, { proofs })).rejects.toMatchObject({ code: "refused" });
-    expect(readFileSync(file, "utf8")).toBe("");
+    expect(read()).toBe("");
   });
 
   test.each([
@@ -84,13 +119,13 @@ describe("a proof is refused", () => {
       reply(proofEvent(PROOF));
       reply(proofEvent(other));
     });
-    writeFileSync(file, "");
-    writeFileSync(join(proofs, other), "");
+    openPipe(file);
+    const read = openPipe(join(proofs, other));
     await expect(submitRequest(socket, ASKED, { proofs })).rejects.toMatchObject({
       code: "protocol",
       message: expect.stringContaining("second time"),
     });
-    expect(statSync(join(proofs, other)).size).toBe(0);
+    expect(read()).toBe("");
   });
 });
 
@@ -112,14 +147,13 @@ describe("a proof", () => {
 
   test("is written for the call as it was sent", async () => {
     const { socket, proofs, file, server } = await setUp(asksOnce);
-    writeFileSync(file, "");
+    const read = openPipe(file);
     chmodSync(file, 0o200);
     expect(await submitRequest(socket, ASKED, { proofs })).toEqual(aSummary());
     const [sent] = server.calls;
     expect(sent).toMatchObject({ method: "io.aegis.Executor.Submit", more: true });
     expect(sent?.parameters).toEqual({ operation_plan: "{}", policy_result: "{}", reason: "web server" });
-    chmodSync(file, 0o600);
-    expect(readFileSync(file, "utf8")).toBe(proofText("Submit", sent?.parameters ?? {}, PROOF));
+    expect(read()).toBe(proofText("Submit", sent?.parameters ?? {}, PROOF));
   });
 });
 
