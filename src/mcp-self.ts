@@ -14,6 +14,8 @@ const MAX_OUTPUT = 64 * 1024 * 1024;
 const MAX_TEXT = 2000;
 /** Commands at work at once; others wait. A client may send any number of requests. */
 const AT_ONCE = 4;
+/** Commands that wait for a person, which takes hours and no work: as many as one user's requests. They keep nothing else waiting. */
+const WAITING_AT_ONCE = 16;
 
 /** What each exit status means, in a word. */
 const OUTCOME_OF = {
@@ -59,15 +61,16 @@ export type RunCommand = (
   limits: { timeoutMs: number; signal: AbortSignal },
 ) => Promise<CommandAnswer>;
 
-/** Runs commands with this environment, at most four at a time. */
-export function commandRunner(env: Env): RunCommand {
-  const { program, words: first } = selfCommand();
+/** Runs commands with this environment, a few at a time. */
+export function commandRunner(env: Env, self = selfCommand()): RunCommand {
+  const { program, words: first } = self;
   const inherited = Object.fromEntries(
     Object.entries(env).flatMap(([k, v]) => (v === undefined ? [] : [[k, v]])),
   );
-  const turn = semaphore(AT_ONCE);
-  return (words, { timeoutMs, signal }) =>
-    turn(async () => {
+  const [working, waiting] = [semaphore(AT_ONCE), semaphore(WAITING_AT_ONCE)];
+  return (words, { timeoutMs, signal }) => {
+    const turn = words.includes("--wait") ? waiting : working;
+    return turn(async () => {
       signal.throwIfAborted();
       const result = await run(program, [...first, ...withJson(words)], {
         env: { ...inherited, NO_COLOR: "1" },
@@ -75,10 +78,12 @@ export function commandRunner(env: Env): RunCommand {
         timeoutMs,
         maxBytes: MAX_OUTPUT,
         signal,
+        killsAll: true,
       });
       signal.throwIfAborted();
       return answerOf(result.outcome === "timeout" ? null : result.status, result.stdout, timeoutMs);
     });
+  };
 }
 
 /** `--json` goes before the first `--`, after which every word is a positional. */

@@ -48,6 +48,26 @@ export function startTimeOf(pid: number): number | null {
   }
 }
 
+/**
+ * Pids of all that a process has started, and what those have started, as long as nobody in between has ended. Stop the process
+ * first: it may be starting another one now.
+ */
+export function descendantsOf(pid: number): number[] {
+  const parents = new Map<number, number>();
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const stat = textOf(`/proc/${entry}/stat`) ?? "";
+    parents.set(Number(entry), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+  }
+  const found = new Set([pid]);
+  for (let before = 0; before < found.size; ) {
+    before = found.size;
+    for (const [one, parent] of parents) if (found.has(parent)) found.add(one);
+  }
+  found.delete(pid);
+  return [...found];
+}
+
 /** The identity of a process; of one that has ended, the start time is 0. */
 export function identify(pid: number): ProcessId {
   return { pid, start: startTimeOf(pid) ?? 0, boot: thisBoot() };

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { descendantsOf } from "./sys-process.ts";
 
 /** Search path for programs, in order; nothing outside is ever run. */
 export const SYSTEM_PATH = [
@@ -29,6 +30,8 @@ export interface RunOptions {
   maxBytes: number;
   /** Kills the child when aborted, as the time limit does. */
   signal?: AbortSignal;
+  /** Also kills what the child has started in groups of its own, as this program does itself. */
+  killsAll?: boolean;
 }
 
 export interface RunResult {
@@ -92,7 +95,8 @@ export function run(program: string, args: readonly string[], options: RunOption
     let outcome: RunResult["outcome"] = "exited";
     const stop = (why: "timeout" | "truncated") => {
       if (outcome === "exited") outcome = why;
-      killGroup(child.pid);
+      if (options.killsAll === true) killAll(child.pid);
+      else killGroup(child.pid);
       // A descendant outside the group may hold the pipes open; destroying our ends keeps it from blocking us.
       child.stdout.destroy();
       child.stderr.destroy();
@@ -186,10 +190,17 @@ export function runFed(
   });
 }
 
-function killGroup(pid: number | undefined): void {
+function killAll(pid: number | undefined): void {
+  if (pid === undefined) return;
+  killGroup(pid, "SIGSTOP");
+  for (const one of descendantsOf(pid)) killGroup(one);
+  killGroup(pid);
+}
+
+function killGroup(pid: number | undefined, signal: NodeJS.Signals = "SIGKILL"): void {
   if (pid === undefined) return;
   try {
-    process.kill(-pid, "SIGKILL");
+    process.kill(-pid, signal);
   } catch {
     // Already ended.
   }

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
@@ -9,7 +10,7 @@ import { ALL } from "../src/cmd.ts";
 import { parseArgs } from "../src/cmd-args.ts";
 import { COMMANDS } from "../src/cmd-table.ts";
 import { makeServer } from "../src/mcp.ts";
-import type { CommandAnswer, RunCommand } from "../src/mcp-self.ts";
+import { type CommandAnswer, commandRunner, type RunCommand } from "../src/mcp-self.ts";
 import type { AgentTool } from "../src/mcp-tool.ts";
 import { AGENT_TOOLS } from "../src/mcp-tools.ts";
 import { planSummary } from "../src/plan-summary.ts";
@@ -233,6 +234,27 @@ const initialize = (protocolVersion: string) =>
   });
 const ping = (id: number, pad = "") =>
   JSON.stringify({ jsonrpc: "2.0", id, method: "ping", params: { pad } });
+
+for (const [built, [program = "", ...words]] of Object.entries(PROGRAMS))
+  test(`as many waits for people as a user may have requests keep nothing else waiting (${built})`, async () => {
+    const silent = createServer().listen(join(home, `${built}.sock`));
+    const stopping = new AbortController();
+    const run = commandRunner(ENV, { program, words });
+    const limits = { timeoutMs: 60_000, signal: stopping.signal };
+    const socket = ["--socket", join(home, `${built}.sock`)];
+    const waits = [1, 2, 3, 4, 5].map((n) =>
+      run(["apply", "--request", `${n}`, "--wait", ...socket], limits),
+    );
+    try {
+      expect(await run(["policy", "rules"], limits)).toMatchObject({ outcome: "ok" });
+    } finally {
+      stopping.abort();
+      expect((await Promise.allSettled(waits)).map(({ status }) => status)).toEqual(
+        Array(5).fill("rejected"),
+      );
+      silent.close();
+    }
+  });
 
 for (const [built, program] of Object.entries(PROGRAMS))
   describe(`the protocol (${built})`, () => {

@@ -162,6 +162,14 @@ describe("run", () => {
     expect(await gone(Number(result.stdout))).toBe(true);
   });
 
+  test("where it is told to, also groups of their own, and what those have started", async () => {
+    const script = "setsid sh -c 'setsid sleep 1000 & echo $!; wait' & echo $!; wait";
+    const result = await run("/bin/sh", ["-c", script], { ...OPTIONS, timeoutMs: 300, killsAll: true });
+    const pids = result.stdout.toString().trim().split("\n").map(Number);
+    expect(pids).toHaveLength(2);
+    expect(await Promise.all(pids.map(gone))).toEqual([true, true]);
+  });
+
   test("a descendant outside the group that holds our pipes doesn't block us", async () => {
     const started = await shell("setsid sleep 1000 & echo $!; wait", { timeoutMs: 300 });
     const pid = Number(started.stdout);
