@@ -2,6 +2,7 @@ import { parseJson } from "./canonical.ts";
 import { AegisError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import type { Reply } from "./wire.ts";
+import { GARBAGE_PER_BYTE, sweepAfter } from "./wire-budget.ts";
 import { type CallFailure, openCall } from "./wire-client.ts";
 import {
   type Caller,
@@ -146,6 +147,9 @@ export function relayRequests(
     const parameters = method === "Requests" ? readRequests(reply) : { event: readRequestEvent(reply) };
     if (!reply.continues) finish({ parameters });
     else if (!stopped) send({ parameters, continues: true });
+    // Documents of several MB leave as much garbage as a large request does.
+    const text = "documents" in parameters ? parameters.documents?.operation_plan : undefined;
+    sweepAfter((text?.length ?? 0) * GARBAGE_PER_BYTE);
   };
   const onFailure = (failure: CallFailure) => {
     const problem = failure.error.message;

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { RawClient, temporaryDirectory } from "./varlink-kit.ts";
+import { call, RawClient, startRunner, temporaryDirectory } from "./varlink-kit.ts";
 
 const GET_INFO = { method: "org.varlink.service.GetInfo" };
 const cleanups: (() => unknown)[] = [];
@@ -32,6 +32,7 @@ async function startProcess(limits: object, files = 1024) {
   const proc = (file: string) => readFileSync(`/proc/${child.pid}/${file}`, "utf8");
   return {
     child,
+    path,
     ready: new TextDecoder().decode(first.value) === "ready\n",
     client,
     residentKb: () => Number(/VmRSS:\s+(\d+)/.exec(proc("status"))?.[1]),
@@ -89,6 +90,28 @@ test("PEER 22: 500 silent clients at the open files limit: no busy loop, and ser
   expect(await Promise.all(silent.slice(0, 8).map((it) => it.refusal()))).toEqual(Array(8).fill("timeout"));
   await Promise.all(silent.slice(0, 8).map((it) => it.closed));
   for (let served = false; !served; ) served = (await client().send(GET_INFO).reply()).error === undefined;
+}, 30_000);
+
+test("large answers that nobody takes, as many as there may be, fit into the unit's 512 MB", async () => {
+  const { client, path, residentKb } = await startProcess({ requestsPerUid: 16, clientsPerUid: 64 });
+  const documents = { operation_plan: "x".repeat(4 * 1024 * 1024), policy_result: "{}", approvals: [] };
+  const runner = await startRunner(`${path}.no-runner`, (_, reply) =>
+    reply({ parameters: { requests: [{ number: 1 }], left_out: 0, documents } }),
+  );
+  cleanups.push(runner.close);
+  for (let n = 0; n < 16; n++) {
+    const deaf = client();
+    deaf.socket.pause();
+    deaf.send(call("Requests", { number: 1 }));
+  }
+  let most = 0;
+  for (const end = performance.now() + 3000; performance.now() < end; await Bun.sleep(20)) {
+    most = Math.max(most, residentKb());
+    if (runner.calls.length === 16) break;
+  }
+  await Bun.sleep(500);
+  expect(Math.max(most, residentKb())).toBeLessThan(250_000);
+  expect(await client().send(call("Requests", {})).refusal()).toBe("busy");
 }, 30_000);
 
 test("with too few open files the front does not start", async () => {
