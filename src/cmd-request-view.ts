@@ -164,9 +164,9 @@ function listedChanges(then: DecidedPlan, now: DecidedPlan, terminal: Terminal):
   const listed = (title: string, lines: readonly string[]) => {
     if (lines.length === 0) return [];
     const more = lines.length - LISTED;
-    const shown = lines
-      .slice(0, LISTED)
-      .flatMap((text) => wrap(`  ${text}`, terminal.width - 2, `    ${GUTTER}`));
+    // The caller indents by two more.
+    const within = { ...terminal, width: terminal.width - 2 };
+    const shown = lines.slice(0, LISTED).flatMap((text) => indented(text, 2, within));
     return [title, ...shown, ...(more > 0 ? [`  and ${more} more`] : [])];
   };
   const [before, after] = [then.plan.document, now.plan.document];

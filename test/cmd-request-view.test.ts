@@ -135,6 +135,17 @@ describe("what changed since it was planned", () => {
       expect(text).toStartWith("Changed since it was planned at then:\n");
       for (const word of says) expect(text).toContain(word);
     });
+  test("each below its heading, wrapped behind the bar", () => {
+    const warnings = [`kept back: ${"name ".repeat(20)}`];
+    expect(since({ warnings })).toBe(
+      [
+        "Changed since it was planned at then:",
+        "  Warnings that are new:",
+        `    kept back: ${"name ".repeat(11)}name`,
+        `    │ ${"name ".repeat(8)}`,
+      ].join("\n"),
+    );
+  });
   test("many changes are counted", () => {
     const many = Array.from({ length: 40 }, (_, n) => entry(`p${n}`));
     expect(since({ transaction: [first, ...many] })).toContain("and 28 more");
