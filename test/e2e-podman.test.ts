@@ -1,26 +1,20 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
-import { unpackPackages } from "./debian-packages.ts";
+import { debianPackages, unpackPackages } from "./debian-packages.ts";
 import { type Chain, startChain } from "./e2e-kit.ts";
 import { brokenInvariants, eventually, kill, processes } from "./e2e-running.ts";
 import { AMD64, fakeIndex, imageAnswers, type MadeImage } from "./image-kit.ts";
 import { layerEntry, NET_RAW } from "./layer-kit.ts";
 import { needs } from "./needs.ts";
-import {
-  directory,
-  helloProgram,
-  imageOf,
-  imageOfFiles,
-  PODMAN_DEBS,
-  PodmanRegistry,
-  STORE,
-} from "./podman-kit.ts";
+import { directory, helloProgram, imageOf, imageOfFiles, PodmanRegistry, STORE } from "./podman-kit.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /*
  * podman from the plan to the log, with Debian's podman and a registry of the test's own.
  */
+
+const PODMAN_DEBS = debianPackages("podman", "crun");
 
 const BOTTOM = [
   // Layers above, without an entry for their root, get its mode.

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { MANAGED_LIMITS, managedLimits } from "../src/eco-sandbox-limits.ts";
-import { fakeManaged } from "./managed-fake.ts";
+import { fakeManaged, fakeStore } from "./managed-fake.ts";
 import { compiledAegis, ManagedTest, managed, processesOf, script } from "./managed-kit.ts";
 
 /*
@@ -208,4 +210,118 @@ managed.describe("a hostile tool", () => {
     );
     expect(result.state).toBe("completed");
   });
+});
+
+/*
+ * The same as root of a user namespace, with the capabilities that unpacking takes.
+ */
+managed.describe("a hostile tool that is root of its own namespace", () => {
+  const aegis = compiledAegis();
+  let at: ManagedTest;
+  beforeEach(() => {
+    at = new ManagedTest(aegis(), fakeStore, {
+      limits: { memory: 256 << 20, tasks: 200, disk: 64 << 20, entries: 3000 },
+    });
+  });
+  afterEach(() => at.close());
+
+  managed.test("is nobody on the host, with few capabilities and one user range", async () => {
+    const look = `
+      echo "id: $(id -u) $(id -G)"
+      grep -E '^(CapPrm|CapEff|CapBnd|CapInh|CapAmb|NoNewPrivs)' /proc/self/status | tr -s '\\t' ' '
+      echo "map:$(tr -s ' ' < /proc/self/uid_map)"
+      echo "state: $(ls -A /var/lib/aegis)"
+      echo "cwd: $(pwd)"
+      echo "interfaces: $(grep -c : /proc/net/dev)"`;
+    const { stdout, result } = await at.run([TOOL], script(`${INSTALL}\n${look}`));
+    expect(result.state).toBe("completed");
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_CHROOT, SYS_ADMIN, SETFCAP.
+    const capabilities = (0b11011 | (1 << 18) | (1 << 21)) + 2 ** 31;
+    const hex = capabilities.toString(16).padStart(16, "0");
+    expect(
+      stdout
+        .trim()
+        .split("\n")
+        .map((line) => line.trim()),
+    ).toEqual([
+      "id: 0 0",
+      ...["CapInh: 0000000000000000", `CapPrm: ${hex}`, `CapEff: ${hex}`, `CapBnd: ${hex}`],
+      ...["CapAmb: 0000000000000000", "NoNewPrivs: 1", "map: 0 700000000 65536", "state: fake"],
+      ...["cwd: /build/empty", "interfaces: 1"],
+    ]);
+  });
+
+  const OUT: [what: string, command: string][] = [
+    ["reach a server of the host", "exec 8<>/dev/tcp/127.0.0.1/HOSTPORT"],
+    ["signal the first process", "kill -9 1"],
+    ["read its environment", "cat /proc/1/environ"],
+    ["leave by the first process's root", "ls /proc/1/root/"],
+    ["make the host's programs writable", "mount -o remount,bind,rw /usr"],
+    ["make its root writable", "mount -o remount,bind,rw /"],
+    ["let set-user-id programs count", "mount -o remount,bind,suid /tmp"],
+    ["let devices count", "mount -o remount,bind,dev /tmp"],
+    ["take a mount away", "umount /usr"],
+    ["take its root away", "umount -l / && ls /files"],
+    ["see what its root covers", "ls /files || ls /../files"],
+    ["see it from a chroot", "mkdir -p /tmp/c && chroot /tmp/c /bin/true; cd / && ls ../../files"],
+    ["change the host's programs", "touch /usr/bin/evil"],
+    ["make a device", "mknod $R/device b 8 0"],
+    ["change a setting of the kernel", "echo x > /proc/sys/kernel/core_pattern"],
+    [
+      "see all processes",
+      "mkdir /tmp/p && mount -t proc proc /tmp/p && test $(ls /tmp/p | grep -c '^[0-9]') -gt 10",
+    ],
+    ["see the host's devices", "mkdir /tmp/s && mount -t sysfs sysfs /tmp/s"],
+    ["give a file to a user of the host", "touch $R/x && chown 12345678 $R/x"],
+    ["have a local socket", "perl -MSocket -e 'exit(socket(my $s, AF_UNIX, SOCK_STREAM, 0) ? 0 : 1)'"],
+    ["set the clock", "date -s 2030-01-01"],
+    ["join the first process's namespaces", "nsenter --target 1 --user --mount true"],
+    ["become another user", "setpriv --reuid 1000 true"],
+  ];
+  managed.test("can't do what takes rights or a way out of it", async () => {
+    const tries = OUT.map(
+      ([what, command]) =>
+        `( ${command.replace("HOSTPORT", String(at.port))} ) >/dev/null 2>&1 </dev/null && echo 'could ${what.replaceAll("'", "")}'`,
+    );
+    const { stdout, result } = await at.run(
+      [TOOL],
+      script([INSTALL, ...tries, "rm -f $R/x; true"].join("\n")),
+    );
+    expect(stdout).toBe("");
+    expect(result.state).toBe("completed");
+    expect(at.installed()).toEqual({ tool: TOOL.bytes });
+    expect(at.leftOver()).toEqual([]);
+  });
+
+  managed.test("what it makes for other users is theirs in its namespace, and is told apart", async () => {
+    const { result } = await at.run([TOOL], script(`${INSTALL}; touch $R/other; chown 5 $R/other`));
+    expect(result).toMatchObject({
+      code: "hash_mismatch",
+      message: expect.stringContaining("other:all is 700000005"),
+    });
+    expect(at.installed()).toEqual({});
+  });
+
+  managed.test(
+    "directories taken whole keep owners, modes and names from one content to the next",
+    async () => {
+      const whole =
+        "mkdir -p $R/whole/a && echo su > $R/whole/a/su && chmod 4755 $R/whole/a/su && ln $R/whole/a/su $R/whole/a/su2";
+      const first = await at.run([TOOL], script(`${INSTALL}; ${whole}; touch $R/passing`));
+      expect(first.result).toMatchObject({ state: "completed" });
+      const at2 = (path: string) => statSync(join(at.root, path));
+      const [directory, file] = [at2("whole/a").ino, at2("whole/a/su")];
+      expect([file.mode & 0o7777, file.nlink, file.uid]).toEqual([0o4755, 2, 0]);
+      expect((await at.run([{ ...TOOL, bytes: "two" }], script(INSTALL))).result.state).toBe("completed");
+      // The same directory, and the same files in the content before.
+      expect([at2("whole/a").ino, at2("whole/a/su").ino, at2("whole/a/su").nlink]).toEqual([
+        directory,
+        file.ino,
+        4,
+      ]);
+      expect(at.installed()).toMatchObject({ tool: "two", "whole/a/su2": "su\n" });
+      expect(Object.keys(at.installed())).not.toContain("passing");
+      expect(statSync(at.root).mode & 0o777).toBe(0o700);
+    },
+  );
 });

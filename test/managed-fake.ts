@@ -1,3 +1,5 @@
+import { chmodSync, lchownSync, lstatSync, readdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
 import type { Difference } from "../src/doc-result.ts";
 import type { BuildPlaces, BuildSettings, ManagedTool, Route } from "../src/eco-managed.ts";
 
@@ -42,4 +44,35 @@ export const fakeManaged: ManagedTool = {
     Object.fromEntries(
       [...tree].flatMap(([path, entry]) => (entry.kind === "file" && entry.executable ? [[path, path]] : [])),
     ),
+};
+
+/**
+ * The same with a store: what the script makes, as root of a user namespace, is taken as it is but for its owner. Directories in `whole`
+ * are taken whole, and what is called `passing` passes.
+ */
+export const fakeStore: ManagedTool = {
+  ...fakeManaged,
+  tool: "container",
+  root: "fake",
+  store: {
+    isWhole: (path) => /^whole\/[^/]+$/.test(path),
+    isPassing: (path) => path === "passing",
+    ready() {},
+    settle({ left, stage, firstUser }) {
+      const others: Difference[] = [];
+      renameSync(left, stage);
+      for (const path of ["", ...readdirSync(stage, { recursive: true, encoding: "utf8" })]) {
+        const at = join(stage, path);
+        const stat = lstatSync(at);
+        if (stat.uid !== firstUser && stat.uid !== 0)
+          others.push({ package: path, architecture: "all", expected: null, found: `${stat.uid}` });
+        lchownSync(at, 0, 0);
+        // The owner's change takes special bits away.
+        if (stat.isFile()) chmodSync(at, stat.mode & 0o7777);
+      }
+      return Promise.resolve(others);
+    },
+  },
+  keeps: ({ before, stage }) => [...before.keys()].filter((path) => !stage.has(path)),
+  check: () => Promise.resolve([]),
 };

@@ -1,14 +1,12 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { tar } from "./archive-kit.ts";
-import { debianPackages } from "./debian-packages.ts";
 import { BASE, digestOf, type FakeImage, fakeImage, type MadeImage } from "./image-kit.ts";
 import { type LayerEntryFields, layerEntry } from "./layer-kit.ts";
 
 /*
- * Debian's podman, images that it can unpack and run, and a registry of the test's own.
+ * podman's store, images that podman can unpack and run, and a registry of the test's own.
  */
 
-export const PODMAN_DEBS = debianPackages("podman", "crun");
 /** podman on Aegis's store. */
 export const STORE = ["podman", "--root", "/var/lib/aegis/podman/storage", "--runroot", "/run/aegis/podman"];
 
