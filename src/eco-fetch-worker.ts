@@ -19,6 +19,7 @@ const Way = v.strictObject({
   headers: v.optional(texts),
   proxy: v.optional(v.string()),
   certificates: v.optional(v.string()),
+  redirects: v.optional(v.boolean()),
 });
 const Input = v.pipe(
   v.strictObject({
@@ -52,12 +53,13 @@ export async function runFetchWorker(): Promise<never> {
 type Download = { url: string; size: number } & v.InferOutput<typeof Way>;
 
 async function fetchOne(index: number, download: Download, signal: AbortSignal): Promise<void> {
-  const { url, size, headers, proxy, certificates } = download;
+  const { url, size, headers, proxy, certificates, redirects = false } = download;
   const request = {
     headers: { accept: "*/*", ...headers },
     signal,
     // One more than there should be, so that root sees that it is too much.
     maxBytes: size + 1,
+    redirects,
     ...(proxy === undefined ? {} : { proxy }),
     ...(certificates === undefined ? {} : { certificates }),
   };

@@ -21,7 +21,7 @@ import { AegisError, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 import { type Account, accountOf, unusedId } from "./sys-account.ts";
 import { isFlocked } from "./sys-ffi.ts";
-import { createFileExclusive, readText } from "./sys-files.ts";
+import { createFileExclusive, namesIn, readText } from "./sys-files.ts";
 import { resolveProgram, run } from "./sys-spawn.ts";
 import { USERS, userIds } from "./sys-state.ts";
 
@@ -114,7 +114,9 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
         unit: fetch,
         account: fetcher,
         root: join(directory, BUILD_FILES.sandbox),
-        reached: withCredentials(tool.access?.(readText), credentials),
+        reached:
+          (await tool.reach?.(files, { readText, list: namesIn, credentials, stop })) ??
+          withCredentials(tool.access?.(readText), credentials),
         progress: (done, of) => {
           alive();
           const percent = Math.floor((done / Math.max(of, 1)) * 100);

@@ -96,6 +96,18 @@ export interface FetchAccess {
   proxy?: string;
   /** In PEM, in place of the system's. */
   certificates?: string;
+  /** Follows redirects, elsewhere without the headers: the bytes are compared, wherever they come from. */
+  redirects?: boolean;
+}
+
+/** What reaching a registry may depend on. */
+interface Reaching {
+  readText(path: string): string | null;
+  /** Names in a directory; empty if it does not exist. */
+  list(path: string): string[];
+  /** Headers with the executor's own credentials for an address. */
+  credentials(url: URL): Readonly<Record<string, string>>;
+  stop: AbortSignal;
 }
 
 export interface ManagedTool {
@@ -109,6 +121,11 @@ export interface ManagedTool {
   store?: ManagedStore;
   /** How package files are reached by this host's own settings (files below /etc); left out, without anything special. */
   access?(readText: (path: string) => string | null): (url: URL) => FetchAccess;
+  /**
+   * The same where a registry has to be asked first, as for the tokens of image registries. @throws AegisError `unavailable`,
+   * `invalid_config`
+   */
+  reach?(files: readonly SignedFile[], reaching: Reaching): Promise<(url: URL) => FetchAccess>;
   /**
    * For a tool that is confused by what is there already: it then works on an empty directory, and these paths of the root are put beside
    * what it left. Left out, the tool works on a copy of the root.

@@ -1,11 +1,15 @@
 import { existsSync, readFileSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import type { ManagedTool, Route, SignedFile } from "./eco-managed.ts";
+import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
+import { imageAccess } from "./image-config.ts";
 import { MANIFEST_TYPES } from "./image-manifest.ts";
 import { settlePodman } from "./image-podman-settle.ts";
 import { layerPath, listsOf, ownedBy, pullsIn, STORAGE } from "./image-podman-store.ts";
 import { normalizeReference } from "./image-reference.ts";
+import { ImageRepository } from "./image-registry.ts";
+import { fetchBytes } from "./sys-fetch.ts";
 
 /*
  * podman with a managed store: `podman pull` of an image's digest from a registry that holds its signed files, in a user namespace and
@@ -26,6 +30,10 @@ const EMPTY_DIRECTORY = new RegExp(`^${STORAGE}(?:/overlay(?:/l|-[a-z]+)?)?/$`);
 
 const CONTAINERS = `${STORAGE}/overlay-containers/containers.json`;
 const MAX_CONTAINERS = 64 * 1024 * 1024;
+
+/** Of a manifest, or a token. */
+const MAX_ANSWER = 4 * 1024 * 1024;
+const ANSWER_MS = 30_000;
 
 /** OVERLAYFS_SUPER_MAGIC of linux/magic.h. podman would take vfs there, with a copy of everything for each layer. */
 const OVERLAYFS = 0x794c7630;
@@ -72,6 +80,31 @@ export const podmanManaged: ManagedTool = {
         }),
       ]),
     );
+  },
+
+  async reach(files, { readText, list, credentials, stop }) {
+    const reference = normalizeReference(nameOf(files));
+    const access = imageAccess(reference, { env: {}, readText, list });
+    const get: Planning["get"] = (url, request = {}) => {
+      const { hasToken = false, headers = {}, maxBytes = MAX_ANSWER } = request;
+      const { certificates } = request;
+      return fetchBytes(url, {
+        ...{ headers: hasToken ? headers : { ...credentials(url), ...headers }, maxBytes },
+        ...(certificates === undefined ? {} : { certificates }),
+        signal: AbortSignal.any([stop, AbortSignal.timeout(ANSWER_MS)]),
+      });
+    };
+    const repository = new ImageRepository(reference, access, { get, packageFile: noPackageFile });
+    const authorization = await repository.authorization(files[0]?.integrity ?? "");
+    const { certificates } = access;
+    return (url) => ({
+      headers: {
+        ...(authorization === null ? credentials(url) : { authorization }),
+        ...(/\/manifests\/[^/]+$/.test(url.pathname) ? { accept: MANIFEST_TYPES.join(", ") } : {}),
+      },
+      ...(certificates === undefined ? {} : { certificates }),
+      redirects: true,
+    });
   },
 
   settings({ registry, home }, files) {
@@ -138,6 +171,11 @@ function mountsBelow(root: string): string[] {
 
 function textOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("utf8");
+}
+
+/** Layers are fetched by the fetch process alone. */
+function noPackageFile(): never {
+  throw new AegisError("internal", "no file of an image is fetched here");
 }
 
 /** The repository of a plan's files, with its registry. */

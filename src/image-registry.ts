@@ -105,6 +105,15 @@ export class ImageRepository {
     );
   }
 
+  /**
+   * What the registry wants to see with a request for the repository's files, found out by one for a manifest; null for nothing.
+   * @throws AegisError `unavailable`, `evidence_mismatch`
+   */
+  async authorization(digest: string): Promise<string | null> {
+    await this.manifest(digest);
+    return this.#authorization;
+  }
+
   blobUrl(digest: string): URL {
     return new URL(`blobs/${digest}`, this.#base);
   }

@@ -126,29 +126,38 @@ function requestOptions(url: URL, { body, headers, signal, proxy, certificates }
   };
 }
 
+/** Redirects that are followed for one file: a registry's storage may be behind another one. */
+const MAX_REDIRECTS = 4;
+
 /**
- * Passes on the body of a URL as it comes, at most `maxBytes` of it. Everything else is as in {@link fetchBytes}.
+ * Passes on the body of a URL as it comes, at most `maxBytes` of it. With `redirects` these are followed, without the request's headers,
+ * wherever nobody on the way can listen. Everything else is as in {@link fetchBytes}.
  * @throws AegisError `unavailable` for no response, a status other than 200, or a body larger than `maxBytes`
  */
 export async function fetchStreamed(
   url: URL,
-  request: BytesRequest,
+  request: BytesRequest & { redirects?: boolean },
   take: (chunk: Uint8Array) => Promise<void>,
+  hops = 0,
 ): Promise<void> {
   const { signal, maxBytes } = request;
   const options = requestOptions(url, request);
+  let next: URL | null = null;
   let total = 0;
   let refusal: string | null = null;
   try {
     const response = await fetchWithoutTimeout(url.href, options);
-    if (response.status !== 200) {
-      const location = response.headers.get("location");
+    const location = response.headers.get("location");
+    if (request.redirects === true && location !== null && REDIRECTS.includes(response.status))
+      next = followed(url, location, hops);
+    if (next !== null) await response.body?.cancel();
+    else if (response.status !== 200) {
       const elsewhere = location === null ? "" : ", and sends elsewhere, which is not followed";
       refusal = `status ${response.status}${elsewhere}`;
       await response.body?.cancel();
       throw new Error(refusal);
     }
-    for await (const chunk of response.body ?? []) {
+    for await (const chunk of next === null ? (response.body ?? []) : []) {
       const room = maxBytes - total;
       total += chunk.length;
       await take(chunk.subarray(0, room));
@@ -158,6 +167,21 @@ export async function fetchStreamed(
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
     throw noUsableAnswer(url, refusal ?? (timedOut ? messageOf(signal.reason) : reasonOf(error)));
   }
+  if (next === null) return;
+  const { headers: _, certificates, ...rest } = request;
+  const own = next.host === url.host && certificates !== undefined ? { certificates } : {};
+  await fetchStreamed(next, { ...rest, ...own, headers: { accept: "*/*" } }, take, hops + 1);
+}
+
+const REDIRECTS = [301, 302, 303, 307, 308];
+
+/** Where a redirect leads, if it may be followed; null otherwise. */
+function followed(from: URL, location: string, hops: number): URL | null {
+  if (hops >= MAX_REDIRECTS || !URL.canParse(location, from.href)) return null;
+  const to = new URL(location, from);
+  to.username = "";
+  to.password = "";
+  return isProtected(to) && !leadsHome(from, to) ? to : null;
 }
 
 /** The system's certificate store, with what its administrator added. Without it Bun's own applies. */

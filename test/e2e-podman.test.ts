@@ -42,6 +42,7 @@ const IMAGE = imageOf([BOTTOM, onTop("first")], { config: { Entrypoint: ["/bin/h
 const INDEX = fakeIndex([[IMAGE, AMD64]]);
 const said = (text: string) => imageOf([BOTTOM, onTop(text)]);
 const [SECOND, GONE, CHANGED, LAST] = [said("second"), said("gone"), said("changed"), said("last")];
+const SECRET = said("secret");
 const OTHERS = ["a", "b", "c"].map(said);
 const KILLED = Array.from({ length: 6 }, (_, n) => said(`killed ${n}`));
 const BIG = imageOfFiles([bigLayer()]);
@@ -122,6 +123,7 @@ needs(PODMAN_DEBS !== null, "Debian's packages of podman, by apt-get").describe(
         SECOND,
         GONE,
         CHANGED,
+        SECRET,
         LAST,
         BIG,
         ARM,
@@ -247,6 +249,51 @@ needs(PODMAN_DEBS !== null, "Debian's packages of podman, by apt-get").describe(
       const words = await refused(CHANGED, 9);
       registry.trick = null;
       expect(words).toContain("the registry gives another file");
+    }, 120_000);
+
+    test("a registry with a password, tokens and its layers elsewhere: the executor fetches with its own", async () => {
+      const basic = `Basic ${Buffer.from("ops:s3cret").toString("base64")}`;
+      const asked: string[] = [];
+      registry.trick = (path, answer, { headers, url }) => {
+        const authorization = headers.get("authorization");
+        asked.push(`${path.replace(/sha256:.*/, "")} ${authorization?.split(" ")[0]}`);
+        if (path === "/token")
+          return authorization === basic
+            ? Response.json({ token: "t0ken" })
+            : new Response("{}", { status: 401 });
+        if (path.startsWith("/elsewhere/"))
+          return authorization === null
+            ? registry.answerOf(path.replace("/elsewhere", ""))
+            : new Response("", { status: 400 });
+        const realm = `Bearer realm="${new URL(url).origin}/token",service="ours"`;
+        if (authorization !== "Bearer t0ken")
+          return new Response("{}", { status: 401, headers: { "www-authenticate": realm } });
+        return path.includes("/blobs/")
+          ? new Response("", { status: 307, headers: { location: `/elsewhere${path}` } })
+          : answer();
+      };
+      const auths = { [registry.host]: { auth: basic.replace("Basic ", "") } };
+      chain.host.write("/root/.docker/config.json", JSON.stringify({ auths }), 0o600);
+      const { path, execution } = await chain.signed("podman", "pull", `${name}@${SECRET.digest}`);
+      const without = await chain.apply(path);
+      expect([without.status, without.stderr]).toEqual([9, expect.stringContaining("status 401")]);
+      const own = `[[registry]]\nhost = "${registry.host}"\nuser = "ops"\npassword = "s3cret"\n`;
+      chain.host.write("/etc/aegis/registries.toml", own, 0o600);
+      asked.length = 0;
+      const applied = await chain.apply(path);
+      registry.trick = null;
+      expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error")]);
+      expect(asked).toContain("/elsewhere/v2/team/app/blobs/ undefined");
+      expect(await images()).toContain(SECRET.digest);
+      // podman has never seen it, nor the token, and nothing has kept them.
+      const secrets = ["grep", "-rlE", `s3cret|t0ken|${basic.replace("Basic ", "")}`];
+      const kept = await chain.host.exec([
+        ...secrets,
+        "/var/lib/aegis",
+        "/var/log/aegis",
+        "/var/cache/aegis",
+      ]);
+      expect([kept.stdout, JSON.stringify(execution).includes("s3cret")]).toEqual(["", false]);
     }, 120_000);
 
     test("an index without this platform is not planned", async () => {

@@ -62,7 +62,7 @@ export class PodmanRegistry {
   readonly #server: ReturnType<typeof Bun.serve>;
   answers: Answers;
   /** Called with each request before it is answered; what it returns is the answer. */
-  trick: ((path: string, answer: () => Response) => Response | null) | null = null;
+  trick: ((path: string, answer: () => Response, request: Request) => Response | null) | null = null;
 
   constructor(answers: Answers) {
     this.answers = answers;
@@ -71,8 +71,8 @@ export class PodmanRegistry {
       port: 0,
       fetch: (request) => {
         const { pathname } = new URL(request.url);
-        const answer = () => this.#answer(pathname);
-        return this.trick?.(pathname, answer) ?? answer();
+        const answer = () => this.answerOf(pathname);
+        return this.trick?.(pathname, answer, request) ?? answer();
       },
     });
   }
@@ -90,7 +90,7 @@ export class PodmanRegistry {
     return `[container]\nallowed_registries = ["${this.host}"]\n`;
   }
 
-  #answer(pathname: string): Response {
+  answerOf(pathname: string): Response {
     const answer = this.answers[`${BASE}${pathname.replace("/v2/team/app", "")}`];
     if (typeof answer !== "string" && !(answer instanceof Uint8Array))
       return new Response("{}", { status: 404 });
