@@ -45,7 +45,7 @@ export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
 
 function unitTerm(name: UnitName): readonly [string, string] {
   if (!name.endsWith(".service")) return [`\`${name}\``, PURPOSE[name]];
-  const user = /^User=(.+)$/m.exec(unitText(name))?.[1] ?? "root";
+  const user = /^User=(.+)$|--reuid=(\S+)/m.exec(unitText(name))?.slice(1).find(Boolean) ?? "root";
   return [`\`${name}\``, `${PURPOSE[name]}. Runs as ${user}; exposure ${EXPOSURE[name]}`];
 }
 

@@ -22,10 +22,6 @@ const UNSET = [
   "http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY",
 ] as const;
 
-function without(directives: Directives, ...names: readonly string[]): Directives {
-  return Object.fromEntries(Object.entries(directives).filter(([name]) => !names.includes(name)));
-}
-
 /** For every service. */
 const EVERY: Directives = {
   UnsetEnvironment: UNSET,
@@ -124,15 +120,23 @@ export const REVIEWER: Directives = {
 
 /**
  * For the notifier: as the reviewer, but that it may start sendmail, which writes its queue, and in most mail servers is set-group-id or
- * set-user-id for that. Nothing else of Aegis is visible to it but its notices.
+ * set-user-id for that. Nothing else of Aegis is visible to it but its notices. Without User=: of an unprivileged user's service, systemd
+ * before 254 takes every seccomp filter to mean NoNewPrivileges=, under which postfix's sendmail waits for ever (measured on 252). So
+ * root's setpriv is what it starts, and the filters hold for the mail server too.
  */
 export const NOTIFIER: Directives = {
-  ...without(REVIEWER, "NoExecPaths", "ExecPaths"),
+  ...REVIEWER,
   NoNewPrivileges: "no",
   CapabilityBoundingSet: "CAP_SETUID CAP_SETGID CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE",
   SystemCallFilter: "@system-service",
   ReadWritePaths: "/var/lib/aegis/notify -/var/spool -/var/mail -/var/log/exim4",
   InaccessiblePaths: "-/run/dbus -/run/aegis -/run/systemd/private -/var/log/aegis -/var/cache/aegis",
+  // Where exim delivers to somebody of this host, it goes to their home first.
+  ProtectHome: "read-only",
+  // Mail servers, and none of the programs that make a user root: sudo, su, pkexec, mount.
+  ExecPaths: `${REVIEWER["ExecPaths"]} /usr/bin/setpriv /usr/sbin -/usr/bin/msmtp -/usr/bin/nullmailer-inject`,
+  // Some mail servers deliver after sendmail has ended.
+  KillMode: "process",
 };
 
 /**

@@ -242,9 +242,8 @@ const UNITS = {
   "aegis-notify.service": {
     Unit: { Description: "Aegis notifier", After: "network.target nss-lookup.target", ...NO_START_LIMIT },
     Service: {
-      User: USERS.notify,
-      Group: USERS.notify,
-      ExecStart: `${SYSTEM.binary} daemon --notify`,
+      ExecStart: `/usr/bin/setpriv --reuid=${USERS.notify} --regid=${USERS.notify} --clear-groups --inh-caps=-all ${SYSTEM.binary} daemon --notify`,
+      SyslogIdentifier: "aegis",
       Restart: "on-failure",
       RestartSec: "1min",
       TimeoutStopSec: "30s",

@@ -1,8 +1,10 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Notice } from "./doc-notice.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { fetchText } from "./sys-fetch.ts";
-import { resolveProgram } from "./sys-spawn.ts";
+import { killGroup, resolveProgram } from "./sys-spawn.ts";
 import { clip, safe } from "./terminal.ts";
 
 /*
@@ -10,6 +12,7 @@ import { clip, safe } from "./terminal.ts";
  */
 
 const SEND_MS = 20_000;
+const LAST_WORDS_MS = 1000;
 const MAX_ANSWER = 64 * 1024;
 /** sendmail(8), as every mail server of Debian provides it. */
 const SENDMAIL = "sendmail";
@@ -24,11 +27,12 @@ export type Channels = Readonly<Record<Channel, ((notice: Notice) => Promise<voi
 export function openChannels(
   settings: { webhook: URL | null; mail: string | null },
   sendmail = () => resolveProgram(SENDMAIL),
+  limitMs = SEND_MS,
 ): Channels {
   const { webhook, mail } = settings;
   return {
     webhook: webhook === null ? null : (notice) => post(webhook, notice),
-    mail: mail === null ? null : (notice) => sendMail(sendmail(), mail, notice),
+    mail: mail === null ? null : (notice) => sendMail(sendmail(), mail, notice, limitMs),
   };
 }
 
@@ -84,7 +88,7 @@ export function mailOf(to: string, notice: Notice): string {
   ].join("\n");
 }
 
-function sendMail(program: string | null, to: string, notice: Notice): Promise<void> {
+function sendMail(program: string | null, to: string, notice: Notice, limitMs: number): Promise<void> {
   if (program === null)
     return Promise.reject(new AegisError("unavailable", "there is no sendmail on this host"));
   return new Promise((resolve, reject) => {
@@ -93,24 +97,38 @@ function sendMail(program: string | null, to: string, notice: Notice): Promise<v
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" },
       cwd: "/",
       stdio: ["pipe", "ignore", "pipe"],
-      timeout: SEND_MS,
-      killSignal: "SIGKILL",
+      detached: true,
     });
     let said = "";
+    const fail = (what: string) => {
+      const words = safe(clip(said.trim(), 300));
+      reject(new AegisError("unavailable", `${program} ${what}${words === "" ? "" : `: ${words}`}`));
+    };
+    // Not the end of its output: what sendmail leaves behind may hold that open for ever.
+    const timer = setTimeout(() => {
+      fail(`has not ended after ${limitMs / 1000} s`);
+      killGroup(child.pid);
+      child.stderr.destroy();
+    }, limitMs);
     child.stderr.on("data", (chunk: Buffer) => {
       if (said.length < 500) said += chunk.toString("utf8");
     });
     child.stdin.on("error", () => {});
-    child.on("error", (error) => reject(new AegisError("unavailable", `${program}: ${messageOf(error)}`)));
-    child.on("close", (status, signal) => {
-      if (status === 0) resolve();
-      else
-        reject(
-          new AegisError(
-            "unavailable",
-            `${program} ended with ${status ?? signal}: ${safe(clip(said.trim(), 300))}`,
-          ),
-        );
+    child.on("error", (error) => {
+      clearTimeout(timer);
+      fail(messageOf(error));
+    });
+    child.on("exit", async (status, signal) => {
+      clearTimeout(timer);
+      if (status === 0) {
+        child.stderr.destroy();
+        resolve();
+        return;
+      }
+      // Its last words may still be in the pipe.
+      await Promise.race([once(child.stderr, "end"), sleep(LAST_WORDS_MS)]);
+      child.stderr.destroy();
+      fail(`ended with ${status ?? signal}`);
     });
     child.stdin.end(mailOf(to, notice));
   });

@@ -24,6 +24,7 @@ const LAST_RETRY_MS = 10 * 60_000;
 const GIVE_UP_MS = 24 * 60 * 60_000;
 /** How far a channel that was never used looks back: to the request that started this process. */
 const LOOK_BACK_MS = 15 * 60_000;
+const LINGER_MS = 2000;
 const MAX_STATE = 4 * 1024 * 1024;
 
 const Delivery = v.strictObject({
@@ -41,10 +42,11 @@ type ChannelState = v.InferOutput<typeof ChannelState>;
 export interface NotifyWorld {
   notices: string;
   state: string;
-  channels: Channels;
+  /** Asked again before each round, so that a mended setting counts at once. */
+  channels(): Channels;
   now(): Date;
-  /** Waits, or less long if a notice comes meanwhile. */
-  sleep(ms: number): Promise<void>;
+  /** Waits, or less long if a notice came since it last returned; false then. */
+  sleep(ms: number): Promise<boolean>;
 }
 
 /**
@@ -53,10 +55,13 @@ export interface NotifyWorld {
  */
 export async function notifyAll(world: NotifyWorld, log: Log): Promise<void> {
   for (;;) {
-    const waits = await Promise.all(CHANNELS.map((channel) => pass(channel, world, log)));
+    const channels = world.channels();
+    const waits = await Promise.all(CHANNELS.map((channel) => pass(channel, channels[channel], world, log)));
     const next = Math.min(...waits);
-    if (!Number.isFinite(next)) return;
-    await world.sleep(next);
+    if (next === 0) continue;
+    if (Number.isFinite(next)) await world.sleep(next);
+    // What comes while this process ends starts no other one.
+    else if (await world.sleep(LINGER_MS)) return;
   }
 }
 
@@ -67,14 +72,18 @@ export async function notifyAll(world: NotifyWorld, log: Log): Promise<void> {
 export async function runNotifier(log: Log): Promise<void> {
   if (process.getuid?.() === 0)
     throw new AegisError("usage", "the notifier doesn't run as root", "It is started by aegis-notify.path.");
-  const { notify } = loadPolicyConfig({}, { system: true }).config;
-  const { webhook = readAddress(notify.webhook_file), mail = null } = notify;
-  const channels = openChannels({ webhook: webhook === null ? null : new URL(webhook), mail });
+  const channels = () => {
+    const { notify } = loadPolicyConfig({}, { system: true }).config;
+    const { webhook = readAddress(notify.webhook_file), mail = null } = notify;
+    return openChannels({ webhook: webhook === null ? null : new URL(webhook), mail });
+  };
   const now = () => new Date();
-  await notifyAll(
-    { notices: SYSTEM.notices, state: SYSTEM.notifierState, channels, now, sleep: untilChanged },
-    log,
-  );
+  const { sleep, stop } = watchNotices(SYSTEM.notices);
+  try {
+    await notifyAll({ notices: SYSTEM.notices, state: SYSTEM.notifierState, channels, now, sleep }, log);
+  } finally {
+    stop();
+  }
 }
 
 function readAddress(file: string | undefined): string | null {
@@ -90,23 +99,44 @@ function readAddress(file: string | undefined): string | null {
   );
 }
 
-/** Waits, at most until another notice comes. */
-function untilChanged(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    const watcher = watch(SYSTEM.notices);
-    const done = () => {
-      clearTimeout(timer);
-      watcher.close();
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    watcher.once("change", done).once("error", done);
+/** Sleeps that changes of a directory end; also changes between two sleeps, since a notice is made under another name first. */
+export function watchNotices(directory: string): Pick<NotifyWorld, "sleep"> & { stop(): void } {
+  let changed = false;
+  let wake = () => {};
+  const watcher = watch(directory, () => {
+    changed = true;
+    wake();
   });
+  return {
+    stop: () => watcher.close(),
+    sleep: async (ms) => {
+      if (!changed) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, ms);
+          wake = () => {
+            clearTimeout(timer);
+            resolve();
+          };
+        });
+      }
+      const asLongAsAsked = !changed;
+      changed = false;
+      return asLongAsAsked;
+    },
+  };
 }
 
-/** Tries what is due on one channel. Returns the time until the next try in milliseconds, or infinity. */
-async function pass(channel: Channel, world: NotifyWorld, log: Log): Promise<number> {
-  const send = world.channels[channel];
+/**
+ * Tries what is due on one channel, as far as the first failure: the other channel may have something new by then. Returns the time
+ * until the next try in milliseconds, or infinity. It is 0 after any try, since that takes time in which notices come, and systemd
+ * starts no second notifier for them.
+ */
+async function pass(
+  channel: Channel,
+  send: Channels[Channel],
+  world: NotifyWorld,
+  log: Log,
+): Promise<number> {
   if (send === null) return Number.POSITIVE_INFINITY;
   const path = join(world.state, `${channel}.json`);
   const since = new Date(world.now().getTime() - LOOK_BACK_MS).toISOString();
@@ -125,6 +155,7 @@ async function pass(channel: Channel, world: NotifyWorld, log: Log): Promise<num
       next = Math.min(next, due);
       continue;
     }
+    next = 0;
     const problem = await send(notice).then(
       () => null,
       (error: unknown) => messageOf(error).slice(0, 500),
@@ -136,8 +167,10 @@ async function pass(channel: Channel, world: NotifyWorld, log: Log): Promise<num
     writeFileAtomic(path, `${JSON.stringify(state)}\n`, 0o644);
     const facts = { channel, request: notice.number, state: notice.state, attempts };
     if (problem === null) log.info("sent", facts);
-    else log.warn(given_up ? "given up" : "not sent", { ...facts, problem });
-    if (problem !== null && !given_up) next = Math.min(next, retryMs(attempts));
+    else {
+      log.warn(given_up ? "given up" : "not sent", { ...facts, problem });
+      break;
+    }
   }
   return next;
 }
@@ -186,7 +219,7 @@ export function notifyFindings(directory: string = SYSTEM.notifierState): Findin
       warn(
         "notify",
         `${what}; last, at ${latest.last_tried}: ${latest.problem}`,
-        "Check [notify] in the policy file. See: journalctl -u aegis-notify.service",
+        "Check [notify] in the policy file. After a mail server was installed: systemctl restart aegis-notify.service",
       ),
     ];
   });

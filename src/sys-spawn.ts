@@ -197,7 +197,8 @@ function killAll(pid: number | undefined): void {
   killGroup(pid);
 }
 
-function killGroup(pid: number | undefined, signal: NodeJS.Signals = "SIGKILL"): void {
+/** Signals a process group, if it still is there; undefined is of a child that never started. */
+export function killGroup(pid: number | undefined, signal: NodeJS.Signals = "SIGKILL"): void {
   if (pid === undefined) return;
   try {
     process.kill(-pid, signal);

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { debianPackages, unpackPackages } from "./debian-packages.ts";
-import { type Approved, type Handover, type Person, startHandover } from "./handover-kit.ts";
+import { type Approved, type Handover, type Person, startHandover, submitted } from "./handover-kit.ts";
 import { needs } from "./needs.ts";
 import type { Running, ThrowawayHost } from "./throwaway.ts";
 import { pick } from "./throwaway-packages.ts";
@@ -11,16 +11,6 @@ import { describeOnThrowaway } from "./throwaway-suite.ts";
  */
 
 const REASON = "web server";
-
-/** What the waiting command has said when the request is there. */
-async function submitted(waiting: Running): Promise<number> {
-  for (let n = 0; n < 400; n++) {
-    const number = /request (\d+) waits for/.exec(waiting.stderr())?.[1];
-    if (number !== undefined) return Number(number);
-    await Bun.sleep(25);
-  }
-  throw new Error(`no request: ${waiting.stderr()}${waiting.stdout()}`);
-}
 
 describeOnThrowaway("one command of the agent and one of a person", () => {
   let people: Handover;

@@ -24,7 +24,7 @@ export interface Process {
 }
 
 /** All processes of the host. */
-export function processes({ host }: Chain): Process[] {
+export function processes({ host }: Pick<Chain, "host">): Process[] {
   const namespace = readlinkSync(`${host.path("/").replace(/\/root.*$/, "")}/ns/pid`);
   return readdirSync("/proc").flatMap((pid) => {
     if (!/^\d+$/.test(pid)) return [];
@@ -43,7 +43,10 @@ export function processes({ host }: Chain): Process[] {
 }
 
 /** Processes of aegis in one of the executor's roles. The front is the one that is not root. */
-export function executorProcesses(chain: Chain, role: "front" | "runner" | "supervisor"): Process[] {
+export function executorProcesses(
+  chain: Pick<Chain, "host">,
+  role: "front" | "runner" | "supervisor",
+): Process[] {
   return processes(chain).filter(({ argv, uid, state }) => {
     if (state === "Z" || argv[0] !== AEGIS) return false;
     if (role === "runner") return argv.includes("--runner");
@@ -107,7 +110,7 @@ export function submit(chain: Chain, path: string, user: "root" | "alice" = "ali
 }
 
 /** The result file of an execution as it is on disk, or null. */
-export function resultOf({ host }: Chain, id: string): Result | null {
+export function resultOf({ host }: Pick<Chain, "host">, id: string): Result | null {
   const path = host.path(`/var/lib/aegis/results/${id}.json`);
   return existsSync(path) ? v.parse(ResultSchema, JSON.parse(readFileSync(path, "utf8"))) : null;
 }
@@ -129,7 +132,7 @@ export function lastEvent(chain: Chain, kind: AuditEvent["kind"]): Record<string
 }
 
 /** Waits until nothing runs any more and returns the broken invariants; they hold whatever was killed before. */
-export async function brokenInvariants(chain: Chain): Promise<string[]> {
+export async function brokenInvariants(chain: Pick<Chain, "host" | "audit" | "aegis">): Promise<string[]> {
   const busy = ({ argv }: Process) => argv.includes("--runner") || argv.includes("--recover");
   await eventually(() => !processes(chain).some(busy));
   const { host } = chain;

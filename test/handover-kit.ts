@@ -63,19 +63,10 @@ export interface Approved {
 
 /** Starts the host with keys trusted, and policy as given. `stop()` of the host ends all of it. */
 export async function startHandover(policy = "", options: HostOptions = {}): Promise<Handover> {
-  return handoverOn(await startHost({ binary: BINARY, ...options }), policy);
-}
-
-/** The people on a host that has aegis, alice and bob; makes the others, and trusts all their keys. */
-export async function handoverOn(host: ThrowawayHost, policy: string): Promise<Handover> {
-  const must = async (argv: readonly string[]) => {
-    const { status, stdout, stderr } = await host.exec(argv);
-    if (status !== 0) throw new Error(`${argv.join(" ")}: ${status}\n${stdout}${stderr}`);
-    return stdout;
-  };
-  await must([
+  const host = await startHost({ binary: BINARY, ...options });
+  await mustRun(host, [
     ...["sh", "-ec"],
-    `sed -i -E 's/^(aegis-admin:[^:]*:[0-9]+):.*/\\1:alice,bob,agent,ops/; /^agent:/d; /^ops:/d' /etc/group
+    `sed -i 's/^aegis-admin:.*/aegis-admin:x:61003:alice,bob,agent,ops/; /^agent:/d; /^ops:/d' /etc/group
      sed -i '/^agent:/d; /^ops:/d' /etc/passwd
      for it in agent:61010 ops:61011; do user="\${it%:*}" id="\${it#*:}"
        echo "$user:x:$id:" >> /etc/group
@@ -83,48 +74,58 @@ export async function handoverOn(host: ThrowawayHost, policy: string): Promise<H
        rm -rf "/home/$user"; install -d -m 0700 -o "$user" -g "$user" "/home/$user"
      done`,
   ]);
-  const loginOf = (who: Person | "root") => {
-    const home = who === "root" ? "/root" : `/home/${who}`;
-    const become = who === "root" ? [] : ["setpriv", `--reuid=${who}`, `--regid=${who}`, "--init-groups"];
-    return [...become, "env", `--chdir=${home}`, `HOME=${home}`, `USER=${who}`, `LOGNAME=${who}`];
-  };
-  const command = (who: Person | "root", args: readonly string[], env: Record<string, string> = {}) => [
-    ...loginOf(who),
-    ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
-    AEGIS,
-    ...args,
-  ];
-  const as: Handover["as"] = (who, args, { env, ...how } = {}) =>
-    host.exec(command(who, args, env), { timeoutMs: 120_000, ...how });
-
-  const entries = await Promise.all(
-    (Object.keys(ROLES) as Person[]).map(async (who) => {
-      const made = ["sign", "keygen", "--role", ROLES[who], "--name", `${who}@example`, "--json"];
-      return JSON.parse(await must(command(who, made))).entry;
-    }),
-  );
+  const entries = (await makeKeys(host)).map(({ entry }) => entry);
   host.write("/etc/aegis/trusted-keys.toml", entries.join("\n"));
   host.write("/etc/aegis/policy.toml", policy);
-  const inside = /^\/proc\/(\d+)\/root/.exec(host.path("/"))?.[1] ?? "";
+  return peopleOn(host);
+}
 
+/** Everybody's key in its place; what keygen printed of each. */
+export function makeKeys(host: ThrowawayHost): Promise<{ entry: string; public_path: string }[]> {
+  return Promise.all(
+    (Object.keys(ROLES) as Person[]).map(async (who) => {
+      const made = ["sign", "keygen", "--role", ROLES[who], "--name", `${who}@example`, "--json"];
+      return JSON.parse(await mustRun(host, commandOf(who, made)));
+    }),
+  );
+}
+
+async function mustRun(host: ThrowawayHost, argv: readonly string[]): Promise<string> {
+  const { status, stdout, stderr } = await host.exec(argv);
+  if (status !== 0) throw new Error(`${argv.join(" ")}: ${status}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+/** The words that run the binary as somebody, as after a login. */
+export function commandOf(
+  who: Person | "root",
+  args: readonly string[],
+  env: Record<string, string> = {},
+): string[] {
+  const home = who === "root" ? "/root" : `/home/${who}`;
+  const become = who === "root" ? [] : ["setpriv", `--reuid=${who}`, `--regid=${who}`, "--init-groups"];
+  const set = { HOME: home, USER: who, LOGNAME: who, ...env };
+  const pairs = Object.entries(set).map(([name, value]) => `${name}=${value}`);
+  return [...become, "env", `--chdir=${home}`, ...pairs, AEGIS, ...args];
+}
+
+/** The words that run a command inside, from outside. */
+export function enter(host: ThrowawayHost): string[] {
+  const inside = /^\/proc\/(\d+)\/root/.exec(host.path("/"))?.[1] ?? "";
+  return ["nsenter", "--target", inside, ...NAMESPACES, "--no-fork", "sh", "-c", '"$@"; exit $?', "sh"];
+}
+
+/** What the people do on a host where they have accounts and keys. */
+export function peopleOn<Host extends ThrowawayHost>(host: Host): Handover & { readonly host: Host } {
+  const as: Handover["as"] = (who, args, { env, ...how } = {}) =>
+    host.exec(commandOf(who, args, env), { timeoutMs: 120_000, ...how });
   return {
     host,
     as,
-    start: (who, args, env) => host.spawn(command(who, args, env)),
+    start: (who, args, env) => host.spawn(commandOf(who, args, env)),
     approve(who, args, { columns = 100, type, env, pin } = {}) {
-      const typed = command(who, ["sign", "approve", ...args], { TERM: "xterm", ...env });
-      const enter = [
-        "nsenter",
-        "--target",
-        inside,
-        ...NAMESPACES,
-        "--no-fork",
-        "sh",
-        "-c",
-        '"$@"; exit $?',
-        "sh",
-      ];
-      const line = [...enter, ...typed].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+      const typed = commandOf(who, ["sign", "approve", ...args], { TERM: "xterm", ...env });
+      const line = [...enter(host), ...typed].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
       return onPseudoTerminal(`stty columns ${columns} rows 200; ${line}`, type, pin);
     },
     async plan(...args) {
@@ -151,6 +152,24 @@ export async function handoverOn(host: ThrowawayHost, policy: string): Promise<H
       return stdout === "install ok installed";
     },
   };
+}
+
+/** The number of the request, once the command that waits for it has said it. */
+export async function submitted(waiting: Running): Promise<number> {
+  for (let n = 0; n < 400; n++) {
+    const number = /request (\d+) waits for/.exec(waiting.stderr())?.[1];
+    if (number !== undefined) return Number(number);
+    await Bun.sleep(25);
+  }
+  throw new Error(`no request: ${waiting.stderr()}${waiting.stdout()}`);
+}
+
+/** A plan of the agent's, and its one command: asks, and waits for the decision. */
+export async function ask(people: Handover, plan: readonly string[]) {
+  const id = await people.plan(...plan);
+  const words = ["apply", "--request", id, "--reason", "web server", "--wait"];
+  const waiting = await people.start("agent", words);
+  return { id, waiting, number: await submitted(waiting) };
 }
 
 const QUESTION = "characters of the plan's hash to approve it: ";

@@ -9,6 +9,7 @@ import { UNIT_NAMES, unitText, WAIT_FOR_APT } from "../src/host-units.ts";
 import { SYSTEM } from "../src/paths.ts";
 import { dangerousEnvironment } from "../src/self.ts";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "../src/sys-environment-file.ts";
+import { USERS } from "../src/sys-state.ts";
 import { FRONT_LIMITS } from "../src/wire-limits.ts";
 import { needs } from "./needs.ts";
 
@@ -128,6 +129,25 @@ describe("units that wait for apt", () => {
   ])("needrestart leaves %s alone: %p", (unit, left) => expect(new RegExp(pattern).test(unit)).toBe(left));
 });
 
+const NOTIFY = "aegis-notify.service";
+describe("the notifier, which may start sendmail", () => {
+  const found = service(NOTIFY);
+  test("set-group-id programs work on every systemd: no user whose filters would mean NoNewPrivileges=", () =>
+    expect([found.has("User"), found.get("NoNewPrivileges")]).toEqual([false, ["no"]]));
+  test.each(["sudo", "su", "pkexec", "mount", "passwd", "sh"])("can't run %s", (name) => {
+    expect(found.get("NoExecPaths")).toEqual(["/"]);
+    const allowed = found
+      .get("ExecPaths")
+      ?.flatMap((line) => line.split(" ").map((path) => path.replace(/^-/, "")));
+    expect(allowed).toContain("/usr/sbin");
+    expect(allowed?.filter((path) => `/usr/bin/${name}`.startsWith(path))).toEqual([]);
+  });
+  test("writes only what it remembers, and mail", () =>
+    expect(found.get("ReadWritePaths")).toEqual([
+      `${SYSTEM.notifierState} -/var/spool -/var/mail -/var/log/exim4`,
+    ]));
+});
+
 describe("the unprivileged services", () => {
   for (const name of UNPRIVILEGED) {
     const found = service(name);
@@ -230,7 +250,8 @@ describe("every service", () => {
     }
     test(`${name} starts the one executable`, () => {
       const unshare = "/usr/bin/unshare --mount --pid --fork --kill-child --mount-proc -- ";
-      const prefix = /^aegis-(?:build|unpack)@/.test(name) ? unshare : "";
+      const become = `/usr/bin/setpriv --reuid=${USERS.notify} --regid=${USERS.notify} --clear-groups --inh-caps=-all `;
+      const prefix = /^aegis-(?:build|unpack)@/.test(name) ? unshare : name === NOTIFY ? become : "";
       expect(service(name).get("ExecStart")?.[0]).toStartWith(`${prefix}${SYSTEM.binary} daemon --`);
     });
   }
