@@ -84,7 +84,7 @@ describeOnSystemd("hand-over", (suite) => {
     expect(await waiting.exited).toBe(4);
     const late = await people.approve("alice", [`${number}`]);
     expect([late.status, late.screen]).toEqual([6, expect.stringContaining("has ended: withdrawn")]);
-    expect(kinds(number)).toEqual(["request_submitted", "request_withdrawn"]);
+    expect(kinds(number)).toEqual(["request_submitted", "request_denied", "request_withdrawn"]);
   });
 
   test("expired: whoever waits is told", async () => {
@@ -114,7 +114,7 @@ describeOnSystemd("hand-over", (suite) => {
     expect([await waiting.exited, await installed()]).toEqual([0, true]);
     people.host.write("/etc/aegis/policy.toml", "");
     expect(kinds(number)).toEqual([
-      ...["request_submitted", "request_approved", "request_approved", "request_applied"],
+      ...["request_submitted", "request_approved", "request_denied", "request_approved", "request_applied"],
     ]);
   });
 
@@ -158,10 +158,13 @@ describeOnSystemd("hand-over", (suite) => {
     const before = people.audit().filter(({ kind }) => kind === "request_submitted").length;
     const numbers: number[] = [];
     let asking = true;
+    let killed = 0;
     const killer = (async () => {
       for (let n = 0; asking; n = (n + 7) % 40) {
         await Bun.sleep(20 + n);
-        kill(executorProcesses(people, "runner"));
+        const victims = executorProcesses(people, "runner");
+        kill(victims);
+        killed += victims.length;
       }
     })();
     for (let n = 0; n < 8; n++) {
@@ -172,6 +175,7 @@ describeOnSystemd("hand-over", (suite) => {
     await killer;
     const last = await people.as("agent", ["apply", "--request", id, "--reason", "x", "--json"]);
     numbers.push(JSON.parse(last.stdout).request.number);
+    expect(killed).toBeGreaterThan(3);
     expect(new Set(numbers).size).toBe(1);
     expect((await people.as("agent", ["sign", "withdraw", `${numbers[0]}`])).status).toBe(0);
     const made = people.audit().filter(({ kind }) => kind === "request_submitted").length;
@@ -192,7 +196,10 @@ describeOnSystemd("hand-over", (suite) => {
       }
       await waiting.exited;
       const inbox = await people.as("alice", ["sign", "inbox"]);
-      expect([inbox.status, inbox.stdout]).toEqual([0, expect.stringContaining(`#${second.number}`)]);
+      expect([inbox.status, inbox.stdout]).toEqual([
+        0,
+        expect.stringMatching(new RegExp(`^${second.number} +agent .* apt install libapp$`, "m")),
+      ]);
       // The plan is of the boot before; the approver's is of this one.
       expect((await people.approve("alice", [`${number}`])).status).toBe(0);
       const resumed = await people.as("agent", ["apply", "--request", `${number}`, "--wait"]);
