@@ -17,7 +17,8 @@ export function readToml<S extends v.GenericSchema>(
   if (problem !== null) return { settings: null, problem };
   const result = v.safeParse(schema, tree, { abortEarly: true });
   if (result.success) return { settings: result.output, problem: null };
-  return { settings: null, problem: issueText(result.issues[0], schema) };
+  const [issue] = result.issues;
+  return { settings: null, problem: issueText(issue, keysOf(issue), schema) };
 }
 
 /** A mistake in a TOML text. Line and column count from 1, the column in UTF-16 code units; null where it has no place. */
@@ -39,11 +40,9 @@ export function tomlProblems(text: string, schema: v.GenericSchema): TomlProblem
   }
   const { issues = [] } = v.safeParse(schema, tree);
   return issues
+    .flatMap((issue) => allKeysOf(issue, schema).map((keys) => ({ issue, keys })))
     .slice(0, MOST_PROBLEMS)
-    .map((issue) => {
-      const keys = (issue.path ?? []).map(({ key }) => key);
-      return { ...placeOf(keys, text), message: issueText(issue, schema) };
-    })
+    .map(({ issue, keys }) => ({ ...placeOf(keys, text), message: issueText(issue, keys, schema) }))
     .sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
 }
 
@@ -114,9 +113,29 @@ const CLEARER: readonly [theirs: RegExp, ours: string][] = [
   [/Temporal/, "there is no such date or time"],
 ];
 
+/** The path of a schema violation. */
+function keysOf({ path }: v.BaseIssue<unknown>): unknown[] {
+  return (path ?? []).map(({ key }) => key);
+}
+
+/** The same; of a table's unknown keys, of which valibot reports the first alone, the paths of all. */
+function allKeysOf(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): unknown[][] {
+  const keys = keysOf(issue);
+  const { input: table } = issue.path?.at(-1) ?? {};
+  if (!isUnknownKey(issue) || typeof table !== "object" || table === null) return [keys];
+  const around = keys.slice(0, -1);
+  const known = settingsAt(schema, around);
+  return Object.keys(table)
+    .filter((key) => !known.includes(key))
+    .map((key) => [...around, key]);
+}
+
+function isUnknownKey({ type, expected }: v.BaseIssue<unknown>): boolean {
+  return type === "strict_object" && expected === "never";
+}
+
 /** A schema violation in words; valibot's are for programmers. */
-function issueText(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): string {
-  const keys = (issue.path ?? []).map(({ key }) => key);
+function issueText(issue: v.BaseIssue<unknown>, keys: readonly unknown[], schema: v.GenericSchema): string {
   const where = keys
     .map((key, n) => {
       if (typeof key === "number") return `, entry ${key + 1}`;
@@ -128,7 +147,7 @@ function issueText(issue: v.BaseIssue<unknown>, schema: v.GenericSchema): string
 
 function violation(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, keys: readonly unknown[]): string {
   const { type, kind, expected, received, requirement, input, message } = issue;
-  if (type === "strict_object" && expected === "never") {
+  if (isUnknownKey(issue)) {
     const known = settingsAt(schema, keys.slice(0, -1));
     return `unknown key${known.length === 0 ? "" : `; known keys: ${known.join(", ")}`}`;
   }

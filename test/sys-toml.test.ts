@@ -57,6 +57,12 @@ describe("a mistake has its place", () => {
       "[b]\n[a]\nm = 1\nn = 0\n",
       ["1:2 b: unknown key", "3:1 a.m: unknown key", "4:1 a.n: it must"],
     ],
+    [
+      "every unknown key of one table, and a wrong value beside them",
+      "[a]\nm = 1\nn = 0\no = 2\n",
+      ["2:1 a.m: unknown key; known keys: n, list", "3:1 a.n: it must", "4:1 a.o: unknown key; known keys"],
+    ],
+    ["every unknown table", "[b]\n[c]\n", ["1:2 b: unknown key", "2:2 c: unknown key"]],
     ["lines that end like Windows'", "[a]\r\nm = 1\r\n", ["2:1 a.m: unknown key"]],
   ])("%s", (_, text, expected) => {
     const found = problems(text);
