@@ -115,8 +115,9 @@ export function managedDriver(tool: ManagedTool, host: Partial<ManagedHost> = {}
         account: fetcher,
         root: join(directory, BUILD_FILES.sandbox),
         reached:
-          (await tool.reach?.(files, { readText, list: namesIn, credentials, stop })) ??
-          withCredentials(tool.access?.(readText), credentials),
+          tool.reach === undefined || files.length === 0
+            ? withCredentials(tool.access?.(readText), credentials)
+            : await tool.reach(files, { readText, list: namesIn, credentials, stop }),
         progress: (done, of) => {
           alive();
           const percent = Math.floor((done / Math.max(of, 1)) * 100);

@@ -18,7 +18,7 @@ import {
 import { join } from "node:path";
 import type { TreeEntry } from "./eco-managed.ts";
 import { AegisError } from "./errors.ts";
-import { linkTarget, openBeneath, reopen, setXattr, xattrsOf } from "./sys-beneath.ts";
+import { linkTarget, reopen, setXattr, xattrsOf } from "./sys-beneath.ts";
 import { exchangePaths } from "./sys-ffi.ts";
 import { hashOpenFile } from "./sys-files.ts";
 
@@ -36,6 +36,8 @@ interface WholeLimits {
   bytes: number;
 }
 
+/** A descriptor of a link too (open(2)). By path, since a unit with RestrictSUIDSGID= has no openat2(2), and only root changes these. */
+const O_PATH = 0o10000000;
 const MAX_DEPTH = 512;
 const PERMISSIONS = 0o7777;
 
@@ -44,19 +46,13 @@ const PERMISSIONS = 0o7777;
  * @throws AegisError `refused` for what is too much or has a name that is no text
  */
 export function readWhole(root: string, limits: WholeLimits): WholeEntry {
-  const top = openDirectory(root);
-  try {
-    const reading = new Reading(root, top, limits);
-    reading.visit("", 0);
-    return reading.entry();
-  } finally {
-    closeSync(top);
-  }
+  const reading = new Reading(root, limits);
+  reading.visit("", 0);
+  return reading.entry();
 }
 
 class Reading {
   readonly #root: string;
-  readonly #top: number;
   readonly #limits: WholeLimits;
   readonly #hash = createHash("sha256");
   /** First paths of files with several. */
@@ -64,9 +60,8 @@ class Reading {
   #entries = 0;
   #size = 0;
 
-  constructor(root: string, top: number, limits: WholeLimits) {
+  constructor(root: string, limits: WholeLimits) {
     this.#root = root;
-    this.#top = top;
     this.#limits = limits;
   }
 
@@ -77,8 +72,7 @@ class Reading {
   visit(path: string, depth: number): void {
     if (++this.#entries > this.#limits.entries)
       throw this.#refused(path, `is one of more than ${this.#limits.entries} files`);
-    const fd = openBeneath(this.#top, path);
-    if (fd === null) throw this.#refused(path, "went away while it was read");
+    const fd = openSync(join(this.#root, path), O_PATH | constants.O_NOFOLLOW);
     let isDirectory: boolean;
     try {
       const stat = fstatSync(fd);

@@ -17,7 +17,7 @@ import { fetchBytes } from "./sys-fetch.ts";
  */
 
 /**
- * What podman (4.3 to 5.4) writes whenever somebody looks into a store or mounts an image of it, and the directories that it makes in an
+ * What podman (4.3 to 5.7) writes whenever somebody looks into a store or mounts an image of it, and the directories that it makes in an
  * empty one. Not its lists of containers, which belong into podman's own store: with them a run is refused.
  */
 const PASSING = [

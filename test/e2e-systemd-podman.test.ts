@@ -4,6 +4,7 @@ import { USERS } from "../src/sys-state.ts";
 import { brokenInvariants, kindsOf } from "./e2e-running.ts";
 import { AMD64, fakeIndex, imageAnswers } from "./image-kit.ts";
 import { layerEntry, NET_RAW } from "./layer-kit.ts";
+import { needs } from "./needs.ts";
 import { directory, helloProgram, imageOf, PodmanRegistry, STORE } from "./podman-kit.ts";
 import { describeOnSystemd, mustExec, type Production, startProduction } from "./systemd-kit.ts";
 import { podmanRoot } from "./systemd-tools.ts";
@@ -29,6 +30,8 @@ const IMAGE = imageOf(
   { config: { Entrypoint: ["/bin/hello"], User: "1000" } },
 );
 const INDEX = fakeIndex([[IMAGE, AMD64]]);
+const isOfStore = (details: unknown) =>
+  JSON.stringify(details).includes('"managed_root":"/var/lib/aegis/podman"');
 const CONNECT = 'IO::Socket::UNIX->new(Peer => $ARGV[0]) or print "$!"';
 
 describeOnSystemd(
@@ -62,36 +65,41 @@ describeOnSystemd(
       return [status, roots.find(({ tool }) => tool === "container")?.state];
     };
 
-    test("from intent to an image, not twice, taken back, and brought again", async () => {
-      const image = `${registry.name}@${INDEX.digest}`;
-      const { execution, path } = await chain.signed("podman", "pull", image);
-      const applied = await chain.apply(path, "alice");
-      expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error [")]);
-      expect(await podman("images", "--digests", "--format", "{{.Repository}}@{{.Digest}}")).toBe(
-        `${image}\n`,
-      );
-      const layers = "/var/lib/aegis/podman/storage/overlay/*/diff";
-      const seen = ["sh", "-c", `stat -c '%A %u:%g' ${layers}/bin/* ${layers}/home/u && cat ${layers}/new`];
-      expect((await mustExec(chain.host, seen)).split("\n").sort()).toEqual([
-        ...["", "-rwsr-xr-x 0:0", "-rwxr-xr-x 0:0", "c--------- 0:0", "drwx------ 1000:1000", "new"],
-      ]);
-      expect([await state("root"), await state("alice")]).toEqual([
-        [0, "signed"],
-        [0, "closed"],
-      ]);
-      const again = await chain.apply(path, "alice");
-      expect([again.status, again.stderr]).toEqual([6, expect.stringContaining("[replay]")]);
-      expect(kindsOf(chain, execution.execution_plan_id)).toEqual([
-        ...["execution_started", "execution_completed", "execution_denied"],
-      ]);
-      const undone = await chain.signed("rollback", execution.execution_plan_id);
-      expect((await chain.apply(undone.path, "alice")).status).toBe(0);
-      expect(await podman("images", "--quiet")).toBe("");
-      const redone = await chain.signed("rollback", undone.execution.execution_plan_id);
-      expect((await chain.apply(redone.path, "alice")).status).toBe(0);
-      expect(await podman("images", "--quiet")).not.toBe("");
-      expect(await state("root")).toEqual([0, "signed"]);
-    }, 180_000);
+    const can = needs(suite !== "jammy", `podman 4 or later, which unpacks in the namespace, on ${suite}`);
+    can.test(
+      "from intent to an image, not twice, taken back, and brought again",
+      async () => {
+        const image = `${registry.name}@${INDEX.digest}`;
+        const { execution, path } = await chain.signed("podman", "pull", image);
+        const applied = await chain.apply(path, "alice");
+        expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error [")]);
+        expect(await podman("images", "--digests", "--format", "{{.Repository}}@{{.Digest}}")).toBe(
+          `${image}\n`,
+        );
+        const layers = "/var/lib/aegis/podman/storage/overlay/*/diff";
+        const seen = ["sh", "-c", `stat -c '%A %u:%g' ${layers}/bin/* ${layers}/home/u && cat ${layers}/new`];
+        expect((await mustExec(chain.host, seen)).split("\n").sort()).toEqual([
+          ...["", "-rwsr-xr-x 0:0", "-rwxr-xr-x 0:0", "c--------- 0:0", "drwx------ 1000:1000", "new"],
+        ]);
+        expect([await state("root"), await state("alice")]).toEqual([
+          [0, "signed"],
+          [0, "closed"],
+        ]);
+        const again = await chain.apply(path, "alice");
+        expect([again.status, again.stderr]).toEqual([6, expect.stringContaining("[replay]")]);
+        expect(kindsOf(chain, execution.execution_plan_id)).toEqual([
+          ...["execution_started", "execution_completed", "execution_denied"],
+        ]);
+        const undone = await chain.signed("rollback", execution.execution_plan_id);
+        expect((await chain.apply(undone.path, "alice")).status).toBe(0);
+        expect(await podman("images", "--quiet")).toBe("");
+        const redone = await chain.signed("rollback", undone.execution.execution_plan_id);
+        expect((await chain.apply(redone.path, "alice")).status).toBe(0);
+        expect(await podman("images", "--quiet")).not.toBe("");
+        expect(await state("root")).toEqual([0, "signed"]);
+      },
+      180_000,
+    );
 
     const strangers = ["bob", "alice", USERS.front, USERS.build, USERS.fetch, USERS.reviewer];
     test.each(strangers)("%s can't start what unpacks", async (user) => {
@@ -99,6 +107,25 @@ describeOnSystemd(
       const argv = ["setpriv", ...ids, "perl", "-MIO::Socket::UNIX", "-e", CONNECT, SYSTEM.unpackSocket];
       expect((await chain.host.exec(argv)).stdout).toBe("Permission denied");
     });
+
+    can.test(
+      "a layer that somebody changes: the monitor tells once, and a signed pull puts it right",
+      async () => {
+        const { host } = chain;
+        const changed =
+          "f=$(ls -d /var/lib/aegis/podman/storage/overlay/*/diff/new) && rm $f && echo evil > $f";
+        await mustExec(host, ["sh", "-ec", changed]);
+        for (let n = 0; n < 2; n++) await host.systemctl("start", "aegis-monitor.service");
+        const told = () =>
+          chain.audit().filter(({ kind, details }) => kind === "unmanaged_change" && isOfStore(details));
+        expect(told()).toHaveLength(1);
+        expect(JSON.stringify(told())).toMatch(/changed: storage\/overlay\/[0-9a-f]{64}\/diff/);
+        const { path } = await chain.signed("podman", "pull", `${registry.name}@${IMAGE.digest}`);
+        expect((await chain.apply(path, "alice")).status).toBe(0);
+        expect(await state("root")).toEqual([0, "signed"]);
+      },
+      180_000,
+    );
 
     test("the log is intact, nothing is left over, and doctor knows the unit", async () => {
       expect(await mustExec(chain.host, ["aegis", "audit", "verify", "--system"])).not.toBe("");
