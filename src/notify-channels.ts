@@ -58,10 +58,21 @@ export function noticeText(notice: Notice): string {
   }
 }
 
+/**
+ * The text without what chat services make of it: angle brackets are links and calls to everybody in some, `@channel` and its kin and
+ * Markdown's links and pictures in others.
+ */
+function chatText(notice: Notice): string {
+  return noticeText(notice)
+    .replaceAll("<", "‹")
+    .replaceAll(">", "›")
+    .replace(/@(?=(?:all|channel|everyone|group|here|room)\b)/gi, "＠")
+    .replaceAll("](", "] (");
+}
+
 async function post(webhook: URL, notice: Notice): Promise<void> {
   const { status } = await fetchText(webhook, {
-    // In chat services, angle brackets make links and calls to everybody.
-    body: { text: noticeText(notice).replaceAll("<", "‹").replaceAll(">", "›"), notice },
+    body: { text: chatText(notice), notice },
     signal: AbortSignal.timeout(SEND_MS),
     maxBytes: MAX_ANSWER,
   });

@@ -125,7 +125,7 @@ describe("what is sent", () => {
   for (const [state, change, text] of TEXTS)
     test(`${state} in words`, () => expect(noticeText(notice({ ...change, state }))).toBe(text));
 
-  test("a webhook gets JSON with a text without angle brackets; a redirect and an error count as not sent", async () => {
+  test("a webhook gets JSON with a text that calls nobody and links nothing; a redirect and an error count as not sent", async () => {
     const got: unknown[] = [];
     const server = Bun.serve({
       port: 0,
@@ -139,12 +139,17 @@ describe("what is sent", () => {
     });
     const send = (path: string) =>
       openChannels({ webhook: new URL(path, server.url), mail: null }).webhook?.(
-        notice({ reason: "<!channel> hi" }),
+        notice({ reason: "<!channel> @here, @Channel: [approve](https://evil.example) for alice@example" }),
       );
     try {
       await send("/hook");
       expect(got).toMatchObject([
-        { text: expect.stringContaining('"‹!channel› hi"'), notice: { number: 3 } },
+        {
+          text: expect.stringContaining(
+            '"‹!channel› ＠here, ＠Channel: [approve] (https://evil.example) for alice@example"',
+          ),
+          notice: { number: 3 },
+        },
       ]);
       await expect(send("/moved")).rejects.toThrow("answered 302");
       await expect(send("/wrong")).rejects.toThrow("answered 500");
