@@ -68,7 +68,7 @@ export async function approveRequest(
   const view = (terminal: Terminal) => ({
     screen: [
       renderRequest(request, new Date(), terminal),
-      ...(review === null ? [] : [renderRequestReview(review.document, terminal)]),
+      ...(review === null ? [] : [renderRequestReview(review.document, config.review.public_keys, terminal)]),
       ...(requests.via === null ? [] : [viaNote(requests.via, terminal)]),
       renderApproval(plan.document, policy.document, config, terminal),
     ].join("\n\n"),

@@ -122,7 +122,8 @@ export const signShow = defineSubcommand({
       const argv = (await loadEcosystem(shown.plan.document.tool)).signedArgv(shown.plan.document);
       const { config } = loadPolicyConfig(io.env);
       const { plan, policy } = shown;
-      if (documents?.review) parts.push(renderRequestReview(documents.review.document, terminal));
+      if (documents?.review)
+        parts.push(renderRequestReview(documents.review.document, config.review.public_keys, terminal));
       parts.push(renderApproval(plan.document, policy.document, config, terminal));
       if (documents !== null && again !== null)
         parts.push(changesSince(documents, again, request.planned_at, terminal));

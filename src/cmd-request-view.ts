@@ -8,6 +8,7 @@ import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { RequestState, RequestSummary } from "./doc-request.ts";
 import { TABLE } from "./eco-table.ts";
 import { claimsOf } from "./exec-substance.ts";
+import { reviewIsSignedBy } from "./key-review-signature.ts";
 import { vulnerabilityName } from "./policy-facts.ts";
 import { clip, GUTTER, paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
@@ -121,16 +122,23 @@ export function renderRequest(request: RequestSummary, now: Date, terminal: Term
   ].join("\n");
 }
 
-/** What the model said about the request's plan, for the approver. No trailing newline. */
-export function renderRequestReview(review: AiReview, terminal: Terminal): string {
+/**
+ * What the model said about the request's plan, for the approver. The requester hands the review over, and can have written it:
+ * only a signature by one of `reviewers`, the policy's [review] public_keys, says that a model did. No trailing newline.
+ */
+export function renderRequestReview(
+  review: AiReview,
+  reviewers: readonly string[],
+  terminal: Terminal,
+): string {
   const { model, risk, recommendation, summary, red_flags: flags } = review;
   const more = flags.length - LISTED;
+  const whose = reviewIsSignedBy(review, reviewers)
+    ? "Review of the plan as asked, signed by the reviewer"
+    : "Review as the requester hands it over, with no reviewer's signature that is known here";
+  const text = `${whose}: risk ${risk}, ${recommendation}, by ${safe(clip(model, 60))}. It approves nothing.`;
   return [
-    ...wrap(
-      `Review of the plan as asked: risk ${risk}, ${recommendation}, by ${safe(clip(model, 60))}. It approves nothing.`,
-      terminal.width,
-      "  ",
-    ),
+    ...wrap(text, terminal.width, "  "),
     ...indented(safe(clip(summary, REASON_SHOWN)), 2, terminal),
     ...flags
       .slice(0, LISTED)

@@ -1,12 +1,20 @@
 import { describe, expect, test } from "bun:test";
 import { canonicalHash } from "../src/canonical.ts";
 import type { DecidedPlan } from "../src/cmd-plan-again.ts";
-import { askedFor, askerOf, changesSince, renderInbox, renderRequest } from "../src/cmd-request-view.ts";
+import {
+  askedFor,
+  askerOf,
+  changesSince,
+  renderInbox,
+  renderRequest,
+  renderRequestReview,
+} from "../src/cmd-request-view.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { decideOwn } from "../src/exec-replan.ts";
-import { entry, install, vulnerability } from "./policy-plans.ts";
+import { signReview } from "../src/key-review-signature.ts";
+import { entry, install, review, vulnerability } from "./policy-plans.ts";
 import { aSummary } from "./request-kit.ts";
-import { configOf } from "./signing-kit.ts";
+import { ALICE, BOB, configOf } from "./signing-kit.ts";
 
 const NOW = new Date("2026-01-02T06:05:00.000Z");
 const at = (width: number, interactive = true) => ({ interactive, colour: false, width });
@@ -17,6 +25,21 @@ const planned = (plan: OperationPlan, toml = ""): DecidedPlan => {
     policy: { document: policy, hash: canonicalHash(policy) },
   };
 };
+
+describe("a request's review", () => {
+  const made = review({ summary: "fine", risk: "low", recommendation: "auto_approve" });
+  const signed = signReview(made, ALICE);
+  const unknown =
+    "Review as the requester hands it over, with no reviewer's signature that is known here: risk low";
+  test.each([
+    ["written by the requester", made, [ALICE.publicKeyHex], unknown],
+    ["signed by a key that the policy doesn't name", signed, [BOB.publicKeyHex], unknown],
+    ["changed after it was signed", { ...signed, summary: "better" }, [ALICE.publicKeyHex], unknown],
+    ["signed by the reviewer", signed, [ALICE.publicKeyHex], "signed by the reviewer: risk low, auto_approve"],
+  ])("%s", (_, shown, reviewers, says) =>
+    expect(renderRequestReview(shown, reviewers, at(200))).toContain(says),
+  );
+});
 
 describe("the inbox", () => {
   const ended = { at: "2026-01-02T05:00:00.000Z", uid: 1001, reason: "no", execution_id: null };

@@ -175,7 +175,10 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
       : changesSince(then, now, "then", { ...TERMINAL, width });
   },
   "request's review": (_plan, width, text) =>
-    renderRequestReview(review({ summary: text, red_flags: [text], model: text }), { ...TERMINAL, width }),
+    renderRequestReview(review({ summary: text, red_flags: [text], model: text }), [], {
+      ...TERMINAL,
+      width,
+    }),
   approve: (plan, width, text) =>
     renderApproval(plan, { ...decide(plan), reasons: [text], rules: [text] }, CONFIG, { ...TERMINAL, width }),
   question: (plan, width, text) => renderQuestion(plan, decide(plan), [text], { ...TERMINAL, width }),
