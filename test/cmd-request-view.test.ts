@@ -35,7 +35,12 @@ describe("a request's review", () => {
     ["written by the requester", made, [ALICE.publicKeyHex], unknown],
     ["signed by a key that the policy doesn't name", signed, [BOB.publicKeyHex], unknown],
     ["changed after it was signed", { ...signed, summary: "better" }, [ALICE.publicKeyHex], unknown],
-    ["signed by the reviewer", signed, [ALICE.publicKeyHex], "signed by the reviewer: risk low, auto_approve"],
+    [
+      "signed by the reviewer",
+      signed,
+      [ALICE.publicKeyHex],
+      "signed by the reviewer: risk low, auto_approve",
+    ],
   ])("%s", (_, shown, reviewers, says) =>
     expect(renderRequestReview(shown, reviewers, at(200))).toContain(says),
   );
