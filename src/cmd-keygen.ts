@@ -8,7 +8,7 @@ import {
   type PublicKey,
   writeKeyFiles,
 } from "./key-file.ts";
-import { entryText } from "./key-trust-text.ts";
+import { entryText, isOwnerName } from "./key-trust-text.ts";
 import type { Role } from "./key-trusted-keys.ts";
 import { newPassphrase } from "./key-unlock.ts";
 import { SYSTEM, userPaths } from "./paths.ts";
@@ -112,7 +112,7 @@ function ownerOf({ name, role, encrypt, ...values }: Values<typeof KEYGEN_ARGS>)
       "Add: --role approval --encrypt --out <file on a medium of its own>",
     );
   }
-  if (name !== undefined && (name.length > 200 || /[\p{C}\p{Zl}\p{Zp}]|^[\s<…]|[\s>]$/u.test(name))) {
+  if (name !== undefined && !isOwnerName(name)) {
     throw new AegisError(
       "usage",
       "--name takes up to 200 printable characters, not between spaces or < and >",

@@ -31,8 +31,10 @@ const SUBMISSION = [
   },
   {
     name: "not-used-before",
-    proves: "neither the plan nor any of its approvals has been used, by the record and by the log",
-    stops: "replay, even after an older copy of the record was restored",
+    proves:
+      "neither the plan nor any of its approvals has been used, by the record and by the log, or was taken away with its request",
+    stops:
+      "replay, even after an older copy of the record was restored; a run of what was approved once and then rejected, withdrawn or planned anew",
   },
   {
     name: "lifetime",

@@ -3,6 +3,7 @@ import { AegisError } from "./errors.ts";
 import { type PublicKey, parsePublicKey } from "./key-file.ts";
 import { parseSshKey } from "./key-sshsig.ts";
 import { parseTrustedKeys, type TrustedKey } from "./key-trusted-keys.ts";
+import { safe } from "./terminal.ts";
 
 /*
  * trusted-keys.toml as text. People write comments into it and order it as they like, so a change edits the text and leaves every
@@ -86,7 +87,18 @@ export function oneEntry(
       `${source} does not say whose key it is, so it could sign under any name`,
       'Add to the entry: name = "alice@example"',
     );
+  if (!isOwnerName(key.name))
+    throw new AegisError(
+      "usage",
+      `${source} names its owner ${JSON.stringify(key.name)}, which looks like another name or none`,
+      "A name is printable, without invisible characters: of two that look alike, one person could approve twice.",
+    );
   return { text, key };
+}
+
+/** Whether a name can be told from others by looking at it, as far as characters that can't be seen are concerned. */
+export function isOwnerName(name: string): boolean {
+  return name.length <= 200 && safe(name) === name && !/^[\s<…]|[\s>]$/.test(name);
 }
 
 /** The text with an entry at its end. @throws AegisError `invalid_config`, as {@link settled} */
