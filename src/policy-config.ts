@@ -262,8 +262,12 @@ function readIfExists(path: string): Uint8Array | null {
 
 function load(source: string, data: Uint8Array): LoadedPolicyConfig {
   const config = parsePolicyConfig(data, source);
-  const { notify: _told, requests: _kept, ...deciding } = config;
-  return { config, source, hash: canonicalHash(deciding) };
+  return { config, source, hash: policyConfigHash(config) };
+}
+
+/** Hash of the settings that decide: who is told of requests, and how long those wait, is no part of it. */
+export function policyConfigHash({ notify: _told, requests: _kept, ...deciding }: PolicyConfig): string {
+  return canonicalHash(deciding);
 }
 
 /**

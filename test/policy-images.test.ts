@@ -8,7 +8,7 @@ import { image } from "../src/image.ts";
 import { imageKeyProblem, isSignedByKey } from "../src/key-image.ts";
 import { makePlan } from "../src/plan.ts";
 import { evaluate } from "../src/policy.ts";
-import { parsePolicyConfig } from "../src/policy-config.ts";
+import { parsePolicyConfig, policyConfigHash } from "../src/policy-config.ts";
 import { BASE, digestOf, fakeImage, imageAnswers, imagePlanning, NAME, TYPES } from "./image-kit.ts";
 import type { RegistryAnswer } from "./registry-kit.ts";
 
@@ -101,7 +101,7 @@ describe("from a registry to a decision", () => {
 
   function decide(plan: OperationPlan, toml: string) {
     const config = parsePolicyConfig(toml, "test");
-    return evaluate({ plan, planHash: canonicalHash(plan), config, configHash: canonicalHash(config) });
+    return evaluate({ plan, planHash: canonicalHash(plan), config, configHash: policyConfigHash(config) });
   }
 
   const REQUIRED = `${ALLOWED}require_signature = true\n`;

@@ -11,7 +11,7 @@ import { keyId, publicKeyOf, signDocument } from "../src/key-sign.ts";
 import { parseSshKey } from "../src/key-sshsig.ts";
 import { loadTrust, type Trust } from "../src/key-trust.ts";
 import { evaluate } from "../src/policy.ts";
-import { parsePolicyConfig } from "../src/policy-config.ts";
+import { parsePolicyConfig, policyConfigHash } from "../src/policy-config.ts";
 import { install } from "./policy-plans.ts";
 import { type Forgery, sshPublicKey, sshSign } from "./ssh-token.ts";
 
@@ -48,7 +48,7 @@ export const TRUST: Trust = loadTrust({
 
 export function configOf(toml = "") {
   const config = parsePolicyConfig(toml, "test");
-  return { config, hash: canonicalHash(config) };
+  return { config, hash: policyConfigHash(config) };
 }
 
 export function approvalOf(
