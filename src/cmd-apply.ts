@@ -78,7 +78,7 @@ export const apply = defineSubcommand({
     if (only === undefined || given.length > 1) {
       throw new AegisError(
         "usage",
-        "name one execution plan, or --watch one execution, or --request an approval of one plan",
+        "name one execution plan, --request one plan, or --watch one execution",
         "Type: aegis apply <execution-plan>",
       );
     }

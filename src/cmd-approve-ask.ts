@@ -11,21 +11,18 @@ const CONFIRM_LENGTH = 8;
 /**
  * Shows the plan, through a pager if it is longer than the terminal, then asks. The first characters of the hash are enough
  * from a person who has just read the plan on this screen. A person who read it elsewhere gives the full hash (--confirm),
- * since two plans whose hashes begin alike are quickly made.
+ * since two plans whose hashes begin alike are quickly made. `elsewhere` is the hint where there is no terminal.
  * @throws AegisError `refused` unless the answer is the beginning of the plan's hash
  */
 export async function askOn(
   found: Screen | null,
   view: (terminal: Terminal) => { screen: string; question: string },
   planHash: string,
+  elsewhere: string,
   { env }: Io,
 ): Promise<void> {
   if (found === null) {
-    throw new AegisError(
-      "refused",
-      "there is no terminal to ask on; nothing was approved",
-      "Approve on a terminal. A person who has read the plan elsewhere may add --confirm with its full hash.",
-    );
+    throw new AegisError("refused", "there is no terminal to ask on; nothing was approved", elsewhere);
   }
   const { columns, rows, output } = found;
   if (columns && columns < MIN_WIDTH) {

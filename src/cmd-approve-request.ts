@@ -74,7 +74,8 @@ export async function approveRequest(
     ].join("\n\n"),
     question: `${sinceThen(found, again, terminal)}\n\n${renderQuestion(plan.document, policy.document, argv, terminal, snapshotText(policy.document, config, accepted))}`,
   });
-  await askOn(open(), view, plan.hash, io);
+  const elsewhere = `Approve on a terminal, here or on your own machine: aegis sign approve ${number} --via <user@host>`;
+  await askOn(open(), view, plan.hash, elsewhere, io);
 
   const now = new Date();
   assertStillFresh(number, policy.document, now);

@@ -64,7 +64,7 @@ const APPROVE_ARGS = {
   confirm: {
     type: "string",
     valueHint: "hash",
-    description: "the plan's whole hash, where a human who has read the plan elsewhere has no terminal here",
+    description: "the plan's whole hash, where a person who has read the plan elsewhere has no terminal here",
   },
   out: { type: "string", valueHint: "file", description: "write the approval here instead" },
   approval: {
@@ -146,7 +146,9 @@ async function approvePlan(
     screen: renderApproval(plan.document, policy, config, terminal),
     question: renderQuestion(plan.document, policy, argv, terminal, snapshotText(policy, config, accepted)),
   });
-  if (values.confirm === undefined) await askOn(open(), view, plan.hash, io);
+  const elsewhere =
+    "Approve on a terminal. A person who has read the plan elsewhere may add --confirm with its full hash.";
+  if (values.confirm === undefined) await askOn(open(), view, plan.hash, elsewhere, io);
   else {
     const { screen, question } = view(terminalOf(process.stderr, io.env));
     io.note(`${screen}\n\n${question}`);

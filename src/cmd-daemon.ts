@@ -69,7 +69,7 @@ export const daemon = defineSubcommand({
       throw new AegisError(
         "usage",
         "name one service",
-        "Type: aegis daemon --executor, aegis daemon --reviewer, or: aegis daemon status",
+        "Type: aegis daemon --executor, --reviewer or --mcp; or: aegis daemon status",
       );
     }
     const bare = { execution: values["public-key-hex"], approval: values["approval-public-key-hex"] };

@@ -56,7 +56,7 @@ async function skillHere(env: Env): Promise<string> {
   return await skillText(loadPolicyConfig(env));
 }
 
-/** The settings alone can be sent into a file; with the rules, each part is headed by the file that it belongs into. */
+/** The settings alone can be redirected into their file; with the rules, each part is headed by the name of its file. */
 async function printSettings(client: string, withSkill: boolean, io: Io): Promise<ExitStatus> {
   const { title, file, skill_file, settings } = clientSettings(client);
   if (!withSkill) {

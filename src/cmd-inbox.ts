@@ -3,10 +3,11 @@ import { renderApproval, renderQuestion } from "./cmd-approve-view.ts";
 import { unlockApprover } from "./cmd-approver.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { changesSince, renderInbox, renderRequest, renderRequestReview } from "./cmd-request-view.ts";
+import { pending } from "./cmd-requests.ts";
 import { requestNumber, SSH_KEY_ARG } from "./cmd-sign-args.ts";
 import { relayDecision, requestsOf } from "./cmd-via.ts";
 import { type ArgsSpec, defineSubcommand, type Io } from "./command.ts";
-import { isPending, type RequestSummary, requestHash } from "./doc-request.ts";
+import { type RequestSummary, requestHash } from "./doc-request.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { AegisError, EXIT, type ExitStatus } from "./errors.ts";
 import { unsignedRejection } from "./exec-rejection.ts";
@@ -54,11 +55,7 @@ export const signInbox = defineSubcommand({
     if (values.wait) await untilOneWaits(values.socket);
     const found = await requests.list(values.all);
     const first = found.requests.filter(({ state }) => state === "open").at(-1);
-    const via = values.via === undefined ? [] : ["--via", values.via];
-    const next =
-      first === undefined
-        ? []
-        : [{ who: "an approver", argv: ["aegis", "sign", "approve", String(first.number), ...via] }];
+    const next = first === undefined ? [] : [{ who: "an approver", argv: approveArgv(first, values.via) }];
     io.result(
       found,
       `${renderInbox(found, new Date(), io.terminal)}\n${renderSteps(next, io.terminal)}`.trimEnd(),
@@ -179,14 +176,7 @@ export const signReject = defineSubcommand({
     const requests = requestsOf(values, io);
     const now = new Date();
     const { signer, key, sign } = await unlockApprover(values, io, now);
-    const { request } = await requests.read(number);
-    if (!isPending(request.state)) {
-      throw new AegisError(
-        "refused",
-        `request ${number} has ended: ${request.state}`,
-        "See: aegis sign inbox --all",
-      );
-    }
+    const { request } = pending(await requests.read(number));
     const rejection = await sign(
       unsignedRejection({ request: number, requestHash: requestHash(request), signer, reason, now }),
     );

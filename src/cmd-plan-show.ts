@@ -48,7 +48,8 @@ function pageNumber(
   io: Io,
 ): number | null {
   if (page === undefined) return null;
-  if (!/^[1-9]\d{0,6}$/.test(page)) throw new AegisError("usage", "--page takes a number, from 1 on");
+  if (!/^[1-9]\d{0,6}$/.test(page))
+    throw new AegisError("usage", "--page takes the number of a page: 1, 2 and so on");
   if (io.json && !summary) return Number(page);
   throw new AegisError(
     "usage",

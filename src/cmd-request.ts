@@ -3,7 +3,7 @@ import { submitPlan, watchExecution } from "./cmd-apply-run.ts";
 import { readAndDecide } from "./cmd-decide.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { signableDocuments } from "./cmd-plan-again.ts";
-import { askedFor, requestSteps } from "./cmd-request-view.ts";
+import { askedFor, askerOf, requestSteps } from "./cmd-request-view.ts";
 import { noteOtherId, requireKey, signerName } from "./cmd-sign-args.ts";
 import { signExecution } from "./cmd-sign-execution.ts";
 import type { Io } from "./command.ts";
@@ -55,7 +55,7 @@ export async function askPerson(flags: RequestFlags, io: Io): Promise<ExitStatus
   let key = limit === null ? null : await unlock();
   const submitted = NUMBER.test(flags.request) ? null : await submit(flags, io);
   const asked = submitted?.asked ?? null;
-  let request = submitted?.request ?? (await resumed(flags, io));
+  let request = submitted?.request ?? (await resumed(flags));
   if (limit === null && request.state === "approved") key = await unlock();
   if (limit !== null && waits(request, key)) {
     tellWaiting(request, key, io);
@@ -117,10 +117,7 @@ async function submit(
 }
 
 /** @throws AegisError `usage` for somebody else's request */
-async function resumed(
-  { request: typed, reason, review, socket }: RequestFlags,
-  io: Io,
-): Promise<RequestSummary> {
+async function resumed({ request: typed, reason, review, socket }: RequestFlags): Promise<RequestSummary> {
   if (reason !== undefined || review !== undefined) {
     const hint = `Type: aegis apply --request ${typed} --wait`;
     throw new AegisError("usage", `request ${typed} has its reason and review already`, hint);
@@ -128,8 +125,7 @@ async function resumed(
   const { request } = await readRequest(socket, Number(typed));
   if (request.uid === process.geteuid?.()) return request;
   const hint = `Whoever signs for others types: aegis sign --request ${typed}`;
-  io.note(`request ${typed} was made by uid ${request.uid}`);
-  throw new AegisError("usage", `request ${typed} is not this account's`, hint);
+  throw new AegisError("usage", `request ${typed} is not this account's: ${askerOf(request)} made it`, hint);
 }
 
 /** On stderr, since stdout has the outcome of the run. */

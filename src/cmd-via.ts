@@ -56,7 +56,7 @@ export function requestsVia(destination: string, io: Io, program = SSH): Request
     throw new AegisError(
       "usage",
       `--via takes user@host, which ${safe(destination)} is not`,
-      "Ports, jumps and keys belong into ~/.ssh/config, under a name: --via <name>",
+      "Ports, jumps and keys belong in ~/.ssh/config, under a name: --via <name>",
     );
   }
   const ask = (words: readonly string[], input = "") => askFarEnd(program, destination, words, input, io);

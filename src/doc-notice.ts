@@ -9,8 +9,8 @@ import { messageOf } from "./errors.ts";
 import { namesIn, readFileLimited, writeFileAtomic } from "./sys-files.ts";
 
 /*
- * What people are told of a request. The runner writes one small file at each change; the notifier, which is nobody's, reads them and
- * sends them on. They carry no authority: who decides reads the request itself.
+ * What people are told of a request. The runner writes one small file at each change; the notifier, an unprivileged service,
+ * reads them and sends them on. They carry no authority: an approver reads the request itself.
  */
 
 const MAX_BYTES = 16 * 1024;

@@ -93,7 +93,7 @@ interface Walk {
   store: ManagedStore | undefined;
 }
 
-/** Walks a tree. `object` is told of what doesn't belong into it, and may throw; what it was told of isn't followed. */
+/** Walks a tree. `object` is told of what doesn't belong in it, and may throw; what it was told of isn't followed. */
 function walkTree(
   root: string,
   { owner, modes, store }: Walk,

@@ -18,7 +18,7 @@ import { type Caller, type ProvenMethod, proofText } from "./wire-executor.ts";
 
 /*
  * Who calls, by the kernel's word and not by the front's: the runner makes a pipe that only the claimed user can write, and that
- * user's client writes into it a digest of the call it has made. A front in foreign hands can't write there, and one client's
+ * user's client writes into it a digest of the call it has made. A compromised front can't write there, and one client's
  * answer is no good for another call, so it can lose or delay a request and nothing else.
  */
 
@@ -70,7 +70,7 @@ export async function proveCaller(question: ProofQuestion, place: ProofPlace): P
   const name = randomBytes(16).toString("hex");
   const path = join(place.directory, name);
   let fd = -1;
-  // A pipe and no file: whoever may write into a file of /run could fill /run, also after it was removed.
+  // A pipe, not a file: the owner of a file in /run could fill /run, even after the file is removed.
   makePipe(path);
   try {
     fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);

@@ -39,17 +39,19 @@ export function verifyRejection(
 ): string {
   const key = findSigner(trust, "approval", rejection, now);
   const problem = signatureProblem(rejection, key);
+  const hint = "Reject it again: aegis sign reject --help";
   if (problem !== null) {
-    const hint = "Reject it again: aegis sign reject --help";
     throw new AegisError("signature_invalid", `the rejection is refused: ${problem}`, hint);
   }
   checkSigner(key, rejection.signer);
   if (rejection.request !== request.number || rejection.request_hash !== request.hash) {
-    const hint = `Read it first: aegis sign show ${request.number}`;
-    throw new AegisError("hash_mismatch", "the rejection is of another request than this one", hint);
+    throw new AegisError(
+      "hash_mismatch",
+      "the rejection is of another request than this one",
+      `Read it first: aegis sign show ${request.number}`,
+    );
   }
   const age = now.getTime() - Date.parse(rejection.rejected_at);
-  const hint = "Reject it again: aegis sign reject --help";
   if (age < 0)
     throw new AegisError(
       "not_yet_valid",

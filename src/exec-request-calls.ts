@@ -33,7 +33,7 @@ type ChangingCall = Exclude<RequestsCall, { method: "Requests" }>;
 
 /** Of one user's changes, done or refused, each of which is an event of the log. */
 const USER_PACE: Pace = { eachMs: 800, free: 60 };
-/** Of calls whose user isn't proved, all together: a front in foreign hands may name any. */
+/** Of calls whose user isn't proved, all together: a compromised front may name any. */
 const UNPROVED_PACE: Pace = { eachMs: 800, free: 60 };
 /** Limit on the summaries in one answer, in characters. */
 const ANSWER_ROOM = 3 * 1024 * 1024;

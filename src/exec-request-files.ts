@@ -3,9 +3,10 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson, sha256Hex } from "./canonical.ts";
 import { Approval } from "./doc.ts";
-import { sha256 } from "./doc-fields.ts";
+import { count, sha256 } from "./doc-fields.ts";
 import { isPending, RequestSummary } from "./doc-request.ts";
 import { AegisError, messageOf } from "./errors.ts";
+import { REQUESTS_STATE_FILE } from "./paths.ts";
 import { readFileLimited, readText, writeFileAtomic } from "./sys-files.ts";
 import type { StatePaths } from "./sys-state.ts";
 
@@ -21,8 +22,6 @@ const KEPT_MS = 90 * 24 * 3600_000;
 const VOID_MS = 25 * 3600_000;
 /** More than any file of ours: documents of 4 MiB, written as JSON texts again. */
 const MAX_FILE = 32 * 1024 * 1024;
-/** File in the run directory with the states. */
-const STATE_FILE = "requests.state";
 
 const REQUEST_KINDS = [
   "request_submitted",
@@ -42,8 +41,6 @@ const RequestAuditSchema = v.strictObject({
   details: v.record(v.string(), v.unknown()),
 });
 export type RequestAudit = v.InferOutput<typeof RequestAuditSchema>;
-
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
 const KeptRequestSchema = v.strictObject({
   schema_version: v.literal("1.0"),
@@ -188,7 +185,7 @@ export class RequestFiles {
    * Writes `number revision state` of every request, for those who wait: the front reads it, and wakes them when it is replaced.
    */
   publish(pending: readonly KeptRequest[]): void {
-    const path = join(this.#paths.run, STATE_FILE);
+    const path = join(this.#paths.run, REQUESTS_STATE_FILE);
     const before = readText(path) ?? "";
     // What has ended doesn't change, so it isn't read again.
     const known = new Map(before.split("\n").map((line) => [Number.parseInt(line, 10), line]));

@@ -76,7 +76,7 @@ export async function settleRequests(world: RequestWorld, stop: AbortSignal): Pr
   try {
     if (readdirSync(world.paths.requests).length > 0) await withRequests(world, stop, () => {});
   } catch (error) {
-    world.warn("the requests were not looked after", messageOf(error));
+    world.warn("the requests could not be brought up to date", messageOf(error));
   }
 }
 
@@ -180,7 +180,7 @@ export class RequestStore {
     try {
       this.#files.publish(this.pending());
     } catch (error) {
-      this.#world.warn("those who wait for a request can't be told", messageOf(error));
+      this.#world.warn("the states of the requests can't be published", messageOf(error));
     }
   }
 
@@ -269,7 +269,7 @@ export class RequestStore {
     try {
       writeNotice(paths.notices, noticeOf(request, hostname(), now()));
     } catch (error) {
-      warn("nobody can be told of a request", messageOf(error));
+      warn("a notice of a request can't be written", messageOf(error));
     }
   }
 

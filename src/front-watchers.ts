@@ -2,6 +2,7 @@ import { type FSWatcher, watch } from "node:fs";
 import { join } from "node:path";
 import { AegisError, messageOf } from "./errors.ts";
 import type { Log } from "./log.ts";
+import { REQUESTS_STATE_FILE } from "./paths.ts";
 import { readText } from "./sys-files.ts";
 import { slots } from "./wire-budget.ts";
 import type { FrontLimits } from "./wire-limits.ts";
@@ -12,7 +13,6 @@ import type { FrontLimits } from "./wire-limits.ts";
  * asks for the rest.
  */
 
-const STATE_FILE = "requests.state";
 /** A replacement is several events of the directory. */
 const QUIET_MS = 10;
 
@@ -60,9 +60,11 @@ export function requestWatchers(directory: string, limits: FrontLimits, log: Log
     }, limits.aliveMs);
     try {
       events = watch(directory, onEvent);
-      events.on("error", (error) => log.warn("requests are looked at seldom", { problem: error.message }));
+      events.on("error", (error) =>
+        log.warn("changes of requests are noticed late", { problem: error.message }),
+      );
     } catch (error) {
-      log.warn("requests are looked at seldom", { problem: messageOf(error) });
+      log.warn("changes of requests are noticed late", { problem: messageOf(error) });
     }
   };
   const stop = () => {
@@ -102,7 +104,7 @@ function tooManyWait({ watchers, watchersPerUid }: FrontLimits): AegisError {
 
 /** Lines by their number: `7 2 approved`. What has another form is left out. */
 function readStates(directory: string): Map<number, string> {
-  const lines = (readText(join(directory, STATE_FILE)) ?? "").split("\n");
+  const lines = (readText(join(directory, REQUESTS_STATE_FILE)) ?? "").split("\n");
   return new Map(
     lines.filter((line) => /^\d+ \d+ [a-z]+$/.test(line)).map((line) => [Number.parseInt(line, 10), line]),
   );

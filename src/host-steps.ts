@@ -267,7 +267,7 @@ const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is a
 #AEGIS_OSV_DIR=/var/lib/osv
 #AEGIS_OSV_URL=http://localhost:8080
 # Registries that plans come from, where they aren't the public ones. Everybody can read this file: credentials
-# belong into registries.toml, mode 0600 (aegis help files).
+# belong in registries.toml, mode 0600 (aegis help files).
 #AEGIS_NPM_REGISTRY=https://registry.npmjs.org/
 #AEGIS_PIP_INDEX_URL=https://pypi.org/simple/
 #AEGIS_GOPROXY=https://proxy.golang.org

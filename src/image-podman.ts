@@ -18,7 +18,7 @@ import { fetchBytes } from "./sys-fetch.ts";
 
 /**
  * What podman (4.3 to 5.7) writes whenever somebody looks into a store or mounts an image of it, and the directories that it makes in an
- * empty one. Not its lists of containers, which belong into podman's own store: with them a run is refused.
+ * empty one. Not its lists of containers, which belong in podman's own store: with them a run is refused.
  */
 const PASSING = [
   ...["[a-z]+\\.lock", "overlay-[a-z]+/[a-z]+\\.lock", "defaultNetworkBackend", "libpod", "db\\.sql[^/]*"],
@@ -146,7 +146,7 @@ export const podmanManaged: ManagedTool = {
 
   inventory(tree, read) {
     if (tree.has(CONTAINERS) && !/^(?:\[\])?\s*$/.test(textOf(read(CONTAINERS, MAX_CONTAINERS))))
-      throw new AegisError("refused", "there are containers in it, which belong into podman's own store");
+      throw new AegisError("refused", "there are containers in it, which belong in podman's own store");
     const found = new Map<string, string[]>();
     for (const { reference } of pullsIn(tree, read)) {
       const [name = "", digest = ""] = reference.split("@");

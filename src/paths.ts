@@ -57,6 +57,9 @@ export type SharedTexts = Readonly<Record<keyof typeof SHARED, string>>;
 /** File name of the audit log inside its directory. */
 export const AUDIT_FILE = "audit.ndjson";
 
+/** File in `SYSTEM.run` with the requests' states: the runner writes it, the front reads it. */
+export const REQUESTS_STATE_FILE = "requests.state";
+
 /**
  * An XDG base directory. Relative values are ignored, as the specification requires.
  * @see https://specifications.freedesktop.org/basedir-spec/latest/

@@ -8,7 +8,7 @@ import { byAttention } from "./plan-attention.ts";
 import { clip, plural, showArgv } from "./terminal.ts";
 
 /*
- * A plan in a few kilobytes, at most 8 kB: whole, an upgrade of 150 packages is 190 kB. `left_out` counts what was cut from the lists.
+ * A plan in at most 10 kB: whole, an upgrade of 150 packages is 190 kB. `left_out` counts what was cut from the lists.
  */
 
 /** Limit on the characters of all lists together, and of each but that of the packages, which gets the rest. */

@@ -54,7 +54,7 @@ const HOW = new BigUint64Array([
 /**
  * A descriptor (O_PATH, open(2)) of what is at a path below a directory, "" being that itself; a link is opened and not followed. Null
  * where there is nothing, or nothing that is reached through directories alone.
- * @throws AegisError `io`; `unavailable` before Linux 5.6
+ * @throws AegisError `io`, also before Linux 5.6, which has no openat2
  */
 export function openBeneath(root: number, path: string): number | null {
   const fd = Number(

@@ -42,7 +42,7 @@ export interface StatePaths {
   archives: string;
   /** The requests that wait for a person, and how others ended. */
   requests: string;
-  /** Where clients prove who they are: one file per call, for its user alone. */
+  /** Where clients prove who they are: one pipe per call, for its user alone. */
   proofs: string;
   /** The states of requests, for everybody. */
   run: string;
@@ -70,7 +70,7 @@ export const STATE = {
   archives: "/var/cache/aegis/archives",
   /** One file per request, and its documents while it waits. 0700. */
   requests: join(SYSTEM.state, "requests"),
-  /** 0711: a user must reach the own file by its name, and find no other. */
+  /** 0711: a user must reach their own pipe by its name, and find no other. */
   proofs: join(SYSTEM.run, "proof"),
   run: SYSTEM.run,
   /** 2750: each notice gets the notifier's group. */

@@ -12,7 +12,7 @@ import { aSummary } from "./request-kit.ts";
 import { approvalOf, configOf, refuses } from "./signing-kit.ts";
 import { temporaryDirectory } from "./varlink-kit.ts";
 
-/* The near end of --via, with a program in the place of ssh that says what a far end in foreign hands may say. */
+/* The near end of --via, with a program in the place of ssh that says what a compromised far end may say. */
 
 const { path: dir, remove } = temporaryDirectory();
 afterAll(remove);

@@ -146,7 +146,12 @@ describeOnThrowaway("one command of the agent and one of a person", () => {
     // The same command again is the same request.
     const again = await people.as("agent", ["apply", "--request", id, "--reason", REASON, "--json"]);
     expect([again.status, JSON.parse(again.stdout).request.number]).toEqual([4, number]);
-    await refused("alice", ["apply", "--request", `${number}`, "--wait"], "is not this account's", 2);
+    await refused(
+      "alice",
+      ["apply", "--request", `${number}`, "--wait"],
+      "is not this account's: agent made it",
+      2,
+    );
     const resumed = await people.start("agent", ["apply", "--request", `${number}`, "--wait"]);
     await submitted(resumed);
     expect((await people.approve("alice", [`${number}`])).status).toBe(0);
@@ -240,6 +245,8 @@ describeOnThrowaway("one command of the agent and one of a person", () => {
     const asked = await people.as("agent", [...asking(id), "--json"]);
     const { number } = JSON.parse(asked.stdout).request;
     await refused("alice", ["sign", "approve", `${number}`], "there is no terminal to ask on", 6);
+    // Not --confirm, which is for plans.
+    await refused("alice", ["sign", "approve", `${number}`], `sign approve ${number} --via <user@host>`, 6);
     await refused("agent", ["sign", "approve", `${number}`], "[invalid_key]", 2);
     await refused(
       "alice",

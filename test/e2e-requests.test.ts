@@ -187,7 +187,7 @@ describeOnThrowaway("requests", () => {
     });
   });
 
-  describe("a front in foreign hands", () => {
+  describe("a compromised front", () => {
     let outcomes: HostileOutcomes;
     let before: RequestSummary[];
     let mine: RequestSummary;

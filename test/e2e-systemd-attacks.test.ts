@@ -11,14 +11,14 @@ import { describeOnSystemd, type Production, ranTwice, startProduction } from ".
 import { pick } from "./throwaway-packages.ts";
 
 /*
- * A front in foreign hands, played: another program in the place of aegisd.service, as its user and in its sandbox. Whatever
+ * A compromised front, played: another program in the place of aegisd.service, as its user and in its sandbox. Whatever
  * it sends and touches, it runs nothing that is not signed, approved and new, and nothing of root's.
  */
 
 const HOME = "/opt/attacker";
 const DROP_IN = "/run/systemd/system/aegisd.service.d/attacker.conf";
 
-describeOnSystemd("a front in foreign hands", (suite) => {
+describeOnSystemd("a compromised front", (suite) => {
   let chain: Production;
   let attempts: Attempts;
   let ordered: ExecutionPlan[];

@@ -113,7 +113,7 @@ describe("states for those who wait", () => {
   test("that can't be written stop nothing", async () => {
     rmSync(host.paths.run, { recursive: true });
     expect((await host.submit(planned(1))).number).toBe(1);
-    expect(host.warnings.join()).toContain("can't be told");
+    expect(host.warnings.join()).toContain("can't be published");
   });
 });
 
@@ -307,6 +307,6 @@ describe("notices", () => {
     rmSync(host.paths.notices, { recursive: true });
     await host.submit(planned(1));
     expect(host.events()).toEqual(["request_submitted 1.1"]);
-    expect(host.warnings).toEqual([expect.stringContaining("nobody can be told of a request")]);
+    expect(host.warnings).toEqual([expect.stringContaining("a notice of a request can't be written")]);
   });
 });

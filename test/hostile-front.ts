@@ -4,8 +4,8 @@ import { messageOf } from "../src/errors.ts";
 import { type Call, encodeMessage, MAX_REPLY, MessageDecoder, parseCall } from "../src/wire.ts";
 
 /*
- * Stands where the front is, as its user, connected to the runner's socket, and tries what a front in foreign hands would. First
- * by itself, with calls that it makes up; the outcomes are one line of JSON. Then as the one that clients talk to, one socket for
+ * Stands where the front is, as its user, connected to the runner's socket, and tries what a compromised front would. First by
+ * itself, with calls that it makes up; the outcomes are one line of JSON. Then as the one that clients talk to, one socket for
  * each lie, until it is killed.
  */
 
