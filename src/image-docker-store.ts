@@ -1,18 +1,25 @@
 import { createHash } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { anyKeys, parseJson } from "./canonical.ts";
-import type { HostState } from "./eco-driver.ts";
+import type { HostState, RunSubject } from "./eco-driver.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
+import { type BoltBucket, readBolt } from "./image-bolt.ts";
+import { isImageConfig } from "./image-manifest.ts";
 import { normalizeReference, pulledReference } from "./image-reference.ts";
-import { readFileLimited } from "./sys-files.ts";
+import { isFlocked } from "./sys-ffi.ts";
+import { hashOpenFile, readFileLimited } from "./sys-files.ts";
 
 /*
- * The store of docker's engine, as its files have it: which reference stands for which configuration, the configurations, and the
- * layers that the engine registered. Root reads them, so nobody's word is needed. The engine keeps no manifest: an image's id is the
- * SHA-256 of its configuration, which the signed manifest names, and which names the content of every layer.
+ * The stores of docker's engine, as their files have them. Root reads them, so nobody's word is needed.
+ *
+ * The engine's own keeps no manifest: a reference stands for an image's id, the SHA-256 of its configuration, which the signed
+ * manifest names, and which names the content of every layer. Layers are kept unpacked, each under what the engine says of it.
  * https://github.com/moby/moby/blob/v20.10.24/image/store.go, reference/store.go, layer/filestore.go
+ *
+ * containerd's has every file as it came from the registry, by its digest, and in a database what each reference stands for.
+ * https://github.com/containerd/containerd/blob/v2.1.0/core/metadata/buckets.go, plugins/content/local/store.go
  */
 
 const MAX_FILE = 32 * 1024 * 1024;
@@ -21,11 +28,135 @@ const Repositories = v.looseObject({
 });
 const Config = v.looseObject({ rootfs: v.looseObject({ diff_ids: v.array(v.string()) }) });
 
-/**
- * Every reference of the engine's store, complete, with the id that it stands for.
- * @throws AegisError `io` for a store that can't be read
- */
-export function imagesIn(root: string): HostState {
+/** One place where docker's engine may keep its images. */
+export interface ImageStore {
+  path: string;
+  /**
+   * Every complete reference, with the digest that it stands for.
+   * @throws AegisError `io` for a store that can't be read
+   */
+  images(): HostState;
+  /** The digest that a pulled image stands for here. */
+  expected(subject: RunSubject): string;
+  /**
+   * Why what is under the reference of a pulled image is not what was signed; null if it is.
+   * @throws AegisError `io`
+   */
+  otherThan(subject: RunSubject): string | null;
+  /** Whether an engine holds the store open. */
+  isInUse(): boolean;
+}
+
+/** The complete reference that is pulled. */
+export function pulledImage({ argv }: RunSubject): string {
+  return argv.at(-1) ?? "";
+}
+
+/** The engine's own store, below its directory. */
+export function engineStore(root: string): ImageStore {
+  return {
+    path: root,
+    images: () => imagesIn(root),
+    expected: configOf,
+    otherThan: (subject) => otherThan(configOf(subject), pulledImage(subject), root),
+    // The engine is the only one that has it, and it answers.
+    isInUse: () => true,
+  };
+}
+
+/** The store of a containerd that keeps its state in this directory. */
+export function containerdStore(path: string): ImageStore {
+  const database = join(path, "io.containerd.metadata.v1.bolt/meta.db");
+  const images = () => {
+    try {
+      return readBolt(database, imagesOfDocker) ?? {};
+    } catch (error) {
+      throw unreadable(path, error);
+    }
+  };
+  return {
+    path,
+    images,
+    expected: signedDigest,
+    otherThan(subject) {
+      const reference = pulledImage(subject);
+      const [found, wanted] = [images()[reference], signedDigest(subject)];
+      if (found !== wanted) return `docker's store has ${found} under the signed digest, not ${wanted}`;
+      const blobs = join(path, "io.containerd.content.v1.content/blobs");
+      const [top] = subject.transaction;
+      if (top?.to_version !== wanted) return "the signed plan doesn't begin with the signed digest";
+      for (const { to_version, size } of subject.transaction) {
+        const why = otherBlob(blobs, to_version ?? "", size);
+        if (why !== null) return why;
+      }
+      return null;
+    },
+    isInUse: () => isHeldOpen(database),
+  };
+}
+
+function signedDigest(subject: RunSubject): string {
+  return pulledImage(subject).split("@").at(-1) ?? "";
+}
+
+/** What the references of docker's namespace stand for. */
+function imagesOfDocker(root: BoltBucket): HostState {
+  const images = root.bucket("v1")?.bucket("moby")?.bucket("images");
+  const names = images?.buckets() ?? [];
+  return Object.fromEntries(
+    names.map((name) => {
+      const digest = images?.bucket(name)?.bucket("target")?.value("digest")?.toString("utf8") ?? "nothing";
+      return [name.slice(0, 1024), digest.slice(0, 1024)];
+    }),
+  );
+}
+
+/** Why a file of the store is not the one with this digest and size; null if it is. */
+function otherBlob(blobs: string, digest: string, size: number | null): string | null {
+  let fd: number;
+  try {
+    fd = openSync(
+      join(blobs, ...pathOf(digest)),
+      constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW,
+    );
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return `docker's store lacks ${digest}`;
+    throw unreadable(blobs, error);
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile() || stat.size !== size)
+      return `docker's store has ${stat.size} bytes as ${digest}, not ${size}`;
+    const { sha256 } = hashOpenFile(fd);
+    return `sha256:${sha256}` === digest
+      ? null
+      : `docker's store has other bytes (sha256:${sha256}) as ${digest}`;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** bbolt locks a database that it may write: https://github.com/etcd-io/bbolt/blob/v1.4.3/bolt_unix.go */
+function isHeldOpen(path: string): boolean {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  } catch {
+    return false;
+  }
+  try {
+    return isFlocked(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The digest of the configuration, which is the image's id. */
+function configOf({ transaction }: RunSubject): string {
+  return transaction.find(({ media_type }) => isImageConfig(media_type ?? ""))?.to_version ?? "";
+}
+
+function imagesIn(root: string): HostState {
   const found: Record<string, string> = {};
   for (const driver of driversIn(root)) {
     const text = textOf(join(root, "image", driver, "repositories.json"));
@@ -45,11 +176,8 @@ function completed(reference: string): string {
   }
 }
 
-/**
- * Why the image under a complete reference is not the one whose configuration has this digest, with all its layers; null if it is.
- * @throws AegisError `io`
- */
-export function otherThan(config: string, reference: string, root: string): string | null {
+/** Why the image under a complete reference is not the one whose configuration has this digest, with all its layers; null if it is. */
+function otherThan(config: string, reference: string, root: string): string | null {
   const id = imagesIn(root)[reference];
   if (id !== config) return `docker's store has ${id} under the signed digest, not ${config}`;
   const driver = driversIn(root).find((name) => textOf(contentOf(root, name, id)) !== null);

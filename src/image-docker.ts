@@ -5,8 +5,7 @@ import { parseJson } from "./canonical.ts";
 import { type CredentialsOf, registryCredentials } from "./eco-credentials.ts";
 import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
-import { imagesIn, otherThan } from "./image-docker-store.ts";
-import { isImageConfig } from "./image-manifest.ts";
+import { containerdStore, engineStore, type ImageStore, pulledImage } from "./image-docker-store.ts";
 import { DOCKER_HUB, normalizeReference } from "./image-reference.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { type RunResult, resolveProgram, run } from "./sys-spawn.ts";
@@ -17,6 +16,10 @@ import { type RunResult, resolveProgram, run } from "./sys-spawn.ts";
  */
 
 const ROOT = "/var/lib/docker";
+const CONTAINERD = "/var/lib/containerd";
+/** The containerd that the distribution starts, and one that docker starts itself; below /var/run or /run. */
+const CONTAINERD_SOCKET = "/run/containerd/containerd.sock";
+const DOCKERS_SOCKET = "/run/docker/containerd/containerd.sock";
 const SOCKET = "unix:///var/run/docker.sock";
 const LIMIT_MS = 30 * 60_000;
 const READY_MS = 30_000;
@@ -26,6 +29,8 @@ const SETTINGS = "config.json";
 /** Docker Hub in docker's settings, and where it asks for passwords. */
 const HUB_KEY = "https://index.docker.io/v1/";
 const HUB_HOSTS: readonly string[] = ["auth.docker.io", "registry-1.docker.io"];
+/** The path of the store that the run's engine uses. */
+const STORE = "store";
 /** Created by whoever stops the run. */
 const STOPPED = "stopped";
 
@@ -33,39 +38,62 @@ const Info = v.looseObject({
   DockerRootDir: v.optional(v.string(), ""),
   Driver: v.optional(v.string(), ""),
   DriverStatus: v.nullish(v.array(v.array(v.string())), []),
+  Containerd: v.nullish(v.looseObject({ Address: v.optional(v.string(), "") })),
   ServerErrors: v.nullish(v.array(v.string()), []),
 });
 
 /** What tests replace. */
 interface DockerHost {
   root: string;
+  /** The directory of the distribution's containerd. */
+  containerd: string;
   /** `docker info --format {{json .}}`, or null without docker. */
   info(): Promise<RunResult | null>;
   credentials: CredentialsOf;
 }
 
 export function dockerDriver(host: Partial<DockerHost> = {}): RunDriver {
-  const { root = ROOT, info = askEngine, credentials = registryCredentials() } = host;
+  const {
+    root = ROOT,
+    containerd = CONTAINERD,
+    info = askEngine,
+    credentials = registryCredentials(),
+  } = host;
+  const stores: Stores = {
+    own: engineStore(root),
+    dockers: containerdStore(join(root, "containerd/daemon")),
+    shared: containerdStore(containerd),
+  };
+  const all = Object.values(stores);
   return {
     user: "root",
-    roots: [root],
+    roots: [root, containerd],
     hold: () => Promise.resolve(null),
     async ready() {
-      refuseUnready(await info(), root);
+      storeOf(await info(), stores);
     },
 
     async prepare(_plan, argv, { directory, archives }) {
       const program = resolveProgram(argv[0] ?? "");
       if (program === null) throw new AegisError("unavailable", `${argv[0]} is not installed`);
+      const store = storeOf(await info(), stores).path;
       const home = join(directory, "home");
       for (const path of [directory, archives, home]) mkdirSync(path, { mode: 0o700 });
       const settings = passwordFor(argv.at(-1) ?? "", credentials);
       if (settings !== null) writeFileSync(join(home, SETTINGS), settings, { mode: 0o600, flag: "wx" });
+      writeFileSync(join(directory, STORE), store, { mode: 0o600, flag: "wx" });
       // No settings of anybody else's: another engine, a helper for passwords or a plug-in would be named there.
-      return { directory, program, environment: environment(home), cwd: home, facts: { engine: SOCKET } };
+      return {
+        directory,
+        program,
+        environment: environment(home),
+        cwd: home,
+        facts: { engine: SOCKET, store },
+      };
     },
 
-    observe: () => imagesIn(root),
+    // Who asks may not have asked the engine, as after a run that was killed: every store is observed.
+    observe: () => Object.fromEntries(all.flatMap((store) => observed(store, root))),
     progress: () => null,
     mayStop: (directory) => createFileExclusive(join(directory, STOPPED), ""),
     wasStopped: (directory) =>
@@ -75,14 +103,16 @@ export function dockerDriver(host: Partial<DockerHost> = {}): RunDriver {
     witness(directory, subject) {
       // The run is over, and what it was given for the registry is of no more use.
       rmSync(join(directory, "home", SETTINGS), { force: true });
-      if (imagesIn(root)[imageOf(subject)] === undefined)
+      const used = readText(join(directory, STORE));
+      const store = all.find(({ path }) => path === used) ?? stores.own;
+      if (store.images()[pulledImage(subject)] === undefined)
         return { verdict: "absent", reason: "docker's store has nothing under the signed digest" };
-      const why = otherThan(configOf(subject), imageOf(subject), root);
+      const why = store.otherThan(subject);
       return why === null
         ? { verdict: "vouched" }
         : { verdict: "refused", code: "evidence_mismatch", reason: why };
     },
-    compare: compareImages,
+    compare: (subject, before, after) => compareImages(placesOf(subject, all, root), before, after),
     watchBesides: () => () => [],
     advice: () => Promise.resolve({ text: "", facts: {} }),
   };
@@ -115,8 +145,19 @@ function askEngine(): Promise<RunResult | null> {
   return run(program, ["info", "--format", "{{json .}}"], options);
 }
 
-/** @throws AegisError `unavailable` */
-function refuseUnready(result: RunResult | null, root: string): void {
+interface Stores {
+  own: ImageStore;
+  /** Of the containerd that docker starts itself. */
+  dockers: ImageStore;
+  /** Of the distribution's containerd. */
+  shared: ImageStore;
+}
+
+/**
+ * The store that the engine uses, by its own answer.
+ * @throws AegisError `unavailable`
+ */
+function storeOf(result: RunResult | null, { own, dockers, shared }: Stores): ImageStore {
   const refuse = (why: string, hint: string) => new AegisError("unavailable", why, hint);
   if (result === null)
     throw refuse(
@@ -127,17 +168,24 @@ function refuseUnready(result: RunResult | null, root: string): void {
   const parsed = v.safeParse(Info, tree);
   if (!parsed.success || (parsed.output.ServerErrors ?? []).length > 0)
     throw refuse("docker's engine doesn't answer", "See: systemctl status docker");
-  const { DockerRootDir, DriverStatus } = parsed.output;
-  if (DockerRootDir !== root)
+  const { DockerRootDir, DriverStatus, Containerd } = parsed.output;
+  if (DockerRootDir !== own.path)
     throw refuse(
-      `docker's engine keeps its images in ${DockerRootDir}, and what it pulls can be compared in ${root} only`,
+      `docker's engine keeps its images in ${DockerRootDir}, and what it pulls can be compared in ${own.path} only`,
       "Take data-root out of /etc/docker/daemon.json, or pull with another host.",
     );
-  if ((DriverStatus ?? []).some((pair) => pair.some((word) => word.startsWith("io.containerd.snapshotter"))))
-    throw refuse(
-      "docker's engine keeps its images in containerd's store, where what it pulls can't be compared afterwards",
-      'Set "features": { "containerd-snapshotter": false } in /etc/docker/daemon.json and restart docker (it won\'t see the images of that store then), or pull with another host.',
-    );
+  if (!(DriverStatus ?? []).some((pair) => pair.some((word) => word.startsWith("io.containerd.snapshotter"))))
+    return own;
+  const socket = (Containerd?.Address ?? "").replace(/^\/var\/run\//, "/run/");
+  const store = socket === CONTAINERD_SOCKET ? shared : socket === DOCKERS_SOCKET ? dockers : null;
+  // A containerd with its state elsewhere may have left an old store here.
+  if (store?.isInUse() === true) return store;
+  throw refuse(
+    store === null
+      ? `docker's engine keeps its images in the store of a containerd ${socket === "" ? "that it doesn't name" : `at ${socket}`}, where what it pulls can't be found afterwards`
+      : `docker's engine keeps its images in containerd's store, and its containerd doesn't have that in ${store.path}`,
+    `Have docker use the containerd at ${CONTAINERD_SOCKET}, with its state in ${shared.path}; or pull with another host.`,
+  );
 }
 
 function tried<T>(read: () => T): T | null {
@@ -148,28 +196,33 @@ function tried<T>(read: () => T): T | null {
   }
 }
 
-/** The complete reference that is pulled. */
-function imageOf({ argv }: RunSubject): string {
-  return argv.at(-1) ?? "";
+/** How a store's reference is called where the stores are observed together. */
+function keyIn({ path }: ImageStore, reference: string, root: string): string {
+  return path === root ? reference : `${reference} in ${path}`;
 }
 
-/** The digest of the configuration, which is the image's id. */
-function configOf({ transaction }: RunSubject): string {
-  return transaction.find(({ media_type }) => isImageConfig(media_type ?? ""))?.to_version ?? "";
+function observed(store: ImageStore, root: string): [string, string][] {
+  return Object.entries(store.images()).map(([reference, id]) => [keyIn(store, reference, root), id]);
 }
 
-function compareImages(subject: RunSubject, before: HostState, after: HostState): Comparison {
-  const [image, expected] = [imageOf(subject), configOf(subject)];
+/** Where the pulled image may be, with what it stands for there. Which of them the engine uses, the witness knows. */
+function placesOf(subject: RunSubject, stores: readonly ImageStore[], root: string): Map<string, string> {
+  return new Map(stores.map((store) => [keyIn(store, pulledImage(subject), root), store.expected(subject)]));
+}
+
+function compareImages(places: ReadonlyMap<string, string>, before: HostState, after: HostState): Comparison {
   const difference = (key: string, wanted: string | null, found: string | null) => ({
     ...{ package: key, architecture: "all", expected: wanted, found },
   });
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
   const changed = keys.filter((key) => before[key] !== after[key]);
-  const found = after[image] ?? null;
+  const there = [...places].filter(([key]) => after[key] !== undefined);
+  const isThere = there.some(([key, wanted]) => after[key] === wanted);
+  const others = there.length === 0 ? [...places].slice(0, 1) : there;
   return {
-    not_as_planned: found === expected ? [] : [difference(image, expected, found)],
+    not_as_planned: isThere ? [] : others.map(([key, wanted]) => difference(key, wanted, after[key] ?? null)),
     changed_besides: changed
-      .filter((key) => key !== image)
+      .filter((key) => !places.has(key))
       .map((key) => difference(key, before[key] ?? null, after[key] ?? null)),
     inverse: changed.map((key) => ({
       ...{ package: key, architecture: "all", before: before[key] ?? null, left: after[key] ?? null },

@@ -1,10 +1,22 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { RunSubject } from "../src/eco-driver.ts";
 import { dockerDriver } from "../src/image-docker.ts";
-import { digestOf, TYPES } from "./image-kit.ts";
+import { tryFlock } from "../src/sys-ffi.ts";
+import { AMD64, boltOf, digestOf, fakeImage, fakeIndex, TYPES } from "./image-kit.ts";
 import { IMAGE, pull } from "./policy-plans.ts";
 
 /*
@@ -52,6 +64,23 @@ function store(
   }
   return root;
 }
+/** What `docker info` prints. */
+const answering =
+  (info: unknown, status = 0) =>
+  () =>
+    Promise.resolve(
+      info === null
+        ? null
+        : {
+            ...{ status, outcome: "exited" as const, stderr: Buffer.from("") },
+            stdout: Buffer.from(typeof info === "string" ? info : JSON.stringify(info)),
+          },
+    );
+const good = (root: string) => ({
+  ...{ DockerRootDir: root, Driver: "overlay2", DriverStatus: [["Backing Filesystem", "extfs"]] },
+});
+const SNAPSHOTTER = { DriverStatus: [["driver-type", "io.containerd.snapshotter.v1"]] };
+
 const witness = (root: string) => dockerDriver({ root }).witness("/nowhere", SUBJECT);
 const content = `image/vfs/imagedb/content/${ID.replace(":", "/")}`;
 
@@ -137,19 +166,11 @@ describe("whether the engine is one whose store can be compared", () => {
   const root = "/var/lib/docker";
   const waiting = { stop() {}, alive() {} };
   const ready = (info: unknown, status = 0, ecosystem = "docker") =>
-    dockerDriver({
-      root,
-      info: () =>
-        Promise.resolve(
-          info === null
-            ? null
-            : {
-                ...{ status, outcome: "exited" as const, stderr: Buffer.from("") },
-                stdout: Buffer.from(typeof info === "string" ? info : JSON.stringify(info)),
-              },
-        ),
-    }).ready(pull({ ecosystem }), waiting);
-  const GOOD = { DockerRootDir: root, Driver: "overlay2", DriverStatus: [["Backing Filesystem", "extfs"]] };
+    dockerDriver({ root, containerd: "/nowhere/containerd", info: answering(info, status) }).ready(
+      pull({ ecosystem }),
+      waiting,
+    );
+  const GOOD = good(root);
 
   test("yes", () => expect(ready(GOOD)).resolves.toBeUndefined());
   test("yes, without particulars", () =>
@@ -161,10 +182,22 @@ describe("whether the engine is one whose store can be compared", () => {
     ["errors of the server", { ServerErrors: ["Cannot connect"] }, 0, "engine doesn't answer"],
     ["elsewhere", { ...GOOD, DockerRootDir: "/srv/docker" }, 0, "keeps its images in /srv/docker"],
     [
-      "containerd's store",
-      { ...GOOD, DriverStatus: [["driver-type", "io.containerd.snapshotter.v1"]] },
+      "the store of a containerd that it doesn't name",
+      { ...GOOD, ...SNAPSHOTTER },
       0,
-      "in containerd's store",
+      "a containerd that it doesn't name",
+    ],
+    [
+      "the store of another containerd",
+      { ...GOOD, ...SNAPSHOTTER, Containerd: { Address: "/run/k3s/containerd.sock" } },
+      0,
+      "a containerd at /run/k3s/containerd.sock",
+    ],
+    [
+      "containerd's store, where nobody has it open",
+      { ...GOOD, ...SNAPSHOTTER, Containerd: { Address: "/run/containerd/containerd.sock" } },
+      0,
+      "doesn't have that in /nowhere/containerd",
     ],
   ])("%s", (_, info, status, why) =>
     expect(ready(info, status)).rejects.toMatchObject({
@@ -182,7 +215,8 @@ describe("what docker is given", () => {
       const authorization = known[url.host];
       return authorization === undefined ? {} : { authorization };
     };
-    const driver = dockerDriver({ root: store(), credentials });
+    const root = store();
+    const driver = dockerDriver({ root, credentials, info: answering(good(root)) });
     // Any program of the system stands in for docker.
     const preparing = { stop: new AbortController().signal, alive() {}, progress() {} };
     const prepared = await driver.prepare(pull(), ["env", "pull", image], place, preparing);
@@ -199,7 +233,7 @@ describe("what docker is given", () => {
         DOCKER_CONFIG: prepared.cwd,
         DOCKER_HOST: "unix:///var/run/docker.sock",
       },
-      facts: { engine: "unix:///var/run/docker.sock" },
+      facts: { engine: "unix:///var/run/docker.sock", store: expect.stringContaining(base) },
     });
   });
   test.each([
@@ -229,4 +263,150 @@ test("a run can be stopped once, and says so", () => {
   expect(driver.wasStopped(directory)).toBeNull();
   expect([driver.mayStop(directory), driver.mayStop(directory)]).toEqual([true, false]);
   expect(driver.wasStopped(directory)).toBe("before the image was there");
+});
+
+describe("an engine that keeps images in containerd's store", () => {
+  const image = fakeImage();
+  const index = fakeIndex([[image, AMD64]]);
+  const pinned = `registry.example/team/app@${index.digest}`;
+  const files = new Map<string, Buffer>([
+    [index.digest, Buffer.from(index.bytes)],
+    [image.digest, Buffer.from(image.bytes)],
+    ...image.blobs,
+  ]);
+  const [configuration = "", layer = ""] = image.blobs.keys();
+  const subject: RunSubject = {
+    argv: ["docker", "pull", pinned],
+    transaction: [...files].flatMap(([digest, bytes]) =>
+      pull().transaction.map((entry) => ({
+        ...{ ...entry, to_version: digest, size: bytes.length },
+        media_type: digest === configuration ? TYPES.config : TYPES.layer,
+      })),
+    ),
+  };
+  const named = (digest: string) => ({
+    target: { digest, mediatype: TYPES.index, size: "x" },
+    createdat: "x",
+  });
+  const database = "io.containerd.metadata.v1.bolt/meta.db";
+  const blobAt = (digest: string) => `io.containerd.content.v1.content/blobs/${digest.replace(":", "/")}`;
+
+  /** A store with the image, and others under these names; `changed` files are replaced, or (null) missing. */
+  function containerd(
+    names: Readonly<Record<string, string>> = { [pinned]: index.digest },
+    changed: Readonly<Record<string, Buffer | null>> = {},
+    at = join(base, String(serial++)),
+  ): string {
+    const images = Object.fromEntries(Object.entries(names).map(([name, digest]) => [name, named(digest)]));
+    const v1 = { moby: { images }, "k8s.io": { images: { "other:1": named(digestOf("other")) } } };
+    const all: [string, Buffer | null][] = [
+      [database, boltOf({ v1 })],
+      ...[...files].map(([digest, bytes]): [string, Buffer] => [blobAt(digest), bytes]),
+      ...Object.entries(changed),
+    ];
+    for (const [path, bytes] of all) {
+      mkdirSync(dirname(join(at, path)), { recursive: true });
+      if (bytes === null) rmSync(join(at, path));
+      else writeFileSync(join(at, path), bytes);
+    }
+    return at;
+  }
+
+  /** A driver that has prepared a run, with an engine that holds the store open. */
+  async function prepared(at: string, { root = store(), socket = "/run/containerd/containerd.sock" } = {}) {
+    const fd = openSync(join(at, database), "r");
+    expect(tryFlock(fd)).toBe(true);
+    const info = answering({ ...good(root), ...SNAPSHOTTER, Containerd: { Address: socket } });
+    const driver = dockerDriver({ root, containerd: at, info, credentials: () => ({}) });
+    const directory = join(base, `run-${serial++}`);
+    const place = { directory, archives: `${directory}-archives`, aegis: "/usr/bin/aegis", account: null };
+    const preparing = { stop: new AbortController().signal, alive() {}, progress() {} };
+    const run = await driver.prepare(pull(), ["env", "pull", pinned], place, preparing);
+    closeSync(fd);
+    return { driver, facts: run.facts, witness: () => driver.witness(directory, subject), directory };
+  }
+
+  test("every file of the image, byte for byte", async () => {
+    const at = containerd();
+    const { witness, facts } = await prepared(at);
+    expect(witness()).toEqual({ verdict: "vouched" });
+    expect(facts["store"]).toBe(at);
+  });
+  test("of a containerd that docker started", async () => {
+    const root = store();
+    const at = containerd(undefined, {}, join(root, "containerd/daemon"));
+    const socket = "/var/run/docker/containerd/containerd.sock";
+    const { witness, facts } = await prepared(at, { root, socket });
+    expect([witness(), facts["store"]]).toEqual([{ verdict: "vouched" }, at]);
+  });
+  test("after a run that was killed, by what the run left", async () => {
+    const at = containerd();
+    const { directory } = await prepared(at);
+    const later = dockerDriver({ root: store(), containerd: at });
+    expect(later.witness(directory, subject)).toEqual({ verdict: "vouched" });
+  });
+  test.each<[string, string, Record<string, Buffer | null>, string]>([
+    ["another image under the digest", digestOf("x"), {}, `has ${digestOf("x")} under the signed digest`],
+    ["nothing as its target", "", {}, "has  under the signed digest"],
+    ["no layer", index.digest, { [blobAt(layer)]: null }, `lacks ${layer}`],
+    ["no index", index.digest, { [blobAt(index.digest)]: null }, `lacks ${index.digest}`],
+    ["a layer that is longer", index.digest, { [blobAt(layer)]: Buffer.alloc(5000) }, "has 5000 bytes as"],
+    ...[...files].map(([digest, bytes]): [string, string, Record<string, Buffer>, string] => [
+      `other bytes as ${digest}`,
+      index.digest,
+      { [blobAt(digest)]: Buffer.concat([bytes.subarray(1), Buffer.from("x")]) },
+      "has other bytes (sha256:",
+    ]),
+  ])("%s: refused", async (_, target, changed, why) => {
+    const { witness } = await prepared(containerd({ [pinned]: target }, changed));
+    expect(witness()).toMatchObject({
+      ...{ verdict: "refused", code: "evidence_mismatch", reason: expect.stringContaining(why) },
+    });
+  });
+  test("a link in a file's place can't be read", async () => {
+    const at = containerd();
+    const { witness } = await prepared(at);
+    rmSync(join(at, blobAt(layer)));
+    symlinkSync("/etc/passwd", join(at, blobAt(layer)));
+    expect(witness).toThrow("can't be read");
+  });
+  test("nothing under the digest: absent, though another store has it", async () => {
+    const { witness } = await prepared(containerd({}), { root: store({}, { [pinned]: ID }) });
+    expect(witness()).toMatchObject({ verdict: "absent" });
+  });
+  test("a database that can't be read is no store without the image", async () => {
+    const { witness } = await prepared(containerd(undefined, { [database]: Buffer.alloc(9000) }));
+    expect(witness).toThrow("can't be read: it has no valid meta page");
+  });
+
+  test("every reference of docker's is observed, beside those of the engine's own store", () => {
+    const names = { [pinned]: index.digest, constructor: ID, __proto__: ID, "docker.io/library/a:1": ID };
+    Object.defineProperty(names, "__proto__", { value: ID, enumerable: true });
+    const at = containerd(names);
+    const driver = dockerDriver({ root: store(), containerd: at });
+    expect(Object.entries(driver.observe()).sort()).toEqual(
+      Object.entries({
+        [IMAGE]: ID,
+        "docker.io/library/app:old": digestOf("old"),
+        [`${pinned} in ${at}`]: index.digest,
+        [`constructor in ${at}`]: ID,
+        [`__proto__ in ${at}`]: ID,
+        [`docker.io/library/a:1 in ${at}`]: ID,
+      }).sort(),
+    );
+  });
+  test("compared: as planned, another, and something besides", () => {
+    const at = "/var/lib/containerd";
+    const driver = dockerDriver({ root: store(), containerd: at });
+    const key = `${pinned} in ${at}`;
+    expect(driver.compare(subject, {}, { [key]: index.digest })).toMatchObject({
+      ...{ not_as_planned: [], changed_besides: [] },
+      inverse: [{ package: key, before: null, left: index.digest }],
+    });
+    expect(driver.compare(subject, {}, { [key]: ID, [`x in ${at}`]: ID })).toMatchObject({
+      not_as_planned: [{ package: key, expected: index.digest, found: ID }],
+      changed_besides: [{ package: `x in ${at}`, found: ID }],
+    });
+    expect(driver.compare(subject, {}, {}).not_as_planned).toMatchObject([{ package: pinned, found: null }]);
+  });
 });

@@ -107,3 +107,52 @@ export const imagePlanning = (
   answers: Readonly<Record<string, RegistryAnswer>>,
   host: Partial<StandIn> = {},
 ) => standInPlanning(answers, { programs: { docker: "", podman: "" }, ...host });
+
+type Values = { readonly [key: string]: string | Values };
+
+/** A database of bbolt's with these buckets, each in a page, as containerd.db.gz has them; what bbolt itself writes is in fixtures/image/bolt. */
+export function boltOf(root: Values): Buffer {
+  const SIZE = 4096;
+  const pages: Buffer[] = [Buffer.alloc(SIZE), Buffer.alloc(SIZE)];
+  const add = (bucket: Values): bigint => {
+    const id = pages.push(Buffer.alloc(0)) - 1;
+    const entries = Object.entries(bucket)
+      .map(([name, value]) => ({ key: Buffer.from(name), value }))
+      .sort((a, b) => Buffer.compare(a.key, b.key));
+    const page = Buffer.alloc(SIZE);
+    page.writeBigUInt64LE(BigInt(id), 0);
+    page.writeUInt16LE(2, 8);
+    page.writeUInt16LE(entries.length, 10);
+    let end = 16 + 16 * entries.length;
+    for (const [n, { key, value }] of entries.entries()) {
+      const bytes = typeof value === "string" ? Buffer.from(value) : Buffer.alloc(16);
+      if (typeof value !== "string") bytes.writeBigUInt64LE(add(value), 0);
+      const at = 16 + 16 * n;
+      for (const [i, word] of [
+        typeof value === "string" ? 0 : 1,
+        end - at,
+        key.length,
+        bytes.length,
+      ].entries())
+        page.writeUInt32LE(word, at + 4 * i);
+      key.copy(page, end);
+      bytes.copy(page, end + key.length);
+      end += key.length + bytes.length;
+    }
+    pages[id] = page;
+    return BigInt(id);
+  };
+  const rootPage = add(root);
+  for (const [n, page] of pages.slice(0, 2).entries()) {
+    page.writeUInt16LE(4, 8);
+    for (const [i, word] of [0xed0cdaed, 2, SIZE].entries()) page.writeUInt32LE(word, 16 + 4 * i);
+    page.writeBigUInt64LE(rootPage, 32);
+    page.writeBigUInt64LE(BigInt(pages.length), 56);
+    page.writeBigUInt64LE(BigInt(n), 64);
+    let hash = 0xcbf29ce484222325n;
+    for (const byte of page.subarray(16, 72))
+      hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+    page.writeBigUInt64LE(hash, 72);
+  }
+  return Buffer.concat(pages);
+}

@@ -60,7 +60,7 @@ export function codeServerRoot(suite: Suite): string {
 
 /**
  * docker's engine, which starts with the container: it must leave the machine's network alone, which containers share. The image store is
- * the one that Aegis can compare.
+ * the engine's own, which works on any file system.
  */
 const DOCKER_ALONE = JSON.stringify({
   ...{ "storage-driver": "vfs", iptables: false, ip6tables: false, "ip-forward": false, bridge: "none" },
