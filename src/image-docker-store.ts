@@ -26,6 +26,7 @@ const MAX_FILE = 32 * 1024 * 1024;
 const Repositories = v.looseObject({
   Repositories: anyKeys(anyKeys(v.string())),
 });
+const Manifest = v.looseObject({ layers: v.array(v.looseObject({ digest: v.string() })) });
 const Config = v.looseObject({ rootfs: v.looseObject({ diff_ids: v.array(v.string()) }) });
 
 /** One place where docker's engine may keep its images. */
@@ -67,29 +68,36 @@ export function engineStore(root: string): ImageStore {
 /** The store of a containerd that keeps its state in this directory. */
 export function containerdStore(path: string): ImageStore {
   const database = join(path, "io.containerd.metadata.v1.bolt/meta.db");
-  const images = () => {
+  const read = <T>(use: (docker: BoltBucket | null) => T): T | null => {
     try {
-      return readBolt(database, imagesOfDocker) ?? {};
+      return readBolt(database, (root) => use(root.bucket("v1")?.bucket("moby") ?? null));
     } catch (error) {
       throw unreadable(path, error);
     }
   };
+  const images = () => read(imagesOfDocker) ?? {};
   return {
     path,
     images,
     expected: signedDigest,
     otherThan(subject) {
-      const reference = pulledImage(subject);
-      const [found, wanted] = [images()[reference], signedDigest(subject)];
+      const [found, wanted] = [images()[pulledImage(subject)], signedDigest(subject)];
       if (found !== wanted) return `docker's store has ${found} under the signed digest, not ${wanted}`;
-      const blobs = join(path, "io.containerd.content.v1.content/blobs");
       const [top] = subject.transaction;
       if (top?.to_version !== wanted) return "the signed plan doesn't begin with the signed digest";
+      const blobs = join(path, "io.containerd.content.v1.content/blobs");
+      const missing = new Set<string>();
       for (const { to_version, size } of subject.transaction) {
-        const why = otherBlob(blobs, to_version ?? "", size);
-        if (why !== null) return why;
+        const digest = to_version ?? "";
+        const blob = blobOf(blobs, digest, size);
+        if (blob === "missing") missing.add(digest);
+        else if (blob !== "same") return blob.other;
       }
-      return null;
+      // A layer is not fetched if another image brought the same files, packed in another way.
+      if (missing.size > 0)
+        for (const layer of unpackedLayers(subject, blobs, read(snapshotsOfDocker))) missing.delete(layer);
+      const [lacks] = missing;
+      return lacks === undefined ? null : `docker's store lacks ${lacks}`;
     },
     isInUse: () => isHeldOpen(database),
   };
@@ -100,8 +108,8 @@ function signedDigest(subject: RunSubject): string {
 }
 
 /** What the references of docker's namespace stand for. */
-function imagesOfDocker(root: BoltBucket): HostState {
-  const images = root.bucket("v1")?.bucket("moby")?.bucket("images");
+function imagesOfDocker(docker: BoltBucket | null): HostState {
+  const images = docker?.bucket("images");
   const names = images?.buckets() ?? [];
   return Object.fromEntries(
     names.map((name) => {
@@ -111,8 +119,47 @@ function imagesOfDocker(root: BoltBucket): HostState {
   );
 }
 
-/** Why a file of the store is not the one with this digest and size; null if it is. */
-function otherBlob(blobs: string, digest: string, size: number | null): string | null {
+/** Layers that were unpacked in docker's namespace, by the digest of them and all below. */
+function snapshotsOfDocker(docker: BoltBucket | null): ReadonlySet<string> {
+  const snapshots = docker?.bucket("snapshots");
+  const names = snapshots?.buckets() ?? [];
+  return new Set(names.flatMap((name) => snapshots?.bucket(name)?.buckets() ?? []));
+}
+
+/**
+ * The layers of a pulled image that the engine has unpacked. containerd compared what it unpacked with the digests in a configuration,
+ * which are those in the signed one.
+ */
+function* unpackedLayers(
+  subject: RunSubject,
+  blobs: string,
+  snapshots: ReadonlySet<string> | null,
+): Generator<string> {
+  const config = configOf(subject);
+  const above = subject.transaction.find((_, at, all) => all[at + 1]?.to_version === config)?.to_version;
+  const [manifest, configuration] = [above ?? "", config].map((digest) =>
+    textOf(join(blobs, ...pathOf(digest))),
+  );
+  if (manifest == null || configuration == null) return;
+  if (digestOf(manifest) !== above || digestOf(configuration) !== config) return;
+  const { layers } = parsed(Manifest, manifest, blobs);
+  const { diff_ids } = parsed(Config, configuration, blobs).rootfs;
+  if (layers.length !== diff_ids.length) return;
+  for (const [at, chain] of chainsOf(diff_ids).entries())
+    if (snapshots?.has(chain) === true) yield layers[at]?.digest ?? "";
+}
+
+/** https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md#layer-chainid */
+function chainsOf(diffs: readonly string[]): string[] {
+  let chain = "";
+  return diffs.map((diff) => {
+    chain = chain === "" ? diff : digestOf(`${chain} ${diff}`);
+    return chain;
+  });
+}
+
+/** Whether a file of the store is the one with this digest and size; otherwise what it is. */
+function blobOf(blobs: string, digest: string, size: number | null): "same" | "missing" | { other: string } {
   let fd: number;
   try {
     fd = openSync(
@@ -120,17 +167,16 @@ function otherBlob(blobs: string, digest: string, size: number | null): string |
       constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW,
     );
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return `docker's store lacks ${digest}`;
+    if (errnoOf(error) === "ENOENT") return "missing";
     throw unreadable(blobs, error);
   }
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile() || stat.size !== size)
-      return `docker's store has ${stat.size} bytes as ${digest}, not ${size}`;
+      return { other: `docker's store has ${stat.size} bytes as ${digest}, not ${size}` };
     const { sha256 } = hashOpenFile(fd);
-    return `sha256:${sha256}` === digest
-      ? null
-      : `docker's store has other bytes (sha256:${sha256}) as ${digest}`;
+    if (`sha256:${sha256}` === digest) return "same";
+    return { other: `docker's store has other bytes (sha256:${sha256}) as ${digest}` };
   } finally {
     closeSync(fd);
   }
@@ -184,12 +230,10 @@ function otherThan(config: string, reference: string, root: string): string | nu
   const text = driver === undefined ? null : textOf(contentOf(root, driver, id));
   if (driver === undefined || text === null) return `docker's store lacks the configuration ${id}`;
   if (digestOf(text) !== id) return `docker's store has another configuration as ${id}`;
-  let chain = "";
-  for (const diff of parsed(Config, text, root).rootfs.diff_ids) {
-    // https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md#layer-chainid
-    chain = chain === "" ? diff : digestOf(`${chain} ${diff}`);
+  const { diff_ids } = parsed(Config, text, root).rootfs;
+  for (const [at, chain] of chainsOf(diff_ids).entries()) {
     const registered = textOf(join(root, "image", driver, "layerdb", ...pathOf(chain), "diff"));
-    if (registered?.trim() !== diff) return `docker's store lacks the layer ${diff}`;
+    if (registered?.trim() !== diff_ids[at]) return `docker's store lacks the layer ${diff_ids[at]}`;
   }
   return null;
 }

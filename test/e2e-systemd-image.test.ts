@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { gunzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { kindsOf } from "./e2e-running.ts";
-import { AMD64, BASE, digestOf, fakeImage, fakeIndex, imageAnswers, layer } from "./image-kit.ts";
+import { AMD64, BASE, digestOf, fakeImage, fakeIndex, imageAnswers, layer, OCI } from "./image-kit.ts";
 import { needs } from "./needs.ts";
 import { describeOnSystemd, mustExec, type Production, startProduction } from "./systemd-kit.ts";
 import { dockerRoot } from "./systemd-tools.ts";
@@ -23,6 +23,12 @@ const LATER = fakeImage({
   configuration: { rootfs: { type: "layers", diff_ids: [digestOf(gunzipSync(LATER_LAYER))] } },
 });
 
+/** Two images with one layer, packed in one of them. */
+const SAME_LAYER = gunzipSync(layer("the same\n"));
+const SAME_FILES = { configuration: { rootfs: { type: "layers", diff_ids: [digestOf(SAME_LAYER)] } } };
+const SAME = fakeImage({ ...SAME_FILES, layers: [gzipSync(SAME_LAYER)] });
+const PLAIN = fakeImage({ ...SAME_FILES, layers: [SAME_LAYER], layerType: `${OCI}.layer.v1.tar` });
+
 describeOnSystemd(
   "docker",
   (suite) => {
@@ -31,7 +37,7 @@ describeOnSystemd(
     let name = "";
 
     beforeAll(async () => {
-      const answers = imageAnswers([INDEX, IMAGE, LATER]);
+      const answers = imageAnswers([INDEX, IMAGE, LATER, SAME, PLAIN]);
       registry = Bun.serve({
         hostname: "127.0.0.1",
         port: 0,
@@ -95,6 +101,13 @@ describeOnSystemd(
           await mustExec(host, ["docker", "create", "--name", "one", `${name}@${INDEX.digest}`]);
           await mustExec(host, ["docker", "cp", "one:/hello", "/var/tmp/hello"]);
           expect(host.read("/var/tmp/hello")).toBe("hello\n");
+        }, 180_000);
+
+        test("a layer that another image brought in another form, so that the engine has it already", async () => {
+          await mustExec(chain.host, ["docker", "pull", `${name}@${PLAIN.digest}`]);
+          const { path } = await chain.signed("docker", "pull", `${name}@${SAME.digest}`);
+          const applied = await chain.apply(path, "alice");
+          expect([applied.status, applied.stderr]).toEqual([0, expect.not.stringContaining("error [")]);
         }, 180_000);
 
         test("a store with other bytes as one of its files: a breach, in the log", async () => {

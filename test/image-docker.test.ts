@@ -295,10 +295,13 @@ describe("an engine that keeps images in containerd's store", () => {
   function containerd(
     names: Readonly<Record<string, string>> = { [pinned]: index.digest },
     changed: Readonly<Record<string, Buffer | null>> = {},
-    at = join(base, String(serial++)),
+    { at = join(base, String(serial++)), unpacked = "none" } = {},
   ): string {
     const images = Object.fromEntries(Object.entries(names).map(([name, digest]) => [name, named(digest)]));
-    const v1 = { moby: { images }, "k8s.io": { images: { "other:1": named(digestOf("other")) } } };
+    const v1 = {
+      moby: { images, snapshots: { overlayfs: { [unpacked]: { name: "x" } } } },
+      "k8s.io": { images: { "other:1": named(digestOf("other")) } },
+    };
     const all: [string, Buffer | null][] = [
       [database, boltOf({ v1 })],
       ...[...files].map(([digest, bytes]): [string, Buffer] => [blobAt(digest), bytes]),
@@ -334,7 +337,7 @@ describe("an engine that keeps images in containerd's store", () => {
   });
   test("of a containerd that docker started", async () => {
     const root = store();
-    const at = containerd(undefined, {}, join(root, "containerd/daemon"));
+    const at = containerd(undefined, {}, { at: join(root, "containerd/daemon") });
     const socket = "/var/run/docker/containerd/containerd.sock";
     const { witness, facts } = await prepared(at, { root, socket });
     expect([witness(), facts["store"]]).toEqual([{ verdict: "vouched" }, at]);
@@ -362,6 +365,19 @@ describe("an engine that keeps images in containerd's store", () => {
     expect(witness()).toMatchObject({
       ...{ verdict: "refused", code: "evidence_mismatch", reason: expect.stringContaining(why) },
     });
+  });
+  test("a layer that another image brought, packed in another way: by what was unpacked, and only that", async () => {
+    // The kit's configurations have the packed layers' digests.
+    const without = async (unpacked: string, gone: string) =>
+      (await prepared(containerd(undefined, { [blobAt(gone)]: null }, { unpacked }))).witness();
+    expect(await without(layer, layer)).toEqual({ verdict: "vouched" });
+    for (const [unpacked, gone] of [
+      [digestOf("other"), layer],
+      [layer, configuration],
+      [configuration, configuration],
+      [image.digest, image.digest],
+    ] as const)
+      expect(await without(unpacked, gone)).toMatchObject({ reason: `docker's store lacks ${gone}` });
   });
   test("a link in a file's place can't be read", async () => {
     const at = containerd();
