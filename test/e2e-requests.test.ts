@@ -123,6 +123,16 @@ describeOnThrowaway("requests", () => {
       expect(JSON.parse(stdout)).toMatchObject({ code: "unavailable" });
     });
 
+    test("nor can they prove a call that a front in foreign hands makes for them", async () => {
+      const proof = "/run/aegis/proof/theirs";
+      await chain.host.exec(["sh", "-ec", `mkfifo -m 0200 ${proof}; chown 62999 ${proof}`]);
+      const write = ["sh", "-c", `echo x > ${proof}`];
+      const outside = ["/usr/bin/setpriv", "--reuid", "62999", "--regid", "62999", "--clear-groups", "--"];
+      const { stderr, status } = await chain.host.exec([...outside, ...write]);
+      await chain.host.exec(["rm", proof]);
+      expect([status, stderr]).toEqual([2, expect.stringContaining("Permission denied")]);
+    });
+
     test("asked by one user, approved by another, told to the one who waits, and ended by the run", async () => {
       const plan = newPlan();
       const request = requestIn(await deed(AGENT, submission(plan)));

@@ -215,7 +215,7 @@ describeOnSystemd("a compromised front", (suite) => {
       ],
     ]);
     expect(stdout).toBe(
-      "700 root /var/lib/aegis/requests\n711 root /run/aegis/proof\n644 root /run/aegis/requests.state\n",
+      "700 root /var/lib/aegis/requests\n710 root /run/aegis/proof\n644 root /run/aegis/requests.state\n",
     );
     expect((await chain.aegis(["audit", "verify", "--system"])).status).toBe(0);
   });
