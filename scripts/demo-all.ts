@@ -9,6 +9,7 @@ import { type Chain, startChain } from "../test/e2e-kit.ts";
 import { BASE, digestOf, fakeImage, imageAnswers, layer } from "../test/image-kit.ts";
 import { Registries } from "../test/managed-registries.ts";
 import { fakeSource } from "../test/nuget-kit.ts";
+import { STORE } from "../test/podman-kit.ts";
 import { throwawayUnavailable } from "../test/throwaway.ts";
 import { serveGallery } from "../test/vscode-kit.ts";
 import { codeServer, installCodeServer } from "../test/vscode-peer.ts";
@@ -129,6 +130,7 @@ const wanted = {
   go: { here: resolveProgram("go") !== null, packages: ["golang-go"] },
   cargo: { here: resolveProgram("cargo") !== null, packages: ["cargo-web"] },
   docker: { here: resolveProgram("dockerd") !== null, packages: ["docker.io"] },
+  podman: { here: resolveProgram("podman") !== null, packages: ["podman", "crun"] },
   nuget: { here: resolveProgram("nuget") !== null, packages: ["nuget"] },
 };
 type ToolName = keyof typeof wanted;
@@ -195,6 +197,10 @@ function parts(): Part[] {
       lacking: lacking("docker"),
     },
     {
+      ...{ title: "podman", plan: ["podman", "pull", digest], asRoot: true, lacking: lacking("podman") },
+      use: [...STORE, "images", "--digests"],
+    },
+    {
       ...{ title: "nuget", plan: ["nuget", "install", "Greet@1.0.0"], lacking: lacking("nuget") },
       use: ["cat", "/var/lib/aegis/nuget/packages/Words.1.0.0/content/words.txt"],
     },
@@ -208,6 +214,9 @@ function parts(): Part[] {
 
 /** The tools, the registries' addresses, a policy that leaves everything to a person, the executor, docker's engine. */
 async function prepare({ host, startDaemon, offer }: Chain): Promise<void> {
+  // The throw-away host is an overlay itself, on which podman can't make the layers of images.
+  const disk = "mkdir -p /var/lib/aegis && mount -t tmpfs -o mode=0755 none /var/lib/aegis";
+  await host.exec(["sh", "-c", disk]);
   for (const user of ["aegis-build", "aegis-fetch"])
     await host.exec(["useradd", "--system", "--user-group", "--shell", "/usr/sbin/nologin", user]);
   for (const directory of archives.values()) if (directory !== null) await unpackPackages(host, directory);

@@ -342,7 +342,7 @@ describe("limits", () => {
   });
 
   test("a client that does not read its answer is dropped; the others get theirs", async () => {
-    const { client, call, log } = await setUp({ limits: { unreadBytes: 1_200_000 } });
+    const { client, call, log } = await setUp({ limits: { unreadBytes: 800_000 } });
     const plans = [planText(), planText()];
     const [slow, it] = [client(), client()];
     slow.socket.pause();
