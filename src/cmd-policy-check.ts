@@ -4,7 +4,7 @@ import { canonicalHash, type Json } from "./canonical.ts";
 import { defineSubcommand } from "./command.ts";
 import { EXIT } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
-import { parsePolicyConfig, policyProblems } from "./policy-config.ts";
+import { parsePolicyConfig, policyConfigHash, policyProblems } from "./policy-config.ts";
 import { readFileLimited, rootOnlyProblem, typedPath } from "./sys-files.ts";
 import type { TomlProblem } from "./sys-toml.ts";
 import { fit, paint, plural, safe, type Terminal } from "./terminal.ts";
@@ -56,7 +56,7 @@ export const policyCheck = defineSubcommand({
       problems,
       warnings,
       differences: config === null ? [] : differencesOf(config, parsePolicyConfig("", "built-in")),
-      policy_config_hash: config === null ? null : canonicalHash(config),
+      policy_config_hash: config === null ? null : policyConfigHash(config),
     };
     io.result(checked, render(checked, io.terminal));
     return checked.valid ? EXIT.ok : EXIT.usage;
