@@ -70,20 +70,22 @@ export const SIGN_HELP: Readonly<Record<Extract<CommandName, `sign${string}`>, C
   },
   "sign reject": {
     about: [
-      "A requester who waits is told the reason at once, and ends with status 3. Nothing was run, and approvals that were given to the request are no good any more, also where somebody has kept them.",
+      "A requester who waits is told the reason at once, and ends with status 3. Nothing was run, and approvals that were given to the request are void, also in copies that somebody has kept.",
     ],
     examples: ['alice$ aegis sign reject 3 --reason "use the load balancer"'],
     exits: ["verification", "unavailable"],
     topics: ["keys"],
   },
   "sign withdraw": {
-    about: ["Approvals that were given to the request are no good any more."],
+    about: ["Approvals that were given to the request are void from then on."],
     examples: ["agent$ aegis sign withdraw 3"],
     exits: ["verification", "unavailable"],
     topics: ["guarantees"],
   },
   "sign verify": {
-    about: ["Asks nothing of the host but whom it trusts. A plan of an older version is shown as `legacy`."],
+    about: [
+      "Reads nothing of the host but the keys that it trusts. A plan of an older version is shown as `legacy`.",
+    ],
     exits: ["verification"],
     topics: ["keys", "guarantees"],
   },

@@ -1,7 +1,8 @@
-import { canonicalHash, canonicalJson } from "./canonical.ts";
+import { canonicalHash } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import type { Approval, Hashed, PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import { askedOtherwise } from "./doc-request.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { AegisError } from "./errors.ts";
 import { substanceOf } from "./exec-substance.ts";
@@ -65,10 +66,7 @@ type Approved = { request: FoundRequest["request"]; documents: RequestDocuments 
  */
 function checkAsked({ request: { number }, documents }: Approved, asked: OperationPlan | null): void {
   const { document: plan } = documents.plan;
-  const fields = ["tool", "ecosystem", "operation", "targets"] as const;
-  const other = fields.find(
-    (field) => asked !== null && canonicalJson(plan[field]) !== canonicalJson(asked[field]),
-  );
+  const other = asked === null ? undefined : askedOtherwise(plan, asked);
   if (other !== undefined) {
     throw new AegisError(
       "hash_mismatch",

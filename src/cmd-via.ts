@@ -4,7 +4,7 @@ import type { DecidedPlan } from "./cmd-plan-again.ts";
 import { type AnyDecision, pending, type Requests, requestsHere } from "./cmd-requests.ts";
 import type { Io } from "./command.ts";
 import { parseDocument } from "./doc.ts";
-import { Rejection, RequestSummary } from "./doc-request.ts";
+import { askedOtherwise, Rejection, RequestSummary } from "./doc-request.ts";
 import { AegisError, EXIT, type ExitStatus, isErrorCode } from "./errors.ts";
 import { assertSameEvaluator } from "./exec-embedded.ts";
 import { decideRequest, type FoundRequest } from "./front-requests.ts";
@@ -183,8 +183,7 @@ function checkPlanned(
   io: Io,
 ): void {
   const asked = documents.plan.document;
-  const fields = ["tool", "ecosystem", "operation", "targets"] as const;
-  const other = fields.find((field) => canonicalJson(plan.document[field]) !== canonicalJson(asked[field]));
+  const other = askedOtherwise(plan.document, asked);
   if (other !== undefined)
     throw contradiction(`the plan made again has another ${other} than request ${request.number}`);
   const isElsewhere = (["hostname", "machine_id_hash"] as const).some(

@@ -122,6 +122,14 @@ export function requestHash(request: Readonly<RequestSummary>): string {
   });
 }
 
+/** What a plan was asked for: planned again, it is the same. */
+const ASKED = ["tool", "ecosystem", "operation", "targets"] as const;
+
+/** The first field in which two plans are asked for something else; undefined where they are of the same request. */
+export function askedOtherwise(one: OperationPlan, other: OperationPlan): (typeof ASKED)[number] | undefined {
+  return ASKED.find((field) => canonicalHash(one[field]) !== canonicalHash(other[field]));
+}
+
 /** The part of a summary that follows from a request's current plan. */
 export function planFacts(plan: OperationPlan, planHash: string, policy: PolicyResult) {
   return {

@@ -134,7 +134,7 @@ export function tarPath(block: Uint8Array, { isGnu }: TarHeader): string {
 export function tarOctal(field: Uint8Array): number {
   const text = Buffer.from(field).toString("latin1");
   const digits = /^ *([0-7]*)[ \0]*$/.exec(text)?.[1];
-  if (digits === undefined) throw badArchive("a header has a number that is none");
+  if (digits === undefined) throw badArchive("a header has an invalid number");
   return digits === "" ? 0 : Number.parseInt(digits, 8);
 }
 

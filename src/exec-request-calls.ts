@@ -25,10 +25,8 @@ import { awaitFileLock } from "./sys-file-lock.ts";
 import { readText } from "./sys-files.ts";
 import { expendable } from "./sys-oom.ts";
 import { GARBAGE_PER_BYTE, sweepAfter } from "./wire-budget.ts";
-import type { ExecutorCall, RequestsAnswer } from "./wire-executor.ts";
+import type { RequestsAnswer, RequestsCall } from "./wire-executor.ts";
 
-/** The calls about requests that the runner answers. WatchRequests is the front's: no process of root's is held for it. */
-type RequestsCall = Extract<ExecutorCall, { method: "Submit" | "Requests" | "Decide" | "Withdraw" }>;
 type ChangingCall = Exclude<RequestsCall, { method: "Requests" }>;
 
 /** Of one user's changes, done or refused, each of which is an event of the log. */

@@ -193,7 +193,7 @@ export function endWithdrawn(
     const hint = `An approver may reject it: aegis sign reject ${number} --reason <why>`;
     throw new AegisError(
       "refused",
-      `request ${number} is ${accountName(kept.request.uid)}'s to withdraw`,
+      `only ${accountName(kept.request.uid)}, who made request ${number}, or root can withdraw it`,
       hint,
     );
   }

@@ -10,6 +10,7 @@ import {
   EXECUTOR,
   type ExecutorCall,
   errorReply,
+  type RequestsCall,
   readEvent,
   readRequestEvent,
   readRequests,
@@ -116,11 +117,8 @@ interface RequestRelay {
   ended(): void;
 }
 
-/** The calls about requests. Each has its own connection to the runner. */
-type RequestsCall = Extract<ExecutorCall, { method: "Submit" | "Requests" | "Decide" | "Withdraw" }>;
-
 /**
- * Relays a call about requests, with `caller` instead of the identity the client claims. The runner asks the client itself for a
+ * Relays a call about requests on its own connection to the runner, with `caller` instead of the identity the client claims. The runner asks the client itself for a
  * proof of that, in an event that is relayed like any other. `stop` does not stop the runner.
  */
 export function relayRequests(

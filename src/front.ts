@@ -11,7 +11,13 @@ import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { stopSignal } from "./self.ts";
 import { byteBudget, slots } from "./wire-budget.ts";
-import { type Caller, EXECUTOR_INTERFACE, type ExecutorCall, readCall } from "./wire-executor.ts";
+import {
+  type Caller,
+  EXECUTOR_INTERFACE,
+  type ExecutorCall,
+  type RequestsCall,
+  readCall,
+} from "./wire-executor.ts";
 import { FRONT_LIMITS, type FrontLimits } from "./wire-limits.ts";
 import { reportRefusals } from "./wire-refusals.ts";
 import { type Listen, startServer } from "./wire-server.ts";
@@ -157,13 +163,13 @@ function executorCalls(
   };
 }
 
-type RequestsCall = Exclude<ExecutorCall, { method: "Apply" | "Watch" | "Status" | "Report" }>;
+type WatchRequestsCall = Extract<ExecutorCall, { method: "WatchRequests" }>;
 
 /** Relays the calls about requests to the runner, and lets clients wait. */
 function requestCalls(runnerPath: string, watchers: Watchers, limits: FrontLimits, log: Log) {
   const places = slots(limits.requests, () => limits.requestsPerUid);
   return (
-    request: RequestsCall,
+    request: RequestsCall | WatchRequestsCall,
     caller: Caller,
     more: boolean,
     { send, done, taken }: Answer,

@@ -181,7 +181,7 @@ function layerPath(raw: string): string {
   const parts = raw.split("/").filter((part) => part !== "" && part !== ".");
   const path = parts.join("/");
   const shown = JSON.stringify(raw.slice(0, 200));
-  if (raw === "" || raw.includes("\0") || raw.includes("\uFFFD")) throw badArchive(`${shown} is no path`);
+  if (raw === "" || raw.includes("\0") || raw.includes("\uFFFD")) throw badArchive(`${shown} is not a path`);
   if (parts.includes("..")) throw badArchive(`${shown} is no plain path`);
   if (Buffer.byteLength(path) > MAX_PATH || parts.some((part) => Buffer.byteLength(part) > MAX_NAME))
     throw badArchive(`${shown} is too long`);
@@ -197,13 +197,13 @@ function sizeOf(pax: string | undefined, header: number): number {
 
 function idOf(pax: string | undefined, header: number): number {
   const id = pax === undefined ? header : /^\d{1,10}$/.test(pax) ? Number(pax) : Number.NaN;
-  if (!(id >= 0 && id <= MAX_ID)) throw badArchive("a header has a user or group that is none");
+  if (!(id >= 0 && id <= MAX_ID)) throw badArchive("a header has an invalid user or group");
   return id;
 }
 
 function timeOf(pax: string | undefined, block: Uint8Array): bigint {
   const [, sign, seconds, fraction = ""] = /^(-?)(\d{1,12})(?:\.(\d*))?$/.exec(pax ?? "") ?? [];
-  if (pax !== undefined && seconds === undefined) throw badArchive("a pax header has a time that is none");
+  if (pax !== undefined && seconds === undefined) throw badArchive("a pax header has an invalid time");
   const whole = seconds === undefined ? BigInt(numberField(block, 136, 12)) : BigInt(seconds);
   if (whole > MAX_SECONDS || whole < -MAX_SECONDS)
     throw badArchive("a header has a time that no file can have");
@@ -220,7 +220,7 @@ function targetOf(
   const target = records.get("linkpath") ?? tarText(block.subarray(157, 257));
   const path = kind === "symlink" ? target : layerPath(target);
   if (path === "" || path.includes("\uFFFD") || Buffer.byteLength(path) > MAX_PATH)
-    throw badArchive(`${shown} is a ${kind} to nothing that can be`);
+    throw badArchive(`${shown} is a ${kind} with an invalid target`);
   return path;
 }
 
@@ -245,7 +245,7 @@ function whiteoutOf(entry: LayerEntry, shown: string): LayerEntry {
   const isOdd = removed === "" || removed === "." || removed === ".." || removed.startsWith(".wh.");
   const isUsable = isMark && (isOpaque || !isOdd) && entry.kind === "file" && entry.size === 0;
   if (!isUsable || parts.some((part) => part.startsWith(".wh.")))
-    throw badArchive(`${shown} is no mark of a removal that engines agree on`);
+    throw badArchive(`${shown} is a mark of a removal that engines read differently`);
   const path = (isOpaque ? parts : [...parts, removed]).join("/");
   return { ...entry, path, kind: isOpaque ? "opaque" : "whiteout", xattrs: NO_XATTRS };
 }
@@ -262,6 +262,6 @@ export function numberField(block: Uint8Array, at: number, length: number): numb
   let value = BigInt(isNegative ? (first | 0x80) - 256 : first & 0x7f);
   for (const byte of field.subarray(1)) value = value * 256n + BigInt(byte);
   const number = Number(value);
-  if (!Number.isSafeInteger(number)) throw badArchive("a header has a number that is none");
+  if (!Number.isSafeInteger(number)) throw badArchive("a header has an invalid number");
   return number;
 }

@@ -26,6 +26,11 @@ export interface LayerNode {
   links: number;
 }
 
+/** Whether a node is one that a user namespace can't make. */
+export function isDevice({ kind }: LayerNode): boolean {
+  return kind === "character device" || kind === "block device";
+}
+
 /** By path; "" is the root. A directory comes before what is in it. */
 export type LayerTree = ReadonlyMap<string, LayerNode>;
 

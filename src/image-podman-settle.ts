@@ -13,7 +13,7 @@ import { parseJson } from "./canonical.ts";
 import type { Difference } from "./doc-result.ts";
 import type { ManagedStore } from "./eco-managed.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import type { LayerNode, LayerTree } from "./image-layer-tree.ts";
+import { isDevice, type LayerNode, type LayerTree } from "./image-layer-tree.ts";
 import { makesLayer } from "./image-podman-split.ts";
 import {
   layerPath,
@@ -38,7 +38,7 @@ const MAX_LIST = 4 * 1024 * 1024;
 const LISTED = v.array(
   v.looseObject({ id: v.string(), digest: v.string(), names: v.array(v.string()), layer: v.string() }),
 );
-/** Names below podman's `overlay` that are no layers. */
+/** Names below podman's `overlay` that aren't layers. */
 const NO_LAYER = /^(?:l|\.has-mount-program|backingFsBlockDev|staging)$/;
 
 export const settlePodman: ManagedStore["settle"] = async ({ files, left, stage, firstUser, note }) => {
@@ -117,7 +117,7 @@ function documentDifferences(left: string, { id, documents }: SignedImage): Diff
 function hostLayer(tree: LayerTree, lower: readonly LayerTree[], leftOut: (path: string) => void): LayerTree {
   const host = new Map<string, LayerNode>();
   for (const [path, node] of tree) {
-    if (node.kind === "character device" || node.kind === "block device") {
+    if (isDevice(node)) {
       leftOut(path);
       continue;
     }

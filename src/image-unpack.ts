@@ -6,6 +6,7 @@ import { AegisError } from "./errors.ts";
 import { LAYER_LIMITS, type LayerLimits, type LayerSums, readLayer } from "./image-layer.ts";
 import {
   CAPABILITY,
+  isDevice,
   type LayerNode,
   type LayerTree,
   LayerTreeBuilder,
@@ -277,10 +278,6 @@ function listed(attributes: ReadonlyMap<string, Uint8Array>): string {
     .map(([name, value]) => `${name}=${short(value)}`)
     .sort()
     .join(" ");
-}
-
-function isDevice({ kind }: LayerNode): boolean {
-  return kind === "character device" || kind === "block device";
 }
 
 /** overlayfs's whiteouts are devices of number 0. */

@@ -178,6 +178,9 @@ export type ExecutorCall =
   | { method: "WatchRequests"; parameters: v.InferOutput<typeof WatchRequestsParameters> }
   | { method: "Report"; parameters: v.InferOutput<typeof ReportParameters> };
 
+/** The calls about requests that the runner answers. WatchRequests is the front's: waiting holds no process of root's. */
+export type RequestsCall = Extract<ExecutorCall, { method: "Submit" | "Requests" | "Decide" | "Withdraw" }>;
+
 /**
  * Reads a call of io.aegis.Executor or of introspection; the latter is returned as the parameters of its answer.
  * @throws VarlinkError InterfaceNotFound, MethodNotFound or InvalidParameter of org.varlink.service

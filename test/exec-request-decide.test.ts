@@ -339,7 +339,7 @@ describe("what was approved can't be run or approved elsewhere with copies", () 
 
 describe("withdrawing", () => {
   test("somebody else's request is refused", async () => {
-    await refuses(() => host.withdraw(request, 1002), "refused", "to withdraw");
+    await refuses(() => host.withdraw(request, 1002), "refused", "can withdraw it");
   });
 
   test("for a reason that can't be used is refused", async () => {
