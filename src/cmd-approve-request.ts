@@ -105,7 +105,9 @@ export async function approveRequest(
       after.state === "open"
         ? `Request ${number} has ${after.approvals.length} of ${after.approvals_required} approvals.`
         : `Request ${number} is ${after.state}: ${askerOf(after)} can apply it, and does so now if they wait.`,
-      ...(after.state === "applied" ? [] : [renderSteps(requestSteps(after, true), io.terminal)]),
+      ...(after.state === "applied"
+        ? []
+        : [renderSteps(requestSteps(after, true, requests.via), io.terminal)]),
     ].join("\n"),
   );
   return EXIT.ok;

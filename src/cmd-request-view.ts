@@ -222,11 +222,19 @@ function entryText({
   return `${action} ${name}:${architecture} ${versions}${sha256 === null ? "" : ` sha256:${sha256.slice(0, 12)}`}`;
 }
 
-/** The next steps of a request that waits. `signs`: whoever asked signs too, with a key of their own. */
-export function requestSteps({ number, state, user, uid }: RequestSummary, signs: boolean): NextStep[] {
+/**
+ * The next steps of a request that waits. `signs`: whoever asked signs too, with a key of their own. `via` is where the request is, as
+ * ssh reaches it; null for this host.
+ */
+export function requestSteps(
+  { number, state, user, uid }: RequestSummary,
+  signs: boolean,
+  via: string | null = null,
+): NextStep[] {
   const n = String(number);
-  const approver = { who: "an approver, on this host", argv: ["aegis", "sign", "approve", n] };
+  const where = via === null ? "on this host" : `on ${safe(via)}`;
+  const approver = { who: `an approver, ${where}`, argv: ["aegis", "sign", "approve", n] };
   const asker = { who: askerOf({ user, uid }), argv: ["aegis", "apply", "--request", n, "--wait"] };
-  const signer = { who: "the signer, on this host", argv: ["aegis", "sign", "--request", n] };
+  const signer = { who: `the signer, ${where}`, argv: ["aegis", "sign", "--request", n] };
   return [...(state === "open" ? [approver] : []), signs ? asker : signer];
 }

@@ -1,4 +1,5 @@
 import { lstatSync } from "node:fs";
+import { basename } from "node:path";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
@@ -96,11 +97,13 @@ async function tools(): Promise<Finding[]> {
             message: `${names.join(" or ")}: not found in ${SYSTEM_PATH.join(", ")}: ${without}`,
             fix,
           };
-        if (version === null) return ok(name, program);
+        // The one that was found, which may be the other.
+        const check = basename(program);
+        if (version === null) return ok(check, program);
         const line = await versionLine(program, version);
-        if (line !== null) return ok(name, `${program}: ${line}`);
+        if (line !== null) return ok(check, `${program}: ${line}`);
         const command = [program, ...version].join(" ");
-        return { check: name, level, message: `${command} failed: ${without}`, fix: `Type: ${command}` };
+        return { check, level, message: `${command} failed: ${without}`, fix: `Type: ${command}` };
       }),
   );
 }

@@ -97,7 +97,7 @@ export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: STATE.requests, mode: 0o700, user: "root", group: "root" },
   { path: STATE.notices, mode: 0o2750, user: "root", group: USERS.notify },
   { path: STATE.run, mode: 0o755, user: "root", group: "root" },
-  // For members alone: with a front in foreign hands nobody else can prove a call either, since the kernel keeps them out.
+  // For members alone: with a compromised front nobody else can prove a call either, since the kernel keeps them out.
   { path: STATE.proofs, mode: 0o710, user: "root", group: ADMIN_GROUP },
   // Set-group-id here too: an outcome always has its group, even between rename and chown.
   { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },

@@ -8,6 +8,7 @@ import {
   renderInbox,
   renderRequest,
   renderRequestReview,
+  requestSteps,
 } from "../src/cmd-request-view.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
 import { decideOwn } from "../src/exec-replan.ts";
@@ -178,4 +179,11 @@ describe("what changed since it was planned", () => {
     const many = Array.from({ length: 40 }, (_, n) => entry(`p${n}`));
     expect(since({ transaction: [first, ...many] })).toContain("and 28 more");
   });
+});
+
+test("the next steps name where they are typed: this host, or the one that ssh reaches", () => {
+  const open = aSummary({ state: "open" });
+  const who = (via?: string) => requestSteps(open, false, via).map((step) => step.who);
+  expect(who()).toEqual(["an approver, on this host", "the signer, on this host"]);
+  expect(who("alice@web1")).toEqual(["an approver, on alice@web1", "the signer, on alice@web1"]);
 });

@@ -123,7 +123,7 @@ describeOnThrowaway("requests", () => {
       expect(JSON.parse(stdout)).toMatchObject({ code: "unavailable" });
     });
 
-    test("nor can they prove a call that a front in foreign hands makes for them", async () => {
+    test("nor can they prove a call that a compromised front makes for them", async () => {
       const proof = "/run/aegis/proof/theirs";
       await chain.host.exec(["sh", "-ec", `mkfifo -m 0200 ${proof}; chown 62999 ${proof}`]);
       const write = ["sh", "-c", `echo x > ${proof}`];

@@ -18,7 +18,7 @@ import type { Running } from "./throwaway.ts";
 import { pick } from "./throwaway-packages.ts";
 
 /*
- * Hand-over on a real systemd by other ways than the command line on the host: a front in foreign hands, a crowd that waits, an agent
+ * Hand-over on a real systemd by other ways than the command line on the host: a compromised front, a crowd that waits, an agent
  * that speaks MCP, and an approver's own machine.
  */
 
@@ -52,7 +52,7 @@ describeOnSystemd("hand-over by other ways", (suite) => {
     return JSON.parse(stdout);
   };
 
-  test("a front in foreign hands asks, decides and withdraws in nobody's name", async () => {
+  test("a compromised front asks, decides and withdraws in nobody's name", async () => {
     const { number, waiting } = await ask(people, ["apt", "install", "hello-aegis"]);
     const before = await shown(number);
     const id = await people.plan("apt", "install", "libapp");
