@@ -65,6 +65,11 @@ export async function approveRequest(
   const accepted = values["accept-snapshot"].map((id) => acceptedSnapshot(id, new Date()));
   const argv = (await loadEcosystem(plan.document.tool)).signedArgv(plan.document);
   const { config } = loadPolicyConfig(io.env);
+  // What asks has scrolled away by the time of the question.
+  const told = {
+    asked: `${askerOf(request)} (uid ${request.uid}), in request ${number}`,
+    snapshot: snapshotText(policy.document, config, accepted),
+  };
   const view = (terminal: Terminal) => ({
     screen: [
       renderRequest(request, new Date(), terminal),
@@ -72,7 +77,7 @@ export async function approveRequest(
       ...(requests.via === null ? [] : [viaNote(requests.via, terminal)]),
       renderApproval(plan.document, policy.document, config, terminal),
     ].join("\n\n"),
-    question: `${sinceThen(found, again, terminal)}\n\n${renderQuestion(plan.document, policy.document, argv, terminal, snapshotText(policy.document, config, accepted))}`,
+    question: `${sinceThen(found, again, terminal)}\n\n${renderQuestion(plan.document, policy.document, argv, terminal, told)}`,
   });
   const elsewhere = `Approve on a terminal, here or on your own machine: aegis sign approve ${number} --via <user@host>`;
   await askOn(open(), view, plan.hash, elsewhere, io);

@@ -34,20 +34,21 @@ export function renderApproval(
 
 /**
  * The summary right above the question, without untrusted prose: the packages that change, dependencies included, what runs
- * where, what it needs and its risk. Repeats what has scrolled away. No trailing newline.
+ * where, who asked, what it needs and its risk. Repeats what has scrolled away. No trailing newline.
  */
 export function renderQuestion(
   plan: OperationPlan,
   policy: PolicyResult,
   argv: readonly string[],
   terminal: Terminal,
-  snapshot = "",
+  { asked = "", snapshot = "" }: { asked?: string; snapshot?: string } = {},
 ): string {
   const room = terminal.width - 11;
   return [
     ...changedNames(plan, terminal),
     "",
     labelled(terminal, [
+      ["Asked by", asked],
       ["Will run", showSomeArgv(argv, room)],
       ["On", quoteWord(plan.host.hostname)],
       ["Policy", policy.decision],

@@ -144,7 +144,9 @@ async function approvePlan(
 
   const view = (terminal: Terminal) => ({
     screen: renderApproval(plan.document, policy, config, terminal),
-    question: renderQuestion(plan.document, policy, argv, terminal, snapshotText(policy, config, accepted)),
+    question: renderQuestion(plan.document, policy, argv, terminal, {
+      snapshot: snapshotText(policy, config, accepted),
+    }),
   });
   const elsewhere =
     "Approve on a terminal. A person who has read the plan elsewhere may add --confirm with its full hash.";

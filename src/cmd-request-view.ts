@@ -28,7 +28,7 @@ export function askedFor({ ecosystem, operation, targets, targets_left_out: more
 }
 
 /** `3 min`, `5 h`, `2 d`, between two times in RFC 3339 or milliseconds; at least `0 min`. */
-function ageText(from: string | number, to: string | number): string {
+export function ageText(from: string | number, to: string | number): string {
   const minutes = Math.max(0, Math.round((Number(new Date(to)) - Number(new Date(from))) / 60_000));
   if (minutes < 120) return `${minutes} min`;
   return minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} d`;

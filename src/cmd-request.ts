@@ -3,7 +3,7 @@ import { submitPlan, watchExecution } from "./cmd-apply-run.ts";
 import { readAndDecide } from "./cmd-decide.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { signableDocuments } from "./cmd-plan-again.ts";
-import { askedFor, askerOf, requestSteps } from "./cmd-request-view.ts";
+import { ageText, askedFor, askerOf, requestSteps } from "./cmd-request-view.ts";
 import { noteOtherId, requireKey, signerName } from "./cmd-sign-args.ts";
 import { signExecution } from "./cmd-sign-execution.ts";
 import type { Io } from "./command.ts";
@@ -138,7 +138,7 @@ function tellWaiting(request: RequestSummary, key: SecretKey | null, io: Io): vo
   }
   if (key === null)
     io.note(`this account has no execution key: whoever signs types aegis sign --request ${request.number}`);
-  io.note(`it expires at ${request.expires_at}; stopping here doesn't withdraw it`);
+  io.note(`it expires in ${ageText(Date.now(), request.expires_at)}; stopping here doesn't withdraw it`);
 }
 
 /** The names that approval keys have here, as far as this account may read that. */
@@ -278,7 +278,7 @@ function report(request: RequestSummary, key: SecretKey | null, io: Io): void {
       `Request ${request.number}: ${askedFor(request)}`,
       `Needs       ${request.required_controls.join(", ")} (${needs})`,
       ...(names.length === 0 ? [] : [`Approvers   ${names.map(safe).join(", ")}`]),
-      `Expires     ${request.expires_at}`,
+      `Expires     in ${ageText(Date.now(), request.expires_at)}`,
       renderSteps(requestSteps(request, request.state === "open" || key !== null), io.terminal),
     ].join("\n"),
   );

@@ -164,7 +164,7 @@ export async function brokenInvariants(chain: Pick<Chain, "host" | "audit" | "ae
       .map((name) => `${directory}/${name} is left over`);
   problems.push(
     ...left("/var/cache/aegis/archives", /^$/),
-    ...left("/var/lib/aegis/lock", /^(?:run|parse|report|refused|requests?|request\.\d+)$/),
+    ...left("/var/lib/aegis/lock", /^(?:run|parse|report|refused|trusted-keys|requests?|request\.\d+)$/),
   );
   problems.push(...left("/var/lib/aegis/results", /^[0-9a-f-]{36}\.json$/));
   problems.push(...left("/var/log/aegis", /^(?:audit\.ndjson|lock|audit\.reserve|reviewd)$/));

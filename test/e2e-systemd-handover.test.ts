@@ -4,7 +4,7 @@ import { brokenInvariants, executorProcesses, kill } from "./e2e-running.ts";
 import { ask, type Person } from "./handover-kit.ts";
 import { needs } from "./needs.ts";
 import { describeOnSystemd, mustExec } from "./systemd-kit.ts";
-import { type People, startPeople } from "./systemd-people.ts";
+import { AGENT_UID, type People, startPeople } from "./systemd-people.ts";
 import { archiveReachable } from "./systemd-root.ts";
 import { pick } from "./throwaway-packages.ts";
 
@@ -216,6 +216,10 @@ describeOnSystemd("hand-over", (suite) => {
       await people.host.aptUpdate();
       const { number, waiting } = await ask(people, ["apt", "install", "nginx"]);
       const { status, screen } = await people.approve("alice", [`${number}`], { columns: 80 });
+      // Nothing else of the head is on the screen by then.
+      expect(screen.slice(screen.indexOf("Planned again"))).toContain(
+        `agent (uid ${AGENT_UID}), in request ${number}\n`,
+      );
       expect([status, screen]).toEqual([0, expect.stringContaining(`Request ${number} is approved`)]);
       expect([await waiting.exited, waiting.stderr()]).toEqual([
         0,
