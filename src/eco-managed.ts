@@ -64,7 +64,7 @@ export type TreeEntry =
 export interface ManagedStore {
   /** Directories that are taken whole. */
   isWhole(path: string): boolean;
-  /** What whoever uses the root writes into it: neither compared nor kept. An empty directory has a slash behind its path. */
+  /** What programs that use the root write into it: neither compared nor kept. An empty directory has a slash behind its path. */
   isPassing(path: string): boolean;
   /** @throws AegisError `unavailable` where the tool can't work in a root, which may be missing; `busy` while somebody uses it */
   ready(root: string): void;

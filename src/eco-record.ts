@@ -88,7 +88,7 @@ function readRecord(path: string): { record: RootRecord; sha256: string } | null
   }
 }
 
-/** What the files of a root must be by its record (treeDigest): for whoever may not read them. Null without a record. */
+/** What the files of a root must be by its record (treeDigest), for users who may not read them. Null without a record. */
 export function recordedContent(state: string, root: string): string | null {
   const found = readRecord(recordPath(state, root));
   return found === null ? null : treeDigest(found.record.tree);

@@ -25,7 +25,7 @@ import { hashOpenFile } from "./sys-files.ts";
 /*
  * Directories of a managed root that are taken whole: their files have owners, special modes, attributes, second names, and may be whiteouts
  * and pipes. One digest stands for all of it. They are root's, in a directory that root alone can enter, and never change: so the next
- * content of the root has the same files by hard links, and not by copies.
+ * content of the root has the same files by hard links instead of copies.
  */
 
 export type WholeEntry = Extract<TreeEntry, { kind: "whole" }>;
@@ -43,7 +43,7 @@ const PERMISSIONS = 0o7777;
 
 /**
  * Reads a directory. Times are no part of it, nor attributes that only CAP_SYS_ADMIN sees.
- * @throws AegisError `refused` for what is too much or has a name that is no text
+ * @throws AegisError `refused` above the limits, and for a name that isn't UTF-8
  */
 export function readWhole(root: string, limits: WholeLimits): WholeEntry {
   const reading = new Reading(root, limits);
@@ -86,7 +86,7 @@ class Reading {
     if (!isDirectory) return;
     if (depth > MAX_DEPTH) throw this.#refused(path, "is too deep");
     for (const name of readdirSync(join(this.#root, path)).sort()) {
-      if (name.includes("\uFFFD")) throw this.#refused(path, "has a file whose name is no text");
+      if (name.includes("\uFFFD")) throw this.#refused(path, "has a file whose name isn't UTF-8");
       this.visit(path === "" ? name : `${path}/${name}`, depth + 1);
     }
   }
@@ -139,9 +139,9 @@ function openDirectory(path: string): number {
 }
 
 /**
- * Lets what works with directories that a root had before and has again, such as a container, keep them when the older content is removed
- * one day: of each the older directory, which may be in use, goes into the root, and its copy of the same content beside the rest of the
- * previous one. May be called again after it was interrupted.
+ * Keeps directories in use, for example by a container, where the new content has the same ones: of each pair the older directory, which
+ * may be open, goes into the root, and the newer one into the previous content, which is removed some day. May be called again after it
+ * was interrupted.
  */
 export function keepOldDirectories(root: string, previous: string, paths: readonly string[]): void {
   for (const path of paths) {

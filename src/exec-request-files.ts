@@ -53,7 +53,7 @@ const KeptRequestSchema = v.strictObject({
   asked: sha256,
   /**
    * What may not run any more: hashes of approvals that a newer plan or an end other than a run has taken away, and of the plans of a
-   * rejected request. Whoever has copies of them still holds good signatures.
+   * rejected request. Copies of them that somebody kept still have good signatures.
    */
   void: v.optional(v.array(sha256), () => []),
   /** The revision in the name of the file with the documents, and its SHA-256; null once it has ended. */

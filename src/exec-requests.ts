@@ -23,7 +23,7 @@ import type { StatePaths } from "./sys-state.ts";
 
 /*
  * The requests that the runner keeps. Every change is written first, then audited, then answered, each durably and under one
- * lock. A change that was written and not audited is audited by whoever opens the store next: a runner may be killed at any moment.
+ * lock. A change that was written and not audited is audited by the next process that opens the store: a runner may be killed at any moment.
  */
 
 const LOCK = "requests";
@@ -70,7 +70,7 @@ export function withRequests<T>(
 
 /**
  * The same without an action, where there are requests at all: after a run has started, and when a run of a dead runner is closed.
- * Bookkeeping: a problem is reported, and the next one who opens the store finds it.
+ * Bookkeeping: a problem is reported, and left for the next process that opens the store.
  */
 export async function settleRequests(world: RequestWorld, stop: AbortSignal): Promise<void> {
   try {
@@ -189,7 +189,7 @@ export class RequestStore {
     const numbers = this.#files.pendingNumbers();
     for (const number of numbers.filter((one) => !ended.has(one)))
       this.#pending.set(number, this.#files.readPending(number));
-    // Whoever ended these died before their files were removed.
+    // The runner that ended these was killed before it removed their files.
     for (const number of numbers.filter((one) => ended.has(one))) this.#audit(this.#files.readEnded(number));
     this.#files.sweep(this.#pending);
   }
@@ -221,7 +221,7 @@ export class RequestStore {
         ({ operation_plan_hash, approvals }) =>
           operation_plan_hash === kept.request.plan_hash || approvals.some((one) => hashes.includes(one)),
       );
-      // Without an outcome nothing was started. The plan is used up all the same, so whoever decides has to plan again.
+      // Without an outcome nothing was started. The plan is used up all the same, so the approver has to plan again.
       const result = use === undefined ? null : readResult(use.execution_plan_id, paths);
       if (result === null) continue;
       const { execution_plan_id: execution_id, actor, submitted_by_uid: uid } = result;
@@ -263,7 +263,7 @@ export class RequestStore {
     return noted;
   }
 
-  /** People are told of a change that was kept and audited. Nothing waits for that, and nothing fails with it. */
+  /** Writes the notice of a change that was kept and audited. Nothing waits for it, and nothing fails with it. */
   #tell(request: RequestSummary): void {
     const { paths, now, warn } = this.#world;
     try {

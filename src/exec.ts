@@ -39,7 +39,7 @@ const QUEUE_LIMITS = { all: 32, perUid: 24 };
 /** Held while parsing a plan, so that only one runner parses at a time. */
 export const PARSE_LOCK = "parse";
 
-/** How long a finished run waits for the bookkeeping of requests. What is left is done by whoever opens them next. */
+/** How long a finished run waits for the bookkeeping of requests. The next process that opens them does what is left. */
 const RECORDED_MS = 5000;
 
 /** Where an executor keeps its records, what it can run, and how it plans. */

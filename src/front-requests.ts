@@ -100,7 +100,7 @@ async function change(
   let isProven = false;
   const onEvent = ({ proof }: RequestEvent) => {
     if (proof === null) return;
-    // One call is proved once: with a second proof, whoever asks for it would have it done twice.
+    // One call is proved once: with a second proof a compromised front could have it done twice.
     if (isProven) throw new AegisError("protocol", "the executor asks a second time who calls");
     isProven = true;
     prove(join(proofs, proof), proofText(method, parameters, proof));

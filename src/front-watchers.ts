@@ -9,8 +9,8 @@ import type { FrontLimits } from "./wire-limits.ts";
 
 /*
  * Clients that wait for a request, for hours perhaps. The front answers them by itself, from a file that the runner replaces
- * whenever a request changes, so that waiting holds no process of root's. It has numbers and states only; who is told of a change
- * asks for the rest.
+ * whenever a request changes, so that waiting holds no process of root's. It has numbers and states only; a client
+ * that learns of a change asks for the rest.
  */
 
 /** A replacement is several events of the directory. */

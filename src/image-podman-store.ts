@@ -13,8 +13,8 @@ import {
 import { readFileLimited } from "./sys-files.ts";
 
 /*
- * The documents of podman's store, made from an image's signed files. podman's own say the same with other times and names of links; root
- * writes these instead of believing those.
+ * The documents of podman's store, made from an image's signed files. podman's own say the same with other times and link names; root writes
+ * these instead of trusting those.
  * https://github.com/containers/storage/blob/v1.43.0/images.go, layers.go, drivers/overlay/overlay.go
  */
 
@@ -25,7 +25,7 @@ export const STORAGE = "storage";
 const PULLS = "pulls";
 /** podman has the time of the pull here, which no signature knows: of an image it is that of its configuration, where that has one. */
 const SOME_TIME = "2000-01-01T00:00:00Z";
-/** Of links to layers: podman makes them up, here they are the layer's. */
+/** Length of a layer's link name. podman's are random; here they follow from the layer. */
 const LINK_CHARACTERS = 26;
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 

@@ -2,7 +2,7 @@ import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
 
 /*
- * How common agents are told of the server. Each has its own file and its own words for the same: a program and its arguments.
+ * The settings by which common agents start the server. Each has its own file and keys for the same: a program and its arguments.
  */
 
 const WORDS = ["daemon", "--mcp"];

@@ -33,8 +33,8 @@ const answerSchema = (result: AgentTool["result"]) =>
   });
 
 /**
- * A schema that the client is told of. Checks that JSON Schema has no word for, such as that a timestamp is a real date, are left out
- * there and made here.
+ * A schema as the client sees it. Checks that JSON Schema can't express, such as that a timestamp is a real date, are left out there and
+ * made here.
  */
 function told<S extends v.GenericSchema>(schema: S) {
   const { "~standard": standard } = toStandardJsonSchema(schema);

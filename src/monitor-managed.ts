@@ -56,7 +56,7 @@ export interface ManagedLook {
   path: string;
   /**
    * `changing`: an execution of the tool has no end yet, and its files are not what the one before left. `closed`: this user may not
-   * read it, and what is told of it are the log's words.
+   * read it, and the log's record is shown instead.
    */
   state: "empty" | "signed" | "deviating" | "changing" | "closed";
   /** The execution that left it. */

@@ -175,7 +175,7 @@ export const PolicyConfig = v.strictObject({
   approvals: v.optional(
     v.strictObject({
       required: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(16)), 1),
-      /** Whoever asks may approve the own request, with another key: for hosts of one person. */
+      /** Requesters may approve their own requests, with another key: for hosts of one person. */
       same_user: flag(false),
     }),
     {},

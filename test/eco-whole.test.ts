@@ -96,9 +96,9 @@ describe("the digest of a directory", () => {
     );
   });
 
-  test("isn't made of a name that is no text", () => {
+  test("refuses a name that isn't UTF-8", () => {
     writeFileSync(Buffer.concat([Buffer.from(`${whole}/`), Buffer.from([0x61, 0xff])]), "");
-    expect(digest).toThrow("whose name is no text");
+    expect(digest).toThrow("whose name isn't UTF-8");
   });
 });
 
