@@ -16,6 +16,16 @@ import { pick } from "./throwaway-packages.ts";
 /** Three hours and a bit. */
 const LUNCH_MS = 3 * 3_600_000 + 60_000;
 
+/** Whether nobody listens on port 80, which containers share with the machine. */
+function httpIsFree(): boolean {
+  try {
+    Bun.listen({ hostname: "0.0.0.0", port: 80, socket: { data() {} } }).stop(true);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 describeOnSystemd("hand-over", (suite) => {
   let people: People;
   beforeAll(async () => {
@@ -209,7 +219,10 @@ describeOnSystemd("hand-over", (suite) => {
     120_000,
   );
 
-  needs(archiveReachable(suite), "the distribution's archive").test(
+  needs(
+    archiveReachable(suite) && httpIsFree(),
+    "the distribution's archive, and port 80 of this machine",
+  ).test(
     "nginx from the archive, by one command of the agent and one of alice",
     async () => {
       people.host.addDebian();
