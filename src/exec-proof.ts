@@ -19,7 +19,7 @@ import { type Caller, type ProvenMethod, proofText } from "./wire-executor.ts";
 /*
  * Who calls, by the kernel's word and not by the front's: the runner makes a pipe that only the claimed user can write, and that
  * user's client writes into it a digest of the call it has made. A compromised front can't write there, and one client's
- * answer is no good for another call, so it can lose or delay a request and nothing else.
+ * answer is no good for another call: it can lose or delay one, not make or change one.
  */
 
 /** Time for the client to answer. */
