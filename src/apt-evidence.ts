@@ -3,15 +3,13 @@ import type { PolicyPackage } from "./apt-cache.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import {
-  type CommandEvidence,
   type Host,
   isFetched,
   MAX_TAKEN_OVER,
   type OperationPlan,
-  type ProvenanceEvidence,
-  type RepositoryEvidence,
   type TransactionEntry,
 } from "./doc-plan.ts";
+import type { CommandEvidence, ProvenanceEvidence, RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { emptyFindings, type Findings } from "./eco.ts";
 import type { PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";

@@ -13,7 +13,7 @@ import type { AptDirs } from "./apt-sources.ts";
 import { listFileName } from "./apt-uri.ts";
 import { type SignedFiles, Verifier } from "./apt-verifier.ts";
 import { sha256Hex } from "./canonical.ts";
-import type { CommandEvidence, RepositoryEvidence } from "./doc-plan.ts";
+import type { CommandEvidence, RepositoryEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
 
 /** Keyrings of each distribution's archive. Only these make a source `distribution`. */

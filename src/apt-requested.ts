@@ -3,7 +3,8 @@ import type { ShownPackages } from "./apt-cache.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
-import type { CommandEvidence, ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
+import type { CommandEvidence, ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { PlanningOutput } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 

@@ -6,14 +6,8 @@ import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { packagesAfter, takenOver } from "./apt-taken-over.ts";
 import { byCodeUnit } from "./canonical.ts";
-import {
-  type CommandEvidence,
-  isFetched,
-  type ProvenanceEvidence,
-  type RepositoryEvidence,
-  type SourcePackage,
-  type TransactionEntry,
-} from "./doc-plan.ts";
+import { isFetched, type SourcePackage, type TransactionEntry } from "./doc-plan.ts";
+import type { CommandEvidence, ProvenanceEvidence, RepositoryEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
 
 /** Data about the packages of a simulation. */

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { type GoodSignature, parseGpgStatus } from "./apt-keyring.ts";
 import { parseSqvSigners, sqvEnvironment } from "./apt-sqv.ts";
-import type { CommandEvidence } from "./doc-plan.ts";
+import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { Planning, PlanningOutput } from "./eco-planning.ts";
 
 /** Signed files, in the forms the two programs take. */

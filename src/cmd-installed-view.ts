@@ -1,6 +1,6 @@
 import { UUID } from "./canonical.ts";
 import { columnsRow, fitColumns } from "./cmd-columns.ts";
-import type { Severity } from "./doc-plan.ts";
+import type { Severity } from "./doc-plan-evidence.ts";
 import type { RecordedPackage } from "./eco-record.ts";
 import { minuteOf } from "./monitor-events.ts";
 import type { ManagedLook, ManagedLooks } from "./monitor-managed.ts";

@@ -1,11 +1,7 @@
 import { columnsRow, fitColumns } from "./cmd-columns.ts";
 import { checkedTrust, doubtOf } from "./doc-evidence.ts";
-import {
-  type OperationPlan,
-  REPOSITORY_TRUST,
-  type RepositoryEvidence,
-  type TransactionEntry,
-} from "./doc-plan.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { bytes, GUTTER, paint, plural, quoteWord, safe, safeStart, type Terminal, wrap } from "./terminal.ts";
 
 type Action = TransactionEntry["action"];

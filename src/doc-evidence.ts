@@ -1,4 +1,5 @@
-import { isFetched, type OperationPlan, REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan.ts";
+import { isFetched, type OperationPlan } from "./doc-plan.ts";
+import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
 
 /* Strings in a plan that several modules match on, and which vulnerabilities its new versions have. */
 

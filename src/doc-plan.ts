@@ -1,7 +1,6 @@
 import * as v from "valibot";
 import {
   argv,
-  base64,
   count,
   name,
   names,
@@ -12,6 +11,14 @@ import {
   timestamp,
   uuid,
 } from "./doc-fields.ts";
+import { Outlook } from "./doc-outlook.ts";
+import {
+  CommandEvidence,
+  ProvenanceEvidence,
+  RepositoryEvidence,
+  SbomEvidence,
+  VulnerabilityEvidence,
+} from "./doc-plan-evidence.ts";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
 /* The operation plan. */
@@ -106,75 +113,6 @@ export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean
   return action !== "remove" && action !== "configure";
 }
 
-/** What a source can be worth, the best first. */
-export const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
-export const RepositoryEvidence = v.strictObject({
-  /** Id within the plan: `<uri> <suite>`. */
-  id: short,
-  uri: short,
-  suite: short,
-  components: names,
-  /** File and stanza or line of its configuration. */
-  configured_in: short,
-  /** Keyring path, fingerprint list, `embedded`, or null. */
-  signed_by: v.nullable(short),
-  trusted_option: v.boolean(),
-  allow_insecure: v.boolean(),
-  transport: short,
-  release_origin: v.nullable(short),
-  release_label: v.nullable(short),
-  release_suite: v.nullable(short),
-  release_codename: v.nullable(short),
-  release_date: v.nullable(short),
-  release_valid_until: v.nullable(short),
-  release_sha256: v.nullable(sha256),
-  /** True only if gpgv or sqv accepted the InRelease file with the keyring configured for this source. */
-  signature_verified: v.boolean(),
-  /** Fingerprints of the primary keys with a good signature. */
-  key_fingerprints: v.pipe(v.array(short), v.maxLength(32)),
-  trust: v.picklist(REPOSITORY_TRUST),
-  /** Reasons against trust, one short phrase each. */
-  problems: v.pipe(v.array(short), v.maxLength(32)),
-});
-export type RepositoryEvidence = v.InferOutput<typeof RepositoryEvidence>;
-
-export const SEVERITIES = ["unknown", "none", "low", "medium", "high", "critical"] as const;
-export type Severity = (typeof SEVERITIES)[number];
-const VulnerabilityEvidence = v.strictObject({
-  package: name,
-  version: short,
-  /** The version compared with the record: the source package's for apt. Null if there was no record. */
-  matched_version: v.nullable(short),
-  /** Whether `version` is the installed one or the one to be installed. */
-  applies_to: v.picklist(["old", "new"]),
-  id: short,
-  aliases: v.pipe(v.array(short), v.maxLength(256)),
-  severity: v.picklist(SEVERITIES),
-  /** In the numbering of `matched_version`. */
-  fixed_version: v.nullable(short),
-  /** Origin of the record. */
-  data_source: short,
-  data_age_days: v.nullable(count),
-});
-
-export const ProvenanceEvidence = v.strictObject({
-  kind: short,
-  subject: short,
-  verified: v.boolean(),
-  /** Key id or fingerprint; null if no key is involved. */
-  key: v.nullable(short),
-  detail: text,
-  /** Who signed, by a certificate that was verified: whoever issued the identity, and whose it is. */
-  identity: v.optional(
-    v.strictObject({ issuer: short, subject: short, source_repository: v.nullable(short) }),
-  ),
-  /** A signature by a bare key, which only the policy can know: what was signed, and the signature, both in base64. */
-  signed: v.optional(v.strictObject({ payload: v.pipe(text, v.base64()), signature: base64 })),
-});
-export type ProvenanceEvidence = v.InferOutput<typeof ProvenanceEvidence>;
-
-const SbomEvidence = v.strictObject({ purl: short, sha256: v.nullable(sha256) });
-
 /** A file that installing needs beside the package files: a go.mod of the module graph, for example. */
 const SupportFile = v.strictObject({
   name: short,
@@ -208,19 +146,6 @@ export type ImageFacts = v.InferOutput<typeof ImageFacts>;
 /** A program that the host's configuration makes the package manager run with every change. */
 const HostHook = v.strictObject({ configured_in: short, command: short });
 export type HostHook = v.InferOutput<typeof HostHook>;
-
-/** A command run by planning. Output beyond the limit is recorded only as a digest. */
-export const CommandEvidence = v.strictObject({
-  argv,
-  status: v.nullable(v.pipe(v.number(), v.safeInteger())),
-  /** `ok`, `failed`, `timeout`, `truncated` or `missing` (program not found). */
-  outcome: v.picklist(["ok", "failed", "timeout", "truncated", "missing"]),
-  stdout_sha256: v.nullable(sha256),
-  stderr_sha256: v.nullable(sha256),
-  stdout: v.nullable(v.string()),
-  stderr: v.nullable(v.string()),
-});
-export type CommandEvidence = v.InferOutput<typeof CommandEvidence>;
 
 /** A target that policy must deny, with the signal giving the reason. */
 export const DeniedTarget = v.strictObject({ target: short, signal: v.picklist(RISK_SIGNALS) });
@@ -295,6 +220,8 @@ export const OperationPlan = v.strictObject({
     ),
     v.maxLength(64),
   ),
+  /** For people only. Omitted if planning didn't look. */
+  outlook: v.optional(Outlook),
   raw_evidence: v.strictObject({ commands: v.pipe(v.array(CommandEvidence), v.maxLength(1000)) }),
 });
 export type OperationPlan = v.InferOutput<typeof OperationPlan>;

@@ -1,4 +1,5 @@
-import type { CommandEvidence, Host } from "./doc-plan.ts";
+import type { Host } from "./doc-plan.ts";
+import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { ManagedStore } from "./eco-managed.ts";
 import type { Env } from "./paths.ts";
 import type { BytesAnswer } from "./sys-fetch.ts";

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { sha256Hex } from "./canonical.ts";
 import { CONTENT_KEPT, CONTENT_LEFT, CONTENT_REPLACED } from "./doc-evidence.ts";
-import type { ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { type Content, parseResult, type Result, resultPath, type Undo } from "./doc-result.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import type { ManagedStore } from "./eco-managed.ts";

@@ -44,6 +44,7 @@ export type Findings = Pick<
   | "provenance_evidence"
   | "sbom_evidence"
   | "rollback_plan"
+  | "outlook"
   | "raw_evidence"
 > & {
   /** Those of {@link Grammar.signals} that apply; the planner adds the signals derived from the facts above. */

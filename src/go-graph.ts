@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
-import type { CommandEvidence } from "./doc-plan.ts";
+import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { planningVariables } from "./go-config.ts";

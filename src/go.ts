@@ -1,6 +1,7 @@
 import { byCodeUnit } from "./canonical.ts";
 import { CONTENT_KEPT } from "./doc-evidence.ts";
-import type { CommandEvidence, OperationPlan, ProvenanceEvidence, SupportFile } from "./doc-plan.ts";
+import type { OperationPlan, SupportFile } from "./doc-plan.ts";
+import type { CommandEvidence, ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import { closureFindings } from "./eco-closure.ts";

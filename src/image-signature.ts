@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { SigstoreIdentity, Statement } from "./eco-sigstore.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { normalizeReference, repositoryOf } from "./image-reference.ts";

@@ -1,5 +1,6 @@
 import { CONTENT_KEPT } from "./doc-evidence.ts";
-import type { OperationPlan, ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";

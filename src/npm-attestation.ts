@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { purlOf } from "./eco-purl.ts";
 import type { Statement, VerifiedAttestation } from "./eco-sigstore.ts";
 import { AegisError } from "./errors.ts";

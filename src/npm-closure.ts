@@ -1,4 +1,4 @@
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { type ClosurePackage, inParallel, requirementChain } from "./eco-closure.ts";
 import type { Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import type { ProvenanceEvidence, TransactionEntry } from "./doc-plan.ts";
+import type { TransactionEntry } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { SEMVER } from "./eco-semver.ts";
 import { attestationsOf } from "./npm-attestation.ts";
 import type { NpmVersion, Packument } from "./npm-metadata.ts";

@@ -1,6 +1,6 @@
 import { createPublicKey, verify } from "node:crypto";
 import * as v from "valibot";
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { AegisError } from "./errors.ts";
 import type { NpmVersion } from "./npm-metadata.ts";
 

@@ -1,5 +1,6 @@
 import { CONTENT_KEPT } from "./doc-evidence.ts";
-import type { OperationPlan, ProvenanceEvidence } from "./doc-plan.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import { type ClosurePackage, closureFindings } from "./eco-closure.ts";
 import type { Targets } from "./eco-grammar.ts";

@@ -1,5 +1,6 @@
 import { CONTENT_KEPT } from "./doc-evidence.ts";
-import type { CommandEvidence, OperationPlan } from "./doc-plan.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { RiskSignal } from "./doc-signals.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import { type ClosurePackage, closureFindings } from "./eco-closure.ts";

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { Severity } from "./doc-plan.ts";
+import type { Severity } from "./doc-plan-evidence.ts";
 import { cvssBaseScore } from "./osv-cvss.ts";
 import { type OsvAffected, type OsvRecord, Ratings } from "./osv-record.ts";
 

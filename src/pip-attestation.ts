@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { VerifiedAttestation } from "./eco-sigstore.ts";
 import { AegisError } from "./errors.ts";

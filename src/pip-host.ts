@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { CommandEvidence } from "./doc-plan.ts";
+import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { MarkerEnvironment } from "./pip-requirement.ts";
 import { glibcVersion, type PythonHost } from "./pip-tags.ts";

@@ -1,5 +1,6 @@
 import { doubtOf } from "./doc-evidence.ts";
-import { isFetched, type OperationPlan, REPOSITORY_TRUST, type TransactionEntry } from "./doc-plan.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
+import { REPOSITORY_TRUST } from "./doc-plan-evidence.ts";
 import { nameOf } from "./policy-facts.ts";
 import { isCritical } from "./policy-packages.ts";
 

@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
-import type { CommandEvidence, Host } from "./doc-plan.ts";
+import type { Host } from "./doc-plan.ts";
+import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { CredentialsOf } from "./eco-credentials.ts";
 import type { Planning, PlanningOutput, ToolSettings } from "./eco-planning.ts";
 import { assertPlanningArgv } from "./eco-planning-argv.ts";

@@ -7,16 +7,13 @@ import {
   RECORDED_INVERSE,
   vulnerabilitiesOfNewVersions,
 } from "./doc-evidence.ts";
+import { isFetched, type OperationPlan, type Tool, type TransactionEntry } from "./doc-plan.ts";
 import {
-  isFetched,
-  type OperationPlan,
   type ProvenanceEvidence,
   type RepositoryEvidence,
   SEVERITIES,
   type Severity,
-  type Tool,
-  type TransactionEntry,
-} from "./doc-plan.ts";
+} from "./doc-plan-evidence.ts";
 import { reviewIsSignedBy } from "./key-review-signature.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { Facts } from "./policy-rule.ts";

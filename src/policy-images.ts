@@ -1,4 +1,4 @@
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { isSignedByKey } from "./key-image.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { Facts } from "./policy-rule.ts";

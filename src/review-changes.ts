@@ -1,5 +1,6 @@
 import { checkedTrust, doubtOf } from "./doc-evidence.ts";
-import { isFetched, type OperationPlan, type RepositoryEvidence, type TransactionEntry } from "./doc-plan.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
+import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { byAttention, MARKS, type Notable } from "./plan-attention.ts";
 import { commaList, fitLines, type Section, word } from "./review-text.ts";
 import { plural } from "./terminal.ts";

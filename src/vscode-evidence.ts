@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { TimeTrust } from "./eco-timestamp.ts";
 import { AegisError } from "./errors.ts";
 import type { ListedExtension } from "./vscode-gallery.ts";

@@ -1,7 +1,7 @@
 import { createHash, createPublicKey, type X509Certificate } from "node:crypto";
 import * as v from "valibot";
 import { parseJson } from "./canonical.ts";
-import type { ProvenanceEvidence } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import { type ArchiveFile, archivePath } from "./eco-archive.ts";
 import { readSignedData, readSigner, type SignerInfo, signerCertificate } from "./eco-cms.ts";
 import { notDer } from "./eco-der.ts";

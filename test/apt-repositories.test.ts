@@ -3,7 +3,7 @@ import { parse } from "valibot";
 import { splitClearSigned } from "../src/apt-release.ts";
 import { inspectRepositories } from "../src/apt-repositories.ts";
 import { DEFAULT_APT_DIRS, readSources } from "../src/apt-sources.ts";
-import { RepositoryEvidence } from "../src/doc-plan.ts";
+import { RepositoryEvidence } from "../src/doc-plan-evidence.ts";
 import { assertPlanningArgv } from "../src/eco-planning-argv.ts";
 import { type Answer, fakePlanning, fixture } from "./apt-kit.ts";
 

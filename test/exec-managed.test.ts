@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalHash } from "../src/canonical.ts";
 import type { ExecutionPlan } from "../src/doc.ts";
-import type { CommandEvidence } from "../src/doc-plan.ts";
+import type { CommandEvidence } from "../src/doc-plan-evidence.ts";
 import { readResult } from "../src/doc-result.ts";
 import { type Ecosystem, emptyFindings } from "../src/eco.ts";
 import { ECOSYSTEMS, type Ecosystems } from "../src/eco-load.ts";

@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import type { CommandEvidence } from "../src/doc-plan.ts";
+import type { CommandEvidence } from "../src/doc-plan-evidence.ts";
 import type { Planning } from "../src/eco-planning.ts";
 import { tar, tarEntry } from "./archive-kit.ts";
 import { HOST } from "./policy-plans.ts";

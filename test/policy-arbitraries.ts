@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { canonicalJson } from "../src/canonical.ts";
 import { type AiReview, DECISIONS } from "../src/doc.ts";
 import { NO_DATA } from "../src/doc-evidence.ts";
-import { ACTIONS, type OperationPlan, SEVERITIES } from "../src/doc-plan.ts";
+import { ACTIONS, type OperationPlan } from "../src/doc-plan.ts";
+import { SEVERITIES } from "../src/doc-plan-evidence.ts";
 import { RISK_SIGNALS } from "../src/doc-signals.ts";
 import type { SecretKey } from "../src/key.ts";
 import {

@@ -1,5 +1,6 @@
 import type { AiReview } from "../src/doc.ts";
-import type { Host, OperationPlan, RepositoryEvidence, TransactionEntry } from "../src/doc-plan.ts";
+import type { Host, OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
+import type { RepositoryEvidence } from "../src/doc-plan-evidence.ts";
 import { VERDICT } from "./model-server.ts";
 
 /*
