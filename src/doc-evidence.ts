@@ -1,4 +1,4 @@
-import { isFetched, type OperationPlan } from "./doc-plan.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
 
 /* Strings in a plan that several modules match on, and which vulnerabilities its new versions have. */
@@ -47,6 +47,27 @@ export function checkedTrust(source: RepositoryEvidence): RepositoryEvidence["tr
 /** {@link checkedTrust} as a rank: 0 for the distribution's archive; higher is less trusted. */
 export function doubtOf(source: RepositoryEvidence): number {
   return REPOSITORY_TRUST.indexOf(checkedTrust(source));
+}
+
+/**
+ * Whether a source is the security pocket of the distribution's own archive: its Release file, verified by the archive's keyring,
+ * is of a suite such as `stable-security` (Debian, with the label `Debian-Security`) or `noble-security` (Ubuntu). Neither what a
+ * source is configured as nor what another key signed makes it one.
+ */
+function isSecurityPocket(source: RepositoryEvidence): boolean {
+  const { release_suite: suite, release_origin: origin, release_label: label } = source;
+  const isLabelled = origin !== "Debian" || label === "Debian-Security";
+  return checkedTrust(source) === "distribution" && suite?.endsWith("-security") === true && isLabelled;
+}
+
+/** Whether a security pocket offers the version to be installed, perhaps beside other sources. */
+export function isSecurityUpdate(
+  entry: Pick<TransactionEntry, "action" | "sources">,
+  repositories: readonly RepositoryEvidence[],
+): boolean {
+  return (
+    isFetched(entry) && repositories.some((one) => entry.sources.includes(one.id) && isSecurityPocket(one))
+  );
 }
 
 /** Whether the record names its own version as the fixed one. */
