@@ -37,6 +37,10 @@ export type RepositoryEvidence = v.InferOutput<typeof RepositoryEvidence>;
 
 export const SEVERITIES = ["unknown", "none", "low", "medium", "high", "critical"] as const;
 export type Severity = (typeof SEVERITIES)[number];
+/** OpenVEX 0.2.0, "Status Labels". */
+export const VEX_STATUSES = ["not_affected", "affected", "fixed", "under_investigation"] as const;
+export type VexStatus = (typeof VEX_STATUSES)[number];
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 export const VulnerabilityEvidence = v.strictObject({
   package: name,
   version: short,
@@ -52,7 +56,22 @@ export const VulnerabilityEvidence = v.strictObject({
   /** Origin of the record. */
   data_source: short,
   data_age_days: v.nullable(count),
+  /** The day CISA listed it as exploited. Omitted if it is not listed, or no list was there. */
+  known_exploited: v.optional(v.pipe(v.string(), v.regex(/^\d{4}-\d{2}-\d{2}$/, "not a date"))),
+  /** EPSS: how likely it is exploited within 30 days, and the share of vulnerabilities that score the same or less. */
+  epss: v.optional(v.strictObject({ score: share, percentile: share })),
+  /** What the package's builder, or somebody else, states about this version. */
+  vex: v.optional(
+    v.strictObject({
+      status: v.picklist(VEX_STATUSES),
+      justification: v.nullable(short),
+      author: short,
+      /** Whether the statement came from the distribution's own host. Others are only shown. */
+      authentic: v.boolean(),
+    }),
+  ),
 });
+export type VulnerabilityEvidence = v.InferOutput<typeof VulnerabilityEvidence>;
 
 export const ProvenanceEvidence = v.strictObject({
   kind: short,

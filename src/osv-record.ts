@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import type { VexStatus } from "./doc-plan-evidence.ts";
 
 /*
  * The parts of an OSV record that are used. It is untrusted: what evaluation needs is checked and bounded, the rest
@@ -70,12 +71,45 @@ export interface OsvProblem {
   what: string;
 }
 
+/** What a VEX document says about one vulnerability in some products (OpenVEX 0.2.0, "Statement"). */
+export interface VexStatement {
+  /** Every name of the vulnerability: `CVE-2025-5994`. */
+  vulnerabilities: readonly string[];
+  /** Package URLs: `pkg:deb/ubuntu/unbound@1.22.0-1ubuntu1?arch=source&distro=plucky`. */
+  products: readonly string[];
+  status: VexStatus;
+  /** The word of the specification, or the author's sentence; null if there is neither. */
+  justification: string | null;
+  author: string;
+  /** RFC 3339; null if unknown. */
+  timestamp: string | null;
+  /** Where the document was found: a file or an address. */
+  source: string;
+  /**
+   * Whether it comes from who builds the package: downloaded from the distribution's own host. From a directory it may be
+   * anybody's, and is only shown.
+   */
+  authentic: boolean;
+}
+
+/** How likely a vulnerability is exploited within 30 days, both 0–1 (FIRST's EPSS). */
+export interface EpssScore {
+  score: number;
+  /** The share of all vulnerabilities that score the same or less. */
+  percentile: number;
+}
+
 /** Data from a source of records. */
 export interface OsvData {
   records: OsvRecord[];
   problems: OsvProblem[];
   /** Whole days since the source's newest record was modified; null if unknown. */
   ageDays: number | null;
+  /** CVE → the day CISA added it to its catalog of exploited vulnerabilities, as YYYY-MM-DD. */
+  exploited?: ReadonlyMap<string, string>;
+  /** By CVE. */
+  epss?: ReadonlyMap<string, EpssScore>;
+  vex?: readonly VexStatement[];
 }
 
 /** Whether a value can be a record id. */
