@@ -15,6 +15,7 @@ import { type Finding, fail, ok, warn } from "./finding.ts";
 import { HOST_DIRECTORIES } from "./host-accounts.ts";
 import { isMisconfigured } from "./host-steps.ts";
 import { UNIT_NAMES } from "./host-units.ts";
+import { installedProgram } from "./host-version.ts";
 import { loadTrust, trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_CHECK, monitorFindings } from "./monitor-events.ts";
 import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";
@@ -25,6 +26,9 @@ import { REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.
 import { rootOnlyProblem, secretFileProblem } from "./sys-files.ts";
 import { ADMIN_GROUP, accountProblems, groupId, REVIEW_GROUP, USERS } from "./sys-state.ts";
 import { hasSystemd, isInstalled, showUnits } from "./sys-systemd.ts";
+
+/** Where the .deb puts the program. */
+const PACKAGED = "/usr/bin/aegis";
 
 /** One unit's state in systemd. */
 export interface ServiceState {
@@ -81,6 +85,7 @@ export async function hostStatus(): Promise<HostStatus> {
     });
     await check("services", stoppingServices);
     await check("units", unitFiles);
+    await check("program", packagedProgram);
     await check("accounts", accounts);
     await check("directories", directories);
     await check("sockets", sockets);
@@ -113,6 +118,24 @@ function directories(): Finding[] {
   if (misconfigured.length === 0)
     return [ok("directories", `${visible.length} with correct owners and modes`)];
   return [fail("directories", `wrong owner or mode: ${misconfigured.join(", ")}`, INSTALL)];
+}
+
+/** The program that the .deb brings is not the one that the services run: an upgrade of the package has to be installed too. */
+export async function packagedProgram(
+  packaged: string = PACKAGED,
+  running: string = SYSTEM.binary,
+): Promise<Finding[]> {
+  const brought = await installedProgram(packaged);
+  if (brought.version === null) return [];
+  const { version } = await installedProgram(running);
+  if (version === brought.version) return [ok("program", `${running} and the package's: ${version}`)];
+  return [
+    warn(
+      "program",
+      `the services run ${version ?? "an unknown version"}, and the package has brought ${brought.version}`,
+      `Type as root: ${packaged} daemon install`,
+    ),
+  ];
 }
 
 /** Sockets belong to root; their group decides who may connect. */

@@ -99,7 +99,15 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     ...["monitor-managed", "monitor-managed-events"],
   ],
   notify: ["notify"],
-  host: ["host-accounts", "host-drop-ins", "host-install", "host-services", "host-steps", "host-units"],
+  host: [
+    "host-accounts",
+    "host-drop-ins",
+    "host-install",
+    "host-services",
+    "host-steps",
+    "host-units",
+    "host-version",
+  ],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
   cmd: ["cmd", "cmd-aliases", "cmd-args", "cmd-io", "cmd-plan", "cmd-table", "cmd-help"],
