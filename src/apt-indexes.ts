@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { readStanzas } from "./apt-deb822.ts";
 import { splitClearSigned } from "./apt-release.ts";
 import { listFileName } from "./apt-uri.ts";
+import { sha256Hex } from "./canonical.ts";
 import type { Held } from "./eco-driver.ts";
 import { AegisError, messageOf } from "./errors.ts";
 import { hasWriter } from "./sys-ffi.ts";
@@ -181,7 +182,14 @@ function releaseHashes(path: string, base: string): ReadonlyMap<string, string> 
 }
 
 /** SHA-256 of a compressed file's content. */
-function hashUncompressed(path: string): Promise<string> {
+async function hashUncompressed(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await uncompress(path, (piece) => hash.update(piece));
+  return hash.digest("hex");
+}
+
+/** Passes on a file's content piece by piece, uncompressed. apt's program takes files of every compression, and of none. */
+function uncompress(path: string, take: (piece: Buffer) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn(APT_HELPER, ["cat-file", path], {
       env: { PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8" },
@@ -190,14 +198,46 @@ function hashUncompressed(path: string): Promise<string> {
       timeout: TIME_LIMIT_MS,
       killSignal: "SIGKILL",
     });
-    const hash = createHash("sha256");
-    child.stdout.on("data", (piece: Buffer) => hash.update(piece));
+    child.stdout.on("data", take);
     child.on("error", (error) => reject(refuse(`can't read ${path}: ${error.message}`, "Is apt complete?")));
     child.on("close", (status) => {
-      if (status === 0) resolve(hash.digest("hex"));
+      if (status === 0) resolve();
       else reject(refuse(`${path} can't be uncompressed`, "Fetch the lists again: apt-get update"));
     });
   });
+}
+
+const FIELD = "\nSHA256: ";
+/** The field with its value and the newline after it. */
+const FIELD_LENGTH = FIELD.length + 65;
+
+/**
+ * SHA-256 of every package file that the indexes of a source list. `id` is `<uri> <suite>`.
+ * @throws AegisError `refused` for an index that can't be read
+ */
+export async function packageFilesOf(lists: string, id: string): Promise<Set<string>> {
+  const base = listFileName(sourceOf(id), "");
+  const found = new Set<string>();
+  for (const name of readdirSync(lists)) {
+    if (!PACKAGES.test(name) || !name.startsWith(base)) continue;
+    let rest: Buffer = Buffer.from("\n");
+    await uncompress(join(lists, name), (piece) => {
+      const text = Buffer.concat([rest, piece]);
+      let at = text.indexOf(FIELD);
+      for (; at >= 0 && at + FIELD_LENGTH <= text.length; at = text.indexOf(FIELD, at + 1)) {
+        const [, hash] =
+          /^([0-9a-f]{64})\n$/.exec(text.toString("latin1", at + FIELD.length, at + FIELD_LENGTH)) ?? [];
+        if (hash !== undefined) found.add(hash);
+      }
+      rest = text.subarray(at >= 0 ? at : Math.max(0, text.length - FIELD.length));
+    });
+  }
+  return found;
+}
+
+/** Changes whenever a file changes that apt decides by. */
+export function indexesDigest(lists: string): string {
+  return sha256Hex([...fingerprintsOf(lists)].flat().join("\n"));
 }
 
 function refuse(why: string, hint: string): AegisError {

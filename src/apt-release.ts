@@ -77,14 +77,3 @@ export function parseRelease(text: string): ReleaseFile | null {
     validUntil: value("valid-until"),
   };
 }
-
-/**
- * A Release file's date in milliseconds since the epoch, or null. Only UTC is allowed there, so the reader's time zone
- * doesn't matter.
- */
-export function releaseTime(date: string): number | null {
-  if (!/^[A-Z][a-z]{2}, +\d{1,2} [A-Z][a-z]{2} \d{4} \d{1,2}:\d{2}:\d{2} (?:UTC|GMT|Z|\+0000)$/.test(date))
-    return null;
-  const time = Date.parse(date);
-  return Number.isFinite(time) ? time : null;
-}

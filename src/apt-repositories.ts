@@ -1,18 +1,13 @@
 import { basename } from "node:path";
 import { isArmored } from "./apt-armor.ts";
 import { type Binding, bindingOf, type GoodSignature, isAllowed } from "./apt-keyring.ts";
-import {
-  type ClearSigned,
-  parseRelease,
-  type ReleaseFile,
-  releaseTime,
-  splitClearSigned,
-} from "./apt-release.ts";
+import { type ClearSigned, parseRelease, type ReleaseFile, splitClearSigned } from "./apt-release.ts";
 import type { AptSource } from "./apt-source.ts";
 import type { AptDirs } from "./apt-sources.ts";
 import { listFileName } from "./apt-uri.ts";
 import { type SignedFiles, Verifier } from "./apt-verifier.ts";
 import { sha256Hex } from "./canonical.ts";
+import { releaseTime } from "./doc-evidence.ts";
 import type { CommandEvidence, RepositoryEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
 

@@ -11,6 +11,7 @@ import {
   sbomEvidence,
   unpinnable,
 } from "./apt-evidence.ts";
+import { FIRST_SEEN, firstSeenOf } from "./apt-first-seen.ts";
 import { aptGrammar } from "./apt-grammar.ts";
 import { aptSettings, planningConfig } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
@@ -33,7 +34,7 @@ import {
   type PackageFacts,
   warnedConflicts,
 } from "./apt-transaction.ts";
-import type { TransactionEntry } from "./doc-plan.ts";
+import { isFetched, type TransactionEntry } from "./doc-plan.ts";
 import type { Ecosystem, Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
@@ -143,7 +144,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const chain = chainEvidence(transaction, facts.repositories, conflicts);
   return {
     ...base,
-    ...conclusions(operation, transaction, requested, facts),
+    ...conclusions(operation, transaction, requested, facts, planning),
     metadata_available: true,
     command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : request.packages),
     signature_or_checksum_status:
@@ -187,6 +188,7 @@ function conclusions(
   transaction: TransactionEntry[],
   { exact, chosen }: Requested,
   { shown, policy, native }: PackageFacts,
+  planning: Planning,
 ) {
   const only = chosen.length === 1 ? chosen[0] : undefined;
   const origins = [...new Set(transaction.flatMap((entry) => entry.sources[0] ?? []))];
@@ -201,6 +203,7 @@ function conclusions(
     source_registry: origins.length === 1 ? (origins[0] ?? null) : null,
     transitive_dependency_count: operation === "install" ? incoming.length - exact.length : null,
     rollback_plan: rollbackPlan(transaction, policy, native),
+    ...firstSeenOf(transaction, transaction.some(isFetched) ? planning.readText(FIRST_SEEN) : null),
   };
 }
 

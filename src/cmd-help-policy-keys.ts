@@ -24,6 +24,8 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     install: "decision about `apt install`",
     upgrade: "decision about `apt upgrade`",
     update: "decision about `apt update`",
+    minimum_age_days:
+      "deny versions that have not been known for this many days, but for security updates of the distribution and what a rollback brings back; the day is the one on which the monitor first saw the file in a source (/var/lib/aegis/first-seen, counted from its end), or, for the distribution's own archive, the date of its index where that is earlier; what nothing tells counts as new",
     trusted_origins:
       'sources trusted besides the distribution\'s own: `[{ uri = "https://…", fingerprint = "<40 or 64 hex>" }]`',
     sensitive_packages: "more names of security-sensitive packages; a name may end in `*`",

@@ -100,3 +100,14 @@ export function vulnerabilitiesOfNewVersions({
     .filter((x) => !isFixedVersion(x))
     .toSorted((a, b) => rank(a) - rank(b));
 }
+
+/**
+ * A Release file's date in milliseconds since the epoch, or null. Only UTC is allowed there, so the reader's time zone
+ * doesn't matter.
+ */
+export function releaseTime(date: string): number | null {
+  if (!/^[A-Z][a-z]{2}, +\d{1,2} [A-Z][a-z]{2} \d{4} \d{1,2}:\d{2}:\d{2} (?:UTC|GMT|Z|\+0000)$/.test(date))
+    return null;
+  const time = Date.parse(date);
+  return Number.isFinite(time) ? time : null;
+}

@@ -203,6 +203,12 @@ export const OperationPlan = v.strictObject({
   vulnerability_evidence: v.pipe(v.array(VulnerabilityEvidence), v.maxLength(20_000)),
   provenance_evidence: v.pipe(v.array(ProvenanceEvidence), v.maxLength(20_000)),
   sbom_evidence: v.pipe(v.array(SbomEvidence), v.maxLength(20_000)),
+  /**
+   * apt: since which day (UTC) a source of this host has offered each package file, by the monitor's record: `name:arch=version` → day.
+   * Files that the record lacks are left out, and so is all of it if empty. Days in the signed plan may not be earlier than the
+   * executor's own.
+   */
+  first_seen: v.optional(v.record(short, v.pipe(v.string(), v.isoDate()))),
   rollback_plan: v.strictObject({
     /** The exact inverse, each `name:arch=version` or `name:arch-` (to be removed). */
     inverse: names,

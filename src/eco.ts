@@ -43,6 +43,7 @@ export type Findings = Pick<
   | "vulnerability_evidence"
   | "provenance_evidence"
   | "sbom_evidence"
+  | "first_seen"
   | "rollback_plan"
   | "outlook"
   | "raw_evidence"

@@ -62,6 +62,7 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims
       throw mismatch(field, "the executor finds on this host");
     }
   }
+  compareFirstSeen(signed, own);
   if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
 }
 
@@ -81,6 +82,23 @@ function compareRegistries(signed: OperationPlan, own: OperationPlan): void {
     `Plan again without registry settings of your own, or have the registry named in ${SYSTEM.daemonEnv} (aegis help environment).`,
     { field: "source_registry" },
   );
+}
+
+/**
+ * A file can be older than the signed plan knew, since the monitor may have recorded it meanwhile, but not younger: then the plan was
+ * edited, or the record was lost. Whether it is old enough, the executor's own policy decides by its own record.
+ */
+function compareFirstSeen(signed: OperationPlan, own: OperationPlan): void {
+  for (const [file, day] of Object.entries(signed.first_seen ?? {})) {
+    const known = own.first_seen?.[file] ?? null;
+    if (known !== null && known <= day) continue;
+    throw new AegisError(
+      "drift",
+      `the plan says that ${file} was first seen on ${day}; by this host's record it was ${known === null ? "never seen" : `on ${known}`}`,
+      planAgainHint(signed),
+      { field: "first_seen" },
+    );
+  }
 }
 
 /** Where the executor can't plan what was signed, its reason is the news, not that nothing would be done. */

@@ -36,14 +36,15 @@ export function substanceOf(plan: OperationPlan, policy: PolicyResult, grammars:
 
 /**
  * A plan's claims besides the change itself. All fields but those removed here, so that new fields are compared by default.
- * Removed: what differs between any two plans (id, time, raw output, the outlook), what the ecosystem lets differ, and the host, warnings
- * and vulnerabilities, which are compared separately.
+ * Removed: what differs between any two plans (id, time, raw output, the outlook), what the ecosystem lets differ, and the host, warnings,
+ * vulnerabilities and days of first sight, which are compared separately.
  */
 export function claimsOf(plan: OperationPlan, { mayDiffer }: Claims): Record<string, unknown> {
   const { plan_id: _id, created_at: _at, host: _host, transaction: _change, ...rest } = plan;
   const {
     raw_evidence: _raw,
     outlook: _outlook,
+    first_seen: _days,
     warnings: _warnings,
     vulnerability_evidence: _vulnerabilities,
     ...claims

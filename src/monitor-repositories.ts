@@ -4,6 +4,7 @@ import { bindingOf } from "./apt-keyring.ts";
 import { inspectRepositories } from "./apt-repositories.ts";
 import { aptDirs, readSources } from "./apt-sources.ts";
 import { sha256Hex } from "./canonical.ts";
+import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
 import { readFileLimited } from "./sys-files.ts";
@@ -36,10 +37,12 @@ export interface RepositoryChange {
 }
 
 /**
- * The sources, the keyrings and keys they are bound to, and the trust that follows.
+ * The sources, the keyrings and keys they are bound to, and the trust that follows; with the evidence and apt's directory of indexes.
  * @throws AegisError `unavailable` if apt can't report its configuration
  */
-export async function repositoryState(planning: Planning): Promise<RepositoryState> {
+export async function repositoryState(
+  planning: Planning,
+): Promise<{ state: RepositoryState; evidence: RepositoryEvidence[]; lists: string }> {
   const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
   if (dump.evidence.outcome !== "ok") throw new AegisError("unavailable", "apt-config dump failed");
   const dirs = aptDirs(dump.stdout);
@@ -64,7 +67,7 @@ export async function repositoryState(planning: Planning): Promise<RepositorySta
   }
   const unread = [...problems, ...warnings];
   if (unread.length > 0) state[""] = { problems: unread.join("; ") };
-  return state;
+  return { state, evidence, lists: dirs.lists };
 }
 
 function keyringDigests(paths: readonly string[]): string[] {

@@ -6,10 +6,12 @@ import type { AuditLog } from "./audit-log.ts";
 import { openProductionLog } from "./audit-production.ts";
 import { readEvents } from "./audit-read.ts";
 import { canonicalHash } from "./canonical.ts";
+import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { AegisError, messageOf } from "./errors.ts";
-import { type Finding, fail } from "./finding.ts";
+import { type Finding, fail, warn } from "./finding.ts";
 import type { Log } from "./log.ts";
 import { baselineEvent, driftEvents, findingsEvents, MONITOR_KINDS, type Present } from "./monitor-events.ts";
+import { recordFirstSeen } from "./monitor-first-seen.ts";
 import { endOf, PositionSchema } from "./monitor-logs.ts";
 import { lookAtManaged } from "./monitor-managed.ts";
 import { type ManagedSeen, managedEvents } from "./monitor-managed-events.ts";
@@ -97,7 +99,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   if (packages === null) log.info("apt or dpkg is running: package changes are left to the next run");
   if (packages === null && state === null) return;
 
-  const repositories = await repositoriesNow();
+  const repositories = await repositoriesNow(saved !== null);
   // What the monitor itself reported is not news, nor are packages that are being changed right now.
   const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
   const managed = await managedNow(state?.managed ?? {}, recorded);
@@ -230,13 +232,26 @@ function textOf({ level, check, message }: Finding): string {
   return clip(`${level} ${check}: ${message}`, 400);
 }
 
+/** Brings the record of first sightings up to date, or says why it can't be. */
+async function firstSeenNow(lists: string, evidence: readonly RepositoryEvidence[], hasRun: boolean) {
+  try {
+    const problem = await recordFirstSeen(lists, evidence, { now: new Date(), hasRun });
+    return problem === null ? [] : [textOf(problem)];
+  } catch (error) {
+    return [textOf(warn("first-seen", `package versions' ages aren't recorded: ${messageOf(error)}`, ""))];
+  }
+}
+
 /** The repositories, or a finding that says why they can't be read. */
-async function repositoriesNow(): Promise<{ state: RepositoryState | null; findings: string[] }> {
+async function repositoriesNow(
+  hasRun: boolean,
+): Promise<{ state: RepositoryState | null; findings: string[] }> {
   try {
     // The unit's home is not writable.
     const planning = openPlanning({ env: { XDG_CACHE_HOME: MONITOR_DIRECTORY } });
     try {
-      return { state: await repositoryState(planning), findings: [] };
+      const { state, evidence, lists } = await repositoryState(planning);
+      return { state, findings: await firstSeenNow(lists, evidence, hasRun) };
     } finally {
       planning.close();
     }

@@ -12,6 +12,7 @@ const MAX_MINUTES = 24 * 60;
 export const decision = v.picklist(DECISIONS);
 export const minutes = (fallback: number) =>
   v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_MINUTES)), fallback);
+export const days = v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3650)), 0);
 export const flag = (fallback: boolean) => v.optional(v.boolean(), fallback);
 export const list = <S extends v.GenericSchema>(item: S) =>
   v.optional(v.pipe(v.array(item), v.maxLength(1000)), []);
@@ -91,7 +92,7 @@ export const imageSigner = v.pipe(
 /** Settings of an ecosystem other than apt. `apply` is the decision about pinned and verified artifacts. */
 export const ofArtifacts = (apply: v.InferOutput<typeof decision>, registries: string[]) => ({
   apply: v.optional(decision, apply),
-  minimum_age_days: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(3650)), 0),
+  minimum_age_days: days,
   allowed_registries: v.optional(v.pipe(v.array(registry), v.maxLength(1000)), registries),
   require_provenance: flag(false),
 });

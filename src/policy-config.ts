@@ -6,6 +6,7 @@ import { type Env, SYSTEM, userPaths } from "./paths.ts";
 import {
   artifacts,
   certificate,
+  days,
   decision,
   fingerprint,
   flag,
@@ -48,6 +49,8 @@ export const PolicyConfig = v.strictObject({
       install: v.optional(decision, "require_human"),
       upgrade: v.optional(decision, "allow_with_snapshot"),
       update: v.optional(decision, "allow"),
+      /** Security updates of the distribution are exempt. */
+      minimum_age_days: days,
       /** Sources trusted besides the distribution's own, by URI and signing key, never by the names they give themselves. */
       trusted_origins: list(v.strictObject({ uri, fingerprint })),
       sensitive_packages: list(packagePattern),

@@ -26,7 +26,7 @@ import { plural } from "./terminal.ts";
 
 export type ArtifactTool = Exclude<Tool, "apt">;
 
-const MS_PER_DAY = 86_400_000;
+export const MS_PER_DAY = 86_400_000;
 
 /** The package's name without `:arch`. */
 export function nameOf(entry: TransactionEntry): string {

@@ -1,8 +1,10 @@
-import { aptName } from "./apt-argv.ts";
-import { isFetched } from "./doc-plan.ts";
-import { isOperation, isRequested, nameOf, packages, untrustedPackages } from "./policy-facts.ts";
+import { aptName, madeSubject } from "./apt-argv.ts";
+import { checkedTrust, isSecurityUpdate, releaseTime } from "./doc-evidence.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
+import { isOperation, isRequested, MS_PER_DAY, nameOf, packages, untrustedPackages } from "./policy-facts.ts";
 import { isCritical } from "./policy-packages.ts";
-import type { Rule } from "./policy-rule.ts";
+import type { Facts, Rule } from "./policy-rule.ts";
+import { plural } from "./terminal.ts";
 
 /*
  * Rules about the packages of an apt transaction and where they come from.
@@ -61,7 +63,60 @@ export const APT_DENIED: readonly Rule[] = [
     reason: "a package file's SHA-256 is not known, so the file could not be verified before it is unpacked",
     fires: (f) => packages(f, (e) => isFetched(e) && e.sha256 === null),
   },
+  {
+    id: "apt-too-new",
+    looks_at: "transaction",
+    decision: "deny",
+    reason:
+      "a version has not been known for minimum_age_days, and is no security update of the distribution; wait, or name an older version",
+    fires: tooNew,
+  },
 ];
+
+/** Versions that nothing proves to be old enough. What an execution had installed before, its rollback may bring back. */
+function tooNew(f: Facts): string[] {
+  const days = f.config.apt.minimum_age_days;
+  const { plan } = f;
+  if (days === 0 || plan.tool !== "apt") return [];
+  const now = Date.parse(plan.created_at);
+  return plan.transaction.flatMap((entry) => {
+    if (!isFetched(entry) || isSecurityUpdate(entry, plan.repository_evidence) || isRequested(f, entry))
+      return [];
+    const { since, how } = knownSince(entry, plan, now);
+    const age = since === null ? null : Math.floor((now - since) / MS_PER_DAY);
+    if (age !== null && age >= days) return [];
+    const told = age === null ? how : `${how}: ${plural(Math.max(0, age), "day")} of ${days}`;
+    return [`${nameOf(entry)} ${entry.to_version} (${told})`];
+  });
+}
+
+/**
+ * The latest moment at which a file may have appeared, the earlier of two: the end of the day on which the monitor first saw it, and
+ * the date of the distribution's own Release files that lead to it. Only the distribution's: others could date their own back. A day
+ * still to come proves nothing, since a clock is wrong.
+ */
+function knownSince(
+  entry: TransactionEntry,
+  { first_seen, repository_evidence }: OperationPlan,
+  now: number,
+): { since: number | null; how: string } {
+  const day = first_seen?.[madeSubject(entry)] ?? null;
+  const seen = day === null ? null : Date.parse(day);
+  const isToCome = seen !== null && seen > now;
+  const dates = repository_evidence
+    .filter((one) => entry.sources.includes(one.id) && checkedTrust(one) === "distribution")
+    .flatMap((one) => releaseTime(one.release_date ?? "") ?? []);
+  const ends = seen === null || isToCome ? dates : [...dates, seen + MS_PER_DAY];
+  const since = ends.length === 0 ? null : Math.min(...ends);
+  if (isToCome && since === null)
+    return { since, how: `first seen on ${day}, still to come: a clock is or was wrong` };
+  const isSeen = seen !== null && since === seen + MS_PER_DAY;
+  if (since === null) return { since, how: "nothing tells since when it is known" };
+  return {
+    since,
+    how: isSeen ? `first seen ${day}` : `in an index of ${new Date(since).toISOString().slice(0, 10)}`,
+  };
+}
 
 /** Mostly for a person to decide. */
 export const APT_SENSITIVE: readonly Rule[] = [

@@ -77,6 +77,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "report the source: an administrator has to give it an explicit Signed-By keyring, or name it by URI and key fingerprint in trusted_origins",
     never: "add keys, sources, trusted=yes or a keyring yourself",
   },
+  "apt-too-new": {
+    may: "name the day from which it is old enough, and ask whether an older version or waiting will do",
+    never: "set the clock, change the record of first sightings, or download the package yourself",
+  },
   "apt-hash-unknown": {
     may: "plan apt update, have it applied, then plan again",
     never: "download the package to work out a hash",

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { parseRelease, releaseTime, splitClearSigned } from "../src/apt-release.ts";
+import { parseRelease, splitClearSigned } from "../src/apt-release.ts";
+import { releaseTime } from "../src/doc-evidence.ts";
 import { fixture } from "./apt-kit.ts";
 
 const IN_RELEASE = fixture("keys/InRelease");

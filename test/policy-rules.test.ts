@@ -67,6 +67,17 @@ const crate = (over: Partial<OperationPlan>) => npm({ tool: "cargo", ecosystem: 
 const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv: string[]) => ({
   raw_evidence: { commands: [{ ...command(...argv), status: null, outcome }] },
 });
+const MIN_AGE = "[apt]\nminimum_age_days = 7";
+/** hello 1.1 of the archive, first seen on a day; the plan is of 2026-01-02, three o'clock, the index of the day before. */
+const seen = (day: string | null, over: Partial<OperationPlan> = {}) =>
+  upgrade({
+    transaction: [entry("hello", { to_version: "1.1" })],
+    repository_evidence: [{ ...DEBIAN, release_date: "Thu, 01 Jan 2026 00:00:00 UTC" }],
+    ...(day === null ? {} : { first_seen: { "hello:amd64=1.1": day } }),
+    ...over,
+  });
+const OLD_INDEX = { ...DEBIAN, release_date: "Thu, 25 Dec 2025 00:00:00 UTC" };
+const POCKET = { ...DEBIAN, release_label: "Debian-Security", release_suite: "stable-security" };
 const from = (...sources: string[]) => ({ transaction: [entry("hello", { sources })] });
 const SECURITY = { ...DEBIAN, id: "http://deb.debian.org/debian-security bookworm-security" };
 /** left-pad, published years ago, with a dependency that it brings along. */
@@ -509,6 +520,72 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     not: [
       { what: "a removal has none", plan: install({ transaction: [removal("hello")] }) },
       { what: "what is unpacked already", plan: repair([configured]) },
+    ],
+  },
+  "apt-too-new": {
+    decision: "deny",
+    fires: [
+      { what: "seen too late", plan: seen("2025-12-26"), toml: MIN_AGE },
+      { what: "never seen, and the index is young", plan: seen(null), toml: MIN_AGE },
+      { what: "a day still to come, and the index is young", plan: seen("2026-01-03"), toml: MIN_AGE },
+      {
+        what: "a day of another version",
+        plan: seen(null, { first_seen: { "hello:amd64=1.0": "2020-01-01" } }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "a day of another architecture",
+        plan: seen(null, { first_seen: { "hello:i386=1.1": "2020-01-01" } }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "a third party's old index",
+        plan: seen(null, { repository_evidence: [{ ...OLD_INDEX, trust: "pinned" }] }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "an unverified old index",
+        plan: seen(null, { repository_evidence: [{ ...OLD_INDEX, signature_verified: false }] }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "an index without a date that can be read",
+        plan: seen(null, { repository_evidence: [{ ...DEBIAN, release_date: "2020-01-01" }] }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "an old index of another source",
+        plan: seen(null, { repository_evidence: [{ ...OLD_INDEX, id: "x y" }] }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "a pocket's name under another key",
+        plan: seen(null, { repository_evidence: [{ ...POCKET, trust: "pinned" }] }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "a side effect of a rollback",
+        plan: { ...rollback([entry("b")], "a:amd64=0.9") },
+        toml: MIN_AGE,
+      },
+    ],
+    not: [
+      { what: "off by default", plan: seen(null) },
+      { what: "seen long enough ago", plan: seen("2025-12-25"), toml: MIN_AGE },
+      {
+        what: "the distribution's index is old enough",
+        plan: seen(null, { repository_evidence: [OLD_INDEX] }),
+        toml: MIN_AGE,
+      },
+      {
+        what: "an old index, though the record began later",
+        plan: seen("2026-01-01", { repository_evidence: [OLD_INDEX] }),
+        toml: MIN_AGE,
+      },
+      { what: "the security pocket", plan: seen(null, { repository_evidence: [POCKET] }), toml: MIN_AGE },
+      { what: "removals", plan: remove(["hello"], [removal("hello")]), toml: MIN_AGE },
+      { what: "what a rollback brings back", plan: rollback([older], "a:amd64=0.9"), toml: MIN_AGE },
+      { what: "npm has its own", plan: npm(), toml: MIN_AGE },
     ],
   },
   "vulnerability-denied": {

@@ -45,12 +45,14 @@ const REGISTRY = ["eco-table"];
  * would load the whole room, which costs start-up time and puts into the front, the runner and `evaluator_hash` what they don't use.
  */
 const DOORS: Readonly<Record<string, readonly string[]>> = {
-  // Planning and running, the grammar, and dpkg's hook. The monitor reads dpkg's and apt's own records, policy names packages.
+  // Planning and running, the grammar, and dpkg's hook. The monitor reads dpkg's and apt's own records and indexes, policy names packages.
   apt: [
     ...["apt", "apt-grammar", "apt-hook", "apt-argv"],
     ...[
       "apt-dpkg",
+      "apt-first-seen",
       "apt-hook-receipt",
+      "apt-indexes",
       "apt-keyring",
       "apt-logs",
       "apt-ready",
