@@ -37,6 +37,21 @@ const change = (index: number, fields: Parameters<typeof entry>[1]) => ({
   transaction: OWN.transaction.map((e, i) => (i === index ? { ...e, ...fields } : e)),
 });
 
+test.each<[what: string, signed: string | null, own: string | null, says: string | null]>([
+  ["the same day", "2026-11-01", "2026-11-01", null],
+  ["neither knows", null, null, null],
+  ["recorded since the plan", null, "2026-11-01", null],
+  ["known to be older by now", "2026-11-02", "2026-11-01", null],
+  ["younger than the plan says", "2026-11-01", "2026-11-28", "by this host's record it was on 2026-11-28"],
+  ["the record was lost", "2026-11-01", null, "by this host's record it was never seen"],
+])("first sightings: %s", async (_what, signed, own, says) => {
+  const plan = (day: string | null) =>
+    upgrade({ ...OWN, ...(day === null ? {} : { first_seen: { "hello:amd64=1.0-2": day } }) });
+  const compare = () => compareWithOwn(plan(signed), plan(own), TABLE.apt.grammar.claims);
+  if (says === null) compare();
+  else await refuses(compare, "drift", new RegExp(`${says}$`));
+});
+
 test("what the executor can't plan itself is refused with its reason", async () => {
   const signed = npm();
   const own = npm({
