@@ -107,6 +107,11 @@ const changes = fc.record<Partial<OperationPlan>>(
     command_preview: mostly(["apt-get", "upgrade", "-y"], ["sh", "-c", "id; id"], ["a`b`"]),
     packages_held_back: fc.subarray(["hello", "libssl3:i386"]),
     source_registry: mostly<string | null>("https://registry.npmjs.org/", "evil.example", null),
+    first_seen: mostly<Record<string, string>>(
+      {},
+      { "hello:amd64=1.0-2": "2025-01-01" },
+      { "hello:amd64=1.0-2": "2026-01-02" },
+    ),
     published_at: mostly<string | null>("2018-04-09T01:10:45.000Z", "2026-01-02T03:04:05.000Z", null),
     scripts: fc.array(
       fc.record({
@@ -176,6 +181,7 @@ export const aPolicy: fc.Arbitrary<string> = fc
       update: decision,
       allow_removals: fc.boolean(),
       allow_downgrades: fc.boolean(),
+      minimum_age_days: mostly(0, 10),
       sensitive_packages: mostly<string[]>([], ["x", "hel*"]),
     }),
     npm: fc.record({
