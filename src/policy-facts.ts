@@ -76,7 +76,14 @@ export function artifactSettings(f: Facts): PolicyConfig[ArtifactTool] | null {
 
 /** Names of the apt packages of the transaction that match `test`. */
 export function packages(f: Facts, test: (entry: TransactionEntry) => boolean): string[] {
-  return f.plan.tool === "apt" ? f.plan.transaction.filter(test).map((e) => e.name) : [];
+  return entriesOfApt(f)
+    .filter(test)
+    .map((e) => e.name);
+}
+
+/** The transaction of an apt plan; empty for others. */
+export function entriesOfApt({ plan }: Facts): readonly TransactionEntry[] {
+  return plan.tool === "apt" ? plan.transaction : [];
 }
 
 /**

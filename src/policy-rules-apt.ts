@@ -1,7 +1,15 @@
 import { aptName, madeSubject } from "./apt-argv.ts";
 import { checkedTrust, isSecurityUpdate, releaseTime } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
-import { isOperation, isRequested, MS_PER_DAY, nameOf, packages, untrustedPackages } from "./policy-facts.ts";
+import {
+  entriesOfApt,
+  isOperation,
+  isRequested,
+  MS_PER_DAY,
+  nameOf,
+  packages,
+  untrustedPackages,
+} from "./policy-facts.ts";
 import { isCritical } from "./policy-packages.ts";
 import type { Facts, Rule } from "./policy-rule.ts";
 import { plural } from "./terminal.ts";
@@ -77,9 +85,9 @@ export const APT_DENIED: readonly Rule[] = [
 function tooNew(f: Facts): string[] {
   const days = f.config.apt.minimum_age_days;
   const { plan } = f;
-  if (days === 0 || plan.tool !== "apt") return [];
+  if (days === 0) return [];
   const now = Date.parse(plan.created_at);
-  return plan.transaction.flatMap((entry) => {
+  return entriesOfApt(f).flatMap((entry) => {
     if (!isFetched(entry) || isSecurityUpdate(entry, plan.repository_evidence) || isRequested(f, entry))
       return [];
     const { since, how } = knownSince(entry, plan, now);
