@@ -19,7 +19,9 @@ export function renderApproval(
   config: PolicyConfig,
   terminal: Terminal,
 ): string {
-  const { head, attention, changes, facts } = planParts(plan, terminal);
+  const { head, attention, changes, facts } = planParts(plan, terminal, {
+    sensitive: config.apt.sensitive_packages,
+  });
   const decided = [
     paint(terminal, "bold", `Policy: ${policy.decision}`),
     ...[...policy.rules, ...policy.reasons].flatMap((text) => {

@@ -1,10 +1,19 @@
-import { columnsOf, padColumns, pieces, roomFor } from "./terminal.ts";
+import { columnsOf, padColumns, paint, pieces, roomFor, type Style, type Terminal } from "./terminal.ts";
 
 /*
  * Columns that stay aligned when a cell is too long: it wraps within its column, and the other rows keep to one line.
  */
 
 const GAP = "  ";
+
+/** The column whose cell is styled, from `from` on (UTF-16 units) to its end. */
+interface Marked {
+  terminal: Terminal;
+  column: number;
+  from: number;
+  style: Style;
+}
+
 /** Minimum width of a column. */
 const NARROWEST = 6;
 
@@ -37,6 +46,11 @@ function lines(rooms: readonly number[], width: number): number {
   return rooms.reduce((sum, room) => sum + Math.max(1, Math.ceil(room / width)), 0);
 }
 
+/** Columns that a table of these widths takes. */
+export function tableWidth(widths: readonly number[]): number {
+  return widths.reduce((sum, width) => sum + width + GAP.length, -GAP.length);
+}
+
 /**
  * One row in columns. A cell that is too long wraps into further lines, which begin with `mark`, so that nothing is cut off
  * and no cell's text begins a line. With `whole`, a long cell stays in one piece and widens its row.
@@ -46,12 +60,22 @@ export function columnsRow(
   widths: readonly number[],
   mark: string,
   whole: boolean,
+  marked: Marked | null = null,
 ): string {
   const parts = cells.map((cell, i) => (whole ? [cell] : partsOf(cell, widths[i] ?? columnsOf(cell))));
   const height = Math.max(...parts.map((part) => part.length));
   return Array.from({ length: height }, (_, line) =>
     parts
-      .map((part, i) => padColumns(part[line] ?? (line > 0 && i === 0 ? mark : ""), widths[i] ?? 0))
+      .map((part, i) => {
+        const piece = part[line] ?? (line > 0 && i === 0 ? mark : "");
+        const padded = padColumns(piece, widths[i] ?? 0);
+        if (marked === null || marked.column !== i) return padded;
+        const before = part.slice(0, line).join("").length;
+        const at = Math.max(0, marked.from - before);
+        if (at >= piece.length) return padded;
+        const styled = paint(marked.terminal, marked.style, piece.slice(at));
+        return piece.slice(0, at) + styled + padded.slice(piece.length);
+      })
       .join(GAP)
       .trimEnd(),
   ).join("\n");

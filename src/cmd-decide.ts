@@ -84,8 +84,9 @@ export function decideNow(
   plan: OperationPlan,
   planHash: string,
   env: Env,
-): { result: PolicyResult; denial: Denial | null } {
-  return decideWith(plan, planHash, loadPolicyConfig(env));
+): { result: PolicyResult; denial: Denial | null; config: PolicyConfig } {
+  const loaded = loadPolicyConfig(env);
+  return { ...decideWith(plan, planHash, loaded), config: loaded.config };
 }
 
 /** The same by a policy that was loaded. */

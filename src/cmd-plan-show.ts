@@ -1,7 +1,9 @@
 import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
-import { renderPlan } from "./cmd-plan-view.ts";
+import { type PlanContext, renderPlan } from "./cmd-plan-view.ts";
 import { defineSubcommand, type Io } from "./command.ts";
-import { resolveDocument } from "./doc-store.ts";
+import type { PolicyResult } from "./doc.ts";
+import type { OperationPlan } from "./doc-plan.ts";
+import { documentPath, readStored, resolveDocument } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { planPage, planSummary } from "./plan-summary.ts";
 import { isLong, page } from "./sys-pager.ts";
@@ -30,7 +32,9 @@ export const planShow = defineSubcommand({
     const number = pageNumber(values, io);
     const { document, hash, path } = await resolveDocument("plan", values.plan, io);
     const about = `Plan ${document.plan_id}, made ${document.created_at}\nHash ${hash}`;
-    const text = io.json ? "" : `${renderPlan(document, io.terminal)}\n\n${about}`;
+    const text = io.json
+      ? ""
+      : `${renderPlan(document, io.terminal, contextOf(document, hash, io))}\n\n${about}`;
     const { terminal } = io;
     if (!io.json && isLong(text, terminal) && (await page(text, terminal, io.env, 1))) return EXIT.ok;
     if (number !== null) io.result(planPage(document, hash, number), text);
@@ -41,6 +45,31 @@ export const planShow = defineSubcommand({
     return EXIT.ok;
   },
 });
+
+/**
+ * What policy says about the plan: what was decided, where `aegis policy` wrote that down, or else what it would say now. Left out
+ * where there is nothing to decide or the policy can't be read, which `aegis policy` reports.
+ */
+function contextOf(plan: OperationPlan, hash: string, { env }: Io): PlanContext {
+  if (plan.nothing_to_do) return {};
+  const stored = storedDecision(plan, hash, env);
+  try {
+    const { result, config } = decideNow(plan, hash, env);
+    return {
+      sensitive: config.apt.sensitive_packages,
+      policy: stored === null ? { result, isDecided: false } : { result: stored, isDecided: true },
+    };
+  } catch (error) {
+    if (!(error instanceof AegisError)) throw error;
+    return stored === null ? {} : { policy: { result: stored, isDecided: true } };
+  }
+}
+
+/** The policy result that is stored for this very plan, or null. */
+function storedDecision(plan: OperationPlan, hash: string, env: Io["env"]): PolicyResult | null {
+  const found = readStored("policy", documentPath("policy", plan.plan_id, env));
+  return found?.document.plan_hash === hash ? found.document : null;
+}
 
 /** The page asked for, or null. @throws AegisError `usage` */
 function pageNumber(

@@ -1,4 +1,5 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
+import { inBrief, outlookLines, type PolicyNote, policyLine, shortages } from "./cmd-plan-outlook.ts";
 import { checkedTrust, isStableWarning, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
@@ -24,6 +25,15 @@ const LISTED_CHARS = 400;
 export const NAME_SHOWN = 200;
 /** Limit on the names in one line of facts. */
 const NAMED = 60;
+/** A plan of more packages than this says at its top what it is about. */
+const LONG = 8;
+
+/** What the screen shows besides the plan. */
+export interface PlanContext {
+  /** Adds to the security-sensitive packages. */
+  sensitive?: readonly string[];
+  policy?: PolicyNote | null;
+}
 
 /** The blocks of a plan's screen, without trailing newlines; a block with nothing to say is empty. */
 export interface PlanParts {
@@ -36,7 +46,11 @@ export interface PlanParts {
   facts: string;
 }
 
-export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
+export function planParts(
+  plan: OperationPlan,
+  terminal: Terminal,
+  { sensitive = [], policy = null }: PlanContext = {},
+): PlanParts {
   const { host } = plan;
   const where = safe(`${host.hostname} (${host.os_id} ${host.os_version}, ${host.architecture})`);
   const head = [
@@ -49,6 +63,7 @@ export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
       ["Command", showSomeArgv(plan.command_preview, terminal.width - INDENT)],
       // apt's packages are grouped by source.
       ["From", plan.source_registry === null || plan.tool === "apt" ? "" : safe(plan.source_registry)],
+      ...(plan.transaction.length > LONG ? inBrief(plan, sensitive) : []),
     ]),
   ];
   return {
@@ -56,14 +71,14 @@ export function planParts(plan: OperationPlan, terminal: Terminal): PlanParts {
     attention: [attention(plan, terminal), remarks(plan, terminal)]
       .filter((block) => block !== "")
       .join("\n\n"),
-    changes: renderChanges(plan, terminal),
-    facts: labelled(terminal, facts(plan)),
+    changes: renderChanges(plan, terminal, sensitive),
+    facts: labelled(terminal, [...facts(plan), policyLine(policy)]),
   };
 }
 
 /** A plan for people: what needs attention, then every package that changes. No trailing newline. */
-export function renderPlan(plan: OperationPlan, terminal: Terminal): string {
-  const { head, attention: warned, changes, facts: known } = planParts(plan, terminal);
+export function renderPlan(plan: OperationPlan, terminal: Terminal, context: PlanContext = {}): string {
+  const { head, attention: warned, changes, facts: known } = planParts(plan, terminal, context);
   return [head, warned, changes, known].filter((block) => block !== "").join("\n\n");
 }
 
@@ -77,7 +92,7 @@ function facts(plan: OperationPlan): [string, string][] {
   const { length: warnings } = plan.warnings;
   return [
     ["Sources", named(sources.map(safe), ", ")],
-    ["Kept back", named(plan.packages_held_back.map(quoteWord), ", ")],
+    ...outlookLines(plan),
     ["Image", plan.image === undefined ? "" : imageText(plan.image)],
     ["Published", safe(plan.published_at?.slice(0, 10) ?? "")],
     ["Publisher", quotedText(plan.publisher_or_maintainer)],
@@ -163,6 +178,7 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
   const cut = known.slice(LISTED).filter(({ severity }) => severity === "critical" || severity === "high");
   return [
     ...items(denied, "denied target", terminal),
+    ...items(shortages(plan), "file system", terminal),
     ...items(taking, "package that takes over files", terminal, "packages that take over files"),
     ...items(repositories, "source", terminal),
     ...items(

@@ -115,7 +115,11 @@ export const plan = defineSubcommand({
       denial === null
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
         : renderDenial(denial, io.terminal, { plan: reference, pinned: pinnedRequest(document) });
-    const shown = renderPlan(document, io.terminal);
+    const shown = renderPlan(document, io.terminal, {
+      sensitive: decided?.config.apt.sensitive_packages ?? [],
+      // A denial is told below, with what would help.
+      policy: decided === null || denial !== null ? null : { result: decided.result, isDecided: false },
+    });
     const show = `To page through it: ${showArgv(["aegis", "plan", "show", reference])}`;
     const json = values.summary
       ? { summary: planSummary(document, planHash, decided?.result ?? null), path }

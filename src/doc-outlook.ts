@@ -27,8 +27,15 @@ const Services = v.strictObject({
 /** Why only a reboot brings the new code: one sentence each, empty if none is needed. */
 const Reboot = v.strictObject({ reasons: v.pipe(v.array(text), v.maxLength(16)) });
 
-/** A configuration file that differs from the package's, so that the old one is kept and the new one put beside it. */
-const ConfigurationFile = v.strictObject({ package: name, path: short });
+/**
+ * A configuration file of a package that changes (dpkg's conffiles) that isn't as the installed version brought it, so that it is kept,
+ * and a new one is put beside it; `unknown` where whoever plans may not read it.
+ */
+const ConfigurationFile = v.strictObject({
+  package: name,
+  path: short,
+  state: v.picklist(["modified", "unknown"]),
+});
 
 /** What a file system must hold, in bytes. */
 const Space = v.strictObject({ path: short, needed: count, available: count });

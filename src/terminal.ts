@@ -9,7 +9,7 @@ export interface Terminal {
   height?: number;
 }
 
-type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
+export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
 const SGR: Record<Style, string> = { bold: "1", dim: "2", red: "31", green: "32", yellow: "33", cyan: "36" };
 
 /** Prefix of continuation lines of untrusted text, so that it never starts at the left edge. */

@@ -84,7 +84,7 @@ function screenLines(output: string, columns: number): string[] {
 }
 
 const OWN_HEAD =
-  /^(?:│ | |! |[+↑−↓↻…] |$|Plan: |(?:Host|Command|Kept back|Published|Publisher|Scripts|Signals|Warnings|Risk|Will run|On|Policy|Needs|Snapshot|Plan) {2,}|Look at these first:|Warnings, in the words|Policy: (?:require_human|allow_with_snapshot)$|from |removed from|\d+ packages: |Changes 137 packages: |Hash [0-9a-f]{64}$|Type the first 8)/;
+  /^(?:│ | |! |[+↑−↓↻…] |$|Plan: |(?:Host|Command|Changes|Of these|After it|Kept back|Published|Publisher|Scripts|Signals|Warnings|Risk|Will run|On|Policy|Needs|Snapshot|Plan) {2,}|Look at these first:|Warnings, in the words|Policy: (?:require_human|allow_with_snapshot)$|from |removed from|\d+ packages: |Changes 137 packages: |Hash [0-9a-f]{64}$|Type the first 8|(?:Sensitive|New|Other) packages \(\d+\)$)/;
 
 async function approveOn(columns: number, rows: number, settings: string, keys: [string, string][] = []) {
   const plan = evil(columns);

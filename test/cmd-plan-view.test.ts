@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { changedNames } from "../src/cmd-plan-changes.ts";
+import { differsFrom } from "../src/cmd-plan-table.ts";
 import { renderPlan } from "../src/cmd-plan-view.ts";
 import { NO_DATA } from "../src/doc-evidence.ts";
 import type { OperationPlan } from "../src/doc-plan.ts";
@@ -19,14 +20,16 @@ const terminal = (width: number, colour = false): Terminal => ({ interactive: tr
 const PIPE: Terminal = { interactive: false, colour: false, width: 80 };
 const lines = (text: string) => text.split("\n");
 
-describe("grouped by source", () => {
+describe("where packages come from, above the table", () => {
   const plan = (sources: string[], evidence: OperationPlan["repository_evidence"] = [DEBIAN, WEAK]) => ({
     ...PLAN,
     transaction: [entry("a1", { sources })],
     repository_evidence: evidence,
   });
   const heading = (one: OperationPlan) =>
-    /^from [\s\S]*?(?=\n↑)/m.exec(renderPlan(one, terminal(400)))?.[0].replaceAll("\n", " ");
+    lines(renderPlan(one, terminal(400)))
+      .filter((line) => /^(?:[A-Z]: )?from /.test(line))
+      .join(" ");
   const UNTRUSTED: OperationPlan["repository_evidence"][number] = {
     ...WEAK,
     ...{ trust: "untrusted", problems: ["trusted=yes", "expired"] },
@@ -57,16 +60,19 @@ describe("grouped by source", () => {
     ],
     ["no evidence of it", plan(["http://x y/main"]), "http://x y/main (unknown: no configured source)"],
     ["no source at all", plan([]), "(unknown source)"],
-    [
-      "two sources, both named, the worse first",
-      plan([DEBIAN.id, WEAK.id]),
-      `${WEAK.id} (third party, key not pinned) and ${DEBIAN.id} (distribution)`,
-    ],
     ["the distribution", plan([DEBIAN.id]), `${DEBIAN.id} (distribution)`],
   ];
   for (const [what, one, shown] of cases) {
     test(what, () => expect(heading(one)).toBe(`from ${shown}${CALLED}`));
   }
+  test("several sources: a letter for each, the worse first, and the name is of the one that apt names", () => {
+    const shown = renderPlan(plan([DEBIAN.id, WEAK.id]), terminal(100));
+    expect(lines(shown).filter((line) => /^(?:[A-Z]: |↑)/.test(line))).toEqual([
+      `A: from ${WEAK.id} (third party, key not pinned)`,
+      `B: from ${DEBIAN.id} (distribution)${CALLED}`,
+      "↑  a1       1.0-1  1.0-2  1.0 kB  A,B  from a source without trust",
+    ]);
+  });
   test("a label can't leave its quotes", () => {
     const label = 'x" (distribution)';
     const one = {
@@ -83,6 +89,152 @@ describe("grouped by source", () => {
     };
     expect(heading(one)).toBe("from r.example");
   });
+});
+
+describe("grouped by what matters", () => {
+  const POCKET: OperationPlan["repository_evidence"][number] = {
+    ...DEBIAN,
+    ...{ id: "http://s.example bookworm-security", suite: "bookworm-security" },
+    ...{ release_label: "Debian-Security", release_suite: "oldstable-security" },
+  };
+  const secured = { sources: [POCKET.id] };
+  const plan: OperationPlan = {
+    ...PLAN,
+    transaction: [
+      entry("a-rest"),
+      entry("b-new", { action: "install", from_version: null }),
+      entry("passwd"),
+      entry("zip", secured),
+      entry("new-with-security", { action: "install", from_version: null, ...secured }),
+      entry("openssl", secured),
+      entry("linux-image-6.1.0-1-amd64", { action: "install", from_version: null }),
+      entry("no-hash", { sha256: null }),
+      entry("older", { action: "downgrade" }),
+      removal("gone", { essential: true }),
+    ],
+    repository_evidence: [DEBIAN, POCKET],
+  };
+  test("the most important first, each under what it is", () => {
+    const shown = lines(renderPlan(plan, terminal(80)));
+    const start = shown.findIndex((line) => /^ +package/.test(line)) + 1;
+    const rows = shown.slice(start, shown.indexOf("", start));
+    expect(rows.map((line) => line.replace(/^(\S {2}\S+) {2,}.*/, "$1"))).toEqual([
+      ...["Removed (1)", "−  gone", "│  essential package removed"],
+      ...["Downgraded (1)", "↓  older"],
+      ...["Doubtful: source, hash, or files taken over (1)", "↑  no-hash", "│  no SHA-256 known"],
+      ...["Kernel and boot (1)", "+  linux-image-6.1.0-1-amd64"],
+      ...["Security updates of sensitive packages (1)", "↑  openssl", "Other security updates (1)", "↑  zip"],
+      ...["Sensitive packages (1)", "↑  passwd", "New packages (2)", "+  b-new", "+  new-with-security"],
+      ...["Other packages (1)", "↑  a-rest"],
+    ]);
+  });
+  test("a policy's own sensitive packages are among them", () => {
+    const one = { ...PLAN, transaction: [entry("mine"), entry("other")] };
+    expect(renderPlan(one, terminal(80))).not.toContain("Sensitive packages");
+    expect(renderPlan(one, terminal(80), { sensitive: ["mine"] })).toContain(
+      "Sensitive packages (1)\n↑  mine",
+    );
+  });
+  test("packages of one source with the same versions share a row on a terminal, and none in a pipe", () => {
+    const of = (name: string, version = "1.0-2") =>
+      entry(name, { to_version: version, to_source: { name: "mesa", version } });
+    const one = {
+      ...PLAN,
+      transaction: [of("libgbm1"), of("libegl1"), of("mesa-tools", "1.0-3"), of("libgl1")],
+    };
+    const shown = renderPlan(one, terminal(80));
+    expect(shown).toContain(
+      "↑  mesa (3)    1.0-1  1.0-2  3.0 kB  libgbm1 libegl1 libgl1\n↑  mesa-tools  1.0-1  1.0-3  1.0 kB",
+    );
+    expect(lines(renderPlan(one, PIPE)).filter((line) => line.startsWith("↑"))).toHaveLength(4);
+  });
+  test("wide terminals have more columns: the source package, and the notes beside", () => {
+    const of = entry("perl-base", { essential: true, to_source: { name: "perl", version: "1" } });
+    const row = /^↑ .*$/m.exec(renderPlan({ ...PLAN, transaction: [of] }, terminal(200)))?.[0];
+    expect(row).toBe("↑  perl-base  1.0-1  1.0-2  1.0 kB  perl       essential package");
+  });
+});
+
+test.each<[from: string, to: string, marked: string]>([
+  ["1.21.22", "1.21.23", "23"],
+  ["1.0-3+deb12u1", "1.0-3+deb12u10", "10"],
+  ["2.14-2", "2.14-2+deb12u1", "+deb12u1"],
+  ["1:2.66-4+deb12u2+b2", "1:2.66-4+deb12u3+b1", "3+b1"],
+  ["2025b-0", "2026f-0", "2026f-0"],
+  ["1.0~rc1", "1.0", ""],
+  ["5.2.15-2+b8", "5.2.15-2+b13", "13"],
+  ["1.0a", "1.0beta", "beta"],
+  ["–", "1.0", ""],
+])("from %s to %s: %s is marked", (from, to, marked) => {
+  expect(to.slice(differsFrom(from, to))).toBe(marked);
+});
+
+test("the differing part of a version is bold, also where it wraps", () => {
+  const one = { ...PLAN, transaction: [entry("a1", { from_version: "1.21.22", to_version: "1.21.23" })] };
+  expect(renderPlan(one, terminal(80, true))).toContain("1.21.\u001b[1m23\u001b[0m");
+  const long = `1.${"0.".repeat(40)}`;
+  const other = entry("a1", { from_version: `${long}1`, to_version: `${long}2` });
+  const shown = renderPlan({ ...PLAN, transaction: [other] }, terminal(80, true));
+  expect(shown.split("\u001b[1m2\u001b[0m")).toHaveLength(2);
+});
+
+describe("what follows from the change", () => {
+  const outlook: OperationPlan["outlook"] = {
+    services: {
+      units: [
+        { unit: "nginx.service", packages: ["openssl"], risky: null },
+        { unit: "ssh.service", packages: ["openssl"], risky: "it carries remote logins" },
+      ],
+      seen_at: "2026-01-01T00:00:00Z",
+      unseen: 2,
+    },
+    reboot: { reasons: ["a new kernel"] },
+    configuration_files: [
+      { package: "sudo", path: "/etc/sudoers", state: "unknown" },
+      { package: "ssh", path: "/etc/ssh/x", state: "modified" },
+    ],
+    space: [{ path: "/boot", needed: 120_000_000, available: 30_000_000 }],
+    unneeded: ["libold"],
+    held_back: [{ package: "libxml2:i386", why: "on hold" }],
+  };
+  const plan = { ...PLAN, outlook };
+  const joined = (text: string) => text.replace(/\s*\n +│ /g, " ");
+  test("every fact has a line", () => {
+    const text = joined(renderPlan(plan, terminal(80)));
+    for (const line of [
+      "Kept back  libxml2:i386: on hold",
+      "Services   careful: ssh.service (it carries remote logins); to restart: nginx.service; 2 processes that you may not look into: unknown",
+      "Reboot     a new kernel",
+      "Conffiles  /etc/ssh/x (ssh): changed on this host and kept; where the new version has another, it is put beside it as .dpkg-dist; 1 file that you may not read: unknown",
+      "Disk       /boot: 120.0 MB needed, 30.0 MB free",
+      "Unneeded   libold: autoremove would take what nothing needs any more",
+    ])
+      expect(lines(text)).toContain(line);
+  });
+  test("what doesn't fit on the disk is said at the top", () => {
+    expect(renderPlan(plan, terminal(80))).toContain(
+      "\n! Not enough space on /boot: 120.0 MB needed, 30.0 MB free\n",
+    );
+  });
+  test("a long plan says at its top what it is about", () => {
+    const many = Array.from({ length: 9 }, (_, n) => entry(`p-${n}`));
+    const text = joined(renderPlan({ ...plan, transaction: [removal("x1"), ...many] }, terminal(80)));
+    expect(lines(text).slice(4, 7)).toEqual([
+      "Changes    10 packages: 1 to remove, 9 to upgrade; 9.0 kB to download",
+      "Of these   1 removed; 9 other packages",
+      "After it   reboot needed; 2 services on old code, 1 risky to restart; 1 configuration file kept; 1 package kept back",
+    ]);
+  });
+});
+
+test("a decision that nobody made is not shown as one", () => {
+  const result = { decision: "require_human", rules: ["r"], reasons: ["because"] } as const;
+  const shown = (isDecided: boolean) =>
+    renderPlan(PLAN, terminal(120), {
+      policy: { result: { ...result, rules: ["r"], reasons: ["because"] }, isDecided },
+    });
+  expect(shown(false)).toContain("Policy     not decided yet; now it would be require_human: because (r)");
+  expect(shown(true)).toContain("Policy     decided: require_human: because (r)");
 });
 
 test("a takeover of files is shown above the table, and next to the package's name above the question", () => {

@@ -82,6 +82,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     "plan",
     "plan-attention",
     "plan-env",
+    "plan-groups",
     "plan-risk",
     "plan-sbom",
     "plan-signals",
