@@ -24,6 +24,7 @@ import {
   resolveRequest,
 } from "./apt-requested.ts";
 import { rollbackRequest } from "./apt-rollback.ts";
+import { servicesOutlook } from "./apt-services.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS, readSources } from "./apt-sources.ts";
@@ -74,6 +75,8 @@ async function gatherSources(planning: Planning): Promise<Findings> {
  */
 async function gatherPackages(operation: string, targets: Targets, planning: Planning): Promise<Findings> {
   const native = planning.host.architecture;
+  // First, or it would see planning's own processes.
+  const running = await planning.running?.();
   const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
   const { config, problems } = freeze(dump, planning.aptCache);
   if (problems.length > 0) return aptFindings(operation, [], [dump.evidence], problems);
@@ -151,6 +154,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
     provenance_evidence: [...request.evidence, ...conflicts, ...chain],
     sbom_evidence: sbomEvidence(transaction, planning.host),
+    outlook: servicesOutlook(transaction, installed, running, planning),
   };
 }
 

@@ -3,6 +3,7 @@ import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { ManagedStore } from "./eco-managed.ts";
 import type { Env } from "./paths.ts";
 import type { BytesAnswer } from "./sys-fetch.ts";
+import type { ProcessLook } from "./sys-processes.ts";
 
 /*
  * The only way for planning to reach the system: programs, files and settings, read-only.
@@ -55,6 +56,8 @@ export interface Planning {
   hasProgram(name: string): boolean;
   /** Names in a directory, sorted; empty if it does not exist. */
   list(path: string): string[];
+  /** What runs on the host, and when it was looked at. Left out, a plan says nothing of it. */
+  running?(): Promise<ProcessLook & { seen_at: string }>;
   /**
    * The digest of a managed root (treeDigest), of the kind of `store`; null where there is none.
    * @throws AegisError `refused` for what has no place in one, `io`

@@ -119,6 +119,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
   const { env } = options;
   const host = options.host ?? hostIdentity(readText);
   const spawn = options.spawn ?? run;
+  const now = options.now ?? new Date();
   const directory = privateDirectory(env);
   let serial = 0;
   let room = MAX_EVIDENCE - byteLength({ commands: [] });
@@ -182,7 +183,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
   }
 
   return {
-    now: options.now ?? new Date(),
+    now,
     env,
     host,
     ...(options.registry ?? registryAccess(join(userPaths(env).cache, "packages"), options.credentials)),
@@ -191,6 +192,10 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     readText,
     hasProgram: (name) => resolveProgram(name) !== null,
     list: (path) => namesIn(path).sort(),
+    running: async () => {
+      const { runningProcesses } = await import("./doc-processes.ts");
+      return runningProcesses(host.boot_id ?? "", now);
+    },
     async run(argv, { settings, keep = false }): Promise<PlanningOutput> {
       assertPlanningArgv(argv);
       const result = await spawnOne(argv, settings);
