@@ -61,6 +61,13 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     allow_build_scripts:
       "true: build scripts and procedural macros, which run while crates are built, need a person instead of being denied",
   },
+  services: {
+    restart: "decision about `services restart`: allow, require_human or deny",
+    sensitive_units:
+      "more units whose restart needs a person, whatever `restart` says; a name may end in `*`",
+    permitted_units:
+      "units whose restart is denied otherwise (D-Bus, logins, graphical sessions, a user's own services), and which a person may have restarted; a name may end in `*`",
+  },
   freshness: {
     plan_minutes: "how long after planning a plan can be decided about, approved and signed; at most 1440",
     execution_minutes: "how long a signed plan may be submitted; at most 1440",

@@ -9,6 +9,7 @@ const IN_ORDER = [
   "reinstall",
   "upgrade",
   "configure",
+  "restart",
 ] as const satisfies Action[];
 
 /** Every package that changes, by what matters, and a count; empty if none changes. */
@@ -35,7 +36,7 @@ export function changeTotal({ transaction }: Pick<OperationPlan, "transaction">)
   });
   const size = transaction.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
   const total = [
-    plural(transaction.length, "package"),
+    plural(transaction.length, transaction.every(({ action }) => action === "restart") ? "unit" : "package"),
     ...(counts.length > 0 ? [counts.join(", ")] : []),
   ].join(": ");
   return size > 0 ? `${total}; ${bytes(size)} to download` : total;

@@ -28,6 +28,7 @@ export const ACTION_WORDS: Readonly<Record<Action, { symbol: string; todo: strin
   reinstall: { symbol: "↻", todo: "to reinstall", order: 3 },
   upgrade: { symbol: "↑", todo: "to upgrade", order: 4 },
   configure: { symbol: "…", todo: "to configure", order: 5 },
+  restart: { symbol: "↻", todo: "to restart", order: 6 },
 };
 
 /** Descriptions of a source's trust. */
@@ -215,7 +216,8 @@ function judged(id: string, plan: OperationPlan): { doubt: number; words: string
       doubt: UNKNOWN,
       words: `from ${plan.tool === "apt" ? "(unknown source)" : "an unknown origin"}`,
     };
-  if (plan.tool !== "apt") return { doubt: 0, words: `from ${safeStart(id, LABEL_SHOWN)}` };
+  const by = plan.tool === "services" ? "defined by" : "from";
+  if (plan.tool !== "apt") return { doubt: 0, words: `${by} ${safeStart(id, LABEL_SHOWN)}` };
   const { doubt, words } = worstOf(id, plan.repository_evidence);
   return { doubt, words: `from ${safeStart(id, LABEL_SHOWN)} (${words})` };
 }

@@ -71,7 +71,7 @@ const EVIDENCE: Readonly<
 /** The remedy for a plan that these rules deny. */
 export function remedyFor(plan: OperationPlan, denying: readonly string[], config: PolicyConfig): Remedy {
   const { tool, denied_targets, operation } = plan;
-  if (tool === "apt" || denied_targets.length > 0 || operation === "rollback")
+  if (tool === "apt" || tool === "services" || denied_targets.length > 0 || operation === "rollback")
     return { missing: [], settings: [] };
   return { missing: missingEvidence(plan, tool, config), settings: settingsFor(plan, tool, denying, config) };
 }

@@ -23,7 +23,18 @@ import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
 /* The operation plan. */
 
-export const TOOLS = ["apt", "npm", "pip", "container", "nuget", "vscode", "go", "cargo"] as const;
+export const TOOLS = [
+  "apt",
+  "npm",
+  "pip",
+  "container",
+  "nuget",
+  "vscode",
+  "go",
+  "cargo",
+  // No packages, but the units that run their code.
+  "services",
+] as const;
 export type Tool = (typeof TOOLS)[number];
 /** The tool of records that name none: earlier versions supported only this one. */
 export const FIRST_TOOL: Tool = "apt";
@@ -41,8 +52,14 @@ export const Host = v.strictObject({
 });
 export type Host = v.InferOutput<typeof Host>;
 
-/** `configure` occurs only in repairs: the package is already unpacked, and dpkg finishes it. */
-export const ACTIONS = ["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const;
+/**
+ * `configure` occurs only in repairs: the package is already unpacked, and dpkg finishes it. `restart` is of units: the old version
+ * is the run that ends, and the digest is that of the files that define the unit.
+ */
+export const ACTIONS = [
+  ...(["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const),
+  "restart",
+] as const;
 
 /** A binary package's source package (deb-control(5), `Source`). */
 const SourcePackage = v.strictObject({ name: short, version: short });
@@ -58,7 +75,10 @@ export const TransactionEntry = v.strictObject({
   action: v.picklist(ACTIONS),
   from_version: v.nullable(short),
   to_version: v.nullable(short),
-  /** apt: the archive's Origin/Label; npm: the registry host; of a managed root's rollback the directory. Null for removals. */
+  /**
+   * apt: the archive's Origin/Label; npm: the registry host; of a managed root's rollback the directory; of a unit the file that
+   * defines it. Null for removals.
+   */
   origin: v.nullable(short),
   /** apt: the suite or archive, e.g. `bookworm-security`. Null where the ecosystem has none. */
   archive: v.nullable(short),
@@ -92,7 +112,7 @@ export const TransactionEntry = v.strictObject({
   license: v.optional(short),
   /** RFC 3339 publication time of this version, where the registry tells. */
   published_at: v.optional(timestamp),
-  /** The package whose dependency it is, `name version`; left out for what was asked for. */
+  /** The package whose dependency it is, `name version`, or the unit that it is restarted with; left out for what was asked for. */
   required_by: v.optional(short),
   /** What earlier versions of the package were published with, and this one is not; left out where nothing is lost. */
   trust_downgrade: v.optional(short),
@@ -110,7 +130,7 @@ export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 
 /** Whether an entry involves downloading and unpacking a package file. */
 export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean {
-  return action !== "remove" && action !== "configure";
+  return action !== "remove" && action !== "configure" && action !== "restart";
 }
 
 /** A file that installing needs beside the package files: a go.mod of the module graph, for example. */

@@ -47,6 +47,8 @@ export const RISK_SIGNALS = [
   "vulnerability-known",
   "trust-downgrade",
   "publisher-change",
+  "service-restart",
+  "critical-service",
   "direct-url-denied",
   "url-denied",
   "git-source-denied",

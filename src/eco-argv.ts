@@ -9,6 +9,9 @@ const APT_PINNED = new RegExp(`^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?=$
 /** A name must not end in `-`, which apt reads as an operator. It may end in `+` (g++). */
 const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 
+/** A service or socket by its full name (systemd.unit(5)): no pattern, path, escape or template, each of which systemctl would take. */
+const UNIT = /^[A-Za-z0-9_:][A-Za-z0-9:_.-]*(?:@[A-Za-z0-9:_.@-]+)?\.(?:service|socket)$/;
+
 /** A UUID in lower case. */
 const EXECUTION = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -30,6 +33,7 @@ const ALLOWED: readonly ArgvForm[] = [
   ["apt-get", "install", "-y", "--allow-downgrades", oneOrMore(APT_PINNED)],
   ["apt-get", "remove", "-y", oneOrMore(APT_NAME)],
   ["dpkg", "--configure", "-a"],
+  ["systemctl", "restart", oneOrMore(UNIT)],
   [
     ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
     ...["--ignore-scripts", "--no-audit", "--no-fund"],

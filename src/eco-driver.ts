@@ -149,6 +149,8 @@ export interface RunDriver {
   isAlive(directory: string): boolean;
   /** Finishes or takes away what a run left that was killed. Called before the host is compared. @throws AegisError `io` */
   settle?(directory: string): void;
+  /** Waits, after a run that succeeded, until the host's state shows what became of it. */
+  settled?(): Promise<void>;
   witness(directory: string, run: RunSubject): Witness;
   /** Small facts for the end event of what the run left in place, however it ended; null if it changed nothing. */
   left?(directory: string): Readonly<Record<string, unknown>> | null;

@@ -12,6 +12,7 @@ export const ECOSYSTEM_NAMES = {
   vscode: "vscode",
   go: "go",
   cargo: "cargo",
+  services: "services",
 } as const satisfies Readonly<Record<string, Tool>>;
 
 export type EcosystemName = keyof typeof ECOSYSTEM_NAMES;

@@ -18,6 +18,8 @@ const MODULE = /^[A-Za-z0-9][A-Za-z0-9._~/-]*(?:@[A-Za-z0-9][A-Za-z0-9._+-]*)?$/
 const CRATE = /^[A-Za-z][A-Za-z0-9_-]*$/;
 /** An absolute path without `.`, `..` or empty components. */
 const FILE = /^(?:\/(?!\.{0,2}(?:\/|$))[^/\p{C}]+)+$/u;
+/** Any unit by its full name (systemd.unit(5)), after `--`: no pattern, which systemctl would expand, and no path. */
+const UNIT = /^[A-Za-z0-9:_.\\@-]+\.[a-z]+$/;
 /** Without nuget, which has no option for its version. */
 const TOOL = /^(?:apt-get|dpkg|gpgv|sqv|npm|node|python3|docker|podman|dotnet|code|code-server|go|cargo)$/;
 
@@ -41,6 +43,7 @@ export const PLANNING_FORMS: readonly ArgvForm[] = [
   ["go", "list", "-m", "-json", MODULE],
   ["go", "list", "-m", "-json", "all"],
   ["cargo", "search", CRATE, "--limit", "5"],
+  ["systemctl", "show", "--timestamp=utc", /^--property=[A-Za-z]+(?:,[A-Za-z]+)*$/, "--", oneOrMore(UNIT)],
   [TOOL, "--version"],
 ];
 

@@ -7,6 +7,7 @@ import { imageGrammar } from "./image-target.ts";
 import { npmGrammar } from "./npm-target.ts";
 import { nugetGrammar } from "./nuget-target.ts";
 import { pipGrammar } from "./pip-target.ts";
+import { servicesGrammar } from "./services-grammar.ts";
 import { vscodeGrammar } from "./vscode-target.ts";
 
 /** Grammars by a plan's `tool`: all that policy needs. A missing ecosystem is not built and allowed nothing. */
@@ -67,6 +68,10 @@ export const TABLE = {
     grammar: pipGrammar,
     load: async () => (await import("./pip.ts")).pip,
     managed: async () => (await import("./pip-managed.ts")).pipManaged,
+  },
+  services: {
+    grammar: servicesGrammar,
+    load: async () => (await import("./services.ts")).services,
   },
   vscode: {
     grammar: vscodeGrammar,

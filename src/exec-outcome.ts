@@ -29,6 +29,7 @@ export async function judgeRun(
   status: number | null,
   before: HostState,
 ): Promise<RunOutcome> {
+  if (status === 0) await driver.settled?.();
   const found = driver.compare(run, before, driver.observe());
   const witness = driver.witness(directory, run);
   const failed = (code: ErrorCode, text: string): RunOutcome => ({

@@ -53,6 +53,8 @@ const SIGNAL_POINTS: Readonly<Record<RiskSignal, number>> = {
   "vulnerability-known": 15,
   "trust-downgrade": 40,
   "publisher-change": 10,
+  "service-restart": 5,
+  "critical-service": 25,
   "direct-url-denied": DENIED_POINTS,
   "url-denied": DENIED_POINTS,
   "git-source-denied": DENIED_POINTS,

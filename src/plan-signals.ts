@@ -1,6 +1,7 @@
 import { NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./doc-signals.ts";
+import { restartRisk } from "./eco-units.ts";
 import { isCritical } from "./policy-packages.ts";
 
 /** Plan fields from which signals are derived. */
@@ -50,6 +51,9 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "vulnerability-known": (f) =>
     vulnerabilitiesOfNewVersions(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
   "trust-downgrade": (f) => f.transaction.some(({ trust_downgrade }) => trust_downgrade !== undefined),
+  "service-restart": (f) => f.transaction.some(({ action }) => action === "restart"),
+  "critical-service": (f) =>
+    f.transaction.some(({ action, name }) => action === "restart" && restartRisk(name) !== null),
   "publisher-change": (f) => f.transaction.some(({ publisher_since }) => publisher_since !== undefined),
 };
 

@@ -34,6 +34,13 @@ export const packagePattern = v.pipe(
   v.string(),
   v.regex(/^[a-z0-9][a-z0-9+.-]*\*?$/, "not a package name, or one that ends in *"),
 );
+export const unitPattern = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z0-9_:][A-Za-z0-9:_.@-]*(?:\.(?:service|socket)|\*)$/,
+    "not a unit such as nginx.service, or one that ends in *",
+  ),
+);
 const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"));
 
 const imagePattern = v.pipe(

@@ -16,6 +16,7 @@ import {
   ofArtifacts,
   packagePattern,
   publicKeys,
+  unitPattern,
   uri,
 } from "./policy-config-fields.ts";
 import { readFileLimited, rootOnlyProblem } from "./sys-files.ts";
@@ -93,6 +94,15 @@ export const PolicyConfig = v.strictObject({
       ...ofArtifacts("deny", ["index.crates.io", "static.crates.io"]),
       /** Code of crates runs while they are built: build scripts and procedural macros. */
       allow_build_scripts: flag(false),
+    }),
+    {},
+  ),
+  services: v.optional(
+    v.strictObject({
+      restart: v.optional(v.picklist(["allow", "require_human", "deny"]), "require_human"),
+      sensitive_units: list(unitPattern),
+      /** Of the units whose restart is denied because it takes down what others rely on, those that a person may have restarted. */
+      permitted_units: list(unitPattern),
     }),
     {},
   ),

@@ -24,7 +24,8 @@ import { plural } from "./terminal.ts";
  * `risk_signals`, `risk_score` or `warnings`, which a forged plan could leave out.
  */
 
-export type ArtifactTool = Exclude<Tool, "apt">;
+/** The tools whose packages are artifacts of a registry. */
+export type ArtifactTool = Exclude<Tool, "apt" | "services">;
 
 export const MS_PER_DAY = 86_400_000;
 
@@ -65,13 +66,14 @@ export function isIdle(f: Facts): boolean {
 }
 
 /**
- * The settings of the plan's ecosystem; null for apt, or if there is no artifact to judge. A rollback has none: it fetches nothing, and
+ * The settings of the plan's ecosystem; null for apt and services, or if there is no artifact to judge. A rollback has none: it fetches nothing, and
  * what it brings back was judged when it was installed.
  */
 export function artifactSettings(f: Facts): PolicyConfig[ArtifactTool] | null {
   if (bringsBack(f.plan)) return null;
   const { tool } = f.plan;
-  return tool === "apt" || isIdle(f) || f.targets.denied.length > 0 ? null : f.config[tool];
+  const hasArtifacts = tool !== "apt" && tool !== "services" && !isIdle(f) && f.targets.denied.length === 0;
+  return hasArtifacts ? f.config[tool] : null;
 }
 
 /** Names of the apt packages of the transaction that match `test`. */
@@ -84,6 +86,11 @@ export function packages(f: Facts, test: (entry: TransactionEntry) => boolean): 
 /** The transaction of an apt plan; empty for others. */
 export function entriesOfApt({ plan }: Facts): readonly TransactionEntry[] {
   return plan.tool === "apt" ? plan.transaction : [];
+}
+
+/** Units of the transaction, also those that are restarted with others, for which `test` holds. */
+export function units({ plan }: Pick<Facts, "plan">, test: (unit: string) => boolean): string[] {
+  return plan.tool === "services" ? plan.transaction.map(({ name }) => name).filter(test) : [];
 }
 
 /**

@@ -29,7 +29,15 @@ export const OPERATIONS: readonly Rule[] = [
     reason: "a rollback brings back what an execution replaced in a managed directory",
     fires: (f) => bringsBack(f.plan) && !isIdle(f),
   },
-  ...TOOLS.filter((tool) => tool !== "apt").map(artifactRule),
+  ...TOOLS.filter((tool) => tool !== "apt" && tool !== "services").map(artifactRule),
+  {
+    id: "services-restart",
+    looks_at: "operation",
+    decision: (config) => config.services.restart,
+    reason: "a restart ends what services are doing, and starts them anew",
+    denial: "the policy denies restarts of services ([services] restart)",
+    fires: (f) => f.plan.tool === "services" && !isIdle(f),
+  },
 ];
 
 function byConfiguration(operation: "install" | "upgrade" | "update", reason: string): Rule {

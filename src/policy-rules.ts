@@ -4,6 +4,7 @@ import { CONTENT_DENIED, CONTENT_RUNS_CODE, VULNERABILITY_GRAVE } from "./policy
 import { OPERATIONS, UNDECIDED } from "./policy-rules-operation.ts";
 import { METADATA_MISSING, REQUEST_DENIED } from "./policy-rules-request.ts";
 import { REVIEW } from "./policy-rules-review.ts";
+import { RESTARTS_DENIED, RESTARTS_RISKY } from "./policy-rules-services.ts";
 
 /**
  * Every rule, in the order in which reasons are reported. All are evaluated, and the strictest decision wins. A new rule is
@@ -13,8 +14,10 @@ export const RULES: readonly Rule[] = [
   ...REQUEST_DENIED,
   ...APT_DENIED,
   ...CONTENT_DENIED,
+  RESTARTS_DENIED,
   ...APT_SENSITIVE,
   ...CONTENT_RUNS_CODE,
+  RESTARTS_RISKY,
   METADATA_MISSING,
   VULNERABILITY_GRAVE,
   ...OPERATIONS,

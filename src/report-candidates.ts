@@ -32,6 +32,7 @@ const DENIALS = {
   apt: ["apt-essential-removal", "apt-repository-untrusted", "apt-hash-unknown", "apt-source-conflict"],
   update: ["apt-update-changes", "metadata-command-failed"],
   artifact: ["target-denied", "artifact-mutable", "artifact-unverified", "script-downloads-and-runs"],
+  services: ["services-never-restarted", "target-invalid", "metadata-command-failed"],
 } as const;
 
 /** Candidate tests per kind of decision: that the decision stays, and what must still be denied. */
@@ -70,7 +71,8 @@ function denials(same: readonly [PlanFacts, ...PlanFacts[]]): CandidateTest[] {
   const [{ verified, tool, operation, decision }] = same;
   // Adding another reason to a denial tests nothing.
   if (decision === "deny") return [];
-  const kind = tool !== "apt" ? "artifact" : operation === "update" ? "update" : "apt";
+  const ofApt = operation === "update" ? "update" : "apt";
+  const kind = tool === "apt" ? ofApt : tool === "services" ? tool : "artifact";
   return DENIALS[kind].flatMap((id) => {
     const rule = RULES.find((one) => one.id === id);
     if (rule === undefined) return [];

@@ -199,6 +199,18 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "report what dpkg left half-done, and hand the plan over",
     never: "type `dpkg --configure -a`, with or without sudo",
   },
+  "services-restart": {
+    may: "say which services run old code and why, and hand the plan over",
+    never: "end the service's process, so that systemd starts it anew",
+  },
+  "services-never-restarted": {
+    may: "say that a reboot brings the new code; the policy's owner may name the unit in [services] permitted_units",
+    never: "restart another unit that takes it along, or log anybody out",
+  },
+  "services-risky": {
+    may: "say who may be cut off, by the plan's warnings, and hand the plan over",
+    never: "leave the unit out of one plan and into another, so that the rule does not see it",
+  },
   "npm-apply": ARTIFACT,
   "pip-apply": ARTIFACT,
   "container-apply": ARTIFACT,

@@ -171,4 +171,11 @@ export const ALSO_FORBIDDEN: Readonly<Record<EcosystemName, readonly string[]>> 
   vscode: ["codium --install-extension"],
   go: ["go get", "go run"],
   cargo: ["cargo binstall"],
+  services: [
+    "systemctl stop",
+    "systemctl start",
+    "systemctl reload",
+    "service <name> restart",
+    "needrestart",
+  ],
 };

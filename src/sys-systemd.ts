@@ -42,6 +42,11 @@ export async function requireSystemd(): Promise<void> {
 
 /** systemctl's errors while systemd re-executes itself, as its own upgrade does. */
 const LOST = /disconnected|Connection reset|Connection refused|not connected|Connection terminated/i;
+
+/** Whether an error of systemctl's says that the connection was lost, and that the call may be made again. */
+export function lostConnection(error: string): boolean {
+  return LOST.test(error);
+}
 const RETRIES = 5;
 const RETRY_MS = 400;
 
@@ -66,7 +71,7 @@ export async function systemd(
   });
   if (outcome === "exited" && status === 0) return stdout.toString("utf8");
   const said = stderr.toString("utf8").trim().split("\n").slice(0, 5).join("; ");
-  if (outcome === "exited" && retries > 0 && LOST.test(said)) {
+  if (outcome === "exited" && retries > 0 && lostConnection(said)) {
     await Bun.sleep(RETRY_MS);
     return systemd(name, args, retries - 1);
   }

@@ -134,7 +134,7 @@ describe("generated plans, policies and reviews", () => {
 
   test("they are documents that a reader accepts, and every rule fires for some of them", () => {
     const fired = new Set<string>();
-    for (const { plan, policy, document, by } of fc.sample(aCase, { numRuns: 2000, seed: 1 })) {
+    for (const { plan, policy, document, by } of fc.sample(aCase, { numRuns: 2500, seed: 1 })) {
       parseDocument("plan", plan);
       parseDocument("review", document);
       const result = decide(plan, `${policy}\n[review]\nrequired = true\n${KEYS}`, signed(by, document));

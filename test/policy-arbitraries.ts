@@ -17,6 +17,7 @@ import {
   removal,
   remove,
   repair,
+  restart,
   review,
   rollback,
   update,
@@ -46,6 +47,8 @@ const BASES: readonly OperationPlan[] = [
   remove(["hello"], [removal("hello")]),
   rollback([removal("hello")], "hello:amd64-"),
   repair([configured]),
+  restart(["hello.service"]),
+  restart(["ssh.service"], ["dbus.service"]),
   upgrade({ operation: "dist-upgrade" }),
   ...(["pip", "container", "nuget", "vscode", "go", "cargo"] as const).map((tool) =>
     npm({ tool, ecosystem: tool }),
@@ -199,6 +202,11 @@ export const aPolicy: fc.Arbitrary<string> = fc
     nuget: fc.record({ apply: decision, require_provenance: rarely }),
     vscode: fc.record({ apply: decision, require_provenance: rarely }),
     go: fc.record({ apply: decision }),
+    services: fc.record({
+      restart: fc.constantFrom("allow", "require_human", "deny"),
+      sensitive_units: mostly<string[]>([], ["hello.service", "x*"]),
+      permitted_units: mostly<string[]>([], ["dbus.service"]),
+    }),
     approvals: fc.record({ required: fc.integer({ min: 1, max: 16 }) }),
     freshness: fc.record({ plan_minutes: fc.integer({ min: 1, max: 1440 }) }),
     vulnerability: fc.record({ deny: fc.constantFrom("low", "medium", "high", "critical") }),

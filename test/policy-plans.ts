@@ -244,6 +244,32 @@ export const repair = (transaction: TransactionEntry[]): OperationPlan => ({
   raw_evidence: { commands: [command("dpkg", "--audit")] },
 });
 
+/** A restart of units; `others` are restarted with the first. */
+export function restart(units: readonly string[], others: readonly string[] = []): OperationPlan {
+  const of = (name: string, change: Partial<TransactionEntry> = {}) =>
+    entry(name, {
+      ...{ architecture: "all", action: "restart", to_version: null },
+      ...{ from_version: "2026-01-01 19:41:02 UTC (5d0b12d7)", origin: `/usr/lib/systemd/system/${name}` },
+      ...{ archive: null, size: null, source: null, from_source: null, to_source: null, sources: [] },
+      ...change,
+    });
+  return {
+    ...install({
+      transaction: [
+        ...units.map((name) => of(name)),
+        ...others.map((name) => of(name, { required_by: units[0] ?? "" })),
+      ],
+      command_preview: ["systemctl", "restart", ...units],
+    }),
+    ...asked([...units]),
+    ...{ tool: "services", ecosystem: "services", operation: "restart", target_type: "unit" },
+    exact_targets: [...units],
+    repository_evidence: [],
+    provenance_evidence: [],
+    raw_evidence: { commands: [command("systemctl", "show", ...units)] },
+  };
+}
+
 const IMAGE_DIGEST = `sha256:${"a".repeat(64)}`;
 export const IMAGE = `docker.io/library/app@${IMAGE_DIGEST}`;
 

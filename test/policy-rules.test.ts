@@ -19,6 +19,7 @@ import {
   removal,
   remove,
   repair,
+  restart,
   restoring,
   review,
   rollback,
@@ -1275,6 +1276,72 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       { what: "of dpkg's journal alone", plan: repair([]) },
     ],
     not: [{ what: "nothing half-done", plan: { ...repair([]), nothing_to_do: true } }],
+  },
+  "services-restart": {
+    decision: "require_human",
+    fires: [
+      { what: "one service", plan: restart(["nginx.service"]) },
+      { what: "a socket", plan: restart(["nginx.socket"]) },
+    ],
+    not: [{ what: "an installation", plan: install() }],
+  },
+  "services-never-restarted": {
+    decision: "deny",
+    fires: [
+      { what: "D-Bus", plan: restart(["dbus.service"]) },
+      {
+        what: "D-Bus, where restarts are allowed",
+        plan: restart(["dbus.service"]),
+        toml: '[services]\nrestart = "allow"',
+      },
+      { what: "D-Bus, restarted with another", plan: restart(["nginx.service"], ["dbus.service"]) },
+      { what: "logins", plan: restart(["systemd-logind.service"]) },
+      { what: "a graphical session", plan: restart(["gdm3.service"]) },
+      { what: "a user's own services", plan: restart(["user@1000.service"]) },
+      {
+        what: "where another is permitted",
+        plan: restart(["dbus.service"]),
+        toml: '[services]\npermitted_units = ["dbus.socket", "systemd-*"]',
+      },
+    ],
+    not: [
+      { what: "a service", plan: restart(["nginx.service"]) },
+      { what: "ssh", plan: restart(["ssh.service"]) },
+      {
+        what: "permitted",
+        plan: restart(["dbus.service"]),
+        toml: '[services]\npermitted_units = ["dbus.service"]',
+      },
+      { what: "a package of that name", plan: changing("dbus.service") },
+    ],
+  },
+  "services-risky": {
+    decision: "require_human",
+    fires: [
+      {
+        what: "ssh, where restarts are allowed",
+        plan: restart(["ssh.service"]),
+        toml: '[services]\nrestart = "allow"',
+      },
+      { what: "the network", plan: restart(["systemd-networkd.service"]) },
+      { what: "a database's instance", plan: restart(["postgresql@15-main.service"]) },
+      { what: "ssh, restarted with another", plan: restart(["nginx.service"], ["ssh.service"]) },
+      {
+        what: "permitted, so that a person decides",
+        plan: restart(["dbus.service"]),
+        toml: '[services]\npermitted_units = ["dbus*"]',
+      },
+      {
+        what: "named by the policy",
+        plan: restart(["shop.service"]),
+        toml: '[services]\nsensitive_units = ["shop*"]',
+      },
+    ],
+    not: [
+      { what: "nginx", plan: restart(["nginx.service"]) },
+      { what: "a name that only begins like it", plan: restart(["sshguard.service"]) },
+      { what: "a package of that name", plan: changing("ssh.service") },
+    ],
   },
   "apt-update": {
     decision: "allow",

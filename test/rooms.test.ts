@@ -13,7 +13,9 @@ const FILES = readdirSync(SRC).filter((name) => name.endsWith(".ts") && !name.en
 const CORE = ["canonical", "command", "errors", "finding", "log", "paths", "self", "terminal"];
 
 /** One room each; they never import one another. */
-const ECOSYSTEMS: readonly string[] = ["apt", "npm", "pip", "go", "cargo", "image", "nuget", "vscode"];
+const ECOSYSTEMS: readonly string[] = [
+  ...["apt", "npm", "pip", "go", "cargo", "image", "nuget", "vscode", "services"],
+];
 
 /** Rooms from the ground up; those of one floor don't import each other unless {@link NEXT_DOOR} says so. */
 const FLOORS: readonly (readonly string[])[] = [
@@ -67,6 +69,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   image: ["image", "image-podman", "image-target"],
   nuget: ["nuget", "nuget-managed", "nuget-target"],
   vscode: ["vscode", "vscode-managed", "vscode-target"],
+  services: ["services", "services-grammar"],
   osv: ["osv"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [

@@ -233,7 +233,9 @@ describe("package managers", () => {
         return words[0] === head[0] && words.every((word) => head.includes(word));
       });
       const verbs = phrases.map((phrase) => phrase.split(" ").at(-1));
-      const verb = head.find((word) => /^(?:--)?(?:install|update|upgrade|pull|remove|configure)/.test(word));
+      const verb = head.find((word) =>
+        /^(?:--)?(?:install|update|upgrade|pull|remove|configure|restart)/.test(word),
+      );
       expect(verb).toBeDefined();
       expect(verbs).toContain(verb);
     });
