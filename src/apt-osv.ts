@@ -23,6 +23,9 @@ export function aptOsv(host: Host): OsvEcosystem | null {
 function ecosystem(base: string, release: string): OsvEcosystem {
   return {
     base,
+    // Binary packages have package URLs of their own.
+    purl: `deb/${base.toLowerCase()}`,
+    purlQualifier: "arch=source",
     versioning,
     nameOf(entry, version, side) {
       const stated = side === "new" ? entry.to_source : entry.from_source;

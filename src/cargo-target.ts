@@ -87,6 +87,7 @@ export const cargoGrammar: Grammar = {
   isExact: (target) => splitCargoTarget(target).version !== null,
   osv: () => ({
     base: "crates.io",
+    purl: "cargo",
     versioning: SEMVER,
     nameOf: ({ name }, version) => ({ names: [name], ecosystems: ["crates.io"], osvVersion: version }),
   }),

@@ -1,6 +1,7 @@
 import { renderChanges } from "./cmd-plan-changes.ts";
 import { inBrief, outlookLines, type PolicyNote, policyLine, shortages } from "./cmd-plan-outlook.ts";
-import { checkedTrust, isStableWarning, NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { vulnerabilityAttention, vulnerabilityFacts } from "./cmd-plan-vulnerabilities.ts";
+import { checkedTrust, isStableWarning } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { usedSources } from "./plan-signals.ts";
@@ -100,6 +101,7 @@ function facts(plan: OperationPlan): [string, string][] {
       "Checksums",
       plan.tool === "apt" || plan.transaction.length === 0 ? "" : safe(plan.signature_or_checksum_status),
     ],
+    ...vulnerabilityFacts(plan),
     ["Host hooks", named((plan.host_hooks ?? []).map(hookText), "; ", LISTED)],
     ...scriptLines(plan),
     ["Signals", plan.risk_signals.join(", ")],
@@ -169,24 +171,19 @@ function attention(plan: OperationPlan, terminal: Terminal): string {
       ({ id, trust, problems }) =>
         `Source ${id} is ${trust}${problems.length === 0 ? "" : `: ${problems.join(", ")}`}`,
     );
-  const known = vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => severity !== "none");
-  const vulnerabilities = known.map((v) =>
-    v.id === NO_DATA
-      ? `${v.package} ${v.version}: no vulnerability data available from ${v.data_source}`
-      : `${v.package} ${v.version} has ${v.id} (severity ${v.severity})`,
-  );
-  const cut = known.slice(LISTED).filter(({ severity }) => severity === "critical" || severity === "high");
+  const vulnerabilities = vulnerabilityAttention(plan);
+  const cut = vulnerabilities.grave - LISTED;
   return [
     ...items(denied, "denied target", terminal),
     ...items(shortages(plan), "file system", terminal),
     ...items(taking, "package that takes over files", terminal, "packages that take over files"),
     ...items(repositories, "source", terminal),
     ...items(
-      vulnerabilities,
+      vulnerabilities.texts,
       "vulnerability",
       terminal,
       "vulnerabilities",
-      cut.length > 0 ? `, ${cut.length} of high or critical severity` : "",
+      cut > 0 ? `, ${cut} of them exploited or of high or critical severity` : "",
     ),
   ].join("\n");
 }

@@ -1,5 +1,9 @@
 import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
-import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
+import {
+  REPOSITORY_TRUST,
+  type RepositoryEvidence,
+  type VulnerabilityEvidence,
+} from "./doc-plan-evidence.ts";
 
 /* Strings in a plan that several modules match on, and which vulnerabilities its new versions have. */
 
@@ -77,6 +81,11 @@ function isFixedVersion({
   fixed_version,
 }: OperationPlan["vulnerability_evidence"][number]): boolean {
   return fixed_version === (matched_version ?? version);
+}
+
+/** Whether the package's builder states that this version is not affected. */
+export function isRuledOut({ vex }: Pick<VulnerabilityEvidence, "vex">): boolean {
+  return vex?.status === "not_affected" && vex.authentic;
 }
 
 /** Most severe first. Unknown may be anything; it ranks below high. */

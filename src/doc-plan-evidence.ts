@@ -56,10 +56,19 @@ export const VulnerabilityEvidence = v.strictObject({
   /** Origin of the record. */
   data_source: short,
   data_age_days: v.nullable(count),
-  /** The day CISA listed it as exploited. Omitted if it is not listed, or no list was there. */
-  known_exploited: v.optional(v.pipe(v.string(), v.regex(/^\d{4}-\d{2}-\d{2}$/, "not a date"))),
-  /** EPSS: how likely it is exploited within 30 days, and the share of vulnerabilities that score the same or less. */
-  epss: v.optional(v.strictObject({ score: share, percentile: share })),
+  /** What the record calls the package, where that isn't its own name: the source package. */
+  source_package: v.optional(name),
+  /** Whether the old version has the same vulnerability. Only in records of the new one, which then stand for both. */
+  also_old: v.optional(v.literal(true)),
+  /** The first of its CVEs that CISA listed as exploited, and the day. Omitted if none is listed, or no list was there. */
+  known_exploited: v.optional(
+    v.strictObject({
+      cve: short,
+      since: v.pipe(v.string(), v.regex(/^\d{4}-\d{2}-\d{2}$/, "not a date")),
+    }),
+  ),
+  /** EPSS of its likeliest CVE: how likely it is exploited within 30 days, and the share of CVEs that score the same or less. */
+  epss: v.optional(v.strictObject({ cve: short, score: share, percentile: share })),
   /** What the package's builder, or somebody else, states about this version. */
   vex: v.optional(
     v.strictObject({

@@ -36,6 +36,10 @@ export interface OsvName {
 export interface OsvEcosystem {
   /** OSV's name without a release, e.g. `Debian`. */
   base: string;
+  /** The beginning of its packages' URLs, for VEX documents: the type, and a distribution's namespace (`deb/debian`). */
+  purl: string;
+  /** What else the URL of a package in OSV's terms has to have. */
+  purlQualifier?: string;
   versioning: Versioning;
   /** The new or the old version of a package of the transaction in OSV's terms. */
   nameOf(entry: TransactionEntry, version: string, side: "new" | "old"): OsvName;

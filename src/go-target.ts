@@ -112,6 +112,7 @@ export const goGrammar: Grammar = {
   isExact: (target) => splitGoTarget(target).exact,
   osv: () => ({
     base: "Go",
+    purl: "golang",
     versioning: SEMVER,
     // OSV writes Go's versions without their v.
     nameOf: ({ name }, version) => ({

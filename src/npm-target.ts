@@ -152,6 +152,7 @@ export const npmGrammar: Grammar = {
   isExact: (target) => splitNpmTarget(target).exact,
   osv: () => ({
     base: "npm",
+    purl: "npm",
     versioning: SEMVER,
     nameOf: ({ name }, version) => ({ names: [name], ecosystems: ["npm"], osvVersion: version }),
   }),

@@ -80,6 +80,7 @@ export const nugetGrammar: Grammar = {
   isExact: (target) => splitNugetTarget(target).version !== null,
   osv: () => ({
     base: "NuGet",
+    purl: "nuget",
     versioning: NUGET_VERSIONS,
     nameOf: ({ name }, version) => ({ names: [name], ecosystems: ["NuGet"], osvVersion: version }),
   }),

@@ -11,7 +11,8 @@ import type { VexStatus } from "./doc-plan-evidence.ts";
 export const MAX_RECORD = 8 * 1024 * 1024;
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}$/;
-const MAX_ALIASES = 16;
+/** A kernel's advisory names several hundred. */
+const MAX_ALIASES = 2000;
 
 const short = v.pipe(v.string(), v.maxLength(512));
 /** Absent and null count as an empty list: some writers use null. */

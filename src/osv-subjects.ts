@@ -9,7 +9,7 @@ export interface OsvSubject extends OsvName {
   appliesTo: "old" | "new";
 }
 
-/** Every version a transaction installs or removes, without duplicates. */
+/** Every version a transaction installs or removes, without duplicates: packages of one source version count once, as the first of them. */
 export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: OsvEcosystem): OsvSubject[] {
   const subjects = new Map<string, OsvSubject>();
   for (const entry of transaction) {
@@ -18,11 +18,10 @@ export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: 
     const versions = { new: entry.to_version, old: entry.from_version };
     for (const appliesTo of ["new", "old"] as const) {
       const version = versions[appliesTo];
-      const key = `${entry.name} ${version} ${appliesTo}`;
-      if (version !== null && !subjects.has(key)) {
-        const named = ecosystem.nameOf(entry, version, appliesTo);
-        subjects.set(key, { package: entry.name, version, appliesTo, ...named });
-      }
+      if (version === null) continue;
+      const named = ecosystem.nameOf(entry, version, appliesTo);
+      const key = JSON.stringify([named.names, named.ecosystems, named.osvVersion, appliesTo]);
+      if (!subjects.has(key)) subjects.set(key, { package: entry.name, version, appliesTo, ...named });
     }
   }
   return [...subjects.values()];

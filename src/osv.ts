@@ -1,15 +1,15 @@
 import { isAbsolute } from "node:path";
-import { byCodeUnit } from "./canonical.ts";
 import { NO_DATA, VULNERABILITY_WARNING } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
+import { severityCounts } from "./doc-vulnerabilities.ts";
 import type { Findings } from "./eco.ts";
 import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
 import type { Planning } from "./eco-planning.ts";
 import { messageOf } from "./errors.ts";
 import { readOsvDirectory } from "./osv-directory.ts";
-import { judgeVersion } from "./osv-range.ts";
-import type { OsvData, OsvRecord } from "./osv-record.ts";
-import { entriesFor, type OsvSubject, subjectsOf } from "./osv-subjects.ts";
+import { vulnerabilityRows } from "./osv-evidence.ts";
+import type { OsvData } from "./osv-record.ts";
+import { type OsvSubject, subjectsOf } from "./osv-subjects.ts";
 import { plural } from "./terminal.ts";
 
 /*
@@ -20,8 +20,8 @@ import { plural } from "./terminal.ts";
  * clean result.
  */
 
-/** More evidence would make the signed plan too large for the executor. The least severe is dropped. */
-const MAX_EVIDENCE = 2000;
+/** Versions without data that a plan names; the policy needs one. */
+const MAX_UNANSWERED = 2000;
 /** Data older than this causes a warning. */
 const STALE_DAYS = 14;
 /** Problems listed individually. */
@@ -108,21 +108,37 @@ async function lookUp(
       ageDays: null,
     }),
   );
-  const known = await evidenceOf(subjects, data, ecosystem, source);
+  const known = await vulnerabilityRows(subjects, data, ecosystem, source.name);
   const unknown = unanswered(subjects, data, source);
   return {
-    evidence: [...unknown.evidence.slice(0, MAX_EVIDENCE), ...known.slice(0, MAX_EVIDENCE)],
+    evidence: [...unknown.evidence.slice(0, MAX_UNANSWERED), ...known.evidence],
     warnings: [
       ...unknown.warnings,
-      ...(known.length > MAX_EVIDENCE
-        ? [`${known.length} vulnerabilities are known; the plan has the ${MAX_EVIDENCE} most severe.`]
-        : []),
+      ...leftOutWarning(known),
       ...(data.ageDays !== null && data.ageDays > STALE_DAYS
         ? [`The vulnerability data in ${source.name} is ${data.ageDays} days old.`]
         : []),
       ...outsideWarning(tool, findings),
     ],
   };
+}
+
+/** `5102 records apply; the plan has no room for 3102 of them: 3000 not rated, 102 low. …` */
+function leftOutWarning({
+  evidence,
+  left_out: out,
+}: Awaited<ReturnType<typeof vulnerabilityRows>>): string[] {
+  if (out.length === 0) return [];
+  const both = out.filter(({ also_old }) => also_old === true).length;
+  const old = out.filter(({ applies_to }) => applies_to === "old").length;
+  const sides = [
+    ...(both === 0 ? [] : [`${both} of what the old versions have too`]),
+    ...(old === 0 ? [] : [`${old} of what the change fixes`]),
+    ...(out.length > both + old ? [`${out.length - both - old} of what it introduces`] : []),
+  ];
+  return [
+    `${evidence.length + out.length} records apply; the plan leaves out ${plural(out.length, "record")}, the least severe: ${sides.join(", ")} (${severityCounts(out)}).`,
+  ];
 }
 
 function sourceOf({ env, now, readText, list }: Lookup): Source | null {
@@ -158,67 +174,6 @@ function sourceOf({ env, now, readText, list }: Lookup): Source | null {
 
 function nameable(text: string): string {
   return text.slice(0, 1024).toWellFormed();
-}
-
-/** Evidence from the records about the subjects, the most severe of the new versions first. */
-async function evidenceOf(
-  subjects: readonly OsvSubject[],
-  data: OsvData,
-  ecosystem: OsvEcosystem,
-  source: Source,
-): Promise<Evidence> {
-  // Loaded here, since plans without records need no scores and the library is large.
-  const { severityRank, severityOf } = await import("./osv-severity.ts");
-  const byName = new Map<string, OsvRecord[]>();
-  for (const record of uniqueRecords(data.records)) {
-    for (const name of new Set(record.affected.map((entry) => entry.package?.name ?? ""))) {
-      const about = byName.get(name);
-      if (about === undefined) byName.set(name, [record]);
-      else about.push(record);
-    }
-  }
-  const evidence = subjects.flatMap((subject) => {
-    const records = new Set(subject.names.flatMap((name) => byName.get(name) ?? []));
-    return [...records].flatMap((record): Evidence => {
-      const entries = entriesFor(record.affected, subject);
-      if (entries.length === 0) return [];
-      const { affected, fixed } = judgeVersion(entries, subject.osvVersion, ecosystem.versioning);
-      if (!affected) return [];
-      return [
-        {
-          package: subject.package,
-          version: subject.version,
-          matched_version: subject.osvVersion,
-          applies_to: subject.appliesTo,
-          id: record.id,
-          aliases: [...new Set([...record.aliases, ...record.upstream])],
-          severity: severityOf(record, entries),
-          fixed_version: fixed,
-          data_source: source.name,
-          data_age_days: data.ageDays,
-        },
-      ];
-    });
-  });
-  return evidence.sort(
-    (a, b) =>
-      byCodeUnit(a.applies_to, b.applies_to) ||
-      severityRank(b.severity) - severityRank(a.severity) ||
-      byCodeUnit(a.package, b.package) ||
-      byCodeUnit(a.version, b.version) ||
-      byCodeUnit(a.id, b.id),
-  );
-}
-
-/** Without withdrawn records; of two with the same id the one modified last counts. */
-function uniqueRecords(records: readonly OsvRecord[]): OsvRecord[] {
-  const newest = new Map<string, OsvRecord>();
-  for (const record of records) {
-    const other = newest.get(record.id);
-    if (other === undefined || (record.modified ?? "") > (other.modified ?? ""))
-      newest.set(record.id, record);
-  }
-  return [...newest.values()].filter(({ withdrawn }) => withdrawn == null);
 }
 
 /** The versions that a source's problems leave undecided. */

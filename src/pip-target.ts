@@ -121,6 +121,7 @@ export const pipGrammar: Grammar = {
   isExact: (target) => splitPipTarget(target).version !== null,
   osv: () => ({
     base: "PyPI",
+    purl: "pypi",
     versioning: { isVersion: isPythonVersion, compare: comparePython },
     nameOf: ({ name }, version) => ({ names: [normalName(name)], ecosystems: ["PyPI"], osvVersion: version }),
   }),

@@ -98,6 +98,7 @@ export const vscodeGrammar: Grammar = {
   // Records have been seen with a slash between publisher and name, and with a dot.
   osv: () => ({
     base: "VSCode",
+    purl: "vscode-extension",
     versioning: SEMVER,
     nameOf: ({ name }, version) => ({
       names: [name.replace(".", "/"), name],

@@ -421,7 +421,7 @@ describe("a plan for people", () => {
     );
     expect(text).toContain("! ./x.deb will be denied by policy (local-path-denied)");
     expect(text).toContain(`! Source ${id} is untrusted: trusted=yes`);
-    expect(text).toContain("! a1 2 has CVE-2026-1 (severity critical)");
+    expect(text).toContain("! a1 2 has CVE-2026-1 (critical)");
     expect(text).toContain("! the disk is full");
   });
 
@@ -436,11 +436,11 @@ describe("a plan for people", () => {
         terminal(120),
       ).split("\n");
     const lines = shown(...open, vulnerability({ ...arriving, applies_to: "old", id: "CVE-2026-7" }));
-    expect(lines.filter((line) => line.startsWith("!")).at(0)).toBe("! a1 2 has CVE-2026-7 (severity high)");
+    expect(lines.filter((line) => line.startsWith("!")).at(0)).toBe("! a1 2 has CVE-2026-7 (high)");
     expect(lines).toContain("! and 2 more vulnerabilities (--json has all)");
     const ten = Array.from({ length: 10 }, (_, n) => vulnerability({ ...arriving, id: `CVE-2026-${n}` }));
     expect(shown(...open, ...ten)).toContain(
-      "! and 11 more vulnerabilities, 2 of high or critical severity (--json has all)",
+      "! and 11 more vulnerabilities, 2 of them exploited or of high or critical severity (--json has all)",
     );
   });
 

@@ -54,10 +54,10 @@ export async function look(
   return { ...plan, ...(await withVulnerabilities(await loadEcosystem(tool), plan, world)) };
 }
 
-/** Evidence in one line each: `new 1.0-2 CVE-1 high fixed 1.0-3`. */
+/** Evidence in one line each: `new 1.0-2 CVE-1 high fixed 1.0-3`; `both` where the old version has it too. */
 export function lines(plan: OperationPlan): string[] {
   return plan.vulnerability_evidence.map(
     (e) =>
-      `${e.applies_to} ${e.package} ${e.version} ${e.id} ${e.severity}${e.fixed_version === null ? "" : ` fixed ${e.fixed_version}`}`,
+      `${e.also_old === true ? "both" : e.applies_to} ${e.package} ${e.version} ${e.id} ${e.severity}${e.fixed_version === null ? "" : ` fixed ${e.fixed_version}`}`,
   );
 }
