@@ -3,6 +3,7 @@ import { type AuditLog, type AuditLogOptions, openAuditLog } from "./audit-log.t
 import { keepNumber, keptNumber } from "./audit-newest.ts";
 import { AegisError } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
+import { DAEMON_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
 import { fileProblem } from "./sys-files.ts";
 
 /*
@@ -49,6 +50,21 @@ export interface LogPaths {
   newest: string;
 }
 
+const MIB = 1024 ** 2;
+const ROTATE_MIB = "AEGIS_AUDIT_ROTATE_MIB";
+
+/** The size at which the log is rotated, in bytes; undefined if root has set none. @throws AegisError `invalid_config`, `io` */
+function rotationSize(): number | undefined {
+  const text = withEnvironmentFile({}, SYSTEM.daemonEnv, DAEMON_VARIABLES)[ROTATE_MIB] ?? "";
+  if (text === "") return undefined;
+  const size = Number(text);
+  if (/^[1-9]\d{0,3}$/.test(text) && size <= 4096) return size * MIB;
+  throw new AegisError(
+    "invalid_config",
+    `${SYSTEM.daemonEnv}: ${ROTATE_MIB} must be a number of MiB from 1 to 4096`,
+  );
+}
+
 /**
  * The production log, accessed through its directory's descriptor.
  * @throws AegisError `io` for a directory others can change, `log_tampered` for a log that ends before the newest event
@@ -60,7 +76,9 @@ export function openProductionLog(
   const fd = openLogDirectory(path);
   const held = `/proc/self/fd/${fd}`;
   // The dot makes this the directory rather than a link to it.
-  const log = renamingErrors(held, path, () => openAuditLog(`${held}/.`, { mode: 0o640, ...options }));
+  const rotateAt = rotationSize();
+  const settings = { mode: 0o640, ...(rotateAt === undefined ? {} : { rotateAt }), ...options };
+  const log = renamingErrors(held, path, () => openAuditLog(`${held}/.`, settings));
   const named: AuditLog = {
     append(event) {
       const recorded = renamingErrors(held, path, () => log.append(event));

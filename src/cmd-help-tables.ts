@@ -3,7 +3,7 @@ import type { Block } from "./cmd-help-text.ts";
 import { EXIT, EXIT_OF } from "./errors.ts";
 import { SYSUSERS_FILE, TMPFILES_FILE } from "./host-accounts.ts";
 import { NEEDRESTART_FILE } from "./host-drop-ins.ts";
-import { AUDIT_FILE, SHARED, SYSTEM } from "./paths.ts";
+import { AUDIT_FILE, METRICS_FILE, SHARED, SYSTEM } from "./paths.ts";
 import { FLOOR_SECONDS, PACE, readModelSettings } from "./review-settings.ts";
 import { EXIT_ADVICE } from "./skill-text.ts";
 import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "./sys-environment-file.ts";
@@ -87,7 +87,16 @@ export function filesText(): readonly Block[] {
       ],
     },
     "A production host's:",
-    { terms: system.map((name) => [`\`${SYSTEM[name]}\``, SYSTEM_FILES[name]]) },
+    {
+      terms: [
+        ...system.map((name): [string, string] => [`\`${SYSTEM[name]}\``, SYSTEM_FILES[name]]),
+        [
+          `\`${METRICS_FILE}\``,
+          "figures for Prometheus's node exporter, written by the monitor, for everybody to read. Where Debian's exporter looks: `ln -s " +
+            `${METRICS_FILE} /var/lib/prometheus/node-exporter/\``,
+        ],
+      ],
+    },
     "Written by `aegis daemon install`, and written anew each time:",
     {
       terms: [
@@ -107,6 +116,8 @@ function variables(): Readonly<Record<string, string>> {
   return {
     AEGIS_POLICY_CONFIG: "the policy file of a user's commands; must exist. The executor ignores it",
     AEGIS_AUDIT_LOG_DIR: "directory of the user's own log; absolute",
+    AEGIS_AUDIT_ROTATE_MIB:
+      "size of the log's current file, in MiB, at which it is renamed and a new one begins, whose first event continues the chain (256)",
     AEGIS_OSV_DIR:
       "directory with OSV vulnerability records. The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
     AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",

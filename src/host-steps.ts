@@ -264,6 +264,7 @@ const TRUSTED_KEYS = `# The keys that this host's executor trusts. Changes take 
 const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is an error: the executor then refuses every plan.
 #AEGIS_LOG=info
 #AEGIS_LOG_FORMAT=json
+#AEGIS_AUDIT_ROTATE_MIB=256
 #AEGIS_OSV_DIR=/var/lib/osv
 #AEGIS_OSV_URL=http://localhost:8080
 # Registries that plans come from, where they aren't the public ones. Everybody can read this file: credentials

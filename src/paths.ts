@@ -51,6 +51,9 @@ export const SHARED = {
   fish: "/etc/fish/completions/aegis.fish",
 } as const;
 
+/** Figures for Prometheus's node exporter, readable by everybody. */
+export const METRICS_FILE = join(SYSTEM.state, "metrics", "aegis.prom");
+
 /** What is written there. */
 export type SharedTexts = Readonly<Record<keyof typeof SHARED, string>>;
 

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
-import { SYSTEM } from "./paths.ts";
+import { METRICS_FILE, SYSTEM } from "./paths.ts";
 import { readConfig } from "./sys-config.ts";
 import { createFileExclusive } from "./sys-files.ts";
 
@@ -101,6 +101,7 @@ export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: STATE.proofs, mode: 0o710, user: "root", group: ADMIN_GROUP },
   // Set-group-id here too: an outcome always has its group, even between rename and chown.
   { path: STATE.results, mode: 0o2750, user: "root", group: ADMIN_GROUP },
+  { path: dirname(METRICS_FILE), mode: 0o755, user: "root", group: "root" },
   { path: "/var/cache/aegis", mode: 0o755, user: "root", group: "root" },
   { path: STATE.archives, mode: 0o755, user: "root", group: "root" },
   // Set-group-id: every log file gets the admin group. Others may traverse, to the reviewer's log below.
