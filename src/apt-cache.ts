@@ -1,4 +1,5 @@
 import { readStanzas, type Stanza } from "./apt-deb822.ts";
+import { sizeInBytes } from "./apt-dpkg.ts";
 import { parseRelations, type Relation } from "./apt-relation.ts";
 import { sourcePackageOf } from "./apt-source-version.ts";
 import type { SourcePackage } from "./doc-plan.ts";
@@ -15,6 +16,8 @@ export interface ShownPackage {
   sha256: string | null;
   /** Bytes of the .deb. */
   size: number | null;
+  /** Bytes of its files once unpacked. */
+  installedSize: number | null;
   maintainer: string | null;
   /** Names of the virtual packages it provides. */
   provides: string[];
@@ -72,6 +75,7 @@ function details(name: string, version: string, stanza: Stanza) {
     ),
     sha256: /^[0-9a-f]{64}$/.test(sha256) ? sha256 : null,
     size: /^\d{1,15}$/.test(size) ? Number(size) : null,
+    installedSize: sizeInBytes(stanza.get("installed-size")),
     maintainer: stanza.get("maintainer") ?? null,
     provides: (stanza.get("provides") ?? "")
       .split(",")

@@ -20,6 +20,10 @@ export interface DpkgPackage {
   depends: string;
   /** `Multi-Arch`, or empty. */
   multiArch: string;
+  /** `Installed-Size` in bytes; null if the package states none. */
+  installedSize: number | null;
+  /** The lines of `Conffiles`: a path, the MD5 of the file as the package brought it, and words such as `obsolete`. */
+  conffiles: string[];
 }
 
 /** Fields that guard a package against removal. */
@@ -63,10 +67,17 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
   const packages = new Map<string, DpkgPackage>();
   for (const stanza of text.split(/\n\n+/)) {
     const fields = new Map<string, string>();
+    const conffiles: string[] = [];
+    let field = "";
     for (const line of stanza.split("\n")) {
+      if (line[0] === " " || line[0] === "\t") {
+        if (field === "conffiles") conffiles.push(line.trim());
+        continue;
+      }
       const colon = line.indexOf(":");
-      if (colon > 0 && line[0] !== " " && line[0] !== "\t")
-        fields.set(line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim());
+      if (colon <= 0) continue;
+      field = line.slice(0, colon).toLowerCase();
+      fields.set(field, line.slice(colon + 1).trim());
     }
     const name = fields.get("package");
     const architecture = fields.get("architecture");
@@ -88,7 +99,14 @@ export function parseDpkgStatus(text: string): Map<string, DpkgPackage> {
       provides: fields.get("provides") ?? "",
       depends: [fields.get("pre-depends"), fields.get("depends")].filter(Boolean).join(", "),
       multiArch: fields.get("multi-arch")?.toLowerCase() ?? "",
+      installedSize: sizeInBytes(fields.get("installed-size")),
+      conffiles,
     });
   }
   return packages;
+}
+
+/** `Installed-Size` (deb-control(5)), which is in KiB, in bytes. */
+export function sizeInBytes(field: string | undefined): number | null {
+  return /^\d{1,12}$/.test(field ?? "") ? Number(field) * 1024 : null;
 }

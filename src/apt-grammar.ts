@@ -5,6 +5,9 @@ import type { Grammar } from "./eco-grammar.ts";
 /** Prefix of the warning about an interrupted dpkg run. */
 export const DPKG_WARNING = "dpkg was interrupted earlier";
 
+/** Prefix of the warnings about disk space. */
+export const SPACE_WARNING = "Disk space: ";
+
 const NO_APT = { level: "fail", fix: "This host is not managed by apt." } as const;
 
 /** apt's {@link Grammar}. */
@@ -36,8 +39,8 @@ export const aptGrammar: Grammar = {
       // An index fetched again has other dates. Its packages are compared in the transaction.
       ofRepositories: ["release_date", "release_valid_until", "release_sha256"],
       // An interrupted dpkg run may have been repaired meanwhile (the executor checks for itself), and apt's messages
-      // to root differ.
-      warnings: [DPKG_WARNING, "E: ", "W: "],
+      // to root differ. Disks fill and empty.
+      warnings: [DPKG_WARNING, SPACE_WARNING, "E: ", "W: "],
     },
   },
   programs: [

@@ -24,6 +24,8 @@ const OURS: Readonly<Record<string, string>> = {
   // to /dev/null it wrote 50 MB, a few bytes per call (apt 2.6.1).
   "Dir::Log::Planner": "",
   "Dir::Log::Solver": "",
+  // Otherwise what autoremove would take may not be listed.
+  "APT::Get::HideAutoRemove": "false",
 };
 
 /**

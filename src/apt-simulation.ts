@@ -29,6 +29,8 @@ export interface Simulation {
   phased: string[];
   /** Held packages that the operation would change anyway. */
   heldChanged: string[];
+  /** Packages that nothing needs afterwards, so that autoremove would take them. */
+  unneeded: string[];
   /** `name` → version, from `… is already the newest version (…)`. */
   alreadyNewest: Map<string, string>;
   /** apt's explanations: unmet dependencies, and providers of a virtual package. */
@@ -56,13 +58,15 @@ const NEWEST = /^(\S+) is already the newest version \(([^)\s]+)\)\.$/;
 const UNFINISHED = /^(\d+) not fully installed or removed\.$/;
 
 /** Headings of package lists in apt 2 and apt 3. */
-const HEADINGS: Readonly<Record<string, "keptBack" | "phased" | "heldChanged">> = {
+const HEADINGS: Readonly<Record<string, "keptBack" | "phased" | "heldChanged" | "unneeded">> = {
   "The following packages have been kept back:": "keptBack",
   "Not upgrading:": "keptBack",
   "The following upgrades have been deferred due to phasing:": "phased",
   "Not upgrading yet due to phasing:": "phased",
   "The following held packages will be changed:": "heldChanged",
   "Changing held packages:": "heldChanged",
+  "The following package was automatically installed and is no longer required:": "unneeded",
+  "The following packages were automatically installed and are no longer required:": "unneeded",
 };
 
 /** Parses the output of `apt-get -s upgrade` and `apt-get -s install` of apt 2 and 3 (C locale). Never throws. */
@@ -74,6 +78,7 @@ export function parseSimulation(text: string): Simulation {
     keptBack: [],
     phased: [],
     heldChanged: [],
+    unneeded: [],
     alreadyNewest: new Map(),
     explanations: [],
     unfinished: 0,

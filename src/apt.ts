@@ -13,6 +13,7 @@ import {
 } from "./apt-evidence.ts";
 import { FIRST_SEEN, firstSeenOf } from "./apt-first-seen.ts";
 import { aptGrammar } from "./apt-grammar.ts";
+import { lookAhead } from "./apt-outlook.ts";
 import { aptSettings, planningConfig } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
@@ -116,6 +117,8 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     planning,
     config,
   );
+  const held = heldBack(operation, simulation, installed, transaction, native);
+  const ahead = await lookAhead(transaction, simulation, held, facts, dirs.status, planning, config);
   const commands = [
     dump.evidence,
     ...request.commands,
@@ -123,6 +126,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...site.repositories.commands,
     ...[...show, ...policy].map((output) => output.evidence),
     ...compared.commands,
+    ...ahead.commands,
   ];
   const warnings = [
     ...failures,
@@ -134,11 +138,13 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...site.repositories.warnings,
     ...simulation.explanations,
     ...aptMessages(simulated.stderr),
+    ...ahead.warnings,
   ];
   const base: Findings = {
     ...aptFindings(operation, request.packages, commands, warnings),
     repository_evidence: site.repositories.evidence,
-    packages_held_back: heldBack(operation, simulation, installed, transaction, native),
+    packages_held_back: held,
+    ...(ahead.outlook === undefined ? {} : { outlook: ahead.outlook }),
     ...(hooks.length > 0 ? { host_hooks: hooks } : {}),
   };
   if (failures.length > 0) return base;
@@ -154,7 +160,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
     provenance_evidence: [...request.evidence, ...conflicts, ...chain],
     sbom_evidence: sbomEvidence(transaction, planning.host),
-    outlook: servicesOutlook(transaction, installed, running, planning),
+    outlook: { ...ahead.outlook, ...servicesOutlook(transaction, installed, running, planning) },
   };
 }
 

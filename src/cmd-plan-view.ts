@@ -1,3 +1,4 @@
+import { SPACE_WARNING } from "./apt-grammar.ts";
 import { renderChanges } from "./cmd-plan-changes.ts";
 import { inBrief, outlookLines, type PolicyNote, policyLine, shortages } from "./cmd-plan-outlook.ts";
 import { vulnerabilityAttention, vulnerabilityFacts } from "./cmd-plan-vulnerabilities.ts";
@@ -211,7 +212,11 @@ function items(
  * The plan's warnings. Their text comes from apt, a registry or the plan's author, so it is limited, marked with a bar, and
  * placed above everything that Aegis itself says about the change.
  */
-function remarks({ warnings, tool }: OperationPlan, terminal: Terminal): string {
+function remarks(plan: OperationPlan, terminal: Terminal): string {
+  const { tool } = plan;
+  // What doesn't fit on the disk is said above, in Aegis's own words.
+  const isTold = shortages(plan).length > 0;
+  const warnings = plan.warnings.filter((text) => !isTold || !text.startsWith(SPACE_WARNING));
   if (warnings.length === 0) return "";
   // Warnings that the executor derives again and compares can't be forged, so they come before those that can.
   const grammars: Grammars = TABLE;

@@ -58,6 +58,8 @@ export interface Planning {
   list(path: string): string[];
   /** What runs on the host, and when it was looked at. Left out, a plan says nothing of it. */
   running?(): Promise<ProcessLook & { seen_at: string }>;
+  /** For a plan's outlook. Left out where nobody reads one. */
+  disk?: Disk;
   /**
    * The digest of a managed root (treeDigest), of the kind of `store`; null where there is none.
    * @throws AegisError `refused` for what has no place in one, `io`
@@ -65,6 +67,16 @@ export interface Planning {
   contentOf(root: string, store?: ManagedStore): Promise<string | null>;
   /** Writes a private temporary file, removed when planning ends; returns its path. */
   temporary(name: string, data: string | Uint8Array): string;
+}
+
+/** What a plan's outlook says of this host's files and file systems. */
+export interface Disk {
+  /** The MD5 of a file in lower-case hex, which dpkg records; null if it does not exist, "unreadable" if this user may not read it. */
+  md5(path: string): string | null;
+  /** Bytes of a file; null if it does not exist. */
+  size(path: string): number | null;
+  /** The file system of a path, or of the nearest directory above it that exists: which one it is, and bytes free for all users. */
+  space(path: string): { device: number; available: number } | null;
 }
 
 /** The digest of a file as its registry states it, in lower-case hex. */

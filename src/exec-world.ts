@@ -27,6 +27,7 @@ export function thisHost(bare: BareKeys): RunnerWorld {
     openPlanning: () =>
       openPlanning({
         ...{ env: executorPlanningEnv(readText), ownCaches: true, credentials: registryCredentials() },
+        outlook: false,
       }),
     prepare: prepareState,
     openLog: openProductionLog,

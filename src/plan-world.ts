@@ -12,6 +12,7 @@ import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { type Env, userPaths } from "./paths.ts";
 import { registryAccess } from "./plan-registry.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
+import { md5Of, sizeOf, spaceOf } from "./sys-disk.ts";
 import { namesIn, readText } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
@@ -99,6 +100,8 @@ export interface PlanningOptions {
    * same size and time as when it was built, so the host's cache may contradict the lists.
    */
   ownCaches?: boolean;
+  /** False where nobody reads a plan's outlook, and it need not be looked for. */
+  outlook?: false;
   /** Overrides the host's identity, for tests. */
   host?: Host;
   /** Overrides starting programs, for tests. */
@@ -192,10 +195,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     readText,
     hasProgram: (name) => resolveProgram(name) !== null,
     list: (path) => namesIn(path).sort(),
-    running: async () => {
-      const { runningProcesses } = await import("./doc-processes.ts");
-      return runningProcesses(host.boot_id ?? "", now);
-    },
+    ...(options.outlook === false ? {} : lookingAhead(host, now)),
     async run(argv, { settings, keep = false }): Promise<PlanningOutput> {
       assertPlanningArgv(argv);
       const result = await spawnOne(argv, settings);
@@ -231,6 +231,17 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     close() {
       rmSync(directory, { recursive: true, force: true });
     },
+  };
+}
+
+/** What only a plan's outlook needs. */
+function lookingAhead({ boot_id = "" }: Host, now: Date): Pick<Planning, "running" | "disk"> {
+  return {
+    running: async () => {
+      const { runningProcesses } = await import("./doc-processes.ts");
+      return runningProcesses(boot_id, now);
+    },
+    disk: { md5: md5Of, size: sizeOf, space: spaceOf },
   };
 }
 

@@ -90,7 +90,12 @@ test("settings that affect a simulation are kept, the host's files are disabled,
     'Dir::Bin::ischroot "/bin/false";',
     'Debug::NoLocking "false";',
   ]);
-  expect(ours.slice(-3)).toEqual(['Dir::Log::Planner "";', 'Dir::Log::Solver "";', ""]);
+  expect(ours.slice(-4)).toEqual([
+    'Dir::Log::Planner "";',
+    'Dir::Log::Solver "";',
+    'APT::Get::HideAutoRemove "false";',
+    "",
+  ]);
 });
 
 test("an external planner is refused, whatever the case of its key; a built-in one is not", () => {
