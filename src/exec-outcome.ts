@@ -59,7 +59,11 @@ export async function judgeRun(
   }
   if (witness.verdict === "absent") return failed("execution_failed", witness.reason);
   const [first] = found.not_as_planned;
-  if (first !== undefined) return failed("execution_failed", `not as planned: ${describeDifference(first)}`);
+  if (first !== undefined) {
+    const { text } = await driver.advice();
+    const what = `not as planned: ${describeDifference(first)}`;
+    return failed("execution_failed", text === "" ? what : `${what}; ${text}`);
+  }
   const done = { state: "completed" as const, exit_status: status, ...found, ...leftBy(witness) };
   if (found.changed_besides.length === 0) return { ...done, code: null, message: null };
   const besides = found.changed_besides.map(describeDifference).slice(0, 5).join("; ");

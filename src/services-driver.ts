@@ -16,9 +16,12 @@ const LIMIT_MS = 30 * 60_000;
 const ASK_MS = 30_000;
 const MAX_ANSWER = 16 * 1024 * 1024;
 /** A service that isn't ready before it says so (Type=notify) is watched for so long after its restart. */
-const WATCHED_MS = 3000;
+const WATCHED_MS = 2000;
 /** Created by whoever stops the waiting. */
 const STOPPED = "stopped";
+
+/** Limit on the units named in advice. */
+const NAMED = 5;
 
 const ENVIRONMENT = {
   ...{ PATH: SYSTEM_PATH.join(":"), LC_ALL: "C.UTF-8", HOME: "/nonexistent" },
@@ -135,10 +138,10 @@ function compareRestarts({ transaction }: RunSubject, before: HostState, after: 
 
 /** Why a unit failed stands in its journal, which may have secrets; root and the journal's readers have that. */
 function adviceOn(units: readonly string[], states: HostState): RunAdvice {
-  const failed = units.filter((unit) => !runIn(states, unit).isActive);
-  const text = failed.map((unit) => `${unit} is ${runIn(states, unit).words}`).join(", ");
+  const down = units.filter((unit) => !runIn(states, unit).isActive);
+  const options = down.slice(0, NAMED).flatMap((unit) => ["--unit", unit]);
   return {
-    text: failed.length === 0 ? "" : `${text}; why: journalctl --unit ${failed[0]} --lines 30`,
-    facts: { not_running: text },
+    text: down.length === 0 ? "" : `to see why: ${["journalctl", ...options, "--lines", "30"].join(" ")}`,
+    facts: { not_running: down.map((unit) => `${unit} ${runIn(states, unit).words}`).join(", ") },
   };
 }

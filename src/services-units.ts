@@ -58,8 +58,7 @@ export class Units {
       ];
       const { stdout, stderr, evidence } = await this.#planning.run(argv, { settings: HOST_SETTINGS });
       this.commands.push(evidence);
-      if (evidence.outcome !== "ok")
-        return `systemctl ${evidence.outcome}: ${stderr.trim().split("\n")[0] ?? ""}`;
+      if (evidence.outcome !== "ok") return whyUnasked(evidence.outcome, stderr);
       const blocks = parseUnits(stdout);
       if (blocks.length !== some.length)
         throw new AegisError(
@@ -73,6 +72,16 @@ export class Units {
     }
     return names.flatMap((name) => this.#known.get(name) ?? []);
   }
+}
+
+/** Only root reaches systemd without D-Bus. */
+function whyUnasked(outcome: string, stderr: string): string {
+  if (outcome === "missing") return "systemctl is not installed";
+  const said = stderr.trim().split("\n")[0] ?? "";
+  const hint = /^Failed to connect to .*bus/.test(said)
+    ? "; without D-Bus (the package dbus) only root can ask systemd: plan as root"
+    : "";
+  return `systemctl ${outcome}: ${said}${hint}`;
 }
 
 /** The blocks of `systemctl show`, one for each unit asked for. */

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
+import type { Planned } from "./e2e-kit.ts";
 import { plain } from "./e2e-running.ts";
 import { type ModelServer, startModelServer } from "./model-server.ts";
 import { describeOnSystemd, install, mustExec, type Production, startProduction } from "./systemd-kit.ts";
@@ -92,6 +93,107 @@ describeOnSystemd("services", (suite) => {
     expect(JSON.stringify(found)).toContain(`expires on ${soon}`);
     const verified = await chain.aegis(["audit", "verify", "--system"]);
     expect(verified.status, verified.stderr).toBe(0);
+  });
+
+  /** A restart planned by root, who needs no D-Bus to ask systemd, and handed to alice, who signs it. */
+  const planRestart = async (...units: readonly string[]) => {
+    const { status, stdout, stderr } = await chain.aegis(["plan", "services", "restart", ...units, "--json"]);
+    if (status !== 0) return { status, stderr: `${stdout}${stderr}` };
+    const planned: Planned = JSON.parse(stdout);
+    const { plan } = chain.edit(planned, {});
+    await mustExec(chain.host, [
+      "chown",
+      "alice",
+      `/home/alice/.local/share/aegis/plans/${plan.plan_id}.json`,
+    ]);
+    return { status, planned, names: plan.transaction.map(({ name }) => name), warnings: plan.warnings };
+  };
+  const signRestart = async (...units: readonly string[]) => {
+    const { planned } = await planRestart(...units);
+    if (planned === undefined) throw new Error(`${units} could not be planned`);
+    return (await chain.sign(planned)).path;
+  };
+  const runs = (...units: readonly string[]) =>
+    Promise.all(
+      units.map((unit) => chain.host.systemctl("show", "--property=InvocationID", "--value", unit)),
+    );
+
+  test("a restart: what was signed, with what systemd restarts besides; changed, stopped and failing units are told", async () => {
+    const { host } = chain;
+    await chain.plan("apt", "update");
+    const unit = (name: string, text: string) => host.write(`/etc/systemd/system/${name}`, text);
+    const sleeping = "[Service]\nExecStart=/bin/sleep 1000\n";
+    unit("web.service", `[Unit]\nWants=idle.service\n${sleeping}[Install]\nAlias=www.service\n`);
+    unit("part.service", `[Unit]\nPartOf=web.service\nAfter=web.service\n${sleeping}`);
+    unit("idle.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n");
+    // One whose end systemctl waits for, and one that systemd takes for started at once.
+    unit(
+      "breaks-exec.service",
+      `[Service]\nExecStartPre=/bin/sh -c 'test -e /run/works'\nExecStart=/bin/sleep 1000\n`,
+    );
+    unit(
+      "breaks-simp.service",
+      "[Service]\nExecStart=/bin/sh -c 'sleep 0.5; test -e /run/works && exec sleep 1000'\n",
+    );
+    host.write("/run/works", "");
+    await host.systemctl("daemon-reload");
+    await host.systemctl("enable", "web.service");
+    await host.systemctl(
+      "start",
+      "web.service",
+      "part.service",
+      "breaks-exec.service",
+      "breaks-simp.service",
+    );
+
+    for (const [asked, why] of [
+      ["idle", "isn't running but inactive (dead)"],
+      ["aegis-runner@1-2-3.service", "Aegis's own run would end with it"],
+      ["web.service;reboot", "shell metacharacters"],
+    ] as const)
+      expect(await planRestart(asked)).toEqual({ status: 2, stderr: expect.stringContaining(why) });
+    expect((await planRestart("-H", "root@evil")).status).toBe(2);
+    const asAlice = await chain.aegis(["plan", "services", "restart", "web"], { user: "alice" });
+    expect([asAlice.status, asAlice.stdout + asAlice.stderr]).toEqual([3, expect.stringContaining("D-Bus")]);
+
+    const { planned, names, warnings } = await planRestart("www");
+    expect(names).toEqual(["web.service", "part.service"]);
+    expect(warnings).toEqual([
+      expect.stringContaining("also starts what it needs and what doesn't run: idle.service"),
+    ]);
+    if (planned === undefined) throw new Error("unreachable");
+    const { path } = await chain.sign(planned);
+    const before = await runs("web.service", "part.service");
+    expect(await apply(path)).toEqual([0, ""]);
+    const after = await runs("web.service", "part.service");
+    expect([after[0] !== before[0], after[1] !== before[1]]).toEqual([true, true]);
+    expect(chain.audit().at(-1)).toMatchObject({
+      kind: "execution_completed",
+      argv: ["systemctl", "restart", "web.service"],
+    });
+
+    // Another program behind the same name, known to systemd or not.
+    for (const known of ["daemon-reload", "is-system-running"]) {
+      const signed = await signRestart("part");
+      unit("part.service", `[Unit]\nPartOf=web.service\n${sleeping}# ${known}\n`);
+      await host.exec(["systemctl", known]);
+      expect(await apply(signed)).toEqual([9, expect.stringContaining("[drift]")]);
+      await host.systemctl("daemon-reload");
+    }
+
+    const breaking = [await signRestart("breaks-exec"), await signRestart("breaks-simp")];
+    rmSync(host.path("/run/works"));
+    for (const signed of breaking) {
+      const { status, stdout } = await chain.apply(signed, "alice");
+      expect([status, stdout]).toEqual([7, expect.stringContaining("journalctl --unit breaks-")]);
+    }
+
+    // The front itself: whoever waits loses it, and the run goes on.
+    const front = await signRestart("aegisd");
+    const [running] = await runs("aegisd.service");
+    const waited = await chain.apply(front, "alice");
+    expect([waited.status, waited.stderr]).toEqual([0, expect.stringContaining("reattaching")]);
+    expect((await runs("aegisd.service"))[0]).not.toBe(running);
   });
 
   test("uninstalled: log, configuration and what was used stay; installed again, the used stays used", async () => {
