@@ -8,7 +8,7 @@ import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
 const versioning = { isVersion: isDebVersion, compare: compareDebVersions };
 
 /** OSV's ecosystem for a distribution; null if OSV has no records for it. */
-export function aptOsv(host: Host): OsvEcosystem | null {
+export function aptOsv(host: Pick<Host, "os_id" | "os_version">): OsvEcosystem | null {
   if (host.os_id === "debian") {
     const major = /^\d+/.exec(host.os_version)?.[0];
     return major === undefined ? null : ecosystem("Debian", `Debian:${major}`);

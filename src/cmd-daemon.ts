@@ -1,7 +1,12 @@
 import { defineSubcommand } from "./command.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { type Env, SYSTEM } from "./paths.ts";
-import { DAEMON_VARIABLES, REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
+import {
+  DAEMON_VARIABLES,
+  FEEDS_VARIABLES,
+  REVIEWER_VARIABLES,
+  withEnvironmentFile,
+} from "./sys-environment-file.ts";
 
 const MODES = [
   "executor",
@@ -10,6 +15,7 @@ const MODES = [
   "recover",
   "monitor",
   "notify",
+  "feeds",
   "mcp",
   "hook",
   "build",
@@ -31,6 +37,7 @@ export const daemon = defineSubcommand({
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
     notify: { type: "boolean", description: "post and mail what has changed of requests, then end" },
+    feeds: { type: "boolean", description: "download what is new of vulnerability data, then end" },
     mcp: {
       type: "boolean",
       description: "the tools of an AI agent, by the Model Context Protocol on standard input and output",
@@ -138,6 +145,12 @@ export const daemon = defineSubcommand({
       case "notify": {
         const [{ runNotifier }, { openLog }] = await Promise.all([import("./notify.ts"), import("./log.ts")]);
         await runNotifier(openLog(executorEnv(io.env)));
+        return EXIT.ok;
+      }
+      case "feeds": {
+        const [{ runFeeds }, { openLog }] = await Promise.all([import("./feeds.ts"), import("./log.ts")]);
+        const env = withEnvironmentFile(io.env, SYSTEM.feedsEnv, FEEDS_VARIABLES);
+        await runFeeds(env, openLog(env));
         return EXIT.ok;
       }
       case "mcp": {

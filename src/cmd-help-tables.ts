@@ -6,7 +6,7 @@ import { NEEDRESTART_FILE } from "./host-drop-ins.ts";
 import { AUDIT_FILE, METRICS_FILE, SHARED, SYSTEM } from "./paths.ts";
 import { FLOOR_SECONDS, PACE, readModelSettings } from "./review-settings.ts";
 import { EXIT_ADVICE } from "./skill-text.ts";
-import { DAEMON_VARIABLES, REVIEWER_VARIABLES } from "./sys-environment-file.ts";
+import { DAEMON_VARIABLES, FEEDS_VARIABLES, REVIEWER_VARIABLES } from "./sys-environment-file.ts";
 import { UNIT_DIRECTORY } from "./sys-systemd.ts";
 
 /*
@@ -40,6 +40,7 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   sigstoreRoot:
     "the keys that vouch for provenance, in place of those in the program: `trusted_root.json` of Sigstore's TUF repository, or of an instance of your own. `aegis doctor` says which counts",
   reviewerEnv: "settings of the reviewer",
+  feedsEnv: "where vulnerability data comes from; everybody can read it",
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:
     "results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals. requests/: what waits for a person, with its documents, and how the last 1,000 requests ended; root's alone",
@@ -52,6 +53,8 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   reviewerSocket: "where the reviewer listens: varlink, `io.aegis.Reviewer`",
   auditDir: `the production log, ${AUDIT_FILE}; root's, readable by aegis-admin`,
   notices: "what is told of requests: one small file per change, the newest 500",
+  feeds:
+    "<feed>.index: vulnerability data, which every plan looks at where neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set; state.json: how the downloads went. Whoever removes an index has it downloaded whole",
   notifierState: "what the notifier has sent, and what it could not",
   reviewerState: "the reviewer's own state",
   reviewerAudit: "the reviewer's own log",
@@ -119,8 +122,16 @@ function variables(): Readonly<Record<string, string>> {
     AEGIS_AUDIT_ROTATE_MIB:
       "size of the log's current file, in MiB, at which it is renamed and a new one begins, whose first event continues the chain (256)",
     AEGIS_OSV_DIR:
-      "directory with OSV vulnerability records. The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
+      "directory with OSV vulnerability records, in place of the host's own data (`aegis daemon install --feeds`). The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
     AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",
+    AEGIS_FEEDS_ECOSYSTEMS:
+      "OSV's ecosystems whose records are downloaded, separated by spaces (the distribution's, and those whose tools are installed)",
+    AEGIS_FEEDS_OSV:
+      "where OSV's exports are, as <address>/<ecosystem>/all.zip (OSV's own storage). Like the next three an https address, also of a mirror, or `off`",
+    AEGIS_FEEDS_VEX: "Ubuntu's OpenVEX, packed with xz or gzip (Canonical's; on Ubuntu only)",
+    AEGIS_FEEDS_KEV: "CISA's catalog of exploited vulnerabilities (CISA's own)",
+    AEGIS_FEEDS_EPSS: "FIRST's scores, plain or packed with gzip (FIRST's own)",
+    AEGIS_FEEDS_PROXY: "the proxy for these downloads; none by default",
     AEGIS_GOPROXY: `in aegisd.env: the registry that the executor plans Go modules from, as GOPROXY. So does \`aegis plan\` where the user's environment names none. A plan from another registry is refused. Without credentials, since everybody can read aegisd.env: the executor has them in ${SYSTEM.registries} (\`aegis help files\`)`,
     AEGIS_GOSUMDB: "likewise the checksum database, as GOSUMDB",
     AEGIS_NPM_REGISTRY: "likewise npm's registry, as `npm_config_registry`",
@@ -158,9 +169,10 @@ export function environmentText(): readonly Block[] {
     [
       ...(DAEMON_VARIABLES.has(name) ? ["aegisd.env"] : []),
       ...(REVIEWER_VARIABLES.has(name) ? ["aegis-reviewd.env"] : []),
+      ...(FEEDS_VARIABLES.has(name) ? ["feeds.env"] : []),
     ].join(", ");
   return [
-    `Defaults stand in parentheses. The services don't read a user's environment: root sets their variables as NAME=value in ${SYSTEM.daemonEnv} and ${SYSTEM.reviewerEnv}, which take no other names than those marked here.`,
+    `Defaults stand in parentheses. The services don't read a user's environment: root sets their variables as NAME=value in ${SYSTEM.daemonEnv}, ${SYSTEM.reviewerEnv} and ${SYSTEM.feedsEnv}, which take no other names than those marked here.`,
     {
       terms: Object.entries(variables()).map(([name, means]) => [
         `\`${name}\``,

@@ -26,6 +26,8 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
   "aegis-reviewd.service": `asks the model; settings in ${SYSTEM.reviewerEnv}`,
   "aegis-notify.path": "starts the notifier when a request has changed",
   "aegis-notify.service": "posts and mails what has changed, by [notify] of the policy file",
+  "aegis-feeds.service": `downloads what is new of vulnerability data, and writes only ${SYSTEM.feeds}`,
+  "aegis-feeds.timer": "starts that twice a day, after `aegis daemon install --feeds`",
   "aegis-monitor.service": "looks for changes that no execution explains",
   "aegis-monitor.timer": "starts the monitor once an hour",
 };
@@ -41,6 +43,7 @@ export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
   "aegis-reviewd.service": 1.3,
   "aegis-monitor.service": 2.8,
   "aegis-notify.service": 3,
+  "aegis-feeds.service": 1.3,
 };
 
 function unitTerm(name: UnitName): readonly [string, string] {
@@ -56,7 +59,7 @@ export function unitsText(): readonly Block[] {
     { terms: UNIT_NAMES.map(unitTerm) },
     "Each install writes the units anew, so changes belong in drop-ins: `systemctl edit <unit>`. Configuration, keys and the record of used plans stay. The program is replaced when its turn comes in the queue of runs, because apt calls the installed file as its hook. An older program needs `--downgrade`; builds of one version don't count as older. `aegis daemon uninstall` removes services and program; log, configuration and record stay, so that no used plan runs again after the next install.",
     "The monitor looks once right after the first installation: what it sees then becomes the baseline.",
-    `Environment files (${SYSTEM.daemonEnv}, ${SYSTEM.reviewerEnv}) are read by the services themselves and may hold only the names that \`aegis help environment\` lists for them.`,
+    `Environment files (${SYSTEM.daemonEnv}, ${SYSTEM.reviewerEnv}, ${SYSTEM.feedsEnv}) are read by the services themselves and may hold only the names that \`aegis help environment\` lists for them.`,
     "Stopping: nothing ends a dpkg that has begun. `systemctl daemon-reexec` and a reboot wait for it: on SIGTERM the runner begins nothing new, ends a download, refuses what waits, and is stopped before the file systems are unmounted (measured: a poweroff in the middle of dpkg waited 43 s for it). `systemctl stop` and `restart` of the units that wait for apt are refused at once (`RefuseManualStop=`), because the caller may be a hook of the very apt that the runner waits for, such as needrestart; /etc/needrestart/conf.d/aegis.conf tells needrestart the same. Those units are:",
     { items: WAIT_FOR_APT.map((name) => `\`${name}\``) },
     "If the runner is stopped all the same while the host stays up (by a drop-in, or with its slice), it gives way: apt goes on, and the run is closed as `interrupted`. If the runner itself is killed, aegis-recover.service holds the shutdown back in its place. Not covered: reboot.target of systemd gives up after 30 minutes; `reboot -f` and power cuts don't ask. The next boot then logs `execution_interrupted`, and `aegis plan apt repair` puts dpkg right.",

@@ -38,15 +38,30 @@ export const daemonInstall = (commands: Commands) =>
         description:
           "also when a newer version is installed; what that one wrote may mean nothing to this one",
       },
+      feeds: {
+        type: "boolean",
+        description:
+          "download vulnerability data twice a day, for plans to tell (aegis help environment: AEGIS_FEEDS_…); stays on until --no-feeds",
+      },
+      "no-feeds": {
+        type: "boolean",
+        description: "download no vulnerability data, and remove what there is",
+      },
       wrappers: {
         type: "boolean",
         description:
           "also stand in for apt, npm, pip, docker and others: calls that would change something become plans (a guard rail, not a boundary)",
       },
     },
-    async run({ "dry-run": dryRun, wrappers, downgrade }, io) {
+    async run({ "dry-run": dryRun, feeds, "no-feeds": noFeeds, wrappers, downgrade }, io) {
+      if (feeds && noFeeds)
+        throw new AegisError("usage", "--feeds and --no-feeds contradict each other", "Give one of them.");
+      const chosen = feeds ? true : noFeeds ? false : null;
       const { install } = await import("./host-install.ts");
-      const report = await install({ dryRun, wrappers, downgrade, shared: await sharedTexts(commands) }, io);
+      const report = await install(
+        { dryRun, wrappers, downgrade, feeds: chosen, shared: await sharedTexts(commands) },
+        io,
+      );
       const key = report.review_public_key_hex;
       const about = key === null ? [] : [`Public key of this host's reviewer: ${key}`];
       const said = [...about, ...report.next].flatMap((text) => fit(io.terminal, safe(text), "  "));

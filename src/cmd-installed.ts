@@ -13,7 +13,8 @@ import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
 import type { RecordedPackage } from "./eco-record.ts";
 import { AegisError, EXIT, messageOf } from "./errors.ts";
 import { lookAtManaged, type ManagedLook, type ManagedLooks } from "./monitor-managed.ts";
-import { hasOsvSource, vulnerabilitiesOf } from "./osv.ts";
+import { vulnerabilitiesOf } from "./osv.ts";
+import { hasOsvSource, hasOsvSourceFor, NO_SOURCE } from "./osv-source.ts";
 import { hostIdentity } from "./plan-world.ts";
 import { namesIn, readText } from "./sys-files.ts";
 import { safe } from "./terminal.ts";
@@ -44,7 +45,7 @@ export const auditInstalled = defineSubcommand({
     const document = {
       schema_version: "1.0",
       checked_at: new Date().toISOString(),
-      vulnerabilities_known: hasOsvSource(io.env),
+      vulnerabilities_known: hasOsvSource({ env: io.env, list: namesIn }),
       roots,
       executions: looks.executions,
       warnings,
@@ -123,15 +124,14 @@ async function knownVulnerabilities(
 ): Promise<Known | null> {
   const grammar = tool === null ? undefined : ECOSYSTEMS[tool]?.grammar;
   if (grammar === undefined || packages.length === 0) return null;
-  if (!hasOsvSource(io.env)) {
-    warnings.add("Vulnerabilities are unknown: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set.");
-    return null;
-  }
   try {
-    const host = hostIdentity(readText);
-    const found = await vulnerabilitiesOf(grammar, packages, {
-      ...{ env: io.env, host, now: new Date(), readText, list: (path) => namesIn(path).sort() },
-    });
+    const list = (path: string) => namesIn(path).sort();
+    const lookup = { env: io.env, host: hostIdentity(readText), now: new Date(), readText, list };
+    if (!hasOsvSourceFor(grammar, lookup)) {
+      warnings.add(`Vulnerabilities are unknown: ${NO_SOURCE}`);
+      return null;
+    }
+    const found = await vulnerabilitiesOf(grammar, packages, lookup);
     for (const warning of found.warnings) warnings.add(warning);
     const known: Known = new Map(packages.map(({ name, version }) => [`${name} ${version}`, []]));
     for (const { package: name, version, id, aliases, severity, fixed_version } of found.evidence) {

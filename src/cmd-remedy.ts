@@ -19,7 +19,7 @@ export interface Remedy {
 
 const NAMED = 3;
 const LOOK_UP =
-  "vulnerabilities were not all looked up: set AEGIS_OSV_DIR or AEGIS_OSV_URL (aegis help environment), and plan again";
+  "vulnerabilities were not all looked up: type as root: aegis daemon install --feeds (or set AEGIS_OSV_DIR or AEGIS_OSV_URL), and plan again";
 const LOOK_ELSEWHERE =
   "vulnerabilities of what is in it are not looked up by Aegis: have it scanned before it is used";
 /** How each kind of evidence is got; null for what the ecosystem doesn't have. */

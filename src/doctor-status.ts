@@ -11,6 +11,7 @@ import {
 } from "./doctor-units.ts";
 import { unmanagedFindings } from "./doctor-unmanaged.ts";
 import { AegisError, type ErrorCode, messageOf } from "./errors.ts";
+import { feedFindings } from "./feeds-state.ts";
 import { type Finding, fail, ok, warn } from "./finding.ts";
 import { HOST_DIRECTORIES } from "./host-accounts.ts";
 import { isMisconfigured } from "./host-steps.ts";
@@ -98,6 +99,7 @@ export async function hostStatus(): Promise<HostStatus> {
   await check(UNMANAGED_CHECK, unmanagedFindings);
   await check(MONITOR_CHECK, monitorFindings);
   await check("notify", () => notifyFindings());
+  await check("feeds", () => feedFindings());
   return { services, findings };
 }
 

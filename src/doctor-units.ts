@@ -29,7 +29,9 @@ const ALWAYS: readonly UnitName[] = [
 const EXECUTOR: readonly UnitName[] = ["aegisd.socket", "aegisd.service"];
 export const INSTALL = "Type as root: aegis daemon install";
 export function unitFindings(states: Readonly<Record<UnitName, UnitState>>): Finding[] {
-  const expected = [...ALWAYS, ...(safely(trustsExecutionKey) === true ? EXECUTOR : [])];
+  const feeds: UnitName[] =
+    states["aegis-feeds.timer"].UnitFileState === "enabled" ? ["aegis-feeds.timer"] : [];
+  const expected = [...ALWAYS, ...feeds, ...(safely(trustsExecutionKey) === true ? EXECUTOR : [])];
   const down = expected.filter((name) => states[name].ActiveState !== "active");
   const failed = UNIT_NAMES.filter((name) => states[name].ActiveState === "failed");
   const outdated = expected.filter((name) => !down.includes(name) && isOutdated(name, states[name]));

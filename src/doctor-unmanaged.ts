@@ -2,7 +2,7 @@ import type { AuditEvent } from "./audit-event.ts";
 import { readEvents } from "./audit-read.ts";
 import { AegisError } from "./errors.ts";
 import { type Finding, ok, warn } from "./finding.ts";
-import { FIRST_LOOK } from "./host-units.ts";
+import { FIRST_LOOK } from "./host-units-occasional.ts";
 import { minuteOf } from "./monitor-events.ts";
 import { type ManagedDeviation, managedDeviations } from "./monitor-managed-events.ts";
 import { UNMANAGED_CHECK } from "./monitor-unmanaged-events.ts";

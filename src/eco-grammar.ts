@@ -93,7 +93,9 @@ export interface Grammar {
   /** Whether a valid target names exactly one version, as far as its text can tell. */
   isExact(target: string): boolean;
   /** OSV's ecosystem for packages of this kind on a host; null if OSV has none. */
-  osv(host: Host): OsvEcosystem | null;
+  osv(host: Pick<Host, "os_id" | "os_version">): OsvEcosystem | null;
   claims: Claims;
   programs: readonly NeededProgram[];
+  /** The program that shows that a host uses this ecosystem, where it isn't the first of those: many hosts have it for something else. */
+  shownBy?: string;
 }

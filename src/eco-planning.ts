@@ -30,6 +30,8 @@ export interface Planning {
   host: Host;
   /** Absolute path of a private binary cache for apt; without it, the host's own is used. */
   aptCache?: string;
+  /** Absolute path of the host's vulnerability data; without it, the one of a production host. */
+  feeds?: string;
   /**
    * Runs one of planning's read-only argv and records it as evidence. A missing program, a failure, a timeout and too much
    * output are outcomes, not exceptions; an argv that is not on the list throws `internal`. `settings` returns the program's

@@ -15,6 +15,8 @@ export const HOST_DIRECTORIES: readonly Directory[] = [
   // Not by StateDirectory=, with which systemd would chown root's parent directories to the service's user too.
   { path: SYSTEM.reviewerState, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
   { path: SYSTEM.notifierState, mode: 0o755, user: USERS.notify, group: USERS.notify },
+  // For everybody to read: published data, which every user's planning looks at.
+  { path: SYSTEM.feeds, mode: 0o755, user: USERS.feeds, group: USERS.feeds },
   { path: SYSTEM.reviewerAudit, mode: 0o700, user: USERS.reviewer, group: USERS.reviewer },
 ];
 
@@ -34,6 +36,7 @@ export function sysusersText(): string {
     `u ${USERS.build} - "Aegis, tools with managed directories"`,
     `u ${USERS.fetch} - "Aegis, downloads of package files"`,
     `u ${USERS.notify} - "Aegis, notices of requests"`,
+    `u ${USERS.feeds} - "Aegis, vulnerability data"`,
   ];
   const groups = [ADMIN_GROUP, REVIEW_GROUP].map((group) => `g ${group} -`);
   return `# Written by \`aegis daemon install\`.\n${[...groups, ...users].join("\n")}\n`;

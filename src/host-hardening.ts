@@ -1,4 +1,5 @@
 import { kernelTasks, MANAGED_LIMITS } from "./eco-sandbox-limits.ts";
+import { SYSTEM } from "./paths.ts";
 
 /*
  * The services' sandboxes. Measured on systemd 252 and 257, with apt installing kernels, databases, setuid programs and
@@ -137,6 +138,17 @@ export const NOTIFIER: Directives = {
   ExecPaths: `${REVIEWER["ExecPaths"]} /usr/bin/setpriv /usr/sbin -/usr/bin/msmtp -/usr/bin/nullmailer-inject`,
   // Some mail servers deliver after sendmail has ended.
   KillMode: "process",
+};
+
+/**
+ * For the downloads of vulnerability data: as the reviewer. It unpacks what strangers packed, so of Aegis it sees the program, its
+ * settings and its own directory; xz is for Ubuntu's VEX.
+ */
+export const FEEDS: Directives = {
+  ...REVIEWER,
+  ReadWritePaths: SYSTEM.feeds,
+  InaccessiblePaths: "-/run/dbus -/run/aegis -/run/systemd/private -/var/log -/var/cache",
+  ExecPaths: `${REVIEWER["ExecPaths"]} -/usr/bin/xz`,
 };
 
 /**

@@ -38,6 +38,12 @@ export interface InstallReport {
   next: string[];
 }
 
+/** `feeds`: whether vulnerability data is downloaded; null for what was chosen before. */
+type InstallChoices = Record<"dryRun" | "wrappers" | "downgrade", boolean> & {
+  feeds: boolean | null;
+  shared: SharedTexts;
+};
+
 /**
  * Sets this machine up as a production host, from the running executable. Idempotent; upgrades an older installation in
  * place. Replacing the program and its units waits in the queue of runs: apt calls the installed file as its hook, so a run
@@ -46,11 +52,8 @@ export interface InstallReport {
  * executable or an account belongs to others; `unavailable` without systemd or with too old a one; `exists` while an
  * executor started by hand runs; errors of the steps
  */
-export async function install(
-  options: { dryRun: boolean; wrappers: boolean; downgrade: boolean; shared: SharedTexts },
-  io: Pick<Io, "env" | "note">,
-): Promise<InstallReport> {
-  const { dryRun, wrappers, downgrade, shared } = options;
+export async function install(options: InstallChoices, io: Pick<Io, "env" | "note">): Promise<InstallReport> {
+  const { dryRun, wrappers, downgrade, feeds, shared } = options;
   await assertCanSetUp("install", io.env);
   refuseForeignAccounts();
   const installed = await installedProgram();
@@ -71,7 +74,7 @@ export async function install(
   }
   const units = new Set(UNIT_NAMES.map((name) => join(UNIT_DIRECTORY, name)));
   const unitsWritten = steps.some(({ what, done }) => done !== null && units.has(what));
-  steps.push(...(await apply(serviceSteps(unitsWritten), dryRun)));
+  steps.push(...(await apply(serviceSteps(unitsWritten, feeds), dryRun)));
   steps.push(...(await apply(sharedSteps(shared), dryRun)));
   if (wrappers) steps.push(...(await apply(wrapperSteps(), dryRun)));
   const leftOut = wrappers ? wrappersLeftOut() : [];
@@ -228,7 +231,9 @@ export async function uninstall(dryRun: boolean, env: Env): Promise<UninstallRep
     const steps: StepReport[] = [];
     const states = await showUnits(UNIT_NAMES);
     const running = UNIT_NAMES.filter(
-      (name) => states[name].ActiveState === "active" || states[name].UnitFileState === "enabled",
+      (name) =>
+        ["active", "activating"].includes(states[name].ActiveState) ||
+        states[name].UnitFileState === "enabled",
     );
     if (running.length > 0) {
       steps.push({ what: "services", done: `stop and disable ${running.join(", ")}` });

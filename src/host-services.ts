@@ -1,4 +1,4 @@
-import { existsSync, type Stats, statSync } from "node:fs";
+import { existsSync, rmSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { callExecutor } from "./front-client.ts";
@@ -7,6 +7,7 @@ import { UNIT_NAMES, type UnitName } from "./host-units.ts";
 import { trustsExecutionKey } from "./key-trust.ts";
 import { MONITOR_STATE } from "./monitor-state.ts";
 import { SYSTEM } from "./paths.ts";
+import { namesIn } from "./sys-files.ts";
 import { secondsOf, showUnits, systemd, UNIT_DIRECTORY, type UnitState } from "./sys-systemd.ts";
 
 /*
@@ -38,13 +39,15 @@ const REVIEW: Part = {
   service: "aegis-reviewd.service",
 };
 const NOTIFIER: Part = { what: "the notifier", listener: "aegis-notify.path", service: null };
+const FEEDS: Part = { what: "the vulnerability data", listener: "aegis-feeds.timer", service: null };
 const MONITOR: Part = { what: "the monitor", listener: "aegis-monitor.timer", service: null };
 
 /**
  * Steps that reload systemd and bring each component up with the current units and program. `unitsWritten`: whether unit
- * files were written before this or, with `--dry-run`, would be.
+ * files were written before this or, with `--dry-run`, would be. `feeds`: whether vulnerability data is downloaded; null for what was
+ * chosen before.
  */
-export function serviceSteps(unitsWritten: boolean): Step[] {
+export function serviceSteps(unitsWritten: boolean, feeds: boolean | null): Step[] {
   return [
     {
       what: "systemd's view of the units",
@@ -61,7 +64,41 @@ export function serviceSteps(unitsWritten: boolean): Step[] {
     },
     ...[RUNNER, FETCH, BUILD, UNPACK, RECOVERY, EXECUTOR, REVIEW, NOTIFIER, MONITOR].map(partStep),
     FIRST_LOOK,
+    feedsStep(feeds),
   ];
+}
+
+/**
+ * Off until it is chosen: it asks servers outside every day. The timer being enabled is the choice. Without it the data would grow old
+ * and plans would go on to use it, so it is removed.
+ */
+function feedsStep(chosen: boolean | null): Step {
+  const on = partStep(FEEDS);
+  const isOn = async () => {
+    const { "aegis-feeds.timer": timer } = await showUnits(["aegis-feeds.timer"]);
+    return timer.UnitFileState === "enabled";
+  };
+  return {
+    what: FEEDS.what,
+    async needed() {
+      if (chosen ?? (await isOn())) return on.needed();
+      const left = namesIn(SYSTEM.feeds).length > 0 && chosen === false ? ["remove what was downloaded"] : [];
+      const off = [...((await isOn()) ? ["disable aegis-feeds.timer"] : []), ...left];
+      return off.length === 0 ? null : off.join(", ");
+    },
+    async apply() {
+      if (chosen ?? (await isOn())) {
+        await on.apply();
+        // The first pass, for which the timer would wait for half a day. Nothing waits for it.
+        await systemd("systemctl", ["start", "--no-block", "aegis-feeds.service"]);
+        return;
+      }
+      await systemd("systemctl", ["disable", "--now", "aegis-feeds.timer"]);
+      await systemd("systemctl", ["stop", "aegis-feeds.service"]);
+      // By their names, which lead nowhere else: the directory belongs to an unprivileged account.
+      for (const name of namesIn(SYSTEM.feeds)) rmSync(join(SYSTEM.feeds, name), { force: true });
+    },
+  };
 }
 
 /**

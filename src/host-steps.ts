@@ -18,6 +18,7 @@ import {
   tmpfilesText,
 } from "./host-accounts.ts";
 import { NEEDRESTART_FILE, needrestartText } from "./host-drop-ins.ts";
+import { DAEMON_ENV, FEEDS_ENV, REVIEWER_ENV, TRUSTED_KEYS } from "./host-templates.ts";
 import { UNIT_NAMES, unitText } from "./host-units.ts";
 import { changeInWords, type InstalledProgram } from "./host-version.ts";
 import { generateKey, writeKeyFiles } from "./key-file.ts";
@@ -96,6 +97,7 @@ export function groundSteps(): Step[] {
     template(SYSTEM.trustedKeys, TRUSTED_KEYS),
     template(SYSTEM.daemonEnv, DAEMON_ENV),
     template(SYSTEM.reviewerEnv, REVIEWER_ENV, USERS.reviewer),
+    template(SYSTEM.feedsEnv, FEEDS_ENV),
     {
       what: SYSTEM.reviewKey,
       needed() {
@@ -248,47 +250,3 @@ export function unsafeProgram(sudoUid: string | undefined): string | null {
   if ((mode & 0o022) !== 0) return `${process.execPath} can be written by others`;
   return rootOnlyProblem(dirname(SYSTEM.binary));
 }
-
-const TRUSTED_KEYS = `# The keys that this host's executor trusts. Changes take effect without a restart.
-# \`aegis sign trust add <file>.pub\` adds what \`aegis sign keygen --role <role> --name <name>\` made; secret keys don't belong here.
-#
-# [[key]]
-# id = "…"
-# name = "ops@example"              # signs as this name only
-# public_key_hex = "…"
-# role = "execution"                # execution: signs plans; approval: approves them, and belongs to another person
-# not_after = 2027-01-01T00:00:00Z  # optional, as is not_before
-# revoked = false
-`;
-
-const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown name is an error: the executor then refuses every plan.
-#AEGIS_LOG=info
-#AEGIS_LOG_FORMAT=json
-#AEGIS_AUDIT_ROTATE_MIB=256
-#AEGIS_OSV_DIR=/var/lib/osv
-#AEGIS_OSV_URL=http://localhost:8080
-# Registries that plans come from, where they aren't the public ones. Everybody can read this file: credentials
-# belong in registries.toml, mode 0600 (aegis help files).
-#AEGIS_NPM_REGISTRY=https://registry.npmjs.org/
-#AEGIS_PIP_INDEX_URL=https://pypi.org/simple/
-#AEGIS_GOPROXY=https://proxy.golang.org
-#AEGIS_GOSUMDB=sum.golang.org
-#AEGIS_CARGO_INDEX=sparse+https://index.crates.io/
-#AEGIS_NUGET_SOURCE=https://api.nuget.org/v3/index.json
-#AEGIS_VSCODE_GALLERY=https://open-vsx.org/vscode/gallery
-# Keys without a name; prefer ${SYSTEM.trustedKeys}
-#AEGIS_SIGNING_PUBLIC_KEY_HEX=
-#AEGIS_APPROVAL_PUBLIC_KEY_HEX=
-`;
-
-const REVIEWER_ENV = `# Settings of the reviewer, NAME=value. An unknown name is an error. Apply: systemctl restart aegis-reviewd
-#AEGIS_AI_BASE_URL=http://localhost:8000/v1
-#AEGIS_AI_MODEL=deepseek-v4-flash
-#AEGIS_AI_API_KEY=
-#AEGIS_AI_ALLOW_REMOTE=0
-#AEGIS_AI_RESPONSE_FORMAT_JSON=1
-#AEGIS_AI_MAX_OUTPUT_TOKENS=4096
-#AEGIS_AI_REVIEW_TIMEOUT_SECS=
-#AEGIS_LOG=info
-#AEGIS_LOG_FORMAT=json
-`;

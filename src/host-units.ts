@@ -3,14 +3,13 @@ import {
   ENDS_WITH_RUNNER,
   FETCHER,
   FRONT,
-  MONITOR,
   NEVER_KILLED,
-  NOTIFIER,
   REVIEWER,
   RUNS_TOOLS,
   SANDBOX,
   UNPACKER,
 } from "./host-hardening.ts";
+import { NO_MANUAL_STOP, NO_START_LIMIT, OCCASIONAL_UNITS, type Unit } from "./host-units-occasional.ts";
 import { SYSTEM } from "./paths.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { ADMIN_GROUP, REVIEW_GROUP, STATE, USERS } from "./sys-state.ts";
@@ -21,20 +20,10 @@ import { RUNNER_SLOTS } from "./wire-limits.ts";
  * systemd.kill(5), systemd.timer(5).
  */
 
-type Section = "Unit" | "Socket" | "Service" | "Timer" | "Path" | "Install";
-type Unit = Readonly<Partial<Record<Section, Directives>>>;
-
 const HEADER = "# Written by `aegis daemon install`, which overwrites it. Put changes into a drop-in:";
 
 /** Restarts every second without a limit, so that the service recovers from any number of failures by itself. */
 const RESTARTED: Directives = { Restart: "on-failure", RestartSec: "1s" };
-const NO_START_LIMIT: Directives = { StartLimitIntervalSec: "0" };
-
-/**
- * For units that wait for apt. An apt hook or maintainer script that stops or restarts one would wait forever for its own
- * apt; with this, systemd refuses at once (systemd.unit(5)). A shutdown stops units by dependency and still works.
- */
-const NO_MANUAL_STOP: Directives = { RefuseManualStop: "yes" };
 
 /** For every socket: root creates it, and members of a group may connect. */
 const GUARDED: Directives = {
@@ -79,9 +68,6 @@ function sandboxUnit(what: string, hardening: Directives) {
     },
   };
 }
-
-/** Minutes from the start of the timer to the monitor's first run, and the maximum random delay on top. */
-export const FIRST_LOOK = { after: 10, spread: 5 } as const;
 
 const UNITS = {
   "aegisd.socket": {
@@ -234,46 +220,7 @@ const UNITS = {
     },
     Install: { WantedBy: "multi-user.target", Also: "aegis-reviewd.socket" },
   },
-  "aegis-notify.path": {
-    Unit: { Description: "Aegis notifier, started by a new notice" },
-    Path: { PathChanged: SYSTEM.notices },
-    Install: { WantedBy: "paths.target" },
-  },
-  "aegis-notify.service": {
-    Unit: { Description: "Aegis notifier", After: "network.target nss-lookup.target", ...NO_START_LIMIT },
-    Service: {
-      ExecStart: `/usr/bin/setpriv --reuid=${USERS.notify} --regid=${USERS.notify} --clear-groups --inh-caps=-all ${SYSTEM.binary} daemon --notify`,
-      SyslogIdentifier: "aegis",
-      Restart: "on-failure",
-      RestartSec: "1min",
-      TimeoutStopSec: "30s",
-      LimitCORE: "0",
-      TasksMax: "256",
-      MemoryMax: "512M",
-      MemorySwapMax: "0",
-      ...NOTIFIER,
-    },
-  },
-  "aegis-monitor.service": {
-    Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target", ...NO_MANUAL_STOP },
-    Service: {
-      Type: "oneshot",
-      ExecStart: `${SYSTEM.binary} daemon --monitor`,
-      Environment: `${BOOT_VARIABLE}=%b`,
-      TimeoutStartSec: "15min",
-      ...MONITOR,
-      ReadWritePaths: `${SYSTEM.state} ${SYSTEM.auditDir}`,
-    },
-  },
-  "aegis-monitor.timer": {
-    Unit: { Description: "Aegis monitor, hourly" },
-    Timer: {
-      OnActiveSec: `${FIRST_LOOK.after}min`,
-      OnUnitInactiveSec: "1h",
-      RandomizedDelaySec: `${FIRST_LOOK.spread}min`,
-    },
-    Install: { WantedBy: "timers.target" },
-  },
+  ...OCCASIONAL_UNITS,
 } as const satisfies Record<string, Unit>;
 
 export type UnitName = keyof typeof UNITS;

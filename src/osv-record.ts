@@ -111,6 +111,8 @@ export interface OsvData {
   /** By CVE. */
   epss?: ReadonlyMap<string, EpssScore>;
   vex?: readonly VexStatement[];
+  /** What else could not be read, in words: it makes nothing look clean. */
+  notes?: readonly string[];
 }
 
 /** Whether a value can be a record id. */

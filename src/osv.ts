@@ -1,14 +1,14 @@
-import { isAbsolute } from "node:path";
 import { NO_DATA, VULNERABILITY_WARNING } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type Tool } from "./doc-plan.ts";
 import { severityCounts } from "./doc-vulnerabilities.ts";
 import type { Findings } from "./eco.ts";
-import type { Grammar, OsvEcosystem } from "./eco-grammar.ts";
+import type { Grammar } from "./eco-grammar.ts";
 import type { Planning } from "./eco-planning.ts";
 import { messageOf } from "./errors.ts";
-import { readOsvDirectory } from "./osv-directory.ts";
 import { vulnerabilityRows } from "./osv-evidence.ts";
+import { STALE_DAYS } from "./osv-index.ts";
 import type { OsvData } from "./osv-record.ts";
+import { type Lookup, NO_SOURCE, nameable, type OsvSource, sourceOf } from "./osv-source.ts";
 import { type OsvSubject, subjectsOf } from "./osv-subjects.ts";
 import { plural } from "./terminal.ts";
 
@@ -22,8 +22,6 @@ import { plural } from "./terminal.ts";
 
 /** Versions without data that a plan names; the policy needs one. */
 const MAX_UNANSWERED = 2000;
-/** Data older than this causes a warning. */
-const STALE_DAYS = 14;
 /** Problems listed individually. */
 const LISTED = 3;
 
@@ -33,15 +31,6 @@ type VulnerabilityFindings = Pick<
   Findings,
   "transaction" | "repository_evidence" | "vulnerability_evidence" | "warnings"
 >;
-
-/** What a look-up needs of planning. */
-type Lookup = Pick<Planning, "env" | "host" | "now" | "readText" | "list">;
-
-interface Source {
-  /** For messages and the plan; without credentials. */
-  name: string;
-  read(subjects: readonly OsvSubject[], ecosystem: OsvEcosystem): Promise<OsvData>;
-}
 
 /**
  * Adds known vulnerabilities in the transaction to the findings, from AEGIS_OSV_DIR (an absolute directory) or, if
@@ -59,11 +48,6 @@ export async function withVulnerabilities<T extends VulnerabilityFindings>(
     vulnerability_evidence: [...findings.vulnerability_evidence, ...evidence],
     warnings: [...findings.warnings, ...warnings.map((text) => `${VULNERABILITY_WARNING}${text}`)],
   };
-}
-
-/** Whether a source is set that says what is known. */
-export function hasOsvSource({ AEGIS_OSV_DIR: directory, AEGIS_OSV_URL: url }: Planning["env"]): boolean {
-  return ((directory ?? "") || (url ?? "")) !== "";
 }
 
 /** The same for exact versions that are installed. What could not be looked up is evidence with the id {@link NO_DATA}. */
@@ -86,15 +70,13 @@ async function lookUp(
   findings: VulnerabilityFindings,
   planning: Lookup,
 ): Promise<{ evidence: Evidence; warnings: string[] }> {
-  const source = sourceOf(planning);
+  const ecosystem = osv(planning.host);
+  const source = sourceOf(planning, ecosystem);
   if (source === null) {
     // Removals and repairs fetch nothing, so no lookup is expected.
-    const warnings = findings.transaction.some(isFetched)
-      ? ["not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."]
-      : [];
+    const warnings = findings.transaction.some(isFetched) ? [`not looked up: ${NO_SOURCE}`] : [];
     return { evidence: [], warnings };
   }
-  const ecosystem = osv(planning.host);
   if (ecosystem === null) {
     const { os_id, os_version } = planning.host;
     const what = tool === "apt" ? `packages of ${os_id} ${os_version}` : `${tool} packages`;
@@ -118,6 +100,7 @@ async function lookUp(
       ...(data.ageDays !== null && data.ageDays > STALE_DAYS
         ? [`The vulnerability data in ${source.name} is ${data.ageDays} days old.`]
         : []),
+      ...(data.notes ?? []).map((what) => `${nameable(what)}.`),
       ...outsideWarning(tool, findings),
     ],
   };
@@ -141,43 +124,8 @@ function leftOutWarning({
   ];
 }
 
-function sourceOf({ env, now, readText, list }: Lookup): Source | null {
-  const directory = env.AEGIS_OSV_DIR ?? "";
-  if (directory !== "") {
-    return {
-      name: nameable(directory),
-      async read(subjects, { base }) {
-        if (!isAbsolute(directory)) throw new Error("AEGIS_OSV_DIR is not an absolute path");
-        const names = new Set(subjects.flatMap((subject) => subject.names));
-        return readOsvDirectory(directory, base, names, { now, readText, list });
-      },
-    };
-  }
-  const address = env.AEGIS_OSV_URL ?? "";
-  if (address === "") return null;
-  const url = URL.canParse(address) ? new URL(address) : null;
-  return {
-    name: url === null ? "AEGIS_OSV_URL" : nameable(url.origin + url.pathname),
-    async read(subjects) {
-      const [{ queryOsvApi }, { isProtected }] = await Promise.all([
-        import("./osv-api.ts"),
-        import("./sys-fetch.ts"),
-      ]);
-      if (url === null || !isProtected(url)) throw new Error("AEGIS_OSV_URL is not an https: address");
-      if (url.username !== "" || url.password !== "" || url.search !== "") {
-        throw new Error("AEGIS_OSV_URL must have no credentials and no query");
-      }
-      return queryOsvApi(url, subjects);
-    },
-  };
-}
-
-function nameable(text: string): string {
-  return text.slice(0, 1024).toWellFormed();
-}
-
 /** The versions that a source's problems leave undecided. */
-function unanswered(subjects: readonly OsvSubject[], data: OsvData, source: Source) {
+function unanswered(subjects: readonly OsvSubject[], data: OsvData, source: OsvSource) {
   const all = data.problems.some(({ names }) => names === null);
   const open = new Set(data.problems.flatMap(({ names }) => names ?? []));
   const affected = subjects.filter(
@@ -188,7 +136,7 @@ function unanswered(subjects: readonly OsvSubject[], data: OsvData, source: Sour
 
 function noData(
   versions: readonly { package: string; version: string }[],
-  source: Source,
+  source: OsvSource,
   problems: readonly string[],
 ): { evidence: Evidence; warnings: string[] } {
   const more = problems.length > LISTED ? `; and ${plural(problems.length - LISTED, "more problem")}` : "";

@@ -16,6 +16,7 @@ export const SYSTEM = {
   /** Sigstore's `trusted_root.json`, in place of the one in the program. */
   sigstoreRoot: "/etc/aegis/sigstore-trusted-root.json",
   reviewerEnv: "/etc/aegis/aegis-reviewd.env",
+  feedsEnv: "/etc/aegis/feeds.env",
   /** The reviewer's signing key. systemd passes it in (LoadCredential=), so the reviewer can read but not replace it. */
   reviewKey: "/etc/aegis/review-key",
   state: "/var/lib/aegis",
@@ -31,6 +32,8 @@ export const SYSTEM = {
   /** What the runner has to tell people, and what the notifier has sent. */
   notices: "/var/lib/aegis/notices",
   notifierState: "/var/lib/aegis/notify",
+  /** Vulnerability data: an index for each feed, and the state of the downloads. */
+  feeds: "/var/lib/aegis/feeds",
   reviewerState: "/var/lib/aegis/reviewd",
   reviewerAudit: "/var/log/aegis/reviewd",
   /** Sequence number of the newest event in the log in `auditDir`. */

@@ -129,6 +129,7 @@ export const pipGrammar: Grammar = {
     hostFacts: () => [],
     mayDiffer: { fields: [], ofRepositories: [], warnings: ["pip's settings: "] },
   },
+  shownBy: "pip3",
   programs: [
     {
       name: "python3",

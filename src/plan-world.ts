@@ -75,7 +75,7 @@ function dpkgArchitecture(list: string | null): string {
 }
 
 /** The variables in an os-release file, unquoted. */
-function osRelease(text: string): Map<string, string> {
+export function osRelease(text: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const line of text.split("\n")) {
     const match = /^([A-Z_]+)=(?:"([^"]*)"|'([^']*)'|(\S*))\s*$/.exec(line);

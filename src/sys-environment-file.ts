@@ -40,6 +40,19 @@ export const REVIEWER_VARIABLES: ReadonlySet<string> = new Set([
   "RUST_LOG",
 ]);
 
+/** Names allowed in feeds.env. */
+export const FEEDS_VARIABLES: ReadonlySet<string> = new Set([
+  "AEGIS_FEEDS_ECOSYSTEMS",
+  "AEGIS_FEEDS_EPSS",
+  "AEGIS_FEEDS_KEV",
+  "AEGIS_FEEDS_OSV",
+  "AEGIS_FEEDS_PROXY",
+  "AEGIS_FEEDS_VEX",
+  "AEGIS_LOG",
+  "AEGIS_LOG_FORMAT",
+  "RUST_LOG",
+]);
+
 /**
  * Parses the useful subset of systemd's EnvironmentFile= (systemd.exec(5)): `NAME=value`, the value bare or in one pair
  * of quotes, and comment lines with # or ;. Continuation lines, escapes and unknown names are errors. `source` is the

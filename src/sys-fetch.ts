@@ -129,29 +129,37 @@ function requestOptions(url: URL, { body, headers, signal, proxy, certificates }
 /** Redirects that are followed for one file: a registry's storage may be behind another one. */
 const MAX_REDIRECTS = 4;
 
+export interface StreamedRequest extends BytesRequest {
+  redirects?: boolean;
+  /** Headers of a conditional request (RFC 9110, 13.1). They go along with redirects, and 304 is an answer then. */
+  unless?: Readonly<Record<string, string>>;
+}
+
 /**
  * Passes on the body of a URL as it comes, at most `maxBytes` of it. With `redirects` these are followed, without the request's headers,
- * wherever nobody on the way can listen. Everything else is as in {@link fetchBytes}.
- * @throws AegisError `unavailable` for no response, a status other than 200, or a body larger than `maxBytes`
+ * wherever nobody on the way can listen. Everything else is as in {@link fetchBytes}. Returns the status, 200 or 304, and the headers.
+ * @throws AegisError `unavailable` for no response, another status, or a body larger than `maxBytes`
  */
 export async function fetchStreamed(
   url: URL,
-  request: BytesRequest & { redirects?: boolean },
+  request: StreamedRequest,
   take: (chunk: Uint8Array) => Promise<void>,
   hops = 0,
-): Promise<void> {
-  const { signal, maxBytes } = request;
-  const options = requestOptions(url, request);
+): Promise<{ status: number; headers: Headers }> {
+  const { signal, maxBytes, unless } = request;
+  const options = requestOptions(url, { ...request, headers: { ...request.headers, ...unless } });
   let next: URL | null = null;
+  let answer = { status: 0, headers: new Headers() };
   let total = 0;
   let refusal: string | null = null;
   try {
     const response = await fetchWithoutTimeout(url.href, options);
+    answer = { status: response.status, headers: response.headers };
     const location = response.headers.get("location");
     if (request.redirects === true && location !== null && REDIRECTS.includes(response.status))
       next = followed(url, location, hops);
     if (next !== null) await response.body?.cancel();
-    else if (response.status !== 200) {
+    else if (response.status !== 200 && !(response.status === 304 && unless !== undefined)) {
       const elsewhere = location === null ? "" : ", and sends elsewhere, which is not followed";
       refusal = `status ${response.status}${elsewhere}`;
       await response.body?.cancel();
@@ -167,10 +175,10 @@ export async function fetchStreamed(
     const timedOut = signal.aborted && messageOf(signal.reason) !== "";
     throw noUsableAnswer(url, refusal ?? (timedOut ? messageOf(signal.reason) : reasonOf(error)));
   }
-  if (next === null) return;
+  if (next === null) return answer;
   const { headers: _, certificates, ...rest } = request;
   const own = next.host === url.host && certificates !== undefined ? { certificates } : {};
-  await fetchStreamed(next, { ...rest, ...own, headers: { accept: "*/*" } }, take, hops + 1);
+  return fetchStreamed(next, { ...rest, ...own, headers: { accept: "*/*" } }, take, hops + 1);
 }
 
 const REDIRECTS = [301, 302, 303, 307, 308];

@@ -19,13 +19,14 @@ import { createFileExclusive } from "./sys-files.ts";
 export const ADMIN_GROUP = "aegis-admin";
 /** The group whose members may ask the reviewer. */
 export const REVIEW_GROUP = "aegis-review";
-/** Users that the front, the reviewer, tools with managed directories, and the downloads for those run as. Each has a group of its name. */
+/** Users that the front, the reviewer, tools with managed directories, the downloads for those, the notifier and the feeds run as. Each has a group of its name. */
 export const USERS = {
   front: "aegis-front",
   reviewer: "aegis-reviewd",
   build: "aegis-build",
   fetch: "aegis-fetch",
   notify: "aegis-notify",
+  feeds: "aegis-feeds",
 } as const;
 
 /** Paths and ownership of an executor's state. */
@@ -84,8 +85,8 @@ export const STATE = {
 export interface Directory {
   path: string;
   mode: number;
-  user: "root" | typeof USERS.reviewer | typeof USERS.notify;
-  group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer | typeof USERS.notify;
+  user: "root" | typeof USERS.reviewer | typeof USERS.notify | typeof USERS.feeds;
+  group: "root" | typeof ADMIN_GROUP | typeof USERS.reviewer | typeof USERS.notify | typeof USERS.feeds;
 }
 
 /** The executor's directories, parents first. */

@@ -52,7 +52,7 @@ interface Row {
   next: RegExp;
 }
 
-const LOOK_UP = "vulnerabilities were not all looked up: set AEGIS_OSV_DIR or AEGIS_OSV_URL";
+const LOOK_UP = "vulnerabilities were not all looked up: type as root: aegis daemon install --feeds";
 const LOOK_ELSEWHERE = "vulnerabilities of what is in it are not looked up by Aegis";
 const POLICY = /^Next, you: aegis policy 1.json$/m;
 const image_ = (runtime: "docker" | "podman") => image.named?.(runtime) ?? image;

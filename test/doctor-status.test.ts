@@ -69,7 +69,7 @@ done
     for (const name of UNIT_NAMES) host.write(join(UNIT_DIRECTORY, name), unitText(name));
     host.write(NEEDRESTART_FILE, needrestartText());
     await sh(
-      "groupadd -f aegis-review; useradd -rUs /usr/sbin/nologin aegis-reviewd; useradd -rUs /usr/sbin/nologin aegis-front; useradd -rUs /usr/sbin/nologin aegis-notify",
+      "groupadd -f aegis-review; useradd -rUs /usr/sbin/nologin aegis-reviewd; useradd -rUs /usr/sbin/nologin aegis-front; useradd -rUs /usr/sbin/nologin aegis-notify; useradd -rUs /usr/sbin/nologin aegis-feeds",
     );
     // Five digits, or chmod(1) leaves a directory the set-group-id bit that it had from its parent.
     for (const { path, mode, user, group } of HOST_DIRECTORIES)

@@ -5,6 +5,7 @@ import type { RiskSignal } from "../src/doc-signals.ts";
 import { AegisError } from "../src/errors.ts";
 import { npm } from "../src/npm.ts";
 import { parseNpmTargets, splitNpmTarget } from "../src/npm-target.ts";
+import { NO_SOURCE } from "../src/osv-source.ts";
 import { makePlan } from "../src/plan.ts";
 import { type FakePackage, fakeNpm, npmPlanning, REGISTRY, sha512, tarballOf } from "./npm-kit.ts";
 import type { RegistryAnswer } from "./registry-kit.ts";
@@ -225,7 +226,7 @@ describe("a plan", () => {
       deprecated: null,
       transitive_dependency_count: 0,
       scripts: [],
-      warnings: ["Vulnerabilities: not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set."],
+      warnings: [`Vulnerabilities: not looked up: ${NO_SOURCE}`],
     });
     expect(plan.transaction).toEqual([
       {

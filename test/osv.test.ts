@@ -9,6 +9,7 @@ import { parseSimulation } from "../src/apt-simulation.ts";
 import { buildTransaction } from "../src/apt-transaction.ts";
 import { canonicalJson, parseJson } from "../src/canonical.ts";
 import { parseDocument } from "../src/doc.ts";
+import { NO_SOURCE } from "../src/osv-source.ts";
 import { riskSignals } from "../src/plan-signals.ts";
 import { evaluate } from "../src/policy.ts";
 import { parsePolicyConfig } from "../src/policy-config.ts";
@@ -141,9 +142,7 @@ describe("missing data never looks like a clean result", () => {
   test("no source: a warning, no evidence", async () => {
     const plan = await look(planning({ AEGIS_OSV_DIR: "", AEGIS_OSV_URL: undefined }), [HELLO]);
     expect(plan.vulnerability_evidence).toEqual([]);
-    expect(plan.warnings).toEqual([
-      "Vulnerabilities: not looked up: neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set.",
-    ]);
+    expect(plan.warnings).toEqual([`Vulnerabilities: not looked up: ${NO_SOURCE}`]);
     expect(decide(plan)).toEqual([]);
   });
 

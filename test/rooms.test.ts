@@ -27,6 +27,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ECOSYSTEMS,
   ["policy"],
   ["plan", "osv"],
+  ["feeds"],
   ["review"],
   ["exec"],
   ["front"],
@@ -70,7 +71,18 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
   nuget: ["nuget", "nuget-managed", "nuget-target"],
   vscode: ["vscode", "vscode-managed", "vscode-target"],
   services: ["services", "services-grammar"],
-  osv: ["osv"],
+  // Looking up, and the index that feeds fill and their state is read from.
+  osv: [
+    "osv",
+    "osv-context",
+    "osv-index",
+    "osv-index-write",
+    "osv-indexed",
+    "osv-range",
+    "osv-record",
+    "osv-source",
+  ],
+  feeds: ["feeds", "feeds-state"],
   // Deciding, the configuration, the table of rules for those who explain it, and the facts that screens and prompts show too.
   policy: [
     "policy",
@@ -113,6 +125,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     "host-steps",
     "host-units",
     "host-version",
+    "host-units-occasional",
   ],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.
