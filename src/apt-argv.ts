@@ -1,3 +1,4 @@
+import { repositoryArgv } from "./apt-repository-argv.ts";
 import { formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { AegisError } from "./errors.ts";
@@ -8,6 +9,9 @@ const FIXED: Readonly<Record<string, readonly string[]>> = {
   upgrade: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
   repair: ["dpkg", "--configure", "-a"],
 };
+
+/** Operations that change a repository's file, or may undo that. */
+const WITH_REPOSITORY: readonly string[] = ["add-repository", "remove-repository", "rollback"];
 
 /** Operations with package names on the command line. */
 const WITH_PACKAGES: readonly string[] = ["install", "remove", "rollback"];
@@ -30,7 +34,11 @@ export function aptArgv(operation: string, packages: readonly string[]): string[
  * The argv that gets signed: every package with its exact version, so that apt has no choice left.
  * @throws AegisError `invalid_document`
  */
-export function signedAptArgv(plan: Pick<OperationPlan, "operation" | "exact_targets">): string[] {
+export function signedAptArgv(
+  plan: Pick<OperationPlan, "operation" | "exact_targets" | "repository">,
+): string[] {
+  if (plan.repository !== undefined && WITH_REPOSITORY.includes(plan.operation))
+    return repositoryArgv(plan.repository);
   if (WITH_PACKAGES.includes(plan.operation)) {
     const [first] = plan.exact_targets;
     if (first === undefined) throw notSignable("it names no exact package");

@@ -20,12 +20,21 @@ const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {
   ubuntu: ["/usr/share/keyrings/ubuntu-archive-keyring.gpg"],
 };
 
+/** Whether a source is bound to its distribution's own keyring, whether or not its index is there. */
+export function namesArchiveKeyring({ signedBy }: Pick<AptSource, "signedBy">, osId: string): boolean {
+  const words = (signedBy ?? "").split(/[ \t\n,]+/);
+  return (ARCHIVE_KEYRINGS[osId] ?? []).some((path) => words.includes(path));
+}
+
 /** Transports for local files: anyone who can write there decides what is installed. */
 const LOCAL_TRANSPORTS: readonly string[] = ["file", "copy", "cdrom"];
 const WEB_TRANSPORT = /^(?:(?:mirror|tor)\+)?https?$/;
 
 /** Tolerance for a clock behind the index. */
 const FUTURE_MS = 3_600_000;
+
+/** The problem of a source that apt has not fetched yet. */
+export const NO_INDEX = "no index on disk: run `apt-get update`";
 
 /** Evidence about the sources. */
 export interface Repositories {
@@ -43,15 +52,29 @@ interface Index {
   signed: SignedFiles | null;
 }
 
+/** A file of a source's index; null if there is none. */
+export type IndexFile = (
+  source: AptSource,
+  name: "InRelease" | "Release" | "Release.gpg",
+) => { path: string; text: string } | null;
+
 /**
  * Evidence about every source: its Release file's fields, whether a signature matches its keys, and the resulting
- * trust. Signatures are verified in parallel, once per pair of index and keys.
+ * trust. Signatures are verified in parallel, once per pair of index and keys. The indexes are those that apt has downloaded, unless
+ * `fetched` gives others.
  */
 export async function inspectRepositories(
   sources: readonly AptSource[],
   dirs: AptDirs,
   planning: Planning,
+  fetched?: IndexFile,
 ): Promise<Repositories> {
+  const downloaded: IndexFile = (source, name) => {
+    const path = `${dirs.lists}/${listFileName(source, name)}`;
+    const text = planning.readText(path);
+    return text === null ? null : { path, text };
+  };
+  const missing = fetched === undefined ? NO_INDEX : "its index was not fetched";
   const verifier = new Verifier(planning);
   const archiveKeyrings = (ARCHIVE_KEYRINGS[planning.host.os_id] ?? []).filter(
     (path) => planning.readText(path) !== null,
@@ -59,7 +82,7 @@ export async function inspectRepositories(
   const bindings = new Map<string, Binding>();
   const evidence = await Promise.all(
     sources.map(async (source) => {
-      const index = readIndex(source, dirs, planning);
+      const index = readIndex(source, fetched ?? downloaded, planning);
       const binding = bindings.get(source.signedBy ?? "") ?? bindingOf(source, dirs, planning);
       bindings.set(source.signedBy ?? "", binding);
       // Both names are the same file; using the source's name lets one run answer both questions.
@@ -73,9 +96,9 @@ export async function inspectRepositories(
       ]);
       const good = own.filter((signature) => isAllowed(signature, binding.fingerprints));
       const byArchive = good.some((a) => archive.some((b) => a.primary === b.primary));
-      const missing = verifier.missing ? ["its signature can't be verified without gpgv or sqv"] : [];
-      const problems = [...binding.problems, ...missing];
-      return evidenceOf(source, index, problems, good, byArchive, planning.now);
+      const unverified = verifier.missing ? ["its signature can't be verified without gpgv or sqv"] : [];
+      const problems = [...binding.problems, ...unverified];
+      return evidenceOf(source, index ?? missing, problems, good, byArchive, planning.now);
     }),
   );
   const warnings = verifier.missing
@@ -86,25 +109,24 @@ export async function inspectRepositories(
   return { evidence, commands: verifier.commands(), warnings };
 }
 
-function readIndex(source: AptSource, dirs: AptDirs, planning: Planning): Index | null {
-  const path = (file: string) => `${dirs.lists}/${listFileName(source, file)}`;
-  const inRelease = planning.readText(path("InRelease"));
+function readIndex(source: AptSource, file: IndexFile, planning: Planning): Index | null {
+  const inRelease = file(source, "InRelease");
   if (inRelease !== null) {
-    const parts = splitClearSigned(inRelease);
+    const parts = splitClearSigned(inRelease.text);
     return {
-      text: inRelease,
+      text: inRelease.text,
       release: parts === null ? null : parseRelease(parts.text),
-      signed: parts === null ? null : clearSigned(path("InRelease"), parts, planning),
+      signed: parts === null ? null : clearSigned(inRelease.path, parts, planning),
     };
   }
-  const release = planning.readText(path("Release"));
+  const release = file(source, "Release");
   if (release === null) return null;
-  const detached = [path("Release.gpg"), path("Release")] as const;
-  const signed = planning.readText(detached[0]) !== null;
+  const signature = file(source, "Release.gpg");
+  const detached = [signature?.path ?? "", release.path] as const;
   return {
-    text: release,
-    release: parseRelease(release),
-    signed: signed ? { clearSigned: detached, detached: () => detached } : null,
+    text: release.text,
+    release: parseRelease(release.text),
+    signed: signature === null ? null : { clearSigned: detached, detached: () => detached },
   };
 }
 
@@ -126,23 +148,25 @@ function clearSigned(file: string, parts: ClearSigned, planning: Planning): Sign
   };
 }
 
+/** `found`: the index, or why there is none. */
 function evidenceOf(
   source: AptSource,
-  index: Index | null,
+  found: Index | string,
   before: readonly string[],
   good: readonly GoodSignature[],
   byArchive: boolean,
   now: Date,
 ): RepositoryEvidence {
   const transport = /^([A-Za-z0-9+.-]+):/.exec(source.uri)?.[1]?.toLowerCase() ?? "";
+  const index = typeof found === "string" ? null : found;
   const release = index?.release ?? null;
   const problems = [...before];
   if (source.trusted) problems.push("trusted=yes disables verification");
   if (source.allowInsecure) problems.push("an allow-insecure option weakens verification");
   if (LOCAL_TRANSPORTS.includes(transport)) problems.push(`${transport}: is a place on this host`);
-  if (index === null) problems.push("no index on disk: run `apt-get update`");
-  else if (index.signed === null) problems.push("its index is not signed");
-  else if (index.release === null) problems.push("its index can't be read as apt reads it");
+  if (typeof found === "string") problems.push(found);
+  else if (found.signed === null) problems.push("its index is not signed");
+  else if (found.release === null) problems.push("its index can't be read as apt reads it");
   else if (good.length === 0) problems.push("no good signature by a key it is bound to");
   if (release !== null && !isOfSuite(release, source.suite)) {
     problems.push(`its index is of ${describeSuite(release)}, not of ${source.suite}`);

@@ -29,7 +29,7 @@ export async function rollbackRequest(
     problems: [],
     warnings: [],
   };
-  const record = readRecord(id, planning);
+  const record = recordOf(id, planning);
   if (typeof record === "string") return { ...request, problems: [record] };
   const { inverse } = record;
   if (inverse === null) return { ...request, problems: [`execution ${id} has no record of how to undo it`] };
@@ -78,7 +78,7 @@ export async function rollbackRequest(
 }
 
 /** The record of a finished execution, or why there is none to use. */
-function readRecord(id: string, planning: Planning): Result | string {
+export function recordOf(id: string, planning: Planning): Result | string {
   const text = planning.readText(resultPath(id));
   if (text === null) {
     return `can't read an outcome of execution ${id} (only root and members of aegis-admin may)`;

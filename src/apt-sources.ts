@@ -73,6 +73,16 @@ export function readSources(
   architecture: string,
   planning: Pick<Planning, "readText" | "list">,
 ): ParsedSources {
+  const { sources, problems } = readEntries(dirs, architecture, planning);
+  return { sources: merge(sources).filter(({ binary }) => binary), problems };
+}
+
+/** The same, each entry by itself and those for source packages too. */
+export function readEntries(
+  dirs: AptDirs,
+  architecture: string,
+  planning: Pick<Planning, "readText" | "list">,
+): ParsedSources {
   const files = [
     dirs.sourceList,
     ...planning
@@ -95,7 +105,7 @@ export function readSources(
     found.push(...parsed.sources);
     problems.push(...parsed.problems);
   }
-  return { sources: merge(found).filter(({ binary }) => binary), problems };
+  return { sources: found, problems };
 }
 
 /**

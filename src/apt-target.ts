@@ -191,9 +191,26 @@ export function parseAptOperation(operation: string, targets: readonly string[])
     }
     case "rollback":
       return parseExecution(targets);
+    case "add-repository":
+    case "remove-repository":
+      return parseRepositoryName(operation, targets);
     default:
       return parseAptTargets(targets);
   }
+}
+
+/** A file's name below /etc/apt/sources.list.d, without `.sources`. No dots: it could seem to end in something else. */
+function parseRepositoryName(operation: string, targets: readonly string[]): Targets {
+  const [name = "", second] = targets;
+  if (second === undefined && /^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$/.test(name))
+    return { targets: [name], denied: [], targetType: "repository" };
+  throw new AegisError(
+    "invalid_target",
+    second === undefined
+      ? `${JSON.stringify(name.slice(0, 80))} can't name a repository's file: small letters, digits, - and _ only`
+      : `${operation} takes one name`,
+    `Type: aegis plan apt ${operation} docker`,
+  );
 }
 
 function isDenied({ denied }: Targets, target: string): boolean {

@@ -17,6 +17,9 @@ import { lookAhead } from "./apt-outlook.ts";
 import { aptSettings, planningConfig } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
 import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
+import { gatherRepository } from "./apt-repository.ts";
+import { isRepositoryArgv } from "./apt-repository-argv.ts";
+import { repositoryFrom } from "./apt-repository-file.ts";
 import {
   type PackageRequest,
   type Requested,
@@ -47,11 +50,16 @@ export const apt: Ecosystem = {
   ...aptGrammar,
   gather(operation, targets, planning) {
     if (operation === "update") return gatherSources(planning);
-    return operation === "repair" ? gatherRepair(planning) : gatherPackages(operation, targets, planning);
+    if (operation === "repair") return gatherRepair(planning);
+    return gatherRepository(operation, targets, planning) ?? gatherPackages(operation, targets, planning);
   },
+  contentFrom: repositoryFrom,
   signedArgv: signedAptArgv,
   check: async () => (await import("./apt-dpkg-audit.ts")).dpkgFindings(),
-  driver: async () => (await import("./apt-driver.ts")).aptDriver,
+  driver: async (argv) =>
+    isRepositoryArgv(argv)
+      ? (await import("./apt-repository-driver.ts")).aptRepositoryDriver
+      : (await import("./apt-driver.ts")).aptDriver,
 };
 
 /** `update`: the sources it would refresh, from files below apt's default directories. apt itself is not run. */

@@ -19,6 +19,7 @@ const MODES = [
   "mcp",
   "hook",
   "build",
+  "repository",
   "confined",
 ] as const;
 
@@ -26,7 +27,7 @@ const MODES = [
 export const daemon = defineSubcommand({
   name: "daemon",
   description:
-    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover, --hook, --build and --confined are started by the executor itself.",
+    "Runs a service; to set a host up: aegis daemon install, uninstall, status. --runner, --recover, --hook, --build, --repository and --confined are started by the executor itself.",
   args: {
     executor: {
       type: "boolean",
@@ -44,6 +45,11 @@ export const daemon = defineSubcommand({
     },
     hook: { type: "string", valueHint: "tool", description: "what a tool calls back during a run, as root" },
     build: { type: "string", valueHint: "directory", description: "the build of a run, as root" },
+    repository: {
+      type: "string",
+      valueHint: "directory",
+      description: "the change of a repository's file of a run, as root",
+    },
     confined: { type: "string", valueHint: "role", description: "a process inside a sandbox" },
     run: { type: "string", valueHint: "directory", description: "the run that --hook is called for" },
     socket: {
@@ -100,6 +106,10 @@ export const daemon = defineSubcommand({
           import("./eco-load.ts"),
         ]);
         return (await superviseBuild(values.build ?? "", loadManaged)) === 0 ? EXIT.ok : EXIT.internal;
+      }
+      case "repository": {
+        const { writeRepository } = await import("./apt-repository-write.ts");
+        return writeRepository(values.repository ?? "", io.note) === 0 ? EXIT.ok : EXIT.internal;
       }
       case "confined": {
         const { runConfined } = await import("./eco-confined.ts");

@@ -7,7 +7,7 @@ import { loadEcosystem } from "./eco-load.ts";
 import { AegisError } from "./errors.ts";
 import { substanceOf } from "./exec-substance.ts";
 import type { FoundRequest } from "./front-requests.ts";
-import { makePlan } from "./plan.ts";
+import { contentOfPlan, makePlan } from "./plan.ts";
 import { userPlanningEnv } from "./plan-env.ts";
 import { openPlanning } from "./plan-world.ts";
 import { evaluate } from "./policy.ts";
@@ -30,21 +30,22 @@ const MARGIN_MS = 2 * 60_000;
  * @throws AegisError as makePlan and loadPolicyConfig
  */
 export async function planAgainHere(
-  { ecosystem, operation, targets }: OperationPlan,
+  plan: OperationPlan,
   { env }: Pick<Io, "env">,
 ): Promise<DecidedPlan & { config: LoadedPolicyConfig }> {
   const planning = openPlanning({ env: userPlanningEnv(env, readText) });
   try {
-    const document = await makePlan(await loadEcosystem(ecosystem), operation, [...targets], planning);
-    const plan = { document, hash: canonicalHash(document) };
+    const ecosystem = await loadEcosystem(plan.ecosystem);
+    const document = await makePlan(ecosystem, plan.operation, plan.targets, planning, contentOfPlan(plan));
+    const made = { document, hash: canonicalHash(document) };
     const config = loadPolicyConfig(env);
     const policy = evaluate({
       plan: document,
-      planHash: plan.hash,
+      planHash: made.hash,
       config: config.config,
       configHash: config.hash,
     });
-    return { plan, policy: { document: policy, hash: canonicalHash(policy) }, config };
+    return { plan: made, policy: { document: policy, hash: canonicalHash(policy) }, config };
   } finally {
     planning.close();
   }

@@ -1,6 +1,7 @@
 import { SPACE_WARNING } from "./apt-grammar.ts";
 import { renderChanges } from "./cmd-plan-changes.ts";
 import { inBrief, outlookLines, type PolicyNote, policyLine, shortages } from "./cmd-plan-outlook.ts";
+import { renderRepository } from "./cmd-plan-repository.ts";
 import { vulnerabilityAttention, vulnerabilityFacts } from "./cmd-plan-vulnerabilities.ts";
 import { checkedTrust, isStableWarning } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
@@ -73,7 +74,10 @@ export function planParts(
     attention: [attention(plan, terminal), remarks(plan, terminal)]
       .filter((block) => block !== "")
       .join("\n\n"),
-    changes: renderChanges(plan, terminal, sensitive),
+    changes:
+      plan.repository === undefined
+        ? renderChanges(plan, terminal, sensitive)
+        : renderRepository(plan, terminal),
     facts: labelled(terminal, [...facts(plan), policyLine(policy)]),
   };
 }

@@ -10,6 +10,7 @@ import { renderDenial } from "./cmd-policy-view.ts";
 import { pinnedRequest } from "./cmd-remedy.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import { FIRST_TOOL, type OperationPlan } from "./doc-plan.ts";
+import { MAX_REPOSITORY_FILE } from "./doc-repository.ts";
 import { findExecution, readResult } from "./doc-result.ts";
 import { saveDocument } from "./doc-store.ts";
 import type { Grammar } from "./eco-grammar.ts";
@@ -22,7 +23,7 @@ import { userPlanningEnv } from "./plan-env.ts";
 import { planSummary } from "./plan-summary.ts";
 import { openPlanning } from "./plan-world.ts";
 import { VERSION } from "./self.ts";
-import { readText } from "./sys-files.ts";
+import { readFileLimited, readText, typedPath } from "./sys-files.ts";
 import { isLong } from "./sys-pager.ts";
 import { writeTyped } from "./sys-typed-file.ts";
 import { clip, safe, showArgv } from "./terminal.ts";
@@ -70,6 +71,16 @@ export const plan = defineSubcommand({
       description:
         "for container: the engine that pulls, docker or podman (left out: the one that is installed, podman where both or neither are)",
     },
+    stanza: {
+      type: "string",
+      valueHint: "file",
+      description: "for apt add-repository: the repository, one stanza as in a .sources file",
+    },
+    key: {
+      type: "string",
+      valueHint: "file",
+      description: "its key, armored or binary, where the stanza does not embed it",
+    },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
     sbom: {
       type: "string",
@@ -83,6 +94,7 @@ export const plan = defineSubcommand({
     assertJson(values.summary, io);
     const ecosystem = runtimeOf(values.ecosystem, values.runtime);
     const request = await requestOf(ecosystem, values.operation, values.targets);
+    const content = await contentOf(request, values.stanza, values.key);
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
     try {
@@ -91,6 +103,7 @@ export const plan = defineSubcommand({
         request.operation,
         request.targets,
         planning,
+        content,
       );
     } finally {
       planning.close();
@@ -151,6 +164,31 @@ function runtimeOf(ecosystem: string, runtime: string | undefined): string {
   if (names.length === 0)
     throw new AegisError("usage", `${ecosystem} has no runtimes`, "Leave --runtime out.");
   throw new AegisError("usage", `--runtime takes ${names.join(" or ")}`, `Type: --runtime ${names[0]}`);
+}
+
+/**
+ * The file that the request brings with it: the stanza and its key in one, as it would be written.
+ * @throws AegisError `usage`, `not_found`, `io`, `invalid_target`
+ */
+async function contentOf(
+  { ecosystem, operation, targets }: { ecosystem: string; operation: string; targets: readonly string[] },
+  stanza: string | undefined,
+  key: string | undefined,
+): Promise<string | undefined> {
+  if (stanza === undefined && key === undefined) return undefined;
+  const { contentFrom, withContent = [] } = await loadEcosystem(ecosystem);
+  if (contentFrom === undefined || !withContent.includes(operation) || stanza === undefined)
+    throw new AegisError(
+      "usage",
+      stanza === undefined ? "--key goes with --stanza" : `${operation} takes no --stanza and no --key`,
+      "Type: aegis plan --help",
+    );
+  const read = (path: string) => typedPath(() => readFileLimited(path, MAX_REPOSITORY_FILE));
+  return contentFrom(
+    targets[0] ?? "",
+    read(stanza).toString("utf8"),
+    key === undefined ? undefined : read(key),
+  );
 }
 
 /** @throws AegisError `usage` */

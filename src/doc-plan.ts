@@ -19,6 +19,7 @@ import {
   SbomEvidence,
   VulnerabilityEvidence,
 } from "./doc-plan-evidence.ts";
+import { ConfiguredRepository } from "./doc-repository.ts";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
 
 /* The operation plan. */
@@ -202,6 +203,8 @@ export const OperationPlan = v.strictObject({
   support_files: v.optional(v.pipe(v.array(SupportFile), v.minLength(1), v.maxLength(20_000))),
   /** Of images only. */
   image: v.optional(ImageFacts),
+  /** apt: the repository that is added, replaced or removed. Omitted if none is. */
+  repository: v.optional(ConfiguredRepository),
   denied_targets: v.pipe(v.array(DeniedTarget), v.maxLength(256)),
   /** apt: programs that dpkg's configuration makes it run. Omitted if there are none. */
   host_hooks: v.optional(v.pipe(v.array(HostHook), v.minLength(1), v.maxLength(64))),

@@ -10,7 +10,7 @@ import { groupId, STATE, type StatePaths } from "./sys-state.ts";
 
 const nullableText = v.nullable(v.string());
 
-/** A package whose state after the run differs from the plan. */
+/** A package, or a file by its path, whose state after the run differs from the plan. */
 const Difference = v.strictObject({
   package: v.string(),
   architecture: v.string(),
@@ -21,6 +21,7 @@ export type Difference = v.InferOutput<typeof Difference>;
 
 /** A difference in words. */
 export function describeDifference({ package: name, architecture, expected, found }: Difference): string {
+  if (name.startsWith("/")) return `${name} is ${found ?? "absent"}, expected ${expected ?? "absent"}`;
   return `${name}:${architecture} is ${found ?? "not installed"}, expected ${expected ?? "not installed"}`;
 }
 
@@ -49,6 +50,14 @@ export type Executable = v.InferOutput<typeof ExecutableSchema>;
 /** What a run of a managed root found there and what it left, as treeDigest of eco-stage.ts. */
 const Content = v.strictObject({ before: sha256, after: sha256 });
 export type Content = v.InferOutput<typeof Content>;
+
+/** A file below /etc/apt/sources.list.d; null where there was none, and is none now. */
+const ChangedRepository = v.strictObject({
+  name: v.string(),
+  before: nullableText,
+  after_sha256: v.nullable(sha256),
+});
+export type ChangedRepository = v.InferOutput<typeof ChangedRepository>;
 
 /** The outcome of an execution, written by the executor and read by `apply`. */
 export const ResultSchema = v.strictObject({
@@ -79,6 +88,8 @@ export const ResultSchema = v.strictObject({
   inverse: v.optional(v.nullable(v.array(Undo)), null),
   /** Commands of the managed root that it changed, all of them. Left out where the ecosystem has no managed root. */
   executables: v.optional(v.array(ExecutableSchema)),
+  /** The repository's file that the run changed, with its text before, which a rollback brings back. */
+  repository: v.optional(ChangedRepository),
   /** Of the managed root, if the run exchanged it, however it ended. */
   content: v.optional(Content),
 });

@@ -11,6 +11,9 @@ const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-
 
 /** A service or socket by its full name (systemd.unit(5)): no pattern, path, escape or template, each of which systemctl would take. */
 const UNIT = /^[A-Za-z0-9_:][A-Za-z0-9:_.-]*(?:@[A-Za-z0-9:_.@-]+)?\.(?:service|socket)$/;
+/** The name of a file below /etc/apt/sources.list.d, without its ending. */
+const REPOSITORY = /^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$/;
+const DIGEST = /^sha256:[0-9a-f]{64}$/;
 
 /** A UUID in lower case. */
 const EXECUTION = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -34,6 +37,10 @@ const ALLOWED: readonly ArgvForm[] = [
   ["apt-get", "remove", "-y", oneOrMore(APT_NAME)],
   ["dpkg", "--configure", "-a"],
   ["systemctl", "restart", oneOrMore(UNIT)],
+  // Done by Aegis itself: no package manager has a command for it.
+  ["aegis", "repository", "add", REPOSITORY, DIGEST],
+  ["aegis", "repository", "replace", REPOSITORY, DIGEST, DIGEST],
+  ["aegis", "repository", "remove", REPOSITORY, DIGEST],
   [
     ...["npm", "install", "--global", "--prefix", "/var/lib/aegis/npm-global"],
     ...["--ignore-scripts", "--no-audit", "--no-fund"],

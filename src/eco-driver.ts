@@ -1,5 +1,5 @@
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
-import type { Content, Difference, Executable, Undo } from "./doc-result.ts";
+import type { ChangedRepository, Content, Difference, Executable, Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
@@ -69,7 +69,12 @@ interface Progress {
  * `absent`: there is no evidence. `reason` completes "the run failed: ".
  */
 type Witness =
-  | { verdict: "vouched" | "not_needed"; executables?: readonly Executable[]; content?: Content }
+  | {
+      verdict: "vouched" | "not_needed";
+      executables?: readonly Executable[];
+      content?: Content;
+      repository?: ChangedRepository;
+    }
   | { verdict: "absent"; reason: string }
   | { verdict: "refused"; code: ErrorCode; reason: string };
 

@@ -11,6 +11,8 @@ export interface Targets {
   targets: string[];
   /** Valid but always denied: URLs, local paths, git sources, … */
   denied: DeniedTarget[];
+  /** The text of the file that the request brings with it; only of operations that take one. */
+  content?: string;
   /** What a target is called in this ecosystem: `package`, `image`, `module`, … */
   targetType: string;
 }
@@ -81,6 +83,8 @@ export interface Grammar {
   tool: Tool;
   /** Operation name → how many targets it takes. */
   operations: Readonly<Record<string, "none" | "some">>;
+  /** Those of its operations that write a file, whose text the request brings with it. */
+  withContent?: readonly string[];
   /**
    * Checks targets against the ecosystem's grammar.
    * @throws AegisError `invalid_target` for a target that the ecosystem does not allow

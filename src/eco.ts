@@ -28,6 +28,7 @@ export type Findings = Pick<
   | "host_hooks"
   | "support_files"
   | "image"
+  | "repository"
   | "scripts"
   | "build_hooks_detected"
   | "native_code_risk"
@@ -97,6 +98,11 @@ export interface Ecosystem extends Grammar {
    * @throws AegisError `not_found` for a target that the tool does not know
    */
   gather(operation: string, targets: Targets, planning: Planning): Promise<Findings>;
+  /**
+   * The text of the file that a request brings with it (`withContent`), from the files that were typed.
+   * @throws AegisError `invalid_target` for what must not be written
+   */
+  contentFrom?(target: string, stanza: string, key: Uint8Array | undefined): string;
   /**
    * The exact argv to sign, from the plan alone. Pure.
    * @throws AegisError `invalid_document` if the plan has no exact version to sign

@@ -15,7 +15,7 @@ export function bounded(text: string): string {
 
 type RunOutcome = Pick<
   Result,
-  "state" | "exit_status" | "code" | "message" | "executables" | "content" | keyof Comparison
+  "state" | "exit_status" | "code" | "message" | "executables" | "content" | "repository" | keyof Comparison
 >;
 
 /**
@@ -71,13 +71,16 @@ export async function judgeRun(
   return { ...done, code: "drift", message };
 }
 
-/** What a managed root offers and holds after a run that exchanged it, though the run may have failed after that. */
-export function leftBy(witness: ReturnType<RunDriver["witness"]>): Pick<Result, "executables" | "content"> {
+/** What a run left that exchanged a managed root or a repository's file, though it may have failed after that. */
+export function leftBy(
+  witness: ReturnType<RunDriver["witness"]>,
+): Pick<Result, "executables" | "content" | "repository"> {
   if (witness.verdict !== "vouched") return {};
-  const { executables, content } = witness;
+  const { executables, content, repository } = witness;
   return {
     ...(executables === undefined ? {} : { executables: [...executables] }),
     ...(content === undefined ? {} : { content }),
+    ...(repository === undefined ? {} : { repository }),
   };
 }
 

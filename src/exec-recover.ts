@@ -6,7 +6,7 @@ import type { AuditLog } from "./audit-log.ts";
 import { readEvents } from "./audit-read.ts";
 import { anyKeys, parseJson } from "./canonical.ts";
 import { TransactionEntry } from "./doc-plan.ts";
-import { type Result, ResultSchema, readResult, writeResult } from "./doc-result.ts";
+import { describeDifference, type Result, ResultSchema, readResult, writeResult } from "./doc-result.ts";
 import type { RunDriver } from "./eco-driver.ts";
 import { type Ecosystems, loadDriver } from "./eco-load.ts";
 import {
@@ -179,13 +179,16 @@ async function closeInterrupted(
   const witness = driver.witness(runDirectory(id, paths), run);
   const left = driver.left?.(runDirectory(id, paths));
   const advice = await driver.advice();
-  const differing = found.not_as_planned.length;
+  const [first, ...more] = found.not_as_planned;
+  const differing = more.length + (first === undefined ? 0 : 1);
   const parts = [
     why,
     witness.verdict === "refused" ? witness.reason : "",
-    differing === 0
-      ? `every package is as planned${witness.verdict === "absent" ? ", but there is no evidence of what was installed" : ""}`
-      : `${differing} of ${transaction.length} packages are not as planned`,
+    first !== undefined && transaction.length === 0
+      ? `not as planned: ${describeDifference(first)}`
+      : differing === 0
+        ? `every package is as planned${witness.verdict === "absent" ? ", but there is no evidence of what was installed" : ""}`
+        : `${differing} of ${transaction.length} packages are not as planned`,
     advice.text,
   ];
   const message = bounded(parts.filter((part) => part !== "").join("; "));

@@ -9,7 +9,7 @@ import type { Grammars } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { compareDecisions, compareVulnerabilities, compareWarnings, compareWithOwn } from "./exec-drift.ts";
 import { reviewIsSignedBy } from "./key-review-signature.ts";
-import { makePlan } from "./plan.ts";
+import { contentOfPlan, makePlan } from "./plan.ts";
 import { evaluate } from "./policy.ts";
 import type { LoadedPolicyConfig } from "./policy-config.ts";
 import { buildPrompt } from "./review-prompt.ts";
@@ -40,7 +40,7 @@ export async function planAgain(
   const held = await driver.hold(signed, planning);
   // Waits for both, since planning that is still running needs its directory.
   const [made, checked] = await Promise.allSettled([
-    makePlan(ecosystem, signed.operation, signed.targets, planning),
+    makePlan(ecosystem, signed.operation, signed.targets, planning, contentOfPlan(signed, ecosystems)),
     held?.check(),
   ]);
   if (checked.status === "rejected") throw checked.reason;

@@ -44,9 +44,16 @@ export function baselineEvent(
   };
 }
 
-/** The event of how the repositories differ from those of the last run; none if they don't. */
-export function driftEvents(before: RepositoryState, now: RepositoryState): NewAuditEvent[] {
-  const changes = repositoryDrift(before, now);
+/**
+ * The event of how the repositories differ from those of the last run; none if they don't. `executed` are the files that are as an
+ * execution left them.
+ */
+export function driftEvents(
+  before: RepositoryState,
+  now: RepositoryState,
+  executed: ReadonlySet<string> = new Set(),
+): NewAuditEvent[] {
+  const changes = repositoryDrift(before, now, executed);
   if (changes.length === 0) return [];
   const names = [...new Set(changes.map(({ repository }) => repository))];
   const what = plural(names.length, "repository changed", "repositories changed");

@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
 import * as v from "valibot";
 import { bindingOf } from "./apt-keyring.ts";
-import { inspectRepositories } from "./apt-repositories.ts";
+import { inspectRepositories, NO_INDEX } from "./apt-repositories.ts";
+import { fileState } from "./apt-repository-write.ts";
 import { aptDirs, readSources } from "./apt-sources.ts";
+import { readEvents } from "./audit-read.ts";
 import { sha256Hex } from "./canonical.ts";
 import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { HOST_SETTINGS, type Planning } from "./eco-planning.ts";
@@ -16,6 +18,8 @@ import { clip } from "./terminal.ts";
  */
 
 const MAX_KEYRING = 16 * 1024 * 1024;
+/** Executions that are read back. */
+const REMEMBERED = 1000;
 /** Longest value that an event quotes. */
 const SHOWN = 300;
 
@@ -77,22 +81,62 @@ function keyringDigests(paths: readonly string[]): string[] {
     .sort();
 }
 
-/** How `now` differs from `before`, in the order of the sources' names. */
-export function repositoryDrift(before: RepositoryState, now: RepositoryState): RepositoryChange[] {
+/** What follows from a source's index: the rest is in its file. */
+const OF_INDEX: readonly string[] = ["key_fingerprints", "trust", "problems"];
+
+/**
+ * How `now` differs from `before`, in the order of the sources' names. Left out is what an execution did, which has events of its
+ * own: `executed` are the paths of files that are as one left them.
+ */
+export function repositoryDrift(
+  before: RepositoryState,
+  now: RepositoryState,
+  executed: ReadonlySet<string> = new Set(),
+): RepositoryChange[] {
   const names = [...new Set([...Object.keys(before), ...Object.keys(now)])].sort();
-  return names.flatMap((repository): RepositoryChange[] => {
-    const [old, fresh] = [before[repository], now[repository]];
-    if (old === undefined && fresh !== undefined)
-      return [{ repository, change: "added", property: null, from: null, to: summaryOf(fresh) }];
-    if (old !== undefined && fresh === undefined)
-      return [{ repository, change: "removed", property: null, from: summaryOf(old), to: null }];
-    return [...new Set([...Object.keys(old ?? {}), ...Object.keys(fresh ?? {})])].flatMap((property) => {
-      const [from, to] = [old?.[property] ?? "", fresh?.[property] ?? ""];
-      if (from === to) return [];
-      return [
-        { repository, change: "changed", property, from: clip(from, SHOWN), to: clip(to, SHOWN) } as const,
-      ];
-    });
+  return names.flatMap((repository) =>
+    driftOf(repository, before, now).filter(({ property }) => {
+      const [old, fresh] = [before[repository], now[repository]];
+      const isExecuted = [old, fresh].every((source) => source === undefined || isIn(source, executed));
+      // Its first index, after the update that follows.
+      const isNew = property === null || !OF_INDEX.includes(property) || old?.problems?.startsWith(NO_INDEX);
+      return !(isExecuted && isNew === true);
+    }),
+  );
+}
+
+function isIn({ configured_in = "" }: Source, files: ReadonlySet<string>): boolean {
+  return files.has(configured_in.replace(/ stanza \d+$/, ""));
+}
+
+/**
+ * The files of repositories that executions have changed since an event of this log, and that are as they left them.
+ * @throws AegisError `io` if this user may not read the log, `log_tampered`
+ */
+export function executedFiles(dir: string, after: number | undefined): Set<string> {
+  const kind = ["execution_completed", "execution_interrupted"] as const;
+  const left = new Map<string, string | null>();
+  for (const { details } of readEvents(dir, { kind, after, last: REMEMBERED })) {
+    const found = v.safeParse(LeftFile, details?.repository);
+    if (found.success) left.set(found.output.path, found.output.state);
+  }
+  return new Set([...left].filter(([path, state]) => fileState(path) === state).map(([path]) => path));
+}
+
+const LeftFile = v.object({ path: v.string(), state: v.nullable(v.string()) });
+
+function driftOf(repository: string, before: RepositoryState, now: RepositoryState): RepositoryChange[] {
+  const [old, fresh] = [before[repository], now[repository]];
+  if (old === undefined && fresh !== undefined)
+    return [{ repository, change: "added", property: null, from: null, to: summaryOf(fresh) }];
+  if (old !== undefined && fresh === undefined)
+    return [{ repository, change: "removed", property: null, from: summaryOf(old), to: null }];
+  return [...new Set([...Object.keys(old ?? {}), ...Object.keys(fresh ?? {})])].flatMap((property) => {
+    const [from, to] = [old?.[property] ?? "", fresh?.[property] ?? ""];
+    if (from === to) return [];
+    return [
+      { repository, change: "changed", property, from: clip(from, SHOWN), to: clip(to, SHOWN) } as const,
+    ];
   });
 }
 

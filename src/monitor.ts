@@ -24,7 +24,7 @@ import {
   type PackageLook,
   versionsNow,
 } from "./monitor-packages.ts";
-import { type RepositoryState, repositoryState } from "./monitor-repositories.ts";
+import { executedFiles, type RepositoryState, repositoryState } from "./monitor-repositories.ts";
 import {
   MONITOR_DIRECTORY,
   type MonitorState,
@@ -122,7 +122,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
     ...(state === null
       ? [baseline(saved, seen, after, present, problems)]
       : [
-          ...driftEvents(state.repositories, present.repositories),
+          ...driftEvents(state.repositories, present.repositories, executedNow(state)),
           ...findingsEvents(state.findings, findings, problems),
         ]),
   ];
@@ -213,6 +213,11 @@ function recordedSince(saved: MonitorState | null): AuditEvent[] {
     if (error instanceof AegisError && error.code === "not_found") return [];
     throw error;
   }
+}
+
+/** The files of repositories that executions have changed since the last event of the monitor. */
+function executedNow({ audit_sequence }: MonitorState): Set<string> {
+  return executedFiles(SYSTEM.auditDir, audit_sequence);
 }
 
 /** The progress that the newest event records; null if there is none. */

@@ -7,6 +7,7 @@ import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { assertOperation } from "./eco-load.ts";
 import type { Planning } from "./eco-planning.ts";
+import { type Grammars, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
 import { withVulnerabilities } from "./osv.ts";
 import { riskScore } from "./plan-risk.ts";
@@ -15,21 +16,39 @@ import { riskSignals } from "./plan-signals.ts";
 /**
  * Makes a plan: what the operation would do to this host, without doing it. Everything except `plan_id` depends only on
  * the arguments and `planning`. If a target is always denied no command runs.
- * @throws AegisError `usage` (operation, number of targets), `invalid_target`, `not_found`
+ * `content` is the text of the file that the request brings with it, for operations that take one.
+ * @throws AegisError `usage` (operation, number of targets, content), `invalid_target`, `not_found`
  */
 export async function makePlan(
   ecosystem: Ecosystem,
   operation: string,
   args: readonly string[],
   planning: Planning,
+  content?: string,
 ): Promise<OperationPlan> {
   assertOperation(ecosystem, operation, args.length);
-  const targets = ecosystem.parseTargets(operation, args);
+  assertContent(ecosystem, operation, content);
+  const parsed = ecosystem.parseTargets(operation, args);
+  const targets = content === undefined ? parsed : { ...parsed, content };
   const denied = targets.denied.length > 0;
   const findings = denied
     ? deniedFindings(ecosystem, operation)
     : await withVulnerabilities(ecosystem, await ecosystem.gather(operation, targets, planning), planning);
   return assemble(ecosystem, operation, targets, findings, planning);
+}
+
+/** @throws AegisError `usage` where an operation needs a file's text and has none, or has one and takes none */
+function assertContent({ tool, withContent = [] }: Ecosystem, operation: string, content?: string): void {
+  const takes = withContent.includes(operation);
+  if (takes === (content !== undefined)) return;
+  const what = takes ? "needs the file to write: --stanza <file>" : "takes no file";
+  throw new AegisError("usage", `${tool} ${operation} ${what}`, "Type: aegis plan --help");
+}
+
+/** The text that a plan's request brought with it, for planning the same again. */
+export function contentOfPlan({ tool, operation, repository }: OperationPlan, grammars: Grammars = TABLE) {
+  const takes = grammars[tool]?.grammar.withContent?.includes(operation) === true;
+  return takes ? (repository?.after ?? undefined) : undefined;
 }
 
 function assemble(
@@ -49,6 +68,7 @@ function assemble(
       denied.length === 0 &&
       !bringsBack({ tool, operation }) &&
       !findings.nothing_to_do &&
+      findings.repository?.after !== null &&
       (findings.transaction.length === 0 || findings.transaction.some(isFetched)),
   };
   const undeclared = signals.find((signal) => !ecosystem.signals.includes(signal));

@@ -34,7 +34,15 @@ export function nameOf(entry: TransactionEntry): string {
   return entry.name.replace(/:.*$/, "");
 }
 
-export type AptOperation = "update" | "upgrade" | "install" | "remove" | "rollback" | "repair";
+export type AptOperation =
+  | "update"
+  | "upgrade"
+  | "install"
+  | "remove"
+  | "rollback"
+  | "repair"
+  | "add-repository"
+  | "remove-repository";
 
 export function isOperation(f: Facts, operation: AptOperation): boolean {
   return f.plan.tool === "apt" && f.plan.operation === operation;
@@ -62,7 +70,8 @@ export function isRequested(f: Facts, entry: TransactionEntry): boolean {
 
 /** Whether the host is already in the requested state. The plan's claim alone is not enough, and an update is never idle. */
 export function isIdle(f: Facts): boolean {
-  return f.plan.nothing_to_do && f.plan.transaction.length === 0 && !isOperation(f, "update");
+  const { nothing_to_do, transaction, repository } = f.plan;
+  return nothing_to_do && transaction.length === 0 && repository === undefined && !isOperation(f, "update");
 }
 
 /**

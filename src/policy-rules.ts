@@ -2,6 +2,7 @@ import type { Rule } from "./policy-rule.ts";
 import { APT_DENIED, APT_SENSITIVE } from "./policy-rules-apt.ts";
 import { CONTENT_DENIED, CONTENT_RUNS_CODE, VULNERABILITY_GRAVE } from "./policy-rules-content.ts";
 import { OPERATIONS, UNDECIDED } from "./policy-rules-operation.ts";
+import { REPOSITORY_DENIED, REPOSITORY_SENSITIVE } from "./policy-rules-repository.ts";
 import { METADATA_MISSING, REQUEST_DENIED } from "./policy-rules-request.ts";
 import { REVIEW } from "./policy-rules-review.ts";
 import { RESTARTS_DENIED, RESTARTS_RISKY } from "./policy-rules-services.ts";
@@ -13,9 +14,11 @@ import { RESTARTS_DENIED, RESTARTS_RISKY } from "./policy-rules-services.ts";
 export const RULES: readonly Rule[] = [
   ...REQUEST_DENIED,
   ...APT_DENIED,
+  ...REPOSITORY_DENIED,
   ...CONTENT_DENIED,
   RESTARTS_DENIED,
   ...APT_SENSITIVE,
+  ...REPOSITORY_SENSITIVE,
   ...CONTENT_RUNS_CODE,
   RESTARTS_RISKY,
   METADATA_MISSING,

@@ -81,6 +81,35 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "name the day from which it is old enough, and ask whether an older version or waiting will do",
     never: "set the clock, change the record of first sightings, or download the package yourself",
   },
+  "apt-repository-form": FORGED,
+  "apt-repository-key": {
+    may: "report the key's fingerprint, and ask for the one that the vendor signs with today",
+    never: "change the date or the key so that it passes",
+  },
+  "apt-repository-unverified": {
+    may: "report which index is not signed by the key that was given; the vendor may have changed it",
+    never: "try other keys until one fits, or take a key from the repository itself",
+  },
+  "apt-repository-unseen": {
+    may: "say that nobody has seen whether the key fits, and hand the plan over",
+    never: "vouch for an address that did not answer",
+  },
+  "apt-repository-plain-http": {
+    may: "see whether the vendor offers https, and plan with that; else hand the plan over",
+    never: "call it safe because the index is signed",
+  },
+  "apt-repository-impersonates": {
+    may: "point out the name it goes by and the key that signs it, and hand the plan over",
+    never: "repeat its own word for what it is",
+  },
+  "apt-repository-key-changes": {
+    may: "name the old and the new fingerprint and where the new one is published, and hand the plan over",
+    never: "vouch for the new key because the repository serves it",
+  },
+  "apt-repository-key-weak": {
+    may: "say why the key is weak, and hand the plan over",
+    never: "call it good enough",
+  },
   "apt-hash-unknown": {
     may: "plan apt update, have it applied, then plan again",
     never: "download the package to work out a hash",
@@ -194,6 +223,14 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   "managed-rollback": {
     may: "name what comes back and what goes, say why it should, and hand the plan over",
     never: "copy anything out of /var/lib/aegis/previous, or roll back on your own because a run failed",
+  },
+  "apt-add-repository": {
+    may: "give the vendor's stanza and key with where each is published, name the fingerprint, and hand the plan over",
+    never: "write below /etc/apt, run add-apt-repository, or pipe a vendor's set-up script into a shell",
+  },
+  "apt-remove-repository": {
+    may: "name the packages that came from it and get no updates any more, and hand the plan over",
+    never: "remove or rename its file yourself",
   },
   "apt-repair": {
     may: "report what dpkg left half-done, and hand the plan over",

@@ -149,7 +149,10 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   const { plan } = await import("./cmd-plan.ts");
   let written: unknown = null;
   await plan.run(
-    { ecosystem, operation, targets, out: undefined, sbom: undefined, summary: false, runtime: undefined },
+    {
+      ...{ ecosystem, operation, targets, summary: false },
+      ...{ out: undefined, sbom: undefined, runtime: undefined, stanza: undefined, key: undefined },
+    },
     {
       ...io,
       result(document, text) {

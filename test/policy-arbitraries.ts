@@ -26,6 +26,8 @@ import {
   WEAK,
 } from "./policy-plans.ts";
 
+import { adding, removing, replacing, VENDOR, vendorFile } from "./policy-repository-cases.ts";
+
 /*
  * Generated plans, configurations and reviews, for properties that must hold for every one of them. Plans vary in every
  * field that a rule looks at, and most give few reasons to deny: a denial would hide all other decisions.
@@ -49,6 +51,14 @@ const BASES: readonly OperationPlan[] = [
   repair([configured]),
   restart(["hello.service"]),
   restart(["ssh.service"], ["dbus.service"]),
+  adding(),
+  adding({ repository_evidence: [{ ...VENDOR, transport: "http", release_origin: "Debian" }] }),
+  adding({ repository_evidence: [{ ...VENDOR, release_sha256: null, trust: "untrusted" }] }),
+  adding({ repository_evidence: [{ ...VENDOR, trust: "untrusted" }] }),
+  adding({}, vendorFile("dsa1024-sha1")),
+  adding({}, vendorFile("revoked")),
+  replacing(vendorFile("rsa2048")),
+  removing(),
   upgrade({ operation: "dist-upgrade" }),
   ...(["pip", "container", "nuget", "vscode", "go", "cargo"] as const).map((tool) =>
     npm({ tool, ecosystem: tool }),

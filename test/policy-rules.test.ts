@@ -29,6 +29,7 @@ import {
   vulnerability,
   WEAK,
 } from "./policy-plans.ts";
+import { REPOSITORY_CASES } from "./policy-repository-cases.ts";
 import { REVIEWER, STRANGER } from "./signing-kit.ts";
 
 const BUILT_IN = "";
@@ -1269,6 +1270,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       { what: "apt's", plan: rollback([older], "a:amd64=0.9") },
     ],
   },
+  ...REPOSITORY_CASES,
   "apt-repair": {
     decision: "require_human",
     fires: [

@@ -50,7 +50,15 @@ const REGISTRY = ["eco-table"];
 const DOORS: Readonly<Record<string, readonly string[]>> = {
   // Planning and running, the grammar, and dpkg's hook. The monitor reads dpkg's and apt's own records and indexes, policy names packages.
   apt: [
-    ...["apt", "apt-grammar", "apt-hook", "apt-argv"],
+    ...[
+      "apt",
+      "apt-grammar",
+      "apt-hook",
+      "apt-argv",
+      "apt-repository-argv",
+      "apt-repository-file",
+      "apt-repository-write",
+    ],
     ...[
       "apt-dpkg",
       "apt-first-seen",
