@@ -62,3 +62,14 @@ export function heldBack(
     ...new Set([...simulation.keptBack, ...simulation.phased, ...simulation.heldChanged, ...onHold]),
   ].sort();
 }
+
+/** Warnings about held back packages. */
+export function holdNotes(simulation: Simulation): string[] {
+  const phrase = (names: readonly string[], text: string) =>
+    names.length === 0 ? [] : [`${text}: ${names.join(" ")}`];
+  return [
+    ...phrase(simulation.heldChanged, "on hold, but would be changed"),
+    ...phrase(simulation.keptBack, "kept back"),
+    ...phrase(simulation.phased, "deferred by a phased update"),
+  ];
+}

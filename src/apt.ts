@@ -32,7 +32,7 @@ import { servicesOutlook } from "./apt-services.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS, readSources } from "./apt-sources.ts";
-import { heldBack, interruptions } from "./apt-state.ts";
+import { heldBack, holdNotes, interruptions } from "./apt-state.ts";
 import {
   buildTransaction,
   findSourceConflicts,
@@ -279,17 +279,6 @@ async function gatherRepositories(
     problems,
     repositories: { ...repositories, warnings: [...problems, ...repositories.warnings] },
   };
-}
-
-/** Warnings about held back packages. */
-function holdNotes(simulation: Simulation): string[] {
-  const phrase = (names: readonly string[], text: string) =>
-    names.length === 0 ? [] : [`${text}: ${names.join(" ")}`];
-  return [
-    ...phrase(simulation.heldChanged, "on hold, but would be changed"),
-    ...phrase(simulation.keptBack, "kept back"),
-    ...phrase(simulation.phased, "deferred by a phased update"),
-  ];
 }
 
 /** apt's errors and warnings. Its notices differ between root and others, so they are left out. */
