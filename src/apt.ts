@@ -29,7 +29,7 @@ import {
 } from "./apt-requested.ts";
 import { rollbackRequest } from "./apt-rollback.ts";
 import { servicesOutlook } from "./apt-services.ts";
-import { parseSimulation, type Simulation } from "./apt-simulation.ts";
+import { parseSimulation } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
 import { type AptDirs, aptDirs, DEFAULT_APT_DIRS, readSources } from "./apt-sources.ts";
 import { heldBack, holdNotes, interruptions } from "./apt-state.ts";
