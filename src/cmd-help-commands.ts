@@ -41,6 +41,13 @@ const HELP: Readonly<Record<CommandName, CommandHelp>> = {
     examples: ["$ aegis plan show latest"],
     topics: DOCUMENT_HELP,
   },
+  "plan diff": {
+    about: [
+      "What two plans have in common is left out: only packages, vulnerabilities, services, reasons, warnings and evidence that one of them has. The decisions are what the policy in force says about each now, without a review. `same` in the JSON document: nothing but ids, times and raw output differs.",
+    ],
+    examples: ["$ aegis plan diff 07aab947 latest"],
+    topics: DOCUMENT_HELP,
+  },
   "plan list": {
     about: [
       "Of the plans in your store, with the decision of the policy result beside each. `stale`: policy must decide again.",

@@ -2,6 +2,7 @@ import { changeTotal } from "./cmd-plan-changes.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { Outlook } from "./doc-outlook.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import { severityCounts, type Vulnerability, vulnerabilityChange } from "./doc-vulnerabilities.ts";
 import { changeGroups } from "./plan-groups.ts";
 import { bytes, plural, quoteWord, safeStart } from "./terminal.ts";
 
@@ -90,8 +91,23 @@ export function inBrief(plan: OperationPlan, sensitive: readonly string[]): [str
         ? ""
         : groups.map(({ title, changes }) => `${changes.length} ${lower(title)}`).join("; "),
     ],
+    ["Known", known(plan)],
     ["After it", after.join("; ")],
   ];
+}
+
+/** `fixes 12 vulnerabilities (1 exploited, 3 high, 8 medium); leaves 2 (…)` */
+function known(plan: OperationPlan): string {
+  const { fixes, leaves, introduces } = vulnerabilityChange(plan);
+  const counted = (what: string, list: readonly Vulnerability[]) =>
+    list.length === 0
+      ? []
+      : [`${what} ${plural(list.length, "vulnerability", "vulnerabilities")} (${severityCounts(list)})`];
+  return [
+    ...counted("fixes", fixes),
+    ...counted("introduces", introduces),
+    ...counted("leaves", leaves),
+  ].join("; ");
 }
 
 /** `Policy` and what it says; `would be` where nobody has decided. */

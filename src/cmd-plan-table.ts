@@ -2,6 +2,7 @@ import { columnsRow, fitColumns, tableWidth } from "./cmd-columns.ts";
 import { checkedTrust, doubtOf } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
+import type { Vulnerability } from "./doc-vulnerabilities.ts";
 import { changeGroups, type PlannedChange, together } from "./plan-groups.ts";
 import {
   bytes,
@@ -38,6 +39,8 @@ const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   weak: "third party, key not pinned",
   untrusted: "untrusted",
 };
+/** Limit on the vulnerabilities that a row names. */
+const NAMED = 3;
 /** Limits on what is shown of a source's name, in characters, and on the names that it gives itself. */
 const LABEL_SHOWN = 200;
 const LABELS_SHOWN = 4;
@@ -174,10 +177,30 @@ function sourceName(entry: TransactionEntry): string {
   return (entry.to_source ?? entry.from_source)?.name ?? "";
 }
 
-/** Why a row is notable, and of several packages in a row their names. */
+/** Why a row is notable, which vulnerabilities it is about, and of several packages in a row their names. */
 function notesOf(set: readonly PlannedChange[], native: string): string {
+  const [first] = set;
+  if (first === undefined) return "";
   const names = set.map(({ entry }) => quoteWord(shownName(entry, native))).join(" ");
-  return [...(set[0]?.marks ?? []), ...(set.length === 1 ? [] : [names])].join("; ");
+  return [
+    ...first.marks,
+    ...vulnerabilities("fixes", first.fixes),
+    ...vulnerabilities("introduces", first.introduces),
+    ...vulnerabilities("leaves", first.leaves),
+    ...(set.length === 1 ? [] : [names]),
+  ].join("; ");
+}
+
+/** `fixes CVE-2024-6387 (critical, exploited), CVE-2024-1 (high) and 3 more` */
+function vulnerabilities(what: string, list: readonly Vulnerability[]): string[] {
+  if (list.length === 0) return [];
+  const shown = list.slice(0, NAMED).map(({ name, severity, known_exploited }) => {
+    const rated = severity === "unknown" ? [] : [severity];
+    const facts = [...rated, ...(known_exploited === undefined ? [] : ["exploited"])];
+    return safeStart(`${name}${facts.length === 0 ? "" : ` (${facts.join(", ")})`}`, LABEL_SHOWN);
+  });
+  const more = list.length - shown.length;
+  return [`${what} ${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`];
 }
 
 /** Where packages come from: a source, a registry, or what this host has already. All text is safe. */

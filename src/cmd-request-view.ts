@@ -195,13 +195,13 @@ function listedChanges(then: DecidedPlan, now: DecidedPlan, terminal: Terminal):
     ...listed("Warnings that are gone:", without(before.warnings, after.warnings)),
     ...listed(
       "Evidence that differs:",
-      [differing(before, after).join(", ")].filter((text) => text !== ""),
+      [differingClaims(before, after).join(", ")].filter((text) => text !== ""),
     ),
   ];
 }
 
-/** Names of the other fields that differ, of those that the executor compares. */
-function differing(before: OperationPlan, after: OperationPlan): string[] {
+/** Names of the other fields that differ, of those that the executor compares. Both plans are of one tool. */
+export function differingClaims(before: OperationPlan, after: OperationPlan): string[] {
   const { claims } = TABLE[after.tool].grammar;
   const [old, fresh] = [claimsOf(before, claims), claimsOf(after, claims)];
   const isSame = (field: string) => canonicalJson(old[field] ?? null) === canonicalJson(fresh[field] ?? null);

@@ -29,6 +29,7 @@ interface Row {
 export const COMMANDS = {
   plan: { summary: "find out, read-only, what a change would do", effect: "writes-document" },
   "plan show": { summary: "show a plan as people read it", effect: "read-only" },
+  "plan diff": { summary: "compare two plans", effect: "read-only" },
   "plan list": { summary: "list your plans and their decisions", effect: "read-only" },
   review: { summary: "ask the local model for a review", effect: "writes-document" },
   policy: { summary: "decide about a plan", effect: "writes-document" },

@@ -11,6 +11,7 @@ export const ALL: Commands = { find: findCommand, load: (name) => LOAD[name]() }
 const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   plan: () => import("./cmd-plan.ts").then((m) => m.plan),
   "plan show": () => import("./cmd-plan-show.ts").then((m) => m.planShow),
+  "plan diff": () => import("./cmd-plan-diff.ts").then((m) => m.planDiff),
   "plan list": () => import("./cmd-lists.ts").then((m) => m.planList),
   review: () => import("./cmd-review.ts").then((m) => m.review),
   policy: () => import("./cmd-policy.ts").then((m) => m.policy),

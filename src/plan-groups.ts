@@ -1,5 +1,6 @@
 import { isSecurityUpdate } from "./doc-evidence.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { type Vulnerability, type VulnerabilityChange, vulnerabilityChange } from "./doc-vulnerabilities.ts";
 import { byAttention } from "./plan-attention.ts";
 
 /*
@@ -35,6 +36,10 @@ const DOUBTFUL: readonly string[] = [
 export interface PlannedChange {
   entry: TransactionEntry;
   marks: string[];
+  /** Of its source package, the worst first. */
+  fixes: Vulnerability[];
+  leaves: Vulnerability[];
+  introduces: Vulnerability[];
 }
 
 export interface ChangeGroup {
@@ -46,28 +51,41 @@ export interface ChangeGroup {
 /** What changes, grouped; empty groups are left out. `sensitive` adds to the security-sensitive packages. */
 export function changeGroups(plan: OperationPlan, sensitive: readonly string[] = []): ChangeGroup[] {
   const { notable, ordinary } = byAttention(plan, sensitive);
+  const known = vulnerabilityChange(plan);
   const all = [
     ...notable.map(({ entry, marks }) => {
       const isGrave = marks.some(({ isDanger }) => isDanger);
-      return { entry, isGrave, marks: marks.map(({ what }) => what) };
+      return { entry, isGrave, marks: marks.map(({ what }) => what), ...knownOf(entry, known) };
     }),
-    ...ordinary.map((entry) => ({ entry, isGrave: false, marks: [] as string[] })),
+    ...ordinary.map((entry) => ({
+      entry,
+      isGrave: false,
+      marks: [] as string[],
+      ...knownOf(entry, known),
+    })),
   ];
   const groups = Map.groupBy(all, (one) => groupOf(one, plan));
   return GROUPS.flatMap(
     ({ id, title, obvious }: { id: GroupId; title: string; obvious: readonly string[] }) => {
       // What the group's title says needs no mark.
-      const changes = (groups.get(id) ?? []).map(({ entry, marks }) => ({
-        entry,
-        marks: marks.filter((what) => !obvious.includes(what)),
+      const changes = (groups.get(id) ?? []).map(({ isGrave: _, ...one }) => ({
+        ...one,
+        marks: one.marks.filter((what) => !obvious.includes(what)),
       }));
       return changes.length === 0 ? [] : [{ id, title, changes }];
     },
   );
 }
 
+/** What is known of an entry's source package, which records are about; where it is unknown, of the package. */
+function knownOf(entry: TransactionEntry, { fixes, leaves, introduces }: VulnerabilityChange) {
+  const names = [(entry.to_source ?? entry.from_source)?.name ?? entry.name, entry.name];
+  const of = (list: readonly Vulnerability[]) => list.filter((one) => names.includes(one.package));
+  return { fixes: of(fixes), leaves: of(leaves), introduces: of(introduces) };
+}
+
 function groupOf(
-  { entry, marks, isGrave }: PlannedChange & { isGrave: boolean },
+  { entry, marks, isGrave, fixes }: PlannedChange & { isGrave: boolean },
   plan: OperationPlan,
 ): GroupId {
   if (entry.action === "remove") return "removed";
@@ -76,14 +94,15 @@ function groupOf(
   if (plan.tool !== "apt") return "rest";
   if (marks.includes("kernel") || marks.includes("needed to boot")) return "boot";
   // A package that is new brings no fix to this host.
-  if (entry.action !== "install" && isSecurityUpdate(entry, plan.repository_evidence))
-    return isGrave ? "security-sensitive" : "security";
+  const isFix = fixes.length > 0 || isSecurityUpdate(entry, plan.repository_evidence);
+  if (entry.action !== "install" && isFix) return isGrave ? "security-sensitive" : "security";
   if (isGrave) return "sensitive";
   return entry.action === "install" ? "new" : "rest";
 }
 
-/** Packages of one source that go from one version to another are one row from this many on. */
+/** Packages of one source that go from one version to another are one row from this many on, and with vulnerabilities to name. */
 const TOGETHER = 3;
+const TOGETHER_NAMING = 2;
 
 /**
  * Changes put together that differ in their names only: same source package, versions, origins and marks. In the order of their
@@ -96,5 +115,10 @@ export function together(changes: readonly PlannedChange[]): PlannedChange[][] {
     if (source === undefined) return entry;
     return JSON.stringify([source, action, from_version, to_version, sources, origin, archive, marks]);
   });
-  return [...sets.values()].flatMap((set) => (set.length < TOGETHER ? set.map((one) => [one]) : [set]));
+  return [...sets.values()].flatMap((set) => {
+    const names = set.some(
+      ({ fixes, leaves, introduces }) => fixes.length + leaves.length + introduces.length > 0,
+    );
+    return set.length < (names ? TOGETHER_NAMING : TOGETHER) ? set.map((one) => [one]) : [set];
+  });
 }

@@ -12,6 +12,7 @@ import type { EXIT } from "./errors.ts";
 export const TYPED: Readonly<Record<CommandName, string>> = {
   plan: "aegis plan apt install nginx --json",
   "plan show": "aegis plan show <plan_id> --json",
+  "plan diff": "aegis plan diff <plan_id> latest --json",
   "plan list": "aegis plan list --json",
   review: "aegis review <plan_id> --json",
   policy: "aegis policy <plan_id> --review <plan_id> --json",

@@ -148,6 +148,41 @@ describe("grouped by what matters", () => {
     );
     expect(lines(renderPlan(one, PIPE)).filter((line) => line.startsWith("↑"))).toHaveLength(4);
   });
+  describe("vulnerabilities", () => {
+    const about = { package: "openssl", version: "1", matched_version: "1" };
+    const old = (id: string, change: Partial<OperationPlan["vulnerability_evidence"][number]> = {}) =>
+      vulnerability({ ...about, applies_to: "old", id, severity: "high", ...change });
+    const of = (name: string, source: string) =>
+      entry(name, { from_source: { name: source, version: "1" }, to_source: { name: source, version: "2" } });
+    const one: OperationPlan = {
+      ...PLAN,
+      transaction: [of("libfoo1", "foo"), of("foo-tools", "foo"), of("bar", "bar")],
+      vulnerability_evidence: [
+        ...["CVE-2026-1", "CVE-2026-2", "CVE-2026-3", "CVE-2026-4"].map((id) => old(id, { package: "foo" })),
+        old("CVE-2026-9", {
+          ...{ package: "foo", severity: "critical" },
+          known_exploited: { cve: "CVE-2026-9", since: "2026-01-01" },
+        }),
+      ],
+    };
+    test("what an upgrade fixes makes it a security update, and two packages of the source share the row", () => {
+      expect(renderPlan(one, terminal(80))).toContain(
+        [
+          "Other security updates (2)",
+          "↑  foo (2)  1.0-1  1.0-2  2.0 kB  fixes CVE-2026-9 (critical, exploited),",
+          "│                                 CVE-2026-1 (high), CVE-2026-2 (high) and 2",
+          "│                                 more; libfoo1 foo-tools",
+          "Other packages (1)",
+          "↑  bar      1.0-1  1.0-2  1.0 kB",
+        ].join("\n"),
+      );
+    });
+    test("a long plan counts them at its top", () => {
+      const many = Array.from({ length: 9 }, (_, n) => entry(`p-${n}`));
+      const text = renderPlan({ ...one, transaction: [...one.transaction, ...many] }, terminal(120));
+      expect(text).toContain("\nKnown      fixes 5 vulnerabilities (1 exploited, 1 critical, 4 high)\n");
+    });
+  });
   test("wide terminals have more columns: the source package, and the notes beside", () => {
     const of = entry("perl-base", { essential: true, to_source: { name: "perl", version: "1" } });
     const row = /^↑ .*$/m.exec(renderPlan({ ...PLAN, transaction: [of] }, terminal(200)))?.[0];

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { canonicalJson, parseJson } from "../src/canonical.ts";
 import { renderApproval, renderQuestion } from "../src/cmd-approve-view.ts";
+import { planDifference, renderDifference } from "../src/cmd-plan-diff.ts";
 import { renderPlan } from "../src/cmd-plan-view.ts";
 import { renderPolicyResult } from "../src/cmd-policy-view.ts";
 import { changesSince, renderInbox, renderRequest, renderRequestReview } from "../src/cmd-request-view.ts";
@@ -53,6 +54,17 @@ const FULL: OperationPlan = {
   sbom_evidence: [{ purl: "x", sha256: null }],
   rollback_plan: { inverse: ["x"], unobtainable: ["x"], notes: ["x"] },
   risk_contributions: [{ name: "package-upgrade", points: 3 }],
+  outlook: {
+    services: {
+      units: [{ unit: "x", packages: ["x"], risky: "x" }],
+      ...{ seen_at: "2026-01-01T00:00:00Z", unseen: 1 },
+    },
+    reboot: { reasons: ["x"] },
+    configuration_files: [{ package: "x", path: "x", state: "modified" }],
+    space: [{ path: "x", needed: 2, available: 1 }],
+    unneeded: ["x"],
+    held_back: [{ package: "x", why: "x" }],
+  },
   raw_evidence: { commands: [{ ...command("apt-get", "-s", "upgrade"), stdout: "x", stderr: "x" }] },
 };
 
@@ -160,6 +172,13 @@ const VIEWS: Readonly<Record<string, (plan: OperationPlan, width: number, text: 
       },
       { ...TERMINAL, width },
     ),
+  diff: (plan, width) => {
+    const difference = planDifference(
+      { plan: upgrade(), decision: null, reasons: [] },
+      { plan, decision: "deny", reasons: plan.warnings },
+    );
+    return renderDifference(difference, { ...TERMINAL, width });
+  },
   inbox: (plan, width, text) =>
     renderInbox({ requests: [hostileRequest(plan, text)], left_out: 1 }, new Date(), { ...TERMINAL, width }),
   request: (plan, width, text) =>

@@ -142,6 +142,7 @@ describe("commands", () => {
       "daemon status",
       "doctor",
       "help",
+      "plan diff",
       "plan list",
       "plan show",
       "policy check",
