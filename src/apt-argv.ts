@@ -14,15 +14,30 @@ const FIXED: Readonly<Record<string, readonly string[]>> = {
 const WITH_REPOSITORY: readonly string[] = ["add-repository", "remove-repository", "rollback"];
 
 /** Operations with package names on the command line. */
-const WITH_PACKAGES: readonly string[] = ["install", "remove", "rollback"];
+const WITH_PACKAGES: readonly string[] = ["install", "remove", "rollback", "hold", "unhold"];
+
+/** A change of holds, which apt-mark(8) makes. */
+export type Mark = "hold" | "unhold";
+
+export function isMarkOperation(operation: string): operation is Mark {
+  return operation === "hold" || operation === "unhold";
+}
+
+/** How a transaction changes holds; null if it doesn't. */
+function markOf(transaction: readonly TransactionEntry[]): Mark | null {
+  const actions = transaction.map(({ action }) => action);
+  return actions.find(isMarkOperation) ?? null;
+}
 
 /**
- * The argv of an apt operation. `packages` have versions if to be installed, none if to be removed. A rollback does one
- * or the other.
+ * The argv of an apt operation. `packages` have versions if to be installed, none if to be removed or marked. A rollback does
+ * one of these; `mark` says that it changes holds, and how.
  */
-export function aptArgv(operation: string, packages: readonly string[]): string[] {
+export function aptArgv(operation: string, packages: readonly string[], mark: Mark | null = null): string[] {
   const fixed = Object.hasOwn(FIXED, operation) ? FIXED[operation] : undefined;
   if (fixed !== undefined) return [...fixed];
+  const marks = isMarkOperation(operation) ? operation : mark;
+  if (marks !== null) return ["apt-mark", marks, ...packages];
   if (operation === "remove") return ["apt-get", "remove", "-y", ...packages];
   if (operation !== "rollback") return ["apt-get", "install", "-y", ...packages];
   return packages.some((name) => name.includes("="))
@@ -35,7 +50,7 @@ export function aptArgv(operation: string, packages: readonly string[]): string[
  * @throws AegisError `invalid_document`
  */
 export function signedAptArgv(
-  plan: Pick<OperationPlan, "operation" | "exact_targets" | "repository">,
+  plan: Pick<OperationPlan, "operation" | "exact_targets" | "repository" | "transaction">,
 ): string[] {
   if (plan.repository !== undefined && WITH_REPOSITORY.includes(plan.operation))
     return repositoryArgv(plan.repository);
@@ -47,7 +62,7 @@ export function signedAptArgv(
   } else if (!Object.hasOwn(FIXED, plan.operation)) {
     throw notSignable(`apt has no operation ${plan.operation}`);
   }
-  return aptArgv(plan.operation, plan.exact_targets);
+  return aptArgv(plan.operation, plan.exact_targets, markOf(plan.transaction));
 }
 
 function assertExact(target: string, versioned: boolean): void {
@@ -59,7 +74,7 @@ function assertExact(target: string, versioned: boolean): void {
   }
   if (versioned && version === null) throw notSignable(`${JSON.stringify(target)} has no exact version`);
   if (!versioned && version !== null)
-    throw notSignable(`${JSON.stringify(target)} is to be removed but has a version`);
+    throw notSignable(`${JSON.stringify(target)} has a version, and is not to be installed`);
 }
 
 function notSignable(why: string): AegisError {

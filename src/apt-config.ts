@@ -83,6 +83,7 @@ export function runSettings(host: Settings, plan: OperationPlan, place: RunPlace
     "Dir::Bin::Methods": METHODS,
     ...(plan.operation === "update" ? {} : { "Dir::Bin::Methods::file": `${METHODS}/copy` }),
     "APT::Get::Simulate": "false",
+    "APT::Mark::Simulate": "false",
     "APT::Get::allow-downgrades": String(plan.packages_downgraded.length > 0),
     "APT::Get::allow-change-held-packages": String(changesHeld(plan)),
     "APT::Get::Remove": String(removals),

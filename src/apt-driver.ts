@@ -1,6 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { aliasClashes, newClashes } from "./apt-aliased.ts";
+import { isMarkOperation } from "./apt-argv.ts";
 import { readDpkgStatus } from "./apt-dpkg.ts";
 import { dpkgAudit } from "./apt-dpkg-audit.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
@@ -10,7 +11,7 @@ import { refuseUnfinishedDpkg, waitForDpkg } from "./apt-ready.ts";
 import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-run.ts";
 import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";
-import { isFetched } from "./doc-plan.ts";
+import { isFetched, isMark } from "./doc-plan.ts";
 import type { HostState, RunAdvice, RunDriver } from "./eco-driver.ts";
 import { HOST_SETTINGS } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
@@ -30,17 +31,18 @@ export const aptDriver: RunDriver = {
   user: "root",
   roots: ["/etc", "/usr", "/var/lib/dpkg"],
 
-  /** The package indexes. An update replaces them, and a repair is planned without them. */
+  /** The package indexes. An update replaces them; a repair and holds are planned without them. */
   async hold({ operation, transaction }, planning) {
-    if (operation === "update" || operation === "repair") return null;
+    if (operation === "update" || operation === "repair" || isMarkOperation(operation)) return null;
     const { stdout } = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
     const sources = new Set(transaction.flatMap((entry) => entry.sources));
     return sealIndexes(aptDirs(stdout).lists, [...sources]);
   },
 
-  /** apt waits for dpkg's lock itself; dpkg doesn't. */
+  /** apt-get waits for dpkg's lock itself; dpkg, which apt-mark runs too, doesn't. */
   async ready(plan, wait) {
-    if (plan.operation !== "repair") return refuseUnfinishedDpkg(plan, dpkgNow());
+    const isMarking = plan.transaction.some(isMark);
+    if (plan.operation !== "repair" && !isMarking) return refuseUnfinishedDpkg(plan, dpkgNow());
     await waitForDpkg(() => {
       wait.stop();
       wait.alive();
@@ -57,7 +59,7 @@ export const aptDriver: RunDriver = {
 
   // By name too: a service started by a maintainer script inherits the environment and may live forever.
   isAlive: (directory) =>
-    processesWith("APT_CONFIG", join(directory, APT_CONF), ["apt-get", "dpkg"]).length > 0,
+    processesWith("APT_CONFIG", join(directory, APT_CONF), ["apt-get", "apt-mark", "dpkg"]).length > 0,
 
   witness(directory, { argv, transaction }) {
     const hook = readReceipt(directory);

@@ -20,6 +20,8 @@ export const aptGrammar: Grammar = {
     remove: "some",
     rollback: "some",
     repair: "none",
+    hold: "some",
+    unhold: "some",
     "add-repository": "some",
     "remove-repository": "some",
   },

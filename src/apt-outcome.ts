@@ -1,25 +1,43 @@
 import type { DpkgPackage } from "./apt-dpkg.ts";
-import type { TransactionEntry } from "./doc-plan.ts";
+import { isMark, type TransactionEntry } from "./doc-plan.ts";
 import type { Difference, Undo } from "./doc-result.ts";
 import type { HostState } from "./eco-driver.ts";
 
 /* The effect of a run of apt or dpkg: packages before and after, compared with the plan. */
 
-/** Whether our hook must have been called: apt calls it for every transaction; a repair runs dpkg alone. */
+/** Whether our hook must have been called: apt-get calls it for every transaction; dpkg and apt-mark call none. */
 export function isChecked(argv: readonly string[], transaction: readonly TransactionEntry[]): boolean {
   return argv[0] === "apt-get" && transaction.length > 0;
 }
 
+/** Follows the state of a package on hold. */
+const ON_HOLD = " on hold";
+
 /**
- * dpkg's packages by `name:architecture`: `1.0-1 installed`. Packages removed except for configuration files are
- * omitted.
+ * dpkg's packages by `name:architecture`: `1.0-1 installed`, `1.0-1 installed on hold`. Packages removed except for
+ * configuration files are omitted.
  */
 export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): HostState {
   return Object.fromEntries(
     [...packages]
       .filter(([, p]) => p.state !== "config-files")
-      .map(([key, p]) => [key, `${p.version} ${p.state}`]),
+      .map(([key, p]) => [key, `${p.version} ${p.state}${p.selection === "hold" ? ON_HOLD : ""}`]),
   );
+}
+
+/** A package's state; without its hold unless that is what the entry changes. dpkg drops a hold when it unpacks. */
+function stateFor(entry: TransactionEntry, state: string | undefined): string | null {
+  return state === undefined ? null : isMark(entry) ? state : withoutHold(state);
+}
+
+function withoutHold(state: string): string {
+  return state.endsWith(ON_HOLD) ? state.slice(0, -ON_HOLD.length) : state;
+}
+
+/** The state that an entry leads to; null for not installed. */
+function stateAfter({ action, to_version }: TransactionEntry): string | null {
+  if (action === "remove") return null;
+  return `${to_version} installed${action === "hold" ? ON_HOLD : ""}`;
 }
 
 /** Compares dpkg's state after a run with the plan: differences from it, and changes outside it. */
@@ -28,15 +46,10 @@ export function postCheck(
   before: HostState,
   after: HostState,
 ): { not_as_planned: Difference[]; changed_besides: Difference[] } {
-  const planned = new Map(
-    transaction.map((e) => [
-      `${e.name}:${e.architecture}`,
-      e.action === "remove" ? null : `${e.to_version} installed`,
-    ]),
-  );
+  const planned = new Map(transaction.map((e) => [`${e.name}:${e.architecture}`, e]));
   const not_as_planned: Difference[] = [];
-  for (const [key, expected] of planned) {
-    const found = after[key] ?? null;
+  for (const [key, entry] of planned) {
+    const [expected, found] = [stateAfter(entry), stateFor(entry, after[key])];
     if (found !== expected) not_as_planned.push(difference(key, expected, found));
   }
   const replaced = replacedBy(transaction, before);
@@ -44,7 +57,12 @@ export function postCheck(
   for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
     const [old = null, now = null] = [before[key], after[key]];
     const name = key.slice(0, key.lastIndexOf(":"));
-    if (planned.has(key) || old === now || (now === null && replaced.has(`${name} ${old}`))) continue;
+    if (
+      planned.has(key) ||
+      old === now ||
+      (now === null && replaced.has(`${name} ${withoutHold(old ?? "")}`))
+    )
+      continue;
     changed_besides.push(difference(key, old, now));
   }
   return { not_as_planned, changed_besides };
@@ -59,16 +77,22 @@ export function inverseOf(
   before: HostState,
   after: HostState,
 ): Undo[] {
-  const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
+  const planned = new Map(transaction.map((e) => [`${e.name}:${e.architecture}`, e]));
   const replaced = replacedBy(transaction, before);
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort();
   return keys.flatMap((key) => {
     const [old, left] = [versionIn(before, key), versionIn(after, key)];
     const colon = key.lastIndexOf(":");
     const name = key.slice(0, colon);
-    const isOwn = planned.has(key) || (left === null && replaced.has(`${name} ${before[key]}`));
-    if (!isOwn || old === left) return [];
-    return [{ package: name, architecture: key.slice(colon + 1), before: old, left }];
+    const entry = planned.get(key);
+    const undo = { package: name, architecture: key.slice(colon + 1), before: old, left };
+    if (entry !== undefined && isMark(entry)) {
+      const held = isHeld(before[key]);
+      return held === isHeld(after[key]) ? [] : [{ ...undo, held }];
+    }
+    const isOwn =
+      entry !== undefined || (left === null && replaced.has(`${name} ${withoutHold(before[key] ?? "")}`));
+    return !isOwn || old === left ? [] : [undo];
   });
 }
 
@@ -82,6 +106,10 @@ function replacedBy(transaction: readonly TransactionEntry[], before: HostState)
       .filter((e) => e.from_version !== null && before[`${e.name}:${e.architecture}`] === undefined)
       .map((e) => `${e.name} ${e.from_version} installed`),
   );
+}
+
+function isHeld(state: string | undefined): boolean {
+  return state?.endsWith(ON_HOLD) === true;
 }
 
 /** The version in a snapshot's `1.0 installed`; null if not installed. */

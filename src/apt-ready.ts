@@ -23,7 +23,7 @@ const POLL_MS = 250;
 export function refuseUnfinishedDpkg({ operation, transaction }: OperationPlan, now: HostState): void {
   const planned = new Set(transaction.map((e) => `${e.name}:${e.architecture}`));
   const isLeft = ([key, state]: [string, string]) =>
-    / (?:unpacked|half-configured)$/.test(state) && !planned.has(key);
+    / (?:unpacked|half-configured)(?: |$)/.test(state) && !planned.has(key);
   const left = operation === "update" ? [] : Object.entries(now).filter(isLeft);
   const isInterrupted = journalOf(readdirSync("/var/lib/dpkg/updates")).length > 0;
   if (!isInterrupted && left.length === 0) return;

@@ -37,6 +37,8 @@ export async function rollbackRequest(
     request.warnings.push(`execution ${id} changed no version: there is nothing to undo`);
 
   const native = planning.host.architecture;
+  const marked = inverse.filter(({ held }) => held !== undefined);
+  if (marked.length > 0) return { ...request, ...undoMarks(id, record, marked, installed, native) };
   const open = inverse.filter((undo) => versionNow(undo, installed) !== undo.before);
   request.evidence = open.map((undo) => ({
     kind: RECORDED_INVERSE,
@@ -73,6 +75,36 @@ export async function rollbackRequest(
     problems: gone.map(
       (undo) =>
         `${nameOf(undo, native)}=${undo.before} is no longer available: no configured source offers that version any more`,
+    ),
+  };
+}
+
+/** Undoes a change of holds, of packages that are still there: an execution either sets or takes off, and changes nothing else. */
+function undoMarks(
+  id: string,
+  { ended_at }: Result,
+  marked: readonly Undo[],
+  installed: ReadonlyMap<string, DpkgPackage>,
+  native: string,
+): Pick<PackageRequest, "verb" | "packages" | "evidence" | "warnings"> {
+  const there = marked.map((undo) => ({ undo, now: installed.get(`${undo.package}:${undo.architecture}`) }));
+  const gone = there.filter(({ undo }) => versionNow(undo, installed) === null);
+  const open = there.filter(
+    ({ undo, now }) => versionNow(undo, installed) !== null && (now?.selection === "hold") !== undo.held,
+  );
+  const mark = open[0]?.undo.held === true ? "hold" : "unhold";
+  return {
+    verb: open.length === 0 ? null : [mark],
+    packages: open.map(({ undo }) => nameOf(undo, native)),
+    evidence: open.map(({ undo, now }) => ({
+      kind: RECORDED_INVERSE,
+      subject: undoSubject(undo.package, undo.architecture, now?.version ?? null),
+      verified: true,
+      key: null,
+      detail: `execution ${id}, ended ${ended_at}, ${undo.held ? "on hold" : "not on hold"} before`,
+    })),
+    warnings: gone.map(
+      ({ undo }) => `${nameOf(undo, native)} is no longer installed: there is no hold to change`,
     ),
   };
 }

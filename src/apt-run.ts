@@ -49,6 +49,8 @@ export async function prepareAptRun(
   checkAptConfig(await aptDump(directory, file), settings);
   writeFileSync(join(directory, RUN_FILES.expected), canonicalJson(plan.transaction), { mode: 0o600 });
   const home = plan.operation === "repair" ? prepareRepair(directory) : {};
+  // No hook is called, so nothing else would keep the runner from stopping it halfway.
+  if (argv[0] === "apt-mark") createFileExclusive(join(directory, RUN_FILES.decision), "apt-mark");
   const environment = { ...aptEnvironment(), ...home, APT_CONFIG: file };
   return {
     directory,

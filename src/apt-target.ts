@@ -114,6 +114,9 @@ export function isPackageName(text: string): boolean {
   return NAME.test(text);
 }
 
+/** Operations on whatever version is installed. */
+const TAKES_INSTALLED = { remove: "a removal", hold: "a hold", unhold: "an unhold" } as const;
+
 /**
  * Parses `name`, `name:arch`, `name=version` or `name:arch=version`.
  * @throws AegisError `invalid_target`
@@ -183,10 +186,12 @@ export function parseAptOperation(operation: string, targets: readonly string[])
         `apt ${operation} takes no target`,
         `Try: aegis plan apt ${operation}`,
       );
-    case "remove": {
+    case "remove":
+    case "hold":
+    case "unhold": {
       const parsed = parseAptTargets(targets);
       const versioned = parsed.targets.find((target) => target.includes("=") && !isDenied(parsed, target));
-      if (versioned !== undefined) throw invalid(versioned, "a removal takes no version");
+      if (versioned !== undefined) throw invalid(versioned, `${TAKES_INSTALLED[operation]} takes no version`);
       return parsed;
     }
     case "rollback":

@@ -1,4 +1,4 @@
-import { aptArgv, aptName, batches, signedAptArgv } from "./apt-argv.ts";
+import { aptArgv, isMarkOperation, signedAptArgv } from "./apt-argv.ts";
 import { parsePolicy, ShownPackages } from "./apt-cache.ts";
 import { type DpkgPackage, readDpkgStatus } from "./apt-dpkg.ts";
 import { dpkgHooks } from "./apt-dpkg-config.ts";
@@ -12,11 +12,11 @@ import {
   unpinnable,
 } from "./apt-evidence.ts";
 import { FIRST_SEEN, firstSeenOf } from "./apt-first-seen.ts";
+import { freeze, gatherRepositories, simulate, stdoutOf } from "./apt-gather.ts";
 import { aptGrammar } from "./apt-grammar.ts";
+import { markFindings } from "./apt-hold.ts";
 import { lookAhead } from "./apt-outlook.ts";
-import { aptSettings, planningConfig } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
-import { inspectRepositories, type Repositories } from "./apt-repositories.ts";
 import { gatherRepository } from "./apt-repository.ts";
 import { isRepositoryArgv } from "./apt-repository-argv.ts";
 import { repositoryFrom } from "./apt-repository-file.ts";
@@ -29,9 +29,7 @@ import {
 } from "./apt-requested.ts";
 import { rollbackRequest } from "./apt-rollback.ts";
 import { servicesOutlook } from "./apt-services.ts";
-import { parseSimulation } from "./apt-simulation.ts";
-import type { AptSource } from "./apt-source.ts";
-import { type AptDirs, aptDirs, DEFAULT_APT_DIRS, readSources } from "./apt-sources.ts";
+import { aptDirs, DEFAULT_APT_DIRS } from "./apt-sources.ts";
 import { heldBack, holdNotes, interruptions } from "./apt-state.ts";
 import {
   buildTransaction,
@@ -43,7 +41,6 @@ import { isFetched, type TransactionEntry } from "./doc-plan.ts";
 import type { Ecosystem, Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
 import { HOST_SETTINGS, type Planning, type PlanningOutput } from "./eco-planning.ts";
-import { AegisError } from "./errors.ts";
 
 /** Debian packages through apt-get(8). */
 export const apt: Ecosystem = {
@@ -77,7 +74,7 @@ async function gatherSources(planning: Planning): Promise<Findings> {
 }
 
 /**
- * `upgrade`, `install`, `remove` and `rollback`. The host's settings come first, since all other commands run with
+ * `upgrade`, `install`, `remove`, `rollback` and holds. The host's settings come first, since all other commands run with
  * them. Independent commands run in parallel: the simulation and the sources, then stanzas and version tables of all
  * packages.
  * @throws AegisError `not_found` for a target unknown to apt
@@ -95,6 +92,13 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const request = await requestOf(operation, targets.targets, installed, planning, config);
   if (request.verb === null || request.problems.length > 0)
     return findingsWithoutSimulation(operation, request, dump);
+  const mark = request.verb[0] ?? "";
+  if (isMarkOperation(mark)) {
+    const commands = [dump.evidence, ...request.commands];
+    if (status === null)
+      return aptFindings(operation, request.packages, commands, [`${dirs.status} can't be read`]);
+    return markFindings(operation, mark, request, installed, native, commands);
+  }
   const [{ simulated, simulation, show, policy }, site] = await Promise.all([
     simulate([...request.verb, ...request.packages], planning, config),
     gatherRepositories(dirs, planning),
@@ -225,69 +229,9 @@ function conclusions(
   };
 }
 
-/** Runs the simulation, then gets stanzas and version tables of every package in it. */
-async function simulate(argv: readonly string[], planning: Planning, config: string) {
-  const native = planning.host.architecture;
-  const simulated = await planning.run(["apt-get", "-s", ...argv], {
-    settings: aptSettings(config),
-    keep: true,
-  });
-  const simulation = parseSimulation(simulated.stdout);
-  const packages = [
-    ...simulation.installations.map((i) => ({
-      name: aptName(i.name, i.architecture, native),
-      version: i.to,
-    })),
-    ...simulation.removals.map((r) => ({
-      name: aptName(r.name, r.architecture ?? native, native),
-      version: r.from,
-    })),
-  ];
-  const exact = packages.map(({ name, version }) => `${name}=${version}`);
-  const names = [...new Set(packages.map(({ name }) => name))];
-  const ask = (command: string, words: string[]) =>
-    Promise.all(
-      batches(words).map((some) =>
-        planning.run(["apt-cache", command, ...some], { settings: aptSettings(config) }),
-      ),
-    );
-  const [show, policy] = await Promise.all([ask("show", exact), ask("policy", names)]);
-  return { simulated, simulation, show, policy };
-}
-
-/** The host's settings for planning, or why they can't be used. */
-function freeze(dump: PlanningOutput, aptCache: string | undefined): { config: string; problems: string[] } {
-  const problems = commandFailure(dump);
-  if (problems.length > 0) return { config: "", problems };
-  try {
-    return { config: planningConfig(dump.stdout, aptCache), problems };
-  } catch (error) {
-    if (!(error instanceof AegisError)) throw error;
-    return { config: "", problems: [`${error.message}. ${error.hint}`] };
-  }
-}
-
-/** This host's configured sources. */
-async function gatherRepositories(
-  dirs: AptDirs,
-  planning: Planning,
-): Promise<{ sources: AptSource[]; repositories: Repositories; problems: string[] }> {
-  const { sources, problems } = readSources(dirs, planning.host.architecture, planning);
-  const repositories = await inspectRepositories(sources, dirs, planning);
-  return {
-    sources,
-    problems,
-    repositories: { ...repositories, warnings: [...problems, ...repositories.warnings] },
-  };
-}
-
 /** apt's errors and warnings. Its notices differ between root and others, so they are left out. */
 function aptMessages(stderr: string): string[] {
   return stderr.split("\n").filter((line) => /^[EW]: /.test(line));
-}
-
-function stdoutOf(outputs: readonly PlanningOutput[]): string {
-  return outputs.map((output) => output.stdout).join("\n");
 }
 
 function distinct<T extends { subject: string }>(items: readonly T[]): T[] {

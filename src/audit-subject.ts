@@ -13,7 +13,17 @@ import { clip } from "./terminal.ts";
 const PACKAGES_ROOM = 3500;
 const OPERATION_ROOM = 500;
 /** Most important actions first; the last are dropped first. */
-const ORDER = ["remove", "downgrade", "install", "upgrade", "reinstall", "configure", "restart"] as const;
+const ORDER = [
+  "remove",
+  "downgrade",
+  "install",
+  "upgrade",
+  "reinstall",
+  "configure",
+  "hold",
+  "unhold",
+  "restart",
+] as const;
 
 type LoggedPackages = Partial<Record<TransactionEntry["action"], string[]>>;
 

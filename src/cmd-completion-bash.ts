@@ -79,7 +79,7 @@ ${table.operations
       esac ;;
     package)
       case "\${typed[0]-} \${typed[1]-}" in
-        'apt install' | 'apt remove')
+        'apt install' | 'apt remove' | 'apt hold' | 'apt unhold')
           mapfile -t COMPREPLY < <(${packageNames('"$cur"')}) ;;
       esac ;;
     help)

@@ -127,7 +127,7 @@ function positionalLines(
         offer(`${at}; and __aegis_words ${name}`, operations),
       );
     case "package":
-      return ["install", "remove"].map((operation) =>
+      return ["install", "remove", "hold", "unhold"].map((operation) =>
         line(
           `${at}; and __aegis_words apt ${operation}`,
           `-a ${quote(`(${packageNames("(commandline -ct)")})`)}`,

@@ -48,7 +48,7 @@ ${table.operations
       esac ;;
     package)
       case "$line[1] $line[2]" in
-        'apt install' | 'apt remove')
+        'apt install' | 'apt remove' | 'apt hold' | 'apt unhold')
           compadd -- \${(f)"$(${packageNames('"$PREFIX"')})"} ;;
       esac ;;
     help)

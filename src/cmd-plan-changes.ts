@@ -9,6 +9,8 @@ const IN_ORDER = [
   "reinstall",
   "upgrade",
   "configure",
+  "hold",
+  "unhold",
   "restart",
 ] as const satisfies Action[];
 

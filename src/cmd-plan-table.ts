@@ -1,6 +1,6 @@
 import { columnsRow, fitColumns, tableWidth } from "./cmd-columns.ts";
 import { checkedTrust, doubtOf } from "./doc-evidence.ts";
-import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { isMark, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
 import type { Vulnerability } from "./doc-vulnerabilities.ts";
 import { changeGroups, type PlannedChange, together } from "./plan-groups.ts";
@@ -29,7 +29,9 @@ export const ACTION_WORDS: Readonly<Record<Action, { symbol: string; todo: strin
   reinstall: { symbol: "↻", todo: "to reinstall", order: 3 },
   upgrade: { symbol: "↑", todo: "to upgrade", order: 4 },
   configure: { symbol: "…", todo: "to configure", order: 5 },
-  restart: { symbol: "↻", todo: "to restart", order: 6 },
+  hold: { symbol: "■", todo: "to put on hold", order: 6 },
+  unhold: { symbol: "□", todo: "to take off hold", order: 7 },
+  restart: { symbol: "↻", todo: "to restart", order: 8 },
 };
 
 /** Descriptions of a source's trust. */
@@ -247,7 +249,7 @@ function judged(id: string, plan: OperationPlan): { doubt: number; words: string
 
 /** An entry's origins. apt may fetch from any of its sources. */
 function originIds(entry: TransactionEntry, { tool }: OperationPlan): string[] {
-  if (entry.action === "remove") return [];
+  if (entry.action === "remove" || isMark(entry)) return [];
   if (entry.action === "configure") return [UNPACKED];
   const ids =
     tool === "apt"

@@ -54,11 +54,13 @@ export const Host = v.strictObject({
 export type Host = v.InferOutput<typeof Host>;
 
 /**
- * `configure` occurs only in repairs: the package is already unpacked, and dpkg finishes it. `restart` is of units: the old version
- * is the run that ends, and the digest is that of the files that define the unit.
+ * `configure` occurs only in repairs: the package is already unpacked, and dpkg finishes it. `hold` and `unhold` change only
+ * whether an installed package is on hold. `restart` is of units: the old version is the run that ends, and the digest is that of
+ * the files that define the unit.
  */
 export const ACTIONS = [
   ...(["install", "upgrade", "downgrade", "reinstall", "remove", "configure"] as const),
+  ...(["hold", "unhold"] as const),
   "restart",
 ] as const;
 
@@ -129,9 +131,17 @@ export const TransactionEntry = v.strictObject({
 });
 export type TransactionEntry = v.InferOutput<typeof TransactionEntry>;
 
+/** Actions that download and unpack a package file. */
+const FETCHED: readonly TransactionEntry["action"][] = ["install", "upgrade", "downgrade", "reinstall"];
+
 /** Whether an entry involves downloading and unpacking a package file. */
 export function isFetched({ action }: Pick<TransactionEntry, "action">): boolean {
-  return action !== "remove" && action !== "configure" && action !== "restart";
+  return FETCHED.includes(action);
+}
+
+/** Whether an entry only puts a package on hold, or takes it off. */
+export function isMark({ action }: Pick<TransactionEntry, "action">): boolean {
+  return action === "hold" || action === "unhold";
 }
 
 /** A file that installing needs beside the package files: a go.mod of the module graph, for example. */

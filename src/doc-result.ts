@@ -33,6 +33,8 @@ const Undo = v.strictObject({
   before: nullableText,
   /** The resulting version; null if it was removed. */
   left: nullableText,
+  /** Whether it was on hold before; present only if this is what the execution changed. */
+  held: v.optional(v.boolean()),
 });
 export type Undo = v.InferOutput<typeof Undo>;
 

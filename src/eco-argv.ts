@@ -35,6 +35,8 @@ const ALLOWED: readonly ArgvForm[] = [
   ["apt-get", "install", "-y", oneOrMore(APT_PINNED)],
   ["apt-get", "install", "-y", "--allow-downgrades", oneOrMore(APT_PINNED)],
   ["apt-get", "remove", "-y", oneOrMore(APT_NAME)],
+  ["apt-mark", "hold", oneOrMore(APT_NAME)],
+  ["apt-mark", "unhold", oneOrMore(APT_NAME)],
   ["dpkg", "--configure", "-a"],
   ["systemctl", "restart", oneOrMore(UNIT)],
   // Done by Aegis itself: no package manager has a command for it.

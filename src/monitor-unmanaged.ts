@@ -75,8 +75,8 @@ function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): 
         const gone = `${name}:${architecture} gone ${from_version}`;
         const there = `${name}:${architecture} there ${to_version}`;
         if (action === "remove") return [gone];
-        // A repair installs and removes nothing.
-        if (action === "configure") return [];
+        // These install and remove nothing.
+        if (action === "configure" || action === "hold" || action === "unhold") return [];
         // apt may remove a package briefly before it replaces it.
         return from_version === null || action === "reinstall" ? [there] : [there, gone];
       }),

@@ -1,4 +1,4 @@
-import type { TransactionEntry } from "./doc-plan.ts";
+import { isMark, type TransactionEntry } from "./doc-plan.ts";
 import type { OsvEcosystem, OsvName } from "./eco-grammar.ts";
 import type { OsvAffected } from "./osv-record.ts";
 
@@ -13,8 +13,8 @@ export interface OsvSubject extends OsvName {
 export function subjectsOf(transaction: readonly TransactionEntry[], ecosystem: OsvEcosystem): OsvSubject[] {
   const subjects = new Map<string, OsvSubject>();
   for (const entry of transaction) {
-    // Already installed; configuring it doesn't add it.
-    if (entry.action === "configure") continue;
+    // Already installed; configuring it or putting it on hold doesn't add it.
+    if (entry.action === "configure" || isMark(entry)) continue;
     const versions = { new: entry.to_version, old: entry.from_version };
     for (const appliesTo of ["new", "old"] as const) {
       const version = versions[appliesTo];

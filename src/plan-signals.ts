@@ -1,5 +1,5 @@
 import { NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
-import type { OperationPlan } from "./doc-plan.ts";
+import { isMark, type OperationPlan } from "./doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./doc-signals.ts";
 import { restartRisk } from "./eco-units.ts";
 import { isCritical } from "./policy-packages.ts";
@@ -34,7 +34,7 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "package-removal": (f) => f.transaction.some(({ action }) => action === "remove"),
   "package-downgrade": (f) => f.transaction.some(({ action }) => action === "downgrade"),
   "package-held-back": (f) => f.packages_held_back.length > 0,
-  "kernel-change": (f) => f.transaction.some(({ name }) => isCritical("kernel", f.tool, name)),
+  "kernel-change": (f) => f.transaction.some((e) => !isMark(e) && isCritical("kernel", f.tool, e.name)),
   "security-sensitive": (f) =>
     f.transaction.some(({ name }) => isCritical("security-sensitive", f.tool, name)),
   "metadata-unavailable": (f) => !f.metadata_available && toolMissing(f),

@@ -1,5 +1,4 @@
 import { madeSubject } from "./apt-argv.ts";
-import type { AiReview } from "./doc.ts";
 import {
   bringsBack,
   CONTENT_REPLACED,
@@ -7,17 +6,15 @@ import {
   RECORDED_INVERSE,
   vulnerabilitiesOfNewVersions,
 } from "./doc-evidence.ts";
-import { isFetched, type OperationPlan, type Tool, type TransactionEntry } from "./doc-plan.ts";
+import { isFetched, isMark, type OperationPlan, type Tool, type TransactionEntry } from "./doc-plan.ts";
 import {
   type ProvenanceEvidence,
   type RepositoryEvidence,
   SEVERITIES,
   type Severity,
 } from "./doc-plan-evidence.ts";
-import { reviewIsSignedBy } from "./key-review-signature.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { Facts } from "./policy-rule.ts";
-import { plural } from "./terminal.ts";
 
 /*
  * Questions that the rules ask about a plan. Answers come from the transaction, the evidence and the targets, never from
@@ -41,6 +38,8 @@ export type AptOperation =
   | "remove"
   | "rollback"
   | "repair"
+  | "hold"
+  | "unhold"
   | "add-repository"
   | "remove-repository";
 
@@ -100,6 +99,11 @@ export function entriesOfApt({ plan }: Facts): readonly TransactionEntry[] {
 /** Units of the transaction, also those that are restarted with others, for which `test` holds. */
 export function units({ plan }: Pick<Facts, "plan">, test: (unit: string) => boolean): string[] {
   return plan.tool === "services" ? plan.transaction.map(({ name }) => name).filter(test) : [];
+}
+
+/** The same of the packages that change otherwise than by a hold. */
+export function changedPackages(f: Facts, test: (entry: TransactionEntry) => boolean): string[] {
+  return packages(f, (e) => !isMark(e) && test(e));
 }
 
 /**
@@ -281,20 +285,4 @@ export function lessTrusted(f: Facts): string[] {
   return f.plan.transaction.flatMap(({ name, to_version, trust_downgrade }) =>
     trust_downgrade === undefined ? [] : [`${name}@${to_version} (${trust_downgrade})`],
   );
-}
-
-/** Whether the review is signed by one of the policy's reviewers. */
-export function isTrustedReview(f: Facts): boolean {
-  return f.review !== null && reviewIsSignedBy(f.review, f.config.review.public_keys);
-}
-
-/** Reasons in a review that call for a person's decision. Fixed texts: signed documents contain no text by a model. */
-export function concerns(review: AiReview): string[] {
-  const levels = ["supply_chain_risk", "privilege_risk", "persistence_risk", "availability_risk"] as const;
-  const found = levels.filter((level) => review[level] === "high").map((level) => `${level} is high`);
-  if (review.risk === "high") found.unshift("risk is high");
-  if (review.red_flags.length > 0) found.push(plural(review.red_flags.length, "red flag"));
-  if (review.recommendation === "require_human") found.push("it recommends human approval");
-  if (review.required_controls.includes("human approval")) found.push("it lists human approval as a control");
-  return found;
 }

@@ -1,7 +1,8 @@
 import { aptName, madeSubject } from "./apt-argv.ts";
 import { checkedTrust, isSecurityUpdate, releaseTime } from "./doc-evidence.ts";
-import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
+import { isFetched, isMark, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import {
+  changedPackages,
   entriesOfApt,
   isOperation,
   isRequested,
@@ -48,6 +49,18 @@ export const APT_DENIED: readonly Rule[] = [
     reason:
       "a repair configures unpacked packages and does nothing else, and no other operation only configures",
     fires: (f) => packages(f, (e) => (e.action === "configure") !== isOperation(f, "repair")),
+  },
+  {
+    id: "apt-hold-elsewhere",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "a change of holds does nothing else, and no other operation but its rollback changes holds",
+    fires: (f) => {
+      const { operation, transaction } = f.plan;
+      if (operation === "hold" || operation === "unhold") return packages(f, (e) => e.action !== operation);
+      const isAlone = operation === "rollback" && transaction.every(isMark);
+      return isAlone ? [] : packages(f, isMark);
+    },
   },
   {
     id: "apt-source-conflict",
@@ -126,6 +139,10 @@ function knownSince(
   };
 }
 
+function isSensitive({ plan, config }: Facts, { name }: TransactionEntry): boolean {
+  return isCritical("security-sensitive", plan.tool, name, config.apt.sensitive_packages);
+}
+
 /** Mostly for a person to decide. */
 export const APT_SENSITIVE: readonly Rule[] = [
   {
@@ -134,7 +151,7 @@ export const APT_SENSITIVE: readonly Rule[] = [
     decision: "require_human",
     reason: "the kernel would change",
     control: "system snapshot",
-    fires: (f) => packages(f, (e) => isCritical("kernel", f.plan.tool, e.name)),
+    fires: (f) => changedPackages(f, (e) => isCritical("kernel", f.plan.tool, e.name)),
   },
   {
     id: "bootloader-change",
@@ -142,16 +159,28 @@ export const APT_SENSITIVE: readonly Rule[] = [
     decision: "require_human",
     reason: "the boot loader, the initramfs or firmware would change",
     control: "system snapshot",
-    fires: (f) => packages(f, (e) => isCritical("boot loader", f.plan.tool, e.name)),
+    fires: (f) => changedPackages(f, (e) => isCritical("boot loader", f.plan.tool, e.name)),
   },
   {
     id: "security-sensitive",
     looks_at: "transaction",
     decision: "require_human",
     reason: "security-sensitive packages would change",
+    fires: (f) => changedPackages(f, (e) => isSensitive(f, e)),
+  },
+  {
+    id: "apt-hold-sensitive",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "security updates of security-sensitive packages, kernels or boot loaders would stop",
     fires: (f) =>
-      packages(f, (e) =>
-        isCritical("security-sensitive", f.plan.tool, e.name, f.config.apt.sensitive_packages),
+      packages(
+        f,
+        (e) =>
+          e.action === "hold" &&
+          (isSensitive(f, e) ||
+            isCritical("kernel", f.plan.tool, e.name) ||
+            isCritical("boot loader", f.plan.tool, e.name)),
       ),
   },
   {

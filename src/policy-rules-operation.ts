@@ -22,6 +22,8 @@ export const OPERATIONS: readonly Rule[] = [
   byPerson("remove", "apt remove removes packages from the system"),
   byPerson("rollback", "a rollback undoes an earlier execution"),
   byPerson("repair", "a repair runs maintainer scripts that have not finished"),
+  byPerson("hold", "a hold keeps security updates of a package away"),
+  byPerson("unhold", "somebody put these packages on hold for a reason"),
   byPerson("add-repository", "a repository would be added, from which later plans may install packages"),
   byPerson("remove-repository", "a repository would be removed, and its packages get no updates any more"),
   {

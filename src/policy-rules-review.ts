@@ -1,5 +1,7 @@
-import { concerns, isTrustedReview } from "./policy-facts.ts";
-import type { Rule } from "./policy-rule.ts";
+import type { AiReview } from "./doc.ts";
+import { reviewIsSignedBy } from "./key-review-signature.ts";
+import type { Facts, Rule } from "./policy-rule.ts";
+import { plural } from "./terminal.ts";
 
 /*
  * Rules about the review. They can only make a decision stricter.
@@ -38,3 +40,19 @@ export const REVIEW: readonly Rule[] = [
       f.review?.required_controls.includes("system snapshot") === true,
   },
 ];
+
+/** Whether the review is signed by one of the policy's reviewers. */
+function isTrustedReview(f: Facts): boolean {
+  return f.review !== null && reviewIsSignedBy(f.review, f.config.review.public_keys);
+}
+
+/** Reasons in a review that call for a person's decision. Fixed texts: signed documents contain no text by a model. */
+function concerns(review: AiReview): string[] {
+  const levels = ["supply_chain_risk", "privilege_risk", "persistence_risk", "availability_risk"] as const;
+  const found = levels.filter((level) => review[level] === "high").map((level) => `${level} is high`);
+  if (review.risk === "high") found.unshift("risk is high");
+  if (review.red_flags.length > 0) found.push(plural(review.red_flags.length, "red flag"));
+  if (review.recommendation === "require_human") found.push("it recommends human approval");
+  if (review.required_controls.includes("human approval")) found.push("it lists human approval as a control");
+  return found;
+}

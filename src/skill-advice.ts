@@ -69,6 +69,7 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     never: "remove the package first, or pin an older version in apt's preferences",
   },
   "apt-configure-elsewhere": FORGED,
+  "apt-hold-elsewhere": FORGED,
   "apt-source-conflict": {
     may: "report both sources and the version; an administrator has to drop one",
     never: "pick the one that looks better",
@@ -184,6 +185,10 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   "bootloader-change": HUMAN,
   "security-sensitive": HUMAN,
   "apt-upgrade-installs": HUMAN,
+  "apt-hold-sensitive": {
+    may: "name the packages whose security updates would stop, and hand the plan over",
+    never: "leave that out of your summary",
+  },
   "apt-held-change": {
     may: "report which hold is concerned, and hand the plan over",
     never: "take the hold off",
@@ -235,6 +240,14 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   "apt-repair": {
     may: "report what dpkg left half-done, and hand the plan over",
     never: "type `dpkg --configure -a`, with or without sudo",
+  },
+  "apt-hold": {
+    may: "say why the version should stay and for how long, and hand the plan over",
+    never: "put a package on hold to make an upgrade's plan milder",
+  },
+  "apt-unhold": {
+    may: "say who put it on hold and why, if anybody knows, and hand the plan over",
+    never: "type `apt-mark unhold`, or take a hold off only because an upgrade was refused",
   },
   "services-restart": {
     may: "say which services run old code and why, and hand the plan over",

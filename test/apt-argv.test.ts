@@ -1,7 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { signedAptArgv } from "../src/apt-argv.ts";
+import { entry } from "./policy-plans.ts";
 
-const plan = (operation: string, ...exact_targets: string[]) => ({ operation, exact_targets });
+const plan = (operation: string, ...exact_targets: string[]) => ({
+  operation,
+  exact_targets,
+  transaction: [],
+});
 
 describe("can't be signed", () => {
   for (const [what, p] of [
@@ -15,6 +20,9 @@ describe("can't be signed", () => {
     ["a removal of nothing", plan("remove")],
     ["a removal with a version", plan("remove", "nginx=1.0")],
     ["a removal's operator", plan("remove", "nginx-")],
+    ["a hold of nothing", plan("hold")],
+    ["a hold of a version", plan("hold", "nginx=1.0")],
+    ["a hold with an option", plan("hold", "-f")],
     ["a rollback of nothing", plan("rollback")],
     ["a rollback that would both install and remove", plan("rollback", "nginx=1.0", "jq")],
     ["a rollback that would both remove and install", plan("rollback", "jq", "nginx=1.0")],
@@ -48,6 +56,18 @@ describe("signed argv", () => {
       ...["apt-get", "install", "-y", "--allow-downgrades", "nginx=1.22.1-9"],
     ]);
     expect(signedAptArgv(plan("rollback", "jq"))).toEqual(["apt-get", "remove", "-y", "jq"]);
+  });
+  test("hold and unhold, and a rollback of either", () => {
+    for (const mark of ["hold", "unhold"] as const) {
+      expect(signedAptArgv(plan(mark, "nginx", "libc6:i386"))).toEqual([
+        "apt-mark",
+        mark,
+        "nginx",
+        "libc6:i386",
+      ]);
+      const rollback = { ...plan("rollback", "nginx"), transaction: [entry("nginx", { action: mark })] };
+      expect(signedAptArgv(rollback)).toEqual(["apt-mark", mark, "nginx"]);
+    }
   });
   test("repair", () => expect(signedAptArgv(plan("repair"))).toEqual(["dpkg", "--configure", "-a"]));
   test("install names every version", () => {

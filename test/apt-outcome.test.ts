@@ -11,6 +11,8 @@ import { entry, removal } from "./policy-plans.ts";
 const OLD = "1.0-1 installed";
 const NEW = "1.0-2 installed";
 const HELLO = [entry("hello")];
+const HELD = "1.0-2 installed on hold";
+const HOLD = entry("hello", { action: "hold", from_version: "1.0-2" });
 const GONE = [removal("hello")];
 
 /** Differences in words: `planned` for the plan's packages, `besides` for others. */
@@ -50,6 +52,42 @@ describe("postCheck", () => {
       { "hello:amd64": OLD, "hello:i386": "0.9-1 installed" },
       { "hello:amd64": NEW },
       ["besides: hello:i386 is not installed, expected 0.9-1 installed"],
+    ],
+    [
+      "a hold that was not set",
+      [HOLD],
+      { "hello:amd64": NEW },
+      { "hello:amd64": NEW },
+      ["planned: hello:amd64 is 1.0-2 installed, expected 1.0-2 installed on hold"],
+    ],
+    ["a hold that was set", [HOLD], { "hello:amd64": NEW }, { "hello:amd64": HELD }, []],
+    [
+      "a package that was upgraded instead of put on hold",
+      [HOLD],
+      { "hello:amd64": NEW },
+      { "hello:amd64": "1.0-3 installed on hold" },
+      ["planned: hello:amd64 is 1.0-3 installed on hold, expected 1.0-2 installed on hold"],
+    ],
+    [
+      "another package that was put on hold as well",
+      [HOLD],
+      { "hello:amd64": NEW, "b:amd64": NEW },
+      { "hello:amd64": HELD, "b:amd64": HELD },
+      ["besides: b:amd64 is 1.0-2 installed on hold, expected 1.0-2 installed"],
+    ],
+    [
+      "an upgrade of a package on hold, which loses it",
+      HELLO,
+      { "hello:amd64": HELD },
+      { "hello:amd64": NEW },
+      [],
+    ],
+    [
+      "an upgrade of a package on hold, which keeps it",
+      HELLO,
+      { "hello:amd64": OLD },
+      { "hello:amd64": HELD },
+      [],
     ],
     [
       "another version",
@@ -179,7 +217,7 @@ test("a snapshot omits packages with only configuration files left", () => {
   expect(snapshot).toMatchObject({
     "dpkg:amd64": "1.21.22 installed",
     "libmulti:i386": "1.0 installed",
-    "openssh-aegis:all": "1.0 installed",
+    "openssh-aegis:all": "1.0 installed on hold",
     "postinst-fails:all": "1.0 half-configured",
   });
 });

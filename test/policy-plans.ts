@@ -244,6 +244,18 @@ export const repair = (transaction: TransactionEntry[]): OperationPlan => ({
   raw_evidence: { commands: [command("dpkg", "--audit")] },
 });
 
+/** `apt hold` or `unhold` of these packages. */
+export const marking = (
+  operation: "hold" | "unhold",
+  transaction: TransactionEntry[] = [marked("hello", operation)],
+): OperationPlan => ({
+  ...install({ transaction, command_preview: ["apt-mark", operation, "hello"] }),
+  ...{ operation, exact_targets: ["hello"] },
+  raw_evidence: { commands: [command("apt-config", "dump")] },
+});
+export const marked = (name: string, action: "hold" | "unhold"): TransactionEntry =>
+  entry(name, { action, from_version: "1.0-2", sha256: null, size: null, sources: [] });
+
 /** A restart of units; `others` are restarted with the first. */
 export function restart(units: readonly string[], others: readonly string[] = []): OperationPlan {
   const of = (name: string, change: Partial<TransactionEntry> = {}) =>

@@ -14,6 +14,8 @@ import {
   entry,
   IMAGE,
   install,
+  marked,
+  marking,
   npm,
   pull,
   removal,
@@ -1073,7 +1075,10 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         toml: "[apt]\nallow_removals = true",
       },
     ],
-    not: [{ what: "its headers for user space", plan: changing("linux-libc-dev") }],
+    not: [
+      { what: "its headers for user space", plan: changing("linux-libc-dev") },
+      { what: "put on hold", plan: marking("hold", [marked("linux-image-amd64", "hold")]) },
+    ],
   },
   "bootloader-change": {
     decision: "require_human",
@@ -1087,7 +1092,10 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       { what: "libssl3:i386", plan: changing("libssl3:i386") },
       { what: "named by the policy", plan: changing("hello"), toml: '[apt]\nsensitive_packages = ["hel*"]' },
     ],
-    not: [{ what: "sudoku", plan: changing("sudoku") }],
+    not: [
+      { what: "sudoku", plan: changing("sudoku") },
+      { what: "put on hold", plan: marking("hold", [marked("sudo", "hold")]) },
+    ],
   },
   "apt-upgrade-installs": {
     decision: "require_human",
@@ -1271,6 +1279,62 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     ],
   },
   ...REPOSITORY_CASES,
+  "apt-hold": {
+    decision: "require_human",
+    fires: [
+      { what: "a hold", plan: marking("hold") },
+      {
+        what: "whatever the policy allows",
+        plan: marking("hold"),
+        toml: '[apt]\ninstall = "allow"\nupgrade = "allow"',
+      },
+    ],
+    not: [
+      { what: "on hold already", plan: { ...marking("hold", []), nothing_to_do: true } },
+      { what: "an unhold", plan: marking("unhold") },
+    ],
+  },
+  "apt-unhold": {
+    decision: "require_human",
+    fires: [{ what: "an unhold", plan: marking("unhold") }],
+    not: [{ what: "a hold", plan: marking("hold") }],
+  },
+  "apt-hold-sensitive": {
+    decision: "require_human",
+    fires: [
+      { what: "openssl", plan: marking("hold", [marked("openssl", "hold")]) },
+      { what: "a kernel", plan: marking("hold", [marked("linux-image-amd64", "hold")]) },
+      { what: "a boot loader", plan: marking("hold", [marked("grub-pc", "hold")]) },
+      {
+        what: "one that the policy names",
+        plan: marking("hold"),
+        toml: '[apt]\nsensitive_packages = ["hel*"]',
+      },
+    ],
+    not: [
+      { what: "another one", plan: marking("hold") },
+      { what: "openssl, taken off hold", plan: marking("unhold", [marked("openssl", "unhold")]) },
+      { what: "openssl, upgraded", plan: changing("openssl") },
+    ],
+  },
+  "apt-hold-elsewhere": {
+    decision: "deny",
+    fires: [
+      { what: "a hold that upgrades", plan: marking("hold", [entry("hello")]) },
+      { what: "a hold that removes as well", plan: marking("hold", [marked("hello", "hold"), removal("b")]) },
+      { what: "a hold that takes one off", plan: marking("hold", [marked("hello", "unhold")]) },
+      { what: "an upgrade that sets one", plan: upgrade({ transaction: [marked("hello", "hold")] }) },
+      {
+        what: "a rollback that does both",
+        plan: rollback([older, marked("b", "hold")], "a:amd64=0.9"),
+      },
+    ],
+    not: [
+      { what: "a hold", plan: marking("hold") },
+      { what: "an unhold", plan: marking("unhold") },
+      { what: "a rollback of a hold", plan: rollback([marked("hello", "unhold")]) },
+    ],
+  },
   "apt-repair": {
     decision: "require_human",
     fires: [

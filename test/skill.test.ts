@@ -235,7 +235,9 @@ describe("package managers", () => {
       });
       const verbs = phrases.map((phrase) => phrase.split(" ").at(-1));
       const verb = head.find((word) =>
-        /^(?:--)?(?:install|update|upgrade|pull|remove|configure|restart)/.test(word),
+        /^(?:--)?(?:install|update|(?:full-)?upgrade|pull|remove|purge|autoremove|configure|hold|unhold|restart)/.test(
+          word,
+        ),
       );
       expect(verb).toBeDefined();
       expect(verbs).toContain(verb);
