@@ -9,8 +9,12 @@ const APT_PINNED = new RegExp(`^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?=$
 /** A name must not end in `-`, which apt reads as an operator. It may end in `+` (g++). */
 const APT_NAME = /^[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 
-/** A service or socket by its full name (systemd.unit(5)): no pattern, path, escape or template, each of which systemctl would take. */
-const UNIT = /^[A-Za-z0-9_:][A-Za-z0-9:_.-]*(?:@[A-Za-z0-9:_.@-]+)?\.(?:service|socket)$/;
+/**
+ * A service or socket by its full name (systemd.unit(5)): no pattern, path, escape or template, each of which systemctl would take, and
+ * none in which this very run is made.
+ */
+const UNIT =
+  /^(?!aegis-(?:runner|recover|build|unpack|fetch)[@.])(?=.{1,255}$)[A-Za-z0-9_:][A-Za-z0-9:_.-]*(?:@[A-Za-z0-9:_.@-]+)?\.(?:service|socket)$/;
 /** The name of a file below /etc/apt/sources.list.d, without its ending. */
 const REPOSITORY = /^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$/;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
