@@ -1,9 +1,9 @@
 import { doubtOf } from "./doc-evidence.ts";
 import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { REPOSITORY_TRUST } from "./doc-plan-evidence.ts";
-import { restartRisk } from "./eco-units.ts";
 import { nameOf } from "./policy-facts.ts";
 import { isCritical } from "./policy-packages.ts";
+import { restartRisk } from "./sys-unit-risk.ts";
 
 /*
  * Which packages of a plan are notable, and why, for those who judge it: the model and the approver.

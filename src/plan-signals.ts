@@ -1,8 +1,8 @@
 import { NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
 import { isMark, type OperationPlan } from "./doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./doc-signals.ts";
-import { restartRisk } from "./eco-units.ts";
 import { isCritical } from "./policy-packages.ts";
+import { restartRisk } from "./sys-unit-risk.ts";
 
 /** Plan fields from which signals are derived. */
 export type SignalFacts = Pick<

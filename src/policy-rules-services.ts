@@ -1,6 +1,6 @@
-import { isUnitNamed, restartRisk } from "./eco-units.ts";
 import { units } from "./policy-facts.ts";
 import type { Rule } from "./policy-rule.ts";
+import { isUnitNamed, restartRisk } from "./sys-unit-risk.ts";
 
 /*
  * Rules about units that would be restarted, those included that are restarted because they depend on others.

@@ -2,11 +2,13 @@ import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import { type Ecosystem, emptyFindings, type Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
 import type { Planning } from "./eco-planning.ts";
-import { restartRisk } from "./eco-units.ts";
 import { AegisError } from "./errors.ts";
 import { isOwnRunner, isRestartable, servicesGrammar } from "./services-grammar.ts";
 import { definitionOf, filesOfUnit, namesOfUnits, type UnitFacts, Units } from "./services-units.ts";
+import { restartRisk } from "./sys-unit-risk.ts";
 
+const FRONT =
+  "aegisd.service: clients of the executor lose their connection; runs go on, and aegis apply --watch shows them";
 /** More units than this are no restart of a service but of the system. */
 const MAX_UNITS = 200;
 /** Limit on the names in one warning. */
@@ -216,6 +218,7 @@ function remarksOn(facts: UnitFacts): string[] {
   const [, ...more] = filesOfUnit(facts);
   return [
     ...(risk === null ? [] : [`${Id}: ${risk.effect}`]),
+    ...(Id === "aegisd.service" ? [FRONT] : []),
     ...(Type === "oneshot" && SubState === "exited"
       ? [`${Id} has done its work and isn't running: a restart does it again`]
       : []),

@@ -54,7 +54,6 @@ const NAMED: Readonly<Record<string, string>> = {
   "doctor-status": "the name of a check, of Aegis's own services",
   "doctor-units": "the name of a check, of Aegis's own services",
   "eco-argv": "exec-preflight.test.ts: what an ecosystem signs is on the list",
-  "eco-units": "units of that name",
   "host-install": "the name of a step, about Aegis's own services",
   "eco-names": "the list of names on the command line",
   "eco-planning-argv": "planning throws for an argv that is not on the list",

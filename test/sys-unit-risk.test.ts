@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { riskOf } from "../src/sys-unit-risk.ts";
+import { isUnitNamed, restartRisk, riskOf } from "../src/sys-unit-risk.ts";
 
 const RISKY: readonly [unit: string, word: string][] = [
   ["ssh.service", "remote logins"],
@@ -26,6 +26,11 @@ const RISKY: readonly [unit: string, word: string][] = [
   ["postgresql@15-main.service", "database"],
   ["mariadb.service", "database"],
   ["aegis-runner@3.service", "by itself"],
+  ["nfs-server.service", "storage"],
+  ["sssd.service", "directory"],
+  ["cloud-init.service", "network"],
+  ["unattended-upgrades.service", "change of packages"],
+  ["snap.lxd.daemon.service", "containers"],
 ];
 for (const [unit, word] of RISKY) {
   test(`${unit} is risky`, () => expect(riskOf(unit)).toContain(word));
@@ -44,3 +49,18 @@ for (const unit of [
 ]) {
   test(`${unit} is not`, () => expect(riskOf(unit)).toBeNull());
 }
+
+const NEVER = [
+  ...["dbus.service", "dbus.socket", "dbus-broker.service", "systemd-logind.service", "gdm3.service"],
+  ...["user@1000.service", "systemd-cryptsetup@data.service", "init.scope", "aegis-runner@3.service"],
+];
+for (const unit of NEVER)
+  test(`${unit} is never restarted`, () => expect(restartRisk(unit)?.isNever).toBe(true));
+for (const unit of ["ssh.service", "docker.service", "systemd-networkd.service", "getty@tty1.service"])
+  test(`${unit} is restarted where a person says so`, () => expect(restartRisk(unit)?.isNever).toBe(false));
+
+test("names in the policy: whole, or up to a star", () => {
+  expect(isUnitNamed("web.service", ["web.service"])).toBe(true);
+  expect(isUnitNamed("web.service", ["we*"])).toBe(true);
+  expect(isUnitNamed("web.service", ["web", "web.socket", "eb.service", "w*b.service"])).toBe(false);
+});
