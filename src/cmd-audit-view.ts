@@ -163,17 +163,17 @@ const Name = v.object({ name: v.string(), key_id: v.string() });
 const ReportedCaller = v.object({ uid: v.number() });
 
 /** The actor, or, if no signature was verified, the sender that the front reported. */
-function askedBy({ kind, actor, details }: AuditEvent): string | null {
+export function askedBy({ kind, actor, details }: AuditEvent): string | null {
   if (DECIDES.includes(kind)) return null;
-  const caller = read(ReportedCaller, details?.["caller_reported_by_front"]);
+  const caller = detailOf(ReportedCaller, details?.["caller_reported_by_front"]);
   return actor ?? (caller === null ? null : `uid ${caller.uid}, reported by the front`);
 }
 
-function approvedBy({ kind, actor, details }: AuditEvent): string | null {
+export function approvedBy({ kind, actor, details }: AuditEvent): string | null {
   if (DECIDES.includes(kind)) return actor;
   const names =
-    read(v.array(Name), details?.["approved_by"])?.map(({ name, key_id }) => `${name} (key ${key_id})`) ??
-    read(v.array(v.string()), details?.["approvers"]);
+    detailOf(v.array(Name), details?.["approved_by"])?.map(({ name, key_id }) => `${name} (key ${key_id})`) ??
+    detailOf(v.array(v.string()), details?.["approvers"]);
   return names === null || names.length === 0 ? null : names.join(", ");
 }
 
@@ -183,8 +183,8 @@ function outcomeIn(event: AuditEvent): string | null {
     // The event's kind already says so.
     kind === "execution_denied" ? null : decision,
     refusalsIn(event),
-    read(v.string(), details?.["state"]),
-    read(v.string(), details?.["code"]),
+    detailOf(v.string(), details?.["state"]),
+    detailOf(v.string(), details?.["code"]),
     exit_status === null ? null : `exit ${exit_status}`,
   ].filter((part) => part !== null);
   return parts.length === 0 ? null : parts.join(", ");
@@ -192,7 +192,10 @@ function outcomeIn(event: AuditEvent): string | null {
 
 /** The front's refusals by code, most frequent first: `protocol 3, expired 1`. Null for other events. */
 function refusalsIn({ kind, details }: AuditEvent): string | null {
-  const refusals = read(v.array(v.object({ code: v.string(), count: v.number() })), details?.["refusals"]);
+  const refusals = detailOf(
+    v.array(v.object({ code: v.string(), count: v.number() })),
+    details?.["refusals"],
+  );
   if (kind !== "requests_refused" || refusals === null) return null;
   const counts = new Map<string, number>();
   for (const { code, count } of refusals) counts.set(code, (counts.get(code) ?? 0) + count);
@@ -206,12 +209,12 @@ function refusalsIn({ kind, details }: AuditEvent): string | null {
  */
 function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boolean): string {
   const id = (text: string) => (short && UUID.test(text) ? text.slice(0, 8) : text);
-  const operation = read(v.string(), details?.["operation"]) ?? (argv === null ? null : showArgv(argv));
+  const operation = detailOf(v.string(), details?.["operation"]) ?? (argv === null ? null : showArgv(argv));
   const packages = packagesIn(details, short ? NAMED_PACKAGES : Number.POSITIVE_INFINITY);
-  const message = read(v.string(), details?.["message"]);
-  const request = read(v.number(), details?.["request"]);
-  const reason = request === null ? null : read(v.string(), details?.["reason"]);
-  const changes = read(v.array(v.string()), details?.["changes"]);
+  const message = detailOf(v.string(), details?.["message"]);
+  const request = detailOf(v.number(), details?.["request"]);
+  const reason = request === null ? null : detailOf(v.string(), details?.["reason"]);
+  const changes = detailOf(v.array(v.string()), details?.["changes"]);
   return [
     request === null ? null : `request ${request}${reason === null ? "" : ` (${reason})`}`,
     operation === null || packages === null ? (operation ?? packages) : `${operation}: ${packages}`,
@@ -228,7 +231,7 @@ function whatIn({ argv, execution_id, plan_id, details }: AuditEvent, short: boo
 
 /** `remove a 1.0; install b 2.0, c 1.0, and 3 more`, with at most `most` packages; null if the event lists none. */
 function packagesIn(details: AuditEvent["details"], most: number): string | null {
-  const packages = read(v.record(v.string(), v.array(v.string())), details?.["packages"]);
+  const packages = detailOf(v.record(v.string(), v.array(v.string())), details?.["packages"]);
   if (packages === null) return null;
   const all = Object.values(packages).flat().length;
   if (all === 0) return null;
@@ -238,13 +241,13 @@ function packagesIn(details: AuditEvent["details"], most: number): string | null
     listed += shown.length;
     return shown.length === 0 ? null : `${action} ${shown.join(", ")}`;
   });
-  const more = (read(v.number(), details?.["packages_count"]) ?? all) - listed;
+  const more = (detailOf(v.number(), details?.["packages_count"]) ?? all) - listed;
   const text = groups.filter((group) => group !== null).join("; ");
   return more > 0 ? `${text}, and ${more} more` : text;
 }
 
 /** A field of an event's details, or null if it has another form: older versions wrote others. */
-function read<S extends v.GenericSchema>(schema: S, value: unknown): v.InferOutput<S> | null {
+export function detailOf<S extends v.GenericSchema>(schema: S, value: unknown): v.InferOutput<S> | null {
   const parsed = v.safeParse(schema, value);
   return parsed.success ? parsed.output : null;
 }

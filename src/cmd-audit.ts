@@ -21,7 +21,8 @@ const SYSTEM_FLAG = {
   system: { type: "boolean", description: `The production log in ${SYSTEM.auditDir}` },
 } as const satisfies ArgsSpec;
 
-const WHICH = {
+/** Which log a command reads. */
+export const WHICH_LOG = {
   ...SYSTEM_FLAG,
   path: {
     type: "string",
@@ -31,7 +32,7 @@ const WHICH = {
 } as const satisfies ArgsSpec;
 
 /** The log that the flags name, by default the user's own. */
-function chosen(values: { system: boolean; path?: string | undefined }, env: Env): string {
+export function chosenLog(values: { system: boolean; path?: string | undefined }, env: Env): string {
   if (values.path === undefined) return values.system ? SYSTEM.auditDir : auditDir(env);
   if (!values.system) return values.path;
   throw new AegisError("usage", "--system and --path name different logs", "Give only one of them.");
@@ -42,7 +43,7 @@ export const auditPath = defineSubcommand({
   description: "Print where the audit log is",
   args: SYSTEM_FLAG,
   async run(values, io) {
-    const path = join(chosen(values, io.env), AUDIT_FILE);
+    const path = join(chosenLog(values, io.env), AUDIT_FILE);
     io.result({ path, exists: existsSync(path) }, safe(path));
     return EXIT.ok;
   },
@@ -59,7 +60,7 @@ export const auditShow = defineSubcommand({
       valueHint: "id",
       description: "Only events of this execution (id or how it begins)",
     },
-    ...WHICH,
+    ...WHICH_LOG,
   },
   async run(values, io) {
     if (!/^[1-9]\d{0,6}$/.test(values.last)) {
@@ -73,7 +74,7 @@ export const auditShow = defineSubcommand({
         "List the ids: aegis daemon status; the beginning of one looks like 0b6ffbe2",
       );
     }
-    const path = chosen(values, io.env);
+    const path = chosenLog(values, io.env);
     if (!hasLog(path)) throw noLog(path);
     const events = readEvents(path, { last: Number(values.last), kind, execution: values.execution });
     io.result({ path, events }, renderEvents(events, io.terminal));
@@ -90,10 +91,10 @@ export const auditVerify = defineSubcommand({
       valueHint: "n:hash",
       description: "an event that was kept elsewhere, as verify prints it: it must be in the log still",
     },
-    ...WHICH,
+    ...WHICH_LOG,
   },
   async run(values, io) {
-    const path = chosen(values, io.env);
+    const path = chosenLog(values, io.env);
     const expected = expectedHead(values["expect-head"]);
     const result = verifyAuditLog(path, expected);
     if (!result.ok) throw faulty(result);
@@ -174,9 +175,9 @@ function notBuilt<const A extends ArgsSpec>(name: string, args: A) {
   });
 }
 
-export const auditCheckpoint = notBuilt("checkpoint", WHICH);
+export const auditCheckpoint = notBuilt("checkpoint", WHICH_LOG);
 export const auditProve = notBuilt("prove", {
-  ...WHICH,
+  ...WHICH_LOG,
   sequence: { type: "string", valueHint: "n", description: "prove that this event is in the log" },
   since: { type: "string", valueHint: "file", description: "prove that the log extends this checkpoint" },
 });

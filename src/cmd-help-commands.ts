@@ -170,6 +170,14 @@ const HELP: Readonly<Record<CommandName, CommandHelp>> = {
     exits: ["verification", "unavailable"],
     topics: ["monitor", "exit-status"],
   },
+  "audit report": {
+    about: [
+      "Of the newest 200,000 events of the period. `--html` writes one page that loads nothing and runs nothing: executions over time, refusals, who approved, packages changed, what went around Aegis, and whether the chain is intact. Exit status 6 if it isn't: the page says so too, unless a line that it needs was itself changed.",
+    ],
+    examples: ["$ aegis audit report --system --days 30 --html report.html"],
+    exits: ["verification"],
+    topics: ["documents", "files"],
+  },
   "audit verify": {
     about: [
       "Prints the log's head, `<number>:<hash>`. Kept elsewhere and given next time as `--expect-head`, it shows a log that was cut off or rewritten by root.",

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { type PlanContext, renderPlan } from "./cmd-plan-view.ts";
 import { defineSubcommand, type Io } from "./command.ts";
@@ -7,6 +8,8 @@ import { documentPath, readStored, resolveDocument } from "./doc-store.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { planPage, planSummary } from "./plan-summary.ts";
 import { isLong, page } from "./sys-pager.ts";
+import { writeTyped } from "./sys-typed-file.ts";
+import { safe } from "./terminal.ts";
 
 /** `aegis plan show <plan>`: uses a pager if the plan is longer than the terminal. `--json` prints the document. */
 export const planShow = defineSubcommand({
@@ -21,6 +24,7 @@ export const planShow = defineSubcommand({
       description: "path, id, beginning of an id, latest, or -",
     },
     ...SUMMARY_FLAG,
+    html: { type: "string", valueHint: "file", description: "write the plan as one page, for a browser" },
     page: {
       type: "string",
       valueHint: "n",
@@ -31,6 +35,15 @@ export const planShow = defineSubcommand({
     assertJson(values.summary, io);
     const number = pageNumber(values, io);
     const { document, hash, path } = await resolveDocument("plan", values.plan, io);
+    if (values.html !== undefined) {
+      const { planPageText } = await import("./cmd-page-plan.ts");
+      writeTyped(resolve(values.html), planPageText(document, { ...contextOf(document, hash, io), hash }));
+      io.result(
+        { plan_id: document.plan_id, plan_hash: hash, html: values.html },
+        `Page: ${safe(values.html)}`,
+      );
+      return EXIT.ok;
+    }
     const about = `Plan ${document.plan_id}, made ${document.created_at}\nHash ${hash}`;
     const text = io.json
       ? ""

@@ -87,10 +87,15 @@ export const plan = defineSubcommand({
       valueHint: "file",
       description: "also write what would be installed as a bill of materials (CycloneDX 1.6 JSON)",
     },
+    html: {
+      type: "string",
+      valueHint: "file",
+      description: "also write the plan as one page, for a browser",
+    },
     ...SUMMARY_FLAG,
   },
   async run(values, io) {
-    assertTwoFiles(values.out, values.sbom);
+    assertFiles(values.out, values.sbom, values.html);
     assertJson(values.summary, io);
     const ecosystem = runtimeOf(values.ecosystem, values.runtime);
     const request = await requestOf(ecosystem, values.operation, values.targets);
@@ -122,6 +127,12 @@ export const plan = defineSubcommand({
       },
     });
     const decided = document.nothing_to_do ? null : decidedAlready(document, planHash, io);
+    const sensitive = decided?.config.apt.sensitive_packages ?? [];
+    if (values.html !== undefined) {
+      const { planPageText } = await import("./cmd-page-plan.ts");
+      const policy = decided === null ? null : { result: decided.result, isDecided: false };
+      writeTyped(resolve(values.html), planPageText(document, { hash: planHash, sensitive, policy }));
+    }
     const denial = decided?.denial ?? null;
     const reference = values.out === undefined ? document.plan_id.slice(0, 8) : path;
     const next =
@@ -129,7 +140,7 @@ export const plan = defineSubcommand({
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
         : renderDenial(denial, io.terminal, { plan: reference, pinned: pinnedRequest(document) });
     const shown = renderPlan(document, io.terminal, {
-      sensitive: decided?.config.apt.sensitive_packages ?? [],
+      sensitive,
       // A denial is told below, with what would help.
       policy: decided === null || denial !== null ? null : { result: decided.result, isDecided: false },
     });
@@ -142,6 +153,7 @@ export const plan = defineSubcommand({
       [
         `${shown}\n\nWritten: ${safe(path)}`,
         ...(values.sbom === undefined ? [] : [`Bill of materials: ${safe(values.sbom)}`]),
+        ...(values.html === undefined ? [] : [`Page: ${safe(values.html)}`]),
         ...(isLong(shown, io.terminal) ? [show] : []),
         ...(document.nothing_to_do ? [] : [next]),
       ].join("\n"),
@@ -191,10 +203,17 @@ async function contentOf(
   );
 }
 
-/** @throws AegisError `usage` */
-function assertTwoFiles(out: string | undefined, sbom: string | undefined): void {
-  if (out === undefined || sbom === undefined || realPath(out) !== realPath(sbom)) return;
-  throw new AegisError("usage", "--out and --sbom name the same file", "Give each a file of its own.");
+/** @throws AegisError `usage` if two of the flags name one file */
+function assertFiles(out: string | undefined, sbom: string | undefined, page: string | undefined): void {
+  const named = Object.entries({ out, sbom, html: page }).flatMap(([flag, path]) =>
+    path === undefined ? [] : [{ flag, path: realPath(path) }],
+  );
+  for (const [n, { flag, path }] of named.entries()) {
+    const other = named.slice(0, n).find((one) => one.path === path);
+    if (other === undefined) continue;
+    const what = `--${other.flag} and --${flag} name the same file`;
+    throw new AegisError("usage", what, "Give each a file of its own.");
+  }
 }
 
 /** The path by which a file is replaced: links among its directories are followed, the last name isn't. */

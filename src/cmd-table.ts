@@ -54,6 +54,7 @@ export const COMMANDS = {
   "audit path": { summary: "where the audit log is", effect: "read-only" },
   "audit show": { summary: "show the newest events", effect: "read-only" },
   "audit installed": { summary: "what managed directories hold, and by whom", effect: "read-only" },
+  "audit report": { summary: "a period of the log in figures, or as a page", effect: "read-only" },
   "audit verify": { summary: "check the log's hash chain", effect: "read-only" },
   "audit acknowledge": { summary: "acknowledge a use of a break-glass key", effect: "service" },
   "audit checkpoint": { summary: "print a signed checkpoint", effect: "secret" },

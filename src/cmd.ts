@@ -36,6 +36,7 @@ const LOAD: Readonly<Record<CommandName, () => Promise<Subcommand>>> = {
   "audit path": () => import("./cmd-audit.ts").then((m) => m.auditPath),
   "audit show": () => import("./cmd-audit.ts").then((m) => m.auditShow),
   "audit installed": () => import("./cmd-installed.ts").then((m) => m.auditInstalled),
+  "audit report": () => import("./cmd-audit-report.ts").then((m) => m.auditReport),
   "audit verify": () => import("./cmd-audit.ts").then((m) => m.auditVerify),
   "audit acknowledge": () => import("./cmd-acknowledge.ts").then((m) => m.auditAcknowledge),
   "audit checkpoint": () => import("./cmd-audit.ts").then((m) => m.auditCheckpoint),

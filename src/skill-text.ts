@@ -38,6 +38,7 @@ export const TYPED: Readonly<Record<CommandName, string>> = {
   "audit path": "aegis audit path --system",
   "audit show": "aegis audit show --system --json",
   "audit installed": "aegis audit installed --json",
+  "audit report": "aegis audit report --system --json",
   "audit verify": "aegis audit verify --system --json",
   "audit acknowledge": "aegis audit acknowledge <execution> --reason <why>",
   "audit checkpoint": "aegis audit checkpoint --system",

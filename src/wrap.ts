@@ -151,7 +151,14 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   await plan.run(
     {
       ...{ ecosystem, operation, targets, summary: false },
-      ...{ out: undefined, sbom: undefined, runtime: undefined, stanza: undefined, key: undefined },
+      ...{
+        out: undefined,
+        sbom: undefined,
+        html: undefined,
+        runtime: undefined,
+        stanza: undefined,
+        key: undefined,
+      },
     },
     {
       ...io,

@@ -49,7 +49,7 @@ const USAGE: Row[] = [
   [["daemon", "nonsense"], 2, null, "Type: aegis daemon install | uninstall | status"],
   [["audit", "verfy"], 2, null, "Did you mean: aegis audit verify?"],
   [["audit", "constructor"], 2, null, "unknown command: aegis audit constructor"],
-  [["audit"], 2, null, "path | show | installed | verify"],
+  [["audit"], 2, null, "path | show | installed | report | verify"],
   [["audit path"], 2, null, "unknown command: audit path"],
   [["sign keygen"], 2, null, "unknown command: sign keygen"],
   [[""], 2, null, "unknown command"],

@@ -136,6 +136,7 @@ describe("commands", () => {
       "audit installed",
       "audit path",
       "audit prove",
+      "audit report",
       "audit show",
       "audit verify",
       "completion",
