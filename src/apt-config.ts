@@ -49,12 +49,17 @@ const DPKG_KEPT =
   /^DPkg(?:$|::(?:Options|Pre-Invoke|Post-Invoke|Pre-Install-Pkgs|Tools|UseIONice|Inhibit-Shutdown)(?:$|::))/i;
 
 /**
- * The settings for one run: the host's, then ours.
+ * The settings for one run: the host's, then ours. `kept` are package files for apt to know beside its sources.
  * @throws AegisError `refused` as {@link pinnedSettings}, and if apt would look at another system than dpkg changes, if
  * the host gives dpkg options that change what is done, or if a package comes from a disc
  */
-export function runSettings(host: Settings, plan: OperationPlan, place: RunPlace): Settings {
-  for (const path of [place.directory, place.archives, place.aegis]) {
+export function runSettings(
+  host: Settings,
+  plan: OperationPlan,
+  place: RunPlace,
+  kept: readonly string[] = [],
+): Settings {
+  for (const path of [place.directory, place.archives, place.aegis, ...kept]) {
     if (!PLAIN_PATH.test(path))
       throw new AegisError(
         "refused",
@@ -87,7 +92,8 @@ export function runSettings(host: Settings, plan: OperationPlan, place: RunPlace
     "APT::Get::allow-downgrades": String(plan.packages_downgraded.length > 0),
     "APT::Get::allow-change-held-packages": String(changesHeld(plan)),
     "APT::Get::Remove": String(removals),
-    "APT::Keep-Downloaded-Packages": "false",
+    // The driver keeps what was installed; the rest of the directory is removed with the run.
+    "APT::Keep-Downloaded-Packages": "true",
     // Without it apt-get update exits 0 when a source can't be reached.
     "APT::Update::Error-Mode": "any",
     "APT::Status-Fd": "3",
@@ -102,6 +108,7 @@ export function runSettings(host: Settings, plan: OperationPlan, place: RunPlace
   };
   for (const [key, value] of Object.entries(ours)) setScalar(settings, key, value);
   settings.set("DPkg::Pre-Install-Pkgs::", [hookCommand(place), ...hooks]);
+  if (kept.length > 0) settings.set("APT::Sources::With::", [...kept]);
   settings.set("DPkg::Options::", [...dpkgDefaults(plan), ...options, ...CONFFILES_KEPT]);
   return settings;
 }

@@ -6,12 +6,14 @@ import { readDpkgStatus } from "./apt-dpkg.ts";
 import { dpkgAudit } from "./apt-dpkg-audit.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
 import { sealIndexes } from "./apt-indexes.ts";
+import { isKept, keepPackages } from "./apt-kept.ts";
 import { inverseOf, isChecked, postCheck, snapshotOf } from "./apt-outcome.ts";
 import { refuseUnfinishedDpkg, waitForDpkg } from "./apt-ready.ts";
 import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-run.ts";
 import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";
 import { isFetched, isMark } from "./doc-plan.ts";
+import { recentResults } from "./doc-result.ts";
 import type { HostState, RunAdvice, RunDriver } from "./eco-driver.ts";
 import { HOST_SETTINGS } from "./eco-planning.ts";
 import { AegisError } from "./errors.ts";
@@ -20,6 +22,8 @@ import { processesWith } from "./sys-process.ts";
 
 /** Content of the decision file of a run that was stopped before dpkg began. */
 const STOPPED = "stopped";
+/** What undoes so many of the newest executions is kept, whatever else has to go. */
+const UNDONE = 10;
 /** Limit on the unfinished packages listed. */
 const NAMED = 10;
 
@@ -35,7 +39,7 @@ export const aptDriver: RunDriver = {
   async hold({ operation, transaction }, planning) {
     if (operation === "update" || operation === "repair" || isMarkOperation(operation)) return null;
     const { stdout } = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
-    const sources = new Set(transaction.flatMap((entry) => entry.sources));
+    const sources = new Set(transaction.filter((entry) => !isKept(entry)).flatMap((entry) => entry.sources));
     return sealIndexes(aptDirs(stdout).lists, [...sources]);
   },
 
@@ -72,6 +76,14 @@ export const aptDriver: RunDriver = {
       verdict: "absent",
       reason: "apt succeeded but never called the hook that checks the packages",
     };
+  },
+
+  keep(ended, transaction, archives) {
+    const installed = Object.entries(dpkgNow()).map(
+      ([key, state]) => [key, state.split(" ")[0] ?? ""] as const,
+    );
+    const recent = [ended, ...recentResults(UNDONE)];
+    return keepPackages(transaction, archives, { recent, installed: new Map(installed) });
   },
 
   compare({ transaction }, before, after) {

@@ -1,7 +1,9 @@
 import { aptArgv, aptName } from "./apt-argv.ts";
 import type { PolicyPackage } from "./apt-cache.ts";
+import { isKept, type KeptFile } from "./apt-kept.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
+import { KEPT_FILE } from "./doc-evidence.ts";
 import {
   type Host,
   isFetched,
@@ -13,8 +15,9 @@ import type { CommandEvidence, ProvenanceEvidence, RepositoryEvidence } from "./
 import { emptyFindings, type Findings } from "./eco.ts";
 import type { PlanningOutput } from "./eco-planning.ts";
 import { purlOf } from "./eco-purl.ts";
+import { SYSTEM } from "./paths.ts";
 
-/** For each package, the chain from a signed InRelease through its Packages index to the .deb. */
+/** For each package, the chain from a signed InRelease through its Packages index to the .deb, or that Aegis kept it. */
 export function chainEvidence(
   transaction: readonly TransactionEntry[],
   repositories: readonly RepositoryEvidence[],
@@ -22,6 +25,10 @@ export function chainEvidence(
 ): ProvenanceEvidence[] {
   return transaction.filter(isFetched).map((entry) => {
     const subject = subjectOf(entry);
+    if (isKept(entry)) {
+      const detail = `an execution had it verified and installed; kept in ${SYSTEM.kept}, SHA-256 ${entry.sha256 ?? "unknown"}`;
+      return { kind: KEPT_FILE, subject, verified: entry.sha256 !== null, key: null, detail };
+    }
     const offers = entry.sources.map((id) => ({ id, evidence: repositories.find((r) => r.id === id) }));
     // apt may use any of them, so the chain is as weak as the weakest.
     const unsigned = offers.filter(({ evidence }) => evidence?.signature_verified !== true);
@@ -55,13 +62,15 @@ export function sbomEvidence(
   }));
 }
 
-/** The exact inverse of a transaction, and the old versions that no source offers any more. */
+/** The exact inverse of a transaction, and the old versions that no source offers any more: those that Aegis keeps, and the others. */
 export function rollbackPlan(
   transaction: readonly TransactionEntry[],
   policy: ReadonlyMap<string, PolicyPackage>,
   native: string,
+  files: readonly KeptFile[],
 ): OperationPlan["rollback_plan"] {
   const inverse: string[] = [];
+  const kept: string[] = [];
   const unobtainable: string[] = [];
   for (const entry of transaction) {
     const architecture = entry.architecture === "all" ? native : entry.architecture;
@@ -73,13 +82,20 @@ export function rollbackPlan(
     const back = `${name}=${entry.from_version}`;
     inverse.push(back);
     const table = policy.get(aptName(entry.name, entry.architecture, native));
-    if ((table?.versions.get(entry.from_version) ?? []).length === 0) unobtainable.push(back);
+    if ((table?.versions.get(entry.from_version) ?? []).length > 0) continue;
+    const isHere = files.some(
+      (file) =>
+        file.name === entry.name &&
+        file.version === entry.from_version &&
+        [entry.architecture, native, "all"].includes(file.architecture),
+    );
+    (isHere ? kept : unobtainable).push(back);
   }
   const notes =
     inverse.length === 0
       ? []
       : ["What maintainer scripts and services changed in data and configuration is not undone by it."];
-  return { inverse, unobtainable, notes };
+  return { inverse, unobtainable, ...(kept.length === 0 ? {} : { kept }), notes };
 }
 
 function subjectOf(entry: TransactionEntry): string {

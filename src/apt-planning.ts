@@ -47,6 +47,11 @@ export function planningConfig(dump: string, aptCache?: string): string {
   return renderAptConfig(settings);
 }
 
+/** A configuration with package files as sources of their own, beside the host's (`--with-source` of apt-get(8)). */
+export function withFiles(config: string, files: readonly { path: string }[]): string {
+  return config + files.map(({ path }) => `APT::Sources::With:: "${path}";\n`).join("");
+}
+
 /** Passes a configuration to a call of an apt program, as the file named by APT_CONFIG. */
 export function aptSettings(config: string): (home: string) => ToolSettings {
   return (home) => ({

@@ -1,5 +1,6 @@
 import { aptName, exactTarget } from "./apt-argv.ts";
 import type { ShownPackages } from "./apt-cache.ts";
+import type { FoundKept } from "./apt-kept.ts";
 import type { Simulation } from "./apt-simulation.ts";
 import { type AptTarget, formatAptTarget, parseAptTarget } from "./apt-target.ts";
 import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
@@ -153,6 +154,8 @@ export interface PackageRequest {
   verb: readonly string[] | null;
   /** `name[:arch][=version]`, or `name[:arch]` for a removal. */
   packages: readonly string[];
+  /** Package files that it needs and that no source offers. */
+  kept?: readonly FoundKept[];
   /** Evidence for the request. */
   evidence: ProvenanceEvidence[];
   commands: CommandEvidence[];

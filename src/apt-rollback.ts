@@ -1,6 +1,7 @@
 import { aptName, batches, undoSubject } from "./apt-argv.ts";
 import { parsePolicy } from "./apt-cache.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
+import { type FoundKept, findKept, keptFiles } from "./apt-kept.ts";
 import { aptSettings } from "./apt-planning.ts";
 import type { PackageRequest } from "./apt-requested.ts";
 import { RECORDED_INVERSE } from "./doc-evidence.ts";
@@ -64,18 +65,23 @@ export async function rollbackRequest(
     ),
   );
   const tables = parsePolicy(offers.map(({ stdout }) => stdout).join("\n"));
-  const gone = restore.filter(
-    (undo) => (tables.get(nameOf(undo, native))?.versions.get(undo.before ?? "") ?? []).length === 0,
-  );
+  const kept: FoundKept[] = [];
+  const problems: string[] = [];
+  const files = keptFiles(planning);
+  for (const undo of restore) {
+    const version = undo.before ?? "";
+    if ((tables.get(nameOf(undo, native))?.versions.get(version) ?? []).length > 0) continue;
+    const found = findKept({ name: undo.package, architecture: undo.architecture, version }, files, planning);
+    if (typeof found === "string") problems.push(`${nameOf(undo, native)}=${version} ${found}`);
+    else kept.push(found);
+  }
   return {
     ...request,
     verb: ["install", "--allow-downgrades"],
     packages: restore.map((undo) => `${nameOf(undo, native)}=${undo.before}`),
     commands: offers.map(({ evidence }) => evidence),
-    problems: gone.map(
-      (undo) =>
-        `${nameOf(undo, native)}=${undo.before} is no longer available: no configured source offers that version any more`,
-    ),
+    kept,
+    problems,
   };
 }
 

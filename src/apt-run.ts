@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { checkAptConfig, runSettings } from "./apt-config.ts";
 import { refuseDpkgConfig } from "./apt-dpkg-config.ts";
 import { RUN_FILES } from "./apt-hook-receipt.ts";
+import { bringKept } from "./apt-kept.ts";
 import { parseAptDump, renderAptConfig } from "./apt-settings.ts";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
 import type { OperationPlan } from "./doc-plan.ts";
@@ -26,9 +27,9 @@ export function downloadLimit(argv: readonly string[]): number {
 }
 
 /**
- * Prepares an apt run: private directories, the frozen configuration (dumped again and compared), and the transaction
- * for the hook.
- * @throws AegisError `refused`, `unavailable`
+ * Prepares an apt run: private directories, kept package files, the frozen configuration (dumped again and compared), and the
+ * transaction for the hook.
+ * @throws AegisError `refused`, `unavailable`, and as {@link bringKept}
  */
 export async function prepareAptRun(
   plan: OperationPlan,
@@ -42,7 +43,10 @@ export async function prepareAptRun(
   chmodSync(archives, 0o755);
   const program = resolveProgram(argv[0] ?? "");
   if (program === null) throw new AegisError("unavailable", `${argv[0]} is not installed`);
-  const settings = runSettings(parseAptDump(await aptDump(directory, null)), plan, place);
+  const own = join(archives, "kept");
+  mkdirSync(own, { mode: 0o755 });
+  const kept = bringKept(plan.transaction, own);
+  const settings = runSettings(parseAptDump(await aptDump(directory, null)), plan, place, kept);
   const text = renderAptConfig(settings);
   const file = join(directory, APT_CONF);
   writeFileSync(file, text, { mode: 0o644 });

@@ -1,6 +1,7 @@
 import { aptName, batches } from "./apt-argv.ts";
 import { type PolicyOrigin, type PolicyPackage, type ShownPackage, ShownPackages } from "./apt-cache.ts";
 import type { DpkgPackage } from "./apt-dpkg.ts";
+import type { FoundKept } from "./apt-kept.ts";
 import { aptSettings } from "./apt-planning.ts";
 import { actionOf, type Simulation, splitRelease } from "./apt-simulation.ts";
 import type { AptSource } from "./apt-source.ts";
@@ -9,6 +10,7 @@ import { byCodeUnit } from "./canonical.ts";
 import { isFetched, type SourcePackage, type TransactionEntry } from "./doc-plan.ts";
 import type { CommandEvidence, ProvenanceEvidence, RepositoryEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
+import { SYSTEM } from "./paths.ts";
 
 /** Data about the packages of a simulation. */
 export interface PackageFacts {
@@ -18,6 +20,8 @@ export interface PackageFacts {
   repositories: readonly RepositoryEvidence[];
   /** The host's dpkg architecture. */
   native: string;
+  /** Files that Aegis kept, which apt is given beside its sources. */
+  kept: readonly FoundKept[];
 }
 
 /** The transaction of a simulation, one entry per package, sorted by name and architecture. */
@@ -53,21 +57,25 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
     const from = item.from ?? entries.get(key)?.from_version ?? null;
     const before = findInstalled(installed, name, architecture, native);
     const release = item.releases[0] === undefined ? null : splitRelease(item.releases[0]);
+    const kept = facts.kept.find(
+      (f) => f.name === name && f.architecture === architecture && f.version === to,
+    );
     entries.set(key, {
       name,
       architecture,
       action: actionOf({ ...item, from }),
       from_version: from,
       to_version: to,
-      origin: release?.origin ?? null,
+      origin: kept === undefined ? (release?.origin ?? null) : SYSTEM.kept,
       archive: release?.archive ?? null,
-      sha256: details?.sha256 ?? null,
-      size: details?.size ?? null,
+      // apt knows no digest of a file that it is given.
+      sha256: kept?.sha256 ?? details?.sha256 ?? null,
+      size: kept?.size ?? details?.size ?? null,
       essential: details?.essential === true || before?.essential === true,
       source: details?.source.name ?? null,
       from_source: sourceBefore(before, shown.find(name, architecture, from), from),
       to_source: details?.source ?? null,
-      sources: offeredBy(facts, aptName(name, architecture, native), to),
+      sources: kept === undefined ? offeredBy(facts, aptName(name, architecture, native), to) : [SYSTEM.kept],
     });
   }
   return withTakenOver([...entries.values()], facts).sort(

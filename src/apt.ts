@@ -15,7 +15,9 @@ import { FIRST_SEEN, firstSeenOf } from "./apt-first-seen.ts";
 import { freeze, gatherRepositories, simulate, stdoutOf } from "./apt-gather.ts";
 import { aptGrammar } from "./apt-grammar.ts";
 import { markFindings } from "./apt-hold.ts";
+import { keptFiles } from "./apt-kept.ts";
 import { lookAhead } from "./apt-outlook.ts";
+import { withFiles } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
 import { gatherRepository } from "./apt-repository.ts";
 import { isRepositoryArgv } from "./apt-repository-argv.ts";
@@ -84,12 +86,14 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   // First, or it would see planning's own processes.
   const running = await planning.running?.();
   const dump = await planning.run(["apt-config", "dump"], { settings: HOST_SETTINGS });
-  const { config, problems } = freeze(dump, planning.aptCache);
+  const { config: own, problems } = freeze(dump, planning.aptCache);
   if (problems.length > 0) return aptFindings(operation, [], [dump.evidence], problems);
   const dirs = aptDirs(dump.stdout);
   const status = readDpkgStatus(dirs.status, planning);
   const installed = status?.packages ?? new Map<string, DpkgPackage>();
-  const request = await requestOf(operation, targets.targets, installed, planning, config);
+  const request = await requestOf(operation, targets.targets, installed, planning, own);
+  const { kept = [] } = request;
+  const config = withFiles(own, kept);
   if (request.verb === null || request.problems.length > 0)
     return findingsWithoutSimulation(operation, request, dump);
   const mark = request.verb[0] ?? "";
@@ -110,6 +114,7 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     installed,
     repositories: site.repositories.evidence,
     native,
+    kept,
   };
   const transaction = buildTransaction(simulation, facts);
   const { hooks, problems: unreadable } = dpkgHooks(planning);
@@ -224,7 +229,7 @@ function conclusions(
       (only && shown.find(only.name, only.architecture, only.to_version)?.maintainer) ?? null,
     source_registry: origins.length === 1 ? (origins[0] ?? null) : null,
     transitive_dependency_count: operation === "install" ? incoming.length - exact.length : null,
-    rollback_plan: rollbackPlan(transaction, policy, native),
+    rollback_plan: rollbackPlan(transaction, policy, native, keptFiles(planning)),
     ...firstSeenOf(transaction, transaction.some(isFetched) ? planning.readText(FIRST_SEEN) : null),
   };
 }

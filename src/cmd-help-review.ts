@@ -27,6 +27,7 @@ export const MONITOR_TEXT: readonly Block[] = [
       ["`monitor_findings`", "what `aegis doctor` finds, when it changes"],
     ],
   },
+  `It also records on which day a source that is trusted first offered each package file, for \`[apt] minimum_age_days\`: ${join(SYSTEM.state, "first-seen")}, by the beginning of the .deb's SHA-256, for everybody to read, at most 500,000 files. Package indexes are read only where they changed (0.4 s for Debian's main section), after they were checked against their signed Release files. Where a clock was set back, the day is that of the last look; a record that is lost starts again, and the monitor says so.`,
   "`aegis doctor` and `aegis daemon status` show the unmanaged changes of the last 30 days, and managed directories that deviate until they no longer do.",
   "Appending to the log looks at its end only, so that it costs the same however long the log is: a line that was changed further up doesn't stop the executor. The monitor verifies the whole log each hour (some 200 MB/s) and logs what it finds; from then on `aegis daemon status` fails until the log is well. `aegis audit verify --system` tells at once.",
   `The services log to standard error, which systemd keeps with its priorities (\`journalctl -u 'aegis*' -p warning\`): one event a line, text from outside escaped and bounded, no secrets, floods counted instead of repeated. \`AEGIS_LOG\` and \`AEGIS_LOG_FORMAT\` stand in ${SYSTEM.daemonEnv} and ${SYSTEM.reviewerEnv}.`,

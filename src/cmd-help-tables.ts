@@ -6,7 +6,7 @@ import { NEEDRESTART_FILE } from "./host-drop-ins.ts";
 import { AUDIT_FILE, METRICS_FILE, SHARED, SYSTEM } from "./paths.ts";
 import { FLOOR_SECONDS, PACE, readModelSettings } from "./review-settings.ts";
 import { EXIT_ADVICE } from "./skill-text.ts";
-import { DAEMON_VARIABLES, FEEDS_VARIABLES, REVIEWER_VARIABLES } from "./sys-environment-file.ts";
+import { DAEMON_VARIABLES, FEEDS_VARIABLES, KEPT_MIB, REVIEWER_VARIABLES } from "./sys-environment-file.ts";
 import { UNIT_DIRECTORY } from "./sys-systemd.ts";
 
 /*
@@ -43,7 +43,7 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   feedsEnv: "where vulnerability data comes from; everybody can read it",
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:
-    "results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals. requests/: what waits for a person, with its documents, and how the last 1,000 requests ended; root's alone",
+    "first-seen: on which day each package file was first seen in a source, by the monitor; for everybody. results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals. requests/: what waits for a person, with its documents, and how the last 1,000 requests ended; root's alone",
   run: "sockets; proof/: where the runner has clients prove who they are; requests.state: number, revision and state of each request",
   socket: "where clients connect: varlink, `io.aegis.Executor`; 0660 root:aegis-admin",
   runnerSocket: "where the front hands requests over to root",
@@ -56,6 +56,7 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   feeds:
     "<feed>.index: vulnerability data, which every plan looks at where neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set; state.json: how the downloads went. Whoever removes an index has it downloaded whole",
   notifierState: "what the notifier has sent, and what it could not",
+  kept: "package files that executions installed, so that a rollback finds them when the archive has dropped them; named by version and SHA-256. Names are for everybody, contents for members of aegis-admin. They may be removed at any time: then those versions can't come back",
   reviewerState: "the reviewer's own state",
   reviewerAudit: "the reviewer's own log",
   newestEvent: "the number of the log's newest event",
@@ -134,6 +135,7 @@ function variables(): Readonly<Record<string, string>> {
     AEGIS_FEEDS_PROXY: "the proxy for these downloads; none by default",
     AEGIS_GOPROXY: `in aegisd.env: the registry that the executor plans Go modules from, as GOPROXY. So does \`aegis plan\` where the user's environment names none. A plan from another registry is refused. Without credentials, since everybody can read aegisd.env: the executor has them in ${SYSTEM.registries} (\`aegis help files\`)`,
     AEGIS_GOSUMDB: "likewise the checksum database, as GOSUMDB",
+    AEGIS_KEPT_MIB: `in aegisd.env: how much room the executor gives to package files that it keeps for rollbacks, in MiB (${KEPT_MIB}; at most a tenth of the file system; 0: it keeps none)`,
     AEGIS_NPM_REGISTRY: "likewise npm's registry, as `npm_config_registry`",
     AEGIS_PIP_INDEX_URL: "likewise pip's index, as `PIP_INDEX_URL`",
     AEGIS_CARGO_INDEX: "likewise cargo's index, in place of crates.io",

@@ -23,6 +23,9 @@ export function isStableWarning(warning: string, passing: readonly string[]): bo
 /** Evidence kind in a rollback plan: each subject is one change recorded by the executor. */
 export const RECORDED_INVERSE = "apt-recorded-inverse";
 
+/** Evidence kind of a package file that Aegis kept: an execution had it verified and installed. The subject is `name:arch=version`. */
+export const KEPT_FILE = "apt-kept-file";
+
 /**
  * Evidence kinds in a rollback of a managed root: what the execution left, which is there now, and what it replaced, which comes back.
  * Each subject is a tree's digest (treeDigest), which the supervisor of the run compares too.

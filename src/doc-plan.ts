@@ -241,12 +241,14 @@ export const OperationPlan = v.strictObject({
    * Files that the record lacks are left out, and so is all of it if empty. Days in the signed plan may not be earlier than the
    * executor's own.
    */
-  first_seen: v.optional(v.record(short, v.pipe(v.string(), v.isoDate()))),
+  first_seen: v.optional(v.record(short, v.pipe(v.string(), v.regex(/^\d{4}-\d{2}-\d{2}$/)))),
   rollback_plan: v.strictObject({
     /** The exact inverse, each `name:arch=version` or `name:arch-` (to be removed). */
     inverse: names,
-    /** Entries of `inverse` whose old version is no longer offered by any configured source. */
+    /** Entries of `inverse` whose old version is neither offered by any configured source nor kept. */
     unobtainable: names,
+    /** Entries of `inverse` whose old version no source offers any more, but Aegis keeps. Omitted if empty. */
+    kept: v.optional(names),
     notes: v.pipe(v.array(text), v.maxLength(64)),
   }),
   risk_score: v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(100)),

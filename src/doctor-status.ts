@@ -1,4 +1,5 @@
 import { lstatSync } from "node:fs";
+import { join } from "node:path";
 import { BREAK_GLASS_CHECK, breakGlassFindings, trustFindings } from "./doctor-trust.ts";
 import {
   bootLoader,
@@ -24,9 +25,10 @@ import { notifyFindings } from "./notify.ts";
 import { SYSTEM } from "./paths.ts";
 import { loadPolicyConfig } from "./policy-config.ts";
 import { REVIEWER_VARIABLES, withEnvironmentFile } from "./sys-environment-file.ts";
-import { rootOnlyProblem, secretFileProblem } from "./sys-files.ts";
+import { namesIn, rootOnlyProblem, secretFileProblem } from "./sys-files.ts";
 import { ADMIN_GROUP, accountProblems, groupId, REVIEW_GROUP, USERS } from "./sys-state.ts";
 import { hasSystemd, isInstalled, showUnits } from "./sys-systemd.ts";
+import { bytes, plural } from "./terminal.ts";
 
 /** Where the .deb puts the program. */
 const PACKAGED = "/usr/bin/aegis";
@@ -100,6 +102,7 @@ export async function hostStatus(): Promise<HostStatus> {
   await check(MONITOR_CHECK, monitorFindings);
   await check("notify", () => notifyFindings());
   await check("feeds", () => feedFindings());
+  await check("kept", keptFindings);
   return { services, findings };
 }
 
@@ -194,6 +197,17 @@ function keys(): Finding[] {
       `Write it into ${SYSTEM.trustedKeys}, then: aegis daemon install`,
     ),
   ];
+}
+
+/** How much the executor keeps for rollbacks. */
+function keptFindings(): Finding[] {
+  const sizes = namesIn(SYSTEM.kept).map(
+    (name) => lstatSync(join(SYSTEM.kept, name), { throwIfNoEntry: false })?.size ?? 0,
+  );
+  const total = bytes(sizes.reduce((sum, size) => sum + size, 0));
+  return sizes.length === 0
+    ? []
+    : [ok("kept", `${plural(sizes.length, "package file")} for rollbacks, ${total}, in ${SYSTEM.kept}`)];
 }
 
 /** Throws if the reviewer would not accept its settings. A user who may not read them learns nothing. */

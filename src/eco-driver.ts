@@ -1,5 +1,5 @@
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
-import type { ChangedRepository, Content, Difference, Executable, Undo } from "./doc-result.ts";
+import type { ChangedRepository, Content, Difference, Executable, Result, Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Account } from "./sys-account.ts";
@@ -157,6 +157,11 @@ export interface RunDriver {
   /** Waits, after a run that succeeded, until the host's state shows what became of it. */
   settled?(): Promise<void>;
   witness(directory: string, run: RunSubject): Witness;
+  /**
+   * Called after a run that did what was planned, while its package files (`archives` of its place) are there: keeps them for rollbacks
+   * to come. Never throws; returns what could not be kept and why, or null.
+   */
+  keep?(ended: Result, transaction: readonly TransactionEntry[], archives: string): string | null;
   /** Small facts for the end event of what the run left in place, however it ended; null if it changed nothing. */
   left?(directory: string): Readonly<Record<string, unknown>> | null;
   compare(run: RunSubject, before: HostState, after: HostState): Comparison;

@@ -4,10 +4,10 @@ import { canonicalHash } from "./canonical.ts";
 import { type ExecutionPlan, type PolicyResult, unsigned } from "./doc.ts";
 import { type Result, writeResult } from "./doc-result.ts";
 import type { PreparedRun, RunDriver } from "./eco-driver.ts";
-import { closeRun, digestRun, startRun } from "./eco-run.ts";
+import { archivesOf, closeRun, digestRun, startRun } from "./eco-run.ts";
 import type { Approver } from "./exec-approval.ts";
 import type { CheckSequence } from "./exec-checks.ts";
-import { judgeRun, watchBesides, withBesides } from "./exec-outcome.ts";
+import { bounded, judgeRun, watchBesides, withBesides } from "./exec-outcome.ts";
 import { clearCurrent, markCurrent } from "./exec-recover.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
 import { type Use, type UsedRecord, usesLost } from "./exec-used.ts";
@@ -173,7 +173,11 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
     besides(),
   );
   const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
-  auditEnd(ready, ended, context);
+  const notKept =
+    ended.state === "completed"
+      ? (driver.keep?.(ended, transaction, archivesOf(ended.execution_plan_id, paths)) ?? null)
+      : null;
+  auditEnd(ready, ended, notKept, context);
   closeRun(execution.execution_plan_id, paths);
   writeResult(ended, paths);
   clearCurrent(paths);
@@ -280,9 +284,10 @@ function auditOverdue(ready: Ready, audit: AuditLog): void {
 }
 
 /** Logs the end, into the room that was reserved for it. */
-function auditEnd(ready: Ready, ended: Result, { audit, paths }: RunContext): void {
+function auditEnd(ready: Ready, ended: Result, notKept: string | null, { audit, paths }: RunContext): void {
   const { execution, executionKey, driver, prepared } = ready;
   const left = driver.left?.(prepared.directory);
+  const kept = notKept === null ? {} : { not_kept: bounded(notKept) };
   const { state, exit_status, code, message, not_as_planned, changed_besides } = ended;
   audit.releaseReserve();
   audit.append({
@@ -290,6 +295,6 @@ function auditEnd(ready: Ready, ended: Result, { audit, paths }: RunContext): vo
     ...subjectOf(execution, executionKey),
     exit_status,
     ...digestRun(execution.execution_plan_id, paths),
-    details: { state, code, message, not_as_planned, changed_besides, ...left, ...aboutOf(ready) },
+    details: { state, code, message, not_as_planned, changed_besides, ...left, ...kept, ...aboutOf(ready) },
   });
 }

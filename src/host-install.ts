@@ -209,7 +209,7 @@ function calledAs(): string {
 /** What uninstall keeps: evidence, configuration, and the record that prevents replay of used plans. */
 const KEPT = [
   `${SYSTEM.auditDir} (the log)`,
-  `${SYSTEM.state} (outcomes, the record of used plans)`,
+  `${SYSTEM.state} (outcomes, the record of used plans), ${SYSTEM.kept} (package files for rollbacks)`,
   `${SYSTEM.config} (configuration, trusted keys, the reviewer's key)`,
   `the users ${Object.values(USERS).join(", ")} and their groups, which own some of these files`,
 ] as const;

@@ -34,6 +34,8 @@ export const SYSTEM = {
   notifierState: "/var/lib/aegis/notify",
   /** Vulnerability data: an index for each feed, and the state of the downloads. */
   feeds: "/var/lib/aegis/feeds",
+  /** Package files that executions installed, for rollbacks; in plans also the name of that source. */
+  kept: "/var/cache/aegis/kept",
   reviewerState: "/var/lib/aegis/reviewd",
   reviewerAudit: "/var/log/aegis/reviewd",
   /** Sequence number of the newest event in the log in `auditDir`. */

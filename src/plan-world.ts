@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
@@ -13,7 +13,7 @@ import { type Env, userPaths } from "./paths.ts";
 import { registryAccess } from "./plan-registry.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
 import { md5Of, sizeOf, spaceOf } from "./sys-disk.ts";
-import { namesIn, readText } from "./sys-files.ts";
+import { hashFile, namesIn, readText } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
@@ -194,6 +194,13 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
     hasProgram: (name) => resolveProgram(name) !== null,
+    digestOf(path) {
+      try {
+        return lstatSync(path).isFile() ? hashFile(path) : null;
+      } catch {
+        return null;
+      }
+    },
     list: (path) => namesIn(path).sort(),
     ...(options.outlook === false ? {} : lookingAhead(host, now)),
     async run(argv, { settings, keep = false }): Promise<PlanningOutput> {

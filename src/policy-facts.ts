@@ -7,12 +7,7 @@ import {
   vulnerabilitiesOfNewVersions,
 } from "./doc-evidence.ts";
 import { isFetched, isMark, type OperationPlan, type Tool, type TransactionEntry } from "./doc-plan.ts";
-import {
-  type ProvenanceEvidence,
-  type RepositoryEvidence,
-  SEVERITIES,
-  type Severity,
-} from "./doc-plan-evidence.ts";
+import { type ProvenanceEvidence, SEVERITIES, type Severity } from "./doc-plan-evidence.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { Facts } from "./policy-rule.ts";
 
@@ -104,37 +99,6 @@ export function units({ plan }: Pick<Facts, "plan">, test: (unit: string) => boo
 /** The same of the packages that change otherwise than by a hold. */
 export function changedPackages(f: Facts, test: (entry: TransactionEntry) => boolean): string[] {
   return packages(f, (e) => !isMark(e) && test(e));
-}
-
-/**
- * Names of the packages whose version to be installed is offered by an untrusted source. One trusted source among several
- * is not enough, since apt may fetch from any of them and believes each source's hashes.
- */
-export function untrustedPackages(f: Facts): string[] {
-  const trusted = new Map<string, boolean>();
-  for (const source of f.plan.repository_evidence) {
-    trusted.set(source.id, (trusted.get(source.id) ?? true) && isTrusted(source, f.config));
-  }
-  return packages(f, (e) => {
-    const isVouchedFor = e.sources.length > 0 && e.sources.every((id) => trusted.get(id) === true);
-    return isFetched(e) && !isVouchedFor;
-  });
-}
-
-/** Whether a source is trusted, by its pinned key or by the policy's URI and key. Its signature must have been verified. */
-function isTrusted(source: RepositoryEvidence, config: PolicyConfig): boolean {
-  if (!source.signature_verified) return false;
-  const keys = source.key_fingerprints.map((key) => key.toUpperCase());
-  const uri = withoutSlash(source.uri);
-  const named = config.apt.trusted_origins.some(
-    (origin) => withoutSlash(origin.uri) === uri && keys.includes(origin.fingerprint),
-  );
-  const pinned = source.trust === "distribution" || source.trust === "pinned";
-  return named || (pinned && !source.trusted_option && !source.allow_insecure);
-}
-
-function withoutSlash(uri: string): string {
-  return uri.replace(/\/+$/, "");
 }
 
 /** Vulnerabilities of the versions to be installed whose severity matches `test`, most severe first. */

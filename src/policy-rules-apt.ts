@@ -1,6 +1,9 @@
 import { aptName, madeSubject } from "./apt-argv.ts";
-import { checkedTrust, isSecurityUpdate, releaseTime } from "./doc-evidence.ts";
+import { checkedTrust, isSecurityUpdate, KEPT_FILE, releaseTime } from "./doc-evidence.ts";
 import { isFetched, isMark, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
+import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
+import { SYSTEM } from "./paths.ts";
+import type { PolicyConfig } from "./policy-config.ts";
 import {
   changedPackages,
   entriesOfApt,
@@ -9,7 +12,6 @@ import {
   MS_PER_DAY,
   nameOf,
   packages,
-  untrustedPackages,
 } from "./policy-facts.ts";
 import { isCritical } from "./policy-packages.ts";
 import type { Facts, Rule } from "./policy-rule.ts";
@@ -93,6 +95,46 @@ export const APT_DENIED: readonly Rule[] = [
     fires: tooNew,
   },
 ];
+
+/**
+ * Names of the packages whose version to be installed is offered by an untrusted source. One trusted source among several
+ * is not enough, since apt may fetch from any of them and believes each source's hashes.
+ */
+function untrustedPackages(f: Facts): string[] {
+  const trusted = new Map<string, boolean>();
+  for (const source of f.plan.repository_evidence) {
+    trusted.set(source.id, (trusted.get(source.id) ?? true) && isTrusted(source, f.config));
+  }
+  return packages(f, (e) => {
+    const isVouchedFor = e.sources.length > 0 && e.sources.every((id) => trusted.get(id) === true);
+    return isFetched(e) && !isVouchedFor && !isKeptByAegis(f, e);
+  });
+}
+
+/** Whether a rollback brings the file back that an execution had verified and installed. */
+function isKeptByAegis(f: Facts, entry: TransactionEntry): boolean {
+  const subject = madeSubject(entry);
+  const isSaid = f.plan.provenance_evidence.some(
+    (p) => p.kind === KEPT_FILE && p.verified && p.subject === subject,
+  );
+  return isSaid && isRequested(f, entry) && entry.sources.length === 1 && entry.sources[0] === SYSTEM.kept;
+}
+
+/** Whether a source is trusted, by its pinned key or by the policy's URI and key. Its signature must have been verified. */
+function isTrusted(source: RepositoryEvidence, config: PolicyConfig): boolean {
+  if (!source.signature_verified) return false;
+  const keys = source.key_fingerprints.map((key) => key.toUpperCase());
+  const uri = withoutSlash(source.uri);
+  const named = config.apt.trusted_origins.some(
+    (origin) => withoutSlash(origin.uri) === uri && keys.includes(origin.fingerprint),
+  );
+  const pinned = source.trust === "distribution" || source.trust === "pinned";
+  return named || (pinned && !source.trusted_option && !source.allow_insecure);
+}
+
+function withoutSlash(uri: string): string {
+  return uri.replace(/\/+$/, "");
+}
 
 /** Versions that nothing proves to be old enough. What an execution had installed before, its rollback may bring back. */
 function tooNew(f: Facts): string[] {

@@ -2,6 +2,9 @@ import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
 import { readConfig } from "./sys-config.ts";
 
+/** How much of package files is kept for rollbacks, in MiB, where `AEGIS_KEPT_MIB` sets no other limit. */
+export const KEPT_MIB = 2048;
+
 /** Names allowed in aegisd.env; any other name is an error. */
 export const DAEMON_VARIABLES: ReadonlySet<string> = new Set([
   "AEGIS_SIGNING_PUBLIC_KEY_HEX",
@@ -11,6 +14,7 @@ export const DAEMON_VARIABLES: ReadonlySet<string> = new Set([
   "AEGIS_CARGO_INDEX",
   "AEGIS_GOPROXY",
   "AEGIS_GOSUMDB",
+  "AEGIS_KEPT_MIB",
   "AEGIS_LOG",
   "AEGIS_LOG_FORMAT",
   "AEGIS_NPM_REGISTRY",

@@ -105,6 +105,8 @@ export const STATE_DIRECTORIES: readonly Directory[] = [
   { path: dirname(METRICS_FILE), mode: 0o755, user: "root", group: "root" },
   { path: "/var/cache/aegis", mode: 0o755, user: "root", group: "root" },
   { path: STATE.archives, mode: 0o755, user: "root", group: "root" },
+  // Names for everybody, so that all plans say the same; contents for members.
+  { path: SYSTEM.kept, mode: 0o755, user: "root", group: "root" },
   // Set-group-id: every log file gets the admin group. Others may traverse, to the reviewer's log below.
   { path: SYSTEM.auditDir, mode: 0o2751, user: "root", group: ADMIN_GROUP },
 ];

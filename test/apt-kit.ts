@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { sha256Hex } from "../src/canonical.ts";
 import type { Planning, PlanningOutput } from "../src/eco-planning.ts";
 import { fakeRegistry } from "./registry-kit.ts";
 
@@ -73,6 +74,10 @@ export function fakePlanning(setup: {
         .filter((file) => !file.includes("/"))
         .sort(),
     hasProgram: () => true,
+    digestOf: (path) => {
+      const text = files[path];
+      return text === undefined ? null : { sha256: sha256Hex(text), size: text.length };
+    },
     contentOf: () => Promise.resolve(null),
     temporary(name, data) {
       const path = `/private/${temporaries.size + 1}-${name}`;

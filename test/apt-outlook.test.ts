@@ -40,7 +40,7 @@ async function look({
   const planning = fakePlanning(host);
   const facts = {
     ...{ shown: new ShownPackages(shown), policy: new Map(), installed: parseDpkgStatus(status) },
-    ...{ repositories: [], native: "amd64" },
+    ...{ repositories: [], native: "amd64", kept: [] },
   };
   const found = await lookAhead(
     ...([transaction, parseSimulation(simulated), held, facts, "/var/lib/dpkg/status"] as const),

@@ -42,6 +42,7 @@ function planned(replaces: string): TransactionEntry[] {
     installed: INSTALLED,
     repositories: [],
     native: "amd64",
+    kept: [],
   });
 }
 const takesOver = (replaces: string) => planned(replaces).find(({ name }) => name === "new")?.takes_over;

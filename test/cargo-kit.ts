@@ -171,6 +171,7 @@ export function cargoPlanning(
     readText: (path) => config[path] ?? null,
     list: (path) => (path === "/usr/bin" ? commands : []),
     hasProgram: () => true,
+    digestOf: () => null,
     contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("cargo needs no temporary files");

@@ -131,6 +131,7 @@ export function goPlanning(
     readText: () => null,
     list: () => [],
     hasProgram: () => true,
+    digestOf: () => null,
     contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("Go needs no temporary files");

@@ -110,6 +110,7 @@ export function npmPlanning(answers: Readonly<Record<string, RegistryAnswer>>, h
     readText: (path) => host.files?.[path] ?? null,
     list: (path) => host.lists?.[path] ?? [],
     hasProgram: () => true,
+    digestOf: () => null,
     contentOf: () => Promise.resolve(null),
     temporary(name, data) {
       const path = join(directory, name);

@@ -33,6 +33,7 @@ export function planning(env: Planning["env"], os = "debian 12"): Planning {
       }
     },
     hasProgram: () => true,
+    digestOf: () => null,
     contentOf: () => Promise.resolve(null),
     temporary: () => "/nonexistent",
   };

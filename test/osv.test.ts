@@ -284,6 +284,7 @@ describe("records of Debian and Ubuntu", () => {
       installed: parseDpkgStatus(status),
       repositories: [],
       native: "amd64",
+      kept: [],
     });
   const libbpf = (version: string, more = "") =>
     `Package: libbpf1\nSource: libbpf (${version.replace("1:", "")})\nVersion: ${version}\nArchitecture: amd64\n${more}`;

@@ -145,6 +145,7 @@ export function pipPlanning(
     readText: (path) => files[path] ?? null,
     list: (path) => commands[path] ?? [],
     hasProgram: () => true,
+    digestOf: () => null,
     contentOf: () => Promise.resolve(null),
     temporary: () => {
       throw new Error("pip needs no temporary files");

@@ -98,6 +98,17 @@ const two = ([id = ""]: readonly string[]) => {
 };
 const older = entry("a", { action: "downgrade", to_version: "0.9" });
 
+/** A version that Aegis kept, and its way back. */
+const KEPT = { ...older, sources: ["/var/cache/aegis/kept"] };
+const broughtBack = (
+  said: Partial<OperationPlan["provenance_evidence"][number]> = {},
+  over: Partial<TransactionEntry> = {},
+): OperationPlan => {
+  const plan = rollback([{ ...KEPT, ...over }], "a:amd64=0.9");
+  const kept = { kind: "apt-kept-file", subject: "a:amd64=0.9", verified: true, key: null, detail: "" };
+  return { ...plan, provenance_evidence: [...plan.provenance_evidence, { ...kept, ...said }] };
+};
+
 const P256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const ED25519 = generateKeyPairSync("ed25519");
 const VSCODE_SIGNED = "[vscode]\nrequire_provenance = true\n";
@@ -432,6 +443,17 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         plan: upgrade({ ...from(WEAK.id), repository_evidence: [{ ...WEAK, trust: "untrusted" }] }),
       },
       { what: "a package without a source", plan: upgrade(from()) },
+      { what: "a kept file that nobody vouches for", plan: rollback([KEPT], "a:amd64=0.9") },
+      { what: "a kept file of another version", plan: broughtBack({ subject: "a:amd64=0.8" }) },
+      { what: "a kept file that isn't what it was", plan: broughtBack({ verified: false }) },
+      {
+        what: "a kept file that no execution's undoing asks for",
+        plan: { ...broughtBack(), operation: "install" },
+      },
+      {
+        what: "a kept file beside an unknown source",
+        plan: broughtBack({}, { sources: [...KEPT.sources, "http://nowhere.example x"] }),
+      },
       { what: "a source the plan has no evidence of", plan: upgrade(from("http://nowhere.example x")) },
       {
         what: "pinned, but the signature is not verified",
@@ -488,6 +510,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       },
     ],
     not: [
+      { what: "a kept file that a rollback brings back", plan: broughtBack() },
       { what: "the distribution", plan: upgrade() },
       {
         what: "a pinned third party",
@@ -595,6 +618,13 @@ const CASES: Readonly<Record<string, RuleCases>> = {
   "vulnerability-denied": {
     decision: "deny",
     fires: [
+      {
+        what: "critical in a kept file that comes back",
+        plan: {
+          ...broughtBack(),
+          vulnerability_evidence: [vulnerability({ package: "a", version: "0.9" })],
+        },
+      },
       { what: "critical", plan: upgrade({ vulnerability_evidence: [vulnerability()] }) },
       { what: "critical in what comes back", plan: restoring({ vulnerability_evidence: [vulnerability()] }) },
       {

@@ -77,6 +77,7 @@ export function standInPlanning(
       return Promise.resolve({ stdout: stdout ?? "", stderr: "", evidence });
     },
     hasProgram: (name) => programs[name] !== undefined,
+    digestOf: () => null,
     readText: (path) => files[path] ?? null,
     list: (path) => [
       ...(lists[path] ?? []),
