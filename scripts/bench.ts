@@ -15,6 +15,7 @@ const BENCHMARKS: Readonly<Record<string, (quick: boolean) => Promise<Line[]>>> 
   cargo: async (quick) => (await import("./bench-planning.ts")).planning("cargo", quick),
   install: async (quick) => (await import("./bench-install.ts")).installs(quick),
   policy: async (quick) => (await import("./bench-policy.ts")).policy(quick),
+  feeds: async (quick) => (await import("./bench-feeds.ts")).feeds(quick),
   audit: async (quick) => (await import("./bench-audit.ts")).audit(quick),
   front: async (quick) => (await import("./bench-front.ts")).front(quick),
 };

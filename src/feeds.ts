@@ -262,7 +262,7 @@ function kevPiece(text: string): Piece {
     throw new Error(`it has ${vulnerabilities.length} entries and says that it has ${count}`);
   const entries = [...exploited].map(([cve, added]) => ({
     keys: [cve],
-    text: JSON.stringify({ cve, added }),
+    text: `${cve},${added}`,
   }));
   return { entries, date: Date.parse(dateReleased) };
 }
@@ -272,7 +272,7 @@ function epssPiece(text: string): Piece {
   if (scores === null) throw new Error("it is not FIRST's list of scores");
   const entries = [...scores].map(([cve, { score, percentile }]) => ({
     keys: [cve],
-    text: JSON.stringify({ cve, score, percentile }),
+    text: `${cve},${score},${percentile}`,
   }));
   const date = /^#[^\n]*score_date:([^,\s]+)/.exec(text)?.[1] ?? "";
   return { entries, date: Date.parse(date) };

@@ -19,7 +19,7 @@ import { fileProblem } from "./sys-files.ts";
  *     20   u32       bytes of the description
  *     24   u32       CRC-32 of everything behind the records
  *     28   u32       0
- *     32   records   JSON, one behind the other
+ *     32   records   text, one behind the other
  *          u32 each  where each record ends
  *          u64 each  key: 40 bits of the SHA-256 of its text, 24 bits number of its record; ascending
  *          JSON      the description
@@ -41,6 +41,8 @@ const MAX_DESCRIPTION = 16 * 1024;
 /** What one look-up reads at most, in bytes and in records. */
 const MAX_FOUND_BYTES = 64 * 1024 * 1024;
 const MAX_FOUND = 200_000;
+/** Bytes that are read at a time. */
+const BLOCK = 64 * 1024;
 
 const short = v.pipe(v.string(), v.maxLength(1024));
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -85,12 +87,15 @@ export interface IndexedRecord {
 export class FeedIndex {
   readonly description: IndexDescription;
   readonly #fd: number;
+  readonly #end: number;
   readonly #records: number;
   readonly #keys: number;
-  readonly #ends: Buffer;
-  readonly #sorted: Buffer;
-  readonly #seen = new Set<number>();
+  readonly #ends: Uint32Array;
+  /** Two for each key, the lower one first. */
+  readonly #sorted: Uint32Array;
   #bytes = 0;
+  /** A part of the records, read together. */
+  #block: { start: number; bytes: Buffer } = { start: 0, bytes: Buffer.alloc(0) };
 
   /**
    * Null if there is no such file.
@@ -128,10 +133,11 @@ export class FeedIndex {
       throw new Error("its size is not what it says");
     const tables = this.#read(end, stat.size - end);
     if (crc32(tables) !== sum) throw new Error("it is damaged");
+    this.#end = end;
     this.#records = records;
     this.#keys = keys;
-    this.#ends = tables.subarray(0, 4 * records);
-    this.#sorted = tables.subarray(4 * records, 4 * records + 8 * keys);
+    this.#ends = numbers(tables.subarray(0, 4 * records));
+    this.#sorted = numbers(tables.subarray(4 * records, 4 * records + 8 * keys));
     this.description = describe(tables.subarray(4 * records + 8 * keys));
   }
 
@@ -140,21 +146,19 @@ export class FeedIndex {
    * @throws Error as {@link FeedIndex.open}; also for more than any honest look-up finds
    */
   *find(keys: Iterable<string>): Generator<IndexedRecord> {
-    for (const key of keys) {
-      for (const record of this.#numbersOf(key)) {
-        if (this.#seen.has(record)) continue;
-        this.#seen.add(record);
-        if (this.#seen.size > MAX_FOUND) throw new Error(`it has more than ${MAX_FOUND} records on this`);
-        yield { key, text: this.#text(record) };
-      }
-    }
+    const found = new Map<number, string>();
+    for (const key of keys) this.#addNumbers(key, found);
+    // In the file's order, in which one read often has several.
+    for (const record of Uint32Array.from(found.keys()).sort())
+      yield { key: found.get(record) ?? "", text: this.#text(record) };
   }
 
   close(): void {
     closeSync(this.#fd);
   }
 
-  *#numbersOf(key: string): Generator<number> {
+  /** Adds the numbers of a key's records. */
+  #addNumbers(key: string, found: Map<number, string>): void {
     const { upper, lower } = keyBits(key);
     let [from, to] = [0, this.#keys];
     while (from < to) {
@@ -162,24 +166,30 @@ export class FeedIndex {
       if (this.#order(middle, upper, lower) < 0) from = middle + 1;
       else to = middle;
     }
-    for (; from < this.#keys && this.#order(from, upper, lower) === 0; from++)
-      yield this.#sorted.readUInt32LE(8 * from) & 0xffffff;
+    for (; from < this.#keys && this.#order(from, upper, lower) === 0; from++) {
+      const record = (this.#sorted[2 * from] ?? 0) & 0xffffff;
+      if (!found.has(record)) found.set(record, key);
+      if (found.size > MAX_FOUND) throw new Error(`it has more than ${MAX_FOUND} records on this`);
+    }
   }
 
   #order(at: number, upper: number, lower: number): number {
-    return (
-      this.#sorted.readUInt32LE(8 * at + 4) - upper || (this.#sorted.readUInt32LE(8 * at) >>> 24) - lower
-    );
+    return (this.#sorted[2 * at + 1] ?? 0) - upper || ((this.#sorted[2 * at] ?? 0) >>> 24) - lower;
   }
 
   #text(record: number): string {
     if (record >= this.#records) throw new Error("it refers to a record that it doesn't have");
-    const start = record === 0 ? HEADER_BYTES : this.#ends.readUInt32LE(4 * (record - 1));
-    const length = this.#ends.readUInt32LE(4 * record) - start;
+    const start = record === 0 ? HEADER_BYTES : (this.#ends[record - 1] ?? 0);
+    const length = (this.#ends[record] ?? 0) - start;
     this.#bytes += Math.max(length, 0);
-    if (length <= 0 || this.#bytes > MAX_FOUND_BYTES)
+    if (length <= 0 || this.#bytes > MAX_FOUND_BYTES || start + length > this.#end)
       throw new Error("a record in it has an impossible size");
-    return this.#read(start, length).toString("utf8");
+    if (start < this.#block.start || start + length > this.#block.start + this.#block.bytes.length) {
+      const size = Math.min(Math.max(length, BLOCK), this.#end - start);
+      this.#block = { start, bytes: this.#read(start, size) };
+    }
+    const from = start - this.#block.start;
+    return this.#block.bytes.toString("utf8", from, from + length);
   }
 
   #read(start: number, length: number): Buffer {
@@ -192,6 +202,11 @@ export class FeedIndex {
     }
     return bytes;
   }
+}
+
+/** A copy, since a view needs an address that is a multiple of four. In the machine's order, as the writer's are. */
+function numbers(bytes: Buffer): Uint32Array {
+  return new Uint32Array(new Uint8Array(bytes).buffer);
 }
 
 function describe(bytes: Buffer): IndexDescription {

@@ -11,7 +11,7 @@ import {
   type OsvData,
   type OsvProblem,
   type OsvRecord,
-  toOsvRecord,
+  toStoredRecord,
   type VexStatement,
 } from "./osv-record.ts";
 import type { OsvSubject } from "./osv-subjects.ts";
@@ -26,9 +26,10 @@ const RECORDS_PER_TURN = 2000;
 const MS_PER_DAY = 86_400_000;
 
 const short = v.pipe(v.string(), v.maxLength(1024));
-const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
-const Exploited = v.strictObject({ cve: short, added: v.pipe(v.string(), v.isoDate()) });
-const Score = v.strictObject({ cve: short, score: share, percentile: share });
+/** Rows of CISA's catalog and of FIRST's list, as the index has them. */
+const EXPLOITED = /^(CVE-\d{4}-\d{4,19}),(\d{4}-\d\d-\d\d)$/;
+const SCORE =
+  /^(CVE-\d{4}-\d{4,19}),([01](?:\.\d{1,20})?|\d(?:\.\d{1,20})?e-\d{1,2}),([01](?:\.\d{1,20})?|\d(?:\.\d{1,20})?e-\d{1,2})$/;
 const Statements = v.array(
   v.strictObject({
     vulnerabilities: v.array(short),
@@ -91,7 +92,7 @@ async function readRecords(
   let read = 0;
   for (const { key, text } of found) {
     if (++read % RECORDS_PER_TURN === 0) await turn();
-    const record = toOsvRecord(parsed(text));
+    const record = toStoredRecord(parsed(text));
     if (record === null) {
       problems.push({ names: [key], what: `a record about ${key} can't be read` });
       continue;
@@ -115,16 +116,19 @@ function contextOf(directory: string, cves: ReadonlySet<string>, names: Readonly
   const epss = new Map<string, EpssScore>();
   const vex: VexStatement[] = [];
   const notes = [
-    ...each(directory, "kev", cves, (tree) => {
-      const { cve, added } = v.parse(Exploited, tree);
+    ...each(directory, "kev", cves, (text) => {
+      const [, cve = "", added = ""] = EXPLOITED.exec(text) ?? [];
+      if (added === "") throw new Error("a row of it can't be read");
       exploited.set(cve, added);
     }),
-    ...each(directory, "epss", cves, (tree) => {
-      const { cve, ...score } = v.parse(Score, tree);
-      epss.set(cve, score);
+    ...each(directory, "epss", cves, (text) => {
+      const [, cve = "", score, percentile] = SCORE.exec(text) ?? [];
+      const one = { score: Number(score), percentile: Number(percentile) };
+      if (!(one.score <= 1 && one.percentile <= 1)) throw new Error("a row of it can't be read");
+      epss.set(cve, one);
     }),
-    ...each(directory, "vex", cves, (tree, url) => {
-      for (const statement of v.parse(Statements, tree)) {
+    ...each(directory, "vex", cves, (text, url) => {
+      for (const statement of v.parse(Statements, JSON.parse(text))) {
         const products = statement.products.filter((purl) => names.has(packageOf(purl)));
         // The administrator chose the address for Ubuntu's own statements.
         if (products.length > 0) vex.push({ ...statement, products, source: url, authentic: true });
@@ -139,14 +143,14 @@ function each(
   directory: string,
   feed: string,
   keys: ReadonlySet<string>,
-  take: (tree: unknown, url: string) => void,
+  take: (text: string, url: string) => void,
 ): string[] {
   const path = join(directory, indexFile(feed));
   let index: FeedIndex | null = null;
   try {
     index = FeedIndex.open(path);
     if (index === null) return [];
-    for (const { text } of index.find(keys)) take(JSON.parse(text), index.description.url);
+    for (const { text } of index.find(keys)) take(text, index.description.url);
     return [];
   } catch (error) {
     return [`${path} could not be used: ${messageOf(error).slice(0, 300)}`];

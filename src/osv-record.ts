@@ -14,13 +14,19 @@ const ID = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}$/;
 /** A kernel's advisory names several hundred. */
 const MAX_ALIASES = 2000;
 
-const short = v.pipe(v.string(), v.maxLength(512));
+const MAX_SHORT = 512;
+const short = v.pipe(v.string(), v.maxLength(MAX_SHORT));
 /** Absent and null count as an empty list: some writers use null. */
 const list = <S extends v.GenericSchema>(item: S, max: number) =>
   v.nullish(v.pipe(v.array(item), v.maxLength(max)), []);
+/** Lengths of lists. */
+const MAX = { ratings: 64, events: 5000, ranges: 500, versions: 50_000, affected: 5000 } as const;
 
 /** One rating per method, a CVSS vector or a word; malformed ones are ignored. */
-export const Ratings = v.fallback(list(v.fallback(v.object({ score: short }), { score: "" }), 64), []);
+export const Ratings = v.fallback(
+  list(v.fallback(v.object({ score: short }), { score: "" }), MAX.ratings),
+  [],
+);
 
 const Event = v.object({
   introduced: v.nullish(short),
@@ -30,14 +36,14 @@ const Event = v.object({
 });
 export type OsvEvent = v.InferOutput<typeof Event>;
 
-const Range = v.object({ type: short, events: list(Event, 5000) });
+const Range = v.object({ type: short, events: list(Event, MAX.events) });
 export type OsvRange = v.InferOutput<typeof Range>;
 
 const Affected = v.object({
   package: v.nullish(v.object({ ecosystem: short, name: short })),
   severity: Ratings,
-  ranges: list(Range, 500),
-  versions: list(short, 50_000),
+  ranges: list(Range, MAX.ranges),
+  versions: list(short, MAX.versions),
   ecosystem_specific: v.optional(v.unknown()),
   database_specific: v.optional(v.unknown()),
 });
@@ -60,7 +66,7 @@ const OsvRecord = v.object({
   /** What a distribution's record refers to: nearly always a CVE. */
   upstream: ids,
   severity: Ratings,
-  affected: list(Affected, 5000),
+  affected: list(Affected, MAX.affected),
   database_specific: v.optional(v.unknown()),
 });
 export type OsvRecord = v.InferOutput<typeof OsvRecord>;
@@ -124,4 +130,54 @@ export function isOsvId(value: unknown): value is string {
 export function toOsvRecord(tree: unknown): OsvRecord | null {
   const parsed = v.safeParse(OsvRecord, tree, { abortEarly: true });
   return parsed.success ? parsed.output : null;
+}
+
+/**
+ * A record as {@link toOsvRecord} returned it and JSON kept it; null if it isn't one. For a look-up that reads thousands, this takes a
+ * tenth of the time; fields that a record doesn't have stay.
+ */
+export function toStoredRecord(tree: unknown): OsvRecord | null {
+  return isStoredRecord(tree) ? tree : null;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+const isFields = (value: unknown): value is Fields => typeof value === "object" && value !== null;
+const isShort = (value: unknown) => typeof value === "string" && value.length <= MAX_SHORT;
+const isShortIfAny = (value: unknown) => value == null || isShort(value);
+const isListOf = (value: unknown, max: number, isItem: (item: unknown) => boolean) =>
+  Array.isArray(value) && value.length <= max && value.every(isItem);
+
+function isStoredRecord(tree: unknown): tree is OsvRecord {
+  if (!isFields(tree) || !isOsvId(tree["id"])) return false;
+  return (
+    isShortIfAny(tree["modified"]) &&
+    isShortIfAny(tree["withdrawn"]) &&
+    isListOf(tree["aliases"], MAX_ALIASES, isOsvId) &&
+    isListOf(tree["upstream"], MAX_ALIASES, isOsvId) &&
+    isListOf(tree["severity"], MAX.ratings, isRating) &&
+    isListOf(tree["affected"], MAX.affected, isAffected)
+  );
+}
+
+const isRating = (value: unknown) => isFields(value) && isShort(value["score"]);
+
+function isAffected(value: unknown): boolean {
+  if (!isFields(value)) return false;
+  const { package: named, severity, ranges, versions } = value;
+  return (
+    (named == null || (isFields(named) && isShort(named["ecosystem"]) && isShort(named["name"]))) &&
+    isListOf(severity, MAX.ratings, isRating) &&
+    isListOf(ranges, MAX.ranges, isRange) &&
+    isListOf(versions, MAX.versions, isShort)
+  );
+}
+
+function isRange(value: unknown): boolean {
+  return isFields(value) && isShort(value["type"]) && isListOf(value["events"], MAX.events, isEvent);
+}
+
+function isEvent(value: unknown): boolean {
+  if (!isFields(value)) return false;
+  const { introduced, fixed, last_affected, limit } = value;
+  return [introduced, fixed, last_affected, limit].every(isShortIfAny);
 }

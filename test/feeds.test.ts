@@ -45,10 +45,8 @@ test("a pass: every feed is downloaded, indexed for this host, and can be looked
       expect(readdirSync(directory).sort()).toEqual(
         [".lock", "epss.index", "kev.index", "osv-Debian.index", "osv-npm.index", "state.json"].sort(),
       );
-      expect(found(directory, "kev", CVE)).toEqual([`{"cve":"${CVE}","added":"2026-01-02"}`]);
-      expect(found(directory, "epss", CVE)).toEqual([
-        `{"cve":"${CVE}","score":0.00383,"percentile":0.70088}`,
-      ]);
+      expect(found(directory, "kev", CVE)).toEqual([`${CVE},2026-01-02`]);
+      expect(found(directory, "epss", CVE)).toEqual([`${CVE},0.00383,0.70088`]);
       expect(found(directory, "osv-Debian", "openssl")).toHaveLength(1);
       // Of Debian 7 and 9.
       expect(FeedIndex.open(join(directory, "osv-Debian.index"))?.description).toMatchObject({
@@ -96,7 +94,7 @@ describe("what hasn't changed is not downloaded again", () => {
         return { asked, problems, kev: found(directory, "kev", CVE) };
       }),
     );
-  const KEPT = [`{"cve":"${CVE}","added":"2026-01-02"}`];
+  const KEPT = [`${CVE},2026-01-02`];
   const NONE = { kev: null, epss: null, "osv-Debian": null };
 
   test("each feed by its own tag", async () => {
