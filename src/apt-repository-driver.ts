@@ -129,7 +129,7 @@ export function repositoryDriver(parts: string): RunDriver {
     left(directory) {
       const change = changeIn(directory);
       if (change === null || fileState(pathOf(change.name), ownUid()) !== stateOf(change.after)) return null;
-      return { repository: { path: pathOf(change.name), state: stateOf(change.after) } };
+      return { repository_left: { path: pathOf(change.name), state: stateOf(change.after) } };
     },
 
     compare({ argv }, before, after) {

@@ -2,6 +2,7 @@ import type { NewAuditEvent } from "./audit-event.ts";
 import { canonicalHash } from "./canonical.ts";
 import type { AiReview } from "./doc.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import type { ConfiguredRepository } from "./doc-repository.ts";
 import { clip } from "./terminal.ts";
 
 /*
@@ -34,13 +35,15 @@ export interface Subject {
   packages: LoggedPackages;
   /** Total number of packages, listed or not. */
   packages_count: number;
+  /** The file that is written or removed, and the key that comes with it. Left out where there is none. */
+  repository?: Readonly<Record<"path" | "before_sha256" | "after_sha256" | "key", string | null>>;
 }
 
 /** Members of an event's details that describe what a plan does. */
 export function subjectDetails(
-  plan: Pick<OperationPlan, "tool" | "operation" | "targets" | "transaction" | "host">,
+  plan: Pick<OperationPlan, "tool" | "operation" | "targets" | "transaction" | "host" | "repository">,
 ): Subject {
-  const { tool, operation, targets, transaction, host } = plan;
+  const { tool, operation, targets, transaction, host, repository } = plan;
   const entries = ORDER.flatMap((action) => transaction.filter((entry) => entry.action === action));
   const named = entries.map((entry) => ({ ...entry, text: nameOf(entry, host.architecture) }));
   const versioned = named.map((entry) => ({
@@ -52,7 +55,12 @@ export function subjectDetails(
     operation: clip([tool, operation, ...targets].join(" "), OPERATION_ROOM),
     packages: byAction(all.length === versioned.length ? all : listed(named, PACKAGES_ROOM)),
     packages_count: entries.length,
+    ...(repository === undefined ? {} : { repository: repositorySubject(repository) }),
   };
+}
+
+function repositorySubject({ path, before_sha256, after_sha256, key }: ConfiguredRepository) {
+  return { path: clip(path, OPERATION_ROOM), before_sha256, after_sha256, key: key?.fingerprint ?? null };
 }
 
 /**

@@ -107,8 +107,10 @@ function outcomeText(result: Result, io: Io): string {
   for (const difference of result.changed_besides)
     lines.push(`  changed besides: ${safe(describeDifference(difference))}`);
   const { content } = result;
-  if (content !== undefined && content.before !== content.after)
+  const { repository } = result;
+  if ((content !== undefined && content.before !== content.after) || repository !== undefined)
     lines.push(`  to undo it: aegis plan rollback ${safe(result.execution_plan_id)}`);
+  if (good && repository?.after_sha256 != null) lines.push("  next, for its index: aegis plan apt update");
   lines.push(
     "",
     good

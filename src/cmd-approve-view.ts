@@ -1,4 +1,5 @@
 import { changedNames, changeTotal } from "./cmd-plan-changes.ts";
+import { repositoryLines } from "./cmd-plan-repository.ts";
 import { labelled, NAME_SHOWN, planParts, riskText } from "./cmd-plan-view.ts";
 import type { PolicyResult } from "./doc.ts";
 import type { OperationPlan } from "./doc-plan.ts";
@@ -48,6 +49,7 @@ export function renderQuestion(
   const room = terminal.width - 11;
   return [
     ...changedNames(plan, terminal),
+    ...repositoryLines(plan, terminal),
     "",
     labelled(terminal, [
       ["Asked by", asked],
@@ -60,13 +62,15 @@ export function renderQuestion(
       ["Plan", `${plan.plan_id}, made ${plan.created_at}`],
     ]),
     ...wrap(
-      plan.transaction.length === 0 ? "No package changes." : `Changes ${changeTotal(plan)}`,
+      plan.transaction.length === 0
+        ? `No package changes${plan.repository === undefined ? "" : ", but what apt trusts does"}.`
+        : `Changes ${changeTotal(plan)}`,
       terminal.width,
       "  ",
     ).map((line) => paint(terminal, "bold", line)),
     `Hash ${policy.plan_hash}`,
   ]
-    .slice(plan.transaction.length === 0 ? 1 : 0)
+    .slice(plan.transaction.length === 0 && plan.repository === undefined ? 1 : 0)
     .join("\n");
 }
 

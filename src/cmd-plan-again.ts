@@ -1,7 +1,7 @@
 import { canonicalHash } from "./canonical.ts";
 import type { Io } from "./command.ts";
 import type { Approval, Hashed, PolicyResult } from "./doc.ts";
-import type { OperationPlan } from "./doc-plan.ts";
+import { type OperationPlan, planCommand } from "./doc-plan.ts";
 import { askedOtherwise } from "./doc-request.ts";
 import { loadEcosystem } from "./eco-load.ts";
 import { AegisError } from "./errors.ts";
@@ -13,7 +13,6 @@ import { openPlanning } from "./plan-world.ts";
 import { evaluate } from "./policy.ts";
 import { type LoadedPolicyConfig, loadPolicyConfig } from "./policy-config.ts";
 import { readText } from "./sys-files.ts";
-import { showArgv } from "./terminal.ts";
 
 /** A plan and the decision about it. */
 export interface DecidedPlan {
@@ -108,10 +107,10 @@ function bySubstance(approvals: readonly Approval[]): Approval[] {
   return approvals.filter(({ substance_hash }) => substance_hash !== undefined);
 }
 
-function changedSince(number: number, { ecosystem, operation, targets }: OperationPlan): AegisError {
+function changedSince(number: number, plan: OperationPlan): AegisError {
   return new AegisError(
     "drift",
     `the host has changed since request ${number} was approved: planned again, it is another change`,
-    `Plan again, and ask for an approval of that plan: ${showArgv(["aegis", "plan", ecosystem, operation, ...targets])}`,
+    `Plan again, and ask for an approval of that plan: ${planCommand(plan)}`,
   );
 }

@@ -13,12 +13,12 @@ import { GUTTER, paint, safe, safeStart, type Terminal, wrap } from "./terminal.
 const LINES = 40;
 const LINE_SHOWN = 300;
 const USER_IDS = 4;
-const INDENT = "    ";
+const LISTED = 8;
 
 export function renderRepository(plan: OperationPlan, terminal: Terminal): string {
   const { repository: change } = plan;
   if (change === undefined) return "";
-  const paragraph = (text: string) => wrap(text, terminal.width, INDENT);
+  const paragraph = (text: string) => wrap(text, terminal.width, GUTTER);
   const key = (title: string, of: RepositoryKey | null) =>
     of === null ? [] : ["", ...paragraph(`${title} ${keyText(of)}`), ...userIds(of).flatMap(paragraph)];
   const isOther = change.previous_key?.fingerprint !== change.key?.fingerprint;
@@ -32,6 +32,24 @@ export function renderRepository(plan: OperationPlan, terminal: Terminal): strin
     ...plan.repository_evidence.flatMap((source) => paragraph(indexText(source))),
     ...meaning(change).flatMap((text) => ["", ...paragraph(text)]),
   ].join("\n");
+}
+
+/** The same in a few lines, for above the question to an approver: file, addresses and keys. None of a plan without one. */
+export function repositoryLines(plan: OperationPlan, terminal: Terminal): string[] {
+  const { repository: change, repository_evidence } = plan;
+  if (change === undefined) return [];
+  const { path, before, after, key, previous_key } = change;
+  const isOther = previous_key?.fingerprint !== key?.fingerprint;
+  const [symbol, what] =
+    before === null ? ["+", "a new file"] : after === null ? ["−", "removed"] : ["↻", "replaced"];
+  const of = (title: string, one: RepositoryKey | null) =>
+    one === null ? [] : [`  ${title} ${groupedFingerprint(one.fingerprint)}`];
+  return [
+    `${symbol} ${safe(path)}, ${what}`,
+    ...repository_evidence.slice(0, LISTED).map(({ id }) => `  from ${safeStart(id, LINE_SHOWN)}`),
+    ...(isOther ? of("old key", previous_key) : []),
+    ...of("key", key),
+  ].flatMap((line) => wrap(line, terminal.width, GUTTER));
 }
 
 function heading({ path, before, after }: ConfiguredRepository): string[] {
@@ -52,9 +70,9 @@ function fileLines(sign: string, text: string, terminal: Terminal): string[] {
       : [...lines.slice(0, begin), ` (the key, ${end - begin + 1} lines)`, ...lines.slice(end + 1)];
   const more = shown.length - LINES;
   return [
-    ...shown.slice(0, LINES).map((line) => {
-      const style = sign === "+" ? "green" : "yellow";
-      return `  ${paint(terminal, style, sign)} ${safeStart(line, LINE_SHOWN)}`;
+    ...shown.slice(0, LINES).flatMap((line) => {
+      const [first = "", ...rest] = wrap(safeStart(line, LINE_SHOWN), terminal.width - 4, GUTTER);
+      return [`  ${paint(terminal, sign === "+" ? "green" : "yellow", sign)} ${first}`, ...rest];
     }),
     ...(more > 0 ? [`  ${sign} and ${more} more lines (--json has all)`] : []),
   ];

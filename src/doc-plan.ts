@@ -21,6 +21,7 @@ import {
 } from "./doc-plan-evidence.ts";
 import { ConfiguredRepository } from "./doc-repository.ts";
 import { RISK_CONTRIBUTIONS, RISK_SIGNALS } from "./doc-signals.ts";
+import { showArgv } from "./terminal.ts";
 
 /* The operation plan. */
 
@@ -266,3 +267,10 @@ export const OperationPlan = v.strictObject({
   raw_evidence: v.strictObject({ commands: v.pipe(v.array(CommandEvidence), v.maxLength(1000)) }),
 });
 export type OperationPlan = v.InferOutput<typeof OperationPlan>;
+
+/** The command that plans the same again, for people; a file that the request brings with it has to be named anew. */
+export function planCommand(plan: OperationPlan): string {
+  const { ecosystem, operation, targets, repository } = plan;
+  const brings = operation !== "rollback" && repository !== undefined && repository.after !== null;
+  return `${showArgv(["aegis", "plan", ecosystem, operation, ...targets])}${brings ? " --stanza <file>" : ""}`;
+}

@@ -123,11 +123,14 @@ export function requestHash(request: Readonly<RequestSummary>): string {
 }
 
 /** What a plan was asked for: planned again, it is the same. */
-const ASKED = ["tool", "ecosystem", "operation", "targets"] as const;
+const ASKED = ["tool", "ecosystem", "operation", "targets", "repository"] as const;
 
 /** The first field in which two plans are asked for something else; undefined where they are of the same request. */
 export function askedOtherwise(one: OperationPlan, other: OperationPlan): (typeof ASKED)[number] | undefined {
-  return ASKED.find((field) => canonicalHash(one[field]) !== canonicalHash(other[field]));
+  // Of a repository the file that is asked for: what it replaces is the host's.
+  const asked = (plan: OperationPlan) => ({ ...plan, repository: plan.repository?.after ?? null });
+  const [first, second] = [asked(one), asked(other)];
+  return ASKED.find((field) => canonicalHash(first[field]) !== canonicalHash(second[field]));
 }
 
 /** The part of a summary that follows from a request's current plan. */

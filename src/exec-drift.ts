@@ -1,7 +1,7 @@
 import { canonicalJson } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
 import { vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
-import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { type OperationPlan, planCommand, type TransactionEntry } from "./doc-plan.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { AegisError } from "./errors.ts";
 import {
@@ -18,7 +18,6 @@ import { riskSignals } from "./plan-signals.ts";
 import { firedFrom, strictness } from "./policy.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { vulnerabilityName } from "./policy-facts.ts";
-import { showArgv } from "./terminal.ts";
 
 /*
  * Compares the signed plan with the executor's own. A plan file is only a claim: the executor's own plan for the same request
@@ -172,8 +171,8 @@ export function compareWarnings(signed: OperationPlan, own: OperationPlan, claim
 }
 
 /** The hint to make the same plan again. */
-function planAgainHint({ ecosystem, operation, targets }: OperationPlan): string {
-  return `Plan again: ${showArgv(["aegis", "plan", ecosystem, operation, ...targets])}`;
+function planAgainHint(plan: OperationPlan): string {
+  return `Plan again: ${planCommand(plan)}`;
 }
 
 /**

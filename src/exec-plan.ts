@@ -9,7 +9,7 @@ import {
   type PolicyResult,
   SCHEMA_VERSION,
 } from "./doc.ts";
-import type { OperationPlan } from "./doc-plan.ts";
+import { type OperationPlan, planCommand } from "./doc-plan.ts";
 import { type Ecosystems, loadEcosystem } from "./eco-load.ts";
 import { AegisError } from "./errors.ts";
 import { MAX_LIFETIME_MINUTES } from "./exec-approval.ts";
@@ -20,7 +20,6 @@ import { signDocument } from "./key-sign.ts";
 import type { Trust } from "./key-trust.ts";
 import { evaluate } from "./policy.ts";
 import type { LoadedPolicyConfig, PolicyConfig } from "./policy-config.ts";
-import { showArgv } from "./terminal.ts";
 
 /** The parts of an execution plan. */
 export interface Ingredients {
@@ -117,7 +116,7 @@ export function assertUnexpired(plan: OperationPlan, policy: PolicyResult, now: 
   throw new AegisError(
     "expired",
     `the plan's evidence was fresh until ${policy.evidence_fresh_until}`,
-    `Plan again: ${showArgv(["aegis", "plan", plan.tool, plan.operation, ...plan.targets])}`,
+    `Plan again: ${planCommand(plan)}`,
   );
 }
 

@@ -117,7 +117,7 @@ export function executedFiles(dir: string, after: number | undefined): Set<strin
   const kind = ["execution_completed", "execution_interrupted"] as const;
   const left = new Map<string, string | null>();
   for (const { details } of readEvents(dir, { kind, after, last: REMEMBERED })) {
-    const found = v.safeParse(LeftFile, details?.repository);
+    const found = v.safeParse(LeftFile, details?.repository_left);
     if (found.success) left.set(found.output.path, found.output.state);
   }
   return new Set([...left].filter(([path, state]) => fileState(path) === state).map(([path]) => path));

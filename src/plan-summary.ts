@@ -31,6 +31,10 @@ export const PlanSummary = v.strictObject({
   counts: v.record(v.string(), count),
   /** `action name from → to (why it is notable)`. */
   packages: v.pipe(lines, v.description("the riskiest first")),
+  repository: v.pipe(
+    lines,
+    v.description("the file that is written (+) or removed (-), its sources and the fingerprint of its key"),
+  ),
   held_back: lines,
   sources: lines,
   vulnerabilities: v.pipe(lines, v.description("of the new versions, as far as data was there")),
@@ -85,6 +89,7 @@ export function planSummary(
   const counts: Record<string, number> = {};
   for (const { action } of plan.transaction) counts[action] = (counts[action] ?? 0) + 1;
   const others = {
+    repository: cut("repository", repositorySummary(plan)),
     held_back: cut("held_back", plan.packages_held_back),
     sources: cut(
       "sources",
@@ -126,6 +131,18 @@ export function planSummary(
     ...others,
     left_out: left,
   };
+}
+
+function repositorySummary({ repository, repository_evidence }: OperationPlan): string[] {
+  if (repository === undefined) return [];
+  const { path, before, after, key, previous_key } = repository;
+  return [
+    ...(before === null ? [] : [`- ${path} sha256:${repository.before_sha256}`]),
+    ...(after === null ? [] : [`+ ${path} sha256:${repository.after_sha256}`]),
+    ...(previous_key === null ? [] : [`- key ${previous_key.fingerprint}`]),
+    ...(key === null ? [] : [`+ key ${key.fingerprint} (${key.algorithm})`]),
+    ...repository_evidence.map(({ id }) => id),
+  ];
 }
 
 function packageLine({ action, name, architecture, from_version, to_version }: TransactionEntry): string {

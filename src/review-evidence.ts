@@ -69,6 +69,7 @@ function requestSection(plan: OperationPlan): Section {
     ...(plan.operation === "rollback"
       ? ["It undoes what that execution changed, by the record that the host's executor keeps."]
       : []),
+    ...repositoryLinesOf(plan),
     ...(plan.nothing_to_do ? ["Planning says that there is nothing to do."] : []),
     ...(plan.metadata_available ? [] : ["Planning could NOT learn what it needs about the targets."]),
   ];
@@ -82,6 +83,22 @@ function requestSection(plan: OperationPlan): Section {
       : []),
   ];
   return { lines: [...lines, ...denied.lines], omitted: [...omitted, ...denied.omitted] };
+}
+
+/** The file that would be written: whoever made the key chose its names. */
+function repositoryLinesOf({ repository }: OperationPlan): string[] {
+  if (repository === undefined) return [];
+  const { path, before, after, key, previous_key } = repository;
+  const what = before === null ? "written" : after === null ? "removed" : "replaced";
+  const named = (of: typeof key) =>
+    of === null
+      ? "none that is embedded"
+      : `${of.fingerprint} (${word(of.algorithm, 40)}), calls itself ${quote(of.user_ids[0] ?? "", 80)}`;
+  return [
+    `No package changes. The file ${word(path, 120)} of package sources would be ${what}.`,
+    ...(before === null ? [] : [`Its key now: ${named(previous_key)}`]),
+    ...(after === null ? [] : [`Its key afterwards: ${named(key)}`]),
+  ];
 }
 
 function sourcesSection(sources: readonly NumberedSource[]): Section {

@@ -195,7 +195,11 @@ describeOnThrowaway("repositories", () => {
     expect(chain.audit().at(-1)).toMatchObject({
       kind: "execution_completed",
       argv: ["aegis", "repository", "add", "vendor", `sha256:${planned.plan.repository?.after_sha256}`],
-      details: { operation: "apt add-repository vendor", repository: { path: FILE } },
+      details: {
+        operation: "apt add-repository vendor",
+        repository: { path: FILE, before_sha256: null, key: planned.plan.repository?.key?.fingerprint },
+        repository_left: { path: FILE },
+      },
     });
 
     // Nothing can be had from it before apt has its index.
