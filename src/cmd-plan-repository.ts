@@ -30,7 +30,7 @@ export function renderRepository(plan: OperationPlan, terminal: Terminal): strin
     ...key("Key:", change.key),
     "",
     ...plan.repository_evidence.flatMap((source) => paragraph(indexText(source))),
-    ...meaning(change).flatMap((text) => ["", ...paragraph(text)]),
+    ...meaning(change).flatMap((text) => ["", ...wrap(text, terminal.width, "  ")]),
   ].join("\n");
 }
 

@@ -11,7 +11,7 @@ import { adding, removing, replacing, STANZA, VENDOR, vendorFile } from "./polic
 
 const terminal = { interactive: false, colour: false, width: 80 };
 const KEY = "8F08 1431 3638 E864 83C5 C178 AF2D B912 AF39 821F";
-const shown = (plan: OperationPlan) => renderRepository(plan, terminal).replaceAll(/\s+/g, " ");
+const shown = (plan: OperationPlan) => renderRepository(plan, terminal).replaceAll(/[│\s]+/g, " ");
 
 describe("the screen", () => {
   test("a new file: every line but the key's, which is its fingerprint", () => {
@@ -50,7 +50,7 @@ describe("the screen", () => {
     } as OperationPlan;
     const text = renderRepository(hostile, terminal);
     expect(text).not.toMatch(/[\u0007\u001b\u202e]/);
-    expect(text.replaceAll(/\s+/g, " ")).toContain('It calls itself "Debian\\"\\x07"');
+    expect(text.replaceAll(/[│\s]+/g, " ")).toContain('It calls itself "Debian\\"\\x07"');
   });
   test.each([40, 80, 120])("fits into %d columns", (width) => {
     for (const line of renderRepository(replacing(vendorFile("rsa2048")), { ...terminal, width }).split("\n"))
@@ -68,7 +68,7 @@ test("right above the question: the file, where from, and the key's fingerprint"
     configHash: "1".repeat(64),
     review: undefined,
   });
-  const text = renderQuestion(plan, policy, plan.command_preview, terminal).replaceAll(/\s+/g, " ");
+  const text = renderQuestion(plan, policy, plan.command_preview, terminal).replaceAll(/[│\s]+/g, " ");
   expect(text).toContain(
     "+ /etc/apt/sources.list.d/vendor.sources, a new file from https://vendor.example/debian stable",
   );
