@@ -3,6 +3,7 @@ import {
   type CompletionTable,
   type PositionalRow,
   packageNames,
+  UNIT_NAMES_PIPE,
 } from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
@@ -81,6 +82,7 @@ ${table.operations
       case "\${typed[0]-} \${typed[1]-}" in
         'apt install' | 'apt remove' | 'apt hold' | 'apt unhold')
           mapfile -t COMPREPLY < <(${packageNames('"$cur"')}) ;;
+        'services restart') _aegis_words "$(${UNIT_NAMES_PIPE})" ;;
       esac ;;
     help)
       if ((\${#typed[@]} == 0)); then _aegis_words '${words([...table.first, ...table.topics])}'

@@ -4,6 +4,7 @@ import {
   type FlagRow,
   type PositionalRow,
   packageNames,
+  UNIT_NAMES_PIPE,
 } from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
@@ -127,12 +128,15 @@ function positionalLines(
         offer(`${at}; and __aegis_words ${name}`, operations),
       );
     case "package":
-      return ["install", "remove", "hold", "unhold"].map((operation) =>
-        line(
-          `${at}; and __aegis_words apt ${operation}`,
-          `-a ${quote(`(${packageNames("(commandline -ct)")})`)}`,
+      return [
+        ...["install", "remove", "hold", "unhold"].map((operation) =>
+          line(
+            `${at}; and __aegis_words apt ${operation}`,
+            `-a ${quote(`(${packageNames("(commandline -ct)")})`)}`,
+          ),
         ),
-      );
+        line(`${at}; and __aegis_words services restart`, `-a ${quote(`(${UNIT_NAMES_PIPE})`)}`),
+      ];
     case "help": {
       const first = `__aegis_at ${quote(command)} 0`;
       return [

@@ -50,6 +50,10 @@ export function packageNames(prefix: string): string {
   return `/usr/bin/apt-cache --no-generate pkgnames -- ${prefix} 2>/dev/null | LC_ALL=C /usr/bin/grep -x '[a-z0-9][a-z0-9+.-]*'`;
 }
 
+/** The pipeline that prints the services and sockets that run, in the words of all three shells; those with an escape are left out. */
+export const UNIT_NAMES_PIPE =
+  "/usr/bin/systemctl list-units --plain --no-legend --no-pager --full --type=service,socket --state=active 2>/dev/null | LC_ALL=C /usr/bin/grep -oE '^[A-Za-z0-9_:][A-Za-z0-9:_.@-]*[.](service|socket) ' | /usr/bin/tr -d ' '";
+
 const HELP: FlagRow = { name: "help", description: "show help", value: null, multiple: false };
 const JSON_FLAG: FlagRow = { ...HELP, name: "json", description: "print one JSON document" };
 /** Value hints that stand for a file. */

@@ -4,6 +4,7 @@ import {
   type FlagRow,
   type PositionalRow,
   packageNames,
+  UNIT_NAMES_PIPE,
 } from "./cmd-completion-table.ts";
 import { VERSION } from "./self.ts";
 
@@ -50,6 +51,7 @@ ${table.operations
       case "$line[1] $line[2]" in
         'apt install' | 'apt remove' | 'apt hold' | 'apt unhold')
           compadd -- \${(f)"$(${packageNames('"$PREFIX"')})"} ;;
+        'services restart') compadd -- \${(f)"$(${UNIT_NAMES_PIPE})"} ;;
       esac ;;
     help)
       if ((CURRENT == 2)); then

@@ -60,7 +60,7 @@ export const TOPICS = {
     load: () => import("./cmd-help-review.ts").then((m) => m.REVIEWER_TEXT),
   },
   rollback: {
-    summary: "removing packages, undoing executions, repairing dpkg",
+    summary: "removing, undoing, repairing, restarting services",
     load: () => import("./cmd-help-plans.ts").then((m) => m.ROLLBACK),
   },
   snapshots: {

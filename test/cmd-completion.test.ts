@@ -17,8 +17,11 @@ beforeAll(async () => {
   for (const name of ["plan.json", "la.txt"]) writeFileSync(join(FILES, name), "");
   mkdirSync(join(home, "fpath"));
   writeFileSync(join(home, "apt-cache"), APT_CACHE, { mode: 0o755 });
+  writeFileSync(join(home, "systemctl"), SYSTEMCTL, { mode: 0o755 });
   const scriptOf = async (shell: Shell) =>
-    (await completionScript(shell, ALL.load)).replaceAll("/usr/bin/apt-cache", join(home, "apt-cache"));
+    (await completionScript(shell, ALL.load)).replaceAll(/\/usr\/bin\/(apt-cache|systemctl)/g, (_, name) =>
+      join(home, name),
+    );
   writeFileSync(join(home, "aegis.bash"), await scriptOf("bash"));
   writeFileSync(join(home, "fpath/_aegis"), await scriptOf("zsh"));
   writeFileSync(join(home, "aegis.fish"), await scriptOf("fish"));
@@ -31,6 +34,16 @@ const APT_CACHE = `#!/bin/sh
 case "$*" in '--no-generate pkgnames -- '*) ;; *) echo zz-option ;; esac
 cat <<'END'
 ${["zz-good", "zz+1.0", ...HOSTILE].join("\n")}
+END
+`;
+
+/** `systemctl list-units`, with a name that would have to be quoted. */
+const SYSTEMCTL = `#!/bin/sh
+cat <<'END'
+web.service              loaded active running   A web server; $(id)
+web@a\\x2db.service      loaded active running   web@evil.service
+getty@tty1.service       loaded active running   -
+web.socket               loaded active listening /run/web.sock
 END
 `;
 
@@ -71,6 +84,13 @@ const CASES: Row[] = [
   ["plan rollback ", [], ["install", FILE]],
   ["plan apt install zz", ["zz-good", "zz+1.0"], [...HOSTILE, "zz-option", "apt", FILE]],
   ["plan apt install -- -o", [], [...HOSTILE, "zz-option"]],
+  ["plan services ", ["restart"], ["install", FILE]],
+  [
+    "plan services restart web",
+    ["web.service", "web.socket"],
+    ["web@evil.service", "getty@tty1.service", FILE],
+  ],
+  ["plan services restart getty@", ["getty@tty1.service"], ["web.service"]],
   ["plan show p", [FILE], ["apt"]],
   ["policy lat", ["latest"], ["rules"]],
   ["policy ru", ["rules"], ["report"]],

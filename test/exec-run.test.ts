@@ -335,6 +335,23 @@ describe("an execution that fails", () => {
         message: "units changed: a; code ended with status 3; try again",
       });
     });
+    test("a run whose tool succeeded is judged by what the host has come to since, with advice where that isn't as planned", async () => {
+      const plan = await install();
+      const settled = async () => writeFileSync(join(host.store, "acme.tool"), "0.0.1");
+      const advice = () => Promise.resolve({ text: "look there", facts: {} });
+      const result = await submit(plan, context(driving({ settled, advice })));
+      expect(result).toMatchObject({ state: "failed", code: "execution_failed", exit_status: 0 });
+      expect(result.message).toMatch(/^not as planned: acme\.tool:all is 0\.0\.1, expected .*; look there$/);
+    });
+    test("one whose tool failed is judged at once", async () => {
+      const plan = await install();
+      host.mode("fails");
+      const settled = () => Promise.reject(new Error("waited"));
+      expect(await submit(plan, context(driving({ settled })))).toMatchObject({
+        state: "failed",
+        exit_status: 3,
+      });
+    });
     test("where the process that ended is Aegis's own, the tool isn't blamed", async () => {
       const plan = await install();
       host.mode("dies");
