@@ -8,6 +8,8 @@ export interface ReleaseFile {
   codename: string | null;
   date: string | null;
   validUntil: string | null;
+  /** Where changelogs are, with `@CHANGEPATH@` for a version's; `no` for nowhere. */
+  changelogs: string | null;
 }
 
 const SIGNED_MESSAGE = "-----BEGIN PGP SIGNED MESSAGE-----";
@@ -75,5 +77,6 @@ export function parseRelease(text: string): ReleaseFile | null {
     codename: value("codename"),
     date: value("date"),
     validUntil: value("valid-until"),
+    changelogs: value("changelogs"),
   };
 }

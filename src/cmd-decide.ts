@@ -1,7 +1,7 @@
 import { type Remedy, remedyFor } from "./cmd-remedy.ts";
 import type { ArgsSpec, Io } from "./command.ts";
 import type { PolicyResult } from "./doc.ts";
-import type { OperationPlan } from "./doc-plan.ts";
+import { FIRST_TOOL, type OperationPlan } from "./doc-plan.ts";
 import { type Found, resolveDocument, withPlanReference } from "./doc-store.ts";
 import { AegisError } from "./errors.ts";
 import type { Env } from "./paths.ts";
@@ -15,6 +15,21 @@ export const SUMMARY_FLAG = {
     description: "with --json: a summary of at most 10 kB in place of the whole document",
   },
 } as const satisfies ArgsSpec;
+
+/** For the commands that make or show a plan. */
+export const CHANGELOG_FLAG = {
+  changelog: {
+    type: "boolean",
+    description:
+      "apt: also what the new versions change, in the words of their changelogs (asked of the archive)",
+  },
+} as const satisfies ArgsSpec;
+
+/** @throws AegisError `usage` for an ecosystem without changelogs */
+export function assertChangelogs(changelog: boolean, ecosystem: string): void {
+  if (!changelog || ecosystem === FIRST_TOOL) return;
+  throw new AegisError("usage", "--changelog is for plans of apt", "Leave --changelog out.");
+}
 
 /** @throws AegisError `usage` for --summary without --json */
 export function assertJson(summary: boolean, io: Pick<Io, "json">): void {

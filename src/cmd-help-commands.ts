@@ -36,9 +36,10 @@ const HELP: Readonly<Record<CommandName, CommandHelp>> = {
   "plan show": {
     about: [
       "Shows host, command, packages, evidence, warnings and the plan's hash. apt's packages are grouped by what matters: removed, downgraded, doubtful, kernel and boot, security updates, sensitive ones, new ones, the rest. On a terminal, three or more of one source package with the same versions share a row; in a pipe each has a line of its own. `src` says by a letter where a package comes from.",
+      "`--changelog` asks the archive, by GET over https, for the changelogs of the new versions and shows the entries that are newer than what is installed, with the CVEs and bugs that they name, and what couldn't be had. Where they are is as apt finds it: apt.conf's `Acquire::Changelogs::URI`, the verified Release file's `Changelogs`, Debian's and Ubuntu's own places. A changelog isn't signed: it says what its archive's server says.",
       "`Policy` says what was decided, or, as long as nothing is, what the policy in force would say without a review; that is no decision.",
     ],
-    examples: ["$ aegis plan show latest"],
+    examples: ["$ aegis plan show latest", "$ aegis plan show latest --changelog openssl"],
     topics: DOCUMENT_HELP,
   },
   "plan diff": {

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
-import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
+import { assertJson, CHANGELOG_FLAG, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
+import { renderSteps } from "./cmd-next.ts";
 import { type PlanContext, renderPlan } from "./cmd-plan-view.ts";
 import { defineSubcommand, type Io } from "./command.ts";
 import type { PolicyResult } from "./doc.ts";
@@ -23,6 +24,12 @@ export const planShow = defineSubcommand({
       complete: "document",
       description: "path, id, beginning of an id, latest, or -",
     },
+    package: {
+      type: "positional",
+      required: false,
+      description: "with --changelog: this package's alone",
+    },
+    ...CHANGELOG_FLAG,
     ...SUMMARY_FLAG,
     html: { type: "string", valueHint: "file", description: "write the plan as one page, for a browser" },
     page: {
@@ -34,6 +41,7 @@ export const planShow = defineSubcommand({
   async run(values, io) {
     assertJson(values.summary, io);
     const number = pageNumber(values, io);
+    assertChangelog(values);
     const { document, hash, path } = await resolveDocument("plan", values.plan, io);
     if (values.html !== undefined) {
       const { planPageText } = await import("./cmd-page-plan.ts");
@@ -45,10 +53,21 @@ export const planShow = defineSubcommand({
       return EXIT.ok;
     }
     const about = `Plan ${document.plan_id}, made ${document.created_at}\nHash ${hash}`;
-    const text = io.json
-      ? ""
-      : `${renderPlan(document, io.terminal, contextOf(document, hash, io))}\n\n${about}`;
     const { terminal } = io;
+    if (values.changelog) {
+      const { shownChangelogs } = await import("./cmd-plan-changelog.ts");
+      const { found, text: changes } = await shownChangelogs(document, values.package, io);
+      const shown = `${changes}\n\n${about}`;
+      if (!io.json && isLong(shown, terminal) && (await page(shown, terminal, io.env, 1))) return EXIT.ok;
+      io.result({ plan_id: document.plan_id, plan_hash: hash, ...found }, shown);
+      return EXIT.ok;
+    }
+    const context = io.json ? {} : contextOf(document, hash, io);
+    const next =
+      context.policy?.isDecided === false
+        ? [renderSteps([{ who: "you", argv: ["aegis", "policy", document.plan_id.slice(0, 8)] }], terminal)]
+        : [];
+    const text = io.json ? "" : [renderPlan(document, terminal, context), ...next, about].join("\n\n");
     if (!io.json && isLong(text, terminal) && (await page(text, terminal, io.env, 1))) return EXIT.ok;
     if (number !== null) io.result(planPage(document, hash, number), text);
     else if (values.summary) {
@@ -82,6 +101,27 @@ function contextOf(plan: OperationPlan, hash: string, { env }: Io): PlanContext 
 function storedDecision(plan: OperationPlan, hash: string, env: Io["env"]): PolicyResult | null {
   const found = readStored("policy", documentPath("policy", plan.plan_id, env));
   return found?.document.plan_hash === hash ? found.document : null;
+}
+
+/** @throws AegisError `usage` */
+function assertChangelog(values: {
+  changelog: boolean;
+  package?: string | undefined;
+  summary: boolean;
+  page?: string | undefined;
+}) {
+  if (!values.changelog && values.package !== undefined)
+    throw new AegisError(
+      "usage",
+      "plan show takes one plan; a package goes with --changelog",
+      "Add --changelog.",
+    );
+  if (values.changelog && (values.summary || values.page !== undefined))
+    throw new AegisError(
+      "usage",
+      "--changelog goes with neither --summary nor --page",
+      "Leave one of them out.",
+    );
 }
 
 /** The page asked for, or null. @throws AegisError `usage` */

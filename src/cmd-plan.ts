@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
 import { canonicalHash } from "./canonical.ts";
-import { assertJson, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
+import { assertChangelogs, assertJson, CHANGELOG_FLAG, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
 import { renderDenial } from "./cmd-policy-view.ts";
@@ -92,10 +92,12 @@ export const plan = defineSubcommand({
       valueHint: "file",
       description: "also write the plan as one page, for a browser",
     },
+    ...CHANGELOG_FLAG,
     ...SUMMARY_FLAG,
   },
   async run(values, io) {
     assertFiles(values.out, values.sbom, values.html);
+    assertChangelogs(values.changelog, values.ecosystem);
     assertJson(values.summary, io);
     const ecosystem = runtimeOf(values.ecosystem, values.runtime);
     const request = await requestOf(ecosystem, values.operation, values.targets);
@@ -148,10 +150,14 @@ export const plan = defineSubcommand({
     const json = values.summary
       ? { summary: planSummary(document, planHash, decided?.result ?? null), path }
       : { plan: document, path, plan_hash: planHash, denial };
+    const changes = values.changelog
+      ? await (await import("./cmd-plan-changelog.ts")).shownChangelogs(document, undefined, io)
+      : null;
     io.result(
-      json,
+      changes === null ? json : { ...json, ...changes.found },
       [
-        `${shown}\n\nWritten: ${safe(path)}`,
+        ...(changes === null ? [shown] : [shown, "", changes.text]),
+        `\nWritten: ${safe(path)}`,
         ...(values.sbom === undefined ? [] : [`Bill of materials: ${safe(values.sbom)}`]),
         ...(values.html === undefined ? [] : [`Page: ${safe(values.html)}`]),
         ...(isLong(shown, io.terminal) ? [show] : []),

@@ -42,6 +42,7 @@ test("the signed text of a real InRelease", () => {
     codename: "st",
     date: "Sat, 21 Nov 2026 12:00:00 +0000",
     validUntil: "Mon, 21 Dec 2026 12:00:00 +0000",
+    changelogs: null,
   });
 });
 

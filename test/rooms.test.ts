@@ -55,6 +55,8 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
       "apt-grammar",
       "apt-hook",
       "apt-argv",
+      "apt-changelog",
+      "apt-changelogs",
       "apt-repository-argv",
       "apt-repository-file",
       "apt-repository-write",
