@@ -10,6 +10,7 @@ import { sha256Hex } from "./canonical.ts";
 import { releaseTime } from "./doc-evidence.ts";
 import type { CommandEvidence, RepositoryEvidence } from "./doc-plan-evidence.ts";
 import type { Planning } from "./eco-planning.ts";
+import { isProtected } from "./sys-fetch.ts";
 
 /** Keyrings of each distribution's archive. Only these make a source `distribution`. */
 const ARCHIVE_KEYRINGS: Readonly<Record<string, readonly string[]>> = {
@@ -106,7 +107,14 @@ export async function inspectRepositories(
         "neither gpgv nor sqv is installed, so no repository signature could be verified: run `apt-get install gpgv`",
       ]
     : [];
-  return { evidence, commands: verifier.commands(), warnings };
+  const old = evidence.flatMap(({ id, snapshot }) =>
+    snapshot === undefined
+      ? []
+      : [
+          `${id} is as of ${snapshot.as_of.slice(0, 10)}: what was published since, security updates too, isn't in it`,
+        ],
+  );
+  return { evidence, commands: verifier.commands(), warnings: [...warnings, ...old] };
 }
 
 function readIndex(source: AptSource, file: IndexFile, planning: Planning): Index | null {
@@ -173,9 +181,18 @@ function evidenceOf(
   }
   const dated = release?.date == null ? null : releaseTime(release.date);
   if (dated !== null && dated > now.getTime() + FUTURE_MS) problems.push("its index is dated in the future");
+  const snapshot = snapshotOf(source.uri);
+  const asOf = snapshot === null ? null : Date.parse(snapshot.as_of);
+  if (asOf !== null && asOf > now.getTime()) problems.push("its address names a moment still to come");
+  if (asOf !== null && dated !== null && dated > asOf + FUTURE_MS)
+    problems.push("its index is younger than the moment that its address names");
+  let isExpired = false;
   if (release?.validUntil) {
     const until = releaseTime(release.validUntil);
     if (until === null) problems.push("its Valid-Until can't be read");
+    else if (asOf !== null && until < asOf)
+      problems.push("its index had expired already at the moment that its address names");
+    else if (until < now.getTime() && asOf !== null && byArchive) isExpired = true;
     else if (until < now.getTime()) problems.push("its index has expired: run `apt-get update`");
   }
   const facts = { ...source, transport };
@@ -199,9 +216,28 @@ function evidenceOf(
     release_sha256: index === null ? null : sha256Hex(index.text),
     signature_verified: good.length > 0,
     key_fingerprints: [...new Set(good.map((signature) => signature.primary))].slice(0, 32),
-    trust: trustOf(facts, byArchive, problems),
+    trust: trustOf(facts, byArchive, problems, isExpired),
+    ...(snapshot === null ? {} : { snapshot }),
     problems: problems.map(short).slice(0, 32),
   };
+}
+
+/** `https://snapshot.debian.org/archive/debian/20260101T000000Z`, `https://snapshot.ubuntu.com/ubuntu/20260101T000000Z`. */
+const SNAPSHOT = /\/(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z(?:\/|$)/;
+
+/**
+ * The service and the moment that a source's address names; null for one that names none, or that others could answer for. By the
+ * address alone: whether the service counts, the policy says.
+ */
+function snapshotOf(uri: string): { service: string; as_of: string } | null {
+  const url = URL.parse(uri);
+  const [, year, month, day, hour, minute, second] = SNAPSHOT.exec(url?.pathname ?? "") ?? [];
+  if (url === null || year === undefined || !isProtected(url)) return null;
+  const as_of = `${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`;
+  const time = Date.parse(as_of);
+  // A day such as February 30th is read as another one.
+  if (!Number.isFinite(time) || new Date(time).toISOString() !== as_of) return null;
+  return { service: url.host, as_of };
 }
 
 /**
@@ -223,16 +259,17 @@ function describeSuite({ suite, codename }: ReleaseFile): string {
 }
 
 /**
- * Any problem means untrusted; then the distribution's key counts most, a pinned key less, and a key in apt's default
+ * Any problem means untrusted; then the distribution's key counts most (where its index has expired, as a snapshot), a pinned key less, and a key in apt's default
  * keyrings least.
  */
 function trustOf(
   { signedBy, transport }: Pick<AptSource, "signedBy"> & { transport: string },
   byArchive: boolean,
   problems: readonly string[],
+  isExpired: boolean,
 ): RepositoryEvidence["trust"] {
   if (problems.length > 0) return "untrusted";
-  if (byArchive) return "distribution";
+  if (byArchive) return isExpired ? "snapshot" : "distribution";
   if (!WEB_TRANSPORT.test(transport)) return "untrusted";
   return signedBy === null ? "weak" : "pinned";
 }

@@ -148,7 +148,9 @@ export async function findSourceConflicts(
   planning: Planning,
   config: string,
 ): Promise<{ conflicts: ProvenanceEvidence[]; commands: CommandEvidence[] }> {
-  const own = new Set(repositories.filter((r) => r.trust === "distribution").map((r) => r.id));
+  const own = new Set(
+    repositories.filter((r) => r.trust === "distribution" || r.trust === "snapshot").map((r) => r.id),
+  );
   const suspects = entries.filter((e) => e.sources.length > 1 && !e.sources.every((id) => own.has(id)));
   const asked = sources.filter((source) => suspects.some((e) => e.sources.includes(source.id)));
   const answers = await Promise.all(

@@ -24,6 +24,8 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
     install: "decision about `apt install`",
     upgrade: "decision about `apt upgrade`",
     update: "decision about `apt update`",
+    snapshot_services:
+      'hosts, or host:port, of services that keep old states of the distribution\'s archive: `["snapshot.debian.org", "snapshot.ubuntu.com"]`. A source whose https address names a moment there (`…/20260101T000000Z/`), signed by the distribution, then counts as of that moment, though its Valid-Until has passed. Plans say as of when; vulnerabilities count by version as ever',
     minimum_age_days:
       "deny versions that have not been known for this many days, but for security updates of the distribution and what a rollback brings back; the day is the one on which the monitor first saw the file in a source (/var/lib/aegis/first-seen, counted from its end), or, for the distribution's own archive, the date of its index where that is earlier; what nothing tells counts as new",
     trusted_origins:

@@ -38,6 +38,7 @@ export const ACTION_WORDS: Readonly<Record<Action, { symbol: string; todo: strin
 const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   distribution: "distribution",
   pinned: "third party, pinned key",
+  snapshot: "distribution, a snapshot that has expired",
   weak: "third party, key not pinned",
   untrusted: "untrusted",
 };

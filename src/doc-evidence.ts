@@ -51,6 +51,11 @@ export function checkedTrust(source: RepositoryEvidence): RepositoryEvidence["tr
   return isChecked ? source.trust : "untrusted";
 }
 
+/** Whether the distribution's own archive signed what a source offers, also where it is a snapshot whose index has expired. */
+export function isOfDistribution(source: RepositoryEvidence): boolean {
+  return ["distribution", "snapshot"].includes(checkedTrust(source));
+}
+
 /** {@link checkedTrust} as a rank: 0 for the distribution's archive; higher is less trusted. */
 export function doubtOf(source: RepositoryEvidence): number {
   return REPOSITORY_TRUST.indexOf(checkedTrust(source));

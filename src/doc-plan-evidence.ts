@@ -1,10 +1,10 @@
 import * as v from "valibot";
-import { argv, base64, count, name, names, sha256, short, text } from "./doc-fields.ts";
+import { argv, base64, count, name, names, sha256, short, text, timestamp } from "./doc-fields.ts";
 
 /* What a plan rests on: sources, vulnerabilities, provenance, the commands that were run. */
 
-/** What a source can be worth, the best first. */
-export const REPOSITORY_TRUST = ["distribution", "pinned", "weak", "untrusted"] as const;
+/** What a source can be worth, the best first. `snapshot`: the distribution's as of a day, whose index has expired since. */
+export const REPOSITORY_TRUST = ["distribution", "pinned", "snapshot", "weak", "untrusted"] as const;
 export const RepositoryEvidence = v.strictObject({
   /** Id within the plan: `<uri> <suite>`. */
   id: short,
@@ -30,6 +30,8 @@ export const RepositoryEvidence = v.strictObject({
   /** Fingerprints of the primary keys with a good signature. */
   key_fingerprints: v.pipe(v.array(short), v.maxLength(32)),
   trust: v.picklist(REPOSITORY_TRUST),
+  /** Its address names a moment of an archive: the service, `host` or `host:port`, and the moment. */
+  snapshot: v.optional(v.strictObject({ service: short, as_of: timestamp })),
   /** Reasons against trust, one short phrase each. */
   problems: v.pipe(v.array(short), v.maxLength(32)),
 });

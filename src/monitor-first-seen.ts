@@ -1,7 +1,7 @@
 import { FIRST_SEEN, FirstSeen, keyOf, renderFirstSeen } from "./apt-first-seen.ts";
 import { indexesDigest, packageFilesOf, sealIndexes } from "./apt-indexes.ts";
 import { canonicalHash } from "./canonical.ts";
-import { checkedTrust, releaseTime } from "./doc-evidence.ts";
+import { checkedTrust, isOfDistribution, releaseTime } from "./doc-evidence.ts";
 import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { type Finding, warn } from "./finding.ts";
 import { readText, writeFileAtomic } from "./sys-files.ts";
@@ -88,7 +88,7 @@ export async function recordFirstSeen(
  * signed date; other sources could date theirs back.
  */
 function sightedOn(source: RepositoryEvidence, at: string): string {
-  const dated = checkedTrust(source) === "distribution" ? releaseTime(source.release_date ?? "") : null;
+  const dated = isOfDistribution(source) ? releaseTime(source.release_date ?? "") : null;
   const today = at.slice(0, 10);
   const day = dated === null ? today : new Date(dated).toISOString().slice(0, 10);
   return earlierOf(day, today);

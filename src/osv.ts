@@ -168,7 +168,9 @@ function newVersion({ name, to_version }: Findings["transaction"][number]) {
 /** OSV covers only packages built by the distribution. */
 function outsideWarning(tool: Tool, { transaction, repository_evidence }: VulnerabilityFindings): string[] {
   const own = new Set(
-    repository_evidence.filter(({ trust }) => trust === "distribution").map(({ id }) => id),
+    repository_evidence
+      .filter(({ trust }) => trust === "distribution" || trust === "snapshot")
+      .map(({ id }) => id),
   );
   const outside = transaction.filter(
     ({ to_version, sources }) => tool === "apt" && to_version !== null && !sources.some((id) => own.has(id)),

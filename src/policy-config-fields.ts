@@ -41,7 +41,10 @@ export const unitPattern = v.pipe(
     "not a unit such as nginx.service, or one that ends in *",
   ),
 );
-const registry = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"));
+export const registry = v.pipe(
+  v.string(),
+  v.regex(/^[a-z0-9.-]+(?::\d{1,5})?$/, "not a host name, or host:port"),
+);
 
 const imagePattern = v.pipe(
   v.string(),

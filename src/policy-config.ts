@@ -16,6 +16,7 @@ import {
   ofArtifacts,
   packagePattern,
   publicKeys,
+  registry,
   unitPattern,
   uri,
 } from "./policy-config-fields.ts";
@@ -50,6 +51,8 @@ export const PolicyConfig = v.strictObject({
       install: v.optional(decision, "require_human"),
       upgrade: v.optional(decision, "allow_with_snapshot"),
       update: v.optional(decision, "allow"),
+      /** Services whose snapshots of the distribution's archive count though their indexes have expired. */
+      snapshot_services: list(registry),
       /** Security updates of the distribution are exempt. */
       minimum_age_days: days,
       /** Sources trusted besides the distribution's own, by URI and signing key, never by the names they give themselves. */

@@ -1,5 +1,5 @@
 import { aptName, madeSubject } from "./apt-argv.ts";
-import { checkedTrust, isSecurityUpdate, KEPT_FILE, releaseTime } from "./doc-evidence.ts";
+import { isOfDistribution, isSecurityUpdate, KEPT_FILE, releaseTime } from "./doc-evidence.ts";
 import { isFetched, isMark, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { SYSTEM } from "./paths.ts";
@@ -128,7 +128,9 @@ function isTrusted(source: RepositoryEvidence, config: PolicyConfig): boolean {
   const named = config.apt.trusted_origins.some(
     (origin) => withoutSlash(origin.uri) === uri && keys.includes(origin.fingerprint),
   );
-  const pinned = source.trust === "distribution" || source.trust === "pinned";
+  const isSnapshot =
+    source.trust === "snapshot" && config.apt.snapshot_services.includes(source.snapshot?.service ?? "");
+  const pinned = source.trust === "distribution" || source.trust === "pinned" || isSnapshot;
   return named || (pinned && !source.trusted_option && !source.allow_insecure);
 }
 
@@ -167,7 +169,7 @@ function knownSince(
   const seen = day === null ? null : Date.parse(day);
   const isToCome = seen !== null && seen > now;
   const dates = repository_evidence
-    .filter((one) => entry.sources.includes(one.id) && checkedTrust(one) === "distribution")
+    .filter((one) => entry.sources.includes(one.id) && isOfDistribution(one))
     .flatMap((one) => releaseTime(one.release_date ?? "") ?? []);
   const ends = seen === null || isToCome ? dates : [...dates, seen + MS_PER_DAY];
   const since = ends.length === 0 ? null : Math.min(...ends);

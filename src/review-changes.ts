@@ -19,6 +19,7 @@ export interface NumberedSource {
 const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
   distribution: "trusted: the distribution's own",
   pinned: "third party, key pinned to it",
+  snapshot: "the distribution's own as of an earlier day, its index has expired",
   weak: "third party, key NOT pinned to it",
   untrusted: "NOT trusted",
 };

@@ -231,6 +231,60 @@ describe("untrusted", () => {
   }
 });
 
+describe("a source whose address names a moment, its index of 21 November expired since 21 December", () => {
+  const LATER = "2027-06-01T00:00:00Z";
+  const at = (moment: string, { scheme = "https", host = "snap.example", key = DISTRO } = {}) => ({
+    line: `deb [signed-by=${key} check-valid-until=no] ${scheme}://${host}/archive/debian/${moment} st main`,
+    files: { [`${LISTS}/${host}_archive_debian_${moment}_dists_st_InRelease`]: IN_RELEASE },
+  });
+  type Where = ReturnType<typeof at>;
+  const look = async ({ line, files }: Where, more: Parameters<typeof inspect>[1] = {}) => {
+    const { entry, warnings } = await inspect(line, { files, good: [DISTRO], now: LATER, ...more });
+    return { trust: entry?.trust, problems: entry?.problems.join("; "), snapshot: entry?.snapshot, warnings };
+  };
+
+  test("counts as of that moment, and the plan says so", async () => {
+    expect(await look(at("20261122T000000Z"))).toEqual({
+      trust: "snapshot",
+      problems: "",
+      snapshot: { service: "snap.example", as_of: "2026-11-22T00:00:00.000Z" },
+      warnings: [
+        expect.stringContaining("20261122T000000Z st is as of 2026-11-22: what was published since"),
+      ],
+    });
+  });
+  test("over plain http on this machine, with its port", async () => {
+    const here = await look(at("20261122T000000Z", { scheme: "http", host: "127.0.0.1:8080" }));
+    expect([here.trust, here.snapshot?.service]).toEqual(["snapshot", "127.0.0.1:8080"]);
+  });
+  test("while the index is valid it is the distribution's", async () => {
+    const now = { now: "2026-12-01T00:00:00Z" };
+    expect((await look(at("20261122T000000Z"), now)).trust).toBe("distribution");
+  });
+  test.each<[what: string, where: Where, more: Parameters<typeof inspect>[1], problem: string]>([
+    ["over plain http", at("20261122T000000Z", { scheme: "http" }), {}, "has expired"],
+    ["an address without a moment", at("latest"), {}, "has expired"],
+    ["a moment of no day", at("20260230T000000Z"), {}, "has expired"],
+    ["a month that isn't", at("20261322T000000Z"), {}, "has expired"],
+    ["a moment that is cut off", at("20261122T0000Z"), {}, "has expired"],
+    ["still to come", at("20270701T000000Z"), {}, "still to come"],
+    ["an index younger than the moment", at("20261120T000000Z"), {}, "younger than the moment"],
+    [
+      "an index that had expired by then: a frozen archive",
+      at("20270101T000000Z"),
+      {},
+      "had expired already",
+    ],
+    ["another key", at("20261122T000000Z", { key: "/k.gpg" }), { good: ["/k.gpg"] }, "has expired"],
+    ["no good signature", at("20261122T000000Z"), { good: [] }, "no good signature"],
+  ])("not %s", async (_what, where, more, problem) => {
+    expect(await look(where, more)).toMatchObject({
+      trust: "untrusted",
+      problems: expect.stringContaining(problem),
+    });
+  });
+});
+
 describe("an index is of the suite by one of its names", () => {
   for (const [named, suite, codename] of [
     ["st", "st", "x"],

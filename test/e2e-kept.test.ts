@@ -1,12 +1,14 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import { brokenInvariants, resultOf } from "./e2e-running.ts";
 import type { PackageDefinition } from "./throwaway-packages.ts";
+import { startRepository } from "./throwaway-repo.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 
 /*
- * Versions that the archive has dropped: a rollback finds them in what Aegis kept of its own executions, and nowhere else.
+ * Versions and time. Those that the archive has dropped: a rollback finds them in what Aegis kept of its own executions. Those that are
+ * too new. And the archive as of an earlier day.
  */
 
 const KEPT = "/var/cache/aegis/kept";
@@ -31,11 +33,13 @@ describeOnThrowaway("kept package files", () => {
   let upgrade: string;
   beforeAll(async () => {
     chain = await startChain();
-    chain.host.write("/etc/aegis/policy.toml", "[snapshot]\naccept_declared = true\n");
+    policy("");
     await chain.startDaemon();
   });
   afterAll(() => chain.stop());
 
+  const policy = (apt: string) =>
+    chain.host.write("/etc/aegis/policy.toml", `[snapshot]\naccept_declared = true\n[apt]\n${apt}\n`);
   const offer = async (...packages: PackageDefinition[]) => {
     await chain.host.repo.publish(packages);
     await chain.host.aptUpdate();
@@ -145,5 +149,98 @@ describeOnThrowaway("kept package files", () => {
     expect(await chain.dpkgVersion("dropped")).toBe(OLD);
     expect(chain.host.read("/usr/bin/dropped")).toContain("echo old");
     expect(await brokenInvariants(chain)).toEqual([]);
+  });
+
+  describe("too new", () => {
+    const RECORD = "/var/lib/aegis/first-seen";
+    const fresh: PackageDefinition = { name: "fresh", version: "1", files: { "/usr/share/fresh": "x" } };
+    const reasons = async ({ plan }: Planned) => {
+      const { result } = await chain.policy(plan.plan_id);
+      return {
+        decision: result.decision,
+        reason: result.reasons.find((text) => text.includes("minimum_age_days")),
+      };
+    };
+    beforeAll(() => policy("minimum_age_days = 3"));
+    afterAll(() => policy(""));
+
+    test("what only today's index tells of is denied, with names and days; so is what the monitor saw today", async () => {
+      await offer(fresh, young, youngData);
+      const today = new Date().toISOString().slice(0, 10);
+      expect(await reasons(await chain.plan("apt", "install", "fresh"))).toEqual({
+        decision: "deny",
+        reason: expect.stringMatching(new RegExp(`: fresh 1 \\(in an index of ${today}: 0 days of 3\\)$`)),
+      });
+      expect((await chain.aegis(["daemon", "--monitor"])).status).toBe(0);
+      const planned = await chain.plan("apt", "install", "fresh");
+      expect(planned.plan.first_seen).toEqual({ "fresh:all=1": today });
+      expect((await reasons(planned)).decision).toBe("deny");
+    });
+
+    test("a member reads the same record; once it is old enough it runs, not without the record", async () => {
+      chain.host.write(RECORD, chain.host.read(RECORD).replaceAll(/ \d{4}-\d\d-\d\d$/gm, " 2026-01-02"));
+      const { document } = await chain.json(["plan", "apt", "install", "fresh"], "alice");
+      expect((document as Planned).plan.first_seen).toEqual({ "fresh:all=1": "2026-01-02" });
+      const { path } = await chain.signed("apt", "install", "fresh");
+      const record = chain.host.read(RECORD);
+      await chain.host.exec(["rm", RECORD]);
+      const refused = await chain.apply(path);
+      expect([refused.status, refused.stderr]).toEqual([9, expect.stringContaining("it was never seen")]);
+      chain.host.write(RECORD, record);
+      expect((await chain.apply(path)).status).toBe(0);
+    });
+
+    test("the security pocket is exempt", async () => {
+      const security = await startRepository({ key: chain.host.repo.key, suite: "stable-security" });
+      const list = "/etc/apt/sources.list.d/security.list";
+      try {
+        await security.publish([{ ...fresh, version: "2" }]);
+        chain.host.write(
+          list,
+          `deb [signed-by=/usr/share/keyrings/throwaway.gpg] ${security.url} stable-security main\n`,
+        );
+        await chain.host.aptUpdate();
+        expect((await reasons(await chain.plan("apt", "upgrade"))).reason).toBeUndefined();
+      } finally {
+        await chain.host.exec(["rm", list]);
+        await chain.host.aptUpdate();
+        await security.stop();
+      }
+    });
+  });
+
+  test("a snapshot service brings back what was dropped, where the policy names it", async () => {
+    const service = await startRepository({
+      key: chain.host.repo.key,
+      asOf: new Date("2026-01-02T03:04:05Z"),
+    });
+    try {
+      await service.publish([old, oldData]);
+      chain.host.write(
+        "/etc/apt/sources.list.d/snapshot.list",
+        `deb [signed-by=/usr/share/keyrings/throwaway.gpg check-valid-until=no] ${service.url} stable main\n`,
+      );
+      await chain.host.exec(["bash", "-c", `rm ${KEPT}/*`]);
+      await chain.host.aptUpdate();
+      const id = await run("apt", "upgrade");
+      const planned = await chain.plan("rollback", id);
+      expect(planned.plan.transaction.map(({ sources }) => sources)).toEqual([
+        [`${service.url} stable`],
+        [`${service.url} stable`],
+      ]);
+      expect(planned.plan.warnings.join("\n")).toContain(
+        "/archive/debian/20260102T030405Z stable is as of 2026-01-02",
+      );
+      expect((await chain.policy(planned.plan.plan_id)).result.rules).toContain("apt-repository-untrusted");
+      policy(`snapshot_services = ["${new URL(service.url).host}"]`);
+      expect((await chain.policy(planned.plan.plan_id)).result).toMatchObject({
+        decision: "require_human",
+        rules: ["apt-rollback"],
+      });
+      await run("rollback", id);
+      expect(await chain.dpkgVersion("dropped")).toBe(OLD);
+    } finally {
+      await service.stop();
+    }
   });
 });

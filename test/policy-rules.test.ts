@@ -109,6 +109,19 @@ const broughtBack = (
   return { ...plan, provenance_evidence: [...plan.provenance_evidence, { ...kept, ...said }] };
 };
 
+const SERVICE = '[apt]\nsnapshot_services = ["snap.example"]';
+/** hello of a snapshot whose index has expired. */
+const archived = (over: Partial<OperationPlan["repository_evidence"][number]> = {}): OperationPlan =>
+  upgrade({
+    repository_evidence: [
+      {
+        ...{ ...DEBIAN, trust: "snapshot" },
+        snapshot: { service: "snap.example", as_of: "2025-12-01T00:00:00.000Z" },
+        ...over,
+      },
+    ],
+  });
+
 const P256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const ED25519 = generateKeyPairSync("ed25519");
 const VSCODE_SIGNED = "[vscode]\nrequire_provenance = true\n";
@@ -370,6 +383,11 @@ const CASES: Readonly<Record<string, RuleCases>> = {
   "apt-downgrade": {
     decision: "deny",
     fires: [
+      {
+        what: "to what a snapshot offers",
+        plan: install({ transaction: [older], repository_evidence: archived().repository_evidence }),
+        toml: SERVICE,
+      },
       { what: "a downgrade (PEER 5)", plan: install({ transaction: [entry("a", { action: "downgrade" })] }) },
       {
         what: "one that an install names",
@@ -430,6 +448,20 @@ const CASES: Readonly<Record<string, RuleCases>> = {
   "apt-repository-untrusted": {
     decision: "deny",
     fires: [
+      { what: "a snapshot that has expired, of a service that nobody named", plan: archived() },
+      {
+        what: "one of another service",
+        plan: archived(),
+        toml: '[apt]\nsnapshot_services = ["snap.example:8443"]',
+      },
+      { what: "one without its service", plan: archived({ snapshot: undefined }), toml: SERVICE },
+      {
+        what: "one that is untrusted for other reasons",
+        plan: archived({ trust: "untrusted" }),
+        toml: SERVICE,
+      },
+      { what: "one with trusted=yes", plan: archived({ trusted_option: true }), toml: SERVICE },
+      { what: "one that nobody verified", plan: archived({ signature_verified: false }), toml: SERVICE },
       { what: "a weak source", plan: upgrade({ ...from(WEAK.id), repository_evidence: [DEBIAN, WEAK] }) },
       {
         what: "an old version of a weak source, to undo an execution",
@@ -510,6 +542,7 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       },
     ],
     not: [
+      { what: "a snapshot of a named service", plan: archived(), toml: SERVICE },
       { what: "a kept file that a rollback brings back", plan: broughtBack() },
       { what: "the distribution", plan: upgrade() },
       {
@@ -597,6 +630,11 @@ const CASES: Readonly<Record<string, RuleCases>> = {
       },
     ],
     not: [
+      {
+        what: "a snapshot's index is old enough",
+        plan: seen(null, { repository_evidence: [{ ...OLD_INDEX, trust: "snapshot" }] }),
+        toml: MIN_AGE,
+      },
       { what: "off by default", plan: seen(null) },
       { what: "seen long enough ago", plan: seen("2025-12-25"), toml: MIN_AGE },
       {

@@ -24,17 +24,22 @@ export interface RepositoryOptions {
   suite?: string;
   /** Default: a new key. */
   key?: SigningKey;
+  /** Serves the archive as of a moment, as snapshot.debian.org does: below that moment, with an index that was valid for a week. */
+  asOf?: Date;
 }
 
 /** Starts an empty, signed repository. */
 export async function startRepository(options: RepositoryOptions = {}): Promise<Repository> {
-  const { origin = "Throwaway", suite = "stable", key = newSigningKey(origin) } = options;
+  const { origin = "Throwaway", suite = "stable", key = newSigningKey(origin), asOf } = options;
+  const moment = asOf?.toISOString().replaceAll(/[-:]|\.\d{3}/g, "");
+  const base = moment === undefined ? "" : `/archive/debian/${moment}`;
   let files: ReadonlyMap<string, Uint8Array> = new Map();
   const server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
     fetch(request) {
-      const bytes = files.get(decodeURIComponent(new URL(request.url).pathname).slice(1));
+      const path = decodeURIComponent(new URL(request.url).pathname);
+      const bytes = path.startsWith(`${base}/`) ? files.get(path.slice(base.length + 1)) : undefined;
       return bytes === undefined
         ? new Response("not found", { status: 404 })
         : new Response(Buffer.from(bytes));
@@ -44,12 +49,13 @@ export async function startRepository(options: RepositoryOptions = {}): Promise<
     const built = await Promise.all(packages.map(build));
     const next = new Map([...files].filter(([path]) => path.startsWith("pool/")));
     for (const { path, bytes } of built) next.set(path, bytes);
-    for (const [path, text] of index(origin, suite, built, key)) next.set(path, Buffer.from(text));
+    for (const [path, text] of index(origin, suite, built, key, asOf ?? new Date()))
+      next.set(path, Buffer.from(text));
     files = next;
   };
   await publish([]);
   return {
-    url: `http://127.0.0.1:${server.port}`,
+    url: `http://127.0.0.1:${server.port}${base}`,
     suite,
     key,
     publish,
@@ -145,6 +151,7 @@ function index(
   suite: string,
   packages: readonly Built[],
   key: SigningKey,
+  date: Date,
 ): [string, string][] {
   const indices = [NATIVE, FOREIGN].map((arch): [string, string] => [
     `main/binary-${arch}/Packages`,
@@ -172,8 +179,8 @@ function index(
     Label: origin,
     Suite: suite,
     Codename: suite,
-    Date: new Date().toUTCString().replace("GMT", "UTC"),
-    "Valid-Until": new Date(Date.now() + 7 * 86_400_000).toUTCString().replace("GMT", "UTC"),
+    Date: date.toUTCString().replace("GMT", "UTC"),
+    "Valid-Until": new Date(date.getTime() + 7 * 86_400_000).toUTCString().replace("GMT", "UTC"),
     Architectures: `${NATIVE} ${FOREIGN}`,
     Components: "main",
     SHA256: indices
