@@ -106,7 +106,7 @@ export function assertOperation(ecosystem: Ecosystem, operation: string, targets
     throw new AegisError(
       "usage",
       `${tool} has no operation ${JSON.stringify(operation)}`,
-      `Try: ${known.join(" · ")}`,
+      `${operation === "rollback" ? "Aegis keeps nothing with which what it did could be undone. There is: " : "Try: "}${known.join(" · ")}`,
     );
   }
   if (takes === "none" && targets > 0) {

@@ -56,7 +56,7 @@ export const MARKS = [
   danger("kernel", (e, c) => isCritical("kernel", c.tool, e.name)),
   danger("needed to boot", (e, c) => isCritical("boot loader", c.tool, e.name)),
   danger("security-sensitive", (e, c) => isCritical("security-sensitive", c.tool, e.name, c.sensitive)),
-  danger("its restart cuts off others", (e) => e.action === "restart" && restartRisk(e.name) !== null),
+  danger("its restart may cut off others", (e) => e.action === "restart" && restartRisk(e.name) !== null),
   danger("restarted with another", (e) => e.action === "restart" && e.required_by !== undefined),
   remark("from a third party", (e, c) => isDownloaded(e, c) && worstDoubt(e, c) === PINNED),
   danger("on hold", (e, c) => c.held.has(e.name) || c.held.has(`${e.name}:${e.architecture}`)),

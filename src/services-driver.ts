@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Comparison, HostState, RunAdvice, RunDriver, RunSubject } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
+import { isOwnRunner } from "./services-grammar.ts";
 import { createFileExclusive, readText } from "./sys-files.ts";
 import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 import { hasSystemd, lostConnection } from "./sys-systemd.ts";
@@ -126,11 +127,12 @@ function compareRestarts({ transaction }: RunSubject, before: HostState, after: 
       ? [difference(name, "started anew", "still in the run before")]
       : [];
   });
-  // Many services end by themselves; one that is started anew, or has failed, somebody or something else has touched.
+  // Many services end by themselves; one that is started anew, or has failed, somebody or something else has touched. How the run's own
+  // unit ended is said of the run.
   const besides = Object.keys(before).flatMap((unit) => {
     const [old, now] = [runIn(before, unit), runIn(after, unit)];
     const isHurt = old.isActive && (now.words.startsWith("failed ") || (now.isActive && now.run !== old.run));
-    if (planned.has(unit) || !isHurt || !/\.(?:service|socket)$/.test(unit)) return [];
+    if (planned.has(unit) || !isHurt || isOwnRunner(unit) || !/\.(?:service|socket)$/.test(unit)) return [];
     return [difference(unit, "untouched", now.isActive ? "started anew" : now.words)];
   });
   return { not_as_planned: notAsPlanned, changed_besides: besides, inverse: [] };

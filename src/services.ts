@@ -206,7 +206,7 @@ async function besides(
       })
       .map(({ Id }) => Id);
     if (idle.length > 0)
-      told.push(`${root.Id} also starts what it needs and what doesn't run: ${some(idle)}`);
+      told.push(`${root.Id} may also start what it needs and what doesn't run: ${some(idle)}`);
   }
   return told;
 }

@@ -159,7 +159,7 @@ describeOnSystemd("services", (suite) => {
     const { planned, names, warnings } = await planRestart("www");
     expect(names).toEqual(["web.service", "part.service"]);
     expect(warnings).toEqual([
-      expect.stringContaining("also starts what it needs and what doesn't run: idle.service"),
+      expect.stringContaining("may also start what it needs and what doesn't run: idle.service"),
     ]);
     if (planned === undefined) throw new Error("unreachable");
     const { path } = await chain.sign(planned);

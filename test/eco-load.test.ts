@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { runAptHook } from "../src/apt-hook.ts";
 import { TOOLS } from "../src/doc-plan.ts";
-import { loadDriver, loadEcosystem, loadHook } from "../src/eco-load.ts";
+import { assertOperation, loadDriver, loadEcosystem, loadHook } from "../src/eco-load.ts";
 import { ECOSYSTEM_NAMES } from "../src/eco-names.ts";
 import { TABLE } from "../src/eco-table.ts";
 import { evaluatorFiles } from "../src/policy-hash.ts";
@@ -20,6 +20,13 @@ describe("what is not in the table", () => {
       code: "not_built",
     });
   });
+});
+
+test("a rollback of what can't be undone says so", async () => {
+  const services = await loadEcosystem("services");
+  expect(() => assertOperation(services, "rollback", 1)).toThrow(
+    expect.objectContaining({ code: "usage", hint: expect.stringContaining("Aegis keeps nothing") }),
+  );
 });
 
 describe("what a tool calls back", () => {

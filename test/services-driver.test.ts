@@ -31,6 +31,7 @@ const BEFORE = {
   "other.service": "active running 3",
   "idle.service": "inactive dead 4",
   "all.target": "active active 5",
+  "aegis-runner@7-1-0.service": "active running 6",
 };
 const SUBJECT: RunSubject = {
   argv: ["systemctl", "restart", "web.service"],
@@ -77,6 +78,7 @@ describe("after a run", () => {
       [],
       ["other.service failed (failed)"],
     ],
+    ["the run's own unit", { ...RESTARTED, "aegis-runner@7-1-0.service": "failed failed 6" }, [], []],
     ["another one ended, as many do", { ...RESTARTED, "other.service": "inactive dead 3" }, [], []],
     ["another one began", { ...RESTARTED, "idle.service": "active running 9" }, [], []],
     ["a target, which has no processes", { ...RESTARTED, "all.target": "active active 9" }, [], []],

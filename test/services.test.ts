@@ -205,7 +205,7 @@ for (const version of ["249", "259"] as const)
     });
     expect(made.warnings).toEqual([
       "web.service is changed or made by: /etc/systemd/system/web.service.d/a file.conf, /etc/systemd/system/web.service.d/limits.conf",
-      "web.service also starts what it needs and what doesn't run: cache.service",
+      "web.service may also start what it needs and what doesn't run: cache.service",
     ]);
     expect(services.signedArgv(made)).toEqual(["systemctl", "restart", "web.service"]);
     expect(made.rollback_plan.notes).toHaveLength(1);
