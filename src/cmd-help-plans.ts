@@ -62,3 +62,30 @@ export const ROLLBACK: readonly Block[] = [
     ],
   },
 ];
+
+/** Package repositories as plans. */
+export const REPOSITORIES: readonly Block[] = [
+  "A repository is one file below /etc/apt/sources.list.d, and a plan carries it to the byte: `aegis plan apt add-repository <name> --stanza <file.sources> --key <file.asc>` writes <name>.sources, `aegis plan apt remove-repository <name>` removes it, and `aegis plan rollback <execution>` brings back what was there. Each is for a person to approve, whatever the policy allows.",
+  {
+    lines: [
+      "ops$   curl -fsSLO https://vendor.example/vendor.asc     # from where the vendor publishes it",
+      "ops$   cat vendor.sources",
+      "Types: deb",
+      "URIs: https://vendor.example/debian",
+      "Suites: stable",
+      "Components: main",
+      "ops$   aegis plan apt add-repository vendor --stanza vendor.sources --key vendor.asc",
+    ],
+  },
+  {
+    items: [
+      "The stanza has `Types`, `URIs`, `Suites`, `Components` and `Architectures`, one line each, and nothing else: an option that switches off a check (`Trusted`, `Allow-Insecure`, `Check-Valid-Until`, …) is refused, and so are unknown fields, characters other than plain ASCII, a value that goes on in the next line, a second stanza, a place on this host, mirror and tor transports, and an address with a password. The file is written anew from what was understood; comments don't come along.",
+      "The key is one OpenPGP key, armored or binary, with exactly one primary key, and without secret parts. It is put into the file as `Signed-By`, so that file and key come and go in one rename; apt reads that since 2.3.10 (Debian 12, Ubuntu 22.04), and an older one is told. Compare the fingerprint with what the vendor publishes: the plan shows it in groups of four. A key that has expired or was revoked is denied; a weak one is told.",
+      "Where the repository answers, its index is fetched at planning (through apt's proxy, without following redirects) and verified with exactly this key; one that does not verify, has expired or is of another suite is denied (`apt-repository-unverified`). Plain http is not fetched at planning, except from this host. Where it can't be fetched, a person is told that nobody has seen whether the key fits.",
+      "A source that is configured already is not added again: apt refuses two entries for one source with different keys, and every update after that. The distribution's own files are not replaced or removed.",
+      "The signed command is `aegis repository add <name> sha256:<file>` (`replace` and `remove` with the digest of the old file before it), done by the executor itself: a hidden file beside the old one, made durable, and renamed. Whenever it is killed, the old file is there or the new one, and the outcome says which. A file that was edited since the plan is left alone.",
+      "Afterwards `aegis plan apt update` fetches its index. Its packages then count as a third party's with a pinned key: installing them is decided like any other install, and an upgrade may take newer versions of installed packages from it.",
+      "The monitor takes a file that is as an execution left it for what it is, and reports an edit of it as `repository_drift`.",
+    ],
+  },
+];

@@ -59,6 +59,10 @@ export const TOPICS = {
     summary: "the model's review: settings, service, what it may do",
     load: () => import("./cmd-help-review.ts").then((m) => m.REVIEWER_TEXT),
   },
+  repository: {
+    summary: "adding, replacing and removing a package repository of apt",
+    load: () => import("./cmd-help-plans.ts").then((m) => m.REPOSITORIES),
+  },
   rollback: {
     summary: "removing, undoing, repairing, restarting services",
     load: () => import("./cmd-help-plans.ts").then((m) => m.ROLLBACK),
