@@ -8,6 +8,7 @@ import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
 import { sealIndexes } from "./apt-indexes.ts";
 import { isKept, keepPackages } from "./apt-kept.ts";
 import { inverseOf, isChecked, postCheck, snapshotOf } from "./apt-outcome.ts";
+import { watchProcesses } from "./apt-processes.ts";
 import { refuseUnfinishedDpkg, waitForDpkg } from "./apt-ready.ts";
 import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-run.ts";
 import { aptDirs } from "./apt-sources.ts";
@@ -99,6 +100,7 @@ export const aptDriver: RunDriver = {
     ];
   },
 
+  watchRunning: watchProcesses,
   advice,
 };
 

@@ -85,7 +85,7 @@ const MOST_UNITS = 1000;
 const MOST_PACKAGES = 256;
 
 /** The units that execute files of those packages, by what `filesOf` picks of each unit. */
-function unitsUsing(
+export function unitsUsing(
   replaced: ReplacedFiles,
   units: readonly UnitFiles[],
   filesOf: (unit: UnitFiles) => readonly string[],

@@ -1,7 +1,7 @@
 import { progressLine } from "./cmd-io.ts";
 import type { Io } from "./command.ts";
 import { describeDifference, type Result } from "./doc-result.ts";
-import { paint, safe, safeLines } from "./terminal.ts";
+import { fit, paint, plural, safe, safeLines, type Terminal } from "./terminal.ts";
 import type { Event } from "./wire-executor.ts";
 
 /** Percentage points between two progress lines if there is no terminal. */
@@ -106,6 +106,7 @@ function outcomeText(result: Result, io: Io): string {
     lines.push(`  not as planned: ${safe(describeDifference(difference))}`);
   for (const difference of result.changed_besides)
     lines.push(`  changed besides: ${safe(describeDifference(difference))}`);
+  lines.push(...afterwardsLines(result.afterwards, io.terminal));
   const { content } = result;
   const { repository } = result;
   if ((content !== undefined && content.before !== content.after) || repository !== undefined)
@@ -118,6 +119,51 @@ function outcomeText(result: Result, io: Io): string {
       : `Its output: /var/lib/aegis/runs/${safe(result.execution_plan_id)}/ (root)`,
   );
   return lines.join("\n");
+}
+
+/** Most units in one line. */
+const UNITS = 12;
+
+/** What is left to do: units on old code, by how they get the new, and why to reboot. */
+function afterwardsLines(afterwards: Result["afterwards"], terminal: Terminal): string[] {
+  if (afterwards === undefined) return [];
+  const { units, unseen } = afterwards.services;
+  const { reasons } = afterwards.reboot;
+  const isOrdinary = ({ unit, risky }: (typeof units)[number]) => risky === null && unit.endsWith(".service");
+  const ordinary = units.filter(isOrdinary);
+  const others = units.filter((one) => !isOrdinary(one));
+  const owners = (of: typeof units) => [...new Set(of.flatMap(({ packages }) => packages))].join(", ");
+  const named = (texts: readonly string[], separator: string) =>
+    texts.length <= UNITS
+      ? texts.join(separator)
+      : `${texts.slice(0, UNITS).join(separator)}${separator}and ${texts.length - UNITS} more (--json has all)`;
+  const texts = [
+    ...(ordinary.length === 0
+      ? []
+      : [
+          `still run the old ${owners(ordinary)}: ${named(
+            ordinary.map(({ unit }) => unit),
+            ", ",
+          )}`,
+          ordinary.length > UNITS
+            ? "restart them: aegis plan services restart <unit>…"
+            : `restart them: aegis plan services restart ${ordinary.map(({ unit }) => unit).join(" ")}`,
+        ]),
+    ...(others.length === 0
+      ? []
+      : [
+          `still run the old ${owners(others)}, with care: ${named(
+            others.map(({ unit, risky }) => (risky === null ? unit : `${unit} (${risky})`)),
+            "; ",
+          )}`,
+        ]),
+    ...(unseen === 0 || units.length > 0
+      ? []
+      : [`${plural(unseen, "process", "processes")} could not be looked into; they may run old code`]),
+    ...reasons.map((reason) => `reboot needed: ${reason}`),
+  ];
+  const mark = paint(terminal, "yellow", "!");
+  return texts.map((text) => `  ${mark} ${fit(terminal, safe(text), "    ").join("\n")}`);
 }
 
 /** How long the execution took, without waiting for others. */

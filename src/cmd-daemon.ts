@@ -14,6 +14,7 @@ const MODES = [
   "runner",
   "recover",
   "monitor",
+  "processes",
   "notify",
   "feeds",
   "mcp",
@@ -37,6 +38,7 @@ export const daemon = defineSubcommand({
     runner: { type: "boolean", description: "one request of the executor, on standard input, as root" },
     recover: { type: "boolean", description: "close a run that was interrupted, as root" },
     monitor: { type: "boolean", description: "one look at what changed besides aegis, as root" },
+    processes: { type: "boolean", description: "one look at which processes run old code, as root" },
     notify: { type: "boolean", description: "post and mail what has changed of requests, then end" },
     feeds: { type: "boolean", description: "download what is new of vulnerability data, then end" },
     mcp: {
@@ -150,6 +152,11 @@ export const daemon = defineSubcommand({
           import("./log.ts"),
         ]);
         await runMonitor(io.env, openLog(executorEnv(io.env)), runChecks);
+        return EXIT.ok;
+      }
+      case "processes": {
+        const { recordProcesses } = await import("./apt-processes.ts");
+        recordProcesses();
         return EXIT.ok;
       }
       case "notify": {

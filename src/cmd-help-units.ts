@@ -28,6 +28,8 @@ const PURPOSE: Readonly<Record<UnitName, string>> = {
   "aegis-notify.service": "posts and mails what has changed, by [notify] of the policy file",
   "aegis-feeds.service": `downloads what is new of vulnerability data, and writes only ${SYSTEM.feeds}`,
   "aegis-feeds.timer": "starts that twice a day, after `aegis daemon install --feeds`",
+  "aegis-processes.service":
+    "looks which processes run old code, for the runner and the monitor, which may not look into those of others",
   "aegis-monitor.service": "looks for changes that no execution explains",
   "aegis-monitor.timer": "starts the monitor once an hour",
 };
@@ -41,6 +43,7 @@ export const EXPOSURE: Readonly<Partial<Record<UnitName, number>>> = {
   "aegis-unpack@.service": 2.6,
   "aegis-recover.service": 3.6,
   "aegis-reviewd.service": 1.3,
+  "aegis-processes.service": 2,
   "aegis-monitor.service": 2.8,
   "aegis-notify.service": 3,
   "aegis-feeds.service": 1.3,

@@ -40,6 +40,10 @@ const ConfigurationFile = v.strictObject({
 /** What a file system must hold, in bytes. */
 const Space = v.strictObject({ path: short, needed: count, available: count });
 
+/** What is left to do after a run: the units that still execute files that it replaced, and why to reboot. */
+export const Afterwards = v.strictObject({ services: Services, reboot: Reboot });
+export type Afterwards = v.InferOutput<typeof Afterwards>;
+
 export const Outlook = v.strictObject({
   services: v.optional(Services),
   reboot: v.optional(Reboot),

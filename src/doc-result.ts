@@ -3,6 +3,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { canonicalJson, isUuidPrefix, parseJson, UUID } from "./canonical.ts";
 import { sha256 } from "./doc-fields.ts";
+import { Afterwards } from "./doc-outlook.ts";
 import { FIRST_TOOL, TOOLS } from "./doc-plan.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { writeFileAtomic } from "./sys-files.ts";
@@ -94,6 +95,8 @@ export const ResultSchema = v.strictObject({
   repository: v.optional(ChangedRepository),
   /** Of the managed root, if the run exchanged it, however it ended. */
   content: v.optional(Content),
+  /** What still runs old code. Left out where nobody looked: of other ecosystems, of recovered runs, in files of older versions. */
+  afterwards: v.optional(Afterwards),
 });
 export type Result = v.InferOutput<typeof ResultSchema>;
 

@@ -1,5 +1,6 @@
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
+import { OLD_CODE_CHECK, oldCodeFindings } from "./doctor-processes.ts";
 import { BREAK_GLASS_CHECK, breakGlassFindings, trustFindings } from "./doctor-trust.ts";
 import {
   bootLoader,
@@ -100,6 +101,7 @@ export async function hostStatus(): Promise<HostStatus> {
   await check("settings", settings);
   await check(UNMANAGED_CHECK, unmanagedFindings);
   await check(MONITOR_CHECK, monitorFindings);
+  await check(OLD_CODE_CHECK, () => oldCodeFindings());
   await check("notify", () => notifyFindings());
   await check("feeds", () => feedFindings());
   await check("kept", keptFindings);

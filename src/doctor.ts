@@ -2,6 +2,7 @@ import { lstatSync } from "node:fs";
 import { basename } from "node:path";
 import { verifyAuditLog } from "./audit-verify.ts";
 import { directories } from "./doctor-directories.ts";
+import { OLD_CODE_CHECK, oldCodeFindings } from "./doctor-processes.ts";
 import { reviewerService, reviewKeys, reviewModel } from "./doctor-review.ts";
 import {
   BREAK_GLASS_CHECK,
@@ -51,6 +52,7 @@ const CHECKS: readonly { name: string; check: Check }[] = [
   { name: "review", check: reviewKeys },
   { name: "audit", check: auditLogs },
   { name: UNMANAGED_CHECK, check: unmanagedFindings },
+  { name: OLD_CODE_CHECK, check: () => oldCodeFindings() },
   { name: "environment", check: environment },
   { name: "sudoers", check: sudoers },
 ];

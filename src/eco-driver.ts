@@ -1,3 +1,4 @@
+import type { Afterwards } from "./doc-outlook.ts";
 import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { ChangedRepository, Content, Difference, Executable, Result, Undo } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
@@ -170,5 +171,10 @@ export interface RunDriver {
    * between: the kind of change, and the items.
    */
   watchBesides(transaction: readonly TransactionEntry[]): () => { what: string; items: string[] }[];
+  /**
+   * Notes whose files the transaction replaces. The returned function, called after the run, says which running units still execute the
+   * old ones, and whether only a reboot brings the new. It changes nothing about how the run ended.
+   */
+  watchRunning?(transaction: readonly TransactionEntry[]): () => Promise<Afterwards>;
   advice(): Promise<RunAdvice>;
 }

@@ -1,3 +1,5 @@
+import type { PolicyResult } from "./doc.ts";
+import type { Afterwards } from "./doc-outlook.ts";
 import type { TransactionEntry } from "./doc-plan.ts";
 import { describeDifference, type Result } from "./doc-result.ts";
 import type { Comparison, HostState, RunDriver, RunSubject } from "./eco-driver.ts";
@@ -5,6 +7,8 @@ import type { ErrorCode } from "./errors.ts";
 import { changedFiles, ownFiles } from "./exec-own-files.ts";
 import { clip } from "./terminal.ts";
 
+/** Limit on the reasons in the start event. */
+const MAX_REASONS = 8;
 /** Longest message, in characters; it may quote a package's own output. */
 const MESSAGE = 2048;
 
@@ -102,10 +106,58 @@ function listed(what: string, items: readonly string[]): string[] {
   return [`${what}: ${items.slice(0, 5).join(", ")}${more}`];
 }
 
+/**
+ * What is left to do after a run, as {@link RunDriver.watchRunning} has it. It is for people: if it can't be found out, the run ends as
+ * it would have.
+ */
+export function watchRunning(
+  driver: RunDriver,
+  transaction: readonly TransactionEntry[],
+): () => Promise<Pick<Result, "afterwards">> {
+  if (driver.watchRunning === undefined || transaction.length === 0) return async () => ({});
+  let look: () => Promise<Afterwards>;
+  try {
+    look = driver.watchRunning(transaction);
+  } catch {
+    return async () => ({});
+  }
+  return async () => {
+    try {
+      return { afterwards: await look() };
+    } catch {
+      return {};
+    }
+  };
+}
+
+/** The same for the log, bounded; nothing if nothing is left to do. */
+export function leftToDo({ afterwards }: Pick<Result, "afterwards">) {
+  if (afterwards === undefined) return {};
+  const { services, reboot } = afterwards;
+  const units = services.units.map(({ unit }) => clip(unit, 120));
+  return {
+    ...(units.length === 0 ? {} : { runs_old_code: units.slice(0, 20), units_with_old_code: units.length }),
+    ...(reboot.reasons.length === 0
+      ? {}
+      : { reboot_needed: reboot.reasons.slice(0, 4).map((reason) => clip(reason, 200)) }),
+  };
+}
+
 /** Adds what {@link watchBesides} found, which needs attention however the run ended. */
 export function withBesides(outcome: RunOutcome, found: readonly string[]): RunOutcome {
   if (found.length === 0) return outcome;
   const what = found.join("; ");
   const message = outcome.message === null ? `done as planned, but ${what}` : `${what}; ${outcome.message}`;
   return { ...outcome, code: outcome.code ?? "drift", message: bounded(message) };
+}
+
+/** The decision of the executor's own policy, shortened to fit into the start event: a reason may list many packages. */
+export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
+  const short = (text: string) => (text.length <= 160 ? text : `${text.slice(0, 157)}...`);
+  return {
+    decision,
+    rules,
+    reasons: reasons.slice(0, MAX_REASONS).map(short),
+    ...(reasons.length > MAX_REASONS ? { reasons_left_out: reasons.length - MAX_REASONS } : {}),
+  };
 }

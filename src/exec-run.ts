@@ -7,7 +7,15 @@ import type { PreparedRun, RunDriver } from "./eco-driver.ts";
 import { archivesOf, closeRun, digestRun, startRun } from "./eco-run.ts";
 import type { Approver } from "./exec-approval.ts";
 import type { CheckSequence } from "./exec-checks.ts";
-import { bounded, judgeRun, watchBesides, withBesides } from "./exec-outcome.ts";
+import {
+  bounded,
+  boundedDecision,
+  judgeRun,
+  leftToDo,
+  watchBesides,
+  watchRunning,
+  withBesides,
+} from "./exec-outcome.ts";
 import { clearCurrent, markCurrent } from "./exec-recover.ts";
 import type { FoundSnapshot } from "./exec-snapshot.ts";
 import { type Use, type UsedRecord, usesLost } from "./exec-used.ts";
@@ -69,9 +77,6 @@ export class RunEvents {
 const RESERVE_BYTES = 8 * 1024 * 1024;
 /** Reserved in addition for the start event. */
 const START_BYTES = 64 * 1024;
-
-/** Limit on the reasons in the start event. */
-const MAX_REASONS = 8;
 
 /** A plan that has passed every check, with the checks' results. */
 export interface Ready {
@@ -137,9 +142,10 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
     inverse: null,
   };
   const { transaction } = execution.operation_plan;
-  const [before, besides] = checks.make("host-observed", () => [
+  const [before, besides, running] = checks.make("host-observed", () => [
     driver.observe(),
     watchBesides(driver, transaction),
+    watchRunning(driver, transaction),
   ]);
   checks.make("room-reserved", () => audit.reserve(RESERVE_BYTES + START_BYTES));
   try {
@@ -168,11 +174,10 @@ export async function runPlan(ready: Ready, context: RunContext): Promise<Result
     overdue: () => auditOverdue(ready, audit),
     tick: () => events.alive(),
   });
-  const outcome = withBesides(
-    await judgeRun(driver, prepared.directory, { argv: execution.argv, transaction }, status, before),
-    besides(),
-  );
-  const ended = { ...result, ...outcome, ended_at: new Date().toISOString() };
+  const subject = { argv: execution.argv, transaction };
+  const outcome = withBesides(await judgeRun(driver, prepared.directory, subject, status, before), besides());
+  const ended_at = new Date().toISOString();
+  const ended = { ...result, ...outcome, ...(await running()), ended_at };
   const notKept =
     ended.state === "completed"
       ? (driver.keep?.(ended, transaction, archivesOf(ended.execution_plan_id, paths)) ?? null)
@@ -262,17 +267,6 @@ function auditStart(ready: Ready, { audit, caller }: RunContext): void {
   });
 }
 
-/** The decision of the executor's own policy, shortened to fit into the start event: a reason may list many packages. */
-export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
-  const short = (text: string) => (text.length <= 160 ? text : `${text.slice(0, 157)}...`);
-  return {
-    decision,
-    rules,
-    reasons: reasons.slice(0, MAX_REASONS).map(short),
-    ...(reasons.length > MAX_REASONS ? { reasons_left_out: reasons.length - MAX_REASONS } : {}),
-  };
-}
-
 /** Logs that a run takes long. A failing log must not end the watching of the run. */
 function auditOverdue(ready: Ready, audit: AuditLog): void {
   try {
@@ -295,6 +289,9 @@ function auditEnd(ready: Ready, ended: Result, notKept: string | null, { audit, 
     ...subjectOf(execution, executionKey),
     exit_status,
     ...digestRun(execution.execution_plan_id, paths),
-    details: { state, code, message, not_as_planned, changed_besides, ...left, ...kept, ...aboutOf(ready) },
+    details: {
+      ...{ state, code, message, not_as_planned, changed_besides },
+      ...{ ...left, ...kept, ...leftToDo(ended), ...aboutOf(ready) },
+    },
   });
 }

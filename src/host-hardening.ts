@@ -220,6 +220,28 @@ const { RestrictSUIDSGID: _, ...WITH_SPECIAL_MODES } = SANDBOX;
  */
 export const UNPACKER: Directives = { ...WITH_SPECIAL_MODES, RestrictNamespaces: "mnt pid user" };
 
+/**
+ * For a look at the processes: CAP_SYS_PTRACE lets it read which files they map, and nothing here lets it do more to them: no ptrace(2),
+ * no access to their memory by system calls, and a /proc that can't be written. CAP_CHOWN: the record's group.
+ */
+export const PROCESSES: Directives = {
+  ...EVERY,
+  UMask: "0077",
+  CapabilityBoundingSet: "CAP_SYS_PTRACE CAP_CHOWN",
+  ProtectSystem: "strict",
+  ReadOnlyPaths: "/proc",
+  ProtectHome: "yes",
+  ProtectKernelModules: "yes",
+  PrivateTmp: "yes",
+  PrivateNetwork: "yes",
+  RestrictSUIDSGID: "yes",
+  RestrictAddressFamilies: "AF_UNIX",
+  SystemCallFilter: ["@system-service", "~@resources process_vm_readv process_vm_writev"],
+  IPAddressDeny: "any",
+  NoExecPaths: "/",
+  ExecPaths: "/usr/local/bin/aegis -/usr/lib -/usr/lib64 -/lib -/lib64",
+};
+
 /** For the monitor: root, reads everything, writes its own findings only. */
 export const MONITOR: Directives = {
   ...EVERY,

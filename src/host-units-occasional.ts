@@ -1,4 +1,4 @@
-import { type Directives, FEEDS, MONITOR, NOTIFIER } from "./host-hardening.ts";
+import { type Directives, FEEDS, MONITOR, NOTIFIER, PROCESSES } from "./host-hardening.ts";
 import { SYSTEM } from "./paths.ts";
 import { BOOT_VARIABLE } from "./sys-boot.ts";
 import { USERS } from "./sys-state.ts";
@@ -74,6 +74,17 @@ export const OCCASIONAL_UNITS = {
       Persistent: "yes",
     },
     Install: { WantedBy: "timers.target" },
+  },
+  "aegis-processes.service": {
+    Unit: { Description: "Aegis, a look at which processes run old code", ...NO_START_LIMIT },
+    Service: {
+      Type: "oneshot",
+      ExecStart: `${SYSTEM.binary} daemon --processes`,
+      Environment: `${BOOT_VARIABLE}=%b`,
+      TimeoutStartSec: "1min",
+      ...PROCESSES,
+      ReadWritePaths: SYSTEM.run,
+    },
   },
   "aegis-monitor.service": {
     Unit: { Description: "Aegis monitor", After: "aegisd.socket network.target", ...NO_MANUAL_STOP },

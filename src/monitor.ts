@@ -1,6 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
+import { freshProcesses } from "./apt-processes.ts";
 import type { AuditEvent, NewAuditEvent } from "./audit-event.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { openProductionLog } from "./audit-production.ts";
@@ -104,6 +105,8 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   // What the monitor itself reported is not news, nor are packages that are being changed right now.
   const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
   const managed = await managedNow(state?.managed ?? {}, recorded);
+  // Doctor's check of old code tells what this sees.
+  await freshProcesses().catch((error) => log.warn("can't look at the processes", { why: messageOf(error) }));
   const findings = [
     ...reported(await checks(env, without)),
     ...repositories.findings,

@@ -143,6 +143,50 @@ describe("the outcome", () => {
       [" in 5.3 s"],
     ],
   ];
+  const SEEN = "2026-01-02T03:10:06.000Z";
+  const after = (names: readonly string[], reasons: string[] = [], unseen = 0): Partial<Result> => ({
+    afterwards: {
+      services: {
+        units: names.map((one) => {
+          const [unit = "", of = "libssl3", risky] = one.split("/");
+          return { unit, packages: of.split(","), risky: risky ?? null };
+        }),
+        seen_at: SEEN,
+        unseen,
+      },
+      reboot: { reasons },
+    },
+  });
+  CASES.push(
+    ["nothing runs old code", after([]), ["✓ done"], ["still run", "reboot"]],
+    [
+      "units on old code, and how to restart them",
+      after(["nginx.service", "php.service/libc6,libssl3"]),
+      [
+        "! still run the old libssl3, libc6: nginx.service, php.service",
+        "! restart them: aegis plan services restart nginx.service php.service",
+      ],
+      ["with care", "reboot"],
+    ],
+    [
+      "those that cost more are not in the command",
+      after(["a.service", "ssh.service/libc6/open sessions stay", "user-1000.slice/libc6/a login", "(x)"]),
+      [
+        "restart them: aegis plan services restart a.service\n",
+        "still run the old libc6, libssl3, with care: ssh.service (open sessions stay); user-1000.slice (a login); (x)",
+      ],
+      [],
+    ],
+    [
+      "many",
+      after(Array.from({ length: 30 }, (_, n) => `unit${n}.service`)),
+      ["unit11.service, and 18 more (--json has all)", "aegis plan services restart <unit>…"],
+      ["unit12.service"],
+    ],
+    ["a reboot", after([], ["linux-image-2 is newer"]), ["! reboot needed: linux-image-2 is newer"], []],
+    ["nobody could look", after([], [], 7), ["7 processes could not be looked into"], ["still run"]],
+    ["hostile", after(["a\u001b[0m.service"]), ["a\\x1b[0m.service"], ["\u001b"]],
+  );
   for (const [name, change, says, not] of CASES) {
     test(name, () => {
       const text = viewer().view.outcome({ ...RESULT, ...change });

@@ -8,7 +8,7 @@ import type { PolicyResult } from "../src/doc.ts";
 import { readResult } from "../src/doc-result.ts";
 import type { RunDriver } from "../src/eco-driver.ts";
 import { AegisError, type ErrorCode } from "../src/errors.ts";
-import { boundedDecision } from "../src/exec-run.ts";
+import { boundedDecision } from "../src/exec-outcome.ts";
 import { RULES } from "../src/policy-rules.ts";
 import type { StatePaths } from "../src/sys-state.ts";
 import { contextOf, logged, makeExecutionHost, signed, submit } from "./execution-kit.ts";
@@ -351,6 +351,36 @@ describe("an execution that fails", () => {
         state: "failed",
         exit_status: 3,
       });
+    });
+    const afterwards = (units: string[], reasons: string[]) => ({
+      services: {
+        units: units.map((unit) => ({ unit, packages: ["acme.tool"], risky: null })),
+        seen_at: "2026-01-02T03:04:05Z",
+        unseen: 0,
+      },
+      reboot: { reasons },
+    });
+    test("what still runs old code is in the result and, if there is any, in the log", async () => {
+      const names = Array.from({ length: 30 }, (_, n) => `unit${n}.service`);
+      const found = afterwards(names, ["x".repeat(500)]);
+      const looking = driving({ watchRunning: () => async () => found });
+      const result = await submit(await install(), context(looking));
+      expect(result).toMatchObject({ state: "completed", code: null, afterwards: found });
+      const details = logged(paths).at(-1)?.details;
+      expect(details).toMatchObject({ runs_old_code: names.slice(0, 20), units_with_old_code: 30 });
+      expect(JSON.stringify(details?.["reboot_needed"]).length).toBeLessThan(220);
+      const none = driving({ watchRunning: () => async () => afterwards([], []) });
+      const next = await signed(host, paths, directory, "install", "acme.tool@2.0.0");
+      expect(await submit(next, context(none))).toMatchObject({ state: "completed" });
+      expect(Object.keys(logged(paths).at(-1)?.details ?? {})).not.toContain("runs_old_code");
+    });
+    test("that it can't be found out, before or after, fails no run", async () => {
+      const late = driving({ watchRunning: () => async () => broken() });
+      expect(await submit(await install(), context(late))).toMatchObject({ state: "completed", code: null });
+      const next = await signed(host, paths, directory, "install", "acme.tool@2.0.0");
+      const result = await submit(next, context(driving({ watchRunning: broken })));
+      expect(result).toMatchObject({ state: "completed", code: null });
+      expect("afterwards" in result).toBe(false);
     });
     test("where the process that ended is Aegis's own, the tool isn't blamed", async () => {
       const plan = await install();

@@ -368,6 +368,7 @@ systemd.describe("systemd-analyze", () => {
   const EXPOSURE = {
     "aegisd.service": 0.4,
     "aegis-reviewd.service": 1.3,
+    "aegis-processes.service": 2,
     "aegis-monitor.service": 2.8,
     "aegis-runner@.service": 3.6,
     "aegis-recover.service": 3.6,
