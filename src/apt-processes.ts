@@ -17,7 +17,7 @@ import { isInstalled } from "./sys-systemd.ts";
  * CAP_SYS_PTRACE, which neither the runner nor the monitor has: a unit of its own looks for them, and can do nothing else.
  */
 
-export const PROCESSES_UNIT = "aegis-processes.service";
+const PROCESSES_UNIT = "aegis-processes.service";
 
 /** How often the unit is started before what this process sees itself must do, and how long it is waited for, in milliseconds. */
 const TRIES = 2;
@@ -29,7 +29,7 @@ function thisBoot(): string {
 }
 
 /** A look as a record: what was there at the last look keeps the time when it was first seen. Pure. */
-export function recordOf(
+export function processRecord(
   look: ProcessLook,
   reasons: readonly string[],
   { at, boot, last }: { at: string; boot: string; last: SeenProcesses | null },
@@ -53,7 +53,7 @@ function seeProcesses(): SeenProcesses {
   const boot = thisBoot();
   const at = new Date();
   const look = lookAtProcesses();
-  return recordOf(look, dueOn(look, at), { at: at.toISOString(), boot, last: readProcesses(boot) });
+  return processRecord(look, dueOn(look, at), { at: at.toISOString(), boot, last: readProcesses(boot) });
 }
 
 /** Why this host needs a reboot now. */
@@ -137,7 +137,7 @@ export function oldCode(): OldCode {
   const record =
     "boot_id" in known
       ? withoutEnded(known)
-      : recordOf(known, dueOn(known, now), { at: known.seen_at, boot, last: readProcesses(boot) });
+      : processRecord(known, dueOn(known, now), { at: known.seen_at, boot, last: readProcesses(boot) });
   return {
     units: record.units
       .filter(({ old }) => old.length > 0)

@@ -163,9 +163,10 @@ function identityOf(source: ProcessSource, path: string): string | null {
   });
 }
 
-/** The control group of systemd's hierarchy: the unified one, or its own on hosts with both. */
+/** The control group in systemd's hierarchy: the unified one, or one of its own. Where both are mounted, it may use either. */
 function groupOf(cgroup: string): string {
-  return /^\d+:name=systemd:(.*)$/m.exec(cgroup)?.[1] ?? /^0::(.*)$/m.exec(cgroup)?.[1] ?? "";
+  const unified = /^0::(.*)$/m.exec(cgroup)?.[1] ?? "/";
+  return unified === "/" ? (/^\d+:name=systemd:(.*)$/m.exec(cgroup)?.[1] ?? "") : unified;
 }
 
 /** What all control groups of this system begin with, by that of process 1: not empty in some containers. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { recordOf } from "../src/apt-processes.ts";
+import { processRecord } from "../src/apt-processes.ts";
 import type { SeenProcesses } from "../src/doc-processes.ts";
 import type { ProcessLook } from "../src/sys-processes.ts";
 
@@ -13,7 +13,7 @@ const old = (unit: string) => ({
 const fine = (unit: string) => ({ unit, files: ["/usr/lib/x.so"], old: [] });
 const look = (...units: ProcessLook["units"]): ProcessLook => ({ units, unseen: 0 });
 const record = (seen: ProcessLook, reasons: string[], at: string, last: SeenProcesses | null) =>
-  recordOf(seen, reasons, { at, boot: BOOT, last });
+  processRecord(seen, reasons, { at, boot: BOOT, last });
 const sinceOf = ({ units, reboot }: SeenProcesses) => ({
   units: Object.fromEntries(units.flatMap(({ unit, since }) => (since === undefined ? [] : [[unit, since]]))),
   reboot: Object.fromEntries(reboot.map(({ reason, since }) => [reason, since])),

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import type { Planned } from "./e2e-kit.ts";
 import { plain } from "./e2e-running.ts";
 import { type ModelServer, startModelServer } from "./model-server.ts";
 import { describeOnSystemd, install, mustExec, type Production, startProduction } from "./systemd-kit.ts";
+import type { PackageDefinition } from "./throwaway-packages.ts";
 
 /*
  * What stands beside the executor on a production host: the reviewer and the monitor in their sandboxes, and the way back.
@@ -194,6 +195,125 @@ describeOnSystemd("services", (suite) => {
     const waited = await chain.apply(front, "alice");
     expect([waited.status, waited.stderr]).toEqual([0, expect.stringContaining("reattaching")]);
     expect((await runs("aegisd.service"))[0]).not.toBe(running);
+  });
+
+  test("old code: named before, after, by the monitor and by status, until the service is restarted", async () => {
+    const { host } = chain;
+    const [directory = ""] = readdirSync(host.path("/usr/lib")).filter((name) => name.endsWith("-linux-gnu"));
+    const library = readFileSync(host.path(`/usr/lib/${directory}/libutil.so.1`));
+    // What follows the sections of an ELF file has no meaning.
+    const lib = (version: string): PackageDefinition => ({
+      ...{ name: "libmapped", version },
+      files: { "/usr/lib/mapped/libmapped.so.1": Buffer.concat([library, Buffer.from(version)]) },
+    });
+    await host.repo.publish([lib("1.0")]);
+    await host.aptUpdate();
+    await host.aptInstall("libmapped");
+    const unit =
+      "[Service]\nDynamicUser=yes\nEnvironment=LD_PRELOAD=/usr/lib/mapped/libmapped.so.1\nExecStart=/usr/bin/sleep infinity\n";
+    host.write("/etc/systemd/system/mapping.service", unit);
+    await host.systemctl("daemon-reload");
+    await host.systemctl("start", "mapping.service");
+    await host.repo.publish([lib("2.0")]);
+    await host.aptUpdate();
+
+    const using = { unit: "mapping.service", packages: ["libmapped"], risky: null };
+    const planned = async (user: "alice" | "bob" | "root") => {
+      const { status, stdout, stderr } = await chain.aegis(["plan", "apt", "upgrade", "--json"], { user });
+      expect(status, stderr).toBe(0);
+      const { services } = JSON.parse(stdout).plan.outlook;
+      return {
+        found: services.units.some((one: object) => Bun.deepEquals(one, using)),
+        unseen: services.unseen,
+      };
+    };
+    await host.systemctl("start", "aegis-monitor.service");
+    // Root looks for itself, alice reads what the monitor saw, and bob may do neither.
+    expect(await planned("root")).toEqual({ found: true, unseen: 0 });
+    expect(await planned("alice")).toEqual({ found: true, unseen: 0 });
+    const seen = await planned("bob");
+    expect(seen.found).toBe(false);
+    expect(seen.unseen).toBeGreaterThan(0);
+
+    const { path, execution } = await chain.signed("apt", "install", "libmapped=2.0");
+    const applied = await chain.apply(path, "alice");
+    expect([applied.status, applied.stderr]).toEqual([0, expect.any(String)]);
+    expect(applied.stdout).toContain("! still run the old libmapped: mapping.service");
+    expect(applied.stdout).toContain("aegis plan services restart mapping.service");
+    const result = JSON.parse(host.read(`/var/lib/aegis/results/${execution.execution_plan_id}.json`));
+    expect(result.afterwards.services).toMatchObject({ units: [using], unseen: 0 });
+    expect(chain.audit().at(-1)?.["details"]).toMatchObject({ runs_old_code: ["mapping.service"] });
+
+    const told = async () => {
+      const { stdout } = await chain.aegis(["daemon", "status"], { user: "alice" });
+      return stdout.includes("mapping.service runs code that is no longer on disk: libmapped.so.1");
+    };
+    const found = () =>
+      JSON.stringify(
+        chain
+          .audit()
+          .filter(({ kind }) => kind === "monitor_findings")
+          .at(-1),
+      );
+    await host.systemctl("start", "aegis-monitor.service");
+    expect(await told()).toBe(true);
+    expect(found()).toContain('"new":["warn old code: mapping.service runs code');
+    expect(await apply(await signRestart("mapping.service"))).toEqual([0, ""]);
+    expect(await told()).toBe(false);
+    await host.systemctl("start", "aegis-monitor.service");
+    expect(await told()).toBe(false);
+    expect(found()).toContain('"gone":["warn old code: mapping.service runs code');
+  });
+
+  test("a kernel: a reboot is told before, after and until it has happened; in a container not", async () => {
+    const { host } = chain;
+    const kernel = (release: string) => ({ name: `linux-image-${release}`, version: "1" });
+    await host.repo.publish([kernel("6.99.0-1-amd64"), kernel("6.99.0-2-amd64")]);
+    await host.aptUpdate();
+    await host.aptInstall(kernel("6.99.0-1-amd64").name);
+    const next = kernel("6.99.0-2-amd64").name;
+    const reboot = async () => (await chain.plan("apt", "install", next)).plan.outlook?.reboot;
+    expect(await reboot()).toEqual({ reasons: [] });
+    // A container has no kernel: this one is made to look like a machine that was started with the older of the two. systemd 252 gives
+    // services a /proc of their own.
+    rmSync(host.path("/run/systemd/container"));
+    host.write("/run/release", "6.99.0-1-amd64\n");
+    const [shown, dropIn] = [
+      "/proc/sys/kernel/osrelease",
+      "/run/systemd/system/aegis-processes.service.d/x.conf",
+    ];
+    host.write(dropIn, `[Service]\nBindReadOnlyPaths=/run/release:${shown}\n`);
+    await mustExec(host, ["mount", "--bind", "/run/release", shown]);
+    await host.systemctl("daemon-reload");
+    const reason = `${next} is newer than the running kernel, 6.99.0-1-amd64`;
+    expect(await reboot()).toEqual({ reasons: [reason] });
+    const { path } = await chain.signed("apt", "install", next);
+    const applied = await chain.apply(path, "alice");
+    expect(applied.stdout, applied.stderr).toContain(`! reboot needed: ${reason}`);
+    const status = async () => (await chain.aegis(["daemon", "status"], { user: "alice" })).stdout;
+    expect(await status()).toContain(`a reboot is needed: ${reason}`);
+    await host.systemctl("start", "aegis-monitor.service");
+    const found = () =>
+      JSON.stringify(
+        chain
+          .audit()
+          .filter(({ kind }) => kind === "monitor_findings")
+          .at(-1),
+      );
+    expect(found()).toContain('"new":["warn reboot: a reboot is needed');
+    expect(await status()).toContain(`a reboot is needed: ${reason}`);
+    host.write("/run/release", "6.99.0-2-amd64\n");
+    // Since the machine itself wasn't started anew, the package must be older than its boot.
+    await mustExec(host, ["touch", "--date=2000-01-01", `/var/lib/dpkg/info/${next}.list`]);
+    await host.systemctl("start", "aegis-monitor.service");
+    expect(found()).toContain('"gone":["warn reboot: a reboot is needed');
+    expect(await status()).not.toContain("a reboot is needed");
+    await mustExec(host, ["umount", shown]);
+    rmSync(host.path(dropIn));
+    await host.systemctl("daemon-reload");
+    host.write("/run/systemd/container", "systemd-nspawn");
+    await host.repo.publish(plain("quick", 3));
+    await host.aptUpdate();
   });
 
   test("uninstalled: log, configuration and what was used stay; installed again, the used stays used", async () => {

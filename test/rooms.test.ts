@@ -137,7 +137,6 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     "host-units",
     "host-units-occasional",
     "host-version",
-    "host-units-occasional",
   ],
   doctor: ["doctor", "doctor-status"],
   // The command line starts with the table; commands are loaded from there. A wrapper ends in a plan.

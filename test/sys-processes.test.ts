@@ -30,14 +30,18 @@ describe("the unit of a process", () => {
       "nginx.service",
     ]);
   });
-  test("on a host with systemd's own hierarchy", () => {
-    const source = fakeProc([demo], DISK);
-    const text = (path: string) =>
-      path.endsWith("/cgroup")
-        ? "4:memory:/x\n1:name=systemd:/system.slice/cron.service\n0::/\n"
-        : source.text(path);
-    expect(lookAtProcesses({ ...source, text }).units.map(({ unit }) => unit)).toEqual(["cron.service"]);
-  });
+  for (const cgroup of [
+    "4:memory:/x\n1:name=systemd:/system.slice/cron.service\n0::/\n",
+    "4:memory:/x\n1:name=systemd:/system.slice/cron.service\n",
+    "4:memory:/x\n1:name=systemd:/\n0::/system.slice/cron.service\n",
+    "4:memory:/x\n1:name=systemd:/system.slice/cron.service\n0::/system.slice/cron.service\n",
+  ]) {
+    test(`on a host with several hierarchies: ${cgroup.split("\n").slice(1).join(" ")}`, () => {
+      const source = fakeProc([demo], DISK);
+      const text = (path: string) => (path.endsWith("/cgroup") ? cgroup : source.text(path));
+      expect(lookAtProcesses({ ...source, text }).units.map(({ unit }) => unit)).toEqual(["cron.service"]);
+    });
+  }
 });
 
 describe("old code", () => {

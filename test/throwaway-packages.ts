@@ -14,8 +14,8 @@ export interface PackageDefinition {
   indexFields?: Readonly<Record<string, string>>;
   /** The whole index record instead of the generated one; `@FILENAME@`, `@SIZE@` and `@SHA256@` stand for the real ones. */
   record?: string;
-  /** Absolute path → text. Files below /usr/bin and /usr/sbin are executable. */
-  files?: Readonly<Record<string, string>>;
+  /** Absolute path → content. Files below /usr/bin and /usr/sbin are executable. */
+  files?: Readonly<Record<string, string | Uint8Array>>;
   /** Modes of files, where not the default. */
   modes?: Readonly<Record<string, number>>;
   /** preinst, postinst, config, templates, conffiles, … */

@@ -86,7 +86,7 @@ async function buildDeb(definition: PackageDefinition): Promise<Built> {
   if (definition.deb !== undefined) return { path: file, bytes: readFileSync(definition.deb), definition };
   const directory = mkdtempSync(join(tmpdir(), "aegis-deb-"));
   try {
-    const put = (path: string, text: string, mode: number) => {
+    const put = (path: string, text: string | Uint8Array, mode: number) => {
       const file = join(directory, "root", path);
       mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
       writeFileSync(file, text);
