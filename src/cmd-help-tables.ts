@@ -44,7 +44,7 @@ const SYSTEM_FILES: Readonly<Record<keyof typeof SYSTEM, string>> = {
   reviewKey: "the key that signs reviews; systemd hands it to the reviewer",
   state:
     "first-seen: on which day each package file was first seen in a source, by the monitor; for everybody. results/<id>.json: an execution's outcome and what undoes it; `apply` believes these files only. runs/<id>/: apt's configuration, output and the hook's receipt of the newest 200 runs. spent/: the record of used plans and approvals. requests/: what waits for a person, with its documents, and how the last 1,000 requests ended; root's alone",
-  run: "sockets; proof/: where the runner has clients prove who they are; requests.state: number, revision and state of each request",
+  run: "sockets; proof/: where the runner has clients prove who they are; requests.state: number, revision and state of each request; processes.json: what the last look at the processes saw, for root and aegis-admin",
   socket: "where clients connect: varlink, `io.aegis.Executor`; 0660 root:aegis-admin",
   runnerSocket: "where the front hands requests over to root",
   buildSocket: "where the runner has tools other than apt confined",
