@@ -16,7 +16,7 @@ import { lookAtManaged, type ManagedLook, type ManagedLooks } from "./monitor-ma
 import { vulnerabilitiesOf } from "./osv.ts";
 import { hasOsvSource, hasOsvSourceFor, NO_SOURCE } from "./osv-source.ts";
 import { hostIdentity } from "./plan-world.ts";
-import { namesIn, readText } from "./sys-files.ts";
+import { namesIn, readBytes, readText } from "./sys-files.ts";
 import { safe } from "./terminal.ts";
 
 /** Deviations of one root in the document; its count is of all. */
@@ -126,7 +126,7 @@ async function knownVulnerabilities(
   if (grammar === undefined || packages.length === 0) return null;
   try {
     const list = (path: string) => namesIn(path).sort();
-    const lookup = { env: io.env, host: hostIdentity(readText), now: new Date(), readText, list };
+    const lookup = { env: io.env, host: hostIdentity(readText), now: new Date(), readText, readBytes, list };
     if (!hasOsvSourceFor(grammar, lookup)) {
       warnings.add(`Vulnerabilities are unknown: ${NO_SOURCE}`);
       return null;

@@ -54,6 +54,8 @@ export interface Planning {
   hasCredentials?(url: URL): boolean;
   /** The text of a file on the host, or null if it does not exist or can't be read. */
   readText(path: string): string | null;
+  /** The bytes of a file of at most 64 MiB, as {@link readText}. */
+  readBytes?(path: string): Uint8Array | null;
   /** SHA-256 and length in bytes of a regular file, or null if it does not exist or can't be read. */
   digestOf(path: string): { sha256: string; size: number } | null;
   /** Whether a run could start this program: one that root owns, in the system's directories. It is looked up and not started. */

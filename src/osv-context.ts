@@ -23,6 +23,13 @@ const Kev = v.object({
   ),
 });
 
+/** What a JSON file of others is, by its beginning; null for anything else, an OSV record for example. */
+export function kindOf(text: string): "kev" | "vex" | null {
+  const beginning = text.slice(0, 2000);
+  if (beginning.includes('"https://openvex.dev/ns')) return "vex";
+  return beginning.includes('"catalogVersion"') ? "kev" : null;
+}
+
 /**
  * CISA's catalog: CVE → the day it was added; null for anything else. A catalog that names no vulnerability is none.
  * @see https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities_schema.json

@@ -1,6 +1,18 @@
 import { setImmediate as turn } from "node:timers/promises";
+import { gunzipSync } from "node:zlib";
+import { cveIn } from "./doc-vulnerabilities.ts";
+import type { OsvEcosystem } from "./eco-grammar.ts";
 import type { Planning } from "./eco-planning.ts";
-import { MAX_RECORD, type OsvData, type OsvProblem, type OsvRecord, toOsvRecord } from "./osv-record.ts";
+import { kindOf, parseEpss, parseKev, parseVex } from "./osv-context.ts";
+import {
+  type EpssScore,
+  MAX_RECORD,
+  type OsvData,
+  type OsvProblem,
+  type OsvRecord,
+  toOsvRecord,
+  type VexStatement,
+} from "./osv-record.ts";
 
 /** OSV's largest ecosystem has about 300,000 records. */
 const MAX_FILES = 1_000_000;
@@ -13,43 +25,103 @@ const NAMES = /"name"\s*:\s*"([^"\\]*)(["\\])/g;
 const MS_PER_DAY = 86_400_000;
 const MODIFIED = /"modified"\s*:\s*"(\d{4}-\d\d-\d\dT[\d:]{8})/;
 
+/** EPSS scores as FIRST names them: the last of several is the newest. */
+const EPSS = /^epss_scores-[\w.-]+\.csv(\.gz)?$/;
+const MAX_EPSS = 64 * 1024 * 1024;
+/** Where VEX documents are, as in Ubuntu's own archive: `vex/cve/2025/CVE-2025-5994.json`. */
+const VEX = "vex";
+const VEX_DEPTH = 3;
+
+type Reader = Pick<Planning, "now" | "readText" | "readBytes" | "list">;
+
 /**
  * The records in a directory that name one of `names`: files `*.json`, directly in it or one level down in directories
  * named after the ecosystem (`Debian`, `Debian:12`), as in OSV's exports. Each file is read once; only those naming a
  * wanted package are parsed. Unreadable files are problems, and so is a directory without records.
+ *
+ * Beside them: CISA's catalog and OpenVEX documents, known by their content, the latter also below `vex`, and EPSS scores by their
+ * name. A catalog that can't be read is a problem too, since the policy asks it; of the others the plan says so.
  */
 export async function readOsvDirectory(
   directory: string,
-  ecosystem: string,
+  { base, purl }: Pick<OsvEcosystem, "base" | "purl">,
   names: ReadonlySet<string>,
-  planning: Pick<Planning, "now" | "readText" | "list">,
+  planning: Reader,
 ): Promise<OsvData> {
-  const { files, problems } = filesOf(directory, ecosystem, planning);
+  const { files, problems } = filesOf(directory, base, planning);
   if (files.length === 0) {
-    return failed(`there are no readable *.json files in it, nor below a directory ${ecosystem}`);
+    return failed(`there are no readable *.json files in it, nor below a directory ${base}`);
   }
   if (files.length > MAX_FILES) return failed(`it has more than ${MAX_FILES} files`);
   const records: OsvRecord[] = [];
+  const exploited = new Map<string, string>();
+  const vex: VexStatement[] = [];
+  const notes: string[] = [];
   let newest = "";
   let total = 0;
   for (const [i, file] of files.entries()) {
     if (i % FILES_PER_TURN === 0) await turn();
+    const isVex = file.startsWith(`${VEX}/`);
     const text = planning.readText(`${directory}/${file}`);
     if (text === null || text.length > MAX_RECORD || !text.trimEnd().endsWith("}")) {
-      problems.push({ names: null, what: `${file} is unreadable, too large or cut off` });
+      const what = `${file} is unreadable, too large or cut off`;
+      if (isVex) notes.push(what);
+      else problems.push({ names: null, what });
       continue;
     }
     total += text.length;
     if (total > MAX_TOTAL) return failed(`its files are larger than ${MAX_TOTAL} characters together`);
+    const kind = isVex ? "vex" : kindOf(text);
+    if (kind === "kev") {
+      const found = parseKev(parse(text));
+      if (found === null)
+        problems.push({ names: null, what: `${file} is not a catalog of exploited vulnerabilities` });
+      for (const [cve, since] of found ?? []) exploited.set(cve, since);
+      continue;
+    }
+    if (kind === "vex") {
+      if (!namesProduct(text, purl, names)) continue;
+      // Whoever filled the directory is not known to be the distribution.
+      const found = parseVex(parse(text), file, false);
+      if (found === null) notes.push(`${file} is not an OpenVEX document`);
+      vex.push(...(found ?? []));
+      continue;
+    }
     const modified = MODIFIED.exec(text)?.[1] ?? "";
     if (modified > newest) newest = modified;
     const wanted = wantedIn(text, names);
     if (wanted.length === 0) continue;
-    const record = parse(text);
+    const record = toOsvRecord(parse(text));
     if (record === null) problems.push({ names: wanted, what: `${file} is not an OSV record` });
     else records.push(record);
   }
-  return { records, problems, ageDays: ageInDays(newest, planning.now) };
+  const epss = epssIn(directory, records, notes, planning);
+  return { records, problems, ageDays: ageInDays(newest, planning.now), exploited, epss, vex, notes };
+}
+
+/** The scores of the records' CVEs. Adds to `notes` where there is a file that can't be read. */
+function epssIn(
+  directory: string,
+  records: readonly OsvRecord[],
+  notes: string[],
+  { list, readText, readBytes }: Reader,
+): Map<string, EpssScore> {
+  const file = list(directory).findLast((name) => EPSS.test(name));
+  if (file === undefined) return new Map();
+  const path = `${directory}/${file}`;
+  const text = file.endsWith(".gz") ? gunzipped(readBytes?.(path) ?? null) : readText(path);
+  const cves = records.flatMap(({ id, aliases, upstream }) => [id, ...aliases, ...upstream].map(cveIn));
+  const scores = parseEpss(text ?? "", new Set(cves.filter((cve) => cve !== null)));
+  if (scores === null) notes.push(`${file} could not be read as EPSS scores`);
+  return scores ?? new Map();
+}
+
+function gunzipped(bytes: Uint8Array | null): string | null {
+  try {
+    return bytes === null ? null : gunzipSync(bytes, { maxOutputLength: MAX_EPSS }).toString();
+  } catch {
+    return null;
+  }
 }
 
 function failed(what: string): OsvData {
@@ -63,13 +135,18 @@ function filesOf(
 ): { files: string[]; problems: OsvProblem[] } {
   const isRecord = (name: string) => name.endsWith(".json") && !name.startsWith(".");
   const problems: OsvProblem[] = [];
+  const below = (path: string, depth: number): string[] =>
+    list(`${directory}/${path}`).flatMap((name) => {
+      if (isRecord(name)) return [`${path}/${name}`];
+      return depth > 0 && !name.includes(".") ? below(`${path}/${name}`, depth - 1) : [];
+    });
   const files = list(directory).flatMap((name) => {
     if (isRecord(name)) return [name];
+    if (name === VEX) return below(VEX, VEX_DEPTH);
     if (name !== ecosystem && !name.startsWith(`${ecosystem}:`)) return [];
-    const below = list(`${directory}/${name}`).filter(isRecord);
-    if (below.length === 0)
-      problems.push({ names: null, what: `${name} in it has no readable *.json files` });
-    return below.map((file) => `${name}/${file}`);
+    const inIt = list(`${directory}/${name}`).filter(isRecord);
+    if (inIt.length === 0) problems.push({ names: null, what: `${name} in it has no readable *.json files` });
+    return inIt.map((file) => `${name}/${file}`);
   });
   return { files, problems };
 }
@@ -84,9 +161,21 @@ function wantedIn(text: string, names: ReadonlySet<string>): string[] {
   return [...found];
 }
 
-function parse(text: string): OsvRecord | null {
+/** Whether a text has a package URL of one of `names`. */
+function namesProduct(text: string, purl: string, names: ReadonlySet<string>): boolean {
+  const beginning = `"pkg:${purl}/`;
+  for (let at = text.indexOf(beginning); at >= 0; at = text.indexOf(beginning, at + 1)) {
+    const start = at + beginning.length;
+    const name = /^[^"@?#]*/.exec(text.slice(start, start + 512))?.[0] ?? "";
+    // Cautious: what is escaped may be anything.
+    if (names.has(name) || name.includes("%")) return true;
+  }
+  return false;
+}
+
+function parse(text: string): unknown {
   try {
-    return toOsvRecord(JSON.parse(text));
+    return JSON.parse(text);
   } catch {
     return null;
   }

@@ -12,7 +12,7 @@ import { SYSTEM } from "./paths.ts";
  */
 
 /** What a look-up needs of planning. */
-export type Lookup = Pick<Planning, "env" | "host" | "now" | "readText" | "list" | "feeds">;
+export type Lookup = Pick<Planning, "env" | "host" | "now" | "readText" | "readBytes" | "list" | "feeds">;
 
 export interface OsvSource {
   /** For messages and the plan; without credentials. */
@@ -24,18 +24,16 @@ export interface OsvSource {
 export const NO_SOURCE =
   "this host has no vulnerability data (as root: aegis daemon install --feeds), and neither AEGIS_OSV_DIR nor AEGIS_OSV_URL is set.";
 
-export function sourceOf(
-  { env, now, readText, list, feeds }: Lookup,
-  ecosystem: OsvEcosystem | null,
-): OsvSource | null {
+export function sourceOf(lookup: Lookup, ecosystem: OsvEcosystem | null): OsvSource | null {
+  const { env, now, list, feeds } = lookup;
   const directory = env.AEGIS_OSV_DIR ?? "";
   if (directory !== "") {
     return {
       name: nameable(directory),
-      async read(subjects, { base }) {
+      async read(subjects, within) {
         if (!isAbsolute(directory)) throw new Error("AEGIS_OSV_DIR is not an absolute path");
         const names = new Set(subjects.flatMap((subject) => subject.names));
-        return readOsvDirectory(directory, base, names, { now, readText, list });
+        return readOsvDirectory(directory, within, names, lookup);
       },
     };
   }

@@ -13,7 +13,7 @@ import { type Env, userPaths } from "./paths.ts";
 import { registryAccess } from "./plan-registry.ts";
 import { BOOT_ID, bootId } from "./sys-boot.ts";
 import { md5Of, sizeOf, spaceOf } from "./sys-disk.ts";
-import { hashFile, namesIn, readText } from "./sys-files.ts";
+import { hashFile, namesIn, readBytes, readText } from "./sys-files.ts";
 import { ensureOwnDir } from "./sys-own-directory.ts";
 import { identify, isSameProcess } from "./sys-process.ts";
 import { type RunResult, resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
@@ -193,6 +193,7 @@ export function openPlanning(options: PlanningOptions): Planning & { close(): vo
     hasCredentials: (url) => Object.keys(options.credentials?.(url) ?? {}).length > 0,
     ...(options.ownCaches === true ? { aptCache: join(directory, "pkgcache.bin") } : {}),
     readText,
+    readBytes,
     hasProgram: (name) => resolveProgram(name) !== null,
     digestOf(path) {
       try {

@@ -285,8 +285,13 @@ const MAX_TEXT = 64 * 1024 * 1024;
 
 /** The text of a regular file, or null if it is missing, unreadable, or larger than 64 MiB. */
 export function readText(path: string): string | null {
+  return readBytes(path)?.toString() ?? null;
+}
+
+/** The bytes of such a file. */
+export function readBytes(path: string): Buffer | null {
   try {
-    return readFileLimited(path, MAX_TEXT).toString();
+    return readFileLimited(path, MAX_TEXT);
   } catch {
     return null;
   }

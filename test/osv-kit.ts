@@ -4,7 +4,7 @@ import type { OperationPlan } from "../src/doc-plan.ts";
 import { loadEcosystem } from "../src/eco-load.ts";
 import type { Planning } from "../src/eco-planning.ts";
 import { withVulnerabilities } from "../src/osv.ts";
-import { readText } from "../src/sys-files.ts";
+import { readBytes, readText } from "../src/sys-files.ts";
 import { entry, upgrade } from "./policy-plans.ts";
 import { fakeRegistry } from "./registry-kit.ts";
 
@@ -25,6 +25,7 @@ export function planning(env: Planning["env"], os = "debian 12"): Planning {
     run: () => Promise.reject(new Error("no command is run for this")),
     ...fakeRegistry({}),
     readText,
+    readBytes,
     list(path) {
       try {
         return readdirSync(path).sort();
