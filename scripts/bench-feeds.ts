@@ -196,7 +196,7 @@ async function look(directory: string, indexed: boolean): Promise<number> {
   const list = (path: string) => namesIn(path).sort();
   const data = indexed
     ? await readFeeds(directory, ecosystem, subjects, now)
-    : await readOsvDirectory(directory, "Debian", names, { now, readText, list });
+    : await readOsvDirectory(directory, ecosystem, names, { now, readText, list });
   return data.records.length + (data.epss?.size ?? 0);
 }
 

@@ -81,7 +81,9 @@ const MEANS: { readonly [T in Tables]: Readonly<Record<keyof PolicyConfig[T], st
   },
   requests: { hours: "how long a request waits for a person before it expires, 1 to 168" },
   vulnerability: {
-    deny: "the least severity of a known vulnerability in the new version that is denied: low, medium, high or critical",
+    deny: "the least severity of a known vulnerability in the new version that is denied: low, medium, high or critical. One in CISA's catalog of exploited vulnerabilities counts as critical",
+    remaining:
+      "require_human: one that the installed version has too, so that the change makes nothing worse, needs a person instead of being denied",
   },
   review: {
     required: "true: without a review signed by one of `public_keys` a person is needed",

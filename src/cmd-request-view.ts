@@ -9,7 +9,7 @@ import type { RequestState, RequestSummary } from "./doc-request.ts";
 import { TABLE } from "./eco-table.ts";
 import { claimsOf } from "./exec-substance.ts";
 import { reviewIsSignedBy } from "./key-review-signature.ts";
-import { vulnerabilityName } from "./policy-facts.ts";
+import { vulnerabilityName } from "./policy-vulnerabilities.ts";
 import { clip, GUTTER, paint, plural, safe, showArgv, type Terminal, wrap } from "./terminal.ts";
 
 /** Lines of one kind of change that are listed. */

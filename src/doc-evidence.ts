@@ -2,6 +2,7 @@ import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan
 import {
   REPOSITORY_TRUST,
   type RepositoryEvidence,
+  type Severity,
   type VulnerabilityEvidence,
 } from "./doc-plan-evidence.ts";
 
@@ -96,11 +97,20 @@ export function isRuledOut({ vex }: Pick<VulnerabilityEvidence, "vex">): boolean
   return vex?.status === "not_affected" && vex.authentic;
 }
 
+/**
+ * The severity that a record counts with: an exploited vulnerability like a critical one, and none where the distribution states that
+ * this version is not affected.
+ */
+export function weightOf(x: Pick<VulnerabilityEvidence, "severity" | "known_exploited" | "vex">): Severity {
+  if (isRuledOut(x)) return "none";
+  return x.known_exploited === undefined ? x.severity : "critical";
+}
+
 /** Most severe first. Unknown may be anything; it ranks below high. */
 const BY_SEVERITY: readonly string[] = ["critical", "high", "unknown", "medium", "low", "none"];
 
 /**
- * Vulnerabilities of the versions to be installed, most severe first, then the versions no source could answer for. A
+ * Vulnerabilities of the versions to be installed, most severe first by {@link weightOf}, then the versions no source could answer for. A
  * record of a version being installed counts even if it says it applies to the old one; one that names it as the fix
  * doesn't.
  */
@@ -110,8 +120,8 @@ export function vulnerabilitiesOfNewVersions({
 }: Pick<OperationPlan, "transaction" | "vulnerability_evidence">): OperationPlan["vulnerability_evidence"] {
   const fetched = transaction.filter(isFetched);
   const arriving = new Set(fetched.map((e) => `${e.name.replace(/:.*$/, "")} ${e.to_version}`));
-  const rank = ({ id, severity }: (typeof vulnerability_evidence)[number]) =>
-    id === NO_DATA ? BY_SEVERITY.length : BY_SEVERITY.indexOf(severity);
+  const rank = (x: VulnerabilityEvidence) =>
+    x.id === NO_DATA ? BY_SEVERITY.length : BY_SEVERITY.indexOf(weightOf(x));
   return vulnerability_evidence
     .filter((x) => x.applies_to === "new" || arriving.has(`${x.package} ${x.version}`))
     .filter((x) => !isFixedVersion(x))

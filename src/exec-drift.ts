@@ -17,7 +17,7 @@ import { riskScore } from "./plan-risk.ts";
 import { riskSignals } from "./plan-signals.ts";
 import { firedFrom, strictness } from "./policy.ts";
 import type { PolicyConfig } from "./policy-config.ts";
-import { vulnerabilityName } from "./policy-facts.ts";
+import { vulnerabilityName } from "./policy-vulnerabilities.ts";
 
 /*
  * Compares the signed plan with the executor's own. A plan file is only a claim: the executor's own plan for the same request
@@ -147,7 +147,10 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
   if (!signed.vulnerability_evidence.every((x) => changing.has(vulnerableVersion(x)))) {
     throw mismatch("vulnerability_evidence", "can be known of its transaction");
   }
-  const reported = new Set(vulnerabilitiesOfNewVersions(signed).map(shownVulnerability));
+  const shown = vulnerabilitiesOfNewVersions(signed);
+  // What was told as exploited was told as grave as it can be, where this host's list lacks it.
+  const unlisted = shown.map(({ known_exploited: _, ...x }) => x);
+  const reported = new Set([...shown, ...unlisted].map(shownVulnerability));
   const unreported = graveVulnerabilities(own)
     .filter((x) => !reported.has(shownVulnerability(x)))
     .map(vulnerabilityName);

@@ -1,11 +1,11 @@
 import { canonicalHash } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
-import { isStableWarning, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { isStableWarning, vulnerabilitiesOfNewVersions, weightOf } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
-import { isGrave, vulnerabilityName } from "./policy-facts.ts";
+import { isGrave, vulnerabilityName } from "./policy-vulnerabilities.ts";
 
 /*
  * What two plans have in common if they are the same change for the same reasons. exec-drift.ts compares the parts one by one,
@@ -84,7 +84,7 @@ type Vulnerability = OperationPlan["vulnerability_evidence"][number];
 
 /** The serious vulnerabilities of the versions to be installed. */
 export function graveVulnerabilities(plan: OperationPlan): Vulnerability[] {
-  return vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => isGrave(severity));
+  return vulnerabilitiesOfNewVersions(plan).filter((x) => isGrave(weightOf(x)));
 }
 
 /** `new openssl 3.0.1`: which version the record is about. */
@@ -92,7 +92,7 @@ export function vulnerableVersion({ applies_to, package: name, version }: Vulner
   return `${applies_to} ${name} ${version}`;
 }
 
-/** A vulnerability of a version, as the approver's screen shows it. */
+/** A vulnerability of a version, as the approver's screen shows it: exploited or ruled out, too. */
 export function shownVulnerability(x: Vulnerability): string {
   return `${vulnerableVersion(x)} ${vulnerabilityName(x)}`;
 }

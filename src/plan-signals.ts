@@ -1,4 +1,4 @@
-import { NO_DATA, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { NO_DATA, vulnerabilitiesOfNewVersions, weightOf } from "./doc-evidence.ts";
 import { isMark, type OperationPlan } from "./doc-plan.ts";
 import { RISK_SIGNALS, type RiskSignal } from "./doc-signals.ts";
 import { isCritical } from "./policy-packages.ts";
@@ -46,10 +46,9 @@ const HOLDS: Readonly<Partial<Record<RiskSignal, (facts: SignalFacts) => boolean
   "mutable-version": (f) => f.mutable_reference && f.tool !== "container",
   "untrusted-repository": (f) => usedSources(f).some(({ trust }) => trust === "untrusted"),
   "weakly-pinned-repository": (f) => usedSources(f).some(({ trust }) => trust === "weak"),
-  "vulnerability-critical": (f) =>
-    vulnerabilitiesOfNewVersions(f).some(({ severity }) => severity === "critical"),
+  "vulnerability-critical": (f) => vulnerabilitiesOfNewVersions(f).some((x) => weightOf(x) === "critical"),
   "vulnerability-known": (f) =>
-    vulnerabilitiesOfNewVersions(f).some(({ severity, id }) => severity !== "none" && id !== NO_DATA),
+    vulnerabilitiesOfNewVersions(f).some((x) => weightOf(x) !== "none" && x.id !== NO_DATA),
   "trust-downgrade": (f) => f.transaction.some(({ trust_downgrade }) => trust_downgrade !== undefined),
   "service-restart": (f) => f.transaction.some(({ action }) => action === "restart"),
   "critical-service": (f) =>

@@ -125,7 +125,12 @@ export const PolicyConfig = v.strictObject({
     {},
   ),
   vulnerability: v.optional(
-    v.strictObject({ deny: v.optional(v.picklist(["low", "medium", "high", "critical"]), "critical") }),
+    v.strictObject({
+      /** The least severity that is denied; an exploited vulnerability counts as critical. */
+      deny: v.optional(v.picklist(["low", "medium", "high", "critical"]), "critical"),
+      /** What becomes of one that the installed version has too, so that the change makes nothing worse. */
+      remaining: v.optional(v.picklist(["deny", "require_human"]), "deny"),
+    }),
     {},
   ),
   /** `public_keys` are the reviewers'. With `required`, only a review signed by one of them counts. */

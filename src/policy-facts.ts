@@ -1,13 +1,7 @@
 import { madeSubject } from "./apt-argv.ts";
-import {
-  bringsBack,
-  CONTENT_REPLACED,
-  NO_DATA,
-  RECORDED_INVERSE,
-  vulnerabilitiesOfNewVersions,
-} from "./doc-evidence.ts";
-import { isFetched, isMark, type OperationPlan, type Tool, type TransactionEntry } from "./doc-plan.ts";
-import { type ProvenanceEvidence, SEVERITIES, type Severity } from "./doc-plan-evidence.ts";
+import { bringsBack, CONTENT_REPLACED, RECORDED_INVERSE } from "./doc-evidence.ts";
+import { isFetched, isMark, type Tool, type TransactionEntry } from "./doc-plan.ts";
+import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import type { Facts } from "./policy-rule.ts";
 
@@ -99,31 +93,6 @@ export function units({ plan }: Pick<Facts, "plan">, test: (unit: string) => boo
 /** The same of the packages that change otherwise than by a hold. */
 export function changedPackages(f: Facts, test: (entry: TransactionEntry) => boolean): string[] {
   return packages(f, (e) => !isMark(e) && test(e));
-}
-
-/** Vulnerabilities of the versions to be installed whose severity matches `test`, most severe first. */
-export function vulnerabilities(f: Facts, test: (severity: Severity) => boolean): string[] {
-  return vulnerabilitiesOfNewVersions(f.plan)
-    .filter(({ severity }) => test(severity))
-    .map(vulnerabilityName);
-}
-
-/** `hello CVE-2026-0001 (high)` */
-export function vulnerabilityName({
-  package: name,
-  id,
-  severity,
-}: OperationPlan["vulnerability_evidence"][number]): string {
-  return id === NO_DATA ? `${name} (no data)` : `${name} ${id} (${severity})`;
-}
-
-/** Severities that a person has to decide about: high or worse, and unknown. */
-export function isGrave(severity: Severity): boolean {
-  return severity === "unknown" || atLeast(severity, "high");
-}
-
-export function atLeast(severity: Severity, limit: Severity): boolean {
-  return SEVERITIES.indexOf(severity) >= SEVERITIES.indexOf(limit);
 }
 
 /**

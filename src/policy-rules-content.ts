@@ -1,8 +1,6 @@
 import {
   artifactSettings,
-  atLeast,
   cratesThatRun,
-  isGrave,
   isMutable,
   isResolved,
   lessTrusted,
@@ -12,11 +10,11 @@ import {
   scriptsThat,
   unaccountedContent,
   unverifiedArtifacts,
-  vulnerabilities,
 } from "./policy-facts.ts";
 import { isOfImage, rootImages, unattestedImages, unsignedImages } from "./policy-images.ts";
 import type { Rule } from "./policy-rule.ts";
 import { scanScript } from "./policy-scripts.ts";
+import { atLeast, isGrave, vulnerabilities } from "./policy-vulnerabilities.ts";
 
 /*
  * Rules about the content of a change: known vulnerabilities, scripts, and the artifacts of npm, pip and the others.
@@ -28,8 +26,12 @@ export const CONTENT_DENIED: readonly Rule[] = [
     id: "vulnerability-denied",
     looks_at: "vulnerabilities",
     decision: "deny",
-    reason: "a version to be installed has a vulnerability of a severity that the policy denies",
-    fires: (f) => vulnerabilities(f, (severity) => atLeast(severity, f.config.vulnerability.deny)),
+    reason:
+      "a version to be installed has a vulnerability that is exploited, or of a severity that the policy denies",
+    fires: (f) => {
+      const { deny, remaining } = f.config.vulnerability;
+      return vulnerabilities(f, (weight, isOld) => atLeast(weight, deny) && (remaining === "deny" || !isOld));
+    },
   },
   {
     id: "script-downloads-and-runs",
@@ -230,6 +232,8 @@ export const VULNERABILITY_GRAVE: Rule = {
   looks_at: "vulnerabilities",
   decision: "require_human",
   reason:
-    "a version to be installed has a vulnerability of high or unknown severity, or could not be looked up",
-  fires: (f) => vulnerabilities(f, isGrave),
+    "a version to be installed has a vulnerability of high or unknown severity, one that the policy denies, or could not be looked up",
+  fires: (f) =>
+    // Of what the policy would deny, that which remains.
+    vulnerabilities(f, (weight) => isGrave(weight) || atLeast(weight, f.config.vulnerability.deny)),
 };

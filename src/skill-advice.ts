@@ -116,8 +116,8 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     never: "download the package to work out a hash",
   },
   "vulnerability-denied": {
-    may: "plan the fixed version named in vulnerability_evidence; where there is none, the answer is no",
-    never: "argue that the hole does not matter here, or ask for a laxer threshold",
+    may: "plan the fixed version named in vulnerability_evidence; where there is none, the answer is no, and you may say whether the installed version has the vulnerability too (also_old)",
+    never: "argue that the hole does not matter here, that nobody exploits it, or ask for a laxer threshold",
   },
   "script-downloads-and-runs": {
     may: "report the script as suspicious, with package and version",

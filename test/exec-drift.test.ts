@@ -420,6 +420,44 @@ describe("vulnerabilities that the executor knows and the approver was not shown
       return untold === null ? compare() : refuses(compare, "drift", untold);
     });
   }
+  const exploited = { known_exploited: { cve: "CVE-2026-0001", since: "2026-01-01" } };
+  const ruledOut = { status: "not_affected", justification: null, author: "x", authentic: true } as const;
+  const low = vulnerability({ severity: "low", ...exploited });
+  const LISTED: typeof TOLD = [
+    ["nothing", [], "hello CVE-2026-0001 (low, exploited)"],
+    [
+      "it, but not that it is exploited",
+      [vulnerability({ severity: "low" })],
+      "hello CVE-2026-0001 (low, exploited)",
+    ],
+    [
+      "it as critical instead",
+      [vulnerability({ severity: "critical" })],
+      "hello CVE-2026-0001 (low, exploited)",
+    ],
+    ["it as ruled out", [{ ...low, vex: ruledOut }], "hello CVE-2026-0001 (low, exploited)"],
+    ["another one as exploited", [{ ...low, id: "CVE-2026-0002" }], "hello CVE-2026-0001 (low, exploited)"],
+    ["it", [low], null],
+    ["it, with somebody's word", [{ ...low, vex: { ...ruledOut, authentic: false } }], null],
+  ];
+  for (const [what, vulnerability_evidence, untold] of LISTED) {
+    test(`an exploited one, and the plan tells ${what}: ${untold === null ? "passes" : "refused"}`, () => {
+      const compare = () =>
+        compareVulnerabilities(
+          install({ vulnerability_evidence }),
+          install({ vulnerability_evidence: [low] }),
+        );
+      return untold === null ? compare() : refuses(compare, "drift", untold);
+    });
+  }
+  test("a plan may tell of exploitation that this host's list lacks", () => {
+    compareVulnerabilities(install({ vulnerability_evidence: [{ ...grave, ...exploited }] }), own);
+  });
+  test("the distribution's word counts for each side by itself", () => {
+    const stated = install({ vulnerability_evidence: [{ ...grave, vex: ruledOut }] });
+    compareVulnerabilities(install(), stated);
+    return refuses(() => compareVulnerabilities(stated, own), "drift", "hello CVE-2026-0001 (high)");
+  });
   const MADE_UP: [what: string, evidence: OperationPlan["vulnerability_evidence"]][] = [
     ["another package's", [grave, { ...grave, package: "nginx" }]],
     ["another version's", [grave, { ...grave, version: "0" }]],

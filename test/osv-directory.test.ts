@@ -127,8 +127,10 @@ describe("VEX documents in a directory", () => {
     test(`not about it: ${what}`, async () => expect(await stated(files)).toBeUndefined());
 
   const SHOWN = {
-    ...{ status: "not_affected", justification: "vulnerable_code_not_present" },
-    ...{ author: "Somebody", authentic: false },
+    status: "not_affected",
+    justification: "vulnerable_code_not_present",
+    author: "Somebody",
+    authentic: false,
   } as const;
   const ABOUT: [string, Record<string, string>][] = [
     ["directly in it", { "a.openvex.json": vex() }],

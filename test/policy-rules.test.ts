@@ -71,6 +71,14 @@ const crate = (over: Partial<OperationPlan>) => npm({ tool: "cargo", ecosystem: 
 const failed = (outcome: "failed" | "timeout" | "truncated" | "missing", ...argv: string[]) => ({
   raw_evidence: { commands: [{ ...command(...argv), status: null, outcome }] },
 });
+const EXPLOITED = { known_exploited: { cve: "CVE-2026-0001", since: "2026-01-01" } };
+const RULED_OUT = {
+  status: "not_affected",
+  justification: null,
+  author: "Canonical Ltd.",
+  authentic: true,
+} as const;
+const REMAINING = '[vulnerability]\nremaining = "require_human"\n';
 const MIN_AGE = "[apt]\nminimum_age_days = 7";
 /** hello 1.1 of the archive, first seen on a day; the plan is of 2026-01-02, three o'clock, the index of the day before. */
 const seen = (day: string | null, over: Partial<OperationPlan> = {}) =>
@@ -670,6 +678,37 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         plan: upgrade({ vulnerability_evidence: [vulnerability({ applies_to: "old" })] }),
       },
       {
+        what: "exploited, whatever its severity",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "low", ...EXPLOITED })] }),
+      },
+      {
+        what: "exploited, and the installed version has it too",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ also_old: true, ...EXPLOITED })] }),
+      },
+      {
+        what: "exploited, and somebody says that it is not affected",
+        plan: upgrade({
+          vulnerability_evidence: [vulnerability({ ...EXPLOITED, vex: { ...RULED_OUT, authentic: false } })],
+        }),
+      },
+      {
+        what: "critical, and the distribution has not decided",
+        plan: upgrade({
+          vulnerability_evidence: [vulnerability({ vex: { ...RULED_OUT, status: "under_investigation" } })],
+        }),
+      },
+      {
+        what: "critical, and a statement calls it fixed",
+        plan: upgrade({
+          vulnerability_evidence: [vulnerability({ vex: { ...RULED_OUT, status: "fixed" } })],
+        }),
+      },
+      {
+        what: "critical in the new version alone, where what remains needs a person",
+        plan: upgrade({ vulnerability_evidence: [vulnerability()] }),
+        toml: REMAINING,
+      },
+      {
         what: "high where the policy says high",
         plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "high" })] }),
         toml: '[vulnerability]\ndeny = "high"',
@@ -677,6 +716,33 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     ],
     not: [
       { what: "high", plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "high" })] }) },
+      {
+        what: "exploited and fixed by this very version",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ fixed_version: "1.0-2", ...EXPLOITED })] }),
+      },
+      {
+        what: "exploited in the old version alone",
+        plan: upgrade({
+          vulnerability_evidence: [vulnerability({ applies_to: "old", version: "1.0-1", ...EXPLOITED })],
+        }),
+      },
+      {
+        what: "exploited, and the distribution states that it is not affected",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ ...EXPLOITED, vex: RULED_OUT })] }),
+      },
+      {
+        what: "exploited in both versions, where what remains needs a person",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ also_old: true, ...EXPLOITED })] }),
+        toml: REMAINING,
+      },
+      {
+        what: "likely to be exploited",
+        plan: upgrade({
+          vulnerability_evidence: [
+            vulnerability({ severity: "high", epss: { cve: "CVE-2026-0001", score: 0.99, percentile: 1 } }),
+          ],
+        }),
+      },
       {
         what: "fixed by this very version",
         plan: upgrade({ vulnerability_evidence: [vulnerability({ fixed_version: "1.0-2" })] }),
@@ -1268,12 +1334,40 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     fires: [
       { what: "high", plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "high" })] }) },
       {
+        what: "exploited",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "low", ...EXPLOITED })] }),
+      },
+      {
+        what: "exploited in both versions, where what remains needs a person",
+        plan: upgrade({
+          vulnerability_evidence: [vulnerability({ also_old: true, severity: "low", ...EXPLOITED })],
+        }),
+        toml: REMAINING,
+      },
+      {
+        what: "medium in both versions, where medium is denied and what remains needs a person",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ also_old: true, severity: "medium" })] }),
+        toml: `${REMAINING}deny = "medium"`,
+      },
+      {
+        what: "high, and somebody says that it is not affected",
+        plan: upgrade({
+          vulnerability_evidence: [
+            vulnerability({ severity: "high", vex: { ...RULED_OUT, authentic: false } }),
+          ],
+        }),
+      },
+      {
         what: "unknown severity",
         plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "unknown" })] }),
       },
     ],
     not: [
       { what: "medium", plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "medium" })] }) },
+      {
+        what: "unknown, and the distribution states that it is not affected",
+        plan: upgrade({ vulnerability_evidence: [vulnerability({ severity: "unknown", vex: RULED_OUT })] }),
+      },
       {
         what: "unknown in the old version",
         plan: upgrade({

@@ -103,6 +103,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
     "policy-rule",
     "policy-rules",
     "policy-scripts",
+    "policy-vulnerabilities",
   ],
   plan: [
     "plan",
