@@ -34,7 +34,7 @@ function put(path: string, content: string | Buffer, mode = 0o644): void {
 async function completion(shell: string): Promise<string> {
   const child = Bun.spawn([process.execPath, join(ROOT, "src/cli.ts"), "completion", shell], {
     stderr: "inherit",
-    env: { PATH: "/usr/bin:/bin", HOME: "/nonexistent", LC_ALL: "C.UTF-8" },
+    env: { PATH: "/usr/bin:/bin", HOME: "/dev/null", LC_ALL: "C.UTF-8" },
   });
   const text = await new Response(child.stdout).text();
   if ((await child.exited) !== 0) throw new Error(`aegis completion ${shell} failed`);

@@ -26,7 +26,9 @@ needs(process.getuid?.() === 0, "root").test(
     let over = false;
     let ticks = 0;
     const stop = new AbortController();
-    const script = `${dpkg} 1000 & echo apt; kill -KILL $$`;
+    // Before its exec the child is another sh.
+    const begun = `until [ "$(cat /proc/$!/comm)" = dpkg ]; do :; done`;
+    const script = `${dpkg} 1000 & ${begun}; echo apt; kill -KILL $$`;
     const run = startRun(prepared, ["apt-get", "-c", script], aptDriver, null, stop.signal, {
       progress: () => {},
       output: (_, data) => heard.push(data),

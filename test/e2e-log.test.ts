@@ -116,7 +116,7 @@ describeOnThrowaway("a log that grows", () => {
     const writers = Array.from({ length: 4 }, async (_, n) => {
       for (let round = 0; round < 6; round++) {
         const child = Bun.spawn([process.execPath, source, dir, `${n}-${round}`], {
-          env: { PATH: ROOT_ENV.PATH, HOME: "/nonexistent" },
+          env: { PATH: ROOT_ENV.PATH, HOME: "/dev/null" },
           stdout: "pipe",
           stderr: "inherit",
         });
