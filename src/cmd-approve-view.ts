@@ -99,7 +99,8 @@ function riskyFirst(plan: OperationPlan, config: PolicyConfig, terminal: Termina
     ({ entry, marks }): Risky[] => {
       const why = marks.filter(({ isDanger }) => isDanger).map(({ what }) => what);
       const [reason] = why;
-      const change = `${entry.name} ${entry.from_version ?? "–"} → ${entry.to_version ?? "removed"}`;
+      const versions = `${entry.name} ${entry.from_version ?? "–"} → ${entry.to_version ?? "removed"}`;
+      const change = entry.action === "restart" ? entry.name : versions;
       return reason === undefined ? [] : [{ text: `${change}  (${why.join(", ")})`, reason }];
     },
   );

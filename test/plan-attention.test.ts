@@ -4,7 +4,7 @@ import { renderApproval } from "../src/cmd-approve-view.ts";
 import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
 import { byAttention } from "../src/plan-attention.ts";
 import { evaluate } from "../src/policy.ts";
-import { DEBIAN, entry, removal, upgrade, WEAK } from "./policy-plans.ts";
+import { DEBIAN, entry, removal, restart, upgrade, WEAK } from "./policy-plans.ts";
 import { configOf } from "./signing-kit.ts";
 
 /** The notable packages of a plan, as `name: why, why`, most serious first. */
@@ -54,12 +54,19 @@ test("the policy's own sensitive packages", () => {
 
 /** The names that an approver is told to look at first. */
 function lookedAtFirst(plan: OperationPlan): string[] {
+  return lookFirst(plan).flatMap((line) => line.split(" ")[0] || []);
+}
+
+function lookFirst(plan: OperationPlan): string[] {
   const { config, hash } = configOf();
   const planHash = canonicalHash(plan);
   const result = evaluate({ plan, planHash, config, configHash: hash });
   const shown = renderApproval(plan, result, config, { interactive: false, colour: false, width: 200 });
   const [, block = ""] = /^Look at these first:\n((?: {2}.*\n)*)/m.exec(shown) ?? [];
-  return block.split("\n").flatMap((line) => line.trim().split(" ")[0] || []);
+  return block
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
 }
 
 test("what an approver must look at is not pushed out by what is less grave", () => {
@@ -75,6 +82,13 @@ test("nor by many packages of a graver reason, which a repository can make up", 
   const names = lookedAtFirst(upgrade(of(...many, ...grave)));
   expect(names).toHaveLength(21);
   expect(names.slice(-4)).toEqual(["linux-image-amd64", "grub-pc", "sudo", "and"]);
+});
+
+test("of restarts, what may cut off others and what goes along", () => {
+  expect(lookFirst(restart(["nginx.service", "ssh.service"], ["part.service"]))).toEqual([
+    "ssh.service  (its restart may cut off others)",
+    "part.service  (restarted with another)",
+  ]);
 });
 
 test("an approver is told of packages whose source nothing vouches for", () => {
