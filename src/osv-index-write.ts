@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
 import {
@@ -37,8 +37,9 @@ export class IndexWriter {
     this.#path = path;
     this.#temporary = temporary;
     rmSync(temporary, { force: true });
-    // For everybody to read: it is published data.
-    this.#fd = openSync(temporary, "wx", 0o644);
+    this.#fd = openSync(temporary, "wx", 0o600);
+    // For everybody to read, whatever the umask: it is published data.
+    fchmodSync(this.#fd, 0o644);
     this.#buffer.fill(0, 0, HEADER_BYTES);
     this.#buffered = HEADER_BYTES;
   }

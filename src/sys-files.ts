@@ -133,7 +133,8 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 
   try {
     const fd = openSync(temporary, "wx", mode);
     try {
-      fchownSync(fd, -1, gid);
+      // The unprivileged services' filters know no chown(2), not even one that changes nothing.
+      if (gid !== -1) fchownSync(fd, -1, gid);
       fchmodSync(fd, mode);
       writeFully(fd, bytes);
       fsyncSync(fd);

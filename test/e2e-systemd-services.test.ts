@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { zip } from "./archive-kit.ts";
 import type { Planned } from "./e2e-kit.ts";
 import { plain } from "./e2e-running.ts";
+import { type Answer, epss, kev, tagged, withServer } from "./feeds-kit.ts";
 import { type ModelServer, startModelServer } from "./model-server.ts";
 import { describeOnSystemd, install, mustExec, type Production, startProduction } from "./systemd-kit.ts";
 import type { PackageDefinition } from "./throwaway-packages.ts";
@@ -314,6 +316,150 @@ describeOnSystemd("services", (suite) => {
     host.write("/run/systemd/container", "systemd-nspawn");
     await host.repo.publish(plain("quick", 3));
     await host.aptUpdate();
+  test("vulnerability data: downloaded as its own account, seen by plans and by the executor; what is broken, full or killed leaves it", async () => {
+    const { host } = chain;
+    const record = (modified: string) =>
+      JSON.stringify({
+        ...{ id: "DEBIAN-CVE-2026-0001", modified, upstream: ["CVE-2026-0001"] },
+        severity: [{ type: "CVSS_V3", score: "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:L/I:N/A:N" }],
+        affected: [
+          {
+            package: { ecosystem: "Debian:12", name: "quick2" },
+            ranges: [{ type: "ECOSYSTEM", events: [{ introduced: "0" }] }],
+          },
+        ],
+      });
+    const archive = (modified: string, more = "") => zip([{ name: "a.json", body: record(modified) + more }]);
+    const today = new Date().toISOString();
+    const answers: Record<string, Answer> = {
+      "/osv/Debian/all.zip": tagged(archive(today)),
+      "/kev.json": tagged(
+        kev({ count: 1, vulnerabilities: [{ cveID: "CVE-2026-0001", dateAdded: "2026-01-02" }] }),
+      ),
+      "/epss.csv.gz": tagged(epss()),
+    };
+    await withServer(answers, async (address, asked) => {
+      const settings = `AEGIS_FEEDS_OSV=${address}/osv\nAEGIS_FEEDS_KEV=${address}/kev.json\nAEGIS_FEEDS_EPSS=${address}/epss.csv.gz\n`;
+      host.write("/etc/aegis/feeds.env", settings);
+      const timer = async () =>
+        (await host.exec(["systemctl", "is-enabled", "aegis-feeds.timer"])).stdout.trim();
+      const ended = async () => {
+        for (let i = 0; i < 300; i++) {
+          const state = await host.systemctl(
+            "show",
+            "--property=ActiveState",
+            "--value",
+            "aegis-feeds.service",
+          );
+          if (state.trim() !== "activating") return;
+          await Bun.sleep(100);
+        }
+        throw new Error("the pass doesn't end");
+      };
+      const pass = async () => {
+        await host.systemctl("start", "aegis-feeds.service");
+      };
+      const findings = async (): Promise<string[]> => {
+        const { stdout } = await chain.aegis(["daemon", "status", "--json"]);
+        const all: { check: string; level: string; message: string }[] = JSON.parse(stdout).findings;
+        return all
+          .filter(({ check }) => check === "feeds")
+          .map(({ level, message }) => `${level} ${message}`);
+      };
+      const known = async () => {
+        const { plan } = await chain.plan("apt", "install", "quick2");
+        return plan.vulnerability_evidence.map(({ id, known_exploited: one }) => [id, one?.since]);
+      };
+      const KNOWN = [["DEBIAN-CVE-2026-0001", "2026-01-02"]];
+
+      expect(await timer()).toBe("disabled");
+      expect(await known()).toEqual([]);
+      const dry = await mustExec(host, ["/root/aegis", "daemon", "install", "--feeds", "--dry-run"]);
+      expect(dry).toContain("the vulnerability data: enable aegis-feeds.timer");
+      await mustExec(host, ["/root/aegis", "daemon", "install", "--feeds"]);
+      // The first pass, which install has only begun.
+      await pass();
+      // A later install keeps what was chosen.
+      await install(host);
+      expect(await timer()).toBe("enabled");
+      expect(await host.systemctl("show", "--property=NextElapseUSecRealtime", "aegis-feeds.timer")).toMatch(
+        /=\w/,
+      );
+      const owners = await mustExec(host, [
+        "sh",
+        "-c",
+        "stat -c '%U %a %n' /var/lib/aegis/feeds /var/lib/aegis/feeds/*",
+      ]);
+      expect(
+        owners
+          .trim()
+          .split("\n")
+          .map((line) => line.split(" ").slice(0, 2).join(" ")),
+      ).toEqual(["aegis-feeds 755", ...Array(4).fill("aegis-feeds 644")]);
+      expect((await findings()).map((line) => line.split(",")[0])).toEqual([
+        "ok epss: 2 records",
+        "ok kev: 1 record",
+        "ok osv-Debian: 1 record",
+      ]);
+
+      // alice plans, root's runner plans again.
+      expect(await known()).toEqual(KNOWN);
+      const { path } = await chain.signed("apt", "install", "quick2");
+      expect(await apply(path)).toEqual([0, ""]);
+      await mustExec(host, ["dpkg", "--remove", "quick2"]);
+
+      asked.length = 0;
+      await pass();
+      expect(asked.sort()).toEqual([
+        "/epss.csv.gz if changed",
+        "/kev.json if changed",
+        "/osv/Debian/all.zip if changed",
+      ]);
+
+      const failing = async (answer: Answer, said: string, during = pass) => {
+        answers["/osv/Debian/all.zip"] = answer;
+        await during();
+        expect((await findings()).find((line) => line.startsWith("warn osv-Debian: 1 record"))).toContain(
+          said,
+        );
+        expect(await known()).toEqual(KNOWN);
+      };
+      await failing(() => new Response("no", { status: 503 }), "status 503");
+      await failing(tagged(archive(today, "}"), '"2"'), "a.json in it can't be read");
+      // Half of a download on a full disk: root's tmpfs over the directory, with what was there.
+      const feeds = "/var/lib/aegis/feeds";
+      const full = `cp -a ${feeds} /run/saved && mount -t tmpfs -o size=96k,mode=755 tmpfs ${feeds} && cp -a /run/saved/. ${feeds}/ && chown aegis-feeds: ${feeds}`;
+      await mustExec(host, ["sh", "-c", full]);
+      await failing(() => new Response(new Uint8Array(300_000)), "no space left on the file system");
+      await mustExec(host, ["umount", feeds]);
+      // Killed in the middle of a download.
+      const stalling = () =>
+        new Response(new ReadableStream({ start: (c) => c.enqueue(new Uint8Array(1000)) }));
+      answers["/osv/Debian/all.zip"] = stalling;
+      await host.systemctl("start", "--no-block", "aegis-feeds.service");
+      const part = host.path(`${feeds}/.osv-Debian.download`);
+      for (let i = 0; i < 100 && !existsSync(part); i++) await Bun.sleep(50);
+      const user = await mustExec(host, [
+        "sh",
+        "-c",
+        "stat -c %U /proc/$(systemctl show -p MainPID --value aegis-feeds.service)",
+      ]);
+      expect(user.trim()).toBe("aegis-feeds");
+      await host.systemctl("kill", "--signal=KILL", "aegis-feeds.service");
+      await ended();
+      expect(existsSync(part)).toBe(true);
+      expect(await known()).toEqual(KNOWN);
+      answers["/osv/Debian/all.zip"] = tagged(archive(today), '"3"');
+      await host.systemctl("reset-failed", "aegis-feeds.service");
+      await pass();
+      expect(existsSync(part)).toBe(false);
+      expect((await findings()).every((line) => line.startsWith("ok"))).toBe(true);
+
+      await mustExec(host, ["/root/aegis", "daemon", "install", "--no-feeds"]);
+      expect([await timer(), await known(), await findings()]).toEqual(["disabled", [], []]);
+      await mustExec(host, ["/root/aegis", "daemon", "install", "--feeds"]);
+      await pass();
+    });
   });
 
   test("uninstalled: log, configuration and what was used stay; installed again, the used stays used", async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import fc from "fast-check";
@@ -106,6 +106,16 @@ describe("an index that can't be used says so", () => {
       }
     }));
 });
+
+test("everybody can read one, whatever the umask of who writes it", () =>
+  withDirectory(async (directory) => {
+    const before = process.umask(0o077);
+    try {
+      expect(statSync(writeIndex(directory, "x", RECORDS)).mode & 0o777).toBe(0o644);
+    } finally {
+      process.umask(before);
+    }
+  }));
 
 test("finds what is under a key, each record once", () =>
   withDirectory(async (directory) => {
