@@ -77,7 +77,7 @@ function compareShown(review: AiReview, own: OperationPlan): void {
   throw new AegisError(
     "evidence_mismatch",
     "the model saw other evidence than the executor finds on this host",
-    "Plan and review again on this host, with the same vulnerability data (AEGIS_OSV_DIR, AEGIS_OSV_URL) as the executor.",
+    "Plan and review again on this host, with the same vulnerability data as the executor (the host's own, or AEGIS_OSV_DIR or AEGIS_OSV_URL).",
     { field: "ai_review.prompt_hash" },
   );
 }

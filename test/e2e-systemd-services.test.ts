@@ -316,6 +316,8 @@ describeOnSystemd("services", (suite) => {
     host.write("/run/systemd/container", "systemd-nspawn");
     await host.repo.publish(plain("quick", 3));
     await host.aptUpdate();
+  });
+
   test("vulnerability data: downloaded as its own account, seen by plans and by the executor; what is broken, full or killed leaves it", async () => {
     const { host } = chain;
     const record = (modified: string) =>
