@@ -13,9 +13,15 @@ import { AegisError, messageOf } from "./errors.ts";
 const MAX_INDEX = 16 << 20;
 
 /** The fetched files, and why some weren't. */
-interface Indexes {
+export interface Indexes {
   file: IndexFile;
   warnings: string[];
+  access: RepositoryAccess;
+}
+
+/** GET of a file of a repository, through apt's proxy; null for a status other than 200. @throws AegisError as `Planning.get` */
+export interface RepositoryAccess {
+  get(url: URL, maxBytes: number): Promise<Uint8Array | null>;
 }
 
 /** Fetches InRelease of each source, or Release with its detached signature. A failure is a warning: apt will say the same later. */
@@ -28,13 +34,16 @@ export async function fetchIndexes(
   const warnings: string[] = [];
   const proxies = settingsOf(dump);
   const keyOf = (source: AptSource, name: string) => listFileName(source, name);
+  const answerTo = (url: URL, maxBytes: number) => {
+    const proxy = proxyOf(url, proxies);
+    return planning.get(url, { maxBytes, ...(proxy === null ? {} : { proxy }) });
+  };
   const fetchOne = async (source: AptSource, name: string): Promise<string | null> => {
     const url = indexUrl(source, name);
-    const proxy = proxyOf(url, proxies);
-    const answer = await planning.get(url, { maxBytes: MAX_INDEX, ...(proxy === null ? {} : { proxy }) });
-    if (answer.status !== 200) return `${url.href} answers with status ${answer.status}`;
-    const text = new TextDecoder().decode(answer.bytes);
-    files.set(keyOf(source, name), { path: planning.temporary(name, answer.bytes), text });
+    const { status, bytes } = await answerTo(url, MAX_INDEX);
+    if (status !== 200) return `${url.href} answers with status ${status}`;
+    const text = new TextDecoder().decode(bytes);
+    files.set(keyOf(source, name), { path: planning.temporary(name, bytes), text });
     return null;
   };
   await Promise.all(
@@ -52,13 +61,19 @@ export async function fetchIndexes(
   );
   return {
     file: (source, name) => files.get(keyOf(source, name)) ?? null,
+    access: {
+      async get(url, maxBytes) {
+        const { status, bytes } = await answerTo(url, maxBytes);
+        return status === 200 ? bytes : null;
+      },
+    },
     // In apt's form, so that they may differ between user and root.
     warnings: warnings.sort().map((text) => `W: ${text}`),
   };
 }
 
 /** Where apt fetches a file of the index (constructMetaIndexURI, apt-pkg/deb/debmetaindex.cc). */
-function indexUrl({ uri, suite }: AptSource, name: string): URL {
+export function indexUrl({ uri, suite }: AptSource, name: string): URL {
   const directory = suite === "/" ? "" : suite.endsWith("/") ? suite : `dists/${suite}/`;
   return new URL(`${uri}/${directory}${name}`);
 }

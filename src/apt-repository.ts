@@ -4,13 +4,14 @@ import { readDpkgStatus } from "./apt-dpkg.ts";
 import { aptFindings, commandFailure } from "./apt-evidence.ts";
 import { inspectRepositories, namesArchiveKeyring, type Repositories } from "./apt-repositories.ts";
 import { isRepositoryArgv, repositoryArgv, repositoryPath, SOURCE_PARTS } from "./apt-repository-argv.ts";
-import { fetchIndexes } from "./apt-repository-fetch.ts";
+import { fetchIndexes, type Indexes } from "./apt-repository-fetch.ts";
 import {
   canonicalRepository,
   EMBEDDED_SINCE,
   readRepository,
   repositoryText,
 } from "./apt-repository-file.ts";
+import { offerOf } from "./apt-repository-offer.ts";
 import { recordOf } from "./apt-rollback.ts";
 import type { AptSource } from "./apt-source.ts";
 import { parseDeb822Sources } from "./apt-source-stanzas.ts";
@@ -18,9 +19,9 @@ import { type AptDirs, aptDirs, readEntries } from "./apt-sources.ts";
 import { compareDebVersions } from "./apt-target.ts";
 import { listFileName } from "./apt-uri.ts";
 import { sha256Hex } from "./canonical.ts";
-import { RECORDED_INVERSE } from "./doc-evidence.ts";
+import { checkedTrust, RECORDED_INVERSE } from "./doc-evidence.ts";
 import type { ProvenanceEvidence } from "./doc-plan-evidence.ts";
-import { type ConfiguredRepository, MAX_REPOSITORY_FILE } from "./doc-repository.ts";
+import { type ConfiguredRepository, MAX_REPOSITORY_FILE, type RepositoryOffer } from "./doc-repository.ts";
 import type { Result } from "./doc-result.ts";
 import type { Findings } from "./eco.ts";
 import type { Targets } from "./eco-grammar.ts";
@@ -164,7 +165,8 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
     DISTRIBUTION.test(name) ||
     known.evidence.some(({ trust }) => trust === "distribution") ||
     old.sources.some((source) => namesArchiveKeyring(source, planning.host.os_id));
-  if (before !== null && isDistribution)
+  // What Aegis wrote it takes away again, whoever signs there.
+  if (before !== null && change.previous_key === null && isDistribution)
     problems.push(
       `${change.path} configures the distribution's own archive, which is left to its administrator's editor`,
     );
@@ -178,6 +180,8 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
       ? known
       : await inspectRepositories(fresh.sources.filter(isBinary), dirs, planning, indexes?.file);
   const { evidence } = repositories;
+  const offers =
+    indexes === null ? [] : await offersOf(fresh.sources.filter(isBinary), evidence, indexes, site);
   const warnings = [...problems, ...remarks(change), ...(indexes?.warnings ?? []), ...repositories.warnings];
   const commands = [dump.evidence, ...new Set([...known.commands, ...repositories.commands])];
   const base = {
@@ -185,6 +189,7 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
     command_preview: repositoryArgv(change),
     repository_evidence: evidence,
     repository: change,
+    ...(offers.length === 0 ? {} : { outlook: { repository: offers } }),
   };
   if (problems.length > 0) return base;
   return {
@@ -204,6 +209,25 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
       ],
     },
   };
+}
+
+/** What the verified sources offer; an index that can't be read tells nothing. */
+async function offersOf(
+  sources: readonly AptSource[],
+  evidence: Repositories["evidence"],
+  { file, access }: Indexes,
+  { dirs, planning }: Site,
+): Promise<RepositoryOffer[]> {
+  const installed = readDpkgStatus(dirs.status, planning)?.packages ?? new Map<string, DpkgPackage>();
+  const offers = await Promise.all(
+    sources.map((source, n) => {
+      const index = file(source, "InRelease") ?? file(source, "Release");
+      if (index === null || evidence[n] === undefined || checkedTrust(evidence[n]) === "untrusted")
+        return null;
+      return offerOf(source, index.text, installed, planning.host.architecture, access);
+    }),
+  );
+  return offers.filter((offer) => offer !== null);
 }
 
 /** Why apt on this host could not use the file: each is an error of every later `apt-get update`. */

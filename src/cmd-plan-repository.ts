@@ -2,7 +2,7 @@ import { checkedTrust } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { type ConfiguredRepository, groupedFingerprint, type RepositoryKey } from "./doc-repository.ts";
-import { GUTTER, paint, safe, safeStart, type Terminal, wrap } from "./terminal.ts";
+import { GUTTER, paint, plural, safe, safeStart, type Terminal, wrap } from "./terminal.ts";
 
 /*
  * A repository that a plan adds, replaces or removes, for people: the file to the word, its key by fingerprint, what its index says of
@@ -14,6 +14,8 @@ const LINES = 40;
 const LINE_SHOWN = 300;
 const USER_IDS = 4;
 const LISTED = 8;
+/** Newer versions that are named. */
+const OFFERED = 20;
 
 export function renderRepository(plan: OperationPlan, terminal: Terminal): string {
   const { repository: change } = plan;
@@ -30,6 +32,10 @@ export function renderRepository(plan: OperationPlan, terminal: Terminal): strin
     ...key("Key:", change.key),
     "",
     ...plan.repository_evidence.flatMap((source) => paragraph(indexText(source))),
+    ...offers(plan).flatMap((text) => [
+      "",
+      `${paint(terminal, "yellow", "!")} ${paragraph(text).join("\n")}`,
+    ]),
     ...meaning(change).flatMap((text) => ["", ...wrap(text, terminal.width, "  ")]),
   ].join("\n");
 }
@@ -129,6 +135,23 @@ function indexText(source: RepositoryEvidence): string {
       : [`valid until ${safeStart(source.release_valid_until, 40)}`]),
   ];
   return `Index ${name}: ${signed}${isFetched && says.length > 0 ? `; it says: ${says.join(", ")}` : ""}`;
+}
+
+/** What the next upgrade would take from it. */
+function offers({ outlook }: OperationPlan): string[] {
+  return (outlook?.repository ?? []).flatMap(
+    ({ source, packages, automatic, newer, newer_left_out: left }) => {
+      if (newer.length === 0) return [];
+      const names = newer
+        .slice(0, OFFERED)
+        .map((one) => safeStart(`${one.package} ${one.from} → ${one.to}`, LINE_SHOWN));
+      const more = newer.length + left - names.length;
+      const how = automatic ? "an upgrade would take them" : "an upgrade takes them only by name";
+      return [
+        `${safeStart(source, LINE_SHOWN)} has newer versions of ${plural(newer.length + left, "installed package")} among its ${packages}; ${how}: ${names.join(", ")}${more > 0 ? ` and ${more} more` : ""}`,
+      ];
+    },
+  );
 }
 
 /** What it means for later plans. */

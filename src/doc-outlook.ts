@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { count, name, names, short, text, timestamp } from "./doc-fields.ts";
+import { RepositoryOffer } from "./doc-repository.ts";
 
 /*
  * What planning sees besides the change: what will run old code, whether to reboot, what is asked of the disk. It is for the people
@@ -51,6 +52,8 @@ export const Outlook = v.strictObject({
   space: v.optional(v.pipe(v.array(Space), v.maxLength(8))),
   /** Packages that nothing needs any more afterwards, so that autoremove would take them. */
   unneeded: v.optional(names),
+  /** What a repository that is added offers; left out for those whose indexes could not be read. */
+  repository: v.optional(v.pipe(v.array(RepositoryOffer), v.maxLength(64))),
   /** Why each of packages_held_back is. */
   held_back: v.optional(v.pipe(v.array(v.strictObject({ package: name, why: text })), v.maxLength(2000))),
 });

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { name, sha256, short, text, timestamp } from "./doc-fields.ts";
+import { count, name, sha256, short, text, timestamp } from "./doc-fields.ts";
 
 /*
  * A package repository that a plan adds, replaces or removes: one file below /etc/apt/sources.list.d, to the byte.
@@ -24,6 +24,19 @@ export const RepositoryKey = v.strictObject({
   weak: v.optional(v.pipe(v.array(short), v.minLength(1), v.maxLength(8))),
 });
 export type RepositoryKey = v.InferOutput<typeof RepositoryKey>;
+
+/** What a source that would be added offers, by its indexes as they were when it was planned. */
+export const RepositoryOffer = v.strictObject({
+  /** `<uri> <suite>` */
+  source: short,
+  packages: count,
+  /** Whether an upgrade takes versions from it by itself (apt_preferences(5), `NotAutomatic`). */
+  automatic: v.boolean(),
+  /** Newer versions of packages that are installed. */
+  newer: v.pipe(v.array(v.strictObject({ package: name, from: short, to: short })), v.maxLength(200)),
+  newer_left_out: count,
+});
+export type RepositoryOffer = v.InferOutput<typeof RepositoryOffer>;
 
 export const ConfiguredRepository = v.strictObject({
   /** The file's name without `.sources`. */

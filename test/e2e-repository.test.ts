@@ -58,7 +58,7 @@ describeOnThrowaway("repositories", () => {
   };
   const screen = async (...args: readonly string[]) => {
     const { stdout } = await chain.aegis(["plan", ...args]);
-    return stdout.replaceAll(/\s+/g, " ");
+    return stdout.replaceAll(/[│\s]+/g, " ");
   };
   const apt = async (...args: readonly string[]) => {
     const { status, stdout, stderr } = await chain.host.exec(["apt-get", ...args]);
@@ -221,6 +221,26 @@ describeOnThrowaway("repositories", () => {
     expect(file()).toBeNull();
     expect(await chain.dpkgVersion("hello-aegis")).toBe("1.1");
     expect((await chain.plan("rollback", added)).plan.nothing_to_do).toBe(true);
+  });
+
+  test("what the next upgrade would take from it is said beforehand, and what Aegis added it removes", async () => {
+    await chain.host.exec(["bash", "-c", "dpkg --purge hello-aegis"]);
+    await chain.host.repo.publish(pick("hello-aegis=1.0"));
+    await apt("update");
+    await apt("install", "-y", "hello-aegis=1.0");
+    give(stanza);
+    const planned = await chain.plan(...ADD);
+    expect(planned.plan.outlook?.repository).toEqual([
+      {
+        source: `${vendor.url} stable`,
+        ...{ packages: 1, automatic: true, newer_left_out: 0 },
+        newer: [{ package: "hello-aegis", from: "1.0", to: "1.1" }],
+      },
+    ]);
+    expect(await screen(...ADD)).toContain("an upgrade would take them: hello-aegis 1.0 → 1.1");
+    await run(planned);
+    await run(await chain.plan("apt", "remove-repository", "vendor"));
+    expect(file()).toBeNull();
   });
 
   test("replaced by another key: old and new are shown, and a rollback brings the old bytes back", async () => {

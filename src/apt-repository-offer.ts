@@ -1,0 +1,114 @@
+import { gunzipSync } from "node:zlib";
+import { readStanzas } from "./apt-deb822.ts";
+import type { DpkgPackage } from "./apt-dpkg.ts";
+import { splitClearSigned } from "./apt-release.ts";
+import { indexUrl, type RepositoryAccess } from "./apt-repository-fetch.ts";
+import type { AptSource } from "./apt-source.ts";
+import { compareDebVersions, isDebVersion } from "./apt-target.ts";
+import { byCodeUnit, sha256Hex } from "./canonical.ts";
+import type { RepositoryOffer } from "./doc-repository.ts";
+import { AegisError } from "./errors.ts";
+
+/*
+ * What a new repository offers in place of installed packages: the next upgrade would take it. For people only, since an index changes
+ * from day to day.
+ */
+
+/** Of a compressed index, and of what comes out of it. */
+const MAX_INDEX = 8 << 20;
+const MAX_TEXT = 64 << 20;
+const MAX_OFFERED = 200;
+
+/** The offers of a source whose signature was verified, from its indexes of packages; null where none could be read. */
+export async function offerOf(
+  source: AptSource,
+  index: string,
+  installed: ReadonlyMap<string, DpkgPackage>,
+  native: string,
+  access: RepositoryAccess,
+): Promise<RepositoryOffer | null> {
+  const release = readStanzas(splitClearSigned(index)?.text ?? index).stanzas[0];
+  if (release === undefined) return null;
+  const isYes = (field: string) => release.get(field)?.toLowerCase() === "yes";
+  const listed = filesIn(release.get("sha256") ?? "");
+  const directories = source.suite.endsWith("/")
+    ? [""]
+    : source.components.map((part) => `${part}/binary-${native}/`);
+  const newer = new Map<string, { package: string; from: string; to: string }>();
+  let packages = 0;
+  for (const directory of directories) {
+    const text = await textOf(source, directory, listed, isYes("acquire-by-hash"), access);
+    if (text === null) return null;
+    for (const { name, version } of packagesIn(text)) {
+      packages++;
+      const own = installed.get(`${name}:${native}`) ?? installed.get(`${name}:all`);
+      if (own === undefined || own.state === "config-files" || !isDebVersion(version)) continue;
+      const before = newer.get(name)?.to ?? own.version;
+      if (compareDebVersions(version, before) > 0)
+        newer.set(name, { package: name, from: own.version, to: version });
+    }
+  }
+  const sorted = [...newer.values()].sort((a, b) => byCodeUnit(a.package, b.package));
+  return {
+    source: source.id.slice(0, 1024),
+    packages,
+    // apt_preferences(5): 1 for these, 100 where upgrades are wanted all the same.
+    automatic: !isYes("notautomatic") || isYes("butautomaticupgrades"),
+    newer: sorted.slice(0, MAX_OFFERED),
+    newer_left_out: Math.max(0, sorted.length - MAX_OFFERED),
+  };
+}
+
+interface Listed {
+  hex: string;
+  size: number;
+}
+
+/** The files that a Release lists: path → digest and size. */
+function filesIn(field: string): Map<string, Listed> {
+  return new Map(
+    field.split("\n").flatMap((line): [string, Listed][] => {
+      const [, hex, size, path] = /^([0-9a-f]{64}) +(\d{1,12}) +(\S+)$/.exec(line) ?? [];
+      return hex === undefined || path === undefined ? [] : [[path, { hex, size: Number(size) }]];
+    }),
+  );
+}
+
+/** An index of packages, if it is the signed one and not too large. */
+async function textOf(
+  source: AptSource,
+  directory: string,
+  listed: ReadonlyMap<string, Listed>,
+  isByHash: boolean,
+  access: RepositoryAccess,
+): Promise<string | null> {
+  for (const name of ["Packages.gz", "Packages"]) {
+    const known = listed.get(`${directory}${name}`);
+    if (known === undefined || known.size > MAX_INDEX) continue;
+    const path = isByHash ? `${directory}by-hash/SHA256/${known.hex}` : `${directory}${name}`;
+    try {
+      const bytes = await access.get(indexUrl(source, path), MAX_INDEX);
+      if (bytes === null || sha256Hex(bytes) !== known.hex) continue;
+      const text = name === "Packages" ? bytes : gunzipSync(bytes, { maxOutputLength: MAX_TEXT });
+      return new TextDecoder().decode(text);
+    } catch (error) {
+      // A server that gives out, or a file that is no gzip: then nothing is known.
+      if (!(error instanceof AegisError) && !(error instanceof RangeError) && !isZlibError(error))
+        throw error;
+    }
+  }
+  return null;
+}
+
+function isZlibError(error: unknown): boolean {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("Z_");
+}
+
+/** Name and version of each stanza, without reading the rest. */
+function* packagesIn(text: string): Generator<{ name: string; version: string }> {
+  for (const stanza of text.split("\n\n")) {
+    const name = /^Package:[ \t]*(\S+)[ \t]*$/m.exec(stanza)?.[1];
+    const version = /^Version:[ \t]*(\S+)[ \t]*$/m.exec(stanza)?.[1];
+    if (name !== undefined && version !== undefined) yield { name, version };
+  }
+}
