@@ -70,14 +70,17 @@ function spaceWarning(path: string, needed: number, available: number): string {
 export function inBrief(plan: OperationPlan, sensitive: readonly string[]): [string, string][] {
   const groups = changeGroups(plan, sensitive);
   const { reboot, services, configuration_files: files = [] } = plan.outlook ?? {};
-  const units = services?.units ?? [];
-  const risky = units.filter((unit) => unit.risky !== null).length;
+  const { risky, others, outside } = byKind(services?.units ?? []);
+  const running = risky.length + others.length;
   const modified = files.filter(({ state }) => state === "modified").length;
   const after = [
     ...((reboot?.reasons ?? []).length > 0 ? ["reboot needed"] : []),
-    ...(units.length > 0
-      ? [`${plural(units.length, "service")} on old code${risky > 0 ? `, ${risky} risky to restart` : ""}`]
+    ...(running > 0
+      ? [
+          `${plural(running, "service")} on old code${risky.length > 0 ? `, ${risky.length} risky to restart` : ""}`,
+        ]
       : []),
+    ...(outside.length > 0 ? [`${plural(outside.length, "program")} outside of units on old code`] : []),
     ...(modified > 0 ? [`${plural(modified, "configuration file")} kept`] : []),
     ...(plan.packages_held_back.length > 0
       ? [`${plural(plan.packages_held_back.length, "package")} kept back`]
@@ -134,16 +137,30 @@ function keptBack(names: readonly string[], reasons: NonNullable<Outlook["held_b
 function servicesText(services: Outlook["services"]): string {
   if (services === undefined) return "";
   const { units, unseen } = services;
-  const risky = units.filter((unit) => unit.risky !== null);
-  const others = units.filter((unit) => unit.risky === null);
+  const { risky, others, outside } = byKind(units);
   return sentences(
     risky.length === 0
       ? ""
       : `careful: ${some(risky.map(({ unit, risky: why }) => shown(`${unit} (${why})`)))}`,
     others.length === 0 ? "" : `to restart: ${some(others.map(({ unit }) => shown(unit)))}`,
+    outside.length === 0
+      ? ""
+      : `programs outside of units: ${some(outside.map(({ unit }) => shown(unit.slice(1, -1))))}`,
     units.length === 0 && unseen === 0 ? "none runs what changes" : "",
     unseen === 0 ? "" : `${plural(unseen, "process", "processes")} that you may not look into: unknown`,
   );
+}
+
+type Units = NonNullable<Outlook["services"]>["units"];
+
+/** Units by what a restart means; `(name)` is a program that belongs to none. */
+function byKind(units: Units): Record<"risky" | "others" | "outside", Units> {
+  const isOutside = ({ unit }: Units[number]) => unit.startsWith("(");
+  return {
+    risky: units.filter((one) => one.risky !== null),
+    others: units.filter((one) => one.risky === null && !isOutside(one)),
+    outside: units.filter((one) => one.risky === null && isOutside(one)),
+  };
 }
 
 function sentences(...parts: readonly string[]): string {

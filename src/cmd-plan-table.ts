@@ -1,15 +1,13 @@
 import { columnsRow, fitColumns, tableWidth } from "./cmd-columns.ts";
-import { checkedTrust, doubtOf } from "./doc-evidence.ts";
-import { isMark, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
-import { REPOSITORY_TRUST, type RepositoryEvidence } from "./doc-plan-evidence.ts";
+import { legend, originIds, originsOf } from "./cmd-plan-origins.ts";
+import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
 import type { Vulnerability } from "./doc-vulnerabilities.ts";
-import { changeGroups, type PlannedChange, together } from "./plan-groups.ts";
+import { ASKED, changeGroups, type PlannedChange, together } from "./plan-groups.ts";
 import {
   bytes,
   columnsOf,
   GUTTER,
   paint,
-  plural,
   quoteWord,
   safe,
   safeStart,
@@ -34,28 +32,14 @@ export const ACTION_WORDS: Readonly<Record<Action, { symbol: string; todo: strin
   restart: { symbol: "↻", todo: "to restart", order: 8 },
 };
 
-/** Descriptions of a source's trust. */
-const TRUST: Readonly<Record<RepositoryEvidence["trust"], string>> = {
-  distribution: "distribution",
-  pinned: "third party, pinned key",
-  snapshot: "distribution, a snapshot that has expired",
-  weak: "third party, key not pinned",
-  untrusted: "untrusted",
-};
 /** Limit on the vulnerabilities that a row names. */
 const NAMED = 3;
-/** Limits on what is shown of a source's name, in characters, and on the names that it gives itself. */
-const LABEL_SHOWN = 200;
-const LABELS_SHOWN = 4;
-const UNPACKED = "already unpacked on this host";
-/** The rank of a source that the plan does not list. */
-const UNKNOWN = REPOSITORY_TRUST.length;
-const WEAK = REPOSITORY_TRUST.indexOf("weak");
-
+/** Limit on the characters of a vulnerability's name. */
+const NAME_ROOM = 200;
 /** Least width of the column of notes; where the terminal has less room, notes stand below their row. */
 const NOTES_ROOM = 28;
 /** From this width on, a column names the source package. */
-const WIDE = 160;
+const WIDE = 110;
 const SOURCE_HEADER = "of source";
 
 /** A row of the table before it is laid out. Text is safe. */
@@ -111,12 +95,14 @@ function layOut(header: string[], rows: readonly Row[], terminal: Terminal) {
     fitColumns([header, ...rows.map(({ cells }) => cells)], Number.MAX_SAFE_INTEGER),
   );
   const named = Math.max(SOURCE_HEADER.length, ...rows.map(({ source }) => columnsOf(source)));
-  const isWide =
-    rows.some(({ source }) => source !== "") &&
-    terminal.width >= WIDE &&
-    terminal.width - natural - named - 4 >= NOTES_ROOM;
+  const isKnown = rows.some(({ source }) => source !== "");
   const hasNotes = rows.some(({ notes }) => notes !== "");
-  const room = terminal.width - natural - 2 - (isWide ? named + 2 : 0);
+  const left = terminal.width - natural - 2;
+
+  // Notes come first; where even they have no room beside, they stand below, and the source package may have it.
+  const needed = hasNotes && left >= NOTES_ROOM ? named + 2 + NOTES_ROOM : named;
+  const isWide = isKnown && terminal.width >= WIDE && left >= needed;
+  const room = left - (isWide ? named + 2 : 0);
   const isBeside = hasNotes && (isPipe || room >= NOTES_ROOM);
   const all = (cells: readonly string[], source: string) => (isWide ? [...cells, source] : [...cells]);
   const widths = fitColumns(
@@ -184,13 +170,16 @@ function sourceName(entry: TransactionEntry): string {
 function notesOf(set: readonly PlannedChange[], native: string): string {
   const [first] = set;
   if (first === undefined) return "";
-  const names = set.map(({ entry }) => quoteWord(shownName(entry, native))).join(" ");
+  const isOne = set.length === 1;
+  const names = set.map(
+    ({ entry, marks }) => quoteWord(shownName(entry, native)) + (marks.includes(ASKED) ? " (asked for)" : ""),
+  );
   return [
-    ...first.marks,
+    ...first.marks.filter((what) => isOne || what !== ASKED),
     ...vulnerabilities("fixes", first.fixes),
     ...vulnerabilities("introduces", first.introduces),
     ...vulnerabilities("leaves", first.leaves),
-    ...(set.length === 1 ? [] : [names]),
+    ...(isOne ? [] : [names.join(" ")]),
   ].join("; ");
 }
 
@@ -200,99 +189,13 @@ function vulnerabilities(what: string, list: readonly Vulnerability[]): string[]
   const shown = list.slice(0, NAMED).map(({ name, severity, known_exploited }) => {
     const rated = severity === "unknown" ? [] : [severity];
     const facts = [...rated, ...(known_exploited === undefined ? [] : ["exploited"])];
-    return safeStart(`${name}${facts.length === 0 ? "" : ` (${facts.join(", ")})`}`, LABEL_SHOWN);
+    return safeStart(`${name}${facts.length === 0 ? "" : ` (${facts.join(", ")})`}`, NAME_ROOM);
   });
   const more = list.length - shown.length;
   return [`${what} ${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`];
 }
 
-/** Where packages come from: a source, a registry, or what this host has already. All text is safe. */
-interface Origin {
-  /** What stands for it in the table if there are several. */
-  key: string;
-  words: string;
-  isDoubtful: boolean;
-  /** Names that it gives itself, which may be anything. */
-  labels: string[];
-}
-
-/** The origins of a plan's packages by id, least trusted first. */
-function originsOf(plan: OperationPlan): Map<string, Origin> {
-  const found = new Map<string, { doubt: number; words: string; labels: Set<string> }>();
-  for (const entry of plan.transaction) {
-    for (const [n, id] of originIds(entry, plan).entries()) {
-      const one = found.get(id) ?? { ...judged(id, plan), labels: new Set<string>() };
-      found.set(id, one);
-      // apt prints the name that the first source gives itself.
-      if (plan.tool === "apt" && n === 0 && entry.origin !== null) one.labels.add(labelOf(entry));
-    }
-  }
-  const ordered = [...found].sort(([, a], [, b]) => b.doubt - a.doubt);
-  return new Map(
-    ordered.map(([id, { doubt, words, labels }], n) => {
-      return [id, { key: letters(n), words, isDoubtful: doubt >= WEAK, labels: [...labels] }];
-    }),
-  );
-}
-
-function judged(id: string, plan: OperationPlan): { doubt: number; words: string } {
-  if (id === UNPACKED) return { doubt: -1, words: UNPACKED };
-  if (id === "")
-    return {
-      doubt: UNKNOWN,
-      words: `from ${plan.tool === "apt" ? "(unknown source)" : "an unknown origin"}`,
-    };
-  const by = plan.tool === "services" ? "defined by" : "from";
-  if (plan.tool !== "apt") return { doubt: 0, words: `${by} ${safeStart(id, LABEL_SHOWN)}` };
-  const { doubt, words } = worstOf(id, plan.repository_evidence);
-  return { doubt, words: `from ${safeStart(id, LABEL_SHOWN)} (${words})` };
-}
-
-/** An entry's origins. apt may fetch from any of its sources. */
-function originIds(entry: TransactionEntry, { tool }: OperationPlan): string[] {
-  if (entry.action === "remove" || isMark(entry)) return [];
-  if (entry.action === "configure") return [UNPACKED];
-  const ids =
-    tool === "apt"
-      ? entry.sources
-      : [[entry.origin, entry.archive].filter((part) => part !== null).join(" ")];
-  return ids.length === 0 ? [""] : ids;
-}
-
-/** The name that a repository gives itself. */
-function labelOf({ origin, archive }: TransactionEntry): string {
-  return safeStart([origin, archive].filter((part) => part !== null).join(" "), LABEL_SHOWN);
-}
-
-/** A, B, … Z, AA, AB, … */
-function letters(n: number): string {
-  return `${n < 26 ? "" : letters(Math.floor(n / 26) - 1)}${String.fromCharCode(65 + (n % 26))}`;
-}
-
-/** A line for each origin, with its letter if there are several. */
-function legend(origins: ReadonlyMap<string, Origin>, terminal: Terminal): string[] {
-  return [...origins.values()].flatMap(({ key, words, isDoubtful, labels }) => {
-    const more = labels.length - LABELS_SHOWN;
-    const quoted = labels.slice(0, LABELS_SHOWN).map((label) => `"${label.replaceAll('"', '\\"')}"`);
-    const calls = labels.length === 0 ? "" : `, calls itself ${quoted.join(", ")}`;
-    const text = `${origins.size > 1 ? `${key}: ` : ""}${words}${calls}${more > 0 ? ` and ${plural(more, "other name")}` : ""}`;
-    return wrap(text, terminal.width, GUTTER).map((line) =>
-      paint(terminal, isDoubtful ? "yellow" : "dim", line),
-    );
-  });
-}
-
 export function shownName(entry: TransactionEntry, native: string): string {
   const isOwn = [native, "all"].includes(entry.architecture);
   return isOwn ? entry.name : `${entry.name}:${entry.architecture}`;
-}
-
-/** A source's trust, in words and as a rank; of several entries with this id, the least trusted. */
-function worstOf(id: string, evidence: readonly RepositoryEvidence[]): { words: string; doubt: number } {
-  const known = evidence.filter((source) => source.id === id);
-  const [source] = known.toSorted((a, b) => doubtOf(b) - doubtOf(a));
-  if (source === undefined) return { words: "unknown: no configured source", doubt: UNKNOWN };
-  const why = safeStart(source.problems.join(", "), LABEL_SHOWN) || "no verified signature";
-  const trust = checkedTrust(source);
-  return { words: trust === "untrusted" ? `untrusted: ${why}` : TRUST[trust], doubt: doubtOf(source) };
 }

@@ -1,5 +1,5 @@
 import { isSecurityUpdate } from "./doc-evidence.ts";
-import type { OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { type Vulnerability, type VulnerabilityChange, vulnerabilityChange } from "./doc-vulnerabilities.ts";
 import { byAttention } from "./plan-attention.ts";
 
@@ -94,11 +94,14 @@ function groupOf(
   if (plan.tool !== "apt") return "rest";
   if (marks.includes("kernel") || marks.includes("needed to boot")) return "boot";
   // A package that is new brings no fix to this host.
-  const isFix = fixes.length > 0 || isSecurityUpdate(entry, plan.repository_evidence);
+  const isFix = (isFetched(entry) && fixes.length > 0) || isSecurityUpdate(entry, plan.repository_evidence);
   if (entry.action !== "install" && isFix) return isGrave ? "security-sensitive" : "security";
   if (isGrave) return "sensitive";
   return entry.action === "install" ? "new" : "rest";
 }
+
+/** The mark of a package that a target names, which doesn't keep it from those that go along. */
+export const ASKED = "asked for by name";
 
 /** Packages of one source that go from one version to another are one row from this many on, and with vulnerabilities to name. */
 const TOGETHER = 3;
@@ -113,9 +116,11 @@ export function together(changes: readonly PlannedChange[]): PlannedChange[][] {
     const source = (entry.to_source ?? entry.from_source)?.name;
     const { action, from_version, to_version, sources, origin, archive } = entry;
     if (source === undefined) return entry;
-    return JSON.stringify([source, action, from_version, to_version, sources, origin, archive, marks]);
+    const others = marks.filter((what) => what !== ASKED);
+    return JSON.stringify([source, action, from_version, to_version, sources, origin, archive, others]);
   });
   return [...sets.values()].flatMap((set) => {
+    set.sort((a, b) => Number(b.marks.includes(ASKED)) - Number(a.marks.includes(ASKED)));
     const names = set.some(
       ({ fixes, leaves, introduces }) => fixes.length + leaves.length + introduces.length > 0,
     );

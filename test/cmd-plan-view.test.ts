@@ -177,6 +177,11 @@ describe("grouped by what matters", () => {
         ].join("\n"),
       );
     });
+    test("what was asked for leads the packages of its source", () => {
+      const text = renderPlan({ ...one, targets: ["foo-tools"] }, terminal(120));
+      expect(text.replace(/\n│ +/g, " ")).toContain("and 2 more; foo-tools (asked for) libfoo1");
+      expect(text).not.toContain("asked for by name");
+    });
     test("a long plan counts them at its top", () => {
       const many = Array.from({ length: 9 }, (_, n) => entry(`p-${n}`));
       const text = renderPlan({ ...one, transaction: [...one.transaction, ...many] }, terminal(120));
@@ -219,6 +224,7 @@ describe("what follows from the change", () => {
       units: [
         { unit: "nginx.service", packages: ["openssl"], risky: null },
         { unit: "ssh.service", packages: ["openssl"], risky: "it carries remote logins" },
+        { unit: "(screen)", packages: ["openssl"], risky: null },
       ],
       seen_at: "2026-01-01T00:00:00Z",
       unseen: 2,
@@ -238,7 +244,7 @@ describe("what follows from the change", () => {
     const text = joined(renderPlan(plan, terminal(80)));
     for (const line of [
       "Kept back  libxml2:i386: on hold",
-      "Services   careful: ssh.service (it carries remote logins); to restart: nginx.service; 2 processes that you may not look into: unknown",
+      "Services   careful: ssh.service (it carries remote logins); to restart: nginx.service; programs outside of units: screen; 2 processes that you may not look into: unknown",
       "Reboot     a new kernel",
       "Conffiles  /etc/ssh/x (ssh): changed on this host and kept; where the new version has another, it is put beside it as .dpkg-dist; 1 file that you may not read: unknown",
       "Disk       /boot: 120.0 MB needed, 30.0 MB free",
@@ -257,7 +263,7 @@ describe("what follows from the change", () => {
     expect(lines(text).slice(4, 7)).toEqual([
       "Changes    10 packages: 1 to remove, 9 to upgrade; 9.0 kB to download",
       "Of these   1 removed; 9 other packages",
-      "After it   reboot needed; 2 services on old code, 1 risky to restart; 1 configuration file kept; 1 package kept back",
+      "After it   reboot needed; 2 services on old code, 1 risky to restart; 1 program outside of units on old code; 1 configuration file kept; 1 package kept back",
     ]);
   });
 });

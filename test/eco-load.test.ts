@@ -75,7 +75,7 @@ const NAMED: Readonly<Record<string, string>> = {
   "cmd-help-policy-keys": "its types: every table of the policy file",
   "cmd-installed": "apt's packages are dpkg's",
   "cmd-plan-outlook": "a heading, of services that run old code",
-  "cmd-plan-table": "apt's own",
+  "cmd-plan-origins": "apt's own",
   "cmd-plan-view": "apt's own",
   "cmd-remedy": "its types: every other ecosystem has a row",
   osv: "apt's own",
