@@ -326,6 +326,8 @@ describeOnThrowaway("removing, undoing and repairing", () => {
 
   test("an old version that is no longer available is named, and nothing is planned", async () => {
     await chain.host.aptInstall("hello-aegis=1.0");
+    // Aegis had installed it once.
+    await chain.host.exec(["bash", "-c", "rm -f /var/cache/aegis/kept/hello-aegis_1.0_*"]);
     const id = await run("apt", "install", "hello-aegis=1.1");
     await chain.host.repo.publish([...pick(...ALL.filter((key) => key !== "hello-aegis=1.0")), ...OWN]);
     await chain.host.aptUpdate();

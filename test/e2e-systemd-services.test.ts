@@ -71,6 +71,11 @@ describeOnSystemd("services", (suite) => {
     expect(changes.length).toBe(1);
     expect(JSON.stringify(changes)).toContain("quick1");
     expect(JSON.stringify(changes)).not.toContain("quick0");
+    // Each from its sandbox: the monitor records what the sources offer, the runner keeps what it installed.
+    expect(host.read("/var/lib/aegis/first-seen").split("\n").length).toBeGreaterThan(3);
+    expect((await host.exec(["ls", "-l", "/var/cache/aegis/kept"])).stdout).toMatch(
+      /-rw-r----- \d root aegis-admin .* quick0_1\.0_all\.[0-9a-f]{64}\.deb\n/,
+    );
     const verified = await chain.aegis(["audit", "verify", "--system"]);
     expect(verified.status, verified.stderr).toBe(0);
   });
