@@ -340,9 +340,7 @@ describeOnSystemd("services", (suite) => {
     const today = new Date().toISOString();
     const answers: Record<string, Answer> = {
       "/osv/Debian/all.zip": tagged(archive(today)),
-      "/kev.json": tagged(
-        kev({ count: 1, vulnerabilities: [{ cveID: "CVE-2026-0001", dateAdded: "2026-01-02" }] }),
-      ),
+      "/kev.json": tagged(kev()),
       "/epss.csv.gz": tagged(epss()),
     };
     await withServer(answers, async (address, asked) => {
@@ -405,16 +403,18 @@ describeOnSystemd("services", (suite) => {
       ).toEqual(["aegis-feeds 755", ...Array(4).fill("aegis-feeds 644")]);
       expect((await findings()).map((line) => line.split(",")[0])).toEqual([
         "ok epss: 2 records",
-        "ok kev: 1 record",
+        "ok kev: 2 records",
         "ok osv-Debian: 1 record",
       ]);
 
       // alice plans, root's runner plans again.
-      expect(await known()).toEqual(KNOWN);
+      expect(await known()).toEqual([["DEBIAN-CVE-2026-0001", undefined]]);
       const { path } = await chain.signed("apt", "install", "quick2");
       expect(await apply(path)).toEqual([0, ""]);
       await mustExec(host, ["dpkg", "--remove", "quick2"]);
 
+      const exploited = { count: 1, vulnerabilities: [{ cveID: "CVE-2026-0001", dateAdded: "2026-01-02" }] };
+      answers["/kev.json"] = tagged(kev(exploited), '"2"');
       asked.length = 0;
       await pass();
       expect(asked.sort()).toEqual([
@@ -462,6 +462,8 @@ describeOnSystemd("services", (suite) => {
       expect(existsSync(part)).toBe(false);
       expect((await findings()).every((line) => line.startsWith("ok"))).toBe(true);
 
+      // As it was, for the tests that follow.
+      answers["/kev.json"] = tagged(kev());
       await mustExec(host, ["/root/aegis", "daemon", "install", "--no-feeds"]);
       expect([await timer(), await known(), await findings()]).toEqual(["disabled", [], []]);
       await mustExec(host, ["/root/aegis", "daemon", "install", "--feeds"]);
