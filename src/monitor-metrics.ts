@@ -5,6 +5,8 @@ import type { AuditEvent, AuditKind } from "./audit-event.ts";
 import { readEvents } from "./audit-read.ts";
 import { canonicalJson, parseJson } from "./canonical.ts";
 import { isPending, type RequestState } from "./doc-request.ts";
+import { AegisError } from "./errors.ts";
+import { type FeedAge, feedAges } from "./feeds-state.ts";
 import { MONITOR_DIRECTORY } from "./monitor-state.ts";
 import { METRICS_FILE, REQUESTS_STATE_FILE, SYSTEM } from "./paths.ts";
 import { VERSION } from "./self.ts";
@@ -90,6 +92,34 @@ export interface MetricFacts {
   now: Date;
   /** Further metrics, of what others look after. */
   more: readonly Metric[];
+}
+
+/** The age of vulnerability data, for {@link MetricFacts}. None where feeds are off, and none of a state that can't be read: doctor says so. */
+export function feedMetrics(now: Date, directory: string = SYSTEM.feeds): Metric[] {
+  let ages: FeedAge[];
+  try {
+    ages = feedAges(now, directory);
+  } catch (error) {
+    if (error instanceof AegisError) return [];
+    throw error;
+  }
+  const dated = ages.flatMap(({ feed, age_days: days }) =>
+    days === null ? [] : [{ labels: { feed }, value: days * 86_400 }],
+  );
+  return [
+    {
+      name: "aegis_feed_age_seconds",
+      help: "Age of the newest date in a feed of vulnerability data, in whole days.",
+      type: "gauge",
+      samples: dated,
+    },
+    {
+      name: "aegis_feed_failed",
+      help: "Whether the last attempt to download a feed failed.",
+      type: "gauge",
+      samples: ages.map(({ feed, problem }) => ({ labels: { feed }, value: problem === null ? 0 : 1 })),
+    },
+  ];
 }
 
 interface MetricPaths {

@@ -16,7 +16,7 @@ import { recordFirstSeen } from "./monitor-first-seen.ts";
 import { endOf, PositionSchema } from "./monitor-logs.ts";
 import { lookAtManaged } from "./monitor-managed.ts";
 import { type ManagedSeen, managedEvents } from "./monitor-managed-events.ts";
-import { writeMetrics } from "./monitor-metrics.ts";
+import { feedMetrics, writeMetrics } from "./monitor-metrics.ts";
 import {
   DPKG_LOG,
   dpkgIsBusy,
@@ -146,7 +146,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
     managed: managed.seen,
     ...present,
   });
-  writeMetrics({ findings, now: new Date(), more: [] });
+  writeMetrics({ findings, now: new Date(), more: feedMetrics(new Date()) });
   log.info("inspected this host", { events: events.length, findings: findings.length });
 }
 

@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { type AuditLog, openAuditLog } from "../src/audit-log.ts";
-import { type MetricFacts, metricsText, writeMetrics } from "../src/monitor-metrics.ts";
+import { feedMetrics, type MetricFacts, metricsText, writeMetrics } from "../src/monitor-metrics.ts";
 import { VERSION } from "../src/self.ts";
+import { writeIndex } from "./feeds-kit.ts";
 
 let dir = "";
 let log: AuditLog;
@@ -27,6 +28,23 @@ const sample = (text: string, name: string) =>
     .split("\n")
     .find((line) => line.startsWith(`${name} `))
     ?.slice(name.length + 1);
+
+test("vulnerability data: the age of each feed, and whether it failed", () => {
+  const attempt = { url: "u", last_attempt: FACTS.now.toISOString(), last_success: null, problem: null };
+  const feeds = { kev: attempt, epss: { ...attempt, problem: "status 404" } };
+  writeFileSync(at("state.json"), JSON.stringify(feeds));
+  writeIndex(dir, "kev", [], { newest: "2026-11-27T20:00:00Z" });
+  const text = written({ more: feedMetrics(FACTS.now, dir) });
+  expect(sample(text, 'aegis_feed_age_seconds{feed="kev"}')).toBe(String(3 * 86_400));
+  expect(sample(text, 'aegis_feed_age_seconds{feed="epss"}')).toBeUndefined();
+  expect(['kev"', 'epss"'].map((feed) => sample(text, `aegis_feed_failed{feed="${feed}}`))).toEqual([
+    "0",
+    "1",
+  ]);
+  writeFileSync(at("state.json"), "{");
+  expect(feedMetrics(FACTS.now, dir)).toEqual([]);
+  expect(written({ more: feedMetrics(FACTS.now, at("absent")) })).not.toContain("aegis_feed");
+});
 
 describe("the file", () => {
   test("executions by outcome, counted once each, over rotated files too", () => {
