@@ -9,6 +9,7 @@ import { BINARY, type Line, type Measured } from "./bench-measure.ts";
 const BENCHMARKS: Readonly<Record<string, (quick: boolean) => Promise<Line[]>>> = {
   startup: async (quick) => (await import("./bench-startup.ts")).startup(quick),
   plan: async (quick) => (await import("./bench-plan.ts")).plan(quick),
+  upgrade: async (quick) => (await import("./bench-upgrade.ts")).upgrade(quick),
   npm: async (quick) => (await import("./bench-planning.ts")).planning("npm", quick),
   pip: async (quick) => (await import("./bench-planning.ts")).planning("pip", quick),
   go: async (quick) => (await import("./bench-planning.ts")).planning("go", quick),
