@@ -141,11 +141,9 @@ export const plan = defineSubcommand({
       denial === null
         ? renderSteps([{ who: "you", argv: ["aegis", "policy", reference] }], io.terminal)
         : renderDenial(denial, io.terminal, { plan: reference, pinned: pinnedRequest(document) });
-    const shown = renderPlan(document, io.terminal, {
-      sensitive,
-      // A denial is told below, with what would help.
-      policy: decided === null || denial !== null ? null : { result: decided.result, isDecided: false },
-    });
+    // A denial is told below, with what would help.
+    const policy = decided === null || denial !== null ? null : { result: decided.result, isDecided: false };
+    const shown = io.json ? "" : renderPlan(document, io.terminal, { sensitive, policy });
     const show = `To page through it: ${showArgv(["aegis", "plan", "show", reference])}`;
     const json = values.summary
       ? { summary: planSummary(document, planHash, decided?.result ?? null), path }
