@@ -7,6 +7,8 @@ import { AegisError } from "./errors.ts";
 const FIXED: Readonly<Record<string, readonly string[]>> = {
   update: ["apt-get", "update"],
   upgrade: ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  "full-upgrade": ["apt-get", "full-upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
+  autoremove: ["apt-get", "autoremove", "-y"],
   repair: ["dpkg", "--configure", "-a"],
 };
 
@@ -14,7 +16,15 @@ const FIXED: Readonly<Record<string, readonly string[]>> = {
 const WITH_REPOSITORY: readonly string[] = ["add-repository", "remove-repository", "rollback"];
 
 /** Operations with package names on the command line. */
-const WITH_PACKAGES: readonly string[] = ["install", "remove", "rollback", "hold", "unhold"];
+const WITH_PACKAGES: readonly string[] = [
+  "install",
+  "security-upgrade",
+  "remove",
+  "purge",
+  "rollback",
+  "hold",
+  "unhold",
+];
 
 /** A change of holds, which apt-mark(8) makes. */
 export type Mark = "hold" | "unhold";
@@ -38,7 +48,8 @@ export function aptArgv(operation: string, packages: readonly string[], mark: Ma
   if (fixed !== undefined) return [...fixed];
   const marks = isMarkOperation(operation) ? operation : mark;
   if (marks !== null) return ["apt-mark", marks, ...packages];
-  if (operation === "remove") return ["apt-get", "remove", "-y", ...packages];
+  if (operation === "remove" || operation === "purge") return ["apt-get", operation, "-y", ...packages];
+  if (operation === "security-upgrade") return ["apt-get", "install", "-y", "--only-upgrade", ...packages];
   if (operation !== "rollback") return ["apt-get", "install", "-y", ...packages];
   return packages.some((name) => name.includes("="))
     ? ["apt-get", "install", "-y", "--allow-downgrades", ...packages]
@@ -57,7 +68,9 @@ export function signedAptArgv(
   if (WITH_PACKAGES.includes(plan.operation)) {
     const [first] = plan.exact_targets;
     if (first === undefined) throw notSignable("it names no exact package");
-    const versions = plan.operation === "install" || (plan.operation === "rollback" && first.includes("="));
+    const versions =
+      ["install", "security-upgrade"].includes(plan.operation) ||
+      (plan.operation === "rollback" && first.includes("="));
     for (const target of plan.exact_targets) assertExact(target, versions);
   } else if (!Object.hasOwn(FIXED, plan.operation)) {
     throw notSignable(`apt has no operation ${plan.operation}`);

@@ -99,12 +99,14 @@ export interface PolicyPackage {
   candidate: string | null;
   /** Version → repositories offering it. dpkg's status file (/var/lib/dpkg/status) doesn't count. */
   versions: Map<string, PolicyOrigin[]>;
+  /** Version → its priority (apt_preferences(5)). */
+  priorities: Map<string, number>;
 }
 
 const NAME = /^([a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?):$/;
 const FACT = /^ {2}(Installed|Candidate): (\S+)$/;
 /** ` *** 1.0 500`, `     1.0 500 (phased 20%)`. */
-const VERSION = /^ (?:\*\*\*| {3}) (\S+) -?\d+(?: \(.*\))?$/;
+const VERSION = /^ (?:\*\*\*| {3}) (\S+) (-?\d+)(?: \(.*\))?$/;
 const ORIGIN = /^ {6,}-?\d+ (\S+:\S*) (\S+) (?:.* )?Packages$/;
 /** Any other source except a file path, which is dpkg's status file. */
 const PLACE = /^ {6,}-?\d+ ([^/\s].*)$/;
@@ -117,7 +119,7 @@ export function parsePolicy(text: string): Map<string, PolicyPackage> {
   for (const line of text.split("\n")) {
     const name = NAME.exec(line)?.[1];
     if (name !== undefined) {
-      current = { installed: null, candidate: null, versions: new Map() };
+      current = { installed: null, candidate: null, versions: new Map(), priorities: new Map() };
       origins = null;
       packages.set(name, current);
       continue;
@@ -129,11 +131,12 @@ export function parsePolicy(text: string): Map<string, PolicyPackage> {
       current[fact[1] === "Installed" ? "installed" : "candidate"] = value;
       continue;
     }
-    const version = VERSION.exec(line)?.[1];
+    const [, version, priority] = VERSION.exec(line) ?? [];
     if (version !== undefined) {
       // Sources may offer the same version with different contents or dependencies; apt then lists it twice.
       origins = current.versions.get(version) ?? [];
       current.versions.set(version, origins);
+      current.priorities.set(version, Number(priority));
       continue;
     }
     const [, uri, place] = ORIGIN.exec(line) ?? [];

@@ -88,6 +88,8 @@ export function runSettings(
     "Dir::Bin::Methods": METHODS,
     ...(plan.operation === "update" ? {} : { "Dir::Bin::Methods::file": `${METHODS}/copy` }),
     "APT::Get::Simulate": "false",
+    // `apt-get purge` sets it for itself.
+    "APT::Get::Purge": "false",
     "APT::Mark::Simulate": "false",
     "APT::Get::allow-downgrades": String(plan.packages_downgraded.length > 0),
     "APT::Get::allow-change-held-packages": String(changesHeld(plan)),

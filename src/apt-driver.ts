@@ -7,10 +7,10 @@ import { dpkgAudit } from "./apt-dpkg-audit.ts";
 import { RUN_FILES, readReceipt } from "./apt-hook-receipt.ts";
 import { sealIndexes } from "./apt-indexes.ts";
 import { isKept, keepPackages } from "./apt-kept.ts";
-import { inverseOf, isChecked, postCheck, snapshotOf } from "./apt-outcome.ts";
+import { inverseOf, isChecked, postCheck, snapshotOf, withoutLeftovers } from "./apt-outcome.ts";
 import { watchProcesses } from "./apt-processes.ts";
 import { refuseUnfinishedDpkg, waitForDpkg } from "./apt-ready.ts";
-import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun } from "./apt-run.ts";
+import { APT_CONF, downloadLimit, parseStatusLine, prepareAptRun, restoreMarks } from "./apt-run.ts";
 import { aptDirs } from "./apt-sources.ts";
 import { REPAIR } from "./apt-state.ts";
 import { isFetched, isMark } from "./doc-plan.ts";
@@ -66,6 +66,8 @@ export const aptDriver: RunDriver = {
   isAlive: (directory) =>
     processesWith("APT_CONFIG", join(directory, APT_CONF), ["apt-get", "apt-mark", "dpkg"]).length > 0,
 
+  restore: restoreMarks,
+
   witness(directory, { argv, transaction }) {
     const hook = readReceipt(directory);
     if (hook?.ok === false) {
@@ -80,15 +82,18 @@ export const aptDriver: RunDriver = {
   },
 
   keep(ended, transaction, archives) {
-    const installed = Object.entries(dpkgNow()).map(
+    const installed = Object.entries(withoutLeftovers(dpkgNow())).map(
       ([key, state]) => [key, state.split(" ")[0] ?? ""] as const,
     );
     const recent = [ended, ...recentResults(UNDONE)];
     return keepPackages(transaction, archives, { recent, installed: new Map(installed) });
   },
 
-  compare({ transaction }, before, after) {
-    return { ...postCheck(transaction, before, after), inverse: inverseOf(transaction, before, after) };
+  compare({ argv, transaction }, before, after) {
+    const states = [before, after] as const;
+    // Only a purge is about what is left of a package.
+    const [old, now] = argv[1] === "purge" ? states : [withoutLeftovers(before), withoutLeftovers(after)];
+    return { ...postCheck(transaction, old, now), inverse: inverseOf(transaction, old, now) };
   },
 
   /** dpkg compares names, and a file may have two: /bin/true and /usr/bin/true. */

@@ -3,6 +3,7 @@ import type { PolicyPackage } from "./apt-cache.ts";
 import { isKept, type KeptFile } from "./apt-kept.ts";
 import type { Requested } from "./apt-requested.ts";
 import type { Simulation } from "./apt-simulation.ts";
+import { findInstalled, type PackageFacts } from "./apt-transaction.ts";
 import { KEPT_FILE } from "./doc-evidence.ts";
 import {
   type Host,
@@ -62,11 +63,22 @@ export function sbomEvidence(
   }));
 }
 
+/** What a purge does that its inverse doesn't undo. */
+export const PURGE_LOSS =
+  "What a purge deletes is lost: configuration files, and what the packages' postrm scripts delete, such as data, logs and accounts. A rollback installs the packages again, as new.";
+
+/** What an operation does that its inverse doesn't undo. */
+const NOT_UNDONE: Readonly<Record<string, string>> = {
+  purge: PURGE_LOSS,
+  autoremove: "Packages that a rollback installs again count as installed by hand.",
+};
+
 /** The exact inverse of a transaction, and the old versions that no source offers any more: those that Aegis keeps, and the others. */
 export function rollbackPlan(
   transaction: readonly TransactionEntry[],
   policy: ReadonlyMap<string, PolicyPackage>,
-  native: string,
+  { native, installed }: Pick<PackageFacts, "native" | "installed">,
+  operation: string,
   files: readonly KeptFile[],
 ): OperationPlan["rollback_plan"] {
   const inverse: string[] = [];
@@ -79,6 +91,12 @@ export function rollbackPlan(
       inverse.push(`${name}-`);
       continue;
     }
+    // A purge of what a removal has left behind.
+    if (
+      findInstalled(installed, entry.name, entry.architecture, native)?.state === "config-files" &&
+      entry.action === "remove"
+    )
+      continue;
     const back = `${name}=${entry.from_version}`;
     inverse.push(back);
     const table = policy.get(aptName(entry.name, entry.architecture, native));
@@ -91,10 +109,14 @@ export function rollbackPlan(
     );
     (isHere ? kept : unobtainable).push(back);
   }
+  const own = NOT_UNDONE[operation];
   const notes =
-    inverse.length === 0
+    transaction.length === 0
       ? []
-      : ["What maintainer scripts and services changed in data and configuration is not undone by it."];
+      : [
+          "What maintainer scripts and services changed in data and configuration is not undone by it.",
+          ...(own === undefined ? [] : [own]),
+        ];
   return { inverse, unobtainable, ...(kept.length === 0 ? {} : { kept }), notes };
 }
 
@@ -137,6 +159,9 @@ export function commandFailure({ evidence }: PlanningOutput): string[] {
   return [`${command} ${why[evidence.outcome]}`];
 }
 
+/** Operations that leave it to apt which packages change. */
+const WITHOUT_TARGETS: readonly string[] = ["upgrade", "full-upgrade", "autoremove"];
+
 /** Packages without a hash or that a plan can't describe, and changes although every target is already as requested. */
 export function unpinnable(
   transaction: readonly TransactionEntry[],
@@ -150,7 +175,12 @@ export function unpinnable(
   const taking = transaction.filter(({ takes_over = [] }) => takes_over.length > MAX_TAKEN_OVER);
   failures.push(...taking.map((e) => `${e.name} takes over files of more packages than a plan can name`));
   const { exact, problems } = requested;
-  if (operation !== "upgrade" && exact.length === 0 && problems.length === 0 && transaction.length > 0) {
+  if (
+    !WITHOUT_TARGETS.includes(operation) &&
+    exact.length === 0 &&
+    problems.length === 0 &&
+    transaction.length > 0
+  ) {
     failures.push("every target is as asked for already, but apt would change other packages");
   }
   return failures;

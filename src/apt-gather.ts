@@ -30,7 +30,7 @@ export async function simulate(
     keep: true,
   });
   const simulation = parseSimulation(simulated.stdout);
-  const packages = [
+  const packages: { name: string; version: string | null }[] = [
     ...simulation.installations.map((i) => ({
       name: aptName(i.name, i.architecture, native),
       version: i.to,
@@ -40,7 +40,7 @@ export async function simulate(
       version: r.from,
     })),
   ];
-  const exact = packages.map(({ name, version }) => `${name}=${version}`);
+  const exact = packages.flatMap(({ name, version }) => (version === null ? [] : [`${name}=${version}`]));
   const names = [...new Set(packages.map(({ name }) => name))];
   const [show, policy] = await Promise.all([
     askCache("show", exact, planning, config),
@@ -79,7 +79,7 @@ export async function gatherRepositories(
 }
 
 /** Asks apt-cache(8) about packages, as many calls as their names need. */
-function askCache(
+export function askCache(
   command: "show" | "policy",
   packages: readonly string[],
   planning: Planning,

@@ -13,15 +13,20 @@ export function isChecked(argv: readonly string[], transaction: readonly Transac
 /** Follows the state of a package on hold. */
 const ON_HOLD = " on hold";
 
-/**
- * dpkg's packages by `name:architecture`: `1.0-1 installed`, `1.0-1 installed on hold`. Packages removed except for
- * configuration files are omitted.
- */
+/** Follows the version of a package of which only configuration files are left. */
+const LEFTOVER = " config-files";
+
+/** dpkg's packages by `name:architecture`: `1.0-1 installed`, `1.0-1 installed on hold`, `1.0-1 config-files`. */
 export function snapshotOf(packages: ReadonlyMap<string, DpkgPackage>): HostState {
   return Object.fromEntries(
-    [...packages]
-      .filter(([, p]) => p.state !== "config-files")
-      .map(([key, p]) => [key, `${p.version} ${p.state}${p.selection === "hold" ? ON_HOLD : ""}`]),
+    [...packages].map(([key, p]) => [key, `${p.version} ${p.state}${p.selection === "hold" ? ON_HOLD : ""}`]),
+  );
+}
+
+/** A state without packages of which only configuration files are left. */
+export function withoutLeftovers(state: HostState): HostState {
+  return Object.fromEntries(
+    Object.entries(state).filter(([, text]) => !withoutHold(text).endsWith(LEFTOVER)),
   );
 }
 
@@ -114,7 +119,8 @@ function isHeld(state: string | undefined): boolean {
 
 /** The version in a snapshot's `1.0 installed`; null if not installed. */
 function versionIn(snapshot: HostState, key: string): string | null {
-  return snapshot[key]?.split(" ")[0] || null;
+  const state = snapshot[key];
+  return state === undefined || withoutHold(state).endsWith(LEFTOVER) ? null : state.split(" ")[0] || null;
 }
 
 function difference(key: string, expected: string | null, found: string | null): Difference {

@@ -64,6 +64,7 @@ function resolveRemovals(
   targets: readonly string[],
   transaction: readonly TransactionEntry[],
   { installed, native }: PackageFacts,
+  isPurge: boolean,
 ): Requested {
   const result: Requested = { exact: [], chosen: [], problems: [], warnings: [] };
   for (const target of targets.map(parseAptTarget)) {
@@ -79,7 +80,7 @@ function resolveRemovals(
       if (result.chosen.includes(entry)) continue;
       result.chosen.push(entry);
       result.exact.push(architecture === null ? aptName(name, entry.architecture, native) : text);
-    } else if ([...installed.values()].some((p) => matches(p) && p.state !== "config-files")) {
+    } else if ([...installed.values()].some((p) => matches(p) && (isPurge || p.state !== "config-files"))) {
       result.problems.push(`${text}: apt would leave it installed`);
     } else if (transaction.length > 0) {
       result.problems.push(`${text}: no package of exactly this name is installed; leave it out`);
@@ -180,7 +181,8 @@ export function resolveRequest(
     case "install":
       return resolveRequested(packages, transaction, simulation, facts);
     case "remove":
-      return resolveRemovals(packages, transaction, facts);
+    case "purge":
+      return resolveRemovals(packages, transaction, facts, verb[0] === "purge");
     default:
       return { exact: [], chosen: [], problems: [], warnings: [] };
   }

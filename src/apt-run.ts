@@ -1,11 +1,15 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import * as v from "valibot";
+import { batches } from "./apt-argv.ts";
 import { checkAptConfig, runSettings } from "./apt-config.ts";
 import { refuseDpkgConfig } from "./apt-dpkg-config.ts";
 import { RUN_FILES } from "./apt-hook-receipt.ts";
 import { bringKept } from "./apt-kept.ts";
+import { markKey, parseAutoMarks } from "./apt-marks.ts";
 import { parseAptDump, renderAptConfig } from "./apt-settings.ts";
-import { canonicalJson, sha256Hex } from "./canonical.ts";
+import { DEFAULT_APT_DIRS } from "./apt-sources.ts";
+import { canonicalJson, parseJson, sha256Hex } from "./canonical.ts";
 import type { OperationPlan } from "./doc-plan.ts";
 import type { PreparedRun, RunPlace } from "./eco-driver.ts";
 import { AegisError } from "./errors.ts";
@@ -14,6 +18,11 @@ import { resolveProgram, run, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /** File name of the frozen configuration in a run directory. */
 export const APT_CONF = "apt.conf";
+
+/** In a run directory, the packages whose mark apt may lose. */
+const MARKS = "auto-marks.json";
+/** apt's record of automatically installed packages; the host's settings may not name another one. */
+const EXTENDED_STATES = DEFAULT_APT_DIRS.extendedStates;
 
 /**
  * Time limits for downloads before dpkg starts. Indexes are smaller and fetched without human approval: a server that
@@ -53,6 +62,7 @@ export async function prepareAptRun(
   checkAptConfig(await aptDump(directory, file), settings);
   writeFileSync(join(directory, RUN_FILES.expected), canonicalJson(plan.transaction), { mode: 0o600 });
   const home = plan.operation === "repair" ? prepareRepair(directory) : {};
+  if (argv.some((word) => RESTORING.includes(word))) rememberMarks(plan, place);
   // No hook is called, so nothing else would keep the runner from stopping it halfway.
   if (argv[0] === "apt-mark") createFileExclusive(join(directory, RUN_FILES.decision), "apt-mark");
   const environment = { ...aptEnvironment(), ...home, APT_CONFIG: file };
@@ -63,6 +73,45 @@ export async function prepareAptRun(
     cwd: "/",
     facts: { apt_config_sha256: sha256Hex(text) },
   };
+}
+
+/** Options with which apt is told versions of packages that may have come as dependencies. */
+const RESTORING: readonly string[] = ["--only-upgrade", "--allow-downgrades"];
+
+/**
+ * Remembers which installed packages of the plan are marked as automatically installed: before apt 2.7 they lose the mark when
+ * they are named with a version (measured: 2.4.5 and 2.6.1 do, 2.7.14, 3.0.4 and 3.2.0 don't), and autoremove keeps them for ever.
+ */
+function rememberMarks({ transaction, host }: OperationPlan, { directory }: RunPlace): void {
+  const marks = parseAutoMarks(readText(EXTENDED_STATES) ?? "");
+  const keys = transaction
+    .filter(({ from_version }) => from_version !== null)
+    .map((one) => markKey(one, host.architecture));
+  writeFileSync(join(directory, MARKS), JSON.stringify(keys.filter((key) => marks?.has(key))), {
+    mode: 0o600,
+  });
+}
+
+/** Marks those packages again. Returns which could not be. */
+export async function restoreMarks(directory: string): Promise<string[]> {
+  const remembered = readText(join(directory, MARKS));
+  if (remembered === null) return [];
+  const lost = () => {
+    const marks = parseAutoMarks(readText(EXTENDED_STATES) ?? "");
+    return v.parse(v.array(v.string()), parseJson(remembered)).filter((key) => marks?.has(key) !== true);
+  };
+  const names = lost();
+  const program = resolveProgram("apt-mark");
+  for (const some of names.length === 0 || program === null ? [] : batches(names)) {
+    const env = { ...aptEnvironment(), APT_CONFIG: join(directory, APT_CONF) };
+    await run(program ?? "", ["auto", ...some], { env, cwd: "/", timeoutMs: 60_000, maxBytes: 1 << 20 });
+  }
+  const left = names.length === 0 ? [] : lost();
+  return left.length === 0
+    ? []
+    : [
+        `packages are no longer marked as automatically installed: ${left.slice(0, 5).join(", ")}${left.length > 5 ? ` and ${left.length - 5} more` : ""}`,
+      ];
 }
 
 function listNames(path: string): string[] {

@@ -16,7 +16,8 @@ interface Removal {
   name: string;
   /** Null if apt prints none: the host's architecture, or `all`. */
   architecture: string | null;
-  from: string;
+  /** Null if apt prints none: only configuration files are left of it, and they are purged. */
+  from: string | null;
 }
 
 /** The output of `apt-get -s`. */
@@ -51,6 +52,7 @@ const INST = new RegExp(
 );
 const CONF = new RegExp(`^Conf ${WORD} \\((\\S+) (?:.* )?\\[([a-z0-9-]+)\\]\\)`);
 const REMV = new RegExp(`^(?:Remv|Purg) ${WORD} \\[([^\\]\\s]+)\\](?: \\[[^\\]]*\\])*$`);
+const PURG_LEFTOVER = new RegExp(`^Purg ${WORD}$`);
 /** Headings of explanations, which continue on the indented lines below. */
 const EXPLANATION =
   /^(?:The following packages have unmet dependencies:|Unsatisfied dependencies:|Package \S+ is a virtual package provided by:)$/;
@@ -106,10 +108,12 @@ export function parseSimulation(text: string): Simulation {
 
 function readLine(line: string, result: Simulation, configured: string[]): void {
   if (/^(?:Inst|Remv|Purg) /.test(line)) {
-    const action = line.startsWith("Inst ") ? readInst(line) : readRemv(line);
-    if (action === null) result.unreadable.push(line);
-    else if ("to" in action) result.installations.push(action);
-    else result.removals.push(action);
+    const [installation, removal] = line.startsWith("Inst ")
+      ? [readInst(line), null]
+      : [null, readRemv(line)];
+    if (installation !== null) result.installations.push(installation);
+    else if (removal !== null) result.removals.push(removal);
+    else result.unreadable.push(line);
     return;
   }
   const conf = CONF.exec(line);
@@ -133,9 +137,9 @@ function readInst(line: string): Installation | null {
 }
 
 function readRemv(line: string): Removal | null {
-  const [, name = "", architecture, from = ""] = REMV.exec(line) ?? [];
-  if (!isPackageName(name) || !isDebVersion(from)) return null;
-  return { name, architecture: architecture ?? null, from };
+  const [, name = "", architecture, from] = REMV.exec(line) ?? PURG_LEFTOVER.exec(line) ?? [];
+  if (!isPackageName(name) || (from !== undefined && !isDebVersion(from))) return null;
+  return { name, architecture: architecture ?? null, from: from ?? null };
 }
 
 /** The packages in a line of a list; `Show-Versions` adds `(old => new)` to each. */

@@ -13,6 +13,7 @@ export interface AptDirs {
   trusted: string;
   trustedParts: string;
   status: string;
+  extendedStates: string;
 }
 
 /** apt's defaults (apt.conf(5), "DIRECTORIES"). */
@@ -23,6 +24,7 @@ export const DEFAULT_APT_DIRS: AptDirs = {
   trusted: "/etc/apt/trusted.gpg",
   trustedParts: "/etc/apt/trusted.gpg.d",
   status: "/var/lib/dpkg/status",
+  extendedStates: "/var/lib/apt/extended_states",
 };
 
 const KEYS: Readonly<Record<keyof AptDirs, string>> = {
@@ -32,6 +34,7 @@ const KEYS: Readonly<Record<keyof AptDirs, string>> = {
   trusted: "Dir::Etc::trusted",
   trustedParts: "Dir::Etc::trustedparts",
   status: "Dir::State::status",
+  extendedStates: "Dir::State::extended_states",
 };
 
 /** This host's directories, from the output of `apt-config dump`, with apt's defaults. */

@@ -42,6 +42,8 @@ export function interruptions(
   ];
 }
 
+const UPGRADES: readonly string[] = ["upgrade", "full-upgrade"];
+
 /**
  * Packages the operation holds back: those apt names, and for an upgrade all on hold. A held package that the
  * transaction changes anyway counts too, since apt needs permission for it.
@@ -57,7 +59,7 @@ export function heldBack(
   const onHold = [...installed.values()]
     .filter(({ selection, state }) => selection === "hold" && state !== "config-files")
     .map(({ name, architecture }) => aptName(name, architecture, native))
-    .filter((name) => operation === "upgrade" || changed.has(name));
+    .filter((name) => UPGRADES.includes(operation) || changed.has(name));
   return [
     ...new Set([...simulation.keptBack, ...simulation.phased, ...simulation.heldChanged, ...onHold]),
   ].sort();

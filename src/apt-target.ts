@@ -115,7 +115,12 @@ export function isPackageName(text: string): boolean {
 }
 
 /** Operations on whatever version is installed. */
-const TAKES_INSTALLED = { remove: "a removal", hold: "a hold", unhold: "an unhold" } as const;
+const TAKES_INSTALLED = {
+  remove: "a removal",
+  purge: "a purge",
+  hold: "a hold",
+  unhold: "an unhold",
+} as const;
 
 /**
  * Parses `name`, `name:arch`, `name=version` or `name:arch=version`.
@@ -179,6 +184,9 @@ export function parseAptOperation(operation: string, targets: readonly string[])
   switch (operation) {
     case "update":
     case "upgrade":
+    case "full-upgrade":
+    case "security-upgrade":
+    case "autoremove":
     case "repair":
       if (targets.length === 0) return { targets: [], denied: [], targetType: "package" };
       throw new AegisError(
@@ -187,6 +195,7 @@ export function parseAptOperation(operation: string, targets: readonly string[])
         `Try: aegis plan apt ${operation}`,
       );
     case "remove":
+    case "purge":
     case "hold":
     case "unhold": {
       const parsed = parseAptTargets(targets);

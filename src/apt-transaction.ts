@@ -31,12 +31,13 @@ export function buildTransaction(simulation: Simulation, facts: PackageFacts): T
   for (const { name, architecture, from } of simulation.removals) {
     const before = findInstalled(installed, name, architecture, native);
     const real = architecture ?? before?.architecture ?? native;
-    const fromSource = sourceBefore(before, shown.find(name, real, from), from);
+    const version = from ?? before?.version ?? null;
+    const fromSource = sourceBefore(before, shown.find(name, real, version), version);
     entries.set(`${name}:${real}`, {
       name,
       architecture: real,
       action: "remove",
-      from_version: from,
+      from_version: version,
       to_version: null,
       origin: null,
       archive: null,
@@ -127,7 +128,8 @@ function offeredBy({ policy, repositories }: PackageFacts, name: string, version
   return [...new Set(ids)];
 }
 
-function serves({ uri, suite, components }: RepositoryEvidence, origin: PolicyOrigin): boolean {
+/** Whether a line of a version table is of this source. */
+export function serves({ uri, suite, components }: RepositoryEvidence, origin: PolicyOrigin): boolean {
   if (uri !== origin.uri) return false;
   if (suite.endsWith("/")) return origin.place === suite;
   return components.some((component) => origin.place === `${suite}/${component}`);

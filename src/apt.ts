@@ -7,6 +7,7 @@ import {
   chainEvidence,
   commandFailure,
   failuresOf,
+  PURGE_LOSS,
   rollbackPlan,
   sbomEvidence,
   unpinnable,
@@ -16,6 +17,7 @@ import { freeze, gatherRepositories, simulate, stdoutOf } from "./apt-gather.ts"
 import { aptGrammar } from "./apt-grammar.ts";
 import { markFindings } from "./apt-hold.ts";
 import { keptFiles } from "./apt-kept.ts";
+import { keptKernels, refuseManual, runningKernelEvidence } from "./apt-marks.ts";
 import { lookAhead } from "./apt-outlook.ts";
 import { withFiles } from "./apt-planning.ts";
 import { gatherRepair } from "./apt-repair.ts";
@@ -30,6 +32,7 @@ import {
   resolveRequest,
 } from "./apt-requested.ts";
 import { rollbackRequest } from "./apt-rollback.ts";
+import { securityRequest, withoutUnmet } from "./apt-security.ts";
 import { servicesOutlook } from "./apt-services.ts";
 import { aptDirs, DEFAULT_APT_DIRS } from "./apt-sources.ts";
 import { heldBack, holdNotes, interruptions } from "./apt-state.ts";
@@ -91,21 +94,28 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   const dirs = aptDirs(dump.stdout);
   const status = readDpkgStatus(dirs.status, planning);
   const installed = status?.packages ?? new Map<string, DpkgPackage>();
-  const request = await requestOf(operation, targets.targets, installed, planning, own);
-  const { kept = [] } = request;
+  const sources = operation === "security-upgrade" ? await gatherRepositories(dirs, planning) : null;
+  const wanted =
+    sources === null
+      ? await requestOf(operation, targets.targets, installed, planning, own)
+      : await securityRequest(installed, sources.repositories.evidence, planning, own);
+  const { kept = [] } = wanted;
   const config = withFiles(own, kept);
-  if (request.verb === null || request.problems.length > 0)
-    return findingsWithoutSimulation(operation, request, dump);
-  const mark = request.verb[0] ?? "";
+  if (wanted.verb === null || wanted.problems.length > 0)
+    return {
+      ...findingsWithoutSimulation(operation, wanted, dump),
+      repository_evidence: sources?.repositories.evidence ?? [],
+    };
+  const mark = wanted.verb[0] ?? "";
   if (isMarkOperation(mark)) {
-    const commands = [dump.evidence, ...request.commands];
+    const commands = [dump.evidence, ...wanted.commands];
     if (status === null)
-      return aptFindings(operation, request.packages, commands, [`${dirs.status} can't be read`]);
-    return markFindings(operation, mark, request, installed, native, commands);
+      return aptFindings(operation, wanted.packages, commands, [`${dirs.status} can't be read`]);
+    return markFindings(operation, mark, wanted, installed, native, commands);
   }
-  const [{ simulated, simulation, show, policy }, site] = await Promise.all([
-    simulate([...request.verb, ...request.packages], planning, config),
-    gatherRepositories(dirs, planning),
+  const [{ request, simulated, simulation, show, policy }, site] = await Promise.all([
+    simulateRequest(wanted, planning, config),
+    sources ?? gatherRepositories(dirs, planning),
   ]);
   if (operation !== "rollback") refuseUnlocated(simulated, targets.targets);
   const facts: PackageFacts = {
@@ -127,6 +137,9 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
   ];
   if (failures.length === 0)
     failures.push(...requested.problems, ...unpinnable(transaction, operation, requested));
+  const release = (planning.readText("/proc/sys/kernel/osrelease") ?? "").trim();
+  if (operation === "autoremove")
+    failures.push(...refuseManual(transaction, planning.readText(dirs.extendedStates), native));
   const compared = await findSourceConflicts(
     failures.length === 0 ? transaction : [],
     site.sources,
@@ -151,6 +164,8 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...request.warnings,
     ...requested.warnings,
     ...holdNotes(simulation),
+    ...(operation === "purge" && transaction.length > 0 ? [PURGE_LOSS] : []),
+    ...(operation === "autoremove" ? keptKernels(transaction, installed, release, native) : []),
     ...(status === null ? [`${dirs.status} can't be read`] : []),
     ...site.repositories.warnings,
     ...simulation.explanations,
@@ -175,7 +190,12 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     command_preview: aptArgv(operation, requested.exact.length > 0 ? requested.exact : request.packages),
     signature_or_checksum_status:
       chain.length === 0 ? "not applicable" : chain.every((c) => c.verified) ? "verified" : "unverified",
-    provenance_evidence: [...request.evidence, ...conflicts, ...chain],
+    provenance_evidence: [
+      ...request.evidence,
+      ...runningKernelEvidence(transaction, release),
+      ...conflicts,
+      ...chain,
+    ],
     sbom_evidence: sbomEvidence(transaction, planning.host),
     outlook: { ...ahead.outlook, ...servicesOutlook(transaction, installed, running, planning) },
   };
@@ -191,6 +211,20 @@ async function requestOf(
 ): Promise<PackageRequest> {
   if (operation !== "rollback") return requestFor([operation], targets);
   return rollbackRequest(targets[0] ?? "", installed, planning, config);
+}
+
+/** How often packages that stand in the way of others are left out. */
+const ATTEMPTS = 5;
+
+/** Simulates a request; of security upgrades without those that apt can't install, which the request then says. */
+async function simulateRequest(wanted: PackageRequest, planning: Planning, config: string) {
+  let request = wanted;
+  for (let n = 0; ; n++) {
+    const done = await simulate([...(request.verb ?? []), ...request.packages], planning, config);
+    const fewer = n < ATTEMPTS ? withoutUnmet(request, done.simulated, done.simulation) : null;
+    if (fewer === null) return { request, ...done };
+    request = fewer;
+  }
 }
 
 /** Findings without running apt: nothing is left to undo, or there is a problem. */
@@ -214,9 +248,10 @@ function conclusions(
   operation: string,
   transaction: TransactionEntry[],
   { exact, chosen }: Requested,
-  { shown, policy, native }: PackageFacts,
+  facts: PackageFacts,
   planning: Planning,
 ) {
+  const { shown, policy } = facts;
   const only = chosen.length === 1 ? chosen[0] : undefined;
   const origins = [...new Set(transaction.flatMap((entry) => entry.sources[0] ?? []))];
   const incoming = transaction.filter((entry) => entry.action !== "remove");
@@ -229,7 +264,7 @@ function conclusions(
       (only && shown.find(only.name, only.architecture, only.to_version)?.maintainer) ?? null,
     source_registry: origins.length === 1 ? (origins[0] ?? null) : null,
     transitive_dependency_count: operation === "install" ? incoming.length - exact.length : null,
-    rollback_plan: rollbackPlan(transaction, policy, native, keptFiles(planning)),
+    rollback_plan: rollbackPlan(transaction, policy, facts, operation, keptFiles(planning)),
     ...firstSeenOf(transaction, transaction.some(isFetched) ? planning.readText(FIRST_SEEN) : null),
   };
 }

@@ -80,7 +80,7 @@ ${table.operations
       esac ;;
     package)
       case "\${typed[0]-} \${typed[1]-}" in
-        'apt install' | 'apt remove' | 'apt hold' | 'apt unhold')
+        'apt install' | 'apt remove' | 'apt purge' | 'apt hold' | 'apt unhold')
           mapfile -t COMPREPLY < <(${packageNames('"$cur"')}) ;;
         'services restart') _aegis_words "$(${UNIT_NAMES_PIPE})" ;;
       esac ;;

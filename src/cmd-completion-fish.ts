@@ -129,7 +129,7 @@ function positionalLines(
       );
     case "package":
       return [
-        ...["install", "remove", "hold", "unhold"].map((operation) =>
+        ...["install", "remove", "purge", "hold", "unhold"].map((operation) =>
           line(
             `${at}; and __aegis_words apt ${operation}`,
             `-a ${quote(`(${packageNames("(commandline -ct)")})`)}`,

@@ -49,7 +49,7 @@ ${table.operations
       esac ;;
     package)
       case "$line[1] $line[2]" in
-        'apt install' | 'apt remove' | 'apt hold' | 'apt unhold')
+        'apt install' | 'apt remove' | 'apt purge' | 'apt hold' | 'apt unhold')
           compadd -- \${(f)"$(${packageNames('"$PREFIX"')})"} ;;
         'services restart') compadd -- \${(f)"$(${UNIT_NAMES_PIPE})"} ;;
       esac ;;

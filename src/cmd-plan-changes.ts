@@ -31,10 +31,13 @@ export function renderChanges(
 }
 
 /** How many packages change, and how: `3 packages: 1 to remove, 2 to upgrade; 1.2 MB to download`. */
-export function changeTotal({ transaction }: Pick<OperationPlan, "transaction">): string {
+export function changeTotal({
+  transaction,
+  operation,
+}: Pick<OperationPlan, "transaction" | "operation">): string {
   const counts = IN_ORDER.flatMap((action) => {
     const n = transaction.filter((entry) => entry.action === action).length;
-    return n === 0 ? [] : [`${n} ${ACTION_WORDS[action].todo}`];
+    return n === 0 ? [] : [`${n} ${todoOf(action, operation)}`];
   });
   const size = transaction.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
   const total = [
@@ -50,7 +53,8 @@ export function changedNames(plan: OperationPlan, terminal: Terminal): string[] 
   return IN_ORDER.toReversed().flatMap((action) => {
     const entries = plan.transaction.filter((entry) => entry.action === action);
     if (entries.length === 0) return [];
-    const { symbol, todo } = ACTION_WORDS[action];
+    const { symbol } = ACTION_WORDS[action];
+    const todo = todoOf(action, plan.operation);
     const names = entries.map((entry) => quoteWord(shownName(entry, native)) + taking(entry)).join(" ");
     const [first = "", ...rest] = wrap(
       `${symbol} ${entries.length} ${todo}: ${names}`,
@@ -60,6 +64,11 @@ export function changedNames(plan: OperationPlan, terminal: Terminal): string[] 
     const style = ACTION_WORDS[action].order < 2 ? "yellow" : null;
     return [style === null ? first : paint(terminal, style, first), ...rest];
   });
+}
+
+/** What happens to packages; a purge takes more than a removal. */
+function todoOf(action: Action, operation: string): string {
+  return action === "remove" && operation === "purge" ? "to purge" : ACTION_WORDS[action].todo;
 }
 
 /** ` (takes over files of coreutils)`, for a package that may. */

@@ -6,6 +6,7 @@ import { canonicalHash } from "./canonical.ts";
 import { assertChangelogs, assertJson, CHANGELOG_FLAG, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
+import { runtimeOf, securityOf } from "./cmd-plan-words.ts";
 import { renderDenial } from "./cmd-policy-view.ts";
 import { pinnedRequest } from "./cmd-remedy.ts";
 import { defineSubcommand, type Io } from "./command.ts";
@@ -15,7 +16,6 @@ import { findExecution, readResult } from "./doc-result.ts";
 import { saveDocument } from "./doc-store.ts";
 import type { Grammar } from "./eco-grammar.ts";
 import { BUILT, loadEcosystem, NOT_BUILT } from "./eco-load.ts";
-import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
 import { TABLE } from "./eco-table.ts";
 import { AegisError, EXIT } from "./errors.ts";
 import { makePlan } from "./plan.ts";
@@ -81,6 +81,10 @@ export const plan = defineSubcommand({
       valueHint: "file",
       description: "its key, armored or binary, where the stanza does not embed it",
     },
+    security: {
+      type: "boolean",
+      description: "of an upgrade: only to versions from the distribution's own security pocket",
+    },
     out: { type: "string", valueHint: "file", description: "write the plan here instead" },
     sbom: {
       type: "string",
@@ -100,7 +104,8 @@ export const plan = defineSubcommand({
     assertChangelogs(values.changelog, values.ecosystem);
     assertJson(values.summary, io);
     const ecosystem = runtimeOf(values.ecosystem, values.runtime);
-    const request = await requestOf(ecosystem, values.operation, values.targets);
+    const operation = values.security ? securityOf(ecosystem, values.operation) : values.operation;
+    const request = await requestOf(ecosystem, operation, values.targets);
     const content = await contentOf(request, values.stanza, values.key);
     const planning = openPlanning({ env: userPlanningEnv(io.env, readText) });
     let document: Awaited<ReturnType<typeof makePlan>>;
@@ -165,22 +170,6 @@ export const plan = defineSubcommand({
     return denial === null ? EXIT.ok : EXIT.denied;
   },
 });
-
-/**
- * The ecosystem that a runtime stands for: a name of the same tool besides its own, which leaves the engine open.
- * @throws AegisError `usage`
- */
-function runtimeOf(ecosystem: string, runtime: string | undefined): string {
-  if (runtime === undefined) return ecosystem;
-  const isOpen = isEcosystemName(ecosystem) && ECOSYSTEM_NAMES[ecosystem] === ecosystem;
-  const names = Object.keys(ECOSYSTEM_NAMES)
-    .filter(isEcosystemName)
-    .filter((name) => isOpen && name !== ecosystem && ECOSYSTEM_NAMES[name] === ecosystem);
-  if (names.some((name) => name === runtime)) return runtime;
-  if (names.length === 0)
-    throw new AegisError("usage", `${ecosystem} has no runtimes`, "Leave --runtime out.");
-  throw new AegisError("usage", `--runtime takes ${names.join(" or ")}`, `Type: --runtime ${names[0]}`);
-}
 
 /**
  * The file that the request brings with it: the stanza and its key in one, as it would be written.

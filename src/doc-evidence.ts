@@ -26,6 +26,8 @@ export const RECORDED_INVERSE = "apt-recorded-inverse";
 
 /** Evidence kind of a package file that Aegis kept: an execution had it verified and installed. The subject is `name:arch=version`. */
 export const KEPT_FILE = "apt-kept-file";
+/** Evidence kind: a package of the running kernel would be removed. Policy denies it. */
+export const RUNNING_KERNEL = "running-kernel";
 
 /**
  * Evidence kinds in a rollback of a managed root: what the execution left, which is there now, and what it replaced, which comes back.
@@ -67,10 +69,26 @@ export function doubtOf(source: RepositoryEvidence): number {
  * is of a suite such as `stable-security` (Debian, with the label `Debian-Security`) or `noble-security` (Ubuntu). Neither what a
  * source is configured as nor what another key signed makes it one.
  */
-function isSecurityPocket(source: RepositoryEvidence): boolean {
+export function isSecurityPocket(source: RepositoryEvidence): boolean {
   const { release_suite: suite, release_origin: origin, release_label: label } = source;
   const isLabelled = origin !== "Debian" || label === "Debian-Security";
-  return checkedTrust(source) === "distribution" && suite?.endsWith("-security") === true && isLabelled;
+  const isSuite = suite?.endsWith("-security") === true;
+  return isSuite && ((checkedTrust(source) === "distribution" && isLabelled) || isExtended(source));
+}
+
+/** Keyrings of Ubuntu's extended maintenance (ubuntu-pro-client), whose key isn't the archive's. */
+const ESM_KEYRINGS: readonly string[] = [
+  "/usr/share/keyrings/ubuntu-pro-esm-infra.gpg",
+  "/usr/share/keyrings/ubuntu-pro-esm-apps.gpg",
+];
+
+/** Whether a source is of Ubuntu's extended maintenance, verified by the keyring that the distribution's package brings. */
+function isExtended(source: RepositoryEvidence): boolean {
+  return (
+    checkedTrust(source) === "pinned" &&
+    ESM_KEYRINGS.includes(source.signed_by ?? "") &&
+    ["UbuntuESM", "UbuntuESMApps"].includes(source.release_origin ?? "")
+  );
 }
 
 /** Whether a security pocket offers the version to be installed, perhaps beside other sources. */

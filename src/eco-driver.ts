@@ -157,6 +157,11 @@ export interface RunDriver {
   settle?(directory: string): void;
   /** Waits, after a run that succeeded, until the host's state shows what became of it. */
   settled?(): Promise<void>;
+  /**
+   * Puts back what the tool changes although no plan says so, once it has ended. Returns what it couldn't, one part of a sentence
+   * each.
+   */
+  restore?(directory: string): Promise<string[]>;
   witness(directory: string, run: RunSubject): Witness;
   /**
    * Called after a run that did what was planned, while its package files (`archives` of its place) are there: keeps them for rollbacks

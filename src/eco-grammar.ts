@@ -85,6 +85,8 @@ export interface Grammar {
   operations: Readonly<Record<string, "none" | "some">>;
   /** Those of its operations that write a file, whose text the request brings with it. */
   withContent?: readonly string[];
+  /** Operations that `--security` limits to security updates, and what they are then called. */
+  security?: Readonly<Record<string, string>>;
   /**
    * Checks targets against the ecosystem's grammar.
    * @throws AegisError `invalid_target` for a target that the ecosystem does not allow

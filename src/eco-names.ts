@@ -26,6 +26,7 @@ export function isEcosystemName(word: string): word is EcosystemName {
 export const WRAPPER_NAMES = [
   "apt",
   "apt-get",
+  "apt-mark",
   "aptitude",
   "npm",
   "pip",

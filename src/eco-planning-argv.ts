@@ -26,8 +26,10 @@ const TOOL = /^(?:apt-get|dpkg|gpgv|sqv|npm|node|python3|docker|podman|dotnet|co
 export const PLANNING_FORMS: readonly ArgvForm[] = [
   ["apt-get", "-s", "upgrade"],
   ["apt-get", "-s", "install", oneOrMore(DEB)],
-  ["apt-get", "-s", "install", "--allow-downgrades", oneOrMore(DEB)],
-  ["apt-get", "-s", "remove", oneOrMore(DEB_NAME)],
+  ["apt-get", "-s", "install", /^--(?:allow-downgrades|only-upgrade)$/, oneOrMore(DEB)],
+  ["apt-get", "-s", "full-upgrade"],
+  ["apt-get", "-s", "autoremove"],
+  ["apt-get", "-s", /^(?:remove|purge)$/, oneOrMore(DEB_NAME)],
   ["apt-cache", /^(?:policy|show)$/, oneOrMore(DEB)],
   ["apt-config", "dump"],
   ["dpkg", "--audit"],

@@ -34,6 +34,17 @@ export async function judgeRun(
   before: HostState,
 ): Promise<RunOutcome> {
   if (status === 0) await driver.settled?.();
+  const lost = (await driver.restore?.(directory)) ?? [];
+  return withBesides(await judgeEnd(driver, directory, run, status, before), lost);
+}
+
+async function judgeEnd(
+  driver: RunDriver,
+  directory: string,
+  run: RunSubject,
+  status: number | null,
+  before: HostState,
+): Promise<RunOutcome> {
   const found = driver.compare(run, before, driver.observe());
   const witness = driver.witness(directory, run);
   const failed = (code: ErrorCode, text: string): RunOutcome => ({

@@ -175,6 +175,7 @@ async function closeInterrupted(
   const { result, transaction, before } = current;
   const id = result.execution_plan_id;
   const run = { argv: result.argv, transaction };
+  const lost = (await driver.restore?.(runDirectory(id, paths))) ?? [];
   const { inverse, ...found } = driver.compare(run, before, driver.observe());
   const witness = driver.witness(runDirectory(id, paths), run);
   const left = driver.left?.(runDirectory(id, paths));
@@ -189,6 +190,7 @@ async function closeInterrupted(
       : differing === 0
         ? `every package is as planned${witness.verdict === "absent" ? ", but there is no evidence of what was installed" : ""}`
         : `${differing} of ${transaction.length} packages are not as planned`,
+    ...lost,
     advice.text,
   ];
   const message = bounded(parts.filter((part) => part !== "").join("; "));

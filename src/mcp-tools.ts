@@ -94,7 +94,7 @@ export const AGENT_TOOLS = {
     input: v.strictObject({
       ecosystem: v.pipe(v.picklist(ECOSYSTEMS), v.description("the package manager")),
       operation: described(
-        "such as install, upgrade, update, pull, get; rollback takes an execution's id",
+        "such as install, upgrade, security-upgrade (apt), pull; rollback takes an execution's id",
         32,
       ),
       targets: v.pipe(

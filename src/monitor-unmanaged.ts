@@ -69,12 +69,13 @@ function within(at: string | null, { from, to }: ManagedRun, clock: Clock): bool
 
 /** How a run's changes appear in dpkg's log. */
 function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): Set<string> {
+  const isPurge = run.argv[1] === "purge";
   if (run.transaction !== null) {
     return new Set(
       run.transaction.flatMap(({ name, architecture, action, from_version, to_version }) => {
         const gone = `${name}:${architecture} gone ${from_version}`;
         const there = `${name}:${architecture} there ${to_version}`;
-        if (action === "remove") return [gone];
+        if (action === "remove") return isPurge ? [gone, `${name}:${architecture} purged`] : [gone];
         // These install and remove nothing.
         if (action === "configure" || action === "hold" || action === "unhold") return [];
         // apt may remove a package briefly before it replaces it.
@@ -99,8 +100,10 @@ function expectedOf(run: ManagedRun, history: readonly AptRun[], clock: Clock): 
 }
 
 function keysOf({ name, architecture, action, from, to }: PackageChange): string[] {
-  // Configuration files are never purged by an execution, and no plan makes a package disappear.
-  if (action === "purge" || action === "disappear") return [];
+  // dpkg has forgotten the version of what is left of a package.
+  if (action === "purge") return [`${name}:${architecture} purged`];
+  // No plan makes a package disappear.
+  if (action === "disappear") return [];
   return [to === null ? `${name}:${architecture} gone ${from}` : `${name}:${architecture} there ${to}`];
 }
 

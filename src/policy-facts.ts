@@ -25,6 +25,10 @@ export type AptOperation =
   | "upgrade"
   | "install"
   | "remove"
+  | "full-upgrade"
+  | "security-upgrade"
+  | "autoremove"
+  | "purge"
   | "rollback"
   | "repair"
   | "hold"
@@ -37,13 +41,14 @@ export function isOperation(f: Facts, operation: AptOperation): boolean {
 }
 
 /**
- * Whether this change was requested: a removal named by a target of `apt remove`, or a change that undoes a recorded
- * execution of this host. The executor compares both with its own plan, which reads its own record. Anything else that apt
+ * Whether this change was requested: a removal named by a target of `apt remove` or `purge`, any of `autoremove`, or a change
+ * that undoes a recorded execution of this host. The executor compares both with its own plan, which reads its own record. Anything else that apt
  * would remove or downgrade is a side effect.
  */
 export function isRequested(f: Facts, entry: TransactionEntry): boolean {
   const { architecture: native } = f.plan.host;
-  if (isOperation(f, "remove") && f.targets.invalid.length === 0) {
+  if (isOperation(f, "autoremove")) return entry.action === "remove";
+  if ((isOperation(f, "remove") || isOperation(f, "purge")) && f.targets.invalid.length === 0) {
     const spellings = [`${nameOf(entry)}:${entry.architecture}`];
     if ([native, "all"].includes(entry.architecture))
       spellings.push(nameOf(entry), `${nameOf(entry)}:${native}`);

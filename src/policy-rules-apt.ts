@@ -1,5 +1,11 @@
 import { aptName, madeSubject } from "./apt-argv.ts";
-import { isOfDistribution, isSecurityUpdate, KEPT_FILE, releaseTime } from "./doc-evidence.ts";
+import {
+  isOfDistribution,
+  isSecurityUpdate,
+  KEPT_FILE,
+  RUNNING_KERNEL,
+  releaseTime,
+} from "./doc-evidence.ts";
 import { isFetched, isMark, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import type { RepositoryEvidence } from "./doc-plan-evidence.ts";
 import { SYSTEM } from "./paths.ts";
@@ -43,6 +49,21 @@ export const APT_DENIED: readonly Rule[] = [
     decision: (config) => (config.apt.allow_downgrades ? "require_human" : "deny"),
     reason: "packages would be downgraded other than to undo an execution",
     fires: (f) => packages(f, (e) => e.action === "downgrade" && !isRequested(f, e)),
+  },
+  {
+    id: "apt-running-kernel-removal",
+    looks_at: "transaction",
+    decision: "deny",
+    reason:
+      "packages of the running kernel would be removed, and without its modules the host may not work or boot",
+    fires: (f) => f.plan.provenance_evidence.filter((p) => p.kind === RUNNING_KERNEL).map((p) => p.subject),
+  },
+  {
+    id: "apt-autoremove-else",
+    looks_at: "transaction",
+    decision: "deny",
+    reason: "autoremove only removes, but this plan would do something else",
+    fires: (f) => isOperation(f, "autoremove") && packages(f, (e) => e.action !== "remove"),
   },
   {
     id: "apt-configure-elsewhere",
@@ -187,6 +208,8 @@ function isSensitive({ plan, config }: Facts, { name }: TransactionEntry): boole
   return isCritical("security-sensitive", plan.tool, name, config.apt.sensitive_packages);
 }
 
+const UPGRADES = ["upgrade", "full-upgrade", "security-upgrade"] as const;
+
 /** Mostly for a person to decide. */
 export const APT_SENSITIVE: readonly Rule[] = [
   {
@@ -232,7 +255,17 @@ export const APT_SENSITIVE: readonly Rule[] = [
     looks_at: "transaction",
     decision: "require_human",
     reason: "the upgrade would install new packages",
-    fires: (f) => isOperation(f, "upgrade") && packages(f, (e) => e.action === "install"),
+    fires: (f) =>
+      UPGRADES.some((operation) => isOperation(f, operation)) && packages(f, (e) => e.action === "install"),
+  },
+  {
+    id: "apt-security-other",
+    looks_at: "transaction",
+    decision: "require_human",
+    reason: "the security upgrade would also change packages in versions that no security pocket offers",
+    fires: (f) =>
+      isOperation(f, "security-upgrade") &&
+      packages(f, (e) => isFetched(e) && !isSecurityUpdate(e, f.plan.repository_evidence)),
   },
   {
     id: "apt-held-change",

@@ -15,6 +15,10 @@ const HUMAN: RuleAdvice = {
   may: "name the packages and what depends on them, and hand the plan over for approval",
   never: "split the request up so that the rule does not see it",
 };
+const NEEDED: RuleAdvice = {
+  may: "ask for something that keeps the package; a kernel may go once another one runs",
+  never: "ask for the policy to be changed: no setting allows this",
+};
 const CODE: RuleAdvice = {
   may: "show the person which code would run, from the plan's evidence, and hand the plan over",
   never: "run, download or unpack that code yourself to try it out",
@@ -55,10 +59,7 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "check the name with the person and plan again; report what the tool said",
     never: "guess the version or the contents",
   },
-  "apt-essential-removal": {
-    may: "ask for something that keeps the package",
-    never: "ask for the policy to be changed: no setting allows this",
-  },
+  "apt-essential-removal": NEEDED,
   "apt-removal": {
     may: "name what would go, and ask the person whether the request can be met without it",
     never:
@@ -68,6 +69,8 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "ask for the installed version or a newer one",
     never: "remove the package first, or pin an older version in apt's preferences",
   },
+  "apt-running-kernel-removal": NEEDED,
+  "apt-autoremove-else": FORGED,
   "apt-configure-elsewhere": FORGED,
   "apt-hold-elsewhere": FORGED,
   "apt-source-conflict": {
@@ -185,10 +188,8 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
   "bootloader-change": HUMAN,
   "security-sensitive": HUMAN,
   "apt-upgrade-installs": HUMAN,
-  "apt-hold-sensitive": {
-    may: "name the packages whose security updates would stop, and hand the plan over",
-    never: "leave that out of your summary",
-  },
+  "apt-hold-sensitive": HUMAN,
+  "apt-security-other": HUMAN,
   "apt-held-change": {
     may: "report which hold is concerned, and hand the plan over",
     never: "take the hold off",
@@ -221,6 +222,12 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "name what goes and what it did on this host, and hand the plan over",
     never: "remove it by hand because the plan takes long",
   },
+  "apt-full-upgrade": OPERATION,
+  "apt-autoremove": HUMAN,
+  "apt-purge": {
+    may: "name whose configuration and data would be lost for good, and hand the plan over",
+    never: "plan a purge where a removal was asked for",
+  },
   "apt-rollback": {
     may: "name what it restores and removes and what its warnings say, and hand the plan over",
     never: "roll back on your own because a run failed",
@@ -241,14 +248,9 @@ export const RULE_ADVICE: Readonly<Record<string, RuleAdvice>> = {
     may: "report what dpkg left half-done, and hand the plan over",
     never: "type `dpkg --configure -a`, with or without sudo",
   },
-  "apt-hold": {
-    may: "say why the version should stay and for how long, and hand the plan over",
-    never: "put a package on hold to make an upgrade's plan milder",
-  },
-  "apt-unhold": {
-    may: "say who put it on hold and why, if anybody knows, and hand the plan over",
-    never: "type `apt-mark unhold`, or take a hold off only because an upgrade was refused",
-  },
+  "apt-security-upgrade": OPERATION,
+  "apt-hold": OPERATION,
+  "apt-unhold": OPERATION,
   "services-restart": {
     may: "say which services run old code and why, and hand the plan over",
     never: "end the service's process, so that systemd starts it anew",

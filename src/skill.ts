@@ -73,7 +73,9 @@ Nothing reaches a package manager except along this chain:
 function displayed(head: readonly string[]): string {
   const words = head.filter((word, i) => !word.startsWith("/") && head[i + 1]?.startsWith("/") !== true);
   const verb = words.findIndex((word) =>
-    /^(?:--)?(?:install|update|upgrade|pull|remove|configure|restart)\b/.test(word),
+    /^(?:--)?(?:install|update|(?:full-)?upgrade|pull|remove|purge|autoremove|hold|unhold|configure|restart)\b/.test(
+      word,
+    ),
   );
   return words.slice(0, verb < 0 ? undefined : verb + 1).join(" ");
 }
@@ -112,7 +114,7 @@ async function ecosystems(): Promise<string> {
 
 ${sh(lines)}
 
-Name exact versions where you can (${exact.join(", ")}). URLs, paths and git sources get a plan too, but it is always denied. A rollback (\`aegis plan rollback <execution>\` for short) undoes what an execution changed, as the executor's own record has it; where it says that it must be planned twice, plan it again when the first part has been applied. A repair finishes what an interrupted dpkg left. A repository is added from a stanza and a key that are published by its vendor (\`aegis plan apt add-repository <name> --stanza <file> --key <file>\`): name where both come from, and the fingerprint. A restart of services is planned after packages have changed whose old code still runs; it restarts what runs, and starts and stops nothing else.${later}`;
+Name exact versions where you can (${exact.join(", ")}). URLs, paths and git sources get a plan too, but it is always denied. A rollback (\`aegis plan rollback <execution>\` for short) undoes what an execution changed, as the executor's own record has it; where it says that it must be planned twice, plan it again when the first part has been applied. \`aegis plan apt upgrade --security\` is short for \`security-upgrade\`: versions of the distribution's security pocket alone. A purge deletes configuration and data for good: plan a removal unless a purge was asked for. A repair finishes what an interrupted dpkg left. A repository is added from a stanza and a key that are published by its vendor (\`aegis plan apt add-repository <name> --stanza <file> --key <file>\`): name where both come from, and the fingerprint. A restart of services is planned after packages have changed whose old code still runs; it restarts what runs, and starts and stops nothing else.${later}`;
 }
 
 function commands(): string {

@@ -1,7 +1,7 @@
 import { all, look, type PlanVerb, type Program, refuse, words } from "./wrap-verbs.ts";
 
 /*
- * The wrapper tables of apt, apt-get and aptitude; wrap-table.ts has the others.
+ * The wrapper tables of apt, apt-get, apt-mark and aptitude; wrap-table.ts has the others.
  */
 
 /** Options after a read-only verb: none runs, writes or opens anything. */
@@ -45,10 +45,26 @@ export const APT: Program = {
     upgrade: aptPlan("upgrade"),
     install: APT_INSTALL,
     remove: aptPlan("remove"),
-    ...refuse("it may remove packages to upgrade others", "dist-upgrade full-upgrade", SIMULATE),
-    ...refuse("it deletes configuration with the package", "purge autopurge", SIMULATE),
-    ...refuse("it chooses by itself what to remove", "autoremove auto-remove", SIMULATE),
+    purge: aptPlan("purge"),
+    ...all(aptPlan("full-upgrade"), ["full-upgrade", "dist-upgrade"]),
+    ...all(aptPlan("autoremove"), ["autoremove", "auto-remove"]),
+    ...refuse("it deletes configuration of whatever it chooses", "autopurge", SIMULATE),
     ...refuse("it edits the sources that apt trusts", "edit-sources"),
+  },
+  alone: words("--help -h --version -v"),
+  bare: true,
+};
+
+/** Which packages are on hold, and which came as dependencies. */
+export const APT_MARK: Program = {
+  flags: [],
+  valued: [],
+  verbs: {
+    ...look("", ...words("showauto showmanual showhold showheld showinstall showremove showpurge")),
+    ...all({ ...aptPlan("hold"), drop: [], simulate: [] }, ["hold"]),
+    ...all({ ...aptPlan("unhold"), drop: [], simulate: [] }, ["unhold"]),
+    ...refuse("it changes what autoremove would remove", "auto manual minimize-manual markauto unmarkauto"),
+    ...refuse("it tells dpkg what to change later", "install remove deinstall purge"),
   },
   alone: words("--help -h --version -v"),
   bare: true,
@@ -65,6 +81,10 @@ export const APTITUDE: Program = {
     ...all({ ...aptPlan("upgrade"), simulate: [] }, ["safe-upgrade"]),
     ...all({ ...APT_INSTALL, simulate: [] }, ["install"]),
     ...all({ ...aptPlan("remove"), simulate: [] }, ["remove"]),
+    ...all({ ...aptPlan("purge"), simulate: [] }, ["purge"]),
+    ...all({ ...aptPlan("full-upgrade"), simulate: [] }, ["full-upgrade", "dist-upgrade"]),
+    ...all({ ...aptPlan("hold"), simulate: [] }, ["hold"]),
+    ...all({ ...aptPlan("unhold"), simulate: [] }, ["unhold"]),
   },
   // Without -v: aptitude opens its full-screen interface if there is no verb.
   alone: words("--help -h --version"),

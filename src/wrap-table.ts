@@ -1,5 +1,5 @@
 import type { WrapperName } from "./eco-names.ts";
-import { APT, APTITUDE } from "./wrap-apt.ts";
+import { APT, APT_MARK, APTITUDE } from "./wrap-apt.ts";
 import * as behind from "./wrap-look.ts";
 import { all, look, NOTHING, type Program, refuse, under, type Verb, words } from "./wrap-verbs.ts";
 
@@ -238,6 +238,7 @@ const CODE_SERVER: Program = {
 export const PROGRAMS: Readonly<Record<WrapperName, Program>> = {
   apt: APT,
   "apt-get": APT,
+  "apt-mark": APT_MARK,
   aptitude: APTITUDE,
   npm: NPM,
   pip: PIP,

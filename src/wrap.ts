@@ -150,7 +150,7 @@ export async function runWrapped(name: WrapperName): Promise<ExitStatus> {
   let written: unknown = null;
   await plan.run(
     {
-      ...{ ecosystem, operation, targets, summary: false, changelog: false },
+      ...{ ecosystem, operation, targets, summary: false, changelog: false, security: false },
       ...{
         out: undefined,
         sbom: undefined,

@@ -20,6 +20,10 @@ describe("can't be signed", () => {
     ["a removal of nothing", plan("remove")],
     ["a removal with a version", plan("remove", "nginx=1.0")],
     ["a removal's operator", plan("remove", "nginx-")],
+    ["a security upgrade of nothing", plan("security-upgrade")],
+    ["a security upgrade without a version", plan("security-upgrade", "nginx")],
+    ["a purge of nothing", plan("purge")],
+    ["a purge of a version", plan("purge", "nginx=1.0")],
     ["a hold of nothing", plan("hold")],
     ["a hold of a version", plan("hold", "nginx=1.0")],
     ["a hold with an option", plan("hold", "-f")],
@@ -56,6 +60,16 @@ describe("signed argv", () => {
       ...["apt-get", "install", "-y", "--allow-downgrades", "nginx=1.22.1-9"],
     ]);
     expect(signedAptArgv(plan("rollback", "jq"))).toEqual(["apt-get", "remove", "-y", "jq"]);
+  });
+  test("security-upgrade, full-upgrade, autoremove and purge", () => {
+    const argv = (operation: string, ...names: string[]) =>
+      signedAptArgv(plan(operation, ...names)).join(" ");
+    expect(argv("full-upgrade")).toBe("apt-get full-upgrade -y -o Dpkg::Options::=--force-confold");
+    expect(argv("security-upgrade", "nginx=1.1", "libc6:i386=2")).toBe(
+      "apt-get install -y --only-upgrade nginx=1.1 libc6:i386=2",
+    );
+    expect(argv("autoremove")).toBe("apt-get autoremove -y");
+    expect(argv("purge", "nginx", "libc6:i386")).toBe("apt-get purge -y nginx libc6:i386");
   });
   test("hold and unhold, and a rollback of either", () => {
     for (const mark of ["hold", "unhold"] as const) {

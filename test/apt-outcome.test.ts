@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseDpkgStatus } from "../src/apt-dpkg.ts";
-import { inverseOf, isChecked, postCheck, snapshotOf } from "../src/apt-outcome.ts";
+import { inverseOf, isChecked, postCheck, snapshotOf, withoutLeftovers } from "../src/apt-outcome.ts";
 import type { TransactionEntry } from "../src/doc-plan.ts";
 import { describeDifference } from "../src/doc-result.ts";
 import type { HostState } from "../src/eco-driver.ts";
@@ -60,6 +60,14 @@ describe("postCheck", () => {
       { "hello:amd64": NEW },
       ["planned: hello:amd64 is 1.0-2 installed, expected 1.0-2 installed on hold"],
     ],
+    [
+      "a purge that left configuration files",
+      GONE,
+      { "hello:amd64": OLD },
+      { "hello:amd64": "1.0-1 config-files" },
+      ["planned: hello:amd64 is 1.0-1 config-files, expected not installed"],
+    ],
+    ["a purge of what was left", GONE, { "hello:amd64": "1.0-1 config-files" }, {}, []],
     ["a hold that was set", [HOLD], { "hello:amd64": NEW }, { "hello:amd64": HELD }, []],
     [
       "a package that was upgraded instead of put on hold",
@@ -210,10 +218,11 @@ describe("postCheck", () => {
   });
 });
 
-test("a snapshot omits packages with only configuration files left", () => {
+test("a snapshot has packages with only configuration files left, for purges alone", () => {
   const recorded = readFileSync(join(import.meta.dir, "fixtures/apt-hook/dpkg-status.txt"), "utf8");
   const snapshot = snapshotOf(parseDpkgStatus(recorded));
-  expect(snapshot["conffile-owner:all"]).toBeUndefined();
+  expect(snapshot["conffile-owner:all"]).toBe("1.1 config-files");
+  expect(withoutLeftovers(snapshot)["conffile-owner:all"]).toBeUndefined();
   expect(snapshot).toMatchObject({
     "dpkg:amd64": "1.21.22 installed",
     "libmulti:i386": "1.0 installed",

@@ -80,7 +80,7 @@ const USAGE: Row[] = [
   [["plan", "bogus", "install", "x"], 2, null, 'no ecosystem "bogus"'],
   [["plan", "constructor", "install", "x"], 2, null, 'no ecosystem "constructor"'],
   [["plan", "__proto__", "install", "x"], 2, null, 'no ecosystem "__proto__"'],
-  [["plan", "apt", "purge", "x"], 2, null, 'apt has no operation "purge"'],
+  [["plan", "apt", "dist-upgrade", "x"], 2, null, 'apt has no operation "dist-upgrade"'],
   [["plan", "rollback"], 2, null, "Type: aegis plan rollback <execution>"],
   [["rollback", "latest"], 2, null, "Type: aegis plan rollback <execution>"],
   [["plan", "rollback", "hello"], 2, null, "there is no execution hello on this host"],
@@ -333,7 +333,7 @@ describe("binary", () => {
     const env = { HOME: own, PATH: "/usr/bin:/bin" };
     for (const words of [
       ["plan", "apt", "install"],
-      ["plan", "apt", "purge", "x"],
+      ["plan", "apt", "dist-upgrade", "x"],
       ["policy", "latest"],
       ["bogus"],
     ])

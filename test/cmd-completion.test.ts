@@ -76,7 +76,7 @@ const CASES: Row[] = [
   ["sign approve --plan p", [FILE], ["--plan"]],
   ["plan ", ["apt", "npm", "docker", "podman", "container", "nuget", "vscode", "rollback", "show"], [FILE]],
   ["plan a", ["apt"], ["npm"]],
-  ["plan apt ", ["install", "remove", "repair", "rollback", "update", "upgrade"], ["purge", FILE]],
+  ["plan apt ", ["install", "remove", "purge", "repair", "rollback", "full-upgrade"], ["dist-upgrade", FILE]],
   ["plan npm ", ["install"], ["remove"]],
   ["plan --out x apt ", ["install"], ["apt", "npm"]],
   ["plan npm ", ["install", "rollback"], ["update", FILE]],

@@ -55,6 +55,17 @@ describe("an execution does not explain", () => {
     expect(left([at(time, what)], [run("install a all - 1.0")])).toHaveLength(1);
   });
 
+  test("a purge of another package than the one that was purged", () => {
+    const purged = { ...run("remove a all 1.0 -"), argv: ["apt-get", "purge", "-y", "a"] };
+    const lines = ["remove a:all 1.0 <none>", "purge a:all 1.0 <none>", "purge b:all 1.0 <none>"];
+    expect(
+      left(
+        lines.map((what) => at("12:00:01", what)),
+        [purged],
+      ),
+    ).toEqual(["purge b:all 1.0 none"]);
+  });
+
   test.each(["upgrade a:all 1.0 1.0", "remove a:all 1.0 <none>"])(
     "not something a repair does: %s",
     (what) => {

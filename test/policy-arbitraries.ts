@@ -51,6 +51,10 @@ const BASES: readonly OperationPlan[] = [
   rollback([removal("hello")], "hello:amd64-"),
   repair([configured]),
   marking("hold"),
+  upgrade({ operation: "full-upgrade" }),
+  upgrade({ operation: "security-upgrade" }),
+  { ...remove([], [removal("hello")]), operation: "autoremove" },
+  { ...remove(["hello"], [removal("hello")]), operation: "purge" },
   marking("unhold"),
   restart(["hello.service"]),
   restart(["ssh.service"], ["dbus.service"]),
@@ -141,7 +145,7 @@ const changes = fc.record<Partial<OperationPlan>>(
     vulnerability_evidence: fc.array(aVulnerability, { maxLength: 2 }),
     provenance_evidence: fc.array(
       fc.record({
-        kind: fc.constantFrom("npm-integrity", "apt-source-conflict", "npm-attestation"),
+        kind: fc.constantFrom("npm-integrity", "apt-source-conflict", "npm-attestation", "running-kernel"),
         subject: mostly("left-pad@1.3.0", "hello"),
         verified: fc.boolean(),
         key: fc.constant(null),

@@ -104,6 +104,47 @@ const two = ([id = ""]: readonly string[]) => {
   const targets = [id, id.replace("1", "2")];
   return { target: targets.join(" "), targets };
 };
+const SECURITY_POCKET = {
+  ...DEBIAN,
+  ...{ id: "http://deb.debian.org/debian-security bookworm-security", suite: "bookworm-security" },
+  ...{
+    release_label: "Debian-Security",
+    release_suite: "stable-security",
+    release_codename: "bookworm-security",
+  },
+};
+const POCKETED = entry("hello", { sources: [SECURITY_POCKET.id] });
+const securing = (change: Partial<OperationPlan> = {}): OperationPlan =>
+  upgrade({
+    operation: "security-upgrade",
+    exact_targets: ["hello=1.0-2"],
+    command_preview: ["apt-get", "install", "-y", "--only-upgrade", "hello=1.0-2"],
+    transaction: [POCKETED],
+    repository_evidence: [SECURITY_POCKET],
+    ...change,
+  });
+const KERNEL = "linux-image-6.1.0-49-amd64";
+const purging = (targets: string[], transaction: TransactionEntry[]): OperationPlan => ({
+  ...remove(targets, transaction),
+  operation: "purge",
+});
+const automatic = (transaction: TransactionEntry[]): OperationPlan => ({
+  ...remove([], transaction),
+  operation: "autoremove",
+});
+const kernelGoes = (operation: "autoremove" | "purge" | "remove"): OperationPlan => ({
+  ...remove(operation === "autoremove" ? [] : [KERNEL], [removal(KERNEL)]),
+  operation,
+  provenance_evidence: [
+    {
+      kind: "running-kernel",
+      subject: `${KERNEL}:amd64`,
+      verified: true,
+      key: null,
+      detail: "6.1.0-49-amd64",
+    },
+  ],
+});
 const older = entry("a", { action: "downgrade", to_version: "0.9" });
 
 /** A version that Aegis kept, and its way back. */
@@ -309,6 +350,11 @@ const CASES: Readonly<Record<string, RuleCases>> = {
         plan: install({ transaction: [entry("a"), removal("bash", { essential: true })] }),
         toml: "[apt]\nallow_removals = true",
       },
+      {
+        what: "a purge that names it",
+        plan: purging(["dpkg:amd64"], [removal("dpkg", { essential: true })]),
+      },
+      { what: "an autoremove", plan: automatic([removal("dpkg", { essential: true })]) },
     ],
     not: [
       {
@@ -323,6 +369,14 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     fires: [
       { what: "a conflict removes something", plan: install({ transaction: [entry("a"), removal("b")] }) },
       { what: "an install that names it", plan: install({ transaction: [removal("hello")] }) },
+      {
+        what: "a full upgrade that removes sudo",
+        plan: upgrade({ operation: "full-upgrade", transaction: [entry("a"), removal("sudo")] }),
+      },
+      {
+        what: "what depends on the target of a purge",
+        plan: purging(["hello"], [removal("hello"), removal("app")]),
+      },
       {
         what: "what depends on a target goes along",
         plan: remove(["hello"], [removal("hello"), removal("app")]),
@@ -1441,6 +1495,83 @@ const CASES: Readonly<Record<string, RuleCases>> = {
     ],
   },
   ...REPOSITORY_CASES,
+  "apt-running-kernel-removal": {
+    decision: "deny",
+    fires: [
+      { what: "autoremove", plan: kernelGoes("autoremove") },
+      { what: "a purge that names it", plan: kernelGoes("purge") },
+      {
+        what: "a removal, whatever the policy allows",
+        plan: kernelGoes("remove"),
+        toml: "[apt]\nallow_removals = true",
+      },
+    ],
+    not: [{ what: "another kernel", plan: remove([KERNEL], [removal(KERNEL)]) }],
+  },
+  "apt-autoremove-else": {
+    decision: "deny",
+    fires: [{ what: "an autoremove that installs", plan: automatic([entry("b", { action: "install" })]) }],
+    not: [{ what: "one that removes", plan: automatic([removal("b")]) }],
+  },
+  "apt-autoremove": {
+    decision: "require_human",
+    fires: [
+      {
+        what: "whatever the policy allows",
+        plan: automatic([removal("b")]),
+        toml: '[apt]\nupgrade = "allow"',
+      },
+    ],
+    not: [{ what: "nothing to remove", plan: { ...automatic([]), nothing_to_do: true } }],
+  },
+  "apt-purge": {
+    decision: "require_human",
+    fires: [{ what: "a purge", plan: purging(["hello"], [removal("hello")]) }],
+    not: [{ what: "a removal", plan: remove(["hello"], [removal("hello")]) }],
+  },
+  "apt-security-upgrade": {
+    decision: "allow_with_snapshot",
+    fires: [
+      { what: "from the pocket", plan: securing() },
+      {
+        what: "as the policy says of upgrades",
+        plan: securing(),
+        toml: '[apt]\nupgrade = "allow_with_snapshot"',
+      },
+    ],
+    not: [
+      { what: "an upgrade", plan: upgrade() },
+      { what: "nothing to fix", plan: { ...securing({ transaction: [] }), nothing_to_do: true } },
+    ],
+  },
+  "apt-security-other": {
+    decision: "require_human",
+    fires: [
+      {
+        what: "what another suite offers goes along",
+        plan: securing({ transaction: [POCKETED, entry("b")] }),
+      },
+      {
+        what: "the pocket is a third party's",
+        plan: securing({ repository_evidence: [{ ...SECURITY_POCKET, trust: "pinned" }] }),
+      },
+    ],
+    not: [
+      { what: "from the pocket", plan: securing() },
+      { what: "an upgrade", plan: upgrade() },
+    ],
+  },
+  "apt-full-upgrade": {
+    decision: "require_human",
+    fires: [
+      {
+        what: "upgrades alone",
+        plan: upgrade({ operation: "full-upgrade" }),
+        toml: '[apt]\nupgrade = "allow"',
+      },
+    ],
+    not: [{ what: "an upgrade", plan: upgrade() }],
+  },
   "apt-hold": {
     decision: "require_human",
     fires: [
