@@ -147,7 +147,7 @@ function servicesText(services: Outlook["services"]): string {
       ? ""
       : `programs outside of units: ${some(outside.map(({ unit }) => shown(unit.slice(1, -1))))}`,
     units.length === 0 && unseen === 0 ? "none runs what changes" : "",
-    unseen === 0 ? "" : `${plural(unseen, "process", "processes")} that you may not look into: unknown`,
+    unseen === 0 ? "" : `${plural(unseen, "process", "processes")} that could not be looked into`,
   );
 }
 
