@@ -123,7 +123,7 @@ function variables(): Readonly<Record<string, string>> {
     AEGIS_AUDIT_ROTATE_MIB:
       "size of the log's current file, in MiB, at which it is renamed and a new one begins, whose first event continues the chain (256)",
     AEGIS_OSV_DIR:
-      "directory with OSV vulnerability records, in place of the host's own data (`aegis daemon install --feeds`). The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
+      "directory with OSV vulnerability records, in place of the host's own data (`aegis daemon install --feeds`). CISA's known_exploited_vulnerabilities.json, FIRST's epss_scores-*.csv (or .csv.gz) and OpenVEX documents are read from it too (the latter also below vex). The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
     AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",
     AEGIS_FEEDS_ECOSYSTEMS:
       "OSV's ecosystems whose records are downloaded, separated by spaces (the distribution's, and those whose tools are installed)",

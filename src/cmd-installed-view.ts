@@ -1,6 +1,6 @@
 import { UUID } from "./canonical.ts";
 import { columnsRow, fitColumns } from "./cmd-columns.ts";
-import type { Severity } from "./doc-plan-evidence.ts";
+import { type Vulnerability, vulnerabilityText } from "./doc-vulnerabilities.ts";
 import type { RecordedPackage } from "./eco-record.ts";
 import { minuteOf } from "./monitor-events.ts";
 import type { ManagedLook, ManagedLooks } from "./monitor-managed.ts";
@@ -27,7 +27,10 @@ export interface InstalledPackage extends RecordedPackage {
   approved_by: string[];
   /** Null where they are unknown. */
   vulnerabilities:
-    | { id: string; aliases: string[]; severity: Severity; fixed_version: string | null }[]
+    | ({ id: string; aliases: string[] } & Pick<
+        Vulnerability,
+        "severity" | "fixed_version" | "known_exploited" | "epss" | "vex"
+      >)[]
     | null;
 }
 
@@ -152,9 +155,9 @@ function indented(n: number, text: string, { width }: Terminal): string[] {
 function vulnerabilitiesIn({ vulnerabilities }: InstalledPackage): string {
   if (vulnerabilities === null) return "unknown";
   if (vulnerabilities.length === 0) return "none known";
-  const named = vulnerabilities.map(({ id, aliases, severity, fixed_version: fixed }) => {
-    const name = aliases.find((one) => /^CVE-\d{4}-\d{4,}$/.test(one)) ?? id;
-    return `${name} (${severity}${fixed === null ? "" : `, fixed in ${fixed}`})`;
+  const named = vulnerabilities.map((one) => {
+    const name = one.aliases.find((alias) => /^CVE-\d{4}-\d{4,}$/.test(alias)) ?? one.id;
+    return vulnerabilityText({ ...one, name: one.id.startsWith("CVE-") ? one.id : name });
   });
   return `${named.length}: ${named.join(", ")}`;
 }

@@ -6,8 +6,8 @@ import {
   installedText,
 } from "./cmd-installed-view.ts";
 import { defineSubcommand, type Io } from "./command.ts";
-import { NO_DATA } from "./doc-evidence.ts";
 import type { Tool } from "./doc-plan.ts";
+import { vulnerabilityChange } from "./doc-vulnerabilities.ts";
 import { ECOSYSTEMS, loadEcosystem } from "./eco-load.ts";
 import { ECOSYSTEM_NAMES, isEcosystemName } from "./eco-names.ts";
 import type { RecordedPackage } from "./eco-record.ts";
@@ -134,10 +134,20 @@ async function knownVulnerabilities(
     const found = await vulnerabilitiesOf(grammar, packages, lookup);
     for (const warning of found.warnings) warnings.add(warning);
     const known: Known = new Map(packages.map(({ name, version }) => [`${name} ${version}`, []]));
-    for (const { package: name, version, id, aliases, severity, fixed_version } of found.evidence) {
-      const key = `${name} ${version}`;
-      if (id === NO_DATA) known.set(key, null);
-      else known.get(key)?.push({ id, aliases, severity, fixed_version });
+    const rows = Map.groupBy(found.evidence, ({ package: name, version }) => `${name} ${version}`);
+    for (const [key, vulnerability_evidence] of rows) {
+      const { introduces, not_affected, unanswered } = vulnerabilityChange({
+        transaction: [],
+        vulnerability_evidence,
+      });
+      const list = [...introduces, ...not_affected].map(
+        ({ name, also, package: _of, version: _version, ...facts }) => ({
+          id: name,
+          aliases: also,
+          ...facts,
+        }),
+      );
+      known.set(key, unanswered.length > 0 ? null : list);
     }
     return known;
   } catch (error) {

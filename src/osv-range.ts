@@ -21,6 +21,7 @@ export function judgeVersion(
   version: string,
   versioning: Versioning,
 ): RangeVerdict {
+  if (version === "" && entries.length > 0) return UNDECIDABLE;
   const hits = entries
     .map((entry) => judgeEntry(entry, version, versioning))
     .filter(({ affected }) => affected);

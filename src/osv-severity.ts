@@ -37,17 +37,22 @@ const Specific = v.object({
   ),
 });
 
+/** Debian's word for what is no security problem in its packages: its tracker does not list it as open. */
+const UNIMPORTANT = "unimportant";
+
 /**
  * The most severe rating a record has for a package; `entries` are its entries for that package. An unreadable rating
- * counts as unknown, so that it can't leave "none" from the others. A malicious package is critical.
+ * counts as unknown, so that it can't leave "none" from the others. What Debian calls unimportant is low, whatever it scores upstream. A
+ * malicious package is critical.
  */
 export function severityOf(record: OsvRecord, entries: readonly OsvAffected[]): Severity {
   if ([record.id, ...record.aliases].some((id) => id.startsWith("MAL-"))) return "critical";
+  if (entries.length > 0 && entries.every(isUnimportant)) return "low";
   const found = [
-    ...record.severity.map(({ score }) => ratingOf(score)),
+    ...ratingsIn(record.severity),
     ...specificOf(record.database_specific),
     ...entries.flatMap((entry) => [
-      ...entry.severity.map(({ score }) => ratingOf(score)),
+      ...ratingsIn(entry.severity),
       ...specificOf(entry.ecosystem_specific),
       ...specificOf(entry.database_specific),
     ]),
@@ -56,13 +61,22 @@ export function severityOf(record: OsvRecord, entries: readonly OsvAffected[]): 
   return found.reduce((a, b) => (severityRank(b) > severityRank(a) ? b : a));
 }
 
+function isUnimportant({ ecosystem_specific }: OsvAffected): boolean {
+  const parsed = v.safeParse(Specific, ecosystem_specific, { abortEarly: true });
+  return parsed.success && parsed.output.urgency === UNIMPORTANT;
+}
+
+function ratingsIn(ratings: OsvAffected["severity"]): Severity[] {
+  return ratings.map(({ score }) => ratingOf(score));
+}
+
 function specificOf(value: unknown): Severity[] {
   const parsed = v.safeParse(Specific, value, { abortEarly: true });
   if (!parsed.success) return [];
   const { cves_map, ...words } = parsed.output;
   const cves = cves_map?.cves ?? [];
-  const scores = cves.flatMap(({ severity }) => severity.map(({ score }) => score));
-  return [...Object.values(words), ...scores].flatMap((text) => (text === undefined ? [] : [ratingOf(text)]));
+  const stated = Object.values(words).flatMap((text) => (text === undefined ? [] : [ratingOf(text)]));
+  return [...stated, ...cves.flatMap(({ severity }) => ratingsIn(severity))];
 }
 
 /**

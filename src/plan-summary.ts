@@ -1,8 +1,9 @@
 import * as v from "valibot";
 import { CONTROLS, DECISIONS, type PolicyResult } from "./doc.ts";
-import { checkedTrust, vulnerabilitiesOfNewVersions } from "./doc-evidence.ts";
+import { checkedTrust } from "./doc-evidence.ts";
 import { count, sha256, uuid } from "./doc-fields.ts";
 import { type OperationPlan, TransactionEntry } from "./doc-plan.ts";
+import { vulnerabilityChange, vulnerabilityText, worstFirst } from "./doc-vulnerabilities.ts";
 import { AegisError } from "./errors.ts";
 import { byAttention } from "./plan-attention.ts";
 import { clip, plural, showArgv } from "./terminal.ts";
@@ -37,7 +38,13 @@ export const PlanSummary = v.strictObject({
   ),
   held_back: lines,
   sources: lines,
-  vulnerabilities: v.pipe(lines, v.description("of the new versions, as far as data was there")),
+  vulnerabilities: v.pipe(
+    lines,
+    v.description(
+      "of the new versions, the worst first, as far as data was there; `too`: the installed version has it",
+    ),
+  ),
+  vulnerabilities_fixed: v.pipe(lines, v.description("of the installed versions and not of the new ones")),
   scripts: lines,
   risk_score: count,
   risk_signals: lines,
@@ -88,6 +95,7 @@ export function planSummary(
   ];
   const counts: Record<string, number> = {};
   for (const { action } of plan.transaction) counts[action] = (counts[action] ?? 0) + 1;
+  const known = vulnerabilityChange(plan);
   const others = {
     repository: cut("repository", repositorySummary(plan)),
     held_back: cut("held_back", plan.packages_held_back),
@@ -95,11 +103,16 @@ export function planSummary(
       "sources",
       plan.repository_evidence.map((source) => `${source.id}: ${checkedTrust(source)}`),
     ),
-    vulnerabilities: cut(
-      "vulnerabilities",
-      vulnerabilitiesOfNewVersions(plan).map(
-        ({ id, severity, package: of }) => `${id} (${severity}) in ${of}`,
-      ),
+    vulnerabilities: cut("vulnerabilities", [
+      ...[...known.introduces, ...known.leaves]
+        .sort(worstFirst)
+        .map((one) => `${one.package}${known.leaves.includes(one) ? " too" : ""}: ${vulnerabilityText(one)}`),
+      ...known.unanswered.map((name) => `${name}: no data`),
+      ...known.not_affected.map((one) => `${one.package}: ${vulnerabilityText(one)}`),
+    ]),
+    vulnerabilities_fixed: cut(
+      "vulnerabilities_fixed",
+      known.fixes.map((one) => `${one.package}: ${vulnerabilityText(one)}`),
     ),
     scripts: cut(
       "scripts",

@@ -120,7 +120,9 @@ function sourcesSection(sources: readonly NumberedSource[]): Section {
 
 function vulnerabilitiesSection(plan: OperationPlan): Section {
   const coming = vulnerabilitiesOfNewVersions(plan).filter(({ severity }) => severity !== "none");
-  const old = plan.vulnerability_evidence.filter((v) => v.applies_to === "old" && v.id !== NO_DATA);
+  const old = plan.vulnerability_evidence.filter(
+    (v) => (v.applies_to === "old" || v.also_old === true) && v.id !== NO_DATA,
+  );
   if (plan.vulnerability_evidence.length === 0) {
     return { lines: ["No record. Perhaps no database was asked."], omitted: [] };
   }
@@ -136,7 +138,8 @@ function vulnerabilitiesSection(plan: OperationPlan): Section {
     const fixed = v.fixed_version === null ? "no fix known" : `fixed in ${word(v.fixed_version, 60)}`;
     const differs = v.matched_version !== null && v.matched_version !== v.version;
     const source = differs ? ` (source ${word(v.matched_version ?? "", 60)})` : "";
-    return `- ${v.severity}: ${what}${source} has ${word(v.id, 60)}, ${fixed}`;
+    const exploited = v.known_exploited === undefined ? "" : ", known to be exploited";
+    return `- ${v.severity}${exploited}: ${what}${source} has ${word(v.id, 60)}, ${fixed}`;
   };
   const { lines, omitted } = listed(
     coming,

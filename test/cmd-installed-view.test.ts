@@ -50,7 +50,7 @@ describe("in a pipe", () => {
       ["npm", "words", "1.1.0", "greeter", FIRST, OPS, "alice@example (key alice)", "signed", "none known"],
       [
         ...["npm", "lodash", "1.0.0", "-", "none", "-", "-", "signed"],
-        "2: CVE-2020-8203 (high, fixed in 4.17.19), GHSA-2 (unknown)",
+        "2: CVE-2020-8203 (high, fixed in 4.17.19), GHSA-2 (not rated)",
       ],
     ]);
   });

@@ -54,6 +54,20 @@ const SEVERITIES: [string, object, object, string][] = [
   ["Debian urgency, a guess", {}, { ecosystem_specific: { urgency: "medium**" } }, "medium"],
   ["Debian: unimportant", {}, { ecosystem_specific: { urgency: "unimportant" } }, "low"],
   [
+    "Debian: unimportant, though critical upstream",
+    rated(CRITICAL),
+    { ecosystem_specific: { urgency: "unimportant" } },
+    "low",
+  ],
+  [
+    "Debian: end of life, which says nothing of the vulnerability",
+    rated(CRITICAL),
+    { ecosystem_specific: { urgency: "end-of-life" } },
+    "critical",
+  ],
+  ["Debian: end of life, and no score", {}, { ecosystem_specific: { urgency: "end-of-life" } }, "unknown"],
+  ["Ubuntu priority beside a graver score", rated(CRITICAL, "low"), {}, "critical"],
+  [
     "Ubuntu notice",
     {},
     { database_specific: { cves_map: { cves: [rated(LOW, "medium"), rated(CRITICAL)] } } },

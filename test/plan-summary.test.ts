@@ -40,7 +40,7 @@ test("what is removed comes first, and nothing is cut without a count", () => {
   expect(packages.length + (left_out["packages"] ?? 0)).toBe(301);
 });
 
-test("a vulnerability of the version to be installed is named with its severity, one of the old version isn't", () => {
+test("a vulnerability of the version to be installed is named with its severity, one of the old version as fixed", () => {
   const [first] = install().transaction;
   const of = { package: first?.name ?? "", version: first?.to_version ?? "" };
   const plan = install({
@@ -62,7 +62,9 @@ test("a vulnerability of the version to be installed is named with its severity,
       }),
     ],
   });
-  expect(summaryOf(plan).vulnerabilities).toEqual([`CVE-2026-0001 (critical) in ${first?.name}`]);
+  const { vulnerabilities, vulnerabilities_fixed } = summaryOf(plan);
+  expect(vulnerabilities).toEqual([`${first?.name}: CVE-2026-0001 (critical)`]);
+  expect(vulnerabilities_fixed).toEqual([`${first?.name}: CVE-2020-0001 (high)`]);
 });
 
 test("a plan with nothing to do has no decision", () => {
