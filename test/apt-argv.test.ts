@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { signedAptArgv } from "../src/apt-argv.ts";
 import { entry } from "./policy-plans.ts";
+import { configured, vendorFile } from "./policy-repository-cases.ts";
 
 const plan = (operation: string, ...exact_targets: string[]) => ({
   operation,
@@ -30,6 +31,8 @@ describe("can't be signed", () => {
     ["a rollback of nothing", plan("rollback")],
     ["a rollback that would both install and remove", plan("rollback", "nginx=1.0", "jq")],
     ["a rollback that would both remove and install", plan("rollback", "jq", "nginx=1.0")],
+    ["a repository's addition without one", plan("add-repository", "vendor")],
+    ["a repository that changes nothing", { ...plan("add-repository"), repository: configured(null, null) }],
     ["an unknown operation", plan("dist-upgrade")],
     ["a name on Object.prototype", plan("constructor", "nginx=1")],
   ] as const) {
@@ -55,6 +58,26 @@ describe("signed argv", () => {
       ...["apt-get", "remove", "-y", "nginx", "libc6:i386"],
     ]);
   });
+  test("a repository, by the digests of its file", () => {
+    const [old, fresh] = [configured(vendorFile("rsa2048"), null), configured(null, vendorFile())];
+    const both = configured(vendorFile("rsa2048"), vendorFile());
+    const of = (digest: string | null) => `sha256:${digest}`;
+    const signed = (operation: string, repository: typeof both) =>
+      signedAptArgv({ ...plan(operation, "vendor"), repository }).slice(2);
+    expect(signed("add-repository", fresh)).toEqual(["add", "vendor", of(fresh.after_sha256)]);
+    expect(signed("add-repository", both)).toEqual([
+      "replace",
+      "vendor",
+      of(both.before_sha256),
+      of(both.after_sha256),
+    ]);
+    expect(signed("remove-repository", old)).toEqual(["remove", "vendor", of(old.before_sha256)]);
+    expect(signed("rollback", old)).toEqual(["remove", "vendor", of(old.before_sha256)]);
+  });
+  test("an upgrade that claims a repository is an upgrade", () =>
+    expect(signedAptArgv({ ...plan("upgrade"), repository: configured(null, vendorFile()) })[1]).toBe(
+      "upgrade",
+    ));
   test("rollback restores versions, or removes", () => {
     expect(signedAptArgv(plan("rollback", "nginx=1.22.1-9"))).toEqual([
       ...["apt-get", "install", "-y", "--allow-downgrades", "nginx=1.22.1-9"],

@@ -250,7 +250,7 @@ test.each(NAMES)("every check of %s that is a function is named", (name) => {
 
 test("what is not expressed is named with the number of its places", () => {
   expect(String(SCHEMAS["execution-plan"]?.$comment)).toEndWith(
-    'Not expressed here: check "not a real date" (14 places).',
+    'Not expressed here: check "not a real date" (19 places).',
   );
   expect(checksIn(OperationPlan).length).toBeGreaterThan(0);
 });

@@ -10,7 +10,29 @@ const apt = (...targets: string[]) => ["apt-get", "install", "-y", ...targets];
 const RUN = "0b7b4a3e-7c9e-4f6a-9a44-1f0c2d3e4f50";
 const rollback = (...words: string[]) => ["aegis", "rollback", ...words];
 
+const DIGEST = `sha256:${"a".repeat(64)}`;
+const repository = (...words: string[]) => ["aegis", "repository", ...words];
+
 const REFUSED: string[][] = [
+  repository(),
+  repository("add"),
+  repository("add", "vendor"),
+  repository("add", "vendor", DIGEST, DIGEST),
+  repository("add", "vendor", DIGEST.slice(7)),
+  repository("add", "vendor", DIGEST.slice(0, -1)),
+  repository("add", "vendor", DIGEST.toUpperCase()),
+  repository("add", "../vendor", DIGEST),
+  repository("add", "vendor.sources", DIGEST),
+  repository("add", ".vendor", DIGEST),
+  repository("add", "-vendor", DIGEST),
+  repository("add", "Vendor", DIGEST),
+  repository("add", "vendor\n", DIGEST),
+  repository("add", "v".repeat(64), DIGEST),
+  repository("replace", "vendor", DIGEST),
+  repository("remove", "vendor"),
+  repository("remove", "/etc/passwd", DIGEST),
+  repository("edit", "vendor", DIGEST),
+  ["aegis", "daemon", "--repository", "/tmp"],
   ["aegis"],
   rollback("npm", "/var/lib/aegis/npm-global"),
   rollback("npm", "/var/lib/aegis/npm-global", "latest"),
@@ -79,6 +101,9 @@ const TOO_LONG: string[][] = [
   apt(...Array<string>(4001).fill("hello=1.0")),
 ];
 const ALLOWED: string[][] = [
+  repository("add", "vendor", DIGEST),
+  repository("replace", "vendor-2_x", DIGEST, DIGEST),
+  repository("remove", "v", DIGEST),
   ["apt-get", "update"],
   ["apt-get", "upgrade", "-y", "-o", "Dpkg::Options::=--force-confold"],
   apt("hello=2.10-3"),
