@@ -70,8 +70,6 @@ const REFUSED: string[][] = [
   ["apt-get", "remove", "-y", "--auto-remove", "hello"],
   ["apt-get", "remove", "-y", "hello", "-o", "x=y"],
   ["apt-get", "remove", "-y", "hello", "?installed"],
-  ["apt-get", "purge", "-y", "hello"],
-  ["apt-get", "autoremove", "-y"],
   ["dpkg", "--configure"],
   ["dpkg", "--configure", "-a", "--force-all"],
   ["dpkg", "--force-confnew", "--configure", "-a"],
