@@ -2,7 +2,7 @@ import { realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { recordUserEvent } from "./audit-log.ts";
 import { subjectDetails } from "./audit-subject.ts";
-import { canonicalHash } from "./canonical.ts";
+import { canonicalJson, sha256Hex } from "./canonical.ts";
 import { assertChangelogs, assertJson, CHANGELOG_FLAG, decideNow, SUMMARY_FLAG } from "./cmd-decide.ts";
 import { renderSteps } from "./cmd-next.ts";
 import { renderPlan } from "./cmd-plan-view.ts";
@@ -120,10 +120,11 @@ export const plan = defineSubcommand({
     } finally {
       planning.close();
     }
-    const planHash = canonicalHash(document);
+    const text = canonicalJson(document);
+    const planHash = sha256Hex(text);
     // First, so that where it can't be written there is no plan either, which the log would not have.
     if (values.sbom !== undefined) writeTyped(resolve(values.sbom), await sbomText(document));
-    const path = saveDocument("plan", document, io.env, values.out);
+    const path = saveDocument("plan", document, io.env, values.out, text);
     recordUserEvent(io.env, {
       kind: "plan_created",
       plan_id: document.plan_id,

@@ -54,7 +54,8 @@ function idOf<K extends DocumentKind>(kind: K, document: Documents[K]): string {
 }
 
 /**
- * Writes a document as canonical JSON, 0600, atomically, to `out` or the store. Returns its path.
+ * Writes a document as canonical JSON, 0600, atomically, to `out` or the store. Returns its path. `text` is that JSON, for a caller that
+ * has it already.
  * @throws AegisError `usage` for an `out` that can't be written, `io`, `refused` as ensureOwnDir
  */
 export function saveDocument<K extends DocumentKind>(
@@ -62,15 +63,16 @@ export function saveDocument<K extends DocumentKind>(
   document: Documents[K],
   env: Env,
   out?: string,
+  text = canonicalJson(document),
 ): string {
   if (out !== undefined) {
     const path = resolve(out);
-    writeTyped(path, canonicalJson(document));
+    writeTyped(path, text);
     return path;
   }
   const path = documentPath(kind, idOf(kind, document), env);
   ensureOwnDir(userPaths(env)[LOCATIONS[kind].directory]);
-  writeFileAtomic(path, canonicalJson(document));
+  writeFileAtomic(path, text);
   return path;
 }
 
