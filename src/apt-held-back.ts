@@ -4,7 +4,6 @@ import { aptSettings } from "./apt-planning.ts";
 import { parseSimulation, type Simulation } from "./apt-simulation.ts";
 import { findInstalled } from "./apt-transaction.ts";
 import type { Outlook } from "./doc-outlook.ts";
-import type { CommandEvidence } from "./doc-plan-evidence.ts";
 import type { Planning, PlanningOutput } from "./eco-planning.ts";
 import { clip } from "./terminal.ts";
 
@@ -21,12 +20,12 @@ const NAMED = 8;
 const MOST_CHARACTERS = 500;
 const HOLD = "on hold (apt-mark hold)";
 
-interface Reasons {
-  held_back: NonNullable<Outlook["held_back"]>;
-  commands: CommandEvidence[];
-}
+type Reasons = NonNullable<Outlook["held_back"]>;
 
-/** A reason for each of the packages, as apt names them. Runs nothing if holds explain all. */
+/**
+ * A reason for each of the packages, as apt names them. Runs nothing if holds explain all. The commands are no evidence: the plan
+ * doesn't depend on them, and that one fails is an answer.
+ */
 export async function heldBackReasons(
   names: readonly string[],
   simulation: Pick<Simulation, "keptBack" | "phased">,
@@ -47,38 +46,44 @@ export async function heldBackReasons(
   const sets = kept.length <= ALONE ? kept.map((name) => [name]) : [kept];
   const settings = aptSettings(config);
   const [policy, ...simulated] = await Promise.all([
-    phased.length === 0 ? null : planning.run(["apt-cache", "policy", ...phased], { settings }),
+    // apt 2.6 counts phased updates among what it keeps back.
+    phased.length + kept.length === 0
+      ? null
+      : planning.run(["apt-cache", "policy", ...phased, ...kept], { settings }),
     ...sets.map((set) => planning.run(["apt-get", "-s", "install", ...set], { settings })),
   ]);
   const shares = phasedShares(policy?.stdout ?? "");
   const why = new Map<string, string>();
   for (const name of names) if (isHeld(name)) why.set(name, HOLD);
-  for (const name of phased) {
-    const share = shares.get(name);
-    why.set(
-      name,
-      `phased update: not for this host yet${share === undefined ? "" : `, for ${share}% of hosts so far`}`,
-    );
-  }
+  for (const name of phased) why.set(name, phasing(shares.get(name)));
   for (const [n, set] of sets.entries()) {
     const output = simulated[n];
     if (output === undefined || output === null) continue;
-    for (const name of set) why.set(name, whyKept(name, set, output));
+    for (const name of set) why.set(name, whyKept(name, set, output, shares.get(name)));
   }
-  return {
-    held_back: names.flatMap((name) => {
-      const reason = why.get(name);
-      return reason === undefined ? [] : [{ package: name, why: clip(reason, MOST_CHARACTERS) }];
-    }),
-    commands: [policy, ...simulated].flatMap((output) => output?.evidence ?? []),
-  };
+  return names.flatMap((name) => {
+    const reason = why.get(name);
+    return reason === undefined ? [] : [{ package: name, why: clip(reason, MOST_CHARACTERS) }];
+  });
 }
 
-function whyKept(name: string, set: readonly string[], { stdout, evidence }: PlanningOutput): string {
+function phasing(share: string | undefined): string {
+  return `phased update: not for this host yet${share === undefined ? "" : `, for ${share}% of hosts so far`}`;
+}
+
+function whyKept(
+  name: string,
+  set: readonly string[],
+  { stdout, evidence }: PlanningOutput,
+  share: string | undefined,
+): string {
   const { installations, removals, explanations } = parseSimulation(stdout);
   const together = set.length === 1 ? "" : " (with the others that are kept back)";
   if (evidence.outcome !== "ok") {
-    const unmet = explanations.filter((line) => line.startsWith(`${name} :`));
+    const begin = `${name} : `;
+    const unmet = explanations.flatMap((line) =>
+      line.startsWith(begin) ? line.slice(begin.length).trim() : [],
+    );
     return unmet.length === 0 ? `apt finds no way to upgrade it${together}` : unmet.join("; ");
   }
   const fresh = installations.filter(({ from }) => from === null).map((one) => one.name);
@@ -87,7 +92,8 @@ function whyKept(name: string, set: readonly string[], { stdout, evidence }: Pla
     ...(fresh.length === 0 ? [] : [`needs new packages${together}: ${listed(fresh)}`]),
     ...(gone.length === 0 ? [] : [`would remove${together}: ${listed(gone)}`]),
   ];
-  return needs.length === 0 ? "apt upgrades it only if it is asked for by name" : needs.join("; ");
+  if (needs.length > 0) return needs.join("; ");
+  return share === undefined ? "apt upgrades it only if it is asked for by name" : phasing(share);
 }
 
 function listed(names: readonly string[]): string {

@@ -24,20 +24,18 @@ export async function lookAhead(
   config: string,
 ) {
   const { disk } = planning;
-  if (disk === undefined) return { warnings: [], commands: [] };
+  if (disk === undefined) return { warnings: [] };
   const files = changedConffiles(transaction, facts, statusPath, planning, disk);
   const space = spaceNeeded(transaction, facts, planning, disk);
   const why =
-    held.length === 0
-      ? { held_back: [], commands: [] }
-      : await heldBackReasons(held, simulation, facts.installed, planning, config);
+    held.length === 0 ? [] : await heldBackReasons(held, simulation, facts.installed, planning, config);
   const outlook: Outlook = {
     ...(files.length > 0 ? { configuration_files: files } : {}),
     ...(space.length > 0 ? { space } : {}),
     ...(simulation.unneeded.length > 0 ? { unneeded: simulation.unneeded } : {}),
-    ...(why.held_back.length > 0 ? { held_back: why.held_back } : {}),
+    ...(why.length > 0 ? { held_back: why } : {}),
   };
-  return { outlook, warnings: spaceWarnings(space), commands: why.commands };
+  return { outlook, warnings: spaceWarnings(space) };
 }
 
 type ConfigurationFiles = NonNullable<Outlook["configuration_files"]>;

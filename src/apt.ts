@@ -156,7 +156,6 @@ async function gatherPackages(operation: string, targets: Targets, planning: Pla
     ...site.repositories.commands,
     ...[...show, ...policy].map((output) => output.evidence),
     ...compared.commands,
-    ...ahead.commands,
   ];
   const warnings = [
     ...failures,

@@ -104,6 +104,13 @@ describeOnThrowaway("apt through policy and executor", () => {
         packages_installed: [],
         packages_held_back: ["app", "conffile-owner", "held", "phased"],
       });
+      const why = planned.plan.outlook?.held_back?.map(({ package: name, why }) => `${name}: ${why}`) ?? [];
+      expect(why).toEqual([
+        "app: needs new packages: libapp-extra",
+        "conffile-owner: on hold (apt-mark hold)",
+        "held: Depends: nobody-offers-this but it is not installable",
+        "phased: phased update: not for this host yet, for 0% of hosts so far",
+      ]);
       await expect(chain.sign(planned)).rejects.toThrow("snapshot_required");
       chain.host.write(POLICY, "[snapshot]\naccept_declared = true\n");
       expect((await applied(await decided("upgrade"))).status).toBe(0);
