@@ -58,7 +58,12 @@ export function planPageText(plan: OperationPlan, context: PageContext): string 
           ...plan.rollback_plan.notes,
           ...(plan.rollback_plan.unobtainable.length === 0
             ? []
-            : [`No source offers any more: ${plan.rollback_plan.unobtainable.join(", ")}`]),
+            : [
+                `No source offers any more, nor are they kept: ${plan.rollback_plan.unobtainable.join(", ")}`,
+              ]),
+          ...(plan.rollback_plan.kept === undefined
+            ? []
+            : [`No source offers any more, but Aegis keeps: ${plan.rollback_plan.kept.join(", ")}`]),
         ]),
       ),
       section("The command", html`<pre>${showArgv(plan.command_preview)}</pre>`),

@@ -107,12 +107,27 @@ function facts(plan: OperationPlan): [string, string][] {
       plan.tool === "apt" || plan.transaction.length === 0 ? "" : safe(plan.signature_or_checksum_status),
     ],
     ...vulnerabilityFacts(plan),
+    ["Way back", wayBack(plan)],
     ["Host hooks", named((plan.host_hooks ?? []).map(hookText), "; ", LISTED)],
     ...scriptLines(plan),
     ["Signals", plan.risk_signals.join(", ")],
     ["Warnings", warnings > 0 && plan.transaction.length > LISTED ? `${warnings}, above the table` : ""],
     ["Risk", riskText(plan)],
   ];
+}
+
+/** Old versions that no source offers any more. */
+function wayBack({ rollback_plan: { inverse, unobtainable, kept = [] } }: OperationPlan): string {
+  const of = plural(inverse.length, "change");
+  const gone = unobtainable.map((text) => safeStart(text, NAME_SHOWN));
+  return [
+    ...(gone.length === 0
+      ? []
+      : [
+          `${gone.length} of ${of} can't be undone, the old version is neither offered nor kept: ${named(gone, ", ", 3)}`,
+        ]),
+    ...(kept.length === 0 ? [] : [`${kept.length} of ${of} only with files that Aegis keeps`]),
+  ].join("; ");
 }
 
 /** What the image itself says: where it runs, and what it starts as whom. */

@@ -20,6 +20,19 @@ const terminal = (width: number, colour = false): Terminal => ({ interactive: tr
 const PIPE: Terminal = { interactive: false, colour: false, width: 80 };
 const lines = (text: string) => text.split("\n");
 
+test.each<[what: string, back: Partial<OperationPlan["rollback_plan"]>, says: string | null]>([
+  ["all old versions are offered", { inverse: ["a:amd64=1"] }, null],
+  [
+    "one is gone, one is kept",
+    { inverse: ["a:amd64=1", "b:amd64=1", "c:amd64-"], unobtainable: ["a:amd64=1"], kept: ["b:amd64=1"] },
+    "Way back   1 of 3 changes can't be undone, the old version is neither offered nor kept: a:amd64=1; 1 of 3 changes only with files that Aegis keeps",
+  ],
+])("the way back: %s", (_what, back, says) => {
+  const text = renderPlan({ ...PLAN, rollback_plan: { ...PLAN.rollback_plan, ...back } }, terminal(400));
+  if (says === null) expect(text).not.toContain("Way back");
+  else expect(lines(text)).toContain(says);
+});
+
 describe("where packages come from, above the table", () => {
   const plan = (sources: string[], evidence: OperationPlan["repository_evidence"] = [DEBIAN, WEAK]) => ({
     ...PLAN,
