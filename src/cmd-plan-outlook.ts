@@ -23,13 +23,17 @@ export interface PolicyNote {
 }
 
 /** `label, text` of everything that the outlook knows. */
-export function outlookLines({ outlook = {}, packages_held_back }: OperationPlan): [string, string][] {
+export function outlookLines({
+  outlook = {},
+  packages_held_back,
+  created_at,
+}: OperationPlan): [string, string][] {
   const { configuration_files: files = [], space = [], unneeded = [] } = outlook;
   const modified = files.filter(({ state }) => state === "modified");
   const unread = files.length - modified.length;
   return [
     ["Kept back", keptBack(packages_held_back, outlook.held_back ?? [])],
-    ["Services", servicesText(outlook.services)],
+    ["Services", servicesText(outlook.services, created_at)],
     ["Reboot", (outlook.reboot?.reasons ?? []).map(shown).join("; ")],
     [
       "Conffiles",
@@ -134,10 +138,13 @@ function keptBack(names: readonly string[], reasons: NonNullable<Outlook["held_b
   );
 }
 
-function servicesText(services: Outlook["services"]): string {
+function servicesText(services: Outlook["services"], planned: string): string {
   if (services === undefined) return "";
-  const { units, unseen } = services;
+  const { units, unseen, seen_at } = services;
   const { risky, others, outside } = byKind(units);
+  // Whoever may not look into others' processes has what root saw last.
+  const minutes = Math.floor((Date.parse(planned) - Date.parse(seen_at)) / 60_000);
+  const ago = minutes < 1 ? "just before" : `${plural(minutes, "minute")} before`;
   return sentences(
     risky.length === 0
       ? ""
@@ -147,6 +154,7 @@ function servicesText(services: Outlook["services"]): string {
       ? ""
       : `programs outside of units: ${some(outside.map(({ unit }) => shown(unit.slice(1, -1))))}`,
     units.length === 0 && unseen === 0 ? "none runs what changes" : "",
+    seen_at === planned ? "" : `seen ${ago} this plan, by root's last look`,
     unseen === 0 ? "" : `${plural(unseen, "process", "processes")} that could not be looked into`,
   );
 }

@@ -9,7 +9,7 @@ import { RepositoryOffer } from "./doc-repository.ts";
 
 /** A running unit that executes or maps files of packages that change. */
 const RunningUnit = v.strictObject({
-  /** `ssh.service`; `user@1000.service` and the like for processes of a login. */
+  /** `ssh.service`; `user-1000.slice` for the logins of a user; `(name)` for a process in no unit. */
   unit: short,
   /** Packages whose files it uses. */
   packages: v.pipe(v.array(name), v.minLength(1), v.maxLength(256)),

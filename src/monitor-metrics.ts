@@ -4,6 +4,7 @@ import * as v from "valibot";
 import type { AuditEvent, AuditKind } from "./audit-event.ts";
 import { readEvents } from "./audit-read.ts";
 import { canonicalJson, parseJson } from "./canonical.ts";
+import type { SeenProcesses } from "./doc-processes.ts";
 import { isPending, type RequestState } from "./doc-request.ts";
 import { AegisError } from "./errors.ts";
 import { type FeedAge, feedAges } from "./feeds-state.ts";
@@ -191,6 +192,23 @@ function metricsOf({ findings, now, more }: MetricFacts, counts: Counts, paths: 
       files.length,
     ),
     ...more,
+  ];
+}
+
+/** Units that run old code, and reasons for a reboot; nothing if nobody could look. */
+export function processMetrics(seen: Pick<SeenProcesses, "units" | "reboot"> | null): Metric[] {
+  if (seen === null) return [];
+  const gauge = (name: string, help: string, value: number): Metric => {
+    return { name, help, type: "gauge", samples: [{ value }] };
+  };
+  const old = seen.units.filter((unit) => unit.old.length > 0).length;
+  return [
+    gauge("aegis_units_with_old_code", "Units that run code which is no longer on disk.", old),
+    gauge(
+      "aegis_reboot_needed",
+      "Reasons why only a reboot brings new code; 0 if there is none.",
+      seen.reboot.length,
+    ),
   ];
 }
 

@@ -16,7 +16,7 @@ import { recordFirstSeen } from "./monitor-first-seen.ts";
 import { endOf, PositionSchema } from "./monitor-logs.ts";
 import { lookAtManaged } from "./monitor-managed.ts";
 import { type ManagedSeen, managedEvents } from "./monitor-managed-events.ts";
-import { feedMetrics, writeMetrics } from "./monitor-metrics.ts";
+import { feedMetrics, processMetrics, writeMetrics } from "./monitor-metrics.ts";
 import {
   DPKG_LOG,
   dpkgIsBusy,
@@ -106,7 +106,10 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
   const without = packages === null ? [UNMANAGED_CHECK, "packages"] : [UNMANAGED_CHECK];
   const managed = await managedNow(state?.managed ?? {}, recorded);
   // Doctor's check of old code tells what this sees.
-  await freshProcesses().catch((error) => log.warn("can't look at the processes", { why: messageOf(error) }));
+  const running = await freshProcesses().catch((error) => {
+    log.warn("can't look at the processes", { why: messageOf(error) });
+    return null;
+  });
   const findings = [
     ...reported(await checks(env, without)),
     ...repositories.findings,
@@ -146,7 +149,7 @@ async function look(audit: AuditLog, env: Env, log: Log, checks: Checks): Promis
     managed: managed.seen,
     ...present,
   });
-  writeMetrics({ findings, now: new Date(), more: feedMetrics(new Date()) });
+  writeMetrics({ findings, now: new Date(), more: [...feedMetrics(new Date()), ...processMetrics(running)] });
   log.info("inspected this host", { events: events.length, findings: findings.length });
 }
 

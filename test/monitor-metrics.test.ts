@@ -4,7 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { type AuditLog, openAuditLog } from "../src/audit-log.ts";
-import { feedMetrics, type MetricFacts, metricsText, writeMetrics } from "../src/monitor-metrics.ts";
+import {
+  feedMetrics,
+  type MetricFacts,
+  metricsText,
+  processMetrics,
+  writeMetrics,
+} from "../src/monitor-metrics.ts";
 import { VERSION } from "../src/self.ts";
 import { writeIndex } from "./feeds-kit.ts";
 
@@ -114,6 +120,18 @@ describe("the file", () => {
     expect(() => written()).toThrow("was changed");
     expect(readFileSync(at("aegis.prom"), "utf8")).toBe(before);
   });
+});
+
+test("old code and a reboot; nothing where nobody could look", () => {
+  const old = [{ path: "/usr/lib/x.so", processes: [{ pid: 1, start: 1 }] }];
+  const units = [
+    { unit: "a.service", files: [], old },
+    { unit: "b.service", files: [], old: [] },
+  ];
+  const text = metricsText(processMetrics({ units, reboot: [] }));
+  expect(text).toContain("\naegis_units_with_old_code 1\n");
+  expect(text).toEndWith("\naegis_reboot_needed 0\n");
+  expect(processMetrics(null)).toEqual([]);
 });
 
 test("a label may hold anything, and stays one line", () => {
