@@ -164,5 +164,6 @@ function cut(
     kept.add(row.severity);
     evidence.push(row);
   }
-  return { evidence, left_out: left_out.filter((row) => !evidence.includes(row)) };
+  const added = new Set(evidence.slice(MAX_EVIDENCE));
+  return { evidence, left_out: left_out.filter((row) => !added.has(row)) };
 }

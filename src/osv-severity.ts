@@ -62,6 +62,7 @@ export function severityOf(record: OsvRecord, entries: readonly OsvAffected[]): 
 }
 
 function isUnimportant({ ecosystem_specific }: OsvAffected): boolean {
+  if (ecosystem_specific === undefined) return false;
   const parsed = v.safeParse(Specific, ecosystem_specific, { abortEarly: true });
   return parsed.success && parsed.output.urgency === UNIMPORTANT;
 }
@@ -71,6 +72,7 @@ function ratingsIn(ratings: OsvAffected["severity"]): Severity[] {
 }
 
 function specificOf(value: unknown): Severity[] {
+  if (value === undefined) return [];
   const parsed = v.safeParse(Specific, value, { abortEarly: true });
   if (!parsed.success) return [];
   const { cves_map, ...words } = parsed.output;
@@ -84,6 +86,18 @@ function specificOf(value: unknown): Severity[] {
  * defines no bands, uses those of CVSS 3 and 4 (3.1 specification, 5): 10.0 is critical in any version.
  */
 function ratingOf(text: string): Severity {
+  const known = rated.get(text);
+  if (known !== undefined) return known;
+  const rating = rate(text);
+  if (rated.size < MAX_RATED) rated.set(text, rating);
+  return rating;
+}
+
+/** Ratings by text: 50,000 records have a few hundred vectors, of which each takes 50 microseconds. */
+const rated = new Map<string, Severity>();
+const MAX_RATED = 10_000;
+
+function rate(text: string): Severity {
   const score = cvssBaseScore(text);
   if (score === null) return WORDS.get(text.toLowerCase().replace(/\*+$/, "")) ?? "unknown";
   if (score === 0) return "none";
