@@ -132,8 +132,8 @@ export function withoutUnmet(
   const why = lines.slice(0, 5).join("; ");
   return {
     ...request,
+    // Without this attempt's evidence: it had to fail, and policy denies plans that rest on a command that failed.
     packages: left,
-    commands: [...request.commands, evidence],
     warnings: [
       ...request.warnings,
       ...request.packages.filter(isNamed).map((target) => `${target} is not installed: ${why}`),

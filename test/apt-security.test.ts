@@ -256,6 +256,8 @@ E: Unable to correct problems, you have held broken packages.
     };
     const fewer = withoutUnmet(request, output, parseSimulation(text));
     expect(fewer?.packages).toEqual(["openssl=1.1"]);
+    // A failed command among the plan's would have policy deny it.
+    expect(fewer?.commands).toEqual([]);
     expect(fewer?.warnings.join()).toContain(
       "libfoo=1.2 is not installed: libfoo-dev : Depends: libfoo (= 1.3)",
     );
