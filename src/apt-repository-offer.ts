@@ -19,7 +19,10 @@ const MAX_INDEX = 8 << 20;
 const MAX_TEXT = 64 << 20;
 const MAX_OFFERED = 200;
 
-/** The offers of a source whose signature was verified, from its indexes of packages; null where none could be read. */
+/**
+ * The offers of a source whose signature was verified, from its indexes of packages. Null where one can't be read, or where apt could
+ * read another: its author must not show the plan less than what apt will find.
+ */
 export async function offerOf(
   source: AptSource,
   index: string,
@@ -31,15 +34,22 @@ export async function offerOf(
   if (release === undefined) return null;
   const isYes = (field: string) => release.get(field)?.toLowerCase() === "yes";
   const listed = filesIn(release.get("sha256") ?? "");
+  // apt reads both (debReleaseIndex::GetIndexTargets, apt-pkg/deb/debmetaindex.cc).
+  const isListed = (directory: string) => [...listed.keys()].some((path) => path.startsWith(directory));
   const directories = source.suite.endsWith("/")
     ? [""]
-    : source.components.map((part) => `${part}/binary-${native}/`);
+    : source.components.flatMap((part) => [
+        `${part}/binary-${native}/`,
+        ...[`${part}/binary-all/`].filter(isListed),
+      ]);
   const newer = new Map<string, { package: string; from: string; to: string }>();
   let packages = 0;
   for (const directory of directories) {
     const text = await textOf(source, directory, listed, isYes("acquire-by-hash"), access);
     if (text === null) return null;
-    for (const { name, version } of packagesIn(text)) {
+    const found = packagesIn(text);
+    if (found === null) return null;
+    for (const { name, version } of found) {
       packages++;
       const own = installed.get(`${name}:${native}`) ?? installed.get(`${name}:all`);
       if (own === undefined || own.state === "config-files" || !isDebVersion(version)) continue;
@@ -74,7 +84,10 @@ function filesIn(field: string): Map<string, Listed> {
   );
 }
 
-/** An index of packages, if it is the signed one and not too large. */
+/**
+ * An index of packages, if it is the signed one and not too large. apt may fetch another of its compressed files, and checks what
+ * comes out of it against the uncompressed file's digest: so that one has to be listed, and is compared here too.
+ */
 async function textOf(
   source: AptSource,
   directory: string,
@@ -82,6 +95,8 @@ async function textOf(
   isByHash: boolean,
   access: RepositoryAccess,
 ): Promise<string | null> {
+  const plain = listed.get(`${directory}Packages`);
+  if (plain === undefined) return null;
   for (const name of ["Packages.gz", "Packages"]) {
     const known = listed.get(`${directory}${name}`);
     if (known === undefined || known.size > MAX_INDEX) continue;
@@ -90,7 +105,7 @@ async function textOf(
       const bytes = await access.get(indexUrl(source, path), MAX_INDEX);
       if (bytes === null || sha256Hex(bytes) !== known.hex) continue;
       const text = name === "Packages" ? bytes : gunzipSync(bytes, { maxOutputLength: MAX_TEXT });
-      return new TextDecoder().decode(text);
+      if (sha256Hex(text) === plain.hex) return new TextDecoder().decode(text);
     } catch (error) {
       // A server that gives out, or a file that is no gzip: then nothing is known.
       if (!(error instanceof AegisError) && !(error instanceof RangeError) && !isZlibError(error))
@@ -104,11 +119,18 @@ function isZlibError(error: unknown): boolean {
   return error instanceof Error && "code" in error && String(error.code).startsWith("Z_");
 }
 
-/** Name and version of each stanza, without reading the rest. */
-function* packagesIn(text: string): Generator<{ name: string; version: string }> {
-  for (const stanza of text.split("\n\n")) {
-    const name = /^Package:[ \t]*(\S+)[ \t]*$/m.exec(stanza)?.[1];
-    const version = /^Version:[ \t]*(\S+)[ \t]*$/m.exec(stanza)?.[1];
-    if (name !== undefined && version !== undefined) yield { name, version };
+/** Name and version of each stanza; null for a text that apt could read differently. */
+function packagesIn(text: string): { name: string; version: string }[] | null {
+  const found: { name: string; version: string }[] = [];
+  // One at a time: the fields of all together would take many times the memory of the text.
+  for (const one of text.split("\n\n")) {
+    const { stanzas, problem } = readStanzas(one);
+    if (problem !== null) return null;
+    for (const stanza of stanzas) {
+      const [name, version] = [stanza.get("package"), stanza.get("version")];
+      if (name === undefined || version === undefined) return null;
+      found.push({ name, version });
+    }
   }
+  return found;
 }

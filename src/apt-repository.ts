@@ -182,14 +182,21 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
   const { evidence } = repositories;
   const offers =
     indexes === null ? [] : await offersOf(fresh.sources.filter(isBinary), evidence, indexes, site);
-  const warnings = [...problems, ...remarks(change), ...(indexes?.warnings ?? []), ...repositories.warnings];
+  const warnings = [
+    ...problems,
+    ...remarks(change),
+    ...offers.flatMap(({ unread }) => unread ?? []),
+    ...(indexes?.warnings ?? []),
+    ...repositories.warnings,
+  ];
+  const read = offers.flatMap(({ offer }) => offer ?? []);
   const commands = [dump.evidence, ...new Set([...known.commands, ...repositories.commands])];
   const base = {
     ...aptFindings(operation, [name], commands, warnings),
     command_preview: repositoryArgv(change),
     repository_evidence: evidence,
     repository: change,
-    ...(offers.length === 0 ? {} : { outlook: { repository: offers } }),
+    ...(read.length === 0 ? {} : { outlook: { repository: read } }),
   };
   if (problems.length > 0) return base;
   return {
@@ -211,23 +218,31 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
   };
 }
 
-/** What the verified sources offer; an index that can't be read tells nothing. */
+/** What a source offers, or a warning that it could not be found out. */
+interface Offered {
+  offer?: RepositoryOffer;
+  unread?: string;
+}
+
+/** What the verified sources offer. One that shows no readable index could have newer versions of anything. */
 async function offersOf(
   sources: readonly AptSource[],
   evidence: Repositories["evidence"],
   { file, access }: Indexes,
   { dirs, planning }: Site,
-): Promise<RepositoryOffer[]> {
+): Promise<Offered[]> {
   const installed = readDpkgStatus(dirs.status, planning)?.packages ?? new Map<string, DpkgPackage>();
-  const offers = await Promise.all(
-    sources.map((source, n) => {
+  return Promise.all(
+    sources.map(async (source, n) => {
       const index = file(source, "InRelease") ?? file(source, "Release");
-      if (index === null || evidence[n] === undefined || checkedTrust(evidence[n]) === "untrusted")
-        return null;
-      return offerOf(source, index.text, installed, planning.host.architecture, access);
+      if (index === null || evidence[n] === undefined || checkedTrust(evidence[n]) === "untrusted") return {};
+      const offer = await offerOf(source, index.text, installed, planning.host.architecture, access);
+      if (offer !== null) return { offer };
+      return {
+        unread: `what ${source.id} offers could not be read: an upgrade may take newer versions of any installed package from it`,
+      };
     }),
   );
-  return offers.filter((offer) => offer !== null);
 }
 
 /** Why apt on this host could not use the file: each is an error of every later `apt-get update`. */

@@ -4,7 +4,8 @@ import { RepositoryOffer } from "./doc-repository.ts";
 
 /*
  * What planning sees besides the change: what will run old code, whether to reboot, what is asked of the disk. It is for the people
- * who decide. No rule reads it, and the executor doesn't compare it, since processes and disks change from minute to minute.
+ * who decide. No rule reads it, and the executor compares nothing of it but what a repository offers, since processes and disks change
+ * from minute to minute.
  */
 
 /** A running unit that executes or maps files of packages that change. */
@@ -52,7 +53,10 @@ export const Outlook = v.strictObject({
   space: v.optional(v.pipe(v.array(Space), v.maxLength(8))),
   /** Packages that nothing needs any more afterwards, so that autoremove would take them. */
   unneeded: v.optional(names),
-  /** What a repository that is added offers; left out for those whose indexes could not be read. */
+  /**
+   * What a repository that is added offers; left out for those whose indexes could not be read. The executor refuses a plan that tells
+   * less than it finds.
+   */
   repository: v.optional(v.pipe(v.array(RepositoryOffer), v.maxLength(64))),
   /** Why each of packages_held_back is. */
   held_back: v.optional(v.pipe(v.array(v.strictObject({ package: name, why: text })), v.maxLength(2000))),

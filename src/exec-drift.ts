@@ -62,6 +62,7 @@ export function compareWithOwn(signed: OperationPlan, own: OperationPlan, claims
     }
   }
   compareFirstSeen(signed, own);
+  compareOffers(signed, own);
   if (!tellsItsVulnerabilities(signed)) throw mismatch("risk_signals", "follows from its evidence");
 }
 
@@ -96,6 +97,27 @@ function compareFirstSeen(signed: OperationPlan, own: OperationPlan): void {
       `the plan says that ${file} was first seen on ${day}; by this host's record it was ${known === null ? "never seen" : `on ${known}`}`,
       planAgainHint(signed),
       { field: "first_seen" },
+    );
+  }
+}
+
+/**
+ * What an upgrade would take from a repository that is added is what its approver judges, so the signed plan may not keep quiet about
+ * what this host finds. It may tell more: the repository may have withdrawn something since.
+ */
+function compareOffers(signed: OperationPlan, own: OperationPlan): void {
+  for (const { source, automatic, newer, newer_left_out: left } of own.outlook?.repository ?? []) {
+    const told = signed.outlook?.repository?.find((one) => one.source === source);
+    const known = new Set((told?.newer ?? []).map((one) => canonicalJson(one)));
+    const untold = newer.filter((one) => !known.has(canonicalJson(one)));
+    const isTold = told !== undefined && (told.automatic || !automatic) && told.newer_left_out >= left;
+    if (newer.length === 0 || (isTold && untold.length === 0)) continue;
+    const names = (isTold ? untold : newer).map((one) => `${one.package} ${one.from} -> ${one.to}`);
+    throw new AegisError(
+      "drift",
+      `${source} offers newer versions of installed packages than the signed plan says: ${list(names)}`,
+      planAgainHint(signed),
+      { field: "outlook.repository" },
     );
   }
 }

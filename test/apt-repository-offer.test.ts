@@ -38,9 +38,11 @@ interface Served {
   fields?: string;
   source?: string;
   fails?: Error;
+  /** What the server has; else all files. */
+  served?: readonly string[];
 }
 /** The offer of a repository with these files, and what was asked for. */
-async function offer({ files = {}, listed = {}, fields = "", source = SOURCE, fails }: Served) {
+async function offer({ files = {}, listed = {}, fields = "", source = SOURCE, fails, served }: Served) {
   const [first] = parseDeb822Sources(source, "x", "amd64").sources;
   if (first === undefined) throw new Error("no source");
   const lines = Object.entries(files).map(([path, bytes]) => {
@@ -57,30 +59,51 @@ async function offer({ files = {}, listed = {}, fields = "", source = SOURCE, fa
       const named = Object.entries(files).find(
         ([name, bytes]) => name === path || path.endsWith(sha256Hex(bytes)),
       );
-      return named?.[1] ?? null;
+      return named !== undefined && served?.includes(named[0]) !== false ? named[1] : null;
     },
   });
   return { found, asked };
 }
 const GZ = "main/binary-amd64/Packages.gz";
 const PLAIN = "main/binary-amd64/Packages";
+const BOTH = { [GZ]: gzipSync(INDEX), [PLAIN]: Buffer.from(INDEX) };
 
 describe("nothing is known", () => {
   test.each<[what: string, served: Served]>([
     ["no index is listed", {}],
     [
       "another file than the signed one",
-      { files: { [GZ]: gzipSync(INDEX) }, listed: { [GZ]: { hex: "0".repeat(64) } } },
+      { files: BOTH, listed: { [GZ]: { hex: "0".repeat(64) } }, served: [GZ] },
     ],
     [
       "an index that is too large",
       { files: { [PLAIN]: Buffer.from(INDEX) }, listed: { [PLAIN]: { size: 9 << 20 } } },
     ],
-    ["a file that is no gzip", { files: { [GZ]: Buffer.from(INDEX) } }],
-    ["more than 64 MiB out of a small file", { files: { [GZ]: gzipSync(Buffer.alloc(65 << 20)) } }],
+    ["a file that is no gzip", { files: { ...BOTH, [GZ]: Buffer.from(INDEX) }, served: [GZ] }],
     [
-      "a server that gives out",
-      { files: { [GZ]: gzipSync(INDEX) }, fails: new AegisError("unavailable", "x") },
+      "more than 64 MiB out of a small file",
+      { files: { ...BOTH, [GZ]: gzipSync(Buffer.alloc(65 << 20)) }, served: [GZ] },
+    ],
+    ["a server that gives out", { files: BOTH, fails: new AegisError("unavailable", "x") }],
+    [
+      "no uncompressed index is listed, so that apt's xz may be another",
+      { files: { [GZ]: gzipSync(INDEX) } },
+    ],
+    [
+      "a compressed index of something else",
+      { files: { [GZ]: gzipSync(""), [PLAIN]: Buffer.from(INDEX) }, served: [GZ] },
+    ],
+    ...(
+      [
+        ["a return behind the name", "Package: bash\r\nVersion: 9\n"],
+        ["a name twice", "Package: x\nPackage: bash\nVersion: 9\n"],
+        ["a blank before the colon", "Package : bash\nVersion: 9\n"],
+        ["a stanza without a version", "Package: bash\n"],
+      ] as const
+    ).map(([what, text]): [string, Served] => [what, { files: { [PLAIN]: Buffer.from(text) } }]),
+    [
+      "an index for all architectures that can't be had",
+      { files: { [PLAIN]: Buffer.from(""), "main/binary-all/Packages.xz": Buffer.from("x") } },
     ],
     ["only another architecture", { files: { "main/binary-arm64/Packages.gz": gzipSync(INDEX) } }],
   ])("%s", async (_, served) => expect((await offer(served)).found).toBeNull());
@@ -94,11 +117,20 @@ test("newer versions of what is installed, the newest of each", async () => {
     ...{ packages: 8, automatic: true, newer: [BASH, CURL], newer_left_out: 0 },
   });
 });
+test.each<[what: string, files: Record<string, Uint8Array>]>([
+  ["small letters", { [PLAIN]: Buffer.from("package: bash\nversion: 5.3-1\n") }],
+  [
+    "an index for all architectures",
+    { [PLAIN]: Buffer.from(""), "main/binary-all/Packages": Buffer.from("Package: bash\nVersion: 5.3-1\n") },
+  ],
+])("what apt reads too: %s", async (_, files) =>
+  expect((await offer({ files })).found?.newer).toEqual([BASH]),
+);
 test("uncompressed", async () =>
   expect((await offer({ files: { [PLAIN]: Buffer.from(INDEX) } })).found?.newer).toEqual([BASH, CURL]));
 test("by hash", async () => {
   const { found, asked } = await offer({
-    files: { [GZ]: gzipSync(INDEX) },
+    files: { [GZ]: gzipSync(INDEX), [PLAIN]: Buffer.from(INDEX) },
     fields: "Acquire-By-Hash: yes\n",
   });
   expect(asked).toEqual([`main/binary-amd64/by-hash/SHA256/${sha256Hex(gzipSync(INDEX))}`]);
@@ -114,5 +146,5 @@ test.each([
   ["NotAutomatic: yes\nButAutomaticUpgrades: yes\n", true],
   ["NotAutomatic: no\n", true],
 ])("%j: automatic is %p", async (fields, automatic) =>
-  expect((await offer({ files: { [GZ]: gzipSync(INDEX) }, fields })).found?.automatic).toBe(automatic),
+  expect((await offer({ files: { [PLAIN]: Buffer.from(INDEX) }, fields })).found?.automatic).toBe(automatic),
 );

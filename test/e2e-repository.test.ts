@@ -1,8 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { sha256Hex } from "../src/canonical.ts";
 import { type Chain, type Planned, startChain } from "./e2e-kit.ts";
 import { brokenInvariants } from "./e2e-running.ts";
-import { newSigningKey } from "./throwaway-gpg.ts";
+import { clearSign, newSigningKey } from "./throwaway-gpg.ts";
 import { pick } from "./throwaway-packages.ts";
 import { type Repository, startRepository } from "./throwaway-repo.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
@@ -241,6 +243,72 @@ describeOnThrowaway("repositories", () => {
     await run(planned);
     await run(await chain.plan("apt", "remove-repository", "vendor"));
     expect(file()).toBeNull();
+  });
+
+  describe("a repository hides what it offers from the plan, and not from apt", () => {
+    const index = (packages: string) => vendorText().replace(/^Package:/m, packages);
+    const vendorText = () =>
+      new TextDecoder().decode([...vendor.files()].find(([path]) => path.endsWith("/Packages"))?.[1]);
+    test.each<[what: string, files: () => Record<string, Uint8Array>]>([
+      ["a field's name in small letters", () => ({ Packages: Buffer.from(index("package:")) })],
+      [
+        "one compressed index for the plan, another for apt",
+        () => {
+          const evil = Buffer.from(vendorText());
+          const xz = Bun.spawnSync(["xz", "--stdout"], { stdin: evil }).stdout;
+          return { "Packages.xz": xz, "Packages.gz": gzipSync(""), Packages: evil };
+        },
+      ],
+    ])("%s", async (_, files) => {
+      await chain.host.exec(["bash", "-c", "dpkg --purge hello-aegis"]);
+      await chain.host.repo.publish(pick("hello-aegis=1.0"));
+      await apt("update");
+      await apt("install", "-y", "hello-aegis=1.0");
+      const architecture = (await chain.host.exec(["dpkg", "--print-architecture"])).stdout.trim();
+      const served = new Map(
+        Object.entries(files()).map(([name, bytes]) => [`main/binary-${architecture}/${name}`, bytes]),
+      );
+      const lines = [...served].map(([path, bytes]) => ` ${sha256Hex(bytes)} ${bytes.length} ${path}\n`);
+      const release = `Origin: V\nSuite: stable\nCodename: stable\nDate: ${new Date().toUTCString().replace("GMT", "UTC")}\nArchitectures: ${architecture}\nComponents: main\nSHA256:\n${lines.join("")}`;
+      served.set("InRelease", Buffer.from(clearSign(stranger, release)));
+      const server = Bun.serve({
+        hostname: "127.0.0.1",
+        port: 0,
+        fetch({ url }) {
+          const bytes = served.get(new URL(url).pathname.replace("/dists/stable/", ""));
+          return bytes === undefined ? new Response("", { status: 404 }) : new Response(Buffer.from(bytes));
+        },
+      });
+      try {
+        give(stanza.replace(vendor.url, server.url.origin), stranger.public);
+        const planned = await chain.plan(...ADD);
+        await run(planned);
+        await apt("update");
+        const { stdout } = await chain.host.exec(["apt-cache", "policy", "hello-aegis"]);
+        expect(stdout).toContain("Candidate: 1.1");
+        expect(JSON.stringify([planned.plan.outlook ?? {}, planned.plan.warnings])).toMatch(
+          /"to":"1\.1"|could not be read/,
+        );
+      } finally {
+        await server.stop(true);
+      }
+    });
+  });
+
+  test("a plan that keeps quiet about what the repository offers", async () => {
+    await chain.host.exec(["bash", "-c", "dpkg --purge hello-aegis"]);
+    await chain.host.repo.publish(pick("hello-aegis=1.0"));
+    await apt("update");
+    await apt("install", "-y", "hello-aegis=1.0");
+    give(stanza);
+    const planned = await chain.plan(...ADD);
+    const [offer] = planned.plan.outlook?.repository ?? [];
+    if (offer === undefined) throw new Error("it offers nothing");
+    for (const outlook of [{}, { repository: [{ ...offer, newer: [] }] }]) {
+      const { path } = await chain.sign(chain.edit(planned, { outlook }));
+      expect(await chain.submit(chain.host.read(path))).toBe("drift");
+      expect(file()).toBeNull();
+    }
   });
 
   test("replaced by another key: old and new are shown, and a rollback brings the old bytes back", async () => {

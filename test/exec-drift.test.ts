@@ -37,6 +37,13 @@ const change = (index: number, fields: Parameters<typeof entry>[1]) => ({
   transaction: OWN.transaction.map((e, i) => (i === index ? { ...e, ...fields } : e)),
 });
 
+const BASH = { package: "bash", from: "5.2", to: "5.3" };
+const CURL = { package: "curl", from: "7", to: "8" };
+const OFFER = {
+  source: "https://v.example/d stable",
+  ...{ packages: 1, automatic: true, newer: [BASH], newer_left_out: 0 },
+};
+
 test.each<[what: string, signed: string | null, own: string | null, says: string | null]>([
   ["the same day", "2026-11-01", "2026-11-01", null],
   ["neither knows", null, null, null],
@@ -50,6 +57,25 @@ test.each<[what: string, signed: string | null, own: string | null, says: string
   const compare = () => compareWithOwn(plan(signed), plan(own), TABLE.apt.grammar.claims);
   if (says === null) compare();
   else await refuses(compare, "drift", new RegExp(`${says}$`));
+});
+
+test.each<[what: string, signed: object | null, own: object | null, says: string | null]>([
+  ["the same", {}, {}, null],
+  ["it offers nothing newer", null, { newer: [] }, null],
+  ["it told more", { newer: [BASH, CURL] }, {}, null],
+  ["it could not be read again", {}, null, null],
+  ["nothing was told", null, {}, "bash 5.2 -> 5.3"],
+  ["of another source", { source: "https://v.example/d old" }, {}, "bash 5.2 -> 5.3"],
+  ["of other packages", { newer: [CURL] }, {}, "bash 5.2 -> 5.3"],
+  ["of another version", { newer: [{ ...BASH, to: "5.2.1" }] }, {}, "bash 5.2 -> 5.3"],
+  ["that it isn't automatic", { automatic: false }, {}, "bash 5.2 -> 5.3"],
+  ["that none is left out", {}, { newer_left_out: 1 }, "bash 5.2 -> 5.3"],
+])("what a repository offers: %s", async (_what, signed, own, says) => {
+  const plan = (offer: object | null) =>
+    upgrade({ ...OWN, ...(offer === null ? {} : { outlook: { repository: [{ ...OFFER, ...offer }] } }) });
+  const compare = () => compareWithOwn(plan(signed), plan(own), TABLE.apt.grammar.claims);
+  if (says === null) compare();
+  else await refuses(compare, "drift", new RegExp(`than the signed plan says: ${says}$`));
 });
 
 test("what the executor can't plan itself is refused with its reason", async () => {
