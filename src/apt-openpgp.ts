@@ -83,6 +83,8 @@ export function readPublicKey(file: Uint8Array): OpenPgpKey | string {
     return `holds a key of version ${first.body[0] ?? 0}; only version 4 is read by every apt`;
   const algorithm = algorithmOf(first.body);
   if (algorithm === null) return "holds a key of an unknown algorithm";
+  if (!isWhole(first.body))
+    return "holds a key that isn't written as OpenPGP writes it: its fingerprint would be another to apt";
   return { bytes, key: describe(packets, first.body, algorithm) };
 }
 
@@ -240,6 +242,29 @@ function algorithmOf(body: Uint8Array): Algorithm | null {
   const oid = hex(body.subarray(7, 7 + (body[6] ?? 0))).toLowerCase();
   const name = Object.hasOwn(CURVES, oid) ? CURVES[oid] : undefined;
   return name === undefined ? null : { name, weak: null };
+}
+
+/** How many integers the public part of an algorithm has, and whether a curve's identifier comes before them (RFC 9580, 5.5.5). */
+const INTEGERS: Readonly<Record<number, number>> = { 1: 2, 3: 2, 17: 4, 19: 1, 22: 1 };
+const WITH_CURVE: readonly number[] = [19, 22];
+/** A key of Ed25519 without integers. */
+const ED25519 = 27;
+
+/**
+ * Whether a key's packet ends with its last integer, and each is written with its own length (RFC 9580, 3.2). gpgv ignores what comes
+ * behind them, and computes the fingerprint of what it has read: another than that of the packet.
+ */
+function isWhole(body: Uint8Array): boolean {
+  const algorithm = body[5] ?? 0;
+  if (algorithm === ED25519) return body.length === 6 + 32;
+  let at = WITH_CURVE.includes(algorithm) ? 7 + (body[6] ?? 0) : 6;
+  for (let n = 0; n < (INTEGERS[algorithm] ?? 0); n++) {
+    const bits = uint(body, at, 2);
+    const top = body[at + 2] ?? 0;
+    if (bits === 0 || 32 - Math.clz32(top) !== ((bits - 1) % 8) + 1) return false;
+    at += 2 + Math.ceil(bits / 8);
+  }
+  return at === body.length;
 }
 
 /** Of a version 4 key (RFC 9580, 5.5.4.2). */

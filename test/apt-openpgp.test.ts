@@ -57,6 +57,8 @@ describe("files that are not one public key", () => {
     ["an indeterminate length", Buffer.concat([Buffer.from([0x9b]), ED25519]), "is cut off, or not"],
     ["a key of version 3", version(3), "holds a key of version 3"],
     ["a key of version 6", version(6), "holds a key of version 6"],
+    ["bytes behind the key's integers, which gpgv ignores", trailing(), "its fingerprint would be another"],
+    ["an integer with a zero in front", padded(), "its fingerprint would be another"],
     ["an unknown algorithm", withByte(7, 99), "holds a key of an unknown algorithm"],
   ])("%s", (_, file, why) => expect(read(file)).toEqual(expect.stringContaining(why)));
 });
@@ -129,6 +131,18 @@ function withByte(at: number, value: number): Uint8Array {
   const copy = Buffer.from(ED25519);
   copy[at] = value;
   return copy;
+}
+
+/** The key's packet with four bytes more. gpg lists it as the key without them. */
+function trailing(): Uint8Array {
+  const body = [...ED25519.subarray(2, 53), 1, 2, 3, 4];
+  return Buffer.from([0x98, body.length, ...body, ...ED25519.subarray(53)]);
+}
+
+/** Its integer of 263 bits written as one of 271. */
+function padded(): Uint8Array {
+  const body = [...ED25519.subarray(2, 18), 1, 15, 0, ...ED25519.subarray(20, 53)];
+  return Buffer.from([0x98, body.length, ...body, ...ED25519.subarray(53)]);
 }
 
 function version(number: number): Uint8Array {
