@@ -50,6 +50,10 @@ const KNOWN: readonly string[] = [
   "signed-by",
 ];
 
+const STANZA_HINT =
+  "A stanza has Types, URIs, Suites, Components and Architectures, one line each: man sources.list";
+const KEY_HINT = "Give one public key, as its vendor publishes it: --key <file>";
+
 const MAX_WORDS = 16;
 const HOST = "[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?";
 const URI = new RegExp(
@@ -203,9 +207,9 @@ function keyOf(embedded: string | undefined, keyFile: Uint8Array | undefined): O
   if (inside !== null && keyFile !== undefined)
     throw refused("Signed-By holds a key, and --key gives one too: only one of them can be meant");
   const bytes = inside === null ? keyFile : Buffer.from(inside.replaceAll(/^\.$/gm, ""));
-  if (bytes === undefined) throw refused("it has no key: give one by --key");
+  if (bytes === undefined) throw refused("it has no key", KEY_HINT);
   const key = readPublicKey(bytes);
-  if (typeof key === "string") throw refused(`the key file ${key}`);
+  if (typeof key === "string") throw refused(`the key file ${key}`, KEY_HINT);
   return key;
 }
 
@@ -215,10 +219,6 @@ function titled(name: string): string {
   return name.slice(0, 60).replaceAll(/(?:^|-)[a-z]/g, (start) => start.toUpperCase());
 }
 
-function refused(why: string): AegisError {
-  return new AegisError(
-    "invalid_target",
-    `this repository can't be added: ${why}`,
-    "A stanza has Types, URIs, Suites, Components and Architectures, one line each: man sources.list",
-  );
+function refused(why: string, hint = STANZA_HINT): AegisError {
+  return new AegisError("invalid_target", `this repository can't be added: ${why}`, hint);
 }

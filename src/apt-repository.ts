@@ -175,10 +175,12 @@ async function findings(operation: string, change: ConfiguredRepository, site: S
     isAdded && problems.length === 0
       ? await fetchIndexes(fresh.sources.filter(isBinary), dump.stdout, planning)
       : null;
+  // What is added is not on disk, and no update would bring it: where there are problems nothing is fetched.
+  const fetched = indexes?.file ?? (isAdded ? () => null : undefined);
   const repositories: Repositories =
     after === null
       ? known
-      : await inspectRepositories(fresh.sources.filter(isBinary), dirs, planning, indexes?.file);
+      : await inspectRepositories(fresh.sources.filter(isBinary), dirs, planning, fetched);
   const { evidence } = repositories;
   const offers =
     indexes === null ? [] : await offersOf(fresh.sources.filter(isBinary), evidence, indexes, site);

@@ -132,11 +132,11 @@ function afterwardsLines(afterwards: Result["afterwards"], terminal: Terminal): 
   const isOrdinary = ({ unit, risky }: (typeof units)[number]) => risky === null && unit.endsWith(".service");
   const ordinary = units.filter(isOrdinary);
   const others = units.filter((one) => !isOrdinary(one));
-  const owners = (of: typeof units) => [...new Set(of.flatMap(({ packages }) => packages))].join(", ");
   const named = (texts: readonly string[], separator: string) =>
     texts.length <= UNITS
       ? texts.join(separator)
       : `${texts.slice(0, UNITS).join(separator)}${separator}and ${texts.length - UNITS} more (--json has all)`;
+  const owners = (of: typeof units) => named([...new Set(of.flatMap(({ packages }) => packages))], ", ");
   const texts = [
     ...(ordinary.length === 0
       ? []
@@ -152,7 +152,7 @@ function afterwardsLines(afterwards: Result["afterwards"], terminal: Terminal): 
     ...(others.length === 0
       ? []
       : [
-          `still run the old ${owners(others)}, with care: ${named(
+          `still run the old ${owners(others)}, to be restarted with care: ${named(
             others.map(({ unit, risky }) => (risky === null ? unit : `${unit} (${risky})`)),
             "; ",
           )}`,

@@ -164,7 +164,7 @@ const HELP: Readonly<Record<CommandName, CommandHelp>> = {
   },
   "audit installed": {
     about: [
-      `Lists the packages of the managed directories below ${SYSTEM.state} (npm, pip, go, cargo, nuget): which execution brought each, who signed and approved it, and known vulnerabilities where AEGIS_OSV_DIR or AEGIS_OSV_URL is set; else they are unknown.`,
+      `Lists the packages of the managed directories below ${SYSTEM.state} (npm, pip, go, cargo, nuget, vscode, podman): which execution brought each, who signed and approved it, and known vulnerabilities, by the host's own data (\`aegis daemon install --feeds\`), AEGIS_OSV_DIR or AEGIS_OSV_URL; without any they are unknown.`,
       `Every file is compared with what executions left, by the digests in the production log. What isn't as signed is named, with exit status ${EXIT.verification}: install that package again by a signed plan, or have root remove what nobody signed.`,
     ],
     examples: ["$ aegis audit installed npm"],

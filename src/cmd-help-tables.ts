@@ -124,7 +124,8 @@ function variables(): Readonly<Record<string, string>> {
       "size of the log's current file, in MiB, at which it is renamed and a new one begins, whose first event continues the chain (256)",
     AEGIS_OSV_DIR:
       "directory with OSV vulnerability records, in place of the host's own data (`aegis daemon install --feeds`). CISA's known_exploited_vulnerabilities.json, FIRST's epss_scores-*.csv (or .csv.gz) and OpenVEX documents are read from it too (the latter also below vex). The executor reads it from aegisd.env, and so does `aegis plan` where the user sets neither this nor AEGIS_OSV_URL",
-    AEGIS_OSV_URL: "an OSV API to ask for vulnerability records",
+    AEGIS_OSV_URL:
+      "an OSV API to ask for vulnerability records, in place of the host's own data. It knows nothing of CISA's catalog, scores of EPSS and VEX, so none of these count then",
     AEGIS_FEEDS_ECOSYSTEMS:
       "OSV's ecosystems whose records are downloaded, separated by spaces (the distribution's, and those whose tools are installed)",
     AEGIS_FEEDS_OSV:

@@ -1,4 +1,5 @@
 import { SYSTEM } from "./paths.ts";
+import { KEPT_MIB } from "./sys-environment-file.ts";
 
 /*
  * Configuration files as install writes them once, for an administrator to fill in.
@@ -20,6 +21,8 @@ export const DAEMON_ENV = `# Settings of the executor, NAME=value. An unknown na
 #AEGIS_LOG=info
 #AEGIS_LOG_FORMAT=json
 #AEGIS_AUDIT_ROTATE_MIB=256
+# How much room package files have that are kept for rollbacks.
+#AEGIS_KEPT_MIB=${KEPT_MIB}
 #AEGIS_OSV_DIR=/var/lib/osv
 #AEGIS_OSV_URL=http://localhost:8080
 # Registries that plans come from, where they aren't the public ones. Everybody can read this file: credentials

@@ -15,7 +15,7 @@ import { plural } from "./terminal.ts";
 /*
  * Vulnerability evidence: OSV records for the exact versions a plan installs and removes.
  *
- * Without a source nothing is known, and the plan has a warning. A configured source that can't be used leaves evidence
+ * Without a source nothing is known, and the plan has a warning. A source that can't be used leaves evidence
  * of unknown severity for every version to be installed: policy then requires a person, since silence would look like a
  * clean result.
  */
@@ -33,8 +33,8 @@ type VulnerabilityFindings = Pick<
 >;
 
 /**
- * Adds known vulnerabilities in the transaction to the findings, from AEGIS_OSV_DIR (an absolute directory) or, if
- * unset, AEGIS_OSV_URL. Never throws: a failure becomes evidence and a warning.
+ * Adds known vulnerabilities in the transaction to the findings, from AEGIS_OSV_DIR (an absolute directory), else from
+ * AEGIS_OSV_URL, else from the host's own data. Never throws: a failure becomes evidence and a warning.
  */
 export async function withVulnerabilities<T extends VulnerabilityFindings>(
   grammar: Grammar,

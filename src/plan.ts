@@ -42,7 +42,10 @@ function assertContent({ tool, withContent = [] }: Ecosystem, operation: string,
   const takes = withContent.includes(operation);
   if (takes === (content !== undefined)) return;
   const what = takes ? "needs the file to write: --stanza <file>" : "takes no file";
-  throw new AegisError("usage", `${tool} ${operation} ${what}`, "Type: aegis plan --help");
+  const hint = takes
+    ? `Type: aegis plan ${tool} ${operation} <name> --stanza <file> --key <file>`
+    : "Leave --stanza out.";
+  throw new AegisError("usage", `${tool} ${operation} ${what}`, hint);
 }
 
 /** The text that a plan's request brought with it, for planning the same again. */

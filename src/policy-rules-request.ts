@@ -41,7 +41,7 @@ export const REQUEST_DENIED: readonly Rule[] = [
     id: "metadata-not-understood",
     looks_at: "metadata",
     decision: "deny",
-    reason: "the package manager gave no usable answer about the targets",
+    reason: "planning got no usable answer about the targets; the plan's warnings say why",
     fires: (f) =>
       !f.plan.metadata_available && f.targets.denied.length === 0 && commandsThat(f, "missing").length === 0,
   },

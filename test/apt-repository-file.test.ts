@@ -135,7 +135,13 @@ describe("stanzas that are refused", () => {
     );
   });
 
-  test("without a key", () => expect(() => readRepository(PLAIN)).toThrow("it has no key"));
+  test("without a key, and how to give one", () =>
+    expect(() => readRepository(PLAIN)).toThrow(
+      expect.objectContaining({
+        message: expect.stringContaining("it has no key"),
+        hint: expect.stringContaining("--key <file>"),
+      }),
+    ));
   test("two keys embedded", () => {
     const two = fixture("keys/repository/two.asc").trimEnd().replaceAll(/^/gm, " ").replaceAll(/^ $/gm, " .");
     expect(() => readRepository(`${PLAIN}Signed-By:\n${two}\n`)).toThrow("holds 2 primary keys");

@@ -198,6 +198,14 @@ describe("added", () => {
     ]);
   });
 
+  test("what apt could not use is not fetched, and no update is advised that would not bring it", async () => {
+    const made = await add({
+      files: { [FILE]: "Types: deb\nURIs: https://me:secret@vendor.example/\nSuites: ./\n" },
+    });
+    expect([made.metadata_available, made.asked]).toEqual([false, []]);
+    expect(made.repository_evidence.map(({ problems }) => problems)).toEqual([["its index was not fetched"]]);
+  });
+
   test("already there: nothing to do", async () => {
     const made = await add({ files: { [FILE]: vendorFile() } });
     expect([made.nothing_to_do, made.repository]).toEqual([true, undefined]);

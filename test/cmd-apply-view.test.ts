@@ -173,7 +173,7 @@ describe("the outcome", () => {
       after(["a.service", "ssh.service/libc6/open sessions stay", "user-1000.slice/libc6/a login", "(x)"]),
       [
         "restart them: aegis plan services restart a.service\n",
-        "still run the old libc6, libssl3, with care: ssh.service (open sessions stay); user-1000.slice (a login); (x)",
+        "still run the old libc6, libssl3, to be restarted with care: ssh.service (open sessions stay); user-1000.slice (a login); (x)",
       ],
       [],
     ],

@@ -27,7 +27,7 @@ const FAULTS: [string, string, string[], string][] = [
   ["apt", "update", ["x"], "usage"],
   ["apt", "upgrade", ["x"], "usage"],
   ["apt", "install", [], "usage"],
-  ["apt", "purge", ["x"], "usage"],
+  ["apt", "purge", [], "usage"],
   ["apt", "remove", [], "usage"],
   ["apt", "remove", ["hello=1.0"], "invalid_target"],
   ["apt", "remove", ["hello-"], "invalid_target"],
