@@ -28,7 +28,8 @@ const CVE = /\bCVE-\d{4}-\d{4,19}\b/gi;
 const CLOSES = /closes:\s*(?:bug)?#?\s?\d+(?:,\s*(?:bug)?#?\s?\d+)*/gi;
 /** Ubuntu's: https://wiki.ubuntu.com/Launchpad, `LP: #1, #2`. */
 const LAUNCHPAD = /\blp:\s*#\d+(?:,\s*#\d+)*/gi;
-/** Limits on the lines of an entry, and on the characters of one. */
+/** Limits on entries, on the lines of an entry, and on the characters of one. A kernel's changelog has about 1,000 entries. */
+const MOST_ENTRIES = 1000;
 const MOST_LINES = 400;
 const MOST_CHARACTERS = 1000;
 
@@ -51,6 +52,7 @@ export function entriesBetween(
       current = null;
       if (compareDebVersions(version, to) > 0) continue;
       if (from === null && entries.length > 0) return finished(entries, true);
+      if (entries.length >= MOST_ENTRIES) return finished(entries, false);
       current = {
         ...{ version, distributions: distributions.trim(), urgency: urgencyOf(metadata), by: "", date: "" },
         ...{ lines: [], cves: [], closes: { debian: [], launchpad: [] } },

@@ -88,11 +88,7 @@ export function reportOf(
         kind === "policy_evaluated" && decision !== null ? [decision] : [],
       ),
     ),
-    refusals: tally(
-      executions.flatMap(({ outcome, code, count }) =>
-        outcome === "denied" ? Array.from({ length: Math.min(count, 10_000) }, () => code ?? "unknown") : [],
-      ),
-    ),
+    refusals: refusalsOf(executions),
     approvers: Object.entries(
       tally(
         events.flatMap((event) =>
@@ -141,10 +137,20 @@ function countedOutcomes(executions: readonly ReportedExecution[]): Record<Outco
   return counts;
 }
 
+/** By code. One event may stand for many refusals, as often as it says. */
+function refusalsOf(executions: readonly ReportedExecution[]): Record<string, number> {
+  const denied = executions.filter(({ outcome }) => outcome === "denied");
+  const byCode = Map.groupBy(denied, ({ code }) => code ?? "unknown");
+  return ranked([...byCode].map(([code, of]) => [code, of.reduce((sum, { count }) => sum + count, 0)]));
+}
+
 /** How often each word occurs, the most frequent first. */
 export function tally(words: readonly string[]): Record<string, number> {
-  const counts = [...Map.groupBy(words, (word) => word)].map(([word, of]) => [word, of.length] as const);
-  return Object.fromEntries(counts.sort((a, b) => b[1] - a[1]));
+  return ranked([...Map.groupBy(words, (word) => word)].map(([word, of]) => [word, of.length]));
+}
+
+function ranked(counts: readonly (readonly [string, number])[]): Record<string, number> {
+  return Object.fromEntries(counts.toSorted((a, b) => b[1] - a[1]));
 }
 
 /** Packages that executions changed: only of those that ended as planned, since of others the log doesn't know it. */

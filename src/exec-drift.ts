@@ -172,7 +172,9 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
   const shown = vulnerabilitiesOfNewVersions(signed);
   // What was told as exploited was told as grave as it can be, where this host's list lacks it.
   const unlisted = shown.map(({ known_exploited: _, ...x }) => x);
-  const reported = new Set([...shown, ...unlisted].map(shownVulnerability));
+  // What was told as brought by the change was told as worse than what stays.
+  const told = [...shown, ...unlisted].flatMap((x) => [x, { ...x, also_old: true as const }]);
+  const reported = new Set(told.map(shownVulnerability));
   const unreported = graveVulnerabilities(own)
     .filter((x) => !reported.has(shownVulnerability(x)))
     .map(vulnerabilityName);

@@ -92,7 +92,7 @@ export function vulnerableVersion({ applies_to, package: name, version }: Vulner
   return `${applies_to} ${name} ${version}`;
 }
 
-/** A vulnerability of a version, as the approver's screen shows it: exploited or ruled out, too. */
+/** A vulnerability of a version, as the approver's screen shows it: exploited, ruled out, or one that the old version has, too. */
 export function shownVulnerability(x: Vulnerability): string {
-  return `${vulnerableVersion(x)} ${vulnerabilityName(x)}`;
+  return `${vulnerableVersion(x)} ${vulnerabilityName(x)}${x.also_old === true ? ", not new" : ""}`;
 }

@@ -50,6 +50,7 @@ export function* readFeedZip(path: string, limits: FeedLimits): Generator<Archiv
     if (length > MAX_DIRECTORY) throw new Error("its directory is too large");
     const directory = readAt(fd, start, length);
     let room = unpackedRoom(size, limits);
+    let unread = size;
     let at = 0;
     for (let i = 0; i < entries; i++) {
       if (at + 46 > length || directory.readUInt32LE(at) !== CENTRAL)
@@ -68,6 +69,10 @@ export function* readFeedZip(path: string, limits: FeedLimits): Generator<Archiv
       room -= unpacked;
       if (room < 0) throw new Error("it unpacks to far too much");
       if (isDirectory) continue;
+      // Files that share their bytes would cost as much again for each of them.
+      unread -= packed;
+      if (unread < 0) throw new Error("its files overlap");
+      if (packed > limits.entry) throw new Error(`${name} in it is larger than ${limits.entry} bytes`);
       const bytes = localData(fd, local, packed, size);
       const data = method === STORED ? bytes : method === DEFLATED ? inflated(bytes, name, unpacked) : null;
       if (data === null) throw new Error(`${name} in it is packed in a way that isn't deflate`);

@@ -31,22 +31,21 @@ export async function vulnerabilityRows(
 ): Promise<{ evidence: Evidence; left_out: Evidence }> {
   // Loaded here, since plans without records need no scores and the library is large.
   const { severityRank, severityOf } = await import("./osv-severity.ts");
+  // Each record's entries by name once: a hostile record has as many as an index holds.
+  const known = uniqueRecords(data.records).map((record) => ({
+    record,
+    entriesOf: Map.groupBy(record.affected, (entry) => entry.package?.name ?? ""),
+  }));
   const byName = Map.groupBy(
-    uniqueRecords(data.records).flatMap((record) =>
-      [...new Set(record.affected.map((entry) => entry.package?.name ?? ""))].map((name) => ({
-        name,
-        record,
-      })),
-    ),
+    known.flatMap((one) => [...one.entriesOf.keys()].map((name) => ({ name, one }))),
     ({ name }) => name,
   );
   const stated = statedAbout(data.vex ?? [], subjects, ecosystem);
   const rows = subjects.flatMap((subject) => {
-    const records = new Set(
-      subject.names.flatMap((name) => (byName.get(name) ?? []).map((one) => one.record)),
-    );
-    return [...records].flatMap((record): Evidence => {
-      const entries = entriesFor(record.affected, subject);
+    const records = new Set(subject.names.flatMap((name) => (byName.get(name) ?? []).map(({ one }) => one)));
+    return [...records].flatMap(({ record, entriesOf }): Evidence => {
+      const about = [...new Set(subject.names)].flatMap((name) => entriesOf.get(name) ?? []);
+      const entries = entriesFor(about, subject);
       if (entries.length === 0) return [];
       const { affected, fixed } = judgeVersion(entries, subject.osvVersion, ecosystem.versioning);
       if (!affected) return [];

@@ -32,7 +32,8 @@ const SCORE =
   /^(CVE-\d{4}-\d{4,19}),([01](?:\.\d{1,20})?|\d(?:\.\d{1,20})?e-\d{1,2}),([01](?:\.\d{1,20})?|\d(?:\.\d{1,20})?e-\d{1,2})$/;
 const Statements = v.array(
   v.strictObject({
-    vulnerabilities: v.array(short),
+    // A document's names of one vulnerability: looked up for each product.
+    vulnerabilities: v.pipe(v.array(short), v.maxLength(300)),
     products: v.array(short),
     status: v.picklist(VEX_STATUSES),
     justification: v.nullable(short),

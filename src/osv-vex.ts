@@ -39,29 +39,49 @@ export function statedAbout(
       else about.add(statement);
     }
   }
-  return ({ names: packages, osvVersion }, names) => {
-    const about = packages.flatMap((name) => [...(byProduct.get(`${type}/${name}@${osvVersion}`) ?? [])]);
-    const found = names.map((name) => inForce(about.filter((one) => one.vulnerabilities.includes(name))));
-    const stated = found.filter((one) => one !== undefined);
+  // Subjects are asked about one after the other, each with all of its records.
+  let last: { subject: OsvSubject; found: ReadonlyMap<string, VexStatement> } | null = null;
+  return (subject, names) => {
+    if (last?.subject !== subject) {
+      const keys = subject.names.map((name) => `${type}/${name}@${subject.osvVersion}`);
+      last = { subject, found: inForce(keys.flatMap((key) => [...(byProduct.get(key) ?? [])])) };
+    }
+    const { found } = last;
+    const stated = names.flatMap((name) => found.get(name) ?? []);
     if (stated.length < names.length) return undefined;
     const [least] = stated.sort(
       (a, b) => HOPE.indexOf(a.status) - HOPE.indexOf(b.status) || Number(a.authentic) - Number(b.authentic),
     );
     if (least === undefined) return undefined;
     const { status, justification, author, authentic } = least;
-    return { status, justification, author, authentic };
+    // JSON may spell half a character, which no plan can hold.
+    return {
+      status,
+      justification: justification?.toWellFormed() ?? null,
+      author: author.toWellFormed(),
+      authentic,
+    };
   };
 }
 
-/** The statement that counts: the distribution's own before another's, then the newest, then the least hopeful. */
-function inForce(statements: readonly VexStatement[]): VexStatement | undefined {
-  const [first] = statements.toSorted(
-    (a, b) =>
-      Number(b.authentic) - Number(a.authentic) ||
-      timeOf(b) - timeOf(a) ||
-      HOPE.indexOf(a.status) - HOPE.indexOf(b.status),
-  );
-  return first;
+/** By vulnerability, the statement that counts: the distribution's own before another's, then the newest, then the least hopeful. */
+function inForce(statements: readonly VexStatement[]): Map<string, VexStatement> {
+  const found = new Map<string, VexStatement>();
+  for (const statement of statements) {
+    for (const name of statement.vulnerabilities) {
+      const other = found.get(name);
+      if (other === undefined || isBefore(statement, other)) found.set(name, statement);
+    }
+  }
+  return found;
+}
+
+function isBefore(a: VexStatement, b: VexStatement): boolean {
+  const order =
+    Number(b.authentic) - Number(a.authentic) ||
+    timeOf(b) - timeOf(a) ||
+    HOPE.indexOf(a.status) - HOPE.indexOf(b.status);
+  return order < 0;
 }
 
 function timeOf({ timestamp }: VexStatement): number {

@@ -25,6 +25,11 @@ describe("the entries of a changelog", () => {
     ["nothing newer", TO, TO, true],
     ["an old version that has no entry", "3.0.18-1~deb12u2+local", TO, true, TO, "3.0.19-1~deb12u1"],
   ])("%s", (_what, from, to, ...expected) => expect(versions(from, to)).toEqual(expected));
+  test("of more entries than any package has, the newest", () => {
+    const text = Array.from({ length: 5000 }, (_, n) => `x (${6000 - n}) unstable; urgency=low\n`).join("");
+    const { entries, reached } = entriesBetween(text, "1", "9999");
+    expect([entries.length, entries[0]?.version, reached]).toEqual([1000, "6000", false]);
+  });
   test("a file that doesn't go back far enough", () => {
     expect(entriesBetween(OPENSSL, "1.0", TO)).toMatchObject({ reached: false, entries: { length: 7 } });
   });

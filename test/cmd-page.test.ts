@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
+import type { AuditEvent } from "../src/audit-event.ts";
 import { openAuditLog } from "../src/audit-log.ts";
 import { readEvents } from "../src/audit-read.ts";
 import { verifyAuditLog } from "../src/audit-verify.ts";
@@ -168,6 +169,18 @@ describe("the report of a log", () => {
   let path = "";
   beforeAll(() => {
     path = madeLog();
+  });
+
+  test("an event that stands for many refusals counts as often as it says, and costs no more than one", () => {
+    const denied = {
+      kind: "execution_denied",
+      timestamp: "2026-10-02T00:00:00Z",
+      details: { code: "x", count: 2 ** 50 },
+    };
+    const event = { ...readEvents(path)[0], ...denied } as AuditEvent;
+    const about = { path, from: event.timestamp, until: event.timestamp, cut: false };
+    const { refusals } = reportOf([event, event], { ...about, verification: verifyAuditLog(path) });
+    expect(refusals).toEqual({ x: 2 ** 51 });
   });
 
   test("counts outcomes, days, approvals and packages", () => {

@@ -436,6 +436,7 @@ describe("vulnerabilities that the executor knows and the approver was not shown
     ["another one of the package", [{ ...grave, id: "CVE-2026-0002" }], "hello CVE-2026-0001 (high)"],
     ["less grave", [{ ...grave, severity: "unknown" }], "hello CVE-2026-0001 (high)"],
     ["as fixed by this version", [{ ...grave, fixed_version: grave.version }], "hello CVE-2026-0001 (high)"],
+    ["it as one that the old version has, too", [{ ...grave, also_old: true }], "hello CVE-2026-0001 (high)"],
     ["it", [grave], null],
     ["it and more", [grave, { ...grave, id: "CVE-2026-0002" }], null],
     ["it, from older data", [{ ...grave, data_age_days: 9, data_source: "other", aliases: ["x"] }], null],
@@ -476,6 +477,12 @@ describe("vulnerabilities that the executor knows and the approver was not shown
       return untold === null ? compare() : refuses(compare, "drift", untold);
     });
   }
+  test("a plan may tell as brought by the change what the old version has, too", () => {
+    compareVulnerabilities(install({ vulnerability_evidence: [grave] }), {
+      ...own,
+      vulnerability_evidence: [{ ...grave, also_old: true }],
+    });
+  });
   test("a plan may tell of exploitation that this host's list lacks", () => {
     compareVulnerabilities(install({ vulnerability_evidence: [{ ...grave, ...exploited }] }), own);
   });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
+import { hash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -36,6 +37,22 @@ function tarred(bytes: Uint8Array, limits: Partial<FeedLimits> = {}): Promise<st
 
 const xz = (bytes: Uint8Array) => execFileSync("/usr/bin/xz", ["--stdout"], { input: bytes, maxBuffer: 1e9 });
 
+/** Bytes that can't be packed. */
+const noise = (length: number) =>
+  Buffer.concat(Array.from({ length: length / 20 }, (_, n) => hash("sha1", String(n), "buffer")));
+
+/** All three entries of its directory are about its one file. */
+function overlapping(): Buffer {
+  const one = zip([{ name: "a", body: noise(400) }]);
+  const at = one.indexOf("PK\x01\x02");
+  const entry = one.subarray(at, -22);
+  const end = Buffer.from(one.subarray(-22));
+  end.writeUInt16LE(3, 8);
+  end.writeUInt16LE(3, 10);
+  end.writeUInt32LE(3 * entry.length, 12);
+  return Buffer.concat([one.subarray(0, at), entry, entry, entry, end]);
+}
+
 describe("zip", () => {
   const plain = zip(FILES);
   const REFUSED: [what: string, bytes: Buffer, said: string, limits?: Partial<FeedLimits>][] = [
@@ -47,6 +64,13 @@ describe("zip", () => {
     ["too many files", plain, "it has more than 2 files", { entries: 2 }],
     ["too large a file", plain, "d/b.json in it is larger than 299 bytes", { entry: 299 }],
     ["too much together", plain, "it unpacks to far too much", { unpacked: 302 }],
+    ["files that share their bytes", overlapping(), "its files overlap"],
+    [
+      "a file of many bytes that says it has few",
+      zip([{ name: "a", body: noise(400), size: 100 }]),
+      "a in it is larger than 300 bytes",
+      { entry: 300 },
+    ],
     ["another way of packing", zip([{ name: "a", body: "x", method: 12 }]), "in a way that isn't deflate"],
     [
       "half a zip64 record",

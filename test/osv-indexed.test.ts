@@ -2,8 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
+import { canonicalJson } from "../src/canonical.ts";
 import type { TransactionEntry } from "../src/doc-plan.ts";
+import { vulnerabilityRows } from "../src/osv-evidence.ts";
 import { toOsvRecord } from "../src/osv-record.ts";
+import { statedAbout } from "../src/osv-vex.ts";
 import { feedsAt, PUBLISHED, pass, withDirectory, withServer, writeIndex } from "./feeds-kit.ts";
 import { change, lines, look, planning } from "./osv-kit.ts";
 
@@ -150,6 +153,68 @@ test("catalog, scores and statements that can't be used are said, and make nothi
       2,
     );
   }));
+
+test("a statement with half a character in it makes no plan that can't be hashed", () =>
+  withDirectory(async (directory) => {
+    const about = (over: object) => ({
+      ...{ vulnerabilities: ["CVE-2026-0001"], products: ["pkg:deb/ubuntu/openssl@3.0?arch=source"] },
+      ...{ status: "affected", justification: "\ud800", author: "\udc00", timestamp: null, ...over },
+    });
+    const affected = [{ package: { ecosystem: "Ubuntu:24.04:LTS", name: "openssl" } }];
+    const text = record("CVE-2026-0001", { affected });
+    writeIndex(directory, "osv-Ubuntu", [{ keys: ["openssl"], text }], { release: "24.04" });
+    writeIndex(directory, "vex", [{ keys: ["CVE-2026-0001"], text: JSON.stringify([about({})]) }]);
+    const found = await plan(directory, [change("openssl", null, "3.0")], "ubuntu 24.04");
+    expect(found.vulnerability_evidence[0]?.vex).toMatchObject({ justification: "\ufffd", author: "\ufffd" });
+    canonicalJson(found.vulnerability_evidence);
+  }));
+
+/** A list and how often one of its elements was read. */
+function counted<T>(items: T[]): { items: T[]; reads: () => number } {
+  let reads = 0;
+  const count = (_: T[], key: string | symbol) => {
+    if (typeof key === "string" && /^\d+$/.test(key)) reads++;
+  };
+  const proxy = new Proxy(items, {
+    get(target, key, receiver) {
+      count(target, key);
+      return Reflect.get(target, key, receiver);
+    },
+  });
+  return { items: proxy, reads: () => reads };
+}
+
+const SUBJECTS = Array.from({ length: 100 }, (_, n) => ({
+  ...{ package: `p${n}`, version: "1", appliesTo: "new" as const, osvVersion: "1" },
+  ...{ names: [`p${n}`], ecosystems: ["Ubuntu:24.04:LTS"] },
+}));
+const UBUNTU = { purl: "deb/ubuntu", versioning: { isVersion: () => true, compare: () => 0 } };
+
+test("the work of a look-up doesn't multiply: an entry is read once, not once for each package of the plan", async () => {
+  const read = toOsvRecord({
+    id: "U-1",
+    affected: SUBJECTS.map(({ package: name }) => ({ package: { ecosystem: "Ubuntu:24.04:LTS", name } })),
+  });
+  const { items, reads } = counted(read?.affected ?? []);
+  const records = read === null ? [] : [{ ...read, affected: items }];
+  const data = { records, problems: [], ageDays: 0 };
+  const { evidence } = await vulnerabilityRows(SUBJECTS, data, UBUNTU as never, "x");
+  expect(evidence).toHaveLength(100);
+  expect(reads()).toBeLessThan(1000);
+});
+
+test("nor that of VEX: a statement is read once for a package, not once for each of its records", () => {
+  const [subject] = SUBJECTS;
+  const { items, reads } = counted(["CVE-2026-0001"]);
+  const statement = {
+    ...{ vulnerabilities: items, products: ["pkg:deb/ubuntu/p0@1"], status: "affected" as const },
+    ...{ justification: null, author: "x", timestamp: null, source: "x", authentic: true },
+  };
+  const stated = statedAbout([statement], SUBJECTS, UBUNTU as never);
+  for (let n = 0; n < 100; n++)
+    if (subject !== undefined) stated(subject, [n === 0 ? "CVE-2026-0001" : `CVE-2027-${1000 + n}`]);
+  expect(reads()).toBeLessThan(10);
+});
 
 test("property: whatever a hostile account writes, planning ends with evidence or says so", () =>
   withDirectory((directory) =>
