@@ -57,8 +57,8 @@ export function vulnerabilityChange(
   );
   for (const rows of Map.groupBy(known, sourceOf).values()) {
     for (const [name, about] of byName(rows)) {
-      const coming = about.filter((row) => fresh.has(row));
-      const isOld = about.some((row) => !fresh.has(row) || row.also_old === true);
+      const coming = about.filter(({ row }) => fresh.has(row));
+      const isOld = about.some(({ row }) => !fresh.has(row) || row.also_old === true);
       const one = merged(name, coming.length > 0 ? coming : about);
       if (isRuledOut(one)) change.not_affected.push(...(coming.length > 0 ? [one] : []));
       else if (coming.length === 0) change.fixes.push(one);
@@ -133,7 +133,7 @@ function sourceOf({ source_package, package: name }: VulnerabilityEvidence): str
  * A package's records by vulnerability. A record of several CVEs, an advisory, is about each of them; one of a single CVE, or of none,
  * is about one vulnerability, and so are all records that share a name with it.
  */
-function byName(rows: readonly VulnerabilityEvidence[]): Map<string, VulnerabilityEvidence[]> {
+function byName(rows: readonly VulnerabilityEvidence[]): Map<string, Named[]> {
   const groups = new Groups();
   const named = rows.map((row) => {
     const ids = [row.id, ...row.aliases];
@@ -143,15 +143,28 @@ function byName(rows: readonly VulnerabilityEvidence[]): Map<string, Vulnerabili
     for (const id of ids) groups.join(first, cveIn(id) ?? id);
     return { row, names: [first] };
   });
-  const found = new Map<string, VulnerabilityEvidence[]>();
-  for (const { row, names } of named) {
-    for (const name of new Set(names.map((one) => groups.nameOf(one)))) {
+  const found = new Map<string, Named[]>();
+  for (const { row, names: all } of named) {
+    const names = new Set(all.map((one) => groups.nameOf(one)));
+    for (const name of names) {
+      const tells = ({ cve }: { cve: string }) => {
+        const of = groups.nameOf(cve);
+        return of === name || !names.has(of);
+      };
+      const one = { row, tells };
       const about = found.get(name);
-      if (about === undefined) found.set(name, [row]);
-      else about.push(row);
+      if (about === undefined) found.set(name, [one]);
+      else about.push(one);
     }
   }
   return found;
+}
+
+/** A record under one of its vulnerabilities' names. */
+interface Named {
+  row: VulnerabilityEvidence;
+  /** Whether what is said of a CVE is about this one: unless it is about another of the record's, so that nothing said is lost. */
+  tells(said: { cve: string }): boolean;
 }
 
 /** Names that stand for one vulnerability. */
@@ -179,7 +192,8 @@ function renown(a: string, b: string): number {
 }
 
 /** One vulnerability from its records. A rating of this one alone says more than the worst of an advisory about several. */
-function merged(name: string, rows: readonly VulnerabilityEvidence[]): Vulnerability {
+function merged(name: string, about: readonly Named[]): Vulnerability {
+  const rows = about.map(({ row }) => row);
   const alone = rows.filter(
     (row) => new Set([row.id, ...row.aliases].flatMap((id) => cveIn(id) ?? [])).size < 2,
   );
@@ -188,8 +202,12 @@ function merged(name: string, rows: readonly VulnerabilityEvidence[]): Vulnerabi
   const worst = (rated.length > 0 ? rated : rows)
     .map(({ severity }) => severity)
     .reduce((a, b) => (TOLD.indexOf(b) < TOLD.indexOf(a) ? b : a), "unknown");
-  const [exploited] = rows.flatMap(({ known_exploited: it }) => (it?.cve === name ? [it.since] : [])).sort();
-  const [epss] = rows.flatMap(({ epss: it }) => (it?.cve === name ? [it.score] : [])).sort((a, b) => b - a);
+  const [exploited] = about
+    .flatMap(({ row: { known_exploited: it }, tells }) => (it !== undefined && tells(it) ? [it.since] : []))
+    .sort();
+  const [epss] = about
+    .flatMap(({ row: { epss: it }, tells }) => (it !== undefined && tells(it) ? [it.score] : []))
+    .sort((a, b) => b - a);
   const facts = alone.length > 0 ? alone : rows;
   const vex = facts.every(isRuledOut)
     ? first?.vex

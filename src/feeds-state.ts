@@ -53,7 +53,7 @@ export interface FeedAge {
 export function readAttempts(directory: string): FeedAttempts {
   const path = join(directory, STATE_FILE);
   try {
-    return v.parse(State, JSON.parse(readFileLimited(path, MAX_STATE).toString("utf8")));
+    return v.parse(State, JSON.parse(readFileLimited(path, MAX_STATE, "no links").toString("utf8")));
   } catch (error) {
     if (error instanceof AegisError && error.code === "not_found") return {};
     throw new AegisError(
@@ -90,16 +90,13 @@ export function feedAges(now: Date, directory: string = SYSTEM.feeds): FeedAge[]
 }
 
 function indexed(path: string, now: Date): Pick<FeedAge, "records" | "age_days" | "problem"> {
-  let index: FeedIndex | null = null;
   try {
-    index = FeedIndex.open(path);
-    if (index === null) return { records: null, age_days: null, problem: null };
-    const { records, newest, made_at } = index.description;
+    const description = FeedIndex.describe(path);
+    if (description === null) return { records: null, age_days: null, problem: null };
+    const { records, newest, made_at } = description;
     return { records, age_days: daysBetween(newest ?? made_at, now), problem: null };
   } catch (error) {
     return { records: null, age_days: null, problem: `${path}: ${messageOf(error)}` };
-  } finally {
-    index?.close();
   }
 }
 

@@ -102,14 +102,8 @@ export class FeedIndex {
    * @throws Error that says in words why the file can't be used
    */
   static open(path: string): FeedIndex | null {
-    let fd: number;
-    try {
-      // A link could name any file of root's, and a FIFO would block.
-      fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return null;
-      throw new Error(errnoOf(error) === "ELOOP" ? "it is a symbolic link" : fileProblem(error));
-    }
+    const fd = openIndex(path);
+    if (fd === null) return null;
     try {
       return new FeedIndex(fd);
     } catch (error) {
@@ -118,20 +112,29 @@ export class FeedIndex {
     }
   }
 
+  /**
+   * The description of an index that is whole, read in little memory: who only tells of the feeds reads all of them.
+   * @throws Error as {@link FeedIndex.open}
+   */
+  static describe(path: string): IndexDescription | null {
+    const fd = openIndex(path);
+    if (fd === null) return null;
+    try {
+      const { end, size, bytes, sum } = readHeader(fd);
+      let found = 0;
+      for (let at = end; at < size; at += BLOCK)
+        found = crc32(readAt(fd, at, Math.min(BLOCK, size - at)), found);
+      if (found !== sum) throw new Error("it is damaged");
+      return describe(readAt(fd, size - bytes, bytes));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   private constructor(fd: number) {
     this.#fd = fd;
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new Error("it is not a regular file");
-    const header = this.#read(0, HEADER_BYTES);
-    if (header.toString("latin1", 0, 8) !== MAGIC) throw new Error("it is not an index of this version");
-    const [end = 0, records = 0, keys = 0, bytes = 0, sum = 0] = [8, 12, 16, 20, 24].map((at) =>
-      header.readUInt32LE(at),
-    );
-    if (records > MAX_RECORDS || keys > MAX_KEYS || bytes > MAX_DESCRIPTION)
-      throw new Error("it is larger than any feed");
-    if (end < HEADER_BYTES || end + 4 * records + 8 * keys + bytes !== stat.size)
-      throw new Error("its size is not what it says");
-    const tables = this.#read(end, stat.size - end);
+    const { end, records, keys, sum, size } = readHeader(fd);
+    const tables = readAt(fd, end, size - end);
     if (crc32(tables) !== sum) throw new Error("it is damaged");
     this.#end = end;
     this.#records = records;
@@ -186,22 +189,49 @@ export class FeedIndex {
       throw new Error("a record in it has an impossible size");
     if (start < this.#block.start || start + length > this.#block.start + this.#block.bytes.length) {
       const size = Math.min(Math.max(length, BLOCK), this.#end - start);
-      this.#block = { start, bytes: this.#read(start, size) };
+      this.#block = { start, bytes: readAt(this.#fd, start, size) };
     }
     const from = start - this.#block.start;
     return this.#block.bytes.toString("utf8", from, from + length);
   }
+}
 
-  #read(start: number, length: number): Buffer {
-    const bytes = Buffer.allocUnsafe(length);
-    let done = 0;
-    while (done < length) {
-      const n = readSync(this.#fd, bytes, done, length - done, start + done);
-      if (n === 0) throw new Error("it is cut off");
-      done += n;
-    }
-    return bytes;
+/** Null if there is no such file. @throws Error in words */
+function openIndex(path: string): number | null {
+  try {
+    // A link could name any file of root's, and a FIFO would block.
+    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return null;
+    throw new Error(errnoOf(error) === "ELOOP" ? "it is a symbolic link" : fileProblem(error));
   }
+}
+
+/** What the header says, and the size of the file, which fits it. @throws Error in words */
+function readHeader(fd: number) {
+  const stat = fstatSync(fd);
+  if (!stat.isFile()) throw new Error("it is not a regular file");
+  const header = readAt(fd, 0, HEADER_BYTES);
+  if (header.toString("latin1", 0, 8) !== MAGIC) throw new Error("it is not an index of this version");
+  const [end = 0, records = 0, keys = 0, bytes = 0, sum = 0] = [8, 12, 16, 20, 24].map((at) =>
+    header.readUInt32LE(at),
+  );
+  if (records > MAX_RECORDS || keys > MAX_KEYS || bytes > MAX_DESCRIPTION)
+    throw new Error("it is larger than any feed");
+  if (end < HEADER_BYTES || end + 4 * records + 8 * keys + bytes !== stat.size)
+    throw new Error("its size is not what it says");
+  return { end, records, keys, bytes, sum, size: stat.size };
+}
+
+function readAt(fd: number, start: number, length: number): Buffer {
+  const bytes = Buffer.allocUnsafe(length);
+  let done = 0;
+  while (done < length) {
+    const n = readSync(fd, bytes, done, length - done, start + done);
+    if (n === 0) throw new Error("it is cut off");
+    done += n;
+  }
+  return bytes;
 }
 
 /** A copy, since a view needs an address that is a multiple of four. In the machine's order, as the writer's are. */

@@ -197,13 +197,14 @@ export function writeFully(fd: number, bytes: Uint8Array): void {
 
 /**
  * Reads a regular file of at most `limit` bytes. It is opened once, so the file checked is the file read; a FIFO or
- * device is refused without blocking.
+ * device is refused without blocking. `links`: whether `path` may be a symbolic link.
  * @throws AegisError `not_found`, `io`, `invalid_document` (too large, or not a regular file)
  */
-export function readFileLimited(path: string, limit: number): Buffer {
+export function readFileLimited(path: string, limit: number, links: "links" | "no links" = "links"): Buffer {
+  const follow = links === "links" ? 0 : constants.O_NOFOLLOW;
   let fd: number;
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | follow);
   } catch (error) {
     if (errnoOf(error) === "ENOENT") throw new AegisError("not_found", `there is no file ${path}`);
     throw ioError(`can't read ${path}`, error, `See who may read it: ls -l ${path}`);

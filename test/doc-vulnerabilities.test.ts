@@ -141,6 +141,32 @@ describe("what a transaction does about vulnerabilities", () => {
     expect(second?.also).toEqual(["USN-1-1", "UBUNTU-CVE-2026-0001"]);
   });
 
+  const CISA = { known_exploited: { cve: "CVE-2026-0002", since: "2026-01-02" } };
+  const HIDDEN: [what: string, rows: Row[]][] = [
+    ["which isn't among its record's names", [{ id: "CVE-2026-0001", ...CISA }]],
+    ["whose record is known by GitHub's name", [{ id: "GHSA-aaaa-bbbb-cccc", ...CISA }]],
+    [
+      "which another record calls by another name",
+      [
+        { id: "CVE-2026-0002", aliases: ["GHSA-aaaa-bbbb-cccc"], ...CISA },
+        { id: "CVE-2026-0001", aliases: ["GHSA-aaaa-bbbb-cccc"] },
+      ],
+    ],
+    [
+      "of an advisory, which others call by another name",
+      [
+        { id: "USN-1-1", aliases: ["CVE-2026-0002", "CVE-2026-0003"], ...CISA },
+        { id: "CVE-2026-0002", aliases: ["GHSA-aaaa-bbbb-cccc"] },
+        { id: "CVE-2026-0001", aliases: ["GHSA-aaaa-bbbb-cccc"] },
+      ],
+    ],
+  ];
+  test.each(HIDDEN)("exploitation of a CVE %s is told", (_, rows) => {
+    const evidence = rows.map((row) => vulnerability({ ...NEW, ...row }));
+    const { introduces } = vulnerabilityChange({ ...PLAN, vulnerability_evidence: evidence });
+    expect(introduces.filter((one) => one.known_exploited === "2026-01-02")).toHaveLength(1);
+  });
+
   test("in words", () => {
     const one = { name: "CVE-2026-0001", severity: "unknown", fixed_version: null } as const;
     expect(vulnerabilityText(one)).toBe("CVE-2026-0001 (not rated)");

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { feedAges, feedFindings } from "../src/feeds-state.ts";
 import { feedsAt, MADE, PUBLISHED, pass, withDirectory, withServer, writeIndex } from "./feeds-kit.ts";
@@ -33,6 +33,13 @@ describe("a state that can't be used", () => {
     }),
   );
 });
+
+test("a state that is a link is not followed: root would read what it names, and tell of it", () =>
+  withDirectory(async (directory) => {
+    writeFileSync(join(directory, "secret"), "token:secret");
+    symlinkSync(join(directory, "secret"), join(directory, "state.json"));
+    expect(() => feedAges(MADE, directory)).toThrow("state.json: too many symbolic links");
+  }));
 
 test("none where feeds are off", () =>
   withDirectory(async (directory) => {

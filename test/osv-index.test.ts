@@ -7,8 +7,24 @@ import fc from "fast-check";
 import { FeedIndex, HEADER_BYTES } from "../src/osv-index.ts";
 import { withDirectory, writeIndex } from "./feeds-kit.ts";
 
+function said<T>(action: () => T): T | string {
+  try {
+    return action();
+  } catch (error) {
+    return error instanceof Error ? error.message : "not an Error";
+  }
+}
+
 /** What looking some keys up says, or why it can't. */
 function look(path: string, keys: readonly string[]): string[] | string {
+  // Who reads the description alone is told the same.
+  expect(said(() => FeedIndex.describe(path))).toEqual(
+    said(() => {
+      const index = FeedIndex.open(path);
+      index?.close();
+      return index?.description ?? null;
+    }),
+  );
   let index: FeedIndex | null = null;
   try {
     index = FeedIndex.open(path);
