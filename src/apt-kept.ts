@@ -16,7 +16,7 @@ import type { Result } from "./doc-result.ts";
 import type { Planning } from "./eco-planning.ts";
 import { AegisError, errnoOf, messageOf } from "./errors.ts";
 import { SYSTEM } from "./paths.ts";
-import { KEPT_MIB } from "./sys-environment-file.ts";
+import { DAEMON_VARIABLES, KEPT_MIB, withEnvironmentFile } from "./sys-environment-file.ts";
 import { hashFile, namesIn } from "./sys-files.ts";
 import { ADMIN_GROUP, groupId } from "./sys-state.ts";
 
@@ -130,6 +130,8 @@ interface Keeping {
   installed: ReadonlyMap<string, string>;
   /** In bytes, if not the setting's. */
   limit?: number;
+  /** The file of settings, if not aegisd.env. */
+  settings?: string;
   directory?: string;
 }
 
@@ -140,10 +142,10 @@ interface Keeping {
 export function keepPackages(
   transaction: readonly TransactionEntry[],
   archives: string,
-  { recent, installed, limit, directory = SYSTEM.kept }: Keeping,
+  { recent, installed, limit, settings = SYSTEM.daemonEnv, directory = SYSTEM.kept }: Keeping,
 ): string | null {
   try {
-    const bytes = limit ?? roomFor(directory);
+    const bytes = limit ?? roomFor(directory, settings);
     const debs = readdirSync(archives).filter((name) => name.endsWith(".deb"));
     const hashes = new Map(debs.map((name) => [hashFile(join(archives, name)).sha256, join(archives, name)]));
     const fresh = new Set<string>();
@@ -203,10 +205,12 @@ function evict(directory: string, bytes: number, worthOf: (file: KeptFile) => nu
     : `what rollbacks of the newest executions need takes ${Math.ceil(total / 2 ** 20)} MiB, more than the ${Math.floor(bytes / 2 ** 20)} MiB that are meant to be kept`;
 }
 
-/** The limit in bytes. */
-function roomFor(directory: string): number {
-  const setting = process.env.AEGIS_KEPT_MIB ?? "";
-  const mib = /^\d{1,7}$/.test(setting) ? Number(setting) : KEPT_MIB;
+/** The limit in bytes. @throws AegisError `invalid_config`, `io` */
+function roomFor(directory: string, settings: string): number {
+  const setting = withEnvironmentFile(process.env, settings, DAEMON_VARIABLES).AEGIS_KEPT_MIB ?? "";
+  if (!/^\d{0,7}$/.test(setting))
+    throw new AegisError("invalid_config", `AEGIS_KEPT_MIB is not a number of MiB: ${setting.slice(0, 100)}`);
+  const mib = setting === "" ? KEPT_MIB : Number(setting);
   const { blocks, bsize } = statfsSync(directory);
   return Math.min(mib * 2 ** 20, Math.floor(blocks * bsize * SHARE));
 }

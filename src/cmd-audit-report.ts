@@ -33,7 +33,11 @@ export const auditReport = defineSubcommand({
   },
   async run(values, io) {
     if (!/^[1-9]\d{0,3}$/.test(values.days) || Number(values.days) > 3660) {
-      throw new AegisError("usage", `--days ${safe(values.days)} is not a number from 1 to 3660`);
+      throw new AegisError(
+        "usage",
+        `--days ${safe(values.days)} is not a number from 1 to 3660`,
+        `Type: aegis audit report --days ${DAYS}`,
+      );
     }
     const path = chosenLog(values, io.env);
     if (!hasLog(path)) throw noLog(path);

@@ -148,7 +148,7 @@ function servicesText(services: Outlook["services"], planned: string): string {
   return sentences(
     risky.length === 0
       ? ""
-      : `careful: ${some(risky.map(({ unit, risky: why }) => shown(`${unit} (${why})`)))}`,
+      : `to restart with care: ${some(risky.map(({ unit, risky: why }) => shown(`${unit} (${why})`)))}`,
     others.length === 0 ? "" : `to restart: ${some(others.map(({ unit }) => shown(unit)))}`,
     outside.length === 0
       ? ""

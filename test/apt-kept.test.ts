@@ -92,6 +92,25 @@ needs(process.getuid?.() === 0, "root").describe("keeping package files", () => 
     expect(ran([["a", "1"]], { directory: join(root, "none") })).toContain("package files were not kept");
   });
 
+  test("the limit is the setting of aegisd.env, and a wrong one is told", () => {
+    const settings = join(root, "aegisd.env");
+    const keep = (text: string) => {
+      writeFileSync(settings, text, { mode: 0o644 });
+      writeFileSync(join(archives, "a_1_amd64.deb"), bytesOf("a", "1"));
+      return keepPackages([made("a", "1")], archives, {
+        recent: [],
+        installed: new Map(),
+        settings,
+        directory,
+      });
+    };
+    expect(keep("AEGIS_KEPT_MIB=0\n")).toBeNull();
+    expect(kept()).toEqual([]);
+    expect(keep("AEGIS_KEPT_MIB=2G\n")).toContain("AEGIS_KEPT_MIB is not a number of MiB: 2G");
+    expect(keep("AEGIS_KEPT_MIB=1\n")).toBeNull();
+    expect(kept()).toEqual(["a 1"]);
+  });
+
   test("bringing them: a copy with the signed bytes, or nothing", async () => {
     ran([["a", "1"]]);
     const to = join(archives, "own");

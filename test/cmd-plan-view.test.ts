@@ -257,7 +257,7 @@ describe("what follows from the change", () => {
     const text = joined(renderPlan(plan, terminal(80)));
     for (const line of [
       "Kept back  libxml2:i386: on hold",
-      "Services   careful: ssh.service (it carries remote logins); to restart: nginx.service; programs outside of units: screen; seen 20 minutes before this plan, by root's last look; 2 processes that could not be looked into",
+      "Services   to restart with care: ssh.service (it carries remote logins); to restart: nginx.service; programs outside of units: screen; seen 20 minutes before this plan, by root's last look; 2 processes that could not be looked into",
       "Reboot     a new kernel",
       "Conffiles  /etc/ssh/x (ssh): changed on this host and kept; where the new version has another, it is put beside it as .dpkg-dist; 1 file that you may not read: unknown",
       "Disk       /boot: 120.0 MB needed, 30.0 MB free",
