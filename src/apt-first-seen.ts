@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { madeSubject } from "./apt-argv.ts";
+import { sha256Hex } from "./canonical.ts";
 import { isFetched, type OperationPlan, type TransactionEntry } from "./doc-plan.ts";
 import { SYSTEM } from "./paths.ts";
 
@@ -7,10 +8,11 @@ import { SYSTEM } from "./paths.ts";
  * Since when this host's sources have offered each package file. The monitor writes the record as root, and everybody may read it, so
  * that a user's plan and the executor's say the same. The first line is its head; one line of fixed length follows for each file, sorted:
  *
- *     aegis-first-seen 1 2026-11-30T19:41:00.000Z <SHA-256 of what was looked at>
+ *     aegis-first-seen 2 2026-11-30T19:41:00.000Z <SHA-256 of what was looked at>
  *     0011223344556677889900aabbccddee 2026-11-23
  *
- * The key is the beginning of the .deb's SHA-256 (128 bits), so other bytes under the same version are a new file.
+ * The key is the beginning (128 bits) of the SHA-256 of `name:arch=version <SHA-256 of the .deb>`. So other bytes under the same version
+ * are a new file, and so are bytes that a source has listed for long under another name, where nobody looked.
  */
 
 /** World-readable, in a directory that only root can write. */
@@ -19,7 +21,7 @@ export const FIRST_SEEN = join(SYSTEM.state, "first-seen");
 const KEY = 32;
 /** Key, space, day, newline. */
 const LINE = KEY + 12;
-const HEAD = /^aegis-first-seen 1 (\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z) ([0-9a-f]{64})$/;
+const HEAD = /^aegis-first-seen 2 (\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z) ([0-9a-f]{64})$/;
 const ENTRY = /^([0-9a-f]{32}) (\d{4}-\d{2}-\d{2})$/;
 
 /** What the record says; all of it is null or empty for a record that is missing or malformed. */
@@ -43,8 +45,8 @@ export class FirstSeen {
   }
 
   /** The day, `YYYY-MM-DD` in UTC; null for a file that the record doesn't have. */
-  dayOf(sha256: string): string | null {
-    const wanted = keyOf(sha256);
+  dayOf(file: string): string | null {
+    const wanted = keyOf(file);
     let [low, high] = [0, (this.#text.length - this.#start) / LINE];
     while (low < high) {
       const middle = (low + high) >>> 1;
@@ -73,15 +75,15 @@ export class FirstSeen {
   }
 }
 
-/** A file's key in the record. */
-export function keyOf(sha256: string): string {
-  return sha256.slice(0, KEY);
+/** The key in the record of a file, `name:arch=version <SHA-256>`. */
+export function keyOf(file: string): string {
+  return sha256Hex(file).slice(0, KEY);
 }
 
 /** The record's text. `entries`: key → day. */
 export function renderFirstSeen(lookedAt: string, of: string, entries: ReadonlyMap<string, string>): string {
   const lines = [...entries].map(([key, day]) => `${key} ${day}\n`).sort();
-  return `aegis-first-seen 1 ${lookedAt} ${of}\n${lines.join("")}`;
+  return `aegis-first-seen 2 ${lookedAt} ${of}\n${lines.join("")}`;
 }
 
 /** The days of a transaction's package files, as far as the record has them: `name:arch=version` → day. Left out if empty. */
@@ -91,8 +93,9 @@ export function firstSeenOf(
 ): Pick<OperationPlan, "first_seen"> {
   const record = new FirstSeen(text);
   const days = transaction.filter(isFetched).flatMap((entry) => {
-    const day = entry.sha256 === null ? null : record.dayOf(entry.sha256);
-    return day === null ? [] : [[madeSubject(entry), day] as const];
+    const subject = madeSubject(entry);
+    const day = entry.sha256 === null ? null : record.dayOf(`${subject} ${entry.sha256}`);
+    return day === null ? [] : [[subject, day] as const];
   });
   return days.length === 0 ? {} : { first_seen: Object.fromEntries(days) };
 }

@@ -207,12 +207,12 @@ function uncompress(path: string, take: (piece: Buffer) => void): Promise<void> 
   });
 }
 
-const FIELD = "\nSHA256: ";
-/** The field with its value and the newline after it. */
-const FIELD_LENGTH = FIELD.length + 65;
+/** No archive's stanza is longer, in bytes. */
+const MAX_STANZA = 1 << 20;
 
 /**
- * SHA-256 of every package file that the indexes of a source list. `id` is `<uri> <suite>`.
+ * Every package file that the indexes of a source list: `name:arch=version <SHA-256>`. Stanzas that apt could read differently are left
+ * out. `id` is `<uri> <suite>`.
  * @throws AegisError `refused` for an index that can't be read
  */
 export async function packageFilesOf(lists: string, id: string): Promise<Set<string>> {
@@ -220,19 +220,40 @@ export async function packageFilesOf(lists: string, id: string): Promise<Set<str
   const found = new Set<string>();
   for (const name of readdirSync(lists)) {
     if (!PACKAGES.test(name) || !name.startsWith(base)) continue;
-    let rest: Buffer = Buffer.from("\n");
+    let rest: Buffer = Buffer.alloc(0);
+    let isTooLong = false;
+    const take = (stanza: Buffer) => {
+      const file = isTooLong ? null : packageFileIn(stanza.toString());
+      if (file !== null) found.add(file);
+      isTooLong = false;
+    };
     await uncompress(join(lists, name), (piece) => {
       const text = Buffer.concat([rest, piece]);
-      let at = text.indexOf(FIELD);
-      for (; at >= 0 && at + FIELD_LENGTH <= text.length; at = text.indexOf(FIELD, at + 1)) {
-        const [, hash] =
-          /^([0-9a-f]{64})\n$/.exec(text.toString("latin1", at + FIELD.length, at + FIELD_LENGTH)) ?? [];
-        if (hash !== undefined) found.add(hash);
+      let start = 0;
+      for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n", start)) {
+        take(text.subarray(start, end));
+        start = end + 2;
       }
-      rest = text.subarray(at >= 0 ? at : Math.max(0, text.length - FIELD.length));
+      rest = text.subarray(start);
+      if (rest.length <= MAX_STANZA) return;
+      isTooLong = true;
+      rest = rest.subarray(-1);
     });
+    take(rest);
   }
   return found;
+}
+
+/** The file that a stanza is about; null for none, or several. */
+function packageFileIn(text: string): string | null {
+  const { stanzas } = readStanzas(text);
+  const [stanza, second] = stanzas;
+  const [name, architecture, version, hash] = ["package", "architecture", "version", "sha256"].map((field) =>
+    stanza?.get(field),
+  );
+  const isNamed = [name, architecture, version].every((word) => word !== undefined && /^\S+$/.test(word));
+  if (second !== undefined || !isNamed || hash === undefined || !/^[0-9a-f]{64}$/.test(hash)) return null;
+  return `${name}:${architecture}=${version} ${hash}`;
 }
 
 /** Changes whenever a file changes that apt decides by. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { FirstSeen } from "../src/apt-first-seen.ts";
+import { FirstSeen, keyOf } from "../src/apt-first-seen.ts";
 import { sha256Hex } from "../src/canonical.ts";
 import type { RepositoryEvidence } from "../src/doc-plan-evidence.ts";
 import { recordFirstSeen } from "../src/monitor-first-seen.ts";
@@ -13,7 +13,8 @@ const BASE = "example.org_debian_dists_st";
 const SOURCE = { ...DEBIAN, id: "http://example.org/debian st" };
 const PINNED: RepositoryEvidence = { ...SOURCE, trust: "pinned" };
 const dated = (release_date: string): RepositoryEvidence => ({ ...SOURCE, release_date });
-const file = (name: string) => sha256Hex(name);
+const hash = (name: string) => sha256Hex(name);
+const file = (name: string) => `${name}:all=1 ${hash(name)}`;
 
 needs(process.getuid?.() === 0, "root").describe("the record of first sightings", () => {
   let root: string;
@@ -27,11 +28,13 @@ needs(process.getuid?.() === 0, "root").describe("the record of first sightings"
     lists = mkdtempSync(join(root, "lists-"));
     path = join(lists, "record");
   });
-  /** An index of these package files, and its Release file. */
-  const offer = (...names: string[]) => {
-    const text = names
-      .map((name) => `Package: ${name}\nSize: 1\nSHA256: ${file(name)}\nVersion: 1\n`)
+  const offer = (...names: string[]) => offerText(textOf(...names));
+  const textOf = (...names: string[]) =>
+    names
+      .map((name) => `Package: ${name}\nArchitecture: all\nSize: 1\nSHA256: ${hash(name)}\nVersion: 1\n`)
       .join("\n");
+  /** An index, and its Release file. */
+  const offerText = (text: string) => {
     writeFileSync(join(lists, `${BASE}_main_binary-amd64_Packages`), text);
     const release = `SHA256:\n ${sha256Hex(text)} ${text.length} main/binary-amd64/Packages\n`;
     writeFileSync(
@@ -88,7 +91,7 @@ needs(process.getuid?.() === 0, "root").describe("the record of first sightings"
 
   test.each([
     ["lost", () => rmSync(path)],
-    ["damaged", () => writeFileSync(path, "aegis-first-seen 1\n")],
+    ["damaged", () => writeFileSync(path, "aegis-first-seen 2\n")],
     ["cut off", () => writeFileSync(path, readFileSync(path, "utf8").slice(0, -3))],
   ])("a record that was %s: what it knew is new, and people are told", async (_what, lose) => {
     offer("a");
@@ -102,12 +105,34 @@ needs(process.getuid?.() === 0, "root").describe("the record of first sightings"
   test("an index that its Release file doesn't name, or that others can write: nothing is recorded", async () => {
     offer("a");
     const index = join(lists, `${BASE}_main_binary-amd64_Packages`);
-    writeFileSync(index, `Package: evil\nSHA256: ${file("evil")}\n`);
+    writeFileSync(index, `Package: evil\nSHA256: ${hash("evil")}\n`);
     await refuses(() => look("2026-11-20T10:00:00Z"), "refused");
     offer("a");
     chownSync(index, 65534, 0);
     await refuses(() => look("2026-11-20T10:00:00Z"), "refused");
     expect(existsSync(path)).toBe(false);
+  });
+
+  test.each<[what: string, text: string]>([
+    ["under another name", `Package: b\nArchitecture: all\nVersion: 1\nSHA256: ${hash("a")}\n`],
+    ["as another version", `Package: a\nArchitecture: all\nVersion: 2\nSHA256: ${hash("a")}\n`],
+    ["for another architecture", `Package: a\nArchitecture: amd64\nVersion: 1\nSHA256: ${hash("a")}\n`],
+    [
+      "under another name, which apt takes as the last",
+      `Package: a\npackage: b\nArchitecture: all\nVersion: 1\nSHA256: ${hash("a")}\n`,
+    ],
+    [
+      "in a stanza that is too long",
+      `Package: b\nDescription: ${"x".repeat(2 << 20)}\nPackage: a\nArchitecture: all\nVersion: 1\nSHA256: ${hash("a")}\n`,
+    ],
+    ["without a name", `SHA256: ${hash("a")}\n`],
+  ])("a file that was listed before %s is new", async (_what, text) => {
+    offerText(`${text}\n${textOf("z")}`);
+    await look("2026-11-01T10:00:00Z");
+    expect([dayOf("a"), dayOf("z")]).toEqual([null, "2026-11-01"]);
+    offer("a");
+    await look("2026-11-28T10:00:00Z");
+    expect(dayOf("a")).toBe("2026-11-28");
   });
 
   test("bounded: what isn't offered goes first, then the youngest", async () => {
@@ -132,15 +157,15 @@ needs(process.getuid?.() === 0, "root").describe("the record of first sightings"
 });
 
 describe("a record's text", () => {
-  const head = `aegis-first-seen 1 2026-11-30T00:00:00.000Z ${"a".repeat(64)}\n`;
-  const line = `${"0".repeat(32)} 2026-11-01\n`;
+  const head = `aegis-first-seen 2 2026-11-30T00:00:00.000Z ${"a".repeat(64)}\n`;
+  const line = `${keyOf(file("a"))} 2026-11-01\n`;
   test.each([
     ["none", null, null],
     ["empty", "", null],
     ["no head", line, null],
-    ["another version", head.replace(" 1 ", " 2 ") + line, null],
+    ["another version", head.replace(" 2 ", " 1 ") + line, null],
     ["a line too short", head + line.slice(1), null],
     ["a line that is none", `${head}${"x".repeat(43)}\n`, null],
     ["whole", head + line, "2026-11-01"],
-  ])("%s", (_what, text, day) => expect(new FirstSeen(text).dayOf("0".repeat(64))).toBe(day));
+  ])("%s", (_what, text, day) => expect(new FirstSeen(text).dayOf(file("a"))).toBe(day));
 });
