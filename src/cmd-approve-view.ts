@@ -2,7 +2,7 @@ import { changedNames, changeTotal } from "./cmd-plan-changes.ts";
 import { repositoryLines } from "./cmd-plan-repository.ts";
 import { labelled, NAME_SHOWN, planParts, riskText } from "./cmd-plan-view.ts";
 import type { PolicyResult } from "./doc.ts";
-import type { OperationPlan } from "./doc-plan.ts";
+import { type OperationPlan, planCommand } from "./doc-plan.ts";
 import { byAttention } from "./plan-attention.ts";
 import type { PolicyConfig } from "./policy-config.ts";
 import { GUTTER, paint, quoteWord, safe, safeStart, showSomeArgv, type Terminal, wrap } from "./terminal.ts";
@@ -12,13 +12,14 @@ const LISTED_FIRST = 20;
 
 /**
  * The approver's screen: what needs attention, the warnings, the facts, the decision, and last every package that changes,
- * directly above {@link renderQuestion}. No trailing newline.
+ * directly above {@link renderQuestion}. `isOfAnother`: the plan is a file that the approver did not make. No trailing newline.
  */
 export function renderApproval(
   plan: OperationPlan,
   policy: PolicyResult,
   config: PolicyConfig,
   terminal: Terminal,
+  { isOfAnother = false }: { isOfAnother?: boolean } = {},
 ): string {
   const { head, attention, changes, facts } = planParts(plan, terminal, {
     sensitive: config.apt.sensitive_packages,
@@ -30,9 +31,27 @@ export function renderApproval(
       return [`  ${first}`, ...rest];
     }),
   ];
-  return [head, riskyFirst(plan, config, terminal), attention, facts, decided.join("\n"), changes]
+  const claimed = isOfAnother ? claimedOnly(plan, terminal) : "";
+  return [head, riskyFirst(plan, config, terminal), attention, facts, claimed, decided.join("\n"), changes]
     .filter((block) => block !== "")
     .join("\n\n");
+}
+
+/** What the executor leaves to the plan's author, and an approver must not rely on. Empty if the plan says none of it. */
+function claimedOnly(plan: OperationPlan, terminal: Terminal): string {
+  const isOld = plan.vulnerability_evidence.some(({ applies_to }) => applies_to === "old");
+  // What a repository offers is compared.
+  const { repository: _offers, ...outlook } = plan.outlook ?? {};
+  const claims = [
+    ...(isOld ? ["which vulnerabilities it fixes"] : []),
+    ...(Object.keys(outlook).length === 0
+      ? []
+      : ["what it says of services, reboot, configuration files and disk"]),
+  ];
+  if (claims.length === 0) return "";
+  const text = `! Nobody compares ${claims.join(", and ")}: that is the word of whoever made this plan. To see for yourself, on that host: ${planCommand(plan)}`;
+  const [first = "", ...rest] = wrap(safe(text), terminal.width, GUTTER);
+  return [paint(terminal, "yellow", first), ...rest].join("\n");
 }
 
 /**

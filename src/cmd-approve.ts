@@ -143,7 +143,7 @@ async function approvePlan(
   const approver = await unlockApprover(values, io, now);
 
   const view = (terminal: Terminal) => ({
-    screen: renderApproval(plan.document, policy, config, terminal),
+    screen: renderApproval(plan.document, policy, config, terminal, { isOfAnother: true }),
     question: renderQuestion(plan.document, policy, argv, terminal, {
       snapshot: snapshotText(policy, config, accepted),
     }),

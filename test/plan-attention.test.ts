@@ -4,7 +4,7 @@ import { renderApproval } from "../src/cmd-approve-view.ts";
 import type { OperationPlan, TransactionEntry } from "../src/doc-plan.ts";
 import { byAttention } from "../src/plan-attention.ts";
 import { evaluate } from "../src/policy.ts";
-import { DEBIAN, entry, removal, restart, upgrade, WEAK } from "./policy-plans.ts";
+import { DEBIAN, entry, removal, restart, upgrade, vulnerability, WEAK } from "./policy-plans.ts";
 import { configOf } from "./signing-kit.ts";
 
 /** The notable packages of a plan, as `name: why, why`, most serious first. */
@@ -68,6 +68,26 @@ function lookFirst(plan: OperationPlan): string[] {
     .map((line) => line.trim())
     .filter((line) => line !== "");
 }
+
+const OLD = { vulnerability_evidence: [vulnerability({ applies_to: "old" })] };
+const QUIET = { outlook: { reboot: { reasons: [] } } };
+const OFFERS = { outlook: { repository: [] } };
+test.each<[what: string, change: Partial<OperationPlan>, isOfAnother: boolean, says: string | null]>([
+  ["fixes that nobody compares", OLD, true, "which vulnerabilities it fixes: that is the word"],
+  ["an outlook that nobody compares", QUIET, true, "what it says of services, reboot, configuration files"],
+  ["both", { ...OLD, ...QUIET }, true, "it fixes, and what it says of services"],
+  ["the approver's own plan", { ...OLD, ...QUIET }, false, null],
+  ["what a repository offers, which is compared", OFFERS, true, null],
+  ["neither", {}, true, null],
+])("an approver's screen of %s", (_what, change, isOfAnother, says) => {
+  const plan = upgrade(change);
+  const { config, hash } = configOf();
+  const result = evaluate({ plan, planHash: canonicalHash(plan), config, configHash: hash });
+  const terminal = { interactive: false, colour: false, width: 200 };
+  const shown = renderApproval(plan, result, config, terminal, { isOfAnother }).replaceAll(/[│\s]+/g, " ");
+  if (says === null) expect(shown).not.toContain("Nobody compares");
+  else expect(shown).toContain(says);
+});
 
 test("what an approver must look at is not pushed out by what is less grave", () => {
   const many = Array.from({ length: 30 }, (_, i) => entry(`openssh-${i}`));
