@@ -164,7 +164,7 @@ export function withBesides(outcome: RunOutcome, found: readonly string[]): RunO
 
 /** The decision of the executor's own policy, shortened to fit into the start event: a reason may list many packages. */
 export function boundedDecision({ decision, rules, reasons }: PolicyResult) {
-  const short = (text: string) => (text.length <= 160 ? text : `${text.slice(0, 157)}...`);
+  const short = (text: string) => (text.length <= 200 ? text : `${text.slice(0, 197)}...`);
   return {
     decision,
     rules,
