@@ -92,10 +92,14 @@ function kept(record: OsvRecord, { ecosystem: { versioning } }: Wanted): OsvReco
   };
 }
 
+/** Comparisons that a smaller index is worth. Real entries take some thousand; one of the largest that is read would take hours. */
+const MOST_COMPARISONS = 1_000_000;
+
 /** The versions that an entry lists and its ranges leave out: of most entries none, and it is most of their text. */
 function notInRanges(entry: OsvAffected, versioning: OsvEcosystem["versioning"]): string[] {
   const ranges = entry.ranges.filter(({ type }) => type !== "GIT");
-  if (ranges.length === 0) return entry.versions;
+  const events = ranges.reduce((sum, range) => sum + range.events.length, 0);
+  if (events === 0 || entry.versions.length * events > MOST_COMPARISONS) return entry.versions;
   const withoutList = [{ ...entry, versions: [] }];
   return entry.versions.filter((version) => !judgeVersion(withoutList, version, versioning).affected);
 }
