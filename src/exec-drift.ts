@@ -9,6 +9,7 @@ import {
   graveVulnerabilities,
   isOfVulnerability,
   lastingWarnings,
+  playedDown,
   shownVulnerability,
   vulnerableVersion,
 } from "./exec-substance.ts";
@@ -178,6 +179,7 @@ export function compareVulnerabilities(signed: OperationPlan, own: OperationPlan
   const unreported = graveVulnerabilities(own)
     .filter((x) => !reported.has(shownVulnerability(x)))
     .map(vulnerabilityName);
+  unreported.push(...playedDown(signed, own));
   if (unreported.length === 0) return;
   throw new AegisError(
     "drift",

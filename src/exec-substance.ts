@@ -2,10 +2,11 @@ import { canonicalHash } from "./canonical.ts";
 import type { PolicyResult } from "./doc.ts";
 import { isStableWarning, vulnerabilitiesOfNewVersions, weightOf } from "./doc-evidence.ts";
 import type { OperationPlan } from "./doc-plan.ts";
+import { type Vulnerability as ShownVulnerability, vulnerabilityChange } from "./doc-vulnerabilities.ts";
 import type { Claims } from "./eco-grammar.ts";
 import { type Grammars, TABLE } from "./eco-table.ts";
 import { AegisError } from "./errors.ts";
-import { isGrave, vulnerabilityName } from "./policy-vulnerabilities.ts";
+import { atLeast, isGrave, vulnerabilityName } from "./policy-vulnerabilities.ts";
 
 /*
  * What two plans have in common if they are the same change for the same reasons. exec-drift.ts compares the parts one by one,
@@ -95,4 +96,27 @@ export function vulnerableVersion({ applies_to, package: name, version }: Vulner
 /** A vulnerability of a version, as the approver's screen shows it: exploited, ruled out, or one that the old version has, too. */
 export function shownVulnerability(x: Vulnerability): string {
   return `${vulnerableVersion(x)} ${vulnerabilityName(x)}${x.also_old === true ? ", not new" : ""}`;
+}
+
+/**
+ * Serious vulnerabilities that the signed plan's screen shows as less. It shows records about one vulnerability as one, rated by those
+ * that are about it alone, so records that the plan has besides this host's could soften these.
+ */
+export function playedDown(signed: OperationPlan, own: OperationPlan): string[] {
+  const ofNew = (plan: OperationPlan) => {
+    const { introduces, leaves } = vulnerabilityChange(plan);
+    return [...introduces, ...leaves];
+  };
+  const namesOf = ({ name, also }: ShownVulnerability) => [name, ...also];
+  const bySource = Map.groupBy(ofNew(signed), (one) => one.package);
+  return ofNew(own)
+    .filter(({ severity }) => atLeast(severity, "high"))
+    .filter((one) => {
+      const names = new Set(namesOf(one));
+      const about = (bySource.get(one.package) ?? []).filter((x) =>
+        namesOf(x).some((name) => names.has(name)),
+      );
+      return !about.some(({ severity }) => atLeast(severity, one.severity));
+    })
+    .map(({ package: source, name, severity }) => `${source} ${name} (${severity})`);
 }

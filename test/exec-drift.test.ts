@@ -477,6 +477,20 @@ describe("vulnerabilities that the executor knows and the approver was not shown
       return untold === null ? compare() : refuses(compare, "drift", untold);
     });
   }
+  test("the plan tells it, and has other records that soften it on the screen: refused", () => {
+    const advisory = { ...grave, id: "DSA-1-1", aliases: ["CVE-2026-0001"] };
+    const softer = ["UBUNTU-CVE-2026-0001", "UBUNTU-CVE-2026-0009"].map((id) =>
+      vulnerability({ ...grave, id, aliases: [], severity: "low" }),
+    );
+    const wider = { ...advisory, aliases: ["CVE-2026-0001", "CVE-2026-0009"] };
+    const host = install({ vulnerability_evidence: [advisory] });
+    compareVulnerabilities(host, host);
+    return refuses(
+      () => compareVulnerabilities(install({ vulnerability_evidence: [wider, ...softer] }), host),
+      "drift",
+      "hello CVE-2026-0001 (high)",
+    );
+  });
   test("a plan may tell as brought by the change what the old version has, too", () => {
     compareVulnerabilities(install({ vulnerability_evidence: [grave] }), {
       ...own,
