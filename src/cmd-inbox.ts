@@ -121,7 +121,9 @@ export const signShow = defineSubcommand({
       const { plan, policy } = shown;
       if (documents?.review)
         parts.push(renderRequestReview(documents.review.document, config.review.public_keys, terminal));
-      parts.push(renderApproval(plan.document, policy.document, config, terminal));
+      parts.push(
+        renderApproval(plan.document, policy.document, config, terminal, { isOfAnother: again === null }),
+      );
       if (documents !== null && again !== null)
         parts.push(changesSince(documents, again, request.planned_at, terminal));
       parts.push(renderQuestion(plan.document, policy.document, argv, terminal));

@@ -24,7 +24,11 @@ const NEVER: readonly [RegExp, string][] = [
     /^(?:gdm3?|sddm|lightdm|xdm|kdm|wdm|nodm|slim|lxdm|greetd|display-manager)\.service$/,
     "it ends graphical sessions",
   ],
-  [/^systemd-(?:crypt|verity|integrity)setup@.*\.service$/, "the disk is taken away from what uses it"],
+  [
+    // Their stop unmounts: blkdeactivate --umount, zfs unmount -a.
+    /^systemd-(?:crypt|verity|integrity)setup@.*\.service$|^(?:blk-availability|zfs-mount)\.service$/,
+    "the disk is taken away from what uses it",
+  ],
   [/^aegis-(?:runner|recover|build|unpack|fetch)\b/, "it ends by itself after its run"],
 ];
 

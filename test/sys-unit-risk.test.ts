@@ -52,7 +52,14 @@ for (const unit of [
 
 const NEVER = [
   ...["dbus.service", "dbus.socket", "dbus-broker.service", "systemd-logind.service", "gdm3.service"],
-  ...["user@1000.service", "systemd-cryptsetup@data.service", "init.scope", "aegis-runner@3.service"],
+  ...[
+    "user@1000.service",
+    "systemd-cryptsetup@data.service",
+    "blk-availability.service",
+    "zfs-mount.service",
+    "init.scope",
+    "aegis-runner@3.service",
+  ],
 ];
 for (const unit of NEVER)
   test(`${unit} is never restarted`, () => expect(restartRisk(unit)?.isNever).toBe(true));
