@@ -155,7 +155,7 @@ describeOnThrowaway("npm, from the plan to the log", () => {
       expect(lines.map((cells) => [cells[1], cells[3], cells.at(-1)])).toEqual([
         ["PACKAGE", "PART OF", "VULNERABILITIES"],
         ["greeter", "-", "none known"],
-        ["words", "greeter", "1: OSV-1 (unknown)"],
+        ["words", "greeter", "1: OSV-1 (not rated)"],
         [undefined, undefined, ""],
       ]);
 
