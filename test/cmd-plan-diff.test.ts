@@ -134,7 +134,7 @@ test("another decision, with the same change", () => {
 test("the command: both from standard input is refused, a plan and itself are the same", async () => {
   const run = (...words: string[]) =>
     start([...PROGRAMS.sources, "plan", "diff", ...words], {
-      env: { HOME: "/nonexistent" },
+      env: { HOME: "/dev/null" },
       cwd: "/",
       stdin: JSON.stringify(upgrade()),
     });
