@@ -15,11 +15,20 @@ import {
   resultOf,
   submit,
 } from "./e2e-running.ts";
+import type { ThrowawayHost } from "./throwaway.ts";
 import { describeOnThrowaway } from "./throwaway-suite.ts";
 import { call, RawClient } from "./varlink-kit.ts";
 
 const LOG = "/var/log/aegis";
 const GET_INFO = { method: "org.varlink.service.GetInfo" };
+
+/** Unmounts, waiting for a runner that is about to end: it still has the log's directory open. */
+async function unmount(host: ThrowawayHost, path: string): Promise<void> {
+  for (const end = performance.now() + 20_000; (await host.exec(["umount", path])).status !== 0; ) {
+    if (performance.now() > end) throw new Error(`${path} stays in use`);
+    await Bun.sleep(50);
+  }
+}
 
 describeOnThrowaway("the executor's front and its surroundings", () => {
   let chain: Chain;
@@ -207,7 +216,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     expect(readdirSync(host.path(LOG)).sort()).toEqual(["audit.ndjson", "lock"]);
     expect(lastEvent(chain, "execution_denied")).toMatchObject({ details: { code: "io" } });
     expect(await brokenInvariants(chain)).toEqual([]);
-    await host.exec(["umount", LOG]);
+    await unmount(host, LOG);
     // Nothing was used up.
     expect((await chain.apply(first.path)).status).toBe(0);
 
@@ -220,7 +229,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     const id = second.execution.execution_plan_id;
     expect(kindsOf(chain, id)).toEqual(["execution_started", "execution_completed"]);
     expect(resultOf(chain, id)?.state).toBe("completed");
-    await host.exec(["umount", LOG]);
+    await unmount(host, LOG);
   });
 
   test("a full disk under the runs' own files: said where, refused, and nothing is used up", async () => {
@@ -230,7 +239,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
     await host.exec(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=3,mode=700", "tmpfs", runs]);
     await host.exec(["touch", `${runs}/a`, `${runs}/b`]);
     const refused = await chain.apply(path);
-    await host.exec(["umount", runs]);
+    await unmount(host, runs);
     expect([refused.status, refused.stderr]).toEqual([
       1,
       expect.stringMatching(
@@ -274,7 +283,7 @@ describeOnThrowaway("the executor's front and its surroundings", () => {
       expect.stringContaining("[clock_behind]"),
     ]);
     expect(await chain.dpkgStatus("some3")).toBe("");
-    await host.exec(["umount", LOG]);
+    await unmount(host, LOG);
     expect((await chain.apply(path)).status).toBe(0);
   });
 
