@@ -36,7 +36,7 @@ describeOnSystemd("wrappers", (suite) => {
     expect(next[0]).toContain("apt has no wrapper: /usr/local/bin/apt already exists");
     expect(await out("readlink /usr/local/bin/apt-get")).toBe("/usr/local/bin/aegis");
     expect(await out("apt")).toBe("mine");
-    expect(await out("command -v cargo; ls /usr/local/bin")).toBe("aegis\napt\napt-get");
+    expect(await out("command -v cargo; ls /usr/local/bin")).toBe("aegis\napt\napt-get\napt-mark");
     const { steps } = await install("--wrappers");
     expect(steps.filter(({ done }: { done: string | null }) => done !== null)).toEqual([]);
   });
