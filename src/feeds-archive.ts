@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
-import { closeSync, createReadStream, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, createReadStream, fstatSync, openSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { crc32, createGunzip, inflateRawSync } from "node:zlib";
 import { archivePath, unpackedLimit } from "./eco-archive.ts";
 import { isZero, readTarHeader, tarOctal, tarPath } from "./eco-tar.ts";
+import { readAt } from "./osv-index.ts";
 import { resolveProgram, SYSTEM_PATH } from "./sys-spawn.ts";
 
 /*
@@ -228,18 +229,6 @@ async function* unxz(path: string): AsyncGenerator<Buffer> {
 
 function unpackedRoom(packed: number, { unpacked, ratio, entries }: FeedLimits): number {
   return unpackedLimit(packed, { maxBytes: unpacked, maxRatio: ratio, maxEntries: entries });
-}
-
-/** @throws Error for a shorter file */
-function readAt(fd: number, start: number, length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length);
-  let done = 0;
-  while (done < length) {
-    const n = readSync(fd, bytes, done, length - done, start + done);
-    if (n === 0) throw new Error("it is cut off");
-    done += n;
-  }
-  return bytes;
 }
 
 /** Takes a stream in pieces of a given size. */

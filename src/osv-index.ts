@@ -223,7 +223,8 @@ function readHeader(fd: number) {
   return { end, records, keys, bytes, sum, size: stat.size };
 }
 
-function readAt(fd: number, start: number, length: number): Buffer {
+/** So many bytes of a file. @throws Error for a shorter file */
+export function readAt(fd: number, start: number, length: number): Buffer {
   const bytes = Buffer.allocUnsafe(length);
   let done = 0;
   while (done < length) {
